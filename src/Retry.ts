@@ -1,0 +1,704 @@
+/**
+ * Retries that do not make things worse: spread in time, never earlier than the provider asked, bounded in number, and
+ * bounded in sum over all callers.
+ *
+ * Twelve agents that are refused together and wait a fixed second come back together, and are refused again. Three
+ * things break that up:
+ *
+ * - **Jitter.** A wait is drawn at random, so that those who failed together do not return together.
+ * - **The provider's `retry-after` is a floor.** It is spread upwards only: an earlier retry is known to fail.
+ * - **A retry budget.** `attempts` bounds one call. It does not bound a thousand calls that fail together, which five
+ *   attempts each turn into five thousand requests, just when the provider has no room. The {@link RetryBudget} is
+ *   shared by all callers and lets at most a fifth of the calls be retries, plus a small floor.
+ *
+ * **Details**
+ *
+ * The policy is an ordinary `Schedule` ({@link schedule}) and works with `Effect.retry`. {@link withPolicy} adds the
+ * retry budget and tells the effect which {@link Attempt} it is. Both return the original error when they give up;
+ * {@link stoppedBy} says why they did.
+ *
+ * **Gotchas**
+ *
+ * Retries multiply: five attempts around a client that makes three are fifteen requests. Let one place own them, and
+ * switch others off (`maxRetries: 0` in the SDKs).
+ *
+ * **Example** (Retrying a call that was refused)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const call = Effect.gen(function* () {
+ *   const attempt = yield* Retry.Attempt
+ *   if (attempt.first) return yield* Effect.fail({ isRetryable: true, retryAfter: Duration.millis(5) })
+ *   return `done at attempt ${attempt.number}`
+ * })
+ *
+ * const policy = Retry.make({ base: "1 millis", cap: "1 second" })
+ *
+ * await Effect.runPromise(Retry.withPolicy(call, policy)) // => "done at attempt 2"
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { hasProperty } from "effect/Predicate"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Backoff from "./internal/backoff.ts"
+import * as Budget from "./internal/retryBudget.ts"
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+/**
+ * What an error must say to be retried: whether another attempt can succeed, and when at the earliest.
+ *
+ * **Details**
+ *
+ * The type is structural, so that floodgate's `LlmError` and the `AiError` of `effect/ai` both fit, and yours may.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Retryable {
+  readonly isRetryable: boolean
+  /** How long the provider asked to wait. */
+  readonly retryAfter?: Duration.Duration | undefined
+}
+
+/**
+ * Whether an error says of itself that it may be retried. Errors that say nothing are not retried.
+ *
+ * **Example** (Errors that may be retried, and others)
+ *
+ * ```ts doctest
+ * import * as Retry from "floodgate/Retry"
+ *
+ * Retry.isRetryable({ isRetryable: true }) // => true
+ * Retry.isRetryable({ isRetryable: false }) // => false
+ * Retry.isRetryable(new Error("broken")) // => false
+ * ```
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isRetryable = (error: unknown): boolean => hasProperty(error, "isRetryable") && error.isRetryable === true
+
+const retryAfterMillis = (error: unknown): number | undefined =>
+  hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter)
+    ? Duration.toMillis(error.retryAfter)
+    : undefined
+
+/**
+ * Why there was no further retry.
+ *
+ * - `"terminal"`: the error may not be retried
+ * - `"attempts"`: there were as many attempts as allowed
+ * - `"elapsed"`: the next attempt would have begun after `maxElapsed` or the {@link Deadline}
+ * - `"budget"`: the {@link RetryBudget} was exhausted
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StopReason = "terminal" | "attempts" | "elapsed" | "budget"
+
+const stops = new WeakMap<object, StopReason>()
+
+const stop = (error: unknown, reason: StopReason): false => {
+  if (typeof error === "object" && error !== null) stops.set(error, reason)
+  return false
+}
+
+/**
+ * Why the retries of a call that failed with this error ended, or `undefined` if they did not end here.
+ *
+ * **Details**
+ *
+ * The reason is kept beside the error, which stays the object that the provider's client made.
+ *
+ * **Gotchas**
+ *
+ * Errors that are not objects cannot be marked. An error object that is used for several failures carries the reason of
+ * the last.
+ *
+ * **Example** (Telling a refusal from exhaustion)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const call = Effect.fail({ isRetryable: true })
+ * const policy = Retry.make({ base: "1 millis", cap: "1 millis", attempts: 3 })
+ *
+ * const error = await Effect.runPromise(Effect.flip(Retry.withPolicy(call, policy)))
+ *
+ * Retry.stoppedBy(error) // => "attempts"
+ * ```
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const stoppedBy = (error: unknown): StopReason | undefined =>
+  typeof error === "object" && error !== null ? stops.get(error) : undefined
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How a wait is spread. With `d` the capped exponential delay:
+ *
+ * - `"full"`: between 0 and `d`. Fewest calls under contention in the AWS study, and the fix of the incident report
+ * - `"equal"`: between `d / 2` and `d`. Never quick, a little more work
+ * - `"decorrelated"`: between `base` and three times the last wait, up to the cap. Soon piles up at the cap
+ * - `"proportional"`: 0.8 to 1.2 times `d`, as `Schedule.jittered`. May pass the cap by a fifth, and hardly spreads
+ * - `"none"`: `d` itself. Those who failed together return together
+ *
+ * Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Jitter = Backoff.Jitter
+
+/**
+ * The options of a {@link Policy}.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * The first delay, before jitter. Limits are replenished over tens of seconds: a shorter one asks too often.
+   *
+   * @default "2 seconds"
+   */
+  readonly base?: Duration.Input | undefined
+  /**
+   * By how much a delay is longer than the one before. Decorrelated jitter does not use it.
+   *
+   * @default 2
+   */
+  readonly factor?: number | undefined
+  /**
+   * The longest delay before jitter: the minute by which providers count. It never shortens a `retry-after`.
+   *
+   * @default "60 seconds"
+   */
+  readonly cap?: Duration.Input | undefined
+  /**
+   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window.
+   *
+   * @default 5
+   */
+  readonly attempts?: number | undefined
+  /**
+   * How waits are spread.
+   *
+   * @default "full"
+   */
+  readonly jitter?: Jitter | undefined
+  /**
+   * How long after the first failure an attempt may still begin. Four waits of a minute fit well, and waits for a daily
+   * limit do not. Time in a queue before the first attempt does not count; for a limit on everything see
+   * {@link withDeadline}.
+   *
+   * @default "10 minutes"
+   */
+  readonly maxElapsed?: Duration.Input | undefined
+}
+
+/**
+ * When to retry: the options with their defaults, and the schedule made of them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Policy {
+  readonly base: Duration.Duration
+  readonly factor: number
+  readonly cap: Duration.Duration
+  readonly attempts: number
+  readonly jitter: Jitter
+  readonly maxElapsed: Duration.Duration
+  readonly schedule: Schedule.Schedule<Duration.Duration>
+}
+
+const invalid = (option: string, expected: string, value: unknown): never => {
+  throw new RangeError(`Retry.${option}: expected ${expected}, got ${String(value)}`)
+}
+
+const duration = (option: string, input: Duration.Input, expected: string, atLeast: number): Duration.Duration => {
+  const value = Option.getOrUndefined(Duration.fromInput(input))
+  return value !== undefined && Duration.toMillis(value) > 0 && Duration.toMillis(value) >= atLeast
+    ? value
+    : invalid(option, expected, input)
+}
+
+const finite = (option: string, input: Duration.Input, expected: string, atLeast = 0): Duration.Duration => {
+  const value = duration(option, input, expected, atLeast)
+  return Duration.isFinite(value) ? value : invalid(option, expected, input)
+}
+
+const resolve = (options: Options): Omit<Policy, "schedule"> => {
+  const { attempts = 5, factor = 2, jitter = "full" } = options
+  const base = finite("base", options.base ?? "2 seconds", "a finite duration > 0")
+  if (!(factor >= 1 && factor < Infinity)) invalid("factor", "a finite number >= 1", factor)
+  const cap = finite("cap", options.cap ?? "60 seconds", "a finite duration >= base", Duration.toMillis(base))
+  if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("attempts", "an integer >= 1", attempts)
+  if (!Backoff.jitters.includes(jitter)) invalid("jitter", `one of ${Backoff.jitters.join(", ")}`, jitter)
+  const maxElapsed = duration("maxElapsed", options.maxElapsed ?? "10 minutes", "a duration > 0", 0)
+  return { base, factor, cap, attempts, jitter, maxElapsed }
+}
+
+// -----------------------------------------------------------------------------
+// Deadline
+// -----------------------------------------------------------------------------
+
+/**
+ * The time, in milliseconds of the `Clock`, after which no further attempt begins. None by default.
+ *
+ * @see {@link withDeadline} for setting it as a duration from now
+ * @category services
+ * @since 0.1.0
+ */
+export const Deadline: Context.Reference<number | undefined> = Context.Reference<number | undefined>(
+  "floodgate/Retry/Deadline",
+  { defaultValue: () => undefined }
+)
+
+/**
+ * Lets no attempt begin later than this long from now, whatever the policies within. The nearest deadline holds.
+ *
+ * **Details**
+ *
+ * A call whose next attempt would come too late fails at once with its own error, instead of sleeping for nothing. An
+ * attempt that runs is not cut short: that is what `Effect.timeout` is for.
+ *
+ * **Example** (Not sleeping for nothing)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const call = Effect.fail({ isRetryable: true, retryAfter: Duration.hours(5) }).pipe(
+ *   Retry.withPolicy(Retry.make({ maxElapsed: Duration.infinity })),
+ *   Retry.withDeadline("2 minutes")
+ * )
+ *
+ * Retry.stoppedBy(await Effect.runPromise(Effect.flip(call))) // => "elapsed"
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const withDeadline: {
+  (after: Duration.Input): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      Effect.flatMap(Deadline, (outer = Infinity) =>
+        Effect.provideService(self, Deadline, Math.min(outer, now + Duration.toMillis(after)))
+      )
+    )
+)
+
+// -----------------------------------------------------------------------------
+// Schedules
+// -----------------------------------------------------------------------------
+
+const decorrelated = (base: number, cap: number): Schedule.Schedule<Duration.Duration> =>
+  Schedule.fromStep(
+    Effect.sync(() => {
+      let previous: number | undefined
+      return () =>
+        Effect.map(Random.next, (random): [Duration.Duration, Duration.Duration] => {
+          previous = Backoff.decorrelated({ base, cap }, previous, random)
+          const delay = Duration.millis(previous)
+          return [delay, delay]
+        })
+    })
+  )
+
+const backoffOf = ({ base, cap, factor, jitter }: Omit<Policy, "schedule">): Schedule.Schedule<Duration.Duration> => {
+  if (jitter === "decorrelated") return decorrelated(Duration.toMillis(base), Duration.toMillis(cap))
+  const capped = Schedule.modifyDelay(Schedule.exponential(base, factor), (meta) =>
+    Effect.succeed(Duration.min(meta.duration, cap))
+  )
+  if (jitter === "none") return capped
+  if (jitter === "proportional") return Schedule.jittered(capped)
+  return Schedule.modifyDelay(capped, (meta) =>
+    Effect.map(Random.next, (random) => Backoff.spread(jitter, Duration.toMillis(meta.duration), random))
+  )
+}
+
+/** Whether to go on after this failure; marks the error when not. The order is that of the reasons' finality. */
+const goOn =
+  (policy: Omit<Policy, "schedule">) =>
+  (meta: Schedule.Metadata<unknown, unknown>): Effect.Effect<boolean> =>
+    Effect.map(Deadline, (deadline = Infinity) => {
+      if (!isRetryable(meta.input)) return stop(meta.input, "terminal")
+      if (meta.attempt >= policy.attempts) return stop(meta.input, "attempts")
+      const wait = Duration.toMillis(meta.duration)
+      const left = Math.min(Duration.toMillis(policy.maxElapsed) - meta.elapsed, deadline - meta.now)
+      return wait <= left && wait < Infinity ? true : stop(meta.input, "elapsed")
+    })
+
+const scheduleOf = (policy: Omit<Policy, "schedule">): Schedule.Schedule<Duration.Duration> =>
+  backoffOf(policy).pipe(
+    Schedule.modifyDelay((meta) =>
+      Effect.map(Random.next, (random) =>
+        Backoff.atLeast(Duration.toMillis(meta.duration), retryAfterMillis(meta.input), random)
+      )
+    ),
+    Schedule.while(goOn(policy)),
+    Schedule.map((meta) => meta.duration)
+  )
+
+/**
+ * The bare backoff: capped exponential delays with jitter, for ever and after any failure. Its output is the delay
+ * without jitter, or with it when decorrelated.
+ *
+ * **Details**
+ *
+ * It takes the options `base`, `factor`, `cap` and `jitter`, with the defaults of {@link Options}, and is meant for
+ * building other schedules.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the option, what is expected and the value.
+ *
+ * **Example** (The delays after three failures)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import * as Schedule from "effect/Schedule"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const delays = Effect.gen(function* () {
+ *   const step = yield* Schedule.toStep(Retry.backoff({ cap: "5 seconds", jitter: "none" }))
+ *   const steps = [yield* step(0, undefined), yield* step(0, undefined), yield* step(0, undefined)]
+ *   return steps.map(([, delay]) => Duration.toMillis(delay))
+ * })
+ *
+ * await Effect.runPromise(delays.pipe(Effect.orDie)) // => [2_000, 4_000, 5_000]
+ * ```
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const backoff = (
+  options: Pick<Options, "base" | "factor" | "cap" | "jitter"> = {}
+): Schedule.Schedule<Duration.Duration> => backoffOf(resolve(options))
+
+/**
+ * The whole policy as a schedule for `Effect.retry`: {@link backoff} with the provider's `retryAfter` as a floor, ended
+ * by errors that may not be retried, by `attempts`, by `maxElapsed` and by the {@link Deadline}.
+ *
+ * **Details**
+ *
+ * The floor is spread upwards by up to a fifth, so that callers who were told the same time do not return together, and
+ * is rounded up to whole milliseconds. `cap` does not apply to it. If the wait ends after `maxElapsed` or the deadline,
+ * the schedule ends at once. It marks the error with the reason (see {@link stoppedBy}); its output is the wait.
+ *
+ * **Gotchas**
+ *
+ * It knows nothing of other callers: use {@link withPolicy} for the retry budget. Throws a `RangeError` as
+ * {@link make} does.
+ *
+ * **Example** (With Effect.retry)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * let attempts = 0
+ * const call = Effect.suspend(() => (++attempts < 3 ? Effect.fail({ isRetryable: true }) : Effect.succeed(attempts)))
+ *
+ * await Effect.runPromise(Effect.retry(call, Retry.schedule({ base: "1 millis" }))) // => 3
+ * ```
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const schedule = (options: Options = {}): Schedule.Schedule<Duration.Duration> => scheduleOf(resolve(options))
+
+// -----------------------------------------------------------------------------
+// Policies
+// -----------------------------------------------------------------------------
+
+/**
+ * Makes a policy. Without options it is the incident report's: 2 s, doubled up to 60 s, 5 attempts, full jitter.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the option, what is expected and the value: `base` and `cap` are finite durations
+ * with 0 < `base` <= `cap`, `factor` is a finite number >= 1, `attempts` is an integer >= 1 and `maxElapsed` is a
+ * duration above zero.
+ *
+ * **Example** (Longer, and for longer)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const policy = Retry.make({ base: "5 seconds", attempts: 8 })
+ *
+ * policy.attempts // => 8
+ * policy.cap // => Duration.seconds(60)
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options = {}): Policy => {
+  const resolved = resolve(options)
+  return { ...resolved, schedule: scheduleOf(resolved) }
+}
+
+/**
+ * The policy with every default of {@link Options}.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const defaultPolicy: Policy = make()
+
+// -----------------------------------------------------------------------------
+// Retry budget
+// -----------------------------------------------------------------------------
+
+/**
+ * The options of a {@link RetryBudget}. Both are counted over ten seconds, as in Finagle.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface BudgetOptions {
+  /**
+   * The most retries per call. Finagle's value: in the worst case the provider sees a fifth more than there are calls.
+   *
+   * @default 0.2
+   */
+  readonly ratio?: number | undefined
+  /**
+   * Retries per second that are allowed besides, however few calls there are. Finagle's 10 suit thousands of requests a
+   * second; with 2, up to 25 agents that are refused together may each try again.
+   *
+   * @default 2
+   */
+  readonly minPerSecond?: number | undefined
+}
+
+/**
+ * A limit on retries in sum, shared by all who hold it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RetryBudget {
+  /** Counts a call, which earns its share of a retry. */
+  readonly deposit: Effect.Effect<void>
+  /** Takes one retry, and says whether it was there to take. */
+  readonly withdraw: Effect.Effect<boolean>
+  /** How many retries could be taken now; a fraction is not one yet. */
+  readonly balance: Effect.Effect<number>
+}
+
+const resolveBudget = ({ minPerSecond = 2, ratio = 0.2 }: BudgetOptions): Budget.Rule => {
+  if (!(ratio >= 0 && ratio < Infinity)) invalid("ratio", "a finite number >= 0", ratio)
+  if (!(minPerSecond >= 0 && minPerSecond < Infinity)) invalid("minPerSecond", "a finite number >= 0", minPerSecond)
+  return { ratio, minPerSecond }
+}
+
+const budgetOf = (rule: Budget.Rule): RetryBudget => {
+  let state = Budget.empty
+  const apply = (event: Budget.Event): Effect.Effect<boolean> =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      const decision = Budget.step(rule, state, now, event)
+      state = decision.state
+      return decision.allowed
+    })
+  return {
+    deposit: Effect.asVoid(apply("call")),
+    withdraw: apply("retry"),
+    balance: Effect.map(Clock.currentTimeMillis, (now) => Budget.balance(rule, state, now))
+  }
+}
+
+/** Times of different clocks cannot be compared, and tests must not exhaust each other's budget: one for each. */
+const budgets = new WeakMap<Clock.Clock, RetryBudget>()
+
+const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Effect<A> =>
+  Clock.clockWith((clock) => {
+    let budget = budgets.get(clock)
+    if (budget === undefined) {
+      budget = budgetOf(resolveBudget({}))
+      budgets.set(clock, budget)
+    }
+    return use(budget)
+  })
+
+/**
+ * The retry budget that {@link withPolicy} takes from: retries are at most a fifth of all calls, plus 2 per second,
+ * over the last ten seconds.
+ *
+ * **Details**
+ *
+ * Without a layer there is one budget for the whole process, because a storm is one whoever takes part in it. There is
+ * one per `Clock`, so that tests under a `TestClock` start afresh. {@link layer} gives a part of the program its own,
+ * {@link layerUnlimited} takes the limit away.
+ *
+ * Whoever finds it exhausted gets the original error at once. Nobody waits for it: retries that wait are still retries.
+ * A retry that is interrupted in its wait stays counted.
+ *
+ * Source: https://finagle.github.io/blog/2016/02/08/retry-budgets/
+ *
+ * **Example** (Reading the balance)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const program = Effect.gen(function* () {
+ *   const budget = yield* Retry.RetryBudget
+ *   yield* budget.withdraw
+ *   return yield* budget.balance
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Retry.layer({ minPerSecond: 1 }))) // => 9
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<RetryBudget>(
+  "floodgate/Retry/RetryBudget",
+  {
+    defaultValue: () => ({
+      deposit: ofProcess((budget) => budget.deposit),
+      withdraw: ofProcess((budget) => budget.withdraw),
+      balance: ofProcess((budget) => budget.balance)
+    })
+  }
+)
+
+/**
+ * Makes a retry budget, which begins with the floor of ten seconds.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when `ratio` or `minPerSecond` is negative or not finite.
+ *
+ * @see {@link layer} for providing it
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeBudget = (options: BudgetOptions = {}): Effect.Effect<RetryBudget> => {
+  const rule = resolveBudget(options)
+  return Effect.sync(() => budgetOf(rule))
+}
+
+/**
+ * A retry budget of its own for the part of the program that the layer is provided to.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` as {@link makeBudget} does.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: BudgetOptions = {}): Layer.Layer<never> => Layer.effect(RetryBudget, makeBudget(options))
+
+/**
+ * No limit on retries in sum. For tests, and for programs that make so few calls that a storm cannot be.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerUnlimited: Layer.Layer<never> = Layer.succeed(RetryBudget, {
+  deposit: Effect.void,
+  withdraw: Effect.succeed(true),
+  balance: Effect.succeed(Infinity)
+})
+
+// -----------------------------------------------------------------------------
+// Combinators
+// -----------------------------------------------------------------------------
+
+/**
+ * Which attempt an effect under {@link withPolicy} is: its number, from 1, and whether it is the first.
+ *
+ * **Details**
+ *
+ * Outside of a policy it is the first attempt. A retried call stands in a queue again as its agent's first, so whoever
+ * queues calls needs to know.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Attempt: Context.Reference<{ readonly number: number; readonly first: boolean }> = Context.Reference<{
+  readonly number: number
+  readonly first: boolean
+}>("floodgate/Retry/Attempt", { defaultValue: () => ({ number: 1, first: true }) })
+
+/**
+ * Retries an effect as the policy says, within the {@link RetryBudget}. Success, error and requirements stay the same.
+ *
+ * **Details**
+ *
+ * Only failures that say `isRetryable: true` are retried; defects and interruptions never are. Nothing is held during a
+ * wait, and interruption ends it at once. When it gives up it fails with the last error, and {@link stoppedBy} says why.
+ * Each attempt can read its number from {@link Attempt}.
+ *
+ * A retry is taken from the budget only when everything else allows it.
+ *
+ * **Example** (An error that may not be retried comes back at once)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const call = Effect.fail({ isRetryable: false, reason: "invalid request" })
+ *
+ * const error = await Effect.runPromise(call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip))
+ *
+ * error.reason // => "invalid request"
+ * Retry.stoppedBy(error) // => "terminal"
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const withPolicy: {
+  (policy: Policy): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R> =>
+    Effect.flatMap(RetryBudget, (budget) => {
+      let number = 0
+      const attempt = Effect.suspend(() => {
+        number++
+        return Effect.provideService(self, Attempt, { number, first: number === 1 })
+      })
+      const withinBudget = Schedule.while(policy.schedule, ({ input }) =>
+        Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "budget"))
+      )
+      return Effect.andThen(budget.deposit, Effect.retry(attempt, withinBudget))
+    })
+)

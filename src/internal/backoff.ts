@@ -1,0 +1,67 @@
+/**
+ * How long to wait before a retry: plain arithmetic in milliseconds. Time and random numbers are arguments.
+ *
+ * The variants are those of Marc Brooker's study "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015,
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), and Effect's own.
+ *
+ * @since 0.1.0
+ */
+
+/** How a delay is spread. */
+export type Jitter = "full" | "equal" | "decorrelated" | "proportional" | "none"
+
+/** Every variant, the recommended one first. */
+export const jitters: ReadonlyArray<Jitter> = ["full", "equal", "decorrelated", "proportional", "none"]
+
+/** Delays in milliseconds: the first one, the growth per attempt, and the longest before jitter. */
+export interface Backoff {
+  readonly base: number
+  readonly factor: number
+  readonly cap: number
+  readonly jitter: Jitter
+}
+
+/** The part of a `retry-after` that may be added to it. */
+export const upward = 0.2
+
+/** The delay after the failure of attempt `attempt` (from 1), without jitter. */
+export const exponential = (backoff: Omit<Backoff, "jitter">, attempt: number): number =>
+  Math.min(backoff.cap, backoff.base * backoff.factor ** (attempt - 1))
+
+/**
+ * Spreads a delay that is already capped, with a random number in [0, 1).
+ *
+ * `proportional` may pass the cap by a fifth: cut off there, half of all callers would wake at the same instant.
+ */
+export const spread = (jitter: Exclude<Jitter, "decorrelated">, delay: number, random: number): number => {
+  switch (jitter) {
+    case "full":
+      return delay * random
+    case "equal":
+      return delay / 2 + (delay / 2) * random
+    case "proportional":
+      return delay * 0.8 * (1 - random) + delay * 1.2 * random
+    case "none":
+      return delay
+  }
+}
+
+/** Between the base and three times the previous delay (the base, before the first one), and never above the cap. */
+export const decorrelated = (
+  { base, cap }: Pick<Backoff, "base" | "cap">,
+  previous: number | undefined,
+  random: number
+): number => Math.min(cap, base + ((previous ?? base) * 3 - base) * random)
+
+/** The delay of any variant after the failure of attempt `attempt` (from 1). */
+export const delay = (backoff: Backoff, attempt: number, previous: number | undefined, random: number): number =>
+  backoff.jitter === "decorrelated"
+    ? decorrelated(backoff, previous, random)
+    : spread(backoff.jitter, exponential(backoff, attempt), random)
+
+/**
+ * A delay with the provider's `retryAfter` as its floor. The floor is spread upwards only, by up to a fifth, and whole
+ * milliseconds are rounded up, because timers cut fractions off: never earlier than asked.
+ */
+export const atLeast = (delay: number, retryAfter: number | undefined, random: number): number =>
+  Math.ceil(Math.max(delay, Math.max(0, retryAfter ?? 0) * (1 + upward * random)))
