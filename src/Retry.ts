@@ -267,6 +267,15 @@ const resolve = (options: Options): Omit<Policy, "schedule"> => {
 /**
  * The time, in milliseconds of the `Clock`, after which no further attempt begins. None by default.
  *
+ * **Example** (None by default)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * await Effect.runPromise(Effect.gen(function* () { return yield* Retry.Deadline })) // => undefined
+ * ```
+ *
  * @see {@link withDeadline} for setting it as a duration from now
  * @category services
  * @since 0.1.0
@@ -305,14 +314,12 @@ export const Deadline: Context.Reference<number | undefined> = Context.Reference
 export const withDeadline: {
   (after: Duration.Input): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R>
-} = dual(
-  2,
-  <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R> =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      Effect.flatMap(Deadline, (outer = Infinity) =>
-        Effect.provideService(self, Deadline, Math.min(outer, now + Duration.toMillis(after)))
-      )
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.flatMap(Deadline, (outer = Infinity) =>
+      Effect.provideService(self, Deadline, Math.min(outer, now + Duration.toMillis(after)))
     )
+  )
 )
 
 // -----------------------------------------------------------------------------
@@ -472,6 +479,16 @@ export const make = (options: Options = {}): Policy => {
 /**
  * The policy with every default of {@link Options}.
  *
+ * **Example** (Its defaults)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * Retry.defaultPolicy.base // => Duration.seconds(2)
+ * Retry.defaultPolicy.jitter // => "full"
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -603,6 +620,21 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
  *
  * Throws a `RangeError` when `ratio` or `minPerSecond` is negative or not finite.
  *
+ * **Example** (Five calls earn a retry)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const program = Effect.gen(function* () {
+ *   const budget = yield* Retry.makeBudget({ minPerSecond: 0 })
+ *   yield* Effect.replicateEffect(budget.deposit, 5)
+ *   return [yield* budget.withdraw, yield* budget.withdraw]
+ * })
+ *
+ * await Effect.runPromise(program) // => [true, false]
+ * ```
+ *
  * @see {@link layer} for providing it
  * @category constructors
  * @since 0.1.0
@@ -619,6 +651,19 @@ export const makeBudget = (options: BudgetOptions = {}): Effect.Effect<RetryBudg
  *
  * Throws a `RangeError` as {@link makeBudget} does.
  *
+ * **Example** (No retries beyond a tenth of the calls)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const call = Effect.fail({ isRetryable: true })
+ * const strict = Retry.layer({ ratio: 0.1, minPerSecond: 0 })
+ * const program = call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip, Effect.provide(strict))
+ *
+ * Retry.stoppedBy(await Effect.runPromise(program)) // => "budget"
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -626,6 +671,17 @@ export const layer = (options: BudgetOptions = {}): Layer.Layer<never> => Layer.
 
 /**
  * No limit on retries in sum. For tests, and for programs that make so few calls that a storm cannot be.
+ *
+ * **Example** (Reading its balance)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
+ *
+ * await Effect.runPromise(Effect.provide(balance, Retry.layerUnlimited)) // => Infinity
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -647,6 +703,15 @@ export const layerUnlimited: Layer.Layer<never> = Layer.succeed(RetryBudget, {
  *
  * Outside of a policy it is the first attempt. A retried call stands in a queue again as its agent's first, so whoever
  * queues calls needs to know.
+ *
+ * **Example** (Outside of a policy)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * await Effect.runPromise(Effect.gen(function* () { return yield* Retry.Attempt })) // => { number: 1, first: true }
+ * ```
  *
  * @category services
  * @since 0.1.0
@@ -687,18 +752,16 @@ export const Attempt: Context.Reference<{ readonly number: number; readonly firs
 export const withPolicy: {
   (policy: Policy): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R>
-} = dual(
-  2,
-  <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R> =>
-    Effect.flatMap(RetryBudget, (budget) => {
-      let number = 0
-      const attempt = Effect.suspend(() => {
-        number++
-        return Effect.provideService(self, Attempt, { number, first: number === 1 })
-      })
-      const withinBudget = Schedule.while(policy.schedule, ({ input }) =>
-        Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "budget"))
-      )
-      return Effect.andThen(budget.deposit, Effect.retry(attempt, withinBudget))
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R> =>
+  Effect.flatMap(RetryBudget, (budget) => {
+    let number = 0
+    const attempt = Effect.suspend(() => {
+      number++
+      return Effect.provideService(self, Attempt, { number, first: number === 1 })
     })
+    const withinBudget = Schedule.while(policy.schedule, ({ input }) =>
+      Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "budget"))
+    )
+    return Effect.andThen(budget.deposit, Effect.retry(attempt, withinBudget))
+  })
 )

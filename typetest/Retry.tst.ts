@@ -1,0 +1,35 @@
+import type { AiError } from "effect/ai/AiError"
+import type * as Effect from "effect/Effect"
+import { pipe } from "effect/Function"
+import type * as Layer from "effect/Layer"
+import * as Retry from "floodgate/Retry"
+import { describe, expect, it } from "tstyche"
+
+interface Model {
+  readonly name: string
+}
+
+declare const call: Effect.Effect<string, AiError | Error, Model>
+declare const infallible: Effect.Effect<number>
+
+describe("Retry", () => {
+  it("withPolicy keeps success, error and requirements", () => {
+    expect(Retry.withPolicy(call, Retry.defaultPolicy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(pipe(call, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(Retry.withPolicy(infallible, Retry.defaultPolicy)).type.toBe<Effect.Effect<number>>()
+  })
+
+  it("withDeadline keeps success, error and requirements", () => {
+    expect(Retry.withDeadline(call, "1 minute")).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(pipe(call, Retry.withDeadline(1_000))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+  })
+
+  it("layers provide nothing that must be asked for", () => {
+    expect(Retry.layer()).type.toBe<Layer.Layer<never>>()
+    expect(Retry.layerUnlimited).type.toBe<Layer.Layer<never>>()
+  })
+
+  it("AiError of effect/ai is retryable as it is", () => {
+    expect<AiError>().type.toBeAssignableTo<Retry.Retryable>()
+  })
+})
