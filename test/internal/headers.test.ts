@@ -1,0 +1,253 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import * as Headers from "../../src/internal/headers.ts"
+import * as Limits from "../../src/Limits.ts"
+
+type Table = Record<string, string>
+const get = (headers: Table) => (name: string) => headers[name]
+/** 24 Nov 2026, 12:00:00 UTC. */
+const now = 1_795_521_600_000
+const at = (millis: number) => new Date(now + millis).toISOString()
+const signal = (headers: Table) => Headers.signal(get(headers), now)
+const dimensions = (headers: Table) => signal(headers)?.dimensions
+const wait = (headers: Table) => Headers.retryAfterMillis(get(headers), now)
+
+/** The headers of a real 429 (github.com/whoz-oss/coday/issues/110), the day added. */
+const sample: Table = {
+  date: "Tue, 14 Oct 2025 15:14:45 GMT",
+  "anthropic-ratelimit-input-tokens-limit": "200000",
+  "anthropic-ratelimit-input-tokens-remaining": "0",
+  "anthropic-ratelimit-input-tokens-reset": "2025-10-14T15:15:48Z",
+  "anthropic-ratelimit-output-tokens-limit": "80000",
+  "anthropic-ratelimit-output-tokens-remaining": "80000",
+  "anthropic-ratelimit-output-tokens-reset": "2025-10-14T15:14:45Z",
+  "anthropic-ratelimit-requests-limit": "1000",
+  "anthropic-ratelimit-requests-remaining": "1000",
+  "anthropic-ratelimit-requests-reset": "2025-10-14T15:14:45Z",
+  "anthropic-ratelimit-tokens-limit": "280000",
+  "anthropic-ratelimit-tokens-remaining": "80000",
+  "anthropic-ratelimit-tokens-reset": "2025-10-14T15:14:45Z",
+  "retry-after": "16",
+  "x-should-retry": "true"
+}
+
+describe("headers", () => {
+  describe("signal", () => {
+    it("reads the separate limits of a real 429 and leaves out the combined one that hides them", () => {
+      assert.deepStrictEqual(signal(sample), {
+        dimensions: {
+          requests: { limit: 1_000, remaining: 1_000, roundedTo: 1, resetMillis: 0 },
+          inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000, resetMillis: 63_000 },
+          outputTokens: { limit: 80_000, remaining: 80_000, roundedTo: 1_000, resetMillis: 0 }
+        },
+        date: Date.UTC(2025, 9, 14, 15, 14, 45)
+      })
+    })
+
+    it("reads Anthropic's combined limit where there is no other", () => {
+      assert.deepStrictEqual(
+        dimensions({ "anthropic-ratelimit-tokens-limit": "280000", "anthropic-ratelimit-tokens-remaining": "80000" }),
+        { tokens: { limit: 280_000, remaining: 80_000, roundedTo: 1_000 } }
+      )
+    })
+
+    it("measures resets from the provider's date, so that a wrong local clock does no harm", () => {
+      const headers = { ...sample, date: "Tue, 14 Oct 2025 15:15:00 GMT" }
+      assert.strictEqual(Headers.signal(get(headers), 0)?.dimensions.inputTokens?.resetMillis, 48_000)
+    })
+
+    it("reads OpenAI's limits, with durations", () => {
+      assert.deepStrictEqual(
+        dimensions({
+          "x-ratelimit-limit-requests": "60",
+          "x-ratelimit-remaining-requests": "59",
+          "x-ratelimit-reset-requests": "1s",
+          "x-ratelimit-limit-tokens": "150000",
+          "x-ratelimit-remaining-tokens": "149984",
+          "x-ratelimit-reset-tokens": "6m0s"
+        }),
+        {
+          requests: { limit: 60, remaining: 59, roundedTo: 1, resetMillis: 1_000 },
+          tokens: { limit: 150_000, remaining: 149_984, roundedTo: 1, resetMillis: 360_000 }
+        }
+      )
+    })
+
+    it("takes the project's tokens where they bind", () => {
+      const headers = {
+        "x-ratelimit-limit-tokens": "150000",
+        "x-ratelimit-remaining-tokens": "140000",
+        "x-ratelimit-limit-project-tokens": "50000"
+      }
+      const left = (project: string) =>
+        dimensions({ ...headers, "x-ratelimit-remaining-project-tokens": project })?.tokens?.remaining
+      assert.strictEqual(left("20"), 20)
+      assert.strictEqual(dimensions(headers)?.tokens?.remaining, 140_000)
+    })
+
+    it.each<[string, number | undefined]>([
+      ["20ms", 20],
+      ["17ms", 17],
+      ["2m59.56s", 179_560],
+      ["1h2m3s", 3_723_000],
+      ["1s", 1_000],
+      ["0s", 0],
+      ["30", 30_000],
+      ["0.5", 500],
+      [String((now + 30_000) / 1_000), 30_000],
+      [String(now + 30_000), 30_000],
+      [at(30_000), 30_000],
+      ["2026-11-24T13:00:30+01:00", 30_000],
+      [at(-1_000), 0],
+      [at(-60_000), 0],
+      [at(-60_001), undefined],
+      ["1970-01-01T00:00:00Z", undefined],
+      ["2027-11-24T12:00:00Z", undefined],
+      ["2026-99-99T12:00:00Z", undefined],
+      ["2026", 2_026_000],
+      ["-5", undefined],
+      ["NaN", undefined],
+      ["1e300", undefined],
+      ["", undefined],
+      ["soon", undefined],
+      ["5 minutes", undefined],
+      ["1s1", undefined],
+      ["86400", 86_400_000],
+      ["86401", undefined]
+    ])("reads a reset of %s as %s ms", (reset, millis) => {
+      const signal = dimensions({ "x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": reset })
+      assert.strictEqual(signal?.requests?.remaining, 5)
+      assert.strictEqual(signal?.requests?.resetMillis, millis)
+    })
+
+    it.each<[string, string, Limits.DimensionSignal | undefined]>([
+      ["60", "59", { limit: 60, remaining: 59, roundedTo: 1 }],
+      ["60", "61", { limit: 60, remaining: 60, roundedTo: 1 }],
+      ["60", "-1", { limit: 60 }],
+      ["60", "NaN", { limit: 60 }],
+      ["60", "1e300", { limit: 60 }],
+      ["0", "0", undefined],
+      ["-1", "0", undefined],
+      ["1e300", "5", undefined],
+      ["9999999999999", "5", undefined],
+      ["unlimited", "5", undefined]
+    ])("reads a limit of %s with %s remaining as %o", (limit, remaining, expected) => {
+      const headers = { "x-ratelimit-limit-requests": limit, "x-ratelimit-remaining-requests": remaining }
+      assert.deepStrictEqual(dimensions(headers)?.requests, expected)
+    })
+
+    it("reads the limits of servers that name no dimension as requests", () => {
+      assert.deepStrictEqual(
+        dimensions({
+          "x-ratelimit-limit": "20",
+          "x-ratelimit-remaining": "0",
+          "x-ratelimit-reset": String(now + 5_000)
+        }),
+        { requests: { limit: 20, remaining: 0, roundedTo: 1, resetMillis: 5_000 } }
+      )
+    })
+
+    it("reads the IETF draft, and of its policies only those of one minute", () => {
+      const policy = '"burst";q=100;w=60,"daily";q=1000;w=86400'
+      const read = (state: string) => dimensions({ "ratelimit-policy": policy, ratelimit: state })
+      assert.deepStrictEqual(read('"burst";r=50;t=30'), {
+        requests: { limit: 100, remaining: 50, roundedTo: 1, resetMillis: 30_000 }
+      })
+      assert.deepStrictEqual(read('"daily";r=900;t=30,"burst";r=50'), {
+        requests: { limit: 100, remaining: 50, roundedTo: 1 }
+      })
+      assert.isUndefined(read('"daily";r=900;t=30'))
+      assert.deepStrictEqual(dimensions({ ratelimit: '"default";r=50;t=30' }), {
+        requests: { remaining: 50, roundedTo: 1, resetMillis: 30_000 }
+      })
+      assert.isUndefined(dimensions({ "ratelimit-policy": '"b";q=9;w=60;qu="content-bytes"', ratelimit: '"b";r=5' }))
+      assert.deepStrictEqual(
+        dimensions({ "ratelimit-policy": '"t";q=900;w=60;qu="tokens"', ratelimit: '"t";r=5' })?.tokens,
+        { limit: 900, remaining: 5, roundedTo: 1 }
+      )
+    })
+
+    it("reads the older draft", () => {
+      const rest = { "ratelimit-remaining": "50", "ratelimit-reset": "30" }
+      const expected = { requests: { limit: 100, remaining: 50, roundedTo: 1, resetMillis: 30_000 } }
+      assert.deepStrictEqual(dimensions({ "ratelimit-limit": "100", ...rest }), expected)
+      assert.deepStrictEqual(dimensions({ "ratelimit-limit": "100, 100;w=60", ...rest }), expected)
+      assert.isUndefined(dimensions({ "ratelimit-limit": "100, 100;w=3600", ...rest }))
+    })
+
+    it("says nothing when the headers do", () => {
+      assert.isUndefined(signal({}))
+      assert.isUndefined(signal({ date: "Tue, 14 Oct 2025 15:14:45 GMT", "content-type": "text/html" }))
+    })
+  })
+
+  describe("retryAfterMillis", () => {
+    it.each<[string, Table, number | undefined]>([
+      ["the real 429", sample, 16_000],
+      ["seconds", { "retry-after": "16" }, 16_000],
+      ["fractions of seconds", { "retry-after": "0.25" }, 250],
+      ["milliseconds", { "retry-after-ms": "1500.5" }, 1_500.5],
+      ["milliseconds before seconds", { "retry-after-ms": "1500", "retry-after": "16" }, 1_500],
+      ["seconds when the milliseconds are nonsense", { "retry-after-ms": "soon", "retry-after": "16" }, 16_000],
+      ["an HTTP date", { "retry-after": "Tue, 24 Nov 2026 12:00:10 GMT" }, 10_000],
+      [
+        "an HTTP date by the provider's clock",
+        { "retry-after": "Tue, 24 Nov 2026 13:00:10 GMT", date: "Tue, 24 Nov 2026 13:00:00 GMT" },
+        10_000
+      ],
+      ["a date that has passed", { "retry-after": "Tue, 24 Nov 2026 11:00:10 GMT" }, undefined],
+      ["a date that is none", { "retry-after": "Tue, 99 Xxx 2026 11:00:10 GMT" }, undefined],
+      ["an hour", { "retry-after": "3600" }, 3_600_000],
+      ["a year", { "retry-after": "31536000" }, 3_600_000],
+      ["zero", { "retry-after": "0" }, undefined],
+      ["a negative number", { "retry-after": "-16" }, undefined],
+      ["1e300", { "retry-after": "1e300" }, undefined],
+      ["forty digits", { "retry-after": "9".repeat(40) }, undefined],
+      ["NaN", { "retry-after": "NaN" }, undefined],
+      ["an empty text", { "retry-after": "" }, undefined],
+      ["nothing", {}, undefined]
+    ])("reads %s", (_, headers, millis) => {
+      assert.strictEqual(wait(headers), millis)
+    })
+  })
+
+  describe("on any text", () => {
+    const names = [
+      ...Object.keys(sample),
+      "retry-after-ms",
+      ...["limit", "remaining", "reset"].flatMap((field) => [
+        `ratelimit-${field}`,
+        ...["", "-requests", "-tokens", "-project-tokens"].map((suffix) => `x-ratelimit-${field}${suffix}`)
+      ]),
+      "ratelimit",
+      "ratelimit-policy"
+    ]
+    // Half of the values are pieces that mean something, so that the parsers get past their first test.
+    const piece = Schema.Union([
+      Schema.String,
+      Schema.Literals(["1", "0", "9".repeat(17), "-", ".", "e300", "ms", "s", "m", ";", "=", ",", '"', "w=60", "r=5"]),
+      Schema.Literals(["2026-11-24T12:00:30Z", "1970-01-01T00:00:00Z", "Tue, 24 Nov 2026 12:00:10 GMT", "Infinity"])
+    ])
+    const headers = Schema.Array(Schema.Tuple([Schema.Literals(names), Schema.Array(piece)]))
+    const clock = Schema.Literals([0, now, -1e15, Number.MAX_SAFE_INTEGER])
+
+    it.prop(
+      "never throws, and every number is finite and in range",
+      { headers, clock },
+      ({ headers, clock }) => {
+        const lookup = get(Object.fromEntries(headers.map(([name, pieces]) => [name, pieces.join("")])))
+        const within = (value: number | undefined, low: number, high: number) =>
+          assert.isTrue(value === undefined || (value >= low && value <= high), `${value} of ${low} to ${high}`)
+        within(Headers.retryAfterMillis(lookup, clock), 0, Headers.maxRetryAfterMillis)
+        const signal = Headers.signal(lookup, clock)
+        for (const name of Limits.dimensions) {
+          const dimension = signal?.dimensions[name]
+          within(dimension?.limit, Number.MIN_VALUE, 1e12)
+          within(dimension?.remaining, 0, dimension?.limit ?? 1e12)
+          within(dimension?.resetMillis, 0, 86_400_000)
+        }
+      },
+      { arbitrary: { runs: 2_000 } }
+    )
+  })
+})
