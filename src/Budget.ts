@@ -1,0 +1,227 @@
+/**
+ * `TokenBudget`: one budget that all callers of a provider share.
+ *
+ * A call reserves what it is expected to use before it is sent, and settles to what it did use. Nobody is admitted
+ * beyond the provider's limits; whoever must wait stands in a queue that is first come, first served within an agent and
+ * fair between agents. A waiter that is interrupted has taken nothing.
+ *
+ * **Details**
+ *
+ * Each pool (the models that share one set of limits) has a bucket per dimension in a store, a semaphore for calls in
+ * flight, and a queue of its own. All dimensions are taken at one instant or none. What was estimated too high is given
+ * back at settlement; what was estimated too low becomes debt, which later refill pays first.
+ *
+ * **Gotchas**
+ *
+ * Limits belong to an organisation: another process or a colleague spends the same bucket. Pass every response's headers
+ * to `observe`, as `LlmClient` does, or share the budget through `floodgate/redis`.
+ *
+ * **Example** (twelve agents, one budget)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const call = (n: number) =>
+ *   Budget.withReservation({ inputTokens: 1_000 }, (reservation) =>
+ *     Effect.as(reservation.settle({ inputTokens: 900 }), n)
+ *   )
+ *
+ * const program = Effect.forEach([1, 2, 3], call, { concurrency: "unbounded" }).pipe(
+ *   Effect.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }))
+ * )
+ *
+ * await Effect.runPromise(program) // => [1, 2, 3]
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { BudgetError } from "./budget/errors.ts"
+import * as Internal from "./budget/make.ts"
+import {
+  Agent,
+  type BudgetStatus,
+  type Cooldown,
+  type Options,
+  type RateLimitSignal,
+  type Reservation,
+  type ReserveOptions
+} from "./budget/models.ts"
+import * as Limits from "./Limits.ts"
+
+export * from "./budget/errors.ts"
+export * from "./budget/models.ts"
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/**
+ * The shared budget.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class TokenBudget extends Context.Service<
+  TokenBudget,
+  {
+    /**
+     * Waits until the estimate is admitted, and holds it until it is settled or the scope closes: then it is kept as
+     * estimated, because nobody said what it used.
+     */
+    readonly reserve: (
+      estimate: Limits.Estimate,
+      options?: ReserveOptions
+    ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
+    /** Tells the budget what a response says about the limits. */
+    readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
+    /** Tells the budget that the provider said no. */
+    readonly cooldown: (pause: Cooldown) => Effect.Effect<void>
+    /** Changes limits or concurrency while calls run; waiters move up at once. */
+    readonly resize: (options: {
+      readonly pool?: string | undefined
+      readonly limits?: Limits.Limits | undefined
+      readonly concurrency?: number | undefined
+    }) => Effect.Effect<void>
+    readonly status: Effect.Effect<BudgetStatus>
+    /** The status now, and again after changes; a slow reader gets the latest only. */
+    readonly changes: Stream.Stream<BudgetStatus>
+  }
+>()("floodgate/Budget/TokenBudget") {}
+
+// -----------------------------------------------------------------------------
+// Constructors and layers
+// -----------------------------------------------------------------------------
+
+/**
+ * Makes a budget that lives as long as its scope. Its buckets are in the `BudgetStore` of the context, by default the
+ * memory of this process.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the option when limits, concurrency, headroom, queue length or ramp make no sense.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"], never, Scope.Scope> =>
+  Effect.map(Internal.make(options), TokenBudget.of)
+
+/**
+ * The shared budget as a layer. Provide it once, around everything that calls the same provider.
+ *
+ * **Example** (the incident report's bucket)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const incident = Budget.layer({ limits: { tokens: { perSecond: 60_000, burst: 200_000 } } })
+ *
+ * const level = Effect.gen(function* () {
+ *   yield* Budget.consume(150_000)
+ *   const budget = yield* Budget.TokenBudget
+ *   const status = yield* budget.status
+ *   return Math.round(status.pools.default!.dimensions.tokens!.level / 1_000)
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(level, incident)) // => 50
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<TokenBudget> => Layer.effect(TokenBudget, make(options))
+
+/**
+ * The shared budget with options from configuration.
+ *
+ * **Example** (limits from the environment)
+ *
+ * ```ts doctest
+ * import * as Config from "effect/Config"
+ * import * as ConfigProvider from "effect/ConfigProvider"
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const live = Budget.layerConfig({ limits: { requests: { perMinute: Config.Int("LLM_REQUESTS_PER_MINUTE") } } })
+ *
+ * const rate = Effect.gen(function* () {
+ *   yield* Budget.consume(0)
+ *   const budget = yield* Budget.TokenBudget
+ *   return (yield* budget.status).pools.default!.dimensions.requests!.capacity
+ * }).pipe(
+ *   Effect.provide(live),
+ *   Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ LLM_REQUESTS_PER_MINUTE: "1200" })))
+ * )
+ *
+ * await Effect.runPromise(rate) // => 100
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (options: Config.Wrap<Options>): Layer.Layer<TokenBudget, Config.ConfigError> =>
+  Layer.effect(TokenBudget, Effect.flatMap(Config.unwrap(options), make))
+
+/**
+ * A budget that admits everything at once: for tests of other things, and to measure what a budget changes.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
+  TokenBudget,
+  TokenBudget.of({
+    reserve: (estimate, options) =>
+      Effect.map(Effect.context<never>(), (context) => ({
+        pool: options?.pool ?? "default",
+        agent: options?.agent ?? Context.get(context, Agent),
+        charge: Limits.charge(estimate, {}),
+        waited: Duration.zero,
+        binding: undefined,
+        settle: () => Effect.void,
+        refund: Effect.void
+      })),
+    observe: () => Effect.void,
+    cooldown: () => Effect.void,
+    resize: () => Effect.void,
+    status: Effect.succeed({ pools: {} }),
+    changes: Stream.succeed({ pools: {} })
+  })
+)
+
+// -----------------------------------------------------------------------------
+// Combinators
+// -----------------------------------------------------------------------------
+
+/**
+ * Runs an effect under a reservation: the form most users want. The reservation ends with the effect, settled or not.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const withReservation = <A, E, R>(
+  estimate: Limits.Estimate,
+  use: (reservation: Reservation) => Effect.Effect<A, E, R>,
+  options?: ReserveOptions
+): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
+  Effect.scoped(
+    Effect.flatMap(TokenBudget, (budget) => Effect.flatMap(budget.reserve(estimate, options), use))
+  )
+
+/**
+ * Charges tokens and goes on: the form of the incident report. Nothing is corrected later.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const consume = (tokens: number, options?: ReserveOptions): Effect.Effect<void, BudgetError, TokenBudget> =>
+  withReservation({ tokens }, () => Effect.void, options)

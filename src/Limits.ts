@@ -1,0 +1,403 @@
+/**
+ * What is limited, by how much, and what a call takes of it: plain values and arithmetic.
+ *
+ * A provider limits several **dimensions** at once (requests, input tokens, output tokens, or both kinds of tokens
+ * together). A {@link Limit} says how much of one dimension it grants and how it counts; {@link resolve} turns that into
+ * the {@link Rule} that a bucket runs by. Estimates and usages are {@link Amounts} over the same dimensions.
+ *
+ * Nothing here reads a clock or does I/O.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+// -----------------------------------------------------------------------------
+// Dimensions and amounts
+// -----------------------------------------------------------------------------
+
+/**
+ * The dimensions in the order in which they are reported.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
+
+/**
+ * A schema for {@link Dimension}.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Dimension = Schema.Literals(dimensions)
+
+/**
+ * What is limited: `requests`, `inputTokens`, `outputTokens`, or `tokens` (input and output together).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Dimension = (typeof dimensions)[number]
+
+/**
+ * An amount per dimension; a dimension that is absent is derived where it can be (see {@link charge}).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Amounts {
+  readonly requests?: number | undefined
+  readonly inputTokens?: number | undefined
+  readonly outputTokens?: number | undefined
+  readonly tokens?: number | undefined
+}
+
+/**
+ * What a call is expected to use. `requests` is 1 unless it says otherwise.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Estimate extends Amounts {}
+
+/**
+ * What a call really used. A dimension that is absent keeps its estimate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Usage extends Amounts {}
+
+/**
+ * An amount for every dimension that a pool limits.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Charge = { readonly [D in Dimension]?: number }
+
+/**
+ * The usage of a call that used nothing: it was rejected, or never sent.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const nothing: Usage = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
+// -----------------------------------------------------------------------------
+// Limits
+// -----------------------------------------------------------------------------
+
+/**
+ * How a provider counts a limit.
+ *
+ * - `"bucket"`: replenished continuously, as Anthropic documents
+ * - `"sliding"`: no span of one period may hold more than the limit
+ * - `"fixed"`: a counter that is reset each period, as Azure OpenAI
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Window = "bucket" | "sliding" | "fixed"
+
+/**
+ * The limit of one dimension, written as people say it: exactly one of `perSecond`, `perMinute` and `total`.
+ *
+ * **Details**
+ *
+ * - `perMinute` with no `window` is kept safe against every kind of provider: a burst of 5 % of the limit, the rest
+ *   spread over the minute, and never more than the limit within any 60 s.
+ * - `perMinute` with `window: "bucket"` may use a whole minute's worth as burst.
+ * - `perSecond` is a bucket that refills at that rate; its burst is one second's worth unless given.
+ * - `total` never refills: a cap on a whole job.
+ * - The default burst of `requests` is 5 s worth, because providers may enforce 60 a minute as one a second.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limit {
+  readonly perSecond?: number | undefined
+  readonly perMinute?: number | undefined
+  readonly total?: number | undefined
+  /** The most that is granted at once, in the dimension's unit. */
+  readonly burst?: number | undefined
+  readonly window?: Window | undefined
+}
+
+/**
+ * The limits of one pool. A dimension that is absent is not limited.
+ *
+ * **Example** (the limits of the incident report)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * const rules = Limits.resolve({ tokens: { perSecond: 60_000, burst: 200_000 } })
+ *
+ * rules.tokens?.capacity // => 200_000
+ * rules.tokens?.rate // => 60
+ * ```
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limits {
+  readonly requests?: Limit | undefined
+  readonly inputTokens?: Limit | undefined
+  readonly outputTokens?: Limit | undefined
+  readonly tokens?: Limit | undefined
+}
+
+/**
+ * Limits per pool, for providers that give each class of models its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pools {
+  readonly pools: Readonly<Record<string, Limits>>
+}
+
+/**
+ * What a bucket runs by: a resolved {@link Limit}. Amounts are in the dimension's unit, times in milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Rule {
+  /** The highest level: the burst. */
+  readonly capacity: number
+  /** Refill per millisecond; 0 for a quota. */
+  readonly rate: number
+  /** The largest estimate that can ever be admitted. */
+  readonly most: number
+  /** Where the provider counts by windows: no span of `millis` may hold more than `max`. */
+  readonly window: { readonly max: number; readonly millis: number } | undefined
+  /** Whether it never refills. */
+  readonly quota: boolean
+}
+
+/**
+ * A rule per limited dimension.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Rules = { readonly [D in Dimension]?: Rule }
+
+const minute = 60_000
+/** DESIGN: burst + rate x 60 s stays within the limit, and 5 % is large enough not to bind. */
+const safeBurst = 0.05
+/** Providers may enforce 60 a minute as one a second: bursts of requests are kept to 5 s worth. */
+const requestBurstMillis = 5_000
+
+const positive = (option: string, value: number | undefined): number | undefined => {
+  if (value !== undefined && !(value > 0 && Number.isFinite(value))) {
+    throw new RangeError(`Limits.${option}: expected a finite number > 0, got ${value}`)
+  }
+  return value
+}
+
+const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
+  const perSecond = positive(`${dimension}.perSecond`, limit.perSecond)
+  const perMinute = positive(`${dimension}.perMinute`, limit.perMinute)
+  const total = positive(`${dimension}.total`, limit.total)
+  const burst = positive(`${dimension}.burst`, limit.burst)
+  const given = [perSecond, perMinute, total].filter((value) => value !== undefined)
+  if (given.length !== 1) {
+    throw new RangeError(
+      `Limits.${dimension}: expected exactly one of perSecond, perMinute and total, got ${given.length}`
+    )
+  }
+  if (total !== undefined) {
+    return { capacity: total, rate: 0, most: total, window: undefined, quota: true }
+  }
+  const millis = perSecond === undefined ? minute : 1_000
+  const max = perSecond ?? perMinute!
+  const windowed = limit.window === undefined ? perMinute !== undefined : limit.window !== "bucket"
+  if (windowed) {
+    const capacity = burst ?? (dimension === "requests" ? (max * requestBurstMillis) / minute : max * safeBurst)
+    if (capacity >= max) {
+      throw new RangeError(
+        `Limits.${dimension}.burst: expected less than the limit of ${max} that the window holds, got ${burst}`
+      )
+    }
+    return { capacity, rate: (max - capacity) / millis, most: max, window: { max, millis }, quota: false }
+  }
+  const rate = max / millis
+  const capacity = burst ?? (dimension === "requests" && perMinute !== undefined ? rate * requestBurstMillis : max)
+  return { capacity, rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false }
+}
+
+/**
+ * Turns limits into the rules that buckets run by.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the option when a limit is not a finite number above zero, when a dimension has
+ * none or several of `perSecond`, `perMinute` and `total`, or when the burst fills a whole window.
+ *
+ * **Example** (a bare limit is safe against every kind of provider)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * const { inputTokens } = Limits.resolve({ inputTokens: { perMinute: 400_000 } })
+ *
+ * inputTokens!.capacity + inputTokens!.rate * 60_000 // => 400_000
+ * inputTokens!.window // => { max: 400_000, millis: 60_000 }
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const resolve = (limits: Limits): Rules => {
+  const rules: { [D in Dimension]?: Rule } = {}
+  for (const dimension of dimensions) {
+    const limit = limits[dimension]
+    if (limit !== undefined) rules[dimension] = resolveLimit(dimension, limit)
+  }
+  return rules
+}
+
+// -----------------------------------------------------------------------------
+// Arithmetic
+// -----------------------------------------------------------------------------
+
+const amount = (dimension: Dimension, amounts: Amounts): number | undefined => {
+  switch (dimension) {
+    case "requests":
+      return amounts.requests
+    case "tokens":
+      return (
+        amounts.tokens ??
+        (amounts.inputTokens === undefined || amounts.outputTokens === undefined
+          ? undefined
+          : amounts.inputTokens + amounts.outputTokens)
+      )
+    case "inputTokens":
+      return amounts.inputTokens
+    case "outputTokens":
+      return amounts.outputTokens
+  }
+}
+
+const estimated = (dimension: Dimension, estimate: Estimate): number => {
+  switch (dimension) {
+    case "requests":
+      return estimate.requests ?? 1
+    case "tokens":
+      return estimate.tokens ?? (estimate.inputTokens ?? 0) + (estimate.outputTokens ?? 0)
+    case "inputTokens":
+      return estimate.inputTokens ?? estimate.tokens ?? 0
+    case "outputTokens":
+      return estimate.outputTokens ?? 0
+  }
+}
+
+/**
+ * What an estimate takes of each limited dimension: `requests` is 1 unless given, `tokens` is input plus output unless
+ * given, and an estimate of only `tokens` is taken from `inputTokens` whole, the cautious reading.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when an amount is negative or not finite.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const charge = (estimate: Estimate, rules: Rules): Charge => {
+  const result: { [D in Dimension]?: number } = {}
+  for (const dimension of dimensions) {
+    if (rules[dimension] === undefined) continue
+    const value = estimated(dimension, estimate)
+    if (!(value >= 0 && value < Infinity)) {
+      throw new RangeError(`Estimate.${dimension}: expected a finite number >= 0, got ${value}`)
+    }
+    result[dimension] = value
+  }
+  return result
+}
+
+/**
+ * What a call that was charged `held` really used: a dimension of which the usage says nothing keeps its estimate.
+ *
+ * **Details**
+ *
+ * A value that is negative or not finite comes from a broken response and is ignored: the estimate stays.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const used = (held: Charge, usage: Usage): Charge => {
+  const result: { [D in Dimension]?: number } = {}
+  for (const dimension of dimensions) {
+    const estimate = held[dimension]
+    if (estimate === undefined) continue
+    const value = amount(dimension, usage)
+    result[dimension] = value !== undefined && value >= 0 && value < Infinity ? value : estimate
+  }
+  return result
+}
+
+/**
+ * The dominant share: the largest part of a limit's burst or minute that a charge takes. Agents are served fairly by it.
+ *
+ * **Details**
+ *
+ * Dominant resource fairness over the limits: a call that is large in any one dimension counts as large.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const dominantShare = (charge: Charge, rules: Rules): number => {
+  let share = 0
+  for (const dimension of dimensions) {
+    const rule = rules[dimension]
+    const value = charge[dimension]
+    if (rule === undefined || value === undefined) continue
+    share = Math.max(share, value / rule.most)
+  }
+  return share
+}
+
+/**
+ * Whether any of the rules is a quota that never refills.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const hasQuota = (rules: Rules): boolean => dimensions.some((dimension) => rules[dimension]?.quota === true)
+
+// -----------------------------------------------------------------------------
+// Signals
+// -----------------------------------------------------------------------------
+
+/**
+ * What a response says about one dimension.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DimensionSignal {
+  /** The limit per minute. */
+  readonly limit?: number | undefined
+  /** What the provider has left, as it counts. */
+  readonly remaining?: number | undefined
+  /** The step that `remaining` is rounded to (Anthropic rounds tokens to the nearest thousand); 1 when exact. */
+  readonly roundedTo?: number | undefined
+  /** Milliseconds until the dimension is full again. */
+  readonly resetMillis?: number | undefined
+}
+
+/**
+ * What a response says about the limits. Providers' adapters make it from headers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Signal {
+  readonly dimensions: { readonly [D in Dimension]?: DimensionSignal }
+  /** The provider's own time of the response (the `date` header), milliseconds since the epoch. */
+  readonly date?: number | undefined
+}

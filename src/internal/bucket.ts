@@ -1,0 +1,150 @@
+/**
+ * One dimension's bucket: pure arithmetic over immutable values. Times are milliseconds of a monotonic clock.
+ *
+ * The level refills lazily from elapsed time up to the rule's capacity, is fractional, and may be negative: that is
+ * debt. Where the provider counts by windows, compact cells remember what was admitted within the last one.
+ */
+import type { Rule } from "../Limits.ts"
+
+/** What was admitted in one slice of the window: slice `index` covers `[index, index + 1)` slices of time. */
+interface Cell {
+  readonly index: number
+  readonly amount: number
+}
+
+export interface Bucket {
+  readonly rule: Rule
+  /** The rule's rate times the pool's pace. */
+  readonly rate: number
+  readonly level: number
+  readonly at: number
+  /** The part of the level that is kept back, see {@link needed}. */
+  readonly reserve: number
+  /** Oldest first; empty where the rule has no window. */
+  readonly cells: ReadonlyArray<Cell>
+}
+
+/** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
+const cellsPerWindow = 60
+
+/** Guards comparisons against rounding: a ten-billionth of the capacity is no token. */
+const tolerance = 1e-10
+
+const noCells: ReadonlyArray<Cell> = []
+
+export const make = (rule: Rule, now: number, options: { readonly pace: number; readonly headroom: number }): Bucket => ({
+  rule,
+  rate: rule.rate * options.pace,
+  level: rule.capacity,
+  at: now,
+  reserve: rule.quota ? 0 : rule.capacity * options.headroom,
+  cells: noCells
+})
+
+/** The bucket as of `now`. A clock that stands or steps back refills nothing. */
+export const refill = (bucket: Bucket, now: number): Bucket => {
+  if (now <= bucket.at) return bucket
+  const { level, rate, rule } = bucket
+  const refilled = level >= rule.capacity ? level : Math.min(rule.capacity, level + rate * (now - bucket.at))
+  return { ...bucket, level: refilled, at: now, cells: expire(bucket, now) }
+}
+
+const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
+
+/** A cell counts until its youngest amount has left the window. */
+const leavesAt = (cell: Cell, window: { readonly millis: number }): number =>
+  (cell.index + 1) * cellMillis(window) + window.millis
+
+const expire = (bucket: Bucket, now: number): ReadonlyArray<Cell> => {
+  const window = bucket.rule.window
+  if (window === undefined || bucket.cells.length === 0) return bucket.cells
+  let gone = 0
+  while (gone < bucket.cells.length && leavesAt(bucket.cells[gone]!, window) <= now) gone++
+  return gone === 0 ? bucket.cells : bucket.cells.slice(gone)
+}
+
+const addToWindow = (bucket: Bucket, at: number, amount: number): ReadonlyArray<Cell> => {
+  const window = bucket.rule.window
+  if (window === undefined || amount === 0) return bucket.cells
+  const index = Math.floor(at / cellMillis(window))
+  const position = bucket.cells.findLastIndex((cell) => cell.index <= index)
+  const found = position >= 0 ? bucket.cells[position]! : undefined
+  const cells = bucket.cells.slice()
+  if (found?.index === index) cells[position] = { index, amount: Math.max(0, found.amount + amount) }
+  else if (amount > 0) cells.splice(position + 1, 0, { index, amount })
+  return cells
+}
+
+/**
+ * The level at which `amount` is admitted: the amount itself above a small reserve, because two clocks and a network
+ * never agree to the token. More than that can hold is let in when the bucket is full, as its sole debtor.
+ */
+const needed = (bucket: Bucket, amount: number): number =>
+  Math.min(amount + bucket.reserve, bucket.rule.capacity) * (1 - tolerance)
+
+/**
+ * Milliseconds until `amount` can be taken: 0 when it can be now, `Infinity` when a quota no longer holds it. The
+ * bucket must be as of `now`.
+ */
+export const waitFor = (bucket: Bucket, amount: number, now: number): number => {
+  if (amount === 0) return 0
+  const need = bucket.rule.quota ? amount : needed(bucket, amount)
+  const refilling = bucket.level >= need ? 0 : (need - bucket.level) / bucket.rate
+  return Math.max(refilling, windowWait(bucket, amount, now))
+}
+
+/**
+ * Milliseconds until `amount` more has been refilled, however large: what a caller behind others must wait for.
+ */
+export const waitForAll = (bucket: Bucket, amount: number): number =>
+  amount <= bucket.level ? 0 : (amount - bucket.level) / bucket.rate
+
+const windowWait = (bucket: Bucket, amount: number, now: number): number => {
+  const window = bucket.rule.window
+  if (window === undefined) return 0
+  let over = admittedWithinWindow(bucket) + amount - window.max * (1 + tolerance)
+  if (over <= 0) return 0
+  for (const cell of bucket.cells) {
+    over -= cell.amount
+    if (over <= 0) return Math.max(0, leavesAt(cell, window) - now)
+  }
+  return window.millis
+}
+
+/** What counts against the window now. */
+export const admittedWithinWindow = (bucket: Bucket): number => {
+  let sum = 0
+  for (const cell of bucket.cells) sum += cell.amount
+  return sum
+}
+
+/** Takes `amount` at `now`, into debt where it is more than the level. */
+export const take = (bucket: Bucket, amount: number, now: number): Bucket =>
+  amount === 0 ? bucket : { ...bucket, level: bucket.level - amount, cells: addToWindow(bucket, now, amount) }
+
+/** Gives back `amount` of what was taken at `takenAt`; never lifts the level above the capacity. */
+export const give = (bucket: Bucket, amount: number, takenAt: number): Bucket =>
+  amount === 0
+    ? bucket
+    : {
+        ...bucket,
+        level: Math.max(bucket.level, Math.min(bucket.rule.capacity, bucket.level + amount)),
+        cells: addToWindow(bucket, takenAt, -amount)
+      }
+
+/** Sets the level; the window's memory stays. */
+export const withLevel = (bucket: Bucket, level: number): Bucket =>
+  level === bucket.level ? bucket : { ...bucket, level: Math.min(level, bucket.rule.capacity) }
+
+export const withReserve = (bucket: Bucket, reserve: number): Bucket =>
+  reserve === bucket.reserve ? bucket : { ...bucket, reserve }
+
+/** Changes the rule or the pace from `bucket.at` on; the time before was refilled at the old rate. */
+export const withRule = (bucket: Bucket, rule: Rule, pace: number): Bucket => ({
+  ...bucket,
+  rule,
+  rate: rule.rate * pace,
+  level: Math.min(bucket.level, rule.capacity),
+  reserve: bucket.rule.capacity === 0 ? 0 : (bucket.reserve / bucket.rule.capacity) * rule.capacity,
+  cells: rule.window === undefined ? noCells : bucket.rule.window?.millis === rule.window.millis ? bucket.cells : noCells
+})

@@ -1,0 +1,306 @@
+/**
+ * The pure step of a pool's buckets: every dimension together, all or nothing. `(ledger, event, now) => decision`.
+ *
+ * A store applies these steps atomically: the memory store to a `Ref`, the Redis store as a Lua script that is tested
+ * against them. Times are milliseconds of the store's clock.
+ */
+import * as Limits from "../Limits.ts"
+import * as Bucket from "./bucket.ts"
+
+export interface Ledger {
+  /** The limits that the user set; a provider's headers never raise them. */
+  readonly configured: Limits.Limits
+  readonly headroom: number
+  readonly buckets: { readonly [D in Limits.Dimension]?: Bucket.Bucket }
+  readonly cooldown: Cooldown | undefined
+  readonly pace: Pace
+  /** Per dimension the latest call that the provider had counted when it made us lower the level. */
+  readonly loweredBy: { readonly [D in Limits.Dimension]?: number }
+  /** The provider's date of the latest signal that was heeded. */
+  readonly signalDate: number
+  /** Whether any limit is known; while none is, calls go alone. */
+  readonly known: boolean
+}
+
+/** Nothing is admitted before `until`. */
+export interface Cooldown {
+  readonly until: number
+  readonly reason: PauseReason
+}
+
+export type PauseReason = "rateLimit" | "ramp" | "overload"
+
+/** The part of the rates that is used, and how it grows back. */
+export interface Pace {
+  readonly scale: number
+  /** Growth per step of `stepMillis`. */
+  readonly growth: number
+  readonly at: number
+}
+
+/** What is held for one call. */
+export interface Held {
+  /** Counts up in the order of admission. */
+  readonly id: number
+  readonly charge: Limits.Charge
+  readonly takenAt: number
+}
+
+export type Decision =
+  | { readonly _tag: "Granted" }
+  | { readonly _tag: "Wait"; readonly millis: number; readonly dimension: Limits.Dimension | undefined }
+  | { readonly _tag: "Exhausted"; readonly dimension: Limits.Dimension; readonly asked: number; readonly left: number }
+
+/** The pace moves in steps of this length, so that rates are piecewise constant. */
+const stepMillis = 10_000
+/** DESIGN: a 429 that the local view cannot explain scales the rate by 0.7; it is back after 60 s without another. */
+const unexplainedScale = 0.7
+const recovery = 0.05
+/** After a ramp error the rate is halved, and back after 5 minutes: the provider objected to growth. */
+const rampScale = 0.5
+const rampRecovery = 1 / 60
+/** Never slower than this: a pool that is nearly stopped would not learn that it may go on. */
+const slowest = 0.05
+
+const granted: Decision = { _tag: "Granted" }
+
+export const make = (
+  limits: Limits.Limits,
+  now: number,
+  options: { readonly headroom: number; readonly ramp: { readonly from: number; readonly millis: number } | undefined }
+): Ledger => {
+  const pace: Pace =
+    options.ramp === undefined
+      ? { scale: 1, growth: 0, at: now }
+      : { scale: options.ramp.from, growth: ((1 - options.ramp.from) * stepMillis) / options.ramp.millis, at: now }
+  const rules = Limits.resolve(limits)
+  return {
+    configured: limits,
+    headroom: options.headroom,
+    buckets: mapDimensions(rules, (rule) =>
+      Bucket.make(rule, now, { pace: pace.scale, headroom: options.headroom })
+    ),
+    cooldown: undefined,
+    pace,
+    loweredBy: {},
+    signalDate: -Infinity,
+    known: Object.keys(rules).length > 0
+  }
+}
+
+const mapDimensions = <A, B>(
+  record: { readonly [D in Limits.Dimension]?: A },
+  f: (value: A, dimension: Limits.Dimension) => B
+): { [D in Limits.Dimension]?: B } => {
+  const result: { [D in Limits.Dimension]?: B } = {}
+  for (const dimension of Limits.dimensions) {
+    const value = record[dimension]
+    if (value !== undefined) result[dimension] = f(value, dimension)
+  }
+  return result
+}
+
+/** The rules as they are now, learned limits included. */
+export const rules = (ledger: Ledger): Limits.Rules => mapDimensions(ledger.buckets, (bucket) => bucket.rule)
+
+/** The ledger as of `now`: levels refilled, the pace grown back. */
+export const advance = (ledger: Ledger, now: number): Ledger => {
+  const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}
+  for (const dimension of Limits.dimensions) {
+    const bucket = ledger.buckets[dimension]
+    if (bucket !== undefined) buckets[dimension] = Bucket.refill(bucket, now)
+  }
+  const advanced = { ...ledger, buckets }
+  const { at, growth, scale } = ledger.pace
+  if (scale >= 1) return advanced
+  const steps = Math.floor((now - at) / stepMillis)
+  return steps <= 0
+    ? advanced
+    : withPace(advanced, { scale: Math.min(1, scale + growth * steps), growth, at: at + steps * stepMillis })
+}
+
+const withPace = (ledger: Ledger, pace: Pace): Ledger => ({
+  ...ledger,
+  pace,
+  buckets: mapDimensions(ledger.buckets, (bucket) => Bucket.withRule(bucket, bucket.rule, pace.scale))
+})
+
+/** Decides whether `charge` is admitted now. The ledger must be as of `now`. */
+export const decide = (ledger: Ledger, charge: Limits.Charge, now: number): Decision => {
+  let millis = 0
+  let binding: Limits.Dimension | undefined
+  for (const dimension of Limits.dimensions) {
+    const bucket = ledger.buckets[dimension]
+    const asked = charge[dimension]
+    if (bucket === undefined || asked === undefined) continue
+    if (bucket.rule.quota && asked > bucket.level) {
+      return { _tag: "Exhausted", dimension, asked, left: Math.max(0, bucket.level) }
+    }
+    const wait = Bucket.waitFor(bucket, asked, now)
+    if (wait > millis) {
+      millis = wait
+      binding = dimension
+    }
+  }
+  if (ledger.cooldown !== undefined && ledger.cooldown.until - now >= millis && ledger.cooldown.until > now) {
+    return { _tag: "Wait", millis: ledger.cooldown.until - now, dimension: undefined }
+  }
+  if (millis === 0) return granted
+  const nextStep = ledger.pace.scale < 1 ? ledger.pace.at + stepMillis - now : Infinity
+  return { _tag: "Wait", millis: Math.ceil(Math.min(millis, nextStep)), dimension: binding }
+}
+
+/** Takes a charge from every dimension at one instant. */
+export const take = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger => ({
+  ...ledger,
+  buckets: mapDimensions(ledger.buckets, (bucket, dimension) => Bucket.take(bucket, charge[dimension] ?? 0, now))
+})
+
+/**
+ * Replaces what was held by what was used. More becomes debt. Less is given back, except where the provider had already
+ * counted the call when it made us lower the level.
+ */
+export const settle = (ledger: Ledger, held: Held, used: Limits.Charge, now: number): Ledger => ({
+  ...ledger,
+  buckets: mapDimensions(ledger.buckets, (bucket, dimension) => {
+    const estimate = held.charge[dimension]
+    if (estimate === undefined) return bucket
+    const more = (used[dimension] ?? estimate) - estimate
+    if (more > 0) return Bucket.take(bucket, more, now)
+    const counted = !bucket.rule.quota && held.id <= (ledger.loweredBy[dimension] ?? -1)
+    return counted ? bucket : Bucket.give(bucket, -more, held.takenAt)
+  })
+})
+
+/**
+ * Moves the local view toward the provider's.
+ *
+ * `uncounted` is what open calls have reserved and the provider cannot have counted yet. A level is lowered at once,
+ * and raised only where `idle`: nothing uncounted is open, and no call was sent after the one that answered. A signal
+ * that is older than the last one heeded is ignored.
+ */
+export const observe = (
+  ledger: Ledger,
+  signal: Limits.Signal,
+  answered: { readonly id: number; readonly uncounted: Limits.Charge; readonly idle: boolean },
+  now: number
+): Ledger => {
+  const date = signal.date ?? ledger.signalDate
+  if (date < ledger.signalDate) return ledger
+  const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}
+  const loweredBy = { ...ledger.loweredBy }
+  for (const dimension of Limits.dimensions) {
+    const said = signal.dimensions[dimension]
+    const bucket = learnLimit(ledger, dimension, said?.limit, now)
+    if (bucket === undefined) continue
+    buckets[dimension] = bucket
+    if (said?.remaining === undefined || bucket.rule.quota) continue
+    const rounding = (said.roundedTo ?? 1) > 1 ? said.roundedTo! / 2 : 0
+    const most = said.remaining + rounding - (answered.uncounted[dimension] ?? 0)
+    const least = Math.max(0, said.remaining - rounding) - (answered.uncounted[dimension] ?? 0)
+    if (bucket.level > most) {
+      buckets[dimension] = Bucket.withReserve(
+        Bucket.withLevel(bucket, least),
+        bucket.rule.capacity * ledger.headroom
+      )
+      loweredBy[dimension] = answered.id
+    } else {
+      const confirmed = Bucket.withReserve(bucket, Math.max(bucket.reserve / 2, smallestReserve(ledger, bucket)))
+      buckets[dimension] = answered.idle && bucket.level < least ? Bucket.withLevel(confirmed, least) : confirmed
+    }
+  }
+  const known = ledger.known || Object.keys(buckets).length > 0
+  return { ...ledger, buckets, loweredBy, signalDate: date, known }
+}
+
+/** Headroom shrinks to a sixteenth of what was asked for while the provider confirms the local view. */
+const smallestReserve = (ledger: Ledger, bucket: Bucket.Bucket): number =>
+  (bucket.rule.capacity * ledger.headroom) / 16
+
+/** A limit header teaches rate and capacity, never above what was configured. */
+const learnLimit = (
+  ledger: Ledger,
+  dimension: Limits.Dimension,
+  limit: number | undefined,
+  now: number
+): Bucket.Bucket | undefined => {
+  const bucket = ledger.buckets[dimension]
+  if (limit === undefined || !(limit > 0 && limit < Infinity)) return bucket
+  const configured = ledger.configured[dimension]
+  if (configured?.total !== undefined) return bucket
+  const rule = Limits.resolve({ [dimension]: capped(configured, limit) })[dimension]!
+  if (bucket === undefined) {
+    return Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
+  }
+  return sameRule(bucket.rule, rule) ? bucket : Bucket.withRule(bucket, rule, ledger.pace.scale)
+}
+
+const sameRule = (a: Limits.Rule, b: Limits.Rule): boolean =>
+  a.capacity === b.capacity && a.rate === b.rate && a.window?.max === b.window?.max
+
+const capped = (configured: Limits.Limit | undefined, perMinute: number): Limits.Limit => {
+  if (configured === undefined) return { perMinute }
+  const limit = configured.perMinute ?? configured.perSecond! * 60
+  if (perMinute >= limit) return configured
+  const part = perMinute / limit
+  return {
+    ...configured,
+    ...(configured.perMinute === undefined ? { perSecond: configured.perSecond! * part } : { perMinute }),
+    ...(configured.burst === undefined ? {} : { burst: configured.burst * part })
+  }
+}
+
+/**
+ * Pauses the pool: the longest pause wins, a shorter one never shortens it.
+ *
+ * A 429 that the local view cannot explain (the rejected charge, refunded, would be admitted again) says that somebody
+ * else spends the same limit: the rate is scaled down, at most once per cooldown, and the levels are set so that the
+ * rejected charge fits just when the pause ends.
+ */
+export const cool = (
+  ledger: Ledger,
+  pause: { readonly reason: PauseReason; readonly millis: number; readonly charge: Limits.Charge | undefined },
+  now: number
+): Ledger => {
+  const cooling = ledger.cooldown !== undefined && ledger.cooldown.until > now
+  const until = now + pause.millis
+  const cooldown =
+    cooling && ledger.cooldown!.until >= until ? ledger.cooldown : { until, reason: pause.reason }
+  const paused = { ...ledger, cooldown }
+  if (cooling || pause.reason === "overload") return paused
+  if (pause.reason === "ramp") return slower(paused, rampScale, rampRecovery, now)
+  if (pause.charge === undefined || decide({ ...ledger, cooldown: undefined }, pause.charge, now)._tag !== "Granted") {
+    return paused
+  }
+  const charge = pause.charge
+  const emptied = {
+    ...paused,
+    buckets: mapDimensions(paused.buckets, (bucket, dimension) => {
+      const asked = charge[dimension] ?? 0
+      if (bucket.rule.quota || asked === 0) return bucket
+      const fits = Math.min(asked, bucket.rule.capacity) + bucket.reserve
+      return Bucket.withLevel(bucket, Math.min(bucket.level, fits - bucket.rate * pause.millis))
+    })
+  }
+  return slower(emptied, unexplainedScale, recovery, now)
+}
+
+const slower = (ledger: Ledger, factor: number, growth: number, now: number): Ledger =>
+  withPace(ledger, {
+    scale: Math.max(slowest, ledger.pace.scale * factor),
+    growth,
+    at: now
+  })
+
+/** Replaces the configured limits; levels keep their debt and are cut to the new capacity. */
+export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger => ({
+  ...ledger,
+  configured: limits,
+  known: true,
+  buckets: mapDimensions(Limits.resolve(limits), (rule, dimension) => {
+    const bucket = ledger.buckets[dimension]
+    return bucket === undefined
+      ? Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
+      : Bucket.withRule(bucket, rule, ledger.pace.scale)
+  })
+})

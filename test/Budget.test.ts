@@ -1,0 +1,246 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+
+const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
+
+/** Starts an effect and lets it run until it waits. */
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
+
+const isDone = <A, E>(fiber: Fiber.Fiber<A, E>) => fiber.pollUnsafe() !== undefined
+
+const level = Effect.gen(function* () {
+  const budget = yield* Budget.TokenBudget
+  return (yield* budget.status).pools.default!.dimensions.tokens!.level
+})
+
+const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
+
+describe("Budget", () => {
+  describe("reserve", () => {
+    it.effect("admits a waiter exactly when enough has refilled", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        const waiter = yield* start(Budget.consume(500))
+        yield* TestClock.adjust(499)
+        assert.isFalse(isDone(waiter))
+        yield* TestClock.adjust(1)
+        assert.isTrue(isDone(waiter))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("takes every dimension at one instant or none", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* Effect.scoped(budget.reserve({ inputTokens: 10, outputTokens: 100 }))
+        const waiter = yield* start(Effect.scoped(budget.reserve({ inputTokens: 50, outputTokens: 10 })))
+        const { dimensions } = (yield* budget.status).pools.default!
+        assert.strictEqual(dimensions.inputTokens!.level, 90)
+        assert.strictEqual(dimensions.outputTokens!.level, 0)
+        yield* TestClock.adjust(1_000)
+        assert.isTrue(isDone(waiter))
+      }).pipe(
+        Effect.provide(
+          make({ limits: { inputTokens: { perSecond: 1, burst: 100 }, outputTokens: { perSecond: 10, burst: 100 } } })
+        )
+      )
+    )
+
+    it.effect("moves everyone behind up at the instant a waiter is interrupted", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        const large = yield* start(Budget.consume(1_000))
+        const small = yield* start(Budget.consume(100))
+        yield* TestClock.adjust(100)
+        assert.isFalse(isDone(small))
+        yield* Fiber.interrupt(large)
+        yield* Effect.yieldNow
+        assert.isTrue(isDone(small))
+        assert.strictEqual(yield* level, 0)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("serves agents in turn however many calls one of them queues", () =>
+      Effect.gen(function* () {
+        const served: Array<string> = []
+        const call = (agent: string) =>
+          Budget.withReservation({ tokens: 100 }, () => Effect.sync(() => served.push(agent)), { agent })
+        yield* Budget.consume(100)
+        for (let i = 0; i < 5; i++) yield* start(call("greedy"))
+        yield* start(call("modest"))
+        yield* TestClock.adjust(10_000)
+        assert.deepStrictEqual(served, ["greedy", "modest", "greedy", "greedy", "greedy", "greedy"])
+      }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
+    )
+
+    it.effect("never has more calls in flight than the concurrency", () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        let peak = 0
+        let running = 0
+        const call = Budget.withReservation({ tokens: 1 }, () =>
+          Effect.gen(function* () {
+            peak = Math.max(peak, ++running)
+            yield* Deferred.await(gate)
+            running--
+          })
+        )
+        const fibers = yield* Effect.forEach([1, 2, 3, 4, 5], () => start(call))
+        assert.strictEqual(running, 2)
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.joinAll(fibers)
+        assert.strictEqual(peak, 2)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 2 })))
+    )
+
+    it.effect("fails at once when the estimate can never fit", () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(Budget.consume(60_001))
+        assert.strictEqual(error.reason._tag, "EstimateTooLarge")
+        if (error.reason._tag !== "EstimateTooLarge") return
+        assert.strictEqual(error.reason.dimension, "tokens")
+        assert.strictEqual(error.reason.asked, 60_001)
+        assert.strictEqual(error.reason.limit, 60_000)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("lets an estimate above the burst in when the bucket is full, as sole debtor", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1)
+        const large = yield* start(Budget.consume(3_000))
+        assert.isFalse(isDone(large))
+        yield* TestClock.adjust(1)
+        assert.isTrue(isDone(large))
+        assert.strictEqual(yield* level, -2_000)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("fails at once when the wait would be longer than maxWait", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        const error = yield* Effect.flip(Budget.consume(600, { maxWait: 500 }))
+        assert.strictEqual(error.reason._tag, "WaitTooLong")
+        if (error.reason._tag !== "WaitTooLong") return
+        assert.strictEqual(Duration.toMillis(error.reason.wait), 600)
+        assert.strictEqual(error.reason.dimension, "tokens")
+        const ok = yield* start(Budget.consume(500, { maxWait: 500 }))
+        yield* TestClock.adjust(500)
+        assert.isTrue(isDone(ok))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("turns the next caller away when the queue is full", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        yield* start(Budget.consume(100))
+        const error = yield* Effect.flip(Budget.consume(100))
+        assert.strictEqual(error.reason._tag, "QueueFull")
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), maxQueued: 1 })))
+    )
+
+    it.effect("says what a quota has left", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(60)
+        const error = yield* Effect.flip(Budget.consume(60))
+        assert.strictEqual(error.reason._tag, "QuotaExhausted")
+        if (error.reason._tag === "QuotaExhausted") assert.strictEqual(error.reason.left, 40)
+        yield* Budget.consume(40)
+      }).pipe(Effect.provide(make({ limits: { tokens: { total: 100 } } })))
+    )
+  })
+
+  describe("settle", () => {
+    it.effect("gives back what was not used and wakes the next at once", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const reservation = yield* budget.reserve({ tokens: 1_000 })
+        const waiter = yield* start(Budget.consume(400))
+        yield* reservation.settle({ tokens: 600 })
+        yield* Effect.yieldNow
+        assert.isTrue(isDone(waiter))
+        yield* reservation.settle({ tokens: 0 })
+        yield* reservation.refund
+        assert.strictEqual(yield* level, 0)
+      }).pipe(Effect.scoped, Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("keeps more than the estimate as debt that later refill pays first", () =>
+      Effect.gen(function* () {
+        yield* Budget.withReservation({ tokens: 1_000 }, (reservation) => reservation.settle({ tokens: 1_500 }))
+        assert.strictEqual(yield* level, -500)
+        const waiter = yield* start(Budget.consume(100))
+        yield* TestClock.adjust(599)
+        assert.isFalse(isDone(waiter))
+        yield* TestClock.adjust(1)
+        assert.isTrue(isDone(waiter))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+  })
+
+  describe("cooldown", () => {
+    it.effect("admits nobody before its end, then one, two, four", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const started: Array<number> = []
+        const call = Budget.withReservation({ tokens: 1 }, () =>
+          Effect.gen(function* () {
+            started.push(yield* Effect.clockWith((clock) => clock.currentTimeMillis))
+            yield* Effect.sleep(1_000)
+          })
+        )
+        yield* Budget.consume(1)
+        yield* budget.cooldown({ reason: "rateLimit", retryAfter: "10 seconds" })
+        yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second" })
+        for (let i = 0; i < 12; i++) yield* start(call)
+        yield* TestClock.adjust(9_999)
+        assert.strictEqual(started.length, 0)
+        yield* TestClock.adjust(20_000)
+        assert.deepStrictEqual(
+          [10_000, 11_000, 12_000, 13_000].map((at) => started.filter((time) => time === at).length),
+          [1, 2, 4, 5]
+        )
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+  })
+
+  describe("changes", () => {
+    it.effect("gives the status now and after changes", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* Budget.consume(100)
+        const fiber = yield* start(Stream.runCollect(Stream.take(budget.changes, 2)))
+        yield* Budget.consume(300)
+        const seen = yield* Fiber.join(fiber)
+        assert.deepStrictEqual(
+          seen.map((status) => status.pools.default!.dimensions.tokens!.level),
+          [900, 600]
+        )
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+  })
+
+  it("names the option, the expectation and the value when an argument makes no sense", () => {
+    assert.throws(() => Budget.make({ concurrency: 0 }), RangeError, "concurrency: expected an integer >= 1, got 0")
+    assert.throws(() => Budget.make({ limits: { tokens: {} } }), RangeError, "exactly one of")
+  })
+
+  it.effect("closes with its scope: who still waits is interrupted", () =>
+    Effect.gen(function* () {
+      const exit = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const budget = yield* Budget.make({ limits: perSecond(1, 1), headroom: 0 })
+          yield* budget.reserve({ tokens: 1 })
+          return yield* Effect.forkDetach(Effect.scoped(budget.reserve({ tokens: 1 })), { startImmediately: true })
+        })
+      ).pipe(Effect.flatMap(Fiber.await))
+      assert.isTrue(Exit.hasInterrupts(exit))
+    })
+  )
+})
