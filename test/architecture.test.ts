@@ -1,0 +1,136 @@
+/**
+ * Who may know whom. The tables below are the rule; docs/architecture.md gives the reasons, and .oxlintrc.json repeats
+ * the coarse part for editors.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { importsOf, root, sourceFiles } from "./helpers/modules.ts"
+
+interface Rule {
+  readonly files: RegExp
+  /** Own files it may import. `core` is src/*.ts except index and bin; a name with a slash is a folder of src. */
+  readonly own: ReadonlyArray<"core" | "core/Limits" | `${string}/`>
+  /** Packages it may import. `effect` is its stable top-level modules; `effect/*` is everything in it. */
+  readonly packages: ReadonlyArray<
+    "effect" | "effect/*" | "node:" | "@anthropic-ai/sdk" | "@effect/platform-node" | "redis"
+  >
+}
+
+/** The first rule that matches a file counts. */
+const rules: ReadonlyArray<Rule> = [
+  {
+    files: /^src\/bin\.ts$/,
+    own: ["core", "cli/"],
+    packages: ["effect/*", "node:", "@effect/platform-node"]
+  },
+  { files: /^src\/index\.ts$/, own: ["core"], packages: [] },
+  { files: /^src\/[^/]+\.ts$/, own: ["core", "internal/", "budget/"], packages: ["effect"] },
+  { files: /^src\/budget\//, own: ["core", "internal/", "budget/"], packages: ["effect"] },
+  { files: /^src\/internal\//, own: ["internal/", "core/Limits"], packages: ["effect"] },
+  {
+    files: /^src\/providers\//,
+    own: ["core", "internal/", "providers/"],
+    packages: ["effect/*", "@anthropic-ai/sdk"]
+  },
+  {
+    files: /^src\/anthropic\//,
+    own: ["core", "internal/", "providers/", "anthropic/"],
+    packages: ["effect/*", "@anthropic-ai/sdk"]
+  },
+  { files: /^src\/ai\//, own: ["core", "internal/", "ai/"], packages: ["effect/*"] },
+  {
+    files: /^src\/redis\//,
+    own: ["core", "internal/", "redis/"],
+    packages: ["effect/*", "node:", "redis", "@effect/platform-node"]
+  },
+  {
+    files: /^src\/gateway\//,
+    own: ["core", "internal/", "providers/", "gateway/"],
+    packages: ["effect/*", "@effect/platform-node", "@anthropic-ai/sdk"]
+  },
+  {
+    files: /^src\/testing\/(http|Http)/,
+    own: ["core", "testing/"],
+    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
+  },
+  { files: /^src\/testing\//, own: ["core", "testing/"], packages: ["effect/*", "@anthropic-ai/sdk"] },
+  {
+    files: /^src\/lab\//,
+    own: ["core", "internal/", "providers/", "testing/", "redis/", "gateway/", "lab/"],
+    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
+  },
+  {
+    files: /^src\/cli\//,
+    own: ["core", "internal/", "providers/", "anthropic/", "ai/", "redis/", "gateway/", "testing/", "lab/", "cli/"],
+    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk", "redis"]
+  }
+]
+
+/** Within core: what a module may not import. The rest is free, and no-cycle keeps it a tree. */
+const strangers: Record<string, ReadonlyArray<string>> = {
+  Limits: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "LlmError", "LlmProvider", "Retry"],
+  LlmError: ["Agents", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry"],
+  Budget: ["Agents", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry"],
+  Retry: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider"],
+  Estimator: ["Agents", "Budget", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry"],
+  LlmProvider: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "Retry"],
+  Governor: ["Agents", "Forecast", "LlmClient"],
+  LlmClient: ["Agents", "Forecast"]
+}
+
+/** Core that may name the types of the Messages API (types only, never values). */
+const speaksMessages = new Set(["src/LlmClient.ts", "src/LlmProvider.ts"])
+
+/** What makes a file impure: internal code takes time and random numbers as arguments. */
+const runtime =
+  /^effect\/(Clock|Config|ConfigProvider|Context|Deferred|Effect|Fiber|Layer|Logger|ManagedRuntime|Metric|PubSub|Queue|Random|Ref|Runtime|Schedule|Scope|Semaphore|Stream|SubscriptionRef|SynchronizedRef|Tracer)$/
+
+const isCore = (file: string): boolean => /^src\/[^/]+\.ts$/.test(file) && !/\/(bin|index)\.ts$/.test(file)
+
+const isStable = (module: string): boolean => {
+  const path = join(root, "node_modules/effect/src", `${module.slice("effect/".length)}.ts`)
+  if (!existsSync(path)) return false
+  const text = readFileSync(path, "utf8")
+  return text.slice(0, text.indexOf("*/")).includes("@stability stable")
+}
+
+const allowed = (rule: Rule, file: string, from: string, typeOnly: boolean): boolean => {
+  if (from.startsWith("src/")) {
+    return rule.own.some((own) =>
+      own === "core" ? isCore(from) : own === "core/Limits" ? from === "src/Limits.ts" : from.startsWith(`src/${own}`)
+    )
+  }
+  if (from.startsWith("effect/")) {
+    return rule.packages.includes("effect/*") || (rule.packages.includes("effect") && isStable(from))
+  }
+  if (from.startsWith("@anthropic-ai/sdk") && typeOnly && speaksMessages.has(file)) return true
+  return rule.packages.some((name) => (name === "node:" ? from.startsWith(name) : `${from}/`.startsWith(`${name}/`)))
+}
+
+const problemsOf = (file: string): Array<string> => {
+  const rule = rules.find(({ files }) => files.test(file))
+  if (rule === undefined) return [`${file}: no rule for this folder; add one to test/architecture.test.ts`]
+  const name = file.slice("src/".length, -".ts".length)
+  return importsOf(file).flatMap(({ from, line, typeOnly }) => {
+    const banned =
+      !allowed(rule, file, from, typeOnly) ||
+      (strangers[name] ?? []).some((stranger) => from === `src/${stranger}.ts`) ||
+      (file.startsWith("src/internal/") && !typeOnly && runtime.test(from))
+    return banned ? [`${file}:${line}: may not import ${from}`] : []
+  })
+}
+
+describe("architecture", () => {
+  it("lets every source file import only what its folder may know", () => {
+    assert.deepStrictEqual(sourceFiles().flatMap(problemsOf), [])
+  })
+
+  it("keeps the index a list of namespaces, in alphabetical order", () => {
+    if (!existsSync(join(root, "src/index.ts"))) return
+    const code = readFileSync(join(root, "src/index.ts"), "utf8").replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, "")
+    const lines = code.split("\n").filter((line) => line.trim() !== "")
+    for (const line of lines) assert.match(line, /^export \* as (\w+) from "\.\/\1\.ts"$/)
+    assert.deepStrictEqual(lines, [...lines].sort())
+  })
+})

@@ -1,0 +1,77 @@
+/**
+ * What the package is made of, read from its own files: used by the tests of the architecture, the docstrings and the
+ * public names.
+ */
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { dirname, join, relative } from "node:path"
+import ts from "typescript6"
+
+export const root = join(import.meta.dirname, "../..")
+
+const inRoot = (path: string): string => relative(root, path).replaceAll("\\", "/")
+
+/** Every source file, as `src/...`. */
+export const sourceFiles = (): Array<string> =>
+  readdirSync(join(root, "src"), { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+    .map((entry) => inRoot(join(entry.parentPath, entry.name)))
+    .sort()
+
+export const parse = (file: string): ts.SourceFile =>
+  ts.createSourceFile(file, readFileSync(join(root, file), "utf8"), ts.ScriptTarget.Latest, true)
+
+/** The modules that a user can import: name after `floodgate/`, and file. Those not written yet are left out. */
+export const publicModules = (): Array<{ readonly name: string; readonly file: string }> => {
+  const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+    exports: Record<string, string | null | Record<string, string>>
+  }
+  const modules: Array<{ name: string; file: string }> = []
+  for (const [key, target] of Object.entries(exports)) {
+    if (target === null || typeof target === "string") continue
+    const file = target["@floodgate/source"]!.slice(2)
+    if (!file.includes("*")) {
+      if (existsSync(join(root, file))) modules.push({ name: key.slice(2), file })
+      continue
+    }
+    // One level is enough: modules live directly in src/ and src/providers/.
+    const folder = dirname(file)
+    if (!existsSync(join(root, folder))) continue
+    for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
+      const name = key.slice(2).replace("*", entry.name.slice(0, -3))
+      if (!entry.isFile() || !entry.name.endsWith(".ts") || exports[`./${name}`] === null) continue
+      modules.push({ name, file: `${folder}/${entry.name}` })
+    }
+  }
+  return modules.sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+export interface Import {
+  readonly from: string
+  readonly typeOnly: boolean
+  readonly line: number
+}
+
+/** Imports and re-exports of a file. A relative one comes back as `src/...`, any other as written. */
+export const importsOf = (file: string): Array<Import> => {
+  const source = parse(file)
+  const imports: Array<Import> = []
+  const add = (specifier: ts.Expression | undefined, typeOnly: boolean): void => {
+    if (specifier === undefined || !ts.isStringLiteral(specifier)) return
+    const from = specifier.text.startsWith(".") ? inRoot(join(root, dirname(file), specifier.text)) : specifier.text
+    imports.push({ from, typeOnly, line: source.getLineAndCharacterOfPosition(specifier.getStart()).line + 1 })
+  }
+  const visit = (node: ts.Node): void => {
+    if (ts.isImportDeclaration(node)) {
+      add(node.moduleSpecifier, node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword)
+    } else if (ts.isExportDeclaration(node)) {
+      add(node.moduleSpecifier, node.isTypeOnly)
+    } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
+      add(node.arguments[0], false)
+    } else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
+      add(node.argument.literal, true)
+    }
+    ts.forEachChild(node, visit)
+  }
+  visit(source)
+  return imports
+}
