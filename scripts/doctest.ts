@@ -50,7 +50,11 @@ const fencesOf = (file: string): Array<Fence> => {
       const line = raw.replace(prefix, "")
       if (open === undefined) {
         const start = /^(\s*)```ts\s(.*)$/.exec(line)
-        if (start !== null && /\bdoctest\b/.test(start[2]!) && (file.endsWith(".md") || raw.trimStart().startsWith("*"))) {
+        if (
+          start !== null &&
+          /\bdoctest\b/.test(start[2]!) &&
+          (file.endsWith(".md") || raw.trimStart().startsWith("*"))
+        ) {
           open = { line: index + 1, indent: start[1]!, lines: [] }
         }
       } else if (line.trim() === "```") {
@@ -144,7 +148,11 @@ const exampleOf = (file: string, fence: Fence): Example => {
       const declaration = node.declarationList.declarations[0]!
       const expected = expectedAfter(node.end)
       if (expected !== undefined && ts.isIdentifier(declaration.name)) {
-        edits.push({ start: node.end, end: expected.end, text: `;equal(${declaration.name.text}, (${expected.value}))` })
+        edits.push({
+          start: node.end,
+          end: expected.end,
+          text: `;equal(${declaration.name.text}, (${expected.value}))`
+        })
       }
     }
     ts.forEachChild(node, visit)

@@ -1,0 +1,21 @@
+/** Runs the benchmarks one after the other: all of benchmark/*.ts, or those whose name contains an argument. */
+import { spawnSync } from "node:child_process"
+import { existsSync, readdirSync } from "node:fs"
+import { join } from "node:path"
+
+const folder = join(import.meta.dirname, "../benchmark")
+const wanted = process.argv.slice(2)
+const files = (existsSync(folder) ? readdirSync(folder) : [])
+  .filter((file) => file.endsWith(".ts"))
+  .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
+  .sort()
+
+if (files.length === 0) {
+  console.error(`bench: nothing in benchmark/ matches ${wanted.join(" ") || "*.ts"}`)
+  process.exit(1)
+}
+for (const file of files) {
+  console.log(`\n# ${file}`)
+  const { status } = spawnSync(process.execPath, [...process.execArgv, join(folder, file)], { stdio: "inherit" })
+  if (status !== 0) process.exit(status ?? 1)
+}

@@ -1,0 +1,72 @@
+/**
+ * Runs every check in order, prints how long each took, and stops at the first that fails. It needs only what the
+ * lockfile installs, and no network.
+ *
+ *     npm run verify                        everything
+ *     npm run verify -- --skip test,size    all but these
+ *     npm run verify -- --only lint,check   only these
+ */
+import { spawnSync } from "node:child_process"
+import { existsSync, readdirSync } from "node:fs"
+import { join } from "node:path"
+
+const root = join(import.meta.dirname, "..")
+
+const has = (folder: string, ending: string): boolean =>
+  existsSync(join(root, folder)) &&
+  readdirSync(join(root, folder), { recursive: true }).some((file) => String(file).endsWith(ending))
+
+interface Step {
+  readonly name: string
+  /** Why there is nothing to do, if so. */
+  readonly nothing?: (() => string | undefined) | undefined
+}
+
+const steps: ReadonlyArray<Step> = [
+  { name: "lint" },
+  { name: "format:check" },
+  { name: "doctest:gen" },
+  { name: "check" },
+  { name: "test" },
+  { name: "test-types", nothing: () => (has("typetest", ".tst.ts") ? undefined : "no typetest/*.tst.ts") },
+  { name: "build" },
+  { name: "pack:check" },
+  { name: "size" }
+]
+
+const names = (flag: string): ReadonlySet<string> | undefined => {
+  const at = process.argv.indexOf(flag)
+  if (at === -1) return undefined
+  const list = (process.argv[at + 1] ?? "").split(",")
+  const unknown = list.filter((name) => !steps.some((step) => step.name === name))
+  if (unknown.length > 0) {
+    console.error(`verify: ${flag} names no step: ${unknown.join(", ")}. Steps: ${steps.map((s) => s.name).join(", ")}`)
+    process.exit(2)
+  }
+  return new Set(list)
+}
+
+const only = names("--only")
+const skip = names("--skip")
+const report: Array<string> = []
+
+const finish = (code: number): never => {
+  console.log(`\nverify\n${report.join("\n")}`)
+  process.exit(code)
+}
+
+for (const { name, nothing } of steps) {
+  if (skip?.has(name) === true || only?.has(name) === false) continue
+  const reason = nothing?.()
+  if (reason !== undefined) {
+    report.push(`  ${name.padEnd(14)}    -      ${reason}`)
+    continue
+  }
+  console.log(`\n> ${name}`)
+  const start = performance.now()
+  const { status } = spawnSync("npm", ["run", "--silent", name], { cwd: root, stdio: "inherit" })
+  const seconds = ((performance.now() - start) / 1000).toFixed(1)
+  report.push(`  ${name.padEnd(14)} ${seconds.padStart(6)} s  ${status === 0 ? "ok" : "FAILED"}`)
+  if (status !== 0) finish(1)
+}
+finish(0)
