@@ -90,6 +90,8 @@ export class TokenBudget extends Context.Service<
       readonly limits?: Limits.Limits | undefined
       readonly concurrency?: number | undefined
     }) => Effect.Effect<void>
+    /** The pool of a model: "default" where one set of limits was given, else by the rule of the pools. */
+    readonly poolOf: (model: string) => string
     readonly status: Effect.Effect<BudgetStatus>
     /** The status now, and again after changes; a slow reader gets the latest only. */
     readonly changes: Stream.Stream<BudgetStatus>
@@ -193,6 +195,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
     observe: () => Effect.void,
     cooldown: () => Effect.void,
     resize: () => Effect.void,
+    poolOf: () => "default",
     status: Effect.succeed({ pools: {} }),
     changes: Stream.succeed({ pools: {} })
   })

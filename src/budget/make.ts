@@ -51,7 +51,7 @@ const checkConcurrency = (concurrency: number): void =>
 
 const isPools = (limits: Limits.Limits | Limits.Pools): limits is Limits.Pools => "pools" in limits
 
-const parse = ({ concurrency = Infinity, headroom = 0.05, limits = {}, maxQueued = Infinity, ramp }: Options) => {
+const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueued = Infinity, ramp }: Options) => {
   checkConcurrency(concurrency)
   check(maxQueued >= 0 && wholeOrInfinite(maxQueued), "maxQueued", "an integer >= 0", maxQueued)
   check(headroom >= 0 && headroom <= 0.5, "headroom", "a number from 0 to 0.5", headroom)
@@ -59,15 +59,27 @@ const parse = ({ concurrency = Infinity, headroom = 0.05, limits = {}, maxQueued
   check(from > 0 && from <= 1, "ramp.from", "a number above 0, at most 1", from)
   const millis = ramp === undefined ? 1 : Duration.toMillis(Duration.fromInputUnsafe(ramp.over))
   check(millis > 0, "ramp.over", "a duration above 0", millis)
-  const sets = isPools(limits) ? limits.pools : { [defaultPool]: limits }
+  const sets = limits === undefined ? {} : isPools(limits) ? limits.pools : { [defaultPool]: limits }
   for (const set of Object.values(sets)) Limits.resolve(set)
   return {
     concurrency,
     headroom,
     maxQueued,
     ramp: ramp === undefined ? undefined : { from, millis },
+    poolOf:
+      limits === undefined
+        ? Limits.poolOf
+        : isPools(limits)
+          ? (limits.poolOf ?? Limits.poolOf)
+          : () => defaultPool,
     limitsOf: (pool: string): Limits.Limits =>
-      isPools(limits) ? (Object.hasOwn(limits.pools, pool) ? limits.pools[pool]! : {}) : limits
+      limits === undefined
+        ? {}
+        : isPools(limits)
+          ? Object.hasOwn(limits.pools, pool)
+            ? limits.pools[pool]!
+            : {}
+          : limits
   }
 }
 
@@ -218,12 +230,13 @@ export interface Service {
     readonly limits?: Limits.Limits | undefined
     readonly concurrency?: number | undefined
   }) => Effect.Effect<void>
+  readonly poolOf: (model: string) => string
   readonly status: Effect.Effect<BudgetStatus>
   readonly changes: Stream.Stream<BudgetStatus>
 }
 
 export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
-  const { concurrency, headroom, limitsOf, maxQueued, ramp } = parse(options)
+  const { concurrency, headroom, limitsOf, maxQueued, poolOf, ramp } = parse(options)
 
   return Effect.gen(function* () {
     const store = yield* BudgetStore
@@ -391,6 +404,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         if (limits !== undefined) Limits.resolve(limits)
         return tell(name, (pool) => pool.resize({ limits, concurrency: permits }))
       },
+      poolOf,
       status,
       changes: Stream.unwrap(
         Effect.gen(function* () {
