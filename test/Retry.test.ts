@@ -108,6 +108,16 @@ describe("Retry", () => {
       { arbitrary: { runs: 200 } }
     )
 
+    it.effect("lets decorrelated delays grow from the delay before", () =>
+      Effect.gen(function* () {
+        const schedule = Retry.backoff({ base: "1 second", cap: "5 seconds", jitter: "decorrelated" })
+        assert.deepStrictEqual(
+          yield* delays(schedule, undefined, 4).pipe(withRandom(0.5)),
+          [2_000, 3_500, 5_000, 5_000]
+        )
+      })
+    )
+
     it.effect("starts decorrelated jitter afresh for each run", () =>
       Effect.gen(function* () {
         const schedule = Retry.backoff({ jitter: "decorrelated" })

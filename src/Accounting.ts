@@ -1,0 +1,307 @@
+/**
+ * What a provider reserves when it admits a call, and what it has counted when the call is over.
+ *
+ * Providers differ: Anthropic counts the output that was produced, OpenAI and Azure the output that was allowed, Bedrock
+ * first the one and then a multiple of the other; prompts read from a cache are free here and not there. An
+ * {@link Accounting} turns what a call is expected to use into an estimate, and what it did use into a usage, so that
+ * the local budget holds what the provider's does.
+ *
+ * **Gotchas**
+ *
+ * Counts follow Anthropic's names: `inputTokens` never includes what was read from the cache. OpenAI's `prompt_tokens`
+ * do include it, and must be split first.
+ *
+ * **Example** (One call, counted by two providers)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * const expected = { inputTokens: 1_000, cachedTokens: 9_000, outputTokens: 500, maxTokens: 4_096 }
+ *
+ * Accounting.anthropic.estimate(expected) // => { inputTokens: 1_000, outputTokens: 500 }
+ * Accounting.azure.estimate(expected).tokens // => 14_096
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as Limits from "./Limits.ts"
+
+/**
+ * What a call is expected to use, in tokens.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Expected {
+  /** The part of the prompt that is not read from the cache. */
+  readonly inputTokens: number
+  /** The part of the prompt that is read from the cache. */
+  readonly cachedTokens: number
+  readonly outputTokens: number
+  /** The most output that the request allows, where it says so. */
+  readonly maxTokens?: number | undefined
+}
+
+/**
+ * What a call used, in tokens, by the names of Anthropic's `usage`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Actual {
+  /** The part of the prompt that neither was read from the cache nor written to it. */
+  readonly inputTokens: number
+  readonly cacheCreationTokens: number
+  readonly cacheReadTokens: number
+  readonly outputTokens: number
+}
+
+/**
+ * How a provider counts.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Accounting {
+  readonly name: string
+  /** How its limits are counted in time, for limits that do not say so. Where that is not documented, `"sliding"`. */
+  readonly window: Limits.Window
+  /** Whether a rejected request counts towards the limits. */
+  readonly rejections: "free" | "charged"
+  /** What it takes of the limits when it admits a call. */
+  readonly estimate: (expected: Expected) => Limits.Estimate
+  /** What it has taken when the call is over. A dimension that is absent keeps its estimate. */
+  readonly usage: (actual: Actual) => Limits.Usage
+}
+
+const prompt = (expected: Expected): number => expected.inputTokens + expected.cachedTokens
+
+const allowed = (expected: Expected): number => expected.maxTokens ?? expected.outputTokens
+
+const uncached = (actual: Actual): number => actual.inputTokens + actual.cacheCreationTokens
+
+/**
+ * Anthropic's own API: input that is not read from the cache, and the output that is produced. `max_tokens` costs
+ * nothing.
+ *
+ * **Details**
+ *
+ * "The `max_tokens` parameter does not factor into OTPM", and cache reads do not count towards ITPM, save on Haiku 3.5. Limits are token buckets. Whether rejected requests count is not documented; they are held
+ * to be free here, and the headers of the next response correct that.
+ *
+ * Source: https://platform.claude.com/docs/en/api/rate-limits
+ *
+ * **Example** (Cache reads do not count)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * const usage = Accounting.anthropic.usage({
+ *   inputTokens: 100,
+ *   cacheCreationTokens: 900,
+ *   cacheReadTokens: 9_000,
+ *   outputTokens: 250
+ * })
+ *
+ * usage // => { inputTokens: 1_000, outputTokens: 250 }
+ * ```
+ *
+ * @category providers
+ * @since 0.1.0
+ */
+export const anthropic: Accounting = {
+  name: "anthropic",
+  window: "bucket",
+  rejections: "free",
+  estimate: ({ inputTokens, outputTokens }) => ({ inputTokens, outputTokens }),
+  usage: (actual) => ({ inputTokens: uncached(actual), outputTokens: actual.outputTokens })
+}
+
+/**
+ * Claude on Vertex AI: current models count as {@link anthropic} does, "uncached and cache write" input and output.
+ *
+ * **Details**
+ *
+ * Source: https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/partner-models/claude/quotas. How the
+ * minutes are counted is not documented there.
+ *
+ * **Example** (Only the window differs)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * Accounting.vertex.window // => "sliding"
+ * Accounting.vertex.estimate === Accounting.anthropic.estimate // => true
+ * ```
+ *
+ * @category providers
+ * @since 0.1.0
+ */
+export const vertex: Accounting = { ...anthropic, name: "vertex", window: "sliding" }
+
+/**
+ * Amazon Bedrock's `bedrock-runtime` endpoint: one limit on input and output together. It reserves the whole prompt and
+ * `max_tokens`, and settles to uncached input and the output times its burndown rate.
+ *
+ * **Details**
+ *
+ * A large `max_tokens` costs room here, other than at Anthropic: set it near to what you need. The burndown rate depends
+ * on the model and changes with new ones; AWS lists it. It was 5 for Claude Sonnet 4, and is more for newer ones.
+ *
+ * Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html and
+ * https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-runtime.html
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when `burndown` is not a finite number >= 1.
+ *
+ * **Example** (What 200 tokens of output come to)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
+ *
+ * bedrock.estimate({ inputTokens: 2_005, cachedTokens: 0, outputTokens: 200, maxTokens: 1_000 }).tokens // => 3_005
+ * bedrock.usage({
+ *   inputTokens: 2_005, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens: 200
+ * }).tokens // => 3_005
+ * ```
+ *
+ * @category providers
+ * @since 0.1.0
+ */
+export const bedrockRuntime = (options: {
+  /** How many tokens of the limit one token of output takes in the end. */
+  readonly burndown: number
+}): Accounting => {
+  const { burndown } = options
+  if (!(burndown >= 1 && burndown < Infinity)) {
+    throw new RangeError(`Accounting.burndown: expected a finite number >= 1, got ${burndown}`)
+  }
+  return {
+    name: "bedrock-runtime",
+    window: "sliding",
+    rejections: "free",
+    estimate: (expected) => ({
+      inputTokens: prompt(expected),
+      outputTokens: allowed(expected),
+      tokens: prompt(expected) + allowed(expected)
+    }),
+    usage: (actual) => ({
+      inputTokens: uncached(actual),
+      outputTokens: actual.outputTokens,
+      tokens: uncached(actual) + actual.outputTokens * burndown
+    })
+  }
+}
+
+/**
+ * Amazon Bedrock's `bedrock-mantle` endpoint: the prompt and `max_tokens` together are held against the limit on
+ * **input** while a call runs, and output counts as it is produced. There is no limit on requests.
+ *
+ * **Details**
+ *
+ * What was held too much is given back, and cache reads count nothing in the end. Whether they do at admission is not
+ * said, so they are reserved here.
+ *
+ * Source: https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-mantle.html
+ *
+ * **Example** (max_tokens is held against input)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * const expected = { inputTokens: 1_000, cachedTokens: 0, outputTokens: 500, maxTokens: 4_096 }
+ *
+ * Accounting.bedrockMantle.estimate(expected) // => { inputTokens: 5_096, outputTokens: 500 }
+ * ```
+ *
+ * @category providers
+ * @since 0.1.0
+ */
+export const bedrockMantle: Accounting = {
+  name: "bedrock-mantle",
+  window: "sliding",
+  rejections: "free",
+  estimate: (expected) => ({
+    inputTokens: prompt(expected) + allowed(expected),
+    outputTokens: expected.outputTokens
+  }),
+  usage: anthropic.usage
+}
+
+/**
+ * OpenAI: the larger of `max_tokens` and the tokens of the prompt, cached or not, all of it when the call is admitted.
+ * Rejected requests count.
+ *
+ * **Details**
+ *
+ * The limit is "calculated as the maximum of `max_tokens` and the estimated number of tokens based on the character
+ * count"; nothing is said of a later correction, so `tokens` keep their estimate. And "unsuccessful requests contribute to
+ * your per-minute limit".
+ *
+ * Source: https://developers.openai.com/api/docs/guides/rate-limits
+ *
+ * **Example** (A maximum, not a sum)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * const expected = { inputTokens: 1_000, cachedTokens: 2_000, outputTokens: 500, maxTokens: 4_096 }
+ *
+ * Accounting.openai.estimate(expected).tokens // => 4_096
+ * Accounting.openai.estimate({ ...expected, maxTokens: 1_024 }).tokens // => 3_000
+ * ```
+ *
+ * @category providers
+ * @since 0.1.0
+ */
+export const openai: Accounting = {
+  name: "openai",
+  window: "sliding",
+  rejections: "charged",
+  estimate: (expected) => ({
+    inputTokens: prompt(expected),
+    outputTokens: expected.outputTokens,
+    tokens: Math.max(allowed(expected), prompt(expected))
+  }),
+  usage: (actual) => ({ inputTokens: uncached(actual) + actual.cacheReadTokens })
+}
+
+/**
+ * Azure OpenAI: the prompt and `max_tokens`, counted when the request arrives, by a counter that is reset each minute.
+ * Failed requests count.
+ *
+ * **Details**
+ *
+ * What counts is the most that a request may take, as estimated when it is received, and not the tokens that are billed
+ * in the end: `tokens` keep their estimate.
+ *
+ * Source: https://learn.microsoft.com/azure/ai-services/openai/how-to/quota
+ *
+ * **Example** (A sum, whatever the output)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * const expected = { inputTokens: 1_000, cachedTokens: 0, outputTokens: 500, maxTokens: 4_096 }
+ *
+ * Accounting.azure.estimate(expected).tokens // => 5_096
+ * Accounting.azure.window // => "fixed"
+ * ```
+ *
+ * @category providers
+ * @since 0.1.0
+ */
+export const azure: Accounting = {
+  name: "azure",
+  window: "fixed",
+  rejections: "charged",
+  estimate: (expected) => ({
+    inputTokens: prompt(expected),
+    outputTokens: expected.outputTokens,
+    tokens: prompt(expected) + allowed(expected)
+  }),
+  usage: openai.usage
+}

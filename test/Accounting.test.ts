@@ -1,0 +1,120 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import * as Accounting from "floodgate/Accounting"
+import * as Limits from "floodgate/Limits"
+
+const expected = { inputTokens: 1_000, cachedTokens: 9_000, outputTokens: 500, maxTokens: 4_096 }
+const actual = { inputTokens: 200, cacheCreationTokens: 700, cacheReadTokens: 9_100, outputTokens: 400 }
+const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
+
+const everything = Limits.resolve({
+  requests: { perMinute: 1_000 },
+  inputTokens: { perMinute: 1_000_000 },
+  outputTokens: { perMinute: 1_000_000 },
+  tokens: { perMinute: 1_000_000 }
+})
+
+/** What a pool that limits everything holds while the call runs, and after it. */
+const counted = (accounting: Accounting.Accounting) => {
+  const held = Limits.charge(accounting.estimate(expected), everything)
+  return { held, used: Limits.used(held, accounting.usage(actual)) }
+}
+
+describe("Accounting", () => {
+  it("anthropic counts uncached input and produced output", () => {
+    const after = { requests: 1, inputTokens: 900, outputTokens: 400, tokens: 1_300 }
+    assert.deepStrictEqual(counted(Accounting.anthropic), {
+      held: { requests: 1, inputTokens: 1_000, outputTokens: 500, tokens: 1_500 },
+      used: after
+    })
+    assert.deepStrictEqual(counted(Accounting.vertex), counted(Accounting.anthropic))
+  })
+
+  it("bedrockRuntime reserves prompt and max_tokens, and settles with the burndown rate", () => {
+    const { held, used } = counted(bedrock)
+    assert.strictEqual(held.tokens, 14_096)
+    assert.strictEqual(used.tokens, 900 + 5 * 400)
+  })
+
+  it("bedrockMantle holds max_tokens against input until the end", () => {
+    const { held, used } = counted(Accounting.bedrockMantle)
+    assert.deepStrictEqual([held.inputTokens, held.outputTokens], [14_096, 500])
+    assert.deepStrictEqual([used.inputTokens, used.outputTokens], [900, 400])
+  })
+
+  it("openai counts the larger of prompt and max_tokens, and corrects nothing", () => {
+    const { held, used } = counted(Accounting.openai)
+    assert.strictEqual(held.tokens, 10_000)
+    assert.strictEqual(used.tokens, 10_000)
+    assert.strictEqual(Accounting.openai.estimate({ ...expected, maxTokens: 64_000 }).tokens, 64_000)
+  })
+
+  it("azure counts prompt and max_tokens, and corrects nothing", () => {
+    const { held, used } = counted(Accounting.azure)
+    assert.strictEqual(held.tokens, 14_096)
+    assert.strictEqual(used.tokens, 14_096)
+  })
+
+  it("reserves the expected output where max_tokens is not said", () => {
+    const { maxTokens: _, ...unsaid } = expected
+    assert.strictEqual(bedrock.estimate(unsaid).tokens, 10_500)
+    assert.strictEqual(Accounting.bedrockMantle.estimate(unsaid).inputTokens, 10_500)
+    assert.strictEqual(Accounting.azure.estimate(unsaid).tokens, 10_500)
+    assert.strictEqual(Accounting.openai.estimate(unsaid).tokens, 10_000)
+  })
+
+  it("says who charges for rejections, and who resets a counter", () => {
+    const all = [
+      Accounting.anthropic,
+      bedrock,
+      Accounting.bedrockMantle,
+      Accounting.vertex,
+      Accounting.openai,
+      Accounting.azure
+    ]
+    assert.deepStrictEqual(
+      all.map(({ name, rejections, window }) => [name, rejections, window]),
+      [
+        ["anthropic", "free", "bucket"],
+        ["bedrock-runtime", "free", "sliding"],
+        ["bedrock-mantle", "free", "sliding"],
+        ["vertex", "free", "sliding"],
+        ["openai", "charged", "sliding"],
+        ["azure", "charged", "fixed"]
+      ]
+    )
+  })
+
+  it("refuses a burndown rate out of range", () => {
+    for (const burndown of [0.5, Infinity, Number.NaN]) {
+      assert.throws(
+        () => Accounting.bedrockRuntime({ burndown }),
+        RangeError,
+        `Accounting.burndown: expected a finite number >= 1, got ${burndown}`
+      )
+    }
+  })
+
+  const tokens = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 200_000 }))
+
+  it.prop(
+    "reserves enough when what was expected comes true",
+    { input: tokens, cached: tokens, output: tokens, spare: tokens },
+    ({ cached, input, output, spare }) => {
+      const expected = { inputTokens: input, cachedTokens: cached, outputTokens: output, maxTokens: output + spare }
+      const actual = { inputTokens: input, cacheCreationTokens: 0, cacheReadTokens: cached, outputTokens: output }
+      for (const accounting of [
+        Accounting.anthropic,
+        Accounting.bedrockRuntime({ burndown: 1 }),
+        Accounting.bedrockMantle,
+        Accounting.vertex,
+        Accounting.openai,
+        Accounting.azure
+      ]) {
+        const held = Limits.charge(accounting.estimate(expected), everything)
+        const used = Limits.used(held, accounting.usage(actual))
+        for (const dimension of Limits.dimensions) assert.isAtLeast(held[dimension]!, used[dimension]!)
+      }
+    }
+  )
+})
