@@ -1,0 +1,89 @@
+/**
+ * What is due at which time, soonest first: a binary heap, in order of insertion where times are equal.
+ *
+ * @since 0.1.0
+ */
+
+interface Item<A> {
+  readonly at: number
+  readonly order: number
+  readonly value: A
+}
+
+/**
+ * The things that are due. Changed in place.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Agenda<A> {
+  readonly items: Array<Item<A>>
+  added: number
+}
+
+/**
+ * An empty agenda.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <A>(): Agenda<A> => ({ items: [], added: 0 })
+
+const before = <A>(a: Item<A>, b: Item<A>): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
+
+const swap = <A>(items: Array<Item<A>>, i: number, j: number): void => {
+  const item = items[i]!
+  items[i] = items[j]!
+  items[j] = item
+}
+
+/**
+ * Adds a value that is due at a time in milliseconds.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const add = <A>(self: Agenda<A>, at: number, value: A): void => {
+  const { items } = self
+  items.push({ at, order: self.added++, value })
+  for (let index = items.length - 1; index > 0; ) {
+    const parent = (index - 1) >> 1
+    if (!before(items[index]!, items[parent]!)) return
+    swap(items, index, parent)
+    index = parent
+  }
+}
+
+/**
+ * When the next value is due; infinity when there is none.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const nextAt = <A>(self: Agenda<A>): number => self.items[0]?.at ?? Infinity
+
+/**
+ * Takes the next value if it is due at `now`.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const takeDue = <A>(self: Agenda<A>, now: number): A | undefined => {
+  const { items } = self
+  if (items.length === 0 || items[0]!.at > now) return undefined
+  const { value } = items[0]!
+  const last = items.pop()!
+  if (items.length > 0) {
+    items[0] = last
+    for (let index = 0; ; ) {
+      let least = index
+      const left = 2 * index + 1
+      if (left < items.length && before(items[left]!, items[least]!)) least = left
+      if (left + 1 < items.length && before(items[left + 1]!, items[least]!)) least = left + 1
+      if (least === index) break
+      swap(items, index, least)
+      index = least
+    }
+  }
+  return value
+}

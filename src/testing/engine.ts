@@ -1,0 +1,445 @@
+/**
+ * The simulated provider without I/O: who is admitted, who is rejected and until when, and how long a call takes.
+ *
+ * **Details**
+ *
+ * Time is an argument, in milliseconds since the provider started, and must not go back. Random numbers come from the
+ * seed and from the request itself. The arithmetic is the provider's own: nothing of the library's buckets is used here.
+ *
+ * @since 0.1.0
+ */
+import * as Limits from "../Limits.ts"
+import * as agenda from "./agenda.ts"
+import * as gauge from "./gauge.ts"
+import type { Entry, Fault, RejectedBy, Stats } from "./model.ts"
+import * as random from "./random.ts"
+import * as ramp from "./ramp.ts"
+import { advance, countsLive, end, poolOf } from "./state.ts"
+import type { Call, Pool, State, Writable } from "./state.ts"
+
+export {
+  /**
+   * Moves the provider's time on.
+   *
+   * @category transitions
+   * @since 0.1.0
+   */
+  advance,
+  /**
+   * A provider that has seen nothing yet.
+   *
+   * @category constructors
+   * @since 0.1.0
+   */
+  make
+} from "./state.ts"
+export type { Call, State } from "./state.ts"
+
+type PerDimension = { [D in Limits.Dimension]?: number }
+
+/**
+ * What one request asks for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Request {
+  readonly model: string
+  readonly agent?: string | undefined
+  /** Input that counts against the limits: without what is read from a cache. */
+  readonly inputTokens: number
+  readonly cachedTokens?: number | undefined
+  /** What the answer will have. */
+  readonly outputTokens: number
+  readonly maxTokens?: number | undefined
+  /** What makes its latency's noise its own. */
+  readonly key?: number | undefined
+}
+
+/**
+ * A request that was answered with an error.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Rejected {
+  readonly _tag: "Rejected"
+  readonly entry: Entry
+  readonly status: number
+  readonly errorType: string
+  readonly errorCode: string | undefined
+  readonly message: string
+  readonly dimension: RejectedBy | undefined
+  /** Exact for the limits, if nobody else calls: one millisecond earlier the same request is rejected. */
+  readonly retryAfterMillis: number | undefined
+  readonly answersAt: number
+}
+
+/**
+ * What became of a request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Decision =
+  | { readonly _tag: "Accepted"; readonly call: Call }
+  | Rejected
+  | { readonly _tag: "Refused"; readonly entry: Entry }
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+const lanes = { noise: 1, fault: 2, cut: 3 }
+
+const faultOf = (state: State, request: Request, number: number): Fault | undefined =>
+  state.options.faults?.find(
+    (fault, index) =>
+      (fault.calls === undefined || fault.calls.includes(number)) &&
+      (fault.between === undefined || (state.now >= fault.between[0] && state.now < fault.between[1])) &&
+      (fault.model === undefined || request.model.startsWith(fault.model)) &&
+      (fault.rate === undefined || random.unit(state.seed, lanes.fault, index, number) < fault.rate)
+  )
+
+const amounts = (state: State, request: Request): PerDimension => {
+  const { counting = "usage" } = state.options
+  const { inputTokens, outputTokens, maxTokens = outputTokens, cachedTokens = 0 } = request
+  return {
+    requests: 1,
+    inputTokens,
+    outputTokens: countsLive(state) ? 0 : outputTokens,
+    // Only a limit on input knows of caches.
+    tokens:
+      inputTokens +
+      cachedTokens +
+      (counting === "usage"
+        ? outputTokens
+        : counting === "azure"
+          ? maxTokens
+          : Math.max(0, maxTokens - inputTokens - cachedTokens))
+  }
+}
+
+interface Obstacle {
+  readonly by: RejectedBy
+  readonly millis: number
+}
+
+/** What a request must wait for longest, if for anything. */
+const obstacle = (state: State, pool: Pool, request: Request, charge: PerDimension): Obstacle | undefined => {
+  let worst: Obstacle | undefined
+  const consider = (by: RejectedBy, millis: number) => {
+    if (millis > 0 && (worst === undefined || millis > worst.millis)) worst = { by, millis }
+  }
+  const debt = state.options.oversize !== "reject"
+  for (const dimension of Limits.dimensions) {
+    const one = pool.gauges[dimension]
+    if (one === undefined) continue
+    const live = dimension === "outputTokens" && countsLive(state)
+    consider(
+      dimension,
+      live ? gauge.positiveMillis(one, state.now) : gauge.waitMillis(one, state.now, charge[dimension]!, debt)
+    )
+  }
+  if (state.options.ramp !== undefined) {
+    consider("ramp", ramp.waitMillis(pool.ramp, state.options.ramp, state.now, request.inputTokens))
+  }
+  if (state.options.concurrency !== undefined && pool.inFlight >= state.options.concurrency) {
+    let soonest = Infinity
+    for (const { at, value } of state.due.items) {
+      if (value.what === "end" && value.call.phase !== "ended" && value.call.pool === pool) {
+        soonest = Math.min(soonest, at)
+      }
+    }
+    consider("concurrency", soonest === Infinity ? 1_000 : Math.max(1, Math.ceil(soonest - state.now)))
+  }
+  return worst
+}
+
+const levels = (pool: Pool): PerDimension => {
+  const result: PerDimension = {}
+  for (const dimension of Limits.dimensions) {
+    const one = pool.gauges[dimension]
+    if (one !== undefined) result[dimension] = gauge.left(one)
+  }
+  return result
+}
+
+const record = (
+  state: State,
+  pool: Pool,
+  request: Request,
+  what: Pick<Entry, "outcome" | "status" | "rejectedBy" | "fault" | "retryAfterMillis">
+): Writable<Entry> => {
+  const entry: Writable<Entry> = {
+    call: state.counters.requests,
+    at: state.now,
+    agent: request.agent,
+    model: request.model,
+    pool: pool.name,
+    inputTokens: request.inputTokens,
+    outputTokens: request.outputTokens,
+    ...what,
+    finishedAt: what.outcome === "accepted" ? undefined : state.now,
+    producedTokens: 0,
+    aborted: false,
+    left: levels(pool)
+  }
+  const { logSize = 100_000 } = state.options
+  state.log.push(entry)
+  // Dropped in blocks, so that a full log does not cost a copy per request.
+  if (state.log.length > logSize * 1.1) state.log.splice(0, state.log.length - logSize)
+  return entry
+}
+
+const units: Readonly<Record<Limits.Dimension, string>> = {
+  requests: "requests",
+  inputTokens: "input tokens",
+  outputTokens: "output tokens",
+  tokens: "tokens"
+}
+
+const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
+  switch (by) {
+    case "concurrency":
+      return "Number of concurrent connections has exceeded your rate limit"
+    case "ramp":
+      return "This request would exceed your organization's acceleration limit; ramp up gradually"
+    case "fault":
+      return "This request was rejected by a simulated fault"
+    default: {
+      const stated = pool.gauges[by]!.stated.toLocaleString("en-US")
+      const per = pool.gauges[by]!.kind === "quota" ? " in all" : " per minute"
+      return `This request would exceed your organization's rate limit of ${stated} ${units[by]}${per} (model: ${request.model})`
+    }
+  }
+}
+
+const reject = (state: State, pool: Pool, request: Request, fault: Fault): Rejected => {
+  const counts = fault.kind === "429" ? state.counters : undefined
+  if (counts === undefined) {
+    state.counters.failed++
+  } else {
+    counts.rejected++
+    counts.rejectionsBy.fault = (counts.rejectionsBy.fault ?? 0) + 1
+  }
+  const status = Number(fault.kind)
+  const dimension = fault.kind === "429" ? "fault" : undefined
+  return {
+    _tag: "Rejected",
+    entry: record(state, pool, request, {
+      outcome: fault.kind === "429" ? "rejected" : "failed",
+      status,
+      rejectedBy: dimension,
+      fault: fault.kind,
+      retryAfterMillis: fault.retryAfterMillis
+    }),
+    status,
+    errorType: fault.kind === "429" ? "rate_limit_error" : fault.kind === "529" ? "overloaded_error" : "api_error",
+    errorCode: fault.errorCode,
+    message:
+      fault.kind === "429"
+        ? messageOf(pool, request, "fault")
+        : fault.kind === "529"
+          ? "Overloaded"
+          : "Internal server error",
+    dimension,
+    retryAfterMillis: fault.retryAfterMillis,
+    answersAt: state.now + (state.options.latency?.rejectionMillis ?? 0)
+  }
+}
+
+const rejectByLimit = (
+  state: State,
+  pool: Pool,
+  request: Request,
+  charge: PerDimension,
+  { by, millis }: Obstacle
+): Rejected => {
+  let wait = millis
+  if (state.charge !== undefined) {
+    const { requests, tokenShare } = state.charge
+    for (const dimension of Limits.dimensions) {
+      const one = pool.gauges[dimension]
+      const amount = dimension === "requests" ? requests : charge[dimension]! * tokenShare
+      if (one !== undefined) gauge.penalise(one, state.now, amount)
+    }
+    wait = obstacle(state, pool, request, charge)?.millis ?? millis
+  }
+  const quota = by in pool.gauges && pool.gauges[by as Limits.Dimension]!.kind === "quota"
+  // A call that can never fit is told to come back in a minute, as if it could.
+  const retryAfterMillis = quota ? undefined : wait === Infinity ? 60_000 : wait
+  state.counters.rejected++
+  state.counters.rejectionsBy[by] = (state.counters.rejectionsBy[by] ?? 0) + 1
+  return {
+    _tag: "Rejected",
+    entry: record(state, pool, request, {
+      outcome: "rejected",
+      status: 429,
+      rejectedBy: by,
+      fault: undefined,
+      retryAfterMillis
+    }),
+    status: 429,
+    errorType: "rate_limit_error",
+    errorCode: quota ? "enforced_spend_limit_reached" : by === "ramp" ? "ramp_limit_exceeded" : undefined,
+    message: messageOf(pool, request, by),
+    dimension: by,
+    retryAfterMillis,
+    answersAt: state.now + (state.options.latency?.rejectionMillis ?? 0)
+  }
+}
+
+const admit = (state: State, pool: Pool, request: Request, charge: PerDimension, fault: Fault | undefined): Call => {
+  const { baseMillis = 500, noise = 0, perInputTokenMillis = 0.01, perOutputTokenMillis = 10 } =
+    state.options.latency ?? {}
+  for (const dimension of Limits.dimensions) {
+    const one = pool.gauges[dimension]
+    if (one !== undefined) gauge.take(one, state.now, charge[dimension]!)
+  }
+  if (state.options.ramp !== undefined) ramp.add(pool.ramp, state.now, request.inputTokens)
+  const { counters, now } = state
+  counters.accepted++
+  counters.inputTokens += request.inputTokens + (request.cachedTokens ?? 0)
+  counters.peakInFlight = Math.max(counters.peakInFlight, ++counters.inFlight)
+  pool.inFlight++
+  const z = random.normal(random.unit(state.seed, lanes.noise, request.key ?? counters.requests))
+  const factor = noise === 0 ? 1 : Math.exp(noise * z - (noise * noise) / 2)
+  const input = request.inputTokens + (request.cachedTokens ?? 0)
+  const firstTokenAt = Math.ceil(now + factor * (baseMillis + perInputTokenMillis * input) - 1e-6)
+  const finishesAt = Math.ceil(firstTokenAt + factor * perOutputTokenMillis * request.outputTokens - 1e-6)
+  const cutAt = () =>
+    Math.floor(
+      firstTokenAt +
+        (0.25 + 0.5 * random.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
+    )
+  const silent = fault?.kind === "timeout"
+  const outputEndsAt = silent ? now : fault === undefined ? finishesAt : cutAt()
+  const endsAt = silent ? now + (fault.afterMillis ?? 60_000) : fault?.kind === "stall" ? Infinity : outputEndsAt
+  const call: Call = {
+    entry: record(state, pool, request, {
+      outcome: "accepted",
+      status: 200,
+      rejectedBy: undefined,
+      fault: fault?.kind,
+      retryAfterMillis: undefined
+    }),
+    pool,
+    startedAt: now,
+    firstTokenAt: silent ? Infinity : firstTokenAt,
+    finishesAt: silent ? Infinity : finishesAt,
+    outputEndsAt,
+    endsAt,
+    fault: fault?.kind,
+    phase: "reading"
+  }
+  if (!silent) {
+    agenda.add(state.due, firstTokenAt, { call, what: "firstToken" })
+    if (endsAt === Infinity) agenda.add(state.due, outputEndsAt, { call, what: "silence" })
+  }
+  if (endsAt < Infinity) agenda.add(state.due, endsAt, { call, what: "end" })
+  return call
+}
+
+/**
+ * Decides about a request that arrives at `now`.
+ *
+ * **Details**
+ *
+ * An injected 429 or a refused connection comes before the limits. A 500 or 529 comes after them: it counts as a request,
+ * its tokens do not count. A call that times out, stalls or is cut counts its input and the output up to that point.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const request = (state: State, now: number, request: Request): Decision => {
+  advance(state, now)
+  const pool = poolOf(state, request.model)
+  const number = ++state.counters.requests
+  const fault = faultOf(state, request, number)
+  if (fault?.kind === "refused") {
+    state.counters.failed++
+    const what = { outcome: "refused", status: undefined, rejectedBy: undefined, retryAfterMillis: undefined } as const
+    return { _tag: "Refused", entry: record(state, pool, request, { ...what, fault: "refused" }) }
+  }
+  if (fault?.kind === "429") return reject(state, pool, request, fault)
+  const charge = amounts(state, request)
+  const blocked = obstacle(state, pool, request, charge)
+  if (blocked !== undefined) return rejectByLimit(state, pool, request, charge, blocked)
+  if (fault?.kind === "500" || fault?.kind === "529") {
+    if (pool.gauges.requests !== undefined) gauge.take(pool.gauges.requests, state.now, 1)
+    return reject(state, pool, request, fault)
+  }
+  return { _tag: "Accepted", call: admit(state, pool, request, charge, fault) }
+}
+
+/**
+ * The caller of a call went away: its place is free, its input stays counted, and no more output is produced.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const abort = (state: State, now: number, call: Call): void => {
+  advance(state, now)
+  if (call.phase !== "ended") end(state, call, true)
+}
+
+// -----------------------------------------------------------------------------
+// What the provider tells
+// -----------------------------------------------------------------------------
+
+/**
+ * One dimension as the provider sees it, in the dimension's unit and milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Figure {
+  /** The limit per minute. */
+  readonly limit: number
+  readonly left: number
+  /** Milliseconds until it is as good as new. */
+  readonly fullMillis: number
+}
+
+/**
+ * A figure for every dimension that is limited.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Figures = { readonly [D in Limits.Dimension]?: Figure }
+
+/**
+ * The limits of a model's pool as they stand at `now`. Quotas are left out.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const figures = (
+  state: State,
+  now: number,
+  model: string
+): Figures => {
+  advance(state, now)
+  const pool = poolOf(state, model)
+  const result: { [D in Limits.Dimension]?: Figure } = {}
+  for (const dimension of Limits.dimensions) {
+    const one = pool.gauges[dimension]
+    // A quota is no rate: no header tells of it.
+    if (one === undefined || one.kind === "quota") continue
+    result[dimension] = { limit: one.stated, left: gauge.left(one), fullMillis: gauge.fullMillis(one, state.now) }
+  }
+  return result
+}
+
+/**
+ * The counters as they stand at `now`.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const stats = (state: State, now: number): Stats => {
+  advance(state, now)
+  return { ...state.counters, rejectionsBy: { ...state.counters.rejectionsBy } }
+}

@@ -1,0 +1,187 @@
+/**
+ * What a response of the simulated provider tells of its limits: as headers, and as the signal that they mean.
+ *
+ * @since 0.1.0
+ */
+import * as DateTime from "effect/DateTime"
+import type * as Limits from "../Limits.ts"
+import type { Figure, Figures } from "./engine.ts"
+import type { HeaderMode } from "./model.ts"
+
+/**
+ * Where the provider's clock stands in the caller's time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Wall {
+  /** The caller's time of the response, in milliseconds since the epoch. */
+  readonly epochMillis: number
+  /** How many times faster than the caller's time the provider's passes. */
+  readonly scale: number
+}
+
+const second = 1_000
+/** Anthropic rounds tokens to the nearest thousand. */
+const thousand = 1_000
+
+const roundUp = (value: number, step: number): number => Math.ceil(value / step - 1e-9) * step
+
+/**
+ * How long the answer asks to wait, in milliseconds of the caller's time; undefined where it does not say.
+ *
+ * **Details**
+ *
+ * Whole seconds, rounded up, as providers send them. `"exact"` keeps milliseconds, and so does a provider whose time is
+ * scaled: a second of the caller's may be a minute of its own.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const retryAfterMillis = (mode: HeaderMode, millis: number | undefined, wall: Wall): number | undefined => {
+  if (millis === undefined || mode === "none") return undefined
+  if (mode === "wrong") return second
+  return mode === "exact" || wall.scale !== 1 ? roundUp(millis / wall.scale, 1) : roundUp(millis, second)
+}
+
+interface Told {
+  readonly limit: number
+  readonly remaining: number
+  readonly roundedTo: number
+  readonly resetMillis: number
+}
+
+const tell = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, wall: Wall): Told => {
+  const limit = Math.round(figure.limit * wall.scale)
+  if (mode === "wrong") return { limit: limit * 2, remaining: limit * 2, roundedTo: 1, resetMillis: 0 }
+  const roundedTo = mode === "rounded" && dimension !== "requests" ? thousand : 1
+  const left = Math.max(0, figure.left)
+  return {
+    limit,
+    remaining: roundedTo === 1 ? Math.floor(left + 1e-6) : Math.round(left / roundedTo) * roundedTo,
+    roundedTo,
+    resetMillis: roundUp(figure.fullMillis / wall.scale, 1)
+  }
+}
+
+const all = (mode: HeaderMode, figures: Figures, wall: Wall): { readonly [D in Limits.Dimension]?: Told } => {
+  const result: { [D in Limits.Dimension]?: Told } = {}
+  for (const [dimension, figure] of Object.entries(figures)) {
+    result[dimension as Limits.Dimension] = tell(mode, dimension as Limits.Dimension, figure, wall)
+  }
+  return result
+}
+
+/** The combined figure: a limit of its own, or the sum of input and output. */
+const combined = ({ inputTokens, outputTokens, tokens }: { readonly [D in Limits.Dimension]?: Told }) => {
+  if (tokens !== undefined || inputTokens === undefined || outputTokens === undefined) return tokens
+  return {
+    limit: inputTokens.limit + outputTokens.limit,
+    remaining: inputTokens.remaining + outputTokens.remaining,
+    resetMillis: Math.min(inputTokens.resetMillis, outputTokens.resetMillis)
+  }
+}
+
+const timestamp = (mode: HeaderMode, epochMillis: number): string => {
+  const at = mode === "exact" ? epochMillis : roundUp(epochMillis, second)
+  return DateTime.formatIso(DateTime.makeUnsafe(at)).replace(".000Z", "Z")
+}
+
+/** A span as Go writes it: `20ms`, `1.5s`, `6m0s`. */
+const span = (millis: number): string => {
+  if (millis < second) return `${Math.ceil(millis)}ms`
+  const seconds = Math.ceil(millis) / second
+  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Number((seconds % 60).toFixed(3))}s`
+}
+
+/**
+ * The headers that tell of the limits.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Record<string, string> => {
+  const headers: Record<string, string> = {}
+  if (mode === "none") return headers
+  const told = all(mode, figures, wall)
+  if (mode === "openai") {
+    for (const [name, value] of [["requests", told.requests] as const, ["tokens", told.tokens ?? told.inputTokens] as const]) {
+      if (value === undefined) continue
+      headers[`x-ratelimit-limit-${name}`] = `${value.limit}`
+      headers[`x-ratelimit-remaining-${name}`] = `${value.remaining}`
+      headers[`x-ratelimit-reset-${name}`] = span(value.resetMillis)
+    }
+    return headers
+  }
+  const names = {
+    requests: told.requests,
+    "input-tokens": told.inputTokens,
+    "output-tokens": told.outputTokens,
+    tokens: combined(told)
+  }
+  for (const [name, value] of Object.entries(names)) {
+    if (value === undefined) continue
+    headers[`anthropic-ratelimit-${name}-limit`] = `${value.limit}`
+    headers[`anthropic-ratelimit-${name}-remaining`] = `${value.remaining}`
+    headers[`anthropic-ratelimit-${name}-reset`] = timestamp(mode, wall.epochMillis + value.resetMillis)
+  }
+  return headers
+}
+
+/**
+ * The headers that ask to wait: `retry-after` in seconds, and `retry-after-ms` where that is not a whole number.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: Wall): Record<string, string> => {
+  const asked = retryAfterMillis(mode, millis, wall)
+  if (asked === undefined) return {}
+  return asked % second === 0
+    ? { "retry-after": `${asked / second}` }
+    : { "retry-after": `${asked / second}`, "retry-after-ms": `${asked}` }
+}
+
+/**
+ * What the headers of {@link rateLimits} mean, as a client that reads them well understands them.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.Signal | undefined => {
+  if (mode === "none") return undefined
+  const { inputTokens, outputTokens, requests, tokens } = all(mode, figures, wall)
+  const dimensions: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
+  if (requests !== undefined) dimensions.requests = requests
+  if (mode === "openai") {
+    const one = tokens ?? inputTokens
+    if (one !== undefined) dimensions.tokens = one
+  } else {
+    if (inputTokens !== undefined) dimensions.inputTokens = inputTokens
+    if (outputTokens !== undefined) dimensions.outputTokens = outputTokens
+    if (tokens !== undefined && inputTokens === undefined && outputTokens === undefined) dimensions.tokens = tokens
+  }
+  if (Object.keys(dimensions).length === 0) return undefined
+  // HTTP dates are whole seconds.
+  const date = mode === "exact" ? wall.epochMillis : Math.floor(wall.epochMillis / second) * second
+  return { dimensions, date }
+}
+
+/**
+ * The body of an error, in the shape of Anthropic's.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const errorBody = (
+  error: { readonly errorType: string; readonly errorCode?: string | undefined; readonly message: string },
+  requestId: string
+) => ({
+  type: "error",
+  error: {
+    type: error.errorType,
+    message: error.message,
+    details: error.errorCode === undefined ? null : { error_code: error.errorCode }
+  },
+  request_id: requestId
+})

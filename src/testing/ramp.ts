@@ -1,0 +1,75 @@
+/**
+ * A limit on growth: the last minute's tokens against those of the minute before. Changed in place.
+ *
+ * @since 0.1.0
+ */
+import type { Ramp } from "./model.ts"
+
+const minute = 60_000
+
+/**
+ * What was admitted in the last two minutes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface State {
+  times: Array<number>
+  amounts: Array<number>
+}
+
+/**
+ * Nothing admitted yet.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (): State => ({ times: [], amounts: [] })
+
+/**
+ * Counts an admitted call.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const add = (state: State, now: number, amount: number): void => {
+  const stale = state.times.findIndex((time) => time + 2 * minute > now)
+  if (stale !== 0) {
+    const from = stale === -1 ? state.times.length : stale
+    state.times = state.times.slice(from)
+    state.amounts = state.amounts.slice(from)
+  }
+  const last = state.times.length - 1
+  if (state.times[last] === now) {
+    state.amounts[last]! += amount
+  } else {
+    state.times.push(now)
+    state.amounts.push(amount)
+  }
+}
+
+/**
+ * Milliseconds until a call fits if nothing else happens. With nothing admitted in the last minute, any call fits.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const waitMillis = (state: State, options: Ramp, now: number, amount: number): number => {
+  const { growth = 1.5 } = options
+  const { amounts, times } = state
+  // The entries from `out` on are of the last minute, those from `old` to `out` of the minute before.
+  let old = 0
+  let out = 0
+  let current = amounts.reduce((sum, value) => sum + value, 0)
+  let previous = 0
+  for (let at = now; ; at = times[out]! + minute) {
+    for (; out < times.length && times[out]! + minute <= at; out++) {
+      current -= amounts[out]!
+      previous += amounts[out]!
+    }
+    for (; old < out && times[old]! + 2 * minute <= at; old++) previous -= amounts[old]!
+    const fits = out === times.length || current + amount <= Math.max(options.fromPerMinute, growth * previous)
+    // Room appears only when something leaves the last minute; when all has left, anything fits.
+    if (fits) return Math.ceil(at - now)
+  }
+}

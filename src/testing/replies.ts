@@ -1,0 +1,133 @@
+/**
+ * What the simulated model makes of a request: how many tokens it has, and a short answer that shows it was read.
+ *
+ * @since 0.1.0
+ */
+import type { ContentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { CountParams, Params } from "../LlmProvider.ts"
+import * as random from "./random.ts"
+
+/** Images cost about this many tokens at full size. */
+const imageTokens = 1_568
+
+type Content = string | ReadonlyArray<ContentBlockParam> | undefined
+
+/** Each text of a content, without copying any. */
+const texts = function* (content: Content): Generator<string> {
+  if (content === undefined) return
+  if (typeof content === "string") return yield content
+  for (const block of content) {
+    if (block.type === "text") yield block.text
+    else if (block.type === "tool_result") yield* texts(block.content as Content)
+    else if (block.type === "document" && block.source.type === "text") yield block.source.data
+    else if (block.type === "document" && block.source.type === "content") {
+      yield* texts(block.source.content as Content)
+    }
+  }
+}
+
+const characters = (content: Content, charsPerToken: number): number => {
+  if (content === undefined) return 0
+  if (typeof content === "string") return content.length
+  let sum = 0
+  for (const block of content) {
+    if (block.type === "text") sum += block.text.length
+    else if (block.type === "image") sum += imageTokens * charsPerToken
+    else if (block.type === "tool_result") sum += characters(block.content as Content, charsPerToken)
+    else if (block.type === "document" && "data" in block.source) sum += block.source.data.length
+    else sum += JSON.stringify(block).length
+  }
+  return sum
+}
+
+/**
+ * The input tokens of a request: its characters by `charsPerToken`, at a cost that does not grow with its texts.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const inputTokens = (params: CountParams | Params, charsPerToken: number): number => {
+  let sum = characters(params.system, charsPerToken)
+  for (const message of params.messages) sum += characters(message.content as Content, charsPerToken)
+  for (const tool of params.tools ?? []) sum += JSON.stringify(tool).length
+  return Math.max(1, Math.ceil(sum / charsPerToken))
+}
+
+/**
+ * What makes a request itself, so that asking again gives the same answer.
+ *
+ * @category random numbers
+ * @since 0.1.0
+ */
+export const keyOf = (params: Params): number => {
+  const parts = [
+    random.hashText(params.metadata?.user_id ?? ""),
+    random.hashText(params.model),
+    params.max_tokens,
+    params.messages.length
+  ]
+  for (const message of params.messages) {
+    for (const text of texts(message.content as Content)) parts.push(random.hashText(text))
+  }
+  return random.hash(...parts)
+}
+
+// -----------------------------------------------------------------------------
+// The answer
+// -----------------------------------------------------------------------------
+
+/** Answers quote from the first characters of a document only, so that long ones cost nothing. */
+const readCharacters = 40_000
+const sentencesPerAnswer = 4
+
+const oneLine = (text: string): string => text.replace(/\s+/g, " ").trim()
+
+const firstSentence = (paragraph: string): string | undefined => {
+  const line = oneLine(paragraph)
+  const match = /^.{20,260}?[.!?](?=\s|$)/.exec(line)
+  return match?.[0] ?? (line.length >= 40 ? `${line.slice(0, 160).replace(/\s+\S*$/, "")}…` : undefined)
+}
+
+/** Paragraphs of prose: no headings, tables, lists, code or markup. */
+const prose = (document: string): Array<string> =>
+  document
+    .replace(/```[\s\S]*?(```|$)/g, "")
+    .split(/\n\s*\n/)
+    .filter((paragraph) => /^\s{0,3}[\p{L}"'*_[`]/u.test(paragraph) && !/^\s*([*+-]|\d+\.)\s|\|/.test(paragraph))
+    .flatMap((paragraph) => firstSentence(paragraph) ?? [])
+
+const headings = (document: string): Array<string> =>
+  [...document.matchAll(/^#{1,4}\s+(.{2,80})$/gm)].map((match) => oneLine(match[1]!))
+
+const userTexts = (messages: ReadonlyArray<MessageParam>): Array<string> =>
+  messages.filter((message) => message.role === "user").flatMap((message) => [...texts(message.content as Content)])
+
+/** Part `turn` of a list that is handed out `size` at a time, from the start again when it is used up. */
+const part = (items: ReadonlyArray<string>, turn: number, size: number): ReadonlyArray<string> => {
+  const from = items.length <= size ? 0 : (turn * size) % items.length
+  return items.slice(from, from + size)
+}
+
+/**
+ * A short extract of the longest text that the user sent: headings and first sentences, others at every turn of the
+ * conversation. A request without a document gets its own question back.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const extract = (params: Params): string => {
+  const sent = userTexts(params.messages)
+  const longest = sent.reduce((best, text) => (text.length > best.length ? text : best), "")
+  const document = longest.slice(0, readCharacters)
+  const turn = params.messages.filter((message) => message.role === "assistant").length
+  const sentences = part(prose(document), turn, sentencesPerAnswer)
+  if (longest.length < 400 || sentences.length === 0) {
+    const asked = oneLine((sent.at(-1) ?? "").slice(0, 200))
+    return `A simulated answer to: ${asked === "" ? "an empty question" : asked}`
+  }
+  const topics = part(headings(document), turn, sentencesPerAnswer)
+  return [
+    ...(topics.length === 0 ? [] : [`Topics: ${topics.join("; ")}.`, ""]),
+    ...sentences.map((sentence) => `- ${sentence}`)
+  ].join("\n")
+}

@@ -1,0 +1,251 @@
+/**
+ * The simulated provider's state, and how time moves it on.
+ *
+ * Between two requests everything flows at known rates: buckets refill, running calls produce output, a neighbour takes
+ * its share. {@link advance} works through the points at which a rate changes, so levels are exact at any time. A state
+ * is changed in place: a provider that has seen a million requests need not copy them.
+ *
+ * @since 0.1.0
+ */
+import * as Limits from "../Limits.ts"
+import * as agenda from "./agenda.ts"
+import * as gauge from "./gauge.ts"
+import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./model.ts"
+import * as ramp from "./ramp.ts"
+
+/**
+ * Lets a field be written by the engine that its readers cannot write.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Writable<A> = { -readonly [K in keyof A]: A[K] }
+
+/**
+ * The models that share one set of limits.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pool {
+  readonly name: string
+  readonly gauges: { readonly [D in Limits.Dimension]?: gauge.Gauge }
+  readonly ramp: ramp.State
+  inFlight: number
+  /** Output tokens per millisecond that running calls produce, and how many calls they are. */
+  production: number
+  producing: number
+}
+
+/**
+ * An admitted call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly entry: Writable<Entry>
+  readonly pool: Pool
+  readonly startedAt: number
+  /** When the first token of output comes. */
+  readonly firstTokenAt: number
+  /** When the answer is complete, if nothing goes wrong. */
+  readonly finishesAt: number
+  /** When output stops: before `finishesAt` where a fault cuts the answer. */
+  readonly outputEndsAt: number
+  /** When the call ends by itself; infinity for one that stalls. */
+  readonly endsAt: number
+  readonly fault: FaultKind | undefined
+  phase: "reading" | "producing" | "silent" | "ended"
+}
+
+/**
+ * The provider's state.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface State {
+  readonly options: Options
+  readonly seed: number
+  readonly charge: { readonly requests: number; readonly tokenShare: number } | undefined
+  readonly pools: Map<string, Pool>
+  readonly due: agenda.Agenda<{ readonly call: Call; readonly what: "firstToken" | "silence" | "end" }>
+  readonly log: Array<Entry>
+  readonly counters: Writable<Omit<Stats, "rejectionsBy">> & { rejectionsBy: { [R in RejectedBy]?: number } }
+  now: number
+}
+
+/**
+ * A provider that has seen nothing yet, at time 0. Throws a `RangeError` for limits that are not limits.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): State => {
+  const { rejections = "free" } = options
+  const given = typeof rejections === "string" ? {} : rejections
+  const state: State = {
+    options,
+    seed: options.seed ?? 1,
+    charge:
+      rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
+    pools: new Map(),
+    due: agenda.make(),
+    log: [],
+    counters: {
+      requests: 0,
+      accepted: 0,
+      rejected: 0,
+      rejectionsBy: {},
+      failed: 0,
+      completed: 0,
+      aborted: 0,
+      broken: 0,
+      inFlight: 0,
+      peakInFlight: 0,
+      countTokens: 0,
+      inputTokens: 0,
+      outputTokens: 0
+    },
+    now: 0
+  }
+  for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
+    const limits = options.pools?.[name] ?? options.limits ?? {}
+    const gauges: { [D in Limits.Dimension]?: gauge.Gauge } = {}
+    for (const dimension of Limits.dimensions) {
+      const limit = limits[dimension]
+      if (limit !== undefined) gauges[dimension] = gauge.make(dimension, limit)
+    }
+    state.pools.set(name, { name, gauges, ramp: ramp.make(), inFlight: 0, production: 0, producing: 0 })
+  }
+  return state
+}
+
+/**
+ * The pool whose limits a model is under.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const poolOf = (state: State, model: string): Pool => {
+  let best = "default"
+  for (const name of Object.keys(state.options.pools ?? {})) {
+    if (model.startsWith(name) && (best === "default" || name.length > best.length)) best = name
+  }
+  return state.pools.get(best)!
+}
+
+// -----------------------------------------------------------------------------
+// Time
+// -----------------------------------------------------------------------------
+
+const neighbourAt = (state: State, now: number): { readonly share: number; readonly until: number } => {
+  const { neighbour } = state.options
+  if (neighbour === undefined) return { share: 0, until: Infinity }
+  const { everyMillis, forMillis = everyMillis } = neighbour
+  if (everyMillis === undefined || forMillis === undefined) return { share: neighbour.share, until: Infinity }
+  const start = Math.floor(now / everyMillis) * everyMillis
+  return now < start + forMillis
+    ? { share: neighbour.share, until: Math.min(start + forMillis, start + everyMillis) }
+    : { share: 0, until: start + everyMillis }
+}
+
+/** Where something flows into windows, they are brought up to date this often. */
+const cellMillis = 1_000
+
+const flow = (state: State, to: number, share: number): void => {
+  const elapsed = to - state.now
+  for (const pool of state.pools.values()) {
+    for (const dimension of Limits.dimensions) {
+      const one = pool.gauges[dimension]
+      if (one === undefined) continue
+      const produced = dimension === "outputTokens" ? pool.production * elapsed : 0
+      gauge.flow(one, state.now, to, produced, share * one.rate * elapsed)
+    }
+  }
+  state.now = to
+}
+
+/**
+ * Whether output is counted as it is produced.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const countsLive = (state: State): boolean => state.options.output !== "admission"
+
+const startOutput = (state: State, call: Call): void => {
+  const output = call.pool.gauges.outputTokens
+  const millis = call.finishesAt - call.firstTokenAt
+  call.phase = "producing"
+  if (!countsLive(state) || output === undefined) return
+  if (millis <= 0) {
+    gauge.take(output, state.now, call.entry.outputTokens)
+  } else {
+    call.pool.production += call.entry.outputTokens / millis
+    call.pool.producing++
+  }
+}
+
+const producedAt = (call: Call, now: number): number => {
+  if (now < call.firstTokenAt || call.entry.outputTokens === 0) return 0
+  if (now >= call.finishesAt) return call.entry.outputTokens
+  const until = Math.min(now, call.outputEndsAt)
+  const share = (until - call.firstTokenAt) / (call.finishesAt - call.firstTokenAt)
+  return Math.floor(call.entry.outputTokens * share + 1e-6)
+}
+
+const stopOutput = (state: State, call: Call): void => {
+  if (call.phase !== "producing") return
+  call.phase = "silent"
+  const millis = call.finishesAt - call.firstTokenAt
+  if (!countsLive(state) || call.pool.gauges.outputTokens === undefined || millis <= 0) return
+  call.pool.producing--
+  // Sums of fractions drift; nobody producing is exactly nothing.
+  call.pool.production = call.pool.producing === 0 ? 0 : call.pool.production - call.entry.outputTokens / millis
+}
+
+/**
+ * Ends a call now, by itself or because its caller went away.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const end = (state: State, call: Call, aborted: boolean): void => {
+  stopOutput(state, call)
+  call.phase = "ended"
+  call.pool.inFlight--
+  state.counters.inFlight--
+  call.entry.finishedAt = state.now
+  call.entry.producedTokens = producedAt(call, state.now)
+  call.entry.aborted = aborted
+  state.counters.outputTokens += call.entry.producedTokens
+  state.counters[aborted ? "aborted" : call.fault === undefined ? "completed" : "broken"]++
+}
+
+/**
+ * Moves the provider's time on to `now`. A time that has passed already changes nothing.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const advance = (state: State, now: number): void => {
+  for (;;) {
+    for (let item = agenda.takeDue(state.due, state.now); item !== undefined; ) {
+      const { call, what } = item
+      if (call.phase !== "ended") {
+        if (what === "firstToken") startOutput(state, call)
+        else if (what === "silence") stopOutput(state, call)
+        else end(state, call, false)
+      }
+      item = agenda.takeDue(state.due, state.now)
+    }
+    if (state.now >= now) return
+    const { share, until } = neighbourAt(state, state.now)
+    const flows = share > 0 || [...state.pools.values()].some((pool) => pool.production > 0)
+    flow(state, Math.min(now, agenda.nextAt(state.due), until, flows ? nextCell(state.now) : Infinity), share)
+  }
+}
+
+const nextCell = (now: number): number => (Math.floor(now / cellMillis) + 1) * cellMillis
