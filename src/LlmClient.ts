@@ -1,0 +1,298 @@
+/**
+ * `LlmClient`: Messages API calls under budget and retry.
+ *
+ * A thin adapter of the {@link Governor} over an {@link LlmProvider}: it says how large a request is, makes one attempt,
+ * and reads what the response used.
+ *
+ * **Example** (twelve agents over one client; the provider is simulated here)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const ask = (agent: string) =>
+ *   LlmClient.create(
+ *     { model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] },
+ *     { agent }
+ *   )
+ *
+ * const agents = Array.from({ length: 12 }, (_, n) => `agent ${n}`)
+ * const program = Effect.forEach(agents, ask, { concurrency: "unbounded" })
+ *
+ * const live = LlmClient.layerProvider().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+ *   Layer.provide(ProviderSim.layer({ latency: { baseMillis: 1 } }))
+ * )
+ *
+ * const messages = await Effect.runPromise(Effect.provide(program, live))
+ * messages.length // => 12
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type { Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Cause from "effect/Cause"
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as Accounting from "./Accounting.ts"
+import type { BudgetError, TokenBudget } from "./Budget.ts"
+import * as Governor from "./Governor.ts"
+import { requestBytes } from "./internal/requestSize.ts"
+import * as StreamUsage from "./internal/streamUsage.ts"
+import type { LlmError } from "./LlmError.ts"
+import * as LlmProvider from "./LlmProvider.ts"
+import * as Anthropic from "./providers/Anthropic.ts"
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/**
+ * How one call is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface CallOptions extends Governor.CallOptions {
+  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  readonly kind?: string | undefined
+  /** Input tokens, where they are known, from `countTokens` for example: then they are not estimated. */
+  readonly inputTokens?: number | undefined
+}
+
+/**
+ * Calls to a provider's Messages API, under budget and retry.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class LlmClient extends Context.Service<
+  LlmClient,
+  {
+    /** One answer. Interrupting it while it waits takes nothing; while it runs, it aborts the request. */
+    readonly create: (
+      params: LlmProvider.Params,
+      options?: CallOptions
+    ) => Effect.Effect<Message, LlmError | BudgetError>
+    /**
+     * One answer as the stream of its events, with back-pressure. It is retried only while nothing was given to the
+     * consumer; the reservation lives as long as the stream, and interrupting the consumer aborts the request.
+     */
+    readonly stream: (
+      params: LlmProvider.Params,
+      options?: CallOptions
+    ) => Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError>
+    /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
+    readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
+  }
+>()("floodgate/LlmClient/LlmClient") {}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+const describe = (params: LlmProvider.Params, options: CallOptions | undefined): Governor.Call => ({
+  model: params.model,
+  kind: options?.kind,
+  bytes: requestBytes(params),
+  inputTokens: options?.inputTokens,
+  maxTokens: params.max_tokens,
+  thinking: params.thinking !== undefined && params.thinking.type !== "disabled"
+})
+
+const actualOf = (usage: Message["usage"]): Accounting.Actual => ({
+  inputTokens: usage.input_tokens,
+  cacheCreationTokens: usage.cache_creation_input_tokens ?? 0,
+  cacheReadTokens: usage.cache_read_input_tokens ?? 0,
+  outputTokens: usage.output_tokens
+})
+
+const observedActual = (observed: StreamUsage.Observed): Accounting.Actual | undefined =>
+  observed.input === undefined
+    ? undefined
+    : {
+        inputTokens: observed.input,
+        cacheCreationTokens: observed.cacheWrite ?? 0,
+        cacheReadTokens: observed.cacheRead ?? 0,
+        outputTokens: StreamUsage.usage(observed).outputTokens ?? 0
+      }
+
+const isContent = (event: RawMessageStreamEvent): boolean => event.type !== "message_start"
+
+/**
+ * Makes a client over the governor and the provider of the context.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.gen(function* (): Effect.fn.Return<
+  LlmClient["Service"],
+  never,
+  Governor.Governor | LlmProvider.LlmProvider
+> {
+  const governor = yield* Governor.Governor
+  const provider = yield* LlmProvider.LlmProvider
+
+  /** Admits and opens a stream up to its first content: until then nothing was given away, and it can be retried. */
+  const open = Effect.fnUntraced(function* (params: LlmProvider.Params, options: CallOptions | undefined) {
+    const ticket = yield* governor.admit(describe(params, options), options)
+    let observed = StreamUsage.empty
+    const watch = (event: RawMessageStreamEvent) =>
+      Effect.sync(() => {
+        observed = StreamUsage.step(observed, event)
+        const actual = observedActual(observed)
+        if (actual !== undefined) ticket.observed(actual)
+      })
+    const failed = (error: LlmError) => ticket.fail(error)
+    const reply = yield* Effect.tapError(provider.stream(params), failed)
+    yield* ticket.heard(reply.signal)
+    const events = reply.value.pipe(Stream.tap(watch), Stream.tapError(failed))
+    const [head, rest] = yield* peel(events)
+    return Stream.concat(Stream.fromArray(head), rest).pipe(
+      Stream.onEnd(Effect.suspend(() => ticket.succeed(observedActual(observed))))
+    )
+  })
+
+  return LlmClient.of({
+    create: (params, options) =>
+      governor.run(
+        describe(params, options),
+        () =>
+          Effect.map(provider.create(params), ({ signal, value }) => ({
+            value,
+            actual: actualOf(value.usage),
+            signal
+          })),
+        options
+      ),
+    stream: (params, options) => Stream.unwrap(governor.retry(scopedIfItSucceeds(open(params, options)), options)),
+    countTokens: (params) => governor.retry(Effect.map(provider.countTokens(params), (reply) => reply.value))
+  })
+})
+
+/** Pulls a stream until its first content. The rest is the same stream, pulled on. */
+const peel = <E>(events: Stream.Stream<RawMessageStreamEvent, E>) =>
+  Effect.gen(function* () {
+    const pull = yield* Stream.toPull(events)
+    const head: Array<RawMessageStreamEvent> = []
+    let ended = false
+    while (!ended && !head.some(isContent)) {
+      const chunk = yield* Effect.catchIf(pull, Cause.isDone, () => Effect.undefined)
+      if (chunk === undefined) ended = true
+      else head.push(...chunk)
+    }
+    return [head, ended ? Stream.empty : Stream.fromPull(Effect.succeed(pull))] as const
+  })
+
+/** Runs an effect in a scope that closes at once when it fails, so that a retry waits with empty hands. */
+const scopedIfItSucceeds = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.fork(yield* Effect.scope)
+      return yield* Effect.onExit(restore(Scope.provide(self, scope)), (exit) =>
+        Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)
+      )
+    })
+  )
+
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
+
+/**
+ * How a client over Anthropic's API is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends Anthropic.Options, Governor.Options {}
+
+/**
+ * A client over the governor and the provider of the context: bring your own.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmProvider.LlmProvider> = Layer.effect(
+  LlmClient,
+  make
+)
+
+/**
+ * A client over any provider, with a governor of its own.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerProvider = (
+  options: Governor.Options = {}
+): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> =>
+  layerNoDeps.pipe(Layer.provide(Governor.layer(options)))
+
+/**
+ * A client over Anthropic's API through the official SDK.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<LlmClient, never, TokenBudget> =>
+  layerProvider(options).pipe(Layer.provide(Anthropic.layer(options)))
+
+/**
+ * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
+ * configuration. Fails with a `ConfigError` that names the variable when the key is missing.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Anthropic.CallOptions & Governor.Options = {}
+): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
+  layerProvider(options).pipe(Layer.provide(Anthropic.layerConfig(options)))
+
+// -----------------------------------------------------------------------------
+// Accessors
+// -----------------------------------------------------------------------------
+
+/**
+ * One answer from the client of the context, see {@link LlmClient}.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const create = (
+  params: LlmProvider.Params,
+  options?: CallOptions
+): Effect.Effect<Message, LlmError | BudgetError, LlmClient> =>
+  Effect.flatMap(LlmClient, (client) => client.create(params, options))
+
+/**
+ * One answer as a stream from the client of the context, see {@link LlmClient}.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const stream = (
+  params: LlmProvider.Params,
+  options?: CallOptions
+): Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError, LlmClient> =>
+  Stream.unwrap(Effect.map(LlmClient, (client) => client.stream(params, options)))
+
+/**
+ * The number of input tokens from the client of the context, see {@link LlmClient}.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const countTokens = (
+  params: LlmProvider.CountParams
+): Effect.Effect<number, LlmError | BudgetError, LlmClient> =>
+  Effect.flatMap(LlmClient, (client) => client.countTokens(params))
