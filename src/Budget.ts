@@ -170,7 +170,9 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> => Layer.
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = (options: Config.Wrap<Options>): Layer.Layer<TokenBudget, Config.ConfigError> =>
+export const layerConfig = (
+  options: Config.Wrap<Omit<Options, "limits"> & { readonly limits?: Limits.Limits | undefined }>
+): Layer.Layer<TokenBudget, Config.ConfigError> =>
   Layer.effect(TokenBudget, Effect.flatMap(Config.unwrap(options), make))
 
 /**
