@@ -1,0 +1,26 @@
+/**
+ * Keeps parallel LLM calls inside a provider's rate limits, and makes them recover well when they are not.
+ *
+ * @since 0.1.0
+ */
+
+/** @since 0.1.0 */
+export * as Accounting from "./Accounting.ts"
+/** @since 0.1.0 */
+export * as Budget from "./Budget.ts"
+/** @since 0.1.0 */
+export * as BudgetStore from "./BudgetStore.ts"
+/** @since 0.1.0 */
+export * as Estimator from "./Estimator.ts"
+/** @since 0.1.0 */
+export * as Governor from "./Governor.ts"
+/** @since 0.1.0 */
+export * as Limits from "./Limits.ts"
+/** @since 0.1.0 */
+export * as LlmClient from "./LlmClient.ts"
+/** @since 0.1.0 */
+export * as LlmError from "./LlmError.ts"
+/** @since 0.1.0 */
+export * as LlmProvider from "./LlmProvider.ts"
+/** @since 0.1.0 */
+export * as Retry from "./Retry.ts"
