@@ -42,6 +42,9 @@ const dateOf = (text: string | null | undefined): number | undefined => {
   return httpDate.test(trimmed) ? epochMillis(trimmed) : undefined
 }
 
+/** The provider's own time of a response, so that its clock and ours need not agree; `now` where it gives none. */
+export const timeOf = (get: Get, now: number): number => dateOf(get("date")) ?? now
+
 const units: Readonly<Record<string, number>> = { d: day, h: 3_600_000, m: minute, s: 1_000, ms: 1 }
 /** Go's durations, such as `6m0s`, `2m59.56s` and `20ms`. */
 const duration = (text: string): number | undefined => {
@@ -164,8 +167,6 @@ const items = (text: string | null | undefined): ReadonlyArray<Item> =>
       }
     })
 
-const draftUnits: Readonly<Record<string, Limits.Dimension>> = { requests: "requests", tokens: "tokens" }
-
 /** The draft's policies; only those of one minute, because that is what a signal's limit means. */
 const draft = (get: Get, now: number): Dimensions => {
   const result: Dimensions = {}
@@ -174,8 +175,8 @@ const draft = (get: Get, now: number): Dimensions => {
     const policy = policies.find((policy) => policy.name === state.name)
     const window = policy?.params.get("w")
     if (window !== undefined && number(window) !== 60) continue
-    const unit = draftUnits[policy?.params.get("qu") ?? "requests"]
-    if (unit === undefined || result[unit] !== undefined) continue
+    const unit = policy?.params.get("qu") ?? "requests"
+    if ((unit !== "requests" && unit !== "tokens") || result[unit] !== undefined) continue
     const limit = window === undefined ? undefined : policy?.params.get("q")
     result[unit] = dimension(limit, state.params.get("r"), state.params.get("t"), now)
   }
@@ -202,7 +203,7 @@ const draft = (get: Get, now: number): Dimensions => {
  */
 export const signal = (get: Get, now: number): Limits.Signal | undefined => {
   const date = dateOf(get("date"))
-  const from = date ?? now
+  const from = timeOf(get, now)
   const families = [anthropic(get, from), openAi(get, from), draft(get, from)]
   const dimensions: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
   let found = false
@@ -226,7 +227,7 @@ export const retryAfterMillis = (get: Get, now: number): number | undefined => {
   const asked = [
     number(get("retry-after-ms")) ?? 0,
     (number(text) ?? 0) * 1_000,
-    date === undefined ? 0 : date - (dateOf(get("date")) ?? now)
+    date === undefined ? 0 : date - timeOf(get, now)
   ].find((millis) => millis > 0)
   return asked === undefined ? undefined : Math.min(asked, maxRetryAfterMillis)
 }

@@ -1,0 +1,250 @@
+/**
+ * Maps what Anthropic's SDK throws, and the error events of its streams, to reasons. Pure: the time is an argument.
+ *
+ * Errors are read by their structure, not by their class: the Bedrock, Vertex and Foundry packages may bring a copy of the
+ * SDK of their own. What decides is the status, the error type and the error code, never the text of a message.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
+import * as LlmError from "../LlmError.ts"
+import * as Headers from "./headers.ts"
+
+/** What the mapping needs to know beside the error. */
+export interface Context {
+  /** Milliseconds since the epoch. */
+  readonly now: number
+  /** A secret that no error may hold. */
+  readonly secret?: string | undefined
+}
+
+type Tag = LlmError.LlmErrorReason["_tag"]
+
+// -----------------------------------------------------------------------------
+// Tables
+// -----------------------------------------------------------------------------
+
+/** Codes that name a cause more exactly than the status. A 429 with one of the spend codes lasts for days. */
+const byCode: Readonly<Record<string, Tag>> = {
+  ramp_limit_exceeded: "RampLimited",
+  slow_down: "RampLimited",
+  enforced_spend_limit_reached: "SpendLimited",
+  contract_spend_limit_reached: "SpendLimited",
+  linked_organization_spend_limit_reached: "SpendLimited",
+  insufficient_quota: "SpendLimited",
+  credit_balance_exhausted: "SpendLimited",
+  organization_spend_limit_exceeded: "SpendLimited",
+  project_spend_limit_exceeded: "SpendLimited",
+  organization_usage_limit_exceeded: "SpendLimited",
+  // The workspace's own encryption key: a 503 that is no sign of load.
+  cmek_context_unavailable: "ServerFailed",
+  cmek_key_unreachable: "ServerFailed"
+}
+
+const byStatus: Readonly<Record<number, Tag>> = {
+  401: "Unauthenticated",
+  402: "BillingFailed",
+  403: "Forbidden",
+  404: "NotFound",
+  408: "TimedOut",
+  409: "Conflict",
+  413: "TooLarge",
+  // Bedrock: the model failed while it worked on the request.
+  424: "ServerFailed",
+  429: "RateLimited",
+  501: "InvalidRequest",
+  503: "Overloaded",
+  504: "TimedOut",
+  529: "Overloaded"
+}
+
+/** Where there is no status: errors within a stream, in Anthropic's spelling and in Bedrock's. */
+const byType: Readonly<Record<string, Tag>> = {
+  overloaded_error: "Overloaded",
+  service_unavailable_error: "Overloaded",
+  serviceUnavailableException: "Overloaded",
+  rate_limit_error: "RateLimited",
+  throttlingException: "RateLimited",
+  timeout_error: "TimedOut",
+  modelTimeoutException: "TimedOut",
+  invalid_request_error: "InvalidRequest",
+  validationException: "InvalidRequest",
+  authentication_error: "Unauthenticated",
+  permission_error: "Forbidden",
+  not_found_error: "NotFound",
+  request_too_large: "TooLarge",
+  billing_error: "BillingFailed",
+  conflict_error: "Conflict"
+}
+
+const find = (table: Readonly<Record<string, Tag>>, key: string | undefined): Tag | undefined =>
+  key !== undefined && Object.hasOwn(table, key) ? table[key] : undefined
+
+const tagOf = (status: number | undefined, body: Body): Tag => {
+  const named = find(byCode, body.code) ?? find(byCode, body.type)
+  if (named !== undefined) return named
+  if (status === undefined) return find(byType, body.type) ?? "ServerFailed"
+  return byStatus[status] ?? (status >= 500 ? "ServerFailed" : status >= 400 ? "InvalidRequest" : "MalformedResponse")
+}
+
+// -----------------------------------------------------------------------------
+// Reading
+// -----------------------------------------------------------------------------
+
+interface Body {
+  readonly type?: string | undefined
+  readonly code?: string | undefined
+  readonly message?: string | undefined
+}
+
+const field = (value: unknown, name: string): unknown => (Predicate.hasProperty(value, name) ? value[name] : undefined)
+const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
+
+/** The error object of a body: Anthropic's and OpenAI's `error`, Google's (in a list), or Bedrock's bare message. */
+const bodyOf = (body: unknown): Body => {
+  const whole = Array.isArray(body) ? body[0] : body
+  const error = field(whole, "error") ?? whole
+  return {
+    type: text(field(error, "type")),
+    code:
+      text(field(field(error, "details"), "error_code")) ?? text(field(error, "code")) ?? text(field(error, "status")),
+    message: text(field(error, "message"))
+  }
+}
+
+const secrets = [/\bsk-[\w-]{6,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
+
+/** The provider's words in one short line, without secrets; markup of a proxy says nothing and is left out. */
+const detailOf = (message: string | undefined, secret: string | undefined): string | undefined => {
+  if (message === undefined || /^\s*</.test(message)) return undefined
+  let line = message.replace(/\s+/g, " ").trim()
+  if (secret) line = line.replaceAll(secret, "<redacted>")
+  for (const pattern of secrets) line = line.replace(pattern, "<redacted>")
+  return line === "" ? undefined : line.length > 300 ? `${line.slice(0, 299)}…` : line
+}
+
+/** The first error code along the chain of causes: `fetch failed` hides ECONNREFUSED one level down. */
+const errnoOf = (error: unknown): string | undefined => {
+  for (let cause = error, depth = 0; cause !== undefined && depth < 5; cause = field(cause, "cause"), depth++) {
+    const code = text(field(cause, "code"))
+    if (code !== undefined) return code
+  }
+  return undefined
+}
+
+const unsent =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
+const timeouts = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
+
+// -----------------------------------------------------------------------------
+// Reasons
+// -----------------------------------------------------------------------------
+
+type Fields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited>[0]>, "_tag">
+
+const construct = (tag: Tag, fields: Fields, resumesAt: DateTime.Utc | undefined): LlmError.LlmErrorReason => {
+  switch (tag) {
+    case "SpendLimited":
+      return new LlmError.SpendLimited({ ...fields, resumesAt })
+    case "ConnectionFailed":
+      return new LlmError.ConnectionFailed({ ...fields, sent: true })
+    case "StreamInterrupted":
+      return interrupted("cut", fields.received ?? nothing, fields)
+    default:
+      return new LlmError[tag](fields)
+  }
+}
+
+const nothing: LlmError.Received = { usage: { requests: 1, outputTokens: 0 }, text: "", started: false }
+
+/** A stream that ended too soon. */
+export const interrupted = (
+  kind: LlmError.StreamInterrupted["kind"],
+  received: LlmError.Received,
+  fields: Fields = {}
+): LlmError.StreamInterrupted => new LlmError.StreamInterrupted({ ...fields, kind, received })
+
+/** The tier's monthly limit starts anew at 00:00 UTC on the first. */
+const nextMonth = (now: number): DateTime.Utc =>
+  DateTime.add(DateTime.startOf(DateTime.makeUnsafe(now), "month"), { months: 1 })
+
+const fromStatus = (error: object, status: number, context: Context): LlmError.LlmErrorReason => {
+  const headers = field(error, "headers")
+  const get: Headers.Get = (name) =>
+    Predicate.hasProperty(headers, "get") && typeof headers.get === "function" ? text(headers.get(name)) : undefined
+  const raw = field(error, "error")
+  const body = bodyOf(raw)
+  // Without a JSON body the SDK's message is the status and the text of the body.
+  const message =
+    body.message ?? (raw === undefined ? text(field(error, "message"))?.replace(/^\d{3} /, "") : undefined)
+  const retryAfter = Headers.retryAfterMillis(get, context.now)
+  const fields: Fields = {
+    status,
+    requestId: get("request-id") ?? get("x-request-id") ?? get("x-amzn-requestid") ?? undefined,
+    code: body.code ?? body.type,
+    detail: detailOf(message, context.secret),
+    retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
+    signal: Headers.signal(get, context.now)
+  }
+  const resumesAt =
+    body.code === "enforced_spend_limit_reached" ? nextMonth(Headers.timeOf(get, context.now)) : undefined
+  return construct(tagOf(status, body), fields, resumesAt)
+}
+
+/** The reason of a failed request: anything that the SDK throws or rejects with before a stream begins. */
+export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorReason => {
+  const status = field(error, "status")
+  if (typeof error === "object" && error !== null && typeof status === "number") {
+    return fromStatus(error, status, context)
+  }
+  const name = text(field(error, "name"))
+  const code = errnoOf(error)
+  const detail = detailOf(text(field(error, "message")), context.secret)
+  if (name === "APIConnectionTimeoutError" || (code !== undefined && timeouts.test(code))) {
+    return new LlmError.TimedOut({ code })
+  }
+  if (name === "SyntaxError") return new LlmError.MalformedResponse({ status: 200, detail })
+  if (name === "APIUserAbortError" || name === "AbortError") {
+    return new LlmError.ConnectionFailed({ sent: true, detail })
+  }
+  // A code comes from the network. Without one, and not wrapped by the SDK, the request itself could not be made.
+  if (code === "ERR_INVALID_URL" || (code === undefined && name !== "APIConnectionError")) {
+    return new LlmError.InvalidRequest({ code, detail })
+  }
+  return new LlmError.ConnectionFailed({ sent: code === undefined || !unsent.test(code), code })
+}
+
+/** The reason of an `error` event within a stream. `received` is undefined when nothing came before it. */
+export const fromEvent = (
+  data: unknown,
+  received: LlmError.Received | undefined,
+  fields: { readonly requestId: string | undefined },
+  context: Context
+): LlmError.LlmErrorReason => {
+  const body = bodyOf(data)
+  return construct(
+    tagOf(undefined, body),
+    {
+      ...fields,
+      status: 200,
+      code: body.code ?? body.type,
+      detail: detailOf(body.message ?? text(data), context.secret),
+      received
+    },
+    body.code === "enforced_spend_limit_reached" ? nextMonth(context.now) : undefined
+  )
+}
+
+/** The reason of a stream whose body could not be read to its end. */
+export const fromBroken = (
+  error: unknown,
+  received: LlmError.Received,
+  fields: { readonly requestId: string | undefined },
+  context: Context
+): LlmError.LlmErrorReason =>
+  interrupted("cut", received, {
+    ...fields,
+    status: 200,
+    code: errnoOf(error),
+    detail: detailOf(text(field(error, "message")), context.secret)
+  })

@@ -1,0 +1,132 @@
+/** Reads the events of a Messages API stream, and folds them to what was received and used so far. Pure. */
+import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Predicate from "effect/Predicate"
+import type * as Limits from "../Limits.ts"
+import type { Received } from "../LlmError.ts"
+
+/** What was seen of a stream. Counts are undefined until the provider has named them. */
+export interface Observed {
+  readonly input: number | undefined
+  readonly cacheWrite: number | undefined
+  readonly cacheRead: number | undefined
+  readonly output: number | undefined
+  /** Characters of output since the provider last counted. */
+  readonly uncounted: number
+  readonly text: string
+  /** Whether content has begun. */
+  readonly started: boolean
+  /** Whether `message_stop` came: the only sign of a complete stream. */
+  readonly complete: boolean
+}
+
+export const empty: Observed = {
+  input: undefined,
+  cacheWrite: undefined,
+  cacheRead: undefined,
+  output: undefined,
+  uncounted: 0,
+  text: "",
+  started: false,
+  complete: false
+}
+
+/** A broken stream never says how much it put out. English has about 2.7 characters a token since Claude 4.7. */
+const charactersPerToken = 2.7
+
+const count = (value: unknown, before: number | undefined): number | undefined =>
+  typeof value === "number" && value >= 0 && value < Infinity ? value : before
+
+interface Usage {
+  readonly input_tokens?: number | null
+  readonly cache_creation_input_tokens?: number | null
+  readonly cache_read_input_tokens?: number | null
+  readonly output_tokens?: number | null
+}
+
+/** Counts are cumulative: they overwrite, and null leaves what was known. */
+const counted = (observed: Observed, usage: Usage | null | undefined): Observed => ({
+  ...observed,
+  input: count(usage?.input_tokens, observed.input),
+  cacheWrite: count(usage?.cache_creation_input_tokens, observed.cacheWrite),
+  cacheRead: count(usage?.cache_read_input_tokens, observed.cacheRead),
+  output: count(usage?.output_tokens, observed.output)
+})
+
+/** Takes in one event; unknown ones change nothing. */
+export const step = (observed: Observed, event: RawMessageStreamEvent): Observed => {
+  switch (event.type) {
+    case "message_start":
+      return counted(observed, event.message?.usage)
+    case "content_block_start":
+      return observed.started ? observed : { ...observed, started: true }
+    case "content_block_delta": {
+      const text = event.delta.type === "text_delta" ? event.delta.text : ""
+      const length =
+        event.delta.type === "thinking_delta"
+          ? event.delta.thinking.length
+          : event.delta.type === "input_json_delta"
+            ? event.delta.partial_json.length
+            : text.length
+      return { ...observed, started: true, text: observed.text + text, uncounted: observed.uncounted + length }
+    }
+    case "message_delta":
+      return { ...counted(observed, event.usage), uncounted: 0 }
+    case "message_stop":
+      return { ...observed, complete: true }
+    default:
+      return observed
+  }
+}
+
+/**
+ * The usage by Anthropic's rules: cache writes count as input, cache reads do not. Output that the provider has not
+ * counted is estimated from its length. Input that was never named is left out, so that its estimate stays.
+ */
+export const usage = (observed: Observed): Limits.Usage => {
+  const outputTokens = (observed.output ?? 0) + Math.ceil(observed.uncounted / charactersPerToken)
+  return observed.input === undefined
+    ? { requests: 1, outputTokens }
+    : { requests: 1, inputTokens: observed.input + (observed.cacheWrite ?? 0), outputTokens }
+}
+
+/** What an error of the stream keeps. */
+export const received = (observed: Observed): Received => ({
+  usage: usage(observed),
+  text: observed.text,
+  started: observed.started
+})
+
+/** What one server-sent event means. */
+export type Step =
+  | { readonly _tag: "Event"; readonly event: RawMessageStreamEvent; readonly observed: Observed }
+  | { readonly _tag: "Error"; readonly data: unknown }
+  | { readonly _tag: "Malformed" }
+  | { readonly _tag: "Ignored" }
+
+const parse = (data: string): unknown => {
+  try {
+    return JSON.parse(data)
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Reads one server-sent event. Pings are ignored, and events of a type that is not known yet are passed on, as Anthropic
+ * asks of clients.
+ */
+export const read = (observed: Observed, sse: { readonly event: string | null; readonly data: string }): Step => {
+  if (sse.event === "ping" || sse.data === "") return { _tag: "Ignored" }
+  const data = parse(sse.data)
+  const type = Predicate.hasProperty(data, "type") ? data.type : undefined
+  if (sse.event === "error" || type === "error") return { _tag: "Error", data: data ?? sse.data }
+  if (type === "ping") return { _tag: "Ignored" }
+  if (typeof type !== "string") return { _tag: "Malformed" }
+  const event = data as RawMessageStreamEvent
+  try {
+    return { _tag: "Event", event, observed: step(observed, event) }
+  } catch {
+    // An event of a known type without the parts that its type promises.
+    return { _tag: "Malformed" }
+  }
+}

@@ -1,0 +1,391 @@
+/**
+ * The official Anthropic SDK as an `LlmProvider`: one attempt per call, typed failures, and an abort that reaches the wire.
+ *
+ * **Details**
+ *
+ * - The SDK's retries are off: with its two retries inside of ours, one call makes up to 15 requests, and waits in ways
+ *   that the shared budget cannot see. One owner of retries is enough.
+ * - Interruption aborts the HTTP request, and so does the end of a stream's scope.
+ * - Timeouts run on Effect's clock. The SDK's own covers only the headers, so a body that stalls would hang for ever.
+ * - A stream is complete when `message_stop` came, and not before: the SDK's iterator ends in silence when the connection
+ *   is cut at the right place.
+ * - Pings count as signs of life, so a model may think for long while a dead connection is noticed.
+ *
+ * **Gotchas**
+ *
+ * The SDK refuses `max_tokens` above 21,333 without a stream unless it is given a timeout. This adapter always gives one:
+ * `max_tokens` is a ceiling, and {@link CallOptions.timeout} bounds the call.
+ *
+ * **Example** (A provider from a key)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import * as Anthropic from "floodgate/providers/Anthropic"
+ *
+ * const program = Effect.gen(function* () {
+ *   const provider = yield* LlmProvider
+ *   const { value, signal } = yield* provider.create({
+ *     model: "claude-sonnet-5-5",
+ *     max_tokens: 100,
+ *     messages: [{ role: "user", content: "Hello" }]
+ *   })
+ *   return [value.usage, signal?.dimensions.inputTokens?.remaining]
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Anthropic.layerConfig()))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import Sdk from "@anthropic-ai/sdk"
+import { type ServerSentEvent, Stream as SdkStream } from "@anthropic-ai/sdk/core/streaming"
+import type {
+  Message,
+  Messages,
+  MessageTokensCount,
+  RawMessageStreamEvent
+} from "@anthropic-ai/sdk/resources/messages/messages"
+import type * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Errors from "../internal/anthropicErrors.ts"
+import * as Headers from "../internal/headers.ts"
+import * as StreamUsage from "../internal/streamUsage.ts"
+import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
+import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How long one attempt may take.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface CallOptions {
+  /**
+   * The longest wait for an answer, or for the headers of a stream. The time in a budget's queue is not part of it.
+   *
+   * @default "10 minutes", as in the SDK; longer answers should be streamed
+   */
+  readonly timeout?: Duration.Input | undefined
+  /**
+   * The longest silence within a stream, pings included.
+   *
+   * @default "1 minute": a live connection has pings while the model thinks
+   */
+  readonly idleTimeout?: Duration.Input | undefined
+}
+
+/**
+ * What {@link make} and {@link layer} take.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends CallOptions {
+  readonly apiKey: Redacted.Redacted<string>
+  /**
+   * Where the API is.
+   *
+   * @default "https://api.anthropic.com"
+   */
+  readonly baseUrl?: string | undefined
+}
+
+/**
+ * What {@link fromClient} takes.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ClientOptions extends CallOptions {
+  /**
+   * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`.
+   *
+   * @default "anthropic"
+   */
+  readonly name?: string | undefined
+}
+
+/**
+ * What is used of a client: `messages.create`, and `messages.countTokens` where the client has it. The clients of
+ * `@anthropic-ai/sdk` and of its Bedrock, Vertex and Foundry packages all fit.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Client {
+  readonly messages: Pick<Messages, "create"> & Partial<Pick<Messages, "countTokens">>
+}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+interface RequestOptions {
+  readonly maxRetries: 0
+  readonly timeout: number
+  readonly signal: AbortSignal
+}
+
+/** The SDK's timer runs later than ours, so that Effect's clock decides; `setTimeout` takes at most 2^31 - 1 ms. */
+const sdkMargin = 60_000
+const sdkMost = 2 ** 31 - 1
+/** After `message_stop` the body is read to its end, so that the connection can be used again; for no longer than this. */
+const drainMillis = 1_000
+
+const replyOf = <A>(value: A, response: Response, now: number): Reply<A> => {
+  const get: Headers.Get = (name) => response.headers.get(name)
+  return { value, signal: Headers.signal(get, now), requestId: get("request-id") ?? undefined }
+}
+
+const isMessage = (value: unknown): value is Message =>
+  Predicate.hasProperty(value, "content") &&
+  Array.isArray(value.content) &&
+  Predicate.hasProperty(value, "usage") &&
+  Predicate.hasProperty(value.usage, "output_tokens")
+
+const isCount = (value: unknown): value is MessageTokensCount =>
+  Predicate.hasProperty(value, "input_tokens") && typeof value.input_tokens === "number"
+
+const fail = (reason: LlmErrorReason) => Effect.fail(new LlmError({ reason }))
+
+const fromClientWith = (client: Client, options: ClientOptions, secret: string | undefined): LlmProvider["Service"] => {
+  const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 minutes")
+  const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
+  const sdkTimeout = Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost)
+
+  /** One request, until `send` has what it wants. `abort` is called when nobody wants it any more. */
+  const attempt = <A>(send: (options: RequestOptions) => Promise<A>, controller: AbortController) =>
+    Effect.clockWith((clock) =>
+      Effect.tryPromise({
+        try: () => send({ maxRetries: 0, timeout: sdkTimeout, signal: controller.signal }),
+        catch: (error) =>
+          new LlmError({ reason: Errors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret }) })
+      })
+    ).pipe(
+      Effect.onInterrupt(() => Effect.sync(() => controller.abort())),
+      Effect.timeoutOrElse({ duration: timeout, orElse: () => fail(new TimedOut({ after: timeout })) })
+    )
+
+  /** A request whose whole body is the answer. */
+  const call = <A, B>(
+    send: (options: RequestOptions) => { withResponse(): Promise<{ data: A; response: Response }> },
+    read: (data: unknown) => B | undefined
+  ): Effect.Effect<Reply<B>, LlmError> =>
+    Effect.gen(function* () {
+      const controller = new AbortController()
+      const { data, response } = yield* attempt((options) => send(options).withResponse(), controller)
+      const value = read(data)
+      const reply = replyOf(value, response, yield* Clock.currentTimeMillis)
+      if (value !== undefined) return { ...reply, value }
+      return yield* fail(
+        new MalformedResponse({ status: response.status, requestId: reply.requestId, signal: reply.signal })
+      )
+    })
+
+  const stream = Effect.fnUntraced(function* (params: Params) {
+    const controller = yield* Effect.acquireRelease(
+      Effect.sync(() => new AbortController()),
+      (controller) => Effect.sync(() => controller.abort())
+    )
+    const response = yield* attempt(
+      (options) => client.messages.create({ ...params, stream: true }, options).asResponse(),
+      controller
+    )
+    const reply = replyOf(response, response, yield* Clock.currentTimeMillis)
+    const type = response.headers.get("content-type") ?? ""
+    if (type.startsWith("text/html") || type.startsWith("application/json")) {
+      return yield* fail(
+        new MalformedResponse({ status: response.status, requestId: reply.requestId, signal: reply.signal })
+      )
+    }
+    const value = events(SdkStream.rawEvents(response, controller), {
+      fields: { requestId: reply.requestId },
+      idleTimeout,
+      secret
+    }).pipe(Stream.ensuring(Effect.sync(() => controller.abort())))
+    return { ...reply, value }
+  })
+
+  const countTokens = (params: CountParams): Effect.Effect<Reply<number>, LlmError> => {
+    const { messages } = client
+    if (messages.countTokens === undefined) {
+      return fail(new InvalidRequest({ detail: "this client has no messages.countTokens" }))
+    }
+    const count = messages.countTokens.bind(messages)
+    return call(
+      (options) => count(params, options),
+      (data) => (isCount(data) ? data.input_tokens : undefined)
+    )
+  }
+
+  return LlmProvider.of({
+    name: options.name ?? "anthropic",
+    create: (params) =>
+      call(
+        (options) => client.messages.create({ ...params, stream: false }, options),
+        (data) => (isMessage(data) ? data : undefined)
+      ),
+    stream,
+    countTokens
+  })
+}
+
+/**
+ * A provider over a client that you made: with your headers, proxy or middleware, or of the Bedrock, Vertex or Foundry
+ * package.
+ *
+ * **Gotchas**
+ *
+ * The client's own `maxRetries` and `timeout` are not used. Some clients cannot count tokens: `countTokens` then fails with
+ * `InvalidRequest`.
+ *
+ * **Example** (A client that goes through a gateway)
+ *
+ * ```ts
+ * import Sdk from "@anthropic-ai/sdk"
+ * import * as Anthropic from "floodgate/providers/Anthropic"
+ *
+ * const client = new Sdk({ baseURL: "https://gateway.example.com", defaultHeaders: { "x-team": "documents" } })
+ * const provider = Anthropic.fromClient(client, { timeout: "2 minutes" })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] =>
+  fromClientWith(client, options, undefined)
+
+/**
+ * A provider over a new client. The environment is not read: see {@link layerConfig}.
+ *
+ * **Details**
+ *
+ * The key stays `Redacted` outside of the SDK, and is cut out of whatever a provider says in an error.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when the key is empty.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
+  Effect.sync(() => {
+    const apiKey = Redacted.value(options.apiKey)
+    if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")
+    const client = new Sdk({ apiKey, baseURL: options.baseUrl ?? "https://api.anthropic.com", maxRetries: 0 })
+    return fromClientWith(client, options, apiKey)
+  })
+
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
+
+/**
+ * A layer of {@link make}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<LlmProvider> => Layer.effect(LlmProvider, make(options))
+
+/**
+ * A layer that reads `ANTHROPIC_API_KEY` and, if it is there, `ANTHROPIC_BASE_URL` from the configuration.
+ *
+ * **Details**
+ *
+ * Fails with a `ConfigError` when the key is missing or empty.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (options: CallOptions = {}): Layer.Layer<LlmProvider, Config.ConfigError> =>
+  Layer.effect(
+    LlmProvider,
+    Config.all({
+      apiKey: Config.schema(Schema.Redacted(Schema.NonEmptyString), "ANTHROPIC_API_KEY"),
+      baseUrl: Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
+    }).pipe(
+      Effect.flatMap(({ apiKey, baseUrl }) => make({ ...options, apiKey, baseUrl: Option.getOrUndefined(baseUrl) }))
+    )
+  )
+
+// -----------------------------------------------------------------------------
+// Streams
+// -----------------------------------------------------------------------------
+
+/** The events of a response, one for each pull, so that a slow consumer slows the connection down. */
+const events = (
+  source: AsyncGenerator<ServerSentEvent, void, unknown>,
+  options: {
+    readonly fields: { readonly requestId: string | undefined }
+    readonly idleTimeout: Duration.Duration
+    readonly secret: string | undefined
+  }
+): Stream.Stream<RawMessageStreamEvent, LlmError> => {
+  const { fields, idleTimeout, secret } = options
+  let observed = StreamUsage.empty
+  const received = () => StreamUsage.received(observed)
+  const interrupted = (kind: "truncated" | "stalled") =>
+    fail(Errors.interrupted(kind, received(), { ...fields, status: 200 }))
+
+  const read = Effect.clockWith((clock) =>
+    Effect.tryPromise({
+      try: () => source.next(),
+      catch: (error) =>
+        new LlmError({
+          reason: Errors.fromBroken(error, received(), fields, { now: clock.currentTimeMillisUnsafe(), secret })
+        })
+    })
+  )
+  const readOrStall = Effect.timeoutOrElse(read, { duration: idleTimeout, orElse: () => interrupted("stalled") })
+  const drain = read.pipe(
+    Effect.repeat({ until: (next) => next.done === true }),
+    Effect.timeoutOrElse({ duration: drainMillis, orElse: () => Effect.void }),
+    Effect.ignore
+  )
+
+  const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<RawMessageStreamEvent>, LlmError | Cause.Done> = Effect.gen(
+    function* () {
+      if (observed.complete) {
+        yield* drain
+        return yield* Cause.done()
+      }
+      while (true) {
+        const next = yield* readOrStall
+        if (next.done === true) return yield* interrupted("truncated")
+        const step = StreamUsage.read(observed, next.value)
+        switch (step._tag) {
+          case "Event":
+            observed = step.observed
+            return [step.event]
+          case "Error": {
+            const seen = observed === StreamUsage.empty ? undefined : received()
+            const now = yield* Clock.currentTimeMillis
+            return yield* fail(Errors.fromEvent(step.data, seen, fields, { now, secret }))
+          }
+          case "Malformed":
+            return yield* fail(new MalformedResponse({ ...fields, status: 200, received: received() }))
+          case "Ignored":
+            continue
+        }
+      }
+    }
+  )
+  return Stream.fromPull(Effect.succeed(pull))
+}
