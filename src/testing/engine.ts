@@ -443,3 +443,14 @@ export const stats = (state: State, now: number): Stats => {
   advance(state, now)
   return { ...state.counters, rejectionsBy: { ...state.counters.rejectionsBy } }
 }
+
+/**
+ * What is left of each limit of a model's pool at `now`; below zero in debt.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const left = (state: State, now: number, model: string): { readonly [D in Limits.Dimension]?: number } => {
+  advance(state, now)
+  return levels(poolOf(state, model))
+}

@@ -1,0 +1,478 @@
+/**
+ * A simulated provider: prove in milliseconds what your fan-out does to real rate limits.
+ *
+ * `ProviderSim.layer` provides `LlmProvider`, with limits per dimension, rejections that say when to come back, latency
+ * that grows with the tokens, and faults where you want them. It runs under any clock: under Effect's `TestClock` an hour
+ * of simulated calls takes a moment, and the same seed always gives the same bytes. `ProviderSim` itself is the other
+ * side of the counter: what the provider saw, for assertions and charts.
+ *
+ * **When to use**
+ *
+ * In tests of code that calls a model many times at once, to see before it costs money how long it takes, how many calls
+ * are rejected, and what happens when the provider fails.
+ *
+ * **Details**
+ *
+ * - A request's input tokens are counted from its characters. Its answer is deterministic: an extract of the document
+ *   that it was given.
+ * - A call that is interrupted is an aborted request: its place is free at once, its input stays counted.
+ * - Times in the log are milliseconds since the layer was built.
+ *
+ * **Gotchas**
+ *
+ * A figure says little without the provider model that it belongs to: whether rejections count (`rejections`), and how
+ * the limits are counted (`window`). See {@link Options}.
+ *
+ * **Example** (Prove your fan-out: 12 agents of 5 calls within 60,000 tokens a second)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Fiber from "effect/Fiber"
+ * import * as TestClock from "effect/testing/TestClock"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const agent = Effect.fnUntraced(function* (id: number) {
+ *   const provider = yield* LlmProvider
+ *   for (let call = 0; call < 5; call++) {
+ *     yield* provider.create({
+ *       model: "claude-sonnet-5",
+ *       max_tokens: 1_000,
+ *       metadata: { user_id: `agent-${id}` },
+ *       messages: [{ role: "user", content: "x".repeat(40_000) }]
+ *     })
+ *   }
+ * })
+ *
+ * const program = Effect.gen(function* () {
+ *   const agents = Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], agent, { concurrency: "unbounded" })
+ *   const fiber = yield* Effect.forkChild(agents)
+ *   yield* TestClock.adjust("5 minutes")
+ *   yield* Fiber.join(fiber)
+ *   const sim = yield* ProviderSim.ProviderSim
+ *   return yield* sim.stats
+ * }).pipe(
+ *   Effect.provide(
+ *     ProviderSim.layer({ limits: { tokens: { perSecond: 60_000, burst: 200_000 } }, outputTokens: 500 })
+ *   ),
+ *   Effect.provide(TestClock.layer())
+ * )
+ *
+ * const stats = await Effect.runPromise(program)
+ * stats.completed // => 60
+ * stats.rejected // => 0
+ * stats.peakInFlight // => 12
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import type * as Limits from "../Limits.ts"
+import * as LlmError from "../LlmError.ts"
+import { LlmProvider } from "../LlmProvider.ts"
+import type { Params } from "../LlmProvider.ts"
+import * as engine from "./engine.ts"
+import * as headers from "./headers.ts"
+import type { Entry, Fault, FaultKind, Stats } from "./model.ts"
+import * as random from "./random.ts"
+import * as simulator from "./simulator.ts"
+
+export type {
+  /**
+   * One request as the provider saw it.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Entry,
+  /**
+   * A fault and the calls that it hits.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  Fault,
+  /**
+   * What can go wrong with a call.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  FaultKind,
+  /**
+   * What the provider tells of its limits.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  HeaderMode,
+  /**
+   * How long an admitted call takes.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  Latency,
+  /**
+   * Somebody else who uses the same limits.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  Neighbour,
+  /**
+   * A limit on how fast usage may grow.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  Ramp,
+  /**
+   * Why a request was rejected.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  RejectedBy,
+  /**
+   * What of a rejected request counts against the limits.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  RejectionCharge,
+  /**
+   * Counters over everything that happened so far.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Stats
+} from "./model.ts"
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * The simulated provider. Without options it limits nothing.
+ *
+ * **Example** (What if the limit is half?)
+ *
+ * ```ts doctest
+ * import * as Clock from "effect/Clock"
+ * import * as Effect from "effect/Effect"
+ * import * as Fiber from "effect/Fiber"
+ * import * as TestClock from "effect/testing/TestClock"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import * as Retry from "floodgate/Retry"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * // 40 calls of 25,000 tokens: 1M in all.
+ * const calls = Effect.forEach(
+ *   Array.from({ length: 40 }, (_, id) => `agent-${id}`),
+ *   (agent) =>
+ *     Effect.flatMap(LlmProvider, (provider) =>
+ *       provider.create({
+ *         model: "claude-sonnet-5",
+ *         max_tokens: 100,
+ *         metadata: { user_id: agent },
+ *         messages: [{ role: "user", content: "x".repeat(100_000) }]
+ *       })
+ *     ).pipe(Effect.retry(Retry.schedule({ attempts: 20 }))),
+ *   { concurrency: "unbounded" }
+ * )
+ *
+ * const minutes = (limit: number) =>
+ *   Effect.gen(function* () {
+ *     const fiber = yield* Effect.forkChild(Effect.andThen(calls, Clock.currentTimeMillis))
+ *     yield* TestClock.adjust("1 hour")
+ *     return Math.round((yield* Fiber.join(fiber)) / 60_000)
+ *   }).pipe(
+ *     Effect.provide(ProviderSim.layer({ limits: { inputTokens: { perMinute: limit, burst: 50_000 } } })),
+ *     Effect.provide(TestClock.layer())
+ *   )
+ *
+ * const whole = await Effect.runPromise(minutes(400_000))
+ * const half = await Effect.runPromise(minutes(200_000))
+ * half >= 1.5 * whole // => true
+ * ```
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends simulator.Options {}
+
+/**
+ * Output sizes as real ones are spread: many small answers and a few long ones. For the option `outputTokens`.
+ *
+ * **Details**
+ *
+ * `mean` is the arithmetic mean in tokens, `sigma` the standard deviation of the logarithm: 0.5 is moderate, 1 has a long
+ * tail. Throws a `RangeError` unless `mean` is above 0 and `sigma` is not below.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const lognormal = (mean: number, sigma: number): ((params: Params, random: number) => number) => {
+  if (!(mean > 0) || !(sigma >= 0)) {
+    throw new RangeError(`ProviderSim.lognormal: expected mean > 0 and sigma >= 0, got ${mean} and ${sigma}`)
+  }
+  const mu = Math.log(mean) - (sigma * sigma) / 2
+  return (_, unit) => Math.max(1, Math.round(Math.exp(mu + sigma * random.normal(unit))))
+}
+
+/**
+ * The provider is down between two times, in milliseconds since it started: every request gets a 529, or what `kind`
+ * says.
+ *
+ * **Example** (What if the provider is down for a minute?)
+ *
+ * ```ts doctest
+ * import * as Clock from "effect/Clock"
+ * import * as Effect from "effect/Effect"
+ * import * as Fiber from "effect/Fiber"
+ * import * as TestClock from "effect/testing/TestClock"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import * as Retry from "floodgate/Retry"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const call = Effect.flatMap(LlmProvider, (provider) =>
+ *   provider.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+ * )
+ *
+ * const program = Effect.gen(function* () {
+ *   const patient = call.pipe(Effect.retry(Retry.schedule({ attempts: 10 })))
+ *   const fiber = yield* Effect.forkChild(Effect.andThen(patient, Clock.currentTimeMillis))
+ *   yield* TestClock.adjust("10 minutes")
+ *   return yield* Fiber.join(fiber)
+ * }).pipe(
+ *   Effect.provide(ProviderSim.layer({ faults: [ProviderSim.outage(0, 60_000)] })),
+ *   Effect.provide(TestClock.layer())
+ * )
+ *
+ * const answeredAt = await Effect.runPromise(program)
+ * answeredAt > 60_000 // => true
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const outage = (from: number, to: number, kind: FaultKind = "529"): Fault => ({ kind, between: [from, to] })
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/**
+ * What the simulated provider saw.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class ProviderSim extends Context.Service<
+  ProviderSim,
+  {
+    /** Every request, in the order of arrival: a copy. */
+    readonly log: Effect.Effect<ReadonlyArray<Entry>>
+    /** The counters. */
+    readonly stats: Effect.Effect<Stats>
+    /** Admitted calls that run now. */
+    readonly inFlight: Effect.Effect<number>
+    /** The most that ran at once. */
+    readonly peakInFlight: Effect.Effect<number>
+    /** What is left of each limit of a model's pool, in the dimension's unit; below zero in debt. */
+    readonly left: (model: string) => Effect.Effect<{ readonly [D in Limits.Dimension]?: number }>
+  }
+>()("floodgate/testing/ProviderSim/ProviderSim") {}
+
+// -----------------------------------------------------------------------------
+// Failures
+// -----------------------------------------------------------------------------
+
+const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
+
+const reasonOf = (
+  rejected: engine.Rejected,
+  requestId: string,
+  retryAfterMillis: number | undefined,
+  signal: Limits.Signal | undefined
+): LlmError.LlmErrorReason => {
+  const { errorCode, errorType, message, status } = rejected
+  const fields = {
+    status,
+    requestId,
+    code: errorCode ?? errorType,
+    detail: message,
+    retryAfter: retryAfterMillis === undefined ? undefined : Duration.millis(retryAfterMillis),
+    // Whether a failure of the provider's own tells of limits is not documented.
+    signal: status === 429 ? signal : undefined
+  }
+  if (status === 529) return new LlmError.Overloaded(fields)
+  if (status !== 429) return new LlmError.ServerFailed(fields)
+  if (errorCode === "ramp_limit_exceeded") return new LlmError.RampLimited(fields)
+  if (errorCode?.endsWith("spend_limit_reached")) return new LlmError.SpendLimited(fields)
+  return new LlmError.RateLimited(fields)
+}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+interface Services {
+  readonly provider: LlmProvider["Service"]
+  readonly sim: ProviderSim["Service"]
+}
+
+/**
+ * Both sides of a simulated provider, whose time starts now. Throws a `RangeError` for options that make no sense.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<Services> {
+  const self = simulator.make(options)
+  const state = self.engine
+  const mode = options.headers ?? "rounded"
+  const start = yield* Clock.currentTimeMillis
+  // The caller's clock, which need not be the one that the layer was built under.
+  const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - start)
+  const at = <A>(f: (now: number) => A): Effect.Effect<A> => Effect.map(now, f)
+  const wall = (now: number): headers.Wall => ({ epochMillis: start + now, scale: 1 })
+
+  const sleepUntil = (time: number): Effect.Effect<void> =>
+    Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
+
+  const signalOf = (model: string): Effect.Effect<Limits.Signal | undefined> =>
+    at((now) => headers.signal(mode, engine.figures(state, now, model), wall(now)))
+
+  const ask = (params: Params) => at((now) => simulator.ask(self, now, params))
+
+  /** Frees the call's place; after its end this changes nothing. */
+  const release = ({ decision }: simulator.Answer) =>
+    at((now) => {
+      if (decision._tag === "Accepted") engine.abort(state, now, decision.call)
+    })
+
+  /** Waits for the call's end. A clock may wake a moment early, and the call must not count as aborted for that. */
+  const finish = (call: engine.Call) =>
+    Effect.andThen(
+      sleepUntil(call.endsAt),
+      Effect.sync(() => engine.advance(state, call.endsAt))
+    )
+
+  /** The call of an admitted request, or the failure of another, when its answer has come. */
+  const admitted = Effect.fnUntraced(function* ({ decision, params, requestId }: simulator.Answer) {
+    switch (decision._tag) {
+      case "Refused":
+        return yield* fail(new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" }))
+      case "Rejected": {
+        const asked = headers.retryAfterMillis(mode, decision.retryAfterMillis, wall(yield* now))
+        const reason = reasonOf(decision, requestId, asked, yield* signalOf(params.model))
+        yield* sleepUntil(decision.answersAt)
+        return yield* fail(reason)
+      }
+      case "Accepted": {
+        const { call } = decision
+        if (call.fault !== "timeout") return call
+        yield* finish(call)
+        return yield* fail(new LlmError.TimedOut({ requestId }))
+      }
+    }
+  })
+
+  const create = (params: Params) =>
+    Effect.acquireUseRelease(
+      ask(params),
+      Effect.fnUntraced(function* (answer) {
+        const call = yield* admitted(answer)
+        if (call.fault === "stall") return yield* Effect.never
+        yield* finish(call)
+        if (call.fault !== undefined) {
+          return yield* fail(new LlmError.ConnectionFailed({ sent: true, code: "ECONNRESET" }))
+        }
+        const signal = yield* signalOf(params.model)
+        return { value: simulator.message(self, answer), signal, requestId: answer.requestId }
+      }),
+      release
+    )
+
+  const ending = Effect.fnUntraced(function* (answer: simulator.Answer, call: engine.Call) {
+    if (call.fault === "stall") return Stream.never
+    yield* finish(call)
+    if (call.fault !== "cut" && call.fault !== "truncated") return Stream.empty
+    let text = ""
+    for (const { event } of simulator.events(self, answer, call)) {
+      if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
+    }
+    const usage = { requests: 1, inputTokens: answer.inputTokens, outputTokens: call.entry.producedTokens }
+    const received = { usage, text, started: text !== "" }
+    const { requestId } = answer
+    return Stream.fromEffect(
+      fail(new LlmError.StreamInterrupted({ kind: call.fault, received, requestId, status: 200 }))
+    )
+  })
+
+  const stream = Effect.fnUntraced(function* (params: Params) {
+    const answer = yield* Effect.acquireRelease(ask(params), release)
+    // The headers of a stream are sent before its body, and know nothing of this answer's output.
+    const signal = yield* signalOf(params.model)
+    const call = yield* admitted(answer)
+    yield* sleepUntil(call.firstTokenAt)
+    const events = Stream.fromIterable(simulator.events(self, answer, call)).pipe(
+      Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(at), event))
+    )
+    const value: Stream.Stream<RawMessageStreamEvent, LlmError.LlmError> = Stream.concat(
+      events,
+      Stream.unwrap(ending(answer, call))
+    )
+    return { value, signal, requestId: answer.requestId }
+  })
+
+  const stats = at((now) => engine.stats(state, now))
+  return {
+    provider: {
+      name: "anthropic",
+      create,
+      stream,
+      countTokens: (params) =>
+        Effect.sync(() => {
+          state.counters.countTokens++
+          return { value: simulator.countTokens(self, params), signal: undefined, requestId: undefined }
+        })
+    },
+    sim: {
+      log: at((now) => {
+        engine.advance(state, now)
+        return [...state.log]
+      }),
+      stats,
+      inFlight: Effect.map(stats, (stats) => stats.inFlight),
+      peakInFlight: Effect.map(stats, (stats) => stats.peakInFlight),
+      left: (model) => at((now) => engine.left(state, now, model))
+    }
+  }
+})
+
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
+
+/**
+ * A simulated provider as `LlmProvider`, and what it saw as `ProviderSim`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<LlmProvider | ProviderSim> =>
+  Layer.effectContext(
+    Effect.map(make(options), ({ provider, sim }) =>
+      Context.make(LlmProvider, provider).pipe(Context.add(ProviderSim, sim))
+    )
+  )
