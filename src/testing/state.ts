@@ -189,9 +189,9 @@ const startOutput = (state: State, call: Call): void => {
 }
 
 const producedAt = (call: Call, now: number): number => {
-  if (now < call.firstTokenAt || call.entry.outputTokens === 0) return 0
-  if (now >= call.finishesAt) return call.entry.outputTokens
   const until = Math.min(now, call.outputEndsAt)
+  if (until < call.firstTokenAt) return 0
+  if (until >= call.finishesAt) return call.entry.outputTokens
   const share = (until - call.firstTokenAt) / (call.finishesAt - call.firstTokenAt)
   return Math.floor(call.entry.outputTokens * share + 1e-6)
 }
