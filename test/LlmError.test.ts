@@ -1,0 +1,149 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Limits from "floodgate/Limits"
+import * as LlmError from "floodgate/LlmError"
+
+const wrap = (reason: LlmError.LlmErrorReason) => new LlmError.LlmError({ reason })
+
+const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
+const received = (started: boolean): LlmError.Received => ({
+  usage: { requests: 1, inputTokens: 15, outputTokens: 4 },
+  text: started ? "Hel" : "",
+  started
+})
+
+/** DESIGN's table of outcomes: the reason, whether to retry, what the call used, what the budget is told. */
+const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.Pushback | undefined]> = [
+  [new LlmError.RateLimited({ status: 429 }), true, Limits.nothing, "rateLimit"],
+  [new LlmError.RampLimited({ status: 429 }), true, Limits.nothing, "ramp"],
+  [new LlmError.SpendLimited({ status: 429 }), false, Limits.nothing, undefined],
+  [new LlmError.Overloaded({ status: 529 }), true, refused, "overload"],
+  [new LlmError.ServerFailed({ status: 500 }), true, refused, undefined],
+  [new LlmError.TimedOut({ after: Duration.minutes(10) }), true, unanswered, undefined],
+  [new LlmError.ConnectionFailed({ sent: false }), true, Limits.nothing, undefined],
+  [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, undefined],
+  [new LlmError.Conflict({ status: 409 }), true, refused, undefined],
+  [new LlmError.InvalidRequest({ status: 400 }), false, refused, undefined],
+  [new LlmError.InvalidRequest(), false, Limits.nothing, undefined],
+  [new LlmError.Unauthenticated({ status: 401 }), false, refused, undefined],
+  [new LlmError.Forbidden({ status: 403 }), false, refused, undefined],
+  [new LlmError.NotFound({ status: 404 }), false, refused, undefined],
+  [new LlmError.TooLarge({ status: 413 }), false, refused, undefined],
+  [new LlmError.BillingFailed({ status: 402 }), false, refused, undefined],
+  [new LlmError.MalformedResponse({ status: 200 }), false, { requests: 1 }, undefined],
+  [new LlmError.StreamInterrupted({ kind: "cut", received: received(false) }), true, received(false).usage, undefined],
+  [new LlmError.StreamInterrupted({ kind: "cut", received: received(true) }), false, received(true).usage, undefined]
+]
+
+describe("LlmError", () => {
+  for (const [reason, retryable, usage, pushback] of table) {
+    it(`says of ${reason._tag} "${reason.message}" whether to retry, what was used and what to tell the budget`, () => {
+      const error = wrap(reason)
+      assert.strictEqual(error.isRetryable, retryable)
+      assert.deepStrictEqual(error.usage, usage)
+      assert.strictEqual(error.pushback, pushback)
+      assert.strictEqual(error.cause, reason)
+      assert.strictEqual(error.message, reason.message)
+      assert.notInclude(error.message, "\n")
+      assert.include(error.message, "; ", "the cause; the way out")
+    })
+  }
+
+  it("settles to what was observed, and does not retry, once content was handed on, whatever the reason", () => {
+    for (const Reason of [LlmError.Overloaded, LlmError.RateLimited, LlmError.ServerFailed, LlmError.TimedOut]) {
+      assert.isTrue(wrap(new Reason({ received: received(false) })).isRetryable)
+      const error = wrap(new Reason({ received: received(true) }))
+      assert.isFalse(error.isRetryable)
+      assert.deepStrictEqual(error.usage, received(true).usage)
+    }
+  })
+
+  it("names the wait, the provider's words and the request in one line", () => {
+    const error = wrap(
+      new LlmError.RampLimited({
+        status: 429,
+        retryAfter: Duration.seconds(16),
+        detail: "Too steep",
+        requestId: "req_1"
+      })
+    )
+    assert.strictEqual(
+      error.message,
+      "usage grows faster than the provider allows (Too steep); ramp up more slowly and retry after 16s [req_1]"
+    )
+    assert.strictEqual(error.requestId, "req_1")
+    assert.strictEqual(error.status, 429)
+    assert.deepStrictEqual(error.retryAfter, Duration.seconds(16))
+  })
+
+  it("says when a spend limit starts anew, and that retrying does not help", () => {
+    const resumesAt = DateTime.makeUnsafe("2026-12-01T00:00:00Z")
+    assert.strictEqual(
+      wrap(new LlmError.SpendLimited({ status: 429, resumesAt })).message,
+      "spend limit reached; resumes at 2026-12-01T00:00:00.000Z; raise the limit or add credit, retrying does not help"
+    )
+  })
+
+  it("survives a trip through JSON", () => {
+    const codec = Schema.toCodecJson(LlmError.LlmError)
+    const error = new LlmError.LlmError({
+      reason: new LlmError.RateLimited({
+        status: 429,
+        retryAfter: Duration.seconds(16),
+        signal: { dimensions: { inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000 } }, date: 0 }
+      }),
+      attempts: 3
+    })
+    const copy = Schema.decodeUnknownSync(codec)(JSON.parse(JSON.stringify(Schema.encodeSync(codec)(error))))
+    assert.isTrue(LlmError.isLlmError(copy))
+    assert.strictEqual(copy.message, error.message)
+    assert.deepStrictEqual(copy.signal, error.signal)
+    assert.deepStrictEqual(copy.retryAfter, error.retryAfter)
+  })
+
+  it.effect("is caught by its reason", () =>
+    Effect.gen(function* () {
+      const failed: Effect.Effect<never, LlmError.LlmError> = Effect.fail(
+        wrap(new LlmError.StreamInterrupted({ kind: "stalled", received: received(true) }))
+      )
+      const partial = yield* Effect.catchReason(failed, "LlmError", "StreamInterrupted", (reason) =>
+        Effect.succeed(reason.received.text)
+      )
+      assert.strictEqual(partial, "Hel")
+    })
+  )
+
+  describe("isLlmError", () => {
+    it("knows its own", () => {
+      assert.isTrue(LlmError.isLlmError(wrap(new LlmError.Conflict())))
+      assert.isFalse(LlmError.isLlmError({ _tag: "LlmError" }))
+      assert.isFalse(LlmError.isLlmError(new LlmError.Conflict()))
+      assert.isFalse(LlmError.isLlmError(undefined))
+    })
+  })
+
+  describe("annotate", () => {
+    it("adds what the client knows, and keeps what was known", () => {
+      const error = wrap(new LlmError.Overloaded({ status: 529 }))
+      const once = LlmError.annotate(error, { attempts: 5, waited: Duration.seconds(30) })
+      const twice = once.pipe(LlmError.annotate({ gaveUp: "retryBudget" }))
+      assert.strictEqual(twice.reason, error.reason)
+      assert.strictEqual(twice.attempts, 5)
+      assert.strictEqual(twice.gaveUp, "retryBudget")
+      assert.isTrue(twice.isRetryable, "the failure is what it was")
+      assert.strictEqual(
+        twice.message,
+        "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited, the retry budget is spent)"
+      )
+    })
+
+    it("does not speak of a single attempt", () => {
+      const error = wrap(new LlmError.NotFound({ status: 404 }))
+      assert.strictEqual(LlmError.annotate(error, { attempts: 1 }).message, error.message)
+    })
+  })
+})

@@ -1,0 +1,103 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import * as Errors from "../../src/internal/anthropicErrors.ts"
+import * as Limits from "floodgate/Limits"
+import { LlmError } from "floodgate/LlmError"
+
+// What the SDK throws over real HTTP is in test/providers/Anthropic.test.ts; here is what a server in a test cannot cause.
+
+const thrown = (error: unknown, secret?: string) => Errors.fromThrown(error, { now: 0, secret })
+
+/** A failed fetch as the SDK wraps it. */
+const connection = (code: string) =>
+  Object.assign(new Error("Connection error."), {
+    name: "APIConnectionError",
+    cause: Object.assign(new TypeError("fetch failed"), { cause: Object.assign(new Error(code), { code }) })
+  })
+
+describe("anthropicErrors", () => {
+  describe("fromThrown", () => {
+    it.each([
+      ["ECONNREFUSED", false],
+      ["ENOTFOUND", false],
+      ["EAI_AGAIN", false],
+      ["ENETUNREACH", false],
+      ["UND_ERR_CONNECT_TIMEOUT", false],
+      ["DEPTH_ZERO_SELF_SIGNED_CERT", false],
+      ["ERR_TLS_CERT_ALTNAME_INVALID", false],
+      ["ECONNRESET", true],
+      ["EPIPE", true],
+      ["UND_ERR_SOCKET", true],
+      ["OF_TOMORROW", true]
+    ])("takes %s for a failed connection, sent: %s", (code, sent) => {
+      assert.deepInclude(thrown(connection(code)), { _tag: "ConnectionFailed", sent, code })
+    })
+
+    it("takes a fetch that fails without a code for sent, to be careful", () => {
+      assert.deepInclude(thrown(Object.assign(new Error("?"), { name: "APIConnectionError" })), {
+        _tag: "ConnectionFailed",
+        sent: true
+      })
+    })
+
+    it.each([
+      Object.assign(new Error("Request timed out."), { name: "APIConnectionTimeoutError" }),
+      connection("UND_ERR_HEADERS_TIMEOUT"),
+      Object.assign(new TypeError("terminated"), { cause: { code: "UND_ERR_BODY_TIMEOUT" } })
+    ])("takes %s for a timeout", (error) => {
+      assert.strictEqual(thrown(error)._tag, "TimedOut")
+    })
+
+    it("takes what the SDK refuses before sending for an invalid request that used nothing", () => {
+      for (const error of [
+        Object.assign(new Error("Streaming is strongly recommended"), { name: "AnthropicError" }),
+        Object.assign(new TypeError("Invalid URL"), { code: "ERR_INVALID_URL" }),
+        "a string",
+        undefined
+      ]) {
+        const reason = thrown(error)
+        assert.strictEqual(reason._tag, "InvalidRequest")
+        assert.deepStrictEqual(new LlmError({ reason }).usage, Limits.nothing)
+      }
+    })
+
+    it("reads the name of a request from any provider's header", () => {
+      for (const name of ["request-id", "x-request-id", "x-amzn-requestid"]) {
+        assert.strictEqual(thrown({ status: 500, headers: new Headers({ [name]: "r" }) }).requestId, "r")
+      }
+    })
+
+    it("cuts secrets, lines and length from what the provider says", () => {
+      const detail = (message: string, secret?: string) =>
+        thrown({ status: 400, error: { error: { message } } }, secret).detail
+      assert.strictEqual(detail("key sk-ant-api03-abc_def is wrong"), "key <redacted> is wrong")
+      assert.strictEqual(detail("got Authorization: Bearer abc.def"), "got Authorization: <redacted>")
+      assert.strictEqual(detail("https://user:pass@host/v1 failed"), "https:<redacted>host/v1 failed")
+      assert.strictEqual(detail("key plain-secret is wrong", "plain-secret"), "key <redacted> is wrong")
+      assert.strictEqual(detail("one\n  two"), "one two")
+      assert.strictEqual(detail("x".repeat(1_000))?.length, 300)
+      assert.isUndefined(detail("  <!doctype html>"))
+    })
+
+    const json = Schema.Union([Schema.String, Schema.Finite, Schema.Null, Schema.Array(Schema.Finite)])
+    const part = Schema.Union([json, Schema.Record(Schema.Literals(["type", "code", "message", "details"]), json)])
+    const property = Schema.optional(part)
+    it.prop(
+      "never throws on any value",
+      {
+        error: Schema.Union([
+          part,
+          Schema.Struct({ status: property, headers: property, error: property, name: property, cause: property }),
+          Schema.Struct({ status: Schema.Int, error: Schema.Struct({ error: part }) })
+        ])
+      },
+      ({ error }) => {
+        const wrapped = new LlmError({ reason: thrown(error) })
+        assert.isString(wrapped.message)
+        assert.isTrue(Limits.dimensions.every((name) => Number.isFinite(wrapped.usage[name] ?? 0)))
+        Errors.fromEvent(error, undefined, { requestId: undefined }, { now: 0 })
+      },
+      { arbitrary: { runs: 1_000 } }
+    )
+  })
+})
