@@ -42,10 +42,9 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as Accounting from "./Accounting.ts"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import * as Governor from "./Governor.ts"
-import { requestBytes } from "./internal/requestSize.ts"
+import { describe, messageActual, observedActual } from "./internal/messages.ts"
 import * as StreamUsage from "./internal/streamUsage.ts"
 import type { LlmError } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
@@ -99,32 +98,6 @@ export class LlmClient extends Context.Service<
 // Constructors
 // -----------------------------------------------------------------------------
 
-const describe = (params: LlmProvider.Params, options: CallOptions | undefined): Governor.Call => ({
-  model: params.model,
-  kind: options?.kind,
-  bytes: requestBytes(params),
-  inputTokens: options?.inputTokens,
-  maxTokens: params.max_tokens,
-  thinking: params.thinking !== undefined && params.thinking.type !== "disabled"
-})
-
-const actualOf = (usage: Message["usage"]): Accounting.Actual => ({
-  inputTokens: usage.input_tokens,
-  cacheCreationTokens: usage.cache_creation_input_tokens ?? 0,
-  cacheReadTokens: usage.cache_read_input_tokens ?? 0,
-  outputTokens: usage.output_tokens
-})
-
-const observedActual = (observed: StreamUsage.Observed): Accounting.Actual | undefined =>
-  observed.input === undefined
-    ? undefined
-    : {
-        inputTokens: observed.input,
-        cacheCreationTokens: observed.cacheWrite ?? 0,
-        cacheReadTokens: observed.cacheRead ?? 0,
-        outputTokens: StreamUsage.usage(observed).outputTokens ?? 0
-      }
-
 const isContent = (event: RawMessageStreamEvent): boolean => event.type !== "message_start"
 
 /**
@@ -168,7 +141,7 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
         () =>
           Effect.map(provider.create(params), ({ signal, value }) => ({
             value,
-            actual: actualOf(value.usage),
+            actual: messageActual(value.usage),
             signal
           })),
         options
