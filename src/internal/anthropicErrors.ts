@@ -18,7 +18,8 @@ export interface Context {
   readonly secret?: string | undefined
 }
 
-type Tag = LlmError.LlmErrorReason["_tag"]
+/** The reasons that an answer may have. */
+type Tag = Exclude<LlmError.LlmErrorReason["_tag"], "ConnectionFailed" | "StreamInterrupted">
 
 // -----------------------------------------------------------------------------
 // Tables
@@ -142,20 +143,8 @@ const timeouts = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
 
 type Fields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited>[0]>, "_tag">
 
-const construct = (tag: Tag, fields: Fields, resumesAt: DateTime.Utc | undefined): LlmError.LlmErrorReason => {
-  switch (tag) {
-    case "SpendLimited":
-      return new LlmError.SpendLimited({ ...fields, resumesAt })
-    case "ConnectionFailed":
-      return new LlmError.ConnectionFailed({ ...fields, sent: true })
-    case "StreamInterrupted":
-      return interrupted("cut", fields.received ?? nothing, fields)
-    default:
-      return new LlmError[tag](fields)
-  }
-}
-
-const nothing: LlmError.Received = { usage: { requests: 1, outputTokens: 0 }, text: "", started: false }
+const construct = (tag: Tag, fields: Fields, resumesAt: DateTime.Utc | undefined): LlmError.LlmErrorReason =>
+  tag === "SpendLimited" ? new LlmError.SpendLimited({ ...fields, resumesAt }) : new LlmError[tag](fields)
 
 /** A stream that ended too soon. */
 export const interrupted = (

@@ -48,6 +48,11 @@ describe("anthropicErrors", () => {
       assert.strictEqual(thrown(error)._tag, "TimedOut")
     })
 
+    it("takes an abort by somebody else for a lost connection", () => {
+      const error = Object.assign(new Error("Request was aborted."), { name: "APIUserAbortError" })
+      assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: true })
+    })
+
     it("takes what the SDK refuses before sending for an invalid request that used nothing", () => {
       for (const error of [
         Object.assign(new Error("Streaming is strongly recommended"), { name: "AnthropicError" }),
