@@ -15,7 +15,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Ledger from "./internal/ledger.ts"
-import * as Limits from "./Limits.ts"
+import type * as Limits from "./Limits.ts"
 
 // -----------------------------------------------------------------------------
 // Models

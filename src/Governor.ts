@@ -44,7 +44,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -53,7 +53,7 @@ import type * as Scope from "effect/Scope"
 import * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
-import * as Limits from "./Limits.ts"
+import type * as Limits from "./Limits.ts"
 import type { Pushback } from "./LlmError.ts"
 import * as Retry from "./Retry.ts"
 

@@ -1,7 +1,6 @@
 /** Reads Messages API requests and responses: what a call asks for, and what it used. Pure. */
 import type { Message, MessageCreateParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Accounting from "../Accounting.ts"
-import type { Call } from "../Governor.ts"
 import { requestBytes } from "./requestSize.ts"
 import * as StreamUsage from "./streamUsage.ts"
 
@@ -14,7 +13,7 @@ export type UsageReport = Pick<Message["usage"], "input_tokens" | "output_tokens
 export const describe = (
   params: Params,
   known: { readonly kind?: string | undefined; readonly inputTokens?: number | undefined } = {}
-): Call => ({
+) => ({
   model: params.model,
   kind: known.kind,
   bytes: requestBytes(params),
