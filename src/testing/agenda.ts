@@ -46,7 +46,7 @@ const swap = <A>(items: Array<Item<A>>, i: number, j: number): void => {
 export const add = <A>(self: Agenda<A>, at: number, value: A): void => {
   const { items } = self
   items.push({ at, order: self.added++, value })
-  for (let index = items.length - 1; index > 0; ) {
+  for (let index = items.length - 1; index > 0;) {
     const parent = (index - 1) >> 1
     if (!before(items[index]!, items[parent]!)) return
     swap(items, index, parent)
@@ -75,7 +75,7 @@ export const takeDue = <A>(self: Agenda<A>, now: number): A | undefined => {
   const last = items.pop()!
   if (items.length > 0) {
     items[0] = last
-    for (let index = 0; ; ) {
+    for (let index = 0; ;) {
       let least = index
       const left = 2 * index + 1
       if (left < items.length && before(items[left]!, items[least]!)) least = left

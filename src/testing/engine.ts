@@ -291,8 +291,12 @@ const rejectByLimit = (
 }
 
 const admit = (state: State, pool: Pool, request: Request, charge: PerDimension, fault: Fault | undefined): Call => {
-  const { baseMillis = 500, noise = 0, perInputTokenMillis = 0.01, perOutputTokenMillis = 10 } =
-    state.options.latency ?? {}
+  const {
+    baseMillis = 500,
+    noise = 0,
+    perInputTokenMillis = 0.01,
+    perOutputTokenMillis = 10
+  } = state.options.latency ?? {}
   for (const dimension of Limits.dimensions) {
     const one = pool.gauges[dimension]
     if (one !== undefined) gauge.take(one, state.now, charge[dimension]!)
@@ -310,8 +314,7 @@ const admit = (state: State, pool: Pool, request: Request, charge: PerDimension,
   const finishesAt = Math.ceil(firstTokenAt + factor * perOutputTokenMillis * request.outputTokens - 1e-6)
   const cutAt = () =>
     Math.floor(
-      firstTokenAt +
-        (0.25 + 0.5 * random.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
+      firstTokenAt + (0.25 + 0.5 * random.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
     )
   const silent = fault?.kind === "timeout"
   const outputEndsAt = silent ? now : fault === undefined ? finishesAt : cutAt()
@@ -416,11 +419,7 @@ export type Figures = { readonly [D in Limits.Dimension]?: Figure }
  * @category getters
  * @since 0.1.0
  */
-export const figures = (
-  state: State,
-  now: number,
-  model: string
-): Figures => {
+export const figures = (state: State, now: number, model: string): Figures => {
   advance(state, now)
   const pool = poolOf(state, model)
   const result: { [D in Limits.Dimension]?: Figure } = {}

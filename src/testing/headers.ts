@@ -105,7 +105,10 @@ export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Reco
   if (mode === "none") return headers
   const told = all(mode, figures, wall)
   if (mode === "openai") {
-    for (const [name, value] of [["requests", told.requests] as const, ["tokens", told.tokens ?? told.inputTokens] as const]) {
+    for (const [name, value] of [
+      ["requests", told.requests] as const,
+      ["tokens", told.tokens ?? told.inputTokens] as const
+    ]) {
       if (value === undefined) continue
       headers[`x-ratelimit-limit-${name}`] = `${value.limit}`
       headers[`x-ratelimit-remaining-${name}`] = `${value.remaining}`

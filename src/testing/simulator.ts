@@ -5,12 +5,7 @@
  *
  * @since 0.1.0
  */
-import type {
-  Message,
-  RawMessageStreamEvent,
-  TextBlock,
-  Usage
-} from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Message, RawMessageStreamEvent, TextBlock, Usage } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as engine from "./engine.ts"
 import type * as model from "./model.ts"
@@ -232,7 +227,11 @@ export const events = (self: Simulator, answer: Answer, call: engine.Call): Read
   const millis = finishesAt - firstTokenAt
   const count = Math.max(
     1,
-    Math.min(text.length, mostDeltas, Math.max(Math.ceil(text.length / deltaCharacters), Math.ceil(millis / deltaMillis)))
+    Math.min(
+      text.length,
+      mostDeltas,
+      Math.max(Math.ceil(text.length / deltaCharacters), Math.ceil(millis / deltaMillis))
+    )
   )
   const result: Array<Timed> = []
   const send = (at: number, event: RawMessageStreamEvent) => {

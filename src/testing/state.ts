@@ -88,8 +88,7 @@ export const make = (options: Options): State => {
   const state: State = {
     options,
     seed: options.seed ?? 1,
-    charge:
-      rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
+    charge: rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
     pools: new Map(),
     due: agenda.make(),
     log: [],
@@ -232,7 +231,7 @@ export const end = (state: State, call: Call, aborted: boolean): void => {
  */
 export const advance = (state: State, now: number): void => {
   for (;;) {
-    for (let item = agenda.takeDue(state.due, state.now); item !== undefined; ) {
+    for (let item = agenda.takeDue(state.due, state.now); item !== undefined;) {
       const { call, what } = item
       if (call.phase !== "ended") {
         if (what === "firstToken") startOutput(state, call)

@@ -381,7 +381,10 @@ describe("engine", () => {
     it("count the input of a call that never answers, and hold its place until it is given up", () => {
       const state = engine.make({
         limits: { tokens: { perMinute: 60_000 } },
-        faults: [{ kind: "timeout", afterMillis: 5_000, calls: [1] }, { kind: "stall", calls: [2] }]
+        faults: [
+          { kind: "timeout", afterMillis: 5_000, calls: [1] },
+          { kind: "stall", calls: [2] }
+        ]
       })
       const call = accepted(ask(state, 0, 500))
       assert.strictEqual(call.endsAt, 5_000)

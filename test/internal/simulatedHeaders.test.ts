@@ -1,0 +1,77 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
+import * as Headers from "../../src/internal/headers.ts"
+import type { Figures } from "../../src/testing/engine.ts"
+import * as simulated from "../../src/testing/headers.ts"
+
+const wall = { epochMillis: 1_764_000_000_250, scale: 1 }
+const figures: Figures = {
+  requests: { limit: 1_000, left: 998.4, fullMillis: 96 },
+  inputTokens: { limit: 2_000_000, left: 1_499_501, fullMillis: 15_015 },
+  outputTokens: { limit: 400_000, left: -25, fullMillis: 60_004 }
+}
+
+const read = (headers: Record<string, string>, now = wall.epochMillis) => {
+  const date = new Date(wall.epochMillis).toUTCString()
+  const get: Headers.Get = (name) => (name === "date" ? date : headers[name])
+  return Headers.signal(get, now)
+}
+
+describe("simulated headers", () => {
+  it("spells them as Anthropic does", () => {
+    assert.deepStrictEqual(simulated.rateLimits("rounded", figures, wall), {
+      "anthropic-ratelimit-requests-limit": "1000",
+      "anthropic-ratelimit-requests-remaining": "998",
+      "anthropic-ratelimit-requests-reset": DateTime.formatIso(DateTime.makeUnsafe(1_764_000_001_000)).replace(
+        ".000",
+        ""
+      ),
+      "anthropic-ratelimit-input-tokens-limit": "2000000",
+      "anthropic-ratelimit-input-tokens-remaining": "1500000",
+      "anthropic-ratelimit-input-tokens-reset": "2025-11-24T16:00:16Z",
+      "anthropic-ratelimit-output-tokens-limit": "400000",
+      "anthropic-ratelimit-output-tokens-remaining": "0",
+      "anthropic-ratelimit-output-tokens-reset": "2025-11-24T16:01:01Z",
+      "anthropic-ratelimit-tokens-limit": "2400000",
+      "anthropic-ratelimit-tokens-remaining": "1500000",
+      "anthropic-ratelimit-tokens-reset": "2025-11-24T16:00:16Z"
+    })
+  })
+
+  it("means by its signal what the library reads from its headers, times to the second", () => {
+    for (const mode of ["rounded", "openai", "none"] as const) {
+      const told = simulated.signal(mode, figures, wall)
+      const heard = read(simulated.rateLimits(mode, figures, wall))
+      if (told === undefined) {
+        assert.isUndefined(heard)
+        continue
+      }
+      assert.strictEqual(heard?.date, told.date)
+      for (const dimension of ["requests", "inputTokens", "outputTokens", "tokens"] as const) {
+        const { resetMillis: heardReset = 0, ...rest } = heard?.dimensions[dimension] ?? {}
+        const { resetMillis: toldReset = 0, ...expected } = told.dimensions[dimension] ?? {}
+        assert.deepStrictEqual(rest, expected, `${mode} ${dimension}`)
+        assert.closeTo(heardReset, toldReset, 1_500)
+      }
+    }
+  })
+
+  it("asks to wait in whole seconds, rounded up, and in fractions where time is scaled", () => {
+    assert.deepStrictEqual(simulated.retryAfter("rounded", 15_001, wall), { "retry-after": "16" })
+    assert.deepStrictEqual(simulated.retryAfter("rounded", 15_000, wall), { "retry-after": "15" })
+    assert.deepStrictEqual(simulated.retryAfter("exact", 250, wall), { "retry-after": "0.25", "retry-after-ms": "250" })
+    assert.deepStrictEqual(simulated.retryAfter("rounded", 15_000, { ...wall, scale: 60 }), {
+      "retry-after": "0.25",
+      "retry-after-ms": "250"
+    })
+    assert.deepStrictEqual(simulated.retryAfter("none", 250, wall), {})
+    assert.deepStrictEqual(simulated.retryAfter("wrong", 90_000, wall), { "retry-after": "1" })
+    assert.deepStrictEqual(simulated.retryAfter("rounded", undefined, wall), {})
+  })
+
+  it("states limits per minute of the caller's time", () => {
+    const headers = simulated.rateLimits("rounded", figures, { ...wall, scale: 10 })
+    assert.strictEqual(headers["anthropic-ratelimit-requests-limit"], "10000")
+    assert.strictEqual(read(headers)?.dimensions.inputTokens?.resetMillis, 2_000)
+  })
+})

@@ -1,0 +1,439 @@
+import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import { LlmProvider } from "floodgate/LlmProvider"
+import type { Params } from "floodgate/LlmProvider"
+import { ProviderSim } from "floodgate/testing"
+
+const params = (characters: number, options: Partial<Params> = {}): Params => ({
+  model: "claude-sonnet-5",
+  max_tokens: 1_000,
+  messages: [{ role: "user", content: "x".repeat(characters) }],
+  ...options
+})
+
+const create = (params: Params) => Effect.flatMap(LlmProvider, (provider) => provider.create(params))
+const sim = <A>(f: (sim: ProviderSim.ProviderSim["Service"]) => Effect.Effect<A>) =>
+  Effect.flatMap(ProviderSim.ProviderSim, f)
+
+/** Runs to its end in simulated time. */
+const within = <A, E, R>(effect: Effect.Effect<A, E, R>, time: Duration.Input) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(effect)
+    yield* TestClock.adjust(time)
+    return yield* Fiber.join(fiber)
+  })
+
+const simulate = <A, E, R>(
+  options: ProviderSim.Options,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, Exclude<R, LlmProvider | ProviderSim.ProviderSim>> =>
+  Effect.provide(effect, ProviderSim.layer(options))
+
+const latency = { baseMillis: 1_000, perInputTokenMillis: 1, perOutputTokenMillis: 10 }
+
+describe("ProviderSim", () => {
+  describe("create", () => {
+    it.effect("answers after the latency of its tokens, not a millisecond earlier", () =>
+      simulate(
+        { latency, outputTokens: 50 },
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(create(params(400)))
+          yield* TestClock.adjust(1_599)
+          assert.isUndefined(fiber.pollUnsafe())
+          assert.strictEqual(yield* sim((sim) => sim.inFlight), 1)
+          yield* TestClock.adjust(1)
+          const { requestId, value } = yield* Fiber.join(fiber)
+          assert.deepStrictEqual([value.usage.input_tokens, value.usage.output_tokens], [100, 50])
+          assert.strictEqual(value.stop_reason, "end_turn")
+          assert.strictEqual(requestId, "req_sim_00000001")
+          const [entry] = yield* sim((sim) => sim.log)
+          assert.deepStrictEqual([entry!.at, entry!.finishedAt, entry!.producedTokens], [0, 1_600, 50])
+        })
+      )
+    )
+
+    it.effect("never puts out more than max_tokens", () =>
+      simulate(
+        { outputTokens: 5_000 },
+        Effect.gen(function* () {
+          const { value } = yield* within(create(params(4, { max_tokens: 100 })), "1 minute")
+          assert.strictEqual(value.usage.output_tokens, 100)
+          assert.strictEqual(value.stop_reason, "max_tokens")
+        })
+      )
+    )
+
+    it.effect("reads the document it is given, and the system prompt and tools count as input", () =>
+      simulate(
+        {},
+        Effect.gen(function* () {
+          const document = [
+            "# The water gate",
+            "The gate was built in 1911 to keep the harbour calm. It still works.",
+            "## Upkeep",
+            "Every spring the hinges are greased by two volunteers. They take turns.",
+            "- a list item that says nothing",
+            `${"Further down there is a long paragraph about the tides. ".repeat(8)}`
+          ].join("\n\n")
+          const { value } = yield* within(
+            create({ ...params(0), system: "s".repeat(40), messages: [{ role: "user", content: document }] }),
+            "1 minute"
+          )
+          const [block] = value.content
+          if (block?.type !== "text") assert.fail("expected text")
+          assert.strictEqual(
+            block.text,
+            [
+              "Topics: The water gate; Upkeep.",
+              "",
+              "- The gate was built in 1911 to keep the harbour calm.",
+              "- Every spring the hinges are greased by two volunteers.",
+              "- Further down there is a long paragraph about the tides."
+            ].join("\n")
+          )
+          assert.strictEqual(value.usage.input_tokens, Math.ceil((document.length + 40) / 4))
+          assert.strictEqual(value.usage.output_tokens, Math.ceil(block.text.length / 4))
+        })
+      )
+    )
+
+    it.effect("rejects with the dimension, the provider's figures and a wait in whole seconds", () =>
+      simulate(
+        { limits: { requests: { perMinute: 100 }, inputTokens: { perSecond: 1_000, burst: 10_000 } }, latency },
+        Effect.gen(function* () {
+          yield* Effect.forkChild(create(params(36_000)))
+          yield* TestClock.adjust(100)
+          const error = yield* Effect.flip(create(params(8_800)))
+          assert.strictEqual(error.reason._tag, "RateLimited")
+          // 1,100 tokens are left of 2,200: 1.1 s.
+          assert.deepStrictEqual(error.retryAfter, Duration.seconds(2))
+          assert.isTrue(error.isRetryable)
+          assert.deepStrictEqual(error.signal?.dimensions.inputTokens, {
+            limit: 60_000,
+            remaining: 1_000,
+            roundedTo: 1_000,
+            resetMillis: 8_900
+          })
+          assert.strictEqual(error.signal?.dimensions.requests?.remaining, 99)
+          const [, entry] = yield* sim((sim) => sim.log)
+          assert.deepStrictEqual(
+            [entry!.outcome, entry!.rejectedBy, entry!.retryAfterMillis],
+            ["rejected", "inputTokens", 1_100]
+          )
+        })
+      )
+    )
+
+    it.effect("frees the place of an interrupted call and keeps its input counted", () =>
+      simulate(
+        { limits: { inputTokens: { perMinute: 1_000 } }, concurrency: 1, latency },
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(create(params(2_000)))
+          yield* TestClock.adjust(500)
+          const busy = yield* Effect.flip(create(params(4)))
+          assert.match(busy.message, /concurrent connections/)
+          yield* Fiber.interrupt(fiber)
+          const stats = yield* sim((sim) => sim.stats)
+          assert.deepStrictEqual([stats.inFlight, stats.aborted, stats.rejectionsBy.concurrency], [0, 1, 1])
+          const left = yield* sim((sim) => sim.left("claude-sonnet-5"))
+          assert.closeTo(left.inputTokens!, 500 + 500 / 60, 1e-6)
+        })
+      )
+    )
+
+    it.effect("tells exact figures, OpenAI's, none or wrong ones, as told", () =>
+      Effect.gen(function* () {
+        const signal = (headers: ProviderSim.HeaderMode) =>
+          simulate(
+            { headers, limits: { inputTokens: { perMinute: 10_000 } }, latency, outputTokens: 0 },
+            within(create(params(4_444)), "1 minute")
+          ).pipe(Effect.map(({ signal }) => signal?.dimensions))
+        const figures = { limit: 10_000, roundedTo: 1, resetMillis: 4_555 }
+        assert.deepStrictEqual(yield* signal("exact"), { inputTokens: { ...figures, remaining: 9_240 } })
+        assert.deepStrictEqual(yield* signal("openai"), { tokens: { ...figures, remaining: 9_240 } })
+        assert.isUndefined(yield* signal("none"))
+        assert.deepStrictEqual(yield* signal("wrong"), {
+          inputTokens: { limit: 20_000, remaining: 20_000, roundedTo: 1, resetMillis: 0 }
+        })
+      })
+    )
+
+    it.effect("does not count what is read from the cache as input", () =>
+      simulate(
+        { cachedShare: 0.75, limits: { inputTokens: { perMinute: 1_000 } }, latency, outputTokens: 0 },
+        Effect.gen(function* () {
+          const { value } = yield* within(create(params(4_000)), 5_000)
+          assert.deepStrictEqual([value.usage.input_tokens, value.usage.cache_read_input_tokens], [250, 750])
+          assert.strictEqual((yield* sim((sim) => sim.log))[0]!.left.inputTokens, 750)
+        })
+      )
+    )
+  })
+
+  describe("stream", () => {
+    const collect = (
+      params: Params
+    ): Effect.Effect<Array<readonly [number, RawMessageStreamEvent]>, unknown, LlmProvider | Scope.Scope> =>
+      Effect.gen(function* () {
+        const provider = yield* LlmProvider
+        const { value } = yield* provider.stream(params)
+        return yield* value.pipe(
+          Stream.mapEffect((event) => Effect.map(Clock.currentTimeMillis, (at) => [at, event] as const)),
+          Stream.runCollect
+        )
+      })
+
+    it.effect("spreads the deltas over the time of the output and ends with the usage", () =>
+      simulate(
+        { latency, outputTokens: 30, reply: () => "abcdefghij".repeat(12) },
+        Effect.gen(function* () {
+          const events = yield* within(Effect.scoped(collect(params(400))), "1 minute")
+          assert.deepStrictEqual(
+            events.map(([at, { type }]) => `${at} ${type}`),
+            [
+              "1100 message_start",
+              "1100 content_block_start",
+              "1160 content_block_delta",
+              "1220 content_block_delta",
+              "1280 content_block_delta",
+              "1340 content_block_delta",
+              "1400 content_block_delta",
+              "1400 content_block_stop",
+              "1400 message_delta",
+              "1400 message_stop"
+            ]
+          )
+          const last = events.at(-2)![1]
+          assert.deepStrictEqual(
+            last.type === "message_delta" && [last.usage.input_tokens, last.usage.output_tokens],
+            [100, 30]
+          )
+          assert.strictEqual((yield* sim((sim) => sim.stats)).completed, 1)
+        })
+      )
+    )
+
+    it.effect("aborts the call when its scope closes early, with the output so far", () =>
+      simulate(
+        { latency, outputTokens: 1_000, reply: () => "abcdefghij".repeat(400) },
+        Effect.gen(function* () {
+          const provider = yield* LlmProvider
+          const some = Effect.flatMap(provider.stream(params(400)), ({ value }) =>
+            Stream.runCollect(Stream.take(value, 50))
+          )
+          assert.strictEqual((yield* within(Effect.scoped(some), "1 minute")).length, 50)
+          const [entry] = yield* sim((sim) => sim.log)
+          assert.isTrue(entry!.aborted)
+          assert.closeTo(entry!.producedTokens, (48 / 167) * 1_000, 3)
+        })
+      )
+    )
+
+    it.effect("is rejected before it opens", () =>
+      simulate(
+        { limits: { inputTokens: { perMinute: 10 } } },
+        Effect.gen(function* () {
+          const provider = yield* LlmProvider
+          const error = yield* Effect.flip(Effect.scoped(provider.stream(params(400))))
+          assert.strictEqual(error.reason._tag, "RateLimited")
+        })
+      )
+    )
+
+    for (const kind of ["cut", "truncated"] as const) {
+      it.effect(`fails with what was received when it is ${kind}`, () =>
+        simulate(
+          { latency, outputTokens: 1_000, reply: () => "abcdefghij".repeat(400), faults: [{ kind }] },
+          Effect.gen(function* () {
+            const exit = yield* Effect.exit(within(Effect.scoped(collect(params(400))), "1 minute"))
+            const error = yield* Effect.flip(Effect.failCause(Exit.isFailure(exit) ? exit.cause : assert.fail()))
+            const reason = (error as { reason: { _tag: string; kind: string; received: { text: string } } }).reason
+            assert.deepStrictEqual([reason._tag, reason.kind], ["StreamInterrupted", kind])
+            assert.isAtLeast(reason.received.text.length, 900)
+            assert.isAtMost(reason.received.text.length, 3_100)
+            assert.strictEqual((yield* sim((sim) => sim.stats)).broken, 1)
+          })
+        )
+      )
+    }
+
+    it.effect("stalls for ever when told so, until its caller gives up", () =>
+      simulate(
+        { latency, outputTokens: 100, faults: [{ kind: "stall" }] },
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(Effect.scoped(collect(params(400))))
+          yield* TestClock.adjust("1 day")
+          assert.isUndefined(fiber.pollUnsafe())
+          yield* Fiber.interrupt(fiber)
+          const stats = yield* sim((sim) => sim.stats)
+          assert.deepStrictEqual([stats.inFlight, stats.aborted], [0, 1])
+        })
+      )
+    )
+  })
+
+  describe("faults", () => {
+    const tagOf = (fault: ProviderSim.Fault) =>
+      simulate({ faults: [fault], latency }, within(Effect.flip(create(params(40))), "5 minutes")).pipe(
+        Effect.map((error) => error.reason._tag)
+      )
+
+    it.effect("map to the errors that a real provider's client gives", () =>
+      Effect.gen(function* () {
+        const kinds = ["429", "529", "500", "timeout", "refused", "cut", "truncated"] as const
+        assert.deepStrictEqual(yield* Effect.forEach(kinds, (kind) => tagOf({ kind })), [
+          "RateLimited",
+          "Overloaded",
+          "ServerFailed",
+          "TimedOut",
+          "ConnectionFailed",
+          "ConnectionFailed",
+          "ConnectionFailed"
+        ])
+        assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "ramp_limit_exceeded" }), "RampLimited")
+        assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "enforced_spend_limit_reached" }), "SpendLimited")
+      })
+    )
+
+    it.effect("of an outage end with it, to the millisecond", () =>
+      simulate(
+        { faults: [ProviderSim.outage(1_000, 2_000)], latency: { baseMillis: 0 } },
+        Effect.gen(function* () {
+          const at = (time: number) =>
+            Effect.andThen(TestClock.setTime(time), Effect.exit(within(create(params(4)), 0)))
+          yield* at(1_000)
+          yield* at(1_999)
+          yield* Effect.forkChild(create(params(4)))
+          yield* TestClock.setTime(2_000)
+          yield* Effect.forkChild(create(params(4)))
+          yield* TestClock.setTime(3_000)
+          const log = yield* sim((sim) => sim.log)
+          assert.deepStrictEqual(
+            log.map(({ at, status }) => [at, status]),
+            [
+              [1_000, 529],
+              [1_999, 529],
+              [1_999, 529],
+              [2_000, 200]
+            ]
+          )
+        })
+      )
+    )
+  })
+
+  describe("countTokens", () => {
+    it.effect("counts as create does, beside all limits", () =>
+      simulate(
+        { charsPerToken: 2.7, limits: { requests: { perMinute: 1 } } },
+        Effect.gen(function* () {
+          const provider = yield* LlmProvider
+          for (let n = 0; n < 3; n++) {
+            assert.strictEqual((yield* provider.countTokens(params(270))).value, 100)
+          }
+          assert.strictEqual((yield* sim((sim) => sim.stats)).countTokens, 3)
+        })
+      )
+    )
+  })
+
+  describe("the incident", () => {
+    /** 12 agents x 5 calls, 150,000 tokens and then 14,000 each, with fixed waits of a second. */
+    const storm = (rejections: "free" | "charged") =>
+      simulate(
+        {
+          limits: { tokens: { perSecond: 60_000, burst: 200_000 } },
+          rejections,
+          outputTokens: 0,
+          latency: { baseMillis: 500, perInputTokenMillis: 0.01 }
+        },
+        Effect.gen(function* () {
+          let done = 0
+          const agent = Effect.fnUntraced(function* (id: number) {
+            for (let call = 0; call < 5; call++) {
+              const request = params((call === 0 ? 150_000 : 14_000) * 4, { metadata: { user_id: `agent-${id}` } })
+              const patiently: Effect.Effect<unknown, never, LlmProvider> = Effect.suspend(() =>
+                Effect.catch(create(request), () => Effect.andThen(Effect.sleep("1 second"), patiently))
+              )
+              yield* patiently
+            }
+            done++
+          })
+          const ids = Array.from({ length: 12 }, (_, id) => id)
+          const fiber = yield* Effect.forkChild(
+            Effect.andThen(Effect.forEach(ids, agent, { concurrency: "unbounded" }), Clock.currentTimeMillis)
+          )
+          yield* TestClock.adjust("1 hour")
+          const stats = yield* sim((sim) => sim.stats)
+          const end = fiber.pollUnsafe()
+          yield* Fiber.interrupt(fiber)
+          return { done, stats, millis: end !== undefined && Exit.isSuccess(end) ? end.value : Infinity }
+        })
+      )
+
+    it.effect("livelocks under fixed retries when rejections count", () =>
+      Effect.gen(function* () {
+        const { done, millis, stats } = yield* storm("charged")
+        assert.isBelow(done, 12)
+        assert.strictEqual(millis, Infinity)
+        assert.isAbove(stats.rejected, 10_000)
+      })
+    )
+
+    it.effect("wastes calls but little time when they are free", () =>
+      Effect.gen(function* () {
+        const { done, millis, stats } = yield* storm("free")
+        assert.strictEqual(done, 12)
+        assert.isAbove(stats.rejected, 100)
+        // The physical floor is 37.9 s and the last call.
+        assert.isBelow(millis, 50_000)
+        assert.isAtLeast(millis, 37_900)
+      })
+    )
+
+    it.effect("is the same to the byte when it runs again", () =>
+      Effect.gen(function* () {
+        const log = simulate(
+          {
+            limits: { tokens: { perSecond: 6_000, burst: 20_000 } },
+            outputTokens: ProviderSim.lognormal(200, 0.8),
+            latency: { noise: 0.4 },
+            faults: [{ kind: "500", rate: 0.1 }]
+          },
+          Effect.gen(function* () {
+            const agents = Effect.forEach(
+              Array.from({ length: 30 }, (_, id) => id),
+              (id) => Effect.ignore(create(params(id * 400, { metadata: { user_id: `${id}` } }))),
+              { concurrency: "unbounded" }
+            )
+            yield* within(agents, "10 minutes")
+            return JSON.stringify(yield* sim((sim) => sim.log))
+          })
+        )
+        assert.strictEqual(yield* log, yield* log)
+      })
+    )
+  })
+
+  describe("lognormal", () => {
+    it("has the mean that it is asked for, and a long tail", () => {
+      const size = ProviderSim.lognormal(500, 0.8)
+      const values = Array.from({ length: 10_000 }, (_, n) => size(params(0), (n + 0.5) / 10_000))
+      assert.closeTo(values.reduce((sum, value) => sum + value, 0) / values.length, 500, 5)
+      assert.isAbove(Math.max(...values), 4_000)
+      assert.throws(() => ProviderSim.lognormal(0, 1), RangeError)
+    })
+  })
+
+  it("throws for options that make no sense", () => {
+    assert.throws(() => Effect.runSync(ProviderSim.make({ charsPerToken: 0 })), RangeError)
+  })
+})
