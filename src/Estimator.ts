@@ -1,0 +1,346 @@
+/**
+ * What a call is going to use, learned from what calls did use.
+ *
+ * A budget reserves before it knows. Too little is a debt that others wait for; too much keeps them waiting at once:
+ * `max_tokens` is often ten times of what is produced. So each pool and kind of call has a memory of its own:
+ *
+ * - **Input** is the request's size times the tokens per byte seen so far, unless the number is known.
+ * - **Cached input** is the share of the prompt that was read from the cache before.
+ * - **Output** is what 95 of 100 calls stay below (99 when the model thinks), and 15 % more.
+ *
+ * **Details**
+ *
+ * All of it leans to the safe side: input by twice the mean deviation upwards, the cached share downwards. Of the output,
+ * the last 256 calls are kept, and 30 must be known. Before that an output of 4,096 tokens is expected (16,384 when the
+ * model thinks), or more if more was seen, but never more than `maxTokens`. That is longer than most replies, and does
+ * not stop a fan-out as 64,000 would.
+ *
+ * Before anything is known, 2.7 bytes make a token: Anthropic's rule of thumb is 3.5 characters, and its models since
+ * Claude 4.7 make about 30 % more tokens of the same text (https://platform.claude.com/docs/en/about-claude/glossary,
+ * https://platform.claude.com/docs/en/build-with-claude/token-counting).
+ *
+ * The scheme for output is that of Fenic (https://github.com/typedef-ai/fenic).
+ *
+ * **Gotchas**
+ *
+ * Learn from whole calls only. A reply that was cut off is shorter than it would have been.
+ *
+ * **Example** (Learning how many tokens a byte makes)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Estimator from "floodgate/Estimator"
+ *
+ * const call = { pool: "opus", kind: "summary", bytes: 2_700, maxTokens: 500 }
+ *
+ * const program = Effect.gen(function* () {
+ *   const estimator = yield* Estimator.Estimator
+ *   const before = yield* estimator.estimate(call)
+ *   yield* estimator.learn(call, { inputTokens: 400, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens: 60 })
+ *   const after = yield* estimator.estimate(call)
+ *   return [before, after]
+ * })
+ *
+ * const [before, after] = await Effect.runPromise(Effect.provide(program, Estimator.layer()))
+ *
+ * before // => { inputTokens: 1_000, outputTokens: 500 }
+ * after // => { inputTokens: 500, outputTokens: 500 }
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Accounting from "./Accounting.ts"
+import * as Learning from "./internal/learning.ts"
+import type * as Limits from "./Limits.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * What is known of a call before it is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  /** The models that share its limits. */
+  readonly pool: string
+  /** The kind of call within the pool, such as a class of agents. Calls of a kind should resemble each other. */
+  readonly kind?: string | undefined
+  /** The size of the request's text in UTF-8. Leave images and other base64 out. */
+  readonly bytes: number
+  /** The tokens of the whole prompt, where they are known. */
+  readonly inputTokens?: number | undefined
+  /** The most output that the request allows. */
+  readonly maxTokens?: number | undefined
+  /** Whether the model thinks first, which makes the length of its output vary more. */
+  readonly thinking?: boolean | undefined
+}
+
+const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
+
+const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
+
+/**
+ * What was learned of one kind of call.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Profile = Schema.Struct({
+  pool: Schema.String,
+  kind: Schema.optional(Schema.String),
+  /** Input tokens, cached ones included, per byte. */
+  tokensPerByte: Schema.optional(Trend),
+  /** The share of input tokens that is read from the cache. */
+  cachedShare: Schema.optional(Trend),
+  /** The output tokens of the last calls, the oldest first. */
+  outputs: Schema.Array(Amount)
+})
+
+/**
+ * What was learned of one kind of call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Profile = typeof Profile.Type
+
+/**
+ * All that an estimator has learned, the kind that was not asked for longest first. Its encoded form is plain JSON.
+ *
+ * **Example** (Keeping it between runs)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Schema from "effect/Schema"
+ * import * as Estimator from "floodgate/Estimator"
+ *
+ * const Json = Schema.fromJsonString(Estimator.State)
+ *
+ * const program = Effect.gen(function* () {
+ *   const estimator = yield* Estimator.make()
+ *   yield* estimator.learn(
+ *     { pool: "opus", bytes: 270 },
+ *     { inputTokens: 50, cacheCreationTokens: 50, cacheReadTokens: 0, outputTokens: 7 }
+ *   )
+ *   const text = yield* Schema.encodeEffect(Json)(yield* estimator.state)
+ *   const initial = yield* Schema.decodeEffect(Json)(text)
+ *   const restored = yield* Estimator.make({ initial })
+ *   return yield* restored.state
+ * })
+ *
+ * const { profiles } = await Effect.runPromise(program)
+ *
+ * profiles[0]!.outputs // => [7]
+ * ```
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const State = Schema.Struct({ profiles: Schema.Array(Profile) })
+
+/**
+ * All that an estimator has learned.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type State = typeof State.Type
+
+/**
+ * The options of {@link make}.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * How the provider counts.
+   *
+   * @default Accounting.anthropic
+   */
+  readonly accounting?: Accounting.Accounting | undefined
+  /** What an earlier estimator had learned. Nothing by default. */
+  readonly initial?: State | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/**
+ * Estimates calls, and learns from them.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Estimator extends Context.Service<
+  Estimator,
+  {
+    /** How the provider counts: what is reserved by it must be settled by it. */
+    readonly accounting: Accounting.Accounting
+    /** What to reserve for a call. */
+    readonly estimate: (call: Call) => Effect.Effect<Limits.Estimate>
+    /** Takes note of what a whole call used. Amounts that are negative or not finite are ignored. */
+    readonly learn: (call: Call, actual: Accounting.Actual) => Effect.Effect<void>
+    /** All that was learned so far, to be kept and given to another estimator. */
+    readonly state: Effect.Effect<State>
+  }
+>()("floodgate/Estimator/Estimator") {}
+
+// -----------------------------------------------------------------------------
+// Arithmetic
+// -----------------------------------------------------------------------------
+
+/** See the module's text. */
+const firstTokensPerByte = 1 / 2.7
+const firstOutput = 4_096
+const firstOutputThinking = 4 * firstOutput
+const enough = 30
+const margin = 1.15
+/** Enough for every class of agents there is. A caller who makes up a kind for each call must not fill the memory. */
+const maxProfiles = 1_000
+
+interface Memory {
+  readonly pool: string
+  readonly kind: string | undefined
+  readonly tokensPerByte: Learning.Trend | undefined
+  readonly cachedShare: Learning.Trend | undefined
+  readonly outputs: Learning.Recent
+}
+
+const nothing = ({ kind, pool }: Call): Memory => ({
+  pool,
+  kind,
+  tokensPerByte: undefined,
+  cachedShare: undefined,
+  outputs: Learning.recent([])
+})
+
+const outputOf = (call: Call, { outputs }: Memory): number => {
+  const seen = margin * Learning.quantile(outputs, call.thinking === true ? 0.99 : 0.95)
+  const first = call.thinking === true ? firstOutputThinking : firstOutput
+  const expected = Math.ceil(outputs.values.length < enough ? Math.max(first, seen) : seen)
+  return Math.min(expected, call.maxTokens ?? expected)
+}
+
+const expect = (call: Call, memory: Memory): Accounting.Expected => {
+  const { cachedShare, tokensPerByte } = memory
+  const perByte = tokensPerByte === undefined ? firstTokensPerByte : Learning.high(tokensPerByte)
+  const prompt = call.inputTokens ?? Math.ceil(call.bytes * perByte)
+  const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
+  const cachedTokens = Math.floor(prompt * share)
+  return {
+    inputTokens: prompt - cachedTokens,
+    cachedTokens,
+    outputTokens: outputOf(call, memory),
+    maxTokens: call.maxTokens
+  }
+}
+
+const isAmount = (value: number): boolean => value >= 0 && value < Infinity
+
+const learn = (call: Call, memory: Memory, actual: Accounting.Actual): Memory => {
+  const prompt = actual.inputTokens + actual.cacheCreationTokens + actual.cacheReadTokens
+  const known =
+    prompt > 0 &&
+    [actual.inputTokens, actual.cacheCreationTokens, actual.cacheReadTokens].every(isAmount) &&
+    isAmount(prompt)
+  return {
+    ...memory,
+    tokensPerByte:
+      known && call.bytes > 0 ? Learning.follow(memory.tokensPerByte, prompt / call.bytes) : memory.tokensPerByte,
+    cachedShare: known ? Learning.follow(memory.cachedShare, actual.cacheReadTokens / prompt) : memory.cachedShare,
+    outputs: isAmount(actual.outputTokens) ? Learning.push(memory.outputs, actual.outputTokens) : memory.outputs
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Constructors and layers
+// -----------------------------------------------------------------------------
+
+const keyOf = ({ kind, pool }: Pick<Call, "pool" | "kind">): string => JSON.stringify([pool, kind])
+
+/**
+ * Makes an estimator. It keeps the 1,000 kinds of calls that were asked for last.
+ *
+ * **Example** (A call of which nothing is known but its size)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Estimator from "floodgate/Estimator"
+ *
+ * const program = Effect.flatMap(Estimator.make(), ({ estimate }) => estimate({ pool: "opus", bytes: 27_000 }))
+ *
+ * await Effect.runPromise(program) // => { inputTokens: 10_000, outputTokens: 4_096 }
+ * ```
+ *
+ * @see {@link layer} for providing it
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]> =>
+  Effect.sync(() => {
+    const { accounting = Accounting.anthropic, initial } = options
+    // A Map keeps the order of insertion, so what is inserted anew on each use leaves the oldest in front.
+    const memories = new Map<string, Memory>()
+    const put = (key: string, memory: Memory): void => {
+      memories.delete(key)
+      memories.set(key, memory)
+      if (memories.size > maxProfiles) memories.delete(memories.keys().next().value!)
+    }
+    for (const { cachedShare, kind, outputs, pool, tokensPerByte } of initial?.profiles ?? []) {
+      const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
+      put(keyOf(memory), memory)
+    }
+    return Estimator.of({
+      accounting,
+      estimate: (call) =>
+        Effect.sync(() => {
+          const key = keyOf(call)
+          const memory = memories.get(key)
+          if (memory !== undefined) put(key, memory)
+          return accounting.estimate(expect(call, memory ?? nothing(call)))
+        }),
+      learn: (call, actual) =>
+        Effect.sync(() => {
+          const key = keyOf(call)
+          put(key, learn(call, memories.get(key) ?? nothing(call), actual))
+        }),
+      state: Effect.sync(() => ({
+        profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({ ...memory, outputs: outputs.values }))
+      }))
+    })
+  })
+
+/**
+ * Provides an estimator for all callers. By default it counts as Anthropic does and has learned nothing.
+ *
+ * **Example** (For another provider)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Accounting from "floodgate/Accounting"
+ * import * as Estimator from "floodgate/Estimator"
+ *
+ * const program = Effect.gen(function* () {
+ *   const estimator = yield* Estimator.Estimator
+ *   const { tokens } = yield* estimator.estimate({ pool: "gpt", bytes: 0, inputTokens: 1_000, maxTokens: 2_000 })
+ *   return tokens
+ * })
+ *
+ * const accounting = Accounting.azure
+ *
+ * await Effect.runPromise(Effect.provide(program, Estimator.layer({ accounting }))) // => 3_000
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<Estimator> => Layer.effect(Estimator, make(options))
