@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 
-/** A moving average, the moving average of the distance from it, and whether anything was seen yet. */
+/** A moving average, and the moving average of the distance from it. */
 export interface Trend {
   readonly mean: number
   readonly deviation: number
