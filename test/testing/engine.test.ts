@@ -317,6 +317,10 @@ describe("engine", () => {
       // The minute before had 100, so 200 are allowed now.
       accepted(ask(state, 60_000, 150))
       rejected(ask(state, 60_000, 1))
+      // Now the minute before had 200, and what was before that no longer counts.
+      accepted(ask(state, 130_000, 250))
+      rejected(ask(state, 130_000, 151))
+      accepted(ask(state, 130_000, 150))
     })
 
     it("shares the limit with a neighbour, all the time or in bursts", () => {
