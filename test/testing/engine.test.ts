@@ -317,10 +317,16 @@ describe("engine", () => {
       // The minute before had 100, so 200 are allowed now.
       accepted(ask(state, 60_000, 150))
       rejected(ask(state, 60_000, 1))
-      // Now the minute before had 200, and what was before that no longer counts.
-      accepted(ask(state, 130_000, 250))
-      rejected(ask(state, 130_000, 151))
-      accepted(ask(state, 130_000, 150))
+    })
+
+    it("forgets usage of more than two minutes ago when it limits growth", () => {
+      const state = engine.make({ ramp: { fromPerMinute: 100, growth: 2 }, latency: instant })
+      accepted(ask(state, 0, 100))
+      accepted(ask(state, 60_000, 150))
+      accepted(ask(state, 115_000, 50))
+      // The minute before had 150; 50 of 300 are used.
+      rejected(ask(state, 125_000, 251))
+      accepted(ask(state, 125_000, 250))
     })
 
     it("shares the limit with a neighbour, all the time or in bursts", () => {
