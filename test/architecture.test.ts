@@ -27,7 +27,8 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/index\.ts$/, own: ["core"], packages: [] },
   // The client's own layers are over the official SDK; who brings a provider needs only the port.
   { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "providers/"], packages: ["effect"] },
-  { files: /^src\/[^/]+\.ts$/, own: ["core", "internal/", "budget/"], packages: ["effect"] },
+  { files: /^src\/[^/]+\.ts$/, own: ["core", "internal/", "budget/", "governor/"], packages: ["effect"] },
+  { files: /^src\/governor\//, own: ["core", "internal/", "governor/"], packages: ["effect"] },
   { files: /^src\/budget\//, own: ["core", "internal/", "budget/"], packages: ["effect"] },
   { files: /^src\/internal\//, own: ["internal/", "core/models"], packages: ["effect"] },
   {
@@ -48,8 +49,8 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/gateway\//,
-    own: ["core", "internal/", "providers/", "gateway/"],
-    packages: ["effect/*", "@effect/platform-node", "@anthropic-ai/sdk"]
+    own: ["core", "internal/", "providers/", "testing/", "gateway/"],
+    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
   {
     files: /^src\/testing\/(http|Http)/,
