@@ -325,7 +325,7 @@ describe("engine", () => {
       accepted(ask(state, 60_000, 150))
       accepted(ask(state, 115_000, 50))
       // The minute before had 150; 50 of 300 are used.
-      rejected(ask(state, 125_000, 251))
+      assert.strictEqual(rejected(ask(state, 125_000, 251)).errorCode, "ramp_limit_exceeded")
       accepted(ask(state, 125_000, 250))
     })
 
