@@ -7,16 +7,20 @@
  *
  * **Details**
  *
- * The order of composition, from the outside: `retry( reserve( attempt ) )`. A retry gives its reservation and its place
- * back while it waits, and stands in the queue again as its agent's first. The time in the queue is not part of the
- * attempt, so a timeout around the attempt does not count it.
+ * The order of composition, from the outside: `retry( reserve( breaker( timeout( attempt ) ) ) )`. A retry gives its
+ * reservation and its place back while it waits, and stands in the queue again as its agent's first. The time in the queue
+ * is not part of the attempt, so the timeout does not count it. The queue is stood in no longer than the
+ * {@link Retry.Deadline}.
  *
  * What happens to the reservation:
  *
  * - success: settled to the usage
  * - failure: settled to what the error says was used (`usage`), so a rejected call is refunded, a timeout keeps its
- *   input; an error that says nothing keeps the estimate
- * - interruption after admission: input kept, output as far as it was observed
+ *   input; an error that says nothing keeps the estimate, and so does a defect. Providers that charge what they reject or
+ *   fail keep the estimate of whatever was sent
+ * - interruption: refunded before the attempt begins; after that input kept, output as far as it was observed
+ *
+ * Each call has one span, and is counted in {@link metrics}.
  *
  * **Example** (Any effect that calls a model)
  *
@@ -44,101 +48,32 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as Accounting from "./Accounting.ts"
+import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
+import * as Attempt from "./governor/attempt.ts"
+import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
+import * as Trace from "./governor/trace.ts"
+import * as Warmup from "./governor/warmup.ts"
+import * as Settlement from "./internal/settlement.ts"
 import type * as Limits from "./Limits.ts"
-import type { Pushback } from "./LlmError.ts"
+import type { LlmError } from "./LlmError.ts"
 import * as Retry from "./Retry.ts"
 
-// -----------------------------------------------------------------------------
-// Models
-// -----------------------------------------------------------------------------
+export * from "./governor/models.ts"
 
 /**
- * What is known of a call before it is sent.
+ * What a governor counts.
  *
- * @category models
+ * @category metrics
  * @since 0.1.0
  */
-export interface Call {
-  /** The model, which decides the pool of limits. */
-  readonly model: string
-  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
-  readonly kind?: string | undefined
-  /** Length of the request's text in bytes. */
-  readonly bytes: number
-  /** Input tokens, where they were counted before. */
-  readonly inputTokens?: number | undefined
-  /** The most output that the call allows. */
-  readonly maxTokens?: number | undefined
-  /** Whether the model thinks before it answers: its output varies more. */
-  readonly thinking?: boolean | undefined
-}
-
-/**
- * What an attempt gave.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Outcome<A> {
-  readonly value: A
-  /** What the call used, as the provider's response says; without it the estimate is kept. */
-  readonly actual?: Accounting.Actual | undefined
-  /** What the response says about the limits. */
-  readonly signal?: Limits.Signal | undefined
-}
-
-/**
- * What an error may say of itself. `LlmError` says all of it; of an error that says nothing the estimate is kept, and it
- * is not retried.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Failure {
-  readonly isRetryable?: boolean | undefined
-  readonly retryAfter?: Duration.Duration | undefined
-  /** What the failed call used; a dimension left out keeps its estimate. */
-  readonly usage?: Limits.Usage | undefined
-  /** What the budget must be told. */
-  readonly pushback?: Pushback | undefined
-  readonly signal?: Limits.Signal | undefined
-}
-
-/**
- * How one call is run.
- *
- * @category options
- * @since 0.1.0
- */
-export interface CallOptions extends Omit<Budget.ReserveOptions, "pool" | "first"> {
-  /** @default the governor's */
-  readonly retry?: Retry.Policy | undefined
-}
-
-/**
- * An admitted call. It must be concluded once; what its scope finds unconcluded counts as interrupted.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Ticket {
-  readonly reservation: Budget.Reservation
-  /** Tells the budget what the response says about the limits, as soon as that is known. */
-  readonly heard: (signal: Limits.Signal | undefined) => Effect.Effect<void>
-  /** Notes what was observed of the usage so far, in case the call is interrupted. */
-  readonly observed: (actual: Accounting.Actual) => void
-  readonly succeed: (actual: Accounting.Actual | undefined) => Effect.Effect<void>
-  readonly fail: (error: unknown) => Effect.Effect<void>
-}
+export * as metrics from "./governor/metrics.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -158,14 +93,25 @@ export class Governor extends Context.Service<
       call: Call,
       attempt: (ticket: Ticket) => Effect.Effect<Outcome<A>, E, R>,
       options?: CallOptions
-    ) => Effect.Effect<A, E | Budget.BudgetError, R>
-    /** One admission without retries, for calls that outlive an effect, such as streams. */
+    ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R>
+    /**
+     * Begins a call that outlives the effect, such as a stream: retried as in `run` until an attempt succeeds. Its
+     * reservation and what the attempt opened live as long as the scope. Whoever began it must conclude the ticket.
+     */
+    readonly open: <A, E, R>(
+      call: Call,
+      attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
+      options?: CallOptions
+    ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R | Scope.Scope>
+    /** One admission without retries, breaker or timeout, for those who own their attempts. */
     readonly admit: (call: Call, options?: CallOptions) => Effect.Effect<Ticket, Budget.BudgetError, Scope.Scope>
     /** Runs an effect, which does its own admissions, under the retry policy. Refusals of the budget are not retried. */
     readonly retry: <A, E, R>(
       self: Effect.Effect<A, E, R>,
       options?: CallOptions
     ) => Effect.Effect<A, E | Budget.BudgetError, R>
+    /** All that was learned of calls so far: to be kept, and given to the next governor as `learned`. */
+    readonly learned: Effect.Effect<Estimator.State>
   }
 >()("floodgate/Governor/Governor") {}
 
@@ -178,8 +124,10 @@ export class Governor extends Context.Service<
 export interface Options {
   /** @default {@link Retry.defaultPolicy} */
   readonly retry?: Retry.Policy | undefined
-  /** What the provider reserves and counts. @default {@link Accounting.anthropic} */
+  /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in {@link layer} */
   readonly accounting?: Accounting.Accounting | undefined
+  /** What an earlier governor had learned of calls, for the estimator of {@link layer}. @default nothing */
+  readonly learned?: Estimator.State | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -197,79 +145,158 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Governor["Service"], never, Budget.TokenBudget | Estimator.Estimator> {
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
-  const { accounting = Accounting.anthropic, retry: defaultPolicy = Retry.defaultPolicy } = options
+  const breaker = yield* Breaker
+  const warmup = Warmup.make()
+  const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
 
-  const admit = Effect.fnUntraced(function* (
+  /**
+   * A guess may be larger than the limit although the call is not: output is not known before, and of input only the
+   * length. Such a call reserves all that there is, once.
+   */
+  const reserve = (call: Estimator.Call, estimate: Limits.Estimate, how: Budget.ReserveOptions) =>
+    Effect.catchIf(budget.reserve(estimate, how), Attempt.isTooLarge, (error) => {
+      const clamped = Attempt.clamp(call, estimate, error.reason)
+      return clamped === undefined ? Effect.fail(error) : budget.reserve(clamped, how)
+    })
+
+  const take = Effect.fnUntraced(function* (
+    trace: Trace.Trace,
     call: Call,
-    { retry: _, ...how }: CallOptions = {}
+    { cacheKey: _, retry: __, timeout: ___, ...how }: CallOptions,
+    sent: () => boolean
   ): Effect.fn.Return<Ticket, Budget.BudgetError, Scope.Scope> {
     const agent = how.agent ?? (yield* Budget.Agent)
     const attempt = yield* Retry.Attempt
-    const known: Estimator.Call = { ...call, pool: budget.poolOf(call.model), kind: call.kind ?? agent }
+    const known: Estimator.Call = { ...call, pool: trace.pool, kind: call.kind ?? agent }
     const estimate = yield* estimator.estimate(known)
-    const reservation = yield* budget.reserve(estimate, { ...how, agent, pool: known.pool, first: !attempt.first })
-    // Input is spent once the request is on its way; of the output only what was seen.
-    let sofar: Limits.Usage = { inputTokens: estimate.inputTokens, outputTokens: 0 }
-    const ticket: Ticket = {
+    const maxWait = yield* Attempt.untilDeadline(how.maxWait)
+    const reservation = yield* reserve(known, estimate, {
+      ...how,
+      agent,
+      maxWait,
+      pool: trace.pool,
+      first: !attempt.first
+    })
+    let seen: Accounting.Actual | undefined
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() =>
+        sent()
+          ? reservation.settle(
+              seen === undefined ? Settlement.unanswered(accounting, estimate) : accounting.usage(seen),
+              "failure"
+            )
+          : reservation.refund
+      )
+    )
+    yield* Trace.admitted(trace, estimate, reservation)
+    const heard: Ticket["heard"] = (signal) =>
+      signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
+    return {
       reservation,
-      heard: (signal) => (signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })),
+      heard,
       observed: (actual) => {
-        sofar = accounting.usage(actual)
+        seen = actual
       },
-      succeed: (actual) =>
-        actual === undefined
-          ? reservation.settle({})
-          : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
-      fail: (error) =>
-        Effect.gen(function* () {
-          const { pushback, retryAfter, signal, usage } = failureOf(error)
-          yield* ticket.heard(signal)
-          const rejected = pushback === "rateLimit" || pushback === "ramp"
-          yield* usage === undefined || (rejected && accounting.rejections === "charged")
-            ? reservation.settle({}, "failure")
-            : reservation.settle({ inputTokens: estimate.inputTokens, ...usage }, "failure")
-          if (pushback !== undefined) yield* budget.cooldown({ reason: pushback, retryAfter, reservation })
-        })
+      succeed: (actual, response) =>
+        Effect.andThen(
+          actual === undefined
+            ? reservation.settle({})
+            : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
+          Trace.succeeded(trace, actual, response)
+        ),
+      fail: (error) => {
+        const failure = Attempt.failureOf(error)
+        const { pushback, retryAfter, signal } = failure
+        const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
+        const told =
+          pushback === undefined ? Effect.void : budget.cooldown({ reason: pushback, retryAfter, reservation })
+        return heard(signal).pipe(
+          Effect.andThen(
+            Effect.suspend(() =>
+              reservation.settle(Settlement.afterFailure(accounting, estimate, failure, seen), "failure")
+            )
+          ),
+          Effect.andThen(told),
+          Effect.andThen(Trace.failed(trace, error, limit))
+        )
+      }
     }
-    yield* Effect.addFinalizer(() => Effect.suspend(() => reservation.settle(sofar, "failure")))
-    return ticket
   })
 
+  /** One attempt under a reservation that outlives it. What fails is concluded here. */
   const once = <A, E, R>(
+    trace: Trace.Trace,
     call: Call,
-    attempt: (ticket: Ticket) => Effect.Effect<Outcome<A>, E, R>,
-    how: CallOptions | undefined
-  ): Effect.Effect<A, E | Budget.BudgetError, R> =>
-    Effect.scoped(
-      Effect.flatMap(admit(call, how), (ticket) =>
-        attempt(ticket).pipe(
-          Effect.onExit((exit) => {
-            if (Exit.isSuccess(exit)) {
-              return Effect.andThen(ticket.heard(exit.value.signal), ticket.succeed(exit.value.actual))
-            }
-            const error = Cause.findErrorOption(exit.cause)
-            return Option.isSome(error) ? ticket.fail(error.value) : Effect.void
-          }),
-          Effect.map((outcome) => outcome.value)
-        )
-      )
-    ) as Effect.Effect<A, E | Budget.BudgetError, R>
+    attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
+    how: CallOptions,
+    conclude: (ticket: Ticket, value: A) => Effect.Effect<void>
+  ) =>
+    Effect.uninterruptibleMask((restore) => {
+      let sent = false
+      return Effect.flatMap(restore(take(trace, call, how, () => sent)), (ticket) => {
+        const send = Effect.suspend(() => {
+          sent = true
+          return Attempt.within(how.timeout, attempt(ticket))
+        })
+        return Effect.onExit(restore(breaker.protect(trace.pool, send)), (exit) => {
+          if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
+          if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
+          const error = Cause.findErrorOption(exit.cause)
+          return ticket.fail(Option.isSome(error) ? error.value : Cause.squash(exit.cause))
+        })
+      })
+    })
 
   /** A refusal of the budget is an answer, not a failure of the provider: it goes around the policy. */
   const retry: Governor["Service"]["retry"] = (self, how) =>
     self.pipe(
       Effect.map((value) => Exit.succeed(value)),
-      Effect.catchIf(isRefusal, (refusal) => Effect.succeed(Exit.fail(refusal))),
+      Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusal))),
       Retry.withPolicy(how?.retry ?? defaultPolicy),
       Effect.flatten
     )
 
-  return Governor.of({ admit, retry, run: (call, attempt, how) => retry(once(call, attempt, how), how) })
+  const begin = <A, E, R>(
+    call: Call,
+    attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
+    how: CallOptions,
+    conclude: (ticket: Ticket, value: A) => Effect.Effect<void>
+  ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R | Scope.Scope> =>
+    Effect.suspend(() => {
+      const pool = budget.poolOf(call.model)
+      const key = how.cacheKey === undefined ? undefined : JSON.stringify([call.model, how.cacheKey])
+      return Effect.flatMap(Trace.begin(pool, call), (trace) => {
+        const opened = Attempt.scopedIfItSucceeds(warmup(key, once(trace, call, attempt, how, conclude)))
+        return retry(Effect.andThen(Trace.resumed(trace), opened), how).pipe(
+          Effect.mapError((error) => Attempt.withHistory(error, trace)),
+          Trace.within(trace)
+        )
+      })
+    })
+
+  const run = <A, E, R>(
+    call: Call,
+    attempt: (ticket: Ticket) => Effect.Effect<Outcome<A>, E, R>,
+    how: CallOptions = {}
+  ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> =>
+    Effect.scoped(
+      begin(call, attempt, how, (ticket, { actual, response, signal }) =>
+        Effect.andThen(ticket.heard(signal), ticket.succeed(actual, response))
+      )
+    ).pipe(Effect.map((outcome) => outcome.value)) as Effect.Effect<A, E | LlmError | Budget.BudgetError, R>
+
+  return Governor.of({
+    run,
+    open: (call, attempt, how = {}) => begin(call, attempt, how, () => Effect.void),
+    admit: (call, how = {}) => take(Trace.silent(budget.poolOf(call.model)), call, how, () => true),
+    retry,
+    learned: estimator.state
+  })
 })
 
-const isRefusal = (error: unknown): error is Budget.BudgetError => error instanceof Budget.BudgetError
-
-const failureOf = (error: unknown): Failure => (typeof error === "object" && error !== null ? error : {})
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
 
 /**
  * The governor as a layer, with an estimator of its own.
@@ -279,5 +306,5 @@ const failureOf = (error: unknown): Failure => (typeof error === "object" && err
  */
 export const layer = (options: Options = {}): Layer.Layer<Governor, never, Budget.TokenBudget> =>
   Layer.effect(Governor, make(options)).pipe(
-    Layer.provide(Estimator.layer({ accounting: options.accounting ?? Accounting.anthropic }))
+    Layer.provide(Estimator.layer({ accounting: options.accounting, initial: options.learned }))
   )

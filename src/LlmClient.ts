@@ -38,15 +38,14 @@ import * as Cause from "effect/Cause"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
+import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
 import { describe, messageActual, observedActual } from "./internal/messages.ts"
 import * as StreamUsage from "./internal/streamUsage.ts"
-import type { LlmError } from "./LlmError.ts"
+import { LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import * as Anthropic from "./providers/Anthropic.ts"
 
@@ -83,7 +82,8 @@ export class LlmClient extends Context.Service<
     ) => Effect.Effect<Message, LlmError | BudgetError>
     /**
      * One answer as the stream of its events, with back-pressure. It is retried only while nothing was given to the
-     * consumer; the reservation lives as long as the stream, and interrupting the consumer aborts the request.
+     * consumer; after that it fails with the reason `StreamInterrupted`, which has what was received. The reservation
+     * lives as long as the stream, and interrupting the consumer aborts the request.
      */
     readonly stream: (
       params: LlmProvider.Params,
@@ -91,14 +91,14 @@ export class LlmClient extends Context.Service<
     ) => Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError>
     /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
     readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
+    /** All that was learned of calls so far: to be kept, and given to the next client as `learned`. */
+    readonly learned: Effect.Effect<Estimator.State>
   }
 >()("floodgate/LlmClient/LlmClient") {}
 
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
-
-const isContent = (event: RawMessageStreamEvent): boolean => event.type !== "message_start"
 
 /**
  * Makes a client over the governor and the provider of the context.
@@ -114,50 +114,88 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
   const governor = yield* Governor.Governor
   const provider = yield* LlmProvider.LlmProvider
 
-  /** Admits and opens a stream up to its first content: until then nothing was given away, and it can be retried. */
-  const open = Effect.fnUntraced(function* (params: LlmProvider.Params, options: CallOptions | undefined) {
-    const ticket = yield* governor.admit(describe(params, options), options)
-    let observed = StreamUsage.empty
-    const watch = (event: RawMessageStreamEvent) =>
-      Effect.sync(() => {
-        observed = StreamUsage.step(observed, event)
-        const actual = observedActual(observed)
-        if (actual !== undefined) ticket.observed(actual)
-      })
-    const failed = (error: LlmError) => ticket.fail(error)
-    const reply = yield* Effect.tapError(provider.stream(params), failed)
-    yield* ticket.heard(reply.signal)
-    const events = reply.value.pipe(Stream.tap(watch), Stream.tapError(failed))
-    const [head, rest] = yield* peel(events)
-    return Stream.concat(Stream.fromArray(head), rest).pipe(
-      Stream.onEnd(Effect.suspend(() => ticket.succeed(observedActual(observed))))
-    )
+  const describeFor = (params: LlmProvider.Params, options: CallOptions | undefined): Governor.Call => ({
+    ...describe(params, options),
+    provider: provider.name
   })
 
   return LlmClient.of({
     create: (params, options) =>
       governor.run(
-        describe(params, options),
+        describeFor(params, options),
         () =>
           Effect.map(provider.create(params), ({ signal, value }) => ({
             value,
             actual: messageActual(value.usage),
-            signal
+            signal,
+            response: { id: value.id, model: value.model, finishReason: value.stop_reason ?? undefined }
           })),
         options
       ),
-    stream: (params, options) => Stream.unwrap(governor.retry(scopedIfItSucceeds(open(params, options)), options)),
-    countTokens: (params) => governor.retry(Effect.map(provider.countTokens(params), (reply) => reply.value))
+    stream: (params, options) =>
+      Stream.unwrap(
+        governor.open(
+          { ...describeFor(params, options), stream: true },
+          (ticket) => openStream(provider, params, ticket),
+          options
+        )
+      ),
+    countTokens: (params) => governor.retry(Effect.map(provider.countTokens(params), (reply) => reply.value)),
+    learned: governor.learned
   })
 })
 
+// -----------------------------------------------------------------------------
+// Streams
+// -----------------------------------------------------------------------------
+
+/** Opens a stream up to its first content: until then nothing was given away, and it can be retried. */
+const openStream = Effect.fnUntraced(function* (
+  provider: LlmProvider.LlmProvider["Service"],
+  params: LlmProvider.Params,
+  ticket: Governor.Ticket
+) {
+  let observed = StreamUsage.empty
+  let response: Governor.ResponseInfo = {}
+  const watch = (event: RawMessageStreamEvent) =>
+    Effect.sync(() => {
+      observed = StreamUsage.step(observed, event)
+      const actual = observedActual(observed)
+      if (actual !== undefined) ticket.observed(actual)
+      if (event.type === "message_start") response = { id: event.message?.id, model: event.message?.model }
+      if (event.type === "message_delta" && event.delta?.stop_reason) {
+        response = { ...response, finishReason: event.delta.stop_reason }
+      }
+    })
+  /** Only `message_stop` says that a stream is whole. */
+  const whole = Effect.suspend(() =>
+    observed.complete
+      ? Effect.void
+      : Effect.fail(
+          new LlmError({
+            reason: new StreamInterrupted({ kind: "truncated", received: StreamUsage.received(observed) })
+          })
+        )
+  )
+
+  const reply = yield* provider.stream(params)
+  yield* ticket.heard(reply.signal)
+  const events = Stream.onEnd(Stream.tap(reply.value, watch), whole)
+  const [head, rest] = yield* peel(events, () => observed.started)
+  return Stream.concat(Stream.fromArray(head), rest).pipe(
+    Stream.tapError((error) => ticket.fail(error)),
+    Stream.mapError((error) => interrupted(error, observed)),
+    Stream.onEnd(Effect.suspend(() => ticket.succeed(observedActual(observed), response)))
+  )
+})
+
 /** Pulls a stream until its first content. The rest is the same stream, pulled on. */
-const peel = <E>(events: Stream.Stream<RawMessageStreamEvent, E>) =>
+const peel = <E>(events: Stream.Stream<RawMessageStreamEvent, E>, started: () => boolean) =>
   Effect.gen(function* () {
     const pull = yield* Stream.toPull(events)
     const head: Array<RawMessageStreamEvent> = []
     let ended = false
-    while (!ended && !head.some(isContent)) {
+    while (!ended && !started()) {
       const chunk = yield* Effect.catchIf(pull, Cause.isDone, () => Effect.undefined)
       if (chunk === undefined) ended = true
       else head.push(...chunk)
@@ -165,16 +203,15 @@ const peel = <E>(events: Stream.Stream<RawMessageStreamEvent, E>) =>
     return [head, ended ? Stream.empty : Stream.fromPull(Effect.succeed(pull))] as const
   })
 
-/** Runs an effect in a scope that closes at once when it fails, so that a retry waits with empty hands. */
-const scopedIfItSucceeds = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Scope.Scope> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const scope = yield* Scope.fork(yield* Effect.scope)
-      return yield* Effect.onExit(restore(Scope.provide(self, scope)), (exit) =>
-        Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)
-      )
-    })
-  )
+/** What the consumer is told once it has content: whatever broke the stream, this is what it has. */
+const interrupted = (error: LlmError, observed: StreamUsage.Observed): LlmError => {
+  const { reason } = error
+  if (reason._tag === "StreamInterrupted") return error
+  const { code, detail, received = StreamUsage.received(observed), requestId, retryAfter, signal, status } = reason
+  return new LlmError({
+    reason: new StreamInterrupted({ kind: "failed", code, detail, received, requestId, retryAfter, signal, status })
+  })
+}
 
 // -----------------------------------------------------------------------------
 // Layers

@@ -388,20 +388,25 @@ export class BillingFailed extends Schema.TaggedError<BillingFailed>("floodgate/
  * - `"cut"`: the connection broke
  * - `"truncated"`: the stream ended as if it were complete
  * - `"stalled"`: nothing came for the idle timeout, not even a ping
+ * - `"failed"`: the provider said so within the stream; `code` names its error, `overloaded_error` for example
  *
  * @category errors
  * @since 0.1.0
  */
 export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("floodgate/LlmError/StreamInterrupted")(
   "StreamInterrupted",
-  { ...fields, kind: Schema.Literals(["cut", "truncated", "stalled"]), received: Received }
+  { ...fields, kind: Schema.Literals(["cut", "truncated", "stalled", "failed"]), received: Received }
 ) {
   get isRetryable(): boolean {
     return unheard(this)
   }
   override get message(): string {
     const wayOut = this.isRetryable ? "retry" : "ask anew, or go on from the partial text in `received`"
-    return say(this, `the stream was ${this.kind} before its end`, wayOut)
+    return say(
+      this,
+      this.kind === "failed" ? "the stream failed before its end" : `the stream was ${this.kind} before its end`,
+      wayOut
+    )
   }
 }
 
@@ -421,6 +426,25 @@ export class MalformedResponse extends Schema.TaggedError<MalformedResponse>("fl
   }
   override get message(): string {
     return say(this, "the response is malformed", "check what the base URL points to")
+  }
+}
+
+/**
+ * The circuit breaker of the call's pool is open: too many calls failed at the provider, and this one was not sent.
+ * Retryable after the time for which it stays open.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("floodgate/LlmError/CircuitOpen")("CircuitOpen", {
+  ...fields,
+  pool: Schema.String
+}) {
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    return say(this, `the provider keeps failing, so the circuit of pool "${this.pool}" is open`, wait(this))
   }
 }
 
@@ -446,7 +470,8 @@ export const LlmErrorReason = Schema.Union([
   TooLarge,
   BillingFailed,
   StreamInterrupted,
-  MalformedResponse
+  MalformedResponse,
+  CircuitOpen
 ])
 
 /**
@@ -472,6 +497,7 @@ const usageOf = (reason: LlmErrorReason): Limits.Usage => {
     case "RateLimited":
     case "RampLimited":
     case "SpendLimited":
+    case "CircuitOpen":
       return Limits.nothing
     case "ConnectionFailed":
       return reason.sent ? unanswered : Limits.nothing
@@ -503,8 +529,8 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
  *
  * **Details**
  *
- * `attempts`, `waited` and `gaveUp` are set by the client that retried (see {@link annotate}): how often it tried, how
- * long it waited between attempts, and why it stopped although the failure is retryable.
+ * `attempts`, `waited`, `gaveUp` and `limit` are set by the client that retried (see {@link annotate}): how often it
+ * tried, how long it waited between attempts, why it stopped although the failure is retryable, and which limit was hit.
  *
  * **Example** (What a rejected call used)
  *
@@ -527,15 +553,18 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   reason: LlmErrorReason,
   attempts: Schema.optional(Schema.Finite),
   waited: Schema.optional(Schema.Duration),
-  gaveUp: Schema.optional(Schema.Literals(["attempts", "deadline", "retryBudget"]))
+  gaveUp: Schema.optional(Schema.Literals(["attempts", "deadline", "retryBudget"])),
+  limit: Schema.optional(Limits.Dimension)
 }) {
   override readonly cause = this.reason
 
   override get message(): string {
     const tried = this.attempts === undefined || this.attempts < 2 ? [] : [`${this.attempts} attempts`]
     const waited = this.waited === undefined ? [] : [`${Duration.format(this.waited)} waited`]
-    const notes = [...tried, ...waited, ...(this.gaveUp === "retryBudget" ? ["the retry budget is spent"] : [])]
-    return notes.length === 0 ? this.reason.message : `${this.reason.message} (after ${notes.join(", ")})`
+    const spent = this.gaveUp === "retryBudget" ? ["the retry budget is spent"] : []
+    const notes = [...tried, ...waited, ...spent]
+    const limit = this.limit === undefined ? "" : ` [limit: ${this.limit}]`
+    return `${this.reason.message}${limit}${notes.length === 0 ? "" : ` (after ${notes.join(", ")})`}`
   }
 
   /** Whether another attempt may succeed without anybody changing anything, and repeats nothing that was handed on. */
@@ -595,6 +624,8 @@ export interface Annotations {
   readonly waited?: Duration.Duration | undefined
   /** Why the client stopped although the failure is retryable. */
   readonly gaveUp?: "attempts" | "deadline" | "retryBudget" | undefined
+  /** The limit that was hit, where the response tells. */
+  readonly limit?: Limits.Dimension | undefined
 }
 
 /**
@@ -625,6 +656,7 @@ export const annotate: {
       reason: self.reason,
       attempts: annotations.attempts ?? self.attempts,
       waited: annotations.waited ?? self.waited,
-      gaveUp: annotations.gaveUp ?? self.gaveUp
+      gaveUp: annotations.gaveUp ?? self.gaveUp,
+      limit: annotations.limit ?? self.limit
     })
 )

@@ -19,7 +19,7 @@ export interface Context {
 }
 
 /** The reasons that an answer may have. */
-type Tag = Exclude<LlmError.LlmErrorReason["_tag"], "ConnectionFailed" | "StreamInterrupted">
+type Tag = Exclude<LlmError.LlmErrorReason["_tag"], "ConnectionFailed" | "StreamInterrupted" | "CircuitOpen">
 
 // -----------------------------------------------------------------------------
 // Tables

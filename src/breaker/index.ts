@@ -1,0 +1,163 @@
+/**
+ * A circuit breaker for each pool of a governor, made of Effect's `CircuitBreaker`.
+ *
+ * While a provider is down, every call that is sent waits for its failure, spends an attempt and adds to the load. After
+ * some failures in a row the circuit opens: calls fail at once with the reason `CircuitOpen`, which says when to come
+ * back. Then one call is let through to see, and its success closes the circuit.
+ *
+ * **Details**
+ *
+ * - Overload (529, 503), 5xx, timeouts and lost connections count as failures.
+ * - A 429 never counts: it says that we are too fast, not that the provider is ill. Rejected requests, refused
+ *   credentials and exceeded spend limits say nothing either.
+ * - The breaker stands within the reservation and around the attempt: time in the queue is not seen by it, and a call that
+ *   it turns away gives its reservation back.
+ * - `CircuitOpen` may be retried; the retry policy waits as long as the circuit stays open.
+ * - Of a stream, the breaker sees the time up to the first content.
+ *
+ * **Gotchas**
+ *
+ * Effect marks its `CircuitBreaker` experimental, so this module may change with it.
+ *
+ * **Example** (A client with a breaker)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Breaker from "floodgate/breaker"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import * as Retry from "floodgate/Retry"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const ask = LlmClient.create({ model: "m", max_tokens: 9, messages: [{ role: "user", content: "Hello" }] }).pipe(
+ *   Effect.flip,
+ *   Effect.map((error) => error.reason._tag)
+ * )
+ *
+ * const live = LlmClient.layerProvider({ retry: Retry.make({ attempts: 1 }) }).pipe(
+ *   Layer.provide(Breaker.layer({ failures: 2 })),
+ *   Layer.provide(Budget.layer({ limits: { requests: { perMinute: 1_000 } } })),
+ *   Layer.provide(ProviderSim.layer({ faults: [ProviderSim.outage(0, 60_000)] }))
+ * )
+ *
+ * const tags = await Effect.runPromise(Effect.provide(Effect.all([ask, ask, ask]), live))
+ * tags // => ["Overloaded", "Overloaded", "CircuitOpen"]
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+import * as Schedule from "effect/Schedule"
+import * as Governor from "../Governor.ts"
+import { CircuitOpen, isLlmError, LlmError } from "../LlmError.ts"
+
+/**
+ * When a circuit opens, and for how long.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * Failures in a row that open the circuit. Agents run in parallel, so that a single hiccup can be several failures: too
+   * few of them turn a hiccup into a pause for all.
+   *
+   * @default 10
+   */
+  readonly failures?: number | undefined
+  /**
+   * How long it stays open: a duration, or a schedule for the openings in a row. A longer `retry-after` holds.
+   *
+   * @default 5 s, doubled with each opening in a row, up to about a minute
+   */
+  readonly openFor?: Duration.Input | Schedule.Schedule<unknown, number> | undefined
+  /**
+   * Instead of `failures`, any policy of Effect's, such as `CircuitBreaker.rate`.
+   */
+  readonly tripPolicy?: CircuitBreaker.TripPolicy | undefined
+}
+
+// Openings last 5, 10, 20 and 40 s; 75 s open in a row are past the bound, and later ones stay at 40 s.
+const openFor = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration: "1 minute" }))
+
+/** What a failed attempt says of the provider's health. */
+const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
+  if (Exit.isSuccess(exit)) return CircuitBreaker.success
+  const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+  if (!isLlmError(error)) return CircuitBreaker.ignored
+  switch (error.reason._tag) {
+    case "Overloaded":
+    case "ServerFailed":
+    case "TimedOut":
+    case "ConnectionFailed":
+    case "StreamInterrupted":
+      return CircuitBreaker.failure({ retryAfter: error.retryAfter })
+    default:
+      return CircuitBreaker.ignored
+  }
+}
+
+const turnedAway = (pool: string, { reason }: CircuitBreaker.CircuitBreakerError): LlmError =>
+  new LlmError({
+    reason: new CircuitOpen({
+      pool,
+      retryAfter: reason._tag === "CircuitOpen" ? reason.retryAfter : undefined,
+      detail: reason._tag === "CircuitOpen" ? undefined : reason.message
+    })
+  })
+
+/**
+ * The breaker of Effect's context as a governor's: bring your own policy and store.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> = Layer.effect(
+  Governor.Breaker,
+  Effect.map(CircuitBreaker.CircuitBreaker, (breaker) => ({
+    protect: (pool, self) =>
+      breaker
+        .execute(self, { key: pool, classify: outcomeOf })
+        .pipe(
+          Effect.mapError((error) =>
+            error instanceof CircuitBreaker.CircuitBreakerError ? turnedAway(pool, error) : error
+          )
+        )
+  }))
+)
+
+/**
+ * A breaker whose state is in the given store, such as Redis: all processes open and close the circuit together.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> =>
+  layerNoDeps.pipe(
+    Layer.provide(
+      CircuitBreaker.layer({
+        tripPolicy: options.tripPolicy ?? CircuitBreaker.consecutive(options.failures ?? 10),
+        openDuration: options.openFor ?? openFor
+      })
+    )
+  )
+
+/**
+ * A breaker of this process. Provide it to the layer of the governor or of the client.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when `failures` is not an integer of at least 1.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<never> =>
+  layerStore(options).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))

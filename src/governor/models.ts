@@ -1,0 +1,169 @@
+/**
+ * What goes into a governor and what comes out: calls, outcomes, failures, tickets.
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Accounting from "../Accounting.ts"
+import type { Reservation, ReserveOptions } from "../Budget.ts"
+import type * as Limits from "../Limits.ts"
+import type { LlmError, Pushback } from "../LlmError.ts"
+import type * as Retry from "../Retry.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * What is known of a call before it is sent.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  /** The model, which decides the pool of limits. */
+  readonly model: string
+  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  readonly kind?: string | undefined
+  /** Length of the request's text in bytes. */
+  readonly bytes: number
+  /** Input tokens, where they were counted before. */
+  readonly inputTokens?: number | undefined
+  /** The most output that the call allows. */
+  readonly maxTokens?: number | undefined
+  /** Whether the model thinks before it answers: its output varies more. */
+  readonly thinking?: boolean | undefined
+  /** The provider's name as OpenTelemetry's GenAI conventions spell it: for the span. */
+  readonly provider?: string | undefined
+  /** The operation as OpenTelemetry's GenAI conventions spell it: for the span. @default "chat" */
+  readonly operation?: string | undefined
+  /** Whether the answer is streamed: for the span. */
+  readonly stream?: boolean | undefined
+}
+
+/**
+ * What a response says of itself, for the span.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResponseInfo {
+  readonly id?: string | undefined
+  /** The model that answered, which may be more exact than the one that was asked. */
+  readonly model?: string | undefined
+  readonly finishReason?: string | undefined
+}
+
+/**
+ * What an attempt gave.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outcome<A> {
+  readonly value: A
+  /** What the call used, as the provider's response says; without it the estimate is kept. */
+  readonly actual?: Accounting.Actual | undefined
+  /** What the response says about the limits. */
+  readonly signal?: Limits.Signal | undefined
+  readonly response?: ResponseInfo | undefined
+}
+
+/**
+ * What an error may say of itself. `LlmError` says all of it; of an error that says nothing the estimate is kept, and it
+ * is not retried.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Failure {
+  readonly isRetryable?: boolean | undefined
+  readonly retryAfter?: Duration.Duration | undefined
+  /** What the failed call used; a dimension left out keeps its estimate. */
+  readonly usage?: Limits.Usage | undefined
+  /** What the budget must be told. */
+  readonly pushback?: Pushback | undefined
+  readonly signal?: Limits.Signal | undefined
+}
+
+/**
+ * How one call is run.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface CallOptions extends Omit<ReserveOptions, "pool" | "first"> {
+  /** @default the governor's */
+  readonly retry?: Retry.Policy | undefined
+  /**
+   * The longest that one attempt may take, up to the first content of a stream; then it fails with `TimedOut`. The time in
+   * the queue is not part of it. For a bound on everything see {@link Retry.withDeadline}.
+   *
+   * @default none: the provider's adapter has its own
+   */
+  readonly timeout?: Duration.Input | undefined
+  /**
+   * A name for the long prefix that this call shares with others and reads from the provider's cache. The first call with
+   * it goes alone, for at most a minute, and the others follow when its response begins: otherwise each of them pays for
+   * the whole prefix.
+   *
+   * @default none
+   */
+  readonly cacheKey?: string | undefined
+}
+
+/**
+ * An admitted call. It must be concluded once, the first counts; what its scope finds unconcluded counts as interrupted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ticket {
+  readonly reservation: Reservation
+  /** Tells the budget what the response says about the limits, as soon as that is known. */
+  readonly heard: (signal: Limits.Signal | undefined) => Effect.Effect<void>
+  /** Notes what was observed of the usage so far, in case the call is interrupted. */
+  readonly observed: (actual: Accounting.Actual) => void
+  readonly succeed: (actual: Accounting.Actual | undefined, response?: ResponseInfo) => Effect.Effect<void>
+  readonly fail: (error: unknown) => Effect.Effect<void>
+}
+
+// -----------------------------------------------------------------------------
+// References
+// -----------------------------------------------------------------------------
+
+/**
+ * A circuit breaker around the attempts of a pool. `floodgate/breaker` has one; by default there is none.
+ *
+ * **Details**
+ *
+ * `protect` runs an attempt, or fails with the reason `CircuitOpen` without running it. It is read when the governor is
+ * made.
+ *
+ * **Example** (None by default)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const program = Effect.flatMap(Governor.Breaker, (breaker) => breaker.protect("default", Effect.succeed(1)))
+ *
+ * await Effect.runPromise(program) // => 1
+ * ```
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const Breaker: Context.Reference<Breaker> = Context.Reference<Breaker>("floodgate/Governor/Breaker", {
+  defaultValue: () => ({ protect: (_, self) => self })
+})
+
+/**
+ * See the reference {@link Breaker}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Breaker {
+  readonly protect: <A, E, R>(pool: string, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LlmError, R>
+}

@@ -1,0 +1,67 @@
+/**
+ * Keeps callers who share a cached prefix from paying for it all at once.
+ *
+ * A provider's cache holds a prefix only after the first response to it has begun, so that twenty agents who start
+ * together each write the whole prefix into it, and each of those writes counts towards the limit on input. Here the first
+ * call with a key goes alone; the others wait until its response begins, and then read the cache.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+
+/** How long a provider keeps a prefix that nobody uses: Anthropic's shorter cache lasts five minutes. */
+const warmMillis = 300_000
+/** Nobody waits longer than this for another's response to begin: then paying for the prefix is the smaller evil. */
+const patience = Duration.minutes(1)
+/** Callers who make up a key for each call must not fill the memory. */
+const maxKeys = 1_000
+
+type State =
+  | { readonly _tag: "Warming"; readonly done: Deferred.Deferred<void> }
+  | { readonly _tag: "Warm"; readonly until: number }
+
+/** Runs an effect that uses the cache under a key. It may succeed only when the response has begun. */
+export type Warmup = <A, E, R>(key: string | undefined, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+export const make = (): Warmup => {
+  // A Map keeps the order of insertion: what is set anew on each use leaves the oldest in front.
+  const states = new Map<string, State>()
+
+  const keep = (key: string, state: State): void => {
+    states.delete(key)
+    states.set(key, state)
+    if (states.size > maxKeys) states.delete(states.keys().next().value!)
+  }
+
+  const succeeded = (key: string): Effect.Effect<void> =>
+    Effect.map(Clock.currentTimeMillis, (now) => keep(key, { _tag: "Warm", until: now + warmMillis }))
+
+  /** Goes first. Whatever comes of it, the others move on: to a warm cache, or to the question who is next. */
+  const warm = <A, E, R>(key: string, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    const done = Deferred.makeUnsafe<void>()
+    keep(key, { _tag: "Warming", done })
+    return Effect.onExit(self, (exit) =>
+      Effect.andThen(
+        Exit.isSuccess(exit) ? succeeded(key) : Effect.sync(() => states.delete(key)),
+        Deferred.succeed(done, undefined)
+      )
+    )
+  }
+
+  const enter = <A, E, R>(key: string, self: Effect.Effect<A, E, R>, left: number): Effect.Effect<A, E, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const state = states.get(key)
+        if (state === undefined || (state._tag === "Warm" && state.until <= now)) return warm(key, restore(self))
+        if (state._tag === "Warm" || left <= 0) return Effect.tap(restore(self), () => succeeded(key))
+        return Effect.andThen(
+          restore(Effect.timeoutOption(Deferred.await(state.done), left)),
+          Effect.flatMap(Clock.currentTimeMillis, (then) => restore(enter(key, self, left - (then - now))))
+        )
+      })
+    )
+
+  return (key, self) => (key === undefined ? self : enter(key, self, Duration.toMillis(patience)))
+}
