@@ -39,6 +39,17 @@ export type Held = Ledger.Held
 export type Blocked = Exclude<Ledger.Decision, { readonly _tag: "Granted" }>
 
 /**
+ * One call that asks to be admitted. Higher priority goes first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ask {
+  readonly charge: Limits.Charge
+  readonly priority: number
+}
+
+/**
  * The answer to `take`: what was granted, in order, and what blocks the first that was not.
  *
  * @category models
@@ -89,6 +100,8 @@ export interface Snapshot {
  */
 export interface PoolOptions {
   readonly limits: Limits.Limits
+  /** Calls in flight at once, in all processes together; `Infinity` where nothing bounds them. */
+  readonly concurrency: number
   /** The part of each burst that is kept back. */
   readonly headroom: number
   /** A slow start of the rates, from a part of them to the whole. */
@@ -123,19 +136,26 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
 export interface PoolStore {
   /** Whether steps take no time: then they run in the fiber that causes them. */
   readonly local: boolean
-  /** The most charges worth sending in one `take`. */
+  /** The most calls worth sending in one `take`. */
   readonly batch: number
-  /** Admits the longest prefix of the charges that fits now, each in all its dimensions or not at all. */
-  readonly take: (charges: ReadonlyArray<Limits.Charge>) => Effect.Effect<Taken, StoreUnavailable>
-  /** Replaces what was held by what was used. */
-  readonly settle: (held: Held, used: Limits.Charge) => Effect.Effect<void, StoreUnavailable>
-  /** Moves the view toward the provider's. Gives the rules, which may have been learned. */
-  readonly observe: (
-    signal: Limits.Signal,
-    answered: Held | undefined
-  ) => Effect.Effect<Limits.Rules, StoreUnavailable>
+  /** The rules as last heard: they may have been learned or changed, by another process too. */
+  readonly rules: () => Limits.Rules
+  /**
+   * Admits the longest prefix of the calls that fits now, each in all its dimensions or not at all. The first that does
+   * not fit then waits at the store, where it has its place among the heads of other processes, until the next `take`;
+   * one of no calls says that nobody waits here any more.
+   */
+  readonly take: (asks: ReadonlyArray<Ask>) => Effect.Effect<Taken, StoreUnavailable>
+  /** Replaces what was held by what was used. A call that succeeded lets a probed pool grow. */
+  readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void, StoreUnavailable>
+  /** Moves the view toward the provider's. */
+  readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void, StoreUnavailable>
   readonly pause: (pause: Pause) => Effect.Effect<void, StoreUnavailable>
-  readonly resize: (limits: Limits.Limits) => Effect.Effect<Limits.Rules, StoreUnavailable>
+  /** Changes what is given, for all processes. */
+  readonly resize: (change: {
+    readonly limits: Limits.Limits | undefined
+    readonly concurrency: number | undefined
+  }) => Effect.Effect<void, StoreUnavailable>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
   /** Emits when something changed that this process did not cause. */
   readonly wakes: Stream.Stream<void>
@@ -173,6 +193,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   const clock = yield* Clock.Clock
   const monotonicMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const ref = Ref.makeUnsafe(Ledger.make(options.limits, monotonicMillis(), options))
+  let rules = Ledger.rules(Ref.getUnsafe(ref))
   const open = new Map<number, Held>()
   let lastId = 0
 
@@ -198,10 +219,11 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   const store: PoolStore = {
     local: true,
     batch: 1,
-    take: (charges) =>
+    rules: () => rules,
+    take: (asks) =>
       step<Taken>((ledger, now) => {
         const granted: Array<Held> = []
-        for (const charge of charges) {
+        for (const { charge } of asks) {
           const decision = Ledger.decide(ledger, charge, now)
           if (decision._tag !== "Granted") return [{ granted, blocked: decision }, ledger]
           const held: Held = { id: ++lastId, charge, takenAt: now }
@@ -228,13 +250,15 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
           },
           now
         )
-        return [Ledger.rules(observed), observed]
+        rules = Ledger.rules(observed)
+        return [undefined, observed]
       }),
     pause: (pause) => step((ledger, now) => [undefined, Ledger.cool(ledger, pause, now)]),
-    resize: (limits) =>
+    resize: ({ limits }) =>
       step((ledger, now) => {
-        const resized = Ledger.resize(ledger, limits, now)
-        return [Ledger.rules(resized), resized]
+        const resized = limits === undefined ? ledger : Ledger.resize(ledger, limits, now)
+        rules = Ledger.rules(resized)
+        return [undefined, resized]
       }),
     snapshot: step((ledger, now) => [{ ledger, now }, ledger]),
     wakes: Stream.never

@@ -83,14 +83,14 @@ const longestSleepMillis = 86_400_000
 export const open = Effect.fnUntraced(function* (
   name: string,
   backend: BudgetStore,
-  options: PoolOptions & { readonly concurrency: number; readonly changed: () => void }
+  options: PoolOptions & { readonly changed: () => void }
 ): Effect.fn.Return<Pool, StoreUnavailable, Scope.Scope> {
   const clock = yield* Clock.Clock
   const store: PoolStore = yield* backend.open(name, options)
   const runTimer = yield* FiberHandle.makeRuntime<never>()
   const scope = yield* Effect.scope
   const queue = new FairQueue<Waiter>()
-  let rules = Limits.resolve(options.limits)
+  let rules = store.rules()
   let concurrency = options.concurrency
   // With no limits known the first call goes alone; its headers set them.
   let allowed = Object.keys(rules).length === 0 ? 1 : concurrency
@@ -99,6 +99,8 @@ export const open = Effect.fnUntraced(function* (
   let draining = false
   let again = false
   let wakeAt = Infinity
+  /** Whether the head waits at the store, where others may stand behind it. */
+  let stands = false
 
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
@@ -174,25 +176,43 @@ export const open = Effect.fnUntraced(function* (
   }
 
   const giveBack = (held: Held): Effect.Effect<void> =>
-    Effect.andThen(forgive(store.settle(held, zeros(held.charge))), release(1))
+    Effect.andThen(forgive(store.settle(held, zeros(held.charge), false)), release(1))
 
   const round: Effect.Effect<void> = Effect.suspend(() => {
     again = false
     return Effect.flatMap(shiftBatch([]), (batch) => {
-      if (batch.length === 0) return finish
-      return Effect.matchEffect(store.take(batch.map((waiter) => waiter.charge)), {
+      if (batch.length === 0) return Effect.andThen(withdraw, finish)
+      return Effect.matchEffect(store.take(batch), {
         onFailure: (error) => {
           for (const waiter of batch) if (waiter.state !== "cancelled") answer(waiter, Effect.fail(error))
           return Effect.andThen(release(batch.length), round)
         },
         onSuccess: ({ blocked, granted }) =>
-          Effect.flatMap(conclude(batch, granted, blocked), () => {
-            if (blocked?._tag !== "Wait") return round
+          Effect.flatMap(Effect.andThen(learn, conclude(batch, granted, blocked)), () => {
+            stands = blocked?._tag === "Wait"
+            if (blocked?._tag !== "Wait" || batch[granted.length]!.state === "cancelled") return round
+            if (queue.size === 0) return Effect.andThen(withdraw, finish)
             wakeIn(blocked.millis)
             return finish
           })
       })
     })
+  })
+
+  /** Nobody of this process waits any more, or nobody may go: the heads of other processes move up. */
+  const withdraw: Effect.Effect<void> = Effect.suspend(() => {
+    if (store.local || !stands) return Effect.void
+    stands = false
+    return forgive(store.take([]))
+  })
+
+  /** With no limits known the first call went alone; whoever learned them, now all may go. */
+  const learn: Effect.Effect<void> = Effect.suspend(() => {
+    const learned = store.rules()
+    if (learned === rules) return Effect.void
+    const first = Object.keys(rules).length === 0 && Object.keys(learned).length > 0
+    rules = learned
+    return first ? setAllowed(concurrency) : Effect.void
   })
 
   const finish: Effect.Effect<void> = Effect.suspend(() => {
@@ -208,7 +228,7 @@ export const open = Effect.fnUntraced(function* (
         again = true
         return Effect.void
       }
-      if (queue.size === 0) {
+      if (queue.size === 0 && (store.local || !stands)) {
         options.changed()
         return Effect.void
       }
@@ -224,7 +244,7 @@ export const open = Effect.fnUntraced(function* (
   }
 
   /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
-  const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<A | void> => Effect.ignore(effect)
+  const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
 
   const pool: Pool = {
     name,
@@ -281,20 +301,10 @@ export const open = Effect.fnUntraced(function* (
     settle: (held, used, succeeded) =>
       Effect.suspend(() => {
         const grow = succeeded && allowed < concurrency ? setAllowed(allowed + 1) : Effect.void
-        return Effect.andThen(Effect.andThen(forgive(store.settle(held, used)), release(1)), Effect.andThen(grow, drain))
+        return Effect.andThen(Effect.andThen(forgive(store.settle(held, used, succeeded)), release(1)), Effect.andThen(grow, drain))
       }),
     observe: (signal, answered) =>
-      Effect.andThen(
-        Effect.matchEffect(store.observe(signal, answered), {
-          onFailure: () => Effect.void,
-          onSuccess: (learned) => {
-            const first = Object.keys(rules).length === 0 && Object.keys(learned).length > 0
-            rules = learned
-            return first ? setAllowed(concurrency) : Effect.void
-          }
-        }),
-        drain
-      ),
+      Effect.andThen(Effect.andThen(forgive(store.observe(signal, answered)), learn), drain),
     pause: (pause) =>
       Effect.andThen(
         forgive(store.pause(pause)),
@@ -307,8 +317,8 @@ export const open = Effect.fnUntraced(function* (
       Effect.suspend(() => {
         const grown = permits === undefined ? Effect.void : setAllowed(allowed < concurrency ? Math.min(allowed, permits) : permits)
         concurrency = permits ?? concurrency
-        const resized = limits === undefined ? Effect.void : Effect.map(store.resize(limits), (learned) => void (rules = learned))
-        return Effect.andThen(Effect.andThen(grown, forgive(resized)), drain)
+        const resized = forgive(store.resize({ limits, concurrency: permits }))
+        return Effect.andThen(Effect.andThen(grown, resized), Effect.andThen(learn, drain))
       }),
     snapshot: store.snapshot,
     predict: (charge, who, snapshot) => {
@@ -334,7 +344,7 @@ export const open = Effect.fnUntraced(function* (
       for (let waiter = queue.shift(); waiter !== undefined; waiter = queue.shift()) answer(waiter, Effect.interrupt)
     })
   )
-  yield* Effect.forkIn(Stream.runForEach(store.wakes, () => drain), scope)
+  yield* Effect.forkIn(Stream.runForEach(store.wakes, () => Effect.andThen(learn, drain)), scope)
   return pool
 })
 
