@@ -1,0 +1,54 @@
+/**
+ * The lab: see what a policy does before it costs money.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * How fast a scenario could be at best.
+ *
+ * @since 0.1.0
+ */
+export * as Floor from "./floor.ts"
+
+/**
+ * The same work under each strategy, in simulated time.
+ *
+ * @since 0.1.0
+ */
+export * as Race from "./race.ts"
+
+/**
+ * What is raced: the calls, and the provider model that they meet.
+ *
+ * @since 0.1.0
+ */
+export * as Scenario from "./scenario.ts"
+
+/**
+ * Running an effect in simulated time.
+ *
+ * @since 0.1.0
+ */
+export * as Simulate from "./simulate.ts"
+
+/**
+ * The strategies by name.
+ *
+ * @since 0.1.0
+ */
+export * as Strategies from "./strategies/index.ts"
+
+/**
+ * What a strategy is.
+ *
+ * @since 0.1.0
+ */
+export * as Strategy from "./strategy.ts"
+
+/**
+ * Results as tables.
+ *
+ * @since 0.1.0
+ */
+export * as Table from "./table.ts"

@@ -1,0 +1,36 @@
+/**
+ * What a strategy is: a way to make calls to a provider. The race gives each the same work.
+ *
+ * @since 0.1.0
+ */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { BudgetError } from "../Budget.ts"
+import type { LlmError } from "../LlmError.ts"
+import type { LlmProvider, Params } from "../LlmProvider.ts"
+import type { ProviderSim } from "../testing/index.ts"
+import type { Call, Scenario } from "./scenario.ts"
+
+/**
+ * Makes one call, with all the retries and waits that the strategy is about.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Client = (params: Params, call: Call) => Effect.Effect<Message, LlmError | BudgetError>
+
+/**
+ * A strategy by name. `client` is run once per race: what it makes is shared by all agents.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Strategy {
+  readonly name: string
+  /** One line for people. */
+  readonly summary: string
+  readonly client: (
+    scenario: Scenario
+  ) => Effect.Effect<Client, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>
+}
