@@ -7,6 +7,8 @@
 /** @since 0.1.0 */
 export * as Accounting from "./Accounting.ts"
 /** @since 0.1.0 */
+export * as Agents from "./Agents.ts"
+/** @since 0.1.0 */
 export * as Budget from "./Budget.ts"
 /** @since 0.1.0 */
 export * as BudgetStore from "./BudgetStore.ts"

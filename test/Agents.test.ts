@@ -1,0 +1,302 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
+import { ProviderSim } from "floodgate/testing"
+
+const capped = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer({ headroom: 0, ...options })))
+
+const unlimited = capped({ limits: { tokens: { perSecond: 1_000_000 } } })
+
+const failureOf = <A, E>(exit: Exit.Exit<A, E>): E | undefined =>
+  Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+
+const times = (count: number, tokens: number) =>
+  Effect.forEach(Array.from({ length: count }), () => Budget.consume(tokens), { discard: true })
+
+describe("Agents", () => {
+  describe("run", () => {
+    it.effect("keeps the outcome of every agent when some fail", () =>
+      Effect.gen(function* () {
+        const outcomes = yield* Agents.run([
+          { key: "a", effect: Effect.succeed(1) },
+          { key: "b", effect: Effect.fail("no" as const) },
+          { key: "c", effect: Effect.delay(Effect.succeed(3), 0) },
+          { key: "d", effect: Effect.die("a bug") }
+        ]).pipe(Effect.forkChild, Effect.tap(TestClock.adjust(1)), Effect.flatMap(Fiber.join))
+        assert.deepStrictEqual(
+          outcomes.map(({ exit, key }) => [key, exit]),
+          [
+            ["a", Exit.succeed(1)],
+            ["b", Exit.fail("no" as const)],
+            ["c", Exit.succeed(3)],
+            ["d", Exit.die("a bug")]
+          ]
+        )
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("gives each agent's key to its calls, so that one with many calls does not delay the others", () =>
+      Effect.gen(function* () {
+        const order: Array<string> = []
+        const call = Effect.flatMap(Budget.consume(1_000), () =>
+          Effect.map(Effect.service(Budget.Agent), (agent) => order.push(agent))
+        )
+        const many = Effect.forEach(Array.from({ length: 20 }), () => call, { concurrency: "unbounded", discard: true })
+        const fiber = yield* Effect.forkChild(
+          Agents.run([
+            { key: "greedy", effect: many },
+            { key: "modest", effect: Effect.andThen(call, call) }
+          ])
+        )
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(fiber)
+        assert.isBelow(order.lastIndexOf("modest"), 5)
+      }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
+    )
+
+    it.effect("runs no more agents at once than the concurrency", () =>
+      Effect.gen(function* () {
+        let running = 0
+        let peak = 0
+        const agent = Effect.sync(() => {
+          peak = Math.max(peak, ++running)
+        }).pipe(Effect.andThen(Effect.sleep(10)), Effect.ensuring(Effect.sync(() => running--)))
+        const agents = Array.from({ length: 9 }, (_, n) => ({ key: `${n}`, effect: agent }))
+        const fiber = yield* Effect.forkChild(Agents.run(agents, { concurrency: 3 }))
+        yield* TestClock.adjust(30)
+        const outcomes = yield* Fiber.join(fiber)
+        assert.strictEqual(peak, 3)
+        assert.strictEqual(outcomes.filter(({ exit }) => Exit.isSuccess(exit)).length, 9)
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("says so when two agents share a key", () =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(
+          Agents.run([
+            { key: "a", effect: Effect.void },
+            { key: "a", effect: Effect.void }
+          ])
+        )
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("interrupts every agent when it is interrupted", () =>
+      Effect.gen(function* () {
+        let interrupted = 0
+        const agent = Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted++))
+        const fiber = yield* Effect.forkChild(Agents.run(["a", "b", "c"].map((key) => ({ key, effect: agent }))))
+        yield* TestClock.adjust(1)
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(interrupted, 3)
+      }).pipe(Effect.provide(unlimited))
+    )
+  })
+
+  describe("caps", () => {
+    it.effect("refuses the call that would pass an agent's tokens, and names what is left", () =>
+      Effect.gen(function* () {
+        const [small, large] = yield* Agents.run(
+          [
+            { key: "small", effect: times(2, 400) },
+            { key: "large", effect: times(3, 400) }
+          ],
+          { capPerAgent: { tokens: 1_000 } }
+        )
+        assert.isTrue(Exit.isSuccess(small!.exit))
+        const error = failureOf(large!.exit)
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.deepInclude(error.reason, { _tag: "QuotaExhausted", pool: "large", asked: 400, left: 200 })
+        assert.deepStrictEqual(large!.used, { tokens: 800, calls: 2 })
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("bounds the calls of all agents together", () =>
+      Effect.gen(function* () {
+        const agents = ["a", "b", "c"].map((key) => ({ key, effect: times(5, 1) }))
+        const outcomes = yield* Agents.run(agents, { cap: { calls: 7 }, concurrency: 1 })
+        assert.deepStrictEqual(
+          outcomes.map(({ used }) => used.calls),
+          [5, 2, 0]
+        )
+        assert.deepInclude((failureOf(outcomes[2]!.exit) as Budget.BudgetError).reason, { pool: "job", left: 0 })
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("lets an agent handle the refusal and go on", () =>
+      Effect.gen(function* () {
+        const agent = times(10, 100).pipe(
+          Effect.catchReason("BudgetError", "QuotaExhausted", ({ left }) => Effect.succeed(left))
+        )
+        const [outcome] = yield* Agents.run([{ key: "a", effect: agent, cap: { tokens: 250 } }])
+        assert.deepStrictEqual(outcome!.exit, Exit.succeed(50))
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("counts what was used, not what was estimated, once a call is settled", () =>
+      Effect.gen(function* () {
+        const call = Budget.withReservation({ inputTokens: 500, outputTokens: 400 }, (reservation) =>
+          reservation.settle({ inputTokens: 100, outputTokens: 20 })
+        )
+        const agent = Effect.forEach([1, 2, 3, 4], () => call, { discard: true })
+        const [outcome] = yield* Agents.run([{ key: "a", effect: agent, cap: { tokens: 1_300 } }])
+        assert.isTrue(Exit.isSuccess(outcome!.exit))
+        assert.deepStrictEqual(outcome!.used, { tokens: 480, calls: 4 })
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("takes nothing for a call that is interrupted while it waits", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        const agent = Effect.andThen(Effect.timeoutOption(Budget.consume(900), 100), Budget.consume(900))
+        const job = yield* Agents.fork([{ key: "a", effect: agent, cap: { tokens: 1_000 } }])
+        yield* TestClock.adjust(899)
+        assert.strictEqual((yield* job.status).done, 0)
+        yield* TestClock.adjust(1)
+        const [outcome] = yield* job.await
+        assert.isTrue(Exit.isSuccess(outcome!.exit))
+        assert.deepStrictEqual(outcome!.used, { tokens: 900, calls: 1 })
+      }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
+    )
+
+    it.effect("ends an agent whose time is over, to the millisecond, and the job's the same", () =>
+      Effect.gen(function* () {
+        const job = yield* Agents.fork(
+          [
+            { key: "slow", effect: Effect.never, cap: { time: "2 seconds" } },
+            { key: "endless", effect: Effect.never }
+          ],
+          { cap: { time: "5 seconds" } }
+        )
+        yield* TestClock.adjust(1_999)
+        assert.strictEqual((yield* job.status).done, 0)
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* job.status).done, 1)
+        yield* TestClock.adjust(2_999)
+        assert.strictEqual((yield* job.status).done, 1)
+        yield* TestClock.adjust(1)
+        const [slow, endless] = yield* job.await
+        assert.deepInclude(failureOf(slow!.exit), { _tag: "TimeCapReached", key: "slow", cap: "agent" })
+        assert.deepInclude(failureOf(endless!.exit), { _tag: "TimeCapReached", key: "endless", cap: "job" })
+        assert.deepStrictEqual(endless!.elapsed, Duration.seconds(5))
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+  })
+
+  describe("fork", () => {
+    it.effect("reports progress until the last agent ended", () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const job = yield* Agents.fork([
+          { key: "a", effect: Budget.consume(10) },
+          { key: "b", effect: Effect.andThen(Deferred.await(gate), Effect.fail("no")) }
+        ])
+        const seen = yield* Effect.forkChild(Stream.runCollect(job.progress))
+        yield* TestClock.adjust(1)
+        yield* Deferred.succeed(gate, undefined)
+        const last = Array.from(yield* Fiber.join(seen)).at(-1)
+        assert.deepStrictEqual(last, {
+          agents: [
+            { key: "a", state: "succeeded", used: { tokens: 10, calls: 1 } },
+            { key: "b", state: "failed", used: { tokens: 0, calls: 0 } }
+          ],
+          done: 2,
+          used: { tokens: 10, calls: 1 }
+        })
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    it.effect("cancels one agent, whose place in the queue is free at once", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        const job = yield* Agents.fork([
+          { key: "large", effect: Budget.consume(1_000) },
+          { key: "small", effect: Effect.delay(Budget.consume(100), 1) }
+        ])
+        yield* TestClock.adjust(200)
+        assert.strictEqual((yield* job.status).done, 0)
+        assert.isTrue(yield* job.cancel("large"))
+        const [large, small] = yield* job.await
+        assert.isTrue(Exit.isFailure(large!.exit) && Cause.hasInterruptsOnly(large!.exit.cause))
+        assert.strictEqual(large!.used.tokens, 0)
+        assert.isTrue(Exit.isSuccess(small!.exit))
+        assert.isFalse(yield* job.cancel("large"))
+        assert.isFalse(yield* job.cancel("nobody"))
+      }).pipe(Effect.scoped, Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
+    )
+
+    it.effect("cancels all agents, those that have not started too", () =>
+      Effect.gen(function* () {
+        let started = 0
+        const agent = Effect.andThen(
+          Effect.sync(() => void started++),
+          Effect.never
+        )
+        const job = yield* Agents.fork(
+          ["a", "b", "c", "d"].map((key) => ({ key, effect: agent })),
+          { concurrency: 2 }
+        )
+        yield* TestClock.adjust(1)
+        yield* job.cancelAll
+        const outcomes = yield* job.await
+        assert.strictEqual(started, 2)
+        assert.deepStrictEqual(
+          (yield* job.status).agents.map(({ state }) => state),
+          ["cancelled", "cancelled", "cancelled", "cancelled"]
+        )
+        assert.strictEqual(outcomes.length, 4)
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+  })
+
+  it.effect("keeps twelve agents within a limit that binds, with no rejection", () =>
+    Effect.gen(function* () {
+      const call = LlmClient.create({
+        model: "claude-sonnet-5",
+        max_tokens: 100,
+        messages: [{ role: "user", content: "x".repeat(40_000) }]
+      })
+      const agents = Array.from({ length: 12 }, (_, n) => ({
+        key: `agent-${n}`,
+        effect: Effect.forEach([1, 2, 3, 4, 5], () => call, { discard: true })
+      }))
+      const fiber = yield* Effect.forkChild(Agents.run(agents, { cap: { tokens: 10_000_000 } }))
+      yield* TestClock.adjust("5 minutes")
+      const outcomes = yield* Fiber.join(fiber)
+      const sim = yield* ProviderSim.ProviderSim
+      const stats = yield* sim.stats
+      assert.strictEqual(outcomes.filter(({ exit }) => Exit.isSuccess(exit)).length, 12)
+      assert.strictEqual(stats.rejected, 0)
+      assert.strictEqual(
+        outcomes.reduce((sum, { used }) => sum + used.tokens, 0),
+        stats.inputTokens + stats.outputTokens
+      )
+    }).pipe(
+      Effect.provide(
+        LlmClient.layerProvider().pipe(
+          Layer.provideMerge(Agents.layer),
+          Layer.provide(Budget.layer({ limits: { inputTokens: { perSecond: 20_000, burst: 60_000 } } })),
+          Layer.provideMerge(
+            ProviderSim.layer({
+              limits: { inputTokens: { perSecond: 20_000, burst: 60_000 } },
+              latency: { baseMillis: 300 },
+              outputTokens: 50
+            })
+          )
+        )
+      )
+    )
+  )
+})
