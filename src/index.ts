@@ -26,3 +26,5 @@ export * as LlmError from "./LlmError.ts"
 export * as LlmProvider from "./LlmProvider.ts"
 /** @since 0.1.0 */
 export * as Retry from "./Retry.ts"
+/** @since 0.1.0 */
+export * as Signals from "./Signals.ts"
