@@ -20,8 +20,8 @@
  *   "x-ratelimit-reset-tokens": "6m0s"
  * })
  *
- * Signals.fromHeaders(headers, 0)?.dimensions.tokens
- * // => { limit: 150_000, remaining: 149_984, roundedTo: 1, resetMillis: 360_000 }
+ * const signal = Signals.fromHeaders(headers, 0)
+ * signal?.dimensions.tokens // => { limit: 150_000, remaining: 149_984, roundedTo: 1, resetMillis: 360_000 }
  * ```
  *
  * @since 0.1.0
