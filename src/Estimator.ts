@@ -10,6 +10,10 @@
  *
  * **Details**
  *
+ * A kind that is new borrows from its pool: tokens per byte from the first call on, and the output until 30 calls of its own
+ * are known. Agents are many and short-lived, so that most would never know enough by themselves. The cached share is not
+ * borrowed, because each has a cache of its own.
+ *
  * All of it leans to the safe side: input by twice the mean deviation upwards, the cached share downwards. Of the output,
  * the last 256 calls are kept, and 30 must be known. Before that an output of 4,096 tokens is expected (16,384 when the
  * model thinks), or more if more was seen, but never more than `maxTokens`. That is longer than most replies, and does
@@ -223,15 +227,18 @@ const nothing = ({ kind, pool }: Call): Memory => ({
   outputs: Learning.recent([])
 })
 
-const outputOf = (call: Call, { outputs }: Memory): number => {
-  const seen = margin * Learning.quantile(outputs, call.thinking === true ? 0.99 : 0.95)
+const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): number => {
+  const part = call.thinking === true ? 0.99 : 0.95
+  const seen = margin * Learning.quantile(outputs, part)
   const first = call.thinking === true ? firstOutputThinking : firstOutput
-  const expected = Math.ceil(outputs.values.length < enough ? Math.max(first, seen) : seen)
+  const others =
+    pool === undefined || pool.outputs.values.length < enough ? first : margin * Learning.quantile(pool.outputs, part)
+  const expected = Math.ceil(outputs.values.length < enough ? Math.max(others, seen) : seen)
   return Math.min(expected, call.maxTokens ?? expected)
 }
 
-const expect = (call: Call, memory: Memory): Accounting.Expected => {
-  const { cachedShare, tokensPerByte } = memory
+const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
+  const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? firstTokensPerByte : Learning.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.ceil(call.bytes * perByte)
   const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
@@ -239,7 +246,7 @@ const expect = (call: Call, memory: Memory): Accounting.Expected => {
   return {
     inputTokens: prompt - cachedTokens,
     cachedTokens,
-    outputTokens: outputOf(call, memory),
+    outputTokens: outputOf(call, memory, pool),
     maxTokens: call.maxTokens
   }
 }
@@ -306,12 +313,17 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
           const key = keyOf(call)
           const memory = memories.get(key)
           if (memory !== undefined) put(key, memory)
-          return accounting.estimate(expect(call, memory ?? nothing(call)))
+          // What all calls of the pool taught is for those of a kind that knows too little.
+          const pool = call.kind === undefined ? undefined : memories.get(keyOf({ pool: call.pool }))
+          return accounting.estimate(expect(call, memory ?? nothing(call), pool))
         }),
       learn: (call, actual) =>
         Effect.sync(() => {
-          const key = keyOf(call)
-          put(key, learn(call, memories.get(key) ?? nothing(call), actual))
+          for (const kind of new Set([call.kind, undefined])) {
+            const of = { ...call, kind }
+            const key = keyOf(of)
+            put(key, learn(of, memories.get(key) ?? nothing(of), actual))
+          }
         }),
       state: Effect.sync(() => ({
         profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({ ...memory, outputs: outputs.values }))

@@ -42,9 +42,18 @@ describe("Estimator", () => {
         const estimator = yield* Estimator.make()
         for (let n = 0; n < 40; n++) yield* estimator.learn(call, used(1_350, 10))
         assert.strictEqual((yield* estimator.estimate({ ...call, bytes: 5_400 })).inputTokens, 2_701)
-        assert.strictEqual((yield* estimator.estimate({ ...call, kind: "review" })).inputTokens, 1_000)
-        assert.strictEqual((yield* estimator.estimate({ ...call, kind: undefined })).inputTokens, 1_000)
+        for (let n = 0; n < 40; n++) yield* estimator.learn({ ...call, kind: "review" }, used(2_700, 10))
+        assert.strictEqual((yield* estimator.estimate(call)).inputTokens, 1_351)
         assert.strictEqual((yield* estimator.estimate({ ...call, pool: "haiku" })).inputTokens, 1_000)
+      })
+    )
+
+    it.effect("borrows the tokens per byte of the pool for a new kind, but not its cached share", () =>
+      Effect.gen(function* () {
+        const estimator = yield* Estimator.make()
+        for (let n = 0; n < 40; n++) yield* estimator.learn(call, used(0, 10, 1_350))
+        assert.strictEqual((yield* estimator.estimate(call)).inputTokens, 1)
+        assert.strictEqual((yield* estimator.estimate({ ...call, kind: "review" })).inputTokens, 1_351)
       })
     )
 
@@ -114,6 +123,31 @@ describe("Estimator", () => {
         const estimator = yield* Estimator.make()
         yield* learnOutputs(estimator, call, [10_000])
         assert.strictEqual((yield* estimator.estimate(call)).outputTokens, 11_500)
+      })
+    )
+
+    it.effect("borrows the outputs of the pool until 30 calls of a kind are known", () =>
+      Effect.gen(function* () {
+        const estimator = yield* Estimator.make()
+        const own = { ...call, kind: "agent 31" }
+        for (let n = 1; n <= 30; n++) {
+          yield* learnOutputs(estimator, { ...call, kind: `agent ${n}` }, [100])
+        }
+        assert.strictEqual((yield* estimator.estimate(own)).outputTokens, 115)
+        yield* learnOutputs(estimator, own, [200])
+        assert.strictEqual((yield* estimator.estimate(own)).outputTokens, 230)
+        yield* learnOutputs(
+          estimator,
+          own,
+          Array.from({ length: 29 }, () => 50)
+        )
+        assert.strictEqual((yield* estimator.estimate(own)).outputTokens, 230)
+        yield* learnOutputs(
+          estimator,
+          own,
+          Array.from({ length: 30 }, () => 50)
+        )
+        assert.strictEqual((yield* estimator.estimate(own)).outputTokens, 58)
       })
     )
 
@@ -205,14 +239,15 @@ describe("Estimator", () => {
     it.effect("forgets the kind that was not asked for longest, beyond 1,000", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
-        const kinds = oneTo(1_000).map((n) => ({ ...call, kind: `agent ${n}` }))
+        // The pool as a whole is one more.
+        const kinds = oneTo(999).map((n) => ({ ...call, kind: `agent ${n}` }))
         yield* Effect.forEach(kinds, (kind) => estimator.learn(kind, used(500, 10)))
         yield* estimator.estimate(kinds[0]!)
         yield* estimator.learn(call, used(500, 10))
         const { profiles } = yield* estimator.state
         assert.strictEqual(profiles.length, 1_000)
         assert.strictEqual((yield* estimator.estimate(kinds[0]!)).inputTokens, 625)
-        assert.strictEqual((yield* estimator.estimate(kinds[1]!)).inputTokens, 1_000)
+        assert.strictEqual((yield* estimator.estimate(kinds[1]!)).inputTokens, 500)
         assert.strictEqual((yield* estimator.estimate(kinds[2]!)).inputTokens, 625)
       })
     )
