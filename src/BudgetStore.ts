@@ -15,7 +15,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Ledger from "./internal/ledger.ts"
-import type * as Limits from "./Limits.ts"
+import * as Limits from "./Limits.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -128,6 +128,18 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
 }
 
 /**
+ * The hottest steps as plain functions, for a store whose steps take no time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Immediate {
+  /** Admits one charge, or says what blocks it. */
+  readonly take: (charge: Limits.Charge) => Held | Blocked
+  readonly settle: (held: Held, used: Limits.Charge) => void
+}
+
+/**
  * The buckets of one pool.
  *
  * @category models
@@ -136,9 +148,14 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
 export interface PoolStore {
   /** Whether steps take no time: then they run in the fiber that causes them. */
   readonly local: boolean
+  /** Only of a local store. */
+  readonly immediate?: Immediate | undefined
   /** The most calls worth sending in one `take`. */
   readonly batch: number
-  /** The rules as last heard: they may have been learned or changed, by another process too. */
+  /**
+   * The rules as last heard: they may have been learned or changed, by another process too. The same object as long as
+   * they are the same.
+   */
   readonly rules: () => Limits.Rules
   /**
    * Admits the longest prefix of the calls that fits now, each in all its dimensions or not at all. The first that does
@@ -194,7 +211,10 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   const monotonicMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const ref = Ref.makeUnsafe(Ledger.make(options.limits, monotonicMillis(), options))
   let rules = Ledger.rules(Ref.getUnsafe(ref))
-  const open = new Map<number, Held>()
+  const cell = ref.ref
+  const open = new Set<number>()
+  /** The output that open calls have reserved. */
+  let openOutput = 0
   let lastId = 0
 
   const step = <A>(f: (ledger: Ledger.Ledger, now: number) => readonly [A, Ledger.Ledger]): Effect.Effect<A> =>
@@ -203,61 +223,88 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
       return f(Ledger.advance(ledger, now), now)
     })
 
-  const uncounted = (answered: Held | undefined): Limits.Charge => {
-    const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
-    for (const held of open.values()) {
-      const isLater = answered !== undefined && held.id > answered.id
-      sum.outputTokens += held.charge.outputTokens ?? 0
-      if (!isLater) continue
-      sum.requests += held.charge.requests ?? 0
-      sum.inputTokens += held.charge.inputTokens ?? 0
-      sum.tokens += held.charge.tokens ?? 0
+  const learn = (ledger: Ledger.Ledger): void => {
+    const learned = Ledger.rules(ledger)
+    if (!Limits.sameRules(rules, learned)) rules = learned
+  }
+
+  const hold = (ledger: Ledger.Ledger, charge: Limits.Charge, now: number): Held => {
+    const held: Held = { id: ++lastId, charge, takenAt: now, left: Ledger.leftOf(ledger) }
+    open.add(held.id)
+    openOutput += charge.outputTokens ?? 0
+    return held
+  }
+
+  /** What is held counts once, however often it is settled. */
+  const letGo = (held: Held): boolean => {
+    if (!open.delete(held.id)) return false
+    openOutput = open.size === 0 ? 0 : openOutput - (held.charge.outputTokens ?? 0)
+    return true
+  }
+
+  const answeredBy = (held: Held | undefined): Ledger.Answered => {
+    const isOpen = held !== undefined && open.has(held.id)
+    const output = isOpen ? (held.charge.outputTokens ?? 0) : 0
+    return {
+      id: held?.id ?? lastId,
+      left: held?.left,
+      output,
+      uncounted: openOutput - output,
+      idle: held !== undefined && held.id === lastId && open.size === (isOpen ? 1 : 0)
     }
-    return sum
+  }
+
+  const immediate: Immediate = {
+    take: (charge) => {
+      const now = monotonicMillis()
+      const ledger = Ledger.advance(cell.current, now)
+      const decision = Ledger.decide(ledger, charge, now)
+      if (decision._tag !== "Granted") {
+        cell.current = ledger
+        return decision
+      }
+      const taken = Ledger.take(ledger, charge, now)
+      cell.current = taken
+      return hold(taken, charge, now)
+    },
+    settle: (held, used) => {
+      if (!letGo(held)) return
+      const now = monotonicMillis()
+      cell.current = Ledger.settle(Ledger.advance(cell.current, now), held, used, now)
+    }
   }
 
   const store: PoolStore = {
     local: true,
+    immediate,
     batch: 1,
     rules: () => rules,
     take: (asks) =>
-      step<Taken>((ledger, now) => {
+      Effect.sync(() => {
         const granted: Array<Held> = []
+        let blocked: Blocked | undefined
         for (const { charge } of asks) {
-          const decision = Ledger.decide(ledger, charge, now)
-          if (decision._tag !== "Granted") return [{ granted, blocked: decision }, ledger]
-          const held: Held = { id: ++lastId, charge, takenAt: now }
-          open.set(held.id, held)
-          granted.push(held)
-          ledger = Ledger.take(ledger, charge, now)
+          const answer = immediate.take(charge)
+          if ("_tag" in answer) {
+            blocked = answer
+            break
+          }
+          granted.push(answer)
         }
-        return [{ granted, blocked: undefined }, ledger]
+        return { granted, blocked }
       }),
-    settle: (held, used) =>
-      step((ledger, now) => [
-        undefined,
-        open.delete(held.id) ? Ledger.settle(ledger, held, used, now) : ledger
-      ]),
-    observe: (signal, answered) =>
+    settle: (held, used) => Effect.sync(() => immediate.settle(held, used)),
+    observe: (signal, held) =>
       step((ledger, now) => {
-        const observed = Ledger.observe(
-          ledger,
-          signal,
-          {
-            id: answered?.id ?? lastId,
-            uncounted: uncounted(answered),
-            idle: answered !== undefined && answered.id === lastId && open.size <= 1
-          },
-          now
-        )
-        rules = Ledger.rules(observed)
+        const observed = Ledger.observe(ledger, signal, answeredBy(held), now)
+        learn(observed)
         return [undefined, observed]
       }),
     pause: (pause) => step((ledger, now) => [undefined, Ledger.cool(ledger, pause, now)]),
     resize: ({ limits }) =>
       step((ledger, now) => {
         const resized = limits === undefined ? ledger : Ledger.resize(ledger, limits, now)
-        rules = Ledger.rules(resized)
+        learn(resized)
         return [undefined, resized]
       }),
     snapshot: step((ledger, now) => [{ ledger, now }, ledger]),

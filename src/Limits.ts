@@ -345,12 +345,11 @@ const estimated = (dimension: Dimension, estimate: Estimate): number => {
 export const charge = (estimate: Estimate, rules: Rules): Charge => {
   const result: { [D in Dimension]?: number } = {}
   for (const dimension of dimensions) {
-    if (rules[dimension] === undefined) continue
     const value = estimated(dimension, estimate)
     if (!(value >= 0 && value < Infinity)) {
       throw new RangeError(`Estimate.${dimension}: expected a finite number >= 0, got ${value}`)
     }
-    result[dimension] = value
+    if (rules[dimension] !== undefined) result[dimension] = value
   }
   return result
 }
@@ -396,6 +395,43 @@ export const dominantShare = (charge: Charge, rules: Rules): number => {
   }
   return share
 }
+
+/**
+ * The first dimension in which a charge is more than can ever be admitted, if there is one.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const neverFits = (
+  charge: Charge,
+  rules: Rules
+): { readonly dimension: Dimension; readonly asked: number; readonly limit: number } | undefined => {
+  for (const dimension of dimensions) {
+    const limit = rules[dimension]?.most
+    const asked = charge[dimension]
+    if (limit !== undefined && asked !== undefined && asked > limit) return { dimension, asked, limit }
+  }
+  return undefined
+}
+
+/**
+ * Whether two sets of rules say the same.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const sameRules = (self: Rules, that: Rules): boolean =>
+  dimensions.every((dimension) => {
+    const a = self[dimension]
+    const b = that[dimension]
+    return a === undefined || b === undefined
+      ? a === b
+      : a.capacity === b.capacity &&
+          a.rate === b.rate &&
+          a.quota === b.quota &&
+          a.window?.max === b.window?.max &&
+          a.window?.millis === b.window?.millis
+  })
 
 /**
  * Whether any of the rules is a quota that never refills.

@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -31,10 +32,13 @@ import {
   type ReserveOptions
 } from "./models.ts"
 import * as Pool from "./pool.ts"
+import type * as Predict from "./predict.ts"
 
 const defaultPool = "default"
 const defaultPause = Duration.seconds(2)
 const listedWaiters = 32
+/** A wider range than any use needs, and sums of shares stay exact. */
+const leastWeight = 0.001
 
 // -----------------------------------------------------------------------------
 // Options
@@ -67,11 +71,7 @@ const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueued = In
     maxQueued,
     ramp: ramp === undefined ? undefined : { from, millis },
     poolOf:
-      limits === undefined
-        ? Limits.poolOf
-        : isPools(limits)
-          ? (limits.poolOf ?? Limits.poolOf)
-          : () => defaultPool,
+      limits === undefined ? Limits.poolOf : isPools(limits) ? (limits.poolOf ?? Limits.poolOf) : () => defaultPool,
     limitsOf: (pool: string): Limits.Limits =>
       limits === undefined
         ? {}
@@ -95,14 +95,16 @@ class HeldReservation implements Reservation {
   readonly held: Held
   private readonly waitedMillis: number
   private closed = false
+  /** What its response said of the limits. */
+  signal: Limits.Signal | undefined
 
-  constructor(owner: Pool.Pool, waiter: Pool.Waiter, held: Held) {
+  constructor(owner: Pool.Pool, agent: string, held: Held, waiter: Pool.Waiter | undefined) {
     this.owner = owner
     this.held = held
-    this.agent = waiter.agent
-    this.charge = waiter.charge
-    this.binding = waiter.binding
-    this.waitedMillis = waiter.waitedMillis
+    this.agent = agent
+    this.charge = held.charge
+    this.binding = waiter?.binding
+    this.waitedMillis = waiter?.waitedMillis ?? 0
   }
   get pool(): string {
     return this.owner.name
@@ -138,7 +140,8 @@ const heldOf = (reservation: Reservation | undefined): Held | undefined =>
 // Refusals
 // -----------------------------------------------------------------------------
 
-const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetError> => Effect.fail(new BudgetError({ reason }))
+const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetError> =>
+  Effect.fail(new BudgetError({ reason }))
 
 const refusedByStore =
   (pool: string) =>
@@ -147,19 +150,10 @@ const refusedByStore =
       reason:
         refused._tag === "Exhausted"
           ? new QuotaExhausted({ pool, dimension: refused.dimension, asked: refused.asked, left: refused.left })
-          : refused
+          : refused._tag === "TooLarge"
+            ? new EstimateTooLarge({ pool, dimension: refused.dimension, asked: refused.asked, limit: refused.limit })
+            : refused
     })
-
-const neverFits = (pool: string, charge: Limits.Charge, rules: Limits.Rules): EstimateTooLarge | undefined => {
-  for (const dimension of Limits.dimensions) {
-    const limit = rules[dimension]?.most
-    const asked = charge[dimension]
-    if (limit !== undefined && asked !== undefined && asked > limit) {
-      return new EstimateTooLarge({ pool, dimension, asked, limit })
-    }
-  }
-  return undefined
-}
 
 const overQuota = (pool: string, charge: Limits.Charge, { ledger }: Snapshot): QuotaExhausted | undefined => {
   for (const dimension of Limits.dimensions) {
@@ -172,7 +166,7 @@ const overQuota = (pool: string, charge: Limits.Charge, { ledger }: Snapshot): Q
   return undefined
 }
 
-const tooLong = (pool: string, foreseen: Pool.Prediction | undefined, maxWait: Duration.Duration): WaitTooLong =>
+const tooLong = (pool: string, foreseen: Predict.Prediction | undefined, maxWait: Duration.Duration): WaitTooLong =>
   new WaitTooLong({
     pool,
     dimension: foreseen?.dimension,
@@ -235,6 +229,33 @@ export interface Service {
   readonly changes: Stream.Stream<BudgetStatus>
 }
 
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** How a caller stands in the queue, checked. */
+interface Queueing extends Pool.WaiterOptions {
+  readonly maxWait: Duration.Duration | undefined
+}
+
+const queueingOf = (how: ReserveOptions, context: Context.Context<Scope.Scope>): Queueing => {
+  const { first = false, maxWait, weight = 1 } = how
+  const priority = how.priority ?? Context.get(context, Priority)
+  if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
+    throw new RangeError(
+      `Budget.reserve: weight: expected a number from ${leastWeight} to ${1 / leastWeight}, got ${weight}`
+    )
+  }
+  if (!Number.isFinite(priority)) {
+    throw new RangeError(`Budget.reserve: priority: expected a finite number, got ${priority}`)
+  }
+  return {
+    agent: how.agent ?? Context.get(context, Agent),
+    priority,
+    weight,
+    first,
+    maxWait: maxWait === undefined ? undefined : Duration.fromInputUnsafe(maxWait)
+  }
+}
+
 export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
   const { concurrency, headroom, limitsOf, maxQueued, poolOf, ramp } = parse(options)
 
@@ -243,25 +264,28 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const scope = yield* Effect.scope
     const ticks = yield* PubSub.sliding<void>(1)
     const pools = new Map<string, Pool.Pool>()
-    const opening = new Map<string, Effect.Effect<Pool.Pool, StoreUnavailable>>()
+    const opening = new Map<string, Fiber.Fiber<Pool.Pool, StoreUnavailable>>()
     let watchers = 0
     const changed = () => {
       if (watchers > 0) PubSub.publishUnsafe(ticks, undefined)
     }
 
-    /** Opens a pool once, however many ask for it meanwhile. A failure is not remembered. */
+    /**
+     * Opens a pool once, however many ask for it meanwhile. It is opened by a fiber of the budget's own, so that a caller
+     * that goes away leaves nothing half open. A failure is not remembered.
+     */
     const openPool = (name: string): Effect.Effect<Pool.Pool, StoreUnavailable> =>
       Effect.suspend(() => {
         const underWay = opening.get(name)
-        if (underWay !== undefined) return underWay
+        if (underWay !== undefined) return Fiber.join(underWay)
         const opened = Pool.open(name, store, { limits: limitsOf(name), headroom, ramp, concurrency, changed }).pipe(
           Scope.provide(scope),
           Effect.tap((pool) => Effect.sync(() => pools.set(name, pool))),
           Effect.ensuring(Effect.sync(() => opening.delete(name)))
         )
-        return Effect.flatMap(Effect.cached(opened), (once) => {
-          opening.set(name, once)
-          return once
+        return Effect.flatMap(Effect.forkIn(opened, scope, { startImmediately: true }), (fiber) => {
+          if (fiber.pollUnsafe() === undefined) opening.set(name, fiber)
+          return Fiber.join(fiber)
         })
       })
 
@@ -282,7 +306,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       charge: Limits.Charge,
       who: { readonly agent: string; readonly priority: number },
       maxWait: Duration.Duration | undefined
-    ): Effect.Effect<Pool.Prediction | undefined, BudgetError> =>
+    ): Effect.Effect<Predict.Prediction | undefined, BudgetError> =>
       Effect.matchEffect(pool.snapshot, {
         onFailure: refuse,
         onSuccess: (snapshot) => {
@@ -296,71 +320,74 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         }
       })
 
+    /** Waits in the queue; whatever ends the wait but a grant gives everything back. */
+    const stand = (
+      pool: Pool.Pool,
+      waiter: Pool.Waiter,
+      maxWait: Duration.Duration | undefined,
+      foreseen: Predict.Prediction | undefined,
+      restore: Restore
+    ): Effect.Effect<Held, BudgetError> => {
+      if (waiter.held !== undefined) return Effect.succeed(waiter.held)
+      const granted = Effect.mapError(pool.wait(waiter), refusedByStore(pool.name))
+      const bounded =
+        pool.queued() > maxQueued + pool.unasked
+          ? refuse(new QueueFull({ pool: pool.name, maxQueued }))
+          : maxWait === undefined
+            ? granted
+            : Effect.timeoutOrElse(granted, {
+                duration: maxWait,
+                orElse: () => refuse(tooLong(pool.name, foreseen, maxWait))
+              })
+      return Effect.onExit(restore(bounded), (exit) => (exit._tag === "Success" ? Effect.void : pool.cancel(waiter)))
+    }
+
+    const reserveIn = (
+      pool: Pool.Pool,
+      scope: Scope.Scope,
+      estimate: Limits.Estimate,
+      how: Queueing,
+      restore: Restore
+    ): Effect.Effect<Reservation, BudgetError> => {
+      const { maxWait } = how
+      const rules = pool.rules()
+      const charge = Limits.charge(estimate, rules)
+      const tooLarge = Limits.neverFits(charge, rules)
+      if (tooLarge !== undefined) return refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
+
+      const hold = (held: Held, waiter: Pool.Waiter | undefined): Effect.Effect<Reservation> => {
+        const reservation = new HeldReservation(pool, how.agent, held, waiter)
+        return Effect.as(
+          Scope.addFinalizerExit(scope, (exit) => reservation.end(exit)),
+          reservation
+        )
+      }
+      const enqueue = (foreseen: Predict.Prediction | undefined): Effect.Effect<Reservation, BudgetError> => {
+        const waiter = pool.admit(estimate, charge, how)
+        const held = Effect.flatMap(pool.drain, () => stand(pool, waiter, maxWait, foreseen, restore))
+        return Effect.flatMap(held, (held) => hold(held, waiter))
+      }
+
+      const held = pool.takeNow(charge)
+      if (held !== undefined) return hold(held, undefined)
+      return maxWait !== undefined || Limits.hasQuota(rules)
+        ? Effect.flatMap(restore(foresee(pool, charge, how, maxWait)), enqueue)
+        : enqueue(undefined)
+    }
+
     const reserve: Service["reserve"] = (estimate, how = {}) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.contextWith((context: Context.Context<Scope.Scope>) => {
-          const agent = how.agent ?? Context.get(context, Agent)
-          const priority = how.priority ?? Context.get(context, Priority)
-          const weight = how.weight ?? 1
-          if (!(weight > 0 && weight < Infinity)) return invalid("weight", "a finite number > 0", weight)
-          if (!Number.isFinite(priority)) return invalid("priority", "a finite number", priority)
-          const maxWait = how.maxWait === undefined ? undefined : Duration.fromInputUnsafe(how.maxWait)
-
-          /** Waits in the queue; whatever ends the wait but a grant gives everything back. */
-          const stand = (
-            pool: Pool.Pool,
-            waiter: Pool.Waiter,
-            foreseen: Pool.Prediction | undefined
-          ): Effect.Effect<Held, BudgetError> => {
-            if (waiter.held !== undefined) return Effect.succeed(waiter.held)
-            const granted = Effect.mapError(pool.wait(waiter), refusedByStore(pool.name))
-            const bounded =
-              pool.queued() > maxQueued
-                ? refuse(new QueueFull({ pool: pool.name, maxQueued }))
-                : maxWait === undefined
-                  ? granted
-                  : Effect.timeoutOrElse(granted, {
-                      duration: maxWait,
-                      orElse: () => refuse(tooLong(pool.name, foreseen, maxWait))
-                    })
-            return Effect.onExit(restore(bounded), (exit) =>
-              exit._tag === "Success" ? Effect.void : pool.cancel(waiter)
-            )
-          }
-
-          const enqueue = (
-            pool: Pool.Pool,
-            charge: Limits.Charge,
-            foreseen: Pool.Prediction | undefined
-          ): Effect.Effect<Reservation, BudgetError> => {
-            const waiter = pool.admit(charge, { agent, priority, weight, first: how.first ?? false })
-            const held = Effect.andThen(
-              pool.drain,
-              Effect.suspend(() => stand(pool, waiter, foreseen))
-            )
-            return Effect.flatMap(held, (granted) => {
-              const reservation = new HeldReservation(pool, waiter, granted)
-              return Effect.as(
-                Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => reservation.end(exit)),
-                reservation
+          const queueing = queueingOf(how, context)
+          const scope = Context.get(context, Scope.Scope)
+          const name = how.pool ?? defaultPool
+          const pool = pools.get(name)
+          return pool !== undefined
+            ? reserveIn(pool, scope, estimate, queueing, restore)
+            : Effect.flatMap(
+                Effect.mapError(restore(openPool(name)), (reason) => new BudgetError({ reason })),
+                (pool) => reserveIn(pool, scope, estimate, queueing, restore)
               )
-            })
-          }
-
-          const admitted = withPool(how.pool ?? defaultPool, (pool): Effect.Effect<Reservation, BudgetError> => {
-            const rules = pool.rules()
-            const charge = Limits.charge(estimate, rules)
-            const tooLarge = neverFits(pool.name, charge, rules)
-            if (tooLarge !== undefined) return refuse(tooLarge)
-            return maxWait !== undefined || Limits.hasQuota(rules)
-              ? Effect.flatMap(foresee(pool, charge, { agent, priority }, maxWait), (foreseen) =>
-                  enqueue(pool, charge, foreseen)
-                )
-              : enqueue(pool, charge, undefined)
-          })
-          return Effect.mapError(admitted, (error) =>
-            error._tag === "StoreUnavailable" ? new BudgetError({ reason: error }) : error
-          )
         })
       )
 
@@ -384,9 +411,10 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     return {
       reserve,
       observe: (signal) =>
-        tell(signal.pool ?? signal.reservation?.pool ?? defaultPool, (pool) =>
-          pool.observe(signal, heldOf(signal.reservation))
-        ),
+        tell(signal.pool ?? signal.reservation?.pool ?? defaultPool, (pool) => {
+          if (signal.reservation instanceof HeldReservation) signal.reservation.signal = signal
+          return pool.observe(signal, heldOf(signal.reservation))
+        }),
       cooldown: ({ pool: name, reason, reservation, retryAfter }) => {
         const millis = Duration.toMillis(
           retryAfter === undefined
@@ -396,7 +424,13 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
             : Duration.fromInputUnsafe(retryAfter)
         )
         return tell(name ?? reservation?.pool ?? defaultPool, (pool) =>
-          pool.pause({ reason, millis, charge: reservation?.charge })
+          // What the rejection said of the limits was read with the rejected call still held; now it is given back.
+          Effect.andThen(
+            reason === "overload" || !(reservation instanceof HeldReservation) || reservation.signal === undefined
+              ? Effect.void
+              : pool.observe(reservation.signal, undefined),
+            pool.pause({ reason, millis, charge: reservation?.charge }, heldOf(reservation))
+          )
         )
       },
       resize: ({ concurrency: permits, limits, pool: name = defaultPool }) => {
@@ -417,6 +451,3 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     }
   })
 }
-
-const invalid = (option: string, expected: string, value: unknown): Effect.Effect<never> =>
-  Effect.die(new RangeError(`Budget.reserve: ${option}: expected ${expected}, got ${value}`))

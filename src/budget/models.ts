@@ -59,7 +59,7 @@ export interface Options {
 export interface ReserveOptions {
   /** The fairness key. @default {@link Agent} */
   readonly agent?: string | undefined
-  /** The agent's share of service relative to others, > 0. @default 1 */
+  /** The agent's share of service relative to others, 0.001 to 1000. @default 1 */
   readonly weight?: number | undefined
   /** Higher goes first. @default {@link Priority} */
   readonly priority?: number | undefined

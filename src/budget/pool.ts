@@ -4,21 +4,37 @@
  * Nobody waits on the semaphore or on the store. A waiter stands in the queue; `drain` moves the head on whenever
  * something changed (an arrival, a settlement, a cancellation, a pause, the timer), takes a permit without waiting, asks
  * the store, and resumes who was granted. One timer sleeps for the head.
+ *
+ * Where the store takes no time, asking and granting are one synchronous block: the head is asked for where it stands,
+ * and leaves the queue only when it is admitted. Otherwise it is taken out, and put back where it was when it must wait.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import type { Blocked, BudgetStore, Held, Pause, PoolOptions, PoolStore, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
-import * as Bucket from "../internal/bucket.ts"
-import { type Entry, FairQueue, type Flow } from "../internal/fairQueue.ts"
+import type {
+  Blocked,
+  BudgetStore,
+  Held,
+  Immediate,
+  Pause,
+  PoolOptions,
+  PoolStore,
+  Snapshot,
+  StoreUnavailable
+} from "../BudgetStore.ts"
+import { type Entry, FairQueue } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
+import { Gate } from "./gate.ts"
+import * as Predict from "./predict.ts"
 
 /** Who waits, for what. */
 export interface Waiter extends Entry {
-  readonly charge: Limits.Charge
+  readonly estimate: Limits.Estimate
+  /** What the estimate takes by `rules`; made anew when the rules have changed by the time it is asked for. */
+  charge: Limits.Charge
+  rules: Limits.Rules
   readonly since: number
   state: "queued" | "asking" | "cancelled" | "done"
   /** Set when granted. */
@@ -30,8 +46,16 @@ export interface Waiter extends Entry {
   answer: Effect.Effect<Held, Refused> | undefined
 }
 
+/** The estimate fits no more, since the limits have changed. */
+export interface TooLarge {
+  readonly _tag: "TooLarge"
+  readonly dimension: Limits.Dimension
+  readonly asked: number
+  readonly limit: number
+}
+
 /** Why a waiter was sent away by the store. */
-export type Refused = StoreUnavailable | (Blocked & { readonly _tag: "Exhausted" })
+export type Refused = StoreUnavailable | (Blocked & { readonly _tag: "Exhausted" }) | TooLarge
 
 export interface WaiterOptions {
   readonly agent: string
@@ -40,45 +64,43 @@ export interface WaiterOptions {
   readonly first: boolean
 }
 
-/** What a waiter that would come now must expect. */
-export interface Prediction {
-  readonly millis: number
-  readonly dimension: Limits.Dimension | undefined
-}
-
-export interface Waiting extends Prediction {
-  readonly waiter: Waiter
-  readonly waitedMillis: number
-}
-
 export interface Pool {
   readonly name: string
   readonly rules: () => Limits.Rules
   readonly queued: () => number
+  /** Callers that may stand in the queue although the store has not been heard yet. */
+  readonly unasked: number
   readonly inFlight: () => number
   /** Calls that may be in flight now: the concurrency, less while a cooldown is probed. */
   readonly allowed: () => number
-  readonly admit: (charge: Limits.Charge, options: WaiterOptions) => Waiter
+  /** Takes the charge at once if nobody waits and it fits. */
+  readonly takeNow: (charge: Limits.Charge) => Held | undefined
+  readonly admit: (estimate: Limits.Estimate, charge: Limits.Charge, options: WaiterOptions) => Waiter
   readonly drain: Effect.Effect<void>
   /** Waits until the waiter is granted or refused. Interrupting it cancels nothing by itself, see `cancel`. */
   readonly wait: (waiter: Waiter) => Effect.Effect<Held, Refused>
   readonly cancel: (waiter: Waiter) => Effect.Effect<void>
   readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void>
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
-  readonly pause: (pause: Pause) => Effect.Effect<void>
-  readonly resize: (options: { limits: Limits.Limits | undefined; concurrency: number | undefined }) => Effect.Effect<void>
+  readonly pause: (pause: Pause, rejected: Held | undefined) => Effect.Effect<void>
+  readonly resize: (options: {
+    limits: Limits.Limits | undefined
+    concurrency: number | undefined
+  }) => Effect.Effect<void>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
   readonly predict: (
     charge: Limits.Charge,
-    options: { readonly agent: string; readonly priority: number },
+    who: { readonly agent: string; readonly priority: number },
     snapshot: Snapshot
-  ) => Prediction
+  ) => Predict.Prediction
   /** The first waiters in the order of service, at most `count`. */
-  readonly waiting: (count: number, snapshot: Snapshot) => ReadonlyArray<Waiting>
+  readonly waiting: (count: number, snapshot: Snapshot) => ReadonlyArray<Predict.Waiting>
 }
 
 /** Timers of the runtime reach no further than 24 days; the head looks again every day. */
 const longestSleepMillis = 86_400_000
+/** A call is never quite free: one that takes nothing of any limit still takes its turn. */
+const leastCost = 1e-4
 
 export const open = Effect.fnUntraced(function* (
   name: string,
@@ -87,17 +109,18 @@ export const open = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Pool, StoreUnavailable, Scope.Scope> {
   const clock = yield* Clock.Clock
   const store: PoolStore = yield* backend.open(name, options)
+  const { immediate } = store
   const runTimer = yield* FiberHandle.makeRuntime<never>()
   const scope = yield* Effect.scope
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
-  let concurrency = options.concurrency
   // With no limits known the first call goes alone; its headers set them.
-  let allowed = Object.keys(rules).length === 0 ? 1 : concurrency
-  const semaphore = Semaphore.makeUnsafe(allowed)
-  let inFlight = 0
+  const gate = new Gate(options.concurrency, Object.keys(rules).length === 0)
+  /** Waiters that a store is being asked about. */
+  let asking: ReadonlyArray<Waiter> = []
   let draining = false
   let again = false
+  let closed = false
   let wakeAt = Infinity
   /** Whether the head waits at the store, where others may stand behind it. */
   let stands = false
@@ -111,19 +134,17 @@ export const open = Effect.fnUntraced(function* (
     else waiter.answer = effect
   }
 
-  const release = (permits: number): Effect.Effect<unknown> =>
-    permits === 0
-      ? Effect.void
-      : Effect.suspend(() => {
-          inFlight -= permits
-          return semaphore.release(permits)
-        })
+  const grant = (waiter: Waiter, held: Held): void => {
+    gate.admitted(held.id)
+    waiter.held = held
+    answer(waiter, Effect.succeed(held))
+  }
 
   /** Sleeps for the head. A timer that is set for earlier stays: it looks again and sleeps on. */
   const wakeIn = (wait: number): void => {
     const sleep = Math.min(wait, longestSleepMillis)
     const at = millis() + sleep
-    if (at >= wakeAt) return
+    if (closed || at >= wakeAt) return
     wakeAt = at
     runTimer(
       Effect.andThen(
@@ -136,91 +157,175 @@ export const open = Effect.fnUntraced(function* (
     )
   }
 
-  /** Takes waiters off the queue's front, each with a permit. */
-  const shiftBatch = (batch: Array<Waiter>): Effect.Effect<Array<Waiter>> =>
+  /** Brings a waiter's charge up to the rules as they are; gives why it fits no more. */
+  const recharge = (waiter: Waiter): TooLarge | undefined => {
+    if (waiter.rules === rules) return undefined
+    waiter.rules = rules
+    waiter.charge = Limits.charge(waiter.estimate, rules)
+    const tooLarge = Limits.neverFits(waiter.charge, rules)
+    return tooLarge === undefined ? undefined : { _tag: "TooLarge", ...tooLarge }
+  }
+
+  // ---------------------------------------------------------------------------
+  // A store that takes no time
+  // ---------------------------------------------------------------------------
+
+  const ask = (store: Immediate, waiter: Waiter): Held | Blocked | TooLarge =>
+    recharge(waiter) ?? store.take(waiter.charge)
+
+  /** Lets the head in, and gives whether it did; sends away who can never be let in. */
+  const admitHead = (store: Immediate): boolean => {
+    for (let waiter = queue.peek(); waiter !== undefined; waiter = queue.peek()) {
+      const answered = ask(store, waiter)
+      if (!("_tag" in answered)) {
+        queue.shift()
+        gate.enter()
+        grant(waiter, answered)
+        return true
+      }
+      if (answered._tag === "Wait") {
+        waiter.binding = answered.dimension ?? waiter.binding
+        wakeIn(answered.millis)
+        return false
+      }
+      queue.remove(waiter)
+      answer(waiter, Effect.fail(answered))
+    }
+    return false
+  }
+
+  const rounds = (store: Immediate): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (batch.length === store.batch || queue.size === 0) return Effect.succeed(batch)
-      return Effect.flatMap(semaphore.takeIfAvailable(1), (taken) => {
-        if (!taken) return Effect.succeed(batch)
-        inFlight++
-        const waiter = queue.shift()
-        if (waiter === undefined) return Effect.as(release(1), batch)
-        waiter.state = "asking"
-        batch.push(waiter)
-        return batch.length === store.batch ? Effect.succeed(batch) : shiftBatch(batch)
+      again = false
+      if (gate.isUnbounded) {
+        while (queue.size > 0 && gate.hasRoom && admitHead(store));
+        return finish(store)
+      }
+      if (queue.size === 0 || !gate.hasRoom) return finish(store)
+      return Effect.flatMap(gate.permit, (taken) => {
+        if (!taken) return finish(store)
+        return admitHead(store) ? rounds(store) : Effect.flatMap(gate.returnPermit, () => finish(store))
       })
     })
 
-  /** Answers a batch that the store has decided on; gives whether to go on. */
-  const conclude = (batch: ReadonlyArray<Waiter>, granted: ReadonlyArray<Held>, blocked: Blocked | undefined) => {
-    const refunds: Array<Effect.Effect<void>> = []
+  const finish = (store: Immediate): Effect.Effect<void> => {
+    if (again) return rounds(store)
+    draining = false
+    options.changed()
+    return Effect.void
+  }
+
+  // ---------------------------------------------------------------------------
+  // A store that takes time
+  // ---------------------------------------------------------------------------
+
+  /** Takes waiters off the queue's front, each with a permit. */
+  const shiftBatch = (batch: Array<Waiter>): Effect.Effect<Array<Waiter>> =>
+    Effect.suspend(() => {
+      if (batch.length === store.batch || queue.size === 0 || !gate.hasRoom) return Effect.succeed(batch)
+      return Effect.flatMap(gate.permit, (taken) => {
+        if (!taken) return Effect.succeed(batch)
+        const waiter = queue.shift()
+        if (waiter === undefined) return Effect.as(gate.returnPermit, batch)
+        const tooLarge = recharge(waiter)
+        if (tooLarge !== undefined) {
+          queue.forgive(waiter)
+          answer(waiter, Effect.fail(tooLarge))
+          return Effect.andThen(gate.returnPermit, shiftBatch(batch))
+        }
+        gate.enter()
+        waiter.state = "asking"
+        batch.push(waiter)
+        return shiftBatch(batch)
+      })
+    })
+
+  /** Answers a batch that the store has decided on; gives what remains to be done. */
+  const conclude = (
+    batch: ReadonlyArray<Waiter>,
+    granted: ReadonlyArray<Held>,
+    blocked: Blocked | undefined
+  ): Effect.Effect<unknown> => {
+    const after: Array<Effect.Effect<unknown>> = []
     for (let i = batch.length - 1; i >= 0; i--) {
       const waiter = batch[i]!
       const held = granted[i]
-      if (held !== undefined) {
-        waiter.held = held
-        if (waiter.state === "cancelled") refunds.push(giveBack(held))
-        else answer(waiter, Effect.succeed(held))
-      } else if (waiter.state !== "cancelled") {
-        if (i === granted.length && blocked?._tag === "Exhausted") {
-          answer(waiter, Effect.fail(blocked))
-        } else {
-          waiter.state = "queued"
-          waiter.binding = blocked?._tag === "Wait" ? blocked.dimension : waiter.binding
-          queue.putBack(waiter)
-        }
+      if (held === undefined) {
+        gate.leave(undefined, false)
+        after.push(gate.returnPermit)
+      }
+      if (waiter.state === "cancelled") {
+        queue.forgive(waiter)
+        if (held !== undefined) after.push(giveBack(held))
+      } else if (held !== undefined) {
+        grant(waiter, held)
+      } else if (i === granted.length && blocked?._tag === "Exhausted") {
+        queue.forgive(waiter)
+        answer(waiter, Effect.fail(blocked))
+      } else {
+        waiter.state = "queued"
+        waiter.binding = blocked?._tag === "Wait" ? (blocked.dimension ?? waiter.binding) : waiter.binding
+        queue.putBack(waiter)
       }
     }
-    const unused = release(batch.length - granted.length)
-    return refunds.length === 0 ? unused : Effect.andThen(unused, Effect.all(refunds, { discard: true }))
+    return Effect.all(after, { discard: true })
   }
 
-  const giveBack = (held: Held): Effect.Effect<void> =>
-    Effect.andThen(forgive(store.settle(held, zeros(held.charge), false)), release(1))
+  const fail = (batch: ReadonlyArray<Waiter>, error: StoreUnavailable): Effect.Effect<unknown> => {
+    for (const waiter of batch) {
+      gate.leave(undefined, false)
+      queue.forgive(waiter)
+      if (waiter.state !== "cancelled") answer(waiter, Effect.fail(error))
+    }
+    return Effect.all(
+      batch.map(() => gate.returnPermit),
+      { discard: true }
+    )
+  }
 
-  const round: Effect.Effect<void> = Effect.suspend(() => {
+  const remoteRound: Effect.Effect<void> = Effect.suspend(() => {
     again = false
     return Effect.flatMap(shiftBatch([]), (batch) => {
-      if (batch.length === 0) return Effect.andThen(withdraw, finish)
+      if (batch.length === 0) return Effect.andThen(withdraw, remoteFinish)
+      asking = batch
       return Effect.matchEffect(store.take(batch), {
         onFailure: (error) => {
-          for (const waiter of batch) if (waiter.state !== "cancelled") answer(waiter, Effect.fail(error))
-          return Effect.andThen(release(batch.length), round)
+          asking = []
+          return Effect.andThen(fail(batch, error), remoteRound)
         },
-        onSuccess: ({ blocked, granted }) =>
-          Effect.flatMap(Effect.andThen(learn, conclude(batch, granted, blocked)), () => {
-            stands = blocked?._tag === "Wait"
-            if (blocked?._tag !== "Wait" || batch[granted.length]!.state === "cancelled") return round
-            if (queue.size === 0) return Effect.andThen(withdraw, finish)
+        onSuccess: ({ blocked, granted }) => {
+          asking = []
+          learn()
+          stands = blocked?._tag === "Wait"
+          const headLeft = stands && batch[granted.length]!.state === "cancelled"
+          return Effect.flatMap(conclude(batch, granted, blocked), () => {
+            if (blocked?._tag !== "Wait" || headLeft) return remoteRound
+            if (queue.size === 0) return Effect.andThen(withdraw, remoteFinish)
             wakeIn(blocked.millis)
-            return finish
+            return remoteFinish
           })
+        }
       })
     })
   })
 
   /** Nobody of this process waits any more, or nobody may go: the heads of other processes move up. */
   const withdraw: Effect.Effect<void> = Effect.suspend(() => {
-    if (store.local || !stands) return Effect.void
+    if (!stands) return Effect.void
     stands = false
     return forgive(store.take([]))
   })
 
-  /** With no limits known the first call went alone; whoever learned them, now all may go. */
-  const learn: Effect.Effect<void> = Effect.suspend(() => {
-    const learned = store.rules()
-    if (learned === rules) return Effect.void
-    const first = Object.keys(rules).length === 0 && Object.keys(learned).length > 0
-    rules = learned
-    return first ? setAllowed(concurrency) : Effect.void
-  })
-
-  const finish: Effect.Effect<void> = Effect.suspend(() => {
-    if (again) return round
+  const remoteFinish: Effect.Effect<void> = Effect.suspend(() => {
+    if (again) return remoteRound
     draining = false
     options.changed()
     return Effect.void
   })
+
+  // ---------------------------------------------------------------------------
+  // Draining
+  // ---------------------------------------------------------------------------
 
   const drain: Effect.Effect<void> = Effect.uninterruptible(
     Effect.suspend(() => {
@@ -228,37 +333,67 @@ export const open = Effect.fnUntraced(function* (
         again = true
         return Effect.void
       }
-      if (queue.size === 0 && (store.local || !stands)) {
+      if (queue.size === 0 && !stands) {
         options.changed()
         return Effect.void
       }
       draining = true
-      return store.local ? round : Effect.asVoid(Effect.forkIn(round, scope))
+      return immediate === undefined ? Effect.asVoid(Effect.forkIn(remoteRound, scope)) : rounds(immediate)
     })
   )
 
-  const setAllowed = (permits: number): Effect.Effect<void> => {
-    if (permits === allowed) return Effect.void
-    allowed = permits
-    return semaphore.resize(permits)
-  }
-
   /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
   const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
+
+  const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> => {
+    if (immediate === undefined) {
+      return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
+        gate.leave(held.id, succeeded)
+        return Effect.andThen(gate.returnPermit, drain)
+      })
+    }
+    immediate.settle(held, used)
+    gate.leave(held.id, succeeded)
+    return gate.isUnbounded ? drain : Effect.andThen(gate.returnPermit, drain)
+  }
+
+  const giveBack = (held: Held): Effect.Effect<void> =>
+    Effect.suspend(() => settle(held, Limits.used(held.charge, Limits.nothing), false))
+
+  /** Hears the rules from the store; with no limits known the first call went alone, now all may go. */
+  const learn = (): void => {
+    rules = store.rules()
+    if (Object.keys(rules).length > 0) gate.known()
+  }
 
   const pool: Pool = {
     name,
     rules: () => rules,
     queued: () => queue.size,
-    inFlight: () => inFlight,
-    allowed: () => allowed,
-    admit: (charge, { agent, first, priority, weight }) => {
+    unasked: immediate === undefined ? store.batch : 0,
+    inFlight: () => gate.inFlight,
+    allowed: () => gate.allowed,
+    takeNow: (charge) => {
+      if (immediate === undefined || draining || queue.size > 0 || !gate.isUnbounded || !gate.hasRoom || closed) {
+        return undefined
+      }
+      const answered = immediate.take(charge)
+      if ("_tag" in answered) return undefined
+      queue.forget()
+      gate.enter()
+      gate.admitted(answered.id)
+      options.changed()
+      return answered
+    },
+    admit: (estimate, charge, { agent, first, priority, weight }) => {
       const waiter: Waiter = {
         agent,
         priority,
         weight,
-        cost: Limits.dominantShare(charge, rules),
+        cost: Math.max(leastCost, Limits.dominantShare(charge, rules)),
+        estimate,
         charge,
+        rules,
         since: millis(),
         state: "queued",
         held: undefined,
@@ -270,114 +405,73 @@ export const open = Effect.fnUntraced(function* (
         previous: undefined,
         next: undefined,
         start: 0,
-        turn: 0
+        turn: 0,
+        virtual: 0
       }
-      queue.push(waiter, first)
+      if (closed) answer(waiter, Effect.interrupt)
+      else queue.push(waiter, first)
       return waiter
     },
     drain,
     wait: (waiter) =>
-      Effect.suspend(
-        () =>
-          waiter.answer ??
-          Effect.callback<Held, Refused>((resume) => {
-            waiter.resume = resume
-          })
-      ),
+      waiter.answer ??
+      Effect.callback<Held, Refused>((resume) => {
+        if (waiter.answer !== undefined) resume(waiter.answer)
+        else waiter.resume = resume
+      }),
     cancel: (waiter) =>
       Effect.suspend(() => {
         switch (waiter.state) {
-          case "queued":
+          case "queued": {
+            const wasHead = queue.peek() === waiter
             waiter.state = "done"
             queue.remove(waiter)
-            return drain
+            return wasHead ? drain : Effect.void
+          }
           case "asking":
             waiter.state = "cancelled"
             return Effect.void
           default:
-            return waiter.held === undefined ? Effect.void : Effect.andThen(giveBack(waiter.held), drain)
+            return waiter.held === undefined ? Effect.void : giveBack(waiter.held)
         }
       }),
-    settle: (held, used, succeeded) =>
-      Effect.suspend(() => {
-        const grow = succeeded && allowed < concurrency ? setAllowed(allowed + 1) : Effect.void
-        return Effect.andThen(Effect.andThen(forgive(store.settle(held, used, succeeded)), release(1)), Effect.andThen(grow, drain))
-      }),
+    settle,
     observe: (signal, answered) =>
-      Effect.andThen(Effect.andThen(forgive(store.observe(signal, answered)), learn), drain),
-    pause: (pause) =>
+      Effect.flatMap(forgive(store.observe(signal, answered)), () => {
+        learn()
+        return drain
+      }),
+    pause: (pause, rejected) =>
       Effect.andThen(
         forgive(store.pause(pause)),
         Effect.suspend(() => {
-          const next = pause.reason === "overload" ? Math.max(1, Math.floor(Math.min(allowed, inFlight + 1) / 2)) : 1
-          return Effect.andThen(setAllowed(Math.min(allowed, next)), drain)
+          gate.pause(pause.reason, rejected?.id)
+          return drain
         })
       ),
-    resize: ({ concurrency: permits, limits }) =>
-      Effect.suspend(() => {
-        const grown = permits === undefined ? Effect.void : setAllowed(allowed < concurrency ? Math.min(allowed, permits) : permits)
-        concurrency = permits ?? concurrency
-        const resized = forgive(store.resize({ limits, concurrency: permits }))
-        return Effect.andThen(Effect.andThen(grown, resized), Effect.andThen(learn, drain))
+    resize: (change) =>
+      Effect.flatMap(forgive(store.resize(change)), () => {
+        learn()
+        return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
       }),
     snapshot: store.snapshot,
-    predict: (charge, who, snapshot) => {
-      const sums: { [D in Limits.Dimension]?: number } = { ...charge }
-      queue.ahead(who, (flow, part) => addBacklog(sums, flow, part))
-      return predictFor(sums, snapshot)
-    },
-    waiting: (count, snapshot) => {
-      const shifted: Array<Waiter> = []
-      while (shifted.length < count && queue.size > 0) shifted.push(queue.shift()!)
-      const sums: { [D in Limits.Dimension]?: number } = {}
-      const result = shifted.map((waiter) => {
-        addCharge(sums, waiter.charge, 1)
-        return { waiter, waitedMillis: millis() - waiter.since, ...predictFor(sums, snapshot) }
-      })
-      for (const waiter of shifted.reverse()) queue.putBack(waiter)
-      return result
-    }
+    predict: (charge, who, snapshot) => Predict.forNewcomer(queue, charge, who, snapshot),
+    waiting: (count, snapshot) => Predict.first(queue, count, snapshot, millis())
   }
 
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
+      closed = true
+      for (const waiter of asking) if (waiter.state === "asking") answer(waiter, Effect.interrupt)
       for (let waiter = queue.shift(); waiter !== undefined; waiter = queue.shift()) answer(waiter, Effect.interrupt)
     })
   )
-  yield* Effect.forkIn(Stream.runForEach(store.wakes, () => Effect.andThen(learn, drain)), scope)
+  yield* Effect.forkIn(
+    Stream.runForEach(store.wakes, () => {
+      learn()
+      return drain
+    }),
+    scope
+  )
   return pool
 })
-
-const zeros = (charge: Limits.Charge): Limits.Charge => Limits.used(charge, Limits.nothing)
-
-const addCharge = (sums: { [D in Limits.Dimension]?: number }, charge: Limits.Charge, part: number): void => {
-  for (const dimension of Limits.dimensions) {
-    const value = charge[dimension]
-    if (value !== undefined) sums[dimension] = (sums[dimension] ?? 0) + value * part
-  }
-}
-
-const addBacklog = (sums: { [D in Limits.Dimension]?: number }, flow: Flow<Waiter>, part: number): void => {
-  let left = part * flow.backlog
-  for (let waiter = flow.head; waiter !== undefined && left > 0; waiter = waiter.next) {
-    addCharge(sums, waiter.charge, 1)
-    left -= waiter.cost / waiter.weight
-  }
-}
-
-/** How long until the buckets have refilled `sums` and the cooldown is over. */
-const predictFor = (sums: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
-  let millis = Math.max(0, (ledger.cooldown?.until ?? 0) - now)
-  let binding: Limits.Dimension | undefined
-  for (const dimension of Limits.dimensions) {
-    const bucket = ledger.buckets[dimension]
-    const asked = sums[dimension]
-    if (bucket === undefined || asked === undefined) continue
-    const wait = Math.max(Bucket.waitForAll(bucket, asked), asked <= bucket.rule.most ? Bucket.waitFor(bucket, asked, now) : 0)
-    if (wait > millis) {
-      millis = wait
-      binding = dimension
-    }
-  }
-  return { millis, dimension: binding }
-}

@@ -29,10 +29,15 @@ const cellsPerWindow = 60
 
 /** Guards comparisons against rounding: a ten-billionth of the capacity is no token. */
 const tolerance = 1e-10
+const slack = (bucket: Bucket): number => bucket.rule.capacity * tolerance
 
 const noCells: ReadonlyArray<Cell> = []
 
-export const make = (rule: Rule, now: number, options: { readonly pace: number; readonly headroom: number }): Bucket => ({
+export const make = (
+  rule: Rule,
+  now: number,
+  options: { readonly pace: number; readonly headroom: number }
+): Bucket => ({
   rule,
   rate: rule.rate * options.pace,
   level: rule.capacity,
@@ -46,7 +51,7 @@ export const refill = (bucket: Bucket, now: number): Bucket => {
   if (now <= bucket.at) return bucket
   const { level, rate, rule } = bucket
   const refilled = level >= rule.capacity ? level : Math.min(rule.capacity, level + rate * (now - bucket.at))
-  return { ...bucket, level: refilled, at: now, cells: expire(bucket, now) }
+  return { rule, rate, level: refilled, at: now, reserve: bucket.reserve, cells: expire(bucket, now) }
 }
 
 const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
@@ -79,8 +84,7 @@ const addToWindow = (bucket: Bucket, at: number, amount: number): ReadonlyArray<
  * The level at which `amount` is admitted: the amount itself above a small reserve, because two clocks and a network
  * never agree to the token. More than that can hold is let in when the bucket is full, as its sole debtor.
  */
-const needed = (bucket: Bucket, amount: number): number =>
-  Math.min(amount + bucket.reserve, bucket.rule.capacity) * (1 - tolerance)
+const needed = (bucket: Bucket, amount: number): number => Math.min(amount + bucket.reserve, bucket.rule.capacity)
 
 /**
  * Milliseconds until `amount` can be taken: 0 when it can be now, `Infinity` when a quota no longer holds it. The
@@ -89,7 +93,7 @@ const needed = (bucket: Bucket, amount: number): number =>
 export const waitFor = (bucket: Bucket, amount: number, now: number): number => {
   if (amount === 0) return 0
   const need = bucket.rule.quota ? amount : needed(bucket, amount)
-  const refilling = bucket.level >= need ? 0 : (need - bucket.level) / bucket.rate
+  const refilling = bucket.level >= need - slack(bucket) ? 0 : (need - bucket.level) / bucket.rate
   return Math.max(refilling, windowWait(bucket, amount, now))
 }
 
@@ -120,7 +124,16 @@ export const admittedWithinWindow = (bucket: Bucket): number => {
 
 /** Takes `amount` at `now`, into debt where it is more than the level. */
 export const take = (bucket: Bucket, amount: number, now: number): Bucket =>
-  amount === 0 ? bucket : { ...bucket, level: bucket.level - amount, cells: addToWindow(bucket, now, amount) }
+  amount === 0
+    ? bucket
+    : {
+        rule: bucket.rule,
+        rate: bucket.rate,
+        level: bucket.level - amount,
+        at: bucket.at,
+        reserve: bucket.reserve,
+        cells: addToWindow(bucket, now, amount)
+      }
 
 /** Gives back `amount` of what was taken at `takenAt`; never lifts the level above the capacity. */
 export const give = (bucket: Bucket, amount: number, takenAt: number): Bucket =>
@@ -146,5 +159,6 @@ export const withRule = (bucket: Bucket, rule: Rule, pace: number): Bucket => ({
   rate: rule.rate * pace,
   level: Math.min(bucket.level, rule.capacity),
   reserve: bucket.rule.capacity === 0 ? 0 : (bucket.reserve / bucket.rule.capacity) * rule.capacity,
-  cells: rule.window === undefined ? noCells : bucket.rule.window?.millis === rule.window.millis ? bucket.cells : noCells
+  cells:
+    rule.window === undefined ? noCells : bucket.rule.window?.millis === rule.window.millis ? bucket.cells : noCells
 })

@@ -1,13 +1,18 @@
 /**
  * A queue that is first come, first served within an agent, fair by weight between agents, and strict by priority.
  *
- * Start-time fair queueing (Goyal, Vin, Cheng 1996): a flow's head carries a start tag; the lowest is served next, and
- * serving moves the flow's tag on by cost over weight. A flow that becomes backlogged starts at the tag of the head that
- * is being waited for, so it can never overtake that head, and a stream of new agents cannot starve it. Everything is
- * O(log flows); removal from the middle of a flow is O(1).
+ * Start-time fair queueing (Goyal, Vin, Cheng 1996) with the virtual time of WF2Q+ (Bennett, Zhang 1997): a flow's head
+ * carries a start tag; the lowest is served next, and serving moves the flow's tag on by cost over weight. Virtual time
+ * moves on with the service that the average flow gets. A flow that becomes backlogged starts there, and never before the
+ * head that is being waited for: it cannot overtake that head, and a stream of new agents starves nobody, because their
+ * tags grow. Pushing, shifting and removing cost O(log flows); removal from the middle of a flow is O(1).
+ *
+ * What an agent was served before is remembered while anybody waits, not only while it waits itself: agents that make
+ * one call at a time share by cost, too. The owner says with `forget` when nobody had to wait.
  *
  * The structure is mutable, and single-threaded like its owner.
  */
+import * as Heap from "./heap.ts"
 
 /** What the queue needs to know of an entry. The fields marked "queue" belong to the queue. */
 export interface Entry {
@@ -15,7 +20,7 @@ export interface Entry {
   readonly priority: number
   /** Share of service relative to other agents, > 0. */
   readonly weight: number
-  /** What serving it costs, in the queue's own unit. */
+  /** What serving it costs, in the queue's own unit, > 0. */
   readonly cost: number
   /** queue: where it stands, `undefined` when it does not. */
   flow: Flow<this> | undefined
@@ -23,13 +28,14 @@ export interface Entry {
   previous: this | undefined
   /** queue */
   next: this | undefined
-  /** queue: the flow's tag and turn when the entry was shifted out, to put it back where it was. */
+  /** queue: the flow's tag and turn and the virtual time when the entry was shifted out, to put it back where it was. */
   start: number
   turn: number
+  virtual: number
 }
 
 /** One agent's entries of one priority. */
-export interface Flow<E> {
+export interface Flow<E> extends Heap.Item {
   readonly agent: string
   readonly level: Level<E>
   head: E | undefined
@@ -37,54 +43,53 @@ export interface Flow<E> {
   size: number
   /** Sum of the costs of its entries over their weights. */
   backlog: number
+  /** Its part of its level's weight while it is backlogged: the weight that its head had when it came to the front. */
+  weight: number
   /** The start tag of the head; of the next entry to come when empty. */
   start: number
   /** Breaks ties between tags: who came first. */
   turn: number
-  /** Place in the level's heap, -1 when empty. */
-  place: number
 }
 
 /** All flows of one priority. */
-interface Level<E> {
+interface Level<E> extends Heap.Item {
   readonly priority: number
   readonly flows: Map<string, Flow<E>>
-  /** Binary heap of the backlogged flows by (start, turn). */
+  /** The backlogged flows by (start, turn). */
   readonly heap: Array<Flow<E>>
-  /** The tag of the last that was served. */
+  /** The sum of the weights of the backlogged flows. */
+  weight: number
+  /** Virtual time: where a flow that becomes backlogged starts. */
   virtual: number
   /** At this number of flows the idle ones are swept; it doubles with what must stay, so a sweep costs O(1) a call. */
   sweepAt: number
 }
 
 const firstSweep = 1024
+/** Priorities that nobody waits in and whose history is kept; more are forgotten. */
+const idleLevels = 64
+/** Bounds a tag's growth, so that tiny weights leave the arithmetic finite. */
+const largestStep = 1e12
+
+const byTag = <E>(a: Flow<E>, b: Flow<E>): boolean => a.start < b.start || (a.start === b.start && a.turn < b.turn)
+const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
+
+const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
+  Math.min(entry.cost / entry.weight, largestStep)
 
 export class FairQueue<E extends Entry> {
   size = 0
   private turns = 0
-  /** Highest priority first. */
-  private readonly levels: Array<Level<E>> = []
+  private readonly levels = new Map<number, Level<E>>()
+  /** The levels in which somebody waits, highest priority first. */
+  private readonly backlogged: Array<Level<E>> = []
 
   /** Adds an entry at its agent's end, or at its agent's front. */
   push(entry: E, front = false): void {
     const level = this.levelOf(entry.priority)
-    let flow = level.flows.get(entry.agent)
-    if (flow === undefined) {
-      flow = {
-        agent: entry.agent,
-        level,
-        head: undefined,
-        tail: undefined,
-        size: 0,
-        backlog: 0,
-        start: 0,
-        turn: 0,
-        place: -1
-      }
-      level.flows.set(entry.agent, flow)
-    }
+    const flow = this.flowOf(level, entry.agent)
     if (flow.size === 0) {
-      flow.start = Math.max(flow.start, level.heap[0]?.start ?? level.virtual)
+      flow.start = Math.max(flow.start, level.virtual, level.heap[0]?.start ?? 0)
       flow.turn = this.turns++
     }
     this.link(flow, entry, front)
@@ -92,7 +97,7 @@ export class FairQueue<E extends Entry> {
 
   /** The entry that is served next. */
   peek(): E | undefined {
-    return this.levels.find((level) => level.heap.length > 0)?.heap[0]!.head
+    return this.backlogged[0]?.heap[0]!.head
   }
 
   /** Removes and returns the entry that is served next. */
@@ -100,14 +105,19 @@ export class FairQueue<E extends Entry> {
     const entry = this.peek()
     if (entry === undefined) return undefined
     const flow = entry.flow!
+    const level = flow.level
     entry.start = flow.start
     entry.turn = flow.turn
-    flow.level.virtual = flow.start
-    this.unlink(flow, entry)
-    flow.start += entry.cost / entry.weight
+    entry.virtual = level.virtual
+    // What the average flow is served moves on by as much as this service shared among all; a flow that comes now is no
+    // earlier than the one that is served.
+    level.virtual =
+      Math.max(level.virtual, flow.start) + Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
+    flow.start += stepOf(entry)
     flow.turn = this.turns++
-    if (flow.size > 0) siftDown(flow.level.heap, flow.place)
-    this.tidy(flow.level)
+    this.unlink(flow, entry)
+    if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
+    if (level.flows.size >= level.sweepAt) sweep(level)
     return entry
   }
 
@@ -116,18 +126,29 @@ export class FairQueue<E extends Entry> {
    */
   putBack(entry: E): void {
     const level = this.levelOf(entry.priority)
-    let flow = level.flows.get(entry.agent)
-    if (flow === undefined) {
-      this.push(entry, true)
-      flow = level.flows.get(entry.agent)!
-      flow.start = entry.start
-      flow.turn = entry.turn
-    } else {
-      flow.start = entry.start
-      flow.turn = entry.turn
-      this.link(flow, entry, true)
+    const flow = this.flowOf(level, entry.agent)
+    level.virtual = entry.virtual
+    flow.start = entry.start
+    flow.turn = entry.turn
+    this.link(flow, entry, true)
+    Heap.fix(flow.level.heap, flow, byTag)
+  }
+
+  /**
+   * The agent of an entry that was shifted out was not served after all: what it was charged is given back, as far as it
+   * does not overtake who is being waited for.
+   */
+  forgive(entry: E): void {
+    const level = this.levels.get(entry.priority)
+    const flow = level?.flows.get(entry.agent)
+    if (level === undefined || flow === undefined) return
+    if (flow.size === 0) {
+      flow.start = Math.max(0, flow.start - stepOf(entry))
+    } else if (flow !== level.heap[0]) {
+      flow.start = Math.max(level.heap[0]!.start, flow.start - stepOf(entry))
+      flow.turn = this.turns++
+      Heap.fix(level.heap, flow, byTag)
     }
-    siftUp(level.heap, flow.place)
   }
 
   /** Takes an entry out, wherever it stands. Returns whether it stood in the queue. */
@@ -135,46 +156,90 @@ export class FairQueue<E extends Entry> {
     const flow = entry.flow
     if (flow === undefined) return false
     this.unlink(flow, entry)
-    this.tidy(flow.level)
     return true
+  }
+
+  /** Nobody had to wait: whatever agents were served before counts no more. Does nothing while anybody waits. */
+  forget(): void {
+    if (this.size === 0 && this.levels.size > 0) this.levels.clear()
   }
 
   /**
    * Visits what is served before an entry that would come now: `visit(flow, part)` for each flow with the part of its
-   * backlog (0 to 1) that precedes. An approximation by tags, O(flows).
+   * backlog (0 to 1) that precedes. An approximation by tags; looks at no more than `most` flows and says which part of
+   * all backlogged flows that was.
    */
   ahead(
     entry: { readonly agent: string; readonly priority: number },
+    most: number,
     visit: (flow: Flow<E>, part: number) => void
-  ): void {
-    for (const level of this.levels) {
-      if (level.priority < entry.priority) return
+  ): number {
+    let visited = 0
+    let all = 0
+    for (const level of this.backlogged) {
+      if (level.priority < entry.priority) continue
+      all += level.heap.length
       const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
-      const virtual = level.heap[0]?.start ?? level.virtual
+      const virtual = Math.max(level.virtual, level.heap[0]!.start)
       const tag =
         level.priority > entry.priority ? Infinity : Math.max(virtual, (own?.start ?? 0) + (own?.backlog ?? 0))
       for (const flow of level.heap) {
+        if (visited >= most) break
+        visited++
         if (flow === own) visit(flow, 1)
-        else if (flow.start <= tag) visit(flow, Math.min(1, (tag - flow.start + headCost(flow)) / flow.backlog))
+        else if (flow.start <= tag) visit(flow, Math.min(1, (tag - flow.start + stepOf(flow.head!)) / flow.backlog))
       }
     }
+    return all === 0 ? 1 : visited / all
   }
 
   /** The number of backlogged agents. */
   get agents(): number {
     let sum = 0
-    for (const level of this.levels) sum += level.heap.length
+    for (const level of this.backlogged) sum += level.heap.length
+    return sum
+  }
+
+  /** The number of agents that are remembered, waiting or not. */
+  get remembered(): number {
+    let sum = 0
+    for (const level of this.levels.values()) sum += level.flows.size
     return sum
   }
 
   private levelOf(priority: number): Level<E> {
-    let index = 0
-    while (index < this.levels.length && this.levels[index]!.priority > priority) index++
-    const found = this.levels[index]
-    if (found?.priority === priority) return found
-    const level: Level<E> = { priority, flows: new Map(), heap: [], virtual: 0, sweepAt: firstSweep }
-    this.levels.splice(index, 0, level)
+    const found = this.levels.get(priority)
+    if (found !== undefined) return found
+    const level: Level<E> = {
+      priority,
+      flows: new Map(),
+      heap: [],
+      weight: 0,
+      virtual: 0,
+      sweepAt: firstSweep,
+      place: -1
+    }
+    this.levels.set(priority, level)
     return level
+  }
+
+  private flowOf(level: Level<E>, agent: string): Flow<E> {
+    const found = level.flows.get(agent)
+    if (found !== undefined) return found
+    const flow: Flow<E> = {
+      agent,
+      level,
+      head: undefined,
+      tail: undefined,
+      size: 0,
+      backlog: 0,
+      weight: 0,
+      start: 0,
+      turn: 0,
+      place: -1
+    }
+    level.flows.set(agent, flow)
+    return flow
   }
 
   private link(flow: Flow<E>, entry: E, front: boolean): void {
@@ -192,12 +257,14 @@ export class FairQueue<E extends Entry> {
       else flow.head = entry
       flow.tail = entry
     }
-    flow.backlog += entry.cost / entry.weight
+    flow.backlog += stepOf(entry)
     this.size++
-    if (flow.size++ === 0) {
-      flow.place = flow.level.heap.push(flow) - 1
-      siftUp(flow.level.heap, flow.place)
-    }
+    if (flow.size++ > 0) return
+    const level = flow.level
+    flow.weight = entry.weight
+    level.weight += entry.weight
+    Heap.push(level.heap, flow, byTag)
+    if (level.place < 0) Heap.push(this.backlogged, level, byPriority)
   }
 
   private unlink(flow: Flow<E>, entry: E): void {
@@ -207,76 +274,26 @@ export class FairQueue<E extends Entry> {
     else flow.tail = entry.previous
     entry.flow = entry.previous = entry.next = undefined
     this.size--
-    if (--flow.size === 0) {
-      flow.backlog = 0
-      removeAt(flow.level.heap, flow.place)
-      flow.place = -1
-    } else {
-      flow.backlog -= entry.cost / entry.weight
+    const level = flow.level
+    if (--flow.size > 0) {
+      flow.backlog -= stepOf(entry)
+      return
     }
-  }
-
-  /** When nothing of a priority waits, its history is over; idle flows that the others caught up with are forgotten. */
-  private tidy(level: Level<E>): void {
-    if (level.heap.length === 0) {
-      level.flows.clear()
-      level.virtual = 0
-      if (this.levels.length > 1) this.levels.splice(this.levels.indexOf(level), 1)
-    } else if (level.flows.size >= level.sweepAt) {
-      for (const flow of level.flows.values()) {
-        if (flow.size === 0 && flow.start <= level.heap[0]!.start) level.flows.delete(flow.agent)
-      }
-      level.sweepAt = Math.max(firstSweep, 2 * level.flows.size)
-    }
+    flow.backlog = 0
+    level.weight -= flow.weight
+    Heap.remove(level.heap, flow, byTag)
+    if (level.heap.length > 0) return
+    level.weight = 0
+    Heap.remove(this.backlogged, level, byPriority)
+    if (this.levels.size > idleLevels) this.levels.delete(level.priority)
   }
 }
 
-const headCost = <E extends Entry>(flow: Flow<E>): number => flow.head!.cost / flow.head!.weight
-
-// -----------------------------------------------------------------------------
-// Binary heap of flows
-// -----------------------------------------------------------------------------
-
-type Heap = Array<{ start: number; turn: number; place: number }>
-
-const before = (a: Heap[number], b: Heap[number]): boolean =>
-  a.start < b.start || (a.start === b.start && a.turn < b.turn)
-
-const siftUp = (heap: Heap, from: number): void => {
-  const item = heap[from]!
-  let place = from
-  while (place > 0) {
-    const parent = (place - 1) >> 1
-    if (!before(item, heap[parent]!)) break
-    heap[place] = heap[parent]!
-    heap[place]!.place = place
-    place = parent
+/** Forgets the idle flows that would start where a new one does. */
+const sweep = <E extends Entry>(level: Level<E>): void => {
+  const now = Math.max(level.virtual, level.heap[0]?.start ?? 0)
+  for (const flow of level.flows.values()) {
+    if (flow.size === 0 && flow.start <= now) level.flows.delete(flow.agent)
   }
-  heap[place] = item
-  item.place = place
-}
-
-const siftDown = (heap: Heap, from: number): void => {
-  const item = heap[from]!
-  let place = from
-  for (;;) {
-    let child = 2 * place + 1
-    if (child >= heap.length) break
-    if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++
-    if (!before(heap[child]!, item)) break
-    heap[place] = heap[child]!
-    heap[place]!.place = place
-    place = child
-  }
-  heap[place] = item
-  item.place = place
-}
-
-const removeAt = (heap: Heap, place: number): void => {
-  const last = heap.pop()!
-  if (place === heap.length) return
-  heap[place] = last
-  last.place = place
-  siftUp(heap, place)
-  siftDown(heap, last.place)
+  level.sweepAt = Math.max(firstSweep, 2 * level.flows.size)
 }

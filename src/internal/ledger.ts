@@ -6,6 +6,7 @@
  */
 import * as Limits from "../Limits.ts"
 import * as Bucket from "./bucket.ts"
+import * as Reading from "./reading.ts"
 
 export interface Ledger {
   /** The limits that the user set; a provider's headers never raise them. */
@@ -18,6 +19,9 @@ export interface Ledger {
   readonly loweredBy: { readonly [D in Limits.Dimension]?: number }
   /** The provider's date of the latest signal that was heeded. */
   readonly signalDate: number
+  /** By how much signals and rejections have moved each level, in sum. */
+  readonly corrected: Limits.Charge
+  readonly doubt: Reading.Doubt
   /** Whether any limit is known; while none is, calls go alone. */
   readonly known: boolean
 }
@@ -44,6 +48,22 @@ export interface Held {
   readonly id: number
   readonly charge: Limits.Charge
   readonly takenAt: number
+  /** The levels right after it was taken, see {@link leftOf}. */
+  readonly left?: Limits.Charge | undefined
+}
+
+/** A response, as far as the ledger must know. */
+export interface Answered {
+  /** The call that was answered; the latest one where that is unknown. */
+  readonly id: number
+  /** What was left when it was taken; `undefined` where that is unknown. */
+  readonly left: Limits.Charge | undefined
+  /** The output that it may have; 0 once it is settled. */
+  readonly output: number
+  /** The output that the other open calls may have: the provider counts it as it comes. */
+  readonly uncounted: number
+  /** Whether it was the latest call, and no other is open. */
+  readonly idle: boolean
 }
 
 export type Decision =
@@ -62,6 +82,11 @@ const rampRecovery = 1 / 60
 /** Never slower than this: a pool that is nearly stopped would not learn that it may go on. */
 const slowest = 0.05
 
+/** Headroom shrinks to a sixteenth of what was asked for while the provider confirms the local view. */
+const leastHeadroom = 1 / 16
+/** Responses overtake one another by seconds; a date that is off by more is a wrong clock. */
+const mostDisorderMillis = 60_000
+
 const granted: Decision = { _tag: "Granted" }
 
 export const make = (
@@ -77,12 +102,12 @@ export const make = (
   return {
     configured: limits,
     headroom: options.headroom,
-    buckets: mapDimensions(rules, (rule) =>
-      Bucket.make(rule, now, { pace: pace.scale, headroom: options.headroom })
-    ),
+    buckets: mapDimensions(rules, (rule) => Bucket.make(rule, now, { pace: pace.scale, headroom: options.headroom })),
     cooldown: undefined,
     pace,
     loweredBy: {},
+    corrected: {},
+    doubt: Reading.noDoubt,
     signalDate: -Infinity,
     known: Object.keys(rules).length > 0
   }
@@ -106,11 +131,15 @@ export const rules = (ledger: Ledger): Limits.Rules => mapDimensions(ledger.buck
 /** The ledger as of `now`: levels refilled, the pace grown back. */
 export const advance = (ledger: Ledger, now: number): Ledger => {
   const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}
+  let changed = false
   for (const dimension of Limits.dimensions) {
     const bucket = ledger.buckets[dimension]
-    if (bucket !== undefined) buckets[dimension] = Bucket.refill(bucket, now)
+    if (bucket === undefined) continue
+    const refilled = Bucket.refill(bucket, now)
+    buckets[dimension] = refilled
+    if (refilled !== bucket) changed = true
   }
-  const advanced = { ...ledger, buckets }
+  const advanced = changed ? withBuckets(ledger, buckets) : ledger
   const { at, growth, scale } = ledger.pace
   if (scale >= 1) return advanced
   const steps = Math.floor((now - at) / stepMillis)
@@ -118,6 +147,20 @@ export const advance = (ledger: Ledger, now: number): Ledger => {
     ? advanced
     : withPace(advanced, { scale: Math.min(1, scale + growth * steps), growth, at: at + steps * stepMillis })
 }
+
+/** Written out, because this is the hottest allocation and a spread costs several times as much. */
+const withBuckets = (ledger: Ledger, buckets: Ledger["buckets"]): Ledger => ({
+  configured: ledger.configured,
+  headroom: ledger.headroom,
+  buckets,
+  cooldown: ledger.cooldown,
+  pace: ledger.pace,
+  loweredBy: ledger.loweredBy,
+  corrected: ledger.corrected,
+  doubt: ledger.doubt,
+  signalDate: ledger.signalDate,
+  known: ledger.known
+})
 
 const withPace = (ledger: Ledger, pace: Pace): Ledger => ({
   ...ledger,
@@ -151,71 +194,96 @@ export const decide = (ledger: Ledger, charge: Limits.Charge, now: number): Deci
 }
 
 /** Takes a charge from every dimension at one instant. */
-export const take = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger => ({
-  ...ledger,
-  buckets: mapDimensions(ledger.buckets, (bucket, dimension) => Bucket.take(bucket, charge[dimension] ?? 0, now))
-})
+export const take = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger =>
+  withBuckets(
+    ledger,
+    mapDimensions(ledger.buckets, (bucket, dimension) => Bucket.take(bucket, charge[dimension] ?? 0, now))
+  )
 
 /**
  * Replaces what was held by what was used. More becomes debt. Less is given back, except where the provider had already
  * counted the call when it made us lower the level.
  */
-export const settle = (ledger: Ledger, held: Held, used: Limits.Charge, now: number): Ledger => ({
-  ...ledger,
-  buckets: mapDimensions(ledger.buckets, (bucket, dimension) => {
-    const estimate = held.charge[dimension]
-    if (estimate === undefined) return bucket
-    const more = (used[dimension] ?? estimate) - estimate
-    if (more > 0) return Bucket.take(bucket, more, now)
-    const counted = !bucket.rule.quota && held.id <= (ledger.loweredBy[dimension] ?? -1)
-    return counted ? bucket : Bucket.give(bucket, -more, held.takenAt)
-  })
-})
+export const settle = (ledger: Ledger, held: Held, used: Limits.Charge, now: number): Ledger => {
+  if (isAsEstimated(held.charge, used)) return ledger
+  return withBuckets(
+    ledger,
+    mapDimensions(ledger.buckets, (bucket, dimension) => {
+      const estimate = held.charge[dimension]
+      if (estimate === undefined) return bucket
+      const more = (used[dimension] ?? estimate) - estimate
+      if (more > 0) return Bucket.take(bucket, more, now)
+      const counted = !bucket.rule.quota && held.id <= (ledger.loweredBy[dimension] ?? -1)
+      return counted ? bucket : Bucket.give(bucket, -more, held.takenAt)
+    })
+  )
+}
+
+const isAsEstimated = (charge: Limits.Charge, used: Limits.Charge): boolean => {
+  for (const dimension of Limits.dimensions) {
+    if (used[dimension] !== undefined && used[dimension] !== charge[dimension]) return false
+  }
+  return true
+}
 
 /**
- * Moves the local view toward the provider's.
- *
- * `uncounted` is what open calls have reserved and the provider cannot have counted yet. A level is lowered at once,
- * and raised only where `idle`: nothing uncounted is open, and no call was sent after the one that answered. A signal
- * that is older than the last one heeded is ignored.
+ * Moves the local view toward the provider's: lowers a level at once, and raises it only where `idle`, when everything
+ * that was sent is counted. A signal that is older than the last one heeded is ignored.
  */
-export const observe = (
-  ledger: Ledger,
-  signal: Limits.Signal,
-  answered: { readonly id: number; readonly uncounted: Limits.Charge; readonly idle: boolean },
-  now: number
-): Ledger => {
+export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answered, now: number): Ledger => {
   const date = signal.date ?? ledger.signalDate
-  if (date < ledger.signalDate) return ledger
+  // A date that is far behind the last one says that the last one was wrong, not that this signal is old.
+  if (date < ledger.signalDate && date > ledger.signalDate - mostDisorderMillis) return ledger
   const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}
   const loweredBy = { ...ledger.loweredBy }
+  const corrected = { ...ledger.corrected }
+  let { doubt } = ledger
   for (const dimension of Limits.dimensions) {
     const said = signal.dimensions[dimension]
     const bucket = learnLimit(ledger, dimension, said?.limit, now)
     if (bucket === undefined) continue
     buckets[dimension] = bucket
-    if (said?.remaining === undefined || bucket.rule.quota) continue
-    const rounding = (said.roundedTo ?? 1) > 1 ? said.roundedTo! / 2 : 0
-    const most = said.remaining + rounding - (answered.uncounted[dimension] ?? 0)
-    const least = Math.max(0, said.remaining - rounding) - (answered.uncounted[dimension] ?? 0)
-    if (bucket.level > most) {
-      buckets[dimension] = Bucket.withReserve(
-        Bucket.withLevel(bucket, least),
-        bucket.rule.capacity * ledger.headroom
-      )
-      loweredBy[dimension] = answered.id
-    } else {
-      const confirmed = Bucket.withReserve(bucket, Math.max(bucket.reserve / 2, smallestReserve(ledger, bucket)))
-      buckets[dimension] = answered.idle && bucket.level < least ? Bucket.withLevel(confirmed, least) : confirmed
+    if (said === undefined || bucket.rule.quota) continue
+    const { capacity } = bucket.rule
+    // Output is counted as it comes; what was left of it when a call was sent says nothing.
+    const isOutput = dimension === "outputTokens"
+    const left = isOutput ? undefined : answered.left?.[dimension]
+    const view = {
+      level: bucket.level,
+      capacity,
+      left: left === undefined ? undefined : left + (corrected[dimension] ?? 0),
+      uncounted: isOutput ? answered.uncounted : 0
     }
+    const reading = Reading.read(said, view, doubt)
+    if (reading === undefined) continue
+    doubt = reading.doubt
+    // Whether the answer's own output is counted by now is not known either: it is kept until it is settled.
+    const own = isOutput ? answered.output : 0
+    let level = bucket.level
+    let reserve = Math.max(bucket.reserve / 2, capacity * ledger.headroom * leastHeadroom)
+    if (reading.lowered !== undefined) {
+      level = reading.lowered - own
+      reserve = capacity * ledger.headroom
+      if (!isOutput) loweredBy[dimension] = Math.max(answered.id, loweredBy[dimension] ?? -1)
+    } else if (answered.idle && ledger.pace.scale >= 1) {
+      level = Math.min(capacity, Math.max(level, reading.least - own))
+    }
+    corrected[dimension] = (corrected[dimension] ?? 0) + level - bucket.level
+    buckets[dimension] = Bucket.withReserve(Bucket.withLevel(bucket, level), reserve)
   }
   const known = ledger.known || Object.keys(buckets).length > 0
-  return { ...ledger, buckets, loweredBy, signalDate: date, known }
+  return { ...ledger, buckets, loweredBy, corrected, signalDate: date, known, doubt }
 }
 
-/** Headroom shrinks to a sixteenth of what was asked for while the provider confirms the local view. */
-const smallestReserve = (ledger: Ledger, bucket: Bucket.Bucket): number =>
-  (bucket.rule.capacity * ledger.headroom) / 16
+/** What is left right after a call was taken, in the terms of the ledger before any correction. */
+export const leftOf = (ledger: Ledger): Limits.Charge => {
+  const left: { [D in Limits.Dimension]?: number } = {}
+  for (const dimension of Limits.dimensions) {
+    const bucket = ledger.buckets[dimension]
+    if (bucket !== undefined) left[dimension] = bucket.level - (ledger.corrected[dimension] ?? 0)
+  }
+  return left
+}
 
 /** A limit header teaches rate and capacity, never above what was configured. */
 const learnLimit = (
@@ -232,11 +300,10 @@ const learnLimit = (
   if (bucket === undefined) {
     return Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
   }
-  return sameRule(bucket.rule, rule) ? bucket : Bucket.withRule(bucket, rule, ledger.pace.scale)
+  return Limits.sameRules({ [dimension]: bucket.rule }, { [dimension]: rule })
+    ? bucket
+    : Bucket.withRule(bucket, rule, ledger.pace.scale)
 }
-
-const sameRule = (a: Limits.Rule, b: Limits.Rule): boolean =>
-  a.capacity === b.capacity && a.rate === b.rate && a.window?.max === b.window?.max
 
 const capped = (configured: Limits.Limit | undefined, perMinute: number): Limits.Limit => {
   if (configured === undefined) return { perMinute }
@@ -264,8 +331,7 @@ export const cool = (
 ): Ledger => {
   const cooling = ledger.cooldown !== undefined && ledger.cooldown.until > now
   const until = now + pause.millis
-  const cooldown =
-    cooling && ledger.cooldown!.until >= until ? ledger.cooldown : { until, reason: pause.reason }
+  const cooldown = cooling && ledger.cooldown!.until >= until ? ledger.cooldown : { until, reason: pause.reason }
   const paused = { ...ledger, cooldown }
   if (cooling || pause.reason === "overload") return paused
   if (pause.reason === "ramp") return slower(paused, rampScale, rampRecovery, now)
@@ -273,16 +339,16 @@ export const cool = (
     return paused
   }
   const charge = pause.charge
-  const emptied = {
-    ...paused,
-    buckets: mapDimensions(paused.buckets, (bucket, dimension) => {
-      const asked = charge[dimension] ?? 0
-      if (bucket.rule.quota || asked === 0) return bucket
-      const fits = Math.min(asked, bucket.rule.capacity) + bucket.reserve
-      return Bucket.withLevel(bucket, Math.min(bucket.level, fits - bucket.rate * pause.millis))
-    })
-  }
-  return slower(emptied, unexplainedScale, recovery, now)
+  const corrected = { ...paused.corrected }
+  const buckets = mapDimensions(paused.buckets, (bucket, dimension) => {
+    const asked = charge[dimension] ?? 0
+    if (bucket.rule.quota || asked === 0) return bucket
+    const fits = Math.min(asked + bucket.reserve, bucket.rule.capacity)
+    const level = Math.min(bucket.level, fits - bucket.rate * unexplainedScale * pause.millis)
+    corrected[dimension] = (corrected[dimension] ?? 0) + level - bucket.level
+    return Bucket.withLevel(bucket, level)
+  })
+  return slower({ ...paused, buckets, corrected }, unexplainedScale, recovery, now)
 }
 
 const slower = (ledger: Ledger, factor: number, growth: number, now: number): Ledger =>

@@ -1,0 +1,119 @@
+/**
+ * How many calls of a pool may be in flight: the concurrency, held as permits of a semaphore that nobody ever waits on,
+ * and a probe that lets calls out one, two, four after the provider said no.
+ */
+import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
+import type { PauseReason } from "../BudgetStore.ts"
+
+/** A bound on calls in flight that grows by one with each success, and so doubles with each round. */
+interface Probe {
+  /** Successes of calls up to this one say nothing: they were sent before. */
+  readonly since: number
+  /** Calls up to this one are not counted: waiting for them would keep the provider idle. */
+  readonly counts: number
+  readonly reason: PauseReason | "unknown"
+  allowed: number
+  open: number
+}
+
+/** So many in flight are no probe any more. */
+const mostProbed = 1024
+
+export class Gate {
+  inFlight = 0
+  concurrency: number
+  /** `undefined` where nothing bounds the calls in flight. Else it has as many permits taken as there are calls. */
+  private semaphore: Semaphore.Semaphore | undefined
+  private probe: Probe | undefined
+  private lastId = -1
+
+  constructor(concurrency: number, alone: boolean) {
+    this.concurrency = concurrency
+    this.semaphore = concurrency === Infinity ? undefined : Semaphore.makeUnsafe(concurrency)
+    if (alone) this.probe = { since: -1, counts: -Infinity, reason: "unknown", allowed: 1, open: 0 }
+  }
+
+  /** Calls that may be in flight now. */
+  get allowed(): number {
+    const { concurrency, probe } = this
+    return probe === undefined ? concurrency : Math.min(concurrency, this.inFlight - probe.open + probe.allowed)
+  }
+
+  get isUnbounded(): boolean {
+    return this.semaphore === undefined
+  }
+
+  get isProbing(): boolean {
+    return this.probe !== undefined
+  }
+
+  /** Whether a call may go out now, as far as the probe decides. */
+  get hasRoom(): boolean {
+    return this.probe === undefined || this.probe.open < this.probe.allowed
+  }
+
+  /** Takes a permit if there is one. */
+  get permit(): Effect.Effect<boolean> {
+    return this.semaphore === undefined ? Effect.succeed(true) : this.semaphore.takeIfAvailable(1)
+  }
+
+  /** Gives a permit back, for a call that ended or for one that was not let out. */
+  get returnPermit(): Effect.Effect<unknown> {
+    return this.semaphore === undefined ? Effect.void : this.semaphore.release(1)
+  }
+
+  /** A call with a permit goes out. */
+  enter(): void {
+    this.inFlight++
+    if (this.probe !== undefined) this.probe.open++
+  }
+
+  admitted(id: number): void {
+    if (id > this.lastId) this.lastId = id
+  }
+
+  /** A call has ended, or was not let out after all (`id` is `undefined`). Its permit is given back apart. */
+  leave(id: number | undefined, succeeded: boolean): void {
+    this.inFlight--
+    const { probe } = this
+    if (probe === undefined || (id !== undefined && id <= probe.counts)) return
+    if (probe.open > 0) probe.open--
+    if (!succeeded || id === undefined || id <= probe.since) return
+    probe.allowed++
+    if (probe.allowed >= Math.min(mostProbed, this.concurrency)) this.probe = undefined
+  }
+
+  /** The provider said no to the call `id`. */
+  pause(reason: PauseReason, id: number | undefined): void {
+    const { lastId, probe } = this
+    if (reason !== "overload") {
+      this.probe = { since: lastId, counts: lastId, reason, allowed: 1, open: 0 }
+      return
+    }
+    // Calls of one round that fail together are one overload: the places are halved once.
+    if (probe?.reason === "overload" && id !== undefined && id <= probe.since) return
+    const half = Math.max(1, Math.floor(Math.min(this.allowed, this.inFlight + 1) / 2))
+    if (probe !== undefined && probe.reason !== "overload") probe.allowed = Math.min(probe.allowed, half)
+    else this.probe = { since: lastId, counts: -Infinity, reason, allowed: half, open: this.inFlight }
+  }
+
+  /** The limits are known now: the first call need not go alone any more. */
+  known(): void {
+    if (this.probe?.reason === "unknown") this.probe = undefined
+  }
+
+  resize(concurrency: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.concurrency = concurrency
+      if (concurrency === Infinity) {
+        this.semaphore = undefined
+        return Effect.void
+      }
+      if (this.semaphore !== undefined) return this.semaphore.resize(concurrency)
+      const semaphore = Semaphore.makeUnsafe(Math.max(concurrency, this.inFlight))
+      this.semaphore = semaphore
+      return Effect.andThen(semaphore.take(this.inFlight), semaphore.resize(concurrency))
+    })
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * What `remaining` in a response says about one dimension.
+ *
+ * What it means is not documented: what was left right after the call was admitted, or what is left now, as its answer is
+ * sent. While a call runs others are sent and the bucket refills, so the two differ by more than a burst. Each reading
+ * predicts what the provider says if it sees what we see. The one that was clearly closer lately is believed; as long as
+ * neither is, a level is lowered only as far as both ask for.
+ */
+import type { DimensionSignal } from "../Limits.ts"
+
+/** How far each reading was off lately: moving averages, as parts of the capacity. */
+export interface Doubt {
+  readonly taken: number
+  readonly now: number
+}
+
+/** The local view of the dimension. */
+export interface View {
+  readonly level: number
+  readonly capacity: number
+  /** What was left right after the call was taken, corrections since then included; `undefined` where unknown. */
+  readonly left: number | undefined
+  /** What open calls have reserved and the provider counts only as it comes. */
+  readonly uncounted: number
+}
+
+export interface Reading {
+  /** The level that the provider's figure vouches for. */
+  readonly least: number
+  /** The level to go down to, where the provider has less than we think. */
+  readonly lowered: number | undefined
+  readonly doubt: Doubt
+}
+
+export const noDoubt: Doubt = { taken: 0, now: 0 }
+
+/** About the last ten responses count. */
+const memory = 0.9
+/** A reading is believed when it is off by less than this part of what the other is off. */
+const clearly = 0.5
+
+export const read = (said: DimensionSignal, view: View, doubt: Doubt): Reading | undefined => {
+  const { remaining, roundedTo = 1 } = said
+  if (remaining === undefined || !(remaining >= 0 && remaining < Infinity)) return undefined
+  // An exact figure is rounded down, a rounded one to the nearest.
+  const above = roundedTo > 1 ? roundedTo / 2 : 1
+  const below = roundedTo > 1 ? roundedTo / 2 : 0
+  const least = Math.max(0, remaining - below) - view.uncounted
+  const most = remaining + above - view.uncounted
+  const width = most - least
+  const whenNow = view.level - most
+  const whenTaken = view.left === undefined ? whenNow : view.left - most
+  // A provider that has more than we ever let ourselves have tells neither from the other.
+  const tells = view.left !== undefined && most < view.capacity
+  const next = tells
+    ? {
+        taken: average(doubt.taken, distance(whenTaken, width) / view.capacity),
+        now: average(doubt.now, distance(whenNow, width) / view.capacity)
+      }
+    : doubt
+  const over =
+    next.now < clearly * next.taken
+      ? whenNow
+      : next.taken < clearly * next.now
+        ? whenTaken
+        : Math.min(whenNow, whenTaken)
+  return { least, lowered: over > 0 ? view.level - over - width : undefined, doubt: next }
+}
+
+/** How far a figure that may lie `width` below is from what was expected. */
+const distance = (over: number, width: number): number => (over > 0 ? over : Math.max(0, -width - over))
+
+const average = (before: number, value: number): number => memory * before + (1 - memory) * Math.min(1, value)
