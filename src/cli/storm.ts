@@ -8,55 +8,57 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import { Race, Scenario, Strategies, Table } from "../lab/index.ts"
+import { Race, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
+const count = (name: string, text: string, unless: string) =>
+  Flag.Int(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+
+const amount = (name: string, text: string, unless: string) =>
+  Flag.Finite(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+
 const flags = {
-  agents: Flag.Int("agents").pipe(Flag.withDescription("Agents that start at once"), Flag.withDefault(12)),
-  calls: Flag.Int("calls").pipe(Flag.withDescription("Calls that each agent makes in turn"), Flag.withDefault(5)),
-  firstTokens: Flag.Int("first-tokens").pipe(
-    Flag.withDescription("Tokens of an agent's first call, output included"),
-    Flag.withDefault(150_000)
+  scenario: Flag.Literals("scenario", Scenarios.names).pipe(
+    Flag.withDescription("What is raced; the other flags change it"),
+    Flag.withDefault("incident")
   ),
-  tokens: Flag.Int("tokens").pipe(
-    Flag.withDescription("Tokens of each later call, output included"),
-    Flag.withDefault(14_000)
-  ),
-  outputTokens: Flag.Int("output-tokens").pipe(
-    Flag.withDescription("Output tokens of each call, within its tokens"),
-    Flag.withDefault(200)
-  ),
-  rate: Flag.Finite("rate").pipe(
-    Flag.withDescription("Tokens a second that the provider grants"),
-    Flag.withDefault(60_000)
-  ),
-  burst: Flag.Finite("burst").pipe(
-    Flag.withDescription("Tokens that its bucket holds; a window holds a minute's worth"),
-    Flag.withDefault(200_000)
-  ),
-  concurrency: Flag.Int("concurrency").pipe(
-    Flag.withDescription("Calls that the provider takes at once (default: no limit)"),
+  trace: Flag.File("trace", { mustExist: true }).pipe(
+    Flag.withDescription("Replay a trace instead: CSV of the Azure LLM inference or BurstGPT format"),
     Flag.optional
   ),
+  speed: Flag.String("speed").pipe(
+    Flag.withDescription('With --trace: times faster than recorded, or "max" for as fast as possible'),
+    Flag.withDefault("1")
+  ),
+  agents: count("agents", "Agents", "12"),
+  calls: count("calls", "Calls that each agent makes in turn", "5"),
+  firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
+  tokens: count("tokens", "Tokens of each later call, output included", "14000"),
+  outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
+  rate: amount("rate", "Tokens a second that the provider grants", "60000"),
+  burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
+  concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: Flag.Literals("rejections", ["free", "charged"]).pipe(
     Flag.withDescription("Whether a rejected request counts against the limits"),
     Flag.withDefault("charged")
   ),
-  headers: Flag.Literals("headers", ["none", "rounded", "exact", "openai", "wrong"]).pipe(
+  headers: Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
     Flag.withDescription("What responses tell of the limits"),
-    Flag.withDefault("none")
+    Flag.optional
   ),
   window: Flag.Literals("window", ["bucket", "sliding", "fixed"]).pipe(
-    Flag.withDescription("How the provider counts"),
-    Flag.withDefault("bucket")
+    Flag.withDescription("How the provider counts (default: bucket)"),
+    Flag.optional
   ),
-  latencyPerToken: Flag.Finite("latency-per-token").pipe(
-    Flag.withDescription("Milliseconds per output token, besides 500 a call and 0.01 per input token"),
-    Flag.withDefault(10)
+  latencyPerToken: amount(
+    "latency-per-token",
+    "Milliseconds per output token, besides 500 a call and 0.01 per input token",
+    "10"
   ),
   seed: Flag.Int("seed").pipe(Flag.withDescription("The same seed gives the same figures"), Flag.withDefault(1)),
   strategy: Flag.Literals("strategy", names).pipe(
@@ -69,28 +71,75 @@ const flags = {
   )
 }
 
-/** A scenario, or the help with an error that names the flag. */
-const scenarioOf = (options: Scenario.Options): Effect.Effect<Scenario.Scenario, CliError.ShowHelp> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(Scenario.make(options))
-    } catch (error) {
-      const match =
-        error instanceof RangeError ? /^Scenario\.(\w+): expected (.*), got (.*)$/.exec(error.message) : null
-      if (match === null) throw error
-      const [, name, expected, value] = match
-      const option = name!.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-      const invalid = new CliError.InvalidValue({ kind: "flag", option, expected: expected!, value: value! })
-      return Effect.fail(new CliError.ShowHelp({ commandPath: ["floodgate", "storm"], errors: [invalid] }))
-    }
-  })
-
 /** A line that is written over while it changes, where standard error is a terminal; nothing elsewhere. */
 const statusLine = Effect.gen(function* () {
   const stdio = yield* Stdio.Stdio
   if (!(yield* stdio.stderrIsTerminal)) return () => Effect.void
   return (text: string): Effect.Effect<void> =>
     Effect.ignore(Stream.run(Stream.succeed(`\r\u001b[2K${text}`), stdio.stderr({ endOnDone: false })))
+})
+
+/** Where a workload comes from: the same for `storm` and its reports. */
+interface Chosen {
+  readonly scenario: string
+  readonly trace: Option.Option<string>
+  readonly speed: string
+}
+
+const invalid = (option: string, expected: string, value: string): CliError.ShowHelp =>
+  new CliError.ShowHelp({
+    commandPath: ["floodgate", "storm"],
+    errors: [new CliError.InvalidValue({ kind: "flag", option, expected, value })]
+  })
+
+const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+
+/** What a scenario is made of, or the help with an error that names the flag. */
+const attempt = (make: () => Scenario.Scenario): Effect.Effect<Scenario.Scenario, CliError.ShowHelp> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(make())
+    } catch (error) {
+      const match =
+        error instanceof RangeError ? /^Scenario\.(\w+): expected (.*), got (.*)$/.exec(error.message) : null
+      if (match === null) throw error
+      return Effect.fail(invalid(kebab(match[1]!), match[2]!, match[3]!))
+    }
+  })
+
+const traceOf = Effect.fnUntraced(function* (file: string, speed: string, options: Scenario.Options) {
+  const factor = speed === "max" ? Infinity : Number(speed)
+  if (!(factor > 0)) return yield* invalid("speed", 'a number > 0 or "max"', speed)
+  const fs = yield* FileSystem.FileSystem
+  const text = yield* Effect.mapError(fs.readFileString(file), () => invalid("trace", "a readable file", file))
+  const trace = Scenarios.parseTrace(text)
+  if ("problem" in trace) return yield* invalid("trace", `a trace; line ${trace.line}: ${trace.problem}`, file)
+  return Scenarios.fromTrace(trace, { ...options, speed: factor })
+})
+
+/** The options that not every scenario is made of. */
+const sizes = new Set([
+  "firstTokens",
+  "tokens",
+  "outputTokens",
+  "rate",
+  "burst",
+  "concurrency",
+  "window",
+  "latencyPerToken"
+])
+
+/** The scenario that the flags choose. A flag that it is not made of is an error, so that nobody is misled. */
+const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chosen, options: Scenario.Options) {
+  const fixed = Option.isSome(trace) || scenario === "many"
+  const stray = Object.entries(options).find(([name, value]) => fixed && value !== undefined && sizes.has(name))
+  if (stray !== undefined) {
+    const of = Option.isSome(trace) ? "a trace" : `the scenario ${scenario}`
+    return yield* invalid(kebab(stray[0]), `nothing: ${of} has its own`, String(stray[1]))
+  }
+  return Option.isSome(trace)
+    ? yield* traceOf(trace.value, speed, options)
+    : yield* attempt(() => Scenarios.byName(scenario, options)!)
 })
 
 /**
@@ -102,8 +151,14 @@ const statusLine = Effect.gen(function* () {
 export const stormCommand = Command.make(
   "storm",
   flags,
-  Effect.fnUntraced(function* ({ concurrency, json, strategy, ...options }) {
-    const scenario = yield* scenarioOf({ ...options, concurrency: Option.getOrUndefined(concurrency) })
+  Effect.fnUntraced(function* ({ json, scenario: name, speed, strategy, trace, ...given }) {
+    const options = Object.fromEntries(
+      Object.entries(given).flatMap(([name, value]) => {
+        const one: unknown = Option.isOption(value) ? Option.getOrUndefined<unknown>(value) : value
+        return one === undefined ? [] : [[name, one]]
+      })
+    ) as Scenario.Options
+    const scenario = yield* scenarioOf({ scenario: name, trace, speed }, options)
     const strategies =
       strategy.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => strategy.includes(name))
     const status = yield* statusLine

@@ -26,6 +26,13 @@ export * as Race from "./race.ts"
 export * as Scenario from "./scenario.ts"
 
 /**
+ * The scenarios by name, and workloads from traces.
+ *
+ * @since 0.1.0
+ */
+export * as Scenarios from "./scenarios.ts"
+
+/**
  * Running an effect in simulated time.
  *
  * @since 0.1.0

@@ -110,7 +110,7 @@ export interface Options {
    * @default "charged"
    */
   readonly rejections?: "free" | "charged" | undefined
-  /** What responses tell of the limits. @default "none" */
+  /** What responses tell of the limits: Anthropic's headers. @default "rounded" */
   readonly headers?: ProviderSim.HeaderMode | undefined
   /** How the provider counts. @default "bucket" */
   readonly window?: Limits.Window | undefined
@@ -150,7 +150,7 @@ export const make = (options: Options = {}): Scenario => {
     calls = 5,
     concurrency,
     firstTokens = 150_000,
-    headers = "none",
+    headers = "rounded",
     latencyPerToken = 10,
     maxSeconds = 3_600,
     name = "incident",

@@ -5,10 +5,12 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Limits from "../../Limits.ts"
 import * as Budget from "../../Budget.ts"
 import * as LlmClient from "../../LlmClient.ts"
+import { LlmError, RateLimited } from "../../LlmError.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
-import type { Scenario } from "../scenario.ts"
+import type { Call, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 
 /**
@@ -24,6 +26,10 @@ export interface Options {
   readonly budget?: ((scenario: Scenario) => Budget.Options) | undefined
   /** Whether input tokens are counted before each call, as the incident report did. @default true */
   readonly counted?: boolean | undefined
+  /** The fairness key of a call. @default its agent */
+  readonly agent?: ((call: Call) => string) | undefined
+  /** Whether it hears what responses say of the limits. @default true */
+  readonly listens?: boolean | undefined
 }
 
 /**
@@ -37,13 +43,54 @@ export const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
   concurrency: provider.concurrency
 })
 
+/** A provider whose responses say nothing of its limits; a rejection still says when to come back. */
+const deaf = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
+  ...provider,
+  create: (params) =>
+    provider.create(params).pipe(
+      Effect.map((reply) => ({ ...reply, signal: undefined })),
+      Effect.mapError((error) =>
+        error.reason._tag === "RateLimited"
+          ? new LlmError({ reason: new RateLimited({ ...error.reason, signal: undefined }) })
+          : error
+      )
+    )
+})
+
+/** All limits times a factor: what somebody tells the budget who is mistaken. */
+const scaled =
+  (factor: number) =>
+  (scenario: Scenario): Budget.Options => {
+    const options = trueLimits(scenario)
+    const limits: { [D in Limits.Dimension]?: Limits.Limit } = {}
+    for (const [dimension, limit] of Object.entries(scenario.limits) as ReadonlyArray<
+      [Limits.Dimension, Limits.Limit]
+    >) {
+      const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
+      limits[dimension] = {
+        ...limit,
+        perSecond: times(limit.perSecond),
+        perMinute: times(limit.perMinute),
+        burst: times(limit.burst)
+      }
+    }
+    return { ...options, limits }
+  }
+
 /**
  * A strategy that is the library with the given options.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = ({ budget = trueLimits, counted = true, name, summary }: Options): Strategy => ({
+export const make = ({
+  agent = ({ agent }) => agent,
+  budget = trueLimits,
+  counted = true,
+  listens = true,
+  name,
+  summary
+}: Options): Strategy => ({
   name,
   summary,
   client: (scenario) =>
@@ -51,12 +98,12 @@ export const make = ({ budget = trueLimits, counted = true, name, summary }: Opt
       const provider = yield* LlmProvider
       const live = LlmClient.layerProvider().pipe(
         Layer.provide(Budget.layer(budget(scenario))),
-        Layer.provide(Layer.succeed(LlmProvider, provider))
+        Layer.provide(Layer.succeed(LlmProvider, listens ? provider : deaf(provider)))
       )
       const context = yield* Layer.build(live)
       const client = yield* Effect.provide(LlmClient.LlmClient, context)
       return (params, call) =>
-        client.create(params, { agent: call.agent, kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
+        client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
     })
 })
 
@@ -69,4 +116,76 @@ export const make = ({ budget = trueLimits, counted = true, name, summary }: Opt
 export const floodgate: Strategy = make({
   name: "floodgate",
   summary: "this library: LlmClient under one TokenBudget with the provider's limits"
+})
+
+/**
+ * The library where responses say nothing of the limits.
+ *
+ * @category strategies
+ * @since 0.1.0
+ */
+export const withoutHeaders: Strategy = make({
+  name: "floodgate-no-headers",
+  summary: "this library, deaf to what responses say of the limits",
+  listens: false
+})
+
+/**
+ * The library where all agents are one: first come, first served, as a plain queue does.
+ *
+ * @category strategies
+ * @since 0.1.0
+ */
+export const inOrder: Strategy = make({
+  name: "floodgate-fifo",
+  summary: "this library with one fairness key for all agents: first come, first served",
+  agent: () => "all"
+})
+
+/**
+ * The library that was told half of the limits: headers cannot raise what was configured.
+ *
+ * @category strategies
+ * @since 0.1.0
+ */
+export const halfLimits: Strategy = make({
+  name: "floodgate-half",
+  summary: "this library, told half of the limits",
+  budget: scaled(0.5)
+})
+
+/**
+ * The library that was told twice the limits.
+ *
+ * @category strategies
+ * @since 0.1.0
+ */
+export const doubleLimits: Strategy = make({
+  name: "floodgate-double",
+  summary: "this library, told twice the limits",
+  budget: scaled(2)
+})
+
+/**
+ * The library that was told nothing of the limits, and must hear them.
+ *
+ * @category strategies
+ * @since 0.1.0
+ */
+export const unknownLimits: Strategy = make({
+  name: "floodgate-unknown",
+  summary: "this library, told nothing of the limits: it learns them from responses",
+  budget: ({ provider }) => ({ concurrency: provider.concurrency })
+})
+
+/**
+ * The library without counting tokens first: input is estimated from bytes, output learned.
+ *
+ * @category strategies
+ * @since 0.1.0
+ */
+export const estimates: Strategy = make({
+  name: "floodgate-estimates",
+  summary: "this library without count_tokens: input and output are estimated and learned",
+  counted: false
 })

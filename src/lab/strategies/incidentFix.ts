@@ -25,7 +25,7 @@ const backoff = Schedule.exponential("2 seconds").pipe(
   )
 )
 
-const isRateLimit = (error: LlmError): boolean => error.reason._tag === "RateLimited"
+const isRateLimit = ({ reason }: LlmError): boolean => reason._tag === "RateLimited" || reason._tag === "RampLimited"
 
 /** A token bucket that is served in the order of arrival: whoever does not fit sleeps until it does, and the others queue. */
 const makeBucket = (perSecond: number, burst: number) =>

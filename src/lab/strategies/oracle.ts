@@ -11,6 +11,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Limits from "../../Limits.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
 import { ProviderSim } from "../../testing/index.ts"
+import * as Ramp from "../../testing/ramp.ts"
 import type { Call, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 
@@ -66,6 +67,8 @@ export const oracle: Strategy = {
       const sim = yield* ProviderSim.ProviderSim
       const head = yield* Semaphore.make(1)
       const places = yield* Semaphore.make(scenario.provider.concurrency ?? Number.MAX_SAFE_INTEGER)
+      const { ramp } = scenario.provider
+      const grown = Ramp.make()
       const sent: Array<number> = []
       let expired = 0
 
@@ -80,8 +83,10 @@ export const oracle: Strategy = {
             const missing = need.amount - (left[need.dimension] ?? Infinity)
             if (missing > 1e-6) wait = Math.max(wait, waitMillis(need, missing, now, sent.slice(expired)))
           }
+          if (ramp !== undefined) wait = Math.max(wait, Ramp.waitMillis(grown, ramp, now, call.inputTokens))
           if (wait === 0) {
             sent.push(now)
+            Ramp.add(grown, now, call.inputTokens)
             return
           }
           yield* Effect.sleep(wait)

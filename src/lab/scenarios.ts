@@ -1,0 +1,329 @@
+/**
+ * The scenarios by name, and workloads from traces.
+ *
+ * @since 0.1.0
+ */
+import * as random from "../testing/random.ts"
+import * as Scenario from "./scenario.ts"
+
+// -----------------------------------------------------------------------------
+// By name
+// -----------------------------------------------------------------------------
+
+/** Where random numbers of one purpose come from, so that those of another do not change with them. */
+const lanes = { input: 101, output: 102 }
+
+const lognormal = (mean: number, sigma: number, unit: number): number =>
+  Math.exp(Math.log(mean) - (sigma * sigma) / 2 + sigma * random.normal(unit))
+
+const between = (least: number, value: number, most: number): number =>
+  Math.max(least, Math.min(most, Math.round(value)))
+
+/** 12 agents of 5 calls of 150,000 tokens against 4M a minute, with the whole minute there to begin with. */
+const burst = (options: Scenario.Options): Scenario.Scenario =>
+  Scenario.make({
+    summary: "12 agents x 5 calls of 150,000 tokens; a minute's worth of tokens there to begin with",
+    firstTokens: 150_000,
+    tokens: 150_000,
+    rate: 4_000_000 / 60,
+    burst: 4_000_000,
+    ...options,
+    name: "burst"
+  })
+
+/** 64 agents of 20 calls of random sizes, output unknown, against three limits at once. */
+const many = (options: Scenario.Options): Scenario.Scenario => {
+  const { agents = 64, calls = 20, headers = "rounded", maxSeconds = 3_600, rejections = "charged", seed = 1 } = options
+  const maxTokens = 1_024
+  return {
+    name: "many",
+    summary: `${agents} agents x ${calls} calls of lognormal size (1,500 input tokens in the mean, 300 of output)`,
+    settings: { agents, callsPerAgent: calls, maxTokens, rejections, headers, seed },
+    agents: Array.from({ length: agents }, (_, number) => {
+      const agent = `agent-${String(number + 1).padStart(String(agents).length, "0")}`
+      return {
+        name: agent,
+        startsAtMillis: 0,
+        calls: Array.from({ length: calls }, (_, index) => ({
+          agent,
+          index,
+          inputTokens: between(20, lognormal(1_500, 0.8, random.unit(seed, lanes.input, number, index)), 40_000),
+          outputTokens: between(1, lognormal(300, 0.6, random.unit(seed, lanes.output, number, index)), maxTokens),
+          maxTokens
+        }))
+      }
+    }),
+    limits: {
+      requests: { perMinute: 1_000, window: "bucket" },
+      inputTokens: { perMinute: 400_000, window: "bucket" },
+      outputTokens: { perMinute: 160_000, window: "bucket" }
+    },
+    provider: { rejections, headers, latency: { noise: 0.2 } },
+    faulty: false,
+    maxSeconds,
+    seed
+  }
+}
+
+const withProvider = (
+  scenario: Scenario.Scenario,
+  provider: Scenario.ProviderOptions,
+  faulty: boolean
+): Scenario.Scenario => ({ ...scenario, provider: { ...scenario.provider, ...provider }, faulty })
+
+/** The incident where one request in twenty fails for another reason. */
+const flaky = (options: Scenario.Options): Scenario.Scenario =>
+  withProvider(
+    Scenario.make({
+      summary: "the incident, and 5 % of all requests fail",
+      ...options,
+      name: "flaky"
+    }),
+    {
+      faults: [
+        { kind: "529", rate: 0.02 },
+        { kind: "500", rate: 0.01 },
+        { kind: "refused", rate: 0.01 },
+        { kind: "cut", rate: 0.005 },
+        { kind: "timeout", rate: 0.005, afterMillis: 30_000 }
+      ]
+    },
+    true
+  )
+
+/** The incident, and the provider is down for 30 s in the middle of it. */
+const outage = (options: Scenario.Options): Scenario.Scenario =>
+  withProvider(
+    Scenario.make({
+      summary: "the incident, and the provider answers 529 from 10 to 40 s",
+      ...options,
+      name: "outage"
+    }),
+    { faults: [{ kind: "529", between: [10_000, 40_000] }] },
+    true
+  )
+
+/** The incident where somebody else uses 30 % of the limits. */
+const neighbour = (options: Scenario.Options): Scenario.Scenario =>
+  withProvider(
+    Scenario.make({
+      summary: "the incident, and somebody else takes 30 % of the limits",
+      ...options,
+      name: "neighbour"
+    }),
+    { neighbour: { share: 0.3 } },
+    false
+  )
+
+/** Small agents against a provider that limits how fast usage grows. */
+const slowStart = (options: Scenario.Options): Scenario.Scenario =>
+  withProvider(
+    Scenario.make({
+      agents: 24,
+      calls: 10,
+      firstTokens: 14_000,
+      tokens: 14_000,
+      summary: "24 agents x 10 calls of 14,000 tokens; usage may grow by half from one minute to the next",
+      ...options,
+      name: "slow-start"
+    }),
+    { ramp: { fromPerMinute: 1_000_000, growth: 1.5 } },
+    false
+  )
+
+const makers: Readonly<Record<string, (options: Scenario.Options) => Scenario.Scenario>> = {
+  incident: Scenario.make,
+  burst,
+  many,
+  flaky,
+  outage,
+  neighbour,
+  "slow-start": slowStart
+}
+
+/**
+ * The names of the scenarios.
+ *
+ * @category scenarios
+ * @since 0.1.0
+ */
+export const names: ReadonlyArray<string> = Object.keys(makers)
+
+/**
+ * The scenario of a name; options change what it is made of. Undefined for a name that there is not.
+ *
+ * @category scenarios
+ * @since 0.1.0
+ */
+export const byName = (name: string, options: Scenario.Options = {}): Scenario.Scenario | undefined =>
+  makers[name]?.(options)
+
+// -----------------------------------------------------------------------------
+// Traces
+// -----------------------------------------------------------------------------
+
+/**
+ * One call of a trace.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Recorded {
+  /** Since the first call, in milliseconds. */
+  readonly atMillis: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+}
+
+/**
+ * A line of a trace that cannot be read.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export interface Unreadable {
+  readonly line: number
+  readonly problem: string
+}
+
+const formats = [
+  { time: "TIMESTAMP", input: "ContextTokens", output: "GeneratedTokens" },
+  { time: "Timestamp", input: "Request tokens", output: "Response tokens" }
+] as const
+
+/** Seconds, or a date and time as `2023-11-16 18:17:03.9799600`, of which the time zone does not matter. */
+const millisOf = (text: string): number => {
+  const date = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d(?:\.\d+)?)/.exec(text)
+  if (date === null) return text.trim() === "" ? Number.NaN : Number(text) * 1_000
+  const [, year, month, day, hour, minute, second] = date.map(Number)
+  return Date.UTC(year!, month! - 1, day!, hour!, minute!) + second! * 1_000
+}
+
+/**
+ * Reads a trace: CSV with a header line, in the columns of the Azure LLM inference traces (`TIMESTAMP`, `ContextTokens`,
+ * `GeneratedTokens`) or of BurstGPT (`Timestamp` in seconds, `Request tokens`, `Response tokens`).
+ *
+ * **Details**
+ *
+ * Calls are put in the order of time. Calls without output, which BurstGPT records as failures, are left out.
+ *
+ * @category traces
+ * @since 0.1.0
+ */
+export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable => {
+  const lines = text.split(/\r?\n/)
+  const head = (lines[0] ?? "").replace(/^\uFEFF/, "").split(",")
+  const format = formats.find(({ input, output, time }) => [time, input, output].every((name) => head.includes(name)))
+  if (format === undefined) {
+    const expected = formats.map(({ input, output, time }) => `${time},${input},${output}`).join(" or ")
+    return { line: 1, problem: `expected the columns ${expected}, got ${head.join(",").slice(0, 80)}` }
+  }
+  const [time, input, output] = [format.time, format.input, format.output].map((name) => head.indexOf(name))
+  const calls: Array<Recorded> = []
+  for (let index = 1; index < lines.length; index++) {
+    const line = lines[index]!
+    if (line.trim() === "") continue
+    const cells = line.split(",")
+    const atMillis = millisOf(cells[time!] ?? "")
+    const inputTokens = Number(cells[input!] ?? Number.NaN)
+    const outputTokens = Number(cells[output!] ?? Number.NaN)
+    if (!Number.isFinite(atMillis) || !(inputTokens >= 0) || !(outputTokens >= 0)) {
+      return { line: index + 1, problem: `expected a time and two numbers of tokens, got ${line.slice(0, 80)}` }
+    }
+    if (outputTokens > 0) calls.push({ atMillis, inputTokens: Math.max(1, inputTokens), outputTokens })
+  }
+  if (calls.length === 0) return { line: lines.length, problem: "expected at least one call" }
+  calls.sort((a, b) => a.atMillis - b.atMillis)
+  const start = calls[0]!.atMillis
+  return calls.map((call) => ({ ...call, atMillis: call.atMillis - start }))
+}
+
+/**
+ * What a trace is replayed against.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface TraceOptions {
+  /** Times faster than it was recorded; `Infinity` is as fast as possible: all calls wait from the start. @default 1 */
+  readonly speed?: number | undefined
+  /** Agents that the calls are dealt to when it is replayed as fast as possible. @default 64 */
+  readonly agents?: number | undefined
+  /** Input tokens a minute. @default 400_000 */
+  readonly inputTokensPerMinute?: number | undefined
+  /** Output tokens a minute. @default 80_000 */
+  readonly outputTokensPerMinute?: number | undefined
+  /** @default 1_000 */
+  readonly requestsPerMinute?: number | undefined
+  readonly rejections?: "free" | "charged" | undefined
+  readonly headers?: Scenario.Options["headers"]
+  readonly seed?: number | undefined
+}
+
+/** The largest answer that a request of a trace allows: its callers did not know how long answers would be. */
+const traceMaxTokens = 2_048
+
+/**
+ * A trace as a scenario. With its arrivals kept, each call is an agent of its own that starts at its time.
+ *
+ * @category traces
+ * @since 0.1.0
+ */
+export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions = {}): Scenario.Scenario => {
+  const {
+    agents = 64,
+    headers = "rounded",
+    inputTokensPerMinute = 400_000,
+    outputTokensPerMinute = 80_000,
+    rejections = "charged",
+    requestsPerMinute = 1_000,
+    seed = 1,
+    speed = 1
+  } = options
+  const kept = Number.isFinite(speed)
+  const count = kept ? trace.length : Math.min(agents, trace.length)
+  const width = String(count).length
+  const nameOf = (number: number) => `${kept ? "call" : "agent"}-${String(number + 1).padStart(width, "0")}`
+  const queues: Array<Array<Scenario.Call>> = Array.from({ length: count }, () => [])
+  for (const [number, { inputTokens, outputTokens }] of trace.entries()) {
+    const queue = queues[number % count]!
+    queue.push({
+      agent: nameOf(number % count),
+      index: queue.length,
+      inputTokens: Math.min(inputTokens, inputTokensPerMinute),
+      outputTokens: Math.min(outputTokens, traceMaxTokens),
+      maxTokens: traceMaxTokens
+    })
+  }
+  const last = trace.at(-1)?.atMillis ?? 0
+  return {
+    name: "trace",
+    summary: `${Scenario.thousands(trace.length)} calls of a trace${
+      kept ? `, arrivals ${speed === 1 ? "kept" : `x${speed}`}` : ` dealt to ${count} agents, as fast as possible`
+    }`,
+    settings: {
+      agents: count,
+      speed: kept ? speed : null,
+      inputTokensPerMinute,
+      outputTokensPerMinute,
+      requestsPerMinute,
+      rejections,
+      headers,
+      seed
+    },
+    agents: queues.map((calls, number) => ({
+      name: nameOf(number),
+      startsAtMillis: kept ? Math.round(trace[number]!.atMillis / speed) : 0,
+      calls
+    })),
+    limits: {
+      requests: { perMinute: requestsPerMinute, window: "bucket" },
+      inputTokens: { perMinute: inputTokensPerMinute, window: "bucket" },
+      outputTokens: { perMinute: outputTokensPerMinute, window: "bucket" }
+    },
+    provider: { rejections, headers },
+    faulty: false,
+    maxSeconds: Math.ceil(last / 1_000 / (kept ? speed : 1)) + 7_200,
+    seed
+  }
+}

@@ -1,0 +1,116 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { Floor, Race, Scenario, Scenarios, Strategies } from "floodgate/lab"
+
+const strategy = (name: string) => Strategies.all.find((one) => one.name === name)!
+
+const resultOf = (scenario: Scenario.Scenario, name: string) =>
+  Effect.map(Race.run(scenario, strategy(name)), (run) => run.result)
+
+describe("scenarios", () => {
+  for (const name of Scenarios.names) {
+    it(`${name} has a floor, a provider model in words, and the same calls each time`, () => {
+      const scenario = Scenarios.byName(name)!
+      assert.isAbove(Floor.floor(scenario).seconds, 10)
+      assert.include(Scenario.modelOf(scenario), "rejections charged")
+      assert.deepStrictEqual(Scenario.callsOf(scenario), Scenario.callsOf(Scenarios.byName(name)!))
+    })
+  }
+
+  for (const name of Scenarios.names.filter((name) => !Scenarios.byName(name)!.faulty)) {
+    it.effect(`${name} is solved by the oracle without a rejection`, () =>
+      Effect.gen(function* () {
+        const result = yield* resultOf(Scenarios.byName(name)!, "oracle")
+        assert.strictEqual(result.rejections, 0)
+        assert.strictEqual(result.failedCalls, 0)
+        assert.isAtLeast(result.makespanSeconds, result.floorSeconds)
+      })
+    )
+  }
+
+  it("knows no other name", () => {
+    assert.isUndefined(Scenarios.byName("nothing"))
+  })
+})
+
+describe("strategies", () => {
+  it("have names of their own", () => {
+    assert.strictEqual(new Set(Strategies.all.map(({ name }) => name)).size, Strategies.all.length)
+  })
+
+  for (const { name } of Strategies.all) {
+    it.effect(`${name} does small work as well as any`, () =>
+      Effect.gen(function* () {
+        const scenario = Scenario.make({ agents: 2, calls: 2, firstTokens: 2_000, tokens: 1_000 })
+        const result = yield* resultOf(scenario, name)
+        assert.strictEqual(result.failedCalls, 0)
+        assert.strictEqual(result.rejections, 0)
+        assert.isAtMost(result.makespanSeconds, 10)
+      })
+    )
+  }
+})
+
+describe("parseTrace", () => {
+  const azure =
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:04.0319600,3180,8\n2023-11-16 18:17:03.9799600,4808,10\n"
+
+  it("reads the Azure format, in the order of time", () => {
+    const trace = Scenarios.parseTrace(azure)
+    assert.isArray(trace)
+    if (!("length" in trace)) return
+    assert.deepStrictEqual(
+      trace.map(({ inputTokens, outputTokens }) => [inputTokens, outputTokens]),
+      [
+        [4808, 10],
+        [3180, 8]
+      ]
+    )
+    assert.strictEqual(trace[0]!.atMillis, 0)
+    assert.closeTo(trace[1]!.atMillis, 52, 0.01)
+  })
+
+  it("reads the BurstGPT format, without its failures", () => {
+    const text =
+      "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\r\n5,ChatGPT,472,18,490,Conversation log\r\n45,ChatGPT,1087,0,1087,Conversation log\r\n118,GPT-4,417,276,693,Conversation log\r\n"
+    assert.deepStrictEqual(Scenarios.parseTrace(text), [
+      { atMillis: 0, inputTokens: 472, outputTokens: 18 },
+      { atMillis: 113_000, inputTokens: 417, outputTokens: 276 }
+    ])
+  })
+
+  it("names the line that it cannot read", () => {
+    assert.deepStrictEqual(Scenarios.parseTrace(`${azure}later,1,2\n`), {
+      line: 4,
+      problem: "expected a time and two numbers of tokens, got later,1,2"
+    })
+    const other = Scenarios.parseTrace("a,b\n1,2\n")
+    assert.isTrue("problem" in other && other.problem.startsWith("expected the columns TIMESTAMP,"))
+  })
+})
+
+describe("fromTrace", () => {
+  const trace = Array.from({ length: 40 }, (_, number) => ({
+    atMillis: number * 500,
+    inputTokens: 20_000,
+    outputTokens: 50
+  }))
+
+  it.effect("keeps arrivals, or deals the calls to agents as fast as possible", () =>
+    Effect.gen(function* () {
+      const kept = Scenarios.fromTrace(trace)
+      assert.strictEqual(kept.agents.length, 40)
+      assert.strictEqual(kept.agents.at(-1)!.startsAtMillis, 19_500)
+      assert.strictEqual(Scenarios.fromTrace(trace, { speed: 2 }).agents.at(-1)!.startsAtMillis, 9_750)
+      const fast = Scenarios.fromTrace(trace, { speed: Infinity, agents: 8 })
+      assert.strictEqual(fast.agents.length, 8)
+      for (const scenario of [kept, fast]) {
+        const result = yield* resultOf(scenario, "floodgate")
+        assert.strictEqual(result.failedCalls, 0)
+        assert.strictEqual(result.rejections, 0)
+        // 800,000 input tokens of which 400,000 are there at once.
+        assert.isAtLeast(result.makespanSeconds, 60)
+      }
+    })
+  )
+})
