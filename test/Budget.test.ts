@@ -11,8 +11,7 @@ import * as Budget from "floodgate/Budget"
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
 
 /** Starts an effect and lets it run until it waits. */
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
 
 const isDone = <A, E>(fiber: Fiber.Fiber<A, E>) => fiber.pollUnsafe() !== undefined
 
@@ -108,6 +107,24 @@ describe("Budget", () => {
         assert.strictEqual(error.reason.dimension, "tokens")
         assert.strictEqual(error.reason.asked, 60_001)
         assert.strictEqual(error.reason.limit, 60_000)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    // One absurd header used to refuse every later call for good: with no call, no response could correct it.
+    it.effect("doubts a learned limit that refuses a call when nothing confirmed it for an hour", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* budget.observe({ pool: "default", dimensions: { tokens: { limit: 1, remaining: 1 } } })
+        const refused = Effect.map(Effect.flip(Budget.consume(1_000)), (error) => error.reason._tag)
+        assert.strictEqual(yield* refused, "EstimateTooLarge")
+        yield* TestClock.adjust(3_599_999)
+        assert.strictEqual(yield* refused, "EstimateTooLarge")
+        yield* TestClock.adjust(1)
+        const waiting = yield* start(Budget.consume(1_000))
+        yield* TestClock.adjust(1_000)
+        assert.isTrue(isDone(waiting))
+        yield* budget.observe({ pool: "default", dimensions: { tokens: { limit: 1, remaining: 1 } } })
+        assert.strictEqual(yield* refused, "EstimateTooLarge")
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
 

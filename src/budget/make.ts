@@ -353,7 +353,13 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       const rules = pool.rules()
       const charge = Limits.charge(estimate, rules)
       const tooLarge = Limits.neverFits(charge, rules)
-      if (tooLarge !== undefined) return refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
+      if (tooLarge !== undefined) {
+        return Effect.flatMap(pool.doubt(estimate), (doubted) =>
+          doubted
+            ? reserveIn(pool, scope, estimate, how, restore)
+            : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
+        )
+      }
 
       const hold = (held: Held, waiter: Pool.Waiter | undefined): Effect.Effect<Reservation> => {
         const reservation = new HeldReservation(pool, how.agent, held, waiter)

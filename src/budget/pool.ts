@@ -82,6 +82,11 @@ export interface Pool {
   readonly cancel: (waiter: Waiter) => Effect.Effect<void>
   readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void>
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
+  /**
+   * Goes back to the limits that were given, if the charge fits those and no response has spoken of limits for an hour:
+   * what a header taught may be wrong, and a pool that refuses every call hears no better. Gives whether it did.
+   */
+  readonly doubt: (estimate: Limits.Estimate) => Effect.Effect<boolean>
   readonly pause: (pause: Pause, rejected: Held | undefined) => Effect.Effect<void>
   readonly resize: (options: {
     limits: Limits.Limits | undefined
@@ -99,6 +104,8 @@ export interface Pool {
 
 /** Timers of the runtime reach no further than 24 days; the head looks again every day. */
 const longestSleepMillis = 86_400_000
+/** As long as a retry-after is believed at most, so is a learned limit that refuses a call. */
+const believedMillis = 3_600_000
 /** A call is never quite free: one that takes nothing of any limit still takes its turn. */
 const leastCost = 1e-4
 
@@ -126,6 +133,9 @@ export const open = Effect.fnUntraced(function* (
   let stands = false
 
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  /** The limits that were given, and when a response last spoke of limits. */
+  let given = options.limits
+  let heardAt = millis()
 
   const answer = (waiter: Waiter, effect: Effect.Effect<Held, Refused>): void => {
     waiter.state = "done"
@@ -438,8 +448,18 @@ export const open = Effect.fnUntraced(function* (
     settle,
     observe: (signal, answered) =>
       Effect.flatMap(forgive(store.observe(signal, answered)), () => {
+        heardAt = millis()
         learn()
         return drain
+      }),
+    doubt: (estimate) =>
+      Effect.suspend(() => {
+        const before = Limits.resolve(given)
+        if (millis() - heardAt < believedMillis || Limits.neverFits(Limits.charge(estimate, before), before)) {
+          return Effect.succeed(false)
+        }
+        heardAt = millis()
+        return Effect.as(pool.resize({ limits: given, concurrency: undefined }), true)
       }),
     pause: (pause, rejected) =>
       Effect.andThen(
@@ -451,6 +471,7 @@ export const open = Effect.fnUntraced(function* (
       ),
     resize: (change) =>
       Effect.flatMap(forgive(store.resize(change)), () => {
+        given = change.limits ?? given
         learn()
         return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
       }),

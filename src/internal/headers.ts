@@ -2,8 +2,8 @@
  * Reads what a response's headers say about rate limits. Pure: the time is an argument, and no value throws.
  *
  * Understood are Anthropic's headers, OpenAI's and those of compatible servers, and the IETF draft in its present and its
- * older form. Values are bounded, because they come from outside: a limit or remaining above 10^12, a negative number, or
- * a reset outside of -1 minute to +1 day is as good as absent.
+ * older form. Values are bounded, because they come from outside: a limit below 1 or above 10^12, a remaining above it, a
+ * negative number, or a reset outside of -1 minute to +1 day is as good as absent.
  */
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
@@ -84,7 +84,7 @@ const dimension = (
 ): Limits.DimensionSignal | undefined => {
   const limit = number(limitText)
   // A limit that is no limit (0, -1, text) says that the provider does not count this: the rest means nothing either.
-  if (limitText != null && !(limit !== undefined && limit > 0 && limit <= most)) return undefined
+  if (limitText != null && !(limit !== undefined && limit >= 1 && limit <= most)) return undefined
   const left = number(remainingText)
   const remaining = left === undefined || left > most ? undefined : Math.min(left, limit ?? left)
   if (limit === undefined && remaining === undefined) return undefined

@@ -127,6 +127,7 @@ describe("headers", () => {
       ["60", "NaN", { limit: 60 }],
       ["60", "1e300", { limit: 60 }],
       ["0", "0", undefined],
+      ["0.000001", "0", undefined],
       ["-1", "0", undefined],
       ["1e300", "5", undefined],
       ["9999999999999", "5", undefined],
