@@ -1,0 +1,141 @@
+/**
+ * A process's own share of a pool while Redis is away: its part of the limits, starting from its part of what was left.
+ *
+ * When Redis is back, the share says what it spent and holds, and the pool goes on from the sum of the shares.
+ */
+import type { Ask, Held, Pause, Snapshot, Taken } from "../BudgetStore.ts"
+import * as Ledger from "../internal/ledger.ts"
+import * as Limits from "../Limits.ts"
+import { four, type Operation } from "./wire.ts"
+
+/** What was known of the pool when Redis was last heard. */
+export interface Known {
+  readonly rules: Limits.Rules
+  readonly levels: Limits.Charge
+  readonly processes: number
+  /** When, in this process's time. */
+  readonly at: number
+}
+
+/** A window's cells are a sixtieth of it, see the bucket. */
+const cellsPerWindow = 60
+const retryMillis = 1_000
+
+const part = (rule: Limits.Rule, n: number): Limits.Rule => ({
+  capacity: rule.capacity / n,
+  rate: rule.rate / n,
+  most: rule.most,
+  window: rule.window === undefined ? undefined : { max: rule.window.max / n, millis: rule.window.millis },
+  quota: rule.quota
+})
+
+export class LocalShare {
+  private ledger: Ledger.Ledger
+  private readonly spent: { [D in Limits.Dimension]?: number } = {}
+  private readonly open = new Map<number, Held>()
+  private readonly permits: number
+  private readonly processes: number
+  private readonly since: number
+  private readonly inRedis: () => number
+  private lastId = 0
+
+  constructor(
+    known: Known,
+    options: { readonly headroom: number; readonly concurrency: number; readonly inRedis: () => number },
+    now: number
+  ) {
+    const n = Math.max(1, known.processes)
+    this.processes = n
+    this.since = now
+    this.inRedis = options.inRedis
+    this.permits = options.concurrency === Infinity ? Infinity : Math.max(1, Math.floor(options.concurrency / n))
+    const empty = Ledger.make({}, known.at, { headroom: options.headroom, ramp: undefined })
+    const buckets: { -readonly [D in keyof Ledger.Ledger["buckets"]]: Ledger.Ledger["buckets"][D] } = {}
+    for (const dimension of Limits.dimensions) {
+      const rule = known.rules[dimension]
+      if (rule === undefined) continue
+      const share = part(rule, n)
+      buckets[dimension] = {
+        rule: share,
+        rate: share.rate,
+        level: Math.min(share.capacity, (known.levels[dimension] ?? 0) / n),
+        at: known.at,
+        reserve: rule.quota ? 0 : share.capacity * options.headroom,
+        cells: []
+      }
+    }
+    this.ledger = Ledger.advance({ ...empty, buckets, known: true }, now)
+  }
+
+  take(asks: ReadonlyArray<Ask>, now: number): Taken | "exhausted" {
+    this.ledger = Ledger.advance(this.ledger, now)
+    const granted: Array<Held> = []
+    for (const { charge } of asks) {
+      if (this.open.size + this.inRedis() >= this.permits) {
+        return { granted, blocked: { _tag: "Wait", millis: retryMillis, dimension: undefined } }
+      }
+      const decision = Ledger.decide(this.ledger, charge, now)
+      // The share of a quota is used up, not the quota: nobody knows what is left of that.
+      if (decision._tag === "Exhausted") return granted.length === 0 ? "exhausted" : { granted, blocked: undefined }
+      if (decision._tag === "Wait") {
+        return { granted, blocked: { ...decision, millis: Math.min(decision.millis, 86_400_000) } }
+      }
+      this.ledger = Ledger.take(this.ledger, charge, now)
+      const held: Held = { id: --this.lastId, charge, takenAt: now }
+      this.open.set(held.id, held)
+      this.spend(charge, 1)
+      granted.push(held)
+    }
+    return { granted, blocked: undefined }
+  }
+
+  settle(held: Held, used: Limits.Charge, now: number): boolean {
+    if (!this.open.delete(held.id)) return false
+    this.ledger = Ledger.settle(Ledger.advance(this.ledger, now), held, used, now)
+    this.spend(held.charge, -1)
+    this.spend({ ...held.charge, ...used }, 1)
+    return true
+  }
+
+  pause(pause: Pause, now: number): void {
+    this.ledger = Ledger.cool(Ledger.advance(this.ledger, now), pause, now)
+  }
+
+  snapshot(now: number): Snapshot {
+    this.ledger = Ledger.advance(this.ledger, now)
+    return { ledger: this.ledger, now }
+  }
+
+  /** What it still holds, in the order in which `report` names it. */
+  holds(): ReadonlyArray<Held> {
+    return [...this.open.values()]
+  }
+
+  /** What the script must know of it. */
+  report(now: number): Operation {
+    this.ledger = Ledger.advance(this.ledger, now)
+    return [
+      "back",
+      this.processes,
+      now - this.since,
+      Limits.dimensions.map((dimension) => {
+        const bucket = this.ledger.buckets[dimension]
+        if (bucket === undefined) return false
+        const millis = (bucket.rule.window?.millis ?? 0) / cellsPerWindow
+        return [
+          bucket.level,
+          Math.max(0, this.spent[dimension] ?? 0),
+          bucket.cells.map(({ amount, index }) => [Math.max(0, now - (index + 1) * millis), amount])
+        ]
+      }),
+      this.holds().map((held) => [now - held.takenAt, four(held.charge)])
+    ]
+  }
+
+  private spend(charge: Limits.Charge, sign: 1 | -1): void {
+    for (const dimension of Limits.dimensions) {
+      const amount = charge[dimension]
+      if (amount !== undefined) this.spent[dimension] = (this.spent[dimension] ?? 0) + sign * amount
+    }
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * What a pool's state knows of the processes that share it: whose head waits in which place, who is alive, what is held,
+ * and what to do with a state that is missing, partial or corrupt.
+ */
+export const fleet = `
+local VERSION = 1
+-- A head that could go and whose process does not come is passed over after this time.
+local GRACE = 250
+-- The net under the wakes: nobody sleeps longer without asking.
+local NET = 5000
+-- What a lost process held can still be settled for so long.
+local KEEP = 600000
+
+local function isNumber(v) return type(v) == 'number' and v == v and v < INF and v > -INF end
+
+-- A state is used only if it is whole.
+local function isWhole(S)
+  if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
+  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'allowed', 'quiet' }) do
+    if not isNumber(S[name]) then return false end
+  end
+  if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
+  if type(S.lowered) ~= 'table' or type(S.corrected) ~= 'table' or type(S.doubt) ~= 'table' then return false end
+  if type(S.pace) ~= 'table' or not isNumber(S.pace.scale) or S.pace.scale <= 0 or S.pace.scale > 1 then return false end
+  for d = 1, 4 do
+    local b = S.buckets[d]
+    if S.configured[DIMENSIONS[d]] and not b then return false end
+    if not isNumber(S.lowered[d]) or not isNumber(S.corrected[d]) then return false end
+    if b then
+      if type(b) ~= 'table' or type(b.rule) ~= 'table' or type(b.cells) ~= 'table' or #b.cells % 2 ~= 0 then return false end
+      if not (isNumber(b.rule.capacity) and isNumber(b.rule.rate) and isNumber(b.rule.most)) then return false end
+      if not (isNumber(b.level) and isNumber(b.at) and isNumber(b.rate) and isNumber(b.reserve)) then return false end
+      if b.level > b.rule.capacity or b.at > S.now then return false end
+    end
+  end
+  return true
+end
+
+-- Reads the state: it, or nil and why ('new', 'wiped', 'damaged').
+local function load()
+  local raw = redis.pcall('GET', KEYS[1])
+  if type(raw) == 'string' then
+    local ok, S = pcall(cmsgpack.unpack, raw)
+    if ok and isWhole(S) then return S end
+    return nil, 'damaged'
+  end
+  for i = 1, 4 do
+    local kind = redis.call('TYPE', KEYS[i]).ok
+    local expected = i == 1 and 'string' or 'hash'
+    if kind ~= 'none' then
+      if kind ~= expected then redis.call('DEL', KEYS[i]) end
+      return nil, 'wiped'
+    end
+  end
+  return nil, 'new'
+end
+
+-- A state that was lost is not read as full: its levels start at zero, and its windows as if the last one had been
+-- used evenly. What processes still hold and remember they bring back when they join.
+local function create(open, now, why, lease)
+  local S = {
+    version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
+    concurrency = open[5], allowed = -1, rv = 1, cfg = open[6],
+    lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
+    procs = {}, notified = false, quiet = now + lease
+  }
+  makeLedger(S, open[2], open[3], open[4], now)
+  if why ~= 'new' then
+    for d = 1, 4 do
+      local b = S.buckets[d]
+      if b and not b.rule.quota then
+        b.level = 0
+        if b.rule.max then
+          local index = math.floor(now / (b.rule.millis / CELLS))
+          for i = index - CELLS + 1, index do
+            b.cells[#b.cells + 1] = i
+            b.cells[#b.cells + 1] = b.rule.max / CELLS
+          end
+        end
+      elseif b then
+        -- Nobody knows how much of a quota was spent: whoever joins says what was left.
+        b.level = 0
+      end
+    end
+    S.bare = true
+  end
+  return S
+end
+
+local function procOf(S, owner)
+  local proc = S.procs[owner]
+  if not proc then
+    proc = { till = 0, finish = 0, head = false }
+    S.procs[owner] = proc
+  end
+  return proc
+end
+
+local function entriesOf(key)
+  local flat, entries = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do
+    local ok, entry = pcall(cmsgpack.unpack, flat[i + 1])
+    if ok and type(entry) == 'table' and isNumber(entry.id) then entries[#entries + 1] = entry
+    else redis.call('HDEL', key, flat[i]) end
+  end
+  return entries
+end
+
+local function idKey(id) return string.format('%.0f', id) end
+
+-- Processes whose lease ran out: their heads leave, their permits return. What they held stays charged as estimated
+-- (the provider may have counted it) unless the store was told to refund; a late settlement still finds it.
+local function reap(S, now, refund)
+  local lost
+  for owner, proc in pairs(S.procs) do
+    if proc.till < now then lost = lost or {}; lost[owner] = true end
+  end
+  if not lost or now < S.quiet then return end
+  for owner in pairs(lost) do
+    S.procs[owner] = nil
+    redis.call('HDEL', KEYS[4], owner)
+  end
+  for _, entry in ipairs(entriesOf(KEYS[2])) do
+    if lost[entry.owner] then
+      redis.call('HDEL', KEYS[2], idKey(entry.id))
+      S.opened = math.max(0, S.opened - 1)
+      if refund then settleCharge(S, entry.id, entry.charge, { 0, 0, 0, 0 }, entry.at, now)
+      else
+        entry.lost = now
+        redis.call('HSET', KEYS[3], idKey(entry.id), cmsgpack.pack(entry))
+      end
+    elseif not S.procs[entry.owner] then
+      -- Its process is unknown here: it gets a lease to show up in.
+      procOf(S, entry.owner).till = S.quiet
+    end
+  end
+end
+
+local function prune(now)
+  if redis.call('HLEN', KEYS[3]) == 0 then return end
+  for _, entry in ipairs(entriesOf(KEYS[3])) do
+    if entry.lost + KEEP < now then redis.call('HDEL', KEYS[3], idKey(entry.id)) end
+  end
+end
+
+-- Whether a is served before b: by priority, then by the start tag, then who came first.
+local function before(a, b)
+  if a.prio ~= b.prio then return a.prio > b.prio end
+  if a.tag ~= b.tag then return a.tag < b.tag end
+  return a.turn < b.turn
+end
+
+-- The head that is served first, of all processes but one.
+local function firstHead(S, but)
+  local best, owner
+  for name, proc in pairs(S.procs) do
+    if name ~= but and proc.head and (not best or before(proc.head, best)) then best, owner = proc.head, name end
+  end
+  return best, owner
+end
+
+-- Calls that may be in flight now, in all processes together.
+local function permits(S)
+  if not S.known then return 1 end
+  local most = S.concurrency >= 0 and S.concurrency or INF
+  if S.allowed >= 0 then most = math.min(most, S.allowed) end
+  return most
+end
+
+-- How long a head must wait: 0 when it can go, INF for a permit, nil when a quota is used up.
+local function waitOf(S, charge, now)
+  local wait, binding = decide(S, charge, now, S.cooldown)
+  if wait == 0 and S.opened >= permits(S) then return INF, 0 end
+  return wait, binding
+end
+
+-- How long until everything that is served before a head, and the head, has been refilled.
+local function foresee(S, head, but, now)
+  local sums, longest, binding = { 0, 0, 0, 0 }, 0, 0
+  for name, proc in pairs(S.procs) do
+    if proc.head and (name == but or before(proc.head, head)) then
+      for d = 1, 4 do sums[d] = sums[d] + math.max(0, proc.head.charge[d]) end
+    end
+  end
+  for d = 1, 4 do
+    local b = S.buckets[d]
+    if b and b.rate > 0 and sums[d] > b.level then
+      local wait = (sums[d] - b.level) / b.rate
+      if wait > longest then longest, binding = wait, d end
+    end
+  end
+  if S.cooldown then longest = math.max(longest, S.cooldown[1] - now) end
+  return longest, binding
+end
+
+-- Tells the process of the first head when it may come, if it does not know.
+local function notify(S, me, told, now)
+  local head, owner = firstHead(S, nil)
+  if not head then S.notified = false; return end
+  local wait = waitOf(S, head.charge, now) or 0
+  if wait == INF then S.notified = false; return end
+  local at, known = now + wait, S.notified
+  if not (owner == me and told) then
+    if known and known[1] == owner and known[2] == head.turn and known[3] <= at + 5 then return end
+    redis.call('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'), owner .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f', math.ceil(wait)))
+  end
+  S.notified = { owner, head.turn, at }
+end
+`

@@ -1,0 +1,235 @@
+/**
+ * The Lua twin of `src/internal/ledger.ts`: the step of a pool's buckets, every dimension together. `S` is the pool's
+ * state; a charge is an array of four numbers in the order of `Limits.dimensions`, -1 where it has none.
+ */
+export const ledger = `
+local DIMENSIONS = { 'requests', 'inputTokens', 'outputTokens', 'tokens' }
+local STEP = 10000
+local UNEXPLAINED, RECOVERY = 0.7, 0.05
+local RAMP, RAMP_RECOVERY = 0.5, 1 / 60
+local SLOWEST = 0.05
+
+local function makeLedger(S, configured, headroom, ramp, now)
+  S.configured = configured
+  S.headroom = headroom
+  S.pace = { scale = 1, growth = 0, at = now }
+  if ramp then S.pace = { scale = ramp[1], growth = ((1 - ramp[1]) * STEP) / ramp[2], at = now } end
+  S.buckets, S.lowered, S.known = {}, { -1, -1, -1, -1 }, false
+  S.cooldown, S.date = false, false
+  S.corrected, S.doubt = { 0, 0, 0, 0 }, { taken = 0, now = 0 }
+  for d = 1, 4 do
+    local limit = configured[DIMENSIONS[d]]
+    S.buckets[d] = limit and makeBucket(resolve(d, limit), now, S.pace.scale, headroom) or false
+    if limit then S.known = true end
+  end
+end
+
+local function withPace(S, scale, growth, at)
+  S.pace = { scale = scale, growth = growth, at = at }
+  for d = 1, 4 do
+    local b = S.buckets[d]
+    if b then withRule(b, b.rule, scale) end
+  end
+end
+
+-- Levels refilled, the pace grown back.
+local function advance(S, now)
+  for d = 1, 4 do
+    if S.buckets[d] then refill(S.buckets[d], now) end
+  end
+  local pace = S.pace
+  if pace.scale >= 1 then return end
+  local steps = math.floor((now - pace.at) / STEP)
+  if steps > 0 then withPace(S, math.min(1, pace.scale + pace.growth * steps), pace.growth, pace.at + steps * STEP) end
+end
+
+-- How long the charge must wait, and for which dimension; 0 when it is admitted now; nil and the dimension when a quota
+-- has too little left.
+local function decide(S, charge, now, cooldown)
+  local millis, binding = 0, 0
+  for d = 1, 4 do
+    local b, asked = S.buckets[d], charge[d]
+    if b and asked >= 0 then
+      if b.rule.quota and asked > b.level then return nil, d end
+      local wait = waitFor(b, asked, now)
+      if wait > millis then millis, binding = wait, d end
+    end
+  end
+  if cooldown then
+    local left = cooldown[1] - now
+    if left >= millis and left > 0 then return left, 0 end
+  end
+  if millis == 0 then return 0, 0 end
+  local nextStep = S.pace.scale < 1 and S.pace.at + STEP - now or INF
+  return math.ceil(math.min(millis, nextStep)), binding
+end
+
+local function takeCharge(S, charge, now)
+  for d = 1, 4 do
+    local b = S.buckets[d]
+    if b and charge[d] > 0 then takeFrom(b, charge[d], now) end
+  end
+end
+
+-- Replaces what was held by what was used: more becomes debt, less is given back, except where the provider had already
+-- counted the call when it made us lower the level.
+local function settleCharge(S, id, charge, used, takenAt, now)
+  for d = 1, 4 do
+    local b, estimate = S.buckets[d], charge[d]
+    if b and estimate >= 0 then
+      local more = (used[d] >= 0 and used[d] or estimate) - estimate
+      if more > 0 then takeFrom(b, more, now)
+      elseif b.rule.quota or id > S.lowered[d] then giveTo(b, -more, takenAt) end
+    end
+  end
+end
+
+local function capped(configured, perMinute)
+  if not configured then return { perMinute = perMinute } end
+  local limit = configured.perMinute or configured.perSecond * 60
+  if perMinute >= limit then return configured end
+  local part = perMinute / limit
+  local result = { window = configured.window }
+  if configured.perMinute then result.perMinute = perMinute else result.perSecond = configured.perSecond * part end
+  if configured.burst then result.burst = configured.burst * part end
+  return result
+end
+
+-- A limit header teaches rate and capacity, never above what was configured.
+local function learnLimit(S, d, limit, now)
+  local b = S.buckets[d]
+  if not limit or not (limit > 0 and limit < INF) then return b end
+  local configured = S.configured[DIMENSIONS[d]]
+  if configured and configured.total then return b end
+  local rule = resolve(d, capped(configured, limit))
+  if not b then
+    b = makeBucket(rule, now, S.pace.scale, S.headroom)
+    S.rv = S.rv + 1
+  elseif b.rule.capacity ~= rule.capacity or b.rule.rate ~= rule.rate or b.rule.max ~= rule.max then
+    withRule(b, rule, S.pace.scale)
+    S.rv = S.rv + 1
+  end
+  return b
+end
+
+-- What \`remaining\` says: internal/reading.ts. Gives least, lowered (or nil), and whether the doubt changed.
+local MEMORY, CLEARLY = 0.9, 0.5
+local function distance(over, width)
+  return over > 0 and over or math.max(0, -width - over)
+end
+local function average(before, value)
+  return MEMORY * before + (1 - MEMORY) * math.min(1, value)
+end
+local function read(remaining, roundedTo, level, capacity, left, uncounted, doubt)
+  if not remaining or not (remaining >= 0 and remaining < INF) then return nil end
+  roundedTo = roundedTo or 1
+  local above = roundedTo > 1 and roundedTo / 2 or 1
+  local below = roundedTo > 1 and roundedTo / 2 or 0
+  local least = math.max(0, remaining - below) - uncounted
+  local most = remaining + above - uncounted
+  local width = most - least
+  local whenNow = level - most
+  local whenTaken = left and left - most or whenNow
+  if left and most < capacity then
+    doubt.taken = average(doubt.taken, distance(whenTaken, width) / capacity)
+    doubt.now = average(doubt.now, distance(whenNow, width) / capacity)
+  end
+  local over
+  if doubt.now < CLEARLY * doubt.taken then over = whenNow
+  elseif doubt.taken < CLEARLY * doubt.now then over = whenTaken
+  else over = math.min(whenNow, whenTaken) end
+  return least, over > 0 and level - over - width or nil
+end
+
+-- Moves the view toward the provider's. said[d] = { limit, remaining, roundedTo } or false;
+-- answered = { id, left, output, uncounted, idle }.
+local function observe(S, said, date, answered, now)
+  if date and S.date and date < S.date and date > S.date - 60000 then return end
+  if date then S.date = date end
+  for d = 1, 4 do
+    local s = said[d]
+    local b = learnLimit(S, d, s and s[1], now)
+    if b then
+      S.buckets[d] = b
+      S.known = true
+      if s and not b.rule.quota then
+        local capacity, isOutput = b.rule.capacity, d == 3
+        local left = not isOutput and answered.left and answered.left[d] or nil
+        local least, lowered = read(s[2], s[3], b.level, capacity, left and left + S.corrected[d],
+          isOutput and answered.uncounted or 0, S.doubt)
+        if least then
+          local own = isOutput and answered.output or 0
+          local level = b.level
+          local reserve = math.max(b.reserve / 2, capacity * S.headroom * (1 / 16))
+          if lowered then
+            level = lowered - own
+            reserve = capacity * S.headroom
+            if not isOutput then S.lowered[d] = math.max(answered.id, S.lowered[d]) end
+          elseif answered.idle and S.pace.scale >= 1 then
+            level = math.min(capacity, math.max(level, least - own))
+          end
+          S.corrected[d] = S.corrected[d] + level - b.level
+          b.level = math.min(level, capacity)
+          b.reserve = reserve
+        end
+      end
+    end
+  end
+end
+
+-- What is left right after a call was taken, in the terms of before any correction; false where nothing is limited.
+local function leftOf(S)
+  local left = { false, false, false, false }
+  for d = 1, 4 do
+    local b = S.buckets[d]
+    if b then left[d] = b.level - S.corrected[d] end
+  end
+  return left
+end
+
+local function slower(S, factor, growth, now)
+  withPace(S, math.max(SLOWEST, S.pace.scale * factor), growth, now)
+end
+
+-- Pauses the pool: the longest pause wins. A 429 that the local view cannot explain slows the rates.
+local function cool(S, reason, millis, charge, now)
+  local cooling = S.cooldown and S.cooldown[1] > now
+  local till = now + millis
+  if not (cooling and S.cooldown[1] >= till) then S.cooldown = { till, reason } end
+  if cooling or reason == 'overload' then return end
+  if reason == 'ramp' then return slower(S, RAMP, RAMP_RECOVERY, now) end
+  if not charge then return end
+  if decide(S, charge, now, false) ~= 0 then return end
+  for d = 1, 4 do
+    local b, asked = S.buckets[d], math.max(0, charge[d])
+    if b and not b.rule.quota and asked > 0 then
+      local fits = math.min(asked + b.reserve, b.rule.capacity)
+      local level = math.min(b.level, fits - b.rate * UNEXPLAINED * millis)
+      S.corrected[d] = S.corrected[d] + level - b.level
+      b.level = math.min(level, b.rule.capacity)
+    end
+  end
+  slower(S, UNEXPLAINED, RECOVERY, now)
+end
+
+-- Replaces the configured limits; levels keep their debt and are cut to the new capacity.
+local function resize(S, limits, now)
+  S.configured, S.known, S.rv = limits, true, S.rv + 1
+  for d = 1, 4 do
+    local limit, b = limits[DIMENSIONS[d]], S.buckets[d]
+    if not limit then S.buckets[d] = false
+    elseif not b then S.buckets[d] = makeBucket(resolve(d, limit), now, S.pace.scale, S.headroom)
+    else withRule(b, resolve(d, limit), S.pace.scale) end
+  end
+end
+
+-- The largest part of any limit that a charge takes: what serving it costs.
+local function dominantShare(S, charge)
+  local share = 0
+  for d = 1, 4 do
+    local b = S.buckets[d]
+    if b and charge[d] > 0 then share = math.max(share, charge[d] / b.rule.most) end
+  end
+  return share
+end
+`

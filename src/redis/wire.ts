@@ -1,0 +1,187 @@
+/**
+ * What goes to the script and what comes back, as JSON: amounts as arrays in the order of `Limits.dimensions`.
+ */
+import type { Blocked, Held, Pause, PoolOptions, Snapshot } from "../BudgetStore.ts"
+import * as Limits from "../Limits.ts"
+
+/** Four amounts; -1 where a charge has none. */
+export type Amounts4 = ReadonlyArray<number>
+/** Four values; `false` where a dimension is not limited. */
+export type Four<A> = ReadonlyArray<A | false>
+
+export type Operation = readonly [name: string, ...arguments_: ReadonlyArray<unknown>]
+
+export interface RuleWire {
+  readonly capacity: number
+  readonly rate: number
+  readonly most: number
+  readonly max?: number
+  readonly millis?: number
+  readonly quota: boolean
+}
+
+interface BucketWire {
+  readonly rule: RuleWire
+  readonly rate: number
+  readonly level: number
+  readonly at: number
+  readonly reserve: number
+  readonly cells: ReadonlyArray<number>
+}
+
+/** `[now, epoch, processes, why, rules version, rules | 0, levels, replies]`; an epoch of 0 asks for `open` and `join`. */
+export type Reply = readonly [
+  now: number,
+  epoch: number,
+  processes: number,
+  why: "new" | "wiped" | "damaged",
+  rulesVersion: number,
+  rules: Four<RuleWire> | 0,
+  levels: Four<number>,
+  replies: ReadonlyArray<unknown>
+]
+
+export type TakeReply = readonly [
+  granted: ReadonlyArray<readonly [id: number, left: Four<number>]>,
+  blocked:
+    | 0
+    | readonly ["wait", millis: number, dimension: number]
+    | readonly ["exhausted", dimension: number, asked: number, left: number]
+]
+
+export interface SnapshotReply {
+  readonly configured: Limits.Limits | readonly []
+  readonly headroom: number
+  readonly buckets: Four<BucketWire>
+  readonly cooldown: readonly [until: number, reason: Pause["reason"]] | false
+  readonly pace: Snapshot["ledger"]["pace"]
+  readonly lowered: ReadonlyArray<number>
+  readonly corrected: ReadonlyArray<number>
+  readonly doubt: Snapshot["ledger"]["doubt"]
+  readonly date: number | false
+  readonly known: boolean
+}
+
+export const four = (charge: Limits.Charge): Array<number> =>
+  Limits.dimensions.map((dimension) => charge[dimension] ?? -1)
+
+/** The dimensions that have a value. */
+export const toRecord = <A, B>(values: Four<A>, f: (value: A) => B): { [D in Limits.Dimension]?: B } => {
+  const record: { [D in Limits.Dimension]?: B } = {}
+  Limits.dimensions.forEach((dimension, i) => {
+    const value = values[i]
+    if (value !== undefined && value !== false) record[dimension] = f(value)
+  })
+  return record
+}
+
+export const toCharge = (values: Four<number>): Limits.Charge => toRecord(values, (value) => value)
+
+export const toRule = ({ capacity, max, millis, most, quota, rate }: RuleWire): Limits.Rule => ({
+  capacity,
+  rate,
+  most,
+  window: max === undefined || millis === undefined ? undefined : { max, millis },
+  quota
+})
+
+const dimensionAt = (d: number): Limits.Dimension | undefined => Limits.dimensions[d - 1]
+
+export const toBlocked = (blocked: TakeReply[1]): Blocked | undefined => {
+  if (blocked === 0) return undefined
+  return blocked[0] === "wait"
+    ? { _tag: "Wait", millis: blocked[1], dimension: dimensionAt(blocked[2]) }
+    : { _tag: "Exhausted", dimension: dimensionAt(blocked[1])!, asked: blocked[2], left: blocked[3] }
+}
+
+export const toSnapshot = (reply: SnapshotReply, now: number): Snapshot => ({
+  now,
+  ledger: {
+    configured: Array.isArray(reply.configured) ? {} : (reply.configured as Limits.Limits),
+    headroom: reply.headroom,
+    buckets: toRecord(reply.buckets, ({ at, cells, level, rate, reserve, rule }) => ({
+      rule: toRule(rule),
+      rate,
+      level,
+      at,
+      reserve,
+      cells: Array.from({ length: cells.length / 2 }, (_, i) => ({ index: cells[2 * i]!, amount: cells[2 * i + 1]! }))
+    })),
+    cooldown: reply.cooldown === false ? undefined : { until: reply.cooldown[0], reason: reply.cooldown[1] },
+    pace: reply.pace,
+    loweredBy: toCharge(reply.lowered.map((id) => (id < 0 ? false : id))),
+    corrected: toCharge(reply.corrected),
+    doubt: reply.doubt,
+    signalDate: reply.date === false ? -Infinity : reply.date,
+    known: reply.known
+  }
+})
+
+const orFalse = (value: number | undefined): number | false =>
+  value === undefined || !Number.isFinite(value) ? false : value
+
+/** The limits with their fields in one order, so that two processes that mean the same say the same. */
+const inOrder = (limits: Limits.Limits): Limits.Limits => {
+  const result: { [D in Limits.Dimension]?: Limits.Limit } = {}
+  for (const dimension of Limits.dimensions) {
+    const limit = limits[dimension]
+    if (limit === undefined) continue
+    const { burst, perMinute, perSecond, total, window } = limit
+    result[dimension] = { perSecond, perMinute, total, burst, window }
+  }
+  return result
+}
+
+const finite = (concurrency: number): number => (concurrency === Infinity ? -1 : concurrency)
+
+export const open = ({ concurrency, headroom, limits, ramp }: PoolOptions): Operation => {
+  const ordered = inOrder(limits)
+  return [
+    "open",
+    ordered,
+    headroom,
+    ramp === undefined ? false : [ramp.from, ramp.millis],
+    finite(concurrency),
+    JSON.stringify(ordered)
+  ]
+}
+
+export const take = (asks: ReadonlyArray<{ readonly charge: Limits.Charge; readonly priority: number }>): Operation => [
+  "take",
+  ...asks.map(({ charge, priority }) => [...four(charge), priority])
+]
+
+export const settle = (id: number, used: Limits.Charge, succeeded: boolean): Operation => [
+  "settle",
+  id,
+  four(used),
+  succeeded
+]
+
+export const observe = (signal: Limits.Signal, answered: Held | undefined): Operation => [
+  "observe",
+  Limits.dimensions.map((dimension) => {
+    const said = signal.dimensions[dimension]
+    return said === undefined ? false : [orFalse(said.limit), orFalse(said.remaining), orFalse(said.roundedTo)]
+  }),
+  orFalse(signal.date),
+  answered === undefined || answered.id < 0
+    ? false
+    : [
+        answered.id,
+        answered.left === undefined ? false : Limits.dimensions.map((dimension) => answered.left?.[dimension] ?? false)
+      ]
+]
+
+export const pause = ({ charge, millis, reason }: Pause, elapsed: number): Operation => [
+  "pause",
+  reason,
+  Math.max(0, millis - elapsed),
+  charge === undefined ? false : four(charge)
+]
+
+export const resize = (limits: Limits.Limits | undefined, concurrency: number | undefined): Operation => [
+  "resize",
+  limits === undefined ? false : inOrder(limits),
+  concurrency === undefined ? 0 : finite(concurrency)
+]
