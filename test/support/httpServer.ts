@@ -1,0 +1,50 @@
+/** A server on a free port of the loopback that answers as a script says, and knows what it is still answering. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+
+export type Handler = (request: Http.IncomingMessage, response: Http.ServerResponse, body: string) => void
+
+export interface TestServer {
+  readonly url: string
+  readonly requests: ReadonlyArray<Http.IncomingMessage>
+  /** Requests that were not answered yet. */
+  readonly open: () => number
+}
+
+export const serve = Effect.fnUntraced(function* (handler: Handler): Effect.fn.Return<TestServer, never, Scope.Scope> {
+  const requests: Array<Http.IncomingMessage> = []
+  let open = 0
+  const server = yield* Effect.acquireRelease(
+    Effect.callback<Http.Server>((resume) => {
+      const server = Http.createServer((request, response) => {
+        requests.push(request)
+        open++
+        response.on("close", () => open--)
+        let body = ""
+        request.on("data", (chunk) => (body += chunk))
+        request.on("end", () => handler(request, response, body))
+      })
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.sync(() => {
+        server.closeAllConnections()
+        server.close()
+      })
+  )
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, open: () => open }
+})
+
+/** Lets sockets and timers of the real event loop go on. */
+const turn = Effect.promise(() => new Promise<void>((resolve) => setTimeout(resolve, 1)))
+
+/** Waits in real time until the server has answered all that it was asked, and the answers have arrived. */
+export const quiet = ({ open }: TestServer): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (let calm = 0; calm < 3; calm++) {
+      yield* turn
+      if (open() > 0) calm = -1
+    }
+  })
