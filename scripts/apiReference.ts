@@ -1,0 +1,128 @@
+/**
+ * Writes docs/api.md: every public module and its exports, each with the first sentence of its docstring.
+ *
+ * `npm run docs:api` writes it; test/docs.test.ts compares it.
+ */
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import ts from "typescript6"
+import { parse, publicModules, root } from "../test/helpers/modules.ts"
+
+interface Entry {
+  readonly name: string
+  readonly category: string
+  readonly text: string
+}
+
+/** What a docstring says first, in one line of Markdown. */
+const firstSentence = (doc: string): string => {
+  const paragraph = doc
+    .replace(/^\/\*\*|\*\/$/g, "")
+    .split("\n")
+    .map((line) => line.replace(/^\s*\* ?/, ""))
+    .join("\n")
+    .trim()
+    .split(/\n\s*\n|\n(?=@|- )/)[0]!
+  const line = paragraph
+    .replace(/\s+/g, " ")
+    .replace(/\{@link ([^}]*)\}/g, "`$1`")
+    .replaceAll("|", "\\|")
+  return line.startsWith("@") ? "" : (/^.*?[.!?](?=\s|$)/.exec(line)?.[0] ?? line)
+}
+
+const docBefore = (source: ts.SourceFile, position: number): string => {
+  const comments = ts.getLeadingCommentRanges(source.text, position) ?? []
+  const last = comments.at(-1)
+  const text = last === undefined ? "" : source.text.slice(last.pos, last.end)
+  return text.startsWith("/**") ? text : ""
+}
+
+const entryOf = (name: string, doc: string): Entry => ({
+  name,
+  category: /@category (.*)/.exec(doc)?.[1]?.trim() ?? "modules",
+  text: firstSentence(doc)
+})
+
+const isExported = (node: ts.Statement): boolean =>
+  ts.canHaveModifiers(node) && (ts.getModifiers(node) ?? []).some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)
+
+const namesOf = (node: ts.Statement): Array<string> => {
+  if (ts.isVariableStatement(node)) return node.declarationList.declarations.map(({ name }) => name.getText())
+  const { name } = node as ts.Statement & { readonly name?: ts.Identifier }
+  return name === undefined ? [] : [name.text]
+}
+
+/** The exports of a file in the order of the source, those that it passes on included. */
+const exportsOf = (file: string): Array<Entry> => {
+  const source = parse(file)
+  return source.statements.flatMap((node): Array<Entry> => {
+    if (isExported(node)) return namesOf(node).map((name) => entryOf(name, docBefore(source, node.pos)))
+    if (!ts.isExportDeclaration(node)) return []
+    const clause = node.exportClause
+    if (clause === undefined) {
+      const from = (node.moduleSpecifier as ts.StringLiteral).text
+      return from.startsWith(".") ? exportsOf(join(file, "..", from)) : []
+    }
+    if (ts.isNamespaceExport(clause)) return [entryOf(clause.name.getText(), docBefore(source, node.pos))]
+    return clause.elements.map((element) => entryOf(element.name.getText(), docBefore(source, element.pos)))
+  })
+}
+
+/** A type and a value of one name, and overloads, are one entry: the first that says something. */
+const merged = (entries: ReadonlyArray<Entry>): Array<Entry> => {
+  const byName = new Map<string, Entry>()
+  for (const entry of entries) {
+    const known = byName.get(entry.name)
+    if (known === undefined || (known.text === "" && entry.text !== "")) byName.set(entry.name, entry)
+  }
+  return [...byName.values()]
+}
+
+const tableOf = (entries: ReadonlyArray<Entry>): string => {
+  const categories = [...new Set(entries.map(({ category }) => category))]
+  const rows = categories.flatMap((category) =>
+    entries
+      .filter((entry) => entry.category === category)
+      .map(({ name, text }, index) => `| ${index === 0 ? category : ""} | \`${name}\` | ${text} |`)
+  )
+  return ["| | export | |", "| --- | --- | --- |", ...rows].join("\n")
+}
+
+/** The modules that a file exports by name: `export * as Name from "./file.ts"`. */
+const namespacesOf = (file: string): Array<{ readonly name: string; readonly file: string }> =>
+  parse(file).statements.flatMap((node) =>
+    ts.isExportDeclaration(node) && node.exportClause !== undefined && ts.isNamespaceExport(node.exportClause)
+      ? [
+          {
+            name: node.exportClause.name.getText(),
+            file: join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text)
+          }
+        ]
+      : []
+  )
+
+const sectionOf = (title: string, file: string): Array<string> => {
+  const header = /^(?:#!.*\n)?\s*(\/\*\*[\s\S]*?\*\/)/.exec(parse(file).text)?.[1] ?? ""
+  return [title, `${firstSentence(header)} [Source](../${file})`, tableOf(merged(exportsOf(file)))]
+}
+
+/** The whole page. */
+export const render = (): string => {
+  const modules = publicModules().filter(({ name }) => name !== "")
+  const sections = modules.flatMap(({ file, name }) => [
+    ...sectionOf(`## floodgate/${name}`, file),
+    ...namespacesOf(file).flatMap((inner) => sectionOf(`### ${inner.name}`, inner.file))
+  ])
+  return `# API reference
+
+Every public module, and its exports by category, with the first sentence of each docstring. The docstrings have the
+rest: details, gotchas, and examples that run. This page is generated: \`npm run docs:api\`.
+
+The package's root exports the core modules by their names: \`import { Budget } from "floodgate"\` is
+\`import * as Budget from "floodgate/Budget"\`.
+
+${sections.join("\n\n")}
+`
+}
+
+if (import.meta.main) writeFileSync(join(root, "docs/api.md"), render())

@@ -1,0 +1,68 @@
+import { assert, describe, it } from "@effect/vitest"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { dirname, join, normalize } from "node:path"
+import { pathToFileURL } from "node:url"
+import { publicModules, root } from "./helpers/modules.ts"
+
+const read = (file: string): string => readFileSync(join(root, file), "utf8")
+
+const pages = [
+  ...readdirSync(root),
+  ...readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" }).map((file) => join("docs", file))
+].filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")
+
+const withoutFences = (text: string): string => text.replaceAll(/^ *```[\s\S]*?^ *```$/gm, "")
+
+/** The anchors of a page's headings, as GitHub makes them. */
+const anchorsOf = (text: string): Set<string> =>
+  new Set(
+    Array.from(withoutFences(text).matchAll(/^#+ (.*)$/gm), ([, heading]) =>
+      heading!
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+        .replaceAll(" ", "-")
+    )
+  )
+
+const brokenLinks = (page: string): Array<string> => {
+  const links = withoutFences(read(page)).matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$/gm)
+  return Array.from(links, ([, inline, reference]) => inline ?? reference!)
+    .filter((link) => !/^[a-z]+:/.test(link))
+    .filter((link) => {
+      const [path, anchor] = link.split("#") as [string, string | undefined]
+      const target = path === "" ? page : normalize(join(dirname(page), path))
+      if (!existsSync(join(root, target))) return true
+      return anchor !== undefined && !anchorsOf(read(target)).has(anchor)
+    })
+    .map((link) => `${page}: ${link}`)
+}
+
+const errorTags = async (): Promise<Array<string>> => {
+  const tags = new Set<string>()
+  for (const { file } of publicModules()) {
+    const exports = (await import(pathToFileURL(join(root, file)).href)) as Record<string, unknown>
+    const values = Object.values(exports).flatMap((value) =>
+      Object.prototype.toString.call(value) === "[object Module]" ? Object.values(value as object) : [value]
+    )
+    for (const value of values) {
+      if (typeof value === "function" && value.prototype instanceof Error) tags.add(value.name)
+    }
+  }
+  return [...tags]
+}
+
+describe("documentation", () => {
+  it("has no broken links", () => {
+    assert.deepStrictEqual(pages.flatMap(brokenLinks), [])
+  })
+
+  it("names every error on the page of failures", async () => {
+    const page = read("docs/failures.md")
+    const tags = await errorTags()
+    assert.include(tags, "RateLimited")
+    assert.deepStrictEqual(
+      tags.filter((tag) => !page.includes(tag)),
+      []
+    )
+  })
+})
