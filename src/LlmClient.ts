@@ -204,12 +204,12 @@ const peel = <E>(events: Stream.Stream<RawMessageStreamEvent, E>, started: () =>
   })
 
 /** What the consumer is told once it has content: whatever broke the stream, this is what it has. */
-const interrupted = (error: LlmError, observed: StreamUsage.Observed): LlmError => {
-  const { reason } = error
-  if (reason._tag === "StreamInterrupted") return error
-  const { code, detail, received = StreamUsage.received(observed), requestId, retryAfter, signal, status } = reason
+const interrupted = ({ reason }: LlmError, observed: StreamUsage.Observed): LlmError => {
+  const { code, detail, requestId, retryAfter, signal, status } = reason
+  const kind = reason._tag === "StreamInterrupted" ? reason.kind : "failed"
+  const received = { ...(reason.received ?? StreamUsage.received(observed)), started: true }
   return new LlmError({
-    reason: new StreamInterrupted({ kind: "failed", code, detail, received, requestId, retryAfter, signal, status })
+    reason: new StreamInterrupted({ kind, code, detail, received, requestId, retryAfter, signal, status })
   })
 }
 

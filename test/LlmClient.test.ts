@@ -1,0 +1,424 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import type * as Governor from "floodgate/Governor"
+import type * as Limits from "floodgate/Limits"
+import * as LlmClient from "floodgate/LlmClient"
+import * as LlmError from "floodgate/LlmError"
+import * as Retry from "floodgate/Retry"
+import { ProviderSim } from "floodgate/testing"
+import {
+  blockStart,
+  blockStop,
+  delta,
+  events,
+  fail,
+  message,
+  messageDelta,
+  params,
+  type Script,
+  scripted,
+  start,
+  stop,
+  textOf,
+  whole
+} from "./helpers/scriptedProvider.ts"
+
+// -----------------------------------------------------------------------------
+// Helpers
+// -----------------------------------------------------------------------------
+
+const limits: Limits.Limits = {
+  requests: { perMinute: 1_200 },
+  inputTokens: { perMinute: 100_000, window: "bucket" },
+  outputTokens: { perMinute: 50_000, window: "bucket" }
+}
+
+const steady = Retry.make({ base: "1 second", jitter: "none", attempts: 3 })
+
+const budget = (options: Budget.Options = {}) => Budget.layer({ limits, headroom: 0, ...options })
+
+const over = (script: Script, options: Governor.Options & { readonly budget?: Budget.Options } = {}) => {
+  const { layer, seen } = scripted(script)
+  const live = LlmClient.layerProvider({ retry: steady, ...options }).pipe(
+    Layer.provideMerge(budget(options.budget)),
+    Layer.provide(layer),
+    Layer.provideMerge(Retry.layerUnlimited)
+  )
+  return { live, seen }
+}
+
+const simulated = (sim: ProviderSim.Options, options: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
+  LlmClient.layerProvider(options).pipe(
+    Layer.provideMerge(budget(options.budget)),
+    Layer.provideMerge(ProviderSim.layer({ reply: () => "word ".repeat(400), ...sim }))
+  )
+
+const pool = Effect.gen(function* () {
+  const shared = yield* Budget.TokenBudget
+  return (yield* shared.status).pools.default!
+})
+
+/** What was taken of full buckets. */
+const taken = Effect.map(pool, ({ dimensions, inFlight }) => ({
+  input: 100_000 - dimensions.inputTokens!.level,
+  output: 50_000 - dimensions.outputTokens!.level,
+  inFlight
+}))
+
+const known = { inputTokens: 1_000 }
+const ask = LlmClient.stream(params, known)
+const collect = Stream.runCollect(ask)
+
+const reasonOf = (error: LlmError.LlmError | Budget.BudgetError): LlmError.LlmErrorReason => {
+  assert.instanceOf(error, LlmError.LlmError)
+  return error.reason
+}
+
+const overloaded = new LlmError.LlmError({ reason: new LlmError.Overloaded({ status: 200, code: "overloaded_error" }) })
+
+describe("LlmClient", () => {
+  describe("create", () => {
+    it.effect("answers, and settles to what the answer used", () => {
+      const { live } = over({ create: () => Effect.succeed(message("Hello")) })
+      return Effect.gen(function* () {
+        const { content } = yield* LlmClient.create(params, known)
+        assert.deepStrictEqual(content, message("Hello").content)
+        assert.deepStrictEqual(yield* taken, { input: 900, output: 100, inFlight: 0 })
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("is retried, and says in the end what it tried", () => {
+      const { live, seen } = over({ create: () => fail(new LlmError.Overloaded({ status: 529, requestId: "req_1" })) })
+      return Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.flip(LlmClient.create(params)))
+        yield* TestClock.adjust("3 seconds")
+        const error = yield* Fiber.join(fiber)
+        assert.instanceOf(error, LlmError.LlmError)
+        assert.strictEqual(seen.attempts, 3)
+        assert.deepStrictEqual(
+          [error.attempts, error.waited, error.gaveUp, error.requestId],
+          [3, Duration.seconds(3), "attempts", "req_1"]
+        )
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("is not seen by the caller when the provider rejects it once", () =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(LlmClient.create(params))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(fiber)
+        const sim = yield* ProviderSim.ProviderSim
+        const { completed, rejected } = yield* sim.stats
+        assert.deepStrictEqual([rejected, completed], [1, 1])
+      }).pipe(Effect.provide(simulated({ faults: [{ kind: "429", calls: [1], retryAfterMillis: 16_000 }] })))
+    )
+
+    it.effect("aborts the request when it is interrupted, and keeps the input", () =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(LlmClient.create(params, known))
+        yield* TestClock.adjust("100 millis")
+        assert.strictEqual((yield* taken).inFlight, 1)
+        yield* Fiber.interrupt(fiber)
+        const sim = yield* ProviderSim.ProviderSim
+        assert.strictEqual((yield* sim.stats).aborted, 1)
+        const { inFlight, input, output } = yield* taken
+        assert.deepStrictEqual([inFlight, output], [0, 0])
+        assert.isAtLeast(input, 800)
+      }).pipe(Effect.provide(simulated({})))
+    )
+
+    it.effect("takes the limits from the first response when none are given", () => {
+      const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 60_000, remaining: 59_000 } } }
+      const { live, seen } = over(
+        { create: () => Effect.as(Effect.sleep("1 second"), message("Hello")), signal },
+        {
+          budget: { limits: undefined }
+        }
+      )
+      return Effect.gen(function* () {
+        const calls = Effect.forEach([1, 2, 3], () => LlmClient.create(params), { concurrency: "unbounded" })
+        const fiber = yield* Effect.forkChild(calls)
+        yield* TestClock.adjust("999 millis")
+        assert.strictEqual(seen.attempts, 1)
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(seen.attempts, 3)
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(fiber)
+        const shared = yield* Budget.TokenBudget
+        const { pools } = yield* shared.status
+        assert.deepStrictEqual(Object.keys(pools), ["sonnet-5"])
+        assert.isAbove(pools["sonnet-5"]!.dimensions.inputTokens!.capacity, 0)
+      }).pipe(Effect.provide(live))
+    })
+  })
+
+  describe("stream", () => {
+    it.effect("gives every event, and settles to the usage that the stream names", () => {
+      const { live, seen } = over({ stream: () => Effect.succeed(events(...whole("Hello"))) })
+      return Effect.gen(function* () {
+        assert.deepStrictEqual(yield* collect, whole("Hello"))
+        assert.deepStrictEqual(yield* taken, { input: 900, output: 100, inFlight: 0 })
+        assert.strictEqual(seen.open, 0)
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("holds its reservation as long as it runs", () =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(collect)
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual((yield* taken).inFlight, 1)
+        yield* TestClock.adjust("1 minute")
+        assert.isNotEmpty(textOf(yield* Fiber.join(fiber)))
+        assert.strictEqual((yield* taken).inFlight, 0)
+      }).pipe(Effect.provide(simulated({ outputTokens: 400 })))
+    )
+
+    it.effect("asks for an event only when the consumer does", () => {
+      let pulled = 0
+      const source = Stream.tap(events(...whole("Hello")), () => Effect.sync(() => pulled++))
+      const { live } = over({ stream: () => Effect.succeed(source) })
+      return Effect.gen(function* () {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const pull = yield* Stream.toPull(ask)
+            yield* pull
+            assert.strictEqual(pulled, 2)
+            yield* pull
+            assert.strictEqual(pulled, 3)
+          })
+        )
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("that the consumer leaves early is aborted and settled to what was seen", () => {
+      const text = "x".repeat(27)
+      const list = [start, blockStart, delta(text), delta(text), blockStop, messageDelta(100), stop]
+      const { live, seen } = over({ stream: () => Effect.succeed(events(...list)) })
+      return Effect.gen(function* () {
+        const some = yield* Stream.runCollect(Stream.take(ask, 3))
+        assert.strictEqual(some.length, 3)
+        assert.strictEqual(seen.open, 0)
+        // One token was counted by the provider, and 27 characters are about 10.
+        assert.deepStrictEqual(yield* taken, { input: 900, output: 11, inFlight: 0 })
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("that is interrupted aborts the request and leaves nothing behind", () =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(collect)
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.interrupt(fiber)
+        const sim = yield* ProviderSim.ProviderSim
+        assert.deepStrictEqual([(yield* sim.stats).aborted, yield* sim.inFlight], [1, 0])
+        const { dimensions, inFlight } = yield* pool
+        const output = 10_000 - dimensions.outputTokens!.level
+        assert.strictEqual(inFlight, 0)
+        assert.isAbove(output, 1)
+        assert.isBelow(output, 400)
+      }).pipe(
+        // A quota: what time refills would hide what was used.
+        Effect.provide(simulated({ outputTokens: 400 }, { budget: { limits: { outputTokens: { total: 10_000 } } } }))
+      )
+    )
+
+    it.effect("is retried before its first content, and gives nothing of the failed attempt", () => {
+      const { live, seen } = over({
+        stream: (attempt) =>
+          attempt === 1
+            ? fail(new LlmError.Overloaded({ status: 529 }))
+            : Effect.succeed(
+                attempt === 2 ? Stream.concat(events(start), Stream.fail(overloaded)) : events(...whole("Hello"))
+              )
+      })
+      return Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(collect)
+        yield* TestClock.adjust("3 seconds")
+        assert.deepStrictEqual(yield* Fiber.join(fiber), whole("Hello"))
+        assert.deepStrictEqual([seen.attempts, seen.open], [3, 0])
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("is closed before the wait for its retry", () => {
+      const { live, seen } = over({
+        stream: () => Effect.succeed(Stream.concat(events(start), Stream.fail(overloaded)))
+      })
+      return Effect.gen(function* () {
+        yield* Effect.forkChild(collect)
+        yield* TestClock.adjust("500 millis")
+        assert.deepStrictEqual([seen.attempts, seen.open], [1, 0])
+        assert.strictEqual((yield* taken).inFlight, 0)
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("that fails after content says what was received, and is not retried", () => {
+      const { live, seen } = over(
+        {
+          stream: () =>
+            Effect.succeed(Stream.concat(events(start, blockStart, delta("Once upon")), Stream.fail(overloaded)))
+        },
+        { budget: { concurrency: 8 } }
+      )
+      return Effect.gen(function* () {
+        const got: Array<RawMessageStreamEvent> = []
+        const error = yield* ask.pipe(
+          Stream.runForEach((event) => Effect.sync(() => got.push(event))),
+          Effect.flip
+        )
+        const reason = reasonOf(error)
+        assert.strictEqual(reason._tag, "StreamInterrupted")
+        assert.strictEqual(reason.code, "overloaded_error")
+        assert.strictEqual(reason.received?.text, "Once upon")
+        assert.isFalse(error.isRetryable)
+        assert.strictEqual(textOf(got), "Once upon")
+        assert.deepStrictEqual([seen.attempts, seen.open], [1, 0])
+        assert.deepStrictEqual(yield* taken, { input: 900, output: 5, inFlight: 0 })
+        // The budget hears what the provider said.
+        assert.isBelow((yield* pool).allowed, 8)
+      }).pipe(Effect.provide(live))
+    })
+
+    for (const kind of ["cut", "truncated"] as const) {
+      it.effect(`that is ${kind} half-way says so`, () =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(Effect.flip(collect))
+          yield* TestClock.adjust("1 minute")
+          const reason = reasonOf(yield* Fiber.join(fiber))
+          assert.strictEqual(reason._tag, "StreamInterrupted")
+          assert.strictEqual(reason._tag === "StreamInterrupted" && reason.kind, kind)
+          assert.isNotEmpty(reason.received?.text)
+          assert.strictEqual((yield* taken).inFlight, 0)
+        }).pipe(Effect.provide(simulated({ outputTokens: 400, faults: [{ kind, calls: [1] }] })))
+      )
+    }
+
+    it.effect("is whole only with message_stop, whatever the provider's adapter thinks", () => {
+      const { live, seen } = over({
+        stream: (attempt) =>
+          Effect.succeed(attempt === 1 ? events(start) : events(start, blockStart, delta("Once"), blockStop))
+      })
+      return Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.flip(collect))
+        yield* TestClock.adjust("5 seconds")
+        const reason = reasonOf(yield* Fiber.join(fiber))
+        assert.strictEqual(reason._tag === "StreamInterrupted" && reason.kind, "truncated")
+        assert.strictEqual(seen.attempts, 2)
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("without content is whole as well", () => {
+      const { live } = over({ stream: () => Effect.succeed(events(start, messageDelta(0), stop)) })
+      return Effect.gen(function* () {
+        assert.strictEqual((yield* collect).length, 3)
+        assert.deepStrictEqual(yield* taken, { input: 900, output: 0, inFlight: 0 })
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("has its timeout up to the first content, and none after", () => {
+      const slow = Stream.concat(
+        events(start, blockStart),
+        Stream.fromEffectDrain(Effect.sleep("1 minute")).pipe(Stream.concat(events(delta("Hello"), blockStop, stop)))
+      )
+      const { live, seen } = over({
+        stream: (attempt) => Effect.succeed(attempt === 1 ? Stream.concat(events(start), Stream.never) : slow)
+      })
+      return Effect.gen(function* () {
+        const stream = LlmClient.stream(params, { timeout: "5 seconds" })
+        const fiber = yield* Effect.forkChild(Stream.runCollect(stream))
+        yield* TestClock.adjust("6 seconds")
+        assert.strictEqual(seen.attempts, 2)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(textOf(yield* Fiber.join(fiber)), "Hello")
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("frees its place for the next, however it ends", () =>
+      Effect.gen(function* () {
+        const consume = (n: number) => Effect.exit(n % 2 === 0 ? Stream.runDrain(Stream.take(ask, 4)) : collect)
+        const fiber = yield* Effect.forkChild(
+          Effect.forEach(
+            Array.from({ length: 20 }, (_, n) => n),
+            consume,
+            { concurrency: "unbounded" }
+          )
+        )
+        yield* TestClock.adjust("30 minutes")
+        assert.strictEqual((yield* Fiber.join(fiber)).length, 20)
+        const { inFlight, queued } = yield* pool
+        assert.deepStrictEqual([inFlight, queued], [0, 0])
+      }).pipe(
+        Effect.provide(
+          simulated(
+            {
+              outputTokens: 200,
+              faults: [
+                { kind: "cut", rate: 0.2 },
+                { kind: "529", rate: 0.2 },
+                { kind: "429", rate: 0.1 }
+              ]
+            },
+            { budget: { concurrency: 2 } }
+          )
+        )
+      )
+    )
+  })
+
+  describe("countTokens", () => {
+    it.effect("is retried but not budgeted", () => {
+      const { live, seen } = over({
+        countTokens: (attempt) => (attempt === 1 ? fail(new LlmError.RateLimited({ status: 429 })) : Effect.succeed(7))
+      })
+      return Effect.gen(function* () {
+        yield* Budget.consume(0)
+        const fiber = yield* Effect.forkChild(LlmClient.countTokens(params))
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* Fiber.join(fiber), 7)
+        assert.strictEqual(seen.attempts, 2)
+        assert.isUndefined((yield* pool).cooldown)
+      }).pipe(Effect.provide(live))
+    })
+  })
+
+  describe("learned", () => {
+    it.effect("can be saved and given to the next client", () => {
+      const script: Script = { create: () => Effect.succeed(message("Hello", 900, 40)) }
+      const reserved = Effect.gen(function* () {
+        const client = yield* LlmClient.LlmClient
+        yield* client.create(params)
+        return yield* client.learned
+      })
+      return Effect.gen(function* () {
+        const first = yield* Effect.provide(reserved, over(script).live)
+        assert.deepStrictEqual(first.profiles.at(-1)?.outputs, [40])
+        const second = yield* Effect.provide(reserved, over(script, { learned: first }).live)
+        assert.deepStrictEqual(second.profiles.at(-1)?.outputs, [40, 40])
+      })
+    })
+  })
+
+  describe("agents", () => {
+    it.effect("the agent of the context is served fairly", () =>
+      Effect.gen(function* () {
+        const ofAgent = (agent: string) =>
+          Effect.provideService(LlmClient.create({ ...params, metadata: { user_id: agent } }), Budget.Agent, agent)
+        yield* Effect.forkChild(
+          Effect.forEach(Array.from({ length: 30 }), () => ofAgent("greedy"), { concurrency: "unbounded" })
+        )
+        yield* Effect.yieldNow
+        yield* Effect.forkChild(ofAgent("modest"))
+        yield* TestClock.adjust("5 minutes")
+        const sim = yield* ProviderSim.ProviderSim
+        const order = (yield* sim.log).map((entry) => entry.agent)
+        assert.strictEqual(order.length, 31)
+        assert.isAtMost(order.indexOf("modest"), 2)
+      }).pipe(Effect.provide(simulated({}, { budget: { concurrency: 1 } })))
+    )
+  })
+})
