@@ -16,7 +16,7 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 -- A state is used only if it is whole.
 local function isWhole(S)
   if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
-  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'allowed', 'quiet' }) do
+  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet' }) do
     if not isNumber(S[name]) then return false end
   end
   if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
@@ -60,7 +60,7 @@ end
 local function create(open, now, why, lease)
   local S = {
     version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
-    concurrency = open[5], allowed = -1, rv = 1, cfg = open[6],
+    concurrency = open[5], probe = false, rv = 1, cfg = open[6],
     lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
     procs = {}, notified = false, quiet = now + lease
   }
@@ -108,6 +108,39 @@ end
 
 local function idKey(id) return string.format('%.0f', id) end
 
+-- The twin of budget/gate.ts for all processes together: after the provider said no, calls go out one, two, four. Calls
+-- that were sent before are not counted.
+local MOST_PROBED = 1024
+local function concurrencyOf(S) return S.concurrency >= 0 and S.concurrency or INF end
+
+local function hasRoom(S)
+  if not S.known and S.opened >= 1 then return false end
+  if S.probe and S.probe.open >= S.probe.allowed then return false end
+  return S.opened < concurrencyOf(S)
+end
+
+local function permits(S)
+  local most = S.known and concurrencyOf(S) or 1
+  if S.probe then most = math.min(most, S.opened - S.probe.open + S.probe.allowed) end
+  return most
+end
+
+local function enterRoom(S)
+  S.opened = S.opened + 1
+  if S.probe then S.probe.open = S.probe.open + 1 end
+end
+
+local function leaveRoom(S, id, succeeded)
+  S.opened = math.max(0, S.opened - 1)
+  local probe = S.probe
+  if not probe or id <= probe.since then return end
+  probe.open = math.max(0, probe.open - 1)
+  if succeeded then
+    probe.allowed = probe.allowed + 1
+    if probe.allowed >= math.min(MOST_PROBED, concurrencyOf(S)) then S.probe = false end
+  end
+end
+
 -- Processes whose lease ran out: their heads leave, their permits return. What they held stays charged as estimated
 -- (the provider may have counted it) unless the store was told to refund; a late settlement still finds it.
 local function reap(S, now, refund)
@@ -123,7 +156,7 @@ local function reap(S, now, refund)
   for _, entry in ipairs(entriesOf(KEYS[2])) do
     if lost[entry.owner] then
       redis.call('HDEL', KEYS[2], idKey(entry.id))
-      S.opened = math.max(0, S.opened - 1)
+      leaveRoom(S, entry.id, false)
       if refund then settleCharge(S, entry.id, entry.charge, { 0, 0, 0, 0 }, entry.at, now)
       else
         entry.lost = now
@@ -159,18 +192,10 @@ local function firstHead(S, but)
   return best, owner
 end
 
--- Calls that may be in flight now, in all processes together.
-local function permits(S)
-  if not S.known then return 1 end
-  local most = S.concurrency >= 0 and S.concurrency or INF
-  if S.allowed >= 0 then most = math.min(most, S.allowed) end
-  return most
-end
-
 -- How long a head must wait: 0 when it can go, INF for a permit, nil when a quota is used up.
 local function waitOf(S, charge, now)
   local wait, binding = decide(S, charge, now, S.cooldown)
-  if wait == 0 and S.opened >= permits(S) then return INF, 0 end
+  if wait == 0 and not hasRoom(S) then return INF, 0 end
   return wait, binding
 end
 

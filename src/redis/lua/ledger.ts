@@ -167,6 +167,8 @@ local function observe(S, said, date, answered, now)
             if not isOutput then S.lowered[d] = math.max(answered.id, S.lowered[d]) end
           elseif answered.idle and S.pace.scale >= 1 then
             level = math.min(capacity, math.max(level, least - own))
+            -- What the provider says is as the answered call was used: giving back its estimate would count that twice.
+            if not isOutput and level > b.level then S.lowered[d] = math.max(answered.id, S.lowered[d]) end
           end
           S.corrected[d] = S.corrected[d] + level - b.level
           b.level = math.min(level, capacity)

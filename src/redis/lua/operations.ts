@@ -59,9 +59,10 @@ function ops.take(S, me, op, now)
     end
     if wait > 0 then
       proc.head = head
-      return { granted, { 'wait', math.min(wait, wait == INF and NET or INF), d } }
+      return { granted, { 'wait', wait == INF and NET or math.ceil(wait), d } }
     end
-    S.lastId, S.opened = S.lastId + 1, S.opened + 1
+    S.lastId = S.lastId + 1
+    enterRoom(S)
     S.virtual = math.max(S.virtual, head.tag)
     proc.finish = head.tag + math.max(1e-9, dominantShare(S, ask))
     proc.head = false
@@ -83,14 +84,10 @@ function ops.settle(S, me, op, now)
   end
   if not raw then return 0 end
   redis.call('HDEL', where, key)
-  if where == KEYS[2] then S.opened = math.max(0, S.opened - 1) end
+  if where == KEYS[2] then leaveRoom(S, id, op[4]) end
   local ok, entry = pcall(cmsgpack.unpack, raw)
   if not ok or type(entry) ~= 'table' then return 0 end
   settleCharge(S, id, entry.charge, op[3], entry.at, now)
-  if op[4] and S.allowed >= 0 then
-    S.allowed = S.allowed + 1
-    if S.allowed >= (S.concurrency >= 0 and S.concurrency or 10000) then S.allowed = -1 end
-  end
   return 1
 end
 
@@ -117,10 +114,8 @@ end
 -- ['pause', reason, millis, charge | false]
 function ops.pause(S, me, op, now)
   cool(S, op[2], op[3], op[4], now)
-  local allowed = S.allowed >= 0 and S.allowed or INF
-  local next = 1
-  if op[2] == 'overload' then next = math.max(1, math.floor(math.min(allowed, S.opened + 1) / 2)) end
-  S.allowed = math.min(allowed, next)
+  -- The provider's load is every process's own affair: it halves what that one has in flight.
+  if op[2] ~= 'overload' then S.probe = { since = S.lastId, allowed = 1, open = 0 } end
   return 0
 end
 
@@ -258,7 +253,11 @@ if not S then
   if watching or list[1][1] ~= 'open' then return '[' .. json(now) .. ',0]' end
   if why == 'new' and request[2] ~= 0 then why = 'wiped' end
   S = create(list[1], now, why, lease)
-  S.opened = redis.call('HLEN', KEYS[2])
+  -- What is still held has a process that can say so.
+  for _, entry in ipairs(entriesOf(KEYS[2])) do
+    S.opened = S.opened + 1
+    procOf(S, entry.owner).till = S.quiet
+  end
 end
 
 -- The pool's own time never steps back, whatever the server's clock does.
@@ -280,7 +279,7 @@ advance(S, now)
 if not watching then
   if redis.call('HLEN', KEYS[2]) ~= S.opened then
     -- Reservations were lost: everybody says again what they hold.
-    S.opened = redis.call('HLEN', KEYS[2])
+    S.opened, S.probe = redis.call('HLEN', KEYS[2]), false
     S.epoch, S.why = math.max(S.epoch + 1, math.floor(now * 1000)), 'damaged'
   end
   if request[2] ~= S.epoch and list[1][1] ~= 'open' then

@@ -1,0 +1,210 @@
+/**
+ * The pure step is the oracle of the script: the same random history, at the same times, gives the same decisions and the
+ * same state to the last bit. The script under test reads its clock from a key; the store's own reads only the server's.
+ */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { createClient } from "redis"
+import * as Ledger from "../../src/internal/ledger.ts"
+import { withClock } from "../../src/redis/scripts.ts"
+import * as Wire from "../../src/redis/wire.ts"
+import * as Limits from "floodgate/Limits"
+import type { PoolOptions } from "floodgate/BudgetStore"
+import * as Redis from "./server.ts"
+
+const script = withClock(`
+local function clock() return tonumber(redis.call('GET', KEYS[1] .. ':clock')) end
+`)
+
+/** mulberry32 */
+const random = (seed: number) => () => {
+  seed = (seed + 0x6d2b79f5) | 0
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+}
+
+const limitSets: ReadonlyArray<Limits.Limits> = [
+  { tokens: { perSecond: 60_000, burst: 200_000 } },
+  { requests: { perMinute: 1_000 }, inputTokens: { perMinute: 400_000 }, outputTokens: { perMinute: 80_000 } },
+  { inputTokens: { perMinute: 400_000, window: "bucket" }, outputTokens: { perMinute: 90_000, window: "fixed" } },
+  { requests: { perSecond: 7 }, tokens: { total: 3_000_000 } },
+  {},
+  { tokens: { perMinute: 123_457, burst: 1_003 }, requests: { perMinute: 61, window: "bucket" } }
+]
+
+/** What the memory store does, with the bookkeeping of the shared probe. */
+class Oracle {
+  ledger: Ledger.Ledger
+  readonly open = new Map<number, Ledger.Held>()
+  readonly concurrency: number
+  probe: { since: number; allowed: number; open: number } | undefined
+  lastId: number
+
+  constructor(options: PoolOptions, now: number) {
+    this.ledger = Ledger.make(options.limits, now, options)
+    this.concurrency = options.concurrency
+    this.lastId = Math.floor(now * 1_000)
+  }
+  advance(now: number): void {
+    this.ledger = Ledger.advance(this.ledger, now)
+  }
+  get hasRoom(): boolean {
+    if (!this.ledger.known && this.open.size > 0) return false
+    if (this.probe !== undefined && this.probe.open >= this.probe.allowed) return false
+    return this.open.size < this.concurrency
+  }
+  take(charge: Limits.Charge, now: number): Ledger.Held | Ledger.Decision {
+    const decision = Ledger.decide(this.ledger, charge, now)
+    if (decision._tag === "Wait") return { ...decision, millis: Math.ceil(decision.millis) }
+    if (decision._tag !== "Granted") return decision
+    if (!this.hasRoom) return { _tag: "Wait", millis: 5_000, dimension: undefined }
+    this.ledger = Ledger.take(this.ledger, charge, now)
+    const held = { id: ++this.lastId, charge, takenAt: now, left: Ledger.leftOf(this.ledger) }
+    this.open.set(held.id, held)
+    if (this.probe !== undefined) this.probe.open++
+    return held
+  }
+  settle(held: Ledger.Held, used: Limits.Charge, succeeded: boolean, now: number): void {
+    if (!this.open.delete(held.id)) return
+    this.ledger = Ledger.settle(this.ledger, held, used, now)
+    const { probe } = this
+    if (probe === undefined || held.id <= probe.since) return
+    probe.open--
+    if (succeeded && ++probe.allowed >= Math.min(1_024, this.concurrency)) this.probe = undefined
+  }
+  observe(signal: Limits.Signal, held: Ledger.Held | undefined, now: number): void {
+    let uncounted = 0
+    for (const other of this.open.values()) if (other.id !== held?.id) uncounted += other.charge.outputTokens ?? 0
+    const isOpen = held !== undefined && this.open.has(held.id)
+    this.ledger = Ledger.observe(
+      this.ledger,
+      signal,
+      {
+        id: held?.id ?? this.lastId,
+        left: held?.left,
+        output: isOpen ? (held.charge.outputTokens ?? 0) : 0,
+        uncounted,
+        idle: held !== undefined && held.id === this.lastId && this.open.size === (isOpen ? 1 : 0)
+      },
+      now
+    )
+  }
+  pause(pause: Parameters<typeof Ledger.cool>[1], now: number): void {
+    this.ledger = Ledger.cool(this.ledger, pause, now)
+    if (pause.reason !== "overload") this.probe = { since: this.lastId, allowed: 1, open: 0 }
+  }
+}
+
+describe.skipIf(Redis.skipped !== undefined)("redis script", () => {
+  let server: Redis.Server
+  const connect = () => createClient({ url: server.url })
+  let client: ReturnType<typeof connect>
+  let sha: string
+
+  beforeAll(async () => {
+    server = await Redis.start()
+    client = connect()
+    await client.connect()
+    sha = await client.scriptLoad(script)
+  })
+  afterAll(async () => {
+    client.destroy()
+    await server.stop()
+  })
+
+  const run = async (seed: number, steps: number): Promise<void> => {
+    const next = random(seed)
+    const below = (n: number) => Math.floor(next() * n)
+    const pick = <A>(items: ReadonlyArray<A>): A => items[below(items.length)]!
+    const keys = ["state", "open", "lost", "seen"].map((name) => `{parity:${seed}}:${name}`)
+    const options: PoolOptions = {
+      limits: pick(limitSets),
+      concurrency: next() < 0.3 ? 4 : Infinity,
+      headroom: pick([0, 0.05, 0.3]),
+      ramp: next() < 0.2 ? { from: 0.25, millis: 70_000 } : undefined
+    }
+    let now = 1_795_000_000_000 + next() * 1_000
+    const oracle = new Oracle(options, now)
+    let seq = 0
+    let epoch = 0
+    const ask = async (...operations: ReadonlyArray<Wire.Operation>): Promise<ReadonlyArray<unknown>> => {
+      await client.set(`${keys[0]}:clock`, String(now))
+      // The lease never runs out here, and the operations after the first need no introduction.
+      const list = epoch === 0 ? [Wire.open(options), ["join", [], []], ...operations] : operations
+      const text = await client.evalSha(sha, {
+        keys,
+        arguments: ["a/1", JSON.stringify([++seq, epoch, -1, list]), "c:", "pool", "100000000000", "keep"]
+      })
+      const reply = JSON.parse(String(text)) as Wire.Reply
+      epoch = reply[1]
+      return reply[7].slice(-operations.length)
+    }
+    await ask(["beat"])
+
+    for (let step = 0; step < steps; step++) {
+      now += pick([0, next() * 5, next() * 500, next() * 20_000])
+      oracle.advance(now)
+      const label = `seed ${seed} step ${step}`
+      const held = oracle.open.size > 0 && next() < 0.9 ? pick([...oracle.open.values()]) : undefined
+      const action = next()
+      if (action < 0.45) {
+        const estimate = { inputTokens: below(pick([10, 1_000, 30_000, 300_000])), outputTokens: below(5_000) }
+        const charge = Limits.charge(estimate, Ledger.rules(oracle.ledger))
+        const expected = oracle.take(charge, now)
+        const [reply] = (await ask(Wire.take([{ charge, priority: 0 }]))) as [Wire.TakeReply]
+        const granted = reply[0].map(([id, left]) => ({ id, charge, takenAt: now, left: Wire.toCharge(left) }))
+        assert.deepStrictEqual(Wire.toBlocked(reply[1]) ?? granted[0], expected, label)
+      } else if (action < 0.7 && held !== undefined) {
+        const used: { [D in Limits.Dimension]?: number } = {}
+        for (const dimension of Limits.dimensions) {
+          const estimate = held.charge[dimension]
+          if (estimate !== undefined) used[dimension] = Math.floor(estimate * pick([0, 0.5, 1, next() * 2]))
+        }
+        const succeeded = next() < 0.7
+        oracle.settle(held, used, succeeded, now)
+        await ask(Wire.settle(held.id, used, succeeded))
+      } else if (action < 0.9) {
+        const dimensions: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
+        for (const dimension of Limits.dimensions) {
+          if (next() < 0.5) continue
+          const level = oracle.ledger.buckets[dimension]?.level ?? 50_000
+          dimensions[dimension] = {
+            limit: next() < 0.3 ? pick([30_000, 100_000, 50]) : undefined,
+            remaining: next() < 0.8 ? Math.max(0, Math.round(level * (0.5 + next()))) : undefined,
+            roundedTo: pick([undefined, 1, 1_000])
+          }
+        }
+        const signal = {
+          dimensions,
+          date: next() < 0.5 ? Math.floor(now / 1_000) * 1_000 - below(3) * 1_000 : undefined
+        }
+        oracle.observe(signal, held, now)
+        await ask(Wire.observe(signal, held))
+      } else if (action < 0.97) {
+        const pause = {
+          reason: pick(["rateLimit", "ramp", "overload"] as const),
+          millis: below(20_000),
+          charge: held?.charge
+        }
+        oracle.pause(pause, now)
+        await ask(Wire.pause(pause, 0))
+      } else {
+        const limits = pick(limitSets.filter((set) => Object.keys(set).length > 0))
+        oracle.ledger = Ledger.resize(oracle.ledger, limits, now)
+        await ask(Wire.resize(limits, undefined))
+      }
+      const [snapshot] = (await ask(["snapshot"])) as [Wire.SnapshotReply]
+      const seen = Wire.toSnapshot(snapshot, now).ledger
+      const { configured: _, corrected, ...rest } = oracle.ledger
+      const { configured: __, corrected: seenCorrected, ...seenRest } = seen
+      assert.deepStrictEqual(seenRest, rest, label)
+      for (const dimension of Limits.dimensions) {
+        assert.strictEqual(seenCorrected[dimension] ?? 0, corrected[dimension] ?? 0, label)
+      }
+    }
+  }
+
+  it("decides and remembers as the pure step does, on random histories", { timeout: 60_000 }, async () => {
+    for (let seed = 1; seed <= 40; seed++) await run(seed, 40)
+  })
+})
