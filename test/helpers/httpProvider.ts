@@ -1,0 +1,107 @@
+/**
+ * A provider over real HTTP on the loopback that does what it is told, request by request.
+ */
+import * as Effect from "effect/Effect"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+
+export type Handler = (response: Http.ServerResponse, request: Http.IncomingMessage) => void
+
+/** A server whose nth request, from 1, is answered by the handler. */
+export const serve = (handler: (attempt: number, body: string) => Handler) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<{ server: Http.Server; seen: { attempts: number } }>((resume) => {
+        const seen = { attempts: 0 }
+        const server = Http.createServer((request, response) => {
+          const attempt = ++seen.attempts
+          let body = ""
+          request.on("data", (chunk) => (body += chunk))
+          request.on("end", () => handler(attempt, body)(response, request))
+          response.on("error", () => {})
+        })
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, seen })))
+      }),
+      ({ server }) =>
+        Effect.sync(() => {
+          server.closeAllConnections()
+          server.close()
+        })
+    ),
+    ({ seen, server }) => ({ seen, server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
+  )
+
+export const send =
+  (status: number, body: string, headers: Record<string, string> = {}): Handler =>
+  (response) => {
+    response.writeHead(status, { "content-type": "application/json", "request-id": "req_test", ...headers })
+    response.end(body)
+  }
+
+/** Anthropic's error body. */
+export const error = (
+  status: number,
+  type: string,
+  headers: Record<string, string> = {},
+  errorCode?: string,
+  message = "Something is wrong"
+): Handler => {
+  const details = errorCode === undefined ? null : { error_code: errorCode }
+  return send(
+    status,
+    JSON.stringify({ type: "error", error: { type, message, details }, request_id: "req_test" }),
+    headers
+  )
+}
+
+export const answer: Handler = send(
+  200,
+  JSON.stringify({
+    id: "msg_1",
+    type: "message",
+    role: "assistant",
+    model: "claude-sonnet-5-20260901",
+    content: [{ type: "text", text: "Hello" }],
+    stop_reason: "end_turn",
+    stop_sequence: null,
+    usage: { input_tokens: 25, output_tokens: 12 }
+  })
+)
+
+export const event = (type: string, data: object = {}): string =>
+  `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`
+
+export const started =
+  event("message_start", {
+    message: {
+      id: "msg_1",
+      type: "message",
+      role: "assistant",
+      model: "claude-sonnet-5-20260901",
+      content: [],
+      stop_reason: null,
+      stop_sequence: null,
+      usage: { input_tokens: 25, output_tokens: 1 }
+    }
+  }) + event("ping")
+
+/** Twenty-seven characters: about ten tokens. */
+export const content =
+  event("content_block_start", { index: 0, content_block: { type: "text", text: "" } }) +
+  event("content_block_delta", { index: 0, delta: { type: "text_delta", text: "abcdefghijklmnopqrstuvwxyz." } })
+
+export const ended =
+  event("content_block_stop", { index: 0 }) +
+  event("message_delta", { delta: { stop_reason: "end_turn" }, usage: { output_tokens: 12 } }) +
+  event("message_stop")
+
+/** A stream that sends some events, and then ends, breaks or hangs. */
+export const stream =
+  (text: string, then: "end" | "break" | "hang" = "end"): Handler =>
+  (response) => {
+    response.writeHead(200, { "content-type": "text/event-stream", "request-id": "req_test" })
+    response.write(text, () => {
+      if (then === "end") response.end()
+      if (then === "break") response.destroy()
+    })
+  }
