@@ -15,6 +15,8 @@ export * as BudgetStore from "./BudgetStore.ts"
 /** @since 0.1.0 */
 export * as Estimator from "./Estimator.ts"
 /** @since 0.1.0 */
+export * as Forecast from "./Forecast.ts"
+/** @since 0.1.0 */
 export * as Governor from "./Governor.ts"
 /** @since 0.1.0 */
 export * as Limits from "./Limits.ts"

@@ -310,6 +310,31 @@ export const latencyMillis = ({ provider }: Scenario, call: Call): number => {
   return Math.ceil(input + perOutputTokenMillis * call.outputTokens - 1e-6)
 }
 
+const dimensionNames: Readonly<Record<Limits.Dimension, string>> = {
+  requests: "requests",
+  inputTokens: "input tokens",
+  outputTokens: "output tokens",
+  tokens: "tokens"
+}
+
+/**
+ * Limits in words, as a provider enforces them.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const limitsText = (limits: Limits.Limits): string =>
+  (Object.entries(limits) as ReadonlyArray<[Limits.Dimension, Limits.Limit | undefined]>)
+    .flatMap(([dimension, limit]) => {
+      if (limit === undefined) return []
+      const amount = limit.perSecond ?? limit.perMinute ?? limit.total ?? 0
+      const per = limit.perSecond !== undefined ? "/s" : limit.perMinute !== undefined ? "/min" : " in all"
+      const bucket = `bucket of ${thousands(limit.burst ?? amount)}`
+      const how = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
+      return [`${thousands(amount)} ${dimensionNames[dimension]}${per} (${how})`]
+    })
+    .join("; ")
+
 /**
  * The provider model in words: no figure is published without it.
  *
@@ -317,20 +342,7 @@ export const latencyMillis = ({ provider }: Scenario, call: Call): number => {
  * @since 0.1.0
  */
 export const modelOf = ({ limits, provider }: Scenario): string => {
-  const parts: Array<string> = []
-  const names = { requests: "requests", inputTokens: "input tokens", outputTokens: "output tokens", tokens: "tokens" }
-  for (const [dimension, limit] of Object.entries(limits) as ReadonlyArray<[Limits.Dimension, Limits.Limit]>) {
-    const amount = limit.perSecond ?? limit.perMinute ?? limit.total ?? 0
-    const per = limit.perSecond !== undefined ? "/s" : limit.perMinute !== undefined ? "/min" : " in all"
-    const window = limit.window ?? "bucket"
-    const how =
-      window === "bucket"
-        ? `bucket of ${thousands(limit.burst ?? amount)}`
-        : window === "sliding"
-          ? "any 60 s"
-          : "fixed minutes"
-    parts.push(`${thousands(amount)} ${names[dimension]}${per} (${how})`)
-  }
+  const parts: Array<string> = [limitsText(limits)]
   const { concurrency, headers = "rounded", neighbour, ramp, rejections = "free" } = provider
   if (concurrency !== undefined) parts.push(`${concurrency} calls at once`)
   const charge = typeof rejections === "object" ? rejections : {}

@@ -1,0 +1,427 @@
+/**
+ * `Forecast`: what a workload will take under given limits, before it runs.
+ *
+ * A fan-out's time is decided by three things: what it uses of each limit, how long its longest agent takes alone, and
+ * how many calls may run at once. A forecast plays the workload through the budget's own queue and buckets, without a
+ * clock and in milliseconds, and says how long it takes, what binds, how long calls will wait, how many agents still
+ * help, and which tier of limits is enough.
+ *
+ * **Details**
+ *
+ * It knows what it is told: sizes of calls and how long the provider works on them. It assumes that nobody else uses the
+ * limits and that nothing fails.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when limits or options make no sense.
+ *
+ * **Example** (the incident, before it happens)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Forecast from "floodgate/Forecast"
+ *
+ * const workload = Forecast.uniform({
+ *   agents: 12,
+ *   calls: 5,
+ *   first: { inputTokens: 149_800, outputTokens: 200 },
+ *   later: { inputTokens: 13_800, outputTokens: 200 }
+ * })
+ *
+ * const forecast = Forecast.make(workload, { limits: { tokens: { perSecond: 60_000, burst: 200_000 } } })
+ *
+ * forecast.binding // => "tokens"
+ * Math.round(Duration.toSeconds(forecast.duration)) // => 42
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Internal from "./internal/forecast.ts"
+import type * as Limits from "./Limits.ts"
+
+// -----------------------------------------------------------------------------
+// Workloads
+// -----------------------------------------------------------------------------
+
+/**
+ * One call: what it will use, and how long the provider works on it where that is known.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly inputTokens: number
+  readonly outputTokens: number
+  /** @default from the tokens, see {@link Latency} */
+  readonly duration?: Duration.Input | undefined
+}
+
+/**
+ * One agent, which makes its calls one after the other.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Agent {
+  readonly name: string
+  /** @default at once */
+  readonly startsAfter?: Duration.Input | undefined
+  readonly calls: ReadonlyArray<Call>
+}
+
+/**
+ * What is to be done.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Workload = ReadonlyArray<Agent>
+
+/**
+ * Agents that are all alike.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const uniform = (options: {
+  readonly agents: number
+  /** Calls of each agent. */
+  readonly calls: number
+  readonly first: Call
+  /** @default as the first */
+  readonly later?: Call | undefined
+}): Workload => {
+  const { agents, calls, first, later = first } = options
+  atLeast("agents", agents, 1)
+  atLeast("calls", calls, 1)
+  return Array.from({ length: agents }, (_, number) => ({
+    name: `agent-${number + 1}`,
+    calls: Array.from({ length: calls }, (_, index) => (index === 0 ? first : later))
+  }))
+}
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How long a provider works on a call, in milliseconds. Measure yours: it decides how many agents still help.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Latency {
+  /** @default 500 */
+  readonly baseMillis?: number | undefined
+  /** @default 0.01: 100,000 tokens are read in a second */
+  readonly perInputTokenMillis?: number | undefined
+  /** @default 10: 100 tokens are written in a second */
+  readonly perOutputTokenMillis?: number | undefined
+}
+
+/**
+ * What a workload runs under.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly limits: Limits.Limits
+  /** Calls in flight at once. @default Infinity */
+  readonly concurrency?: number | undefined
+  /**
+   * The part of each burst that the budget keeps back.
+   *
+   * @default 0.003: what is left of the budget's 5 % once the provider's headers have confirmed its view
+   */
+  readonly headroom?: number | undefined
+  readonly latency?: Latency | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Forecasts
+// -----------------------------------------------------------------------------
+
+/**
+ * Waits in the queue: half, 95 and 99 of 100 calls wait no longer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Waits {
+  readonly p50: Duration.Duration
+  readonly p95: Duration.Duration
+  readonly p99: Duration.Duration
+}
+
+/**
+ * One agent's part of a forecast.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AgentForecast {
+  readonly name: string
+  /** When it is done, from the start of all. */
+  readonly finishesAfter: Duration.Duration
+  readonly waits: Waits
+}
+
+/**
+ * One call as it is expected to go, from the start of all.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CallForecast {
+  readonly agent: string
+  readonly askedAfter: Duration.Duration
+  readonly admittedAfter: Duration.Duration
+  readonly finishesAfter: Duration.Duration
+}
+
+/**
+ * A call that will never be admitted, because it is larger than a limit or a quota is used up by then. Its agent stops.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Refused {
+  readonly agent: string
+  readonly dimension: Limits.Dimension
+  readonly asked: number
+  readonly limit: number
+}
+
+/**
+ * What binds: the dimension that calls wait for most, `"concurrency"`, or `"agents"` where hardly anybody waits and the
+ * longest agent decides.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Binding = Limits.Dimension | "concurrency" | "agents"
+
+/**
+ * What a workload will take.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Forecast {
+  readonly duration: Duration.Duration
+  readonly binding: Binding
+  /** For how long somebody waits for what. */
+  readonly blocked: { readonly [B in Binding]?: Duration.Duration }
+  readonly waits: Waits
+  readonly agents: ReadonlyArray<AgentForecast>
+  readonly calls: ReadonlyArray<CallForecast>
+  readonly refused: ReadonlyArray<Refused>
+  /** What all calls use together. */
+  readonly usage: { readonly [D in Limits.Dimension]: number }
+}
+
+/** Where somebody waits for less than this part of the time, the agents themselves take that long. */
+const hardly = 0.05
+
+const atLeast = (option: string, value: number, least: number): void => {
+  if (!(value >= least)) throw new RangeError(`Forecast.${option}: expected a number >= ${least}, got ${value}`)
+}
+
+const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.Agent> => {
+  const { baseMillis = 500, perInputTokenMillis = 0.01, perOutputTokenMillis = 10 } = latency
+  const millis = ({ duration, inputTokens, outputTokens }: Call): number =>
+    duration === undefined
+      ? baseMillis + perInputTokenMillis * inputTokens + perOutputTokenMillis * outputTokens
+      : Duration.toMillis(Duration.fromInputUnsafe(duration))
+  return workload.map(({ calls, name, startsAfter }) => ({
+    name,
+    startsAt: startsAfter === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(startsAfter)),
+    calls: calls.map((call) => ({
+      estimate: { requests: 1, inputTokens: call.inputTokens, outputTokens: call.outputTokens },
+      millis: millis(call)
+    }))
+  }))
+}
+
+const setupOf = ({ concurrency = Infinity, headroom = 0.003, limits }: Options): Internal.Setup => {
+  atLeast("concurrency", concurrency, 1)
+  atLeast("headroom", headroom, 0)
+  return { limits, concurrency, headroom }
+}
+
+const quantile = (sorted: ReadonlyArray<number>, share: number): Duration.Duration =>
+  Duration.millis(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
+
+const waitsOf = (served: ReadonlyArray<Internal.Served>): Waits => {
+  const waits = served.map(({ admittedAt, askedAt }) => admittedAt - askedAt).sort((a, b) => a - b)
+  return { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95), p99: quantile(waits, 0.99) }
+}
+
+const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Binding => {
+  let binding: Binding = "agents"
+  let longest = hardly * endsAt
+  for (const [obstacle, millis] of Object.entries(blocked) as ReadonlyArray<[Internal.Obstacle, number]>) {
+    if (millis > longest) {
+      longest = millis
+      binding = obstacle
+    }
+  }
+  return binding
+}
+
+const usageOf = (workload: Workload): Forecast["usage"] => {
+  const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+  for (const { calls } of workload) {
+    for (const { inputTokens, outputTokens } of calls) {
+      sum.requests++
+      sum.inputTokens += inputTokens
+      sum.outputTokens += outputTokens
+      sum.tokens += inputTokens + outputTokens
+    }
+  }
+  return sum
+}
+
+/**
+ * What a workload will take.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (workload: Workload, options: Options): Forecast => {
+  const outcome = Internal.play(agentsOf(workload, options.latency ?? {}), setupOf(options))
+  const byAgent: Array<Array<Internal.Served>> = workload.map(() => [])
+  for (const served of outcome.served) byAgent[served.agent]!.push(served)
+  const blocked: { [B in Binding]?: Duration.Duration } = {}
+  for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
+    blocked[obstacle as Internal.Obstacle] = Duration.millis(millis)
+  }
+  return {
+    duration: Duration.millis(outcome.endsAt),
+    binding: bindingOf(outcome),
+    blocked,
+    waits: waitsOf(outcome.served),
+    agents: workload.map(({ name }, index) => ({
+      name,
+      finishesAfter: Duration.millis(Math.max(0, ...byAgent[index]!.map(({ endsAt }) => endsAt))),
+      waits: waitsOf(byAgent[index]!)
+    })),
+    calls: outcome.served.map(({ admittedAt, agent, askedAt, endsAt }) => ({
+      agent: workload[agent]!.name,
+      askedAfter: Duration.millis(askedAt),
+      admittedAfter: Duration.millis(admittedAt),
+      finishesAfter: Duration.millis(endsAt)
+    })),
+    refused: outcome.refused.map(({ agent, ...refused }) => ({ agent: workload[agent]!.name, ...refused })),
+    usage: usageOf(workload)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Questions
+// -----------------------------------------------------------------------------
+
+/**
+ * How many calls at once still help: the fewest with which the workload takes at most 2 % longer than with all.
+ *
+ * **Details**
+ *
+ * More agents than this wait for each other's tokens. Found by halving, so a few forecasts are made.
+ *
+ * **Example** (twelve agents, of which hardly more than one can work at a time at first)
+ *
+ * ```ts doctest
+ * import * as Forecast from "floodgate/Forecast"
+ *
+ * const workload = Forecast.uniform({ agents: 12, calls: 5, first: { inputTokens: 20_000, outputTokens: 100 } })
+ *
+ * const few = Forecast.agentsThatHelp(workload, { limits: { inputTokens: { perMinute: 400_000, burst: 40_000 } } })
+ *
+ * few < 4 // => true
+ * ```
+ *
+ * @category questions
+ * @since 0.1.0
+ */
+export const agentsThatHelp = (workload: Workload, options: Options): number => {
+  const agents = agentsOf(workload, options.latency ?? {})
+  const setup = setupOf(options)
+  const within = 1.02 * Internal.play(agents, setup).endsAt
+  let least = 1
+  let most = Math.max(1, Math.min(workload.length, setup.concurrency))
+  while (least < most) {
+    const middle = Math.floor((least + most) / 2)
+    if (Internal.play(agents, { ...setup, concurrency: middle }).endsAt <= within) most = middle
+    else least = middle + 1
+  }
+  return most
+}
+
+/**
+ * A set of limits that can be had, by name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tier {
+  readonly name: string
+  readonly limits: Limits.Limits
+}
+
+const anthropicTier = (name: string, requests: number, input: number, output: number): Tier => ({
+  name,
+  limits: {
+    requests: { perMinute: requests },
+    inputTokens: { perMinute: input, window: "bucket" },
+    outputTokens: { perMinute: output, window: "bucket" }
+  }
+})
+
+/**
+ * Anthropic's usage tiers for its Opus, Sonnet and Haiku models, the smallest first.
+ *
+ * **Details**
+ *
+ * Source: https://platform.claude.com/docs/en/api/rate-limits, August 2026. They change, and an organisation may have
+ * others: the console says which.
+ *
+ * @category tiers
+ * @since 0.1.0
+ */
+export const anthropicTiers: ReadonlyArray<Tier> = [
+  anthropicTier("Start", 1_000, 2_000_000, 400_000),
+  anthropicTier("Build", 5_000, 5_000_000, 1_000_000),
+  anthropicTier("Scale", 10_000, 10_000_000, 2_000_000)
+]
+
+/**
+ * The first of the tiers with which the workload is done within the deadline, or `undefined` where none is enough. List
+ * the cheapest first.
+ *
+ * **Example** (which tier reads 30M tokens in five minutes)
+ *
+ * ```ts doctest
+ * import * as Forecast from "floodgate/Forecast"
+ *
+ * const workload = Forecast.uniform({ agents: 100, calls: 10, first: { inputTokens: 30_000, outputTokens: 200 } })
+ *
+ * Forecast.cheapest(workload, { tiers: Forecast.anthropicTiers, deadline: "5 minutes" })?.name // => "Scale"
+ * ```
+ *
+ * @category questions
+ * @since 0.1.0
+ */
+export const cheapest = (
+  workload: Workload,
+  options: Omit<Options, "limits"> & { readonly tiers: ReadonlyArray<Tier>; readonly deadline: Duration.Input }
+): Tier | undefined => {
+  const { deadline, tiers, ...how } = options
+  const most = Duration.toMillis(Duration.fromInputUnsafe(deadline))
+  const agents = agentsOf(workload, how.latency ?? {})
+  return tiers.find(({ limits }) => {
+    const { endsAt, refused } = Internal.play(agents, setupOf({ ...how, limits }))
+    return refused.length === 0 && endsAt <= most
+  })
+}

@@ -1,0 +1,121 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Forecast from "floodgate/Forecast"
+
+const seconds = (duration: Duration.Duration): number => Duration.toSeconds(duration)
+
+const incident = Forecast.uniform({
+  agents: 12,
+  calls: 5,
+  first: { inputTokens: 149_800, outputTokens: 200 },
+  later: { inputTokens: 13_800, outputTokens: 200 }
+})
+const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
+
+describe("Forecast", () => {
+  describe("make", () => {
+    it("takes one call for as long as the provider works on it", () => {
+      const one = Forecast.uniform({ agents: 1, calls: 1, first: { inputTokens: 1_000, outputTokens: 100 } })
+      const forecast = Forecast.make(one, { limits: {} })
+      // 500 ms, 10 for the input, 1,000 for the output.
+      assert.strictEqual(Duration.toMillis(forecast.duration), 1_510)
+      assert.strictEqual(forecast.binding, "agents")
+      assert.deepStrictEqual(forecast.usage, { requests: 1, inputTokens: 1_000, outputTokens: 100, tokens: 1_100 })
+    })
+
+    it("says that tokens bind in the incident, and is not below its floor", () => {
+      const forecast = Forecast.make(incident, { limits, headroom: 0 })
+      assert.strictEqual(forecast.binding, "tokens")
+      assert.isAtLeast(seconds(forecast.duration), (2_472_000 - 200_000) / 60_000)
+      assert.isAtMost(seconds(forecast.duration), 42)
+      assert.strictEqual(forecast.calls.length, 60)
+      assert.strictEqual(forecast.agents.length, 12)
+    })
+
+    it("names the dimension that binds of several", () => {
+      const several = {
+        requests: { perMinute: 6_000 },
+        inputTokens: { perMinute: 60_000_000, window: "bucket" as const },
+        outputTokens: { perMinute: 2_000, burst: 1_000, window: "bucket" as const }
+      }
+      assert.strictEqual(Forecast.make(incident, { limits: several }).binding, "outputTokens")
+    })
+
+    it("says that calls at once bind where they do", () => {
+      const forecast = Forecast.make(incident, { limits: {}, concurrency: 2 })
+      assert.strictEqual(forecast.binding, "concurrency")
+      // 12 x (3.998 + 4 x 2.638) s of work, two at a time.
+      assert.closeTo(seconds(forecast.duration), (12 * (3.998 + 4 * 2.638)) / 2, 3)
+    })
+
+    it("waits for agents that start later, and for calls that say how long they take", () => {
+      const workload = [
+        {
+          name: "late",
+          startsAfter: "10 seconds" as const,
+          calls: [{ inputTokens: 1, outputTokens: 1, duration: "5 seconds" as const }]
+        }
+      ]
+      const forecast = Forecast.make(workload, { limits: {} })
+      assert.strictEqual(seconds(forecast.duration), 15)
+      assert.strictEqual(seconds(forecast.agents[0]!.finishesAfter), 15)
+      assert.strictEqual(seconds(forecast.waits.p99), 0)
+    })
+
+    it("refuses what never fits, at once and by name, and goes on with the others", () => {
+      const workload = [
+        ...Forecast.uniform({ agents: 1, calls: 3, first: { inputTokens: 90_000, outputTokens: 1 } }),
+        { name: "small", calls: [{ inputTokens: 100, outputTokens: 1 }] }
+      ]
+      const forecast = Forecast.make(workload, { limits: { inputTokens: { perMinute: 60_000, window: "bucket" } } })
+      assert.deepStrictEqual(forecast.refused, [
+        { agent: "agent-1", dimension: "inputTokens", asked: 90_000, limit: 60_000 }
+      ])
+      assert.strictEqual(forecast.calls.length, 1)
+    })
+
+    it("stops where a quota is used up", () => {
+      const workload = Forecast.uniform({ agents: 1, calls: 5, first: { inputTokens: 400, outputTokens: 0 } })
+      const forecast = Forecast.make(workload, { limits: { tokens: { total: 1_000 } } })
+      assert.strictEqual(forecast.calls.length, 2)
+      assert.deepStrictEqual(forecast.refused, [{ agent: "agent-1", dimension: "tokens", asked: 400, limit: 200 }])
+    })
+
+    it("refuses options that make no sense, by name", () => {
+      assert.throws(
+        () => Forecast.make(incident, { limits, concurrency: 0 }),
+        "Forecast.concurrency: expected a number >= 1, got 0"
+      )
+      assert.throws(
+        () => Forecast.make(incident, { limits, headroom: -1 }),
+        "Forecast.headroom: expected a number >= 0, got -1"
+      )
+      assert.throws(
+        () => Forecast.uniform({ agents: 0, calls: 1, first: { inputTokens: 1, outputTokens: 1 } }),
+        "Forecast.agents"
+      )
+    })
+  })
+
+  describe("agentsThatHelp", () => {
+    it("is all of them where nothing binds, and few where tokens do", () => {
+      const even = Forecast.uniform({ agents: 8, calls: 3, first: { inputTokens: 10_000, outputTokens: 100 } })
+      assert.strictEqual(Forecast.agentsThatHelp(even, { limits: {} }), 8)
+      const tight = { inputTokens: { perMinute: 240_000, burst: 20_000, window: "bucket" as const } }
+      assert.isAtMost(Forecast.agentsThatHelp(even, { limits: tight }), 2)
+    })
+  })
+
+  describe("cheapest", () => {
+    const workload = Forecast.uniform({ agents: 100, calls: 10, first: { inputTokens: 30_000, outputTokens: 200 } })
+    const tiers = Forecast.anthropicTiers
+
+    it("is the first tier that is enough, or none", () => {
+      const nameOf = (deadline: Duration.Input) => Forecast.cheapest(workload, { tiers, deadline })?.name
+      assert.strictEqual(nameOf("20 minutes"), "Start")
+      assert.strictEqual(nameOf("7 minutes"), "Build")
+      assert.strictEqual(nameOf("3 minutes"), "Scale")
+      assert.isUndefined(nameOf("1 minute"))
+    })
+  })
+})
