@@ -41,7 +41,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
 import * as Internal from "./budget/make.ts"
@@ -217,10 +217,15 @@ export const withReservation = <A, E, R>(
   estimate: Limits.Estimate,
   use: (reservation: Reservation) => Effect.Effect<A, E, R>,
   options?: ReserveOptions
-): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
-  Effect.scoped(
-    Effect.flatMap(TokenBudget, (budget) => Effect.flatMap(budget.reserve(estimate, options), use))
-  )
+): Effect.Effect<A, E | BudgetError, R | TokenBudget> =>
+  Effect.contextWith((context: Context.Context<R | TokenBudget>) => {
+    const budget = Context.get(context, TokenBudget)
+    return Internal.hasUse(budget)
+      ? budget.use(context, estimate, use, options)
+      : Effect.scopedWith((scope) =>
+          Effect.flatMap(Scope.provide(budget.reserve(estimate, options), scope), (reservation) => use(reservation))
+        )
+  })
 
 /**
  * Charges tokens and goes on: the form of the incident report. Nothing is corrected later.

@@ -206,13 +206,33 @@ export interface BudgetStore {
 // Memory
 // -----------------------------------------------------------------------------
 
+/** What is held here; settled when it is open no more. */
+class Open implements Held {
+  readonly id: number
+  readonly charge: Limits.Charge
+  readonly takenAt: number
+  isOpen = true
+  private readonly ledger: Ledger.Ledger
+
+  constructor(id: number, charge: Limits.Charge, takenAt: number, ledger: Ledger.Ledger) {
+    this.id = id
+    this.charge = charge
+    this.takenAt = takenAt
+    this.ledger = ledger
+  }
+  /** Seldom asked for, so it is not worked out beforehand. */
+  get left(): Limits.Charge {
+    return Ledger.leftOf(this.ledger)
+  }
+}
+
 const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   const clock = yield* Clock.Clock
   const monotonicMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const ref = Ref.makeUnsafe(Ledger.make(options.limits, monotonicMillis(), options))
   let rules = Ledger.rules(Ref.getUnsafe(ref))
   const cell = ref.ref
-  const open = new Set<number>()
+  let open = 0
   /** The output that open calls have reserved. */
   let openOutput = 0
   let lastId = 0
@@ -229,34 +249,40 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   }
 
   const hold = (ledger: Ledger.Ledger, charge: Limits.Charge, now: number): Held => {
-    const held: Held = { id: ++lastId, charge, takenAt: now, left: Ledger.leftOf(ledger) }
-    open.add(held.id)
+    const held = new Open(++lastId, charge, now, ledger)
+    open++
     openOutput += charge.outputTokens ?? 0
     return held
   }
 
   /** What is held counts once, however often it is settled. */
   const letGo = (held: Held): boolean => {
-    if (!open.delete(held.id)) return false
-    openOutput = open.size === 0 ? 0 : openOutput - (held.charge.outputTokens ?? 0)
+    if (!(held instanceof Open) || !held.isOpen) return false
+    held.isOpen = false
+    openOutput = --open === 0 ? 0 : openOutput - (held.charge.outputTokens ?? 0)
     return true
   }
 
   const answeredBy = (held: Held | undefined): Ledger.Answered => {
-    const isOpen = held !== undefined && open.has(held.id)
+    const isOpen = held instanceof Open && held.isOpen
     const output = isOpen ? (held.charge.outputTokens ?? 0) : 0
     return {
       id: held?.id ?? lastId,
       left: held?.left,
       output,
       uncounted: openOutput - output,
-      idle: held !== undefined && held.id === lastId && open.size === (isOpen ? 1 : 0)
+      idle: held !== undefined && held.id === lastId && open === (isOpen ? 1 : 0)
     }
   }
 
   const immediate: Immediate = {
     take: (charge) => {
       const now = monotonicMillis()
+      const atOnce = Ledger.takeAtOnce(cell.current, charge, now)
+      if (atOnce !== undefined) {
+        cell.current = atOnce
+        return hold(atOnce, charge, now)
+      }
       const ledger = Ledger.advance(cell.current, now)
       const decision = Ledger.decide(ledger, charge, now)
       if (decision._tag !== "Granted") {
@@ -268,7 +294,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
       return hold(taken, charge, now)
     },
     settle: (held, used) => {
-      if (!letGo(held)) return
+      if (!letGo(held) || Ledger.isAsEstimated(held.charge, used)) return
       const now = monotonicMillis()
       cell.current = Ledger.settle(Ledger.advance(cell.current, now), held, used, now)
     }

@@ -318,19 +318,6 @@ const amount = (dimension: Dimension, amounts: Amounts): number | undefined => {
   }
 }
 
-const estimated = (dimension: Dimension, estimate: Estimate): number => {
-  switch (dimension) {
-    case "requests":
-      return estimate.requests ?? 1
-    case "tokens":
-      return estimate.tokens ?? (estimate.inputTokens ?? 0) + (estimate.outputTokens ?? 0)
-    case "inputTokens":
-      return estimate.inputTokens ?? estimate.tokens ?? 0
-    case "outputTokens":
-      return estimate.outputTokens ?? 0
-  }
-}
-
 /**
  * What an estimate takes of each limited dimension: `requests` is 1 unless given, `tokens` is input plus output unless
  * given, and an estimate of only `tokens` is taken from `inputTokens` whole, the cautious reading.
@@ -343,15 +330,26 @@ const estimated = (dimension: Dimension, estimate: Estimate): number => {
  * @since 0.1.0
  */
 export const charge = (estimate: Estimate, rules: Rules): Charge => {
+  const { inputTokens, outputTokens = 0, requests = 1 } = estimate
+  const tokens = estimate.tokens ?? (inputTokens ?? 0) + outputTokens
+  const input = inputTokens ?? estimate.tokens ?? 0
+  // Written out: every reservation comes through here.
   const result: { [D in Dimension]?: number } = {}
-  for (const dimension of dimensions) {
-    const value = estimated(dimension, estimate)
-    if (!(value >= 0 && value < Infinity)) {
-      throw new RangeError(`Estimate.${dimension}: expected a finite number >= 0, got ${value}`)
-    }
-    if (rules[dimension] !== undefined) result[dimension] = value
-  }
+  if (rules.requests !== undefined) result.requests = requests
+  if (rules.inputTokens !== undefined) result.inputTokens = input
+  if (rules.outputTokens !== undefined) result.outputTokens = outputTokens
+  if (rules.tokens !== undefined) result.tokens = tokens
+  checkAmount("requests", requests)
+  checkAmount("inputTokens", input)
+  checkAmount("outputTokens", outputTokens)
+  checkAmount("tokens", tokens)
   return result
+}
+
+const checkAmount = (dimension: Dimension, value: number): void => {
+  if (!(value >= 0 && value < Infinity)) {
+    throw new RangeError(`Estimate.${dimension}: expected a finite number >= 0, got ${value}`)
+  }
 }
 
 /**

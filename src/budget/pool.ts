@@ -68,6 +68,8 @@ export interface Pool {
   readonly name: string
   readonly rules: () => Limits.Rules
   readonly queued: () => number
+  /** Whether `settle` leaves nothing to be done. */
+  readonly isInstant: () => boolean
   /** Callers that may stand in the queue although the store has not been heard yet. */
   readonly unasked: number
   readonly inFlight: () => number
@@ -80,7 +82,8 @@ export interface Pool {
   /** Waits until the waiter is granted or refused. Interrupting it cancels nothing by itself, see `cancel`. */
   readonly wait: (waiter: Waiter) => Effect.Effect<Held, Refused>
   readonly cancel: (waiter: Waiter) => Effect.Effect<void>
-  readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void>
+  /** Settles; gives what remains to be done. To be called once, where nothing interrupts. */
+  readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void> | undefined
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
   /**
    * Goes back to the limits that were given, if the charge fits those and no response has spoken of limits for an hour:
@@ -204,12 +207,23 @@ export const open = Effect.fnUntraced(function* (
     return false
   }
 
+  /** All rounds at once, where no permit is needed: nothing can come between. */
+  const drainAtOnce = (store: Immediate): void => {
+    draining = true
+    do {
+      again = false
+      while (queue.size > 0 && gate.hasRoom && admitHead(store));
+    } while (again)
+    draining = false
+    options.changed()
+  }
+
   const rounds = (store: Immediate): Effect.Effect<void> =>
     Effect.suspend(() => {
       again = false
       if (gate.isUnbounded) {
-        while (queue.size > 0 && gate.hasRoom && admitHead(store));
-        return finish(store)
+        drainAtOnce(store)
+        return Effect.void
       }
       if (queue.size === 0 || !gate.hasRoom) return finish(store)
       return Effect.flatMap(gate.permit, (taken) => {
@@ -355,7 +369,7 @@ export const open = Effect.fnUntraced(function* (
   /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
   const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
 
-  const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> => {
+  const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> | undefined => {
     if (immediate === undefined) {
       return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
         gate.leave(held.id, succeeded)
@@ -364,11 +378,14 @@ export const open = Effect.fnUntraced(function* (
     }
     immediate.settle(held, used)
     gate.leave(held.id, succeeded)
-    return gate.isUnbounded ? drain : Effect.andThen(gate.returnPermit, drain)
+    if (!gate.isUnbounded) return Effect.andThen(gate.returnPermit, drain)
+    if (draining) again = true
+    else drainAtOnce(immediate)
+    return undefined
   }
 
   const giveBack = (held: Held): Effect.Effect<void> =>
-    Effect.suspend(() => settle(held, Limits.used(held.charge, Limits.nothing), false))
+    Effect.suspend(() => settle(held, Limits.used(held.charge, Limits.nothing), false) ?? Effect.void)
 
   /** Hears the rules from the store; with no limits known the first call went alone, now all may go. */
   const learn = (): void => {
@@ -380,6 +397,7 @@ export const open = Effect.fnUntraced(function* (
     name,
     rules: () => rules,
     queued: () => queue.size,
+    isInstant: () => immediate !== undefined && gate.isUnbounded,
     unasked: immediate === undefined ? store.batch : 0,
     inFlight: () => gate.inFlight,
     allowed: () => gate.allowed,

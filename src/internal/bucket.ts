@@ -46,13 +46,21 @@ export const make = (
   cells: noCells
 })
 
+const levelAt = ({ at, level, rate, rule }: Bucket, now: number): number =>
+  level >= rule.capacity || now <= at ? level : Math.min(rule.capacity, level + rate * (now - at))
+
 /** The bucket as of `now`. A clock that stands or steps back refills nothing. */
-export const refill = (bucket: Bucket, now: number): Bucket => {
-  if (now <= bucket.at) return bucket
-  const { level, rate, rule } = bucket
-  const refilled = level >= rule.capacity ? level : Math.min(rule.capacity, level + rate * (now - bucket.at))
-  return { rule, rate, level: refilled, at: now, reserve: bucket.reserve, cells: expire(bucket, now) }
-}
+export const refill = (bucket: Bucket, now: number): Bucket =>
+  now <= bucket.at
+    ? bucket
+    : {
+        rule: bucket.rule,
+        rate: bucket.rate,
+        level: levelAt(bucket, now),
+        at: now,
+        reserve: bucket.reserve,
+        cells: expire(bucket, now)
+      }
 
 const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
 
@@ -134,6 +142,25 @@ export const take = (bucket: Bucket, amount: number, now: number): Bucket =>
         reserve: bucket.reserve,
         cells: addToWindow(bucket, now, amount)
       }
+
+/** Refills and takes in one step if it fits now: the common case without an object in between. */
+export const takeIfFits = (bucket: Bucket, amount: number, now: number): Bucket | undefined => {
+  const { rule } = bucket
+  if (rule.window !== undefined) {
+    const refilled = refill(bucket, now)
+    return waitFor(refilled, amount, now) === 0 ? take(refilled, amount, now) : undefined
+  }
+  const level = levelAt(bucket, now)
+  if (amount > 0 && level < (rule.quota ? amount : needed(bucket, amount)) - slack(bucket)) return undefined
+  return {
+    rule,
+    rate: bucket.rate,
+    level: level - amount,
+    at: Math.max(now, bucket.at),
+    reserve: bucket.reserve,
+    cells: noCells
+  }
+}
 
 /** Gives back `amount` of what was taken at `takenAt`; never lifts the level above the capacity. */
 export const give = (bucket: Bucket, amount: number, takenAt: number): Bucket =>
