@@ -4,13 +4,21 @@
  *
  * **Details**
  *
- * Every call of the Messages API is admitted by the {@link Governor}, settled by its usage and retried by its policy.
- * What finally fails reaches the caller as the SDK's own error. Other calls pass through.
+ * Every call of the Messages API, whole or streamed, beta or not, is admitted by the {@link Governor}, settled by its
+ * usage and retried by its policy. What finally fails reaches the caller as the SDK's own error, and the SDK does not
+ * retry it again. All other calls (batches, files, `count_tokens`) pass through as if the middleware were not there.
+ *
+ * - The time in the queue does not count towards the SDK's `timeout`. A caller who aborts leaves the queue at once.
+ * - A stream is retried while it has no content. Its reservation lives until the body was read, cancelled or abandoned.
+ * - It works the same for the SDK's clients of Bedrock, Vertex and Foundry: a middleware sees their calls in one form.
  *
  * **Gotchas**
  *
- * Retries have one owner: give the client `maxRetries: 0`, as `clientOptions` does. The SDK cannot be told from a
- * middleware not to retry a connection that failed.
+ * The SDK's own `timeout` ends an attempt from outside, so such a call is retried by the SDK's `maxRetries`, as without
+ * the middleware; each of its attempts is admitted anew. For timeouts that the governor retries, give the middleware's
+ * `callOptions` a shorter `timeout`.
+ *
+ * What the budget refuses (a full queue, a call that can never fit) reaches the caller as a `BudgetError`.
  *
  * **Example** (a plain program)
  *
@@ -19,202 +27,140 @@
  * import * as Floodgate from "floodgate/anthropic"
  *
  * const floodgate = Floodgate.create({ limits: { inputTokens: { perMinute: 2_000_000 } } })
- * const client = new Anthropic({ apiKey: "test", ...floodgate.clientOptions })
+ * const client = new Anthropic({ apiKey: "test", middleware: [floodgate.middleware] })
  *
- * client.maxRetries // => 0
+ * client.middleware.length // => 1
  * await floodgate.dispose()
  * ```
  *
  * @since 0.1.0
  */
-import type { Middleware, MiddlewareContext, MiddlewareNext } from "@anthropic-ai/sdk"
+import type { Middleware, MiddlewareContext } from "@anthropic-ai/sdk"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import * as Governor from "../Governor.ts"
-import * as AnthropicErrors from "../internal/anthropicErrors.ts"
-import * as Headers from "../internal/headers.ts"
-import type * as Limits from "../Limits.ts"
-import { describe, messageActual, type Params, type UsageReport } from "../internal/messages.ts"
-import type { Pushback } from "../LlmError.ts"
+import { describe, type Params } from "../internal/messages.ts"
 import { LlmError } from "../LlmError.ts"
-import { watchBody } from "./watchBody.ts"
-
-type Request = Parameters<Middleware>[0]
+import * as Attempt from "./attempt.ts"
+import type { Conclusion } from "./body.ts"
 
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
 
 /**
- * How calls are attributed.
+ * How the middleware treats calls.
  *
  * @category options
  * @since 0.1.0
  */
 export interface MiddlewareOptions {
-  /** The fairness key of a call. @default the request's `metadata.user_id`, or "default" */
-  readonly agentOf?: ((params: Params) => string | undefined) | undefined
+  /**
+   * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the request.
+   *
+   * @default no bounds; the agent is the request's `metadata.user_id`
+   */
+  readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
 }
-
-// -----------------------------------------------------------------------------
-// Attempts
-// -----------------------------------------------------------------------------
-
-/** An attempt that failed: what the governor needs to know, and what the caller gets if it stays so. */
-class AttemptFailed {
-  readonly isRetryable: boolean
-  readonly retryAfter: Duration.Duration | undefined
-  readonly usage: Limits.Usage
-  readonly pushback: Pushback | undefined
-  readonly signal: Limits.Signal | undefined
-  readonly conclude: () => Response
-
-  constructor(error: LlmError, conclude: () => Response) {
-    this.isRetryable = error.isRetryable
-    this.retryAfter = error.retryAfter
-    this.usage = error.usage
-    this.pushback = error.pushback
-    this.signal = error.signal
-    this.conclude = conclude
-  }
-}
-
-/** The SDK makes its own error of this response, and does not retry it. */
-const final = (response: Response): Response => {
-  const headers = new globalThis.Headers(response.headers)
-  headers.set("x-should-retry", "false")
-  return new Response(response.body, { status: response.status, statusText: response.statusText, headers })
-}
-
-const rejection = Effect.fnUntraced(function* (response: Response) {
-  const body = yield* Effect.promise(() =>
-    response
-      .clone()
-      .json()
-      .catch(() => undefined)
-  )
-  const now = yield* Clock.currentTimeMillis
-  const reason = AnthropicErrors.fromThrown(
-    { status: response.status, headers: response.headers, error: body },
-    { now }
-  )
-  return yield* Effect.fail(new AttemptFailed(new LlmError({ reason }), () => final(response)))
-})
-
-const send = (request: Request, next: MiddlewareNext) =>
-  Effect.gen(function* () {
-    const now = yield* Clock.currentTimeMillis
-    const response = yield* Effect.tryPromise({
-      try: () => next(request),
-      catch: (thrown) =>
-        new AttemptFailed(new LlmError({ reason: AnthropicErrors.fromThrown(thrown, { now }) }), () => {
-          throw thrown
-        })
-    })
-    return response.ok ? response : yield* rejection(response)
-  })
 
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
 
-const isMessagesCall = (ctx: MiddlewareContext): boolean =>
-  ctx.options !== undefined && ctx.options.method === "post" && /^\/v1\/messages(\?|$)/.test(ctx.options.path)
+/** The request of a call of the Messages API; undefined for every other call. */
+const paramsOf = ({ options }: MiddlewareContext): Params | undefined => {
+  if (options?.method !== "post" || !/^\/v1\/messages(\?|$)/.test(options.path)) return undefined
+  const body = options.body as Partial<Params> | null | undefined
+  return typeof body === "object" && typeof body?.model === "string" ? (body as Params) : undefined
+}
 
-const defaultAgent = (params: Params): string | undefined => params.metadata?.user_id ?? undefined
+const optionsOf = (params: Params, given: MiddlewareOptions["callOptions"]): Governor.CallOptions => ({
+  agent: params.metadata?.user_id ?? undefined,
+  ...(typeof given === "function" ? given(params) : given)
+})
+
+/** What a call fails with that is interrupted, but not by its caller. */
+const closed = (): Error => new Error("The floodgate of this client was closed; the call was not made, or was aborted")
 
 /**
- * Makes the middleware over the governor of the context: for Effect apps that hold an SDK client.
+ * Makes the middleware over the governor of the context: for Effect apps that hold an SDK client. Calls that run or wait
+ * when the scope closes fail, and so does every later one.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
   options: MiddlewareOptions = {}
-): Effect.fn.Return<Middleware, never, Governor.Governor> {
+): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
   const governor = yield* Governor.Governor
-  const context = yield* Effect.context<never>()
-  const runFork = Effect.runForkWith(context)
-  const runPromiseExit = Effect.runPromiseExitWith(context)
-  const agentOf = options.agentOf ?? defaultAgent
+  const run = yield* FiberSet.runtime(yield* FiberSet.make<Response, unknown>())()
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
-  const whole = (
-    call: Governor.Call,
-    how: Governor.CallOptions,
-    request: Request,
-    next: MiddlewareNext,
-    ctx: MiddlewareContext
-  ) =>
-    governor.run(
-      call,
-      () =>
-        Effect.gen(function* () {
-          const response = yield* send(request, next)
-          const message = yield* Effect.promise(() => ctx.parse<{ readonly usage?: UsageReport }>(response))
-          const now = yield* Clock.currentTimeMillis
-          return {
-            value: response,
-            actual: message?.usage && messageActual(message.usage),
-            signal: Headers.signal((name) => response.headers.get(name), now)
-          }
-        }),
-      how
-    )
+  /** What was given up, by the options that the SDK keeps over its retries: of a connection it cannot be told to make none. */
+  const givenUp = new WeakMap<object, Attempt.AttemptFailed>()
 
   /** The reservation lives as long as the body: its scope closes when the body ends, breaks or is cancelled. */
-  const streamed = (call: Governor.Call, how: Governor.CallOptions, request: Request, next: MiddlewareNext) =>
-    governor.retry(
-      Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          const scope = yield* Scope.make()
-          const opened = Effect.gen(function* () {
-            const ticket = yield* governor.admit(call, how)
-            const response = yield* Effect.tapError(send(request, next), ticket.fail)
-            const now = yield* Clock.currentTimeMillis
-            yield* ticket.heard(Headers.signal((name) => response.headers.get(name), now))
-            return watchBody(response, {
-              now,
-              observed: ticket.observed,
-              ended: (conclusion) => {
-                const told =
-                  conclusion._tag === "Failed"
-                    ? ticket.fail(conclusion.error)
-                    : conclusion._tag === "Complete"
-                      ? ticket.succeed(conclusion.actual)
-                      : Effect.void
-                runFork(Effect.andThen(told, Scope.close(scope, Exit.void)))
-              }
-            })
-          })
-          return yield* Effect.onExit(restore(Scope.provide(opened, scope)), (exit) =>
-            Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)
-          )
-        })
-      ),
-      how
+  const streamed = (
+    call: Governor.Call,
+    how: Governor.CallOptions,
+    request: Attempt.Request,
+    next: Parameters<Middleware>[1]
+  ) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const attempt = (ticket: Governor.Ticket) =>
+          Effect.map(Attempt.opened(request, next, ticket), (body) => ({ body, ticket }))
+        const { body, ticket } = yield* Effect.onExit(
+          restore(Scope.provide(governor.open({ ...call, stream: true }, attempt, how), scope)),
+          (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
+        )
+        const told = (conclusion: Conclusion): Effect.Effect<void> => {
+          switch (conclusion._tag) {
+            case "Complete":
+              return ticket.succeed(conclusion.actual, conclusion.info)
+            case "Failed":
+              return ticket.fail(new LlmError({ reason: conclusion.reason }))
+            case "Abandoned":
+              return Effect.void
+          }
+        }
+        return body.give(
+          (conclusion) => void runFork(Effect.andThen(told(conclusion), Scope.close(scope, Exit.void))),
+          request.signal
+        )
+      })
     )
 
   return async (request, next, ctx) => {
-    if (!isMessagesCall(ctx)) return next(request)
-    const params = ctx.options!.body as Params
-    const how: Governor.CallOptions = { agent: agentOf(params) }
-    const call = describe(params)
-    const exit = await runPromiseExit(
-      params.stream === true ? streamed(call, how, request, next) : whole(call, how, request, next, ctx),
-      request.signal == null ? {} : { signal: request.signal }
+    const params = paramsOf(ctx)
+    if (params === undefined) return next(request)
+    const key = ctx.options!
+    const before = request.headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
+    if (before !== undefined) return before.conclude()
+
+    const how = optionsOf(params, options.callOptions)
+    const call: Governor.Call = { ...describe(params), provider: "anthropic" }
+    const signal = request.signal ?? undefined
+    const fiber = run(
+      params.stream === true
+        ? streamed(call, how, request, next)
+        : governor.run(call, () => Attempt.whole(request, next, ctx), how),
+      signal === undefined ? {} : { signal }
     )
+    const exit = await new Promise<Exit.Exit<Response, unknown>>((resolve) => void fiber.addObserver(resolve))
     if (Exit.isSuccess(exit)) return exit.value
-    request.signal?.throwIfAborted()
-    const error = Cause.squash(exit.cause)
-    if (error instanceof AttemptFailed) return error.conclude()
-    throw error
+    signal?.throwIfAborted()
+    const error = Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
+    if (!(error instanceof Attempt.AttemptFailed)) throw error
+    if (error.isRetryable) givenUp.set(key, error)
+    return error.conclude()
   }
 })
 
@@ -225,12 +171,11 @@ export const make = Effect.fnUntraced(function* (
  * @since 0.1.0
  */
 export interface Installation {
+  /** To be given to any number of clients: `new Anthropic({ middleware: [middleware] })`. */
   readonly middleware: Middleware
-  /** To be spread into the client's options: the middleware, and the SDK's own retries off. */
-  readonly clientOptions: { readonly middleware: Array<Middleware>; readonly maxRetries: 0 }
   /** The budget's status, for a dashboard or a log. */
   readonly status: () => Promise<Budget.BudgetStatus>
-  /** Closes the budget. Calls that still wait fail. */
+  /** Closes the budget. Calls that run or wait fail, and so does every later one. */
   readonly dispose: () => Promise<void>
 }
 
@@ -246,18 +191,20 @@ export interface Options extends Budget.Options, Governor.Options, MiddlewareOpt
  * Makes a middleware with a budget of its own, for programs without Effect. Share one between all clients that call the
  * same provider with the same limits.
  *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the option when limits, concurrency or headroom make no sense.
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const create = (options: Options = {}): Installation => {
-  const budget = Budget.layer(options)
-  const runtime = ManagedRuntime.make(Layer.provideMerge(Governor.layer(options), budget))
-  const made = runtime.runPromise(make(options))
-  const middleware: Middleware = async (request, next, ctx) => (await made)(request, next, ctx)
+  const runtime = ManagedRuntime.make(Layer.provideMerge(Governor.layer(options), Budget.layer(options)))
+  const scope = Scope.makeUnsafe()
+  const middleware = runtime.runSync(Scope.provide(make(options), scope))
   return {
     middleware,
-    clientOptions: { middleware: [middleware], maxRetries: 0 },
-    status: () => runtime.runPromise(Effect.flatMap(Budget.TokenBudget, (shared) => shared.status)),
-    dispose: () => runtime.dispose()
+    status: () => runtime.runPromise(Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)),
+    dispose: () => Effect.runPromise(Effect.andThen(Scope.close(scope, Exit.void), runtime.disposeEffect))
   }
 }

@@ -1,0 +1,134 @@
+/** One attempt of the SDK's request, with what the governor needs to know of its failure. */
+import type { MiddlewareContext, MiddlewareNext } from "@anthropic-ai/sdk"
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type * as Governor from "../Governor.ts"
+import * as AnthropicErrors from "../internal/anthropicErrors.ts"
+import * as Headers from "../internal/headers.ts"
+import { messageActual, type UsageReport } from "../internal/messages.ts"
+import type * as Limits from "../Limits.ts"
+import { LlmError, type LlmErrorReason, type Pushback } from "../LlmError.ts"
+import { type Body, watch } from "./body.ts"
+
+export type Request = Parameters<MiddlewareNext>[0]
+
+/** An attempt that failed: what the governor needs to know, and what the SDK gets if it stays so. */
+export class AttemptFailed {
+  readonly reason: LlmErrorReason
+  readonly isRetryable: boolean
+  readonly retryAfter: Duration.Duration | undefined
+  readonly usage: Limits.Usage
+  readonly pushback: Pushback | undefined
+  readonly signal: Limits.Signal | undefined
+  readonly conclude: () => Response
+
+  constructor(reason: LlmErrorReason, conclude: () => Response) {
+    const error = new LlmError({ reason })
+    this.reason = reason
+    this.isRetryable = error.isRetryable
+    this.retryAfter = error.retryAfter
+    this.usage = error.usage
+    this.pushback = error.pushback
+    this.signal = error.signal
+    this.conclude = conclude
+  }
+}
+
+const rethrow = (thrown: unknown) => (): never => {
+  throw thrown
+}
+
+const parse = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** A network error of `fetch` is a TypeError, in some runtimes without a code; the SDK has not wrapped it yet. */
+const networkError = (thrown: unknown): unknown =>
+  thrown instanceof TypeError ? { name: "APIConnectionError", message: thrown.message, cause: thrown } : thrown
+
+/** An aborted fetch belongs to whoever ends first: the caller, through the SDK's signal, or this attempt. */
+const sendOnce = (request: Request, next: MiddlewareNext, signal: AbortSignal): Promise<Response> => {
+  const controller = new AbortController()
+  for (const source of [request.signal, signal]) {
+    if (source?.aborted === true) controller.abort(source.reason)
+    source?.addEventListener("abort", () => controller.abort(source.reason), { once: true })
+  }
+  return next({ ...request, signal: controller.signal })
+}
+
+/** Sends the request. An error status is a failure; the SDK makes its own error of it and does not retry it. */
+const send = (request: Request, next: MiddlewareNext) =>
+  Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    const response = yield* Effect.tryPromise({
+      try: (signal) => sendOnce(request, next, signal),
+      catch: (thrown) => new AttemptFailed(AnthropicErrors.fromThrown(networkError(thrown), { now }), rethrow(thrown))
+    })
+    if (response.ok) return response
+    const text = yield* Effect.promise(() => response.text().catch(() => ""))
+    const headers = new globalThis.Headers(response.headers)
+    headers.set("x-should-retry", "false")
+    const reason = AnthropicErrors.fromThrown(
+      { status: response.status, headers, error: parse(text), message: text },
+      { now: yield* Clock.currentTimeMillis }
+    )
+    const { status, statusText } = response
+    return yield* Effect.fail(new AttemptFailed(reason, () => new Response(text, { status, statusText, headers })))
+  })
+
+const signalOf = (response: Response) =>
+  Effect.map(Clock.currentTimeMillis, (now) => Headers.signal((name) => response.headers.get(name), now))
+
+interface Answer {
+  readonly id?: string
+  readonly model?: string
+  readonly stop_reason?: string | null
+  readonly usage?: UsageReport
+}
+
+/** An answer that comes as a whole. */
+export const whole = Effect.fnUntraced(function* (
+  request: Request,
+  next: MiddlewareNext,
+  ctx: MiddlewareContext
+): Effect.fn.Return<Governor.Outcome<Response>, AttemptFailed> {
+  const response = yield* send(request, next)
+  const now = yield* Clock.currentTimeMillis
+  const answer = yield* Effect.tryPromise({
+    try: () => ctx.parse<Answer | string | null | undefined>(response),
+    catch: (thrown) => {
+      const reason = AnthropicErrors.fromThrown(networkError(thrown), { now })
+      return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
+    }
+  })
+  const { id, model, stop_reason, usage } = typeof answer === "object" && answer !== null ? answer : ({} as Answer)
+  return {
+    value: response,
+    actual: usage && messageActual(usage),
+    signal: yield* signalOf(response),
+    response: { id, model, finishReason: stop_reason ?? undefined }
+  }
+})
+
+/** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
+export const opened = Effect.fnUntraced(function* (
+  request: Request,
+  next: MiddlewareNext,
+  ticket: Governor.Ticket
+): Effect.fn.Return<Body, AttemptFailed, Scope.Scope> {
+  const response = yield* send(request, next)
+  yield* ticket.heard(yield* signalOf(response))
+  const now = yield* Clock.currentTimeMillis
+  const requestId = response.headers.get("request-id") ?? undefined
+  const body = watch(response, { now, requestId, observed: ticket.observed })
+  const failure = yield* Effect.onInterrupt(Effect.promise(body.begin), () => Effect.sync(body.cancel))
+  if (failure === undefined) return body
+  body.cancel()
+  return yield* Effect.fail(new AttemptFailed(failure, body.replay))
+})

@@ -1,0 +1,147 @@
+/** The body of a streamed response: watched event by event as the SDK reads it, and never held back. */
+import * as Sse from "effect/encoding/Sse"
+import type * as Accounting from "../Accounting.ts"
+import type { ResponseInfo } from "../Governor.ts"
+import * as AnthropicErrors from "../internal/anthropicErrors.ts"
+import { observedActual } from "../internal/messages.ts"
+import * as StreamUsage from "../internal/streamUsage.ts"
+import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+
+/** How a body ended. */
+export type Conclusion =
+  | { readonly _tag: "Complete"; readonly actual: Accounting.Actual | undefined; readonly info: ResponseInfo }
+  | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
+  | { readonly _tag: "Abandoned" }
+
+/** A body as far as it was read. */
+export interface Body {
+  /** Reads up to the first content. What is given is why the stream failed before it. */
+  readonly begin: () => Promise<LlmErrorReason | undefined>
+  /** The response that the SDK reads: what was read already, and the rest. Its end is told once. */
+  readonly give: (ended: (conclusion: Conclusion) => void, signal: AbortSignal | null | undefined) => Response
+  /** The response as far as it was read, ending as it did. */
+  readonly replay: () => Response
+  readonly cancel: () => void
+}
+
+type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
+
+const ignore = (): void => {}
+
+export const watch = (
+  response: Response,
+  options: {
+    /** Milliseconds since the epoch. */
+    readonly now: number
+    readonly requestId: string | undefined
+    readonly observed: (actual: Accounting.Actual) => void
+  }
+): Body => {
+  const reader = response.body!.getReader()
+  const decoder = new TextDecoder()
+  const head: Array<Uint8Array> = []
+  const fields = { requestId: options.requestId }
+  let observed = StreamUsage.empty
+  let info: ResponseInfo = {}
+  let events = 0
+  let failure: LlmErrorReason | undefined
+  let broken: { readonly thrown: unknown } | undefined
+
+  const parser = Sse.makeParser((sse) => {
+    if (sse._tag !== "Event") return
+    const step = StreamUsage.read(observed, sse)
+    if (step._tag !== "Ignored") events++
+    if (step._tag === "Error") {
+      const received = observed.started ? StreamUsage.received(observed) : undefined
+      failure ??= AnthropicErrors.fromEvent(step.data, received, fields, options)
+    } else if (step._tag === "Event") {
+      const { event } = step
+      observed = step.observed
+      if (event.type === "message_start") info = { id: event.message.id, model: event.message.model }
+      if (event.type === "message_delta") info = { ...info, finishReason: event.delta?.stop_reason ?? undefined }
+      const actual = observedActual(observed)
+      if (actual !== undefined) options.observed(actual)
+    }
+  })
+
+  /** The next chunk; undefined at the end, for which there is a failure then unless the stream was whole. */
+  const read = async (): Promise<Uint8Array | undefined> => {
+    try {
+      const { value } = await reader.read()
+      if (value !== undefined) {
+        parser.feed(decoder.decode(value, { stream: true }))
+        return value
+      }
+      if (!observed.complete) {
+        failure ??=
+          events === 0
+            ? new MalformedResponse({ ...fields, status: response.status, detail: "not a stream of events" })
+            : AnthropicErrors.interrupted("truncated", StreamUsage.received(observed), fields)
+      }
+    } catch (thrown) {
+      broken = { thrown }
+      failure ??= AnthropicErrors.fromBroken(thrown, StreamUsage.received(observed), fields, options)
+    }
+    return undefined
+  }
+
+  const respond = (source: Source): Response => new Response(new ReadableStream(source, { highWaterMark: 0 }), response)
+
+  const finish = (controller: Pick<ReadableStreamDefaultController<Uint8Array>, "close" | "error">): void => {
+    if (broken === undefined) controller.close()
+    else controller.error(broken.thrown)
+  }
+
+  return {
+    begin: async () => {
+      const undecided = (): boolean => !observed.started && !observed.complete && failure === undefined
+      while (undecided()) {
+        const chunk = await read()
+        if (chunk === undefined) break
+        head.push(chunk)
+      }
+      return observed.started ? undefined : failure
+    },
+    give: (ended, signal) => {
+      let over = false
+      const end = (conclusion: Conclusion): void => {
+        if (over) return
+        over = true
+        signal?.removeEventListener("abort", abandoned)
+        ended(conclusion)
+      }
+      const abandoned = (): void => end({ _tag: "Abandoned" })
+      // Covers the caller's abort, and the SDK's own when nobody ever reads the body.
+      signal?.addEventListener("abort", abandoned, { once: true })
+      const settled = (): void =>
+        end(
+          failure === undefined
+            ? { _tag: "Complete", actual: observedActual(observed), info }
+            : { _tag: "Failed", reason: failure }
+        )
+      return respond({
+        pull: async (controller) => {
+          const chunk = head.shift() ?? (await read())
+          if (chunk !== undefined) return controller.enqueue(chunk)
+          if (signal?.aborted === true) abandoned()
+          settled()
+          finish(controller)
+        },
+        cancel: (cause) => {
+          if (failure === undefined && !observed.complete) abandoned()
+          else settled()
+          return reader.cancel(cause)
+        }
+      })
+    },
+    replay: () =>
+      respond({
+        pull: (controller) => {
+          const chunk = head.shift()
+          if (chunk === undefined) finish(controller)
+          else controller.enqueue(chunk)
+        }
+      }),
+    cancel: () => void reader.cancel().catch(ignore)
+  }
+}

@@ -1,0 +1,478 @@
+import Anthropic, {
+  APIConnectionError,
+  APIError,
+  APIUserAbortError,
+  OverloadedError,
+  RateLimitError
+} from "@anthropic-ai/sdk"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Floodgate from "floodgate/anthropic"
+import { BudgetError, type PoolStatus } from "floodgate/Budget"
+import { ProviderServer } from "floodgate/gateway"
+import * as Retry from "floodgate/Retry"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+
+// Real HTTP with the official SDK, so these run on the real clock. Waits are for conditions, never for times.
+
+const fast = { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
+const slow = { ...fast, baseMillis: 3_600_000 }
+const quick = Retry.make({ base: "5 millis", jitter: "none" })
+
+const params = (characters = 40, agent?: string) => ({
+  model: "claude-sonnet-5",
+  max_tokens: 100,
+  ...(agent !== undefined && { metadata: { user_id: agent } }),
+  messages: [{ role: "user" as const, content: "x".repeat(characters) }]
+})
+
+interface World {
+  readonly url: string
+  readonly client: Anthropic
+  readonly floodgate: Floodgate.Installation
+  readonly pool: Effect.Effect<PoolStatus>
+}
+
+/** A pool is there from its first call on. */
+const unused: PoolStatus = {
+  dimensions: {},
+  inFlight: 0,
+  allowed: 1,
+  queued: 0,
+  waiting: [],
+  cooldown: undefined,
+  pace: 1,
+  binding: undefined,
+  storeAvailable: true
+}
+
+const install = Effect.fnUntraced(function* (
+  url: string,
+  options: Floodgate.Options = {},
+  sdk: { readonly maxRetries?: number; readonly timeout?: number } = {}
+): Effect.fn.Return<World, never, Scope.Scope> {
+  const floodgate = yield* Effect.acquireRelease(
+    Effect.sync(() => Floodgate.create({ retry: quick, limits: { requests: { total: 1_000 } }, ...options })),
+    (floodgate) => Effect.promise(floodgate.dispose)
+  )
+  return {
+    url,
+    floodgate,
+    client: new Anthropic({ baseURL: url, apiKey: "any", middleware: [floodgate.middleware], ...sdk }),
+    pool: Effect.map(Effect.promise(floodgate.status), ({ pools }) => pools["default"] ?? unused)
+  }
+})
+
+const simulated = (server: ProviderServer.Options, options?: Floodgate.Options) =>
+  Effect.gen(function* () {
+    const provider = yield* ProviderServer.make({ latency: fast, outputTokens: 20, ...server })
+    return { provider, ...(yield* install(provider.url, options)) }
+  })
+
+/** A server that answers as a test says; what it was asked is counted. */
+const scripted = Effect.fnUntraced(function* (
+  handler: (response: Http.ServerResponse, count: number) => void
+): Effect.fn.Return<{ readonly url: string; readonly count: () => number }, never, Scope.Scope> {
+  let count = 0
+  const server = yield* Effect.acquireRelease(
+    Effect.callback<Http.Server>((resume) => {
+      const server = Http.createServer((request, response) => {
+        request.resume().on("end", () => handler(response, ++count))
+      })
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.sync(() => {
+        server.closeAllConnections()
+        server.close()
+      })
+  )
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, count: () => count }
+})
+
+const failure = (promise: () => PromiseLike<unknown>) =>
+  Effect.promise(() =>
+    promise().then(
+      () => assert.fail("expected a failure"),
+      (error: unknown) => error
+    )
+  )
+
+/** Waits until a condition holds; the test's own timeout is the limit. */
+const until = <A>(effect: Effect.Effect<A>, holds: (a: A) => boolean) =>
+  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("2 millis") })
+
+const idle = (pool: Effect.Effect<PoolStatus>) => until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)
+
+const level = (pool: Effect.Effect<PoolStatus>, dimension: "inputTokens" | "outputTokens") =>
+  Effect.map(pool, (pool) => pool.dimensions[dimension]!.level)
+
+/** Limits that never refill, so that levels show what was settled. */
+const ledger: Floodgate.Options = {
+  limits: { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } },
+  headroom: 0
+}
+
+const frame = (type: string, more: object = {}) => `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`
+const started = frame("message_start", {
+  message: {
+    id: "msg_1",
+    type: "message",
+    role: "assistant",
+    model: "claude-sonnet-5",
+    content: [],
+    usage: { input_tokens: 10, output_tokens: 1 }
+  }
+})
+const content =
+  frame("content_block_start", { index: 0, content_block: { type: "text", text: "" } }) +
+  frame("content_block_delta", { index: 0, delta: { type: "text_delta", text: "x".repeat(27) } })
+const ended =
+  frame("content_block_stop", { index: 0 }) +
+  frame("message_delta", { delta: { stop_reason: "end_turn" }, usage: { output_tokens: 7 } }) +
+  frame("message_stop")
+const overloaded = frame("error", { error: { type: "overloaded_error", message: "Overloaded" } })
+
+const events = (response: Http.ServerResponse, body: string, last: "end" | "cut" | "open" = "end") => {
+  response.writeHead(200, { "content-type": "text/event-stream", "request-id": "req_1" })
+  response.write(body, () => {
+    if (last === "end") response.end()
+    if (last === "cut") response.socket?.destroy()
+  })
+}
+
+describe("floodgate/anthropic", () => {
+  describe("twelve agents against a limit that binds", () => {
+    it.live("get no 429 through the middleware, and several by the SDK's own retries", () =>
+      Effect.gen(function* () {
+        const agents = Array.from({ length: 12 }, (_, agent) => `agent ${agent}`)
+        /** Two calls of 15,000 tokens each; gives how many of the calls were rejected in the end. */
+        const run = (client: Anthropic) =>
+          Effect.map(
+            Effect.forEach(
+              agents,
+              (agent) =>
+                Effect.promise(async () => {
+                  let rejected = 0
+                  for (let call = 0; call < 2; call++) {
+                    await client.messages.create(params(60_000, agent)).catch((error: unknown) => {
+                      if (!(error instanceof RateLimitError)) throw error
+                      rejected++
+                    })
+                  }
+                  return rejected
+                }),
+              { concurrency: "unbounded" }
+            ),
+            (counts) => counts.reduce((sum, count) => sum + count, 0)
+          )
+        // 6,000 tokens a second; the provider's time runs 20 times faster.
+        const limits = { inputTokens: { perSecond: 6_000, burst: 60_000 } }
+        const server = { limits, timeScale: 20, latency: { baseMillis: 500 }, outputTokens: 20 }
+
+        const alone = yield* ProviderServer.make(server)
+        const byItself = yield* run(new Anthropic({ baseURL: alone.url, apiKey: "any" }))
+        const aloneStats = yield* alone.stats
+
+        const provider = yield* ProviderServer.make(server)
+        const { client } = yield* install(provider.url, {
+          limits: { inputTokens: { perSecond: 6_000 * 20, burst: 60_000 } }
+        })
+        const withBudget = yield* run(client)
+        const stats = yield* provider.stats
+
+        console.log(
+          `12 agents x 2 calls: the SDK's own retries: ${byItself} calls fail with 429 (${aloneStats.rejected} rejections); ` +
+            `with the middleware: ${withBudget} (${stats.rejected} rejections)`
+        )
+        assert.isAtLeast(byItself, 3)
+        assert.strictEqual(withBudget, 0)
+        assert.strictEqual(stats.completed, 24)
+        assert.isBelow(stats.rejected, aloneStats.rejected / 3)
+      })
+    )
+  })
+
+  describe("create", () => {
+    it("refuses options that make no sense, at once and by name", () => {
+      assert.throws(() => Floodgate.create({ concurrency: 0 }), /concurrency: expected an integer >= 1, got 0/)
+    })
+
+    it.live("fails calls that wait when it is disposed, and every later one", () =>
+      Effect.gen(function* () {
+        const { client, floodgate, pool, provider } = yield* simulated({ latency: slow }, { concurrency: 1 })
+        const running = failure(() => client.messages.create(params()))
+        const waiting = failure(() => client.messages.create(params()))
+        const errors = yield* Effect.all(
+          [
+            running,
+            waiting,
+            Effect.andThen(
+              Effect.andThen(
+                until(pool, ({ queued }) => queued === 1),
+                until(provider.stats, ({ inFlight }) => inFlight === 1)
+              ),
+              Effect.promise(floodgate.dispose)
+            )
+          ],
+          { concurrency: "unbounded" }
+        )
+        const later = yield* failure(() => client.messages.create(params()))
+        for (const error of [errors[0], errors[1], later]) assert.match(String(error), /was closed/)
+        yield* until(provider.stats, ({ aborted }) => aborted === 1)
+      })
+    )
+  })
+
+  describe("a whole answer", () => {
+    it.live("settles to its usage and keeps what the SDK gives: data, response and request id", () =>
+      Effect.gen(function* () {
+        const { client, pool } = yield* simulated({}, ledger)
+        const { data, request_id, response } = yield* Effect.promise(() =>
+          client.messages.create(params(4_000)).withResponse()
+        )
+        assert.deepStrictEqual([data.usage.input_tokens, data.usage.output_tokens], [1_000, 20])
+        assert.strictEqual(response.status, 200)
+        assert.match(request_id!, /^req_sim/)
+        const status = yield* idle(pool)
+        assert.strictEqual(status.dimensions.inputTokens!.level, 99_000)
+        assert.strictEqual(status.dimensions.outputTokens!.level, 99_980)
+      })
+    )
+
+    it.live("governs the beta's messages too, and lets other calls pass", () =>
+      Effect.gen(function* () {
+        const { client, pool } = yield* simulated({}, ledger)
+        yield* Effect.promise(() => client.beta.messages.create({ ...params(4_000), betas: ["context-1m-2025-08-07"] }))
+        yield* Effect.promise(() =>
+          client.messages.countTokens({ model: "claude-sonnet-5", messages: params().messages })
+        )
+        const status = yield* idle(pool)
+        assert.strictEqual(status.dimensions.requests!.level, 999)
+        assert.strictEqual(status.dimensions.inputTokens!.level, 99_000)
+      })
+    )
+
+    it.live("is retried on 529 by the governor, not by the SDK", () =>
+      Effect.gen(function* () {
+        const { client, provider } = yield* simulated({ faults: [{ kind: "529", calls: [1] }] })
+        yield* Effect.promise(() => client.messages.create(params(), { maxRetries: 0 }))
+        assert.strictEqual((yield* provider.stats).requests, 2)
+      })
+    )
+
+    it.live("gives up with the SDK's own error, and the SDK does not start again", () =>
+      Effect.gen(function* () {
+        const { client, provider } = yield* simulated(
+          { faults: [{ kind: "529" }] },
+          { retry: Retry.make({ base: "1 millis", jitter: "none", attempts: 3 }) }
+        )
+        const error = yield* failure(() => client.messages.create(params()))
+        assert.instanceOf(error, OverloadedError)
+        assert.strictEqual(error.type, "overloaded_error")
+        assert.match(error.requestID!, /^req_sim/)
+        assert.strictEqual((yield* provider.stats).requests, 3)
+      })
+    )
+
+    it.live("does not repeat a connection that was given up, whatever the SDK's maxRetries", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => response.socket?.destroy())
+        const { client } = yield* install(url, {
+          retry: Retry.make({ base: "1 millis", jitter: "none", attempts: 2 })
+        })
+        const error = yield* failure(() => client.messages.create(params(), { maxRetries: 1 }))
+        assert.instanceOf(error, APIConnectionError)
+        assert.strictEqual(count(), 2)
+      })
+    )
+
+    it.live("retries an answer whose body breaks off", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response, count) => {
+          response.writeHead(200, { "content-type": "application/json", "content-length": "100" })
+          if (count === 1) response.write('{"id":', () => response.socket?.destroy())
+          else response.end(JSON.stringify({ id: "msg_1", type: "message" }).padEnd(100))
+        })
+        const { client } = yield* install(url)
+        const message = yield* Effect.promise(() => client.messages.create(params()))
+        assert.strictEqual(message.id, "msg_1")
+        assert.strictEqual(count(), 2)
+      })
+    )
+
+    it.live("does not retry spend limits, although they come as 429", () =>
+      Effect.gen(function* () {
+        const { client, provider } = yield* simulated({
+          faults: [{ kind: "429", errorCode: "enforced_spend_limit_reached" }]
+        })
+        const error = yield* failure(() => client.messages.create(params()))
+        assert.instanceOf(error, RateLimitError)
+        assert.strictEqual((yield* provider.stats).requests, 1)
+      })
+    )
+
+    it.live("reports what the budget refuses as its own error", () =>
+      Effect.gen(function* () {
+        const { client, provider } = yield* simulated({}, { limits: { inputTokens: { total: 100 } } })
+        const error = yield* failure(() => client.messages.create(params(40_000)))
+        assert.instanceOf(error, BudgetError)
+        assert.strictEqual((yield* provider.stats).requests, 0)
+      })
+    )
+  })
+
+  describe("aborting", () => {
+    it.live("in the queue frees the place at once, and sends nothing", () =>
+      Effect.gen(function* () {
+        const { client, pool, provider } = yield* simulated({ latency: slow }, { concurrency: 1 })
+        const running = new AbortController()
+        const waiting = new AbortController()
+        const errors = Effect.all(
+          [running, waiting].map(({ signal }) => failure(() => client.messages.create(params(), { signal }))),
+          { concurrency: "unbounded" }
+        )
+        const steps = Effect.gen(function* () {
+          yield* until(pool, ({ inFlight, queued }) => inFlight === 1 && queued === 1)
+          waiting.abort()
+          yield* until(pool, ({ queued }) => queued === 0)
+          yield* until(provider.stats, ({ inFlight }) => inFlight === 1)
+          running.abort()
+          yield* idle(pool)
+          const stats = yield* until(provider.stats, ({ aborted }) => aborted === 1)
+          assert.strictEqual(stats.requests, 1)
+        })
+        const [[first, second]] = yield* Effect.all([errors, steps], { concurrency: "unbounded" })
+        assert.instanceOf(first, APIUserAbortError)
+        assert.instanceOf(second, APIUserAbortError)
+      })
+    )
+
+    it.live("does not count the queue towards the SDK's timeout", () =>
+      Effect.gen(function* () {
+        // One at a time, each 60 ms: the last waits for 300 ms, and the SDK's timeout is 200 ms.
+        const provider = yield* ProviderServer.make({ latency: { ...fast, baseMillis: 60 } })
+        const { client } = yield* install(provider.url, { concurrency: 1 }, { timeout: 200, maxRetries: 0 })
+        yield* Effect.promise(() => Promise.all(Array.from({ length: 6 }, () => client.messages.create(params()))))
+        assert.strictEqual((yield* provider.stats).aborted, 0)
+      })
+    )
+
+    it.live("by the governor's timeout retries the call", () =>
+      Effect.gen(function* () {
+        const { client, provider } = yield* simulated(
+          { faults: [{ kind: "timeout", calls: [1], afterMillis: 3_600_000 }] },
+          { callOptions: { timeout: "100 millis" } }
+        )
+        yield* Effect.promise(() => client.messages.create(params()))
+        const stats = yield* until(provider.stats, ({ aborted }) => aborted === 1)
+        assert.strictEqual(stats.requests, 2)
+      })
+    )
+  })
+
+  describe("a stream", () => {
+    it.live("settles to its usage when it ends", () =>
+      Effect.gen(function* () {
+        const { client, pool } = yield* simulated({}, ledger)
+        const message = yield* Effect.promise(() => client.messages.stream(params(4_000)).finalMessage())
+        assert.strictEqual(message.usage.output_tokens, 20)
+        const status = yield* idle(pool)
+        assert.strictEqual(status.dimensions.inputTokens!.level, 99_000)
+        assert.strictEqual(status.dimensions.outputTokens!.level, 99_980)
+      })
+    )
+
+    it.live("holds its reservation while it runs, and settles to what was observed when the consumer breaks off", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content, "open"))
+        const { client, pool } = yield* install(url, ledger)
+        yield* Effect.promise(async () => {
+          for await (const event of await client.messages.create({ ...params(), stream: true })) {
+            assert.strictEqual((await Effect.runPromise(pool)).inFlight, 1)
+            if (event.type === "content_block_delta") break
+          }
+        })
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "inputTokens"), 99_990)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
+      })
+    )
+
+    it.live("settles when it is aborted before anybody reads it", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content, "open"))
+        const { client, pool } = yield* install(url, ledger)
+        const stream = yield* Effect.promise(() => client.messages.create({ ...params(), stream: true }))
+        assert.strictEqual((yield* pool).inFlight, 1)
+        stream.controller.abort()
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
+      })
+    )
+
+    it.live("is retried while it has no content: an error event, a cut, an early end", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response, count) => {
+          if (count === 1) return events(response, started + overloaded)
+          if (count === 2) return events(response, started, "cut")
+          if (count === 3) return events(response, started)
+          events(response, started + content + ended)
+        })
+        const { client, pool } = yield* install(url, ledger)
+        const message = yield* Effect.promise(() => client.messages.stream(params()).finalMessage())
+        assert.strictEqual(message.usage.output_tokens, 7)
+        assert.strictEqual(count(), 4)
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 7 - 3)
+      })
+    )
+
+    it.live("gives up with the SDK's error for what the stream said", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => events(response, started + overloaded))
+        const { client } = yield* install(url, {
+          retry: Retry.make({ base: "1 millis", jitter: "none", attempts: 2 })
+        })
+        const error = yield* failure(() => client.messages.stream(params()).finalMessage())
+        assert.instanceOf(error, APIError)
+        assert.strictEqual(error.type, "overloaded_error")
+        assert.strictEqual(count(), 2)
+      })
+    )
+
+    it.live("is not retried once it has content: a cut reaches the consumer, and settles to what was observed", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => events(response, started + content, "cut"))
+        const { client, pool } = yield* install(url, ledger)
+        const seen: Array<string> = []
+        const error = yield* failure(async () => {
+          for await (const event of await client.messages.create({ ...params(), stream: true })) seen.push(event.type)
+        })
+        assert.match(String(error), /terminated/)
+        assert.deepStrictEqual(seen, ["message_start", "content_block_start", "content_block_delta"])
+        assert.strictEqual(count(), 1)
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
+      })
+    )
+
+    it.live("passes on what is no stream of events, without retrying it", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => response.end("<html></html>"))
+        const { client, pool } = yield* install(url)
+        const events = yield* Effect.promise(async () => {
+          const events: Array<unknown> = []
+          for await (const event of await client.messages.create({ ...params(), stream: true })) events.push(event)
+          return events
+        })
+        assert.deepStrictEqual(events, [])
+        assert.strictEqual(count(), 1)
+        yield* idle(pool)
+      })
+    )
+  })
+})
