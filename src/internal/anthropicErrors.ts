@@ -115,14 +115,24 @@ const bodyOf = (body: unknown): Body => {
 
 const secrets = [/\bsk-[\w-]{6,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
 
+const redact = (line: string, secret: string | undefined): string => {
+  let clean = secret ? line.replaceAll(secret, "<redacted>") : line
+  for (const pattern of secrets) clean = clean.replace(pattern, "<redacted>")
+  return clean
+}
+
+const cut = (line: string, most: number): string => (line.length > most ? `${line.slice(0, most - 1)}…` : line)
+
 /** The provider's words in one short line, without secrets; markup of a proxy says nothing and is left out. */
 const detailOf = (message: string | undefined, secret: string | undefined): string | undefined => {
   if (message === undefined || /^\s*</.test(message)) return undefined
-  let line = message.replace(/\s+/g, " ").trim()
-  if (secret) line = line.replaceAll(secret, "<redacted>")
-  for (const pattern of secrets) line = line.replace(pattern, "<redacted>")
-  return line === "" ? undefined : line.length > 300 ? `${line.slice(0, 299)}…` : line
+  const line = redact(message.replace(/\s+/g, " ").trim(), secret)
+  return line === "" ? undefined : cut(line, 300)
 }
+
+/** A name that the provider gives, such as a request's: short, and without secrets, whoever it comes from. */
+export const nameOf = (name: string | null | undefined, secret: string | undefined): string | undefined =>
+  name == null ? undefined : cut(redact(name, secret), 100)
 
 /** The first error code along the chain of causes: `fetch failed` hides ECONNREFUSED one level down. */
 const errnoOf = (error: unknown): string | undefined => {
@@ -169,8 +179,8 @@ const fromStatus = (error: object, status: number, context: Context): LlmError.L
   const retryAfter = Headers.retryAfterMillis(get, context.now)
   const fields: Fields = {
     status,
-    requestId: get("request-id") ?? get("x-request-id") ?? get("x-amzn-requestid") ?? undefined,
-    code: body.code ?? body.type,
+    requestId: nameOf(get("request-id") ?? get("x-request-id") ?? get("x-amzn-requestid"), context.secret),
+    code: nameOf(body.code ?? body.type, context.secret),
     detail: detailOf(message, context.secret),
     retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
     signal: Headers.signal(get, context.now)
@@ -216,7 +226,7 @@ export const fromEvent = (
     {
       ...fields,
       status: 200,
-      code: body.code ?? body.type,
+      code: nameOf(body.code ?? body.type, context.secret),
       detail: detailOf(body.message ?? text(data), context.secret),
       received
     },

@@ -147,9 +147,9 @@ const sdkMost = 2 ** 31 - 1
 /** After `message_stop` the body is read to its end, so that the connection can be used again; for no longer than this. */
 const drainMillis = 1_000
 
-const replyOf = <A>(value: A, response: Response, now: number): Reply<A> => {
+const replyOf = <A>(value: A, response: Response, now: number, secret: string | undefined): Reply<A> => {
   const get: Headers.Get = (name) => response.headers.get(name)
-  return { value, signal: Headers.signal(get, now), requestId: get("request-id") ?? undefined }
+  return { value, signal: Headers.signal(get, now), requestId: Errors.nameOf(get("request-id"), secret) }
 }
 
 const isMessage = (value: unknown): value is Message =>
@@ -190,7 +190,7 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
       const controller = new AbortController()
       const { data, response } = yield* attempt((options) => send(options).withResponse(), controller)
       const value = read(data)
-      const reply = replyOf(value, response, yield* Clock.currentTimeMillis)
+      const reply = replyOf(value, response, yield* Clock.currentTimeMillis, secret)
       if (value !== undefined) return { ...reply, value }
       return yield* fail(
         new MalformedResponse({ status: response.status, requestId: reply.requestId, signal: reply.signal })
@@ -206,7 +206,7 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
       (options) => client.messages.create({ ...params, stream: true }, options).asResponse(),
       controller
     )
-    const reply = replyOf(response, response, yield* Clock.currentTimeMillis)
+    const reply = replyOf(response, response, yield* Clock.currentTimeMillis, secret)
     const type = response.headers.get("content-type") ?? ""
     if (type.startsWith("text/html") || type.startsWith("application/json")) {
       return yield* fail(
@@ -268,7 +268,11 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] =>
-  fromClientWith(client, options, undefined)
+  fromClientWith(client, options, keyOf(client))
+
+/** The client's own key, to be cut out of what a provider says. */
+const keyOf = (client: object): string | undefined =>
+  Predicate.hasProperty(client, "apiKey") && typeof client.apiKey === "string" ? client.apiKey : undefined
 
 /**
  * A provider over a new client. The environment is not read: see {@link layerConfig}.
