@@ -126,13 +126,13 @@ const cut = (line: string, most: number): string => (line.length > most ? `${lin
 /** The provider's words in one short line, without secrets; markup of a proxy says nothing and is left out. */
 const detailOf = (message: string | undefined, secret: string | undefined): string | undefined => {
   if (message === undefined || /^\s*</.test(message)) return undefined
-  const line = redact(message.replace(/\s+/g, " ").trim(), secret)
+  const line = redact(message.replace(/[\s\p{Cc}]+/gu, " ").trim(), secret)
   return line === "" ? undefined : cut(line, 300)
 }
 
 /** A name that the provider gives, such as a request's: short, and without secrets, whoever it comes from. */
 export const nameOf = (name: string | null | undefined, secret: string | undefined): string | undefined =>
-  name == null ? undefined : cut(redact(name, secret), 100)
+  name == null ? undefined : cut(redact(name.replace(/\p{Cc}/gu, ""), secret), 100)
 
 /** The first error code along the chain of causes: `fetch failed` hides ECONNREFUSED one level down. */
 const errnoOf = (error: unknown): string | undefined => {

@@ -80,8 +80,21 @@ describe("anthropicErrors", () => {
       assert.strictEqual(detail("https://user:pass@host/v1 failed"), "https:<redacted>host/v1 failed")
       assert.strictEqual(detail("key plain-secret is wrong", "plain-secret"), "key <redacted> is wrong")
       assert.strictEqual(detail("one\n  two"), "one two")
+      assert.strictEqual(detail("a\u001b[2Jb\u0000c"), "a [2Jb c")
       assert.strictEqual(detail("x".repeat(1_000))?.length, 300)
       assert.isUndefined(detail("  <!doctype html>"))
+    })
+
+    it("cuts secrets and length from the names that the provider gives", () => {
+      const named = (name: string) =>
+        thrown(
+          { status: 400, headers: new Headers({ "request-id": name }), error: { error: { code: name } } },
+          "secret"
+        )
+      for (const name of ["requestId", "code"] as const) {
+        assert.strictEqual(named("req_secret")[name], "req_<redacted>")
+        assert.strictEqual(named("x".repeat(5_000))[name]?.length, 100)
+      }
     })
 
     const json = Schema.Union([Schema.String, Schema.Finite, Schema.Null, Schema.Array(Schema.Finite)])
