@@ -4,214 +4,23 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { BudgetStore, type Held, type Snapshot, type StoreUnavailable } from "../BudgetStore.ts"
+import { BudgetStore, type Snapshot, type StoreUnavailable } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
-import {
-  BudgetError,
-  type BudgetErrorReason,
-  EstimateTooLarge,
-  QueueFull,
-  QuotaExhausted,
-  WaitTooLong
-} from "./errors.ts"
-import {
-  Agent,
-  type BudgetStatus,
-  type Cooldown,
-  type DimensionStatus,
-  type Options,
-  type PoolStatus,
-  Priority,
-  type RateLimitSignal,
-  type Reservation,
-  type ReserveOptions
-} from "./models.ts"
+import { BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
+import type { BudgetStatus, Cooldown, Options, RateLimitSignal, Reservation, ReserveOptions } from "./models.ts"
+import { checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import * as Pool from "./pool.ts"
 import type * as Predict from "./predict.ts"
+import { overQuota, refuse, tooLong } from "./refuse.ts"
+import { heldOf, HeldReservation } from "./reservation.ts"
+import * as Status from "./status.ts"
 
-const defaultPool = "default"
+/** The first step of the default retry policy. */
 const defaultPause = Duration.seconds(2)
-const listedWaiters = 32
-/** A wider range than any use needs, and sums of shares stay exact. */
-const leastWeight = 0.001
-
-// -----------------------------------------------------------------------------
-// Options
-// -----------------------------------------------------------------------------
-
-const check = (valid: boolean, option: string, expected: string, value: unknown): void => {
-  if (!valid) throw new RangeError(`Budget.make: ${option}: expected ${expected}, got ${value}`)
-}
-
-const wholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
-
-const checkConcurrency = (concurrency: number): void =>
-  check(concurrency >= 1 && wholeOrInfinite(concurrency), "concurrency", "an integer >= 1", concurrency)
-
-const isPools = (limits: Limits.Limits | Limits.Pools): limits is Limits.Pools => "pools" in limits
-
-const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueued = Infinity, ramp }: Options) => {
-  checkConcurrency(concurrency)
-  check(maxQueued >= 0 && wholeOrInfinite(maxQueued), "maxQueued", "an integer >= 0", maxQueued)
-  check(headroom >= 0 && headroom <= 0.5, "headroom", "a number from 0 to 0.5", headroom)
-  const from = ramp?.from ?? 1
-  check(from > 0 && from <= 1, "ramp.from", "a number above 0, at most 1", from)
-  const millis = ramp === undefined ? 1 : Duration.toMillis(Duration.fromInputUnsafe(ramp.over))
-  check(millis > 0, "ramp.over", "a duration above 0", millis)
-  const sets = limits === undefined ? {} : isPools(limits) ? limits.pools : { [defaultPool]: limits }
-  for (const set of Object.values(sets)) Limits.resolve(set)
-  return {
-    concurrency,
-    headroom,
-    maxQueued,
-    ramp: ramp === undefined ? undefined : { from, millis },
-    poolOf:
-      limits === undefined ? Limits.poolOf : isPools(limits) ? (limits.poolOf ?? Limits.poolOf) : () => defaultPool,
-    limitsOf: (pool: string): Limits.Limits =>
-      limits === undefined
-        ? {}
-        : isPools(limits)
-          ? Object.hasOwn(limits.pools, pool)
-            ? limits.pools[pool]!
-            : {}
-          : limits
-  }
-}
-
-// -----------------------------------------------------------------------------
-// Reservations
-// -----------------------------------------------------------------------------
-
-class HeldReservation implements Reservation {
-  readonly agent: string
-  readonly charge: Limits.Charge
-  readonly binding: Limits.Dimension | undefined
-  readonly owner: Pool.Pool
-  readonly held: Held
-  private readonly waitedMillis: number
-  private closed = false
-  /** What its response said of the limits. */
-  signal: Limits.Signal | undefined
-
-  constructor(owner: Pool.Pool, agent: string, held: Held, waiter: Pool.Waiter | undefined) {
-    this.owner = owner
-    this.held = held
-    this.agent = agent
-    this.charge = held.charge
-    this.binding = waiter?.binding
-    this.waitedMillis = waiter?.waitedMillis ?? 0
-  }
-  get pool(): string {
-    return this.owner.name
-  }
-  get waited(): Duration.Duration {
-    return Duration.millis(this.waitedMillis)
-  }
-  settle(usage: Limits.Usage, outcome: "success" | "failure" = "success"): Effect.Effect<void> {
-    return this.close(usage, outcome === "success")
-  }
-  get refund(): Effect.Effect<void> {
-    return this.close(Limits.nothing, false)
-  }
-  /** Nobody said what it used: it is kept as estimated. */
-  end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    if (this.closed) return undefined
-    this.closed = true
-    return this.owner.settle(this.held, this.charge, exit._tag === "Success")
-  }
-  private close(usage: Limits.Usage, succeeded: boolean): Effect.Effect<void> {
-    const settle = () => {
-      if (this.closed) return Effect.void
-      this.closed = true
-      return this.owner.settle(this.held, Limits.used(this.charge, usage), succeeded) ?? Effect.void
-    }
-    return Effect.suspend(() => (this.owner.isInstant() ? settle() : Effect.uninterruptible(Effect.suspend(settle))))
-  }
-}
-
-const heldOf = (reservation: Reservation | undefined): Held | undefined =>
-  reservation instanceof HeldReservation ? reservation.held : undefined
-
-// -----------------------------------------------------------------------------
-// Refusals
-// -----------------------------------------------------------------------------
-
-const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetError> =>
-  Effect.fail(new BudgetError({ reason }))
-
-const refusedByStore =
-  (pool: string) =>
-  (refused: Pool.Refused): BudgetError =>
-    new BudgetError({
-      reason:
-        refused._tag === "Exhausted"
-          ? new QuotaExhausted({ pool, dimension: refused.dimension, asked: refused.asked, left: refused.left })
-          : refused._tag === "TooLarge"
-            ? new EstimateTooLarge({ pool, dimension: refused.dimension, asked: refused.asked, limit: refused.limit })
-            : refused
-    })
-
-const overQuota = (pool: string, charge: Limits.Charge, { ledger }: Snapshot): QuotaExhausted | undefined => {
-  for (const dimension of Limits.dimensions) {
-    const bucket = ledger.buckets[dimension]
-    const asked = charge[dimension] ?? 0
-    if (bucket?.rule.quota && asked > bucket.level) {
-      return new QuotaExhausted({ pool, dimension, asked, left: Math.max(0, bucket.level) })
-    }
-  }
-  return undefined
-}
-
-const tooLong = (pool: string, foreseen: Predict.Prediction | undefined, maxWait: Duration.Duration): WaitTooLong =>
-  new WaitTooLong({
-    pool,
-    dimension: foreseen?.dimension,
-    wait: Duration.max(Duration.millis(Math.ceil(foreseen?.millis ?? 0)), maxWait),
-    maxWait
-  })
-
-// -----------------------------------------------------------------------------
-// Status
-// -----------------------------------------------------------------------------
-
-const statusOf = (pool: Pool.Pool, snapshot: Snapshot | undefined): PoolStatus => {
-  const dimensions: { [D in Limits.Dimension]?: DimensionStatus } = {}
-  const waiting = snapshot === undefined ? [] : pool.waiting(listedWaiters, snapshot)
-  for (const dimension of Limits.dimensions) {
-    const bucket = snapshot?.ledger.buckets[dimension]
-    if (bucket === undefined) continue
-    dimensions[dimension] = { level: bucket.level, capacity: bucket.rule.capacity, perSecond: bucket.rate * 1000 }
-  }
-  const cooldown = snapshot?.ledger.cooldown
-  const left = (cooldown?.until ?? 0) - (snapshot?.now ?? 0)
-  return {
-    dimensions,
-    inFlight: pool.inFlight(),
-    allowed: pool.allowed(),
-    queued: pool.queued(),
-    waiting: waiting.map(({ dimension, millis, waitedMillis, waiter }) => ({
-      agent: waiter.agent,
-      priority: waiter.priority,
-      charge: waiter.charge,
-      waited: Duration.millis(waitedMillis),
-      expected: Duration.millis(millis),
-      dimension
-    })),
-    cooldown: cooldown !== undefined && left > 0 ? { reason: cooldown.reason, left: Duration.millis(left) } : undefined,
-    pace: snapshot?.ledger.pace.scale ?? 1,
-    binding: waiting[0]?.dimension,
-    storeAvailable: snapshot !== undefined
-  }
-}
-
-// -----------------------------------------------------------------------------
-// Service
-// -----------------------------------------------------------------------------
 
 export interface Service {
   readonly reserve: (
@@ -238,31 +47,6 @@ export interface Service {
 }
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-
-/** How a caller stands in the queue, checked. */
-interface Queueing extends Pool.WaiterOptions {
-  readonly maxWait: Duration.Duration | undefined
-}
-
-const queueingOf = (how: ReserveOptions, context: Context.Context<never>): Queueing => {
-  const { first = false, maxWait, weight = 1 } = how
-  const priority = how.priority ?? Context.get(context, Priority)
-  if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
-    throw new RangeError(
-      `Budget.reserve: weight: expected a number from ${leastWeight} to ${1 / leastWeight}, got ${weight}`
-    )
-  }
-  if (!Number.isFinite(priority)) {
-    throw new RangeError(`Budget.reserve: priority: expected a finite number, got ${priority}`)
-  }
-  return {
-    agent: how.agent ?? Context.get(context, Agent),
-    priority,
-    weight,
-    first,
-    maxWait: maxWait === undefined ? undefined : Duration.fromInputUnsafe(maxWait)
-  }
-}
 
 export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
   const { concurrency, headroom, limitsOf, maxQueued, poolOf, ramp } = parse(options)
@@ -328,28 +112,6 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         }
       })
 
-    /** Waits in the queue; whatever ends the wait but a grant gives everything back. */
-    const stand = (
-      pool: Pool.Pool,
-      waiter: Pool.Waiter,
-      maxWait: Duration.Duration | undefined,
-      foreseen: Predict.Prediction | undefined,
-      restore: Restore
-    ): Effect.Effect<Held, BudgetError> => {
-      if (waiter.held !== undefined) return Effect.succeed(waiter.held)
-      const granted = Effect.mapError(pool.wait(waiter), refusedByStore(pool.name))
-      const bounded =
-        pool.queued() > maxQueued + pool.unasked
-          ? refuse(new QueueFull({ pool: pool.name, maxQueued }))
-          : maxWait === undefined
-            ? granted
-            : Effect.timeoutOrElse(granted, {
-                duration: maxWait,
-                orElse: () => refuse(tooLong(pool.name, foreseen, maxWait))
-              })
-      return Effect.onExit(restore(bounded), (exit) => (exit._tag === "Success" ? Effect.void : pool.cancel(waiter)))
-    }
-
     /** Admits an estimate, or refuses it; a reservation as it is where that took no time. */
     const admit = (
       pool: Pool.Pool,
@@ -369,14 +131,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       }
       const held = pool.takeNow(charge)
       if (held !== undefined) return new HeldReservation(pool, how.agent, held, undefined)
-      const enqueue = (foreseen: Predict.Prediction | undefined): Effect.Effect<HeldReservation, BudgetError> => {
-        const waiter = pool.admit(estimate, charge, how)
-        const held = Effect.flatMap(pool.drain, () => stand(pool, waiter, how.maxWait, foreseen, restore))
-        return Effect.map(held, (held) => new HeldReservation(pool, how.agent, held, waiter))
-      }
       return how.maxWait !== undefined || Limits.hasQuota(rules)
-        ? Effect.flatMap(restore(foresee(pool, charge, how, how.maxWait)), enqueue)
-        : enqueue(undefined)
+        ? Effect.flatMap(restore(foresee(pool, charge, how, how.maxWait)), (foreseen) =>
+            asEffect(enqueue(pool, estimate, charge, how, foreseen, maxQueued, restore))
+          )
+        : enqueue(pool, estimate, charge, how, undefined, maxQueued, restore)
     }
 
     /** Admits, and goes on with the reservation before anything can interrupt. */
@@ -424,7 +183,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
             onFailure: () => Effect.undefined,
             onSuccess: (snapshot) => Effect.succeed<Snapshot | undefined>(snapshot)
           }),
-          (snapshot) => [pool.name, statusOf(pool, snapshot)] as const
+          (snapshot) => [pool.name, Status.of(pool, snapshot)] as const
         )
       )
     ).pipe(Effect.map((entries): BudgetStatus => ({ pools: Object.fromEntries(entries) })))
@@ -480,6 +239,60 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 }
 
 const noOptions: ReserveOptions = {}
+
+/** Stands in the queue. What a waiter keeps alive is kept small: there may be a million. */
+const enqueue = (
+  pool: Pool.Pool,
+  estimate: Limits.Estimate,
+  charge: Limits.Charge,
+  how: Queueing,
+  foreseen: Predict.Prediction | undefined,
+  maxQueued: number,
+  restore: Restore
+): HeldReservation | Effect.Effect<HeldReservation, BudgetError> => {
+  const waiter = pool.admit(estimate, charge, how)
+  const { maxWait } = how
+  if (pool.isInstant()) {
+    pool.drainAtOnce()
+    return waiter.reservation ?? stand(pool, waiter, maxWait, foreseen, maxQueued, restore)
+  }
+  return Effect.flatMap(pool.drain, () =>
+    waiter.reservation !== undefined
+      ? Effect.succeed(waiter.reservation)
+      : stand(pool, waiter, maxWait, foreseen, maxQueued, restore)
+  )
+}
+
+/** Waits; whatever ends the wait but a grant gives everything back. */
+const stand = (
+  pool: Pool.Pool,
+  waiter: Pool.Waiter,
+  maxWait: Duration.Duration | undefined,
+  foreseen: Predict.Prediction | undefined,
+  maxQueued: number,
+  restore: Restore
+): Effect.Effect<HeldReservation, BudgetError> =>
+  Effect.onExitPrimitive(
+    restore(
+      pool.queued() > maxQueued + pool.unasked
+        ? refuse(new QueueFull({ pool: pool.name, maxQueued }))
+        : maxWait === undefined
+          ? pool.wait(waiter)
+          : within(maxWait, pool, waiter, foreseen)
+    ),
+    (exit) => (exit._tag === "Success" ? undefined : pool.cancel(waiter))
+  )
+
+const within = (
+  maxWait: Duration.Duration,
+  pool: Pool.Pool,
+  waiter: Pool.Waiter,
+  foreseen: Predict.Prediction | undefined
+): Effect.Effect<HeldReservation, BudgetError> =>
+  Effect.timeoutOrElse(pool.wait(waiter), {
+    duration: maxWait,
+    orElse: () => refuse(tooLong(pool.name, foreseen, maxWait))
+  })
 
 const asEffect = <E>(reservation: HeldReservation | Effect.Effect<HeldReservation, E>) =>
   reservation instanceof HeldReservation ? Effect.succeed(reservation) : reservation

@@ -26,8 +26,11 @@ import type {
 } from "../BudgetStore.ts"
 import { type Entry, FairQueue } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
+import type { BudgetError } from "./errors.ts"
 import { Gate } from "./gate.ts"
 import * as Predict from "./predict.ts"
+import * as Refuse from "./refuse.ts"
+import { HeldReservation } from "./reservation.ts"
 
 /** Who waits, for what. */
 export interface Waiter extends Entry {
@@ -37,14 +40,15 @@ export interface Waiter extends Entry {
   rules: Limits.Rules
   readonly since: number
   state: "queued" | "asking" | "cancelled" | "done"
-  /** Set when granted. */
-  held: Held | undefined
-  waitedMillis: number
   /** What it waited for last. */
   binding: Limits.Dimension | undefined
-  resume: ((effect: Effect.Effect<Held, Refused>) => void) | undefined
-  answer: Effect.Effect<Held, Refused> | undefined
+  /** Set when granted. */
+  reservation: HeldReservation | undefined
+  resume: ((answer: Answer) => void) | undefined
+  answer: Answer | undefined
 }
+
+type Answer = Effect.Effect<HeldReservation, BudgetError>
 
 /** The estimate fits no more, since the limits have changed. */
 export interface TooLarge {
@@ -79,9 +83,12 @@ export interface Pool {
   readonly takeNow: (charge: Limits.Charge) => Held | undefined
   readonly admit: (estimate: Limits.Estimate, charge: Limits.Charge, options: WaiterOptions) => Waiter
   readonly drain: Effect.Effect<void>
+  /** The same, where `isInstant`. */
+  readonly drainAtOnce: () => void
   /** Waits until the waiter is granted or refused. Interrupting it cancels nothing by itself, see `cancel`. */
-  readonly wait: (waiter: Waiter) => Effect.Effect<Held, Refused>
-  readonly cancel: (waiter: Waiter) => Effect.Effect<void>
+  readonly wait: (waiter: Waiter) => Effect.Effect<HeldReservation, BudgetError>
+  /** Gives everything back; what remains to be done then. To be called where nothing interrupts. */
+  readonly cancel: (waiter: Waiter) => Effect.Effect<void> | undefined
   /** Settles; gives what remains to be done. To be called once, where nothing interrupts. */
   readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void> | undefined
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
@@ -132,26 +139,30 @@ export const open = Effect.fnUntraced(function* (
   let again = false
   let closed = false
   let wakeAt = Infinity
-  /** Whether the head waits at the store, where others may stand behind it. */
-  let stands = false
+  /** The head that waits at a store that takes time, where others may stand behind it, and until when. */
+  let standing: Waiter | undefined
+  let standsUntil = 0
+  /** Whether its time has come. Till then the store need not be asked for it again. */
+  let due = false
 
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   /** The limits that were given, and when a response last spoke of limits. */
   let given = options.limits
   let heardAt = millis()
 
-  const answer = (waiter: Waiter, effect: Effect.Effect<Held, Refused>): void => {
+  const answer = (waiter: Waiter, effect: Answer): void => {
     waiter.state = "done"
-    waiter.waitedMillis = millis() - waiter.since
     if (waiter.resume !== undefined) waiter.resume(effect)
     else waiter.answer = effect
   }
 
   const grant = (waiter: Waiter, held: Held): void => {
     gate.admitted(held.id)
-    waiter.held = held
-    answer(waiter, Effect.succeed(held))
+    waiter.reservation = new HeldReservation(pool, waiter.agent, held, waiter, millis() - waiter.since)
+    answer(waiter, Effect.succeed(waiter.reservation))
   }
+
+  const refuse = (waiter: Waiter, refused: Refused): void => answer(waiter, Refuse.byStore(name, refused))
 
   /** Sleeps for the head. A timer that is set for earlier stays: it looks again and sleeps on. */
   const wakeIn = (wait: number): void => {
@@ -164,6 +175,12 @@ export const open = Effect.fnUntraced(function* (
         Effect.sleep(sleep),
         Effect.suspend(() => {
           wakeAt = Infinity
+          const left = standing === undefined ? 0 : standsUntil - millis()
+          if (left >= 1) {
+            wakeIn(left)
+            return Effect.void
+          }
+          due = true
           return drain
         })
       )
@@ -202,7 +219,7 @@ export const open = Effect.fnUntraced(function* (
         return false
       }
       queue.remove(waiter)
-      answer(waiter, Effect.fail(answered))
+      refuse(waiter, answered)
     }
     return false
   }
@@ -254,7 +271,7 @@ export const open = Effect.fnUntraced(function* (
         const tooLarge = recharge(waiter)
         if (tooLarge !== undefined) {
           queue.forgive(waiter)
-          answer(waiter, Effect.fail(tooLarge))
+          refuse(waiter, tooLarge)
           return Effect.andThen(gate.returnPermit, shiftBatch(batch))
         }
         gate.enter()
@@ -285,7 +302,7 @@ export const open = Effect.fnUntraced(function* (
         grant(waiter, held)
       } else if (i === granted.length && blocked?._tag === "Exhausted") {
         queue.forgive(waiter)
-        answer(waiter, Effect.fail(blocked))
+        refuse(waiter, blocked)
       } else {
         waiter.state = "queued"
         waiter.binding = blocked?._tag === "Wait" ? (blocked.dimension ?? waiter.binding) : waiter.binding
@@ -299,7 +316,7 @@ export const open = Effect.fnUntraced(function* (
     for (const waiter of batch) {
       gate.leave(undefined, false)
       queue.forgive(waiter)
-      if (waiter.state !== "cancelled") answer(waiter, Effect.fail(error))
+      if (waiter.state !== "cancelled") refuse(waiter, error)
     }
     return Effect.all(
       batch.map(() => gate.returnPermit),
@@ -309,19 +326,23 @@ export const open = Effect.fnUntraced(function* (
 
   const remoteRound: Effect.Effect<void> = Effect.suspend(() => {
     again = false
+    if (standing !== undefined && !due && queue.peek() === standing) return remoteFinish
+    due = false
     return Effect.flatMap(shiftBatch([]), (batch) => {
       if (batch.length === 0) return Effect.andThen(withdraw, remoteFinish)
       asking = batch
       return Effect.matchEffect(store.take(batch), {
         onFailure: (error) => {
           asking = []
+          standing = undefined
           return Effect.andThen(fail(batch, error), remoteRound)
         },
         onSuccess: ({ blocked, granted }) => {
           asking = []
           learn()
-          stands = blocked?._tag === "Wait"
-          const headLeft = stands && batch[granted.length]!.state === "cancelled"
+          standing = blocked?._tag === "Wait" ? batch[granted.length] : undefined
+          if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
+          const headLeft = standing?.state === "cancelled"
           return Effect.flatMap(conclude(batch, granted, blocked), () => {
             if (blocked?._tag !== "Wait" || headLeft) return remoteRound
             if (queue.size === 0) return Effect.andThen(withdraw, remoteFinish)
@@ -335,8 +356,8 @@ export const open = Effect.fnUntraced(function* (
 
   /** Nobody of this process waits any more, or nobody may go: the heads of other processes move up. */
   const withdraw: Effect.Effect<void> = Effect.suspend(() => {
-    if (!stands) return Effect.void
-    stands = false
+    if (standing === undefined) return Effect.void
+    standing = undefined
     return forgive(store.take([]))
   })
 
@@ -357,7 +378,7 @@ export const open = Effect.fnUntraced(function* (
         again = true
         return Effect.void
       }
-      if (queue.size === 0 && !stands) {
+      if (queue.size === 0 && standing === undefined) {
         options.changed()
         return Effect.void
       }
@@ -424,9 +445,8 @@ export const open = Effect.fnUntraced(function* (
         rules,
         since: millis(),
         state: "queued",
-        held: undefined,
-        waitedMillis: 0,
         binding: undefined,
+        reservation: undefined,
         resume: undefined,
         answer: undefined,
         flow: undefined,
@@ -441,28 +461,31 @@ export const open = Effect.fnUntraced(function* (
       return waiter
     },
     drain,
+    drainAtOnce: () => {
+      if (draining) again = true
+      else if (immediate !== undefined) drainAtOnce(immediate)
+    },
     wait: (waiter) =>
       waiter.answer ??
-      Effect.callback<Held, Refused>((resume) => {
+      Effect.callback<HeldReservation, BudgetError>((resume) => {
         if (waiter.answer !== undefined) resume(waiter.answer)
         else waiter.resume = resume
       }),
-    cancel: (waiter) =>
-      Effect.suspend(() => {
-        switch (waiter.state) {
-          case "queued": {
-            const wasHead = queue.peek() === waiter
-            waiter.state = "done"
-            queue.remove(waiter)
-            return wasHead ? drain : Effect.void
-          }
-          case "asking":
-            waiter.state = "cancelled"
-            return Effect.void
-          default:
-            return waiter.held === undefined ? Effect.void : giveBack(waiter.held)
+    cancel: (waiter) => {
+      switch (waiter.state) {
+        case "queued": {
+          const wasHead = queue.peek() === waiter
+          waiter.state = "done"
+          queue.remove(waiter)
+          return wasHead ? drain : undefined
         }
-      }),
+        case "asking":
+          waiter.state = "cancelled"
+          return undefined
+        default:
+          return waiter.reservation?.refund
+      }
+    },
     settle,
     observe: (signal, answered) =>
       Effect.flatMap(forgive(store.observe(signal, answered)), () => {
@@ -508,6 +531,7 @@ export const open = Effect.fnUntraced(function* (
   yield* Effect.forkIn(
     Stream.runForEach(store.wakes, () => {
       learn()
+      due = true
       return drain
     }),
     scope

@@ -1,0 +1,76 @@
+/**
+ * What is checked before anything runs: the options of a budget, and how a caller wants to stand in the queue.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Limits from "../Limits.ts"
+import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
+import type * as Pool from "./pool.ts"
+
+export const defaultPool = "default"
+/** A wider range than any use needs, and sums of shares stay exact. */
+const leastWeight = 0.001
+
+const check = (valid: boolean, option: string, expected: string, value: unknown): void => {
+  if (!valid) throw new RangeError(`Budget.make: ${option}: expected ${expected}, got ${value}`)
+}
+
+const wholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
+
+export const checkConcurrency = (concurrency: number): void =>
+  check(concurrency >= 1 && wholeOrInfinite(concurrency), "concurrency", "an integer >= 1", concurrency)
+
+const isPools = (limits: Limits.Limits | Limits.Pools): limits is Limits.Pools => "pools" in limits
+
+export const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueued = Infinity, ramp }: Options) => {
+  checkConcurrency(concurrency)
+  check(maxQueued >= 0 && wholeOrInfinite(maxQueued), "maxQueued", "an integer >= 0", maxQueued)
+  check(headroom >= 0 && headroom <= 0.5, "headroom", "a number from 0 to 0.5", headroom)
+  const from = ramp?.from ?? 1
+  check(from > 0 && from <= 1, "ramp.from", "a number above 0, at most 1", from)
+  const millis = ramp === undefined ? 1 : Duration.toMillis(Duration.fromInputUnsafe(ramp.over))
+  check(millis > 0, "ramp.over", "a duration above 0", millis)
+  const sets = limits === undefined ? {} : isPools(limits) ? limits.pools : { [defaultPool]: limits }
+  for (const set of Object.values(sets)) Limits.resolve(set)
+  return {
+    concurrency,
+    headroom,
+    maxQueued,
+    ramp: ramp === undefined ? undefined : { from, millis },
+    poolOf:
+      limits === undefined ? Limits.poolOf : isPools(limits) ? (limits.poolOf ?? Limits.poolOf) : () => defaultPool,
+    limitsOf: (pool: string): Limits.Limits =>
+      limits === undefined
+        ? {}
+        : isPools(limits)
+          ? Object.hasOwn(limits.pools, pool)
+            ? limits.pools[pool]!
+            : {}
+          : limits
+  }
+}
+
+/** How a caller stands in the queue, checked. */
+export interface Queueing extends Pool.WaiterOptions {
+  readonly maxWait: Duration.Duration | undefined
+}
+
+export const queueingOf = (how: ReserveOptions, context: Context.Context<never>): Queueing => {
+  const { first = false, maxWait, weight = 1 } = how
+  const priority = how.priority ?? Context.get(context, Priority)
+  if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
+    throw new RangeError(
+      `Budget.reserve: weight: expected a number from ${leastWeight} to ${1 / leastWeight}, got ${weight}`
+    )
+  }
+  if (!Number.isFinite(priority)) {
+    throw new RangeError(`Budget.reserve: priority: expected a finite number, got ${priority}`)
+  }
+  return {
+    agent: how.agent ?? Context.get(context, Agent),
+    priority,
+    weight,
+    first,
+    maxWait: maxWait === undefined ? undefined : Duration.fromInputUnsafe(maxWait)
+  }
+}

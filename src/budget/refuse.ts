@@ -1,0 +1,52 @@
+/**
+ * Refusals as typed failures.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Snapshot } from "../BudgetStore.ts"
+import * as Limits from "../Limits.ts"
+import { BudgetError, type BudgetErrorReason, EstimateTooLarge, QuotaExhausted, WaitTooLong } from "./errors.ts"
+import type * as Pool from "./pool.ts"
+import type * as Predict from "./predict.ts"
+
+export const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetError> =>
+  Effect.fail(new BudgetError({ reason }))
+
+/** What the store, or rules that changed meanwhile, say of a waiter. */
+export const byStore = (pool: string, refused: Pool.Refused): Effect.Effect<never, BudgetError> => {
+  switch (refused._tag) {
+    case "Exhausted": {
+      const { asked, dimension, left } = refused
+      return refuse(new QuotaExhausted({ pool, dimension, asked, left }))
+    }
+    case "TooLarge": {
+      const { asked, dimension, limit } = refused
+      return refuse(new EstimateTooLarge({ pool, dimension, asked, limit }))
+    }
+    default:
+      return refuse(refused)
+  }
+}
+
+export const overQuota = (pool: string, charge: Limits.Charge, { ledger }: Snapshot): QuotaExhausted | undefined => {
+  for (const dimension of Limits.dimensions) {
+    const bucket = ledger.buckets[dimension]
+    const asked = charge[dimension] ?? 0
+    if (bucket?.rule.quota && asked > bucket.level) {
+      return new QuotaExhausted({ pool, dimension, asked, left: Math.max(0, bucket.level) })
+    }
+  }
+  return undefined
+}
+
+export const tooLong = (
+  pool: string,
+  foreseen: Predict.Prediction | undefined,
+  maxWait: Duration.Duration
+): WaitTooLong =>
+  new WaitTooLong({
+    pool,
+    dimension: foreseen?.dimension,
+    wait: Duration.max(Duration.millis(Math.ceil(foreseen?.millis ?? 0)), maxWait),
+    maxWait
+  })

@@ -1,0 +1,60 @@
+/**
+ * An admitted estimate, as its holder has it.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type { Held } from "../BudgetStore.ts"
+import * as Limits from "../Limits.ts"
+import type { Reservation } from "./models.ts"
+import type * as Pool from "./pool.ts"
+
+export class HeldReservation implements Reservation {
+  readonly agent: string
+  readonly charge: Limits.Charge
+  readonly binding: Limits.Dimension | undefined
+  readonly owner: Pool.Pool
+  readonly held: Held
+  private readonly waitedMillis: number
+  private closed = false
+  /** What its response said of the limits. */
+  signal: Limits.Signal | undefined
+
+  constructor(owner: Pool.Pool, agent: string, held: Held, waiter: Pool.Waiter | undefined, waitedMillis = 0) {
+    this.owner = owner
+    this.held = held
+    this.agent = agent
+    this.charge = held.charge
+    this.binding = waiter?.binding
+    this.waitedMillis = waitedMillis
+  }
+  get pool(): string {
+    return this.owner.name
+  }
+  get waited(): Duration.Duration {
+    return Duration.millis(this.waitedMillis)
+  }
+  settle(usage: Limits.Usage, outcome: "success" | "failure" = "success"): Effect.Effect<void> {
+    return this.close(usage, outcome === "success")
+  }
+  get refund(): Effect.Effect<void> {
+    return this.close(Limits.nothing, false)
+  }
+  /** Nobody said what it used: it is kept as estimated. */
+  end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    if (this.closed) return undefined
+    this.closed = true
+    return this.owner.settle(this.held, this.charge, exit._tag === "Success")
+  }
+  private close(usage: Limits.Usage, succeeded: boolean): Effect.Effect<void> {
+    const settle = () => {
+      if (this.closed) return Effect.void
+      this.closed = true
+      return this.owner.settle(this.held, Limits.used(this.charge, usage), succeeded) ?? Effect.void
+    }
+    return Effect.suspend(() => (this.owner.isInstant() ? settle() : Effect.uninterruptible(Effect.suspend(settle))))
+  }
+}
+
+export const heldOf = (reservation: Reservation | undefined): Held | undefined =>
+  reservation instanceof HeldReservation ? reservation.held : undefined
