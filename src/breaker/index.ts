@@ -75,7 +75,7 @@ export interface Options {
   /**
    * How long it stays open: a duration, or a schedule for the openings in a row. A longer `retry-after` holds.
    *
-   * @default 5 s, doubled with each opening in a row, up to about a minute
+   * @default 5 s, doubled with each opening in a row, up to 40 s
    */
   readonly openFor?: Duration.Input | Schedule.Schedule<unknown, number> | undefined
   /**
