@@ -1,0 +1,93 @@
+/**
+ * The flags that say what a provider limits, the same for every command.
+ *
+ * @since 0.1.0
+ */
+import * as Flag from "effect/cli/Flag"
+import * as Option from "effect/Option"
+import type * as Limits from "../Limits.ts"
+
+/** A number above zero. */
+export const positive = (name: string): Flag.Flag<number> =>
+  Flag.Finite(name).pipe(
+    Flag.filter(
+      (value) => value > 0,
+      () => "a number above 0"
+    )
+  )
+
+/** A whole number above zero. */
+export const count = (name: string): Flag.Flag<number> =>
+  Flag.Int(name).pipe(
+    Flag.filter(
+      (value) => value > 0,
+      () => "a whole number above 0"
+    )
+  )
+
+/** A number that is not below zero. */
+export const atLeastZero = (name: string): Flag.Flag<number> =>
+  Flag.Finite(name).pipe(
+    Flag.filter(
+      (value) => value >= 0,
+      () => "a number that is not below 0"
+    )
+  )
+
+/** The flags for limits. None given is no limit. */
+export const flags = {
+  inputTokensPerMinute: positive("input-tokens-per-minute").pipe(
+    Flag.withMetavar("<n>"),
+    Flag.withDescription("Input tokens that the provider grants a minute"),
+    Flag.optional
+  ),
+  outputTokensPerMinute: positive("output-tokens-per-minute").pipe(
+    Flag.withMetavar("<n>"),
+    Flag.withDescription("Output tokens that it grants a minute"),
+    Flag.optional
+  ),
+  requestsPerMinute: positive("requests-per-minute").pipe(
+    Flag.withMetavar("<n>"),
+    Flag.withDescription("Requests that it grants a minute"),
+    Flag.optional
+  ),
+  tokensPerSecond: positive("tokens-per-second").pipe(
+    Flag.withMetavar("<n>"),
+    Flag.withDescription("Input and output tokens together that it grants a second"),
+    Flag.optional
+  ),
+  burst: positive("burst").pipe(
+    Flag.withMetavar("<n>"),
+    Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
+    Flag.optional
+  ),
+  window: Flag.Literals("window", ["bucket", "sliding", "fixed"]).pipe(
+    Flag.withDescription("How it counts what it grants a minute"),
+    Flag.optional
+  )
+}
+
+/** What the flags were given. */
+export interface Given {
+  readonly inputTokensPerMinute: Option.Option<number>
+  readonly outputTokensPerMinute: Option.Option<number>
+  readonly requestsPerMinute: Option.Option<number>
+  readonly tokensPerSecond: Option.Option<number>
+  readonly burst: Option.Option<number>
+  readonly window: Option.Option<Limits.Window>
+}
+
+/** The limits that were given, or nothing when none was. */
+export const limitsOf = (given: Given): Limits.Limits | undefined => {
+  const window = Option.getOrUndefined(given.window)
+  const burst = Option.getOrUndefined(given.burst)
+  const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>
+    Option.isNone(value) ? undefined : { perMinute: value.value, window, burst }
+  const limits: Limits.Limits = {
+    requests: perMinute(given.requestsPerMinute, undefined),
+    inputTokens: perMinute(given.inputTokensPerMinute, burst),
+    outputTokens: perMinute(given.outputTokensPerMinute, burst),
+    tokens: Option.isNone(given.tokensPerSecond) ? undefined : { perSecond: given.tokensPerSecond.value, burst }
+  }
+  return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined
+}

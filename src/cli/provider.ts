@@ -1,0 +1,161 @@
+/**
+ * `floodgate provider`: the simulated provider over HTTP, for any client that can be given a base URL.
+ *
+ * @since 0.1.0
+ */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import type * as HttpServerError from "effect/http/HttpServerError"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { ProviderServer } from "../gateway/index.ts"
+import type { ProviderSim } from "../testing/index.ts"
+import * as LimitFlags from "./limits.ts"
+import * as View from "./run/view.ts"
+
+const flags = {
+  port: Flag.Int("port").pipe(
+    Flag.filter(
+      (port) => port >= 0 && port <= 65_535,
+      () => "a port from 0 to 65535"
+    ),
+    Flag.withDescription("Port to listen on; 0 takes a free one"),
+    Flag.withDefault(0)
+  ),
+  host: Flag.String("host").pipe(
+    Flag.withDescription("Address to listen on; anything but loopback opens it to the network"),
+    Flag.withDefault("127.0.0.1")
+  ),
+  ...LimitFlags.flags,
+  rejections: Flag.Literals("rejections", ["free", "charged"]).pipe(
+    Flag.withDescription("Whether a rejected request counts against the limits"),
+    Flag.withDefault("free")
+  ),
+  concurrency: LimitFlags.count("concurrency").pipe(
+    Flag.withDescription("Calls that it takes at once (default: no limit)"),
+    Flag.optional
+  ),
+  headers: Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
+    Flag.withDescription("What responses tell of the limits"),
+    Flag.withDefault("rounded")
+  ),
+  outputTokens: LimitFlags.count("output-tokens").pipe(
+    Flag.withMetavar("<n>"),
+    Flag.withDescription("Output tokens of every answer (default: as many as its text has)"),
+    Flag.optional
+  ),
+  latencyBase: LimitFlags.atLeastZero("latency").pipe(
+    Flag.withMetavar("<ms>"),
+    Flag.withDescription("Milliseconds that every call takes"),
+    Flag.withDefault(500)
+  ),
+  latencyInput: LimitFlags.atLeastZero("latency-per-input-token").pipe(
+    Flag.withMetavar("<ms>"),
+    Flag.withDescription("Milliseconds per input token, besides"),
+    Flag.withDefault(0.01)
+  ),
+  latencyOutput: LimitFlags.atLeastZero("latency-per-output-token").pipe(
+    Flag.withMetavar("<ms>"),
+    Flag.withDescription("Milliseconds per output token, besides"),
+    Flag.withDefault(10)
+  ),
+  noise: LimitFlags.atLeastZero("latency-noise").pipe(
+    Flag.withMetavar("<sigma>"),
+    Flag.withDescription("Spread of the latency: 0 for none, 0.3 for a realistic one"),
+    Flag.withDefault(0)
+  ),
+  timeScale: LimitFlags.positive("time-scale").pipe(
+    Flag.withMetavar("<x>"),
+    Flag.withDescription("How many times faster than real time its time passes"),
+    Flag.withDefault(1)
+  ),
+  seed: Flag.Int("seed").pipe(Flag.withDescription("Decides everything that is random"), Flag.withDefault(1))
+}
+
+/** The address cannot be listened on. */
+export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/cli/CannotListen")("CannotListen", {
+  address: Schema.String,
+  why: Schema.String
+}) {
+  override get message(): string {
+    return `cannot listen on ${this.address}: ${this.why}; choose another --port or --host`
+  }
+}
+
+/** The provider server with an error for people. */
+export const listen = (options: ProviderServer.Options) =>
+  Effect.mapError(ProviderServer.make(options), (error: HttpServerError.ServeError) => {
+    const { cause } = error as { readonly cause?: unknown }
+    const code = (cause as { readonly code?: unknown } | undefined)?.code
+    const why = code === "EADDRINUSE" ? "something listens there already" : String(code ?? cause ?? error.message)
+    return new CannotListen({ address: `${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why })
+  })
+
+/** What happened, in one line. */
+export const summary = (stats: ProviderSim.Stats): string => {
+  const by = Object.entries(stats.rejectionsBy).map(([name, count]) => `${name} ${count}`)
+  const why = by.length === 0 ? "" : ` (${by.join(", ")})`
+  return [
+    `${View.thousands(stats.requests)} requests`,
+    `${stats.completed} completed`,
+    `${stats.rejected} rejected${why}`,
+    `${stats.failed + stats.broken} failed`,
+    `${stats.aborted} aborted`,
+    `${View.thousands(stats.inputTokens)} input and ${View.thousands(stats.outputTokens)} output tokens`
+  ].join(", ")
+}
+
+/**
+ * The command.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
+export const providerCommand = Command.make(
+  "provider",
+  flags,
+  Effect.fnUntraced(function* (given) {
+    const server = yield* listen({
+      limits: LimitFlags.limitsOf(given),
+      host: given.host,
+      port: given.port,
+      rejections: given.rejections,
+      concurrency: Option.getOrUndefined(given.concurrency),
+      headers: given.headers,
+      outputTokens: Option.getOrUndefined(given.outputTokens),
+      latency: {
+        baseMillis: given.latencyBase,
+        perInputTokenMillis: given.latencyInput,
+        perOutputTokenMillis: given.latencyOutput,
+        noise: given.noise
+      },
+      timeScale: given.timeScale,
+      seed: given.seed
+    })
+    yield* Console.log(`floodgate provider listening on ${server.url}`)
+    return yield* Effect.onInterrupt(Effect.never, () =>
+      Effect.flatMap(server.stats, (stats) => Console.error(`Stopped: ${summary(stats)}`))
+    )
+  }, Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "A simulated provider over HTTP, with Anthropic's Messages API, limits, headers and errors. Prints one line with its URL when it is ready; GET /stats tells what it saw. Ctrl-C stops it."
+  ),
+  Command.withShortDescription("A simulated provider over HTTP, with limits of your choice"),
+  Command.withExamples([
+    {
+      command: "floodgate provider --port 8787 --input-tokens-per-minute 400000 --requests-per-minute 50",
+      description: "A small tier; point any client's base URL to http://127.0.0.1:8787"
+    },
+    {
+      command: "floodgate provider --tokens-per-second 60000 --burst 200000 --rejections charged",
+      description: "The provider of the incident"
+    },
+    {
+      command: "floodgate provider --input-tokens-per-minute 2000000 --time-scale 60",
+      description: "An hour of it in a minute"
+    }
+  ])
+)

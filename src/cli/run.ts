@@ -1,0 +1,217 @@
+/**
+ * `floodgate run`: the pipeline of the incident on your own documents.
+ *
+ * @since 0.1.0
+ */
+import * as CliError from "effect/cli/CliError"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Agents from "../Agents.ts"
+import * as Budget from "../Budget.ts"
+import type { ProviderServer } from "../gateway/index.ts"
+import type * as Limits from "../Limits.ts"
+import * as LlmClient from "../LlmClient.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Provider from "./provider.ts"
+import * as Documents from "./run/documents.ts"
+import { reply } from "./run/reply.ts"
+import type * as Screen from "./run/screen.ts"
+import * as Session from "./run/session.ts"
+
+// -----------------------------------------------------------------------------
+// Flags
+// -----------------------------------------------------------------------------
+
+const flags = {
+  paths: Argument.String("path").pipe(Argument.withDescription("Files, or folders of text files"), Argument.atLeast(1)),
+  prompt: Flag.String("prompt").pipe(Flag.withDescription("What to do with the documents"), Flag.optional),
+  promptFile: Flag.String("prompt-file").pipe(
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("A file that says it, instead of --prompt"),
+    Flag.optional
+  ),
+  agents: LimitFlags.count("agents").pipe(
+    Flag.withDescription("Agents, each of which gets an equal share of the documents"),
+    Flag.withDefault(12)
+  ),
+  model: Flag.String("model").pipe(Flag.withDescription("The model"), Flag.withDefault("claude-sonnet-5")),
+  maxTokens: LimitFlags.count("max-tokens").pipe(
+    Flag.withDescription("The most output tokens of one call"),
+    Flag.withDefault(1_024)
+  ),
+  out: Flag.String("out").pipe(
+    Flag.withMetavar("<folder>"),
+    Flag.withDescription("Folder for results.jsonl and summary.md; a run that was stopped goes on from it"),
+    Flag.withDefault("floodgate-out")
+  ),
+  concurrency: LimitFlags.count("concurrency").pipe(
+    Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
+    Flag.optional
+  ),
+  capTokens: LimitFlags.count("cap-tokens").pipe(
+    Flag.withMetavar("<n>"),
+    Flag.withDescription("The most tokens that all calls together may use (default: no cap)"),
+    Flag.optional
+  ),
+  ...LimitFlags.flags,
+  quiet: Flag.Boolean("quiet").pipe(
+    Flag.withAlias("q"),
+    Flag.withDescription("Say only what went wrong"),
+    Flag.withDefault(false)
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("One JSON object a line: every event, then the report"),
+    Flag.withDefault(false)
+  )
+}
+
+const usage = (message: string): CliError.ShowHelp =>
+  new CliError.ShowHelp({
+    commandPath: ["floodgate", "run"],
+    errors: [new CliError.UserError({ cause: message, userMessage: message })]
+  })
+
+const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
+  if (Option.isSome(prompt) && Option.isSome(file)) return yield* usage("Give --prompt or --prompt-file, not both")
+  if (Option.isSome(file)) {
+    const fs = yield* FileSystem.FileSystem
+    const text = yield* Effect.mapError(
+      fs.readFileString(file.value),
+      () => new Documents.Unreadable({ path: file.value, why: "the prompt file cannot be read; check the path" })
+    )
+    if (text.trim() === "") return yield* usage(`${file.value} is empty: say in it what to do with the documents`)
+    return text
+  }
+  const text = Option.getOrElse(prompt, () => "").trim()
+  return text === "" ? yield* usage("Say what to do with the documents: --prompt TEXT or --prompt-file FILE") : text
+})
+
+// -----------------------------------------------------------------------------
+// Who answers
+// -----------------------------------------------------------------------------
+
+/** A key is set, but not one that can be used. */
+export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/BadConfig")("BadConfig", {
+  why: Schema.String
+}) {
+  override get message(): string {
+    return this.why
+  }
+}
+
+/** What the embedded provider grants when nobody says: one of Anthropic's tiers as of 2026. */
+const embeddedLimits: Limits.Limits = {
+  requests: { perMinute: 1_000 },
+  inputTokens: { perMinute: 2_000_000 },
+  outputTokens: { perMinute: 400_000 }
+}
+
+/** A client of whoever answers, and a line that says who. */
+export interface Answering {
+  readonly layer: Layer.Layer<LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget, Config.ConfigError>
+  readonly said: string
+  /** How often the provider said no; known of the embedded one. */
+  readonly rejected: Effect.Effect<number | undefined>
+}
+
+const budgeted = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer(options)))
+
+/** The embedded provider, over real HTTP, on loopback. It stops with the scope. */
+export const embedded = Effect.fnUntraced(function* (
+  server: ProviderServer.Options,
+  budget: Layer.Layer<Agents.Meter | Budget.TokenBudget>,
+  client: Partial<LlmClient.Options> = {}
+) {
+  const { stats, url } = yield* Provider.listen({ limits: embeddedLimits, reply, ...server })
+  const layer = LlmClient.layer({ ...client, apiKey: Redacted.make("embedded"), baseUrl: url }).pipe(
+    Layer.provideMerge(budget)
+  )
+  const answering: Answering = {
+    layer,
+    said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${url}`,
+    rejected: Effect.map(stats, ({ rejected }) => rejected)
+  }
+  return answering
+})
+
+const answeringOf = Effect.fnUntraced(function* (budget: Budget.Options) {
+  const key = yield* Config.option(Config.NonEmptyString("ANTHROPIC_API_KEY"))
+  if (Option.isNone(key))
+    return yield* embedded({ limits: (budget.limits as Limits.Limits | undefined) ?? embeddedLimits }, budgeted(budget))
+  const baseUrl = yield* Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
+  const answering: Answering = {
+    layer: LlmClient.layerConfig().pipe(Layer.provideMerge(budgeted(budget))),
+    said: `Answers come from ${Option.getOrElse(baseUrl, () => "https://api.anthropic.com")}, with the key in ANTHROPIC_API_KEY`,
+    rejected: Effect.undefined
+  }
+  return answering
+})
+
+// -----------------------------------------------------------------------------
+// The command
+// -----------------------------------------------------------------------------
+
+/** Live on a terminal that can redraw, plain lines elsewhere. */
+export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean }) =>
+  Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.Mode =>
+    given.json ? "json" : given.quiet ? "quiet" : canAnimate ? "live" : "plain"
+  )
+
+/**
+ * The command.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
+export const runCommand = Command.make(
+  "run",
+  flags,
+  Effect.fnUntraced(function* (given) {
+    const prompt = yield* promptOf(given.prompt, given.promptFile)
+    const answering = yield* answeringOf({
+      limits: LimitFlags.limitsOf(given),
+      concurrency: Option.getOrUndefined(given.concurrency)
+    }).pipe(Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message }))))
+    const report = yield* Session.run({
+      paths: given.paths,
+      task: { prompt, model: given.model, maxTokens: given.maxTokens },
+      agents: given.agents,
+      out: given.out,
+      mode: yield* modeOf(given),
+      cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
+      provider: answering.said
+    }).pipe(
+      Effect.provide(answering.layer),
+      Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message })))
+    )
+    yield* Session.complete(report)
+  }, Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "Gives documents to agents, one part each. Every agent reads, extracts, drafts, checks and finishes, all under one budget; an orchestrator merges their work into summary.md. With ANTHROPIC_API_KEY it asks Anthropic (ANTHROPIC_BASE_URL for another address), without it the embedded simulated provider. Limits that are not given are learned from the responses. Ctrl-C keeps what is done; the same command goes on."
+  ),
+  Command.withShortDescription("Agents over your own documents, under one budget"),
+  Command.withExamples([
+    {
+      command: 'floodgate run docs README.md --prompt "What must an operator know?"',
+      description: "Twelve agents over a folder and a file"
+    },
+    {
+      command: "floodgate run reports --prompt-file task.md --agents 40 --out out --json",
+      description: "Forty agents, events as JSON lines"
+    },
+    {
+      command: 'floodgate run docs --prompt "List the decisions" --input-tokens-per-minute 400000',
+      description: "With the limit of your tier, so that the first calls need not learn it"
+    }
+  ])
+)

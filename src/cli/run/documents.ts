@@ -1,0 +1,92 @@
+/**
+ * Reads the documents of a run: the files that are named, and the text files in the folders that are named.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import type * as PlatformError from "effect/PlatformError"
+import * as Schema from "effect/Schema"
+import type { Document } from "./split.ts"
+
+/** A path that cannot be read, or nothing to read in it. */
+export class Unreadable extends Schema.TaggedError<Unreadable>("floodgate/cli/run/Unreadable")("Unreadable", {
+  path: Schema.String,
+  why: Schema.String
+}) {
+  override get message(): string {
+    return `${this.path}: ${this.why}`
+  }
+}
+
+const why = ({ reason }: PlatformError.PlatformError): string => {
+  switch (reason._tag) {
+    case "NotFound":
+      return "there is no such file or folder; check the path"
+    case "PermissionDenied":
+      return "no permission to read it"
+    default:
+      return reason.message
+  }
+}
+
+/** Not entered unless they are named themselves: nobody means them. */
+const skipped = (name: string): boolean => name === "node_modules" || name.startsWith(".")
+
+/** What has a zero byte or is not UTF-8 near its start is no text. */
+const isText = (bytes: Uint8Array): boolean => {
+  const head = bytes.subarray(0, 8_000)
+  if (head.includes(0)) return false
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: true })
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** What was read, and how many files were left out because they are no text. */
+export interface Found {
+  readonly documents: ReadonlyArray<Document>
+  readonly binary: number
+}
+
+/** Reads files and folders, in the order in which they are named and sorted within; a file that is named twice once. */
+export const read = Effect.fnUntraced(function* (
+  paths: ReadonlyArray<string>
+): Effect.fn.Return<Found, Unreadable, FileSystem.FileSystem | Path.Path> {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  const documents = new Map<string, Document>()
+  const folders = new Set<string>()
+  let binary = 0
+
+  const visit = (path: string): Effect.Effect<void, Unreadable> =>
+    Effect.gen(function* () {
+      const info = yield* fs.stat(path)
+      if (info.type === "Directory") {
+        // Links may lead around in a circle.
+        const real = yield* fs.realPath(path)
+        if (folders.has(real)) return
+        folders.add(real)
+        const names = (yield* fs.readDirectory(path)).filter((name) => !skipped(name)).sort()
+        for (const name of names) {
+          // A link that leads nowhere is nobody's document.
+          if (yield* fs.exists(join(path, name))) yield* visit(join(path, name))
+        }
+      } else if (info.type === "File" && !documents.has(path)) {
+        const bytes = yield* fs.readFile(path)
+        if (!isText(bytes)) binary++
+        else if (bytes.length > 0) documents.set(path, { path, text: new TextDecoder().decode(bytes) })
+      }
+    }).pipe(
+      Effect.mapError((error) => (error._tag === "Unreadable" ? error : new Unreadable({ path, why: why(error) })))
+    )
+
+  for (const path of paths) yield* visit(join(path))
+  if (documents.size === 0) {
+    return yield* new Unreadable({ path: paths.join(", "), why: "no text files there; name files or folders of text" })
+  }
+  return { documents: [...documents.values()], binary }
+})

@@ -1,0 +1,195 @@
+/**
+ * The pipeline of `floodgate run`: an agent per chunk, five calls each, and an orchestrator that merges. It knows no
+ * terminal and no file, so that it runs under any clock and any provider.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Agents from "../../Agents.ts"
+import * as Budget from "../../Budget.ts"
+import * as LlmClient from "../../LlmClient.ts"
+import type { Params } from "../../LlmProvider.ts"
+import * as Results from "./results.ts"
+import * as Split from "./split.ts"
+import * as Steps from "./steps.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** What happens in a run, in the order in which it happens. */
+export type Event =
+  | { readonly event: "asked"; readonly agent: string; readonly step: string }
+  | {
+      readonly event: "answered"
+      readonly agent: string
+      readonly step: string
+      /** Whether an earlier run had the answer, so that nothing was asked. */
+      readonly reused: boolean
+      readonly inputTokens: number
+      readonly outputTokens: number
+      readonly seconds: number
+    }
+  | { readonly event: "ended"; readonly agent: string; readonly failure: string | undefined }
+
+/** What a run is made of. */
+export interface Options<E> {
+  readonly task: Steps.Task
+  readonly chunks: ReadonlyArray<Split.Chunk>
+  /** Results of earlier runs, by key: these calls are not made again. */
+  readonly finished: ReadonlyMap<string, Results.Result>
+  /** Keeps a result. It is done before the next call of the agent starts, and is not interrupted. */
+  readonly record: (result: Results.Result) => Effect.Effect<void, E>
+  readonly report: (event: Event) => Effect.Effect<void>
+  readonly cap?: Agents.Cap | undefined
+}
+
+/** What became of a run. */
+export interface Report {
+  readonly parts: ReadonlyArray<Steps.Part>
+  readonly missing: ReadonlyArray<{ readonly agent: string; readonly documents: string; readonly reason: string }>
+  /** The text of the orchestrator, unless it failed or had nothing to merge. */
+  readonly merged: string | undefined
+  readonly calls: number
+  readonly reused: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly seconds: number
+}
+
+/** An answer without text leaves the next call nothing to build on. */
+export class NoAnswer extends Schema.TaggedError<NoAnswer>("floodgate/cli/run/NoAnswer")("NoAnswer", {
+  step: Schema.String,
+  stop: Schema.NullOr(Schema.String)
+}) {
+  override get message(): string {
+    return `the answer to "${this.step}" has no text (${this.stop ?? "no reason given"}): raise --max-tokens, or change the prompt`
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Running
+// -----------------------------------------------------------------------------
+
+/** The name of an agent, which sorts as it counts. */
+export const nameOf = (index: number, count: number): string =>
+  `agent-${(index + 1).toString().padStart(count.toString().length, "0")}`
+
+/** How many calls a run of that many agents makes. */
+export const callsOf = (agents: number): number => agents * Steps.steps.length + 1
+
+/** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */
+export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
+  options: Options<E>
+): Effect.fn.Return<Report, never, LlmClient.LlmClient | Agents.Meter> {
+  const { chunks, task } = options
+  const client = yield* LlmClient.LlmClient
+  const startedAt = yield* Clock.currentTimeMillis
+  const totals = { calls: 0, reused: 0, inputTokens: 0, outputTokens: 0 }
+
+  const answer = Effect.fnUntraced(function* (agent: string, step: string, params: Params) {
+    const key = Results.keyOf(agent, step, params)
+    const known = options.finished.get(key)
+    const at = yield* Clock.currentTimeMillis
+    if (known === undefined) yield* options.report({ event: "asked", agent, step })
+    const result = known ?? (yield* ask(agent, step, key, params))
+    if (known === undefined) {
+      totals.calls++
+      totals.inputTokens += result.usage.inputTokens
+      totals.outputTokens += result.usage.outputTokens
+    } else {
+      totals.reused++
+    }
+    yield* options.report({
+      event: "answered",
+      agent,
+      step,
+      reused: known !== undefined,
+      ...result.usage,
+      seconds: ((yield* Clock.currentTimeMillis) - at) / 1_000
+    })
+    return result.text
+  })
+
+  /** An answer that was paid for is kept, even if Ctrl-C comes at that moment. */
+  const ask = (agent: string, step: string, key: string, params: Params) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const message = yield* restore(client.create(params, { kind: step }))
+        const text = message.content.flatMap((block) => (block.type === "text" ? [block.text] : [])).join("\n")
+        if (text.trim() === "") return yield* new NoAnswer({ step, stop: message.stop_reason })
+        const { input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens } = message.usage
+        const result: Results.Result = {
+          agent,
+          step,
+          key,
+          model: message.model,
+          usage: {
+            inputTokens: input_tokens + (cache_creation_input_tokens ?? 0) + (cache_read_input_tokens ?? 0),
+            outputTokens: output_tokens
+          },
+          stop: message.stop_reason,
+          text
+        }
+        yield* options.record(result)
+        return result
+      })
+    )
+
+  const work = (agent: string, index: number) =>
+    Effect.gen(function* () {
+      const at = { part: index + 1, parts: chunks.length, chunk: chunks[index]! }
+      let answers: Steps.Answers = {}
+      for (const step of Steps.steps) {
+        const text = yield* answer(agent, step, Steps.params(task, step, at, answers))
+        answers = { ...answers, [step]: text }
+      }
+      return answers.finish!
+    })
+
+  const ending = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>) =>
+    options.report({ event: "ended", agent, failure: Exit.isSuccess(exit) ? undefined : reasonOf(exit.cause) })
+
+  const outcomes = yield* Agents.run(
+    chunks.map((_, index) => {
+      const key = nameOf(index, chunks.length)
+      return { key, effect: Effect.onExit(work(key, index), (exit) => ending(key, exit)) }
+    }),
+    { cap: options.cap }
+  )
+
+  const parts: Array<Steps.Part> = []
+  const missing: Array<Report["missing"][number]> = []
+  outcomes.forEach(({ exit, key: agent }, index) => {
+    if (Exit.isSuccess(exit)) parts.push({ agent, text: exit.value })
+    else missing.push({ agent, documents: Split.describe(chunks[index]!), reason: reasonOf(exit.cause) })
+  })
+
+  const agent = Steps.orchestrator
+  const merged =
+    parts.length === 0
+      ? undefined
+      : yield* answer(agent, "merge", Steps.mergeParams(task, parts)).pipe(
+          Effect.provideService(Budget.Agent, agent),
+          Effect.onExit((exit) => ending(agent, exit)),
+          Effect.catch((error) =>
+            Effect.sync((): string | undefined => {
+              missing.push({ agent, documents: "all parts", reason: error.message })
+              return undefined
+            })
+          )
+        )
+  const seconds = ((yield* Clock.currentTimeMillis) - startedAt) / 1_000
+  return { parts, missing, merged, ...totals, seconds }
+})
+
+const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
+  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+  if (error !== undefined) return error.message
+  return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
+}

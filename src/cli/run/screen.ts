@@ -1,0 +1,86 @@
+/**
+ * Shows a run: a picture that is redrawn in place on a terminal, plain lines elsewhere, JSON lines for machines, or nothing.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Terminal from "effect/Terminal"
+import * as Budget from "../../Budget.ts"
+import type { Event } from "./pipeline.ts"
+import * as View from "./view.ts"
+
+/** How a run is shown. */
+export type Mode = "live" | "plain" | "json" | "quiet"
+
+/** Where a run is shown. */
+export interface Screen {
+  readonly report: (event: Event) => Effect.Effect<void>
+  /** Stops drawing; what was drawn last stays. */
+  readonly close: Effect.Effect<void>
+}
+
+const frame = "100 millis"
+const hideCursor = "\u001b[?25l"
+const showCursor = "\u001b[?25h"
+
+/** Opens a screen, which closes with the scope. */
+export const make = Effect.fnUntraced(function* (
+  mode: Mode,
+  run: { readonly agents: ReadonlyArray<string>; readonly calls: number }
+): Effect.fn.Return<Screen, never, Terminal.Terminal | Budget.TokenBudget | Scope.Scope> {
+  const terminal = yield* Terminal.Terminal
+  const budget = yield* Budget.TokenBudget
+  const startedAt = yield* Clock.currentTimeMillis
+  const seconds = Effect.map(Clock.currentTimeMillis, (now) => (now - startedAt) / 1_000)
+  let state = View.start(run.agents, run.calls)
+  const fold = (event: Event) =>
+    Effect.sync(() => {
+      state = View.step(state, event)
+    })
+
+  if (mode === "quiet") return { report: () => Effect.void, close: Effect.void }
+  if (mode === "json") return { report: (event) => Console.log(JSON.stringify(event)), close: Effect.void }
+  if (mode === "plain") {
+    const report = Effect.fnUntraced(function* (event: Event) {
+      yield* fold(event)
+      const line = View.plain(state, event, yield* seconds)
+      if (line !== undefined) yield* Console.log(line)
+    })
+    return { report, close: Effect.void }
+  }
+
+  let height = 0
+  let open = true
+  const write = (text: string) => Effect.ignore(terminal.display(text))
+  const draw = Effect.gen(function* () {
+    const columns = yield* terminal.columns
+    const rows = yield* terminal.rows
+    const lines = View.draw(state, {
+      columns: columns > 0 ? columns : 80,
+      rows: rows > 0 ? rows : 24,
+      seconds: yield* seconds,
+      status: yield* budget.status
+    })
+    if (!open) return
+    const up = height === 0 ? "\r" : `\u001b[${height}A\r`
+    height = lines.length
+    yield* write(`${hideCursor}${up}\u001b[J${lines.join("\n")}\n`)
+  })
+  const close = Effect.suspend(() => {
+    if (!open) return Effect.void
+    return Effect.andThen(
+      draw,
+      Effect.suspend(() => {
+        open = false
+        return write(showCursor)
+      })
+    )
+  })
+  yield* Effect.forkScoped(Effect.repeat(draw, Schedule.spaced(frame)))
+  yield* Effect.addFinalizer(() => close)
+  return { report: fold, close }
+})

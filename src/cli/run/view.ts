@@ -1,0 +1,201 @@
+/**
+ * What a run looks like on a terminal: a bar per agent, one per limit, and a line that sums up. Pure: events and a status
+ * in, lines out.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import type * as Budget from "../../Budget.ts"
+import * as Limits from "../../Limits.ts"
+import type { Event } from "./pipeline.ts"
+import * as Steps from "./steps.ts"
+
+// -----------------------------------------------------------------------------
+// State
+// -----------------------------------------------------------------------------
+
+/** An agent as it is shown. */
+interface Row {
+  readonly done: number
+  readonly step: string | undefined
+  readonly tokens: number
+  readonly failure: string | undefined
+  readonly ended: boolean
+}
+
+/** What is shown, folded from events. */
+export interface State {
+  readonly rows: ReadonlyMap<string, Row>
+  readonly calls: number
+  readonly answered: number
+  readonly reused: number
+  readonly tokens: number
+}
+
+const emptyRow: Row = { done: 0, step: undefined, tokens: 0, failure: undefined, ended: false }
+
+/** Nothing happened yet. */
+export const start = (agents: ReadonlyArray<string>, calls: number): State => ({
+  rows: new Map(agents.map((agent) => [agent, emptyRow])),
+  calls,
+  answered: 0,
+  reused: 0,
+  tokens: 0
+})
+
+/** The state after an event. */
+export const step = (state: State, event: Event): State => {
+  const row = state.rows.get(event.agent) ?? emptyRow
+  const rows = new Map(state.rows)
+  switch (event.event) {
+    case "asked":
+      return { ...state, rows: rows.set(event.agent, { ...row, step: event.step }) }
+    case "answered": {
+      const tokens = event.reused ? 0 : event.inputTokens + event.outputTokens
+      return {
+        ...state,
+        rows: rows.set(event.agent, { ...row, step: event.step, done: row.done + 1, tokens: row.tokens + tokens }),
+        answered: state.answered + 1,
+        reused: state.reused + (event.reused ? 1 : 0),
+        tokens: state.tokens + tokens
+      }
+    }
+    case "ended":
+      return { ...state, rows: rows.set(event.agent, { ...row, ended: true, failure: event.failure }) }
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Words and figures
+// -----------------------------------------------------------------------------
+
+/** 1234567 as 1,234,567. */
+export const thousands = (value: number): string =>
+  Math.round(value)
+    .toString()
+    .replaceAll(/\B(?=(\d{3})+$)/g, ",")
+
+/** 1234567 as 1.2M: for places where there is little room. */
+export const short = (value: number): string => {
+  const [size, unit] = Math.abs(value) >= 999_950 ? [1e6, "M"] : Math.abs(value) >= 1_000 ? [1e3, "K"] : [1, ""]
+  const scaled = value / size
+  return `${size === 1 || Math.abs(scaled) >= 100 ? Math.round(scaled) : Number(scaled.toFixed(1))}${unit}`
+}
+
+/** 75 seconds as 1:15. */
+export const clock = (seconds: number): string => {
+  const whole = Math.max(0, Math.round(seconds))
+  return `${Math.floor(whole / 60)}:${(whole % 60).toString().padStart(2, "0")}`
+}
+
+/** A part of 1 as a bar. */
+export const bar = (part: number, width: number): string => {
+  const full = Math.round(Math.min(1, Math.max(0, part)) * width)
+  return "█".repeat(full) + "░".repeat(width - full)
+}
+
+/** Cuts a line to the width, since a line that wraps cannot be redrawn in place. */
+export const fit = (line: string, columns: number): string =>
+  line.length <= columns ? line : `${line.slice(0, Math.max(0, columns - 1))}…`
+
+const names: Record<Limits.Dimension, string> = {
+  requests: "requests",
+  inputTokens: "input",
+  outputTokens: "output",
+  tokens: "tokens"
+}
+
+// -----------------------------------------------------------------------------
+// Lines
+// -----------------------------------------------------------------------------
+
+/** What is drawn besides the events. */
+export interface Around {
+  readonly columns: number
+  readonly rows: number
+  readonly seconds: number
+  readonly status: Budget.BudgetStatus
+}
+
+const nameWidth = 12
+const barWidth = 20
+
+const agentLine = (agent: string, row: Row, waiting: ReadonlyMap<string, Budget.WaiterStatus>): string => {
+  const calls = agent === Steps.orchestrator ? 1 : Steps.steps.length
+  const waiter = waiting.get(agent)
+  const now =
+    row.failure !== undefined
+      ? `failed: ${row.failure}`
+      : row.ended
+        ? "done"
+        : row.step === undefined
+          ? ""
+          : waiter === undefined
+            ? row.step
+            : `${row.step}, waits ${clock(Duration.toSeconds(waiter.waited))} for ${waiter.dimension === undefined ? "a place" : names[waiter.dimension]}`
+  return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, barWidth)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
+}
+
+const poolLines = (name: string, pool: Budget.PoolStatus, several: boolean): ReadonlyArray<string> => {
+  const lines = Limits.dimensions.flatMap((dimension) => {
+    const status = pool.dimensions[dimension]
+    if (status === undefined) return []
+    const { capacity, level, perSecond } = status
+    const rate = perSecond === 0 ? "" : `, refills ${short(perSecond)}/s`
+    const debt = level < 0 ? `${short(-level)} in debt` : `${short(level)} of ${short(capacity)} free`
+    return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, barWidth)} ${debt}${rate}`]
+  })
+  const { cooldown, inFlight, queued } = pool
+  const said = cooldown === undefined ? "" : `, paused by the provider for ${clock(Duration.toSeconds(cooldown.left))}`
+  return [...lines, `${(several ? name : "calls").padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${said}`]
+}
+
+/** Seconds that are left if it goes on as so far; nothing is said before something is known. */
+const left = ({ answered, calls, reused }: State, seconds: number): number | undefined => {
+  const made = answered - reused
+  return made < 3 || seconds < 1 ? undefined : (seconds / made) * (calls - answered)
+}
+
+/** One line that sums up. */
+export const total = (state: State, seconds: number): string => {
+  const eta = left(state, seconds)
+  const again = state.reused === 0 ? "" : ` (${state.reused} from before)`
+  const about = eta === undefined || state.answered === state.calls ? "" : `, about ${clock(eta)} left`
+  return `${clock(seconds)}  ${state.answered} of ${state.calls} calls${again}, ${thousands(state.tokens)} tokens${about}`
+}
+
+/** The whole picture, no line longer than the terminal and not more lines than it has. */
+export const draw = (state: State, around: Around): ReadonlyArray<string> => {
+  const pools = Object.entries(around.status.pools)
+  const waiting = new Map(pools.flatMap(([, pool]) => pool.waiting.map((waiter) => [waiter.agent, waiter] as const)))
+  const below = [
+    ...pools.flatMap(([name, pool]) => poolLines(name, pool, pools.length > 1)),
+    total(state, around.seconds)
+  ]
+  const rows = [...state.rows]
+  const room = Math.max(1, around.rows - below.length - 2)
+  // Those that are done say least.
+  const shown =
+    rows.length <= room
+      ? rows
+      : [...rows.filter(([, row]) => !row.ended), ...rows.filter(([, row]) => row.ended)].slice(0, room - 1)
+  const agents = shown.map(([agent, row]) => agentLine(agent, row, waiting))
+  if (shown.length < rows.length) agents.push(`and ${rows.length - shown.length} more agents`)
+  return [...agents, ...below].map((line) => fit(line, around.columns - 1))
+}
+
+/** An event as a line where there is no terminal; most say nothing. */
+export const plain = (state: State, event: Event, seconds: number): string | undefined => {
+  switch (event.event) {
+    case "asked":
+      return undefined
+    case "answered": {
+      const how = event.reused
+        ? "from before"
+        : `${thousands(event.inputTokens + event.outputTokens)} tokens, ${event.seconds.toFixed(1)} s`
+      return `${clock(seconds)}  ${state.answered}/${state.calls}  ${event.agent}  ${event.step}  ${how}`
+    }
+    case "ended":
+      return event.failure === undefined ? undefined : `${clock(seconds)}  ${event.agent} failed: ${event.failure}`
+  }
+}
