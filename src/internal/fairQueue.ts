@@ -3,9 +3,9 @@
  *
  * Start-time fair queueing (Goyal, Vin, Cheng 1996) with the virtual time of WF2Q+ (Bennett, Zhang 1997): a flow's head
  * carries a start tag; the lowest is served next, and serving moves the flow's tag on by cost over weight. Virtual time
- * moves on with the service that the average flow gets. A flow that becomes backlogged starts there, and never before the
- * head that is being waited for: it cannot overtake that head, and a stream of new agents starves nobody, because their
- * tags grow. Pushing, shifting and removing cost O(log flows); removal from the middle of a flow is O(1).
+ * moves on with the service that the average flow gets. A new flow starts there, so that a stream of new agents starves
+ * nobody, because their tags grow. No flow that comes starts before the head that is being waited for, so that it cannot
+ * overtake that head. Pushing, shifting and removing cost O(log flows); removal from the middle of a flow is O(1).
  *
  * What an agent was served before is remembered while anybody waits, not only while it waits itself: agents that make
  * one call at a time share by cost, too. The owner says with `forget` when nobody had to wait.
@@ -59,7 +59,7 @@ interface Level<E> extends Heap.Item {
   readonly heap: Array<Flow<E>>
   /** The sum of the weights of the backlogged flows. */
   weight: number
-  /** Virtual time: where a flow that becomes backlogged starts. */
+  /** Virtual time: where a flow starts that is not remembered. */
   virtual: number
   /** At this number of flows the idle ones are swept; it doubles with what must stay, so a sweep costs O(1) a call. */
   sweepAt: number
@@ -89,7 +89,7 @@ export class FairQueue<E extends Entry> {
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     if (flow.size === 0) {
-      flow.start = Math.max(flow.start, level.virtual, level.heap[0]?.start ?? 0)
+      flow.start = Math.max(flow.start, level.heap[0]?.start ?? 0)
       flow.turn = this.turns++
     }
     this.link(flow, entry, front)
@@ -180,9 +180,8 @@ export class FairQueue<E extends Entry> {
       if (level.priority < entry.priority) continue
       all += level.heap.length
       const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
-      const virtual = Math.max(level.virtual, level.heap[0]!.start)
-      const tag =
-        level.priority > entry.priority ? Infinity : Math.max(virtual, (own?.start ?? 0) + (own?.backlog ?? 0))
+      const start = Math.max(own?.start ?? level.virtual, level.heap[0]!.start)
+      const tag = level.priority > entry.priority ? Infinity : start + (own?.backlog ?? 0)
       for (const flow of level.heap) {
         if (visited >= most) break
         visited++
@@ -234,7 +233,7 @@ export class FairQueue<E extends Entry> {
       size: 0,
       backlog: 0,
       weight: 0,
-      start: 0,
+      start: level.virtual,
       turn: 0,
       place: -1
     }
@@ -289,9 +288,9 @@ export class FairQueue<E extends Entry> {
   }
 }
 
-/** Forgets the idle flows that would start where a new one does. */
+/** Forgets the idle flows that everybody has caught up with. */
 const sweep = <E extends Entry>(level: Level<E>): void => {
-  const now = Math.max(level.virtual, level.heap[0]?.start ?? 0)
+  const now = level.heap[0]?.start ?? level.virtual
   for (const flow of level.flows.values()) {
     if (flow.size === 0 && flow.start <= now) level.flows.delete(flow.agent)
   }

@@ -1,0 +1,305 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { type Entry, FairQueue, type Flow } from "../../src/internal/fairQueue.ts"
+import { jain } from "../support/fairness.ts"
+import { mulberry } from "../support/random.ts"
+
+interface Call extends Entry {
+  readonly id: number
+}
+
+let ids = 0
+const call = (agent: string, cost = 1, options: { weight?: number; priority?: number } = {}): Call => ({
+  id: ids++,
+  agent,
+  cost,
+  weight: options.weight ?? 1,
+  priority: options.priority ?? 0,
+  flow: undefined as Flow<Call> | undefined as never,
+  previous: undefined as never,
+  next: undefined as never,
+  start: 0,
+  turn: 0,
+  virtual: 0
+})
+
+const drain = (queue: FairQueue<Call>): Array<string> => {
+  const order: Array<string> = []
+  for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) order.push(entry.agent)
+  return order
+}
+
+const Operation = Schema.Struct({
+  kind: Schema.Literals(["push", "front", "shift", "putBack", "remove", "forgive", "forget"]),
+  agent: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 })),
+  priority: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2 })),
+  weight: Schema.Literals([0.001, 0.5, 1, 3, 1000]),
+  cost: Schema.Literals([1e-4, 0.01, 0.3, 1]),
+  pick: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1000 }))
+})
+
+describe("fairQueue", () => {
+  it("serves agents in turn however many calls one of them queues", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 10_000; i++) queue.push(call("greedy"))
+    queue.shift()
+    queue.push(call("modest"))
+    assert.strictEqual(queue.shift()!.agent, "greedy")
+    assert.strictEqual(queue.shift()!.agent, "modest")
+  })
+
+  it("shares by cost, not by calls", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 20; i++) queue.push(call("large", 10))
+    for (let i = 0; i < 100; i++) queue.push(call("small", 1))
+    const served = { large: 0, small: 0 }
+    for (let i = 0; i < 55; i++) {
+      const entry = queue.shift()!
+      served[entry.agent as "large" | "small"] += entry.cost
+    }
+    assert.closeTo(served.large, served.small, 10)
+  })
+
+  it("shares by weight", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 300; i++) {
+      queue.push(call("heavy", 1, { weight: 3 }))
+      queue.push(call("light", 1))
+    }
+    const order = Array.from({ length: 100 }, () => queue.shift()!.agent)
+    assert.strictEqual(order.filter((agent) => agent === "heavy").length, 75)
+  })
+
+  it("serves a higher priority first", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("a"))
+    queue.push(call("b", 1, { priority: 1 }))
+    queue.push(call("c", 1, { priority: -1 }))
+    queue.push(call("d", 1, { priority: 1 }))
+    assert.deepStrictEqual(drain(queue), ["b", "d", "a", "c"])
+  })
+
+  it("remembers what an agent was served although a lone head is asked for in vain", () => {
+    // Regression: shifting out a lone head to ask for it forgot every other agent's history.
+    const queue = new FairQueue<Call>()
+    queue.push(call("a", 10))
+    queue.push(call("b", 10))
+    assert.strictEqual(queue.shift()!.agent, "a")
+    queue.putBack(queue.shift()!)
+    queue.push(call("a", 10))
+    queue.push(call("c", 10))
+    assert.deepStrictEqual(drain(queue), ["b", "c", "a"])
+  })
+
+  it("shares by cost between agents that make one call at a time", () => {
+    const queue = new FairQueue<Call>()
+    const served = new Map<string, number>()
+    queue.push(call("large", 10))
+    for (let i = 0; i < 3; i++) queue.push(call(`small-${i}`, 1))
+    for (let i = 0; i < 4_000; i++) {
+      queue.putBack(queue.shift()!)
+      const { agent, cost } = queue.shift()!
+      served.set(agent, (served.get(agent) ?? 0) + cost)
+      queue.push(call(agent, cost))
+    }
+    assert.isAtLeast(jain([...served.values()]), 0.99)
+  })
+
+  it("does not let a stream of new agents starve an old one", () => {
+    // Regression: new agents started at the tag of the head, which never moved on while new agents kept coming.
+    const queue = new FairQueue<Call>()
+    queue.push(call("old"))
+    queue.push(call("old"))
+    for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))
+    assert.strictEqual(queue.shift()!.agent, "old")
+    let waited = 0
+    for (; queue.peek()!.agent !== "old" && waited < 1_000; waited++) {
+      queue.shift()
+      queue.push(call(`new-${waited}`))
+    }
+    assert.isBelow(waited, 40)
+  })
+
+  it("forgets agents that are no longer ahead, however many come", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))
+    for (let i = 0; i < 50_000; i++) {
+      queue.push(call(`agent-${i}`))
+      queue.shift()
+    }
+    assert.isBelow(queue.remembered, 5_000)
+    while (queue.shift() !== undefined);
+    queue.forget()
+    assert.strictEqual(queue.remembered, 0)
+  })
+
+  it("keeps a hundred thousand priorities apart without a scan", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 100_000; i++) queue.push(call("a", 1, { priority: (i * 7919) % 100_003 }))
+    let last = Infinity
+    for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) {
+      if (entry.priority >= last) assert.fail(`${entry.priority} after ${last}`)
+      last = entry.priority
+    }
+  })
+
+  it("puts the head back where it was, whatever came meanwhile", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("a"))
+    queue.push(call("a"))
+    queue.push(call("b"))
+    const one = queue.shift()!
+    const two = queue.shift()!
+    queue.push(call("c"))
+    queue.push(call("a"))
+    queue.putBack(two)
+    queue.putBack(one)
+    assert.strictEqual(queue.shift(), one)
+    assert.strictEqual(queue.shift(), two)
+  })
+
+  it("gives back what an agent was charged for a call that was not let out", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 4; i++) queue.push(call("a"))
+    for (let i = 0; i < 4; i++) queue.push(call("b"))
+    const cancelled = queue.shift()!
+    queue.forgive(cancelled)
+    const order = drain(queue)
+    assert.deepStrictEqual(order.slice(0, 4).filter((agent) => agent === "a").length, 2)
+  })
+
+  it.effect.prop(
+    "keeps order within an agent, priorities strict, and every entry exactly once",
+    { operations: Schema.Array(Operation).check(Schema.isMaxLength(80)) },
+    ({ operations }) =>
+      Effect.sync(() => {
+        const queue = new FairQueue<Call>()
+        /** Per agent and priority the entries in order: the slow, obvious model. */
+        const model = new Map<string, Array<Call>>()
+        const keyOf = (entry: Call) => `${entry.priority}/${entry.agent}`
+        const lane = (entry: Call) => {
+          const found = model.get(keyOf(entry)) ?? []
+          model.set(keyOf(entry), found)
+          return found
+        }
+        const all = () => [...model.values()].flat()
+        const out: Array<Call> = []
+        for (const { agent, cost, kind, pick, priority, weight } of operations) {
+          switch (kind) {
+            case "push":
+            case "front": {
+              const entry = call(`${agent}`, cost, { weight, priority })
+              queue.push(entry, kind === "front")
+              if (kind === "front") lane(entry).unshift(entry)
+              else lane(entry).push(entry)
+              out.length = 0
+              break
+            }
+            case "shift": {
+              const highest = Math.max(...all().map((entry) => entry.priority))
+              const entry = queue.shift()
+              if (entry === undefined) {
+                assert.strictEqual(all().length, 0)
+                break
+              }
+              assert.strictEqual(entry.priority, highest)
+              assert.strictEqual(lane(entry).shift(), entry)
+              out.push(entry)
+              break
+            }
+            case "putBack": {
+              const entry = out.pop()
+              if (entry === undefined) break
+              queue.putBack(entry)
+              lane(entry).unshift(entry)
+              assert.strictEqual(queue.peek(), entry)
+              break
+            }
+            case "forgive": {
+              const entry = out.pop()
+              const head = queue.peek()
+              if (entry !== undefined) queue.forgive(entry)
+              assert.strictEqual(queue.peek(), head)
+              break
+            }
+            case "remove": {
+              const entries = all()
+              const entry = entries[pick % Math.max(1, entries.length)]
+              if (entry === undefined) break
+              assert.isTrue(queue.remove(entry))
+              assert.isFalse(queue.remove(entry))
+              lane(entry).splice(lane(entry).indexOf(entry), 1)
+              out.length = 0
+              break
+            }
+            case "forget":
+              queue.forget()
+              if (queue.size === 0) out.length = 0
+          }
+          assert.strictEqual(queue.size, all().length)
+          assert.strictEqual(queue.agents, [...model.values()].filter((entries) => entries.length > 0).length)
+        }
+      }),
+    { arbitrary: { runs: 300 } }
+  )
+
+  it.effect.prop(
+    "never lets a backlogged agent fall behind another by more than a call of each, per weight",
+    { seed: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1e9 })) },
+    ({ seed }) =>
+      Effect.sync(() => {
+        const random = mulberry(seed)
+        const queue = new FairQueue<Call>()
+        const agents = Array.from({ length: 2 + Math.floor(random() * 8) }, (_, i) => ({
+          name: `${i}`,
+          weight: [0.5, 1, 2, 5][Math.floor(random() * 4)]!,
+          largest: 0,
+          served: 0
+        }))
+        const push = (agent: (typeof agents)[number]) => {
+          const cost = 0.01 + random() * (random() < 0.2 ? 1 : 0.1)
+          agent.largest = Math.max(agent.largest, cost)
+          queue.push(call(agent.name, cost, { weight: agent.weight }))
+        }
+        for (const agent of agents) for (let i = 0; i < 5; i++) push(agent)
+        for (let i = 0; i < 500; i++) {
+          const entry = queue.shift()!
+          const agent = agents[Number(entry.agent)]!
+          agent.served += entry.cost
+          push(agent)
+          if (i % 10 > 0) continue
+          for (const a of agents) {
+            for (const b of agents) {
+              const gap = Math.abs(a.served / a.weight - b.served / b.weight)
+              if (gap > a.largest / a.weight + b.largest / b.weight + 1e-9) assert.fail(`${gap}`)
+            }
+          }
+        }
+      }),
+    { arbitrary: { runs: 60 } }
+  )
+
+  it("gives 64 agents of unequal appetite equal service: Jain's index at least 0.99", () => {
+    const random = mulberry(7)
+    const queue = new FairQueue<Call>()
+    const served = new Map<string, number>()
+    const push = (i: number) => queue.push(call(`${i}`, (1 + (i % 16)) * (0.5 + random()) * 0.001))
+    for (let i = 0; i < 64; i++) for (let j = 0; j < 20; j++) push(i)
+    for (let i = 0; i < 20_000; i++) {
+      const entry = queue.shift()!
+      served.set(entry.agent, (served.get(entry.agent) ?? 0) + entry.cost)
+      push(Number(entry.agent))
+    }
+    assert.isAtLeast(jain([...served.values()]), 0.99)
+  })
+
+  it("predicts who is served before a newcomer without looking at everybody", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 10_000; i++) queue.push(call(`${i}`))
+    let visits = 0
+    const part = queue.ahead({ agent: "new", priority: 0 }, 100, () => visits++)
+    assert.strictEqual(visits, 100)
+    assert.closeTo(part, 0.01, 1e-9)
+  })
+})
