@@ -1,0 +1,164 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as TestConsole from "effect/testing/TestConsole"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import * as Cli from "../../src/cli/index.ts"
+import { root } from "../helpers/modules.ts"
+
+const services = Layer.mergeAll(
+  NodeServices.layer,
+  TestConsole.layer,
+  ConfigProvider.layer(ConfigProvider.fromUnknown({})),
+  Layer.succeed(TerminalCapabilities.TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false })
+)
+
+/** The exit code of a call, and what it printed. */
+const floodgate = (...args: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const code = yield* Cli.runWith(args).pipe(
+      Effect.as(0),
+      Effect.catchTag("Ended", ({ code }) => Effect.succeed(code))
+    )
+    const out = (yield* TestConsole.logLines).map(String).join("\n")
+    const err = (yield* TestConsole.errorLines).map(String).join("\n")
+    return { code, err, out }
+  })
+
+const folder = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ prefix: "floodgate-" }))
+
+const document = Effect.gen(function* () {
+  const fs = yield* FileSystem.FileSystem
+  const at = yield* folder
+  yield* fs.makeDirectory(join(at, "docs/.hidden"), { recursive: true })
+  yield* fs.makeDirectory(join(at, "docs/node_modules"), { recursive: true })
+  yield* fs.writeFileString(join(at, "docs/a.md"), "The gate opens when the bucket has room.\n\n".repeat(50))
+  yield* fs.writeFileString(join(at, "docs/.hidden/b.md"), "hidden")
+  yield* fs.writeFileString(join(at, "docs/node_modules/c.md"), "somebody else's")
+  yield* fs.writeFile(join(at, "docs/d.png"), new Uint8Array([137, 80, 78, 71, 0, 1, 2]))
+  yield* fs.symlink(join(at, "docs"), join(at, "docs/round"))
+  yield* fs.symlink(join(at, "nowhere"), join(at, "docs/broken"))
+  return { at, docs: join(at, "docs"), out: join(at, "out") }
+})
+
+describe("floodgate", () => {
+  it("has the version of the package", () => {
+    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string }
+    assert.strictEqual(Cli.version, version)
+  })
+
+  it.effect("shows its commands with examples when it is given none", () =>
+    Effect.gen(function* () {
+      const { code, err, out } = yield* floodgate()
+      assert.strictEqual(code, 0)
+      assert.strictEqual(err, "")
+      for (const text of ["storm", "run", "provider", "EXAMPLES", "floodgate run docs --prompt"])
+        assert.include(out, text)
+    }).pipe(Effect.provide(services))
+  )
+
+  for (const command of ["run", "provider", "storm"]) {
+    it.effect(`teaches ${command} with examples`, () =>
+      Effect.gen(function* () {
+        const { code, out } = yield* floodgate(command, "--help")
+        assert.strictEqual(code, 0)
+        assert.include(out, "EXAMPLES")
+        assert.include(out, `floodgate ${command} --`.slice(0, -3))
+      }).pipe(Effect.provide(services))
+    )
+  }
+
+  it.effect("prints completions for a shell", () =>
+    Effect.gen(function* () {
+      const { code, out } = yield* floodgate("--completions", "bash")
+      assert.strictEqual(code, 0)
+      assert.include(out, "--input-tokens-per-minute")
+    }).pipe(Effect.provide(services))
+  )
+
+  const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: RegExp]> = [
+    [["runn"], /Unknown subcommand "runn".*\n.*\n.*Did you mean this\?\n\s+run/],
+    [["run"], /Missing required argument: path/],
+    [["run", "docs"], /--prompt TEXT or --prompt-file FILE/],
+    [["run", "docs", "--prompt", "x", "--prompt-file", "y"], /not both/],
+    [["run", "docs", "--agentz", "3"], /Unrecognized flag: --agentz/],
+    [["run", "docs", "--prompt", "x", "--agents", "0"], /--agents.*a whole number above 0/],
+    [["run", "docs", "--prompt", "x", "--agents", "many"], /--agents/],
+    [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
+    [["provider", "--rejections", "maybe"], /--rejections.*"free" \| "charged"/],
+    [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
+    [["provider", "--window", "round"], /--window/]
+  ]
+  for (const [args, says] of wrong) {
+    it.effect(`is called wrongly by "${args.join(" ")}": 2, the error and the way to the help`, () =>
+      Effect.gen(function* () {
+        const { code, err, out } = yield* floodgate(...args)
+        assert.strictEqual(code, 2)
+        assert.match(err, says)
+        assert.match(err, /^floodgate: /)
+        assert.match(err, /\nSee floodgate.* --help$/)
+        assert.strictEqual(out, "")
+      }).pipe(Effect.provide(services))
+    )
+  }
+
+  it.effect("fails with 1 and one line when a document is missing", () =>
+    Effect.gen(function* () {
+      const { code, err } = yield* floodgate("run", "no/such/file.md", "--prompt", "x", "--out", "/dev/null/out")
+      assert.strictEqual(code, 1)
+      assert.strictEqual(err, "floodgate: no/such/file.md: there is no such file or folder; check the path")
+    }).pipe(Effect.provide(services))
+  )
+
+  it.effect("fails with 1 and one line when there is nothing to read, or nowhere to write", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { at, docs } = yield* document
+      yield* fs.makeDirectory(join(at, "empty"))
+      const empty = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
+      assert.strictEqual(empty.code, 1)
+      assert.match(empty.err, /^floodgate: .*empty: no text files there/)
+      const nowhere = yield* floodgate("run", docs, "--prompt", "x", "--out", join(at, "docs/a.md/out"))
+      assert.strictEqual(nowhere.code, 1)
+      assert.match(nowhere.err, /cannot write .*choose another --out$/)
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  it.effect("fails with 1 when the port is taken", () =>
+    Effect.gen(function* () {
+      const { code, err } = yield* floodgate("provider", "--host", "192.0.2.1")
+      assert.strictEqual(code, 1)
+      assert.match(err, /^floodgate: cannot listen on 192\.0\.2\.1:0: EADDRNOTAVAIL; choose another --port or --host$/)
+    }).pipe(Effect.provide(services))
+  )
+
+  // Real HTTP on loopback, with the embedded provider: nothing here waits for a clock of its own.
+  it.live("runs agents over documents with the embedded provider, and goes on from what is done", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { docs, out } = yield* document
+      const args = ["run", docs, "--prompt", "When does it open?", "--agents", "1", "--max-tokens", "50", "--out", out]
+      const first = yield* floodgate(...args)
+      assert.strictEqual(first.err, "")
+      assert.strictEqual(first.code, 0)
+      assert.match(first.out, /^1 agents, 1 files \(1 left out: not text\)/)
+      assert.match(first.out, /No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at http:\/\/127/)
+      const results = yield* fs.readFileString(join(out, "results.jsonl"))
+      assert.strictEqual(results.trim().split("\n").length, 6)
+      assert.include(yield* fs.readFileString(join(out, "summary.md")), "The gate opens when the bucket has room.")
+
+      yield* fs.writeFileString(join(out, "results.jsonl"), results.slice(0, -20))
+      const second = yield* floodgate(...args, "--json")
+      assert.strictEqual(second.code, 0)
+      const done = JSON.parse(second.out.split("\n").at(-1)!) as Record<string, unknown>
+      assert.deepInclude(done, { event: "done", complete: true, calls: 1, reused: 5 })
+      const kept = yield* fs.readFileString(join(out, "results.jsonl"))
+      assert.isTrue(kept.startsWith(results.slice(0, -20)))
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+})

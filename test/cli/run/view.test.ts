@@ -1,0 +1,102 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import type * as Budget from "floodgate/Budget"
+import * as View from "../../../src/cli/run/view.ts"
+
+const status: Budget.BudgetStatus = {
+  pools: {
+    default: {
+      dimensions: { inputTokens: { level: 50_000, capacity: 200_000, perSecond: 60_000 } },
+      inFlight: 3,
+      allowed: 10,
+      queued: 1,
+      waiting: [
+        {
+          agent: "agent-02",
+          priority: 0,
+          charge: { inputTokens: 150_000 },
+          waited: Duration.seconds(3),
+          expected: Duration.seconds(2),
+          dimension: "inputTokens"
+        }
+      ],
+      cooldown: { reason: "rateLimit", left: Duration.seconds(9) },
+      pace: 1,
+      binding: "inputTokens",
+      storeAvailable: true
+    }
+  }
+}
+
+const around = { columns: 80, rows: 24, seconds: 12, status }
+
+const names = Array.from({ length: 12 }, (_, n) => `agent-${(n + 1).toString().padStart(2, "0")}`)
+
+const answered = (agent: string, step: string, reused = false) => ({
+  event: "answered" as const,
+  agent,
+  step,
+  reused,
+  inputTokens: 150_000,
+  outputTokens: 200,
+  seconds: 2
+})
+
+describe("view", () => {
+  it("shows each agent, each limit and a sum, in 80 columns", () => {
+    const events = [
+      { event: "asked", agent: "agent-01", step: "read" },
+      answered("agent-01", "read"),
+      { event: "asked", agent: "agent-02", step: "extract" },
+      { event: "ended", agent: "agent-03", failure: "the provider is overloaded; wait before the next attempt, please" }
+    ] as const
+    const state = events.reduce(View.step, View.start([...names, "orchestrator"], 61))
+    const lines = View.draw(state, around)
+    assert.strictEqual(lines.length, 16)
+    assert.strictEqual(lines[0], "agent-01     ████░░░░░░░░░░░░░░░░ 1/5    150K  read")
+    assert.strictEqual(lines[1], "agent-02     ░░░░░░░░░░░░░░░░░░░░ 0/5       0  extract, waits 0:03 for input")
+    assert.match(lines[2]!, /^agent-03 .* failed: the provider is ov.*…$/)
+    assert.strictEqual(lines[13], "input        █████░░░░░░░░░░░░░░░ 50K of 200K free, refills 60K/s")
+    assert.strictEqual(lines[14], "calls        3 in flight, 1 waiting, paused by the provider for 0:09")
+    assert.strictEqual(lines[15], "0:12  1 of 61 calls, 150,200 tokens")
+    for (const line of lines) assert.isBelow(line.length, 80)
+  })
+
+  it("shows those that still work when there are more agents than rows", () => {
+    const many = Array.from({ length: 100 }, (_, n) => `agent-${n}`)
+    const state = View.step(View.start(many, 501), { event: "ended", agent: "agent-0", failure: undefined })
+    const lines = View.draw(state, around)
+    assert.isBelow(lines.length, 24)
+    assert.isTrue(lines.some((line) => /^and 82 more agents$/.test(line)))
+    assert.isFalse(lines.some((line) => line.startsWith("agent-0 ")))
+  })
+
+  it("says how long it still takes once it can know", () => {
+    const state = names
+      .slice(0, 6)
+      .reduce((state, name) => View.step(state, answered(name, "read")), View.start(names, 61))
+    assert.strictEqual(View.total(state, 12), "0:12  6 of 61 calls, 901,200 tokens, about 1:50 left")
+  })
+
+  it("has one plain line for an answer, and for what was there before", () => {
+    const event = answered("agent-01", "read")
+    const state = View.step(View.start(names, 61), event)
+    assert.strictEqual(View.plain(state, event, 61), "1:01  1/61  agent-01  read  150,200 tokens, 2.0 s")
+    assert.strictEqual(
+      View.plain(state, answered("agent-01", "read", true), 61),
+      "1:01  1/61  agent-01  read  from before"
+    )
+  })
+
+  it("writes figures for people", () => {
+    assert.deepStrictEqual([0, 999, 1_000, 12_345, 999_960, 4_000_000].map(View.short), [
+      "0",
+      "999",
+      "1K",
+      "12.3K",
+      "1M",
+      "4M"
+    ])
+    assert.strictEqual(View.thousands(1_234_567), "1,234,567")
+  })
+})
