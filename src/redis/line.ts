@@ -59,7 +59,8 @@ export interface LineOptions {
   readonly introduce: () => ReadonlyArray<Operation>
   readonly onAway: (error: StoreUnavailable) => void
   readonly onBack: () => void
-  readonly onRules: () => void
+  /** The head of this process may come in so many milliseconds, as far as is known now. */
+  readonly onTurn: (millis: number) => void
 }
 
 interface Request {
@@ -144,7 +145,7 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
   }
 
   const heard = (sent: Request, reply: Reply): Effect.Effect<void> => {
-    const [now, epoch, processes, why, version, rules, levels, replies] = reply
+    const [now, epoch, processes, why, version, rules, levels, replies, turn] = reply
     const wasAway = awaySince !== undefined
     const before = view.epoch
     request = undefined
@@ -160,7 +161,8 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
     }
     const skipped = replies.length - sent.jobs.length
     sent.jobs.forEach((job, i) => job.replied(replies[skipped + i], now))
-    if (rules !== 0) options.onRules()
+    if (rules !== 0) options.onTurn(0)
+    else if (turn >= 0) options.onTurn(turn)
     if (wasAway) options.onBack()
     const notes: Array<Effect.Effect<void>> = []
     const isFresh = epoch / 1_000 >= now - 1_000

@@ -48,6 +48,15 @@ export const open = Effect.fnUntraced(function* (
   let batch = 8
 
   const wake = (): void => void Queue.offerUnsafe(wakes, undefined)
+  const wakeIn = (wait: number): void =>
+    wait <= 0
+      ? wake()
+      : void runWake(
+          Effect.andThen(
+            Effect.sleep(wait),
+            Effect.sync(() => wake())
+          )
+        )
 
   const line: Line.Line = yield* Line.make({
     pool,
@@ -69,7 +78,7 @@ export const open = Effect.fnUntraced(function* (
       share = undefined
       wake()
     },
-    onRules: wake
+    onTurn: wakeIn
   })
 
   const join = (): Wire.Operation => {
@@ -127,7 +136,7 @@ export const open = Effect.fnUntraced(function* (
     )
 
   const settle = (held: Held, used: Limits.Charge, succeeded: boolean): void => {
-    if (share?.settle(held, used, millis()) === true) return
+    if (share?.settle(held, used, millis()) === true) return wake()
     const job = settled(held, used, succeeded)
     if (moving.has(held.id)) moving.set(held.id, job)
     else line.submit(job)
@@ -185,16 +194,7 @@ export const open = Effect.fnUntraced(function* (
     })
   })
 
-  yield* onWake((wait) =>
-    wait <= 0
-      ? wake()
-      : void runWake(
-          Effect.andThen(
-            Effect.sleep(wait),
-            Effect.sync(() => wake())
-          )
-        )
-  )
+  yield* onWake(wakeIn)
 
   // The first word: the pool is known, and its rules, which others may have learned, are heard.
   const beat = Effect.callback<void, StoreUnavailable>((resume) => {

@@ -29,7 +29,7 @@ interface BucketWire {
   readonly cells: ReadonlyArray<number>
 }
 
-/** `[now, epoch, processes, why, rules version, rules | 0, levels, replies]`; an epoch of 0 asks for `open` and `join`. */
+/** `[now, epoch, processes, why, rules version, rules | 0, levels, replies, turn]`; an epoch of 0 asks for `open` and `join`. */
 export type Reply = readonly [
   now: number,
   epoch: number,
@@ -38,7 +38,9 @@ export type Reply = readonly [
   rulesVersion: number,
   rules: Four<RuleWire> | 0,
   levels: Four<number>,
-  replies: ReadonlyArray<unknown>
+  replies: ReadonlyArray<unknown>,
+  /** In how many milliseconds the head of this process may come, where that has changed; -1 when there is nothing to say. */
+  turn: number
 ]
 
 export type TakeReply = readonly [

@@ -218,17 +218,22 @@ local function foresee(S, head, but, now)
   return longest, binding
 end
 
--- Tells the process of the first head when it may come, if it does not know.
-local function notify(S, me, told, now)
+-- Tells the process of the first head when it may come, if it does not know: by a message, or, when it is the one that
+-- asks, by the time given here (-1: nothing to say).
+local function notify(S, me, asked, now)
   local head, owner = firstHead(S, nil)
-  if not head then S.notified = false; return end
-  local wait = waitOf(S, head.charge, now) or 0
-  if wait == INF then S.notified = false; return end
+  local wait = head and (waitOf(S, head.charge, now) or 0)
+  if not head or wait == INF then S.notified = false; return -1 end
   local at, known = now + wait, S.notified
-  if not (owner == me and told) then
-    if known and known[1] == owner and known[2] == head.turn and known[3] <= at + 5 then return end
-    redis.call('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'), owner .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f', math.ceil(wait)))
+  if owner == me and asked then
+    S.notified = { owner, head.turn, at }
+    return -1
   end
+  if known and known[1] == owner and known[2] == head.turn and known[3] <= at + 5 then return -1 end
   S.notified = { owner, head.turn, at }
+  if owner == me then return math.ceil(wait) end
+  redis.call('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'),
+    owner .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f', math.ceil(wait)))
+  return -1
 end
 `

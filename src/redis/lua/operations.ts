@@ -229,7 +229,7 @@ end
 -- KEYS: state, open, lost, seen. ARGV: 1 owner ('' only looks), 2 request, 3 start of the channels, 4 pool, 5 lease,
 -- 6 what becomes of what a lost process held.
 -- Request: [seq, epoch known, rules version known, [operation, ...]].
--- Reply: [now, epoch, processes, why, rules version, rules | 0, levels, replies], or [now, 0] when the request must be
+-- Reply: [now, epoch, processes, why, rules version, rules | 0, levels, replies, turn], or [now, 0] when the request must be
 -- sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows.
 local me, request = ARGV[1], cjson.decode(ARGV[2])
 local lease, refund = tonumber(ARGV[5]), ARGV[6] == 'refund'
@@ -290,12 +290,9 @@ if not watching then
   reap(S, now, refund)
 end
 
-local replies, told = {}, false
-for i, op in ipairs(list) do
-  replies[i] = ops[op[1]](S, me, op, now)
-  if op[1] ~= 'beat' then told = true end
-end
-if not watching then notify(S, me, told, now) end
+local replies, turn = {}, -1
+for i, op in ipairs(list) do replies[i] = ops[op[1]](S, me, op, now) end
+if not watching then turn = notify(S, me, list[#list][1] == 'take', now) end
 
 local processes = 0
 for _ in pairs(S.procs) do processes = processes + 1 end
@@ -310,7 +307,7 @@ for d = 1, 4 do
   if b and b.rate > 0 then longest = math.max(longest, 2 * (b.rule.capacity - b.level) / b.rate) end
   if b and b.rule.quota then longest = math.max(longest, 2592000000) end
 end
-local reply = json({ now, S.epoch, processes, S.why, S.rv, rules, levels, replies })
+local reply = json({ now, S.epoch, processes, S.why, S.rv, rules, levels, replies, turn })
 if not watching then
   local keep = string.format('%.0f', longest + 4 * lease)
   redis.call('SET', KEYS[1], cmsgpack.pack(S), 'PX', keep)
