@@ -1,0 +1,69 @@
+/**
+ * Another provider when the first one is down: an `ExecutionPlan` over two clients, each with a model, a budget and a
+ * breaker of its own. Runs without a key, against two simulated providers:
+ *
+ *     node --conditions=@floodgate/source examples/fallback.ts
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as ExecutionPlan from "effect/ExecutionPlan"
+import * as Layer from "effect/Layer"
+import * as Breaker from "floodgate/breaker"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
+import type { LlmError } from "floodgate/LlmError"
+import type { LlmProvider } from "floodgate/LlmProvider"
+import * as Retry from "floodgate/Retry"
+import { ProviderSim } from "floodgate/testing"
+
+/** The model of the step that runs. */
+export class Model extends Context.Service<Model, string>()("examples/fallback/Model") {}
+
+/** One step's client. The retries are few, because somebody else can answer. */
+export const client = (model: string, provider: Layer.Layer<LlmProvider>) =>
+  LlmClient.layerProvider({ retry: Retry.make({ attempts: 2 }) }).pipe(
+    Layer.provide(Breaker.layer({ failures: 5 })),
+    Layer.provide(Budget.layer({ limits: { requests: { perMinute: 1_000 }, inputTokens: { perMinute: 2_000_000 } } })),
+    Layer.provide(provider),
+    Layer.merge(Layer.succeed(Model, model))
+  )
+
+/** What another provider may do better: not a request that is wrong everywhere. */
+export const mayFallBack = (error: LlmError | Budget.BudgetError): boolean =>
+  error.isRetryable || (error._tag === "LlmError" && ["SpendLimited", "BillingFailed"].includes(error.reason._tag))
+
+/**
+ * The layers are built once, and the steps are given what they made. A plan that is given layers builds them for each
+ * call, and a budget that begins anew with each call limits nothing.
+ */
+export const planOf = <E, R>(
+  first: Layer.Layer<LlmClient.LlmClient | Model, E, R>,
+  second: Layer.Layer<LlmClient.LlmClient | Model, E, R>
+) =>
+  Effect.gen(function* () {
+    return ExecutionPlan.make(
+      { provide: yield* Layer.build(first) },
+      // The predicate of a step sees the failure of the step before it.
+      { provide: yield* Layer.build(second), attempts: 1, while: mayFallBack }
+    )
+  })
+
+export const ask = (question: string) =>
+  Effect.gen(function* () {
+    const model = yield* Model
+    return yield* LlmClient.create({ model, max_tokens: 100, messages: [{ role: "user", content: question }] })
+  })
+
+const down = ProviderSim.layer({ faults: [ProviderSim.outage(0, 3_600_000)] })
+const up = ProviderSim.layer({ latency: { baseMillis: 50 } })
+
+const program = Effect.gen(function* () {
+  const plan = yield* planOf(client("claude-opus-5", down), client("claude-sonnet-5", up))
+  const questions = Array.from({ length: 8 }, (_, n) => `What is ${n} + ${n}?`)
+  const answers = yield* Effect.forEach(questions, (question) => Effect.withExecutionPlan(ask(question), plan), {
+    concurrency: "unbounded"
+  })
+  for (const { model } of answers) console.log(`answered by ${model}`)
+})
+
+if (import.meta.main) await Effect.runPromise(Effect.scoped(program))
