@@ -1,0 +1,149 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Breaker from "floodgate/breaker"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import * as LlmError from "floodgate/LlmError"
+import * as Retry from "floodgate/Retry"
+
+const limits = { inputTokens: { total: 1_000_000 } }
+const once = Retry.make({ attempts: 1 })
+
+const layer = (options: Breaker.Options = { failures: 2 }, retry = once) =>
+  Governor.layer({ retry }).pipe(
+    Layer.provide(Breaker.layer(options)),
+    Layer.provideMerge(
+      Budget.layer({ limits: { pools: { a: limits, b: limits }, poolOf: (model) => model }, headroom: 0 })
+    ),
+    Layer.provideMerge(Retry.layerUnlimited)
+  )
+
+const run = <A>(attempt: Effect.Effect<A, LlmError.LlmError>, model = "a", how?: Governor.CallOptions) =>
+  Effect.flatMap(Governor.Governor, (governor) =>
+    governor.run({ model, bytes: 1, inputTokens: 1_000 }, () => Effect.map(attempt, (value) => ({ value })), how)
+  )
+
+const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
+const broken = fail(new LlmError.ServerFailed({ status: 500 }))
+
+const reasonOf = <A, R>(self: Effect.Effect<A, LlmError.LlmError | Budget.BudgetError, R>) =>
+  Effect.map(Effect.flip(self), (error) => {
+    assert.instanceOf(error, LlmError.LlmError)
+    return error.reason
+  })
+
+const input = Effect.gen(function* () {
+  const budget = yield* Budget.TokenBudget
+  const { dimensions, inFlight } = (yield* budget.status).pools.a!
+  assert.strictEqual(inFlight, 0)
+  return 1_000_000 - dimensions.inputTokens!.level
+})
+
+describe("breaker", () => {
+  it.effect("opens after failures in a row, sends nothing then, and says when to come back", () =>
+    Effect.gen(function* () {
+      yield* Effect.exit(run(broken))
+      yield* run(Effect.succeed(1))
+      yield* Effect.exit(run(broken))
+      yield* Effect.exit(run(broken))
+      const before = yield* input
+      const reason = yield* reasonOf(run(Effect.die("was sent")))
+      assert.strictEqual(reason._tag, "CircuitOpen")
+      assert.deepStrictEqual(reason.retryAfter, Duration.seconds(5))
+      assert.strictEqual(yield* input, before)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("each pool has a circuit of its own", () =>
+    Effect.gen(function* () {
+      for (let n = 0; n < 2; n++) yield* Effect.exit(run(broken))
+      assert.strictEqual((yield* reasonOf(run(broken)))._tag, "CircuitOpen")
+      assert.strictEqual(yield* run(Effect.succeed(1), "b"), 1)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("never opens for what does not tell of the provider's health", () =>
+    Effect.gen(function* () {
+      const reasons = [
+        new LlmError.RateLimited({ status: 429, retryAfter: Duration.millis(1) }),
+        new LlmError.RampLimited({ status: 429, retryAfter: Duration.millis(1) }),
+        new LlmError.SpendLimited({ status: 429 }),
+        new LlmError.InvalidRequest({ status: 400 }),
+        new LlmError.Unauthenticated({ status: 401 }),
+        new LlmError.Conflict({ status: 409 })
+      ]
+      for (const reason of reasons) {
+        for (let n = 0; n < 5; n++) {
+          assert.strictEqual((yield* reasonOf(run(fail(reason))))._tag, reason._tag)
+          yield* TestClock.adjust("1 minute")
+        }
+      }
+      for (let n = 0; n < 5; n++) yield* Effect.exit(run(Effect.interrupt))
+      assert.strictEqual(yield* run(Effect.succeed(1)), 1)
+    }).pipe(Effect.provide(layer({ failures: 1 })))
+  )
+
+  it.effect("counts timeouts of the governor", () =>
+    Effect.gen(function* () {
+      const fiber = yield* Effect.forkChild(reasonOf(run(Effect.never, "a", { timeout: "1 second" })))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(fiber))._tag, "TimedOut")
+      assert.strictEqual((yield* reasonOf(run(broken)))._tag, "CircuitOpen")
+    }).pipe(Effect.provide(layer({ failures: 1 })))
+  )
+
+  it.effect("lets one call through when its time is over, and closes when that succeeds", () =>
+    Effect.gen(function* () {
+      yield* Effect.exit(run(broken))
+      yield* TestClock.adjust("4999 millis")
+      assert.strictEqual((yield* reasonOf(run(broken)))._tag, "CircuitOpen")
+      yield* TestClock.adjust("1 millis")
+      const gate = yield* Deferred.make<number>()
+      const probe = yield* Effect.forkChild(run(Deferred.await(gate)))
+      yield* Effect.yieldNow
+      const other = yield* reasonOf(run(Effect.die("was sent")))
+      assert.deepStrictEqual([other._tag, other.retryAfter], ["CircuitOpen", undefined])
+      yield* Deferred.succeed(gate, 7)
+      assert.strictEqual(yield* Fiber.join(probe), 7)
+      assert.strictEqual(yield* run(Effect.succeed(1)), 1)
+    }).pipe(Effect.provide(layer({ failures: 1 })))
+  )
+
+  it.effect("stays open longer with each opening in a row, and as long as the provider asks", () =>
+    Effect.gen(function* () {
+      const open = Effect.map(reasonOf(run(Effect.die("was sent"))), ({ retryAfter }) =>
+        Duration.toSeconds(retryAfter!)
+      )
+      const seconds: Array<number> = []
+      for (let n = 0; n < 5; n++) {
+        yield* Effect.exit(run(broken))
+        seconds.push(yield* open)
+        yield* TestClock.adjust(Duration.seconds(seconds[n]!))
+      }
+      assert.deepStrictEqual(seconds, [5, 10, 20, 40, 40])
+      yield* Effect.exit(run(fail(new LlmError.ServerFailed({ status: 500, retryAfter: Duration.minutes(3) }))))
+      assert.strictEqual(yield* open, 180)
+    }).pipe(Effect.provide(layer({ failures: 1 })))
+  )
+
+  it.effect("a retry waits as long as the circuit is open, and holds nothing meanwhile", () =>
+    Effect.gen(function* () {
+      yield* Effect.exit(run(broken, "a", { retry: once }))
+      const fiber = yield* Effect.forkChild(run(Effect.succeed(1)))
+      yield* TestClock.adjust("4999 millis")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* input
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(yield* Fiber.join(fiber), 1)
+    }).pipe(Effect.provide(layer({ failures: 1 }, Retry.make({ base: "1 second", attempts: 2 }))))
+  )
+
+  it("refuses a number of failures that makes no sense", () => {
+    assert.throws(() => Breaker.layer({ failures: 0 }), RangeError)
+  })
+})
