@@ -206,5 +206,6 @@ describe.skipIf(Redis.skipped !== undefined)("redis script", () => {
 
   it("decides and remembers as the pure step does, on random histories", { timeout: 60_000 }, async () => {
     for (let seed = 1; seed <= 40; seed++) await run(seed, 40)
+    assert.isAbove(Number(await client.sendCommand(["DBSIZE"])), 0)
   })
 })
