@@ -27,6 +27,8 @@ export * as LlmError from "./LlmError.ts"
 /** @since 0.1.0 */
 export * as LlmProvider from "./LlmProvider.ts"
 /** @since 0.1.0 */
+export * as Presets from "./Presets.ts"
+/** @since 0.1.0 */
 export * as Retry from "./Retry.ts"
 /** @since 0.1.0 */
 export * as Signals from "./Signals.ts"

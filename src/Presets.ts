@@ -1,0 +1,117 @@
+/**
+ * The limits that providers publish, ready to be given to a budget.
+ *
+ * **Details**
+ *
+ * Published limits are ceilings, not promises, and an organisation may have others: a budget also learns from each
+ * response, and never takes more than the limits that it was given. So a preset is a safe start, and the console of the
+ * provider tells the truth.
+ *
+ * **Gotchas**
+ *
+ * Limits belong to an organisation, not to a process: share them between processes, or give each its part.
+ *
+ * **Example** (The limits of a tier)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Presets from "floodgate/Presets"
+ *
+ * const pool = Effect.map(Budget.TokenBudget, (budget) => budget.poolOf("claude-opus-4-8"))
+ * const live = Budget.layer({ limits: Presets.anthropic.build })
+ *
+ * await Effect.runPromise(Effect.provide(pool, live)) // => "opus-4"
+ *
+ * Presets.anthropic.build.pools["opus-4"]?.inputTokens // => { perMinute: 5_000_000, window: "bucket" }
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as Limits from "./Limits.ts"
+
+/**
+ * A tier's limits per class of models, for the option `limits` of a budget.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tier extends Limits.Pools {
+  readonly pools: Readonly<Record<string, Limits.Limits>>
+}
+
+const perMinute = (requests: number, inputTokens: number, outputTokens: number): Limits.Limits => ({
+  requests: { perMinute: requests, window: "bucket" },
+  inputTokens: { perMinute: inputTokens, window: "bucket" },
+  outputTokens: { perMinute: outputTokens, window: "bucket" }
+})
+
+/** The classes that have the same limits in every tier; each is a pool of its own. */
+const common = ["opus-5-5", "opus-5", "opus-4", "sonnet-5", "sonnet-4", "haiku-4-5"]
+
+const tier = (options: {
+  readonly common: Limits.Limits
+  readonly fable: Limits.Limits
+  readonly sonnet55: Limits.Limits
+}): Tier => ({
+  pools: {
+    ...Object.fromEntries(common.map((pool) => [pool, options.common])),
+    "sonnet-5-5": options.sonnet55,
+    "fable-5": options.fable,
+    "mythos-5": options.fable
+  }
+})
+
+const startCommon = perMinute(1_000, 2_000_000, 400_000)
+
+/**
+ * Anthropic's tiers for the Messages API, as published in August 2026, with the classes that came in October 2026.
+ *
+ * **Details**
+ *
+ * Requests, input and output tokens a minute. Input that is read from the cache does not count. Limits are token buckets
+ * ("continuously replenished"), whence `window: "bucket"`; requests are smoothed to bursts of five seconds, because "60
+ * RPM might be enforced as 1 request per second".
+ *
+ * | class | start | build | scale |
+ * |---|---|---|---|
+ * | Fable 5, Mythos 5 | 1,000 / 500K / 100K | 2,000 / 1.5M / 300K | 4,000 / 4M / 800K |
+ * | Opus 5.5, 5 and 4, Sonnet 5 and 4, Haiku 4.5 | 1,000 / 2M / 400K | 5,000 / 5M / 1M | 10,000 / 10M / 2M |
+ * | Sonnet 5.5 | 1,000 / 2M / 400K | as start | as start |
+ *
+ * For Sonnet 5.5 only the start tier's figures were found, so that they stand for all tiers. Of a class that is not in
+ * the table, such as Haiku 5.5, the budget learns the limits from the first response.
+ *
+ * Source: https://platform.claude.com/docs/en/api/rate-limits (2026-08-22; Opus 5.5 and Sonnet 5.5: 2026-10)
+ *
+ * **Gotchas**
+ *
+ * New organisations may be below the start tier, and workspaces may have lower limits of their own. Message Batches,
+ * `count_tokens` and the fast mode have limits apart.
+ *
+ * **Example** (Every class has its own)
+ *
+ * ```ts doctest
+ * import * as Presets from "floodgate/Presets"
+ *
+ * Presets.anthropic.start.pools["fable-5"]?.requests?.perMinute // => 1_000
+ * Presets.anthropic.scale.pools["haiku-4-5"]?.outputTokens?.perMinute // => 2_000_000
+ * Presets.anthropic.start.pools["haiku-5-5"] // => undefined
+ * ```
+ *
+ * @category presets
+ * @since 0.1.0
+ */
+export const anthropic: { readonly start: Tier; readonly build: Tier; readonly scale: Tier } = {
+  start: tier({ common: startCommon, fable: perMinute(1_000, 500_000, 100_000), sonnet55: startCommon }),
+  build: tier({
+    common: perMinute(5_000, 5_000_000, 1_000_000),
+    fable: perMinute(2_000, 1_500_000, 300_000),
+    sonnet55: startCommon
+  }),
+  scale: tier({
+    common: perMinute(10_000, 10_000_000, 2_000_000),
+    fable: perMinute(4_000, 4_000_000, 800_000),
+    sonnet55: startCommon
+  })
+}

@@ -1,0 +1,54 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Budget from "floodgate/Budget"
+import * as Limits from "floodgate/Limits"
+import * as Presets from "floodgate/Presets"
+
+const tiers = Object.entries(Presets.anthropic)
+
+describe("Presets", () => {
+  // https://platform.claude.com/docs/en/api/rate-limits, as of 2026-08-22 and 2026-10.
+  it("has the published limits", () => {
+    const figures = (tier: Presets.Tier, pool: string) => {
+      const { inputTokens, outputTokens, requests } = tier.pools[pool]!
+      return [requests, inputTokens, outputTokens].map((limit) => limit!.perMinute! / 1_000)
+    }
+    const { build, scale, start } = Presets.anthropic
+    for (const pool of ["opus-5-5", "opus-5", "opus-4", "sonnet-5", "sonnet-4", "haiku-4-5"]) {
+      assert.deepStrictEqual(figures(start, pool), [1, 2_000, 400])
+      assert.deepStrictEqual(figures(build, pool), [5, 5_000, 1_000])
+      assert.deepStrictEqual(figures(scale, pool), [10, 10_000, 2_000])
+    }
+    assert.deepStrictEqual(figures(start, "fable-5"), [1, 500, 100])
+    assert.deepStrictEqual(figures(build, "fable-5"), [2, 1_500, 300])
+    assert.deepStrictEqual(figures(scale, "fable-5"), [4, 4_000, 800])
+  })
+
+  it("names each class as its models are mapped", () => {
+    const models = [
+      "claude-opus-4-8",
+      "claude-opus-5",
+      "claude-opus-5-5",
+      "claude-sonnet-4-6",
+      "claude-sonnet-5",
+      "claude-sonnet-5-5",
+      "claude-haiku-4-5-20251001",
+      "claude-fable-5-1",
+      "claude-mythos-5"
+    ]
+    for (const [, tier] of tiers) {
+      assert.deepStrictEqual(models.map(Limits.poolOf).sort(), Object.keys(tier.pools).sort())
+    }
+  })
+
+  for (const [name, tier] of tiers) {
+    it.effect(`${name} makes a budget, with bursts of requests kept to five seconds`, () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.make({ limits: tier })
+        yield* Effect.scoped(budget.reserve({ inputTokens: 1 }, { pool: budget.poolOf("claude-opus-5") }))
+        const { capacity, perSecond } = (yield* budget.status).pools["opus-5"]!.dimensions.requests!
+        assert.closeTo(capacity / perSecond, 5, 1e-6)
+      })
+    )
+  }
+})
