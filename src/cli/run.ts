@@ -8,22 +8,15 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as Config from "effect/Config"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Agents from "../Agents.ts"
-import * as Budget from "../Budget.ts"
-import type { ProviderServer } from "../gateway/index.ts"
-import type * as Limits from "../Limits.ts"
-import * as LlmClient from "../LlmClient.ts"
+import * as Retry from "../Retry.ts"
 import * as LimitFlags from "./limits.ts"
-import * as Provider from "./provider.ts"
+import * as Answering from "./run/answering.ts"
 import * as Documents from "./run/documents.ts"
-import { reply } from "./run/reply.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Session from "./run/session.ts"
 
@@ -56,6 +49,10 @@ const flags = {
   concurrency: LimitFlags.count("concurrency").pipe(
     Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
     Flag.optional
+  ),
+  attempts: LimitFlags.count("attempts").pipe(
+    Flag.withDescription("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked"),
+    Flag.withDefault(5)
   ),
   capTokens: LimitFlags.count("cap-tokens").pipe(
     Flag.withMetavar("<n>"),
@@ -95,10 +92,6 @@ const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, fil
   return text === "" ? yield* usage("Say what to do with the documents: --prompt TEXT or --prompt-file FILE") : text
 })
 
-// -----------------------------------------------------------------------------
-// Who answers
-// -----------------------------------------------------------------------------
-
 /** A key is set, but not one that can be used. */
 export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/BadConfig")("BadConfig", {
   why: Schema.String
@@ -107,54 +100,6 @@ export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/BadC
     return this.why
   }
 }
-
-/** What the embedded provider grants when nobody says: one of Anthropic's tiers as of 2026. */
-const embeddedLimits: Limits.Limits = {
-  requests: { perMinute: 1_000 },
-  inputTokens: { perMinute: 2_000_000 },
-  outputTokens: { perMinute: 400_000 }
-}
-
-/** A client of whoever answers, and a line that says who. */
-export interface Answering {
-  readonly layer: Layer.Layer<LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget, Config.ConfigError>
-  readonly said: string
-  /** How often the provider said no; known of the embedded one. */
-  readonly rejected: Effect.Effect<number | undefined>
-}
-
-const budgeted = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer(options)))
-
-/** The embedded provider, over real HTTP, on loopback. It stops with the scope. */
-export const embedded = Effect.fnUntraced(function* (
-  server: ProviderServer.Options,
-  budget: Layer.Layer<Agents.Meter | Budget.TokenBudget>,
-  client: Partial<LlmClient.Options> = {}
-) {
-  const { stats, url } = yield* Provider.listen({ limits: embeddedLimits, reply, ...server })
-  const layer = LlmClient.layer({ ...client, apiKey: Redacted.make("embedded"), baseUrl: url }).pipe(
-    Layer.provideMerge(budget)
-  )
-  const answering: Answering = {
-    layer,
-    said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${url}`,
-    rejected: Effect.map(stats, ({ rejected }) => rejected)
-  }
-  return answering
-})
-
-const answeringOf = Effect.fnUntraced(function* (budget: Budget.Options) {
-  const key = yield* Config.option(Config.NonEmptyString("ANTHROPIC_API_KEY"))
-  if (Option.isNone(key))
-    return yield* embedded({ limits: (budget.limits as Limits.Limits | undefined) ?? embeddedLimits }, budgeted(budget))
-  const baseUrl = yield* Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
-  const answering: Answering = {
-    layer: LlmClient.layerConfig().pipe(Layer.provideMerge(budgeted(budget))),
-    said: `Answers come from ${Option.getOrElse(baseUrl, () => "https://api.anthropic.com")}, with the key in ANTHROPIC_API_KEY`,
-    rejected: Effect.undefined
-  }
-  return answering
-})
 
 // -----------------------------------------------------------------------------
 // The command
@@ -177,22 +122,26 @@ export const runCommand = Command.make(
   flags,
   Effect.fnUntraced(function* (given) {
     const prompt = yield* promptOf(given.prompt, given.promptFile)
-    const answering = yield* answeringOf({
+    const mode = yield* modeOf(given)
+    const answering = yield* Answering.fromConfig({
       limits: LimitFlags.limitsOf(given),
-      concurrency: Option.getOrUndefined(given.concurrency)
+      concurrency: Option.getOrUndefined(given.concurrency),
+      retry: Retry.make({ attempts: given.attempts })
     }).pipe(Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message }))))
     const report = yield* Session.run({
       paths: given.paths,
       task: { prompt, model: given.model, maxTokens: given.maxTokens },
       agents: given.agents,
       out: given.out,
-      mode: yield* modeOf(given),
+      mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
       provider: answering.said
     }).pipe(
       Effect.provide(answering.layer),
       Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message })))
     )
+    const said = yield* answering.summary
+    if (said !== undefined && (mode === "live" || mode === "plain")) yield* Console.log(said)
     yield* Session.complete(report)
   }, Effect.scoped)
 ).pipe(

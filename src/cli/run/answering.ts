@@ -1,0 +1,74 @@
+/**
+ * Who answers the calls of a run: the provider of the configuration, or the embedded one.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Agents from "../../Agents.ts"
+import * as Budget from "../../Budget.ts"
+import type { ProviderServer } from "../../gateway/index.ts"
+import type * as Governor from "../../Governor.ts"
+import type * as Limits from "../../Limits.ts"
+import * as LlmClient from "../../LlmClient.ts"
+import * as Provider from "../provider.ts"
+import { reply } from "./reply.ts"
+
+/** What a run needs to ask. */
+export type Services = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
+
+/** A client of whoever answers, and a line that says who. */
+export interface Answering {
+  readonly layer: Layer.Layer<Services, Config.ConfigError>
+  readonly said: string
+  /** What is known of the provider at the end, where there is something to know. */
+  readonly summary: Effect.Effect<string | undefined>
+}
+
+/** What the embedded provider grants when nobody says: about what Anthropic grants an organisation that pays. */
+const embeddedLimits: Limits.Limits = {
+  requests: { perMinute: 1_000 },
+  inputTokens: { perMinute: 2_000_000 },
+  outputTokens: { perMinute: 400_000 }
+}
+
+/** The embedded provider, over real HTTP on loopback. It stops with the scope. */
+export const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
+
+/** Floodgate in front of a provider. */
+export const guarded = (
+  options: Budget.Options & { readonly retry?: Governor.Options["retry"] },
+  at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
+): Layer.Layer<Services> => LlmClient.layer({ ...at, retry: options.retry }).pipe(Layer.provideMerge(metered(options)))
+
+const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
+  Agents.layer.pipe(Layer.provide(Budget.layer(options)))
+
+/** The provider of the configuration where `ANTHROPIC_API_KEY` is set, else the embedded one. */
+export const fromConfig = Effect.fnUntraced(function* (
+  options: Omit<Budget.Options, "limits"> & {
+    readonly limits?: Limits.Limits | undefined
+    readonly retry?: Governor.Options["retry"]
+  }
+) {
+  const key = yield* Config.option(Config.NonEmptyString("ANTHROPIC_API_KEY"))
+  if (Option.isNone(key)) {
+    const server = yield* serve({ limits: options.limits ?? embeddedLimits })
+    const answering: Answering = {
+      layer: guarded(options, { apiKey: Redacted.make("embedded"), baseUrl: server.url }),
+      said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
+      summary: Effect.map(server.stats, (stats) => `The embedded provider saw ${Provider.summary(stats)}`)
+    }
+    return answering
+  }
+  const baseUrl = yield* Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
+  const answering: Answering = {
+    layer: LlmClient.layerConfig({ retry: options.retry }).pipe(Layer.provideMerge(metered(options))),
+    said: `Answers come from ${Option.getOrElse(baseUrl, () => "https://api.anthropic.com")}, with the key in ANTHROPIC_API_KEY`,
+    summary: Effect.undefined
+  }
+  return answering
+})

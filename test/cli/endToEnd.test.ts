@@ -1,0 +1,187 @@
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { type ChildProcess, spawn } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { root } from "../helpers/modules.ts"
+
+// Real processes and real HTTP. Every wait is for a line, an exit or a state of the provider, never for a time.
+
+const agents = 12
+const calls = agents * 5 + 1
+
+interface Process {
+  readonly child: ChildProcess
+  readonly stderr: () => string
+  /** The first line of standard output, from now on, for which the function gives something. */
+  readonly line: <A>(match: (line: string) => A | undefined) => Promise<A>
+  readonly exit: Promise<{ readonly code: number | null; readonly lines: ReadonlyArray<string> }>
+}
+
+const running = new Set<ChildProcess>()
+
+const floodgate = (args: ReadonlyArray<string>, env: Record<string, string> = {}): Process => {
+  const child = spawn(process.execPath, ["--conditions=@floodgate/source", "src/bin.ts", ...args], {
+    cwd: root,
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  running.add(child)
+  let stderr = ""
+  child.stderr.on("data", (data: Buffer) => (stderr += data.toString()))
+  const lines: Array<string> = []
+  const waiting = new Set<(line: string) => void>()
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    lines.push(line)
+    for (const wait of waiting) wait(line)
+  })
+  const exit = new Promise<{ code: number | null; lines: Array<string> }>((resolve) => {
+    child.on("close", (code) => {
+      running.delete(child)
+      resolve({ code, lines })
+    })
+  })
+  return {
+    child,
+    exit,
+    stderr: () => stderr,
+    line: (match) =>
+      new Promise((resolve, reject) => {
+        const wait = (line: string) => {
+          const found = match(line)
+          if (found === undefined) return
+          waiting.delete(wait)
+          resolve(found)
+        }
+        waiting.add(wait)
+        void exit.then(({ code }) => reject(new Error(`ended with ${code} before that line: ${stderr}`)))
+      })
+  }
+}
+
+interface Stats {
+  readonly requests: number
+  readonly completed: number
+  readonly rejected: number
+  readonly aborted: number
+  readonly inFlight: number
+  readonly inputTokens: number
+}
+
+const provider = async (...args: ReadonlyArray<string>) => {
+  const server = floodgate(["provider", "--time-scale", "20", ...args])
+  const url = await server.line((line) => /listening on (http:\S+)/.exec(line)?.[1])
+  const stats = async () => (await (await fetch(`${url}/stats`)).json()) as Stats
+  /** Every answer of `stats` is a round trip, so this polls at the pace of the server. */
+  const until = async (holds: (stats: Stats) => boolean): Promise<Stats> => {
+    const now = await stats()
+    return holds(now) ? now : until(holds)
+  }
+  return { server, url, stats, until, env: { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: "test" } }
+}
+
+interface Done {
+  readonly event: string
+  readonly complete: boolean
+  readonly calls: number
+  readonly reused: number
+}
+
+const doneOf = (lines: ReadonlyArray<string>): Done => JSON.parse(lines.at(-1)!) as Done
+
+const resultsIn = (out: string): ReadonlyArray<string> =>
+  readFileSync(join(out, "results.jsonl"), "utf8").trim().split("\n")
+
+describe("floodgate run against floodgate provider", () => {
+  let at = ""
+  const run = (out: string, env: Record<string, string>) =>
+    floodgate(
+      [
+        "run",
+        join(at, "docs"),
+        "--prompt",
+        "What must an operator know?",
+        "--max-tokens",
+        "300",
+        "--json",
+        "--out",
+        out
+      ],
+      env
+    )
+
+  beforeAll(() => {
+    at = mkdtempSync(join(tmpdir(), "floodgate-"))
+    mkdirSync(join(at, "docs"))
+    for (let n = 0; n < agents; n++) {
+      const sentence = `Document ${n} says that the gate opens when the bucket has room for the call.`
+      writeFileSync(join(at, "docs", `${n}.md`), `${sentence}\n\n`.repeat(500))
+    }
+  })
+
+  afterAll(() => {
+    for (const child of running) child.kill("SIGKILL")
+    rmSync(at, { recursive: true, force: true })
+  })
+
+  it("loses no agent at a limit that binds, and learns it from the responses", async () => {
+    const { env, server, stats } = await provider("--input-tokens-per-minute", "60000", "--latency", "1000")
+    const out = join(at, "bound")
+    const { code, lines } = await run(out, env).exit
+    assert.strictEqual(code, 0)
+    assert.deepInclude(doneOf(lines), { event: "done", complete: true, calls, reused: 0 })
+    assert.strictEqual(resultsIn(out).length, calls)
+    assert.isTrue(existsSync(join(out, "summary.md")))
+    const seen = await stats()
+    assert.isAbove(seen.inputTokens, 100_000)
+    assert.isAtMost(seen.rejected, 2)
+    assert.strictEqual(seen.completed, calls)
+
+    server.child.kill("SIGINT")
+    assert.strictEqual((await server.exit).code, 130)
+    assert.match(server.stderr(), /^Stopped: \d+ requests, 61 completed/)
+  })
+
+  it("stops at Ctrl-C within a second, aborts what it was asking, and repeats no finished call", async () => {
+    const { env, server, until } = await provider("--input-tokens-per-minute", "200000", "--latency", "4000")
+    const out = join(at, "stopped")
+    const first = run(out, env)
+    let answers = 0
+    await first.line((line) => (line.includes(`"answered"`) && ++answers === 20 ? true : undefined))
+    const stoppedAt = performance.now()
+    first.child.kill("SIGINT")
+    assert.strictEqual((await first.exit).code, 130)
+    assert.isBelow(performance.now() - stoppedAt, 1_000)
+    assert.match(first.stderr(), /Stopped\. Every answer is kept in .*results\.jsonl; run the same command again/)
+    const kept = resultsIn(out)
+    assert.isAtLeast(kept.length, 20)
+    assert.isBelow(kept.length, calls)
+    for (const line of kept)
+      assert.hasAllKeys(JSON.parse(line), ["agent", "step", "key", "model", "usage", "stop", "text"])
+    const before = await until(({ inFlight }) => inFlight === 0)
+    assert.isAtLeast(before.aborted, 1)
+
+    const second = await run(out, env).exit
+    assert.strictEqual(second.code, 0)
+    assert.deepInclude(doneOf(second.lines), { complete: true, calls: calls - kept.length, reused: kept.length })
+    const after = await until(({ inFlight }) => inFlight === 0)
+    assert.strictEqual(after.requests - after.rejected, before.requests - before.rejected + calls - kept.length)
+    assert.deepStrictEqual(resultsIn(out).slice(0, kept.length), kept)
+    assert.strictEqual(new Set(resultsIn(out).map((line) => (JSON.parse(line) as { key: string }).key)).size, calls)
+    server.child.kill("SIGINT")
+    await server.exit
+  })
+
+  it("says what is wrong in one line when nobody answers, and ends with 1", async () => {
+    const env = { ANTHROPIC_BASE_URL: "http://127.0.0.1:9", ANTHROPIC_API_KEY: "secret-key" }
+    const process = floodgate(
+      ["run", join(at, "docs/0.md"), "--prompt", "x", "--agents", "1", "--attempts", "1", "--out", join(at, "nobody")],
+      env
+    )
+    const { code } = await process.exit
+    assert.strictEqual(code, 1)
+    assert.match(process.stderr(), /^floodgate: 1 of 1 agents failed.*could not connect to the provider: ECONNREFUSED/)
+    assert.notInclude(process.stderr(), "secret-key")
+  })
+})
