@@ -1,0 +1,161 @@
+/**
+ * Operations per second on one Redis server, with 1 and with 64 calls in flight, side by side with other limiters on the
+ * same server: `npm run -s bench -- redis`. Nothing waits for a limit. Needs redis-server on the PATH.
+ *
+ * A call is: reserve, and settle to what was used. The others count a call once and never correct it.
+ */
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import Bottleneck from "bottleneck"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as RateLimiter from "effect/persistence/RateLimiter"
+import * as Scope from "effect/Scope"
+import * as Budget from "floodgate/Budget"
+import * as FloodgateRedis from "floodgate/redis"
+import IORedis from "ioredis"
+import { RateLimiterRedis } from "rate-limiter-flexible"
+import { createClient } from "redis"
+import * as Redis from "../test/redis/server.ts"
+
+const measuredMillis = 2_000
+const warmUpMillis = 500
+const plenty = 1_000_000_000
+
+interface Contender {
+  readonly name: string
+  readonly call: () => Promise<unknown>
+  readonly close: () => Promise<unknown>
+}
+
+const server = await Redis.start()
+
+/** Builds a layer and keeps it until it is closed. */
+const keep = async <A>(layer: Layer.Layer<A>) => {
+  const scope = Scope.makeUnsafe()
+  const context = await Effect.runPromise(Layer.buildWithScope(layer, scope))
+  return { context, close: () => Effect.runPromise(Scope.close(scope, Exit.void)) }
+}
+
+const floodgate = async (): Promise<Contender> => {
+  const { close, context } = await keep(
+    Budget.layer({ headroom: 0, limits: { tokens: { perSecond: plenty, burst: plenty } } }).pipe(
+      Layer.provide(FloodgateRedis.layerStoreUrl({ url: server.url }))
+    )
+  )
+  const call = Effect.provide(
+    Budget.withReservation({ tokens: 100 }, (reservation) => reservation.settle({ tokens: 90 })),
+    context
+  )
+  return { name: "floodgate/redis (reserve + settle)", call: () => Effect.runPromise(call), close }
+}
+
+const effect = async (): Promise<Contender> => {
+  const { close, context } = await keep(
+    RateLimiter.layer.pipe(
+      Layer.provide(RateLimiter.layerStoreRedis({ prefix: "effect" })),
+      Layer.provide(NodeRedis.layer({ url: server.url })),
+      Layer.orDie
+    )
+  )
+  const call = Effect.provide(
+    Effect.flatMap(RateLimiter.RateLimiter, (limiter) =>
+      limiter.consume({ key: "k", algorithm: "token-bucket", onExceeded: "delay", limit: plenty, window: "1 second", tokens: 100 })
+    ),
+    context
+  )
+  return { name: "effect persistence/RateLimiter", call: () => Effect.runPromise(call), close }
+}
+
+const flexible = async (): Promise<Contender> => {
+  const client = createClient({ url: server.url })
+  await client.connect()
+  const limiter = new RateLimiterRedis({ storeClient: client, useRedisPackage: true, points: plenty, duration: 60 })
+  return { name: "rate-limiter-flexible", call: () => limiter.consume("k", 100), close: async () => client.destroy() }
+}
+
+const bottleneck = async (): Promise<Contender> => {
+  const limiter = new Bottleneck({
+    id: "bench",
+    datastore: "ioredis",
+    Redis: IORedis,
+    clientOptions: { host: "127.0.0.1", port: Number(new URL(server.url).port) },
+    clearDatastore: true,
+    reservoir: plenty,
+    maxConcurrent: 1_000
+  })
+  await limiter.ready()
+  return {
+    name: "bottleneck, cluster mode",
+    call: () => limiter.schedule({ weight: 1, expiration: 60_000 }, () => Promise.resolve()),
+    close: () => limiter.disconnect()
+  }
+}
+
+const figures = async () => {
+  const stats = String(await server.command("INFO", "commandstats"))
+  const calls = [...stats.matchAll(/cmdstat_(?:evalsha|eval):calls=(\d+),usec=(\d+)/g)]
+  const net = String(await server.command("INFO", "stats"))
+  return {
+    scripts: calls.reduce((sum, [, count]) => sum + Number(count), 0),
+    micros: calls.reduce((sum, [, , micros]) => sum + Number(micros), 0),
+    bytes: Number(/total_net_input_bytes:(\d+)/.exec(net)![1]) + Number(/total_net_output_bytes:(\d+)/.exec(net)![1])
+  }
+}
+
+const loop = async (call: () => Promise<unknown>, inFlight: number, millis: number): Promise<number> => {
+  const end = performance.now() + millis
+  let count = 0
+  await Promise.all(
+    Array.from({ length: inFlight }, async () => {
+      while (performance.now() < end) {
+        await call()
+        count++
+      }
+    })
+  )
+  return count
+}
+
+interface Row {
+  readonly name: string
+  readonly inFlight: number
+  readonly perSecond: number
+  readonly trips: number
+  readonly bytes: number
+  readonly micros: number
+}
+
+const rows: Array<Row> = []
+for (const make of [floodgate, effect, flexible, bottleneck]) {
+  const contender = await make()
+  for (const inFlight of [1, 64]) {
+    await loop(contender.call, inFlight, warmUpMillis)
+    const before = await figures()
+    const start = performance.now()
+    const count = await loop(contender.call, inFlight, measuredMillis)
+    const seconds = (performance.now() - start) / 1_000
+    const after = await figures()
+    rows.push({
+      name: contender.name,
+      inFlight,
+      perSecond: count / seconds,
+      trips: (after.scripts - before.scripts) / count,
+      bytes: (after.bytes - before.bytes) / count,
+      micros: (after.micros - before.micros) / count
+    })
+  }
+  await contender.close()
+}
+await server.stop()
+
+console.log("| limiter | in flight | calls/s | round trips per call | bytes per call | Redis µs per call |")
+console.log("|---|---|---|---|---|---|")
+for (const { bytes, inFlight, micros, name, perSecond, trips } of rows) {
+  console.log(
+    `| ${name} | ${inFlight} | ${Math.round(perSecond).toLocaleString("en")} | ${trips.toFixed(2)} | ${Math.round(bytes)} | ${Math.round(micros)} |`
+  )
+}
+const at = (name: string) => rows.find((row) => row.name.startsWith(name) && row.inFlight === 64)!.perSecond
+console.log(`\nAt 64 in flight: ${(at("floodgate") / at("effect")).toFixed(2)} x persistence/RateLimiter, ${(at("floodgate") / at("bottleneck")).toFixed(1)} x bottleneck`)
+process.exit(0)
