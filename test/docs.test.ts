@@ -60,9 +60,7 @@ describe("documentation", () => {
     const page = read("docs/failures.md")
     const tags = await errorTags()
     assert.include(tags, "RateLimited")
-    assert.deepStrictEqual(
-      tags.filter((tag) => !page.includes(tag)),
-      []
-    )
+    const missing = tags.filter((tag) => !page.includes(tag))
+    assert.deepStrictEqual(missing, [], "say the cause, what happens by itself, and what the reader does")
   })
 })
