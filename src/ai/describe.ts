@@ -1,0 +1,143 @@
+/** Reads effect/ai's requests and responses: how large a request is, and what a response says it used. Pure. */
+import * as Prompt from "effect/ai/Prompt"
+import type * as Response from "effect/ai/Response"
+import * as Tool from "effect/ai/Tool"
+import type * as Accounting from "../Accounting.ts"
+import type { ResponseInfo } from "../Governor.ts"
+import * as Headers from "../internal/headers.ts"
+import { requestBytes, utf8Length } from "../internal/requestSize.ts"
+import type * as Limits from "../Limits.ts"
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value) ?? "")
+
+/** A file counts by what a model makes of it, not by its bytes; the figures are those of the Messages API's requests. */
+const fileBytes = ({ data, mediaType }: Prompt.FilePart): number => {
+  if (mediaType.startsWith("image/")) return requestBytes({ messages: { type: "image" } })
+  if (data instanceof URL) return 0
+  if (typeof data === "string") return requestBytes({ messages: { type: "base64", data } })
+  return Math.ceil(data.byteLength * (4 / 3) * documentShare)
+}
+
+/** As in internal/requestSize: what of a document's base64 is text. */
+const documentShare = 0.1
+
+type Part = Exclude<Prompt.Message["content"], string>[number]
+
+const partBytes = (part: Part): number => {
+  switch (part.type) {
+    case "text":
+    case "reasoning":
+      return utf8Length(part.text)
+    case "file":
+      return fileBytes(part)
+    case "tool-call":
+      return utf8Length(part.name) + jsonLength(part.params)
+    case "tool-result":
+      return utf8Length(part.name) + jsonLength(part.result)
+    default:
+      return 0
+  }
+}
+
+const messageBytes = ({ content }: Prompt.Message): number =>
+  typeof content === "string" ? utf8Length(content) : content.reduce((sum, part) => sum + partBytes(part), 0)
+
+const toolSizes = new WeakMap<Tool.Any, number>()
+
+const toolBytes = (tool: Tool.Any): number => {
+  let size = toolSizes.get(tool)
+  if (size === undefined) {
+    size = utf8Length(tool.name) + utf8Length(tool.description ?? "") + jsonLength(Tool.getJsonSchema(tool))
+    toolSizes.set(tool, size)
+  }
+  return size
+}
+
+/** How long a request's text is, in bytes of UTF-8. */
+export const bytesOf = (prompt: Prompt.RawInput, tools: Iterable<Tool.Any>): number => {
+  let bytes = 0
+  for (const message of Prompt.make(prompt).content) bytes += messageBytes(message)
+  for (const tool of tools) bytes += toolBytes(tool)
+  return Math.ceil(bytes)
+}
+
+// -----------------------------------------------------------------------------
+// Responses
+// -----------------------------------------------------------------------------
+
+/** What the usage says; undefined where the provider does not count. */
+export const actualOf = ({ inputTokens, outputTokens }: Response.Usage): Accounting.Actual | undefined => {
+  const { cacheRead = 0, cacheWrite = 0, total, uncached } = inputTokens
+  const fresh = uncached ?? (total === undefined ? undefined : Math.max(0, total - cacheRead - cacheWrite))
+  if (fresh === undefined || outputTokens.total === undefined) return undefined
+  return {
+    inputTokens: fresh,
+    cacheCreationTokens: cacheWrite,
+    cacheReadTokens: cacheRead,
+    outputTokens: outputTokens.total
+  }
+}
+
+type HttpDetails = typeof Response.HttpResponseDetails.Type
+
+/** Looks up a header of effect/ai's response details; a redacted one is as good as absent. */
+export const headerOf =
+  (headers: HttpDetails["headers"]): Headers.Get =>
+  (name) => {
+    const value = Object.hasOwn(headers, name) ? headers[name] : undefined
+    return typeof value === "string" ? value : undefined
+  }
+
+/** What was seen of a response. */
+export interface Seen {
+  readonly usage: Response.Usage | undefined
+  readonly http: HttpDetails | undefined
+  readonly info: ResponseInfo
+  /** Characters of output that the provider has not counted yet. */
+  readonly characters: number
+  /** Whether content has begun: from then on a retry would repeat it. */
+  readonly started: boolean
+  /** What an error within the stream says. */
+  readonly error: { readonly value: unknown } | undefined
+}
+
+export const nothingSeen: Seen = {
+  usage: undefined,
+  http: undefined,
+  info: {},
+  characters: 0,
+  started: false,
+  error: undefined
+}
+
+/** Takes in one part of a response, streamed or not. */
+export const see = (seen: Seen, part: Response.AnyPart): Seen => {
+  switch (part.type) {
+    case "response-metadata":
+      return { ...seen, info: { ...seen.info, id: part.id, model: part.modelId } }
+    case "finish":
+      return {
+        ...seen,
+        usage: part.usage,
+        http: part.response,
+        info: { ...seen.info, finishReason: part.reason },
+        characters: 0,
+        started: true
+      }
+    case "error":
+      return { ...seen, error: { value: part.error } }
+    case "text-delta":
+    case "reasoning-delta":
+    case "tool-params-delta":
+      return { ...seen, characters: seen.characters + part.delta.length, started: true }
+    default:
+      return { ...seen, started: true }
+  }
+}
+
+export const signalOf = ({ http }: Seen, now: number): Limits.Signal | undefined =>
+  http === undefined ? undefined : Headers.signal(headerOf(http.headers), now)

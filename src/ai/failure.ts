@@ -1,0 +1,111 @@
+/** What effect/ai's errors mean for the budget and the retry policy, and what the governor's mean to effect/ai. Pure. */
+import * as AiError from "effect/ai/AiError"
+import type { BudgetError } from "../Budget.ts"
+import type * as Governor from "../Governor.ts"
+import * as AnthropicErrors from "../internal/anthropicErrors.ts"
+import * as Limits from "../Limits.ts"
+import { LlmError } from "../LlmError.ts"
+import { headerOf } from "./describe.ts"
+
+// -----------------------------------------------------------------------------
+// From effect/ai
+// -----------------------------------------------------------------------------
+
+/** Answered with an error, before any output. */
+const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
+const parse = (text: string | undefined): unknown => {
+  try {
+    return text === undefined ? undefined : JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+const fromLlmError = ({ isRetryable, pushback, retryAfter, signal, usage }: LlmError): Governor.Failure => ({
+  isRetryable,
+  pushback,
+  retryAfter,
+  signal,
+  usage
+})
+
+/** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
+const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure | undefined => {
+  if (!("http" in reason) || reason.http?.response === undefined) return undefined
+  const { body, response } = reason.http
+  if (response.status < 400) return undefined
+  const answer = { status: response.status, headers: { get: headerOf(response.headers) }, error: parse(body) }
+  return fromLlmError(new LlmError({ reason: AnthropicErrors.fromThrown(answer, { now }) }))
+}
+
+const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
+  const { reason } = error
+  switch (reason._tag) {
+    case "RateLimitError":
+      return { isRetryable: true, retryAfter: error.retryAfter, pushback: "rateLimit", usage: Limits.nothing }
+    case "QuotaExhaustedError":
+      return { isRetryable: false, usage: Limits.nothing }
+    case "NetworkError": {
+      if (!reason.isRetryable) return { isRetryable: false, usage: Limits.nothing }
+      const thrown = { name: "APIConnectionError", message: reason.description, cause: reason.cause }
+      return fromLlmError(new LlmError({ reason: AnthropicErrors.fromThrown(thrown, { now }) }))
+    }
+    case "InternalProviderError":
+      return { isRetryable: true, usage: refused }
+    case "AuthenticationError":
+    case "InvalidRequestError":
+    case "UnsupportedSchemaError":
+    case "ToolkitRequiredError":
+      return { isRetryable: false, usage: refused }
+    case "InvalidOutputError":
+    case "StructuredOutputError": {
+      const { completionTokens, promptTokens } = reason.usage ?? {}
+      return { isRetryable: false, usage: { requests: 1, inputTokens: promptTokens, outputTokens: completionTokens } }
+    }
+    default:
+      return { isRetryable: false, usage: { requests: 1 } }
+  }
+}
+
+/**
+ * What the governor needs to know of a failed round trip. An answer that does not decode was answered and paid for: it is
+ * not asked for again here, although the error says that it may be.
+ */
+export const failureOf = (error: unknown, now: number): Governor.Failure => {
+  if (!AiError.isAiError(error)) return { isRetryable: false }
+  return fromHttp(error.reason, now) ?? fromReason(error, now)
+}
+
+/** What an error part of a stream means. Providers put their error event there, or what is in it. */
+export const failureOfPart = (value: unknown, now: number): Governor.Failure => {
+  const data = typeof value === "object" && value !== null && "error" in value ? value : { error: value }
+  return fromLlmError(
+    new LlmError({ reason: AnthropicErrors.fromEvent(data, undefined, { requestId: undefined }, { now }) })
+  )
+}
+
+// -----------------------------------------------------------------------------
+// To effect/ai
+// -----------------------------------------------------------------------------
+
+const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
+  const { message, reason } = error
+  const metadata = { floodgate: { reason: reason._tag, message } }
+  switch (reason._tag) {
+    case "EstimateTooLarge":
+      return new AiError.InvalidRequestError({ description: message, metadata })
+    case "QuotaExhausted":
+      return new AiError.QuotaExhaustedError({ metadata })
+    case "WaitTooLong":
+      return new AiError.RateLimitError({ retryAfter: reason.wait, metadata })
+    case "QueueFull":
+      return new AiError.RateLimitError({ metadata })
+    default:
+      return new AiError.InternalProviderError({ description: message, metadata })
+  }
+}
+
+/** Refusals of the budget, timeouts and open circuits as effect/ai's errors; `metadata.floodgate` says which. */
+export const toAiError = (method: string, error: BudgetError | LlmError): AiError.AiError =>
+  AiError.make({ module: "Floodgate", method, reason: reasonOf(error) })

@@ -1,0 +1,227 @@
+/**
+ * Puts any `LanguageModel` of `effect/ai` under the budget: text, objects, tools and streams, whatever provider it came
+ * from.
+ *
+ * **Details**
+ *
+ * Every round trip to the provider is admitted by the {@link Governor}, settled by the usage of its finish part, and
+ * retried by the governor's policy.
+ *
+ * - What a failure means is read from the HTTP response that the `AiError` holds, where it does, and else from its reason.
+ * - Tools are resolved between round trips, while no reservation is held: a tool may call the model itself, and a retry
+ *   never runs a tool twice.
+ * - A stream holds its reservation for its life and is retried while it has no content. Interrupting it settles to what
+ *   was observed.
+ * - Headers that the provider's adapter passes on with the finish part correct the budget.
+ *
+ * What the budget refuses, and the governor's own timeouts, fail as `AiError` with `metadata.floodgate`, because a
+ * `LanguageModel` has no other errors: a full queue and a wait that is too long as `RateLimitError`, a call that never
+ * fits as `InvalidRequestError`, a spent quota as `QuotaExhaustedError`.
+ *
+ * **Gotchas**
+ *
+ * An answer that does not decode (`InvalidOutputError`, `StructuredOutputError`) was answered and paid for, so it is not
+ * asked for again; the error still says that it may be. Switch off the retries of the provider's HTTP client, if it has
+ * any: retries have one owner.
+ *
+ * **Example** (A model under the budget)
+ *
+ * ```ts doctest
+ * import * as LanguageModel from "effect/ai/LanguageModel"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Stream from "effect/Stream"
+ * import * as FloodgateAi from "floodgate/ai"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const provider = Layer.effect(
+ *   LanguageModel.LanguageModel,
+ *   LanguageModel.make({
+ *     generateText: () => Effect.succeed([{ type: "text", text: "Hello" }]),
+ *     streamText: () => Stream.empty
+ *   })
+ * )
+ *
+ * const live = FloodgateAi.layer({ model: "claude-sonnet-5" }).pipe(
+ *   Layer.provide(provider),
+ *   Layer.provide(Governor.layer()),
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }))
+ * )
+ *
+ * const program = Effect.map(LanguageModel.generateText({ prompt: "Hi" }), (response) => response.text)
+ *
+ * await Effect.runPromise(Effect.provide(program, live)) // => "Hello"
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as AiError from "effect/ai/AiError"
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as Model from "effect/ai/Model"
+import * as Response from "effect/ai/Response"
+import type * as Tool from "effect/ai/Tool"
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Governor from "../Governor.ts"
+import * as RoundTrip from "./roundTrip.ts"
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How a model's calls are described to the budget. `effect/ai` keeps a model's name and its limits in the provider's
+ * configuration, where nobody else sees them.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends Governor.CallOptions {
+  /** The model, which decides the pool of limits. @default the `ModelName` of the context, which `Model.make` provides */
+  readonly model?: string | undefined
+  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  readonly kind?: string | undefined
+  /** The most output that the provider's configuration allows. @default unknown: output is learned */
+  readonly maxTokens?: number | undefined
+  /** Whether the model thinks before it answers: its output varies more. @default false */
+  readonly thinking?: boolean | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+type TextOptions = LanguageModel.GenerateTextOptions<RoundTrip.Tools>
+type ObjectOptions = LanguageModel.GenerateObjectOptions<RoundTrip.Tools, Schema.Codec<unknown, unknown>>
+
+/** The methods of a model without the types that depend on the toolkit: those are kept by the casts around it. */
+interface Untyped {
+  readonly generateText: (
+    options: TextOptions
+  ) => Effect.Effect<LanguageModel.GenerateTextResponse<RoundTrip.Tools>, AiError.AiError>
+  readonly generateObject: (
+    options: ObjectOptions
+  ) => Effect.Effect<LanguageModel.GenerateObjectResponse<RoundTrip.Tools, unknown>, AiError.AiError>
+  readonly streamText: (options: TextOptions) => Stream.Stream<Response.StreamPart<RoundTrip.Tools>, AiError.AiError>
+}
+
+const toolsOf = ({ toolkit }: TextOptions): ReadonlyArray<Tool.Any> =>
+  toolkit !== undefined && "tools" in toolkit ? Object.values(toolkit.tools as RoundTrip.Tools) : []
+
+/** Whether the model resolves tool calls, so that a call is more than its round trip. */
+const resolvesTools = ({ disableToolCallResolution, toolkit }: TextOptions): boolean =>
+  toolkit !== undefined && disableToolCallResolution !== true
+
+/** A round trip that leaves tool calls to whoever asked for it, as they came. */
+const unresolved = (options: LanguageModel.ProviderOptions): TextOptions => ({
+  prompt: options.prompt,
+  toolChoice: options.toolChoice,
+  toolkit: {
+    tools: Object.fromEntries(options.tools.map((tool) => [tool.name, tool])),
+    handle: () => Effect.die(new Error("Floodgate: tool calls are not resolved in the round trip"))
+  },
+  disableToolCallResolution: true,
+  toolCallValidation: "deferred"
+})
+
+const encodeParts = Schema.encodeEffect(Schema.Array(Response.Part()))
+const encodeStreamParts = Schema.encodeEffect(Schema.NonEmptyArray(Response.StreamPart()))
+
+/** A tool's result is encoded already, by a schema that only the provider knows. */
+const raw = <P extends { readonly type: string }>(part: P): P =>
+  part.type === "tool-result" && "encodedResult" in part ? { ...part, result: part.encodedResult } : part
+
+const undecodable = (method: string) => (error: Schema.SchemaError) =>
+  AiError.make({ module: "Floodgate", method, reason: AiError.InvalidOutputError.fromSchemaError(error) })
+
+/**
+ * Puts the model of the context under the governor of the context.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when there is neither the option `model` nor a `ModelName` in the context.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> {
+  const inner = yield* LanguageModel.LanguageModel
+  const governor = yield* Governor.Governor
+  const { kind, maxTokens, model: given, thinking, ...how } = options
+  const model = given ?? Option.getOrUndefined(yield* Effect.serviceOption(Model.ModelName))
+  if (model === undefined) {
+    throw new RangeError("FloodgateAi.make: model: expected a name, as an option or as the context's ModelName")
+  }
+  const provider = Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName))
+  const settings: RoundTrip.Settings = { governor, how, call: { model, provider, kind, maxTokens, thinking } }
+  const untyped = inner as unknown as Untyped
+
+  /** An object comes back decoded: its text is written anew, by the schema itself and not the provider's form of it. */
+  const object = Effect.fnUntraced(function* (trip: TextOptions, format: { objectName: string; schema: Schema.Top }) {
+    const schema = format.schema as Schema.Codec<unknown, unknown>
+    const response = yield* untyped.generateObject({ ...trip, objectName: format.objectName, schema })
+    const text = yield* Effect.mapError(
+      Schema.encodeEffect(Schema.fromJsonString(schema))(response.value),
+      undecodable("generateObject")
+    )
+    const parts = response.content.filter((part) => part.type !== "text")
+    return new LanguageModel.GenerateTextResponse<RoundTrip.Tools>([Response.makePart("text", { text }), ...parts])
+  })
+
+  /** Where tools are resolved, a model of our own does that, and this one is its provider. */
+  const resolving = yield* LanguageModel.make({
+    supportsSystemMessagesInHistory: inner.supportsSystemMessagesInHistory,
+    generateText: (options) => {
+      const trip = unresolved(options)
+      const { responseFormat } = options
+      const ask = responseFormat.type === "json" ? object(trip, responseFormat) : untyped.generateText(trip)
+      return RoundTrip.whole(settings, "generateText", options, ask).pipe(
+        Effect.flatMap(({ content }) => encodeParts(content.map(raw))),
+        Effect.map((parts) => [...parts]),
+        Effect.catchTag("SchemaError", (error) => Effect.fail(undecodable("generateText")(error)))
+      )
+    },
+    streamText: (options) =>
+      RoundTrip.streamed(settings, options, untyped.streamText(unresolved(options))).pipe(
+        Stream.mapArrayEffect((parts) =>
+          Effect.mapError(encodeStreamParts(Arr.map(parts, raw)), undecodable("streamText"))
+        )
+      )
+  })
+  const resolver = resolving as unknown as Untyped
+
+  const requestOf = (options: TextOptions) => ({ prompt: options.prompt, tools: toolsOf(options) })
+  const wrapped: Untyped = {
+    generateText: (options) =>
+      resolvesTools(options)
+        ? resolver.generateText(options)
+        : RoundTrip.whole(settings, "generateText", requestOf(options), untyped.generateText(options)),
+    generateObject: (options) =>
+      resolvesTools(options)
+        ? resolver.generateObject(options)
+        : RoundTrip.whole(settings, "generateObject", requestOf(options), untyped.generateObject(options)),
+    streamText: (options) =>
+      resolvesTools(options)
+        ? resolver.streamText(options)
+        : RoundTrip.streamed(settings, requestOf(options), untyped.streamText(options))
+  }
+  return { ...inner, ...(wrapped as unknown as LanguageModel.LanguageModel) }
+})
+
+/**
+ * A layer that puts the model it is given under the budget: provide the provider's layer to it, and use it in its stead.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> =>
+  Layer.effect(LanguageModel.LanguageModel, make(options))

@@ -1,0 +1,172 @@
+/** One round trip to a provider behind a `LanguageModel`, under the governor: whole or streamed. */
+import type * as AiError from "effect/ai/AiError"
+import type * as LanguageModel from "effect/ai/LanguageModel"
+import type * as Prompt from "effect/ai/Prompt"
+import type * as Response from "effect/ai/Response"
+import type * as Tool from "effect/ai/Tool"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { BudgetError } from "../Budget.ts"
+import type * as Governor from "../Governor.ts"
+import type * as Limits from "../Limits.ts"
+import { isLlmError, type LlmError, type Pushback } from "../LlmError.ts"
+import * as Describe from "./describe.ts"
+import * as Failure from "./failure.ts"
+
+export type Tools = Record<string, Tool.Any>
+type StreamPart = Response.StreamPart<Tools>
+
+/** What a request puts before the model. */
+export interface Request {
+  readonly prompt: Prompt.RawInput
+  readonly tools: Iterable<Tool.Any>
+}
+
+/** A failed attempt: what the governor needs to know, and what the caller gets if it stays so. */
+class Failed<E> implements Governor.Failure {
+  readonly error: E
+  /** For the governor's telemetry, which names failures by their reason. */
+  readonly reason: unknown
+  /** What had come of a stream whose error is a part of it. */
+  readonly parts: ReadonlyArray<StreamPart> | undefined
+  readonly isRetryable: boolean | undefined
+  readonly retryAfter: Duration.Duration | undefined
+  readonly usage: Limits.Usage | undefined
+  readonly pushback: Pushback | undefined
+  readonly signal: Limits.Signal | undefined
+
+  constructor(error: E, failure: Governor.Failure, parts?: ReadonlyArray<StreamPart>) {
+    this.error = error
+    this.reason = typeof error === "object" && error !== null && "reason" in error ? error.reason : undefined
+    this.parts = parts
+    this.isRetryable = failure.isRetryable
+    this.retryAfter = failure.retryAfter
+    this.usage = failure.usage
+    this.pushback = failure.pushback
+    this.signal = failure.signal
+  }
+}
+
+const judged = <E>(error: E): Effect.Effect<never, Failed<E>> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(new Failed(error, Failure.failureOf(error, now))))
+
+/** English has about 2.7 bytes a token since Claude 4.7: for what no provider counts. */
+const bytesPerToken = 2.7
+
+const unwrap =
+  (method: string) =>
+  <E>(error: Failed<E> | LlmError | BudgetError | E): E | AiError.AiError => {
+    if (error instanceof Failed) return error.error
+    return error instanceof BudgetError || isLlmError(error) ? Failure.toAiError(method, error) : error
+  }
+
+/** How round trips are made, see `Options`. */
+export interface Settings {
+  readonly governor: Governor.Governor["Service"]
+  readonly call: Omit<Governor.Call, "bytes">
+  readonly how: Governor.CallOptions
+}
+
+const callOf = ({ call }: Settings, request: Request): Governor.Call => ({
+  ...call,
+  bytes: Describe.bytesOf(request.prompt, request.tools)
+})
+
+/** A round trip that is answered as a whole. */
+export const whole = <A extends LanguageModel.GenerateTextResponse<Tools>, E, R>(
+  settings: Settings,
+  method: string,
+  request: Request,
+  trip: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | AiError.AiError, R> => {
+  const attempt = Effect.gen(function* () {
+    const value = yield* Effect.catch(trip, judged)
+    const now = yield* Clock.currentTimeMillis
+    const seen = value.content.reduce(Describe.see, Describe.nothingSeen)
+    return {
+      value,
+      actual: seen.usage && Describe.actualOf(seen.usage),
+      signal: Describe.signalOf(seen, now),
+      response: seen.info
+    }
+  })
+  return Effect.suspend(() => settings.governor.run(callOf(settings, request), () => attempt, settings.how)).pipe(
+    Effect.mapError(unwrap(method)<E>)
+  )
+}
+
+/** A stream, pulled up to its first content. The rest is the same stream, pulled on. */
+const peel = <E, R>(
+  parts: Stream.Stream<StreamPart, E, R>,
+  undecided: () => boolean
+): Effect.Effect<readonly [Array<StreamPart>, Stream.Stream<StreamPart, E, R>], E, R | Scope.Scope> =>
+  Effect.gen(function* () {
+    const pull = yield* Stream.toPull(parts)
+    const head: Array<StreamPart> = []
+    let ended = false
+    while (!ended && undecided()) {
+      const chunk = yield* Effect.catchIf(pull, Cause.isDone, () => Effect.undefined)
+      if (chunk === undefined) ended = true
+      else head.push(...chunk)
+    }
+    return [head, ended ? Stream.empty : Stream.fromPull(Effect.succeed(pull))] as const
+  })
+
+/** Opens a stream up to its first content: until then nothing was given away, and it can be retried. */
+const open = Effect.fnUntraced(function* <E, R>(
+  call: Governor.Call,
+  ticket: Governor.Ticket,
+  trip: Stream.Stream<StreamPart, E, R>
+): Effect.fn.Return<Stream.Stream<StreamPart, E, R>, Failed<E | undefined>, R | Scope.Scope> {
+  const { charge } = ticket.reservation
+  const inputTokens = charge.inputTokens ?? Math.min(charge.tokens ?? Infinity, Math.ceil(call.bytes / bytesPerToken))
+  let seen = Describe.nothingSeen
+  const watch = (part: StreamPart): Effect.Effect<void> =>
+    Effect.sync(() => {
+      seen = Describe.see(seen, part)
+      const counted = seen.usage && Describe.actualOf(seen.usage)
+      const outputTokens = Math.ceil(seen.characters / bytesPerToken)
+      if (counted !== undefined) ticket.observed(counted)
+      else if (seen.started) ticket.observed({ inputTokens, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens })
+    })
+  const broken = (error: E): Effect.Effect<void> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => ticket.fail(Failure.failureOf(error, now)))
+  const conclude = Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    yield* ticket.heard(Describe.signalOf(seen, now))
+    if (seen.error !== undefined) return yield* ticket.fail(Failure.failureOfPart(seen.error.value, now))
+    // A stream that ends without its finish was cut: its scope settles it to what was observed.
+    if (seen.usage !== undefined) yield* ticket.succeed(Describe.actualOf(seen.usage), seen.info)
+  })
+
+  const undecided = (): boolean => !seen.started && seen.error === undefined
+  const [head, rest] = yield* Effect.catch(peel(Stream.tap(trip, watch), undecided), judged)
+  if (seen.error !== undefined && !seen.started) {
+    const failure = Failure.failureOfPart(seen.error.value, yield* Clock.currentTimeMillis)
+    return yield* Effect.fail(new Failed(undefined, failure, head))
+  }
+  return Stream.concat(Stream.fromArray(head), rest).pipe(Stream.tapError(broken), Stream.onEnd(conclude))
+})
+
+/** A round trip that is answered as a stream. */
+export const streamed = <E, R>(
+  settings: Settings,
+  request: Request,
+  trip: Stream.Stream<StreamPart, E, R>
+): Stream.Stream<StreamPart, E | AiError.AiError, R> =>
+  Stream.unwrap(
+    Effect.suspend(() => {
+      const call: Governor.Call = { ...callOf(settings, request), stream: true }
+      return settings.governor.open(call, (ticket) => open(call, ticket, trip), settings.how)
+    }).pipe(
+      Effect.catchIf(
+        (error): error is Failed<undefined> => error instanceof Failed && error.parts !== undefined,
+        ({ parts }) => Effect.succeed(Stream.fromArray(parts ?? []))
+      ),
+      Effect.mapError((error) => unwrap("streamText")<E>(error as Failed<E>))
+    )
+  )
