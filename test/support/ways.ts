@@ -1,0 +1,147 @@
+/** The ways into the governor that the client suite is run on. */
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import * as FloodgateAi from "floodgate/ai"
+import * as Budget from "floodgate/Budget"
+import { ProviderServer } from "floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import * as LlmClient from "floodgate/LlmClient"
+import { ProviderSim } from "floodgate/testing"
+import type { Setup, Way, World } from "./clientSuite.ts"
+import * as Models from "./models.ts"
+
+/** A pool is there from its first call on. */
+const unused: Budget.PoolStatus = {
+  dimensions: {},
+  inFlight: 0,
+  allowed: 1,
+  queued: 0,
+  waiting: [],
+  cooldown: undefined,
+  pace: 1,
+  binding: undefined,
+  storeAvailable: true
+}
+
+const poolOf = (budget: Budget.TokenBudget["Service"]) =>
+  Effect.map(budget.status, ({ pools }) => pools["default"] ?? unused)
+
+const budgetOf = (setup: Setup) => Budget.layer(setup.budget)
+
+const params = (characters: number, agent: string) => ({
+  model: Models.modelName,
+  max_tokens: 100,
+  metadata: { user_id: agent },
+  messages: [{ role: "user" as const, content: "x".repeat(characters) }]
+})
+
+const clientWorld = (client: LlmClient.LlmClient["Service"]): Pick<World, "ask" | "stream"> => ({
+  ask: (characters, agent) =>
+    Effect.map(
+      client.create(params(characters, agent), { agent }),
+      ({ usage }) => [usage.input_tokens, usage.output_tokens] as const
+    ),
+  stream: (characters, agent) =>
+    Stream.map(client.stream(params(characters, agent), { agent }), (event) =>
+      event.type === "content_block_delta" && event.delta.type === "text_delta" ? event.delta.text : ""
+    )
+})
+
+const aiWorld = (model: LanguageModel.LanguageModel): Pick<World, "ask" | "stream"> => ({
+  ask: (characters, agent) =>
+    model.generateText({ prompt: "x".repeat(characters) }).pipe(
+      Effect.map(({ usage }) => [usage.inputTokens.total ?? 0, usage.outputTokens.total ?? 0] as const),
+      Effect.provideService(Budget.Agent, agent)
+    ),
+  stream: (characters, agent) =>
+    model.streamText({ prompt: "x".repeat(characters) }).pipe(
+      Stream.map((part) => (part.type === "text-delta" ? part.delta : "")),
+      Stream.provideService(Budget.Agent, agent)
+    )
+})
+
+const simulated = (setup: Setup) => Layer.build(Layer.merge(ProviderSim.layer(setup.provider), budgetOf(setup)))
+
+const served = Effect.fnUntraced(function* (setup: Setup) {
+  const server = yield* ProviderServer.make(setup.provider)
+  return { server, context: yield* Layer.build(budgetOf(setup)) }
+})
+
+export const clientSimulated: Way = {
+  name: "LlmClient, simulated",
+  clock: "test",
+  start: Effect.fnUntraced(function* (setup) {
+    const context = yield* simulated(setup)
+    const built = yield* Layer.build(Layer.provide(LlmClient.layerProvider(setup), Layer.succeedContext(context)))
+    const sim = Context.get(context, ProviderSim.ProviderSim)
+    return {
+      ...clientWorld(Context.get(built, LlmClient.LlmClient)),
+      stats: sim.stats,
+      log: sim.log,
+      pool: poolOf(Context.get(context, Budget.TokenBudget))
+    }
+  })
+}
+
+export const clientServed: Way = {
+  name: "LlmClient, over HTTP",
+  clock: "live",
+  start: Effect.fnUntraced(function* (setup) {
+    const { context, server } = yield* served(setup)
+    const layer = LlmClient.layer({ ...setup, apiKey: Redacted.make("any"), baseUrl: server.url })
+    const built = yield* Layer.build(Layer.provide(layer, Layer.succeedContext(context)))
+    return {
+      ...clientWorld(Context.get(built, LlmClient.LlmClient)),
+      stats: server.stats,
+      log: server.log,
+      pool: poolOf(Context.get(context, Budget.TokenBudget))
+    }
+  })
+}
+
+const ai = <E, R>(setup: Setup, model: Effect.Effect<LanguageModel.LanguageModel, E, R>) =>
+  FloodgateAi.layer({ model: Models.modelName, maxTokens: 100 }).pipe(
+    Layer.provide(Layer.effect(LanguageModel.LanguageModel, model)),
+    Layer.provide(Governor.layer(setup))
+  )
+
+export const aiSimulated: Way = {
+  name: "floodgate/ai, simulated",
+  clock: "test",
+  start: Effect.fnUntraced(function* (setup) {
+    const context = yield* simulated(setup)
+    const layer = Layer.provide(ai(setup, Models.overProvider), Layer.succeedContext(context))
+    const built = yield* Layer.build(layer)
+    const sim = Context.get(context, ProviderSim.ProviderSim)
+    return {
+      ...aiWorld(Context.get(built, LanguageModel.LanguageModel)),
+      stats: sim.stats,
+      log: sim.log,
+      pool: poolOf(Context.get(context, Budget.TokenBudget))
+    }
+  })
+}
+
+export const aiServed: Way = {
+  name: "floodgate/ai, over HTTP",
+  clock: "live",
+  start: Effect.fnUntraced(function* (setup) {
+    const { context, server } = yield* served(setup)
+    const layer = ai(setup, Models.overHttp(server.url)).pipe(
+      Layer.provide(Layer.succeedContext(context)),
+      Layer.provide(FetchHttpClient.layer)
+    )
+    const built = yield* Layer.build(layer)
+    return {
+      ...aiWorld(Context.get(built, LanguageModel.LanguageModel)),
+      stats: server.stats,
+      log: server.log,
+      pool: poolOf(Context.get(context, Budget.TokenBudget))
+    }
+  })
+}
