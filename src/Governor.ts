@@ -208,17 +208,13 @@ export const make = Effect.fnUntraced(function* (
         const failure = Attempt.failureOf(error)
         const { pushback, retryAfter, signal } = failure
         const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
-        const told =
-          pushback === undefined ? Effect.void : budget.cooldown({ reason: pushback, retryAfter, reservation })
-        return heard(signal).pipe(
-          Effect.andThen(
-            Effect.suspend(() =>
-              reservation.settle(Settlement.afterFailure(accounting, estimate, failure, seen), "failure")
-            )
-          ),
-          Effect.andThen(told),
-          Effect.andThen(Trace.failed(trace, error, limit))
-        )
+        const concluded = Effect.suspend(() => {
+          const usage = Settlement.afterFailure(accounting, estimate, failure, seen)
+          return pushback === undefined
+            ? reservation.settle(usage, "failure")
+            : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
+        })
+        return heard(signal).pipe(Effect.andThen(concluded), Effect.andThen(Trace.failed(trace, error, limit)))
       }
     }
   })

@@ -27,6 +27,8 @@ export class Gate {
   private semaphore: Semaphore.Semaphore | undefined
   private probe: Probe | undefined
   private lastId = -1
+  /** Those who keep the gate shut for the moment. */
+  private shut = 0
 
   constructor(concurrency: number, alone: boolean) {
     this.concurrency = concurrency
@@ -50,7 +52,18 @@ export class Gate {
 
   /** Whether a call may go out now, as far as the probe decides. */
   get hasRoom(): boolean {
-    return this.probe === undefined || this.probe.open < this.probe.allowed
+    return this.shut === 0 && (this.probe === undefined || this.probe.open < this.probe.allowed)
+  }
+
+  /** Lets nobody out while an effect runs. Who may go after it must be asked then. */
+  whileShut(self: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.shut++
+      return Effect.ensuring(
+        self,
+        Effect.sync(() => this.shut--)
+      )
+    })
   }
 
   /** Takes a permit if there is one. */

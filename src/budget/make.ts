@@ -201,7 +201,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           if (signal.reservation instanceof HeldReservation) signal.reservation.signal = signal
           return pool.observe(signal, heldOf(signal.reservation))
         }),
-      cooldown: ({ pool: name, reason, reservation, retryAfter }) => {
+      cooldown: ({ pool: name, reason, reservation, retryAfter, usage }) => {
         const millis = Duration.toMillis(
           retryAfter === undefined
             ? reason === "overload"
@@ -210,12 +210,15 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
             : Duration.fromInputUnsafe(retryAfter)
         )
         return tell(name ?? reservation?.pool ?? defaultPool, (pool) =>
-          // What the rejection said of the limits was read with the rejected call still held; now it is given back.
-          Effect.andThen(
-            reason === "overload" || !(reservation instanceof HeldReservation) || reservation.signal === undefined
-              ? Effect.void
-              : pool.observe(reservation.signal, undefined),
-            pool.pause({ reason, millis, charge: reservation?.charge }, heldOf(reservation))
+          pool.together(
+            Effect.gen(function* () {
+              if (usage !== undefined) yield* reservation?.settle(usage, "failure") ?? Effect.void
+              // What the rejection said of the limits was read with the rejected call still held; now it is given back.
+              if (reason !== "overload" && reservation instanceof HeldReservation && reservation.signal !== undefined) {
+                yield* pool.observe(reservation.signal, undefined)
+              }
+              yield* pool.pause({ reason, millis, charge: reservation?.charge }, heldOf(reservation))
+            })
           )
         )
       },

@@ -143,8 +143,15 @@ export interface Cooldown {
   readonly reason: PauseReason
   /** @default 2 s for rate limits, the first step of the default retry policy; none for overload */
   readonly retryAfter?: Duration.Input | undefined
-  /** The reservation of the rejected call, refunded before: tells whether the local view explains the rejection. */
+  /** The reservation of the rejected call: tells whether the local view explains the rejection. */
   readonly reservation?: Reservation | undefined
+  /**
+   * What the rejected call used: its reservation is settled to that in the same step, so that what it frees lets nobody
+   * out before the pause.
+   *
+   * @default the reservation is settled already
+   */
+  readonly usage?: Limits.Usage | undefined
   /** @default the reservation's pool, or "default" */
   readonly pool?: string | undefined
 }

@@ -98,6 +98,8 @@ export interface Pool {
    */
   readonly doubt: (estimate: Limits.Estimate) => Effect.Effect<boolean>
   readonly pause: (pause: Pause, rejected: Held | undefined) => Effect.Effect<void>
+  /** Runs an effect whose steps belong together: what one of them frees is given to nobody before the last. */
+  readonly together: (self: Effect.Effect<void>) => Effect.Effect<void>
   readonly resize: (options: {
     limits: Limits.Limits | undefined
     concurrency: number | undefined
@@ -502,6 +504,7 @@ export const open = Effect.fnUntraced(function* (
         heardAt = millis()
         return Effect.as(pool.resize({ limits: given, concurrency: undefined }), true)
       }),
+    together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>
       Effect.andThen(
         forgive(store.pause(pause)),
