@@ -1,0 +1,546 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as AiError from "effect/ai/AiError"
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as Model from "effect/ai/Model"
+import type * as Response from "effect/ai/Response"
+import * as Tool from "effect/ai/Tool"
+import * as Toolkit from "effect/ai/Toolkit"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as FloodgateAi from "floodgate/ai"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import * as Retry from "floodgate/Retry"
+
+type Answer = ReadonlyArray<Response.PartEncoded> | AiError.AiErrorReason
+type StreamAnswer = Stream.Stream<Response.StreamPartEncoded, AiError.AiError> | AiError.AiErrorReason
+
+const usage = (input: number, output: number) => ({ inputTokens: { total: input }, outputTokens: { total: output } })
+const finish = (
+  reason: Response.FinishReason = "stop",
+  headers?: Record<string, string>
+): Response.FinishPartEncoded => ({
+  type: "finish",
+  reason,
+  usage: usage(100, 20),
+  ...(headers !== undefined && { response: { status: 200, headers } })
+})
+const text = (text: string): Response.PartEncoded => ({ type: "text", text })
+const aiError = (reason: AiError.AiErrorReason) => AiError.make({ module: "Script", method: "any", reason })
+const http = (status: number, body?: object, headers: Record<string, string> = {}) => ({
+  response: { status, headers },
+  body: JSON.stringify(body)
+})
+
+/** A model that answers as it is told, call by call, and records what it was asked. */
+const scripted = (answers: {
+  readonly whole?: ReadonlyArray<Answer>
+  readonly streams?: ReadonlyArray<StreamAnswer>
+}) => {
+  const asked: Array<LanguageModel.ProviderOptions> = []
+  let whole = 0
+  let streams = 0
+  const layer = Layer.effect(
+    LanguageModel.LanguageModel,
+    LanguageModel.make({
+      generateText: (options) =>
+        Effect.suspend(() => {
+          asked.push(options)
+          const answer = answers.whole?.[whole++]
+          if (answer === undefined) return Effect.die(new Error("the script has no more answers"))
+          return Array.isArray(answer)
+            ? Effect.succeed([...answer])
+            : Effect.fail(aiError(answer as AiError.AiErrorReason))
+        }),
+      streamText: (options) =>
+        Stream.suspend((): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> => {
+          asked.push(options)
+          const answer = answers.streams?.[streams++]
+          if (answer === undefined) return Stream.die(new Error("the script has no more streams"))
+          return Stream.isStream(answer)
+            ? (answer as Stream.Stream<Response.StreamPartEncoded, AiError.AiError>)
+            : Stream.fail(aiError(answer as AiError.AiErrorReason))
+        })
+    })
+  )
+  return { asked, layer }
+}
+
+const quotas = { requests: { total: 100 }, inputTokens: { total: 10_000 }, outputTokens: { total: 10_000 } }
+
+const under = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  model: Layer.Layer<LanguageModel.LanguageModel>,
+  options: FloodgateAi.Options & Budget.Options = {}
+) =>
+  Effect.provide(
+    effect,
+    FloodgateAi.layer({ model: "m", maxTokens: 500, ...options }).pipe(
+      Layer.provide(model),
+      Layer.provide(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
+      Layer.provideMerge(Budget.layer({ limits: quotas, headroom: 0, ...options }))
+    )
+  )
+
+/** Runs an effect to its end, however long it takes. */
+const ending = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+  yield* TestClock.adjust("1 hour")
+  return yield* Fiber.join(fiber)
+})
+
+const levels = Effect.gen(function* () {
+  const { dimensions, inFlight } = (yield* (yield* Budget.TokenBudget).status).pools["default"]!
+  assert.strictEqual(inFlight, 0)
+  return {
+    requests: 100 - dimensions.requests!.level,
+    input: 10_000 - dimensions.inputTokens!.level,
+    output: 10_000 - dimensions.outputTokens!.level
+  }
+})
+
+const Lookup = Tool.make("Lookup", {
+  description: "Looks a word up",
+  parameters: Schema.Struct({ word: Schema.NonEmptyString }),
+  success: Schema.Struct({ found: Schema.FiniteFromString })
+})
+const Words = Toolkit.make(Lookup)
+const call: Response.PartEncoded & Response.StreamPartEncoded = {
+  type: "tool-call",
+  id: "t1",
+  name: "Lookup",
+  params: { word: "flood" }
+}
+
+describe("floodgate/ai", () => {
+  describe("tools", () => {
+    it.effect(
+      "are resolved between round trips: a tool may call the model, although only one call may be in flight",
+      () => {
+        const { asked, layer } = scripted({
+          whole: [
+            [call, finish("tool-calls")],
+            [text("inner"), finish()]
+          ]
+        })
+        return under(
+          Effect.gen(function* () {
+            const model = yield* LanguageModel.LanguageModel
+            const handlers = Words.toLayer({
+              Lookup: ({ word }) =>
+                Effect.map(Effect.orDie(model.generateText({ prompt: word })), ({ text }) => ({ found: text.length }))
+            })
+            const asking = model.generateText({ prompt: "go", toolkit: Words })
+            const response = yield* ending(Effect.provide(asking, handlers))
+            assert.deepStrictEqual(
+              response.toolResults.map(({ result }) => result),
+              [{ found: 5 }]
+            )
+            assert.deepStrictEqual(
+              response.toolCalls.map(({ params }) => params),
+              [{ word: "flood" }]
+            )
+            assert.strictEqual(asked.length, 2)
+            assert.strictEqual(asked[0]!.tools[0]!.name, "Lookup")
+            assert.deepStrictEqual(yield* levels, { requests: 2, input: 200, output: 40 })
+          }),
+          layer,
+          { concurrency: 1 }
+        )
+      }
+    )
+
+    it.effect("run once, although the round trip was retried", () => {
+      let runs = 0
+      const { layer } = scripted({
+        whole: [new AiError.InternalProviderError({ description: "500" }), [call, finish("tool-calls")]]
+      })
+      return under(
+        Effect.gen(function* () {
+          yield* ending(LanguageModel.generateText({ prompt: "go", toolkit: Words }))
+          assert.strictEqual(runs, 1)
+          assert.deepStrictEqual(yield* levels, { requests: 2, input: 100, output: 20 })
+        }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.sync(() => ({ found: ++runs })) }))),
+        layer
+      )
+    })
+
+    it.effect("that fail do not make the round trip be repeated", () => {
+      const { asked, layer } = scripted({ whole: [[call, finish("tool-calls")]] })
+      const nested = aiError(new AiError.InternalProviderError({ description: "of a nested call" }))
+      return under(
+        Effect.gen(function* () {
+          const exit = yield* ending(Effect.exit(LanguageModel.generateText({ prompt: "go", toolkit: Words })))
+          assert.isTrue(Exit.isFailure(exit))
+          assert.strictEqual(asked.length, 1)
+        }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.die(nested) }))),
+        layer
+      )
+    })
+
+    it.effect("get their parameters as the model wrote them, and judge them as ever", () => {
+      const wrong = { ...call, params: { word: "" } } as Response.PartEncoded
+      const { layer } = scripted({ whole: [[wrong, finish("tool-calls")]] })
+      return under(
+        Effect.gen(function* () {
+          const error = yield* ending(Effect.flip(LanguageModel.generateText({ prompt: "go", toolkit: Words })))
+          assert.isTrue(AiError.isAiError(error))
+          assert.strictEqual((error as AiError.AiError).reason._tag, "ToolParameterValidationError")
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 100, output: 20 })
+        }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.succeed({ found: 1 }) }))),
+        layer
+      )
+    })
+
+    it.effect("that the provider ran keep their results", () => {
+      const ran = { ...call, providerExecuted: true } as Response.PartEncoded
+      const result: Response.PartEncoded = {
+        type: "tool-result",
+        id: "t1",
+        name: "Lookup",
+        isFailure: false,
+        providerExecuted: true,
+        result: { found: "7" }
+      }
+      const { layer } = scripted({ whole: [[ran, result, text("done"), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          const response = yield* ending(LanguageModel.generateText({ prompt: "go", toolkit: Words }))
+          assert.deepStrictEqual(
+            response.toolResults.map(({ result }) => result),
+            [{ found: 7 }]
+          )
+          assert.strictEqual(response.text, "done")
+        }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.die("the provider runs it") }))),
+        layer
+      )
+    })
+
+    it.effect("of a stream run after the reservation was settled", () => {
+      const { layer } = scripted({ streams: [Stream.fromArray([call, finish("tool-calls")])] })
+      return under(
+        Effect.gen(function* () {
+          const budget = yield* Budget.TokenBudget
+          const handlers = Words.toLayer({
+            Lookup: () => Effect.map(budget.status, ({ pools }) => ({ found: pools["default"]!.inFlight }))
+          })
+          const parts = yield* ending(
+            LanguageModel.streamText({ prompt: "go", toolkit: Words }).pipe(Stream.runCollect, Effect.provide(handlers))
+          )
+          assert.deepStrictEqual(
+            parts.map(({ type }) => type),
+            ["tool-call", "tool-result", "finish"]
+          )
+          const result = parts.find((part) => part.type === "tool-result")
+          assert.deepStrictEqual(result?.result, { found: 0 })
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 100, output: 20 })
+        }),
+        layer
+      )
+    })
+
+    it.effect("are left alone where the caller resolves them", () => {
+      const { layer } = scripted({ whole: [[call, finish("tool-calls")]] })
+      return under(
+        Effect.gen(function* () {
+          const response = yield* ending(
+            LanguageModel.generateText({ prompt: "go", toolkit: Words, disableToolCallResolution: true })
+          )
+          assert.deepStrictEqual(response.toolResults, [])
+          assert.strictEqual(response.toolCalls.length, 1)
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 100, output: 20 })
+        }),
+        layer
+      )
+    })
+  })
+
+  describe("objects", () => {
+    const Weather = Schema.Struct({ degrees: Schema.FiniteFromString })
+
+    it.effect("are decoded, and settled to their usage", () => {
+      const { asked, layer } = scripted({ whole: [[text('{"degrees":"21"}'), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          const response = yield* ending(LanguageModel.generateObject({ prompt: "go", schema: Weather }))
+          assert.deepStrictEqual(response.value, { degrees: 21 })
+          assert.strictEqual(asked[0]!.responseFormat.type, "json")
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 100, output: 20 })
+        }),
+        layer
+      )
+    })
+
+    it.effect("come with tools, too", () => {
+      const { layer } = scripted({ whole: [[call, text('{"degrees":"21"}'), finish("tool-calls")]] })
+      return under(
+        Effect.gen(function* () {
+          const response = yield* ending(
+            LanguageModel.generateObject({ prompt: "go", schema: Weather, toolkit: Words })
+          )
+          assert.deepStrictEqual(response.value, { degrees: 21 })
+          assert.deepStrictEqual(
+            response.toolResults.map(({ result }) => result),
+            [{ found: 3 }]
+          )
+        }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.succeed({ found: 3 }) }))),
+        layer
+      )
+    })
+
+    it.effect("that do not decode were answered and paid for: they are not asked for again", () => {
+      const { asked, layer } = scripted({ whole: [[text("no json"), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          const error = yield* ending(Effect.flip(LanguageModel.generateObject({ prompt: "go", schema: Weather })))
+          assert.strictEqual(error.reason._tag, "StructuredOutputError")
+          assert.isTrue(error.isRetryable)
+          assert.strictEqual(asked.length, 1)
+          // Kept as estimated: 2 bytes, and at most 500 tokens of output.
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 1, output: 500 })
+        }),
+        layer
+      )
+    })
+  })
+
+  describe("failures", () => {
+    const overloaded = { type: "error", error: { type: "overloaded_error", message: "Overloaded" } }
+    const network = { method: "POST", url: "https://provider.test" } as const
+    const table: ReadonlyArray<
+      readonly [name: string, reason: AiError.AiErrorReason, attempts: number, requests: number, input: number]
+    > = [
+      ["429 with its response", new AiError.RateLimitError({ http: http(429) }), 2, 0, 0],
+      ["429 without", new AiError.RateLimitError({ retryAfter: Duration.seconds(3) }), 2, 0, 0],
+      [
+        "a spend limit that comes as 429",
+        new AiError.RateLimitError({
+          http: http(429, {
+            error: { type: "rate_limit_error", details: { error_code: "enforced_spend_limit_reached" } }
+          })
+        }),
+        1,
+        0,
+        0
+      ],
+      ["a quota", new AiError.QuotaExhaustedError({}), 1, 0, 0],
+      ["529, which the adapter does not know", new AiError.UnknownError({ http: http(529, overloaded) }), 2, 2, 0],
+      ["500", new AiError.InternalProviderError({ description: "500" }), 2, 2, 0],
+      ["401", new AiError.AuthenticationError({ kind: "InvalidKey", http: http(401) }), 1, 1, 0],
+      ["400", new AiError.InvalidRequestError({ http: http(400) }), 1, 1, 0],
+      [
+        "a refused connection",
+        new AiError.NetworkError({ ...network, reason: "TransportError", cause: { code: "ECONNREFUSED" } }),
+        2,
+        0,
+        0
+      ],
+      [
+        "a connection that broke",
+        new AiError.NetworkError({ ...network, reason: "TransportError", cause: { code: "ECONNRESET" } }),
+        2,
+        2,
+        2
+      ],
+      ["a URL that is none", new AiError.NetworkError({ ...network, reason: "InvalidUrlError" }), 1, 0, 0],
+      [
+        "output that does not decode, and says what it used",
+        new AiError.InvalidOutputError({ description: "x", usage: { promptTokens: 7, completionTokens: 3 } }),
+        1,
+        1,
+        7
+      ]
+    ]
+    for (const [name, reason, attempts, requests, input] of table) {
+      it.effect(`${name}: ${attempts} attempt(s), ${requests} request(s) and ${input} token(s) of input kept`, () => {
+        const { asked, layer } = scripted({ whole: [reason, reason] })
+        return under(
+          Effect.gen(function* () {
+            const error = yield* ending(Effect.flip(LanguageModel.generateText({ prompt: "hi" })))
+            assert.strictEqual(error.reason, reason)
+            assert.strictEqual(asked.length, attempts)
+            const kept = yield* levels
+            assert.deepStrictEqual([kept.requests, kept.input], [requests, input])
+          }),
+          layer
+        )
+      })
+    }
+
+    it.effect("wait as long as the response asks", () => {
+      const reason = new AiError.RateLimitError({ http: http(429, {}, { "retry-after": "20" }) })
+      const { asked, layer } = scripted({ whole: [reason, [text("ok"), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(LanguageModel.generateText({ prompt: "hi" }), {
+            startImmediately: true
+          })
+          yield* TestClock.adjust("19999 millis")
+          assert.strictEqual(asked.length, 1)
+          yield* TestClock.adjust("10 seconds")
+          assert.strictEqual((yield* Fiber.join(fiber)).text, "ok")
+        }),
+        layer
+      )
+    })
+
+    it.effect("of the budget are AiErrors that say so", () => {
+      const { asked, layer } = scripted({})
+      return under(
+        Effect.gen(function* () {
+          const large = yield* Effect.flip(LanguageModel.generateText({ prompt: "x".repeat(100_000) }))
+          assert.strictEqual(large.reason._tag, "InvalidRequestError")
+          assert.match(JSON.stringify(large.reason), /"floodgate":\{"reason":"EstimateTooLarge"/)
+          assert.strictEqual(asked.length, 0)
+        }),
+        layer
+      )
+    })
+
+    it.effect("of a wait that is too long say how long it would be", () => {
+      const { layer } = scripted({ whole: [[text("ok"), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          yield* LanguageModel.generateText({ prompt: "hi" })
+          const error = yield* Effect.flip(LanguageModel.generateText({ prompt: "hi" }))
+          assert.strictEqual(error.reason._tag, "RateLimitError")
+          assert.strictEqual(Duration.toMillis(error.retryAfter!), 60_000)
+        }),
+        layer,
+        { limits: { requests: { perMinute: 1, burst: 1, window: "bucket" } }, maxWait: "1 second" }
+      )
+    })
+  })
+
+  describe("streams", () => {
+    const delta = (delta: string): Response.StreamPartEncoded => ({ type: "text-delta", id: "1", delta })
+    const begin: Response.StreamPartEncoded = { type: "response-metadata", id: "r1", modelId: "m-1" }
+    const failed: Response.StreamPartEncoded = { type: "error", error: { type: "overloaded_error", message: "later" } }
+    const types = Effect.map(Stream.runCollect(LanguageModel.streamText({ prompt: "hi" })), (parts) =>
+      parts.map(({ type }) => type)
+    )
+
+    it.effect("are retried while they have no content, an error part included", () => {
+      const { asked, layer } = scripted({
+        streams: [Stream.make(begin, failed), Stream.make(begin, delta("a"), finish())]
+      })
+      return under(
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* ending(types), ["response-metadata", "text-delta", "finish"])
+          assert.strictEqual(asked.length, 2)
+          assert.deepStrictEqual(yield* levels, { requests: 2, input: 100, output: 20 })
+        }),
+        layer
+      )
+    })
+
+    it.effect("give the error part when they give up", () => {
+      const { layer } = scripted({ streams: [Stream.make(begin, failed), Stream.make(begin, failed)] })
+      return under(
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* ending(types), ["response-metadata", "error"])
+          assert.strictEqual((yield* levels).input, 0)
+        }),
+        layer
+      )
+    })
+
+    it.effect("are not retried after content, and settle to what was observed", () => {
+      const broken = Stream.concat(
+        Stream.make(begin, delta("x".repeat(27))),
+        Stream.fail(aiError(new AiError.InternalProviderError({ description: "later" })))
+      )
+      const { asked, layer } = scripted({ streams: [broken] })
+      return under(
+        Effect.gen(function* () {
+          assert.isTrue(Exit.isFailure(yield* ending(Effect.exit(types))))
+          assert.strictEqual(asked.length, 1)
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 1, output: 10 })
+        }),
+        layer
+      )
+    })
+
+    it.effect("that end without a finish settle to what was observed", () => {
+      const { layer } = scripted({ streams: [Stream.make(begin, delta("x".repeat(27)))] })
+      return under(
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* ending(types), ["response-metadata", "text-delta"])
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 1, output: 10 })
+        }),
+        layer
+      )
+    })
+
+    it.effect("that are interrupted settle to what was observed", () => {
+      const { layer } = scripted({ streams: [Stream.concat(Stream.make(begin, delta("x".repeat(27))), Stream.never)] })
+      return under(
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(types)
+          yield* TestClock.adjust("1 second")
+          yield* Fiber.interrupt(fiber)
+          assert.deepStrictEqual(yield* levels, { requests: 1, input: 1, output: 10 })
+        }),
+        layer
+      )
+    })
+  })
+
+  describe("make", () => {
+    it.effect("takes the model's name from effect/ai's Model", () => {
+      const { layer } = scripted({ whole: [[text("ok"), finish()]] })
+      return Effect.gen(function* () {
+        yield* LanguageModel.generateText({ prompt: "hi" })
+        assert.deepStrictEqual(Object.keys((yield* (yield* Budget.TokenBudget).status).pools), ["sonnet-5"])
+      }).pipe(
+        Effect.provide(
+          FloodgateAi.layer().pipe(
+            Layer.provide(Model.make("anthropic", "claude-sonnet-5", layer)),
+            Layer.provide(Governor.layer()),
+            Layer.provideMerge(Budget.layer())
+          )
+        )
+      )
+    })
+
+    it.effect("says what is missing where there is no name", () =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(
+          Effect.scoped(
+            Layer.build(
+              FloodgateAi.layer().pipe(
+                Layer.provide(scripted({}).layer),
+                Layer.provide(Governor.layer()),
+                Layer.provide(Budget.layer())
+              )
+            )
+          )
+        )
+        assert.match(String(Exit.isFailure(exit) ? exit.cause : exit), /FloodgateAi.make: model: expected a name/)
+      })
+    )
+
+    it.effect("hears the headers that come with the finish part", () => {
+      const headers = {
+        "anthropic-ratelimit-input-tokens-limit": "100000",
+        "anthropic-ratelimit-input-tokens-remaining": "5000"
+      }
+      const { layer } = scripted({ whole: [[text("ok"), finish("stop", headers)]] })
+      return under(
+        Effect.gen(function* () {
+          yield* LanguageModel.generateText({ prompt: "hi" })
+          const { dimensions } = (yield* (yield* Budget.TokenBudget).status).pools["default"]!
+          assert.isAtMost(dimensions.inputTokens!.level, 5_000)
+        }),
+        layer,
+        { limits: { inputTokens: { perMinute: 100_000, window: "bucket" } } }
+      )
+    })
+  })
+})
