@@ -20,6 +20,7 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import { providerCommand } from "./provider.ts"
 import { runCommand } from "./run.ts"
+import { startCommand } from "./start.ts"
 import { stormCommand } from "./storm.ts"
 
 /**
@@ -30,6 +31,9 @@ import { stormCommand } from "./storm.ts"
  */
 export const version = "0.1.0"
 
+/** The storm of the tour: the command as anybody calls it, without flags. */
+const stormOf = Effect.suspend(() => Command.runWith(stormCommand, { version })([]))
+
 /**
  * The root of all commands.
  *
@@ -37,16 +41,15 @@ export const version = "0.1.0"
  * @since 0.1.0
  */
 export const command = Command.make("floodgate").pipe(
-  Command.withDescription(
-    "Keeps parallel LLM calls inside a provider's rate limits. Start with storm: it shows what happens without."
-  ),
+  Command.withDescription("Keeps parallel LLM calls inside a provider's rate limits. `start` is the tour."),
   Command.withExamples([
+    { command: "floodgate start", description: "The tour, in about a minute" },
     { command: "floodgate storm", description: "The incident in simulated time, strategy by strategy" },
     { command: 'floodgate run docs --prompt "What must an operator know?"', description: "Agents over your documents" },
     { command: "floodgate provider --port 8787 --input-tokens-per-minute 400000", description: "A provider to try on" },
     { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
   ]),
-  Command.withSubcommands([stormCommand, runCommand, providerCommand])
+  Command.withSubcommands([startCommand(stormOf), stormCommand, runCommand, providerCommand])
 )
 
 /**

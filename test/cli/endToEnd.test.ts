@@ -174,14 +174,20 @@ describe("floodgate run against floodgate provider", () => {
   })
 
   it("says what is wrong in one line when nobody answers, and ends with 1", async () => {
-    const env = { ANTHROPIC_BASE_URL: "http://127.0.0.1:9", ANTHROPIC_API_KEY: "secret-key" }
+    const { server, url } = await provider()
+    server.child.kill("SIGINT")
+    await server.exit
+    const env = { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: "secret-key" }
     const process = floodgate(
       ["run", join(at, "docs/0.md"), "--prompt", "x", "--agents", "1", "--attempts", "1", "--out", join(at, "nobody")],
       env
     )
     const { code } = await process.exit
     assert.strictEqual(code, 1)
-    assert.match(process.stderr(), /^floodgate: 1 of 1 agents failed.*could not connect to the provider: ECONNREFUSED/)
+    assert.match(
+      process.stderr(),
+      /^floodgate: agent-1 failed: could not connect to the provider: ECONNREFUSED.*\nRun the same command again/
+    )
     assert.notInclude(process.stderr(), "secret-key")
   })
 })

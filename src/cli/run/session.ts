@@ -36,17 +36,19 @@ export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/ru
 /** Some of the agents failed. */
 export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/run/Incomplete")("Incomplete", {
   missing: Schema.Array(Schema.Struct({ agent: Schema.String, documents: Schema.String, reason: Schema.String })),
-  agents: Schema.Finite
+  /** Agents that finished. */
+  done: Schema.Finite
 }) {
   override get message(): string {
     const [first] = this.missing
     const reasons = new Set(this.missing.map(({ reason }) => reason))
     const names = this.missing.map(({ agent }) => agent).join(", ")
-    const why =
+    const what =
       reasons.size === 1
-        ? `${names}: ${first?.reason}`
-        : this.missing.map(({ agent, reason }) => `\n  ${agent}: ${reason}`).join("")
-    return `${this.missing.length} of ${this.agents} agents failed (the orchestrator is one): ${why}\nThe others' work is kept. Run the same command again to make only the calls that are missing.`
+        ? `${names} failed: ${first?.reason}`
+        : `${this.missing.length} failed:${this.missing.map(({ agent, reason }) => `\n  ${agent}: ${reason}`).join("")}`
+    const kept = this.done === 0 ? "" : `The work of the other ${this.done} is kept. `
+    return `${what}\n${kept}Run the same command again to make only the calls that are missing.`
   }
 }
 
@@ -140,7 +142,9 @@ export const run = Effect.fnUntraced(function* (
   yield* say(
     `${report.missing.length === 0 ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${calls} calls${again}, ${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
   )
-  yield* say(`${summaryPath} has the answer, ${resultsPath} every call`)
+  yield* say(
+    `${summaryPath} has ${report.missing.length === 0 ? "the answer" : "what is done"}, ${resultsPath} every call`
+  )
   if (mode === "json") {
     const { parts: _, merged: __, missing, ...figures } = report
     yield* Console.log(JSON.stringify({ event: "done", complete: missing.length === 0, missing, ...figures }))
@@ -152,4 +156,4 @@ export const run = Effect.fnUntraced(function* (
 export const complete = (report: Pipeline.Report): Effect.Effect<void, Incomplete> =>
   report.missing.length === 0
     ? Effect.void
-    : Effect.fail(new Incomplete({ missing: report.missing, agents: report.parts.length + report.missing.length }))
+    : Effect.fail(new Incomplete({ missing: report.missing, done: report.parts.length }))
