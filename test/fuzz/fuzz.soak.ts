@@ -1,0 +1,11 @@
+import { describe } from "@effect/vitest"
+import { headers } from "./headers.ts"
+import { long } from "./kept.ts"
+import { resumeFiles } from "./results.ts"
+import { streams } from "./streams.ts"
+
+describe("fuzz", () => {
+  headers(long)
+  streams(long)
+  resumeFiles(long)
+})

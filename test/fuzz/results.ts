@@ -1,0 +1,73 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { lineOf, parse, type Result } from "../../src/cli/run/results.ts"
+import { type Effort, options } from "./kept.ts"
+
+const share = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))
+const key = Schema.Literals(["a", "b", "c", "__proto__", "constructor", ""])
+const results = Schema.Array(Schema.Tuple([key, Schema.String]))
+const junk = Schema.Union([
+  Schema.String,
+  Schema.Literals(["null", "[]", "{", '{"key":"a"}', '{"__proto__":{"polluted":true}}', "\u0000", "\ufeff", "1e999"])
+])
+
+const resultOf = ([key, text]: readonly [string, string]): Result => ({
+  agent: "__proto__",
+  step: "read",
+  key,
+  model: "m",
+  usage: { inputTokens: 1, outputTokens: 2 },
+  stop: null,
+  text
+})
+
+const latest = (results: ReadonlyArray<Result>): ReadonlyArray<Result> => [
+  ...new Map(results.map((result) => [result.key, result])).values()
+]
+
+const sorted = (results: Iterable<Result>): ReadonlyArray<Result> =>
+  [...results].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+
+export const resumeFiles = (effort: Effort): void => {
+  describe("resume files", () => {
+    it.prop(
+      "that are torn anywhere lose at most the last line, and go on from there",
+      { results, at: share, more: Schema.String },
+      ({ at, more, results }) => {
+        const lines = results.map(resultOf).map(lineOf)
+        const whole = lines.join("")
+        const torn = whole.slice(0, Math.floor(at * whole.length))
+        const kept = torn.split("\n").length - 1
+        const before = parse(torn)
+        // A line without its end may be whole all the same.
+        const last = parse(`${torn}\n`)
+        assert.deepStrictEqual(before.results, last.results)
+        const expected = [
+          latest(results.slice(0, kept).map(resultOf)),
+          latest(results.slice(0, kept + 1).map(resultOf))
+        ]
+        assert.include(
+          expected.map((list) => JSON.stringify(sorted(list))),
+          JSON.stringify(sorted(before.results.values()))
+        )
+        const next = resultOf(["next", more])
+        const after = parse(torn + (before.torn ? "\n" : "") + lineOf(next))
+        assert.deepStrictEqual(after.results.get("next"), next)
+        assert.strictEqual(after.results.size, before.results.size + 1)
+      },
+      options(effort, 4)
+    )
+
+    it.prop(
+      "with lines of anything between keep every result, and no name of the prototype is more than a name",
+      { results, junk: Schema.Array(junk) },
+      ({ junk, results }) => {
+        const text = results.flatMap((result, index) => [`${junk[index] ?? ""}\n`, lineOf(resultOf(result))]).join("")
+        const parsed = parse(text + junk.join("\n"))
+        assert.deepStrictEqual(sorted(parsed.results.values()), sorted(latest(results.map(resultOf))))
+        assert.notProperty({}, "polluted")
+      },
+      options(effort, 4)
+    )
+  })
+}
