@@ -13,7 +13,14 @@ interface Rule {
   readonly own: ReadonlyArray<"core" | "core/models" | `${string}/`>
   /** Packages it may import. `effect` is its stable top-level modules; `effect/*` is everything in it. */
   readonly packages: ReadonlyArray<
-    "effect" | "effect/*" | "node:" | "@anthropic-ai/sdk" | "@effect/platform-node" | "redis"
+    | "effect"
+    | "effect/*"
+    | "node:"
+    | "@anthropic-ai/sdk"
+    | "@effect/platform-node"
+    | "redis"
+    | "@observablehq/plot"
+    | "linkedom"
   >
 }
 
@@ -62,7 +69,7 @@ const rules: ReadonlyArray<Rule> = [
   {
     files: /^src\/lab\//,
     own: ["core", "internal/", "providers/", "testing/", "redis/", "gateway/", "lab/"],
-    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
+    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk", "@observablehq/plot", "linkedom"]
   },
   {
     files: /^src\/cli\//,

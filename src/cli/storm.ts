@@ -10,9 +10,9 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import * as Stdio from "effect/Stdio"
-import * as Stream from "effect/Stream"
-import { Race, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import * as Path from "effect/Path"
+import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import { statusLine } from "./statusLine.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
@@ -65,19 +65,21 @@ const flags = {
     Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
     Flag.atLeast(0)
   ),
+  report: Flag.String("report").pipe(
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
+    Flag.optional
+  ),
+  svg: Flag.String("svg").pipe(
+    Flag.withMetavar("<folder>"),
+    Flag.withDescription("Write the charts as SVG files"),
+    Flag.optional
+  ),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("One JSON object: the scenario and an array of results"),
     Flag.withDefault(false)
   )
 }
-
-/** A line that is written over while it changes, where standard error is a terminal; nothing elsewhere. */
-const statusLine = Effect.gen(function* () {
-  const stdio = yield* Stdio.Stdio
-  if (!(yield* stdio.stderrIsTerminal)) return () => Effect.void
-  return (text: string): Effect.Effect<void> =>
-    Effect.ignore(Stream.run(Stream.succeed(`\r\u001b[2K${text}`), stdio.stderr({ endOnDone: false })))
-})
 
 /** Where a workload comes from: the same for `storm` and its reports. */
 interface Chosen {
@@ -142,6 +144,20 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chos
     : yield* attempt(() => Scenarios.byName(scenario, options)!)
 })
 
+/** Says what was written on standard error, so that --json stays one object. */
+const write = Effect.fnUntraced(function* (file: string, text: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.writeFileString(file, text)
+  yield* Console.error(`wrote ${file}`)
+})
+
+const writeAll = Effect.fnUntraced(function* (folder: string, files: ReadonlyArray<Report.Svg.File>) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  yield* fs.makeDirectory(folder, { recursive: true })
+  for (const { name, text } of files) yield* write(path.join(folder, name), text)
+})
+
 /**
  * The command.
  *
@@ -151,7 +167,7 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chos
 export const stormCommand = Command.make(
   "storm",
   flags,
-  Effect.fnUntraced(function* ({ json, scenario: name, speed, strategy, trace, ...given }) {
+  Effect.fnUntraced(function* ({ json, report, scenario: name, speed, strategy, svg, trace, ...given }) {
     const options = Object.fromEntries(
       Object.entries(given).flatMap(([name, value]) => {
         const one: unknown = Option.isOption(value) ? Option.getOrUndefined<unknown>(value) : value
@@ -162,13 +178,24 @@ export const stormCommand = Command.make(
     const strategies =
       strategy.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => strategy.includes(name))
     const status = yield* statusLine
-    const results: Array<Race.Result> = []
+    const runs: Array<Race.Run> = []
     for (const one of strategies) {
       const progress = ({ calls, completed, seconds }: Race.Progress) =>
         status(`${one.name}: ${Scenario.thousands(seconds)} s simulated, ${completed} of ${calls} calls done`)
-      results.push((yield* Race.run(scenario, one, { progress })).result)
+      runs.push(yield* Race.run(scenario, one, { progress }))
     }
     yield* status("")
+    const results = runs.map(({ result }) => result)
+    if (Option.isSome(report) || Option.isSome(svg)) {
+      const figures = Report.Figures.scenarioFigures(scenario, runs)
+      if (Option.isSome(report)) {
+        yield* write(
+          report.value,
+          Report.Html.render({ title: `floodgate storm: ${scenario.name}`, scenarios: [figures] })
+        )
+      }
+      if (Option.isSome(svg)) yield* writeAll(svg.value, Report.Svg.ofScenario(figures))
+    }
     yield* Console.log(
       json
         ? JSON.stringify({ scenario: Table.scenarioJson(scenario), results }, undefined, 2)

@@ -5,6 +5,20 @@
  */
 
 /**
+ * The AWS backoff study, with the library's own jitter.
+ *
+ * @since 0.1.0
+ */
+export * as AwsStudy from "./awsStudy.ts"
+
+/**
+ * The page of the documentation.
+ *
+ * @since 0.1.0
+ */
+export * as Document from "./document.ts"
+
+/**
  * How fast a scenario could be at best.
  *
  * @since 0.1.0
@@ -17,6 +31,13 @@ export * as Floor from "./floor.ts"
  * @since 0.1.0
  */
 export * as Race from "./race.ts"
+
+/**
+ * Reports: one HTML file that opens offline, and charts as SVG.
+ *
+ * @since 0.1.0
+ */
+export * as Report from "./report/index.ts"
 
 /**
  * What is raced: the calls, and the provider model that they meet.

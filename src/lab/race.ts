@@ -61,6 +61,8 @@ export interface Run {
   readonly result: Result
   readonly calls: ReadonlyArray<Record.CallRecord>
   readonly agents: ReadonlyArray<Record.AgentRecord>
+  /** What the strategy's own budget believed to be left, whenever a request was sent; empty without one. */
+  readonly levels: Record.Recorder["levels"]
   /** Every request as the provider saw it. */
   readonly log: ReadonlyArray<ProviderSim.Entry>
 }
@@ -116,11 +118,13 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
 
   const whole = Effect.gen(function* () {
     const { provider, sim } = yield* ProviderSim.make(Scenarios.providerOf(scenario))
-    const services = Context.make(LlmProvider, Record.provider(recorder, provider)).pipe(
-      Context.add(ProviderSim.ProviderSim, sim)
-    )
+    let client: Client | undefined
+    const services = Context.make(
+      LlmProvider,
+      Record.provider(recorder, provider, () => client?.left)
+    ).pipe(Context.add(ProviderSim.ProviderSim, sim))
     const finished = yield* Effect.gen(function* () {
-      const client = yield* strategy.client(scenario)
+      client = yield* strategy.client(scenario)
       yield* Effect.forEach(scenario.agents, agentsOf(client), { concurrency: "unbounded", discard: true })
     }).pipe(Effect.scoped, Effect.provide(services), Effect.timeoutOption(scenario.maxSeconds * 1_000))
     const result = resultOf(scenario, strategy, recorder, yield* sim.stats, Option.isSome(finished))
@@ -128,6 +132,7 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
       result,
       calls: [...recorder.calls.values()],
       agents: [...recorder.agents.values()],
+      levels: recorder.levels,
       log: yield* sim.log
     }
   })

@@ -6,6 +6,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { LlmProvider } from "../LlmProvider.ts"
 import type { Call, Scenario } from "./scenario.ts"
@@ -59,6 +60,8 @@ export interface AgentRecord {
 export interface Recorder {
   readonly calls: Map<string, CallRecord>
   readonly agents: Map<string, AgentRecord>
+  /** What the strategy's own budget believed to be left, whenever a request was sent. */
+  readonly levels: Array<{ readonly at: number; readonly left: Limits.Charge }>
   completed: number
   failed: number
 }
@@ -77,6 +80,7 @@ export const make = (scenario: Scenario): Recorder => ({
       { name, startsAtMillis, endedAt: undefined, failed: false } as AgentRecord
     ])
   ),
+  levels: [],
   completed: 0,
   failed: 0
 })
@@ -116,21 +120,27 @@ const rejected = (error: LlmError): boolean =>
  * @category recording
  * @since 0.1.0
  */
-export const provider = (recorder: Recorder, self: LlmProvider["Service"]): LlmProvider["Service"] => ({
+export const provider = (
+  recorder: Recorder,
+  self: LlmProvider["Service"],
+  left: () => Effect.Effect<Limits.Charge> | undefined
+): LlmProvider["Service"] => ({
   ...self,
-  create: (params) =>
-    Effect.flatMap(Clock.currentTimeMillis, (startedAt) => {
-      const attempt: Attempt = { startedAt, endedAt: undefined, outcome: "open" }
-      recorder.calls.get(Scenarios.keyOf(params))?.attempts.push(attempt)
-      const end = (outcome: Attempt["outcome"]) =>
-        Effect.map(Clock.currentTimeMillis, (now) => {
-          attempt.endedAt = now
-          attempt.outcome = outcome
-        })
-      return self.create(params).pipe(
-        Effect.tap(() => end("ok")),
-        Effect.tapError((error) => end(rejected(error) ? "rejected" : "failed")),
-        Effect.onInterrupt(() => end("interrupted"))
-      )
-    })
+  create: Effect.fnUntraced(function* (params) {
+    const startedAt = yield* Clock.currentTimeMillis
+    const believed = left()
+    if (believed !== undefined) recorder.levels.push({ at: startedAt, left: yield* believed })
+    const attempt: Attempt = { startedAt, endedAt: undefined, outcome: "open" }
+    recorder.calls.get(Scenarios.keyOf(params))?.attempts.push(attempt)
+    const end = (outcome: Attempt["outcome"]) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        attempt.endedAt = now
+        attempt.outcome = outcome
+      })
+    return yield* self.create(params).pipe(
+      Effect.tap(() => end("ok")),
+      Effect.tapError((error) => end(rejected(error) ? "rejected" : "failed")),
+      Effect.onInterrupt(() => end("interrupted"))
+    )
+  })
 })

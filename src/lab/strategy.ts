@@ -7,6 +7,7 @@ import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { BudgetError } from "../Budget.ts"
+import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { LlmProvider, Params } from "../LlmProvider.ts"
 import type { ProviderSim } from "../testing/index.ts"
@@ -18,7 +19,11 @@ import type { Call, Scenario } from "./scenario.ts"
  * @category models
  * @since 0.1.0
  */
-export type Client = (params: Params, call: Call) => Effect.Effect<Message, LlmError | BudgetError>
+export interface Client {
+  (params: Params, call: Call): Effect.Effect<Message, LlmError | BudgetError>
+  /** What the strategy's own budget believes is left, where it has one. */
+  readonly left?: Effect.Effect<Limits.Charge>
+}
 
 /**
  * A strategy by name. `client` is run once per race: what it makes is shared by all agents.

@@ -32,6 +32,22 @@ const columns: ReadonlyArray<Column> = [
   { head: "fairness", cell: ({ fairness }) => fixed(fairness, 2) }
 ]
 
+/**
+ * The heads of the table's columns.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const heads: ReadonlyArray<string> = columns.map(({ head }) => head)
+
+/**
+ * A result as the cells of its row.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const cells = (result: Result): ReadonlyArray<string> => columns.map(({ cell }) => cell(result))
+
 const rowsOf = (results: ReadonlyArray<Result>): Array<Array<string>> =>
   results.map((result) => columns.map(({ cell }) => cell(result)))
 

@@ -11,7 +11,7 @@ import * as LlmClient from "../../LlmClient.ts"
 import { LlmError, RateLimited } from "../../LlmError.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
 import type { Call, Scenario } from "../scenario.ts"
-import type { Strategy } from "../strategy.ts"
+import type { Client, Strategy } from "../strategy.ts"
 
 /**
  * How the library is used in a race.
@@ -42,6 +42,14 @@ export const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
   limits,
   concurrency: provider.concurrency
 })
+
+const leftOf = ({ pools }: Budget.BudgetStatus): Limits.Charge => {
+  const left: { [D in Limits.Dimension]?: number } = {}
+  for (const { dimensions } of Object.values(pools)) {
+    for (const [dimension, { level }] of Object.entries(dimensions)) left[dimension as Limits.Dimension] = level
+  }
+  return left
+}
 
 /** A provider whose responses say nothing of its limits; a rejection still says when to come back. */
 const deaf = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
@@ -97,13 +105,15 @@ export const make = ({
     Effect.gen(function* () {
       const provider = yield* LlmProvider
       const live = LlmClient.layerProvider().pipe(
-        Layer.provide(Budget.layer(budget(scenario))),
+        Layer.provideMerge(Budget.layer(budget(scenario))),
         Layer.provide(Layer.succeed(LlmProvider, listens ? provider : deaf(provider)))
       )
       const context = yield* Layer.build(live)
       const client = yield* Effect.provide(LlmClient.LlmClient, context)
-      return (params, call) =>
+      const shared = yield* Effect.provide(Budget.TokenBudget, context)
+      const create: Client = (params, call) =>
         client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
+      return Object.assign(create, { left: Effect.map(shared.status, leftOf) })
     })
 })
 

@@ -7,6 +7,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Limits from "../../Limits.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
@@ -60,7 +61,7 @@ const waitMillis = ({ limit }: Need, missing: number, now: number, sent: Readonl
  */
 export const oracle: Strategy = {
   name: "oracle",
-  summary: "first in, first out, knowing every call's usage and the provider's level",
+  summary: "first in, first out, knowing every call's usage and the provider's level; a call that fails is made again",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
@@ -107,7 +108,8 @@ export const oracle: Strategy = {
           )
           .pipe(
             Effect.flatMap(Fiber.join),
-            Effect.map((reply) => reply.value)
+            Effect.map((reply) => reply.value),
+            Effect.retry({ schedule: Schedule.spaced("1 second"), while: (error) => error.isRetryable })
           )
     })
 }

@@ -1,0 +1,306 @@
+/**
+ * `floodgate forecast`: what a workload will take, before it runs.
+ *
+ * @since 0.1.0
+ */
+import * as Argument from "effect/cli/Argument"
+import * as CliError from "effect/cli/CliError"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Forecast from "../Forecast.ts"
+import { Scenario, Scenarios } from "../lab/index.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Documents from "./run/documents.ts"
+import { split } from "./run/split.ts"
+
+// -----------------------------------------------------------------------------
+// Flags
+// -----------------------------------------------------------------------------
+
+const flags = {
+  paths: Argument.String("path").pipe(
+    Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
+    Argument.variadic()
+  ),
+  trace: Flag.File("trace", { mustExist: true }).pipe(
+    Flag.withDescription("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
+    Flag.optional
+  ),
+  agents: LimitFlags.count("agents").pipe(
+    Flag.withDescription(
+      "Agents; with --trace, deal its calls to them as fast as possible (default: 12, or the trace's arrivals)"
+    ),
+    Flag.optional
+  ),
+  calls: LimitFlags.count("calls").pipe(
+    Flag.withDescription("Calls that each agent makes in turn"),
+    Flag.withDefault(5)
+  ),
+  firstTokens: LimitFlags.count("first-tokens").pipe(
+    Flag.withDescription("Tokens of an agent's first call, output included"),
+    Flag.withDefault(150_000)
+  ),
+  tokens: LimitFlags.count("tokens").pipe(
+    Flag.withDescription("Tokens of each later call, output included"),
+    Flag.withDefault(14_000)
+  ),
+  outputTokens: LimitFlags.count("output-tokens").pipe(
+    Flag.withDescription("Output tokens of each call"),
+    Flag.withDefault(200)
+  ),
+  concurrency: LimitFlags.count("concurrency").pipe(
+    Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
+    Flag.optional
+  ),
+  latencyPerToken: LimitFlags.atLeastZero("latency-per-token").pipe(
+    Flag.withDescription("Milliseconds per output token, besides 500 a call and 0.01 per input token"),
+    Flag.withDefault(10)
+  ),
+  deadline: Flag.String("deadline").pipe(
+    Flag.withMetavar("<duration>"),
+    Flag.withDescription('Say which tier is enough for this, such as "10 minutes"'),
+    Flag.optional
+  ),
+  ...LimitFlags.flags,
+  json: Flag.Boolean("json").pipe(Flag.withDescription("One JSON object"), Flag.withDefault(false))
+}
+
+const invalid = (option: string, expected: string, value: string): CliError.ShowHelp =>
+  new CliError.ShowHelp({
+    commandPath: ["floodgate", "forecast"],
+    errors: [new CliError.InvalidValue({ kind: "flag", option, expected, value })]
+  })
+
+// -----------------------------------------------------------------------------
+// Workloads
+// -----------------------------------------------------------------------------
+
+/** As the estimator has it before it has learned anything. */
+const bytesPerToken = 2.7
+/** What the instructions of a call come to. */
+const promptTokens = 250
+
+/** What `run` would ask of each agent: read, extract, draft, check, finish. The answers before are part of each prompt. */
+const documentCalls = (bytes: number, outputTokens: number): ReadonlyArray<Forecast.Call> =>
+  [Math.ceil(bytes / bytesPerToken), outputTokens, 2 * outputTokens, 2 * outputTokens, 2 * outputTokens].map(
+    (inputTokens) => ({ inputTokens: inputTokens + promptTokens, outputTokens })
+  )
+
+interface Wanted {
+  readonly paths: ReadonlyArray<string>
+  readonly trace: Option.Option<string>
+  readonly agents: Option.Option<number>
+  readonly calls: number
+  readonly firstTokens: number
+  readonly tokens: number
+  readonly outputTokens: number
+}
+
+const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
+  const { calls, firstTokens, outputTokens, paths, tokens, trace } = wanted
+  const agents = Option.getOrElse(wanted.agents, () => 12)
+  if (Option.isSome(trace)) {
+    const fs = yield* FileSystem.FileSystem
+    const recorded = Scenarios.parseTrace(yield* fs.readFileString(trace.value))
+    if ("problem" in recorded) {
+      return yield* invalid("trace", `a trace; line ${recorded.line}: ${recorded.problem}`, trace.value)
+    }
+    const scenario = Scenarios.fromTrace(
+      recorded,
+      Option.isSome(wanted.agents)
+        ? { agents, speed: Infinity, inputTokensPerMinute: Infinity }
+        : { inputTokensPerMinute: Infinity }
+    )
+    return scenario.agents.map(({ calls, name, startsAtMillis }) => ({ name, startsAfter: startsAtMillis, calls }))
+  }
+  if (paths.length > 0) {
+    const { documents } = yield* Documents.read(paths)
+    return split(documents, agents).map(({ bytes }, number) => ({
+      name: `agent-${number + 1}`,
+      calls: documentCalls(bytes, outputTokens)
+    }))
+  }
+  for (const [option, value] of [
+    ["first-tokens", firstTokens],
+    ["tokens", tokens]
+  ] as const) {
+    if (value <= outputTokens) {
+      return yield* invalid(option, `more than the ${outputTokens} output tokens`, String(value))
+    }
+  }
+  return Forecast.uniform({
+    agents,
+    calls,
+    first: { inputTokens: firstTokens - outputTokens, outputTokens },
+    later: { inputTokens: tokens - outputTokens, outputTokens }
+  })
+})
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+interface Answer {
+  readonly tier: string
+  readonly forecast: Forecast.Forecast
+  readonly agentsThatHelp: number
+}
+
+const seconds = (duration: Duration.Duration): number => Math.round(Duration.toSeconds(duration) * 1_000) / 1_000
+
+const span = (duration: Duration.Duration): string => {
+  const whole = Duration.toSeconds(duration)
+  if (whole < 120) return `${whole.toFixed(1)} s`
+  return whole < 7_200 ? `${(whole / 60).toFixed(1)} min` : `${(whole / 3_600).toFixed(1)} h`
+}
+
+const names: Readonly<Record<Forecast.Binding, string>> = {
+  requests: "requests",
+  inputTokens: "input tokens",
+  outputTokens: "output tokens",
+  tokens: "tokens",
+  concurrency: "calls at once",
+  agents: "the agents themselves"
+}
+
+const waitsJson = ({ p50, p95, p99 }: Forecast.Waits) => ({
+  p50Seconds: seconds(p50),
+  p95Seconds: seconds(p95),
+  p99Seconds: seconds(p99)
+})
+
+const toJson = ({ agentsThatHelp, forecast, tier }: Answer) => ({
+  tier,
+  seconds: seconds(forecast.duration),
+  binding: forecast.binding,
+  agentsThatHelp,
+  waits: waitsJson(forecast.waits),
+  refused: forecast.refused,
+  agents: forecast.agents.map(({ finishesAfter, name, waits }) => ({
+    name,
+    finishSeconds: seconds(finishesAfter),
+    waits: waitsJson(waits)
+  }))
+})
+
+const table = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> => {
+  const rows = [
+    ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"],
+    ...answers.map(({ agentsThatHelp, forecast, tier }) => [
+      tier,
+      forecast.refused.length > 0 ? "never done" : span(forecast.duration),
+      names[forecast.binding],
+      `${agentsThatHelp} of ${forecast.agents.length}`,
+      span(forecast.waits.p50),
+      span(forecast.waits.p95),
+      span(forecast.waits.p99)
+    ])
+  ]
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd()
+  )
+}
+
+const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
+  answers.flatMap(({ forecast, tier }) => {
+    const first = forecast.refused[0]
+    return first === undefined
+      ? []
+      : [
+          `${tier}: ${forecast.refused.length} calls never fit; the first is ${first.agent}'s with ${Scenario.thousands(first.asked)} ${names[first.dimension]} of ${Scenario.thousands(first.limit)}`
+        ]
+  })
+
+const deadlineOf = (
+  deadline: Option.Option<string>
+): Effect.Effect<Duration.Duration | undefined, CliError.ShowHelp> => {
+  if (Option.isNone(deadline)) return Effect.undefined
+  const duration = Option.getOrUndefined(Duration.fromInput(deadline.value as Duration.Input))
+  return duration !== undefined && Duration.toMillis(duration) > 0
+    ? Effect.succeed(duration)
+    : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
+}
+
+/**
+ * The command.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
+export const forecastCommand = Command.make(
+  "forecast",
+  flags,
+  Effect.fnUntraced(function* ({ concurrency, deadline, json, latencyPerToken, ...given }) {
+    const most = yield* deadlineOf(deadline)
+    const workload = yield* workloadOf(given)
+    const limits = LimitFlags.limitsOf(given)
+    const how = {
+      concurrency: Option.getOrUndefined(concurrency),
+      latency: { perOutputTokenMillis: latencyPerToken }
+    }
+    const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
+    const answers: ReadonlyArray<Answer> = tiers.map(({ limits, name }) => ({
+      tier: name,
+      forecast: Forecast.make(workload, { ...how, limits }),
+      agentsThatHelp: Forecast.agentsThatHelp(workload, { ...how, limits })
+    }))
+    const enough = most === undefined ? undefined : Forecast.cheapest(workload, { ...how, tiers, deadline: most })
+    const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
+    if (json) {
+      return yield* Console.log(
+        JSON.stringify(
+          {
+            workload: { agents: workload.length, calls: requests, inputTokens, outputTokens },
+            forecasts: answers.map(toJson),
+            ...(most === undefined
+              ? {}
+              : { deadline: { seconds: Duration.toSeconds(most), cheapestTier: enough?.name ?? null } })
+          },
+          undefined,
+          2
+        )
+      )
+    }
+    const text = [
+      `Workload: ${Scenario.thousands(workload.length)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`,
+      limits === undefined
+        ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
+        : `Limits: ${Scenario.limitsText(limits)}`,
+      "",
+      ...table(answers),
+      ...refusals(answers),
+      ...(most === undefined
+        ? []
+        : [
+            "",
+            enough === undefined
+              ? `None of these is enough for ${span(most)}.`
+              : `Enough for ${span(most)}: ${enough.name}.`
+          ]),
+      "",
+      "Nobody else uses the limits, and nothing fails."
+    ]
+    yield* Console.log(text.join("\n"))
+  })
+).pipe(
+  Command.withDescription(
+    "What a workload will take before it runs: how long, what binds, how many agents still help, which tier is enough."
+  ),
+  Command.withExamples([
+    { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },
+    {
+      command: 'floodgate forecast docs --agents 8 --deadline "2 minutes"',
+      description: "Your documents, tier by tier"
+    },
+    { command: "floodgate forecast --trace calls.csv --input-tokens-per-minute 400000", description: "A recorded hour" }
+  ])
+)

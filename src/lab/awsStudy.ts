@@ -1,0 +1,159 @@
+/**
+ * The backoff study of the AWS Architecture Blog, "Exponential Backoff And Jitter" (Marc Brooker, 2015), with the
+ * library's own jitter variants.
+ *
+ * **Details**
+ *
+ * `N` clients each want to write one row under optimistic locking. A client reads the row's version, and writes if it is
+ * still the same; else it backs off and begins again. All begin at once. Requests and answers take 10 ms, give or take
+ * 2 (normally distributed); the base is 5 ms and the cap 2 s, as in the study. *Work* is the number of writes that were
+ * tried, *time* the time until all have written.
+ *
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ *
+ * @since 0.1.0
+ */
+import * as Backoff from "../internal/backoff.ts"
+import * as random from "../testing/random.ts"
+
+/**
+ * How much work and time a variant took, in the mean of the runs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Measured {
+  readonly jitter: Backoff.Jitter
+  readonly clients: number
+  /** Writes tried by all clients together. */
+  readonly work: number
+  /** Until the last client has written. */
+  readonly millis: number
+}
+
+/**
+ * What is studied.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** @default 10, 20 ... 190 */
+  readonly clients?: ReadonlyArray<number> | undefined
+  /** Runs of which the mean is taken. @default 100 */
+  readonly runs?: number | undefined
+  /** @default 1 */
+  readonly seed?: number | undefined
+}
+
+const base = 5
+const cap = 2_000
+const network = { mean: 10, deviation: 2 }
+
+interface Message {
+  readonly at: number
+  readonly client: number
+  /** A write carries the version that was read; a read none. */
+  readonly version: number | undefined
+  /** Whether it is on its way to the row, or back. */
+  readonly toRow: boolean
+  readonly ok: boolean
+}
+
+/** A binary heap by time. */
+const makeHeap = () => {
+  const items: Array<Message> = []
+  return {
+    push: (message: Message): void => {
+      let place = items.push(message) - 1
+      while (place > 0) {
+        const parent = (place - 1) >> 1
+        if (items[parent]!.at <= message.at) break
+        items[place] = items[parent]!
+        place = parent
+      }
+      items[place] = message
+    },
+    pop: (): Message | undefined => {
+      const first = items[0]
+      const last = items.pop()
+      if (items.length === 0 || last === undefined) return first
+      let place = 0
+      for (;;) {
+        let child = 2 * place + 1
+        if (child >= items.length) break
+        if (child + 1 < items.length && items[child + 1]!.at < items[child]!.at) child++
+        if (items[child]!.at >= last.at) break
+        items[place] = items[child]!
+        place = child
+      }
+      items[place] = last
+      return first
+    }
+  }
+}
+
+/** One run: everybody begins at once, and it ends when everybody has written. */
+const once = (
+  jitter: Backoff.Jitter,
+  clients: number,
+  seed: number
+): { readonly work: number; readonly millis: number } => {
+  let draws = 0
+  const unit = () => random.unit(seed, clients, draws++)
+  const delay = () => Math.max(0, network.mean + network.deviation * random.normal(unit()))
+  const heap = makeHeap()
+  const attempts = Array.from({ length: clients }, () => 0)
+  const previous: Array<number | undefined> = Array.from({ length: clients }, () => undefined)
+  let version = 0
+  let work = 0
+  let left = clients
+  let millis = 0
+  for (let client = 0; client < clients; client++) {
+    heap.push({ at: delay(), client, version: undefined, toRow: true, ok: true })
+  }
+  for (let message = heap.pop(); message !== undefined && left > 0; message = heap.pop()) {
+    const { at, client } = message
+    if (message.toRow) {
+      const reads = message.version === undefined
+      const ok = reads || message.version === version
+      if (!reads) work++
+      const answered = reads ? version : undefined
+      if (!reads && ok) version++
+      heap.push({ at: at + delay(), client, version: answered, toRow: false, ok })
+    } else if (message.version !== undefined) {
+      heap.push({ at: at + delay(), client, version: message.version, toRow: true, ok: true })
+    } else if (message.ok) {
+      left--
+      millis = at
+    } else {
+      attempts[client]!++
+      const wait = Backoff.delay({ base, factor: 2, cap, jitter }, attempts[client]!, previous[client], unit())
+      previous[client] = wait
+      heap.push({ at: at + wait + delay(), client, version: undefined, toRow: true, ok: true })
+    }
+  }
+  return { work, millis }
+}
+
+/**
+ * Runs the study: every jitter variant with every number of clients. The same seed gives the same figures.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const study = ({ clients = tens, runs = 100, seed = 1 }: Options = {}): ReadonlyArray<Measured> =>
+  Backoff.jitters.flatMap((jitter, variant) =>
+    clients.map((count) => {
+      let work = 0
+      let millis = 0
+      for (let run = 0; run < runs; run++) {
+        const one = once(jitter, count, random.hash(seed, variant, run))
+        work += one.work
+        millis += one.millis
+      }
+      return { jitter, clients: count, work: work / runs, millis: millis / runs }
+    })
+  )
+
+const tens: ReadonlyArray<number> = Array.from({ length: 19 }, (_, index) => 10 * (index + 1))

@@ -1,0 +1,286 @@
+/**
+ * The charts of a report, drawn by Observable Plot: in a page that opens offline, and as SVG files.
+ *
+ * @since 0.1.0
+ */
+import type * as ObservablePlot from "@observablehq/plot"
+import type { Measured } from "../awsStudy.ts"
+import type { RunFigures, ScenarioFigures } from "./figures.ts"
+
+/**
+ * Where a chart is drawn.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Place {
+  readonly width: number
+  /** The document that makes the elements, outside of a browser. */
+  readonly document?: object | undefined
+}
+
+/**
+ * What a chart is made of, as far as a report must know: the library runs without the types of a browser.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Drawn {
+  readonly localName: string
+  readonly outerHTML: string
+  readonly querySelector: (selector: string) => Drawn | null
+  readonly setAttribute: (name: string, value: string) => void
+}
+
+/**
+ * The charts by name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Charts = ReturnType<typeof make>
+
+/**
+ * Makes the charts with a copy of Plot.
+ *
+ * **Gotchas**
+ *
+ * A page gets this function as its text: it uses nothing but its argument, and the CSS variables `--ink`, `--muted`,
+ * `--line`, `--good`, `--bad`, `--wait`, `--c1` to `--c5`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (Plot: typeof ObservablePlot) => {
+  const palette = ["var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)"]
+  const count = (value: number): string => value.toLocaleString("en-US")
+  const short = (value: number): string =>
+    Math.abs(value) >= 1e6
+      ? `${Number((value / 1e6).toPrecision(3))}M`
+      : Math.abs(value) >= 1e3
+        ? `${Number((value / 1e3).toPrecision(3))}K`
+        : `${Number(value.toPrecision(3))}`
+  const narrow = (place: Place): boolean => place.width < 520
+  const base = (place: Place) => ({
+    width: place.width,
+    document: place.document as never,
+    style: { background: "transparent", color: "var(--ink)", fontFamily: "system-ui, sans-serif", fontSize: "12px" }
+  })
+  const plot = (options: ObservablePlot.PlotOptions): Drawn => Plot.plot(options) as unknown as Drawn
+
+  /** How long each strategy took, against the floor. Bars that are longer than six floors are cut. */
+  const makespan = ({ floorSeconds, results }: ScenarioFigures, place: Place): Drawn => {
+    const longest = Math.max(...results.map((result) => result.makespanSeconds))
+    const most = Math.min(longest, 6 * floorSeconds)
+    const done = (result: (typeof results)[number]): boolean => result.finished && result.failedCalls === 0
+    const label = (result: (typeof results)[number]): string => {
+      const cut = result.finished ? "" : "> "
+      const failed =
+        result.failedCalls === 0
+          ? ""
+          : narrow(place)
+            ? ` (${count(result.failedCalls)} ✗)`
+            : `, ${count(result.failedCalls)} calls not done`
+      return `${cut}${count(Math.round(result.makespanSeconds * 10) / 10)} s${failed}`
+    }
+    const inside = (result: (typeof results)[number]): boolean => Math.min(result.makespanSeconds, most) > 0.55 * most
+    const text = (inner: boolean) =>
+      Plot.text(
+        results.filter((result) => inside(result) === inner),
+        {
+          y: "strategy",
+          x: (result: (typeof results)[number]) => Math.min(result.makespanSeconds, most),
+          text: label,
+          textAnchor: inner ? "end" : "start",
+          dx: inner ? -6 : 6,
+          fill: inner ? "var(--on)" : "var(--ink)",
+          stroke: inner ? "none" : "var(--panel)",
+          strokeWidth: 4
+        }
+      )
+    return plot({
+      ...base(place),
+      height: 40 + 24 * results.length,
+      marginLeft: narrow(place) ? 138 : 150,
+      marginRight: 16,
+      marginTop: 20,
+      marginBottom: 20,
+      x: { domain: [0, most], axis: null },
+      y: { domain: results.map((result) => result.strategy), label: null, tickSize: 0 },
+      marks: [
+        Plot.barX(results, {
+          y: "strategy",
+          x: (result: (typeof results)[number]) => Math.min(result.makespanSeconds, most),
+          fill: (result: (typeof results)[number]) =>
+            done(result) ? (result.strategy === "floodgate" ? "var(--good)" : "var(--c1)") : "var(--bad)",
+          fillOpacity: (result: (typeof results)[number]) => (done(result) ? 1 : 0.75),
+          rx: 2,
+          insetTop: 2,
+          insetBottom: 2
+        }),
+        Plot.ruleX([floorSeconds], { stroke: "var(--ink)", strokeDasharray: "3,3" }),
+        Plot.text([floorSeconds], {
+          x: (value: number) => value,
+          text: (value: number) => `floor ${count(Math.round(value * 10) / 10)} s`,
+          frameAnchor: "top",
+          dy: -14,
+          fill: "var(--muted)"
+        }),
+        text(true),
+        text(false)
+      ]
+    })
+  }
+
+  /** What is left: as the provider has it, and as the budget believes. */
+  const levels = ({ dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn =>
+    plot({
+      ...base(place),
+      height: 220,
+      marginLeft: 52,
+      x: { label: "seconds", nice: false },
+      y: { label: `${dimension} left`, tickFormat: short, ticks: 5, grid: true },
+      marks: [
+        Plot.ruleY([0], { stroke: "var(--line)" }),
+        Plot.areaY(levels, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
+        Plot.lineY(levels, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5 }),
+        Plot.lineY(
+          levels.filter((level) => level.budget !== null),
+          { x: "at", y: "budget", stroke: "var(--c2)", strokeWidth: 1.5, strokeDasharray: "4,3" }
+        )
+      ]
+    })
+
+  /** What was admitted per second, against the limit. */
+  const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { rates }: RunFigures, place: Place): Drawn =>
+    plot({
+      ...base(place),
+      height: 200,
+      marginLeft: 52,
+      x: { label: "seconds" },
+      y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true },
+      marks: [
+        Plot.rectY(rates, { x1: "from", x2: "to", y: "perSecond", fill: "var(--c1)", insetLeft: 0.5, insetRight: 0.5 }),
+        Plot.ruleY([0], { stroke: "var(--line)" }),
+        Plot.ruleY([limitPerSecond], { stroke: "var(--bad)", strokeDasharray: "4,3" }),
+        Plot.text([limitPerSecond], {
+          y: (value: number) => value,
+          text: (value: number) => `limit ${short(value)}/s`,
+          frameAnchor: "right",
+          textAnchor: "end",
+          dy: -8,
+          fill: "var(--bad)",
+          stroke: "var(--panel)",
+          strokeWidth: 4
+        })
+      ]
+    })
+
+  /** Who waited, ran and was rejected when. */
+  const gantt = ({ agents }: ScenarioFigures, { bars }: RunFigures, place: Place): Drawn => {
+    const shownAgents =
+      agents.length > 80 ? agents.filter((_, index) => index % Math.ceil(agents.length / 80) === 0) : agents
+    const shown = new Set(shownAgents)
+    const of = (what: string) => bars.filter((bar) => bar.what === what && shown.has(bar.agent))
+    const few = shownAgents.length <= 24
+    const inset = few ? 3 : 0.5
+    return plot({
+      ...base(place),
+      height: 50 + shownAgents.length * (few ? 18 : 5),
+      marginLeft: few ? 70 : 24,
+      x: { label: "seconds" },
+      y: { domain: shownAgents, label: null, tickSize: 0, axis: few ? "left" : null },
+      marks: [
+        Plot.barX(of("waits"), {
+          y: "agent",
+          x1: "from",
+          x2: "to",
+          fill: "var(--wait)",
+          insetTop: inset * 2,
+          insetBottom: inset * 2
+        }),
+        Plot.barX(of("runs"), {
+          y: "agent",
+          x1: "from",
+          x2: "to",
+          fill: "var(--c1)",
+          insetTop: inset,
+          insetBottom: inset,
+          rx: few ? 2 : 0
+        }),
+        Plot.barX(of("failed"), {
+          y: "agent",
+          x1: "from",
+          x2: "to",
+          fill: "var(--bad)",
+          insetTop: inset,
+          insetBottom: inset
+        }),
+        Plot.dot(of("rejected"), { y: "agent", x: "from", r: few ? 2.5 : 1.2, fill: "var(--bad)", fillOpacity: 0.8 })
+      ]
+    })
+  }
+
+  /** Which part of all calls was done within how long, waits included. */
+  const latency = ({ runs }: ScenarioFigures, place: Place): Drawn => {
+    const some = runs.filter((run) => run.latencies.length > 0)
+    const points = some.flatMap((run) =>
+      run.latencies.map((seconds, index) => ({
+        strategy: run.strategy,
+        seconds: Math.max(0.01, seconds),
+        share: (index + 1) / run.latencies.length
+      }))
+    )
+    return plot({
+      ...base(place),
+      height: 240,
+      marginLeft: 44,
+      marginRight: 16,
+      x: { type: "log", label: "latency in seconds, waits included", tickFormat: short, ticks: narrow(place) ? 3 : 6 },
+      y: { label: "calls done", percent: true, grid: true, domain: [0, 100] },
+      color: {
+        domain: some.map((run) => run.strategy),
+        range: palette,
+        legend: false
+      },
+      marks: [
+        Plot.lineY(points, { x: "seconds", y: "share", stroke: "strategy", strokeWidth: 1.8, curve: "step-after" })
+      ]
+    })
+  }
+
+  /** The AWS study: work or time by the number of clients, a line for each jitter. */
+  const study = (measured: ReadonlyArray<Measured>, of: "work" | "millis", place: Place): Drawn => {
+    const jitters = [...new Set(measured.map((one) => one.jitter))]
+    const shown = of === "millis" ? measured.filter((one) => one.jitter !== "none") : measured
+    const last = Math.max(...measured.map((one) => one.clients))
+    const ends = shown.filter((one) => one.clients === last).toSorted((a, b) => a[of] - b[of])
+    const range = Math.max(...shown.map((one) => one[of]))
+    // Labels keep their distance, whatever the lines do.
+    let lowest = -Infinity
+    const labels = ends.map((one) => {
+      lowest = Math.max(one[of], lowest + range * 0.055)
+      return { ...one, at: lowest }
+    })
+    return plot({
+      ...base(place),
+      height: 320,
+      marginLeft: 56,
+      marginRight: 96,
+      x: { label: "clients", domain: [10, last] },
+      y: {
+        label: of === "work" ? "writes tried by all" : "seconds until all have written",
+        grid: true,
+        tickFormat: of === "work" ? short : (value: number) => `${value / 1_000}`
+      },
+      color: { domain: jitters, range: palette },
+      marks: [
+        Plot.ruleY([0], { stroke: "var(--line)" }),
+        Plot.lineY(shown, { x: "clients", y: of, stroke: "jitter", strokeWidth: 1.8 }),
+        Plot.text(labels, { x: "clients", y: "at", text: "jitter", fill: "jitter", textAnchor: "start", dx: 6 })
+      ]
+    })
+  }
+
+  return { makespan, levels, rate, gantt, latency, study, palette }
+}

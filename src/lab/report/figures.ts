@@ -1,0 +1,219 @@
+/**
+ * The figures behind the charts: what a race recorded, as small as charts need it. Plain JSON.
+ *
+ * @since 0.1.0
+ */
+import type * as Limits from "../../Limits.ts"
+import { floor } from "../floor.ts"
+import type { Result, Run } from "../race.ts"
+import type { CallRecord } from "../record.ts"
+import type { Scenario } from "../scenario.ts"
+import * as Scenarios from "../scenario.ts"
+
+/**
+ * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. Times are in seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Bar {
+  readonly agent: string
+  readonly from: number
+  readonly to: number
+  readonly what: "waits" | "runs" | "rejected" | "failed"
+}
+
+/**
+ * A level at a time: what the provider has left, and what the budget believes, where there is one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Level {
+  readonly at: number
+  readonly provider: number
+  readonly budget: number | null
+}
+
+/**
+ * One strategy in one scenario.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunFigures {
+  readonly strategy: string
+  readonly bars: ReadonlyArray<Bar>
+  readonly levels: ReadonlyArray<Level>
+  /** Tokens that were admitted, per second, in slices of equal length. */
+  readonly rates: ReadonlyArray<{ readonly from: number; readonly to: number; readonly perSecond: number }>
+  /** Latencies of calls that succeeded, sorted: waits included. */
+  readonly latencies: ReadonlyArray<number>
+}
+
+/**
+ * One scenario: its table, and the runs that are shown in detail.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ScenarioFigures {
+  readonly name: string
+  readonly summary: string
+  readonly provider: string
+  readonly floorSeconds: number
+  /** The dimension of `levels` and `rates`, and its limit per second. */
+  readonly dimension: string
+  readonly limitPerSecond: number
+  readonly agents: ReadonlyArray<string>
+  readonly results: ReadonlyArray<Result>
+  readonly runs: ReadonlyArray<RunFigures>
+}
+
+const round = (value: number): number => Math.round(value * 1_000) / 1_000
+
+const secondsOf = (millis: number): number => round(millis / 1_000)
+
+/** A chart shows no more than so many points; what lies between them nobody sees. */
+const mostPoints = 600
+/** Rejections of one agent that are closer than this share of the whole run are one mark. */
+const markShare = 1 / 150
+/** Slices of a run in which rates are measured. */
+const slices = 80
+
+const thinned = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => {
+  const step = Math.max(1, Math.ceil(items.length / mostPoints))
+  return step === 1 ? items : items.filter((_, index) => index % step === 0 || index === items.length - 1)
+}
+
+const barsOf = (calls: ReadonlyArray<CallRecord>, end: number): ReadonlyArray<Bar> => {
+  const bars: Array<Bar> = []
+  const marked = new Map<string, number>()
+  const add = (agent: string, what: Bar["what"], from: number, to: number) =>
+    bars.push({ agent, what, from: secondsOf(from), to: secondsOf(to) })
+  for (const { askedAt, attempts, call, endedAt } of calls) {
+    let free = askedAt
+    for (const { endedAt: done = end, outcome, startedAt } of attempts) {
+      if (outcome === "rejected") {
+        const key = `${call.agent}/rejected`
+        if (startedAt - (marked.get(key) ?? -Infinity) < end * markShare) continue
+        marked.set(key, startedAt)
+        add(call.agent, "rejected", startedAt, startedAt)
+        continue
+      }
+      if (startedAt > free) add(call.agent, "waits", free, startedAt)
+      add(call.agent, outcome === "failed" ? "failed" : "runs", startedAt, done)
+      free = done
+    }
+    const last = endedAt ?? end
+    if (last > free) add(call.agent, "waits", free, last)
+  }
+  return bars
+}
+
+const order: ReadonlyArray<Limits.Dimension> = ["tokens", "inputTokens", "outputTokens", "requests"]
+
+const shown = ({ limits }: Scenario): Limits.Dimension => order.find((name) => limits[name] !== undefined) ?? "tokens"
+
+const amountOf = (dimension: Limits.Dimension, entry: Run["log"][number]): number => {
+  switch (dimension) {
+    case "requests":
+      return 1
+    case "inputTokens":
+      return entry.inputTokens
+    case "outputTokens":
+      return entry.outputTokens
+    case "tokens":
+      return entry.inputTokens + entry.outputTokens
+  }
+}
+
+/** Each admission is a drop from one point to another: between two of them it is refilled. */
+const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> => {
+  const told = run.levels
+  let next = 0
+  let believed: number | undefined
+  const points = run.log.flatMap((entry): Array<Level> => {
+    const taken = entry.outcome === "accepted" ? amountOf(dimension, entry) : 0
+    const provider = Math.round(entry.left[dimension] ?? 0)
+    let asked = false
+    for (; next < told.length && told[next]!.at <= entry.at; next++) {
+      believed = told[next]!.left[dimension]
+      asked = true
+    }
+    const budget = believed === undefined || !asked ? null : Math.round(believed)
+    const at = secondsOf(entry.at)
+    const after: Level = { at, provider, budget }
+    return taken === 0
+      ? [after]
+      : [{ at, provider: provider + taken, budget: budget === null ? null : budget + taken }, after]
+  })
+  return thinned(points)
+}
+
+const ratesOf = (run: Run, dimension: Limits.Dimension, end: number): RunFigures["rates"] => {
+  const length = Math.max(1_000, end / slices)
+  const sums: Array<number> = Array.from({ length: Math.max(1, Math.ceil(end / length)) }, () => 0)
+  for (const entry of run.log) {
+    if (entry.outcome !== "accepted") continue
+    const slice = Math.min(sums.length - 1, Math.floor(entry.at / length))
+    sums[slice]! += amountOf(dimension, entry)
+  }
+  return sums.map((sum, index) => ({
+    from: secondsOf(index * length),
+    to: secondsOf((index + 1) * length),
+    perSecond: Math.round(sum / (length / 1_000))
+  }))
+}
+
+/**
+ * The figures of one run.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
+  const dimension = shown(scenario)
+  const end = run.result.makespanSeconds * 1_000
+  return {
+    strategy: run.result.strategy,
+    bars: barsOf(run.calls, end),
+    levels: levelsOf(run, dimension),
+    rates: ratesOf(run, dimension, end),
+    latencies: thinned(
+      run.calls
+        .filter(({ outcome }) => outcome === "ok")
+        .map(({ askedAt, endedAt }) => secondsOf(endedAt! - askedAt))
+        .sort((a, b) => a - b)
+    )
+  }
+}
+
+/** What is shown in detail where nothing else is said: the incident, what people do about it, the library, the yardstick. */
+const detailed = new Set(["fixed-retry-forever", "sdk-10", "incident-fix", "floodgate", "oracle"])
+
+/**
+ * The figures of a scenario: all results, and the usual strategies in detail (all, where there are no more than five).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): ScenarioFigures => {
+  const dimension = shown(scenario)
+  const limit = scenario.limits[dimension] ?? {}
+  return {
+    name: scenario.name,
+    summary: scenario.summary,
+    provider: Scenarios.modelOf(scenario),
+    floorSeconds: round(floor(scenario).seconds),
+    dimension: { tokens: "tokens", inputTokens: "input tokens", outputTokens: "output tokens", requests: "requests" }[
+      dimension
+    ],
+    limitPerSecond: round(limit.perSecond ?? (limit.perMinute ?? 0) / 60),
+    agents: scenario.agents.map(({ name }) => name),
+    results: runs.map(({ result }) => result),
+    runs: runs
+      .filter(({ result }) => runs.length <= 5 || detailed.has(result.strategy))
+      .map((run) => runFigures(scenario, run))
+  }
+}

@@ -1,0 +1,208 @@
+/**
+ * A report as one HTML file that opens offline: its charts are drawn in the page, from the figures that are in it.
+ *
+ * @since 0.1.0
+ */
+import { readFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { dirname, join } from "node:path"
+import * as Table from "../table.ts"
+import * as Charts from "./charts.ts"
+import type { ScenarioFigures } from "./figures.ts"
+import { variables } from "./theme.ts"
+
+/**
+ * What a report shows.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly title: string
+  readonly scenarios: ReadonlyArray<ScenarioFigures>
+}
+
+const escape = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;")
+
+/** The browser builds of the charting library, from where it is installed. */
+const libraries = (): ReadonlyArray<string> => {
+  const here = createRequire(import.meta.url)
+  const plot = dirname(dirname(here.resolve("@observablehq/plot")))
+  const d3 = dirname(dirname(createRequire(join(plot, "package.json")).resolve("d3")))
+  return [join(d3, "dist/d3.min.js"), join(plot, "dist/plot.umd.min.js")].map((file) => readFileSync(file, "utf8"))
+}
+
+/** A script in a page must not hold the end of a script. */
+const script = (text: string): string => `<script>${text.replaceAll("</script", "<\\/script")}</script>`
+
+const json = (value: unknown): string =>
+  JSON.stringify(value).replaceAll("<", "\\u003c").replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029")
+
+const style = `
+:root{color-scheme:light dark}
+${variables(":root")}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:1120px;margin:0 auto;padding:24px 16px 64px}
+h1{font-size:26px;line-height:1.2;margin:8px 0 4px}
+h2{font-size:20px;margin:48px 0 4px;padding-top:16px;border-top:1px solid var(--line)}
+h3{font-size:14px;margin:0 0 6px;font-weight:600}
+p{margin:4px 0 12px}
+.muted{color:var(--muted)}
+nav{display:flex;flex-wrap:wrap;gap:6px 14px;margin:12px 0}
+a{color:var(--c1)}
+.scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;width:100%;white-space:nowrap}
+th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--line)}
+th:first-child,td:first-child{text-align:left}
+th{color:var(--muted);font-weight:600}
+tr.us td{font-weight:600}
+td.bad{color:var(--bad)}
+figure{margin:0;min-width:0;background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:14px}
+figure>div{min-height:60px}
+figcaption{color:var(--muted);font-size:12.5px;margin-top:6px}
+.grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:16px;margin:16px 0}
+.wide{grid-column:1/-1}
+@media (max-width:760px){.grid{grid-template-columns:minmax(0,1fr)}main{padding:12px 12px 48px}figure{padding:10px}}
+label{font-size:13px;color:var(--muted)}
+select{font:inherit;font-size:14px;color:var(--ink);background:var(--panel);border:1px solid var(--line);border-radius:6px;padding:3px 6px;margin-left:6px}
+.key{display:inline-flex;align-items:center;gap:5px;margin-right:12px;white-space:nowrap}
+.key i{width:12px;height:12px;border-radius:2px;display:inline-block}
+.key i.line{height:3px}
+.key i.dot{width:8px;height:8px;border-radius:50%}
+svg{display:block;max-width:100%;overflow:visible}
+details{margin-top:8px}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:11px;max-height:240px;overflow:auto}
+@media print{.choose{display:none}figure{break-inside:avoid}}
+`
+
+const key = (color: string, text: string, kind = ""): string =>
+  `<span class="key"><i class="${kind}" style="background:var(${color})"></i>${escape(text)}</span>`
+
+const figure = (chart: string, index: number, title: string, caption: string, wide = false): string =>
+  `<figure${wide ? ' class="wide"' : ""}><h3>${title}</h3><div data-chart="${chart}" data-scenario="${index}"></div>` +
+  `<figcaption>${caption}</figcaption></figure>`
+
+const rows = ({ results }: ScenarioFigures): string =>
+  results
+    .map((result) => {
+      const bad = result.failedCalls > 0 ? ' class="bad"' : ""
+      const cells = Table.cells(result).map((cell, index) => `<td${index === 1 ? bad : ""}>${escape(cell)}</td>`)
+      return `<tr${result.strategy === "floodgate" ? ' class="us"' : ""}>${cells.join("")}</tr>`
+    })
+    .join("\n")
+
+const section = (figures: ScenarioFigures, index: number): string => {
+  const chosen = Math.max(
+    0,
+    figures.runs.findIndex(({ strategy }) => strategy === "floodgate")
+  )
+  const options = figures.runs.map(
+    ({ strategy }, run) => `<option value="${run}"${run === chosen ? " selected" : ""}>${escape(strategy)}</option>`
+  )
+  const unfinished = figures.results.some(({ finished }) => !finished)
+  const notes = [
+    figures.results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
+      ? "* ended with calls that failed: the work was not done."
+      : "",
+    unfinished ? "&gt; stopped there: it had not finished." : ""
+  ]
+  const lines = figures.runs
+    .filter(({ latencies }) => latencies.length > 0)
+    .map(({ strategy }, line) => key(`--c${(line % 5) + 1}`, strategy, "line"))
+    .join("")
+  return `<section id="${escape(figures.name)}">
+<h2>${escape(figures.name)}</h2>
+<p>${escape(figures.summary.slice(0, 1).toUpperCase() + figures.summary.slice(1))}.<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
+<div class="scroll"><table><thead><tr>${Table.heads.map((head) => `<th>${escape(head)}</th>`).join("")}</tr></thead>
+<tbody>${rows(figures)}</tbody></table></div>
+<p class="muted">Simulated seconds; latency includes waits. ${notes.filter((note) => note !== "").join(" ")}</p>
+<div class="grid">
+${figure("makespan", index, "How long it took", `${key("--good", "floodgate")}${key("--c1", "done")}${key("--bad", "not done, or calls failed")} Bars beyond six floors are cut.`, true)}
+</div>
+<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>
+<div class="grid">
+${figure("gantt", index, "Agents and their calls", `${key("--c1", "running")}${key("--wait", "waiting")}${key("--bad", "429", "dot")}${key("--bad", "failed")}`, true)}
+${figure("levels", index, `What is left: ${escape(figures.dimension)}`, `${key("--c1", "at the provider", "line")}${key("--c2", "in the budget", "line")}`)}
+${figure("rate", index, "Admitted a second", `${key("--c1", `${figures.dimension} admitted`)}${key("--bad", "limit", "line")}`)}
+${figure("latency", index, "Latency of calls, all strategies shown in detail", lines, true)}
+</div>
+<details><summary>Figures behind the charts</summary><pre data-figures="${index}"></pre></details>
+</section>`
+}
+
+/** Draws every chart into its place, and again when the place or the choice changes. */
+const client = `
+const report = JSON.parse(document.getElementById("figures").textContent)
+const charts = makeCharts(Plot)
+const chosen = report.scenarios.map((s) => Math.max(0, s.runs.findIndex((r) => r.strategy === "floodgate")))
+const draw = (place) => {
+  const width = Math.floor(place.clientWidth)
+  if (width < 40) return
+  const index = Number(place.dataset.scenario)
+  const figures = report.scenarios[index]
+  const run = figures.runs[chosen[index]]
+  const name = place.dataset.chart
+  const element = name === "makespan" || name === "latency"
+    ? charts[name](figures, { width })
+    : run === undefined ? undefined : charts[name](figures, run, { width })
+  if (element !== undefined) place.replaceChildren(element)
+  place.dataset.width = String(width)
+}
+const places = [...document.querySelectorAll("[data-chart]")]
+for (const place of places) draw(place)
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) if (target.dataset.width !== String(Math.floor(target.clientWidth))) draw(target)
+})
+for (const place of places) resized.observe(place)
+for (const select of document.querySelectorAll("select[data-scenario]")) {
+  select.addEventListener("change", () => {
+    chosen[Number(select.dataset.scenario)] = Number(select.value)
+    for (const place of places) if (place.dataset.scenario === select.dataset.scenario) draw(place)
+  })
+}
+for (const details of document.querySelectorAll("details")) {
+  details.addEventListener("toggle", () => {
+    const pre = details.querySelector("pre")
+    if (details.open && pre.textContent === "") pre.textContent = JSON.stringify(report.scenarios[Number(pre.dataset.figures)])
+  })
+}
+document.documentElement.dataset.drawn = "true"
+`
+
+/**
+ * The report as HTML: one file, with the charting library, the figures and the drawing in it.
+ *
+ * **Details**
+ *
+ * Throws when the charting library is not installed.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const render = ({ scenarios, title }: Options): string => {
+  const links = scenarios.map(({ name }) => `<a href="#${escape(name)}">${escape(name)}</a>`)
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<link rel="icon" href="data:,">
+<title>${escape(title)}</title>
+<style>${style}</style>
+</head>
+<body>
+<main>
+<h1>${escape(title)}</h1>
+<p class="muted">The same calls under each strategy, against a simulated provider. Every figure belongs to the provider model that stands above it.</p>
+${scenarios.length > 1 ? `<nav>${links.join("")}</nav>` : ""}
+${scenarios.map(section).join("\n")}
+</main>
+<script type="application/json" id="figures">${json({ scenarios })}</script>
+${libraries().map(script).join("\n")}
+${script(`const makeCharts = ${Charts.make.toString()};${client}`)}
+</body>
+</html>
+`
+}

@@ -1,0 +1,14 @@
+/**
+ * Reports: one HTML file that opens offline, and charts as SVG.
+ *
+ * @since 0.1.0
+ */
+
+/** @since 0.1.0 */
+export * as Charts from "./charts.ts"
+/** @since 0.1.0 */
+export * as Figures from "./figures.ts"
+/** @since 0.1.0 */
+export * as Html from "./html.ts"
+/** @since 0.1.0 */
+export * as Svg from "./svg.ts"

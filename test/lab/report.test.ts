@@ -1,0 +1,148 @@
+/**
+ * The report in a real browser: Debian's Chromium. Skipped plainly where there is none.
+ */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { Race, Report, Scenario, Scenarios, Strategies } from "floodgate/lab"
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { chromium, type Browser, type Page } from "playwright-core"
+
+const executablePath = "/usr/bin/chromium"
+const flags = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync"
+]
+
+const figuresOf = (scenario: Scenario.Scenario, names: ReadonlyArray<string>) =>
+  Effect.map(
+    Race.race(
+      scenario,
+      Strategies.all.filter(({ name }) => names.includes(name))
+    ),
+    (runs) => Report.Figures.scenarioFigures(scenario, runs)
+  )
+
+const scenarios = Effect.all([
+  figuresOf(
+    Scenario.make({ maxSeconds: 300 }),
+    Strategies.usual.map(({ name }) => name)
+  ),
+  figuresOf(Scenarios.byName("many", { agents: 32, calls: 4 })!, ["sdk-2", "floodgate"])
+])
+
+describe("Report.Html", () => {
+  it.effect("is one file that loads nothing, with the figures and the provider models in it", () =>
+    Effect.gen(function* () {
+      const html = Report.Html.render({ title: 'A "title" <b>', scenarios: yield* scenarios })
+      assert.include(html, "A &quot;title&quot; &lt;b&gt;")
+      assert.include(html, "rejections charged (1 request and 5 % of the tokens)")
+      assert.notMatch(html, /<(?:script|img|iframe)[^>]+src=|<link[^>]+href="(?!data:)/)
+      const figures = /<script type="application\/json" id="figures">(.*)<\/script>/.exec(html)![1]!
+      assert.strictEqual(JSON.parse(figures).scenarios[0].results.length, 5)
+    })
+  )
+})
+
+describe("Report.Svg", () => {
+  it.effect("draws each chart as a file that stands alone", () =>
+    Effect.gen(function* () {
+      const [incident] = yield* scenarios
+      const files = Report.Svg.ofScenario(incident)
+      assert.strictEqual(files.length, 1 + 2 * 5)
+      for (const { name, text } of files) {
+        assert.match(text, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, name)
+        assert.include(text, "prefers-color-scheme:dark")
+        assert.match(text, /<\/svg>$/)
+        assert.notInclude(text, "NaN", name)
+      }
+    })
+  )
+})
+
+describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
+  let browser: Browser
+  const folder = mkdtempSync(join(tmpdir(), "floodgate-report-"))
+  const file = join(folder, "report.html")
+
+  beforeAll(async () => {
+    writeFileSync(file, Report.Html.render({ title: "The lab", scenarios: await Effect.runPromise(scenarios) }))
+    browser = await chromium.launch({ executablePath, args: flags })
+  }, 60_000)
+  afterAll(async () => {
+    await browser?.close()
+    rmSync(folder, { recursive: true })
+  })
+
+  const open = async (width: number, colorScheme: "light" | "dark") => {
+    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme, reducedMotion: "reduce" })
+    const problems: Array<string> = []
+    page.on("console", (message) => {
+      if (message.type() === "error" || message.type() === "warning") problems.push(message.text())
+    })
+    page.on("pageerror", (error) => problems.push(String(error)))
+    page.on("request", (request) => {
+      if (request.url() !== pathToFileURL(file).href && !request.url().startsWith("data:")) problems.push(request.url())
+    })
+    await page.goto(pathToFileURL(file).href)
+    await page.waitForSelector("html[data-drawn]")
+    return { page, problems }
+  }
+
+  /** Every place of a chart, and whether something is drawn in it that can be seen and does not stick out. */
+  const chartsOf = (page: Page) =>
+    page.$$eval("[data-chart]", (places) =>
+      places.map((place) => {
+        const svg = place.querySelector("svg")
+        const box = svg?.getBoundingClientRect()
+        const room = place.getBoundingClientRect()
+        return {
+          chart: place.getAttribute("data-chart"),
+          shapes: svg?.querySelectorAll("rect, path, line, circle, text").length ?? 0,
+          fits: box !== undefined && box.height > 50 && box.width > 100 && box.width <= room.width + 1
+        }
+      })
+    )
+
+  for (const [width, scheme] of [
+    [1280, "light"],
+    [400, "light"],
+    [1280, "dark"],
+    [400, "dark"]
+  ] as const) {
+    it(`draws every chart at ${width} pixels, ${scheme}, without an error or a request`, async () => {
+      const { page, problems } = await open(width, scheme)
+      const charts = await chartsOf(page)
+      assert.strictEqual(charts.length, 10)
+      for (const { chart, fits, shapes } of charts) {
+        assert.isAbove(shapes, 5, chart ?? "")
+        assert.isTrue(fits, `${chart} fits`)
+      }
+      assert.isAtMost(await page.evaluate("document.documentElement.scrollWidth"), width)
+      assert.deepStrictEqual(problems, [])
+      await page.close()
+    }, 30_000)
+  }
+
+  it("shows another strategy when it is chosen, follows the window, and opens the figures", async () => {
+    const { page, problems } = await open(1280, "light")
+    const gantt = () => page.$eval('[data-chart="gantt"][data-scenario="0"]', (place) => place.innerHTML)
+    const before = await gantt()
+    await page.selectOption('select[data-scenario="0"]', { label: "fixed-retry" })
+    assert.notStrictEqual(await gantt(), before)
+    await page.setViewportSize({ width: 500, height: 900 })
+    await page.waitForFunction('document.querySelector("[data-chart=gantt] svg").getBoundingClientRect().width < 500')
+    await page.click("details summary")
+    await page.waitForFunction('document.querySelector("details pre").textContent.includes("fixed-retry-forever")')
+    assert.deepStrictEqual(problems, [])
+    await page.close()
+  }, 30_000)
+})
