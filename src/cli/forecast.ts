@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
-import { Scenario, Scenarios } from "../lab/index.ts"
+import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
@@ -67,6 +67,11 @@ const flags = {
     Flag.optional
   ),
   ...LimitFlags.flags,
+  report: Flag.String("report").pipe(
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
+    Flag.optional
+  ),
   json: Flag.Boolean("json").pipe(Flag.withDescription("One JSON object"), Flag.withDefault(false))
 }
 
@@ -145,9 +150,7 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
 // Answers
 // -----------------------------------------------------------------------------
 
-interface Answer {
-  readonly tier: string
-  readonly forecast: Forecast.Forecast
+interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
 
@@ -188,20 +191,22 @@ const toJson = ({ agentsThatHelp, forecast, tier }: Answer) => ({
   }))
 })
 
+const heads = ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"]
+
+const rowsOf = (answers: ReadonlyArray<Answer>): ReadonlyArray<ReadonlyArray<string>> =>
+  answers.map(({ agentsThatHelp, forecast, tier }) => [
+    tier,
+    forecast.refused.length > 0 ? "never done" : span(forecast.duration),
+    names[forecast.binding],
+    `${agentsThatHelp} of ${forecast.agents.length}`,
+    span(forecast.waits.p50),
+    span(forecast.waits.p95),
+    span(forecast.waits.p99)
+  ])
+
 const table = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> => {
-  const rows = [
-    ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"],
-    ...answers.map(({ agentsThatHelp, forecast, tier }) => [
-      tier,
-      forecast.refused.length > 0 ? "never done" : span(forecast.duration),
-      names[forecast.binding],
-      `${agentsThatHelp} of ${forecast.agents.length}`,
-      span(forecast.waits.p50),
-      span(forecast.waits.p95),
-      span(forecast.waits.p99)
-    ])
-  ]
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  const rows = [heads, ...rowsOf(answers)]
+  const widths = heads.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   return rows.map((row) =>
     row
       .map((cell, column) => cell.padEnd(widths[column]!))
@@ -239,7 +244,7 @@ const deadlineOf = (
 export const forecastCommand = Command.make(
   "forecast",
   flags,
-  Effect.fnUntraced(function* ({ concurrency, deadline, json, latencyPerToken, ...given }) {
+  Effect.fnUntraced(function* ({ concurrency, deadline, json, latencyPerToken, report, ...given }) {
     const most = yield* deadlineOf(deadline)
     const workload = yield* workloadOf(given)
     const limits = LimitFlags.limitsOf(given)
@@ -250,11 +255,23 @@ export const forecastCommand = Command.make(
     const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
     const answers: ReadonlyArray<Answer> = tiers.map(({ limits, name }) => ({
       tier: name,
+      limits,
       forecast: Forecast.make(workload, { ...how, limits }),
       agentsThatHelp: Forecast.agentsThatHelp(workload, { ...how, limits })
     }))
     const enough = most === undefined ? undefined : Forecast.cheapest(workload, { ...how, tiers, deadline: most })
     const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
+    const summary = `${Scenario.thousands(workload.length)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
+    if (Option.isSome(report)) {
+      const fs = yield* FileSystem.FileSystem
+      const section = Report.Forecast.section({ summary, answers, heads, rows: rowsOf(answers) })
+      const intro = "What a workload will take, before it runs."
+      yield* fs.writeFileString(
+        report.value,
+        Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
+      )
+      yield* Console.error(`wrote ${report.value}`)
+    }
     if (json) {
       return yield* Console.log(
         JSON.stringify(
@@ -271,7 +288,7 @@ export const forecastCommand = Command.make(
       )
     }
     const text = [
-      `Workload: ${Scenario.thousands(workload.length)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`,
+      `Workload: ${summary}`,
       limits === undefined
         ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
         : `Limits: ${Scenario.limitsText(limits)}`,

@@ -66,7 +66,14 @@ export const labCommand = Command.make(
       yield* fs.writeFileString(file, text)
       yield* Console.log(`wrote ${file}`)
     })
-    yield* write(report, Report.Html.render({ title: "Floodgate: the lab", scenarios }))
+    yield* write(
+      report,
+      Report.Html.render({
+        title: "Floodgate: the lab",
+        intro: Report.Html.raceIntro,
+        sections: scenarios.map(Report.Html.ofScenario)
+      })
+    )
     yield* write(path.join(docs, "lab.md"), Document.render(sections))
     const shown = scenarios.find(({ name }) => name === pictured.scenario)!
     const files = Report.Svg.ofScenario({

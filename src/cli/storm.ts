@@ -191,7 +191,11 @@ export const stormCommand = Command.make(
       if (Option.isSome(report)) {
         yield* write(
           report.value,
-          Report.Html.render({ title: `floodgate storm: ${scenario.name}`, scenarios: [figures] })
+          Report.Html.render({
+            title: `floodgate storm: ${scenario.name}`,
+            intro: Report.Html.raceIntro,
+            sections: [Report.Html.ofScenario(figures)]
+          })
         )
       }
       if (Option.isSome(svg)) yield* writeAll(svg.value, Report.Svg.ofScenario(figures))

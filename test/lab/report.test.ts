@@ -31,6 +31,9 @@ const figuresOf = (scenario: Scenario.Scenario, names: ReadonlyArray<string>) =>
     (runs) => Report.Figures.scenarioFigures(scenario, runs)
   )
 
+const render = (title: string, figures: ReadonlyArray<Report.Figures.ScenarioFigures>): string =>
+  Report.Html.render({ title, intro: Report.Html.raceIntro, sections: figures.map(Report.Html.ofScenario) })
+
 const scenarios = Effect.all([
   figuresOf(
     Scenario.make({ maxSeconds: 300 }),
@@ -42,12 +45,12 @@ const scenarios = Effect.all([
 describe("Report.Html", () => {
   it.effect("is one file that loads nothing, with the figures and the provider models in it", () =>
     Effect.gen(function* () {
-      const html = Report.Html.render({ title: 'A "title" <b>', scenarios: yield* scenarios })
+      const html = render('A "title" <b>', yield* scenarios)
       assert.include(html, "A &quot;title&quot; &lt;b&gt;")
       assert.include(html, "rejections charged (1 request and 5 % of the tokens)")
       assert.notMatch(html, /<(?:script|img|iframe)[^>]+src=|<link[^>]+href="(?!data:)/)
       const figures = /<script type="application\/json" id="figures">(.*)<\/script>/.exec(html)![1]!
-      assert.strictEqual(JSON.parse(figures).scenarios[0].results.length, 5)
+      assert.strictEqual(JSON.parse(figures).figures[0].results.length, 5)
     })
   )
 })
@@ -74,7 +77,7 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
   const file = join(folder, "report.html")
 
   beforeAll(async () => {
-    writeFileSync(file, Report.Html.render({ title: "The lab", scenarios: await Effect.runPromise(scenarios) }))
+    writeFileSync(file, render("The lab", await Effect.runPromise(scenarios)))
     browser = await chromium.launch({ executablePath, args: flags })
   }, 60_000)
   afterAll(async () => {

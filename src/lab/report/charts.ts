@@ -71,7 +71,7 @@ export const make = (Plot: typeof ObservablePlot) => {
   /** How long each strategy took, against the floor. Bars that are longer than six floors are cut. */
   const makespan = ({ floorSeconds, results }: ScenarioFigures, place: Place): Drawn => {
     const longest = Math.max(...results.map((result) => result.makespanSeconds))
-    const most = Math.min(longest, 6 * floorSeconds)
+    const most = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
     const done = (result: (typeof results)[number]): boolean => result.finished && result.failedCalls === 0
     const label = (result: (typeof results)[number]): string => {
       const cut = result.finished ? "" : "> "
@@ -118,8 +118,8 @@ export const make = (Plot: typeof ObservablePlot) => {
           insetTop: 2,
           insetBottom: 2
         }),
-        Plot.ruleX([floorSeconds], { stroke: "var(--ink)", strokeDasharray: "3,3" }),
-        Plot.text([floorSeconds], {
+        Plot.ruleX(floorSeconds > 0 ? [floorSeconds] : [], { stroke: "var(--ink)", strokeDasharray: "3,3" }),
+        Plot.text(floorSeconds > 0 ? [floorSeconds] : [], {
           x: (value: number) => value,
           text: (value: number) => `floor ${count(Math.round(value * 10) / 10)} s`,
           frameAnchor: "top",

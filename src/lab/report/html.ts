@@ -12,6 +12,30 @@ import type { ScenarioFigures } from "./figures.ts"
 import { variables } from "./theme.ts"
 
 /**
+ * The names of the charts that a section can show, see `Charts`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Chart = "makespan" | "gantt" | "levels" | "rate" | "latency"
+
+/**
+ * A part of a report: a table, and charts of its figures.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Section {
+  readonly figures: ScenarioFigures
+  readonly heads: ReadonlyArray<string>
+  readonly rows: ReadonlyArray<ReadonlyArray<string>>
+  readonly notes: ReadonlyArray<string>
+  readonly charts: ReadonlyArray<Chart>
+  /** What the bars of the first chart are, in words. */
+  readonly bars: string
+}
+
+/**
  * What a report shows.
  *
  * @category options
@@ -19,7 +43,9 @@ import { variables } from "./theme.ts"
  */
 export interface Options {
   readonly title: string
-  readonly scenarios: ReadonlyArray<ScenarioFigures>
+  /** One sentence below the title. */
+  readonly intro: string
+  readonly sections: ReadonlyArray<Section>
 }
 
 const escape = (text: string): string =>
@@ -84,16 +110,14 @@ const figure = (chart: string, index: number, title: string, caption: string, wi
   `<figure${wide ? ' class="wide"' : ""}><h3>${title}</h3><div data-chart="${chart}" data-scenario="${index}"></div>` +
   `<figcaption>${caption}</figcaption></figure>`
 
-const rows = ({ results }: ScenarioFigures): string =>
-  results
-    .map((result) => {
-      const bad = result.failedCalls > 0 ? ' class="bad"' : ""
-      const cells = Table.cells(result).map((cell, index) => `<td${index === 1 ? bad : ""}>${escape(cell)}</td>`)
-      return `<tr${result.strategy === "floodgate" ? ' class="us"' : ""}>${cells.join("")}</tr>`
-    })
-    .join("\n")
+const row = (cells: ReadonlyArray<string>): string =>
+  `<tr${cells[0] === "floodgate" ? ' class="us"' : ""}>${cells
+    .map((cell, index) => `<td${index === 1 && /[*>]|never/.test(cell) ? ' class="bad"' : ""}>${escape(cell)}</td>`)
+    .join("")}</tr>`
 
-const section = (figures: ScenarioFigures, index: number): string => {
+const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
+
+const part = ({ bars, charts, figures, heads, notes, rows }: Section, index: number): string => {
   const chosen = Math.max(
     0,
     figures.runs.findIndex(({ strategy }) => strategy === "floodgate")
@@ -101,47 +125,96 @@ const section = (figures: ScenarioFigures, index: number): string => {
   const options = figures.runs.map(
     ({ strategy }, run) => `<option value="${run}"${run === chosen ? " selected" : ""}>${escape(strategy)}</option>`
   )
-  const unfinished = figures.results.some(({ finished }) => !finished)
-  const notes = [
-    figures.results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
-      ? "* ended with calls that failed: the work was not done."
-      : "",
-    unfinished ? "&gt; stopped there: it had not finished." : ""
-  ]
   const lines = figures.runs
     .filter(({ latencies }) => latencies.length > 0)
     .map(({ strategy }, line) => key(`--c${(line % 5) + 1}`, strategy, "line"))
     .join("")
+  const drawn: Readonly<Record<Chart, () => string>> = {
+    makespan: () => figure("makespan", index, "How long it takes", bars, true),
+    gantt: () =>
+      figure(
+        "gantt",
+        index,
+        "Agents and their calls",
+        `${key("--c1", "running")}${key("--wait", "waiting")}${key("--bad", "429", "dot")}${key("--bad", "failed")}`,
+        true
+      ),
+    levels: () =>
+      figure(
+        "levels",
+        index,
+        `What is left: ${escape(figures.dimension)}`,
+        `${key("--c1", "at the provider", "line")}${key("--c2", "in the budget", "line")}`
+      ),
+    rate: () =>
+      figure(
+        "rate",
+        index,
+        "Admitted a second",
+        `${key("--c1", `${figures.dimension} admitted`)}${key("--bad", "limit", "line")}`,
+        !charts.includes("levels")
+      ),
+    latency: () => figure("latency", index, "Latency of calls, all that are shown in detail", lines, true)
+  }
+  const choice =
+    figures.runs.length < 2
+      ? ""
+      : `<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>`
+  const overall = charts.includes("makespan") ? `<div class="grid">${drawn.makespan()}</div>` : ""
+  const detail = charts.filter((chart) => chart !== "makespan").map((chart) => drawn[chart]())
   return `<section id="${escape(figures.name)}">
 <h2>${escape(figures.name)}</h2>
-<p>${escape(figures.summary.slice(0, 1).toUpperCase() + figures.summary.slice(1))}.<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
-<div class="scroll"><table><thead><tr>${Table.heads.map((head) => `<th>${escape(head)}</th>`).join("")}</tr></thead>
-<tbody>${rows(figures)}</tbody></table></div>
-<p class="muted">Simulated seconds; latency includes waits. ${notes.filter((note) => note !== "").join(" ")}</p>
-<div class="grid">
-${figure("makespan", index, "How long it took", `${key("--good", "floodgate")}${key("--c1", "done")}${key("--bad", "not done, or calls failed")} Bars beyond six floors are cut.`, true)}
-</div>
-<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>
-<div class="grid">
-${figure("gantt", index, "Agents and their calls", `${key("--c1", "running")}${key("--wait", "waiting")}${key("--bad", "429", "dot")}${key("--bad", "failed")}`, true)}
-${figure("levels", index, `What is left: ${escape(figures.dimension)}`, `${key("--c1", "at the provider", "line")}${key("--c2", "in the budget", "line")}`)}
-${figure("rate", index, "Admitted a second", `${key("--c1", `${figures.dimension} admitted`)}${key("--bad", "limit", "line")}`)}
-${figure("latency", index, "Latency of calls, all strategies shown in detail", lines, true)}
-</div>
+<p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
+<div class="scroll"><table><thead><tr>${heads.map((head) => `<th>${escape(head)}</th>`).join("")}</tr></thead>
+<tbody>${rows.map(row).join("\n")}</tbody></table></div>
+<p class="muted">${notes.map(escape).join(" ")}</p>
+${overall}
+${choice}
+<div class="grid">${detail.join("\n")}</div>
 <details><summary>Figures behind the charts</summary><pre data-figures="${index}"></pre></details>
 </section>`
 }
+
+/**
+ * The part of a report about one scenario.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const ofScenario = (figures: ScenarioFigures): Section => ({
+  figures,
+  heads: Table.heads,
+  rows: figures.results.map(Table.cells),
+  notes: [
+    "Simulated seconds; latency includes waits.",
+    ...(figures.results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
+      ? ["* ended with calls that failed: the work was not done."]
+      : []),
+    ...(figures.results.some(({ finished }) => !finished) ? ["> stopped there: it had not finished."] : [])
+  ],
+  charts: ["makespan", "gantt", "levels", "rate", "latency"],
+  bars: `${key("--good", "floodgate")}${key("--c1", "done")}${key("--bad", "not done, or calls failed")} Bars beyond six floors are cut.`
+})
+
+/**
+ * What stands below the title of a race's report.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const raceIntro =
+  "The same calls under each strategy, against a simulated provider. Every figure belongs to the provider model that stands above it."
 
 /** Draws every chart into its place, and again when the place or the choice changes. */
 const client = `
 const report = JSON.parse(document.getElementById("figures").textContent)
 const charts = makeCharts(Plot)
-const chosen = report.scenarios.map((s) => Math.max(0, s.runs.findIndex((r) => r.strategy === "floodgate")))
+const chosen = report.figures.map((s) => Math.max(0, s.runs.findIndex((r) => r.strategy === "floodgate")))
 const draw = (place) => {
   const width = Math.floor(place.clientWidth)
   if (width < 40) return
   const index = Number(place.dataset.scenario)
-  const figures = report.scenarios[index]
+  const figures = report.figures[index]
   const run = figures.runs[chosen[index]]
   const name = place.dataset.chart
   const element = name === "makespan" || name === "latency"
@@ -165,7 +238,7 @@ for (const select of document.querySelectorAll("select[data-scenario]")) {
 for (const details of document.querySelectorAll("details")) {
   details.addEventListener("toggle", () => {
     const pre = details.querySelector("pre")
-    if (details.open && pre.textContent === "") pre.textContent = JSON.stringify(report.scenarios[Number(pre.dataset.figures)])
+    if (details.open && pre.textContent === "") pre.textContent = JSON.stringify(report.figures[Number(pre.dataset.figures)])
   })
 }
 document.documentElement.dataset.drawn = "true"
@@ -181,8 +254,9 @@ document.documentElement.dataset.drawn = "true"
  * @category rendering
  * @since 0.1.0
  */
-export const render = ({ scenarios, title }: Options): string => {
-  const links = scenarios.map(({ name }) => `<a href="#${escape(name)}">${escape(name)}</a>`)
+export const render = ({ intro, sections, title }: Options): string => {
+  const names = sections.map(({ figures }) => escape(figures.name))
+  const links = names.map((name) => `<a href="#${name}">${name}</a>`)
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -195,11 +269,11 @@ export const render = ({ scenarios, title }: Options): string => {
 <body>
 <main>
 <h1>${escape(title)}</h1>
-<p class="muted">The same calls under each strategy, against a simulated provider. Every figure belongs to the provider model that stands above it.</p>
-${scenarios.length > 1 ? `<nav>${links.join("")}</nav>` : ""}
-${scenarios.map(section).join("\n")}
+<p class="muted">${escape(intro)}</p>
+${sections.length > 1 ? `<nav>${links.join("")}</nav>` : ""}
+${sections.map(part).join("\n")}
 </main>
-<script type="application/json" id="figures">${json({ scenarios })}</script>
+<script type="application/json" id="figures">${json({ figures: sections.map(({ figures }) => figures) })}</script>
 ${libraries().map(script).join("\n")}
 ${script(`const makeCharts = ${Charts.make.toString()};${client}`)}
 </body>

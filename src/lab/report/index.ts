@@ -9,6 +9,8 @@ export * as Charts from "./charts.ts"
 /** @since 0.1.0 */
 export * as Figures from "./figures.ts"
 /** @since 0.1.0 */
+export * as Forecast from "./forecast.ts"
+/** @since 0.1.0 */
 export * as Html from "./html.ts"
 /** @since 0.1.0 */
 export * as Svg from "./svg.ts"
