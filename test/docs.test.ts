@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, normalize } from "node:path"
 import { pathToFileURL } from "node:url"
+import { render } from "../scripts/apiReference.ts"
 import { publicModules, root } from "./helpers/modules.ts"
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8")
@@ -62,5 +63,9 @@ describe("documentation", () => {
     assert.include(tags, "RateLimited")
     const missing = tags.filter((tag) => !page.includes(tag))
     assert.deepStrictEqual(missing, [], "say the cause, what happens by itself, and what the reader does")
+  })
+
+  it("has a current reference of the API", () => {
+    assert.strictEqual(read("docs/api.md"), render(), "npm run docs:api writes it")
   })
 })
