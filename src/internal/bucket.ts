@@ -27,8 +27,8 @@ export interface Bucket {
 /** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
 const cellsPerWindow = 60
 
-/** Guards comparisons against rounding: a ten-billionth of the capacity is no token. */
-const tolerance = 1e-10
+/** Guards comparisons against rounding: a billionth of the capacity is no token. */
+const tolerance = 1e-9
 const slack = (bucket: Bucket): number => bucket.rule.capacity * tolerance
 
 const noCells: ReadonlyArray<Cell> = []
@@ -101,7 +101,8 @@ const needed = (bucket: Bucket, amount: number): number => Math.min(amount + buc
 export const waitFor = (bucket: Bucket, amount: number, now: number): number => {
   if (amount === 0) return 0
   const need = bucket.rule.quota ? amount : needed(bucket, amount)
-  const refilling = bucket.level >= need - slack(bucket) ? 0 : (need - bucket.level) / bucket.rate
+  // Aimed half a slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
+  const refilling = bucket.level >= need - slack(bucket) ? 0 : (need - slack(bucket) / 2 - bucket.level) / bucket.rate
   return Math.max(refilling, windowWait(bucket, amount, now))
 }
 

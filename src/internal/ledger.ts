@@ -387,8 +387,8 @@ const capped = (configured: Limits.Limit | undefined, perMinute: number): Limits
  *
  * A 429 that the local view cannot explain (the rejected charge, refunded, would be admitted again) says that somebody
  * else spends the same limit: the rate is scaled down, at most once per cooldown, and the levels are set so that the
- * rejected charge fits just when the pause ends. One that it can explain changes the rate only where the provider's
- * figures have shown somebody else.
+ * rejected charge fits just when the pause ends. One that it can explain changes the rate only where somebody else has
+ * shown before, by a rejection or by the provider's figures.
  */
 export const cool = (
   ledger: Ledger,

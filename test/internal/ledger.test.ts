@@ -1,21 +1,302 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Limits from "floodgate/Limits"
 import * as Ledger from "../../src/internal/ledger.ts"
 
 const options = { headroom: 0, ramp: undefined }
+const tokens = { tokens: { perSecond: 1_000, burst: 1_000 } }
+const answered = (id: number, more: Partial<Ledger.Answered> = {}): Ledger.Answered => ({
+  id,
+  left: undefined,
+  output: 0,
+  uncounted: 0,
+  idle: false,
+  ...more
+})
+const levelOf = (ledger: Ledger.Ledger, dimension: Limits.Dimension = "tokens") => ledger.buckets[dimension]!.level
+const held = (id: number, charge: Limits.Charge, takenAt = 0): Ledger.Held => ({ id, charge, takenAt })
+const saying = (remaining: number, more: Partial<Limits.Signal> = {}): Limits.Signal => ({
+  dimensions: { tokens: { remaining } },
+  ...more
+})
+
+const Amount = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1_500 }))
+const Operation = Schema.Struct({
+  kind: Schema.Literals(["take", "settle", "observe", "cool", "resize"]),
+  input: Amount,
+  output: Amount,
+  wait: Schema.Literals([0, 1, 250, 9_999, 10_000, 61_000, 3_600_000]),
+  reason: Schema.Literals(["rateLimit", "ramp", "overload"])
+})
+const limits: ReadonlyArray<Limits.Limits> = [
+  { requests: { perMinute: 600 }, inputTokens: { perSecond: 100, burst: 1_000 }, outputTokens: { perMinute: 6_000 } },
+  { tokens: { perMinute: 4_000, window: "sliding" } },
+  { inputTokens: { perMinute: 4_000, window: "bucket" }, outputTokens: { total: 20_000 } }
+]
 
 describe("ledger", () => {
+  describe("advance", () => {
+    it.effect.prop(
+      "gives the same however often it is called between two moments",
+      {
+        first: Schema.Literals([0, 1, 9_999, 10_000, 55_555]),
+        second: Schema.Literals([0, 3, 10_000, 3_600_000]),
+        reason: Schema.Literals(["rateLimit", "ramp"]),
+        spent: Amount
+      },
+      ({ first, reason, second, spent }) =>
+        Effect.sync(() => {
+          let ledger = Ledger.take(Ledger.make(tokens, 0, options), { tokens: spent * 100 }, 0)
+          ledger = Ledger.cool(ledger, { reason, millis: 0, charge: { tokens: 0 } }, 0)
+          const once = Ledger.advance(ledger, first + second)
+          const twice = Ledger.advance(Ledger.advance(ledger, first), first + second)
+          assert.closeTo(levelOf(once), levelOf(twice), 1e-6)
+          assert.strictEqual(once.pace.scale, twice.pace.scale)
+        })
+    )
+  })
+
+  describe("take", () => {
+    it.effect.prop(
+      "takes every dimension or none, and in one step what it takes in three",
+      { operations: Schema.Array(Operation).check(Schema.isMaxLength(40)), which: Schema.Literals([0, 1, 2]) },
+      ({ operations, which }) =>
+        Effect.sync(() => {
+          let ledger = Ledger.make(limits[which]!, 0, { headroom: 0.05, ramp: undefined })
+          let now = 0
+          let id = 0
+          const open: Array<Ledger.Held> = []
+          for (const { input, kind, output, reason, wait } of operations) {
+            now += wait
+            const charge: { [D in Limits.Dimension]?: number } = {}
+            const all = { requests: 1, inputTokens: input, outputTokens: output, tokens: input + output }
+            for (const dimension of Object.keys(limits[which]!) as Array<Limits.Dimension>) {
+              charge[dimension] = all[dimension]
+            }
+            const before = Ledger.advance(ledger, now)
+            switch (kind) {
+              case "take": {
+                const atOnce = Ledger.takeAtOnce(ledger, charge, now)
+                const decision = Ledger.decide(before, charge, now)
+                if (decision._tag !== "Granted") {
+                  assert.isUndefined(atOnce)
+                  ledger = before
+                  break
+                }
+                ledger = Ledger.take(before, charge, now)
+                if (atOnce !== undefined) assert.deepStrictEqual(atOnce, ledger)
+                open.push(held(++id, charge, now))
+                for (const [dimension, bucket] of Object.entries(ledger.buckets)) {
+                  const was = before.buckets[dimension as Limits.Dimension]!
+                  assert.strictEqual(bucket.level, was.level - charge[dimension as Limits.Dimension]!)
+                }
+                break
+              }
+              case "settle": {
+                const call = open.shift()
+                if (call !== undefined) ledger = Ledger.settle(before, call, charge, now)
+                break
+              }
+              case "observe":
+                ledger = Ledger.observe(
+                  before,
+                  { dimensions: { inputTokens: { remaining: input }, tokens: { remaining: input, roundedTo: 1_000 } } },
+                  answered(id),
+                  now
+                )
+                break
+              case "cool":
+                ledger = Ledger.cool(before, { reason, millis: output, charge }, now)
+                break
+              case "resize":
+                ledger = Ledger.resize(before, limits[which]!, now)
+            }
+            for (const bucket of Object.values(ledger.buckets)) {
+              assert.isAtMost(bucket.level, bucket.rule.capacity)
+              assert.isTrue(Number.isFinite(bucket.level) && Number.isFinite(bucket.reserve))
+              assert.isAtMost(bucket.rate, bucket.rule.rate)
+            }
+          }
+        }),
+      { arbitrary: { runs: 300 } }
+    )
+
+    it("says of an exhausted quota what it has left", () => {
+      const ledger = Ledger.take(Ledger.make({ tokens: { total: 100 } }, 0, options), { tokens: 60 }, 0)
+      assert.deepStrictEqual(Ledger.decide(ledger, { tokens: 41 }, 0), {
+        _tag: "Exhausted",
+        dimension: "tokens",
+        asked: 41,
+        left: 40
+      })
+      assert.deepStrictEqual(Ledger.decide(ledger, { tokens: 40 }, 0), { _tag: "Granted" })
+    })
+  })
+
   describe("observe", () => {
+    const make = (level: number) => Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_000 - level }, 0)
+
+    it("ignores a signal that is older than the last", () => {
+      const first = Ledger.observe(make(900), saying(500, { date: 10_000 }), answered(1), 0)
+      assert.strictEqual(levelOf(first), 500)
+      assert.strictEqual(levelOf(Ledger.observe(first, saying(100, { date: 9_000 }), answered(2), 0)), 500)
+      assert.strictEqual(levelOf(Ledger.observe(first, saying(100, { date: 10_000 }), answered(2), 0)), 100)
+    })
+
+    it("is not deafened by one date in the far future", () => {
+      // Regression: after one answer with a wrong clock no other was ever heeded.
+      const first = Ledger.observe(make(900), saying(800, { date: 4e12 }), answered(1), 0)
+      assert.strictEqual(levelOf(Ledger.observe(first, saying(500, { date: 1.8e12 }), answered(2), 0)), 500)
+    })
+
+    it("raises only when the latest call is answered and nothing else is open", () => {
+      const ledger = make(200)
+      assert.strictEqual(levelOf(Ledger.observe(ledger, saying(900), answered(1), 0)), 200)
+      assert.strictEqual(levelOf(Ledger.observe(ledger, saying(900), answered(1, { idle: true }), 0)), 900)
+      assert.strictEqual(levelOf(Ledger.observe(ledger, saying(9_000), answered(1, { idle: true }), 0)), 1_000)
+    })
+
+    it("does not raise while it was just told no", () => {
+      const slow = Ledger.cool(make(200), { reason: "ramp", millis: 0, charge: undefined }, 0)
+      assert.strictEqual(levelOf(Ledger.observe(slow, saying(900), answered(1, { idle: true }), 0)), 200)
+    })
+
+    it("gives nothing back for calls that the provider had counted when it made us lower the level", () => {
+      const ledger = Ledger.observe(make(900), saying(500), answered(3), 0)
+      const charge = { tokens: 300 }
+      assert.strictEqual(levelOf(Ledger.settle(ledger, held(3, charge), { tokens: 100 }, 0)), 500)
+      assert.strictEqual(levelOf(Ledger.settle(ledger, held(4, charge), { tokens: 100 }, 0)), 700)
+      assert.strictEqual(levelOf(Ledger.settle(ledger, held(3, charge), { tokens: 400 }, 0)), 400)
+    })
+
+    it("keeps giving unused output back: the provider counts it only as it comes", () => {
+      // Regression: output was taken off the figure as uncounted, and then never given back.
+      const perSecond = { outputTokens: { perSecond: 1_000, burst: 1_000 } }
+      const charge = { outputTokens: 400 }
+      const before = Ledger.take(Ledger.make(perSecond, 0, options), charge, 0)
+      const signal: Limits.Signal = { dimensions: { outputTokens: { remaining: 500 } } }
+      const lowered = Ledger.observe(before, signal, answered(1, { output: 400 }), 0)
+      assert.strictEqual(levelOf(lowered, "outputTokens"), 100)
+      const settled = Ledger.settle(lowered, held(1, charge), { outputTokens: 50 }, 0)
+      assert.strictEqual(levelOf(settled, "outputTokens"), 450)
+    })
+
+    it("does not charge the output of an answered call twice", () => {
+      // Regression: a whole answer's headers count its output; taking its estimate off once more halved the limit.
+      const perSecond = { outputTokens: { perSecond: 1_000, burst: 1_000 } }
+      const before = Ledger.take(Ledger.make(perSecond, 0, options), { outputTokens: 400 }, 0)
+      const signal: Limits.Signal = { dimensions: { outputTokens: { remaining: 700 } } }
+      const observed = Ledger.observe(before, signal, answered(1, { output: 400 }), 0)
+      assert.strictEqual(levelOf(observed, "outputTokens"), 600)
+    })
+
     it("does not count the answered call twice when it raises the level", () => {
       // A call of 15,000 tokens that was estimated at 22,000: the provider says what is left after 15,000.
       const limits = { inputTokens: { perSecond: 1, burst: 60_000 } }
       const charge = { inputTokens: 22_000 }
-      const before = Ledger.make(limits, 0, options)
-      const taken = Ledger.take(before, charge, 0)
-      const answered = { id: 1, left: Ledger.leftOf(taken), output: 0, uncounted: 0, idle: true }
+      const taken = Ledger.take(Ledger.make(limits, 0, options), charge, 0)
       const said = { dimensions: { inputTokens: { limit: 60, remaining: 45_000 } } }
-      const observed = Ledger.observe(taken, said, answered, 0)
-      const settled = Ledger.settle(observed, { id: 1, charge, takenAt: 0 } as Ledger.Held, { inputTokens: 15_000 }, 0)
-      assert.strictEqual(settled.buckets.inputTokens!.level, 45_000)
+      const observed = Ledger.observe(taken, said, answered(1, { left: Ledger.leftOf(taken), idle: true }), 0)
+      assert.strictEqual(
+        levelOf(Ledger.settle(observed, held(1, charge), { inputTokens: 15_000 }, 0), "inputTokens"),
+        45_000
+      )
+    })
+
+    it("keeps separate dimensions separate", () => {
+      const both = { inputTokens: { perSecond: 100, burst: 100 }, outputTokens: { perSecond: 100, burst: 100 } }
+      const observed = Ledger.observe(
+        Ledger.make(both, 0, options),
+        { dimensions: { inputTokens: { remaining: 20 }, outputTokens: { remaining: 100 } } },
+        answered(0),
+        0
+      )
+      assert.strictEqual(levelOf(observed, "inputTokens"), 20)
+      assert.strictEqual(levelOf(observed, "outputTokens"), 100)
+    })
+
+    it("learns a limit where none was set, and never raises one that was", () => {
+      const unknown = Ledger.observe(
+        Ledger.make({}, 0, options),
+        { dimensions: { inputTokens: { limit: 4_000, remaining: 3_000 } } },
+        answered(1),
+        0
+      )
+      assert.strictEqual(unknown.buckets.inputTokens!.rule.capacity, 200)
+      assert.strictEqual(unknown.buckets.inputTokens!.rule.window!.max, 4_000)
+      const configured = Ledger.make({ inputTokens: { perMinute: 1_000 } }, 0, options)
+      const say = (limit: number) =>
+        Ledger.rules(Ledger.observe(configured, { dimensions: { inputTokens: { limit } } }, answered(1), 0))
+      assert.strictEqual(say(2_000).inputTokens!.most, 1_000)
+      assert.strictEqual(say(500).inputTokens!.most, 500)
+    })
+
+    it("leaves to somebody else in the next ten seconds what he spent in the last", () => {
+      let ledger = Ledger.observe(make(1_000), saying(1_000), answered(1), 0)
+      for (let now = 500; now <= 10_000; now += 500) {
+        const spent = Ledger.advance(ledger, now)
+        ledger = Ledger.observe(spent, saying(levelOf(spent) - 250), answered(1), now)
+      }
+      const next = Ledger.advance(ledger, 11_000)
+      assert.closeTo(next.pace.scale, 0.5, 0.05)
+      assert.isAbove(Ledger.advance(next, 120_000).pace.scale, next.pace.scale)
+    })
+  })
+
+  describe("cool", () => {
+    it("keeps the longest pause", () => {
+      const long = Ledger.cool(
+        Ledger.make(tokens, 0, options),
+        { reason: "rateLimit", millis: 10_000, charge: undefined },
+        0
+      )
+      const short = Ledger.cool(long, { reason: "rateLimit", millis: 100, charge: undefined }, 500)
+      assert.strictEqual(short.cooldown!.until, 10_000)
+    })
+
+    it("scales the rate once per cooldown when the rejection cannot be explained, and grows back in a minute", () => {
+      const pause = { reason: "rateLimit", millis: 5_000, charge: { tokens: 100 } } as const
+      const once = Ledger.cool(Ledger.make(tokens, 0, options), pause, 0)
+      assert.strictEqual(once.pace.scale, 0.7)
+      assert.strictEqual(Ledger.cool(once, pause, 100).pace.scale, 0.7)
+      assert.strictEqual(Ledger.decide(Ledger.advance(once, 4_999), { tokens: 100 }, 4_999)._tag, "Wait")
+      assert.strictEqual(Ledger.decide(Ledger.advance(once, 5_000), { tokens: 100 }, 5_000)._tag, "Granted")
+      assert.isBelow(Ledger.advance(once, 59_999).pace.scale, 1)
+      assert.strictEqual(Ledger.advance(once, 60_000).pace.scale, 1)
+    })
+
+    it("leaves the rate alone when the bucket explains the rejection, or the provider is overloaded", () => {
+      const empty = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_000 }, 0)
+      const charge = { tokens: 100 }
+      assert.strictEqual(Ledger.cool(empty, { reason: "rateLimit", millis: 1, charge }, 0).pace.scale, 1)
+      assert.strictEqual(Ledger.cool(empty, { reason: "overload", millis: 1, charge }, 0).pace.scale, 1)
+    })
+
+    it("halves the rate on a ramp error, and a later rejection does not speed its return up", () => {
+      const ramp = Ledger.cool(Ledger.make(tokens, 0, options), { reason: "ramp", millis: 1, charge: undefined }, 0)
+      assert.strictEqual(ramp.pace.scale, 0.5)
+      const again = Ledger.cool(Ledger.advance(ramp, 10), { reason: "rateLimit", millis: 1, charge: { tokens: 1 } }, 10)
+      assert.isAtMost(again.pace.growth, ramp.pace.growth)
+      assert.isBelow(Ledger.advance(ramp, 299_000).pace.scale, 1)
+      assert.strictEqual(Ledger.advance(ramp, 300_000).pace.scale, 1)
+    })
+
+    it("starts slowly when asked to", () => {
+      const ramp = Ledger.make(tokens, 0, { headroom: 0, ramp: { from: 0.1, millis: 90_000 } })
+      assert.strictEqual(ramp.buckets.tokens!.rate, 0.1)
+      assert.closeTo(Ledger.advance(ramp, 40_000).buckets.tokens!.rate, 0.5, 1e-9)
+      assert.closeTo(Ledger.advance(ramp, 90_000).buckets.tokens!.rate, 1, 1e-9)
+    })
+  })
+
+  describe("resize", () => {
+    it("keeps debt, and cuts what is above the new burst", () => {
+      const smaller = { tokens: { perSecond: 100, burst: 100 } }
+      const full = Ledger.resize(Ledger.make(tokens, 0, options), smaller, 0)
+      assert.strictEqual(levelOf(full), 100)
+      const debtor = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_500 }, 0)
+      assert.strictEqual(levelOf(Ledger.resize(debtor, smaller, 0)), -500)
     })
   })
 })

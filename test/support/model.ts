@@ -1,0 +1,353 @@
+/**
+ * What a budget must do, written the slow and obvious way: lists that are scanned, levels that are counted step by step,
+ * and moments that are searched for. Nothing of the library's arithmetic is used.
+ */
+
+export type Dimension = "requests" | "inputTokens" | "outputTokens" | "tokens"
+export type Charge = { [D in Dimension]?: number }
+
+/** A limit as a bucket: refill per millisecond, and what one minute may hold where that is counted. */
+export interface Rule {
+  readonly capacity: number
+  readonly rate: number
+  readonly most: number
+  readonly perMinute?: number
+  readonly quota?: boolean
+}
+export type Rules = { readonly [D in Dimension]?: Rule }
+
+interface Spent {
+  readonly at: number
+  amount: number
+}
+
+interface Dim {
+  rule: Rule
+  level: number
+  reserve: number
+  spent: Array<Spent>
+}
+
+export interface Call {
+  readonly id: number
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+  readonly charge: Charge
+  readonly cost: number
+  state: "waiting" | "open" | "gone"
+  /** The number of its admission. */
+  turn: number
+  takenAt: number
+  spent: Map<Dimension, Spent>
+}
+
+interface Flow {
+  start: number
+  turn: number
+}
+
+const stepMillis = 10_000
+const windowMillis = 60_000
+/** A window is remembered second by second: a second's admissions leave it together. */
+const cellMillis = 1_000
+
+export class Model {
+  now = 0
+  until = 0
+  scale = 1
+  growth = 0
+  stepAt = 0
+  concurrency: number
+  readonly admitted: Array<{ readonly id: number; readonly at: number }> = []
+  readonly refused: Array<{ readonly id: number; readonly why: "EstimateTooLarge" | "QuotaExhausted" }> = []
+  readonly calls = new Map<number, Call>()
+  waiting: Array<Call> = []
+  private dims = new Map<Dimension, Dim>()
+  private flows = new Map<string, Flow>()
+  private virtual = new Map<number, number>()
+  private turns = 0
+  private admissions = 0
+  private probe: { since: number; counts: number; allowed: number; open: Set<number> } | undefined
+  private readonly headroom: number
+
+  constructor(rules: Rules, concurrency: number, headroom: number) {
+    this.concurrency = concurrency
+    this.headroom = headroom
+    for (const [dimension, rule] of Object.entries(rules) as Array<[Dimension, Rule]>) {
+      this.dims.set(dimension, {
+        rule,
+        level: rule.capacity,
+        reserve: rule.quota === true ? 0 : rule.capacity * headroom,
+        spent: []
+      })
+    }
+  }
+
+  // What is seen from outside
+
+  get inFlight(): number {
+    return [...this.calls.values()].filter((call) => call.state === "open").length
+  }
+
+  get allowed(): number {
+    return this.probe === undefined
+      ? this.concurrency
+      : Math.min(this.concurrency, this.inFlight - this.probe.open.size + this.probe.allowed)
+  }
+
+  level(dimension: Dimension): number {
+    return this.dims.get(dimension)!.level
+  }
+
+  // Events
+
+  reserve(call: Omit<Call, "state" | "turn" | "takenAt" | "cost" | "spent">, first: boolean): void {
+    let cost = 1e-4
+    for (const [dimension, { rule }] of this.dims) cost = Math.max(cost, (call.charge[dimension] ?? 0) / rule.most)
+    const full: Call = { ...call, cost, state: "waiting", turn: -1, takenAt: 0, spent: new Map() }
+    this.calls.set(call.id, full)
+    const reason = this.tooLarge(full) ? "EstimateTooLarge" : this.overQuota(full) ? "QuotaExhausted" : undefined
+    if (reason !== undefined) {
+      const atOnce = this.waiting.length === 0 && this.mayGo(full)
+      if (!atOnce) return this.refuse(full, reason)
+    }
+    if (this.waiting.length === 0 && this.concurrency === Infinity && this.mayGo(full)) {
+      // Nobody had to wait: what agents were served before counts no more.
+      this.flows.clear()
+      this.virtual.clear()
+      return this.admit(full)
+    }
+    const key = this.keyOf(full)
+    const { priority } = full
+    if (!this.flows.has(key)) this.flows.set(key, { start: this.virtual.get(priority) ?? 0, turn: 0 })
+    const flow = this.flows.get(key)!
+    if (!this.waiting.some((other) => this.keyOf(other) === key)) {
+      const starts = this.backlogged(priority).map((other) => other.start)
+      flow.start = Math.max(flow.start, starts.length === 0 ? 0 : Math.min(...starts))
+      flow.turn = this.turns++
+    }
+    if (first) this.waiting.unshift(full)
+    else this.waiting.push(full)
+    this.settleQueue()
+  }
+
+  cancel(id: number): void {
+    const call = this.calls.get(id)!
+    call.state = "gone"
+    this.waiting = this.waiting.filter((other) => other !== call)
+    this.settleQueue()
+  }
+
+  /** Ends an open call: `used` of each dimension, by default what was estimated. */
+  end(id: number, used: Charge, succeeded: boolean): void {
+    const call = this.calls.get(id)!
+    call.state = "gone"
+    for (const [dimension, dim] of this.dims) {
+      const estimate = call.charge[dimension] ?? 0
+      const more = (used[dimension] ?? estimate) - estimate
+      if (more > 0) {
+        dim.level -= more
+        dim.spent.push({ at: this.now, amount: more })
+      } else {
+        dim.level = Math.max(dim.level, Math.min(dim.rule.capacity, dim.level - more))
+        const spent = call.spent.get(dimension)
+        if (spent !== undefined) spent.amount += more
+      }
+    }
+    if (this.probe?.open.delete(id) && succeeded && call.turn > this.probe.since) {
+      this.probe.allowed++
+      if (this.probe.allowed >= Math.min(1024, this.concurrency)) this.probe = undefined
+    }
+    this.settleQueue()
+  }
+
+  cooldown(millis: number, reason: "rateLimit" | "ramp", rejected: Charge | undefined): void {
+    const wasCooling = this.until > this.now
+    this.until = Math.max(this.until, this.now + millis)
+    if (!wasCooling) {
+      if (reason === "ramp") {
+        this.slow(0.5, 1 / 60)
+      } else if (rejected !== undefined && this.fitsAll(rejected)) {
+        for (const [dimension, dim] of this.dims) {
+          const asked = rejected[dimension] ?? 0
+          if (dim.rule.quota === true || asked === 0) continue
+          const need = Math.min(asked + dim.reserve, dim.rule.capacity)
+          dim.level = Math.min(dim.level, need - dim.rule.rate * this.scale * 0.7 * millis)
+        }
+        this.slow(0.7, 0.05)
+      } else if (rejected !== undefined && this.scale < 1) {
+        this.slow(0.8, 0.02)
+      }
+    }
+    this.probe = { since: this.admissions, counts: this.admissions, allowed: 1, open: new Set() }
+    this.settleQueue()
+  }
+
+  resize(rules: Rules | undefined, concurrency: number | undefined): void {
+    for (const [dimension, rule] of Object.entries(rules ?? {}) as Array<[Dimension, Rule]>) {
+      const dim = this.dims.get(dimension)!
+      dim.reserve = (dim.reserve / dim.rule.capacity) * rule.capacity
+      dim.rule = rule
+      dim.level = Math.min(dim.level, rule.capacity)
+    }
+    this.concurrency = concurrency ?? this.concurrency
+    this.settleQueue()
+  }
+
+  /** Lets time pass, millisecond by millisecond as far as anybody can tell. */
+  pass(millis: number): void {
+    const end = this.now + millis
+    for (;;) {
+      const head = this.head()
+      if (head === undefined || !this.hasPlace() || !this.headGoesBy(head, end)) break
+      // The first moment at which the head goes: found by halving, because waiting longer never makes it harder.
+      let early = this.now
+      let late = end
+      while (late - early > 1) {
+        const middle = Math.floor((early + late) / 2)
+        if (this.headGoesBy(head, middle)) late = middle
+        else early = middle
+      }
+      this.moveTo(late)
+      this.settleQueue()
+    }
+    this.moveTo(end)
+  }
+
+  // Inside
+
+  private keyOf(call: { priority: number; agent: string }): string {
+    return `${call.priority}/${call.agent}`
+  }
+
+  private backlogged(priority: number): Array<Flow & { key: string; weight: number }> {
+    const keys = new Map<string, number>()
+    for (const call of this.waiting) if (call.priority === priority) keys.set(this.keyOf(call), call.weight)
+    return [...keys].map(([key, weight]) => ({ key, weight, ...this.flows.get(key)! }))
+  }
+
+  private head(): Call | undefined {
+    if (this.waiting.length === 0) return undefined
+    const priority = Math.max(...this.waiting.map((call) => call.priority))
+    const [next] = this.backlogged(priority).sort((a, b) => a.start - b.start || a.turn - b.turn)
+    return this.waiting.find((call) => this.keyOf(call) === next!.key)
+  }
+
+  private hasPlace(): boolean {
+    return this.inFlight < this.concurrency && (this.probe === undefined || this.probe.open.size < this.probe.allowed)
+  }
+
+  private tooLarge(call: Call): boolean {
+    return [...this.dims].some(([dimension, { rule }]) => (call.charge[dimension] ?? 0) > rule.most)
+  }
+
+  private overQuota(call: Call): boolean {
+    return [...this.dims].some(
+      ([dimension, { level, rule }]) => rule.quota === true && (call.charge[dimension] ?? 0) > level
+    )
+  }
+
+  private mayGo(call: Call): boolean {
+    return this.hasPlace() && this.until <= this.now && !this.tooLarge(call) && this.fitsAll(call.charge)
+  }
+
+  private fitsAll(charge: Charge): boolean {
+    for (const [dimension, { level, reserve, rule, spent }] of this.dims) {
+      const amount = charge[dimension] ?? 0
+      if (amount === 0) continue
+      const slack = rule.capacity * 1e-9
+      const need = rule.quota === true ? amount : Math.min(amount + reserve, rule.capacity)
+      if (level < need - slack) return false
+      if (rule.perMinute === undefined) continue
+      let sum = amount
+      for (const entry of spent) if (this.counts(entry)) sum += entry.amount
+      if (sum > rule.perMinute * (1 + 1e-9)) return false
+    }
+    return true
+  }
+
+  private counts(entry: Spent): boolean {
+    return this.now < (Math.floor(entry.at / cellMillis) + 1) * cellMillis + windowMillis
+  }
+
+  private headGoesBy(head: Call, time: number): boolean {
+    const saved = {
+      now: this.now,
+      scale: this.scale,
+      stepAt: this.stepAt,
+      levels: [...this.dims.values()].map((dim) => dim.level)
+    }
+    this.moveTo(time)
+    const goes = this.tooLarge(head) || this.overQuota(head) || this.mayGo(head)
+    this.now = saved.now
+    this.scale = saved.scale
+    this.stepAt = saved.stepAt
+    let i = 0
+    for (const dim of this.dims.values()) dim.level = saved.levels[i++]!
+    return goes
+  }
+
+  private moveTo(time: number): void {
+    while (this.scale < 1 && this.stepAt + stepMillis <= time) {
+      this.refillTo(this.stepAt + stepMillis)
+      this.stepAt += stepMillis
+      this.scale = Math.min(1, this.scale + this.growth)
+    }
+    this.refillTo(time)
+  }
+
+  private refillTo(time: number): void {
+    for (const dim of this.dims.values()) {
+      dim.level = Math.min(dim.rule.capacity, dim.level + dim.rule.rate * this.scale * (time - this.now))
+    }
+    this.now = time
+  }
+
+  private slow(factor: number, growth: number): void {
+    this.growth = this.scale < 1 && this.growth > 0 ? Math.min(growth, this.growth) : growth
+    this.scale = Math.max(0.05, this.scale * factor)
+    this.stepAt = this.now
+  }
+
+  private settleQueue(): void {
+    for (let head = this.head(); head !== undefined; head = this.head()) {
+      if (!this.hasPlace()) return
+      if (this.tooLarge(head) || this.overQuota(head)) {
+        this.refuse(head, this.tooLarge(head) ? "EstimateTooLarge" : "QuotaExhausted")
+        continue
+      }
+      if (!this.mayGo(head)) return
+      const flows = this.backlogged(head.priority)
+      const weight = flows.reduce((sum, flow) => sum + flow.weight, 0)
+      const flow = this.flows.get(this.keyOf(head))!
+      const virtual = Math.max(this.virtual.get(head.priority) ?? 0, flow.start)
+      this.virtual.set(head.priority, virtual + head.cost / Math.max(weight, head.weight))
+      flow.start += head.cost / head.weight
+      flow.turn = this.turns++
+      this.admit(head)
+    }
+  }
+
+  private refuse(call: Call, why: "EstimateTooLarge" | "QuotaExhausted"): void {
+    call.state = "gone"
+    this.waiting = this.waiting.filter((other) => other !== call)
+    this.refused.push({ id: call.id, why })
+  }
+
+  private admit(call: Call): void {
+    this.waiting = this.waiting.filter((other) => other !== call)
+    call.state = "open"
+    call.turn = ++this.admissions
+    call.takenAt = this.now
+    this.probe?.open.add(call.id)
+    for (const [dimension, dim] of this.dims) {
+      const amount = call.charge[dimension] ?? 0
+      dim.level -= amount
+      const spent = { at: this.now, amount }
+      call.spent.set(dimension, spent)
+      dim.spent.push(spent)
+    }
+    this.admitted.push({ id: call.id, at: this.now })
+  }
+}
