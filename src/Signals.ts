@@ -1,8 +1,9 @@
 /**
- * Reads what a provider's response says about its limits, for code that calls a provider in its own way.
+ * Reads what a provider's response or error says about its limits, for code that calls a provider in its own way.
  *
  * `LlmClient`, `floodgate/anthropic` and `floodgate/ai` do this by themselves. Whoever runs another client under
- * {@link Governor.run} gives the signal back with the outcome: the budget then follows what the provider counts.
+ * {@link Governor.run} gives the signal back with the outcome, and turns what the client throws into a failure: the budget
+ * then follows what the provider counts, and the policy knows what may be retried. `examples/openai.ts` shows it whole.
  *
  * **Details**
  *
@@ -27,8 +28,10 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
+import * as AnthropicErrors from "./internal/anthropicErrors.ts"
 import * as Internal from "./internal/headers.ts"
 import type * as Limits from "./Limits.ts"
+import { LlmError } from "./LlmError.ts"
 
 /**
  * The headers of a response: a `Headers` object, or a record with names in lower case, as Node and `effect/http` have
@@ -93,3 +96,33 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
   const millis = Internal.retryAfterMillis(getterOf(headers), now)
   return millis === undefined ? undefined : Duration.millis(millis)
 }
+
+/**
+ * What an SDK threw, as a failure that the governor understands: whether to retry and when, what the call used, and what
+ * the response said of the limits.
+ *
+ * **Details**
+ *
+ * Read are `status`, `headers`, the error's `type` and `code` in its `error` body, and the codes of the network along its
+ * causes. That is what the SDKs of Anthropic and OpenAI throw, and an object of that form does as well. The text of a
+ * message decides nothing. `now` is in milliseconds since the epoch.
+ *
+ * **Example** (A spent quota, which comes as 429)
+ *
+ * ```ts doctest
+ * import * as Signals from "floodgate/Signals"
+ *
+ * const limited = Signals.fromError({ status: 429, headers: new Headers({ "retry-after": "16" }) }, 0)
+ * limited.isRetryable // => true
+ * limited.pushback // => "rateLimit"
+ *
+ * const spent = Signals.fromError({ status: 429, error: { code: "insufficient_quota" } }, 0)
+ * spent.isRetryable // => false
+ * spent.reason._tag // => "SpendLimited"
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromError = (thrown: unknown, now: number): LlmError =>
+  new LlmError({ reason: AnthropicErrors.fromThrown(thrown, { now }) })
