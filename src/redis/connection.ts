@@ -65,6 +65,7 @@ export const scriptOf = (lua: string) =>
   ).withReturnType<string>()
 
 const script = scriptOf(source)
+const farewellMillis = 500
 
 export const send = (connection: Connection, call: Call): Effect.Effect<string, Redis.RedisError> =>
   Effect.flatMap(connection, (redis) => redis.eval(script)(call))
@@ -93,6 +94,13 @@ export const listen = (
     Effect.asVoid
   )
 
+/** A client waits at its end for the replies that it is owed; a server that is away will not give them. */
+const hangUp = (client: NodeRedis.NodeRedis["Service"]["client"]): Effect.Effect<void> =>
+  Effect.timeoutOrElse(Effect.ignoreCause(Effect.promise(() => client.close())), {
+    duration: farewellMillis,
+    orElse: () => Effect.sync(() => (client.isOpen ? client.destroy() : undefined))
+  })
+
 /**
  * Connects to an address. A server that is not there yet is tried again and again; until then every call fails at once,
  * and the store's policy decides.
@@ -106,6 +114,7 @@ export const connect = Effect.fnUntraced(function* (url: string): Effect.fn.Retu
     const exit = yield* Effect.exit(Layer.buildWithScope(layer, own))
     current = Exit.map(exit, (context) => Context.get(context, Redis.Redis))
     if (Exit.isFailure(exit)) yield* Scope.close(own, exit)
+    else yield* Scope.addFinalizer(own, hangUp(Context.get(exit.value, NodeRedis.NodeRedis).client))
     yield* current
   })
   yield* Effect.catchCause(attempt, () => Effect.forkScoped(Effect.ignore(Effect.retry(attempt, Schedule.spaced(500)))))

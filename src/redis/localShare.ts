@@ -1,5 +1,5 @@
 /**
- * A process's own share of a pool while Redis is away: its part of the limits, starting from its part of what was left.
+ * A process's own share of a pool while Redis is away: its part of the limits, starting from nothing, so without a burst.
  *
  * When Redis is back, the share says what it spent and holds, and the pool goes on from the sum of the shares.
  */
@@ -13,8 +13,6 @@ export interface Known {
   readonly rules: Limits.Rules
   readonly levels: Limits.Charge
   readonly processes: number
-  /** When, in this process's time. */
-  readonly at: number
 }
 
 /** A window's cells are a sixtieth of it, see the bucket. */
@@ -49,7 +47,7 @@ export class LocalShare {
     this.since = now
     this.inRedis = options.inRedis
     this.permits = options.concurrency === Infinity ? Infinity : Math.max(1, Math.floor(options.concurrency / n))
-    const empty = Ledger.make({}, known.at, { headroom: options.headroom, ramp: undefined })
+    const empty = Ledger.make({}, now, { headroom: options.headroom, ramp: undefined })
     const buckets: { -readonly [D in keyof Ledger.Ledger["buckets"]]: Ledger.Ledger["buckets"][D] } = {}
     for (const dimension of Limits.dimensions) {
       const rule = known.rules[dimension]
@@ -58,13 +56,14 @@ export class LocalShare {
       buckets[dimension] = {
         rule: share,
         rate: share.rate,
-        level: Math.min(share.capacity, (known.levels[dimension] ?? 0) / n),
-        at: known.at,
+        // What was left may have been taken by others since: only debt and quotas are taken over.
+        level: rule.quota ? (known.levels[dimension] ?? 0) / n : Math.min(0, (known.levels[dimension] ?? 0) / n),
+        at: now,
         reserve: rule.quota ? 0 : share.capacity * options.headroom,
         cells: []
       }
     }
-    this.ledger = Ledger.advance({ ...empty, buckets, known: true }, now)
+    this.ledger = { ...empty, buckets, known: true }
   }
 
   take(asks: ReadonlyArray<Ask>, now: number): Taken | "exhausted" {

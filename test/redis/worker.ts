@@ -98,7 +98,7 @@ const program = Effect.gen(function* () {
 await Effect.runPromise(
   Effect.provide(
     program,
-    Budget.layer({ limits: job.limits, concurrency: job.concurrency, headroom: 0.02 }).pipe(
+    Budget.layer({ limits: job.limits, concurrency: job.concurrency }).pipe(
       Layer.provide(FloodgateRedis.layerStoreUrl({ ...job.store, url: job.url, prefix: job.prefix, name: job.name }))
     )
   ).pipe(
