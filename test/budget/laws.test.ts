@@ -1,0 +1,379 @@
+/** The laws of the budget at its service, where the model of model.test.ts does not reach. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
+import { jain } from "../support/fairness.ts"
+import { mulberry } from "../support/random.ts"
+
+const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
+const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
+const isDone = <A, E>(fiber: Fiber.Fiber<A, E>) => fiber.pollUnsafe() !== undefined
+const pool = Effect.flatMap(Budget.TokenBudget, (budget) => Effect.map(budget.status, ({ pools }) => pools.default!))
+
+/** The memory store, counting how often it is asked. */
+const counted = () => {
+  const count = { asked: 0 }
+  const store: BudgetStore.BudgetStore = {
+    open: (name, options) =>
+      Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
+        ...opened,
+        immediate: {
+          ...opened.immediate!,
+          take: (charge) => {
+            count.asked++
+            return opened.immediate!.take(charge)
+          }
+        }
+      }))
+  }
+  return { count, layer: Layer.succeed(BudgetStore.BudgetStore, store) }
+}
+
+/** The memory store as if it were far away: every step takes `millis`, and it answers in batches. */
+const distant = (millis: number, batch: number) =>
+  Layer.succeed(BudgetStore.BudgetStore, {
+    open: (name, options) =>
+      Effect.map(BudgetStore.memory.open(name, options), ({ immediate: _, ...opened }) => ({
+        ...opened,
+        local: false,
+        batch,
+        take: (asks) => Effect.andThen(Effect.sleep(millis), opened.take(asks)),
+        settle: (held, used, succeeded) => Effect.andThen(Effect.sleep(millis), opened.settle(held, used, succeeded))
+      }))
+  })
+
+describe("Budget laws", () => {
+  describe("1, never over", () => {
+    const Step = Schema.Struct({
+      tokens: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 3_000 })),
+      used: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4_000 })),
+      remaining: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2_000 })),
+      wait: Schema.Literals([0, 0, 1, 500, 10_000]),
+      kind: Schema.Literals(["call", "call", "observe", "cool", "cancel"])
+    })
+    it.effect.prop(
+      "admits at most burst + rate x interval + declared debt, whatever the provider says",
+      { steps: Schema.Array(Step).check(Schema.isMaxLength(40)) },
+      ({ steps }) =>
+        Effect.gen(function* () {
+          const budget = yield* Budget.make({ limits: perSecond(1_000, 2_000), headroom: 0, concurrency: 5 })
+          const admitted: Array<{ readonly at: number; readonly tokens: number; readonly debt: number }> = []
+          const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+          let running = 0
+          const call = (tokens: number, used: number) =>
+            Effect.scoped(
+              Effect.gen(function* () {
+                const reservation = yield* budget.reserve({ tokens })
+                assert.isAtMost(++running, 5)
+                const at = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+                const spent = Math.max(tokens, used)
+                admitted.push({ at, tokens: spent, debt: spent - tokens + Math.max(0, tokens - 2_000) })
+                yield* Effect.sleep(50)
+                running--
+                yield* reservation.settle({ tokens: spent })
+              })
+            )
+          for (const { kind, remaining, tokens, used, wait } of steps) {
+            if (kind === "call") fibers.push(yield* Effect.forkChild(call(tokens, used)))
+            if (kind === "observe") yield* budget.observe({ dimensions: { tokens: { remaining } } })
+            if (kind === "cool") yield* budget.cooldown({ reason: "rateLimit", retryAfter: remaining })
+            if (kind === "cancel") {
+              const last = fibers.at(-1)
+              if (last !== undefined && !isDone(last) && running === 0) yield* Fiber.interrupt(last)
+            }
+            yield* TestClock.adjust(wait)
+          }
+          yield* TestClock.adjust("1 hour")
+          for (let i = 0; i < admitted.length; i++) {
+            let sum = 0
+            let debt = 0
+            for (let j = i; j < admitted.length; j++) {
+              sum += admitted[j]!.tokens
+              debt += admitted[j]!.debt
+              assert.isAtMost(sum - debt, 2_000 + (admitted[j]!.at - admitted[i]!.at) + 1e-3)
+            }
+          }
+          const { dimensions, inFlight, queued } = (yield* budget.status).pools.default ?? {}
+          if (dimensions === undefined) return
+          assert.deepStrictEqual([inFlight, queued, dimensions.tokens!.level], [0, 0, 2_000])
+        }).pipe(Effect.scoped),
+      { arbitrary: { runs: 100 } }
+    )
+  })
+
+  describe("3, order", () => {
+    it.effect("shares tokens between 64 agents of unequal appetite: Jain's index at least 0.99", () =>
+      Effect.gen(function* () {
+        const random = mulberry(3)
+        const served = new Map<number, number>()
+        const agent = (i: number) =>
+          Effect.forEach(
+            // Appetites from 1 to 16 calls at once, sizes from 50 to 5,000 tokens.
+            Array.from({ length: 1 + (i % 16) }),
+            () =>
+              Effect.forever(
+                Effect.suspend(() => {
+                  const tokens = Math.ceil(50 * 100 ** random())
+                  return Budget.withReservation(
+                    { tokens },
+                    () => Effect.sync(() => served.set(i, (served.get(i) ?? 0) + tokens)),
+                    { agent: `${i}` }
+                  )
+                })
+              ),
+            { concurrency: "unbounded" }
+          )
+        for (let i = 0; i < 64; i++) yield* Effect.forkChild(agent(i))
+        yield* TestClock.adjust("30 minutes")
+        assert.isAtLeast(jain([...served.values()]), 0.99)
+      }).pipe(Effect.provide(make({ limits: perSecond(10_000, 10_000) })))
+    )
+
+    it.effect("lets another agent's first call wait for one call of an agent with 10,000 queued", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(100)
+        for (let i = 0; i < 10_000; i++) yield* Effect.forkChild(Budget.consume(100, { agent: "greedy" }))
+        yield* Effect.yieldNow
+        const modest = yield* start(Budget.consume(100, { agent: "modest" }))
+        yield* TestClock.adjust(1_999)
+        assert.isFalse(isDone(modest))
+        yield* TestClock.adjust(1)
+        assert.isTrue(isDone(modest))
+      }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
+    )
+
+    it.effect("serves by weight", () =>
+      Effect.gen(function* () {
+        const served = { heavy: 0, light: 0 }
+        const agent = (name: "heavy" | "light", weight: number) =>
+          Effect.forever(
+            Budget.withReservation({ tokens: 100 }, () => Effect.sync(() => served[name]++), { agent: name, weight })
+          )
+        for (let i = 0; i < 4; i++) {
+          yield* start(agent("heavy", 3))
+          yield* start(agent("light", 1))
+        }
+        yield* TestClock.adjust(400_000)
+        assert.closeTo(served.heavy / served.light, 3, 0.05)
+      }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
+    )
+
+    it.effect("lets a higher priority in as soon as it comes, and nobody else past a large head", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        const large = yield* start(Budget.consume(1_000, { agent: "a" }))
+        yield* TestClock.adjust(500)
+        const small = yield* start(Budget.consume(100, { agent: "b" }))
+        assert.isFalse(isDone(small))
+        const urgent = yield* start(Budget.consume(100, { agent: "c", priority: 1 }))
+        assert.isTrue(isDone(urgent))
+        yield* TestClock.adjust(599)
+        assert.isFalse(isDone(large))
+        yield* TestClock.adjust(1)
+        assert.isTrue(isDone(large))
+        assert.isFalse(isDone(small))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("puts a retry first among its own agent's calls", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(100)
+        const order: Array<string> = []
+        const call = (name: string, options: Budget.ReserveOptions) =>
+          Budget.withReservation({ tokens: 100 }, () => Effect.sync(() => order.push(name)), options)
+        yield* start(call("a1", { agent: "a" }))
+        yield* start(call("a2", { agent: "a" }))
+        yield* start(call("b1", { agent: "b" }))
+        yield* start(call("a-retry", { agent: "a", first: true }))
+        yield* TestClock.adjust(4_000)
+        assert.deepStrictEqual(order, ["a-retry", "b1", "a1", "a2"])
+      }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
+    )
+  })
+
+  describe("4, cancel-safe", () => {
+    it.effect("restores tokens and permits exactly when 100,000 waiters are interrupted at once", () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const holding = Budget.withReservation({ tokens: 10 }, () => Deferred.await(gate))
+        const holders = yield* Effect.forEach([1, 2, 3], () => start(holding))
+        const fibers = yield* Effect.forEach(Array.from({ length: 100_000 }), () =>
+          Effect.forkChild(Budget.consume(10))
+        )
+        yield* Effect.yieldNow
+        assert.strictEqual((yield* pool).queued, 100_000)
+        yield* Fiber.interruptAll(fibers)
+        const { dimensions, inFlight, queued } = yield* pool
+        assert.deepStrictEqual([queued, inFlight, dimensions.tokens!.level], [0, 3, 970])
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.joinAll(holders)
+        assert.isTrue(isDone(yield* start(Budget.consume(10))))
+      }).pipe(Effect.provide(make({ limits: perSecond(0.001, 1_000), concurrency: 3 })))
+    )
+
+    it.effect("takes nothing for a waiter that times out, is raced away, or fails with its siblings", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        yield* Effect.flip(
+          Effect.all([Budget.consume(500), Effect.timeout(Budget.consume(600), 0), Effect.fail("sibling")], {
+            concurrency: "unbounded"
+          })
+        )
+        const raced = yield* start(Effect.race(Budget.consume(1_000), Effect.sleep(100)))
+        yield* TestClock.adjust(100)
+        assert.isTrue(isDone(raced))
+        const { dimensions, queued } = yield* pool
+        assert.deepStrictEqual([queued, dimensions.tokens!.level], [0, 100])
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("gives back what a distant store grants to a caller that has gone meanwhile", () =>
+      Effect.gen(function* () {
+        yield* start(Budget.consume(1))
+        yield* TestClock.adjust(1_000)
+        const asking = yield* start(Budget.consume(500))
+        yield* TestClock.adjust(5)
+        yield* Fiber.interrupt(asking)
+        const next = yield* start(Budget.consume(900))
+        yield* TestClock.adjust(100)
+        assert.isTrue(isDone(next))
+        const { dimensions, inFlight, queued } = yield* pool
+        assert.deepStrictEqual([queued, inFlight], [0, 0])
+        assert.closeTo(dimensions.tokens!.level, 100, 1)
+      }).pipe(Effect.provide(make({ limits: perSecond(0.001, 1_001), concurrency: 1 })), Effect.provide(distant(10, 4)))
+    )
+  })
+
+  describe("5, work-conserving", () => {
+    it.effect("wakes the queue on a larger limit and on more concurrency at once", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* Budget.consume(1_000)
+        const held = yield* start(Budget.withReservation({ tokens: 0 }, () => Effect.never))
+        const waiter = yield* start(Budget.consume(100))
+        yield* budget.resize({ concurrency: 2 })
+        yield* TestClock.adjust(10)
+        assert.isFalse(isDone(waiter))
+        yield* budget.resize({ limits: perSecond(10_000, 1_000) })
+        yield* TestClock.adjust(9)
+        assert.isTrue(isDone(waiter))
+        yield* Fiber.interrupt(held)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
+    )
+  })
+
+  describe("6, settled once", () => {
+    it.effect("counts the first of settle, refund and the scope's end", () =>
+      Effect.gen(function* () {
+        yield* Budget.withReservation({ tokens: 500 }, (reservation) =>
+          Effect.gen(function* () {
+            yield* reservation.settle({ tokens: 700 })
+            yield* reservation.refund
+            yield* reservation.settle({ tokens: 0 })
+          })
+        )
+        const { dimensions, inFlight } = yield* pool
+        assert.deepStrictEqual([dimensions.tokens!.level, inFlight], [300, 0])
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("ends the reservation of a function that throws, or of a call that dies", () =>
+      Effect.gen(function* () {
+        const throws = Budget.withReservation({ tokens: 1 }, (): Effect.Effect<void> => {
+          throw new Error("thrown")
+        })
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(throws)))
+        yield* Effect.exit(Budget.withReservation({ tokens: 1 }, () => Effect.die("died")))
+        assert.strictEqual((yield* pool).inFlight, 0)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
+    )
+  })
+
+  describe("7, typed refusal", () => {
+    it.effect("refuses who waits when a smaller limit can never hold him", () =>
+      Effect.gen(function* () {
+        // Regression: such a waiter stood at the head for ever.
+        const budget = yield* Budget.TokenBudget
+        yield* Budget.consume(1_000)
+        const large = yield* start(Effect.flip(Budget.consume(50_000)))
+        const small = yield* start(Budget.consume(10))
+        yield* budget.resize({ limits: perSecond(100, 100) })
+        const error = yield* Fiber.join(large)
+        assert.strictEqual(error.reason._tag, "EstimateTooLarge")
+        yield* TestClock.adjust(100)
+        assert.isTrue(isDone(small))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("fails when maxWait is over although less was foreseen", () =>
+      Effect.gen(function* () {
+        const held = yield* start(Budget.withReservation({ tokens: 1 }, () => Effect.never))
+        const waiter = yield* start(Effect.flip(Budget.consume(1, { maxWait: 500 })))
+        yield* TestClock.adjust(499)
+        assert.isFalse(isDone(waiter))
+        yield* TestClock.adjust(1)
+        const error = yield* Fiber.join(waiter)
+        assert.strictEqual(error.reason._tag, "WaitTooLong")
+        yield* Fiber.interrupt(held)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
+    )
+
+    it.effect("lets nobody wait on a distant store's full queue, and its first in", () =>
+      Effect.gen(function* () {
+        // Regression: with maxQueued 0 a store that takes time admitted nobody, because everybody is queued until asked.
+        const first = yield* start(Budget.withReservation({ tokens: 100 }, () => Effect.never))
+        yield* TestClock.adjust(10)
+        assert.strictEqual((yield* pool).inFlight, 1)
+        yield* Effect.forkChild(Fiber.interrupt(first))
+        yield* TestClock.adjust(20)
+      }).pipe(Effect.provide(make({ limits: perSecond(1, 100), maxQueued: 0 })), Effect.provide(distant(10, 1)))
+    )
+
+    it.effect("interrupts who comes after the budget has closed", () =>
+      Effect.gen(function* () {
+        // Regression: a reservation of a closed budget waited for ever.
+        const budget = yield* Effect.scoped(
+          Effect.tap(Budget.make({ limits: perSecond(1, 1), headroom: 0 }), (budget) =>
+            Effect.scoped(budget.reserve({ tokens: 1 }))
+          )
+        )
+        const exit = yield* Effect.exit(Effect.scoped(budget.reserve({ tokens: 1 })))
+        assert.isTrue(Exit.hasInterrupts(exit))
+      })
+    )
+  })
+
+  describe("8, linear", () => {
+    it.effect("asks the store for the head only, and for nobody when others behind it go", () => {
+      const { count, layer } = counted()
+      return Effect.gen(function* () {
+        yield* Budget.consume(1_000)
+        const fibers = yield* Effect.forEach(Array.from({ length: 1_000 }), () => start(Budget.consume(1_000)))
+        count.asked = 0
+        yield* Fiber.interruptAll(fibers.slice(1))
+        assert.strictEqual(count.asked, 0)
+        yield* Fiber.interrupt(fibers[0]!)
+        assert.isAtMost(count.asked, 1)
+        assert.strictEqual((yield* pool).queued, 0)
+      }).pipe(Effect.provide(make({ limits: perSecond(1, 1_000) })), Effect.provide(layer))
+    })
+
+    it.effect("looks at a bounded number of waiters to foresee a wait", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(100)
+        for (let i = 0; i < 20_000; i++) yield* Effect.forkChild(Budget.consume(100, { agent: `${i % 2_000}` }))
+        yield* Effect.yieldNow
+        const error = yield* Effect.flip(Budget.consume(100, { agent: "new", maxWait: "10 minutes" }))
+        if (error.reason._tag !== "WaitTooLong") return assert.fail(error.reason._tag)
+      }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
+    )
+  })
+})
