@@ -319,9 +319,11 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
     if (reading.lowered !== undefined) {
       level = reading.lowered - own
       reserve = Math.min(capacity * mostReserve, Math.max(bucket.reserve, capacity * ledger.headroom) * 2)
-      // The first signal tells where we start, the later ones what somebody else spends meanwhile.
-      if (corrected[dimension] !== undefined) {
-        drift = Math.max(drift, (bucket.level - reading.lowered) / (bucket.rule.rate * stepMillis))
+      // The first signal tells where we start, the later ones what somebody else spends meanwhile. What open calls may
+      // have put out already is our own.
+      const theirs = bucket.level - reading.lowered - view.uncounted - own
+      if (corrected[dimension] !== undefined && theirs > 0) {
+        drift = Math.max(drift, theirs / (bucket.rule.rate * stepMillis))
       }
       if (!isOutput) loweredBy[dimension] = Math.max(answered.id, loweredBy[dimension] ?? -1)
     } else if (answered.idle && ledger.pace.scale >= 1) {
