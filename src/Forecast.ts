@@ -9,7 +9,9 @@
  * **Details**
  *
  * It knows what it is told: sizes of calls and how long the provider works on them. It assumes that nobody else uses the
- * limits and that nothing fails.
+ * limits, that nothing fails and that latencies do not vary. Told right, it is within 5 % of the simulation in every
+ * scenario of the lab that has no other hindrance; where latencies vary by a fifth, a straggler can cost a few per cent
+ * more.
  *
  * **Gotchas**
  *
@@ -53,6 +55,13 @@ import type * as Limits from "./Limits.ts"
 export interface Call {
   readonly inputTokens: number
   readonly outputTokens: number
+  /**
+   * Output tokens that are reserved until it is known what the call used: the estimator's 95th percentile, or
+   * `max_tokens` where the provider counts that.
+   *
+   * @default outputTokens
+   */
+  readonly reservedOutputTokens?: number | undefined
   /** @default from the tokens, see {@link Latency} */
   readonly duration?: Duration.Input | undefined
 }
@@ -239,7 +248,12 @@ const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.
     name,
     startsAt: startsAfter === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(startsAfter)),
     calls: calls.map((call) => ({
-      estimate: { requests: 1, inputTokens: call.inputTokens, outputTokens: call.outputTokens },
+      estimate: {
+        requests: 1,
+        inputTokens: call.inputTokens,
+        outputTokens: Math.max(call.outputTokens, call.reservedOutputTokens ?? 0)
+      },
+      usage: { requests: 1, inputTokens: call.inputTokens, outputTokens: call.outputTokens },
       millis: millis(call)
     }))
   }))

@@ -10,6 +10,8 @@ import * as Ledger from "./ledger.ts"
 
 export interface Call {
   readonly estimate: Limits.Estimate
+  /** What it does use: what was reserved beyond that is given back at its end. */
+  readonly usage: Limits.Usage
   readonly millis: number
 }
 
@@ -55,12 +57,14 @@ interface Due extends Heap.Item {
   readonly at: number
   readonly turn: number
   readonly agent: number
-  readonly ends: boolean
+  /** The call that ends then; none where an agent starts. */
+  readonly ends: { readonly held: Ledger.Held; readonly used: Limits.Charge } | undefined
 }
 
 interface Waiting extends Entry {
   readonly index: number
   readonly charge: Limits.Charge
+  readonly usage: Limits.Usage
   readonly millis: number
   readonly askedAt: number
   flow: Flow<this> | undefined
@@ -92,7 +96,7 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
   let inFlight = 0
   let endsAt = 0
 
-  const schedule = (at: number, agent: number, ends: boolean): void =>
+  const schedule = (at: number, agent: number, ends: Due["ends"]): void =>
     Heap.push(due, { at, turn: turn++, agent, ends, place: -1 }, byTime)
 
   const ask = (now: number, index: number): void => {
@@ -117,6 +121,7 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       cost: Limits.dominantShare(charge, rules),
       index,
       charge,
+      usage: call.usage,
       millis: call.millis,
       askedAt: now,
       flow: undefined,
@@ -146,19 +151,23 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       }
       ledger = Ledger.take(ledger, head.charge, now)
       inFlight++
+      const held: Ledger.Held = { id: served.length + 1, charge: head.charge, takenAt: now }
       const end = now + head.millis
       served.push({ agent: head.index, askedAt: head.askedAt, admittedAt: now, endsAt: end })
-      schedule(end, head.index, true)
+      schedule(end, head.index, { held, used: Limits.used(head.charge, head.usage) })
     }
   }
 
-  for (const [index, agent] of agents.entries()) schedule(agent.startsAt, index, false)
+  for (const [index, agent] of agents.entries()) schedule(agent.startsAt, index, undefined)
   let now = 0
   for (;;) {
     while (due.length > 0 && due[0]!.at <= now) {
       const event = due[0]!
       Heap.remove(due, event, byTime)
-      if (event.ends) inFlight--
+      if (event.ends !== undefined) {
+        inFlight--
+        ledger = Ledger.settle(Ledger.advance(ledger, now), event.ends.held, event.ends.used, now)
+      }
       ask(now, event.agent)
     }
     const obstacle = admit(now)
