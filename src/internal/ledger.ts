@@ -306,7 +306,8 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
     const view = {
       level: bucket.level,
       capacity,
-      left: left === undefined ? undefined : left + (corrected[dimension] ?? 0),
+      // A limit that was learned since may be smaller than what was left then.
+      left: left === undefined ? undefined : Math.min(capacity, left + (corrected[dimension] ?? 0)),
       uncounted: isOutput ? answered.uncounted : 0
     }
     const reading = Reading.read(said, view, doubt)
