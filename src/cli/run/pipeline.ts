@@ -35,7 +35,13 @@ export type Event =
       readonly outputTokens: number
       readonly seconds: number
     }
-  | { readonly event: "ended"; readonly agent: string; readonly failure: string | undefined }
+  | {
+      readonly event: "ended"
+      readonly agent: string
+      readonly how: "done" | "failed" | "stopped"
+      /** Why, where it failed. */
+      readonly failure: string | undefined
+    }
 
 /** What a run is made of. */
 export interface Options<E> {
@@ -152,8 +158,12 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
       return answers.finish!
     })
 
-  const ending = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>) =>
-    options.report({ event: "ended", agent, failure: Exit.isSuccess(exit) ? undefined : reasonOf(exit.cause) })
+  const ending = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>) => {
+    const event = "ended"
+    if (Exit.isSuccess(exit)) return options.report({ event, agent, how: "done", failure: undefined })
+    if (Cause.hasInterruptsOnly(exit.cause)) return options.report({ event, agent, how: "stopped", failure: undefined })
+    return options.report({ event, agent, how: "failed", failure: reasonOf(exit.cause) })
+  }
 
   const outcomes = yield* Agents.run(
     chunks.map((_, index) => {

@@ -20,7 +20,7 @@ interface Row {
   readonly step: string | undefined
   readonly tokens: number
   readonly failure: string | undefined
-  readonly ended: boolean
+  readonly ended: "done" | "failed" | "stopped" | undefined
 }
 
 /** What is shown, folded from events. */
@@ -32,7 +32,7 @@ export interface State {
   readonly tokens: number
 }
 
-const emptyRow: Row = { done: 0, step: undefined, tokens: 0, failure: undefined, ended: false }
+const emptyRow: Row = { done: 0, step: undefined, tokens: 0, failure: undefined, ended: undefined }
 
 /** Nothing happened yet. */
 export const start = (agents: ReadonlyArray<string>, calls: number): State => ({
@@ -61,7 +61,7 @@ export const step = (state: State, event: Event): State => {
       }
     }
     case "ended":
-      return { ...state, rows: rows.set(event.agent, { ...row, ended: true, failure: event.failure }) }
+      return { ...state, rows: rows.set(event.agent, { ...row, ended: event.how, failure: event.failure }) }
   }
 }
 
@@ -126,8 +126,8 @@ const agentLine = (agent: string, row: Row, waiting: ReadonlyMap<string, Budget.
   const now =
     row.failure !== undefined
       ? `failed: ${row.failure}`
-      : row.ended
-        ? "done"
+      : row.ended !== undefined
+        ? row.ended
         : row.step === undefined
           ? ""
           : waiter === undefined
@@ -178,7 +178,9 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
   const shown =
     rows.length <= room
       ? rows
-      : [...rows.filter(([, row]) => !row.ended), ...rows.filter(([, row]) => row.ended)].slice(0, room - 1)
+      : [...rows]
+          .sort(([, one], [, other]) => Number(one.ended !== undefined) - Number(other.ended !== undefined))
+          .slice(0, room - 1)
   const agents = shown.map(([agent, row]) => agentLine(agent, row, waiting))
   if (shown.length < rows.length) agents.push(`and ${rows.length - shown.length} more agents`)
   return [...agents, ...below].map((line) => fit(line, around.columns - 1))

@@ -48,7 +48,12 @@ describe("view", () => {
       { event: "asked", agent: "agent-01", step: "read" },
       answered("agent-01", "read"),
       { event: "asked", agent: "agent-02", step: "extract" },
-      { event: "ended", agent: "agent-03", failure: "the provider is overloaded; wait before the next attempt, please" }
+      {
+        event: "ended",
+        agent: "agent-03",
+        how: "failed",
+        failure: "the provider is overloaded; wait before the next attempt, please"
+      }
     ] as const
     const state = events.reduce(View.step, View.start([...names, "orchestrator"], 61))
     const lines = View.draw(state, around)
@@ -64,7 +69,12 @@ describe("view", () => {
 
   it("shows those that still work when there are more agents than rows", () => {
     const many = Array.from({ length: 100 }, (_, n) => `agent-${n}`)
-    const state = View.step(View.start(many, 501), { event: "ended", agent: "agent-0", failure: undefined })
+    const state = View.step(View.start(many, 501), {
+      event: "ended",
+      agent: "agent-0",
+      how: "done",
+      failure: undefined
+    })
     const lines = View.draw(state, around)
     assert.isBelow(lines.length, 24)
     assert.isTrue(lines.some((line) => /^and 82 more agents$/.test(line)))
