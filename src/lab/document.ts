@@ -14,13 +14,13 @@ const remarks: Readonly<Record<string, string>> = {
     "Fixed retries never end here because rejections are charged: eleven agents that ask every second use up what is refilled. Five attempts lose most agents. The SDK's retries wait exactly what `retry-after` says, all of them. With exact estimates the incident's own fix is as good as the library: what it lacks shows below.",
   burst:
     "A whole minute's worth is there to begin with, so headroom is large: a twentieth of 4M tokens. Headers let it shrink. `floodgate-unknown` is told nothing and takes a limit to be safe against every kind of provider, with a twentieth as its burst: it gives the rest of the first minute away.",
-  many: "The library shares by tokens, not by turns: an agent whose calls are large finishes later, and at the end a few agents are left that cannot use the whole limit. That is the difference between `floodgate` and `floodgate-fifo`, and its price. Its waits at the median are shorter for it. `floodgate-estimates` reserves more than it will use until it has learned.",
+  many: "The library shares by tokens, not by turns: an agent whose calls are large finishes later, and at the end a few agents are left that cannot use the whole limit. That is the difference between `floodgate` and `floodgate-fifo`, and its price: more than the 5 % over the oracle that the lab asks for. Its median wait is shorter for it. Give all agents one key where only the end counts. `floodgate-estimates` reserves more than it will use until it has learned.",
   flaky:
     "A call that times out takes 30 s and is made again after that: the makespan is that of the unluckiest agent. Those who give up on other failures than rate limits end sooner, without the work.",
   outage:
     "Thirty seconds are longer than the default policy is patient: five attempts with full jitter span 15 s in the mean. Whoever expects outages allows more attempts. What the table shows is the default.",
   neighbour:
-    "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by its first rejections, and slows down by more than it must. Against a neighbour, half of the limits are the safe choice, and slower.",
+    "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by a first rejection, and leaves him more than he needs. An agent that was rejected waits for its next turn, behind the others. That is what it is behind the oracle.",
   "slow-start":
     "No header tells of a growth limit. The oracle knows it; everybody else runs into it. The library halves its rate and comes back over minutes. Whoever knows of such a limit sets `ramp`."
 }

@@ -70,6 +70,18 @@ describe("floodgate", () => {
   }
 })
 
+describe("floodgate-fifo", () => {
+  it.effect("is within 1.05 of the oracle in many: what floodgate takes longer there is the price of fairness", () =>
+    Effect.gen(function* () {
+      const scenario = Scenarios.byName("many")!
+      const result = yield* resultOf(scenario, "floodgate-fifo")
+      const oracle = yield* resultOf(scenario, "oracle")
+      assert.strictEqual(result.rejections, 0)
+      assert.isAtMost(result.makespanSeconds, 1.05 * oracle.makespanSeconds)
+    })
+  )
+})
+
 describe("parseTrace", () => {
   const azure =
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:04.0319600,3180,8\n2023-11-16 18:17:03.9799600,4808,10\n"
