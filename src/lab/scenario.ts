@@ -133,6 +133,9 @@ const check = (ok: boolean, option: string, expected: string, got: number): void
 const whole = (option: string, value: number, least: number): void =>
   check(Number.isSafeInteger(value) && value >= least, option, `an integer >= ${least}`, value)
 
+/** Calls that are all held in memory: more would end in a crash, and teach nothing. */
+const mostCalls = 1_000_000
+
 /**
  * Equal agents that all start at once. Without options it is the incident.
  *
@@ -163,6 +166,8 @@ export const make = (options: Options = {}): Scenario => {
   } = options
   whole("agents", agents, 1)
   whole("calls", calls, 1)
+  check(agents <= mostCalls, "agents", `at most ${mostCalls}`, agents)
+  check(agents * calls <= mostCalls, "calls", `at most ${mostCalls} calls of all agents together`, calls)
   whole("outputTokens", outputTokens, 1)
   whole("firstTokens", firstTokens, outputTokens + 1)
   whole("tokens", tokens, outputTokens + 1)
