@@ -18,6 +18,8 @@ import * as Predicate from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
+import { forecastCommand } from "./forecast.ts"
+import { labCommand } from "./lab.ts"
 import { providerCommand } from "./provider.ts"
 import { runCommand } from "./run.ts"
 import { startCommand } from "./start.ts"
@@ -45,11 +47,22 @@ export const command = Command.make("floodgate").pipe(
   Command.withExamples([
     { command: "floodgate start", description: "The tour, in about a minute" },
     { command: "floodgate storm", description: "The incident in simulated time, strategy by strategy" },
+    {
+      command: "floodgate forecast docs --agents 12 --input-tokens-per-minute 400000",
+      description: "How long it will take"
+    },
     { command: 'floodgate run docs --prompt "What must an operator know?"', description: "Agents over your documents" },
     { command: "floodgate provider --port 8787 --input-tokens-per-minute 400000", description: "A provider to try on" },
     { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
   ]),
-  Command.withSubcommands([startCommand(stormOf), stormCommand, runCommand, providerCommand])
+  Command.withSubcommands([
+    startCommand(stormOf),
+    stormCommand,
+    forecastCommand,
+    runCommand,
+    providerCommand,
+    labCommand
+  ])
 )
 
 /**
