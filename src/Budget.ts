@@ -11,6 +11,10 @@
  * flight, and a queue of its own. All dimensions are taken at one instant or none. What was estimated too high is given
  * back at settlement; what was estimated too low becomes debt, which later refill pays first.
  *
+ * Each pool counts, with the attribute `pool`: `floodgate_budget_reservations`, `_waits`, `_wait_seconds` (a histogram),
+ * `_refunded_tokens` and `_debt_tokens` (by `dimension`), `_cooldowns` (by `reason`), `_queue_length` and `_in_flight`.
+ * Where the caller is traced, a span `TokenBudget.reserve` says how long it waited and for which dimension.
+ *
  * **Gotchas**
  *
  * Limits belong to an organisation: another process or a colleague spends the same bucket. Pass every response's headers

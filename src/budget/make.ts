@@ -1,6 +1,7 @@
 /**
  * The budget service: looks up the pool, checks what can be refused at once, and hands out reservations.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,11 +13,12 @@ import { BudgetStore, type Snapshot, type StoreUnavailable } from "../BudgetStor
 import * as Limits from "../Limits.ts"
 import { BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
 import type { BudgetStatus, Cooldown, Options, RateLimitSignal, Reservation, ReserveOptions } from "./models.ts"
-import { checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
+import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import * as Pool from "./pool.ts"
 import type * as Predict from "./predict.ts"
 import { overQuota, refuse, tooLong } from "./refuse.ts"
 import { heldOf, HeldReservation } from "./reservation.ts"
+import * as Span from "./span.ts"
 import * as Status from "./status.ts"
 
 /** The first step of the default retry policy. */
@@ -53,8 +55,10 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
   return Effect.gen(function* () {
     const store = yield* BudgetStore
+    const clock = yield* Clock.Clock
     const scope = yield* Effect.scope
     const ticks = yield* PubSub.sliding<void>(1)
+    const ambientOf = ambience()
     const pools = new Map<string, Pool.Pool>()
     const opening = new Map<string, Fiber.Fiber<Pool.Pool, StoreUnavailable>>()
     let watchers = 0
@@ -146,7 +150,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       then: (reservation: HeldReservation, restore: Restore) => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | BudgetError, R> =>
       Effect.uninterruptibleMask((restore) => {
-        const queueing = queueingOf(how, context)
+        const ambient = ambientOf(context)
+        const queueing = queueingOf(how, ambient)
         const name = how.pool ?? defaultPool
         const open = pools.get(name)
         const reservation =
@@ -156,6 +161,12 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
                 Effect.mapError(restore(openPool(name)), (reason) => new BudgetError({ reason })),
                 (pool) => asEffect(admit(pool, estimate, queueing, restore))
               )
+        if (ambient.isTraced) {
+          const { agent } = queueing
+          return Effect.flatMap(Span.traced(asEffect(reservation), name, agent, clock, context), (reservation) =>
+            then(reservation, restore)
+          )
+        }
         return reservation instanceof HeldReservation
           ? then(reservation, restore)
           : Effect.flatMap(reservation, (reservation) => then(reservation, restore))

@@ -3,6 +3,7 @@
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
+import * as Tracer from "effect/Tracer"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type * as Pool from "./pool.ts"
@@ -50,14 +51,37 @@ export const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueu
   }
 }
 
+/** What the context says of a caller. */
+export interface Ambient {
+  readonly agent: string
+  readonly priority: number
+  readonly isTraced: boolean
+}
+
+/** Reads contexts, and remembers the last one: an agent's calls, one after the other, have the same. */
+export const ambience = (): ((context: Context.Context<never>) => Ambient) => {
+  let last: Context.Context<never> | undefined
+  let ambient: Ambient
+  return (context) => {
+    if (context !== last) {
+      ambient = {
+        agent: Context.get(context, Agent),
+        priority: Context.get(context, Priority),
+        isTraced: Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
+      }
+      last = context
+    }
+    return ambient
+  }
+}
+
 /** How a caller stands in the queue, checked. */
 export interface Queueing extends Pool.WaiterOptions {
   readonly maxWait: Duration.Duration | undefined
 }
 
-export const queueingOf = (how: ReserveOptions, context: Context.Context<never>): Queueing => {
-  const { first = false, maxWait, weight = 1 } = how
-  const priority = how.priority ?? Context.get(context, Priority)
+export const queueingOf = (how: ReserveOptions, ambient: Ambient): Queueing => {
+  const { agent = ambient.agent, first = false, maxWait, priority = ambient.priority, weight = 1 } = how
   if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
     throw new RangeError(
       `Budget.reserve: weight: expected a number from ${leastWeight} to ${1 / leastWeight}, got ${weight}`
@@ -67,7 +91,7 @@ export const queueingOf = (how: ReserveOptions, context: Context.Context<never>)
     throw new RangeError(`Budget.reserve: priority: expected a finite number, got ${priority}`)
   }
   return {
-    agent: how.agent ?? Context.get(context, Agent),
+    agent,
     priority,
     weight,
     first,

@@ -28,6 +28,7 @@ import { type Entry, FairQueue } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
 import { Gate } from "./gate.ts"
+import { Counts, register as registerMetrics } from "./metrics.ts"
 import * as Predict from "./predict.ts"
 import * as Refuse from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -137,6 +138,7 @@ export const open = Effect.fnUntraced(function* (
   const gate = new Gate(options.concurrency, Object.keys(rules).length === 0)
   /** Waiters that a store is being asked about. */
   let asking: ReadonlyArray<Waiter> = []
+  const counts = new Counts()
   let draining = false
   let again = false
   let closed = false
@@ -160,7 +162,11 @@ export const open = Effect.fnUntraced(function* (
 
   const grant = (waiter: Waiter, held: Held): void => {
     gate.admitted(held.id)
-    waiter.reservation = new HeldReservation(pool, waiter.agent, held, waiter, millis() - waiter.since)
+    const waited = millis() - waiter.since
+    counts.reservations++
+    // Who is admitted by the drain that its own arrival caused has not waited.
+    if (waiter.resume !== undefined) counts.waited(waited / 1_000)
+    waiter.reservation = new HeldReservation(pool, waiter.agent, held, waiter, waited)
     answer(waiter, Effect.succeed(waiter.reservation))
   }
 
@@ -393,6 +399,7 @@ export const open = Effect.fnUntraced(function* (
   const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
 
   const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> | undefined => {
+    counts.settled(held.charge, used)
     if (immediate === undefined) {
       return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
         gate.leave(held.id, succeeded)
@@ -433,6 +440,7 @@ export const open = Effect.fnUntraced(function* (
       queue.forget()
       gate.enter()
       gate.admitted(answered.id)
+      counts.reservations++
       options.changed()
       return answered
     },
@@ -509,6 +517,7 @@ export const open = Effect.fnUntraced(function* (
       Effect.andThen(
         forgive(store.pause(pause)),
         Effect.suspend(() => {
+          counts.cooldowns[pause.reason]++
           gate.pause(pause.reason, rejected?.id)
           return drain
         })
@@ -524,9 +533,15 @@ export const open = Effect.fnUntraced(function* (
     waiting: (count, snapshot) => Predict.first(queue, count, snapshot, millis())
   }
 
+  const unregister = registerMetrics(
+    name,
+    { counts, queued: pool.queued, inFlight: pool.inFlight },
+    yield* Effect.context<never>()
+  )
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
+      unregister()
       for (const waiter of asking) if (waiter.state === "asking") answer(waiter, Effect.interrupt)
       for (let waiter = queue.shift(); waiter !== undefined; waiter = queue.shift()) answer(waiter, Effect.interrupt)
     })

@@ -15,7 +15,7 @@ export class HeldReservation implements Reservation {
   readonly binding: Limits.Dimension | undefined
   readonly owner: Pool.Pool
   readonly held: Held
-  private readonly waitedMillis: number
+  readonly waitedMillis: number
   private closed = false
   /** What its response said of the limits. */
   signal: Limits.Signal | undefined

@@ -274,6 +274,7 @@ export const settle = (ledger: Ledger, held: Held, used: Limits.Charge, now: num
 
 /** Then there is nothing to settle. */
 export const isAsEstimated = (charge: Limits.Charge, used: Limits.Charge): boolean => {
+  if (charge === used) return true
   for (const dimension of Limits.dimensions) {
     if (used[dimension] !== undefined && used[dimension] !== charge[dimension]) return false
   }
