@@ -6,7 +6,8 @@
  *
  * - **Input** is the request's size times the tokens per byte seen so far, unless the number is known.
  * - **Cached input** is the share of the prompt that was read from the cache before.
- * - **Output** is what 95 of 100 calls stay below (99 when the model thinks), and 15 % more.
+ * - **Output** is what 95 of 100 calls stay below (99 when the model thinks), and 15 % more. Calls that run together
+ *   reserve less each: long ones and short ones make up for each other, so that only their sum needs to be safe.
  *
  * **Details**
  *
@@ -84,6 +85,8 @@ export interface Call {
   readonly maxTokens?: number | undefined
   /** Whether the model thinks first, which makes the length of its output vary more. */
   readonly thinking?: boolean | undefined
+  /** How many calls of the pool run at the same time, this one included: what one uses more, another uses less. @default 1 */
+  readonly together?: number | undefined
 }
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
@@ -227,14 +230,24 @@ const nothing = ({ kind, pool }: Call): Memory => ({
   outputs: Learning.recent([])
 })
 
+/**
+ * What is reserved for each of some calls that run together, so that they stay below it in sum as one call stays below
+ * its quantile: of independent amounts, the mean adds up and the spread grows with the root of their number.
+ */
+const shareOf = ({ thinking, together = 1 }: Call, outputs: Learning.Recent): number => {
+  const alone = Learning.quantile(outputs, thinking === true ? 0.99 : 0.95)
+  const mean = Math.min(alone, Learning.mean(outputs))
+  return margin * (mean + (alone - mean) / Math.sqrt(Math.max(1, together)))
+}
+
 const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): number => {
-  const part = call.thinking === true ? 0.99 : 0.95
-  const seen = margin * Learning.quantile(outputs, part)
+  const known = outputs.values.length >= enough
+  const borrowed = pool !== undefined && pool.outputs.values.length >= enough
   const first = call.thinking === true ? firstOutputThinking : firstOutput
-  const others =
-    pool === undefined || pool.outputs.values.length < enough ? first : margin * Learning.quantile(pool.outputs, part)
-  const expected = Math.ceil(outputs.values.length < enough ? Math.max(others, seen) : seen)
-  return Math.min(expected, call.maxTokens ?? expected)
+  const expected = known
+    ? shareOf(call, outputs)
+    : Math.max(borrowed ? shareOf(call, pool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
+  return Math.min(Math.ceil(expected), call.maxTokens ?? Infinity)
 }
 
 const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {

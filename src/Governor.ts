@@ -58,6 +58,7 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import * as Attempt from "./governor/attempt.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
+import * as Flights from "./governor/flights.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
 import * as Settlement from "./internal/settlement.ts"
@@ -147,6 +148,7 @@ export const make = Effect.fnUntraced(function* (
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
   const warmup = Warmup.make()
+  const flights = Flights.make()
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
 
   /**
@@ -167,7 +169,12 @@ export const make = Effect.fnUntraced(function* (
   ): Effect.fn.Return<Ticket, Budget.BudgetError, Scope.Scope> {
     const agent = how.agent ?? (yield* Budget.Agent)
     const attempt = yield* Retry.Attempt
-    const known: Estimator.Call = { ...call, pool: trace.pool, kind: call.kind ?? agent }
+    const known: Estimator.Call = {
+      ...call,
+      pool: trace.pool,
+      kind: call.kind ?? agent,
+      together: flights.usual(trace.pool)
+    }
     const estimate = yield* estimator.estimate(known)
     const maxWait = yield* Attempt.untilDeadline(how.maxWait)
     const reservation = yield* reserve(known, estimate, {
@@ -178,15 +185,17 @@ export const make = Effect.fnUntraced(function* (
       first: !attempt.first
     })
     let seen: Accounting.Actual | undefined
+    flights.began(trace.pool)
     yield* Effect.addFinalizer(() =>
-      Effect.suspend(() =>
-        sent()
+      Effect.suspend(() => {
+        flights.ended(trace.pool)
+        return sent()
           ? reservation.settle(
               seen === undefined ? Settlement.unanswered(accounting, estimate) : accounting.usage(seen),
               "failure"
             )
           : reservation.refund
-      )
+      })
     )
     yield* Trace.admitted(trace, estimate, reservation)
     const heard: Ticket["heard"] = (signal) =>

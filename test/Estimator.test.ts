@@ -197,6 +197,26 @@ describe("Estimator", () => {
       )
     }
 
+    for (const together of [1, 4, 16, 64]) {
+      it.effect(`covers the sum of ${together} calls that run together at least 93 times in 100`, () =>
+        Effect.gen(function* () {
+          const estimator = yield* Estimator.make()
+          yield* learnOutputs(estimator, call, yield* Effect.replicateEffect(lognormal(400, 0.8), 256))
+          const { outputTokens } = yield* estimator.estimate({ ...call, together })
+          let covered = 0
+          for (let n = 0; n < 400; n++) {
+            const outputs = yield* Effect.replicateEffect(lognormal(400, 0.8), together)
+            if (outputs.reduce((sum, output) => sum + output, 0) <= together * outputTokens!) covered++
+          }
+          assert.isAtLeast(covered / 400, 0.93)
+          // One that runs alone reserves the most.
+          const alone = (yield* estimator.estimate(call)).outputTokens!
+          assert.isAtMost(outputTokens!, alone)
+          if (together === 64) assert.isBelow(outputTokens!, alone * 0.55)
+        }).pipe(Random.withSeed(together))
+      )
+    }
+
     it.effect.prop(
       "is never more than maxTokens",
       {

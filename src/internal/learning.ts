@@ -83,3 +83,7 @@ export const push = ({ sorted, values }: Recent, value: number): Recent => {
  */
 export const quantile = ({ sorted }: Recent, p: number): number =>
   sorted[Math.min(sorted.length, Math.ceil(p * (sorted.length + 1))) - 1] ?? 0
+
+/** The mean; 0 of nothing. */
+export const mean = ({ values }: Recent): number =>
+  values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length
