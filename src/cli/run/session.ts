@@ -143,7 +143,7 @@ export const run = Effect.fnUntraced(function* (
     `${report.missing.length === 0 ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${calls} calls${again}, ${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
   )
   yield* say(
-    `${summaryPath} has ${report.missing.length === 0 ? "the answer" : "what is done"}, ${resultsPath} every call`
+    `${summaryPath} has ${report.missing.length === 0 ? "the answer" : "what is done"}${calls + reused === 0 ? "" : `, ${resultsPath} every call`}`
   )
   if (mode === "json") {
     const { parts: _, merged: __, missing, ...figures } = report
