@@ -41,6 +41,7 @@
 import * as Duration from "effect/Duration"
 import * as Internal from "./internal/forecast.ts"
 import type * as Limits from "./Limits.ts"
+import * as Presets from "./Presets.ts"
 
 // -----------------------------------------------------------------------------
 // Workloads
@@ -384,30 +385,18 @@ export interface Tier {
   readonly limits: Limits.Limits
 }
 
-const anthropicTier = (name: string, requests: number, input: number, output: number): Tier => ({
-  name,
-  limits: {
-    requests: { perMinute: requests },
-    inputTokens: { perMinute: input, window: "bucket" },
-    outputTokens: { perMinute: output, window: "bucket" }
-  }
-})
-
 /**
  * Anthropic's usage tiers for its Opus, Sonnet and Haiku models, the smallest first.
  *
- * **Details**
- *
- * Source: https://platform.claude.com/docs/en/api/rate-limits, August 2026. They change, and an organisation may have
- * others: the console says which.
+ * The figures are those of {@link Presets.anthropic}, with their date and source.
  *
  * @category tiers
  * @since 0.1.0
  */
 export const anthropicTiers: ReadonlyArray<Tier> = [
-  anthropicTier("Start", 1_000, 2_000_000, 400_000),
-  anthropicTier("Build", 5_000, 5_000_000, 1_000_000),
-  anthropicTier("Scale", 10_000, 10_000_000, 2_000_000)
+  { name: "Start", limits: Presets.anthropic.start.pools["sonnet-5"]! },
+  { name: "Build", limits: Presets.anthropic.build.pools["sonnet-5"]! },
+  { name: "Scale", limits: Presets.anthropic.scale.pools["sonnet-5"]! }
 ]
 
 /**
