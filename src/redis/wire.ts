@@ -58,7 +58,7 @@ export interface SnapshotReply {
   readonly cooldown: readonly [until: number, reason: Pause["reason"]] | false
   readonly pace: Snapshot["ledger"]["pace"]
   readonly lowered: ReadonlyArray<number>
-  readonly corrected: ReadonlyArray<number>
+  readonly corrected: Four<number>
   readonly doubt: Snapshot["ledger"]["doubt"]
   readonly date: number | false
   readonly known: boolean

@@ -23,7 +23,7 @@ local function resolve(d, limit)
 end
 
 local CELLS = 60
-local TOLERANCE = 1e-10
+local TOLERANCE = 1e-9
 local INF = math.huge
 
 local function makeBucket(rule, now, scale, headroom)
@@ -89,8 +89,8 @@ local function waitFor(b, amount, now)
   local need
   if b.rule.quota then need = amount
   else need = math.min(amount + b.reserve, b.rule.capacity) end
-  local refilling = 0
-  if b.level < need - b.rule.capacity * TOLERANCE then refilling = (need - b.level) / b.rate end
+  local refilling, slack = 0, b.rule.capacity * TOLERANCE
+  if b.level < need - slack then refilling = (need - slack / 2 - b.level) / b.rate end
   return math.max(refilling, windowWait(b, amount, now))
 end
 

@@ -25,7 +25,7 @@ local function isWhole(S)
   for d = 1, 4 do
     local b = S.buckets[d]
     if S.configured[DIMENSIONS[d]] and not b then return false end
-    if not isNumber(S.lowered[d]) or not isNumber(S.corrected[d]) then return false end
+    if not isNumber(S.lowered[d]) or not (S.corrected[d] == false or isNumber(S.corrected[d])) then return false end
     if b then
       if type(b) ~= 'table' or type(b.rule) ~= 'table' or type(b.cells) ~= 'table' or #b.cells % 2 ~= 0 then return false end
       if not (isNumber(b.rule.capacity) and isNumber(b.rule.rate) and isNumber(b.rule.most)) then return false end

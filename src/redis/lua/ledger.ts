@@ -7,16 +7,18 @@ local DIMENSIONS = { 'requests', 'inputTokens', 'outputTokens', 'tokens' }
 local STEP = 10000
 local UNEXPLAINED, RECOVERY = 0.7, 0.05
 local RAMP, RAMP_RECOVERY = 0.5, 1 / 60
+local SHARED, SHARED_RECOVERY = 0.8, 0.02
+local MOST_RESERVE = 0.25
 local SLOWEST = 0.05
 
 local function makeLedger(S, configured, headroom, ramp, now)
   S.configured = configured
   S.headroom = headroom
-  S.pace = { scale = 1, growth = 0, at = now }
-  if ramp then S.pace = { scale = ramp[1], growth = ((1 - ramp[1]) * STEP) / ramp[2], at = now } end
+  S.pace = { scale = 1, growth = 0, at = now, drift = 0 }
+  if ramp then S.pace = { scale = ramp[1], growth = ((1 - ramp[1]) * STEP) / ramp[2], at = now, drift = 0 } end
   S.buckets, S.lowered, S.known = {}, { -1, -1, -1, -1 }, false
   S.cooldown, S.date = false, false
-  S.corrected, S.doubt = { 0, 0, 0, 0 }, { taken = 0, now = 0 }
+  S.corrected, S.doubt = { false, false, false, false }, { taken = 0, now = 0 }
   for d = 1, 4 do
     local limit = configured[DIMENSIONS[d]]
     S.buckets[d] = limit and makeBucket(resolve(d, limit), now, S.pace.scale, headroom) or false
@@ -24,23 +26,33 @@ local function makeLedger(S, configured, headroom, ramp, now)
   end
 end
 
-local function withPace(S, scale, growth, at)
-  S.pace = { scale = scale, growth = growth, at = at }
+local function withPace(S, scale, growth, at, drift)
+  S.pace = { scale = scale, growth = growth, at = at, drift = drift or 0 }
   for d = 1, 4 do
     local b = S.buckets[d]
     if b then withRule(b, b.rule, scale) end
   end
 end
 
--- Levels refilled, the pace grown back.
-local function advance(S, now)
+local function isChanging(pace) return pace.scale < 1 or pace.drift > 0 end
+
+local function refillAll(S, now)
   for d = 1, 4 do
     if S.buckets[d] then refill(S.buckets[d], now) end
   end
-  local pace = S.pace
-  if pace.scale >= 1 then return end
-  local steps = math.floor((now - pace.at) / STEP)
-  if steps > 0 then withPace(S, math.min(1, pace.scale + pace.growth * steps), pace.growth, pace.at + steps * STEP) end
+end
+
+-- Levels refilled, the pace grown back: each step of the pace refills at its own rate.
+local function advance(S, now)
+  while isChanging(S.pace) and S.pace.at + STEP <= now do
+    local at, pace = S.pace.at + STEP, S.pace
+    refillAll(S, at)
+    local scale
+    if pace.drift > 0 then scale = math.max(SLOWEST, pace.scale - math.min(pace.drift, pace.scale / 2))
+    else scale = math.min(1, pace.scale + pace.growth) end
+    withPace(S, scale, pace.drift > 0 and SHARED_RECOVERY or (pace.growth > 0 and pace.growth or RECOVERY), at, 0)
+  end
+  refillAll(S, now)
 end
 
 -- How long the charge must wait, and for which dimension; 0 when it is admitted now; nil and the dimension when a quota
@@ -60,7 +72,7 @@ local function decide(S, charge, now, cooldown)
     if left >= millis and left > 0 then return left, 0 end
   end
   if millis == 0 then return 0, 0 end
-  local nextStep = S.pace.scale < 1 and S.pace.at + STEP - now or INF
+  local nextStep = isChanging(S.pace) and S.pace.at + STEP - now or INF
   return math.ceil(math.min(millis, nextStep)), binding
 end
 
@@ -146,6 +158,7 @@ end
 local function observe(S, said, date, answered, now)
   if date and S.date and date < S.date and date > S.date - 60000 then return end
   if date then S.date = date end
+  local drift = 0
   for d = 1, 4 do
     local s = said[d]
     local b = learnLimit(S, d, s and s[1], now)
@@ -155,7 +168,7 @@ local function observe(S, said, date, answered, now)
       if s and not b.rule.quota then
         local capacity, isOutput = b.rule.capacity, d == 3
         local left = not isOutput and answered.left and answered.left[d] or nil
-        local least, lowered = read(s[2], s[3], b.level, capacity, left and left + S.corrected[d],
+        local least, lowered = read(s[2], s[3], b.level, capacity, left and math.min(capacity, left + (S.corrected[d] or 0)),
           isOutput and answered.uncounted or 0, S.doubt)
         if least then
           local own = isOutput and answered.output or 0
@@ -163,19 +176,25 @@ local function observe(S, said, date, answered, now)
           local reserve = math.max(b.reserve / 2, capacity * S.headroom * (1 / 16))
           if lowered then
             level = lowered - own
-            reserve = capacity * S.headroom
+            reserve = math.min(capacity * MOST_RESERVE, math.max(b.reserve, capacity * S.headroom) * 2)
+            local theirs = b.level - lowered - (isOutput and answered.uncounted or 0) - own
+            if S.corrected[d] and theirs > 0 then drift = math.max(drift, theirs / (b.rule.rate * STEP)) end
             if not isOutput then S.lowered[d] = math.max(answered.id, S.lowered[d]) end
           elseif answered.idle and S.pace.scale >= 1 then
             level = math.min(capacity, math.max(level, least - own))
             -- What the provider says is as the answered call was used: giving back its estimate would count that twice.
             if not isOutput and level > b.level then S.lowered[d] = math.max(answered.id, S.lowered[d]) end
           end
-          S.corrected[d] = S.corrected[d] + level - b.level
+          S.corrected[d] = (S.corrected[d] or 0) + level - b.level
           b.level = math.min(level, capacity)
           b.reserve = reserve
         end
       end
     end
+  end
+  if drift > 0 then
+    local pace = S.pace
+    S.pace = { scale = pace.scale, growth = pace.growth, at = isChanging(pace) and pace.at or now, drift = pace.drift + drift }
   end
 end
 
@@ -184,13 +203,15 @@ local function leftOf(S)
   local left = { false, false, false, false }
   for d = 1, 4 do
     local b = S.buckets[d]
-    if b then left[d] = b.level - S.corrected[d] end
+    if b then left[d] = b.level - (S.corrected[d] or 0) end
   end
   return left
 end
 
 local function slower(S, factor, growth, now)
-  withPace(S, math.max(SLOWEST, S.pace.scale * factor), growth, now)
+  local pace = S.pace
+  if pace.scale < 1 and pace.growth > 0 then growth = math.min(growth, pace.growth) end
+  withPace(S, math.max(SLOWEST, pace.scale * factor), growth, now)
 end
 
 -- Pauses the pool: the longest pause wins. A 429 that the local view cannot explain slows the rates.
@@ -201,13 +222,16 @@ local function cool(S, reason, millis, charge, now)
   if cooling or reason == 'overload' then return end
   if reason == 'ramp' then return slower(S, RAMP, RAMP_RECOVERY, now) end
   if not charge then return end
-  if decide(S, charge, now, false) ~= 0 then return end
+  if decide(S, charge, now, false) ~= 0 then
+    if isChanging(S.pace) then slower(S, SHARED, SHARED_RECOVERY, now) end
+    return
+  end
   for d = 1, 4 do
     local b, asked = S.buckets[d], math.max(0, charge[d])
     if b and not b.rule.quota and asked > 0 then
       local fits = math.min(asked + b.reserve, b.rule.capacity)
       local level = math.min(b.level, fits - b.rate * UNEXPLAINED * millis)
-      S.corrected[d] = S.corrected[d] + level - b.level
+      S.corrected[d] = (S.corrected[d] or 0) + level - b.level
       b.level = math.min(level, b.rule.capacity)
     end
   end
