@@ -46,8 +46,9 @@ export class Gate {
     return this.semaphore === undefined
   }
 
-  get isProbing(): boolean {
-    return this.probe !== undefined
+  /** Whether every permit is taken. */
+  get isFull(): boolean {
+    return this.inFlight >= this.concurrency
   }
 
   /** Whether a call may go out now, as far as the probe decides. */

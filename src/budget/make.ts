@@ -142,34 +142,32 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         : enqueue(pool, estimate, charge, how, undefined, maxQueued, restore)
     }
 
+    const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Restore) =>
+      Effect.flatMap(
+        Effect.mapError(restore(openPool(name)), (reason) => new BudgetError({ reason })),
+        (pool) => asEffect(admit(pool, estimate, how, restore))
+      )
+
     /** Admits, and goes on with the reservation before anything can interrupt. */
     const admitted = <A, E, R>(
       context: Context.Context<never>,
       estimate: Limits.Estimate,
       how: ReserveOptions,
-      then: (reservation: HeldReservation, restore: Restore) => Effect.Effect<A, E, R>
+      then: Then<A, E, R>
     ): Effect.Effect<A, E | BudgetError, R> =>
       Effect.uninterruptibleMask((restore) => {
         const ambient = ambientOf(context)
         const queueing = queueingOf(how, ambient)
         const name = how.pool ?? defaultPool
-        const open = pools.get(name)
+        const pool = pools.get(name)
         const reservation =
-          open !== undefined
-            ? admit(open, estimate, queueing, restore)
-            : Effect.flatMap(
-                Effect.mapError(restore(openPool(name)), (reason) => new BudgetError({ reason })),
-                (pool) => asEffect(admit(pool, estimate, queueing, restore))
-              )
+          pool === undefined
+            ? openAndAdmit(name, estimate, queueing, restore)
+            : admit(pool, estimate, queueing, restore)
         if (ambient.isTraced) {
-          const { agent } = queueing
-          return Effect.flatMap(Span.traced(asEffect(reservation), name, agent, clock, context), (reservation) =>
-            then(reservation, restore)
-          )
+          return goOn(Span.traced(asEffect(reservation), name, queueing.agent, clock, context), then, restore)
         }
-        return reservation instanceof HeldReservation
-          ? then(reservation, restore)
-          : Effect.flatMap(reservation, (reservation) => then(reservation, restore))
+        return reservation instanceof HeldReservation ? then(reservation, restore) : goOn(reservation, then, restore)
       })
 
     const reserve: Service["reserve"] = (estimate, how = noOptions) =>
@@ -254,7 +252,18 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
 const noOptions: ReserveOptions = {}
 
-/** Stands in the queue. What a waiter keeps alive is kept small: there may be a million. */
+/** What is done with a reservation, before anything can interrupt. */
+type Then<A, E, R> = (reservation: HeldReservation, restore: Restore) => Effect.Effect<A, E, R>
+
+// What follows stands apart, so that a waiter's functions keep alive what they need and no more: a million may wait.
+
+const goOn = <A, E, R>(
+  reserve: Effect.Effect<HeldReservation, BudgetError>,
+  then: Then<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E | BudgetError, R> => Effect.flatMap(reserve, (reservation) => then(reservation, restore))
+
+/** Stands in the queue. */
 const enqueue = (
   pool: Pool.Pool,
   estimate: Limits.Estimate,
@@ -266,8 +275,7 @@ const enqueue = (
 ): HeldReservation | Effect.Effect<HeldReservation, BudgetError> => {
   const waiter = pool.admit(estimate, charge, how)
   const { maxWait } = how
-  if (pool.isInstant()) {
-    pool.drainAtOnce()
+  if (pool.drainAtOnce()) {
     return waiter.reservation ?? stand(pool, waiter, maxWait, foreseen, maxQueued, restore)
   }
   return Effect.flatMap(pool.drain, () =>

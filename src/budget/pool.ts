@@ -84,8 +84,8 @@ export interface Pool {
   readonly takeNow: (charge: Limits.Charge) => Held | undefined
   readonly admit: (estimate: Limits.Estimate, charge: Limits.Charge, options: WaiterOptions) => Waiter
   readonly drain: Effect.Effect<void>
-  /** The same, where `isInstant`. */
-  readonly drainAtOnce: () => void
+  /** Drains if that takes no time; gives whether there is nothing left to be done. */
+  readonly drainAtOnce: () => boolean
   /** Waits until the waiter is granted or refused. Interrupting it cancels nothing by itself, see `cancel`. */
   readonly wait: (waiter: Waiter) => Effect.Effect<HeldReservation, BudgetError>
   /** Gives everything back; what remains to be done then. To be called where nothing interrupts. */
@@ -408,10 +408,23 @@ export const open = Effect.fnUntraced(function* (
     }
     immediate.settle(held, used)
     gate.leave(held.id, succeeded)
-    if (!gate.isUnbounded) return Effect.andThen(gate.returnPermit, drain)
+    if (!gate.isUnbounded) return handOn(immediate)
     if (draining) again = true
     else drainAtOnce(immediate)
     return undefined
+  }
+
+  /** Gives the permit of a call that has ended to the head, if it may go: then there is nothing to give back. */
+  const handOn = (store: Immediate): Effect.Effect<void> | undefined => {
+    if (draining || queue.size === 0 || gate.isFull || !gate.hasRoom) return Effect.andThen(gate.returnPermit, drain)
+    draining = true
+    again = false
+    const handedOn = admitHead(store)
+    draining = false
+    options.changed()
+    // A refund may let in more than one.
+    const rest = again || (handedOn && queue.size > 0 && !gate.isFull) ? drain : undefined
+    return handedOn ? rest : Effect.andThen(gate.returnPermit, rest ?? Effect.void)
   }
 
   const giveBack = (held: Held): Effect.Effect<void> =>
@@ -472,8 +485,12 @@ export const open = Effect.fnUntraced(function* (
     },
     drain,
     drainAtOnce: () => {
+      if (immediate === undefined) return false
       if (draining) again = true
-      else if (immediate !== undefined) drainAtOnce(immediate)
+      else if (gate.isUnbounded) drainAtOnce(immediate)
+      else if (gate.isFull) options.changed()
+      else return false
+      return true
     },
     wait: (waiter) =>
       waiter.answer ??
