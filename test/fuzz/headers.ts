@@ -15,8 +15,14 @@ const names = [
   ...["", "-requests", "-tokens", "-project-tokens"].flatMap((name) =>
     ["limit", "remaining", "reset"].map((field) => `x-ratelimit-${field}${name}`)
   ),
-  ...["ratelimit", "ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"],
-  ...["retry-after", "retry-after-ms", "date"]
+  "ratelimit",
+  "ratelimit-policy",
+  "ratelimit-limit",
+  "ratelimit-remaining",
+  "ratelimit-reset",
+  "retry-after",
+  "retry-after-ms",
+  "date"
 ]
 
 const piece = Schema.Union([
