@@ -22,6 +22,8 @@ export interface Job {
   readonly agents: number
   /** The sizes of each agent's calls. */
   readonly calls: ReadonlyArray<number>
+  /** Or of each agent's own. */
+  readonly callsPerAgent?: ReadonlyArray<ReadonlyArray<number>>
   /** What is estimated for a call of one token. */
   readonly estimate?: number
   /** How far this process's clock is off. */
@@ -74,7 +76,8 @@ const call = (agent: number, tokens: number) =>
     })
   )
 
-const agent = (n: number) => Effect.forEach(job.calls, (tokens) => call(n, tokens), { discard: true })
+const agent = (n: number) =>
+  Effect.forEach(job.callsPerAgent?.[n] ?? job.calls, (tokens) => call(n, tokens), { discard: true })
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 

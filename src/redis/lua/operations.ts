@@ -48,7 +48,7 @@ function ops.take(S, me, op, now)
         proc.head = head
         local millis, d = foresee(S, head, me, now)
         if first.ready then millis = math.max(millis, first.ready + GRACE - now) end
-        return { granted, { 'wait', math.ceil(math.min(NET, millis + GRACE)), d } }
+        return { granted, { 'wait', math.ceil(math.min(NET, first.ready and millis or 1.5 * millis + 3 * GRACE)), d } }
       end
       S.procs[owner].head = false
     end

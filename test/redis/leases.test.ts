@@ -1,0 +1,132 @@
+/** Leases to the millisecond: the script with a clock that the test sets. */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import type { PoolOptions } from "floodgate/BudgetStore"
+import { createClient } from "redis"
+import { withClock } from "../../src/redis/scripts.ts"
+import * as Wire from "../../src/redis/wire.ts"
+import * as Redis from "./server.ts"
+
+const lease = 10_000
+const options: PoolOptions = {
+  limits: { tokens: { perSecond: 1, burst: 1_000 } },
+  concurrency: 2,
+  headroom: 0,
+  ramp: undefined
+}
+const ask = (tokens: number) => Wire.take([{ charge: { tokens }, priority: 0 }])
+
+describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
+  let server: Redis.Server
+  const connect = () => createClient({ url: server.url })
+  let client: ReturnType<typeof connect>
+  let sha: string
+  let pools = 0
+
+  beforeAll(async () => {
+    server = await Redis.start()
+    client = connect()
+    await client.connect()
+    sha = await client.scriptLoad(
+      withClock("local function clock() return tonumber(redis.call('GET', KEYS[1] .. ':clock')) end")
+    )
+  })
+  afterAll(async () => {
+    client.destroy()
+    await server.stop()
+  })
+
+  /** A pool whose processes say what they want when they want; none has a heartbeat of its own. */
+  const pool = (lost: "keep" | "refund" = "keep") => {
+    const tag = `{leases:${++pools}}`
+    const names = ["state", "open", "lost", "seen"].map((name) => `${tag}:${name}`)
+    const epochs = new Map<string, number>()
+    const seqs = new Map<string, number>()
+    let now = 1_795_000_000_000
+    const raw = async (owner: string, seq: number, operations: ReadonlyArray<Wire.Operation>) => {
+      await client.set(`${names[0]}:clock`, String(now))
+      const epoch = epochs.get(owner) ?? 0
+      const list = epoch === 0 ? [Wire.open(options), ["join", [], []], ...operations] : operations
+      const text = await client.evalSha(sha, {
+        keys: names,
+        arguments: [owner, JSON.stringify([seq, epoch, -1, list]), "c:", "pool", String(lease), lost]
+      })
+      const reply = JSON.parse(String(text)) as Wire.Reply
+      epochs.set(owner, reply[1])
+      return reply[7].slice(-operations.length)
+    }
+    const say = (owner: string, ...operations: ReadonlyArray<Wire.Operation>) => {
+      const seq = (seqs.get(owner) ?? 0) + 1
+      seqs.set(owner, seq)
+      return raw(owner, seq, operations)
+    }
+    return {
+      raw,
+      say,
+      take: async (owner: string, tokens: number) =>
+        ((await say(owner, ask(tokens))) as [Wire.TakeReply])[0][0].map(([id]) => id),
+      level: async (owner: string) => {
+        const [snapshot] = (await say(owner, ["snapshot"])) as [Wire.SnapshotReply]
+        return Math.round(Wire.toSnapshot(snapshot, now).ledger.buckets.tokens!.level)
+      },
+      /** Time passes, and nobody is heard. */
+      passSilently: (millis: number) => void (now += millis),
+      /** Time passes while `alive` gives its signs of life. */
+      pass: async (millis: number, alive: string) => {
+        for (let left = millis; left > 0; left -= lease / 4) {
+          now += Math.min(left, lease / 4)
+          await say(alive, ["beat"])
+        }
+      }
+    }
+  }
+
+  it("return the permit of a process that died when its lease is over, and not a millisecond before", async () => {
+    const { pass, take } = pool()
+    await take("alive/1", 1)
+    await take("dead/1", 100)
+    await pass(lease, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 0)
+    await pass(1, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 1)
+  })
+
+  it("keep what a dead process held as used, and a late settlement corrects it once", async () => {
+    const { level, pass, say, take } = pool()
+    const [id] = await take("dead/1", 500)
+    await take("alive/1", 1)
+    await pass(lease + 1, "alive/1")
+    assert.strictEqual(await level("alive/1"), 509)
+    await say("dead/1", Wire.settle(id!, { tokens: 100 }, true))
+    assert.strictEqual(await level("alive/1"), 909)
+    await say("dead/1", Wire.settle(id!, { tokens: 0 }, true))
+    assert.strictEqual(await level("alive/1"), 909)
+  })
+
+  it("give back what a dead process held where that was chosen, once", async () => {
+    const { level, pass, say, take } = pool("refund")
+    const [id] = await take("dead/1", 500)
+    await take("alive/1", 100)
+    await pass(lease, "alive/1")
+    assert.strictEqual(await level("alive/1"), 410)
+    await pass(1, "alive/1")
+    assert.strictEqual(await level("alive/1"), 910)
+    await say("dead/1", Wire.settle(id!, { tokens: 0 }, true))
+    assert.strictEqual(await level("alive/1"), 910)
+  })
+
+  it("take nobody for dead after the server itself was away", async () => {
+    const { passSilently, take } = pool()
+    await take("alive/1", 1)
+    await take("other/1", 1)
+    passSilently(3 * lease)
+    assert.lengthOf(await take("alive/1", 1), 0)
+  })
+
+  it("do nothing twice when a request is sent again because its reply was lost", async () => {
+    const { level, raw } = pool()
+    const first = await raw("a/1", 1, [ask(400)])
+    const again = await raw("a/1", 1, [ask(400)])
+    assert.deepStrictEqual(again, first)
+    assert.strictEqual(await level("b/1"), 600)
+  })
+})

@@ -1,0 +1,157 @@
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as PersistenceRedis from "effect/persistence/Redis"
+import * as References from "effect/References"
+import * as Budget from "floodgate/Budget"
+import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
+import * as FloodgateRedis from "floodgate/redis"
+import * as Redis from "./server.ts"
+
+const slow: PoolOptions = {
+  limits: { tokens: { perSecond: 1, burst: 1_000 } },
+  concurrency: 2,
+  headroom: 0,
+  ramp: undefined
+}
+const ask = (tokens: number) => [{ charge: { tokens }, priority: 0 }]
+
+// By the server's clock, so in real time.
+describe.skipIf(Redis.skipped !== undefined)("redis store", () => {
+  let server: Redis.Server
+  beforeAll(async () => {
+    server = await Redis.start()
+  })
+  afterAll(() => server.stop())
+
+  const layer = (options: FloodgateRedis.Options = {}) =>
+    Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: server.url, prefix: "store", ...options }))
+  const quiet = Effect.provideService(References.MinimumLogLevel, "None")
+
+  it.live("has one request at a time under way, whatever the number of waiters", () => {
+    let underWay = 0
+    let most = 0
+    let requests = 0
+    const counted = Layer.effect(
+      PersistenceRedis.Redis,
+      Effect.map(
+        PersistenceRedis.Redis,
+        (redis) =>
+          ({
+            ...redis,
+            eval:
+              (script) =>
+              (...params) =>
+                Effect.suspend(() => {
+                  most = Math.max(most, ++underWay)
+                  requests++
+                  return Effect.ensuring(
+                    redis.eval(script)(...params),
+                    Effect.sync(() => underWay--)
+                  )
+                })
+          }) satisfies PersistenceRedis.Redis["Service"]
+      )
+    )
+    const live = Budget.layer({ limits: { tokens: { perSecond: 1_000_000, burst: 100_000 } } }).pipe(
+      Layer.provide(FloodgateRedis.layerStore({ prefix: "many" })),
+      Layer.provide(counted),
+      Layer.provide(NodeRedis.layer({ url: server.url }))
+    )
+    return Effect.gen(function* () {
+      yield* Effect.forEach(Array.from({ length: 10_000 }), () => Budget.consume(100), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      assert.strictEqual(most, 1)
+      assert.isBelow(requests, 10_000)
+    }).pipe(Effect.provide(live), Effect.orDie)
+  })
+
+  it.live("never reads a corrupt, partial or foreign state as a full bucket", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const spoil: ReadonlyArray<readonly [pool: string, ...command: ReadonlyArray<string>]> = [
+        ["corrupt", "SET", "{store:corrupt}:state", "nonsense"],
+        ["truncated", "SETRANGE", "{store:truncated}:state", "40", "nonsense"],
+        ["gone", "DEL", "{store:gone}:state"],
+        [
+          "foreign",
+          "EVAL",
+          "redis.call('DEL', KEYS[1]); return redis.call('LPUSH', KEYS[1], 'x')",
+          "1",
+          "{store:foreign}:state"
+        ]
+      ]
+      for (const [pool, ...command] of spoil) {
+        const one = yield* store.open(pool, slow)
+        yield* one.take(ask(600))
+        yield* Effect.promise(() => server.command(...command))
+        // Somebody who never saw the state, and somebody who did.
+        const other = yield* store.open(pool, slow)
+        assert.strictEqual((yield* other.take(ask(500))).granted.length, 0, pool)
+        yield* other.take([])
+        assert.strictEqual((yield* one.take(ask(500))).granted.length, 0, pool)
+        const level = (yield* one.snapshot).ledger.buckets.tokens!.level
+        assert.isBelow(level, 10, pool)
+      }
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
+  it.live("keeps a quota through a wiped state, as those who spend it remember", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const quota: PoolOptions = { ...slow, limits: { tokens: { total: 1_000 } } }
+      const one = yield* store.open("quota", quota)
+      yield* one.take(ask(300))
+      yield* Effect.promise(() => server.command("DEL", "{store:quota}:state", "{store:quota}:open"))
+      assert.strictEqual((yield* one.snapshot).ledger.buckets.tokens!.level, 700)
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
+  it.live("wakes the head of another process at the moment of a refund", () =>
+    Effect.gen(function* () {
+      const limits = { tokens: { perSecond: 1, burst: 1_000 } }
+      const open = Budget.make({ limits, headroom: 0 })
+      const one = yield* open
+      const other = yield* open
+      const reservation = yield* one.reserve({ tokens: 1_000 })
+      const waiter = yield* Effect.forkChild(other.reserve({ tokens: 900 }))
+      yield* Effect.sleep(100)
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* reservation.refund
+      yield* Effect.timeout(Fiber.join(waiter), 500)
+    }).pipe(Effect.scoped, Effect.provide(layer({ prefix: "wakes" })), Effect.orDie)
+  )
+
+  it.live("tells who holds and waits for what, in which process", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const one = yield* store.open("seen", slow)
+      yield* one.take(ask(600))
+      yield* one.take(ask(700))
+      const pools = yield* FloodgateRedis.status({ url: server.url, prefix: "store" })
+      const pool = pools.find((each) => each.pool === "seen")!
+      assert.strictEqual(pool.origin, "new")
+      assert.deepInclude(pool.processes[0], { inFlight: 1, waiting: { tokens: 700 } })
+      assert.strictEqual(pool.processes[0]!.held.tokens, 600)
+      assert.isTrue(pool.processes[0]!.name.startsWith("tester-"))
+    }).pipe(Effect.scoped, Effect.provide(layer({ name: "tester" })))
+  )
+
+  it.live("says that the store is unavailable when there was never a server", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(Budget.consume(1))
+      assert.strictEqual(error.reason._tag, "StoreUnavailable")
+    }).pipe(
+      Effect.provide(
+        Budget.layer({ limits: slow.limits }).pipe(
+          Layer.provide(FloodgateRedis.layerStoreUrl({ url: "redis://127.0.0.1:1", whenAway: "fail" }))
+        )
+      ),
+      quiet
+    )
+  )
+})
