@@ -60,7 +60,14 @@ const effect = async (): Promise<Contender> => {
   )
   const call = Effect.provide(
     Effect.flatMap(RateLimiter.RateLimiter, (limiter) =>
-      limiter.consume({ key: "k", algorithm: "token-bucket", onExceeded: "delay", limit: plenty, window: "1 second", tokens: 100 })
+      limiter.consume({
+        key: "k",
+        algorithm: "token-bucket",
+        onExceeded: "delay",
+        limit: plenty,
+        window: "1 second",
+        tokens: 100
+      })
     ),
     context
   )
@@ -157,5 +164,7 @@ for (const { bytes, inFlight, micros, name, perSecond, trips } of rows) {
   )
 }
 const at = (name: string) => rows.find((row) => row.name.startsWith(name) && row.inFlight === 64)!.perSecond
-console.log(`\nAt 64 in flight: ${(at("floodgate") / at("effect")).toFixed(2)} x persistence/RateLimiter, ${(at("floodgate") / at("bottleneck")).toFixed(1)} x bottleneck`)
+console.log(
+  `\nAt 64 in flight: ${(at("floodgate") / at("effect")).toFixed(2)} x persistence/RateLimiter, ${(at("floodgate") / at("bottleneck")).toFixed(1)} x bottleneck`
+)
 process.exit(0)
