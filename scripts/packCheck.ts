@@ -1,0 +1,233 @@
+/**
+ * Packs the package as npm would publish it, and uses it as strangers do. Needs a build (`npm run build`), no network.
+ *
+ * 1. The tarball holds what it must and nothing else.
+ * 2. Every subpath of `exports` loads where only its own dependencies are installed; private ones do not.
+ * 3. A strict TypeScript project (`exactOptionalPropertyTypes`, no `skipLibCheck`) compiles against all of them.
+ * 4. The compiled program runs, and so does the command.
+ *
+ *     node scripts/packCheck.ts                     with links to this project's node_modules
+ *     node scripts/packCheck.ts --install           with `npm install TARBALL`, from npm's cache where it can
+ *     node scripts/packCheck.ts --node /path/node   also with this Node; may be repeated
+ */
+import { spawnSync } from "node:child_process"
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+
+const root = join(import.meta.dirname, "..")
+const modules = join(root, "node_modules")
+const temp = mkdtempSync(join(tmpdir(), "floodgate-pack-"))
+const args = process.argv.slice(2)
+const nodes = [process.execPath, ...args.filter((_, index) => args[index - 1] === "--node")]
+let failed = 0
+
+const check = (name: string, problem: string | undefined): void => {
+  if (problem !== undefined) failed++
+  console.log(problem === undefined ? `ok    ${name}` : `FAIL  ${name}\n${problem}`)
+}
+
+const run = (
+  command: string,
+  list: ReadonlyArray<string>,
+  cwd: string
+): { readonly out: string; readonly ok: boolean } => {
+  const { error, status, stderr, stdout } = spawnSync(command, list, { cwd, encoding: "utf8" })
+  return { out: `${stdout ?? ""}${stderr ?? ""}${error ?? ""}`.trim(), ok: status === 0 }
+}
+
+const problemOf = ({ ok, out }: { readonly out: string; readonly ok: boolean }): string | undefined =>
+  ok ? undefined : out.slice(0, 4_000)
+
+// -----------------------------------------------------------------------------
+// What each subpath may need
+// -----------------------------------------------------------------------------
+
+const sdk = "@anthropic-ai/sdk"
+const node = "@effect/platform-node"
+const everything = ["effect", sdk, node, "redis", "@observablehq/plot", "d3", "linkedom"]
+
+/** All that is not here needs `effect` alone. */
+const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
+  ".": ["effect", sdk],
+  "./LlmClient": ["effect", sdk],
+  "./providers/Anthropic": ["effect", sdk],
+  "./gateway": ["effect", node],
+  "./redis": ["effect", node, "redis"],
+  "./lab": everything,
+  "./cli": everything
+}
+
+const isPublic = (file: string): boolean => /^[A-Z]\w*\.ts$/.test(file)
+const subpaths = [
+  ".",
+  ...Object.entries(exportsOf())
+    .filter(([name, target]) => target !== null && !name.includes("*") && name !== "." && name !== "./package.json")
+    .map(([name]) => name),
+  ...readdirSync(join(root, "src"))
+    .filter(isPublic)
+    .map((file) => `./${file.slice(0, -3)}`),
+  ...readdirSync(join(root, "src/providers"))
+    .filter(isPublic)
+    .map((file) => `./providers/${file.slice(0, -3)}`)
+]
+const forbidden = [
+  "./internal/bucket",
+  "./budget/make",
+  "./bin",
+  "./index",
+  "./redis/index",
+  "./lab/race",
+  "./dist/index.js"
+]
+
+function exportsOf(): Record<string, unknown> {
+  return (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { exports: Record<string, unknown> }).exports
+}
+
+const specifier = (subpath: string): string => `floodgate${subpath.slice(1)}`
+
+// -----------------------------------------------------------------------------
+// The tarball
+// -----------------------------------------------------------------------------
+
+const packed = run("npm", ["pack", "--silent", "--pack-destination", temp], root)
+const tarball = join(temp, packed.out.split("\n").at(-1) ?? "")
+if (!packed.ok) {
+  console.error(packed.out)
+  process.exit(1)
+}
+mkdirSync(join(temp, "unpacked"))
+run("tar", ["-xzf", tarball, "-C", join(temp, "unpacked")], temp)
+const unpacked = join(temp, "unpacked/package")
+
+const files = readdirSync(unpacked, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name).slice(unpacked.length + 1))
+const wanted = /^(package\.json|README\.md|LICENSE|AGENTS\.md|CHANGELOG\.md|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/
+check(
+  "the tarball holds sources, their build and the papers, nothing else",
+  files.find((file) => !wanted.test(file))
+)
+const needed = ["README.md", "LICENSE", "dist/index.js", "dist/index.d.ts", "dist/bin.js"]
+check(
+  "and all of them",
+  needed.find((file) => !files.includes(file))
+)
+const lost = files
+  .filter((file) => file.endsWith(".map"))
+  .find((file) => {
+    const { sources } = JSON.parse(readFileSync(join(unpacked, file), "utf8")) as { sources: ReadonlyArray<string> }
+    return sources.some((source) => !files.includes(join(dirname(file), source)))
+  })
+check("every source map leads to a source in the tarball", lost)
+
+// -----------------------------------------------------------------------------
+// Consumers
+// -----------------------------------------------------------------------------
+
+/** A project in an empty folder with the package and only these beside it. */
+const project = (name: string, packages: ReadonlyArray<string>): string => {
+  const folder = join(temp, name)
+  mkdirSync(join(folder, "node_modules"), { recursive: true })
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }))
+  if (args.includes("--install")) {
+    const versions = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).devDependencies as Record<
+      string,
+      string
+    >
+    const list = [tarball, `effect@${versions["effect"]}`, `@types/node@${versions["@types/node"]}`]
+    check(
+      "npm install",
+      problemOf(run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", ...list], folder))
+    )
+    return folder
+  }
+  run("cp", ["-r", unpacked, join(folder, "node_modules/floodgate")], folder)
+  for (const one of packages) {
+    mkdirSync(dirname(join(folder, "node_modules", one)), { recursive: true })
+    symlinkSync(join(modules, one), join(folder, "node_modules", one))
+  }
+  return folder
+}
+
+if (!args.includes("--install")) {
+  const groups = Map.groupBy(subpaths, (subpath) => (needs[subpath] ?? ["effect"]).join(" + "))
+  for (const [packages, group] of groups) {
+    const folder = project(`with-${groups.size}-${packages.replaceAll(/\W+/g, "-")}`, packages.split(" + "))
+    for (const runtime of nodes) {
+      for (const subpath of group) {
+        const loaded = run(runtime, ["--input-type=module", "-e", `await import("${specifier(subpath)}")`], folder)
+        check(`${specifier(subpath)} loads with ${packages}`, problemOf(loaded))
+      }
+    }
+  }
+}
+
+const consumer = project("consumer", [...everything, "@types/node"])
+for (const subpath of forbidden) {
+  const { ok } = run(process.execPath, ["--input-type=module", "-e", `await import("${specifier(subpath)}")`], consumer)
+  check(`${specifier(subpath)} is private`, ok ? "it can be imported" : undefined)
+}
+
+const options = {
+  target: "ES2022",
+  module: "NodeNext",
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+  noPropertyAccessFromIndexSignature: true,
+  verbatimModuleSyntax: true,
+  skipLibCheck: false,
+  types: ["node"],
+  outDir: "out",
+  rootDir: "."
+}
+writeFileSync(join(consumer, "tsconfig.json"), JSON.stringify({ compilerOptions: options, include: ["*.ts"] }))
+writeFileSync(
+  join(consumer, "everything.ts"),
+  subpaths.map((subpath, index) => `export * as m${index} from "${specifier(subpath)}"`).join("\n")
+)
+writeFileSync(
+  join(consumer, "program.ts"),
+  `import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { Budget, LlmClient } from "floodgate"
+import { ProviderSim } from "floodgate/testing"
+
+const ask = LlmClient.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+const live = LlmClient.layerProvider().pipe(
+  Layer.provideMerge(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+  Layer.provide(ProviderSim.layer({ latency: { baseMillis: 1 } }))
+)
+const answers = await Effect.runPromise(Effect.provide(Effect.all([ask, ask], { concurrency: 2 }), live))
+console.log(answers.length)
+`
+)
+
+/** Project and compiler options: the newest TypeScript, resolving as Node and as bundlers do, and the one before. */
+for (const [name, compiler, flags] of [
+  ["TypeScript 7", "typescript", []],
+  [
+    "TypeScript 7, resolving as a bundler",
+    "typescript",
+    "--module ESNext --moduleResolution bundler --noEmit".split(" ")
+  ],
+  ["TypeScript 6", "typescript6", ["--noEmit"]]
+] as const) {
+  const compiled = run(process.execPath, [join(modules, compiler, "bin/tsc"), ...flags], consumer)
+  check(`a strict project compiles with ${name}`, problemOf(compiled))
+}
+
+for (const runtime of nodes) {
+  const version = run(runtime, ["--version"], consumer).out
+  const program = run(runtime, ["out/program.js"], consumer)
+  check(`its program runs on Node ${version}`, program.out === "2" ? undefined : program.out || "it printed nothing")
+  const bin = run(runtime, ["node_modules/floodgate/dist/bin.js", "--version"], consumer)
+  const own = (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string }).version
+  check(`the command runs on Node ${version}`, bin.ok && bin.out.includes(own) ? undefined : bin.out)
+}
+
+rmSync(temp, { recursive: true, force: true })
+console.log(failed === 0 ? "pack: all ok" : `pack: ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)
