@@ -7,7 +7,7 @@ import * as Fleet from "./fleet.ts"
 import * as Redis from "./server.ts"
 
 const rate = 100_000
-const burst = 100_000
+const burst = 200_000
 const perAgent = 6
 
 /** The same 96 agents however they are spread. */
