@@ -1,0 +1,332 @@
+/**
+ * The budget side by side with other limiters in one run: `npm run -s bench -- budget`. Each figure comes from a process
+ * of its own, the best of a few; who does not finish in time is cut off, and the table says so. Compare ratios, not times.
+ *
+ * What is measured: calls per second when nothing waits; the time until all of many callers were served on 10 slots;
+ * what one waiter keeps alive; how long it takes to interrupt all waiters at once.
+ */
+import Bottleneck from "bottleneck"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as RateLimiter from "effect/persistence/RateLimiter"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Budget from "floodgate/Budget"
+import { RateLimiter as Limiter } from "limiter"
+import { spawnSync } from "node:child_process"
+import { cpus } from "node:os"
+import pLimit from "p-limit"
+import PQueue from "p-queue"
+import { RateLimiterMemory } from "rate-limiter-flexible"
+
+const slots = 10
+const plenty = 1e12
+const cutOffMillis = 30_000
+
+/** Gives milliseconds, or bytes per waiter. */
+type Case = (n: number) => Promise<number>
+
+const clock = async (run: () => Promise<unknown>): Promise<number> => {
+  const start = performance.now()
+  await run()
+  return performance.now() - start
+}
+
+const keep = <A>(layer: Layer.Layer<A>): Promise<Context.Context<A>> =>
+  Effect.runPromise(Layer.buildWithScope(layer, Scope.makeUnsafe()))
+
+const tokens = { tokens: 100 }
+const budget = (concurrency?: number) =>
+  keep(Budget.layer({ limits: { tokens: { perSecond: plenty, burst: plenty } }, concurrency }))
+const limiters = () => keep(RateLimiter.layer.pipe(Layer.provide(RateLimiter.layerStoreMemory)))
+const bucket = { key: "key", limit: 1e9, window: "1 minute", algorithm: "token-bucket", tokens: 1 } as const
+const nothing = async () => {}
+
+// -----------------------------------------------------------------------------
+// Nothing waits
+// -----------------------------------------------------------------------------
+
+const repeat = <E, R>(n: number, effect: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function* () {
+    for (let i = 0; i < n; i++) yield* effect
+  })
+
+const oneByOne = (n: number, task: () => Promise<unknown>): Promise<number> =>
+  clock(async () => {
+    for (let i = 0; i < n; i++) await task()
+  })
+
+const uncontended: Record<string, Case> = {
+  "floodgate withReservation": async (n) => {
+    const context = await budget()
+    const calls = repeat(
+      n,
+      Budget.withReservation(tokens, () => Effect.void)
+    )
+    return clock(() => Effect.runPromise(Effect.provide(calls, context)))
+  },
+  "effect RateLimiter.consume": async (n) => {
+    const context = await limiters()
+    const calls = Effect.flatMap(RateLimiter.RateLimiter, (limiter) => repeat(n, limiter.consume(bucket)))
+    return clock(() => Effect.runPromise(Effect.provide(calls, context)))
+  },
+  "effect Semaphore.withPermit": (n) => {
+    const calls = repeat(n, Semaphore.makeUnsafe(slots).withPermit(Effect.void))
+    return clock(() => Effect.runPromise(calls))
+  },
+  "p-limit": (n) => {
+    const limit = pLimit(slots)
+    return oneByOne(n, () => limit(nothing))
+  },
+  "p-queue": (n) => {
+    const queue = new PQueue({ concurrency: slots })
+    return oneByOne(n, () => queue.add(nothing))
+  },
+  bottleneck: (n) => {
+    const limiter = new Bottleneck({ maxConcurrent: slots })
+    return oneByOne(n, () => limiter.schedule(nothing))
+  },
+  limiter: (n) => {
+    const limiter = new Limiter({ tokensPerInterval: plenty, interval: "second" })
+    return oneByOne(n, () => limiter.removeTokens(1))
+  },
+  "rate-limiter-flexible": (n) => {
+    const limiter = new RateLimiterMemory({ points: 1e9, duration: 60 })
+    return oneByOne(n, () => limiter.consume("key", 1))
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Many callers on few slots. Limiters of rates alone (limiter, rate-limiter-flexible, Effect's) have no slots.
+// -----------------------------------------------------------------------------
+
+const fibers = <E, R>(n: number, each: Effect.Effect<unknown, E, R>) =>
+  Effect.forEach(Array.from({ length: n }), () => each, { concurrency: "unbounded", discard: true })
+
+const all = (n: number, task: () => Promise<unknown>): Promise<number> =>
+  clock(() => Promise.all(Array.from({ length: n }, task)))
+
+const contended: Record<string, Case> = {
+  /** The floor: what the same fibers cost that wait for one event and then do the same work. */
+  "fibers on one Deferred": (n) =>
+    clock(() =>
+      Effect.runPromise(
+        Effect.gen(function* () {
+          const gate = yield* Deferred.make<void>()
+          yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
+          yield* fibers(n, Effect.andThen(Deferred.await(gate), Effect.yieldNow))
+        })
+      )
+    ),
+  floodgate: async (n) => {
+    const context = await budget(slots)
+    const calls = fibers(
+      n,
+      Budget.withReservation(tokens, () => Effect.yieldNow)
+    )
+    return clock(() => Effect.runPromise(Effect.provide(calls, context)))
+  },
+  "effect Semaphore": (n) => {
+    const calls = fibers(n, Semaphore.makeUnsafe(slots).withPermit(Effect.yieldNow))
+    return clock(() => Effect.runPromise(calls))
+  },
+  "p-limit": (n) => {
+    const limit = pLimit(slots)
+    return all(n, () => limit(nothing))
+  },
+  "p-queue": (n) => {
+    const queue = new PQueue({ concurrency: slots })
+    return all(n, () => queue.add(nothing))
+  },
+  bottleneck: (n) => {
+    const limiter = new Bottleneck({ maxConcurrent: slots })
+    return all(n, () => limiter.schedule(nothing))
+  }
+}
+
+// -----------------------------------------------------------------------------
+// What one waiter keeps alive, in bytes
+// -----------------------------------------------------------------------------
+
+const heap = async (n: number, wait: () => unknown): Promise<number> => {
+  const kept: Array<unknown> = Array.from({ length: n })
+  globalThis.gc!()
+  const before = process.memoryUsage().heapUsed
+  for (let i = 0; i < n; i++) kept[i] = wait()
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  globalThis.gc!()
+  return (process.memoryUsage().heapUsed - before) / kept.length
+}
+
+const heapOf = (n: number, effect: Effect.Effect<unknown, unknown>): Promise<number> => {
+  const running: Array<unknown> = []
+  for (let i = 0; i < slots; i++) running.push(Effect.runFork(effect))
+  return heap(n, () => Effect.runFork(effect))
+}
+
+const never = () => new Promise<void>(() => {})
+
+const waiters: Record<string, Case> = {
+  "a fiber asleep": (n) => heap(n, () => Effect.runFork(Effect.sleep(1e9))),
+  "floodgate, for tokens": async (n) => {
+    const context = await keep(Budget.layer({ limits: { tokens: { perSecond: 0.001, burst: 100 } } }))
+    return heapOf(
+      n,
+      Effect.provideContext(
+        Budget.withReservation(tokens, () => Effect.void),
+        context
+      )
+    )
+  },
+  "floodgate, for a slot": async (n) => {
+    const context = await budget(slots)
+    return heapOf(
+      n,
+      Effect.provideContext(
+        Budget.withReservation(tokens, () => Effect.never),
+        context
+      )
+    )
+  },
+  "effect RateLimiter": async (n) => {
+    const context = await limiters()
+    const limit = Effect.provideContext(RateLimiter.makeWithRateLimiter, context)
+    const options = { ...bucket, limit: 1, onExceeded: "delay" } as const
+    const withLimiter = await Effect.runPromise(limit)
+    return heapOf(n, withLimiter(options)(Effect.void))
+  },
+  "effect Semaphore": (n) => heapOf(n, Semaphore.makeUnsafe(slots).withPermit(Effect.never)),
+  "p-limit": (n) => {
+    const limit = pLimit(slots)
+    for (let i = 0; i < slots; i++) void limit(never)
+    return heap(n, () => limit(never))
+  },
+  "p-queue": (n) => {
+    const queue = new PQueue({ concurrency: slots })
+    for (let i = 0; i < slots; i++) void queue.add(never)
+    return heap(n, () => queue.add(never))
+  },
+  bottleneck: (n) => {
+    const limiter = new Bottleneck({ maxConcurrent: slots })
+    for (let i = 0; i < slots; i++) void limiter.schedule(never)
+    return heap(n, () => limiter.schedule(never))
+  }
+}
+
+// -----------------------------------------------------------------------------
+// All waiters are interrupted at once
+// -----------------------------------------------------------------------------
+
+const interruptAll = async (n: number, effect: Effect.Effect<unknown, unknown>): Promise<number> => {
+  for (let i = 0; i < slots; i++) Effect.runFork(effect)
+  const waiting = Array.from({ length: n }, () => Effect.runFork(effect))
+  return clock(() => Effect.runPromise(Fiber.interruptAll(waiting)))
+}
+
+const cancelled: Record<string, Case> = {
+  "fibers on one Deferred": (n) => interruptAll(n, Deferred.await(Deferred.makeUnsafe<void>())),
+  floodgate: async (n) => {
+    const context = await budget(slots)
+    const millis = await interruptAll(
+      n,
+      Effect.provideContext(
+        Budget.withReservation(tokens, () => Effect.never),
+        context
+      )
+    )
+    const status = Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)
+    const { dimensions, inFlight, queued } = (await Effect.runPromise(Effect.provideContext(status, context))).pools
+      .default!
+    const missing = plenty - slots * tokens.tokens - dimensions.tokens!.level
+    if (queued !== 0 || inFlight !== slots || missing > 0) throw new Error("tokens or permits were lost")
+    return millis
+  },
+  "effect Semaphore": (n) => interruptAll(n, Semaphore.makeUnsafe(slots).withPermit(Effect.never))
+}
+
+// -----------------------------------------------------------------------------
+// The run
+// -----------------------------------------------------------------------------
+
+const suites = { uncontended, contended, waiters, cancelled }
+type Suite = keyof typeof suites
+
+const [suite, name, count] = process.argv.slice(2)
+if (suite !== undefined && name !== undefined) {
+  const run = suites[suite as Suite][name]!
+  // Warm: what is measured is the work, not the compiler.
+  if (suite !== "waiters") for (let i = 0; i < 3; i++) await run(2_000)
+  console.log(await run(Number(count)))
+  process.exit(0)
+}
+
+const measure = (of: Suite, name: string, n: number, rounds: number): number | undefined => {
+  let best: number | undefined
+  for (let i = 0; i < rounds; i++) {
+    const { status, stdout } = spawnSync(
+      process.execPath,
+      [...process.execArgv, "--max-old-space-size=12000", import.meta.filename, of, name, `${n}`],
+      { timeout: cutOffMillis, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] }
+    )
+    if (status !== 0) return best
+    best = Math.min(best ?? Infinity, Number(stdout))
+  }
+  return best
+}
+
+const short = (value: number): string => (value >= 100 ? Math.round(value).toLocaleString("en-US") : value.toFixed(2))
+
+const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): void => {
+  console.log(`\n| ${head.join(" | ")} |`)
+  console.log(`|${head.map((_, i) => (i === 0 ? "---" : "---:")).join("|")}|`)
+  for (const row of rows) console.log(`| ${row.join(" | ")} |`)
+}
+
+const ratio = (value: number | undefined, base: number | undefined): string =>
+  value === undefined || base === undefined ? "" : (value / base).toFixed(2)
+
+console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]!.model.trim()}`)
+
+{
+  const n = 50_000
+  const rates = Object.keys(uncontended).map((name) => {
+    const millis = measure("uncontended", name, n, 5)
+    return [name, millis === undefined ? undefined : n / millis / 1_000] as const
+  })
+  const base = rates[0]![1]
+  table(
+    ["nothing waits", "million calls a second", "to floodgate"],
+    rates.map(([name, rate]) => [name, rate === undefined ? "cut off" : rate.toFixed(2), ratio(rate, base)])
+  )
+}
+{
+  const counts = [100, 10_000, 100_000, 1_000_000]
+  const floor = counts.map((n) => measure("contended", "fibers on one Deferred", n, n > 100_000 ? 1 : 3))
+  table(
+    [`callers on ${slots} slots, ms (to the floor)`, ...counts.map((n) => n.toLocaleString("en-US"))],
+    Object.keys(contended).map((name, i) => [
+      name,
+      ...counts.map((n, k) => {
+        const millis = i === 0 ? floor[k] : measure("contended", name, n, n > 100_000 ? 1 : 3)
+        return millis === undefined ? "cut off" : `${short(millis)} (${ratio(millis, floor[k])})`
+      })
+    ])
+  )
+}
+{
+  const bytes = Object.keys(waiters).map((name) => [name, measure("waiters", name, 100_000, 1)] as const)
+  table(
+    ["one of 100,000 waiters", "bytes"],
+    bytes.map(([name, value]) => [name, value === undefined ? "cut off" : short(value)])
+  )
+}
+{
+  const millis = Object.keys(cancelled).map((name) => [name, measure("cancelled", name, 100_000, 3)] as const)
+  table(
+    ["100,000 waiters interrupted at once", "ms"],
+    millis.map(([name, value]) => [name, value === undefined ? "cut off" : short(value)])
+  )
+}
