@@ -5,17 +5,32 @@ const conditions = ["@floodgate/source"]
 const resolve = { conditions: [...conditions, "module", "node", "import", "default"] }
 const ssr = { resolve: { conditions: [...conditions, "module", "node", "import", "default"] } }
 
-const project = (name: string, include: Array<string>, testTimeout: number, isolate = true) => ({
+/** Whole programs: child processes, a browser, a packed package. They take longer, and `npm run verify` runs them. */
+const system = [
+  "test/cli/endToEnd.test.ts",
+  "test/examples.test.ts",
+  "test/lab/report.test.ts",
+  "test/packaging/**/*.test.ts",
+  "test/security/cli.test.ts"
+]
+
+const project = (
+  name: string,
+  include: Array<string>,
+  testTimeout: number,
+  { exclude = [], isolate = true }: { readonly exclude?: Array<string>; readonly isolate?: boolean } = {}
+) => ({
   resolve,
   ssr,
-  test: { name, include, testTimeout, isolate, setupFiles: ["test/setup.ts"], environment: "node" as const }
+  test: { name, include, exclude, testTimeout, isolate, setupFiles: ["test/setup.ts"], environment: "node" as const }
 })
 
 export default defineConfig({
   test: {
     projects: [
-      project("unit", ["test/**/*.test.ts"], 20_000),
-      project("docs", [".doctest/*.test.ts"], 10_000, false),
+      project("unit", ["test/**/*.test.ts"], 20_000, { exclude: system }),
+      project("system", system, 60_000),
+      project("docs", [".doctest/*.test.ts"], 10_000, { isolate: false }),
       project("soak", ["test/**/*.soak.ts"], 900_000)
     ],
     reporters: process.env.CI ? ["default", ["json", { outputFile: ".vitest/results.json" }]] : ["default"],

@@ -28,6 +28,7 @@ const steps: ReadonlyArray<Step> = [
   { name: "doctest:gen" },
   { name: "check" },
   { name: "test" },
+  { name: "test:system" },
   { name: "test-types", nothing: () => (has("typetest", ".tst.ts") ? undefined : "no typetest/*.tst.ts") },
   { name: "build" },
   { name: "pack:check" },
