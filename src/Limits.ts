@@ -400,17 +400,27 @@ export const dominantShare = (charge: Charge, rules: Rules): number => {
  * @category combinators
  * @since 0.1.0
  */
-export const neverFits = (
-  charge: Charge,
-  rules: Rules
-): { readonly dimension: Dimension; readonly asked: number; readonly limit: number } | undefined => {
-  for (const dimension of dimensions) {
-    const limit = rules[dimension]?.most
-    const asked = charge[dimension]
-    if (limit !== undefined && asked !== undefined && asked > limit) return { dimension, asked, limit }
-  }
-  return undefined
+export const neverFits = (charge: Charge, rules: Rules): Misfit | undefined =>
+  // Written out: every reservation comes through here.
+  misfit("requests", charge.requests, rules.requests) ??
+  misfit("inputTokens", charge.inputTokens, rules.inputTokens) ??
+  misfit("outputTokens", charge.outputTokens, rules.outputTokens) ??
+  misfit("tokens", charge.tokens, rules.tokens)
+
+/**
+ * A charge that is more than a limit ever admits.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Misfit {
+  readonly dimension: Dimension
+  readonly asked: number
+  readonly limit: number
 }
+
+const misfit = (dimension: Dimension, asked: number | undefined, rule: Rule | undefined): Misfit | undefined =>
+  asked !== undefined && rule !== undefined && asked > rule.most ? { dimension, asked, limit: rule.most } : undefined
 
 /**
  * Whether two sets of rules say the same.

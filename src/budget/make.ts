@@ -148,42 +148,41 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         (pool) => asEffect(admit(pool, estimate, how, restore))
       )
 
-    /** Admits, and goes on with the reservation before anything can interrupt. */
-    const admitted = <A, E, R>(
+    /** The way in: a reservation as it is where that took no time. */
+    const begin = (
       context: Context.Context<never>,
       estimate: Limits.Estimate,
-      how: ReserveOptions,
-      then: Then<A, E, R>
-    ): Effect.Effect<A, E | BudgetError, R> =>
-      Effect.uninterruptibleMask((restore) => {
-        const ambient = ambientOf(context)
-        const queueing = queueingOf(how, ambient)
-        const name = how.pool ?? defaultPool
-        const pool = pools.get(name)
-        const reservation =
-          pool === undefined
-            ? openAndAdmit(name, estimate, queueing, restore)
-            : admit(pool, estimate, queueing, restore)
-        if (ambient.isTraced) {
-          return goOn(Span.traced(asEffect(reservation), name, queueing.agent, clock, context), then, restore)
-        }
-        return reservation instanceof HeldReservation ? then(reservation, restore) : goOn(reservation, then, restore)
-      })
+      how: ReserveOptions | undefined,
+      restore: Restore
+    ): HeldReservation | Effect.Effect<HeldReservation, BudgetError> => {
+      const ambient = ambientOf(context)
+      const queueing = queueingOf(how, ambient)
+      const name = how?.pool ?? defaultPool
+      const pool = pools.get(name)
+      const reservation =
+        pool === undefined ? openAndAdmit(name, estimate, queueing, restore) : admit(pool, estimate, queueing, restore)
+      return ambient.isTraced ? Span.traced(asEffect(reservation), name, queueing.agent, clock, context) : reservation
+    }
 
-    const reserve: Service["reserve"] = (estimate, how = noOptions) =>
+    const reserve: Service["reserve"] = (estimate, how) =>
       Effect.contextWith((context: Context.Context<Scope.Scope>) =>
-        admitted(context, estimate, how, (reservation) =>
-          Effect.as(
-            Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => reservation.end(exit) ?? Effect.void),
-            reservation
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(asEffect(begin(context, estimate, how, restore)), (reservation) =>
+            Effect.as(
+              Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => reservation.end(exit) ?? Effect.void),
+              reservation
+            )
           )
         )
       )
 
-    const use: Service["use"] = (context, estimate, f, how = noOptions) =>
-      admitted(context, estimate, how, (reservation, restore) =>
-        Effect.onExitPrimitive(restore(applied(f, reservation)), (exit) => reservation.end(exit))
-      )
+    const use: Service["use"] = (context, estimate, f, how) =>
+      Effect.uninterruptibleMask((restore) => {
+        const reservation = begin(context, estimate, how, restore)
+        return reservation instanceof HeldReservation
+          ? around(reservation, f, restore)
+          : thenAround(reservation, f, restore)
+      })
 
     const status = Effect.suspend(() =>
       Effect.forEach(pools.values(), (pool) =>
@@ -250,18 +249,18 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
   })
 }
 
-const noOptions: ReserveOptions = {}
-
-/** What is done with a reservation, before anything can interrupt. */
-type Then<A, E, R> = (reservation: HeldReservation, restore: Restore) => Effect.Effect<A, E, R>
-
 // What follows stands apart, so that a waiter's functions keep alive what they need and no more: a million may wait.
 
-const goOn = <A, E, R>(
+type Use<A, E, R> = (reservation: Reservation) => Effect.Effect<A, E, R>
+
+const around = <A, E, R>(reservation: HeldReservation, f: Use<A, E, R>, restore: Restore): Effect.Effect<A, E, R> =>
+  Effect.onExitPrimitive(restore(applied(f, reservation)), (exit) => reservation.end(exit))
+
+const thenAround = <A, E, R>(
   reserve: Effect.Effect<HeldReservation, BudgetError>,
-  then: Then<A, E, R>,
+  f: Use<A, E, R>,
   restore: Restore
-): Effect.Effect<A, E | BudgetError, R> => Effect.flatMap(reserve, (reservation) => then(reservation, restore))
+): Effect.Effect<A, E | BudgetError, R> => Effect.flatMap(reserve, (reservation) => around(reservation, f, restore))
 
 /** Stands in the queue. */
 const enqueue = (
@@ -320,10 +319,7 @@ const asEffect = <E>(reservation: HeldReservation | Effect.Effect<HeldReservatio
   reservation instanceof HeldReservation ? Effect.succeed(reservation) : reservation
 
 /** What a caller's function gives; what it throws is a defect, and the reservation ends all the same. */
-const applied = <A, E, R>(
-  f: (reservation: Reservation) => Effect.Effect<A, E, R>,
-  reservation: Reservation
-): Effect.Effect<A, E, R> => {
+const applied = <A, E, R>(f: Use<A, E, R>, reservation: Reservation): Effect.Effect<A, E, R> => {
   try {
     return f(reservation)
   } catch (defect) {

@@ -53,9 +53,9 @@ export const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueu
 
 /** What the context says of a caller. */
 export interface Ambient {
-  readonly agent: string
-  readonly priority: number
   readonly isTraced: boolean
+  /** How it stands in the queue when it says nothing itself. */
+  readonly plain: Queueing
 }
 
 /** Reads contexts, and remembers the last one: an agent's calls, one after the other, have the same. */
@@ -64,11 +64,14 @@ export const ambience = (): ((context: Context.Context<never>) => Ambient) => {
   let ambient: Ambient
   return (context) => {
     if (context !== last) {
-      ambient = {
+      const plain = {
         agent: Context.get(context, Agent),
         priority: Context.get(context, Priority),
-        isTraced: Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
+        weight: 1,
+        first: false,
+        maxWait: undefined
       }
+      ambient = { plain, isTraced: Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined }
       last = context
     }
     return ambient
@@ -80,8 +83,9 @@ export interface Queueing extends Pool.WaiterOptions {
   readonly maxWait: Duration.Duration | undefined
 }
 
-export const queueingOf = (how: ReserveOptions, ambient: Ambient): Queueing => {
-  const { agent = ambient.agent, first = false, maxWait, priority = ambient.priority, weight = 1 } = how
+export const queueingOf = (how: ReserveOptions | undefined, { plain }: Ambient): Queueing => {
+  if (how === undefined && Number.isFinite(plain.priority)) return plain
+  const { agent = plain.agent, first = false, maxWait, priority = plain.priority, weight = 1 } = how ?? {}
   if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
     throw new RangeError(
       `Budget.reserve: weight: expected a number from ${leastWeight} to ${1 / leastWeight}, got ${weight}`

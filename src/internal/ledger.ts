@@ -242,13 +242,28 @@ export const take = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger
  */
 export const takeAtOnce = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger | undefined => {
   if (isChanging(ledger.pace) || (ledger.cooldown !== undefined && ledger.cooldown.until > now)) return undefined
+  const { inputTokens, outputTokens, requests, tokens } = ledger.buckets
   const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}
-  for (const dimension of Limits.dimensions) {
-    const bucket = ledger.buckets[dimension]
-    if (bucket === undefined) continue
-    const taken = Bucket.takeIfFits(bucket, charge[dimension] ?? 0, now)
+  // Written out, like `withBuckets`: every reservation comes through here.
+  if (requests !== undefined) {
+    const taken = Bucket.takeIfFits(requests, charge.requests ?? 0, now)
     if (taken === undefined) return undefined
-    buckets[dimension] = taken
+    buckets.requests = taken
+  }
+  if (inputTokens !== undefined) {
+    const taken = Bucket.takeIfFits(inputTokens, charge.inputTokens ?? 0, now)
+    if (taken === undefined) return undefined
+    buckets.inputTokens = taken
+  }
+  if (outputTokens !== undefined) {
+    const taken = Bucket.takeIfFits(outputTokens, charge.outputTokens ?? 0, now)
+    if (taken === undefined) return undefined
+    buckets.outputTokens = taken
+  }
+  if (tokens !== undefined) {
+    const taken = Bucket.takeIfFits(tokens, charge.tokens ?? 0, now)
+    if (taken === undefined) return undefined
+    buckets.tokens = taken
   }
   return withBuckets(ledger, buckets)
 }
