@@ -8,6 +8,7 @@ const ssr = { resolve: { conditions: [...conditions, "module", "node", "import",
 /** Whole programs: child processes, a browser, a packed package. They take longer, and `npm run verify` runs them. */
 const system = [
   "test/cli/endToEnd.test.ts",
+  "test/cli/redis.test.ts",
   "test/examples.test.ts",
   "test/lab/report.test.ts",
   "test/packaging/**/*.test.ts",

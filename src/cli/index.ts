@@ -20,9 +20,11 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import { forecastCommand } from "./forecast.ts"
 import { labCommand } from "./lab.ts"
+import * as Log from "./log.ts"
 import { providerCommand } from "./provider.ts"
 import { runCommand } from "./run.ts"
 import { startCommand } from "./start.ts"
+import { statusCommand } from "./status.ts"
 import { stormCommand } from "./storm.ts"
 
 /**
@@ -60,6 +62,7 @@ export const command = Command.make("floodgate").pipe(
     stormCommand,
     forecastCommand,
     runCommand,
+    statusCommand,
     providerCommand,
     labCommand
   ])
@@ -110,7 +113,8 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
 export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, Ended, Command.Environment> =>
   Command.runWith(command, { version })(args).pipe(
     Effect.provideService(CliOutput.Presenter, presenter),
-    Effect.catchCause(ended)
+    Effect.catchCause(ended),
+    Effect.provide(Log.layer)
   )
 
 /**

@@ -11,10 +11,12 @@ import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Retry from "../Retry.ts"
 import * as LimitFlags from "./limits.ts"
+import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
 import * as Documents from "./run/documents.ts"
 import type * as Screen from "./run/screen.ts"
@@ -60,6 +62,7 @@ const flags = {
     Flag.optional
   ),
   ...LimitFlags.flags,
+  ...Redis.flags,
   quiet: Flag.Boolean("quiet").pipe(
     Flag.withAlias("q"),
     Flag.withDescription("Say only what went wrong"),
@@ -123,6 +126,7 @@ export const runCommand = Command.make(
   Effect.fnUntraced(function* (given) {
     const prompt = yield* promptOf(given.prompt, given.promptFile)
     const mode = yield* modeOf(given)
+    const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
       limits: LimitFlags.limitsOf(given),
       concurrency: Option.getOrUndefined(given.concurrency),
@@ -137,7 +141,7 @@ export const runCommand = Command.make(
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
       provider: answering.said
     }).pipe(
-      Effect.provide(answering.layer),
+      Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
       Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message })))
     )
     const said = yield* answering.summary
@@ -157,6 +161,10 @@ export const runCommand = Command.make(
     {
       command: "floodgate run reports --prompt-file task.md --agents 40 --out out --json",
       description: "Forty agents, events as JSON lines"
+    },
+    {
+      command: 'floodgate run docs --prompt "List the decisions" --redis redis://127.0.0.1:6379',
+      description: "One limit for all runs that name this Redis; floodgate status shows them"
     },
     {
       command: 'floodgate run docs --prompt "List the decisions" --input-tokens-per-minute 400000',

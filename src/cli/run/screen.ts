@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Terminal from "effect/Terminal"
 import * as Budget from "../../Budget.ts"
+import * as Painter from "../painter.ts"
 import type { Event } from "./pipeline.ts"
 import * as View from "./view.ts"
 
@@ -24,8 +25,6 @@ export interface Screen {
 }
 
 const frame = "100 millis"
-const hideCursor = "\u001b[?25l"
-const showCursor = "\u001b[?25h"
 
 /** Opens a screen, which closes with the scope. */
 export const make = Effect.fnUntraced(function* (
@@ -53,22 +52,15 @@ export const make = Effect.fnUntraced(function* (
     return { report, close: Effect.void }
   }
 
-  let height = 0
+  const painter = Painter.make(terminal)
   let open = true
-  const write = (text: string) => Effect.ignore(terminal.display(text))
   const draw = Effect.gen(function* () {
-    const columns = yield* terminal.columns
-    const rows = yield* terminal.rows
     const lines = View.draw(state, {
-      columns: columns > 0 ? columns : 80,
-      rows: rows > 0 ? rows : 24,
+      ...(yield* Painter.sizeOf(terminal)),
       seconds: yield* seconds,
       status: yield* budget.status
     })
-    if (!open) return
-    const up = height === 0 ? "\r" : `\u001b[${height}A\r`
-    height = lines.length
-    yield* write(`${hideCursor}${up}\u001b[J${lines.join("\n")}\n`)
+    if (open) yield* painter.draw(lines)
   })
   const close = Effect.suspend(() => {
     if (!open) return Effect.void
@@ -76,7 +68,7 @@ export const make = Effect.fnUntraced(function* (
       draw,
       Effect.suspend(() => {
         open = false
-        return write(showCursor)
+        return painter.end
       })
     )
   })

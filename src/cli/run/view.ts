@@ -98,7 +98,8 @@ export const bar = (part: number, width: number): string => {
 export const fit = (line: string, columns: number): string =>
   line.length <= columns ? line : `${line.slice(0, Math.max(0, columns - 1))}…`
 
-const names: Record<Limits.Dimension, string> = {
+/** Dimensions as they are called on a terminal. */
+export const names: Record<Limits.Dimension, string> = {
   requests: "requests",
   inputTokens: "input",
   outputTokens: "output",
@@ -136,18 +137,28 @@ const agentLine = (agent: string, row: Row, waiting: ReadonlyMap<string, Budget.
   return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, barWidth)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
 }
 
-const poolLines = (name: string, pool: Budget.PoolStatus, several: boolean): ReadonlyArray<string> => {
-  const lines = Limits.dimensions.flatMap((dimension) => {
-    const status = pool.dimensions[dimension]
+/** A bar for each limit of a pool. */
+export const levelLines = (dimensions: Budget.PoolStatus["dimensions"]): ReadonlyArray<string> =>
+  Limits.dimensions.flatMap((dimension) => {
+    const status = dimensions[dimension]
     if (status === undefined) return []
     const { capacity, level, perSecond } = status
     const rate = perSecond === 0 ? "" : `, refills ${short(perSecond)}/s`
     const debt = level < 0 ? `${short(-level)} in debt` : `${short(level)} of ${short(capacity)} free`
     return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, barWidth)} ${debt}${rate}`]
   })
+
+/** That a pool is paused, and for how long. */
+export const paused = (seconds: number | undefined): string =>
+  seconds === undefined ? "" : `, paused by the provider for ${clock(seconds)}`
+
+const poolLines = (name: string, pool: Budget.PoolStatus, several: boolean): ReadonlyArray<string> => {
   const { cooldown, inFlight, queued } = pool
-  const said = cooldown === undefined ? "" : `, paused by the provider for ${clock(Duration.toSeconds(cooldown.left))}`
-  return [...lines, `${(several ? name : "calls").padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${said}`]
+  const said = paused(cooldown === undefined ? undefined : Duration.toSeconds(cooldown.left))
+  return [
+    ...levelLines(pool.dimensions),
+    `${(several ? name : "calls").padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${said}`
+  ]
 }
 
 /** Seconds that are left if it goes on as so far; nothing is said before something is known. */

@@ -1,0 +1,36 @@
+/**
+ * What the library logs, as a line on standard error: standard output belongs to the answer.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import type * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import { innermost } from "./why.ts"
+
+const wordOf = (part: unknown): string => {
+  if (part instanceof Error) return `(${innermost(part)})`
+  return typeof part === "string" ? part : JSON.stringify(part)
+}
+
+const textOf = (message: unknown): string => (Array.isArray(message) ? message : [message]).map(wordOf).join(" ")
+
+/** The Redis client says at every attempt to connect what the store says once. */
+const repeated = /^NodeRedis \w+(?: connection)? error/
+
+const logger = Logger.make(({ cause, fiber, logLevel, message }) => {
+  const text = textOf(message)
+  if (repeated.test(text)) return
+  const level = logLevel === "Info" ? "" : `${logLevel.toLowerCase()}: `
+  const why = cause.reasons.length === 0 ? "" : ` (${innermost(Cause.squash(cause))})`
+  fiber.getRef(Console.Console).error(`floodgate: ${level}${text}${why}`.replaceAll(/\s*\n\s*/g, " "))
+})
+
+/**
+ * The logger of the tool.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<never> = Logger.layer([logger])

@@ -1,0 +1,41 @@
+/**
+ * Lines that are drawn over in place on a terminal.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Terminal from "effect/Terminal"
+
+const hideCursor = "\u001b[?25l"
+const showCursor = "\u001b[?25h"
+
+/** Draws over what it drew before. */
+export interface Painter {
+  readonly draw: (lines: ReadonlyArray<string>) => Effect.Effect<void>
+  /** Gives the cursor back; what was drawn last stays. */
+  readonly end: Effect.Effect<void>
+}
+
+/** A painter that has drawn nothing yet. */
+export const make = (terminal: Terminal.Terminal): Painter => {
+  let height = 0
+  const write = (text: string) => Effect.ignore(terminal.display(text))
+  return {
+    draw: (lines) =>
+      Effect.suspend(() => {
+        const up = height === 0 ? "\r" : `\u001b[${height}A\r`
+        height = lines.length
+        return write(`${hideCursor}${up}\u001b[J${lines.join("\n")}\n`)
+      }),
+    end: write(showCursor)
+  }
+}
+
+/** How much a terminal shows, where it says so. */
+export const sizeOf = (
+  terminal: Terminal.Terminal
+): Effect.Effect<{ readonly columns: number; readonly rows: number }> =>
+  Effect.zipWith(terminal.columns, terminal.rows, (columns, rows) => ({
+    columns: columns > 0 ? columns : 80,
+    rows: rows > 0 ? rows : 24
+  }))

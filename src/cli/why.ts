@@ -1,0 +1,21 @@
+/**
+ * Why something failed, in a few words. Pure.
+ *
+ * @since 0.1.0
+ */
+
+/** Causes may lead around in a circle. */
+const deepest = 8
+
+/** The innermost cause, which says most: its code, or the first line of its message. */
+export const innermost = (error: unknown, depth = 0): string => {
+  if (!(error instanceof Error)) return String(error)
+  const { cause, code, errors } = error as Error & {
+    readonly code?: unknown
+    readonly errors?: ReadonlyArray<unknown>
+  }
+  const inner = cause ?? errors?.[0]
+  if (inner !== undefined && depth < deepest) return innermost(inner, depth + 1)
+  const [line = ""] = error.message.split("\n")
+  return typeof code === "string" ? code : line === "" ? error.name : line
+}
