@@ -34,7 +34,13 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/index\.ts$/, own: ["core"], packages: [] },
   // The client's own layers are over the official SDK; who brings a provider needs only the port.
   { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "providers/"], packages: ["effect"] },
-  { files: /^src\/[^/]+\.ts$/, own: ["core", "internal/", "budget/", "governor/"], packages: ["effect"] },
+  {
+    files: /^src\/[^/]+\.ts$/,
+    own: ["core", "internal/", "budget/", "governor/", "llmError/", "retry/"],
+    packages: ["effect"]
+  },
+  { files: /^src\/llmError\//, own: ["core/models"], packages: ["effect"] },
+  { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
   { files: /^src\/governor\//, own: ["core", "internal/", "governor/"], packages: ["effect"] },
   { files: /^src\/budget\//, own: ["core", "internal/", "budget/"], packages: ["effect"] },
   { files: /^src\/internal\//, own: ["internal/", "core/models"], packages: ["effect"] },

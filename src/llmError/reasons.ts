@@ -1,0 +1,455 @@
+/**
+ * Why a call failed: one class per reason, and what each carries.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+const amount = Schema.optional(Schema.Finite)
+
+const Amounts = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
+
+const DimensionSignal = Schema.Struct({ limit: amount, remaining: amount, roundedTo: amount, resetMillis: amount })
+
+const Signal = Schema.Struct({
+  dimensions: Schema.Struct({
+    requests: Schema.optionalKey(DimensionSignal),
+    inputTokens: Schema.optionalKey(DimensionSignal),
+    outputTokens: Schema.optionalKey(DimensionSignal),
+    tokens: Schema.optionalKey(DimensionSignal)
+  }),
+  date: amount
+})
+
+/**
+ * A schema for {@link Received}.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Received = Schema.Struct({
+  /** The usage observed up to the failure. */
+  usage: Amounts,
+  /** The text received up to the failure; without thinking and tool input. */
+  text: Schema.String,
+  /** Whether content was handed to the consumer, so that a retry would repeat it. */
+  started: Schema.Boolean
+})
+
+/**
+ * What had arrived of a response when it failed half-way: usage in tokens, the partial text, and whether any content was
+ * handed on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Received = typeof Received.Type
+
+/**
+ * What the provider asked of everybody, and so what the budget must be told.
+ *
+ * - `"rateLimit"`: a limit was passed; cool down
+ * - `"ramp"`: usage grows too fast; cool down and grow more slowly
+ * - `"overload"`: the provider is overloaded; fewer calls in flight, but the bucket is not at fault
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Pushback = "rateLimit" | "ramp" | "overload"
+
+// -----------------------------------------------------------------------------
+// Reasons
+// -----------------------------------------------------------------------------
+
+/** What every reason may carry. */
+const fields = {
+  /** The HTTP status of the response, if there was one. */
+  status: amount,
+  /** The provider's name for the request, for support. */
+  requestId: Schema.optional(Schema.String),
+  /** The provider's error code, or its error type where it gave no code. */
+  code: Schema.optional(Schema.String),
+  /** The provider's own words: to be read, never to be matched on. */
+  detail: Schema.optional(Schema.String),
+  /** How long the provider asked to wait. */
+  retryAfter: Schema.optional(Schema.Duration),
+  /** What the response's headers said about the limits. */
+  signal: Schema.optional(Signal),
+  /** What had arrived when the response failed half-way. */
+  received: Schema.optional(Received)
+}
+
+interface Common {
+  readonly detail?: string | undefined
+  readonly requestId?: string | undefined
+  readonly retryAfter?: Duration.Duration | undefined
+  readonly received?: Received | undefined
+}
+
+const say = (reason: Common, what: string, wayOut: string): string =>
+  what +
+  (reason.detail === undefined ? "" : ` (${reason.detail})`) +
+  `; ${wayOut}` +
+  (reason.requestId === undefined ? "" : ` [${reason.requestId}]`)
+
+const wait = (reason: Common): string =>
+  reason.retryAfter === undefined ? "wait before the next attempt" : `retry after ${Duration.format(reason.retryAfter)}`
+
+/** A retry would hand out again what the consumer already has. */
+const unheard = (reason: Common): boolean => reason.received?.started !== true
+
+/**
+ * The provider rejected the call because a limit was passed (429). Retryable after the wait that it names.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RateLimited extends Schema.TaggedError<RateLimited>("floodgate/LlmError/RateLimited")(
+  "RateLimited",
+  fields
+) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    return say(this, "rate limited by the provider", wait(this))
+  }
+}
+
+/**
+ * The provider rejected the call because usage grows too fast (429, Anthropic's `ramp_limit_exceeded`, OpenAI's
+ * `slow_down`). Retryable after the wait, at a lower growth.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RampLimited extends Schema.TaggedError<RampLimited>("floodgate/LlmError/RampLimited")(
+  "RampLimited",
+  fields
+) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    return say(this, "usage grows faster than the provider allows", `ramp up more slowly and ${wait(this)}`)
+  }
+}
+
+/**
+ * A spend limit or quota is used up. Not retryable, although providers answer 429: it lasts until `resumesAt` or until
+ * somebody raises the limit.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SpendLimited extends Schema.TaggedError<SpendLimited>("floodgate/LlmError/SpendLimited")("SpendLimited", {
+  ...fields,
+  /** When the limit starts anew, where that is known. */
+  resumesAt: Schema.optional(Schema.DateTimeUtc)
+}) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const resumes = this.resumesAt === undefined ? "" : `resumes at ${this.resumesAt.toJSON()}; `
+    return say(this, "spend limit reached", `${resumes}raise the limit or add credit, retrying does not help`)
+  }
+}
+
+/**
+ * The provider is overloaded (529, 503, or `overloaded_error` within a stream). Retryable; it says nothing about our
+ * limits.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Overloaded extends Schema.TaggedError<Overloaded>("floodgate/LlmError/Overloaded")("Overloaded", fields) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    return say(this, "the provider is overloaded", wait(this))
+  }
+}
+
+/**
+ * The provider failed (500, 502 and other 5xx). Retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ServerFailed extends Schema.TaggedError<ServerFailed>("floodgate/LlmError/ServerFailed")(
+  "ServerFailed",
+  fields
+) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    return say(this, `the provider failed${this.status === undefined ? "" : ` with ${this.status}`}`, wait(this))
+  }
+}
+
+/**
+ * No answer in time: our timeout of one attempt, or the provider's own (504, 408). Retryable; the input counts as used,
+ * because the provider had it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TimedOut extends Schema.TaggedError<TimedOut>("floodgate/LlmError/TimedOut")("TimedOut", {
+  ...fields,
+  /** Our timeout, where it was ours. */
+  after: Schema.optional(Schema.Duration)
+}) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    const after = this.after === undefined ? "" : ` within ${Duration.format(this.after)}`
+    return say(this, `no answer${after}`, "retry, raise the timeout, or stream long answers")
+  }
+}
+
+/**
+ * The connection failed. `sent` says whether the provider may have had the request: refused connections and unknown
+ * hosts had not sent anything, a reset may come after. Retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floodgate/LlmError/ConnectionFailed")(
+  "ConnectionFailed",
+  { ...fields, sent: Schema.Boolean }
+) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    return this.sent
+      ? say(this, `connection lost after the request was sent${this.suffix}`, "retry")
+      : say(this, `could not connect to the provider${this.suffix}`, "check the base URL and the network, or retry")
+  }
+  private get suffix(): string {
+    return this.code === undefined ? "" : `: ${this.code}`
+  }
+}
+
+/**
+ * The request is in conflict with another (409). Retryable, as the official SDK does.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Conflict extends Schema.TaggedError<Conflict>("floodgate/LlmError/Conflict")("Conflict", fields) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    return say(this, "in conflict with another request", wait(this))
+  }
+}
+
+/**
+ * The provider, or the SDK before sending, refused the request as invalid (400, 422 and other 4xx). Not retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgate/LlmError/InvalidRequest")(
+  "InvalidRequest",
+  fields
+) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "invalid request", "change the request, retrying does not help")
+  }
+}
+
+/**
+ * The credentials are missing or wrong (401). Not retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unauthenticated extends Schema.TaggedError<Unauthenticated>("floodgate/LlmError/Unauthenticated")(
+  "Unauthenticated",
+  fields
+) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "not authenticated", "check the API key")
+  }
+}
+
+/**
+ * The credentials do not allow this (403). Not retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Forbidden extends Schema.TaggedError<Forbidden>("floodgate/LlmError/Forbidden")("Forbidden", fields) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "not permitted", "check what the API key and its workspace may use")
+  }
+}
+
+/**
+ * The model or the address does not exist (404). Not retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotFound extends Schema.TaggedError<NotFound>("floodgate/LlmError/NotFound")("NotFound", fields) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "not found", "check the model's name and the base URL")
+  }
+}
+
+/**
+ * The request is larger than the provider takes (413; 32 MB at Anthropic). Not retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooLarge extends Schema.TaggedError<TooLarge>("floodgate/LlmError/TooLarge")("TooLarge", fields) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "the request is too large", "send less at once")
+  }
+}
+
+/**
+ * There is a problem with the billing (402). Not retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BillingFailed extends Schema.TaggedError<BillingFailed>("floodgate/LlmError/BillingFailed")(
+  "BillingFailed",
+  fields
+) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "billing failed", "check the account's billing, retrying does not help")
+  }
+}
+
+/**
+ * A stream ended before its `message_stop`. Retryable only as long as no content was handed on.
+ *
+ * - `"cut"`: the connection broke
+ * - `"truncated"`: the stream ended as if it were complete
+ * - `"stalled"`: nothing came for the idle timeout, not even a ping
+ * - `"failed"`: the provider said so within the stream; `code` names its error, `overloaded_error` for example
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("floodgate/LlmError/StreamInterrupted")(
+  "StreamInterrupted",
+  { ...fields, kind: Schema.Literals(["cut", "truncated", "stalled", "failed"]), received: Received }
+) {
+  get isRetryable(): boolean {
+    return unheard(this)
+  }
+  override get message(): string {
+    const wayOut = this.isRetryable ? "retry" : "ask anew, or go on from the partial text in `received`"
+    return say(
+      this,
+      this.kind === "failed" ? "the stream failed before its end" : `the stream was ${this.kind} before its end`,
+      wayOut
+    )
+  }
+}
+
+/**
+ * The provider answered with success, but the body is not what its API promises. Not retryable: something in between
+ * speaks another language. The call counts as used in full.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class MalformedResponse extends Schema.TaggedError<MalformedResponse>("floodgate/LlmError/MalformedResponse")(
+  "MalformedResponse",
+  fields
+) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "the response is malformed", "check what the base URL points to")
+  }
+}
+
+/**
+ * The circuit breaker of the call's pool is open: too many calls failed at the provider, and this one was not sent.
+ * Retryable after the time for which it stays open.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("floodgate/LlmError/CircuitOpen")("CircuitOpen", {
+  ...fields,
+  pool: Schema.String
+}) {
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    return say(this, `the provider keeps failing, so the circuit of pool "${this.pool}" is open`, wait(this))
+  }
+}
+
+/**
+ * A schema for {@link LlmErrorReason}.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const LlmErrorReason = Schema.Union([
+  RateLimited,
+  RampLimited,
+  SpendLimited,
+  Overloaded,
+  ServerFailed,
+  TimedOut,
+  ConnectionFailed,
+  Conflict,
+  InvalidRequest,
+  Unauthenticated,
+  Forbidden,
+  NotFound,
+  TooLarge,
+  BillingFailed,
+  StreamInterrupted,
+  MalformedResponse,
+  CircuitOpen
+])
+
+/**
+ * Why a call failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type LlmErrorReason = typeof LlmErrorReason.Type

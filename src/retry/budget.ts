@@ -1,0 +1,208 @@
+/**
+ * The retry budget: what all callers may retry in sum.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Step from "../internal/retryBudget.ts"
+
+/**
+ * The options of a {@link RetryBudget}. Both are counted over ten seconds, as in Finagle.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface BudgetOptions {
+  /**
+   * The most retries per call. Finagle's value: in the worst case the provider sees a fifth more than there are calls.
+   *
+   * @default 0.2
+   */
+  readonly ratio?: number | undefined
+  /**
+   * Retries per second that are allowed besides, however few calls there are. Finagle's 10 suit thousands of requests a
+   * second; with 2, up to 25 agents that are refused together may each try again.
+   *
+   * @default 2
+   */
+  readonly minPerSecond?: number | undefined
+}
+
+/**
+ * A limit on retries in sum, shared by all who hold it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RetryBudget {
+  /** Counts a call, which earns its share of a retry. */
+  readonly deposit: Effect.Effect<void>
+  /** Takes one retry, and says whether it was there to take. */
+  readonly withdraw: Effect.Effect<boolean>
+  /** How many retries could be taken now; a fraction is not one yet. */
+  readonly balance: Effect.Effect<number>
+}
+
+const invalid = (option: string, expected: string, value: unknown): never => {
+  throw new RangeError(`Retry.${option}: expected ${expected}, got ${String(value)}`)
+}
+
+const resolveBudget = ({ minPerSecond = 2, ratio = 0.2 }: BudgetOptions): Step.Rule => {
+  if (!(ratio >= 0 && ratio < Infinity)) invalid("ratio", "a finite number >= 0", ratio)
+  if (!(minPerSecond >= 0 && minPerSecond < Infinity)) invalid("minPerSecond", "a finite number >= 0", minPerSecond)
+  return { ratio, minPerSecond }
+}
+
+const budgetOf = (rule: Step.Rule): RetryBudget => {
+  let state = Step.empty
+  const apply = (event: Step.Event): Effect.Effect<boolean> =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      const decision = Step.step(rule, state, now, event)
+      state = decision.state
+      return decision.allowed
+    })
+  return {
+    deposit: Effect.asVoid(apply("call")),
+    withdraw: apply("retry"),
+    balance: Effect.map(Clock.currentTimeMillis, (now) => Step.balance(rule, state, now))
+  }
+}
+
+/** Times of different clocks cannot be compared, and tests must not exhaust each other's budget: one for each. */
+const budgets = new WeakMap<Clock.Clock, RetryBudget>()
+
+const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Effect<A> =>
+  Clock.clockWith((clock) => {
+    let budget = budgets.get(clock)
+    if (budget === undefined) {
+      budget = budgetOf(resolveBudget({}))
+      budgets.set(clock, budget)
+    }
+    return use(budget)
+  })
+
+/**
+ * The retry budget that {@link withPolicy} takes from: retries are at most a fifth of all calls, plus 2 per second,
+ * over the last ten seconds.
+ *
+ * **Details**
+ *
+ * Without a layer there is one budget for the whole process, because a storm is one whoever takes part in it. There is
+ * one per `Clock`, so that tests under a `TestClock` start afresh. {@link layer} gives a part of the program its own,
+ * {@link layerUnlimited} takes the limit away.
+ *
+ * Whoever finds it exhausted gets the original error at once. Nobody waits for it: retries that wait are still retries.
+ * A retry that is interrupted in its wait stays counted.
+ *
+ * Source: https://finagle.github.io/blog/2016/02/08/retry-budgets/
+ *
+ * **Example** (Reading the balance)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const program = Effect.gen(function* () {
+ *   const budget = yield* Retry.RetryBudget
+ *   yield* budget.withdraw
+ *   return yield* budget.balance
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Retry.layer({ minPerSecond: 1 }))) // => 9
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<RetryBudget>(
+  "floodgate/Retry/RetryBudget",
+  {
+    defaultValue: () => ({
+      deposit: ofProcess((budget) => budget.deposit),
+      withdraw: ofProcess((budget) => budget.withdraw),
+      balance: ofProcess((budget) => budget.balance)
+    })
+  }
+)
+
+/**
+ * Makes a retry budget, which begins with the floor of ten seconds.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when `ratio` or `minPerSecond` is negative or not finite.
+ *
+ * **Example** (Five calls earn a retry)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const program = Effect.gen(function* () {
+ *   const budget = yield* Retry.makeBudget({ minPerSecond: 0 })
+ *   yield* Effect.replicateEffect(budget.deposit, 5)
+ *   return [yield* budget.withdraw, yield* budget.withdraw]
+ * })
+ *
+ * await Effect.runPromise(program) // => [true, false]
+ * ```
+ *
+ * @see {@link layer} for providing it
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeBudget = (options: BudgetOptions = {}): Effect.Effect<RetryBudget> => {
+  const rule = resolveBudget(options)
+  return Effect.sync(() => budgetOf(rule))
+}
+
+/**
+ * A retry budget of its own for the part of the program that the layer is provided to.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` as {@link makeBudget} does.
+ *
+ * **Example** (No retries beyond a tenth of the calls)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const call = Effect.fail({ isRetryable: true })
+ * const strict = Retry.layer({ ratio: 0.1, minPerSecond: 0 })
+ * const program = call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip, Effect.provide(strict))
+ *
+ * Retry.stoppedBy(await Effect.runPromise(program)) // => "budget"
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: BudgetOptions = {}): Layer.Layer<never> => Layer.effect(RetryBudget, makeBudget(options))
+
+/**
+ * No limit on retries in sum. For tests, and for programs that make so few calls that a storm cannot be.
+ *
+ * **Example** (Reading its balance)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
+ *
+ * await Effect.runPromise(Effect.provide(balance, Retry.layerUnlimited)) // => Infinity
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerUnlimited: Layer.Layer<never> = Layer.succeed(RetryBudget, {
+  deposit: Effect.void,
+  withdraw: Effect.succeed(true),
+  balance: Effect.succeed(Infinity)
+})
