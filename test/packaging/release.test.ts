@@ -1,0 +1,63 @@
+import { assert, describe, it } from "@effect/vitest"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { root } from "../helpers/modules.ts"
+
+// What a release is made of. `npm run pack:check` packs and uses it; this holds what can be read off the files.
+
+const folder = join(root, ".github/workflows")
+const workflows = readdirSync(folder).map((file) => [file, readFileSync(join(folder, file), "utf8")] as const)
+
+describe.each(workflows)("%s", (_, text) => {
+  it("pins every action to a commit", () => {
+    const uses = [...text.matchAll(/uses: (.+)$/gm)].map(([, action]) => action!)
+    assert.isAbove(uses.length, 0)
+    for (const action of uses) assert.match(action, /^[\w-]+\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/)
+  })
+
+  it("has no permission that a job does not name, and leaves no credentials behind", () => {
+    assert.match(text, /^permissions: \{\}$/m)
+    assert.strictEqual(text.split("actions/checkout@").length, text.split("persist-credentials: false").length)
+    assert.notMatch(text, /secrets\.|pull_request_target|: write-all/)
+  })
+
+  it("puts nothing that a stranger writes into a script", () => {
+    for (const [, script] of text.matchAll(/run: (.*)$/gm)) {
+      assert.notMatch(script!, /\$\{\{\s*github\.(event|head_ref|ref_name)/)
+    }
+  })
+})
+
+describe("package.json", () => {
+  interface Manifest {
+    readonly exports: Record<string, Record<string, string> | string | null>
+    readonly files: ReadonlyArray<string>
+    readonly sideEffects: ReadonlyArray<string>
+    readonly scripts: Record<string, string>
+    readonly version: string
+  }
+  const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest
+
+  it("exports every folder of sources, or hides it", () => {
+    const folders = readdirSync(join(root, "src"), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+    for (const { name } of folders) {
+      if (name === "providers") continue
+      assert.strictEqual(manifest.exports[`./${name}/*`], null, name)
+      const open = existsSync(join(root, "src", name, "index.ts"))
+      assert.strictEqual(`./${name}` in manifest.exports, open, name)
+    }
+  })
+
+  it("says that no module has side effects, and ships none of the tests", () => {
+    assert.deepStrictEqual(manifest.sideEffects, [])
+    assert.isTrue(manifest.files.every((file) => /^(src|dist)\/\*\*|\.md$/.test(file)))
+  })
+
+  it("runs nothing when it is installed", () => {
+    for (const name of ["preinstall", "install", "postinstall", "prepare"]) assert.notProperty(manifest.scripts, name)
+  })
+
+  it("has a changelog of its version", () => {
+    assert.include(readFileSync(join(root, "CHANGELOG.md"), "utf8"), `## ${manifest.version}\n`)
+  })
+})
