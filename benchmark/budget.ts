@@ -49,9 +49,10 @@ const nothing = async () => {}
 // Nothing waits
 // -----------------------------------------------------------------------------
 
-const repeat = <E, R>(n: number, effect: Effect.Effect<unknown, E, R>) =>
+/** Each call is made anew, as calls of different sizes are. */
+const repeat = <E, R>(n: number, call: (i: number) => Effect.Effect<unknown, E, R>) =>
   Effect.gen(function* () {
-    for (let i = 0; i < n; i++) yield* effect
+    for (let i = 0; i < n; i++) yield* call(i)
   })
 
 const oneByOne = (n: number, task: () => Promise<unknown>): Promise<number> =>
@@ -62,19 +63,19 @@ const oneByOne = (n: number, task: () => Promise<unknown>): Promise<number> =>
 const uncontended: Record<string, Case> = {
   "floodgate withReservation": async (n) => {
     const context = await budget()
-    const calls = repeat(
-      n,
-      Budget.withReservation(tokens, () => Effect.void)
-    )
+    const calls = repeat(n, (i) => Budget.withReservation({ tokens: 1 + (i % 100) }, () => Effect.void))
     return clock(() => Effect.runPromise(Effect.provide(calls, context)))
   },
   "effect RateLimiter.consume": async (n) => {
     const context = await limiters()
-    const calls = Effect.flatMap(RateLimiter.RateLimiter, (limiter) => repeat(n, limiter.consume(bucket)))
+    const calls = Effect.flatMap(RateLimiter.RateLimiter, (limiter) =>
+      repeat(n, (i) => limiter.consume({ ...bucket, tokens: 1 + (i % 100) }))
+    )
     return clock(() => Effect.runPromise(Effect.provide(calls, context)))
   },
   "effect Semaphore.withPermit": (n) => {
-    const calls = repeat(n, Semaphore.makeUnsafe(slots).withPermit(Effect.void))
+    const semaphore = Semaphore.makeUnsafe(slots)
+    const calls = repeat(n, () => semaphore.withPermit(Effect.void))
     return clock(() => Effect.runPromise(calls))
   },
   "p-limit": (n) => {
@@ -255,6 +256,18 @@ const suites = { uncontended, contended, waiters, cancelled }
 type Suite = keyof typeof suites
 
 const [suite, name, count] = process.argv.slice(2)
+if (suite === "together") {
+  // All in one process, in turns: as in a program, where everything has made the compiler forget its assumptions.
+  const n = Number(name)
+  const best = new Map<string, number>()
+  for (let round = 0; round < 8; round++) {
+    for (const [one, run] of Object.entries(uncontended)) {
+      if (one !== "bottleneck") best.set(one, Math.min(best.get(one) ?? Infinity, await run(n)))
+    }
+  }
+  console.log(JSON.stringify([...best]))
+  process.exit(0)
+}
 if (suite !== undefined && name !== undefined) {
   const run = suites[suite as Suite][name]!
   // Warm: what is measured is the work, not the compiler.
@@ -263,16 +276,22 @@ if (suite !== undefined && name !== undefined) {
   process.exit(0)
 }
 
+/** What a process of its own prints, if it ends in time. */
+const child = (...args: ReadonlyArray<string>): string | undefined => {
+  const { status, stdout } = spawnSync(
+    process.execPath,
+    [...process.execArgv, "--max-old-space-size=12000", import.meta.filename, ...args],
+    { timeout: cutOffMillis, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] }
+  )
+  return status === 0 ? stdout : undefined
+}
+
 const measure = (of: Suite, name: string, n: number, rounds: number): number | undefined => {
   let best: number | undefined
   for (let i = 0; i < rounds; i++) {
-    const { status, stdout } = spawnSync(
-      process.execPath,
-      [...process.execArgv, "--max-old-space-size=12000", import.meta.filename, of, name, `${n}`],
-      { timeout: cutOffMillis, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] }
-    )
-    if (status !== 0) return best
-    best = Math.min(best ?? Infinity, Number(stdout))
+    const printed = child(of, name, `${n}`)
+    if (printed === undefined) return best
+    best = Math.min(best ?? Infinity, Number(printed))
   }
   return best
 }
@@ -291,15 +310,21 @@ const ratio = (value: number | undefined, base: number | undefined): string =>
 console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]!.model.trim()}`)
 
 {
-  const n = 50_000
-  const rates = Object.keys(uncontended).map((name) => {
-    const millis = measure("uncontended", name, n, 5)
-    return [name, millis === undefined ? undefined : n / millis / 1_000] as const
-  })
-  const base = rates[0]![1]
+  const n = 100_000
+  const together = new Map<string, number>(JSON.parse(child("together", `${n}`) ?? "[]"))
+  const alone = new Map(Object.keys(uncontended).map((name) => [name, measure("uncontended", name, n, 3)]))
+  const rate = (millis: number | undefined): string =>
+    millis === undefined ? "cut off" : (n / millis / 1_000).toFixed(2)
+  const [first] = Object.keys(uncontended)
   table(
-    ["nothing waits", "million calls a second", "to floodgate"],
-    rates.map(([name, rate]) => [name, rate === undefined ? "cut off" : rate.toFixed(2), ratio(rate, base)])
+    ["nothing waits, million calls a second", "in one process", "to floodgate", "alone", "to floodgate"],
+    Object.keys(uncontended).map((name) => [
+      name,
+      rate(together.get(name)),
+      ratio(together.get(first!), together.get(name)),
+      rate(alone.get(name)),
+      ratio(alone.get(first!), alone.get(name))
+    ])
   )
 }
 {
