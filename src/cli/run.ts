@@ -14,11 +14,13 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { Report } from "../lab/index.ts"
 import * as Retry from "../Retry.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
 import * as Documents from "./run/documents.ts"
+import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Session from "./run/session.ts"
 
@@ -63,6 +65,11 @@ const flags = {
   ),
   ...LimitFlags.flags,
   ...Redis.flags,
+  report: Flag.String("report").pipe(
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("Write a report with charts when it ends: one HTML file that opens offline"),
+    Flag.optional
+  ),
   quiet: Flag.Boolean("quiet").pipe(
     Flag.withAlias("q"),
     Flag.withDescription("Say only what went wrong"),
@@ -104,6 +111,36 @@ export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/BadC
   }
 }
 
+const writeReport = (
+  given: LimitFlags.Given & { readonly report: Option.Option<string>; readonly model: string },
+  recorder: Recorder.Recorder | undefined,
+  provider: string
+) =>
+  Effect.gen(function* () {
+    if (recorder === undefined || Option.isNone(given.report)) return
+    const { recorded } = recorder
+    const path = given.report.value
+    const agents = [...new Set(recorded.calls.map(({ call }) => call.agent))].sort()
+    const section = Report.Run.section({
+      recorded,
+      agents,
+      provider,
+      limits: LimitFlags.limitsOf(given),
+      summary: `${agents.length} agents, ${recorded.calls.length} calls; model ${given.model}`
+    })
+    const html = Report.Html.render({
+      title: "floodgate run",
+      intro: "What the agents did and waited for, and what the budget had left.",
+      sections: [section]
+    })
+    const fs = yield* FileSystem.FileSystem
+    yield* Effect.mapError(
+      fs.writeFileString(path, html),
+      ({ message }) => new Session.Unwritable({ path, why: message, flag: "--report" })
+    )
+    yield* Console.error(`wrote ${path}`)
+  })
+
 // -----------------------------------------------------------------------------
 // The command
 // -----------------------------------------------------------------------------
@@ -126,11 +163,13 @@ export const runCommand = Command.make(
   Effect.fnUntraced(function* (given) {
     const prompt = yield* promptOf(given.prompt, given.promptFile)
     const mode = yield* modeOf(given)
+    const recorder = Option.isSome(given.report) ? yield* Recorder.make : undefined
     const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
       limits: LimitFlags.limitsOf(given),
       concurrency: Option.getOrUndefined(given.concurrency),
-      retry: Retry.make({ attempts: given.attempts })
+      retry: Retry.make({ attempts: given.attempts }),
+      wrap: recorder?.wrap
     }).pipe(Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message }))))
     const report = yield* Session.run({
       paths: given.paths,
@@ -139,10 +178,14 @@ export const runCommand = Command.make(
       out: given.out,
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
-      provider: answering.said
+      provider: answering.said,
+      recorder
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
-      Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message })))
+      Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message }))),
+      // A run that was stopped or that failed has its report, too.
+      Effect.onError(() => Effect.ignore(writeReport(given, recorder, answering.said))),
+      Effect.tap(() => writeReport(given, recorder, answering.said))
     )
     const said = yield* answering.summary
     if (said !== undefined && (mode === "live" || mode === "plain")) yield* Console.log(said)

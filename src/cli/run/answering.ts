@@ -14,6 +14,8 @@ import type { ProviderServer } from "../../gateway/index.ts"
 import type * as Governor from "../../Governor.ts"
 import type * as Limits from "../../Limits.ts"
 import * as LlmClient from "../../LlmClient.ts"
+import { LlmProvider } from "../../LlmProvider.ts"
+import * as Anthropic from "../../providers/Anthropic.ts"
 import * as Provider from "../provider.ts"
 import { reply } from "./reply.ts"
 
@@ -38,21 +40,34 @@ const embeddedLimits: Limits.Limits = {
 /** The embedded provider, over real HTTP on loopback. It stops with the scope. */
 export const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
 
+/** How calls are guarded, besides the budget. */
+interface Guard {
+  readonly retry?: Governor.Options["retry"]
+  /** Stands between the client and the provider. */
+  readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
+}
+
+const over = <E>(options: Budget.Options & Guard, provider: Layer.Layer<LlmProvider, E>): Layer.Layer<Services, E> => {
+  const { retry, wrap } = options
+  const wrapped =
+    wrap === undefined
+      ? provider
+      : Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(provider))
+  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(wrapped), Layer.provideMerge(metered(options)))
+}
+
 /** Floodgate in front of a provider. */
 export const guarded = (
-  options: Budget.Options & { readonly retry?: Governor.Options["retry"] },
+  options: Budget.Options & Guard,
   at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
-): Layer.Layer<Services> => LlmClient.layer({ ...at, retry: options.retry }).pipe(Layer.provideMerge(metered(options)))
+): Layer.Layer<Services> => over(options, Anthropic.layer(at))
 
 const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
   Agents.layer.pipe(Layer.provide(Budget.layer(options)))
 
 /** The provider of the configuration where `ANTHROPIC_API_KEY` is set, else the embedded one. */
 export const fromConfig = Effect.fnUntraced(function* (
-  options: Omit<Budget.Options, "limits"> & {
-    readonly limits?: Limits.Limits | undefined
-    readonly retry?: Governor.Options["retry"]
-  }
+  options: Omit<Budget.Options, "limits"> & Guard & { readonly limits?: Limits.Limits | undefined }
 ) {
   const key = yield* Config.option(Config.NonEmptyString("ANTHROPIC_API_KEY"))
   if (Option.isNone(key)) {
@@ -66,7 +81,7 @@ export const fromConfig = Effect.fnUntraced(function* (
   }
   const baseUrl = yield* Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
   const answering: Answering = {
-    layer: LlmClient.layerConfig({ retry: options.retry }).pipe(Layer.provideMerge(metered(options))),
+    layer: over(options, Anthropic.layerConfig()),
     said: `Answers come from ${Option.getOrElse(baseUrl, () => "https://api.anthropic.com")}, with the key in ANTHROPIC_API_KEY`,
     summary: Effect.undefined
   }

@@ -17,6 +17,7 @@ import type * as Budget from "../../Budget.ts"
 import type * as LlmClient from "../../LlmClient.ts"
 import * as Documents from "./documents.ts"
 import * as Pipeline from "./pipeline.ts"
+import type * as Recorder from "./recorder.ts"
 import * as Results from "./results.ts"
 import * as Screen from "./screen.ts"
 import * as Split from "./split.ts"
@@ -26,10 +27,11 @@ import * as View from "./view.ts"
 /** A file of the output that cannot be written. */
 export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/run/Unwritable")("Unwritable", {
   path: Schema.String,
-  why: Schema.String
+  why: Schema.String,
+  flag: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
-    return `cannot write ${this.path}: ${this.why}; choose another --out`
+    return `cannot write ${this.path}: ${this.why}; choose another ${this.flag ?? "--out"}`
   }
 }
 
@@ -62,6 +64,8 @@ export interface Options {
   readonly cap?: Agents.Cap | undefined
   /** Said first: who answers. */
   readonly provider: string
+  /** Writes down what happens, for a report. */
+  readonly recorder?: Recorder.Recorder | undefined
 }
 
 const whyOf = ({ reason }: PlatformError.PlatformError): string =>
@@ -75,7 +79,7 @@ export const run = Effect.fnUntraced(function* (
   Documents.Unreadable | Unwritable,
   LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget | FileSystem.FileSystem | Path.Path | Terminal.Terminal
 > {
-  const { mode, out, task } = options
+  const { mode, out, recorder, task } = options
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const resultsPath = join(out, "results.jsonl")
@@ -120,12 +124,16 @@ export const run = Effect.fnUntraced(function* (
         agents: [...agents, Steps.orchestrator],
         calls: Pipeline.callsOf(agents.length)
       })
+      if (recorder !== undefined) yield* recorder.sample
       return yield* Pipeline.run({
         task,
         chunks,
         finished: before.results,
         record: (result) => writing(resultsPath)(lock.withPermits(1)(append(result))),
-        report: screen.report,
+        report:
+          recorder === undefined
+            ? screen.report
+            : (event) => Effect.andThen(recorder.observe(event), screen.report(event)),
         cap: options.cap
       })
     })

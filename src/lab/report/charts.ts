@@ -134,8 +134,9 @@ export const make = (library: object) => {
   }
 
   /** What is left: as the provider has it, and as the budget believes. */
-  const levels = ({ dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn =>
-    plot({
+  const levels = ({ dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn => {
+    const told = levels.filter((level) => level.provider !== null)
+    return plot({
       ...base(place),
       height: 220,
       marginLeft: 52,
@@ -143,14 +144,15 @@ export const make = (library: object) => {
       y: { label: `${dimension} left`, tickFormat: short, ticks: 5, grid: true },
       marks: [
         Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.areaY(levels, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
-        Plot.lineY(levels, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5 }),
+        Plot.areaY(told, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
+        Plot.lineY(told, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5 }),
         Plot.lineY(
           levels.filter((level) => level.budget !== null),
           { x: "at", y: "budget", stroke: "var(--c2)", strokeWidth: 1.5, strokeDasharray: "4,3" }
         )
       ]
     })
+  }
 
   /** What was admitted per second, against the limit. */
   const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { rates }: RunFigures, place: Place): Drawn =>
@@ -163,8 +165,8 @@ export const make = (library: object) => {
       marks: [
         Plot.rectY(rates, { x1: "from", x2: "to", y: "perSecond", fill: "var(--c1)", insetLeft: 0.5, insetRight: 0.5 }),
         Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.ruleY([limitPerSecond], { stroke: "var(--bad)", strokeDasharray: "4,3" }),
-        Plot.text([limitPerSecond], {
+        Plot.ruleY(limitPerSecond > 0 ? [limitPerSecond] : [], { stroke: "var(--bad)", strokeDasharray: "4,3" }),
+        Plot.text(limitPerSecond > 0 ? [limitPerSecond] : [], {
           y: (value: number) => value,
           text: (value: number) => `limit ${short(value)}/s`,
           frameAnchor: "right",
@@ -188,7 +190,7 @@ export const make = (library: object) => {
     return plot({
       ...base(place),
       height: 50 + shownAgents.length * (few ? 18 : 5),
-      marginLeft: few ? 70 : 24,
+      marginLeft: few ? Math.max(70, 10 + 7 * Math.max(...shownAgents.map((agent) => Math.min(agent.length, 20)))) : 24,
       x: { label: "seconds" },
       y: { domain: shownAgents, label: null, tickSize: 0, axis: few ? "left" : null },
       marks: [

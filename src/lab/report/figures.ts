@@ -6,7 +6,7 @@
 import type * as Limits from "../../Limits.ts"
 import { floor } from "../floor.ts"
 import type { Result, Run } from "../race.ts"
-import type { CallRecord } from "../record.ts"
+import type { Attempt, CallRecord } from "../record.ts"
 import type { Scenario } from "../scenario.ts"
 import * as Scenarios from "../scenario.ts"
 
@@ -31,7 +31,8 @@ export interface Bar {
  */
 export interface Level {
   readonly at: number
-  readonly provider: number
+  /** `null` where only the provider knows. */
+  readonly provider: number | null
   readonly budget: number | null
 }
 
@@ -81,12 +82,32 @@ const markShare = 1 / 150
 /** Slices of a run in which rates are measured. */
 const slices = 80
 
-const thinned = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => {
+/**
+ * As many points as a chart can show.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const thinned = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => {
   const step = Math.max(1, Math.ceil(items.length / mostPoints))
   return step === 1 ? items : items.filter((_, index) => index % step === 0 || index === items.length - 1)
 }
 
-const barsOf = (calls: ReadonlyArray<CallRecord>, end: number): ReadonlyArray<Bar> => {
+/**
+ * What agents did when. `end` is the end of all, in milliseconds.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const barsOf = (
+  calls: ReadonlyArray<
+    Pick<CallRecord, "askedAt" | "endedAt"> & {
+      readonly call: { readonly agent: string }
+      readonly attempts: ReadonlyArray<Attempt>
+    }
+  >,
+  end: number
+): ReadonlyArray<Bar> => {
   const bars: Array<Bar> = []
   const marked = new Map<string, number>()
   const add = (agent: string, what: Bar["what"], from: number, to: number) =>
@@ -109,6 +130,19 @@ const barsOf = (calls: ReadonlyArray<CallRecord>, end: number): ReadonlyArray<Ba
     if (last > free) add(call.agent, "waits", free, last)
   }
   return bars
+}
+
+/**
+ * Dimensions as charts call them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const dimensionNames: Readonly<Record<Limits.Dimension, string>> = {
+  requests: "requests",
+  inputTokens: "input tokens",
+  outputTokens: "output tokens",
+  tokens: "tokens"
 }
 
 const order: ReadonlyArray<Limits.Dimension> = ["tokens", "inputTokens", "outputTokens", "requests"]
@@ -151,13 +185,21 @@ const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> =
   return thinned(points)
 }
 
-const ratesOf = (run: Run, dimension: Limits.Dimension, end: number): RunFigures["rates"] => {
+/**
+ * What was admitted per second, in slices of equal length.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const ratesOf = (
+  admitted: ReadonlyArray<{ readonly at: number; readonly amount: number }>,
+  end: number
+): RunFigures["rates"] => {
   const length = Math.max(1_000, end / slices)
   const sums: Array<number> = Array.from({ length: Math.max(1, Math.ceil(end / length)) }, () => 0)
-  for (const entry of run.log) {
-    if (entry.outcome !== "accepted") continue
-    const slice = Math.min(sums.length - 1, Math.floor(entry.at / length))
-    sums[slice]! += amountOf(dimension, entry)
+  for (const { amount, at } of admitted) {
+    const slice = Math.min(sums.length - 1, Math.floor(at / length))
+    sums[slice]! += amount
   }
   return sums.map((sum, index) => ({
     from: secondsOf(index * length),
@@ -165,6 +207,22 @@ const ratesOf = (run: Run, dimension: Limits.Dimension, end: number): RunFigures
     perSecond: Math.round(sum / (length / 1_000))
   }))
 }
+
+/**
+ * Latencies of calls that succeeded, sorted: waits included.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const latenciesOf = (
+  calls: ReadonlyArray<Pick<CallRecord, "askedAt" | "endedAt" | "outcome">>
+): RunFigures["latencies"] =>
+  thinned(
+    calls
+      .filter(({ outcome }) => outcome === "ok")
+      .map(({ askedAt, endedAt }) => secondsOf(endedAt! - askedAt))
+      .sort((a, b) => a - b)
+  )
 
 /**
  * The figures of one run.
@@ -179,13 +237,13 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
     strategy: run.result.strategy,
     bars: barsOf(run.calls, end),
     levels: levelsOf(run, dimension),
-    rates: ratesOf(run, dimension, end),
-    latencies: thinned(
-      run.calls
-        .filter(({ outcome }) => outcome === "ok")
-        .map(({ askedAt, endedAt }) => secondsOf(endedAt! - askedAt))
-        .sort((a, b) => a - b)
-    )
+    rates: ratesOf(
+      run.log
+        .filter(({ outcome }) => outcome === "accepted")
+        .map((entry) => ({ at: entry.at, amount: amountOf(dimension, entry) })),
+      end
+    ),
+    latencies: latenciesOf(run.calls)
   }
 }
 
@@ -206,9 +264,7 @@ export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): S
     summary: scenario.summary,
     provider: Scenarios.modelOf(scenario),
     floorSeconds: round(floor(scenario).seconds),
-    dimension: { tokens: "tokens", inputTokens: "input tokens", outputTokens: "output tokens", requests: "requests" }[
-      dimension
-    ],
+    dimension: dimensionNames[dimension],
     limitPerSecond: round(limit.perSecond ?? (limit.perMinute ?? 0) / 60),
     agents: scenario.agents.map(({ name }) => name),
     results: runs.map(({ result }) => result),

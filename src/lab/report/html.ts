@@ -129,6 +129,7 @@ const part = ({ bars, charts, figures, heads, notes, rows }: Section, index: num
     .filter(({ latencies }) => latencies.length > 0)
     .map(({ strategy }, line) => key(`--c${(line % 5) + 1}`, strategy, "line"))
     .join("")
+  const known = figures.runs.some(({ levels }) => levels.some(({ provider }) => provider !== null))
   const drawn: Readonly<Record<Chart, () => string>> = {
     makespan: () => figure("makespan", index, "How long it takes", bars, true),
     gantt: () =>
@@ -144,14 +145,14 @@ const part = ({ bars, charts, figures, heads, notes, rows }: Section, index: num
         "levels",
         index,
         `What is left: ${escape(figures.dimension)}`,
-        `${key("--c1", "at the provider", "line")}${key("--c2", "in the budget", "line")}`
+        `${known ? key("--c1", "at the provider", "line") : ""}${key("--c2", "in the budget", "line")}`
       ),
     rate: () =>
       figure(
         "rate",
         index,
         "Admitted a second",
-        `${key("--c1", `${figures.dimension} admitted`)}${key("--bad", "limit", "line")}`,
+        `${key("--c1", `${figures.dimension} admitted`)}${figures.limitPerSecond > 0 ? key("--bad", "limit", "line") : ""}`,
         !charts.includes("levels")
       ),
     latency: () => figure("latency", index, "Latency of calls, all that are shown in detail", lines, true)

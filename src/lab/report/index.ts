@@ -13,4 +13,6 @@ export * as Forecast from "./forecast.ts"
 /** @since 0.1.0 */
 export * as Html from "./html.ts"
 /** @since 0.1.0 */
+export * as Run from "./run.ts"
+/** @since 0.1.0 */
 export * as Svg from "./svg.ts"

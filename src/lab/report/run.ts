@@ -1,0 +1,200 @@
+/**
+ * A real run as figures and as part of a report: what its agents did, and what its budget had left.
+ *
+ * @since 0.1.0
+ */
+import type * as Budget from "../../Budget.ts"
+import * as Limits from "../../Limits.ts"
+import * as Scenarios from "../scenario.ts"
+import * as Figures from "./figures.ts"
+import type { Section } from "./html.ts"
+
+/**
+ * One request. Times are in milliseconds from the start of the run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attempt {
+  readonly startedAt: number
+  endedAt: number | undefined
+  outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
+  usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined
+}
+
+/**
+ * One call of an agent, waits and all of its requests included.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly call: { readonly agent: string }
+  readonly askedAt: number
+  endedAt: number | undefined
+  outcome: "open" | "ok" | "failed"
+  readonly attempts: Array<Attempt>
+}
+
+/**
+ * What the budget had left at a time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Look {
+  readonly at: number
+  readonly dimensions: Budget.PoolStatus["dimensions"]
+  /** The part of the limits' rates that it used. */
+  readonly pace: number
+}
+
+/**
+ * What a run wrote down.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Recorded {
+  readonly calls: ReadonlyArray<Call>
+  readonly levels: ReadonlyArray<Look>
+}
+
+/** The dimension that came nearest to its end. */
+const tightest = ({ levels }: Recorded): Limits.Dimension | undefined => {
+  let least = Infinity
+  let found: Limits.Dimension | undefined
+  for (const { dimensions } of levels) {
+    for (const dimension of Limits.dimensions) {
+      const status = dimensions[dimension]
+      if (status === undefined || status.level / status.capacity >= least) continue
+      least = status.level / status.capacity
+      found = dimension
+    }
+  }
+  return found
+}
+
+const amountOf = (dimension: Limits.Dimension, { usage }: Attempt): number => {
+  if (dimension === "requests") return 1
+  if (usage === undefined) return 0
+  return dimension === "tokens" ? usage.inputTokens + usage.outputTokens : usage[dimension]
+}
+
+const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
+
+const heads = [
+  "agent",
+  "calls",
+  "429s",
+  "other failures",
+  "input tokens",
+  "output tokens",
+  "waited",
+  "ended after",
+  "outcome"
+]
+
+const rowOf = (agent: string, calls: ReadonlyArray<Call>, bars: ReadonlyArray<Figures.Bar>): ReadonlyArray<string> => {
+  const attempts = calls.flatMap((call) => call.attempts)
+  const count = (outcome: Attempt["outcome"]): string =>
+    Scenarios.thousands(attempts.filter((attempt) => attempt.outcome === outcome).length)
+  const sum = (of: "inputTokens" | "outputTokens"): string =>
+    Scenarios.thousands(attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), 0))
+  const waited = bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
+  const outcome = calls.some((call) => call.outcome === "failed")
+    ? "failed"
+    : calls.some((call) => call.outcome === "open")
+      ? "stopped"
+      : "done"
+  return [
+    agent,
+    Scenarios.thousands(calls.length),
+    count("rejected"),
+    count("failed"),
+    sum("inputTokens"),
+    sum("outputTokens"),
+    seconds(waited * 1_000),
+    seconds(Math.max(0, ...calls.map(({ endedAt }) => endedAt ?? 0))),
+    outcome
+  ]
+}
+
+/**
+ * The part of a report about a run.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const section = (options: {
+  readonly recorded: Recorded
+  readonly summary: string
+  /** Who answered. */
+  readonly provider: string
+  /** The limits that were given; those that were not are the budget's. */
+  readonly limits?: Limits.Limits | undefined
+  /** All agents, in the order in which they are shown. */
+  readonly agents: ReadonlyArray<string>
+}): Section => {
+  const { agents, provider, recorded, summary } = options
+  const { calls, levels } = recorded
+  const attempts = calls.flatMap((call) => call.attempts)
+  const end = Math.max(
+    1,
+    ...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt),
+    ...attempts.map(({ endedAt }) => endedAt ?? 0)
+  )
+  const bound = tightest(recorded)
+  const dimension = bound ?? "tokens"
+  const last = levels.findLast(({ dimensions }) => dimensions[dimension] !== undefined)
+  const learned = last === undefined ? 0 : last.dimensions[dimension]!.perSecond / (last.pace > 0 ? last.pace : 1)
+  const given = options.limits?.[dimension]
+  const limit = given?.perSecond ?? (given?.perMinute === undefined ? learned : given.perMinute / 60)
+  const bars = Figures.barsOf(calls, end)
+  return {
+    figures: {
+      name: "run",
+      summary,
+      provider,
+      floorSeconds: 0,
+      dimension: Figures.dimensionNames[dimension],
+      limitPerSecond: Math.round(limit * 1_000) / 1_000,
+      agents,
+      results: [],
+      runs: [
+        {
+          strategy: "this run",
+          bars,
+          levels: Figures.thinned(
+            levels.flatMap(({ at, dimensions }): Array<Figures.Level> => {
+              const level = dimensions[dimension]?.level
+              return level === undefined ? [] : [{ at: at / 1_000, provider: null, budget: Math.round(level) }]
+            })
+          ),
+          rates: Figures.ratesOf(
+            attempts.map((attempt) => ({
+              at: attempt.startedAt,
+              amount: attempt.outcome === "ok" ? amountOf(dimension, attempt) : 0
+            })),
+            end
+          ),
+          latencies: Figures.latenciesOf(calls)
+        }
+      ]
+    },
+    heads,
+    rows: agents.map((agent) =>
+      rowOf(
+        agent,
+        calls.filter(({ call }) => call.agent === agent),
+        bars.filter((bar) => bar.agent === agent)
+      )
+    ),
+    notes: [
+      "Waits are for the budget, and between attempts. Tokens of a call count when it was sent.",
+      ...(bound === undefined ? ["No limit is known: none was given, and no response told of one."] : [])
+    ],
+    charts: bound === undefined ? ["gantt", "rate", "latency"] : ["gantt", "levels", "rate", "latency"],
+    bars: ""
+  }
+}
