@@ -44,8 +44,22 @@ export const make = Effect.fnUntraced(function* (
   if (mode === "quiet") return { report: () => Effect.void, close: Effect.void }
   if (mode === "json") return { report: (event) => Console.log(JSON.stringify(event)), close: Effect.void }
   if (mode === "plain") {
+    // Many agents at one limit fail alike: one line says so for all.
+    const failures = new Set<string>()
+    let alike = 0
+    yield* Effect.addFinalizer(() =>
+      alike === 0 ? Effect.void : Console.log(`${alike} more agents failed in the same way`)
+    )
     const report = Effect.fnUntraced(function* (event: Event) {
       yield* fold(event)
+      if (event.event === "ended" && event.failure !== undefined) {
+        const kind = event.failure.replaceAll(/req_\w+|\d+/g, "")
+        if (failures.has(kind)) {
+          alike++
+          return
+        }
+        failures.add(kind)
+      }
       const line = View.plain(state, event, yield* seconds)
       if (line !== undefined) yield* Console.log(line)
     })
