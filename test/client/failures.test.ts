@@ -24,7 +24,7 @@ import {
 } from "../helpers/httpProvider.ts"
 
 // Everything here is real HTTP on the loopback, through the official SDK: hence `it.live`. What takes time are the
-// timeouts under test, 100 ms each.
+// timeouts under test, 600 ms each: long enough for a busy machine to answer in.
 
 const quotas: Limits.Limits = {
   requests: { total: 1_000 },
@@ -42,8 +42,8 @@ const client = (url: string, attempts: number) =>
   LlmClient.layer({
     apiKey: Redacted.make("test"),
     baseUrl: url,
-    timeout: "100 millis",
-    idleTimeout: "100 millis",
+    timeout: "600 millis",
+    idleTimeout: "600 millis",
     retry: attemptsOf(attempts)
   })
 
