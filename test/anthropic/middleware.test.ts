@@ -353,9 +353,9 @@ describe("floodgate/anthropic", () => {
 
     it.live("does not count the queue towards the SDK's timeout", () =>
       Effect.gen(function* () {
-        // One at a time, each 60 ms: the last waits for 300 ms, and the SDK's timeout is 200 ms.
-        const provider = yield* ProviderServer.make({ latency: { ...fast, baseMillis: 60 } })
-        const { client } = yield* install(provider.url, { concurrency: 1 }, { timeout: 200, maxRetries: 0 })
+        // One at a time, each 200 ms: the last waits for a second, and the SDK's timeout is 800 ms.
+        const provider = yield* ProviderServer.make({ latency: { ...fast, baseMillis: 200 } })
+        const { client } = yield* install(provider.url, { concurrency: 1 }, { timeout: 800, maxRetries: 0 })
         yield* Effect.promise(() => Promise.all(Array.from({ length: 6 }, () => client.messages.create(params()))))
         assert.strictEqual((yield* provider.stats).aborted, 0)
       })
@@ -365,7 +365,7 @@ describe("floodgate/anthropic", () => {
       Effect.gen(function* () {
         const { client, provider } = yield* simulated(
           { faults: [{ kind: "timeout", calls: [1], afterMillis: 3_600_000 }] },
-          { callOptions: { timeout: "100 millis" } }
+          { callOptions: { timeout: "500 millis" } }
         )
         yield* Effect.promise(() => client.messages.create(params()))
         const stats = yield* until(provider.stats, ({ aborted }) => aborted === 1)
