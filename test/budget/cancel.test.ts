@@ -1,0 +1,89 @@
+/** Law 4 at every point: a caller that yields after every other step, and is interrupted after any number of them. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scheduler from "effect/Scheduler"
+import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
+
+const burst = 1_000
+const limits = { tokens: { perSecond: 1e-9, burst } }
+const steps = 60
+
+/** The memory store as if it were elsewhere: every answer takes a few turns. */
+const elsewhere = Layer.succeed(BudgetStore.BudgetStore, {
+  open: (name, options) =>
+    Effect.map(BudgetStore.memory.open(name, options), ({ immediate: _, ...opened }) => {
+      const slowly = <A, E>(effect: Effect.Effect<A, E>) =>
+        Effect.andThen(
+          Effect.yieldNow,
+          Effect.tap(effect, () => Effect.yieldNow)
+        )
+      return {
+        ...opened,
+        local: false,
+        take: (asks) => slowly(opened.take(asks)),
+        settle: (held, used, succeeded) => slowly(opened.settle(held, used, succeeded))
+      }
+    })
+})
+
+const ways: Record<string, Budget.Options & { readonly maxWait?: number; readonly elsewhere?: boolean }> = {
+  "with a limit": {},
+  "with slots": { concurrency: 1 },
+  "with a bounded wait": { maxWait: 1e12 },
+  "with slots and a bounded wait": { concurrency: 1, maxWait: 1e12 },
+  "with a store elsewhere": { elsewhere: true },
+  "with a store elsewhere, slots and a bounded wait": { elsewhere: true, concurrency: 1, maxWait: 1e12 }
+}
+
+/** Interrupts a caller after `before` turns without room and `after` turns with it. */
+const attempt = Effect.fnUntraced(function* (way: (typeof ways)[string], before: number, after: number) {
+  const { elsewhere: _, maxWait, ...options } = way
+  const budget = yield* Budget.make({ limits, headroom: 0, ...options })
+  const turns = (count: number) => Effect.repeat(Effect.yieldNow, { times: count })
+  const blocker = yield* Effect.scoped(
+    Effect.gen(function* () {
+      const reservation = yield* budget.reserve({ tokens: burst })
+      let called = false
+      const caller = yield* Budget.withReservation(
+        { tokens: 600 },
+        () => {
+          called = true
+          return Effect.never
+        },
+        { maxWait }
+      ).pipe(
+        Effect.provideService(Budget.TokenBudget, budget),
+        Effect.provideService(Scheduler.MaxOpsBeforeYield, 2),
+        Effect.forkChild
+      )
+      yield* turns(before)
+      yield* reservation.refund
+      yield* turns(after)
+      yield* Fiber.interrupt(caller)
+      return () => called
+    })
+  )
+  yield* turns(20)
+  const { dimensions, inFlight, queued } = (yield* budget.status).pools.default!
+  // A call that was let out and interrupted keeps its estimate; one that was not has taken nothing.
+  const level = blocker() ? burst - 600 : burst
+  assert.deepStrictEqual([queued, inFlight], [0, 0], `after ${before} + ${after} turns`)
+  assert.closeTo(dimensions.tokens!.level, level, 1e-6, `after ${before} + ${after} turns`)
+}, Effect.scoped)
+
+describe("Budget, interrupted", () => {
+  for (const [name, way] of Object.entries(ways)) {
+    it.effect(`leaves nothing taken and nobody queued at any point, ${name}`, () =>
+      Effect.gen(function* () {
+        for (let turn = 0; turn < steps; turn++) {
+          yield* attempt(way, turn, 0)
+          yield* attempt(way, turn % 20, turn)
+          yield* attempt(way, 0, turn)
+        }
+      }).pipe(Effect.provide(way.elsewhere === true ? elsewhere : Layer.empty))
+    )
+  }
+})
