@@ -9,10 +9,11 @@ import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore, type Snapshot, type StoreUnavailable } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 import { BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
-import type { BudgetStatus, Cooldown, Options, RateLimitSignal, Reservation, ReserveOptions } from "./models.ts"
+import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./models.ts"
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import * as Pool from "./pool.ts"
 import type * as Predict from "./predict.ts"
@@ -24,29 +25,18 @@ import * as Status from "./status.ts"
 /** The first step of the default retry policy. */
 const defaultPause = Duration.seconds(2)
 
-export interface Service {
-  readonly reserve: (
-    estimate: Limits.Estimate,
-    options?: ReserveOptions
-  ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
-  /** The same around one effect, without a scope: half the cost. Not part of the public service. */
+/** The public service, and what stays within the package. */
+export interface Service extends Public {
+  /** `reserve` around one effect, without a scope: half the cost. */
   readonly use: <A, E, R>(
     context: Context.Context<never>,
     estimate: Limits.Estimate,
     f: (reservation: Reservation) => Effect.Effect<A, E, R>,
     options?: ReserveOptions
   ) => Effect.Effect<A, E | BudgetError, R>
-  readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
-  readonly cooldown: (pause: Cooldown) => Effect.Effect<void>
-  readonly resize: (options: {
-    readonly pool?: string | undefined
-    readonly limits?: Limits.Limits | undefined
-    readonly concurrency?: number | undefined
-  }) => Effect.Effect<void>
-  readonly poolOf: (model: string) => string
-  readonly status: Effect.Effect<BudgetStatus>
-  readonly changes: Stream.Stream<BudgetStatus>
 }
+
+type Public = TokenBudget["Service"]
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
