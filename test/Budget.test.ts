@@ -225,6 +225,32 @@ describe("Budget", () => {
         )
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
+
+    // A stream that fell silent kept everybody waiting, for as long as its consumer did.
+    it.effect("lets another out after a minute when the probe says nothing", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* Budget.consume(1)
+        yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second" })
+        const sent: Array<number> = []
+        const silent = (n: number) =>
+          Budget.withReservation({ tokens: 1 }, () =>
+            Effect.andThen(
+              Effect.sync(() => sent.push(n)),
+              Effect.never
+            )
+          )
+        yield* Effect.forEach([1, 2, 3], (n) => Effect.forkChild(silent(n)))
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(sent, [1])
+        yield* TestClock.adjust(59_999)
+        assert.deepStrictEqual(sent, [1])
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual(sent, [1, 2])
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(sent, [1, 2, 3])
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
   })
 
   describe("changes", () => {

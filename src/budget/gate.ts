@@ -15,10 +15,14 @@ interface Probe {
   readonly reason: PauseReason | "unknown"
   allowed: number
   open: number
+  /** When a call last went out or succeeded. */
+  heardAt: number
 }
 
 /** So many in flight are no probe any more. */
 const mostProbed = 1024
+/** A stream may run for long, and one that fell silent for ever: rejections come at once, so others need not wait for it. */
+const patienceMillis = 60_000
 
 export class Gate {
   inFlight = 0
@@ -29,11 +33,14 @@ export class Gate {
   private lastId = -1
   /** Those who keep the gate shut for the moment. */
   private shut = 0
+  private readonly now: () => number
 
-  constructor(concurrency: number, alone: boolean) {
+  /** `now` gives milliseconds. */
+  constructor(concurrency: number, alone: boolean, now: () => number) {
     this.concurrency = concurrency
+    this.now = now
     this.semaphore = concurrency === Infinity ? undefined : Semaphore.makeUnsafe(concurrency)
-    if (alone) this.probe = { since: -1, counts: -Infinity, reason: "unknown", allowed: 1, open: 0 }
+    if (alone) this.probe = { since: -1, counts: -Infinity, reason: "unknown", allowed: 1, open: 0, heardAt: now() }
   }
 
   /** Calls that may be in flight now. */
@@ -53,7 +60,13 @@ export class Gate {
 
   /** Whether a call may go out now, as far as the probe decides. */
   get hasRoom(): boolean {
-    return this.shut === 0 && (this.probe === undefined || this.probe.open < this.probe.allowed)
+    return this.shut === 0 && this.patience <= 0
+  }
+
+  /** Milliseconds until the probe lets another call out, if nothing is heard until then; 0 where there is room. */
+  get patience(): number {
+    const { probe } = this
+    return probe === undefined || probe.open < probe.allowed ? 0 : probe.heardAt + patienceMillis - this.now()
   }
 
   /** Lets nobody out while an effect runs. Who may go after it must be asked then. */
@@ -80,7 +93,9 @@ export class Gate {
   /** A call with a permit goes out. */
   enter(): void {
     this.inFlight++
-    if (this.probe !== undefined) this.probe.open++
+    if (this.probe === undefined) return
+    this.probe.open++
+    this.probe.heardAt = this.now()
   }
 
   admitted(id: number): void {
@@ -95,6 +110,7 @@ export class Gate {
     if (probe.open > 0) probe.open--
     if (!succeeded || id === undefined || id <= probe.since) return
     probe.allowed++
+    probe.heardAt = this.now()
     if (probe.allowed >= Math.min(mostProbed, this.concurrency)) this.probe = undefined
   }
 
@@ -102,14 +118,17 @@ export class Gate {
   pause(reason: PauseReason, id: number | undefined): void {
     const { lastId, probe } = this
     if (reason !== "overload") {
-      this.probe = { since: lastId, counts: lastId, reason, allowed: 1, open: 0 }
+      this.probe = { since: lastId, counts: lastId, reason, allowed: 1, open: 0, heardAt: this.now() }
       return
     }
     // Calls of one round that fail together are one overload: the places are halved once.
     if (probe?.reason === "overload" && id !== undefined && id <= probe.since) return
     const half = Math.max(1, Math.floor(Math.min(this.allowed, this.inFlight + 1) / 2))
     if (probe !== undefined && probe.reason !== "overload") probe.allowed = Math.min(probe.allowed, half)
-    else this.probe = { since: lastId, counts: -Infinity, reason, allowed: half, open: this.inFlight }
+    else {
+      const counts = -Infinity
+      this.probe = { since: lastId, counts, reason, allowed: half, open: this.inFlight, heardAt: this.now() }
+    }
   }
 
   /** The limits are known now: the first call need not go alone any more. */

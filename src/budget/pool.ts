@@ -134,8 +134,9 @@ export const open = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
+  const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   // With no limits known the first call goes alone; its headers set them.
-  const gate = new Gate(options.concurrency, Object.keys(rules).length === 0)
+  const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
   /** Waiters that a store is being asked about. */
   let asking: ReadonlyArray<Waiter> = []
   const counts = new Counts()
@@ -149,7 +150,6 @@ export const open = Effect.fnUntraced(function* (
   /** Whether its time has come. Till then the store need not be asked for it again. */
   let due = false
 
-  const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   /** The limits that were given, and when a response last spoke of limits. */
   let given = options.limits
   let heardAt = millis()
@@ -193,6 +193,13 @@ export const open = Effect.fnUntraced(function* (
         })
       )
     )
+  }
+
+  /** Nobody can go now. Who waits for a probe that stays silent looks again when its time is up. */
+  const idle = (): void => {
+    draining = false
+    if (queue.size > 0 && gate.patience > 0) wakeIn(gate.patience)
+    options.changed()
   }
 
   /** Brings a waiter's charge up to the rules as they are; gives why it fits no more. */
@@ -239,8 +246,7 @@ export const open = Effect.fnUntraced(function* (
       again = false
       while (queue.size > 0 && gate.hasRoom && admitHead(store));
     } while (again)
-    draining = false
-    options.changed()
+    idle()
   }
 
   const rounds = (store: Immediate): Effect.Effect<void> =>
@@ -259,8 +265,7 @@ export const open = Effect.fnUntraced(function* (
 
   const finish = (store: Immediate): Effect.Effect<void> => {
     if (again) return rounds(store)
-    draining = false
-    options.changed()
+    idle()
     return Effect.void
   }
 
@@ -371,8 +376,7 @@ export const open = Effect.fnUntraced(function* (
 
   const remoteFinish: Effect.Effect<void> = Effect.suspend(() => {
     if (again) return remoteRound
-    draining = false
-    options.changed()
+    idle()
     return Effect.void
   })
 
@@ -420,8 +424,7 @@ export const open = Effect.fnUntraced(function* (
     draining = true
     again = false
     const handedOn = admitHead(store)
-    draining = false
-    options.changed()
+    idle()
     // A refund may let in more than one.
     const rest = again || (handedOn && queue.size > 0 && !gate.isFull) ? drain : undefined
     return handedOn ? rest : Effect.andThen(gate.returnPermit, rest ?? Effect.void)

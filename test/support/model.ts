@@ -68,7 +68,7 @@ export class Model {
   private virtual = new Map<number, number>()
   private turns = 0
   private admissions = 0
-  private probe: { since: number; counts: number; allowed: number; open: Set<number> } | undefined
+  private probe: { since: number; counts: number; allowed: number; open: Set<number>; heardAt: number } | undefined
   private readonly headroom: number
 
   constructor(rules: Rules, concurrency: number, headroom: number) {
@@ -157,6 +157,7 @@ export class Model {
     }
     if (this.probe?.open.delete(id) && succeeded && call.turn > this.probe.since) {
       this.probe.allowed++
+      this.probe.heardAt = this.now
       if (this.probe.allowed >= Math.min(1024, this.concurrency)) this.probe = undefined
     }
     this.settleQueue()
@@ -180,7 +181,8 @@ export class Model {
         this.slow(0.8, 0.02)
       }
     }
-    this.probe = { since: this.admissions, counts: this.admissions, allowed: 1, open: new Set() }
+    const { admissions, now } = this
+    this.probe = { since: admissions, counts: admissions, allowed: 1, open: new Set(), heardAt: now }
     this.settleQueue()
   }
 
@@ -200,7 +202,7 @@ export class Model {
     const end = this.now + millis
     for (;;) {
       const head = this.head()
-      if (head === undefined || !this.hasPlace() || !this.headGoesBy(head, end)) break
+      if (head === undefined || !this.headGoesBy(head, end)) break
       // The first moment at which the head goes: found by halving, because waiting longer never makes it harder.
       let early = this.now
       let late = end
@@ -234,8 +236,13 @@ export class Model {
     return this.waiting.find((call) => this.keyOf(call) === next!.key)
   }
 
+  /** A probe that says nothing for a minute lets one more out. */
   private hasPlace(): boolean {
-    return this.inFlight < this.concurrency && (this.probe === undefined || this.probe.open.size < this.probe.allowed)
+    const { now, probe } = this
+    return (
+      this.inFlight < this.concurrency &&
+      (probe === undefined || probe.open.size < probe.allowed || now >= probe.heardAt + 60_000)
+    )
   }
 
   private tooLarge(call: Call): boolean {
@@ -279,7 +286,7 @@ export class Model {
       levels: [...this.dims.values()].map((dim) => dim.level)
     }
     this.moveTo(time)
-    const goes = this.tooLarge(head) || this.overQuota(head) || this.mayGo(head)
+    const goes = this.hasPlace() && (this.tooLarge(head) || this.overQuota(head) || this.mayGo(head))
     this.now = saved.now
     this.scale = saved.scale
     this.stepAt = saved.stepAt
@@ -340,7 +347,10 @@ export class Model {
     call.state = "open"
     call.turn = ++this.admissions
     call.takenAt = this.now
-    this.probe?.open.add(call.id)
+    if (this.probe !== undefined) {
+      this.probe.open.add(call.id)
+      this.probe.heardAt = this.now
+    }
     for (const [dimension, dim] of this.dims) {
       const amount = call.charge[dimension] ?? 0
       dim.level -= amount
