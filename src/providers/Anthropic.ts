@@ -152,6 +152,21 @@ const replyOf = <A>(value: A, response: Response, now: number, secret: string | 
   return { value, signal: Headers.signal(get, now), requestId: Errors.nameOf(get("request-id"), secret) }
 }
 
+const ignore = (): void => {}
+
+/**
+ * The SDK holds on to a streamed request, its body and all that its signal reaches until its own iterator has ended: only
+ * then it lets go of the signal. The events are read past that iterator, so it is ended here, when nothing is left to read.
+ */
+const letGo = (stream: AsyncIterable<unknown>): void => {
+  const iterator = stream[Symbol.asyncIterator]()
+  // One that has not begun would end without its last words.
+  iterator
+    .next()
+    .then(() => iterator.return?.())
+    .then(ignore, ignore)
+}
+
 const isMessage = (value: unknown): value is Message =>
   Predicate.hasProperty(value, "content") &&
   Array.isArray(value.content) &&
@@ -202,9 +217,15 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
       Effect.sync(() => new AbortController()),
       (controller) => Effect.sync(() => controller.abort())
     )
-    const response = yield* attempt(
-      (options) => client.messages.create({ ...params, stream: true }, options).asResponse(),
+    const { data, response } = yield* attempt(
+      (options) => client.messages.create({ ...params, stream: true }, options).withResponse(),
       controller
+    )
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        controller.abort()
+        letGo(data)
+      })
     )
     const reply = replyOf(response, response, yield* Clock.currentTimeMillis, secret)
     const type = response.headers.get("content-type") ?? ""
