@@ -29,6 +29,8 @@ const project = (
 
 export default defineConfig({
   test: {
+    // Most of the time is waiting: for sockets, child processes, a server. One more worker than the smallest machine has cores.
+    maxWorkers: 3,
     projects: [
       // Files share their modules: half of the time went into loading them again.
       project("unit", ["test/**/*.test.ts"], 20_000, { exclude: system, isolate: false }),
