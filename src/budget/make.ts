@@ -15,7 +15,8 @@ import * as Limits from "../Limits.ts"
 import { BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
 import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./models.ts"
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
-import * as Pool from "./pool.ts"
+import { open } from "./pool.ts"
+import type { Pool, Waiter } from "./poolModel.ts"
 import type * as Predict from "./predict.ts"
 import { overQuota, refuse, tooLong } from "./refuse.ts"
 import { heldOf, HeldReservation } from "./reservation.ts"
@@ -49,8 +50,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const scope = yield* Effect.scope
     const ticks = yield* PubSub.sliding<void>(1)
     const ambientOf = ambience()
-    const pools = new Map<string, Pool.Pool>()
-    const opening = new Map<string, Fiber.Fiber<Pool.Pool, StoreUnavailable>>()
+    const pools = new Map<string, Pool>()
+    const opening = new Map<string, Fiber.Fiber<Pool, StoreUnavailable>>()
     let watchers = 0
     const changed = () => {
       if (watchers > 0) PubSub.publishUnsafe(ticks, undefined)
@@ -60,11 +61,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
      * Opens a pool once, however many ask for it meanwhile. It is opened by a fiber of the budget's own, so that a caller
      * that goes away leaves nothing half open. A failure is not remembered.
      */
-    const openPool = (name: string): Effect.Effect<Pool.Pool, StoreUnavailable> =>
+    const openPool = (name: string): Effect.Effect<Pool, StoreUnavailable> =>
       Effect.suspend(() => {
         const underWay = opening.get(name)
         if (underWay !== undefined) return Fiber.join(underWay)
-        const opened = Pool.open(name, store, { limits: limitsOf(name), headroom, ramp, concurrency, changed }).pipe(
+        const opened = open(name, store, { limits: limitsOf(name), headroom, ramp, concurrency, changed }).pipe(
           Scope.provide(scope),
           Effect.tap((pool) => Effect.sync(() => pools.set(name, pool))),
           Effect.ensuring(Effect.sync(() => opening.delete(name)))
@@ -77,18 +78,18 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const withPool = <A, E, R>(
       name: string,
-      f: (pool: Pool.Pool) => Effect.Effect<A, E, R>
+      f: (pool: Pool) => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | StoreUnavailable, R> => {
       const pool = pools.get(name)
       return pool === undefined ? Effect.flatMap(openPool(name), f) : f(pool)
     }
 
     /** What a pool is told and its store misses is lost, not fatal: the provider will say it again. */
-    const tell = (name: string, f: (pool: Pool.Pool) => Effect.Effect<void>): Effect.Effect<void> =>
+    const tell = (name: string, f: (pool: Pool) => Effect.Effect<void>): Effect.Effect<void> =>
       Effect.ignore(withPool(name, f))
 
     const foresee = (
-      pool: Pool.Pool,
+      pool: Pool,
       charge: Limits.Charge,
       who: { readonly agent: string; readonly priority: number },
       maxWait: Duration.Duration | undefined
@@ -108,7 +109,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     /** Admits an estimate, or refuses it; a reservation as it is where that took no time. */
     const admit = (
-      pool: Pool.Pool,
+      pool: Pool,
       estimate: Limits.Estimate,
       how: Queueing,
       restore: Restore
@@ -254,7 +255,7 @@ const thenAround = <A, E, R>(
 
 /** Stands in the queue. */
 const enqueue = (
-  pool: Pool.Pool,
+  pool: Pool,
   estimate: Limits.Estimate,
   charge: Limits.Charge,
   how: Queueing,
@@ -276,8 +277,8 @@ const enqueue = (
 
 /** Waits; whatever ends the wait but a grant gives everything back. */
 const stand = (
-  pool: Pool.Pool,
-  waiter: Pool.Waiter,
+  pool: Pool,
+  waiter: Waiter,
   maxWait: Duration.Duration | undefined,
   foreseen: Predict.Prediction | undefined,
   maxQueued: number,
@@ -296,8 +297,8 @@ const stand = (
 
 const within = (
   maxWait: Duration.Duration,
-  pool: Pool.Pool,
-  waiter: Pool.Waiter,
+  pool: Pool,
+  waiter: Waiter,
   foreseen: Predict.Prediction | undefined
 ): Effect.Effect<HeldReservation, BudgetError> =>
   Effect.timeoutOrElse(pool.wait(waiter), {

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
-import type * as Pool from "./pool.ts"
+import type * as Pool from "./poolModel.ts"
 
 export const defaultPool = "default"
 /** A wider range than any use needs, and sums of shares stay exact. */

@@ -5,7 +5,7 @@ import type { Snapshot } from "../BudgetStore.ts"
 import * as Bucket from "../internal/bucket.ts"
 import type { FairQueue, Flow } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
-import type { Waiter } from "./pool.ts"
+import type { Waiter } from "./poolModel.ts"
 
 /** What a waiter that would come now must expect. */
 export interface Prediction {

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { Snapshot } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 import { BudgetError, type BudgetErrorReason, EstimateTooLarge, QuotaExhausted, WaitTooLong } from "./errors.ts"
-import type * as Pool from "./pool.ts"
+import type * as Pool from "./poolModel.ts"
 import type * as Predict from "./predict.ts"
 
 export const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetError> =>

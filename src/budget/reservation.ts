@@ -7,7 +7,7 @@ import type * as Exit from "effect/Exit"
 import type { Held } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 import type { Reservation } from "./models.ts"
-import type * as Pool from "./pool.ts"
+import type * as Pool from "./poolModel.ts"
 
 export class HeldReservation implements Reservation {
   readonly agent: string

@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import type { Snapshot } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 import type { DimensionStatus, PoolStatus } from "./models.ts"
-import type * as Pool from "./pool.ts"
+import type * as Pool from "./poolModel.ts"
 
 /** Waiters that a status lists. */
 const listed = 32

@@ -1,0 +1,91 @@
+/** What a pool is to the rest of the budget, and who waits in it. */
+import type * as Effect from "effect/Effect"
+import type { Blocked, Held, Pause, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
+import type { Entry } from "../internal/fairQueue.ts"
+import type * as Limits from "../Limits.ts"
+import type { BudgetError } from "./errors.ts"
+import type * as Predict from "./predict.ts"
+import type { HeldReservation } from "./reservation.ts"
+
+/** Who waits, for what. */
+export interface Waiter extends Entry {
+  readonly estimate: Limits.Estimate
+  /** What the estimate takes by `rules`; made anew when the rules have changed by the time it is asked for. */
+  charge: Limits.Charge
+  rules: Limits.Rules
+  readonly since: number
+  state: "queued" | "asking" | "cancelled" | "done"
+  /** What it waited for last. */
+  binding: Limits.Dimension | undefined
+  /** Set when granted. */
+  reservation: HeldReservation | undefined
+  resume: ((answer: Answer) => void) | undefined
+  answer: Answer | undefined
+}
+
+/** How a wait ends. */
+export type Answer = Effect.Effect<HeldReservation, BudgetError>
+
+/** The estimate fits no more, since the limits have changed. */
+export interface TooLarge {
+  readonly _tag: "TooLarge"
+  readonly dimension: Limits.Dimension
+  readonly asked: number
+  readonly limit: number
+}
+
+/** Why a waiter was sent away by the store. */
+export type Refused = StoreUnavailable | (Blocked & { readonly _tag: "Exhausted" }) | TooLarge
+
+export interface WaiterOptions {
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+  readonly first: boolean
+}
+
+export interface Pool {
+  readonly name: string
+  readonly rules: () => Limits.Rules
+  readonly queued: () => number
+  /** Whether `settle` leaves nothing to be done. */
+  readonly isInstant: () => boolean
+  /** Callers that may stand in the queue although the store has not been heard yet. */
+  readonly unasked: number
+  readonly inFlight: () => number
+  /** Calls that may be in flight now: the concurrency, less while a cooldown is probed. */
+  readonly allowed: () => number
+  /** Takes the charge at once if nobody waits and it fits. */
+  readonly takeNow: (charge: Limits.Charge) => Held | undefined
+  readonly admit: (estimate: Limits.Estimate, charge: Limits.Charge, options: WaiterOptions) => Waiter
+  readonly drain: Effect.Effect<void>
+  /** Drains if that takes no time; gives whether there is nothing left to be done. */
+  readonly drainAtOnce: () => boolean
+  /** Waits until the waiter is granted or refused. Interrupting it cancels nothing by itself, see `cancel`. */
+  readonly wait: (waiter: Waiter) => Effect.Effect<HeldReservation, BudgetError>
+  /** Gives everything back; what remains to be done then. To be called where nothing interrupts. */
+  readonly cancel: (waiter: Waiter) => Effect.Effect<void> | undefined
+  /** Settles; gives what remains to be done. To be called once, where nothing interrupts. */
+  readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void> | undefined
+  readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
+  /**
+   * Goes back to the limits that were given, if the charge fits those and no response has spoken of limits for an hour:
+   * what a header taught may be wrong, and a pool that refuses every call hears no better. Gives whether it did.
+   */
+  readonly doubt: (estimate: Limits.Estimate) => Effect.Effect<boolean>
+  readonly pause: (pause: Pause, rejected: Held | undefined) => Effect.Effect<void>
+  /** Runs an effect whose steps belong together: what one of them frees is given to nobody before the last. */
+  readonly together: (self: Effect.Effect<void>) => Effect.Effect<void>
+  readonly resize: (options: {
+    limits: Limits.Limits | undefined
+    concurrency: number | undefined
+  }) => Effect.Effect<void>
+  readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
+  readonly predict: (
+    charge: Limits.Charge,
+    who: { readonly agent: string; readonly priority: number },
+    snapshot: Snapshot
+  ) => Predict.Prediction
+  /** The first waiters in the order of service, at most `count`. */
+  readonly waiting: (count: number, snapshot: Snapshot) => ReadonlyArray<Predict.Waiting>
+}
