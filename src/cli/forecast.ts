@@ -53,10 +53,7 @@ const flags = {
     Flag.withDescription("Output tokens of each call"),
     Flag.withDefault(200)
   ),
-  concurrency: LimitFlags.count("concurrency").pipe(
-    Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
-    Flag.optional
-  ),
+  concurrency: LimitFlags.concurrency,
   latencyPerToken: LimitFlags.atLeastZero("latency-per-token").pipe(
     Flag.withDescription("Milliseconds per output token, besides 500 a call and 0.01 per input token"),
     Flag.withDefault(10)

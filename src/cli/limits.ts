@@ -34,6 +34,12 @@ export const atLeastZero = (name: string): Flag.Flag<number> =>
     )
   )
 
+/** How many calls may be in flight. */
+export const concurrency = count("concurrency").pipe(
+  Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
+  Flag.optional
+)
+
 /** The flags for limits. None given is no limit. */
 export const flags = {
   inputTokensPerMinute: positive("input-tokens-per-minute").pipe(

@@ -50,10 +50,7 @@ const flags = {
     Flag.withDescription("Folder for results.jsonl and summary.md; a run that was stopped goes on from it"),
     Flag.withDefault("floodgate-out")
   ),
-  concurrency: LimitFlags.count("concurrency").pipe(
-    Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
-    Flag.optional
-  ),
+  concurrency: LimitFlags.concurrency,
   attempts: LimitFlags.count("attempts").pipe(
     Flag.withDescription("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked"),
     Flag.withDefault(5)
