@@ -11,6 +11,10 @@
  * Counts follow Anthropic's names: `inputTokens` never includes what was read from the cache. OpenAI's `prompt_tokens`
  * do include it, and must be split first.
  *
+ * An accounting belongs to the client (`accounting` of `LlmClient`, `Governor`, the middleware): it says what a call takes.
+ * How much there is, and how its minutes are counted (`window`), belongs to the limits of the budget. A client whose
+ * accounting is not its provider's reserves too little or too much, and only rejections or an idle budget tell.
+ *
  * **Example** (One call, counted by two providers)
  *
  * ```ts doctest
@@ -64,8 +68,6 @@ export interface Actual {
  */
 export interface Accounting {
   readonly name: string
-  /** How its limits are counted in time, for limits that do not say so. Where that is not documented, `"sliding"`. */
-  readonly window: Limits.Window
   /** Whether a rejected request counts towards the limits. */
   readonly rejections: "free" | "charged"
   /** What it takes of the limits when it admits a call. */
@@ -111,7 +113,6 @@ const uncached = (actual: Actual): number => actual.inputTokens + actual.cacheCr
  */
 export const anthropic: Accounting = {
   name: "anthropic",
-  window: "bucket",
   rejections: "free",
   estimate: ({ inputTokens, outputTokens }) => ({ inputTokens, outputTokens }),
   usage: (actual) => ({ inputTokens: uncached(actual), outputTokens: actual.outputTokens })
@@ -123,21 +124,21 @@ export const anthropic: Accounting = {
  * **Details**
  *
  * Source: https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/partner-models/claude/quotas. How the
- * minutes are counted is not documented there.
+ * minutes are counted is not documented there: say nothing of the `window` in its limits.
  *
- * **Example** (Only the window differs)
+ * **Example** (The same counts)
  *
  * ```ts doctest
  * import * as Accounting from "floodgate/Accounting"
  *
- * Accounting.vertex.window // => "sliding"
+ * Accounting.vertex.name // => "vertex"
  * Accounting.vertex.estimate === Accounting.anthropic.estimate // => true
  * ```
  *
  * @category providers
  * @since 0.1.0
  */
-export const vertex: Accounting = { ...anthropic, name: "vertex", window: "sliding" }
+export const vertex: Accounting = { ...anthropic, name: "vertex" }
 
 /**
  * Amazon Bedrock's `bedrock-runtime` endpoint: one limit on input and output together. It reserves the whole prompt and
@@ -181,7 +182,6 @@ export const bedrockRuntime = (options: {
   }
   return {
     name: "bedrock-runtime",
-    window: "sliding",
     rejections: "free",
     estimate: (expected) => ({
       inputTokens: prompt(expected),
@@ -222,7 +222,6 @@ export const bedrockRuntime = (options: {
  */
 export const bedrockMantle: Accounting = {
   name: "bedrock-mantle",
-  window: "sliding",
   rejections: "free",
   estimate: (expected) => ({
     inputTokens: prompt(expected) + allowed(expected),
@@ -259,7 +258,6 @@ export const bedrockMantle: Accounting = {
  */
 export const openai: Accounting = {
   name: "openai",
-  window: "sliding",
   rejections: "charged",
   estimate: (expected) => ({
     inputTokens: prompt(expected),
@@ -288,7 +286,7 @@ export const openai: Accounting = {
  * const expected = { inputTokens: 1_000, cachedTokens: 0, outputTokens: 500, maxTokens: 4_096 }
  *
  * Accounting.azure.estimate(expected).tokens // => 5_096
- * Accounting.azure.window // => "fixed"
+ * Accounting.azure.rejections // => "charged"
  * ```
  *
  * @category providers
@@ -296,7 +294,6 @@ export const openai: Accounting = {
  */
 export const azure: Accounting = {
   name: "azure",
-  window: "fixed",
   rejections: "charged",
   estimate: (expected) => ({
     inputTokens: prompt(expected),

@@ -84,7 +84,7 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
  *
  * **Details**
  *
- * `attempts`, `waited`, `gaveUp` and `limit` are set by the client that retried (see {@link annotate}): how often it
+ * `attempts`, `waited`, `stoppedBy` and `limit` are set by the client that retried (see {@link annotate}): how often it
  * tried, how long it waited between attempts, why it stopped although the failure is retryable, and which limit was hit.
  *
  * **Example** (What a rejected call used)
@@ -108,7 +108,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   reason: LlmErrorReason,
   attempts: Schema.optional(Schema.Finite),
   waited: Schema.optional(Schema.Duration),
-  gaveUp: Schema.optional(Schema.Literals(["attempts", "deadline", "retryBudget"])),
+  stoppedBy: Schema.optional(Schema.Literals(["attempts", "deadline", "retryBudget"])),
   limit: Schema.optional(Limits.Dimension)
 }) {
   override readonly cause = this.reason
@@ -116,7 +116,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   override get message(): string {
     const tried = this.attempts === undefined || this.attempts < 2 ? [] : [`${this.attempts} attempts`]
     const waited = this.waited === undefined ? [] : [`${Duration.format(this.waited)} waited`]
-    const spent = this.gaveUp === "retryBudget" ? ["the retry budget is spent"] : []
+    const spent = this.stoppedBy === "retryBudget" ? ["the retry budget is spent"] : []
     const notes = [...tried, ...waited, ...spent]
     const limit = this.limit === undefined ? "" : ` [limit: ${this.limit}]`
     return `${this.reason.message}${limit}${notes.length === 0 ? "" : ` (after ${notes.join(", ")})`}`
@@ -178,7 +178,7 @@ export interface Annotations {
   /** How long the client waited between the attempts, all in all. */
   readonly waited?: Duration.Duration | undefined
   /** Why the client stopped although the failure is retryable. */
-  readonly gaveUp?: "attempts" | "deadline" | "retryBudget" | undefined
+  readonly stoppedBy?: "attempts" | "deadline" | "retryBudget" | undefined
   /** The limit that was hit, where the response tells. */
   readonly limit?: Limits.Dimension | undefined
 }
@@ -193,7 +193,7 @@ export interface Annotations {
  * import { annotate, LlmError, Overloaded } from "floodgate/LlmError"
  *
  * const error = new LlmError({ reason: new Overloaded({ status: 529 }) })
- * const final = annotate(error, { attempts: 5, waited: Duration.seconds(30), gaveUp: "attempts" })
+ * const final = annotate(error, { attempts: 5, waited: Duration.seconds(30), stoppedBy: "attempts" })
  *
  * final.message // => "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited)"
  * ```
@@ -211,7 +211,7 @@ export const annotate: {
       reason: self.reason,
       attempts: annotations.attempts ?? self.attempts,
       waited: annotations.waited ?? self.waited,
-      gaveUp: annotations.gaveUp ?? self.gaveUp,
+      stoppedBy: annotations.stoppedBy ?? self.stoppedBy,
       limit: annotations.limit ?? self.limit
     })
 )

@@ -212,7 +212,7 @@ export const Deadline: Context.Reference<number | undefined> = Context.Reference
  *   Retry.withDeadline("2 minutes")
  * )
  *
- * Retry.stoppedBy(await Effect.runPromise(Effect.flip(call))) // => "elapsed"
+ * Retry.stoppedBy(await Effect.runPromise(Effect.flip(call))) // => "deadline"
  * ```
  *
  * @category combinators
@@ -267,7 +267,7 @@ const goOn =
       if (meta.attempt >= policy.attempts) return stop(meta.input, "attempts")
       const wait = Duration.toMillis(meta.duration)
       const left = Math.min(Duration.toMillis(policy.maxElapsed) - meta.elapsed, deadline - meta.now)
-      return wait <= left && wait < Infinity ? true : stop(meta.input, "elapsed")
+      return wait <= left && wait < Infinity ? true : stop(meta.input, "deadline")
     })
 
 const scheduleOf = (policy: Omit<Policy, "schedule">): Schedule.Schedule<Duration.Duration> =>
@@ -469,7 +469,7 @@ export const withPolicy: {
       return Effect.provideService(self, Attempt, { number, first: number === 1 })
     })
     const withinBudget = Schedule.while(policy.schedule, ({ input }) =>
-      Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "budget"))
+      Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "retryBudget"))
     )
     return Effect.andThen(budget.deposit, Effect.retry(attempt, withinBudget))
   })

@@ -328,7 +328,7 @@ describe("Governor", () => {
         assert.strictEqual(error.requestId, "req_1")
         assert.strictEqual(error.attempts, 3)
         assert.deepStrictEqual(error.waited, Duration.seconds(3))
-        assert.strictEqual(error.gaveUp, "attempts")
+        assert.strictEqual(error.stoppedBy, "attempts")
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
@@ -336,7 +336,7 @@ describe("Governor", () => {
       Effect.gen(function* () {
         const error = yield* Effect.flip(run(() => fail(overloaded)))
         assert.instanceOf(error, LlmError.LlmError)
-        assert.deepStrictEqual([error.attempts, error.gaveUp], [1, "retryBudget"])
+        assert.deepStrictEqual([error.attempts, error.stoppedBy], [1, "retryBudget"])
       }).pipe(Effect.provide(Retry.layer({ ratio: 0, minPerSecond: 0 })), Effect.provide(layer({ retry: steady(3) })))
     )
 
@@ -349,7 +349,7 @@ describe("Governor", () => {
           )
         )
         assert.instanceOf(error, LlmError.LlmError)
-        assert.strictEqual(error.gaveUp, "deadline")
+        assert.strictEqual(error.stoppedBy, "deadline")
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
@@ -357,7 +357,7 @@ describe("Governor", () => {
       Effect.gen(function* () {
         const error = yield* Effect.flip(run(() => fail(new LlmError.NotFound({ status: 404 }))))
         assert.instanceOf(error, LlmError.LlmError)
-        assert.deepStrictEqual([error.attempts, error.waited, error.gaveUp], [1, undefined, undefined])
+        assert.deepStrictEqual([error.attempts, error.waited, error.stoppedBy], [1, undefined, undefined])
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 

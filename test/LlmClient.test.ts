@@ -103,7 +103,7 @@ describe("LlmClient", () => {
         assert.instanceOf(error, LlmError.LlmError)
         assert.strictEqual(seen.attempts, 3)
         assert.deepStrictEqual(
-          [error.attempts, error.waited, error.gaveUp, error.requestId],
+          [error.attempts, error.waited, error.stoppedBy, error.requestId],
           [3, Duration.seconds(3), "attempts", "req_1"]
         )
       }).pipe(Effect.provide(live))

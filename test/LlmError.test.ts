@@ -130,10 +130,10 @@ describe("LlmError", () => {
     it("adds what the client knows, and keeps what was known", () => {
       const error = wrap(new LlmError.Overloaded({ status: 529 }))
       const once = LlmError.annotate(error, { attempts: 5, waited: Duration.seconds(30) })
-      const twice = once.pipe(LlmError.annotate({ gaveUp: "retryBudget" }))
+      const twice = once.pipe(LlmError.annotate({ stoppedBy: "retryBudget" }))
       assert.strictEqual(twice.reason, error.reason)
       assert.strictEqual(twice.attempts, 5)
-      assert.strictEqual(twice.gaveUp, "retryBudget")
+      assert.strictEqual(twice.stoppedBy, "retryBudget")
       assert.isTrue(twice.isRetryable, "the failure is what it was")
       assert.strictEqual(
         twice.message,

@@ -356,7 +356,7 @@ describe("Retry", () => {
       Effect.gen(function* () {
         const { call, starts } = recorded(9, "5 hours")
         const error = yield* Effect.flip(Retry.withPolicy(call, Retry.defaultPolicy))
-        assert.strictEqual(Retry.stoppedBy(error), "elapsed")
+        assert.strictEqual(Retry.stoppedBy(error), "deadline")
         assert.deepStrictEqual(starts, [0])
       })
     )
@@ -365,7 +365,7 @@ describe("Retry", () => {
       Effect.gen(function* () {
         const { call } = recorded(9, Duration.infinity)
         const policy = Retry.make({ maxElapsed: Duration.infinity })
-        assert.strictEqual(Retry.stoppedBy(yield* Effect.flip(Retry.withPolicy(call, policy))), "elapsed")
+        assert.strictEqual(Retry.stoppedBy(yield* Effect.flip(Retry.withPolicy(call, policy))), "deadline")
       })
     )
 
@@ -432,8 +432,8 @@ describe("Retry", () => {
             yield* TestClock.adjust("10 seconds")
             return [starts.map((start) => start - began), Retry.stoppedBy(yield* Fiber.join(fiber))]
           })
-        assert.deepStrictEqual(yield* run(2_000), [[0, 1_000, 2_000], "elapsed"])
-        assert.deepStrictEqual(yield* run(1_999), [[0, 1_000], "elapsed"])
+        assert.deepStrictEqual(yield* run(2_000), [[0, 1_000, 2_000], "deadline"])
+        assert.deepStrictEqual(yield* run(1_999), [[0, 1_000], "deadline"])
       })
     )
 
@@ -478,7 +478,7 @@ describe("Retry", () => {
       Effect.gen(function* () {
         const { reasons, retries } = yield* storm(10_000, 100).pipe(Effect.provide(Retry.layer({ minPerSecond: 0 })))
         assert.strictEqual(retries, 2_000)
-        assert.isTrue(reasons.budget! >= 9_500)
+        assert.isTrue(reasons.retryBudget! >= 9_500)
       })
     )
 
@@ -519,7 +519,7 @@ describe("Retry", () => {
           Effect.provide(Retry.layer({ minPerSecond: 0, ratio: 0 }))
         )
         assert.strictEqual(failed, error)
-        assert.strictEqual(Retry.stoppedBy(error), "budget")
+        assert.strictEqual(Retry.stoppedBy(error), "retryBudget")
       })
     )
 

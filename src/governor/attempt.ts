@@ -68,8 +68,6 @@ export const scopedIfItSucceeds = <A, E, R>(self: Effect.Effect<A, E, R>): Effec
     })
   )
 
-const gaveUp = { attempts: "attempts", elapsed: "deadline", budget: "retryBudget", terminal: undefined } as const
-
 /** The final error with what only the client knows: how often it tried, how long it waited, and why it stopped. */
 export const withHistory = <E>(error: E, trace: Trace.Trace): E => {
   if (!isLlmError(error)) return error
@@ -77,7 +75,7 @@ export const withHistory = <E>(error: E, trace: Trace.Trace): E => {
   return annotate(error, {
     attempts: trace.attempts,
     waited: trace.waited > 0 ? Duration.millis(trace.waited) : undefined,
-    gaveUp: stopped === undefined ? undefined : gaveUp[stopped],
+    stoppedBy: stopped === "terminal" ? undefined : stopped,
     limit: trace.limit
   }) as E & LlmError
 }

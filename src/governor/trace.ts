@@ -103,7 +103,7 @@ const failedFinally = (span: Tracer.Span, error: unknown): void => {
   if (!isLlmError(error)) return
   if (error.status !== undefined) span.attribute("http.response.status_code", error.status)
   if (error.requestId !== undefined) span.attribute("floodgate.request.id", error.requestId)
-  if (error.gaveUp !== undefined) span.attribute("floodgate.gave_up", error.gaveUp)
+  if (error.stoppedBy !== undefined) span.attribute("floodgate.stopped_by", error.stoppedBy)
 }
 
 /** An attempt begins: the time since the last one was waited. */

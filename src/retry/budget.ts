@@ -176,7 +176,7 @@ export const makeBudget = (options: BudgetOptions = {}): Effect.Effect<RetryBudg
  * const strict = Retry.layer({ ratio: 0.1, minPerSecond: 0 })
  * const program = call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip, Effect.provide(strict))
  *
- * Retry.stoppedBy(await Effect.runPromise(program)) // => "budget"
+ * Retry.stoppedBy(await Effect.runPromise(program)) // => "retryBudget"
  * ```
  *
  * @category layers

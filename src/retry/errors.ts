@@ -56,13 +56,13 @@ export const retryAfterMillis = (error: unknown): number | undefined =>
  *
  * - `"terminal"`: the error may not be retried
  * - `"attempts"`: there were as many attempts as allowed
- * - `"elapsed"`: the next attempt would have begun after `maxElapsed` or the {@link Deadline}
- * - `"budget"`: the {@link RetryBudget} was exhausted
+ * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the {@link Deadline}
+ * - `"retryBudget"`: the {@link RetryBudget} was exhausted
  *
  * @category models
  * @since 0.1.0
  */
-export type StopReason = "terminal" | "attempts" | "elapsed" | "budget"
+export type StopReason = "terminal" | "attempts" | "deadline" | "retryBudget"
 
 const stops = new WeakMap<object, StopReason>()
 

@@ -295,7 +295,7 @@ describe("failures over real HTTP", () => {
         const { seen, url } = yield* serve(() => error(429, "rate_limit_error", { "retry-after": "18000" }))
         const failed = yield* Effect.flip(Effect.provide(ask(false), client(url, 5)))
         assert.instanceOf(failed, LlmError)
-        assert.deepStrictEqual([failed.reason._tag, failed.gaveUp, seen.attempts], ["RateLimited", "deadline", 1])
+        assert.deepStrictEqual([failed.reason._tag, failed.stoppedBy, seen.attempts], ["RateLimited", "deadline", 1])
       }).pipe(Effect.provide(Layer.mergeAll(Budget.layerUnlimited, Retry.layerUnlimited)))
     )
   })

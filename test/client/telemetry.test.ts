@@ -128,7 +128,7 @@ describe("telemetry", () => {
         assert.strictEqual(told["http.response.status_code"], 429)
         assert.strictEqual(told["floodgate.request.id"], "req_1")
         assert.strictEqual(told["floodgate.limit"], "outputTokens")
-        assert.strictEqual(told["floodgate.gave_up"], "attempts")
+        assert.strictEqual(told["floodgate.stopped_by"], "attempts")
         const { status } = spans[0]!
         assert.strictEqual(status._tag === "Ended" && status.exit._tag, "Failure")
       }).pipe(Effect.provide(live(script, { retry: Retry.make({ attempts: 1 }) })), watch)
