@@ -24,10 +24,9 @@ import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
 import { ProviderServer } from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
-import { Simulate } from "floodgate/lab"
 import * as LlmClient from "floodgate/LlmClient"
 import { isLlmError } from "floodgate/LlmError"
-import { ProviderSim } from "floodgate/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import { spawn } from "node:child_process"
 
 const agents = 200
@@ -194,7 +193,7 @@ const simulated = Effect.gen(function* () {
   const samples: Array<number> = []
   const warmUp = 600
   const started = performance.now()
-  const stats = yield* Simulate.simulate(
+  const { value: stats } = yield* Simulation.run(
     Effect.gen(function* () {
       const client = yield* LlmClient.LlmClient
       const names = Array.from({ length: agents }, (_, index) => `agent-${index}`)

@@ -27,7 +27,7 @@ const agent = Effect.fnUntraced(function* (document: string) {
       max_tokens: 200,
       messages: [{ role: "user", content: `${text}\n\n${question}` }]
     })
-    text = message.content.map((block) => (block.type === "text" ? block.text : "")).join("")
+    text = LlmClient.text(message)
   }
   return text
 })

@@ -306,3 +306,52 @@ export const countTokens = (
   params: LlmProvider.CountParams
 ): Effect.Effect<number, LlmError | BudgetError, LlmClient> =>
   Effect.flatMap(LlmClient, (client) => client.countTokens(params))
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/**
+ * The text of an answer: its text blocks, put together. Of an event of a stream, the text that it adds; tool calls and
+ * thinking have none.
+ *
+ * **Example** (A stream of text)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Stream from "effect/Stream"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const params = {
+ *   model: "claude-sonnet-5",
+ *   max_tokens: 100,
+ *   messages: [{ role: "user" as const, content: "What is a token bucket?" }]
+ * }
+ *
+ * const whole = Effect.map(LlmClient.create(params), LlmClient.text)
+ * const pieces = LlmClient.stream(params).pipe(Stream.map(LlmClient.text), Stream.mkString)
+ *
+ * const program = Effect.all([whole, pieces]).pipe(
+ *   Effect.provide(LlmClient.layerProvider()),
+ *   Effect.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+ *   Effect.provide(ProviderSim.layer({ reply: () => "A bucket that refills.", latency: { baseMillis: 1 } }))
+ * )
+ *
+ * await Effect.runPromise(program) // => ["A bucket that refills.", "A bucket that refills."]
+ * ```
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const text = (answer: Message | RawMessageStreamEvent): string => {
+  switch (answer.type) {
+    case "message":
+      return answer.content.map((block) => (block.type === "text" ? block.text : "")).join("")
+    case "content_block_delta":
+      return answer.delta.type === "text_delta" ? answer.delta.text : ""
+    default:
+      return ""
+  }
+}

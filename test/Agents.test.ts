@@ -12,7 +12,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
-import { ProviderSim } from "floodgate/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 
 const capped = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer({ headroom: 0, ...options })))
 
@@ -272,9 +272,7 @@ describe("Agents", () => {
         key: `agent-${n}`,
         effect: Effect.forEach([1, 2, 3, 4, 5], () => call, { discard: true })
       }))
-      const fiber = yield* Effect.forkChild(Agents.run(agents, { cap: { tokens: 10_000_000 } }))
-      yield* TestClock.adjust("5 minutes")
-      const outcomes = yield* Fiber.join(fiber)
+      const { value: outcomes } = yield* Simulation.run(Agents.run(agents, { cap: { tokens: 10_000_000 } }))
       const sim = yield* ProviderSim.ProviderSim
       const stats = yield* sim.stats
       assert.strictEqual(outcomes.filter(({ exit }) => Exit.isSuccess(exit)).length, 12)

@@ -12,7 +12,7 @@ import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
-import { ProviderSim } from "floodgate/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import {
   blockStart,
   blockStop,
@@ -111,9 +111,7 @@ describe("LlmClient", () => {
 
     it.effect("is not seen by the caller when the provider rejects it once", () =>
       Effect.gen(function* () {
-        const fiber = yield* Effect.forkChild(LlmClient.create(params))
-        yield* TestClock.adjust("1 minute")
-        yield* Fiber.join(fiber)
+        yield* Simulation.run(LlmClient.create(params))
         const sim = yield* ProviderSim.ProviderSim
         const { completed, rejected } = yield* sim.stats
         assert.deepStrictEqual([rejected, completed], [1, 1])
@@ -420,5 +418,24 @@ describe("LlmClient", () => {
         assert.isAtMost(order.indexOf("modest"), 2)
       }).pipe(Effect.provide(simulated({}, { budget: { concurrency: 1 } })))
     )
+  })
+
+  describe("text", () => {
+    it("puts text blocks together and leaves the others out", () => {
+      const answer = message("one ")
+      const tool = { type: "tool_use", id: "1", name: "search", input: {}, caller: { type: "direct" } } as const
+      assert.strictEqual(
+        LlmClient.text({ ...answer, content: [...answer.content, tool, ...message("two").content] }),
+        "one two"
+      )
+      assert.strictEqual(LlmClient.text({ ...answer, content: [tool] }), "")
+    })
+
+    it("is what an event adds", () => {
+      assert.strictEqual(LlmClient.text(delta("a piece")), "a piece")
+      const json = { type: "input_json_delta", partial_json: "{" } as const
+      assert.strictEqual(LlmClient.text({ type: "content_block_delta", index: 0, delta: json }), "")
+      assert.deepStrictEqual([start, blockStart, stop].map(LlmClient.text), ["", "", ""])
+    })
   })
 })

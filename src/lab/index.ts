@@ -54,13 +54,6 @@ export * as Scenario from "./scenario.ts"
 export * as Scenarios from "./scenarios.ts"
 
 /**
- * Running an effect in simulated time.
- *
- * @since 0.1.0
- */
-export * as Simulate from "./simulate.ts"
-
-/**
  * The strategies by name.
  *
  * @since 0.1.0

@@ -7,13 +7,13 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as TestClock from "effect/testing/TestClock"
 import { LlmProvider } from "../LlmProvider.ts"
-import { ProviderSim } from "../testing/index.ts"
+import { ProviderSim, Simulation } from "../testing/index.ts"
 import { floor } from "./floor.ts"
 import * as Record from "./record.ts"
 import type { Scenario } from "./scenario.ts"
 import * as Scenarios from "./scenario.ts"
-import { simulate } from "./simulate.ts"
 import type { Client, Strategy } from "./strategy.ts"
 
 // -----------------------------------------------------------------------------
@@ -137,11 +137,15 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
     }
   })
 
-  return simulate(whole, {
+  return Simulation.run(whole, {
     seed: `${strategy.name}/${scenario.seed}`,
     progress:
       progress && ((seconds) => progress({ strategy: strategy.name, seconds, completed: recorder.completed, calls }))
-  })
+  }).pipe(
+    Effect.map(({ value }) => value),
+    // Each race has a clock of its own, whoever asks for it: its times count from 0.
+    Effect.provide(TestClock.layer({ warningDelay: "1 hour" }))
+  )
 }
 
 /**

@@ -27,10 +27,8 @@
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
- * import * as Fiber from "effect/Fiber"
- * import * as TestClock from "effect/testing/TestClock"
  * import { LlmProvider } from "floodgate/LlmProvider"
- * import { ProviderSim } from "floodgate/testing"
+ * import { ProviderSim, Simulation } from "floodgate/testing"
  *
  * const agent = Effect.fnUntraced(function* (id: number) {
  *   const provider = yield* LlmProvider
@@ -45,20 +43,14 @@
  * })
  *
  * const program = Effect.gen(function* () {
- *   const agents = Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], agent, { concurrency: "unbounded" })
- *   const fiber = yield* Effect.forkChild(agents)
- *   yield* TestClock.adjust("5 minutes")
- *   yield* Fiber.join(fiber)
+ *   yield* Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], agent, { concurrency: "unbounded" })
  *   const sim = yield* ProviderSim.ProviderSim
  *   return yield* sim.stats
  * }).pipe(
- *   Effect.provide(
- *     ProviderSim.layer({ limits: { tokens: { perSecond: 60_000, burst: 200_000 } }, outputTokens: 500 })
- *   ),
- *   Effect.provide(TestClock.layer())
+ *   Effect.provide(ProviderSim.layer({ limits: { tokens: { perSecond: 60_000, burst: 200_000 } }, outputTokens: 500 }))
  * )
  *
- * const stats = await Effect.runPromise(program)
+ * const { value: stats } = await Effect.runPromise(Simulation.run(program))
  * stats.completed // => 60
  * stats.rejected // => 0
  * stats.peakInFlight // => 12
@@ -166,13 +158,11 @@ export type {
  * **Example** (What if the limit is half?)
  *
  * ```ts doctest
- * import * as Clock from "effect/Clock"
+ * import * as Duration from "effect/Duration"
  * import * as Effect from "effect/Effect"
- * import * as Fiber from "effect/Fiber"
- * import * as TestClock from "effect/testing/TestClock"
  * import { LlmProvider } from "floodgate/LlmProvider"
  * import * as Retry from "floodgate/Retry"
- * import { ProviderSim } from "floodgate/testing"
+ * import { ProviderSim, Simulation } from "floodgate/testing"
  *
  * // 40 calls of 25,000 tokens: 1M in all.
  * const calls = Effect.forEach(
@@ -189,15 +179,10 @@ export type {
  *   { concurrency: "unbounded" }
  * )
  *
- * const minutes = (limit: number) =>
- *   Effect.gen(function* () {
- *     const fiber = yield* Effect.forkChild(Effect.andThen(calls, Clock.currentTimeMillis))
- *     yield* TestClock.adjust("1 hour")
- *     return Math.round((yield* Fiber.join(fiber)) / 60_000)
- *   }).pipe(
- *     Effect.provide(ProviderSim.layer({ limits: { inputTokens: { perMinute: limit, burst: 50_000 } } })),
- *     Effect.provide(TestClock.layer())
- *   )
+ * const minutes = (limit: number) => {
+ *   const provider = ProviderSim.layer({ limits: { inputTokens: { perMinute: limit, burst: 50_000 } } })
+ *   return Effect.map(Simulation.run(Effect.provide(calls, provider)), ({ duration }) => Duration.toMinutes(duration))
+ * }
  *
  * const whole = await Effect.runPromise(minutes(400_000))
  * const half = await Effect.runPromise(minutes(200_000))
@@ -208,6 +193,16 @@ export type {
  * @since 0.1.0
  */
 export interface Options extends simulator.Options {}
+
+export type {
+  /**
+   * A tool call in an answer, for the option `reply`. Its `id` is made up.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  ToolUse
+} from "./simulator.ts"
 
 /**
  * Output sizes as real ones are spread: many small answers and a few long ones. For the option `outputTokens`.
@@ -235,30 +230,23 @@ export const lognormal = (mean: number, sigma: number): ((params: Params, random
  * **Example** (What if the provider is down for a minute?)
  *
  * ```ts doctest
- * import * as Clock from "effect/Clock"
+ * import * as Duration from "effect/Duration"
  * import * as Effect from "effect/Effect"
- * import * as Fiber from "effect/Fiber"
- * import * as TestClock from "effect/testing/TestClock"
  * import { LlmProvider } from "floodgate/LlmProvider"
  * import * as Retry from "floodgate/Retry"
- * import { ProviderSim } from "floodgate/testing"
+ * import { ProviderSim, Simulation } from "floodgate/testing"
  *
  * const call = Effect.flatMap(LlmProvider, (provider) =>
  *   provider.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
  * )
  *
- * const program = Effect.gen(function* () {
- *   const patient = call.pipe(Effect.retry(Retry.schedule({ attempts: 10 })))
- *   const fiber = yield* Effect.forkChild(Effect.andThen(patient, Clock.currentTimeMillis))
- *   yield* TestClock.adjust("10 minutes")
- *   return yield* Fiber.join(fiber)
- * }).pipe(
- *   Effect.provide(ProviderSim.layer({ faults: [ProviderSim.outage(0, 60_000)] })),
- *   Effect.provide(TestClock.layer())
+ * const patient = call.pipe(
+ *   Effect.retry(Retry.schedule({ attempts: 10 })),
+ *   Effect.provide(ProviderSim.layer({ faults: [ProviderSim.outage(0, 60_000)] }))
  * )
  *
- * const answeredAt = await Effect.runPromise(program)
- * answeredAt > 60_000 // => true
+ * const { duration } = await Effect.runPromise(Simulation.run(patient))
+ * Duration.toMinutes(duration) > 1 // => true
  * ```
  *
  * @category constructors

@@ -12,6 +12,13 @@
 export * as ProviderSim from "./ProviderSim.ts"
 
 /**
+ * Runs an effect in simulated time, and says how long it took.
+ *
+ * @since 0.1.0
+ */
+export * as Simulation from "./Simulation.ts"
+
+/**
  * The contract of a `BudgetStore` as checks, for those who write one.
  *
  * @since 0.1.0

@@ -5,12 +5,30 @@
  *
  * @since 0.1.0
  */
-import type { Message, RawMessageStreamEvent, TextBlock, Usage } from "@anthropic-ai/sdk/resources/messages/messages"
+import type {
+  Message,
+  RawMessageStreamEvent,
+  TextBlock,
+  ToolUseBlock,
+  Usage
+} from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as engine from "./engine.ts"
 import type * as model from "./model.ts"
 import * as random from "./random.ts"
 import * as replies from "./replies.ts"
+
+/**
+ * A tool call in an answer. Its `id` is made up.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ToolUse {
+  readonly type: "tool_use"
+  readonly name: string
+  readonly input: unknown
+}
 
 /**
  * The simulated provider, and how it reads and writes. Without options it limits nothing.
@@ -36,8 +54,8 @@ export interface Options extends model.Options {
    * @default 0
    */
   readonly cachedShare?: number | ((params: Params, random: number) => number) | undefined
-  /** The text of an answer; by default an extract of the longest text that the user sent. */
-  readonly reply?: ((params: Params, random: number) => string) | undefined
+  /** What an answer says, and the tools it calls; by default an extract of the longest text that the user sent. */
+  readonly reply?: ((params: Params, random: number) => string | ReadonlyArray<string | ToolUse>) | undefined
 }
 
 /**
@@ -81,8 +99,8 @@ export interface Answer {
   readonly cachedTokens: number
   readonly outputTokens: number
   readonly random: number
-  /** The answer's text where its length decided the number of tokens. */
-  readonly text: string | undefined
+  /** What the answer says where its length decided the number of tokens. */
+  readonly said: ReadonlyArray<string | ToolUse> | undefined
 }
 
 const lanes = { answer: 11, cache: 12 }
@@ -93,8 +111,17 @@ const valueOf = (
   random: number
 ): number | undefined => (typeof option === "function" ? option(params, random) : option)
 
-const replyOf = (self: Simulator, params: Params, random: number): string =>
-  (self.options.reply ?? replies.extract)(params, random) || "."
+const replyOf = (self: Simulator, params: Params, random: number): ReadonlyArray<string | ToolUse> => {
+  const reply = (self.options.reply ?? replies.extract)(params, random)
+  const said = (typeof reply === "string" ? [reply] : reply).filter((part) => part !== "")
+  return said.length === 0 ? ["."] : said
+}
+
+/** What the model writes of a part of its answer. */
+const written = (part: string | ToolUse): string => (typeof part === "string" ? part : JSON.stringify(part.input ?? {}))
+
+const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
+  said.reduce((sum, part) => sum + written(part).length, 0)
 
 /**
  * The input tokens of a request as the provider counts them.
@@ -120,8 +147,8 @@ export const ask = (self: Simulator, now: number, params: Params): Answer => {
   const share = valueOf(self.options.cachedShare, params, random.unit(seed, lanes.cache, key, twin)) ?? 0
   const cachedTokens = Math.floor(input * Math.min(1, Math.max(0, share)))
   const planned = valueOf(self.options.outputTokens, params, number)
-  const text = planned === undefined ? replyOf(self, params, number) : undefined
-  const wanted = planned ?? Math.ceil(text!.length / charsPerToken)
+  const said = planned === undefined ? replyOf(self, params, number) : undefined
+  const wanted = planned ?? Math.ceil(lengthOf(said!) / charsPerToken)
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))
   const decision = engine.request(self.engine, now, {
     model: params.model,
@@ -142,7 +169,7 @@ export const ask = (self: Simulator, now: number, params: Params): Answer => {
     cachedTokens,
     outputTokens,
     random: number,
-    text
+    said
   }
 }
 
@@ -165,13 +192,28 @@ const usage = (answer: Answer, outputTokens: number): Usage => ({
 
 const textBlock = (text: string): TextBlock => ({ type: "text", text, citations: null })
 
-const contentOf = (self: Simulator, answer: Answer): { readonly text: string; readonly cut: boolean } => {
-  const text = answer.text ?? replyOf(self, answer.params, answer.random)
-  const room = Math.floor(answer.outputTokens * (self.options.charsPerToken ?? 4))
-  return {
-    text: text.slice(0, room),
-    cut: answer.outputTokens >= answer.params.max_tokens
+const toolBlock = (id: string, { input, name }: ToolUse): ToolUseBlock => ({
+  type: "tool_use",
+  id,
+  name,
+  input: input ?? {},
+  caller: { type: "direct" }
+})
+
+/** The blocks of an answer, as far as its tokens go. A tool call that `max_tokens` cuts off is left out. */
+const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlock | ToolUseBlock> => {
+  const said = answer.said ?? replyOf(self, answer.params, answer.random)
+  let room = Math.floor(answer.outputTokens * (self.options.charsPerToken ?? 4))
+  const blocks: Array<TextBlock | ToolUseBlock> = []
+  for (const [index, part] of said.entries()) {
+    const { length } = written(part)
+    if (typeof part === "string") blocks.push(textBlock(part.slice(0, Math.max(0, room))))
+    else if (length <= room || !cut)
+      blocks.push(toolBlock(`${answer.requestId.replace("req_", "toolu_")}_${index}`, part))
+    room -= length
+    if (cut && room <= 0) break
   }
+  return blocks
 }
 
 /**
@@ -181,17 +223,19 @@ const contentOf = (self: Simulator, answer: Answer): { readonly text: string; re
  * @since 0.1.0
  */
 export const message = (self: Simulator, answer: Answer): Message => {
-  const { cut, text } = contentOf(self, answer)
+  const cut = answer.outputTokens >= answer.params.max_tokens
+  const content = contentOf(self, answer, cut)
+  const calls = content.some(({ type }) => type === "tool_use")
   return {
     id: answer.requestId.replace("req_", "msg_"),
     type: "message",
     role: "assistant",
     model: answer.params.model,
-    content: [textBlock(text)],
+    content,
     container: null,
     diagnostics: null,
     stop_details: null,
-    stop_reason: cut ? "max_tokens" : "end_turn",
+    stop_reason: cut ? "max_tokens" : calls ? "tool_use" : "end_turn",
     stop_sequence: null,
     usage: usage(answer, answer.outputTokens)
   }
@@ -213,6 +257,12 @@ const deltaCharacters = 24
 const deltaMillis = 2_000
 const mostDeltas = 1_000
 
+const deltasOf = (characters: number, millis: number): number =>
+  Math.max(
+    1,
+    Math.min(characters, mostDeltas, Math.max(Math.ceil(characters / deltaCharacters), Math.ceil(millis / deltaMillis)))
+  )
+
 /**
  * The events of a streamed answer: deltas spread evenly over the time that the output takes, those that come before a
  * fault where there is one.
@@ -222,17 +272,13 @@ const mostDeltas = 1_000
  */
 export const events = (self: Simulator, answer: Answer, call: engine.Call): ReadonlyArray<Timed> => {
   const whole = message(self, answer)
-  const text = (whole.content[0] as TextBlock).text
+  const blocks = whole.content as ReadonlyArray<TextBlock | ToolUseBlock>
+  const texts = blocks.map((block) => (block.type === "text" ? block.text : JSON.stringify(block.input)))
+  const length = texts.reduce((sum, text) => sum + text.length, 0)
   const { finishesAt, firstTokenAt } = call
   const millis = finishesAt - firstTokenAt
-  const count = Math.max(
-    1,
-    Math.min(
-      text.length,
-      mostDeltas,
-      Math.max(Math.ceil(text.length / deltaCharacters), Math.ceil(millis / deltaMillis))
-    )
-  )
+  const counts = texts.map((text) => deltasOf(text.length, length === 0 ? 0 : (millis * text.length) / length))
+  const count = counts.reduce((sum, count) => sum + count, 0)
   const result: Array<Timed> = []
   const send = (at: number, event: RawMessageStreamEvent) => {
     if (call.fault === undefined || at < call.outputEndsAt) result.push({ at, event })
@@ -242,13 +288,26 @@ export const events = (self: Simulator, answer: Answer, call: engine.Call): Read
     // The provider does not know the output yet, and says 1.
     message: { ...whole, content: [], stop_reason: null, usage: usage(answer, 1) }
   })
-  send(firstTokenAt, { type: "content_block_start", index: 0, content_block: textBlock("") })
-  for (let index = 0; index < count; index++) {
-    const piece = text.slice(Math.floor((text.length * index) / count), Math.floor((text.length * (index + 1)) / count))
-    const at = Math.round(firstTokenAt + (millis * (index + 1)) / count)
-    send(at, { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: piece } })
+  let sent = 0
+  let at = firstTokenAt
+  for (const [index, block] of blocks.entries()) {
+    const text = texts[index]!
+    const pieces = counts[index]!
+    const empty = block.type === "text" ? textBlock("") : { ...block, input: {} }
+    send(at, { type: "content_block_start", index, content_block: empty })
+    for (let piece = 0; piece < pieces; piece++) {
+      const from = Math.floor((text.length * piece) / pieces)
+      const part = text.slice(from, Math.floor((text.length * (piece + 1)) / pieces))
+      at = Math.round(firstTokenAt + (millis * ++sent) / count)
+      const delta =
+        block.type === "text"
+          ? { type: "text_delta" as const, text: part }
+          : { type: "input_json_delta" as const, partial_json: part }
+      send(at, { type: "content_block_delta", index, delta })
+    }
+    if (index === blocks.length - 1) at = finishesAt
+    send(at, { type: "content_block_stop", index })
   }
-  send(finishesAt, { type: "content_block_stop", index: 0 })
   send(finishesAt, {
     type: "message_delta",
     delta: { container: null, stop_details: null, stop_reason: whole.stop_reason, stop_sequence: null },

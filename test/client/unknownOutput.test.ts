@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
@@ -11,7 +10,7 @@ import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import type { Params } from "floodgate/LlmProvider"
-import { ProviderSim } from "floodgate/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 
 // The model of the provider: a token bucket of 60,000 output tokens a minute, output counted as it is produced, headers
 // rounded as Anthropic's are, rejections free. 40 tokens a second, as a large model writes.
@@ -57,27 +56,18 @@ const run = (way: Way) =>
       const params = paramsOf(n)
       return LlmClient.create(params, { agent: `agent-${n}`, inputTokens: outputOf(params) })
     }
-    const batch = (from: number, count: number) =>
-      Effect.gen(function* () {
-        const begin = yield* Clock.currentTimeMillis
-        const numbers = Array.from({ length: count }, (_, index) => from + index)
-        yield* Effect.forEach(numbers, ask, { concurrency: "unbounded", discard: true })
-        return (yield* Clock.currentTimeMillis) - begin
-      })
-    const fiber = yield* Effect.forkChild(
-      Effect.gen(function* () {
-        yield* batch(1, learning)
-        // The bucket is full again when the race begins.
-        yield* Effect.sleep("2 minutes")
-        return yield* batch(learning + 1, measured)
-      })
-    )
-    yield* TestClock.adjust("1 hour")
-    const seconds = (yield* Fiber.join(fiber)) / 1_000
+    const batch = (from: number, count: number) => {
+      const numbers = Array.from({ length: count }, (_, index) => from + index)
+      return Effect.forEach(numbers, ask, { concurrency: "unbounded", discard: true })
+    }
+    yield* Simulation.run(batch(1, learning))
+    // The bucket is full again when the race begins.
+    yield* TestClock.adjust("2 minutes")
+    const { duration } = yield* Simulation.run(batch(learning + 1, measured))
     const sim = yield* ProviderSim.ProviderSim
     const { completed, rejected } = yield* sim.stats
     assert.strictEqual(completed, learning + measured)
-    return { seconds, rejected }
+    return { seconds: Duration.toSeconds(duration), rejected }
   }).pipe(
     Effect.provide(
       LlmClient.layerNoDeps.pipe(

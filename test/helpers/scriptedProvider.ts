@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type * as Limits from "floodgate/Limits"
+import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, type LlmErrorReason } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 
@@ -84,13 +85,7 @@ export const whole = (text: string): ReadonlyArray<RawMessageStreamEvent> => [
 export const fail = (reason: LlmErrorReason) => Effect.fail(new LlmError({ reason }))
 
 /** The text of some events. */
-export const textOf = (events: Iterable<RawMessageStreamEvent>): string => {
-  let text = ""
-  for (const event of events) {
-    if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
-  }
-  return text
-}
+export const textOf = (events: Iterable<RawMessageStreamEvent>): string => Array.from(events, LlmClient.text).join("")
 
 export interface Script {
   readonly create?: (attempt: number) => Effect.Effect<Message, LlmError>

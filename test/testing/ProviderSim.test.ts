@@ -178,6 +178,65 @@ describe("ProviderSim", () => {
     )
   })
 
+  describe("tool calls", () => {
+    const call = { type: "tool_use", name: "search", input: { query: "x".repeat(40) } } as const
+
+    it.effect("are blocks with an id, counted as output, and stop the answer", () =>
+      simulate(
+        { reply: () => ["Let me look.", call] },
+        Effect.gen(function* () {
+          const { value } = yield* within(create(params(40)), "1 minute")
+          assert.strictEqual(value.stop_reason, "tool_use")
+          assert.deepStrictEqual(
+            value.content.map((block) => (block.type === "text" ? block.text : { ...block, caller: undefined })),
+            ["Let me look.", { ...call, id: "toolu_sim_00000001_1", caller: undefined }]
+          )
+          const characters = "Let me look.".length + JSON.stringify(call.input).length
+          assert.strictEqual(value.usage.output_tokens, Math.ceil(characters / 4))
+        })
+      )
+    )
+
+    it.effect("are left out when max_tokens cuts them off", () =>
+      simulate(
+        { reply: () => ["Let me look.", call] },
+        Effect.gen(function* () {
+          const { value } = yield* within(create(params(40, { max_tokens: 10 })), "1 minute")
+          assert.strictEqual(value.stop_reason, "max_tokens")
+          assert.deepStrictEqual(
+            value.content.map(({ type }) => type),
+            ["text"]
+          )
+        })
+      )
+    )
+
+    it.effect("are streamed as JSON in pieces, each block after the one before", () =>
+      simulate(
+        { reply: () => ["Let me look.", call], latency },
+        Effect.gen(function* () {
+          const provider = yield* LlmProvider
+          const stream = Effect.flatMap(provider.stream(params(40)), ({ value }) => Stream.runCollect(value))
+          const events = yield* within(Effect.scoped(stream), "1 minute")
+          const json = events.map((event) =>
+            event.type === "content_block_delta" && event.delta.type === "input_json_delta"
+              ? event.delta.partial_json
+              : ""
+          )
+          assert.isAbove(json.filter((piece) => piece !== "").length, 1)
+          assert.deepStrictEqual(JSON.parse(json.join("")), call.input)
+          const indexes = events.flatMap((event) => ("index" in event ? [event.index] : []))
+          assert.deepStrictEqual(
+            indexes,
+            indexes.toSorted((a, b) => a - b)
+          )
+          const last = events.at(-2)!
+          assert.strictEqual(last.type === "message_delta" && last.delta.stop_reason, "tool_use")
+        })
+      )
+    )
+  })
+
   describe("stream", () => {
     const collect = (
       params: Params

@@ -127,7 +127,7 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const message = yield* restore(client.create(params, { kind: step }))
-        const text = message.content.flatMap((block) => (block.type === "text" ? [block.text] : [])).join("\n")
+        const text = LlmClient.text(message)
         if (text.trim() === "") return yield* new NoAnswer({ step, stop: message.stop_reason })
         const { input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens } = message.usage
         const result: Results.Result = {

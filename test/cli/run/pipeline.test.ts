@@ -8,7 +8,7 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import * as Retry from "floodgate/Retry"
-import { ProviderSim } from "floodgate/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import * as Pipeline from "../../../src/cli/run/pipeline.ts"
 import type { Result } from "../../../src/cli/run/results.ts"
 import { split } from "../../../src/cli/run/split.ts"
@@ -45,12 +45,7 @@ const store = () => {
   }
 }
 
-const settled = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function* () {
-    const fiber = yield* Effect.forkChild(effect)
-    yield* TestClock.adjust("10 minutes")
-    return yield* Fiber.join(fiber)
-  })
+const settled = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.map(Simulation.run(effect), ({ value }) => value)
 
 const stats = Effect.flatMap(ProviderSim.ProviderSim, (sim) => sim.stats)
 

@@ -1,0 +1,121 @@
+/**
+ * Runs an effect in simulated time, as fast as it goes, and says how long it took.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { hasProperty } from "effect/Predicate"
+import * as Random from "effect/Random"
+import * as TestClock from "effect/testing/TestClock"
+
+/**
+ * How a simulation is run.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Decides every random number that the effect draws. @default 1 */
+  readonly seed?: string | number | undefined
+  /** Called between strides of simulated time, with the seconds that have passed. */
+  readonly progress?: ((seconds: number) => Effect.Effect<void>) | undefined
+}
+
+/**
+ * What a simulation gives.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Simulated<A> {
+  readonly value: A
+  /** Simulated time from the start to the end, to the millisecond. */
+  readonly duration: Duration.Duration
+}
+
+/** Sleepers are woken in order within a stride, whatever its length; between two strides it is seen whether all is done. */
+const strideSeconds = 10
+/** A month without an end is a mistake of the caller. */
+const longestSeconds = 2_600_000
+
+const unending =
+  "Simulation.run: expected an end within a month of simulated time; the effect waits for something else than time, or for ever"
+
+/**
+ * Runs an effect to its end while moving the clock: the `TestClock` of the context, such as that of `it.effect`, or one of
+ * its own. Fails as the effect does, and dies if that takes more than a month: bound what may not end with
+ * `Effect.timeout`.
+ *
+ * **Details**
+ *
+ * Between two sleepers no time passes in reality, so an hour takes as long as its events take. The same seed gives the
+ * same run.
+ *
+ * **Gotchas**
+ *
+ * Layers must live under the same clock. Where there is no `TestClock` around it, provide them to the effect itself, and
+ * not to what this gives. Nothing real can be waited for: no server, no file.
+ *
+ * **Example** (How long do twelve agents take at half of the limit?)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import { ProviderSim, Simulation } from "floodgate/testing"
+ *
+ * const agents = Effect.forEach(
+ *   Array.from({ length: 12 }, (_, n) => `agent ${n}`),
+ *   (agent) =>
+ *     LlmClient.create(
+ *       { model: "claude-sonnet-5", max_tokens: 50, messages: [{ role: "user", content: "x".repeat(40_000) }] },
+ *       { agent, inputTokens: 10_000 }
+ *     ),
+ *   { concurrency: "unbounded" }
+ * )
+ *
+ * const seconds = (perSecond: number) => {
+ *   const limits = { inputTokens: { perSecond, burst: 20_000 } }
+ *   const live = LlmClient.layerProvider().pipe(
+ *     Layer.provide(Budget.layer({ limits })),
+ *     Layer.provide(ProviderSim.layer({ limits }))
+ *   )
+ *   return Effect.map(Simulation.run(Effect.provide(agents, live)), ({ duration }) => Duration.toSeconds(duration))
+ * }
+ *
+ * Math.round(await Effect.runPromise(seconds(10_000))) // => 11
+ * Math.round(await Effect.runPromise(seconds(5_000))) // => 21
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const run = <A, E, R>(
+  self: Effect.Effect<A, E, R>,
+  { progress, seed = 1 }: Options = {}
+): Effect.Effect<Simulated<A>, E, R> => {
+  const whole = Effect.gen(function* () {
+    const start = yield* Clock.currentTimeMillis
+    const timed = Effect.flatMap(Random.withSeed(self, seed), (value) =>
+      Effect.map(Clock.currentTimeMillis, (end) => ({ value, duration: Duration.millis(end - start) }))
+    )
+    const fiber = yield* Effect.forkChild(timed)
+    for (let seconds = 0; fiber.pollUnsafe() === undefined; seconds += strideSeconds) {
+      if (seconds >= longestSeconds) return yield* Effect.die(new Error(unending))
+      if (seconds > 0 && progress !== undefined) yield* progress(seconds)
+      yield* TestClock.adjust(strideSeconds * 1_000)
+    }
+    return yield* Fiber.join(fiber)
+  })
+  return Effect.flatMap(Clock.Clock, (clock) =>
+    hasProperty(clock, "adjust")
+      ? whole
+      : // A woken fiber may compute for longer than the second after which TestClock would warn and go on without it.
+        Effect.provide(whole, TestClock.layer({ warningDelay: "1 hour" }))
+  )
+}
