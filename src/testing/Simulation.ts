@@ -37,7 +37,7 @@ export interface Simulated<A> {
 }
 
 /** Sleepers are woken in order within a stride, whatever its length; between two strides it is seen whether all is done. */
-const strideSeconds = 10
+const strideAfter = (seconds: number): number => Math.max(10, Math.floor(seconds / 1_000) * 10)
 /** A month without an end is a mistake of the caller. */
 const longestSeconds = 2_600_000
 
@@ -105,10 +105,13 @@ export const run = <A, E, R>(
       Effect.map(Clock.currentTimeMillis, (end) => ({ value, duration: Duration.millis(end - start) }))
     )
     const fiber = yield* Effect.forkChild(timed)
-    for (let seconds = 0; fiber.pollUnsafe() === undefined; seconds += strideSeconds) {
+    let seconds = 0
+    while (fiber.pollUnsafe() === undefined) {
       if (seconds >= longestSeconds) return yield* Effect.die(new Error(unending))
       if (seconds > 0 && progress !== undefined) yield* progress(seconds)
-      yield* TestClock.adjust(strideSeconds * 1_000)
+      const stride = strideAfter(seconds)
+      yield* TestClock.adjust(stride * 1_000)
+      seconds += stride
     }
     return yield* Fiber.join(fiber)
   })
