@@ -192,7 +192,7 @@ export const open = Effect.fnUntraced(function* (
         if (waiter === undefined) return Effect.as(gate.returnPermit, batch)
         const tooLarge = recharge(waiter)
         if (tooLarge !== undefined) {
-          queue.forgive(waiter)
+          queue.correct(waiter, 0)
           refuse(waiter, tooLarge)
           return Effect.andThen(gate.returnPermit, shiftBatch(batch))
         }
@@ -218,12 +218,12 @@ export const open = Effect.fnUntraced(function* (
         after.push(gate.returnPermit)
       }
       if (waiter.state === "cancelled") {
-        queue.forgive(waiter)
+        queue.correct(waiter, 0)
         if (held !== undefined) after.push(giveBack(held))
       } else if (held !== undefined) {
         grant(waiter, held)
       } else if (i === granted.length && blocked?._tag === "Exhausted") {
-        queue.forgive(waiter)
+        queue.correct(waiter, 0)
         refuse(waiter, blocked)
       } else {
         waiter.state = "queued"
@@ -237,7 +237,7 @@ export const open = Effect.fnUntraced(function* (
   const fail = (batch: ReadonlyArray<Waiter>, error: StoreUnavailable): Effect.Effect<unknown> => {
     for (const waiter of batch) {
       gate.leave(undefined, false)
-      queue.forgive(waiter)
+      queue.correct(waiter, 0)
       if (waiter.state !== "cancelled") refuse(waiter, error)
     }
     return Effect.all(
@@ -311,8 +311,18 @@ export const open = Effect.fnUntraced(function* (
   /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
   const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
 
-  const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> | undefined => {
+  const settle = (
+    held: Held,
+    used: Limits.Charge,
+    succeeded: boolean,
+    waiter?: Waiter
+  ): Effect.Effect<void> | undefined => {
     counts.settled(held.charge, used)
+    // Agents share what is used, not what is asked for; what is given back is not paid twice.
+    if (waiter !== undefined && used !== held.charge) {
+      const asked = Limits.dominantShare(held.charge, rules)
+      if (asked > 0) queue.correct(waiter, Limits.dominantShare(used, rules) / asked)
+    }
     if (immediate === undefined) {
       return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
         gate.leave(held.id, succeeded)
@@ -389,7 +399,9 @@ export const open = Effect.fnUntraced(function* (
         next: undefined,
         start: 0,
         turn: 0,
-        virtual: 0
+        owed: 0,
+        virtual: 0,
+        moved: 0
       }
       if (closed) answer(waiter, Effect.interrupt)
       else queue.push(waiter, first)

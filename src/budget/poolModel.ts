@@ -65,8 +65,16 @@ export interface Pool {
   readonly wait: (waiter: Waiter) => Effect.Effect<HeldReservation, BudgetError>
   /** Gives everything back; what remains to be done then. To be called where nothing interrupts. */
   readonly cancel: (waiter: Waiter) => Effect.Effect<void> | undefined
-  /** Settles; gives what remains to be done. To be called once, where nothing interrupts. */
-  readonly settle: (held: Held, used: Limits.Charge, succeeded: boolean) => Effect.Effect<void> | undefined
+  /**
+   * Settles; gives what remains to be done. To be called once, where nothing interrupts. With the waiter that it was
+   * granted to, its agent's turn is corrected to what was used.
+   */
+  readonly settle: (
+    held: Held,
+    used: Limits.Charge,
+    succeeded: boolean,
+    waiter?: Waiter
+  ) => Effect.Effect<void> | undefined
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
   /**
    * Goes back to the limits that were given, if the charge fits those and no response has spoken of limits for an hour:

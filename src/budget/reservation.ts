@@ -12,10 +12,11 @@ import type * as Pool from "./poolModel.ts"
 export class HeldReservation implements Reservation {
   readonly agent: string
   readonly charge: Limits.Charge
-  readonly binding: Limits.Dimension | undefined
   readonly owner: Pool.Pool
   readonly held: Held
   readonly waitedMillis: number
+  /** Who waited for it; undefined where nobody had to. */
+  private readonly waiter: Pool.Waiter | undefined
   private closed = false
   /** What its response said of the limits. */
   signal: Limits.Signal | undefined
@@ -25,11 +26,14 @@ export class HeldReservation implements Reservation {
     this.held = held
     this.agent = agent
     this.charge = held.charge
-    this.binding = waiter?.binding
+    this.waiter = waiter
     this.waitedMillis = waitedMillis
   }
   get pool(): string {
     return this.owner.name
+  }
+  get binding(): Limits.Dimension | undefined {
+    return this.waiter?.binding
   }
   get waited(): Duration.Duration {
     return Duration.millis(this.waitedMillis)
@@ -50,7 +54,7 @@ export class HeldReservation implements Reservation {
     const settle = () => {
       if (this.closed) return Effect.void
       this.closed = true
-      return this.owner.settle(this.held, Limits.used(this.charge, usage), succeeded) ?? Effect.void
+      return this.owner.settle(this.held, Limits.used(this.charge, usage), succeeded, this.waiter) ?? Effect.void
     }
     return Effect.suspend(() => (this.owner.isInstant() ? settle() : Effect.uninterruptible(Effect.suspend(settle))))
   }

@@ -8,7 +8,8 @@
  * overtake that head. Pushing, shifting and removing cost O(log flows); removal from the middle of a flow is O(1).
  *
  * What an agent was served before is remembered while anybody waits, not only while it waits itself: agents that make
- * one call at a time share by cost, too. The owner says with `forget` when nobody had to wait.
+ * one call at a time share by cost, too. The owner says with `forget` when nobody had to wait, and with `correct` what a
+ * service came to in the end.
  *
  * The structure is mutable, and single-threaded like its owner.
  */
@@ -28,10 +29,13 @@ export interface Entry {
   previous: this | undefined
   /** queue */
   next: this | undefined
-  /** queue: the flow's tag and turn and the virtual time when the entry was shifted out, to put it back where it was. */
+  /** queue: the flow's tag and turn, what it was owed, and the virtual time when the entry was shifted out. */
   start: number
   turn: number
+  owed: number
   virtual: number
+  /** queue: by how much shifting it out moved virtual time on. */
+  moved: number
 }
 
 /** One agent's entries of one priority. */
@@ -49,6 +53,8 @@ export interface Flow<E> extends Heap.Item {
   start: number
   /** Breaks ties between tags: who came first. */
   turn: number
+  /** A correction of the tag that waits for the next service: negative where the agent was charged too much. */
+  owed: number
 }
 
 /** All flows of one priority. */
@@ -59,8 +65,10 @@ interface Level<E> extends Heap.Item {
   readonly heap: Array<Flow<E>>
   /** The sum of the weights of the backlogged flows. */
   weight: number
-  /** Virtual time: where a flow starts that is not remembered. */
+  /** Virtual time as if every service had cost what was asked for. */
   virtual: number
+  /** How much less they did: a flow that is not remembered starts at `virtual - refunded`. */
+  refunded: number
   /** At this number of flows the idle ones are swept; it doubles with what must stay, so a sweep costs O(1) a call. */
   sweepAt: number
 }
@@ -77,9 +85,14 @@ const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.prio
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
   Math.min(entry.cost / entry.weight, largestStep)
 
+/** The tag of a flow after an entry was shifted out. */
+const nextStart = (entry: Entry): number => entry.start + stepOf(entry) + entry.owed
+
 export class FairQueue<E extends Entry> {
   size = 0
   private turns = 0
+  /** Entries of earlier turns were forgotten. */
+  private since = 0
   private readonly levels = new Map<number, Level<E>>()
   /** The levels in which somebody waits, highest priority first. */
   private readonly backlogged: Array<Level<E>> = []
@@ -89,7 +102,8 @@ export class FairQueue<E extends Entry> {
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     if (flow.size === 0) {
-      flow.start = Math.max(flow.start, level.heap[0]?.start ?? 0)
+      flow.start = Math.max(flow.start + flow.owed, level.heap[0]?.start ?? 0)
+      flow.owed = 0
       flow.turn = this.turns++
     }
     this.link(flow, entry, front)
@@ -108,12 +122,14 @@ export class FairQueue<E extends Entry> {
     const level = flow.level
     entry.start = flow.start
     entry.turn = flow.turn
+    entry.owed = flow.owed
     entry.virtual = level.virtual
     // What the average flow is served moves on by as much as this service shared among all; a flow that comes now is no
     // earlier than the one that is served.
-    level.virtual =
-      Math.max(level.virtual, flow.start) + Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
-    flow.start += stepOf(entry)
+    entry.moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
+    level.virtual = Math.max(level.virtual, flow.start + level.refunded) + entry.moved
+    flow.start = nextStart(entry)
+    flow.owed = 0
     flow.turn = this.turns++
     this.unlink(flow, entry)
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
@@ -128,6 +144,8 @@ export class FairQueue<E extends Entry> {
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     level.virtual = entry.virtual
+    // What its agent was found to be owed meanwhile stays owed.
+    flow.owed += entry.owed + Math.min(0, flow.start - nextStart(entry))
     flow.start = entry.start
     flow.turn = entry.turn
     this.link(flow, entry, true)
@@ -135,20 +153,25 @@ export class FairQueue<E extends Entry> {
   }
 
   /**
-   * The agent of an entry that was shifted out was not served after all: what it was charged is given back, as far as it
-   * does not overtake who is being waited for.
+   * An entry that was shifted out took `part` of its cost in the end: 0 when it was not served after all, more than 1 when
+   * it was asked for too little. Its agent's tag is corrected at once as far as nobody overtakes the head that is being
+   * waited for, and with the agent's next service beyond that. No agent is owed more than one entry then: a row of
+   * failures is not made up for by a row of calls that everybody else must wait for.
    */
-  forgive(entry: E): void {
+  correct(entry: E, part: number): void {
     const level = this.levels.get(entry.priority)
     const flow = level?.flows.get(entry.agent)
-    if (level === undefined || flow === undefined) return
-    if (flow.size === 0) {
-      flow.start = Math.max(0, flow.start - stepOf(entry))
-    } else if (flow !== level.heap[0]) {
-      flow.start = Math.max(level.heap[0]!.start, flow.start - stepOf(entry))
-      flow.turn = this.turns++
-      Heap.fix(level.heap, flow, byTag)
-    }
+    if (level === undefined || flow === undefined || entry.turn < this.since) return
+    level.refunded += (1 - part) * entry.moved
+    const owed = flow.owed + (part - 1) * stepOf(entry)
+    const head = level.heap[0]
+    const start =
+      flow.size === 0 ? flow.start + owed : flow === head ? flow.start : Math.max(head!.start, flow.start + owed)
+    flow.owed = Math.max(flow.start + owed - start, -stepOf(entry))
+    if (start === flow.start) return
+    flow.start = start
+    flow.turn = this.turns++
+    if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
   }
 
   /** Takes an entry out, wherever it stands. Returns whether it stood in the queue. */
@@ -161,7 +184,9 @@ export class FairQueue<E extends Entry> {
 
   /** Nobody had to wait: whatever agents were served before counts no more. Does nothing while anybody waits. */
   forget(): void {
-    if (this.size === 0 && this.levels.size > 0) this.levels.clear()
+    if (this.size > 0 || this.levels.size === 0) return
+    this.levels.clear()
+    this.since = this.turns
   }
 
   /**
@@ -180,7 +205,7 @@ export class FairQueue<E extends Entry> {
       if (level.priority < entry.priority) continue
       all += level.heap.length
       const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
-      const start = Math.max(own?.start ?? level.virtual, level.heap[0]!.start)
+      const start = Math.max(own?.start ?? level.virtual - level.refunded, level.heap[0]!.start)
       const tag = level.priority > entry.priority ? Infinity : start + (own?.backlog ?? 0)
       for (const flow of level.heap) {
         if (visited >= most) break
@@ -215,6 +240,7 @@ export class FairQueue<E extends Entry> {
       heap: [],
       weight: 0,
       virtual: 0,
+      refunded: 0,
       sweepAt: firstSweep,
       place: -1
     }
@@ -233,8 +259,9 @@ export class FairQueue<E extends Entry> {
       size: 0,
       backlog: 0,
       weight: 0,
-      start: level.virtual,
+      start: level.virtual - level.refunded,
       turn: 0,
+      owed: 0,
       place: -1
     }
     level.flows.set(agent, flow)
@@ -290,7 +317,7 @@ export class FairQueue<E extends Entry> {
 
 /** Forgets the idle flows that everybody has caught up with. */
 const sweep = <E extends Entry>(level: Level<E>): void => {
-  const now = level.heap[0]?.start ?? level.virtual
+  const now = level.heap[0]?.start ?? level.virtual - level.refunded
   for (const flow of level.flows.values()) {
     if (flow.size === 0 && flow.start <= now) level.flows.delete(flow.agent)
   }

@@ -58,7 +58,7 @@ interface Due extends Heap.Item {
   readonly turn: number
   readonly agent: number
   /** The call that ends then; none where an agent starts. */
-  readonly ends: { readonly held: Ledger.Held; readonly used: Limits.Charge } | undefined
+  readonly ends: { readonly entry: Waiting; readonly held: Ledger.Held; readonly used: Limits.Charge } | undefined
 }
 
 interface Waiting extends Entry {
@@ -129,7 +129,9 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       next: undefined,
       start: 0,
       turn: 0,
-      virtual: 0
+      owed: 0,
+      virtual: 0,
+      moved: 0
     })
   }
 
@@ -154,7 +156,7 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       const held: Ledger.Held = { id: served.length + 1, charge: head.charge, takenAt: now }
       const end = now + head.millis
       served.push({ agent: head.index, askedAt: head.askedAt, admittedAt: now, endsAt: end })
-      schedule(end, head.index, { held, used: Limits.used(head.charge, head.usage) })
+      schedule(end, head.index, { entry: head, held, used: Limits.used(head.charge, head.usage) })
     }
   }
 
@@ -166,7 +168,10 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       Heap.remove(due, event, byTime)
       if (event.ends !== undefined) {
         inFlight--
-        ledger = Ledger.settle(Ledger.advance(ledger, now), event.ends.held, event.ends.used, now)
+        const { entry, held, used } = event.ends
+        const asked = Limits.dominantShare(held.charge, rules)
+        if (asked > 0) queue.correct(entry, Limits.dominantShare(used, rules) / asked)
+        ledger = Ledger.settle(Ledger.advance(ledger, now), held, used, now)
       }
       ask(now, event.agent)
     }

@@ -20,7 +20,7 @@ const remarks: Readonly<Record<string, string>> = {
   outage:
     "Thirty seconds are longer than the default policy is patient: five attempts with full jitter span 15 s in the mean. Whoever expects outages allows more attempts. What the table shows is the default.",
   neighbour:
-    "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by a first rejection, and leaves him more than he needs. An agent that was rejected waits for its next turn, behind the others. That is what it is behind the oracle.",
+    "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by a first rejection, and leaves him more than he needs. That is what it is behind the oracle.",
   "slow-start":
     "No header tells of a growth limit. The oracle knows it; everybody else runs into it. The library halves its rate and comes back over minutes. Whoever knows of such a limit sets `ramp`."
 }

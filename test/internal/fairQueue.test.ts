@@ -21,7 +21,9 @@ const call = (agent: string, cost = 1, options: { weight?: number; priority?: nu
   next: undefined as never,
   start: 0,
   turn: 0,
-  virtual: 0
+  owed: 0,
+  virtual: 0,
+  moved: 0
 })
 
 const drain = (queue: FairQueue<Call>): Array<string> => {
@@ -31,7 +33,7 @@ const drain = (queue: FairQueue<Call>): Array<string> => {
 }
 
 const Operation = Schema.Struct({
-  kind: Schema.Literals(["push", "front", "shift", "putBack", "remove", "forgive", "forget"]),
+  kind: Schema.Literals(["push", "front", "shift", "putBack", "remove", "correct", "forget"]),
   agent: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 })),
   priority: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2 })),
   weight: Schema.Literals([0.001, 0.5, 1, 3, 1000]),
@@ -166,9 +168,42 @@ describe("fairQueue", () => {
     for (let i = 0; i < 4; i++) queue.push(call("a"))
     for (let i = 0; i < 4; i++) queue.push(call("b"))
     const cancelled = queue.shift()!
-    queue.forgive(cancelled)
+    queue.correct(cancelled, 0)
     const order = drain(queue)
     assert.deepStrictEqual(order.slice(0, 4).filter((agent) => agent === "a").length, 2)
+  })
+
+  it("makes a newcomer wait for one call, however many of another's calls have failed", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 200; i++) queue.push(call("failing"))
+    const failed = Array.from({ length: 50 }, () => queue.shift()!)
+    for (let i = 0; i < 3; i++) queue.push(call("new"))
+    for (const entry of failed) queue.correct(entry, 0)
+    queue.push(call("newer"))
+    const order = Array.from({ length: 6 }, () => queue.shift()!.agent)
+    assert.deepStrictEqual(order, ["failing", "new", "newer", "failing", "new", "failing"])
+  })
+
+  it("starts a newcomer beside those who used less than they asked for", () => {
+    // Without it virtual time runs away from them, and a newcomer waits for all that they did not use.
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 2_000; i++) queue.push(call(i % 2 === 0 ? "a" : "b"))
+    for (let i = 0; i < 1_000; i++) queue.correct(queue.shift()!, 0.01)
+    queue.push(call("new"))
+    const order = Array.from({ length: 4 }, () => queue.shift()!.agent)
+    assert.include(order, "new")
+  })
+
+  it("keeps what an agent is owed while the store is asked for it in vain", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("a", 2))
+    for (const agent of ["b", "b", "b", "b", "a", "a", "a"]) queue.push(call(agent))
+    const [first] = [queue.shift()!, queue.shift()!, queue.shift()!]
+    const asking = queue.shift()!
+    assert.deepStrictEqual([first.agent, asking.agent], ["a", "a"])
+    queue.correct(first, 0)
+    queue.putBack(asking)
+    assert.deepStrictEqual(drain(queue).slice(0, 3), ["a", "a", "b"])
   })
 
   it.effect.prop(
@@ -218,10 +253,10 @@ describe("fairQueue", () => {
               assert.strictEqual(queue.peek(), entry)
               break
             }
-            case "forgive": {
+            case "correct": {
               const entry = out.pop()
               const head = queue.peek()
-              if (entry !== undefined) queue.forgive(entry)
+              if (entry !== undefined) queue.correct(entry, (pick % 5) / 2)
               assert.strictEqual(queue.peek(), head)
               break
             }

@@ -40,11 +40,17 @@ export interface Call {
   turn: number
   takenAt: number
   spent: Map<Dimension, Spent>
+  /** By how much its service moved virtual time on; undefined where it had not to queue. */
+  moved: number | undefined
+  /** How often history had been forgotten by then. */
+  era: number
 }
 
 interface Flow {
   start: number
   turn: number
+  /** What its next service costs more, or less. */
+  owed: number
 }
 
 const stepMillis = 10_000
@@ -66,6 +72,8 @@ export class Model {
   private dims = new Map<Dimension, Dim>()
   private flows = new Map<string, Flow>()
   private virtual = new Map<number, number>()
+  private refunded = new Map<number, number>()
+  private era = 0
   private turns = 0
   private admissions = 0
   private probe: { since: number; counts: number; allowed: number; open: Set<number>; heardAt: number } | undefined
@@ -102,10 +110,11 @@ export class Model {
 
   // Events
 
-  reserve(call: Omit<Call, "state" | "turn" | "takenAt" | "cost" | "spent">, first: boolean): void {
+  reserve(call: Pick<Call, "id" | "agent" | "priority" | "weight" | "charge">, first: boolean): void {
     let cost = 1e-4
     for (const [dimension, { rule }] of this.dims) cost = Math.max(cost, (call.charge[dimension] ?? 0) / rule.most)
-    const full: Call = { ...call, cost, state: "waiting", turn: -1, takenAt: 0, spent: new Map() }
+    const history = { turn: -1, takenAt: 0, spent: new Map(), moved: undefined, era: 0 }
+    const full: Call = { ...call, cost, state: "waiting", ...history }
     this.calls.set(call.id, full)
     const reason = this.tooLarge(full) ? "EstimateTooLarge" : this.overQuota(full) ? "QuotaExhausted" : undefined
     if (reason !== undefined) {
@@ -116,15 +125,19 @@ export class Model {
       // Nobody had to wait: what agents were served before counts no more.
       this.flows.clear()
       this.virtual.clear()
+      this.refunded.clear()
+      this.era++
       return this.admit(full)
     }
     const key = this.keyOf(full)
     const { priority } = full
-    if (!this.flows.has(key)) this.flows.set(key, { start: this.virtual.get(priority) ?? 0, turn: 0 })
+    const virtual = (this.virtual.get(priority) ?? 0) - (this.refunded.get(priority) ?? 0)
+    if (!this.flows.has(key)) this.flows.set(key, { start: virtual, turn: 0, owed: 0 })
     const flow = this.flows.get(key)!
     if (!this.waiting.some((other) => this.keyOf(other) === key)) {
       const starts = this.backlogged(priority).map((other) => other.start)
-      flow.start = Math.max(flow.start, starts.length === 0 ? 0 : Math.min(...starts))
+      flow.start = Math.max(flow.start + flow.owed, starts.length === 0 ? 0 : Math.min(...starts))
+      flow.owed = 0
       flow.turn = this.turns++
     }
     if (first) this.waiting.unshift(full)
@@ -143,6 +156,7 @@ export class Model {
   end(id: number, used: Charge, succeeded: boolean): void {
     const call = this.calls.get(id)!
     call.state = "gone"
+    this.correct(call, used)
     for (const [dimension, dim] of this.dims) {
       const estimate = call.charge[dimension] ?? 0
       const more = (used[dimension] ?? estimate) - estimate
@@ -328,12 +342,42 @@ export class Model {
       const flows = this.backlogged(head.priority)
       const weight = flows.reduce((sum, flow) => sum + flow.weight, 0)
       const flow = this.flows.get(this.keyOf(head))!
-      const virtual = Math.max(this.virtual.get(head.priority) ?? 0, flow.start)
-      this.virtual.set(head.priority, virtual + head.cost / Math.max(weight, head.weight))
-      flow.start += head.cost / head.weight
+      const refunded = this.refunded.get(head.priority) ?? 0
+      const virtual = Math.max(this.virtual.get(head.priority) ?? 0, flow.start + refunded)
+      head.moved = head.cost / Math.max(weight, head.weight)
+      head.era = this.era
+      this.virtual.set(head.priority, virtual + head.moved)
+      flow.start = flow.start + head.cost / head.weight + flow.owed
+      flow.owed = 0
       flow.turn = this.turns++
       this.admit(head)
     }
+  }
+
+  /**
+   * A service turns out to have cost something else than what was asked for. Who does not wait, or waits behind the head,
+   * has his tag corrected, but not to before the head's; what is left of it counts at his next service, and of what he is
+   * owed no more than this one service.
+   */
+  private correct(call: Call, used: Charge): void {
+    const share = (charge: Charge) =>
+      Math.max(...[...this.dims].map(([dimension, { rule }]) => (charge[dimension] ?? 0) / rule.most))
+    const asked = share(call.charge)
+    if (call.moved === undefined || call.era !== this.era || asked === 0) return
+    const part = share({ ...call.charge, ...used }) / asked
+    this.refunded.set(call.priority, (this.refunded.get(call.priority) ?? 0) + (1 - part) * call.moved)
+    const flow = this.flows.get(this.keyOf(call))!
+    const step = call.cost / call.weight
+    const owed = flow.owed + (part - 1) * step
+    const tag = flow.start + owed
+    const waiting = this.backlogged(call.priority).sort((a, b) => a.start - b.start || a.turn - b.turn)
+    const isHead = waiting[0]?.key === this.keyOf(call)
+    const waits = waiting.some(({ key }) => key === this.keyOf(call))
+    const start = isHead ? flow.start : waits ? Math.max(waiting[0]!.start, tag) : tag
+    flow.owed = Math.max(tag - start, -step)
+    if (start === flow.start) return
+    flow.start = start
+    flow.turn = this.turns++
   }
 
   private refuse(call: Call, why: "EstimateTooLarge" | "QuotaExhausted"): void {
