@@ -164,7 +164,8 @@ const outcome = (command: string, list: ReadonlyArray<string>): Promise<string> 
 let failed = false
 for (const [name, list] of Object.entries(runs)) {
   const at = args.indexOf(`--${name}`)
-  const command = name === "node" ? process.execPath : at === -1 ? undefined : args[at + 1]
+  const given = at === -1 ? undefined : args[at + 1]
+  const command = name === "node" ? process.execPath : given
   if (command === undefined) continue
   const result = await outcome(command, list)
   failed ||= result !== expected

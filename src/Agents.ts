@@ -366,7 +366,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
           return yield* Effect.onInterrupt(restore(Fiber.await(entry.fiber)), () => Fiber.interrupt(entry.fiber!))
         })
       )
-      entry.state = Exit.isSuccess(exit) ? "succeeded" : Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
+      entry.state = endOf(exit)
       changed()
       const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
       return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
@@ -425,6 +425,11 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
   never,
   Exclude<Services<Each>, Scope.Scope> | Meter
 > => Effect.scoped(Effect.flatMap(fork(agents, options), (job) => job.await))
+
+const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
+  if (Exit.isSuccess(exit)) return "succeeded"
+  return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
+}
 
 const timeOf = (name: string, cap: Cap | undefined): number | undefined => {
   for (const option of ["tokens", "calls"] as const) {

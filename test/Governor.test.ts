@@ -666,13 +666,11 @@ describe("Governor", () => {
 
     it.effect("passes on to the next when the first fails or is interrupted", () =>
       Effect.gen(function* () {
-        const starts = yield* begun(4, (n) =>
-          n === 1
-            ? Effect.andThen(Effect.sleep("1 second"), fail(new LlmError.ServerFailed({ status: 500 })))
-            : n === 2
-              ? Effect.andThen(Effect.sleep("1 second"), Effect.interrupt)
-              : slow(n)
-        )
+        const starts = yield* begun(4, (n) => {
+          if (n > 2) return slow(n)
+          const end = n === 1 ? fail(new LlmError.ServerFailed({ status: 500 })) : Effect.interrupt
+          return Effect.andThen(Effect.sleep("1 second"), end)
+        })
         yield* TestClock.adjust("1 minute")
         assert.deepStrictEqual(starts, [
           [1, 0],

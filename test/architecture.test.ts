@@ -66,11 +66,7 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "internal/", "providers/", "testing/", "gateway/"],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
-  {
-    files: /^src\/testing\/(http|Http)/,
-    own: ["core", "testing/"],
-    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
-  },
+
   { files: /^src\/testing\//, own: ["core", "testing/"], packages: ["effect/*", "@anthropic-ai/sdk"] },
   {
     files: /^src\/lab\//,
@@ -117,9 +113,10 @@ const isStable = (module: string): boolean => {
 
 const allowed = (rule: Rule, file: string, from: string, typeOnly: boolean): boolean => {
   if (from.startsWith("src/")) {
-    return rule.own.some((own) =>
-      own === "core" ? isCore(from) : own === "core/models" ? models.has(from) : from.startsWith(`src/${own}`)
-    )
+    return rule.own.some((own) => {
+      if (own === "core") return isCore(from)
+      return own === "core/models" ? models.has(from) : from.startsWith(`src/${own}`)
+    })
   }
   if (from.startsWith("effect/")) {
     return rule.packages.includes("effect/*") || (rule.packages.includes("effect") && isStable(from))

@@ -201,13 +201,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           return pool.observe(signal, heldOf(signal.reservation))
         }),
       cooldown: ({ pool: name, reason, reservation, retryAfter, usage }) => {
-        const millis = Duration.toMillis(
-          retryAfter === undefined
-            ? reason === "overload"
-              ? Duration.zero
-              : defaultPause
-            : Duration.fromInputUnsafe(retryAfter)
-        )
+        const unsaid = reason === "overload" ? Duration.zero : defaultPause
+        const millis = Duration.toMillis(retryAfter === undefined ? unsaid : Duration.fromInputUnsafe(retryAfter))
         return tell(name ?? reservation?.pool ?? defaultPool, (pool) =>
           pool.together(
             Effect.gen(function* () {
@@ -288,23 +283,23 @@ const stand = (
     restore(
       pool.queued() > maxQueued + pool.unasked
         ? refuse(new QueueFull({ pool: pool.name, maxQueued }))
-        : maxWait === undefined
-          ? pool.wait(waiter)
-          : within(maxWait, pool, waiter, foreseen)
+        : within(maxWait, pool, waiter, foreseen)
     ),
     (exit) => (exit._tag === "Success" ? undefined : pool.cancel(waiter))
   )
 
 const within = (
-  maxWait: Duration.Duration,
+  maxWait: Duration.Duration | undefined,
   pool: Pool,
   waiter: Waiter,
   foreseen: Predict.Prediction | undefined
 ): Effect.Effect<HeldReservation, BudgetError> =>
-  Effect.timeoutOrElse(pool.wait(waiter), {
-    duration: maxWait,
-    orElse: () => refuse(tooLong(pool.name, foreseen, maxWait))
-  })
+  maxWait === undefined
+    ? pool.wait(waiter)
+    : Effect.timeoutOrElse(pool.wait(waiter), {
+        duration: maxWait,
+        orElse: () => refuse(tooLong(pool.name, foreseen, maxWait))
+      })
 
 const asEffect = <E>(reservation: HeldReservation | Effect.Effect<HeldReservation, E>) =>
   reservation instanceof HeldReservation ? Effect.succeed(reservation) : reservation

@@ -31,24 +31,20 @@ export const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueu
   check(from > 0 && from <= 1, "ramp.from", "a number above 0, at most 1", from)
   const millis = ramp === undefined ? 1 : Duration.toMillis(Duration.fromInputUnsafe(ramp.over))
   check(millis > 0, "ramp.over", "a duration above 0", millis)
-  const sets = limits === undefined ? {} : isPools(limits) ? limits.pools : { [defaultPool]: limits }
-  for (const set of Object.values(sets)) Limits.resolve(set)
-  return {
-    concurrency,
-    headroom,
-    maxQueued,
-    ramp: ramp === undefined ? undefined : { from, millis },
-    poolOf:
-      limits === undefined ? Limits.poolOf : isPools(limits) ? (limits.poolOf ?? Limits.poolOf) : () => defaultPool,
-    limitsOf: (pool: string): Limits.Limits =>
-      limits === undefined
-        ? {}
-        : isPools(limits)
-          ? Object.hasOwn(limits.pools, pool)
-            ? limits.pools[pool]!
-            : {}
-          : limits
+  return { concurrency, headroom, maxQueued, ramp: ramp === undefined ? undefined : { from, millis }, ...sets(limits) }
+}
+
+/** Which pool a model belongs to, and which limits a pool has: none are known where none were given. */
+const sets = (
+  limits: Options["limits"]
+): { readonly poolOf: (model: string) => string; readonly limitsOf: (pool: string) => Limits.Limits } => {
+  if (limits !== undefined && !isPools(limits)) {
+    Limits.resolve(limits)
+    return { poolOf: () => defaultPool, limitsOf: () => limits }
   }
+  const { poolOf = Limits.poolOf, pools = {} } = limits ?? {}
+  for (const set of Object.values(pools)) Limits.resolve(set)
+  return { poolOf, limitsOf: (pool) => (Object.hasOwn(pools, pool) ? pools[pool]! : {}) }
 }
 
 /** What the context says of a caller. */

@@ -144,9 +144,11 @@ const writeReport = (
 
 /** Live on a terminal that can redraw, plain lines elsewhere. */
 export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean }) =>
-  Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.Mode =>
-    given.json ? "json" : given.quiet ? "quiet" : canAnimate ? "live" : "plain"
-  )
+  Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.Mode => {
+    if (given.json) return "json"
+    if (given.quiet) return "quiet"
+    return canAnimate ? "live" : "plain"
+  })
 
 /**
  * The command.

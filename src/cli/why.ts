@@ -16,6 +16,7 @@ export const innermost = (error: unknown, depth = 0): string => {
   }
   const inner = cause ?? errors?.[0]
   if (inner !== undefined && depth < deepest) return innermost(inner, depth + 1)
+  if (typeof code === "string") return code
   const [line = ""] = error.message.split("\n")
-  return typeof code === "string" ? code : line === "" ? error.name : line
+  return line === "" ? error.name : line
 }

@@ -55,7 +55,7 @@ const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
 }
 
 /** The name of a failure: the tag of its reason where it has one. */
-export const errorType = (error: unknown): string => {
+const errorType = (error: unknown): string => {
   if (typeof error !== "object" || error === null) return "_OTHER"
   const reason = "reason" in error ? error.reason : undefined
   const tagged = typeof reason === "object" && reason !== null && "_tag" in reason ? reason : error

@@ -85,7 +85,10 @@ const tagOf = (status: number | undefined, body: Body): Tag => {
   const named = find(byCode, body.code) ?? find(byCode, body.type)
   if (named !== undefined) return named
   if (status === undefined) return find(byType, body.type) ?? "ServerFailed"
-  return byStatus[status] ?? (status >= 500 ? "ServerFailed" : status >= 400 ? "InvalidRequest" : "MalformedResponse")
+  const known = byStatus[status]
+  if (known !== undefined) return known
+  if (status >= 500) return "ServerFailed"
+  return status >= 400 ? "InvalidRequest" : "MalformedResponse"
 }
 
 // -----------------------------------------------------------------------------

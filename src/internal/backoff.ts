@@ -3,8 +3,6 @@
  *
  * The variants are those of Marc Brooker's study "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015,
  * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), and Effect's own.
- *
- * @since 0.1.0
  */
 
 /** How a delay is spread. */
@@ -22,7 +20,7 @@ export interface Backoff {
 }
 
 /** The part of a `retry-after` that may be added to it. */
-export const upward = 0.2
+const upward = 0.2
 
 /** The delay after the failure of attempt `attempt` (from 1), without jitter. */
 export const exponential = (backoff: Omit<Backoff, "jitter">, attempt: number): number =>

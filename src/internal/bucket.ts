@@ -115,20 +115,15 @@ export const waitForAll = (bucket: Bucket, amount: number): number =>
 const windowWait = (bucket: Bucket, amount: number, now: number): number => {
   const window = bucket.rule.window
   if (window === undefined) return 0
-  let over = admittedWithinWindow(bucket) + amount - window.max * (1 + tolerance)
+  let over = 0
+  for (const cell of bucket.cells) over += cell.amount
+  over = over + amount - window.max * (1 + tolerance)
   if (over <= 0) return 0
   for (const cell of bucket.cells) {
     over -= cell.amount
     if (over <= 0) return Math.max(0, leavesAt(cell, window) - now)
   }
   return window.millis
-}
-
-/** What counts against the window now. */
-export const admittedWithinWindow = (bucket: Bucket): number => {
-  let sum = 0
-  for (const cell of bucket.cells) sum += cell.amount
-  return sum
 }
 
 /** Takes `amount` at `now`, into debt where it is more than the level. */
@@ -187,6 +182,5 @@ export const withRule = (bucket: Bucket, rule: Rule, pace: number): Bucket => ({
   rate: rule.rate * pace,
   level: Math.min(bucket.level, rule.capacity),
   reserve: bucket.rule.capacity === 0 ? 0 : (bucket.reserve / bucket.rule.capacity) * rule.capacity,
-  cells:
-    rule.window === undefined ? noCells : bucket.rule.window?.millis === rule.window.millis ? bucket.cells : noCells
+  cells: rule.window !== undefined && rule.window.millis === bucket.rule.window?.millis ? bucket.cells : noCells
 })

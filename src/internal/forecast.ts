@@ -8,7 +8,7 @@ import { type Entry, FairQueue, type Flow } from "./fairQueue.ts"
 import * as Heap from "./heap.ts"
 import * as Ledger from "./ledger.ts"
 
-export interface Call {
+interface Call {
   readonly estimate: Limits.Estimate
   /** What it does use: what was reserved beyond that is given back at its end. */
   readonly usage: Limits.Usage
@@ -36,11 +36,8 @@ export interface Served {
 }
 
 /** A call that is never admitted: it is larger than a limit, or a quota is used up. Its agent stops there. */
-export interface Refused {
+interface Refused extends Limits.Misfit {
   readonly agent: number
-  readonly dimension: Limits.Dimension
-  readonly asked: number
-  readonly limit: number
 }
 
 export type Obstacle = Limits.Dimension | "concurrency"
@@ -72,15 +69,6 @@ interface Waiting extends Entry {
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
-/** Which dimension a charge can never fit into, however long one waits. */
-const neverFits = (charge: Limits.Charge, rules: Limits.Rules): Omit<Refused, "agent"> | undefined => {
-  for (const dimension of Limits.dimensions) {
-    const rule = rules[dimension]
-    const asked = charge[dimension] ?? 0
-    if (rule !== undefined && asked > rule.most) return { dimension, asked, limit: rule.most }
-  }
-  return undefined
-}
 
 /** Plays all agents to their ends. */
 export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limits }: Setup): Outcome => {
@@ -108,7 +96,7 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       return
     }
     const charge = Limits.charge(call.estimate, rules)
-    const never = neverFits(charge, rules)
+    const never = Limits.neverFits(charge, rules)
     if (never !== undefined) {
       refused.push({ agent: index, ...never })
       endsAt = Math.max(endsAt, now)

@@ -7,7 +7,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
-import type * as Limits from "../Limits.ts"
+import * as Limits from "../Limits.ts"
 
 /** Looks a header up by its lower-case name. */
 export type Get = (name: string) => string | null | undefined
@@ -59,19 +59,15 @@ const duration = (text: string): number | undefined => {
  * (a Go duration, or seconds). A reset of the last minute is one of now; anything else outside of a day is ignored.
  */
 const resetOf = (text: string | null | undefined, now: number): number | undefined => {
-  const trimmed = text?.trim() ?? ""
-  const bare = number(trimmed)
-  const millis =
-    bare === undefined
-      ? rfc3339.test(trimmed)
-        ? (epochMillis(trimmed.toUpperCase()) ?? NaN) - now
-        : duration(trimmed)
-      : bare >= 1e12
-        ? bare - now
-        : bare >= 1e9
-          ? bare * 1_000 - now
-          : bare * 1_000
+  const millis = untilReset(text?.trim() ?? "", now)
   return millis !== undefined && millis >= -minute && millis <= day ? Math.max(0, millis) : undefined
+}
+
+const untilReset = (text: string, now: number): number | undefined => {
+  const bare = number(text)
+  if (bare === undefined) return rfc3339.test(text) ? (epochMillis(text.toUpperCase()) ?? NaN) - now : duration(text)
+  if (bare >= 1e12) return bare - now
+  return bare >= 1e9 ? bare * 1_000 - now : bare * 1_000
 }
 
 /** One dimension; undefined when nothing of it is usable. */
@@ -207,7 +203,7 @@ export const signal = (get: Get, now: number): Limits.Signal | undefined => {
   const families = [anthropic(get, from), openAi(get, from), draft(get, from)]
   const dimensions: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
   let found = false
-  for (const name of ["requests", "inputTokens", "outputTokens", "tokens"] as const) {
+  for (const name of Limits.dimensions) {
     const value = families.find((family) => family[name] !== undefined)?.[name]
     if (value === undefined) continue
     dimensions[name] = value

@@ -1,8 +1,6 @@
 /**
  * Learning from what was seen: a moving average that knows how far it is off, and the quantiles of the last values.
  * Plain values; each step makes a new one.
- *
- * @since 0.1.0
  */
 
 /** A moving average, and the moving average of the distance from it. */

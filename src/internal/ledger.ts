@@ -27,7 +27,7 @@ export interface Ledger {
 }
 
 /** Nothing is admitted before `until`. */
-export interface Cooldown {
+interface Cooldown {
   readonly until: number
   readonly reason: PauseReason
 }
@@ -35,7 +35,7 @@ export interface Cooldown {
 export type PauseReason = "rateLimit" | "ramp" | "overload"
 
 /** The part of the rates that is used, and how it grows back. */
-export interface Pace {
+interface Pace {
   readonly scale: number
   /** Growth per step of `stepMillis`. */
   readonly growth: number
@@ -164,12 +164,10 @@ const isChanging = (pace: Pace): boolean => pace.scale < 1 || pace.drift > 0
  * What somebody else spent in a step is left to him in the next; with nobody there, the pace grows. A step changes it by
  * half at most: one large correction is a wrong start, not a rate.
  */
-const nextPace = ({ drift, growth, scale }: Pace, at: number): Pace => ({
-  scale: drift > 0 ? Math.max(slowest, scale - Math.min(drift, scale / 2)) : Math.min(1, scale + growth),
-  growth: drift > 0 ? sharedRecovery : growth > 0 ? growth : recovery,
-  at,
-  drift: 0
-})
+const nextPace = ({ drift, growth, scale }: Pace, at: number): Pace =>
+  drift > 0
+    ? { scale: Math.max(slowest, scale - Math.min(drift, scale / 2)), growth: sharedRecovery, at, drift: 0 }
+    : { scale: Math.min(1, scale + growth), growth: growth > 0 ? growth : recovery, at, drift: 0 }
 
 const refilled = (ledger: Ledger, now: number): Ledger => {
   const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}

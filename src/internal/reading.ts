@@ -58,12 +58,9 @@ export const read = (said: DimensionSignal, view: View, doubt: Doubt): Reading |
         now: average(doubt.now, distance(whenNow, width) / view.capacity)
       }
     : doubt
-  const over =
-    next.now < clearly * next.taken
-      ? whenNow
-      : next.taken < clearly * next.now
-        ? whenTaken
-        : Math.min(whenNow, whenTaken)
+  let over = Math.min(whenNow, whenTaken)
+  if (next.now < clearly * next.taken) over = whenNow
+  else if (next.taken < clearly * next.now) over = whenTaken
   return { least, lowered: over > 0 ? view.level - over - width : undefined, doubt: next }
 }
 

@@ -3,8 +3,6 @@
  * more retry is within the share. Time is an argument.
  *
  * The scheme is Finagle's `RetryBudget` (https://finagle.github.io/blog/2016/02/08/retry-budgets/).
- *
- * @since 0.1.0
  */
 
 /** What a budget allows: a share of calls, plus a floor. */

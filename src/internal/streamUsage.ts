@@ -1,5 +1,5 @@
 /** Reads the events of a Messages API stream, and folds them to what was received and used so far. Pure. */
-import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { RawContentBlockDelta, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Predicate from "effect/Predicate"
 import type * as Limits from "../Limits.ts"
 import type { Received } from "../LlmError.ts"
@@ -52,6 +52,20 @@ const counted = (observed: Observed, usage: Usage | null | undefined): Observed 
   output: count(usage?.output_tokens, observed.output)
 })
 
+/** The characters of output in a delta. */
+const lengthOf = (delta: RawContentBlockDelta): number => {
+  switch (delta.type) {
+    case "text_delta":
+      return delta.text.length
+    case "thinking_delta":
+      return delta.thinking.length
+    case "input_json_delta":
+      return delta.partial_json.length
+    default:
+      return 0
+  }
+}
+
 /** Takes in one event; unknown ones change nothing. */
 export const step = (observed: Observed, event: RawMessageStreamEvent): Observed => {
   switch (event.type) {
@@ -60,14 +74,10 @@ export const step = (observed: Observed, event: RawMessageStreamEvent): Observed
     case "content_block_start":
       return observed.started ? observed : { ...observed, started: true }
     case "content_block_delta": {
-      const text = event.delta.type === "text_delta" ? event.delta.text : ""
-      const length =
-        event.delta.type === "thinking_delta"
-          ? event.delta.thinking.length
-          : event.delta.type === "input_json_delta"
-            ? event.delta.partial_json.length
-            : text.length
-      return { ...observed, started: true, text: observed.text + text, uncounted: observed.uncounted + length }
+      const { delta } = event
+      const text = delta.type === "text_delta" ? delta.text : ""
+      const uncounted = observed.uncounted + lengthOf(delta)
+      return { ...observed, started: true, text: observed.text + text, uncounted }
     }
     case "message_delta":
       return { ...counted(observed, event.usage), uncounted: 0 }

@@ -7,7 +7,6 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Limits from "../Limits.ts"
-import type { LlmError } from "../LlmError.ts"
 import type { LlmProvider } from "../LlmProvider.ts"
 import type { Call, Scenario } from "./scenario.ts"
 import * as Scenarios from "./scenario.ts"
@@ -111,9 +110,6 @@ export const call =
       )
     })
 
-const rejected = (error: LlmError): boolean =>
-  error.reason._tag === "RateLimited" || error.reason._tag === "RampLimited" || error.reason._tag === "SpendLimited"
-
 /**
  * A provider of which every attempt is recorded.
  *
@@ -139,7 +135,7 @@ export const provider = (
       })
     return yield* self.create(params).pipe(
       Effect.tap(() => end("ok")),
-      Effect.tapError((error) => end(rejected(error) ? "rejected" : "failed")),
+      Effect.tapError((error) => end(error.status === 429 ? "rejected" : "failed")),
       Effect.onInterrupt(() => end("interrupted"))
     )
   })

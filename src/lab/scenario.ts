@@ -333,7 +333,8 @@ export const limitsText = (limits: Limits.Limits): string =>
     .flatMap(([dimension, limit]) => {
       if (limit === undefined) return []
       const amount = limit.perSecond ?? limit.perMinute ?? limit.total ?? 0
-      const per = limit.perSecond !== undefined ? "/s" : limit.perMinute !== undefined ? "/min" : " in all"
+      const rate = limit.perSecond === undefined ? "/min" : "/s"
+      const per = limit.total === undefined ? rate : " in all"
       const bucket = `bucket of ${thousands(limit.burst ?? amount)}`
       const how = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
       return [`${thousands(amount)} ${dimensionNames[dimension]}${per} (${how})`]

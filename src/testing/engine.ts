@@ -11,7 +11,7 @@
 import * as Limits from "../Limits.ts"
 import * as agenda from "./agenda.ts"
 import * as gauge from "./gauge.ts"
-import type { Entry, Fault, RejectedBy, Stats } from "./model.ts"
+import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./model.ts"
 import * as random from "./random.ts"
 import * as ramp from "./ramp.ts"
 import { advance, countsLive, end, poolOf } from "./state.ts"
@@ -101,24 +101,26 @@ const faultOf = (state: State, request: Request, number: number): Fault | undefi
       (fault.rate === undefined || random.unit(state.seed, lanes.fault, index, number) < fault.rate)
   )
 
-const amounts = (state: State, request: Request): PerDimension => {
-  const { counting = "usage" } = state.options
-  const { inputTokens, outputTokens, maxTokens = outputTokens, cachedTokens = 0 } = request
-  return {
-    requests: 1,
-    inputTokens,
-    outputTokens: countsLive(state) ? 0 : outputTokens,
-    // Only a limit on input knows of caches.
-    tokens:
-      inputTokens +
-      cachedTokens +
-      (counting === "usage"
-        ? outputTokens
-        : counting === "azure"
-          ? maxTokens
-          : Math.max(0, maxTokens - inputTokens - cachedTokens))
+/** What a limit on `tokens` counts. Only a limit on input knows of caches. */
+const combined = (state: State, request: Request): number => {
+  const { cachedTokens = 0, inputTokens, outputTokens, maxTokens = outputTokens } = request
+  const prompt = inputTokens + cachedTokens
+  switch (state.options.counting ?? "usage") {
+    case "usage":
+      return prompt + outputTokens
+    case "azure":
+      return prompt + maxTokens
+    case "openai":
+      return Math.max(prompt, maxTokens)
   }
 }
+
+const amounts = (state: State, request: Request): PerDimension => ({
+  requests: 1,
+  inputTokens: request.inputTokens,
+  outputTokens: countsLive(state) ? 0 : request.outputTokens,
+  tokens: combined(state, request)
+})
 
 interface Obstacle {
   readonly by: RejectedBy
@@ -215,39 +217,68 @@ const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
   }
 }
 
-const reject = (state: State, pool: Pool, request: Request, fault: Fault): Rejected => {
-  const counts = fault.kind === "429" ? state.counters : undefined
-  if (counts === undefined) {
-    state.counters.failed++
-  } else {
-    counts.rejected++
-    counts.rejectionsBy.fault = (counts.rejectionsBy.fault ?? 0) + 1
+/** What the provider answers with each status; its text for a rejection says more. */
+const answers = {
+  429: { errorType: "rate_limit_error", message: "" },
+  500: { errorType: "api_error", message: "Internal server error" },
+  529: { errorType: "overloaded_error", message: "Overloaded" }
+} as const
+
+const countRejection = ({ counters }: State, by: RejectedBy): void => {
+  counters.rejected++
+  counters.rejectionsBy[by] = (counters.rejectionsBy[by] ?? 0) + 1
+}
+
+/** The answer to a request that is not admitted. `by` is what rejected it; none where the provider failed. */
+const turnAway = (
+  state: State,
+  pool: Pool,
+  request: Request,
+  what: {
+    readonly status: keyof typeof answers
+    readonly by: RejectedBy | undefined
+    readonly fault: FaultKind | undefined
+    readonly errorCode: string | undefined
+    readonly retryAfterMillis: number | undefined
   }
-  const status = Number(fault.kind)
-  const dimension = fault.kind === "429" ? "fault" : undefined
+): Rejected => {
+  const { by, errorCode, fault, retryAfterMillis, status } = what
+  if (by === undefined) state.counters.failed++
+  else countRejection(state, by)
+  const { errorType, message } = answers[status]
   return {
     _tag: "Rejected",
     entry: record(state, pool, request, {
-      outcome: fault.kind === "429" ? "rejected" : "failed",
+      outcome: by === undefined ? "failed" : "rejected",
       status,
-      rejectedBy: dimension,
-      fault: fault.kind,
-      retryAfterMillis: fault.retryAfterMillis
+      rejectedBy: by,
+      fault,
+      retryAfterMillis
     }),
     status,
-    errorType: fault.kind === "429" ? "rate_limit_error" : fault.kind === "529" ? "overloaded_error" : "api_error",
-    errorCode: fault.errorCode,
-    message:
-      fault.kind === "429"
-        ? messageOf(pool, request, "fault")
-        : fault.kind === "529"
-          ? "Overloaded"
-          : "Internal server error",
-    dimension,
-    retryAfterMillis: fault.retryAfterMillis,
+    errorType,
+    errorCode,
+    message: by === undefined ? message : messageOf(pool, request, by),
+    dimension: by,
+    retryAfterMillis,
     answersAt: state.now + (state.options.latency?.rejectionMillis ?? 0)
   }
 }
+
+const rejectByFault = (
+  state: State,
+  pool: Pool,
+  request: Request,
+  fault: Fault,
+  status: keyof typeof answers
+): Rejected =>
+  turnAway(state, pool, request, {
+    status,
+    by: status === 429 ? "fault" : undefined,
+    fault: fault.kind,
+    errorCode: fault.errorCode,
+    retryAfterMillis: fault.retryAfterMillis
+  })
 
 const rejectByLimit = (
   state: State,
@@ -266,28 +297,18 @@ const rejectByLimit = (
     }
     wait = obstacle(state, pool, request, charge)?.millis ?? millis
   }
-  const quota = by in pool.gauges && pool.gauges[by as Limits.Dimension]!.kind === "quota"
-  // A call that can never fit is told to come back in a minute, as if it could.
-  const retryAfterMillis = quota ? undefined : wait === Infinity ? 60_000 : wait
-  state.counters.rejected++
-  state.counters.rejectionsBy[by] = (state.counters.rejectionsBy[by] ?? 0) + 1
-  return {
-    _tag: "Rejected",
-    entry: record(state, pool, request, {
-      outcome: "rejected",
-      status: 429,
-      rejectedBy: by,
-      fault: undefined,
-      retryAfterMillis
-    }),
-    status: 429,
-    errorType: "rate_limit_error",
-    errorCode: quota ? "enforced_spend_limit_reached" : by === "ramp" ? "ramp_limit_exceeded" : undefined,
-    message: messageOf(pool, request, by),
-    dimension: by,
-    retryAfterMillis,
-    answersAt: state.now + (state.options.latency?.rejectionMillis ?? 0)
+  if (by in pool.gauges && pool.gauges[by as Limits.Dimension]!.kind === "quota") {
+    const errorCode = "enforced_spend_limit_reached"
+    return turnAway(state, pool, request, { status: 429, by, fault: undefined, errorCode, retryAfterMillis: undefined })
   }
+  return turnAway(state, pool, request, {
+    status: 429,
+    by,
+    fault: undefined,
+    errorCode: by === "ramp" ? "ramp_limit_exceeded" : undefined,
+    // A call that can never fit is told to come back in a minute, as if it could.
+    retryAfterMillis: wait === Infinity ? 60_000 : wait
+  })
 }
 
 const admit = (state: State, pool: Pool, request: Request, charge: PerDimension, fault: Fault | undefined): Call => {
@@ -317,8 +338,12 @@ const admit = (state: State, pool: Pool, request: Request, charge: PerDimension,
       firstTokenAt + (0.25 + 0.5 * random.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
     )
   const silent = fault?.kind === "timeout"
-  const outputEndsAt = silent ? now : fault === undefined ? finishesAt : cutAt()
-  const endsAt = silent ? now + (fault.afterMillis ?? 60_000) : fault?.kind === "stall" ? Infinity : outputEndsAt
+  let outputEndsAt = fault === undefined ? finishesAt : cutAt()
+  let endsAt = fault?.kind === "stall" ? Infinity : outputEndsAt
+  if (silent) {
+    outputEndsAt = now
+    endsAt = now + (fault.afterMillis ?? 60_000)
+  }
   const call: Call = {
     entry: record(state, pool, request, {
       outcome: "accepted",
@@ -365,13 +390,13 @@ export const request = (state: State, now: number, request: Request): Decision =
     const what = { outcome: "refused", status: undefined, rejectedBy: undefined, retryAfterMillis: undefined } as const
     return { _tag: "Refused", entry: record(state, pool, request, { ...what, fault: "refused" }) }
   }
-  if (fault?.kind === "429") return reject(state, pool, request, fault)
+  if (fault?.kind === "429") return rejectByFault(state, pool, request, fault, 429)
   const charge = amounts(state, request)
   const blocked = obstacle(state, pool, request, charge)
   if (blocked !== undefined) return rejectByLimit(state, pool, request, charge, blocked)
   if (fault?.kind === "500" || fault?.kind === "529") {
     if (pool.gauges.requests !== undefined) gauge.take(pool.gauges.requests, state.now, 1)
-    return reject(state, pool, request, fault)
+    return rejectByFault(state, pool, request, fault, fault.kind === "500" ? 500 : 529)
   }
   return { _tag: "Accepted", call: admit(state, pool, request, charge, fault) }
 }

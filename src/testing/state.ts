@@ -220,7 +220,8 @@ export const end = (state: State, call: Call, aborted: boolean): void => {
   call.entry.producedTokens = producedAt(call, state.now)
   call.entry.aborted = aborted
   state.counters.outputTokens += call.entry.producedTokens
-  state.counters[aborted ? "aborted" : call.fault === undefined ? "completed" : "broken"]++
+  const ended = call.fault === undefined ? "completed" : "broken"
+  state.counters[aborted ? "aborted" : ended]++
 }
 
 /**

@@ -89,9 +89,8 @@ const judge = (failure: Handler, streamed: boolean) =>
 /** Whether a call that fails so once succeeds in the end: the requests that arrived, and the outcome. */
 const persist = (failure: Handler, streamed: boolean) =>
   Effect.gen(function* () {
-    const { seen, url } = yield* serve((attempt) =>
-      attempt === 1 ? failure : streamed ? stream(started + content + ended) : answer
-    )
+    const success = streamed ? stream(started + content + ended) : answer
+    const { seen, url } = yield* serve((attempt) => (attempt === 1 ? failure : success))
     const exit = yield* Effect.exit(Effect.provide(ask(streamed), client(url, 2)))
     return [seen.attempts, exit._tag] as const
   }).pipe(Effect.provide(Layer.mergeAll(Budget.layerUnlimited, Retry.layerUnlimited)))

@@ -196,12 +196,10 @@ describe("telemetry", () => {
     it.effect("count calls, attempts, failures, tokens and seconds, as Prometheus reads them", () => {
       const { watch } = collecting()
       const script: Script = {
-        create: (attempt) =>
-          attempt === 1
-            ? fail(new LlmError.Overloaded({ status: 529 }))
-            : attempt === 4
-              ? fail(new LlmError.NotFound({ status: 404 }))
-              : Effect.succeed(message("Hello"))
+        create: (attempt) => {
+          if (attempt === 1) return fail(new LlmError.Overloaded({ status: 529 }))
+          return attempt === 4 ? fail(new LlmError.NotFound({ status: 404 })) : Effect.succeed(message("Hello"))
+        }
       }
       return Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(LlmClient.create(params, known))

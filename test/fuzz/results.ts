@@ -26,7 +26,7 @@ const latest = (results: ReadonlyArray<Result>): ReadonlyArray<Result> => [
 ]
 
 const sorted = (results: Iterable<Result>): ReadonlyArray<Result> =>
-  [...results].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+  [...results].sort((a, b) => Number(a.key > b.key) - Number(a.key < b.key))
 
 export const resumeFiles = (effort: Effort): void => {
   describe("resume files", () => {

@@ -95,7 +95,7 @@ export interface Script {
   readonly signal?: Limits.Signal
 }
 
-export interface Seen {
+interface Seen {
   attempts: number
   /** Streams that are open. */
   open: number

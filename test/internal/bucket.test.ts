@@ -7,12 +7,10 @@ import * as Bucket from "../../src/internal/bucket.ts"
 const ruleOf = (limit: Limits.Limit): Limits.Rule => Limits.resolve({ tokens: limit }).tokens!
 
 const Limit = Schema.Literals(["second", "safe", "bucket", "sliding", "fixed"])
-const limitOf = (kind: typeof Limit.Type): Limits.Limit =>
-  kind === "second"
-    ? { perSecond: 60, burst: 200 }
-    : kind === "safe"
-      ? { perMinute: 4_000 }
-      : { perMinute: 4_000, burst: 300, window: kind }
+const limitOf = (kind: typeof Limit.Type): Limits.Limit => {
+  if (kind === "second") return { perSecond: 60, burst: 200 }
+  return kind === "safe" ? { perMinute: 4_000 } : { perMinute: 4_000, burst: 300, window: kind }
+}
 
 const Step = Schema.Struct({
   kind: Schema.Literals(["take", "force", "give", "wait"]),

@@ -7,7 +7,7 @@ export type Dimension = "requests" | "inputTokens" | "outputTokens" | "tokens"
 export type Charge = { [D in Dimension]?: number }
 
 /** A limit as a bucket: refill per millisecond, and what one minute may hold where that is counted. */
-export interface Rule {
+interface Rule {
   readonly capacity: number
   readonly rate: number
   readonly most: number
@@ -116,10 +116,9 @@ export class Model {
     const history = { turn: -1, takenAt: 0, spent: new Map(), moved: undefined, era: 0 }
     const full: Call = { ...call, cost, state: "waiting", ...history }
     this.calls.set(call.id, full)
-    const reason = this.tooLarge(full) ? "EstimateTooLarge" : this.overQuota(full) ? "QuotaExhausted" : undefined
-    if (reason !== undefined) {
-      const atOnce = this.waiting.length === 0 && this.mayGo(full)
-      if (!atOnce) return this.refuse(full, reason)
+    if (!(this.waiting.length === 0 && this.mayGo(full))) {
+      if (this.tooLarge(full)) return this.refuse(full, "EstimateTooLarge")
+      if (this.overQuota(full)) return this.refuse(full, "QuotaExhausted")
     }
     if (this.waiting.length === 0 && this.concurrency === Infinity && this.mayGo(full)) {
       // Nobody had to wait: what agents were served before counts no more.

@@ -129,16 +129,12 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
         const message = yield* restore(client.create(params, { kind: step }))
         const text = LlmClient.text(message)
         if (text.trim() === "") return yield* new NoAnswer({ step, stop: message.stop_reason })
-        const { input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens } = message.usage
         const result: Results.Result = {
           agent,
           step,
           key,
           model: message.model,
-          usage: {
-            inputTokens: input_tokens + (cache_creation_input_tokens ?? 0) + (cache_read_input_tokens ?? 0),
-            outputTokens: output_tokens
-          },
+          usage: Results.tokensOf(message.usage),
           stop: message.stop_reason,
           text
         }

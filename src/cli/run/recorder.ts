@@ -6,6 +6,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Budget from "../../Budget.ts"
@@ -13,6 +14,7 @@ import type { LlmError } from "../../LlmError.ts"
 import type { LlmProvider } from "../../LlmProvider.ts"
 import type { Report } from "../../lab/index.ts"
 import type { Event } from "./pipeline.ts"
+import * as Results from "./results.ts"
 
 /** What was written down so far, and what writes it. */
 export interface Recorder {
@@ -25,8 +27,12 @@ export interface Recorder {
   readonly sample: Effect.Effect<void, never, Budget.TokenBudget | Scope.Scope>
 }
 
-const isRejection = ({ reason }: LlmError): boolean =>
-  reason._tag === "RateLimited" || reason._tag === "RampLimited" || reason._tag === "SpendLimited"
+const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.Attempt["outcome"] => {
+  if (Exit.isSuccess(exit)) return "ok"
+  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+  if (error !== undefined) return error.status === 429 ? "rejected" : "failed"
+  return Exit.hasInterrupts(exit) ? "interrupted" : "failed"
+}
 
 /** A recorder whose time starts now. */
 export const make: Effect.Effect<Recorder> = Effect.gen(function* () {
@@ -71,21 +77,8 @@ export const make: Effect.Effect<Recorder> = Effect.gen(function* () {
       return yield* Effect.onExit(provider.create(params), (exit) =>
         Effect.map(now, (at) => {
           attempt.endedAt = at
-          if (Exit.isFailure(exit)) {
-            attempt.outcome = exit.cause.reasons.some((reason) => reason._tag === "Fail" && isRejection(reason.error))
-              ? "rejected"
-              : Exit.hasInterrupts(exit)
-                ? "interrupted"
-                : "failed"
-            return
-          }
-          const { cache_creation_input_tokens, cache_read_input_tokens, input_tokens, output_tokens } =
-            exit.value.value.usage
-          attempt.outcome = "ok"
-          attempt.usage = {
-            inputTokens: input_tokens + (cache_creation_input_tokens ?? 0) + (cache_read_input_tokens ?? 0),
-            outputTokens: output_tokens
-          }
+          attempt.outcome = outcomeOf(exit)
+          if (Exit.isSuccess(exit)) attempt.usage = Results.tokensOf(exit.value.value.usage)
         })
       )
     })

@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
@@ -29,6 +30,12 @@ const Result = Schema.Struct({
 
 /** A finished call. */
 export type Result = typeof Result.Type
+
+/** What a call used; what was read from the cache or written to it is input, too. */
+export const tokensOf = (usage: Message["usage"]): typeof Tokens.Type => ({
+  inputTokens: usage.input_tokens + (usage.cache_creation_input_tokens ?? 0) + (usage.cache_read_input_tokens ?? 0),
+  outputTokens: usage.output_tokens
+})
 
 /** Names a call by its agent, its step and its whole request: another input, model or limit is another call. */
 export const keyOf = (agent: string, step: string, params: Params): string =>

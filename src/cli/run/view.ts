@@ -77,9 +77,11 @@ export const thousands = (value: number): string =>
 
 /** 1234567 as 1.2M: for places where there is little room. */
 export const short = (value: number): string => {
-  const [size, unit] = Math.abs(value) >= 999_950 ? [1e6, "M"] : Math.abs(value) >= 1_000 ? [1e3, "K"] : [1, ""]
-  const scaled = value / size
-  return `${size === 1 || Math.abs(scaled) >= 100 ? Math.round(scaled) : Number(scaled.toFixed(1))}${unit}`
+  const size = Math.abs(value)
+  if (size < 1_000) return `${Math.round(value)}`
+  const [unit, name] = size >= 999_950 ? [1e6, "M"] : [1e3, "K"]
+  const scaled = value / unit
+  return `${Math.abs(scaled) >= 100 ? Math.round(scaled) : Number(scaled.toFixed(1))}${name}`
 }
 
 /** 75 seconds as 1:15. */
@@ -123,18 +125,17 @@ const barWidth = 20
 
 const agentLine = (agent: string, row: Row, waiting: ReadonlyMap<string, Budget.WaiterStatus>): string => {
   const calls = agent === Steps.orchestrator ? 1 : Steps.steps.length
-  const waiter = waiting.get(agent)
-  const now =
-    row.failure !== undefined
-      ? `failed: ${row.failure}`
-      : row.ended !== undefined
-        ? row.ended
-        : row.step === undefined
-          ? ""
-          : waiter === undefined
-            ? row.step
-            : `${row.step}, waits ${clock(Duration.toSeconds(waiter.waited))} for ${waiter.dimension === undefined ? "a place" : names[waiter.dimension]}`
+  const now = doing(row, waiting.get(agent))
   return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, barWidth)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
+}
+
+/** What an agent does now, or how it ended. */
+const doing = ({ ended, failure, step }: Row, waiter: Budget.WaiterStatus | undefined): string => {
+  if (failure !== undefined) return `failed: ${failure}`
+  if (ended !== undefined || step === undefined) return ended ?? ""
+  if (waiter === undefined) return step
+  const what = waiter.dimension === undefined ? "a place" : names[waiter.dimension]
+  return `${step}, waits ${clock(Duration.toSeconds(waiter.waited))} for ${what}`
 }
 
 /** A bar for each limit of a pool. */

@@ -55,12 +55,11 @@ export const make = (library: object) => {
   const Plot = library as typeof ObservablePlot
   const palette = ["var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)"]
   const count = (value: number): string => value.toLocaleString("en-US")
-  const short = (value: number): string =>
-    Math.abs(value) >= 1e6
-      ? `${Number((value / 1e6).toPrecision(3))}M`
-      : Math.abs(value) >= 1e3
-        ? `${Number((value / 1e3).toPrecision(3))}K`
-        : `${Number(value.toPrecision(3))}`
+  const short = (value: number): string => {
+    const figures = (scale: number): string => `${Number((value / scale).toPrecision(3))}`
+    if (Math.abs(value) >= 1e6) return `${figures(1e6)}M`
+    return Math.abs(value) >= 1e3 ? `${figures(1e3)}K` : figures(1)
+  }
   const narrow = (place: Place): boolean => place.width < 520
   const base = (place: Place) => ({
     width: place.width,
@@ -76,13 +75,14 @@ export const make = (library: object) => {
     const done = (result: (typeof results)[number]): boolean => result.finished && result.failedCalls === 0
     const label = (result: (typeof results)[number]): string => {
       const cut = result.finished ? "" : "> "
-      const failed =
-        result.failedCalls === 0
-          ? ""
-          : narrow(place)
-            ? ` (${count(result.failedCalls)} ✗)`
-            : `, ${count(result.failedCalls)} calls not done`
-      return `${cut}${count(Math.round(result.makespanSeconds * 10) / 10)} s${failed}`
+      const time = `${cut}${count(Math.round(result.makespanSeconds * 10) / 10)} s`
+      if (result.failedCalls === 0) return time
+      const failed = count(result.failedCalls)
+      return narrow(place) ? `${time} (${failed} ✗)` : `${time}, ${failed} calls not done`
+    }
+    const color = (result: (typeof results)[number]): string => {
+      if (!done(result)) return "var(--bad)"
+      return result.strategy === "floodgate" ? "var(--good)" : "var(--c1)"
     }
     const inside = (result: (typeof results)[number]): boolean => Math.min(result.makespanSeconds, most) > 0.55 * most
     const text = (inner: boolean) =>
@@ -112,8 +112,7 @@ export const make = (library: object) => {
         Plot.barX(results, {
           y: "strategy",
           x: (result: (typeof results)[number]) => Math.min(result.makespanSeconds, most),
-          fill: (result: (typeof results)[number]) =>
-            done(result) ? (result.strategy === "floodgate" ? "var(--good)" : "var(--c1)") : "var(--bad)",
+          fill: color,
           fillOpacity: (result: (typeof results)[number]) => (done(result) ? 1 : 0.75),
           rx: 2,
           insetTop: 2,

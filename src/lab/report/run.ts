@@ -102,11 +102,8 @@ const rowOf = (agent: string, calls: ReadonlyArray<Call>, bars: ReadonlyArray<Fi
   const sum = (of: "inputTokens" | "outputTokens"): string =>
     Scenarios.thousands(attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), 0))
   const waited = bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
-  const outcome = calls.some((call) => call.outcome === "failed")
-    ? "failed"
-    : calls.some((call) => call.outcome === "open")
-      ? "stopped"
-      : "done"
+  const ended = calls.some((call) => call.outcome === "open") ? "stopped" : "done"
+  const outcome = calls.some((call) => call.outcome === "failed") ? "failed" : ended
   return [
     agent,
     Scenarios.thousands(calls.length),
