@@ -60,6 +60,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import * as Learning from "./internal/learning.ts"
+import { bytesPerToken } from "./internal/requestSize.ts"
 import type * as Limits from "./Limits.ts"
 
 // -----------------------------------------------------------------------------
@@ -206,7 +207,6 @@ export class Estimator extends Context.Service<
 // -----------------------------------------------------------------------------
 
 /** See the module's text. */
-const firstTokensPerByte = 1 / 2.7
 const firstOutput = 4_096
 const firstOutputThinking = 4 * firstOutput
 const enough = 30
@@ -252,7 +252,7 @@ const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): nu
 
 const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
   const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
-  const perByte = tokensPerByte === undefined ? firstTokensPerByte : Learning.high(tokensPerByte)
+  const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.ceil(call.bytes * perByte)
   const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
   const cachedTokens = Math.floor(prompt * share)

@@ -34,7 +34,6 @@
  * @since 0.1.0
  */
 import type { Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
-import * as Cause from "effect/Cause"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -42,6 +41,7 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
+import { peel } from "./governor/peel.ts"
 import * as Governor from "./Governor.ts"
 import { describe, messageActual, observedActual } from "./internal/messages.ts"
 import * as StreamUsage from "./internal/streamUsage.ts"
@@ -156,16 +156,11 @@ const openStream = Effect.fnUntraced(function* (
   ticket: Governor.Ticket
 ) {
   let observed = StreamUsage.empty
-  let response: Governor.ResponseInfo = {}
   const watch = (event: RawMessageStreamEvent) =>
     Effect.sync(() => {
       observed = StreamUsage.step(observed, event)
       const actual = observedActual(observed)
       if (actual !== undefined) ticket.observed(actual)
-      if (event.type === "message_start") response = { id: event.message?.id, model: event.message?.model }
-      if (event.type === "message_delta" && event.delta?.stop_reason) {
-        response = { ...response, finishReason: event.delta.stop_reason }
-      }
     })
   /** Only `message_stop` says that a stream is whole. */
   const whole = Effect.suspend(() =>
@@ -181,27 +176,13 @@ const openStream = Effect.fnUntraced(function* (
   const reply = yield* provider.stream(params)
   yield* ticket.heard(reply.signal)
   const events = Stream.onEnd(Stream.tap(reply.value, watch), whole)
-  const [head, rest] = yield* peel(events, () => observed.started)
+  const [head, rest] = yield* peel(events, () => !observed.started)
   return Stream.concat(Stream.fromArray(head), rest).pipe(
     Stream.tapError((error) => ticket.fail(error)),
     Stream.mapError((error) => interrupted(error, observed)),
-    Stream.onEnd(Effect.suspend(() => ticket.succeed(observedActual(observed), response)))
+    Stream.onEnd(Effect.suspend(() => ticket.succeed(observedActual(observed), observed.response)))
   )
 })
-
-/** Pulls a stream until its first content. The rest is the same stream, pulled on. */
-const peel = <E>(events: Stream.Stream<RawMessageStreamEvent, E>, started: () => boolean) =>
-  Effect.gen(function* () {
-    const pull = yield* Stream.toPull(events)
-    const head: Array<RawMessageStreamEvent> = []
-    let ended = false
-    while (!ended && !started()) {
-      const chunk = yield* Effect.catchIf(pull, Cause.isDone, () => Effect.undefined)
-      if (chunk === undefined) ended = true
-      else head.push(...chunk)
-    }
-    return [head, ended ? Stream.empty : Stream.fromPull(Effect.succeed(pull))] as const
-  })
 
 /** What the consumer is told once it has content: whatever broke the stream, this is what it has. */
 const interrupted = ({ reason }: LlmError, observed: StreamUsage.Observed): LlmError => {

@@ -28,7 +28,7 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import * as AnthropicErrors from "./internal/anthropicErrors.ts"
+import * as SdkErrors from "./internal/sdkErrors.ts"
 import * as Internal from "./internal/headers.ts"
 import type * as Limits from "./Limits.ts"
 import { LlmError } from "./LlmError.ts"
@@ -125,4 +125,4 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
  * @since 0.1.0
  */
 export const fromError = (thrown: unknown, now: number): LlmError =>
-  new LlmError({ reason: AnthropicErrors.fromThrown(thrown, { now }) })
+  new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) })

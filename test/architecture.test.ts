@@ -33,7 +33,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   { files: /^src\/index\.ts$/, own: ["core"], packages: [] },
   // The client's own layers are over the official SDK; who brings a provider needs only the port.
-  { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "providers/"], packages: ["effect"] },
+  { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "governor/", "providers/"], packages: ["effect"] },
   {
     files: /^src\/[^/]+\.ts$/,
     own: ["core", "internal/", "budget/", "governor/", "llmError/", "retry/"],
@@ -54,7 +54,7 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "internal/", "providers/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
-  { files: /^src\/ai\//, own: ["core", "internal/", "ai/"], packages: ["effect/*"] },
+  { files: /^src\/ai\//, own: ["core", "internal/", "governor/", "ai/"], packages: ["effect/*"] },
   { files: /^src\/breaker\//, own: ["core", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,

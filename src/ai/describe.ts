@@ -5,7 +5,7 @@ import * as Tool from "effect/ai/Tool"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
 import * as Headers from "../internal/headers.ts"
-import { requestBytes, utf8Length } from "../internal/requestSize.ts"
+import { documentShare, imageBytes, utf8Length } from "../internal/requestSize.ts"
 import type * as Limits from "../Limits.ts"
 
 // -----------------------------------------------------------------------------
@@ -16,14 +16,11 @@ const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value) 
 
 /** A file counts by what a model makes of it, not by its bytes; the figures are those of the Messages API's requests. */
 const fileBytes = ({ data, mediaType }: Prompt.FilePart): number => {
-  if (mediaType.startsWith("image/")) return requestBytes({ messages: { type: "image" } })
+  if (mediaType.startsWith("image/")) return imageBytes
   if (data instanceof URL) return 0
-  if (typeof data === "string") return requestBytes({ messages: { type: "base64", data } })
-  return Math.ceil(data.byteLength * (4 / 3) * documentShare)
+  const base64Length = typeof data === "string" ? data.length : (data.byteLength * 4) / 3
+  return base64Length * documentShare
 }
-
-/** As in internal/requestSize: what of a document's base64 is text. */
-const documentShare = 0.1
 
 type Part = Exclude<Prompt.Message["content"], string>[number]
 

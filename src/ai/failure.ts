@@ -2,7 +2,7 @@
 import * as AiError from "effect/ai/AiError"
 import type { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
-import * as AnthropicErrors from "../internal/anthropicErrors.ts"
+import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { headerOf } from "./describe.ts"
@@ -13,14 +13,6 @@ import { headerOf } from "./describe.ts"
 
 /** Answered with an error, before any output. */
 const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
-
-const parse = (text: string | undefined): unknown => {
-  try {
-    return text === undefined ? undefined : JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
 
 const fromLlmError = ({ isRetryable, pushback, retryAfter, signal, usage }: LlmError): Governor.Failure => ({
   isRetryable,
@@ -34,9 +26,10 @@ const fromLlmError = ({ isRetryable, pushback, retryAfter, signal, usage }: LlmE
 const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure | undefined => {
   if (!("http" in reason) || reason.http?.response === undefined) return undefined
   const { body, response } = reason.http
-  if (response.status < 400) return undefined
-  const answer = { status: response.status, headers: { get: headerOf(response.headers) }, error: parse(body) }
-  return fromLlmError(new LlmError({ reason: AnthropicErrors.fromThrown(answer, { now }) }))
+  const { headers, status } = response
+  if (status < 400) return undefined
+  const failed = SdkErrors.fromResponse({ status, headers: { get: headerOf(headers) }, body }, { now })
+  return fromLlmError(new LlmError({ reason: failed }))
 }
 
 const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
@@ -49,7 +42,7 @@ const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
     case "NetworkError": {
       if (!reason.isRetryable) return { isRetryable: false, usage: Limits.nothing }
       const thrown = { name: "APIConnectionError", message: reason.description, cause: reason.cause }
-      return fromLlmError(new LlmError({ reason: AnthropicErrors.fromThrown(thrown, { now }) }))
+      return fromLlmError(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }))
     }
     case "InternalProviderError":
       return { isRetryable: true, usage: refused }
@@ -80,9 +73,7 @@ export const failureOf = (error: unknown, now: number): Governor.Failure => {
 /** What an error part of a stream means. Providers put their error event there, or what is in it. */
 export const failureOfPart = (value: unknown, now: number): Governor.Failure => {
   const data = typeof value === "object" && value !== null && "error" in value ? value : { error: value }
-  return fromLlmError(
-    new LlmError({ reason: AnthropicErrors.fromEvent(data, undefined, { requestId: undefined }, { now }) })
-  )
+  return fromLlmError(new LlmError({ reason: SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }) }))
 }
 
 // -----------------------------------------------------------------------------

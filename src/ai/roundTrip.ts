@@ -4,7 +4,6 @@ import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import type * as Tool from "effect/ai/Tool"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,6 +11,8 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
+import { peel } from "../governor/peel.ts"
+import { bytesPerToken } from "../internal/requestSize.ts"
 import type * as Limits from "../Limits.ts"
 import { isLlmError, type LlmError, type Pushback } from "../LlmError.ts"
 import * as Describe from "./describe.ts"
@@ -54,9 +55,6 @@ class Failed<E> implements Governor.Failure {
 const judged = <E>(error: E): Effect.Effect<never, Failed<E>> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(new Failed(error, Failure.failureOf(error, now))))
 
-/** English has about 2.7 bytes a token since Claude 4.7: for what no provider counts. */
-const bytesPerToken = 2.7
-
 const unwrap =
   (method: string) =>
   <E>(error: Failed<E> | LlmError | BudgetError | E): E | AiError.AiError => {
@@ -98,23 +96,6 @@ export const whole = <A extends LanguageModel.GenerateTextResponse<Tools>, E, R>
     Effect.mapError(unwrap(method)<E>)
   )
 }
-
-/** A stream, pulled up to its first content. The rest is the same stream, pulled on. */
-const peel = <E, R>(
-  parts: Stream.Stream<StreamPart, E, R>,
-  undecided: () => boolean
-): Effect.Effect<readonly [Array<StreamPart>, Stream.Stream<StreamPart, E, R>], E, R | Scope.Scope> =>
-  Effect.gen(function* () {
-    const pull = yield* Stream.toPull(parts)
-    const head: Array<StreamPart> = []
-    let ended = false
-    while (!ended && undecided()) {
-      const chunk = yield* Effect.catchIf(pull, Cause.isDone, () => Effect.undefined)
-      if (chunk === undefined) ended = true
-      else head.push(...chunk)
-    }
-    return [head, ended ? Stream.empty : Stream.fromPull(Effect.succeed(pull))] as const
-  })
 
 /** Opens a stream up to its first content: until then nothing was given away, and it can be retried. */
 const open = Effect.fnUntraced(function* <E, R>(

@@ -5,7 +5,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Governor from "../Governor.ts"
-import * as AnthropicErrors from "../internal/anthropicErrors.ts"
+import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import { messageActual, type UsageReport } from "../internal/messages.ts"
 import type * as Limits from "../Limits.ts"
@@ -40,14 +40,6 @@ const rethrow = (thrown: unknown) => (): never => {
   throw thrown
 }
 
-const parse = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
 /** A network error of `fetch` is a TypeError, in some runtimes without a code; the SDK has not wrapped it yet. */
 const networkError = (thrown: unknown): unknown =>
   thrown instanceof TypeError ? { name: "APIConnectionError", message: thrown.message, cause: thrown } : thrown
@@ -68,18 +60,15 @@ const send = (request: Request, next: MiddlewareNext) =>
     const now = yield* Clock.currentTimeMillis
     const response = yield* Effect.tryPromise({
       try: (signal) => sendOnce(request, next, signal),
-      catch: (thrown) => new AttemptFailed(AnthropicErrors.fromThrown(networkError(thrown), { now }), rethrow(thrown))
+      catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(networkError(thrown), { now }), rethrow(thrown))
     })
     if (response.ok) return response
-    const text = yield* Effect.promise(() => response.text().catch(() => ""))
+    const { status, statusText } = response
+    const body = yield* Effect.promise(() => response.text().catch(() => ""))
     const headers = new globalThis.Headers(response.headers)
     headers.set("x-should-retry", "false")
-    const reason = AnthropicErrors.fromThrown(
-      { status: response.status, headers, error: parse(text), message: text },
-      { now: yield* Clock.currentTimeMillis }
-    )
-    const { status, statusText } = response
-    return yield* Effect.fail(new AttemptFailed(reason, () => new Response(text, { status, statusText, headers })))
+    const reason = SdkErrors.fromResponse({ status, headers, body }, { now: yield* Clock.currentTimeMillis })
+    return yield* Effect.fail(new AttemptFailed(reason, () => new Response(body, { status, statusText, headers })))
   })
 
 const signalOf = (response: Response) =>
@@ -103,7 +92,7 @@ export const whole = Effect.fnUntraced(function* (
   const answer = yield* Effect.tryPromise({
     try: () => ctx.parse<Answer | string | null | undefined>(response),
     catch: (thrown) => {
-      const reason = AnthropicErrors.fromThrown(networkError(thrown), { now })
+      const reason = SdkErrors.fromThrown(networkError(thrown), { now })
       return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
     }
   })

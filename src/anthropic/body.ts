@@ -2,7 +2,7 @@
 import * as Sse from "effect/encoding/Sse"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
-import * as AnthropicErrors from "../internal/anthropicErrors.ts"
+import * as SdkErrors from "../internal/sdkErrors.ts"
 import { observedActual } from "../internal/messages.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
@@ -42,7 +42,7 @@ export const watch = (
   const head: Array<Uint8Array> = []
   const fields = { requestId: options.requestId }
   let observed = StreamUsage.empty
-  let info: ResponseInfo = {}
+
   let events = 0
   let failure: LlmErrorReason | undefined
   let broken: { readonly thrown: unknown } | undefined
@@ -53,12 +53,9 @@ export const watch = (
     if (step._tag !== "Ignored") events++
     if (step._tag === "Error") {
       const received = observed.started ? StreamUsage.received(observed) : undefined
-      failure ??= AnthropicErrors.fromEvent(step.data, received, fields, options)
+      failure ??= SdkErrors.fromEvent(step.data, received, fields, options)
     } else if (step._tag === "Event") {
-      const { event } = step
       observed = step.observed
-      if (event.type === "message_start") info = { id: event.message.id, model: event.message.model }
-      if (event.type === "message_delta") info = { ...info, finishReason: event.delta?.stop_reason ?? undefined }
       const actual = observedActual(observed)
       if (actual !== undefined) options.observed(actual)
     }
@@ -76,11 +73,11 @@ export const watch = (
         failure ??=
           events === 0
             ? new MalformedResponse({ ...fields, status: response.status, detail: "not a stream of events" })
-            : AnthropicErrors.interrupted("truncated", StreamUsage.received(observed), fields)
+            : SdkErrors.interrupted("truncated", StreamUsage.received(observed), fields)
       }
     } catch (thrown) {
       broken = { thrown }
-      failure ??= AnthropicErrors.fromBroken(thrown, StreamUsage.received(observed), fields, options)
+      failure ??= SdkErrors.fromBroken(thrown, StreamUsage.received(observed), fields, options)
     }
     return undefined
   }
@@ -116,7 +113,7 @@ export const watch = (
       const settled = (): void =>
         end(
           failure === undefined
-            ? { _tag: "Complete", actual: observedActual(observed), info }
+            ? { _tag: "Complete", actual: observedActual(observed), info: observed.response }
             : { _tag: "Failed", reason: failure }
         )
       return respond({

@@ -5,10 +5,8 @@
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type { PauseReason } from "../BudgetStore.ts"
+import { waitBoundaries as boundaries } from "../internal/waitBoundaries.ts"
 import type * as Limits from "../Limits.ts"
-
-/** From a hundredth of a second to ten minutes. */
-const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
 
 /** All series have the attribute `pool`. */
 const reservations = Metric.counter("floodgate_budget_reservations", {

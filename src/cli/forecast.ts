@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
+import { bytesPerToken } from "../internal/requestSize.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Documents from "./run/documents.ts"
@@ -82,8 +83,6 @@ const invalid = (option: string, expected: string, value: string): CliError.Show
 // Workloads
 // -----------------------------------------------------------------------------
 
-/** As the estimator has it before it has learned anything. */
-const bytesPerToken = 2.7
 /** What the instructions of a call come to. */
 const promptTokens = 250
 

@@ -23,7 +23,7 @@ export const isTooLarge = (
 ): error is Budget.BudgetError & { readonly reason: Budget.EstimateTooLarge } =>
   error.reason._tag === "EstimateTooLarge"
 
-/** By how much a guess of the input may be too high: 2.7 bytes a token are assumed before anything is known, 4 occur. */
+/** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
 const guessedTooHigh = 1.6
 
 /** The estimate cut down to the limit that it is larger than, if it may be wrong by so much. */

@@ -2,6 +2,7 @@
  * What a governor counts. The names are part of the public interface: dashboards depend on them.
  */
 import * as Metric from "effect/Metric"
+import { waitBoundaries } from "../internal/waitBoundaries.ts"
 
 /**
  * Calls by `pool` and `outcome`: success, failure, refused (by the budget) or interrupted.
@@ -47,9 +48,6 @@ export const tokens = Metric.counter("floodgate_tokens", {
   incremental: true
 })
 
-/** From a hundredth of a second to ten minutes. */
-const seconds = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
-
 /**
  * The time that attempts stood in the budget's queue, in seconds, by `pool`.
  *
@@ -58,7 +56,7 @@ const seconds = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
  */
 export const queueSeconds = Metric.histogram("floodgate_queue_seconds", {
   description: "Time in the budget's queue, by pool",
-  boundaries: seconds
+  boundaries: waitBoundaries
 })
 
 /**
@@ -69,5 +67,5 @@ export const queueSeconds = Metric.histogram("floodgate_queue_seconds", {
  */
 export const callSeconds = Metric.histogram("floodgate_call_seconds", {
   description: "Time of whole calls, queue and retries included, by pool",
-  boundaries: seconds
+  boundaries: waitBoundaries
 })

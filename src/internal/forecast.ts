@@ -69,7 +69,6 @@ interface Waiting extends Entry {
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
-
 /** Plays all agents to their ends. */
 export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limits }: Setup): Outcome => {
   const rules = Limits.resolve(limits)

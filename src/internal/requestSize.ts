@@ -1,9 +1,14 @@
 /** How long a request's text is, in bytes of UTF-8: what the estimator learns its tokens from. Pure. */
 
+/**
+ * What is assumed where nobody has counted: English has about 2.7 bytes, or characters, a token since Claude 4.7. The
+ * sources are in src/Estimator.ts.
+ */
+export const bytesPerToken = 2.7
 /** An image costs at most 1,568 tokens on most models, whatever its file: as much as this much text. */
-const imageBytes = 4_200
+export const imageBytes = 4_200
 /** A PDF's base64 holds layout, fonts and pictures; about a tenth as much text comes out of it. */
-const documentShare = 0.1
+export const documentShare = 0.1
 
 /** The UTF-8 length of a string, without encoding it. */
 export const utf8Length = (text: string): number => {

@@ -3,6 +3,8 @@ import type { RawContentBlockDelta, RawMessageStreamEvent } from "@anthropic-ai/
 import * as Predicate from "effect/Predicate"
 import type * as Limits from "../Limits.ts"
 import type { Received } from "../LlmError.ts"
+import { parseJson } from "./json.ts"
+import { bytesPerToken } from "./requestSize.ts"
 
 /** What was seen of a stream. Counts are undefined until the provider has named them. */
 export interface Observed {
@@ -13,6 +15,12 @@ export interface Observed {
   /** Characters of output since the provider last counted. */
   readonly uncounted: number
   readonly text: string
+  /** What the response says of itself. */
+  readonly response: {
+    readonly id?: string | undefined
+    readonly model?: string | undefined
+    readonly finishReason?: string | undefined
+  }
   /** Whether content has begun. */
   readonly started: boolean
   /** Whether `message_stop` came: the only sign of a complete stream. */
@@ -26,12 +34,10 @@ export const empty: Observed = {
   output: undefined,
   uncounted: 0,
   text: "",
+  response: {},
   started: false,
   complete: false
 }
-
-/** A broken stream never says how much it put out. English has about 2.7 characters a token since Claude 4.7. */
-const charactersPerToken = 2.7
 
 const count = (value: unknown, before: number | undefined): number | undefined =>
   typeof value === "number" && value >= 0 && value < Infinity ? value : before
@@ -70,7 +76,10 @@ const lengthOf = (delta: RawContentBlockDelta): number => {
 export const step = (observed: Observed, event: RawMessageStreamEvent): Observed => {
   switch (event.type) {
     case "message_start":
-      return counted(observed, event.message?.usage)
+      return {
+        ...counted(observed, event.message?.usage),
+        response: { id: event.message?.id, model: event.message?.model }
+      }
     case "content_block_start":
       return observed.started ? observed : { ...observed, started: true }
     case "content_block_delta": {
@@ -79,8 +88,14 @@ export const step = (observed: Observed, event: RawMessageStreamEvent): Observed
       const uncounted = observed.uncounted + lengthOf(delta)
       return { ...observed, started: true, text: observed.text + text, uncounted }
     }
-    case "message_delta":
-      return { ...counted(observed, event.usage), uncounted: 0 }
+    case "message_delta": {
+      const finishReason = event.delta?.stop_reason ?? undefined
+      return {
+        ...counted(observed, event.usage),
+        uncounted: 0,
+        response: finishReason === undefined ? observed.response : { ...observed.response, finishReason }
+      }
+    }
     case "message_stop":
       return { ...observed, complete: true }
     default:
@@ -93,7 +108,7 @@ export const step = (observed: Observed, event: RawMessageStreamEvent): Observed
  * counted is estimated from its length. Input that was never named is left out, so that its estimate stays.
  */
 export const usage = (observed: Observed): Limits.Usage => {
-  const outputTokens = (observed.output ?? 0) + Math.ceil(observed.uncounted / charactersPerToken)
+  const outputTokens = (observed.output ?? 0) + Math.ceil(observed.uncounted / bytesPerToken)
   return observed.input === undefined
     ? { requests: 1, outputTokens }
     : { requests: 1, inputTokens: observed.input + (observed.cacheWrite ?? 0), outputTokens }
@@ -113,21 +128,13 @@ export type Step =
   | { readonly _tag: "Malformed" }
   | { readonly _tag: "Ignored" }
 
-const parse = (data: string): unknown => {
-  try {
-    return JSON.parse(data)
-  } catch {
-    return undefined
-  }
-}
-
 /**
  * Reads one server-sent event. Pings are ignored, and events of a type that is not known yet are passed on, as Anthropic
  * asks of clients.
  */
 export const read = (observed: Observed, sse: { readonly event: string | null; readonly data: string }): Step => {
   if (sse.event === "ping" || sse.data === "") return { _tag: "Ignored" }
-  const data = parse(sse.data)
+  const data = parseJson(sse.data)
   const type = Predicate.hasProperty(data, "type") ? data.type : undefined
   if (sse.event === "error" || type === "error") return { _tag: "Error", data: data ?? sse.data }
   if (type === "ping") return { _tag: "Ignored" }

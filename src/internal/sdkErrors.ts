@@ -1,14 +1,17 @@
 /**
- * Maps what Anthropic's SDK throws, and the error events of its streams, to reasons. Pure: the time is an argument.
+ * Maps what an SDK throws, an answer with an error status, and the error events of streams to reasons. Pure: the time is
+ * an argument.
  *
- * Errors are read by their structure, not by their class: the Bedrock, Vertex and Foundry packages may bring a copy of the
- * SDK of their own. What decides is the status, the error type and the error code, never the text of a message.
+ * Errors are read by their structure, not by their class: the SDKs of Anthropic and OpenAI throw alike, and the Bedrock,
+ * Vertex and Foundry packages may bring a copy of their own. What decides is the status, the error type and the error
+ * code, never the text of a message.
  */
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as LlmError from "../LlmError.ts"
 import * as Headers from "./headers.ts"
+import { parseJson } from "./json.ts"
 
 /** What the mapping needs to know beside the error. */
 export interface Context {
@@ -169,6 +172,12 @@ export const interrupted = (
 /** The tier's monthly limit starts anew at 00:00 UTC on the first. */
 const nextMonth = (now: number): DateTime.Utc =>
   DateTime.add(DateTime.startOf(DateTime.makeUnsafe(now), "month"), { months: 1 })
+
+/** The reason of an answer with an error status, whose body was read as a text. */
+export const fromResponse = (
+  { body, headers, status }: { readonly body: string | undefined; readonly headers: object; readonly status: number },
+  context: Context
+): LlmError.LlmErrorReason => fromStatus({ headers, error: parseJson(body), message: body }, status, context)
 
 const fromStatus = (error: object, status: number, context: Context): LlmError.LlmErrorReason => {
   const headers = field(error, "headers")

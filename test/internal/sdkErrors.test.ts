@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import * as Errors from "../../src/internal/anthropicErrors.ts"
+import * as Errors from "../../src/internal/sdkErrors.ts"
 import * as Limits from "floodgate/Limits"
 import { LlmError } from "floodgate/LlmError"
 
@@ -15,7 +15,7 @@ const connection = (code: string) =>
     cause: Object.assign(new TypeError("fetch failed"), { cause: Object.assign(new Error(code), { code }) })
   })
 
-describe("anthropicErrors", () => {
+describe("sdkErrors", () => {
   describe("fromThrown", () => {
     it.each([
       ["ECONNREFUSED", false],
