@@ -56,13 +56,11 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
+import * as Admission from "./governor/admission.ts"
 import * as Attempt from "./governor/attempt.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
-import * as Flights from "./governor/flights.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
-import * as Settlement from "./internal/settlement.ts"
-import type * as Limits from "./Limits.ts"
 import type { LlmError } from "./LlmError.ts"
 import * as Retry from "./Retry.ts"
 
@@ -147,86 +145,9 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
-  const warmup = Warmup.make()
-  const flights = Flights.make()
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
-
-  /**
-   * A guess may be larger than the limit although the call is not: output is not known before, and of input only the
-   * length. Such a call reserves all that there is, once.
-   */
-  const reserve = (call: Estimator.Call, estimate: Limits.Estimate, how: Budget.ReserveOptions) =>
-    Effect.catchIf(budget.reserve(estimate, how), Attempt.isTooLarge, (error) => {
-      const clamped = Attempt.clamp(call, estimate, error.reason)
-      return clamped === undefined ? Effect.fail(error) : budget.reserve(clamped, how)
-    })
-
-  const take = Effect.fnUntraced(function* (
-    trace: Trace.Trace,
-    call: Call,
-    { cacheKey: _, retry: __, timeout: ___, ...how }: CallOptions,
-    sent: () => boolean
-  ): Effect.fn.Return<Ticket, Budget.BudgetError, Scope.Scope> {
-    const agent = how.agent ?? (yield* Budget.Agent)
-    const attempt = yield* Retry.Attempt
-    const known: Estimator.Call = {
-      ...call,
-      pool: trace.pool,
-      kind: call.kind ?? agent,
-      together: flights.usual(trace.pool)
-    }
-    const estimate = yield* estimator.estimate(known)
-    const maxWait = yield* Attempt.untilDeadline(how.maxWait)
-    const reservation = yield* reserve(known, estimate, {
-      ...how,
-      agent,
-      maxWait,
-      pool: trace.pool,
-      first: !attempt.first
-    })
-    let seen: Accounting.Actual | undefined
-    flights.began(trace.pool)
-    yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
-        flights.ended(trace.pool)
-        return sent()
-          ? reservation.settle(
-              seen === undefined ? Settlement.unanswered(accounting, estimate) : accounting.usage(seen),
-              "failure"
-            )
-          : reservation.refund
-      })
-    )
-    yield* Trace.admitted(trace, estimate, reservation)
-    const heard: Ticket["heard"] = (signal) =>
-      signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
-    return {
-      reservation,
-      heard,
-      observed: (actual) => {
-        seen = actual
-      },
-      succeed: (actual, response) =>
-        Effect.andThen(
-          actual === undefined
-            ? reservation.settle({})
-            : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
-          Trace.succeeded(trace, actual, response)
-        ),
-      fail: (error) => {
-        const failure = Attempt.failureOf(error)
-        const { pushback, retryAfter, signal } = failure
-        const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
-        const concluded = Effect.suspend(() => {
-          const usage = Settlement.afterFailure(accounting, estimate, failure, seen)
-          return pushback === undefined
-            ? reservation.settle(usage, "failure")
-            : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
-        })
-        return heard(signal).pipe(Effect.andThen(concluded), Effect.andThen(Trace.failed(trace, error, limit)))
-      }
-    }
-  })
+  const warmup = Warmup.make()
+  const admit = Admission.make({ accounting, budget, estimator })
 
   /** One attempt under a reservation that outlives it. What fails is concluded here. */
   const once = <A, E, R>(
@@ -238,7 +159,7 @@ export const make = Effect.fnUntraced(function* (
   ) =>
     Effect.uninterruptibleMask((restore) => {
       let sent = false
-      return Effect.flatMap(restore(take(trace, call, how, () => sent)), (ticket) => {
+      return Effect.flatMap(restore(admit(trace, call, how, () => sent)), (ticket) => {
         const send = Effect.suspend(() => {
           sent = true
           return Attempt.within(how.timeout, attempt(ticket))
@@ -279,6 +200,7 @@ export const make = Effect.fnUntraced(function* (
       })
     })
 
+  // The scope is provided here. The compiler cannot take it out of an `R` that it does not know, hence the cast.
   const run = <A, E, R>(
     call: Call,
     attempt: (ticket: Ticket) => Effect.Effect<Outcome<A>, E, R>,
@@ -293,7 +215,7 @@ export const make = Effect.fnUntraced(function* (
   return Governor.of({
     run,
     open: (call, attempt, how = {}) => begin(call, attempt, how, () => Effect.void),
-    admit: (call, how = {}) => take(Trace.silent(budget.poolOf(call.model)), call, how, () => true),
+    admit: (call, how = {}) => admit(Trace.silent(budget.poolOf(call.model)), call, how, () => true),
     retry,
     learned: estimator.state
   })

@@ -1,51 +1,16 @@
 /**
  * The steps around one attempt of a call.
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
-import type * as Estimator from "../Estimator.ts"
-import type * as Limits from "../Limits.ts"
 import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
-import type { Failure } from "./models.ts"
 import type * as Trace from "./trace.ts"
 
 export const isRefusal = (error: unknown): error is Budget.BudgetError => error instanceof Budget.BudgetError
-
-export const failureOf = (error: unknown): Failure => (typeof error === "object" && error !== null ? error : {})
-
-export const isTooLarge = (
-  error: Budget.BudgetError
-): error is Budget.BudgetError & { readonly reason: Budget.EstimateTooLarge } =>
-  error.reason._tag === "EstimateTooLarge"
-
-/** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
-const guessedTooHigh = 1.6
-
-/** The estimate cut down to the limit that it is larger than, if it may be wrong by so much. */
-export const clamp = (
-  call: Estimator.Call,
-  estimate: Limits.Estimate,
-  { asked, dimension, limit }: Budget.EstimateTooLarge
-): Limits.Estimate | undefined => {
-  const guessed =
-    dimension === "outputTokens"
-      ? asked !== call.maxTokens
-      : dimension !== "requests" && call.inputTokens === undefined && asked <= limit * guessedTooHigh
-  return guessed ? { ...estimate, [dimension]: limit } : undefined
-}
-
-/** The queue is not stood in beyond the deadline, because no attempt begins after it. */
-export const untilDeadline = Effect.fnUntraced(function* (maxWait: Duration.Input | undefined) {
-  const deadline = yield* Retry.Deadline
-  if (deadline === undefined) return maxWait
-  const left = Duration.millis(Math.max(0, deadline - (yield* Clock.currentTimeMillis)))
-  return maxWait === undefined ? left : Duration.min(left, Duration.fromInputUnsafe(maxWait))
-})
 
 export const within = <A, E, R>(
   timeout: Duration.Input | undefined,

@@ -165,8 +165,8 @@ export class FairQueue<E extends Entry> {
     level.refunded += (1 - part) * entry.moved
     const owed = flow.owed + (part - 1) * stepOf(entry)
     const head = level.heap[0]
-    const start =
-      flow.size === 0 ? flow.start + owed : flow === head ? flow.start : Math.max(head!.start, flow.start + owed)
+    const noEarlier = flow.size === 0 ? -Infinity : head!.start
+    const start = flow === head ? flow.start : Math.max(noEarlier, flow.start + owed)
     flow.owed = Math.max(flow.start + owed - start, -stepOf(entry))
     if (start === flow.start) return
     flow.start = start

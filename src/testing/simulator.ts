@@ -225,7 +225,7 @@ const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlo
 export const message = (self: Simulator, answer: Answer): Message => {
   const cut = answer.outputTokens >= answer.params.max_tokens
   const content = contentOf(self, answer, cut)
-  const calls = content.some(({ type }) => type === "tool_use")
+  const ended = content.some(({ type }) => type === "tool_use") ? "tool_use" : "end_turn"
   return {
     id: answer.requestId.replace("req_", "msg_"),
     type: "message",
@@ -235,7 +235,7 @@ export const message = (self: Simulator, answer: Answer): Message => {
     container: null,
     diagnostics: null,
     stop_details: null,
-    stop_reason: cut ? "max_tokens" : calls ? "tool_use" : "end_turn",
+    stop_reason: cut ? "max_tokens" : ended,
     stop_sequence: null,
     usage: usage(answer, answer.outputTokens)
   }

@@ -372,7 +372,8 @@ export class Model {
     const waiting = this.backlogged(call.priority).sort((a, b) => a.start - b.start || a.turn - b.turn)
     const isHead = waiting[0]?.key === this.keyOf(call)
     const waits = waiting.some(({ key }) => key === this.keyOf(call))
-    const start = isHead ? flow.start : waits ? Math.max(waiting[0]!.start, tag) : tag
+    const noEarlier = waits ? waiting[0]!.start : -Infinity
+    const start = isHead ? flow.start : Math.max(noEarlier, tag)
     flow.owed = Math.max(tag - start, -step)
     if (start === flow.start) return
     flow.start = start

@@ -1,0 +1,189 @@
+/**
+ * The admission of a call: what it is expected to use, the reservation that it gets for that, and what becomes of the
+ * reservation.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type * as Accounting from "../Accounting.ts"
+import * as Budget from "../Budget.ts"
+import type * as Estimator from "../Estimator.ts"
+import * as Settlement from "../internal/settlement.ts"
+import type * as Limits from "../Limits.ts"
+import * as Retry from "../Retry.ts"
+import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
+import * as Trace from "./trace.ts"
+
+/** What admissions are made of. */
+export interface Means {
+  readonly accounting: Accounting.Accounting
+  readonly budget: Budget.TokenBudget["Service"]
+  readonly estimator: Estimator.Estimator["Service"]
+}
+
+/** Admits a call for as long as the scope lasts. `sent` says at its end whether the request had gone out. */
+export type Admit = (
+  trace: Trace.Trace,
+  call: Call,
+  how: CallOptions,
+  sent: () => boolean
+) => Effect.Effect<Ticket, Budget.BudgetError, Scope.Scope>
+
+/** Makes the admissions of a governor, which count together how many calls usually run. */
+export const make = (means: Means): Admit => {
+  const flights = makeFlights()
+  return Effect.fnUntraced(function* (trace, call, how, sent) {
+    const { pool } = trace
+    const agent = how.agent ?? (yield* Budget.Agent)
+    const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
+    const estimate = yield* means.estimator.estimate(known)
+    const reservation = yield* reserve(means.budget, known, estimate, {
+      agent,
+      priority: how.priority,
+      weight: how.weight,
+      maxWait: yield* untilDeadline(how.maxWait),
+      pool,
+      first: !(yield* Retry.Attempt).first
+    })
+    const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
+    flights.began(pool)
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        flights.ended(pool)
+        return sent() ? interrupted(means, admitted) : reservation.refund
+      })
+    )
+    yield* Trace.admitted(trace, estimate, reservation)
+    return ticketOf(means, admitted)
+  })
+}
+
+// -----------------------------------------------------------------------------
+// The estimate and its reservation
+// -----------------------------------------------------------------------------
+
+/**
+ * A guess may be larger than the limit although the call is not: output is not known before, and of input only the
+ * length. Such a call reserves all that there is, once.
+ */
+const reserve = (
+  budget: Means["budget"],
+  call: Estimator.Call,
+  estimate: Limits.Estimate,
+  how: Budget.ReserveOptions
+): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> =>
+  Effect.catch(budget.reserve(estimate, how), (error) => {
+    const clamped = error.reason._tag === "EstimateTooLarge" ? clamp(call, estimate, error.reason) : undefined
+    return clamped === undefined ? Effect.fail(error) : budget.reserve(clamped, how)
+  })
+
+/** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
+const guessedTooHigh = 1.6
+
+/** The estimate cut down to the limit that it is larger than, if it may be wrong by so much. */
+const clamp = (
+  call: Estimator.Call,
+  estimate: Limits.Estimate,
+  { asked, dimension, limit }: Budget.EstimateTooLarge
+): Limits.Estimate | undefined => {
+  const guessed =
+    dimension === "outputTokens"
+      ? asked !== call.maxTokens
+      : dimension !== "requests" && call.inputTokens === undefined && asked <= limit * guessedTooHigh
+  return guessed ? { ...estimate, [dimension]: limit } : undefined
+}
+
+/** The queue is not stood in beyond the deadline, because no attempt begins after it. */
+const untilDeadline = Effect.fnUntraced(function* (maxWait: Duration.Input | undefined) {
+  const deadline = yield* Retry.Deadline
+  if (deadline === undefined) return maxWait
+  const left = Duration.millis(Math.max(0, deadline - (yield* Clock.currentTimeMillis)))
+  return maxWait === undefined ? left : Duration.min(left, Duration.fromInputUnsafe(maxWait))
+})
+
+// -----------------------------------------------------------------------------
+// What becomes of it
+// -----------------------------------------------------------------------------
+
+/** A call that holds its reservation. */
+interface Admitted {
+  readonly trace: Trace.Trace
+  readonly known: Estimator.Call
+  readonly estimate: Limits.Estimate
+  readonly reservation: Budget.Reservation
+  /** What was seen of its usage so far. */
+  observed: Accounting.Actual | undefined
+}
+
+/** Nobody said how it ended: input is spent, and output as far as it was seen. */
+const interrupted = ({ accounting }: Means, { estimate, observed, reservation }: Admitted): Effect.Effect<void> =>
+  reservation.settle(
+    observed === undefined ? Settlement.unanswered(accounting, estimate) : accounting.usage(observed),
+    "failure"
+  )
+
+const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted): Ticket => {
+  const { estimate, known, reservation, trace } = admitted
+  const heard: Ticket["heard"] = (signal) =>
+    signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
+  return {
+    reservation,
+    heard,
+    observed: (actual) => {
+      admitted.observed = actual
+    },
+    succeed: (actual, response) =>
+      Effect.andThen(
+        actual === undefined
+          ? reservation.settle({})
+          : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
+        Trace.succeeded(trace, actual, response)
+      ),
+    fail: (error) => {
+      const failure = failureOf(error)
+      const { pushback, retryAfter, signal } = failure
+      const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
+      const concluded = Effect.suspend(() => {
+        const usage = Settlement.afterFailure(accounting, estimate, failure, admitted.observed)
+        return pushback === undefined
+          ? reservation.settle(usage, "failure")
+          : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
+      })
+      return heard(signal).pipe(Effect.andThen(concluded), Effect.andThen(Trace.failed(trace, error, limit)))
+    }
+  }
+}
+
+const failureOf = (error: unknown): Failure => (typeof error === "object" && error !== null ? error : {})
+
+// -----------------------------------------------------------------------------
+// Calls that run together
+// -----------------------------------------------------------------------------
+
+interface Flight {
+  open: number
+  usual: number
+}
+
+/** As slow as the estimator's own averages: the last ten admissions or so count. */
+const weight = 1 / 8
+
+/** How many calls of a pool usually run at the same time: a moving average over admissions. */
+const makeFlights = () => {
+  const pools = new Map<string, Flight>()
+  return {
+    began: (pool: string): void => {
+      const flight = pools.get(pool) ?? { open: 0, usual: 1 }
+      flight.open++
+      flight.usual += (flight.open - flight.usual) * weight
+      pools.set(pool, flight)
+    },
+    ended: (pool: string): void => {
+      const flight = pools.get(pool)
+      if (flight !== undefined) flight.open--
+    },
+    /** At least 1. */
+    usual: (pool: string): number => pools.get(pool)?.usual ?? 1
+  }
+}
