@@ -468,6 +468,12 @@ export interface DimensionSignal {
   readonly roundedTo?: number | undefined
   /** Milliseconds until the dimension is full again. */
   readonly resetMillis?: number | undefined
+  /**
+   * How the provider counts, where its documentation says so: a limit that was not configured is learned as this.
+   *
+   * @default unknown: a learned limit is kept safe against every kind
+   */
+  readonly window?: Window | undefined
 }
 
 /**

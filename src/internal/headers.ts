@@ -100,11 +100,14 @@ type Dimensions = { -readonly [D in Limits.Dimension]?: Limits.DimensionSignal |
 
 /** Anthropic rounds tokens to the nearest thousand; requests are exact. */
 const anthropicRounding = 1_000
+/** "Continuously replenished up to your maximum limit": https://platform.claude.com/docs/en/api/rate-limits (2026-08). */
+const anthropicWindow = "bucket"
 
 const anthropic = (get: Get, now: number): Dimensions => {
   const read = (name: string, roundedTo?: number) => {
     const prefix = `anthropic-ratelimit-${name}`
-    return dimension(get(`${prefix}-limit`), get(`${prefix}-remaining`), get(`${prefix}-reset`), now, roundedTo)
+    const said = dimension(get(`${prefix}-limit`), get(`${prefix}-remaining`), get(`${prefix}-reset`), now, roundedTo)
+    return said?.limit === undefined ? said : ({ ...said, window: anthropicWindow } as const)
   }
   const inputTokens = read("input-tokens", anthropicRounding)
   const outputTokens = read("output-tokens", anthropicRounding)

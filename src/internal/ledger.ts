@@ -309,7 +309,7 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
   let drift = 0
   for (const dimension of Limits.dimensions) {
     const said = signal.dimensions[dimension]
-    const bucket = learnLimit(ledger, dimension, said?.limit, now)
+    const bucket = learnLimit(ledger, dimension, said, now)
     if (bucket === undefined) continue
     buckets[dimension] = bucket
     if (said === undefined || bucket.rule.quota) continue
@@ -345,6 +345,14 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
       level = Math.min(capacity, Math.max(level, reading.least - own))
       // What the provider says is as the answered call was used: giving back its estimate would count that twice.
       if (!isOutput && level > bucket.level) loweredBy[dimension] = Math.max(answered.id, loweredBy[dimension] ?? -1)
+    } else if (left !== undefined && reading.more > 0) {
+      // An estimate that was too high looks like somebody else until it is settled. Once the provider has more than we
+      // think, however it is read, what was taken from the level was ours.
+      const returned = Math.min(reading.more, -(corrected[dimension] ?? 0))
+      if (returned > 0) {
+        level = bucket.level + returned
+        if (drift <= 0) drift = Math.min(drift, -returned / (bucket.rule.rate * stepMillis))
+      }
     }
     corrected[dimension] = (corrected[dimension] ?? 0) + level - bucket.level
     buckets[dimension] = Bucket.withReserve(Bucket.withLevel(bucket, level), reserve)
@@ -353,7 +361,11 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
   const pace =
     drift === 0
       ? ledger.pace
-      : { ...ledger.pace, at: isChanging(ledger.pace) ? ledger.pace.at : now, drift: ledger.pace.drift + drift }
+      : {
+          ...ledger.pace,
+          at: isChanging(ledger.pace) ? ledger.pace.at : now,
+          drift: Math.max(0, ledger.pace.drift + drift)
+        }
   return { ...ledger, buckets, loweredBy, corrected, signalDate: date, known, doubt, pace }
 }
 
@@ -371,14 +383,16 @@ export const leftOf = (ledger: Ledger): Limits.Charge => {
 const learnLimit = (
   ledger: Ledger,
   dimension: Limits.Dimension,
-  limit: number | undefined,
+  said: Limits.DimensionSignal | undefined,
   now: number
 ): Bucket.Bucket | undefined => {
   const bucket = ledger.buckets[dimension]
+  const limit = said?.limit
   if (limit === undefined || !(limit > 0 && limit < Infinity)) return bucket
   const configured = ledger.configured[dimension]
   if (configured?.total !== undefined) return bucket
-  const rule = Limits.resolve({ [dimension]: capped(configured, limit) })[dimension]!
+  const learned = configured === undefined ? told(dimension, limit, said!, bucket) : capped(configured, limit)
+  const rule = Limits.resolve({ [dimension]: learned })[dimension]!
   if (bucket === undefined) {
     return Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
   }
@@ -387,8 +401,25 @@ const learnLimit = (
     : Bucket.withRule(bucket, rule, ledger.pace.scale)
 }
 
-const capped = (configured: Limits.Limit | undefined, perMinute: number): Limits.Limit => {
-  if (configured === undefined) return { perMinute }
+/** Of a limit that was only heard of, this part is taken as the burst until the provider says that it has more. */
+const leastBurst = 0.05
+
+/**
+ * A limit that nobody configured. How much a bucket holds is not said, but what is left of it can be had at once: the
+ * most that was ever left is the burst. Requests are smoothed all the same.
+ */
+const told = (
+  dimension: Limits.Dimension,
+  perMinute: number,
+  { remaining = 0, window }: Limits.DimensionSignal,
+  bucket: Bucket.Bucket | undefined
+): Limits.Limit => {
+  if (window !== "bucket" || dimension === "requests") return { perMinute, window }
+  const most = Math.max(perMinute * leastBurst, bucket?.rule.capacity ?? 0, remaining > 0 ? remaining : 0)
+  return { perMinute, window, burst: Math.min(perMinute, most) }
+}
+
+const capped = (configured: Limits.Limit, perMinute: number): Limits.Limit => {
   const limit = configured.perMinute ?? configured.perSecond! * 60
   if (perMinute >= limit) return configured
   const part = perMinute / limit

@@ -29,6 +29,8 @@ export interface Reading {
   readonly least: number
   /** The level to go down to, where the provider has less than we think. */
   readonly lowered: number | undefined
+  /** By how much the provider has more than we think, however it is read; 0 where it has not. */
+  readonly more: number
   readonly doubt: Doubt
 }
 
@@ -61,7 +63,12 @@ export const read = (said: DimensionSignal, view: View, doubt: Doubt): Reading |
   let over = Math.min(whenNow, whenTaken)
   if (next.now < clearly * next.taken) over = whenNow
   else if (next.taken < clearly * next.now) over = whenTaken
-  return { least, lowered: over > 0 ? view.level - over - width : undefined, doubt: next }
+  return {
+    least,
+    lowered: over > 0 ? view.level - over - width : undefined,
+    more: Math.max(0, Math.min(-whenNow, -whenTaken) - width),
+    doubt: next
+  }
 }
 
 /** How far a figure that may lie `width` below is from what was expected. */

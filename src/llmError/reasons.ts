@@ -14,7 +14,13 @@ const amount = Schema.optional(Schema.Finite)
 
 const Amounts = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
 
-const DimensionSignal = Schema.Struct({ limit: amount, remaining: amount, roundedTo: amount, resetMillis: amount })
+const DimensionSignal = Schema.Struct({
+  limit: amount,
+  remaining: amount,
+  roundedTo: amount,
+  resetMillis: amount,
+  window: Schema.optional(Schema.Literals(["bucket", "sliding", "fixed"]))
+})
 
 const Signal = Schema.Struct({
   dimensions: Schema.Struct({

@@ -164,7 +164,9 @@ export const observe = (signal: Limits.Signal, answered: Held | undefined): Oper
   "observe",
   Limits.dimensions.map((dimension) => {
     const said = signal.dimensions[dimension]
-    return said === undefined ? false : [orFalse(said.limit), orFalse(said.remaining), orFalse(said.roundedTo)]
+    return said === undefined
+      ? false
+      : [orFalse(said.limit), orFalse(said.remaining), orFalse(said.roundedTo), said.window ?? false]
   }),
   orFalse(signal.date),
   answered === undefined || answered.id < 0

@@ -164,7 +164,10 @@ export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.S
     if (outputTokens !== undefined) dimensions.outputTokens = outputTokens
     if (tokens !== undefined && inputTokens === undefined && outputTokens === undefined) dimensions.tokens = tokens
   }
-  if (Object.keys(dimensions).length === 0) return undefined
+  const told = Object.keys(dimensions) as ReadonlyArray<Limits.Dimension>
+  if (told.length === 0) return undefined
+  // Whoever reads Anthropic's headers knows from Anthropic's documentation how it counts, whatever is simulated.
+  if (mode !== "openai") for (const name of told) dimensions[name] = { ...dimensions[name], window: "bucket" }
   // HTTP dates are whole seconds.
   const date = mode === "exact" ? wall.epochMillis : Math.floor(wall.epochMillis / second) * second
   return { dimensions, date }

@@ -36,9 +36,9 @@ describe("headers", () => {
     it("reads the separate limits of a real 429 and leaves out the combined one that hides them", () => {
       assert.deepStrictEqual(signal(sample), {
         dimensions: {
-          requests: { limit: 1_000, remaining: 1_000, roundedTo: 1, resetMillis: 0 },
-          inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000, resetMillis: 63_000 },
-          outputTokens: { limit: 80_000, remaining: 80_000, roundedTo: 1_000, resetMillis: 0 }
+          requests: { limit: 1_000, remaining: 1_000, roundedTo: 1, resetMillis: 0, window: "bucket" },
+          inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000, resetMillis: 63_000, window: "bucket" },
+          outputTokens: { limit: 80_000, remaining: 80_000, roundedTo: 1_000, resetMillis: 0, window: "bucket" }
         },
         date: Date.UTC(2025, 9, 14, 15, 14, 45)
       })
@@ -47,7 +47,7 @@ describe("headers", () => {
     it("reads Anthropic's combined limit where there is no other", () => {
       assert.deepStrictEqual(
         dimensions({ "anthropic-ratelimit-tokens-limit": "280000", "anthropic-ratelimit-tokens-remaining": "80000" }),
-        { tokens: { limit: 280_000, remaining: 80_000, roundedTo: 1_000 } }
+        { tokens: { limit: 280_000, remaining: 80_000, roundedTo: 1_000, window: "bucket" } }
       )
     })
 

@@ -232,6 +232,48 @@ describe("ledger", () => {
       assert.strictEqual(say(500).inputTokens!.most, 500)
     })
 
+    it("learns the burst of a bucket from what it had left: its capacity is not said", () => {
+      const say = (ledger: Ledger.Ledger, remaining: number, limit = 4_000) =>
+        Ledger.observe(
+          ledger,
+          {
+            dimensions: {
+              inputTokens: { limit, remaining, window: "bucket" },
+              requests: { limit: 60, remaining: 60, window: "bucket" }
+            }
+          },
+          answered(1),
+          0
+        )
+      const capacity = (ledger: Ledger.Ledger) => ledger.buckets.inputTokens!.rule.capacity
+      const first = say(Ledger.make({}, 0, options), 1_000)
+      assert.strictEqual(capacity(first), 1_000)
+      assert.isUndefined(first.buckets.inputTokens!.rule.window)
+      assert.strictEqual(first.buckets.requests!.rule.capacity, 5)
+      assert.strictEqual(capacity(say(first, 500)), 1_000)
+      assert.strictEqual(capacity(say(first, 3_500)), 3_500)
+      assert.strictEqual(capacity(say(first, 0, 800)), 800)
+      assert.strictEqual(capacity(say(Ledger.make({}, 0, options), 0)), 200)
+    })
+
+    // Sixty-four calls whose input was guessed too high were taken for a neighbour, and halved the rate for minutes.
+    it("returns what it took for somebody else's once the provider has more, however it is read", () => {
+      let ledger = Ledger.make({ tokens: { perSecond: 1_000, burst: 100_000 } }, 0, options)
+      ledger = Ledger.observe(ledger, saying(100_000), answered(1, { left: { tokens: 100_000 } }), 0)
+      ledger = Ledger.observe(ledger, saying(96_000), answered(2, { left: { tokens: 100_000 } }), 0)
+      assert.strictEqual(levelOf(ledger), 96_000)
+      assert.isAbove(ledger.pace.drift, 0)
+      const more = Ledger.observe(ledger, saying(99_000), answered(3, { left: { tokens: 100_000 } }), 0)
+      assert.strictEqual(levelOf(more), 99_000)
+      const all = Ledger.observe(more, saying(100_000), answered(4, { left: { tokens: 90_000 } }), 0)
+      assert.strictEqual(levelOf(all), 100_000)
+      assert.closeTo(all.pace.drift, 0, 1e-9)
+      // No more than it took: what the provider has besides is for when nothing is open.
+      const spent = Ledger.take(ledger, { tokens: 50_000 }, 0)
+      const beyond = Ledger.observe(spent, saying(100_000), answered(5, { left: { tokens: 50_000 } }), 0)
+      assert.strictEqual(levelOf(beyond), 50_000)
+    })
+
     it("leaves to somebody else in the next ten seconds what he spent in the last", () => {
       let ledger = Ledger.observe(make(1_000), saying(1_000), answered(1), 0)
       for (let now = 500; now <= 10_000; now += 500) {

@@ -37,6 +37,15 @@ describe("reading", () => {
     assert.strictEqual(Reading.read(exact(45_000), view(50_000, 20_000), doubt)!.lowered, 45_000)
   })
 
+  it("says by how much the provider has more than we think, however it is read", () => {
+    const more = (remaining: number, level: number, left: number) =>
+      Reading.read({ remaining, roundedTo: 1_000 }, view(level, left), Reading.noDoubt)!.more
+    assert.strictEqual(more(60_000, 30_000, 50_000), 9_500)
+    assert.strictEqual(more(60_000, 50_000, 30_000), 9_500)
+    assert.strictEqual(more(60_000, 30_000, 59_500), 0)
+    assert.strictEqual(more(60_000, 70_000, 30_000), 0)
+  })
+
   it("takes what open calls may still produce off the figure", () => {
     const open = { level: 40_000, capacity: 100_000, left: undefined, uncounted: 15_000 }
     assert.strictEqual(Reading.read(exact(50_000), open, Reading.noDoubt)!.lowered, 35_000)

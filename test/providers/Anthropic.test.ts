@@ -155,7 +155,7 @@ describe("Anthropic", () => {
         const reply = yield* provider.create(params)
         assert.strictEqual(reply.value.usage.output_tokens, 2)
         assert.deepStrictEqual(reply.signal?.dimensions, {
-          inputTokens: { limit: 2_000_000, remaining: 1_999_000, roundedTo: 1_000 }
+          inputTokens: { limit: 2_000_000, remaining: 1_999_000, roundedTo: 1_000, window: "bucket" }
         })
         assert.strictEqual(reply.requestId, "req_1")
         // 64,000 output tokens are above the SDK's guard of 21,333 without a stream.
@@ -382,7 +382,7 @@ describe("Anthropic", () => {
         )
         const error = yield* Effect.flip(provider.create(params))
         assert.deepStrictEqual(error.signal?.dimensions, {
-          inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000, resetMillis: 63_000 }
+          inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000, resetMillis: 63_000, window: "bucket" }
         })
         assert.strictEqual(
           error.message,

@@ -171,7 +171,8 @@ describe.skipIf(Redis.skipped !== undefined)("redis script", () => {
           dimensions[dimension] = {
             limit: next() < 0.3 ? pick([30_000, 100_000, 50]) : undefined,
             remaining: next() < 0.8 ? Math.max(0, Math.round(level * (0.5 + next()))) : undefined,
-            roundedTo: pick([undefined, 1, 1_000])
+            roundedTo: pick([undefined, 1, 1_000]),
+            window: pick([undefined, "bucket", "sliding"] as const)
           }
         }
         const signal = {

@@ -120,6 +120,7 @@ describe("ProviderSim", () => {
             limit: 60_000,
             remaining: 1_000,
             roundedTo: 1_000,
+            window: "bucket",
             resetMillis: 8_900
           })
           assert.strictEqual(error.signal?.dimensions.requests?.remaining, 99)
@@ -157,11 +158,13 @@ describe("ProviderSim", () => {
             within(create(params(4_444)), "1 minute")
           ).pipe(Effect.map(({ signal }) => signal?.dimensions))
         const figures = { limit: 10_000, roundedTo: 1, resetMillis: 4_555 }
-        assert.deepStrictEqual(yield* signal("exact"), { inputTokens: { ...figures, remaining: 9_240 } })
+        assert.deepStrictEqual(yield* signal("exact"), {
+          inputTokens: { ...figures, remaining: 9_240, window: "bucket" }
+        })
         assert.deepStrictEqual(yield* signal("openai"), { tokens: { ...figures, remaining: 9_240 } })
         assert.isUndefined(yield* signal("none"))
         assert.deepStrictEqual(yield* signal("wrong"), {
-          inputTokens: { limit: 20_000, remaining: 20_000, roundedTo: 1, resetMillis: 0 }
+          inputTokens: { limit: 20_000, remaining: 20_000, roundedTo: 1, resetMillis: 0, window: "bucket" }
         })
       })
     )

@@ -97,7 +97,6 @@ local function settleCharge(S, id, charge, used, takenAt, now)
 end
 
 local function capped(configured, perMinute)
-  if not configured then return { perMinute = perMinute } end
   local limit = configured.perMinute or configured.perSecond * 60
   if perMinute >= limit then return configured end
   local part = perMinute / limit
@@ -107,13 +106,22 @@ local function capped(configured, perMinute)
   return result
 end
 
+-- A limit that nobody configured: the most that was ever left of a bucket is its burst.
+local LEAST_BURST = 0.05
+local function told(d, perMinute, remaining, window, b)
+  if window ~= 'bucket' or d == 1 then return { perMinute = perMinute, window = window or nil } end
+  local most = math.max(perMinute * LEAST_BURST, b and b.rule.capacity or 0, remaining and remaining > 0 and remaining or 0)
+  return { perMinute = perMinute, window = window, burst = math.min(perMinute, most) }
+end
+
 -- A limit header teaches rate and capacity, never above what was configured.
-local function learnLimit(S, d, limit, now)
+local function learnLimit(S, d, said, now)
   local b = S.buckets[d]
+  local limit = said and said[1]
   if not limit or not (limit > 0 and limit < INF) then return b end
   local configured = S.configured[DIMENSIONS[d]]
   if configured and configured.total then return b end
-  local rule = resolve(d, capped(configured, limit))
+  local rule = resolve(d, configured and capped(configured, limit) or told(d, limit, said[2], said[4], b))
   if not b then
     b = makeBucket(rule, now, S.pace.scale, S.headroom)
     S.rv = S.rv + 1
@@ -124,7 +132,7 @@ local function learnLimit(S, d, limit, now)
   return b
 end
 
--- What \`remaining\` says: internal/reading.ts. Gives least, lowered (or nil), and whether the doubt changed.
+-- What \`remaining\` says: internal/reading.ts. Gives least, lowered (or nil), and more; the doubt is changed in place.
 local MEMORY, CLEARLY = 0.9, 0.5
 local function distance(over, width)
   return over > 0 and over or math.max(0, -width - over)
@@ -150,10 +158,10 @@ local function read(remaining, roundedTo, level, capacity, left, uncounted, doub
   if doubt.now < CLEARLY * doubt.taken then over = whenNow
   elseif doubt.taken < CLEARLY * doubt.now then over = whenTaken
   else over = math.min(whenNow, whenTaken) end
-  return least, over > 0 and level - over - width or nil
+  return least, over > 0 and level - over - width or nil, math.max(0, math.min(-whenNow, -whenTaken) - width)
 end
 
--- Moves the view toward the provider's. said[d] = { limit, remaining, roundedTo } or false;
+-- Moves the view toward the provider's. said[d] = { limit, remaining, roundedTo, window } or false;
 -- answered = { id, left, output, uncounted, idle }.
 local function observe(S, said, date, answered, now)
   if date and S.date and date < S.date and date > S.date - 60000 then return end
@@ -161,15 +169,15 @@ local function observe(S, said, date, answered, now)
   local drift = 0
   for d = 1, 4 do
     local s = said[d]
-    local b = learnLimit(S, d, s and s[1], now)
+    local b = learnLimit(S, d, s, now)
     if b then
       S.buckets[d] = b
       S.known = true
       if s and not b.rule.quota then
         local capacity, isOutput = b.rule.capacity, d == 3
         local left = not isOutput and answered.left and answered.left[d] or nil
-        local least, lowered = read(s[2], s[3], b.level, capacity, left and math.min(capacity, left + (S.corrected[d] or 0)),
-          isOutput and answered.uncounted or 0, S.doubt)
+        local least, lowered, more = read(s[2], s[3], b.level, capacity,
+          left and math.min(capacity, left + (S.corrected[d] or 0)), isOutput and answered.uncounted or 0, S.doubt)
         if least then
           local own = isOutput and answered.output or 0
           local level = b.level
@@ -184,6 +192,12 @@ local function observe(S, said, date, answered, now)
             level = math.min(capacity, math.max(level, least - own))
             -- What the provider says is as the answered call was used: giving back its estimate would count that twice.
             if not isOutput and level > b.level then S.lowered[d] = math.max(answered.id, S.lowered[d]) end
+          elseif left and more > 0 then
+            local returned = math.min(more, -(S.corrected[d] or 0))
+            if returned > 0 then
+              level = b.level + returned
+              if drift <= 0 then drift = math.min(drift, -returned / (b.rule.rate * STEP)) end
+            end
           end
           S.corrected[d] = (S.corrected[d] or 0) + level - b.level
           b.level = math.min(level, capacity)
@@ -192,9 +206,10 @@ local function observe(S, said, date, answered, now)
       end
     end
   end
-  if drift > 0 then
+  if drift ~= 0 then
     local pace = S.pace
-    S.pace = { scale = pace.scale, growth = pace.growth, at = isChanging(pace) and pace.at or now, drift = pace.drift + drift }
+    S.pace = { scale = pace.scale, growth = pace.growth, at = isChanging(pace) and pace.at or now,
+      drift = math.max(0, pace.drift + drift) }
   end
 end
 
