@@ -6,7 +6,7 @@
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
-import { parse, publicModules, root } from "../test/helpers/modules.ts"
+import { parse, publicModules, root } from "../test/support/modules.ts"
 
 interface Entry {
   readonly name: string

@@ -28,7 +28,7 @@ import {
   stop,
   textOf,
   whole
-} from "./helpers/scriptedProvider.ts"
+} from "./support/scriptedProvider.ts"
 
 // -----------------------------------------------------------------------------
 // Helpers

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
-import { publicModules, root } from "./helpers/modules.ts"
+import { publicModules, root } from "./support/modules.ts"
 
 // The lock on the public names. A change here is a change for users: update the snapshot with
 // `npm test -- test/api.test.ts -u` and add a changeset.

@@ -5,7 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { importsOf, root, sourceFiles } from "./helpers/modules.ts"
+import { importsOf, root, sourceFiles } from "./support/modules.ts"
 
 interface Rule {
   readonly files: RegExp

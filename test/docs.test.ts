@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, normalize } from "node:path"
 import { pathToFileURL } from "node:url"
 import { render } from "../scripts/apiReference.ts"
-import { publicModules, root } from "./helpers/modules.ts"
+import { publicModules, root } from "./support/modules.ts"
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8")
 

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
-import { parse, publicModules, root } from "./helpers/modules.ts"
+import { parse, publicModules, root } from "./support/modules.ts"
 
 const isExported = (node: ts.Statement): boolean =>
   ts.canHaveModifiers(node) &&

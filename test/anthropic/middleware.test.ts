@@ -13,8 +13,9 @@ import * as Floodgate from "floodgate/anthropic"
 import { BudgetError, type PoolStatus } from "floodgate/Budget"
 import { ProviderServer } from "floodgate/gateway"
 import * as Retry from "floodgate/Retry"
-import * as Http from "node:http"
-import type { AddressInfo } from "node:net"
+import type * as Http from "node:http"
+import { serve } from "../support/httpServer.ts"
+import { unused } from "../support/ways.ts"
 
 // Real HTTP with the official SDK, so these run on the real clock. Waits are for conditions, never for times.
 
@@ -34,19 +35,6 @@ interface World {
   readonly client: Anthropic
   readonly floodgate: Floodgate.Installation
   readonly pool: Effect.Effect<PoolStatus>
-}
-
-/** A pool is there from its first call on. */
-const unused: PoolStatus = {
-  dimensions: {},
-  inFlight: 0,
-  allowed: 1,
-  queued: 0,
-  waiting: [],
-  cooldown: undefined,
-  pace: 1,
-  binding: undefined,
-  storeAvailable: true
 }
 
 const install = Effect.fnUntraced(function* (
@@ -76,21 +64,8 @@ const simulated = (server: ProviderServer.Options, options?: Floodgate.Options) 
 const scripted = Effect.fnUntraced(function* (
   handler: (response: Http.ServerResponse, count: number) => void
 ): Effect.fn.Return<{ readonly url: string; readonly count: () => number }, never, Scope.Scope> {
-  let count = 0
-  const server = yield* Effect.acquireRelease(
-    Effect.callback<Http.Server>((resume) => {
-      const server = Http.createServer((request, response) => {
-        request.resume().on("end", () => handler(response, ++count))
-      })
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-    }),
-    (server) =>
-      Effect.sync(() => {
-        server.closeAllConnections()
-        server.close()
-      })
-  )
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, count: () => count }
+  const { requests, url } = yield* serve((_, response) => handler(response, requests.length))
+  return { url, count: () => requests.length }
 })
 
 const failure = (promise: () => PromiseLike<unknown>) =>

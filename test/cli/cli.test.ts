@@ -9,7 +9,7 @@ import * as TestConsole from "effect/testing/TestConsole"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Cli from "../../src/cli/index.ts"
-import { root } from "../helpers/modules.ts"
+import { root } from "../support/modules.ts"
 
 const services = Layer.mergeAll(
   NodeServices.layer,

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
-import { root } from "../helpers/modules.ts"
+import { root } from "../support/modules.ts"
 
 // Real processes and real HTTP. Every wait is for a line, an exit or a state of the provider, never for a time.
 

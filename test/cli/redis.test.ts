@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
-import { root } from "../helpers/modules.ts"
+import { root } from "../support/modules.ts"
 import * as Redis from "../redis/server.ts"
 
 // Real processes and a real server. Every wait is for a line or an exit, never for a time.

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { chromium } from "playwright-core"
-import { root } from "../helpers/modules.ts"
+import { root } from "../support/modules.ts"
 
 const executablePath = "/usr/bin/chromium"
 const at = mkdtempSync(join(tmpdir(), "floodgate-"))

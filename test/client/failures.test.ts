@@ -21,7 +21,7 @@ import {
   serve,
   started,
   stream
-} from "../helpers/httpProvider.ts"
+} from "../support/httpProvider.ts"
 
 // Everything here is real HTTP on the loopback, through the official SDK: hence `it.live`. What takes time are the
 // timeouts under test, 600 ms each: long enough for a busy machine to answer in.
@@ -53,8 +53,8 @@ const ask = (streamed: boolean) =>
 /** One attempt that fails: what it is, and what was made of it. */
 const judge = (failure: Handler, streamed: boolean) =>
   Effect.gen(function* () {
-    const { server, url } = yield* serve(() => failure)
-    if (failure === refuse) yield* Effect.promise(() => new Promise((resolve) => server.close(resolve)))
+    const { close, url } = yield* serve(() => failure)
+    if (failure === refuse) yield* close
     return yield* Effect.gen(function* () {
       const error = yield* Effect.flip(ask(streamed))
       assert.instanceOf(error, LlmError)

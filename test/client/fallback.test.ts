@@ -20,7 +20,7 @@ import {
   scripted,
   start,
   whole
-} from "../helpers/scriptedProvider.ts"
+} from "../support/scriptedProvider.ts"
 
 const limits = { inputTokens: { total: 10_000 }, outputTokens: { total: 10_000 } }
 

@@ -14,7 +14,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { inspect } from "node:util"
-import { error, serve } from "../helpers/httpProvider.ts"
+import { error, serve } from "../support/httpProvider.ts"
 import {
   delta,
   events,
@@ -26,7 +26,7 @@ import {
   start,
   whole,
   blockStart
-} from "../helpers/scriptedProvider.ts"
+} from "../support/scriptedProvider.ts"
 
 const limits = {
   inputTokens: { perMinute: 100_000, window: "bucket" as const },

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { root } from "../helpers/modules.ts"
+import { root } from "../support/modules.ts"
 
 // What a release is made of. `npm run pack:check` packs and uses it; this holds what can be read off the files.
 

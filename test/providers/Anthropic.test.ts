@@ -11,13 +11,14 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
-import * as Http from "node:http"
-import type { AddressInfo } from "node:net"
+import type * as Http from "node:http"
 import * as TestClock from "effect/testing/TestClock"
 import * as Limits from "floodgate/Limits"
 import type { LlmError, LlmErrorReason, Pushback } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
+import { message as messageOf } from "../support/httpProvider.ts"
+import { type Handler, serve } from "../support/httpServer.ts"
 
 // Everything here is real HTTP on the loopback with the official SDK, so most tests are `it.live`: what they wait for are
 // events of sockets, never a sleep. Where a timeout is the subject, the clock is the TestClock and only the I/O is real.
@@ -28,49 +29,21 @@ const params: Params = {
   max_tokens: 64_000,
   messages: [{ role: "user", content: "Hello" }]
 }
-const message = {
-  id: "msg_1",
-  type: "message",
-  role: "assistant",
-  model: "claude-sonnet-5-5",
-  content: [{ type: "text", text: "Hi" }],
-  stop_reason: "end_turn",
-  stop_sequence: null,
-  usage: { input_tokens: 10, output_tokens: 2 }
-}
+const message = messageOf(10, 2)
 const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
-type Handler = (request: Http.IncomingMessage, response: Http.ServerResponse, body: string) => void
-
 /** A server on a free port of the loopback, and a provider that talks to it. */
 const setup = Effect.fnUntraced(function* (handler: Handler, options?: Anthropic.CallOptions) {
-  const requests: Array<Http.IncomingMessage> = []
   const bodies: Array<Record<string, unknown>> = []
   const arrived = yield* Deferred.make<void>()
   const closed = yield* Deferred.make<void>()
-  const server = yield* Effect.acquireRelease(
-    Effect.callback<Http.Server>((resume) => {
-      const server = Http.createServer((request, response) => {
-        requests.push(request)
-        let body = ""
-        request.on("data", (chunk) => (body += chunk))
-        request.on("end", () => {
-          bodies.push(JSON.parse(body))
-          response.on("close", () => Deferred.doneUnsafe(closed, Exit.void))
-          Deferred.doneUnsafe(arrived, Exit.void)
-          handler(request, response, body)
-        })
-      })
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-    }),
-    (server) =>
-      Effect.sync(() => {
-        server.closeAllConnections()
-        server.close()
-      })
-  )
-  const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const { requests, url: baseUrl } = yield* serve((request, response, body) => {
+    bodies.push(JSON.parse(body))
+    response.on("close", () => Deferred.doneUnsafe(closed, Exit.void))
+    Deferred.doneUnsafe(arrived, Exit.void)
+    handler(request, response, body)
+  })
   const provider = yield* Anthropic.make({ apiKey: Redacted.make(canary), baseUrl, ...options })
   return { provider, requests, bodies, baseUrl, arrived, closed }
 })

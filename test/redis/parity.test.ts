@@ -9,19 +9,12 @@ import { withClock } from "../../src/redis/scripts.ts"
 import * as Wire from "../../src/redis/wire.ts"
 import * as Limits from "floodgate/Limits"
 import type { PoolOptions } from "floodgate/BudgetStore"
+import { mulberry } from "../support/random.ts"
 import * as Redis from "./server.ts"
 
 const script = withClock(`
 local function clock() return tonumber(redis.call('GET', KEYS[1] .. ':clock')) end
 `)
-
-/** mulberry32 */
-const random = (seed: number) => () => {
-  seed = (seed + 0x6d2b79f5) | 0
-  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-}
 
 const limitSets: ReadonlyArray<Limits.Limits> = [
   { tokens: { perSecond: 60_000, burst: 200_000 } },
@@ -113,7 +106,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis script", () => {
   })
 
   const run = async (seed: number, steps: number): Promise<void> => {
-    const next = random(seed)
+    const next = mulberry(seed)
     const below = (n: number) => Math.floor(next() * n)
     const pick = <A>(items: ReadonlyArray<A>): A => items[below(items.length)]!
     const keys = ["state", "open", "lost", "seen"].map((name) => `{parity:${seed}}:${name}`)

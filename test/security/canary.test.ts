@@ -18,6 +18,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import * as Retry from "floodgate/Retry"
 import * as Anthropic from "floodgate/providers/Anthropic"
 import { inspect } from "node:util"
+import { message as messageOf } from "../support/httpProvider.ts"
 import { type Handler, serve } from "../support/httpServer.ts"
 
 // A key is given to everything that takes one, the provider repeats it wherever it can, and then every word that came out
@@ -32,16 +33,7 @@ const params = {
   messages: [{ role: "user" as const, content: "Hello" }]
 }
 
-const message = {
-  id: "msg_1",
-  type: "message",
-  role: "assistant",
-  model: "claude-sonnet-5",
-  content: [{ type: "text", text: "Hi" }],
-  stop_reason: "end_turn",
-  stop_sequence: null,
-  usage: { input_tokens: 10, output_tokens: 2 }
-}
+const message = messageOf(10, 2)
 
 // -----------------------------------------------------------------------------
 // What came out

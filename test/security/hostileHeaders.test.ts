@@ -9,6 +9,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
+import { message } from "../support/httpProvider.ts"
 import { type Handler, quiet, serve, type TestServer } from "../support/httpServer.ts"
 
 // A provider, or a proxy before it, that says nonsense of its limits. HTTP is real, time is the TestClock's. Whatever the
@@ -140,16 +141,7 @@ const limits: Limits.Limits = {
   outputTokens: { perMinute: 400_000 }
 }
 
-const answer = JSON.stringify({
-  id: "msg_1",
-  type: "message",
-  role: "assistant",
-  model: "claude-sonnet-5",
-  content: [{ type: "text", text: "Hi" }],
-  stop_reason: "end_turn",
-  stop_sequence: null,
-  usage: { input_tokens: 1_000, output_tokens: 20 }
-})
+const answer = JSON.stringify(message(1_000, 20))
 const rejection = JSON.stringify({ type: "error", error: { type: "rate_limit_error", message: "no" } })
 
 /** What a provider with our limits says when nothing else was spent. */

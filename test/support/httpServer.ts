@@ -11,6 +11,8 @@ export interface TestServer {
   readonly requests: ReadonlyArray<Http.IncomingMessage>
   /** Requests that were not answered yet. */
   readonly open: () => number
+  /** Lets nobody in any more. */
+  readonly close: Effect.Effect<void>
 }
 
 export const serve = Effect.fnUntraced(function* (handler: Handler): Effect.fn.Return<TestServer, never, Scope.Scope> {
@@ -34,7 +36,12 @@ export const serve = Effect.fnUntraced(function* (handler: Handler): Effect.fn.R
         server.close()
       })
   )
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, open: () => open }
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    open: () => open,
+    close: Effect.promise(() => new Promise((resolve) => server.close(() => resolve())))
+  }
 })
 
 /** Lets sockets and timers of the real event loop go on. */

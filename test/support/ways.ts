@@ -16,7 +16,7 @@ import type { Setup, Way, World } from "./clientSuite.ts"
 import * as Models from "./models.ts"
 
 /** A pool is there from its first call on. */
-const unused: Budget.PoolStatus = {
+export const unused: Budget.PoolStatus = {
   dimensions: {},
   inFlight: 0,
   allowed: 1,
@@ -28,8 +28,12 @@ const unused: Budget.PoolStatus = {
   storeAvailable: true
 }
 
-const poolOf = (budget: Budget.TokenBudget["Service"]) =>
-  Effect.map(budget.status, ({ pools }) => pools["default"] ?? unused)
+/** What is seen of a provider that answers, and of the budget in front of it. */
+const seen = ({ log, stats }: Pick<World, "log" | "stats">, context: Context.Context<Budget.TokenBudget>) => ({
+  log,
+  stats,
+  pool: Effect.map(Context.get(context, Budget.TokenBudget).status, ({ pools }) => pools["default"] ?? unused)
+})
 
 const budgetOf = (setup: Setup) => Budget.layer(setup.budget)
 
@@ -78,12 +82,9 @@ export const clientSimulated: Way = {
   start: Effect.fnUntraced(function* (setup) {
     const context = yield* simulated(setup)
     const built = yield* Layer.build(Layer.provide(LlmClient.layerProvider(setup), Layer.succeedContext(context)))
-    const sim = Context.get(context, ProviderSim.ProviderSim)
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
-      stats: sim.stats,
-      log: sim.log,
-      pool: poolOf(Context.get(context, Budget.TokenBudget))
+      ...seen(Context.get(context, ProviderSim.ProviderSim), context)
     }
   })
 }
@@ -97,9 +98,7 @@ export const clientServed: Way = {
     const built = yield* Layer.build(Layer.provide(layer, Layer.succeedContext(context)))
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
-      stats: server.stats,
-      log: server.log,
-      pool: poolOf(Context.get(context, Budget.TokenBudget))
+      ...seen(server, context)
     }
   })
 }
@@ -117,12 +116,9 @@ export const aiSimulated: Way = {
     const context = yield* simulated(setup)
     const layer = Layer.provide(ai(setup, Models.overProvider), Layer.succeedContext(context))
     const built = yield* Layer.build(layer)
-    const sim = Context.get(context, ProviderSim.ProviderSim)
     return {
       ...aiWorld(Context.get(built, LanguageModel.LanguageModel)),
-      stats: sim.stats,
-      log: sim.log,
-      pool: poolOf(Context.get(context, Budget.TokenBudget))
+      ...seen(Context.get(context, ProviderSim.ProviderSim), context)
     }
   })
 }
@@ -139,9 +135,7 @@ export const aiServed: Way = {
     const built = yield* Layer.build(layer)
     return {
       ...aiWorld(Context.get(built, LanguageModel.LanguageModel)),
-      stats: server.stats,
-      log: server.log,
-      pool: poolOf(Context.get(context, Budget.TokenBudget))
+      ...seen(server, context)
     }
   })
 }

@@ -2,34 +2,20 @@
  * A provider over real HTTP on the loopback that does what it is told, request by request.
  */
 import * as Effect from "effect/Effect"
-import * as Http from "node:http"
-import type { AddressInfo } from "node:net"
+import type * as Http from "node:http"
+import * as HttpServer from "./httpServer.ts"
 
 export type Handler = (response: Http.ServerResponse, request: Http.IncomingMessage) => void
 
 /** A server whose nth request, from 1, is answered by the handler. */
 export const serve = (handler: (attempt: number, body: string) => Handler) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.callback<{ server: Http.Server; seen: { attempts: number } }>((resume) => {
-        const seen = { attempts: 0 }
-        const server = Http.createServer((request, response) => {
-          const attempt = ++seen.attempts
-          let body = ""
-          request.on("data", (chunk) => (body += chunk))
-          request.on("end", () => handler(attempt, body)(response, request))
-          response.on("error", () => {})
-        })
-        server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, seen })))
-      }),
-      ({ server }) =>
-        Effect.sync(() => {
-          server.closeAllConnections()
-          server.close()
-        })
-    ),
-    ({ seen, server }) => ({ seen, server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
-  )
+  Effect.suspend(() => {
+    const seen = { attempts: 0 }
+    return Effect.map(
+      HttpServer.serve((request, response, body) => handler(++seen.attempts, body)(response, request)),
+      ({ close, url }) => ({ seen, close, url })
+    )
+  })
 
 export const send =
   (status: number, body: string, headers: Record<string, string> = {}): Handler =>
@@ -54,36 +40,25 @@ export const error = (
   )
 }
 
-export const answer: Handler = send(
-  200,
-  JSON.stringify({
-    id: "msg_1",
-    type: "message",
-    role: "assistant",
-    model: "claude-sonnet-5-20260901",
-    content: [{ type: "text", text: "Hello" }],
-    stop_reason: "end_turn",
-    stop_sequence: null,
-    usage: { input_tokens: 25, output_tokens: 12 }
-  })
-)
+/** An answer that has used so much. */
+export const message = (inputTokens: number, outputTokens: number) => ({
+  id: "msg_1",
+  type: "message",
+  role: "assistant",
+  model: "claude-sonnet-5-20260901",
+  content: [{ type: "text", text: "Hello" }],
+  stop_reason: "end_turn",
+  stop_sequence: null,
+  usage: { input_tokens: inputTokens, output_tokens: outputTokens }
+})
+
+export const answer: Handler = send(200, JSON.stringify(message(25, 12)))
 
 export const event = (type: string, data: object = {}): string =>
   `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`
 
 export const started =
-  event("message_start", {
-    message: {
-      id: "msg_1",
-      type: "message",
-      role: "assistant",
-      model: "claude-sonnet-5-20260901",
-      content: [],
-      stop_reason: null,
-      stop_sequence: null,
-      usage: { input_tokens: 25, output_tokens: 1 }
-    }
-  }) + event("ping")
+  event("message_start", { message: { ...message(25, 1), content: [], stop_reason: null } }) + event("ping")
 
 /** Twenty-seven characters: about ten tokens. */
 export const content =
