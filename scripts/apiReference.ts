@@ -6,7 +6,7 @@
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
-import { parse, publicModules, root } from "../test/support/modules.ts"
+import { docBefore, headerOf, isExported, namesOf, parse, publicModules, root } from "../test/support/modules.ts"
 
 interface Entry {
   readonly name: string
@@ -30,27 +30,11 @@ const firstSentence = (doc: string): string => {
   return line.startsWith("@") ? "" : (/^.*?[.!?](?=\s|$)/.exec(line)?.[0] ?? line)
 }
 
-const docBefore = (source: ts.SourceFile, position: number): string => {
-  const comments = ts.getLeadingCommentRanges(source.text, position) ?? []
-  const last = comments.at(-1)
-  const text = last === undefined ? "" : source.text.slice(last.pos, last.end)
-  return text.startsWith("/**") ? text : ""
-}
-
 const entryOf = (name: string, doc: string): Entry => ({
   name,
   category: /@category (.*)/.exec(doc)?.[1]?.trim() ?? "modules",
   text: firstSentence(doc)
 })
-
-const isExported = (node: ts.Statement): boolean =>
-  ts.canHaveModifiers(node) && (ts.getModifiers(node) ?? []).some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)
-
-const namesOf = (node: ts.Statement): Array<string> => {
-  if (ts.isVariableStatement(node)) return node.declarationList.declarations.map(({ name }) => name.getText())
-  const { name } = node as ts.Statement & { readonly name?: ts.Identifier }
-  return name === undefined ? [] : [name.text]
-}
 
 /** The exports of a file in the order of the source, those that it passes on included. */
 const exportsOf = (file: string): Array<Entry> => {
@@ -59,12 +43,13 @@ const exportsOf = (file: string): Array<Entry> => {
     if (isExported(node)) return namesOf(node).map((name) => entryOf(name, docBefore(source, node.pos)))
     if (!ts.isExportDeclaration(node)) return []
     const clause = node.exportClause
-    if (clause === undefined) {
-      const from = (node.moduleSpecifier as ts.StringLiteral).text
-      return from.startsWith(".") ? exportsOf(join(file, "..", from)) : []
+    if (clause !== undefined && ts.isNamespaceExport(clause)) {
+      return [entryOf(clause.name.getText(), docBefore(source, node.pos))]
     }
-    if (ts.isNamespaceExport(clause)) return [entryOf(clause.name.getText(), docBefore(source, node.pos))]
-    return clause.elements.map((element) => entryOf(element.name.getText(), docBefore(source, element.pos)))
+    const entries = exportsOf(join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text))
+    if (clause === undefined) return entries
+    const passed = new Set(clause.elements.map(({ name }) => name.getText()))
+    return entries.filter(({ name }) => passed.has(name))
   })
 }
 
@@ -101,10 +86,11 @@ const namespacesOf = (file: string): Array<{ readonly name: string; readonly fil
       : []
   )
 
-const sectionOf = (title: string, file: string): Array<string> => {
-  const header = /^(?:#!.*\n)?\s*(\/\*\*[\s\S]*?\*\/)/.exec(parse(file).text)?.[1] ?? ""
-  return [title, `${firstSentence(header)} [Source](../${file})`, tableOf(merged(exportsOf(file)))]
-}
+const sectionOf = (title: string, file: string): Array<string> => [
+  title,
+  `${firstSentence(headerOf(parse(file)))} [Source](../${file})`,
+  tableOf(merged(exportsOf(file)))
+]
 
 /** The whole page. */
 export const render = (): string => {

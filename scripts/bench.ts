@@ -1,11 +1,11 @@
 /** Runs the benchmarks one after the other: all of benchmark/*.ts, or those whose name contains an argument. */
 import { spawnSync } from "node:child_process"
-import { existsSync, readdirSync } from "node:fs"
+import { readdirSync } from "node:fs"
 import { join } from "node:path"
 
 const folder = join(import.meta.dirname, "../benchmark")
 const wanted = process.argv.slice(2)
-const files = (existsSync(folder) ? readdirSync(folder) : [])
+const files = readdirSync(folder)
   .filter((file) => file.endsWith(".ts"))
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
   .sort()

@@ -1,33 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { existsSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
-import { parse, publicModules, root } from "./support/modules.ts"
-
-const isExported = (node: ts.Statement): boolean =>
-  ts.canHaveModifiers(node) &&
-  (ts.getModifiers(node) ?? []).some((modifier) => modifier.kind === ts.SyntaxKind.ExportKeyword)
-
-const docOf = (source: ts.SourceFile, node: ts.Node): string => {
-  const comments = ts.getLeadingCommentRanges(source.text, node.pos) ?? []
-  const last = comments.at(-1)
-  const text = last === undefined ? "" : source.text.slice(last.pos, last.end)
-  return text.startsWith("/**") ? text : ""
-}
-
-const namesOf = (node: ts.Statement): Array<string> => {
-  if (ts.isVariableStatement(node)) {
-    return node.declarationList.declarations.map((declaration) => declaration.name.getText())
-  }
-  const declaration = node as ts.Statement & { readonly name?: ts.Identifier }
-  return declaration.name === undefined ? [] : [declaration.name.text]
-}
+import { docBefore, headerOf, isExported, namesOf, parse, publicModules } from "./support/modules.ts"
 
 /** The public modules and what they re-export with `export * from`. */
 const documented = (): Array<string> => {
   const files = new Set<string>()
   const add = (file: string): void => {
-    if (files.has(file) || !existsSync(join(root, file))) return
+    if (files.has(file)) return
     files.add(file)
     for (const node of parse(file).statements) {
       if (!ts.isExportDeclaration(node) || node.moduleSpecifier === undefined) continue
@@ -47,7 +27,7 @@ const problemsOf = (file: string): Array<string> => {
   const complete = new Set<string>()
   const missing = new Map<string, string>()
   const note = (name: string, node: ts.Node, tags: ReadonlyArray<string>): void => {
-    const doc = docOf(source, node)
+    const doc = docBefore(source, node.pos)
     const absent = tags.filter((tag) => !new RegExp(`${tag} \\S`).test(doc))
     const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1
     if (absent.length === 0) complete.add(name)
@@ -60,8 +40,7 @@ const problemsOf = (file: string): Array<string> => {
       for (const name of namesOf(node)) note(name, node, ["@category", "@since"])
     }
   }
-  const header = /^(?:#!.*\n)?\s*\/\*\*[\s\S]*?\*\//.exec(source.text)?.[0] ?? ""
-  if (entryPoints.has(file) && !/@since \d/.test(header))
+  if (entryPoints.has(file) && !/@since \d/.test(headerOf(source)))
     problems.push(`${file}:1: the module docstring is missing or lacks @since`)
   // Overloads, and a type beside a value of the same name, need one docstring between them.
   for (const [name, problem] of missing) if (!complete.has(name)) problems.push(problem)

@@ -1,8 +1,4 @@
-/**
- * `floodgate forecast`: what a workload will take, before it runs.
- *
- * @since 0.1.0
- */
+/** `floodgate forecast`: what a workload will take, before it runs. */
 import * as Argument from "effect/cli/Argument"
 import * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
@@ -231,12 +227,7 @@ const deadlineOf = (
     : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
 }
 
-/**
- * The command.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The command. */
 export const forecastCommand = Command.make(
   "forecast",
   flags,

@@ -1,8 +1,4 @@
-/**
- * `floodgate lab`: the race over all scenarios, as one report and a Markdown table.
- *
- * @since 0.1.0
- */
+/** `floodgate lab`: the race over all scenarios, as one report and a Markdown table. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -29,12 +25,7 @@ const flags = {
 /** The scenario and the runs that the README shows: before and after. */
 const pictured = { scenario: "incident", runs: ["fixed-retry-forever", "floodgate"] }
 
-/**
- * The command.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The command. */
 export const labCommand = Command.make(
   "lab",
   flags,

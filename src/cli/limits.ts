@@ -1,8 +1,4 @@
-/**
- * The flags that say what a provider limits, the same for every command.
- *
- * @since 0.1.0
- */
+/** The flags that say what a provider limits, the same for every command. */
 import * as Flag from "effect/cli/Flag"
 import * as Option from "effect/Option"
 import type * as Limits from "../Limits.ts"

@@ -1,8 +1,4 @@
-/**
- * What the library logs, as a line on standard error: standard output belongs to the answer.
- *
- * @since 0.1.0
- */
+/** What the library logs, as a line on standard error: standard output belongs to the answer. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import type * as Layer from "effect/Layer"
@@ -27,10 +23,5 @@ const logger = Logger.make(({ cause, fiber, logLevel, message }) => {
   fiber.getRef(Console.Console).error(`floodgate: ${level}${text}${why}`.replaceAll(/\s*\n\s*/g, " "))
 })
 
-/**
- * The logger of the tool.
- *
- * @category layers
- * @since 0.1.0
- */
+/** The logger of the tool. */
 export const layer: Layer.Layer<never> = Logger.layer([logger])

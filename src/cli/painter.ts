@@ -1,8 +1,4 @@
-/**
- * Lines that are drawn over in place on a terminal.
- *
- * @since 0.1.0
- */
+/** Lines that are drawn over in place on a terminal. */
 import * as Effect from "effect/Effect"
 import type * as Terminal from "effect/Terminal"
 

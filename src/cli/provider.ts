@@ -1,8 +1,4 @@
-/**
- * `floodgate provider`: the simulated provider over HTTP, for any client that can be given a base URL.
- *
- * @since 0.1.0
- */
+/** `floodgate provider`: the simulated provider over HTTP, for any client that can be given a base URL. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -107,12 +103,7 @@ export const summary = (stats: ProviderSim.Stats): string => {
   ].join(", ")
 }
 
-/**
- * The command.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The command. */
 export const providerCommand = Command.make(
   "provider",
   flags,

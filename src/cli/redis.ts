@@ -1,8 +1,4 @@
-/**
- * The flags that say where a shared budget is, and the server there.
- *
- * @since 0.1.0
- */
+/** The flags that say where a shared budget is, and the server there. */
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

@@ -1,8 +1,4 @@
-/**
- * `floodgate run`: the pipeline of the incident on your own documents.
- *
- * @since 0.1.0
- */
+/** `floodgate run`: the pipeline of the incident on your own documents. */
 import * as CliError from "effect/cli/CliError"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -150,12 +146,7 @@ export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean 
     return canAnimate ? "live" : "plain"
   })
 
-/**
- * The command.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The command. */
 export const runCommand = Command.make(
   "run",
   flags,

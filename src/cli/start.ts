@@ -1,8 +1,6 @@
 /**
  * `floodgate start`: the tour. The incident in simulated time, then the same fault and its cure on real documents, over
  * real HTTP with the official SDK.
- *
- * @since 0.1.0
  */
 import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
@@ -133,12 +131,7 @@ const race = (
     })
   )
 
-/**
- * The tour after the storm, without the command around it.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The tour after the storm, without the command around it. */
 export const tour = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -190,12 +183,7 @@ export const tour = Effect.gen(function* () {
   Effect.catchTag("PlatformError", (error) => Effect.fail(new Session.Unwritable({ path: ".", why: error.message })))
 )
 
-/**
- * The tour as a command: what the storm prints comes first.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The tour as a command: what the storm prints comes first. */
 export const startCommand = <E, R>(storm: Effect.Effect<void, E, R>) =>
   Command.make("start", {}, () =>
     Effect.gen(function* () {

@@ -1,8 +1,4 @@
-/**
- * `floodgate status`: who holds what of a budget in Redis, across processes.
- *
- * @since 0.1.0
- */
+/** `floodgate status`: who holds what of a budget in Redis, across processes. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
@@ -126,12 +122,7 @@ export const lines = (pools: Pools): ReadonlyArray<string> =>
 // The command
 // -----------------------------------------------------------------------------
 
-/**
- * The command.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The command. */
 export const statusCommand = Command.make(
   "status",
   flags,

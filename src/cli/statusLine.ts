@@ -1,18 +1,9 @@
-/**
- * A line that is written over while it changes.
- *
- * @since 0.1.0
- */
+/** A line that is written over while it changes. */
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 
-/**
- * Writes the line on standard error, where that is a terminal; nothing elsewhere. An empty text takes it away.
- *
- * @category rendering
- * @since 0.1.0
- */
+/** Writes the line on standard error, where that is a terminal; nothing elsewhere. An empty text takes it away. */
 export const statusLine: Effect.Effect<(text: string) => Effect.Effect<void>, never, Stdio.Stdio> = Effect.gen(
   function* () {
     const stdio = yield* Stdio.Stdio

@@ -1,8 +1,4 @@
-/**
- * `floodgate storm`: the incident, and what each strategy makes of it, in simulated time.
- *
- * @since 0.1.0
- */
+/** `floodgate storm`: the incident, and what each strategy makes of it, in simulated time. */
 import * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -158,12 +154,7 @@ const writeAll = Effect.fnUntraced(function* (folder: string, files: ReadonlyArr
   for (const { name, text } of files) yield* write(path.join(folder, name), text)
 })
 
-/**
- * The command.
- *
- * @category commands
- * @since 0.1.0
- */
+/** The command. */
 export const stormCommand = Command.make(
   "storm",
   flags,

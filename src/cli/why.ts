@@ -1,8 +1,4 @@
-/**
- * Why something failed, in a few words. Pure.
- *
- * @since 0.1.0
- */
+/** Why something failed, in a few words. Pure. */
 
 /** Causes may lead around in a circle. */
 const deepest = 8

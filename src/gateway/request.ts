@@ -1,80 +1,41 @@
-/**
- * What a Messages API request must be, and what a server answers when it is not. Pure.
- *
- * @since 0.1.0
- */
+/** What a Messages API request must be, and what a server answers when it is not. Pure. */
 import * as Predicate from "effect/Predicate"
 
-/**
- * An error in Anthropic's terms.
- *
- * @category models
- * @since 0.1.0
- */
+/** An error in Anthropic's terms. */
 export interface ApiError {
   readonly status: number
   readonly errorType: string
   readonly message: string
 }
 
-/**
- * The request is not valid (400).
- *
- * @category errors
- * @since 0.1.0
- */
+/** The request is not valid (400). */
 export const invalid = (message: string): ApiError => ({ status: 400, errorType: "invalid_request_error", message })
 
-/**
- * There is no key (401).
- *
- * @category errors
- * @since 0.1.0
- */
+/** There is no key (401). */
 export const unauthenticated: ApiError = {
   status: 401,
   errorType: "authentication_error",
   message: "x-api-key or authorization: Bearer is required; any value will do"
 }
 
-/**
- * There is nothing at this address (404).
- *
- * @category errors
- * @since 0.1.0
- */
+/** There is nothing at this address (404). */
 export const notFound = (method: string, path: string): ApiError => ({
   status: 404,
   errorType: "not_found_error",
   message: `${method} ${path} is not served here`
 })
 
-/**
- * The body is larger than the provider takes (413).
- *
- * @category errors
- * @since 0.1.0
- */
+/** The body is larger than the provider takes (413). */
 export const tooLarge = (bytes: number): ApiError => ({
   status: 413,
   errorType: "request_too_large",
   message: `Request exceeds the maximum size of ${bytes} bytes`
 })
 
-/**
- * The server failed (500).
- *
- * @category errors
- * @since 0.1.0
- */
+/** The server failed (500). */
 export const failed: ApiError = { status: 500, errorType: "api_error", message: "Internal server error" }
 
-/**
- * The provider had the request and did not answer it in time (504).
- *
- * @category errors
- * @since 0.1.0
- */
+/** The provider had the request and did not answer it in time (504). */
 export const timedOut: ApiError = { status: 504, errorType: "timeout_error", message: "The request timed out" }
 
 // -----------------------------------------------------------------------------
@@ -122,12 +83,7 @@ const contentProblem = (content: unknown, at: string): Problem => {
   })
 }
 
-/**
- * What is wrong with the body of a `count_tokens` request, if anything.
- *
- * @category guards
- * @since 0.1.0
- */
+/** What is wrong with the body of a `count_tokens` request, if anything. */
 export const countProblem = (body: unknown): Problem => {
   if (!Predicate.isObject(body) || Array.isArray(body)) return "expected a JSON object"
   const get = (name: string): unknown => (Predicate.hasProperty(body, name) ? body[name] : undefined)
@@ -151,12 +107,7 @@ export const countProblem = (body: unknown): Problem => {
   })
 }
 
-/**
- * What is wrong with the body of a `messages` request, if anything.
- *
- * @category guards
- * @since 0.1.0
- */
+/** What is wrong with the body of a `messages` request, if anything. */
 export const createProblem = (body: unknown): Problem => {
   const problem = countProblem(body)
   if (problem !== undefined) return problem

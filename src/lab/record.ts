@@ -1,8 +1,4 @@
-/**
- * What happened in a race, call by call and attempt by attempt.
- *
- * @since 0.1.0
- */
+/** What happened in a race, call by call and attempt by attempt. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -11,24 +7,14 @@ import type { LlmProvider } from "../LlmProvider.ts"
 import type { Call, Scenario } from "./scenario.ts"
 import * as Scenarios from "./scenario.ts"
 
-/**
- * One request to the provider. Times are in simulated milliseconds.
- *
- * @category models
- * @since 0.1.0
- */
+/** One request to the provider. Times are in simulated milliseconds. */
 export interface Attempt {
   readonly startedAt: number
   endedAt: number | undefined
   outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
 }
 
-/**
- * One call of an agent: from when the agent asked for it, waits included, to its end.
- *
- * @category models
- * @since 0.1.0
- */
+/** One call of an agent: from when the agent asked for it, waits included, to its end. */
 export interface CallRecord {
   readonly call: Call
   readonly askedAt: number
@@ -37,12 +23,7 @@ export interface CallRecord {
   readonly attempts: Array<Attempt>
 }
 
-/**
- * One agent: when it ended, and whether all of its calls succeeded.
- *
- * @category models
- * @since 0.1.0
- */
+/** One agent: when it ended, and whether all of its calls succeeded. */
 export interface AgentRecord {
   readonly name: string
   readonly startsAtMillis: number
@@ -50,12 +31,7 @@ export interface AgentRecord {
   failed: boolean
 }
 
-/**
- * All of a race. Changed in place while it runs.
- *
- * @category models
- * @since 0.1.0
- */
+/** All of a race. Changed in place while it runs. */
 export interface Recorder {
   readonly calls: Map<string, CallRecord>
   readonly agents: Map<string, AgentRecord>
@@ -65,12 +41,7 @@ export interface Recorder {
   failed: number
 }
 
-/**
- * A recorder that has seen nothing yet.
- *
- * @category constructors
- * @since 0.1.0
- */
+/** A recorder that has seen nothing yet. */
 export const make = (scenario: Scenario): Recorder => ({
   calls: new Map(),
   agents: new Map(
@@ -86,12 +57,7 @@ export const make = (scenario: Scenario): Recorder => ({
 
 const keyOf = (call: Call): string => `${call.agent}/${call.index}`
 
-/**
- * Records one call around the effect that makes it.
- *
- * @category recording
- * @since 0.1.0
- */
+/** Records one call around the effect that makes it. */
 export const call =
   (recorder: Recorder, of: Call) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -110,12 +76,7 @@ export const call =
       )
     })
 
-/**
- * A provider of which every attempt is recorded.
- *
- * @category recording
- * @since 0.1.0
- */
+/** A provider of which every attempt is recorded. */
 export const provider = (
   recorder: Recorder,
   self: LlmProvider["Service"],

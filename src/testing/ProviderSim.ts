@@ -71,138 +71,15 @@ import { LlmProvider } from "../LlmProvider.ts"
 import type { Params } from "../LlmProvider.ts"
 import * as engine from "./engine.ts"
 import * as headers from "./headers.ts"
-import type { Entry, Fault, FaultKind, Stats } from "./model.ts"
+import type { Entry, Fault, FaultKind, Options, Stats } from "./models.ts"
 import * as random from "./random.ts"
 import * as simulator from "./simulator.ts"
 
-export type {
-  /**
-   * One request as the provider saw it.
-   *
-   * @category models
-   * @since 0.1.0
-   */
-  Entry,
-  /**
-   * A fault and the calls that it hits.
-   *
-   * @category options
-   * @since 0.1.0
-   */
-  Fault,
-  /**
-   * What can go wrong with a call.
-   *
-   * @category models
-   * @since 0.1.0
-   */
-  FaultKind,
-  /**
-   * What the provider tells of its limits.
-   *
-   * @category models
-   * @since 0.1.0
-   */
-  HeaderMode,
-  /**
-   * How long an admitted call takes.
-   *
-   * @category options
-   * @since 0.1.0
-   */
-  Latency,
-  /**
-   * Somebody else who uses the same limits.
-   *
-   * @category options
-   * @since 0.1.0
-   */
-  Neighbour,
-  /**
-   * A limit on how fast usage may grow.
-   *
-   * @category options
-   * @since 0.1.0
-   */
-  Ramp,
-  /**
-   * Why a request was rejected.
-   *
-   * @category models
-   * @since 0.1.0
-   */
-  RejectedBy,
-  /**
-   * What of a rejected request counts against the limits.
-   *
-   * @category options
-   * @since 0.1.0
-   */
-  RejectionCharge,
-  /**
-   * Counters over everything that happened so far.
-   *
-   * @category models
-   * @since 0.1.0
-   */
-  Stats
-} from "./model.ts"
+export type * from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
-
-/**
- * The simulated provider. Without options it limits nothing.
- *
- * **Example** (What if the limit is half?)
- *
- * ```ts doctest
- * import * as Duration from "effect/Duration"
- * import * as Effect from "effect/Effect"
- * import { LlmProvider } from "floodgate/LlmProvider"
- * import * as Retry from "floodgate/Retry"
- * import { ProviderSim, Simulation } from "floodgate/testing"
- *
- * // 40 calls of 25,000 tokens: 1M in all.
- * const calls = Effect.forEach(
- *   Array.from({ length: 40 }, (_, id) => `agent-${id}`),
- *   (agent) =>
- *     Effect.flatMap(LlmProvider, (provider) =>
- *       provider.create({
- *         model: "claude-sonnet-5",
- *         max_tokens: 100,
- *         metadata: { user_id: agent },
- *         messages: [{ role: "user", content: "x".repeat(100_000) }]
- *       })
- *     ).pipe(Effect.retry(Retry.schedule({ attempts: 20 }))),
- *   { concurrency: "unbounded" }
- * )
- *
- * const minutes = (limit: number) => {
- *   const provider = ProviderSim.layer({ limits: { inputTokens: { perMinute: limit, burst: 50_000 } } })
- *   return Effect.map(Simulation.run(Effect.provide(calls, provider)), ({ duration }) => Duration.toMinutes(duration))
- * }
- *
- * const whole = await Effect.runPromise(minutes(400_000))
- * const half = await Effect.runPromise(minutes(200_000))
- * half >= 1.5 * whole // => true
- * ```
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options extends simulator.Options {}
-
-export type {
-  /**
-   * A tool call in an answer, for the option `reply`. Its `id` is made up.
-   *
-   * @category options
-   * @since 0.1.0
-   */
-  ToolUse
-} from "./simulator.ts"
 
 /**
  * Output sizes as real ones are spread: many small answers and a few long ones. For the option `outputTokens`.

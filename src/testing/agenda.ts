@@ -1,8 +1,4 @@
-/**
- * What is due at which time, soonest first: a binary heap, in order of insertion where times are equal.
- *
- * @since 0.1.0
- */
+/** What is due at which time, soonest first: a binary heap, in order of insertion where times are equal. */
 
 interface Item<A> {
   readonly at: number
@@ -10,23 +6,13 @@ interface Item<A> {
   readonly value: A
 }
 
-/**
- * The things that are due. Changed in place.
- *
- * @category models
- * @since 0.1.0
- */
+/** The things that are due. Changed in place. */
 export interface Agenda<A> {
   readonly items: Array<Item<A>>
   added: number
 }
 
-/**
- * An empty agenda.
- *
- * @category constructors
- * @since 0.1.0
- */
+/** An empty agenda. */
 export const make = <A>(): Agenda<A> => ({ items: [], added: 0 })
 
 const before = <A>(a: Item<A>, b: Item<A>): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
@@ -37,12 +23,7 @@ const swap = <A>(items: Array<Item<A>>, i: number, j: number): void => {
   items[j] = item
 }
 
-/**
- * Adds a value that is due at a time in milliseconds.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Adds a value that is due at a time in milliseconds. */
 export const add = <A>(self: Agenda<A>, at: number, value: A): void => {
   const { items } = self
   items.push({ at, order: self.added++, value })
@@ -54,20 +35,10 @@ export const add = <A>(self: Agenda<A>, at: number, value: A): void => {
   }
 }
 
-/**
- * When the next value is due; infinity when there is none.
- *
- * @category getters
- * @since 0.1.0
- */
+/** When the next value is due; infinity when there is none. */
 export const nextAt = <A>(self: Agenda<A>): number => self.items[0]?.at ?? Infinity
 
-/**
- * Takes the next value if it is due at `now`.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Takes the next value if it is due at `now`. */
 export const takeDue = <A>(self: Agenda<A>, now: number): A | undefined => {
   const { items } = self
   if (items.length === 0 || items[0]!.at > now) return undefined

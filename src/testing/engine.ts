@@ -5,44 +5,27 @@
  *
  * Time is an argument, in milliseconds since the provider started, and must not go back. Random numbers come from the
  * seed and from the request itself. The arithmetic is the provider's own: nothing of the library's buckets is used here.
- *
- * @since 0.1.0
  */
 import * as Limits from "../Limits.ts"
 import * as agenda from "./agenda.ts"
 import * as gauge from "./gauge.ts"
-import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./model.ts"
+import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"
 import * as random from "./random.ts"
 import * as ramp from "./ramp.ts"
 import { advance, countsLive, end, poolOf } from "./state.ts"
 import type { Call, Pool, State, Writable } from "./state.ts"
 
 export {
-  /**
-   * Moves the provider's time on.
-   *
-   * @category transitions
-   * @since 0.1.0
-   */
+  /** Moves the provider's time on. */
   advance,
-  /**
-   * A provider that has seen nothing yet.
-   *
-   * @category constructors
-   * @since 0.1.0
-   */
+  /** A provider that has seen nothing yet. */
   make
 } from "./state.ts"
 export type { Call, State } from "./state.ts"
 
 type PerDimension = { [D in Limits.Dimension]?: number }
 
-/**
- * What one request asks for.
- *
- * @category models
- * @since 0.1.0
- */
+/** What one request asks for. */
 export interface Request {
   readonly model: string
   readonly agent?: string | undefined
@@ -56,12 +39,7 @@ export interface Request {
   readonly key?: number | undefined
 }
 
-/**
- * A request that was answered with an error.
- *
- * @category models
- * @since 0.1.0
- */
+/** A request that was answered with an error. */
 export interface Rejected {
   readonly _tag: "Rejected"
   readonly entry: Entry
@@ -75,12 +53,7 @@ export interface Rejected {
   readonly answersAt: number
 }
 
-/**
- * What became of a request.
- *
- * @category models
- * @since 0.1.0
- */
+/** What became of a request. */
 export type Decision =
   | { readonly _tag: "Accepted"; readonly call: Call }
   | Rejected
@@ -376,9 +349,6 @@ const admit = (state: State, pool: Pool, request: Request, charge: PerDimension,
  *
  * An injected 429 or a refused connection comes before the limits. A 500 or 529 comes after them: it counts as a request,
  * its tokens do not count. A call that times out, stalls or is cut counts its input and the output up to that point.
- *
- * @category transitions
- * @since 0.1.0
  */
 export const request = (state: State, now: number, request: Request): Decision => {
   advance(state, now)
@@ -401,12 +371,7 @@ export const request = (state: State, now: number, request: Request): Decision =
   return { _tag: "Accepted", call: admit(state, pool, request, charge, fault) }
 }
 
-/**
- * The caller of a call went away: its place is free, its input stays counted, and no more output is produced.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** The caller of a call went away: its place is free, its input stays counted, and no more output is produced. */
 export const abort = (state: State, now: number, call: Call): void => {
   advance(state, now)
   if (call.phase !== "ended") end(state, call, true)
@@ -416,12 +381,7 @@ export const abort = (state: State, now: number, call: Call): void => {
 // What the provider tells
 // -----------------------------------------------------------------------------
 
-/**
- * One dimension as the provider sees it, in the dimension's unit and milliseconds.
- *
- * @category models
- * @since 0.1.0
- */
+/** One dimension as the provider sees it, in the dimension's unit and milliseconds. */
 export interface Figure {
   /** The limit per minute. */
   readonly limit: number
@@ -430,20 +390,10 @@ export interface Figure {
   readonly fullMillis: number
 }
 
-/**
- * A figure for every dimension that is limited.
- *
- * @category models
- * @since 0.1.0
- */
+/** A figure for every dimension that is limited. */
 export type Figures = { readonly [D in Limits.Dimension]?: Figure }
 
-/**
- * The limits of a model's pool as they stand at `now`. Quotas are left out.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The limits of a model's pool as they stand at `now`. Quotas are left out. */
 export const figures = (state: State, now: number, model: string): Figures => {
   advance(state, now)
   const pool = poolOf(state, model)
@@ -457,23 +407,13 @@ export const figures = (state: State, now: number, model: string): Figures => {
   return result
 }
 
-/**
- * The counters as they stand at `now`.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The counters as they stand at `now`. */
 export const stats = (state: State, now: number): Stats => {
   advance(state, now)
   return { ...state.counters, rejectionsBy: { ...state.counters.rejectionsBy } }
 }
 
-/**
- * What is left of each limit of a model's pool at `now`; below zero in debt.
- *
- * @category getters
- * @since 0.1.0
- */
+/** What is left of each limit of a model's pool at `now`; below zero in debt. */
 export const left = (state: State, now: number, model: string): { readonly [D in Limits.Dimension]?: number } => {
   advance(state, now)
   return levels(poolOf(state, model))

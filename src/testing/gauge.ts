@@ -3,8 +3,6 @@
  *
  * This arithmetic is written apart from the library's own buckets on purpose: a referee does not borrow the player's
  * scales. Time is an argument, in milliseconds since the provider started. A gauge is changed in place.
- *
- * @since 0.1.0
  */
 import type * as Limits from "../Limits.ts"
 
@@ -19,9 +17,6 @@ const epsilon = 1e-6
  *
  * A bucket and a quota hold a `level` (what is left, below zero in debt). A window holds `used`, with the entries that
  * make it up in `times` and `amounts` from `head` on when it slides.
- *
- * @category models
- * @since 0.1.0
  */
 export interface Gauge {
   readonly kind: "bucket" | "sliding" | "fixed" | "quota"
@@ -42,9 +37,6 @@ export interface Gauge {
 
 /**
  * Reads a limit as a provider does: continuously replenished unless it says otherwise, with a whole period as burst.
- *
- * @category constructors
- * @since 0.1.0
  */
 export const make = (dimension: Limits.Dimension, limit: Limits.Limit): Gauge => {
   const given = [limit.perSecond, limit.perMinute, limit.total].filter((value) => value !== undefined)
@@ -112,9 +104,6 @@ const append = (gauge: Gauge, now: number, amount: number): void => {
  * **Details**
  *
  * What is produced is counted whatever the level. A neighbour is under the same limit: it gets only what is left.
- *
- * @category transitions
- * @since 0.1.0
  */
 export const flow = (gauge: Gauge, from: number, to: number, produced: number, neighbour: number): void => {
   switch (gauge.kind) {
@@ -140,12 +129,7 @@ export const flow = (gauge: Gauge, from: number, to: number, produced: number, n
   }
 }
 
-/**
- * What is left, as the provider sees it; below zero in debt.
- *
- * @category getters
- * @since 0.1.0
- */
+/** What is left, as the provider sees it; below zero in debt. */
 export const left = (gauge: Gauge): number =>
   gauge.kind === "bucket" || gauge.kind === "quota" ? gauge.level : gauge.capacity - gauge.used
 
@@ -171,9 +155,6 @@ const slideMillis = (gauge: Gauge, now: number, excess: number): number => {
 /**
  * Milliseconds until a call of `amount` fits if nothing else happens: 0 when it fits now, infinity when it never does.
  * Whole milliseconds, and exact: one earlier it does not fit.
- *
- * @category getters
- * @since 0.1.0
  */
 export const waitMillis = (gauge: Gauge, now: number, amount: number, debt: boolean): number => {
   const need = needed(gauge, amount, debt)
@@ -190,12 +171,7 @@ export const waitMillis = (gauge: Gauge, now: number, amount: number, debt: bool
   }
 }
 
-/**
- * Milliseconds until anything at all is left: what a call must wait for where its amount is counted only later.
- *
- * @category getters
- * @since 0.1.0
- */
+/** Milliseconds until anything at all is left: what a call must wait for where its amount is counted only later. */
 export const positiveMillis = (gauge: Gauge, now: number): number => {
   const level = left(gauge)
   if (level > epsilon) return 0
@@ -211,35 +187,20 @@ export const positiveMillis = (gauge: Gauge, now: number): number => {
   }
 }
 
-/**
- * Counts an admitted call.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Counts an admitted call. */
 export const take = (gauge: Gauge, now: number, amount: number): void => {
   if (gauge.kind === "bucket" || gauge.kind === "quota") gauge.level -= amount
   else append(gauge, now, amount)
 }
 
-/**
- * Counts a rejected call. It empties a bucket at most, and never puts it into debt.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Counts a rejected call. It empties a bucket at most, and never puts it into debt. */
 export const penalise = (gauge: Gauge, now: number, amount: number): void => {
   if (gauge.kind === "bucket" || gauge.kind === "quota") {
     gauge.level -= Math.min(amount, Math.max(0, gauge.level))
   } else append(gauge, now, amount)
 }
 
-/**
- * Milliseconds until the gauge is as good as new.
- *
- * @category getters
- * @since 0.1.0
- */
+/** Milliseconds until the gauge is as good as new. */
 export const fullMillis = (gauge: Gauge, now: number): number => {
   switch (gauge.kind) {
     case "quota":

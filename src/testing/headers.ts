@@ -1,19 +1,10 @@
-/**
- * What a response of the simulated provider tells of its limits: as headers, and as the signal that they mean.
- *
- * @since 0.1.0
- */
+/** What a response of the simulated provider tells of its limits: as headers, and as the signal that they mean. */
 import * as DateTime from "effect/DateTime"
 import type * as Limits from "../Limits.ts"
 import type { Figure, Figures } from "./engine.ts"
-import type { HeaderMode } from "./model.ts"
+import type { HeaderMode } from "./models.ts"
 
-/**
- * Where the provider's clock stands in the caller's time.
- *
- * @category models
- * @since 0.1.0
- */
+/** Where the provider's clock stands in the caller's time. */
 export interface Wall {
   /** The caller's time of the response, in milliseconds since the epoch. */
   readonly epochMillis: number
@@ -34,9 +25,6 @@ const roundUp = (value: number, step: number): number => Math.ceil(value / step 
  *
  * Whole seconds, rounded up, as providers send them. `"exact"` keeps milliseconds, and so does a provider whose time is
  * scaled: a second of the caller's may be a minute of its own.
- *
- * @category getters
- * @since 0.1.0
  */
 export const retryAfterMillis = (mode: HeaderMode, millis: number | undefined, wall: Wall): number | undefined => {
   if (millis === undefined || mode === "none") return undefined
@@ -94,12 +82,7 @@ const span = (millis: number): string => {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Number((seconds % 60).toFixed(3))}s`
 }
 
-/**
- * The headers that tell of the limits.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The headers that tell of the limits. */
 export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Record<string, string> => {
   const headers: Record<string, string> = {}
   if (mode === "none") return headers
@@ -131,12 +114,7 @@ export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Reco
   return headers
 }
 
-/**
- * The headers that ask to wait: `retry-after` in seconds, and `retry-after-ms` where that is not a whole number.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The headers that ask to wait: `retry-after` in seconds, and `retry-after-ms` where that is not a whole number. */
 export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: Wall): Record<string, string> => {
   const asked = retryAfterMillis(mode, millis, wall)
   if (asked === undefined) return {}
@@ -145,12 +123,7 @@ export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: W
     : { "retry-after": `${asked / second}`, "retry-after-ms": `${asked}` }
 }
 
-/**
- * What the headers of {@link rateLimits} mean, as a client that reads them well understands them.
- *
- * @category getters
- * @since 0.1.0
- */
+/** What the headers of {@link rateLimits} mean, as a client that reads them well understands them. */
 export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.Signal | undefined => {
   if (mode === "none") return undefined
   const { inputTokens, outputTokens, requests, tokens } = all(mode, figures, wall)
@@ -173,12 +146,7 @@ export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.S
   return { dimensions, date }
 }
 
-/**
- * The body of an error, in the shape of Anthropic's.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The body of an error, in the shape of Anthropic's. */
 export const errorBody = (
   error: { readonly errorType: string; readonly errorCode?: string | undefined; readonly message: string },
   requestId: string

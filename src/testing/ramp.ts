@@ -1,37 +1,18 @@
-/**
- * A limit on growth: the last minute's tokens against those of the minute before. Changed in place.
- *
- * @since 0.1.0
- */
-import type { Ramp } from "./model.ts"
+/** A limit on growth: the last minute's tokens against those of the minute before. Changed in place. */
+import type { Ramp } from "./models.ts"
 
 const minute = 60_000
 
-/**
- * What was admitted in the last two minutes.
- *
- * @category models
- * @since 0.1.0
- */
+/** What was admitted in the last two minutes. */
 export interface State {
   times: Array<number>
   amounts: Array<number>
 }
 
-/**
- * Nothing admitted yet.
- *
- * @category constructors
- * @since 0.1.0
- */
+/** Nothing admitted yet. */
 export const make = (): State => ({ times: [], amounts: [] })
 
-/**
- * Counts an admitted call.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Counts an admitted call. */
 export const add = (state: State, now: number, amount: number): void => {
   const stale = state.times.findIndex((time) => time + 2 * minute > now)
   if (stale !== 0) {
@@ -48,12 +29,7 @@ export const add = (state: State, now: number, amount: number): void => {
   }
 }
 
-/**
- * Milliseconds until a call fits if nothing else happens. With nothing admitted in the last minute, any call fits.
- *
- * @category getters
- * @since 0.1.0
- */
+/** Milliseconds until a call fits if nothing else happens. With nothing admitted in the last minute, any call fits. */
 export const waitMillis = (state: State, options: Ramp, now: number, amount: number): number => {
   const { growth = 1.5 } = options
   const { amounts, times } = state

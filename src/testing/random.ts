@@ -3,8 +3,6 @@
  *
  * Because a number depends on its purpose and not on the order of events, a retried call gets the same answer, and two
  * strategies that run the same workload are given the same sizes.
- *
- * @since 0.1.0
  */
 
 /** The finaliser of splitmix32. */
@@ -15,12 +13,7 @@ const mix = (value: number): number => {
   return (hash ^ (hash >>> 15)) >>> 0
 }
 
-/**
- * Hashes whole numbers to 32 bits; the order matters.
- *
- * @category random numbers
- * @since 0.1.0
- */
+/** Hashes whole numbers to 32 bits; the order matters. */
 export const hash = (...parts: ReadonlyArray<number>): number => {
   let result = 0x9e3779b9
   for (const part of parts) result = mix(Math.imul(result, 31) + (part | 0) + 0x9e3779b9)
@@ -30,12 +23,7 @@ export const hash = (...parts: ReadonlyArray<number>): number => {
 /** How many characters at each end of a text its hash looks at, so that long documents cost nothing. */
 const ends = 64
 
-/**
- * Hashes a text by its length and its ends, at a cost that does not grow with the text.
- *
- * @category random numbers
- * @since 0.1.0
- */
+/** Hashes a text by its length and its ends, at a cost that does not grow with the text. */
 export const hashText = (text: string): number => {
   let result = 0x811c9dc5 ^ text.length
   const add = (from: number, to: number) => {
@@ -46,20 +34,10 @@ export const hashText = (text: string): number => {
   return mix(result)
 }
 
-/**
- * A number in [0, 1) for the given parts.
- *
- * @category random numbers
- * @since 0.1.0
- */
+/** A number in [0, 1) for the given parts. */
 export const unit = (...parts: ReadonlyArray<number>): number => hash(...parts) / 0x1_0000_0000
 
-/**
- * The standard normal value below which a share `p` of values lies (Acklam's approximation, error below 1.2e-9).
- *
- * @category random numbers
- * @since 0.1.0
- */
+/** The standard normal value below which a share `p` of values lies (Acklam's approximation, error below 1.2e-9). */
 export const normal = (p: number): number => {
   const clamped = Math.min(1 - 1e-9, Math.max(1e-9, p))
   if (clamped > 0.5) return -normal(1 - clamped)

@@ -1,8 +1,4 @@
-/**
- * What the simulated model makes of a request: how many tokens it has, and a short answer that shows it was read.
- *
- * @since 0.1.0
- */
+/** What the simulated model makes of a request: how many tokens it has, and a short answer that shows it was read. */
 import type { ContentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as random from "./random.ts"
@@ -40,12 +36,7 @@ const characters = (content: Content, charsPerToken: number): number => {
   return sum
 }
 
-/**
- * The input tokens of a request: its characters by `charsPerToken`, at a cost that does not grow with its texts.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The input tokens of a request: its characters by `charsPerToken`, at a cost that does not grow with its texts. */
 export const inputTokens = (params: CountParams | Params, charsPerToken: number): number => {
   let sum = characters(params.system, charsPerToken)
   for (const message of params.messages) sum += characters(message.content as Content, charsPerToken)
@@ -53,12 +44,7 @@ export const inputTokens = (params: CountParams | Params, charsPerToken: number)
   return Math.max(1, Math.ceil(sum / charsPerToken))
 }
 
-/**
- * What makes a request itself, so that asking again gives the same answer.
- *
- * @category random numbers
- * @since 0.1.0
- */
+/** What makes a request itself, so that asking again gives the same answer. */
 export const keyOf = (params: Params): number => {
   const parts = [
     random.hashText(params.metadata?.user_id ?? ""),
@@ -111,9 +97,6 @@ const part = (items: ReadonlyArray<string>, turn: number, size: number): Readonl
 /**
  * A short extract of the longest text that the user sent: headings and first sentences, others at every turn of the
  * conversation. A request without a document gets its own question back.
- *
- * @category getters
- * @since 0.1.0
  */
 export const extract = (params: Params): string => {
   const sent = userTexts(params.messages)

@@ -2,8 +2,6 @@
  * A simulated Messages API without I/O: the engine, and the requests and answers around it.
  *
  * `ProviderSim` runs it as a layer, and the provider server over HTTP; both give the same answers.
- *
- * @since 0.1.0
  */
 import type {
   Message,
@@ -14,56 +12,11 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as engine from "./engine.ts"
-import type * as model from "./model.ts"
+import type { Options, ToolUse } from "./models.ts"
 import * as random from "./random.ts"
 import * as replies from "./replies.ts"
 
-/**
- * A tool call in an answer. Its `id` is made up.
- *
- * @category options
- * @since 0.1.0
- */
-export interface ToolUse {
-  readonly type: "tool_use"
-  readonly name: string
-  readonly input: unknown
-}
-
-/**
- * The simulated provider, and how it reads and writes. Without options it limits nothing.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options extends model.Options {
-  /**
-   * Characters per input token.
-   *
-   * @default 4
-   */
-  readonly charsPerToken?: number | undefined
-  /**
-   * Output tokens of an answer, never above the request's `max_tokens`: a number, or a function of the request and a
-   * random number in [0, 1) that is the same whenever the same request is made. By default as many as its text has.
-   */
-  readonly outputTokens?: number | ((params: Params, random: number) => number) | undefined
-  /**
-   * The share of the input that is read from a cache, from 0 to 1: it does not count against a limit on `inputTokens`.
-   *
-   * @default 0
-   */
-  readonly cachedShare?: number | ((params: Params, random: number) => number) | undefined
-  /** What an answer says, and the tools it calls; by default an extract of the longest text that the user sent. */
-  readonly reply?: ((params: Params, random: number) => string | ReadonlyArray<string | ToolUse>) | undefined
-}
-
-/**
- * A simulated provider in its present state. Changed in place.
- *
- * @category models
- * @since 0.1.0
- */
+/** A simulated provider in its present state. Changed in place. */
 export interface Simulator {
   readonly options: Options
   readonly engine: engine.State
@@ -71,12 +24,7 @@ export interface Simulator {
   readonly twins: Map<number, number>
 }
 
-/**
- * A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense.
- *
- * @category constructors
- * @since 0.1.0
- */
+/** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
 export const make = (options: Options): Simulator => {
   const { charsPerToken = 4 } = options
   if (!(charsPerToken > 0)) {
@@ -85,12 +33,7 @@ export const make = (options: Options): Simulator => {
   return { options, engine: engine.make(options), twins: new Map() }
 }
 
-/**
- * What became of a request, and the answer it gets.
- *
- * @category models
- * @since 0.1.0
- */
+/** What became of a request, and the answer it gets. */
 export interface Answer {
   readonly decision: engine.Decision
   readonly requestId: string
@@ -123,21 +66,11 @@ const written = (part: string | ToolUse): string => (typeof part === "string" ? 
 const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
   said.reduce((sum, part) => sum + written(part).length, 0)
 
-/**
- * The input tokens of a request as the provider counts them.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The input tokens of a request as the provider counts them. */
 export const countTokens = (self: Simulator, params: CountParams | Params): number =>
   replies.inputTokens(params, self.options.charsPerToken ?? 4)
 
-/**
- * Decides about a request that arrives at `now`, in milliseconds since the provider started.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Decides about a request that arrives at `now`, in milliseconds since the provider started. */
 export const ask = (self: Simulator, now: number, params: Params): Answer => {
   const { charsPerToken = 4, seed = 1 } = self.options
   const key = replies.keyOf(params)
@@ -216,12 +149,7 @@ const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlo
   return blocks
 }
 
-/**
- * The message that answers an admitted request.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The message that answers an admitted request. */
 export const message = (self: Simulator, answer: Answer): Message => {
   const cut = answer.outputTokens >= answer.params.max_tokens
   const content = contentOf(self, answer, cut)
@@ -241,12 +169,7 @@ export const message = (self: Simulator, answer: Answer): Message => {
   }
 }
 
-/**
- * One event of a stream and when it is sent, in milliseconds since the provider started.
- *
- * @category models
- * @since 0.1.0
- */
+/** One event of a stream and when it is sent, in milliseconds since the provider started. */
 export interface Timed {
   readonly at: number
   readonly event: RawMessageStreamEvent
@@ -266,9 +189,6 @@ const deltasOf = (characters: number, millis: number): number =>
 /**
  * The events of a streamed answer: deltas spread evenly over the time that the output takes, those that come before a
  * fault where there is one.
- *
- * @category getters
- * @since 0.1.0
  */
 export const events = (self: Simulator, answer: Answer, call: engine.Call): ReadonlyArray<Timed> => {
   const whole = message(self, answer)

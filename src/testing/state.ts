@@ -4,29 +4,17 @@
  * Between two requests everything flows at known rates: buckets refill, running calls produce output, a neighbour takes
  * its share. {@link advance} works through the points at which a rate changes, so levels are exact at any time. A state
  * is changed in place: a provider that has seen a million requests need not copy them.
- *
- * @since 0.1.0
  */
 import * as Limits from "../Limits.ts"
 import * as agenda from "./agenda.ts"
 import * as gauge from "./gauge.ts"
-import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./model.ts"
+import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
 import * as ramp from "./ramp.ts"
 
-/**
- * Lets a field be written by the engine that its readers cannot write.
- *
- * @category models
- * @since 0.1.0
- */
+/** Lets a field be written by the engine that its readers cannot write. */
 export type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
-/**
- * The models that share one set of limits.
- *
- * @category models
- * @since 0.1.0
- */
+/** The models that share one set of limits. */
 export interface Pool {
   readonly name: string
   readonly gauges: { readonly [D in Limits.Dimension]?: gauge.Gauge }
@@ -37,12 +25,7 @@ export interface Pool {
   producing: number
 }
 
-/**
- * An admitted call.
- *
- * @category models
- * @since 0.1.0
- */
+/** An admitted call. */
 export interface Call {
   readonly entry: Writable<Entry>
   readonly pool: Pool
@@ -59,12 +42,7 @@ export interface Call {
   phase: "reading" | "producing" | "silent" | "ended"
 }
 
-/**
- * The provider's state.
- *
- * @category models
- * @since 0.1.0
- */
+/** The provider's state. */
 export interface State {
   readonly options: Options
   readonly seed: number
@@ -76,12 +54,7 @@ export interface State {
   now: number
 }
 
-/**
- * A provider that has seen nothing yet, at time 0. Throws a `RangeError` for limits that are not limits.
- *
- * @category constructors
- * @since 0.1.0
- */
+/** A provider that has seen nothing yet, at time 0. Throws a `RangeError` for limits that are not limits. */
 export const make = (options: Options): State => {
   const { rejections = "free" } = options
   const given = typeof rejections === "string" ? {} : rejections
@@ -121,12 +94,7 @@ export const make = (options: Options): State => {
   return state
 }
 
-/**
- * The pool whose limits a model is under.
- *
- * @category getters
- * @since 0.1.0
- */
+/** The pool whose limits a model is under. */
 export const poolOf = (state: State, model: string): Pool => {
   let best = "default"
   for (const name of Object.keys(state.options.pools ?? {})) {
@@ -166,12 +134,7 @@ const flow = (state: State, to: number, share: number): void => {
   state.now = to
 }
 
-/**
- * Whether output is counted as it is produced.
- *
- * @category getters
- * @since 0.1.0
- */
+/** Whether output is counted as it is produced. */
 export const countsLive = (state: State): boolean => state.options.output !== "admission"
 
 const startOutput = (state: State, call: Call): void => {
@@ -205,12 +168,7 @@ const stopOutput = (state: State, call: Call): void => {
   call.pool.production = call.pool.producing === 0 ? 0 : call.pool.production - call.entry.outputTokens / millis
 }
 
-/**
- * Ends a call now, by itself or because its caller went away.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Ends a call now, by itself or because its caller went away. */
 export const end = (state: State, call: Call, aborted: boolean): void => {
   stopOutput(state, call)
   call.phase = "ended"
@@ -224,12 +182,7 @@ export const end = (state: State, call: Call, aborted: boolean): void => {
   state.counters[aborted ? "aborted" : ended]++
 }
 
-/**
- * Moves the provider's time on to `now`. A time that has passed already changes nothing.
- *
- * @category transitions
- * @since 0.1.0
- */
+/** Moves the provider's time on to `now`. A time that has passed already changes nothing. */
 export const advance = (state: State, now: number): void => {
   for (;;) {
     for (let item = agenda.takeDue(state.due, state.now); item !== undefined;) {

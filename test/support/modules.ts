@@ -2,7 +2,7 @@
  * What the package is made of, read from its own files: used by the tests of the architecture, the docstrings and the
  * public names.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { dirname, join, relative } from "node:path"
 import ts from "typescript6"
 
@@ -20,7 +20,28 @@ export const sourceFiles = (): Array<string> =>
 export const parse = (file: string): ts.SourceFile =>
   ts.createSourceFile(file, readFileSync(join(root, file), "utf8"), ts.ScriptTarget.Latest, true)
 
-/** The modules that a user can import: name after `floodgate/`, and file. Those not written yet are left out. */
+/** The docstring of a declaration that begins at a position; empty where it has none. */
+export const docBefore = (source: ts.SourceFile, position: number): string => {
+  const last = (ts.getLeadingCommentRanges(source.text, position) ?? []).at(-1)
+  const text = last === undefined ? "" : source.text.slice(last.pos, last.end)
+  return text.startsWith("/**") ? text : ""
+}
+
+/** The docstring of a file. */
+export const headerOf = (source: ts.SourceFile): string =>
+  /^(?:#!.*\n)?\s*(\/\*\*[\s\S]*?\*\/)/.exec(source.text)?.[1] ?? ""
+
+export const isExported = (node: ts.Statement): boolean =>
+  ts.canHaveModifiers(node) && (ts.getModifiers(node) ?? []).some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)
+
+/** The names that a statement declares. */
+export const namesOf = (node: ts.Statement): Array<string> => {
+  if (ts.isVariableStatement(node)) return node.declarationList.declarations.map(({ name }) => name.getText())
+  const { name } = node as ts.Statement & { readonly name?: ts.Identifier }
+  return name === undefined ? [] : [name.text]
+}
+
+/** The modules that a user can import: name after `floodgate/`, and file. */
 export const publicModules = (): Array<{ readonly name: string; readonly file: string }> => {
   const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
     exports: Record<string, string | null | Record<string, string>>
@@ -30,12 +51,11 @@ export const publicModules = (): Array<{ readonly name: string; readonly file: s
     if (target === null || typeof target === "string") continue
     const file = target["@floodgate/source"]!.slice(2)
     if (!file.includes("*")) {
-      if (existsSync(join(root, file))) modules.push({ name: key.slice(2), file })
+      modules.push({ name: key.slice(2), file })
       continue
     }
     // One level is enough: modules live directly in src/ and src/providers/.
     const folder = dirname(file)
-    if (!existsSync(join(root, folder))) continue
     for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
       const name = key.slice(2).replace("*", entry.name.slice(0, -3))
       if (!entry.isFile() || !entry.name.endsWith(".ts") || exports[`./${name}`] === null) continue

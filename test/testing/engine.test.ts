@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import type * as Limits from "../../src/Limits.ts"
 import * as engine from "../../src/testing/engine.ts"
-import type { Options } from "../../src/testing/model.ts"
+import type { Options } from "../../src/testing/models.ts"
 
 const instant = { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const model = "claude-sonnet-5"

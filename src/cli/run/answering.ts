@@ -1,8 +1,4 @@
-/**
- * Who answers the calls of a run: the provider of the configuration, or the embedded one.
- *
- * @since 0.1.0
- */
+/** Who answers the calls of a run: the provider of the configuration, or the embedded one. */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

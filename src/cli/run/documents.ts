@@ -1,8 +1,4 @@
-/**
- * Reads the documents of a run: the files that are named, and the text files in the folders that are named.
- *
- * @since 0.1.0
- */
+/** Reads the documents of a run: the files that are named, and the text files in the folders that are named. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"

@@ -1,8 +1,6 @@
 /**
  * The pipeline of `floodgate run`: an agent per chunk, five calls each, and an orchestrator that merges. It knows no
  * terminal and no file, so that it runs under any clock and any provider.
- *
- * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"

@@ -1,7 +1,5 @@
 /**
  * Writes down what happens in a run, for its report: each call of an agent, each request, and what the budget has left.
- *
- * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

@@ -1,8 +1,6 @@
 /**
  * What the embedded provider answers in a run: it cannot think, but it hands on what it read, so that the summary shows
  * sentences of the documents. Pure.
- *
- * @since 0.1.0
  */
 import type { Params } from "../../LlmProvider.ts"
 import * as replies from "../../testing/replies.ts"

@@ -5,8 +5,6 @@
  *
  * Lines are only ever added. A line that cannot be read (a crash tore it, somebody edited it) is skipped and left where it
  * is: its call is made again, and its result added at the end.
- *
- * @since 0.1.0
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Option from "effect/Option"

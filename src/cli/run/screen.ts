@@ -1,7 +1,5 @@
 /**
  * Shows a run: a picture that is redrawn in place on a terminal, plain lines elsewhere, JSON lines for machines, or nothing.
- *
- * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"

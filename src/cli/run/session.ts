@@ -1,8 +1,6 @@
 /**
  * One run over files: reads the documents and what earlier runs left, runs the pipeline, keeps every result as it comes,
  * and writes the summary.
- *
- * @since 0.1.0
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"

@@ -1,8 +1,4 @@
-/**
- * Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure.
- *
- * @since 0.1.0
- */
+/** Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure. */
 
 /** A text file. */
 export interface Document {

@@ -1,8 +1,4 @@
-/**
- * What an agent asks, call by call: each prompt builds on the answers before. Pure.
- *
- * @since 0.1.0
- */
+/** What an agent asks, call by call: each prompt builds on the answers before. Pure. */
 import type { Params } from "../../LlmProvider.ts"
 import { type Chunk, textOf } from "./split.ts"
 

@@ -1,8 +1,6 @@
 /**
  * What a run looks like on a terminal: a bar per agent, one per limit, and a line that sums up. Pure: events and a status
  * in, lines out.
- *
- * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import type * as Budget from "../../Budget.ts"

@@ -1,8 +1,4 @@
-/**
- * Colours of charts and pages, light and dark.
- *
- * @since 0.1.0
- */
+/** Colours of charts and pages, light and dark. */
 
 const light =
   "--paper:#ffffff;--panel:#f6f7f9;--ink:#1c2330;--muted:#5b6677;--line:#d5dae2;--on:#ffffff;" +
@@ -12,11 +8,6 @@ const dark =
   "--paper:#12161d;--panel:#1b212b;--ink:#e6eaf0;--muted:#9aa6b6;--line:#353e4c;--on:#10141a;" +
   "--good:#4cc79a;--bad:#ff7b7f;--wait:#3d4859;--c1:#7ea6f5;--c2:#f0a352;--c3:#bd9cf2;--c4:#4cc79a;--c5:#9aa6b6"
 
-/**
- * The CSS variables for a selector, by what the reader prefers.
- *
- * @category rendering
- * @since 0.1.0
- */
+/** The CSS variables for a selector, by what the reader prefers. */
 export const variables = (selector: string): string =>
   `${selector}{${light}}@media (prefers-color-scheme:dark){${selector}{${dark}}}`

@@ -1,7 +1,5 @@
 /**
  * Effect's own limiters, used as their documentation shows: `persistence/RateLimiter`, and `HttpClient.withRateLimiter`.
- *
- * @since 0.1.0
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
@@ -41,9 +39,6 @@ const tokensOf = (scenario: Scenario, counted: number, params: Params): number =
 /**
  * Effect's `RateLimiter`: charged with the estimate before each call, `onExceeded: "delay"`, and a jittered backoff after
  * rejections.
- *
- * @category strategies
- * @since 0.1.0
  */
 export const effectRateLimiter: Strategy = {
   name: "effect-rate-limiter",
@@ -91,9 +86,6 @@ const statusOf = ({ reason }: LlmError): number =>
  * **Details**
  *
  * Anthropic's limit headers are not given to it: it reads their RFC 3339 times as numbers.
- *
- * @category strategies
- * @since 0.1.0
  */
 export const effectHttpLimiter: Strategy = {
   name: "effect-http-limiter",

@@ -1,19 +1,10 @@
-/**
- * The incident: fixed waits of one second, nothing shared. Written as its authors wrote it.
- *
- * @since 0.1.0
- */
+/** The incident: fixed waits of one second, nothing shared. Written as its authors wrote it. */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { LlmProvider } from "../../LlmProvider.ts"
 import type { Strategy } from "../strategy.ts"
 
-/**
- * `wait_fixed(1)`, `stop_after_attempt(5)`: waits exactly one second, five attempts, no budget.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** `wait_fixed(1)`, `stop_after_attempt(5)`: waits exactly one second, five attempts, no budget. */
 export const fixedRetry: Strategy = {
   name: "fixed-retry",
   summary: "wait exactly 1 s, 5 attempts, no budget",
@@ -28,12 +19,7 @@ export const fixedRetry: Strategy = {
     )
 }
 
-/**
- * `wait_fixed(1)` without an end: stopped by the race, and then reported as not finished.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** `wait_fixed(1)` without an end: stopped by the race, and then reported as not finished. */
 export const fixedRetryForever: Strategy = {
   name: "fixed-retry-forever",
   summary: "wait exactly 1 s, for ever, no budget",

@@ -1,8 +1,4 @@
-/**
- * The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together.
- *
- * @since 0.1.0
- */
+/** The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Limits from "../../Limits.ts"
@@ -13,12 +9,7 @@ import { LlmProvider } from "../../LlmProvider.ts"
 import type { Call, Scenario } from "../scenario.ts"
 import type { Client, Strategy } from "../strategy.ts"
 
-/**
- * How the library is used in a race.
- *
- * @category options
- * @since 0.1.0
- */
+/** How the library is used in a race. */
 export interface Options {
   readonly name: string
   readonly summary: string
@@ -32,12 +23,7 @@ export interface Options {
   readonly listens?: boolean | undefined
 }
 
-/**
- * What an account's owner tells the budget: the limits that the provider's console shows.
- *
- * @category options
- * @since 0.1.0
- */
+/** What an account's owner tells the budget: the limits that the provider's console shows. */
 export const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
   limits,
   concurrency: provider.concurrency
@@ -85,12 +71,7 @@ const scaled =
     return { ...options, limits }
   }
 
-/**
- * A strategy that is the library with the given options.
- *
- * @category constructors
- * @since 0.1.0
- */
+/** A strategy that is the library with the given options. */
 export const make = ({
   agent = ({ agent }) => agent,
   budget = trueLimits,
@@ -117,83 +98,48 @@ export const make = ({
     })
 })
 
-/**
- * The library with the provider's true limits.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The library with the provider's true limits. */
 export const floodgate: Strategy = make({
   name: "floodgate",
   summary: "this library: LlmClient under one TokenBudget with the provider's limits"
 })
 
-/**
- * The library where responses say nothing of the limits.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The library where responses say nothing of the limits. */
 export const withoutHeaders: Strategy = make({
   name: "floodgate-no-headers",
   summary: "this library, deaf to what responses say of the limits",
   listens: false
 })
 
-/**
- * The library where all agents are one: first come, first served, as a plain queue does.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The library where all agents are one: first come, first served, as a plain queue does. */
 export const inOrder: Strategy = make({
   name: "floodgate-fifo",
   summary: "this library with one fairness key for all agents: first come, first served",
   agent: () => "all"
 })
 
-/**
- * The library that was told half of the limits: headers cannot raise what was configured.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The library that was told half of the limits: headers cannot raise what was configured. */
 export const halfLimits: Strategy = make({
   name: "floodgate-half",
   summary: "this library, told half of the limits",
   budget: scaled(0.5)
 })
 
-/**
- * The library that was told twice the limits.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The library that was told twice the limits. */
 export const doubleLimits: Strategy = make({
   name: "floodgate-double",
   summary: "this library, told twice the limits",
   budget: scaled(2)
 })
 
-/**
- * The library that was told nothing of the limits, and must hear them.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The library that was told nothing of the limits, and must hear them. */
 export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
   summary: "this library, told nothing of the limits: it learns them from responses",
   budget: ({ provider }) => ({ concurrency: provider.concurrency })
 })
 
-/**
- * The library without counting tokens first: input is estimated from bytes, output learned.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The library without counting tokens first: input is estimated from bytes, output learned. */
 export const estimates: Strategy = make({
   name: "floodgate-estimates",
   summary: "this library without count_tokens: input and output are estimated and learned",

@@ -1,8 +1,6 @@
 /**
  * The fix of the incident report: full-jitter backoff, and one token bucket that all agents share. Written as its
  * authors wrote it: what is estimated is never corrected, and nobody hears of another's 429.
- *
- * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -61,12 +59,7 @@ const limitOf = ({ limits }: Scenario): { readonly rate: number; readonly burst:
   return { rate: bucket ? perMinute / 60 : (perMinute - burst) / 60, burst }
 }
 
-/**
- * The incident report's fix.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The incident report's fix. */
 export const incidentFix: Strategy = {
   name: "incident-fix",
   summary: "full jitter 2 s to 60 s, 5 attempts; one bucket charged with the estimate, never corrected",

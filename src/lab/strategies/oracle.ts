@@ -1,8 +1,6 @@
 /**
  * The yardstick: a queue in the order of arrival whose master knows what every call will use and what the provider has
  * left, and sends each at the earliest instant at which it is admitted.
- *
- * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -55,9 +53,6 @@ const waitMillis = ({ limit }: Need, missing: number, now: number, sent: Readonl
 
 /**
  * First in, first out, with perfect knowledge. It is no strategy that one could have, and nobody is compared to less.
- *
- * @category strategies
- * @since 0.1.0
  */
 export const oracle: Strategy = {
   name: "oracle",

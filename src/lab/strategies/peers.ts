@@ -1,8 +1,6 @@
 /**
  * What people do today: retries of their own in each caller, or a semaphore. Each is the algorithm of the thing that it
  * names, with its defaults, under simulated time.
- *
- * @since 0.1.0
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
@@ -62,27 +60,14 @@ const sdk = (retries: number): Strategy => ({
     Effect.map(LlmProvider, (provider) => (params) => retrying(attemptOf(provider, params), retries, sdkWait))
 })
 
-/**
- * The official SDK as it comes: two retries.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The official SDK as it comes: two retries. */
 export const sdk2: Strategy = sdk(2)
 
-/**
- * The official SDK with `maxRetries: 10`, the usual advice.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** The official SDK with `maxRetries: 10`, the usual advice. */
 export const sdk10: Strategy = sdk(10)
 
 /**
  * The AI SDK's `generateText` (ai 6): two retries, 2 s doubled, no jitter, `retry-after` where it is below a minute.
- *
- * @category strategies
- * @since 0.1.0
  */
 export const aiSdk: Strategy = {
   name: "ai-sdk",
@@ -99,12 +84,7 @@ export const aiSdk: Strategy = {
     )
 }
 
-/**
- * Full jitter alone: a random part of 2 s, 4 s ... 60 s, ten attempts, nothing shared, `retry-after` not read.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** Full jitter alone: a random part of 2 s, 4 s ... 60 s, ten attempts, nothing shared, `retry-after` not read. */
 export const fullJitter: Strategy = {
   name: "full-jitter",
   summary: "full jitter 2 s to 60 s alone, 10 attempts, no budget",
@@ -118,12 +98,7 @@ export const fullJitter: Strategy = {
     )
 }
 
-/**
- * What `retry-after` says, exactly, ten attempts; 2 s where it says nothing.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** What `retry-after` says, exactly, ten attempts; 2 s where it says nothing. */
 export const retryAfter: Strategy = {
   name: "retry-after",
   summary: "wait exactly what retry-after says, 10 attempts, no budget",
@@ -135,12 +110,7 @@ export const retryAfter: Strategy = {
     )
 }
 
-/**
- * Four calls at once, and the SDK's two retries inside: the usual `p-limit(4)`.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** Four calls at once, and the SDK's two retries inside: the usual `p-limit(4)`. */
 export const semaphore: Strategy = {
   name: "semaphore",
   summary: "4 calls at once over the SDK's 2 retries",
@@ -152,12 +122,7 @@ export const semaphore: Strategy = {
     })
 }
 
-/**
- * Exponential backoff as Effect offers it: 2 s doubled, `Schedule.jittered` (0.8 to 1.2), ten attempts.
- *
- * @category strategies
- * @since 0.1.0
- */
+/** Exponential backoff as Effect offers it: 2 s doubled, `Schedule.jittered` (0.8 to 1.2), ten attempts. */
 export const jittered: Strategy = {
   name: "effect-jittered",
   summary: "Schedule.exponential of 2 s with Schedule.jittered, 10 attempts, no budget",

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type * as Limits from "../Limits.ts"
+import type { Params } from "../LlmProvider.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -170,7 +171,53 @@ export interface Fault {
 export type HeaderMode = "rounded" | "exact" | "openai" | "none" | "wrong"
 
 /**
+ * A tool call in an answer. Its `id` is made up.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ToolUse {
+  readonly type: "tool_use"
+  readonly name: string
+  readonly input: unknown
+}
+
+/**
  * The simulated provider. Without options it limits nothing.
+ *
+ * **Example** (What if the limit is half?)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import * as Retry from "floodgate/Retry"
+ * import { ProviderSim, Simulation } from "floodgate/testing"
+ *
+ * // 40 calls of 25,000 tokens: 1M in all.
+ * const calls = Effect.forEach(
+ *   Array.from({ length: 40 }, (_, id) => `agent-${id}`),
+ *   (agent) =>
+ *     Effect.flatMap(LlmProvider, (provider) =>
+ *       provider.create({
+ *         model: "claude-sonnet-5",
+ *         max_tokens: 100,
+ *         metadata: { user_id: agent },
+ *         messages: [{ role: "user", content: "x".repeat(100_000) }]
+ *       })
+ *     ).pipe(Effect.retry(Retry.schedule({ attempts: 20 }))),
+ *   { concurrency: "unbounded" }
+ * )
+ *
+ * const minutes = (limit: number) => {
+ *   const provider = ProviderSim.layer({ limits: { inputTokens: { perMinute: limit, burst: 50_000 } } })
+ *   return Effect.map(Simulation.run(Effect.provide(calls, provider)), ({ duration }) => Duration.toMinutes(duration))
+ * }
+ *
+ * const whole = await Effect.runPromise(minutes(400_000))
+ * const half = await Effect.runPromise(minutes(200_000))
+ * half >= 1.5 * whole // => true
+ * ```
  *
  * @category options
  * @since 0.1.0
@@ -241,6 +288,25 @@ export interface Options {
    * @default 100_000
    */
   readonly logSize?: number | undefined
+  /**
+   * Characters per input token.
+   *
+   * @default 4
+   */
+  readonly charsPerToken?: number | undefined
+  /**
+   * Output tokens of an answer, never above the request's `max_tokens`: a number, or a function of the request and a
+   * random number in [0, 1) that is the same whenever the same request is made. By default as many as its text has.
+   */
+  readonly outputTokens?: number | ((params: Params, random: number) => number) | undefined
+  /**
+   * The share of the input that is read from a cache, from 0 to 1: it does not count against a limit on `inputTokens`.
+   *
+   * @default 0
+   */
+  readonly cachedShare?: number | ((params: Params, random: number) => number) | undefined
+  /** What an answer says, and the tools it calls; by default an extract of the longest text that the user sent. */
+  readonly reply?: ((params: Params, random: number) => string | ReadonlyArray<string | ToolUse>) | undefined
 }
 
 // -----------------------------------------------------------------------------
