@@ -13,6 +13,9 @@
  * estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
  * {@link TimeCapReached}.
  *
+ * Agents share the budget equally, as tenants should: whoever has the most to do ends last, and alone. Where only the end
+ * of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end together.
+ *
  * {@link layer} goes between the budget and the client: it is what counts.
  *
  * **Example** (an agent's failure stays its own, and a cap on calls)
@@ -55,6 +58,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
+import * as Work from "./internal/work.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -89,6 +93,13 @@ export interface Agent<A, E, R> {
   readonly cap?: Cap | undefined
   /** The priority of its calls; higher goes first. @default that of the code which runs the job */
   readonly priority?: number | undefined
+  /**
+   * The tokens that it is expected to use in all. Agents that say so share the budget by what each has left, so that they
+   * end together: right for one job, of which only the end counts. A guess is enough.
+   *
+   * @default unknown: an equal share, as tenants should have
+   */
+  readonly work?: number | undefined
 }
 
 /**
@@ -207,9 +218,16 @@ export class Meter extends Context.Service<Meter, { readonly budget: Budget.Toke
   "floodgate/Agents/Meter"
 ) {}
 
-/** The counters that reservations of the running code also go to: its agent's and its job's. */
-const Counters = Context.Reference<ReadonlyArray<Counter.Counter>>("floodgate/Agents/Counters", {
-  defaultValue: () => []
+/** What is known of the agent whose code runs. */
+interface Running {
+  /** The counters that its reservations also go to: its own and its job's. */
+  readonly counters: ReadonlyArray<Counter.Counter>
+  /** The weight of its next call, where it is known how much it has to do. */
+  readonly weight: (() => number) | undefined
+}
+
+const Running = Context.Reference<Running>("floodgate/Agents/Running", {
+  defaultValue: () => ({ counters: [], weight: undefined })
 })
 
 /**
@@ -241,8 +259,9 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
     observe: (signal) => inner.observe(original(signal)),
     cooldown: (pause) => inner.cooldown(original(pause)),
     reserve: (estimate, options) =>
-      Effect.flatMap(Counters, (counters) => {
+      Effect.flatMap(Running, ({ counters, weight }) => {
         if (counters.length === 0) return inner.reserve(estimate, options)
+        const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
         return Effect.uninterruptibleMask((restore) =>
           Effect.gen(function* () {
             const share = Counter.take(counters, estimate)
@@ -252,7 +271,7 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
                 reason: new Budget.QuotaExhausted({ pool: key, dimension, asked, left })
               })
             }
-            const held = yield* restore(inner.reserve(estimate, options)).pipe(
+            const held = yield* restore(inner.reserve(estimate, how)).pipe(
               Effect.onError(() => Effect.sync(() => share.settle({ requests: 0, tokens: 0 })))
             )
             // Nobody said what it used: it is kept as estimated, as the budget does.
@@ -290,7 +309,7 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when two agents have the same key, or when a cap is not a number above zero.
+ * Throws a `RangeError` when two agents have the same key, or when a cap or an agent's work is not a number above zero.
  *
  * @category constructors
  * @since 0.1.0
@@ -315,11 +334,16 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   const startedAt = yield* Clock.currentTimeMillis
   const total = Counter.make("job", options.cap ?? {}, changed)
   const jobTime = timeOf("cap", options.cap)
+  const job = Work.job()
 
   const entries = Array.from(agents, (agent) => {
     const cap = agent.cap ?? options.capPerAgent
+    if (agent.work !== undefined && !(agent.work > 0 && agent.work < Infinity)) {
+      throw new RangeError(`Agents.run: work of "${agent.key}": expected a finite number > 0, got ${agent.work}`)
+    }
     return {
       agent,
+      work: agent.work === undefined ? undefined : Work.start(job, agent.work),
       time: timeOf(`capPerAgent of "${agent.key}"`, cap),
       counter: Counter.make(agent.key, cap ?? {}, changed),
       state: "waiting" as State,
@@ -348,9 +372,13 @@ const start = Effect.fnUntraced(function* <A, E, R>(
     if (entry.agent.priority !== undefined) {
       effect = Effect.provideService(effect, Budget.Priority, entry.agent.priority)
     }
+    const { counter, work } = entry
     return effect.pipe(
       Effect.provideService(Budget.Agent, key),
-      Effect.provideService(Counters, [entry.counter, total])
+      Effect.provideService(Running, {
+        counters: [counter, total],
+        weight: work === undefined ? undefined : () => Work.weight(work, counter.tokens)
+      })
     )
   }
 

@@ -105,6 +105,48 @@ describe("Agents", () => {
     )
   })
 
+  describe("work", () => {
+    /** When the last of six agents ends, and the last of six that have three times as many calls. */
+    const ends = (work: boolean) =>
+      Effect.gen(function* () {
+        const agent = (key: string, calls: number) => ({
+          key,
+          effect: times(calls, 1_000),
+          work: work ? calls * 1_000 : undefined
+        })
+        const agents = Array.from({ length: 6 }, (_, n) => [agent(`small-${n}`, 10), agent(`large-${n}`, 30)]).flat()
+        const fiber = yield* Effect.forkChild(Agents.run(agents))
+        for (let second = 0; second < 250; second++) yield* TestClock.adjust("1 second")
+        const outcomes = yield* Fiber.join(fiber)
+        const last = (kind: string) =>
+          Math.max(
+            ...outcomes.flatMap(({ elapsed, key }) => (key.startsWith(kind) ? [Duration.toSeconds(elapsed)] : []))
+          )
+        return [last("small"), last("large")] as const
+      }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000 } } })))
+
+    it.effect("unknown is an equal share: who has more to do ends last, and alone", () =>
+      Effect.map(ends(false), ([small, large]) => {
+        assert.closeTo(small, 119, 2)
+        assert.closeTo(large, 239, 1)
+      })
+    )
+
+    it.effect("that is known is shared by what is left, so that all end together", () =>
+      Effect.map(ends(true), ([small, large]) => {
+        assert.isAbove(small, 220)
+        assert.closeTo(large, 239, 1)
+      })
+    )
+
+    it.effect("that is no number above zero throws", () =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(Agents.run([{ key: "a", effect: Effect.void, work: 0 }]))
+        assert.include(String(exit), 'work of "a": expected a finite number > 0, got 0')
+      }).pipe(Effect.provide(unlimited))
+    )
+  })
+
   describe("caps", () => {
     it.effect("refuses the call that would pass an agent's tokens, and names what is left", () =>
       Effect.gen(function* () {

@@ -125,7 +125,12 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
     ).pipe(Context.add(ProviderSim.ProviderSim, sim))
     const finished = yield* Effect.gen(function* () {
       client = yield* strategy.client(scenario)
-      yield* Effect.forEach(scenario.agents, agentsOf(client), { concurrency: "unbounded", discard: true })
+      const start = agentsOf(client)
+      const agents = scenario.agents.map((agent) => ({ agent, effect: start(agent) }))
+      yield* (
+        client.run?.(agents) ??
+        Effect.forEach(agents, ({ effect }) => effect, { concurrency: "unbounded", discard: true })
+      )
     }).pipe(Effect.scoped, Effect.provide(services), Effect.timeoutOption(scenario.maxSeconds * 1_000))
     const result = resultOf(scenario, strategy, recorder, yield* sim.stats, Option.isSome(finished))
     return {

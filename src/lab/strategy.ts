@@ -11,7 +11,7 @@ import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { LlmProvider, Params } from "../LlmProvider.ts"
 import type { ProviderSim } from "../testing/index.ts"
-import type { Call, Scenario } from "./scenario.ts"
+import type { Agent, Call, Scenario } from "./scenario.ts"
 
 /**
  * Makes one call, with all the retries and waits that the strategy is about.
@@ -23,6 +23,10 @@ export interface Client {
   (params: Params, call: Call): Effect.Effect<Message, LlmError | BudgetError>
   /** What the strategy's own budget believes is left, where it has one. */
   readonly left?: Effect.Effect<Limits.Charge>
+  /** Runs the agents. @default all at once */
+  readonly run?: (
+    agents: ReadonlyArray<{ readonly agent: Agent; readonly effect: Effect.Effect<void> }>
+  ) => Effect.Effect<unknown>
 }
 
 /**

@@ -2,11 +2,12 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Limits from "../../Limits.ts"
+import * as Agents from "../../Agents.ts"
 import * as Budget from "../../Budget.ts"
 import * as LlmClient from "../../LlmClient.ts"
 import { LlmError, RateLimited } from "../../LlmError.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
-import type { Call, Scenario } from "../scenario.ts"
+import type { Agent, Call, Scenario } from "../scenario.ts"
 import type { Client, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
@@ -21,6 +22,8 @@ export interface Options {
   readonly agent?: ((call: Call) => string) | undefined
   /** Whether it hears what responses say of the limits. @default true */
   readonly listens?: boolean | undefined
+  /** Whether `Agents` runs the agents, told how many tokens each will use in all. @default false */
+  readonly knowsWork?: boolean | undefined
 }
 
 /** What an account's owner tells the budget: the limits that the provider's console shows. */
@@ -71,11 +74,15 @@ const scaled =
     return { ...options, limits }
   }
 
+const workOf = ({ calls }: Agent): number =>
+  calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
+
 /** A strategy that is the library with the given options. */
 export const make = ({
   agent = ({ agent }) => agent,
   budget = trueLimits,
   counted = true,
+  knowsWork = false,
   listens = true,
   name,
   summary
@@ -86,7 +93,7 @@ export const make = ({
     Effect.gen(function* () {
       const provider = yield* LlmProvider
       const live = LlmClient.layerProvider().pipe(
-        Layer.provideMerge(Budget.layer(budget(scenario))),
+        Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer(budget(scenario))))),
         Layer.provide(Layer.succeed(LlmProvider, listens ? provider : deaf(provider)))
       )
       const context = yield* Layer.build(live)
@@ -94,7 +101,14 @@ export const make = ({
       const shared = yield* Effect.provide(Budget.TokenBudget, context)
       const create: Client = (params, call) =>
         client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
-      return Object.assign(create, { left: Effect.map(shared.status, leftOf) })
+      const left = Effect.map(shared.status, leftOf)
+      if (!knowsWork) return Object.assign(create, { left })
+      const run: NonNullable<Client["run"]> = (agents) =>
+        Effect.provide(
+          Agents.run(agents.map(({ agent, effect }) => ({ key: agent.name, effect, work: workOf(agent) }))),
+          context
+        )
+      return Object.assign(create, { left, run })
     })
 })
 
@@ -109,6 +123,13 @@ export const withoutHeaders: Strategy = make({
   name: "floodgate-no-headers",
   summary: "this library, deaf to what responses say of the limits",
   listens: false
+})
+
+/** The library that is told how much each agent has to do, as who runs one job knows from its documents. */
+export const weighted: Strategy = make({
+  name: "floodgate-weighted",
+  summary: "this library, told how many tokens each agent will use: shares go by what each has left",
+  knowsWork: true
 })
 
 /** The library where all agents are one: first come, first served, as a plain queue does. */

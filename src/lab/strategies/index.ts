@@ -6,7 +6,16 @@
 import type { Strategy } from "../strategy.ts"
 import { fixedRetry, fixedRetryForever } from "./fixedRetry.ts"
 import { effectHttpLimiter, effectRateLimiter } from "./effect.ts"
-import { doubleLimits, estimates, floodgate, halfLimits, inOrder, unknownLimits, withoutHeaders } from "./floodgate.ts"
+import {
+  doubleLimits,
+  estimates,
+  floodgate,
+  halfLimits,
+  inOrder,
+  unknownLimits,
+  weighted,
+  withoutHeaders
+} from "./floodgate.ts"
 import { incidentFix } from "./incidentFix.ts"
 import { oracle } from "./oracle.ts"
 import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2, semaphore } from "./peers.ts"
@@ -44,6 +53,7 @@ export const peers: ReadonlyArray<Strategy> = [
  * @since 0.1.0
  */
 export const variants: ReadonlyArray<Strategy> = [
+  weighted,
   inOrder,
   withoutHeaders,
   halfLimits,
