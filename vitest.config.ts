@@ -33,7 +33,7 @@ export default defineConfig({
     maxWorkers: 3,
     projects: [
       // Files share their modules: half of the time went into loading them again.
-      project("unit", ["test/**/*.test.ts"], 20_000, { exclude: system, isolate: false }),
+      project("unit", ["test/**/*.test.ts", "examples/**/*.test.ts"], 20_000, { exclude: system, isolate: false }),
       project("system", system, 60_000),
       project("docs", [".doctest/*.test.ts"], 10_000, { isolate: false }),
       project("soak", ["test/**/*.soak.ts"], 900_000)

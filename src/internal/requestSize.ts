@@ -41,9 +41,12 @@ const sizeOf = (value: unknown): number => {
   return sum
 }
 
+/** Tools are shown to the model as their schemas, names of properties included. */
+const toolsOf = (tools: unknown): number => (tools === undefined ? 0 : utf8Length(JSON.stringify(tools) ?? ""))
+
 /** The length of what a Messages API request puts before the model: system prompt, messages and tools. */
 export const requestBytes = (params: {
   readonly system?: unknown
   readonly messages: unknown
   readonly tools?: unknown
-}): number => Math.ceil(sizeOf(params.system) + sizeOf(params.messages) + sizeOf(params.tools))
+}): number => Math.ceil(sizeOf(params.system) + sizeOf(params.messages) + toolsOf(params.tools))
