@@ -45,7 +45,7 @@ describe("review", () => {
       const { duration, value } = yield* Simulation.run(review(files))
       assert.strictEqual(value.length, files.length)
       assert.strictEqual((yield* stats).rejected, 0)
-      assert.isBelow(Duration.toMinutes(duration), 7)
+      assert.isBelow(Duration.toMinutes(duration), 5)
     }).pipe(Effect.provide(world()))
   )
 

@@ -168,6 +168,12 @@ export const give = (bucket: Bucket, amount: number, takenAt: number): Bucket =>
         cells: addToWindow(bucket, takenAt, -amount)
       }
 
+/** Takes `amount` of what was taken at `takenAt` out of the window's memory; the level stays. */
+export const forget = (bucket: Bucket, amount: number, takenAt: number): Bucket =>
+  amount === 0 || bucket.rule.window === undefined
+    ? bucket
+    : { ...bucket, cells: addToWindow(bucket, takenAt, -amount) }
+
 /** Sets the level; the window's memory stays. */
 export const withLevel = (bucket: Bucket, level: number): Bucket =>
   level === bucket.level ? bucket : { ...bucket, level: Math.min(level, bucket.rule.capacity) }

@@ -267,8 +267,8 @@ export const takeAtOnce = (ledger: Ledger, charge: Limits.Charge, now: number): 
 }
 
 /**
- * Replaces what was held by what was used. More becomes debt. Less is given back, except where the provider had already
- * counted the call when it made us lower the level.
+ * Replaces what was held by what was used. More becomes debt. Less is given back; where the provider had already counted
+ * the call when it made us move the level, only to the window.
  */
 export const settle = (ledger: Ledger, held: Held, used: Limits.Charge, now: number): Ledger => {
   if (isAsEstimated(held.charge, used)) return ledger
@@ -280,7 +280,8 @@ export const settle = (ledger: Ledger, held: Held, used: Limits.Charge, now: num
       const more = (used[dimension] ?? estimate) - estimate
       if (more > 0) return Bucket.take(bucket, more, now)
       const counted = !bucket.rule.quota && held.id <= (ledger.loweredBy[dimension] ?? -1)
-      return counted ? bucket : Bucket.give(bucket, -more, held.takenAt)
+      // The window remembers what we took, whatever the provider said of what is left.
+      return counted ? Bucket.forget(bucket, -more, held.takenAt) : Bucket.give(bucket, -more, held.takenAt)
     })
   )
 }

@@ -170,6 +170,22 @@ describe("ledger", () => {
       assert.strictEqual(levelOf(Ledger.settle(ledger, held(3, charge), { tokens: 400 }, 0)), 400)
     })
 
+    it("gives it back to the window all the same: that holds what we took, and not what the provider has left", () => {
+      // Regression: with limits a minute and guesses half too high, a job took 1.6 times as long with headers as without.
+      const limits = { inputTokens: { perMinute: 60_000, burst: 6_000 } }
+      const charge = { inputTokens: 3_000 }
+      const taken = Ledger.take(Ledger.make(limits, 0, options), charge, 0)
+      const said: Limits.Signal = { dimensions: { inputTokens: { remaining: 58_000 } } }
+      const observed = Ledger.observe(taken, said, answered(1, { left: Ledger.leftOf(taken), idle: true }), 1_000)
+      assert.strictEqual(levelOf(observed, "inputTokens"), 6_000)
+      const settled = Ledger.settle(observed, held(1, charge), { inputTokens: 2_000 }, 1_000)
+      assert.strictEqual(levelOf(settled, "inputTokens"), 6_000)
+      assert.deepStrictEqual(
+        settled.buckets.inputTokens!.cells.map(({ amount }) => amount),
+        [2_000]
+      )
+    })
+
     it("keeps giving unused output back: the provider counts it only as it comes", () => {
       // Regression: output was taken off the figure as uncounted, and then never given back.
       const perSecond = { outputTokens: { perSecond: 1_000, burst: 1_000 } }

@@ -83,15 +83,16 @@ local function takeCharge(S, charge, now)
   end
 end
 
--- Replaces what was held by what was used: more becomes debt, less is given back, except where the provider had already
--- counted the call when it made us lower the level.
+-- Replaces what was held by what was used: more becomes debt, less is given back; where the provider had already counted
+-- the call when it made us move the level, only to the window.
 local function settleCharge(S, id, charge, used, takenAt, now)
   for d = 1, 4 do
     local b, estimate = S.buckets[d], charge[d]
     if b and estimate >= 0 then
       local more = (used[d] >= 0 and used[d] or estimate) - estimate
       if more > 0 then takeFrom(b, more, now)
-      elseif b.rule.quota or id > S.lowered[d] then giveTo(b, -more, takenAt) end
+      elseif b.rule.quota or id > S.lowered[d] then giveTo(b, -more, takenAt)
+      else addToWindow(b, takenAt, more) end
     end
   end
 end
