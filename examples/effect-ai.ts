@@ -1,10 +1,5 @@
-/**
- * A `LanguageModel` of effect/ai under the budget: one layer between the provider's and the program's.
- *
- * Runs without a key: the provider is a model of a few lines over the simulated one. Any other stands in its place:
- *
- *     node --conditions=@floodgate/source examples/effect-ai.ts
- */
+// A `LanguageModel` of effect/ai under the budget: one layer between the provider's and the program's.
+//     npm run -s example examples/effect-ai.ts
 import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"

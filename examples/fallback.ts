@@ -1,9 +1,5 @@
-/**
- * Another provider when the first one is down: an `ExecutionPlan` over two clients, each with a model, a budget and a
- * breaker of its own. Runs without a key, against two simulated providers:
- *
- *     node --conditions=@floodgate/source examples/fallback.ts
- */
+// Another provider when the first is down: an `ExecutionPlan` over two clients, each with a budget and a breaker.
+//     npm run -s example examples/fallback.ts
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionPlan from "effect/ExecutionPlan"

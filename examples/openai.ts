@@ -1,11 +1,5 @@
-/**
- * A client that is not ours, here the official one of OpenAI, under budget and retry: `Governor.run` around each attempt,
- * `Accounting.openai` for what the provider counts, and `Signals` for what its headers and its errors say.
- *
- * Runs without a key, against a server of a few lines that limits tokens as OpenAI does, and charges what it rejects:
- *
- *     node --conditions=@floodgate/source examples/openai.ts
- */
+// A client that is not ours, the official one of OpenAI, under budget and retry: without them most of its calls fail.
+//     npm run -s example examples/openai.ts
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -17,7 +11,7 @@ import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import OpenAI from "openai"
 
-// 30,000 tokens a second, and 20,000 at once.
+// A server of a few lines stands in for OpenAI's. It limits tokens, and charges what it rejects: 30,000 tokens a second, and 20,000 at once.
 const perSecond = 30_000
 const burst = 20_000
 

@@ -1,10 +1,5 @@
-/**
- * Spans and metrics of twelve agents, to a Prometheus endpoint and to an OTLP collector. Runs without a key, against a
- * simulated provider; the collector is a small one of its own that says what it received, unless
- * `OTEL_EXPORTER_OTLP_ENDPOINT` names another:
- *
- *     node --conditions=@floodgate/source examples/opentelemetry.ts
- */
+// Spans and metrics of twelve agents: to a Prometheus endpoint, and to the collector at OTEL_EXPORTER_OTLP_ENDPOINT if set.
+//     npm run -s example examples/opentelemetry.ts
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"

@@ -1,10 +1,5 @@
-/**
- * Twelve agents, one budget. Runs without a key, against a simulated provider that is the bottleneck:
- *
- *     npx node --conditions=@floodgate/source examples/parallel-agents.ts
- *
- * To ask Anthropic instead, provide `LlmClient.layerConfig()` for `LlmClient.layer(...)`, and leave the server out.
- */
+// Twelve agents under one budget, each step building on the last, against a simulated provider that is the bottleneck.
+//     npm run -s example examples/parallel-agents.ts
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
@@ -55,6 +50,7 @@ const program = Effect.gen(function* () {
   yield* Console.log(`The provider rejected ${rejected} of ${requests} requests`)
 }).pipe(Effect.scoped)
 
+// To ask Anthropic instead, provide `LlmClient.layerConfig()` for the client, and leave this out.
 const provider = ProviderServer.layer({
   limits: { inputTokens: { perMinute: 60_000 } },
   timeScale: 20

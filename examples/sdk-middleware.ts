@@ -1,10 +1,5 @@
-/**
- * A program that knows the official SDK and no Effect: budget and retries by one line, the middleware.
- *
- * Runs without a key, against the simulated provider over HTTP:
- *
- *     node --conditions=@floodgate/source examples/sdk-middleware.ts
- */
+// A program that knows the official SDK and no Effect: budget and retries by one line, the middleware.
+//     npm run -s example examples/sdk-middleware.ts
 import Anthropic, { RateLimitError } from "@anthropic-ai/sdk"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Floodgate from "floodgate/anthropic"

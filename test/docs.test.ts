@@ -8,6 +8,7 @@ import { publicModules, root } from "./support/modules.ts"
 const read = (file: string): string => readFileSync(join(root, file), "utf8")
 
 const pages = [
+  "examples/README.md",
   ...readdirSync(root),
   ...readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" }).map((file) => join("docs", file))
 ].filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")

@@ -1,18 +1,84 @@
 import { assert, describe, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
+import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { hasServer } from "./redis/server.ts"
 
 const root = join(import.meta.dirname, "..")
 
-const run = (name: string): string =>
+const run = (name: string, env: NodeJS.ProcessEnv = process.env): string =>
   execFileSync(process.execPath, ["--conditions=@floodgate/source", join("examples", name)], {
     cwd: root,
     encoding: "utf8",
-    timeout: 15_000
+    env,
+    timeout: 40_000
   })
+
+const files = readdirSync(join(root, "examples")).filter((file) => file.endsWith(".ts"))
 
 // Each runs as a user would run it, in a process of its own.
 describe("examples", () => {
+  it("are all run here, and begin with what they show and how to run them", () => {
+    const tests = readFileSync(import.meta.filename, "utf8")
+    for (const file of files) {
+      const [shows, how] = readFileSync(join(root, "examples", file), "utf8").split("\n")
+      assert.match(shows!, /^\/\/ [A-Z].{40,}\.$/, file)
+      if (file.endsWith(".test.ts")) assert.strictEqual(how, `//     npm test -- examples/${file}`)
+      else {
+        assert.strictEqual(how, `//     npm run -s example examples/${file}`)
+        assert.include(tests, `run("${file}"`)
+      }
+    }
+  })
+
+  it("are all listed", () => {
+    const page = readFileSync(join(root, "examples/README.md"), "utf8")
+    assert.deepStrictEqual(
+      files.filter((file) => !page.includes(`(${file})`)),
+      []
+    )
+  })
+
+  it("parallel-agents.ts: twelve agents end, and the provider rejects none or one", () => {
+    const lines = run("parallel-agents.ts").trim().split("\n")
+    assert.strictEqual(lines.filter((line) => /^agent-\d+ done after/.test(line)).length, 12)
+    assert.match(lines.at(-1)!, /^The provider rejected \d of 6\d requests$/)
+  })
+
+  it("streaming-chat.ts: a stopped answer is aborted, and its rest given back", () => {
+    const text = run("streaming-chat.ts")
+    assert.include(text, "The provider completed 1 answer, and was told to abort 1.")
+    const [, first, second] = [...text.matchAll(/0 calls run, (\d+) output tokens left/g)].map(([, left]) =>
+      Number(left)
+    )
+    assert.isUndefined(second)
+    assert.isAbove(first!, 59_000)
+    assert.match(text, /^It wrote \d{2,3} tokens; the poem would have been 1000\.$/m)
+  })
+
+  it("tool-agent.ts: the loop ends by its cap, with what it has", () => {
+    const text = run("tool-agent.ts")
+    assert.match(text, /^the next call needs about \d+ tokens, and \d+ are left$/m)
+    assert.match(text, /^Stopped by its cap after [4-7] pages: it opens at dawn\.$/m)
+  })
+
+  it("documents.ts: every document is read, and the forecast is near the truth", () => {
+    const text = run("documents.ts")
+    const documents = Number(/^(\d+) documents: about \d+ s, bound by inputTokens$/m.exec(text)![1])
+    assert.strictEqual(text.match(/ read after /g)!.length, documents)
+    assert.match(text, /^All in one:\n- /m)
+  })
+
+  it.skipIf(!hasServer)("two-processes.ts: two processes keep to one limit", () => {
+    const text = run("two-processes.ts")
+    for (const name of ["one", "two"]) assert.match(text, new RegExp(`^${name}: 10 answers in \\d+\\.\\d s$`, "m"))
+    assert.match(text, /^The provider saw 2\d requests and rejected \d: /m)
+  })
+
+  it("two-processes.ts: says so where there is no Redis", () => {
+    assert.match(run("two-processes.ts", { ...process.env, PATH: "" }), /^There is no redis-server on the PATH/)
+  })
+
   it("fallback.ts: the second provider answers when the first is down", () => {
     const lines = run("fallback.ts").trim().split("\n")
     assert.deepStrictEqual(
