@@ -1,6 +1,6 @@
 /** `floodgate forecast`: what a workload will take, before it runs. */
 import * as Argument from "effect/cli/Argument"
-import * as CliError from "effect/cli/CliError"
+import type * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -11,6 +11,8 @@ import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
 import { bytesPerToken } from "../internal/requestSize.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
+import { aligned } from "./columns.ts"
+import { invalidFlag } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
@@ -69,11 +71,7 @@ const flags = {
   json: Flag.Boolean("json").pipe(Flag.withDescription("One JSON object"), Flag.withDefault(false))
 }
 
-const invalid = (option: string, expected: string, value: string): CliError.ShowHelp =>
-  new CliError.ShowHelp({
-    commandPath: ["floodgate", "forecast"],
-    errors: [new CliError.InvalidValue({ kind: "flag", option, expected, value })]
-  })
+const invalid = invalidFlag("forecast")
 
 // -----------------------------------------------------------------------------
 // Workloads
@@ -155,10 +153,7 @@ const span = (duration: Duration.Duration): string => {
 }
 
 const names: Readonly<Record<Forecast.Binding, string>> = {
-  requests: "requests",
-  inputTokens: "input tokens",
-  outputTokens: "output tokens",
-  tokens: "tokens",
+  ...Scenario.dimensionNames,
   concurrency: "calls at once",
   agents: "the agents themselves"
 }
@@ -195,17 +190,6 @@ const rowsOf = (answers: ReadonlyArray<Answer>): ReadonlyArray<ReadonlyArray<str
     span(forecast.waits.p95),
     span(forecast.waits.p99)
   ])
-
-const table = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> => {
-  const rows = [heads, ...rowsOf(answers)]
-  const widths = heads.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join("  ")
-      .trimEnd()
-  )
-}
 
 const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
   answers.flatMap(({ forecast, tier }) => {
@@ -280,7 +264,7 @@ export const forecastCommand = Command.make(
         ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
         : `Limits: ${Scenario.limitsText(limits)}`,
       "",
-      ...table(answers),
+      ...aligned([heads, ...rowsOf(answers)]),
       ...refusals(answers),
       ...(most === undefined
         ? []

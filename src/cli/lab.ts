@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
-import { statusLine } from "./statusLine.ts"
+import { statusLine } from "./painter.ts"
 
 const flags = {
   report: Flag.String("report").pipe(

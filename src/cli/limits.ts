@@ -36,6 +36,19 @@ export const concurrency = count("concurrency").pipe(
   Flag.optional
 )
 
+/** How the provider counts. */
+export const window = Flag.Literals("window", ["bucket", "sliding", "fixed"])
+
+/** Whether a simulated provider charges what it rejects. */
+export const rejections = Flag.Literals("rejections", ["free", "charged"]).pipe(
+  Flag.withDescription("Whether a rejected request counts against the limits")
+)
+
+/** What a simulated provider tells. */
+export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
+  Flag.withDescription("What responses tell of the limits")
+)
+
 /** The flags for limits. None given is no limit. */
 export const flags = {
   inputTokensPerMinute: positive("input-tokens-per-minute").pipe(
@@ -63,10 +76,7 @@ export const flags = {
     Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
     Flag.optional
   ),
-  window: Flag.Literals("window", ["bucket", "sliding", "fixed"]).pipe(
-    Flag.withDescription("How it counts what it grants a minute"),
-    Flag.optional
-  )
+  window: window.pipe(Flag.withDescription("How it counts what it grants a minute"), Flag.optional)
 }
 
 /** What the flags were given. */

@@ -3,7 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import type * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import { innermost } from "./why.ts"
+import { innermost } from "./errors.ts"
 
 const wordOf = (part: unknown): string => {
   if (part instanceof Error) return `(${innermost(part)})`

@@ -1,5 +1,7 @@
 /** Lines that are drawn over in place on a terminal. */
 import * as Effect from "effect/Effect"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
 import type * as Terminal from "effect/Terminal"
 
 const hideCursor = "\u001b[?25l"
@@ -35,3 +37,13 @@ export const sizeOf = (
     columns: columns > 0 ? columns : 80,
     rows: rows > 0 ? rows : 24
   }))
+
+/** Writes the line on standard error, where that is a terminal; nothing elsewhere. An empty text takes it away. */
+export const statusLine: Effect.Effect<(text: string) => Effect.Effect<void>, never, Stdio.Stdio> = Effect.gen(
+  function* () {
+    const stdio = yield* Stdio.Stdio
+    if (!(yield* stdio.stderrIsTerminal)) return () => Effect.void
+    return (text: string) =>
+      Effect.ignore(Stream.run(Stream.succeed(`\r\u001b[2K${text}`), stdio.stderr({ endOnDone: false })))
+  }
+)

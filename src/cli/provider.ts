@@ -25,18 +25,12 @@ const flags = {
     Flag.withDefault("127.0.0.1")
   ),
   ...LimitFlags.flags,
-  rejections: Flag.Literals("rejections", ["free", "charged"]).pipe(
-    Flag.withDescription("Whether a rejected request counts against the limits"),
-    Flag.withDefault("free")
-  ),
+  rejections: LimitFlags.rejections.pipe(Flag.withDefault("free")),
   concurrency: LimitFlags.count("concurrency").pipe(
     Flag.withDescription("Calls that it takes at once (default: no limit)"),
     Flag.optional
   ),
-  headers: Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
-    Flag.withDescription("What responses tell of the limits"),
-    Flag.withDefault("rounded")
-  ),
+  headers: LimitFlags.headers.pipe(Flag.withDefault("rounded")),
   outputTokens: LimitFlags.count("output-tokens").pipe(
     Flag.withMetavar("<n>"),
     Flag.withDescription("Output tokens of every answer (default: as many as its text has)"),

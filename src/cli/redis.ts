@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { StoreUnavailable } from "../BudgetStore.ts"
 import * as FloodgateRedis from "../redis/index.ts"
-import { innermost } from "./why.ts"
+import { innermost } from "./errors.ts"
 
 const isAddress = (text: string): boolean => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)
 

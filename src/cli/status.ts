@@ -8,6 +8,7 @@ import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
 import * as Limits from "../Limits.ts"
 import * as FloodgateRedis from "../redis/index.ts"
+import { aligned } from "./columns.ts"
 import * as Painter from "./painter.ts"
 import * as Redis from "./redis.ts"
 import * as View from "./run/view.ts"
@@ -85,13 +86,7 @@ const table = (processes: ReadonlyArray<FloodgateRedis.ProcessStatus>): Readonly
     waiting === undefined ? "-" : charge(waiting),
     `${Math.max(0, Math.ceil(leaseMillis / 1_000))} s`
   ])
-  const widths = heads.map((head, column) => Math.max(head.length, ...rows.map((row) => row[column]!.length)))
-  return [heads, ...rows].map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join("  ")
-      .trimEnd()
-  )
+  return aligned([heads, ...rows])
 }
 
 const origins: Readonly<Record<FloodgateRedis.SharedPoolStatus["origin"], string | undefined>> = {

@@ -1,5 +1,5 @@
 /** `floodgate storm`: the incident, and what each strategy makes of it, in simulated time. */
-import * as CliError from "effect/cli/CliError"
+import type * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -8,7 +8,9 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
-import { statusLine } from "./statusLine.ts"
+import { invalidFlag } from "./errors.ts"
+import * as LimitFlags from "./limits.ts"
+import { statusLine } from "./painter.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
@@ -39,18 +41,9 @@ const flags = {
   rate: amount("rate", "Tokens a second that the provider grants", "60000"),
   burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
-  rejections: Flag.Literals("rejections", ["free", "charged"]).pipe(
-    Flag.withDescription("Whether a rejected request counts against the limits"),
-    Flag.withDefault("charged")
-  ),
-  headers: Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
-    Flag.withDescription("What responses tell of the limits"),
-    Flag.optional
-  ),
-  window: Flag.Literals("window", ["bucket", "sliding", "fixed"]).pipe(
-    Flag.withDescription("How the provider counts (default: bucket)"),
-    Flag.optional
-  ),
+  rejections: LimitFlags.rejections.pipe(Flag.withDefault("charged")),
+  headers: Flag.optional(LimitFlags.headers),
+  window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
   latencyPerToken: amount(
     "latency-per-token",
     "Milliseconds per output token, besides 500 a call and 0.01 per input token",
@@ -84,11 +77,7 @@ interface Chosen {
   readonly speed: string
 }
 
-const invalid = (option: string, expected: string, value: string): CliError.ShowHelp =>
-  new CliError.ShowHelp({
-    commandPath: ["floodgate", "storm"],
-    errors: [new CliError.InvalidValue({ kind: "flag", option, expected, value })]
-  })
+const invalid = invalidFlag("storm")
 
 const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 

@@ -49,7 +49,7 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
   for (const dimension of Limits.dimensions) {
     const limit = scenario.limits[dimension]
     if (limit === undefined) continue
-    const used = calls.reduce((sum, call) => sum + amountOf(dimension, call), 0)
+    const used = calls.reduce((sum, call) => sum + Scenario.amountOf(dimension, call), 0)
     consider(secondsUntil(limit, used), dimension)
   }
   let sum = 0
@@ -60,19 +60,6 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
   }
   if (scenario.provider.concurrency !== undefined) consider(sum / 1_000 / scenario.provider.concurrency, "concurrency")
   return worst
-}
-
-const amountOf = (dimension: Limits.Dimension, call: Scenario.Call): number => {
-  switch (dimension) {
-    case "requests":
-      return 1
-    case "inputTokens":
-      return call.inputTokens
-    case "outputTokens":
-      return call.outputTokens
-    case "tokens":
-      return call.inputTokens + call.outputTokens
-  }
 }
 
 const secondsUntil = (limit: Limits.Limit, used: number): number => {

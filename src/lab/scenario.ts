@@ -250,6 +250,17 @@ export const thousands = (value: number): string => value.toLocaleString("en-US"
  */
 export const callsOf = (scenario: Scenario): ReadonlyArray<Call> => scenario.agents.flatMap((agent) => agent.calls)
 
+/**
+ * What a call takes of one dimension, when all of it counts.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const amountOf = (
+  dimension: Limits.Dimension,
+  { inputTokens, outputTokens }: { readonly inputTokens: number; readonly outputTokens: number }
+): number => ({ requests: 1, inputTokens, outputTokens, tokens: inputTokens + outputTokens })[dimension]
+
 /** Characters per token of the prompts that the lab writes: what the simulated provider counts by. */
 const charsPerToken = 4
 
@@ -315,7 +326,13 @@ export const latencyMillis = ({ provider }: Scenario, call: Call): number => {
   return Math.ceil(input + perOutputTokenMillis * call.outputTokens - 1e-6)
 }
 
-const dimensionNames: Readonly<Record<Limits.Dimension, string>> = {
+/**
+ * Dimensions as people read them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const dimensionNames: Readonly<Record<Limits.Dimension, string>> = {
   requests: "requests",
   inputTokens: "input tokens",
   outputTokens: "output tokens",

@@ -132,35 +132,9 @@ export const barsOf = (
   return bars
 }
 
-/**
- * Dimensions as charts call them.
- *
- * @category models
- * @since 0.1.0
- */
-export const dimensionNames: Readonly<Record<Limits.Dimension, string>> = {
-  requests: "requests",
-  inputTokens: "input tokens",
-  outputTokens: "output tokens",
-  tokens: "tokens"
-}
-
 const order: ReadonlyArray<Limits.Dimension> = ["tokens", "inputTokens", "outputTokens", "requests"]
 
 const shown = ({ limits }: Scenario): Limits.Dimension => order.find((name) => limits[name] !== undefined) ?? "tokens"
-
-const amountOf = (dimension: Limits.Dimension, entry: Run["log"][number]): number => {
-  switch (dimension) {
-    case "requests":
-      return 1
-    case "inputTokens":
-      return entry.inputTokens
-    case "outputTokens":
-      return entry.outputTokens
-    case "tokens":
-      return entry.inputTokens + entry.outputTokens
-  }
-}
 
 /** Each admission is a drop from one point to another: between two of them it is refilled. */
 const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> => {
@@ -168,7 +142,7 @@ const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> =
   let next = 0
   let believed: number | undefined
   const points = run.log.flatMap((entry): Array<Level> => {
-    const taken = entry.outcome === "accepted" ? amountOf(dimension, entry) : 0
+    const taken = entry.outcome === "accepted" ? Scenarios.amountOf(dimension, entry) : 0
     const provider = Math.round(entry.left[dimension] ?? 0)
     let asked = false
     for (; next < told.length && told[next]!.at <= entry.at; next++) {
@@ -240,7 +214,7 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
     rates: ratesOf(
       run.log
         .filter(({ outcome }) => outcome === "accepted")
-        .map((entry) => ({ at: entry.at, amount: amountOf(dimension, entry) })),
+        .map((entry) => ({ at: entry.at, amount: Scenarios.amountOf(dimension, entry) })),
       end
     ),
     latencies: latenciesOf(run.calls)
@@ -264,7 +238,7 @@ export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): S
     summary: scenario.summary,
     provider: Scenarios.modelOf(scenario),
     floorSeconds: round(floor(scenario).seconds),
-    dimension: dimensionNames[dimension],
+    dimension: Scenarios.dimensionNames[dimension],
     limitPerSecond: round(limit.perSecond ?? (limit.perMinute ?? 0) / 60),
     agents: scenario.agents.map(({ name }) => name),
     results: runs.map(({ result }) => result),

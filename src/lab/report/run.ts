@@ -5,6 +5,7 @@
  */
 import type * as Budget from "../../Budget.ts"
 import * as Limits from "../../Limits.ts"
+import type * as Record from "../record.ts"
 import * as Scenarios from "../scenario.ts"
 import * as Figures from "./figures.ts"
 import type { Section } from "./html.ts"
@@ -15,10 +16,8 @@ import type { Section } from "./html.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Attempt {
-  readonly startedAt: number
-  endedAt: number | undefined
-  outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
+export interface Attempt extends Record.Attempt {
+  /** Of one that succeeded. */
   usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined
 }
 
@@ -28,11 +27,8 @@ export interface Attempt {
  * @category models
  * @since 0.1.0
  */
-export interface Call {
+export interface Call extends Omit<Record.CallRecord, "call" | "attempts"> {
   readonly call: { readonly agent: string }
-  readonly askedAt: number
-  endedAt: number | undefined
-  outcome: "open" | "ok" | "failed"
   readonly attempts: Array<Attempt>
 }
 
@@ -73,12 +69,6 @@ const tightest = ({ levels }: Recorded): Limits.Dimension | undefined => {
     }
   }
   return found
-}
-
-const amountOf = (dimension: Limits.Dimension, { usage }: Attempt): number => {
-  if (dimension === "requests") return 1
-  if (usage === undefined) return 0
-  return dimension === "tokens" ? usage.inputTokens + usage.outputTokens : usage[dimension]
 }
 
 const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
@@ -154,7 +144,7 @@ export const section = (options: {
       summary,
       provider,
       floorSeconds: 0,
-      dimension: Figures.dimensionNames[dimension],
+      dimension: Scenarios.dimensionNames[dimension],
       limitPerSecond: Math.round(limit * 1_000) / 1_000,
       agents,
       results: [],
@@ -171,7 +161,7 @@ export const section = (options: {
           rates: Figures.ratesOf(
             attempts.map((attempt) => ({
               at: attempt.startedAt,
-              amount: attempt.outcome === "ok" ? amountOf(dimension, attempt) : 0
+              amount: attempt.usage === undefined ? 0 : Scenarios.amountOf(dimension, attempt.usage)
             })),
             end
           ),

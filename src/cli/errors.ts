@@ -1,4 +1,16 @@
-/** Why something failed, in a few words. Pure. */
+/**
+ * What goes wrong, for people: a flag that makes no sense, and why something failed in a few words. Pure.
+ */
+import * as CliError from "effect/cli/CliError"
+
+/** A command that was given a flag whose value makes no sense. */
+export const invalidFlag =
+  (command: string) =>
+  (option: string, expected: string, value: string): CliError.ShowHelp =>
+    new CliError.ShowHelp({
+      commandPath: ["floodgate", command],
+      errors: [new CliError.InvalidValue({ kind: "flag", option, expected, value })]
+    })
 
 /** Causes may lead around in a circle. */
 const deepest = 8
