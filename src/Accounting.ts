@@ -28,6 +28,7 @@
  *
  * @since 0.1.0
  */
+import { invalid } from "./internal/invalid.ts"
 import type * as Limits from "./Limits.ts"
 
 /**
@@ -88,8 +89,9 @@ const uncached = (actual: Actual): number => actual.inputTokens + actual.cacheCr
  *
  * **Details**
  *
- * "The `max_tokens` parameter does not factor into OTPM", and cache reads do not count towards ITPM, save on Haiku 3.5. Limits are token buckets. Whether rejected requests count is not documented; they are held
- * to be free here, and the headers of the next response correct that.
+ * "The `max_tokens` parameter does not factor into OTPM", and cache reads do not count towards ITPM, save on Haiku
+ * 3.5. Limits are token buckets. Whether rejected requests count is not documented; they are held to be free here, and
+ * the headers of the next response correct that.
  *
  * Source: https://platform.claude.com/docs/en/api/rate-limits
  *
@@ -177,9 +179,7 @@ export const bedrockRuntime = (options: {
   readonly burndown: number
 }): Accounting => {
   const { burndown } = options
-  if (!(burndown >= 1 && burndown < Infinity)) {
-    throw new RangeError(`Accounting.burndown: expected a finite number >= 1, got ${burndown}`)
-  }
+  if (!(burndown >= 1 && burndown < Infinity)) invalid("Accounting.burndown", "a finite number >= 1", burndown)
   return {
     name: "bedrock-runtime",
     rejections: "free",

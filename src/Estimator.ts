@@ -129,7 +129,7 @@ export type Profile = typeof Profile.Type
  * import * as Schema from "effect/Schema"
  * import * as Estimator from "floodgate/Estimator"
  *
- * const Json = Schema.fromJsonString(Estimator.State)
+ * const Json = Schema.fromJsonString(Estimator.Learned)
  *
  * const program = Effect.gen(function* () {
  *   const estimator = yield* Estimator.make()
@@ -137,10 +137,10 @@ export type Profile = typeof Profile.Type
  *     { pool: "opus", bytes: 270 },
  *     { inputTokens: 50, cacheCreationTokens: 50, cacheReadTokens: 0, outputTokens: 7 }
  *   )
- *   const text = yield* Schema.encodeEffect(Json)(yield* estimator.state)
- *   const initial = yield* Schema.decodeEffect(Json)(text)
- *   const restored = yield* Estimator.make({ initial })
- *   return yield* restored.state
+ *   const text = yield* Schema.encodeEffect(Json)(yield* estimator.learned)
+ *   const learned = yield* Schema.decodeEffect(Json)(text)
+ *   const restored = yield* Estimator.make({ learned })
+ *   return yield* restored.learned
  * })
  *
  * const { profiles } = await Effect.runPromise(program)
@@ -151,7 +151,7 @@ export type Profile = typeof Profile.Type
  * @category schemas
  * @since 0.1.0
  */
-export const State = Schema.Struct({ profiles: Schema.Array(Profile) })
+export const Learned = Schema.Struct({ profiles: Schema.Array(Profile) })
 
 /**
  * All that an estimator has learned.
@@ -159,7 +159,7 @@ export const State = Schema.Struct({ profiles: Schema.Array(Profile) })
  * @category models
  * @since 0.1.0
  */
-export type State = typeof State.Type
+export type Learned = typeof Learned.Type
 
 /**
  * The options of {@link make}.
@@ -175,7 +175,7 @@ export interface Options {
    */
   readonly accounting?: Accounting.Accounting | undefined
   /** What an earlier estimator had learned. Nothing by default. */
-  readonly initial?: State | undefined
+  readonly learned?: Learned | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -198,7 +198,7 @@ export class Estimator extends Context.Service<
     /** Takes note of what a whole call used. Amounts that are negative or not finite are ignored. */
     readonly learn: (call: Call, actual: Accounting.Actual) => Effect.Effect<void>
     /** All that was learned so far, to be kept and given to another estimator. */
-    readonly state: Effect.Effect<State>
+    readonly learned: Effect.Effect<Learned>
   }
 >()("floodgate/Estimator/Estimator") {}
 
@@ -307,7 +307,7 @@ const keyOf = ({ kind, pool }: Pick<Call, "pool" | "kind">): string => JSON.stri
  */
 export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]> =>
   Effect.sync(() => {
-    const { accounting = Accounting.anthropic, initial } = options
+    const { accounting = Accounting.anthropic, learned } = options
     // A Map keeps the order of insertion, so what is inserted anew on each use leaves the oldest in front.
     const memories = new Map<string, Memory>()
     const put = (key: string, memory: Memory): void => {
@@ -315,7 +315,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       memories.set(key, memory)
       if (memories.size > maxProfiles) memories.delete(memories.keys().next().value!)
     }
-    for (const { cachedShare, kind, outputs, pool, tokensPerByte } of initial?.profiles ?? []) {
+    for (const { cachedShare, kind, outputs, pool, tokensPerByte } of learned?.profiles ?? []) {
       const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
       put(keyOf(memory), memory)
     }
@@ -338,7 +338,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
             put(key, learn(of, memories.get(key) ?? nothing(of), actual))
           }
         }),
-      state: Effect.sync(() => ({
+      learned: Effect.sync(() => ({
         profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({ ...memory, outputs: outputs.values }))
       }))
     })

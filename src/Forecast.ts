@@ -40,6 +40,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Internal from "./internal/forecast.ts"
+import { invalid } from "./internal/invalid.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
 
@@ -236,7 +237,7 @@ export interface Forecast {
 const hardly = 0.05
 
 const atLeast = (option: string, value: number, least: number): void => {
-  if (!(value >= least)) throw new RangeError(`Forecast.${option}: expected a number >= ${least}, got ${value}`)
+  if (!(value >= least)) invalid(`Forecast.${option}`, `a number >= ${least}`, value)
 }
 
 const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.Agent> => {

@@ -110,7 +110,7 @@ export class Governor extends Context.Service<
       options?: CallOptions
     ) => Effect.Effect<A, E | Budget.BudgetError, R>
     /** All that was learned of calls so far: to be kept, and given to the next governor as `learned`. */
-    readonly learned: Effect.Effect<Estimator.State>
+    readonly learned: Effect.Effect<Estimator.Learned>
   }
 >()("floodgate/Governor/Governor") {}
 
@@ -126,7 +126,7 @@ export interface Options {
   /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in {@link layer} */
   readonly accounting?: Accounting.Accounting | undefined
   /** What an earlier governor had learned of calls, for the estimator of {@link layer}. @default nothing */
-  readonly learned?: Estimator.State | undefined
+  readonly learned?: Estimator.Learned | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -217,7 +217,7 @@ export const make = Effect.fnUntraced(function* (
     open: (call, attempt, how = {}) => begin(call, attempt, how, () => Effect.void),
     admit: (call, how = {}) => admit(Trace.silent(budget.poolOf(call.model)), call, how, () => true),
     retry,
-    learned: estimator.state
+    learned: estimator.learned
   })
 })
 
@@ -233,5 +233,5 @@ export const make = Effect.fnUntraced(function* (
  */
 export const layer = (options: Options = {}): Layer.Layer<Governor, never, Budget.TokenBudget> =>
   Layer.effect(Governor, make(options)).pipe(
-    Layer.provide(Estimator.layer({ accounting: options.accounting, initial: options.learned }))
+    Layer.provide(Estimator.layer({ accounting: options.accounting, learned: options.learned }))
   )

@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { invalid } from "./internal/invalid.ts"
 
 // -----------------------------------------------------------------------------
 // Dimensions and amounts
@@ -229,7 +230,7 @@ const requestBurstMillis = 5_000
 
 const positive = (option: string, value: number | undefined): number | undefined => {
   if (value !== undefined && !(value > 0 && Number.isFinite(value))) {
-    throw new RangeError(`Limits.${option}: expected a finite number > 0, got ${value}`)
+    invalid(`Limits.${option}`, "a finite number > 0", value)
   }
   return value
 }
@@ -241,9 +242,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
   const burst = positive(`${dimension}.burst`, limit.burst)
   const given = [perSecond, perMinute, total].filter((value) => value !== undefined)
   if (given.length !== 1) {
-    throw new RangeError(
-      `Limits.${dimension}: expected exactly one of perSecond, perMinute and total, got ${given.length}`
-    )
+    invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", given.length)
   }
   if (total !== undefined) {
     return { capacity: total, rate: 0, most: total, window: undefined, quota: true }
@@ -254,9 +253,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
   if (windowed) {
     const capacity = burst ?? (dimension === "requests" ? (max * requestBurstMillis) / minute : max * safeBurst)
     if (capacity >= max) {
-      throw new RangeError(
-        `Limits.${dimension}.burst: expected less than the limit of ${max} that the window holds, got ${burst}`
-      )
+      invalid(`Limits.${dimension}.burst`, `less than the limit of ${max} that the window holds`, burst)
     }
     return { capacity, rate: (max - capacity) / millis, most: max, window: { max, millis }, quota: false }
   }
@@ -347,9 +344,7 @@ export const charge = (estimate: Estimate, rules: Rules): Charge => {
 }
 
 const checkAmount = (dimension: Dimension, value: number): void => {
-  if (!(value >= 0 && value < Infinity)) {
-    throw new RangeError(`Estimate.${dimension}: expected a finite number >= 0, got ${value}`)
-  }
+  if (!(value >= 0 && value < Infinity)) invalid(`Estimate.${dimension}`, "a finite number >= 0", value)
 }
 
 /**

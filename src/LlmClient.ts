@@ -92,7 +92,7 @@ export class LlmClient extends Context.Service<
     /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
     readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
     /** All that was learned of calls so far: to be kept, and given to the next client as `learned`. */
-    readonly learned: Effect.Effect<Estimator.State>
+    readonly learned: Effect.Effect<Estimator.Learned>
   }
 >()("floodgate/LlmClient/LlmClient") {}
 

@@ -51,6 +51,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "./internal/backoff.ts"
+import { invalid } from "./internal/invalid.ts"
 import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, retryAfterMillis, stop } from "./retry/errors.ts"
 
@@ -140,29 +141,25 @@ export interface Policy {
   readonly schedule: Schedule.Schedule<Duration.Duration>
 }
 
-const invalid = (option: string, expected: string, value: unknown): never => {
-  throw new RangeError(`Retry.${option}: expected ${expected}, got ${String(value)}`)
-}
-
 const duration = (option: string, input: Duration.Input, expected: string, atLeast: number): Duration.Duration => {
   const value = Option.getOrUndefined(Duration.fromInput(input))
   return value !== undefined && Duration.toMillis(value) > 0 && Duration.toMillis(value) >= atLeast
     ? value
-    : invalid(option, expected, input)
+    : invalid(`Retry.${option}`, expected, input)
 }
 
 const finite = (option: string, input: Duration.Input, expected: string, atLeast = 0): Duration.Duration => {
   const value = duration(option, input, expected, atLeast)
-  return Duration.isFinite(value) ? value : invalid(option, expected, input)
+  return Duration.isFinite(value) ? value : invalid(`Retry.${option}`, expected, input)
 }
 
 const resolve = (options: Options): Omit<Policy, "schedule"> => {
   const { attempts = 5, factor = 2, jitter = "full" } = options
   const base = finite("base", options.base ?? "2 seconds", "a finite duration > 0")
-  if (!(factor >= 1 && factor < Infinity)) invalid("factor", "a finite number >= 1", factor)
+  if (!(factor >= 1 && factor < Infinity)) invalid("Retry.factor", "a finite number >= 1", factor)
   const cap = finite("cap", options.cap ?? "60 seconds", "a finite duration >= base", Duration.toMillis(base))
-  if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("attempts", "an integer >= 1", attempts)
-  if (!Backoff.jitters.includes(jitter)) invalid("jitter", `one of ${Backoff.jitters.join(", ")}`, jitter)
+  if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)
+  if (!Backoff.jitters.includes(jitter)) invalid("Retry.jitter", `one of ${Backoff.jitters.join(", ")}`, jitter)
   const maxElapsed = duration("maxElapsed", options.maxElapsed ?? "10 minutes", "a duration > 0", 0)
   return { base, factor, cap, attempts, jitter, maxElapsed }
 }

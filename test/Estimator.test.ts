@@ -264,7 +264,7 @@ describe("Estimator", () => {
         yield* Effect.forEach(kinds, (kind) => estimator.learn(kind, used(500, 10)))
         yield* estimator.estimate(kinds[0]!)
         yield* estimator.learn(call, used(500, 10))
-        const { profiles } = yield* estimator.state
+        const { profiles } = yield* estimator.learned
         assert.strictEqual(profiles.length, 1_000)
         assert.strictEqual((yield* estimator.estimate(kinds[0]!)).inputTokens, 625)
         assert.strictEqual((yield* estimator.estimate(kinds[1]!)).inputTokens, 500)
@@ -274,20 +274,20 @@ describe("Estimator", () => {
 
     it.effect("goes on from a state that was written to a file", () =>
       Effect.gen(function* () {
-        const Json = Schema.fromJsonString(Estimator.State)
+        const Json = Schema.fromJsonString(Estimator.Learned)
         const first = yield* Estimator.make()
         yield* learnOutputs(first, call, oneTo(300))
         yield* first.learn({ pool: "haiku", bytes: 100 }, used(10, 5, 30))
-        const text = yield* Schema.encodeEffect(Json)(yield* first.state)
-        const second = yield* Estimator.make({ initial: yield* Schema.decodeEffect(Json)(text) })
-        assert.deepStrictEqual(yield* second.state, yield* first.state)
+        const text = yield* Schema.encodeEffect(Json)(yield* first.learned)
+        const second = yield* Estimator.make({ learned: yield* Schema.decodeEffect(Json)(text) })
+        assert.deepStrictEqual(yield* second.learned, yield* first.learned)
         assert.deepStrictEqual(yield* second.estimate(call), yield* first.estimate(call))
       })
     )
 
     it.effect("refuses a state that is not one", () =>
       Effect.gen(function* () {
-        const decode = Schema.decodeUnknownEffect(Estimator.State)
+        const decode = Schema.decodeUnknownEffect(Estimator.Learned)
         const profile = { pool: "opus", outputs: [1, -1] }
         const error = yield* Effect.flip(decode({ profiles: [profile] }))
         assert.include(String(error), "outputs")

@@ -68,6 +68,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Governor from "../Governor.ts"
+import { invalid } from "../internal/invalid.ts"
 import * as RoundTrip from "./roundTrip.ts"
 
 // -----------------------------------------------------------------------------
@@ -157,7 +158,7 @@ export const make = Effect.fnUntraced(function* (
   const { kind, maxTokens, model: given, thinking, ...how } = options
   const model = given ?? Option.getOrUndefined(yield* Effect.serviceOption(Model.ModelName))
   if (model === undefined) {
-    throw new RangeError("FloodgateAi.make: model: expected a name, as an option or as the context's ModelName")
+    return invalid("FloodgateAi.make: model", "a name, as an option or as the context's ModelName", model)
   }
   const provider = Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName))
   const settings: RoundTrip.Settings = { governor, how, call: { model, provider, kind, maxTokens, thinking } }

@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
+import { invalid } from "../internal/invalid.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type * as Pool from "./poolModel.ts"
@@ -13,7 +14,7 @@ export const defaultPool = "default"
 const leastWeight = 0.001
 
 const check = (valid: boolean, option: string, expected: string, value: unknown): void => {
-  if (!valid) throw new RangeError(`Budget.make: ${option}: expected ${expected}, got ${value}`)
+  if (!valid) invalid(`Budget.make: ${option}`, expected, value)
 }
 
 const wholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
@@ -83,13 +84,9 @@ export const queueingOf = (how: ReserveOptions | undefined, { plain }: Ambient):
   if (how === undefined && Number.isFinite(plain.priority)) return plain
   const { agent = plain.agent, first = false, maxWait, priority = plain.priority, weight = 1 } = how ?? {}
   if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
-    throw new RangeError(
-      `Budget.reserve: weight: expected a number from ${leastWeight} to ${1 / leastWeight}, got ${weight}`
-    )
+    invalid("Budget.reserve: weight", `a number from ${leastWeight} to ${1 / leastWeight}`, weight)
   }
-  if (!Number.isFinite(priority)) {
-    throw new RangeError(`Budget.reserve: priority: expected a finite number, got ${priority}`)
-  }
+  if (!Number.isFinite(priority)) invalid("Budget.reserve: priority", "a finite number", priority)
   return {
     agent,
     priority,

@@ -66,6 +66,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { createServer } from "node:http"
+import { invalid } from "../internal/invalid.ts"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as engine from "../testing/engine.ts"
 import * as headers from "../testing/headers.ts"
@@ -166,9 +167,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<ProviderServer["Service"], HttpServerError.ServeError, Scope.Scope> {
   const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale: scale = 1 } = options
-  if (!(scale > 0 && scale < Infinity)) {
-    throw new RangeError(`ProviderServer.timeScale: expected a finite number > 0, got ${scale}`)
-  }
+  if (!(scale > 0 && scale < Infinity)) invalid("ProviderServer.timeScale", "a finite number > 0", scale)
   const mode = options.headers ?? "rounded"
   const self = simulator.make(options)
   const state = self.engine

@@ -6,6 +6,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
+import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError, Pushback } from "../LlmError.ts"
 import type * as Retry from "../Retry.ts"
@@ -15,24 +16,16 @@ import type * as Retry from "../Retry.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * What is known of a call before it is sent.
+ * What is known of a call before it is sent: what the estimator takes, the model, and what its span says.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Call {
+export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together"> {
   /** The model, which decides the pool of limits. */
   readonly model: string
   /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
   readonly kind?: string | undefined
-  /** Length of the request's text in bytes. */
-  readonly bytes: number
-  /** Input tokens, where they were counted before. */
-  readonly inputTokens?: number | undefined
-  /** The most output that the call allows. */
-  readonly maxTokens?: number | undefined
-  /** Whether the model thinks before it answers: its output varies more. */
-  readonly thinking?: boolean | undefined
   /** The provider's name as OpenTelemetry's GenAI conventions spell it: for the span. */
   readonly provider?: string | undefined
   /** The operation as OpenTelemetry's GenAI conventions spell it: for the span. @default "chat" */

@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import { invalid } from "../internal/invalid.ts"
 import type * as Limits from "../Limits.ts"
 import type { Params } from "../LlmProvider.ts"
 import type { ProviderSim } from "../testing/index.ts"
@@ -127,7 +128,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 const check = (ok: boolean, option: string, expected: string, got: number): void => {
-  if (!ok) throw new RangeError(`Scenario.${option}: expected ${expected}, got ${got}`)
+  if (!ok) invalid(`Scenario.${option}`, expected, got)
 }
 
 const whole = (option: string, value: number, least: number): void =>

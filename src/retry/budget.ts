@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { invalid } from "../internal/invalid.ts"
 import * as Step from "../internal/retryBudget.ts"
 
 /**
@@ -46,13 +47,10 @@ export interface RetryBudget {
   readonly balance: Effect.Effect<number>
 }
 
-const invalid = (option: string, expected: string, value: unknown): never => {
-  throw new RangeError(`Retry.${option}: expected ${expected}, got ${String(value)}`)
-}
-
 const resolveBudget = ({ minPerSecond = 2, ratio = 0.2 }: BudgetOptions): Step.Rule => {
-  if (!(ratio >= 0 && ratio < Infinity)) invalid("ratio", "a finite number >= 0", ratio)
-  if (!(minPerSecond >= 0 && minPerSecond < Infinity)) invalid("minPerSecond", "a finite number >= 0", minPerSecond)
+  if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
+  if (!(minPerSecond >= 0 && minPerSecond < Infinity))
+    invalid("Retry.minPerSecond", "a finite number >= 0", minPerSecond)
   return { ratio, minPerSecond }
 }
 

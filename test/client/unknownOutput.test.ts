@@ -45,7 +45,7 @@ const estimator = (way: Way): Layer.Layer<Estimator.Estimator> => {
       estimate: (call) =>
         Effect.succeed({ inputTokens: 1, outputTokens: way === "oracle" ? call.inputTokens! : call.maxTokens! }),
       learn: () => Effect.void,
-      state: Effect.succeed({ profiles: [] })
+      learned: Effect.succeed({ profiles: [] })
     })
   )
 }
