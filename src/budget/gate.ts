@@ -1,6 +1,8 @@
 /**
  * How many calls of a pool may be in flight: the concurrency, held as permits of a semaphore that nobody ever waits on,
  * and a probe that lets calls out one, two, four after the provider said no.
+ *
+ * A call that ends leaves its permit in hand, for the next one; what nobody takes goes back to the semaphore.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
@@ -27,8 +29,9 @@ const patienceMillis = 60_000
 export class Gate {
   inFlight = 0
   concurrency: number
-  /** `undefined` where nothing bounds the calls in flight. Else it has as many permits taken as there are calls. */
+  /** `undefined` where nothing bounds the calls in flight. Else what is taken of it is in flight or in hand. */
   private semaphore: Semaphore.Semaphore | undefined
+  private inHand = 0
   private probe: Probe | undefined
   private lastId = -1
   /** Those who keep the gate shut for the moment. */
@@ -58,6 +61,11 @@ export class Gate {
     return this.inFlight >= this.concurrency
   }
 
+  /** Whether a call can have a permit without asking the semaphore. */
+  get hasPermit(): boolean {
+    return this.semaphore === undefined || (this.inHand > 0 && !this.isFull)
+  }
+
   /** Whether a call may go out now, as far as the probe decides. */
   get hasRoom(): boolean {
     return this.shut === 0 && this.patience <= 0
@@ -80,19 +88,29 @@ export class Gate {
     })
   }
 
-  /** Takes a permit if there is one. */
-  get permit(): Effect.Effect<boolean> {
-    return this.semaphore === undefined ? Effect.succeed(true) : this.semaphore.takeIfAvailable(1)
+  /** Takes a permit in hand if there is one. */
+  get takePermit(): Effect.Effect<boolean> {
+    const { semaphore } = this
+    if (semaphore === undefined) return Effect.succeed(true)
+    return Effect.map(semaphore.takeIfAvailable(1), (taken) => {
+      // Who took the semaphore's place meanwhile has permits of its own.
+      if (taken && semaphore === this.semaphore) this.inHand++
+      return taken
+    })
   }
 
-  /** Gives a permit back, for a call that ended or for one that was not let out. */
-  get returnPermit(): Effect.Effect<unknown> {
-    return this.semaphore === undefined ? Effect.void : this.semaphore.release(1)
+  /** Gives back what is in hand; `undefined` where that is nothing. */
+  returnPermits(): Effect.Effect<unknown> | undefined {
+    const { inHand, semaphore } = this
+    if (semaphore === undefined || inHand === 0) return undefined
+    this.inHand = 0
+    return semaphore.release(inHand)
   }
 
-  /** A call with a permit goes out. */
+  /** A call goes out, with a permit that was in hand. */
   enter(): void {
     this.inFlight++
+    if (this.semaphore !== undefined) this.inHand--
     if (this.probe === undefined) return
     this.probe.open++
     this.probe.heardAt = this.now()
@@ -102,9 +120,10 @@ export class Gate {
     if (id > this.lastId) this.lastId = id
   }
 
-  /** A call has ended, or was not let out after all (`id` is `undefined`). Its permit is given back apart. */
+  /** A call has ended, or was not let out after all (`id` is `undefined`). Its permit is in hand then. */
   leave(id: number | undefined, succeeded: boolean): void {
     this.inFlight--
+    if (this.semaphore !== undefined) this.inHand++
     const { probe } = this
     if (probe === undefined || (id !== undefined && id <= probe.counts)) return
     if (probe.open > 0) probe.open--
@@ -140,6 +159,7 @@ export class Gate {
     return Effect.suspend(() => {
       this.concurrency = concurrency
       if (concurrency === Infinity) {
+        this.inHand = 0
         this.semaphore = undefined
         return Effect.void
       }

@@ -260,10 +260,9 @@ const enqueue = (
 ): HeldReservation | Effect.Effect<HeldReservation, BudgetError> => {
   const waiter = pool.admit(estimate, charge, how)
   const { maxWait } = how
-  if (pool.drainAtOnce()) {
-    return waiter.reservation ?? stand(pool, waiter, maxWait, foreseen, maxQueued, restore)
-  }
-  return Effect.flatMap(pool.drain, () =>
+  const rest = pool.drainNow()
+  if (rest === undefined) return waiter.reservation ?? stand(pool, waiter, maxWait, foreseen, maxQueued, restore)
+  return Effect.flatMap(rest, () =>
     waiter.reservation !== undefined
       ? Effect.succeed(waiter.reservation)
       : stand(pool, waiter, maxWait, foreseen, maxQueued, restore)

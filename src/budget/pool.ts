@@ -105,7 +105,7 @@ export const open = Effect.fnUntraced(function* (
   }
 
   /** Nobody can go now. Who waits for a probe that stays silent looks again when its time is up. */
-  const idle = (): void => {
+  const idle = (): undefined => {
     draining = false
     if (queue.size > 0 && gate.patience > 0) wakeIn(gate.patience)
     options.changed()
@@ -148,34 +148,31 @@ export const open = Effect.fnUntraced(function* (
     return false
   }
 
-  /** All rounds at once, where no permit is needed: nothing can come between. */
-  const drainAtOnce = (store: Immediate): void => {
+  /** Lets the heads in as long as they fit and a permit is in hand. Gives whether one more permit is wanted. */
+  const admitHeads = (store: Immediate): boolean => {
+    while (queue.size > 0 && gate.hasRoom) {
+      if (!gate.hasPermit) return !gate.isFull
+      if (!admitHead(store)) return false
+    }
+    return false
+  }
+
+  /** All rounds that can be made without the semaphore, at once; gives what remains to be done with it. */
+  const rounds = (store: Immediate): Effect.Effect<void> | undefined => {
     draining = true
     do {
       again = false
-      while (queue.size > 0 && gate.hasRoom && admitHead(store));
+      if (admitHeads(store)) {
+        return Effect.flatMap(gate.takePermit, (taken) => (taken ? rounds(store) : finish(store)) ?? Effect.void)
+      }
     } while (again)
-    idle()
+    return finish(store)
   }
 
-  const rounds = (store: Immediate): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      again = false
-      if (gate.isUnbounded) {
-        drainAtOnce(store)
-        return Effect.void
-      }
-      if (queue.size === 0 || !gate.hasRoom) return finish(store)
-      return Effect.flatMap(gate.permit, (taken) => {
-        if (!taken) return finish(store)
-        return admitHead(store) ? rounds(store) : Effect.flatMap(gate.returnPermit, () => finish(store))
-      })
-    })
-
-  const finish = (store: Immediate): Effect.Effect<void> => {
-    if (again) return rounds(store)
-    idle()
-    return Effect.void
+  const finish = (store: Immediate): Effect.Effect<void> | undefined => {
+    const returned = gate.returnPermits()
+    if (returned !== undefined) return Effect.flatMap(returned, () => (again ? rounds(store) : idle()) ?? Effect.void)
+    return again ? rounds(store) : idle()
   }
 
   // ---------------------------------------------------------------------------
@@ -185,22 +182,24 @@ export const open = Effect.fnUntraced(function* (
   /** Takes waiters off the queue's front, each with a permit. */
   const shiftBatch = (batch: Array<Waiter>): Effect.Effect<Array<Waiter>> =>
     Effect.suspend(() => {
-      if (batch.length === store.batch || queue.size === 0 || !gate.hasRoom) return Effect.succeed(batch)
-      return Effect.flatMap(gate.permit, (taken) => {
-        if (!taken) return Effect.succeed(batch)
-        const waiter = queue.shift()
-        if (waiter === undefined) return Effect.as(gate.returnPermit, batch)
+      while (batch.length < store.batch && gate.hasRoom) {
+        const waiter = queue.peek()
+        if (waiter === undefined || gate.isFull) break
+        if (!gate.hasPermit) {
+          return Effect.flatMap(gate.takePermit, (taken) => (taken ? shiftBatch(batch) : Effect.succeed(batch)))
+        }
         const tooLarge = recharge(waiter)
         if (tooLarge !== undefined) {
-          queue.correct(waiter, 0)
+          queue.remove(waiter)
           refuse(waiter, tooLarge)
-          return Effect.andThen(gate.returnPermit, shiftBatch(batch))
+          continue
         }
+        queue.shift()
         gate.enter()
         waiter.state = "asking"
         batch.push(waiter)
-        return shiftBatch(batch)
-      })
+      }
+      return Effect.succeed(batch)
     })
 
   /** Answers a batch that the store has decided on; gives what remains to be done. */
@@ -213,10 +212,7 @@ export const open = Effect.fnUntraced(function* (
     for (let i = batch.length - 1; i >= 0; i--) {
       const waiter = batch[i]!
       const held = granted[i]
-      if (held === undefined) {
-        gate.leave(undefined, false)
-        after.push(gate.returnPermit)
-      }
+      if (held === undefined) gate.leave(undefined, false)
       if (waiter.state === "cancelled") {
         queue.correct(waiter, 0)
         if (held !== undefined) after.push(giveBack(held))
@@ -234,16 +230,12 @@ export const open = Effect.fnUntraced(function* (
     return Effect.all(after, { discard: true })
   }
 
-  const fail = (batch: ReadonlyArray<Waiter>, error: StoreUnavailable): Effect.Effect<unknown> => {
+  const fail = (batch: ReadonlyArray<Waiter>, error: StoreUnavailable): void => {
     for (const waiter of batch) {
       gate.leave(undefined, false)
       queue.correct(waiter, 0)
       if (waiter.state !== "cancelled") refuse(waiter, error)
     }
-    return Effect.all(
-      batch.map(() => gate.returnPermit),
-      { discard: true }
-    )
   }
 
   const remoteRound: Effect.Effect<void> = Effect.suspend(() => {
@@ -257,7 +249,8 @@ export const open = Effect.fnUntraced(function* (
         onFailure: (error) => {
           asking = []
           standing = undefined
-          return Effect.andThen(fail(batch, error), remoteRound)
+          fail(batch, error)
+          return remoteRound
         },
         onSuccess: ({ blocked, granted }) => {
           asking = []
@@ -285,28 +278,26 @@ export const open = Effect.fnUntraced(function* (
 
   const remoteFinish: Effect.Effect<void> = Effect.suspend(() => {
     if (again) return remoteRound
-    idle()
-    return Effect.void
+    const returned = gate.returnPermits()
+    return returned === undefined ? Effect.sync(idle) : Effect.andThen(returned, remoteFinish)
   })
 
   // ---------------------------------------------------------------------------
   // Draining
   // ---------------------------------------------------------------------------
 
-  const drain: Effect.Effect<void> = Effect.uninterruptible(
-    Effect.suspend(() => {
-      if (draining) {
-        again = true
-        return Effect.void
-      }
-      if (queue.size === 0 && standing === undefined) {
-        options.changed()
-        return Effect.void
-      }
-      draining = true
-      return immediate === undefined ? Effect.asVoid(Effect.forkIn(remoteRound, scope)) : rounds(immediate)
-    })
-  )
+  /** Moves the queue on; gives what remains to be done. To be called where nothing interrupts. */
+  const drainNow = (): Effect.Effect<void> | undefined => {
+    if (draining) {
+      again = true
+      return undefined
+    }
+    if (immediate !== undefined) return rounds(immediate)
+    if (queue.size === 0 && standing === undefined) return remoteFinish
+    draining = true
+    return Effect.asVoid(Effect.forkIn(remoteRound, scope))
+  }
+  const drain: Effect.Effect<void> = Effect.uninterruptible(Effect.suspend(() => drainNow() ?? Effect.void))
 
   /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
   const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
@@ -326,27 +317,12 @@ export const open = Effect.fnUntraced(function* (
     if (immediate === undefined) {
       return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
         gate.leave(held.id, succeeded)
-        return Effect.andThen(gate.returnPermit, drain)
+        return drain
       })
     }
     immediate.settle(held, used)
     gate.leave(held.id, succeeded)
-    if (!gate.isUnbounded) return handOn(immediate)
-    if (draining) again = true
-    else drainAtOnce(immediate)
-    return undefined
-  }
-
-  /** Gives the permit of a call that has ended to the head, if it may go: then there is nothing to give back. */
-  const handOn = (store: Immediate): Effect.Effect<void> | undefined => {
-    if (draining || queue.size === 0 || gate.isFull || !gate.hasRoom) return Effect.andThen(gate.returnPermit, drain)
-    draining = true
-    again = false
-    const handedOn = admitHead(store)
-    idle()
-    // A refund may let in more than one.
-    const rest = again || (handedOn && queue.size > 0 && !gate.isFull) ? drain : undefined
-    return handedOn ? rest : Effect.andThen(gate.returnPermit, rest ?? Effect.void)
+    return drainNow()
   }
 
   const giveBack = (held: Held): Effect.Effect<void> =>
@@ -407,15 +383,7 @@ export const open = Effect.fnUntraced(function* (
       else queue.push(waiter, first)
       return waiter
     },
-    drain,
-    drainAtOnce: () => {
-      if (immediate === undefined) return false
-      if (draining) again = true
-      else if (gate.isUnbounded) drainAtOnce(immediate)
-      else if (gate.isFull) options.changed()
-      else return false
-      return true
-    },
+    drainNow,
     wait: (waiter) =>
       waiter.answer ??
       Effect.callback<HeldReservation, BudgetError>((resume) => {

@@ -58,9 +58,8 @@ export interface Pool {
   /** Takes the charge at once if nobody waits and it fits. */
   readonly takeNow: (charge: Limits.Charge) => Held | undefined
   readonly admit: (estimate: Limits.Estimate, charge: Limits.Charge, options: WaiterOptions) => Waiter
-  readonly drain: Effect.Effect<void>
-  /** Drains if that takes no time; gives whether there is nothing left to be done. */
-  readonly drainAtOnce: () => boolean
+  /** Moves the queue on; gives what remains to be done. To be called where nothing interrupts. */
+  readonly drainNow: () => Effect.Effect<void> | undefined
   /** Waits until the waiter is granted or refused. Interrupting it cancels nothing by itself, see `cancel`. */
   readonly wait: (waiter: Waiter) => Effect.Effect<HeldReservation, BudgetError>
   /** Gives everything back; what remains to be done then. To be called where nothing interrupts. */
