@@ -16,7 +16,7 @@ import { BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
 import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./models.ts"
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import { open } from "./pool.ts"
-import type { Pool, Waiter } from "./poolModel.ts"
+import { type Pool, Waiter } from "./poolModel.ts"
 import type * as Predict from "./predict.ts"
 import { overQuota, refuse, tooLong } from "./refuse.ts"
 import { heldOf, HeldReservation } from "./reservation.ts"
@@ -107,28 +107,22 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         }
       })
 
-    /** Admits an estimate, or refuses it; a reservation as it is where that took no time. */
-    const admit = (
-      pool: Pool,
-      estimate: Limits.Estimate,
-      how: Queueing,
-      restore: Restore
-    ): HeldReservation | Effect.Effect<HeldReservation, BudgetError> => {
+    const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, restore: Restore): Admission => {
       const rules = pool.rules()
       const charge = Limits.charge(estimate, rules)
       const tooLarge = Limits.neverFits(charge, rules)
       if (tooLarge !== undefined) {
         return Effect.flatMap(pool.doubt(estimate), (doubted) =>
           doubted
-            ? asEffect(admit(pool, estimate, how, restore))
+            ? asEffect(admit(pool, estimate, how, restore), restore)
             : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
         )
       }
       const held = pool.takeNow(charge)
-      if (held !== undefined) return new HeldReservation(pool, how.agent, held, undefined)
+      if (held !== undefined) return new HeldReservation(pool, how.agent, held)
       return how.maxWait !== undefined || Limits.hasQuota(rules)
         ? Effect.flatMap(restore(foresee(pool, charge, how, how.maxWait)), (foreseen) =>
-            asEffect(enqueue(pool, estimate, charge, how, foreseen, maxQueued, restore))
+            asEffect(enqueue(pool, estimate, charge, how, foreseen, maxQueued, restore), restore)
           )
         : enqueue(pool, estimate, charge, how, undefined, maxQueued, restore)
     }
@@ -136,29 +130,31 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Restore) =>
       Effect.flatMap(
         Effect.mapError(restore(openPool(name)), (reason) => new BudgetError({ reason })),
-        (pool) => asEffect(admit(pool, estimate, how, restore))
+        (pool) => asEffect(admit(pool, estimate, how, restore), restore)
       )
 
-    /** The way in: a reservation as it is where that took no time. */
+    /** The way in. */
     const begin = (
       context: Context.Context<never>,
       estimate: Limits.Estimate,
       how: ReserveOptions | undefined,
       restore: Restore
-    ): HeldReservation | Effect.Effect<HeldReservation, BudgetError> => {
+    ): Admission => {
       const ambient = ambientOf(context)
       const queueing = queueingOf(how, ambient)
       const name = how?.pool ?? defaultPool
       const pool = pools.get(name)
-      const reservation =
+      const admission =
         pool === undefined ? openAndAdmit(name, estimate, queueing, restore) : admit(pool, estimate, queueing, restore)
-      return ambient.isTraced ? Span.traced(asEffect(reservation), name, queueing.agent, clock, context) : reservation
+      return ambient.isTraced
+        ? Span.traced(asEffect(admission, restore), name, queueing.agent, clock, context)
+        : admission
     }
 
     const reserve: Service["reserve"] = (estimate, how) =>
       Effect.contextWith((context: Context.Context<Scope.Scope>) =>
         Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(asEffect(begin(context, estimate, how, restore)), (reservation) =>
+          Effect.flatMap(asEffect(begin(context, estimate, how, restore), restore), (reservation) =>
             Effect.as(
               Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => reservation.end(exit) ?? Effect.void),
               reservation
@@ -169,10 +165,9 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const use: Service["use"] = (context, estimate, f, how) =>
       Effect.uninterruptibleMask((restore) => {
-        const reservation = begin(context, estimate, how, restore)
-        return reservation instanceof HeldReservation
-          ? around(reservation, f, restore)
-          : thenAround(reservation, f, restore)
+        const admission = begin(context, estimate, how, restore)
+        if (admission instanceof HeldReservation) return around(admission, f, restore)
+        return admission instanceof Waiter ? standAround(admission, f, restore) : thenAround(admission, f, restore)
       })
 
     const status = Effect.suspend(() =>
@@ -237,6 +232,12 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
 // What follows stands apart, so that a waiter's functions keep alive what they need and no more: a million may wait.
 
+/**
+ * How an estimate was admitted: at once; or its caller waits, and has yet to go to sleep; or there is more to it, an
+ * effect that must run where only its waits can be interrupted.
+ */
+type Admission = HeldReservation | Waiter | Effect.Effect<HeldReservation, BudgetError>
+
 type Use<A, E, R> = (reservation: Reservation) => Effect.Effect<A, E, R>
 
 const around = <A, E, R>(reservation: HeldReservation, f: Use<A, E, R>, restore: Restore): Effect.Effect<A, E, R> =>
@@ -248,6 +249,24 @@ const thenAround = <A, E, R>(
   restore: Restore
 ): Effect.Effect<A, E | BudgetError, R> => Effect.flatMap(reserve, (reservation) => around(reservation, f, restore))
 
+/** Stands in the queue and runs under the reservation: the two of them in one, because a waiter is asleep in it. */
+const standAround = <A, E, R>(
+  waiter: Waiter,
+  f: Use<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E | BudgetError, R> => {
+  let reservation: HeldReservation | undefined
+  const run = (granted: HeldReservation) => {
+    reservation = granted
+    return f(granted)
+  }
+  return Effect.onExitPrimitive(restore(Effect.flatMap(waiter.pool.wait(waiter), run)), (exit) => {
+    if (reservation === undefined) return waiter.pool.cancel(waiter)
+    waiter.reservation = undefined
+    return reservation.end(exit)
+  })
+}
+
 /** Stands in the queue. */
 const enqueue = (
   pool: Pool,
@@ -257,51 +276,55 @@ const enqueue = (
   foreseen: Predict.Prediction | undefined,
   maxQueued: number,
   restore: Restore
-): HeldReservation | Effect.Effect<HeldReservation, BudgetError> => {
+): Admission => {
   const waiter = pool.admit(estimate, charge, how)
-  const { maxWait } = how
   const rest = pool.drainNow()
-  if (rest === undefined) return waiter.reservation ?? stand(pool, waiter, maxWait, foreseen, maxQueued, restore)
-  return Effect.flatMap(rest, () =>
-    waiter.reservation !== undefined
-      ? Effect.succeed(waiter.reservation)
-      : stand(pool, waiter, maxWait, foreseen, maxQueued, restore)
-  )
+  return rest === undefined
+    ? admissionOf(waiter, how.maxWait, foreseen, maxQueued, restore)
+    : Effect.flatMap(rest, () => asEffect(admissionOf(waiter, how.maxWait, foreseen, maxQueued, restore), restore))
 }
 
-/** Waits; whatever ends the wait but a grant gives everything back. */
-const stand = (
-  pool: Pool,
+const admissionOf = (
   waiter: Waiter,
   maxWait: Duration.Duration | undefined,
   foreseen: Predict.Prediction | undefined,
   maxQueued: number,
   restore: Restore
+): Admission => {
+  const { pool, reservation } = waiter
+  if (reservation !== undefined) return reservation
+  if (pool.queued() > maxQueued + pool.unasked) {
+    return stand(waiter, refuse(new QueueFull({ pool: pool.name, maxQueued })), restore)
+  }
+  return maxWait === undefined ? waiter : stand(waiter, within(maxWait, waiter, foreseen), restore)
+}
+
+/** Waits; whatever ends the wait but a grant gives everything back. */
+const stand = (
+  waiter: Waiter,
+  wait: Effect.Effect<HeldReservation, BudgetError>,
+  restore: Restore
 ): Effect.Effect<HeldReservation, BudgetError> =>
-  Effect.onExitPrimitive(
-    restore(
-      pool.queued() > maxQueued + pool.unasked
-        ? refuse(new QueueFull({ pool: pool.name, maxQueued }))
-        : within(maxWait, pool, waiter, foreseen)
-    ),
-    (exit) => (exit._tag === "Success" ? undefined : pool.cancel(waiter))
-  )
+  Effect.onExitPrimitive(restore(wait), (exit) => {
+    if (exit._tag !== "Success") return waiter.pool.cancel(waiter)
+    waiter.reservation = undefined
+    return undefined
+  })
 
 const within = (
-  maxWait: Duration.Duration | undefined,
-  pool: Pool,
+  maxWait: Duration.Duration,
   waiter: Waiter,
   foreseen: Predict.Prediction | undefined
 ): Effect.Effect<HeldReservation, BudgetError> =>
-  maxWait === undefined
-    ? pool.wait(waiter)
-    : Effect.timeoutOrElse(pool.wait(waiter), {
-        duration: maxWait,
-        orElse: () => refuse(tooLong(pool.name, foreseen, maxWait))
-      })
+  Effect.timeoutOrElse(waiter.pool.wait(waiter), {
+    duration: maxWait,
+    orElse: () => refuse(tooLong(waiter.pool.name, foreseen, maxWait))
+  })
 
-const asEffect = <E>(reservation: HeldReservation | Effect.Effect<HeldReservation, E>) =>
-  reservation instanceof HeldReservation ? Effect.succeed(reservation) : reservation
+const asEffect = (admission: Admission, restore: Restore): Effect.Effect<HeldReservation, BudgetError> => {
+  if (admission instanceof HeldReservation) return Effect.succeed(admission)
+  return admission instanceof Waiter ? stand(admission, admission.pool.wait(admission), restore) : admission
+}
 
 /** What a caller's function gives; what it throws is a defect, and the reservation ends all the same. */
 const applied = <A, E, R>(f: Use<A, E, R>, reservation: Reservation): Effect.Effect<A, E, R> => {

@@ -14,12 +14,12 @@ import * as FiberHandle from "effect/FiberHandle"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Blocked, BudgetStore, Held, Immediate, PoolOptions, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
-import { FairQueue } from "../internal/fairQueue.ts"
+import { FairQueue, type Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
 import { Gate } from "./gate.ts"
 import { Counts, register as registerMetrics } from "./metrics.ts"
-import type { Answer, Pool, Refused, TooLarge, Waiter } from "./poolModel.ts"
+import { type Answer, type Pool, type Refused, type TooLarge, Waiter } from "./poolModel.ts"
 import * as Predict from "./predict.ts"
 import * as Refuse from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -28,8 +28,6 @@ import { HeldReservation } from "./reservation.ts"
 const longestSleepMillis = 86_400_000
 /** As long as a retry-after is believed at most, so is a learned limit that refuses a call. */
 const believedMillis = 3_600_000
-/** A call is never quite free: one that takes nothing of any limit still takes its turn. */
-const leastCost = 1e-4
 
 export const open = Effect.fnUntraced(function* (
   name: string,
@@ -69,14 +67,16 @@ export const open = Effect.fnUntraced(function* (
     else waiter.answer = effect
   }
 
-  const grant = (waiter: Waiter, held: Held): void => {
+  const grant = (turn: Turn<Waiter>, held: Held): void => {
+    const waiter = turn.entry
     gate.admitted(held.id)
     const waited = millis() - waiter.since
     counts.reservations++
     // Who is admitted by the drain that its own arrival caused has not waited.
     if (waiter.resume !== undefined) counts.waited(waited / 1_000)
-    waiter.reservation = new HeldReservation(pool, waiter.agent, held, waiter, waited)
-    answer(waiter, Effect.succeed(waiter.reservation))
+    const reservation = new HeldReservation(pool, waiter.agent, held, turn, waited)
+    waiter.reservation = reservation
+    answer(waiter, Effect.succeed(reservation))
   }
 
   const refuse = (waiter: Waiter, refused: Refused): void => answer(waiter, Refuse.byStore(name, refused))
@@ -132,9 +132,9 @@ export const open = Effect.fnUntraced(function* (
     for (let waiter = queue.peek(); waiter !== undefined; waiter = queue.peek()) {
       const answered = ask(store, waiter)
       if (!("_tag" in answered)) {
-        queue.shift()
+        const turn = queue.shift()!
         gate.enter()
-        grant(waiter, answered)
+        grant(turn, answered)
         return true
       }
       if (answered._tag === "Wait") {
@@ -180,7 +180,7 @@ export const open = Effect.fnUntraced(function* (
   // ---------------------------------------------------------------------------
 
   /** Takes waiters off the queue's front, each with a permit. */
-  const shiftBatch = (batch: Array<Waiter>): Effect.Effect<Array<Waiter>> =>
+  const shiftBatch = (batch: Array<Turn<Waiter>>): Effect.Effect<Array<Turn<Waiter>>> =>
     Effect.suspend(() => {
       while (batch.length < store.batch && gate.hasRoom) {
         const waiter = queue.peek()
@@ -194,47 +194,47 @@ export const open = Effect.fnUntraced(function* (
           refuse(waiter, tooLarge)
           continue
         }
-        queue.shift()
+        batch.push(queue.shift()!)
         gate.enter()
         waiter.state = "asking"
-        batch.push(waiter)
       }
       return Effect.succeed(batch)
     })
 
   /** Answers a batch that the store has decided on; gives what remains to be done. */
   const conclude = (
-    batch: ReadonlyArray<Waiter>,
+    batch: ReadonlyArray<Turn<Waiter>>,
     granted: ReadonlyArray<Held>,
     blocked: Blocked | undefined
   ): Effect.Effect<unknown> => {
     const after: Array<Effect.Effect<unknown>> = []
     for (let i = batch.length - 1; i >= 0; i--) {
-      const waiter = batch[i]!
+      const turn = batch[i]!
+      const waiter = turn.entry
       const held = granted[i]
       if (held === undefined) gate.leave(undefined, false)
       if (waiter.state === "cancelled") {
-        queue.correct(waiter, 0)
+        queue.correct(turn, 0)
         if (held !== undefined) after.push(giveBack(held))
       } else if (held !== undefined) {
-        grant(waiter, held)
+        grant(turn, held)
       } else if (i === granted.length && blocked?._tag === "Exhausted") {
-        queue.correct(waiter, 0)
+        queue.correct(turn, 0)
         refuse(waiter, blocked)
       } else {
         waiter.state = "queued"
         waiter.binding = blocked?._tag === "Wait" ? (blocked.dimension ?? waiter.binding) : waiter.binding
-        queue.putBack(waiter)
+        queue.putBack(turn)
       }
     }
     return Effect.all(after, { discard: true })
   }
 
-  const fail = (batch: ReadonlyArray<Waiter>, error: StoreUnavailable): void => {
-    for (const waiter of batch) {
+  const fail = (batch: ReadonlyArray<Turn<Waiter>>, error: StoreUnavailable): void => {
+    for (const turn of batch) {
       gate.leave(undefined, false)
-      queue.correct(waiter, 0)
-      if (waiter.state !== "cancelled") refuse(waiter, error)
+      queue.correct(turn, 0)
+      if (turn.entry.state !== "cancelled") refuse(turn.entry, error)
     }
   }
 
@@ -244,8 +244,8 @@ export const open = Effect.fnUntraced(function* (
     due = false
     return Effect.flatMap(shiftBatch([]), (batch) => {
       if (batch.length === 0) return Effect.andThen(withdraw, remoteFinish)
-      asking = batch
-      return Effect.matchEffect(store.take(batch), {
+      asking = batch.map(({ entry }) => entry)
+      return Effect.matchEffect(store.take(asking), {
         onFailure: (error) => {
           asking = []
           standing = undefined
@@ -255,7 +255,7 @@ export const open = Effect.fnUntraced(function* (
         onSuccess: ({ blocked, granted }) => {
           asking = []
           learn()
-          standing = blocked?._tag === "Wait" ? batch[granted.length] : undefined
+          standing = blocked?._tag === "Wait" ? batch[granted.length]?.entry : undefined
           if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
           const headLeft = standing?.state === "cancelled"
           return Effect.flatMap(conclude(batch, granted, blocked), () => {
@@ -306,13 +306,13 @@ export const open = Effect.fnUntraced(function* (
     held: Held,
     used: Limits.Charge,
     succeeded: boolean,
-    waiter?: Waiter
+    turn?: Turn<Waiter>
   ): Effect.Effect<void> | undefined => {
     counts.settled(held.charge, used)
     // Agents share what is used, not what is asked for; what is given back is not paid twice.
-    if (waiter !== undefined && used !== held.charge) {
+    if (turn !== undefined && used !== held.charge) {
       const asked = Limits.dominantShare(held.charge, rules)
-      if (asked > 0) queue.correct(waiter, Limits.dominantShare(used, rules) / asked)
+      if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
     }
     if (immediate === undefined) {
       return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
@@ -355,32 +355,10 @@ export const open = Effect.fnUntraced(function* (
       options.changed()
       return answered
     },
-    admit: (estimate, charge, { agent, first, priority, weight }) => {
-      const waiter: Waiter = {
-        agent,
-        priority,
-        weight,
-        cost: Math.max(leastCost, Limits.dominantShare(charge, rules)),
-        estimate,
-        charge,
-        rules,
-        since: millis(),
-        state: "queued",
-        binding: undefined,
-        reservation: undefined,
-        resume: undefined,
-        answer: undefined,
-        flow: undefined,
-        previous: undefined,
-        next: undefined,
-        start: 0,
-        turn: 0,
-        owed: 0,
-        virtual: 0,
-        moved: 0
-      }
+    admit: (estimate, charge, who) => {
+      const waiter = new Waiter(pool, estimate, charge, who, millis())
       if (closed) answer(waiter, Effect.interrupt)
-      else queue.push(waiter, first)
+      else queue.push(waiter, who.first)
       return waiter
     },
     drainNow,
@@ -452,7 +430,7 @@ export const open = Effect.fnUntraced(function* (
       closed = true
       unregister()
       for (const waiter of asking) if (waiter.state === "asking") answer(waiter, Effect.interrupt)
-      for (let waiter = queue.shift(); waiter !== undefined; waiter = queue.shift()) answer(waiter, Effect.interrupt)
+      for (let out = queue.shift(); out !== undefined; out = queue.shift()) answer(out.entry, Effect.interrupt)
     })
   )
   yield* Effect.forkIn(

@@ -1,26 +1,49 @@
 /** What a pool is to the rest of the budget, and who waits in it. */
 import type * as Effect from "effect/Effect"
 import type { Blocked, Held, Pause, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
-import type { Entry } from "../internal/fairQueue.ts"
-import type * as Limits from "../Limits.ts"
+import type { Entry, Flow, Turn } from "../internal/fairQueue.ts"
+import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
 import type * as Predict from "./predict.ts"
 import type { HeldReservation } from "./reservation.ts"
 
+/** A call is never quite free: one that takes nothing of any limit still takes its turn. */
+const leastCost = 1e-4
+
 /** Who waits, for what. */
-export interface Waiter extends Entry {
+export class Waiter implements Entry {
+  readonly pool: Pool
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+  readonly cost: number
   readonly estimate: Limits.Estimate
   /** What the estimate takes by `rules`; made anew when the rules have changed by the time it is asked for. */
   charge: Limits.Charge
   rules: Limits.Rules
   readonly since: number
-  state: "queued" | "asking" | "cancelled" | "done"
+  state: "queued" | "asking" | "cancelled" | "done" = "queued"
   /** What it waited for last. */
-  binding: Limits.Dimension | undefined
-  /** Set when granted. */
-  reservation: HeldReservation | undefined
-  resume: ((answer: Answer) => void) | undefined
-  answer: Answer | undefined
+  binding: Limits.Dimension | undefined = undefined
+  /** Set when granted, until its holder has it. */
+  reservation: HeldReservation | undefined = undefined
+  resume: ((answer: Answer) => void) | undefined = undefined
+  answer: Answer | undefined = undefined
+  flow: Flow<this> | undefined = undefined
+  previous: this | undefined = undefined
+  next: this | undefined = undefined
+
+  constructor(pool: Pool, estimate: Limits.Estimate, charge: Limits.Charge, who: WaiterOptions, since: number) {
+    this.pool = pool
+    this.agent = who.agent
+    this.priority = who.priority
+    this.weight = who.weight
+    this.rules = pool.rules()
+    this.cost = Math.max(leastCost, Limits.dominantShare(charge, this.rules))
+    this.estimate = estimate
+    this.charge = charge
+    this.since = since
+  }
 }
 
 /** How a wait ends. */
@@ -65,14 +88,14 @@ export interface Pool {
   /** Gives everything back; what remains to be done then. To be called where nothing interrupts. */
   readonly cancel: (waiter: Waiter) => Effect.Effect<void> | undefined
   /**
-   * Settles; gives what remains to be done. To be called once, where nothing interrupts. With the waiter that it was
-   * granted to, its agent's turn is corrected to what was used.
+   * Settles; gives what remains to be done. To be called once, where nothing interrupts. With the turn that it was
+   * granted in, its agent's account is corrected to what was used.
    */
   readonly settle: (
     held: Held,
     used: Limits.Charge,
     succeeded: boolean,
-    waiter?: Waiter
+    turn?: Turn<Waiter>
   ) => Effect.Effect<void> | undefined
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
   /**

@@ -3,7 +3,7 @@
  */
 import type { Snapshot } from "../BudgetStore.ts"
 import * as Bucket from "../internal/bucket.ts"
-import type { FairQueue, Flow } from "../internal/fairQueue.ts"
+import type { FairQueue, Flow, Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import type { Waiter } from "./poolModel.ts"
 
@@ -48,16 +48,16 @@ export const first = (
   snapshot: Snapshot,
   nowMillis: number
 ): ReadonlyArray<Waiting> => {
-  const shifted: Array<Waiter> = []
-  for (let waiter = queue.shift(); waiter !== undefined; waiter = shifted.length < count ? queue.shift() : undefined) {
-    shifted.push(waiter)
+  const out: Array<Turn<Waiter>> = []
+  for (let turn = queue.shift(); turn !== undefined; turn = out.length < count ? queue.shift() : undefined) {
+    out.push(turn)
   }
   const sums: Sums = {}
-  const result = shifted.map((waiter) => {
+  const result = out.map(({ entry: waiter }) => {
     addCharge(sums, waiter.charge, 1)
     return { waiter, waitedMillis: nowMillis - waiter.since, ...against(sums, snapshot) }
   })
-  for (const waiter of shifted.reverse()) queue.putBack(waiter)
+  for (const turn of out.reverse()) queue.putBack(turn)
   return result
 }
 

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { Held } from "../BudgetStore.ts"
+import type { Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import type { Reservation } from "./models.ts"
 import type * as Pool from "./poolModel.ts"
@@ -15,25 +16,25 @@ export class HeldReservation implements Reservation {
   readonly owner: Pool.Pool
   readonly held: Held
   readonly waitedMillis: number
-  /** Who waited for it; undefined where nobody had to. */
-  private readonly waiter: Pool.Waiter | undefined
+  /** The turn it was granted in; undefined where nobody had to wait. */
+  private readonly turn: Turn<Pool.Waiter> | undefined
   private closed = false
   /** What its response said of the limits. */
   signal: Limits.Signal | undefined
 
-  constructor(owner: Pool.Pool, agent: string, held: Held, waiter: Pool.Waiter | undefined, waitedMillis = 0) {
+  constructor(owner: Pool.Pool, agent: string, held: Held, turn?: Turn<Pool.Waiter>, waitedMillis = 0) {
     this.owner = owner
     this.held = held
     this.agent = agent
     this.charge = held.charge
-    this.waiter = waiter
+    this.turn = turn
     this.waitedMillis = waitedMillis
   }
   get pool(): string {
     return this.owner.name
   }
   get binding(): Limits.Dimension | undefined {
-    return this.waiter?.binding
+    return this.turn?.entry.binding
   }
   get waited(): Duration.Duration {
     return Duration.millis(this.waitedMillis)
@@ -54,7 +55,7 @@ export class HeldReservation implements Reservation {
     const settle = () => {
       if (this.closed) return Effect.void
       this.closed = true
-      return this.owner.settle(this.held, Limits.used(this.charge, usage), succeeded, this.waiter) ?? Effect.void
+      return this.owner.settle(this.held, Limits.used(this.charge, usage), succeeded, this.turn) ?? Effect.void
     }
     return Effect.suspend(() => (this.owner.isInstant() ? settle() : Effect.uninterruptible(Effect.suspend(settle))))
   }

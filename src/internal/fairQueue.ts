@@ -29,13 +29,18 @@ export interface Entry {
   previous: this | undefined
   /** queue */
   next: this | undefined
-  /** queue: the flow's tag and turn, what it was owed, and the virtual time when the entry was shifted out. */
-  start: number
-  turn: number
-  owed: number
-  virtual: number
-  /** queue: by how much shifting it out moved virtual time on. */
-  moved: number
+}
+
+/** An entry's turn: where it stood when it was taken out and what its agent was charged, to undo or to correct that. */
+export interface Turn<E> {
+  readonly entry: E
+  /** The flow's tag and rank, and what it was owed. */
+  readonly start: number
+  readonly rank: number
+  readonly owed: number
+  /** Virtual time, and by how much this moved it on. */
+  readonly virtual: number
+  readonly moved: number
 }
 
 /** One agent's entries of one priority. */
@@ -52,7 +57,7 @@ export interface Flow<E> extends Heap.Item {
   /** The start tag of the head; of the next entry to come when empty. */
   start: number
   /** Breaks ties between tags: who came first. */
-  turn: number
+  rank: number
   /** A correction of the tag that waits for the next service: negative where the agent was charged too much. */
   owed: number
 }
@@ -79,19 +84,19 @@ const idleLevels = 64
 /** Bounds a tag's growth, so that tiny weights leave the arithmetic finite. */
 const largestStep = 1e12
 
-const byTag = <E>(a: Flow<E>, b: Flow<E>): boolean => a.start < b.start || (a.start === b.start && a.turn < b.turn)
+const byTag = <E>(a: Flow<E>, b: Flow<E>): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
 const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
 
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
   Math.min(entry.cost / entry.weight, largestStep)
 
 /** The tag of a flow after an entry was shifted out. */
-const nextStart = (entry: Entry): number => entry.start + stepOf(entry) + entry.owed
+const nextStart = <E extends Entry>({ entry, owed, start }: Turn<E>): number => start + stepOf(entry) + owed
 
 export class FairQueue<E extends Entry> {
   size = 0
-  private turns = 0
-  /** Entries of earlier turns were forgotten. */
+  private ranks = 0
+  /** Turns of a lower rank were forgotten. */
   private since = 0
   private readonly levels = new Map<number, Level<E>>()
   /** The levels in which somebody waits, highest priority first. */
@@ -104,7 +109,7 @@ export class FairQueue<E extends Entry> {
     if (flow.size === 0) {
       flow.start = Math.max(flow.start + flow.owed, level.heap[0]?.start ?? 0)
       flow.owed = 0
-      flow.turn = this.turns++
+      flow.rank = this.ranks++
     }
     this.link(flow, entry, front)
   }
@@ -115,39 +120,37 @@ export class FairQueue<E extends Entry> {
   }
 
   /** Removes and returns the entry that is served next. */
-  shift(): E | undefined {
+  shift(): Turn<E> | undefined {
     const entry = this.peek()
     if (entry === undefined) return undefined
     const flow = entry.flow!
     const level = flow.level
-    entry.start = flow.start
-    entry.turn = flow.turn
-    entry.owed = flow.owed
-    entry.virtual = level.virtual
+    const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
+    const turn = { entry, start: flow.start, rank: flow.rank, owed: flow.owed, virtual: level.virtual, moved }
     // What the average flow is served moves on by as much as this service shared among all; a flow that comes now is no
     // earlier than the one that is served.
-    entry.moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
-    level.virtual = Math.max(level.virtual, flow.start + level.refunded) + entry.moved
-    flow.start = nextStart(entry)
+    level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
+    flow.start = nextStart(turn)
     flow.owed = 0
-    flow.turn = this.turns++
+    flow.rank = this.ranks++
     this.unlink(flow, entry)
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
     if (level.flows.size >= level.sweepAt) sweep(level)
-    return entry
+    return turn
   }
 
   /**
    * Undoes the latest `shift` that has not been undone: the entry is served next again, unless a higher priority came.
    */
-  putBack(entry: E): void {
+  putBack(turn: Turn<E>): void {
+    const { entry, owed, rank, start, virtual } = turn
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
-    level.virtual = entry.virtual
+    level.virtual = virtual
     // What its agent was found to be owed meanwhile stays owed.
-    flow.owed += entry.owed + Math.min(0, flow.start - nextStart(entry))
-    flow.start = entry.start
-    flow.turn = entry.turn
+    flow.owed += owed + Math.min(0, flow.start - nextStart(turn))
+    flow.start = start
+    flow.rank = rank
     this.link(flow, entry, true)
     Heap.fix(flow.level.heap, flow, byTag)
   }
@@ -158,11 +161,11 @@ export class FairQueue<E extends Entry> {
    * waited for, and with the agent's next service beyond that. No agent is owed more than one entry then: a row of
    * failures is not made up for by a row of calls that everybody else must wait for.
    */
-  correct(entry: E, part: number): void {
+  correct({ entry, moved, rank }: Turn<E>, part: number): void {
     const level = this.levels.get(entry.priority)
     const flow = level?.flows.get(entry.agent)
-    if (level === undefined || flow === undefined || entry.turn < this.since) return
-    level.refunded += (1 - part) * entry.moved
+    if (level === undefined || flow === undefined || rank < this.since) return
+    level.refunded += (1 - part) * moved
     const owed = flow.owed + (part - 1) * stepOf(entry)
     const head = level.heap[0]
     const noEarlier = flow.size === 0 ? -Infinity : head!.start
@@ -170,7 +173,7 @@ export class FairQueue<E extends Entry> {
     flow.owed = Math.max(flow.start + owed - start, -stepOf(entry))
     if (start === flow.start) return
     flow.start = start
-    flow.turn = this.turns++
+    flow.rank = this.ranks++
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
   }
 
@@ -186,7 +189,7 @@ export class FairQueue<E extends Entry> {
   forget(): void {
     if (this.size > 0 || this.levels.size === 0) return
     this.levels.clear()
-    this.since = this.turns
+    this.since = this.ranks
   }
 
   /**
@@ -260,7 +263,7 @@ export class FairQueue<E extends Entry> {
       backlog: 0,
       weight: 0,
       start: level.virtual - level.refunded,
-      turn: 0,
+      rank: 0,
       owed: 0,
       place: -1
     }

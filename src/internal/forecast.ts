@@ -4,7 +4,7 @@
  * Times are milliseconds from the start.
  */
 import * as Limits from "../Limits.ts"
-import { type Entry, FairQueue, type Flow } from "./fairQueue.ts"
+import { type Entry, FairQueue, type Flow, type Turn } from "./fairQueue.ts"
 import * as Heap from "./heap.ts"
 import * as Ledger from "./ledger.ts"
 
@@ -55,7 +55,7 @@ interface Due extends Heap.Item {
   readonly turn: number
   readonly agent: number
   /** The call that ends then; none where an agent starts. */
-  readonly ends: { readonly entry: Waiting; readonly held: Ledger.Held; readonly used: Limits.Charge } | undefined
+  readonly ends: { readonly turn: Turn<Waiting>; readonly held: Ledger.Held; readonly used: Limits.Charge } | undefined
 }
 
 interface Waiting extends Entry {
@@ -79,12 +79,12 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
   const served: Array<Served> = []
   const refused: Array<Refused> = []
   const blocked: { [O in Obstacle]?: number } = {}
-  let turn = 0
+  let scheduled = 0
   let inFlight = 0
   let endsAt = 0
 
   const schedule = (at: number, agent: number, ends: Due["ends"]): void =>
-    Heap.push(due, { at, turn: turn++, agent, ends, place: -1 }, byTime)
+    Heap.push(due, { at, turn: scheduled++, agent, ends, place: -1 }, byTime)
 
   const ask = (now: number, index: number): void => {
     const agent = agents[index]!
@@ -113,12 +113,7 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       askedAt: now,
       flow: undefined,
       previous: undefined,
-      next: undefined,
-      start: 0,
-      turn: 0,
-      owed: 0,
-      virtual: 0,
-      moved: 0
+      next: undefined
     })
   }
 
@@ -131,7 +126,7 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       if (inFlight >= concurrency) return { by: "concurrency", millis: Infinity }
       const decision = Ledger.decide(ledger, head.charge, now)
       if (decision._tag === "Wait") return { by: decision.dimension!, millis: decision.millis }
-      queue.shift()
+      const turn = queue.shift()!
       if (decision._tag === "Exhausted") {
         const { asked, dimension, left } = decision
         refused.push({ agent: head.index, dimension, asked, limit: left })
@@ -143,7 +138,7 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       const held: Ledger.Held = { id: served.length + 1, charge: head.charge, takenAt: now }
       const end = now + head.millis
       served.push({ agent: head.index, askedAt: head.askedAt, admittedAt: now, endsAt: end })
-      schedule(end, head.index, { entry: head, held, used: Limits.used(head.charge, head.usage) })
+      schedule(end, head.index, { turn, held, used: Limits.used(head.charge, head.usage) })
     }
   }
 
@@ -155,9 +150,9 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limi
       Heap.remove(due, event, byTime)
       if (event.ends !== undefined) {
         inFlight--
-        const { entry, held, used } = event.ends
+        const { held, turn, used } = event.ends
         const asked = Limits.dominantShare(held.charge, rules)
-        if (asked > 0) queue.correct(entry, Limits.dominantShare(used, rules) / asked)
+        if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
         ledger = Ledger.settle(Ledger.advance(ledger, now), held, used, now)
       }
       ask(now, event.agent)

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { type Entry, FairQueue, type Flow } from "../../src/internal/fairQueue.ts"
+import { type Entry, FairQueue, type Flow, type Turn } from "../../src/internal/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
 import { mulberry } from "../support/random.ts"
 
@@ -18,17 +18,12 @@ const call = (agent: string, cost = 1, options: { weight?: number; priority?: nu
   priority: options.priority ?? 0,
   flow: undefined as Flow<Call> | undefined as never,
   previous: undefined as never,
-  next: undefined as never,
-  start: 0,
-  turn: 0,
-  owed: 0,
-  virtual: 0,
-  moved: 0
+  next: undefined as never
 })
 
 const drain = (queue: FairQueue<Call>): Array<string> => {
   const order: Array<string> = []
-  for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) order.push(entry.agent)
+  for (let turn = queue.shift(); turn !== undefined; turn = queue.shift()) order.push(turn.entry.agent)
   return order
 }
 
@@ -47,8 +42,8 @@ describe("fairQueue", () => {
     for (let i = 0; i < 10_000; i++) queue.push(call("greedy"))
     queue.shift()
     queue.push(call("modest"))
-    assert.strictEqual(queue.shift()!.agent, "greedy")
-    assert.strictEqual(queue.shift()!.agent, "modest")
+    assert.strictEqual(queue.shift()!.entry.agent, "greedy")
+    assert.strictEqual(queue.shift()!.entry.agent, "modest")
   })
 
   it("shares by cost, not by calls", () => {
@@ -57,7 +52,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 100; i++) queue.push(call("small", 1))
     const served = { large: 0, small: 0 }
     for (let i = 0; i < 55; i++) {
-      const entry = queue.shift()!
+      const { entry } = queue.shift()!
       served[entry.agent as "large" | "small"] += entry.cost
     }
     assert.closeTo(served.large, served.small, 10)
@@ -69,7 +64,7 @@ describe("fairQueue", () => {
       queue.push(call("heavy", 1, { weight: 3 }))
       queue.push(call("light", 1))
     }
-    const order = Array.from({ length: 100 }, () => queue.shift()!.agent)
+    const order = Array.from({ length: 100 }, () => queue.shift()!.entry.agent)
     assert.strictEqual(order.filter((agent) => agent === "heavy").length, 75)
   })
 
@@ -87,7 +82,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("a", 10))
     queue.push(call("b", 10))
-    assert.strictEqual(queue.shift()!.agent, "a")
+    assert.strictEqual(queue.shift()!.entry.agent, "a")
     queue.putBack(queue.shift()!)
     queue.push(call("a", 10))
     queue.push(call("c", 10))
@@ -101,7 +96,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 3; i++) queue.push(call(`small-${i}`, 1))
     for (let i = 0; i < 4_000; i++) {
       queue.putBack(queue.shift()!)
-      const { agent, cost } = queue.shift()!
+      const { agent, cost } = queue.shift()!.entry
       served.set(agent, (served.get(agent) ?? 0) + cost)
       queue.push(call(agent, cost))
     }
@@ -114,7 +109,7 @@ describe("fairQueue", () => {
     queue.push(call("old"))
     queue.push(call("old"))
     for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))
-    assert.strictEqual(queue.shift()!.agent, "old")
+    assert.strictEqual(queue.shift()!.entry.agent, "old")
     let waited = 0
     for (; queue.peek()!.agent !== "old" && waited < 1_000; waited++) {
       queue.shift()
@@ -140,7 +135,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 100_000; i++) queue.push(call("a", 1, { priority: (i * 7919) % 100_003 }))
     const served: Array<number> = []
-    for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) served.push(entry.priority)
+    for (let turn = queue.shift(); turn !== undefined; turn = queue.shift()) served.push(turn.entry.priority)
     assert.deepStrictEqual(
       served,
       served.toSorted((a, b) => b - a)
@@ -178,9 +173,9 @@ describe("fairQueue", () => {
     for (let i = 0; i < 200; i++) queue.push(call("failing"))
     const failed = Array.from({ length: 50 }, () => queue.shift()!)
     for (let i = 0; i < 3; i++) queue.push(call("new"))
-    for (const entry of failed) queue.correct(entry, 0)
+    for (const turn of failed) queue.correct(turn, 0)
     queue.push(call("newer"))
-    const order = Array.from({ length: 6 }, () => queue.shift()!.agent)
+    const order = Array.from({ length: 6 }, () => queue.shift()!.entry.agent)
     assert.deepStrictEqual(order, ["failing", "new", "newer", "failing", "new", "failing"])
   })
 
@@ -190,7 +185,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 2_000; i++) queue.push(call(i % 2 === 0 ? "a" : "b"))
     for (let i = 0; i < 1_000; i++) queue.correct(queue.shift()!, 0.01)
     queue.push(call("new"))
-    const order = Array.from({ length: 4 }, () => queue.shift()!.agent)
+    const order = Array.from({ length: 4 }, () => queue.shift()!.entry.agent)
     assert.include(order, "new")
   })
 
@@ -200,7 +195,7 @@ describe("fairQueue", () => {
     for (const agent of ["b", "b", "b", "b", "a", "a", "a"]) queue.push(call(agent))
     const [first] = [queue.shift()!, queue.shift()!, queue.shift()!]
     const asking = queue.shift()!
-    assert.deepStrictEqual([first.agent, asking.agent], ["a", "a"])
+    assert.deepStrictEqual([first.entry.agent, asking.entry.agent], ["a", "a"])
     queue.correct(first, 0)
     queue.putBack(asking)
     assert.deepStrictEqual(drain(queue).slice(0, 3), ["a", "a", "b"])
@@ -221,7 +216,7 @@ describe("fairQueue", () => {
           return found
         }
         const all = () => [...model.values()].flat()
-        const out: Array<Call> = []
+        const out: Array<Turn<Call>> = []
         for (const { agent, cost, kind, pick, priority, weight } of operations) {
           switch (kind) {
             case "push":
@@ -235,28 +230,28 @@ describe("fairQueue", () => {
             }
             case "shift": {
               const highest = Math.max(...all().map((entry) => entry.priority))
-              const entry = queue.shift()
-              if (entry === undefined) {
+              const turn = queue.shift()
+              if (turn === undefined) {
                 assert.strictEqual(all().length, 0)
                 break
               }
-              assert.strictEqual(entry.priority, highest)
-              assert.strictEqual(lane(entry).shift(), entry)
-              out.push(entry)
+              assert.strictEqual(turn.entry.priority, highest)
+              assert.strictEqual(lane(turn.entry).shift(), turn.entry)
+              out.push(turn)
               break
             }
             case "putBack": {
-              const entry = out.pop()
-              if (entry === undefined) break
-              queue.putBack(entry)
-              lane(entry).unshift(entry)
-              assert.strictEqual(queue.peek(), entry)
+              const turn = out.pop()
+              if (turn === undefined) break
+              queue.putBack(turn)
+              lane(turn.entry).unshift(turn.entry)
+              assert.strictEqual(queue.peek(), turn.entry)
               break
             }
             case "correct": {
-              const entry = out.pop()
+              const turn = out.pop()
               const head = queue.peek()
-              if (entry !== undefined) queue.correct(entry, (pick % 5) / 2)
+              if (turn !== undefined) queue.correct(turn, (pick % 5) / 2)
               assert.strictEqual(queue.peek(), head)
               break
             }
@@ -301,7 +296,7 @@ describe("fairQueue", () => {
         }
         for (const agent of agents) for (let i = 0; i < 5; i++) push(agent)
         for (let i = 0; i < 500; i++) {
-          const entry = queue.shift()!
+          const { entry } = queue.shift()!
           const agent = agents[Number(entry.agent)]!
           agent.served += entry.cost
           push(agent)
@@ -324,7 +319,7 @@ describe("fairQueue", () => {
     const push = (i: number) => queue.push(call(`${i}`, (1 + (i % 16)) * (0.5 + random()) * 0.001))
     for (let i = 0; i < 64; i++) for (let j = 0; j < 20; j++) push(i)
     for (let i = 0; i < 20_000; i++) {
-      const entry = queue.shift()!
+      const { entry } = queue.shift()!
       served.set(entry.agent, (served.get(entry.agent) ?? 0) + entry.cost)
       push(Number(entry.agent))
     }
