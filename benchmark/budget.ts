@@ -73,6 +73,26 @@ const uncontended: Record<string, Case> = {
     )
     return clock(() => Effect.runPromise(Effect.provide(calls, context)))
   },
+  "floodgate consume, one effect run often": async (n) => {
+    const context = await budget()
+    const call = Budget.consume(1)
+    return clock(() =>
+      Effect.runPromise(
+        Effect.provide(
+          repeat(n, () => call),
+          context
+        )
+      )
+    )
+  },
+  "effect RateLimiter.consume, one effect run often": async (n) => {
+    const context = await limiters()
+    const calls = Effect.flatMap(RateLimiter.RateLimiter, (limiter) => {
+      const call = limiter.consume(bucket)
+      return repeat(n, () => call)
+    })
+    return clock(() => Effect.runPromise(Effect.provide(calls, context)))
+  },
   "effect Semaphore.withPermit": (n) => {
     const semaphore = Semaphore.makeUnsafe(slots)
     const calls = repeat(n, () => semaphore.withPermit(Effect.void))
@@ -109,6 +129,35 @@ const fibers = <E, R>(n: number, each: Effect.Effect<unknown, E, R>) =>
 
 const all = (n: number, task: () => Promise<unknown>): Promise<number> =>
   clock(() => Promise.all(Array.from({ length: n }, task)))
+
+/** Callers that do nothing find all slots taken, and go on when these come free. */
+const held = (n: number, call: Effect.Effect<unknown, Budget.BudgetError, Budget.TokenBudget>) =>
+  Effect.gen(function* () {
+    const gate = yield* Deferred.make<void>()
+    const holder = Budget.withReservation(tokens, () => Deferred.await(gate))
+    for (let i = 0; i < slots; i++) yield* Effect.forkChild(holder, { startImmediately: true })
+    yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
+    yield* fibers(n, call)
+  })
+
+const idle: Record<string, Case> = {
+  /** The floor: fibers that await one event and end. */
+  "fibers on one Deferred": (n) =>
+    clock(() =>
+      Effect.runPromise(
+        Effect.gen(function* () {
+          const gate = yield* Deferred.make<void>()
+          yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
+          yield* fibers(n, Deferred.await(gate))
+        })
+      )
+    ),
+  floodgate: async (n) => {
+    const context = await budget(slots)
+    const call = Budget.withReservation(tokens, () => Effect.void)
+    return clock(() => Effect.runPromise(Effect.provide(held(n, call), context)))
+  }
+}
 
 const contended: Record<string, Case> = {
   /** The floor: what the same fibers cost that wait for one event and then do the same work. */
@@ -252,17 +301,18 @@ const cancelled: Record<string, Case> = {
 // The run
 // -----------------------------------------------------------------------------
 
-const suites = { uncontended, contended, waiters, cancelled }
+const suites = { uncontended, contended, idle, waiters, cancelled }
 type Suite = keyof typeof suites
 
 const [suite, name, count] = process.argv.slice(2)
-if (suite === "together") {
+if (suite !== undefined && name === "together") {
   // All in one process, in turns: as in a program, where everything has made the compiler forget its assumptions.
-  const n = Number(name)
   const best = new Map<string, number>()
   for (let round = 0; round < 8; round++) {
-    for (const [one, run] of Object.entries(uncontended)) {
-      if (one !== "bottleneck") best.set(one, Math.min(best.get(one) ?? Infinity, await run(n)))
+    for (const [one, run] of Object.entries(suites[suite as Suite])) {
+      if (one === "bottleneck") continue
+      globalThis.gc!()
+      best.set(one, Math.min(best.get(one) ?? Infinity, await run(Number(count))))
     }
   }
   console.log(JSON.stringify([...best]))
@@ -298,6 +348,10 @@ const measure = (of: Suite, name: string, n: number, rounds: number): number | u
 
 const short = (value: number): string => (value >= 100 ? Math.round(value).toLocaleString("en-US") : value.toFixed(2))
 
+/** Milliseconds by name, all in one process. */
+const together = (of: Suite, n: number): ReadonlyMap<string, number> =>
+  new Map(JSON.parse(child(of, "together", `${n}`) ?? "[]"))
+
 const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): void => {
   console.log(`\n| ${head.join(" | ")} |`)
   console.log(`|${head.map((_, i) => (i === 0 ? "---" : "---:")).join("|")}|`)
@@ -311,7 +365,7 @@ console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]!.model.trim
 
 {
   const n = 100_000
-  const together = new Map<string, number>(JSON.parse(child("together", `${n}`) ?? "[]"))
+  const oneProcess = together("uncontended", n)
   const alone = new Map(Object.keys(uncontended).map((name) => [name, measure("uncontended", name, n, 3)]))
   const rate = (millis: number | undefined): string =>
     millis === undefined ? "cut off" : (n / millis / 1_000).toFixed(2)
@@ -320,8 +374,8 @@ console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]!.model.trim
     ["nothing waits, million calls a second", "in one process", "to floodgate", "alone", "to floodgate"],
     Object.keys(uncontended).map((name) => [
       name,
-      rate(together.get(name)),
-      ratio(together.get(first!), together.get(name)),
+      rate(oneProcess.get(name)),
+      ratio(oneProcess.get(first!), oneProcess.get(name)),
       rate(alone.get(name)),
       ratio(alone.get(first!), alone.get(name))
     ])
@@ -339,6 +393,14 @@ console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]!.model.trim
         return millis === undefined ? "cut off" : `${short(millis)} (${ratio(millis, floor[k])})`
       })
     ])
+  )
+}
+{
+  const millis = together("idle", 100_000)
+  const [floor] = millis.values()
+  table(
+    [`100,000 callers on ${slots} slots that do nothing`, "ms", "to the floor"],
+    [...millis].map(([name, value]) => [name, short(value), ratio(value, floor)])
   )
 }
 {

@@ -44,6 +44,7 @@ import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -222,12 +223,16 @@ export const withReservation = <A, E, R>(
   use: (reservation: Reservation) => Effect.Effect<A, E, R>,
   options?: ReserveOptions
 ): Effect.Effect<A, E | BudgetError, R | TokenBudget> =>
-  Effect.contextWith((context: Context.Context<R | TokenBudget>) => {
-    const budget = Context.get(context, TokenBudget)
+  Effect.uninterruptibleMask((restore) => {
+    // Read from the fiber that evaluates this: one step less than `contextWith`, on the hottest path.
+    const { context } = Fiber.getCurrent()!
+    const budget = Context.getUnsafe(context, TokenBudget)
     return Internal.hasUse(budget)
-      ? budget.use(context, estimate, use, options)
-      : Effect.scopedWith((scope) =>
-          Effect.flatMap(Scope.provide(budget.reserve(estimate, options), scope), (reservation) => use(reservation))
+      ? budget.use(context, restore, estimate, use, options)
+      : restore(
+          Effect.scopedWith((scope) =>
+            Effect.flatMap(Scope.provide(budget.reserve(estimate, options), scope), (reservation) => use(reservation))
+          )
         )
   })
 

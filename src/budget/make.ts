@@ -5,6 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
@@ -28,9 +29,10 @@ const defaultPause = Duration.seconds(2)
 
 /** The public service, and what stays within the package. */
 export interface Service extends Public {
-  /** `reserve` around one effect, without a scope: half the cost. */
+  /** `reserve` around one effect, without a scope: half the cost. To be called where nothing interrupts. */
   readonly use: <A, E, R>(
     context: Context.Context<never>,
+    restore: Restore,
     estimate: Limits.Estimate,
     f: (reservation: Reservation) => Effect.Effect<A, E, R>,
     options?: ReserveOptions
@@ -120,7 +122,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       }
       const held = pool.takeNow(charge)
       if (held !== undefined) return new HeldReservation(pool, how.agent, held)
-      return how.maxWait !== undefined || Limits.hasQuota(rules)
+      return how.maxWait !== undefined || pool.hasQuota()
         ? Effect.flatMap(restore(foresee(pool, charge, how, how.maxWait)), (foreseen) =>
             asEffect(enqueue(pool, estimate, charge, how, foreseen, maxQueued, restore), restore)
           )
@@ -163,12 +165,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         )
       )
 
-    const use: Service["use"] = (context, estimate, f, how) =>
-      Effect.uninterruptibleMask((restore) => {
-        const admission = begin(context, estimate, how, restore)
-        if (admission instanceof HeldReservation) return around(admission, f, restore)
-        return admission instanceof Waiter ? standAround(admission, f, restore) : thenAround(admission, f, restore)
-      })
+    const use: Service["use"] = (context, restore, estimate, f, how) => {
+      const admission = begin(context, estimate, how, restore)
+      if (admission instanceof HeldReservation) return around(admission, f, restore)
+      return admission instanceof Waiter ? standAround(admission, f, restore) : thenAround(admission, f, restore)
+    }
 
     const status = Effect.suspend(() =>
       Effect.forEach(pools.values(), (pool) =>
@@ -240,8 +241,14 @@ type Admission = HeldReservation | Waiter | Effect.Effect<HeldReservation, Budge
 
 type Use<A, E, R> = (reservation: Reservation) => Effect.Effect<A, E, R>
 
-const around = <A, E, R>(reservation: HeldReservation, f: Use<A, E, R>, restore: Restore): Effect.Effect<A, E, R> =>
-  Effect.onExitPrimitive(restore(applied(f, reservation)), (exit) => reservation.end(exit))
+const around = <A, E, R>(reservation: HeldReservation, f: Use<A, E, R>, restore: Restore): Effect.Effect<A, E, R> => {
+  const self = applied(f, reservation)
+  // What is done already, as with `consume`, needs no guard.
+  const done = Exit.isExit(self) ? self : undefined
+  if (done === undefined) return Effect.onExitPrimitive(restore(self), (exit) => reservation.end(exit))
+  const rest = reservation.end(done)
+  return rest === undefined ? self : Effect.andThen(rest, self)
+}
 
 const thenAround = <A, E, R>(
   reserve: Effect.Effect<HeldReservation, BudgetError>,

@@ -41,6 +41,7 @@ export const open = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
+  let hasQuota = Limits.hasQuota(rules)
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   // With no limits known the first call goes alone; its headers set them.
   const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
@@ -331,12 +332,14 @@ export const open = Effect.fnUntraced(function* (
   /** Hears the rules from the store; with no limits known the first call went alone, now all may go. */
   const learn = (): void => {
     rules = store.rules()
+    hasQuota = Limits.hasQuota(rules)
     if (Object.keys(rules).length > 0) gate.known()
   }
 
   const pool: Pool = {
     name,
     rules: () => rules,
+    hasQuota: () => hasQuota,
     queued: () => queue.size,
     isInstant: () => immediate !== undefined && gate.isUnbounded,
     unasked: immediate === undefined ? store.batch : 0,

@@ -70,6 +70,8 @@ export interface WaiterOptions {
 export interface Pool {
   readonly name: string
   readonly rules: () => Limits.Rules
+  /** Whether any limit is one that never refills. */
+  readonly hasQuota: () => boolean
   readonly queued: () => number
   /** Whether `settle` leaves nothing to be done. */
   readonly isInstant: () => boolean

@@ -154,8 +154,8 @@ describe("fairQueue", () => {
     queue.push(call("a"))
     queue.putBack(two)
     queue.putBack(one)
-    assert.strictEqual(queue.shift(), one)
-    assert.strictEqual(queue.shift(), two)
+    assert.strictEqual(queue.shift()!.entry, one.entry)
+    assert.strictEqual(queue.shift()!.entry, two.entry)
   })
 
   it("gives back what an agent was charged for a call that was not let out", () => {
