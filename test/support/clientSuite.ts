@@ -90,9 +90,11 @@ export const guarantees = ({ clock, name, start }: Way): void => {
         assert.strictEqual(completed, 24)
         // Two clocks and a network never agree to the token; under one clock they do.
         assert.isAtMost(rejected, clock === "live" ? 4 : 0)
-        // And not for being idle: what 24 calls need beyond the burst takes this long, estimates included.
+        // And not for being idle: what 24 calls need beyond the burst takes this long, estimates included. Real time
+        // passes on a busy machine while nobody is heard.
         const [first, last] = [(yield* log)[0]!, (yield* log).at(-1)!]
-        assert.isBelow(last.at - first.at, ((24 * 15_000 - 60_000) / rate) * 1_000 * 1.35)
+        const most = clock === "live" ? 3 : 1.35
+        assert.isBelow(last.at - first.at, ((24 * 15_000 - 60_000) / rate) * 1_000 * most)
       }))
 
     test("is fair: one agent's queue delays another's first call by one call", () =>
@@ -156,9 +158,10 @@ export const guarantees = ({ clock, name, start }: Way): void => {
 
     test("holds a stream's reservation for its life, and ends it when the consumer has enough", () =>
       Effect.gen(function* () {
+        // So slow that a busy machine hears the first words long before the last is sent.
         const { pool, stats, stream } = yield* world({
           provider: {
-            latency: { ...fast, perOutputTokenMillis: 1 },
+            latency: { ...fast, perOutputTokenMillis: 20 },
             outputTokens: 500,
             reply: () => "word ".repeat(500)
           }
