@@ -5,7 +5,18 @@
 import { assert, describe, it } from "@effect/vitest"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { importsOf, root, sourceFiles } from "./support/modules.ts"
+import ts from "typescript6"
+import {
+  filesOf,
+  importsOf,
+  isExported,
+  namesOf,
+  parse,
+  publicModules,
+  root,
+  sourceFiles,
+  takenBy
+} from "./support/modules.ts"
 
 interface Rule {
   readonly files: RegExp
@@ -141,6 +152,21 @@ const problemsOf = (file: string): Array<string> => {
 describe("architecture", () => {
   it("lets every source file import only what its folder may know", () => {
     assert.deepStrictEqual(sourceFiles().flatMap(problemsOf), [])
+  })
+
+  it("exports no value that nobody takes", () => {
+    const taken = new Set(["src", "test", "benchmark", "scripts", "examples"].flatMap(filesOf).flatMap(takenBy))
+    const entries = new Set(publicModules().map(({ file }) => file))
+    const idle = sourceFiles().flatMap((file) =>
+      entries.has(file) || taken.has(`${file} *`)
+        ? []
+        : parse(file)
+            .statements.filter((node) => ts.isVariableStatement(node) && isExported(node))
+            .flatMap(namesOf)
+            .filter((name) => !taken.has(`${file} ${name}`))
+            .map((name) => `${file}: nobody takes ${name}`)
+    )
+    assert.deepStrictEqual(idle, [])
   })
 
   it("keeps the index a list of namespaces, in alphabetical order", () => {

@@ -49,7 +49,7 @@ export const explained = (address: string) => (error: StoreUnavailable) =>
   new NoRedis({ address: shown(address), why: innermost(error.cause) })
 
 /** The store of a run at the address, after a look whether anybody is there. */
-export const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {
+const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {
   yield* Effect.mapError(FloodgateRedis.status(at), explained(at.url))
   return FloodgateRedis.layerStoreUrl(at)
 })

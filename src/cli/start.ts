@@ -132,7 +132,7 @@ const race = (
   )
 
 /** The tour after the storm, without the command around it. */
-export const tour = Effect.gen(function* () {
+const tour = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const paths = yield* documents

@@ -48,7 +48,7 @@ const pausedSeconds = ({ ledger, now }: FloodgateRedis.SharedPoolStatus["snapsho
 }
 
 /** What `--json` prints. */
-export const toJson = (pools: Pools) => ({
+const toJson = (pools: Pools) => ({
   pools: pools.map(({ allowed, inFlight, lost, origin, pool, processes, snapshot }) => ({
     pool,
     levels: levelsOf(snapshot),
@@ -96,7 +96,7 @@ const origins: Readonly<Record<FloodgateRedis.SharedPoolStatus["origin"], string
 }
 
 /** The picture for people. */
-export const lines = (pools: Pools): ReadonlyArray<string> =>
+const lines = (pools: Pools): ReadonlyArray<string> =>
   pools.flatMap(({ allowed, inFlight, lost, origin, pool, processes, snapshot }, index) => {
     const most = allowed === Infinity ? "" : ` of ${allowed}`
     const waiting = processes.filter(({ waiting }) => waiting !== undefined).length

@@ -50,7 +50,7 @@ export const statePattern = (prefix: string): string => `{${quote(prefix)}:*}:st
 export const poolOfKey = (prefix: string, key: string): string =>
   decodeURIComponent(key.slice(`{${quote(prefix)}:`.length, -"}:state".length))
 
-export const scriptOf = (lua: string) =>
+const scriptOf = (lua: string) =>
   Redis.script(
     ({ keys, leaseMillis, lost, owner, request }: Call) => [
       ...keys.all,

@@ -10,12 +10,14 @@ export const root = join(import.meta.dirname, "../..")
 
 const inRoot = (path: string): string => relative(root, path).replaceAll("\\", "/")
 
-/** Every source file, as `src/...`. */
-export const sourceFiles = (): Array<string> =>
-  readdirSync(join(root, "src"), { withFileTypes: true, recursive: true })
+/** Every TypeScript file of a folder, as `src/...`. */
+export const filesOf = (folder: string): Array<string> =>
+  readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
     .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
     .map((entry) => inRoot(join(entry.parentPath, entry.name)))
     .sort()
+
+export const sourceFiles = (): Array<string> => filesOf("src")
 
 export const parse = (file: string): ts.SourceFile =>
   ts.createSourceFile(file, readFileSync(join(root, file), "utf8"), ts.ScriptTarget.Latest, true)
@@ -94,4 +96,22 @@ export const importsOf = (file: string): Array<Import> => {
   }
   visit(source)
   return imports
+}
+
+/** What a file takes of other files by relative imports and re-exports, as `src/file.ts name`; `*` is everything. */
+export const takenBy = (file: string): Array<string> => {
+  const source = parse(file)
+  return source.statements.flatMap((node) => {
+    if (!ts.isImportDeclaration(node) && !ts.isExportDeclaration(node)) return []
+    const specifier = node.moduleSpecifier as ts.StringLiteral | undefined
+    if (specifier === undefined || !specifier.text.startsWith(".")) return []
+    const from = inRoot(join(root, dirname(file), specifier.text))
+    const named = ts.isImportDeclaration(node) ? node.importClause?.namedBindings : node.exportClause
+    if (named === undefined || ts.isNamespaceExport(named)) return [`${from} *`]
+    if (!ts.isNamespaceImport(named)) {
+      return named.elements.map(({ name, propertyName }) => `${from} ${(propertyName ?? name).text}`)
+    }
+    const members = source.text.matchAll(new RegExp(`\\b${named.name.text}\\.(\\w+)`, "g"))
+    return [...members].map(([, member]) => `${from} ${member}`)
+  })
 }

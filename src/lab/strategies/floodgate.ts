@@ -11,7 +11,7 @@ import type { Agent, Call, Scenario } from "../scenario.ts"
 import type { Client, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
-export interface Options {
+interface Options {
   readonly name: string
   readonly summary: string
   /** What the budget is told. @default the provider's true limits and its limit on calls at once */
@@ -27,7 +27,7 @@ export interface Options {
 }
 
 /** What an account's owner tells the budget: the limits that the provider's console shows. */
-export const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
+const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
   limits,
   concurrency: provider.concurrency
 })
@@ -78,7 +78,7 @@ const workOf = ({ calls }: Agent): number =>
   calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
 
 /** A strategy that is the library with the given options. */
-export const make = ({
+const make = ({
   agent = ({ agent }) => agent,
   budget = trueLimits,
   counted = true,
