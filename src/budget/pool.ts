@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Blocked, BudgetStore, Held, Immediate, PoolOptions, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
+import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
 import { Gate } from "./gate.ts"
@@ -296,7 +297,7 @@ export const open = Effect.fnUntraced(function* (
     if (immediate !== undefined) return rounds(immediate)
     if (queue.size === 0 && standing === undefined) return remoteFinish
     draining = true
-    return Effect.asVoid(Effect.forkIn(remoteRound, scope))
+    return Effect.asVoid(Effect.forkIn(remoteRound, scope, { startImmediately: true }))
   }
   const drain: Effect.Effect<void> = Effect.uninterruptible(Effect.suspend(() => drainNow() ?? Effect.void))
 
@@ -316,6 +317,8 @@ export const open = Effect.fnUntraced(function* (
       if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
     }
     if (immediate === undefined) {
+      // What comes back may let our own head in: it asks along, in the same request.
+      if (standing !== undefined && (!gate.isUnbounded || !Ledger.isAsEstimated(held.charge, used))) due = true
       return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
         gate.leave(held.id, succeeded)
         return drain

@@ -75,14 +75,14 @@ export const listen = (
   connection: Connection,
   prefix: string,
   process: string,
-  heard: (pool: string, owner: string, millis: number) => void
+  heard: (owner: string, millis: number, head: number) => void
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.flatMap(connection, (redis) => redis.subscribe(`${keysOf(prefix, "").channels}${process}`)).pipe(
     Effect.flatMap((queue) =>
       Effect.forever(
         Effect.map(Queue.take(queue), ({ message }) => {
-          const [owner = "", pool = "", millis = "0"] = message.split(" ")
-          heard(decodeURIComponent(pool), owner, Number(millis))
+          const [owner = "", , millis = "0", head = "0"] = message.split(" ")
+          heard(owner, Number(millis), Number(head))
         })
       )
     ),

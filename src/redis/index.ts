@@ -45,6 +45,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { BudgetStore } from "../BudgetStore.ts"
 import * as Connection from "./connection.ts"
+import type * as Line from "./line.ts"
 import * as Store from "./store.ts"
 
 export * from "./status.ts"
@@ -145,9 +146,9 @@ const makeWith = Effect.fnUntraced(function* (
   const { leaseMillis, lost, prefix, ...settings } = parse(options)
   // Not from Random: two processes with the same seed must not take each other for themselves.
   const process = `${encodeURIComponent(options.name ?? hostname())}-${randomBytes(6).toString("hex")}`
-  const wakes = new Map<string, (millis: number) => void>()
+  const wakes = new Map<string, Line.Wake>()
   let opened = 0
-  yield* Connection.listen(connection, prefix, process, (_, owner, millis) => wakes.get(owner)?.(millis))
+  yield* Connection.listen(connection, prefix, process, (owner, millis, head) => wakes.get(owner)?.(millis, head))
   return {
     open: (pool, poolOptions) => {
       const owner = `${process}/${++opened}`

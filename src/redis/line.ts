@@ -2,7 +2,8 @@
  * A pool's line to Redis: what its process has to say goes out in order, one request at a time, each executed once.
  *
  * While a request is under way, what comes up meanwhile waits and goes with the next, so a process costs Redis one
- * request at a time per pool whatever its number of callers. A request whose reply was lost is sent again with the same
+ * request at a time per pool whatever its number of callers. What comes up in one turn of the event loop goes together,
+ * and what nobody waits for waits for company. A request whose reply was lost is sent again with the same
  * number, and the script answers it from memory. While Redis is away the policy decides about those who wait for an
  * answer; what must not be lost (settlements, pauses) stays in line.
  */
@@ -34,6 +35,8 @@ export interface View {
   levels: Limits.Charge
   processes: number
   epoch: number
+  /** Whether somebody may wait for a call to end, and not only for what it gives back. */
+  tight: boolean
   /** This process's time of the last reply; -Infinity before the first. */
   at: number
 }
@@ -41,11 +44,16 @@ export interface View {
 export interface Line {
   readonly view: View
   readonly submit: (job: Job) => void
+  /** As `submit`, for what changes nothing for anybody: it goes with the next request, or alone after a while. */
+  readonly submitLater: (job: Job) => void
   /** As `submit`, before everything that waits. */
   readonly submitFirst: (job: Job) => void
   /** When Redis went away, in this process's time. */
   readonly awaySince: () => number | undefined
 }
+
+/** In how many milliseconds which head may come. One that has been served since is not meant any more. */
+export type Wake = (millis: number, head: number) => void
 
 export interface LineOptions {
   readonly pool: string
@@ -59,8 +67,8 @@ export interface LineOptions {
   readonly introduce: () => ReadonlyArray<Operation>
   readonly onAway: (error: StoreUnavailable) => void
   readonly onBack: () => void
-  /** The head of this process may come in so many milliseconds, as far as is known now. */
-  readonly onTurn: (millis: number) => void
+  /** A head of this process may come in so many milliseconds, as far as is known now: see `Wake`. */
+  readonly onTurn: Wake
 }
 
 interface Request {
@@ -69,28 +77,52 @@ interface Request {
   readonly operations: ReadonlyArray<Operation>
   introduced: boolean
   refused: number
+  /** When it was sent; `undefined` when it was sent more than once. */
+  sentAt: number | undefined
+  tries: number
 }
 
 const mostPerRequest = 256
 const firstRetryMillis = 50
 const longestRetryMillis = 500
+/** How long a job that nobody waits for waits for company. */
+const companyMillis = 500
 
 export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.fn.Return<Line, never, Scope.Scope> {
   const { millis, pool } = options
   const run = yield* FiberHandle.makeRuntime<never>()
+  const runCompany = yield* FiberHandle.makeRuntime<never>()
   const jobs: Array<Job> = []
-  const view: View = { rules: {}, levels: {}, processes: 1, epoch: 0, at: -Infinity }
+  const view: View = { rules: {}, levels: {}, processes: 1, epoch: 0, tight: true, at: -Infinity }
   let rulesVersion = 0
   let seq = 0
   let request: Request | undefined
   let running = false
   let awaySince: number | undefined
   let failures = 0
+  /** How long the last reply took, as far as is known: a grant in it was heard so late at most. */
+  let lateMillis = 0
+  let waitsForCompany = false
 
   const kick = (): void => {
     if (running) return
     running = true
-    run(work)
+    // After everybody else who runs in this turn of the event loop: a settlement and the next call go together.
+    run(Effect.andThen(Effect.yieldNowWith(1), work))
+  }
+
+  const kickLater = (): void => {
+    if (running || waitsForCompany) return
+    waitsForCompany = true
+    runCompany(
+      Effect.andThen(
+        Effect.sleep(companyMillis),
+        Effect.sync(() => {
+          waitsForCompany = false
+          if (jobs.length > 0) kick()
+        })
+      )
+    )
   }
 
   const nextRequest = (): Request | undefined => {
@@ -103,7 +135,9 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
         batch.push(job)
         operations.push(operation)
       }
-      if (batch.length > 0) return { seq: ++seq, jobs: batch, operations, introduced: view.epoch === 0, refused: 0 }
+      if (batch.length > 0) {
+        return { seq: ++seq, jobs: batch, operations, introduced: view.epoch === 0, refused: 0, sentAt: 0, tries: 0 }
+      }
     }
     return undefined
   }
@@ -122,17 +156,20 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
       request.seq,
       view.epoch,
       rulesVersion,
-      request.introduced ? [...options.introduce(), ...request.operations] : request.operations
+      request.introduced ? [...options.introduce(), ...request.operations] : request.operations,
+      Math.round(lateMillis)
     ])
 
-  const attempt = (request: Request): Effect.Effect<void> =>
-    Effect.matchEffect(
+  const attempt = (request: Request): Effect.Effect<void> => {
+    request.sentAt = request.tries++ === 0 ? millis() : undefined
+    return Effect.matchEffect(
       Effect.timeoutOrElse(options.send(encode(request)), {
         duration: options.timeoutMillis,
         orElse: () => Effect.fail(new Error(`no reply within ${options.timeoutMillis} ms`))
       }),
       { onFailure: (cause) => failed(request, cause), onSuccess: (text) => succeeded(request, text) }
     )
+  }
 
   const succeeded = (sent: Request, text: string): Effect.Effect<void> => {
     const reply = JSON.parse(text) as Reply | readonly [number, 0]
@@ -145,13 +182,15 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
   }
 
   const heard = (sent: Request, reply: Reply): Effect.Effect<void> => {
-    const [now, epoch, processes, why, version, rules, levels, replies, turn] = reply
+    const [now, epoch, processes, why, version, rules, levels, replies, turn, tight] = reply
     const wasAway = awaySince !== undefined
     const before = view.epoch
     request = undefined
     failures = 0
     awaySince = undefined
     view.at = millis()
+    if (sent.sentAt !== undefined) lateMillis = view.at - sent.sentAt
+    view.tight = tight === 1
     view.epoch = epoch
     view.processes = processes
     view.levels = Wire.toCharge(levels)
@@ -161,8 +200,8 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
     }
     const skipped = replies.length - sent.jobs.length
     sent.jobs.forEach((job, i) => job.replied(replies[skipped + i], now))
-    if (rules !== 0) options.onTurn(0)
-    else if (turn >= 0) options.onTurn(turn)
+    if (rules !== 0) options.onTurn(0, Infinity)
+    else if (turn !== -1) options.onTurn(...turn)
     if (wasAway) options.onBack()
     const notes: Array<Effect.Effect<void>> = []
     const isFresh = epoch / 1_000 >= now - 1_000
@@ -192,14 +231,15 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
       : again
   }
 
-  const add = (job: Job, first: boolean): void => {
+  const add = (job: Job, place: "first" | "last" | "later"): void => {
     if (awaySince !== undefined) {
       const lapsed = millis() - awaySince >= options.patienceMillis
       if (job.away(new StoreUnavailable({ pool, cause: new Error("Redis is away") }), lapsed)) return
     }
-    if (first) jobs.unshift(job)
+    if (place === "first") jobs.unshift(job)
     else jobs.push(job)
-    kick()
+    if (place === "later") kickLater()
+    else kick()
   }
 
   yield* Effect.addFinalizer(() =>
@@ -212,7 +252,7 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
             replied: () => resume(Effect.void),
             away: () => (resume(Effect.void), true)
           },
-          false
+          "last"
         )
       )
       return Effect.timeoutOrElse(left, { duration: options.timeoutMillis, orElse: () => Effect.void })
@@ -220,8 +260,9 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
   )
   return {
     view,
-    submit: (job) => add(job, false),
-    submitFirst: (job) => add(job, true),
+    submit: (job) => add(job, "last"),
+    submitLater: (job) => add(job, "later"),
+    submitFirst: (job) => add(job, "first"),
     awaySince: () => awaySince
   }
 })

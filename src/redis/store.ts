@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Ask, Held, PoolOptions, PoolStore, Snapshot, StoreUnavailable, Taken } from "../BudgetStore.ts"
+import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
 import * as Line from "./line.ts"
 import { LocalShare } from "./localShare.ts"
@@ -25,13 +26,13 @@ export interface Settings {
 const observationLastsMillis = 5_000
 const mostBatch = 64
 
-/** Opens a pool. `send` runs the script for it; `wakes` emits in how many milliseconds its head may come. */
+/** Opens a pool. `send` runs the script for it; `onWake` is told who hears when its head may come. */
 export const open = Effect.fnUntraced(function* (
   pool: string,
   options: PoolOptions,
   settings: Settings,
   send: (request: string) => Effect.Effect<string, RedisError>,
-  onWake: (wake: (millis: number) => void) => Effect.Effect<void, never, Scope.Scope>
+  onWake: (wake: Line.Wake) => Effect.Effect<void, never, Scope.Scope>
 ): Effect.fn.Return<PoolStore, StoreUnavailable, Scope.Scope> {
   const clock = yield* Clock.Clock
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -46,15 +47,20 @@ export const open = Effect.fnUntraced(function* (
   let share: LocalShare | undefined
   let configured: PoolOptions = options
   let batch = 8
+  /** The number of the head that waits in Redis, as far as is known. */
+  let waiting = 0
 
   const wake = (): void => void Queue.offerUnsafe(wakes, undefined)
-  const wakeIn = (wait: number): void =>
-    wait <= 0
-      ? wake()
+  const wakeFor = (head: number): void => {
+    if (head >= waiting) wake()
+  }
+  const wakeIn: Line.Wake = (millis, head) =>
+    millis <= 0
+      ? wakeFor(head)
       : void runWake(
           Effect.andThen(
-            Effect.sleep(wait),
-            Effect.sync(() => wake())
+            Effect.sleep(millis),
+            Effect.sync(() => wakeFor(head))
           )
         )
 
@@ -139,6 +145,8 @@ export const open = Effect.fnUntraced(function* (
     if (share?.settle(held, used, millis()) === true) return wake()
     const job = settled(held, used, succeeded)
     if (moving.has(held.id)) moving.set(held.id, job)
+    // Used as estimated, with no bound on calls in flight: nobody waits for it.
+    else if (!line.view.tight && Ledger.isAsEstimated(held.charge, used)) line.submitLater(job)
     else line.submit(job)
   }
 
@@ -151,6 +159,7 @@ export const open = Effect.fnUntraced(function* (
       holds.set(id, { charge, at })
       return { id, charge, takenAt: now, left: Wire.toCharge(left) }
     })
+    if (blocked !== 0 && blocked[0] === "wait") waiting = blocked[3]
     batch = blocked === 0 ? Math.min(mostBatch, batch * 2) : Math.max(2, 2 * held.length)
     return { granted: held, blocked: Wire.toBlocked(blocked) }
   }

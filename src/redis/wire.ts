@@ -29,7 +29,7 @@ interface BucketWire {
   readonly cells: ReadonlyArray<number>
 }
 
-/** `[now, epoch, processes, why, rules version, rules | 0, levels, replies, turn]`; an epoch of 0 asks for `open` and `join`. */
+/** `[now, epoch, processes, why, rules version, rules | 0, levels, replies, turn, tight]`; an epoch of 0 asks for `open` and `join`. */
 export type Reply = readonly [
   now: number,
   epoch: number,
@@ -39,15 +39,17 @@ export type Reply = readonly [
   rules: Four<RuleWire> | 0,
   levels: Four<number>,
   replies: ReadonlyArray<unknown>,
-  /** In how many milliseconds the head of this process may come, where that has changed; -1 when there is nothing to say. */
-  turn: number
+  /** In how many milliseconds which head of this process may come, where that has changed; -1 when there is nothing to say. */
+  turn: readonly [millis: number, head: number] | -1,
+  /** 1 when calls in flight are bounded for now. */
+  tight: 0 | 1
 ]
 
 export type TakeReply = readonly [
   granted: ReadonlyArray<readonly [id: number, left: Four<number>]>,
   blocked:
     | 0
-    | readonly ["wait", millis: number, dimension: number]
+    | readonly ["wait", millis: number, dimension: number, head: number]
     | readonly ["exhausted", dimension: number, asked: number, left: number]
 ]
 

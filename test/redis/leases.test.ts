@@ -1,4 +1,4 @@
-/** Leases to the millisecond: the script with a clock that the test sets. */
+/** What takes time in a fleet, to the millisecond: the script with a clock that the test sets. */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import type { PoolOptions } from "floodgate/BudgetStore"
 import { createClient } from "redis"
@@ -15,7 +15,7 @@ const options: PoolOptions = {
 }
 const ask = (tokens: number) => Wire.take([{ charge: { tokens }, priority: 0 }])
 
-describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
+describe.skipIf(Redis.skipped !== undefined)("redis script, in time", () => {
   let server: Redis.Server
   const connect = () => createClient({ url: server.url })
   let client: ReturnType<typeof connect>
@@ -36,19 +36,20 @@ describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
   })
 
   /** A pool whose processes say what they want when they want; none has a heartbeat of its own. */
-  const pool = (lost: "keep" | "refund" = "keep") => {
+  const pool = (lost: "keep" | "refund" = "keep", given: Partial<PoolOptions> = {}) => {
     const tag = `{leases:${++pools}}`
     const names = ["state", "open", "lost", "seen"].map((name) => `${tag}:${name}`)
     const epochs = new Map<string, number>()
     const seqs = new Map<string, number>()
     let now = 1_795_000_000_000
+    let late = 0
     const raw = async (owner: string, seq: number, operations: ReadonlyArray<Wire.Operation>) => {
       await client.set(`${names[0]}:clock`, String(now))
       const epoch = epochs.get(owner) ?? 0
-      const list = epoch === 0 ? [Wire.open(options), ["join", [], []], ...operations] : operations
+      const list = epoch === 0 ? [Wire.open({ ...options, ...given }), ["join", [], []], ...operations] : operations
       const text = await client.evalSha(sha, {
         keys: names,
-        arguments: [owner, JSON.stringify([seq, epoch, -1, list]), "c:", "pool", String(lease), lost]
+        arguments: [owner, JSON.stringify([seq, epoch, -1, list, late]), "c:", "pool", String(lease), lost]
       })
       const reply = JSON.parse(String(text)) as Wire.Reply
       epochs.set(owner, reply[1])
@@ -68,6 +69,8 @@ describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
         const [snapshot] = (await say(owner, ["snapshot"])) as [Wire.SnapshotReply]
         return Math.round(Wire.toSnapshot(snapshot, now).ledger.buckets.tokens!.level)
       },
+      /** From now on every process says that it heard the last reply so late. */
+      hearLate: (millis: number) => void (late = millis),
       /** Time passes, and nobody is heard. */
       passSilently: (millis: number) => void (now += millis),
       /** Time passes while `alive` gives its signs of life. */
@@ -80,7 +83,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
     }
   }
 
-  it("return the permit of a process that died when its lease is over, and not a millisecond before", async () => {
+  it("leases return the permit of a process that died when its lease is over, and not a millisecond before", async () => {
     const { pass, take } = pool()
     await take("alive/1", 1)
     await take("dead/1", 100)
@@ -90,7 +93,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
     assert.lengthOf(await take("alive/1", 1), 1)
   })
 
-  it("keep what a dead process held as used, and a late settlement corrects it once", async () => {
+  it("leases keep what a dead process held as used, and a late settlement corrects it once", async () => {
     const { level, pass, say, take } = pool()
     const [id] = await take("dead/1", 500)
     await take("alive/1", 1)
@@ -102,7 +105,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
     assert.strictEqual(await level("alive/1"), 909)
   })
 
-  it("give back what a dead process held where that was chosen, once", async () => {
+  it("leases give back what a dead process held where that was chosen, once", async () => {
     const { level, pass, say, take } = pool("refund")
     const [id] = await take("dead/1", 500)
     await take("alive/1", 100)
@@ -114,7 +117,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
     assert.strictEqual(await level("alive/1"), 910)
   })
 
-  it("take nobody for dead after the server itself was away", async () => {
+  it("leases take nobody for dead after the server itself was away", async () => {
     const { passSilently, take } = pool()
     await take("alive/1", 1)
     await take("other/1", 1)
@@ -122,11 +125,72 @@ describe.skipIf(Redis.skipped !== undefined)("redis leases", () => {
     assert.lengthOf(await take("alive/1", 1), 0)
   })
 
-  it("do nothing twice when a request is sent again because its reply was lost", async () => {
+  it("requests do nothing twice when a request is sent again because its reply was lost", async () => {
     const { level, raw } = pool()
     const first = await raw("a/1", 1, [ask(400)])
     const again = await raw("a/1", 1, [ask(400)])
     assert.deepStrictEqual(again, first)
     assert.strictEqual(await level("b/1"), 600)
+  })
+
+  // The memory gate's rule, for all processes together: `budget/gate.ts`.
+  it("a probe that stays silent holds back the others for a minute, and not a millisecond longer", async () => {
+    const { pass, say, take } = pool("keep", { concurrency: Infinity })
+    await say("alive/1", Wire.pause({ reason: "rateLimit", millis: 1, charge: undefined }, 0))
+    await pass(2, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 1)
+    await pass(59_999, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 0)
+    await pass(1, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 1)
+    // Now that one is waited for.
+    assert.lengthOf(await take("alive/1", 1), 0)
+  })
+
+  it("a probe whose process died goes when its lease is over", async () => {
+    const { pass, say, take } = pool("keep", { concurrency: Infinity })
+    await say("dead/1", Wire.pause({ reason: "rateLimit", millis: 1, charge: undefined }, 0))
+    await pass(2, "alive/1")
+    assert.lengthOf(await take("dead/1", 1), 1)
+    await pass(lease, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 0)
+    await pass(1, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 1)
+  })
+
+  it("the first call of a pool without limits holds back the others for a minute at most", async () => {
+    const { pass, take } = pool("keep", { limits: {}, concurrency: Infinity })
+    assert.lengthOf(await take("alive/1", 1), 1)
+    await pass(59_999, "alive/1")
+    assert.lengthOf(await take("other/1", 1), 0)
+    await pass(1, "alive/1")
+    assert.lengthOf(await take("other/1", 1), 1)
+  })
+
+  it("headroom never shrinks below what is refilled while grants are on their way", async () => {
+    const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
+    const { hearLate, pass, say, take } = pool("keep", { limits, headroom: 0.05, concurrency: Infinity })
+    assert.lengthOf(await take("a/1", 900), 1)
+    // 100 are left, and 50 kept back.
+    hearLate(80)
+    assert.lengthOf(await take("a/1", 25), 0)
+    hearLate(0)
+    // Half of it is forgotten in ten seconds: 40 are less than the headroom.
+    await pass(10_000, "a/1")
+    assert.lengthOf(await take("a/1", 950), 1)
+    // However late: a quarter of the burst at most.
+    hearLate(1_500)
+    await pass(751, "a/1")
+    assert.lengthOf(await take("a/1", 750), 0)
+    await pass(249, "a/1")
+    assert.lengthOf(await take("a/1", 750), 1)
+    await say("a/1", ["leave"])
+  })
+
+  it("headroom is nothing where none was asked for", async () => {
+    const { hearLate, take } = pool()
+    hearLate(1_500)
+    assert.lengthOf(await take("a/1", 999), 1)
+    assert.lengthOf(await take("a/1", 1), 1)
   })
 })

@@ -31,29 +31,35 @@ class Oracle {
   readonly open = new Map<number, Ledger.Held>()
   readonly concurrency: number
   probe: { since: number; allowed: number; open: number } | undefined
+  /** When a call last went out or succeeded: one that is silent for a minute holds back nobody. */
+  heardAt: number
   lastId: number
 
   constructor(options: PoolOptions, now: number) {
     this.ledger = Ledger.make(options.limits, now, options)
     this.concurrency = options.concurrency
+    this.heardAt = now
     this.lastId = Math.floor(now * 1_000)
   }
   advance(now: number): void {
     this.ledger = Ledger.advance(this.ledger, now)
   }
-  get hasRoom(): boolean {
-    if (!this.ledger.known && this.open.size > 0) return false
-    if (this.probe !== undefined && this.probe.open >= this.probe.allowed) return false
-    return this.open.size < this.concurrency
+  roomIn(now: number): number {
+    if (this.open.size >= this.concurrency) return 5_000
+    const isFirst = !this.ledger.known && this.open.size > 0
+    const isProbed = this.probe !== undefined && this.probe.open >= this.probe.allowed
+    return isFirst || isProbed ? Math.max(0, this.heardAt + 60_000 - now) : 0
   }
   take(charge: Limits.Charge, now: number): Ledger.Held | Ledger.Decision {
     const decision = Ledger.decide(this.ledger, charge, now)
     if (decision._tag === "Wait") return { ...decision, millis: Math.ceil(decision.millis) }
     if (decision._tag !== "Granted") return decision
-    if (!this.hasRoom) return { _tag: "Wait", millis: 5_000, dimension: undefined }
+    const room = this.roomIn(now)
+    if (room > 0) return { _tag: "Wait", millis: Math.ceil(room), dimension: undefined }
     this.ledger = Ledger.take(this.ledger, charge, now)
     const held = { id: ++this.lastId, charge, takenAt: now, left: Ledger.leftOf(this.ledger) }
     this.open.set(held.id, held)
+    this.heardAt = now
     if (this.probe !== undefined) this.probe.open++
     return held
   }
@@ -63,6 +69,7 @@ class Oracle {
     const { probe } = this
     if (probe === undefined || held.id <= probe.since) return
     probe.open--
+    if (succeeded) this.heardAt = now
     if (succeeded && ++probe.allowed >= Math.min(1_024, this.concurrency)) this.probe = undefined
   }
   observe(signal: Limits.Signal, held: Ledger.Held | undefined, now: number): void {
@@ -84,7 +91,9 @@ class Oracle {
   }
   pause(pause: Parameters<typeof Ledger.cool>[1], now: number): void {
     this.ledger = Ledger.cool(this.ledger, pause, now)
-    if (pause.reason !== "overload") this.probe = { since: this.lastId, allowed: 1, open: 0 }
+    if (pause.reason === "overload") return
+    this.probe = { since: this.lastId, allowed: 1, open: 0 }
+    this.heardAt = now
   }
 }
 
@@ -126,7 +135,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis script", () => {
       const list = epoch === 0 ? [Wire.open(options), ["join", [], []], ...operations] : operations
       const text = await client.evalSha(sha, {
         keys,
-        arguments: ["a/1", JSON.stringify([++seq, epoch, -1, list]), "c:", "pool", "100000000000", "keep"]
+        arguments: ["a/1", JSON.stringify([++seq, epoch, -1, list, 0]), "c:", "pool", "100000000000", "keep"]
       })
       const reply = JSON.parse(String(text)) as Wire.Reply
       epoch = reply[1]

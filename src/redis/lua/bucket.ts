@@ -83,12 +83,21 @@ local function windowWait(b, amount, now)
   return rule.millis
 end
 
+-- What is kept back: the headroom, and never less than what is refilled while grants are on their way to their processes
+-- (late: how long the slowest reply took of late). A call that arrives late leaves the provider's bucket full for so long,
+-- and what that would have refilled meanwhile is lost there, but not here. Who wants no headroom gets none.
+local MOST_RESERVE = 0.25
+local function keptBack(b, late)
+  if b.reserve <= 0 then return 0 end
+  return math.max(b.reserve, math.min(b.rule.capacity * MOST_RESERVE, b.rate * late))
+end
+
 -- Milliseconds until the amount can be taken; 0 when it can be now.
-local function waitFor(b, amount, now)
+local function waitFor(b, amount, now, late)
   if amount == 0 then return 0 end
   local need
   if b.rule.quota then need = amount
-  else need = math.min(amount + b.reserve, b.rule.capacity) end
+  else need = math.min(amount + keptBack(b, late), b.rule.capacity) end
   local refilling, slack = 0, b.rule.capacity * TOLERANCE
   if b.level < need - slack then refilling = (need - slack / 2 - b.level) / b.rate end
   return math.max(refilling, windowWait(b, amount, now))

@@ -3,7 +3,7 @@
  * and what to do with a state that is missing, partial or corrupt.
  */
 export const fleet = `
-local VERSION = 1
+local VERSION = 2
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- The net under the wakes: nobody sleeps longer without asking.
@@ -16,7 +16,8 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 -- A state is used only if it is whole.
 local function isWhole(S)
   if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
-  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet' }) do
+  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet',
+    'heardAt', 'late', 'lateAt' }) do
     if not isNumber(S[name]) then return false end
   end
   if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
@@ -36,12 +37,15 @@ local function isWhole(S)
   return true
 end
 
--- Reads the state: it, or nil and why ('new', 'wiped', 'damaged').
+-- Reads the state: it, or nil and why ('new', 'wiped', 'damaged'). Its checksum stands before it.
 local function load()
   local raw = redis.pcall('GET', KEYS[1])
   if type(raw) == 'string' then
-    local ok, S = pcall(cmsgpack.unpack, raw)
-    if ok and isWhole(S) then return S end
+    local packed = string.sub(raw, 41)
+    if redis.sha1hex(packed) == string.sub(raw, 1, 40) then
+      local ok, S = pcall(cmsgpack.unpack, packed)
+      if ok and isWhole(S) then return S end
+    end
     return nil, 'damaged'
   end
   for i = 1, 4 do
@@ -55,6 +59,11 @@ local function load()
   return nil, 'new'
 end
 
+local function save(S, keep)
+  local packed = cmsgpack.pack(S)
+  redis.call('SET', KEYS[1], redis.sha1hex(packed) .. packed, 'PX', keep)
+end
+
 -- A state that was lost is not read as full: its levels start at zero, and its windows as if the last one had been
 -- used evenly. What processes still hold and remember they bring back when they join.
 local function create(open, now, why, lease)
@@ -62,7 +71,7 @@ local function create(open, now, why, lease)
     version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
     concurrency = open[5], probe = false, rv = 1, cfg = open[6],
     lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
-    procs = {}, notified = false, quiet = now + lease
+    procs = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
   }
   makeLedger(S, open[2], open[3], open[4], now)
   if why ~= 'new' then
@@ -109,15 +118,24 @@ end
 local function idKey(id) return string.format('%.0f', id) end
 
 -- The twin of budget/gate.ts for all processes together: after the provider said no, calls go out one, two, four. Calls
--- that were sent before are not counted.
+-- that were sent before are not counted. A call that stays silent for PATIENCE holds back nobody any more: one more goes
+-- out. While no limit is known, the first call goes alone in the same way.
 local MOST_PROBED = 1024
+local PATIENCE = 60000
 local function concurrencyOf(S) return S.concurrency >= 0 and S.concurrency or INF end
 
-local function hasRoom(S)
-  if not S.known and S.opened >= 1 then return false end
-  if S.probe and S.probe.open >= S.probe.allowed then return false end
-  return S.opened < concurrencyOf(S)
+local function isProbing(S)
+  return (not S.known and S.opened >= 1) or (S.probe and S.probe.open >= S.probe.allowed) or false
 end
+
+-- How long until there is room if nothing is heard: 0 when there is, INF when a call must end.
+local function roomIn(S, now)
+  if S.opened >= concurrencyOf(S) then return INF end
+  return isProbing(S) and math.max(0, S.heardAt + PATIENCE - now) or 0
+end
+
+-- Whether somebody may wait for a call to end, and not only for what it gives back.
+local function isTight(S) return not S.known or S.probe ~= false or S.concurrency >= 0 end
 
 local function permits(S)
   local most = S.known and concurrencyOf(S) or 1
@@ -125,18 +143,18 @@ local function permits(S)
   return most
 end
 
-local function enterRoom(S)
-  S.opened = S.opened + 1
+local function enterRoom(S, now)
+  S.opened, S.heardAt = S.opened + 1, now
   if S.probe then S.probe.open = S.probe.open + 1 end
 end
 
-local function leaveRoom(S, id, succeeded)
+local function leaveRoom(S, id, succeeded, now)
   S.opened = math.max(0, S.opened - 1)
   local probe = S.probe
   if not probe or id <= probe.since then return end
   probe.open = math.max(0, probe.open - 1)
   if succeeded then
-    probe.allowed = probe.allowed + 1
+    probe.allowed, S.heardAt = probe.allowed + 1, now
     if probe.allowed >= math.min(MOST_PROBED, concurrencyOf(S)) then S.probe = false end
   end
 end
@@ -156,7 +174,7 @@ local function reap(S, now, refund)
   for _, entry in ipairs(entriesOf(KEYS[2])) do
     if lost[entry.owner] then
       redis.call('HDEL', KEYS[2], idKey(entry.id))
-      leaveRoom(S, entry.id, false)
+      leaveRoom(S, entry.id, false, now)
       if refund then settleCharge(S, entry.id, entry.charge, { 0, 0, 0, 0 }, entry.at, now)
       else
         entry.lost = now
@@ -192,10 +210,18 @@ local function firstHead(S, but)
   return best, owner
 end
 
+-- Whether a head is served right after the first one, which is of another process.
+local function isNext(S, head, me, firstOwner)
+  for name, proc in pairs(S.procs) do
+    if name ~= me and name ~= firstOwner and proc.head and before(proc.head, head) then return false end
+  end
+  return true
+end
+
 -- How long a head must wait: 0 when it can go, INF for a permit, nil when a quota is used up.
 local function waitOf(S, charge, now)
   local wait, binding = decide(S, charge, now, S.cooldown)
-  if wait == 0 and not hasRoom(S) then return INF, 0 end
+  if wait == 0 then return roomIn(S, now), 0 end
   return wait, binding
 end
 
@@ -219,7 +245,7 @@ local function foresee(S, head, but, now)
 end
 
 -- Tells the process of the first head when it may come, if it does not know: by a message, or, when it is the one that
--- asks, by the time given here (-1: nothing to say).
+-- asks, by the time given here (-1: nothing to say). A process that has moved on since then knows by the head's number.
 local function notify(S, me, asked, now)
   local head, owner = firstHead(S, nil)
   local wait = head and (waitOf(S, head.charge, now) or 0)
@@ -231,9 +257,9 @@ local function notify(S, me, asked, now)
   end
   if known and known[1] == owner and known[2] == head.turn and known[3] <= at + 5 then return -1 end
   S.notified = { owner, head.turn, at }
-  if owner == me then return math.ceil(wait) end
+  if owner == me then return { math.ceil(wait), head.turn } end
   redis.call('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'),
-    owner .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f', math.ceil(wait)))
+    owner .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f %.0f', math.ceil(wait), head.turn))
   return -1
 end
 `

@@ -8,7 +8,6 @@ local STEP = 10000
 local UNEXPLAINED, RECOVERY = 0.7, 0.05
 local RAMP, RAMP_RECOVERY = 0.5, 1 / 60
 local SHARED, SHARED_RECOVERY = 0.8, 0.02
-local MOST_RESERVE = 0.25
 local SLOWEST = 0.05
 
 local function makeLedger(S, configured, headroom, ramp, now)
@@ -63,7 +62,7 @@ local function decide(S, charge, now, cooldown)
     local b, asked = S.buckets[d], charge[d]
     if b and asked >= 0 then
       if b.rule.quota and asked > b.level then return nil, d end
-      local wait = waitFor(b, asked, now)
+      local wait = waitFor(b, asked, now, S.late)
       if wait > millis then millis, binding = wait, d end
     end
   end
@@ -245,7 +244,7 @@ local function cool(S, reason, millis, charge, now)
   for d = 1, 4 do
     local b, asked = S.buckets[d], math.max(0, charge[d])
     if b and not b.rule.quota and asked > 0 then
-      local fits = math.min(asked + b.reserve, b.rule.capacity)
+      local fits = math.min(asked + keptBack(b, S.late), b.rule.capacity)
       local level = math.min(b.level, fits - b.rate * UNEXPLAINED * millis)
       S.corrected[d] = (S.corrected[d] or 0) + level - b.level
       b.level = math.min(level, b.rule.capacity)
@@ -263,6 +262,12 @@ local function resize(S, limits, now)
     elseif not b then S.buckets[d] = makeBucket(resolve(d, limit), now, S.pace.scale, S.headroom)
     else withRule(b, resolve(d, limit), S.pace.scale) end
   end
+end
+
+-- A process says how late it heard the last reply: the latest counts, and half as much with each step that passes.
+local function hearLate(S, late, now)
+  S.late = math.max(late, S.late * 0.5 ^ ((now - S.lateAt) / STEP))
+  S.lateAt = now
 end
 
 -- The largest part of any limit that a charge takes: what serving it costs.

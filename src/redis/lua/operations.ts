@@ -23,7 +23,7 @@ end
 
 local ops = {}
 
--- ['take', [r, i, o, t, priority], ...] -> [granted, 0 | ['wait', ms, d] | ['exhausted', d, asked, left]]
+-- ['take', [r, i, o, t, priority], ...] -> [granted, 0 | ['wait', ms, d, turn] | ['exhausted', d, asked, left]]
 function ops.take(S, me, op, now)
   local proc = procOf(S, me)
   local granted = {}
@@ -47,8 +47,10 @@ function ops.take(S, me, op, now)
       if wait > 0 or now - first.ready < GRACE then
         proc.head = head
         local millis, d = foresee(S, head, me, now)
-        if first.ready then millis = math.max(millis, first.ready + GRACE - now) end
-        return { granted, { 'wait', math.ceil(math.min(NET, first.ready and millis or 1.5 * millis + 3 * GRACE)), d } }
+        -- Who is next looks whether the first one came; all others are told.
+        if first.ready and isNext(S, head, me, owner) then millis = math.max(millis, first.ready + GRACE - now)
+        else millis = 1.5 * millis + 3 * GRACE end
+        return { granted, { 'wait', math.ceil(math.min(NET, millis)), d, head.turn } }
       end
       S.procs[owner].head = false
     end
@@ -59,10 +61,10 @@ function ops.take(S, me, op, now)
     end
     if wait > 0 then
       proc.head = head
-      return { granted, { 'wait', wait == INF and NET or math.ceil(wait), d } }
+      return { granted, { 'wait', wait == INF and NET or math.ceil(wait), d, head.turn } }
     end
     S.lastId = S.lastId + 1
-    enterRoom(S)
+    enterRoom(S, now)
     S.virtual = math.max(S.virtual, head.tag)
     proc.finish = head.tag + math.max(1e-9, dominantShare(S, ask))
     proc.head = false
@@ -84,7 +86,7 @@ function ops.settle(S, me, op, now)
   end
   if not raw then return 0 end
   redis.call('HDEL', where, key)
-  if where == KEYS[2] then leaveRoom(S, id, op[4]) end
+  if where == KEYS[2] then leaveRoom(S, id, op[4], now) end
   local ok, entry = pcall(cmsgpack.unpack, raw)
   if not ok or type(entry) ~= 'table' then return 0 end
   settleCharge(S, id, entry.charge, op[3], entry.at, now)
@@ -115,7 +117,10 @@ end
 function ops.pause(S, me, op, now)
   cool(S, op[2], op[3], op[4], now)
   -- The provider's load is every process's own affair: it halves what that one has in flight.
-  if op[2] ~= 'overload' then S.probe = { since = S.lastId, allowed = 1, open = 0 } end
+  if op[2] ~= 'overload' then
+    S.probe = { since = S.lastId, allowed = 1, open = 0 }
+    S.heardAt = now
+  end
   return 0
 end
 
@@ -228,9 +233,9 @@ end
 
 -- KEYS: state, open, lost, seen. ARGV: 1 owner ('' only looks), 2 request, 3 start of the channels, 4 pool, 5 lease,
 -- 6 what becomes of what a lost process held.
--- Request: [seq, epoch known, rules version known, [operation, ...]].
--- Reply: [now, epoch, processes, why, rules version, rules | 0, levels, replies, turn], or [now, 0] when the request must be
--- sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows.
+-- Request: [seq, epoch known, rules version known, [operation, ...], how late the last reply was heard].
+-- Reply: [now, epoch, processes, why, rules version, rules | 0, levels, replies, turn, tight], or [now, 0] when the request
+-- must be sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows.
 local me, request = ARGV[1], cjson.decode(ARGV[2])
 local lease, refund = tonumber(ARGV[5]), ARGV[6] == 'refund'
 local seq, list = request[1], request[4]
@@ -283,10 +288,11 @@ if not watching then
     S.epoch, S.why = math.max(S.epoch + 1, math.floor(now * 1000)), 'damaged'
   end
   if request[2] ~= S.epoch and list[1][1] ~= 'open' then
-    redis.call('SET', KEYS[1], cmsgpack.pack(S), 'PX', 3600000)
+    save(S, 3600000)
     return '[' .. json(now) .. ',0]'
   end
   procOf(S, me).till = now + lease
+  hearLate(S, request[5], now)
   reap(S, now, refund)
 end
 
@@ -307,10 +313,10 @@ for d = 1, 4 do
   if b and b.rate > 0 then longest = math.max(longest, 2 * (b.rule.capacity - b.level) / b.rate) end
   if b and b.rule.quota then longest = math.max(longest, 2592000000) end
 end
-local reply = json({ now, S.epoch, processes, S.why, S.rv, rules, levels, replies, turn })
+local reply = json({ now, S.epoch, processes, S.why, S.rv, rules, levels, replies, turn, isTight(S) and 1 or 0 })
 if not watching then
   local keep = string.format('%.0f', longest + 4 * lease)
-  redis.call('SET', KEYS[1], cmsgpack.pack(S), 'PX', keep)
+  save(S, keep)
   redis.call('PEXPIRE', KEYS[2], keep)
   redis.call('PEXPIRE', KEYS[3], keep)
   if S.procs[me] then
