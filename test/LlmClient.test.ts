@@ -98,7 +98,8 @@ describe("LlmClient", () => {
       const { live, seen } = over({ create: () => fail(new LlmError.Overloaded({ status: 529, requestId: "req_1" })) })
       return Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(Effect.flip(LlmClient.create(params)))
-        yield* TestClock.adjust("3 seconds")
+        // The third attempt waits for the rest after the second, which was sent alone.
+        yield* TestClock.adjust("10 seconds")
         const error = yield* Fiber.join(fiber)
         assert.instanceOf(error, LlmError.LlmError)
         assert.strictEqual(seen.attempts, 3)
@@ -237,7 +238,7 @@ describe("LlmClient", () => {
       })
       return Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(collect)
-        yield* TestClock.adjust("3 seconds")
+        yield* TestClock.adjust("10 seconds")
         assert.deepStrictEqual(yield* Fiber.join(fiber), whole("Hello"))
         assert.deepStrictEqual([seen.attempts, seen.open], [3, 0])
       }).pipe(Effect.provide(live))

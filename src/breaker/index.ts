@@ -13,6 +13,8 @@
  * - The breaker stands within the reservation and around the attempt: time in the queue is not seen by it, and a call that
  *   it turns away gives its reservation back.
  * - `CircuitOpen` may be retried; the retry policy waits as long as the circuit stays open.
+ * - An overload (529, 503) is met by the budget before: it lets one call out at a time, and rests between them. Who would
+ *   rather fail than wait for that says so with `maxWait` or a deadline.
  * - Of a stream, the breaker sees the time up to the first content.
  *
  * **Gotchas**
@@ -38,11 +40,11 @@
  * const live = LlmClient.layerProvider({ retry: Retry.make({ attempts: 1 }) }).pipe(
  *   Layer.provide(Breaker.layer({ failures: 2 })),
  *   Layer.provide(Budget.layer({ limits: { requests: { perMinute: 1_000 } } })),
- *   Layer.provide(ProviderSim.layer({ faults: [ProviderSim.outage(0, 60_000)] }))
+ *   Layer.provide(ProviderSim.layer({ faults: [ProviderSim.outage(0, 60_000, "500")] }))
  * )
  *
  * const tags = await Effect.runPromise(Effect.provide(Effect.all([ask, ask, ask]), live))
- * tags // => ["Overloaded", "Overloaded", "CircuitOpen"]
+ * tags // => ["ServerFailed", "ServerFailed", "CircuitOpen"]
  * ```
  *
  * @since 0.1.0

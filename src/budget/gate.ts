@@ -3,15 +3,19 @@
  * and a probe that lets calls out one, two, four after the provider said no.
  *
  * A call that ends leaves its permit in hand, for the next one; what nobody takes goes back to the semaphore.
+ *
+ * While the provider is down its probes fail, too. Each that fails alone makes the pool rest before the next, longer each
+ * time: an outage costs all callers together a probe now and then, and not each of them its attempts.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import type { PauseReason } from "../BudgetStore.ts"
+import * as Backoff from "../internal/backoff.ts"
 
 /** A bound on calls in flight that grows by one with each success, and so doubles with each round. */
 interface Probe {
   /** Successes of calls up to this one say nothing: they were sent before. */
-  readonly since: number
+  since: number
   /** Calls up to this one are not counted: waiting for them would keep the provider idle. */
   readonly counts: number
   readonly reason: PauseReason | "unknown"
@@ -19,12 +23,21 @@ interface Probe {
   open: number
   /** When a call last went out or succeeded. */
   heardAt: number
+  /** How many in a row failed alone, because of overload. */
+  misses: number
+  /** Nobody goes out before. */
+  restsUntil: number
 }
 
 /** So many in flight are no probe any more. */
 const mostProbed = 1024
 /** A stream may run for long, and one that fell silent for ever: rejections come at once, so others need not wait for it. */
 const patienceMillis = 60_000
+/**
+ * How long to rest after a probe that failed alone. One probe costs the provider nothing, so its end is noticed soon: 20 s
+ * are the most that is lost. The first rests are so long that the five attempts of a single caller span half a minute.
+ */
+const rest: Backoff.Backoff = { base: 5_000, factor: 2, cap: 20_000, jitter: "proportional" }
 
 export class Gate {
   inFlight = 0
@@ -43,7 +56,11 @@ export class Gate {
     this.concurrency = concurrency
     this.now = now
     this.semaphore = concurrency === Infinity ? undefined : Semaphore.makeUnsafe(concurrency)
-    if (alone) this.probe = { since: -1, counts: -Infinity, reason: "unknown", allowed: 1, open: 0, heardAt: now() }
+    if (alone) this.probe = this.probeOf("unknown", -1, -Infinity, 1, 0)
+  }
+
+  private probeOf(reason: Probe["reason"], since: number, counts: number, allowed: number, open: number): Probe {
+    return { since, counts, reason, allowed, open, heardAt: this.now(), misses: 0, restsUntil: -Infinity }
   }
 
   /** Calls that may be in flight now. */
@@ -74,7 +91,20 @@ export class Gate {
   /** Milliseconds until the probe lets another call out, if nothing is heard until then; 0 where there is room. */
   get patience(): number {
     const { probe } = this
-    return probe === undefined || probe.open < probe.allowed ? 0 : probe.heardAt + patienceMillis - this.now()
+    if (probe === undefined) return 0
+    const silent = probe.open < probe.allowed ? 0 : probe.heardAt + patienceMillis - this.now()
+    return Math.max(silent, this.rest)
+  }
+
+  /** Whether one call at a time finds out if the provider's overload is over. */
+  get probesOverload(): boolean {
+    return this.probe?.reason === "overload" && this.probe.allowed === 1
+  }
+
+  /** Milliseconds for which nobody goes out, because the last probe failed; 0 where none did. */
+  get rest(): number {
+    const until = this.probe?.restsUntil ?? -Infinity
+    return until === -Infinity ? 0 : Math.max(0, until - this.now())
   }
 
   /** Lets nobody out while an effect runs. Who may go after it must be asked then. */
@@ -133,21 +163,24 @@ export class Gate {
     if (probe.allowed >= Math.min(mostProbed, this.concurrency)) this.probe = undefined
   }
 
-  /** The provider said no to the call `id`. */
-  pause(reason: PauseReason, id: number | undefined): void {
+  /** The provider said no to the call `id`. The random number spreads how long it rests. */
+  pause(reason: PauseReason, id: number | undefined, random: number): void {
     const { lastId, probe } = this
     if (reason !== "overload") {
-      this.probe = { since: lastId, counts: lastId, reason, allowed: 1, open: 0, heardAt: this.now() }
+      this.probe = this.probeOf(reason, lastId, lastId, 1, 0)
       return
     }
     // Calls of one round that fail together are one overload: the places are halved once.
-    if (probe?.reason === "overload" && id !== undefined && id <= probe.since) return
-    const half = Math.max(1, Math.floor(Math.min(this.allowed, this.inFlight + 1) / 2))
-    if (probe !== undefined && probe.reason !== "overload") probe.allowed = Math.min(probe.allowed, half)
-    else {
-      const counts = -Infinity
-      this.probe = { since: lastId, counts, reason, allowed: half, open: this.inFlight, heardAt: this.now() }
+    if (this.rest > 0 || (probe !== undefined && id !== undefined && id <= probe.since)) return
+    if (probe !== undefined && this.probesOverload) {
+      probe.since = lastId
+      probe.misses++
+      probe.restsUntil = this.now() + Math.ceil(Backoff.delay(rest, probe.misses, undefined, random))
+      return
     }
+    const half = Math.max(1, Math.floor(Math.min(this.allowed, this.inFlight + 1) / 2))
+    const { allowed, counts, open } = probe ?? { allowed: Infinity, counts: -Infinity, open: this.inFlight }
+    this.probe = this.probeOf(reason, lastId, counts, Math.min(allowed, half), open)
   }
 
   /** The limits are known now: the first call need not go alone any more. */

@@ -139,7 +139,10 @@ export interface RateLimitSignal extends Limits.Signal {
  * @since 0.1.0
  */
 export interface Cooldown {
-  /** `"rateLimit"` and `"ramp"` pause the pool; `"overload"` is the provider's load: fewer calls in flight. */
+  /**
+   * `"rateLimit"` and `"ramp"` pause the pool; `"overload"` is the provider's load: fewer calls in flight, and a rest of 5
+   * to 20 s after each call that was sent alone and failed so.
+   */
   readonly reason: PauseReason
   /** @default 2 s for rate limits, the first step of the default retry policy; none for overload */
   readonly retryAfter?: Duration.Input | undefined

@@ -11,9 +11,19 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
+import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Blocked, BudgetStore, Held, Immediate, PoolOptions, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
+import type {
+  Blocked,
+  BudgetStore,
+  Held,
+  Immediate,
+  PoolOptions,
+  PoolStore,
+  Snapshot,
+  StoreUnavailable
+} from "../BudgetStore.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
@@ -311,8 +321,9 @@ export const open = Effect.fnUntraced(function* (
     turn?: Turn<Waiter>
   ): Effect.Effect<void> | undefined => {
     counts.settled(held.charge, used)
-    // Agents share what is used, not what is asked for; what is given back is not paid twice.
-    if (turn !== undefined && used !== held.charge) {
+    // Agents share what is used, not what is asked for; what is given back is not paid twice. But a probe that fails has
+    // had its turn: another agent's call is the next, so that an outage does not spend the attempts of one.
+    if (turn !== undefined && used !== held.charge && (succeeded || !gate.probesOverload)) {
       const asked = Limits.dominantShare(held.charge, rules)
       if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
     }
@@ -337,6 +348,14 @@ export const open = Effect.fnUntraced(function* (
     rules = store.rules()
     hasQuota = Limits.hasQuota(rules)
     if (Object.keys(rules).length > 0) gate.known()
+  }
+
+  /** While this process rests after a failed probe, nobody is admitted: as in a cooldown of the pool. */
+  const resting = (snapshot: Snapshot): Snapshot => {
+    const until = snapshot.now + gate.rest
+    return gate.rest === 0 || until <= (snapshot.ledger.cooldown?.until ?? 0)
+      ? snapshot
+      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload" } } }
   }
 
   const pool: Pool = {
@@ -411,8 +430,10 @@ export const open = Effect.fnUntraced(function* (
         forgive(store.pause(pause)),
         Effect.suspend(() => {
           counts.cooldowns[pause.reason]++
-          gate.pause(pause.reason, rejected?.id)
-          return drain
+          return Effect.flatMap(Random.next, (random) => {
+            gate.pause(pause.reason, rejected?.id, random)
+            return drain
+          })
         })
       ),
     resize: (change) =>
@@ -421,7 +442,7 @@ export const open = Effect.fnUntraced(function* (
         learn()
         return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
       }),
-    snapshot: store.snapshot,
+    snapshot: Effect.map(store.snapshot, resting),
     predict: (charge, who, snapshot) => Predict.forNewcomer(queue, charge, who, snapshot),
     waiting: (count, snapshot) => Predict.first(queue, count, snapshot, millis())
   }

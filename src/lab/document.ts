@@ -18,7 +18,7 @@ const remarks: Readonly<Record<string, string>> = {
   flaky:
     "A call that times out takes 30 s and is made again after that: the makespan is that of the unluckiest agent. Those who give up on other failures than rate limits end sooner, without the work.",
   outage:
-    "Thirty seconds are longer than the default policy is patient: five attempts with full jitter span 15 s in the mean. Whoever expects outages allows more attempts. What the table shows is the default.",
+    "Nobody's attempts last for thirty seconds if each agent spends its own. The library finds out with one call at a time, and rests for 5, 10 and 20 s between them; what it is behind the oracle, which asks every second, is the end of the last rest.",
   neighbour:
     "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by a first rejection, and leaves him more than he needs. That is what it is behind the oracle.",
   "slow-start":

@@ -2,10 +2,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
@@ -184,5 +189,200 @@ describe("Budget cooldown", () => {
       yield* TestClock.adjust("5 minutes")
       assert.closeTo((yield* pool).pace, 1, 1e-9)
     }).pipe(Effect.provide(make({ limits })))
+  )
+})
+
+/** Spreads nothing: a rest is 5, 10 and then 20 s. */
+const evenly = Effect.provideService(Random.Random, { nextDoubleUnsafe: () => 0.5, nextIntUnsafe: () => 0 })
+
+/** A provider that is down until a time: an attempt takes 100 ms and is retried after a second, as often as it takes. */
+const down = (until: number, ofRetryAfter = 0) => {
+  const sent: Array<{ readonly agent: string; readonly at: number }> = []
+  const attempt = (agent: string, first: boolean): Effect.Effect<void, Budget.BudgetError, Budget.TokenBudget> =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const succeeded = yield* Budget.withReservation(
+        { tokens: 1 },
+        (reservation) =>
+          Effect.gen(function* () {
+            const now = yield* Clock.currentTimeMillis
+            sent.push({ agent, at: now })
+            yield* Effect.sleep(100)
+            if (now >= until) return true
+            const retryAfter = ofRetryAfter === 0 ? undefined : ofRetryAfter
+            yield* budget.cooldown({ reason: "overload", reservation, retryAfter, usage: { tokens: 0 } })
+            return false
+          }),
+        { agent, first }
+      )
+      if (succeeded) return
+      yield* Effect.sleep(1_000)
+      return yield* attempt(agent, true)
+    })
+  return { sent, times: () => sent.map(({ at }) => at), call: (agent: string) => attempt(agent, false) }
+}
+
+describe("Budget in an outage", () => {
+  it.effect("rests after each probe that failed alone, 5, 10 and 20 s, and lets out 1, 2, 4 when one succeeds", () =>
+    Effect.gen(function* () {
+      // Regression: probes that failed let the next one out at once, and so an outage of 30 s cost every agent its five
+      // attempts.
+      const { call, sent, times } = down(60_000)
+      const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e", "f"], (agent) => start(call(agent)))
+      // Six fail together, and then three and one of those that wait; from then on each goes alone.
+      yield* TestClock.adjust(1_300)
+      const before = sent.length
+      assert.deepStrictEqual(times(), [0, 0, 0, 0, 0, 0, 1_100, 1_100, 1_100, 1_200])
+      const rests = [5_000, 10_000, 20_000, 20_000]
+      let at = 1_300
+      for (const rest of rests) {
+        const { allowed, cooldown } = yield* pool
+        assert.strictEqual(allowed, 1)
+        assert.deepStrictEqual([cooldown!.reason, Duration.toMillis(cooldown!.left)], ["overload", rest])
+        at += rest
+        yield* TestClock.adjust(rest - 1)
+        assert.strictEqual(sent.at(-1)!.at < at - 1_000, true)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(sent.at(-1)!.at, at)
+        at += 100
+        yield* TestClock.adjust(100)
+      }
+      assert.strictEqual(sent.length, before + rests.length)
+      yield* TestClock.adjust(20_000 + 1_000)
+      yield* Fiber.joinAll(fibers)
+      assert.deepStrictEqual(
+        times()
+          .slice(-6)
+          .map((time) => time - at - 20_000),
+        [0, 100, 100, 200, 200, 200]
+      )
+      // The probes that failed were of different agents: nobody spends his attempts for all.
+      assert.strictEqual(new Set(sent.slice(before, -6).map(({ agent }) => agent)).size, rests.length)
+    }).pipe(Effect.provide(make({ limits })), evenly)
+  )
+
+  it.effect("spreads the rests by a fifth", () =>
+    Effect.gen(function* () {
+      for (const [random, rest] of [
+        [0, 4_000],
+        [1 - 2 ** -53, 6_000]
+      ] as const) {
+        yield* Effect.gen(function* () {
+          const budget = yield* Budget.make({ limits })
+          for (let i = 0; i < 2; i++) {
+            yield* Effect.scoped(
+              Effect.flatMap(budget.reserve({ tokens: 1 }), (reservation) =>
+                budget.cooldown({ reason: "overload", reservation, usage: {} })
+              )
+            )
+          }
+          const { cooldown } = (yield* budget.status).pools.default!
+          assert.strictEqual(Duration.toMillis(cooldown!.left), rest)
+        }).pipe(
+          Effect.scoped,
+          Effect.provideService(Random.Random, { nextDoubleUnsafe: () => random, nextIntUnsafe: () => 0 })
+        )
+      }
+    })
+  )
+
+  it.effect("does not rest for one overload in sound traffic, nor for many reports of one", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      yield* Budget.consume(1)
+      yield* budget.cooldown({ reason: "overload" })
+      const begun = yield* calls(2)
+      assert.deepStrictEqual(begun, [0])
+      yield* TestClock.adjust(2_000)
+      assert.deepStrictEqual([begun, (yield* pool).allowed], [[0, 1_000], 3])
+      yield* budget.cooldown({ reason: "overload" })
+      assert.deepStrictEqual([(yield* pool).allowed, (yield* pool).cooldown], [1, undefined])
+      for (let i = 0; i < 12; i++) yield* budget.cooldown({ reason: "overload" })
+      assert.deepStrictEqual(Duration.toMillis((yield* pool).cooldown!.left), 5_000)
+    }).pipe(Effect.provide(make({ limits })), evenly)
+  )
+
+  it.effect("waits as long as the provider asks when that is longer", () =>
+    Effect.gen(function* () {
+      const { call, times } = down(2_000, 7_000)
+      const fiber = yield* start(call("a"))
+      yield* TestClock.adjust(7_100)
+      assert.deepStrictEqual(times(), [0, 7_100])
+      yield* TestClock.adjust(200)
+      yield* Fiber.join(fiber)
+      const longer = down(9_000, 7_000)
+      yield* start(longer.call("a"))
+      yield* TestClock.adjust(20_000)
+      assert.deepStrictEqual(longer.times(), [7_300, 14_400])
+    }).pipe(Effect.provide(make({ limits })), evenly)
+  )
+
+  it.effect("never rests for rejections, and forgets a rest at the first: who rejects is there", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      for (let i = 0; i < 5; i++) {
+        yield* budget.cooldown({ reason: "rateLimit", retryAfter: 1 })
+        assert.deepStrictEqual(Duration.toMillis((yield* pool).cooldown!.left), 1)
+        yield* TestClock.adjust(1)
+        assert.isUndefined((yield* pool).cooldown)
+      }
+      for (let i = 0; i < 2; i++) {
+        const reservation = yield* budget.reserve({ tokens: 1 })
+        yield* budget.cooldown({ reason: "overload", reservation, usage: {} })
+      }
+      assert.strictEqual((yield* pool).cooldown!.reason, "overload")
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: 1 })
+      assert.strictEqual((yield* pool).cooldown!.reason, "rateLimit")
+    }).pipe(Effect.scoped, Effect.provide(make({ limits })), evenly)
+  )
+
+  it.effect("tells who waits for how long, and refuses at once who cannot wait so long", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const { call } = down(10_000)
+      yield* start(call("a"))
+      yield* TestClock.adjust(1_200)
+      const waiter = yield* start(Budget.consume(1, { agent: "b", maxWait: "5 seconds" }))
+      const { cooldown, waiting } = yield* pool
+      assert.deepStrictEqual(
+        [cooldown?.reason, waiting.map(({ agent, expected }) => [agent, Duration.toMillis(expected)])],
+        ["overload", [["b", 5_000]]]
+      )
+      const told = yield* Stream.runHead(budget.changes)
+      assert.strictEqual(told._tag === "Some" ? told.value.pools.default!.cooldown?.reason : "nothing", "overload")
+      const refused = yield* Effect.flip(Budget.consume(1, { agent: "c", maxWait: 4_999 }))
+      if (refused.reason._tag !== "WaitTooLong") return assert.fail(refused.reason._tag)
+      assert.strictEqual(Duration.toMillis(refused.reason.wait), 5_000)
+      yield* TestClock.adjust(4_999)
+      assert.isFalse(isDone(waiter))
+      yield* TestClock.adjust(1)
+      assert.isTrue(isDone(waiter))
+    }).pipe(Effect.provide(make({ limits })), evenly)
+  )
+
+  it.effect("rests with a store that takes time, too", () =>
+    Effect.gen(function* () {
+      const { call, times } = down(40_000)
+      const fibers = yield* Effect.forEach(["a", "b", "c"], (agent) => start(call(agent)))
+      yield* TestClock.adjust("2 minutes")
+      yield* Fiber.joinAll(fibers)
+      const probes = times().filter((at) => at > 3_000 && at < 40_000)
+      assert.isAtMost(probes.length, 3)
+      assert.isAtMost(Math.max(...times()), 61_000)
+    }).pipe(
+      Effect.provide(make({ limits })),
+      Effect.provide(
+        Layer.succeed(BudgetStore.BudgetStore, {
+          open: (name, options) =>
+            Effect.map(BudgetStore.memory.open(name, options), ({ immediate: _, ...opened }) => ({
+              ...opened,
+              local: false,
+              batch: 4,
+              take: (asks) => Effect.andThen(Effect.sleep(2), opened.take(asks))
+            }))
+        })
+      ),
+      evenly
+    )
   )
 })

@@ -105,6 +105,25 @@ describe("floodgate-weighted", () => {
   )
 })
 
+describe("floodgate, in an outage", () => {
+  for (const seconds of [30, 60, 180]) {
+    it.effect(`brings twelve agents through ${seconds} s of it, and is there 20 s after its end`, () =>
+      Effect.gen(function* () {
+        // Regression: each agent spent its five attempts, and all twelve gave up within eight seconds.
+        const incident = Scenarios.byName("incident")!
+        const down: readonly [number, number] = [10_000, 10_000 + seconds * 1_000]
+        const provider = { ...incident.provider, faults: [{ kind: "529", between: down } as const] }
+        const sound = yield* resultOf(incident, "floodgate")
+        const result = yield* resultOf({ ...incident, provider, faulty: true }, "floodgate")
+        assert.deepStrictEqual([result.failedAgents, result.failedCalls], [0, 0])
+        assert.isAtMost(result.makespanSeconds, sound.makespanSeconds + seconds + 24)
+        // One probe every 20 s, and those before.
+        assert.isAtMost(result.retries, 4 + seconds / 20)
+      })
+    )
+  }
+})
+
 describe("floodgate-fifo", () => {
   it.effect("is within 1.05 of the oracle in many: what floodgate takes longer there is the price of fairness", () =>
     Effect.gen(function* () {

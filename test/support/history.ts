@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
@@ -54,6 +55,9 @@ interface Live {
   readonly scope: Scope.Closeable
   reservation: Budget.Reservation | undefined
 }
+
+/** Spreads nothing, so that the model need not know how rests are spread. */
+const evenly = { nextDoubleUnsafe: () => 0.5, nextIntUnsafe: () => 0 }
 
 const agents = ["a", "b", "c", "d"]
 const weights: Record<string, number> = { a: 1, b: 1, c: 2, d: 0.5 }
@@ -156,10 +160,11 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
 
     const reject = Effect.fnUntraced(function* (call: Live) {
       live.delete(call.id)
-      const reason = random() < 0.85 ? "rateLimit" : "ramp"
-      const millis = pick([1, 500, 2_000, 30_000])
+      const reason = pick(["rateLimit", "rateLimit", "overload", "overload", "overload", "ramp"] as const)
+      const millis = reason === "overload" ? pick([0, 0, 0, 7_000]) : pick([1, 500, 2_000, 30_000])
       model.end(call.id, Object.fromEntries(dimensions.map((dimension) => [dimension, 0])), false)
-      model.cooldown(millis, reason, call.charge)
+      if (reason === "overload") model.overload(millis, call.id)
+      else model.cooldown(millis, reason, call.charge)
       yield* Effect.uninterruptible(
         Effect.andThen(
           call.reservation!.refund,
@@ -179,7 +184,7 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
       assert.strictEqual(status.allowed, model.allowed, replay(`${at}: allowed`))
       assert.closeTo(status.pace, model.scale, 1e-9, replay(`${at}: pace`))
       const left = status.cooldown === undefined ? 0 : Duration.toMillis(status.cooldown.left)
-      assert.closeTo(left, Math.max(0, model.until - model.now), 1e-6, replay(`${at}: cooldown`))
+      assert.closeTo(left, Math.max(0, model.pausedUntil - model.now), 1e-6, replay(`${at}: cooldown`))
       for (const dimension of dimensions) {
         const { capacity, level } = status.dimensions[dimension]!
         assert.closeTo(level, model.level(dimension), capacity * 1e-6, replay(`${at}: ${dimension}`))
@@ -187,7 +192,10 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
     })
 
     let step = 0
+    /** Most calls are rejected while it is. */
+    let isDown = false
     for (; step < steps || model.now < leastMillis; step++) {
+      if (random() < 0.05) isDown = !isDown
       const dice = random()
       const opened = open()
       const queued = waiting()
@@ -195,16 +203,16 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
       if (dice < 0.34) {
         what = "reserve"
         yield* reserve()
-      } else if (dice < 0.56 && opened.length > 0) {
+      } else if (dice < (isDown ? 0.36 : 0.56) && opened.length > 0) {
         what = "end"
         yield* end(pick(opened))
-      } else if (dice < 0.64 && queued.length > 0) {
+      } else if (dice < (isDown ? 0.4 : 0.64) && queued.length > 0) {
         what = "cancel"
         const call = pick(queued)
         live.delete(call.id)
         model.cancel(call.id)
         yield* Fiber.interrupt(call.fiber)
-      } else if (dice < 0.66 && opened.length > 0) {
+      } else if (dice < (isDown ? 0.62 : 0.66) && opened.length > 0) {
         what = "reject"
         yield* reject(pick(opened))
       } else if (dice < 0.69) {
@@ -251,4 +259,4 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
         assert.closeTo(levels[dimension]!.level, levels[dimension]!.capacity, 1e-6, replay("full again"))
       }
     }
-  }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
+  }).pipe(Effect.scoped, Effect.provide(TestClock.layer()), Effect.provideService(Random.Random, evenly))

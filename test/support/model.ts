@@ -53,6 +53,19 @@ interface Flow {
   owed: number
 }
 
+/** Calls that are let out one, two, four after the provider said no. */
+interface Probe {
+  readonly because: "limit" | "overload"
+  since: number
+  readonly counts: number
+  allowed: number
+  readonly open: Set<number>
+  heardAt: number
+  /** How many failed alone, one after the other, and until when nobody goes for that. */
+  misses: number
+  restsUntil: number
+}
+
 const stepMillis = 10_000
 const windowMillis = 60_000
 /** A window is remembered second by second: a second's admissions leave it together. */
@@ -76,7 +89,7 @@ export class Model {
   private era = 0
   private turns = 0
   private admissions = 0
-  private probe: { since: number; counts: number; allowed: number; open: Set<number>; heardAt: number } | undefined
+  private probe: Probe | undefined
   private readonly headroom: number
 
   constructor(rules: Rules, concurrency: number, headroom: number) {
@@ -155,7 +168,8 @@ export class Model {
   end(id: number, used: Charge, succeeded: boolean): void {
     const call = this.calls.get(id)!
     call.state = "gone"
-    this.correct(call, used)
+    // A probe that fails has had its turn.
+    if (succeeded || !this.probesOverload()) this.correct(call, used)
     for (const [dimension, dim] of this.dims) {
       const estimate = call.charge[dimension] ?? 0
       const more = (used[dimension] ?? estimate) - estimate
@@ -195,8 +209,52 @@ export class Model {
       }
     }
     const { admissions, now } = this
-    this.probe = { since: admissions, counts: admissions, allowed: 1, open: new Set(), heardAt: now }
+    const never = -Infinity
+    this.probe = {
+      because: "limit",
+      since: admissions,
+      counts: admissions,
+      allowed: 1,
+      open: new Set(),
+      heardAt: now,
+      misses: 0,
+      restsUntil: never
+    }
     this.settleQueue()
+  }
+
+  /** The provider has too much load: half as many calls, and a rest after each probe that fails alone. */
+  overload(millis: number, failed: number): void {
+    const { admissions, now } = this
+    const call = this.calls.get(failed)!
+    this.until = Math.max(this.until, now + millis)
+    const open = [...this.calls.values()].filter((other) => other.state === "open").map(({ id }) => id)
+    if (this.probe === undefined) {
+      const allowed = Math.max(1, Math.floor(Math.min(this.concurrency, open.length + 1) / 2))
+      const rest = { heardAt: now, misses: 0, restsUntil: -Infinity }
+      this.probe = { because: "overload", since: admissions, counts: -Infinity, allowed, open: new Set(open), ...rest }
+    } else if (call.turn > this.probe.since && now >= this.probe.restsUntil) {
+      if (this.probesOverload()) {
+        this.probe.since = admissions
+        this.probe.misses++
+        this.probe.restsUntil = now + [5_000, 10_000, 20_000][Math.min(this.probe.misses, 3) - 1]!
+      } else {
+        const half = Math.max(1, Math.floor(Math.min(this.allowed, open.length + 1) / 2))
+        const allowed = Math.min(this.probe.allowed, half)
+        const rest = { heardAt: now, misses: 0, restsUntil: -Infinity }
+        this.probe = { ...this.probe, because: "overload", since: admissions, allowed, ...rest }
+      }
+    }
+    this.settleQueue()
+  }
+
+  /** When a cooldown or a rest is over. */
+  get pausedUntil(): number {
+    return Math.max(this.until, this.probe?.restsUntil ?? -Infinity)
+  }
+
+  private probesOverload(): boolean {
+    return this.probe?.because === "overload" && this.probe.allowed === 1
   }
 
   resize(rules: Rules | undefined, concurrency: number | undefined): void {
@@ -254,7 +312,8 @@ export class Model {
     const { now, probe } = this
     return (
       this.inFlight < this.concurrency &&
-      (probe === undefined || probe.open.size < probe.allowed || now >= probe.heardAt + 60_000)
+      (probe === undefined ||
+        (now >= probe.restsUntil && (probe.open.size < probe.allowed || now >= probe.heardAt + 60_000)))
     )
   }
 
