@@ -162,6 +162,7 @@ export class FairQueue<E extends Entry> {
    * failures is not made up for by a row of calls that everybody else must wait for.
    */
   correct({ entry, moved, rank }: Turn<E>, part: number): void {
+    if (part === 1) return
     const level = this.levels.get(entry.priority)
     const flow = level?.flows.get(entry.agent)
     if (level === undefined || flow === undefined || rank < this.since) return

@@ -189,6 +189,18 @@ describe("fairQueue", () => {
     assert.include(order, "new")
   })
 
+  it("keeps what an agent is owed when a smaller call of it used what it asked for", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("a", 5))
+    queue.push(call("a", 1))
+    for (let i = 0; i < 9; i++) queue.push(call("a", 3))
+    const [large, small] = [queue.shift()!, queue.shift()!]
+    for (let i = 0; i < 9; i++) queue.push(call("b", 3))
+    queue.correct(large, 0)
+    queue.correct(small, 1)
+    assert.deepStrictEqual(drain(queue).slice(0, 6), ["a", "a", "b", "a", "b", "a"])
+  })
+
   it("keeps what an agent is owed while the store is asked for it in vain", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("a", 2))

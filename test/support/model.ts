@@ -423,6 +423,7 @@ export class Model {
     const asked = share(call.charge)
     if (call.moved === undefined || call.era !== this.era || asked === 0) return
     const part = share({ ...call.charge, ...used }) / asked
+    if (part === 1) return
     this.refunded.set(call.priority, (this.refunded.get(call.priority) ?? 0) + (1 - part) * call.moved)
     const flow = this.flows.get(this.keyOf(call))!
     const step = call.cost / call.weight
