@@ -95,6 +95,33 @@ describe("Forecast", () => {
         "Forecast.agents"
       )
     })
+
+    // A million agents of a million calls used to end in a crash of the process, a latency of NaN never.
+    it("refuses workloads that no machine plays through, and times that are none", () => {
+      const first = { inputTokens: 1, outputTokens: 1 }
+      const uniform = (agents: number, calls: number) => () => Forecast.uniform({ agents, calls, first })
+      assert.throws(
+        uniform(1e12, 1),
+        "Forecast.agents: expected at most 1000000 calls of all agents, got 1000000000000"
+      )
+      assert.throws(uniform(1_001, 1_000), "Forecast.calls: expected at most 1000000 calls of all agents, got 1001000")
+      assert.throws(uniform(2.5, 1), "Forecast.agents: expected an integer >= 1, got 2.5")
+      assert.throws(uniform(1, Infinity), "Forecast.calls: expected an integer >= 1, got Infinity")
+      assert.throws(
+        () => Forecast.make(incident, { limits, latency: { baseMillis: Number.NaN } }),
+        "Forecast.latency: expected a finite time >= 0, got NaN ms"
+      )
+      assert.throws(
+        () => Forecast.make([{ name: "a", calls: [{ ...first, duration: "Infinity" }] }], { limits }),
+        "Forecast.latency"
+      )
+    })
+
+    it("plays an agent of very many calls", () => {
+      const workload = Forecast.uniform({ agents: 1, calls: 200_000, first: { inputTokens: 1, outputTokens: 1 } })
+      const forecast = Forecast.make(workload, { limits: {}, latency: { baseMillis: 0, perInputTokenMillis: 1 } })
+      assert.strictEqual(seconds(forecast.agents[0]!.finishesAfter), seconds(forecast.duration))
+    })
   })
 
   describe("agentsThatHelp", () => {

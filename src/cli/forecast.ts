@@ -86,6 +86,19 @@ const documentCalls = (bytes: number, outputTokens: number): ReadonlyArray<Forec
     (inputTokens) => ({ inputTokens: inputTokens + promptTokens, outputTokens })
   )
 
+/** A workload, or the help with an error that names the flag. */
+const attempt = (make: () => Forecast.Workload): Effect.Effect<Forecast.Workload, CliError.ShowHelp> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(make())
+    } catch (error) {
+      const match =
+        error instanceof RangeError ? /^Forecast\.(\w+): expected (.*), got (.*)$/.exec(error.message) : null
+      if (match === null) throw error
+      return Effect.fail(invalid(match[1]!, match[2]!, match[3]!))
+    }
+  })
+
 interface Wanted {
   readonly paths: ReadonlyArray<string>
   readonly trace: Option.Option<string>
@@ -128,12 +141,14 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
       return yield* invalid(option, `more than the ${outputTokens} output tokens`, String(value))
     }
   }
-  return Forecast.uniform({
-    agents,
-    calls,
-    first: { inputTokens: firstTokens - outputTokens, outputTokens },
-    later: { inputTokens: tokens - outputTokens, outputTokens }
-  })
+  return yield* attempt(() =>
+    Forecast.uniform({
+      agents,
+      calls,
+      first: { inputTokens: firstTokens - outputTokens, outputTokens },
+      later: { inputTokens: tokens - outputTokens, outputTokens }
+    })
+  )
 })
 
 // -----------------------------------------------------------------------------
