@@ -160,6 +160,13 @@ export interface Options {
    */
   readonly headroom?: number | undefined
   readonly latency?: Latency | undefined
+  /**
+   * What is left of each limit at the start, as `status` of a budget says: for the time that is left of what is under way.
+   * Less than nothing is debt.
+   *
+   * @default all of it
+   */
+  readonly levels?: Limits.Charge | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -288,10 +295,15 @@ const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.
   }))
 }
 
-const setupOf = ({ concurrency = Infinity, headroom = 0.003, limits }: Options): Internal.Setup => {
+const setupOf = ({ concurrency = Infinity, headroom = 0.003, levels = {}, limits }: Options): Internal.Setup => {
   atLeast("concurrency", concurrency, 1)
   atLeast("headroom", headroom, 0)
-  return { limits, concurrency, headroom }
+  for (const [dimension, level] of Object.entries(levels)) {
+    if (!Number.isFinite(level)) {
+      throw new RangeError(`Forecast.levels.${dimension}: expected a finite number, got ${level}`)
+    }
+  }
+  return { limits, levels, concurrency, headroom }
 }
 
 const quantile = (sorted: ReadonlyArray<number>, share: number): Duration.Duration =>

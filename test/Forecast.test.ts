@@ -96,6 +96,17 @@ describe("Forecast", () => {
       )
     })
 
+    it("starts from what is left of the limits, debt included", () => {
+      const one = [{ name: "a", calls: [{ inputTokens: 60_000, outputTokens: 0, duration: "1 second" as const }] }]
+      const after = (tokens: number) =>
+        seconds(Forecast.make(one, { limits, headroom: 0, levels: { tokens } }).duration)
+      assert.strictEqual(after(60_000), 1)
+      assert.strictEqual(after(0), 2)
+      assert.strictEqual(after(-60_000), 3)
+      assert.strictEqual(after(1e9), 1)
+      assert.throws(() => after(Number.NaN), "Forecast.levels.tokens: expected a finite number, got NaN")
+    })
+
     // A million agents of a million calls used to end in a crash of the process, a latency of NaN never.
     it("refuses workloads that no machine plays through, and times that are none", () => {
       const first = { inputTokens: 1, outputTokens: 1 }

@@ -9,13 +9,13 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
-import { bytesPerToken } from "../internal/requestSize.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { aligned } from "./columns.ts"
 import { invalidFlag } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
+import * as Workload from "./run/workload.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -77,15 +77,6 @@ const invalid = invalidFlag("forecast")
 // Workloads
 // -----------------------------------------------------------------------------
 
-/** What the instructions of a call come to. */
-const promptTokens = 250
-
-/** What `run` would ask of each agent: read, extract, draft, check, finish. The answers before are part of each prompt. */
-const documentCalls = (bytes: number, outputTokens: number): ReadonlyArray<Forecast.Call> =>
-  [Math.ceil(bytes / bytesPerToken), outputTokens, 2 * outputTokens, 2 * outputTokens, 2 * outputTokens].map(
-    (inputTokens) => ({ inputTokens: inputTokens + promptTokens, outputTokens })
-  )
-
 /** A workload, or the help with an error that names the flag. */
 const attempt = (make: () => Forecast.Workload): Effect.Effect<Forecast.Workload, CliError.ShowHelp> =>
   Effect.suspend(() => {
@@ -130,7 +121,7 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
     const { documents } = yield* Documents.read(paths)
     return split(documents, agents).map(({ bytes }, number) => ({
       name: `agent-${number + 1}`,
-      calls: documentCalls(bytes, outputTokens)
+      calls: Workload.ofDocuments(bytes, outputTokens)
     }))
   }
   for (const [option, value] of [

@@ -23,6 +23,8 @@ export interface Agent {
 
 export interface Setup {
   readonly limits: Limits.Limits
+  /** What is left of each at the start; all of it where nothing is said. */
+  readonly levels: Limits.Charge
   readonly headroom: number
   readonly concurrency: number
 }
@@ -70,9 +72,9 @@ interface Waiting extends Entry {
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
 /** Plays all agents to their ends. */
-export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, limits }: Setup): Outcome => {
+export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, levels, limits }: Setup): Outcome => {
   const rules = Limits.resolve(limits)
-  let ledger = Ledger.make(limits, 0, { headroom, ramp: undefined })
+  let ledger = Ledger.withLevels(Ledger.make(limits, 0, { headroom, ramp: undefined }), levels)
   const queue = new FairQueue<Waiting>()
   const due: Array<Due> = []
   const next = agents.map(() => 0)

@@ -142,6 +142,13 @@ const mapDimensions = <A, B>(
   return result
 }
 
+/** A ledger that has so much left; a dimension of which nothing is said stays as it is. */
+export const withLevels = (ledger: Ledger, levels: Limits.Charge): Ledger =>
+  withBuckets(
+    ledger,
+    mapDimensions(ledger.buckets, (bucket, dimension) => Bucket.withLevel(bucket, levels[dimension] ?? bucket.level))
+  )
+
 /** The rules as they are now, learned limits included. */
 export const rules = (ledger: Ledger): Limits.Rules => mapDimensions(ledger.buckets, (bucket) => bucket.rule)
 

@@ -9,6 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Terminal from "effect/Terminal"
 import * as Budget from "../../Budget.ts"
 import * as Painter from "../painter.ts"
+import * as Eta from "./eta.ts"
 import type { Event } from "./pipeline.ts"
 import * as View from "./view.ts"
 
@@ -23,11 +24,13 @@ export interface Screen {
 }
 
 const frame = "100 millis"
+/** How often it is forecast what is left. */
+const forecastSeconds = 1
 
 /** Opens a screen, which closes with the scope. */
 export const make = Effect.fnUntraced(function* (
   mode: Mode,
-  run: { readonly agents: ReadonlyArray<string>; readonly calls: number }
+  run: { readonly agents: ReadonlyMap<string, number>; readonly calls: number }
 ): Effect.fn.Return<Screen, never, Terminal.Terminal | Budget.TokenBudget | Scope.Scope> {
   const terminal = yield* Terminal.Terminal
   const budget = yield* Budget.TokenBudget
@@ -35,8 +38,8 @@ export const make = Effect.fnUntraced(function* (
   const seconds = Effect.map(Clock.currentTimeMillis, (now) => (now - startedAt) / 1_000)
   let state = View.start(run.agents, run.calls)
   const fold = (event: Event) =>
-    Effect.sync(() => {
-      state = View.step(state, event)
+    Effect.map(seconds, (at) => {
+      state = View.step(state, event, at)
     })
 
   if (mode === "quiet") return { report: () => Effect.void, close: Effect.void }
@@ -66,12 +69,16 @@ export const make = Effect.fnUntraced(function* (
 
   const painter = Painter.make(terminal)
   let open = true
+  /** A forecast of many calls takes as long as many frames. */
+  let foreseen: { readonly at: number; readonly left: number | undefined } = { at: -Infinity, left: undefined }
   const draw = Effect.gen(function* () {
-    const lines = View.draw(state, {
-      ...(yield* Painter.sizeOf(terminal)),
-      seconds: yield* seconds,
-      status: yield* budget.status
-    })
+    const at = yield* seconds
+    const status = yield* budget.status
+    if (at - foreseen.at >= forecastSeconds) {
+      foreseen = { at, left: Eta.left(View.ahead(state, at), state.learned, status, run.agents.size - 1) }
+    }
+    const left = foreseen.left === undefined ? undefined : Math.max(0, foreseen.left - (at - foreseen.at))
+    const lines = View.draw(state, { ...(yield* Painter.sizeOf(terminal)), seconds: at, status, left })
     if (open) yield* painter.draw(lines)
   })
   const close = Effect.suspend(() => {

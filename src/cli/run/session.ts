@@ -119,7 +119,10 @@ export const run = Effect.fnUntraced(function* (
   const report = yield* Effect.scoped(
     Effect.gen(function* () {
       const screen = yield* Screen.make(mode, {
-        agents: [...agents, Steps.orchestrator],
+        agents: new Map([
+          ...chunks.map(({ bytes }, index) => [agents[index]!, bytes] as const),
+          [Steps.orchestrator, 0] as const
+        ]),
         calls: Pipeline.callsOf(agents.length)
       })
       if (recorder !== undefined) yield* recorder.sample

@@ -5,8 +5,10 @@
 import * as Duration from "effect/Duration"
 import type * as Budget from "../../Budget.ts"
 import * as Limits from "../../Limits.ts"
+import type * as Eta from "./eta.ts"
 import type { Event } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
+import * as Workload from "./workload.ts"
 
 // -----------------------------------------------------------------------------
 // State
@@ -14,6 +16,10 @@ import * as Steps from "./steps.ts"
 
 /** An agent as it is shown. */
 interface Row {
+  /** Of its documents. */
+  readonly bytes: number
+  /** When its call was asked, in seconds of the run; undefined where none is open. */
+  readonly openSince: number | undefined
   readonly done: number
   readonly step: string | undefined
   readonly tokens: number
@@ -28,40 +34,66 @@ export interface State {
   readonly answered: number
   readonly reused: number
   readonly tokens: number
+  readonly learned: Workload.Learned
 }
 
-const emptyRow: Row = { done: 0, step: undefined, tokens: 0, failure: undefined, ended: undefined }
+const emptyRow: Row = {
+  bytes: 0,
+  openSince: undefined,
+  done: 0,
+  step: undefined,
+  tokens: 0,
+  failure: undefined,
+  ended: undefined
+}
 
-/** Nothing happened yet. */
-export const start = (agents: ReadonlyArray<string>, calls: number): State => ({
-  rows: new Map(agents.map((agent) => [agent, emptyRow])),
+/** Nothing happened yet. Agents with the bytes of their documents. */
+export const start = (agents: ReadonlyMap<string, number>, calls: number): State => ({
+  rows: new Map(Array.from(agents, ([agent, bytes]) => [agent, { ...emptyRow, bytes }])),
   calls,
   answered: 0,
   reused: 0,
-  tokens: 0
+  tokens: 0,
+  learned: Workload.nothing
 })
 
-/** The state after an event. */
-export const step = (state: State, event: Event): State => {
+/** The state after an event, which happened at so many seconds of the run. */
+export const step = (state: State, event: Event, seconds: number): State => {
   const row = state.rows.get(event.agent) ?? emptyRow
   const rows = new Map(state.rows)
   switch (event.event) {
     case "asked":
-      return { ...state, rows: rows.set(event.agent, { ...row, step: event.step }) }
+      return { ...state, rows: rows.set(event.agent, { ...row, step: event.step, openSince: seconds }) }
     case "answered": {
       const tokens = event.reused ? 0 : event.inputTokens + event.outputTokens
       return {
         ...state,
-        rows: rows.set(event.agent, { ...row, step: event.step, done: row.done + 1, tokens: row.tokens + tokens }),
+        rows: rows.set(event.agent, {
+          ...row,
+          step: event.step,
+          openSince: undefined,
+          done: row.done + 1,
+          tokens: row.tokens + tokens
+        }),
+        learned: Workload.learn(state.learned, event),
         answered: state.answered + 1,
         reused: state.reused + (event.reused ? 1 : 0),
         tokens: state.tokens + tokens
       }
     }
     case "ended":
-      return { ...state, rows: rows.set(event.agent, { ...row, ended: event.how, failure: event.failure }) }
+      return {
+        ...state,
+        rows: rows.set(event.agent, { ...row, openSince: undefined, ended: event.how, failure: event.failure })
+      }
   }
 }
+
+/** The agents that have not ended, for a forecast. */
+export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead> =>
+  [...rows].flatMap(([name, { bytes, done, ended, openSince }]) =>
+    ended === undefined ? [{ name, bytes, done, open: openSince === undefined ? undefined : seconds - openSince }] : []
+  )
 
 // -----------------------------------------------------------------------------
 // Words and figures
@@ -116,6 +148,8 @@ export interface Around {
   readonly rows: number
   readonly seconds: number
   readonly status: Budget.BudgetStatus
+  /** Seconds that it still takes; undefined while that cannot be said. */
+  readonly left: number | undefined
 }
 
 const nameWidth = 12
@@ -160,17 +194,11 @@ const poolLines = (name: string, pool: Budget.PoolStatus, several: boolean): Rea
   ]
 }
 
-/** Seconds that are left if it goes on as so far; nothing is said before something is known. */
-const left = ({ answered, calls, reused }: State, seconds: number): number | undefined => {
-  const made = answered - reused
-  return made < 3 || seconds < 1 ? undefined : (seconds / made) * (calls - answered)
-}
-
 /** One line that sums up. */
-export const total = (state: State, seconds: number): string => {
-  const eta = left(state, seconds)
+export const total = (state: State, seconds: number, left: number | undefined): string => {
   const again = state.reused === 0 ? "" : ` (${state.reused} from before)`
-  const about = eta === undefined || state.answered === state.calls ? "" : `, about ${clock(eta)} left`
+  const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
+  const about = state.answered === state.calls ? "" : `, ${eta}`
   return `${clock(seconds)}  ${state.answered} of ${state.calls} calls${again}, ${thousands(state.tokens)} tokens${about}`
 }
 
@@ -180,7 +208,7 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
   const waiting = new Map(pools.flatMap(([, pool]) => pool.waiting.map((waiter) => [waiter.agent, waiter] as const)))
   const below = [
     ...pools.flatMap(([name, pool]) => poolLines(name, pool, pools.length > 1)),
-    total(state, around.seconds)
+    total(state, around.seconds, around.left)
   ]
   const rows = [...state.rows]
   const room = Math.max(1, around.rows - below.length - 2)

@@ -28,9 +28,12 @@ const status: Budget.BudgetStatus = {
   }
 }
 
-const around = { columns: 80, rows: 24, seconds: 12, status }
+const around = { columns: 80, rows: 24, seconds: 12, status, left: 110 }
 
 const names = Array.from({ length: 12 }, (_, n) => `agent-${(n + 1).toString().padStart(2, "0")}`)
+
+const start = (agents: ReadonlyArray<string>, calls: number) =>
+  View.start(new Map(agents.map((agent) => [agent, 1_000])), calls)
 
 const answered = (agent: string, step: string, reused = false) => ({
   event: "answered" as const,
@@ -55,7 +58,7 @@ describe("view", () => {
         failure: "the provider is overloaded; wait before the next attempt, please"
       }
     ] as const
-    const state = events.reduce(View.step, View.start([...names, "orchestrator"], 61))
+    const state = events.reduce((state, event) => View.step(state, event, 0), start([...names, "orchestrator"], 61))
     const lines = View.draw(state, around)
     assert.strictEqual(lines.length, 16)
     assert.strictEqual(lines[0], "agent-01     ████░░░░░░░░░░░░░░░░ 1/5    150K  read")
@@ -63,34 +66,48 @@ describe("view", () => {
     assert.match(lines[2]!, /^agent-03 .* failed: the provider is ov.*…$/)
     assert.strictEqual(lines[13], "input        █████░░░░░░░░░░░░░░░ 50K of 200K free, refills 60K/s")
     assert.strictEqual(lines[14], "calls        3 in flight, 1 waiting, paused by the provider for 0:09")
-    assert.strictEqual(lines[15], "0:12  1 of 61 calls, 150,200 tokens")
+    assert.strictEqual(lines[15], "0:12  1 of 61 calls, 150,200 tokens, about 1:50 left")
     for (const line of lines) assert.isBelow(line.length, 80)
   })
 
   it("shows those that still work when there are more agents than rows", () => {
     const many = Array.from({ length: 100 }, (_, n) => `agent-${n}`)
-    const state = View.step(View.start(many, 501), {
-      event: "ended",
-      agent: "agent-0",
-      how: "done",
-      failure: undefined
-    })
+    const ended = { event: "ended", agent: "agent-0", how: "done", failure: undefined } as const
+    const state = View.step(start(many, 501), ended, 12)
     const lines = View.draw(state, around)
     assert.isBelow(lines.length, 24)
     assert.isTrue(lines.some((line) => /^and 82 more agents$/.test(line)))
     assert.isFalse(lines.some((line) => line.startsWith("agent-0 ")))
   })
 
-  it("says how long it still takes once it can know", () => {
-    const state = names
-      .slice(0, 6)
-      .reduce((state, name) => View.step(state, answered(name, "read")), View.start(names, 61))
-    assert.strictEqual(View.total(state, 12), "0:12  6 of 61 calls, 901,200 tokens, about 1:50 left")
+  it("says how long it still takes once it can know, in 80 columns whatever there is to say", () => {
+    const six = names.slice(0, 6).reduce((state, name) => View.step(state, answered(name, "read"), 2), start(names, 61))
+    assert.strictEqual(View.total(six, 12, 110), "0:12  6 of 61 calls, 901,200 tokens, about 1:50 left")
+    assert.strictEqual(View.total(six, 12, undefined), "0:12  6 of 61 calls, 901,200 tokens, learning the time left")
+    const late = { ...six, calls: 5_001, answered: 4_321, reused: 1_234, tokens: 123_456_789 }
+    const line = "61:01  4321 of 5001 calls (1234 from before), 123,456,789 tokens"
+    assert.strictEqual(View.total(late, 3_661, 754), `${line}, about 12:34 left`)
+    assert.strictEqual(View.draw(late, { ...around, seconds: 3_661, left: 754 }).at(-1)!.length, 79)
+    assert.strictEqual(View.total({ ...late, answered: 5_001 }, 3_661, 0), line.replace("4321", "5001"))
+  })
+
+  it("forecasts from the agents that have not ended, and since when their calls are open", () => {
+    const events = [
+      { event: "asked", agent: "agent-01", step: "read" },
+      answered("agent-01", "read"),
+      { event: "asked", agent: "agent-01", step: "extract" },
+      { event: "ended", agent: "agent-02", how: "failed", failure: "no" }
+    ] as const
+    const state = events.reduce((state, event, at) => View.step(state, event, at), start(names.slice(0, 3), 16))
+    assert.deepStrictEqual(View.ahead(state, 5), [
+      { name: "agent-01", bytes: 1_000, done: 1, open: 3 },
+      { name: "agent-03", bytes: 1_000, done: 0, open: undefined }
+    ])
   })
 
   it("has one plain line for an answer, and for what was there before", () => {
     const event = answered("agent-01", "read")
-    const state = View.step(View.start(names, 61), event)
+    const state = View.step(start(names, 61), event, 61)
     assert.strictEqual(View.plain(state, event, 61), "1:01  1/61  agent-01  read  150,200 tokens, 2.0 s")
     assert.strictEqual(
       View.plain(state, answered("agent-01", "read", true), 61),
