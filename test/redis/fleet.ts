@@ -3,12 +3,14 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { createServer } from "node:http"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { Worker as Thread } from "node:worker_threads"
 import type { Job, Outcome } from "./worker.ts"
 
 export interface Entry {
+  /** The call arrived between these two, in milliseconds since the epoch. */
+  readonly from: number
   readonly at: number
   readonly process: string
   readonly agent: number
@@ -18,7 +20,7 @@ export interface Entry {
 export interface Provider {
   readonly url: string
   readonly log: ReadonlyArray<Entry>
-  readonly inFlight: () => number
+  /** The most calls that were in flight at once. */
   readonly peak: () => number
   readonly stop: () => Promise<void>
 }
@@ -26,57 +28,43 @@ export interface Provider {
 /** Notes every call as it arrives, and answers after a while. */
 export const provider = async (latencyMillis: number): Promise<Provider> => {
   const log: Array<Entry> = []
-  let inFlight = 0
   let peak = 0
-  const server = createServer((request, response) => {
-    const at = performance.now()
-    let body = ""
-    let open = true
-    const end = () => {
-      if (open) inFlight--
-      open = false
-    }
-    peak = Math.max(peak, ++inFlight)
-    response.on("close", end)
-    request.on("data", (chunk) => (body += chunk))
-    request.on("end", () => {
-      log.push({ at, ...(JSON.parse(body) as Omit<Entry, "at">) })
-      setTimeout(() => {
-        end()
-        response.end("{}")
-      }, latencyMillis)
-    })
+  const thread = new Thread(new URL("./provider.ts", import.meta.url), { workerData: { latencyMillis } })
+  const [{ port }] = (await once(thread, "message")) as [{ readonly port: number }]
+  thread.on("message", (heard: { readonly peak: number; readonly entry: Entry }) => {
+    peak = heard.peak
+    log.push(heard.entry)
   })
-  server.listen(0, "127.0.0.1")
-  await once(server, "listening")
-  const address = server.address()
-  const port = typeof address === "object" && address !== null ? address.port : 0
   return {
     url: `http://127.0.0.1:${port}/`,
     log,
-    inFlight: () => inFlight,
     peak: () => peak,
     stop: async () => {
-      server.closeAllConnections()
-      server.close()
-      await once(server, "close")
+      await thread.terminate()
     }
   }
 }
 
-/** The most that any span of the log holds beyond what the rate gives in it: the burst that the provider saw. */
-export const burstOf = (log: ReadonlyArray<Entry>, ratePerSecond: number): number => {
+/**
+ * The most that any span of time holds for certain beyond what the rate gives in it: the burst that the provider saw. A
+ * call belongs to a span if both moments between which it arrived do, so what the log cannot tell apart is no excess.
+ */
+export const burstOf = (log: ReadonlyArray<Omit<Entry, "process" | "agent">>, ratePerSecond: number): number => {
   const sorted = [...log].sort((a, b) => a.at - b.at)
-  let level = 0
   let most = 0
-  let before = sorted[0]?.at ?? 0
-  for (const { at, tokens } of sorted) {
-    level = Math.max(0, level - (ratePerSecond * (at - before)) / 1_000) + tokens
-    most = Math.max(most, level)
-    before = at
+  for (const { from: start } of sorted) {
+    let sum = 0
+    for (const { at, from, tokens } of sorted) {
+      if (from < start) continue
+      sum += tokens
+      most = Math.max(most, sum - (ratePerSecond * (at - start)) / 1_000)
+    }
   }
   return most
 }
+
+/** How far apart the two moments are at most. */
+export const blurOf = (log: ReadonlyArray<Entry>): number => Math.max(...log.map(({ at, from }) => at - from))
 
 /** Jain's index of what each process got within a span. */
 export const jain = (log: ReadonlyArray<Entry>, from: number, to: number): number => {
@@ -119,10 +107,14 @@ export const worker = (job: Job): Worker => {
   }
 }
 
-/** Starts workers together. */
-export const start = async (jobs: ReadonlyArray<Job>): Promise<ReadonlyArray<Worker>> => {
+/** Starts workers together, when all are ready. */
+export const start = async (
+  jobs: ReadonlyArray<Job>,
+  whenReady: () => Promise<unknown> = () => Promise.resolve()
+): Promise<ReadonlyArray<Worker>> => {
   const workers = jobs.map(worker)
   await Promise.all(workers.map(({ ready }) => ready))
+  await whenReady()
   for (const { go } of workers) go()
   return workers
 }

@@ -8,8 +8,6 @@ import type { Job } from "./worker.ts"
 
 export const rate = 40_000
 export const burst = 40_000
-/** Calls that were admitted in order arrive in clusters when the machine is busy: so much is not the budget's doing. */
-export const jitter = rate * 0.15
 
 /** Call it in a `describe`: each test gets a server and a provider of its own. */
 export const trouble = () => {
