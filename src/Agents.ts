@@ -22,8 +22,7 @@
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
- * import * as Layer from "effect/Layer"
- * import * as Agents from "floodgate/Agents"
+ *  * import * as Agents from "floodgate/Agents"
  * import * as Budget from "floodgate/Budget"
  *
  * const calls = (count: number) => Effect.forEach(Array.from({ length: count }), () => Budget.consume(1_000))
@@ -46,19 +45,22 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
+import { identity } from "effect/Function"
 import * as PubSub from "effect/PubSub"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { Meter, Running } from "./agents/meter.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
+import { invalid } from "./internal/invalid.ts"
 import * as Work from "./internal/work.ts"
+
+export { layer, Meter } from "./agents/meter.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -205,102 +207,6 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 }
 
 // -----------------------------------------------------------------------------
-// Counting
-// -----------------------------------------------------------------------------
-
-/**
- * Says that the budget of this context counts for {@link run}. {@link layer} provides it.
- *
- * @category services
- * @since 0.1.0
- */
-export class Meter extends Context.Service<Meter, { readonly budget: Budget.TokenBudget["Service"] }>()(
-  "floodgate/Agents/Meter"
-) {}
-
-/** What is known of the agent whose code runs. */
-interface Running {
-  /** The counters that its reservations also go to: its own and its job's. */
-  readonly counters: ReadonlyArray<Counter.Counter>
-  /** The weight of its next call, where it is known how much it has to do. */
-  readonly weight: (() => number) | undefined
-}
-
-const Running = Context.Reference<Running>("floodgate/Agents/Running", {
-  defaultValue: () => ({ counters: [], weight: undefined })
-})
-
-/**
- * A budget that also counts what each agent of a job uses, and refuses what would pass a cap.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.effectContext(
-  Effect.map(Budget.TokenBudget, (inner) => {
-    const budget = metered(inner)
-    return Context.make(Meter, { budget }).pipe(Context.add(Budget.TokenBudget, budget))
-  })
-)
-
-/** The reservations handed out, and those of the budget behind: its `observe` and `cooldown` know only the latter. */
-const originals = new WeakMap<Budget.Reservation, Budget.Reservation>()
-
-const original = <A extends { readonly reservation?: Budget.Reservation | undefined }>(told: A): A =>
-  told.reservation === undefined ? told : { ...told, reservation: originals.get(told.reservation) ?? told.reservation }
-
-function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {
-  return {
-    // One by one: what a budget has besides, such as its shorter way to a reservation, would go past the counters.
-    resize: inner.resize,
-    poolOf: inner.poolOf,
-    status: inner.status,
-    changes: inner.changes,
-    observe: (signal) => inner.observe(original(signal)),
-    cooldown: (pause) => inner.cooldown(original(pause)),
-    reserve: (estimate, options) =>
-      Effect.flatMap(Running, ({ counters, weight }) => {
-        if (counters.length === 0) return inner.reserve(estimate, options)
-        const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
-        return Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function* () {
-            const share = Counter.take(counters, estimate)
-            if (share._tag === "Refused") {
-              const { asked, dimension, key, left } = share
-              return yield* new Budget.BudgetError({
-                reason: new Budget.QuotaExhausted({ pool: key, dimension, asked, left })
-              })
-            }
-            const held = yield* restore(inner.reserve(estimate, how)).pipe(
-              Effect.onError(() => Effect.sync(() => share.settle({ requests: 0, tokens: 0 })))
-            )
-            // Nobody said what it used: it is kept as estimated, as the budget does.
-            yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
-            const reservation: Budget.Reservation = {
-              pool: held.pool,
-              agent: held.agent,
-              charge: held.charge,
-              waited: held.waited,
-              binding: held.binding,
-              settle: (usage, outcome) =>
-                Effect.andThen(
-                  Effect.sync(() => share.settle(usage)),
-                  held.settle(usage, outcome)
-                ),
-              refund: Effect.andThen(
-                Effect.sync(() => share.settle({ requests: 0, tokens: 0 })),
-                held.refund
-              )
-            }
-            originals.set(reservation, held)
-            return reservation
-          })
-        )
-      })
-  }
-}
-
-// -----------------------------------------------------------------------------
 // Running
 // -----------------------------------------------------------------------------
 
@@ -324,120 +230,6 @@ type Success<Each extends Agent<unknown, unknown, unknown>> = Effect.Success<Eac
 type Failure<Each extends Agent<unknown, unknown, unknown>> = Effect.Error<Each["effect"]>
 type Services<Each extends Agent<unknown, unknown, unknown>> = Effect.Services<Each["effect"]>
 
-const start = Effect.fnUntraced(function* <A, E, R>(
-  agents: Iterable<Agent<A, E, R>>,
-  options: Options
-): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
-  yield* Meter
-  const ticks = yield* PubSub.sliding<void>(1)
-  const changed = () => void PubSub.publishUnsafe(ticks, undefined)
-  const startedAt = yield* Clock.currentTimeMillis
-  const total = Counter.make("job", options.cap ?? {}, changed)
-  const jobTime = timeOf("cap", options.cap)
-  const job = Work.job()
-
-  const entries = Array.from(agents, (agent) => {
-    const cap = agent.cap ?? options.capPerAgent
-    if (agent.work !== undefined && !(agent.work > 0 && agent.work < Infinity)) {
-      throw new RangeError(`Agents.run: work of "${agent.key}": expected a finite number > 0, got ${agent.work}`)
-    }
-    return {
-      agent,
-      work: agent.work === undefined ? undefined : Work.start(job, agent.work),
-      time: timeOf(`capPerAgent of "${agent.key}"`, cap),
-      counter: Counter.make(agent.key, cap ?? {}, changed),
-      state: "waiting" as State,
-      cancelled: false,
-      fiber: undefined as Fiber.Fiber<A, E | TimeCapReached> | undefined
-    }
-  })
-  type Entry = (typeof entries)[number]
-  const keys = new Set<string>()
-  for (const { agent } of entries) {
-    if (keys.has(agent.key)) throw new RangeError(`Agents.run: expected unique keys, got "${agent.key}" twice`)
-    keys.add(agent.key)
-  }
-
-  const bounded = (entry: Entry, now: number): Effect.Effect<A, E | TimeCapReached, R> => {
-    const { key } = entry.agent
-    const limit =
-      (cap: "agent" | "job", millis: number, left: number) => (self: Effect.Effect<A, E | TimeCapReached, R>) =>
-        Effect.timeoutOrElse(self, {
-          duration: left,
-          orElse: () => Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(millis) }))
-        })
-    let effect: Effect.Effect<A, E | TimeCapReached, R> = entry.agent.effect
-    if (entry.time !== undefined) effect = limit("agent", entry.time, entry.time)(effect)
-    if (jobTime !== undefined) effect = limit("job", jobTime, Math.max(0, startedAt + jobTime - now))(effect)
-    if (entry.agent.priority !== undefined) {
-      effect = Effect.provideService(effect, Budget.Priority, entry.agent.priority)
-    }
-    const { counter, work } = entry
-    return effect.pipe(
-      Effect.provideService(Budget.Agent, key),
-      Effect.provideService(Running, {
-        counters: [counter, total],
-        weight: work === undefined ? undefined : () => Work.weight(work, counter.tokens)
-      })
-    )
-  }
-
-  const one = (entry: Entry) =>
-    Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
-      const exit = yield* Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          if (entry.cancelled) return Exit.interrupt()
-          entry.state = "running"
-          entry.fiber = yield* Effect.forkChild(restore(bounded(entry, now)), { startImmediately: true })
-          changed()
-          return yield* Effect.onInterrupt(restore(Fiber.await(entry.fiber)), () => Fiber.interrupt(entry.fiber!))
-        })
-      )
-      entry.state = endOf(exit)
-      changed()
-      const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
-      return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
-    })
-
-  const all = yield* Effect.forkScoped(
-    Effect.forEach(entries, one, { concurrency: options.concurrency ?? "unbounded" }),
-    { startImmediately: true }
-  )
-
-  const ended = ({ state }: Entry) => state !== "waiting" && state !== "running"
-
-  /** All are marked before the first is interrupted, so that none starts in a place that another leaves. */
-  const cancel = (some: ReadonlyArray<Entry>) =>
-    Effect.suspend(() => {
-      const open = some.filter((entry) => !entry.cancelled && !ended(entry))
-      for (const entry of open) entry.cancelled = true
-      const fibers = open.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
-      return Effect.as(Fiber.interruptAll(fibers), open.length > 0)
-    })
-
-  const status = Effect.sync((): Progress => ({
-    agents: entries.map(({ agent, counter, state }) => ({ key: agent.key, state, used: Counter.used(counter) })),
-    done: entries.filter(ended).length,
-    used: Counter.used(total)
-  }))
-
-  return {
-    await: Fiber.join(all),
-    status,
-    progress: Stream.unwrap(
-      Effect.map(PubSub.subscribe(ticks), (subscription) =>
-        Stream.concat(Stream.succeed<void>(undefined), Stream.fromSubscription(subscription)).pipe(
-          Stream.mapEffect(() => status),
-          Stream.takeUntil(({ done }) => done === entries.length)
-        )
-      )
-    ),
-    cancel: (key) => cancel(entries.filter(({ agent }) => agent.key === key)),
-    cancelAll: Effect.asVoid(cancel(entries))
-  }
-})
-
 /**
  * Runs agents and gives what became of each, in their order. It never fails: whether a failure matters is the caller's to
  * say. Interrupting it interrupts every agent.
@@ -454,6 +246,155 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
   Exclude<Services<Each>, Scope.Scope> | Meter
 > => Effect.scoped(Effect.flatMap(fork(agents, options), (job) => job.await))
 
+// -----------------------------------------------------------------------------
+// One job
+// -----------------------------------------------------------------------------
+
+/** What all agents of a job share. */
+interface Shared {
+  readonly counter: Counter.Counter
+  readonly startedAt: number
+  /** Milliseconds from there; `undefined` where nothing bounds them. */
+  readonly time: number | undefined
+  readonly changed: () => void
+}
+
+/** One agent of a job as it goes on. */
+interface Entry<A, E, R> {
+  readonly agent: Agent<A, E, R>
+  readonly counter: Counter.Counter
+  readonly time: number | undefined
+  readonly work: Work.Work | undefined
+  state: State
+  cancelled: boolean
+  fiber: Fiber.Fiber<A, E | TimeCapReached> | undefined
+}
+
+const start = Effect.fnUntraced(function* <A, E, R>(
+  agents: Iterable<Agent<A, E, R>>,
+  options: Options
+): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
+  yield* Meter
+  const ticks = yield* PubSub.sliding<void>(1)
+  const changed = () => void PubSub.publishUnsafe(ticks, undefined)
+  const shared: Shared = {
+    counter: Counter.make("job", options.cap ?? {}, changed),
+    startedAt: yield* Clock.currentTimeMillis,
+    time: timeOf("cap", options.cap),
+    changed
+  }
+  const entries = enter(agents, options, changed)
+  const all = yield* Effect.forkScoped(
+    Effect.forEach(entries, (entry) => runOne(entry, shared), { concurrency: options.concurrency ?? "unbounded" }),
+    { startImmediately: true }
+  )
+  const status = Effect.sync((): Progress => ({
+    agents: entries.map(({ agent, counter, state }) => ({ key: agent.key, state, used: Counter.used(counter) })),
+    done: entries.filter(hasEnded).length,
+    used: Counter.used(shared.counter)
+  }))
+  return {
+    await: Fiber.join(all),
+    status,
+    progress: Stream.unwrap(
+      Effect.map(PubSub.subscribe(ticks), (subscription) =>
+        Stream.concat(Stream.succeed<void>(undefined), Stream.fromSubscription(subscription)).pipe(
+          Stream.mapEffect(() => status),
+          Stream.takeUntil(({ done }) => done === entries.length)
+        )
+      )
+    ),
+    cancel: (key) => cancel(entries.filter(({ agent }) => agent.key === key)),
+    cancelAll: Effect.asVoid(cancel(entries))
+  }
+})
+
+/** Checks the agents, and has them wait. */
+const enter = <A, E, R>(
+  agents: Iterable<Agent<A, E, R>>,
+  options: Options,
+  changed: () => void
+): ReadonlyArray<Entry<A, E, R>> => {
+  const job = Work.job()
+  const keys = new Set<string>()
+  return Array.from(agents, (agent) => {
+    const { cap = options.capPerAgent, key, work } = agent
+    if (keys.has(key)) invalid("Agents.run", "unique keys", `"${key}" twice`)
+    keys.add(key)
+    if (work !== undefined && !(work > 0 && work < Infinity)) {
+      invalid(`Agents.run: work of "${key}"`, "a finite number > 0", work)
+    }
+    return {
+      agent,
+      work: work === undefined ? undefined : Work.start(job, work),
+      time: timeOf(`capPerAgent of "${key}"`, cap),
+      counter: Counter.make(key, cap ?? {}, changed),
+      state: "waiting",
+      cancelled: false,
+      fiber: undefined
+    }
+  })
+}
+
+/** An agent's effect within its caps, and with what its calls must know of it. */
+const bounded = <A, E, R>(
+  { agent, counter, time, work }: Entry<A, E, R>,
+  shared: Shared,
+  now: number
+): Effect.Effect<A, E | TimeCapReached, R> => {
+  const { key, priority } = agent
+  const ends = (cap: "agent" | "job", limit: number | undefined, from: number) =>
+    limit === undefined
+      ? identity
+      : Effect.timeoutOrElse({
+          duration: Math.max(0, from + limit - now),
+          orElse: () => Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(limit) }))
+        })
+  return agent.effect.pipe(
+    ends("agent", time, now),
+    ends("job", shared.time, shared.startedAt),
+    priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
+    Effect.provideService(Budget.Agent, key),
+    Effect.provideService(Running, {
+      counters: [counter, shared.counter],
+      weight: work === undefined ? undefined : () => Work.weight(work, counter.tokens)
+    })
+  )
+}
+
+const runOne = Effect.fnUntraced(function* <A, E, R>(
+  entry: Entry<A, E, R>,
+  shared: Shared
+): Effect.fn.Return<Outcome<A, E>, never, R> {
+  const now = yield* Clock.currentTimeMillis
+  const exit = yield* Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      if (entry.cancelled) return Exit.interrupt()
+      entry.state = "running"
+      const fiber = yield* Effect.forkChild(restore(bounded(entry, shared, now)), { startImmediately: true })
+      entry.fiber = fiber
+      shared.changed()
+      return yield* Effect.onInterrupt(restore(Fiber.await(fiber)), () => Fiber.interrupt(fiber))
+    })
+  )
+  entry.state = endOf(exit)
+  if (entry.work !== undefined) Work.end(entry.work)
+  shared.changed()
+  const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
+  return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
+})
+
+const hasEnded = ({ state }: { readonly state: State }): boolean => state !== "waiting" && state !== "running"
+
+/** All are marked before the first is interrupted, so that none starts in a place that another leaves. */
+const cancel = <A, E, R>(some: ReadonlyArray<Entry<A, E, R>>): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const open = some.filter((entry) => !entry.cancelled && !hasEnded(entry))
+    for (const entry of open) entry.cancelled = true
+    const fibers = open.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
+    return Effect.as(Fiber.interruptAll(fibers), open.length > 0)
+  })
+
 const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
   if (Exit.isSuccess(exit)) return "succeeded"
   return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
@@ -462,12 +403,10 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
 const timeOf = (name: string, cap: Cap | undefined): number | undefined => {
   for (const option of ["tokens", "calls"] as const) {
     const value = cap?.[option]
-    if (value !== undefined && !(value > 0)) {
-      throw new RangeError(`Agents.run: ${name}.${option}: expected a number > 0, got ${value}`)
-    }
+    if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)
   }
   if (cap?.time === undefined) return undefined
   const millis = Duration.toMillis(Duration.fromInputUnsafe(cap.time))
-  if (!(millis > 0)) throw new RangeError(`Agents.run: ${name}.time: expected a duration > 0, got ${millis} ms`)
+  if (!(millis > 0)) invalid(`Agents.run: ${name}.time`, "a duration > 0", `${millis} ms`)
   return millis
 }

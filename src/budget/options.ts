@@ -4,14 +4,13 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
+import { leastWeight } from "../internal/fairQueue.ts"
 import { invalid } from "../internal/invalid.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type * as Pool from "./poolModel.ts"
 
 export const defaultPool = "default"
-/** A wider range than any use needs, and sums of shares stay exact. */
-const leastWeight = 0.001
 
 const check = (valid: boolean, option: string, expected: string, value: unknown): void => {
   if (!valid) invalid(`Budget.make: ${option}`, expected, value)

@@ -26,12 +26,15 @@ export const used = ({ calls, tokens }: Counter): { readonly tokens: number; rea
   calls
 })
 
+/** What was taken for one call. */
+export interface Taken {
+  readonly _tag: "Taken"
+  /** Replaces the estimate by what was used; what the usage leaves out keeps its estimate. The first wins. */
+  readonly settle: (usage: Limits.Usage) => void
+}
+
 export type Share =
-  | {
-      readonly _tag: "Taken"
-      /** Replaces the estimate by what was used; what the usage leaves out keeps its estimate. The first wins. */
-      readonly settle: (usage: Limits.Usage) => void
-    }
+  | Taken
   | {
       readonly _tag: "Refused"
       readonly key: string

@@ -78,6 +78,9 @@ interface Level<E> extends Heap.Item {
   sweepAt: number
 }
 
+/** Weights are between this and its inverse: a wider range than any use needs, and sums of shares stay exact. */
+export const leastWeight = 0.001
+
 const firstSweep = 1024
 /** Priorities that nobody waits in and whose history is kept; more are forgotten. */
 const idleLevels = 64

@@ -2,6 +2,7 @@
  * How the agents of a job share by what each has left to do, so that all end together. Changed in place; every step is
  * O(1), however many agents there are.
  */
+import { leastWeight } from "./fairQueue.ts"
 
 /** What the agents of a job that have not ended still have to do, in sum. */
 export interface Job {
@@ -14,12 +15,11 @@ export interface Work {
   readonly job: Job
   readonly whole: number
   left: number
+  ended: boolean
 }
 
 /** Whoever needs more than was said goes on with this part of it, so that a wrong guess stops nobody. */
 const leastLeft = 0.1
-/** The range of a reservation's weight. */
-const leastWeight = 0.001
 
 export const job = (): Job => ({ left: 0, agents: 0 })
 
@@ -27,11 +27,12 @@ export const job = (): Job => ({ left: 0, agents: 0 })
 export const start = (job: Job, whole: number): Work => {
   job.left += whole
   job.agents++
-  return { job, whole, left: whole }
+  return { job, whole, left: whole, ended: false }
 }
 
 /** The weight of its next call when it has used `used`: 1 for whoever has as much left as the mean of the job. */
 export const weight = (work: Work, used: number): number => {
+  if (work.ended) return 1
   const left = Math.max(work.whole - used, work.whole * leastLeft)
   work.job.left += left - work.left
   work.left = left
@@ -40,6 +41,8 @@ export const weight = (work: Work, used: number): number => {
 
 /** The agent has ended: those that are left share among themselves. */
 export const end = (work: Work): void => {
+  if (work.ended) return
+  work.ended = true
   work.job.left -= work.left
   work.job.agents--
 }

@@ -40,12 +40,7 @@ export interface Retryable {
  */
 export const isRetryable = (error: unknown): boolean => hasProperty(error, "isRetryable") && error.isRetryable === true
 
-/**
- * How long the provider asked to wait, in milliseconds.
- *
- * @category guards
- * @since 0.1.0
- */
+/** How long the provider asked to wait, in milliseconds. */
 export const retryAfterMillis = (error: unknown): number | undefined =>
   hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter)
     ? Duration.toMillis(error.retryAfter)
@@ -66,12 +61,7 @@ export type StopReason = "terminal" | "attempts" | "deadline" | "retryBudget"
 
 const stops = new WeakMap<object, StopReason>()
 
-/**
- * Notes beside an error why there was no further retry. Gives `false`: do not go on.
- *
- * @category errors
- * @since 0.1.0
- */
+/** Notes beside an error why there was no further retry. Gives `false`: do not go on. */
 export const stop = (error: unknown, reason: StopReason): false => {
   if (typeof error === "object" && error !== null) stops.set(error, reason)
   return false

@@ -23,6 +23,8 @@ describe("work", () => {
     assert.strictEqual(Work.weight(tiny, 0), 0.001)
     assert.closeTo(Work.weight(huge, 0), 2, 1e-9)
     Work.end(huge)
+    Work.end(huge)
     assert.strictEqual(Work.weight(tiny, 0), 1)
+    assert.strictEqual(Work.weight(huge, 0), 1)
   })
 })

@@ -1,0 +1,118 @@
+/**
+ * A budget that counts what each agent of a job uses, and refuses what would pass a cap.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "../Budget.ts"
+import * as Counter from "../internal/counter.ts"
+import type * as Limits from "../Limits.ts"
+
+/**
+ * Says that the budget of this context counts for {@link run}. {@link layer} provides it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Meter extends Context.Service<Meter, { readonly budget: Budget.TokenBudget["Service"] }>()(
+  "floodgate/Agents/Meter"
+) {}
+
+/** What is known of the agent whose code runs. */
+export interface Running {
+  /** The counters that its reservations also go to: its own and its job's. */
+  readonly counters: ReadonlyArray<Counter.Counter>
+  /** The weight of its next call, where it is known how much it has to do. */
+  readonly weight: (() => number) | undefined
+}
+
+/** Nothing, outside of a job. */
+export const Running = Context.Reference<Running>("floodgate/Agents/Running", {
+  defaultValue: () => ({ counters: [], weight: undefined })
+})
+
+/**
+ * A budget that also counts what each agent of a job uses, and refuses what would pass a cap.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.effectContext(
+  Effect.map(Budget.TokenBudget, (inner) => {
+    const budget = metered(inner)
+    return Context.make(Meter, { budget }).pipe(Context.add(Budget.TokenBudget, budget))
+  })
+)
+
+/** The reservations handed out, and those of the budget behind: its `observe` and `cooldown` know only the latter. */
+const originals = new WeakMap<Budget.Reservation, Budget.Reservation>()
+
+const original = <A extends { readonly reservation?: Budget.Reservation | undefined }>(told: A): A =>
+  told.reservation === undefined ? told : { ...told, reservation: originals.get(told.reservation) ?? told.reservation }
+
+/** The usage of a call that was never sent. */
+const nothing: Limits.Usage = { requests: 0, tokens: 0 }
+
+function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {
+  return {
+    // One by one: what a budget has besides, such as its shorter way to a reservation, would go past the counters.
+    resize: inner.resize,
+    poolOf: inner.poolOf,
+    status: inner.status,
+    changes: inner.changes,
+    observe: (signal) => inner.observe(original(signal)),
+    cooldown: (pause) => inner.cooldown(original(pause)),
+    reserve: (estimate, options) =>
+      Effect.flatMap(Running, (running) =>
+        running.counters.length === 0
+          ? inner.reserve(estimate, options)
+          : reserveCounted(inner, running, estimate, options)
+      )
+  }
+}
+
+const reserveCounted = (
+  inner: Budget.TokenBudget["Service"],
+  { counters, weight }: Running,
+  estimate: Limits.Estimate,
+  options: Budget.ReserveOptions | undefined
+) =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      // What it has left is read before this call is counted.
+      const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
+      const share = Counter.take(counters, estimate)
+      if (share._tag === "Refused") {
+        const { asked, dimension, key, left } = share
+        return yield* new Budget.BudgetError({
+          reason: new Budget.QuotaExhausted({ pool: key, dimension, asked, left })
+        })
+      }
+      const held = yield* restore(inner.reserve(estimate, how)).pipe(
+        Effect.onError(() => Effect.sync(() => share.settle(nothing)))
+      )
+      // Nobody said what it used: it is kept as estimated, as the budget does.
+      yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
+      const reservation = counted(held, share)
+      originals.set(reservation, held)
+      return reservation
+    })
+  )
+
+/** A reservation whose end the counters hear, too. */
+const counted = (held: Budget.Reservation, share: Counter.Taken): Budget.Reservation => ({
+  pool: held.pool,
+  agent: held.agent,
+  charge: held.charge,
+  waited: held.waited,
+  binding: held.binding,
+  settle: (usage, outcome) =>
+    Effect.andThen(
+      Effect.sync(() => share.settle(usage)),
+      held.settle(usage, outcome)
+    ),
+  refund: Effect.andThen(
+    Effect.sync(() => share.settle(nothing)),
+    held.refund
+  )
+})
