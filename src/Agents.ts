@@ -22,7 +22,8 @@
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
- *  * import * as Agents from "floodgate/Agents"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
  * import * as Budget from "floodgate/Budget"
  *
  * const calls = (count: number) => Effect.forEach(Array.from({ length: count }), () => Budget.consume(1_000))
