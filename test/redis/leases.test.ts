@@ -6,6 +6,7 @@ import { withClock } from "../../src/redis/scripts.ts"
 import * as Wire from "../../src/redis/wire.ts"
 import * as Redis from "./server.ts"
 
+const prefix = Redis.fresh("leases")
 const lease = 10_000
 const options: PoolOptions = {
   limits: { tokens: { perSecond: 1, burst: 1_000 } },
@@ -15,15 +16,15 @@ const options: PoolOptions = {
 }
 const ask = (tokens: number) => Wire.take([{ charge: { tokens }, priority: 0 }])
 
-describe.skipIf(Redis.skipped !== undefined)("redis script, in time", () => {
-  let server: Redis.Server
+describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", () => {
+  let server: Awaited<ReturnType<typeof Redis.any>>
   const connect = () => createClient({ url: server.url })
   let client: ReturnType<typeof connect>
   let sha: string
   let pools = 0
 
   beforeAll(async () => {
-    server = await Redis.start()
+    server = await Redis.any()
     client = connect()
     await client.connect()
     sha = await client.scriptLoad(
@@ -37,7 +38,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis script, in time", () => {
 
   /** A pool whose processes say what they want when they want; none has a heartbeat of its own. */
   const pool = (lost: "keep" | "refund" = "keep", given: Partial<PoolOptions> = {}) => {
-    const tag = `{leases:${++pools}}`
+    const tag = `{${prefix}:${++pools}}`
     const names = ["state", "open", "lost", "seen"].map((name) => `${tag}:${name}`)
     const epochs = new Map<string, number>()
     const seqs = new Map<string, number>()

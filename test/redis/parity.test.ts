@@ -16,6 +16,8 @@ const script = withClock(`
 local function clock() return tonumber(redis.call('GET', KEYS[1] .. ':clock')) end
 `)
 
+const prefix = Redis.fresh("parity")
+
 const limitSets: ReadonlyArray<Limits.Limits> = [
   { tokens: { perSecond: 60_000, burst: 200_000 } },
   { requests: { perMinute: 1_000 }, inputTokens: { perMinute: 400_000 }, outputTokens: { perMinute: 80_000 } },
@@ -97,14 +99,14 @@ class Oracle {
   }
 }
 
-describe.skipIf(Redis.skipped !== undefined)("redis script", () => {
-  let server: Redis.Server
+describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
+  let server: Awaited<ReturnType<typeof Redis.any>>
   const connect = () => createClient({ url: server.url })
   let client: ReturnType<typeof connect>
   let sha: string
 
   beforeAll(async () => {
-    server = await Redis.start()
+    server = await Redis.any()
     client = connect()
     await client.connect()
     sha = await client.scriptLoad(script)
@@ -118,7 +120,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis script", () => {
     const next = mulberry(seed)
     const below = (n: number) => Math.floor(next() * n)
     const pick = <A>(items: ReadonlyArray<A>): A => items[below(items.length)]!
-    const keys = ["state", "open", "lost", "seen"].map((name) => `{parity:${seed}}:${name}`)
+    const keys = ["state", "open", "lost", "seen"].map((name) => `{${prefix}:${seed}}:${name}`)
     const options: PoolOptions = {
       limits: pick(limitSets),
       concurrency: next() < 0.3 ? 4 : Infinity,

@@ -1,8 +1,10 @@
 /**
- * A Redis server of the test's own: on a free port, in a temporary directory, without persistence. With `REDIS_URL` the
- * tests that do not kill the server use that one.
+ * A Redis server of the test's own: on a free port, in a temporary directory, without persistence. `REDIS_SERVER` names
+ * another binary, such as `valkey-server`. Where there is none, tests that neither stop the server nor wipe it use the one
+ * at `REDIS_URL`.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { createServer } from "node:net"
@@ -10,10 +12,17 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createClient } from "redis"
 
-export const hasServer = spawnSync("redis-server", ["--version"]).status === 0
+const binary = process.env.REDIS_SERVER ?? "redis-server"
+export const hasServer = spawnSync(binary, ["--version"]).status === 0
 
-/** Why these tests are skipped, or undefined. */
-export const skipped = hasServer ? undefined : "redis-server is not on the PATH"
+/** Why tests are skipped that need a server of their own, or undefined. */
+export const skipped = hasServer ? undefined : `${binary} is not on the PATH`
+
+/** Why tests are skipped that any server will do for, or undefined. */
+export const skippedWithoutAny = hasServer || process.env.REDIS_URL ? undefined : `${skipped}, and REDIS_URL is not set`
+
+/** A prefix that no earlier run has used, for a server that outlives the tests. */
+export const fresh = (name: string): string => `${name}-${randomBytes(4).toString("hex")}`
 
 const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, "127.0.0.1")
@@ -37,13 +46,9 @@ export interface Server {
 
 const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
-export const start = async (): Promise<Server> => {
-  const port = await freePort()
-  const directory = mkdtempSync(join(tmpdir(), "floodgate-redis-"))
-  const url = `redis://127.0.0.1:${port}`
-  let child: ChildProcess
-
-  const command = async (...args: ReadonlyArray<string>): Promise<unknown> => {
+const commandAt =
+  (url: string) =>
+  async (...args: ReadonlyArray<string>): Promise<unknown> => {
     const client = createClient({ url, socket: { reconnectStrategy: false } })
     client.on("error", () => {})
     await client.connect()
@@ -53,15 +58,33 @@ export const start = async (): Promise<Server> => {
       client.destroy()
     }
   }
+
+/** A server for tests that leave it running: their own, or the one at `REDIS_URL`. */
+export const any = async (): Promise<Pick<Server, "url" | "command" | "stop">> => {
+  const url = process.env.REDIS_URL
+  if (hasServer || url === undefined) return start()
+  return { url, command: commandAt(url), stop: () => Promise.resolve() }
+}
+
+/** Starts a server. As the one node of a cluster it refuses what concerns keys of more than one slot. */
+export const start = async (options: { readonly cluster?: boolean } = {}): Promise<Server> => {
+  const port = await freePort()
+  const directory = mkdtempSync(join(tmpdir(), "floodgate-redis-"))
+  const url = `redis://127.0.0.1:${port}`
+  let child: ChildProcess
+
+  const command = commandAt(url)
+  const serveAllSlots = async (): Promise<void> => {
+    await command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+    while (!String(await command("CLUSTER", "INFO")).includes("cluster_state:ok")) await sleep(25)
+  }
   const launch = async (): Promise<void> => {
-    child = spawn(
-      "redis-server",
-      ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory],
-      { stdio: "ignore" }
-    )
+    const own = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory]
+    child = spawn(binary, options.cluster === true ? [...own, "--cluster-enabled", "yes"] : own, { stdio: "ignore" })
     for (let tries = 0; tries < 200; tries++) {
       try {
         await command("PING")
+        if (options.cluster === true) await serveAllSlots()
         return
       } catch {
         await sleep(25)

@@ -18,16 +18,18 @@ const slow: PoolOptions = {
 }
 const ask = (tokens: number) => [{ charge: { tokens }, priority: 0 }]
 
+const prefix = Redis.fresh("store")
+
 // By the server's clock, so in real time.
-describe.skipIf(Redis.skipped !== undefined)("redis store", () => {
-  let server: Redis.Server
+describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
+  let server: Awaited<ReturnType<typeof Redis.any>>
   beforeAll(async () => {
-    server = await Redis.start()
+    server = await Redis.any()
   })
   afterAll(() => server.stop())
 
   const layer = (options: FloodgateRedis.Options = {}) =>
-    Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: server.url, prefix: "store", ...options }))
+    Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: server.url, prefix, ...options }))
   const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
   it.live("has one request at a time under way, whatever the number of waiters", () => {
@@ -56,7 +58,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis store", () => {
       )
     )
     const live = Budget.layer({ limits: { tokens: { perSecond: 1_000_000, burst: 100_000 } } }).pipe(
-      Layer.provide(FloodgateRedis.layerStore({ prefix: "many" })),
+      Layer.provide(FloodgateRedis.layerStore({ prefix: `${prefix}-many` })),
       Layer.provide(counted),
       Layer.provide(NodeRedis.layer({ url: server.url }))
     )
@@ -74,15 +76,15 @@ describe.skipIf(Redis.skipped !== undefined)("redis store", () => {
     Effect.gen(function* () {
       const store = yield* BudgetStore
       const spoil: ReadonlyArray<readonly [pool: string, ...command: ReadonlyArray<string>]> = [
-        ["corrupt", "SET", "{store:corrupt}:state", "nonsense"],
-        ["truncated", "SETRANGE", "{store:truncated}:state", "40", "nonsense"],
-        ["gone", "DEL", "{store:gone}:state"],
+        ["corrupt", "SET", `{${prefix}:corrupt}:state`, "nonsense"],
+        ["truncated", "SETRANGE", `{${prefix}:truncated}:state`, "40", "nonsense"],
+        ["gone", "DEL", `{${prefix}:gone}:state`],
         [
           "foreign",
           "EVAL",
           "redis.call('DEL', KEYS[1]); return redis.call('LPUSH', KEYS[1], 'x')",
           "1",
-          "{store:foreign}:state"
+          `{${prefix}:foreign}:state`
         ]
       ]
       for (const [pool, ...command] of spoil) {
@@ -106,7 +108,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis store", () => {
       const quota: PoolOptions = { ...slow, limits: { tokens: { total: 1_000 } } }
       const one = yield* store.open("quota", quota)
       yield* one.take(ask(300))
-      yield* Effect.promise(() => server.command("DEL", "{store:quota}:state", "{store:quota}:open"))
+      yield* Effect.promise(() => server.command("DEL", `{${prefix}:quota}:state`, `{${prefix}:quota}:open`))
       assert.strictEqual((yield* one.snapshot).ledger.buckets.tokens!.level, 700)
     }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
   )
@@ -123,7 +125,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis store", () => {
       assert.isUndefined(waiter.pollUnsafe())
       yield* reservation.refund
       yield* Effect.timeout(Fiber.join(waiter), 500)
-    }).pipe(Effect.scoped, Effect.provide(layer({ prefix: "wakes" })), Effect.orDie)
+    }).pipe(Effect.scoped, Effect.provide(layer({ prefix: `${prefix}-wakes` })), Effect.orDie)
   )
 
   it.live("tells who holds and waits for what, in which process", () =>
@@ -132,7 +134,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis store", () => {
       const one = yield* store.open("seen", slow)
       yield* one.take(ask(600))
       yield* one.take(ask(700))
-      const pools = yield* FloodgateRedis.status({ url: server.url, prefix: "store" })
+      const pools = yield* FloodgateRedis.status({ url: server.url, prefix })
       const pool = pools.find((each) => each.pool === "seen")!
       assert.strictEqual(pool.origin, "new")
       assert.deepInclude(pool.processes[0], { inFlight: 1, waiting: { tokens: 700 } })
