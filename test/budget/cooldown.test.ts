@@ -185,8 +185,10 @@ describe("Budget cooldown", () => {
       const budget = yield* Budget.TokenBudget
       yield* Budget.consume(1_000)
       yield* budget.cooldown({ reason: "ramp", retryAfter: "1 second" })
-      assert.strictEqual((yield* pool).pace, 0.5)
-      yield* TestClock.adjust("5 minutes")
+      assert.strictEqual((yield* pool).pace, 0.9)
+      yield* TestClock.adjust("59 seconds")
+      assert.isBelow((yield* pool).pace, 1)
+      yield* TestClock.adjust("1 second")
       assert.closeTo((yield* pool).pace, 1, 1e-9)
     }).pipe(Effect.provide(make({ limits })))
   )

@@ -331,13 +331,15 @@ describe("ledger", () => {
       assert.strictEqual(Ledger.cool(empty, { reason: "overload", millis: 1, charge }, 0).pace.scale, 1)
     })
 
-    it("halves the rate on a ramp error, and a later rejection does not speed its return up", () => {
+    it("takes a tenth off the rate on a ramp error, and a later rejection does not speed its return up", () => {
       const ramp = Ledger.cool(Ledger.make(tokens, 0, options), { reason: "ramp", millis: 1, charge: undefined }, 0)
-      assert.strictEqual(ramp.pace.scale, 0.5)
+      assert.strictEqual(ramp.pace.scale, 0.9)
       const again = Ledger.cool(Ledger.advance(ramp, 10), { reason: "rateLimit", millis: 1, charge: { tokens: 1 } }, 10)
       assert.isAtMost(again.pace.growth, ramp.pace.growth)
-      assert.isBelow(Ledger.advance(ramp, 299_000).pace.scale, 1)
-      assert.strictEqual(Ledger.advance(ramp, 300_000).pace.scale, 1)
+      assert.isBelow(Ledger.advance(ramp, 59_000).pace.scale, 1)
+      assert.closeTo(Ledger.advance(ramp, 60_000).pace.scale, 1, 1e-12)
+      const second = Ledger.cool(Ledger.advance(ramp, 10), { reason: "ramp", millis: 1, charge: undefined }, 10)
+      assert.closeTo(second.pace.scale, 0.81, 1e-12)
     })
 
     it("starts slowly when asked to", () => {

@@ -195,7 +195,7 @@ export class Model {
     this.until = Math.max(this.until, this.now + millis)
     if (!wasCooling) {
       if (reason === "ramp") {
-        this.slow(0.5, 1 / 60)
+        this.slow(0.9, 1 / 60)
       } else if (rejected !== undefined && this.fitsAll(rejected)) {
         for (const [dimension, dim] of this.dims) {
           const asked = rejected[dimension] ?? 0

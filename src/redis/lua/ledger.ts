@@ -6,7 +6,7 @@ export const ledger = `
 local DIMENSIONS = { 'requests', 'inputTokens', 'outputTokens', 'tokens' }
 local STEP = 10000
 local UNEXPLAINED, RECOVERY = 0.7, 0.05
-local RAMP, RAMP_RECOVERY = 0.5, 1 / 60
+local RAMP, RAMP_RECOVERY = 0.9, 1 / 60
 local SHARED, SHARED_RECOVERY = 0.8, 0.02
 local SLOWEST = 0.05
 
