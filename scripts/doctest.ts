@@ -2,7 +2,7 @@
  * Turns the marked examples of the documentation into tests.
  *
  * Every fence that opens with "```ts doctest", in a docstring under src/ or in a Markdown file, becomes one test named
- * `file:line`. In it `expression // => value` is an assertion (Effect's structural equality), and so is
+ * `file:line`; one that opens with "```ts doctest continued" goes on with the fence before it. In it `expression // => value` is an assertion (Effect's structural equality), and so is
  * `console.log(expression) // => value`. Imports are hoisted, and top-level await works.
  *
  * The tests are written to .doctest/, which git ignores. They are type-checked with everything else.
@@ -43,7 +43,7 @@ const walk = (directory: string, extension: string): Array<string> =>
 const fencesOf = (file: string): Array<Fence> => {
   const prefix = file.endsWith(".ts") ? /^\s*\* ?/ : /^/
   const fences: Array<Fence> = []
-  let open: { line: number; indent: string; lines: Array<string> } | undefined
+  let open: { line: number; indent: string; lines: Array<string>; continued: boolean } | undefined
   readFileSync(file, "utf8")
     .split("\n")
     .forEach((raw, index) => {
@@ -55,10 +55,21 @@ const fencesOf = (file: string): Array<Fence> => {
           /\bdoctest\b/.test(start[2]!) &&
           (file.endsWith(".md") || raw.trimStart().startsWith("*"))
         ) {
-          open = { line: index + 1, indent: start[1]!, lines: [] }
+          open = { line: index + 1, indent: start[1]!, lines: [], continued: /\bcontinued\b/.test(start[2]!) }
         }
       } else if (line.trim() === "```") {
-        fences.push({ line: open.line, code: open.lines.join("\n") })
+        const code = open.lines.join("\n")
+        const before = open.continued ? fences.pop() : undefined
+        if (open.continued && before === undefined) {
+          throw new Error(`${relative(root, file)}:${open.line}: there is no example before it to go on with`)
+        }
+        // Lines in between stay, as empty ones, so that errors name the right one.
+        const lines = before === undefined ? 0 : open.line - before.line - before.code.split("\n").length + 1
+        fences.push(
+          before === undefined
+            ? { line: open.line, code }
+            : { line: before.line, code: before.code + "\n".repeat(lines) + code }
+        )
         open = undefined
       } else {
         // `*\/` is how a docstring spells the end of a comment.
