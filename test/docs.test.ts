@@ -62,8 +62,53 @@ describe("documentation", () => {
     const page = read("docs/failures.md")
     const tags = await errorTags()
     assert.include(tags, "RateLimited")
-    const missing = tags.filter((tag) => !page.includes(tag))
+    const sections = new Map(
+      page.split(/^#+ /m).map((text) => [text.slice(0, text.indexOf("\n")).split(" ").at(-1)!, text])
+    )
+    const missing = tags.filter((tag) => !sections.has(tag))
     assert.deepStrictEqual(missing, [], "say the cause, what happens by itself, and what the reader does")
+    const wrappers = ["LlmError", "BudgetError"]
+    const incomplete = tags.filter(
+      (tag) =>
+        !wrappers.includes(tag) &&
+        !["Cause", "By itself", "You"].every((part) => sections.get(tag)!.includes(`- **${part}**: `))
+    )
+    assert.deepStrictEqual(incomplete, [])
+  })
+
+  it("says the defaults that no example shows as the code has them", () => {
+    const page = read("docs/defaults.md")
+    const sectionOf = (heading: string): string => page.slice(page.indexOf(`## ${heading}\n`)).split(/\n## /)[0]!
+    for (const [heading, file, code, row] of [
+      [
+        "Calls",
+        "src/providers/Anthropic.ts",
+        'options.timeout ?? "10 minutes"',
+        "| `timeout` of an attempt | 10 minutes |"
+      ],
+      [
+        "Calls",
+        "src/providers/Anthropic.ts",
+        'options.idleTimeout ?? "1 minute"',
+        "| `idleTimeout` of a stream | 1 minute "
+      ],
+      ["Calls", "src/governor/warmup.ts", "patience = Duration.minutes(1)", "for at most a minute"],
+      [
+        "Circuit breaker",
+        "src/breaker/index.ts",
+        "options.failures ?? 10",
+        "| `failures` in a row that open it | 10 |"
+      ],
+      ["Circuit breaker", "src/breaker/index.ts", 'Schedule.exponential("5 seconds")', "| `openFor` | 5 s, doubled "],
+      ["Redis", "src/redis/index.ts", '{ wait: "30 seconds" }', "| `whenAway` | wait up to 30 s"],
+      ["Redis", "src/redis/index.ts", 'lease = "20 seconds"', "| `lease` | 20 s "],
+      ["Redis", "src/redis/index.ts", 'lost = "keep"', "| `lost` | keep |"],
+      ["Redis", "src/redis/index.ts", 'timeout = "2 seconds"', "| `timeout` | 2 s "],
+      ["Redis", "src/redis/index.ts", 'prefix = "floodgate"', '| `prefix` | "floodgate" |']
+    ] as const) {
+      assert.include(read(file), code, `${file}: then docs/defaults.md says it wrong`)
+      assert.include(sectionOf(heading), row)
+    }
   })
 
   it("has a current reference of the API", () => {
