@@ -202,7 +202,7 @@ describe("Budget", () => {
   })
 
   describe("cooldown", () => {
-    it.effect("admits nobody before its end, then one, two, four", () =>
+    it.effect("admits nobody before its end, then one, then twice as many with each success", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         const started: Array<number> = []
@@ -221,7 +221,7 @@ describe("Budget", () => {
         yield* TestClock.adjust(20_000)
         assert.deepStrictEqual(
           [10_000, 11_000, 12_000, 13_000].map((at) => started.filter((time) => time === at).length),
-          [1, 2, 4, 5]
+          [1, 2, 8, 1]
         )
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )

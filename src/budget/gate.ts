@@ -1,6 +1,6 @@
 /**
  * How many calls of a pool may be in flight: the concurrency, held as permits of a semaphore that nobody ever waits on,
- * and a probe that lets calls out one, two, four after the provider said no.
+ * and a probe that lets one call out after the provider said no, and more with each success.
  *
  * A call that ends leaves its permit in hand, for the next one; what nobody takes goes back to the semaphore.
  *
@@ -12,7 +12,10 @@ import * as Semaphore from "effect/Semaphore"
 import type { PauseReason } from "../BudgetStore.ts"
 import * as Backoff from "../internal/backoff.ts"
 
-/** A bound on calls in flight that grows by one with each success, and so doubles with each round. */
+/**
+ * A bound on calls in flight. After a rejection each success doubles it: the buckets pace what goes out, and the sooner a
+ * pool is open again, the less a rejection costs. After an overload, and while the limits are unknown, it grows by one.
+ */
 interface Probe {
   /** Successes of calls up to this one say nothing: they were sent before. */
   since: number
@@ -158,7 +161,7 @@ export class Gate {
     if (probe === undefined || (id !== undefined && id <= probe.counts)) return
     if (probe.open > 0) probe.open--
     if (!succeeded || id === undefined || id <= probe.since) return
-    probe.allowed++
+    probe.allowed += probe.reason === "overload" || probe.reason === "unknown" ? 1 : probe.allowed
     probe.heardAt = this.now()
     if (probe.allowed >= Math.min(mostProbed, this.concurrency)) this.probe = undefined
   }

@@ -324,6 +324,34 @@ describe("ledger", () => {
       assert.strictEqual(Ledger.advance(once, 60_000).pace.scale, 1)
     })
 
+    it("grows back with every sixteen calls as with every ten seconds, and rejections do not put that off", () => {
+      const pause = { reason: "rateLimit", millis: 1, charge: { tokens: 1 } } as const
+      let ledger = Ledger.cool(Ledger.make(tokens, 0, options), pause, 0)
+      for (let call = 1; call <= 15; call++) ledger = Ledger.take(ledger, { tokens: 1 }, 10)
+      assert.strictEqual(ledger.pace.scale, 0.7)
+      ledger = Ledger.cool(ledger, pause, 20)
+      assert.closeTo(ledger.pace.scale, 0.56, 1e-9)
+      ledger = Ledger.take(ledger, { tokens: 1 }, 30)
+      assert.closeTo(ledger.pace.scale, 0.58, 1e-9)
+      assert.closeTo(ledger.buckets.tokens!.rate, 0.58, 1e-9)
+      assert.closeTo(Ledger.advance(ledger, 10_029).pace.scale, 0.58, 1e-9)
+      assert.closeTo(Ledger.advance(ledger, 10_030).pace.scale, 0.6, 1e-9)
+    })
+
+    it("grows back only with time after a ramp error, when it began slowly, and while somebody else spends", () => {
+      const sixteen = (ledger: Ledger.Ledger) => {
+        for (let call = 1; call <= 16; call++) ledger = Ledger.take(ledger, { tokens: 1 }, 10)
+        return ledger.pace.scale
+      }
+      const full = Ledger.make(tokens, 0, options)
+      const ramp = { reason: "ramp", millis: 1, charge: undefined } as const
+      assert.strictEqual(sixteen(Ledger.cool(full, ramp, 0)), 0.9)
+      assert.strictEqual(sixteen(Ledger.make(tokens, 0, { headroom: 0, ramp: { from: 0.1, millis: 90_000 } })), 0.1)
+      const slowed = Ledger.cool(full, { reason: "rateLimit", millis: 1, charge: { tokens: 1 } }, 0)
+      assert.closeTo(sixteen(slowed), 0.75, 1e-9)
+      assert.strictEqual(sixteen({ ...slowed, pace: { ...slowed.pace, drift: 0.1 } }), 0.7)
+    })
+
     it("leaves the rate alone when the bucket explains the rejection, or the provider is overloaded", () => {
       const empty = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_000 }, 0)
       const charge = { tokens: 100 }

@@ -72,7 +72,7 @@ class Oracle {
     if (probe === undefined || held.id <= probe.since) return
     probe.open--
     if (succeeded) this.heardAt = now
-    if (succeeded && ++probe.allowed >= Math.min(1_024, this.concurrency)) this.probe = undefined
+    if (succeeded && (probe.allowed *= 2) >= Math.min(1_024, this.concurrency)) this.probe = undefined
   }
   observe(signal: Limits.Signal, held: Ledger.Held | undefined, now: number): void {
     let uncounted = 0

@@ -76,6 +76,8 @@ export class Model {
   until = 0
   scale = 1
   growth = 0
+  private callsInStep = 0
+  private ramped = false
   stepAt = 0
   concurrency: number
   readonly admitted: Array<{ readonly id: number; readonly at: number }> = []
@@ -183,7 +185,7 @@ export class Model {
       }
     }
     if (this.probe?.open.delete(id) && succeeded && call.turn > this.probe.since) {
-      this.probe.allowed++
+      this.probe.allowed += this.probe.because === "overload" ? 1 : this.probe.allowed
       this.probe.heardAt = this.now
       if (this.probe.allowed >= Math.min(1024, this.concurrency)) this.probe = undefined
     }
@@ -355,6 +357,8 @@ export class Model {
       now: this.now,
       scale: this.scale,
       stepAt: this.stepAt,
+      callsInStep: this.callsInStep,
+      ramped: this.ramped,
       levels: [...this.dims.values()].map((dim) => dim.level)
     }
     this.moveTo(time)
@@ -362,6 +366,8 @@ export class Model {
     this.now = saved.now
     this.scale = saved.scale
     this.stepAt = saved.stepAt
+    this.callsInStep = saved.callsInStep
+    this.ramped = saved.ramped
     let i = 0
     for (const dim of this.dims.values()) dim.level = saved.levels[i++]!
     return goes
@@ -370,8 +376,7 @@ export class Model {
   private moveTo(time: number): void {
     while (this.scale < 1 && this.stepAt + stepMillis <= time) {
       this.refillTo(this.stepAt + stepMillis)
-      this.stepAt += stepMillis
-      this.scale = Math.min(1, this.scale + this.growth)
+      this.grow(this.stepAt + stepMillis)
     }
     this.refillTo(time)
   }
@@ -384,9 +389,22 @@ export class Model {
   }
 
   private slow(factor: number, growth: number): void {
-    this.growth = this.scale < 1 && this.growth > 0 ? Math.min(growth, this.growth) : growth
+    if (this.scale === 1) {
+      this.growth = growth
+      this.callsInStep = 0
+      this.ramped = false
+    }
+    this.growth = Math.min(growth, this.growth)
+    if (growth === 1 / 60) this.ramped = true
     this.scale = Math.max(0.05, this.scale * factor)
     this.stepAt = this.now
+  }
+
+  /** The end of a step: after ten seconds, or sixteen calls. */
+  private grow(time: number): void {
+    this.stepAt = time
+    this.callsInStep = 0
+    this.scale = Math.min(1, this.scale + this.growth)
   }
 
   private settleQueue(): void {
@@ -462,6 +480,7 @@ export class Model {
       call.spent.set(dimension, spent)
       dim.spent.push(spent)
     }
+    if (this.scale < 1 && !this.ramped && ++this.callsInStep >= 16) this.grow(this.now)
     this.admitted.push({ id: call.id, at: this.now })
   }
 }

@@ -22,7 +22,7 @@ local function isWhole(S)
   end
   if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
   if type(S.lowered) ~= 'table' or type(S.corrected) ~= 'table' or type(S.doubt) ~= 'table' then return false end
-  if type(S.pace) ~= 'table' or not isNumber(S.pace.scale) or S.pace.scale <= 0 or S.pace.scale > 1 then return false end
+  if type(S.pace) ~= 'table' or not isNumber(S.pace.scale) or not isNumber(S.pace.calls) or S.pace.scale <= 0 or S.pace.scale > 1 then return false end
   for d = 1, 4 do
     local b = S.buckets[d]
     if S.configured[DIMENSIONS[d]] and not b then return false end
@@ -117,9 +117,9 @@ end
 
 local function idKey(id) return string.format('%.0f', id) end
 
--- The twin of budget/gate.ts for all processes together: after the provider said no, calls go out one, two, four. Calls
--- that were sent before are not counted. A call that stays silent for PATIENCE holds back nobody any more: one more goes
--- out. While no limit is known, the first call goes alone in the same way.
+-- The twin of budget/gate.ts for all processes together: after the provider said no, one call goes out, and each success
+-- doubles the calls in flight. Calls that were sent before are not counted. A call that stays silent for PATIENCE holds
+-- back nobody any more: one more goes out. While no limit is known, the first call goes alone in the same way.
 local MOST_PROBED = 1024
 local PATIENCE = 60000
 local function concurrencyOf(S) return S.concurrency >= 0 and S.concurrency or INF end
@@ -154,7 +154,7 @@ local function leaveRoom(S, id, succeeded, now)
   if not probe or id <= probe.since then return end
   probe.open = math.max(0, probe.open - 1)
   if succeeded then
-    probe.allowed, S.heardAt = probe.allowed + 1, now
+    probe.allowed, S.heardAt = probe.allowed * 2, now
     if probe.allowed >= math.min(MOST_PROBED, concurrencyOf(S)) then S.probe = false end
   end
 end

@@ -4,7 +4,7 @@
  */
 export const ledger = `
 local DIMENSIONS = { 'requests', 'inputTokens', 'outputTokens', 'tokens' }
-local STEP = 10000
+local STEP, STEP_CALLS = 10000, 16
 local UNEXPLAINED, RECOVERY = 0.7, 0.05
 local RAMP, RAMP_RECOVERY = 0.9, 1 / 60
 local SHARED, SHARED_RECOVERY = 0.8, 0.02
@@ -13,8 +13,10 @@ local SLOWEST = 0.05
 local function makeLedger(S, configured, headroom, ramp, now)
   S.configured = configured
   S.headroom = headroom
-  S.pace = { scale = 1, growth = 0, at = now, drift = 0 }
-  if ramp then S.pace = { scale = ramp[1], growth = ((1 - ramp[1]) * STEP) / ramp[2], at = now, drift = 0 } end
+  S.pace = { scale = 1, growth = 0, at = now, drift = 0, calls = 0, ramped = false }
+  if ramp then
+    S.pace = { scale = ramp[1], growth = ((1 - ramp[1]) * STEP) / ramp[2], at = now, drift = 0, calls = 0, ramped = true }
+  end
   S.buckets, S.lowered, S.known = {}, { -1, -1, -1, -1 }, false
   S.cooldown, S.date = false, false
   S.corrected, S.doubt = { false, false, false, false }, { taken = 0, now = 0 }
@@ -25,8 +27,8 @@ local function makeLedger(S, configured, headroom, ramp, now)
   end
 end
 
-local function withPace(S, scale, growth, at, drift)
-  S.pace = { scale = scale, growth = growth, at = at, drift = drift or 0 }
+local function withPace(S, scale, growth, at, calls, ramped)
+  S.pace = { scale = scale, growth = growth, at = at, drift = 0, calls = calls, ramped = ramped }
   for d = 1, 4 do
     local b = S.buckets[d]
     if b then withRule(b, b.rule, scale) end
@@ -41,15 +43,19 @@ local function refillAll(S, now)
   end
 end
 
+local function nextPace(S, at)
+  local pace, scale = S.pace, nil
+  if pace.drift > 0 then scale = math.max(SLOWEST, pace.scale - math.min(pace.drift, pace.scale / 2))
+  else scale = math.min(1, pace.scale + pace.growth) end
+  withPace(S, scale, pace.drift > 0 and SHARED_RECOVERY or pace.growth, at, 0, pace.ramped and scale < 1)
+end
+
 -- Levels refilled, the pace grown back: each step of the pace refills at its own rate.
 local function advance(S, now)
   while isChanging(S.pace) and S.pace.at + STEP <= now do
-    local at, pace = S.pace.at + STEP, S.pace
+    local at = S.pace.at + STEP
     refillAll(S, at)
-    local scale
-    if pace.drift > 0 then scale = math.max(SLOWEST, pace.scale - math.min(pace.drift, pace.scale / 2))
-    else scale = math.min(1, pace.scale + pace.growth) end
-    withPace(S, scale, pace.drift > 0 and SHARED_RECOVERY or (pace.growth > 0 and pace.growth or RECOVERY), at, 0)
+    nextPace(S, at)
   end
   refillAll(S, now)
 end
@@ -80,6 +86,10 @@ local function takeCharge(S, charge, now)
     local b = S.buckets[d]
     if b and charge[d] > 0 then takeFrom(b, charge[d], now) end
   end
+  local pace = S.pace
+  if pace.scale >= 1 or pace.ramped then return end
+  pace.calls = pace.calls + 1
+  if pace.calls >= STEP_CALLS and pace.drift == 0 then nextPace(S, now) end
 end
 
 -- Replaces what was held by what was used: more becomes debt, less is given back; where the provider had already counted
@@ -208,8 +218,8 @@ local function observe(S, said, date, answered, now)
   end
   if drift ~= 0 then
     local pace = S.pace
-    S.pace = { scale = pace.scale, growth = pace.growth, at = isChanging(pace) and pace.at or now,
-      drift = math.max(0, pace.drift + drift) }
+    if not isChanging(pace) then pace.at = now end
+    pace.drift = math.max(0, pace.drift + drift)
   end
 end
 
@@ -224,9 +234,9 @@ local function leftOf(S)
 end
 
 local function slower(S, factor, growth, now)
-  local pace = S.pace
-  if pace.scale < 1 and pace.growth > 0 then growth = math.min(growth, pace.growth) end
-  withPace(S, math.max(SLOWEST, pace.scale * factor), growth, now)
+  local pace, growing, ramped = S.pace, S.pace.scale < 1, growth == RAMP_RECOVERY
+  withPace(S, math.max(SLOWEST, pace.scale * factor), growing and math.min(growth, pace.growth) or growth,
+    now, growing and pace.calls or 0, ramped or (growing and pace.ramped))
 end
 
 -- Pauses the pool: the longest pause wins. A 429 that the local view cannot explain slows the rates.

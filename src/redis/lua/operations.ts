@@ -183,8 +183,8 @@ function ops.back(S, me, op, now)
   end
   if outage then
     local scale = math.min(outage.scale, math.max(SLOWEST, outage.back / parts))
-    if scale < 1 then withPace(S, scale, math.max(S.pace.growth, 1 - scale), now)
-    elseif S.pace.scale < 1 then withPace(S, 1, 0, now) end
+    if scale < 1 then withPace(S, scale, math.max(S.pace.growth, 1 - scale), now, 0, true)
+    elseif S.pace.scale < 1 then withPace(S, 1, 0, now, 0, false) end
   end
   local ids = {}
   for i, held in ipairs(op[5]) do
