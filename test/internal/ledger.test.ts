@@ -122,6 +122,20 @@ describe("ledger", () => {
       { arbitrary: { runs: 300 } }
     )
 
+    it("waits for the dimension that takes longest, and tells an exhausted quota before any wait", () => {
+      const rule = { perSecond: 100, burst: 1_000 }
+      const limits = { requests: rule, inputTokens: rule, tokens: { total: 5_000 } }
+      const charge = { requests: 1_000, inputTokens: 1_000, tokens: 2_000 }
+      const first = Ledger.take(Ledger.make(limits, 0, options), charge, 0)
+      assert.deepStrictEqual(Ledger.decide(first, { requests: 200, inputTokens: 500, tokens: 700 }, 0), {
+        _tag: "Wait",
+        millis: 5_000,
+        dimension: "inputTokens"
+      })
+      const decision = Ledger.decide(first, { requests: 500, inputTokens: 500, tokens: 3_001 }, 0)
+      assert.deepStrictEqual(decision, { _tag: "Exhausted", dimension: "tokens", asked: 3_001, left: 3_000 })
+    })
+
     it("says of an exhausted quota what it has left", () => {
       const ledger = Ledger.take(Ledger.make({ tokens: { total: 100 } }, 0, options), { tokens: 60 }, 0)
       assert.deepStrictEqual(Ledger.decide(ledger, { tokens: 41 }, 0), {
