@@ -150,6 +150,26 @@ const problemsOf = (file: string): Array<string> => {
   })
 }
 
+/** The part of the picture that a file belongs to. What everybody says belongs to none. */
+const partOf = (file: string): string | undefined => {
+  const [, folder, name] = /^src\/(?:(\w+)\/)?.*?(\w+)\.ts$/.exec(file) ?? []
+  if (folder === undefined) return name === "bin" || name === "index" ? undefined : name
+  if (file === "src/internal/invalid.ts") return undefined
+  const module = folder.slice(0, 1).toUpperCase() + folder.slice(1)
+  return existsSync(join(root, "src", `${module}.ts`)) ? module : folder
+}
+
+/** The arrows of a page's flowchart: `a & b --> c & d`. */
+const picture = (page: string): Map<string, Set<string>> => {
+  const arrows = new Map<string, Set<string>>()
+  const chart = /```mermaid\nflowchart TD\n([\s\S]*?)```/.exec(page)?.[1] ?? ""
+  for (const line of chart.trim().split("\n")) {
+    const [from = [], to = []] = line.split(" --> ").map((side) => side.trim().split(" & "))
+    for (const one of from) arrows.set(one, new Set([...(arrows.get(one) ?? []), ...to]))
+  }
+  return arrows
+}
+
 describe("architecture", () => {
   it("lets every source file import only what its folder may know", () => {
     assert.deepStrictEqual(sourceFiles().flatMap(problemsOf), [])
@@ -168,6 +188,44 @@ describe("architecture", () => {
             .map((name) => `${file}: nobody takes ${name}`)
     )
     assert.deepStrictEqual(idle, [])
+  })
+
+  it("is as the picture in docs/architecture.md has it", () => {
+    const drawn = picture(readFileSync(join(root, "docs/architecture.md"), "utf8"))
+    const taken = new Map<string, Set<string>>()
+    for (const file of sourceFiles()) {
+      for (const { from } of importsOf(file)) {
+        const [one, other] = [partOf(file), partOf(from)]
+        if (one === undefined || other === undefined || one === other) continue
+        taken.set(one, (taken.get(one) ?? new Set()).add(other))
+      }
+    }
+    const imagined = [...drawn].flatMap(([one, others]) =>
+      [...others].filter((other) => taken.get(one)?.has(other) !== true).map((other) => `${one} --> ${other}`)
+    )
+    assert.deepStrictEqual(imagined, [], "drawn, and not in the code")
+    const reaches = (one: string, other: string): boolean =>
+      [...(drawn.get(one) ?? [])].some((next) => next === other || reaches(next, other))
+    const missing = [...taken].flatMap(([one, others]) =>
+      [...others].filter((other) => !reaches(one, other)).map((other) => `${one} --> ${other}`)
+    )
+    assert.deepStrictEqual(missing, [], "in the code, and neither drawn nor implied")
+  })
+
+  it("has what the way of a call names, where it says", () => {
+    const page = readFileSync(join(root, "docs/architecture.md"), "utf8")
+    const places = [...page.matchAll(/`(\w+)` in `(src\/[\w/]+\.ts)`/g)]
+    assert.isAbove(places.length, 15)
+    const lost = places.filter(
+      ([, name, file]) =>
+        !new RegExp(`(const|class) ${name}\\b|^ +(readonly )?${name}: `, "m").test(
+          readFileSync(join(root, file!), "utf8")
+        )
+    )
+    assert.deepStrictEqual(
+      lost.map(([text]) => text),
+      []
+    )
   })
 
   it("keeps the index a list of namespaces, in alphabetical order", () => {
