@@ -60,7 +60,13 @@ export const make = (library: object) => {
     if (Math.abs(value) >= 1e6) return `${figures(1e6)}M`
     return Math.abs(value) >= 1e3 ? `${figures(1e3)}K` : figures(1)
   }
+  const seconds = (value: number): string => `${value < 1_000 ? value.toFixed(1) : count(Math.round(value))} s`
   const narrow = (place: Place): boolean => place.width < 520
+  /** Room for the names of the axes beside the numbers. */
+  const room = { marginTop: 30, marginBottom: 42 }
+  const along = { label: "seconds", labelOffset: 38, zero: true }
+  /** Text over lines and bars stands on the colour of the panel. */
+  const halo = { stroke: "var(--panel)", strokeWidth: 9, strokeLinejoin: "round" as const }
   const base = (place: Place) => ({
     width: place.width,
     document: place.document as never,
@@ -75,7 +81,7 @@ export const make = (library: object) => {
     const done = (result: (typeof results)[number]): boolean => result.finished && result.failedCalls === 0
     const label = (result: (typeof results)[number]): string => {
       const cut = result.finished ? "" : "> "
-      const time = `${cut}${count(Math.round(result.makespanSeconds * 10) / 10)} s`
+      const time = `${cut}${seconds(result.makespanSeconds)}`
       if (result.failedCalls === 0) return time
       const failed = count(result.failedCalls)
       return narrow(place) ? `${time} (${failed} ✗)` : `${time}, ${failed} calls not done`
@@ -95,8 +101,7 @@ export const make = (library: object) => {
           textAnchor: inner ? "end" : "start",
           dx: inner ? -6 : 6,
           fill: inner ? "var(--on)" : "var(--ink)",
-          stroke: inner ? "none" : "var(--panel)",
-          strokeWidth: 4
+          ...(inner ? {} : halo)
         }
       )
     return plot({
@@ -121,7 +126,7 @@ export const make = (library: object) => {
         Plot.ruleX(floorSeconds > 0 ? [floorSeconds] : [], { stroke: "var(--ink)", strokeDasharray: "3,3" }),
         Plot.text(floorSeconds > 0 ? [floorSeconds] : [], {
           x: (value: number) => value,
-          text: (value: number) => `floor ${count(Math.round(value * 10) / 10)} s`,
+          text: (value: number) => `floor ${seconds(value)}`,
           frameAnchor: "top",
           dy: -14,
           fill: "var(--muted)"
@@ -137,9 +142,10 @@ export const make = (library: object) => {
     const told = levels.filter((level) => level.provider !== null)
     return plot({
       ...base(place),
-      height: 220,
+      ...room,
+      height: 242,
       marginLeft: 52,
-      x: { label: "seconds", nice: false },
+      x: { ...along, nice: false },
       y: { label: `${dimension} left`, tickFormat: short, ticks: 5, grid: true },
       marks: [
         Plot.ruleY([0], { stroke: "var(--line)" }),
@@ -157,9 +163,10 @@ export const make = (library: object) => {
   const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { rates }: RunFigures, place: Place): Drawn =>
     plot({
       ...base(place),
-      height: 200,
+      ...room,
+      height: 242,
       marginLeft: 52,
-      x: { label: "seconds" },
+      x: along,
       y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true },
       marks: [
         Plot.rectY(rates, { x1: "from", x2: "to", y: "perSecond", fill: "var(--c1)", insetLeft: 0.5, insetRight: 0.5 }),
@@ -172,8 +179,7 @@ export const make = (library: object) => {
           textAnchor: "end",
           dy: -8,
           fill: "var(--bad)",
-          stroke: "var(--panel)",
-          strokeWidth: 4
+          ...halo
         })
       ]
     })
@@ -188,9 +194,11 @@ export const make = (library: object) => {
     const inset = few ? 3 : 0.5
     return plot({
       ...base(place),
-      height: 50 + shownAgents.length * (few ? 18 : 5),
+      marginTop: 10,
+      marginBottom: room.marginBottom,
+      height: 52 + shownAgents.length * (few ? 18 : 5),
       marginLeft: few ? Math.max(70, 10 + 7 * Math.max(...shownAgents.map((agent) => Math.min(agent.length, 20)))) : 24,
-      x: { label: "seconds" },
+      x: along,
       y: { domain: shownAgents, label: null, tickSize: 0, axis: few ? "left" : null },
       marks: [
         Plot.barX(of("waits"), {
@@ -226,7 +234,9 @@ export const make = (library: object) => {
   /** Which part of all calls was done within how long, waits included. */
   const latency = ({ runs }: ScenarioFigures, place: Place): Drawn => {
     const some = runs.filter((run) => run.latencies.length > 0)
-    const points = some.flatMap((run) =>
+    // Where two take as long, the line of the library is the one that is seen.
+    const drawn = some.toSorted((a, b) => Number(a.strategy === "floodgate") - Number(b.strategy === "floodgate"))
+    const points = drawn.flatMap((run) =>
       run.latencies.map((seconds, index) => ({
         strategy: run.strategy,
         seconds: Math.max(0.01, seconds),
@@ -235,11 +245,18 @@ export const make = (library: object) => {
     )
     return plot({
       ...base(place),
-      height: 240,
+      ...room,
+      height: 262,
       marginLeft: 44,
       marginRight: 16,
-      x: { type: "log", label: "latency in seconds, waits included", tickFormat: short, ticks: narrow(place) ? 3 : 6 },
-      y: { label: "calls done", percent: true, grid: true, domain: [0, 100] },
+      x: {
+        type: "log",
+        label: "latency in seconds, waits included",
+        labelOffset: along.labelOffset,
+        tickFormat: short,
+        ticks: narrow(place) ? 3 : 6
+      },
+      y: { label: "% of calls done", percent: true, grid: true, domain: [0, 100] },
       color: {
         domain: some.map((run) => run.strategy),
         range: palette,
@@ -266,10 +283,11 @@ export const make = (library: object) => {
     })
     return plot({
       ...base(place),
-      height: 320,
+      ...room,
+      height: 342,
       marginLeft: 56,
       marginRight: 96,
-      x: { label: "clients", domain: [10, last] },
+      x: { label: "clients", labelOffset: along.labelOffset, domain: [10, last] },
       y: {
         label: of === "work" ? "writes tried by all" : "seconds until all have written",
         grid: true,

@@ -78,10 +78,10 @@ p{margin:4px 0 12px}
 .muted{color:var(--muted)}
 nav{display:flex;flex-wrap:wrap;gap:6px 14px;margin:12px 0}
 a{color:var(--c1)}
-.scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
+.scroll{overflow-x:auto;-webkit-overflow-scrolling:touch;background:linear-gradient(270deg,var(--paper) 40%,transparent) right/48px 100% no-repeat local,linear-gradient(270deg,var(--wait),transparent) right/20px 100% no-repeat scroll}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;width:100%;white-space:nowrap}
 th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left}
+th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}
 th{color:var(--muted);font-weight:600}
 tr.us td{font-weight:600}
 td.bad{color:var(--bad)}
@@ -93,7 +93,7 @@ figcaption{color:var(--muted);font-size:12.5px;margin-top:6px}
 @media (max-width:760px){.grid{grid-template-columns:minmax(0,1fr)}main{padding:12px 12px 48px}figure{padding:10px}}
 label{font-size:13px;color:var(--muted)}
 select{font:inherit;font-size:14px;color:var(--ink);background:var(--panel);border:1px solid var(--line);border-radius:6px;padding:3px 6px;margin-left:6px}
-.key{display:inline-flex;align-items:center;gap:5px;margin-right:12px;white-space:nowrap}
+.key{display:inline-flex;align-items:center;vertical-align:middle;gap:5px;margin-right:12px;white-space:nowrap}
 .key i{width:12px;height:12px;border-radius:2px;display:inline-block}
 .key i.line{height:3px}
 .key i.dot{width:8px;height:8px;border-radius:50%}
