@@ -1,7 +1,7 @@
 /** One attempt of the SDK's request, with what the governor needs to know of its failure. */
 import type { MiddlewareContext, MiddlewareNext } from "@anthropic-ai/sdk"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Governor from "../Governor.ts"
@@ -10,7 +10,7 @@ import * as Headers from "../internal/headers.ts"
 import { messageActual, type UsageReport } from "../internal/messages.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError, type LlmErrorReason, type Pushback } from "../LlmError.ts"
-import { type Body, watch } from "./body.ts"
+import { type Body, Stalled, watch } from "./body.ts"
 
 export type Request = Parameters<MiddlewareNext>[0]
 
@@ -109,13 +109,26 @@ export const whole = Effect.fnUntraced(function* (
 export const opened = Effect.fnUntraced(function* (
   request: Request,
   next: MiddlewareNext,
-  ticket: Governor.Ticket
+  ticket: Governor.Ticket,
+  idleTimeout: Duration.Duration
 ): Effect.fn.Return<Body, AttemptFailed, Scope.Scope> {
   const response = yield* send(request, next)
   yield* ticket.heard(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
   const requestId = response.headers.get("request-id") ?? undefined
-  const body = watch(response, { now, requestId, observed: ticket.observed })
+  const runPromise = Effect.runPromiseWith(yield* Effect.context<never>())
+  const body = watch(response, {
+    now,
+    requestId,
+    observed: ticket.observed,
+    inTime: (read) =>
+      runPromise(
+        Effect.timeoutOrElse(Effect.tryPromise({ try: read, catch: (thrown) => thrown }), {
+          duration: idleTimeout,
+          orElse: () => Effect.fail(new Stalled(Duration.format(idleTimeout)))
+        })
+      )
+  })
   const failure = yield* Effect.onInterrupt(Effect.promise(body.begin), () => Effect.sync(body.cancel))
   if (failure === undefined) return body
   body.cancel()

@@ -1,4 +1,5 @@
 /** The body of a streamed response: watched event by event as the SDK reads it, and never held back. */
+import { APIConnectionTimeoutError } from "@anthropic-ai/sdk"
 import * as Sse from "effect/encoding/Sse"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
@@ -28,6 +29,13 @@ type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array
 
 const ignore = (): void => {}
 
+/** Nothing came for too long, not even a ping. The SDK has no such timeout, so it is the error of its others. */
+export class Stalled extends APIConnectionTimeoutError {
+  constructor(silence: string) {
+    super({ message: `The stream was silent for ${silence} (option idleTimeout of the middleware)` })
+  }
+}
+
 export const watch = (
   response: Response,
   options: {
@@ -35,6 +43,8 @@ export const watch = (
     readonly now: number
     readonly requestId: string | undefined
     readonly observed: (actual: Accounting.Actual) => void
+    /** What a read gives, or a rejection with {@link Stalled} when it takes too long. */
+    readonly inTime: <A>(read: () => Promise<A>) => Promise<A>
   }
 ): Body => {
   const reader = response.body!.getReader()
@@ -64,7 +74,7 @@ export const watch = (
   /** The next chunk; undefined at the end, for which there is a failure then unless the stream was whole. */
   const read = async (): Promise<Uint8Array | undefined> => {
     try {
-      const { value } = await reader.read()
+      const { value } = await options.inTime(() => reader.read())
       if (value !== undefined) {
         parser.feed(decoder.decode(value, { stream: true }))
         return value
@@ -76,8 +86,15 @@ export const watch = (
             : SdkErrors.interrupted("truncated", StreamUsage.received(observed), fields)
       }
     } catch (thrown) {
+      const stalled = thrown instanceof Stalled
+      if (stalled) void reader.cancel().catch(ignore)
+      // Everything is here, only the connection was left open.
+      if (stalled && observed.complete) return undefined
       broken = { thrown }
-      failure ??= SdkErrors.fromBroken(thrown, StreamUsage.received(observed), fields, options)
+      const received = StreamUsage.received(observed)
+      failure ??= stalled
+        ? SdkErrors.interrupted("stalled", received, fields)
+        : SdkErrors.fromBroken(thrown, received, fields, options)
     }
     return undefined
   }

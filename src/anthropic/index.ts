@@ -37,6 +37,7 @@
  */
 import type { Middleware, MiddlewareContext } from "@anthropic-ai/sdk"
 import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -67,6 +68,13 @@ export interface MiddlewareOptions {
    * @default no bounds; the agent is the request's `metadata.user_id`
    */
   readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
+  /**
+   * The longest silence within a stream, pings included. Then a stream without content is retried, and one with content
+   * ends with the SDK's `APIConnectionTimeoutError`; else its reservation would be held for as long as it stays silent.
+   *
+   * @default "1 minute": a live connection has pings while the model thinks
+   */
+  readonly idleTimeout?: Duration.Input | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -98,6 +106,7 @@ const closed = (): Error => new Error("The floodgate of this client was closed; 
 export const make = Effect.fnUntraced(function* (
   options: MiddlewareOptions = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
+  const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
   const governor = yield* Governor.Governor
   const run = yield* FiberSet.runtime(yield* FiberSet.make<Response, unknown>())()
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -116,7 +125,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         const scope = yield* Scope.make()
         const attempt = (ticket: Governor.Ticket) =>
-          Effect.map(Attempt.opened(request, next, ticket), (body) => ({ body, ticket }))
+          Effect.map(Attempt.opened(request, next, ticket, idleTimeout), (body) => ({ body, ticket }))
         const { body, ticket } = yield* Effect.onExit(
           restore(Scope.provide(governor.open({ ...call, stream: true }, attempt, how), scope)),
           (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))

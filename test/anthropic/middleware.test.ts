@@ -1,5 +1,6 @@
 import Anthropic, {
   APIConnectionError,
+  APIConnectionTimeoutError,
   APIError,
   APIUserAbortError,
   OverloadedError,
@@ -432,6 +433,47 @@ describe("floodgate/anthropic", () => {
         assert.strictEqual(count(), 1)
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
+      })
+    )
+
+    it.live("that falls silent before its content is retried", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response, count) =>
+          count === 1 ? events(response, started, "open") : events(response, started + content + ended)
+        )
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "200 millis" })
+        const message = yield* Effect.promise(() => client.messages.stream(params()).finalMessage())
+        assert.strictEqual(message.usage.output_tokens, 7)
+        assert.isAtLeast(count(), 2)
+        yield* idle(pool)
+      })
+    )
+
+    it.live("that falls silent after its content ends with the SDK's timeout, and gives its reservation back", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => events(response, started + content, "open"))
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "200 millis" })
+        const seen: Array<string> = []
+        const error = yield* failure(async () => {
+          for await (const event of await client.messages.create({ ...params(), stream: true })) seen.push(event.type)
+        })
+        assert.instanceOf(error, APIConnectionTimeoutError)
+        assert.match(String(error), /silent for 200ms/)
+        assert.deepStrictEqual(seen, ["message_start", "content_block_start", "content_block_delta"])
+        assert.strictEqual(count(), 1)
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
+      })
+    )
+
+    it.live("that is whole succeeds, although the connection stays open and silent", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content + ended, "open"))
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "200 millis" })
+        const message = yield* Effect.promise(() => client.messages.stream(params()).finalMessage())
+        assert.strictEqual(message.stop_reason, "end_turn")
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 7)
       })
     )
 
