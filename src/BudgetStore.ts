@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Ledger from "./internal/ledger.ts"
+import { observe } from "./internal/observe.ts"
 import * as Limits from "./Limits.ts"
 
 // -----------------------------------------------------------------------------
@@ -322,7 +323,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
     settle: (held, used) => Effect.sync(() => immediate.settle(held, used)),
     observe: (signal, held) =>
       step((ledger, now) => {
-        const observed = Ledger.observe(ledger, signal, answeredBy(held), now)
+        const observed = observe(ledger, signal, answeredBy(held), now)
         learn(observed)
         return [undefined, observed]
       }),

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Limits from "floodgate/Limits"
 import * as Ledger from "../../src/internal/ledger.ts"
+import { observe } from "../../src/internal/observe.ts"
 
 const options = { headroom: 0, ramp: undefined }
 const tokens = { tokens: { perSecond: 1_000, burst: 1_000 } }
@@ -99,7 +100,7 @@ describe("ledger", () => {
                 break
               }
               case "observe":
-                ledger = Ledger.observe(
+                ledger = observe(
                   before,
                   { dimensions: { inputTokens: { remaining: input }, tokens: { remaining: input, roundedTo: 1_000 } } },
                   answered(id),
@@ -152,32 +153,32 @@ describe("ledger", () => {
     const make = (level: number) => Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_000 - level }, 0)
 
     it("ignores a signal that is older than the last", () => {
-      const first = Ledger.observe(make(900), saying(500, { date: 10_000 }), answered(1), 0)
+      const first = observe(make(900), saying(500, { date: 10_000 }), answered(1), 0)
       assert.strictEqual(levelOf(first), 500)
-      assert.strictEqual(levelOf(Ledger.observe(first, saying(100, { date: 9_000 }), answered(2), 0)), 500)
-      assert.strictEqual(levelOf(Ledger.observe(first, saying(100, { date: 10_000 }), answered(2), 0)), 100)
+      assert.strictEqual(levelOf(observe(first, saying(100, { date: 9_000 }), answered(2), 0)), 500)
+      assert.strictEqual(levelOf(observe(first, saying(100, { date: 10_000 }), answered(2), 0)), 100)
     })
 
     it("is not deafened by one date in the far future", () => {
       // Regression: after one answer with a wrong clock no other was ever heeded.
-      const first = Ledger.observe(make(900), saying(800, { date: 4e12 }), answered(1), 0)
-      assert.strictEqual(levelOf(Ledger.observe(first, saying(500, { date: 1.8e12 }), answered(2), 0)), 500)
+      const first = observe(make(900), saying(800, { date: 4e12 }), answered(1), 0)
+      assert.strictEqual(levelOf(observe(first, saying(500, { date: 1.8e12 }), answered(2), 0)), 500)
     })
 
     it("raises only when the latest call is answered and nothing else is open", () => {
       const ledger = make(200)
-      assert.strictEqual(levelOf(Ledger.observe(ledger, saying(900), answered(1), 0)), 200)
-      assert.strictEqual(levelOf(Ledger.observe(ledger, saying(900), answered(1, { idle: true }), 0)), 900)
-      assert.strictEqual(levelOf(Ledger.observe(ledger, saying(9_000), answered(1, { idle: true }), 0)), 1_000)
+      assert.strictEqual(levelOf(observe(ledger, saying(900), answered(1), 0)), 200)
+      assert.strictEqual(levelOf(observe(ledger, saying(900), answered(1, { idle: true }), 0)), 900)
+      assert.strictEqual(levelOf(observe(ledger, saying(9_000), answered(1, { idle: true }), 0)), 1_000)
     })
 
     it("does not raise while it was just told no", () => {
       const slow = Ledger.cool(make(200), { reason: "ramp", millis: 0, charge: undefined }, 0)
-      assert.strictEqual(levelOf(Ledger.observe(slow, saying(900), answered(1, { idle: true }), 0)), 200)
+      assert.strictEqual(levelOf(observe(slow, saying(900), answered(1, { idle: true }), 0)), 200)
     })
 
     it("gives nothing back for calls that the provider had counted when it made us lower the level", () => {
-      const ledger = Ledger.observe(make(900), saying(500), answered(3), 0)
+      const ledger = observe(make(900), saying(500), answered(3), 0)
       const charge = { tokens: 300 }
       assert.strictEqual(levelOf(Ledger.settle(ledger, held(3, charge), { tokens: 100 }, 0)), 500)
       assert.strictEqual(levelOf(Ledger.settle(ledger, held(4, charge), { tokens: 100 }, 0)), 700)
@@ -190,7 +191,7 @@ describe("ledger", () => {
       const charge = { inputTokens: 3_000 }
       const taken = Ledger.take(Ledger.make(limits, 0, options), charge, 0)
       const said: Limits.Signal = { dimensions: { inputTokens: { remaining: 58_000 } } }
-      const observed = Ledger.observe(taken, said, answered(1, { left: Ledger.leftOf(taken), idle: true }), 1_000)
+      const observed = observe(taken, said, answered(1, { left: Ledger.leftOf(taken), idle: true }), 1_000)
       assert.strictEqual(levelOf(observed, "inputTokens"), 6_000)
       const settled = Ledger.settle(observed, held(1, charge), { inputTokens: 2_000 }, 1_000)
       assert.strictEqual(levelOf(settled, "inputTokens"), 6_000)
@@ -206,7 +207,7 @@ describe("ledger", () => {
       const charge = { outputTokens: 400 }
       const before = Ledger.take(Ledger.make(perSecond, 0, options), charge, 0)
       const signal: Limits.Signal = { dimensions: { outputTokens: { remaining: 500 } } }
-      const lowered = Ledger.observe(before, signal, answered(1, { output: 400 }), 0)
+      const lowered = observe(before, signal, answered(1, { output: 400 }), 0)
       assert.strictEqual(levelOf(lowered, "outputTokens"), 100)
       const settled = Ledger.settle(lowered, held(1, charge), { outputTokens: 50 }, 0)
       assert.strictEqual(levelOf(settled, "outputTokens"), 450)
@@ -217,7 +218,7 @@ describe("ledger", () => {
       const perSecond = { outputTokens: { perSecond: 1_000, burst: 1_000 } }
       const before = Ledger.take(Ledger.make(perSecond, 0, options), { outputTokens: 400 }, 0)
       const signal: Limits.Signal = { dimensions: { outputTokens: { remaining: 700 } } }
-      const observed = Ledger.observe(before, signal, answered(1, { output: 400 }), 0)
+      const observed = observe(before, signal, answered(1, { output: 400 }), 0)
       assert.strictEqual(levelOf(observed, "outputTokens"), 600)
     })
 
@@ -227,7 +228,7 @@ describe("ledger", () => {
       const charge = { inputTokens: 22_000 }
       const taken = Ledger.take(Ledger.make(limits, 0, options), charge, 0)
       const said = { dimensions: { inputTokens: { limit: 60, remaining: 45_000 } } }
-      const observed = Ledger.observe(taken, said, answered(1, { left: Ledger.leftOf(taken), idle: true }), 0)
+      const observed = observe(taken, said, answered(1, { left: Ledger.leftOf(taken), idle: true }), 0)
       assert.strictEqual(
         levelOf(Ledger.settle(observed, held(1, charge), { inputTokens: 15_000 }, 0), "inputTokens"),
         45_000
@@ -236,7 +237,7 @@ describe("ledger", () => {
 
     it("keeps separate dimensions separate", () => {
       const both = { inputTokens: { perSecond: 100, burst: 100 }, outputTokens: { perSecond: 100, burst: 100 } }
-      const observed = Ledger.observe(
+      const observed = observe(
         Ledger.make(both, 0, options),
         { dimensions: { inputTokens: { remaining: 20 }, outputTokens: { remaining: 100 } } },
         answered(0),
@@ -247,7 +248,7 @@ describe("ledger", () => {
     })
 
     it("learns a limit where none was set, and never raises one that was", () => {
-      const unknown = Ledger.observe(
+      const unknown = observe(
         Ledger.make({}, 0, options),
         { dimensions: { inputTokens: { limit: 4_000, remaining: 3_000 } } },
         answered(1),
@@ -257,14 +258,14 @@ describe("ledger", () => {
       assert.strictEqual(unknown.buckets.inputTokens!.rule.window!.max, 4_000)
       const configured = Ledger.make({ inputTokens: { perMinute: 1_000 } }, 0, options)
       const say = (limit: number) =>
-        Ledger.rules(Ledger.observe(configured, { dimensions: { inputTokens: { limit } } }, answered(1), 0))
+        Ledger.rules(observe(configured, { dimensions: { inputTokens: { limit } } }, answered(1), 0))
       assert.strictEqual(say(2_000).inputTokens!.most, 1_000)
       assert.strictEqual(say(500).inputTokens!.most, 500)
     })
 
     it("learns the burst of a bucket from what it had left: its capacity is not said", () => {
       const say = (ledger: Ledger.Ledger, remaining: number, limit = 4_000) =>
-        Ledger.observe(
+        observe(
           ledger,
           {
             dimensions: {
@@ -289,26 +290,26 @@ describe("ledger", () => {
     // Sixty-four calls whose input was guessed too high were taken for a neighbour, and halved the rate for minutes.
     it("returns what it took for somebody else's once the provider has more, however it is read", () => {
       let ledger = Ledger.make({ tokens: { perSecond: 1_000, burst: 100_000 } }, 0, options)
-      ledger = Ledger.observe(ledger, saying(100_000), answered(1, { left: { tokens: 100_000 } }), 0)
-      ledger = Ledger.observe(ledger, saying(96_000), answered(2, { left: { tokens: 100_000 } }), 0)
+      ledger = observe(ledger, saying(100_000), answered(1, { left: { tokens: 100_000 } }), 0)
+      ledger = observe(ledger, saying(96_000), answered(2, { left: { tokens: 100_000 } }), 0)
       assert.strictEqual(levelOf(ledger), 96_000)
       assert.isAbove(ledger.pace.drift, 0)
-      const more = Ledger.observe(ledger, saying(99_000), answered(3, { left: { tokens: 100_000 } }), 0)
+      const more = observe(ledger, saying(99_000), answered(3, { left: { tokens: 100_000 } }), 0)
       assert.strictEqual(levelOf(more), 99_000)
-      const all = Ledger.observe(more, saying(100_000), answered(4, { left: { tokens: 90_000 } }), 0)
+      const all = observe(more, saying(100_000), answered(4, { left: { tokens: 90_000 } }), 0)
       assert.strictEqual(levelOf(all), 100_000)
       assert.closeTo(all.pace.drift, 0, 1e-9)
       // No more than it took: what the provider has besides is for when nothing is open.
       const spent = Ledger.take(ledger, { tokens: 50_000 }, 0)
-      const beyond = Ledger.observe(spent, saying(100_000), answered(5, { left: { tokens: 50_000 } }), 0)
+      const beyond = observe(spent, saying(100_000), answered(5, { left: { tokens: 50_000 } }), 0)
       assert.strictEqual(levelOf(beyond), 50_000)
     })
 
     it("leaves to somebody else in the next ten seconds what he spent in the last", () => {
-      let ledger = Ledger.observe(make(1_000), saying(1_000), answered(1), 0)
+      let ledger = observe(make(1_000), saying(1_000), answered(1), 0)
       for (let now = 500; now <= 10_000; now += 500) {
         const spent = Ledger.advance(ledger, now)
-        ledger = Ledger.observe(spent, saying(levelOf(spent) - 250), answered(1), now)
+        ledger = observe(spent, saying(levelOf(spent) - 250), answered(1), now)
       }
       const next = Ledger.advance(ledger, 11_000)
       assert.closeTo(next.pace.scale, 0.5, 0.05)

@@ -5,6 +5,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { createClient } from "redis"
 import * as Ledger from "../../src/internal/ledger.ts"
+import { observe } from "../../src/internal/observe.ts"
 import { withClock } from "../../src/redis/scripts.ts"
 import * as Wire from "../../src/redis/wire.ts"
 import * as Limits from "floodgate/Limits"
@@ -78,7 +79,7 @@ class Oracle {
     let uncounted = 0
     for (const other of this.open.values()) if (other.id !== held?.id) uncounted += other.charge.outputTokens ?? 0
     const isOpen = held !== undefined && this.open.has(held.id)
-    this.ledger = Ledger.observe(
+    this.ledger = observe(
       this.ledger,
       signal,
       {

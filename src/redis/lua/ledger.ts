@@ -1,5 +1,5 @@
 /**
- * The Lua twin of `src/internal/ledger.ts`: the step of a pool's buckets, every dimension together. `S` is the pool's
+ * The Lua twin of `src/internal/ledger.ts` with `pace.ts` and `observe.ts`: the step of a pool's buckets, every dimension together. `S` is the pool's
  * state; a charge is an array of four numbers in the order of `Limits.dimensions`, -1 where it has none.
  */
 export const ledger = `
