@@ -63,7 +63,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "internal/", "providers/", "anthropic/"],
+    own: ["core", "internal/", "governor/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   { files: /^src\/ai\//, own: ["core", "internal/", "governor/", "ai/"], packages: ["effect/*"] },

@@ -14,22 +14,15 @@ import { headerOf } from "./describe.ts"
 /** Answered with an error, before any output. */
 const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
 
-const fromLlmError = ({ isRetryable, pushback, retryAfter, signal, usage }: LlmError): Governor.Failure => ({
-  isRetryable,
-  pushback,
-  retryAfter,
-  signal,
-  usage
-})
-
 /** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
 const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure | undefined => {
   if (!("http" in reason) || reason.http?.response === undefined) return undefined
   const { body, response } = reason.http
   const { headers, status } = response
   if (status < 400) return undefined
-  const failed = SdkErrors.fromResponse({ status, headers: { get: headerOf(headers) }, body }, { now })
-  return fromLlmError(new LlmError({ reason: failed }))
+  return new LlmError({
+    reason: SdkErrors.fromResponse({ status, headers: { get: headerOf(headers) }, body }, { now })
+  })
 }
 
 const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
@@ -42,7 +35,7 @@ const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
     case "NetworkError": {
       if (!reason.isRetryable) return { isRetryable: false, usage: Limits.nothing }
       const thrown = { name: "APIConnectionError", message: reason.description, cause: reason.cause }
-      return fromLlmError(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }))
+      return new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) })
     }
     case "InternalProviderError":
       return { isRetryable: true, usage: refused }
@@ -73,7 +66,7 @@ export const failureOf = (error: unknown, now: number): Governor.Failure => {
 /** What an error part of a stream means. Providers put their error event there, or what is in it. */
 export const failureOfPart = (value: unknown, now: number): Governor.Failure => {
   const data = typeof value === "object" && value !== null && "error" in value ? value : { error: value }
-  return fromLlmError(new LlmError({ reason: SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }) }))
+  return new LlmError({ reason: SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }) })
 }
 
 // -----------------------------------------------------------------------------

@@ -5,16 +5,15 @@ import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import type * as Tool from "effect/ai/Tool"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
+import { FailedAttempt } from "../governor/failed.ts"
 import { peel } from "../governor/peel.ts"
 import { bytesPerToken } from "../internal/requestSize.ts"
-import type * as Limits from "../Limits.ts"
-import { isLlmError, type LlmError, type Pushback } from "../LlmError.ts"
+import { isLlmError, type LlmError } from "../LlmError.ts"
 import * as Describe from "./describe.ts"
 import * as Failure from "./failure.ts"
 
@@ -27,28 +26,19 @@ export interface Request {
   readonly tools: Iterable<Tool.Any>
 }
 
-/** A failed attempt: what the governor needs to know, and what the caller gets if it stays so. */
-class Failed<E> implements Governor.Failure {
+/** A failed attempt, and what the caller gets if it stays so. */
+class Failed<E> extends FailedAttempt {
   readonly error: E
   /** For the governor's telemetry, which names failures by their reason. */
   readonly reason: unknown
   /** What had come of a stream whose error is a part of it. */
   readonly parts: ReadonlyArray<StreamPart> | undefined
-  readonly isRetryable: boolean | undefined
-  readonly retryAfter: Duration.Duration | undefined
-  readonly usage: Limits.Usage | undefined
-  readonly pushback: Pushback | undefined
-  readonly signal: Limits.Signal | undefined
 
   constructor(error: E, failure: Governor.Failure, parts?: ReadonlyArray<StreamPart>) {
+    super(failure)
     this.error = error
     this.reason = typeof error === "object" && error !== null && "reason" in error ? error.reason : undefined
     this.parts = parts
-    this.isRetryable = failure.isRetryable
-    this.retryAfter = failure.retryAfter
-    this.usage = failure.usage
-    this.pushback = failure.pushback
-    this.signal = failure.signal
   }
 }
 

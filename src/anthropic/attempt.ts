@@ -4,34 +4,24 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { FailedAttempt } from "../governor/failed.ts"
 import type * as Governor from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import { messageActual, type UsageReport } from "../internal/messages.ts"
-import type * as Limits from "../Limits.ts"
-import { LlmError, type LlmErrorReason, type Pushback } from "../LlmError.ts"
+import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { type Body, Stalled, watch } from "./body.ts"
 
 export type Request = Parameters<MiddlewareNext>[0]
 
-/** An attempt that failed: what the governor needs to know, and what the SDK gets if it stays so. */
-export class AttemptFailed {
+/** A failed attempt, and what the SDK gets if it stays so. */
+export class AttemptFailed extends FailedAttempt {
   readonly reason: LlmErrorReason
-  readonly isRetryable: boolean
-  readonly retryAfter: Duration.Duration | undefined
-  readonly usage: Limits.Usage
-  readonly pushback: Pushback | undefined
-  readonly signal: Limits.Signal | undefined
   readonly conclude: () => Response
 
   constructor(reason: LlmErrorReason, conclude: () => Response) {
-    const error = new LlmError({ reason })
+    super(new LlmError({ reason }))
     this.reason = reason
-    this.isRetryable = error.isRetryable
-    this.retryAfter = error.retryAfter
-    this.usage = error.usage
-    this.pushback = error.pushback
-    this.signal = error.signal
     this.conclude = conclude
   }
 }
