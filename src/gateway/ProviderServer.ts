@@ -50,17 +50,14 @@
  *
  * @since 0.1.0
  */
-import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
-import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import type * as HttpServerError from "effect/http/HttpServerError"
-import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -72,6 +69,7 @@ import * as engine from "../testing/engine.ts"
 import * as headers from "../testing/headers.ts"
 import type * as ProviderSim from "../testing/ProviderSim.ts"
 import * as simulator from "../testing/simulator.ts"
+import * as Http from "./http.ts"
 import * as api from "./request.ts"
 
 // -----------------------------------------------------------------------------
@@ -137,25 +135,141 @@ export class ProviderServer extends Context.Service<
 >()("floodgate/gateway/ProviderServer/ProviderServer") {}
 
 // -----------------------------------------------------------------------------
-// Constructors
+// The simulated provider in real time
 // -----------------------------------------------------------------------------
 
-const encoder = new TextEncoder()
-
-/** An event as it is sent; the first content is followed by a ping, as Anthropic does. */
-const sse = (event: RawMessageStreamEvent): Uint8Array => {
-  const ping = event.type === "content_block_start" ? `event: ping\ndata: {"type":"ping"}\n\n` : ""
-  return encoder.encode(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n${ping}`)
+/** A simulated provider whose time passes by a clock. */
+interface Playing {
+  readonly self: simulator.Simulator
+  readonly mode: ProviderSim.HeaderMode
+  /** How many times faster its time passes. */
+  readonly scale: number
+  /** The provider's time: milliseconds since it started. */
+  readonly now: () => number
+  /** Where the provider's clock stands in the caller's time. */
+  readonly wall: () => headers.Wall
+  readonly sleepUntil: (at: number) => Effect.Effect<void>
+  /** The name of a request that never reached the simulation. */
+  readonly nextId: () => string
 }
 
-const hasKey = ({ headers }: HttpServerRequest.HttpServerRequest): boolean =>
-  (headers["x-api-key"] ?? "").trim() !== "" || /^bearer\s+\S/i.test(headers["authorization"] ?? "")
+const play = (options: Options, scale: number, clock: Clock.Clock): Playing => {
+  const start = clock.currentTimeNanosUnsafe()
+  const now = (): number => (Number(clock.currentTimeNanosUnsafe() - start) / 1e6) * scale
+  let served = 0
+  return {
+    self: simulator.make(options),
+    mode: options.headers ?? "rounded",
+    scale,
+    now,
+    wall: () => ({ epochMillis: clock.currentTimeMillisUnsafe(), scale }),
+    sleepUntil: (at) =>
+      Effect.suspend(() => {
+        const wait = (at - now()) / scale
+        return wait <= 0 ? Effect.void : Effect.sleep(wait)
+      }),
+    nextId: () => `req_http_${(++served).toString().padStart(8, "0")}`
+  }
+}
 
-/** Ends the connection without another byte. */
-const destroy = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.sync(() => {
-    NodeHttpServerRequest.toServerResponse(request).destroy()
+/** Waits for a call's end. A timer may fire a moment early, and the call must not count as aborted for that. */
+const finish = ({ self, sleepUntil }: Playing, call: engine.Call): Effect.Effect<void> =>
+  Effect.andThen(
+    sleepUntil(call.endsAt),
+    Effect.sync(() => engine.advance(self.engine, call.endsAt))
+  )
+
+const limitsTold = ({ mode, now, self, wall }: Playing, model: string): Record<string, string> =>
+  headers.rateLimits(mode, engine.figures(self.engine, now(), model), wall())
+
+// -----------------------------------------------------------------------------
+// Endpoints
+// -----------------------------------------------------------------------------
+
+/** The call of an admitted request, or the answer to any other. */
+const admitted = Effect.fnUntraced(function* (playing: Playing, answer: simulator.Answer) {
+  const { decision, params, requestId } = answer
+  switch (decision._tag) {
+    case "Refused":
+      yield* Http.destroy
+      return HttpServerResponse.empty()
+    case "Rejected": {
+      const limits = decision.status === 429 ? limitsTold(playing, params.model) : {}
+      const wait = headers.retryAfter(playing.mode, decision.retryAfterMillis, playing.wall())
+      yield* playing.sleepUntil(decision.answersAt)
+      return Http.failure(decision, requestId, { ...limits, ...wait })
+    }
+    case "Accepted": {
+      if (decision.call.fault !== "timeout") return decision.call
+      yield* finish(playing, decision.call)
+      return Http.failure(api.timedOut, requestId)
+    }
+  }
+})
+
+/** A connection that breaks: nothing more comes of it. */
+const broken = Effect.andThen(Http.destroy, Effect.never)
+
+const whole = Effect.fnUntraced(function* (playing: Playing, answer: simulator.Answer, call: engine.Call) {
+  if (call.fault === "stall") return yield* Effect.never
+  yield* finish(playing, call)
+  if (call.fault !== undefined) return yield* broken
+  return HttpServerResponse.jsonUnsafe(simulator.message(playing.self, answer), {
+    headers: { ...limitsTold(playing, answer.params.model), "request-id": answer.requestId }
   })
+})
+
+const streamed = Effect.fnUntraced(function* (
+  playing: Playing,
+  answer: simulator.Answer,
+  call: engine.Call,
+  limits: Record<string, string>
+) {
+  yield* playing.sleepUntil(call.firstTokenAt)
+  const events = Stream.fromIterable(simulator.events(playing.self, answer, call)).pipe(
+    Stream.mapEffect(({ at, event }) => Effect.as(playing.sleepUntil(at), Http.sse(event)))
+  )
+  const last = call.fault === "cut" ? broken : Effect.void
+  const ending = call.fault === "stall" ? Effect.never : Effect.andThen(finish(playing, call), last)
+  const context = yield* Effect.context<HttpServerRequest.HttpServerRequest>()
+  const body = Stream.concat(events, Stream.drain(Stream.fromEffect(Effect.provideContext(ending, context))))
+  return HttpServerResponse.stream(body, {
+    contentType: "text/event-stream; charset=utf-8",
+    headers: { ...limits, "cache-control": "no-cache", "request-id": answer.requestId }
+  })
+})
+
+const messages = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: number) {
+  const body = yield* Http.readBody(api.createProblem, maxBodyBytes)
+  const params = body as Params
+  // Decides how the answer is sent, and is no part of what is asked.
+  const streams = (body as { readonly stream?: unknown }).stream === true
+  const answer = yield* Effect.acquireRelease(
+    Effect.sync(() => simulator.ask(playing.self, playing.now(), params)),
+    ({ decision }) =>
+      Effect.sync(() => {
+        if (decision._tag === "Accepted") engine.abort(playing.self.engine, playing.now(), decision.call)
+      })
+  )
+  // The headers of a stream are sent before its body, and know nothing of this answer's output.
+  const limits = streams ? limitsTold(playing, params.model) : {}
+  const call = yield* admitted(playing, answer)
+  if (HttpServerResponse.isHttpServerResponse(call)) return call
+  return yield* streams ? streamed(playing, answer, call, limits) : whole(playing, answer, call)
+})
+
+const countTokens = ({ nextId, self }: Playing, maxBodyBytes: number) =>
+  Effect.map(Http.readBody(api.countProblem, maxBodyBytes), (body) => {
+    self.engine.counters.countTokens++
+    return HttpServerResponse.jsonUnsafe(
+      { input_tokens: simulator.countTokens(self, body as CountParams) },
+      { headers: { "request-id": nextId() } }
+    )
+  })
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
 
 /**
  * Starts a provider server that listens until its scope closes. Throws a `RangeError` for options that make no sense.
@@ -166,159 +280,31 @@ const destroy = (request: HttpServerRequest.HttpServerRequest) =>
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<ProviderServer["Service"], HttpServerError.ServeError, Scope.Scope> {
-  const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale: scale = 1 } = options
-  if (!(scale > 0 && scale < Infinity)) invalid("ProviderServer.timeScale", "a finite number > 0", scale)
-  const mode = options.headers ?? "rounded"
-  const self = simulator.make(options)
-  const state = self.engine
-
-  const clock = yield* Clock.Clock
-  const start = clock.currentTimeNanosUnsafe()
-  /** The provider's time: milliseconds since it started. */
-  const now = (): number => (Number(clock.currentTimeNanosUnsafe() - start) / 1e6) * scale
-  const wall = (): headers.Wall => ({ epochMillis: clock.currentTimeMillisUnsafe(), scale })
-  const sleepUntil = (at: number): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const wait = (at - now()) / scale
-      return wait <= 0 ? Effect.void : Effect.sleep(wait)
-    })
-  /** A timer may fire a moment early, and the call must not count as aborted for that. */
-  const finish = (call: engine.Call) =>
-    Effect.andThen(
-      sleepUntil(call.endsAt),
-      Effect.sync(() => engine.advance(state, call.endsAt))
-    )
-
-  let served = 0
-  const failure = (
-    error: api.ApiError & { readonly errorCode?: string | undefined },
-    more: Record<string, string> = {}
-  ) => {
-    const requestId = more["request-id"] ?? `req_http_${(++served).toString().padStart(8, "0")}`
-    return HttpServerResponse.jsonUnsafe(headers.errorBody(error, requestId), {
-      status: error.status,
-      headers: { ...more, "request-id": requestId }
-    })
+  const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1 } = options
+  if (!(timeScale > 0 && timeScale < Infinity)) {
+    invalid("ProviderServer.timeScale", "a finite number > 0", timeScale)
   }
-
-  const told = (model: string): Record<string, string> =>
-    headers.rateLimits(mode, engine.figures(state, now(), model), wall())
-
-  /** The body as JSON, or the answer to one that is none. */
-  const readBody = (problemOf: (body: unknown) => string | undefined) =>
-    Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
-      if (!hasKey(request)) return yield* Effect.fail(api.unauthenticated)
-      if (Number(request.headers["content-length"] ?? 0) > maxBodyBytes) {
-        return yield* Effect.fail(api.tooLarge(maxBodyBytes))
-      }
-      const text = yield* Effect.provideService(
-        request.text,
-        HttpServerRequest.MaxBodySize,
-        ByteSize.bytes(maxBodyBytes)
-      ).pipe(
-        Effect.mapError(({ reason }) =>
-          reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge"
-            ? api.tooLarge(maxBodyBytes)
-            : api.invalid("The body could not be read")
-        )
-      )
-      const body = yield* Effect.try({
-        try: (): unknown => JSON.parse(text),
-        catch: () => api.invalid("The body is not valid JSON")
-      })
-      const problem = problemOf(body)
-      return problem === undefined ? body : yield* Effect.fail(api.invalid(problem))
-    })
-
-  /** The call of an admitted request, or the answer to any other. */
-  const admitted = Effect.fnUntraced(function* (
-    answer: simulator.Answer,
-    request: HttpServerRequest.HttpServerRequest
-  ) {
-    const { decision, params, requestId } = answer
-    switch (decision._tag) {
-      case "Refused":
-        yield* destroy(request)
-        return HttpServerResponse.empty()
-      case "Rejected": {
-        const limits = decision.status === 429 ? told(params.model) : {}
-        const wait = headers.retryAfter(mode, decision.retryAfterMillis, wall())
-        yield* sleepUntil(decision.answersAt)
-        return failure(decision, { ...limits, ...wait, "request-id": requestId })
-      }
-      case "Accepted": {
-        if (decision.call.fault !== "timeout") return decision.call
-        yield* finish(decision.call)
-        return failure(api.timedOut, { "request-id": requestId })
-      }
-    }
-  })
-
-  const messages = Effect.gen(function* () {
-    const body = yield* readBody(api.createProblem)
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const params = body as Params
-    // Decides how the answer is sent, and is no part of what is asked.
-    const streams = (body as { readonly stream?: unknown }).stream === true
-    const answer = yield* Effect.acquireRelease(
-      Effect.sync(() => simulator.ask(self, now(), params)),
-      ({ decision }) =>
-        Effect.sync(() => {
-          if (decision._tag === "Accepted") engine.abort(state, now(), decision.call)
-        })
-    )
-    const streamHeaders = streams ? told(params.model) : {}
-    const call = yield* admitted(answer, request)
-    if (HttpServerResponse.isHttpServerResponse(call)) return call
-    const broken = Effect.andThen(destroy(request), Effect.never)
-
-    if (!streams) {
-      if (call.fault === "stall") return yield* Effect.never
-      yield* finish(call)
-      if (call.fault !== undefined) return yield* broken
-      return HttpServerResponse.jsonUnsafe(simulator.message(self, answer), {
-        headers: { ...told(params.model), "request-id": answer.requestId }
-      })
-    }
-
-    yield* sleepUntil(call.firstTokenAt)
-    const events = Stream.fromIterable(simulator.events(self, answer, call)).pipe(
-      Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(at), sse(event)))
-    )
-    const ending: Effect.Effect<void> =
-      call.fault === "stall" ? Effect.never : Effect.andThen(finish(call), call.fault === "cut" ? broken : Effect.void)
-    return HttpServerResponse.stream(Stream.concat(events, Stream.drain(Stream.fromEffect(ending))), {
-      contentType: "text/event-stream; charset=utf-8",
-      headers: { ...streamHeaders, "cache-control": "no-cache", "request-id": answer.requestId }
-    })
-  })
-
-  const countTokens = Effect.map(readBody(api.countProblem), (body) => {
-    state.counters.countTokens++
-    return HttpServerResponse.jsonUnsafe(
-      { input_tokens: simulator.countTokens(self, body as CountParams) },
-      { headers: { "request-id": `req_http_${(++served).toString().padStart(8, "0")}` } }
-    )
-  })
-
+  const playing = play(options, timeScale, yield* Clock.Clock)
+  const { nextId, now } = playing
+  const state = playing.self.engine
   const answered = <R>(effect: Effect.Effect<HttpServerResponse.HttpServerResponse, api.ApiError, R>) =>
     effect.pipe(
-      Effect.catch((error) => Effect.succeed(failure(error))),
-      Effect.catchDefect(() => Effect.succeed(failure(api.failed)))
+      Effect.catch((error) => Effect.sync(() => Http.failure(error, nextId()))),
+      Effect.catchDefect(() => Effect.sync(() => Http.failure(api.failed, nextId())))
     )
-
   const stats = Effect.sync(() => engine.stats(state, now()))
   const router = yield* HttpRouter.make
-  yield* router.add("POST", "/v1/messages", answered(messages))
-  yield* router.add("POST", "/v1/messages/count_tokens", answered(countTokens))
+  yield* router.add("POST", "/v1/messages", answered(messages(playing, maxBodyBytes)))
+  yield* router.add("POST", "/v1/messages/count_tokens", answered(countTokens(playing, maxBodyBytes)))
   yield* router.add("GET", "/healthz", HttpServerResponse.jsonUnsafe({ status: "ok" }))
   yield* router.add(
     "GET",
     "/stats",
-    Effect.map(stats, (stats) => HttpServerResponse.jsonUnsafe({ ...stats, nowMillis: state.now, timeScale: scale }))
+    Effect.map(stats, (stats) => HttpServerResponse.jsonUnsafe({ ...stats, nowMillis: state.now, timeScale }))
   )
-  yield* router.add("*", "/*", (request) => Effect.succeed(failure(api.notFound(request.method, request.url))))
+  yield* router.add("*", "/*", ({ method, url }) =>
+    Effect.sync(() => Http.failure(api.notFound(method, url), nextId()))
+  )
 
   const server = yield* NodeHttpServer.make(
     // Longer than clients keep idle connections, so that none is closed under a request.
