@@ -154,6 +154,7 @@ describe("floodgate run against floodgate provider", () => {
     assert.strictEqual((await first.exit).code, 130)
     assert.isBelow(performance.now() - stoppedAt, 1_000)
     assert.match(first.stderr(), /Stopped\. Every answer is kept in .*results\.jsonl; run the same command again/)
+    assert.isFalse(existsSync(join(out, "run.lock")))
     const kept = resultsIn(out)
     assert.isAtLeast(kept.length, 20)
     assert.isBelow(kept.length, calls)
@@ -171,6 +172,32 @@ describe("floodgate run against floodgate provider", () => {
     assert.strictEqual(new Set(resultsIn(out).map((line) => (JSON.parse(line) as { key: string }).key)).size, calls)
     server.child.kill("SIGINT")
     await server.exit
+  })
+
+  it("writes to a folder that no other run writes to, and takes over what a killed one left", async () => {
+    const slow = await provider("--latency", "10000000")
+    const quick = await provider("--input-tokens-per-minute", "2000000", "--latency", "100")
+    const out = join(at, "held")
+    const first = run(out, slow.env)
+    await first.line((line) => (line.includes(`"asked"`) ? true : undefined))
+    const second = run(out, quick.env)
+    assert.strictEqual((await second.exit).code, 1)
+    assert.strictEqual(
+      second.stderr(),
+      `floodgate: another run (process ${first.child.pid}) writes to ${out}: wait for its end, or choose another --out. ` +
+        `If that process is no run, delete ${join(out, "run.lock")}\n`
+    )
+    first.child.kill("SIGKILL")
+    await first.exit
+    assert.isTrue(existsSync(join(out, "run.lock")))
+    const third = await run(out, quick.env).exit
+    assert.strictEqual(third.code, 0)
+    assert.deepInclude(doneOf(third.lines), { complete: true, calls })
+    assert.isFalse(existsSync(join(out, "run.lock")))
+    for (const { server } of [slow, quick]) {
+      server.child.kill("SIGINT")
+      await server.exit
+    }
   })
 
   it("says what is wrong in one line when nobody answers, and ends with 1", async () => {

@@ -163,6 +163,20 @@ describe("the command", { timeout: 60_000 }, () => {
       })
     )
 
+    it.live.skipIf(process.platform !== "linux")(
+      "an --out that cannot be made is refused at once, below /proc too",
+      () =>
+        Effect.gen(function* () {
+          // Regression: Node's recursive mkdir never ended there.
+          const { inside } = yield* folder
+          for (const out of ["/proc/floodgate", "/proc/self/floodgate/deeper"]) {
+            const ran = yield* run(inside, ["run", "docs", "--prompt", "x", "--out", out])
+            assert.strictEqual(ran.code, 1)
+            assert.match(ran.stderr, /^floodgate: cannot write \/proc\/.*choose another --out\n$/)
+          }
+        })
+    )
+
     it.live("an --out that is a file is refused in one line, and the file stays", () =>
       Effect.gen(function* () {
         const { inside, root } = yield* folder

@@ -8,12 +8,14 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as Terminal from "effect/Terminal"
 import type * as Agents from "../../Agents.ts"
 import type * as Budget from "../../Budget.ts"
 import type * as LlmClient from "../../LlmClient.ts"
 import * as Documents from "./documents.ts"
+import * as Folder from "./folder.ts"
 import * as Pipeline from "./pipeline.ts"
 import type * as Recorder from "./recorder.ts"
 import * as Results from "./results.ts"
@@ -74,8 +76,14 @@ export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<
   Pipeline.Report,
-  Documents.Unreadable | Unwritable,
-  LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget | FileSystem.FileSystem | Path.Path | Terminal.Terminal
+  Documents.Unreadable | Unwritable | Folder.Taken,
+  | Scope.Scope
+  | LlmClient.LlmClient
+  | Agents.Meter
+  | Budget.TokenBudget
+  | FileSystem.FileSystem
+  | Path.Path
+  | Terminal.Terminal
 > {
   const { mode, out, recorder, task } = options
   const fs = yield* FileSystem.FileSystem
@@ -90,7 +98,8 @@ export const run = Effect.fnUntraced(function* (
 
   const { binary, documents } = yield* Documents.read(options.paths)
   const chunks = Split.split(documents, options.agents)
-  yield* writing(out)(fs.makeDirectory(out, { recursive: true }))
+  yield* writing(out)(Folder.make(out))
+  yield* Effect.catchTag(Folder.hold(out), "PlatformError", (error) => writing(out)(Effect.fail(error)))
   const before = Results.parse(
     (yield* writing(resultsPath)(fs.exists(resultsPath)))
       ? yield* writing(resultsPath)(fs.readFileString(resultsPath))
