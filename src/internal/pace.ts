@@ -45,6 +45,9 @@ const rampRecovery = 1 / 60
 /** Never slower than this: a pool that is nearly stopped would not learn that it may go on. */
 const slowest = 0.05
 
+/** What was taken in two parts and given back in one leaves the last bits of a sum: nobody spent that. */
+const leastDrift = 1e-9
+
 /** The whole of the rates. */
 export const whole = (now: number): Pace => ({ scale: 1, growth: 0, at: now, drift: 0, calls: 0, ramped: false })
 
@@ -85,8 +88,11 @@ export const counted = (pace: Pace, now: number): Pace => {
 }
 
 /** Somebody else spent so much of a step's refill; negative: some of that was our own. */
-export const drifted = (pace: Pace, drift: number, now: number): Pace =>
-  drift === 0 ? pace : { ...pace, at: isChanging(pace) ? pace.at : now, drift: Math.max(0, pace.drift + drift) }
+export const drifted = (pace: Pace, drift: number, now: number): Pace => {
+  if (drift === 0) return pace
+  const sum = pace.drift + drift
+  return { ...pace, at: isChanging(pace) ? pace.at : now, drift: sum < leastDrift ? 0 : sum }
+}
 
 const slowdowns = {
   unexplained: { scale: unexplainedScale, growth: recovery },

@@ -9,7 +9,8 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
-import { type Charge, type Dimension, Model, type Rules } from "./model.ts"
+import { type Charge, type Dimension, Model, order as dimensions, type Rules, type Signal } from "./model.ts"
+import type { Figure } from "./modelReading.ts"
 import { mulberry } from "./random.ts"
 
 /** The same limits in the library's words and in the model's. Rates are binary fractions, so both count exactly. */
@@ -36,7 +37,9 @@ const scenarios: ReadonlyArray<(factor: number) => { readonly limits: Limits.Lim
       tokens: { capacity: 6_000 * f, rate: f, most: 66_000 * f, perMinute: 66_000 * f },
       requests: { capacity: 200, rate: 0, most: 200, quota: true }
     }
-  })
+  }),
+  // Nothing is known: responses teach it.
+  () => ({ limits: {}, rules: {} })
 ]
 
 export interface History {
@@ -77,7 +80,16 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
     const first = scenario(1)
     const budget = yield* Budget.make({ limits: first.limits, concurrency, headroom })
     const model = new Model(first.rules, concurrency, headroom)
-    const dimensions = Object.keys(first.rules) as Array<Dimension>
+    /** How the provider says that it counts, if it does. */
+    const window = pick([undefined, "bucket"] as const)
+    /** The dimensions that its responses speak of: together, or input and output apart. */
+    const spoken = pick([
+      ["requests", "tokens"],
+      ["requests", "inputTokens", "outputTokens"],
+      ["inputTokens"]
+    ] as ReadonlyArray<ReadonlyArray<Dimension>>)
+    /** Calls that ended lately: their responses may be heard late. */
+    const ended: Array<Live> = []
     const live = new Map<number, Live>()
     const admitted: Array<{ id: number; at: number }> = []
     const refused: Array<{ id: number; why: string }> = []
@@ -99,8 +111,7 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
       const isFirst = random() < 0.1
       const all = { inputTokens: size(66_000), outputTokens: size(15_000) }
       const estimate = { requests: random() < 0.95 ? 1 : 3, ...all, tokens: all.inputTokens + all.outputTokens }
-      const charge: Charge = {}
-      for (const dimension of dimensions) charge[dimension] = estimate[dimension]
+      const charge: Charge = estimate
       const scope = yield* Scope.make()
       const opening = budget.reserve(estimate, { agent, priority, weight: weights[agent], first: isFirst })
       const fiber = yield* Effect.forkChild(
@@ -125,8 +136,14 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
     const waiting = () =>
       [...live.values()].filter((call) => call.reservation === undefined && call.fiber.pollUnsafe() === undefined)
 
-    const end = Effect.fnUntraced(function* (call: Live) {
+    const gone = (call: Live) => {
       live.delete(call.id)
+      ended.push(call)
+      if (ended.length > 4) ended.shift()
+    }
+
+    const end = Effect.fnUntraced(function* (call: Live) {
+      gone(call)
       const how = pick(["below", "above", "exact", "refund", "scope", "twice"] as const)
       const used: Charge = {}
       for (const dimension of dimensions) {
@@ -158,13 +175,53 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
       if (random() < 0.9) yield* Scope.close(call.scope, Exit.void)
     })
 
+    /** What a provider may say: what we think, a little off; what there was or may be; nonsense. Late, or with a wrong date. */
+    const signal = (): Signal => {
+      const figures: { [D in Dimension]?: Figure } = {}
+      for (const dimension of spoken) {
+        if (random() < 0.2) continue
+        const dim = model.dims.get(dimension)
+        const rule = dim?.rule ?? { capacity: 20_000, most: 60_000 }
+        const limit = pick([undefined, undefined, 1, 1, 1, 0.5, 0.75, 2])
+        const level = Math.max(0, dim?.level ?? 0)
+        const remaining = pick([
+          level,
+          level,
+          level + rule.capacity * 0.02 * (random() - 0.5),
+          level * random(),
+          level + (rule.capacity - level) * random(),
+          rule.capacity * 1.2 * random(),
+          rule.most,
+          0
+        ])
+        const roundedTo = dimension === "requests" ? undefined : pick([undefined, 1, 1_000])
+        figures[dimension] = {
+          ...(limit !== undefined && { limit: limit * (first.rules[dimension]?.most ?? 60_000) }),
+          // Never whole: a level at the very edge of what a figure means would be read by its last bit.
+          ...(random() < 0.95 && {
+            remaining: Math.round(Math.max(0, remaining) / (roundedTo ?? 1)) * (roundedTo ?? 1) + random() / 4
+          }),
+          ...(roundedTo !== undefined && { roundedTo }),
+          ...(window !== undefined && { window })
+        }
+      }
+      const late = pick([0, 0, 0, 1, 2_000, 59_999, 60_000, 60_001, -5_000])
+      return { figures, date: random() < 0.3 ? undefined : model.now - late }
+    }
+
+    const observe = Effect.fnUntraced(function* (call: Live | undefined) {
+      const said = signal()
+      model.observe(said, call?.id)
+      yield* budget.observe({ dimensions: said.figures, date: said.date, reservation: call?.reservation })
+    })
+
     const reject = Effect.fnUntraced(function* (call: Live) {
-      live.delete(call.id)
+      gone(call)
       const reason = pick(["rateLimit", "rateLimit", "overload", "overload", "overload", "ramp"] as const)
       const millis = reason === "overload" ? pick([0, 0, 0, 7_000]) : pick([1, 500, 2_000, 30_000])
       model.end(call.id, Object.fromEntries(dimensions.map((dimension) => [dimension, 0])), false)
       if (reason === "overload") model.overload(millis, call.id)
-      else model.cooldown(millis, reason, call.charge)
+      else model.cooldown(millis, reason, call.id)
       yield* Effect.uninterruptible(
         Effect.andThen(
           call.reservation!.refund,
@@ -185,9 +242,12 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
       assert.closeTo(status.pace, model.scale, 1e-9, replay(`${at}: pace`))
       const left = status.cooldown === undefined ? 0 : Duration.toMillis(status.cooldown.left)
       assert.closeTo(left, Math.max(0, model.pausedUntil - model.now), 1e-6, replay(`${at}: cooldown`))
-      for (const dimension of dimensions) {
-        const { capacity, level } = status.dimensions[dimension]!
-        assert.closeTo(level, model.level(dimension), capacity * 1e-6, replay(`${at}: ${dimension}`))
+      assert.sameMembers(Object.keys(status.dimensions), [...model.dims.keys()], replay(`${at}: dimensions`))
+      for (const [dimension, { level, rule }] of model.dims) {
+        const is = status.dimensions[dimension]!
+        assert.closeTo(is.capacity, rule.capacity, rule.capacity * 1e-9, replay(`${at}: ${dimension}, capacity`))
+        assert.closeTo(is.level, level, rule.capacity * 1e-6, replay(`${at}: ${dimension}`))
+        assert.closeTo(is.perSecond, rule.rate * model.scale * 1_000, 1e-6, replay(`${at}: ${dimension}, rate`))
       }
     })
 
@@ -215,7 +275,11 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
       } else if (dice < (isDown ? 0.62 : 0.66) && opened.length > 0) {
         what = "reject"
         yield* reject(pick(opened))
-      } else if (dice < 0.69) {
+      } else if (dice < 0.78) {
+        what = "observe"
+        const calls = [undefined, ...opened, ...opened, ...ended]
+        if (ids > 0) yield* observe(pick(calls))
+      } else if (dice < 0.8) {
         what = "resize"
         const resized = random() < 0.5 ? scenario(pick([0.5, 1, 1, 2])) : undefined
         const permits = resized === undefined ? pick([1, 3, 10, Infinity]) : undefined
@@ -254,9 +318,7 @@ export const check = ({ longestMillis, millis: leastMillis = 0, seed, steps }: H
     if (ids === 0) return
     const { dimensions: levels, inFlight, queued } = (yield* budget.status).pools.default!
     assert.deepStrictEqual([inFlight, queued], [0, 0])
-    for (const dimension of dimensions) {
-      if (levels[dimension]!.perSecond > 0) {
-        assert.closeTo(levels[dimension]!.level, levels[dimension]!.capacity, 1e-6, replay("full again"))
-      }
+    for (const { capacity, level, perSecond } of Object.values(levels)) {
+      if (perSecond > 0) assert.closeTo(level, capacity, 1e-6, replay("full again"))
     }
   }).pipe(Effect.scoped, Effect.provide(TestClock.layer()), Effect.provideService(Random.Random, evenly))

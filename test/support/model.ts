@@ -3,11 +3,15 @@
  * and moments that are searched for. Nothing of the library's arithmetic is used.
  */
 
+import * as Reading from "./modelReading.ts"
+
 export type Dimension = "requests" | "inputTokens" | "outputTokens" | "tokens"
+/** In the order in which responses are read. */
+export const order: ReadonlyArray<Dimension> = ["requests", "inputTokens", "outputTokens", "tokens"]
 export type Charge = { [D in Dimension]?: number }
 
 /** A limit as a bucket: refill per millisecond, and what one minute may hold where that is counted. */
-interface Rule {
+export interface Rule {
   readonly capacity: number
   readonly rate: number
   readonly most: number
@@ -28,14 +32,26 @@ interface Dim {
   spent: Array<Spent>
 }
 
+/** What a response said of the limits, and when by the provider's clock. */
+export interface Signal {
+  readonly figures: Reading.Figures
+  readonly date: number | undefined
+}
+
 export interface Call {
   readonly id: number
   readonly agent: string
   readonly priority: number
   readonly weight: number
   readonly charge: Charge
-  readonly cost: number
+  cost: number
   state: "waiting" | "open" | "gone"
+  /** What is held of it while it is open: its charge, as far as limits were known when it was admitted. */
+  held: Charge
+  /** What was left of each dimension then; every correction since is made here, too. */
+  left: Map<Dimension, number>
+  /** What its response said. */
+  signal: Signal | undefined
   /** The number of its admission. */
   turn: number
   takenAt: number
@@ -55,7 +71,7 @@ interface Flow {
 
 /** Calls that are let out one, two, four after the provider said no. */
 interface Probe {
-  readonly because: "limit" | "overload"
+  readonly because: "limit" | "overload" | "unknown"
   since: number
   readonly counts: number
   allowed: number
@@ -79,12 +95,24 @@ export class Model {
   private callsInStep = 0
   private ramped = false
   stepAt = 0
+  /** What somebody else spent in this step, as a part of its refill. */
+  private drift = 0
   concurrency: number
   readonly admitted: Array<{ readonly id: number; readonly at: number }> = []
   readonly refused: Array<{ readonly id: number; readonly why: "EstimateTooLarge" | "QuotaExhausted" }> = []
   readonly calls = new Map<number, Call>()
   waiting: Array<Call> = []
-  private dims = new Map<Dimension, Dim>()
+  readonly dims = new Map<Dimension, Dim>()
+  /** What was configured: responses only cut it down. */
+  private given: Rules
+  private heardAt = 0
+  /** The provider's date of the latest response that was heeded. */
+  private latestDate = -Infinity
+  private readonly doubts: Reading.Doubts = { taken: 0, now: 0 }
+  /** What responses and rejections took from each level, and gave, in sum; nothing where none spoke of it. */
+  private readonly corrected = new Map<Dimension, number>()
+  /** The latest call that the provider had counted when it made us move the level. */
+  private readonly countedUpTo = new Map<Dimension, number>()
   private flows = new Map<string, Flow>()
   private virtual = new Map<number, number>()
   private refunded = new Map<number, number>()
@@ -97,14 +125,10 @@ export class Model {
   constructor(rules: Rules, concurrency: number, headroom: number) {
     this.concurrency = concurrency
     this.headroom = headroom
-    for (const [dimension, rule] of Object.entries(rules) as Array<[Dimension, Rule]>) {
-      this.dims.set(dimension, {
-        rule,
-        level: rule.capacity,
-        reserve: rule.quota === true ? 0 : rule.capacity * headroom,
-        spent: []
-      })
-    }
+    this.given = rules
+    this.setRules(rules)
+    // With no limits known the first call goes alone.
+    if (this.dims.size === 0) this.probe = this.probing("unknown", 0, -Infinity, 1, [])
   }
 
   // What is seen from outside
@@ -119,18 +143,21 @@ export class Model {
       : Math.min(this.concurrency, this.inFlight - this.probe.open.size + this.probe.allowed)
   }
 
-  level(dimension: Dimension): number {
-    return this.dims.get(dimension)!.level
-  }
-
   // Events
 
   reserve(call: Pick<Call, "id" | "agent" | "priority" | "weight" | "charge">, first: boolean): void {
-    let cost = 1e-4
-    for (const [dimension, { rule }] of this.dims) cost = Math.max(cost, (call.charge[dimension] ?? 0) / rule.most)
     const history = { turn: -1, takenAt: 0, spent: new Map(), moved: undefined, era: 0 }
-    const full: Call = { ...call, cost, state: "waiting", ...history }
+    const unheard = { held: {}, left: new Map(), signal: undefined }
+    const full: Call = { ...call, cost: 0, state: "waiting", ...history, ...unheard }
     this.calls.set(call.id, full)
+    // Limits that a response taught are doubted when none has spoken of limits for an hour.
+    const asGiven = Object.entries(this.given) as Array<[Dimension, Rule]>
+    const fitsGiven = asGiven.every(([dimension, rule]) => (call.charge[dimension] ?? 0) <= rule.most)
+    if (this.tooLarge(full) && fitsGiven && this.now - this.heardAt >= 3_600_000) {
+      this.heardAt = this.now
+      this.resize(this.given, undefined)
+    }
+    full.cost = Math.max(1e-4, ...[...this.dims].map(([dimension, { rule }]) => call.charge[dimension]! / rule.most))
     if (!(this.waiting.length === 0 && this.mayGo(full))) {
       if (this.tooLarge(full)) return this.refuse(full, "EstimateTooLarge")
       if (this.overQuota(full)) return this.refuse(full, "QuotaExhausted")
@@ -173,13 +200,16 @@ export class Model {
     // A probe that fails has had its turn.
     if (succeeded || !this.probesOverload()) this.correct(call, used)
     for (const [dimension, dim] of this.dims) {
-      const estimate = call.charge[dimension] ?? 0
+      const estimate = call.held[dimension]
+      if (estimate === undefined) continue
       const more = (used[dimension] ?? estimate) - estimate
       if (more > 0) {
         dim.level -= more
         dim.spent.push({ at: this.now, amount: more })
       } else {
-        dim.level = Math.max(dim.level, Math.min(dim.rule.capacity, dim.level - more))
+        // What the provider had counted already when it spoke is not given back, but it leaves the window.
+        const counted = dim.rule.quota !== true && call.turn <= (this.countedUpTo.get(dimension) ?? -1)
+        if (!counted) dim.level = Math.max(dim.level, Math.min(dim.rule.capacity, dim.level - more))
         const spent = call.spent.get(dimension)
         if (spent !== undefined) spent.amount += more
       }
@@ -192,36 +222,36 @@ export class Model {
     this.settleQueue()
   }
 
-  cooldown(millis: number, reason: "rateLimit" | "ramp", rejected: Charge | undefined): void {
+  /** The call was rejected; it has been given back already. What its response said is read again without it. */
+  cooldown(millis: number, reason: "rateLimit" | "ramp", id: number): void {
+    const rejected = this.calls.get(id)!
+    if (rejected.signal !== undefined) this.hear(rejected.signal, undefined)
     const wasCooling = this.until > this.now
     this.until = Math.max(this.until, this.now + millis)
     if (!wasCooling) {
       if (reason === "ramp") {
         this.slow(0.9, 1 / 60)
-      } else if (rejected !== undefined && this.fitsAll(rejected)) {
+      } else if (this.fitsAll(rejected.held)) {
         for (const [dimension, dim] of this.dims) {
-          const asked = rejected[dimension] ?? 0
+          const asked = rejected.held[dimension] ?? 0
           if (dim.rule.quota === true || asked === 0) continue
           const need = Math.min(asked + dim.reserve, dim.rule.capacity)
-          dim.level = Math.min(dim.level, need - dim.rule.rate * this.scale * 0.7 * millis)
+          this.correctLevel(dimension, Math.min(dim.level, need - dim.rule.rate * this.scale * 0.7 * millis))
         }
         this.slow(0.7, 0.05)
-      } else if (rejected !== undefined && this.scale < 1) {
+      } else if (this.isChanging()) {
         this.slow(0.8, 0.02)
       }
     }
-    const { admissions, now } = this
-    const never = -Infinity
-    this.probe = {
-      because: "limit",
-      since: admissions,
-      counts: admissions,
-      allowed: 1,
-      open: new Set(),
-      heardAt: now,
-      misses: 0,
-      restsUntil: never
-    }
+    this.probe = this.probing("limit", this.admissions, this.admissions, 1, [])
+    this.settleQueue()
+  }
+
+  /** A response: `answered` is the call whose response it was, if that is known. */
+  observe(signal: Signal, answered: number | undefined): void {
+    const call = answered === undefined ? undefined : this.calls.get(answered)!
+    if (call !== undefined) call.signal = signal
+    this.hear(signal, call)
     this.settleQueue()
   }
 
@@ -233,8 +263,7 @@ export class Model {
     const open = [...this.calls.values()].filter((other) => other.state === "open").map(({ id }) => id)
     if (this.probe === undefined) {
       const allowed = Math.max(1, Math.floor(Math.min(this.concurrency, open.length + 1) / 2))
-      const rest = { heardAt: now, misses: 0, restsUntil: -Infinity }
-      this.probe = { because: "overload", since: admissions, counts: -Infinity, allowed, open: new Set(open), ...rest }
+      this.probe = this.probing("overload", admissions, -Infinity, allowed, open)
     } else if (call.turn > this.probe.since && now >= this.probe.restsUntil) {
       if (this.probesOverload()) {
         this.probe.since = admissions
@@ -243,8 +272,7 @@ export class Model {
       } else {
         const half = Math.max(1, Math.floor(Math.min(this.allowed, open.length + 1) / 2))
         const allowed = Math.min(this.probe.allowed, half)
-        const rest = { heardAt: now, misses: 0, restsUntil: -Infinity }
-        this.probe = { ...this.probe, because: "overload", since: admissions, allowed, ...rest }
+        this.probe = this.probing("overload", admissions, this.probe.counts, allowed, this.probe.open)
       }
     }
     this.settleQueue()
@@ -260,11 +288,10 @@ export class Model {
   }
 
   resize(rules: Rules | undefined, concurrency: number | undefined): void {
-    for (const [dimension, rule] of Object.entries(rules ?? {}) as Array<[Dimension, Rule]>) {
-      const dim = this.dims.get(dimension)!
-      dim.reserve = (dim.reserve / dim.rule.capacity) * rule.capacity
-      dim.rule = rule
-      dim.level = Math.min(dim.level, rule.capacity)
+    if (rules !== undefined) {
+      this.given = rules
+      for (const dimension of this.dims.keys()) if (rules[dimension] === undefined) this.dims.delete(dimension)
+      this.setRules(rules)
     }
     this.concurrency = concurrency ?? this.concurrency
     this.settleQueue()
@@ -291,6 +318,110 @@ export class Model {
   }
 
   // Inside
+
+  private probing(because: Probe["because"], since: number, counts: number, allowed: number, open: Iterable<number>) {
+    const rest = { heardAt: this.now, misses: 0, restsUntil: -Infinity }
+    return { because, since, counts, allowed, open: new Set(open), ...rest }
+  }
+
+  private setRules(rules: Rules): void {
+    for (const [dimension, rule] of Object.entries(rules) as Array<[Dimension, Rule]>) {
+      const dim = this.dims.get(dimension)
+      if (dim === undefined) {
+        const reserve = rule.quota === true ? 0 : rule.capacity * this.headroom
+        this.dims.set(dimension, { rule, level: rule.capacity, reserve, spent: [] })
+        continue
+      }
+      dim.reserve = (dim.reserve / dim.rule.capacity) * rule.capacity
+      dim.rule = rule
+      dim.level = Math.min(dim.level, rule.capacity)
+    }
+    if (this.dims.size > 0 && this.probe?.because === "unknown") this.probe = undefined
+  }
+
+  /** Moves the local view toward what a response says. */
+  private hear({ date, figures }: Signal, answered: Call | undefined): void {
+    this.heardAt = this.now
+    // Older than the latest by seconds: it was overtaken. By more than a minute: the latest was wrong.
+    if (date !== undefined && date < this.latestDate && date > this.latestDate - 60_000) return
+    this.latestDate = date ?? this.latestDate
+    const open = [...this.calls.values()].filter((call) => call.state === "open")
+    const isIdle =
+      answered !== undefined && answered.turn === this.admissions && open.every((call) => call === answered)
+    let theirs = 0
+    for (const dimension of order) {
+      const figure = figures[dimension]
+      if (figure === undefined) continue
+      this.learn(dimension, figure)
+      const dim = this.dims.get(dimension)
+      if (dim === undefined || dim.rule.quota === true || figure.remaining === undefined) continue
+      const isOutput = dimension === "outputTokens"
+      const outputOf = (calls: ReadonlyArray<Call>) =>
+        isOutput ? calls.reduce((sum, call) => sum + (call.held.outputTokens ?? 0), 0) : 0
+      const own = outputOf(open.filter((call) => call === answered))
+      const others = outputOf(open.filter((call) => call !== answered))
+      const { capacity } = dim.rule
+      const leftThen = isOutput ? undefined : answered?.left.get(dimension)
+      const left = leftThen === undefined ? undefined : Math.min(capacity, leftThen)
+      const view = { capacity, level: dim.level, left, others }
+      const { less, more, sure } = Reading.read(figure.remaining, figure.roundedTo ?? 1, view, this.doubts)
+      const counted = () => {
+        const upTo = answered?.turn ?? this.admissions
+        if (!isOutput) this.countedUpTo.set(dimension, Math.max(upTo, this.countedUpTo.get(dimension) ?? -1))
+      }
+      const perStep = dim.rule.rate * stepMillis
+      const before = this.corrected.get(dimension)
+      let level = dim.level
+      if (less > 0) {
+        level = dim.level - less - own
+        dim.reserve = Math.min(capacity / 4, 2 * Math.max(dim.reserve, capacity * this.headroom))
+        // The first figure tells where we start, later ones what somebody else spends; output may be our own.
+        const spent = less - others - own
+        if (before !== undefined && spent > 0) theirs = Math.max(theirs, spent / perStep)
+        counted()
+      } else {
+        dim.reserve = Math.max(dim.reserve / 2, (capacity * this.headroom) / 16)
+        if (isIdle && this.scale >= 1) {
+          // Everything that was sent is counted: it may be raised.
+          level = Math.min(capacity, Math.max(dim.level, sure - own))
+          if (level > dim.level) counted()
+        } else if (leftThen !== undefined && more > 0) {
+          // What was taken from the level before is given back, no more.
+          const returned = Math.min(more, -(before ?? 0))
+          if (returned > 0) {
+            level = dim.level + returned
+            if (theirs <= 0) theirs = Math.min(theirs, -returned / perStep)
+          }
+        }
+      }
+      this.correctLevel(dimension, level)
+    }
+    if (theirs === 0) return
+    if (!this.isChanging()) this.stepAt = this.now
+    // What is no more than the last bits of a sum is nobody's.
+    this.drift = this.drift + theirs < 1e-9 ? 0 : this.drift + theirs
+  }
+
+  private learn(dimension: Dimension, figure: Reading.Figure): void {
+    const given = this.given[dimension]
+    if (figure.limit === undefined || given?.quota === true) return
+    const before = this.dims.get(dimension)?.rule.capacity ?? 0
+    const rule = given === undefined ? Reading.learned(dimension, figure, before) : Reading.cutDown(given, figure.limit)
+    this.setRules({ [dimension]: rule })
+  }
+
+  /** A correction is no spending: it moves what was left when each call was taken, too. */
+  private correctLevel(dimension: Dimension, level: number): void {
+    const dim = this.dims.get(dimension)!
+    const by = level - dim.level
+    this.corrected.set(dimension, (this.corrected.get(dimension) ?? 0) + by)
+    for (const { left } of this.calls.values()) if (left.has(dimension)) left.set(dimension, left.get(dimension)! + by)
+    dim.level = Math.min(level, dim.rule.capacity)
+  }
+
+  private isChanging(): boolean {
+    return this.scale < 1 || this.drift > 0
+  }
 
   private keyOf(call: { priority: number; agent: string }): string {
     return `${call.priority}/${call.agent}`
@@ -356,6 +487,8 @@ export class Model {
     const saved = {
       now: this.now,
       scale: this.scale,
+      growth: this.growth,
+      drift: this.drift,
       stepAt: this.stepAt,
       callsInStep: this.callsInStep,
       ramped: this.ramped,
@@ -365,6 +498,8 @@ export class Model {
     const goes = this.hasPlace() && (this.tooLarge(head) || this.overQuota(head) || this.mayGo(head))
     this.now = saved.now
     this.scale = saved.scale
+    this.growth = saved.growth
+    this.drift = saved.drift
     this.stepAt = saved.stepAt
     this.callsInStep = saved.callsInStep
     this.ramped = saved.ramped
@@ -374,7 +509,7 @@ export class Model {
   }
 
   private moveTo(time: number): void {
-    while (this.scale < 1 && this.stepAt + stepMillis <= time) {
+    while (this.isChanging() && this.stepAt + stepMillis <= time) {
       this.refillTo(this.stepAt + stepMillis)
       this.grow(this.stepAt + stepMillis)
     }
@@ -398,13 +533,21 @@ export class Model {
     if (growth === 1 / 60) this.ramped = true
     this.scale = Math.max(0.05, this.scale * factor)
     this.stepAt = this.now
+    this.drift = 0
   }
 
   /** The end of a step: after ten seconds, or sixteen calls. */
   private grow(time: number): void {
     this.stepAt = time
     this.callsInStep = 0
-    this.scale = Math.min(1, this.scale + this.growth)
+    if (this.drift > 0) {
+      // What somebody else spent is left to him; a step takes half at most.
+      this.scale = Math.max(0.05, this.scale - Math.min(this.drift, this.scale / 2))
+      this.growth = 0.02
+      this.drift = 0
+    } else {
+      this.scale = Math.min(1, this.scale + this.growth)
+    }
   }
 
   private settleQueue(): void {
@@ -436,11 +579,12 @@ export class Model {
    * owed no more than this one service.
    */
   private correct(call: Call, used: Charge): void {
+    const dims = [...this.dims].filter(([dimension]) => call.held[dimension] !== undefined)
     const share = (charge: Charge) =>
-      Math.max(...[...this.dims].map(([dimension, { rule }]) => (charge[dimension] ?? 0) / rule.most))
-    const asked = share(call.charge)
+      Math.max(0, ...dims.map(([dimension, { rule }]) => (charge[dimension] ?? 0) / rule.most))
+    const asked = share(call.held)
     if (call.moved === undefined || call.era !== this.era || asked === 0) return
-    const part = share({ ...call.charge, ...used }) / asked
+    const part = share({ ...call.held, ...used }) / asked
     if (part === 1) return
     this.refunded.set(call.priority, (this.refunded.get(call.priority) ?? 0) + (1 - part) * call.moved)
     const flow = this.flows.get(this.keyOf(call))!
@@ -477,10 +621,12 @@ export class Model {
       const amount = call.charge[dimension] ?? 0
       dim.level -= amount
       const spent = { at: this.now, amount }
+      call.held[dimension] = amount
+      call.left.set(dimension, dim.level)
       call.spent.set(dimension, spent)
       dim.spent.push(spent)
     }
-    if (this.scale < 1 && !this.ramped && ++this.callsInStep >= 16) this.grow(this.now)
+    if (this.scale < 1 && !this.ramped && ++this.callsInStep >= 16 && this.drift <= 0) this.grow(this.now)
     this.admitted.push({ id: call.id, at: this.now })
   }
 }

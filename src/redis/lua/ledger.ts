@@ -8,7 +8,7 @@ local STEP, STEP_CALLS = 10000, 16
 local UNEXPLAINED, RECOVERY = 0.7, 0.05
 local RAMP, RAMP_RECOVERY = 0.9, 1 / 60
 local SHARED, SHARED_RECOVERY = 0.8, 0.02
-local SLOWEST = 0.05
+local SLOWEST, LEAST_DRIFT = 0.05, 1e-9
 
 local function makeLedger(S, configured, headroom, ramp, now)
   S.configured = configured
@@ -219,7 +219,8 @@ local function observe(S, said, date, answered, now)
   if drift ~= 0 then
     local pace = S.pace
     if not isChanging(pace) then pace.at = now end
-    pace.drift = math.max(0, pace.drift + drift)
+    pace.drift = pace.drift + drift
+    if pace.drift < LEAST_DRIFT then pace.drift = 0 end
   end
 end
 
