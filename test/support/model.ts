@@ -215,7 +215,7 @@ export class Model {
       }
     }
     if (this.probe?.open.delete(id) && succeeded && call.turn > this.probe.since) {
-      this.probe.allowed += this.probe.because === "overload" ? 1 : this.probe.allowed
+      this.probe.allowed += this.probe.because === "limit" ? this.probe.allowed : 1
       this.probe.heardAt = this.now
       if (this.probe.allowed >= Math.min(1024, this.concurrency)) this.probe = undefined
     }

@@ -48,7 +48,9 @@ export const read = (remaining: number, roundedTo: number, view: View, doubts: D
     doubts.now = 0.9 * doubts.now + 0.1 * Math.min(1, missedBy(now) / view.capacity)
     doubts.taken = 0.9 * doubts.taken + 0.1 * Math.min(1, missedBy(taken) / view.capacity)
   }
-  const believed = doubts.now < doubts.taken / 2 ? now : doubts.taken < doubts.now / 2 ? taken : Math.min(now, taken)
+  let believed = Math.min(now, taken)
+  if (doubts.now < doubts.taken / 2) believed = now
+  else if (doubts.taken < doubts.now / 2) believed = taken
   return {
     less: believed > most ? believed - sure : 0,
     more: Math.max(0, sure - Math.max(now, taken)),
