@@ -4,9 +4,6 @@
  * Nobody waits on the semaphore or on the store. A waiter stands in the queue; `drain` moves the head on whenever
  * something changed (an arrival, a settlement, a cancellation, a pause, the timer), takes a permit without waiting, asks
  * the store, and resumes who was granted. One timer sleeps for the head.
- *
- * Where the store takes no time, asking and granting are one synchronous block: the head is asked for where it stands,
- * and leaves the queue only when it is admitted. Otherwise it is taken out, and put back where it was when it must wait.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -14,20 +11,13 @@ import * as FiberHandle from "effect/FiberHandle"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type {
-  Blocked,
-  BudgetStore,
-  Held,
-  Immediate,
-  PoolOptions,
-  PoolStore,
-  Snapshot,
-  StoreUnavailable
-} from "../BudgetStore.ts"
+import type { BudgetStore, Held, PoolOptions, PoolStore, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
+import { atOnce } from "./drain.ts"
+import { elsewhere } from "./drainElsewhere.ts"
 import { Gate } from "./gate.ts"
 import { Counts, register as registerMetrics } from "./metrics.ts"
 import { type Answer, type Pool, type Refused, type TooLarge, Waiter } from "./poolModel.ts"
@@ -56,19 +46,9 @@ export const open = Effect.fnUntraced(function* (
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   // With no limits known the first call goes alone; its headers set them.
   const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
-  /** Waiters that a store is being asked about. */
-  let asking: ReadonlyArray<Waiter> = []
   const counts = new Counts()
-  let draining = false
-  let again = false
   let closed = false
   let wakeAt = Infinity
-  /** The head that waits at a store that takes time, where others may stand behind it, and until when. */
-  let standing: Waiter | undefined
-  let standsUntil = 0
-  /** Whether its time has come. Till then the store need not be asked for it again. */
-  let due = false
-
   /** The limits that were given, and when a response last spoke of limits. */
   let given = options.limits
   let heardAt = millis()
@@ -104,21 +84,14 @@ export const open = Effect.fnUntraced(function* (
         Effect.sleep(sleep),
         Effect.suspend(() => {
           wakeAt = Infinity
-          const left = standing === undefined ? 0 : standsUntil - millis()
-          if (left >= 1) {
-            wakeIn(left)
-            return Effect.void
-          }
-          due = true
-          return drain
+          return draining.isTime() ? drain : Effect.void
         })
       )
     )
   }
 
-  /** Nobody can go now. Who waits for a probe that stays silent looks again when its time is up. */
-  const idle = (): undefined => {
-    draining = false
+  /** Who waits for a probe that stays silent looks again when its time is up. */
+  const idle = (): void => {
     if (queue.size > 0 && gate.patience > 0) wakeIn(gate.patience)
     options.changed()
   }
@@ -131,185 +104,6 @@ export const open = Effect.fnUntraced(function* (
     const tooLarge = Limits.neverFits(waiter.charge, rules)
     return tooLarge === undefined ? undefined : { _tag: "TooLarge", ...tooLarge }
   }
-
-  // ---------------------------------------------------------------------------
-  // A store that takes no time
-  // ---------------------------------------------------------------------------
-
-  const ask = (store: Immediate, waiter: Waiter): Held | Blocked | TooLarge =>
-    recharge(waiter) ?? store.take(waiter.charge)
-
-  /** Lets the head in, and gives whether it did; sends away who can never be let in. */
-  const admitHead = (store: Immediate): boolean => {
-    for (let waiter = queue.peek(); waiter !== undefined; waiter = queue.peek()) {
-      const answered = ask(store, waiter)
-      if (!("_tag" in answered)) {
-        const turn = queue.shift()!
-        gate.enter()
-        grant(turn, answered)
-        return true
-      }
-      if (answered._tag === "Wait") {
-        waiter.binding = answered.dimension ?? waiter.binding
-        wakeIn(answered.millis)
-        return false
-      }
-      queue.remove(waiter)
-      refuse(waiter, answered)
-    }
-    return false
-  }
-
-  /** Lets the heads in as long as they fit and a permit is in hand. Gives whether one more permit is wanted. */
-  const admitHeads = (store: Immediate): boolean => {
-    while (queue.size > 0 && gate.hasRoom) {
-      if (!gate.hasPermit) return !gate.isFull
-      if (!admitHead(store)) return false
-    }
-    return false
-  }
-
-  /** All rounds that can be made without the semaphore, at once; gives what remains to be done with it. */
-  const rounds = (store: Immediate): Effect.Effect<void> | undefined => {
-    draining = true
-    do {
-      again = false
-      if (admitHeads(store)) {
-        return Effect.flatMap(gate.takePermit, (taken) => (taken ? rounds(store) : finish(store)) ?? Effect.void)
-      }
-    } while (again)
-    return finish(store)
-  }
-
-  const finish = (store: Immediate): Effect.Effect<void> | undefined => {
-    const returned = gate.returnPermits()
-    if (returned !== undefined) return Effect.flatMap(returned, () => (again ? rounds(store) : idle()) ?? Effect.void)
-    return again ? rounds(store) : idle()
-  }
-
-  // ---------------------------------------------------------------------------
-  // A store that takes time
-  // ---------------------------------------------------------------------------
-
-  /** Takes waiters off the queue's front, each with a permit. */
-  const shiftBatch = (batch: Array<Turn<Waiter>>): Effect.Effect<Array<Turn<Waiter>>> =>
-    Effect.suspend(() => {
-      while (batch.length < store.batch && gate.hasRoom) {
-        const waiter = queue.peek()
-        if (waiter === undefined || gate.isFull) break
-        if (!gate.hasPermit) {
-          return Effect.flatMap(gate.takePermit, (taken) => (taken ? shiftBatch(batch) : Effect.succeed(batch)))
-        }
-        const tooLarge = recharge(waiter)
-        if (tooLarge !== undefined) {
-          queue.remove(waiter)
-          refuse(waiter, tooLarge)
-          continue
-        }
-        batch.push(queue.shift()!)
-        gate.enter()
-        waiter.state = "asking"
-      }
-      return Effect.succeed(batch)
-    })
-
-  /** Answers a batch that the store has decided on; gives what remains to be done. */
-  const conclude = (
-    batch: ReadonlyArray<Turn<Waiter>>,
-    granted: ReadonlyArray<Held>,
-    blocked: Blocked | undefined
-  ): Effect.Effect<unknown> => {
-    const after: Array<Effect.Effect<unknown>> = []
-    for (let i = batch.length - 1; i >= 0; i--) {
-      const turn = batch[i]!
-      const waiter = turn.entry
-      const held = granted[i]
-      if (held === undefined) gate.leave(undefined, false)
-      if (waiter.state === "cancelled") {
-        queue.correct(turn, 0)
-        if (held !== undefined) after.push(giveBack(held))
-      } else if (held !== undefined) {
-        grant(turn, held)
-      } else if (i === granted.length && blocked?._tag === "Exhausted") {
-        queue.correct(turn, 0)
-        refuse(waiter, blocked)
-      } else {
-        waiter.state = "queued"
-        waiter.binding = blocked?._tag === "Wait" ? (blocked.dimension ?? waiter.binding) : waiter.binding
-        queue.putBack(turn)
-      }
-    }
-    return Effect.all(after, { discard: true })
-  }
-
-  const fail = (batch: ReadonlyArray<Turn<Waiter>>, error: StoreUnavailable): void => {
-    for (const turn of batch) {
-      gate.leave(undefined, false)
-      queue.correct(turn, 0)
-      if (turn.entry.state !== "cancelled") refuse(turn.entry, error)
-    }
-  }
-
-  const remoteRound: Effect.Effect<void> = Effect.suspend(() => {
-    again = false
-    if (standing !== undefined && !due && queue.peek() === standing) return remoteFinish
-    due = false
-    return Effect.flatMap(shiftBatch([]), (batch) => {
-      if (batch.length === 0) return Effect.andThen(withdraw, remoteFinish)
-      asking = batch.map(({ entry }) => entry)
-      return Effect.matchEffect(store.take(asking), {
-        onFailure: (error) => {
-          asking = []
-          standing = undefined
-          fail(batch, error)
-          return remoteRound
-        },
-        onSuccess: ({ blocked, granted }) => {
-          asking = []
-          learn()
-          standing = blocked?._tag === "Wait" ? batch[granted.length]?.entry : undefined
-          if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
-          const headLeft = standing?.state === "cancelled"
-          return Effect.flatMap(conclude(batch, granted, blocked), () => {
-            if (blocked?._tag !== "Wait" || headLeft) return remoteRound
-            if (queue.size === 0) return Effect.andThen(withdraw, remoteFinish)
-            wakeIn(blocked.millis)
-            return remoteFinish
-          })
-        }
-      })
-    })
-  })
-
-  /** Nobody of this process waits any more, or nobody may go: the heads of other processes move up. */
-  const withdraw: Effect.Effect<void> = Effect.suspend(() => {
-    if (standing === undefined) return Effect.void
-    standing = undefined
-    return forgive(store.take([]))
-  })
-
-  const remoteFinish: Effect.Effect<void> = Effect.suspend(() => {
-    if (again) return remoteRound
-    const returned = gate.returnPermits()
-    return returned === undefined ? Effect.sync(idle) : Effect.andThen(returned, remoteFinish)
-  })
-
-  // ---------------------------------------------------------------------------
-  // Draining
-  // ---------------------------------------------------------------------------
-
-  /** Moves the queue on; gives what remains to be done. To be called where nothing interrupts. */
-  const drainNow = (): Effect.Effect<void> | undefined => {
-    if (draining) {
-      again = true
-      return undefined
-    }
-    if (immediate !== undefined) return rounds(immediate)
-    if (queue.size === 0 && standing === undefined) return remoteFinish
-    draining = true
-    return Effect.asVoid(Effect.forkIn(remoteRound, scope, { startImmediately: true }))
-  }
-  const drain: Effect.Effect<void> = Effect.uninterruptible(Effect.suspend(() => drainNow() ?? Effect.void))
 
   /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
   const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
@@ -329,7 +123,7 @@ export const open = Effect.fnUntraced(function* (
     }
     if (immediate === undefined) {
       // What comes back may let our own head in: it asks along, in the same request.
-      if (standing !== undefined && (!gate.isUnbounded || !Ledger.isAsEstimated(held.charge, used))) due = true
+      if (!gate.isUnbounded || !Ledger.isAsEstimated(held.charge, used)) draining.hurry()
       return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
         gate.leave(held.id, succeeded)
         return drain
@@ -337,7 +131,7 @@ export const open = Effect.fnUntraced(function* (
     }
     immediate.settle(held, used)
     gate.leave(held.id, succeeded)
-    return drainNow()
+    return draining.now()
   }
 
   const giveBack = (held: Held): Effect.Effect<void> =>
@@ -349,6 +143,11 @@ export const open = Effect.fnUntraced(function* (
     hasQuota = Limits.hasQuota(rules)
     if (Object.keys(rules).length > 0) gate.known()
   }
+
+  const desk = { queue, gate, recharge, grant, refuse, wakeIn, idle }
+  const draining =
+    immediate === undefined ? elsewhere(store, desk, { scope, millis, learn, giveBack }) : atOnce(immediate, desk)
+  const drain = Effect.uninterruptible(Effect.suspend(() => draining.now() ?? Effect.void))
 
   /** While this process rests after a failed probe, nobody is admitted: as in a cooldown of the pool. */
   const resting = (snapshot: Snapshot): Snapshot => {
@@ -368,7 +167,14 @@ export const open = Effect.fnUntraced(function* (
     inFlight: () => gate.inFlight,
     allowed: () => gate.allowed,
     takeNow: (charge) => {
-      if (immediate === undefined || draining || queue.size > 0 || !gate.isUnbounded || !gate.hasRoom || closed) {
+      if (
+        immediate === undefined ||
+        draining.isRunning() ||
+        queue.size > 0 ||
+        !gate.isUnbounded ||
+        !gate.hasRoom ||
+        closed
+      ) {
         return undefined
       }
       const answered = immediate.take(charge)
@@ -386,7 +192,7 @@ export const open = Effect.fnUntraced(function* (
       else queue.push(waiter, who.first)
       return waiter
     },
-    drainNow,
+    drainNow: draining.now,
     wait: (waiter) =>
       waiter.answer ??
       Effect.callback<HeldReservation, BudgetError>((resume) => {
@@ -456,14 +262,14 @@ export const open = Effect.fnUntraced(function* (
     Effect.sync(() => {
       closed = true
       unregister()
-      for (const waiter of asking) if (waiter.state === "asking") answer(waiter, Effect.interrupt)
+      for (const waiter of draining.asking()) if (waiter.state === "asking") answer(waiter, Effect.interrupt)
       for (let out = queue.shift(); out !== undefined; out = queue.shift()) answer(out.entry, Effect.interrupt)
     })
   )
   yield* Effect.forkIn(
     Stream.runForEach(store.wakes, () => {
       learn()
-      due = true
+      draining.hurry()
       return drain
     }),
     scope
