@@ -107,8 +107,7 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
   const kick = (): void => {
     if (running) return
     running = true
-    // After everybody else who runs in this turn of the event loop: a settlement and the next call go together.
-    run(Effect.andThen(Effect.yieldNowWith(1), work))
+    run(next)
   }
 
   const kickLater = (): void => {
@@ -150,6 +149,9 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
     }
     return attempt(request)
   })
+
+  /** After everybody else who runs in this turn of the event loop: a settlement and the next call go together. */
+  const next: Effect.Effect<void> = Effect.andThen(Effect.yieldNowWith(1), work)
 
   const encode = (request: Request): string =>
     JSON.stringify([
@@ -207,7 +209,7 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
     const isFresh = epoch / 1_000 >= now - 1_000
     if (why !== "new" && (before === 0 ? isFresh : before !== epoch)) notes.push(tellLost(pool, why))
     if (wasAway) notes.push(Effect.logInfo(`Redis is back for the budget's pool "${pool}"`))
-    return notes.length === 0 ? work : Effect.andThen(Effect.all(notes, { discard: true }), work)
+    return notes.length === 0 ? next : Effect.andThen(Effect.all(notes, { discard: true }), next)
   }
 
   const failed = (sent: Request, cause: unknown): Effect.Effect<void> => {

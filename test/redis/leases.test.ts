@@ -4,6 +4,7 @@ import type { PoolOptions } from "floodgate/BudgetStore"
 import { createClient } from "redis"
 import { withClock } from "../../src/redis/scripts.ts"
 import * as Wire from "../../src/redis/wire.ts"
+import { mulberry } from "../support/random.ts"
 import * as Redis from "./server.ts"
 
 const prefix = Redis.fresh("leases")
@@ -44,15 +45,23 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     const seqs = new Map<string, number>()
     let now = 1_795_000_000_000
     let late = 0
+    let origin = ""
     const raw = async (owner: string, seq: number, operations: ReadonlyArray<Wire.Operation>) => {
       await client.set(`${names[0]}:clock`, String(now))
+      const request = async (epoch: number, list: ReadonlyArray<Wire.Operation>) =>
+        JSON.parse(
+          String(
+            await client.evalSha(sha, {
+              keys: names,
+              arguments: [owner, JSON.stringify([seq, epoch, -1, list, late]), "c:", "pool", String(lease), lost]
+            })
+          )
+        ) as Wire.Reply
+      const introduced = [Wire.open({ ...options, ...given }), ["join", [], []], ...operations] as const
       const epoch = epochs.get(owner) ?? 0
-      const list = epoch === 0 ? [Wire.open({ ...options, ...given }), ["join", [], []], ...operations] : operations
-      const text = await client.evalSha(sha, {
-        keys: names,
-        arguments: [owner, JSON.stringify([seq, epoch, -1, list, late]), "c:", "pool", String(lease), lost]
-      })
-      const reply = JSON.parse(String(text)) as Wire.Reply
+      const first = await request(epoch, epoch === 0 ? introduced : operations)
+      const reply = first[1] === 0 ? await request(epoch, introduced) : first
+      origin = reply[3]
       epochs.set(owner, reply[1])
       return reply[7].slice(-operations.length)
     }
@@ -62,6 +71,8 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
       return raw(owner, seq, operations)
     }
     return {
+      keys: names,
+      origin: () => origin,
       raw,
       say,
       take: async (owner: string, tokens: number) =>
@@ -116,6 +127,17 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     assert.strictEqual(await level("alive/1"), 910)
     await say("dead/1", Wire.settle(id!, { tokens: 0 }, true))
     assert.strictEqual(await level("alive/1"), 910)
+  })
+
+  it("leases return what a process had not settled when it left", async () => {
+    const { pass, say, take } = pool()
+    await take("alive/1", 1)
+    await take("left/1", 100)
+    await say("left/1", ["leave"])
+    await pass(lease, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 0)
+    await pass(1, "alive/1")
+    assert.lengthOf(await take("alive/1", 1), 1)
   })
 
   it("leases take nobody for dead after the server itself was away", async () => {
@@ -193,5 +215,97 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     hearLate(1_500)
     assert.lengthOf(await take("a/1", 999), 1)
     assert.lengthOf(await take("a/1", 1), 1)
+  })
+
+  it("nothing grows in an hour of calls, of which some end late, and of processes that come, leave and die", async () => {
+    const limits = { tokens: { perMinute: 60_000 }, outputTokens: { perMinute: 6_000 } }
+    const { keys, pass, say, take } = pool("keep", { limits, concurrency: Infinity })
+    const [state, open, lost, seen] = keys as [string, string, string, string]
+    const next = mulberry(6)
+    const sizes = async () => ({
+      state: await client.strLen(state),
+      open: await client.hLen(open),
+      lost: await client.hLen(lost),
+      seen: await client.hLen(seen)
+    })
+    const most: Array<Awaited<ReturnType<typeof sizes>>> = []
+    for (let minute = 0; minute < 60; minute++) {
+      const owner = `p${minute}/1`
+      for (let call = 0; call < 20; call++) {
+        await pass(next() * 4_000, "watch/1")
+        const [id] = await take(owner, Math.ceil(next() * 1_000))
+        // One in ten is never settled: its process dies with it.
+        if (id !== undefined && next() < 0.9) await say(owner, Wire.settle(id, { tokens: next() * 1_000 }, true))
+      }
+      if (next() < 0.5) await say(owner, ["leave"])
+      await pass(lease + 1, "watch/1")
+      most.push(await sizes())
+    }
+    // What the dead held is known for ten minutes.
+    const bound = (part: ReadonlyArray<(typeof most)[number]>, key: keyof (typeof most)[number]) =>
+      Math.max(...part.map((each) => each[key]))
+    for (const key of ["state", "lost"] as const) {
+      assert.isAtMost(bound(most.slice(30), key), 1.5 * bound(most.slice(10, 30), key), key)
+    }
+    assert.strictEqual(bound(most, "open"), 0)
+    assert.strictEqual(bound(most, "seen"), 1)
+    const names = (await client.sendCommand(["KEYS", `${state.slice(0, state.indexOf("}") + 1)}*`])) as unknown
+    assert.sameMembers(
+      (names as ReadonlyArray<string>).filter((name) => !name.endsWith(":clock")),
+      [state, lost, seen]
+    )
+  })
+
+  it("no key outlives its pool, and none expires before its debt is paid", async () => {
+    const { keys, say, take } = pool()
+    const [id] = await take("a/1", 1_000)
+    const [other] = await take("b/1", 0)
+    // At one token a second this debt takes 100,000 seconds.
+    await say("a/1", Wire.settle(id!, { tokens: 101_000 }, true))
+    assert.isDefined(other)
+    for (const key of keys.filter((name) => !name.endsWith(":lost"))) {
+      const left = await client.pTTL(key)
+      assert.isAbove(left, 100_000_000, key)
+      assert.isBelow(left, 300_000_000, key)
+    }
+  })
+
+  it("a state of which any byte was changed or is missing starts again from nothing", async () => {
+    const next = mulberry(8)
+    const below = (n: number) => Math.floor(next() * n)
+    const { keys, level, origin, say, take } = pool()
+    await take("a/1", 400)
+    const length = await client.strLen(keys[0]!)
+    for (let n = 0; n < 200; n++) {
+      await client.sendCommand(["COPY", keys[0]!, `${keys[0]}:kept`, "REPLACE"])
+      const at = below(length)
+      if (next() < 0.3) {
+        await client.eval("redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], 0, ARGV[1]))", {
+          keys: [keys[0]!],
+          arguments: [String(at - 1 < 0 ? 0 : at - 1)]
+        })
+      } else {
+        await client.eval(
+          "local c = redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[1]) redis.call('SETRANGE', KEYS[1], ARGV[1], string.char((string.byte(c) + ARGV[2]) % 256))",
+          { keys: [keys[0]!], arguments: [String(at), String(1 + below(255))] }
+        )
+      }
+      // Somebody who never saw the state.
+      const seen = await level(`new${n}/1`)
+      assert.strictEqual(origin(), "damaged", `byte ${at}`)
+      assert.strictEqual(seen, 0, `byte ${at}`)
+      await say(`new${n}/1`, ["leave"])
+      await client.sendCommand(["COPY", `${keys[0]}:kept`, keys[0]!, "REPLACE"])
+    }
+  })
+
+  it("a pool of which any keys are missing has no more left than before, as long as anybody remembers it", async () => {
+    for (let missing = 1; missing < 16; missing++) {
+      const { keys, level, take } = pool()
+      await take("a/1", 400)
+      await take("b/1", 100)
+      await client.del(keys.filter((_, i) => (missing & (1 << i)) !== 0))
+      assert.isAtMost(await level("a/1"), 500, `keys ${missing.toString(2)}`)
+    }
   })
 })

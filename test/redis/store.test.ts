@@ -32,6 +32,57 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: server.url, prefix, ...options }))
   const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
+  const scriptsRun = async (): Promise<number> => {
+    const stats = String(await server.command("INFO", "commandstats"))
+    return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0)
+  }
+
+  it.live("asks nothing while the heads of its queues wait", () =>
+    Effect.gen(function* () {
+      const open = Budget.make({ limits: { tokens: { perSecond: 100, burst: 1_000 } }, headroom: 0 })
+      const budgets = yield* Effect.all([open, open, open])
+      yield* budgets[0].reserve({ tokens: 1_000 })
+      for (const budget of budgets) {
+        for (let n = 0; n < 100; n++) yield* Effect.forkScoped(budget.reserve({ tokens: 500 }))
+      }
+      yield* Effect.sleep(300)
+      const before = yield* Effect.promise(scriptsRun)
+      yield* Effect.sleep(1_500)
+      assert.strictEqual((yield* Effect.promise(scriptsRun)) - before, 0)
+    }).pipe(Effect.scoped, Effect.provide(layer({ prefix: `${prefix}-heads` })), Effect.orDie)
+  )
+
+  it.live("says what nobody waits for with the next request, and by itself before long", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const one = yield* store.open("company", { ...slow, concurrency: Infinity })
+      const { granted } = yield* one.take([...ask(100), ...ask(100)])
+      const before = yield* Effect.promise(scriptsRun)
+      for (const held of granted) yield* one.settle(held, held.charge, true)
+      yield* Effect.sleep(100)
+      assert.strictEqual((yield* Effect.promise(scriptsRun)) - before, 0)
+      yield* Effect.sleep(900)
+      assert.strictEqual((yield* Effect.promise(scriptsRun)) - before, 1)
+    }).pipe(Effect.scoped, Effect.provide(layer()))
+  )
+
+  it.live("settles and asks for the next call in one request", () =>
+    Effect.gen(function* () {
+      const call = Budget.withReservation({ tokens: 100 }, (reservation) => reservation.settle({ tokens: 50 }))
+      yield* call
+      const before = yield* Effect.promise(scriptsRun)
+      yield* Effect.repeat(call, { times: 99 })
+      assert.isAtMost((yield* Effect.promise(scriptsRun)) - before, 101)
+    }).pipe(
+      Effect.provide(
+        Budget.layer({ limits: { tokens: { perSecond: 1_000_000 } } }).pipe(
+          Layer.provide(layer({ prefix: `${prefix}-pairs` }))
+        )
+      ),
+      Effect.orDie
+    )
+  )
+
   it.live("has one request at a time under way, whatever the number of waiters", () => {
     let underWay = 0
     let most = 0
@@ -63,12 +114,16 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       Layer.provide(NodeRedis.layer({ url: server.url }))
     )
     return Effect.gen(function* () {
+      const before = yield* Effect.promise(scriptsRun)
       yield* Effect.forEach(Array.from({ length: 10_000 }), () => Budget.consume(100), {
         concurrency: "unbounded",
         discard: true
       })
       assert.strictEqual(most, 1)
       assert.isBelow(requests, 10_000)
+      // The server has seen no others: so many, and the first one twice if it did not know the script.
+      const seen = (yield* Effect.promise(scriptsRun)) - before
+      assert.isAtMost(seen, requests + 1)
     }).pipe(Effect.provide(live), Effect.orDie)
   })
 

@@ -201,8 +201,12 @@ function ops.beat(S, me, op, now)
   return 0
 end
 
--- ['leave']: gone for good, with everything settled.
+-- ['leave']: gone for good. What it has not settled returns when its lease is over.
 function ops.leave(S, me)
+  S.procs[me].head = false
+  for _, entry in ipairs(entriesOf(KEYS[2])) do
+    if entry.owner == me then return 0 end
+  end
   S.procs[me] = nil
   return 0
 end
