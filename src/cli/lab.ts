@@ -34,7 +34,7 @@ export const labCommand = Command.make(
     const path = yield* Path.Path
     const status = yield* statusLine
     const scenarios: Array<Report.Figures.ScenarioFigures> = []
-    const sections: Array<string> = []
+    const races: Array<Document.Raced> = []
     for (const name of Scenarios.names) {
       const scenario = Scenarios.byName(name, { seed })!
       const runs: Array<Race.Run> = []
@@ -43,12 +43,7 @@ export const labCommand = Command.make(
         runs.push(yield* Race.run(scenario, strategy))
       }
       scenarios.push(Report.Figures.scenarioFigures(scenario, runs))
-      sections.push(
-        Document.section(
-          scenario,
-          runs.map(({ result }) => result)
-        )
-      )
+      races.push({ scenario, results: runs.map(({ result }) => result) })
     }
     yield* status("")
 
@@ -65,7 +60,7 @@ export const labCommand = Command.make(
         sections: scenarios.map(Report.Html.ofScenario)
       })
     )
-    yield* write(path.join(docs, "lab.md"), Document.render(sections))
+    yield* write(path.join(docs, "lab.md"), Document.render(races))
     const shown = scenarios.find(({ name }) => name === pictured.scenario)!
     const files = Report.Svg.ofScenario({
       ...shown,
