@@ -26,7 +26,7 @@ const flags = {
     Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
     Argument.variadic()
   ),
-  trace: Flag.File("trace", { mustExist: true }).pipe(
+  trace: Flag.File("trace").pipe(
     Flag.withDescription("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
     Flag.optional
   ),
@@ -36,26 +36,15 @@ const flags = {
     ),
     Flag.optional
   ),
-  calls: LimitFlags.count("calls").pipe(
-    Flag.withDescription("Calls that each agent makes in turn"),
-    Flag.withDefault(5)
-  ),
+  calls: LimitFlags.count("calls").pipe(LimitFlags.byDefault("Calls that each agent makes in turn", 5)),
   firstTokens: LimitFlags.count("first-tokens").pipe(
-    Flag.withDescription("Tokens of an agent's first call, output included"),
-    Flag.withDefault(150_000)
+    LimitFlags.byDefault("Tokens of an agent's first call, output included", 150_000)
   ),
-  tokens: LimitFlags.count("tokens").pipe(
-    Flag.withDescription("Tokens of each later call, output included"),
-    Flag.withDefault(14_000)
-  ),
-  outputTokens: LimitFlags.count("output-tokens").pipe(
-    Flag.withDescription("Output tokens of each call"),
-    Flag.withDefault(200)
-  ),
+  tokens: LimitFlags.count("tokens").pipe(LimitFlags.byDefault("Tokens of each later call, output included", 14_000)),
+  outputTokens: LimitFlags.count("output-tokens").pipe(LimitFlags.byDefault("Output tokens of each call", 200)),
   concurrency: LimitFlags.concurrency,
   latencyPerToken: LimitFlags.atLeastZero("latency-per-token").pipe(
-    Flag.withDescription("Milliseconds per output token, besides 500 a call and 0.01 per input token"),
-    Flag.withDefault(10)
+    LimitFlags.byDefault("Milliseconds per output token, besides 500 a call and 0.01 per input token", 10)
   ),
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
@@ -105,7 +94,10 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
     const fs = yield* FileSystem.FileSystem
-    const recorded = Scenarios.parseTrace(yield* fs.readFileString(trace.value))
+    const text = yield* Effect.mapError(fs.readFileString(trace.value), () =>
+      invalid("trace", "a readable file", trace.value)
+    )
+    const recorded = Scenarios.parseTrace(text)
     if ("problem" in recorded) {
       return yield* invalid("trace", `a trace; line ${recorded.line}: ${recorded.problem}`, trace.value)
     }

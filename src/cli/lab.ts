@@ -7,19 +7,18 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { statusLine } from "./painter.ts"
+import * as LimitFlags from "./limits.ts"
 
 const flags = {
   report: Flag.String("report").pipe(
     Flag.withMetavar("<file>"),
-    Flag.withDescription("The report: one HTML file that opens offline"),
-    Flag.withDefault("lab-report.html")
+    LimitFlags.byDefault("The report: one HTML file that opens offline", "lab-report.html")
   ),
   docs: Flag.String("docs").pipe(
     Flag.withMetavar("<folder>"),
-    Flag.withDescription("Folder for lab.md, and for the charts of the documents in its folder images"),
-    Flag.withDefault("docs")
+    LimitFlags.byDefault("Folder for lab.md, and for the charts of the documents in its folder images", "docs")
   ),
-  seed: Flag.Int("seed").pipe(Flag.withDescription("The same seed gives the same figures"), Flag.withDefault(1))
+  seed: Flag.Int("seed").pipe(LimitFlags.byDefault("The same seed gives the same figures", 1))
 }
 
 /** The scenario and the runs that the README shows: before and after. */

@@ -1,4 +1,4 @@
-/** The flags that say what a provider limits, the same for every command. */
+/** The flags that say what a provider limits, and what flags of all commands have in common. */
 import * as Flag from "effect/cli/Flag"
 import * as Option from "effect/Option"
 import type * as Limits from "../Limits.ts"
@@ -30,6 +30,12 @@ export const atLeastZero = (name: string): Flag.Flag<number> =>
     )
   )
 
+/** A description and a default in one, so that `--help` shows what nobody has to say. */
+export const byDefault =
+  (text: string, value: string | number) =>
+  <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
+    flag.pipe(Flag.withDescription(`${text} (default: ${value})`), Flag.withDefault(value as A))
+
 /** How many calls may be in flight. */
 export const concurrency = count("concurrency").pipe(
   Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
@@ -40,9 +46,10 @@ export const concurrency = count("concurrency").pipe(
 export const window = Flag.Literals("window", ["bucket", "sliding", "fixed"])
 
 /** Whether a simulated provider charges what it rejects. */
-export const rejections = Flag.Literals("rejections", ["free", "charged"]).pipe(
-  Flag.withDescription("Whether a rejected request counts against the limits")
-)
+export const rejections = (value: "free" | "charged") =>
+  Flag.Literals("rejections", ["free", "charged"]).pipe(
+    byDefault("Whether a rejected request counts against the limits", value)
+  )
 
 /** What a simulated provider tells. */
 export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(

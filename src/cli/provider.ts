@@ -17,20 +17,18 @@ const flags = {
       (port) => port >= 0 && port <= 65_535,
       () => "a port from 0 to 65535"
     ),
-    Flag.withDescription("Port to listen on; 0 takes a free one"),
-    Flag.withDefault(0)
+    LimitFlags.byDefault("Port to listen on; 0 takes a free one", 0)
   ),
   host: Flag.String("host").pipe(
-    Flag.withDescription("Address to listen on; anything but loopback opens it to the network"),
-    Flag.withDefault("127.0.0.1")
+    LimitFlags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,
-  rejections: LimitFlags.rejections.pipe(Flag.withDefault("free")),
+  rejections: LimitFlags.rejections("free"),
   concurrency: LimitFlags.count("concurrency").pipe(
     Flag.withDescription("Calls that it takes at once (default: no limit)"),
     Flag.optional
   ),
-  headers: LimitFlags.headers.pipe(Flag.withDefault("rounded")),
+  headers: LimitFlags.headers.pipe(LimitFlags.byDefault("What responses tell of the limits", "rounded")),
   outputTokens: LimitFlags.count("output-tokens").pipe(
     Flag.withMetavar("<n>"),
     Flag.withDescription("Output tokens of every answer (default: as many as its text has)"),
@@ -38,30 +36,25 @@ const flags = {
   ),
   latencyBase: LimitFlags.atLeastZero("latency").pipe(
     Flag.withMetavar("<ms>"),
-    Flag.withDescription("Milliseconds that every call takes"),
-    Flag.withDefault(500)
+    LimitFlags.byDefault("Milliseconds that every call takes", 500)
   ),
   latencyInput: LimitFlags.atLeastZero("latency-per-input-token").pipe(
     Flag.withMetavar("<ms>"),
-    Flag.withDescription("Milliseconds per input token, besides"),
-    Flag.withDefault(0.01)
+    LimitFlags.byDefault("Milliseconds per input token, besides", 0.01)
   ),
   latencyOutput: LimitFlags.atLeastZero("latency-per-output-token").pipe(
     Flag.withMetavar("<ms>"),
-    Flag.withDescription("Milliseconds per output token, besides"),
-    Flag.withDefault(10)
+    LimitFlags.byDefault("Milliseconds per output token, besides", 10)
   ),
   noise: LimitFlags.atLeastZero("latency-noise").pipe(
     Flag.withMetavar("<sigma>"),
-    Flag.withDescription("Spread of the latency: 0 for none, 0.3 for a realistic one"),
-    Flag.withDefault(0)
+    LimitFlags.byDefault("Spread of the latency: 0 for none, 0.3 for a realistic one", 0)
   ),
   timeScale: LimitFlags.positive("time-scale").pipe(
     Flag.withMetavar("<x>"),
-    Flag.withDescription("How many times faster than real time its time passes"),
-    Flag.withDefault(1)
+    LimitFlags.byDefault("How many times faster than real time its time passes", 1)
   ),
-  seed: Flag.Int("seed").pipe(Flag.withDescription("Decides everything that is random"), Flag.withDefault(1))
+  seed: Flag.Int("seed").pipe(LimitFlags.byDefault("Decides everything that is random", 1))
 }
 
 /** The address cannot be listened on. */

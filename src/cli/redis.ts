@@ -6,6 +6,7 @@ import * as Schema from "effect/Schema"
 import type { StoreUnavailable } from "../BudgetStore.ts"
 import * as FloodgateRedis from "../redis/index.ts"
 import { innermost } from "./errors.ts"
+import * as LimitFlags from "./limits.ts"
 
 const isAddress = (text: string): boolean => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)
 
@@ -24,8 +25,7 @@ export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
     (name) => name !== "",
     () => "a name"
   ),
-  Flag.withDescription("The name of the budget in Redis: runs that give the same share it"),
-  Flag.withDefault("floodgate")
+  LimitFlags.byDefault("The name of the budget in Redis: runs that give the same share it", "floodgate")
 )
 
 /** Nobody answers as Redis at the address. */

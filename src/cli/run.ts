@@ -33,23 +33,20 @@ const flags = {
     Flag.optional
   ),
   agents: LimitFlags.count("agents").pipe(
-    Flag.withDescription("Agents, each of which gets an equal share of the documents"),
-    Flag.withDefault(12)
+    LimitFlags.byDefault("Agents, each of which gets an equal share of the documents", 12)
   ),
-  model: Flag.String("model").pipe(Flag.withDescription("The model"), Flag.withDefault("claude-sonnet-5")),
-  maxTokens: LimitFlags.count("max-tokens").pipe(
-    Flag.withDescription("The most output tokens of one call"),
-    Flag.withDefault(1_024)
-  ),
+  model: Flag.String("model").pipe(LimitFlags.byDefault("The model", "claude-sonnet-5")),
+  maxTokens: LimitFlags.count("max-tokens").pipe(LimitFlags.byDefault("The most output tokens of one call", 1_024)),
   out: Flag.String("out").pipe(
     Flag.withMetavar("<folder>"),
-    Flag.withDescription("Folder for results.jsonl and summary.md; a run that was stopped goes on from it"),
-    Flag.withDefault("floodgate-out")
+    LimitFlags.byDefault(
+      "Folder for results.jsonl and summary.md; a run that was stopped goes on from it",
+      "floodgate-out"
+    )
   ),
   concurrency: LimitFlags.concurrency,
   attempts: LimitFlags.count("attempts").pipe(
-    Flag.withDescription("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked"),
-    Flag.withDefault(5)
+    LimitFlags.byDefault("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked", 5)
   ),
   capTokens: LimitFlags.count("cap-tokens").pipe(
     Flag.withMetavar("<n>"),

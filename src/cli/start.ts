@@ -131,6 +131,9 @@ const race = (
     })
   )
 
+/** How this command is called: from a clone through npm, which has the right Node. */
+const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
+
 /** The tour after the storm, without the command around it. */
 const tour = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
@@ -174,7 +177,7 @@ const tour = Effect.gen(function* () {
       rowOf(within),
       `${"no faster than".padEnd(20)}${`${floor.toFixed(1)} s`.padStart(9)}`,
       "",
-      `${kept}/summary.md has what the agents wrote. Next: floodgate run YOUR-FOLDER --prompt "..."`
+      `${kept}/summary.md has what the agents wrote. Next: ${self} run YOUR-FOLDER --prompt "..."`
     ].join("\n")
   )
   yield* Session.complete(within.report)

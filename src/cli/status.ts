@@ -14,7 +14,9 @@ import * as Redis from "./redis.ts"
 import * as View from "./run/view.ts"
 
 const flags = {
-  redis: Redis.url("Where the budget is").pipe(Flag.withDefault("redis://127.0.0.1:6379")),
+  redis: Redis.url("Where the budget is (default: redis://127.0.0.1:6379)").pipe(
+    Flag.withDefault("redis://127.0.0.1:6379")
+  ),
   redisPrefix: Redis.prefix,
   watch: Flag.Boolean("watch").pipe(
     Flag.withAlias("w"),

@@ -22,16 +22,14 @@ const amount = (name: string, text: string, unless: string) =>
 
 const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
-    Flag.withDescription("What is raced; the other flags change it"),
-    Flag.withDefault("incident")
+    LimitFlags.byDefault("What is raced; the other flags change it", "incident")
   ),
-  trace: Flag.File("trace", { mustExist: true }).pipe(
+  trace: Flag.File("trace").pipe(
     Flag.withDescription("Replay a trace instead: CSV of the Azure LLM inference or BurstGPT format"),
     Flag.optional
   ),
   speed: Flag.String("speed").pipe(
-    Flag.withDescription('With --trace: times faster than recorded, or "max" for as fast as possible'),
-    Flag.withDefault("1")
+    LimitFlags.byDefault('With --trace: times faster than recorded, or "max" for as fast as possible', "1")
   ),
   agents: count("agents", "Agents", "12"),
   calls: count("calls", "Calls that each agent makes in turn", "5"),
@@ -41,7 +39,7 @@ const flags = {
   rate: amount("rate", "Tokens a second that the provider grants", "60000"),
   burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
-  rejections: LimitFlags.rejections.pipe(Flag.withDefault("charged")),
+  rejections: LimitFlags.rejections("charged"),
   headers: Flag.optional(LimitFlags.headers),
   window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
   latencyPerToken: amount(
@@ -49,7 +47,7 @@ const flags = {
     "Milliseconds per output token, besides 500 a call and 0.01 per input token",
     "10"
   ),
-  seed: Flag.Int("seed").pipe(Flag.withDescription("The same seed gives the same figures"), Flag.withDefault(1)),
+  seed: Flag.Int("seed").pipe(LimitFlags.byDefault("The same seed gives the same figures", 1)),
   strategy: Flag.Literals("strategy", names).pipe(
     Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
     Flag.atLeast(0)

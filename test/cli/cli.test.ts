@@ -146,7 +146,7 @@ describe("floodgate", () => {
       const first = yield* floodgate(...args)
       assert.strictEqual(first.err, "")
       assert.strictEqual(first.code, 0)
-      assert.match(first.out, /^1 agents, 1 files \(1 left out: not text\)/)
+      assert.match(first.out, /^1 agent, 1 file \(1 left out: not text\)/)
       assert.match(first.out, /No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at http:\/\/127/)
       const results = yield* fs.readFileString(join(out, "results.jsonl"))
       assert.strictEqual(results.trim().split("\n").length, 6)

@@ -49,7 +49,7 @@ export const make = Effect.fnUntraced(function* (
     const failures = new Set<string>()
     let alike = 0
     yield* Effect.addFinalizer(() =>
-      alike === 0 ? Effect.void : Console.log(`${alike} more agents failed in the same way`)
+      alike === 0 ? Effect.void : Console.log(`${View.counted(alike, "more agent")} failed in the same way`)
     )
     const report = Effect.fnUntraced(function* (event: Event) {
       yield* fold(event)

@@ -109,7 +109,7 @@ export const run = Effect.fnUntraced(function* (
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
   const skipped = binary === 0 ? "" : ` (${binary} left out: not text)`
   yield* say(
-    `${chunks.length} agents, ${documents.length} files${skipped}, ${View.short(bytes)} bytes; model ${task.model}`
+    `${View.counted(chunks.length, "agent")}, ${View.counted(documents.length, "file")}${skipped}, ${View.short(bytes)} bytes; model ${task.model}`
   )
   yield* say(options.provider)
   if (before.results.size > 0) yield* say(`Going on: ${before.results.size} answers are in ${resultsPath} already`)

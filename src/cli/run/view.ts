@@ -99,6 +99,9 @@ export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead
 // Words and figures
 // -----------------------------------------------------------------------------
 
+/** So many of something. */
+export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
+
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string =>
   Math.round(value)
@@ -220,7 +223,7 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
           .sort(([, one], [, other]) => Number(one.ended !== undefined) - Number(other.ended !== undefined))
           .slice(0, room - 1)
   const agents = shown.map(([agent, row]) => agentLine(agent, row, waiting))
-  if (shown.length < rows.length) agents.push(`and ${rows.length - shown.length} more agents`)
+  if (shown.length < rows.length) agents.push(`and ${counted(rows.length - shown.length, "more agent")}`)
   return [...agents, ...below].map((line) => fit(line, around.columns - 1))
 }
 
