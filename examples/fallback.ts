@@ -47,7 +47,9 @@ export const planOf = <E, R>(
 export const ask = (question: string) =>
   Effect.gen(function* () {
     const model = yield* Model
-    return yield* LlmClient.create({ model, max_tokens: 100, messages: [{ role: "user", content: question }] })
+    const messages = [{ role: "user" as const, content: question }]
+    // In an outage one call at a time finds out when the provider is back: the others need not wait for that here.
+    return yield* LlmClient.create({ model, max_tokens: 100, messages }, { maxWait: "2 seconds" })
   })
 
 const down = ProviderSim.layer({ faults: [ProviderSim.outage(0, 3_600_000)] })
