@@ -65,9 +65,9 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
       level = Math.min(capacity, Math.max(level, reading.least - own))
       // What the provider says is as the answered call was used: giving back its estimate would count that twice.
       if (!isOutput && level > bucket.level) loweredBy[dimension] = Math.max(answered.id, loweredBy[dimension] ?? -1)
-    } else if (left !== undefined && reading.more > 0) {
+    } else if (left !== undefined && reading.more > 0 && ledger.pace.scale >= 1) {
       // An estimate that was too high looks like somebody else until it is settled. Once the provider has more than we
-      // think, however it is read, what was taken from the level was ours.
+      // think, however it is read, what was taken from the level was ours. Who was told no a while ago believes it less.
       const returned = Math.min(reading.more, -(corrected[dimension] ?? 0))
       if (returned > 0) {
         level = bucket.level + returned

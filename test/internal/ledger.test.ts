@@ -300,6 +300,10 @@ describe("ledger", () => {
       assert.strictEqual(levelOf(all), 100_000)
       // Regression: 0.4 - 0.3 - 0.1 is not quite 0, and so nothing was taken for a neighbour: the pace grew back more slowly.
       assert.strictEqual(all.pace.drift, 0)
+      // Figures that promise too much do not undo what a rejection taught.
+      const told = Ledger.cool(ledger, { reason: "rateLimit", millis: 1_000, charge: { tokens: 10_000 } }, 0)
+      const promised = observe(told, saying(100_000), answered(6, { left: { tokens: 100_000 } }), 0)
+      assert.strictEqual(levelOf(promised), levelOf(told))
       // No more than it took: what the provider has besides is for when nothing is open.
       const spent = Ledger.take(ledger, { tokens: 50_000 }, 0)
       const beyond = observe(spent, saying(100_000), answered(5, { left: { tokens: 50_000 } }), 0)

@@ -385,8 +385,8 @@ export class Model {
           // Everything that was sent is counted: it may be raised.
           level = Math.min(capacity, Math.max(dim.level, sure - own))
           if (level > dim.level) counted()
-        } else if (leftThen !== undefined && more > 0) {
-          // What was taken from the level before is given back, no more.
+        } else if (leftThen !== undefined && more > 0 && this.scale >= 1) {
+          // What was taken from the level before is given back, no more, and not while it was just told no.
           const returned = Math.min(more, -(before ?? 0))
           if (returned > 0) {
             level = dim.level + returned

@@ -202,7 +202,7 @@ local function observe(S, said, date, answered, now)
             level = math.min(capacity, math.max(level, least - own))
             -- What the provider says is as the answered call was used: giving back its estimate would count that twice.
             if not isOutput and level > b.level then S.lowered[d] = math.max(answered.id, S.lowered[d]) end
-          elseif left and more > 0 then
+          elseif left and more > 0 and S.pace.scale >= 1 then
             local returned = math.min(more, -(S.corrected[d] or 0))
             if returned > 0 then
               level = b.level + returned
