@@ -278,6 +278,23 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { concurrency: 8 } })))
     )
 
+    for (const down of [
+      new LlmError.ServerFailed({ status: 500 }),
+      new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" })
+    ]) {
+      it.effect(`a ${down._tag} of a provider that has answered before makes fewer calls in flight, too`, () =>
+        Effect.gen(function* () {
+          // Regression: twelve agents gave up within eight seconds when the provider refused connections for half a minute.
+          yield* Effect.exit(run(() => fail(down)))
+          assert.strictEqual((yield* pool).allowed, 8)
+          yield* run(() => Effect.succeed({ value: 1 }))
+          yield* Effect.exit(run(() => fail(down)))
+          const { allowed, cooldown, pace } = yield* pool
+          assert.deepStrictEqual([allowed, cooldown, pace], [1, undefined, 1])
+        }).pipe(Effect.provide(layer({ budget: { concurrency: 8 } })))
+      )
+    }
+
     it.effect("a spend limit tells the budget nothing", () =>
       Effect.gen(function* () {
         yield* Effect.exit(run(() => fail(new LlmError.SpendLimited({ status: 429 }))))

@@ -13,8 +13,8 @@
  * - The breaker stands within the reservation and around the attempt: time in the queue is not seen by it, and a call that
  *   it turns away gives its reservation back.
  * - `CircuitOpen` may be retried; the retry policy waits as long as the circuit stays open.
- * - An overload (529, 503) is met by the budget before: it lets one call out at a time, and rests between them. Who would
- *   rather fail than wait for that says so with `maxWait` or a deadline.
+ * - An outage of a provider that has answered before is met by the budget first: it lets one call out at a time, and rests
+ *   between them. Who would rather fail than wait for that says so with `maxWait` or a deadline.
  * - Of a stream, the breaker sees the time up to the first content.
  *
  * **Gotchas**

@@ -11,6 +11,7 @@ import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Settlement from "../internal/settlement.ts"
 import type * as Limits from "../Limits.ts"
+import { isLlmError } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
@@ -33,6 +34,7 @@ export type Admit = (
 /** Makes the admissions of a governor, which count together how many calls usually run. */
 export const make = (means: Means): Admit => {
   const flights = makeFlights()
+  const answered = new Set<string>()
   return Effect.fnUntraced(function* (trace, call, how, sent) {
     const { pool } = trace
     const agent = how.agent ?? (yield* Budget.Agent)
@@ -55,7 +57,7 @@ export const make = (means: Means): Admit => {
       })
     )
     yield* Trace.admitted(trace, estimate, reservation)
-    return ticketOf(means, admitted)
+    return ticketOf(means, admitted, answered)
   })
 }
 
@@ -123,7 +125,8 @@ const interrupted = ({ accounting }: Means, { estimate, observed, reservation }:
     "failure"
   )
 
-const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted): Ticket => {
+/** `answered` are the pools in which a call has succeeded. */
+const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, answered: Set<string>): Ticket => {
   const { estimate, known, reservation, trace } = admitted
   const heard: Ticket["heard"] = (signal) =>
     signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
@@ -134,15 +137,19 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted):
       admitted.observed = actual
     },
     succeed: (actual, response) =>
-      Effect.andThen(
-        actual === undefined
-          ? reservation.settle({})
-          : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
-        Trace.succeeded(trace, actual, response)
-      ),
+      Effect.suspend(() => {
+        answered.add(trace.pool)
+        return Effect.andThen(
+          actual === undefined
+            ? reservation.settle({})
+            : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
+          Trace.succeeded(trace, actual, response)
+        )
+      }),
     fail: (error) => {
       const failure = failureOf(error)
-      const { pushback, retryAfter, signal } = failure
+      const { retryAfter, signal } = failure
+      const pushback = failure.pushback ?? (isDown(error) && answered.has(trace.pool) ? "overload" : undefined)
       const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
       const concluded = Effect.suspend(() => {
         const usage = Settlement.afterFailure(accounting, estimate, failure, admitted.observed)
@@ -154,6 +161,14 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted):
     }
   }
 }
+
+/**
+ * Whether nobody is there, or nobody who works. From a provider that has answered before that is an outage, to be found
+ * out by one call at a time; from one that never has, a wrong address, to be told soon.
+ */
+const isDown = (error: unknown): boolean =>
+  isLlmError(error) &&
+  (error.reason._tag === "ServerFailed" || (error.reason._tag === "ConnectionFailed" && !error.reason.sent))
 
 const failureOf = (error: unknown): Failure => (typeof error === "object" && error !== null ? error : {})
 

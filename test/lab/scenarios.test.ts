@@ -177,6 +177,20 @@ describe("floodgate, in an outage", () => {
   }
 })
 
+describe("floodgate, whose provider is gone for half a minute", () => {
+  for (const kind of ["500", "refused"] as const) {
+    it.effect(`${kind}: brings twelve agents through it`, () =>
+      Effect.gen(function* () {
+        const incident = Scenarios.byName("incident")!
+        const provider = { ...incident.provider, faults: [{ kind, between: [10_000, 40_000] } as const] }
+        const result = yield* resultOf({ ...incident, provider, faulty: true }, "floodgate")
+        assert.deepStrictEqual([result.failedAgents, result.failedCalls], [0, 0])
+        assert.isAtMost(result.retries, 6)
+      })
+    )
+  }
+})
+
 describe("floodgate-fifo", () => {
   it.effect("is within 1.05 of the oracle in many: what floodgate takes longer there is the price of fairness", () =>
     Effect.gen(function* () {
