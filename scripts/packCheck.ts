@@ -51,6 +51,7 @@ const everything = ["effect", sdk, node, "redis", "@observablehq/plot", "d3", "l
 const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
   ".": ["effect", sdk],
   "./LlmClient": ["effect", sdk],
+  "./anthropic": ["effect", sdk],
   "./providers/Anthropic": ["effect", sdk],
   "./gateway": ["effect", node],
   "./redis": ["effect", node, "redis"],
