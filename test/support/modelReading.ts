@@ -1,5 +1,5 @@
 /** What a response's figures say of the limits, for the model: the rules written out, one case after the other. */
-import type { Dimension, Rule } from "./model.ts"
+import type { Dimension, Rule } from "./modelLevels.ts"
 
 /** One dimension in the headers of a response. */
 export interface Figure {
