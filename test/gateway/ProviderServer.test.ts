@@ -104,7 +104,7 @@ describe("ProviderServer", () => {
 
     it.live("is obeyed by the SDK's own retries", () =>
       withServer(
-        { latency: fast, limits: { inputTokens: { perSecond: 1_000, burst: 1_000 } }, timeScale: 20 },
+        { latency: fast, limits: { inputTokens: { perSecond: 1_000, burst: 1_000 } }, timeScale: 2 },
         (server) =>
           Effect.gen(function* () {
             const client = clientOf(server.url, { maxRetries: 1 })
