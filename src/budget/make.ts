@@ -17,8 +17,7 @@ import { BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
 import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./models.ts"
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import { open } from "./pool.ts"
-import { type Pool, Waiter } from "./poolModel.ts"
-import type * as Predict from "./predict.ts"
+import { type Pool, type Prediction, Waiter } from "./poolModel.ts"
 import { overQuota, refuse, tooLong } from "./refuse.ts"
 import { heldOf, HeldReservation } from "./reservation.ts"
 import * as Span from "./span.ts"
@@ -95,7 +94,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       charge: Limits.Charge,
       who: { readonly agent: string; readonly priority: number },
       maxWait: Duration.Duration | undefined
-    ): Effect.Effect<Predict.Prediction | undefined, BudgetError> =>
+    ): Effect.Effect<Prediction | undefined, BudgetError> =>
       Effect.matchEffect(pool.snapshot, {
         onFailure: refuse,
         onSuccess: (snapshot) => {
@@ -280,7 +279,7 @@ const enqueue = (
   estimate: Limits.Estimate,
   charge: Limits.Charge,
   how: Queueing,
-  foreseen: Predict.Prediction | undefined,
+  foreseen: Prediction | undefined,
   maxQueued: number,
   restore: Restore
 ): Admission => {
@@ -294,7 +293,7 @@ const enqueue = (
 const admissionOf = (
   waiter: Waiter,
   maxWait: Duration.Duration | undefined,
-  foreseen: Predict.Prediction | undefined,
+  foreseen: Prediction | undefined,
   maxQueued: number,
   restore: Restore
 ): Admission => {
@@ -321,7 +320,7 @@ const stand = (
 const within = (
   maxWait: Duration.Duration,
   waiter: Waiter,
-  foreseen: Predict.Prediction | undefined
+  foreseen: Prediction | undefined
 ): Effect.Effect<HeldReservation, BudgetError> =>
   Effect.timeoutOrElse(waiter.pool.wait(waiter), {
     duration: maxWait,

@@ -4,7 +4,6 @@ import type { Blocked, Held, Pause, Snapshot, StoreUnavailable } from "../Budget
 import type { Entry, Flow, Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
-import type * as Predict from "./predict.ts"
 import type { HeldReservation } from "./reservation.ts"
 
 /** A call is never quite free: one that takes nothing of any limit still takes its turn. */
@@ -67,6 +66,18 @@ export interface WaiterOptions {
   readonly first: boolean
 }
 
+/** What a waiter that would come now must expect. */
+export interface Prediction {
+  readonly millis: number
+  readonly dimension: Limits.Dimension | undefined
+}
+
+/** Who waits, for how long already, and what they must expect. */
+export interface Waiting extends Prediction {
+  readonly waiter: Waiter
+  readonly waitedMillis: number
+}
+
 export interface Pool {
   readonly name: string
   readonly rules: () => Limits.Rules
@@ -117,7 +128,7 @@ export interface Pool {
     charge: Limits.Charge,
     who: { readonly agent: string; readonly priority: number },
     snapshot: Snapshot
-  ) => Predict.Prediction
+  ) => Prediction
   /** The first waiters in the order of service, at most `count`. */
-  readonly waiting: (count: number, snapshot: Snapshot) => ReadonlyArray<Predict.Waiting>
+  readonly waiting: (count: number, snapshot: Snapshot) => ReadonlyArray<Waiting>
 }

@@ -5,18 +5,7 @@ import type { Snapshot } from "../BudgetStore.ts"
 import * as Bucket from "../internal/bucket.ts"
 import type { FairQueue, Flow, Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
-import type { Waiter } from "./poolModel.ts"
-
-/** What a waiter that would come now must expect. */
-export interface Prediction {
-  readonly millis: number
-  readonly dimension: Limits.Dimension | undefined
-}
-
-export interface Waiting extends Prediction {
-  readonly waiter: Waiter
-  readonly waitedMillis: number
-}
+import type { Prediction, Waiter, Waiting } from "./poolModel.ts"
 
 type Sums = { [D in Limits.Dimension]?: number }
 

@@ -7,7 +7,6 @@ import type { Snapshot } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 import { BudgetError, type BudgetErrorReason, EstimateTooLarge, QuotaExhausted, WaitTooLong } from "./errors.ts"
 import type * as Pool from "./poolModel.ts"
-import type * as Predict from "./predict.ts"
 
 export const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetError> =>
   Effect.fail(new BudgetError({ reason }))
@@ -39,11 +38,7 @@ export const overQuota = (pool: string, charge: Limits.Charge, { ledger }: Snaps
   return undefined
 }
 
-export const tooLong = (
-  pool: string,
-  foreseen: Predict.Prediction | undefined,
-  maxWait: Duration.Duration
-): WaitTooLong =>
+export const tooLong = (pool: string, foreseen: Pool.Prediction | undefined, maxWait: Duration.Duration): WaitTooLong =>
   new WaitTooLong({
     pool,
     dimension: foreseen?.dimension,
