@@ -213,6 +213,21 @@ describe("Agents", () => {
       }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
     )
 
+    it.effect("refuses caps that make no sense, by name", () =>
+      Effect.gen(function* () {
+        const defect = (cap: Agents.Cap) =>
+          Effect.map(Effect.exit(Effect.scoped(Agents.run([{ key: "a", effect: Effect.void }], { cap }))), String)
+        for (const bad of [0, -1, NaN]) {
+          assert.match(yield* defect({ tokens: bad }), /RangeError: Agents\.run: \w+\.tokens: expected a number > 0/)
+          assert.match(yield* defect({ calls: bad }), /RangeError: Agents\.run: \w+\.calls: expected a number > 0/)
+        }
+        assert.match(
+          yield* defect({ time: 0 }),
+          /RangeError: Agents\.run: \w+\.time: expected a duration > 0, got 0 ms/
+        )
+      }).pipe(Effect.provide(unlimited))
+    )
+
     it.effect("ends an agent whose time is over, to the millisecond, and the job's the same", () =>
       Effect.gen(function* () {
         const job = yield* Agents.fork(
@@ -233,6 +248,8 @@ describe("Agents", () => {
         assert.deepInclude(failureOf(slow!.exit), { _tag: "TimeCapReached", key: "slow", cap: "agent" })
         assert.deepInclude(failureOf(endless!.exit), { _tag: "TimeCapReached", key: "endless", cap: "job" })
         assert.deepStrictEqual(endless!.elapsed, Duration.seconds(5))
+        assert.match(String(failureOf(slow!.exit)), /Agent "slow" ran out of its time of 2s: raise the cap/)
+        assert.match(String(failureOf(endless!.exit)), /Agent "endless" ran out of the job's time of 5s: raise the cap/)
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )
   })

@@ -23,6 +23,81 @@ const level = Effect.gen(function* () {
 const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
 
 describe("Budget", () => {
+  it.effect("says of each refusal whether to try again, and what to do", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const refused = (estimate: Budget.ReserveOptions & { readonly tokens?: number; readonly requests?: number }) =>
+        Effect.flip(Effect.scoped(budget.reserve({ tokens: 1, ...estimate }, estimate)))
+      const told = ({ isRetryable, message, reason }: Budget.BudgetError) => [reason._tag, isRetryable, message]
+      assert.deepStrictEqual(told(yield* refused({ tokens: 100_000 })), [
+        "EstimateTooLarge",
+        false,
+        'The call asks for 100000 tokens but pool "default" admits at most 60000: split the call, or raise the limit'
+      ])
+      yield* Budget.consume(1)
+      assert.deepStrictEqual(told(yield* refused({ requests: 3 })), [
+        "QuotaExhausted",
+        false,
+        'The call asks for 3 requests but the quota of pool "default" has 2 left'
+      ])
+      yield* budget.reserve({ tokens: 999 })
+      assert.deepStrictEqual(told(yield* refused({ tokens: 10, maxWait: 5 })), [
+        "WaitTooLong",
+        true,
+        'The call would wait 10ms for tokens in pool "default", longer than its maxWait of 5ms'
+      ])
+      yield* start(Effect.scoped(budget.reserve({ tokens: 10 })))
+      assert.deepStrictEqual(told(yield* refused({})), [
+        "QueueFull",
+        true,
+        '1 callers already wait in pool "default": start fewer calls, or raise maxQueued'
+      ])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        make({ limits: { tokens: { perSecond: 1_000, burst: 1_000 }, requests: { total: 3 } }, maxQueued: 1 })
+      )
+    )
+  )
+
+  it.effect("names a free place where it is concurrency that somebody would wait for", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      yield* budget.reserve({ tokens: 1 })
+      const error = yield* Effect.flip(Effect.scoped(budget.reserve({ tokens: 1 }, { maxWait: 0 })))
+      assert.match(error.message, /for a free place in pool "default"/)
+    }).pipe(Effect.scoped, Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
+  )
+
+  it.effect("refuses a weight or a priority that makes no sense, by name", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const defect = (options: Budget.ReserveOptions) =>
+        Effect.map(Effect.exit(Effect.scoped(budget.reserve({ tokens: 1 }, options))), String)
+      for (const weight of [0, -1, NaN, Infinity]) {
+        assert.include(yield* defect({ weight }), "RangeError: Budget.reserve: weight: expected a number from")
+      }
+      for (const priority of [NaN, Infinity]) {
+        assert.include(yield* defect({ priority }), "RangeError: Budget.reserve: priority: expected a finite number")
+      }
+    }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+  )
+
+  it.effect("without limits admits everything, and still says for whom", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const named = yield* budget.reserve({ tokens: 1e9 }, { agent: "a", pool: "opus" })
+      assert.deepStrictEqual([named.agent, named.pool], ["a", "opus"])
+      const ambient = yield* Effect.provideService(budget.reserve({ tokens: 1e9 }), Budget.Agent, "b")
+      assert.deepStrictEqual([ambient.agent, ambient.pool], ["b", "default"])
+      yield* budget.observe({ dimensions: { tokens: { limit: 1, remaining: 0 } } })
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 hour" })
+      yield* budget.resize({ limits: perSecond(1, 1) })
+      yield* budget.reserve({ tokens: 1e9 })
+      assert.deepStrictEqual((yield* budget.status).pools, {})
+    }).pipe(Effect.scoped, Effect.provide(Budget.layerUnlimited))
+  )
+
   describe("reserve", () => {
     it.effect("admits a waiter exactly when enough has refilled", () =>
       Effect.gen(function* () {

@@ -657,6 +657,25 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    it.effect("remembers a thousand keys, and forgets the one that was longest not used", () =>
+      Effect.gen(function* () {
+        const call = (cacheKey: string) => run(() => Effect.succeed({ value: 1, actual: actual(9, 1) }), { cacheKey })
+        yield* call("first")
+        yield* Effect.forEach(
+          Array.from({ length: 998 }, (_, i) => `${i}`),
+          call,
+          { discard: true }
+        )
+        yield* call("last")
+        assert.strictEqual((yield* begun(2, slow, { cacheKey: "first" })).length, 2)
+        yield* TestClock.adjust("1 minute")
+        yield* call("one more")
+        // The oldest is "0" now: one of two goes first again, as with a key that was never seen.
+        assert.strictEqual((yield* begun(2, slow, { cacheKey: "0" })).length, 1)
+        assert.strictEqual((yield* begun(2, slow, { cacheKey: "last" })).length, 2)
+      }).pipe(Effect.provide(layer({ budget: { limits: { requests: { total: 100_000 } } } })))
+    )
+
     it.effect("lets all go at once without a key, or with keys of their own", () =>
       Effect.gen(function* () {
         const starts = yield* begun(3, slow, {})

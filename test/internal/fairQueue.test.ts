@@ -338,6 +338,25 @@ describe("fairQueue", () => {
     assert.isAtLeast(jain([...served.values()]), 0.99)
   })
 
+  it("predicts who is served before a newcomer: higher priorities whole, lower ones not, his own agent's calls all", () => {
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 3; i++) queue.push(call("urgent", 1, { priority: 1 }))
+    for (let i = 0; i < 2; i++) queue.push(call("mine"))
+    for (let i = 0; i < 8; i++) queue.push(call("other"))
+    queue.push(call("later", 1, { priority: -1 }))
+    const before = (agent: string, priority: number) => {
+      const parts: Record<string, number> = {}
+      assert.strictEqual(
+        queue.ahead({ agent, priority }, 100, (flow, part) => (parts[flow.agent] = part)),
+        1
+      )
+      return parts
+    }
+    assert.deepStrictEqual(before("mine", 0), { urgent: 1, mine: 1, other: 3 / 8 })
+    assert.deepStrictEqual(before("new", 0), { urgent: 1, mine: 1 / 2, other: 1 / 8 })
+    assert.deepStrictEqual(before("new", 2), {})
+  })
+
   it("predicts who is served before a newcomer without looking at everybody", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 10_000; i++) queue.push(call(`${i}`))

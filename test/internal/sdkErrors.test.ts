@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import * as Errors from "../../src/internal/sdkErrors.ts"
 import * as Limits from "floodgate/Limits"
@@ -64,6 +65,23 @@ describe("sdkErrors", () => {
         assert.strictEqual(reason._tag, "InvalidRequest")
         assert.deepStrictEqual(new LlmError({ reason }).usage, Limits.nothing)
       }
+    })
+
+    it("knows a spend limit within a stream, and when it ends", () => {
+      const now = Date.UTC(2026, 10, 24)
+      const event = (code: string) =>
+        Errors.fromEvent(
+          { error: { type: "rate_limit_error", message: "no", details: { error_code: code } } },
+          undefined,
+          { requestId: "r" },
+          { now }
+        )
+      const reason = event("enforced_spend_limit_reached")
+      assert.strictEqual(reason._tag, "SpendLimited")
+      if (reason._tag === "SpendLimited") {
+        assert.strictEqual(DateTime.formatIso(reason.resumesAt!), "2026-12-01T00:00:00.000Z")
+      }
+      assert.notStrictEqual(event("something_else")._tag, "SpendLimited")
     })
 
     it("reads the name of a request from any provider's header", () => {

@@ -1,0 +1,29 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Settlement from "../../src/internal/settlement.ts"
+import * as Accounting from "floodgate/Accounting"
+import type * as Limits from "floodgate/Limits"
+
+const rejection = (dimensions: Limits.Signal["dimensions"]): Limits.Signal => ({ dimensions })
+
+describe("settlement", () => {
+  it("says of a call that was never answered only what is known: its input, if that was estimated", () => {
+    assert.deepStrictEqual(Settlement.unanswered(Accounting.anthropic, {}), {})
+    const known = Settlement.unanswered(Accounting.anthropic, { inputTokens: 700, outputTokens: 50 })
+    assert.deepInclude(known, { inputTokens: 700, outputTokens: 0 })
+  })
+
+  it("finds the limit that lacks most, in each dimension's own terms", () => {
+    const hit = (signal: Limits.Signal | undefined, estimate: Limits.Estimate) => Settlement.limitHit(signal, estimate)
+    assert.isUndefined(hit(undefined, { tokens: 100 }))
+    assert.strictEqual(hit(rejection({ tokens: { remaining: 50 } }), { tokens: 100 }), "tokens")
+    assert.strictEqual(hit(rejection({ tokens: { remaining: 50 } }), { inputTokens: 30, outputTokens: 30 }), "tokens")
+    assert.isUndefined(hit(rejection({ tokens: { remaining: 60 } }), { inputTokens: 30, outputTokens: 30 }))
+    assert.isUndefined(hit(rejection({ tokens: { remaining: 30 } }), { inputTokens: 30 }))
+    assert.strictEqual(hit(rejection({ tokens: { remaining: 29 } }), { outputTokens: 30 }), "tokens")
+    // One that the call does not ask for lacks nothing unless nothing is left.
+    assert.isUndefined(hit(rejection({ inputTokens: { remaining: 1 } }), { outputTokens: 30 }))
+    assert.strictEqual(hit(rejection({ inputTokens: { remaining: 0 } }), { outputTokens: 30 }), "inputTokens")
+    const both = rejection({ inputTokens: { remaining: 50 }, requests: { remaining: 0 } })
+    assert.strictEqual(hit(both, { inputTokens: 100 }), "requests")
+  })
+})
