@@ -62,7 +62,7 @@ describe("examples", () => {
     assert.match(text, /^Stopped by its cap after [4-7] pages: it opens at dawn\.$/m)
   })
 
-  it("documents.ts: every document is read, and the forecast is near the truth", () => {
+  it("documents.ts: every document is read, after a forecast of how long that takes", () => {
     const text = run("documents.ts")
     const documents = Number(/^(\d+) documents: about \d+ s, bound by inputTokens$/m.exec(text)![1])
     assert.strictEqual(text.match(/ read after /g)!.length, documents)
