@@ -148,6 +148,19 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     assert.lengthOf(await take("alive/1", 1), 0)
   })
 
+  it("a server's clock that steps back gives nothing, and loses nothing", async () => {
+    const { level, origin, passSilently, take } = pool()
+    await take("a/1", 500)
+    passSilently(10_000)
+    assert.strictEqual(await level("a/1"), 510)
+    passSilently(-60_000)
+    assert.strictEqual(await level("a/1"), 510)
+    passSilently(4_000)
+    assert.strictEqual(await level("a/1"), 514)
+    assert.lengthOf(await take("a/1", 514), 1)
+    assert.strictEqual(origin(), "new")
+  })
+
   it("requests do nothing twice when a request is sent again because its reply was lost", async () => {
     const { level, raw } = pool()
     const first = await raw("a/1", 1, [ask(400)])
@@ -190,6 +203,32 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     assert.lengthOf(await take("other/1", 1), 1)
   })
 
+  it("heads that do not come when they may are passed over after 250 ms", async () => {
+    const { passSilently, take } = pool("keep", { concurrency: Infinity })
+    await take("a/1", 500)
+    assert.lengthOf(await take("dead/1", 900), 0)
+    passSilently(400_000)
+    assert.lengthOf(await take("a/1", 10), 0)
+    passSilently(249)
+    assert.lengthOf(await take("a/1", 10), 0)
+    passSilently(1)
+    assert.lengthOf(await take("a/1", 10), 1)
+  })
+
+  it("heads of processes take turns by what they cost, not by their number", async () => {
+    const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
+    const { pass, take } = pool("keep", { limits, concurrency: Infinity })
+    const got = { large: 0, small: 0 }
+    for (let step = 0; step < 2_000; step++) {
+      await pass(5, "watch/1")
+      got.large += 500 * (await take("large/1", 500)).length
+      got.small += 20 * (await take("small/1", 20)).length
+    }
+    // A second of burst and ten of rate, to within one large call.
+    assert.isAtLeast(got.large + got.small, 10_500)
+    assert.isAtMost(Math.abs(got.large - got.small), 500)
+  })
+
   it("headroom never shrinks below what is refilled while grants are on their way", async () => {
     const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
     const { hearLate, pass, say, take } = pool("keep", { limits, headroom: 0.05, concurrency: Infinity })
@@ -200,7 +239,8 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     hearLate(0)
     // Half of it is forgotten in ten seconds: 40 are less than the headroom.
     await pass(10_000, "a/1")
-    assert.lengthOf(await take("a/1", 950), 1)
+    assert.lengthOf(await take("a/1", 900), 1)
+    assert.lengthOf(await take("a/1", 45), 1)
     // However late: a quarter of the burst at most.
     hearLate(1_500)
     await pass(751, "a/1")

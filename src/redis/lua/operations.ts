@@ -34,8 +34,9 @@ function ops.take(S, me, op, now)
     if head then
       head.prio, head.charge = ask[5], ask
     else
-      -- A process that begins to wait starts where the head that is waited for stands: never before it.
-      local first = firstHead(S, me)
+      -- A process that was served before goes on where its last call ended, so that all get the same; a new one starts
+      -- where the head that is waited for stands, never before it.
+      local first = proc.finish == 0 and firstHead(S, me)
       head = { tag = math.max(proc.finish, first and first.tag or S.virtual), turn = S.turn, prio = ask[5], charge = ask, ready = false }
       S.turn = S.turn + 1
     end
