@@ -50,10 +50,7 @@ const clientWorld = (client: LlmClient.LlmClient["Service"]): Pick<World, "ask" 
       client.create(params(characters, agent), { agent }),
       ({ usage }) => [usage.input_tokens, usage.output_tokens] as const
     ),
-  stream: (characters, agent) =>
-    Stream.map(client.stream(params(characters, agent), { agent }), (event) =>
-      event.type === "content_block_delta" && event.delta.type === "text_delta" ? event.delta.text : ""
-    )
+  stream: (characters, agent) => Stream.map(client.stream(params(characters, agent), { agent }), LlmClient.text)
 })
 
 const aiWorld = (model: LanguageModel.LanguageModel): Pick<World, "ask" | "stream"> => ({
