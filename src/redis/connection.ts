@@ -101,11 +101,19 @@ const hangUp = (client: NodeRedis.NodeRedis["Service"]["client"]): Effect.Effect
     orElse: () => Effect.sync(() => (client.isOpen ? client.destroy() : undefined))
   })
 
+const isAddress = (text: string): boolean => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)
+
 /**
  * Connects to an address. A server that is not there yet is tried again and again; until then every call fails at once,
- * and the store's policy decides.
+ * and the store's policy decides. What is no address will never answer, and is refused; it may hold a password, so that
+ * the error does not repeat it.
  */
 export const connect = Effect.fnUntraced(function* (url: string): Effect.fn.Return<Connection, never, Scope.Scope> {
+  if (!isAddress(url)) {
+    throw new RangeError(
+      "Redis: url: expected an address such as redis://127.0.0.1:6379, got something else (not shown)"
+    )
+  }
   const scope = yield* Effect.scope
   let current: Exit.Exit<Redis.Redis["Service"], Redis.RedisError> | undefined
   const layer = NodeRedis.layer({ url, disableOfflineQueue: true })

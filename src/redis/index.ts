@@ -204,6 +204,10 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
 /**
  * The store on the Redis server at an address. A server that is not there is away: the layer is built all the same.
  *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when the address is none.
+ *
  * @category layers
  * @since 0.1.0
  */
