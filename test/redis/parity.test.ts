@@ -28,6 +28,14 @@ const limitSets: ReadonlyArray<Limits.Limits> = [
   { tokens: { perMinute: 123_457, burst: 1_003 }, requests: { perMinute: 61, window: "bucket" } }
 ]
 
+/** Limits that nobody has, fractions, and numbers at which doubles grow coarse. */
+const extremeSets: ReadonlyArray<Limits.Limits> = [
+  { tokens: { perMinute: 1e12 }, requests: { perSecond: 0.001 } },
+  { inputTokens: { perSecond: 1e-6, burst: 1e-3 }, outputTokens: { perMinute: 1e15, window: "bucket" } },
+  { tokens: { total: 0.5 }, requests: { perMinute: 0.7, burst: 0.1 } },
+  { tokens: { perMinute: 1e9 + 1 / 3, burst: 1 / 3, window: "sliding" } }
+]
+
 /** What the memory store does, with the bookkeeping of the shared probe. */
 class Oracle {
   ledger: Ledger.Ledger
@@ -117,13 +125,13 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
     await server.stop()
   })
 
-  const run = async (seed: number, steps: number): Promise<void> => {
+  const run = async (seed: number, steps: number, extreme = false): Promise<void> => {
     const next = mulberry(seed)
     const below = (n: number) => Math.floor(next() * n)
     const pick = <A>(items: ReadonlyArray<A>): A => items[below(items.length)]!
-    const keys = ["state", "open", "lost", "seen"].map((name) => `{${prefix}:${seed}}:${name}`)
+    const keys = ["state", "open", "lost", "seen"].map((name) => `{${prefix}:${seed}${extreme}}:${name}`)
     const options: PoolOptions = {
-      limits: pick(limitSets),
+      limits: pick(extreme ? extremeSets : limitSets),
       concurrency: next() < 0.3 ? 4 : Infinity,
       headroom: pick([0, 0.05, 0.3]),
       ramp: next() < 0.2 ? { from: 0.25, millis: 70_000 } : undefined
@@ -147,13 +155,15 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
     await ask(["beat"])
 
     for (let step = 0; step < steps; step++) {
-      now += pick([0, next() * 5, next() * 500, next() * 20_000])
+      now += pick([0, next() * 5, next() * 500, next() * 20_000, ...(extreme ? [31_536_000_000 * next()] : [])])
       oracle.advance(now)
       const label = `seed ${seed} step ${step}`
       const held = oracle.open.size > 0 && next() < 0.9 ? pick([...oracle.open.values()]) : undefined
       const action = next()
       if (action < 0.45) {
-        const estimate = { inputTokens: below(pick([10, 1_000, 30_000, 300_000])), outputTokens: below(5_000) }
+        const estimate = extreme
+          ? { inputTokens: pick([0, 1e-9, next(), 1e12 * next()]), outputTokens: pick([0, next(), 1e9]) }
+          : { inputTokens: below(pick([10, 1_000, 30_000, 300_000])), outputTokens: below(5_000) }
         const charge = Limits.charge(estimate, Ledger.rules(oracle.ledger))
         const expected = oracle.take(charge, now)
         const [reply] = (await ask(Wire.take([{ charge, priority: 0 }]))) as [Wire.TakeReply]
@@ -163,7 +173,10 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
         const used: { [D in Limits.Dimension]?: number } = {}
         for (const dimension of Limits.dimensions) {
           const estimate = held.charge[dimension]
-          if (estimate !== undefined) used[dimension] = Math.floor(estimate * pick([0, 0.5, 1, next() * 2]))
+          if (estimate !== undefined)
+            used[dimension] = extreme
+              ? estimate * pick([0, 1 / 3, 1, 1e6])
+              : Math.floor(estimate * pick([0, 0.5, 1, next() * 2]))
         }
         const succeeded = next() < 0.7
         oracle.settle(held, used, succeeded, now)
@@ -195,7 +208,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
         oracle.pause(pause, now)
         await ask(Wire.pause(pause, 0))
       } else {
-        const limits = pick(limitSets.filter((set) => Object.keys(set).length > 0))
+        const limits = pick((extreme ? extremeSets : limitSets).filter((set) => Object.keys(set).length > 0))
         oracle.ledger = Ledger.resize(oracle.ledger, limits, now)
         await ask(Wire.resize(limits, undefined))
       }
@@ -213,5 +226,9 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
   it("decides and remembers as the pure step does, on random histories", { timeout: 60_000 }, async () => {
     for (let seed = 1; seed <= 40; seed++) await run(seed, 40)
     assert.isAbove(Number(await client.sendCommand(["DBSIZE"])), 0)
+  })
+
+  it("does so at the edges of numbers, too: fractions, huge limits, a year between two calls", async () => {
+    for (let seed = 1; seed <= 40; seed++) await run(seed, 40, true)
   })
 })

@@ -320,7 +320,8 @@ for d = 1, 4 do
 end
 local reply = json({ now, S.epoch, processes, S.why, S.rv, rules, levels, replies, turn, isTight(S) and 1 or 0 })
 if not watching then
-  local keep = string.format('%.0f', longest + 4 * lease)
+  -- A debt that takes ages to refill is longer than Redis can count: 30 years will do.
+  local keep = string.format('%.0f', math.min(longest + 4 * lease, 946080000000))
   save(S, keep)
   redis.call('PEXPIRE', KEYS[2], keep)
   redis.call('PEXPIRE', KEYS[3], keep)
