@@ -95,7 +95,7 @@ const resultsIn = (out: string): ReadonlyArray<string> =>
 
 describe("floodgate run against floodgate provider", () => {
   let at = ""
-  const run = (out: string, env: Record<string, string>) =>
+  const run = (out: string, env: Record<string, string>, ...more: ReadonlyArray<string>) =>
     floodgate(
       [
         "run",
@@ -106,7 +106,8 @@ describe("floodgate run against floodgate provider", () => {
         "300",
         "--json",
         "--out",
-        out
+        out,
+        ...more
       ],
       env
     )
@@ -178,9 +179,9 @@ describe("floodgate run against floodgate provider", () => {
     const slow = await provider("--latency", "10000000")
     const quick = await provider("--input-tokens-per-minute", "2000000", "--latency", "100")
     const out = join(at, "held")
-    const first = run(out, slow.env)
+    const first = run(out, slow.env, "--agents", "1")
     await first.line((line) => (line.includes(`"asked"`) ? true : undefined))
-    const second = run(out, quick.env)
+    const second = run(out, quick.env, "--agents", "1")
     assert.strictEqual((await second.exit).code, 1)
     assert.strictEqual(
       second.stderr(),
@@ -190,9 +191,9 @@ describe("floodgate run against floodgate provider", () => {
     first.child.kill("SIGKILL")
     await first.exit
     assert.isTrue(existsSync(join(out, "run.lock")))
-    const third = await run(out, quick.env).exit
+    const third = await run(out, quick.env, "--agents", "1").exit
     assert.strictEqual(third.code, 0)
-    assert.deepInclude(doneOf(third.lines), { complete: true, calls })
+    assert.deepInclude(doneOf(third.lines), { complete: true, calls: 6 })
     assert.isFalse(existsSync(join(out, "run.lock")))
     for (const { server } of [slow, quick]) {
       server.child.kill("SIGINT")

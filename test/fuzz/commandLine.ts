@@ -23,7 +23,7 @@ const flags = [
   "--agents --calls --tokens --first-tokens --output-tokens --rate --burst --concurrency --rejections --headers",
   "--window --seed --strategy --trace --speed --scenario --json --prompt --prompt-file --model --max-tokens --out",
   "--cap-tokens --quiet -q --help --input-tokens-per-minute --requests-per-minute --port --host --latency --time-scale",
-  "-- - --no-json --__proto__ --constructor --agents= --json=maybe"
+  "--redis --redis-prefix --watch --report --attempts --calls-per-agent -- - --no-json --__proto__ --constructor --agents= --json=maybe"
 ]
 const flag = Schema.Literals(flags.join(" ").split(" "))
 const value = Schema.Union([
@@ -40,13 +40,15 @@ const value = Schema.Union([
     "incident",
     "docs",
     "../..",
+    "redis://:x@127.0.0.1:1",
+    "http://[",
     "__proto__",
     "é"
   ])
 ])
 
 const input = {
-  command: Schema.Literals(["storm", "run", "provider", "", "toString", "__proto__"]),
+  command: Schema.Literals(["storm", "run", "provider", "forecast", "status", "", "toString", "__proto__"]),
   words: Schema.Array(Schema.Union([flag, value]))
 }
 

@@ -69,5 +69,31 @@ export const resumeFiles = (effort: Effort): void => {
       },
       options(effort, 4)
     )
+
+    it("torn at each byte, within characters too, keep all that came before", () => {
+      const whole = [resultOf(["a", "é漢👍"]), resultOf(["b", "\u2028 and \r\n"])]
+      const bytes = new TextEncoder().encode(whole.map(lineOf).join(""))
+      const first = new TextEncoder().encode(lineOf(whole[0]!)).length
+      for (let end = 0; end <= bytes.length; end++) {
+        const { results, torn } = parse(new TextDecoder().decode(bytes.subarray(0, end)))
+        // A line is whole without its end, too.
+        assert.strictEqual(results.size, (end >= first - 1 ? 1 : 0) + (end >= bytes.length - 1 ? 1 : 0), `${end}`)
+        assert.strictEqual(torn, end !== 0 && end !== first && end !== bytes.length, `${end}`)
+      }
+    })
+
+    it("that an editor saved with other line ends are read, and what a mark of byte order hides is asked again", () => {
+      const lines = [resultOf(["a", "1"]), resultOf(["b", "2"])].map(lineOf).join("")
+      assert.deepStrictEqual(parse(lines.replaceAll("\n", "\r\n")).results, parse(lines).results)
+      const marked = parse(`\ufeff${lines}`)
+      assert.deepStrictEqual([[...marked.results.keys()], marked.unreadable], [["b"], 1])
+    })
+
+    it("with a line of ten megabytes are read all the same", () => {
+      const long = resultOf(["long", "x".repeat(10_000_000)])
+      const { results, unreadable } = parse(`${"[".repeat(10_000_000)}\n${lineOf(long)}${lineOf(resultOf(["a", "1"]))}`)
+      assert.deepStrictEqual([[...results.keys()], unreadable], [["long", "a"], 1])
+      assert.strictEqual(results.get("long")!.text.length, 10_000_000)
+    })
   })
 }
