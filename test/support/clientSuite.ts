@@ -202,9 +202,9 @@ export const guarantees = ({ clock, name, start }: Way): void => {
           // Long before the cut there is content: what a socket has not delivered when it breaks is lost.
           provider: {
             faults: [{ kind: "cut" }],
-            latency: { ...fast, perOutputTokenMillis: 1 },
-            outputTokens: 500,
-            reply: () => "word ".repeat(500)
+            latency: { ...fast, perOutputTokenMillis: 20 },
+            outputTokens: 100,
+            reply: () => "word ".repeat(100)
           }
         })
         const exit = yield* finish(Effect.exit(texts(stream(40, "a"))))
