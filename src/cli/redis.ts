@@ -4,11 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { StoreUnavailable } from "../BudgetStore.ts"
+import { isAddress } from "../redis/connection.ts"
 import * as FloodgateRedis from "../redis/index.ts"
 import { innermost } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
-
-const isAddress = (text: string): boolean => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)
 
 /** Where Redis is. */
 export const url = (description: string): Flag.Flag<string> =>

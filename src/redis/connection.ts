@@ -101,7 +101,8 @@ const hangUp = (client: NodeRedis.NodeRedis["Service"]["client"]): Effect.Effect
     orElse: () => Effect.sync(() => (client.isOpen ? client.destroy() : undefined))
   })
 
-const isAddress = (text: string): boolean => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)
+/** Whether it is an address of Redis, with or without TLS. */
+export const isAddress = (text: string): boolean => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)
 
 /**
  * Connects to an address. A server that is not there yet is tried again and again; until then every call fails at once,
