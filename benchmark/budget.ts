@@ -1,6 +1,7 @@
 /**
- * The budget side by side with other limiters in one run: `npm run -s bench -- budget`. Each figure comes from a process
- * of its own, the best of a few; who does not finish in time is cut off, and the table says so. Compare ratios, not times.
+ * The budget side by side with other limiters in one run: `npm run -s bench -- budget`. A figure comes from a process of
+ * its own, the best of three, or from rounds in one process, the median of nine; who does not finish in time is cut off,
+ * and the table says so. Compare ratios, not times.
  *
  * What is measured: calls per second when nothing waits; the time until all of many callers were served on 10 slots;
  * what one waiter keeps alive; how long it takes to interrupt all waiters at once.
@@ -307,15 +308,18 @@ type Suite = keyof typeof suites
 const [suite, name, count] = process.argv.slice(2)
 if (suite !== undefined && name === "together") {
   // All in one process, in turns: as in a program, where everything has made the compiler forget its assumptions.
-  const best = new Map<string, number>()
-  for (let round = 0; round < 8; round++) {
+  const times = new Map<string, Array<number>>()
+  for (let round = 0; round < 11; round++) {
     for (const [one, run] of Object.entries(suites[suite as Suite])) {
       if (one === "bottleneck") continue
       globalThis.gc!()
-      best.set(one, Math.min(best.get(one) ?? Infinity, await run(Number(count))))
+      const millis = await run(Number(count))
+      // The first rounds are the compiler's.
+      if (round > 1) times.set(one, [...(times.get(one) ?? []), millis])
     }
   }
-  console.log(JSON.stringify([...best]))
+  const median = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)[values.length >> 1]!
+  console.log(JSON.stringify([...times].map(([one, values]) => [one, median(values)])))
   process.exit(0)
 }
 if (suite !== undefined && name !== undefined) {

@@ -129,7 +129,8 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
 }
 
 /**
- * The hottest steps as plain functions, for a store whose steps take no time.
+ * The hottest steps as plain functions, for a store whose steps take no time. Its clock is the monotonic clock of this
+ * process: the budget tells from `takenAt` how long a call waited.
  *
  * @category models
  * @since 0.1.0

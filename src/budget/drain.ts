@@ -28,7 +28,7 @@ export interface Desk {
   readonly gate: Gate
   /** Brings a waiter's charge up to the rules as they are; gives why it fits no more. */
   readonly recharge: (waiter: Waiter) => TooLarge | undefined
-  readonly grant: (turn: Turn<Waiter>, held: Held) => void
+  readonly grant: (turn: Turn<Waiter>, held: Held, now: number) => void
   readonly refuse: (waiter: Waiter, refused: Refused) => void
   /** Looks again after so many milliseconds. */
   readonly wakeIn: (millis: number) => void
@@ -49,7 +49,7 @@ export const atOnce = (store: Immediate, { gate, grant, idle, queue, recharge, r
       if (!("_tag" in answered)) {
         const turn = queue.shift()!
         gate.enter()
-        grant(turn, answered)
+        grant(turn, answered, answered.takenAt)
         return true
       }
       if (answered._tag === "Wait") {

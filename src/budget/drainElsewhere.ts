@@ -70,7 +70,7 @@ export const elsewhere = (
         queue.correct(turn, 0)
         if (held !== undefined) after.push(options.giveBack(held))
       } else if (held !== undefined) {
-        grant(turn, held)
+        grant(turn, held, options.millis())
       } else if (i === granted.length && blocked?._tag === "Exhausted") {
         queue.correct(turn, 0)
         refuse(waiter, blocked)

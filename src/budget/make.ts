@@ -5,7 +5,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
@@ -13,12 +12,12 @@ import * as Stream from "effect/Stream"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore, type Snapshot, type StoreUnavailable } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
-import { BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
+import * as Admission from "./admission.ts"
+import { BudgetError } from "./errors.ts"
 import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./models.ts"
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import { open } from "./pool.ts"
-import { type Pool, type Prediction, Waiter } from "./poolModel.ts"
-import { overQuota, refuse, tooLong } from "./refuse.ts"
+import type { Pool } from "./poolModel.ts"
 import { heldOf, HeldReservation } from "./reservation.ts"
 import * as Span from "./span.ts"
 import * as Status from "./status.ts"
@@ -31,7 +30,7 @@ export interface Service extends Public {
   /** `reserve` around one effect, without a scope: half the cost. To be called where nothing interrupts. */
   readonly use: <A, E, R>(
     context: Context.Context<never>,
-    restore: Restore,
+    restore: Admission.Restore,
     estimate: Limits.Estimate,
     f: (reservation: Reservation) => Effect.Effect<A, E, R>,
     options?: ReserveOptions
@@ -39,8 +38,6 @@ export interface Service extends Public {
 }
 
 type Public = TokenBudget["Service"]
-
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
   const { concurrency, headroom, limitsOf, maxQueued, poolOf, ramp } = parse(options)
@@ -66,7 +63,14 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       Effect.suspend(() => {
         const underWay = opening.get(name)
         if (underWay !== undefined) return Fiber.join(underWay)
-        const opened = open(name, store, { limits: limitsOf(name), headroom, ramp, concurrency, changed }).pipe(
+        const opened = open(name, store, {
+          limits: limitsOf(name),
+          headroom,
+          ramp,
+          concurrency,
+          maxQueued,
+          changed
+        }).pipe(
           Scope.provide(scope),
           Effect.tap((pool) => Effect.sync(() => pools.set(name, pool))),
           Effect.ensuring(Effect.sync(() => opening.delete(name)))
@@ -89,49 +93,10 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const tell = (name: string, f: (pool: Pool) => Effect.Effect<void>): Effect.Effect<void> =>
       Effect.ignore(withPool(name, f))
 
-    const foresee = (
-      pool: Pool,
-      charge: Limits.Charge,
-      who: { readonly agent: string; readonly priority: number },
-      maxWait: Duration.Duration | undefined
-    ): Effect.Effect<Prediction | undefined, BudgetError> =>
-      Effect.matchEffect(pool.snapshot, {
-        onFailure: refuse,
-        onSuccess: (snapshot) => {
-          const exhausted = overQuota(pool.name, charge, snapshot)
-          if (exhausted !== undefined) return refuse(exhausted)
-          if (maxWait === undefined) return Effect.undefined
-          const foreseen = pool.predict(charge, who, snapshot)
-          return foreseen.millis > Duration.toMillis(maxWait)
-            ? refuse(tooLong(pool.name, foreseen, maxWait))
-            : Effect.succeed(foreseen)
-        }
-      })
-
-    const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, restore: Restore): Admission => {
-      const rules = pool.rules()
-      const charge = Limits.charge(estimate, rules)
-      const tooLarge = Limits.neverFits(charge, rules)
-      if (tooLarge !== undefined) {
-        return Effect.flatMap(pool.doubt(estimate), (doubted) =>
-          doubted
-            ? asEffect(admit(pool, estimate, how, restore), restore)
-            : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
-        )
-      }
-      const held = pool.takeNow(charge)
-      if (held !== undefined) return new HeldReservation(pool, how.agent, held)
-      return how.maxWait !== undefined || pool.hasQuota()
-        ? Effect.flatMap(restore(foresee(pool, charge, how, how.maxWait)), (foreseen) =>
-            asEffect(enqueue(pool, estimate, charge, how, foreseen, maxQueued, restore), restore)
-          )
-        : enqueue(pool, estimate, charge, how, undefined, maxQueued, restore)
-    }
-
-    const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Restore) =>
+    const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Admission.Restore) =>
       Effect.flatMap(
         Effect.mapError(restore(openPool(name)), (reason) => new BudgetError({ reason })),
-        (pool) => asEffect(admit(pool, estimate, how, restore), restore)
+        (pool) => Admission.asEffect(Admission.admit(pool, estimate, how, restore), restore)
       )
 
     /** The way in. */
@@ -139,23 +104,25 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       context: Context.Context<never>,
       estimate: Limits.Estimate,
       how: ReserveOptions | undefined,
-      restore: Restore
-    ): Admission => {
+      restore: Admission.Restore
+    ): Admission.Admission => {
       const ambient = ambientOf(context)
       const queueing = queueingOf(how, ambient)
       const name = how?.pool ?? defaultPool
       const pool = pools.get(name)
       const admission =
-        pool === undefined ? openAndAdmit(name, estimate, queueing, restore) : admit(pool, estimate, queueing, restore)
+        pool === undefined
+          ? openAndAdmit(name, estimate, queueing, restore)
+          : Admission.admit(pool, estimate, queueing, restore)
       return ambient.isTraced
-        ? Span.traced(asEffect(admission, restore), name, queueing.agent, clock, context)
+        ? Span.traced(Admission.asEffect(admission, restore), name, queueing.agent, clock, context)
         : admission
     }
 
     const reserve: Service["reserve"] = (estimate, how) =>
       Effect.contextWith((context: Context.Context<Scope.Scope>) =>
         Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(asEffect(begin(context, estimate, how, restore), restore), (reservation) =>
+          Effect.flatMap(Admission.asEffect(begin(context, estimate, how, restore), restore), (reservation) =>
             Effect.as(
               Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => reservation.end(exit) ?? Effect.void),
               reservation
@@ -166,8 +133,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const use: Service["use"] = (context, restore, estimate, f, how) => {
       const admission = begin(context, estimate, how, restore)
-      if (admission instanceof HeldReservation) return around(admission, f, restore)
-      return admission instanceof Waiter ? standAround(admission, f, restore) : thenAround(admission, f, restore)
+      return Admission.around(admission, f, restore)
     }
 
     const status = Effect.suspend(() =>
@@ -228,117 +194,6 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       )
     }
   })
-}
-
-// What follows stands apart, so that a waiter's functions keep alive what they need and no more: a million may wait.
-
-/**
- * How an estimate was admitted: at once; or its caller waits, and has yet to go to sleep; or there is more to it, an
- * effect that must run where only its waits can be interrupted.
- */
-type Admission = HeldReservation | Waiter | Effect.Effect<HeldReservation, BudgetError>
-
-type Use<A, E, R> = (reservation: Reservation) => Effect.Effect<A, E, R>
-
-const around = <A, E, R>(reservation: HeldReservation, f: Use<A, E, R>, restore: Restore): Effect.Effect<A, E, R> => {
-  const self = applied(f, reservation)
-  // What is done already, as with `consume`, needs no guard.
-  const done = Exit.isExit(self) ? self : undefined
-  if (done === undefined) return Effect.onExitPrimitive(restore(self), (exit) => reservation.end(exit))
-  const rest = reservation.end(done)
-  return rest === undefined ? self : Effect.andThen(rest, self)
-}
-
-const thenAround = <A, E, R>(
-  reserve: Effect.Effect<HeldReservation, BudgetError>,
-  f: Use<A, E, R>,
-  restore: Restore
-): Effect.Effect<A, E | BudgetError, R> => Effect.flatMap(reserve, (reservation) => around(reservation, f, restore))
-
-/** Stands in the queue and runs under the reservation: the two of them in one, because a waiter is asleep in it. */
-const standAround = <A, E, R>(
-  waiter: Waiter,
-  f: Use<A, E, R>,
-  restore: Restore
-): Effect.Effect<A, E | BudgetError, R> => {
-  let reservation: HeldReservation | undefined
-  const run = (granted: HeldReservation) => {
-    reservation = granted
-    return f(granted)
-  }
-  return Effect.onExitPrimitive(restore(Effect.flatMap(waiter.pool.wait(waiter), run)), (exit) => {
-    if (reservation === undefined) return waiter.pool.cancel(waiter)
-    waiter.reservation = undefined
-    return reservation.end(exit)
-  })
-}
-
-/** Stands in the queue. */
-const enqueue = (
-  pool: Pool,
-  estimate: Limits.Estimate,
-  charge: Limits.Charge,
-  how: Queueing,
-  foreseen: Prediction | undefined,
-  maxQueued: number,
-  restore: Restore
-): Admission => {
-  const waiter = pool.admit(estimate, charge, how)
-  const rest = pool.drainNow()
-  return rest === undefined
-    ? admissionOf(waiter, how.maxWait, foreseen, maxQueued, restore)
-    : Effect.flatMap(rest, () => asEffect(admissionOf(waiter, how.maxWait, foreseen, maxQueued, restore), restore))
-}
-
-const admissionOf = (
-  waiter: Waiter,
-  maxWait: Duration.Duration | undefined,
-  foreseen: Prediction | undefined,
-  maxQueued: number,
-  restore: Restore
-): Admission => {
-  const { pool, reservation } = waiter
-  if (reservation !== undefined) return reservation
-  if (pool.queued() > maxQueued + pool.unasked) {
-    return stand(waiter, refuse(new QueueFull({ pool: pool.name, maxQueued })), restore)
-  }
-  return maxWait === undefined ? waiter : stand(waiter, within(maxWait, waiter, foreseen), restore)
-}
-
-/** Waits; whatever ends the wait but a grant gives everything back. */
-const stand = (
-  waiter: Waiter,
-  wait: Effect.Effect<HeldReservation, BudgetError>,
-  restore: Restore
-): Effect.Effect<HeldReservation, BudgetError> =>
-  Effect.onExitPrimitive(restore(wait), (exit) => {
-    if (exit._tag !== "Success") return waiter.pool.cancel(waiter)
-    waiter.reservation = undefined
-    return undefined
-  })
-
-const within = (
-  maxWait: Duration.Duration,
-  waiter: Waiter,
-  foreseen: Prediction | undefined
-): Effect.Effect<HeldReservation, BudgetError> =>
-  Effect.timeoutOrElse(waiter.pool.wait(waiter), {
-    duration: maxWait,
-    orElse: () => refuse(tooLong(waiter.pool.name, foreseen, maxWait))
-  })
-
-const asEffect = (admission: Admission, restore: Restore): Effect.Effect<HeldReservation, BudgetError> => {
-  if (admission instanceof HeldReservation) return Effect.succeed(admission)
-  return admission instanceof Waiter ? stand(admission, admission.pool.wait(admission), restore) : admission
-}
-
-/** What a caller's function gives; what it throws is a defect, and the reservation ends all the same. */
-const applied = <A, E, R>(f: Use<A, E, R>, reservation: Reservation): Effect.Effect<A, E, R> => {
-  try {
-    return f(reservation)
-  } catch (defect) {
-    return Effect.die(defect)
-  }
 }
 
 /** Whether a budget is one of ours, and not a double that somebody made for a test. */

@@ -15,12 +15,11 @@ import type { BudgetStore, Held, PoolOptions, PoolStore, Snapshot, StoreUnavaila
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
-import type { BudgetError } from "./errors.ts"
 import { atOnce } from "./drain.ts"
 import { elsewhere } from "./drainElsewhere.ts"
 import { Gate } from "./gate.ts"
 import { Counts, register as registerMetrics } from "./metrics.ts"
-import { type Answer, type Pool, type Refused, type TooLarge, Waiter } from "./poolModel.ts"
+import { type Pool, type Refused, type TooLarge, Waiter } from "./poolModel.ts"
 import * as Predict from "./predict.ts"
 import * as Refuse from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -33,7 +32,7 @@ const believedMillis = 3_600_000
 export const open = Effect.fnUntraced(function* (
   name: string,
   backend: BudgetStore,
-  options: PoolOptions & { readonly changed: () => void }
+  options: PoolOptions & { readonly maxQueued: number; readonly changed: () => void }
 ): Effect.fn.Return<Pool, StoreUnavailable, Scope.Scope> {
   const clock = yield* Clock.Clock
   const store: PoolStore = yield* backend.open(name, options)
@@ -53,25 +52,18 @@ export const open = Effect.fnUntraced(function* (
   let given = options.limits
   let heardAt = millis()
 
-  const answer = (waiter: Waiter, effect: Answer): void => {
-    waiter.state = "done"
-    if (waiter.resume !== undefined) waiter.resume(effect)
-    else waiter.answer = effect
-  }
-
-  const grant = (turn: Turn<Waiter>, held: Held): void => {
+  const grant = (turn: Turn<Waiter>, held: Held, now: number): void => {
     const waiter = turn.entry
     gate.admitted(held.id)
-    const waited = millis() - waiter.since
+    const waited = now - waiter.since
     counts.reservations++
-    // Who is admitted by the drain that its own arrival caused has not waited.
-    if (waiter.resume !== undefined) counts.waited(waited / 1_000)
+    if (waiter.isAwaited) counts.waited(waited / 1_000)
     const reservation = new HeldReservation(pool, waiter.agent, held, turn, waited)
     waiter.reservation = reservation
-    answer(waiter, Effect.succeed(reservation))
+    waiter.end(Effect.succeed(reservation))
   }
 
-  const refuse = (waiter: Waiter, refused: Refused): void => answer(waiter, Refuse.byStore(name, refused))
+  const refuse = (waiter: Waiter, refused: Refused): void => waiter.end(Refuse.byStore(name, refused))
 
   /** Sleeps for the head. A timer that is set for earlier stays: it looks again and sleeps on. */
   const wakeIn = (wait: number): void => {
@@ -163,6 +155,7 @@ export const open = Effect.fnUntraced(function* (
     hasQuota: () => hasQuota,
     queued: () => queue.size,
     isInstant: () => immediate !== undefined && gate.isUnbounded,
+    maxQueued: options.maxQueued,
     unasked: immediate === undefined ? store.batch : 0,
     inFlight: () => gate.inFlight,
     allowed: () => gate.allowed,
@@ -188,17 +181,11 @@ export const open = Effect.fnUntraced(function* (
     },
     admit: (estimate, charge, who) => {
       const waiter = new Waiter(pool, estimate, charge, who, millis())
-      if (closed) answer(waiter, Effect.interrupt)
+      if (closed) waiter.end(Effect.interrupt)
       else queue.push(waiter, who.first)
       return waiter
     },
     drainNow: draining.now,
-    wait: (waiter) =>
-      waiter.answer ??
-      Effect.callback<HeldReservation, BudgetError>((resume) => {
-        if (waiter.answer !== undefined) resume(waiter.answer)
-        else waiter.resume = resume
-      }),
     cancel: (waiter) => {
       switch (waiter.state) {
         case "queued": {
@@ -262,8 +249,8 @@ export const open = Effect.fnUntraced(function* (
     Effect.sync(() => {
       closed = true
       unregister()
-      for (const waiter of draining.asking()) if (waiter.state === "asking") answer(waiter, Effect.interrupt)
-      for (let out = queue.shift(); out !== undefined; out = queue.shift()) answer(out.entry, Effect.interrupt)
+      for (const waiter of draining.asking()) if (waiter.state === "asking") waiter.end(Effect.interrupt)
+      for (let out = queue.shift(); out !== undefined; out = queue.shift()) out.entry.end(Effect.interrupt)
     })
   )
   yield* Effect.forkIn(

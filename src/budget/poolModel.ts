@@ -12,9 +12,7 @@ const leastCost = 1e-4
 /** Who waits, for what. */
 export class Waiter implements Entry {
   readonly pool: Pool
-  readonly agent: string
-  readonly priority: number
-  readonly weight: number
+  private readonly who: WaiterOptions
   readonly cost: number
   readonly estimate: Limits.Estimate
   /** What the estimate takes by `rules`; made anew when the rules have changed by the time it is asked for. */
@@ -26,22 +24,44 @@ export class Waiter implements Entry {
   binding: Limits.Dimension | undefined = undefined
   /** Set when granted, until its holder has it. */
   reservation: HeldReservation | undefined = undefined
-  resume: ((answer: Answer) => void) | undefined = undefined
-  answer: Answer | undefined = undefined
+  private resume: ((answer: Answer) => void) | undefined = undefined
+  private answer: Answer | undefined = undefined
   flow: Flow<this> | undefined = undefined
   previous: this | undefined = undefined
   next: this | undefined = undefined
 
   constructor(pool: Pool, estimate: Limits.Estimate, charge: Limits.Charge, who: WaiterOptions, since: number) {
     this.pool = pool
-    this.agent = who.agent
-    this.priority = who.priority
-    this.weight = who.weight
+    this.who = who
     this.rules = pool.rules()
     this.cost = Math.max(leastCost, Limits.dominantShare(charge, this.rules))
     this.estimate = estimate
     this.charge = charge
     this.since = since
+  }
+  get agent(): string {
+    return this.who.agent
+  }
+  get priority(): number {
+    return this.who.priority
+  }
+  get weight(): number {
+    return this.who.weight
+  }
+  /** Whether somebody listens already: who is admitted by the drain that its own arrival caused has not waited. */
+  get isAwaited(): boolean {
+    return this.resume !== undefined
+  }
+  /** How the wait ended, now or later. It can be heard once. */
+  listen(resume: (answer: Answer) => void): void {
+    if (this.answer === undefined) this.resume = resume
+    else resume(this.answer)
+  }
+  /** Ends the wait. */
+  end(answer: Answer): void {
+    this.state = "done"
+    if (this.resume === undefined) this.answer = answer
+    else this.resume(answer)
   }
 }
 
@@ -86,6 +106,8 @@ export interface Pool {
   readonly queued: () => number
   /** Whether `settle` leaves nothing to be done. */
   readonly isInstant: () => boolean
+  /** As many may wait. */
+  readonly maxQueued: number
   /** Callers that may stand in the queue although the store has not been heard yet. */
   readonly unasked: number
   readonly inFlight: () => number
@@ -96,8 +118,6 @@ export interface Pool {
   readonly admit: (estimate: Limits.Estimate, charge: Limits.Charge, options: WaiterOptions) => Waiter
   /** Moves the queue on; gives what remains to be done. To be called where nothing interrupts. */
   readonly drainNow: () => Effect.Effect<void> | undefined
-  /** Waits until the waiter is granted or refused. Interrupting it cancels nothing by itself, see `cancel`. */
-  readonly wait: (waiter: Waiter) => Effect.Effect<HeldReservation, BudgetError>
   /** Gives everything back; what remains to be done then. To be called where nothing interrupts. */
   readonly cancel: (waiter: Waiter) => Effect.Effect<void> | undefined
   /**

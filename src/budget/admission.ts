@@ -1,0 +1,225 @@
+/**
+ * How one call is let in: refused at once, admitted at once, or asleep in the queue; and what runs under its reservation.
+ *
+ * These functions take what they need as arguments and close over nothing else: a million callers may wait, and each keeps
+ * alive what its functions refer to.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Limits from "../Limits.ts"
+import { type BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
+import type { Reservation } from "./models.ts"
+import type { Queueing } from "./options.ts"
+import { type Pool, type Prediction, Waiter } from "./poolModel.ts"
+import { overQuota, refuse, tooLong } from "./refuse.ts"
+import { HeldReservation } from "./reservation.ts"
+
+/** Makes an effect interruptible where it can be interrupted without harm. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/**
+ * How an estimate was admitted: at once; or its caller waits, and has yet to go to sleep; or there is more to it, an
+ * effect that must run where only its waits can be interrupted.
+ */
+export type Admission = HeldReservation | Waiter | Effect.Effect<HeldReservation, BudgetError>
+
+// -----------------------------------------------------------------------------
+// Letting in
+// -----------------------------------------------------------------------------
+
+export const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, restore: Restore): Admission => {
+  const rules = pool.rules()
+  const charge = Limits.charge(estimate, rules)
+  const tooLarge = Limits.neverFits(charge, rules)
+  if (tooLarge !== undefined) return doubt(pool, estimate, how, tooLarge, restore)
+  const held = pool.takeNow(charge)
+  if (held !== undefined) return new HeldReservation(pool, how.agent, held)
+  return how.maxWait !== undefined || pool.hasQuota()
+    ? foreseeAndEnqueue(pool, estimate, charge, how, restore)
+    : enqueue(pool, estimate, charge, how, undefined, restore)
+}
+
+/** Refuses what can never fit, unless the limit is in doubt. */
+const doubt = (
+  pool: Pool,
+  estimate: Limits.Estimate,
+  how: Queueing,
+  tooLarge: Limits.Misfit,
+  restore: Restore
+): Admission =>
+  Effect.flatMap(pool.doubt(estimate), (doubted) =>
+    doubted
+      ? asEffect(admit(pool, estimate, how, restore), restore)
+      : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
+  )
+
+/** Refuses at once what would wait too long, or find a quota exhausted. */
+const foreseeAndEnqueue = (
+  pool: Pool,
+  estimate: Limits.Estimate,
+  charge: Limits.Charge,
+  how: Queueing,
+  restore: Restore
+): Admission =>
+  Effect.flatMap(restore(foresee(pool, charge, how)), (foreseen) =>
+    asEffect(enqueue(pool, estimate, charge, how, foreseen, restore), restore)
+  )
+
+const foresee = (
+  pool: Pool,
+  charge: Limits.Charge,
+  how: Queueing
+): Effect.Effect<Prediction | undefined, BudgetError> =>
+  Effect.matchEffect(pool.snapshot, {
+    onFailure: refuse,
+    onSuccess: (snapshot) => {
+      const exhausted = overQuota(pool.name, charge, snapshot)
+      if (exhausted !== undefined) return refuse(exhausted)
+      if (how.maxWait === undefined) return Effect.undefined
+      const foreseen = pool.predict(charge, how, snapshot)
+      return foreseen.millis > Duration.toMillis(how.maxWait)
+        ? refuse(tooLong(pool.name, foreseen, how.maxWait))
+        : Effect.succeed(foreseen)
+    }
+  })
+
+/** Stands in the queue. */
+const enqueue = (
+  pool: Pool,
+  estimate: Limits.Estimate,
+  charge: Limits.Charge,
+  how: Queueing,
+  foreseen: Prediction | undefined,
+  restore: Restore
+): Admission => {
+  const waiter = pool.admit(estimate, charge, how)
+  const rest = pool.drainNow()
+  return rest === undefined
+    ? placed(waiter, how.maxWait, foreseen, restore)
+    : thenPlaced(rest, waiter, how.maxWait, foreseen, restore)
+}
+
+const thenPlaced = (
+  rest: Effect.Effect<void>,
+  waiter: Waiter,
+  maxWait: Duration.Duration | undefined,
+  foreseen: Prediction | undefined,
+  restore: Restore
+): Admission => Effect.flatMap(rest, () => asEffect(placed(waiter, maxWait, foreseen, restore), restore))
+
+/** What became of who stood in the queue while that moved on. */
+const placed = (
+  waiter: Waiter,
+  maxWait: Duration.Duration | undefined,
+  foreseen: Prediction | undefined,
+  restore: Restore
+): Admission => {
+  const { pool, reservation } = waiter
+  if (reservation !== undefined) return reservation
+  if (pool.queued() > pool.maxQueued + pool.unasked) {
+    return stand(waiter, refuse(new QueueFull({ pool: pool.name, maxQueued: pool.maxQueued })), restore)
+  }
+  return maxWait === undefined ? waiter : stand(waiter, within(maxWait, waiter, foreseen), restore)
+}
+
+// -----------------------------------------------------------------------------
+// Waiting
+// -----------------------------------------------------------------------------
+
+/** Until it is granted or refused. Interrupting it cancels nothing by itself. */
+const waitFor = (waiter: Waiter): Effect.Effect<HeldReservation, BudgetError> =>
+  Effect.callback((resume) => waiter.listen(resume))
+
+/** Waits; whatever ends the wait but a grant gives everything back. */
+const stand = (
+  waiter: Waiter,
+  wait: Effect.Effect<HeldReservation, BudgetError>,
+  restore: Restore
+): Effect.Effect<HeldReservation, BudgetError> =>
+  Effect.onExitPrimitive(restore(wait), (exit) => {
+    if (exit._tag !== "Success") return waiter.pool.cancel(waiter)
+    waiter.reservation = undefined
+    return undefined
+  })
+
+const within = (
+  maxWait: Duration.Duration,
+  waiter: Waiter,
+  foreseen: Prediction | undefined
+): Effect.Effect<HeldReservation, BudgetError> =>
+  Effect.timeoutOrElse(waitFor(waiter), {
+    duration: maxWait,
+    orElse: () => refuse(tooLong(waiter.pool.name, foreseen, maxWait))
+  })
+
+/** Whatever remains of an admission, the wait included. */
+export const asEffect = (admission: Admission, restore: Restore): Effect.Effect<HeldReservation, BudgetError> => {
+  if (admission instanceof HeldReservation) return Effect.succeed(admission)
+  return admission instanceof Waiter ? stand(admission, waitFor(admission), restore) : admission
+}
+
+// -----------------------------------------------------------------------------
+// Running under a reservation
+// -----------------------------------------------------------------------------
+
+type Use<A, E, R> = (reservation: Reservation) => Effect.Effect<A, E, R>
+
+/** Runs a function under the reservation that comes of an admission. The reservation ends with it. */
+export const around = <A, E, R>(
+  admission: Admission,
+  f: Use<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E | BudgetError, R> => {
+  if (admission instanceof HeldReservation) return underHeld(admission, f, restore)
+  return admission instanceof Waiter ? standUnder(admission, f, restore) : thenUnder(admission, f, restore)
+}
+
+const underHeld = <A, E, R>(
+  reservation: HeldReservation,
+  f: Use<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E, R> => {
+  const self = applied(f, reservation)
+  // What is done already, as with `consume`, needs no guard.
+  const done = Exit.isExit(self) ? self : undefined
+  if (done === undefined) return Effect.onExitPrimitive(restore(self), (exit) => reservation.end(exit))
+  const rest = reservation.end(done)
+  return rest === undefined ? self : Effect.andThen(rest, self)
+}
+
+const thenUnder = <A, E, R>(
+  reserve: Effect.Effect<HeldReservation, BudgetError>,
+  f: Use<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E | BudgetError, R> => Effect.flatMap(reserve, (reservation) => underHeld(reservation, f, restore))
+
+/** Stands in the queue and runs under the reservation: the two of them in one, because a waiter is asleep in it. */
+const standUnder = <A, E, R>(
+  waiter: Waiter,
+  f: Use<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E | BudgetError, R> => {
+  let reservation: HeldReservation | undefined
+  const run = (granted: HeldReservation) => {
+    reservation = granted
+    return f(granted)
+  }
+  const wait = Effect.callback<HeldReservation, BudgetError>((resume) => waiter.listen(resume))
+  return Effect.onExitPrimitive(restore(Effect.flatMap(wait, run)), (exit) => {
+    if (reservation === undefined) return waiter.pool.cancel(waiter)
+    const ended = reservation
+    // Whoever has waited is old: what it keeps hold of would survive, although nobody needs it any more.
+    reservation = waiter.reservation = undefined
+    return ended.end(exit)
+  })
+}
+
+/** What a caller's function gives; what it throws is a defect, and the reservation ends all the same. */
+const applied = <A, E, R>(f: Use<A, E, R>, reservation: Reservation): Effect.Effect<A, E, R> => {
+  try {
+    return f(reservation)
+  } catch (defect) {
+    return Effect.die(defect)
+  }
+}
