@@ -29,8 +29,8 @@ const project = (
 
 export default defineConfig({
   test: {
-    // Most of the time is waiting: for sockets, child processes, a server. One more worker than the smallest machine has cores.
-    maxWorkers: 3,
+    // Most of the time is waiting: for sockets, child processes, a server. Twice as many workers as the smallest machine has cores.
+    maxWorkers: 4,
     projects: [
       // Files share their modules: half of the time went into loading them again. A timeout is for what hangs: a busy
       // machine may take ten times as long as a quiet one.
