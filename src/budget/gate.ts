@@ -1,6 +1,6 @@
 /**
  * How many calls of a pool may be in flight: the concurrency, held as permits of a semaphore that nobody ever waits on,
- * and a probe that lets one call out after the provider said no, and more with each success.
+ * and a probe that lets calls out one, two, four after the provider said no.
  *
  * A call that ends leaves its permit in hand, for the next one; what nobody takes goes back to the semaphore.
  *
@@ -13,8 +13,9 @@ import type { PauseReason } from "../BudgetStore.ts"
 import * as Backoff from "../internal/backoff.ts"
 
 /**
- * A bound on calls in flight. After a rejection each success doubles it: the buckets pace what goes out, and the sooner a
- * pool is open again, the less a rejection costs. After an overload, and while the limits are unknown, it grows by one.
+ * A bound on calls in flight. After a rejection it is one, two, four, a round each; once the provider has taken those, each
+ * success doubles it: the buckets pace what goes out, and the sooner a pool is open again, the less a rejection costs. After
+ * an overload, and while the limits are unknown, it grows by one with each success.
  */
 interface Probe {
   /** Successes of calls up to this one say nothing: they were sent before. */
@@ -32,6 +33,8 @@ interface Probe {
   restsUntil: number
 }
 
+/** Up to so many in flight, the others of a round do not double it once more. */
+const mostByRound = 4
 /** So many in flight are no probe any more. */
 const mostProbed = 1024
 /** A stream may run for long, and one that fell silent for ever: rejections come at once, so others need not wait for it. */
@@ -161,7 +164,11 @@ export class Gate {
     if (probe === undefined || (id !== undefined && id <= probe.counts)) return
     if (probe.open > 0) probe.open--
     if (!succeeded || id === undefined || id <= probe.since) return
-    probe.allowed += probe.reason === "overload" || probe.reason === "unknown" ? 1 : probe.allowed
+    if (probe.reason === "overload" || probe.reason === "unknown") probe.allowed++
+    else {
+      probe.allowed *= 2
+      if (probe.allowed <= mostByRound) probe.since = this.lastId
+    }
     probe.heardAt = this.now()
     if (probe.allowed >= Math.min(mostProbed, this.concurrency)) this.probe = undefined
   }

@@ -73,11 +73,12 @@ const halfAnHour = ({ neighbour = 0, refused = 0, tokens }: World) => {
 
 describe("Budget, with rejections that it cannot explain", () => {
   // Measured before a step of the pace ended by calls, too, and a success doubled the probe: a pace of 0.52, 0.20 and
-  // 0.13, and 0.48, 0.16 and 0.06 of the limit. What is lost now are the pauses that the provider asks for.
+  // 0.13, and 0.48, 0.16 and 0.06 of the limit. What is lost now are the pauses that the provider asks for, and the rounds
+  // of one, two and four calls after each.
   it.each([
     { tokens: 14_000, leastPace: 0.65, leastUsed: 0.6 },
     { tokens: 2_000, leastPace: 0.55, leastUsed: 0.33 },
-    { tokens: 500, leastPace: 0.5, leastUsed: 0.1 }
+    { tokens: 500, leastPace: 0.5, leastUsed: 0.095 }
   ])("holds its pace when one call in a hundred is refused: calls of $tokens tokens", (one) => {
     const { pace, used } = halfAnHour({ tokens: one.tokens, refused: 0.01 })
     assert.isAtLeast(pace, one.leastPace)
@@ -88,8 +89,12 @@ describe("Budget, with rejections that it cannot explain", () => {
     assert.isAtLeast(halfAnHour({ tokens, refused: 0.05 }).pace, 0.15)
   })
 
-  it.each([14_000, 2_000, 500])("gets most of what a neighbour leaves: calls of %i tokens", (tokens) => {
-    assert.isAtLeast(halfAnHour({ tokens, neighbour: 0.5 }).used * 2, 0.87)
+  it.each([
+    [14_000, 0.87],
+    [2_000, 0.87],
+    [500, 0.78]
+  ] as const)("gets most of what a neighbour leaves: calls of %i tokens", (tokens, least) => {
+    assert.isAtLeast(halfAnHour({ tokens, neighbour: 0.5 }).used * 2, least)
   })
 
   it("uses all of the limit but its headroom when nobody refuses", () => {

@@ -41,7 +41,7 @@ class Oracle {
   ledger: Ledger.Ledger
   readonly open = new Map<number, Ledger.Held>()
   readonly concurrency: number
-  probe: { since: number; allowed: number; open: number } | undefined
+  probe: { readonly since: number; round: number; allowed: number; open: number } | undefined
   /** When a call last went out or succeeded: one that is silent for a minute holds back nobody. */
   heardAt: number
   lastId: number
@@ -80,8 +80,11 @@ class Oracle {
     const { probe } = this
     if (probe === undefined || held.id <= probe.since) return
     probe.open--
-    if (succeeded) this.heardAt = now
-    if (succeeded && (probe.allowed *= 2) >= Math.min(1_024, this.concurrency)) this.probe = undefined
+    if (!succeeded || held.id <= probe.round) return
+    this.heardAt = now
+    probe.allowed *= 2
+    if (probe.allowed <= 4) probe.round = this.lastId
+    if (probe.allowed >= Math.min(1_024, this.concurrency)) this.probe = undefined
   }
   observe(signal: Limits.Signal, held: Ledger.Held | undefined, now: number): void {
     let uncounted = 0
@@ -103,7 +106,7 @@ class Oracle {
   pause(pause: Parameters<typeof Ledger.cool>[1], now: number): void {
     this.ledger = Ledger.cool(this.ledger, pause, now)
     if (pause.reason === "overload") return
-    this.probe = { since: this.lastId, allowed: 1, open: 0 }
+    this.probe = { since: this.lastId, round: this.lastId, allowed: 1, open: 0 }
     this.heardAt = now
   }
 }

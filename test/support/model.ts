@@ -113,7 +113,10 @@ export class Model extends Levels {
     if (succeeded || !this.probesOverload()) this.correct(call, used)
     this.settle(call, used)
     if (this.probe?.open.delete(id) && succeeded && call.turn > this.probe.since) {
-      this.probe.allowed += this.probe.because === "limit" ? this.probe.allowed : 1
+      if (this.probe.because === "limit") {
+        this.probe.allowed *= 2
+        if (this.probe.allowed <= 4) this.probe.since = this.admissions
+      } else this.probe.allowed++
       this.probe.heardAt = this.now
       if (this.probe.allowed >= Math.min(1024, this.concurrency)) this.probe = undefined
     }

@@ -117,9 +117,10 @@ end
 
 local function idKey(id) return string.format('%.0f', id) end
 
--- The twin of budget/gate.ts for all processes together: after the provider said no, one call goes out, and each success
--- doubles the calls in flight. Calls that were sent before are not counted. A call that stays silent for PATIENCE holds
+-- The twin of budget/gate.ts for all processes together: after the provider said no, calls go out one, two, four. Calls
+-- that were sent before are not counted. After those each success doubles them. A call that stays silent for PATIENCE holds
 -- back nobody any more: one more goes out. While no limit is known, the first call goes alone in the same way.
+local MOST_BY_ROUND = 4
 local MOST_PROBED = 1024
 local PATIENCE = 60000
 local function concurrencyOf(S) return S.concurrency >= 0 and S.concurrency or INF end
@@ -153,8 +154,9 @@ local function leaveRoom(S, id, succeeded, now)
   local probe = S.probe
   if not probe or id <= probe.since then return end
   probe.open = math.max(0, probe.open - 1)
-  if succeeded then
+  if succeeded and id > probe.round then
     probe.allowed, S.heardAt = probe.allowed * 2, now
+    if probe.allowed <= MOST_BY_ROUND then probe.round = S.lastId end
     if probe.allowed >= math.min(MOST_PROBED, concurrencyOf(S)) then S.probe = false end
   end
 end

@@ -119,7 +119,7 @@ function ops.pause(S, me, op, now)
   cool(S, op[2], op[3], op[4], now)
   -- The provider's load is every process's own affair: it halves what that one has in flight.
   if op[2] ~= 'overload' then
-    S.probe = { since = S.lastId, allowed = 1, open = 0 }
+    S.probe = { since = S.lastId, round = S.lastId, allowed = 1, open = 0 }
     S.heardAt = now
   end
   return 0
