@@ -131,28 +131,28 @@ const fibers = <E, R>(n: number, each: Effect.Effect<unknown, E, R>) =>
 const all = (n: number, task: () => Promise<unknown>): Promise<number> =>
   clock(() => Promise.all(Array.from({ length: n }, task)))
 
+/** An event that comes when everybody who is started here awaits it. */
+const soon = Effect.gen(function* () {
+  const gate = yield* Deferred.make<void>()
+  yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
+  return Deferred.await(gate)
+})
+
+const onOneDeferred = (n: number, each: (event: Effect.Effect<void>) => Effect.Effect<void>): Promise<number> =>
+  clock(() => Effect.runPromise(Effect.flatMap(soon, (event) => fibers(n, each(event)))))
+
 /** Callers that do nothing find all slots taken, and go on when these come free. */
 const held = (n: number, call: Effect.Effect<unknown, Budget.BudgetError, Budget.TokenBudget>) =>
   Effect.gen(function* () {
-    const gate = yield* Deferred.make<void>()
-    const holder = Budget.withReservation(tokens, () => Deferred.await(gate))
+    const event = yield* soon
+    const holder = Budget.withReservation(tokens, () => event)
     for (let i = 0; i < slots; i++) yield* Effect.forkChild(holder, { startImmediately: true })
-    yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
     yield* fibers(n, call)
   })
 
 const idle: Record<string, Case> = {
   /** The floor: fibers that await one event and end. */
-  "fibers on one Deferred": (n) =>
-    clock(() =>
-      Effect.runPromise(
-        Effect.gen(function* () {
-          const gate = yield* Deferred.make<void>()
-          yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
-          yield* fibers(n, Deferred.await(gate))
-        })
-      )
-    ),
+  "fibers on one Deferred": (n) => onOneDeferred(n, (event) => event),
   floodgate: async (n) => {
     const context = await budget(slots)
     const call = Budget.withReservation(tokens, () => Effect.void)
@@ -162,16 +162,7 @@ const idle: Record<string, Case> = {
 
 const contended: Record<string, Case> = {
   /** The floor: what the same fibers cost that wait for one event and then do the same work. */
-  "fibers on one Deferred": (n) =>
-    clock(() =>
-      Effect.runPromise(
-        Effect.gen(function* () {
-          const gate = yield* Deferred.make<void>()
-          yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
-          yield* fibers(n, Effect.andThen(Deferred.await(gate), Effect.yieldNow))
-        })
-      )
-    ),
+  "fibers on one Deferred": (n) => onOneDeferred(n, (event) => Effect.andThen(event, Effect.yieldNow)),
   floodgate: async (n) => {
     const context = await budget(slots)
     const calls = fibers(

@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { aligned } from "./columns.ts"
-import { invalidFlag } from "./errors.ts"
+import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
@@ -66,18 +66,7 @@ const invalid = invalidFlag("forecast")
 // Workloads
 // -----------------------------------------------------------------------------
 
-/** A workload, or the help with an error that names the flag. */
-const attempt = (make: () => Forecast.Workload): Effect.Effect<Forecast.Workload, CliError.ShowHelp> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(make())
-    } catch (error) {
-      const match =
-        error instanceof RangeError ? /^Forecast\.(\w+): expected (.*), got (.*)$/.exec(error.message) : null
-      if (match === null) throw error
-      return Effect.fail(invalid(match[1]!, match[2]!, match[3]!))
-    }
-  })
+const attempt = orInvalid("forecast", "Forecast")
 
 interface Wanted {
   readonly paths: ReadonlyArray<string>

@@ -8,6 +8,7 @@ import * as Path from "effect/Path"
 import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { statusLine } from "./painter.ts"
 import * as LimitFlags from "./limits.ts"
+import * as Folder from "./run/folder.ts"
 
 const flags = {
   report: Flag.String("report").pipe(
@@ -32,6 +33,12 @@ export const labCommand = Command.make(
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     const status = yield* statusLine
+    const images = path.join(docs, "images")
+    // Before the race: what cannot be written must not be told after it.
+    for (const folder of [path.dirname(report), images]) {
+      yield* Folder.make(folder)
+      yield* fs.access(folder, { writable: true })
+    }
     const scenarios: Array<Report.Figures.ScenarioFigures> = []
     const races: Array<Document.Raced> = []
     for (const name of Scenarios.names) {
@@ -47,7 +54,6 @@ export const labCommand = Command.make(
     yield* status("")
 
     const write = Effect.fnUntraced(function* (file: string, text: string) {
-      yield* fs.makeDirectory(path.dirname(file), { recursive: true })
       yield* fs.writeFileString(file, text)
       yield* Console.log(`wrote ${file}`)
     })
@@ -66,7 +72,7 @@ export const labCommand = Command.make(
       runs: shown.runs.filter(({ strategy }) => pictured.runs.includes(strategy))
     })
     for (const { name, text } of [...files, ...Report.Svg.ofStudy(AwsStudy.study({ seed }))]) {
-      yield* write(path.join(docs, "images", name), text)
+      yield* write(path.join(images, name), text)
     }
   })
 ).pipe(

@@ -20,6 +20,7 @@ import * as Anthropic from "../providers/Anthropic.ts"
 import * as Retry from "../Retry.ts"
 import * as Answering from "./run/answering.ts"
 import * as Documents from "./run/documents.ts"
+import * as Folder from "./run/folder.ts"
 import type * as Pipeline from "./run/pipeline.ts"
 import * as Session from "./run/session.ts"
 import * as View from "./run/view.ts"
@@ -158,7 +159,7 @@ const tour = Effect.gen(function* () {
   yield* heading("The same documents, with Floodgate")
   const kept = "floodgate-out/start"
   yield* fs.remove(kept, { recursive: true, force: true })
-  yield* fs.makeDirectory(kept, { recursive: true })
+  yield* Folder.make(kept)
   // What a tour leaves behind is nobody's change.
   yield* fs.writeFileString(path.join(kept, ".gitignore"), "*\n")
   const within = yield* race("with Floodgate", { paths, out: kept, provider }, (baseUrl) =>

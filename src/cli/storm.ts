@@ -1,5 +1,4 @@
 /** `floodgate storm`: the incident, and what each strategy makes of it, in simulated time. */
-import type * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
@@ -8,9 +7,10 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
-import { invalidFlag } from "./errors.ts"
+import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import { statusLine } from "./painter.ts"
+import * as Folder from "./run/folder.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
@@ -77,20 +77,7 @@ interface Chosen {
 
 const invalid = invalidFlag("storm")
 
-const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-
-/** What a scenario is made of, or the help with an error that names the flag. */
-const attempt = (make: () => Scenario.Scenario): Effect.Effect<Scenario.Scenario, CliError.ShowHelp> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(make())
-    } catch (error) {
-      const match =
-        error instanceof RangeError ? /^Scenario\.(\w+): expected (.*), got (.*)$/.exec(error.message) : null
-      if (match === null) throw error
-      return Effect.fail(invalid(kebab(match[1]!), match[2]!, match[3]!))
-    }
-  })
+const attempt = orInvalid("storm", "Scenario")
 
 const traceOf = Effect.fnUntraced(function* (file: string, speed: string, options: Scenario.Options) {
   const factor = speed === "max" ? Infinity : Number(speed)
@@ -120,7 +107,7 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chos
   const stray = Object.entries(options).find(([name, value]) => fixed && value !== undefined && sizes.has(name))
   if (stray !== undefined) {
     const of = Option.isSome(trace) ? "a trace" : `the scenario ${scenario}`
-    return yield* invalid(kebab(stray[0]), `nothing: ${of} has its own`, String(stray[1]))
+    return yield* invalid(stray[0], `nothing: ${of} has its own`, String(stray[1]))
   }
   return Option.isSome(trace)
     ? yield* traceOf(trace.value, speed, options)
@@ -135,9 +122,8 @@ const write = Effect.fnUntraced(function* (file: string, text: string) {
 })
 
 const writeAll = Effect.fnUntraced(function* (folder: string, files: ReadonlyArray<Report.Svg.File>) {
-  const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  yield* fs.makeDirectory(folder, { recursive: true })
+  yield* Folder.make(folder)
   for (const { name, text } of files) yield* write(path.join(folder, name), text)
 })
 
