@@ -65,12 +65,12 @@ import * as Stream from "effect/Stream"
 import { createServer } from "node:http"
 import { invalid } from "../internal/invalid.ts"
 import type { CountParams, Params } from "../LlmProvider.ts"
-import * as engine from "../testing/engine.ts"
-import * as headers from "../testing/headers.ts"
+import * as Engine from "../testing/engine.ts"
+import * as Headers from "../testing/headers.ts"
 import type * as ProviderSim from "../testing/ProviderSim.ts"
-import * as simulator from "../testing/simulator.ts"
+import * as Simulator from "../testing/simulator.ts"
 import * as Http from "./http.ts"
-import * as api from "./request.ts"
+import * as Request from "./request.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -140,14 +140,14 @@ export class ProviderServer extends Context.Service<
 
 /** A simulated provider whose time passes by a clock. */
 interface Playing {
-  readonly self: simulator.Simulator
+  readonly self: Simulator.Simulator
   readonly mode: ProviderSim.HeaderMode
   /** How many times faster its time passes. */
   readonly scale: number
   /** The provider's time: milliseconds since it started. */
   readonly now: () => number
   /** Where the provider's clock stands in the caller's time. */
-  readonly wall: () => headers.Wall
+  readonly wall: () => Headers.Wall
   readonly sleepUntil: (at: number) => Effect.Effect<void>
   /** The name of a request that never reached the simulation. */
   readonly nextId: () => string
@@ -158,7 +158,7 @@ const play = (options: Options, scale: number, clock: Clock.Clock): Playing => {
   const now = (): number => (Number(clock.currentTimeNanosUnsafe() - start) / 1e6) * scale
   let served = 0
   return {
-    self: simulator.make(options),
+    self: Simulator.make(options),
     mode: options.headers ?? "rounded",
     scale,
     now,
@@ -173,21 +173,21 @@ const play = (options: Options, scale: number, clock: Clock.Clock): Playing => {
 }
 
 /** Waits for a call's end. A timer may fire a moment early, and the call must not count as aborted for that. */
-const finish = ({ self, sleepUntil }: Playing, call: engine.Call): Effect.Effect<void> =>
+const finish = ({ self, sleepUntil }: Playing, call: Engine.Call): Effect.Effect<void> =>
   Effect.andThen(
     sleepUntil(call.endsAt),
-    Effect.sync(() => engine.advance(self.engine, call.endsAt))
+    Effect.sync(() => Engine.advance(self.engine, call.endsAt))
   )
 
 const limitsTold = ({ mode, now, self, wall }: Playing, model: string): Record<string, string> =>
-  headers.rateLimits(mode, engine.figures(self.engine, now(), model), wall())
+  Headers.rateLimits(mode, Engine.figures(self.engine, now(), model), wall())
 
 // -----------------------------------------------------------------------------
 // Endpoints
 // -----------------------------------------------------------------------------
 
 /** The call of an admitted request, or the answer to any other. */
-const admitted = Effect.fnUntraced(function* (playing: Playing, answer: simulator.Answer) {
+const admitted = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer) {
   const { decision, params, requestId } = answer
   switch (decision._tag) {
     case "Refused":
@@ -195,14 +195,14 @@ const admitted = Effect.fnUntraced(function* (playing: Playing, answer: simulato
       return HttpServerResponse.empty()
     case "Rejected": {
       const limits = decision.status === 429 ? limitsTold(playing, params.model) : {}
-      const wait = headers.retryAfter(playing.mode, decision.retryAfterMillis, playing.wall())
+      const wait = Headers.retryAfter(playing.mode, decision.retryAfterMillis, playing.wall())
       yield* playing.sleepUntil(decision.answersAt)
       return Http.failure(decision, requestId, { ...limits, ...wait })
     }
     case "Accepted": {
       if (decision.call.fault !== "timeout") return decision.call
       yield* finish(playing, decision.call)
-      return Http.failure(api.timedOut, requestId)
+      return Http.failure(Request.timedOut, requestId)
     }
   }
 })
@@ -210,23 +210,23 @@ const admitted = Effect.fnUntraced(function* (playing: Playing, answer: simulato
 /** A connection that breaks: nothing more comes of it. */
 const broken = Effect.andThen(Http.destroy, Effect.never)
 
-const whole = Effect.fnUntraced(function* (playing: Playing, answer: simulator.Answer, call: engine.Call) {
+const whole = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer, call: Engine.Call) {
   if (call.fault === "stall") return yield* Effect.never
   yield* finish(playing, call)
   if (call.fault !== undefined) return yield* broken
-  return HttpServerResponse.jsonUnsafe(simulator.message(playing.self, answer), {
+  return HttpServerResponse.jsonUnsafe(Simulator.message(playing.self, answer), {
     headers: { ...limitsTold(playing, answer.params.model), "request-id": answer.requestId }
   })
 })
 
 const streamed = Effect.fnUntraced(function* (
   playing: Playing,
-  answer: simulator.Answer,
-  call: engine.Call,
+  answer: Simulator.Answer,
+  call: Engine.Call,
   limits: Record<string, string>
 ) {
   yield* playing.sleepUntil(call.firstTokenAt)
-  const events = Stream.fromIterable(simulator.events(playing.self, answer, call)).pipe(
+  const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
     Stream.mapEffect(({ at, event }) => Effect.as(playing.sleepUntil(at), Http.sse(event)))
   )
   const last = call.fault === "cut" ? broken : Effect.void
@@ -240,15 +240,15 @@ const streamed = Effect.fnUntraced(function* (
 })
 
 const messages = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: number) {
-  const body = yield* Http.readBody(api.createProblem, maxBodyBytes)
+  const body = yield* Http.readBody(Request.createProblem, maxBodyBytes)
   const params = body as Params
   // Decides how the answer is sent, and is no part of what is asked.
   const streams = (body as { readonly stream?: unknown }).stream === true
   const answer = yield* Effect.acquireRelease(
-    Effect.sync(() => simulator.ask(playing.self, playing.now(), params)),
+    Effect.sync(() => Simulator.ask(playing.self, playing.now(), params)),
     ({ decision }) =>
       Effect.sync(() => {
-        if (decision._tag === "Accepted") engine.abort(playing.self.engine, playing.now(), decision.call)
+        if (decision._tag === "Accepted") Engine.abort(playing.self.engine, playing.now(), decision.call)
       })
   )
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
@@ -259,10 +259,10 @@ const messages = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: nu
 })
 
 const countTokens = ({ nextId, self }: Playing, maxBodyBytes: number) =>
-  Effect.map(Http.readBody(api.countProblem, maxBodyBytes), (body) => {
+  Effect.map(Http.readBody(Request.countProblem, maxBodyBytes), (body) => {
     self.engine.counters.countTokens++
     return HttpServerResponse.jsonUnsafe(
-      { input_tokens: simulator.countTokens(self, body as CountParams) },
+      { input_tokens: Simulator.countTokens(self, body as CountParams) },
       { headers: { "request-id": nextId() } }
     )
   })
@@ -287,12 +287,12 @@ export const make = Effect.fnUntraced(function* (
   const playing = play(options, timeScale, yield* Clock.Clock)
   const { nextId, now } = playing
   const state = playing.self.engine
-  const answered = <R>(effect: Effect.Effect<HttpServerResponse.HttpServerResponse, api.ApiError, R>) =>
+  const answered = <R>(effect: Effect.Effect<HttpServerResponse.HttpServerResponse, Request.ApiError, R>) =>
     effect.pipe(
       Effect.catch((error) => Effect.sync(() => Http.failure(error, nextId()))),
-      Effect.catchDefect(() => Effect.sync(() => Http.failure(api.failed, nextId())))
+      Effect.catchDefect(() => Effect.sync(() => Http.failure(Request.failed, nextId())))
     )
-  const stats = Effect.sync(() => engine.stats(state, now()))
+  const stats = Effect.sync(() => Engine.stats(state, now()))
   const router = yield* HttpRouter.make
   yield* router.add("POST", "/v1/messages", answered(messages(playing, maxBodyBytes)))
   yield* router.add("POST", "/v1/messages/count_tokens", answered(countTokens(playing, maxBodyBytes)))
@@ -303,7 +303,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.map(stats, (stats) => HttpServerResponse.jsonUnsafe({ ...stats, nowMillis: state.now, timeScale }))
   )
   yield* router.add("*", "/*", ({ method, url }) =>
-    Effect.sync(() => Http.failure(api.notFound(method, url), nextId()))
+    Effect.sync(() => Http.failure(Request.notFound(method, url), nextId()))
   )
 
   const server = yield* NodeHttpServer.make(
@@ -316,7 +316,7 @@ export const make = Effect.fnUntraced(function* (
     url: HttpServer.formatAddress(server.address),
     stats,
     log: Effect.sync(() => {
-      engine.advance(state, now())
+      Engine.advance(state, now())
       return [...state.log]
     })
   }

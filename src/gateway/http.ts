@@ -7,8 +7,8 @@ import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import * as headers from "../testing/headers.ts"
-import * as api from "./request.ts"
+import * as Headers from "../testing/headers.ts"
+import * as Request from "./request.ts"
 
 const encoder = new TextEncoder()
 
@@ -25,11 +25,11 @@ export const destroy = Effect.map(HttpServerRequest.HttpServerRequest, (request)
 
 /** An error as Anthropic answers it. */
 export const failure = (
-  error: api.ApiError & { readonly errorCode?: string | undefined },
+  error: Request.ApiError & { readonly errorCode?: string | undefined },
   requestId: string,
   more: Record<string, string> = {}
 ): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe(headers.errorBody(error, requestId), {
+  HttpServerResponse.jsonUnsafe(Headers.errorBody(error, requestId), {
     status: error.status,
     headers: { ...more, "request-id": requestId }
   })
@@ -41,22 +41,22 @@ const hasKey = ({ headers }: HttpServerRequest.HttpServerRequest): boolean =>
 export const readBody = Effect.fnUntraced(function* (
   problemOf: (body: unknown) => string | undefined,
   maxBytes: number
-): Effect.fn.Return<unknown, api.ApiError, HttpServerRequest.HttpServerRequest> {
+): Effect.fn.Return<unknown, Request.ApiError, HttpServerRequest.HttpServerRequest> {
   const request = yield* HttpServerRequest.HttpServerRequest
-  if (!hasKey(request)) return yield* Effect.fail(api.unauthenticated)
-  if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* Effect.fail(api.tooLarge(maxBytes))
+  if (!hasKey(request)) return yield* Effect.fail(Request.unauthenticated)
+  if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* Effect.fail(Request.tooLarge(maxBytes))
   const text = yield* request.text.pipe(
     Effect.provideService(HttpServerRequest.MaxBodySize, ByteSize.bytes(maxBytes)),
     Effect.mapError(({ reason }) =>
       reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge"
-        ? api.tooLarge(maxBytes)
-        : api.invalid("The body could not be read")
+        ? Request.tooLarge(maxBytes)
+        : Request.invalid("The body could not be read")
     )
   )
   const body = yield* Effect.try({
     try: (): unknown => JSON.parse(text),
-    catch: () => api.invalid("The body is not valid JSON")
+    catch: () => Request.invalid("The body is not valid JSON")
   })
   const problem = problemOf(body)
-  return problem === undefined ? body : yield* Effect.fail(api.invalid(problem))
+  return problem === undefined ? body : yield* Effect.fail(Request.invalid(problem))
 })

@@ -14,7 +14,7 @@
  * @since 0.1.0
  */
 import * as Backoff from "../internal/backoff.ts"
-import * as random from "../testing/random.ts"
+import * as Seeded from "../testing/seeded.ts"
 
 /**
  * How much work and time a variant took, in the mean of the runs.
@@ -100,8 +100,8 @@ const once = (
   seed: number
 ): { readonly work: number; readonly millis: number } => {
   let draws = 0
-  const unit = () => random.unit(seed, clients, draws++)
-  const delay = () => Math.max(0, network.mean + network.deviation * random.normal(unit()))
+  const unit = () => Seeded.unit(seed, clients, draws++)
+  const delay = () => Math.max(0, network.mean + network.deviation * Seeded.normal(unit()))
   const heap = makeHeap()
   const attempts = Array.from({ length: clients }, () => 0)
   const previous: Array<number | undefined> = Array.from({ length: clients }, () => undefined)
@@ -148,7 +148,7 @@ export const study = ({ clients = tens, runs = 100, seed = 1 }: Options = {}): R
       let work = 0
       let millis = 0
       for (let run = 0; run < runs; run++) {
-        const one = once(jitter, count, random.hash(seed, variant, run))
+        const one = once(jitter, count, Seeded.hash(seed, variant, run))
         work += one.work
         millis += one.millis
       }

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import * as random from "../testing/random.ts"
+import * as Seeded from "../testing/seeded.ts"
 import * as Scenario from "./scenario.ts"
 
 // -----------------------------------------------------------------------------
@@ -14,7 +14,7 @@ import * as Scenario from "./scenario.ts"
 const lanes = { input: 101, output: 102 }
 
 const lognormal = (mean: number, sigma: number, unit: number): number =>
-  Math.exp(Math.log(mean) - (sigma * sigma) / 2 + sigma * random.normal(unit))
+  Math.exp(Math.log(mean) - (sigma * sigma) / 2 + sigma * Seeded.normal(unit))
 
 const between = (least: number, value: number, most: number): number =>
   Math.max(least, Math.min(most, Math.round(value)))
@@ -47,8 +47,8 @@ const many = (options: Scenario.Options): Scenario.Scenario => {
         calls: Array.from({ length: calls }, (_, index) => ({
           agent,
           index,
-          inputTokens: between(20, lognormal(1_500, 0.8, random.unit(seed, lanes.input, number, index)), 40_000),
-          outputTokens: between(1, lognormal(300, 0.6, random.unit(seed, lanes.output, number, index)), maxTokens),
+          inputTokens: between(20, lognormal(1_500, 0.8, Seeded.unit(seed, lanes.input, number, index)), 40_000),
+          outputTokens: between(1, lognormal(300, 0.6, Seeded.unit(seed, lanes.output, number, index)), maxTokens),
           maxTokens
         }))
       }

@@ -69,11 +69,11 @@ import type * as Limits from "../Limits.ts"
 import * as LlmError from "../LlmError.ts"
 import { LlmProvider } from "../LlmProvider.ts"
 import type { Params } from "../LlmProvider.ts"
-import * as engine from "./engine.ts"
-import * as headers from "./headers.ts"
+import * as Engine from "./engine.ts"
+import * as Headers from "./headers.ts"
 import type { Entry, Fault, FaultKind, Options, Stats } from "./models.ts"
-import * as random from "./random.ts"
-import * as simulator from "./simulator.ts"
+import * as Seeded from "./seeded.ts"
+import * as Simulator from "./simulator.ts"
 
 export type * from "./models.ts"
 
@@ -97,7 +97,7 @@ export const lognormal = (mean: number, sigma: number): ((params: Params, random
     throw new RangeError(`ProviderSim.lognormal: expected mean > 0 and sigma >= 0, got ${mean} and ${sigma}`)
   }
   const mu = Math.log(mean) - (sigma * sigma) / 2
-  return (_, unit) => Math.max(1, Math.round(Math.exp(mu + sigma * random.normal(unit))))
+  return (_, unit) => Math.max(1, Math.round(Math.exp(mu + sigma * Seeded.normal(unit))))
 }
 
 /**
@@ -164,7 +164,7 @@ export class ProviderSim extends Context.Service<
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 
 const reasonOf = (
-  rejected: engine.Rejected,
+  rejected: Engine.Rejected,
   requestId: string,
   retryAfterMillis: number | undefined,
   signal: Limits.Signal | undefined
@@ -202,43 +202,43 @@ interface Services {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<Services> {
-  const self = simulator.make(options)
+  const self = Simulator.make(options)
   const state = self.engine
   const mode = options.headers ?? "rounded"
   const start = yield* Clock.currentTimeMillis
   // The caller's clock, which need not be the one that the layer was built under.
   const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - start)
   const at = <A>(f: (now: number) => A): Effect.Effect<A> => Effect.map(now, f)
-  const wall = (now: number): headers.Wall => ({ epochMillis: start + now, scale: 1 })
+  const wall = (now: number): Headers.Wall => ({ epochMillis: start + now, scale: 1 })
 
   const sleepUntil = (time: number): Effect.Effect<void> =>
     Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
 
   const signalOf = (model: string): Effect.Effect<Limits.Signal | undefined> =>
-    at((now) => headers.signal(mode, engine.figures(state, now, model), wall(now)))
+    at((now) => Headers.signal(mode, Engine.figures(state, now, model), wall(now)))
 
-  const ask = (params: Params) => at((now) => simulator.ask(self, now, params))
+  const ask = (params: Params) => at((now) => Simulator.ask(self, now, params))
 
   /** Frees the call's place; after its end this changes nothing. */
-  const release = ({ decision }: simulator.Answer) =>
+  const release = ({ decision }: Simulator.Answer) =>
     at((now) => {
-      if (decision._tag === "Accepted") engine.abort(state, now, decision.call)
+      if (decision._tag === "Accepted") Engine.abort(state, now, decision.call)
     })
 
   /** Waits for the call's end. A clock may wake a moment early, and the call must not count as aborted for that. */
-  const finish = (call: engine.Call) =>
+  const finish = (call: Engine.Call) =>
     Effect.andThen(
       sleepUntil(call.endsAt),
-      Effect.sync(() => engine.advance(state, call.endsAt))
+      Effect.sync(() => Engine.advance(state, call.endsAt))
     )
 
   /** The call of an admitted request, or the failure of another, when its answer has come. */
-  const admitted = Effect.fnUntraced(function* ({ decision, params, requestId }: simulator.Answer) {
+  const admitted = Effect.fnUntraced(function* ({ decision, params, requestId }: Simulator.Answer) {
     switch (decision._tag) {
       case "Refused":
         return yield* fail(new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" }))
       case "Rejected": {
-        const asked = headers.retryAfterMillis(mode, decision.retryAfterMillis, wall(yield* now))
+        const asked = Headers.retryAfterMillis(mode, decision.retryAfterMillis, wall(yield* now))
         const reason = reasonOf(decision, requestId, asked, yield* signalOf(params.model))
         yield* sleepUntil(decision.answersAt)
         return yield* fail(reason)
@@ -263,17 +263,17 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
           return yield* fail(new LlmError.ConnectionFailed({ sent: true, code: "ECONNRESET" }))
         }
         const signal = yield* signalOf(params.model)
-        return { value: simulator.message(self, answer), signal, requestId: answer.requestId }
+        return { value: Simulator.message(self, answer), signal, requestId: answer.requestId }
       }),
       release
     )
 
-  const ending = Effect.fnUntraced(function* (answer: simulator.Answer, call: engine.Call) {
+  const ending = Effect.fnUntraced(function* (answer: Simulator.Answer, call: Engine.Call) {
     if (call.fault === "stall") return Stream.never
     yield* finish(call)
     if (call.fault !== "cut" && call.fault !== "truncated") return Stream.empty
     let text = ""
-    for (const { event } of simulator.events(self, answer, call)) {
+    for (const { event } of Simulator.events(self, answer, call)) {
       if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
     }
     const usage = { requests: 1, inputTokens: answer.inputTokens, outputTokens: call.entry.producedTokens }
@@ -290,7 +290,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
     const signal = yield* signalOf(params.model)
     const call = yield* admitted(answer)
     yield* sleepUntil(call.firstTokenAt)
-    const events = Stream.fromIterable(simulator.events(self, answer, call)).pipe(
+    const events = Stream.fromIterable(Simulator.events(self, answer, call)).pipe(
       Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(at), event))
     )
     const value: Stream.Stream<RawMessageStreamEvent, LlmError.LlmError> = Stream.concat(
@@ -300,7 +300,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
     return { value, signal, requestId: answer.requestId }
   })
 
-  const stats = at((now) => engine.stats(state, now))
+  const stats = at((now) => Engine.stats(state, now))
   return {
     provider: {
       name: "anthropic",
@@ -309,18 +309,18 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
       countTokens: (params) =>
         Effect.sync(() => {
           state.counters.countTokens++
-          return { value: simulator.countTokens(self, params), signal: undefined, requestId: undefined }
+          return { value: Simulator.countTokens(self, params), signal: undefined, requestId: undefined }
         })
     },
     sim: {
       log: at((now) => {
-        engine.advance(state, now)
+        Engine.advance(state, now)
         return [...state.log]
       }),
       stats,
       inFlight: Effect.map(stats, (stats) => stats.inFlight),
       peakInFlight: Effect.map(stats, (stats) => stats.peakInFlight),
-      left: (model) => at((now) => engine.left(state, now, model))
+      left: (model) => at((now) => Engine.left(state, now, model))
     }
   }
 })

@@ -7,11 +7,11 @@
  * seed and from the request itself. The arithmetic is the provider's own: nothing of the library's buckets is used here.
  */
 import * as Limits from "../Limits.ts"
-import * as agenda from "./agenda.ts"
-import * as gauge from "./gauge.ts"
+import * as Agenda from "./agenda.ts"
+import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"
-import * as random from "./random.ts"
-import * as ramp from "./ramp.ts"
+import * as Seeded from "./seeded.ts"
+import * as Ramp from "./ramp.ts"
 import { advance, countsLive, end, poolOf } from "./state.ts"
 import type { Call, Pool, State, Writable } from "./state.ts"
 
@@ -71,7 +71,7 @@ const faultOf = (state: State, request: Request, number: number): Fault | undefi
       (fault.calls === undefined || fault.calls.includes(number)) &&
       (fault.between === undefined || (state.now >= fault.between[0] && state.now < fault.between[1])) &&
       (fault.model === undefined || request.model.startsWith(fault.model)) &&
-      (fault.rate === undefined || random.unit(state.seed, lanes.fault, index, number) < fault.rate)
+      (fault.rate === undefined || Seeded.unit(state.seed, lanes.fault, index, number) < fault.rate)
   )
 
 /** What a limit on `tokens` counts. Only a limit on input knows of caches. */
@@ -113,11 +113,11 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: PerDimensi
     const live = dimension === "outputTokens" && countsLive(state)
     consider(
       dimension,
-      live ? gauge.positiveMillis(one, state.now) : gauge.waitMillis(one, state.now, charge[dimension]!, debt)
+      live ? Gauge.positiveMillis(one, state.now) : Gauge.waitMillis(one, state.now, charge[dimension]!, debt)
     )
   }
   if (state.options.ramp !== undefined) {
-    consider("ramp", ramp.waitMillis(pool.ramp, state.options.ramp, state.now, request.inputTokens))
+    consider("ramp", Ramp.waitMillis(pool.ramp, state.options.ramp, state.now, request.inputTokens))
   }
   if (state.options.concurrency !== undefined && pool.inFlight >= state.options.concurrency) {
     let soonest = Infinity
@@ -135,7 +135,7 @@ const levels = (pool: Pool): PerDimension => {
   const result: PerDimension = {}
   for (const dimension of Limits.dimensions) {
     const one = pool.gauges[dimension]
-    if (one !== undefined) result[dimension] = gauge.left(one)
+    if (one !== undefined) result[dimension] = Gauge.left(one)
   }
   return result
 }
@@ -266,7 +266,7 @@ const rejectByLimit = (
     for (const dimension of Limits.dimensions) {
       const one = pool.gauges[dimension]
       const amount = dimension === "requests" ? requests : charge[dimension]! * tokenShare
-      if (one !== undefined) gauge.penalise(one, state.now, amount)
+      if (one !== undefined) Gauge.penalise(one, state.now, amount)
     }
     wait = obstacle(state, pool, request, charge)?.millis ?? millis
   }
@@ -293,22 +293,22 @@ const admit = (state: State, pool: Pool, request: Request, charge: PerDimension,
   } = state.options.latency ?? {}
   for (const dimension of Limits.dimensions) {
     const one = pool.gauges[dimension]
-    if (one !== undefined) gauge.take(one, state.now, charge[dimension]!)
+    if (one !== undefined) Gauge.take(one, state.now, charge[dimension]!)
   }
-  if (state.options.ramp !== undefined) ramp.add(pool.ramp, state.now, request.inputTokens)
+  if (state.options.ramp !== undefined) Ramp.add(pool.ramp, state.now, request.inputTokens)
   const { counters, now } = state
   counters.accepted++
   counters.inputTokens += request.inputTokens + (request.cachedTokens ?? 0)
   counters.peakInFlight = Math.max(counters.peakInFlight, ++counters.inFlight)
   pool.inFlight++
-  const z = random.normal(random.unit(state.seed, lanes.noise, request.key ?? counters.requests))
+  const z = Seeded.normal(Seeded.unit(state.seed, lanes.noise, request.key ?? counters.requests))
   const factor = noise === 0 ? 1 : Math.exp(noise * z - (noise * noise) / 2)
   const input = request.inputTokens + (request.cachedTokens ?? 0)
   const firstTokenAt = Math.ceil(now + factor * (baseMillis + perInputTokenMillis * input) - 1e-6)
   const finishesAt = Math.ceil(firstTokenAt + factor * perOutputTokenMillis * request.outputTokens - 1e-6)
   const cutAt = () =>
     Math.floor(
-      firstTokenAt + (0.25 + 0.5 * random.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
+      firstTokenAt + (0.25 + 0.5 * Seeded.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
     )
   const silent = fault?.kind === "timeout"
   let outputEndsAt = fault === undefined ? finishesAt : cutAt()
@@ -335,10 +335,10 @@ const admit = (state: State, pool: Pool, request: Request, charge: PerDimension,
     phase: "reading"
   }
   if (!silent) {
-    agenda.add(state.due, firstTokenAt, { call, what: "firstToken" })
-    if (endsAt === Infinity) agenda.add(state.due, outputEndsAt, { call, what: "silence" })
+    Agenda.add(state.due, firstTokenAt, { call, what: "firstToken" })
+    if (endsAt === Infinity) Agenda.add(state.due, outputEndsAt, { call, what: "silence" })
   }
-  if (endsAt < Infinity) agenda.add(state.due, endsAt, { call, what: "end" })
+  if (endsAt < Infinity) Agenda.add(state.due, endsAt, { call, what: "end" })
   return call
 }
 
@@ -365,7 +365,7 @@ export const request = (state: State, now: number, request: Request): Decision =
   const blocked = obstacle(state, pool, request, charge)
   if (blocked !== undefined) return rejectByLimit(state, pool, request, charge, blocked)
   if (fault?.kind === "500" || fault?.kind === "529") {
-    if (pool.gauges.requests !== undefined) gauge.take(pool.gauges.requests, state.now, 1)
+    if (pool.gauges.requests !== undefined) Gauge.take(pool.gauges.requests, state.now, 1)
     return rejectByFault(state, pool, request, fault, fault.kind === "500" ? 500 : 529)
   }
   return { _tag: "Accepted", call: admit(state, pool, request, charge, fault) }
@@ -402,7 +402,7 @@ export const figures = (state: State, now: number, model: string): Figures => {
     const one = pool.gauges[dimension]
     // A quota is no rate: no header tells of it.
     if (one === undefined || one.kind === "quota") continue
-    result[dimension] = { limit: one.stated, left: gauge.left(one), fullMillis: gauge.fullMillis(one, state.now) }
+    result[dimension] = { limit: one.stated, left: Gauge.left(one), fullMillis: Gauge.fullMillis(one, state.now) }
   }
   return result
 }

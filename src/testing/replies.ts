@@ -1,7 +1,7 @@
 /** What the simulated model makes of a request: how many tokens it has, and a short answer that shows it was read. */
 import type { ContentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../LlmProvider.ts"
-import * as random from "./random.ts"
+import * as Seeded from "./seeded.ts"
 
 /** Images cost about this many tokens at full size. */
 const imageTokens = 1_568
@@ -47,15 +47,15 @@ export const inputTokens = (params: CountParams | Params, charsPerToken: number)
 /** What makes a request itself, so that asking again gives the same answer. */
 export const keyOf = (params: Params): number => {
   const parts = [
-    random.hashText(params.metadata?.user_id ?? ""),
-    random.hashText(params.model),
+    Seeded.hashText(params.metadata?.user_id ?? ""),
+    Seeded.hashText(params.model),
     params.max_tokens,
     params.messages.length
   ]
   for (const message of params.messages) {
-    for (const text of texts(message.content as Content)) parts.push(random.hashText(text))
+    for (const text of texts(message.content as Content)) parts.push(Seeded.hashText(text))
   }
-  return random.hash(...parts)
+  return Seeded.hash(...parts)
 }
 
 // -----------------------------------------------------------------------------

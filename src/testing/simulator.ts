@@ -11,15 +11,15 @@ import type {
   Usage
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../LlmProvider.ts"
-import * as engine from "./engine.ts"
+import * as Engine from "./engine.ts"
 import type { Options, ToolUse } from "./models.ts"
-import * as random from "./random.ts"
-import * as replies from "./replies.ts"
+import * as Seeded from "./seeded.ts"
+import * as Replies from "./replies.ts"
 
 /** A simulated provider in its present state. Changed in place. */
 export interface Simulator {
   readonly options: Options
-  readonly engine: engine.State
+  readonly engine: Engine.State
   /** How often each request was admitted, so that twins differ. */
   readonly twins: Map<number, number>
 }
@@ -30,12 +30,12 @@ export const make = (options: Options): Simulator => {
   if (!(charsPerToken > 0)) {
     throw new RangeError(`ProviderSim.charsPerToken: expected a number > 0, got ${charsPerToken}`)
   }
-  return { options, engine: engine.make(options), twins: new Map() }
+  return { options, engine: Engine.make(options), twins: new Map() }
 }
 
 /** What became of a request, and the answer it gets. */
 export interface Answer {
-  readonly decision: engine.Decision
+  readonly decision: Engine.Decision
   readonly requestId: string
   readonly params: Params
   readonly inputTokens: number
@@ -55,7 +55,7 @@ const valueOf = (
 ): number | undefined => (typeof option === "function" ? option(params, random) : option)
 
 const replyOf = (self: Simulator, params: Params, random: number): ReadonlyArray<string | ToolUse> => {
-  const reply = (self.options.reply ?? replies.extract)(params, random)
+  const reply = (self.options.reply ?? Replies.extract)(params, random)
   const said = (typeof reply === "string" ? [reply] : reply).filter((part) => part !== "")
   return said.length === 0 ? ["."] : said
 }
@@ -68,29 +68,29 @@ const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
 
 /** The input tokens of a request as the provider counts them. */
 export const countTokens = (self: Simulator, params: CountParams | Params): number =>
-  replies.inputTokens(params, self.options.charsPerToken ?? 4)
+  Replies.inputTokens(params, self.options.charsPerToken ?? 4)
 
 /** Decides about a request that arrives at `now`, in milliseconds since the provider started. */
 export const ask = (self: Simulator, now: number, params: Params): Answer => {
   const { charsPerToken = 4, seed = 1 } = self.options
-  const key = replies.keyOf(params)
+  const key = Replies.keyOf(params)
   const twin = self.twins.get(key) ?? 0
-  const number = random.unit(seed, lanes.answer, key, twin)
+  const number = Seeded.unit(seed, lanes.answer, key, twin)
   const input = countTokens(self, params)
-  const share = valueOf(self.options.cachedShare, params, random.unit(seed, lanes.cache, key, twin)) ?? 0
+  const share = valueOf(self.options.cachedShare, params, Seeded.unit(seed, lanes.cache, key, twin)) ?? 0
   const cachedTokens = Math.floor(input * Math.min(1, Math.max(0, share)))
   const planned = valueOf(self.options.outputTokens, params, number)
   const said = planned === undefined ? replyOf(self, params, number) : undefined
   const wanted = planned ?? Math.ceil(lengthOf(said!) / charsPerToken)
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))
-  const decision = engine.request(self.engine, now, {
+  const decision = Engine.request(self.engine, now, {
     model: params.model,
     agent: params.metadata?.user_id ?? undefined,
     inputTokens: input - cachedTokens,
     cachedTokens,
     outputTokens,
     maxTokens: params.max_tokens,
-    key: random.hash(key, twin)
+    key: Seeded.hash(key, twin)
   })
   if (decision._tag === "Accepted") self.twins.set(key, twin + 1)
   const call = decision._tag === "Accepted" ? decision.call.entry.call : decision.entry.call
@@ -190,7 +190,7 @@ const deltasOf = (characters: number, millis: number): number =>
  * The events of a streamed answer: deltas spread evenly over the time that the output takes, those that come before a
  * fault where there is one.
  */
-export const events = (self: Simulator, answer: Answer, call: engine.Call): ReadonlyArray<Timed> => {
+export const events = (self: Simulator, answer: Answer, call: Engine.Call): ReadonlyArray<Timed> => {
   const whole = message(self, answer)
   const blocks = whole.content as ReadonlyArray<TextBlock | ToolUseBlock>
   const texts = blocks.map((block) => (block.type === "text" ? block.text : JSON.stringify(block.input)))

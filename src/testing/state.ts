@@ -6,10 +6,10 @@
  * is changed in place: a provider that has seen a million requests need not copy them.
  */
 import * as Limits from "../Limits.ts"
-import * as agenda from "./agenda.ts"
-import * as gauge from "./gauge.ts"
+import * as Agenda from "./agenda.ts"
+import * as Gauge from "./gauge.ts"
 import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
-import * as ramp from "./ramp.ts"
+import * as Ramp from "./ramp.ts"
 
 /** Lets a field be written by the engine that its readers cannot write. */
 export type Writable<A> = { -readonly [K in keyof A]: A[K] }
@@ -17,8 +17,8 @@ export type Writable<A> = { -readonly [K in keyof A]: A[K] }
 /** The models that share one set of limits. */
 export interface Pool {
   readonly name: string
-  readonly gauges: { readonly [D in Limits.Dimension]?: gauge.Gauge }
-  readonly ramp: ramp.State
+  readonly gauges: { readonly [D in Limits.Dimension]?: Gauge.Gauge }
+  readonly ramp: Ramp.State
   inFlight: number
   /** Output tokens per millisecond that running calls produce, and how many calls they are. */
   production: number
@@ -48,7 +48,7 @@ export interface State {
   readonly seed: number
   readonly charge: { readonly requests: number; readonly tokenShare: number } | undefined
   readonly pools: Map<string, Pool>
-  readonly due: agenda.Agenda<{ readonly call: Call; readonly what: "firstToken" | "silence" | "end" }>
+  readonly due: Agenda.Agenda<{ readonly call: Call; readonly what: "firstToken" | "silence" | "end" }>
   readonly log: Array<Entry>
   readonly counters: Writable<Omit<Stats, "rejectionsBy">> & { rejectionsBy: { [R in RejectedBy]?: number } }
   now: number
@@ -63,7 +63,7 @@ export const make = (options: Options): State => {
     seed: options.seed ?? 1,
     charge: rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
     pools: new Map(),
-    due: agenda.make(),
+    due: Agenda.make(),
     log: [],
     counters: {
       requests: 0,
@@ -84,12 +84,12 @@ export const make = (options: Options): State => {
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
     const limits = options.pools?.[name] ?? options.limits ?? {}
-    const gauges: { [D in Limits.Dimension]?: gauge.Gauge } = {}
+    const gauges: { [D in Limits.Dimension]?: Gauge.Gauge } = {}
     for (const dimension of Limits.dimensions) {
       const limit = limits[dimension]
-      if (limit !== undefined) gauges[dimension] = gauge.make(dimension, limit)
+      if (limit !== undefined) gauges[dimension] = Gauge.make(dimension, limit)
     }
-    state.pools.set(name, { name, gauges, ramp: ramp.make(), inFlight: 0, production: 0, producing: 0 })
+    state.pools.set(name, { name, gauges, ramp: Ramp.make(), inFlight: 0, production: 0, producing: 0 })
   }
   return state
 }
@@ -128,7 +128,7 @@ const flow = (state: State, to: number, share: number): void => {
       const one = pool.gauges[dimension]
       if (one === undefined) continue
       const produced = dimension === "outputTokens" ? pool.production * elapsed : 0
-      gauge.flow(one, state.now, to, produced, share * one.rate * elapsed)
+      Gauge.flow(one, state.now, to, produced, share * one.rate * elapsed)
     }
   }
   state.now = to
@@ -143,7 +143,7 @@ const startOutput = (state: State, call: Call): void => {
   call.phase = "producing"
   if (!countsLive(state) || output === undefined) return
   if (millis <= 0) {
-    gauge.take(output, state.now, call.entry.outputTokens)
+    Gauge.take(output, state.now, call.entry.outputTokens)
   } else {
     call.pool.production += call.entry.outputTokens / millis
     call.pool.producing++
@@ -185,19 +185,19 @@ export const end = (state: State, call: Call, aborted: boolean): void => {
 /** Moves the provider's time on to `now`. A time that has passed already changes nothing. */
 export const advance = (state: State, now: number): void => {
   for (;;) {
-    for (let item = agenda.takeDue(state.due, state.now); item !== undefined;) {
+    for (let item = Agenda.takeDue(state.due, state.now); item !== undefined;) {
       const { call, what } = item
       if (call.phase !== "ended") {
         if (what === "firstToken") startOutput(state, call)
         else if (what === "silence") stopOutput(state, call)
         else end(state, call, false)
       }
-      item = agenda.takeDue(state.due, state.now)
+      item = Agenda.takeDue(state.due, state.now)
     }
     if (state.now >= now) return
     const { share, until } = neighbourAt(state, state.now)
     const flows = share > 0 || [...state.pools.values()].some((pool) => pool.production > 0)
-    flow(state, Math.min(now, agenda.nextAt(state.due), until, flows ? nextCell(state.now) : Infinity), share)
+    flow(state, Math.min(now, Agenda.nextAt(state.due), until, flows ? nextCell(state.now) : Infinity), share)
   }
 }
 

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Headers from "../../src/internal/headers.ts"
 import type { Figures } from "../../src/testing/engine.ts"
-import * as simulated from "../../src/testing/headers.ts"
+import * as Simulated from "../../src/testing/headers.ts"
 
 const wall = { epochMillis: 1_764_000_000_250, scale: 1 }
 const figures: Figures = {
@@ -19,7 +19,7 @@ const read = (headers: Record<string, string>, now = wall.epochMillis) => {
 
 describe("simulated headers", () => {
   it("spells them as Anthropic does", () => {
-    assert.deepStrictEqual(simulated.rateLimits("rounded", figures, wall), {
+    assert.deepStrictEqual(Simulated.rateLimits("rounded", figures, wall), {
       "anthropic-ratelimit-requests-limit": "1000",
       "anthropic-ratelimit-requests-remaining": "998",
       "anthropic-ratelimit-requests-reset": DateTime.formatIso(DateTime.makeUnsafe(1_764_000_001_000)).replace(
@@ -40,8 +40,8 @@ describe("simulated headers", () => {
 
   it("means by its signal what the library reads from its headers, times to the second", () => {
     for (const mode of ["rounded", "openai", "none"] as const) {
-      const told = simulated.signal(mode, figures, wall)
-      const heard = read(simulated.rateLimits(mode, figures, wall))
+      const told = Simulated.signal(mode, figures, wall)
+      const heard = read(Simulated.rateLimits(mode, figures, wall))
       if (told === undefined) {
         assert.isUndefined(heard)
         continue
@@ -57,20 +57,20 @@ describe("simulated headers", () => {
   })
 
   it("asks to wait in whole seconds, rounded up, and in fractions where time is scaled", () => {
-    assert.deepStrictEqual(simulated.retryAfter("rounded", 15_001, wall), { "retry-after": "16" })
-    assert.deepStrictEqual(simulated.retryAfter("rounded", 15_000, wall), { "retry-after": "15" })
-    assert.deepStrictEqual(simulated.retryAfter("exact", 250, wall), { "retry-after": "0.25", "retry-after-ms": "250" })
-    assert.deepStrictEqual(simulated.retryAfter("rounded", 15_000, { ...wall, scale: 60 }), {
+    assert.deepStrictEqual(Simulated.retryAfter("rounded", 15_001, wall), { "retry-after": "16" })
+    assert.deepStrictEqual(Simulated.retryAfter("rounded", 15_000, wall), { "retry-after": "15" })
+    assert.deepStrictEqual(Simulated.retryAfter("exact", 250, wall), { "retry-after": "0.25", "retry-after-ms": "250" })
+    assert.deepStrictEqual(Simulated.retryAfter("rounded", 15_000, { ...wall, scale: 60 }), {
       "retry-after": "0.25",
       "retry-after-ms": "250"
     })
-    assert.deepStrictEqual(simulated.retryAfter("none", 250, wall), {})
-    assert.deepStrictEqual(simulated.retryAfter("wrong", 90_000, wall), { "retry-after": "1" })
-    assert.deepStrictEqual(simulated.retryAfter("rounded", undefined, wall), {})
+    assert.deepStrictEqual(Simulated.retryAfter("none", 250, wall), {})
+    assert.deepStrictEqual(Simulated.retryAfter("wrong", 90_000, wall), { "retry-after": "1" })
+    assert.deepStrictEqual(Simulated.retryAfter("rounded", undefined, wall), {})
   })
 
   it("states limits per minute of the caller's time", () => {
-    const headers = simulated.rateLimits("rounded", figures, { ...wall, scale: 10 })
+    const headers = Simulated.rateLimits("rounded", figures, { ...wall, scale: 10 })
     assert.strictEqual(headers["anthropic-ratelimit-requests-limit"], "10000")
     assert.strictEqual(read(headers)?.dimensions.inputTokens?.resetMillis, 2_000)
   })

@@ -1,21 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import type * as Limits from "../../src/Limits.ts"
-import * as engine from "../../src/testing/engine.ts"
+import * as Engine from "../../src/testing/engine.ts"
 import type { Options } from "../../src/testing/models.ts"
 
 const instant = { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const model = "claude-sonnet-5"
 
-const ask = (state: engine.State, now: number, inputTokens: number, outputTokens = 0): engine.Decision =>
-  engine.request(state, now, { model, inputTokens, outputTokens })
+const ask = (state: Engine.State, now: number, inputTokens: number, outputTokens = 0): Engine.Decision =>
+  Engine.request(state, now, { model, inputTokens, outputTokens })
 
-const accepted = (decision: engine.Decision): engine.Call => {
+const accepted = (decision: Engine.Decision): Engine.Call => {
   if (decision._tag !== "Accepted") assert.fail(`expected an accepted call, got ${decision._tag}`)
   return decision.call
 }
 
-const rejected = (decision: engine.Decision): engine.Rejected => {
+const rejected = (decision: Engine.Decision): Engine.Rejected => {
   if (decision._tag !== "Rejected") assert.fail(`expected a rejection, got ${decision._tag}`)
   return decision
 }
@@ -32,11 +32,11 @@ type History = typeof History.Type
 interface Arrival {
   readonly at: number
   readonly tokens: number
-  readonly decision: engine.Decision
+  readonly decision: Engine.Decision
 }
 
 const play = (options: Options, history: History): ReadonlyArray<Arrival> => {
-  const state = engine.make({ latency: instant, ...options })
+  const state = Engine.make({ latency: instant, ...options })
   let at = 0
   return history.map(([gap, tokens]) => {
     at += gap
@@ -113,7 +113,7 @@ describe("engine", () => {
             const { at, decision, tokens } = arrivals[index]!
             const wait = rejected(decision).retryAfterMillis!
             const retry = (millis: number) => {
-              const state = engine.make(options)
+              const state = Engine.make(options)
               for (const arrival of arrivals.slice(0, index + 1)) ask(state, arrival.at, arrival.tokens)
               return ask(state, at + millis, tokens)
             }
@@ -126,38 +126,38 @@ describe("engine", () => {
     }
 
     it("takes every dimension or none", () => {
-      const state = engine.make({ limits: { requests: { perMinute: 10 }, inputTokens: { perMinute: 100 } } })
+      const state = Engine.make({ limits: { requests: { perMinute: 10 }, inputTokens: { perMinute: 100 } } })
       accepted(ask(state, 0, 90))
       const rejection = rejected(ask(state, 0, 20))
       assert.strictEqual(rejection.dimension, "inputTokens")
-      assert.strictEqual(engine.left(state, 0, model).requests, 9)
+      assert.strictEqual(Engine.left(state, 0, model).requests, 9)
     })
 
     it("names the dimension that takes longest", () => {
-      const state = engine.make({ limits: { requests: { perMinute: 1 }, inputTokens: { perSecond: 100 } } })
+      const state = Engine.make({ limits: { requests: { perMinute: 1 }, inputTokens: { perSecond: 100 } } })
       accepted(ask(state, 0, 100))
       assert.strictEqual(rejected(ask(state, 0, 50)).dimension, "requests")
     })
 
     it("admits what is larger than the burst into debt when the bucket is full, or never", () => {
       const limits = { inputTokens: { perSecond: 10, burst: 100 } }
-      const debt = engine.make({ limits, latency: instant })
+      const debt = Engine.make({ limits, latency: instant })
       accepted(ask(debt, 0, 400))
       assert.strictEqual(rejected(ask(debt, 0, 200)).retryAfterMillis, 40_000)
       assert.strictEqual(ask(debt, 39_999, 200)._tag, "Rejected")
       assert.strictEqual(ask(debt, 40_000, 200)._tag, "Accepted")
-      const strict = engine.make({ limits, oversize: "reject" })
+      const strict = Engine.make({ limits, oversize: "reject" })
       assert.strictEqual(rejected(ask(strict, 0, 101)).retryAfterMillis, 60_000)
     })
 
     it("never admits more than a minute's worth at once", () => {
-      const state = engine.make({ limits: { inputTokens: { perMinute: 100 } } })
+      const state = Engine.make({ limits: { inputTokens: { perMinute: 100 } } })
       assert.strictEqual(rejected(ask(state, 0, 101)).retryAfterMillis, 60_000)
       assert.strictEqual(rejected(ask(state, 120_000, 101)).retryAfterMillis, 60_000)
     })
 
     it("answers an exhausted quota with a spend limit and no time to retry", () => {
-      const state = engine.make({ limits: { tokens: { total: 100 } } })
+      const state = Engine.make({ limits: { tokens: { total: 100 } } })
       accepted(ask(state, 0, 100))
       const rejection = rejected(ask(state, 3_600_000, 1))
       assert.strictEqual(rejection.errorCode, "enforced_spend_limit_reached")
@@ -166,8 +166,8 @@ describe("engine", () => {
 
     it("gives each pool its own limits, by the longest name that matches", () => {
       const one = { inputTokens: { perMinute: 100 } }
-      const state = engine.make({ limits: one, pools: { claude: one, "claude-opus-4": one } })
-      const to = (model: string) => engine.request(state, 0, { model, inputTokens: 100, outputTokens: 0 })._tag
+      const state = Engine.make({ limits: one, pools: { claude: one, "claude-opus-4": one } })
+      const to = (model: string) => Engine.request(state, 0, { model, inputTokens: 100, outputTokens: 0 })._tag
       assert.deepStrictEqual(
         [to("claude-opus-4-8"), to("claude-opus-4-7"), to("claude-haiku-4-5"), to("gpt"), to("other")],
         ["Accepted", "Rejected", "Accepted", "Accepted", "Rejected"]
@@ -175,37 +175,37 @@ describe("engine", () => {
     })
 
     it("throws for limits that are not limits", () => {
-      assert.throws(() => engine.make({ limits: { requests: {} } }), RangeError)
-      assert.throws(() => engine.make({ limits: { requests: { perMinute: 1, perSecond: 1 } } }), RangeError)
-      assert.throws(() => engine.make({ limits: { requests: { perMinute: 0 } } }), RangeError)
-      assert.throws(() => engine.make({ limits: { requests: { perMinute: 9, burst: 0 } } }), RangeError)
+      assert.throws(() => Engine.make({ limits: { requests: {} } }), RangeError)
+      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 1, perSecond: 1 } } }), RangeError)
+      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 0 } } }), RangeError)
+      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 9, burst: 0 } } }), RangeError)
     })
   })
 
   describe("rejections", () => {
     it("cost nothing when they are free", () => {
-      const state = engine.make({ limits: { tokens: { perMinute: 1_000 } }, latency: instant })
+      const state = Engine.make({ limits: { tokens: { perMinute: 1_000 } }, latency: instant })
       accepted(ask(state, 0, 900))
       for (let n = 0; n < 100; n++) rejected(ask(state, 0, 200))
-      assert.strictEqual(engine.left(state, 0, model).tokens, 100)
+      assert.strictEqual(Engine.left(state, 0, model).tokens, 100)
     })
 
     it("count as one request and 5 % of the tokens when they are charged, and never lead into debt", () => {
       const limits = { requests: { perMinute: 10 }, tokens: { perMinute: 1_000 } }
-      const state = engine.make({ limits, rejections: "charged", latency: instant })
+      const state = Engine.make({ limits, rejections: "charged", latency: instant })
       accepted(ask(state, 0, 900))
       rejected(ask(state, 0, 200))
-      assert.deepStrictEqual(engine.left(state, 0, model), { requests: 8, tokens: 90 })
+      assert.deepStrictEqual(Engine.left(state, 0, model), { requests: 8, tokens: 90 })
       for (let n = 0; n < 100; n++) rejected(ask(state, 0, 200))
-      assert.deepStrictEqual(engine.left(state, 0, model), { requests: 0, tokens: 0 })
+      assert.deepStrictEqual(Engine.left(state, 0, model), { requests: 0, tokens: 0 })
     })
 
     it("count as they are told to", () => {
       const limits = { requests: { perMinute: 10 }, tokens: { perMinute: 1_000 } }
-      const state = engine.make({ limits, rejections: { requests: 2, tokenShare: 0.25 } })
+      const state = Engine.make({ limits, rejections: { requests: 2, tokenShare: 0.25 } })
       accepted(ask(state, 0, 900))
       rejected(ask(state, 0, 200))
-      assert.deepStrictEqual(engine.left(state, 0, model), { requests: 7, tokens: 50 })
+      assert.deepStrictEqual(Engine.left(state, 0, model), { requests: 7, tokens: 50 })
     })
   })
 
@@ -213,23 +213,23 @@ describe("engine", () => {
     const latency = { baseMillis: 1_000, perInputTokenMillis: 0, perOutputTokenMillis: 10 }
 
     it("is counted as it is produced", () => {
-      const state = engine.make({ limits: { outputTokens: { perMinute: 6_000 } }, latency })
+      const state = Engine.make({ limits: { outputTokens: { perMinute: 6_000 } }, latency })
       accepted(ask(state, 0, 1, 1_000))
-      assert.strictEqual(engine.left(state, 1_000, model).outputTokens, 6_000)
+      assert.strictEqual(Engine.left(state, 1_000, model).outputTokens, 6_000)
       // Half of the output, and what 5 s refill.
-      assert.closeTo(engine.left(state, 6_000, model).outputTokens!, 6_000, 1e-6)
-      const fast = engine.make({
+      assert.closeTo(Engine.left(state, 6_000, model).outputTokens!, 6_000, 1e-6)
+      const fast = Engine.make({
         limits: { outputTokens: { perMinute: 600 } },
         latency: { ...latency, perOutputTokenMillis: 1 }
       })
       accepted(ask(fast, 0, 1, 1_000))
-      assert.closeTo(engine.left(fast, 1_500, model).outputTokens!, 600 - 500 + 5, 1e-6)
+      assert.closeTo(Engine.left(fast, 1_500, model).outputTokens!, 600 - 500 + 5, 1e-6)
     })
 
     it("admits as long as anything is left, and says exactly when that is so again", () => {
-      const state = engine.make({ limits: { outputTokens: { perSecond: 10, burst: 100 } }, latency: instant })
+      const state = Engine.make({ limits: { outputTokens: { perSecond: 10, burst: 100 } }, latency: instant })
       accepted(ask(state, 0, 1, 250))
-      accepted(ask(engine.make({ limits: { outputTokens: { perSecond: 10 } }, latency: instant }), 0, 1, 250))
+      accepted(ask(Engine.make({ limits: { outputTokens: { perSecond: 10 } }, latency: instant }), 0, 1, 250))
       const wait = rejected(ask(state, 0, 1, 1)).retryAfterMillis!
       assert.strictEqual(wait, 15_001)
       assert.strictEqual(ask(state, wait - 1, 1, 1)._tag, "Rejected")
@@ -237,33 +237,33 @@ describe("engine", () => {
     })
 
     it("is counted at admission when told so", () => {
-      const state = engine.make({ limits: { outputTokens: { perMinute: 1_000 } }, output: "admission", latency })
+      const state = Engine.make({ limits: { outputTokens: { perMinute: 1_000 } }, output: "admission", latency })
       accepted(ask(state, 0, 1, 600))
-      assert.strictEqual(engine.left(state, 0, model).outputTokens, 400)
+      assert.strictEqual(Engine.left(state, 0, model).outputTokens, 400)
       rejected(ask(state, 0, 1, 600))
     })
 
     it("counts tokens at admission by usage, or as OpenAI and Azure do", () => {
       const takenBy = (counting: "usage" | "openai" | "azure") => {
-        const state = engine.make({ limits: { tokens: { perMinute: 10_000 } }, counting })
-        engine.request(state, 0, { model, inputTokens: 300, outputTokens: 100, maxTokens: 1_000 })
-        return 10_000 - engine.left(state, 0, model).tokens!
+        const state = Engine.make({ limits: { tokens: { perMinute: 10_000 } }, counting })
+        Engine.request(state, 0, { model, inputTokens: 300, outputTokens: 100, maxTokens: 1_000 })
+        return 10_000 - Engine.left(state, 0, model).tokens!
       }
       assert.deepStrictEqual([takenBy("usage"), takenBy("openai"), takenBy("azure")], [400, 1_000, 1_300])
     })
 
     it("stops when the caller goes away: the place is free, the input stays counted", () => {
       const limits = { inputTokens: { perMinute: 1_000 }, outputTokens: { perMinute: 1_000 } }
-      const state = engine.make({ limits, latency, concurrency: 1 })
+      const state = Engine.make({ limits, latency, concurrency: 1 })
       const call = accepted(ask(state, 0, 900, 500))
       assert.strictEqual(rejected(ask(state, 3_500, 1)).dimension, "concurrency")
-      engine.abort(state, 3_500, call)
+      Engine.abort(state, 3_500, call)
       assert.strictEqual(call.entry.producedTokens, 250)
       assert.isTrue(call.entry.aborted)
-      const left = engine.left(state, 3_500, model)
+      const left = Engine.left(state, 3_500, model)
       assert.closeTo(left.inputTokens!, 100 + 3_500 / 60, 1e-6)
       accepted(ask(state, 3_500, 1))
-      const stats = engine.stats(state, 3_500)
+      const stats = Engine.stats(state, 3_500)
       assert.deepStrictEqual([stats.inFlight, stats.peakInFlight, stats.aborted], [1, 1, 1])
     })
   })
@@ -271,14 +271,14 @@ describe("engine", () => {
   describe("time", () => {
     it("takes latency from the tokens", () => {
       const latency = { baseMillis: 100, perInputTokenMillis: 0.5, perOutputTokenMillis: 2 }
-      const call = accepted(ask(engine.make({ latency }), 1_000, 200, 50))
+      const call = accepted(ask(Engine.make({ latency }), 1_000, 200, 50))
       assert.deepStrictEqual([call.firstTokenAt, call.finishesAt], [1_200, 1_300])
     })
 
     it("varies latency around its mean, the same way for the same seed", () => {
       const latency = { baseMillis: 1_000, perInputTokenMillis: 0, perOutputTokenMillis: 0, noise: 0.3 }
       const times = (seed: number) => {
-        const state = engine.make({ latency, seed })
+        const state = Engine.make({ latency, seed })
         return Array.from({ length: 2_000 }, () => accepted(ask(state, 0, 1)).finishesAt)
       }
       const sample = times(7)
@@ -288,17 +288,17 @@ describe("engine", () => {
     })
 
     it("does not go back", () => {
-      const state = engine.make({ limits: { requests: { perMinute: 60 } } })
+      const state = Engine.make({ limits: { requests: { perMinute: 60 } } })
       ask(state, 1_000, 1)
       ask(state, 500, 1)
-      assert.strictEqual(engine.left(state, 500, model).requests, 58)
+      assert.strictEqual(Engine.left(state, 500, model).requests, 58)
     })
   })
 
   describe("other limits", () => {
     it("limits calls at once until the first of them ends", () => {
       const latency = { ...instant, baseMillis: 2_000 }
-      const state = engine.make({ concurrency: 2, latency })
+      const state = Engine.make({ concurrency: 2, latency })
       accepted(ask(state, 0, 1))
       accepted(ask(state, 500, 1))
       assert.strictEqual(rejected(ask(state, 700, 1)).retryAfterMillis, 1_300)
@@ -307,7 +307,7 @@ describe("engine", () => {
 
     it("limits growth, and says exactly when usage has grown enough", () => {
       const options: Options = { ramp: { fromPerMinute: 100, growth: 2 }, latency: instant }
-      const state = engine.make(options)
+      const state = Engine.make(options)
       accepted(ask(state, 0, 100))
       const rejection = rejected(ask(state, 30_000, 50))
       assert.strictEqual(rejection.errorCode, "ramp_limit_exceeded")
@@ -320,7 +320,7 @@ describe("engine", () => {
     })
 
     it("forgets usage of more than two minutes ago when it limits growth", () => {
-      const state = engine.make({ ramp: { fromPerMinute: 100, growth: 2 }, latency: instant })
+      const state = Engine.make({ ramp: { fromPerMinute: 100, growth: 2 }, latency: instant })
       accepted(ask(state, 0, 100))
       accepted(ask(state, 60_000, 150))
       accepted(ask(state, 115_000, 50))
@@ -331,23 +331,23 @@ describe("engine", () => {
 
     it("shares the limit with a neighbour, all the time or in bursts", () => {
       const limits = { inputTokens: { perSecond: 100, burst: 1_000 } }
-      const steady = engine.make({ limits, neighbour: { share: 0.5 }, latency: instant })
+      const steady = Engine.make({ limits, neighbour: { share: 0.5 }, latency: instant })
       accepted(ask(steady, 0, 1_000))
-      assert.closeTo(engine.left(steady, 10_000, model).inputTokens!, 500, 1e-6)
-      const bursts = engine.make({
+      assert.closeTo(Engine.left(steady, 10_000, model).inputTokens!, 500, 1e-6)
+      const bursts = Engine.make({
         limits,
         neighbour: { share: 3, everyMillis: 10_000, forMillis: 2_000 },
         latency: instant
       })
-      assert.closeTo(engine.left(bursts, 2_000, model).inputTokens!, 600, 1e-6)
-      assert.closeTo(engine.left(bursts, 10_000, model).inputTokens!, 1_000, 1e-6)
-      assert.closeTo(engine.left(bursts, 11_000, model).inputTokens!, 800, 1e-6)
+      assert.closeTo(Engine.left(bursts, 2_000, model).inputTokens!, 600, 1e-6)
+      assert.closeTo(Engine.left(bursts, 10_000, model).inputTokens!, 1_000, 1e-6)
+      assert.closeTo(Engine.left(bursts, 11_000, model).inputTokens!, 800, 1e-6)
     })
 
     it("limits the neighbour too", () => {
       for (const window of kinds) {
-        const state = engine.make({ limits: limit(window), neighbour: { share: 5 }, latency: instant })
-        assert.isAtLeast(engine.left(state, 59_000, model).inputTokens!, 0)
+        const state = Engine.make({ limits: limit(window), neighbour: { share: 5 }, latency: instant })
+        assert.isAtLeast(Engine.left(state, 59_000, model).inputTokens!, 0)
         rejected(ask(state, 59_000, 100))
       }
     })
@@ -355,7 +355,7 @@ describe("engine", () => {
 
   describe("faults", () => {
     it("hit the calls, the times and the models that they name", () => {
-      const state = engine.make({
+      const state = Engine.make({
         latency: instant,
         faults: [
           { kind: "500", calls: [2] },
@@ -364,32 +364,32 @@ describe("engine", () => {
         ]
       })
       const at = (now: number, model = "claude-sonnet-5") => {
-        const decision = engine.request(state, now, { model, inputTokens: 1, outputTokens: 0 })
+        const decision = Engine.request(state, now, { model, inputTokens: 1, outputTokens: 0 })
         return decision._tag === "Rejected" ? decision.status : decision._tag
       }
       assert.deepStrictEqual(
         [at(0), at(0), at(999), at(1_000), at(1_999), at(2_000), at(2_000, "claude-opus-5")],
         ["Accepted", 500, "Accepted", 529, 529, "Accepted", "Refused"]
       )
-      const stats = engine.stats(state, 2_000)
+      const stats = Engine.stats(state, 2_000)
       assert.deepStrictEqual([stats.requests, stats.accepted, stats.failed, stats.rejected], [7, 3, 4, 0])
     })
 
     it("hit at their rate", () => {
-      const state = engine.make({ faults: [{ kind: "529", rate: 0.05 }], latency: instant })
+      const state = Engine.make({ faults: [{ kind: "529", rate: 0.05 }], latency: instant })
       for (let n = 0; n < 4_000; n++) ask(state, n, 1)
-      assert.closeTo(engine.stats(state, 4_000).failed / 4_000, 0.05, 0.015)
+      assert.closeTo(Engine.stats(state, 4_000).failed / 4_000, 0.05, 0.015)
     })
 
     it("count a request but no tokens for a failure of the provider's own", () => {
       const limits = { requests: { perMinute: 10 }, tokens: { perMinute: 1_000 } }
-      const state = engine.make({ limits, faults: [{ kind: "500" }] })
+      const state = Engine.make({ limits, faults: [{ kind: "500" }] })
       ask(state, 0, 500)
-      assert.deepStrictEqual(engine.left(state, 0, model), { requests: 9, tokens: 1_000 })
+      assert.deepStrictEqual(Engine.left(state, 0, model), { requests: 9, tokens: 1_000 })
     })
 
     it("count the input of a call that never answers, and hold its place until it is given up", () => {
-      const state = engine.make({
+      const state = Engine.make({
         limits: { tokens: { perMinute: 60_000 } },
         faults: [
           { kind: "timeout", afterMillis: 5_000, calls: [1] },
@@ -400,20 +400,20 @@ describe("engine", () => {
       assert.strictEqual(call.endsAt, 5_000)
       const stalled = accepted(ask(state, 0, 500, 100))
       assert.strictEqual(stalled.endsAt, Infinity)
-      assert.strictEqual(engine.stats(state, 3_600_000).inFlight, 1)
-      engine.abort(state, 3_600_000, stalled)
-      assert.strictEqual(engine.stats(state, 3_600_000).inFlight, 0)
+      assert.strictEqual(Engine.stats(state, 3_600_000).inFlight, 1)
+      Engine.abort(state, 3_600_000, stalled)
+      assert.strictEqual(Engine.stats(state, 3_600_000).inFlight, 0)
       assert.isBelow(stalled.entry.producedTokens, 100)
     })
   })
 
   describe("log", () => {
     it("keeps the last requests, and counts all", () => {
-      const state = engine.make({ latency: instant, logSize: 10 })
+      const state = Engine.make({ latency: instant, logSize: 10 })
       for (let n = 0; n < 100; n++) ask(state, n, 1)
       assert.isAtMost(state.log.length, 11)
       assert.strictEqual(state.log.at(-1)!.call, 100)
-      assert.strictEqual(engine.stats(state, 100).completed, 100)
+      assert.strictEqual(Engine.stats(state, 100).completed, 100)
     })
 
     it.prop(
@@ -434,7 +434,7 @@ describe("engine", () => {
       "accounts for every request",
       { history: History },
       ({ history }) => {
-        const state = engine.make({
+        const state = Engine.make({
           limits: { inputTokens: { perMinute: 600 }, outputTokens: { perMinute: 500 } },
           rejections: "charged",
           faults: [
@@ -444,12 +444,12 @@ describe("engine", () => {
         })
         let at = 0
         for (const [gap, tokens] of history) ask(state, (at += gap), tokens, tokens)
-        const stats = engine.stats(state, at + 1_000_000)
+        const stats = Engine.stats(state, at + 1_000_000)
         assert.strictEqual(stats.requests, history.length)
         assert.strictEqual(stats.accepted + stats.rejected + stats.failed, stats.requests)
         assert.strictEqual(stats.completed + stats.aborted + stats.broken + stats.inFlight, stats.accepted)
         assert.strictEqual(stats.inFlight, 0)
-        const left = engine.left(state, at + 1_000_000, model)
+        const left = Engine.left(state, at + 1_000_000, model)
         assert.deepStrictEqual(left, { inputTokens: 600, outputTokens: 500 })
       },
       runs

@@ -3,7 +3,7 @@
  * sentences of the documents. Pure.
  */
 import type { Params } from "../../LlmProvider.ts"
-import * as replies from "../../testing/replies.ts"
+import * as Replies from "../../testing/replies.ts"
 
 const mostLines = 12
 
@@ -14,9 +14,9 @@ const findings = (text: string): ReadonlyArray<string> => [
 /** The findings of earlier answers, some of each part; a request with documents gets an extract of them. */
 export const reply = (params: Params): string => {
   const text = params.messages.map(({ content }) => (typeof content === "string" ? content : "")).join("\n")
-  if (text.includes("<document path=")) return replies.extract(params)
+  if (text.includes("<document path=")) return Replies.extract(params)
   const parts = text.split("<part agent=").map(findings)
   const each = Math.ceil(mostLines / parts.length)
   const lines = [...new Set(parts.flatMap((part) => part.slice(0, each)))].slice(0, mostLines)
-  return lines.length === 0 ? replies.extract(params) : lines.join("\n")
+  return lines.length === 0 ? Replies.extract(params) : lines.join("\n")
 }
