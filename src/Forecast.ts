@@ -346,9 +346,9 @@ const usageOf = (workload: Workload): Forecast["usage"] => {
  * @since 0.1.0
  */
 export const make = (workload: Workload, options: Options): Forecast => {
-  const outcome = Internal.play(agentsOf(workload, options.latency ?? {}), setupOf(options))
-  const byAgent: Array<Array<Internal.Served>> = workload.map(() => [])
-  for (const served of outcome.served) byAgent[served.agent]!.push(served)
+  const agents = agentsOf(workload, options.latency ?? {})
+  const outcome = Internal.play(agents, setupOf(options))
+  const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
   const blocked: { [B in Binding]?: Duration.Duration } = {}
   for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
     blocked[obstacle as Internal.Obstacle] = Duration.millis(millis)
@@ -358,19 +358,22 @@ export const make = (workload: Workload, options: Options): Forecast => {
     binding: bindingOf(outcome),
     blocked,
     waits: waitsOf(outcome.served),
-    agents: workload.map(({ name }, index) => ({
-      name,
-      // Its calls come one after the other.
-      finishesAfter: Duration.millis(byAgent[index]!.at(-1)?.endsAt ?? 0),
-      waits: waitsOf(byAgent[index]!)
-    })),
+    agents: agents.map((agent) => {
+      const served = byAgent.get(agent) ?? []
+      return {
+        name: agent.name,
+        // Its calls come one after the other.
+        finishesAfter: Duration.millis(served.at(-1)?.endsAt ?? 0),
+        waits: waitsOf(served)
+      }
+    }),
     calls: outcome.served.map(({ admittedAt, agent, askedAt, endsAt }) => ({
-      agent: workload[agent]!.name,
+      agent: agent.name,
       askedAfter: Duration.millis(askedAt),
       admittedAfter: Duration.millis(admittedAt),
       finishesAfter: Duration.millis(endsAt)
     })),
-    refused: outcome.refused.map(({ agent, ...refused }) => ({ agent: workload[agent]!.name, ...refused })),
+    refused: outcome.refused.map(({ agent, ...misfit }) => ({ agent: agent.name, ...misfit })),
     usage: usageOf(workload)
   }
 }

@@ -31,7 +31,7 @@ export interface Setup {
 
 /** One call as it went. */
 export interface Served {
-  readonly agent: number
+  readonly agent: Agent
   readonly askedAt: number
   readonly admittedAt: number
   readonly endsAt: number
@@ -39,7 +39,7 @@ export interface Served {
 
 /** A call that is never admitted: it is larger than a limit, or a quota is used up. Its agent stops there. */
 interface Refused extends Limits.Misfit {
-  readonly agent: number
+  readonly agent: Agent
 }
 
 export type Obstacle = Limits.Dimension | "concurrency"
@@ -52,66 +52,119 @@ export interface Outcome {
   readonly blocked: { readonly [O in Obstacle]?: number }
 }
 
-interface Due extends Heap.Item {
-  readonly at: number
-  readonly turn: number
-  readonly agent: number
-  /** The call that ends then; none where an agent starts. */
-  readonly ends: { readonly turn: Turn<Waiting>; readonly held: Ledger.Held; readonly used: Limits.Charge } | undefined
+/** An agent that is played. */
+interface Player {
+  readonly agent: Agent
+  /** The calls that it has still to make. */
+  readonly calls: Iterator<Call, undefined>
 }
 
 interface Waiting extends Entry {
-  readonly index: number
+  readonly player: Player
+  readonly call: Call
   readonly charge: Limits.Charge
-  readonly usage: Limits.Usage
-  readonly millis: number
   readonly askedAt: number
   flow: Flow<this> | undefined
+}
+
+/** A call that was admitted, and what of its reservation it will have used. */
+interface Running {
+  readonly turn: Turn<Waiting>
+  readonly held: Ledger.Held
+  readonly used: Limits.Charge
+}
+
+/** A call ends, or an agent starts; then the agent makes its next call. */
+interface Due extends Heap.Item {
+  readonly at: number
+  readonly turn: number
+  readonly player: Player
+  readonly ends: Running | undefined
 }
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
 /** Plays all agents to their ends. */
-export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, levels, limits }: Setup): Outcome => {
-  const rules = Limits.resolve(limits)
-  let ledger = Ledger.withLevels(Ledger.make(limits, 0, { headroom, ramp: undefined }), levels)
-  const queue = new FairQueue<Waiting>()
-  const due: Array<Due> = []
-  const next = agents.map(() => 0)
-  const served: Array<Served> = []
-  const refused: Array<Refused> = []
-  const blocked: { [O in Obstacle]?: number } = {}
-  let scheduled = 0
-  let inFlight = 0
-  let endsAt = 0
+export const play = (agents: ReadonlyArray<Agent>, setup: Setup): Outcome => {
+  const fanOut = new FanOut(setup)
+  for (const agent of agents) fanOut.start(agent)
+  return fanOut.run()
+}
 
-  const schedule = (at: number, agent: number, ends: Due["ends"]): void =>
-    Heap.push(due, { at, turn: scheduled++, agent, ends, place: -1 }, byTime)
+class FanOut {
+  private readonly concurrency: number
+  private readonly rules: Limits.Rules
+  private ledger: Ledger.Ledger
+  private readonly queue = new FairQueue<Waiting>()
+  private readonly due: Array<Due> = []
+  private scheduled = 0
+  private inFlight = 0
+  private readonly served: Array<Served> = []
+  private readonly refused: Array<Refused> = []
+  private endsAt = 0
 
-  const ask = (now: number, index: number): void => {
-    const agent = agents[index]!
-    const call = agent.calls[next[index]!]
-    next[index]!++
+  constructor({ concurrency, headroom, levels, limits }: Setup) {
+    this.concurrency = concurrency
+    this.rules = Limits.resolve(limits)
+    this.ledger = Ledger.withLevels(Ledger.make(limits, 0, { headroom, ramp: undefined }), levels)
+  }
+
+  start(agent: Agent): void {
+    this.schedule(agent.startsAt, { agent, calls: agent.calls.values() }, undefined)
+  }
+
+  run(): Outcome {
+    const blocked: { [O in Obstacle]?: number } = {}
+    let now = 0
+    for (;;) {
+      this.happen(now)
+      const obstacle = this.admit(now)
+      // Whoever did not have to wait is not remembered, as in the budget itself.
+      if (obstacle === undefined) this.queue.forget()
+      const wake = Math.min(this.due[0]?.at ?? Infinity, now + (obstacle?.millis ?? Infinity))
+      if (wake === Infinity) return { served: this.served, refused: this.refused, endsAt: this.endsAt, blocked }
+      if (obstacle !== undefined) blocked[obstacle.by] = (blocked[obstacle.by] ?? 0) + wake - now
+      now = wake
+    }
+  }
+
+  private schedule(at: number, player: Player, ends: Running | undefined): void {
+    Heap.push(this.due, { at, turn: this.scheduled++, player, ends, place: -1 }, byTime)
+  }
+
+  /** Everything that is due. */
+  private happen(now: number): void {
+    for (let due = this.due[0]; due !== undefined && due.at <= now; due = this.due[0]) {
+      Heap.remove(this.due, due, byTime)
+      if (due.ends !== undefined) this.end(due.ends, now)
+      this.ask(due.player, now)
+    }
+  }
+
+  private end({ held, turn, used }: Running, now: number): void {
+    this.inFlight--
+    const asked = Limits.dominantShare(held.charge, this.rules)
+    if (asked > 0) this.queue.correct(turn, Limits.dominantShare(used, this.rules) / asked)
+    this.ledger = Ledger.settle(Ledger.advance(this.ledger, now), held, used, now)
+  }
+
+  private ask(player: Player, now: number): void {
+    const call = player.calls.next().value
     if (call === undefined) {
-      endsAt = Math.max(endsAt, now)
+      this.endsAt = now
       return
     }
-    const charge = Limits.charge(call.estimate, rules)
-    const never = Limits.neverFits(charge, rules)
-    if (never !== undefined) {
-      refused.push({ agent: index, ...never })
-      endsAt = Math.max(endsAt, now)
-      return
-    }
-    queue.push({
-      agent: agent.name,
+    const charge = Limits.charge(call.estimate, this.rules)
+    const never = Limits.neverFits(charge, this.rules)
+    if (never !== undefined) return this.refuse(player, never, now)
+    this.queue.push({
+      agent: player.agent.name,
       priority: 0,
       weight: 1,
-      cost: Limits.dominantShare(charge, rules),
-      index,
+      cost: Limits.dominantShare(charge, this.rules),
+      player,
+      call,
       charge,
-      usage: call.usage,
-      millis: call.millis,
       askedAt: now,
       flow: undefined,
       previous: undefined,
@@ -119,53 +172,38 @@ export const play = (agents: ReadonlyArray<Agent>, { concurrency, headroom, leve
     })
   }
 
+  private refuse({ agent }: Player, misfit: Limits.Misfit, now: number): void {
+    this.refused.push({ agent, ...misfit })
+    this.endsAt = now
+  }
+
   /** Admits all that fit; gives what the head waits for, and how long if nothing happens. */
-  const admit = (now: number): { readonly by: Obstacle; readonly millis: number } | undefined => {
-    ledger = Ledger.advance(ledger, now)
+  private admit(now: number): { readonly by: Obstacle; readonly millis: number } | undefined {
+    this.ledger = Ledger.advance(this.ledger, now)
     for (;;) {
-      const head = queue.peek()
+      const head = this.queue.peek()
       if (head === undefined) return undefined
-      if (inFlight >= concurrency) return { by: "concurrency", millis: Infinity }
-      const decision = Ledger.decide(ledger, head.charge, now)
+      if (this.inFlight >= this.concurrency) return { by: "concurrency", millis: Infinity }
+      const decision = Ledger.decide(this.ledger, head.charge, now)
+      // Only a cooldown waits for no dimension, and here is none.
       if (decision._tag === "Wait") return { by: decision.dimension!, millis: decision.millis }
-      const turn = queue.shift()!
-      if (decision._tag === "Exhausted") {
+      const turn = this.queue.shift()!
+      if (decision._tag === "Granted") {
+        this.serve(turn, now)
+      } else {
         const { asked, dimension, left } = decision
-        refused.push({ agent: head.index, dimension, asked, limit: left })
-        endsAt = Math.max(endsAt, now)
-        continue
+        this.refuse(head.player, { dimension, asked, limit: left }, now)
       }
-      ledger = Ledger.take(ledger, head.charge, now)
-      inFlight++
-      const held: Ledger.Held = { id: served.length + 1, charge: head.charge, takenAt: now }
-      const end = now + head.millis
-      served.push({ agent: head.index, askedAt: head.askedAt, admittedAt: now, endsAt: end })
-      schedule(end, head.index, { turn, held, used: Limits.used(head.charge, head.usage) })
     }
   }
 
-  for (const [index, agent] of agents.entries()) schedule(agent.startsAt, index, undefined)
-  let now = 0
-  for (;;) {
-    while (due.length > 0 && due[0]!.at <= now) {
-      const event = due[0]!
-      Heap.remove(due, event, byTime)
-      if (event.ends !== undefined) {
-        inFlight--
-        const { held, turn, used } = event.ends
-        const asked = Limits.dominantShare(held.charge, rules)
-        if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
-        ledger = Ledger.settle(Ledger.advance(ledger, now), held, used, now)
-      }
-      ask(now, event.agent)
-    }
-    const obstacle = admit(now)
-    // Whoever did not have to wait is not remembered, as in the budget itself.
-    if (obstacle === undefined) queue.forget()
-    const wake = Math.min(due[0]?.at ?? Infinity, obstacle === undefined ? Infinity : now + obstacle.millis)
-    if (wake === Infinity) break
-    if (obstacle !== undefined) blocked[obstacle.by] = (blocked[obstacle.by] ?? 0) + wake - now
-    now = wake
+  private serve(turn: Turn<Waiting>, now: number): void {
+    const { askedAt, call, charge, player } = turn.entry
+    const held: Ledger.Held = { id: this.served.length + 1, charge, takenAt: now }
+    const endsAt = now + call.millis
+    this.ledger = Ledger.take(this.ledger, charge, now)
+    this.inFlight++
+    this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
+    this.schedule(endsAt, player, { turn, held, used: Limits.used(charge, call.usage) })
   }
-  return { served, refused, endsAt, blocked }
 }
