@@ -1,19 +1,14 @@
 /**
- * How the store reaches Redis: the script, and the channel on which a process hears that its turn has come.
+ * What the store says to Redis: the script, and the channel on which a process hears that its turn has come.
  */
-import * as NodeRedis from "@effect/platform-node/NodeRedis"
-import * as Context from "effect/Context"
+import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
-import * as Redis from "effect/persistence/Redis"
+import { RedisError } from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
+import type { Connection } from "./client.ts"
 import { source } from "./scripts.ts"
-
-/** The service of Redis, or why there is none yet. */
-export type Connection = Effect.Effect<Redis.Redis["Service"], Redis.RedisError>
 
 /** One request of one process about one pool. */
 export interface Call {
@@ -50,25 +45,41 @@ export const statePattern = (prefix: string): string => `{${quote(prefix)}:*}:st
 export const poolOfKey = (prefix: string, key: string): string =>
   decodeURIComponent(key.slice(`{${quote(prefix)}:`.length, -"}:state".length))
 
-const scriptOf = (lua: string) =>
-  Redis.script(
-    ({ keys, leaseMillis, lost, owner, request }: Call) => [
-      ...keys.all,
-      owner,
-      request,
-      keys.channels,
-      quote(keys.pool),
-      leaseMillis,
-      lost
-    ],
-    { lua, numberOfKeys: ({ keys }) => keys.all.length }
-  ).withReturnType<string>()
+const sha = createHash("sha1").update(source).digest("hex")
 
-const script = scriptOf(source)
-const farewellMillis = 500
+const startsWith =
+  (code: string) =>
+  ({ cause }: RedisError): boolean =>
+    cause instanceof Error && cause.message.startsWith(code)
 
-export const send = (connection: Connection, call: Call): Effect.Effect<string, Redis.RedisError> =>
-  Effect.flatMap(connection, (redis) => redis.eval(script)(call))
+/** What to do where a client of one node is told that another serves these keys. */
+const lead = (error: RedisError): RedisError =>
+  startsWith("MOVED")(error)
+    ? new RedisError({
+        cause: new Error(
+          `${(error.cause as Error).message}: another node of this cluster serves the pool. Use layerStoreUrl, or give layerStore a client of the whole cluster`
+        )
+      })
+    : error
+
+/** Whether the same request will fail again: the script stumbled over it, or this client never comes to the right node. */
+export const isHopeless = (error: unknown): boolean =>
+  error instanceof RedisError && /^MOVED|user_script/.test(error.cause instanceof Error ? error.cause.message : "")
+
+/**
+ * Runs the script. A server that has not seen it is given it together with the request, because that is the way to the
+ * node that serves these keys; `SCRIPT LOAD` would go to any.
+ */
+export const send = (
+  connection: Connection,
+  { keys, leaseMillis, lost, owner, request }: Call
+): Effect.Effect<string, RedisError> =>
+  Effect.flatMap(connection, (client) => {
+    const said = [...keys.all, owner, request, keys.channels, quote(keys.pool), String(leaseMillis), lost]
+    const run = (command: string, script: string) =>
+      client.send<string>(command, script, String(keys.all.length), ...said)
+    return Effect.catchIf(run("EVALSHA", sha), startsWith("NOSCRIPT"), () => run("EVAL", source))
+  }).pipe(Effect.mapError(lead))
 
 /** Subscribes a process to its channel for as long as the scope lasts, through every interruption. */
 export const listen = (
@@ -77,7 +88,7 @@ export const listen = (
   process: string,
   heard: (owner: string, millis: number, head: number) => void
 ): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.flatMap(connection, (redis) => redis.subscribe(`${keysOf(prefix, "").channels}${process}`)).pipe(
+  Effect.flatMap(connection, (client) => client.subscribe(`${keysOf(prefix, "").channels}${process}`)).pipe(
     Effect.flatMap((queue) =>
       Effect.forever(
         Effect.map(Queue.take(queue), ({ message }) => {
@@ -93,39 +104,3 @@ export const listen = (
     Effect.forkScoped,
     Effect.asVoid
   )
-
-/** A client waits at its end for the replies that it is owed; a server that is away will not give them. */
-const hangUp = (client: NodeRedis.NodeRedis["Service"]["client"]): Effect.Effect<void> =>
-  Effect.timeoutOrElse(Effect.ignoreCause(Effect.promise(() => client.close())), {
-    duration: farewellMillis,
-    orElse: () => Effect.sync(() => (client.isOpen ? client.destroy() : undefined))
-  })
-
-/** Whether it is an address of Redis, with or without TLS. */
-export const isAddress = (text: string): boolean => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)
-
-/**
- * Connects to an address. A server that is not there yet is tried again and again; until then every call fails at once,
- * and the store's policy decides. What is no address will never answer, and is refused; it may hold a password, so that
- * the error does not repeat it.
- */
-export const connect = Effect.fnUntraced(function* (url: string): Effect.fn.Return<Connection, never, Scope.Scope> {
-  if (!isAddress(url)) {
-    throw new RangeError(
-      "Redis: url: expected an address such as redis://127.0.0.1:6379, got something else (not shown)"
-    )
-  }
-  const scope = yield* Effect.scope
-  let current: Exit.Exit<Redis.Redis["Service"], Redis.RedisError> | undefined
-  const layer = NodeRedis.layer({ url, disableOfflineQueue: true })
-  const attempt = Effect.gen(function* () {
-    const own = yield* Scope.fork(scope)
-    const exit = yield* Effect.exit(Layer.buildWithScope(layer, own))
-    current = Exit.map(exit, (context) => Context.get(context, Redis.Redis))
-    if (Exit.isFailure(exit)) yield* Scope.close(own, exit)
-    else yield* Scope.addFinalizer(own, hangUp(Context.get(exit.value, NodeRedis.NodeRedis).client))
-    yield* current
-  })
-  yield* Effect.catchCause(attempt, () => Effect.forkScoped(Effect.ignore(Effect.retry(attempt, Schedule.spaced(500)))))
-  return Effect.suspend(() => current!)
-})

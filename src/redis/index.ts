@@ -14,7 +14,7 @@
  *
  * **Gotchas**
  *
- * - Redis must run scripts: any server from version 6.2, Valkey, or one shard of a cluster (a pool lies in one slot).
+ * - Redis must run scripts: any server from version 6.2, Valkey, or a cluster (each pool lies on one node of it).
  * - Give the server `maxmemory-policy noeviction`: a state that is evicted starts again from empty levels.
  *
  * **Example** (a budget in Redis)
@@ -44,6 +44,7 @@ import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { BudgetStore } from "../BudgetStore.ts"
+import * as Client from "./client.ts"
 import * as Connection from "./connection.ts"
 import type * as Line from "./line.ts"
 import * as Store from "./store.ts"
@@ -141,7 +142,7 @@ const parse = (options: Options): Store.Settings & { readonly prefix: string; re
 
 const makeWith = Effect.fnUntraced(function* (
   options: Options,
-  connection: Connection.Connection
+  connection: Client.Connection
 ): Effect.fn.Return<BudgetStore, never, Scope.Scope> {
   const { leaseMillis, lost, prefix, ...settings } = parse(options)
   // Not from Random: two processes with the same seed must not take each other for themselves.
@@ -193,7 +194,7 @@ export const make = (options: Options = {}): Effect.Effect<BudgetStore, never, R
  * **Gotchas**
  *
  * Let the client fail while it is not connected (`disableOfflineQueue: true` in node-redis); otherwise an outage is
- * noticed by the timeout only.
+ * noticed by the timeout only. In a cluster let it be one of the whole cluster: pools of another node fail.
  *
  * @category layers
  * @since 0.1.0
@@ -202,7 +203,8 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
   Layer.effect(BudgetStore, make(options))
 
 /**
- * The store on the Redis server at an address. A server that is not there is away: the layer is built all the same.
+ * The store on the Redis server at an address, or on the cluster that the server belongs to. A server that is not there is
+ * away: the layer is built all the same.
  *
  * **Gotchas**
  *
@@ -214,7 +216,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
 export const layerStoreUrl = (options: Options & { readonly url: string }): Layer.Layer<never> =>
   Layer.effect(
     BudgetStore,
-    Effect.flatMap(Connection.connect(options.url), (connection) => makeWith(options, connection))
+    Effect.flatMap(Client.connect(options.url), (connection) => makeWith(options, connection))
   )
 
 /**

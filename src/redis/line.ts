@@ -13,6 +13,7 @@ import type { RedisError } from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import { StoreUnavailable } from "../BudgetStore.ts"
 import type * as Limits from "../Limits.ts"
+import { isHopeless } from "./connection.ts"
 import type { Operation, Reply } from "./wire.ts"
 import * as Wire from "./wire.ts"
 
@@ -214,8 +215,7 @@ export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.f
 
   const failed = (sent: Request, cause: unknown): Effect.Effect<void> => {
     const error = new StoreUnavailable({ pool, cause })
-    // The script itself stumbled over this request: it would again.
-    const isPoison = String((cause as { readonly cause?: unknown }).cause).includes("user_script")
+    const isPoison = isHopeless(cause)
     const isFirst = awaySince === undefined
     if (isFirst) {
       awaySince = millis()

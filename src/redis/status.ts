@@ -2,12 +2,13 @@
  * Who holds what, across processes.
  */
 import * as Effect from "effect/Effect"
-import type * as Redis from "effect/persistence/Redis"
+import type { RedisError } from "effect/persistence/Redis"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { StoreUnavailable } from "../BudgetStore.ts"
 import type { Snapshot } from "../BudgetStore.ts"
 import type * as Limits from "../Limits.ts"
+import * as Client from "./client.ts"
 import * as Connection from "./connection.ts"
 import type { Reply, SnapshotReply } from "./wire.ts"
 import * as Wire from "./wire.ts"
@@ -103,21 +104,17 @@ const poolStatus = (pool: string, [now, , , , , , , replies]: Reply): SharedPool
   }
 }
 
-const scan = (
-  redis: Redis.Redis["Service"],
-  pattern: string,
-  cursor = "0"
-): Effect.Effect<Array<string>, Redis.RedisError> =>
+const scan = (client: Client.Client, pattern: string, cursor = "0"): Effect.Effect<Array<string>, RedisError> =>
   Effect.flatMap(
-    redis.send<[string, Array<string>]>("SCAN", cursor, "MATCH", pattern, "COUNT", "500"),
+    client.send<[string, Array<string>]>("SCAN", cursor, "MATCH", pattern, "COUNT", "500"),
     ([next, keys]) =>
-      next === "0" ? Effect.succeed(keys) : Effect.map(scan(redis, pattern, next), (more) => [...keys, ...more])
+      next === "0" ? Effect.succeed(keys) : Effect.map(scan(client, pattern, next), (more) => [...keys, ...more])
   )
 
-const look = (connection: Connection.Connection, prefix: string) =>
+const look = (connection: Client.Connection, prefix: string) =>
   Effect.gen(function* () {
-    const redis = yield* connection
-    const found = yield* scan(redis, Connection.statePattern(prefix))
+    const client = yield* connection
+    const found = yield* scan(client, Connection.statePattern(prefix))
     const pools = [...new Set(found)].map((key) => Connection.poolOfKey(prefix, key)).sort()
     const seen: Array<SharedPoolStatus> = []
     for (const pool of pools) {
@@ -138,16 +135,12 @@ const look = (connection: Connection.Connection, prefix: string) =>
 /**
  * All pools under a prefix as they stand: levels, and who holds and waits for what in which process. It only looks.
  *
- * **Gotchas**
- *
- * Looks for the pools with `SCAN`, which in a cluster sees the pools of one node only.
- *
  * @category combinators
  * @since 0.1.0
  */
 export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreUnavailable> =>
   Effect.scoped(
-    Effect.flatMap(Connection.connect(options.url), (connection) => look(connection, options.prefix ?? "floodgate"))
+    Effect.flatMap(Client.connect(options.url), (connection) => look(connection, options.prefix ?? "floodgate"))
   )
 
 /**
@@ -160,7 +153,7 @@ export const watch = (
   options: StatusOptions & { readonly millis: number }
 ): Stream.Stream<ReadonlyArray<SharedPoolStatus>, StoreUnavailable> =>
   Stream.unwrap(
-    Effect.map(Connection.connect(options.url), (connection) =>
+    Effect.map(Client.connect(options.url), (connection) =>
       Stream.fromEffectSchedule(look(connection, options.prefix ?? "floodgate"), Schedule.spaced(options.millis))
     )
   )

@@ -20,7 +20,11 @@ describe("memory store", () => {
 const suites = [
   { name: "redis store", skipped: Redis.skippedWithoutAny, start: Redis.any },
   // Refuses what concerns keys of more than one slot.
-  { name: "redis store, on a node of a cluster", skipped: Redis.skipped, start: () => Redis.start({ cluster: true }) }
+  {
+    name: "redis store, on a node of a cluster",
+    skipped: Redis.skipped,
+    start: () => Redis.start({ cluster: "alone" })
+  }
 ]
 for (const { name, skipped, start } of suites) {
   describe.skipIf(skipped !== undefined)(`${name}`, () => {
@@ -53,7 +57,7 @@ for (const { name, skipped, start } of suites) {
 describe.skipIf(Redis.skipped !== undefined)("redis script, on a node of a cluster", () => {
   let server: Redis.Server
   beforeAll(async () => {
-    server = await Redis.start({ cluster: true })
+    server = await Redis.start({ cluster: "alone" })
   })
   afterAll(() => server.stop())
 

@@ -94,17 +94,15 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
         (redis) =>
           ({
             ...redis,
-            eval:
-              (script) =>
-              (...params) =>
-                Effect.suspend(() => {
-                  most = Math.max(most, ++underWay)
-                  requests++
-                  return Effect.ensuring(
-                    redis.eval(script)(...params),
-                    Effect.sync(() => underWay--)
-                  )
-                })
+            send: (command, ...args) =>
+              Effect.suspend(() => {
+                most = Math.max(most, ++underWay)
+                requests++
+                return Effect.ensuring(
+                  redis.send(command, ...args),
+                  Effect.sync(() => underWay--)
+                )
+              })
           }) satisfies PersistenceRedis.Redis["Service"]
       )
     )
