@@ -3,20 +3,25 @@
  *
  * The queue of waiters and the semaphore belong to a process; the levels, cooldowns and learned limits belong to a
  * store. A store applies the steps of one pool atomically and reads its own clock, so that processes need not agree on
- * the time. `floodgate/testing` exports the contract suite that every store must pass.
+ * the time.
+ *
+ * A store of your own says in `drain` how a pool asks it: with {@link inBatches}, as anything that takes time, or with
+ * {@link atOnce}. `floodgate/testing` exports the contract suite that every store must pass.
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Ref from "effect/Ref"
+import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import * as Ledger from "./internal/ledger.ts"
-import { observe } from "./internal/observe.ts"
-import * as Limits from "./Limits.ts"
+import type { MakeDrain } from "./budgetStore/drain.ts"
+import { memory } from "./budgetStore/memory.ts"
+import type * as Ledger from "./internal/ledger.ts"
+import type * as Limits from "./Limits.ts"
+
+export * from "./budgetStore/atOnce.ts"
+export * from "./budgetStore/inBatches.ts"
+export * from "./budgetStore/memory.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -148,12 +153,6 @@ export interface Immediate {
  * @since 0.1.0
  */
 export interface PoolStore {
-  /** Whether steps take no time: then they run in the fiber that causes them. */
-  readonly local: boolean
-  /** Only of a local store. */
-  readonly immediate?: Immediate | undefined
-  /** The most calls worth sending in one `take`. */
-  readonly batch: number
   /**
    * The rules as last heard: they may have been learned or changed, by another process too. The same object as long as
    * they are the same.
@@ -176,8 +175,8 @@ export interface PoolStore {
     readonly concurrency: number | undefined
   }) => Effect.Effect<void, StoreUnavailable>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
-  /** Emits when something changed that this process did not cause. */
-  readonly wakes: Stream.Stream<void>
+  /** How a pool's queue is admitted: {@link inBatches}, or {@link atOnce} where steps take no time. */
+  readonly drain: MakeDrain
 }
 
 // -----------------------------------------------------------------------------
@@ -203,148 +202,3 @@ export const BudgetStore = Context.Reference<BudgetStore>("floodgate/BudgetStore
 export interface BudgetStore {
   readonly open: (pool: string, options: PoolOptions) => Effect.Effect<PoolStore, StoreUnavailable, Scope.Scope>
 }
-
-// -----------------------------------------------------------------------------
-// Memory
-// -----------------------------------------------------------------------------
-
-/** What is held here; settled when it is open no more. */
-class Open implements Held {
-  readonly id: number
-  readonly charge: Limits.Charge
-  readonly takenAt: number
-  isOpen = true
-  private readonly ledger: Ledger.Ledger
-
-  constructor(id: number, charge: Limits.Charge, takenAt: number, ledger: Ledger.Ledger) {
-    this.id = id
-    this.charge = charge
-    this.takenAt = takenAt
-    this.ledger = ledger
-  }
-  /** Seldom asked for, so it is not worked out beforehand. */
-  get left(): Limits.Charge {
-    return Ledger.leftOf(this.ledger)
-  }
-}
-
-const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
-  const clock = yield* Clock.Clock
-  const monotonicMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const ref = Ref.makeUnsafe(Ledger.make(options.limits, monotonicMillis(), options))
-  let rules = Ledger.rules(Ref.getUnsafe(ref))
-  const cell = ref.ref
-  let open = 0
-  /** The output that open calls have reserved. */
-  let openOutput = 0
-  let lastId = 0
-
-  const step = <A>(f: (ledger: Ledger.Ledger, now: number) => readonly [A, Ledger.Ledger]): Effect.Effect<A> =>
-    Ref.modify(ref, (ledger) => {
-      const now = monotonicMillis()
-      return f(Ledger.advance(ledger, now), now)
-    })
-
-  const learn = (ledger: Ledger.Ledger): void => {
-    const learned = Ledger.rules(ledger)
-    if (!Limits.sameRules(rules, learned)) rules = learned
-  }
-
-  const hold = (ledger: Ledger.Ledger, charge: Limits.Charge, now: number): Held => {
-    const held = new Open(++lastId, charge, now, ledger)
-    open++
-    openOutput += charge.outputTokens ?? 0
-    return held
-  }
-
-  /** What is held counts once, however often it is settled. */
-  const letGo = (held: Held): boolean => {
-    if (!(held instanceof Open) || !held.isOpen) return false
-    held.isOpen = false
-    openOutput = --open === 0 ? 0 : openOutput - (held.charge.outputTokens ?? 0)
-    return true
-  }
-
-  const answeredBy = (held: Held | undefined): Ledger.Answered => {
-    const isOpen = held instanceof Open && held.isOpen
-    const output = isOpen ? (held.charge.outputTokens ?? 0) : 0
-    return {
-      id: held?.id ?? lastId,
-      left: held?.left,
-      output,
-      uncounted: openOutput - output,
-      idle: held !== undefined && held.id === lastId && open === (isOpen ? 1 : 0)
-    }
-  }
-
-  const immediate: Immediate = {
-    take: (charge) => {
-      const now = monotonicMillis()
-      const atOnce = Ledger.takeAtOnce(cell.current, charge, now)
-      if (atOnce !== undefined) {
-        cell.current = atOnce
-        return hold(atOnce, charge, now)
-      }
-      const ledger = Ledger.advance(cell.current, now)
-      const decision = Ledger.decide(ledger, charge, now)
-      if (decision._tag !== "Granted") {
-        cell.current = ledger
-        return decision
-      }
-      const taken = Ledger.take(ledger, charge, now)
-      cell.current = taken
-      return hold(taken, charge, now)
-    },
-    settle: (held, used) => {
-      if (!letGo(held) || Ledger.isAsEstimated(held.charge, used)) return
-      const now = monotonicMillis()
-      cell.current = Ledger.settle(Ledger.advance(cell.current, now), held, used, now)
-    }
-  }
-
-  const store: PoolStore = {
-    local: true,
-    immediate,
-    batch: 1,
-    rules: () => rules,
-    take: (asks) =>
-      Effect.sync(() => {
-        const granted: Array<Held> = []
-        let blocked: Blocked | undefined
-        for (const { charge } of asks) {
-          const answer = immediate.take(charge)
-          if ("_tag" in answer) {
-            blocked = answer
-            break
-          }
-          granted.push(answer)
-        }
-        return { granted, blocked }
-      }),
-    settle: (held, used) => Effect.sync(() => immediate.settle(held, used)),
-    observe: (signal, held) =>
-      step((ledger, now) => {
-        const observed = observe(ledger, signal, answeredBy(held), now)
-        learn(observed)
-        return [undefined, observed]
-      }),
-    pause: (pause) => step((ledger, now) => [undefined, Ledger.cool(ledger, pause, now)]),
-    resize: ({ limits }) =>
-      step((ledger, now) => {
-        const resized = limits === undefined ? ledger : Ledger.resize(ledger, limits, now)
-        learn(resized)
-        return [undefined, resized]
-      }),
-    snapshot: step((ledger, now) => [{ ledger, now }, ledger]),
-    wakes: Stream.never
-  }
-  return store
-})
-
-/**
- * The store in the memory of this process.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const memory: BudgetStore = { open: (_, options) => openInMemory(options) }

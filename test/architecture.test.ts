@@ -47,14 +47,15 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "governor/", "providers/"], packages: ["effect"] },
   {
     files: /^src\/[^/]+\.ts$/,
-    own: ["core", "internal/", "agents/", "budget/", "governor/", "llmError/", "retry/"],
+    own: ["core", "internal/", "agents/", "budget/", "budgetStore/", "governor/", "llmError/", "retry/"],
     packages: ["effect"]
   },
   { files: /^src\/llmError\//, own: ["core/models"], packages: ["effect"] },
   { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
   { files: /^src\/agents\//, own: ["core", "internal/", "agents/"], packages: ["effect"] },
   { files: /^src\/governor\//, own: ["core", "internal/", "governor/"], packages: ["effect"] },
-  { files: /^src\/budget\//, own: ["core", "internal/", "budget/"], packages: ["effect"] },
+  { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "budgetStore/"], packages: ["effect"] },
+  { files: /^src\/budgetStore\//, own: ["core", "internal/", "budgetStore/"], packages: ["effect"] },
   { files: /^src\/internal\//, own: ["internal/", "core/models"], packages: ["effect"] },
   {
     files: /^src\/providers\//,

@@ -10,16 +10,13 @@ import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import type { BudgetStore, Held, PoolOptions, PoolStore, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
+import type { BudgetStore, Held, PoolOptions, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
+import type { Drain, Refused, TooLarge } from "../budgetStore/drain.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
-import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
-import { atOnce } from "./drain.ts"
-import { elsewhere } from "./drainElsewhere.ts"
 import { Gate } from "./gate.ts"
 import { Counts, register as registerMetrics } from "./metrics.ts"
-import { type Pool, type Refused, type TooLarge, Waiter } from "./poolModel.ts"
+import { type Pool, Waiter } from "./poolModel.ts"
 import * as Predict from "./predict.ts"
 import * as Refuse from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -35,10 +32,8 @@ export const open = Effect.fnUntraced(function* (
   options: PoolOptions & { readonly maxQueued: number; readonly changed: () => void }
 ): Effect.fn.Return<Pool, StoreUnavailable, Scope.Scope> {
   const clock = yield* Clock.Clock
-  const store: PoolStore = yield* backend.open(name, options)
-  const { immediate } = store
+  const store = yield* backend.open(name, options)
   const runTimer = yield* FiberHandle.makeRuntime<never>()
-  const scope = yield* Effect.scope
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
   let hasQuota = Limits.hasQuota(rules)
@@ -71,15 +66,7 @@ export const open = Effect.fnUntraced(function* (
     const at = millis() + sleep
     if (closed || at >= wakeAt) return
     wakeAt = at
-    runTimer(
-      Effect.andThen(
-        Effect.sleep(sleep),
-        Effect.suspend(() => {
-          wakeAt = Infinity
-          return draining.isTime() ? drain : Effect.void
-        })
-      )
-    )
+    runTimer(Effect.andThen(Effect.sleep(sleep), timeIsUp))
   }
 
   /** Who waits for a probe that stays silent looks again when its time is up. */
@@ -97,9 +84,6 @@ export const open = Effect.fnUntraced(function* (
     return tooLarge === undefined ? undefined : { _tag: "TooLarge", ...tooLarge }
   }
 
-  /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
-  const forgive = <A>(effect: Effect.Effect<A, StoreUnavailable>): Effect.Effect<void> => Effect.ignore(effect)
-
   const settle = (
     held: Held,
     used: Limits.Charge,
@@ -113,21 +97,8 @@ export const open = Effect.fnUntraced(function* (
       const asked = Limits.dominantShare(held.charge, rules)
       if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
     }
-    if (immediate === undefined) {
-      // What comes back may let our own head in: it asks along, in the same request.
-      if (!gate.isUnbounded || !Ledger.isAsEstimated(held.charge, used)) draining.hurry()
-      return Effect.flatMap(forgive(store.settle(held, used, succeeded)), () => {
-        gate.leave(held.id, succeeded)
-        return drain
-      })
-    }
-    immediate.settle(held, used)
-    gate.leave(held.id, succeeded)
-    return draining.now()
+    return draining.settle(held, used, succeeded)
   }
-
-  const giveBack = (held: Held): Effect.Effect<void> =>
-    Effect.suspend(() => settle(held, Limits.used(held.charge, Limits.nothing), false) ?? Effect.void)
 
   /** Hears the rules from the store; with no limits known the first call went alone, now all may go. */
   const learn = (): void => {
@@ -136,10 +107,15 @@ export const open = Effect.fnUntraced(function* (
     if (Object.keys(rules).length > 0) gate.known()
   }
 
-  const desk = { queue, gate, recharge, grant, refuse, wakeIn, idle }
-  const draining =
-    immediate === undefined ? elsewhere(store, desk, { scope, millis, learn, giveBack }) : atOnce(immediate, desk)
+  const desk = { queue, permits: gate, learn, recharge, grant, refuse, wakeIn, idle }
+  const draining: Drain = yield* store.drain(store, desk)
   const drain = Effect.uninterruptible(Effect.suspend(() => draining.now() ?? Effect.void))
+  const timeIsUp = Effect.uninterruptible(
+    Effect.suspend(() => {
+      wakeAt = Infinity
+      return draining.timeIsUp() ?? Effect.void
+    })
+  )
 
   /** While this process rests after a failed probe, nobody is admitted: as in a cooldown of the pool. */
   const resting = (snapshot: Snapshot): Snapshot => {
@@ -154,30 +130,18 @@ export const open = Effect.fnUntraced(function* (
     rules: () => rules,
     hasQuota: () => hasQuota,
     queued: () => queue.size,
-    isInstant: () => immediate !== undefined && gate.isUnbounded,
+    isInstant: draining.isInstant,
     maxQueued: options.maxQueued,
-    unasked: immediate === undefined ? store.batch : 0,
+    unasked: draining.unasked,
     inFlight: () => gate.inFlight,
     allowed: () => gate.allowed,
     takeNow: (charge) => {
-      if (
-        immediate === undefined ||
-        draining.isRunning() ||
-        queue.size > 0 ||
-        !gate.isUnbounded ||
-        !gate.hasRoom ||
-        closed
-      ) {
-        return undefined
-      }
-      const answered = immediate.take(charge)
-      if ("_tag" in answered) return undefined
-      queue.forget()
-      gate.enter()
-      gate.admitted(answered.id)
+      const held = closed ? undefined : draining.takeNow(charge)
+      if (held === undefined) return undefined
+      gate.admitted(held.id)
       counts.reservations++
       options.changed()
-      return answered
+      return held
     },
     admit: (estimate, charge, who) => {
       const waiter = new Waiter(pool, estimate, charge, who, millis())
@@ -203,7 +167,7 @@ export const open = Effect.fnUntraced(function* (
     },
     settle,
     observe: (signal, answered) =>
-      Effect.flatMap(forgive(store.observe(signal, answered)), () => {
+      Effect.flatMap(Effect.ignore(store.observe(signal, answered)), () => {
         heardAt = millis()
         learn()
         return drain
@@ -220,7 +184,7 @@ export const open = Effect.fnUntraced(function* (
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>
       Effect.andThen(
-        forgive(store.pause(pause)),
+        Effect.ignore(store.pause(pause)),
         Effect.suspend(() => {
           counts.cooldowns[pause.reason]++
           return Effect.flatMap(Random.next, (random) => {
@@ -230,7 +194,7 @@ export const open = Effect.fnUntraced(function* (
         })
       ),
     resize: (change) =>
-      Effect.flatMap(forgive(store.resize(change)), () => {
+      Effect.flatMap(Effect.ignore(store.resize(change)), () => {
         given = change.limits ?? given
         learn()
         return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
@@ -249,17 +213,8 @@ export const open = Effect.fnUntraced(function* (
     Effect.sync(() => {
       closed = true
       unregister()
-      for (const waiter of draining.asking()) if (waiter.state === "asking") waiter.end(Effect.interrupt)
       for (let out = queue.shift(); out !== undefined; out = queue.shift()) out.entry.end(Effect.interrupt)
     })
-  )
-  yield* Effect.forkIn(
-    Stream.runForEach(store.wakes, () => {
-      learn()
-      draining.hurry()
-      return drain
-    }),
-    scope
   )
   return pool
 })

@@ -1,7 +1,8 @@
 /** What a pool is to the rest of the budget, and who waits in it. */
 import type * as Effect from "effect/Effect"
-import type { Blocked, Held, Pause, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
-import type { Entry, Flow, Turn } from "../internal/fairQueue.ts"
+import type { Held, Pause, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
+import type { Asker } from "../budgetStore/drain.ts"
+import type { Flow, Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
 import type { HeldReservation } from "./reservation.ts"
@@ -10,7 +11,7 @@ import type { HeldReservation } from "./reservation.ts"
 const leastCost = 1e-4
 
 /** Who waits, for what. */
-export class Waiter implements Entry {
+export class Waiter implements Asker {
   readonly pool: Pool
   private readonly who: WaiterOptions
   readonly cost: number
@@ -19,8 +20,7 @@ export class Waiter implements Entry {
   charge: Limits.Charge
   rules: Limits.Rules
   readonly since: number
-  state: "queued" | "asking" | "cancelled" | "done" = "queued"
-  /** What it waited for last. */
+  state: Asker["state"] = "queued"
   binding: Limits.Dimension | undefined = undefined
   /** Set when granted, until its holder has it. */
   reservation: HeldReservation | undefined = undefined
@@ -67,17 +67,6 @@ export class Waiter implements Entry {
 
 /** How a wait ends. */
 export type Answer = Effect.Effect<HeldReservation, BudgetError>
-
-/** The estimate fits no more, since the limits have changed. */
-export interface TooLarge {
-  readonly _tag: "TooLarge"
-  readonly dimension: Limits.Dimension
-  readonly asked: number
-  readonly limit: number
-}
-
-/** Why a waiter was sent away by the store. */
-export type Refused = StoreUnavailable | (Blocked & { readonly _tag: "Exhausted" }) | TooLarge
 
 export interface WaiterOptions {
   readonly agent: string

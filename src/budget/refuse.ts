@@ -4,6 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Snapshot } from "../BudgetStore.ts"
+import type { Refused } from "../budgetStore/drain.ts"
 import * as Limits from "../Limits.ts"
 import { BudgetError, type BudgetErrorReason, EstimateTooLarge, QuotaExhausted, WaitTooLong } from "./errors.ts"
 import type * as Pool from "./poolModel.ts"
@@ -12,7 +13,7 @@ export const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetEr
   Effect.fail(new BudgetError({ reason }))
 
 /** What the store, or rules that changed meanwhile, say of a waiter. */
-export const byStore = (pool: string, refused: Pool.Refused): Effect.Effect<never, BudgetError> => {
+export const byStore = (pool: string, refused: Refused): Effect.Effect<never, BudgetError> => {
   switch (refused._tag) {
     case "Exhausted": {
       const { asked, dimension, left } = refused

@@ -9,6 +9,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { inBatches } from "../BudgetStore.ts"
 import type { Ask, Held, PoolOptions, PoolStore, Snapshot, StoreUnavailable, Taken } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
@@ -24,7 +25,6 @@ export interface Settings {
 }
 
 const observationLastsMillis = 5_000
-const mostBatch = 64
 
 /** Opens a pool. `send` runs the script for it; `onWake` is told who hears when its head may come. */
 export const open = Effect.fnUntraced(function* (
@@ -46,7 +46,6 @@ export const open = Effect.fnUntraced(function* (
   const moved = new Map<number, number>()
   let share: LocalShare | undefined
   let configured: PoolOptions = options
-  let batch = 8
   /** The number of the head that waits in Redis, as far as is known. */
   let waiting = 0
 
@@ -160,7 +159,6 @@ export const open = Effect.fnUntraced(function* (
       return { id, charge, takenAt: now, left: Wire.toCharge(left) }
     })
     if (blocked !== 0 && blocked[0] === "wait") waiting = blocked[3]
-    batch = blocked === 0 ? Math.min(mostBatch, batch * 2) : Math.max(2, 2 * held.length)
     return { granted: held, blocked: Wire.toBlocked(blocked) }
   }
 
@@ -230,10 +228,6 @@ export const open = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(Effect.repeat(heartbeat, Schedule.spaced(settings.leaseMillis / 4)))
 
   return {
-    local: false,
-    get batch() {
-      return batch
-    },
     rules: () => line.view.rules,
     take,
     settle: (held, used, succeeded) => Effect.sync(() => settle(held, used, succeeded)),
@@ -259,6 +253,6 @@ export const open = Effect.fnUntraced(function* (
         line.submit(say(() => Wire.resize(limits, concurrency)))
       }),
     snapshot,
-    wakes: Stream.fromQueue(wakes)
+    drain: inBatches(Stream.fromQueue(wakes))
   }
 })

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scheduler from "effect/Scheduler"
+import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 
@@ -14,7 +15,7 @@ const steps = 60
 /** The memory store as if it were elsewhere: every answer takes a few turns. */
 const elsewhere = Layer.succeed(BudgetStore.BudgetStore, {
   open: (name, options) =>
-    Effect.map(BudgetStore.memory.open(name, options), ({ immediate: _, ...opened }) => {
+    Effect.map(BudgetStore.memory.open(name, options), (opened) => {
       const slowly = <A, E>(effect: Effect.Effect<A, E>) =>
         Effect.andThen(
           Effect.yieldNow,
@@ -22,7 +23,7 @@ const elsewhere = Layer.succeed(BudgetStore.BudgetStore, {
         )
       return {
         ...opened,
-        local: false,
+        drain: BudgetStore.inBatches(Stream.never),
         take: (asks) => slowly(opened.take(asks)),
         settle: (held, used, succeeded) => slowly(opened.settle(held, used, succeeded))
       }

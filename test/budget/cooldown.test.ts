@@ -376,10 +376,9 @@ describe("Budget in an outage", () => {
       Effect.provide(
         Layer.succeed(BudgetStore.BudgetStore, {
           open: (name, options) =>
-            Effect.map(BudgetStore.memory.open(name, options), ({ immediate: _, ...opened }) => ({
+            Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
               ...opened,
-              local: false,
-              batch: 4,
+              drain: BudgetStore.inBatches(Stream.never),
               take: (asks) => Effect.andThen(Effect.sleep(2), opened.take(asks))
             }))
         })

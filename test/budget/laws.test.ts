@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
@@ -18,33 +19,33 @@ const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.tap(Effect.for
 const isDone = <A, E>(fiber: Fiber.Fiber<A, E>) => fiber.pollUnsafe() !== undefined
 const pool = Effect.flatMap(Budget.TokenBudget, (budget) => Effect.map(budget.status, ({ pools }) => pools.default!))
 
-/** The memory store, counting how often it is asked. */
+/** The memory store, counting for whom it is asked. */
 const counted = () => {
   const count = { asked: 0 }
   const store: BudgetStore.BudgetStore = {
     open: (name, options) =>
       Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
         ...opened,
-        immediate: {
-          ...opened.immediate!,
-          take: (charge) => {
-            count.asked++
-            return opened.immediate!.take(charge)
-          }
-        }
+        drain: (pool, desk) =>
+          opened.drain(pool, {
+            ...desk,
+            recharge: (waiter) => {
+              count.asked++
+              return desk.recharge(waiter)
+            }
+          })
       }))
   }
   return { count, layer: Layer.succeed(BudgetStore.BudgetStore, store) }
 }
 
-/** The memory store as if it were far away: every step takes `millis`, and it answers in batches. */
-const distant = (millis: number, batch: number) =>
+/** The memory store as if it were far away: every step takes `millis`. */
+const distant = (millis: number) =>
   Layer.succeed(BudgetStore.BudgetStore, {
     open: (name, options) =>
-      Effect.map(BudgetStore.memory.open(name, options), ({ immediate: _, ...opened }) => ({
+      Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
         ...opened,
-        local: false,
-        batch,
+        drain: BudgetStore.inBatches(Stream.never),
         take: (asks) => Effect.andThen(Effect.sleep(millis), opened.take(asks)),
         settle: (held, used, succeeded) => Effect.andThen(Effect.sleep(millis), opened.settle(held, used, succeeded))
       }))
@@ -308,7 +309,7 @@ describe("Budget laws", () => {
         const { dimensions, inFlight, queued } = yield* pool
         assert.deepStrictEqual([queued, inFlight], [0, 0])
         assert.closeTo(dimensions.tokens!.level, 100, 1)
-      }).pipe(Effect.provide(make({ limits: perSecond(0.001, 1_001), concurrency: 1 })), Effect.provide(distant(10, 4)))
+      }).pipe(Effect.provide(make({ limits: perSecond(0.001, 1_001), concurrency: 1 })), Effect.provide(distant(10)))
     )
   })
 
@@ -394,7 +395,7 @@ describe("Budget laws", () => {
         assert.strictEqual((yield* pool).inFlight, 1)
         yield* Effect.forkChild(Fiber.interrupt(first))
         yield* TestClock.adjust(20)
-      }).pipe(Effect.provide(make({ limits: perSecond(1, 100), maxQueued: 0 })), Effect.provide(distant(10, 1)))
+      }).pipe(Effect.provide(make({ limits: perSecond(1, 100), maxQueued: 0 })), Effect.provide(distant(10)))
     )
 
     it.effect("interrupts who comes after the budget has closed", () =>

@@ -57,9 +57,6 @@ const noted = (store: BudgetStore): BudgetStore => ({
   open: (pool, options) =>
     Effect.map(store.open(pool, options), (opened) => ({
       ...opened,
-      get batch() {
-        return opened.batch
-      },
       take: (asks) =>
         Effect.map(opened.take(asks), (taken) => {
           for (const { charge, takenAt } of taken.granted) grants.push([takenAt, charge.tokens ?? 0])

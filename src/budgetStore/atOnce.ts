@@ -1,0 +1,107 @@
+/**
+ * How a store is asked whose steps take no time: asking and granting are one synchronous block. The head is asked for
+ * where it stands, and leaves the queue only when it is admitted.
+ */
+import * as Effect from "effect/Effect"
+import type { Blocked, Held, Immediate, PoolStore } from "../BudgetStore.ts"
+import type { Asker, Desk, Drain, MakeDrain, TooLarge } from "./drain.ts"
+
+/**
+ * The drain of a store whose steps take no time: they run in the fiber that causes them.
+ *
+ * @category drains
+ * @since 0.1.0
+ */
+export const atOnce =
+  (steps: Immediate): MakeDrain =>
+  (_: PoolStore, desk) =>
+    Effect.sync(() => drainOf(steps, desk))
+
+const drainOf = <W extends Asker>(
+  store: Immediate,
+  { grant, idle, permits, queue, recharge, refuse, wakeIn }: Desk<W>
+): Drain => {
+  let running = false
+  let again = false
+
+  const ask = (waiter: W): Held | Blocked | TooLarge => recharge(waiter) ?? store.take(waiter.charge)
+
+  /** Lets the head in, and gives whether it did; sends away who can never be let in. */
+  const admitHead = (): boolean => {
+    for (let waiter = queue.peek(); waiter !== undefined; waiter = queue.peek()) {
+      const answered = ask(waiter)
+      if (!("_tag" in answered)) {
+        const turn = queue.shift()!
+        permits.enter()
+        grant(turn, answered, answered.takenAt)
+        return true
+      }
+      if (answered._tag === "Wait") {
+        waiter.binding = answered.dimension ?? waiter.binding
+        wakeIn(answered.millis)
+        return false
+      }
+      queue.remove(waiter)
+      refuse(waiter, answered)
+    }
+    return false
+  }
+
+  /** Lets the heads in as long as they fit and a permit is in hand. Gives whether one more permit is wanted. */
+  const admitHeads = (): boolean => {
+    while (queue.size > 0 && permits.hasRoom) {
+      if (!permits.hasPermit) return !permits.isFull
+      if (!admitHead()) return false
+    }
+    return false
+  }
+
+  /** All rounds that can be made without the semaphore, at once; gives what remains to be done with it. */
+  const rounds = (): Effect.Effect<void> | undefined => {
+    running = true
+    do {
+      again = false
+      if (admitHeads()) {
+        return Effect.flatMap(permits.takePermit, (taken) => (taken ? rounds() : finish()) ?? Effect.void)
+      }
+    } while (again)
+    return finish()
+  }
+
+  const finish = (): Effect.Effect<void> | undefined => {
+    const returned = permits.returnPermits()
+    if (returned !== undefined) return Effect.flatMap(returned, () => (again ? rounds() : rest()) ?? Effect.void)
+    return again ? rounds() : rest()
+  }
+
+  const rest = (): undefined => {
+    running = false
+    idle()
+  }
+
+  const now = (): Effect.Effect<void> | undefined => {
+    if (!running) return rounds()
+    again = true
+    return undefined
+  }
+
+  return {
+    takeNow: (charge) => {
+      if (running || queue.size > 0 || !permits.isUnbounded || !permits.hasRoom) return undefined
+      const answered = store.take(charge)
+      if ("_tag" in answered) return undefined
+      queue.forget()
+      permits.enter()
+      return answered
+    },
+    now,
+    timeIsUp: now,
+    settle: (held, used, succeeded) => {
+      store.settle(held, used)
+      permits.leave(held.id, succeeded)
+      return now()
+    },
+    isInstant: () => permits.isUnbounded,
+    unasked: 0
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * How a store is asked that takes time. Those in front are taken out of the queue and asked for together, one request at a
+ * time; who must wait is put back where he stood. The head then waits at the store, among the heads of other processes,
+ * until it is asked for again.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { Blocked, Held, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
+import type { Turn } from "../internal/fairQueue.ts"
+import * as Ledger from "../internal/ledger.ts"
+import * as Limits from "../Limits.ts"
+import type { Asker, Desk, Drain, MakeDrain } from "./drain.ts"
+
+const firstBatch = 8
+const leastBatch = 2
+const mostBatch = 64
+
+/**
+ * The drain of a store that takes time. `wakes` emits when something changed there that this process did not cause.
+ *
+ * **Example** (the store in memory, as if it were a millisecond away)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Stream from "effect/Stream"
+ * import * as Budget from "floodgate/Budget"
+ * import * as BudgetStore from "floodgate/BudgetStore"
+ *
+ * const distant = Layer.succeed(BudgetStore.BudgetStore, {
+ *   open: (pool, options) =>
+ *     Effect.map(BudgetStore.memory.open(pool, options), (store) => ({
+ *       ...store,
+ *       take: (asks) => Effect.delay(store.take(asks), "1 milli"),
+ *       drain: BudgetStore.inBatches(Stream.never)
+ *     }))
+ * })
+ *
+ * const call = Budget.withReservation({ tokens: 500 }, () => Effect.succeed("admitted"))
+ * const budget = Layer.provide(Budget.layer({ limits: { tokens: { perMinute: 100_000 } } }), distant)
+ *
+ * await Effect.runPromise(Effect.provide(call, budget)) // => "admitted"
+ * ```
+ *
+ * @category drains
+ * @since 0.1.0
+ */
+export const inBatches =
+  (wakes: Stream.Stream<void>): MakeDrain =>
+  (store, desk) =>
+    drainOf(store, wakes, desk)
+
+const drainOf = Effect.fnUntraced(function* <W extends Asker>(
+  store: PoolStore,
+  wakes: Stream.Stream<void>,
+  { grant, idle, learn, permits, queue, recharge, refuse, wakeIn }: Desk<W>
+) {
+  const clock = yield* Clock.Clock
+  const scope = yield* Effect.scope
+  const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  let running = false
+  let again = false
+  /** As many are asked for at once: twice as many as the last time, or as were granted where not all were. */
+  let size = firstBatch
+  /** Who is out of the queue, and the store has not answered yet. */
+  let asking: ReadonlyArray<W> = []
+  /** The head that waits at the store, where others may stand behind it, and until when. */
+  let standing: W | undefined
+  let standsUntil = 0
+  /** Whether its time has come. Till then the store need not be asked for it again. */
+  let due = false
+
+  /** Takes waiters off the queue's front, each with a permit. */
+  const shiftBatch = (batch: Array<Turn<W>>): Effect.Effect<Array<Turn<W>>> =>
+    Effect.suspend(() => {
+      while (batch.length < size && permits.hasRoom) {
+        const waiter = queue.peek()
+        if (waiter === undefined || permits.isFull) break
+        if (!permits.hasPermit) {
+          return Effect.flatMap(permits.takePermit, (taken) => (taken ? shiftBatch(batch) : Effect.succeed(batch)))
+        }
+        const tooLarge = recharge(waiter)
+        if (tooLarge !== undefined) {
+          queue.remove(waiter)
+          refuse(waiter, tooLarge)
+          continue
+        }
+        batch.push(queue.shift()!)
+        permits.enter()
+        waiter.state = "asking"
+      }
+      return Effect.succeed(batch)
+    })
+
+  /** Answers a batch that the store has decided on; gives what remains to be done. */
+  const conclude = (
+    batch: ReadonlyArray<Turn<W>>,
+    granted: ReadonlyArray<Held>,
+    blocked: Blocked | undefined
+  ): Effect.Effect<unknown> => {
+    const after: Array<Effect.Effect<unknown>> = []
+    for (let i = batch.length - 1; i >= 0; i--) {
+      const turn = batch[i]!
+      const waiter = turn.entry
+      const held = granted[i]
+      if (held === undefined) permits.leave(undefined, false)
+      if (waiter.state === "cancelled") {
+        queue.correct(turn, 0)
+        if (held !== undefined) after.push(settle(held, Limits.used(held.charge, Limits.nothing), false))
+      } else if (held !== undefined) {
+        grant(turn, held, millis())
+      } else if (i === granted.length && blocked?._tag === "Exhausted") {
+        queue.correct(turn, 0)
+        refuse(waiter, blocked)
+      } else {
+        waiter.state = "queued"
+        waiter.binding = blocked?._tag === "Wait" ? (blocked.dimension ?? waiter.binding) : waiter.binding
+        queue.putBack(turn)
+      }
+    }
+    return Effect.all(after, { discard: true })
+  }
+
+  const fail = (batch: ReadonlyArray<Turn<W>>, error: StoreUnavailable): void => {
+    for (const turn of batch) {
+      permits.leave(undefined, false)
+      queue.correct(turn, 0)
+      if (turn.entry.state !== "cancelled") refuse(turn.entry, error)
+    }
+  }
+
+  const round: Effect.Effect<void> = Effect.suspend(() => {
+    again = false
+    if (standing !== undefined && !due && queue.peek() === standing) return finish
+    due = false
+    return Effect.flatMap(shiftBatch([]), (batch) => {
+      if (batch.length === 0) return Effect.andThen(withdraw, finish)
+      asking = batch.map(({ entry }) => entry)
+      return Effect.matchEffect(store.take(asking), {
+        onFailure: (error) => {
+          asking = []
+          standing = undefined
+          fail(batch, error)
+          return round
+        },
+        onSuccess: ({ blocked, granted }) => {
+          asking = []
+          learn()
+          size = blocked === undefined ? Math.min(mostBatch, size * 2) : Math.max(leastBatch, 2 * granted.length)
+          standing = blocked?._tag === "Wait" ? batch[granted.length]?.entry : undefined
+          if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
+          const headLeft = standing?.state === "cancelled"
+          return Effect.flatMap(conclude(batch, granted, blocked), () => {
+            if (blocked?._tag !== "Wait" || headLeft) return round
+            if (queue.size === 0) return Effect.andThen(withdraw, finish)
+            wakeIn(blocked.millis)
+            return finish
+          })
+        }
+      })
+    })
+  })
+
+  /** Nobody of this process waits any more, or nobody may go: the heads of other processes move up. */
+  const withdraw: Effect.Effect<void> = Effect.suspend(() => {
+    if (standing === undefined) return Effect.void
+    standing = undefined
+    return Effect.ignore(store.take([]))
+  })
+
+  const finish: Effect.Effect<void> = Effect.suspend(() => {
+    if (again) return round
+    const returned = permits.returnPermits()
+    if (returned !== undefined) return Effect.andThen(returned, finish)
+    running = false
+    idle()
+    return Effect.void
+  })
+
+  const now = (): Effect.Effect<void> | undefined => {
+    if (running) {
+      again = true
+      return undefined
+    }
+    if (queue.size === 0 && standing === undefined) return finish
+    running = true
+    return Effect.asVoid(Effect.forkIn(round, scope, { startImmediately: true }))
+  }
+
+  /** A settlement that the store missed is on the cautious side: the estimate stays taken. */
+  const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> => {
+    // What comes back may let our own head in: it asks along, in the same request.
+    if (!permits.isUnbounded || !Ledger.isAsEstimated(held.charge, used)) due = true
+    return Effect.flatMap(Effect.ignore(store.settle(held, used, succeeded)), () => {
+      permits.leave(held.id, succeeded)
+      return now() ?? Effect.void
+    })
+  }
+
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const waiter of asking) if (waiter.state === "asking") waiter.end(Effect.interrupt)
+    })
+  )
+  const woken = Effect.suspend(() => {
+    learn()
+    due = true
+    return now() ?? Effect.void
+  })
+  yield* Effect.forkIn(
+    Stream.runForEach(wakes, () => Effect.uninterruptible(woken)),
+    scope
+  )
+
+  const drain: Drain = {
+    takeNow: () => undefined,
+    now,
+    timeIsUp: () => {
+      const left = standsUntil - millis()
+      if (standing !== undefined && left >= 1) {
+        wakeIn(left)
+        return undefined
+      }
+      due = true
+      return now()
+    },
+    settle,
+    isInstant: () => false,
+    unasked: firstBatch
+  }
+  return drain
+})

@@ -1,0 +1,149 @@
+/**
+ * The buckets of a pool in the memory of this process: the pure steps of the ledger, applied to a `Ref`.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Ref from "effect/Ref"
+import type { Blocked, BudgetStore, Held, Immediate, PoolOptions, PoolStore } from "../BudgetStore.ts"
+import * as Ledger from "../internal/ledger.ts"
+import { observe } from "../internal/observe.ts"
+import * as Limits from "../Limits.ts"
+import { atOnce } from "./atOnce.ts"
+
+/** What is held here; settled when it is open no more. */
+class Open implements Held {
+  readonly id: number
+  readonly charge: Limits.Charge
+  readonly takenAt: number
+  isOpen = true
+  private readonly ledger: Ledger.Ledger
+
+  constructor(id: number, charge: Limits.Charge, takenAt: number, ledger: Ledger.Ledger) {
+    this.id = id
+    this.charge = charge
+    this.takenAt = takenAt
+    this.ledger = ledger
+  }
+  /** Seldom asked for, so it is not worked out beforehand. */
+  get left(): Limits.Charge {
+    return Ledger.leftOf(this.ledger)
+  }
+}
+
+const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
+  const clock = yield* Clock.Clock
+  const monotonicMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const ref = Ref.makeUnsafe(Ledger.make(options.limits, monotonicMillis(), options))
+  let rules = Ledger.rules(Ref.getUnsafe(ref))
+  const cell = ref.ref
+  let open = 0
+  /** The output that open calls have reserved. */
+  let openOutput = 0
+  let lastId = 0
+
+  const step = <A>(f: (ledger: Ledger.Ledger, now: number) => readonly [A, Ledger.Ledger]): Effect.Effect<A> =>
+    Ref.modify(ref, (ledger) => {
+      const now = monotonicMillis()
+      return f(Ledger.advance(ledger, now), now)
+    })
+
+  const learn = (ledger: Ledger.Ledger): void => {
+    const learned = Ledger.rules(ledger)
+    if (!Limits.sameRules(rules, learned)) rules = learned
+  }
+
+  const hold = (ledger: Ledger.Ledger, charge: Limits.Charge, now: number): Held => {
+    const held = new Open(++lastId, charge, now, ledger)
+    open++
+    openOutput += charge.outputTokens ?? 0
+    return held
+  }
+
+  /** What is held counts once, however often it is settled. */
+  const letGo = (held: Held): boolean => {
+    if (!(held instanceof Open) || !held.isOpen) return false
+    held.isOpen = false
+    openOutput = --open === 0 ? 0 : openOutput - (held.charge.outputTokens ?? 0)
+    return true
+  }
+
+  const answeredBy = (held: Held | undefined): Ledger.Answered => {
+    const isOpen = held instanceof Open && held.isOpen
+    const output = isOpen ? (held.charge.outputTokens ?? 0) : 0
+    return {
+      id: held?.id ?? lastId,
+      left: held?.left,
+      output,
+      uncounted: openOutput - output,
+      idle: held !== undefined && held.id === lastId && open === (isOpen ? 1 : 0)
+    }
+  }
+
+  const immediate: Immediate = {
+    take: (charge) => {
+      const now = monotonicMillis()
+      const atOnce = Ledger.takeAtOnce(cell.current, charge, now)
+      if (atOnce !== undefined) {
+        cell.current = atOnce
+        return hold(atOnce, charge, now)
+      }
+      const ledger = Ledger.advance(cell.current, now)
+      const decision = Ledger.decide(ledger, charge, now)
+      if (decision._tag !== "Granted") {
+        cell.current = ledger
+        return decision
+      }
+      const taken = Ledger.take(ledger, charge, now)
+      cell.current = taken
+      return hold(taken, charge, now)
+    },
+    settle: (held, used) => {
+      if (!letGo(held) || Ledger.isAsEstimated(held.charge, used)) return
+      const now = monotonicMillis()
+      cell.current = Ledger.settle(Ledger.advance(cell.current, now), held, used, now)
+    }
+  }
+
+  const store: PoolStore = {
+    rules: () => rules,
+    take: (asks) =>
+      Effect.sync(() => {
+        const granted: Array<Held> = []
+        let blocked: Blocked | undefined
+        for (const { charge } of asks) {
+          const answer = immediate.take(charge)
+          if ("_tag" in answer) {
+            blocked = answer
+            break
+          }
+          granted.push(answer)
+        }
+        return { granted, blocked }
+      }),
+    settle: (held, used) => Effect.sync(() => immediate.settle(held, used)),
+    observe: (signal, held) =>
+      step((ledger, now) => {
+        const observed = observe(ledger, signal, answeredBy(held), now)
+        learn(observed)
+        return [undefined, observed]
+      }),
+    pause: (pause) => step((ledger, now) => [undefined, Ledger.cool(ledger, pause, now)]),
+    resize: ({ limits }) =>
+      step((ledger, now) => {
+        const resized = limits === undefined ? ledger : Ledger.resize(ledger, limits, now)
+        learn(resized)
+        return [undefined, resized]
+      }),
+    snapshot: step((ledger, now) => [{ ledger, now }, ledger]),
+    drain: atOnce(immediate)
+  }
+  return store
+})
+
+/**
+ * The store in the memory of this process.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const memory: BudgetStore = { open: (_, options) => openInMemory(options) }
