@@ -60,6 +60,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import * as Learning from "./internal/learning.ts"
+import * as Recency from "./internal/recency.ts"
 import { bytesPerToken } from "./internal/requestSize.ts"
 import type * as Limits from "./Limits.ts"
 
@@ -308,13 +309,8 @@ const keyOf = ({ kind, pool }: Pick<Call, "pool" | "kind">): string => JSON.stri
 export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]> =>
   Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
-    // A Map keeps the order of insertion, so what is inserted anew on each use leaves the oldest in front.
     const memories = new Map<string, Memory>()
-    const put = (key: string, memory: Memory): void => {
-      memories.delete(key)
-      memories.set(key, memory)
-      if (memories.size > maxProfiles) memories.delete(memories.keys().next().value!)
-    }
+    const put = (key: string, memory: Memory): void => Recency.put(memories, key, memory, maxProfiles)
     for (const { cachedShare, kind, outputs, pool, tokensPerByte } of learned?.profiles ?? []) {
       const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
       put(keyOf(memory), memory)

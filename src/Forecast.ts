@@ -41,6 +41,7 @@
 import * as Duration from "effect/Duration"
 import * as Internal from "./internal/forecast.ts"
 import { invalid } from "./internal/invalid.ts"
+import { nearestRank } from "./internal/nearestRank.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
 
@@ -114,9 +115,8 @@ export const uniform = (options: {
   whole("agents", agents)
   whole("calls", calls)
   if (agents * calls > mostCalls) {
-    throw new RangeError(
-      `Forecast.${agents > mostCalls ? "agents" : "calls"}: expected at most ${mostCalls} calls of all agents, got ${agents * calls}`
-    )
+    const option = agents > mostCalls ? "agents" : "calls"
+    invalid(`Forecast.${option}`, `at most ${mostCalls} calls of all agents`, agents * calls)
   }
   return Array.from({ length: agents }, (_, number) => ({
     name: `agent-${number + 1}`,
@@ -217,11 +217,8 @@ export interface CallForecast {
  * @category models
  * @since 0.1.0
  */
-export interface Refused {
+export interface Refused extends Limits.Misfit {
   readonly agent: string
-  readonly dimension: Limits.Dimension
-  readonly asked: number
-  readonly limit: number
 }
 
 /**
@@ -260,16 +257,12 @@ const atLeast = (option: string, value: number, least: number): void => {
 }
 
 const whole = (option: string, value: number): void => {
-  if (!(Number.isSafeInteger(value) && value >= 1)) {
-    throw new RangeError(`Forecast.${option}: expected an integer >= 1, got ${value}`)
-  }
+  if (!(Number.isSafeInteger(value) && value >= 1)) invalid(`Forecast.${option}`, "an integer >= 1", value)
 }
 
 /** A span of a workload, in milliseconds. */
 const span = (option: string, millis: number): number => {
-  if (!(millis >= 0 && millis < Infinity)) {
-    throw new RangeError(`Forecast.${option}: expected a finite time >= 0, got ${millis} ms`)
-  }
+  if (!(millis >= 0 && millis < Infinity)) invalid(`Forecast.${option}`, "a finite time >= 0", `${millis} ms`)
   return millis
 }
 
@@ -299,15 +292,13 @@ const setupOf = ({ concurrency = Infinity, headroom = 0.003, levels = {}, limits
   atLeast("concurrency", concurrency, 1)
   atLeast("headroom", headroom, 0)
   for (const [dimension, level] of Object.entries(levels)) {
-    if (!Number.isFinite(level)) {
-      throw new RangeError(`Forecast.levels.${dimension}: expected a finite number, got ${level}`)
-    }
+    if (!Number.isFinite(level)) invalid(`Forecast.levels.${dimension}`, "a finite number", level)
   }
   return { limits, levels, concurrency, headroom }
 }
 
 const quantile = (sorted: ReadonlyArray<number>, share: number): Duration.Duration =>
-  Duration.millis(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
+  Duration.millis(nearestRank(sorted, share) ?? 0)
 
 const waitsOf = (served: ReadonlyArray<Internal.Served>): Waits => {
   const waits = served.map(({ admittedAt, askedAt }) => admittedAt - askedAt).sort((a, b) => a - b)

@@ -42,7 +42,7 @@ export * from "./llmError/reasons.ts"
 // -----------------------------------------------------------------------------
 
 /** A call that was answered with an error before any output. */
-const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+const refused: Limits.Usage = { ...Limits.nothing, requests: 1 }
 /** A call whose input the provider had, and of whose output nothing was seen. */
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Budget from "../Budget.ts"
 import * as Counter from "../internal/counter.ts"
-import type * as Limits from "../Limits.ts"
+import * as Limits from "../Limits.ts"
 
 /**
  * Says that the budget of this context counts for {@link run}. {@link layer} provides it.
@@ -50,9 +50,6 @@ const originals = new WeakMap<Budget.Reservation, Budget.Reservation>()
 const original = <A extends { readonly reservation?: Budget.Reservation | undefined }>(told: A): A =>
   told.reservation === undefined ? told : { ...told, reservation: originals.get(told.reservation) ?? told.reservation }
 
-/** The usage of a call that was never sent. */
-const nothing: Limits.Usage = { requests: 0, tokens: 0 }
-
 function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {
   return {
     // One by one: what a budget has besides, such as its shorter way to a reservation, would go past the counters.
@@ -89,7 +86,7 @@ const reserveCounted = (
         })
       }
       const held = yield* restore(inner.reserve(estimate, how)).pipe(
-        Effect.onError(() => Effect.sync(() => share.settle(nothing)))
+        Effect.onError(() => Effect.sync(() => share.settle(Limits.nothing)))
       )
       // Nobody said what it used: it is kept as estimated, as the budget does.
       yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
@@ -112,7 +109,7 @@ const counted = (held: Budget.Reservation, share: Counter.Taken): Budget.Reserva
       held.settle(usage, outcome)
     ),
   refund: Effect.andThen(
-    Effect.sync(() => share.settle(nothing)),
+    Effect.sync(() => share.settle(Limits.nothing)),
     held.refund
   )
 })

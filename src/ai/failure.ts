@@ -12,7 +12,7 @@ import { headerOf } from "./describe.ts"
 // -----------------------------------------------------------------------------
 
 /** Answered with an error, before any output. */
-const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+const refused: Limits.Usage = { ...Limits.nothing, requests: 1 }
 
 /** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
 const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure | undefined => {

@@ -1,6 +1,7 @@
 /** The body of a streamed response: watched event by event as the SDK reads it, and never held back. */
 import { APIConnectionTimeoutError } from "@anthropic-ai/sdk"
 import * as Sse from "effect/encoding/Sse"
+import { constVoid } from "effect/Function"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
@@ -26,8 +27,6 @@ export interface Body {
 }
 
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
-
-const ignore = (): void => {}
 
 /** Nothing came for too long, not even a ping. The SDK has no such timeout, so it is the error of its others. */
 export class Stalled extends APIConnectionTimeoutError {
@@ -87,7 +86,7 @@ export const watch = (
       }
     } catch (thrown) {
       const stalled = thrown instanceof Stalled
-      if (stalled) void reader.cancel().catch(ignore)
+      if (stalled) void reader.cancel().catch(constVoid)
       // Everything is here, only the connection was left open.
       if (stalled && observed.complete) return undefined
       broken = { thrown }
@@ -156,6 +155,6 @@ export const watch = (
           else controller.enqueue(chunk)
         }
       }),
-    cancel: () => void reader.cancel().catch(ignore)
+    cancel: () => void reader.cancel().catch(constVoid)
   }
 }

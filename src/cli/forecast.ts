@@ -10,6 +10,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
+import { round } from "../lab/round.ts"
 import { aligned } from "./columns.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
@@ -131,7 +132,7 @@ interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
 
-const seconds = (duration: Duration.Duration): number => Math.round(Duration.toSeconds(duration) * 1_000) / 1_000
+const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
 const span = (duration: Duration.Duration): string => {
   const whole = Duration.toSeconds(duration)

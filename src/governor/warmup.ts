@@ -10,6 +10,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Recency from "../internal/recency.ts"
 
 /** How long a provider keeps a prefix that nobody uses: Anthropic's shorter cache lasts five minutes. */
 const warmMillis = 300_000
@@ -26,14 +27,9 @@ type State =
 export type Warmup = <A, E, R>(key: string | undefined, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 export const make = (): Warmup => {
-  // A Map keeps the order of insertion: what is set anew on each use leaves the oldest in front.
   const states = new Map<string, State>()
 
-  const keep = (key: string, state: State): void => {
-    states.delete(key)
-    states.set(key, state)
-    if (states.size > maxKeys) states.delete(states.keys().next().value!)
-  }
+  const keep = (key: string, state: State): void => Recency.put(states, key, state, maxKeys)
 
   const succeeded = (key: string): Effect.Effect<void> =>
     Effect.map(Clock.currentTimeMillis, (now) => keep(key, { _tag: "Warm", until: now + warmMillis }))

@@ -8,10 +8,12 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
+import { nearestRank } from "../internal/nearestRank.ts"
 import { LlmProvider } from "../LlmProvider.ts"
 import { ProviderSim, Simulation } from "../testing/index.ts"
 import { floor } from "./floor.ts"
 import * as Record from "./record.ts"
+import { round } from "./round.ts"
 import type { Scenario } from "./scenario.ts"
 import * as Scenarios from "./scenario.ts"
 import type { Client, Strategy } from "./strategy.ts"
@@ -169,11 +171,6 @@ export const race = (
 // Figures
 // -----------------------------------------------------------------------------
 
-const round = (value: number, digits: number): number => {
-  const scale = 10 ** digits
-  return Math.round(value * scale) / scale
-}
-
 /**
  * The value below or at which a share of the values lies (nearest rank); undefined of none.
  *
@@ -182,10 +179,10 @@ const round = (value: number, digits: number): number => {
  */
 export const quantile = (values: ReadonlyArray<number>, share: number): number | undefined => {
   const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]
+  return nearestRank(sorted, share)
 }
 
-const seconds = (millis: number | undefined): number | null => (millis === undefined ? null : round(millis / 1_000, 3))
+const seconds = (millis: number | undefined): number | null => (millis === undefined ? null : round(millis / 1_000))
 
 const resultOf = (
   scenario: Scenario,
@@ -208,8 +205,8 @@ const resultOf = (
   const shortest = Math.min(...spans)
   return {
     strategy: strategy.name,
-    makespanSeconds: round(makespan / 1_000, 3),
-    floorSeconds: round(floorSeconds, 3),
+    makespanSeconds: round(makespan / 1_000),
+    floorSeconds: round(floorSeconds),
     ratio: round(makespan / 1_000 / floorSeconds, 4),
     rejections: stats.rejected,
     retries: calls.reduce((sum, call) => sum + Math.max(0, call.attempts.length - 1), 0),
@@ -217,7 +214,7 @@ const resultOf = (
     failedAgents: agents.filter((agent) => agent.failed || agent.endedAt === undefined).length,
     p50Seconds: seconds(quantile(latencies, 0.5)),
     p99Seconds: seconds(quantile(latencies, 0.99)),
-    fairness: spans.length === 0 || shortest === 0 ? null : round(Math.max(...spans) / shortest, 3),
+    fairness: spans.length === 0 || shortest === 0 ? null : round(Math.max(...spans) / shortest),
     tokensUsed: stats.inputTokens + stats.outputTokens,
     finished
   }

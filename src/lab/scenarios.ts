@@ -13,9 +13,6 @@ import * as Scenario from "./scenario.ts"
 /** Where random numbers of one purpose come from, so that those of another do not change with them. */
 const lanes = { input: 101, output: 102 }
 
-const lognormal = (mean: number, sigma: number, unit: number): number =>
-  Math.exp(Math.log(mean) - (sigma * sigma) / 2 + sigma * Seeded.normal(unit))
-
 const between = (least: number, value: number, most: number): number =>
   Math.max(least, Math.min(most, Math.round(value)))
 
@@ -47,8 +44,12 @@ const many = (options: Scenario.Options): Scenario.Scenario => {
         calls: Array.from({ length: calls }, (_, index) => ({
           agent,
           index,
-          inputTokens: between(20, lognormal(1_500, 0.8, Seeded.unit(seed, lanes.input, number, index)), 40_000),
-          outputTokens: between(1, lognormal(300, 0.6, Seeded.unit(seed, lanes.output, number, index)), maxTokens),
+          inputTokens: between(20, Seeded.lognormal(1_500, 0.8, Seeded.unit(seed, lanes.input, number, index)), 40_000),
+          outputTokens: between(
+            1,
+            Seeded.lognormal(300, 0.6, Seeded.unit(seed, lanes.output, number, index)),
+            maxTokens
+          ),
           maxTokens
         }))
       }

@@ -52,6 +52,7 @@ import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
@@ -152,8 +153,6 @@ const replyOf = <A>(value: A, response: Response, now: number, secret: string | 
   return { value, signal: Headers.signal(get, now), requestId: Errors.nameOf(get("request-id"), secret) }
 }
 
-const ignore = (): void => {}
-
 /**
  * The SDK holds on to a streamed request, its body and all that its signal reaches until its own iterator has ended: only
  * then it lets go of the signal. The events are read past that iterator, so it is ended here, when nothing is left to read.
@@ -164,7 +163,7 @@ const letGo = (stream: AsyncIterable<unknown>): void => {
   iterator
     .next()
     .then(() => iterator.return?.())
-    .then(ignore, ignore)
+    .then(constVoid, constVoid)
 }
 
 const isMessage = (value: unknown): value is Message =>

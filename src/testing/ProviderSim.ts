@@ -96,8 +96,7 @@ export const lognormal = (mean: number, sigma: number): ((params: Params, random
   if (!(mean > 0) || !(sigma >= 0)) {
     throw new RangeError(`ProviderSim.lognormal: expected mean > 0 and sigma >= 0, got ${mean} and ${sigma}`)
   }
-  const mu = Math.log(mean) - (sigma * sigma) / 2
-  return (_, unit) => Math.max(1, Math.round(Math.exp(mu + sigma * Seeded.normal(unit))))
+  return (_, unit) => Math.max(1, Math.round(Seeded.lognormal(mean, sigma, unit)))
 }
 
 /**

@@ -301,8 +301,7 @@ const admit = (state: State, pool: Pool, request: Request, charge: PerDimension,
   counters.inputTokens += request.inputTokens + (request.cachedTokens ?? 0)
   counters.peakInFlight = Math.max(counters.peakInFlight, ++counters.inFlight)
   pool.inFlight++
-  const z = Seeded.normal(Seeded.unit(state.seed, lanes.noise, request.key ?? counters.requests))
-  const factor = noise === 0 ? 1 : Math.exp(noise * z - (noise * noise) / 2)
+  const factor = Seeded.lognormal(1, noise, Seeded.unit(state.seed, lanes.noise, request.key ?? counters.requests))
   const input = request.inputTokens + (request.cachedTokens ?? 0)
   const firstTokenAt = Math.ceil(now + factor * (baseMillis + perInputTokenMillis * input) - 1e-6)
   const finishesAt = Math.ceil(firstTokenAt + factor * perOutputTokenMillis * request.outputTokens - 1e-6)

@@ -67,3 +67,7 @@ export const normal = (p: number): number => {
     1
   return top / bottom
 }
+
+/** The value below which a share `p` of amounts lies whose mean is `mean` and whose logarithms spread by `sigma`. */
+export const lognormal = (mean: number, sigma: number, p: number): number =>
+  Math.exp(Math.log(mean) - (sigma * sigma) / 2 + sigma * normal(p))

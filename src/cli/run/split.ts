@@ -1,4 +1,5 @@
 /** Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure. */
+import { utf8Length } from "../../internal/requestSize.ts"
 
 /** A text file. */
 export interface Document {
@@ -19,10 +20,6 @@ export interface Chunk {
   readonly pieces: ReadonlyArray<Piece>
   readonly bytes: number
 }
-
-const encoder = new TextEncoder()
-
-const bytesOf = (text: string): number => encoder.encode(text).length
 
 /** Longer lines are cut, so that a file of one line can be shared, too. */
 const longestLine = 4_000
@@ -49,7 +46,9 @@ const cut = (text: string): ReadonlyArray<string> => {
 const linesOf = ({ path, text }: Document): Array<Line> =>
   text
     .split(/(?<=\n)/)
-    .flatMap((line, index) => cut(line).map((part) => ({ path, number: index + 1, text: part, bytes: bytesOf(part) })))
+    .flatMap((line, index) =>
+      cut(line).map((part) => ({ path, number: index + 1, text: part, bytes: utf8Length(part) }))
+    )
 
 const chunkOf = (lines: ReadonlyArray<Line>): Chunk => {
   const pieces: Array<{ path: string; from: number; to: number; text: string }> = []

@@ -7,6 +7,7 @@ import type * as Limits from "../../Limits.ts"
 import { floor } from "../floor.ts"
 import type { Result, Run } from "../race.ts"
 import type { Attempt, CallRecord } from "../record.ts"
+import { round } from "../round.ts"
 import type { Scenario } from "../scenario.ts"
 import * as Scenarios from "../scenario.ts"
 
@@ -70,8 +71,6 @@ export interface ScenarioFigures {
   readonly results: ReadonlyArray<Result>
   readonly runs: ReadonlyArray<RunFigures>
 }
-
-const round = (value: number): number => Math.round(value * 1_000) / 1_000
 
 const secondsOf = (millis: number): number => round(millis / 1_000)
 

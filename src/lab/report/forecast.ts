@@ -6,6 +6,7 @@
 import * as Duration from "effect/Duration"
 import type * as Forecast from "../../Forecast.ts"
 import type * as Limits from "../../Limits.ts"
+import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
 import type { RunFigures, ScenarioFigures } from "./figures.ts"
 import type { Section } from "./html.ts"
@@ -22,7 +23,7 @@ export interface Answer {
   readonly forecast: Forecast.Forecast
 }
 
-const secondsOf = (duration: Duration.Duration): number => Math.round(Duration.toMillis(duration)) / 1_000
+const secondsOf = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
 /** A chart shows no more calls than this; what lies between them nobody sees. */
 const mostCalls = 4_000

@@ -6,6 +6,7 @@
 import type * as Budget from "../../Budget.ts"
 import * as Limits from "../../Limits.ts"
 import type * as Record from "../record.ts"
+import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
 import * as Figures from "./figures.ts"
 import type { Section } from "./html.ts"
@@ -145,7 +146,7 @@ export const section = (options: {
       provider,
       floorSeconds: 0,
       dimension: Scenarios.dimensionNames[dimension],
-      limitPerSecond: Math.round(limit * 1_000) / 1_000,
+      limitPerSecond: round(limit),
       agents,
       results: [],
       runs: [

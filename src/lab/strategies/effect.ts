@@ -76,9 +76,6 @@ export const effectRateLimiter: Strategy = {
 const headersOf = (error: LlmError): Record<string, string> =>
   error.retryAfter === undefined ? {} : { "retry-after": `${Duration.toSeconds(error.retryAfter)}` }
 
-const statusOf = ({ reason }: LlmError): number =>
-  "status" in reason && typeof reason.status === "number" ? reason.status : 500
-
 /**
  * Effect's `HttpClient.withRateLimiter` around the request, with what it is told of the limits, reading `retry-after`. It
  * retries 429s without an end.
@@ -108,7 +105,7 @@ export const effectHttpLimiter: Strategy = {
             one.answer = error
             return HttpClientResponse.fromWeb(
               request,
-              new Response("{}", { status: statusOf(error), headers: headersOf(error) })
+              new Response("{}", { status: error.status ?? 500, headers: headersOf(error) })
             )
           }
         })

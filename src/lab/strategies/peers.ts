@@ -12,12 +12,9 @@ import type { LlmError } from "../../LlmError.ts"
 import { LlmProvider, type Params } from "../../LlmProvider.ts"
 import type { Strategy } from "../strategy.ts"
 
-const statusOf = ({ reason }: LlmError): number | undefined =>
-  "status" in reason && typeof reason.status === "number" ? reason.status : undefined
-
 /** Which failures the SDKs retry: 408, 409, 429, everything from 500, and connections that broke or timed out. */
 const isRetried = (error: LlmError): boolean => {
-  const status = statusOf(error)
+  const { status } = error
   if (status !== undefined) return status === 408 || status === 409 || status === 429 || status >= 500
   return error.reason._tag === "ConnectionFailed" || error.reason._tag === "TimedOut"
 }
