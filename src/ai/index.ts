@@ -98,17 +98,20 @@ export interface Options extends Governor.CallOptions {
 // -----------------------------------------------------------------------------
 
 type TextOptions = LanguageModel.GenerateTextOptions<RoundTrip.Tools>
-type ObjectOptions = LanguageModel.GenerateObjectOptions<RoundTrip.Tools, Schema.Codec<unknown, unknown>>
+type ObjectSchema = Schema.Codec<unknown, Record<string, unknown>>
+type Mode = Response.ToolParametersMode
 
-/** The methods of a model without the types that depend on the toolkit: those are kept by the casts around it. */
+/** The methods of a model without the types that depend on the toolkit. */
 interface Untyped {
   readonly generateText: (
     options: TextOptions
-  ) => Effect.Effect<LanguageModel.GenerateTextResponse<RoundTrip.Tools>, AiError.AiError>
+  ) => Effect.Effect<LanguageModel.GenerateTextResponse<RoundTrip.Tools, Mode>, AiError.AiError>
   readonly generateObject: (
-    options: ObjectOptions
-  ) => Effect.Effect<LanguageModel.GenerateObjectResponse<RoundTrip.Tools, unknown>, AiError.AiError>
-  readonly streamText: (options: TextOptions) => Stream.Stream<Response.StreamPart<RoundTrip.Tools>, AiError.AiError>
+    options: LanguageModel.GenerateObjectOptions<RoundTrip.Tools, ObjectSchema>
+  ) => Effect.Effect<LanguageModel.GenerateObjectResponse<RoundTrip.Tools, unknown, Mode>, AiError.AiError>
+  readonly streamText: (
+    options: TextOptions
+  ) => Stream.Stream<Response.StreamPart<RoundTrip.Tools, Mode>, AiError.AiError>
 }
 
 const toolsOf = ({ toolkit }: TextOptions): ReadonlyArray<Tool.Any> =>
@@ -162,11 +165,11 @@ export const make = Effect.fnUntraced(function* (
   }
   const provider = Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName))
   const settings: RoundTrip.Settings = { governor, how, call: { model, provider, kind, maxTokens, thinking } }
-  const untyped = inner as unknown as Untyped
+  const untyped: Untyped = inner
 
   /** An object comes back decoded: its text is written anew, by the schema itself and not the provider's form of it. */
   const object = Effect.fnUntraced(function* (trip: TextOptions, format: { objectName: string; schema: Schema.Top }) {
-    const schema = format.schema as Schema.Codec<unknown, unknown>
+    const schema = format.schema as ObjectSchema
     const response = yield* untyped.generateObject({ ...trip, objectName: format.objectName, schema })
     const text = yield* Effect.mapError(
       Schema.encodeEffect(Schema.fromJsonString(schema))(response.value),
@@ -196,7 +199,7 @@ export const make = Effect.fnUntraced(function* (
         )
       )
   })
-  const resolver = resolving as unknown as Untyped
+  const resolver: Untyped = resolving
 
   const requestOf = (options: TextOptions) => ({ prompt: options.prompt, tools: toolsOf(options) })
   const wrapped: Untyped = {
@@ -213,7 +216,8 @@ export const make = Effect.fnUntraced(function* (
         ? resolver.streamText(options)
         : RoundTrip.streamed(settings, requestOf(options), untyped.streamText(options))
   }
-  return { ...inner, ...(wrapped as unknown as LanguageModel.LanguageModel) }
+  // Each method gives what the model behind it gave, so its types by toolkit hold here, too.
+  return { ...inner, ...wrapped } as LanguageModel.LanguageModel
 })
 
 /**
