@@ -15,7 +15,7 @@ import type { Drain, Refused, TooLarge } from "../budgetStore/drain.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import { Gate } from "./gate.ts"
-import { Counts, register as registerMetrics } from "./metrics.ts"
+import { countsOf } from "./metrics.ts"
 import { type Pool, Waiter } from "./poolModel.ts"
 import * as Predict from "./predict.ts"
 import * as Refuse from "./refuse.ts"
@@ -40,7 +40,7 @@ export const open = Effect.fnUntraced(function* (
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   // With no limits known the first call goes alone; its headers set them.
   const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
-  const counts = new Counts()
+  const counts = countsOf(name, yield* Effect.context<never>())
   let closed = false
   let wakeAt = Infinity
   /** The limits that were given, and when a response last spoke of limits. */
@@ -204,15 +204,11 @@ export const open = Effect.fnUntraced(function* (
     waiting: (count, snapshot) => Predict.first(queue, count, snapshot, millis())
   }
 
-  const unregister = registerMetrics(
-    name,
-    { counts, queued: pool.queued, inFlight: pool.inFlight },
-    yield* Effect.context<never>()
-  )
+  counts.open.add(pool)
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
-      unregister()
+      counts.open.delete(pool)
       for (let out = queue.shift(); out !== undefined; out = queue.shift()) out.entry.end(Effect.interrupt)
     })
   )
