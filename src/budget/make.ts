@@ -1,7 +1,6 @@
 /**
  * The budget service: looks up the pool, checks what can be refused at once, and hands out reservations.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -44,7 +43,6 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
   return Effect.gen(function* () {
     const store = yield* BudgetStore
-    const clock = yield* Clock.Clock
     const scope = yield* Effect.scope
     const ticks = yield* PubSub.sliding<void>(1)
     const ambientOf = ambience()
@@ -114,9 +112,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         pool === undefined
           ? openAndAdmit(name, estimate, queueing, restore)
           : Admission.admit(pool, estimate, queueing, restore)
-      return ambient.isTraced
-        ? Span.traced(Admission.asEffect(admission, restore), name, queueing.agent, clock, context)
-        : admission
+      return ambient.isTraced ? Span.traced(Admission.asEffect(admission, restore), name, queueing.agent) : admission
     }
 
     const reserve: Service["reserve"] = (estimate, how) =>
