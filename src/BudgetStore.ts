@@ -169,7 +169,7 @@ export interface PoolStore {
   /** Moves the view toward the provider's. */
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void, StoreUnavailable>
   readonly pause: (pause: Pause) => Effect.Effect<void, StoreUnavailable>
-  /** Changes what is given, for all processes. */
+  /** Changes what is given, for all processes; here `rules` says so at once. */
   readonly resize: (change: {
     readonly limits: Limits.Limits | undefined
     readonly concurrency: number | undefined

@@ -48,7 +48,7 @@ const doubt = (
   tooLarge: Limits.Misfit,
   restore: Restore
 ): Admission =>
-  Effect.flatMap(pool.doubt(estimate), (doubted) =>
+  Effect.flatMap(restore(pool.doubt(estimate)), (doubted) =>
     doubted
       ? asEffect(admit(pool, estimate, how, restore), restore)
       : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))

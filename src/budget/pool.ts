@@ -23,7 +23,7 @@ import { HeldReservation } from "./reservation.ts"
 
 /** Timers of the runtime reach no further than 24 days; the head looks again every day. */
 const longestSleepMillis = 86_400_000
-/** As long as a retry-after is believed at most, so is a learned limit that refuses a call. */
+/** As long as a retry-after is believed at most, so is a learned limit that refuses a call, in all processes together. */
 const believedMillis = 3_600_000
 
 export const open = Effect.fnUntraced(function* (
@@ -43,9 +43,7 @@ export const open = Effect.fnUntraced(function* (
   const counts = countsOf(name, yield* Effect.context<never>())
   let closed = false
   let wakeAt = Infinity
-  /** The limits that were given, and when a response last spoke of limits. */
   let given = options.limits
-  let heardAt = millis()
 
   const grant = (turn: Turn<Waiter>, held: Held, now: number): void => {
     const waiter = turn.entry
@@ -168,18 +166,20 @@ export const open = Effect.fnUntraced(function* (
     settle,
     observe: (signal, answered) =>
       Effect.flatMap(Effect.ignore(store.observe(signal, answered)), () => {
-        heardAt = millis()
         learn()
         return drain
       }),
     doubt: (estimate) =>
       Effect.suspend(() => {
         const before = Limits.resolve(given)
-        if (millis() - heardAt < believedMillis || Limits.neverFits(Limits.charge(estimate, before), before)) {
-          return Effect.succeed(false)
-        }
-        heardAt = millis()
-        return Effect.as(pool.resize({ limits: given, concurrency: undefined }), true)
+        if (Limits.neverFits(Limits.charge(estimate, before), before)) return Effect.succeed(false)
+        return Effect.matchEffect(store.snapshot, {
+          onFailure: () => Effect.succeed(false),
+          onSuccess: ({ ledger, now }) =>
+            now - ledger.toldAt < believedMillis
+              ? Effect.succeed(false)
+              : Effect.as(pool.resize({ limits: given, concurrency: undefined }), true)
+        })
       }),
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>

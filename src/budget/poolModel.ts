@@ -121,7 +121,7 @@ export interface Pool {
   ) => Effect.Effect<void> | undefined
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
   /**
-   * Goes back to the limits that were given, if the charge fits those and no response has spoken of limits for an hour:
+   * Goes back to the limits that were given, if the charge fits those and no process has been told of limits for an hour:
    * what a header taught may be wrong, and a pool that refuses every call hears no better. Gives whether it did.
    */
   readonly doubt: (estimate: Limits.Estimate) => Effect.Effect<boolean>

@@ -20,6 +20,8 @@ export interface Ledger {
   readonly loweredBy: { readonly [D in Limits.Dimension]?: number }
   /** The provider's date of the latest signal that was heeded. */
   readonly signalDate: number
+  /** When the limits were last told, by a response or by whoever changed them. */
+  readonly toldAt: number
   /** By how much signals and rejections have moved each level, in sum. */
   readonly corrected: Limits.Charge
   readonly doubt: Reading.Doubt
@@ -83,6 +85,7 @@ export const make = (
     corrected: {},
     doubt: Reading.noDoubt,
     signalDate: -Infinity,
+    toldAt: now,
     known: Object.keys(rules).length > 0
   }
 }
@@ -146,6 +149,7 @@ const withBuckets = (ledger: Ledger, buckets: Ledger["buckets"]): Ledger => ({
   corrected: ledger.corrected,
   doubt: ledger.doubt,
   signalDate: ledger.signalDate,
+  toldAt: ledger.toldAt,
   known: ledger.known
 })
 
@@ -306,6 +310,7 @@ export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledg
   ...ledger,
   configured: limits,
   known: true,
+  toldAt: now,
   buckets: mapDimensions(Limits.resolve(limits), (rule, dimension) => {
     const bucket = ledger.buckets[dimension]
     return bucket === undefined

@@ -21,7 +21,7 @@ const mostDisorderMillis = 60_000
 export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answered, now: number): Ledger => {
   const date = signal.date ?? ledger.signalDate
   // A date that is far behind the last one says that the last one was wrong, not that this signal is old.
-  if (date < ledger.signalDate && date > ledger.signalDate - mostDisorderMillis) return ledger
+  if (date < ledger.signalDate && date > ledger.signalDate - mostDisorderMillis) return { ...ledger, toldAt: now }
   const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}
   const loweredBy = { ...ledger.loweredBy }
   const corrected = { ...ledger.corrected }
@@ -79,7 +79,7 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
   }
   const known = ledger.known || Object.keys(buckets).length > 0
   const pace = Pace.drifted(ledger.pace, drift, now)
-  return { ...ledger, buckets, loweredBy, corrected, signalDate: date, known, doubt, pace }
+  return { ...ledger, buckets, loweredBy, corrected, signalDate: date, toldAt: now, known, doubt, pace }
 }
 
 /** A limit header teaches rate and capacity, never above what was configured. */

@@ -250,6 +250,8 @@ export const open = Effect.fnUntraced(function* (
           limits: limits ?? configured.limits,
           concurrency: concurrency ?? configured.concurrency
         }
+        // Whoever changes them goes by them at once; what Redis says of them comes with the reply.
+        if (limits !== undefined) line.view.rules = Limits.resolve(limits)
         line.submit(say(() => Wire.resize(limits, concurrency)))
       }),
     snapshot,

@@ -63,6 +63,7 @@ export interface SnapshotReply {
   readonly corrected: Four<number>
   readonly doubt: Snapshot["ledger"]["doubt"]
   readonly date: number | false
+  readonly toldAt: number
   readonly known: boolean
 }
 
@@ -117,6 +118,7 @@ export const toSnapshot = (reply: SnapshotReply, now: number): Snapshot => ({
     corrected: toCharge(reply.corrected),
     doubt: reply.doubt,
     signalDate: reply.date === false ? -Infinity : reply.date,
+    toldAt: reply.toldAt,
     known: reply.known
   }
 })

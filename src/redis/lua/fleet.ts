@@ -3,7 +3,7 @@
  * and what to do with a state that is missing, partial or corrupt.
  */
 export const fleet = `
-local VERSION = 2
+local VERSION = 3
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- The net under the wakes: nobody sleeps longer without asking.
@@ -17,7 +17,7 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 local function isWhole(S)
   if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
   for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet',
-    'heardAt', 'late', 'lateAt' }) do
+    'heardAt', 'toldAt', 'late', 'lateAt' }) do
     if not isNumber(S[name]) then return false end
   end
   if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end

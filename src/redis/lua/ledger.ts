@@ -18,7 +18,7 @@ local function makeLedger(S, configured, headroom, ramp, now)
     S.pace = { scale = ramp[1], growth = ((1 - ramp[1]) * STEP) / ramp[2], at = now, drift = 0, calls = 0, ramped = true }
   end
   S.buckets, S.lowered, S.known = {}, { -1, -1, -1, -1 }, false
-  S.cooldown, S.date = false, false
+  S.cooldown, S.date, S.toldAt = false, false, now
   S.corrected, S.doubt = { false, false, false, false }, { taken = 0, now = 0 }
   for d = 1, 4 do
     local limit = configured[DIMENSIONS[d]]
@@ -174,6 +174,7 @@ end
 -- Moves the view toward the provider's. said[d] = { limit, remaining, roundedTo, window } or false;
 -- answered = { id, left, output, uncounted, idle }.
 local function observe(S, said, date, answered, now)
+  S.toldAt = now
   if date and S.date and date < S.date and date > S.date - 60000 then return end
   if date then S.date = date end
   local drift = 0
@@ -266,7 +267,7 @@ end
 
 -- Replaces the configured limits; levels keep their debt and are cut to the new capacity.
 local function resize(S, limits, now)
-  S.configured, S.known, S.rv = limits, true, S.rv + 1
+  S.configured, S.known, S.rv, S.toldAt = limits, true, S.rv + 1, now
   for d = 1, 4 do
     local limit, b = limits[DIMENSIONS[d]], S.buckets[d]
     if not limit then S.buckets[d] = false
