@@ -282,11 +282,11 @@ export const cool = (
   pause: { readonly reason: PauseReason; readonly millis: number; readonly charge: Limits.Charge | undefined },
   now: number
 ): Ledger => {
-  const cooling = ledger.cooldown !== undefined && ledger.cooldown.until > now
+  const current = ledger.cooldown !== undefined && ledger.cooldown.until > now ? ledger.cooldown : undefined
   const until = now + pause.millis
-  const cooldown = cooling && ledger.cooldown!.until >= until ? ledger.cooldown : { until, reason: pause.reason }
+  const cooldown = current !== undefined && current.until >= until ? current : { until, reason: pause.reason }
   const paused = { ...ledger, cooldown }
-  if (cooling || pause.reason === "overload") return paused
+  if (current !== undefined || pause.reason === "overload") return paused
   if (pause.reason === "ramp") return paced(paused, Pace.slower(paused.pace, "ramp", now))
   if (pause.charge === undefined) return paused
   if (decide({ ...ledger, cooldown: undefined }, pause.charge, now)._tag !== "Granted") {

@@ -90,11 +90,11 @@ const learnLimit = (
   now: number
 ): Bucket.Bucket | undefined => {
   const bucket = ledger.buckets[dimension]
-  const limit = said?.limit
-  if (limit === undefined || !(limit > 0 && limit < Infinity)) return bucket
+  if (said?.limit === undefined || !(said.limit > 0 && said.limit < Infinity)) return bucket
+  const { limit } = said
   const configured = ledger.configured[dimension]
   if (configured?.total !== undefined) return bucket
-  const learned = configured === undefined ? told(dimension, limit, said!, bucket) : capped(configured, limit)
+  const learned = configured === undefined ? told(dimension, limit, said, bucket) : capped(configured, limit)
   const rule = Limits.resolve({ [dimension]: learned })[dimension]!
   if (bucket === undefined) {
     return Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })

@@ -23,7 +23,8 @@ export {
 } from "./state.ts"
 export type { Call, State } from "./state.ts"
 
-type PerDimension = { [D in Limits.Dimension]?: number }
+/** What a request takes of each limit. */
+type Charge = { readonly [D in Limits.Dimension]: number }
 
 /** What one request asks for. */
 export interface Request {
@@ -88,7 +89,7 @@ const combined = (state: State, request: Request): number => {
   }
 }
 
-const amounts = (state: State, request: Request): PerDimension => ({
+const amounts = (state: State, request: Request): Charge => ({
   requests: 1,
   inputTokens: request.inputTokens,
   outputTokens: countsLive(state) ? 0 : request.outputTokens,
@@ -101,7 +102,7 @@ interface Obstacle {
 }
 
 /** What a request must wait for longest, if for anything. */
-const obstacle = (state: State, pool: Pool, request: Request, charge: PerDimension): Obstacle | undefined => {
+const obstacle = (state: State, pool: Pool, request: Request, charge: Charge): Obstacle | undefined => {
   let worst: Obstacle | undefined
   const consider = (by: RejectedBy, millis: number) => {
     if (millis > 0 && (worst === undefined || millis > worst.millis)) worst = { by, millis }
@@ -113,7 +114,7 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: PerDimensi
     const live = dimension === "outputTokens" && countsLive(state)
     consider(
       dimension,
-      live ? Gauge.positiveMillis(one, state.now) : Gauge.waitMillis(one, state.now, charge[dimension]!, debt)
+      live ? Gauge.positiveMillis(one, state.now) : Gauge.waitMillis(one, state.now, charge[dimension], debt)
     )
   }
   if (state.options.ramp !== undefined) {
@@ -131,8 +132,8 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: PerDimensi
   return worst
 }
 
-const levels = (pool: Pool): PerDimension => {
-  const result: PerDimension = {}
+const levels = (pool: Pool): { [D in Limits.Dimension]?: number } => {
+  const result: { [D in Limits.Dimension]?: number } = {}
   for (const dimension of Limits.dimensions) {
     const one = pool.gauges[dimension]
     if (one !== undefined) result[dimension] = Gauge.left(one)
@@ -183,9 +184,9 @@ const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
     case "fault":
       return "This request was rejected by a simulated fault"
     default: {
-      const stated = pool.gauges[by]!.stated.toLocaleString("en-US")
-      const per = pool.gauges[by]!.kind === "quota" ? " in all" : " per minute"
-      return `This request would exceed your organization's rate limit of ${stated} ${units[by]}${per} (model: ${request.model})`
+      const { kind, stated } = pool.gauges[by]!
+      const limit = `${stated.toLocaleString("en-US")} ${units[by]}${kind === "quota" ? " in all" : " per minute"}`
+      return `This request would exceed your organization's rate limit of ${limit} (model: ${request.model})`
     }
   }
 }
@@ -257,7 +258,7 @@ const rejectByLimit = (
   state: State,
   pool: Pool,
   request: Request,
-  charge: PerDimension,
+  charge: Charge,
   { by, millis }: Obstacle
 ): Rejected => {
   let wait = millis
@@ -265,12 +266,12 @@ const rejectByLimit = (
     const { requests, tokenShare } = state.charge
     for (const dimension of Limits.dimensions) {
       const one = pool.gauges[dimension]
-      const amount = dimension === "requests" ? requests : charge[dimension]! * tokenShare
+      const amount = dimension === "requests" ? requests : charge[dimension] * tokenShare
       if (one !== undefined) Gauge.penalise(one, state.now, amount)
     }
     wait = obstacle(state, pool, request, charge)?.millis ?? millis
   }
-  if (by in pool.gauges && pool.gauges[by as Limits.Dimension]!.kind === "quota") {
+  if (pool.gauges[by as Limits.Dimension]?.kind === "quota") {
     const errorCode = "enforced_spend_limit_reached"
     return turnAway(state, pool, request, { status: 429, by, fault: undefined, errorCode, retryAfterMillis: undefined })
   }
@@ -284,7 +285,7 @@ const rejectByLimit = (
   })
 }
 
-const admit = (state: State, pool: Pool, request: Request, charge: PerDimension, fault: Fault | undefined): Call => {
+const admit = (state: State, pool: Pool, request: Request, charge: Charge, fault: Fault | undefined): Call => {
   const {
     baseMillis = 500,
     noise = 0,
@@ -293,7 +294,7 @@ const admit = (state: State, pool: Pool, request: Request, charge: PerDimension,
   } = state.options.latency ?? {}
   for (const dimension of Limits.dimensions) {
     const one = pool.gauges[dimension]
-    if (one !== undefined) Gauge.take(one, state.now, charge[dimension]!)
+    if (one !== undefined) Gauge.take(one, state.now, charge[dimension])
   }
   if (state.options.ramp !== undefined) Ramp.add(pool.ramp, state.now, request.inputTokens)
   const { counters, now } = state

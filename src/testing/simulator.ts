@@ -192,13 +192,19 @@ const deltasOf = (characters: number, millis: number): number =>
  */
 export const events = (self: Simulator, answer: Answer, call: Engine.Call): ReadonlyArray<Timed> => {
   const whole = message(self, answer)
-  const blocks = whole.content as ReadonlyArray<TextBlock | ToolUseBlock>
-  const texts = blocks.map((block) => (block.type === "text" ? block.text : JSON.stringify(block.input)))
-  const length = texts.reduce((sum, text) => sum + text.length, 0)
+  const texts = (whole.content as ReadonlyArray<TextBlock | ToolUseBlock>).map((block) => ({
+    block,
+    text: block.type === "text" ? block.text : JSON.stringify(block.input)
+  }))
+  const length = texts.reduce((sum, { text }) => sum + text.length, 0)
   const { finishesAt, firstTokenAt } = call
   const millis = finishesAt - firstTokenAt
-  const counts = texts.map((text) => deltasOf(text.length, length === 0 ? 0 : (millis * text.length) / length))
-  const count = counts.reduce((sum, count) => sum + count, 0)
+  const blocks = texts.map(({ block, text }) => ({
+    block,
+    text,
+    pieces: deltasOf(text.length, length === 0 ? 0 : (millis * text.length) / length)
+  }))
+  const count = blocks.reduce((sum, { pieces }) => sum + pieces, 0)
   const result: Array<Timed> = []
   const send = (at: number, event: RawMessageStreamEvent) => {
     if (call.fault === undefined || at < call.outputEndsAt) result.push({ at, event })
@@ -210,9 +216,7 @@ export const events = (self: Simulator, answer: Answer, call: Engine.Call): Read
   })
   let sent = 0
   let at = firstTokenAt
-  for (const [index, block] of blocks.entries()) {
-    const text = texts[index]!
-    const pieces = counts[index]!
+  for (const [index, { block, pieces, text }] of blocks.entries()) {
     const empty = block.type === "text" ? textBlock("") : { ...block, input: {} }
     send(at, { type: "content_block_start", index, content_block: empty })
     for (let piece = 0; piece < pieces; piece++) {
