@@ -157,42 +157,8 @@ export interface Limits {
  */
 export interface Pools {
   readonly pools: Readonly<Record<string, Limits>>
-  /** Which pool a model belongs to. @default {@link poolOf} */
+  /** Which pool a model belongs to. @default the classes of Claude, by `Presets.poolOf`; another model is its own pool */
   readonly poolOf?: ((model: string) => string) | undefined
-}
-
-const claude = /(fable|mythos|opus|sonnet|haiku)-(\d+)(?:-(\d{1,2})(?!\d))?/
-/** Families of which all models of one major version share their limits. */
-const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
-
-/**
- * The pool of a model: the name of the class whose limits it shares. A model of another provider is its own pool.
- *
- * **Details**
- *
- * Anthropic gives each class of models its own limits; some classes share theirs: all of Fable 5, Mythos 5, Opus 4 and
- * Sonnet 4 do, every other model has its own. Source: the notes below the tables of Anthropic's rate limits page,
- * https://platform.claude.com/docs/en/api/rate-limits (2026-10).
- *
- * **Example** (models that share limits, and one that has its own)
- *
- * ```ts doctest
- * import * as Limits from "floodgate/Limits"
- *
- * Limits.poolOf("claude-opus-4-8") // => "opus-4"
- * Limits.poolOf("anthropic.claude-opus-4-5-20251101-v1:0") // => "opus-4"
- * Limits.poolOf("claude-opus-5-5") // => "opus-5-5"
- * Limits.poolOf("gpt-6") // => "gpt-6"
- * ```
- *
- * @category combinators
- * @since 0.1.0
- */
-export const poolOf = (model: string): string => {
-  const [, family, major, minor] = claude.exec(model) ?? []
-  if (family === undefined || major === undefined) return model
-  const line = `${family}-${major}`
-  return minor === undefined || shared.has(line) ? line : `${line}-${minor}`
 }
 
 /**

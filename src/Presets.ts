@@ -30,6 +30,8 @@
  */
 import type * as Limits from "./Limits.ts"
 
+export * from "./internal/modelClass.ts"
+
 /**
  * A tier's limits per class of models, for the option `limits` of a budget.
  *

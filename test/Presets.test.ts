@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Budget from "floodgate/Budget"
-import * as Limits from "floodgate/Limits"
 import * as Presets from "floodgate/Presets"
 
 const tiers = Object.entries(Presets.anthropic)
@@ -37,7 +36,7 @@ describe("Presets", () => {
       "claude-mythos-5"
     ]
     for (const [, tier] of tiers) {
-      assert.deepStrictEqual(models.map(Limits.poolOf).sort(), Object.keys(tier.pools).sort())
+      assert.deepStrictEqual(models.map(Presets.poolOf).sort(), Object.keys(tier.pools).sort())
     }
   })
 

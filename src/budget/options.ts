@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
 import { leastWeight } from "../internal/fairQueue.ts"
 import { invalid } from "../internal/invalid.ts"
+import { poolOf as classOf } from "../internal/modelClass.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type * as Pool from "./poolModel.ts"
@@ -42,7 +43,7 @@ const sets = (
     Limits.resolve(limits)
     return { poolOf: () => defaultPool, limitsOf: () => limits }
   }
-  const { poolOf = Limits.poolOf, pools = {} } = limits ?? {}
+  const { poolOf = classOf, pools = {} } = limits ?? {}
   for (const set of Object.values(pools)) Limits.resolve(set)
   return { poolOf, limitsOf: (pool) => (Object.hasOwn(pools, pool) ? pools[pool]! : {}) }
 }

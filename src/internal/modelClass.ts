@@ -1,0 +1,38 @@
+/**
+ * Which of Claude's models share their limits.
+ */
+
+const claude = /(fable|mythos|opus|sonnet|haiku)-(\d+)(?:-(\d{1,2})(?!\d))?/
+/** Families of which all models of one major version share their limits. */
+const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
+
+/**
+ * The pool of a model where a budget was given no rule: the class of Claude whose limits it shares. Any other model is its
+ * own pool.
+ *
+ * **Details**
+ *
+ * Anthropic gives each class of models its own limits; some classes share theirs: all of Fable 5, Mythos 5, Opus 4 and
+ * Sonnet 4 do, every other model has its own. Source: the notes below the tables of Anthropic's rate limits page,
+ * https://platform.claude.com/docs/en/api/rate-limits (2026-10).
+ *
+ * **Example** (models that share limits, and one that has its own)
+ *
+ * ```ts doctest
+ * import * as Presets from "floodgate/Presets"
+ *
+ * Presets.poolOf("claude-opus-4-8") // => "opus-4"
+ * Presets.poolOf("anthropic.claude-opus-4-5-20251101-v1:0") // => "opus-4"
+ * Presets.poolOf("claude-opus-5-5") // => "opus-5-5"
+ * Presets.poolOf("gpt-6") // => "gpt-6"
+ * ```
+ *
+ * @category presets
+ * @since 0.1.0
+ */
+export const poolOf = (model: string): string => {
+  const [, family, major, minor] = claude.exec(model) ?? []
+  if (family === undefined || major === undefined) return model
+  const line = `${family}-${major}`
+  return minor === undefined || shared.has(line) ? line : `${line}-${minor}`
+}
