@@ -39,8 +39,9 @@ export class HeldReservation implements Reservation {
   get waited(): Duration.Duration {
     return Duration.millis(this.waitedMillis)
   }
-  settle(usage: Limits.Usage, outcome: "success" | "failure" = "success"): Effect.Effect<void> {
-    return this.close(usage, outcome === "success")
+  /** A function of its own, made when asked for: it may be passed on without its reservation. */
+  get settle(): Reservation["settle"] {
+    return (usage, outcome = "success") => this.close(usage, outcome === "success")
   }
   get refund(): Effect.Effect<void> {
     return this.close(Limits.nothing, false)

@@ -1,0 +1,66 @@
+/** A reservation in its holder's hands, whichever way it came there. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+
+const burst = 1_000
+const budget = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst } }, headroom: 0 })
+
+const level = Effect.map(
+  Effect.flatMap(Budget.TokenBudget, ({ status }) => status),
+  ({ pools }) => pools.default?.dimensions.tokens?.level
+)
+
+/** Settles with the function alone, as it is passed on to somebody else. */
+const passedOn = Budget.withReservation({ tokens: 100 }, ({ settle }) => settle({ tokens: 10 }))
+const tapped = Budget.withReservation({ tokens: 100 }, ({ settle }) =>
+  Effect.tap(Effect.succeed({ tokens: 10 }), settle)
+)
+
+const ways = {
+  "at once": [passedOn, budget],
+  "to whoever taps with it": [tapped, budget],
+  "in a span": [Effect.withSpan(passedOn, "caller"), budget],
+  "from a scope": [
+    Effect.scoped(
+      Effect.flatMap(
+        Effect.flatMap(Budget.TokenBudget, ({ reserve }) => reserve({ tokens: 100 })),
+        ({ settle }) => settle({ tokens: 10 })
+      )
+    ),
+    budget
+  ],
+  "of an agent": [
+    Effect.tap(Agents.run([{ key: "a", effect: passedOn }]), ([outcome]) =>
+      Effect.sync(() => assert.deepStrictEqual([outcome?.exit._tag, outcome?.used.tokens], ["Success", 10]))
+    ),
+    Layer.provideMerge(Agents.layer, budget)
+  ]
+} as const
+
+describe("Reservation", () => {
+  for (const [name, [settled, layer]] of Object.entries(ways)) {
+    it.effect(`is settled by its function alone: ${name}`, () =>
+      Effect.gen(function* () {
+        yield* settled
+        assert.strictEqual(yield* level, burst - 10)
+      }).pipe(Effect.provide(layer as Layer.Layer<Budget.TokenBudget | Agents.Meter>))
+    )
+  }
+
+  it.effect("is settled by its function alone: after a wait", () =>
+    Effect.gen(function* () {
+      yield* Budget.consume(burst)
+      const waiter = yield* Effect.forkChild(passedOn)
+      yield* TestClock.adjust(100)
+      yield* Fiber.join(waiter)
+      assert.strictEqual(yield* level, 90)
+    }).pipe(Effect.provide(budget))
+  )
+
+  it.effect("is settled by its function alone: without limits", () => Effect.provide(passedOn, Budget.layerUnlimited))
+})
