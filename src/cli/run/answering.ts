@@ -13,6 +13,7 @@ import * as LlmClient from "../../LlmClient.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
 import * as Anthropic from "../../providers/Anthropic.ts"
 import * as Provider from "../provider.ts"
+import * as Pipeline from "./pipeline.ts"
 import { reply } from "./reply.ts"
 
 /** What a run needs to ask. */
@@ -59,7 +60,10 @@ export const guarded = (
 ): Layer.Layer<Services> => over(options, Anthropic.layer(at))
 
 const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
-  Agents.layer.pipe(Layer.provide(Budget.layer(options)))
+  Agents.layer.pipe(
+    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.heard))),
+    Layer.provide(Budget.layer(options))
+  )
 
 /** The provider of the configuration where `ANTHROPIC_API_KEY` is set, else the embedded one. */
 export const fromConfig = Effect.fnUntraced(function* (

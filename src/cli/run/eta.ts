@@ -16,8 +16,8 @@ export interface Ahead {
   readonly bytes: number
   /** Calls that were answered. */
   readonly done: number
-  /** For how many seconds its call has been out or in the queue; undefined where it makes none. */
-  readonly open: number | undefined
+  /** Its call that is with the provider: for how many seconds, and what is reserved for it. */
+  readonly out: { readonly seconds: number; readonly charge: Limits.Charge } | undefined
 }
 
 const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits => {
@@ -31,23 +31,61 @@ const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits => {
   return limits
 }
 
-const levelsOf = ({ dimensions }: Budget.PoolStatus): Limits.Charge =>
-  Object.fromEntries(Object.entries(dimensions).map(([dimension, { level }]) => [dimension, level]))
-
-/**
- * Those whose call is out: the open ones that do not stand in the queue. Where more wait than a status lists, those that
- * asked first are out.
- */
-const outOf = (agents: ReadonlyArray<Ahead>, { inFlight, waiting }: Budget.PoolStatus): ReadonlySet<string> => {
-  const queued = new Set(waiting.map(({ agent }) => agent))
-  const open = agents.filter(({ name, open }) => open !== undefined && !queued.has(name))
-  open.sort((one, other) => other.open! - one.open!)
-  return new Set(open.slice(0, inFlight).map(({ name }) => name))
+/** What an agent still has to do: its call that is with the provider, and those after it. */
+interface Work {
+  readonly name: string
+  readonly out: { readonly call: Workload.Call; readonly seconds: number; readonly charge: Limits.Charge } | undefined
+  readonly calls: ReadonlyArray<Workload.Call>
 }
 
+const workOf = (agents: ReadonlyArray<Ahead>, learned: Workload.Learned, count: number): ReadonlyArray<Work> => {
+  const expected = Workload.expect(learned)
+  return agents.map(({ bytes, done, name, out }, number) => {
+    const all = name === Steps.orchestrator ? [expected.ofMerge(count)] : expected.ofAgent(bytes, number)
+    const [call, ...later] = all.slice(done)
+    return out === undefined || call === undefined
+      ? { name, out: undefined, calls: all.slice(done) }
+      : { name, out: { ...out, call }, calls: later }
+  })
+}
+
+const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.Charge> => ({
+  requests: 1,
+  inputTokens,
+  outputTokens,
+  tokens: inputTokens + outputTokens
+})
+
 /**
- * Seconds until all agents have ended and their work is merged. Undefined while no limit is known or no call was answered:
- * then nothing can be said.
+ * What is left of each limit once all that is out is back. What was reserved beyond its use is given back then: before the
+ * first answers that is several times what calls use, so that a level without it means a wait that never comes.
+ */
+const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge => {
+  const levels: { [D in Limits.Dimension]?: number } = {}
+  for (const dimension of Limits.dimensions) {
+    const status = dimensions[dimension]
+    if (status === undefined) continue
+    levels[dimension] = work.reduce((level, { out }) => {
+      if (out === undefined) return level
+      const used = usageOf(out.call)[dimension]
+      return level + (out.charge[dimension] ?? used) - used
+    }, status.level)
+  }
+  return levels
+}
+
+/** When an agent asks next: what is out is paid for, and its agent goes on when it is back, but not in a pause. */
+const startOf = ({ calls, out }: Work, paused: number): number => {
+  const back = out === undefined ? 0 : Math.max(0, out.call.duration - 1_000 * out.seconds)
+  return calls.length === 0 ? back : Math.max(back, paused)
+}
+
+/** One answer says little of the next. */
+const fewest = 3
+
+/**
+ * Seconds until all agents have ended and their work is merged. Undefined while nothing can be said: no limit is known, or
+ * fewer calls were answered than are out. Of calls that went out together those that are back are the short ones.
  */
 export const left = (
   agents: ReadonlyArray<Ahead>,
@@ -56,24 +94,27 @@ export const left = (
   count: number
 ): number | undefined => {
   const pool = Object.values(status.pools).find(({ dimensions }) => Object.keys(dimensions).length > 0)
-  if (pool === undefined || learned.steps.size === 0) return undefined
-  const merge = Workload.ofMerge(count, learned)
-  const out = outOf(agents, pool)
+  const answers = [...learned.values()].reduce((sum, calls) => sum + calls.length, 0)
+  const out = agents.filter(({ out }) => out !== undefined).length
+  if (pool === undefined || answers < Math.max(fewest, out)) return undefined
+  const work = workOf(agents, learned, count)
   const paused = pool.cooldown === undefined ? 0 : Duration.toMillis(pool.cooldown.left)
-  const aheadOf = ({ bytes, done, name, open }: Ahead) => {
-    const calls = name === Steps.orchestrator ? [merge] : Workload.ofAgent(bytes, learned).slice(done)
-    const [current, ...rest] = calls
-    // What is out is paid for, and its agent goes on when it is back.
-    if (!out.has(name) || current === undefined) return { name, startsAfter: paused, calls }
-    const back = Math.max(0, current.duration - 1_000 * open!)
-    return { name, startsAfter: rest.length === 0 ? back : Math.max(back, paused), calls: rest }
-  }
-  const how = { limits: limitsOf(pool), levels: levelsOf(pool) }
-  const working = agents.filter(({ name }) => name !== Steps.orchestrator).map(aheadOf)
-  const worked = Duration.toMillis(Forecast.make(working, how).duration)
-  const last = agents.find(({ name }) => name === Steps.orchestrator)
-  if (last === undefined) return worked / 1_000
-  const merging = aheadOf(last)
-  const all = [...working, { ...merging, startsAfter: Math.max(worked, merging.startsAfter) }]
-  return Duration.toSeconds(Forecast.make(all, how).duration)
+  const how = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
+  /** How long they take, the orchestrator from then on. */
+  const takes = (work: ReadonlyArray<Work>, worked: number): number =>
+    Duration.toMillis(
+      Forecast.make(
+        work.map((each) => ({
+          name: each.name,
+          startsAfter: Math.max(startOf(each, paused), each.name === Steps.orchestrator ? worked : 0),
+          calls: each.calls
+        })),
+        how
+      ).duration
+    )
+  const worked = takes(
+    work.filter(({ name }) => name !== Steps.orchestrator),
+    0
+  )
+  return takes(work, worked) / 1_000
 }

@@ -4,12 +4,14 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Agents from "../../Agents.ts"
 import * as Budget from "../../Budget.ts"
+import type * as Limits from "../../Limits.ts"
 import * as LlmClient from "../../LlmClient.ts"
 import type { Params } from "../../LlmProvider.ts"
 import * as Results from "./results.ts"
@@ -23,6 +25,10 @@ import * as Steps from "./steps.ts"
 /** What happens in a run, in the order in which it happens. */
 export type Event =
   | { readonly event: "asked"; readonly agent: string; readonly step: string }
+  /** The budget let an attempt go, and reserved that much for it. */
+  | { readonly event: "admitted"; readonly agent: string; readonly step: string; readonly charge: Limits.Charge }
+  /** An attempt that failed; another may follow. */
+  | { readonly event: "failed"; readonly agent: string; readonly step: string }
   | {
       readonly event: "answered"
       readonly agent: string
@@ -77,6 +83,36 @@ export class NoAnswer extends Schema.TaggedError<NoAnswer>("floodgate/cli/run/No
 }
 
 // -----------------------------------------------------------------------------
+// Attempts
+// -----------------------------------------------------------------------------
+
+/** Who hears of the attempts of the call that runs. */
+const Attempts = Context.Reference<{
+  readonly admitted: (charge: Limits.Charge) => Effect.Effect<void>
+  readonly failed: Effect.Effect<void>
+}>("floodgate/cli/run/Attempts", { defaultValue: () => ({ admitted: () => Effect.void, failed: Effect.void }) })
+
+/** A budget that tells a run what it reserves for whom, and when. */
+export const heard = (budget: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
+  // One by one: what a budget has besides, such as its shorter way to a reservation, would tell nobody.
+  resize: budget.resize,
+  poolOf: budget.poolOf,
+  status: budget.status,
+  changes: budget.changes,
+  observe: budget.observe,
+  cooldown: budget.cooldown,
+  reserve: (estimate, options) =>
+    Effect.flatMap(Attempts, ({ admitted, failed }) =>
+      Effect.tap(budget.reserve(estimate, options), ({ charge }) =>
+        Effect.andThen(
+          admitted(charge),
+          Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? Effect.void : failed))
+        )
+      )
+    )
+})
+
+// -----------------------------------------------------------------------------
 // Running
 // -----------------------------------------------------------------------------
 
@@ -124,7 +160,13 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   const ask = (agent: string, step: string, key: string, params: Params) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const message = yield* restore(client.create(params, { kind: step }))
+        const attempts = {
+          admitted: (charge: Limits.Charge) => options.report({ event: "admitted", agent, step, charge }),
+          failed: options.report({ event: "failed", agent, step })
+        }
+        const message = yield* client
+          .create(params, { kind: step })
+          .pipe(Effect.provideService(Attempts, attempts), restore)
         const text = LlmClient.text(message)
         if (text.trim() === "") return yield* new NoAnswer({ step, stop: message.stop_reason })
         const result: Results.Result = {

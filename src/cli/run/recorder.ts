@@ -56,7 +56,7 @@ export const make: Effect.Effect<Recorder> = Effect.gen(function* () {
         return
       }
       const call = open.get(event.agent)
-      if (call === undefined) return
+      if (call === undefined || event.event === "admitted" || event.event === "failed") return
       open.delete(event.agent)
       call.endedAt = at
       call.outcome = event.event === "answered" ? "ok" : "failed"

@@ -18,8 +18,8 @@ import * as Workload from "./workload.ts"
 interface Row {
   /** Of its documents. */
   readonly bytes: number
-  /** When its call was asked, in seconds of the run; undefined where none is open. */
-  readonly openSince: number | undefined
+  /** Its call that is with the provider: since when, in seconds of the run, and what is reserved for it. */
+  readonly out: { readonly since: number; readonly charge: Limits.Charge } | undefined
   readonly done: number
   readonly step: string | undefined
   readonly tokens: number
@@ -39,7 +39,7 @@ export interface State {
 
 const emptyRow: Row = {
   bytes: 0,
-  openSince: undefined,
+  out: undefined,
   done: 0,
   step: undefined,
   tokens: 0,
@@ -63,7 +63,11 @@ export const step = (state: State, event: Event, seconds: number): State => {
   const rows = new Map(state.rows)
   switch (event.event) {
     case "asked":
-      return { ...state, rows: rows.set(event.agent, { ...row, step: event.step, openSince: seconds }) }
+      return { ...state, rows: rows.set(event.agent, { ...row, step: event.step }) }
+    case "admitted":
+      return { ...state, rows: rows.set(event.agent, { ...row, out: { since: seconds, charge: event.charge } }) }
+    case "failed":
+      return { ...state, rows: rows.set(event.agent, { ...row, out: undefined }) }
     case "answered": {
       const tokens = event.reused ? 0 : event.inputTokens + event.outputTokens
       return {
@@ -71,11 +75,11 @@ export const step = (state: State, event: Event, seconds: number): State => {
         rows: rows.set(event.agent, {
           ...row,
           step: event.step,
-          openSince: undefined,
+          out: undefined,
           done: row.done + 1,
           tokens: row.tokens + tokens
         }),
-        learned: Workload.learn(state.learned, event),
+        learned: row.out === undefined ? state.learned : Workload.learn(state.learned, event, seconds - row.out.since),
         answered: state.answered + 1,
         reused: state.reused + (event.reused ? 1 : 0),
         tokens: state.tokens + tokens
@@ -84,15 +88,24 @@ export const step = (state: State, event: Event, seconds: number): State => {
     case "ended":
       return {
         ...state,
-        rows: rows.set(event.agent, { ...row, openSince: undefined, ended: event.how, failure: event.failure })
+        rows: rows.set(event.agent, { ...row, out: undefined, ended: event.how, failure: event.failure })
       }
   }
 }
 
 /** The agents that have not ended, for a forecast. */
 export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead> =>
-  [...rows].flatMap(([name, { bytes, done, ended, openSince }]) =>
-    ended === undefined ? [{ name, bytes, done, open: openSince === undefined ? undefined : seconds - openSince }] : []
+  [...rows].flatMap(([name, { bytes, done, ended, out }]) =>
+    ended === undefined
+      ? [
+          {
+            name,
+            bytes,
+            done,
+            out: out === undefined ? undefined : { charge: out.charge, seconds: seconds - out.since }
+          }
+        ]
+      : []
   )
 
 // -----------------------------------------------------------------------------
@@ -231,6 +244,8 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
 export const plain = (state: State, event: Event, seconds: number): string | undefined => {
   switch (event.event) {
     case "asked":
+    case "admitted":
+    case "failed":
       return undefined
     case "answered": {
       const how = event.reused

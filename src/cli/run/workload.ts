@@ -13,76 +13,64 @@ export const ofDocuments = (bytes: number, outputTokens: number): ReadonlyArray<
     (inputTokens) => ({ inputTokens: inputTokens + promptTokens, outputTokens })
   )
 
-/** What the answers so far say of the calls of one step. */
-interface Seen {
-  readonly calls: number
-  readonly inputTokens: number
-  readonly outputTokens: number
-}
-
-/** What the answers so far say. */
-export interface Learned {
-  readonly steps: ReadonlyMap<string, Seen>
-  /** How slow the provider is, as a multiple of what is guessed: that of the quickest call, since the others may have waited. */
-  readonly slowness: number
-}
-
-/** Before the first answer. */
-export const nothing: Learned = { steps: new Map(), slowness: Infinity }
-
-/** As a forecast guesses it. */
-const guessedMillis = (inputTokens: number, outputTokens: number): number =>
-  500 + 0.01 * inputTokens + 10 * outputTokens
-
-/** Takes note of an answer. One from an earlier run took no time; a proxy may leave the figures out. */
-export const learn = (learned: Learned, event: Extract<Event, { event: "answered" }>): Learned => {
-  const known = Number.isFinite(event.inputTokens) && Number.isFinite(event.outputTokens)
-  if (event.reused || !known || event.inputTokens < 0 || event.outputTokens < 0) return learned
-  const { inputTokens, outputTokens, seconds, step } = event
-  const before = learned.steps.get(step) ?? { calls: 0, inputTokens: 0, outputTokens: 0 }
-  return {
-    steps: new Map(learned.steps).set(step, {
-      calls: before.calls + 1,
-      inputTokens: before.inputTokens + inputTokens,
-      outputTokens: before.outputTokens + outputTokens
-    }),
-    slowness: Math.min(learned.slowness, (1_000 * seconds) / guessedMillis(inputTokens, outputTokens))
-  }
-}
-
-const sum = ({ steps }: Learned, of: (seen: Seen) => number): number =>
-  [...steps.values()].reduce((total, seen) => total + of(seen), 0)
-
-/** The mean output of the calls so far; one must have been answered. */
-const meanOutput = (learned: Learned): number =>
-  sum(learned, ({ outputTokens }) => outputTokens) / sum(learned, ({ calls }) => calls)
-
-/** A call and how long it takes. */
+/** A call and how long the provider works on it, in milliseconds. */
 export interface Call extends Forecast.Call {
   readonly duration: number
 }
 
-const timed = ({ slowness }: Learned, { inputTokens, outputTokens }: Forecast.Call): Call => ({
-  inputTokens,
-  outputTokens,
-  duration: slowness * guessedMillis(inputTokens, outputTokens)
-})
+/** What the answers so far say: the calls of each step, in the order in which they came back. */
+export type Learned = ReadonlyMap<string, ReadonlyArray<Call>>
 
-const meanOf = ({ calls, inputTokens, outputTokens }: Seen): Forecast.Call => ({
-  inputTokens: inputTokens / calls,
-  outputTokens: outputTokens / calls
-})
+/** Before the first answer. */
+export const nothing: Learned = new Map()
 
-/** The calls of an agent, as those of the others were; one must have been answered. */
-export const ofAgent = (bytes: number, learned: Learned): ReadonlyArray<Call> =>
-  ofDocuments(bytes, meanOutput(learned)).map((guess, index) => {
-    const seen = learned.steps.get(Steps.steps[index]!)
-    return timed(learned, seen === undefined ? guess : meanOf(seen))
-  })
+/** Takes note of an answer, for which the provider took so many seconds. A proxy may leave the figures out. */
+export const learn = (
+  learned: Learned,
+  { inputTokens, outputTokens, step }: Extract<Event, { event: "answered" }>,
+  seconds: number
+): Learned =>
+  inputTokens >= 0 && outputTokens >= 0 && inputTokens + outputTokens < Infinity
+    ? new Map(learned).set(step, [
+        ...(learned.get(step) ?? []),
+        { inputTokens, outputTokens, duration: 1_000 * seconds }
+      ])
+    : learned
 
-/** The last call, which reads what every agent finished with. */
-export const ofMerge = (agents: number, learned: Learned): Call => {
-  const finish = learned.steps.get("finish")
-  const outputTokens = finish === undefined ? meanOutput(learned) : finish.outputTokens / finish.calls
-  return timed(learned, { inputTokens: agents * outputTokens + promptTokens, outputTokens })
+/** As a forecast guesses it. */
+const guessedMillis = ({ inputTokens, outputTokens }: Forecast.Call): number =>
+  500 + 0.01 * inputTokens + 10 * outputTokens
+
+const mean = (calls: ReadonlyArray<Call>, of: (call: Call) => number): number =>
+  calls.reduce((sum, call) => sum + of(call), 0) / calls.length
+
+/** What the answers so far, of which there is one at least, let expect of the calls that are left. */
+export interface Expected {
+  /**
+   * The calls of an agent that has so many bytes of documents. Each is as one of its step was, and those of the agents
+   * with other numbers as others: the last to end is one whose calls are long, which a mean would not show.
+   */
+  readonly ofAgent: (bytes: number, number: number) => ReadonlyArray<Call>
+  /** The call that reads what so many agents finished with, and says at least as much as any of them. */
+  readonly ofMerge: (agents: number) => Call
+}
+
+/** Expects the calls that are left to be as those that were answered. */
+export const expect = (learned: Learned): Expected => {
+  const seen = [...learned.values()].flat()
+  const outputTokens = mean(seen, (call) => call.outputTokens)
+  const slowness = mean(seen, ({ duration }) => duration) / mean(seen, guessedMillis)
+  const timed = (guess: Forecast.Call): Call => ({ ...guess, duration: slowness * guessedMillis(guess) })
+  return {
+    ofAgent: (bytes, number) =>
+      ofDocuments(bytes, outputTokens).map((guess, index) => {
+        const alike = learned.get(Steps.steps[index]!)
+        return alike === undefined ? timed(guess) : alike[number % alike.length]!
+      }),
+    ofMerge: (agents) => {
+      const finished = mean(learned.get("finish") ?? seen, (call) => call.outputTokens)
+      const longest = seen.reduce((most, call) => Math.max(most, call.outputTokens), 0)
+      return timed({ inputTokens: agents * finished + promptTokens, outputTokens: longest })
+    }
+  }
 }

@@ -91,18 +91,29 @@ describe("view", () => {
     assert.strictEqual(View.total({ ...late, answered: 5_001 }, 3_661, 0), line.replace("4321", "5001"))
   })
 
-  it("forecasts from the agents that have not ended, and since when their calls are open", () => {
+  it("forecasts from the agents that have not ended, and what is with the provider for how long", () => {
     const events = [
       { event: "asked", agent: "agent-01", step: "read" },
+      { event: "admitted", agent: "agent-01", step: "read", charge: { inputTokens: 160_000 } },
       answered("agent-01", "read"),
       { event: "asked", agent: "agent-01", step: "extract" },
+      { event: "admitted", agent: "agent-01", step: "extract", charge: { inputTokens: 500 } },
       { event: "ended", agent: "agent-02", how: "failed", failure: "no" }
     ] as const
-    const state = events.reduce((state, event, at) => View.step(state, event, at), start(names.slice(0, 3), 16))
-    assert.deepStrictEqual(View.ahead(state, 5), [
-      { name: "agent-01", bytes: 1_000, done: 1, open: 3 },
-      { name: "agent-03", bytes: 1_000, done: 0, open: undefined }
-    ])
+    const shown = (count: number) =>
+      events.slice(0, count).reduce((state, event, at) => View.step(state, event, at), start(names.slice(0, 3), 16))
+    const [first, other] = View.ahead(shown(6), 7)
+    assert.deepStrictEqual(first, {
+      name: "agent-01",
+      bytes: 1_000,
+      done: 1,
+      out: { seconds: 3, charge: { inputTokens: 500 } }
+    })
+    assert.deepStrictEqual(other, { name: "agent-03", bytes: 1_000, done: 0, out: undefined })
+    // It took a second with the provider; the second in the queue before is none of its time.
+    assert.deepStrictEqual(shown(6).learned.get("read"), [{ inputTokens: 150_000, outputTokens: 200, duration: 1_000 }])
+    const failed = View.step(shown(6), { event: "failed", agent: "agent-01", step: "extract" }, 6)
+    assert.isUndefined(View.ahead(failed, 7)[0]!.out)
   })
 
   it("has one plain line for an answer, and for what was there before", () => {
