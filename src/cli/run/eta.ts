@@ -74,6 +74,16 @@ const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>):
   return levels
 }
 
+/**
+ * The output that is reserved for a call, going by those that are out; undefined where none is. It holds for the next call
+ * of each agent: later ones are estimated better.
+ */
+const reservedOf = (work: ReadonlyArray<Work>): number | undefined => {
+  const out = work.flatMap(({ out }) => (out === undefined ? [] : [out]))
+  const reserved = out.map(({ call, charge }) => charge.outputTokens ?? (charge.tokens ?? 0) - call.inputTokens)
+  return out.length === 0 ? undefined : reserved.reduce((sum, tokens) => sum + tokens, 0) / out.length
+}
+
 /** When an agent asks next: what is out is paid for, and its agent goes on when it is back, but not in a pause. */
 const startOf = ({ calls, out }: Work, paused: number): number => {
   const back = out === undefined ? 0 : Math.max(0, out.call.duration - 1_000 * out.seconds)
@@ -99,6 +109,7 @@ export const left = (
   if (pool === undefined || answers < Math.max(fewest, out)) return undefined
   const work = workOf(agents, learned, count)
   const paused = pool.cooldown === undefined ? 0 : Duration.toMillis(pool.cooldown.left)
+  const reservedOutputTokens = reservedOf(work)
   const how = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
   /** How long they take, the orchestrator from then on. */
   const takes = (work: ReadonlyArray<Work>, worked: number): number =>
@@ -107,7 +118,7 @@ export const left = (
         work.map((each) => ({
           name: each.name,
           startsAfter: Math.max(startOf(each, paused), each.name === Steps.orchestrator ? worked : 0),
-          calls: each.calls
+          calls: each.calls.map((call, index) => (index === 0 ? { ...call, reservedOutputTokens } : call))
         })),
         how
       ).duration
