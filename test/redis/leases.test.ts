@@ -148,7 +148,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     assert.lengthOf(await take("alive/1", 1), 0)
   })
 
-  it("a server's clock that steps back gives nothing, and loses nothing", async () => {
+  it("a server's clock that steps back, and is put right again, gives nothing and stops nobody", async () => {
     const { level, origin, passSilently, take } = pool()
     await take("a/1", 500)
     passSilently(10_000)
@@ -158,7 +158,21 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     passSilently(4_000)
     assert.strictEqual(await level("a/1"), 514)
     assert.lengthOf(await take("a/1", 514), 1)
+    // It is put right again: what it makes up for is not time that has passed.
+    passSilently(60_000)
+    assert.strictEqual(await level("a/1"), 0)
+    passSilently(5_000)
+    assert.strictEqual(await level("a/1"), 5)
     assert.strictEqual(origin(), "new")
+  })
+
+  it("ids count up on an empty server, too, whose clock is behind that of the last one", async () => {
+    const { keys, passSilently, say, take } = pool()
+    const [id] = await take("a/1", 100)
+    await client.del(keys)
+    passSilently(-3_600_000)
+    const [, [granted]] = (await say("a/1", ["join", [[id, 0, [-1, -1, -1, 100]]], []], ask(0))) as [0, Wire.TakeReply]
+    assert.isAbove(granted[0]![0], id!)
   })
 
   it("requests do nothing twice when a request is sent again because its reply was lost", async () => {

@@ -128,11 +128,15 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
     await server.stop()
   })
 
-  const run = async (seed: number, steps: number, extreme = false): Promise<void> => {
+  const run = async (
+    seed: number,
+    steps: number,
+    { extreme = false, stepping = false }: { readonly extreme?: boolean; readonly stepping?: boolean } = {}
+  ): Promise<void> => {
     const next = mulberry(seed)
     const below = (n: number) => Math.floor(next() * n)
     const pick = <A>(items: ReadonlyArray<A>): A => items[below(items.length)]!
-    const keys = ["state", "open", "lost", "seen"].map((name) => `{${prefix}:${seed}${extreme}}:${name}`)
+    const keys = ["state", "open", "lost", "seen"].map((name) => `{${prefix}:${seed}${extreme}${stepping}}:${name}`)
     const options: PoolOptions = {
       limits: pick(extreme ? extremeSets : limitSets),
       concurrency: next() < 0.3 ? 4 : Infinity,
@@ -140,11 +144,14 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
       ramp: next() < 0.2 ? { from: 0.25, millis: 70_000 } : undefined
     }
     let now = 1_795_000_000_000 + next() * 1_000
+    /** What a clock says that is always right, and by how much the server's is behind it. */
+    let right = now
+    let behind = 0
     const oracle = new Oracle(options, now)
     let seq = 0
     let epoch = 0
     const ask = async (...operations: ReadonlyArray<Wire.Operation>): Promise<ReadonlyArray<unknown>> => {
-      await client.set(`${keys[0]}:clock`, String(now))
+      await client.set(`${keys[0]}:clock`, String(right - behind))
       // The lease never runs out here, and the operations after the first need no introduction.
       const list = epoch === 0 ? [Wire.open(options), ["join", [], []], ...operations] : operations
       const text = await client.evalSha(sha, {
@@ -153,12 +160,22 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
       })
       const reply = JSON.parse(String(text)) as Wire.Reply
       epoch = reply[1]
+      assert.strictEqual(reply[0], now)
       return reply[7].slice(-operations.length)
     }
     await ask(["beat"])
 
     for (let step = 0; step < steps; step++) {
-      now += pick([0, next() * 5, next() * 500, next() * 20_000, ...(extreme ? [31_536_000_000 * next()] : [])])
+      const before = right - behind
+      right += pick([0, next() * 5, next() * 500, next() * 20_000, ...(extreme ? [31_536_000_000 * next()] : [])])
+      // It steps back, and is put right again.
+      if (stepping && next() < 0.3)
+        behind = pick([0, behind + pick([next() * 5, next() * 20_000, 86_400_000 * next()])])
+      const clock = right - behind
+      // The pool's time: at the clock's pace and never back; with the clock again when that has caught up.
+      now = clock >= now ? clock : now + Math.max(0, clock - before)
+      // Nobody is let in too early: no more time has passed than by a clock that is right.
+      assert.isAtMost(now, right)
       oracle.advance(now)
       const label = `seed ${seed} step ${step}`
       const held = oracle.open.size > 0 && next() < 0.9 ? pick([...oracle.open.values()]) : undefined
@@ -235,8 +252,13 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
     "does so at the edges of numbers, too: fractions, huge limits, a year between two calls",
     { timeout: 60_000 },
     async () => {
-      for (let seed = 1; seed <= 40; seed++) await run(seed, 40, true)
+      for (let seed = 1; seed <= 40; seed++) await run(seed, 40, { extreme: true })
       assert.isAbove(Number(await client.sendCommand(["DBSIZE"])), 0)
     }
   )
+
+  it("does so where the server's clock steps back and forward", { timeout: 60_000 }, async () => {
+    for (let seed = 1; seed <= 40; seed++) await run(seed, 40, { stepping: true })
+    assert.isAbove(Number(await client.sendCommand(["DBSIZE"])), 0)
+  })
 })

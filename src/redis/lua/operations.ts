@@ -149,6 +149,7 @@ function ops.join(S, me, op, now)
     local entry = { id = held[1], owner = me, at = now - held[2], charge = held[3] }
     if redis.call('HEXISTS', KEYS[3], idKey(held[1])) == 1 then redis.call('HDEL', KEYS[3], idKey(held[1])) end
     if redis.call('HSETNX', KEYS[2], idKey(held[1]), cmsgpack.pack(entry)) == 1 then S.opened = S.opened + 1 end
+    S.lastId = math.max(S.lastId, held[1])
   end
   for d = 1, 4 do
     local b, known = S.buckets[d], op[3][d]
@@ -270,12 +271,11 @@ if not S then
   end
 end
 
--- The pool's own time never steps back, whatever the server's clock does.
+-- The pool's own time never steps back: where the server's clock does, it goes on from where it stood. When the clock has
+-- caught up with it, it is followed again, because what it makes up for is not time that has passed.
+if now >= S.now then S.offset = 0
+elseif now + S.offset < S.now then S.offset = S.now - now end
 local time = now + S.offset
-if time < S.now then
-  S.offset = S.now - now
-  time = S.now
-end
 S.before = S.now
 -- Nobody was heard for long: the server was away, not everybody dead. Leases start anew.
 if time - S.now > lease / 2 then
