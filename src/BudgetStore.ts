@@ -18,6 +18,7 @@ import type { MakeDrain } from "./budgetStore/drain.ts"
 import { memory } from "./budgetStore/memory.ts"
 import type * as Ledger from "./internal/ledger.ts"
 import type * as Limits from "./Limits.ts"
+import type { Pushback } from "./LlmError.ts"
 
 export * from "./budgetStore/atOnce.ts"
 export * from "./budgetStore/inBatches.ts"
@@ -67,14 +68,6 @@ export interface Taken {
 }
 
 /**
- * Why a pool pauses.
- *
- * @category models
- * @since 0.1.0
- */
-export type PauseReason = Ledger.PauseReason
-
-/**
  * A pause of a whole pool. `charge` is what the rejected call had reserved; with it the store can tell whether the local
  * view explains the rejection.
  *
@@ -82,7 +75,7 @@ export type PauseReason = Ledger.PauseReason
  * @since 0.1.0
  */
 export interface Pause {
-  readonly reason: PauseReason
+  readonly reason: Pushback
   readonly millis: number
   readonly charge: Limits.Charge | undefined
 }

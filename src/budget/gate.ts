@@ -9,7 +9,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
-import type { PauseReason } from "../BudgetStore.ts"
+import type { Pushback } from "../LlmError.ts"
 import * as Backoff from "../internal/backoff.ts"
 
 /**
@@ -22,7 +22,7 @@ interface Probe {
   since: number
   /** Calls up to this one are not counted: waiting for them would keep the provider idle. */
   readonly counts: number
-  readonly reason: PauseReason | "unknown"
+  readonly reason: Pushback | "unknown"
   allowed: number
   open: number
   /** When a call last went out or succeeded. */
@@ -174,7 +174,7 @@ export class Gate {
   }
 
   /** The provider said no to the call `id`. The random number spreads how long it rests. */
-  pause(reason: PauseReason, id: number | undefined, random: number): void {
+  pause(reason: Pushback, id: number | undefined, random: number): void {
     const { lastId, probe } = this
     if (reason !== "overload") {
       this.probe = this.probeOf(reason, lastId, lastId, 1, 0)

@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type { PauseReason } from "../BudgetStore.ts"
+import type { Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
 
 // -----------------------------------------------------------------------------
@@ -143,7 +143,7 @@ export interface Cooldown {
    * `"rateLimit"` and `"ramp"` pause the pool; `"overload"` is the provider's load: fewer calls in flight, and a rest of 5
    * to 20 s after each call that was sent alone and failed so.
    */
-  readonly reason: PauseReason
+  readonly reason: Pushback
   /** @default 2 s for rate limits, the first step of the default retry policy; none for overload */
   readonly retryAfter?: Duration.Input | undefined
   /** The reservation of the rejected call: tells whether the local view explains the rejection. */
@@ -202,7 +202,7 @@ export interface PoolStatus {
   readonly queued: number
   /** The first waiters in the order of service, at most 32. */
   readonly waiting: ReadonlyArray<WaiterStatus>
-  readonly cooldown: { readonly reason: PauseReason; readonly left: Duration.Duration } | undefined
+  readonly cooldown: { readonly reason: Pushback; readonly left: Duration.Duration } | undefined
   /** The part of the rates that is used: below 1 after rejections that the local view did not explain. */
   readonly pace: number
   /** What the first waiter waits for. */

@@ -5,6 +5,7 @@
  * against them. Times are milliseconds of the store's clock.
  */
 import * as Limits from "../Limits.ts"
+import type { Pushback } from "../LlmError.ts"
 import * as Bucket from "./bucket.ts"
 import * as Pace from "./pace.ts"
 import * as Reading from "./reading.ts"
@@ -32,10 +33,8 @@ export interface Ledger {
 /** Nothing is admitted before `until`. */
 interface Cooldown {
   readonly until: number
-  readonly reason: PauseReason
+  readonly reason: Pushback
 }
-
-export type PauseReason = "rateLimit" | "ramp" | "overload"
 
 /** What is held for one call. */
 export interface Held {
@@ -279,7 +278,7 @@ export const leftOf = (ledger: Ledger): Limits.Charge => {
  */
 export const cool = (
   ledger: Ledger,
-  pause: { readonly reason: PauseReason; readonly millis: number; readonly charge: Limits.Charge | undefined },
+  pause: { readonly reason: Pushback; readonly millis: number; readonly charge: Limits.Charge | undefined },
   now: number
 ): Ledger => {
   const current = ledger.cooldown !== undefined && ledger.cooldown.until > now ? ledger.cooldown : undefined

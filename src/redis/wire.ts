@@ -4,8 +4,6 @@
 import type { Blocked, Held, Pause, PoolOptions, Snapshot } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 
-/** Four amounts; -1 where a charge has none. */
-export type Amounts4 = ReadonlyArray<number>
 /** Four values; `false` where a dimension is not limited. */
 export type Four<A> = ReadonlyArray<A | false>
 
