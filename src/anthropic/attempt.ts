@@ -34,22 +34,23 @@ const rethrow = (thrown: unknown) => (): never => {
 const networkError = (thrown: unknown): unknown =>
   thrown instanceof TypeError ? { name: "APIConnectionError", message: thrown.message, cause: thrown } : thrown
 
-/** An aborted fetch belongs to whoever ends first: the caller, through the SDK's signal, or this attempt. */
-const sendOnce = (request: Request, next: MiddlewareNext, signal: AbortSignal): Promise<Response> => {
-  const controller = new AbortController()
-  for (const source of [request.signal, signal]) {
-    if (source?.aborted === true) controller.abort(source.reason)
-    source?.addEventListener("abort", () => controller.abort(source.reason), { once: true })
-  }
-  return next({ ...request, signal: controller.signal })
-}
-
-/** Sends the request. An error status is a failure; the SDK makes its own error of it and does not retry it. */
-const send = (request: Request, next: MiddlewareNext) =>
+/**
+ * Sends the request; the caller ends it by the SDK's signal, the attempt by its own. The body ends with them: a reader of
+ * it may be far from the connection, as behind Bedrock's decoder, whose `cancel` waits for the event that never comes.
+ *
+ * An error status is a failure; the SDK makes its own error of it and does not retry it.
+ */
+const send = (request: Request, next: MiddlewareNext, controller: AbortController) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const response = yield* Effect.tryPromise({
-      try: (signal) => sendOnce(request, next, signal),
+      try: () => {
+        const { signal } = request
+        const abort = (): void => controller.abort(signal?.reason)
+        if (signal?.aborted === true) abort()
+        signal?.addEventListener("abort", abort, { once: true })
+        return next({ ...request, signal: controller.signal })
+      },
       catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(networkError(thrown), { now }), rethrow(thrown))
     })
     if (response.ok) return response
@@ -72,12 +73,19 @@ interface Answer {
 }
 
 /** An answer that comes as a whole. */
-export const whole = Effect.fnUntraced(function* (
+export const whole = (request: Request, next: MiddlewareNext, ctx: MiddlewareContext) =>
+  Effect.suspend(() => {
+    const controller = new AbortController()
+    return Effect.onInterrupt(answered(request, next, ctx, controller), () => Effect.sync(() => controller.abort()))
+  })
+
+const answered = Effect.fnUntraced(function* (
   request: Request,
   next: MiddlewareNext,
-  ctx: MiddlewareContext
+  ctx: MiddlewareContext,
+  controller: AbortController
 ): Effect.fn.Return<Governor.Outcome<Response>, AttemptFailed> {
-  const response = yield* send(request, next)
+  const response = yield* send(request, next, controller)
   const now = yield* Clock.currentTimeMillis
   const answer = yield* Effect.tryPromise({
     try: () => ctx.parse<Answer | string | null | undefined>(response),
@@ -95,14 +103,21 @@ export const whole = Effect.fnUntraced(function* (
   }
 })
 
-/** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
+/**
+ * A stream, opened up to its first content: until then nothing was given away, and it can be retried. Its connection
+ * lives as long as the scope.
+ */
 export const opened = Effect.fnUntraced(function* (
   request: Request,
   next: MiddlewareNext,
   ticket: Governor.Ticket,
   idleTimeout: Duration.Duration
 ): Effect.fn.Return<Body, AttemptFailed, Scope.Scope> {
-  const response = yield* send(request, next)
+  const controller = yield* Effect.acquireRelease(
+    Effect.sync(() => new AbortController()),
+    (controller) => Effect.sync(() => controller.abort())
+  )
+  const response = yield* send(request, next, controller)
   yield* ticket.heard(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
   const requestId = response.headers.get("request-id") ?? undefined
@@ -119,8 +134,7 @@ export const opened = Effect.fnUntraced(function* (
         })
       )
   })
-  const failure = yield* Effect.onInterrupt(Effect.promise(body.begin), () => Effect.sync(body.cancel))
+  const failure = yield* Effect.promise(body.begin)
   if (failure === undefined) return body
-  body.cancel()
   return yield* Effect.fail(new AttemptFailed(failure, body.replay))
 })

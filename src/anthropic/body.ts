@@ -1,7 +1,6 @@
 /** The body of a streamed response: watched event by event as the SDK reads it, and never held back. */
 import { APIConnectionTimeoutError } from "@anthropic-ai/sdk"
 import * as Sse from "effect/encoding/Sse"
-import { constVoid } from "effect/Function"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
@@ -15,7 +14,7 @@ export type Conclusion =
   | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
   | { readonly _tag: "Abandoned" }
 
-/** A body as far as it was read. */
+/** A body as far as it was read. Its connection is the attempt's to close. */
 export interface Body {
   /** Reads up to the first content. What is given is why the stream failed before it. */
   readonly begin: () => Promise<LlmErrorReason | undefined>
@@ -23,7 +22,6 @@ export interface Body {
   readonly give: (ended: (conclusion: Conclusion) => void, signal: AbortSignal | null | undefined) => Response
   /** The response as far as it was read, ending as it did. */
   readonly replay: () => Response
-  readonly cancel: () => void
 }
 
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
@@ -86,7 +84,6 @@ export const watch = (
       }
     } catch (thrown) {
       const stalled = thrown instanceof Stalled
-      if (stalled) void reader.cancel().catch(constVoid)
       // Everything is here, only the connection was left open.
       if (stalled && observed.complete) return undefined
       broken = { thrown }
@@ -140,10 +137,9 @@ export const watch = (
           settled()
           finish(controller)
         },
-        cancel: (cause) => {
+        cancel: () => {
           if (failure === undefined && !observed.complete) abandoned()
           else settled()
-          return reader.cancel(cause)
         }
       })
     },
@@ -154,7 +150,6 @@ export const watch = (
           if (chunk === undefined) finish(controller)
           else controller.enqueue(chunk)
         }
-      }),
-    cancel: () => void reader.cancel().catch(constVoid)
+      })
   }
 }
