@@ -120,7 +120,7 @@ export const opened = Effect.fnUntraced(function* (
   const response = yield* send(request, next, controller)
   yield* ticket.heard(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
-  const requestId = response.headers.get("request-id") ?? undefined
+  const requestId = SdkErrors.requestIdOf((name) => response.headers.get(name), undefined)
   const runPromise = Effect.runPromiseWith(yield* Effect.context<never>())
   const body = watch(response, {
     now,

@@ -42,7 +42,9 @@ const byCode: Readonly<Record<string, Tag>> = {
   organization_usage_limit_exceeded: "SpendLimited",
   // The workspace's own encryption key: a 503 that is no sign of load.
   cmek_context_unavailable: "ServerFailed",
-  cmek_key_unreachable: "ServerFailed"
+  cmek_key_unreachable: "ServerFailed",
+  // Bedrock: a 429 of a model that is still being loaded, and no word about our limits.
+  ModelNotReadyException: "Overloaded"
 }
 
 const byStatus: Readonly<Record<number, Tag>> = {
@@ -140,14 +142,35 @@ const detailOf = (message: string | undefined, secret: string | undefined): stri
 export const nameOf = (name: string | null | undefined, secret: string | undefined): string | undefined =>
   name == null ? undefined : cut(redact(name.replace(/\p{Cc}/gu, ""), secret), 100)
 
-/** The first error code along the chain of causes: `fetch failed` hides ECONNREFUSED one level down. */
-const errnoOf = (error: unknown): string | undefined => {
-  for (let cause = error, depth = 0; cause !== undefined && depth < 5; cause = field(cause, "cause"), depth++) {
-    const code = text(field(cause, "code"))
-    if (code !== undefined) return code
-  }
-  return undefined
+/** The provider's name for the request, by the header of whoever answers: Anthropic and Google, OpenAI, AWS, Azure. */
+export const requestIdOf = (get: Headers.Get, secret: string | undefined): string | undefined =>
+  nameOf(get("request-id") ?? get("x-request-id") ?? get("x-amzn-requestid") ?? get("apim-request-id"), secret)
+
+/** The error and its causes: `fetch failed` hides ECONNREFUSED one level down. */
+const chainOf = (error: unknown): ReadonlyArray<unknown> => {
+  const chain: Array<unknown> = []
+  for (let cause = error; cause !== undefined && chain.length < 5; cause = field(cause, "cause")) chain.push(cause)
+  return chain
 }
+
+/** The first error code along the chain of causes. */
+const errnoOf = (error: unknown): string | undefined =>
+  chainOf(error)
+    .map((cause) => text(field(cause, "code")))
+    .find((code) => code !== undefined)
+
+/**
+ * Whether the SDK could not get the credentials for the request, which it has from other servers for AWS and Google: their
+ * answer has a status, and what AWS throws is a provider error.
+ */
+const lacksCredentials = (chain: ReadonlyArray<unknown>): boolean =>
+  chain.some(
+    (cause) => typeof field(cause, "status") === "number" || /ProviderError$/.test(text(field(cause, "name")) ?? "")
+  )
+
+/** What the first and the last of the chain say: the SDK's own words tell little. */
+const wordsOf = (chain: ReadonlyArray<unknown>): string =>
+  [...new Set([chain[0], chain.at(-1)].map((cause) => text(field(cause, "message"))))].join(" ").trim()
 
 const unsent =
   /^(ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
@@ -184,14 +207,16 @@ const fromStatus = (error: object, status: number, context: Context): LlmError.L
   const get: Headers.Get = (name) =>
     Predicate.hasProperty(headers, "get") && typeof headers.get === "function" ? text(headers.get(name)) : undefined
   const raw = field(error, "error")
-  const body = bodyOf(raw)
+  const said = bodyOf(raw)
+  // Bedrock's bare message has its type in a header, such as `ThrottlingException:http://internal.amazon.com/`.
+  const body = { ...said, type: said.type ?? text(get("x-amzn-errortype")?.split(":")[0]) }
   // Without a JSON body the SDK's message is the status and the text of the body.
   const message =
     body.message ?? (raw === undefined ? text(field(error, "message"))?.replace(/^\d{3} /, "") : undefined)
   const retryAfter = Headers.retryAfterMillis(get, context.now)
   const fields: Fields = {
     status,
-    requestId: nameOf(get("request-id") ?? get("x-request-id") ?? get("x-amzn-requestid"), context.secret),
+    requestId: requestIdOf(get, context.secret),
     code: nameOf(body.code ?? body.type, context.secret),
     detail: detailOf(message, context.secret),
     retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
@@ -222,7 +247,12 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
   if (code === "ERR_INVALID_URL" || (code === undefined && name !== "APIConnectionError")) {
     return new LlmError.InvalidRequest({ code, detail })
   }
-  return new LlmError.ConnectionFailed({ sent: code === undefined || !unsent.test(code), code })
+  if (code !== undefined) return new LlmError.ConnectionFailed({ sent: !unsent.test(code), code })
+  const chain = chainOf(error)
+  return new LlmError.ConnectionFailed({
+    sent: !lacksCredentials(chain),
+    detail: detailOf(wordsOf(chain), context.secret)
+  })
 }
 
 /** The reason of an `error` event within a stream. `received` is undefined when nothing came before it. */

@@ -150,7 +150,7 @@ const drainMillis = 1_000
 
 const replyOf = <A>(value: A, response: Response, now: number, secret: string | undefined): Reply<A> => {
   const get: Headers.Get = (name) => response.headers.get(name)
-  return { value, signal: Headers.signal(get, now), requestId: Errors.nameOf(get("request-id"), secret) }
+  return { value, signal: Headers.signal(get, now), requestId: Errors.requestIdOf(get, secret) }
 }
 
 /**

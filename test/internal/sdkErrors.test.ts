@@ -41,6 +41,39 @@ describe("sdkErrors", () => {
       })
     })
 
+    it("takes credentials that cannot be had for not sent, and says why", () => {
+      const lacks = (message: string, cause: Error) =>
+        thrown(Object.assign(new Error(message), { name: "APIConnectionError", cause }))
+      const nowhere = Object.assign(new Error("Could not load credentials from any providers"), {
+        name: "CredentialsProviderError"
+      })
+      assert.deepInclude(lacks("Failed to resolve AWS credentials.", nowhere), {
+        _tag: "ConnectionFailed",
+        sent: false,
+        detail: "Failed to resolve AWS credentials. Could not load credentials from any providers"
+      })
+      const revoked = Object.assign(new Error("invalid_grant"), { status: 400, code: 400 })
+      assert.deepInclude(lacks("Failed to acquire Google OAuth credentials.", revoked), {
+        _tag: "ConnectionFailed",
+        sent: false,
+        detail: "Failed to acquire Google OAuth credentials. invalid_grant"
+      })
+      const lost = new TypeError("Load failed")
+      assert.deepInclude(lacks("Connection error.", lost), { sent: true, detail: "Connection error. Load failed" })
+    })
+
+    it("reads the type of Bedrock's errors from their header", () => {
+      const bedrock = (status: number, type: string) =>
+        thrown({
+          status,
+          headers: new Headers({ "x-amzn-errortype": `${type}:http://internal.amazon.com/coral/` }),
+          error: { message: "Too many tokens, please wait before trying again." }
+        })
+      assert.deepInclude(bedrock(429, "ThrottlingException"), { _tag: "RateLimited", code: "ThrottlingException" })
+      assert.deepInclude(bedrock(429, "ModelNotReadyException"), { _tag: "Overloaded", code: "ModelNotReadyException" })
+      assert.deepInclude(bedrock(400, "ServiceQuotaExceededException"), { _tag: "InvalidRequest" })
+    })
+
     it.each([
       Object.assign(new Error("Request timed out."), { name: "APIConnectionTimeoutError" }),
       connection("UND_ERR_HEADERS_TIMEOUT"),
@@ -85,7 +118,7 @@ describe("sdkErrors", () => {
     })
 
     it("reads the name of a request from any provider's header", () => {
-      for (const name of ["request-id", "x-request-id", "x-amzn-requestid"]) {
+      for (const name of ["request-id", "x-request-id", "x-amzn-requestid", "apim-request-id"]) {
         assert.strictEqual(thrown({ status: 500, headers: new Headers({ [name]: "r" }) }).requestId, "r")
       }
     })
