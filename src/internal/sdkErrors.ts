@@ -139,7 +139,7 @@ const detailOf = (message: string | undefined, secret: string | undefined): stri
 }
 
 /** A name that the provider gives, such as a request's: short, and without secrets, whoever it comes from. */
-export const nameOf = (name: string | null | undefined, secret: string | undefined): string | undefined =>
+const nameOf = (name: string | null | undefined, secret: string | undefined): string | undefined =>
   name == null ? undefined : cut(redact(name.replace(/\p{Cc}/gu, ""), secret), 100)
 
 /** The provider's name for the request, by the header of whoever answers: Anthropic and Google, OpenAI, AWS, Azure. */
@@ -165,7 +165,8 @@ const errnoOf = (error: unknown): string | undefined =>
  */
 const lacksCredentials = (chain: ReadonlyArray<unknown>): boolean =>
   chain.some(
-    (cause) => typeof field(cause, "status") === "number" || /ProviderError$/.test(text(field(cause, "name")) ?? "")
+    (cause) =>
+      typeof field(cause, "status") === "number" || text(field(cause, "name"))?.endsWith("ProviderError") === true
   )
 
 /** What the first and the last of the chain say: the SDK's own words tell little. */
