@@ -8,7 +8,7 @@ import * as Path from "effect/Path"
 import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { statusLine } from "./painter.ts"
 import * as LimitFlags from "./limits.ts"
-import * as Folder from "./run/folder.ts"
+import * as Folder from "./folder.ts"
 
 const flags = {
   report: Flag.String("report").pipe(

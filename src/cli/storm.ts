@@ -10,7 +10,7 @@ import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/ind
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import { statusLine } from "./painter.ts"
-import * as Folder from "./run/folder.ts"
+import * as Folder from "./folder.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 

@@ -15,7 +15,8 @@ import type * as Agents from "../../Agents.ts"
 import type * as Budget from "../../Budget.ts"
 import type * as LlmClient from "../../LlmClient.ts"
 import * as Documents from "./documents.ts"
-import * as Folder from "./folder.ts"
+import * as Folder from "../folder.ts"
+import * as Lock from "./lock.ts"
 import * as Pipeline from "./pipeline.ts"
 import type * as Recorder from "./recorder.ts"
 import * as Results from "./results.ts"
@@ -76,7 +77,7 @@ export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<
   Pipeline.Report,
-  Documents.Unreadable | Unwritable | Folder.Taken,
+  Documents.Unreadable | Unwritable | Lock.Taken,
   | Scope.Scope
   | LlmClient.LlmClient
   | Agents.Meter
@@ -99,7 +100,7 @@ export const run = Effect.fnUntraced(function* (
   const { binary, documents } = yield* Documents.read(options.paths)
   const chunks = Split.split(documents, options.agents)
   yield* writing(out)(Folder.make(out))
-  yield* Effect.catchTag(Folder.hold(out), "PlatformError", (error) => writing(out)(Effect.fail(error)))
+  yield* Effect.catchTag(Lock.hold(out), "PlatformError", (error) => writing(out)(Effect.fail(error)))
   const before = Results.parse(
     (yield* writing(resultsPath)(fs.exists(resultsPath)))
       ? yield* writing(resultsPath)(fs.readFileString(resultsPath))
