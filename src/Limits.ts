@@ -78,6 +78,14 @@ export interface Usage extends Amounts {}
 export type Charge = { readonly [D in Dimension]?: number }
 
 /**
+ * All that is known of a call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Whole = { readonly [D in Dimension]: number }
+
+/**
  * The usage of a call that used nothing: it was rejected, or never sent.
  *
  * @category models
@@ -263,27 +271,71 @@ export const resolve = (limits: Limits): Rules => {
 // Arithmetic
 // -----------------------------------------------------------------------------
 
-const amount = (dimension: Dimension, amounts: Amounts): number | undefined => {
-  switch (dimension) {
-    case "requests":
-      return amounts.requests
-    case "tokens":
-      return (
-        amounts.tokens ??
-        (amounts.inputTokens === undefined || amounts.outputTokens === undefined
-          ? undefined
-          : amounts.inputTokens + amounts.outputTokens)
-      )
-    case "inputTokens":
-      return amounts.inputTokens
-    case "outputTokens":
-      return amounts.outputTokens
+/** What a negative number or one that is not finite says is nothing: it comes from a broken response. */
+const said = (value: number | undefined): number | undefined =>
+  value !== undefined && value >= 0 && value < Infinity ? value : undefined
+
+/**
+ * Reads amounts that say only a part, over what is known without them. Estimates, usages and caps are all read so.
+ *
+ * **Details**
+ *
+ * `tokens` are input and output together, so one part and the whole give the other part. The whole alone bounds both: each
+ * keeps what was known, none is more than the whole, and what is more than was known is input.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const read = (amounts: Amounts, known: Whole): Whole => {
+  const tokens = said(amounts.tokens)
+  const input = said(amounts.inputTokens)
+  const output = said(amounts.outputTokens)
+  const inputTokens = input ?? inputOf(tokens, output, known)
+  const outputTokens = output ?? outputOf(tokens, input, known)
+  return {
+    requests: said(amounts.requests) ?? known.requests,
+    inputTokens,
+    outputTokens,
+    tokens: tokens ?? (input === undefined && output === undefined ? known.tokens : inputTokens + outputTokens)
   }
 }
 
+const inputOf = (tokens: number | undefined, output: number | undefined, known: Whole): number => {
+  if (tokens === undefined) return known.inputTokens
+  if (output !== undefined) return Math.max(0, tokens - output)
+  return Math.min(tokens, Math.max(known.inputTokens, tokens - known.outputTokens))
+}
+
+const outputOf = (tokens: number | undefined, input: number | undefined, known: Whole): number => {
+  if (tokens === undefined) return known.outputTokens
+  return input === undefined ? Math.min(tokens, known.outputTokens) : Math.max(0, tokens - input)
+}
+
+/** A call of which nothing is said is one request. */
+const unsaid: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
 /**
- * What an estimate takes of each limited dimension: `requests` is 1 unless given, `tokens` is input plus output unless
- * given, and an estimate of only `tokens` is taken from `inputTokens` whole, the cautious reading.
+ * All that an estimate says: `requests` is 1 unless given, `tokens` is input plus output unless given. Of `tokens` and one
+ * part the rest is the other part; `tokens` alone are input, the cautious reading.
+ *
+ * **Example** (what is not output is input)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * const { inputTokens, outputTokens } = Limits.whole({ tokens: 1_000, outputTokens: 300 })
+ *
+ * inputTokens // => 700
+ * outputTokens // => 300
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
+
+/**
+ * What an estimate takes of each limited dimension: its part of the {@link whole}.
  *
  * **Gotchas**
  *
@@ -293,45 +345,47 @@ const amount = (dimension: Dimension, amounts: Amounts): number | undefined => {
  * @since 0.1.0
  */
 export const charge = (estimate: Estimate, rules: Rules): Charge => {
-  const { inputTokens, outputTokens = 0, requests = 1 } = estimate
-  const tokens = estimate.tokens ?? (inputTokens ?? 0) + outputTokens
-  const input = inputTokens ?? estimate.tokens ?? 0
+  checkAmount("requests", estimate.requests)
+  checkAmount("inputTokens", estimate.inputTokens)
+  checkAmount("outputTokens", estimate.outputTokens)
+  checkAmount("tokens", estimate.tokens)
+  return part(whole(estimate), rules)
+}
+
+const checkAmount = (dimension: Dimension, value: number | undefined): void => {
+  if (value !== undefined && !(value >= 0 && value < Infinity)) {
+    invalid(`Estimate.${dimension}`, "a finite number >= 0", value)
+  }
+}
+
+/** The amounts of those dimensions that something is said of. */
+const part = (all: Whole, of: { readonly [D in Dimension]?: unknown }): Charge => {
   // Written out: every reservation comes through here.
   const result: { [D in Dimension]?: number } = {}
-  if (rules.requests !== undefined) result.requests = requests
-  if (rules.inputTokens !== undefined) result.inputTokens = input
-  if (rules.outputTokens !== undefined) result.outputTokens = outputTokens
-  if (rules.tokens !== undefined) result.tokens = tokens
-  checkAmount("requests", requests)
-  checkAmount("inputTokens", input)
-  checkAmount("outputTokens", outputTokens)
-  checkAmount("tokens", tokens)
+  if (of.requests !== undefined) result.requests = all.requests
+  if (of.inputTokens !== undefined) result.inputTokens = all.inputTokens
+  if (of.outputTokens !== undefined) result.outputTokens = all.outputTokens
+  if (of.tokens !== undefined) result.tokens = all.tokens
   return result
 }
 
-const checkAmount = (dimension: Dimension, value: number): void => {
-  if (!(value >= 0 && value < Infinity)) invalid(`Estimate.${dimension}`, "a finite number >= 0", value)
-}
-
 /**
- * What a call that was charged `held` really used: a dimension of which the usage says nothing keeps its estimate.
+ * What a call that was charged `held` for its estimate really used. What the usage does not say keeps its estimate, part
+ * by part: of a call that was estimated by its input alone, a usage that says the input says all.
  *
  * **Details**
  *
- * A value that is negative or not finite comes from a broken response and is ignored: the estimate stays.
+ * `tokens` that the estimate named may be the provider's own count and not the sum of the parts: they follow a usage that
+ * says them or both parts. A value that is negative or not finite comes from a broken response and is ignored.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const used = (held: Charge, usage: Usage): Charge => {
-  const result: { [D in Dimension]?: number } = {}
-  for (const dimension of dimensions) {
-    const estimate = held[dimension]
-    if (estimate === undefined) continue
-    const value = amount(dimension, usage)
-    result[dimension] = value !== undefined && value >= 0 && value < Infinity ? value : estimate
-  }
-  return result
+export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Charge => {
+  const all = read(usage, whole(estimate))
+  const isPart = said(usage.inputTokens) === undefined || said(usage.outputTokens) === undefined
+  const { tokens } = said(usage.tokens) === undefined && isPart ? estimate : all
+  return part(tokens === undefined ? all : { ...all, tokens }, held)
 }
 
 /**

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
 
 const rules = Limits.resolve({
@@ -41,6 +42,54 @@ describe("Limits", () => {
     // Tokens without saying which may all be input.
     const whole = { requests: 1, inputTokens: 50, outputTokens: 0, tokens: 50 }
     assert.deepStrictEqual(Limits.charge({ tokens: 50 }, rules), whole)
+    const rest = { requests: 1, inputTokens: 35, outputTokens: 15, tokens: 50 }
+    assert.deepStrictEqual(Limits.charge({ tokens: 50, outputTokens: 15 }, rules), rest)
+    assert.deepStrictEqual(Limits.charge({ tokens: 50, inputTokens: 35 }, rules), rest)
+  })
+
+  it("reads a usage over the estimate, part by part", () => {
+    const read = (estimate: Limits.Estimate, usage: Limits.Usage) => {
+      const { inputTokens, outputTokens, tokens } = Limits.used(Limits.charge(estimate, rules), usage, estimate)
+      return [inputTokens, outputTokens, tokens]
+    }
+    const both = { inputTokens: 100, outputTokens: 50 }
+    assert.deepStrictEqual(read(both, {}), [100, 50, 150])
+    assert.deepStrictEqual(read(both, { inputTokens: 90 }), [90, 50, 140])
+    assert.deepStrictEqual(read(both, { tokens: 150 }), [100, 50, 150])
+    assert.deepStrictEqual(read(both, { tokens: 180 }), [130, 50, 180])
+    assert.deepStrictEqual(read(both, { tokens: 120 }), [100, 50, 120])
+    assert.deepStrictEqual(read(both, { tokens: 40 }), [40, 40, 40])
+    assert.deepStrictEqual(read(both, { tokens: 120, outputTokens: 5 }), [115, 5, 120])
+    assert.deepStrictEqual(read({ tokens: 100 }, { tokens: 10 }), [10, 0, 10])
+    assert.deepStrictEqual(read({ inputTokens: 100 }, { inputTokens: 10 }), [10, 0, 10])
+    assert.deepStrictEqual(read({ tokens: 100 }, { tokens: NaN, inputTokens: -1 }), [100, 0, 100])
+  })
+
+  const amount = Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1e9 })))
+  const estimate = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
+  const limited = Schema.Array(Schema.Literals(Limits.dimensions))
+  const some = (dimensions: ReadonlyArray<Limits.Dimension>): Limits.Rules =>
+    Object.fromEntries(dimensions.map((dimension) => [dimension, rules[dimension]]))
+
+  it.prop("a call that used what was estimated settles nothing", { estimate, limited }, ({ estimate, limited }) => {
+    const held = Limits.charge(estimate, some(limited))
+    assert.deepStrictEqual(Limits.used(held, estimate, estimate), held)
+    assert.deepStrictEqual(Limits.used(held, held, estimate), held)
+    assert.deepStrictEqual(Limits.used(held, {}, estimate), held)
+  })
+
+  it.prop("a call that used none of what was estimated gives all back", { estimate, limited }, (drawn) => {
+    const given = { requests: 1, ...drawn.estimate }
+    const held = Limits.charge(given, some(drawn.limited))
+    const none = Object.fromEntries(Object.keys(given).map((dimension) => [dimension, 0]))
+    const all = Object.fromEntries(Object.keys(held).map((dimension) => [dimension, 0]))
+    assert.deepStrictEqual(Limits.used(held, none, given), all)
+    assert.deepStrictEqual(Limits.used(held, Limits.nothing, given), all)
+  })
+
+  it.prop("what is said of a call is used as it is said", { estimate, usage: estimate }, ({ estimate, usage }) => {
+    const used = Limits.used(Limits.charge(estimate, rules), usage, estimate)
+    assert.deepStrictEqual({ ...used, ...usage }, used)
   })
 
   it("refuses an estimate that makes no sense, whether it is limited or not", () => {

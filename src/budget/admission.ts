@@ -34,7 +34,7 @@ export const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, rest
   const tooLarge = Limits.neverFits(charge, rules)
   if (tooLarge !== undefined) return doubt(pool, estimate, how, tooLarge, restore)
   const held = pool.takeNow(charge)
-  if (held !== undefined) return new HeldReservation(pool, how.agent, held)
+  if (held !== undefined) return new HeldReservation(pool, how.agent, estimate, held)
   return how.maxWait !== undefined || pool.hasQuota()
     ? foreseeAndEnqueue(pool, estimate, charge, how, restore)
     : enqueue(pool, estimate, charge, how, undefined, restore)

@@ -12,6 +12,7 @@ import type * as Pool from "./poolModel.ts"
 
 export class HeldReservation implements Reservation {
   readonly agent: string
+  private readonly estimate: Limits.Estimate
   readonly charge: Limits.Charge
   readonly owner: Pool.Pool
   readonly held: Held
@@ -22,10 +23,18 @@ export class HeldReservation implements Reservation {
   /** What its response said of the limits. */
   signal: Limits.Signal | undefined
 
-  constructor(owner: Pool.Pool, agent: string, held: Held, turn?: Turn<Pool.Waiter>, waitedMillis = 0) {
+  constructor(
+    owner: Pool.Pool,
+    agent: string,
+    estimate: Limits.Estimate,
+    held: Held,
+    turn?: Turn<Pool.Waiter>,
+    waitedMillis = 0
+  ) {
     this.owner = owner
     this.held = held
     this.agent = agent
+    this.estimate = estimate
     this.charge = held.charge
     this.turn = turn
     this.waitedMillis = waitedMillis
@@ -56,7 +65,8 @@ export class HeldReservation implements Reservation {
     const settle = () => {
       if (this.closed) return Effect.void
       this.closed = true
-      return this.owner.settle(this.held, Limits.used(this.charge, usage), succeeded, this.turn) ?? Effect.void
+      const used = Limits.used(this.charge, usage, this.estimate)
+      return this.owner.settle(this.held, used, succeeded, this.turn) ?? Effect.void
     }
     return Effect.suspend(() => (this.owner.isInstant() ? settle() : Effect.uninterruptible(Effect.suspend(settle))))
   }

@@ -1,7 +1,7 @@
 /**
  * Counts what calls hold and used, up to a cap. Changed in place: a take is all or none, over every counter at once.
  */
-import type * as Limits from "../Limits.ts"
+import * as Limits from "../Limits.ts"
 
 /** What one agent, or one job, holds and has used. */
 export interface Counter {
@@ -43,25 +43,10 @@ export type Share =
       readonly left: number
     }
 
-const valid = (value: number | undefined): number | undefined =>
-  value !== undefined && value >= 0 && value < Infinity ? value : undefined
-
-/** Tokens of a usage, part by part: input that is not known keeps its estimate, whatever is known of the output. */
-const tokensOf = (usage: Limits.Usage, estimate: Limits.Estimate, total: number): number => {
-  const whole = valid(usage.tokens)
-  if (whole !== undefined) return whole
-  const input = valid(usage.inputTokens)
-  const output = valid(usage.outputTokens)
-  if (input === undefined && output === undefined) return total
-  const heldOutput = estimate.outputTokens ?? 0
-  const heldInput = estimate.inputTokens ?? Math.max(0, total - heldOutput)
-  return (input ?? heldInput) + (output ?? heldOutput)
-}
-
 /** Takes an estimate from every counter, or from none and says which had too little left. */
 export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate): Share => {
-  const tokens = estimate.tokens ?? (estimate.inputTokens ?? 0) + (estimate.outputTokens ?? 0)
-  const calls = estimate.requests ?? 1
+  const asked = Limits.whole(estimate)
+  const { requests: calls, tokens } = asked
   for (const { calls: made, cap, key, tokens: spent } of counters) {
     if (cap.tokens !== undefined && spent + tokens > cap.tokens) {
       return { _tag: "Refused", key, dimension: "tokens", asked: tokens, left: Math.max(0, cap.tokens - spent) }
@@ -84,7 +69,8 @@ export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate
     settle: (usage) => {
       if (!open) return
       open = false
-      add(tokensOf(usage, estimate, tokens) - tokens, (valid(usage.requests) ?? calls) - calls)
+      const used = Limits.read(usage, asked)
+      add(used.tokens - tokens, used.requests - calls)
     }
   }
 }

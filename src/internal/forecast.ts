@@ -204,6 +204,6 @@ class FanOut {
     this.ledger = Ledger.take(this.ledger, charge, now)
     this.inFlight++
     this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
-    this.schedule(endsAt, player, { turn, held, used: Limits.used(charge, call.usage) })
+    this.schedule(endsAt, player, { turn, held, used: Limits.used(charge, call.usage, call.estimate) })
   }
 }

@@ -40,12 +40,6 @@ export const afterFailure = (
   return { ...counted(accounting, inputTokens, usage.outputTokens), requests: usage.requests }
 }
 
-const asked = (dimension: Limits.Dimension, estimate: Limits.Estimate): number => {
-  if (dimension === "requests") return estimate.requests ?? 1
-  if (dimension === "tokens") return estimate.tokens ?? (estimate.inputTokens ?? 0) + (estimate.outputTokens ?? 0)
-  return estimate[dimension] ?? 0
-}
-
 /**
  * The limit that a rejection hit: of those with less left than the call asks for, the one that lacks most. Undefined when
  * all have room, as with limits on growth and on connections.
@@ -56,9 +50,10 @@ export const limitHit = (
 ): Limits.Dimension | undefined => {
   let hit: Limits.Dimension | undefined
   let least = 1
+  const asked = Limits.whole(estimate)
   for (const dimension of Limits.dimensions) {
     const remaining = signal?.dimensions[dimension]?.remaining
-    const needed = Math.max(1, asked(dimension, estimate))
+    const needed = Math.max(1, asked[dimension])
     if (remaining === undefined || remaining / needed >= least) continue
     least = remaining / needed
     hit = dimension

@@ -62,5 +62,29 @@ describe("Reservation", () => {
     }).pipe(Effect.provide(budget))
   )
 
+  it.effect(
+    "gives back what was not used of tokens that were charged as input or output, and the other way round",
+    () =>
+      Effect.gen(function* () {
+        yield* Budget.withReservation({ tokens: 1_000 }, ({ settle }) => settle({ tokens: 100 }))
+        yield* Budget.withReservation({ tokens: 50, outputTokens: 20 }, () => Effect.void)
+        yield* Budget.withReservation({ inputTokens: 800 }, ({ settle }) => settle({ inputTokens: 50 }))
+        const { inputTokens, outputTokens, tokens } = (yield* (yield* Budget.TokenBudget).status).pools.default!
+          .dimensions
+        assert.deepStrictEqual([inputTokens?.level, outputTokens?.level, tokens?.level], [820, 980, 800])
+      }).pipe(
+        Effect.provide(
+          Budget.layer({
+            limits: {
+              inputTokens: { perSecond: 1_000 },
+              outputTokens: { perSecond: 1_000 },
+              tokens: { perSecond: 1_000 }
+            },
+            headroom: 0
+          })
+        )
+      )
+  )
+
   it.effect("is settled by its function alone: without limits", () => Effect.provide(passedOn, Budget.layerUnlimited))
 })
