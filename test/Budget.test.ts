@@ -7,20 +7,11 @@ import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
+import { isDone, make, pool, start } from "./support/budget.ts"
 
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
 
-/** Starts an effect and lets it run until it waits. */
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
-
-const isDone = <A, E>(fiber: Fiber.Fiber<A, E>) => fiber.pollUnsafe() !== undefined
-
-const level = Effect.gen(function* () {
-  const budget = yield* Budget.TokenBudget
-  return (yield* budget.status).pools.default!.dimensions.tokens!.level
-})
-
-const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
+const level = Effect.map(pool, ({ dimensions }) => dimensions.tokens!.level)
 
 describe("Budget", () => {
   it.effect("says of each refusal whether to try again, and what to do", () =>

@@ -14,6 +14,7 @@ import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
+import { pool } from "./support/budget.ts"
 
 // -----------------------------------------------------------------------------
 // Helpers
@@ -62,11 +63,6 @@ const actual = (inputTokens: number, outputTokens: number): Accounting.Actual =>
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 const succeed = <A>(value: A) => Effect.succeed({ value, actual: actual(900, 100) })
-
-const pool = Effect.gen(function* () {
-  const budget = yield* Budget.TokenBudget
-  return (yield* budget.status).pools.default!
-})
 
 const levels = Effect.map(pool, ({ dimensions }) => ({
   requests: dimensions.requests!.level,

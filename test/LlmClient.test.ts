@@ -13,6 +13,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { ProviderSim, Simulation } from "floodgate/testing"
+import { pool } from "./support/budget.ts"
 import {
   blockStart,
   blockStop,
@@ -59,11 +60,6 @@ const simulated = (sim: ProviderSim.Options, options: Governor.Options & { reado
     Layer.provideMerge(budget(options.budget)),
     Layer.provideMerge(ProviderSim.layer({ reply: () => "word ".repeat(400), ...sim }))
   )
-
-const pool = Effect.gen(function* () {
-  const shared = yield* Budget.TokenBudget
-  return (yield* shared.status).pools.default!
-})
 
 /** What was taken of full buckets. */
 const taken = Effect.map(pool, ({ dimensions, inFlight }) => ({

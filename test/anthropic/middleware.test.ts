@@ -16,6 +16,7 @@ import { ProviderServer } from "floodgate/gateway"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { serve } from "../support/httpServer.ts"
+import { rejection } from "../support/rejection.ts"
 import { unused } from "../support/ways.ts"
 
 // Real HTTP with the official SDK, so these run on the real clock. Waits are for conditions, never for times.
@@ -68,14 +69,6 @@ const scripted = Effect.fnUntraced(function* (
   const { requests, url } = yield* serve((_, response) => handler(response, requests.length))
   return { url, count: () => requests.length }
 })
-
-const failure = (promise: () => PromiseLike<unknown>) =>
-  Effect.promise(() =>
-    promise().then(
-      () => assert.fail("expected a failure"),
-      (error: unknown) => error
-    )
-  )
 
 /** Waits until a condition holds; the test's own timeout is the limit. */
 const until = <A>(effect: Effect.Effect<A>, holds: (a: A) => boolean) =>
@@ -181,8 +174,8 @@ describe("floodgate/anthropic", () => {
     it.live("fails calls that wait when it is disposed, and every later one", () =>
       Effect.gen(function* () {
         const { client, floodgate, pool, provider } = yield* simulated({ latency: slow }, { concurrency: 1 })
-        const running = failure(() => client.messages.create(params()))
-        const waiting = failure(() => client.messages.create(params()))
+        const running = rejection(() => client.messages.create(params()))
+        const waiting = rejection(() => client.messages.create(params()))
         const errors = yield* Effect.all(
           [
             running,
@@ -197,7 +190,7 @@ describe("floodgate/anthropic", () => {
           ],
           { concurrency: "unbounded" }
         )
-        const later = yield* failure(() => client.messages.create(params()))
+        const later = yield* rejection(() => client.messages.create(params()))
         for (const error of [errors[0], errors[1], later]) assert.match(String(error), /was closed/)
         yield* until(provider.stats, ({ aborted }) => aborted === 1)
       })
@@ -247,7 +240,7 @@ describe("floodgate/anthropic", () => {
           { faults: [{ kind: "529" }] },
           { retry: Retry.make({ base: "1 millis", jitter: "none", attempts: 3 }) }
         )
-        const error = yield* failure(() => client.messages.create(params()))
+        const error = yield* rejection(() => client.messages.create(params()))
         assert.instanceOf(error, OverloadedError)
         assert.strictEqual(error.type, "overloaded_error")
         assert.match(error.requestID!, /^req_sim/)
@@ -261,7 +254,7 @@ describe("floodgate/anthropic", () => {
         const { client } = yield* install(url, {
           retry: Retry.make({ base: "1 millis", jitter: "none", attempts: 2 })
         })
-        const error = yield* failure(() => client.messages.create(params(), { maxRetries: 1 }))
+        const error = yield* rejection(() => client.messages.create(params(), { maxRetries: 1 }))
         assert.instanceOf(error, APIConnectionError)
         assert.strictEqual(count(), 2)
       })
@@ -286,7 +279,7 @@ describe("floodgate/anthropic", () => {
         const { client, provider } = yield* simulated({
           faults: [{ kind: "429", errorCode: "enforced_spend_limit_reached" }]
         })
-        const error = yield* failure(() => client.messages.create(params()))
+        const error = yield* rejection(() => client.messages.create(params()))
         assert.instanceOf(error, RateLimitError)
         assert.strictEqual((yield* provider.stats).requests, 1)
       })
@@ -295,7 +288,7 @@ describe("floodgate/anthropic", () => {
     it.live("reports what the budget refuses as its own error", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated({}, { limits: { inputTokens: { total: 100 } } })
-        const error = yield* failure(() => client.messages.create(params(40_000)))
+        const error = yield* rejection(() => client.messages.create(params(40_000)))
         assert.instanceOf(error, BudgetError)
         assert.strictEqual((yield* provider.stats).requests, 0)
       })
@@ -309,7 +302,7 @@ describe("floodgate/anthropic", () => {
         const running = new AbortController()
         const waiting = new AbortController()
         const errors = Effect.all(
-          [running, waiting].map(({ signal }) => failure(() => client.messages.create(params(), { signal }))),
+          [running, waiting].map(({ signal }) => rejection(() => client.messages.create(params(), { signal }))),
           { concurrency: "unbounded" }
         )
         const steps = Effect.gen(function* () {
@@ -414,7 +407,7 @@ describe("floodgate/anthropic", () => {
         const { client } = yield* install(url, {
           retry: Retry.make({ base: "1 millis", jitter: "none", attempts: 2 })
         })
-        const error = yield* failure(() => client.messages.stream(params()).finalMessage())
+        const error = yield* rejection(() => client.messages.stream(params()).finalMessage())
         assert.instanceOf(error, APIError)
         assert.strictEqual(error.type, "overloaded_error")
         assert.strictEqual(count(), 2)
@@ -426,7 +419,7 @@ describe("floodgate/anthropic", () => {
         const { count, url } = yield* scripted((response) => events(response, started + content, "cut"))
         const { client, pool } = yield* install(url, ledger)
         const seen: Array<string> = []
-        const error = yield* failure(async () => {
+        const error = yield* rejection(async () => {
           for await (const event of await client.messages.create({ ...params(), stream: true })) seen.push(event.type)
         })
         assert.match(String(error), /terminated/)
@@ -455,7 +448,7 @@ describe("floodgate/anthropic", () => {
         const { count, url } = yield* scripted((response) => events(response, started + content, "open"))
         const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "200 millis" })
         const seen: Array<string> = []
-        const error = yield* failure(async () => {
+        const error = yield* rejection(async () => {
           for await (const event of await client.messages.create({ ...params(), stream: true })) seen.push(event.type)
         })
         assert.instanceOf(error, APIConnectionTimeoutError)

@@ -11,12 +11,9 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import { isDone, make, pool, start } from "../support/budget.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
-const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
-const isDone = <A, E>(fiber: Fiber.Fiber<A, E>) => fiber.pollUnsafe() !== undefined
-const pool = Effect.flatMap(Budget.TokenBudget, (budget) => Effect.map(budget.status, ({ pools }) => pools.default!))
 
 /** Starts calls that last a second each, and notes when each began. */
 const calls = Effect.fnUntraced(function* (count: number) {

@@ -10,14 +10,11 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import { isDone, make, pool, start } from "../support/budget.ts"
 import { jain } from "../support/fairness.ts"
 import { mulberry } from "../support/random.ts"
 
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
-const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
-const isDone = <A, E>(fiber: Fiber.Fiber<A, E>) => fiber.pollUnsafe() !== undefined
-const pool = Effect.flatMap(Budget.TokenBudget, (budget) => Effect.map(budget.status, ({ pools }) => pools.default!))
 
 /** The memory store, counting for whom it is asked. */
 const counted = () => {

@@ -6,7 +6,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Gate } from "../../src/budget/gate.ts"
 import * as Ledger from "../../src/internal/ledger.ts"
-import { mulberry } from "../support/random.ts"
+import { mulberry, normal } from "../support/random.ts"
 
 const perMinute = 4_000_000
 const rate = perMinute / 60_000
@@ -26,8 +26,7 @@ interface World {
 /** Half an hour with more to do than the limits take: the share of the limit that was used, and the mean pace. */
 const halfAnHour = ({ neighbour = 0, refused = 0, tokens }: World) => {
   const random = mulberry(1)
-  const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
-  const nextSize = () => Math.max(1, Math.round(tokens * Math.exp(0.8 * normal() - 0.32)))
+  const nextSize = () => Math.max(1, Math.round(tokens * Math.exp(0.8 * normal(random) - 0.32)))
   const millis = 30 * 60_000
   let now = 0
   const gate = new Gate(Infinity, false, () => now)

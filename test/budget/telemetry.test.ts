@@ -5,9 +5,9 @@ import * as Metric from "effect/Metric"
 import * as TestClock from "effect/testing/TestClock"
 import * as Tracer from "effect/Tracer"
 import * as Budget from "floodgate/Budget"
+import { start } from "../support/budget.ts"
 
 const make = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } }, headroom: 0 })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
 
 const read = (id: string, attributes: Record<string, string> = {}) =>
   Effect.map(Metric.snapshot, (all) => {

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { ProviderServer } from "floodgate/gateway"
+import { rejection } from "../support/rejection.ts"
 import { request as httpRequest } from "node:http"
 
 // Real HTTP, so these run on the real clock. Waits are for conditions, never for times.
@@ -22,14 +23,6 @@ const withServer = <A, E>(
   options: ProviderServer.Options,
   f: (server: ProviderServer.ProviderServer["Service"], client: Anthropic) => Effect.Effect<A, E, Scope.Scope>
 ) => Effect.scoped(Effect.flatMap(ProviderServer.make(options), (server) => f(server, clientOf(server.url))))
-
-const rejection = (promise: () => PromiseLike<unknown>) =>
-  Effect.promise(() =>
-    promise().then(
-      () => assert.fail("expected a failure"),
-      (error: unknown) => error
-    )
-  )
 
 const apiError = (promise: () => PromiseLike<unknown>) =>
   Effect.map(rejection(promise), (error) => {

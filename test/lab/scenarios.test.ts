@@ -1,11 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Floor, Race, Scenario, Scenarios, Strategies } from "floodgate/lab"
-
-const strategy = (name: string) => Strategies.all.find((one) => one.name === name)!
-
-const resultOf = (scenario: Scenario.Scenario, name: string) =>
-  Effect.map(Race.run(scenario, strategy(name)), (run) => run.result)
+import { Floor, Scenario, Scenarios, Strategies } from "floodgate/lab"
+import { resultOf, strategy } from "../support/race.ts"
 
 describe("scenarios", () => {
   for (const name of Scenarios.names) {

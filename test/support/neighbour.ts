@@ -8,7 +8,7 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim } from "floodgate/testing"
-import { mulberry } from "./random.ts"
+import { mulberry, normal } from "./random.ts"
 
 export interface Run {
   readonly sim: ProviderSim.Options
@@ -27,9 +27,8 @@ const tokensPerCharacter = 100
 
 export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }: Run) => {
   const random = mulberry(seed)
-  const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
   const sizes = Array.from({ length: agents * calls }, () =>
-    Math.max(1, Math.round((tokens * Math.exp(sigma * normal() - (sigma * sigma) / 2)) / tokensPerCharacter))
+    Math.max(1, Math.round((tokens * Math.exp(sigma * normal(random) - (sigma * sigma) / 2)) / tokensPerCharacter))
   )
   const call = Effect.fnUntraced(function* (size: number, agent: string) {
     const budget = yield* Budget.TokenBudget

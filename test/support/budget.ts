@@ -1,0 +1,18 @@
+/** What tests of a budget begin with: the budget, its one pool, and fibers that wait for it. */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Budget from "floodgate/Budget"
+
+/** A budget that keeps nothing back, unless the options say so. */
+export const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
+
+/** The status of the pool that calls without a model use. */
+export const pool = Effect.flatMap(Budget.TokenBudget, (budget) =>
+  Effect.map(budget.status, ({ pools }) => pools.default!)
+)
+
+/** Starts an effect and lets it run until it waits. */
+export const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
+
+export const isDone = <A, E>(fiber: Fiber.Fiber<A, E>): boolean => fiber.pollUnsafe() !== undefined
