@@ -215,7 +215,12 @@ export const make = Effect.fnUntraced(function* (
   return Governor.of({
     run,
     open: (call, attempt, how = {}) => begin(call, attempt, how, () => Effect.void),
-    admit: (call, how = {}) => admit(Trace.silent(budget.poolOf(call.model)), call, how, () => true),
+    admit: (call, how = {}) =>
+      Effect.suspend(() => {
+        let given = false
+        const ticket = admit(Trace.silent(budget.poolOf(call.model)), call, how, () => given)
+        return Effect.tap(ticket, () => Effect.sync(() => (given = true)))
+      }),
     retry,
     learned: estimator.learned
   })

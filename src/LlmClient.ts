@@ -179,7 +179,7 @@ const openStream = Effect.fnUntraced(function* (
   const [head, rest] = yield* peel(events, () => !observed.started)
   return Stream.concat(Stream.fromArray(head), rest).pipe(
     Stream.tapError((error) => ticket.fail(error)),
-    Stream.mapError((error) => interrupted(error, observed)),
+    Stream.mapError((error) => ticket.withHistory(interrupted(error, observed))),
     Stream.onEnd(Effect.suspend(() => ticket.succeed(observedActual(observed), observed.response)))
   )
 })

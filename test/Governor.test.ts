@@ -15,6 +15,7 @@ import type * as Limits from "floodgate/Limits"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { pool } from "./support/budget.ts"
+import { interruptAt } from "./support/yieldAt.ts"
 
 // -----------------------------------------------------------------------------
 // Helpers
@@ -713,6 +714,15 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    it.effect("stays warm when the first fails after another has warmed it", () =>
+      Effect.gen(function* () {
+        const late = Effect.andThen(Effect.sleep("70 seconds"), fail(new LlmError.NotFound({ status: 404 })))
+        yield* begun(2, (n) => (n === 1 ? late : slow(n)))
+        yield* TestClock.adjust("70 seconds")
+        assert.strictEqual((yield* begun(2, slow)).length, 2)
+      }).pipe(Effect.provide(layer()))
+    )
+
     it.effect("waits a minute at most", () =>
       Effect.gen(function* () {
         const starts = yield* begun(2, () => Effect.never)
@@ -789,6 +799,28 @@ describe("Governor", () => {
   })
 
   describe("interruption", () => {
+    it.effect("at any step before the attempt takes nothing", () =>
+      Effect.gen(function* () {
+        // Regression: interrupted between its reservation and the note of what becomes of it, a call kept its estimate.
+        const ways = (sent: () => void): ReadonlyArray<Effect.Effect<unknown, unknown, Governor.Governor>> => [
+          run(() => Effect.andThen(Effect.sync(sent), Effect.never)),
+          Effect.scoped(
+            Effect.flatMap(Governor.Governor, (governor) => Effect.tap(governor.admit(call), () => Effect.sync(sent)))
+          )
+        ]
+        for (const way of [0, 1]) {
+          const lost: Array<number> = []
+          const seen = { reached: false }
+          for (let step = 1; !seen.reached; step++) {
+            const used = yield* taken(interruptAt(ways(() => (seen.reached = true))[way]!, step))
+            if (!seen.reached && used[1] > 0) lost.push(step)
+          }
+          // An attempt has begun a step before it runs, as a ticket is at hand a step before it is used.
+          assert.isAtMost(lost.length, 2)
+        }
+      }).pipe(Effect.provide(layer({ budget: { limits: { ...limits, requests: { total: 10_000 } } } })))
+    )
+
     it.effect("at any moment of a call leaves no slot taken", () =>
       Effect.gen(function* () {
         const attempt = () => Effect.as(Effect.sleep("1 second"), { value: 1, actual: actual(900, 100) })

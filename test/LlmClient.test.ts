@@ -279,6 +279,24 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
+    it.effect("that fails after content says what was tried before", () => {
+      const { live } = over({
+        stream: (attempt) =>
+          attempt === 1
+            ? Effect.fail(overloaded)
+            : Effect.succeed(Stream.concat(events(start, blockStart, delta("Once")), Stream.fail(overloaded)))
+      })
+      return Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.flip(collect))
+        yield* TestClock.adjust("1 second")
+        const error = yield* Fiber.join(fiber)
+        assert.instanceOf(error, LlmError.LlmError)
+        assert.strictEqual(error.reason._tag, "StreamInterrupted")
+        assert.deepStrictEqual([error.attempts, error.waited], [2, Duration.seconds(1)])
+        assert.match(error.message, /\(after 2 attempts, 1s waited\)$/)
+      }).pipe(Effect.provide(live))
+    })
+
     for (const kind of ["cut", "truncated"] as const) {
       it.effect(`that is ${kind} half-way says so`, () =>
         Effect.gen(function* () {

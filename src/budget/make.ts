@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
@@ -115,17 +116,22 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       return ambient.isTraced ? Span.traced(Admission.asEffect(admission, restore), name, queueing.agent) : admission
     }
 
+    /** Whoever is interrupted before the reservation has come to hand has taken nothing. */
     const reserve: Service["reserve"] = (estimate, how) =>
-      Effect.contextWith((context: Context.Context<Scope.Scope>) =>
-        Effect.uninterruptibleMask((restore) =>
+      Effect.contextWith((context: Context.Context<Scope.Scope>) => {
+        let atHand = false
+        const end = (reservation: HeldReservation) => (exit: Exit.Exit<unknown, unknown>) =>
+          atHand ? (reservation.end(exit) ?? Effect.void) : reservation.refund
+        const held = Effect.uninterruptibleMask((restore) =>
           Effect.flatMap(Admission.asEffect(begin(context, estimate, how, restore), restore), (reservation) =>
-            Effect.as(
-              Scope.addFinalizerExit(Context.get(context, Scope.Scope), (exit) => reservation.end(exit) ?? Effect.void),
-              reservation
-            )
+            Effect.as(Scope.addFinalizerExit(Context.get(context, Scope.Scope), end(reservation)), reservation)
           )
         )
-      )
+        return Effect.map(held, (reservation) => {
+          atHand = true
+          return reservation
+        })
+      })
 
     const use: Service["use"] = (context, restore, estimate, f, how) => {
       const admission = begin(context, estimate, how, restore)

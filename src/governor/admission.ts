@@ -13,6 +13,7 @@ import * as Settlement from "../internal/settlement.ts"
 import type * as Limits from "../Limits.ts"
 import { isLlmError } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
+import * as Attempt from "./attempt.ts"
 import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
 
@@ -35,30 +36,34 @@ export type Admit = (
 export const make = (means: Means): Admit => {
   const flights = makeFlights()
   const answered = new Set<string>()
-  return Effect.fnUntraced(function* (trace, call, how, sent) {
-    const { pool } = trace
-    const agent = how.agent ?? (yield* Budget.Agent)
-    const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
-    const estimate = yield* means.estimator.estimate(known)
-    const reservation = yield* reserve(means.budget, known, estimate, {
-      agent,
-      priority: how.priority,
-      weight: how.weight,
-      maxWait: yield* untilDeadline(how.maxWait),
-      pool,
-      first: !(yield* Retry.Attempt).first
-    })
-    const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
-    flights.began(pool)
-    yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
-        flights.ended(pool)
-        return sent() ? interrupted(means, admitted) : reservation.refund
+  return (trace, call, how, sent) =>
+    Effect.uninterruptibleMask(
+      Effect.fnUntraced(function* (restore) {
+        const { pool } = trace
+        const agent = how.agent ?? (yield* Budget.Agent)
+        const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
+        const estimate = yield* means.estimator.estimate(known)
+        const queueing = {
+          agent,
+          priority: how.priority,
+          weight: how.weight,
+          maxWait: yield* untilDeadline(how.maxWait),
+          pool,
+          first: !(yield* Retry.Attempt).first
+        }
+        const reservation = yield* restore(reserve(means.budget, known, estimate, queueing))
+        const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
+        flights.began(pool)
+        yield* Effect.addFinalizer(() =>
+          Effect.suspend(() => {
+            flights.ended(pool)
+            return sent() ? interrupted(means, admitted) : reservation.refund
+          })
+        )
+        yield* Trace.admitted(trace, estimate, reservation)
+        return ticketOf(means, admitted, answered)
       })
     )
-    yield* Trace.admitted(trace, estimate, reservation)
-    return ticketOf(means, admitted, answered)
-  })
 }
 
 // -----------------------------------------------------------------------------
@@ -158,7 +163,8 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
           : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
       })
       return heard(signal).pipe(Effect.andThen(concluded), Effect.andThen(Trace.failed(trace, error, limit)))
-    }
+    },
+    withHistory: (error) => Attempt.withHistory(error, trace)
   }
 }
 

@@ -119,6 +119,8 @@ export interface Ticket {
   readonly observed: (actual: Accounting.Actual) => void
   readonly succeed: (actual: Accounting.Actual | undefined, response?: ResponseInfo) => Effect.Effect<void>
   readonly fail: (error: unknown) => Effect.Effect<void>
+  /** The error as the caller should get it: an `LlmError` with how often the call was tried, and how long it waited. */
+  readonly withHistory: <E>(error: E) => E
 }
 
 // -----------------------------------------------------------------------------

@@ -36,13 +36,12 @@ export const make = (): Warmup => {
 
   /** Goes first. Whatever comes of it, the others move on: to a warm cache, or to the question who is next. */
   const warm = <A, E, R>(key: string, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-    const done = Deferred.makeUnsafe<void>()
-    keep(key, { _tag: "Warming", done })
+    const own: State = { _tag: "Warming", done: Deferred.makeUnsafe<void>() }
+    keep(key, own)
+    // Who lost patience may have warmed it meanwhile.
+    const failed = Effect.sync(() => states.get(key) === own && states.delete(key))
     return Effect.onExit(self, (exit) =>
-      Effect.andThen(
-        Exit.isSuccess(exit) ? succeeded(key) : Effect.sync(() => states.delete(key)),
-        Deferred.succeed(done, undefined)
-      )
+      Effect.andThen(Exit.isSuccess(exit) ? succeeded(key) : failed, Deferred.succeed(own.done, undefined))
     )
   }
 
