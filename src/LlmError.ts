@@ -33,8 +33,10 @@ import { dual } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Limits from "./Limits.ts"
-import { LlmErrorReason, type Pushback } from "./llmError/reasons.ts"
+import type { Pushback } from "./llmError/models.ts"
+import { LlmErrorReason } from "./llmError/reasons.ts"
 
+export { type Pushback, Received } from "./llmError/models.ts"
 export * from "./llmError/reasons.ts"
 
 // -----------------------------------------------------------------------------

@@ -50,7 +50,7 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "internal/", "agents/", "budget/", "budgetStore/", "governor/", "llmError/", "retry/"],
     packages: ["effect"]
   },
-  { files: /^src\/llmError\//, own: ["core/models"], packages: ["effect"] },
+  { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
   { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
   { files: /^src\/agents\//, own: ["core", "internal/", "agents/"], packages: ["effect"] },
   { files: /^src\/governor\//, own: ["core", "internal/", "governor/"], packages: ["effect"] },

@@ -5,68 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
-
-// -----------------------------------------------------------------------------
-// Models
-// -----------------------------------------------------------------------------
-
-const amount = Schema.optional(Schema.Finite)
-
-const Amounts = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
-
-const DimensionSignal = Schema.Struct({
-  limit: amount,
-  remaining: amount,
-  roundedTo: amount,
-  resetMillis: amount,
-  window: Schema.optional(Schema.Literals(["bucket", "sliding", "fixed"]))
-})
-
-const Signal = Schema.Struct({
-  dimensions: Schema.Struct({
-    requests: Schema.optionalKey(DimensionSignal),
-    inputTokens: Schema.optionalKey(DimensionSignal),
-    outputTokens: Schema.optionalKey(DimensionSignal),
-    tokens: Schema.optionalKey(DimensionSignal)
-  }),
-  date: amount
-})
-
-/**
- * A schema for {@link Received}.
- *
- * @category schemas
- * @since 0.1.0
- */
-export const Received = Schema.Struct({
-  /** The usage observed up to the failure. */
-  usage: Amounts,
-  /** The text received up to the failure; without thinking and tool input. */
-  text: Schema.String,
-  /** Whether content was handed to the consumer, so that a retry would repeat it. */
-  started: Schema.Boolean
-})
-
-/**
- * What had arrived of a response when it failed half-way: usage in tokens, the partial text, and whether any content was
- * handed on.
- *
- * @category models
- * @since 0.1.0
- */
-export type Received = typeof Received.Type
-
-/**
- * What the provider asked of everybody, and so what the budget must be told.
- *
- * - `"rateLimit"`: a limit was passed; cool down
- * - `"ramp"`: usage grows too fast; cool down and grow more slowly
- * - `"overload"`: the provider is overloaded; fewer calls in flight, but the bucket is not at fault
- *
- * @category models
- * @since 0.1.0
- */
-export type Pushback = "rateLimit" | "ramp" | "overload"
+import { amount, Received, Signal } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Reasons
