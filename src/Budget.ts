@@ -46,6 +46,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
@@ -148,7 +150,8 @@ export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"
 export const layer = (options: Options = {}): Layer.Layer<TokenBudget> => Layer.effect(TokenBudget, make(options))
 
 /**
- * The shared budget with options from configuration.
+ * The shared budget with options from configuration. Fails with a `ConfigError` that names the variable that is missing,
+ * or the option whose value makes no sense.
  *
  * **Example** (limits from the environment)
  *
@@ -178,7 +181,18 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> => Layer.
 export const layerConfig = (
   options: Config.Wrap<Omit<Options, "limits"> & { readonly limits?: Limits.Limits | undefined }>
 ): Layer.Layer<TokenBudget, Config.ConfigError> =>
-  Layer.effect(TokenBudget, Effect.flatMap(Config.unwrap(options), make))
+  Layer.effect(
+    TokenBudget,
+    Effect.flatMap(Config.unwrap(options), (given) =>
+      Effect.flatten(Effect.try({ try: () => make(given), catch: makesNoSense }))
+    )
+  )
+
+/** What was read has the right type and is refused all the same: the message names the option and the value. */
+const makesNoSense = (refusal: unknown): Config.ConfigError => {
+  const message = refusal instanceof Error ? refusal.message : String(refusal)
+  return new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message })))
+}
 
 /**
  * A budget that admits everything at once: for tests of other things, and to measure what a budget changes.

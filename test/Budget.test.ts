@@ -1,4 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -339,6 +341,27 @@ describe("Budget", () => {
     assert.throws(() => Budget.make({ concurrency: 0 }), RangeError, "concurrency: expected an integer >= 1, got 0")
     assert.throws(() => Budget.make({ limits: { tokens: {} } }), RangeError, "exactly one of")
   })
+
+  it.effect("from configuration fails with the option and the value that make no sense", () =>
+    Effect.gen(function* () {
+      const error = (env: Record<string, string>) =>
+        Budget.consume(1).pipe(
+          Effect.provide(
+            Budget.layerConfig({
+              limits: { requests: { perMinute: Config.Int("RPM") } },
+              concurrency: Config.withDefault(Config.Int("AT_ONCE"), 10)
+            })
+          ),
+          Effect.flip,
+          Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env))),
+          Effect.map(({ _tag, message }) => `${_tag}: ${message}`)
+        )
+      const noRequests = "Limits.requests.perMinute: expected a finite number > 0, got 0"
+      assert.include(yield* error({ RPM: "0" }), `ConfigError: SchemaError(${noRequests}`)
+      const none = "Budget.make: concurrency: expected an integer >= 1, got -3"
+      assert.include(yield* error({ RPM: "60", AT_ONCE: "-3" }), `ConfigError: SchemaError(${none}`)
+    })
+  )
 
   it.effect("closes with its scope: who still waits is interrupted", () =>
     Effect.gen(function* () {

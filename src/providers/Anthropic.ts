@@ -342,7 +342,7 @@ export const layerConfig = (options: CallOptions = {}): Layer.Layer<LlmProvider,
   Layer.effect(
     LlmProvider,
     Config.all({
-      apiKey: Config.schema(Schema.Redacted(Schema.NonEmptyString), "ANTHROPIC_API_KEY"),
+      apiKey: Config.schema(Schema.Redacted(Schema.String.check(Schema.isPattern(/\S/))), "ANTHROPIC_API_KEY"),
       baseUrl: Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
     }).pipe(
       Effect.flatMap(({ apiKey, baseUrl }) => make({ ...options, apiKey, baseUrl: Option.getOrUndefined(baseUrl) }))

@@ -42,6 +42,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { BudgetStore } from "../BudgetStore.ts"
 import * as Client from "./client.ts"
@@ -219,9 +220,13 @@ export const layerStoreUrl = (options: Options & { readonly url: string }): Laye
     Effect.flatMap(Client.connect(options.url), (connection) => makeWith(options, connection))
   )
 
+const Address = Schema.String.check(
+  Schema.makeFilter(Client.isAddress, { expected: "an address such as redis://127.0.0.1:6379" })
+)
+
 /**
  * The store on the server that the configuration names: `REDIS_URL`, and `FLOODGATE_REDIS_PREFIX` for the prefix where the
- * options give none.
+ * options give none. Fails with a `ConfigError` when there is no address.
  *
  * @category layers
  * @since 0.1.0
@@ -229,7 +234,7 @@ export const layerStoreUrl = (options: Options & { readonly url: string }): Laye
 export const layerStoreConfig = (options: Options = {}): Layer.Layer<never, Config.ConfigError> =>
   Layer.unwrap(
     Effect.gen(function* () {
-      const url = yield* Config.Redacted("REDIS_URL")
+      const url = yield* Config.schema(Schema.Redacted(Address), "REDIS_URL")
       const prefix = yield* Config.withDefault(Config.String("FLOODGATE_REDIS_PREFIX"), "floodgate")
       return layerStoreUrl({ ...options, prefix: options.prefix ?? prefix, url: Redacted.value(url) })
     })

@@ -938,7 +938,7 @@ describe("Anthropic", () => {
 
     it.effect("layerConfig fails with a ConfigError without a key, or with an empty one", () =>
       Effect.gen(function* () {
-        for (const env of [{}, { ANTHROPIC_API_KEY: "" }]) {
+        for (const env of [{}, { ANTHROPIC_API_KEY: "" }, { ANTHROPIC_API_KEY: "  " }]) {
           const error = yield* Effect.flip(provide(env))
           assert.strictEqual(error._tag, "ConfigError")
         }

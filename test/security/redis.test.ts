@@ -56,7 +56,8 @@ describe("the password of a Redis", () => {
     (url) =>
       Effect.gen(function* () {
         const exit = yield* search(url)
-        assert.match(String(exit), /RangeError: Redis: url: expected an address such as redis:/)
+        assert.match(String(exit), /ConfigError\(.*REDIS_URL/s)
+        assert.match(String(exit), /an address such as redis:/)
       })
   )
 })
