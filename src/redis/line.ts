@@ -12,46 +12,10 @@ import * as FiberHandle from "effect/FiberHandle"
 import type { RedisError } from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import { StoreUnavailable } from "../BudgetStore.ts"
-import type * as Limits from "../Limits.ts"
 import { isHopeless } from "./connection.ts"
+import { type Job, Outbox, type Request } from "./outbox.ts"
+import { View } from "./view.ts"
 import type { Operation, Reply } from "./wire.ts"
-import * as Wire from "./wire.ts"
-
-/** Something to say. */
-export interface Job {
-  /** Called when the request is made; `undefined` when it is no longer worth saying. */
-  readonly operation: () => Operation | undefined
-  /** What became of it. */
-  readonly replied: (reply: unknown, now: number) => void
-  /**
-   * Redis is away: `true` when somebody else has answered, and the job must not be said any more. A job that is under way
-   * is told, too; then `replied` hears of it if it was executed after all.
-   */
-  readonly away: (error: StoreUnavailable, lapsed: boolean) => boolean
-}
-
-/** What the line knows of the pool since the last reply. */
-export interface View {
-  rules: Limits.Rules
-  levels: Limits.Charge
-  processes: number
-  epoch: number
-  /** Whether somebody may wait for a call to end, and not only for what it gives back. */
-  tight: boolean
-  /** This process's time of the last reply; -Infinity before the first. */
-  at: number
-}
-
-export interface Line {
-  readonly view: View
-  readonly submit: (job: Job) => void
-  /** As `submit`, for what changes nothing for anybody: it goes with the next request, or alone after a while. */
-  readonly submitLater: (job: Job) => void
-  /** As `submit`, before everything that waits. */
-  readonly submitFirst: (job: Job) => void
-  /** When Redis went away, in this process's time. */
-  readonly awaySince: () => number | undefined
-}
 
 /** In how many milliseconds which head may come. One that has been served since is not meant any more. */
 export type Wake = (millis: number, head: number) => void
@@ -66,212 +30,193 @@ export interface LineOptions {
   readonly patienceMillis: number
   /** The operations that introduce this process: `open`, and `join` with what it holds and remembers. */
   readonly introduce: () => ReadonlyArray<Operation>
-  readonly onAway: (error: StoreUnavailable) => void
+  readonly onAway: () => void
   readonly onBack: () => void
   /** A head of this process may come in so many milliseconds, as far as is known now: see `Wake`. */
   readonly onTurn: Wake
 }
 
-interface Request {
-  readonly seq: number
-  readonly jobs: ReadonlyArray<Job>
-  readonly operations: ReadonlyArray<Operation>
-  introduced: boolean
-  refused: number
-  /** When it was sent; `undefined` when it was sent more than once. */
-  sentAt: number | undefined
-  tries: number
-}
-
-const mostPerRequest = 256
 const firstRetryMillis = 50
 const longestRetryMillis = 500
+const mostRefusals = 3
 /** How long a job that nobody waits for waits for company. */
 const companyMillis = 500
 
-export const make = Effect.fnUntraced(function* (options: LineOptions): Effect.fn.Return<Line, never, Scope.Scope> {
-  const { millis, pool } = options
-  const run = yield* FiberHandle.makeRuntime<never>()
-  const runCompany = yield* FiberHandle.makeRuntime<never>()
-  const jobs: Array<Job> = []
-  const view: View = { rules: {}, levels: {}, processes: 1, epoch: 0, tight: true, at: -Infinity }
-  let rulesVersion = 0
-  let seq = 0
-  let request: Request | undefined
-  let running = false
-  let awaySince: number | undefined
-  let failures = 0
-  /** How long the last reply took, as far as is known: a grant in it was heard so late at most. */
-  let lateMillis = 0
-  let waitsForCompany = false
+type Run = (effect: Effect.Effect<void>) => unknown
 
-  const kick = (): void => {
-    if (running) return
-    running = true
-    run(next)
+export class Line {
+  readonly view = new View()
+  private readonly outbox = new Outbox()
+  private readonly options: LineOptions
+  private readonly run: Run
+  private readonly runLater: Run
+  private running = false
+  private waitsForCompany = false
+  /** Since when nothing was heard although something was said, and how often it was. */
+  private outage: { readonly since: number; failures: number } | undefined
+
+  constructor(options: LineOptions, run: Run, runLater: Run) {
+    this.options = options
+    this.run = run
+    this.runLater = runLater
   }
 
-  const kickLater = (): void => {
-    if (running || waitsForCompany) return
-    waitsForCompany = true
-    runCompany(
-      Effect.andThen(
-        Effect.sleep(companyMillis),
-        Effect.sync(() => {
-          waitsForCompany = false
-          if (jobs.length > 0) kick()
-        })
-      )
-    )
+  get isAway(): boolean {
+    return this.outage !== undefined
   }
 
-  const nextRequest = (): Request | undefined => {
-    while (jobs.length > 0) {
-      const batch: Array<Job> = []
-      const operations: Array<Operation> = []
-      for (const job of jobs.splice(0, mostPerRequest)) {
-        const operation = job.operation()
-        if (operation === undefined) continue
-        batch.push(job)
-        operations.push(operation)
-      }
-      if (batch.length > 0) {
-        return { seq: ++seq, jobs: batch, operations, introduced: view.epoch === 0, refused: 0, sentAt: 0, tries: 0 }
-      }
-    }
-    return undefined
+  submit(job: Job): void {
+    if (this.isAnsweredElsewhere(job)) return
+    this.outbox.add(job)
+    this.kick()
   }
 
-  const work: Effect.Effect<void> = Effect.suspend(() => {
-    request ??= nextRequest()
-    if (request === undefined) {
-      running = false
-      return Effect.void
-    }
-    return attempt(request)
+  /** As `submit`, before everything that waits. */
+  submitFirst(job: Job): void {
+    if (this.isAnsweredElsewhere(job)) return
+    this.outbox.addFirst(job)
+    this.kick()
+  }
+
+  /** As `submit`, for what changes nothing for anybody: it goes with the next request, or alone after a while. */
+  submitLater(job: Job): void {
+    if (this.isAnsweredElsewhere(job)) return
+    this.outbox.add(job)
+    if (this.running || this.waitsForCompany) return
+    this.waitsForCompany = true
+    const alone = Effect.sync(() => {
+      this.waitsForCompany = false
+      if (!this.outbox.isEmpty) this.kick()
+    })
+    this.runLater(Effect.andThen(Effect.sleep(companyMillis), alone))
+  }
+
+  /** Says that this process is gone for good, if somebody is there to hear it. */
+  get leave(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.isAway || this.view.epoch === 0) return Effect.void
+      const left = Effect.callback<void>((resume) => {
+        const done = () => resume(Effect.void)
+        this.submit({ operation: () => ["leave"], replied: done, away: () => (done(), true) })
+      })
+      return Effect.timeoutOrElse(left, { duration: this.options.timeoutMillis, orElse: () => Effect.void })
+    })
+  }
+
+  private isAnsweredElsewhere(job: Job): boolean {
+    if (this.outage === undefined) return false
+    return job.away(this.unavailable(new Error("Redis is away")), this.patienceLeft(this.outage) <= 0)
+  }
+
+  private unavailable(cause: unknown): StoreUnavailable {
+    return new StoreUnavailable({ pool: this.options.pool, cause })
+  }
+
+  private patienceLeft(outage: { readonly since: number }): number {
+    return outage.since + this.options.patienceMillis - this.options.millis()
+  }
+
+  // -----------------------------------------------------------------------------
+  // One request after the other
+  // -----------------------------------------------------------------------------
+
+  private kick(): void {
+    if (this.running) return
+    this.running = true
+    this.run(this.next)
+  }
+
+  private readonly work: Effect.Effect<void> = Effect.suspend(() => {
+    const request = this.outbox.next(this.view.epoch === 0)
+    if (request !== undefined) return this.attempt(request)
+    this.running = false
+    return Effect.void
   })
 
   /** After everybody else who runs in this turn of the event loop: a settlement and the next call go together. */
-  const next: Effect.Effect<void> = Effect.andThen(Effect.yieldNowWith(1), work)
+  private readonly next: Effect.Effect<void> = Effect.andThen(Effect.yieldNowWith(1), this.work)
 
-  const encode = (request: Request): string =>
-    JSON.stringify([
-      request.seq,
-      view.epoch,
-      rulesVersion,
-      request.introduced ? [...options.introduce(), ...request.operations] : request.operations,
-      Math.round(lateMillis)
-    ])
-
-  const attempt = (request: Request): Effect.Effect<void> => {
-    request.sentAt = request.tries++ === 0 ? millis() : undefined
-    return Effect.matchEffect(
-      Effect.timeoutOrElse(options.send(encode(request)), {
-        duration: options.timeoutMillis,
-        orElse: () => Effect.fail(new Error(`no reply within ${options.timeoutMillis} ms`))
-      }),
-      { onFailure: (cause) => failed(request, cause), onSuccess: (text) => succeeded(request, text) }
-    )
-  }
-
-  const succeeded = (sent: Request, text: string): Effect.Effect<void> => {
-    const reply = JSON.parse(text) as Reply | readonly [number, 0]
-    if (reply[1] === 0) {
-      // The state is missing, or not the one that is known here: say who we are and what we hold.
-      sent.introduced = true
-      return ++sent.refused > 3 ? failed(sent, new Error("the pool's state is lost again and again")) : attempt(sent)
-    }
-    return heard(sent, reply as Reply)
-  }
-
-  const heard = (sent: Request, reply: Reply): Effect.Effect<void> => {
-    const [now, epoch, processes, why, version, rules, levels, replies, turn, tight] = reply
-    const wasAway = awaySince !== undefined
-    const before = view.epoch
-    request = undefined
-    failures = 0
-    awaySince = undefined
-    view.at = millis()
-    if (sent.sentAt !== undefined) lateMillis = view.at - sent.sentAt
-    view.tight = tight === 1
-    view.epoch = epoch
-    view.processes = processes
-    view.levels = Wire.toCharge(levels)
-    if (rules !== 0) {
-      rulesVersion = version
-      view.rules = Wire.toRecord(rules, Wire.toRule)
-    }
-    const skipped = replies.length - sent.jobs.length
-    sent.jobs.forEach((job, i) => job.replied(replies[skipped + i], now))
-    if (rules !== 0) options.onTurn(0, Infinity)
-    else if (turn !== -1) options.onTurn(...turn)
-    if (wasAway) options.onBack()
-    const notes: Array<Effect.Effect<void>> = []
-    const isFresh = epoch / 1_000 >= now - 1_000
-    if (why !== "new" && (before === 0 ? isFresh : before !== epoch)) notes.push(tellLost(pool, why))
-    if (wasAway) notes.push(Effect.logInfo(`Redis is back for the budget's pool "${pool}"`))
-    return notes.length === 0 ? next : Effect.andThen(Effect.all(notes, { discard: true }), next)
-  }
-
-  const failed = (sent: Request, cause: unknown): Effect.Effect<void> => {
-    const error = new StoreUnavailable({ pool, cause })
-    const isPoison = isHopeless(cause)
-    const isFirst = awaySince === undefined
-    if (isFirst) {
-      awaySince = millis()
-      options.onAway(error)
-    }
-    const left = awaySince! + options.patienceMillis - millis()
-    for (const job of sent.jobs) job.away(error, left <= 0 || isPoison)
-    const kept = jobs.filter((job) => !job.away(error, left <= 0))
-    jobs.splice(0, jobs.length, ...kept)
-    if (isPoison) request = undefined
-    const pauseMillis = Math.min(firstRetryMillis * 2 ** failures++, longestRetryMillis)
-    const again = Effect.andThen(Effect.sleep(left > 0 ? Math.min(pauseMillis, left) : pauseMillis), work)
-    return isFirst
-      ? Effect.andThen(Effect.logWarning(`Redis does not answer for the budget's pool "${pool}"`, cause), again)
-      : again
-  }
-
-  const add = (job: Job, place: "first" | "last" | "later"): void => {
-    if (awaySince !== undefined) {
-      const lapsed = millis() - awaySince >= options.patienceMillis
-      if (job.away(new StoreUnavailable({ pool, cause: new Error("Redis is away") }), lapsed)) return
-    }
-    if (place === "first") jobs.unshift(job)
-    else jobs.push(job)
-    if (place === "later") kickLater()
-    else kick()
-  }
-
-  yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => {
-      if (awaySince !== undefined || view.epoch === 0) return Effect.void
-      const left = Effect.callback<void>((resume) =>
-        add(
-          {
-            operation: () => ["leave"],
-            replied: () => resume(Effect.void),
-            away: () => (resume(Effect.void), true)
-          },
-          "last"
-        )
-      )
-      return Effect.timeoutOrElse(left, { duration: options.timeoutMillis, orElse: () => Effect.void })
+  private attempt(request: Request): Effect.Effect<void> {
+    const { introduce, millis, send, timeoutMillis } = this.options
+    // Of what is sent again nobody knows which one was heard.
+    const sentAt = request.tries++ === 0 ? millis() : undefined
+    const said = request.introduces ? [...introduce(), ...request.operations] : request.operations
+    const reply = Effect.timeoutOrElse(send(this.view.encode(request.seq, said)), {
+      duration: timeoutMillis,
+      orElse: () => Effect.fail(new Error(`no reply within ${timeoutMillis} ms`))
     })
-  )
-  return {
-    view,
-    submit: (job) => add(job, "last"),
-    submitLater: (job) => add(job, "later"),
-    submitFirst: (job) => add(job, "first"),
-    awaySince: () => awaySince
+    return Effect.matchEffect(reply, {
+      onFailure: (cause) => this.failed(request, cause),
+      onSuccess: (text) => this.answered(request, JSON.parse(text) as Reply | readonly [number, 0], sentAt)
+    })
   }
-})
 
-const tellLost = (pool: string, why: "wiped" | "damaged"): Effect.Effect<void> =>
-  Effect.logWarning(
+  private answered(
+    request: Request,
+    reply: Reply | readonly [number, 0],
+    sentAt: number | undefined
+  ): Effect.Effect<void> {
+    if (reply[1] !== 0) return this.heard(request, reply as Reply, sentAt)
+    // The state is missing, or not the one that is known here: say who we are and what we hold.
+    request.introduces = true
+    return ++request.refused > mostRefusals
+      ? this.failed(request, new Error("the pool's state is lost again and again"))
+      : this.attempt(request)
+  }
+
+  private heard(request: Request, reply: Reply, sentAt: number | undefined): Effect.Effect<void> {
+    const [now, , , , , rules, , replies, turn] = reply
+    const wasAway = this.isAway
+    const before = this.view.epoch
+    this.outbox.conclude()
+    this.outage = undefined
+    this.view.hear(reply, this.options.millis(), sentAt)
+    // What introduces us is answered first.
+    const skipped = replies.length - request.jobs.length
+    request.jobs.forEach((job, i) => job.replied(replies[skipped + i], now))
+    if (rules !== 0) this.options.onTurn(0, Infinity)
+    else if (turn !== -1) this.options.onTurn(...turn)
+    if (wasAway) this.options.onBack()
+    const notes = notesOf(this.options.pool, reply, before, wasAway)
+    return notes === undefined ? this.next : Effect.andThen(notes, this.next)
+  }
+
+  private failed(request: Request, cause: unknown): Effect.Effect<void> {
+    const error = this.unavailable(cause)
+    const wasAway = this.isAway
+    const outage = (this.outage ??= { since: this.options.millis(), failures: 0 })
+    if (!wasAway) this.options.onAway()
+    const left = this.patienceLeft(outage)
+    const givesUp = isHopeless(cause)
+    for (const job of request.jobs) job.away(error, left <= 0 || givesUp)
+    this.outbox.away(error, left <= 0)
+    if (givesUp) this.outbox.conclude()
+    const pause = Math.min(firstRetryMillis * 2 ** outage.failures++, longestRetryMillis)
+    const again = Effect.andThen(Effect.sleep(left > 0 ? Math.min(pause, left) : pause), this.work)
+    if (wasAway) return again
+    const warning = Effect.logWarning(`Redis does not answer for the budget's pool "${this.options.pool}"`, cause)
+    return Effect.andThen(warning, again)
+  }
+}
+
+/** What people should know of a reply. */
+const notesOf = (pool: string, reply: Reply, before: number, wasAway: boolean): Effect.Effect<void> | undefined => {
+  const [now, epoch, , why] = reply
+  const isFresh = epoch / 1_000 >= now - 1_000
+  const isLost = why !== "new" && (before === 0 ? isFresh : before !== epoch)
+  if (!isLost && !wasAway) return undefined
+  const lost = Effect.logWarning(
     why === "wiped"
       ? `The state of the budget's pool "${pool}" was gone from Redis: it starts again from empty levels`
       : `Reservations of the budget's pool "${pool}" were gone from Redis: processes say again what they hold`
   )
+  const back = Effect.logInfo(`Redis is back for the budget's pool "${pool}"`)
+  return Effect.andThen(isLost ? lost : Effect.void, wasAway ? back : Effect.void)
+}
+
+/** Opens a line. At the end of its scope the process says that it leaves. */
+export const open = Effect.fnUntraced(function* (options: LineOptions): Effect.fn.Return<Line, never, Scope.Scope> {
+  const line = new Line(options, yield* FiberHandle.makeRuntime<never>(), yield* FiberHandle.makeRuntime<never>())
+  yield* Effect.addFinalizer(() => line.leave)
+  return line
+})

@@ -10,11 +10,13 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { inBatches } from "../BudgetStore.ts"
-import type { Ask, Held, PoolOptions, PoolStore, Snapshot, StoreUnavailable, Taken } from "../BudgetStore.ts"
+import type { Ask, Held, Pause, PoolOptions, PoolStore, Snapshot, StoreUnavailable, Taken } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
+import { Holdings } from "./holdings.ts"
 import * as Line from "./line.ts"
 import { LocalShare } from "./localShare.ts"
+import type { Job } from "./outbox.ts"
 import * as Wire from "./wire.ts"
 
 export interface Settings {
@@ -26,6 +28,222 @@ export interface Settings {
 
 const observationLastsMillis = 5_000
 
+// -----------------------------------------------------------------------------
+// What is said
+// -----------------------------------------------------------------------------
+
+/** Something to say whose reply nobody waits for. */
+const say = (operation: () => Wire.Operation | undefined, replied: (reply: unknown) => void = () => {}): Job => ({
+  operation,
+  replied,
+  away: () => false
+})
+
+/** Something to say whose reply somebody waits for: he has the first answer, from Redis or from here. */
+const question = <A>(
+  line: Line.Line,
+  operation: Wire.Operation,
+  {
+    away,
+    replied,
+    unheard = () => {}
+  }: {
+    readonly replied: (reply: unknown, now: number) => A
+    /** The answer while Redis is away; `undefined` for none yet. */
+    readonly away: (error: StoreUnavailable, lapsed: boolean) => Effect.Effect<A, StoreUnavailable> | undefined
+    /** It was executed after all, and nobody waits for it any more. */
+    readonly unheard?: (answer: A) => void
+  }
+): Effect.Effect<A, StoreUnavailable> =>
+  Effect.callback<A, StoreUnavailable>((resume) => {
+    let isAnswered = false
+    const answer = (effect: Effect.Effect<A, StoreUnavailable>): void => {
+      isAnswered = true
+      resume(effect)
+    }
+    line.submit({
+      operation: () => (isAnswered ? undefined : operation),
+      replied: (reply, now) => {
+        const answered = replied(reply, now)
+        if (isAnswered) unheard(answered)
+        else answer(Effect.succeed(answered))
+      },
+      away: (error, lapsed) => {
+        const answered = isAnswered ? undefined : away(error, lapsed)
+        if (answered !== undefined) answer(answered)
+        return isAnswered
+      }
+    })
+  })
+
+// -----------------------------------------------------------------------------
+// Whose turn it is
+// -----------------------------------------------------------------------------
+
+/** Rings for the pool's queue when its head may come, or something else has changed. */
+class Bell {
+  private readonly rings: Queue.Queue<void>
+  private readonly run: (effect: Effect.Effect<void>) => unknown
+  /** The number of the head that waits in Redis, as far as is known. */
+  private waiting = 0
+
+  constructor(rings: Queue.Queue<void>, run: Bell["run"]) {
+    this.rings = rings
+    this.run = run
+  }
+
+  get stream(): Stream.Stream<void> {
+    return Stream.fromQueue(this.rings)
+  }
+
+  waitsFor(head: number): void {
+    this.waiting = head
+  }
+
+  ring(): void {
+    Queue.offerUnsafe(this.rings, undefined)
+  }
+
+  readonly ringIn: Line.Wake = (millis, head) => {
+    const ring = () => (head >= this.waiting ? this.ring() : undefined)
+    if (millis <= 0) ring()
+    else this.run(Effect.andThen(Effect.sleep(millis), Effect.sync(ring)))
+  }
+}
+
+// -----------------------------------------------------------------------------
+// The pool
+// -----------------------------------------------------------------------------
+
+class RedisPool {
+  private readonly line: Line.Line
+  private readonly bell: Bell
+  private readonly millis: () => number
+  private readonly holdings = new Holdings()
+  private configured: PoolOptions
+  /** What this process goes by while Redis is away, where it was told to. */
+  private share: LocalShare | undefined
+
+  constructor(line: Line.Line, bell: Bell, configured: PoolOptions, millis: () => number) {
+    this.line = line
+    this.bell = bell
+    this.configured = configured
+    this.millis = millis
+  }
+
+  /** Who this process is, what it holds, and what it remembers of a state that may be lost. */
+  introduction(): ReadonlyArray<Wire.Operation> {
+    const now = this.millis()
+    return [Wire.open(this.configured), Wire.join(this.holdings.list(now), this.line.view.remembered(now))]
+  }
+
+  /** Redis is away: a process that knows its share goes on with that. */
+  degrade(): void {
+    if (this.line.view.epoch === 0) return
+    const { concurrency, headroom } = this.configured
+    const inRedis = () => this.holdings.size
+    this.share = new LocalShare(this.line.view, { headroom, concurrency, inRedis }, this.millis())
+  }
+
+  /** Redis is back: it hears what the share spent and holds. */
+  comeBack(): void {
+    if (this.share !== undefined) {
+      const calls = this.share.holds()
+      const report = this.share.report(this.millis())
+      this.holdings.depart(calls)
+      const arrived = (names: unknown) => {
+        for (const job of this.holdings.arrive(calls, names as ReadonlyArray<number>)) this.line.submit(job)
+      }
+      this.line.submitFirst(say(() => report, arrived))
+      this.share = undefined
+    }
+    this.bell.ring()
+  }
+
+  take(asks: ReadonlyArray<Ask>): Effect.Effect<Taken, StoreUnavailable> {
+    return question(this.line, Wire.take(asks), {
+      replied: (reply, now) => this.granted(asks, reply as Wire.TakeReply, now),
+      unheard: ({ granted }) => {
+        for (const held of granted) this.settle(held, Limits.used(held.charge, Limits.nothing), false)
+      },
+      away: (error, lapsed) => {
+        const taken = this.share?.take(asks, this.millis())
+        if (taken === undefined) return lapsed ? Effect.fail(error) : undefined
+        return taken === "exhausted" ? Effect.fail(error) : Effect.succeed(taken)
+      }
+    })
+  }
+
+  private granted(asks: ReadonlyArray<Ask>, [ids, blocked]: Wire.TakeReply, now: number): Taken {
+    const at = this.millis()
+    const granted = ids.map(([id, left], i): Held => {
+      const { charge } = asks[i]!
+      this.holdings.add(id, charge, at)
+      return { id, charge, takenAt: now, left: Wire.toCharge(left) }
+    })
+    if (blocked !== 0 && blocked[0] === "wait") this.bell.waitsFor(blocked[3])
+    return { granted, blocked: Wire.toBlocked(blocked) }
+  }
+
+  settle(held: Held, used: Limits.Charge, succeeded: boolean): void {
+    if (this.share?.settle(held, used, this.millis()) === true) return this.bell.ring()
+    const settlement = say(
+      () => Wire.settle(this.holdings.nameOf(held.id), used, succeeded),
+      () => this.holdings.release(held.id)
+    )
+    if (this.holdings.settlesLater(held.id, settlement)) return
+    // Used as estimated, with no bound on calls in flight: nobody waits for it.
+    if (!this.line.view.isTight && Ledger.isAsEstimated(held.charge, used)) this.line.submitLater(settlement)
+    else this.line.submit(settlement)
+  }
+
+  observe(signal: Limits.Signal, answered: Held | undefined): void {
+    if (this.share !== undefined) return
+    const at = this.millis()
+    const isOld = () => this.millis() - at > observationLastsMillis
+    this.line.submit(say(() => (isOld() ? undefined : Wire.observe(signal, answered))))
+  }
+
+  pause(pause: Pause): void {
+    const at = this.millis()
+    this.share?.pause(pause, at)
+    this.line.submit(say(() => Wire.pause(pause, this.millis() - at)))
+  }
+
+  resize({ concurrency, limits }: Parameters<PoolStore["resize"]>[0]): void {
+    this.configured = {
+      ...this.configured,
+      limits: limits ?? this.configured.limits,
+      concurrency: concurrency ?? this.configured.concurrency
+    }
+    // Whoever changes them goes by them at once; what Redis says of them comes with the reply.
+    if (limits !== undefined) this.line.view.rules = Limits.resolve(limits)
+    this.line.submit(say(() => Wire.resize(limits, concurrency)))
+  }
+
+  get snapshot(): Effect.Effect<Snapshot, StoreUnavailable> {
+    return question(this.line, ["snapshot"], {
+      replied: (reply, now) => Wire.toSnapshot(reply as Wire.SnapshotReply, now),
+      away: (error) =>
+        this.share === undefined ? Effect.fail(error) : Effect.succeed(this.share.snapshot(this.millis()))
+    })
+  }
+
+  /** The first word: the pool is known, and its rules, which others may have learned, are heard. */
+  get firstWord(): Effect.Effect<void, StoreUnavailable> {
+    return question(this.line, ["beat"], {
+      replied: () => undefined,
+      away: (error, lapsed) => (lapsed ? Effect.fail(error) : undefined)
+    })
+  }
+
+  /** Gives a sign of life where nothing else has done so for so long. */
+  beat(millis: number): void {
+    if (this.line.isAway || this.millis() - this.line.view.at < millis) return
+    this.line.submit(say(() => ["beat"]))
+  }
+}
+
 /** Opens a pool. `send` runs the script for it; `onWake` is told who hears when its head may come. */
 export const open = Effect.fnUntraced(function* (
   pool: string,
@@ -34,227 +252,38 @@ export const open = Effect.fnUntraced(function* (
   send: (request: string) => Effect.Effect<string, RedisError>,
   onWake: (wake: Line.Wake) => Effect.Effect<void, never, Scope.Scope>
 ): Effect.fn.Return<PoolStore, StoreUnavailable, Scope.Scope> {
+  const { leaseMillis, patienceMillis, timeoutMillis, whenAway } = settings
   const clock = yield* Clock.Clock
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const wakes = yield* Queue.sliding<void>(1)
-  const runWake = yield* FiberHandle.makeRuntime<never>()
-  /** What this process holds in Redis, to say it again when the state is lost. */
-  const holds = new Map<number, { readonly charge: Limits.Charge; readonly at: number }>()
-  /** Calls of the local share on their way into Redis, and what was settled of them meanwhile. */
-  const moving = new Map<number, Line.Job | undefined>()
-  /** Their names there. */
-  const moved = new Map<number, number>()
-  let share: LocalShare | undefined
-  let configured: PoolOptions = options
-  /** The number of the head that waits in Redis, as far as is known. */
-  let waiting = 0
-
-  const wake = (): void => void Queue.offerUnsafe(wakes, undefined)
-  const wakeFor = (head: number): void => {
-    if (head >= waiting) wake()
-  }
-  const wakeIn: Line.Wake = (millis, head) =>
-    millis <= 0
-      ? wakeFor(head)
-      : void runWake(
-          Effect.andThen(
-            Effect.sleep(millis),
-            Effect.sync(() => wakeFor(head))
-          )
-        )
-
-  const line: Line.Line = yield* Line.make({
+  const bell = new Bell(yield* Queue.sliding<void>(1), yield* FiberHandle.makeRuntime<never>())
+  const line = yield* Line.open({
     pool,
     millis,
     send,
-    timeoutMillis: settings.timeoutMillis,
-    patienceMillis: settings.whenAway === "wait" ? settings.patienceMillis : 0,
-    introduce: () => [Wire.open(configured), join()],
-    onAway: () => {
-      if (settings.whenAway !== "degrade" || line.view.epoch === 0) return
-      share = new LocalShare(
-        line.view,
-        { headroom: options.headroom, concurrency: configured.concurrency, inRedis: () => holds.size },
-        millis()
-      )
-    },
-    onBack: () => {
-      if (share !== undefined) comeBack(share)
-      share = undefined
-      wake()
-    },
-    onTurn: wakeIn
+    timeoutMillis,
+    patienceMillis: whenAway === "wait" ? patienceMillis : 0,
+    introduce: () => self.introduction(),
+    onAway: () => (whenAway === "degrade" ? self.degrade() : undefined),
+    onBack: () => self.comeBack(),
+    onTurn: bell.ringIn
   })
-
-  const join = (): Wire.Operation => {
-    const age = millis() - line.view.at
-    return [
-      "join",
-      [...holds].map(([id, { at, charge }]) => [id, millis() - at, Wire.four(charge)]),
-      line.view.epoch === 0
-        ? []
-        : Limits.dimensions.map((dimension) => {
-            const level = line.view.levels[dimension]
-            return level === undefined ? false : [level, age]
-          })
-    ]
-  }
-
-  /** Something to say whose reply nobody waits for. */
-  const say = (
-    operation: () => Wire.Operation | undefined,
-    replied: (reply: unknown) => void = () => {}
-  ): Line.Job => ({
-    operation,
-    replied,
-    away: () => false
-  })
-
-  const comeBack = (local: LocalShare): void => {
-    const held = local.holds()
-    const report = local.report(millis())
-    for (const { id } of held) moving.set(id, undefined)
-    line.submitFirst(
-      say(
-        () => report,
-        (ids) => {
-          held.forEach(({ charge, id, takenAt }, i) => {
-            const name = (ids as ReadonlyArray<number>)[i]!
-            const settled = moving.get(id)
-            moving.delete(id)
-            moved.set(id, name)
-            holds.set(name, { charge, at: takenAt })
-            if (settled !== undefined) line.submit(settled)
-          })
-        }
-      )
-    )
-  }
-
-  const settled = (held: Held, used: Limits.Charge, succeeded: boolean): Line.Job =>
-    say(
-      () => Wire.settle(moved.get(held.id) ?? held.id, used, succeeded),
-      () => {
-        holds.delete(moved.get(held.id) ?? held.id)
-        moved.delete(held.id)
-      }
-    )
-
-  const settle = (held: Held, used: Limits.Charge, succeeded: boolean): void => {
-    if (share?.settle(held, used, millis()) === true) return wake()
-    const job = settled(held, used, succeeded)
-    if (moving.has(held.id)) moving.set(held.id, job)
-    // Used as estimated, with no bound on calls in flight: nobody waits for it.
-    else if (!line.view.tight && Ledger.isAsEstimated(held.charge, used)) line.submitLater(job)
-    else line.submit(job)
-  }
-
-  const zeros = (charge: Limits.Charge): Limits.Charge => Limits.used(charge, Limits.nothing)
-
-  const granted = (asks: ReadonlyArray<Ask>, [ids, blocked]: Wire.TakeReply, now: number): Taken => {
-    const at = millis()
-    const held = ids.map(([id, left], i): Held => {
-      const { charge } = asks[i]!
-      holds.set(id, { charge, at })
-      return { id, charge, takenAt: now, left: Wire.toCharge(left) }
-    })
-    if (blocked !== 0 && blocked[0] === "wait") waiting = blocked[3]
-    return { granted: held, blocked: Wire.toBlocked(blocked) }
-  }
-
-  const take = (asks: ReadonlyArray<Ask>): Effect.Effect<Taken, StoreUnavailable> =>
-    Effect.callback<Taken, StoreUnavailable>((resume) => {
-      let answered = false
-      const answer = (effect: Effect.Effect<Taken, StoreUnavailable>): true => {
-        if (!answered) resume(effect)
-        return (answered = true)
-      }
-      line.submit({
-        operation: () => (answered ? undefined : Wire.take(asks)),
-        replied: (reply, now) => {
-          const taken = granted(asks, reply as Wire.TakeReply, now)
-          // It was executed after all, and nobody waits for it any more.
-          if (answered) for (const held of taken.granted) settle(held, zeros(held.charge), false)
-          else answer(Effect.succeed(taken))
-        },
-        away: (error, lapsed) => {
-          if (answered) return true
-          const taken = share?.take(asks, millis())
-          if (taken !== undefined) return answer(taken === "exhausted" ? Effect.fail(error) : Effect.succeed(taken))
-          return lapsed && answer(Effect.fail(error))
-        }
-      })
-    })
-
-  const snapshot = Effect.callback<Snapshot, StoreUnavailable>((resume) => {
-    let answered = false
-    line.submit({
-      operation: () => (answered ? undefined : ["snapshot"]),
-      replied: (reply, now) => {
-        if (!answered) resume(Effect.succeed(Wire.toSnapshot(reply as Wire.SnapshotReply, now)))
-        answered = true
-      },
-      away: (error) => {
-        if (!answered) resume(share === undefined ? Effect.fail(error) : Effect.succeed(share.snapshot(millis())))
-        return (answered = true)
-      }
-    })
-  })
-
-  yield* onWake(wakeIn)
-
-  // The first word: the pool is known, and its rules, which others may have learned, are heard.
-  const beat = Effect.callback<void, StoreUnavailable>((resume) => {
-    let answered = false
-    line.submit({
-      operation: () => ["beat"],
-      replied: () => {
-        if (!answered) resume(Effect.void)
-        answered = true
-      },
-      away: (error, lapsed) => {
-        if (!answered && lapsed) resume(Effect.fail(error))
-        answered ||= lapsed
-        return answered
-      }
-    })
-  })
-  yield* beat
-  const heartbeat = Effect.suspend(() =>
-    line.awaySince() !== undefined || millis() - line.view.at < settings.leaseMillis / 4
-      ? Effect.void
-      : Effect.sync(() => line.submit(say(() => ["beat"])))
+  const self = new RedisPool(line, bell, options, millis)
+  yield* onWake(bell.ringIn)
+  yield* self.firstWord
+  const beatMillis = leaseMillis / 4
+  const beats = Effect.repeat(
+    Effect.sync(() => self.beat(beatMillis)),
+    Schedule.spaced(beatMillis)
   )
-  yield* Effect.forkScoped(Effect.repeat(heartbeat, Schedule.spaced(settings.leaseMillis / 4)))
-
+  yield* Effect.forkScoped(beats)
   return {
     rules: () => line.view.rules,
-    take,
-    settle: (held, used, succeeded) => Effect.sync(() => settle(held, used, succeeded)),
-    observe: (signal, answered) =>
-      Effect.sync(() => {
-        const at = millis()
-        if (share !== undefined) return
-        line.submit(say(() => (millis() - at > observationLastsMillis ? undefined : Wire.observe(signal, answered))))
-      }),
-    pause: (pause) =>
-      Effect.sync(() => {
-        const at = millis()
-        share?.pause(pause, at)
-        line.submit(say(() => Wire.pause(pause, millis() - at)))
-      }),
-    resize: ({ concurrency, limits }) =>
-      Effect.sync(() => {
-        configured = {
-          ...configured,
-          limits: limits ?? configured.limits,
-          concurrency: concurrency ?? configured.concurrency
-        }
-        // Whoever changes them goes by them at once; what Redis says of them comes with the reply.
-        if (limits !== undefined) line.view.rules = Limits.resolve(limits)
-        line.submit(say(() => Wire.resize(limits, concurrency)))
-      }),
-    snapshot,
-    drain: inBatches(Stream.fromQueue(wakes))
+    take: (asks) => self.take(asks),
+    settle: (held, used, succeeded) => Effect.sync(() => self.settle(held, used, succeeded)),
+    observe: (signal, answered) => Effect.sync(() => self.observe(signal, answered)),
+    pause: (pause) => Effect.sync(() => self.pause(pause)),
+    resize: (change) => Effect.sync(() => self.resize(change)),
+    snapshot: self.snapshot,
+    drain: inBatches(bell.stream)
   }
 })

@@ -150,6 +150,12 @@ export const open = ({ concurrency, headroom, limits, ramp }: PoolOptions): Oper
   ]
 }
 
+/** What a process holds and remembers. */
+export const join = (
+  held: ReadonlyArray<readonly [id: number, age: number, charge: Limits.Charge]>,
+  remembered: ReadonlyArray<readonly [level: number, age: number] | false>
+): Operation => ["join", held.map(([id, age, charge]) => [id, age, four(charge)]), remembered]
+
 export const take = (asks: ReadonlyArray<{ readonly charge: Limits.Charge; readonly priority: number }>): Operation => [
   "take",
   ...asks.map(({ charge, priority }) => [...four(charge), priority])

@@ -1,0 +1,62 @@
+/**
+ * What a process holds in Redis, to settle it there and to say it again when the state is lost.
+ *
+ * What its local share admitted while Redis was away gets a name there only when Redis is back: till then it is on its
+ * way, and what is settled of it waits.
+ */
+import type { Held } from "../BudgetStore.ts"
+import type * as Limits from "../Limits.ts"
+import type { Job } from "./outbox.ts"
+
+export class Holdings {
+  private readonly held = new Map<number, { readonly charge: Limits.Charge; readonly at: number }>()
+  /** Those on their way, and what was settled of them meanwhile. */
+  private readonly moving = new Map<number, Job | undefined>()
+  /** What those that have arrived are called in Redis. */
+  private readonly names = new Map<number, number>()
+
+  get size(): number {
+    return this.held.size
+  }
+
+  add(id: number, charge: Limits.Charge, at: number): void {
+    this.held.set(id, { charge, at })
+  }
+
+  nameOf(id: number): number {
+    return this.names.get(id) ?? id
+  }
+
+  release(id: number): void {
+    this.held.delete(this.nameOf(id))
+    this.names.delete(id)
+  }
+
+  /** All that has a name in Redis, and for how long it has been held. */
+  list(now: number): ReadonlyArray<readonly [id: number, age: number, charge: Limits.Charge]> {
+    return [...this.held].map(([id, { at, charge }]) => [id, now - at, charge])
+  }
+
+  depart(calls: ReadonlyArray<Held>): void {
+    for (const { id } of calls) this.moving.set(id, undefined)
+  }
+
+  /** Whether a call is on its way: then its settlement waits for its name. */
+  settlesLater(id: number, job: Job): boolean {
+    if (!this.moving.has(id)) return false
+    this.moving.set(id, job)
+    return true
+  }
+
+  /** They have arrived, under these names; gives the settlements that waited for them. */
+  arrive(calls: ReadonlyArray<Held>, names: ReadonlyArray<number>): ReadonlyArray<Job> {
+    return calls.flatMap(({ charge, id, takenAt }, i) => {
+      const name = names[i]!
+      const settlement = this.moving.get(id)
+      this.moving.delete(id)
+      this.names.set(id, name)
+      this.add(name, charge, takenAt)
+      return settlement === undefined ? [] : [settlement]
+    })
+  }
+}

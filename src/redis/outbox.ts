@@ -1,0 +1,79 @@
+/**
+ * What a process has to say about a pool, in order, and the request in which the first of it is under way.
+ */
+import type { StoreUnavailable } from "../BudgetStore.ts"
+import type { Operation } from "./wire.ts"
+
+/** Something to say. */
+export interface Job {
+  /** Called when the request is made; `undefined` when it is no longer worth saying. */
+  readonly operation: () => Operation | undefined
+  /** What became of it. */
+  readonly replied: (reply: unknown, now: number) => void
+  /**
+   * Redis is away: `true` when somebody else has answered, and the job must not be said any more. A job that is under way
+   * is told, too; then `replied` hears of it if it was executed after all.
+   */
+  readonly away: (error: StoreUnavailable, lapsed: boolean) => boolean
+}
+
+export interface Request {
+  /** The script does what has one number once, however often it is sent. */
+  readonly seq: number
+  readonly jobs: ReadonlyArray<Job>
+  readonly operations: ReadonlyArray<Operation>
+  /** Whether it says who we are and what we hold. */
+  introduces: boolean
+  /** How often it was not heeded, because the state is not the one that is known here. */
+  refused: number
+  tries: number
+}
+
+const mostPerRequest = 256
+
+export class Outbox {
+  private jobs: Array<Job> = []
+  private underWay: Request | undefined
+  private seq = 0
+
+  get isEmpty(): boolean {
+    return this.jobs.length === 0
+  }
+
+  add(job: Job): void {
+    this.jobs.push(job)
+  }
+
+  addFirst(job: Job): void {
+    this.jobs.unshift(job)
+  }
+
+  /** The request that is under way, else one of what waits; `undefined` when there is nothing to say. */
+  next(introduces: boolean): Request | undefined {
+    while (this.underWay === undefined && !this.isEmpty) {
+      const jobs: Array<Job> = []
+      const operations: Array<Operation> = []
+      for (const job of this.jobs.splice(0, mostPerRequest)) {
+        const operation = job.operation()
+        if (operation === undefined) continue
+        jobs.push(job)
+        operations.push(operation)
+      }
+      if (jobs.length > 0) this.underWay = { seq: ++this.seq, jobs, operations, introduces, refused: 0, tries: 0 }
+    }
+    return this.underWay
+  }
+
+  /** The request is through, or given up. */
+  conclude(): void {
+    this.underWay = undefined
+  }
+
+  /** Redis is away: who has another answer leaves. Who hears of it may have something to say at once. */
+  away(error: StoreUnavailable, lapsed: boolean): void {
+    const jobs = this.jobs
+    this.jobs = []
+    const kept = jobs.filter((job) => !job.away(error, lapsed))
+    this.jobs = [...kept, ...this.jobs]
+  }
+}

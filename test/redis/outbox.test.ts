@@ -1,0 +1,37 @@
+import { assert, describe, it } from "@effect/vitest"
+import { StoreUnavailable } from "floodgate/BudgetStore"
+import { type Job, Outbox } from "../../src/redis/outbox.ts"
+
+const job = (name: string, more: Partial<Job> = {}): Job => ({
+  operation: () => [name],
+  replied: () => {},
+  away: () => false,
+  ...more
+})
+const names = (outbox: Outbox) => outbox.next(false)?.operations.map(([name]) => name)
+const error = new StoreUnavailable({ pool: "p", cause: "gone" })
+
+describe("outbox", () => {
+  it("says in order what is still worth saying, and the same until it was heard", () => {
+    const outbox = new Outbox()
+    outbox.add(job("b"))
+    outbox.add(job("no more", { operation: () => undefined }))
+    outbox.addFirst(job("a"))
+    const request = outbox.next(true)
+    outbox.add(job("c"))
+    assert.deepStrictEqual(request!.operations, [["a"], ["b"]])
+    assert.strictEqual(outbox.next(true), request)
+    outbox.conclude()
+    assert.deepStrictEqual(names(outbox), ["c"])
+    assert.strictEqual(outbox.next(true)!.seq, request!.seq + 1)
+  })
+
+  // Regression: a settlement that the end of a waiting call had caused was lost.
+  it("keeps what is said by those who hear that nobody answers", () => {
+    const outbox = new Outbox()
+    outbox.add(job("waits", { away: () => (outbox.add(job("settles")), true) }))
+    outbox.add(job("stays"))
+    outbox.away(error, true)
+    assert.deepStrictEqual(names(outbox), ["stays", "settles"])
+  })
+})
