@@ -11,9 +11,10 @@ import * as FiberHandle from "effect/FiberHandle"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { BudgetStore, Held, PoolOptions, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
-import type { Drain, Refused, TooLarge } from "../budgetStore/drain.ts"
+import type { Drain, Refused } from "../budgetStore/drain.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
+import { EstimateTooLarge } from "./errors.ts"
 import { Gate } from "./gate.ts"
 import { countsOf } from "./metrics.ts"
 import { type Pool, Waiter } from "./poolModel.ts"
@@ -73,13 +74,15 @@ export const open = Effect.fnUntraced(function* (
     options.changed()
   }
 
-  /** Brings a waiter's charge up to the rules as they are; gives why it fits no more. */
-  const recharge = (waiter: Waiter): TooLarge | undefined => {
-    if (waiter.rules === rules) return undefined
+  const recharge = (waiter: Waiter): boolean => {
+    if (waiter.rules === rules) return true
     waiter.rules = rules
     waiter.charge = Limits.charge(waiter.estimate, rules)
     const tooLarge = Limits.neverFits(waiter.charge, rules)
-    return tooLarge === undefined ? undefined : { _tag: "TooLarge", ...tooLarge }
+    if (tooLarge === undefined) return true
+    queue.remove(waiter)
+    waiter.end(Refuse.refuse(new EstimateTooLarge({ pool: name, ...tooLarge })))
+    return false
   }
 
   const settle = (

@@ -6,26 +6,17 @@ import * as Effect from "effect/Effect"
 import type { Snapshot } from "../BudgetStore.ts"
 import type { Refused } from "../budgetStore/drain.ts"
 import * as Limits from "../Limits.ts"
-import { BudgetError, type BudgetErrorReason, EstimateTooLarge, QuotaExhausted, WaitTooLong } from "./errors.ts"
+import { BudgetError, type BudgetErrorReason, QuotaExhausted, WaitTooLong } from "./errors.ts"
 import type * as Pool from "./poolModel.ts"
 
 export const refuse = (reason: BudgetErrorReason): Effect.Effect<never, BudgetError> =>
   Effect.fail(new BudgetError({ reason }))
 
-/** What the store, or rules that changed meanwhile, say of a waiter. */
+/** What the store says of a waiter. */
 export const byStore = (pool: string, refused: Refused): Effect.Effect<never, BudgetError> => {
-  switch (refused._tag) {
-    case "Exhausted": {
-      const { asked, dimension, left } = refused
-      return refuse(new QuotaExhausted({ pool, dimension, asked, left }))
-    }
-    case "TooLarge": {
-      const { asked, dimension, limit } = refused
-      return refuse(new EstimateTooLarge({ pool, dimension, asked, limit }))
-    }
-    default:
-      return refuse(refused)
-  }
+  if (refused._tag === "StoreUnavailable") return refuse(refused)
+  const { asked, dimension, left } = refused
+  return refuse(new QuotaExhausted({ pool, dimension, asked, left }))
 }
 
 export const overQuota = (pool: string, charge: Limits.Charge, { ledger }: Snapshot): QuotaExhausted | undefined => {

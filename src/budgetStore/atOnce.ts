@@ -3,8 +3,8 @@
  * where it stands, and leaves the queue only when it is admitted.
  */
 import * as Effect from "effect/Effect"
-import type { Blocked, Held, Immediate, PoolStore } from "../BudgetStore.ts"
-import type { Asker, Desk, Drain, MakeDrain, TooLarge } from "./drain.ts"
+import type { Immediate, PoolStore } from "../BudgetStore.ts"
+import type { Asker, Desk, Drain, MakeDrain } from "./drain.ts"
 
 /**
  * The drain of a store whose steps take no time: they run in the fiber that causes them.
@@ -24,12 +24,11 @@ const drainOf = <W extends Asker>(
   let running = false
   let again = false
 
-  const ask = (waiter: W): Held | Blocked | TooLarge => recharge(waiter) ?? store.take(waiter.charge)
-
   /** Lets the head in, and gives whether it did; sends away who can never be let in. */
   const admitHead = (): boolean => {
     for (let waiter = queue.peek(); waiter !== undefined; waiter = queue.peek()) {
-      const answered = ask(waiter)
+      if (!recharge(waiter)) continue
+      const answered = store.take(waiter.charge)
       if (!("_tag" in answered)) {
         const turn = queue.shift()!
         permits.enter()

@@ -33,9 +33,10 @@ export interface Desk<W extends Asker> {
   readonly permits: Permits
   /** Hears the rules from the store. */
   readonly learn: () => void
-  /** Brings a waiter's charge up to the rules as they are; gives why it fits no more. */
-  readonly recharge: (waiter: W) => TooLarge | undefined
+  /** Brings a waiter's charge up to the rules as they are. Sends away who fits no more, and gives whether he does. */
+  readonly recharge: (waiter: W) => boolean
   readonly grant: (turn: Turn<W>, held: Held, now: number) => void
+  /** Sends away whom the store can never let in, or did not answer. */
   readonly refuse: (waiter: W, refused: Refused) => void
   /** Looks again after so many milliseconds. */
   readonly wakeIn: (millis: number) => void
@@ -73,10 +74,5 @@ export interface Permits {
   leave(id: number | undefined, succeeded: boolean): void
 }
 
-/** The estimate fits no more, since the limits have changed. */
-export interface TooLarge extends Limits.Misfit {
-  readonly _tag: "TooLarge"
-}
-
-/** Why a waiter was sent away. */
-export type Refused = StoreUnavailable | (Blocked & { readonly _tag: "Exhausted" }) | TooLarge
+/** Why a store refuses a waiter. */
+export type Refused = StoreUnavailable | (Blocked & { readonly _tag: "Exhausted" })

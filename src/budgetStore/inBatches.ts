@@ -80,12 +80,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
         if (!permits.hasPermit) {
           return Effect.flatMap(permits.takePermit, (taken) => (taken ? shiftBatch(batch) : Effect.succeed(batch)))
         }
-        const tooLarge = recharge(waiter)
-        if (tooLarge !== undefined) {
-          queue.remove(waiter)
-          refuse(waiter, tooLarge)
-          continue
-        }
+        if (!recharge(waiter)) continue
         batch.push(queue.shift()!)
         permits.enter()
         waiter.state = "asking"
