@@ -7,12 +7,13 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
 import { type BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
 import type { Reservation } from "./models.ts"
 import type { Queueing } from "./options.ts"
 import { type Pool, type Prediction, Waiter } from "./poolModel.ts"
-import { overQuota, refuse, tooLong } from "./refuse.ts"
+import { byStore, refuse, tooLong } from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
 
 /** Makes an effect interruptible where it can be interrupted without harm. */
@@ -35,7 +36,7 @@ export const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, rest
   if (tooLarge !== undefined) return doubt(pool, estimate, how, tooLarge, restore)
   const held = pool.takeNow(charge)
   if (held !== undefined) return new HeldReservation(pool, how.agent, estimate, held)
-  return how.maxWait !== undefined || pool.hasQuota()
+  return how.maxWait !== undefined || Limits.hasQuota(rules)
     ? foreseeAndEnqueue(pool, estimate, charge, how, restore)
     : enqueue(pool, estimate, charge, how, undefined, restore)
 }
@@ -74,8 +75,8 @@ const foresee = (
   Effect.matchEffect(pool.snapshot, {
     onFailure: refuse,
     onSuccess: (snapshot) => {
-      const exhausted = overQuota(pool.name, charge, snapshot)
-      if (exhausted !== undefined) return refuse(exhausted)
+      const decided = Ledger.decide(snapshot.ledger, charge, snapshot.now)
+      if (decided._tag === "Exhausted") return byStore(pool.name, decided)
       if (how.maxWait === undefined) return Effect.undefined
       const foreseen = pool.predict(charge, how, snapshot)
       return foreseen.millis > Duration.toMillis(how.maxWait)

@@ -37,7 +37,6 @@ export const open = Effect.fnUntraced(function* (
   const runTimer = yield* FiberHandle.makeRuntime<never>()
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
-  let hasQuota = Limits.hasQuota(rules)
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   // With no limits known the first call goes alone; its headers set them.
   const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
@@ -104,7 +103,6 @@ export const open = Effect.fnUntraced(function* (
   /** Hears the rules from the store; with no limits known the first call went alone, now all may go. */
   const learn = (): void => {
     rules = store.rules()
-    hasQuota = Limits.hasQuota(rules)
     if (Object.keys(rules).length > 0) gate.known()
   }
 
@@ -129,7 +127,6 @@ export const open = Effect.fnUntraced(function* (
   const pool: Pool = {
     name,
     rules: () => rules,
-    hasQuota: () => hasQuota,
     queued: () => queue.size,
     isInstant: draining.isInstant,
     maxQueued: options.maxQueued,

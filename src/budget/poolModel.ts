@@ -90,8 +90,6 @@ export interface Waiting extends Prediction {
 export interface Pool {
   readonly name: string
   readonly rules: () => Limits.Rules
-  /** Whether any limit is one that never refills. */
-  readonly hasQuota: () => boolean
   readonly queued: () => number
   /** Whether `settle` leaves nothing to be done. */
   readonly isInstant: () => boolean
