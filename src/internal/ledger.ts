@@ -26,8 +26,6 @@ export interface Ledger {
   /** By how much signals and rejections have moved each level, in sum. */
   readonly corrected: Limits.Charge
   readonly doubt: Reading.Doubt
-  /** Whether any limit is known; while none is, calls go alone. */
-  readonly known: boolean
 }
 
 /** Nothing is admitted before `until`. */
@@ -73,19 +71,19 @@ export const make = (
   options: { readonly headroom: number; readonly ramp: { readonly from: number; readonly millis: number } | undefined }
 ): Ledger => {
   const pace = options.ramp === undefined ? Pace.whole(now) : Pace.ramp(options.ramp, now)
-  const rules = Limits.resolve(limits)
   return {
     configured: limits,
     headroom: options.headroom,
-    buckets: mapDimensions(rules, (rule) => Bucket.make(rule, now, { pace: pace.scale, headroom: options.headroom })),
+    buckets: mapDimensions(Limits.resolve(limits), (rule) =>
+      Bucket.make(rule, now, { pace: pace.scale, headroom: options.headroom })
+    ),
     cooldown: undefined,
     pace,
     loweredBy: {},
     corrected: {},
     doubt: Reading.noDoubt,
     signalDate: -Infinity,
-    toldAt: now,
-    known: Object.keys(rules).length > 0
+    toldAt: now
   }
 }
 
@@ -148,8 +146,7 @@ const withBuckets = (ledger: Ledger, buckets: Ledger["buckets"]): Ledger => ({
   corrected: ledger.corrected,
   doubt: ledger.doubt,
   signalDate: ledger.signalDate,
-  toldAt: ledger.toldAt,
-  known: ledger.known
+  toldAt: ledger.toldAt
 })
 
 /** Another pace: what refills from now on refills at it. */
@@ -308,7 +305,6 @@ export const cool = (
 export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger => ({
   ...ledger,
   configured: limits,
-  known: true,
   toldAt: now,
   buckets: mapDimensions(Limits.resolve(limits), (rule, dimension) => {
     const bucket = ledger.buckets[dimension]

@@ -77,9 +77,8 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
     corrected[dimension] = (corrected[dimension] ?? 0) + level - bucket.level
     buckets[dimension] = Bucket.withReserve(Bucket.withLevel(bucket, level), reserve)
   }
-  const known = ledger.known || Object.keys(buckets).length > 0
   const pace = Pace.drifted(ledger.pace, drift, now)
-  return { ...ledger, buckets, loweredBy, corrected, signalDate: date, toldAt: now, known, doubt, pace }
+  return { ...ledger, buckets, loweredBy, corrected, signalDate: date, toldAt: now, doubt, pace }
 }
 
 /** A limit header teaches rate and capacity, never above what was configured. */

@@ -63,7 +63,7 @@ export class LocalShare {
         cells: []
       }
     }
-    this.ledger = { ...empty, buckets, known: true }
+    this.ledger = { ...empty, buckets }
   }
 
   take(asks: ReadonlyArray<Ask>, now: number): Taken | "exhausted" {

@@ -62,7 +62,6 @@ export interface SnapshotReply {
   readonly doubt: Snapshot["ledger"]["doubt"]
   readonly date: number | false
   readonly toldAt: number
-  readonly known: boolean
 }
 
 export const four = (charge: Limits.Charge): Array<number> =>
@@ -116,8 +115,7 @@ export const toSnapshot = (reply: SnapshotReply, now: number): Snapshot => ({
     corrected: toCharge(reply.corrected),
     doubt: reply.doubt,
     signalDate: reply.date === false ? -Infinity : reply.date,
-    toldAt: reply.toldAt,
-    known: reply.known
+    toldAt: reply.toldAt
   }
 })
 

@@ -57,7 +57,7 @@ class Oracle {
   }
   roomIn(now: number): number {
     if (this.open.size >= this.concurrency) return 5_000
-    const isFirst = !this.ledger.known && this.open.size > 0
+    const isFirst = Object.keys(this.ledger.buckets).length === 0 && this.open.size > 0
     const isProbed = this.probe !== undefined && this.probe.open >= this.probe.allowed
     return isFirst || isProbed ? Math.max(0, this.heardAt + 60_000 - now) : 0
   }

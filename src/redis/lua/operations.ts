@@ -217,7 +217,7 @@ end
 function ops.snapshot(S)
   return {
     configured = S.configured, headroom = S.headroom, buckets = S.buckets, cooldown = S.cooldown, pace = S.pace,
-    lowered = S.lowered, corrected = S.corrected, doubt = S.doubt, date = S.date, toldAt = S.toldAt, known = S.known
+    lowered = S.lowered, corrected = S.corrected, doubt = S.doubt, date = S.date, toldAt = S.toldAt
   }
 end
 
