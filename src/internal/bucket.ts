@@ -178,9 +178,6 @@ export const forget = (bucket: Bucket, amount: number, takenAt: number): Bucket 
 export const withLevel = (bucket: Bucket, level: number): Bucket =>
   level === bucket.level ? bucket : { ...bucket, level: Math.min(level, bucket.rule.capacity) }
 
-export const withReserve = (bucket: Bucket, reserve: number): Bucket =>
-  reserve === bucket.reserve ? bucket : { ...bucket, reserve }
-
 /** Changes the rule or the pace from `bucket.at` on; the time before was refilled at the old rate. */
 export const withRule = (bucket: Bucket, rule: Rule, pace: number): Bucket => ({
   ...bucket,

@@ -181,12 +181,9 @@ export class FairQueue<E extends Entry> {
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
   }
 
-  /** Takes an entry out, wherever it stands. Returns whether it stood in the queue. */
-  remove(entry: E): boolean {
-    const flow = entry.flow
-    if (flow === undefined) return false
-    this.unlink(flow, entry)
-    return true
+  /** Takes an entry out, wherever it stands. */
+  remove(entry: E): void {
+    if (entry.flow !== undefined) this.unlink(entry.flow, entry)
   }
 
   /** Nobody had to wait: whatever agents were served before counts no more. Does nothing while anybody waits. */
@@ -222,20 +219,6 @@ export class FairQueue<E extends Entry> {
       }
     }
     return all === 0 ? 1 : visited / all
-  }
-
-  /** The number of backlogged agents. */
-  get agents(): number {
-    let sum = 0
-    for (const level of this.backlogged) sum += level.heap.length
-    return sum
-  }
-
-  /** The number of agents that are remembered, waiting or not. */
-  get remembered(): number {
-    let sum = 0
-    for (const level of this.levels.values()) sum += level.flows.size
-    return sum
   }
 
   private levelOf(priority: number): Level<E> {

@@ -75,7 +75,7 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
       }
     }
     corrected[dimension] = (corrected[dimension] ?? 0) + level - bucket.level
-    buckets[dimension] = Bucket.withReserve(Bucket.withLevel(bucket, level), reserve)
+    buckets[dimension] = { ...Bucket.withLevel(bucket, level), reserve }
   }
   const pace = Pace.drifted(ledger.pace, drift, now)
   return { ...ledger, buckets, loweredBy, corrected, signalDate: date, toldAt: now, doubt, pace }
