@@ -59,7 +59,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Errors from "../internal/sdkErrors.ts"
+import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
@@ -150,7 +150,7 @@ const drainMillis = 1_000
 
 const replyOf = <A>(value: A, response: Response, now: number, secret: string | undefined): Reply<A> => {
   const get: Headers.Get = (name) => response.headers.get(name)
-  return { value, signal: Headers.signal(get, now), requestId: Errors.requestIdOf(get, secret) }
+  return { value, signal: Headers.signal(get, now), requestId: SdkErrors.requestIdOf(get, secret) }
 }
 
 /**
@@ -188,7 +188,7 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
       Effect.tryPromise({
         try: () => send({ maxRetries: 0, timeout: sdkTimeout, signal: controller.signal }),
         catch: (error) =>
-          new LlmError({ reason: Errors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret }) })
+          new LlmError({ reason: SdkErrors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret }) })
       })
     ).pipe(
       Effect.onInterrupt(() => Effect.sync(() => controller.abort())),
@@ -366,14 +366,14 @@ const events = (
   let observed = StreamUsage.empty
   const received = () => StreamUsage.received(observed)
   const interrupted = (kind: "truncated" | "stalled") =>
-    fail(Errors.interrupted(kind, received(), { ...fields, status: 200 }))
+    fail(SdkErrors.interrupted(kind, received(), { ...fields, status: 200 }))
 
   const read = Effect.clockWith((clock) =>
     Effect.tryPromise({
       try: () => source.next(),
       catch: (error) =>
         new LlmError({
-          reason: Errors.fromBroken(error, received(), fields, { now: clock.currentTimeMillisUnsafe(), secret })
+          reason: SdkErrors.fromBroken(error, received(), fields, { now: clock.currentTimeMillisUnsafe(), secret })
         })
     })
   )
@@ -401,7 +401,7 @@ const events = (
           case "Error": {
             const seen = observed === StreamUsage.empty ? undefined : received()
             const now = yield* Clock.currentTimeMillis
-            return yield* fail(Errors.fromEvent(step.data, seen, fields, { now, secret }))
+            return yield* fail(SdkErrors.fromEvent(step.data, seen, fields, { now, secret }))
           }
           case "Malformed":
             return yield* fail(new MalformedResponse({ ...fields, status: 200, received: received() }))

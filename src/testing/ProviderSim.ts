@@ -67,11 +67,10 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type * as Limits from "../Limits.ts"
 import * as LlmError from "../LlmError.ts"
-import { LlmProvider } from "../LlmProvider.ts"
-import type { Params } from "../LlmProvider.ts"
+import { LlmProvider, type Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
 import * as Headers from "./headers.ts"
-import type { Entry, Fault, FaultKind, Options, Stats } from "./models.ts"
+import type { Entry, Fault, FaultKind, HeaderMode, Options, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
 
@@ -157,8 +156,40 @@ export class ProviderSim extends Context.Service<
 >()("floodgate/testing/ProviderSim/ProviderSim") {}
 
 // -----------------------------------------------------------------------------
-// Failures
+// Calls
 // -----------------------------------------------------------------------------
+
+/** A simulated provider whose time passes by the clock of whoever asks. */
+interface Playing {
+  readonly self: Simulator.Simulator
+  readonly mode: HeaderMode
+  /** Milliseconds since it started. The caller's clock need not be the one that the layer was built under. */
+  readonly now: Effect.Effect<number>
+  /** Where its clock stands then. */
+  readonly wall: (now: number) => Headers.Wall
+}
+
+const ask = ({ now, self }: Playing, params: Params): Effect.Effect<Simulator.Answer> =>
+  Effect.map(now, (now) => Simulator.ask(self, now, params))
+
+/** Frees the call's place; after its end this changes nothing. */
+const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect.Effect<void> =>
+  Effect.map(now, (now) => {
+    if (decision._tag === "Accepted") Engine.abort(self.engine, now, decision.call)
+  })
+
+const sleepUntil = ({ now }: Playing, time: number): Effect.Effect<void> =>
+  Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
+
+/** Waits for the call's end. A clock may wake a moment early, and the call must not count as aborted for that. */
+const finish = (playing: Playing, call: Engine.Call): Effect.Effect<void> =>
+  Effect.andThen(
+    sleepUntil(playing, call.endsAt),
+    Effect.sync(() => Engine.advance(playing.self.engine, call.endsAt))
+  )
+
+const signalOf = ({ mode, now, self, wall }: Playing, model: string): Effect.Effect<Limits.Signal | undefined> =>
+  Effect.map(now, (now) => Headers.signal(mode, Engine.figures(self.engine, now, model), wall(now)))
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 
@@ -185,6 +216,74 @@ const reasonOf = (
   return new LlmError.RateLimited(fields)
 }
 
+/** The call of an admitted request, or the failure of another, when its answer has come. */
+const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, params, requestId }: Simulator.Answer) {
+  switch (decision._tag) {
+    case "Refused":
+      return yield* fail(new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" }))
+    case "Rejected": {
+      const { mode, now, wall } = playing
+      const asked = Headers.retryAfterMillis(mode, decision.retryAfterMillis, wall(yield* now))
+      const reason = reasonOf(decision, requestId, asked, yield* signalOf(playing, params.model))
+      yield* sleepUntil(playing, decision.answersAt)
+      return yield* fail(reason)
+    }
+    case "Accepted": {
+      const { call } = decision
+      if (call.fault !== "timeout") return call
+      yield* finish(playing, call)
+      return yield* fail(new LlmError.TimedOut({ requestId }))
+    }
+  }
+})
+
+const create = (playing: Playing, params: Params) =>
+  Effect.acquireUseRelease(
+    ask(playing, params),
+    Effect.fnUntraced(function* (answer) {
+      const call = yield* admitted(playing, answer)
+      if (call.fault === "stall") return yield* Effect.never
+      yield* finish(playing, call)
+      if (call.fault !== undefined) {
+        return yield* fail(new LlmError.ConnectionFailed({ sent: true, code: "ECONNRESET" }))
+      }
+      const signal = yield* signalOf(playing, params.model)
+      return { value: Simulator.message(playing.self, answer), signal, requestId: answer.requestId }
+    }),
+    (answer) => release(playing, answer)
+  )
+
+/** What comes of a stream after its last event. */
+const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer, call: Engine.Call) {
+  if (call.fault === "stall") return Stream.never
+  yield* finish(playing, call)
+  if (call.fault !== "cut" && call.fault !== "truncated") return Stream.empty
+  let text = ""
+  for (const { event } of Simulator.events(playing.self, answer, call)) {
+    if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
+  }
+  const usage = { requests: 1, inputTokens: answer.inputTokens, outputTokens: call.entry.producedTokens }
+  const received = { usage, text, started: text !== "" }
+  const { requestId } = answer
+  return Stream.fromEffect(fail(new LlmError.StreamInterrupted({ kind: call.fault, received, requestId, status: 200 })))
+})
+
+const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
+  const answer = yield* Effect.acquireRelease(ask(playing, params), (answer) => release(playing, answer))
+  // The headers of a stream are sent before its body, and know nothing of this answer's output.
+  const signal = yield* signalOf(playing, params.model)
+  const call = yield* admitted(playing, answer)
+  yield* sleepUntil(playing, call.firstTokenAt)
+  const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
+    Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(playing, at), event))
+  )
+  const value: Stream.Stream<RawMessageStreamEvent, LlmError.LlmError> = Stream.concat(
+    events,
+    Stream.unwrap(ending(playing, answer, call))
+  )
+  return { value, signal, requestId: answer.requestId }
+})
+
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
@@ -203,108 +302,20 @@ interface Services {
 export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<Services> {
   const self = Simulator.make(options)
   const state = self.engine
-  const mode = options.headers ?? "rounded"
   const start = yield* Clock.currentTimeMillis
-  // The caller's clock, which need not be the one that the layer was built under.
   const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - start)
-  const at = <A>(f: (now: number) => A): Effect.Effect<A> => Effect.map(now, f)
-  const wall = (now: number): Headers.Wall => ({ epochMillis: start + now, scale: 1 })
-
-  const sleepUntil = (time: number): Effect.Effect<void> =>
-    Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
-
-  const signalOf = (model: string): Effect.Effect<Limits.Signal | undefined> =>
-    at((now) => Headers.signal(mode, Engine.figures(state, now, model), wall(now)))
-
-  const ask = (params: Params) => at((now) => Simulator.ask(self, now, params))
-
-  /** Frees the call's place; after its end this changes nothing. */
-  const release = ({ decision }: Simulator.Answer) =>
-    at((now) => {
-      if (decision._tag === "Accepted") Engine.abort(state, now, decision.call)
-    })
-
-  /** Waits for the call's end. A clock may wake a moment early, and the call must not count as aborted for that. */
-  const finish = (call: Engine.Call) =>
-    Effect.andThen(
-      sleepUntil(call.endsAt),
-      Effect.sync(() => Engine.advance(state, call.endsAt))
-    )
-
-  /** The call of an admitted request, or the failure of another, when its answer has come. */
-  const admitted = Effect.fnUntraced(function* ({ decision, params, requestId }: Simulator.Answer) {
-    switch (decision._tag) {
-      case "Refused":
-        return yield* fail(new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" }))
-      case "Rejected": {
-        const asked = Headers.retryAfterMillis(mode, decision.retryAfterMillis, wall(yield* now))
-        const reason = reasonOf(decision, requestId, asked, yield* signalOf(params.model))
-        yield* sleepUntil(decision.answersAt)
-        return yield* fail(reason)
-      }
-      case "Accepted": {
-        const { call } = decision
-        if (call.fault !== "timeout") return call
-        yield* finish(call)
-        return yield* fail(new LlmError.TimedOut({ requestId }))
-      }
-    }
-  })
-
-  const create = (params: Params) =>
-    Effect.acquireUseRelease(
-      ask(params),
-      Effect.fnUntraced(function* (answer) {
-        const call = yield* admitted(answer)
-        if (call.fault === "stall") return yield* Effect.never
-        yield* finish(call)
-        if (call.fault !== undefined) {
-          return yield* fail(new LlmError.ConnectionFailed({ sent: true, code: "ECONNRESET" }))
-        }
-        const signal = yield* signalOf(params.model)
-        return { value: Simulator.message(self, answer), signal, requestId: answer.requestId }
-      }),
-      release
-    )
-
-  const ending = Effect.fnUntraced(function* (answer: Simulator.Answer, call: Engine.Call) {
-    if (call.fault === "stall") return Stream.never
-    yield* finish(call)
-    if (call.fault !== "cut" && call.fault !== "truncated") return Stream.empty
-    let text = ""
-    for (const { event } of Simulator.events(self, answer, call)) {
-      if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
-    }
-    const usage = { requests: 1, inputTokens: answer.inputTokens, outputTokens: call.entry.producedTokens }
-    const received = { usage, text, started: text !== "" }
-    const { requestId } = answer
-    return Stream.fromEffect(
-      fail(new LlmError.StreamInterrupted({ kind: call.fault, received, requestId, status: 200 }))
-    )
-  })
-
-  const stream = Effect.fnUntraced(function* (params: Params) {
-    const answer = yield* Effect.acquireRelease(ask(params), release)
-    // The headers of a stream are sent before its body, and know nothing of this answer's output.
-    const signal = yield* signalOf(params.model)
-    const call = yield* admitted(answer)
-    yield* sleepUntil(call.firstTokenAt)
-    const events = Stream.fromIterable(Simulator.events(self, answer, call)).pipe(
-      Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(at), event))
-    )
-    const value: Stream.Stream<RawMessageStreamEvent, LlmError.LlmError> = Stream.concat(
-      events,
-      Stream.unwrap(ending(answer, call))
-    )
-    return { value, signal, requestId: answer.requestId }
-  })
-
-  const stats = at((now) => Engine.stats(state, now))
+  const playing: Playing = {
+    self,
+    mode: options.headers ?? "rounded",
+    now,
+    wall: (now) => ({ epochMillis: start + now, scale: 1 })
+  }
+  const stats = Effect.map(now, (now) => Engine.stats(state, now))
   return {
     provider: {
       name: "anthropic",
-      create,
-      stream,
+      create: (params) => create(playing, params),
+      stream: (params) => stream(playing, params),
       countTokens: (params) =>
         Effect.sync(() => {
           state.counters.countTokens++
@@ -312,14 +323,14 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
         })
     },
     sim: {
-      log: at((now) => {
+      log: Effect.map(now, (now) => {
         Engine.advance(state, now)
         return [...state.log]
       }),
       stats,
       inFlight: Effect.map(stats, (stats) => stats.inFlight),
       peakInFlight: Effect.map(stats, (stats) => stats.peakInFlight),
-      left: (model) => at((now) => Engine.left(state, now, model))
+      left: (model) => Effect.map(now, (now) => Engine.left(state, now, model))
     }
   }
 })
