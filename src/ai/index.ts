@@ -143,6 +143,22 @@ const raw = <P extends { readonly type: string }>(part: P): P =>
 const undecodable = (method: string) => (error: Schema.SchemaError) =>
   AiError.make({ module: "Floodgate", method, reason: AiError.InvalidOutputError.fromSchemaError(error) })
 
+/** An object comes back decoded: its text is written anew, by the schema itself and not the provider's form of it. */
+const object = Effect.fnUntraced(function* (
+  model: Untyped,
+  trip: TextOptions,
+  format: { readonly objectName: string; readonly schema: Schema.Top }
+) {
+  const schema = format.schema as ObjectSchema
+  const response = yield* model.generateObject({ ...trip, objectName: format.objectName, schema })
+  const text = yield* Effect.mapError(
+    Schema.encodeEffect(Schema.fromJsonString(schema))(response.value),
+    undecodable("generateObject")
+  )
+  const parts = response.content.filter((part) => part.type !== "text")
+  return new LanguageModel.GenerateTextResponse<RoundTrip.Tools>([Response.makePart("text", { text }), ...parts])
+})
+
 /**
  * Puts the model of the context under the governor of the context.
  *
@@ -167,25 +183,13 @@ export const make = Effect.fnUntraced(function* (
   const settings: RoundTrip.Settings = { governor, how, call: { model, provider, kind, maxTokens, thinking } }
   const untyped: Untyped = inner
 
-  /** An object comes back decoded: its text is written anew, by the schema itself and not the provider's form of it. */
-  const object = Effect.fnUntraced(function* (trip: TextOptions, format: { objectName: string; schema: Schema.Top }) {
-    const schema = format.schema as ObjectSchema
-    const response = yield* untyped.generateObject({ ...trip, objectName: format.objectName, schema })
-    const text = yield* Effect.mapError(
-      Schema.encodeEffect(Schema.fromJsonString(schema))(response.value),
-      undecodable("generateObject")
-    )
-    const parts = response.content.filter((part) => part.type !== "text")
-    return new LanguageModel.GenerateTextResponse<RoundTrip.Tools>([Response.makePart("text", { text }), ...parts])
-  })
-
   /** Where tools are resolved, a model of our own does that, and this one is its provider. */
   const resolving = yield* LanguageModel.make({
     supportsSystemMessagesInHistory: inner.supportsSystemMessagesInHistory,
     generateText: (options) => {
       const trip = unresolved(options)
       const { responseFormat } = options
-      const ask = responseFormat.type === "json" ? object(trip, responseFormat) : untyped.generateText(trip)
+      const ask = responseFormat.type === "json" ? object(untyped, trip, responseFormat) : untyped.generateText(trip)
       return RoundTrip.whole(settings, "generateText", options, ask).pipe(
         Effect.flatMap(({ content }) => encodeParts(content.map(raw))),
         Effect.map((parts) => [...parts]),
