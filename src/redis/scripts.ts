@@ -9,6 +9,7 @@ import { bucket } from "./lua/bucket.ts"
 import { fleet } from "./lua/fleet.ts"
 import { ledger } from "./lua/ledger.ts"
 import { operations } from "./lua/operations.ts"
+import { request } from "./lua/request.ts"
 
 /** Milliseconds since the epoch by the server's clock. */
 const serverClock = `
@@ -19,7 +20,7 @@ end
 `
 
 /** The script with a clock of its own: tests read the time from a key, so that the pure step can be given the same. */
-export const withClock = (clock: string): string => [clock, bucket, ledger, fleet, operations].join("\n")
+export const withClock = (clock: string): string => [clock, bucket, ledger, fleet, operations, request].join("\n")
 
 /** The script of the store. */
 export const source: string = withClock(serverClock)

@@ -39,7 +39,7 @@ const say = (operation: () => Wire.Operation | undefined, replied: (reply: unkno
   away: () => false
 })
 
-/** Something to say whose reply somebody waits for: he has the first answer, from Redis or from here. */
+/** Something to say whose reply somebody waits for: the first answer counts, from Redis or from here. */
 const question = <A>(
   line: Line.Line,
   operation: Wire.Operation,

@@ -3,13 +3,17 @@
  * and what to do with a state that is missing, partial or corrupt.
  */
 export const fleet = `
+local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local VERSION = 3
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- The net under the wakes: nobody sleeps longer without asking.
 local NET = 5000
 -- What a lost process held can still be settled for so long.
-local KEEP = 600000
+local KEEP_LOST = 600000
+-- For how long a state is kept that nobody touches: an hour, a month where a quota must not be forgotten, and 30 years
+-- where a debt takes longer than Redis can count.
+local KEEP_IDLE, KEEP_QUOTA, KEEP_LONGEST = 3600000, 2592000000, 946080000000
 
 local function isNumber(v) return type(v) == 'number' and v == v and v < INF and v > -INF end
 
@@ -39,7 +43,7 @@ end
 
 -- Reads the state: it, or nil and why ('new', 'wiped', 'damaged'). Its checksum stands before it.
 local function load()
-  local raw = redis.pcall('GET', KEYS[1])
+  local raw = redis.pcall('GET', STATE)
   if type(raw) == 'string' then
     local packed = string.sub(raw, 41)
     if redis.sha1hex(packed) == string.sub(raw, 1, 40) then
@@ -61,7 +65,7 @@ end
 
 local function save(S, keep)
   local packed = cmsgpack.pack(S)
-  redis.call('SET', KEYS[1], redis.sha1hex(packed) .. packed, 'PX', keep)
+  redis.call('SET', STATE, redis.sha1hex(packed) .. packed, 'PX', keep)
 end
 
 -- A state that was lost is not read as full: its levels start at zero, and its windows as if the last one had been
@@ -105,17 +109,28 @@ local function procOf(S, owner)
   return proc
 end
 
+-- What is held for one call: { id, owner, at, charge }, and when it was lost.
+local function idKey(id) return string.format('%.0f', id) end
+
+local function entryOf(raw)
+  local ok, entry = pcall(cmsgpack.unpack, raw)
+  return ok and type(entry) == 'table' and isNumber(entry.id) and entry or nil
+end
+
 local function entriesOf(key)
   local flat, entries = redis.call('HGETALL', key), {}
   for i = 1, #flat, 2 do
-    local ok, entry = pcall(cmsgpack.unpack, flat[i + 1])
-    if ok and type(entry) == 'table' and isNumber(entry.id) then entries[#entries + 1] = entry
-    else redis.call('HDEL', key, flat[i]) end
+    local entry = entryOf(flat[i + 1])
+    if entry then entries[#entries + 1] = entry else redis.call('HDEL', key, flat[i]) end
   end
   return entries
 end
 
-local function idKey(id) return string.format('%.0f', id) end
+local function hold(S, owner, charge, at)
+  S.lastId = S.lastId + 1
+  redis.call('HSET', OPEN, idKey(S.lastId), cmsgpack.pack({ id = S.lastId, owner = owner, at = at, charge = charge }))
+  return S.lastId
+end
 
 -- The twin of budget/gate.ts for all processes together: after the provider said no, calls go out one, two, four. Calls
 -- that were sent before are not counted. After those each success doubles them. A call that stays silent for PATIENCE holds
@@ -171,16 +186,16 @@ local function reap(S, now, refund)
   if not lost or now < S.quiet then return end
   for owner in pairs(lost) do
     S.procs[owner] = nil
-    redis.call('HDEL', KEYS[4], owner)
+    redis.call('HDEL', SEEN, owner)
   end
-  for _, entry in ipairs(entriesOf(KEYS[2])) do
+  for _, entry in ipairs(entriesOf(OPEN)) do
     if lost[entry.owner] then
-      redis.call('HDEL', KEYS[2], idKey(entry.id))
+      redis.call('HDEL', OPEN, idKey(entry.id))
       leaveRoom(S, entry.id, false, now)
       if refund then settleCharge(S, entry.id, entry.charge, { 0, 0, 0, 0 }, entry.at, now)
       else
         entry.lost = now
-        redis.call('HSET', KEYS[3], idKey(entry.id), cmsgpack.pack(entry))
+        redis.call('HSET', LOST, idKey(entry.id), cmsgpack.pack(entry))
       end
     elseif not S.procs[entry.owner] then
       -- Its process is unknown here: it gets a lease to show up in.
@@ -190,9 +205,9 @@ local function reap(S, now, refund)
 end
 
 local function prune(now)
-  if redis.call('HLEN', KEYS[3]) == 0 then return end
-  for _, entry in ipairs(entriesOf(KEYS[3])) do
-    if entry.lost + KEEP < now then redis.call('HDEL', KEYS[3], idKey(entry.id)) end
+  if redis.call('HLEN', LOST) == 0 then return end
+  for _, entry in ipairs(entriesOf(LOST)) do
+    if entry.lost + KEEP_LOST < now then redis.call('HDEL', LOST, idKey(entry.id)) end
   end
 end
 
