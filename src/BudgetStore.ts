@@ -5,8 +5,8 @@
  * store. A store applies the steps of one pool atomically and reads its own clock, so that processes need not agree on
  * the time.
  *
- * A store of your own says in `drain` how a pool asks it: with {@link inBatches}, as anything that takes time, or with
- * {@link atOnce}. `floodgate/testing` exports the contract suite that every store must pass.
+ * A store of your own says in `drain` how a pool asks it: with {@link inBatches}, as anything that takes time. Only one
+ * whose steps take none is asked {@link atOnce}. `floodgate/testing` exports the contract suite that every store must pass.
  *
  * @since 0.1.0
  */
@@ -127,8 +127,8 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
 }
 
 /**
- * The hottest steps as plain functions, for a store whose steps take no time. Its clock is the monotonic clock of this
- * process: the budget tells from `takenAt` how long a call waited.
+ * The steps of a store that takes no time, as plain functions. Its clock is the monotonic clock of this process: the budget
+ * tells from `takenAt` how long a call waited.
  *
  * @category models
  * @since 0.1.0
@@ -168,7 +168,7 @@ export interface PoolStore {
     readonly concurrency: number | undefined
   }) => Effect.Effect<void, StoreUnavailable>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
-  /** How a pool's queue is admitted: {@link inBatches}, or {@link atOnce} where steps take no time. */
+  /** How a pool asks it: {@link inBatches}, or {@link atOnce} where steps take no time. */
   readonly drain: MakeDrain
 }
 

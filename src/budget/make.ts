@@ -10,7 +10,7 @@ import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { TokenBudget } from "../Budget.ts"
-import { BudgetStore, type Snapshot, type StoreUnavailable } from "../BudgetStore.ts"
+import { BudgetStore, type StoreUnavailable } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 import * as Admission from "./admission.ts"
 import { BudgetError } from "./errors.ts"
@@ -141,10 +141,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const status = Effect.suspend(() =>
       Effect.forEach(pools.values(), (pool) =>
         Effect.map(
-          Effect.matchEffect(pool.snapshot, {
-            onFailure: () => Effect.undefined,
-            onSuccess: (snapshot) => Effect.succeed<Snapshot | undefined>(snapshot)
-          }),
+          Effect.orElseSucceed(pool.snapshot, () => undefined),
           (snapshot) => [pool.name, Status.of(pool, snapshot)] as const
         )
       )

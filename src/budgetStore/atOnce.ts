@@ -3,19 +3,29 @@
  * where it stands, and leaves the queue only when it is admitted.
  */
 import * as Effect from "effect/Effect"
-import type { Immediate, PoolStore } from "../BudgetStore.ts"
-import type { Asker, Desk, Drain, MakeDrain } from "./drain.ts"
+import type { Held, Immediate, PoolStore } from "../BudgetStore.ts"
+import type { Asker, Desk, Drain } from "./drain.ts"
 
 /**
- * The drain of a store whose steps take no time: they run in the fiber that causes them.
+ * How a pool asks a store whose steps take no time: they run in the fiber that causes them.
  *
  * @category drains
  * @since 0.1.0
  */
-export const atOnce =
-  (steps: Immediate): MakeDrain =>
-  (_: PoolStore, desk) =>
-    Effect.sync(() => drainOf(steps, desk))
+export const atOnce = (steps: Immediate): Pick<PoolStore, "take" | "settle" | "drain"> => ({
+  take: (asks) =>
+    Effect.sync(() => {
+      const granted: Array<Held> = []
+      for (const { charge } of asks) {
+        const answer = steps.take(charge)
+        if ("_tag" in answer) return { granted, blocked: answer }
+        granted.push(answer)
+      }
+      return { granted, blocked: undefined }
+    }),
+  settle: (held, used) => Effect.sync(() => steps.settle(held, used)),
+  drain: (_, desk) => Effect.sync(() => drainOf(steps, desk))
+})
 
 const drainOf = <W extends Asker>(
   store: Immediate,

@@ -4,7 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
-import type { Blocked, BudgetStore, Held, Immediate, PoolOptions, PoolStore } from "../BudgetStore.ts"
+import type { BudgetStore, Held, Immediate, PoolOptions, PoolStore, Snapshot } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
 import { observe } from "../internal/observe.ts"
 import * as Limits from "../Limits.ts"
@@ -41,16 +41,15 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   let openOutput = 0
   let lastId = 0
 
-  const step = <A>(f: (ledger: Ledger.Ledger, now: number) => readonly [A, Ledger.Ledger]): Effect.Effect<A> =>
-    Ref.modify(ref, (ledger) => {
+  /** Applies a step as of now, and learns the rules that come of it. */
+  const step = (f: (ledger: Ledger.Ledger, now: number) => Ledger.Ledger): Effect.Effect<Snapshot> =>
+    Ref.modify(ref, (before) => {
       const now = monotonicMillis()
-      return f(Ledger.advance(ledger, now), now)
+      const ledger = f(Ledger.advance(before, now), now)
+      const learned = Ledger.rules(ledger)
+      if (!Limits.sameRules(rules, learned)) rules = learned
+      return [{ ledger, now }, ledger]
     })
-
-  const learn = (ledger: Ledger.Ledger): void => {
-    const learned = Ledger.rules(ledger)
-    if (!Limits.sameRules(rules, learned)) rules = learned
-  }
 
   const hold = (ledger: Ledger.Ledger, charge: Limits.Charge, now: number): Held => {
     const held = new Open(++lastId, charge, now, ledger)
@@ -79,7 +78,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
     }
   }
 
-  const immediate: Immediate = {
+  const steps: Immediate = {
     take: (charge) => {
       const now = monotonicMillis()
       const atOnce = Ledger.takeAtOnce(cell.current, charge, now)
@@ -106,36 +105,11 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
 
   const store: PoolStore = {
     rules: () => rules,
-    take: (asks) =>
-      Effect.sync(() => {
-        const granted: Array<Held> = []
-        let blocked: Blocked | undefined
-        for (const { charge } of asks) {
-          const answer = immediate.take(charge)
-          if ("_tag" in answer) {
-            blocked = answer
-            break
-          }
-          granted.push(answer)
-        }
-        return { granted, blocked }
-      }),
-    settle: (held, used) => Effect.sync(() => immediate.settle(held, used)),
-    observe: (signal, held) =>
-      step((ledger, now) => {
-        const observed = observe(ledger, signal, answeredBy(held), now)
-        learn(observed)
-        return [undefined, observed]
-      }),
-    pause: (pause) => step((ledger, now) => [undefined, Ledger.cool(ledger, pause, now)]),
-    resize: ({ limits }) =>
-      step((ledger, now) => {
-        const resized = limits === undefined ? ledger : Ledger.resize(ledger, limits, now)
-        learn(resized)
-        return [undefined, resized]
-      }),
-    snapshot: step((ledger, now) => [{ ledger, now }, ledger]),
-    drain: atOnce(immediate)
+    ...atOnce(steps),
+    observe: (signal, held) => step((ledger, now) => observe(ledger, signal, answeredBy(held), now)),
+    pause: (pause) => step((ledger, now) => Ledger.cool(ledger, pause, now)),
+    resize: ({ limits }) => step((ledger, now) => (limits === undefined ? ledger : Ledger.resize(ledger, limits, now))),
+    snapshot: step((ledger) => ledger)
   }
   return store
 })
