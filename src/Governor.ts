@@ -9,8 +9,10 @@
  *
  * The order of composition, from the outside: `retry( reserve( breaker( timeout( attempt ) ) ) )`. A retry gives its
  * reservation and its place back while it waits, and stands in the queue again as its agent's first. The time in the queue
- * is not part of the attempt, so the timeout does not count it. The queue is stood in no longer than the
- * {@link Retry.Deadline}.
+ * is not part of the attempt, so the timeout does not count it.
+ *
+ * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it leaves.
+ * When it refuses a retry, the call ends with what failed before; of every other refusal of a retry, that is the `failure`.
  *
  * What happens to the reservation:
  *
@@ -58,10 +60,13 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import * as Admission from "./governor/admission.ts"
 import * as Attempt from "./governor/attempt.ts"
+import * as Bound from "./governor/bound.ts"
+import { failureOf } from "./governor/failed.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
+import { stop } from "./retry/errors.ts"
 import * as Retry from "./Retry.ts"
 
 export * from "./governor/models.ts"
@@ -155,11 +160,12 @@ export const make = Effect.fnUntraced(function* (
     call: Call,
     attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
     how: CallOptions,
+    bound: Bound.Bound,
     conclude: (ticket: Ticket, value: A) => Effect.Effect<void>
   ) =>
     Effect.uninterruptibleMask((restore) => {
       let sent = false
-      return Effect.flatMap(restore(admit(trace, call, how, () => sent)), (ticket) => {
+      return Effect.flatMap(restore(admit(trace, call, how, bound, () => sent)), (ticket) => {
         const send = Effect.suspend(() => {
           sent = true
           return Attempt.within(how.timeout, attempt(ticket))
@@ -174,13 +180,21 @@ export const make = Effect.fnUntraced(function* (
     })
 
   /** A refusal of the budget is an answer, not a failure of the provider: it goes around the policy. */
-  const retry: Governor["Service"]["retry"] = (self, how) =>
-    self.pipe(
-      Effect.map((value) => Exit.succeed(value)),
-      Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusal))),
-      Retry.withPolicy(how?.retry ?? defaultPolicy),
-      Effect.flatten
-    )
+  const attempts = <A, E, R>(
+    self: (bound: Bound.Bound) => Effect.Effect<A, E, R>,
+    how: CallOptions
+  ): Effect.Effect<A, E | Budget.BudgetError, R> =>
+    Effect.suspend(() => {
+      let failure: Exclude<E, Budget.BudgetError> | undefined
+      return Bound.begin(how.maxWait).pipe(
+        Effect.flatMap(self),
+        Effect.map((value) => Exit.succeed(value)),
+        Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusedRetry(refusal, failure)))),
+        Effect.tapError((error) => Effect.sync(() => (failure = error))),
+        Retry.withPolicy(how.retry ?? defaultPolicy),
+        Effect.flatten
+      )
+    })
 
   const begin = <A, E, R>(
     call: Call,
@@ -192,8 +206,9 @@ export const make = Effect.fnUntraced(function* (
       const pool = budget.poolOf(call.model)
       const key = how.cacheKey === undefined ? undefined : JSON.stringify([call.model, how.cacheKey])
       return Effect.flatMap(Trace.begin(pool, call), (trace) => {
-        const opened = Attempt.scopedIfItSucceeds(warmup(key, once(trace, call, attempt, how, conclude)))
-        return retry(Effect.andThen(Trace.resumed(trace), opened), how).pipe(
+        const open = (bound: Bound.Bound) =>
+          Attempt.scopedIfItSucceeds(warmup(key, bound.until, once(trace, call, attempt, how, bound, conclude)))
+        return attempts((bound) => Effect.andThen(Trace.resumed(trace), open(bound)), how).pipe(
           Effect.mapError((error) => Attempt.withHistory(error, trace)),
           Trace.within(trace)
         )
@@ -218,13 +233,24 @@ export const make = Effect.fnUntraced(function* (
     admit: (call, how = {}) =>
       Effect.suspend(() => {
         let given = false
-        const ticket = admit(Trace.silent(budget.poolOf(call.model)), call, how, () => given)
+        const trace = Trace.silent(budget.poolOf(call.model))
+        const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound, () => given))
         return Effect.tap(ticket, () => Effect.sync(() => (given = true)))
       }),
-    retry,
+    retry: (self, how = {}) => attempts(() => self, how),
     learned: estimator.learned
   })
 })
+
+/** What a call fails with whose retry was refused: at the deadline with its failure, else with the refusal, which has it. */
+const refusedRetry = <E>(refusal: Budget.BudgetError, failure: E | undefined): Budget.BudgetError | E => {
+  if (failure === undefined) return refusal
+  if (refusal.reason._tag !== "DeadlineMissed") {
+    return new Budget.BudgetError({ reason: refusal.reason, failure: failureOf(failure) })
+  }
+  stop(failure, "deadline")
+  return failure
+}
 
 // -----------------------------------------------------------------------------
 // Layers

@@ -81,6 +81,9 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
   }
 }
 
+/** Why there was no further attempt, where the number of them does not say it. */
+const stops = { attempts: undefined, deadline: "no time left for another", retryBudget: "the retry budget is spent" }
+
 /**
  * The failure of a call. The `reason` says what happened, the getters what to do about it.
  *
@@ -118,8 +121,8 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   override get message(): string {
     const tried = this.attempts === undefined || this.attempts < 2 ? [] : [`${this.attempts} attempts`]
     const waited = this.waited === undefined ? [] : [`${Duration.format(this.waited)} waited`]
-    const spent = this.stoppedBy === "retryBudget" ? ["the retry budget is spent"] : []
-    const notes = [...tried, ...waited, ...spent]
+    const stopped = this.stoppedBy === undefined ? undefined : stops[this.stoppedBy]
+    const notes = [...tried, ...waited, ...(stopped === undefined ? [] : [stopped])]
     const limit = this.limit === undefined ? "" : ` [limit: ${this.limit}]`
     return `${this.reason.message}${limit}${notes.length === 0 ? "" : ` (after ${notes.join(", ")})`}`
   }

@@ -46,6 +46,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -189,13 +190,24 @@ export const Deadline: Context.Reference<number | undefined> = Context.Reference
   { defaultValue: () => undefined }
 )
 
+/** Whether the deadline has passed. */
+const isOver: Effect.Effect<boolean> = Effect.flatMap(Deadline, (deadline = Infinity) =>
+  Effect.map(Clock.currentTimeMillis, (now) => now > deadline)
+)
+
 /**
  * Lets no attempt begin later than this long from now, whatever the policies within. The nearest deadline holds.
  *
  * **Details**
  *
- * A call whose next attempt would come too late fails at once with its own error, instead of sleeping for nothing. An
- * attempt that runs is not cut short: that is what `Effect.timeout` is for.
+ * A call whose next attempt would come too late fails at once with its own error, instead of sleeping for nothing; where
+ * its wait for the budget would be too long, too. A call of a client or a governor that is too late for its first attempt
+ * has no error yet, and is refused with `DeadlineMissed`. An attempt that runs is not cut short: that is what
+ * `Effect.timeout` is for.
+ *
+ * **Gotchas**
+ *
+ * The first attempt of a bare {@link withPolicy} is made in any case.
  *
  * **Example** (Not sleeping for nothing)
  *
@@ -461,13 +473,23 @@ export const withPolicy: {
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R> =>
   Effect.flatMap(RetryBudget, (budget) => {
     let number = 0
-    const attempt = Effect.suspend(() => {
+    let failure: E | undefined
+    const attempt: Effect.Effect<Exit.Exit<A, E>, E, R> = Effect.suspend(() => {
       number++
       return Effect.provideService(self, Attempt, { number, first: number === 1 })
+    }).pipe(
+      Effect.map((value) => Exit.succeed(value)),
+      Effect.tapError((error) => Effect.sync(() => (failure = error)))
+    )
+    // A wait may be longer than it should, as on a machine that slept: whether the time is over is asked after it, too.
+    const inTime = Effect.flatMap(isOver, (over): typeof attempt => {
+      if (!over || failure === undefined) return attempt
+      stop(failure, "deadline")
+      return Effect.succeed(Exit.fail(failure))
     })
     const withinBudget = Schedule.while(policy.schedule, ({ input }) =>
       Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "retryBudget"))
     )
-    return Effect.andThen(budget.deposit, Effect.retry(attempt, withinBudget))
+    return Effect.andThen(budget.deposit, Effect.flatten(Effect.retry(inTime, withinBudget)))
   })
 )

@@ -438,18 +438,124 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(5) })))
     )
 
-    it.effect("stands in the queue no longer than the deadline", () =>
+    it.effect("says the refusal of a retry, and what had failed before", () =>
       Effect.gen(function* () {
-        yield* Effect.exit(run(() => fail(new LlmError.RateLimited({ status: 429, retryAfter: Duration.minutes(5) }))))
-        const error = yield* Effect.flip(
+        // One place: while the first waits for its retry, others take it and fill the queue.
+        const first = yield* Effect.forkChild(Effect.flip(run(() => fail(overloaded))))
+        yield* Effect.yieldNow
+        for (const _ of [1, 2]) yield* Effect.forkChild(run(() => Effect.never))
+        yield* TestClock.adjust("1 second")
+        const error = yield* Fiber.join(first)
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.strictEqual(error.reason._tag, "QueueFull")
+        assert.instanceOf(error.failure, LlmError.LlmError)
+        assert.strictEqual(error.failure.requestId, "req_1")
+        assert.match(error.message, /maxQueued \(a retry, after: the provider is overloaded.*\)$/)
+      }).pipe(Effect.provide(layer({ retry: steady(3), budget: { concurrency: 1, maxQueued: 1 } })))
+    )
+  })
+
+  // ---------------------------------------------------------------------------
+  // Bounds on waits
+  // ---------------------------------------------------------------------------
+
+  describe("deadline", () => {
+    const missed = (error: unknown): Budget.DeadlineMissed => {
+      assert.instanceOf(error, Budget.BudgetError)
+      if (error.reason._tag !== "DeadlineMissed") return assert.fail(error.reason._tag)
+      return error.reason
+    }
+    const pausedFor = (retryAfter: Duration.Input) =>
+      Effect.exit(
+        run(() => fail(new LlmError.RateLimited({ status: 429, retryAfter: Duration.fromInputUnsafe(retryAfter) })))
+      )
+
+    it.effect("that has passed lets nothing be sent, whichever way it goes", () =>
+      Effect.gen(function* () {
+        // Regression: a call was sent five seconds after its deadline if there was room.
+        const governor = yield* Governor.Governor
+        const send = Effect.die("was sent")
+        const ways: ReadonlyArray<Effect.Effect<unknown, unknown, Governor.Governor>> = [
+          run(() => send),
+          Effect.scoped(governor.open(call, () => send)),
+          Effect.scoped(governor.admit(call)),
+          governor.retry(send)
+        ]
+        for (const way of ways) {
+          const late = Effect.andThen(Effect.sleep("5001 millis"), way).pipe(Retry.withDeadline("5 seconds"))
+          const fiber = yield* Effect.forkChild(Effect.flip(late))
+          yield* TestClock.adjust("5001 millis")
+          const error = yield* Fiber.join(fiber)
+          assert.isUndefined(missed(error).pool)
+          assert.include(String(error), "The deadline of the call had passed before it was sent")
+        }
+        const inTime = Effect.andThen(
+          Effect.sleep("5 seconds"),
+          run(() => succeed(1))
+        ).pipe(Retry.withDeadline("5 seconds"))
+        const fiber = yield* Effect.forkChild(inTime)
+        yield* TestClock.adjust("5 seconds")
+        assert.strictEqual(yield* Fiber.join(fiber), 1)
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("refuses a first attempt at once that would wait longer, and says by how much", () =>
+      Effect.gen(function* () {
+        yield* pausedFor("5 minutes")
+        const patient = run(() => succeed(1), { maxWait: "2 minutes" })
+        const error = yield* Effect.flip(Retry.withDeadline(patient, "1 minute"))
+        const { left, pool: name, wait } = missed(error)
+        assert.deepStrictEqual([name, Duration.toMinutes(left), Duration.toMinutes(wait)], ["default", 1, 5])
+        assert.match(
+          error.message,
+          /would wait 5m for a free place in pool "default", longer than the 1m to its deadline/
+        )
+        // The nearer of the two bounds says who refuses.
+        const hasty = run(() => succeed(1), { maxWait: "30 seconds" })
+        const impatient = yield* Effect.flip(Retry.withDeadline(hasty, "1 minute"))
+        assert.include(impatient.message, "longer than its maxWait of 30s")
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("ends the wait in the queue", () =>
+      Effect.gen(function* () {
+        yield* Effect.forkChild(run(() => Effect.never))
+        yield* Effect.yieldNow
+        const waits = Effect.flip(
           Retry.withDeadline(
             run(() => succeed(1)),
             "1 minute"
           )
         )
-        assert.instanceOf(error, Budget.BudgetError)
-        assert.strictEqual(error.reason._tag, "WaitTooLong")
-      }).pipe(Effect.provide(layer()))
+        const fiber = yield* Effect.forkChild(waits)
+        yield* TestClock.adjust("59999 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust(1)
+        missed(yield* Fiber.join(fiber))
+      }).pipe(Effect.provide(layer({ budget: { concurrency: 1 } })))
+    )
+
+    it.effect("ends a retry that would wait longer with what had failed", () =>
+      Effect.gen(function* () {
+        // Regression: in an outage the caller heard of a maxWait that nobody had set, and not of the provider's 529.
+        const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 100_000, remaining: 0 } } }
+        const rejected = fail(
+          new LlmError.RateLimited({ status: 429, signal, retryAfter: Duration.seconds(1), requestId: "req_1" })
+        )
+        const retried = yield* Effect.forkChild(Effect.flip(run(() => rejected)).pipe(Retry.withDeadline("5 seconds")))
+        yield* Effect.yieldNow
+        yield* Effect.flatMap(Budget.TokenBudget, (budget) =>
+          budget.cooldown({ reason: "rateLimit", retryAfter: "1 minute" })
+        )
+        yield* TestClock.adjust("2 seconds")
+        const error = yield* Fiber.join(retried)
+        assert.instanceOf(error, LlmError.LlmError)
+        assert.deepStrictEqual(
+          [error.requestId, error.attempts, error.stoppedBy, error.limit],
+          ["req_1", 1, "deadline", "inputTokens"]
+        )
+        assert.include(error.message, "no time left for another")
+      }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
   })
 
@@ -720,6 +826,41 @@ describe("Governor", () => {
         yield* begun(2, (n) => (n === 1 ? late : slow(n)))
         yield* TestClock.adjust("70 seconds")
         assert.strictEqual((yield* begun(2, slow)).length, 2)
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("waits no longer than its maxWait, nor than its deadline, and the queue has only the rest", () =>
+      Effect.gen(function* () {
+        // Regression: calls with five seconds waited a minute for another's response to begin.
+        const starts = yield* begun(1, () => Effect.never)
+        const ask = (options?: Governor.CallOptions) =>
+          run(
+            () =>
+              Effect.map(Clock.currentTimeMillis, (now) => {
+                starts.push([2, now])
+                return { value: 2 }
+              }),
+            { cacheKey: "prefix", ...options }
+          )
+        const patient = yield* Effect.forkChild(ask({ maxWait: "5 seconds" }))
+        const inTime = yield* Effect.forkChild(Retry.withDeadline(ask(), "6 seconds"))
+        yield* TestClock.adjust("4999 millis")
+        assert.strictEqual(starts.length, 1)
+        yield* TestClock.adjust("1001 millis")
+        yield* Effect.forEach([patient, inTime], Fiber.join)
+        assert.deepStrictEqual(starts.slice(1), [
+          [2, 5_000],
+          [2, 6_000]
+        ])
+
+        yield* begun(1, () => Effect.never, { cacheKey: "other" })
+        const cooled = yield* Effect.forkChild(Effect.flip(ask({ cacheKey: "other", maxWait: "5 seconds" })))
+        const budget = yield* Budget.TokenBudget
+        yield* TestClock.adjust("1 second")
+        yield* budget.cooldown({ reason: "rateLimit", retryAfter: "8 seconds" })
+        yield* TestClock.adjust("4 seconds")
+        const error = yield* Fiber.join(cooled)
+        assert.match(error.message, /would wait 9s .* longer than its maxWait of 5s/)
       }).pipe(Effect.provide(layer()))
     )
 

@@ -437,6 +437,26 @@ describe("Retry", () => {
       })
     )
 
+    it.effect("lets none begin after it that was woken late", () =>
+      Effect.gen(function* () {
+        const clock = yield* Clock.Clock
+        const asleep: Clock.Clock = Object.assign(Object.create(clock), {
+          sleep: (duration: Duration.Duration) => clock.sleep(Duration.sum(duration, Duration.hours(1)))
+        })
+        const { attempts, call } = recorded(9)
+        const fiber = yield* call.pipe(
+          Retry.withPolicy(Retry.make({ base: "1 second", jitter: "none", attempts: 2 })),
+          Retry.withDeadline("5 seconds"),
+          Effect.provideService(Clock.Clock, asleep),
+          Effect.flip,
+          Effect.forkChild
+        )
+        yield* TestClock.adjust("2 hours")
+        assert.strictEqual(Retry.stoppedBy(yield* Fiber.join(fiber)), "deadline")
+        assert.deepStrictEqual(attempts, [1])
+      })
+    )
+
     it.effect("keeps the nearest of nested deadlines", () =>
       Effect.gen(function* () {
         const inner = Retry.withDeadline(Effect.map(Retry.Deadline, identity), "10 seconds")

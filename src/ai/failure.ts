@@ -82,6 +82,7 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
     case "QuotaExhausted":
       return new AiError.QuotaExhaustedError({ metadata })
     case "WaitTooLong":
+    case "DeadlineMissed":
       return new AiError.RateLimitError({ retryAfter: reason.wait, metadata })
     case "QueueFull":
       return new AiError.RateLimitError({ metadata })

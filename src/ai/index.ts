@@ -15,8 +15,8 @@
  * - Headers that the provider's adapter passes on with the finish part correct the budget.
  *
  * What the budget refuses, and the governor's own timeouts, fail as `AiError` with `metadata.floodgate`, because a
- * `LanguageModel` has no other errors: a full queue and a wait that is too long as `RateLimitError`, a call that never
- * fits as `InvalidRequestError`, a spent quota as `QuotaExhaustedError`.
+ * `LanguageModel` has no other errors: a full queue and a wait that is too long, also for the deadline, as
+ * `RateLimitError`, a call that never fits as `InvalidRequestError`, a spent quota as `QuotaExhaustedError`.
  *
  * **Gotchas**
  *

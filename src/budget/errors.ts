@@ -2,6 +2,7 @@
  * Why a budget refuses: typed reasons that name the cause and the way out, in one wrapper.
  */
 import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { StoreUnavailable } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
@@ -43,6 +44,32 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
   }
   override get message(): string {
     return `The call would wait ${Duration.format(this.wait)} for ${this.dimension ?? "a free place"} in pool "${this.pool}", longer than its maxWait of ${Duration.format(this.maxWait)}`
+  }
+}
+
+/**
+ * The call would begin after its deadline. `left` was the time to it, and `wait` is what was foreseen; a deadline that had
+ * passed already names no pool.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgate/Budget/DeadlineMissed")(
+  "DeadlineMissed",
+  {
+    pool: Schema.optional(Schema.String),
+    dimension: Schema.optional(Limits.Dimension),
+    wait: Schema.DurationFromMillis,
+    left: Schema.DurationFromMillis
+  }
+) {
+  /** With a deadline of its own a later call may be in time. */
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"
+    return `The call would wait ${Duration.format(this.wait)} for ${this.dimension ?? "a free place"} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline`
   }
 }
 
@@ -93,6 +120,7 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
 export const BudgetErrorReason = Schema.Union([
   EstimateTooLarge,
   WaitTooLong,
+  DeadlineMissed,
   QueueFull,
   QuotaExhausted,
   StoreUnavailable
@@ -107,17 +135,21 @@ export const BudgetErrorReason = Schema.Union([
 export type BudgetErrorReason = (typeof BudgetErrorReason)["Type"]
 
 /**
- * A reservation was refused; nothing was taken. `reason` says why.
+ * A reservation was refused; nothing was taken. `reason` says why. Where it was a retry that was refused, `failure` is what
+ * the attempt before it failed with.
  *
  * @category errors
  * @since 0.1.0
  */
 export class BudgetError extends Schema.TaggedError<BudgetError>("floodgate/Budget/BudgetError")("BudgetError", {
-  reason: BudgetErrorReason
+  reason: BudgetErrorReason,
+  failure: Schema.optional(Schema.Unknown)
 }) {
   override readonly cause = this.reason
   override get message(): string {
-    return this.reason.message
+    const { failure, reason } = this
+    const before = Predicate.hasProperty(failure, "message") ? ` (a retry, after: ${String(failure.message)})` : ""
+    return `${reason.message}${before}`
   }
   /** Whether asking again later may succeed. */
   get isRetryable(): boolean {

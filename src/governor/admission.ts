@@ -3,7 +3,6 @@
  * reservation.
  */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
@@ -14,6 +13,7 @@ import type * as Limits from "../Limits.ts"
 import { isLlmError } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
+import * as Bound from "./bound.ts"
 import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
 
@@ -29,6 +29,7 @@ export type Admit = (
   trace: Trace.Trace,
   call: Call,
   how: CallOptions,
+  bound: Bound.Bound,
   sent: () => boolean
 ) => Effect.Effect<Ticket, Budget.BudgetError, Scope.Scope>
 
@@ -36,22 +37,25 @@ export type Admit = (
 export const make = (means: Means): Admit => {
   const flights = makeFlights()
   const answered = new Set<string>()
-  return (trace, call, how, sent) =>
+  return (trace, call, how, bound, sent) =>
     Effect.uninterruptibleMask(
       Effect.fnUntraced(function* (restore) {
         const { pool } = trace
         const agent = how.agent ?? (yield* Budget.Agent)
         const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
         const estimate = yield* means.estimator.estimate(known)
+        const queuedAt = yield* Clock.currentTimeMillis
         const queueing = {
           agent,
           priority: how.priority,
           weight: how.weight,
-          maxWait: yield* untilDeadline(how.maxWait),
+          maxWait: Bound.left(bound, queuedAt),
           pool,
           first: !(yield* Retry.Attempt).first
         }
-        const reservation = yield* restore(reserve(means.budget, known, estimate, queueing))
+        const reservation = yield* Effect.mapError(restore(reserve(means.budget, known, estimate, queueing)), (error) =>
+          Bound.refusal(bound, queuedAt, error)
+        )
         const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
@@ -100,14 +104,6 @@ const clamp = (
       : dimension !== "requests" && call.inputTokens === undefined && asked <= limit * guessedTooHigh
   return guessed ? { ...estimate, [dimension]: limit } : undefined
 }
-
-/** The queue is not stood in beyond the deadline, because no attempt begins after it. */
-const untilDeadline = Effect.fnUntraced(function* (maxWait: Duration.Input | undefined) {
-  const deadline = yield* Retry.Deadline
-  if (deadline === undefined) return maxWait
-  const left = Duration.millis(Math.max(0, deadline - (yield* Clock.currentTimeMillis)))
-  return maxWait === undefined ? left : Duration.min(left, Duration.fromInputUnsafe(maxWait))
-})
 
 // -----------------------------------------------------------------------------
 // What becomes of it

@@ -8,17 +8,28 @@ import type { Failure } from "./models.ts"
 
 /** What the governor needs to know of a failed attempt. An adapter adds what its caller gets if it stays so. */
 export class FailedAttempt implements Failure {
-  readonly isRetryable: boolean | undefined
-  readonly retryAfter: Duration.Duration | undefined
-  readonly usage: Limits.Usage | undefined
-  readonly pushback: Pushback | undefined
-  readonly signal: Limits.Signal | undefined
+  /** What failed, as far as the adapter can tell: an `LlmError` where it can. */
+  readonly failure: Failure
 
   constructor(failure: Failure) {
-    this.isRetryable = failure.isRetryable
-    this.retryAfter = failure.retryAfter
-    this.usage = failure.usage
-    this.pushback = failure.pushback
-    this.signal = failure.signal
+    this.failure = failure
+  }
+  get isRetryable(): boolean | undefined {
+    return this.failure.isRetryable
+  }
+  get retryAfter(): Duration.Duration | undefined {
+    return this.failure.retryAfter
+  }
+  get usage(): Limits.Usage | undefined {
+    return this.failure.usage
+  }
+  get pushback(): Pushback | undefined {
+    return this.failure.pushback
+  }
+  get signal(): Limits.Signal | undefined {
+    return this.failure.signal
   }
 }
+
+/** What failed, whatever the adapter's callers get of it. */
+export const failureOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)

@@ -86,6 +86,13 @@ export interface Failure {
  * @since 0.1.0
  */
 export interface CallOptions extends Omit<ReserveOptions, "pool" | "first"> {
+  /**
+   * The longest that each attempt may wait until it is sent, for another call with its `cacheKey` and in the queue; more
+   * fails with `WaitTooLong`, at once where it can be foreseen.
+   *
+   * @default no bound
+   */
+  readonly maxWait?: Duration.Input | undefined
   /** @default the governor's */
   readonly retry?: Retry.Policy | undefined
   /**
@@ -97,8 +104,8 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "first"> {
   readonly timeout?: Duration.Input | undefined
   /**
    * A name for the long prefix that this call shares with others and reads from the provider's cache. The first call with
-   * it goes alone, for at most a minute, and the others follow when its response begins: otherwise each of them pays for
-   * the whole prefix.
+   * it goes alone, and the others follow when its response begins, after a minute, or when they may wait no longer: otherwise
+   * each of them pays for the whole prefix.
    *
    * @default none
    */

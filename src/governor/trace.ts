@@ -111,7 +111,6 @@ export const resumed = (trace: Trace): Effect.Effect<void> =>
   Effect.map(Clock.currentTimeMillis, (now) => {
     if (trace.failedAt !== undefined) trace.waited += now - trace.failedAt
     trace.failedAt = undefined
-    trace.limit = undefined
   })
 
 /** What runs within belongs to the call's span. */
@@ -125,6 +124,7 @@ export const admitted = (trace: Trace, estimate: Limits.Estimate, reservation: R
   Effect.suspend(() => {
     const millis = Duration.toMillis(reservation.waited)
     trace.attempts++
+    trace.limit = undefined
     trace.queued += millis
     const { span } = trace
     if (span !== undefined) {

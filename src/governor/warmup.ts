@@ -23,8 +23,15 @@ type State =
   | { readonly _tag: "Warming"; readonly done: Deferred.Deferred<void> }
   | { readonly _tag: "Warm"; readonly until: number }
 
-/** Runs an effect that uses the cache under a key. It may succeed only when the response has begun. */
-export type Warmup = <A, E, R>(key: string | undefined, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+/**
+ * Runs an effect that uses the cache under a key, no later than the time in milliseconds of the clock. It may succeed only
+ * when the response has begun.
+ */
+export type Warmup = <A, E, R>(
+  key: string | undefined,
+  until: number,
+  self: Effect.Effect<A, E, R>
+) => Effect.Effect<A, E, R>
 
 export const make = (): Warmup => {
   const states = new Map<string, State>()
@@ -45,18 +52,23 @@ export const make = (): Warmup => {
     )
   }
 
-  const enter = <A, E, R>(key: string, self: Effect.Effect<A, E, R>, left: number): Effect.Effect<A, E, R> =>
+  const enter = <A, E, R>(key: string, until: number, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const state = states.get(key)
         if (state === undefined || (state._tag === "Warm" && state.until <= now)) return warm(key, restore(self))
-        if (state._tag === "Warm" || left <= 0) return Effect.tap(restore(self), () => succeeded(key))
+        if (state._tag === "Warm" || until <= now) return Effect.tap(restore(self), () => succeeded(key))
         return Effect.andThen(
-          restore(Effect.timeoutOption(Deferred.await(state.done), left)),
-          Effect.flatMap(Clock.currentTimeMillis, (then) => restore(enter(key, self, left - (then - now))))
+          restore(Effect.timeoutOption(Deferred.await(state.done), until - now)),
+          restore(enter(key, until, self))
         )
       })
     )
 
-  return (key, self) => (key === undefined ? self : enter(key, self, Duration.toMillis(patience)))
+  return (key, until, self) =>
+    key === undefined
+      ? self
+      : Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          enter(key, Math.min(until, now + Duration.toMillis(patience)), self)
+        )
 }
