@@ -5,7 +5,7 @@ import * as Toolkit from "effect/ai/Toolkit"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import type { Middleware } from "@anthropic-ai/sdk"
+import type * as Sdk from "@anthropic-ai/sdk"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as FloodgateAi from "floodgate/ai"
@@ -52,11 +52,17 @@ describe("floodgate/ai", () => {
 
 describe("floodgate/anthropic", () => {
   it("make gives a middleware that lives as long as its scope", () => {
-    expect(FloodgateAnthropic.make()).type.toBe<Effect.Effect<Middleware, never, Governor | Scope.Scope>>()
+    expect(FloodgateAnthropic.make()).type.toBe<
+      Effect.Effect<FloodgateAnthropic.Middleware, never, Governor | Scope.Scope>
+    >()
   })
 
   it("create needs no Effect", () => {
     expect(FloodgateAnthropic.create()).type.toBe<FloodgateAnthropic.Installation>()
-    expect(FloodgateAnthropic.create().middleware).type.toBe<Middleware>()
+    expect(FloodgateAnthropic.create().middleware).type.toBe<FloodgateAnthropic.Middleware>()
+  })
+
+  it("a middleware is one of the SDK's", () => {
+    expect<FloodgateAnthropic.Middleware>().type.toBeAssignableTo<Sdk.Middleware>()
   })
 })

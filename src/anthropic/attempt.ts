@@ -1,5 +1,4 @@
 /** One attempt of the SDK's request, with what the governor needs to know of its failure. */
-import type { MiddlewareContext, MiddlewareNext } from "@anthropic-ai/sdk"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,7 +11,20 @@ import { messageActual, type UsageReport } from "../internal/messages.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { type Body, Stalled, watch } from "./body.ts"
 
-export type Request = Parameters<MiddlewareNext>[0]
+/** A request of the SDK. */
+export interface Request extends RequestInit {
+  readonly url: string
+  headers: globalThis.Headers
+}
+
+/** Sends a request of the SDK. */
+export type Next = (request: Request) => Promise<Response>
+
+/** What is used of what the SDK tells of a request. */
+export interface Context {
+  readonly options?: { readonly method: string; readonly path: string; readonly body?: unknown } | undefined
+  readonly parse: <A>(response: Response) => Promise<A>
+}
 
 /** A failed attempt, and what the SDK gets if it stays so. */
 export class AttemptFailed extends FailedAttempt {
@@ -40,7 +52,7 @@ const networkError = (thrown: unknown): unknown =>
  *
  * An error status is a failure; the SDK makes its own error of it and does not retry it.
  */
-const send = (request: Request, next: MiddlewareNext, controller: AbortController) =>
+const send = (request: Request, next: Next, controller: AbortController) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const response = yield* Effect.tryPromise({
@@ -73,7 +85,7 @@ interface Answer {
 }
 
 /** An answer that comes as a whole. */
-export const whole = (request: Request, next: MiddlewareNext, ctx: MiddlewareContext) =>
+export const whole = (request: Request, next: Next, ctx: Context) =>
   Effect.suspend(() => {
     const controller = new AbortController()
     return Effect.onInterrupt(answered(request, next, ctx, controller), () => Effect.sync(() => controller.abort()))
@@ -81,8 +93,8 @@ export const whole = (request: Request, next: MiddlewareNext, ctx: MiddlewareCon
 
 const answered = Effect.fnUntraced(function* (
   request: Request,
-  next: MiddlewareNext,
-  ctx: MiddlewareContext,
+  next: Next,
+  ctx: Context,
   controller: AbortController
 ): Effect.fn.Return<Governor.Outcome<Response>, AttemptFailed> {
   const response = yield* send(request, next, controller)
@@ -109,7 +121,7 @@ const answered = Effect.fnUntraced(function* (
  */
 export const opened = Effect.fnUntraced(function* (
   request: Request,
-  next: MiddlewareNext,
+  next: Next,
   ticket: Governor.Ticket,
   idleTimeout: Duration.Duration
 ): Effect.fn.Return<Body, AttemptFailed, Scope.Scope> {

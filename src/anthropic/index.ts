@@ -35,7 +35,6 @@
  *
  * @since 0.1.0
  */
-import type { Middleware, MiddlewareContext } from "@anthropic-ai/sdk"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -77,12 +76,20 @@ export interface MiddlewareOptions {
   readonly idleTimeout?: Duration.Input | undefined
 }
 
+/**
+ * A middleware of the SDK, by what is used of it: it fits whichever copy of the SDK a client comes from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Middleware = (request: Attempt.Request, next: Attempt.Next, ctx: Attempt.Context) => Promise<Response>
+
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
 
 /** The request of a call of the Messages API; undefined for every other call. */
-const paramsOf = ({ options }: MiddlewareContext): Params | undefined => {
+const paramsOf = ({ options }: Attempt.Context): Params | undefined => {
   if (options?.method !== "post" || !/^\/v1\/messages(\?|$)/.test(options.path)) return undefined
   const body = options.body as Partial<Params> | null | undefined
   return typeof body === "object" && typeof body?.model === "string" ? (body as Params) : undefined
@@ -115,12 +122,7 @@ export const make = Effect.fnUntraced(function* (
   const givenUp = new WeakMap<object, Attempt.AttemptFailed>()
 
   /** The reservation lives as long as the body: its scope closes when the body ends, breaks or is cancelled. */
-  const streamed = (
-    call: Governor.Call,
-    how: Governor.CallOptions,
-    request: Attempt.Request,
-    next: Parameters<Middleware>[1]
-  ) =>
+  const streamed = (call: Governor.Call, how: Governor.CallOptions, request: Attempt.Request, next: Attempt.Next) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()

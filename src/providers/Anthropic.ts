@@ -40,12 +40,7 @@
  */
 import Sdk from "@anthropic-ai/sdk"
 import { type ServerSentEvent, Stream as SdkStream } from "@anthropic-ai/sdk/core/streaming"
-import type {
-  Message,
-  Messages,
-  MessageTokensCount,
-  RawMessageStreamEvent
-} from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Message, MessageTokensCount, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -121,26 +116,35 @@ export interface ClientOptions extends CallOptions {
   readonly name?: string | undefined
 }
 
-/**
- * What is used of a client: `messages.create`, and `messages.countTokens` where the client has it. The clients of
- * `@anthropic-ai/sdk` and of its Bedrock, Vertex and Foundry packages all fit.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Client {
-  readonly messages: Pick<Messages, "create"> & Partial<Pick<Messages, "countTokens">>
-}
-
-// -----------------------------------------------------------------------------
-// Constructors
-// -----------------------------------------------------------------------------
-
 interface RequestOptions {
   readonly maxRetries: 0
   readonly timeout: number
   readonly signal: AbortSignal
 }
+
+/** What the SDK gives at once: it is read by its form, because it comes from outside. */
+interface Pending {
+  readonly withResponse: () => Promise<{ readonly data: unknown; readonly response: Response }>
+}
+
+/**
+ * What is used of a client: `messages.create`, and `messages.countTokens` where the client has it. The clients of
+ * `@anthropic-ai/sdk` and of its packages for AWS, Bedrock, Vertex and Foundry all fit, whichever copy of the SDK they
+ * bring.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Client {
+  readonly messages: {
+    readonly create: (params: Omit<Params, "stream"> & { readonly stream: boolean }, options: RequestOptions) => Pending
+    readonly countTokens?: ((params: CountParams, options: RequestOptions) => Pending) | undefined
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
 
 /** The SDK's timer runs later than ours, so that Effect's clock decides; `setTimeout` takes at most 2^31 - 1 ms. */
 const sdkMargin = 60_000
@@ -196,10 +200,10 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
     )
 
   /** A request whose whole body is the answer. */
-  const call = <A, B>(
-    send: (options: RequestOptions) => { withResponse(): Promise<{ data: A; response: Response }> },
-    read: (data: unknown) => B | undefined
-  ): Effect.Effect<Reply<B>, LlmError> =>
+  const call = <A>(
+    send: (options: RequestOptions) => Pending,
+    read: (data: unknown) => A | undefined
+  ): Effect.Effect<Reply<A>, LlmError> =>
     Effect.gen(function* () {
       const controller = new AbortController()
       const { data, response } = yield* attempt((options) => send(options).withResponse(), controller)
@@ -223,7 +227,7 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         controller.abort()
-        letGo(data)
+        letGo(data as AsyncIterable<unknown>)
       })
     )
     const reply = replyOf(response, response, yield* Clock.currentTimeMillis, secret)
