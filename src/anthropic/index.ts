@@ -74,6 +74,13 @@ export interface MiddlewareOptions {
    * @default "1 minute": a live connection has pings while the model thinks
    */
   readonly idleTimeout?: Duration.Input | undefined
+  /**
+   * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`: a
+   * middleware sees the calls of all in one form.
+   *
+   * @default "anthropic"
+   */
+  readonly name?: string | undefined
 }
 
 /**
@@ -157,7 +164,7 @@ export const make = Effect.fnUntraced(function* (
     if (before !== undefined) return before.conclude()
 
     const how = optionsOf(params, options.callOptions)
-    const call: Governor.Call = { ...describe(params), provider: "anthropic" }
+    const call: Governor.Call = { ...describe(params), provider: options.name ?? "anthropic" }
     const signal = request.signal ?? undefined
     const fiber = run(
       params.stream === true

@@ -6,9 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import * as Accounting from "floodgate/Accounting"
 import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmProvider } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
@@ -157,6 +159,27 @@ describe("the client of a platform", () => {
         assert.strictEqual(server.requests.length, 2)
         yield* closed(server)
         assert.deepStrictEqual(yield* levels, [98, 9_950, 0])
+      })
+    )
+
+    it.live("is told whose calls it sees", () =>
+      Effect.gen(function* () {
+        const { url } = yield* serve((_, response) => json(response, 200, message(10, 5)))
+        const spans: Array<Tracer.Span> = []
+        const tracer = Tracer.make({
+          span: (options) => {
+            const span = new Tracer.NativeSpan(options)
+            spans.push(span)
+            return span
+          }
+        })
+        yield* Effect.gen(function* () {
+          const middleware = [yield* Floodgate.make({ name: "aws.bedrock" })]
+          const client = new Platform({ baseURL: url, apiKey: "any", middleware })
+          yield* Effect.promise(() => client.messages.create(params))
+        }).pipe(Effect.provide(Layer.provide(Governor.layer(options), Budget.layer(budget))), Effect.withTracer(tracer))
+        const chat = spans.find((span) => span.name === `chat ${bedrock}`)
+        assert.strictEqual(chat?.attributes.get("gen_ai.provider.name"), "aws.bedrock")
       })
     )
 
