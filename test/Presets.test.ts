@@ -40,6 +40,21 @@ describe("Presets", () => {
     }
   })
 
+  it("knows a class by the names that Bedrock and Vertex give its models", () => {
+    const classes = {
+      "us.anthropic.claude-opus-4-5-20251101-v1:0": "opus-4",
+      "anthropic.claude-sonnet-5-20260203-v1:0": "sonnet-5",
+      "global.anthropic.claude-opus-5-5-v1": "opus-5-5",
+      "claude-opus-4-5@20251101": "opus-4",
+      "claude-haiku-4-5@20251001": "haiku-4-5",
+      "claude-sonnet-5@20260203": "sonnet-5"
+    }
+    for (const [model, pool] of Object.entries(classes)) assert.strictEqual(Presets.poolOf(model), pool)
+    // Claude 3 had its version before the family, and after it the date.
+    const old = "anthropic.claude-3-5-sonnet-20241022-v2:0"
+    assert.strictEqual(Presets.poolOf(old), old)
+  })
+
   for (const [name, tier] of tiers) {
     it.effect(`${name} makes a budget, with bursts of requests kept to five seconds`, () =>
       Effect.gen(function* () {

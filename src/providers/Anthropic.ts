@@ -270,13 +270,14 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
 }
 
 /**
- * A provider over a client that you made: with your headers, proxy or middleware, or of the Bedrock, Vertex or Foundry
- * package.
+ * A provider over a client that you made: with your headers, proxy or middleware, or of the package for AWS, Bedrock,
+ * Vertex or Foundry.
  *
  * **Gotchas**
  *
- * The client's own `maxRetries` and `timeout` are not used. Some clients cannot count tokens: `countTokens` then fails with
- * `InvalidRequest`.
+ * The client's own `maxRetries` and `timeout` are not used. Bedrock counts no tokens: `AnthropicBedrock` has no such method
+ * by its types, but asks when it is called, and `countTokens` fails with what is answered. A client that has none at all
+ * fails with `InvalidRequest`.
  *
  * **Example** (A client that goes through a gateway)
  *

@@ -19,7 +19,7 @@ import type * as Http from "node:http"
 import { message } from "../support/httpProvider.ts"
 import { serve } from "../support/httpServer.ts"
 
-// The clients of Bedrock, Vertex and Foundry weigh up to 70 MB, so what is different on their wire is played here. They
+// The clients of Bedrock, Vertex and Foundry weigh up to 64 MB, so what is different on their wire is played here. They
 // were tried themselves as docs/runtimes.md says.
 
 /** A client that turns the answer into another, as Bedrock's turns AWS's frames into events: by a generator over it. */
