@@ -14,6 +14,7 @@
  * @since 0.1.0
  */
 import * as Backoff from "../internal/backoff.ts"
+import * as Agenda from "../testing/agenda.ts"
 import * as Seeded from "../testing/seeded.ts"
 
 /**
@@ -50,47 +51,19 @@ const base = 5
 const cap = 2_000
 const network = { mean: 10, deviation: 2 }
 
+interface Client {
+  attempts: number
+  /** How long it waited before the last one. */
+  waited: number | undefined
+}
+
 interface Message {
-  readonly at: number
-  readonly client: number
+  readonly client: Client
   /** A write carries the version that was read; a read none. */
   readonly version: number | undefined
   /** Whether it is on its way to the row, or back. */
   readonly toRow: boolean
   readonly ok: boolean
-}
-
-/** A binary heap by time. */
-const makeHeap = () => {
-  const items: Array<Message> = []
-  return {
-    push: (message: Message): void => {
-      let place = items.push(message) - 1
-      while (place > 0) {
-        const parent = (place - 1) >> 1
-        if (items[parent]!.at <= message.at) break
-        items[place] = items[parent]!
-        place = parent
-      }
-      items[place] = message
-    },
-    pop: (): Message | undefined => {
-      const first = items[0]
-      const last = items.pop()
-      if (items.length === 0 || last === undefined) return first
-      let place = 0
-      for (;;) {
-        let child = 2 * place + 1
-        if (child >= items.length) break
-        if (child + 1 < items.length && items[child + 1]!.at < items[child]!.at) child++
-        if (items[child]!.at >= last.at) break
-        items[place] = items[child]!
-        place = child
-      }
-      items[place] = last
-      return first
-    }
-  }
 }
 
 /** One run: everybody begins at once, and it ends when everybody has written. */
@@ -102,38 +75,37 @@ const once = (
   let draws = 0
   const unit = () => Seeded.unit(seed, clients, draws++)
   const delay = () => Math.max(0, network.mean + network.deviation * Seeded.normal(unit()))
-  const heap = makeHeap()
-  const attempts = Array.from({ length: clients }, () => 0)
-  const previous: Array<number | undefined> = Array.from({ length: clients }, () => undefined)
+  const onTheWay = Agenda.make<Message>()
+  const read = (client: Client, at: number): void =>
+    Agenda.add(onTheWay, at + delay(), { client, version: undefined, toRow: true, ok: true })
   let version = 0
   let work = 0
   let left = clients
-  let millis = 0
-  for (let client = 0; client < clients; client++) {
-    heap.push({ at: delay(), client, version: undefined, toRow: true, ok: true })
-  }
-  for (let message = heap.pop(); message !== undefined && left > 0; message = heap.pop()) {
-    const { at, client } = message
+  let at = 0
+  for (let client = 0; client < clients; client++) read({ attempts: 0, waited: undefined }, at)
+  while (left > 0) {
+    at = Agenda.nextAt(onTheWay)
+    const message = Agenda.takeDue(onTheWay, at)
+    if (message === undefined) break
+    const { client } = message
     if (message.toRow) {
       const reads = message.version === undefined
       const ok = reads || message.version === version
       if (!reads) work++
       const answered = reads ? version : undefined
       if (!reads && ok) version++
-      heap.push({ at: at + delay(), client, version: answered, toRow: false, ok })
+      Agenda.add(onTheWay, at + delay(), { client, version: answered, toRow: false, ok })
     } else if (message.version !== undefined) {
-      heap.push({ at: at + delay(), client, version: message.version, toRow: true, ok: true })
+      Agenda.add(onTheWay, at + delay(), { client, version: message.version, toRow: true, ok: true })
     } else if (message.ok) {
       left--
-      millis = at
     } else {
-      attempts[client]!++
-      const wait = Backoff.delay({ base, factor: 2, cap, jitter }, attempts[client]!, previous[client], unit())
-      previous[client] = wait
-      heap.push({ at: at + wait + delay(), client, version: undefined, toRow: true, ok: true })
+      client.attempts++
+      client.waited = Backoff.delay({ base, factor: 2, cap, jitter }, client.attempts, client.waited, unit())
+      read(client, at + client.waited)
     }
   }
-  return { work, millis }
+  return { work, millis: at }
 }
 
 /**
