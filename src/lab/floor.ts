@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Limits from "../Limits.ts"
+import { rateOf } from "./rate.ts"
 import * as Scenario from "./scenario.ts"
 
 /**
@@ -64,12 +65,11 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
 
 const secondsUntil = (limit: Limits.Limit, used: number): number => {
   if (limit.total !== undefined) return used > limit.total ? Infinity : 0
-  const amount = limit.perSecond ?? limit.perMinute!
-  const period = limit.perSecond === undefined ? 60 : 1
+  const { amount, seconds } = rateOf(limit)
   if (limit.window === undefined || limit.window === "bucket") {
-    return Math.max(0, ((used - (limit.burst ?? amount)) * period) / amount)
+    return Math.max(0, ((used - (limit.burst ?? amount)) * seconds) / amount)
   }
-  return period * Math.max(0, Math.ceil(used / amount) - 1)
+  return seconds * Math.max(0, Math.ceil(used / amount) - 1)
 }
 
 /**

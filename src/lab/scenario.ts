@@ -12,6 +12,7 @@ import { invalid } from "../internal/invalid.ts"
 import type * as Limits from "../Limits.ts"
 import type { Params } from "../LlmProvider.ts"
 import type { ProviderSim } from "../testing/index.ts"
+import { rateOf } from "./rate.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -350,8 +351,8 @@ export const limitsText = (limits: Limits.Limits): string =>
   (Object.entries(limits) as ReadonlyArray<[Limits.Dimension, Limits.Limit | undefined]>)
     .flatMap(([dimension, limit]) => {
       if (limit === undefined) return []
-      const amount = limit.perSecond ?? limit.perMinute ?? limit.total ?? 0
-      const rate = limit.perSecond === undefined ? "/min" : "/s"
+      const { amount, seconds } = rateOf(limit)
+      const rate = seconds === 1 ? "/s" : "/min"
       const per = limit.total === undefined ? rate : " in all"
       const bucket = `bucket of ${thousands(limit.burst ?? amount)}`
       const how = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]

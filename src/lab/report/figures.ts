@@ -6,6 +6,7 @@
 import type * as Limits from "../../Limits.ts"
 import { floor } from "../floor.ts"
 import type { Result, Run } from "../race.ts"
+import { rateOf } from "../rate.ts"
 import type { Attempt, CallRecord } from "../record.ts"
 import { round } from "../round.ts"
 import type { Scenario } from "../scenario.ts"
@@ -231,14 +232,14 @@ const detailed = new Set(["fixed-retry-forever", "sdk-10", "incident-fix", "floo
  */
 export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): ScenarioFigures => {
   const dimension = shown(scenario)
-  const limit = scenario.limits[dimension] ?? {}
+  const { amount, seconds } = rateOf(scenario.limits[dimension] ?? {})
   return {
     name: scenario.name,
     summary: scenario.summary,
     provider: Scenarios.modelOf(scenario),
     floorSeconds: round(floor(scenario).seconds),
     dimension: Scenarios.dimensionNames[dimension],
-    limitPerSecond: round(limit.perSecond ?? (limit.perMinute ?? 0) / 60),
+    limitPerSecond: round(amount / seconds),
     agents: scenario.agents.map(({ name }) => name),
     results: runs.map(({ result }) => result),
     runs: runs

@@ -12,6 +12,7 @@ import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schedule from "effect/Schedule"
 import { LlmError, ServerFailed } from "../../LlmError.ts"
 import { LlmProvider, type Params } from "../../LlmProvider.ts"
+import { rateOf } from "../rate.ts"
 import type { Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 
@@ -25,9 +26,9 @@ const limiter = Effect.map(Layer.build(Layer.provide(RateLimiter.layer, RateLimi
  */
 const bucketOf = ({ limits }: Scenario): { readonly limit: number; readonly window: Duration.Duration } => {
   const limit = limits.tokens ?? limits.inputTokens ?? limits.outputTokens ?? { perMinute: 1e9 }
-  const perSecond = limit.perSecond ?? limit.perMinute! / 60
-  const burst = limit.burst ?? limit.perSecond ?? limit.perMinute!
-  return { limit: burst, window: Duration.millis((burst / perSecond) * 1_000) }
+  const { amount, seconds } = rateOf(limit)
+  const burst = limit.burst ?? amount
+  return { limit: burst, window: Duration.millis((burst / (amount / seconds)) * 1_000) }
 }
 
 const algorithmOf = ({ limits }: Scenario): "fixed-window" | "token-bucket" =>

@@ -11,6 +11,7 @@ import * as Limits from "../../Limits.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
 import { ProviderSim } from "../../testing/index.ts"
 import * as Ramp from "../../testing/ramp.ts"
+import { rateOf } from "../rate.ts"
 import type { Call, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 
@@ -32,7 +33,7 @@ const needsOf = ({ limits, provider }: Scenario, call: Call): ReadonlyArray<Need
       outputTokens: (provider.output ?? "live") === "live" ? 1e-3 : call.outputTokens,
       tokens: call.inputTokens + call.outputTokens
     }[dimension]
-    const capacity = limit.burst ?? limit.perSecond ?? limit.perMinute ?? limit.total!
+    const capacity = limit.burst ?? rateOf(limit).amount
     // More than a bucket holds is admitted into debt when it is full.
     const amount = limit.window === undefined || limit.window === "bucket" ? Math.min(used, capacity) : used
     return [{ dimension, amount, limit }]
@@ -40,10 +41,11 @@ const needsOf = ({ limits, provider }: Scenario, call: Call): ReadonlyArray<Need
 
 /** Milliseconds until `missing` more is there, or at which to look again. */
 const waitMillis = ({ limit }: Need, missing: number, now: number, sent: ReadonlyArray<number>): number => {
-  const period = limit.perSecond === undefined ? 60_000 : 1_000
+  const { amount, seconds } = rateOf(limit)
+  const period = seconds * 1_000
   switch (limit.window ?? "bucket") {
     case "bucket":
-      return Math.max(1, Math.ceil((missing * period) / (limit.perSecond ?? limit.perMinute!) - 1e-6))
+      return Math.max(1, Math.ceil((missing * period) / amount - 1e-6))
     case "sliding":
       return Math.max(1, (sent.find((at) => at + period > now) ?? now - period + 1) + period - now)
     case "fixed":
