@@ -704,6 +704,48 @@ describe("Governor", () => {
       }).pipe(Effect.provide(small))
     )
 
+    it.effect("reserves the whole limit in every dimension where only a guess is larger, and settles to that", () =>
+      Effect.gen(function* () {
+        // Regression: the first was cut, and the call then refused for the second.
+        const guessed: Governor.Call = { model: "m", bytes: 4_000, maxTokens: 9_000 }
+        const charges: Array<Limits.Charge> = []
+        const attempt = (ticket: Governor.Ticket) => {
+          charges.push(ticket.reservation.charge)
+          return Effect.interrupt
+        }
+        yield* Effect.exit(run(attempt, undefined, guessed))
+        assert.deepStrictEqual(charges, [{ inputTokens: 1_000, outputTokens: 2_000, tokens: 2_500 }])
+        const { dimensions } = yield* pool
+        assert.deepStrictEqual(
+          [dimensions.inputTokens!.level, dimensions.outputTokens!.level, dimensions.tokens!.level],
+          [0, 2_000, 1_500]
+        )
+      }).pipe(
+        Effect.provide(
+          layer({
+            budget: {
+              limits: { inputTokens: { total: 1_000 }, outputTokens: { total: 2_000 }, tokens: { total: 2_500 } }
+            }
+          })
+        )
+      )
+    )
+
+    it.effect("cuts a guessed output from tokens that are counted together, and no known input", () =>
+      Effect.gen(function* () {
+        const ask = (inputTokens: number, maxTokens: number) =>
+          run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(10, 10) }), undefined, {
+            ...call,
+            inputTokens,
+            maxTokens
+          })
+        assert.deepStrictEqual(yield* ask(1_000, 9_000), { tokens: 2_500 })
+        for (const known of [ask(2_501, 9_000), ask(1_000, 1_501)]) {
+          assert.instanceOf(yield* Effect.flip(known), Budget.BudgetError)
+        }
+      }).pipe(Effect.provide(layer({ budget: { limits: { tokens: { perMinute: 2_500, window: "bucket" } } } })))
+    )
+
     it.effect("refuses what is larger than the limit however it is counted", () =>
       Effect.gen(function* () {
         for (const [bytes, inputTokens] of [

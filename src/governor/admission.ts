@@ -43,7 +43,7 @@ export const make = (means: Means): Admit => {
         const { pool } = trace
         const agent = how.agent ?? (yield* Budget.Agent)
         const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
-        const estimate = yield* means.estimator.estimate(known)
+        const expected = yield* means.estimator.estimate(known)
         const queuedAt = yield* Clock.currentTimeMillis
         const queueing = {
           agent,
@@ -53,7 +53,8 @@ export const make = (means: Means): Admit => {
           pool,
           first: !(yield* Retry.Attempt).first
         }
-        const reservation = yield* Effect.mapError(restore(reserve(means.budget, known, estimate, queueing)), (error) =>
+        const ask = (estimate: Limits.Estimate) => restore(means.budget.reserve(estimate, queueing))
+        const { estimate, reservation } = yield* Effect.mapError(reserve(ask, known, expected), (error) =>
           Bound.refusal(bound, queuedAt, error)
         )
         const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
@@ -74,35 +75,54 @@ export const make = (means: Means): Admit => {
 // The estimate and its reservation
 // -----------------------------------------------------------------------------
 
+/** What was reserved of an estimate. */
+interface Reserved {
+  readonly estimate: Limits.Estimate
+  readonly reservation: Budget.Reservation
+}
+
 /**
  * A guess may be larger than the limit although the call is not: output is not known before, and of input only the
- * length. Such a call reserves all that there is, once.
+ * length. Such a call reserves all that there is.
  */
 const reserve = (
-  budget: Means["budget"],
+  ask: (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>,
   call: Estimator.Call,
-  estimate: Limits.Estimate,
-  how: Budget.ReserveOptions
-): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> =>
-  Effect.catch(budget.reserve(estimate, how), (error) => {
-    const clamped = error.reason._tag === "EstimateTooLarge" ? clamp(call, estimate, error.reason) : undefined
-    return clamped === undefined ? Effect.fail(error) : budget.reserve(clamped, how)
+  estimate: Limits.Estimate
+): Effect.Effect<Reserved, Budget.BudgetError, Scope.Scope> =>
+  Effect.matchEffect(ask(estimate), {
+    onSuccess: (reservation) => Effect.succeed({ estimate, reservation }),
+    onFailure: (error) => {
+      const { reason } = error
+      return reason._tag === "EstimateTooLarge" && leastOf(call, estimate, reason) <= reason.limit
+        ? reserve(ask, call, { ...estimate, [reason.dimension]: reason.limit })
+        : Effect.fail(error)
+    }
   })
 
 /** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
 const guessedTooHigh = 1.6
 
-/** The estimate cut down to the limit that it is larger than, if it may be wrong by so much. */
-const clamp = (
+/** The least that a call can use of a limit, however wrong the guesses in its estimate are. */
+const leastOf = (
   call: Estimator.Call,
   estimate: Limits.Estimate,
-  { asked, dimension, limit }: Budget.EstimateTooLarge
-): Limits.Estimate | undefined => {
-  const guessed =
-    dimension === "outputTokens"
-      ? asked !== call.maxTokens
-      : dimension !== "requests" && call.inputTokens === undefined && asked <= limit * guessedTooHigh
-  return guessed ? { ...estimate, [dimension]: limit } : undefined
+  { asked, dimension }: Budget.EstimateTooLarge
+): number => {
+  const { outputTokens = 0 } = estimate
+  const guessedOutput = outputTokens === call.maxTokens ? 0 : outputTokens
+  const least = call.inputTokens === undefined ? 1 / guessedTooHigh : 1
+  switch (dimension) {
+    case "requests":
+      return asked
+    case "outputTokens":
+      return asked - guessedOutput
+    case "inputTokens":
+      return asked * least
+    case "tokens":
+      // Where the provider counts both together it holds the most that the output may be.
+      return (estimate.tokens === undefined ? asked - guessedOutput : asked) * least
+  }
 }
 
 // -----------------------------------------------------------------------------
