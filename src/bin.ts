@@ -5,4 +5,8 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import { main } from "./cli/index.ts"
 
+// Whoever read the output has gone (`| head`): a run stops as at Ctrl-C, so that it keeps its answers and frees its folder.
+process.stdout.once("error", () => process.kill(process.pid, "SIGINT"))
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
+
 NodeRuntime.runMain(Effect.provide(main, NodeServices.layer))

@@ -14,6 +14,7 @@ import { round } from "../lab/round.ts"
 import { aligned } from "./columns.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
 import * as Workload from "./run/workload.ts"
@@ -222,14 +223,11 @@ export const forecastCommand = Command.make(
     const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
     const summary = `${Scenario.thousands(workload.length)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
     if (Option.isSome(report)) {
-      const fs = yield* FileSystem.FileSystem
       const section = Report.Forecast.section({ summary, answers, heads, rows: rowsOf(answers) })
       const intro = "What a workload will take, before it runs."
-      yield* fs.writeFileString(
-        report.value,
-        Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
-      )
-      yield* Console.error(`wrote ${report.value}`)
+      const html = Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
+      yield* Output.claim(report.value, "--report")
+      yield* Output.write(report.value, html, "--report")
     }
     if (json) {
       return yield* Console.log(

@@ -1,14 +1,12 @@
 /** `floodgate lab`: the race over all scenarios, as one report and a Markdown table. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { statusLine } from "./painter.ts"
 import * as LimitFlags from "./limits.ts"
-import * as Folder from "./folder.ts"
+import * as Output from "./output.ts"
 
 const flags = {
   report: Flag.String("report").pipe(
@@ -19,7 +17,7 @@ const flags = {
     Flag.withMetavar("<folder>"),
     LimitFlags.byDefault("Folder for lab.md, and for the charts of the documents in its folder images", "docs")
   ),
-  seed: Flag.Int("seed").pipe(LimitFlags.byDefault("The same seed gives the same figures", 1))
+  seed: LimitFlags.seed
 }
 
 /** The scenario and the runs that the README shows: before and after. */
@@ -30,15 +28,11 @@ export const labCommand = Command.make(
   "lab",
   flags,
   Effect.fnUntraced(function* ({ docs, report, seed }) {
-    const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     const status = yield* statusLine
     const images = path.join(docs, "images")
-    // Before the race: what cannot be written must not be told after it.
-    for (const folder of [path.dirname(report), images]) {
-      yield* Folder.make(folder)
-      yield* fs.access(folder, { writable: true })
-    }
+    yield* Output.claim(report, "--report")
+    for (const name of [path.join(docs, "lab.md"), path.join(images, "any.svg")]) yield* Output.claim(name, "--docs")
     const scenarios: Array<Report.Figures.ScenarioFigures> = []
     const races: Array<Document.Raced> = []
     for (const name of Scenarios.names) {
@@ -53,26 +47,23 @@ export const labCommand = Command.make(
     }
     yield* status("")
 
-    const write = Effect.fnUntraced(function* (file: string, text: string) {
-      yield* fs.writeFileString(file, text)
-      yield* Console.log(`wrote ${file}`)
-    })
-    yield* write(
+    yield* Output.write(
       report,
       Report.Html.render({
         title: "Floodgate: the lab",
         intro: Report.Html.raceIntro,
         sections: scenarios.map(Report.Html.ofScenario)
-      })
+      }),
+      "--report"
     )
-    yield* write(path.join(docs, "lab.md"), Document.render(races))
+    yield* Output.write(path.join(docs, "lab.md"), Document.render(races), "--docs")
     const shown = scenarios.find(({ name }) => name === pictured.scenario)!
     const files = Report.Svg.ofScenario({
       ...shown,
       runs: shown.runs.filter(({ strategy }) => pictured.runs.includes(strategy))
     })
     for (const { name, text } of [...files, ...Report.Svg.ofStudy(AwsStudy.study({ seed }))]) {
-      yield* write(path.join(images, name), text)
+      yield* Output.write(path.join(images, name), text, "--docs")
     }
   })
 ).pipe(

@@ -3,38 +3,40 @@ import * as Flag from "effect/cli/Flag"
 import * as Option from "effect/Option"
 import type * as Limits from "../Limits.ts"
 
+/** A number for which something holds; what is none is told in the same words as one that does not fit. */
+export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => Option.filter(Option.some(text.trim() === "" ? Number.NaN : Number(text)), holds),
+      () => expected
+    ),
+    Flag.withMetavar("<n>")
+  )
+
 /** A number above zero. */
 export const positive = (name: string): Flag.Flag<number> =>
-  Flag.Finite(name).pipe(
-    Flag.filter(
-      (value) => value > 0,
-      () => "a number above 0"
-    )
-  )
+  number(name, "a number above 0", (value) => value > 0 && value < Infinity)
 
 /** A whole number above zero. */
 export const count = (name: string): Flag.Flag<number> =>
-  Flag.Int(name).pipe(
-    Flag.filter(
-      (value) => value > 0,
-      () => "a whole number above 0"
-    )
-  )
+  number(name, "a whole number above 0", (value) => value > 0 && Number.isSafeInteger(value))
 
 /** A number that is not below zero. */
 export const atLeastZero = (name: string): Flag.Flag<number> =>
-  Flag.Finite(name).pipe(
-    Flag.filter(
-      (value) => value >= 0,
-      () => "a number that is not below 0"
-    )
-  )
+  number(name, "a number that is not below 0", (value) => value >= 0 && value < Infinity)
 
 /** A description and a default in one, so that `--help` shows what nobody has to say. */
 export const byDefault =
   (text: string, value: string | number) =>
   <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
     flag.pipe(Flag.withDescription(`${text} (default: ${value})`), Flag.withDefault(value as A))
+
+/** What decides everything that is random. */
+export const seed = number(
+  "seed",
+  "a whole number that is not below 0",
+  (value) => value >= 0 && Number.isSafeInteger(value)
+).pipe(byDefault("The same seed gives the same figures", 1))
 
 /** How many calls may be in flight. */
 export const concurrency = count("concurrency").pipe(
@@ -59,27 +61,22 @@ export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "
 /** The flags for limits. None given is no limit. */
 export const flags = {
   inputTokensPerMinute: positive("input-tokens-per-minute").pipe(
-    Flag.withMetavar("<n>"),
     Flag.withDescription("Input tokens that the provider grants a minute"),
     Flag.optional
   ),
   outputTokensPerMinute: positive("output-tokens-per-minute").pipe(
-    Flag.withMetavar("<n>"),
     Flag.withDescription("Output tokens that it grants a minute"),
     Flag.optional
   ),
   requestsPerMinute: positive("requests-per-minute").pipe(
-    Flag.withMetavar("<n>"),
     Flag.withDescription("Requests that it grants a minute"),
     Flag.optional
   ),
   tokensPerSecond: positive("tokens-per-second").pipe(
-    Flag.withMetavar("<n>"),
     Flag.withDescription("Input and output tokens together that it grants a second"),
     Flag.optional
   ),
   burst: positive("burst").pipe(
-    Flag.withMetavar("<n>"),
     Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
     Flag.optional
   ),

@@ -2,7 +2,8 @@
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import type * as Terminal from "effect/Terminal"
+import * as Terminal from "effect/Terminal"
+import { fit } from "./columns.ts"
 
 const hideCursor = "\u001b[?25l"
 const showCursor = "\u001b[?25h"
@@ -39,11 +40,14 @@ export const sizeOf = (
   }))
 
 /** Writes the line on standard error, where that is a terminal; nothing elsewhere. An empty text takes it away. */
-export const statusLine: Effect.Effect<(text: string) => Effect.Effect<void>, never, Stdio.Stdio> = Effect.gen(
-  function* () {
-    const stdio = yield* Stdio.Stdio
-    if (!(yield* stdio.stderrIsTerminal)) return () => Effect.void
-    return (text: string) =>
-      Effect.ignore(Stream.run(Stream.succeed(`\r\u001b[2K${text}`), stdio.stderr({ endOnDone: false })))
-  }
-)
+export const statusLine = Effect.gen(function* () {
+  const stdio = yield* Stdio.Stdio
+  const terminal = yield* Terminal.Terminal
+  if (!(yield* stdio.stderrIsTerminal)) return (): Effect.Effect<void> => Effect.void
+  return (text: string): Effect.Effect<void> =>
+    Effect.flatMap(sizeOf(terminal), ({ columns }) =>
+      Effect.ignore(
+        Stream.run(Stream.succeed(`\r\u001b[2K${fit(text, columns - 1)}`), stdio.stderr({ endOnDone: false }))
+      )
+    )
+})

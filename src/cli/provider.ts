@@ -12,13 +12,11 @@ import * as LimitFlags from "./limits.ts"
 import * as View from "./run/view.ts"
 
 const flags = {
-  port: Flag.Int("port").pipe(
-    Flag.filter(
-      (port) => port >= 0 && port <= 65_535,
-      () => "a port from 0 to 65535"
-    ),
-    LimitFlags.byDefault("Port to listen on; 0 takes a free one", 0)
-  ),
+  port: LimitFlags.number(
+    "port",
+    "a port from 0 to 65535",
+    (port) => Number.isInteger(port) && port >= 0 && port <= 65_535
+  ).pipe(LimitFlags.byDefault("Port to listen on; 0 takes a free one", 0)),
   host: Flag.String("host").pipe(
     LimitFlags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
   ),
@@ -30,7 +28,6 @@ const flags = {
   ),
   headers: LimitFlags.headers.pipe(LimitFlags.byDefault("What responses tell of the limits", "rounded")),
   outputTokens: LimitFlags.count("output-tokens").pipe(
-    Flag.withMetavar("<n>"),
     Flag.withDescription("Output tokens of every answer (default: as many as its text has)"),
     Flag.optional
   ),
@@ -54,7 +51,7 @@ const flags = {
     Flag.withMetavar("<x>"),
     LimitFlags.byDefault("How many times faster than real time its time passes", 1)
   ),
-  seed: Flag.Int("seed").pipe(LimitFlags.byDefault("Decides everything that is random", 1))
+  seed: LimitFlags.seed
 }
 
 /** The address cannot be listened on. */

@@ -9,10 +9,10 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import { Report } from "../lab/index.ts"
 import * as Retry from "../Retry.ts"
 import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
 import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
 import * as Documents from "./run/documents.ts"
@@ -49,7 +49,6 @@ const flags = {
     LimitFlags.byDefault("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked", 5)
   ),
   capTokens: LimitFlags.count("cap-tokens").pipe(
-    Flag.withMetavar("<n>"),
     Flag.withDescription("The most tokens that all calls together may use (default: no cap)"),
     Flag.optional
   ),
@@ -92,15 +91,6 @@ const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, fil
   return text === "" ? yield* usage("Say what to do with the documents: --prompt TEXT or --prompt-file FILE") : text
 })
 
-/** A key is set, but not one that can be used. */
-export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/BadConfig")("BadConfig", {
-  why: Schema.String
-}) {
-  override get message(): string {
-    return this.why
-  }
-}
-
 const writeReport = (
   given: LimitFlags.Given & { readonly report: Option.Option<string>; readonly model: string },
   recorder: Recorder.Recorder | undefined,
@@ -109,7 +99,6 @@ const writeReport = (
   Effect.gen(function* () {
     if (recorder === undefined || Option.isNone(given.report)) return
     const { recorded } = recorder
-    const path = given.report.value
     const agents = [...new Set(recorded.calls.map(({ call }) => call.agent))].sort()
     const section = Report.Run.section({
       recorded,
@@ -123,12 +112,7 @@ const writeReport = (
       intro: "What the agents did and waited for, and what the budget had left.",
       sections: [section]
     })
-    const fs = yield* FileSystem.FileSystem
-    yield* Effect.mapError(
-      fs.writeFileString(path, html),
-      ({ message }) => new Session.Unwritable({ path, why: message, flag: "--report" })
-    )
-    yield* Console.error(`wrote ${path}`)
+    yield* Output.write(given.report.value, html, "--report")
   })
 
 // -----------------------------------------------------------------------------
@@ -157,7 +141,8 @@ export const runCommand = Command.make(
       concurrency: Option.getOrUndefined(given.concurrency),
       retry: Retry.make({ attempts: given.attempts }),
       wrap: recorder?.wrap
-    }).pipe(Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message }))))
+    })
+    if (Option.isSome(given.report)) yield* Output.claim(given.report.value, "--report")
     const report = yield* Session.run({
       paths: given.paths,
       task: { prompt, model: given.model, maxTokens: given.maxTokens },
@@ -169,7 +154,6 @@ export const runCommand = Command.make(
       recorder
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
-      Effect.catchTag("ConfigError", ({ message }) => Effect.fail(new BadConfig({ why: message }))),
       // A run that was stopped or that failed has its report, too.
       Effect.onError(() => Effect.ignore(writeReport(given, recorder, answering.said))),
       Effect.tap(() => writeReport(given, recorder, answering.said))

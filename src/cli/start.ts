@@ -20,7 +20,7 @@ import * as Anthropic from "../providers/Anthropic.ts"
 import * as Retry from "../Retry.ts"
 import * as Answering from "./run/answering.ts"
 import * as Documents from "./run/documents.ts"
-import * as Folder from "./folder.ts"
+import * as Output from "./output.ts"
 import type * as Pipeline from "./run/pipeline.ts"
 import * as Session from "./run/session.ts"
 import * as View from "./run/view.ts"
@@ -159,7 +159,7 @@ const tour = Effect.gen(function* () {
   yield* heading("The same documents, with Floodgate")
   const kept = "floodgate-out/start"
   yield* fs.remove(kept, { recursive: true, force: true })
-  yield* Folder.make(kept)
+  yield* Output.folder(kept)
   // What a tour leaves behind is nobody's change.
   yield* fs.writeFileString(path.join(kept, ".gitignore"), "*\n")
   const within = yield* race("with Floodgate", { paths, out: kept, provider }, (baseUrl) =>
@@ -182,10 +182,7 @@ const tour = Effect.gen(function* () {
     ].join("\n")
   )
   yield* Session.complete(within.report)
-}).pipe(
-  Effect.scoped,
-  Effect.catchTag("PlatformError", (error) => Effect.fail(new Session.Unwritable({ path: ".", why: error.message })))
-)
+}).pipe(Effect.scoped, Output.writing(".", "folder to start it in"))
 
 /** The tour as a command: what the storm prints comes first. */
 export const startCommand = <E, R>(storm: Effect.Effect<void, E, R>) =>

@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
 import * as Limits from "../Limits.ts"
 import * as FloodgateRedis from "../redis/index.ts"
-import { aligned } from "./columns.ts"
+import { aligned, fit } from "./columns.ts"
 import * as Painter from "./painter.ts"
 import * as Redis from "./redis.ts"
 import * as View from "./run/view.ts"
@@ -141,7 +141,7 @@ export const statusCommand = Command.make(
         painter.draw(
           picture(pools)
             .slice(0, rows - 1)
-            .map((line) => View.fit(line, columns - 1))
+            .map((line) => fit(line, columns - 1))
         )
       )
     }

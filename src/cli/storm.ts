@@ -9,16 +9,16 @@ import * as Path from "effect/Path"
 import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
-import * as Folder from "./folder.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
 const count = (name: string, text: string, unless: string) =>
-  Flag.Int(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+  LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
 
 const amount = (name: string, text: string, unless: string) =>
-  Flag.Finite(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+  LimitFlags.atLeastZero(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
 
 const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
@@ -47,7 +47,7 @@ const flags = {
     "Milliseconds per output token, besides 500 a call and 0.01 per input token",
     "10"
   ),
-  seed: Flag.Int("seed").pipe(LimitFlags.byDefault("The same seed gives the same figures", 1)),
+  seed: LimitFlags.seed,
   strategy: Flag.Literals("strategy", names).pipe(
     Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
     Flag.atLeast(0)
@@ -114,19 +114,6 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chos
     : yield* attempt(() => Scenarios.byName(scenario, options)!)
 })
 
-/** Says what was written on standard error, so that --json stays one object. */
-const write = Effect.fnUntraced(function* (file: string, text: string) {
-  const fs = yield* FileSystem.FileSystem
-  yield* fs.writeFileString(file, text)
-  yield* Console.error(`wrote ${file}`)
-})
-
-const writeAll = Effect.fnUntraced(function* (folder: string, files: ReadonlyArray<Report.Svg.File>) {
-  const path = yield* Path.Path
-  yield* Folder.make(folder)
-  for (const { name, text } of files) yield* write(path.join(folder, name), text)
-})
-
 /** The command. */
 export const stormCommand = Command.make(
   "storm",
@@ -139,6 +126,8 @@ export const stormCommand = Command.make(
       })
     ) as Scenario.Options
     const scenario = yield* scenarioOf({ scenario: name, trace, speed }, options)
+    if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
+    if (Option.isSome(svg)) yield* Output.writing(svg.value, "--svg")(Output.folder(svg.value))
     const strategies =
       strategy.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => strategy.includes(name))
     const status = yield* statusLine
@@ -153,16 +142,22 @@ export const stormCommand = Command.make(
     if (Option.isSome(report) || Option.isSome(svg)) {
       const figures = Report.Figures.scenarioFigures(scenario, runs)
       if (Option.isSome(report)) {
-        yield* write(
+        yield* Output.write(
           report.value,
           Report.Html.render({
             title: `floodgate storm: ${scenario.name}`,
             intro: Report.Html.raceIntro,
             sections: [Report.Html.ofScenario(figures)]
-          })
+          }),
+          "--report"
         )
       }
-      if (Option.isSome(svg)) yield* writeAll(svg.value, Report.Svg.ofScenario(figures))
+      if (Option.isSome(svg)) {
+        const path = yield* Path.Path
+        for (const { name, text } of Report.Svg.ofScenario(figures)) {
+          yield* Output.write(path.join(svg.value, name), text, "--svg")
+        }
+      }
     }
     yield* Console.log(
       json

@@ -88,7 +88,14 @@ describe("floodgate", () => {
     [["run", "docs", "--prompt", "x", "--prompt-file", "y"], /not both/],
     [["run", "docs", "--agentz", "3"], /Unrecognized flag: --agentz/],
     [["run", "docs", "--prompt", "x", "--agents", "0"], /--agents.*a whole number above 0/],
-    [["run", "docs", "--prompt", "x", "--agents", "many"], /--agents/],
+    [["run", "docs", "--prompt", "x", "--agents", "many"], /--agents: "many"\. Expected: a whole number above 0\n/],
+    [["run", "docs", "--prompt", "x", "--agents", "-3"], /--agents: "-3"\. Expected: a whole number above 0\n/],
+    [["run", "docs", "--prompt", "x", "--agents", "1.5"], /--agents: "1\.5"\. Expected: a whole number above 0\n/],
+    [["run", "docs", "--prompt", "x", "--agents"], /Missing value for flag --agents/],
+    [["run", "docs", "--prompt", "x", "--burst", "1e400"], /--burst: "1e400"\. Expected: a number above 0\n/],
+    [["storm", "--rate", " "], /--rate: " "\. Expected: a number that is not below 0\n/],
+    [["lab", "--seed", "-1"], /--seed: "-1"\. Expected: a whole number that is not below 0\n/],
+    [["provider", "--port", "http"], /--port: "http"\. Expected: a port from 0 to 65535\n/],
     [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
     [["provider", "--rejections", "maybe"], /--rejections.*"free" \| "charged"/],
     [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
@@ -123,11 +130,66 @@ describe("floodgate", () => {
       const empty = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
       assert.strictEqual(empty.code, 1)
       assert.match(empty.err, /^floodgate: .*empty: no text files there/)
-      const nowhere = yield* floodgate("run", docs, "--prompt", "x", "--out", join(at, "docs/a.md/out"))
+      const below = join(at, "docs/a.md/out")
+      const nowhere = yield* floodgate("run", docs, "--prompt", "x", "--out", below)
       assert.strictEqual(nowhere.code, 1)
-      assert.match(nowhere.err, /cannot write .*choose another --out$/)
+      assert.strictEqual(
+        nowhere.err.split("\n").at(-1),
+        `floodgate: cannot write ${below}: a part of it is a file; choose another --out`
+      )
     }).pipe(Effect.scoped, Effect.provide(services))
   )
+
+  for (const [command, flag, path, why] of [
+    ["run", "--report", "docs", "it is a folder"],
+    ["storm", "--report", "docs/a.md/report.html", "a part of it is a file"],
+    ["storm", "--svg", "docs/a.md/images", "a part of it is a file"],
+    ["forecast", "--report", "docs", "it is a folder"],
+    ["lab", "--report", "docs", "it is a folder"],
+    ["lab", "--docs", "docs/a.md", "a part of it is a file"]
+  ] as const) {
+    it.effect(`says before it works that ${command} cannot write to a ${flag} where ${why}`, () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const { at, docs, out } = yield* document
+        const report = command === "lab" && flag !== "--report" ? ["--report", join(at, "lab.html")] : []
+        const { code, err } = yield* floodgate(
+          command,
+          ...(command === "run" ? [docs, "--prompt", "x", "--out", out] : []),
+          ...report,
+          flag,
+          join(at, path)
+        )
+        assert.strictEqual(code, 1)
+        assert.match(err, new RegExp(`^floodgate: cannot write ${at}/.*: ${why}; choose another ${flag}$`))
+        // Nothing was done, and nothing is left behind.
+        assert.deepStrictEqual(yield* fs.readDirectory(at), ["docs"])
+      }).pipe(Effect.scoped, Effect.provide(services))
+    )
+  }
+
+  for (const [environment, says] of [
+    [{ ANTHROPIC_API_KEY: " " }, /^floodgate: ANTHROPIC_API_KEY is blank: set it to your key, or unset it/],
+    [
+      { ANTHROPIC_API_KEY: "secret", ANTHROPIC_BASE_URL: "localhost" },
+      /^floodgate: ANTHROPIC_BASE_URL is "localhost": set it to an address such as https:/
+    ]
+  ] as const) {
+    it.effect(`fails with 1 and one line when the environment says ${JSON.stringify(environment)}`, () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const { docs, out } = yield* document
+        const { code, err } = yield* floodgate("run", docs, "--prompt", "x", "--out", out)
+        assert.strictEqual(code, 1)
+        assert.match(err, says)
+        assert.notInclude(err, "secret")
+        assert.isFalse(yield* fs.exists(out))
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(Layer.merge(services, ConfigProvider.layer(ConfigProvider.fromUnknown(environment))))
+      )
+    )
+  }
 
   it.effect("fails with 1 when the port is taken", () =>
     Effect.gen(function* () {

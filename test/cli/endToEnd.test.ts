@@ -175,6 +175,21 @@ describe("floodgate run against floodgate provider", () => {
     await server.exit
   })
 
+  it("stops as at Ctrl-C when nobody reads its output any more, as after head", async () => {
+    const { env, server, until } = await provider("--input-tokens-per-minute", "200000", "--latency", "4000")
+    const out = join(at, "piped")
+    const piped = run(out, env)
+    await piped.line((line) => (line.includes(`"answered"`) ? true : undefined))
+    piped.child.stdout!.destroy()
+    assert.strictEqual((await piped.exit).code, 130)
+    assert.match(piped.stderr(), /^\nStopped\. Every answer is kept in .*\n$/)
+    assert.isFalse(existsSync(join(out, "run.lock")))
+    assert.isAtLeast(resultsIn(out).length, 1)
+    await until(({ inFlight }) => inFlight === 0)
+    server.child.kill("SIGINT")
+    await server.exit
+  })
+
   it("writes to a folder that no other run writes to, and takes over what a killed one left", async () => {
     const slow = await provider("--latency", "10000000")
     const quick = await provider("--input-tokens-per-minute", "2000000", "--latency", "100")

@@ -102,9 +102,10 @@ describe("floodgate run --report", () => {
     60_000
   )
 
-  it("says in one line that it cannot be written, and keeps the work", async () => {
-    const { code, stderr } = await run("out", join(at, "nowhere/report.html"))
+  it("says in one line that it cannot be written, before it asks anything", async () => {
+    const { code, stderr } = await run("none", join(at, "docs/0.md/report.html"))
     assert.strictEqual(code, 1)
     assert.match(stderr, /^floodgate: cannot write .*choose another --report\n$/)
+    assert.isFalse(existsSync(join(at, "none")))
   })
 })

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Agents from "../../Agents.ts"
 import * as Budget from "../../Budget.ts"
 import type { ProviderServer } from "../../gateway/index.ts"
@@ -21,7 +22,7 @@ export type Services = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
 
 /** A client of whoever answers, and a line that says who. */
 export interface Answering {
-  readonly layer: Layer.Layer<Services, Config.ConfigError>
+  readonly layer: Layer.Layer<Services>
   readonly said: string
   /** What is known of the provider at the end, where there is something to know. */
   readonly summary: Effect.Effect<string | undefined>
@@ -44,20 +45,15 @@ interface Guard {
   readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
 }
 
-const over = <E>(options: Budget.Options & Guard, provider: Layer.Layer<LlmProvider, E>): Layer.Layer<Services, E> => {
-  const { retry, wrap } = options
-  const wrapped =
-    wrap === undefined
-      ? provider
-      : Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(provider))
-  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(wrapped), Layer.provideMerge(metered(options)))
-}
-
 /** Floodgate in front of a provider. */
 export const guarded = (
   options: Budget.Options & Guard,
   at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
-): Layer.Layer<Services> => over(options, Anthropic.layer(at))
+): Layer.Layer<Services> => {
+  const { retry, wrap = (provider) => provider } = options
+  const provider = Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(Anthropic.layer(at)))
+  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(options)))
+}
 
 const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
   Agents.layer.pipe(
@@ -65,25 +61,58 @@ const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.Tok
     Layer.provide(Budget.layer(options))
   )
 
+/** A variable of the environment that is set, but to nothing of use. */
+export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/run/BadConfig")("BadConfig", {
+  why: Schema.String
+}) {
+  override get message(): string {
+    return this.why
+  }
+}
+
+/** What a variable says; undefined where it is not set, or to nothing. */
+const variable = (name: string): Effect.Effect<string | undefined, BadConfig> =>
+  Config.option(Config.NonEmptyString(name)).pipe(
+    Effect.map(Option.getOrUndefined),
+    Effect.mapError((error) => new BadConfig({ why: `${name} cannot be read: ${error.message}` }))
+  )
+
+/** The key and the address of the provider; undefined where no key is set. */
+const credentials = Effect.gen(function* () {
+  const key = yield* variable("ANTHROPIC_API_KEY")
+  const baseUrl = (yield* variable("ANTHROPIC_BASE_URL")) ?? "https://api.anthropic.com"
+  if (key === undefined) return undefined
+  if (key.trim() === "") {
+    return yield* new BadConfig({
+      why: "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to ask the embedded simulated provider"
+    })
+  }
+  if (!/^https?:$/.test(URL.parse(baseUrl)?.protocol ?? "")) {
+    return yield* new BadConfig({
+      why: `ANTHROPIC_BASE_URL is "${baseUrl}": set it to an address such as https://api.anthropic.com, or unset it`
+    })
+  }
+  return { apiKey: Redacted.make(key), baseUrl }
+})
+
 /** The provider of the configuration where `ANTHROPIC_API_KEY` is set, else the embedded one. */
 export const fromConfig = Effect.fnUntraced(function* (
   options: Omit<Budget.Options, "limits"> & Guard & { readonly limits?: Limits.Limits | undefined }
 ) {
-  const key = yield* Config.option(Config.NonEmptyString("ANTHROPIC_API_KEY"))
-  if (Option.isNone(key)) {
-    const server = yield* serve({ limits: options.limits ?? embeddedLimits })
+  const known = yield* credentials
+  if (known !== undefined) {
     const answering: Answering = {
-      layer: guarded(options, { apiKey: Redacted.make("embedded"), baseUrl: server.url }),
-      said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
-      summary: Effect.map(server.stats, (stats) => `The embedded provider saw ${Provider.summary(stats)}`)
+      layer: guarded(options, known),
+      said: `Answers come from ${known.baseUrl}, with the key in ANTHROPIC_API_KEY`,
+      summary: Effect.undefined
     }
     return answering
   }
-  const baseUrl = yield* Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
+  const server = yield* serve({ limits: options.limits ?? embeddedLimits })
   const answering: Answering = {
-    layer: over(options, Anthropic.layerConfig()),
-    said: `Answers come from ${Option.getOrElse(baseUrl, () => "https://api.anthropic.com")}, with the key in ANTHROPIC_API_KEY`,
-    summary: Effect.undefined
+    layer: guarded(options, { apiKey: Redacted.make("embedded"), baseUrl: server.url }),
+    said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
+    summary: Effect.map(server.stats, (stats) => `The embedded provider saw ${Provider.summary(stats)}`)
   }
   return answering
 })

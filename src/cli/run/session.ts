@@ -6,7 +6,6 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
-import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -14,8 +13,8 @@ import type * as Terminal from "effect/Terminal"
 import type * as Agents from "../../Agents.ts"
 import type * as Budget from "../../Budget.ts"
 import type * as LlmClient from "../../LlmClient.ts"
+import * as Output from "../output.ts"
 import * as Documents from "./documents.ts"
-import * as Folder from "../folder.ts"
 import * as Lock from "./lock.ts"
 import * as Pipeline from "./pipeline.ts"
 import type * as Recorder from "./recorder.ts"
@@ -24,17 +23,6 @@ import * as Screen from "./screen.ts"
 import * as Split from "./split.ts"
 import * as Steps from "./steps.ts"
 import * as View from "./view.ts"
-
-/** A file of the output that cannot be written. */
-export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/run/Unwritable")("Unwritable", {
-  path: Schema.String,
-  why: Schema.String,
-  flag: Schema.optionalKey(Schema.String)
-}) {
-  override get message(): string {
-    return `cannot write ${this.path}: ${this.why}; choose another ${this.flag ?? "--out"}`
-  }
-}
 
 /** Some of the agents failed. */
 export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/run/Incomplete")("Incomplete", {
@@ -69,15 +57,12 @@ export interface Options {
   readonly recorder?: Recorder.Recorder | undefined
 }
 
-const whyOf = ({ reason }: PlatformError.PlatformError): string =>
-  reason._tag === "PermissionDenied" ? "no permission" : reason.message
-
 /** Runs it, and gives what became of it; a run that is not complete is in the report. */
 export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<
   Pipeline.Report,
-  Documents.Unreadable | Unwritable | Lock.Taken,
+  Documents.Unreadable | Output.Unwritable | Lock.Taken,
   | Scope.Scope
   | LlmClient.LlmClient
   | Agents.Meter
@@ -91,16 +76,12 @@ export const run = Effect.fnUntraced(function* (
   const { join } = yield* Path.Path
   const resultsPath = join(out, "results.jsonl")
   const summaryPath = join(out, "summary.md")
-  const writing =
-    (path: string) =>
-    <A, R>(effect: Effect.Effect<A, PlatformError.PlatformError, R>) =>
-      Effect.mapError(effect, (error) => new Unwritable({ path, why: whyOf(error) }))
+  const writing = (path: string) => Output.writing(path, "--out")
   const say = (line: string) => (mode === "live" || mode === "plain" ? Console.log(line) : Effect.void)
 
   const { binary, documents } = yield* Documents.read(options.paths)
   const chunks = Split.split(documents, options.agents)
-  yield* writing(out)(Folder.make(out))
-  yield* Effect.catchTag(Lock.hold(out), "PlatformError", (error) => writing(out)(Effect.fail(error)))
+  yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(writing(out))
   const before = Results.parse(
     (yield* writing(resultsPath)(fs.exists(resultsPath)))
       ? yield* writing(resultsPath)(fs.readFileString(resultsPath))

@@ -5,6 +5,7 @@
 import * as Duration from "effect/Duration"
 import type * as Budget from "../../Budget.ts"
 import * as Limits from "../../Limits.ts"
+import { fit } from "../columns.ts"
 import type * as Eta from "./eta.ts"
 import type { Event } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
@@ -142,10 +143,6 @@ const bar = (part: number, width: number): string => {
   return "█".repeat(full) + "░".repeat(width - full)
 }
 
-/** Cuts a line to the width, since a line that wraps cannot be redrawn in place. */
-export const fit = (line: string, columns: number): string =>
-  line.length <= columns ? line : `${line.slice(0, Math.max(0, columns - 1))}…`
-
 /** Dimensions as they are called on a terminal. */
 export const names: Record<Limits.Dimension, string> = {
   requests: "requests",
@@ -170,11 +167,15 @@ export interface Around {
 
 const nameWidth = 12
 const barWidth = 20
+const shortestBar = 4
 
-const agentLine = (agent: string, row: Row, waiting: ReadonlyMap<string, Budget.WaiterStatus>): string => {
+/** The bars of a narrow terminal are shorter: it says what agents do and how long it takes, too. */
+const barWidthIn = (columns: number): number => Math.max(shortestBar, Math.min(barWidth, columns - 60))
+
+const agentLine = (agent: string, row: Row, waiter: Budget.WaiterStatus | undefined, width: number): string => {
   const calls = agent === Steps.orchestrator ? 1 : Steps.steps.length
-  const now = doing(row, waiting.get(agent))
-  return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, barWidth)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
+  const now = doing(row, waiter)
+  return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, width)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
 }
 
 /** What an agent does now, or how it ended. */
@@ -187,44 +188,55 @@ const doing = ({ ended, failure, step }: Row, waiter: Budget.WaiterStatus | unde
 }
 
 /** A bar for each limit of a pool. */
-export const levelLines = (dimensions: Budget.PoolStatus["dimensions"]): ReadonlyArray<string> =>
+export const levelLines = (
+  dimensions: Budget.PoolStatus["dimensions"],
+  width: number = barWidth
+): ReadonlyArray<string> =>
   Limits.dimensions.flatMap((dimension) => {
     const status = dimensions[dimension]
     if (status === undefined) return []
     const { capacity, level, perSecond } = status
     const rate = perSecond === 0 ? "" : `, refills ${short(perSecond)}/s`
     const debt = level < 0 ? `${short(-level)} in debt` : `${short(level)} of ${short(capacity)} free`
-    return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, barWidth)} ${debt}${rate}`]
+    return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${rate}`]
   })
 
 /** That a pool is paused, and for how long. */
 export const paused = (seconds: number | undefined): string =>
   seconds === undefined ? "" : `, paused by the provider for ${clock(seconds)}`
 
-const poolLines = (name: string, pool: Budget.PoolStatus, several: boolean): ReadonlyArray<string> => {
+const poolLines = (name: string, pool: Budget.PoolStatus, width: number): ReadonlyArray<string> => {
   const { cooldown, inFlight, queued } = pool
   const said = paused(cooldown === undefined ? undefined : Duration.toSeconds(cooldown.left))
   return [
-    ...levelLines(pool.dimensions),
-    `${(several ? name : "calls").padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${said}`
+    ...levelLines(pool.dimensions, width),
+    `${name.padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${said}`
   ]
 }
 
-/** One line that sums up. */
-export const total = (state: State, seconds: number, left: number | undefined): string => {
-  const again = state.reused === 0 ? "" : ` (${state.reused} from before)`
+/** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
+export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
+  const { answered, calls, reused, tokens } = state
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
-  const about = state.answered === state.calls ? "" : `, ${eta}`
-  return `${clock(seconds)}  ${state.answered} of ${state.calls} calls${again}, ${thousands(state.tokens)} tokens${about}`
+  const about = answered === calls ? "" : `, ${eta}`
+  const again = reused === 0 ? "" : ` (${reused} from before)`
+  const used = `, ${thousands(tokens)} tokens`
+  const lines = [
+    `${answered} of ${calls} calls${again}${used}`,
+    `${answered} of ${calls} calls${used}`,
+    `${answered}/${calls}`
+  ].map((what) => `${clock(seconds)}  ${what}${about}`)
+  return lines.find((line) => line.length <= columns) ?? lines.at(-1)!
 }
 
 /** The whole picture, no line longer than the terminal and not more lines than it has. */
 export const draw = (state: State, around: Around): ReadonlyArray<string> => {
+  const width = barWidthIn(around.columns)
   const pools = Object.entries(around.status.pools)
   const waiting = new Map(pools.flatMap(([, pool]) => pool.waiting.map((waiter) => [waiter.agent, waiter] as const)))
   const below = [
-    ...pools.flatMap(([name, pool]) => poolLines(name, pool, pools.length > 1)),
-    total(state, around.seconds, around.left)
+    ...pools.flatMap(([name, pool]) => poolLines(pools.length > 1 ? name : "calls", pool, width)),
+    total(state, around.seconds, around.left, around.columns - 1)
   ]
   const rows = [...state.rows]
   const room = Math.max(1, around.rows - below.length - 2)
@@ -235,7 +247,7 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
       : [...rows]
           .sort(([, one], [, other]) => Number(one.ended !== undefined) - Number(other.ended !== undefined))
           .slice(0, room - 1)
-  const agents = shown.map(([agent, row]) => agentLine(agent, row, waiting))
+  const agents = shown.map(([agent, row]) => agentLine(agent, row, waiting.get(agent), width))
   if (shown.length < rows.length) agents.push(`and ${counted(rows.length - shown.length, "more agent")}`)
   return [...agents, ...below].map((line) => fit(line, around.columns - 1))
 }

@@ -70,6 +70,14 @@ describe("view", () => {
     for (const line of lines) assert.isBelow(line.length, 80)
   })
 
+  it("says what agents do and what is left in 40 columns, too", () => {
+    const state = View.step(start(names.slice(0, 2), 11), answered("agent-01", "extract"), 3)
+    const lines = View.draw(state, { ...around, columns: 40 })
+    assert.strictEqual(lines[0], "agent-01     █░░░ 1/5    150K  extract")
+    assert.strictEqual(lines.at(-1), "0:12  1/11, about 1:50 left")
+    for (const line of lines) assert.isBelow(line.length, 40)
+  })
+
   it("shows those that still work when there are more agents than rows", () => {
     const many = Array.from({ length: 100 }, (_, n) => `agent-${n}`)
     const ended = { event: "ended", agent: "agent-0", how: "done", failure: undefined } as const
@@ -82,13 +90,18 @@ describe("view", () => {
 
   it("says how long it still takes once it can know, in 80 columns whatever there is to say", () => {
     const six = names.slice(0, 6).reduce((state, name) => View.step(state, answered(name, "read"), 2), start(names, 61))
-    assert.strictEqual(View.total(six, 12, 110), "0:12  6 of 61 calls, 901,200 tokens, about 1:50 left")
-    assert.strictEqual(View.total(six, 12, undefined), "0:12  6 of 61 calls, 901,200 tokens, learning the time left")
+    assert.strictEqual(View.total(six, 12, 110, 79), "0:12  6 of 61 calls, 901,200 tokens, about 1:50 left")
+    assert.strictEqual(
+      View.total(six, 12, undefined, 79),
+      "0:12  6 of 61 calls, 901,200 tokens, learning the time left"
+    )
     const late = { ...six, calls: 5_001, answered: 4_321, reused: 1_234, tokens: 123_456_789 }
     const line = "61:01  4321 of 5001 calls (1234 from before), 123,456,789 tokens"
-    assert.strictEqual(View.total(late, 3_661, 754), `${line}, about 12:34 left`)
-    assert.strictEqual(View.draw(late, { ...around, seconds: 3_661, left: 754 }).at(-1)!.length, 79)
-    assert.strictEqual(View.total({ ...late, answered: 5_001 }, 3_661, 0), line.replace("4321", "5001"))
+    assert.strictEqual(View.total(late, 3_661, 754, 99), `${line}, about 12:34 left`)
+    const shorter = "61:01  4321 of 5001 calls, 123,456,789 tokens, about 12:34 left"
+    assert.strictEqual(View.draw(late, { ...around, seconds: 3_661, left: 754 }).at(-1), shorter)
+    assert.strictEqual(View.total(late, 3_661, 754, 39), "61:01  4321/5001, about 12:34 left")
+    assert.strictEqual(View.total({ ...late, answered: 5_001 }, 3_661, 0, 79), line.replace("4321", "5001"))
   })
 
   it("forecasts from the agents that have not ended, and what is with the provider for how long", () => {

@@ -1,0 +1,76 @@
+/** Files and folders that commands write, with errors for people. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import type * as PlatformError from "effect/PlatformError"
+import * as Schema from "effect/Schema"
+import { innermost } from "./errors.ts"
+
+/** A file or folder of the output that cannot be written. */
+export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/Unwritable")("Unwritable", {
+  path: Schema.String,
+  why: Schema.String,
+  /** What names it. */
+  flag: Schema.String
+}) {
+  override get message(): string {
+    return `cannot write ${this.path}: ${this.why}; choose another ${this.flag}`
+  }
+}
+
+const words: Readonly<Record<string, string>> = {
+  EACCES: "no permission",
+  EISDIR: "it is a folder",
+  ENOENT: "there is no such folder",
+  ENOSPC: "the disk is full",
+  ENOTDIR: "a part of it is a file",
+  EPERM: "no permission",
+  EROFS: "the disk cannot be written to"
+}
+
+/** The errors of whatever writes to the path, as those of a flag. */
+export const writing =
+  (path: string, flag: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
+    Effect.catchTag(effect, "PlatformError", (error) => {
+      const why = innermost(error)
+      return Effect.fail(new Unwritable({ path, why: words[why] ?? why, flag }))
+    })
+
+/**
+ * Makes a folder and those above it, one by one: Node's own recursive way never ends below `/proc`, where a folder that is
+ * there takes no other.
+ */
+export const folder = (
+  path: string
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const { dirname } = yield* Path.Path
+    if (yield* fs.exists(path)) return
+    yield* folder(dirname(path))
+    yield* Effect.catchReason(fs.makeDirectory(path), "PlatformError", "AlreadyExists", () => Effect.void)
+  })
+
+/**
+ * Makes sure that a file can be written, and makes its folder: that it cannot be must be told before the work of which it
+ * tells. Leaves no file behind.
+ */
+export const claim = Effect.fnUntraced(function* (path: string, flag: string) {
+  const fs = yield* FileSystem.FileSystem
+  const { dirname } = yield* Path.Path
+  yield* Effect.gen(function* () {
+    yield* folder(dirname(path))
+    const wasThere = yield* fs.exists(path)
+    yield* fs.writeFileString(path, "", { flag: "a" })
+    if (!wasThere) yield* fs.remove(path)
+  }).pipe(writing(path, flag))
+})
+
+/** Writes a file, and says so on standard error: standard output belongs to the answer. */
+export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* writing(path, flag)(fs.writeFileString(path, text))
+  yield* Console.error(`wrote ${path}`)
+})
