@@ -70,21 +70,19 @@ export const make = (
   now: number,
   options: { readonly headroom: number; readonly ramp: { readonly from: number; readonly millis: number } | undefined }
 ): Ledger => {
-  const pace = options.ramp === undefined ? Pace.whole(now) : Pace.ramp(options.ramp, now)
-  return {
-    configured: limits,
+  const unlimited: Ledger = {
+    configured: {},
     headroom: options.headroom,
-    buckets: mapDimensions(Limits.resolve(limits), (rule) =>
-      Bucket.make(rule, now, { pace: pace.scale, headroom: options.headroom })
-    ),
+    buckets: {},
     cooldown: undefined,
-    pace,
+    pace: options.ramp === undefined ? Pace.whole(now) : Pace.ramp(options.ramp, now),
     loweredBy: {},
     corrected: {},
     doubt: Reading.noDoubt,
     signalDate: -Infinity,
     toldAt: now
   }
+  return resize(unlimited, limits, now)
 }
 
 const mapDimensions = <A, B>(
@@ -306,10 +304,13 @@ export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledg
   ...ledger,
   configured: limits,
   toldAt: now,
-  buckets: mapDimensions(Limits.resolve(limits), (rule, dimension) => {
-    const bucket = ledger.buckets[dimension]
-    return bucket === undefined
-      ? Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
-      : Bucket.withRule(bucket, rule, ledger.pace.scale)
-  })
+  buckets: mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
 })
+
+/** The bucket of a dimension by a rule that may be its first: then it is full. */
+export const ruled = (ledger: Ledger, dimension: Limits.Dimension, rule: Limits.Rule, now: number): Bucket.Bucket => {
+  const bucket = ledger.buckets[dimension]
+  return bucket === undefined
+    ? Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
+    : Bucket.withRule(bucket, rule, ledger.pace.scale)
+}

@@ -3,7 +3,7 @@
  */
 import * as Limits from "../Limits.ts"
 import * as Bucket from "./bucket.ts"
-import type { Answered, Ledger } from "./ledger.ts"
+import { type Answered, type Ledger, ruled } from "./ledger.ts"
 import * as Pace from "./pace.ts"
 import * as Reading from "./reading.ts"
 
@@ -95,12 +95,8 @@ const learnLimit = (
   if (configured?.total !== undefined) return bucket
   const learned = configured === undefined ? told(dimension, limit, said, bucket) : capped(configured, limit)
   const rule = Limits.resolve({ [dimension]: learned })[dimension]!
-  if (bucket === undefined) {
-    return Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
-  }
-  return Limits.sameRules({ [dimension]: bucket.rule }, { [dimension]: rule })
-    ? bucket
-    : Bucket.withRule(bucket, rule, ledger.pace.scale)
+  const isSame = Limits.sameRules({ [dimension]: bucket?.rule }, { [dimension]: rule })
+  return isSame ? bucket : ruled(ledger, dimension, rule, now)
 }
 
 /** Of a limit that was only heard of, this part is taken as the burst until the provider says that it has more. */
