@@ -43,7 +43,7 @@ const patienceMillis = 60_000
  * How long to rest after a probe that failed alone. One probe costs the provider nothing, so its end is noticed soon: 20 s
  * are the most that is lost. The first rests are so long that the five attempts of a single caller span half a minute.
  */
-const rest: Backoff.Backoff = { base: 5_000, factor: 2, cap: 20_000, jitter: "proportional" }
+const rest = { base: 5_000, factor: 2, cap: 20_000 }
 
 export class Gate {
   inFlight = 0
@@ -185,7 +185,8 @@ export class Gate {
     if (probe !== undefined && this.probesOverload) {
       probe.since = lastId
       probe.misses++
-      probe.restsUntil = this.now() + Math.ceil(Backoff.delay(rest, probe.misses, undefined, random))
+      probe.restsUntil =
+        this.now() + Math.ceil(Backoff.spread("proportional", Backoff.exponential(rest, probe.misses), random))
       return
     }
     const half = Math.max(1, Math.floor(Math.min(this.allowed, this.inFlight + 1) / 2))
