@@ -79,13 +79,14 @@ const drainOf = <W extends Asker>(
 
   const finish = (): Effect.Effect<void> | undefined => {
     const returned = permits.returnPermits()
-    if (returned !== undefined) return Effect.flatMap(returned, () => (again ? rounds() : rest()) ?? Effect.void)
-    return again ? rounds() : rest()
+    return returned === undefined ? rest() : Effect.flatMap(returned, () => rest() ?? Effect.void)
   }
 
-  const rest = (): undefined => {
+  const rest = (): Effect.Effect<void> | undefined => {
+    if (again) return rounds()
     running = false
     idle()
+    return undefined
   }
 
   const now = (): Effect.Effect<void> | undefined => {
