@@ -202,9 +202,12 @@ const safeBurst = 0.05
 /** Providers may enforce 60 a minute as one a second: bursts of requests are kept to 5 s worth. */
 const requestBurstMillis = 5_000
 
+/** A number that counts something. Sums of others would not be finite. */
+const isCount = (value: number): boolean => value >= 0 && value <= Number.MAX_SAFE_INTEGER
+
 const positive = (option: string, value: number | undefined): number | undefined => {
-  if (value !== undefined && !(value > 0 && Number.isFinite(value))) {
-    invalid(`Limits.${option}`, "a finite number > 0", value)
+  if (value !== undefined && !(value > 0 && isCount(value))) {
+    invalid(`Limits.${option}`, "a number above 0, up to 2^53", value)
   }
   return value
 }
@@ -241,7 +244,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option when a limit is not a finite number above zero, when a dimension has
+ * Throws a `RangeError` that names the option when a limit is not a number above zero, up to 2^53, when a dimension has
  * none or several of `perSecond`, `perMinute` and `total`, or when the burst fills a whole window.
  *
  * **Example** (a bare limit is safe against every kind of provider)
@@ -271,9 +274,9 @@ export const resolve = (limits: Limits): Rules => {
 // Arithmetic
 // -----------------------------------------------------------------------------
 
-/** What a negative number or one that is not finite says is nothing: it comes from a broken response. */
+/** What is no count says nothing: it comes from a broken response. */
 const said = (value: number | undefined): number | undefined =>
-  value !== undefined && value >= 0 && value < Infinity ? value : undefined
+  value !== undefined && isCount(value) ? value : undefined
 
 /**
  * Reads amounts that say only a part, over what is known without them. Estimates, usages and caps are all read so.
@@ -339,7 +342,7 @@ export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when an amount is negative or not finite.
+ * Throws a `RangeError` when an amount is negative or above 2^53.
  *
  * @category combinators
  * @since 0.1.0
@@ -353,8 +356,8 @@ export const charge = (estimate: Estimate, rules: Rules): Charge => {
 }
 
 const checkAmount = (dimension: Dimension, value: number | undefined): void => {
-  if (value !== undefined && !(value >= 0 && value < Infinity)) {
-    invalid(`Estimate.${dimension}`, "a finite number >= 0", value)
+  if (value !== undefined && !isCount(value)) {
+    invalid(`Estimate.${dimension}`, "a number from 0 up to 2^53", value)
   }
 }
 
@@ -376,7 +379,7 @@ const part = (all: Whole, of: { readonly [D in Dimension]?: unknown }): Charge =
  * **Details**
  *
  * `tokens` that the estimate named may be the provider's own count and not the sum of the parts: they follow a usage that
- * says them or both parts. A value that is negative or not finite comes from a broken response and is ignored.
+ * says them or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
  *
  * @category combinators
  * @since 0.1.0

@@ -356,7 +356,7 @@ describe("Budget", () => {
           Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env))),
           Effect.map(({ _tag, message }) => `${_tag}: ${message}`)
         )
-      const noRequests = "Limits.requests.perMinute: expected a finite number > 0, got 0"
+      const noRequests = "Limits.requests.perMinute: expected a number above 0, up to 2^53, got 0"
       assert.include(yield* error({ RPM: "0" }), `ConfigError: SchemaError(${noRequests}`)
       const none = "Budget.make: concurrency: expected an integer >= 1, got -3"
       assert.include(yield* error({ RPM: "60", AT_ONCE: "-3" }), `ConfigError: SchemaError(${none}`)

@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore, type StoreUnavailable } from "../BudgetStore.ts"
+import * as Believed from "../internal/believed.ts"
 import * as Limits from "../Limits.ts"
 import * as Admission from "./admission.ts"
 import { BudgetError } from "./errors.ts"
@@ -155,14 +156,16 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     return {
       reserve,
       use,
-      observe: (signal) =>
-        tell(signal.pool ?? signal.reservation?.pool ?? defaultPool, (pool) => {
-          if (signal.reservation instanceof HeldReservation) signal.reservation.signal = signal
-          return pool.observe(signal, heldOf(signal.reservation))
+      observe: ({ pool: name, reservation, ...said }) =>
+        tell(name ?? reservation?.pool ?? defaultPool, (pool) => {
+          const signal = Believed.signal(said)
+          if (reservation instanceof HeldReservation) reservation.signal = signal
+          return pool.observe(signal, heldOf(reservation))
         }),
       cooldown: ({ pool: name, reason, reservation, retryAfter, usage }) => {
         const unsaid = reason === "overload" ? Duration.zero : defaultPause
-        const millis = Duration.toMillis(retryAfter === undefined ? unsaid : Duration.fromInputUnsafe(retryAfter))
+        const asked = retryAfter === undefined ? unsaid : Duration.fromInputUnsafe(retryAfter)
+        const millis = Believed.pause(Duration.toMillis(asked))
         return tell(name ?? reservation?.pool ?? defaultPool, (pool) =>
           pool.together(
             Effect.gen(function* () {

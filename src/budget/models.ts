@@ -144,7 +144,11 @@ export interface Cooldown {
    * to 20 s after each call that was sent alone and failed so.
    */
   readonly reason: Pushback
-  /** @default 2 s for rate limits, the first step of the default retry policy; none for overload */
+  /**
+   * An hour is believed at most: what is closed for longer is probed once an hour.
+   *
+   * @default 2 s for rate limits, the first step of the default retry policy; none for overload
+   */
   readonly retryAfter?: Duration.Input | undefined
   /** The reservation of the rejected call: tells whether the local view explains the rejection. */
   readonly reservation?: Reservation | undefined

@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { BudgetStore, Held, PoolOptions, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
 import type { Drain, Refused } from "../budgetStore/drain.ts"
+import * as Believed from "../internal/believed.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
 import * as Limits from "../Limits.ts"
 import { EstimateTooLarge } from "./errors.ts"
@@ -24,8 +25,6 @@ import { HeldReservation } from "./reservation.ts"
 
 /** Timers of the runtime reach no further than 24 days; the head looks again every day. */
 const longestSleepMillis = 86_400_000
-/** As long as a retry-after is believed at most, so is a learned limit that refuses a call, in all processes together. */
-const believedMillis = 3_600_000
 
 export const open = Effect.fnUntraced(function* (
   name: string,
@@ -176,7 +175,7 @@ export const open = Effect.fnUntraced(function* (
         return Effect.matchEffect(store.snapshot, {
           onFailure: () => Effect.succeed(false),
           onSuccess: ({ ledger, now }) =>
-            now - ledger.toldAt < believedMillis
+            now - ledger.toldAt < Believed.longestMillis
               ? Effect.succeed(false)
               : Effect.as(pool.resize({ limits: given, concurrency: undefined }), true)
         })

@@ -3,6 +3,7 @@
  * reservation.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
@@ -169,7 +170,9 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
       }),
     fail: (error) => {
       const failure = failureOf(error)
-      const { retryAfter, signal } = failure
+      const { signal } = failure
+      // Anybody's error: what is no duration is not read as one, as in the retry policy.
+      const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
       const pushback = failure.pushback ?? (isDown(error) && answered.has(trace.pool) ? "overload" : undefined)
       const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
       const concluded = Effect.suspend(() => {

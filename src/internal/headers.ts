@@ -8,14 +8,11 @@
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Limits from "../Limits.ts"
+import * as Believed from "./believed.ts"
 
 /** Looks a header up by its lower-case name. */
 export type Get = (name: string) => string | null | undefined
 
-/** The longest wait that is believed. What a provider closes for longer is probed once an hour. */
-export const maxRetryAfterMillis = 3_600_000
-
-const most = 1e12
 const minute = 60_000
 const day = 86_400_000
 
@@ -28,7 +25,7 @@ const number = (text: string | null | undefined): number | undefined => {
   const trimmed = text?.trim() ?? ""
   if (!/^\d{1,16}(\.\d{1,9})?$/.test(trimmed)) return undefined
   const value = Number(trimmed)
-  return value <= most * 10 ? value : undefined
+  return value <= Believed.mostAmount * 10 ? value : undefined
 }
 
 const epochMillis = (text: string): number | undefined =>
@@ -80,9 +77,9 @@ const dimension = (
 ): Limits.DimensionSignal | undefined => {
   const limit = number(limitText)
   // A limit that is no limit (0, -1, text) says that the provider does not count this: the rest means nothing either.
-  if (limitText != null && !(limit !== undefined && limit >= 1 && limit <= most)) return undefined
+  if (limitText != null && !(limit !== undefined && limit >= 1 && limit <= Believed.mostAmount)) return undefined
   const left = number(remainingText)
-  const remaining = left === undefined || left > most ? undefined : Math.min(left, limit ?? left)
+  const remaining = left === undefined || left > Believed.mostAmount ? undefined : Math.min(left, limit ?? left)
   if (limit === undefined && remaining === undefined) return undefined
   const resetMillis = resetOf(resetText, now)
   return {
@@ -217,7 +214,7 @@ export const signal = (get: Get, now: number): Limits.Signal | undefined => {
 }
 
 /**
- * How long the provider asks to wait, in milliseconds, above 0 and at most {@link maxRetryAfterMillis}: `retry-after-ms`,
+ * How long the provider asks to wait, in milliseconds, above 0 and at most an hour: `retry-after-ms`,
  * or `retry-after` as seconds or as an HTTP date. Zero, a date that has passed and nonsense are as good as absent.
  */
 export const retryAfterMillis = (get: Get, now: number): number | undefined => {
@@ -228,5 +225,5 @@ export const retryAfterMillis = (get: Get, now: number): number | undefined => {
     (number(text) ?? 0) * 1_000,
     date === undefined ? 0 : date - timeOf(get, now)
   ].find((millis) => millis > 0)
-  return asked === undefined ? undefined : Math.min(asked, maxRetryAfterMillis)
+  return asked === undefined ? undefined : Believed.pause(asked)
 }

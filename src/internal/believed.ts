@@ -1,0 +1,33 @@
+/**
+ * What is believed of what others say, whoever read it: the budget goes on, whatever a header, an error or a program of
+ * one's own makes of it.
+ */
+import * as Limits from "../Limits.ts"
+
+/** The longest wait. What a provider closes for longer is probed once an hour. */
+export const longestMillis = 3_600_000
+
+/** The largest limit, and the most that is left of one. */
+export const mostAmount = 1e12
+
+/** A pause in milliseconds. */
+export const pause = (millis: number): number => Math.max(0, Math.min(longestMillis, millis))
+
+const within = (value: number | undefined, least: number): number | undefined =>
+  value !== undefined && value >= least && value <= mostAmount ? value : undefined
+
+/** A signal without the figures that no provider has. */
+export const signal = ({ date, dimensions }: Limits.Signal): Limits.Signal => {
+  const heeded: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
+  for (const dimension of Limits.dimensions) {
+    const said = dimensions[dimension]
+    if (said === undefined) continue
+    heeded[dimension] = {
+      ...said,
+      limit: within(said.limit, 1),
+      remaining: within(said.remaining, 0),
+      roundedTo: within(said.roundedTo, 1)
+    }
+  }
+  return { dimensions: heeded, date: Number.isFinite(date) ? date : undefined }
+}

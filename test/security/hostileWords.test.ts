@@ -1,0 +1,64 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import { assertReadable, everyWord, limits, say, Word } from "../support/hostileWords.ts"
+
+const words = Schema.Array(Word)
+const soon = Effect.repeat(Effect.yieldNow, { times: 50 })
+
+describe("whatever is said to a budget", () => {
+  it.effect.prop("its figures stay finite, and what makes no sense is refused by name", { words }, ({ words }) =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits })
+      for (const word of words) {
+        yield* say(budget, word, true, soon)
+        assertReadable(yield* budget.status)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("every word with every odd number, one after the other, spoils nothing", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits })
+      for (const word of everyWord) {
+        yield* say(budget, word, true, soon)
+        assertReadable(yield* budget.status)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a failure that asks to wait for ever, or in a form that is none, pauses for what is believed", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      const budget = yield* Budget.TokenBudget
+      const paused = Effect.fnUntraced(function* (retryAfter: unknown) {
+        const failure = { isRetryable: false, pushback: "rateLimit", retryAfter }
+        const call = { model: "m", bytes: 10, maxTokens: 5 }
+        assert.strictEqual(yield* Effect.flip(governor.run(call, () => Effect.fail(failure))), failure)
+        const left = (yield* budget.status).pools.default?.cooldown?.left
+        yield* TestClock.adjust("1 hour")
+        return left
+      })
+      assert.deepStrictEqual(yield* paused("30"), Duration.seconds(2))
+      assert.deepStrictEqual(yield* paused(Duration.infinity), Duration.hours(1))
+    }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(Budget.layer({ limits })))))
+  )
+
+  it.effect.prop("who is given limits again is let out within hours, if nothing was used", { words }, ({ words }) =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits })
+      for (const word of words) yield* say(budget, word, false, soon)
+      yield* budget.resize({ limits, concurrency: 1 })
+      const call = yield* Effect.forkChild(Effect.scoped(budget.reserve({ inputTokens: 1, outputTokens: 1 })))
+      yield* TestClock.adjust("12 hours")
+      assert.strictEqual(call.pollUnsafe()?._tag, "Success", JSON.stringify(yield* budget.status))
+      yield* Fiber.join(call)
+    }).pipe(Effect.scoped)
+  )
+})

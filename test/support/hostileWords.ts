@@ -1,0 +1,130 @@
+/**
+ * Everything that can be said to a budget, in numbers that make no sense. Whatever is said, figures stay finite; an
+ * argument is refused by name or heeded; and once the given limits are given again, calls go out within hours.
+ */
+import { assert } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import type * as Budget from "floodgate/Budget"
+import * as Limits from "floodgate/Limits"
+
+export const odd = [NaN, Infinity, -Infinity, -1, 0, 5e-324, 0.5, 1, 100, 1e12, 1e16, 1e308]
+const number = Schema.Literals(odd.map((_, i) => i)).pipe((index) => Schema.optionalKey(index))
+const dimension = Schema.Literals(Limits.dimensions)
+const amounts = Schema.Struct({ requests: number, inputTokens: number, outputTokens: number, tokens: number })
+
+/** One word, with numbers as places in the list of odd ones. */
+export const Word = Schema.Union([
+  Schema.Struct({
+    say: Schema.Literal("observe"),
+    dimension,
+    limit: number,
+    remaining: number,
+    roundedTo: number,
+    resetMillis: number,
+    date: number
+  }),
+  Schema.Struct({
+    say: Schema.Literal("cooldown"),
+    reason: Schema.Literals(["rateLimit", "ramp", "overload"]),
+    retryAfter: number,
+    usage: amounts
+  }),
+  Schema.Struct({
+    say: Schema.Literal("resize"),
+    dimension,
+    perSecond: number,
+    burst: number,
+    concurrency: number
+  }),
+  Schema.Struct({ say: Schema.Literal("reserve"), estimate: amounts, usage: amounts, maxWait: number, weight: number })
+])
+export type Word = (typeof Word)["Type"]
+
+export const limits: Limits.Limits = {
+  requests: { perSecond: 10 },
+  inputTokens: { perSecond: 1_000 },
+  outputTokens: { perMinute: 60_000 },
+  tokens: { perMinute: 60_000, window: "bucket" }
+}
+
+const at = <A extends Record<string, number | undefined>>(indices: A): { [K in keyof A]: number } =>
+  Object.fromEntries(Object.entries(indices).map(([key, i]) => [key, i === undefined ? undefined : odd[i]])) as never
+
+/** Says one word. `usage` is heeded only where debts do not matter. */
+export const say = (
+  budget: Budget.TokenBudget["Service"],
+  word: Word,
+  withUsage: boolean,
+  patience: Effect.Effect<unknown>
+): Effect.Effect<void> => {
+  const said = Effect.scoped(
+    Effect.suspend(() => {
+      switch (word.say) {
+        case "observe": {
+          const { date, dimension, say: _, ...figures } = word
+          const signal = { dimensions: { [dimension]: at(figures) }, ...at({ date }) }
+          return Effect.flatMap(budget.reserve({ tokens: 1 }, { maxWait: 0 }), (reservation) =>
+            Effect.andThen(budget.observe({ ...signal, reservation }), reservation.refund)
+          ).pipe(Effect.catch(() => budget.observe(signal)))
+        }
+        case "cooldown": {
+          const { reason, retryAfter, usage } = word
+          const pause = { reason, ...at({ retryAfter }) }
+          return Effect.flatMap(budget.reserve({ tokens: 1 }, { maxWait: 0 }), (reservation) =>
+            budget.cooldown({ ...pause, reservation, usage: withUsage ? at(usage) : Limits.nothing })
+          ).pipe(Effect.catch(() => budget.cooldown(pause)))
+        }
+        case "resize": {
+          const { burst, concurrency, dimension, perSecond } = word
+          const changed = { ...limits, [dimension]: at({ perSecond, burst }) }
+          return budget.resize({ limits: changed, ...at({ concurrency }) })
+        }
+        default: {
+          const { estimate, maxWait, usage, weight } = word
+          return Effect.flatMap(budget.reserve(at(estimate), at({ maxWait, weight })), (reservation) =>
+            withUsage ? reservation.settle(at(usage)) : reservation.refund
+          )
+        }
+      }
+    })
+  )
+  return Effect.gen(function* () {
+    // Who would have to wait gives up.
+    const exit = yield* Effect.exit(Effect.raceFirst(said, patience))
+    if (Exit.isSuccess(exit) || !Cause.hasDies(exit.cause)) return
+    assert.match(Cause.pretty(exit.cause), /^RangeError: [\w.: ]+: expected /, JSON.stringify(word))
+  })
+}
+
+/** Every figure of the status is one that a person can read. */
+export const assertReadable = (status: Budget.BudgetStatus): void => {
+  const pool = status.pools.default
+  if (pool === undefined) return
+  assert.isTrue(pool.storeAvailable)
+  for (const [name, { capacity, level, perSecond }] of Object.entries(pool.dimensions)) {
+    const told = `${name}: ${level} of ${capacity}, ${perSecond} per second`
+    assert.isTrue(Number.isFinite(level) && Number.isFinite(capacity) && Number.isFinite(perSecond), told)
+    assert.isTrue(level <= capacity && capacity >= 0, told)
+  }
+  assert.isTrue(pool.pace > 0 && pool.pace <= 1, `a pace of ${pool.pace}`)
+  assert.isAtMost(Duration.toMillis(pool.cooldown?.left ?? Duration.zero), 3_600_000)
+}
+
+/** Every kind of word with every odd number in all of its places, and in one. */
+export const everyWord: ReadonlyArray<Word> = odd.flatMap((_, i): ReadonlyArray<Word> => {
+  const amounts = { requests: i, inputTokens: i, outputTokens: i, tokens: i }
+  return [
+    { say: "observe", dimension: "tokens", limit: i, remaining: i, roundedTo: i, resetMillis: i, date: i },
+    { say: "observe", dimension: "tokens", remaining: 8, roundedTo: i },
+    { say: "cooldown", reason: "rateLimit", retryAfter: i, usage: {} },
+    { say: "cooldown", reason: "ramp", usage: amounts },
+    { say: "resize", dimension: "tokens", perSecond: i, burst: i },
+    { say: "resize", dimension: "tokens", perSecond: 8, concurrency: i },
+    { say: "reserve", estimate: {}, usage: amounts },
+    { say: "reserve", estimate: amounts, usage: {}, maxWait: i, weight: i }
+  ]
+})
