@@ -181,7 +181,35 @@ const isCount = (value: unknown): value is MessageTokensCount =>
 
 const fail = (reason: LlmErrorReason) => Effect.fail(new LlmError({ reason }))
 
-const fromClientWith = (client: Client, options: ClientOptions, secret: string | undefined): LlmProvider["Service"] => {
+/** The key or token of the client, to be cut out of what a provider says. */
+const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authToken?: unknown }): string | undefined =>
+  [client.apiKey, client.authToken].find(Predicate.isString)
+
+/**
+ * A provider over a client that you made: with your headers, proxy or middleware, or of the package for AWS, Bedrock,
+ * Vertex or Foundry.
+ *
+ * **Gotchas**
+ *
+ * The client's own `maxRetries` and `timeout` are not used. Bedrock counts no tokens: `AnthropicBedrock` has no such method
+ * by its types, but asks when it is called, and `countTokens` fails with what is answered. A client that has none at all
+ * fails with `InvalidRequest`.
+ *
+ * **Example** (A client that goes through a gateway)
+ *
+ * ```ts
+ * import Sdk from "@anthropic-ai/sdk"
+ * import * as Anthropic from "floodgate/providers/Anthropic"
+ *
+ * const client = new Sdk({ baseURL: "https://gateway.example.com", defaultHeaders: { "x-team": "documents" } })
+ * const provider = Anthropic.fromClient(client, { timeout: "2 minutes" })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
+  const secret = secretOf(client)
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 minutes")
   const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
   const sdkTimeout = Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost)
@@ -270,36 +298,6 @@ const fromClientWith = (client: Client, options: ClientOptions, secret: string |
 }
 
 /**
- * A provider over a client that you made: with your headers, proxy or middleware, or of the package for AWS, Bedrock,
- * Vertex or Foundry.
- *
- * **Gotchas**
- *
- * The client's own `maxRetries` and `timeout` are not used. Bedrock counts no tokens: `AnthropicBedrock` has no such method
- * by its types, but asks when it is called, and `countTokens` fails with what is answered. A client that has none at all
- * fails with `InvalidRequest`.
- *
- * **Example** (A client that goes through a gateway)
- *
- * ```ts
- * import Sdk from "@anthropic-ai/sdk"
- * import * as Anthropic from "floodgate/providers/Anthropic"
- *
- * const client = new Sdk({ baseURL: "https://gateway.example.com", defaultHeaders: { "x-team": "documents" } })
- * const provider = Anthropic.fromClient(client, { timeout: "2 minutes" })
- * ```
- *
- * @category constructors
- * @since 0.1.0
- */
-export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] =>
-  fromClientWith(client, options, keyOf(client))
-
-/** The client's own key, to be cut out of what a provider says. */
-const keyOf = (client: object): string | undefined =>
-  Predicate.hasProperty(client, "apiKey") && typeof client.apiKey === "string" ? client.apiKey : undefined
-
-/**
  * A provider over a new client. The environment is not read: see {@link layerConfig}.
  *
  * **Details**
@@ -318,7 +316,7 @@ export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
     const apiKey = Redacted.value(options.apiKey)
     if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")
     const client = new Sdk({ apiKey, baseURL: options.baseUrl ?? "https://api.anthropic.com", maxRetries: 0 })
-    return fromClientWith(client, options, apiKey)
+    return fromClient(client, options)
   })
 
 // -----------------------------------------------------------------------------

@@ -908,6 +908,15 @@ describe("Anthropic", () => {
       })
     )
 
+    it.live("keeps the token of a client of yours out of errors", () =>
+      Effect.gen(function* () {
+        const { baseUrl } = yield* setup(json(401, { error: { message: "plain-token is not known" } }))
+        const client = new Sdk({ apiKey: null, authToken: "plain-token", baseURL: baseUrl })
+        const error = yield* Effect.flip(Anthropic.fromClient(client).create(params))
+        assert.strictEqual(error.reason.detail, "<redacted> is not known")
+      })
+    )
+
     it.live("keeps passwords within a base URL out of errors", () =>
       Effect.gen(function* () {
         const provider = yield* Anthropic.make({
