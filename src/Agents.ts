@@ -9,7 +9,7 @@
  *
  * A {@link Cap} bounds tokens, calls and time, for every agent and for the whole job. Tokens and calls are counted where
  * they are reserved, whatever code inside of the agent makes the call: a call that would pass the cap is refused before
- * it waits or is sent, with a `QuotaExhausted` that names what is left, which the agent may handle. What a call was
+ * it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a call was
  * estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
  * {@link TimeCapReached}.
  *
@@ -254,6 +254,8 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
 /** What all agents of a job share. */
 interface Shared {
   readonly counter: Counter.Counter
+  /** Those of the agent that started the job, if one did: what it starts counts for it, too. */
+  readonly outer: ReadonlyArray<Counter.Counter>
   readonly startedAt: number
   /** Milliseconds from there; `undefined` where nothing bounds them. */
   readonly time: number | undefined
@@ -278,10 +280,12 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   yield* Meter
   const ticks = yield* PubSub.sliding<void>(1)
   const changed = () => void PubSub.publishUnsafe(ticks, undefined)
+  const { time, ...cap } = checked("cap", options.cap)
   const shared: Shared = {
-    counter: Counter.make("job", options.cap ?? {}, changed),
+    counter: Counter.make(undefined, cap, changed),
+    outer: (yield* Running)?.counters ?? [],
     startedAt: yield* Clock.currentTimeMillis,
-    time: timeOf("cap", options.cap),
+    time,
     changed
   }
   const entries = enter(agents, options, changed)
@@ -325,11 +329,12 @@ const enter = <A, E, R>(
     if (work !== undefined && !(work > 0 && work < Infinity)) {
       invalid(`Agents.run: work of "${key}"`, "a finite number > 0", work)
     }
+    const { time, ...counts } = checked(`capPerAgent of "${key}"`, cap)
     return {
       agent,
       work: work === undefined ? undefined : Work.start(job, work),
-      time: timeOf(`capPerAgent of "${key}"`, cap),
-      counter: Counter.make(key, cap ?? {}, changed),
+      time,
+      counter: Counter.make(key, counts, changed),
       state: "waiting",
       cancelled: false,
       fiber: undefined
@@ -357,7 +362,8 @@ const bounded = <A, E, R>(
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
     Effect.provideService(Budget.Agent, key),
     Effect.provideService(Running, {
-      counters: [counter, shared.counter],
+      agent: key,
+      counters: [counter, shared.counter, ...shared.outer],
       weight: work === undefined ? undefined : () => Work.weight(work, counter.tokens)
     })
   )
@@ -401,13 +407,12 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
   return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
 }
 
-const timeOf = (name: string, cap: Cap | undefined): number | undefined => {
-  for (const option of ["tokens", "calls"] as const) {
-    const value = cap?.[option]
+/** A cap that makes sense, its time in milliseconds. */
+const checked = (name: string, { calls, time, tokens }: Cap = {}) => {
+  for (const [option, value] of Object.entries({ tokens, calls })) {
     if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)
   }
-  if (cap?.time === undefined) return undefined
-  const millis = Duration.toMillis(Duration.fromInputUnsafe(cap.time))
-  if (!(millis > 0)) invalid(`Agents.run: ${name}.time`, "a duration > 0", `${millis} ms`)
-  return millis
+  const millis = time === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(time))
+  if (millis !== undefined && !(millis > 0)) invalid(`Agents.run: ${name}.time`, "a duration > 0", `${millis} ms`)
+  return { tokens, calls, time: millis }
 }

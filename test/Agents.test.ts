@@ -160,7 +160,19 @@ describe("Agents", () => {
         assert.isTrue(Exit.isSuccess(small!.exit))
         const error = failureOf(large!.exit)
         assert.instanceOf(error, Budget.BudgetError)
-        assert.deepInclude(error.reason, { _tag: "QuotaExhausted", pool: "large", asked: 400, left: 200 })
+        assert.deepInclude(error.reason, {
+          _tag: "CapReached",
+          key: "large",
+          cap: "agent",
+          unit: "tokens",
+          asked: 400,
+          left: 200,
+          limit: 1_000
+        })
+        assert.strictEqual(
+          error.message,
+          'Agent "large" asks for 400 tokens, but its cap of 1000 tokens has 200 left: raise the cap, or give it less to do'
+        )
         assert.deepStrictEqual(large!.used, { tokens: 800, calls: 2 })
       }).pipe(Effect.provide(unlimited))
     )
@@ -173,14 +185,34 @@ describe("Agents", () => {
           outcomes.map(({ used }) => used.calls),
           [5, 2, 0]
         )
-        assert.deepInclude((failureOf(outcomes[2]!.exit) as Budget.BudgetError).reason, { pool: "job", left: 0 })
+        assert.strictEqual(
+          (failureOf(outcomes[2]!.exit) as Budget.BudgetError).message,
+          'Agent "c" asks for 1 call, but the job\'s cap of 7 calls has 0 left: raise the cap, or give it less to do'
+        )
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("bounds what an agent's own agents use, too", () =>
+      Effect.gen(function* () {
+        const inner = Agents.run(["a", "b"].map((key) => ({ key, effect: times(2, 10) })))
+        const [outcome] = yield* Agents.run([{ key: "outer", effect: inner }], { capPerAgent: { calls: 3 } })
+        assert.deepStrictEqual(outcome!.used, { tokens: 30, calls: 3 })
+        if (!Exit.isSuccess(outcome!.exit)) return assert.fail("the outer agent failed")
+        assert.deepStrictEqual(
+          outcome!.exit.value.map(({ exit }) => Exit.isSuccess(exit)),
+          [true, false]
+        )
+        assert.include(
+          String(failureOf(outcome!.exit.value[1]!.exit)),
+          'Agent "outer" asks for 1 call, but its cap of 3 calls'
+        )
       }).pipe(Effect.provide(unlimited))
     )
 
     it.effect("lets an agent handle the refusal and go on", () =>
       Effect.gen(function* () {
         const agent = times(10, 100).pipe(
-          Effect.catchReason("BudgetError", "QuotaExhausted", ({ left }) => Effect.succeed(left))
+          Effect.catchReason("BudgetError", "CapReached", ({ left }) => Effect.succeed(left))
         )
         const [outcome] = yield* Agents.run([{ key: "a", effect: agent, cap: { tokens: 250 } }])
         assert.deepStrictEqual(outcome!.exit, Exit.succeed(50))

@@ -43,7 +43,7 @@ describe("Budget", () => {
       assert.deepStrictEqual(told(yield* refused({})), [
         "QueueFull",
         true,
-        '1 callers already wait in pool "default": start fewer calls, or raise maxQueued'
+        '1 caller already waits in pool "default": start fewer calls, or raise maxQueued'
       ])
     }).pipe(
       Effect.scoped,

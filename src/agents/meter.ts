@@ -20,15 +20,16 @@ export class Meter extends Context.Service<Meter, { readonly budget: Budget.Toke
 
 /** What is known of the agent whose code runs. */
 export interface Running {
+  readonly agent: string
   /** The counters that its reservations also go to: its own and its job's. */
   readonly counters: ReadonlyArray<Counter.Counter>
   /** The weight of its next call, where it is known how much it has to do. */
   readonly weight: (() => number) | undefined
 }
 
-/** Nothing, outside of a job. */
-export const Running = Context.Reference<Running>("floodgate/Agents/Running", {
-  defaultValue: () => ({ counters: [], weight: undefined })
+/** Undefined outside of a job. */
+export const Running = Context.Reference<Running | undefined>("floodgate/Agents/Running", {
+  defaultValue: () => undefined
 })
 
 /**
@@ -61,16 +62,14 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
     cooldown: (pause) => inner.cooldown(original(pause)),
     reserve: (estimate, options) =>
       Effect.flatMap(Running, (running) =>
-        running.counters.length === 0
-          ? inner.reserve(estimate, options)
-          : reserveCounted(inner, running, estimate, options)
+        running === undefined ? inner.reserve(estimate, options) : reserveCounted(inner, running, estimate, options)
       )
   }
 }
 
 const reserveCounted = (
   inner: Budget.TokenBudget["Service"],
-  { counters, weight }: Running,
+  { agent, counters, weight }: Running,
   estimate: Limits.Estimate,
   options: Budget.ReserveOptions | undefined
 ) =>
@@ -80,9 +79,10 @@ const reserveCounted = (
       const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
       const share = Counter.take(counters, estimate)
       if (share._tag === "Refused") {
-        const { asked, dimension, key, left } = share
+        const { asked, left, limit, unit } = share
+        const cap = share.agent === undefined ? "job" : "agent"
         return yield* new Budget.BudgetError({
-          reason: new Budget.QuotaExhausted({ pool: key, dimension, asked, left })
+          reason: new Budget.CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
         })
       }
       const held = yield* restore(inner.reserve(estimate, how)).pipe(

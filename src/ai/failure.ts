@@ -80,6 +80,7 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
     case "EstimateTooLarge":
       return new AiError.InvalidRequestError({ description: message, metadata })
     case "QuotaExhausted":
+    case "CapReached":
       return new AiError.QuotaExhaustedError({ metadata })
     case "WaitTooLong":
     case "DeadlineMissed":

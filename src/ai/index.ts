@@ -16,7 +16,7 @@
  *
  * What the budget refuses, and the governor's own timeouts, fail as `AiError` with `metadata.floodgate`, because a
  * `LanguageModel` has no other errors: a full queue and a wait that is too long, also for the deadline, as
- * `RateLimitError`, a call that never fits as `InvalidRequestError`, a spent quota as `QuotaExhaustedError`.
+ * `RateLimitError`, a call that never fits as `InvalidRequestError`, a spent quota or cap as `QuotaExhaustedError`.
  *
  * **Gotchas**
  *

@@ -7,6 +7,18 @@ import * as Schema from "effect/Schema"
 import { StoreUnavailable } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
 
+const counted = (count: number, one: string, more = `${one}s`): string => `${count} ${count === 1 ? one : more}`
+
+const units: Record<Limits.Dimension, string> = {
+  requests: "request",
+  inputTokens: "input token",
+  outputTokens: "output token",
+  tokens: "token"
+}
+
+const awaited = (dimension: Limits.Dimension | undefined): string =>
+  dimension === undefined ? "a free place" : `${units[dimension]}s`
+
 /**
  * The estimate can never be admitted: it is more than the limit holds. Split the call, or raise the limit.
  *
@@ -22,7 +34,7 @@ export class EstimateTooLarge extends Schema.TaggedError<EstimateTooLarge>("floo
     return false
   }
   override get message(): string {
-    return `The call asks for ${this.asked} ${this.dimension} but pool "${this.pool}" admits at most ${this.limit}: split the call, or raise the limit`
+    return `The call asks for ${counted(this.asked, units[this.dimension])} but pool "${this.pool}" admits at most ${this.limit}: split the call, or raise the limit`
   }
 }
 
@@ -43,7 +55,7 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
     return true
   }
   override get message(): string {
-    return `The call would wait ${Duration.format(this.wait)} for ${this.dimension ?? "a free place"} in pool "${this.pool}", longer than its maxWait of ${Duration.format(this.maxWait)}`
+    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than its maxWait of ${Duration.format(this.maxWait)}`
   }
 }
 
@@ -69,7 +81,7 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
   }
   override get message(): string {
     if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"
-    return `The call would wait ${Duration.format(this.wait)} for ${this.dimension ?? "a free place"} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline`
+    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline`
   }
 }
 
@@ -88,7 +100,7 @@ export class QueueFull extends Schema.TaggedError<QueueFull>("floodgate/Budget/Q
     return true
   }
   override get message(): string {
-    return `${this.maxQueued} callers already wait in pool "${this.pool}": start fewer calls, or raise maxQueued`
+    return `${counted(this.maxQueued, "caller already waits", "callers already wait")} in pool "${this.pool}": start fewer calls, or raise maxQueued`
   }
 }
 
@@ -107,7 +119,32 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
     return false
   }
   override get message(): string {
-    return `The call asks for ${this.asked} ${this.dimension} but the quota of pool "${this.pool}" has ${this.left} left`
+    return `The call asks for ${counted(this.asked, units[this.dimension])} but the quota of pool "${this.pool}" has ${this.left} left`
+  }
+}
+
+/**
+ * The cap of an agent, or of its whole job, has too little left for the call. `key` is the agent, and `limit` the cap.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Budget/CapReached")("CapReached", {
+  key: Schema.String,
+  cap: Schema.Literals(["agent", "job"]),
+  unit: Schema.Literals(["tokens", "calls"]),
+  asked: Schema.Finite,
+  left: Schema.Finite,
+  limit: Schema.Finite
+}) {
+  /** What was used does not come back. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const one = this.unit === "calls" ? "call" : "token"
+    const whose = this.cap === "job" ? "the job's" : "its"
+    return `Agent "${this.key}" asks for ${counted(this.asked, one)}, but ${whose} cap of ${counted(this.limit, one)} has ${this.left} left: raise the cap, or give it less to do`
   }
 }
 
@@ -123,6 +160,7 @@ export const BudgetErrorReason = Schema.Union([
   DeadlineMissed,
   QueueFull,
   QuotaExhausted,
+  CapReached,
   StoreUnavailable
 ])
 

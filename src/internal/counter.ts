@@ -5,7 +5,8 @@ import * as Limits from "../Limits.ts"
 
 /** What one agent, or one job, holds and has used. */
 export interface Counter {
-  readonly key: string
+  /** The agent that it counts for; undefined for a job's. */
+  readonly agent: string | undefined
   readonly cap: { readonly tokens?: number | undefined; readonly calls?: number | undefined }
   readonly changed: () => void
   /** Open calls as estimated, closed ones as used. */
@@ -13,8 +14,8 @@ export interface Counter {
   calls: number
 }
 
-export const make = (key: string, cap: Counter["cap"], changed: () => void): Counter => ({
-  key,
+export const make = (agent: string | undefined, cap: Counter["cap"], changed: () => void): Counter => ({
+  agent,
   cap,
   changed,
   tokens: 0,
@@ -33,26 +34,31 @@ export interface Taken {
   readonly settle: (usage: Limits.Usage) => void
 }
 
-export type Share =
-  | Taken
-  | {
-      readonly _tag: "Refused"
-      readonly key: string
-      readonly dimension: "tokens" | "requests"
-      readonly asked: number
-      readonly left: number
-    }
+/** Which counter had too little left. */
+export interface Refused {
+  readonly _tag: "Refused"
+  readonly agent: string | undefined
+  readonly unit: "tokens" | "calls"
+  readonly asked: number
+  readonly left: number
+  readonly limit: number
+}
+
+export type Share = Taken | Refused
 
 /** Takes an estimate from every counter, or from none and says which had too little left. */
 export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate): Share => {
   const asked = Limits.whole(estimate)
   const { requests: calls, tokens } = asked
-  for (const { calls: made, cap, key, tokens: spent } of counters) {
-    if (cap.tokens !== undefined && spent + tokens > cap.tokens) {
-      return { _tag: "Refused", key, dimension: "tokens", asked: tokens, left: Math.max(0, cap.tokens - spent) }
-    }
-    if (cap.calls !== undefined && made + calls > cap.calls) {
-      return { _tag: "Refused", key, dimension: "requests", asked: calls, left: Math.max(0, cap.calls - made) }
+  for (const { agent, calls: made, cap, tokens: spent } of counters) {
+    const asks = [
+      { unit: "tokens", asked: tokens, used: spent, limit: cap.tokens ?? Infinity },
+      { unit: "calls", asked: calls, used: made, limit: cap.calls ?? Infinity }
+    ] as const
+    for (const { asked, limit, unit, used } of asks) {
+      if (used + asked > limit) {
+        return { _tag: "Refused", agent, unit, asked, left: Math.max(0, limit - used), limit }
+      }
     }
   }
   const add = (moreTokens: number, moreCalls: number): void => {
