@@ -246,7 +246,7 @@ export interface Forecast {
   readonly calls: ReadonlyArray<CallForecast>
   readonly refused: ReadonlyArray<Refused>
   /** What all calls use together. */
-  readonly usage: { readonly [D in Limits.Dimension]: number }
+  readonly usage: Limits.Whole
 }
 
 /** Where somebody waits for less than this part of the time, the agents themselves take that long. */

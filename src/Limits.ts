@@ -70,12 +70,20 @@ export interface Estimate extends Amounts {}
 export interface Usage extends Amounts {}
 
 /**
+ * Something for each of several dimensions.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PerDimension<A> = { readonly [D in Dimension]?: A }
+
+/**
  * An amount for every dimension that a pool limits.
  *
  * @category models
  * @since 0.1.0
  */
-export type Charge = { readonly [D in Dimension]?: number }
+export type Charge = PerDimension<number>
 
 /**
  * All that is known of a call.
@@ -194,7 +202,7 @@ export interface Rule {
  * @category models
  * @since 0.1.0
  */
-export type Rules = { readonly [D in Dimension]?: Rule }
+export type Rules = PerDimension<Rule>
 
 const minute = 60_000
 /** DESIGN: burst + rate x 60 s stays within the limit, and 5 % is large enough not to bind. */
@@ -261,18 +269,30 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
  * @category constructors
  * @since 0.1.0
  */
-export const resolve = (limits: Limits): Rules => {
-  const rules: { [D in Dimension]?: Rule } = {}
-  for (const dimension of dimensions) {
-    const limit = limits[dimension]
-    if (limit !== undefined) rules[dimension] = resolveLimit(dimension, limit)
-  }
-  return rules
-}
+export const resolve = (limits: Limits): Rules =>
+  mapDimensions(limits, (limit, dimension) => resolveLimit(dimension, limit))
 
 // -----------------------------------------------------------------------------
 // Arithmetic
 // -----------------------------------------------------------------------------
+
+/**
+ * What becomes of something for each of several dimensions, one after the other.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const mapDimensions = <A, B>(
+  self: { readonly [D in Dimension]?: A | undefined },
+  f: (value: A, dimension: Dimension) => B
+): PerDimension<B> => {
+  const result: { [D in Dimension]?: B } = {}
+  for (const dimension of dimensions) {
+    const value = self[dimension]
+    if (value !== undefined) result[dimension] = f(value, dimension)
+  }
+  return result
+}
 
 /** What is no count says nothing: it comes from a broken response. */
 const said = (value: number | undefined): number | undefined =>
@@ -362,7 +382,7 @@ const checkAmount = (dimension: Dimension, value: number | undefined): void => {
 }
 
 /** The amounts of those dimensions that something is said of. */
-const part = (all: Whole, of: { readonly [D in Dimension]?: unknown }): Charge => {
+const part = (all: Whole, of: PerDimension<unknown>): Charge => {
   // Written out: every reservation comes through here.
   const result: { [D in Dimension]?: number } = {}
   if (of.requests !== undefined) result.requests = all.requests
@@ -502,7 +522,7 @@ export interface DimensionSignal {
  * @since 0.1.0
  */
 export interface Signal {
-  readonly dimensions: { readonly [D in Dimension]?: DimensionSignal }
+  readonly dimensions: PerDimension<DimensionSignal>
   /** The provider's own time of the response (the `date` header), milliseconds since the epoch. */
   readonly date?: number | undefined
 }

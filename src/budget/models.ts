@@ -199,7 +199,7 @@ export interface WaiterStatus {
  * @since 0.1.0
  */
 export interface PoolStatus {
-  readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
+  readonly dimensions: Limits.PerDimension<DimensionStatus>
   readonly inFlight: number
   /** Calls that may be in flight now: less than the concurrency while a cooldown is probed. */
   readonly allowed: number

@@ -4,24 +4,22 @@
 import * as Duration from "effect/Duration"
 import type { Snapshot } from "../BudgetStore.ts"
 import * as Limits from "../Limits.ts"
-import type { DimensionStatus, PoolStatus } from "./models.ts"
+import type { PoolStatus } from "./models.ts"
 import type * as Pool from "./poolModel.ts"
 
 /** Waiters that a status lists. */
 const listed = 32
 
 export const of = (pool: Pool.Pool, snapshot: Snapshot | undefined): PoolStatus => {
-  const dimensions: { [D in Limits.Dimension]?: DimensionStatus } = {}
   const waiting = snapshot === undefined ? [] : pool.waiting(listed, snapshot)
-  for (const dimension of Limits.dimensions) {
-    const bucket = snapshot?.ledger.buckets[dimension]
-    if (bucket === undefined) continue
-    dimensions[dimension] = { level: bucket.level, capacity: bucket.rule.capacity, perSecond: bucket.rate * 1000 }
-  }
   const cooldown = snapshot?.ledger.cooldown
   const left = (cooldown?.until ?? 0) - (snapshot?.now ?? 0)
   return {
-    dimensions,
+    dimensions: Limits.mapDimensions(snapshot?.ledger.buckets ?? {}, ({ level, rate, rule }) => ({
+      level,
+      capacity: rule.capacity,
+      perSecond: rate * 1000
+    })),
     inFlight: pool.inFlight(),
     allowed: pool.allowed(),
     queued: pool.queued(),

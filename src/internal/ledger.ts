@@ -14,11 +14,11 @@ export interface Ledger {
   /** The limits that the user set; a provider's headers never raise them. */
   readonly configured: Limits.Limits
   readonly headroom: number
-  readonly buckets: { readonly [D in Limits.Dimension]?: Bucket.Bucket }
+  readonly buckets: Limits.PerDimension<Bucket.Bucket>
   readonly cooldown: Cooldown | undefined
   readonly pace: Pace.Pace
   /** Per dimension the latest call that the provider had counted when it made us lower the level. */
-  readonly loweredBy: { readonly [D in Limits.Dimension]?: number }
+  readonly loweredBy: Limits.PerDimension<number>
   /** The provider's date of the latest signal that was heeded. */
   readonly signalDate: number
   /** When the limits were last told, by a response or by whoever changed them. */
@@ -85,27 +85,17 @@ export const make = (
   return resize(unlimited, limits, now)
 }
 
-const mapDimensions = <A, B>(
-  record: { readonly [D in Limits.Dimension]?: A },
-  f: (value: A, dimension: Limits.Dimension) => B
-): { [D in Limits.Dimension]?: B } => {
-  const result: { [D in Limits.Dimension]?: B } = {}
-  for (const dimension of Limits.dimensions) {
-    const value = record[dimension]
-    if (value !== undefined) result[dimension] = f(value, dimension)
-  }
-  return result
-}
-
 /** A ledger that has so much left; a dimension of which nothing is said stays as it is. */
 export const withLevels = (ledger: Ledger, levels: Limits.Charge): Ledger =>
   withBuckets(
     ledger,
-    mapDimensions(ledger.buckets, (bucket, dimension) => Bucket.withLevel(bucket, levels[dimension] ?? bucket.level))
+    Limits.mapDimensions(ledger.buckets, (bucket, dimension) =>
+      Bucket.withLevel(bucket, levels[dimension] ?? bucket.level)
+    )
   )
 
 /** The rules as they are now, learned limits included. */
-export const rules = (ledger: Ledger): Limits.Rules => mapDimensions(ledger.buckets, (bucket) => bucket.rule)
+export const rules = (ledger: Ledger): Limits.Rules => Limits.mapDimensions(ledger.buckets, (bucket) => bucket.rule)
 
 /**
  * The ledger as of `now`: levels refilled, the pace grown back. However often it is called between two moments, the
@@ -153,7 +143,7 @@ const paced = (ledger: Ledger, pace: Pace.Pace): Ledger => {
   const buckets =
     pace.scale === ledger.pace.scale
       ? ledger.buckets
-      : mapDimensions(ledger.buckets, (bucket) => Bucket.withRule(bucket, bucket.rule, pace.scale))
+      : Limits.mapDimensions(ledger.buckets, (bucket) => Bucket.withRule(bucket, bucket.rule, pace.scale))
   return { ...ledger, pace, buckets }
 }
 
@@ -187,7 +177,7 @@ export const take = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger
   paced(
     withBuckets(
       ledger,
-      mapDimensions(ledger.buckets, (bucket, dimension) => Bucket.take(bucket, charge[dimension] ?? 0, now))
+      Limits.mapDimensions(ledger.buckets, (bucket, dimension) => Bucket.take(bucket, charge[dimension] ?? 0, now))
     ),
     Pace.counted(ledger.pace, now)
   )
@@ -232,7 +222,7 @@ export const settle = (ledger: Ledger, held: Held, used: Limits.Charge, now: num
   if (isAsEstimated(held.charge, used)) return ledger
   return withBuckets(
     ledger,
-    mapDimensions(ledger.buckets, (bucket, dimension) => {
+    Limits.mapDimensions(ledger.buckets, (bucket, dimension) => {
       const estimate = held.charge[dimension]
       if (estimate === undefined) return bucket
       const more = (used[dimension] ?? estimate) - estimate
@@ -254,14 +244,8 @@ export const isAsEstimated = (charge: Limits.Charge, used: Limits.Charge): boole
 }
 
 /** What is left right after a call was taken, in the terms of the ledger before any correction. */
-export const leftOf = (ledger: Ledger): Limits.Charge => {
-  const left: { [D in Limits.Dimension]?: number } = {}
-  for (const dimension of Limits.dimensions) {
-    const bucket = ledger.buckets[dimension]
-    if (bucket !== undefined) left[dimension] = bucket.level - (ledger.corrected[dimension] ?? 0)
-  }
-  return left
-}
+export const leftOf = (ledger: Ledger): Limits.Charge =>
+  Limits.mapDimensions(ledger.buckets, (bucket, dimension) => bucket.level - (ledger.corrected[dimension] ?? 0))
 
 /**
  * Pauses the pool: the longest pause wins, a shorter one never shortens it.
@@ -288,7 +272,7 @@ export const cool = (
   }
   const charge = pause.charge
   const corrected = { ...paused.corrected }
-  const buckets = mapDimensions(paused.buckets, (bucket, dimension) => {
+  const buckets = Limits.mapDimensions(paused.buckets, (bucket, dimension) => {
     const asked = charge[dimension] ?? 0
     if (bucket.rule.quota || asked === 0) return bucket
     const fits = Math.min(asked + bucket.reserve, bucket.rule.capacity)
@@ -304,7 +288,7 @@ export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledg
   ...ledger,
   configured: limits,
   toldAt: now,
-  buckets: mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
+  buckets: Limits.mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
 })
 
 /** The bucket of a dimension by a rule that may be its first: then it is full. */

@@ -123,16 +123,14 @@ const orFalse = (value: number | undefined): number | false =>
   value === undefined || !Number.isFinite(value) ? false : value
 
 /** The limits with their fields in one order, so that two processes that mean the same say the same. */
-const inOrder = (limits: Limits.Limits): Limits.Limits => {
-  const result: { [D in Limits.Dimension]?: Limits.Limit } = {}
-  for (const dimension of Limits.dimensions) {
-    const limit = limits[dimension]
-    if (limit === undefined) continue
-    const { burst, perMinute, perSecond, total, window } = limit
-    result[dimension] = { perSecond, perMinute, total, burst, window }
-  }
-  return result
-}
+const inOrder = (limits: Limits.Limits): Limits.Limits =>
+  Limits.mapDimensions(limits, ({ burst, perMinute, perSecond, total, window }) => ({
+    perSecond,
+    perMinute,
+    total,
+    burst,
+    window
+  }))
 
 const finite = (concurrency: number): number => (concurrency === Infinity ? -1 : concurrency)
 

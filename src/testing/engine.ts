@@ -23,9 +23,6 @@ export {
 } from "./state.ts"
 export type { Call, State } from "./state.ts"
 
-/** What a request takes of each limit. */
-type Charge = { readonly [D in Limits.Dimension]: number }
-
 /** What one request asks for. */
 export interface Request {
   readonly model: string
@@ -89,7 +86,7 @@ const combined = (state: State, request: Request): number => {
   }
 }
 
-const amounts = (state: State, request: Request): Charge => ({
+const amounts = (state: State, request: Request): Limits.Whole => ({
   requests: 1,
   inputTokens: request.inputTokens,
   outputTokens: countsLive(state) ? 0 : request.outputTokens,
@@ -102,7 +99,7 @@ interface Obstacle {
 }
 
 /** What a request must wait for longest, if for anything. */
-const obstacle = (state: State, pool: Pool, request: Request, charge: Charge): Obstacle | undefined => {
+const obstacle = (state: State, pool: Pool, request: Request, charge: Limits.Whole): Obstacle | undefined => {
   let worst: Obstacle | undefined
   const consider = (by: RejectedBy, millis: number) => {
     if (millis > 0 && (worst === undefined || millis > worst.millis)) worst = { by, millis }
@@ -132,14 +129,7 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: Charge): O
   return worst
 }
 
-const levels = (pool: Pool): { [D in Limits.Dimension]?: number } => {
-  const result: { [D in Limits.Dimension]?: number } = {}
-  for (const dimension of Limits.dimensions) {
-    const one = pool.gauges[dimension]
-    if (one !== undefined) result[dimension] = Gauge.left(one)
-  }
-  return result
-}
+const levels = (pool: Pool): Limits.Charge => Limits.mapDimensions(pool.gauges, Gauge.left)
 
 const record = (
   state: State,
@@ -258,7 +248,7 @@ const rejectByLimit = (
   state: State,
   pool: Pool,
   request: Request,
-  charge: Charge,
+  charge: Limits.Whole,
   { by, millis }: Obstacle
 ): Rejected => {
   let wait = millis
@@ -285,7 +275,7 @@ const rejectByLimit = (
   })
 }
 
-const admit = (state: State, pool: Pool, request: Request, charge: Charge, fault: Fault | undefined): Call => {
+const admit = (state: State, pool: Pool, request: Request, charge: Limits.Whole, fault: Fault | undefined): Call => {
   const {
     baseMillis = 500,
     noise = 0,
@@ -391,7 +381,7 @@ export interface Figure {
 }
 
 /** A figure for every dimension that is limited. */
-export type Figures = { readonly [D in Limits.Dimension]?: Figure }
+export type Figures = Limits.PerDimension<Figure>
 
 /** The limits of a model's pool as they stand at `now`. Quotas are left out. */
 export const figures = (state: State, now: number, model: string): Figures => {
@@ -414,7 +404,7 @@ export const stats = (state: State, now: number): Stats => {
 }
 
 /** What is left of each limit of a model's pool at `now`; below zero in debt. */
-export const left = (state: State, now: number, model: string): { readonly [D in Limits.Dimension]?: number } => {
+export const left = (state: State, now: number, model: string): Limits.Charge => {
   advance(state, now)
   return levels(poolOf(state, model))
 }

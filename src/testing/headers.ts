@@ -1,6 +1,6 @@
 /** What a response of the simulated provider tells of its limits: as headers, and as the signal that they mean. */
 import * as DateTime from "effect/DateTime"
-import type * as Limits from "../Limits.ts"
+import * as Limits from "../Limits.ts"
 import type { Figure, Figures } from "./engine.ts"
 import type { HeaderMode } from "./models.ts"
 
@@ -52,16 +52,11 @@ const tell = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, wal
   }
 }
 
-const all = (mode: HeaderMode, figures: Figures, wall: Wall): { readonly [D in Limits.Dimension]?: Told } => {
-  const result: { [D in Limits.Dimension]?: Told } = {}
-  for (const [dimension, figure] of Object.entries(figures)) {
-    result[dimension as Limits.Dimension] = tell(mode, dimension as Limits.Dimension, figure, wall)
-  }
-  return result
-}
+const all = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.PerDimension<Told> =>
+  Limits.mapDimensions(figures, (figure, dimension) => tell(mode, dimension, figure, wall))
 
 /** The combined figure: a limit of its own, or the sum of input and output. */
-const combined = ({ inputTokens, outputTokens, tokens }: { readonly [D in Limits.Dimension]?: Told }) => {
+const combined = ({ inputTokens, outputTokens, tokens }: Limits.PerDimension<Told>) => {
   if (tokens !== undefined || inputTokens === undefined || outputTokens === undefined) return tokens
   return {
     limit: inputTokens.limit + outputTokens.limit,

@@ -349,7 +349,7 @@ export interface Entry {
   /** Whether the caller went away before the end. */
   readonly aborted: boolean
   /** What was left in each dimension right after the decision. */
-  readonly left: { readonly [D in Limits.Dimension]?: number }
+  readonly left: Limits.Charge
 }
 
 /**

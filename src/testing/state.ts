@@ -17,7 +17,7 @@ export type Writable<A> = { -readonly [K in keyof A]: A[K] }
 /** The models that share one set of limits. */
 export interface Pool {
   readonly name: string
-  readonly gauges: { readonly [D in Limits.Dimension]?: Gauge.Gauge }
+  readonly gauges: Limits.PerDimension<Gauge.Gauge>
   readonly ramp: Ramp.State
   inFlight: number
   /** Output tokens per millisecond that running calls produce, and how many calls they are. */
@@ -84,11 +84,7 @@ export const make = (options: Options): State => {
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
     const limits = options.pools?.[name] ?? options.limits ?? {}
-    const gauges: { [D in Limits.Dimension]?: Gauge.Gauge } = {}
-    for (const dimension of Limits.dimensions) {
-      const limit = limits[dimension]
-      if (limit !== undefined) gauges[dimension] = Gauge.make(dimension, limit)
-    }
+    const gauges = Limits.mapDimensions(limits, (limit, dimension) => Gauge.make(dimension, limit))
     state.pools.set(name, { name, gauges, ramp: Ramp.make(), inFlight: 0, production: 0, producing: 0 })
   }
   return state

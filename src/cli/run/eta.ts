@@ -20,16 +20,10 @@ export interface Ahead {
   readonly out: { readonly seconds: number; readonly charge: Limits.Charge } | undefined
 }
 
-const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits => {
-  const limits: { [D in Limits.Dimension]?: Limits.Limit } = {}
-  for (const dimension of Limits.dimensions) {
-    const status = dimensions[dimension]
-    if (status === undefined) continue
-    const { capacity, perSecond } = status
-    limits[dimension] = perSecond > 0 ? { perSecond, burst: capacity } : { total: capacity }
-  }
-  return limits
-}
+const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
+  Limits.mapDimensions(dimensions, ({ capacity, perSecond }) =>
+    perSecond > 0 ? { perSecond, burst: capacity } : { total: capacity }
+  )
 
 /** What an agent still has to do: its call that is with the provider, and those after it. */
 interface Work {
@@ -49,7 +43,7 @@ const workOf = (agents: ReadonlyArray<Ahead>, learned: Workload.Learned, count: 
   })
 }
 
-const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.Charge> => ({
+const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Limits.Whole => ({
   requests: 1,
   inputTokens,
   outputTokens,
@@ -60,19 +54,14 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.
  * What is left of each limit once all that is out is back. What was reserved beyond its use is given back then: before the
  * first answers that is several times what calls use, so that a level without it means a wait that never comes.
  */
-const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge => {
-  const levels: { [D in Limits.Dimension]?: number } = {}
-  for (const dimension of Limits.dimensions) {
-    const status = dimensions[dimension]
-    if (status === undefined) continue
-    levels[dimension] = work.reduce((level, { out }) => {
+const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge =>
+  Limits.mapDimensions(dimensions, ({ level }, dimension) =>
+    work.reduce((level, { out }) => {
       if (out === undefined) return level
       const used = usageOf(out.call)[dimension]
       return level + (out.charge[dimension] ?? used) - used
-    }, status.level)
-  }
-  return levels
-}
+    }, level)
+  )
 
 /**
  * The output that is reserved for a call, going by those that are out; undefined where none is. It holds for the next call

@@ -1,7 +1,7 @@
 /** The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Limits from "../../Limits.ts"
+import * as Limits from "../../Limits.ts"
 import * as Agents from "../../Agents.ts"
 import * as Budget from "../../Budget.ts"
 import * as LlmClient from "../../LlmClient.ts"
@@ -58,20 +58,14 @@ const deaf = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
 const scaled =
   (factor: number) =>
   (scenario: Scenario): Budget.Options => {
-    const options = trueLimits(scenario)
-    const limits: { [D in Limits.Dimension]?: Limits.Limit } = {}
-    for (const [dimension, limit] of Object.entries(scenario.limits) as ReadonlyArray<
-      [Limits.Dimension, Limits.Limit]
-    >) {
-      const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
-      limits[dimension] = {
-        ...limit,
-        perSecond: times(limit.perSecond),
-        perMinute: times(limit.perMinute),
-        burst: times(limit.burst)
-      }
-    }
-    return { ...options, limits }
+    const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
+    const limits = Limits.mapDimensions(scenario.limits, (limit) => ({
+      ...limit,
+      perSecond: times(limit.perSecond),
+      perMinute: times(limit.perMinute),
+      burst: times(limit.burst)
+    }))
+    return { ...trueLimits(scenario), limits }
   }
 
 const workOf = ({ calls }: Agent): number =>
