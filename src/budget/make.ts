@@ -2,6 +2,7 @@
  * The budget service: looks up the pool, checks what can be refused at once, and hands out reservations.
  */
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -49,7 +50,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const ticks = yield* PubSub.sliding<void>(1)
     const ambientOf = ambience()
     const pools = new Map<string, Pool>()
-    const opening = new Map<string, Fiber.Fiber<Pool, StoreUnavailable>>()
+    const opening = new Map<string, Deferred.Deferred<Pool, StoreUnavailable>>()
     let watchers = 0
     const changed = () => {
       if (watchers > 0) PubSub.publishUnsafe(ticks, undefined)
@@ -60,10 +61,18 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
      * that goes away leaves nothing half open. A failure is not remembered.
      */
     const openPool = (name: string): Effect.Effect<Pool, StoreUnavailable> =>
+      Effect.flatMap(Effect.forkIn(opened(name), scope, { startImmediately: true }), Fiber.join)
+
+    /** Looks whether somebody opens it, and says that it does, in one step: between two steps another may do the same. */
+    const opened = (name: string): Effect.Effect<Pool, StoreUnavailable> =>
       Effect.suspend(() => {
+        const pool = pools.get(name)
+        if (pool !== undefined) return Effect.succeed(pool)
         const underWay = opening.get(name)
-        if (underWay !== undefined) return Fiber.join(underWay)
-        const opened = open(name, store, {
+        if (underWay !== undefined) return Deferred.await(underWay)
+        const answer = Deferred.makeUnsafe<Pool, StoreUnavailable>()
+        opening.set(name, answer)
+        return open(name, store, {
           limits: limitsOf(name),
           headroom,
           ramp,
@@ -72,13 +81,12 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           changed
         }).pipe(
           Scope.provide(scope),
-          Effect.tap((pool) => Effect.sync(() => pools.set(name, pool))),
-          Effect.ensuring(Effect.sync(() => opening.delete(name)))
+          Effect.onExit((exit) => {
+            if (exit._tag === "Success") pools.set(name, exit.value)
+            opening.delete(name)
+            return Deferred.done(answer, exit)
+          })
         )
-        return Effect.flatMap(Effect.forkIn(opened, scope, { startImmediately: true }), (fiber) => {
-          if (fiber.pollUnsafe() === undefined) opening.set(name, fiber)
-          return Fiber.join(fiber)
-        })
       })
 
     const withPool = <A, E, R>(

@@ -78,7 +78,40 @@ const attempt = Effect.fnUntraced(function* (way: (typeof ways)[string], before:
   assert.closeTo(dimensions.tokens!.level, level, 1e-6, `after ${before} + ${after} turns`)
 }, Effect.scoped)
 
+/** The memory store, whose pools take a few turns to open, and are counted. */
+const counted = (opened: Array<string>) =>
+  Layer.succeed(BudgetStore.BudgetStore, {
+    open: (name, options) =>
+      Effect.andThen(
+        Effect.sync(() => opened.push(name)),
+        Effect.tap(BudgetStore.memory.open(name, options), () => Effect.yieldNow)
+      )
+  })
+
 describe("Budget, interrupted", () => {
+  it.effect("opens a pool once, wherever its first callers yield or are interrupted", () =>
+    Effect.gen(function* () {
+      for (let ops = 3; ops < 20; ops++) {
+        for (let turns = 0; turns < 12; turns++) {
+          const opened: Array<string> = []
+          yield* Effect.gen(function* () {
+            const budget = yield* Budget.make({ limits })
+            const call = Effect.scoped(budget.reserve({ tokens: 1 })).pipe(
+              Effect.provideService(Scheduler.MaxOpsBeforeYield, ops)
+            )
+            const first = yield* Effect.forkChild(call)
+            const second = yield* Effect.forkChild(call)
+            for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+            yield* Fiber.interrupt(first)
+            const third = yield* Effect.forkChild(call)
+            yield* Fiber.joinAll([second, third])
+          }).pipe(Effect.scoped, Effect.provide(counted(opened)))
+          assert.deepStrictEqual(opened, ["default"], `after ${turns} turns of ${ops} steps`)
+        }
+      }
+    })
+  )
+
   for (const [name, way] of Object.entries(ways)) {
     it.effect(`leaves nothing taken and nobody queued at any point, ${name}`, () =>
       Effect.gen(function* () {
