@@ -113,7 +113,8 @@ const told = (
   bucket: Bucket.Bucket | undefined
 ): Limits.Limit => {
   if (window !== "bucket" || dimension === "requests") return { perMinute, window }
-  const most = Math.max(perMinute * leastBurst, bucket?.rule.capacity ?? 0, remaining > 0 ? remaining : 0)
+  const left = remaining > 0 && remaining < Infinity ? remaining : 0
+  const most = Math.max(perMinute * leastBurst, bucket?.rule.capacity ?? 0, left)
   return { perMinute, window, burst: Math.min(perMinute, most) }
 }
 

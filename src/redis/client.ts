@@ -86,19 +86,14 @@ const openCluster = Effect.fnUntraced(function* (url: string): Effect.fn.Return<
   }
 })
 
-/** Whether a server belongs to a cluster. One that does not say so is asked for everything itself. */
-const isOfCluster = (node: NodeRedis.NodeRedis["Service"]): Effect.Effect<boolean> =>
-  Effect.match(
-    node.use((client) => client.hello()),
-    { onFailure: () => false, onSuccess: ({ mode }) => mode === "cluster" }
-  )
-
+/** A client of the server at an address, or of the cluster that the server says it belongs to. */
 const open = Effect.fnUntraced(function* (url: string): Effect.fn.Return<Client, Redis.RedisError, Scope.Scope> {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const context = yield* Layer.buildWithScope(NodeRedis.layer({ url, disableOfflineQueue: true }), scope)
   const node = Context.get(context, NodeRedis.NodeRedis)
   yield* Scope.addFinalizer(scope, hangUp(node.client))
-  if (!(yield* isOfCluster(node))) return Context.get(context, Redis.Redis)
+  const { mode } = yield* node.use((client) => client.hello())
+  if (mode !== "cluster") return Context.get(context, Redis.Redis)
   yield* Scope.close(scope, Exit.void)
   return yield* openCluster(url)
 })

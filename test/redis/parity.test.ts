@@ -36,6 +36,9 @@ const extremeSets: ReadonlyArray<Limits.Limits> = [
   { tokens: { perMinute: 1e9 + 1 / 3, burst: 1 / 3, window: "sliding" } }
 ]
 
+/** What no provider says of itself, but a header may. */
+const nonsense = [0, -1, NaN, Infinity, -Infinity, 1e300, 1e-9, 1]
+
 /** What the memory store does, with the bookkeeping of the shared probe. */
 class Oracle {
   ledger: Ledger.Ledger
@@ -206,10 +209,11 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
         for (const dimension of Limits.dimensions) {
           if (next() < 0.5) continue
           const level = oracle.ledger.buckets[dimension]?.level ?? 50_000
+          const figures = Array.from({ length: 8 }, () => Math.max(0, Math.round(level * (0.5 + next()))))
           dimensions[dimension] = {
-            limit: next() < 0.3 ? pick([30_000, 100_000, 50]) : undefined,
-            remaining: next() < 0.8 ? Math.max(0, Math.round(level * (0.5 + next()))) : undefined,
-            roundedTo: pick([undefined, 1, 1_000]),
+            limit: next() < 0.3 ? pick(extreme ? nonsense : [30_000, 100_000, 50]) : undefined,
+            remaining: next() < 0.8 ? pick(extreme ? [...nonsense, ...figures] : figures) : undefined,
+            roundedTo: pick(extreme ? [undefined, 1, 1_000, 0, -1, 1e300] : [undefined, 1, 1_000]),
             window: pick([undefined, "bucket", "sliding"] as const)
           }
         }
