@@ -89,7 +89,7 @@ const learnLimit = (
   now: number
 ): Bucket.Bucket | undefined => {
   const bucket = ledger.buckets[dimension]
-  if (said?.limit === undefined || !(said.limit > 0 && said.limit < Infinity)) return bucket
+  if (said?.limit === undefined || !(said.limit > 0 && said.limit <= Number.MAX_SAFE_INTEGER)) return bucket
   const { limit } = said
   const configured = ledger.configured[dimension]
   if (configured?.total !== undefined) return bucket

@@ -9,6 +9,8 @@ local UNEXPLAINED, RECOVERY = 0.7, 0.05
 local RAMP, RAMP_RECOVERY = 0.9, 1 / 60
 local SHARED, SHARED_RECOVERY = 0.8, 0.02
 local SLOWEST, LEAST_DRIFT = 0.05, 1e-9
+-- A limit that is higher is none: 'Limits.resolve' refuses it.
+local MOST = 9007199254740991
 
 local function makeLedger(S, configured, headroom, ramp, now)
   S.configured = configured
@@ -128,7 +130,7 @@ end
 local function learnLimit(S, d, said, now)
   local b = S.buckets[d]
   local limit = said and said[1]
-  if not limit or not (limit > 0 and limit < INF) then return b end
+  if not limit or not (limit > 0 and limit <= MOST) then return b end
   local configured = S.configured[DIMENSIONS[d]]
   if configured and configured.total then return b end
   local rule = resolve(d, configured and capped(configured, limit) or told(d, limit, said[2], said[4], b))
