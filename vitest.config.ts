@@ -1,9 +1,8 @@
 import { defineConfig } from "vitest/config"
 
 // Tests import the package by its own name; this condition makes that mean the sources.
-const conditions = ["@floodgate/source"]
-const resolve = { conditions: [...conditions, "module", "node", "import", "default"] }
-const ssr = { resolve: { conditions: [...conditions, "module", "node", "import", "default"] } }
+const resolve = { conditions: ["@floodgate/source", "module", "node", "import", "default"] }
+const ssr = { resolve }
 
 /** Whole programs: child processes, a browser, a packed package. They take longer, and `npm run verify` runs them. */
 const system = [

@@ -101,20 +101,15 @@ export const text = (scenario: Scenario, results: ReadonlyArray<Result>): string
  */
 export const markdown = (scenario: Scenario, results: ReadonlyArray<Result>): string => {
   const line = (cells: ReadonlyArray<string>): string => `| ${cells.join(" | ")} |`
+  const escaped = (text: string): string => text.replace("*", "\\*").replace("> ", "&gt; ")
+  const notes = notesOf(results).map(escaped)
   return [
     `Provider: ${Scenarios.modelOf(scenario)}.`,
     "",
     line(columns.map(({ head }) => head)),
     line(columns.map((_, index) => (index === 0 ? "---" : "---:"))),
-    ...rowsOf(results).map((cells) => line(cells.map((cell) => cell.replace("*", "\\*").replace("> ", "&gt; ")))),
-    ...(notesOf(results).length === 0
-      ? []
-      : [
-          "",
-          notesOf(results)
-            .map((note) => note.replace("*", "\\*").replace("> ", "&gt; "))
-            .join("; ") + "."
-        ])
+    ...rowsOf(results).map((cells) => line(cells.map(escaped))),
+    ...(notes.length === 0 ? [] : ["", `${notes.join("; ")}.`])
   ].join("\n")
 }
 
