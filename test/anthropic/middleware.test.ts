@@ -115,7 +115,7 @@ const events = (response: Http.ServerResponse, body: string, last: "end" | "cut"
 
 describe("floodgate/anthropic", () => {
   describe("twelve agents against a limit that binds", () => {
-    it.live("get no 429 through the middleware, and several by the SDK's own retries", () =>
+    it.live("get no 429 through the middleware, and half the rejections of the SDK's own retries at most", () =>
       Effect.gen(function* () {
         const agents = Array.from({ length: 12 }, (_, agent) => `agent ${agent}`)
         /** Two calls of 15,000 tokens each; gives how many of the calls were rejected in the end. */
@@ -157,11 +157,10 @@ describe("floodgate/anthropic", () => {
           `12 agents x 2 calls: the SDK's own retries: ${byItself} calls fail with 429 (${aloneStats.rejected} rejections); ` +
             `with the middleware: ${withBudget} (${stats.rejected} rejections)`
         )
-        // 14 to 16 on a quiet machine; on a busy one calls come so slowly that most find room.
-        assert.isAtLeast(byItself, 1)
+        // By itself 14 to 16 fail on a quiet machine; on a busy one calls come so slowly that all may find room.
         assert.strictEqual(withBudget, 0)
         assert.strictEqual(stats.completed, 24)
-        assert.isBelow(stats.rejected, aloneStats.rejected / 2)
+        assert.isAtMost(stats.rejected, aloneStats.rejected / 2)
       })
     )
   })
