@@ -3,15 +3,25 @@
  *
  * 1. The tarball holds what it must and nothing else.
  * 2. Every subpath of `exports` loads where only its own dependencies are installed; private ones do not.
- * 3. A strict TypeScript project (`exactOptionalPropertyTypes`, no `skipLibCheck`) compiles against all of them.
- * 4. The compiled program runs, and so does the command.
+ * 3. A strict TypeScript project (`exactOptionalPropertyTypes`, no `skipLibCheck`) compiles against all of them, with the
+ *    oldest version of the SDK that the package asks for, one in between, and the newest.
+ * 4. The compiled program runs with each, and so does the command.
  *
  *     node scripts/packCheck.ts                     with links to this project's node_modules
  *     node scripts/packCheck.ts --install           with `npm install TARBALL`, from npm's cache where it can
  *     node scripts/packCheck.ts --node /path/node   also with this Node; may be repeated
  */
 import { spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 
@@ -21,6 +31,12 @@ const temp = mkdtempSync(join(tmpdir(), "floodgate-pack-"))
 const args = process.argv.slice(2)
 const nodes = [process.execPath, ...args.filter((_, index) => args[index - 1] === "--node")]
 let failed = 0
+
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+  readonly version: string
+  readonly exports: Record<string, unknown>
+  readonly devDependencies: Record<string, string>
+}
 
 const check = (name: string, problem: string | undefined): void => {
   if (problem !== undefined) failed++
@@ -62,7 +78,7 @@ const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
 const isPublic = (file: string): boolean => /^[A-Z]\w*\.ts$/.test(file)
 const subpaths = [
   ".",
-  ...Object.entries(exportsOf())
+  ...Object.entries(manifest.exports)
     .filter(([name, target]) => target !== null && !name.includes("*") && name !== "." && name !== "./package.json")
     .map(([name]) => name),
   ...readdirSync(join(root, "src"))
@@ -81,10 +97,6 @@ const forbidden = [
   "./lab/race",
   "./dist/index.js"
 ]
-
-function exportsOf(): Record<string, unknown> {
-  return (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { exports: Record<string, unknown> }).exports
-}
 
 const specifier = (subpath: string): string => `floodgate${subpath.slice(1)}`
 
@@ -127,19 +139,23 @@ check("every source map leads to a source in the tarball", lost)
 // Consumers
 // -----------------------------------------------------------------------------
 
+/** The versions of the SDK that are tried, by the names that the dev dependencies have. */
+const sdks = [sdk, `${sdk}-between`, `${sdk}-oldest`]
+const versionOf = (name: string): string => manifest.devDependencies[name]!.replace(/^npm:.*@/, "")
+
 /** A project in an empty folder with the package and only these beside it. */
-const project = (name: string, packages: ReadonlyArray<string>): string => {
+const project = (name: string, packages: ReadonlyArray<string>, sdkName = sdk): string => {
   const folder = join(temp, name)
   mkdirSync(join(folder, "node_modules"), { recursive: true })
   writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }))
   if (args.includes("--install")) {
-    const versions = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).devDependencies as Record<
-      string,
-      string
-    >
-    const list = [tarball, `effect@${versions["effect"]}`, `@types/node@${versions["@types/node"]}`]
+    const list = [
+      tarball,
+      `${sdk}@${versionOf(sdkName)}`,
+      ...["effect", "@types/node"].map((one) => `${one}@${versionOf(one)}`)
+    ]
     check(
-      "npm install",
+      `npm install beside the SDK ${versionOf(sdkName)}`,
       problemOf(run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", ...list], folder))
     )
     return folder
@@ -147,7 +163,7 @@ const project = (name: string, packages: ReadonlyArray<string>): string => {
   run("cp", ["-r", unpacked, join(folder, "node_modules/floodgate")], folder)
   for (const one of packages) {
     mkdirSync(dirname(join(folder, "node_modules", one)), { recursive: true })
-    symlinkSync(join(modules, one), join(folder, "node_modules", one))
+    symlinkSync(join(modules, one === sdk ? sdkName : one), join(folder, "node_modules", one))
   }
   return folder
 }
@@ -165,13 +181,7 @@ if (!args.includes("--install")) {
   }
 }
 
-const consumer = project("consumer", [...everything, "@types/node"])
-for (const subpath of forbidden) {
-  const { ok } = run(process.execPath, ["--input-type=module", "-e", `await import("${specifier(subpath)}")`], consumer)
-  check(`${specifier(subpath)} is private`, ok ? "it can be imported" : undefined)
-}
-
-const options = {
+const compilerOptions = {
   target: "ES2022",
   module: "NodeNext",
   strict: true,
@@ -184,30 +194,10 @@ const options = {
   outDir: "out",
   rootDir: "."
 }
-writeFileSync(join(consumer, "tsconfig.json"), JSON.stringify({ compilerOptions: options, include: ["*.ts"] }))
-writeFileSync(
-  join(consumer, "everything.ts"),
-  subpaths.map((subpath, index) => `export * as m${index} from "${specifier(subpath)}"`).join("\n")
-)
-writeFileSync(
-  join(consumer, "program.ts"),
-  `import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import { Budget, LlmClient } from "floodgate"
-import { ProviderSim } from "floodgate/testing"
+const everyModule = subpaths.map((subpath, index) => `export * as m${index} from "${specifier(subpath)}"`).join("\n")
 
-const ask = LlmClient.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
-const live = LlmClient.layerProvider().pipe(
-  Layer.provideMerge(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
-  Layer.provide(ProviderSim.layer({ latency: { baseMillis: 1 } }))
-)
-const answers = await Effect.runPromise(Effect.provide(Effect.all([ask, ask], { concurrency: 2 }), live))
-console.log(answers.length)
-`
-)
-
-/** Project and compiler options: the newest TypeScript, resolving as Node and as bundlers do, and the one before. */
-for (const [name, compiler, flags] of [
+/** The newest TypeScript, resolving as Node and as bundlers do, and the one before. */
+const compilers = [
   ["TypeScript 7", "typescript", []],
   [
     "TypeScript 7, resolving as a bundler",
@@ -215,18 +205,39 @@ for (const [name, compiler, flags] of [
     "--module ESNext --moduleResolution bundler --noEmit".split(" ")
   ],
   ["TypeScript 6", "typescript6", ["--noEmit"]]
-] as const) {
-  const compiled = run(process.execPath, [join(modules, compiler, "bin/tsc"), ...flags], consumer)
-  check(`a strict project compiles with ${name}`, problemOf(compiled))
-}
+] as const
 
-for (const runtime of nodes) {
-  const version = run(runtime, ["--version"], consumer).out
-  const program = run(runtime, ["out/program.js"], consumer)
-  check(`its program runs on Node ${version}`, program.out === "2" ? undefined : program.out || "it printed nothing")
-  const bin = run(runtime, ["node_modules/floodgate/dist/bin.js", "--version"], consumer)
-  const own = (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string }).version
-  check(`the command runs on Node ${version}`, bin.ok && bin.out.includes(own) ? undefined : bin.out)
+for (const name of sdks) {
+  const beside = `beside the SDK ${versionOf(name)}`
+  const consumer = project(`consumer-${versionOf(name)}`, [...everything, "@types/node"], name)
+  writeFileSync(join(consumer, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }))
+  writeFileSync(join(consumer, "everything.ts"), everyModule)
+  copyFileSync(join(root, "test/packaging/consumer.ts"), join(consumer, "consumer.ts"))
+
+  for (const [compiler, folder, flags] of name === sdk ? compilers : compilers.slice(0, 1)) {
+    const compiled = run(process.execPath, [join(modules, folder, "bin/tsc"), ...flags], consumer)
+    check(`a strict project compiles ${beside} with ${compiler}`, problemOf(compiled))
+  }
+  for (const runtime of nodes) {
+    const { out } = run(runtime, ["out/consumer.js"], consumer)
+    const problem = out === "4 message_stop true 0" ? undefined : out || "it printed nothing"
+    check(`its program runs ${beside} on Node ${run(runtime, ["--version"], consumer).out}`, problem)
+  }
+  if (name !== sdk) continue
+
+  for (const subpath of forbidden) {
+    const { ok } = run(
+      process.execPath,
+      ["--input-type=module", "-e", `await import("${specifier(subpath)}")`],
+      consumer
+    )
+    check(`${specifier(subpath)} is private`, ok ? "it can be imported" : undefined)
+  }
+  for (const runtime of nodes) {
+    const bin = run(runtime, ["node_modules/floodgate/dist/bin.js", "--version"], consumer)
+    const version = run(runtime, ["--version"], consumer).out
+    check(`the command runs on Node ${version}`, bin.ok && bin.out.includes(manifest.version) ? undefined : bin.out)
+  }
 }
 
 rmSync(temp, { recursive: true, force: true })

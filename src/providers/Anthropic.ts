@@ -14,7 +14,8 @@
  * **Gotchas**
  *
  * The SDK refuses `max_tokens` above 21,333 without a stream unless it is given a timeout. This adapter always gives one:
- * `max_tokens` is a ceiling, and {@link CallOptions.timeout} bounds the call.
+ * `max_tokens` is a ceiling, and {@link CallOptions.timeout} bounds the call. Versions of the SDK before 0.137 look at the
+ * client's own timeout instead; a client for {@link fromClient} must have one then.
  *
  * **Example** (A provider from a key)
  *
@@ -315,7 +316,9 @@ export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
   Effect.sync(() => {
     const apiKey = Redacted.value(options.apiKey)
     if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")
-    const client = new Sdk({ apiKey, baseURL: options.baseUrl ?? "https://api.anthropic.com", maxRetries: 0 })
+    // Each request has a timeout of its own. Older SDKs look for the client's when `max_tokens` is large.
+    const timeout = sdkMost
+    const client = new Sdk({ apiKey, baseURL: options.baseUrl ?? "https://api.anthropic.com", maxRetries: 0, timeout })
     return fromClient(client, options)
   })
 

@@ -31,7 +31,9 @@ describe.each(workflows)("%s", (_, text) => {
 describe("package.json", () => {
   interface Manifest {
     readonly exports: Record<string, Record<string, string> | string | null>
+    readonly devDependencies: Record<string, string>
     readonly files: ReadonlyArray<string>
+    readonly peerDependencies: Record<string, string>
     readonly sideEffects: ReadonlyArray<string>
     readonly scripts: Record<string, string>
     readonly version: string
@@ -51,6 +53,11 @@ describe("package.json", () => {
   it("says that no module has side effects, and ships none of the tests", () => {
     assert.deepStrictEqual(manifest.sideEffects, [])
     assert.isTrue(manifest.files.every((file) => /^(src|dist)\/\*\*|\.md$/.test(file)))
+  })
+
+  it("asks for the SDK from the oldest version that was tried on", () => {
+    const [, oldest] = /@([\d.]+)$/.exec(manifest.devDependencies["@anthropic-ai/sdk-oldest"]!)!
+    assert.strictEqual(manifest.peerDependencies["@anthropic-ai/sdk"], `>=${oldest} <2`)
   })
 
   it("runs nothing when it is installed", () => {
