@@ -120,21 +120,24 @@ class RedisPool {
   private readonly bell: Bell
   private readonly millis: () => number
   private readonly holdings = new Holdings()
+  private readonly given: PoolOptions
+  /** As given, or as changed since. */
   private configured: PoolOptions
   /** What this process goes by while Redis is away, where it was told to. */
   private share: LocalShare | undefined
 
-  constructor(line: Line.Line, bell: Bell, configured: PoolOptions, millis: () => number) {
+  constructor(line: Line.Line, bell: Bell, given: PoolOptions, millis: () => number) {
     this.line = line
     this.bell = bell
-    this.configured = configured
+    this.given = given
+    this.configured = given
     this.millis = millis
   }
 
   /** Who this process is, what it holds, and what it remembers of a state that may be lost. */
   introduction(): ReadonlyArray<Wire.Operation> {
     const now = this.millis()
-    return [Wire.open(this.configured), Wire.join(this.holdings.list(now), this.line.view.remembered(now))]
+    return [Wire.open(this.configured, this.given), Wire.join(this.holdings.list(now), this.line.view.remembered(now))]
   }
 
   /** Redis is away: a process that knows its share goes on with that. */

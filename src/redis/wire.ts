@@ -134,15 +134,17 @@ const inOrder = (limits: Limits.Limits): Limits.Limits =>
 
 const finite = (concurrency: number): number => (concurrency === Infinity ? -1 : concurrency)
 
-export const open = ({ concurrency, headroom, limits, ramp }: PoolOptions): Operation => {
-  const ordered = inOrder(limits)
+/** `given` is what the process was started with: `options` differ from it where it has changed them since. */
+export const open = (options: PoolOptions, given: PoolOptions = options): Operation => {
+  const { concurrency, headroom, limits, ramp } = options
   return [
     "open",
-    ordered,
+    inOrder(limits),
     headroom,
     ramp === undefined ? false : [ramp.from, ramp.millis],
     finite(concurrency),
-    JSON.stringify(ordered)
+    [JSON.stringify(inOrder(given.limits)), given.headroom, finite(given.concurrency)],
+    options !== given
   ]
 }
 

@@ -196,6 +196,34 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(layer({ name: "tester" })))
   )
 
+  it.live("keeps what was changed while it runs when processes start that give what was given before, or nothing", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const seen = Effect.gen(function* () {
+        const pools = yield* FloodgateRedis.status({ url: server.url, prefix })
+        const { allowed, snapshot } = pools.find((each) => each.pool === "resized")!
+        return [allowed, snapshot.ledger.buckets.tokens?.rule.capacity, snapshot.ledger.headroom]
+      })
+      const start = (options: Partial<PoolOptions> = {}) => store.open("resized", { ...slow, ...options })
+      const one = yield* start()
+      yield* one.resize({ limits: { tokens: { perSecond: 1, burst: 5_000 } }, concurrency: 50 })
+      yield* one.snapshot
+      yield* start()
+      assert.deepStrictEqual(yield* seen, [50, 5_000, 0])
+      yield* start({ limits: {}, concurrency: Infinity })
+      yield* start()
+      assert.deepStrictEqual(yield* seen, [50, 5_000, 0])
+      // What was changed is said again of a state that was lost; who starts later does not undo that either.
+      yield* Effect.promise(() => server.command("DEL", `{${prefix}:resized}:state`))
+      yield* start()
+      yield* one.snapshot
+      yield* start()
+      assert.deepStrictEqual(yield* seen, [50, 5_000, 0])
+      yield* start({ headroom: 0.1, concurrency: 7, limits: { tokens: { perSecond: 1, burst: 300 } } })
+      assert.deepStrictEqual(yield* seen, [7, 300, 0.1])
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
   it.live("says that the store is unavailable when there was never a server", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(Budget.consume(1))

@@ -4,7 +4,7 @@
  */
 export const fleet = `
 local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local VERSION = 3
+local VERSION = 4
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- The net under the wakes: nobody sleeps longer without asking.
@@ -24,7 +24,7 @@ local function isWhole(S)
     'heardAt', 'toldAt', 'late', 'lateAt' }) do
     if not isNumber(S[name]) then return false end
   end
-  if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
+  if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' or type(S.given) ~= 'table' then return false end
   if type(S.lowered) ~= 'table' or type(S.corrected) ~= 'table' or type(S.doubt) ~= 'table' then return false end
   if type(S.pace) ~= 'table' or not isNumber(S.pace.scale) or not isNumber(S.pace.calls) or S.pace.scale <= 0 or S.pace.scale > 1 then return false end
   for d = 1, 4 do
@@ -73,7 +73,7 @@ end
 local function create(open, now, why, lease)
   local S = {
     version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
-    concurrency = open[5], probe = false, rv = 1, cfg = open[6],
+    concurrency = open[5], probe = false, rv = 1, given = open[6],
     lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
     procs = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
   }

@@ -119,13 +119,17 @@ function ops.resize(S, me, op, now)
   return 0
 end
 
--- ['open', limits, headroom, [from, millis] | false, concurrency, text]: the latest word on what is configured counts.
+-- ['open', limits, headroom, [from, millis] | false, concurrency, [text, headroom, concurrency], changed]: the limits as
+-- text, and the rest, as the process was started with, and whether it has changed them since. What others were started
+-- with, too, is no news, and undoes no change; who was started without limits or a bound has no word on them.
 function ops.open(S, me, op, now)
-  if S.cfg ~= op[6] then
-    if next(op[2]) ~= nil then resize(S, op[2], now) end
-    S.cfg = op[6]
-  end
-  S.headroom, S.concurrency = op[3], op[5]
+  local given, known, changed = op[6], S.given, op[7]
+  if next(op[2]) ~= nil and (changed or given[1] ~= known[1]) then resize(S, op[2], now) end
+  if given[2] ~= known[2] then S.headroom = op[3] end
+  if op[5] >= 0 and (changed or given[3] ~= known[3]) then S.concurrency = op[5] end
+  if given[1] ~= '{}' then known[1] = given[1] end
+  known[2] = given[2]
+  if given[3] >= 0 then known[3] = given[3] end
   return 0
 end
 
