@@ -20,13 +20,10 @@ export const forNewcomer = (
   who: { readonly agent: string; readonly priority: number },
   snapshot: Snapshot
 ): Prediction => {
-  const sums: Sums = {}
-  const seen = queue.ahead(who, mostAgents, (flow, part) => addBacklog(sums, flow, part))
-  for (const dimension of Limits.dimensions) {
-    const before = sums[dimension]
-    if (before !== undefined) sums[dimension] = before / seen
-  }
-  addCharge(sums, charge, 1)
+  const before: Sums = {}
+  const seen = queue.ahead(who, mostAgents, (flow, part) => addBacklog(before, flow, part))
+  const sums: Sums = { ...charge }
+  addCharge(sums, before, 1 / seen)
   return against(sums, snapshot)
 }
 

@@ -17,17 +17,12 @@ const within = (value: number | undefined, least: number): number | undefined =>
   value !== undefined && value >= least && value <= mostAmount ? value : undefined
 
 /** A signal without the figures that no provider has. */
-export const signal = ({ date, dimensions }: Limits.Signal): Limits.Signal => {
-  const heeded: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
-  for (const dimension of Limits.dimensions) {
-    const said = dimensions[dimension]
-    if (said === undefined) continue
-    heeded[dimension] = {
-      ...said,
-      limit: within(said.limit, 1),
-      remaining: within(said.remaining, 0),
-      roundedTo: within(said.roundedTo, 1)
-    }
-  }
-  return { dimensions: heeded, date: Number.isFinite(date) ? date : undefined }
-}
+export const signal = ({ date, dimensions }: Limits.Signal): Limits.Signal => ({
+  dimensions: Limits.mapDimensions(dimensions, (said) => ({
+    ...said,
+    limit: within(said.limit, 1),
+    remaining: within(said.remaining, 0),
+    roundedTo: within(said.roundedTo, 1)
+  })),
+  date: Number.isFinite(date) ? date : undefined
+})
