@@ -61,7 +61,7 @@ import * as Estimator from "./Estimator.ts"
 import * as Admission from "./governor/admission.ts"
 import * as Attempt from "./governor/attempt.ts"
 import * as Bound from "./governor/bound.ts"
-import { failureOf } from "./governor/failed.ts"
+import { causeOf } from "./governor/failed.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
@@ -246,7 +246,7 @@ export const make = Effect.fnUntraced(function* (
 const refusedRetry = <E>(refusal: Budget.BudgetError, failure: E | undefined): Budget.BudgetError | E => {
   if (failure === undefined) return refusal
   if (refusal.reason._tag !== "DeadlineMissed") {
-    return new Budget.BudgetError({ reason: refusal.reason, failure: failureOf(failure) })
+    return new Budget.BudgetError({ reason: refusal.reason, failure: causeOf(failure) })
   }
   stop(failure, "deadline")
   return failure

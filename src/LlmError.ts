@@ -44,7 +44,7 @@ export * from "./llmError/reasons.ts"
 // -----------------------------------------------------------------------------
 
 /** A call that was answered with an error before any output. */
-const refused: Limits.Usage = { ...Limits.nothing, requests: 1 }
+const requestOnly: Limits.Usage = { ...Limits.nothing, requests: 1 }
 /** A call whose input the provider had, and of whose output nothing was seen. */
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
@@ -64,7 +64,7 @@ const usageOf = (reason: LlmErrorReason): Limits.Usage => {
       return { requests: 1 }
     default:
       // Without a status the SDK refused the request before it was sent.
-      return reason.status === undefined && !reason.isRetryable ? Limits.nothing : refused
+      return reason.status === undefined && !reason.isRetryable ? Limits.nothing : requestOnly
   }
 }
 

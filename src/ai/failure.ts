@@ -12,7 +12,7 @@ import { headerOf } from "./describe.ts"
 // -----------------------------------------------------------------------------
 
 /** Answered with an error, before any output. */
-const refused: Limits.Usage = { ...Limits.nothing, requests: 1 }
+const requestOnly: Limits.Usage = { ...Limits.nothing, requests: 1 }
 
 /** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
 const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure | undefined => {
@@ -38,12 +38,12 @@ const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
       return new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) })
     }
     case "InternalProviderError":
-      return { isRetryable: true, usage: refused }
+      return { isRetryable: true, usage: requestOnly }
     case "AuthenticationError":
     case "InvalidRequestError":
     case "UnsupportedSchemaError":
     case "ToolkitRequiredError":
-      return { isRetryable: false, usage: refused }
+      return { isRetryable: false, usage: requestOnly }
     case "InvalidOutputError":
     case "StructuredOutputError": {
       const { completionTokens, promptTokens } = reason.usage ?? {}

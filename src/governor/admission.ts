@@ -15,6 +15,7 @@ import { isLlmError } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
 import * as Bound from "./bound.ts"
+import { causeOf } from "./failed.ts"
 import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
 
@@ -173,7 +174,7 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
       const { signal } = failure
       // Anybody's error: what is no duration is not read as one, as in the retry policy.
       const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
-      const pushback = failure.pushback ?? (isDown(error) && answered.has(trace.pool) ? "overload" : undefined)
+      const pushback = failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
       const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
       const concluded = Effect.suspend(() => {
         const usage = Settlement.afterFailure(accounting, estimate, failure, admitted.observed)

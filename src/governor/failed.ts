@@ -32,4 +32,4 @@ export class FailedAttempt implements Failure {
 }
 
 /** What failed, whatever the adapter's callers get of it. */
-export const failureOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)
+export const causeOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)

@@ -373,6 +373,20 @@ describe("floodgate/ai", () => {
       })
     }
 
+    it.effect("of a provider that has answered before make fewer calls in flight, where the response tells", () => {
+      const down = new AiError.UnknownError({ http: http(500) })
+      const { layer } = scripted({ whole: [[text("ok"), finish()], down, down] })
+      return under(
+        Effect.gen(function* () {
+          yield* LanguageModel.generateText({ prompt: "hi" })
+          yield* ending(Effect.flip(LanguageModel.generateText({ prompt: "hi" })))
+          assert.isBelow((yield* (yield* Budget.TokenBudget).status).pools["default"]!.allowed, 8)
+        }),
+        layer,
+        { concurrency: 8 }
+      )
+    })
+
     it.effect("wait as long as the response asks", () => {
       const reason = new AiError.RateLimitError({ http: http(429, {}, { "retry-after": "20" }) })
       const { asked, layer } = scripted({ whole: [reason, [text("ok"), finish()]] })
@@ -400,6 +414,25 @@ describe("floodgate/ai", () => {
           assert.strictEqual(asked.length, 0)
         }),
         layer
+      )
+    })
+
+    it.effect("of a retry that the budget refuses say what had failed before", () => {
+      const { layer } = scripted({ whole: [new AiError.UnknownError({ http: http(529, overloaded) })] })
+      return under(
+        Effect.gen(function* () {
+          const budget = yield* Budget.TokenBudget
+          const fiber = yield* Effect.forkChild(Effect.flip(LanguageModel.generateText({ prompt: "hi" })), {
+            startImmediately: true
+          })
+          // One has the place, and one waits: the queue is full.
+          for (const _ of [1, 2]) yield* Effect.forkChild(budget.reserve({ tokens: 1 }), { startImmediately: true })
+          yield* TestClock.adjust("1 second")
+          const { reason } = yield* Fiber.join(fiber)
+          assert.match(JSON.stringify(reason), /"reason":"QueueFull","message":".*after: the provider is overloaded/)
+        }).pipe(Effect.scoped),
+        layer,
+        { concurrency: 1, maxQueued: 1 }
       )
     })
 
