@@ -6,9 +6,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
 import { isDone, make, pool, start } from "./support/budget.ts"
 
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
@@ -51,6 +53,29 @@ describe("Budget", () => {
         make({ limits: { tokens: { perSecond: 1_000, burst: 1_000 }, requests: { total: 3 } }, maxQueued: 1 })
       )
     )
+  )
+
+  it.effect("waits as long as it may where the store cannot be asked how long that will be", () =>
+    Effect.gen(function* () {
+      const memory = BudgetStore.memory
+      const unseen = Layer.succeed(BudgetStore.BudgetStore, {
+        open: (pool, options) =>
+          Effect.map(memory.open(pool, options), (store) => ({
+            ...store,
+            snapshot: Effect.fail(new BudgetStore.StoreUnavailable({ pool, cause: "away" }))
+          }))
+      })
+      const limits = { tokens: { perSecond: 1_000 }, requests: { total: 10 } }
+      yield* Effect.gen(function* () {
+        yield* Budget.consume(1_000, { maxWait: 1 })
+        const patient = yield* start(Budget.consume(500, { maxWait: 500 }))
+        const hasty = yield* start(Effect.flip(Budget.consume(1, { maxWait: 499 })))
+        yield* TestClock.adjust(499)
+        assert.strictEqual((yield* Fiber.join(hasty)).reason._tag, "WaitTooLong")
+        yield* TestClock.adjust(1)
+        yield* Fiber.join(patient)
+      }).pipe(Effect.provide(Layer.provide(make({ limits }), unseen)))
+    })
   )
 
   it.effect("names a free place where it is concurrency that somebody would wait for", () =>

@@ -55,7 +55,10 @@ const doubt = (
       : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
   )
 
-/** Refuses at once what would wait too long, or find a quota exhausted. */
+/**
+ * Refuses at once what would wait too long, or find a quota exhausted. Where the store is away nothing is foreseen, and the
+ * wait itself is bounded.
+ */
 const foreseeAndEnqueue = (
   pool: Pool,
   estimate: Limits.Estimate,
@@ -73,7 +76,7 @@ const foresee = (
   how: Queueing
 ): Effect.Effect<Prediction | undefined, BudgetError> =>
   Effect.matchEffect(pool.snapshot, {
-    onFailure: refuse,
+    onFailure: () => Effect.undefined,
     onSuccess: (snapshot) => {
       const decided = Ledger.decide(snapshot.ledger, charge, snapshot.now)
       if (decided._tag === "Exhausted") return byStore(pool.name, decided)
