@@ -13,9 +13,10 @@
  *
  * **Details**
  *
- * The policy is an ordinary `Schedule` ({@link schedule}) and works with `Effect.retry`. {@link withPolicy} adds the
- * retry budget and tells the effect which {@link Attempt} it is. Both return the original error when they give up;
- * {@link stoppedBy} says why they did.
+ * {@link withPolicy} retries by a {@link Policy}, which takes the waits from any `Schedule`: what may be retried, how soon
+ * and how often does not depend on it. The whole policy is an ordinary `Schedule` ({@link schedule}), too, and works with
+ * `Effect.retry`; it lacks the retry budget, and does not tell the effect which {@link Attempt} it is. Both return the
+ * original error when they give up; {@link stoppedBy} says why they did.
  *
  * **Gotchas**
  *
@@ -42,6 +43,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -52,7 +54,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "./internal/backoff.ts"
-import { invalid } from "./internal/invalid.ts"
+import { invalid, onlyKnown } from "./internal/invalid.ts"
 import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, retryAfterMillis, stop } from "./retry/errors.ts"
 
@@ -80,12 +82,12 @@ export { isRetryable, type Retryable, type StopReason, stoppedBy } from "./retry
 export type Jitter = Backoff.Jitter
 
 /**
- * The options of a {@link Policy}.
+ * The options of a {@link backoff}.
  *
  * @category options
  * @since 0.1.0
  */
-export interface Options {
+export interface BackoffOptions {
   /**
    * The first delay, before jitter. Limits are replenished over tens of seconds: a shorter one asks too often.
    *
@@ -105,17 +107,33 @@ export interface Options {
    */
   readonly cap?: Duration.Input | undefined
   /**
-   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window.
-   *
-   * @default 5
-   */
-  readonly attempts?: number | undefined
-  /**
    * How waits are spread.
    *
    * @default "full"
    */
   readonly jitter?: Jitter | undefined
+}
+
+/**
+ * The options of a {@link Policy}.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends BackoffOptions {
+  /**
+   * The waits, in place of `base`, `factor`, `cap` and `jitter`: any schedule. What may be retried, the `retry-after` below
+   * which no wait falls, `attempts` and `maxElapsed` hold whatever it says; if it ends, so do the retries.
+   *
+   * @default {@link backoff} of the other options
+   */
+  readonly backoff?: Schedule.Schedule<unknown> | undefined
+  /**
+   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window.
+   *
+   * @default 5
+   */
+  readonly attempts?: number | undefined
   /**
    * How long after the first failure an attempt may still begin. Four waits of a minute fit well, and waits for a daily
    * limit do not. Time in a queue before the first attempt does not count; for a limit on everything see
@@ -126,20 +144,19 @@ export interface Options {
   readonly maxElapsed?: Duration.Input | undefined
 }
 
+const backoffOptions: ReadonlyArray<keyof BackoffOptions> = ["base", "factor", "cap", "jitter"]
+const own: ReadonlyArray<keyof Options> = ["backoff", "attempts", "maxElapsed"]
+
 /**
- * When to retry: the options with their defaults, and the schedule made of them.
+ * When to retry: how long to wait after each failure, how often, and until when. Made by {@link make}.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Policy {
-  readonly base: Duration.Duration
-  readonly factor: number
-  readonly cap: Duration.Duration
+  readonly backoff: Schedule.Schedule<unknown>
   readonly attempts: number
-  readonly jitter: Jitter
   readonly maxElapsed: Duration.Duration
-  readonly schedule: Schedule.Schedule<Duration.Duration>
 }
 
 const duration = (option: string, input: Duration.Input, expected: string, atLeast: number): Duration.Duration => {
@@ -152,17 +169,6 @@ const duration = (option: string, input: Duration.Input, expected: string, atLea
 const finite = (option: string, input: Duration.Input, expected: string, atLeast = 0): Duration.Duration => {
   const value = duration(option, input, expected, atLeast)
   return Duration.isFinite(value) ? value : invalid(`Retry.${option}`, expected, input)
-}
-
-const resolve = (options: Options): Omit<Policy, "schedule"> => {
-  const { attempts = 5, factor = 2, jitter = "full" } = options
-  const base = finite("base", options.base ?? "2 seconds", "a finite duration > 0")
-  if (!(factor >= 1 && factor < Infinity)) invalid("Retry.factor", "a finite number >= 1", factor)
-  const cap = finite("cap", options.cap ?? "60 seconds", "a finite duration >= base", Duration.toMillis(base))
-  if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)
-  if (!Backoff.jitters.includes(jitter)) invalid("Retry.jitter", `one of ${Backoff.jitters.join(", ")}`, jitter)
-  const maxElapsed = duration("maxElapsed", options.maxElapsed ?? "10 minutes", "a duration > 0", 0)
-  return { base, factor, cap, attempts, jitter, maxElapsed }
 }
 
 // -----------------------------------------------------------------------------
@@ -255,32 +261,28 @@ const decorrelated = (base: number, cap: number): Schedule.Schedule<Duration.Dur
     })
   )
 
-const backoffOf = ({ base, cap, factor, jitter }: Omit<Policy, "schedule">): Schedule.Schedule<Duration.Duration> => {
-  if (jitter === "decorrelated") return decorrelated(Duration.toMillis(base), Duration.toMillis(cap))
-  const capped = Schedule.modifyDelay(Schedule.exponential(base, factor), (meta) =>
-    Effect.succeed(Duration.min(meta.duration, cap))
-  )
-  if (jitter === "none") return capped
-  if (jitter === "proportional") return Schedule.jittered(capped)
-  return Schedule.modifyDelay(capped, (meta) =>
-    Effect.map(Random.next, (random) => Backoff.spread(jitter, Duration.toMillis(meta.duration), random))
-  )
-}
-
 /** Whether to go on after this failure; marks the error when not. The order is that of the reasons' finality. */
 const goOn =
-  (policy: Omit<Policy, "schedule">) =>
+  (policy: Policy) =>
   (meta: Schedule.Metadata<unknown, unknown>): Effect.Effect<boolean> =>
     Effect.map(Deadline, (deadline = Infinity) => {
       if (!isRetryable(meta.input)) return stop(meta.input, "terminal")
-      if (meta.attempt >= policy.attempts) return stop(meta.input, "attempts")
+      if (!(meta.attempt < policy.attempts)) return stop(meta.input, "attempts")
       const wait = Duration.toMillis(meta.duration)
       const left = Math.min(Duration.toMillis(policy.maxElapsed) - meta.elapsed, deadline - meta.now)
       return wait <= left && wait < Infinity ? true : stop(meta.input, "deadline")
     })
 
-const scheduleOf = (policy: Omit<Policy, "schedule">): Schedule.Schedule<Duration.Duration> =>
-  backoffOf(policy).pipe(
+/** Comes after a backoff that ended, and marks the error. */
+const ended: Schedule.Schedule<never> = Schedule.fromStep(
+  Effect.succeed((_now: number, input: unknown) => {
+    stop(input, isRetryable(input) ? "attempts" : "terminal")
+    return Cause.done<never>()
+  })
+)
+
+const scheduleOf = (policy: Policy): Schedule.Schedule<Duration.Duration> =>
+  Schedule.concat(policy.backoff, ended).pipe(
     Schedule.modifyDelay((meta) =>
       Effect.map(Random.next, (random) =>
         Backoff.atLeast(Duration.toMillis(meta.duration), retryAfterMillis(meta.input), random)
@@ -296,8 +298,7 @@ const scheduleOf = (policy: Omit<Policy, "schedule">): Schedule.Schedule<Duratio
  *
  * **Details**
  *
- * It takes the options `base`, `factor`, `cap` and `jitter`, with the defaults of {@link Options}, and is meant for
- * building other schedules.
+ * It is meant for building other schedules: {@link make} takes what becomes of it as its `backoff`.
  *
  * **Gotchas**
  *
@@ -323,9 +324,23 @@ const scheduleOf = (policy: Omit<Policy, "schedule">): Schedule.Schedule<Duratio
  * @category schedules
  * @since 0.1.0
  */
-export const backoff = (
-  options: Pick<Options, "base" | "factor" | "cap" | "jitter"> = {}
-): Schedule.Schedule<Duration.Duration> => backoffOf(resolve(options))
+export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duration.Duration> => {
+  onlyKnown("Retry.backoff", options, backoffOptions)
+  const { factor = 2, jitter = "full" } = options
+  const base = finite("base", options.base ?? "2 seconds", "a finite duration > 0")
+  if (!(factor >= 1 && factor < Infinity)) invalid("Retry.factor", "a finite number >= 1", factor)
+  const cap = finite("cap", options.cap ?? "60 seconds", "a finite duration >= base", Duration.toMillis(base))
+  if (!Backoff.jitters.includes(jitter)) invalid("Retry.jitter", `one of ${Backoff.jitters.join(", ")}`, jitter)
+  if (jitter === "decorrelated") return decorrelated(Duration.toMillis(base), Duration.toMillis(cap))
+  const capped = Schedule.modifyDelay(Schedule.exponential(base, factor), (meta) =>
+    Effect.succeed(Duration.min(meta.duration, cap))
+  )
+  if (jitter === "none") return capped
+  if (jitter === "proportional") return Schedule.jittered(capped)
+  return Schedule.modifyDelay(capped, (meta) =>
+    Effect.map(Random.next, (random) => Backoff.spread(jitter, Duration.toMillis(meta.duration), random))
+  )
+}
 
 /**
  * The whole policy as a schedule for `Effect.retry`: {@link backoff} with the provider's `retryAfter` as a floor, ended
@@ -357,7 +372,7 @@ export const backoff = (
  * @category schedules
  * @since 0.1.0
  */
-export const schedule = (options: Options = {}): Schedule.Schedule<Duration.Duration> => scheduleOf(resolve(options))
+export const schedule = (options: Options = {}): Schedule.Schedule<Duration.Duration> => scheduleOf(make(options))
 
 // -----------------------------------------------------------------------------
 // Policies
@@ -370,26 +385,45 @@ export const schedule = (options: Options = {}): Schedule.Schedule<Duration.Dura
  *
  * Throws a `RangeError` that names the option, what is expected and the value: `base` and `cap` are finite durations
  * with 0 < `base` <= `cap`, `factor` is a finite number >= 1, `attempts` is an integer >= 1 and `maxElapsed` is a
- * duration above zero.
+ * duration above zero. Beside a `backoff` the four options that it replaces are refused, as is every unknown one.
  *
- * **Example** (Longer, and for longer)
+ * **Example** (Longer, and no retries at all)
  *
  * ```ts doctest
- * import * as Duration from "effect/Duration"
  * import * as Retry from "floodgate/Retry"
  *
- * const policy = Retry.make({ base: "5 seconds", attempts: 8 })
+ * Retry.make({ base: "5 seconds", attempts: 8 }).attempts // => 8
+ * Retry.make({ attempts: 1 }).attempts // => 1
+ * ```
  *
- * policy.attempts // => 8
- * policy.cap // => Duration.seconds(60)
+ * **Example** (The waits of another schedule)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Schedule from "effect/Schedule"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * let attempts = 0
+ * const call = Effect.suspend(() => Effect.fail({ isRetryable: ++attempts < 3 }))
+ *
+ * const policy = Retry.make({ backoff: Schedule.spaced("1 millis").pipe(Schedule.jittered) })
+ * await Effect.runPromise(Effect.flip(Retry.withPolicy(call, policy)))
+ *
+ * attempts // => 3
  * ```
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Policy => {
-  const resolved = resolve(options)
-  return { ...resolved, schedule: scheduleOf(resolved) }
+  const { attempts = 5, backoff: given, maxElapsed = "10 minutes", ...waits } = options
+  onlyKnown("Retry.make", options, [...own, ...(given === undefined ? backoffOptions : [])])
+  if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)
+  return {
+    backoff: given ?? backoff(waits),
+    attempts,
+    maxElapsed: duration("maxElapsed", maxElapsed, "a duration > 0", 0)
+  }
 }
 
 /**
@@ -401,8 +435,8 @@ export const make = (options: Options = {}): Policy => {
  * import * as Duration from "effect/Duration"
  * import * as Retry from "floodgate/Retry"
  *
- * Retry.defaultPolicy.base // => Duration.seconds(2)
- * Retry.defaultPolicy.jitter // => "full"
+ * Retry.defaultPolicy.attempts // => 5
+ * Retry.defaultPolicy.maxElapsed // => Duration.minutes(10)
  * ```
  *
  * @category constructors
@@ -444,8 +478,8 @@ export const Attempt: Context.Reference<{ readonly number: number; readonly firs
  *
  * **Details**
  *
- * Only failures that say `isRetryable: true` are retried; defects and interruptions never are. Nothing is held during a
- * wait, and interruption ends it at once. When it gives up it fails with the last error, and {@link stoppedBy} says why.
+ * Whatever the policy's backoff, only failures that say `isRetryable: true` are retried, never sooner than their
+ * `retryAfter`, and none after the {@link Deadline}; defects and interruptions never are. Nothing is held during a wait, and interruption ends it at once. When it gives up it fails with the last error, and {@link stoppedBy} says why.
  * Each attempt can read its number from {@link Attempt}.
  *
  * A retry is taken from the budget only when everything else allows it.
@@ -472,6 +506,7 @@ export const withPolicy: {
   <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R> =>
   Effect.flatMap(RetryBudget, (budget) => {
+    if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
     let number = 0
     let failure: E | undefined
     const attempt: Effect.Effect<Exit.Exit<A, E>, E, R> = Effect.suspend(() => {
@@ -487,7 +522,7 @@ export const withPolicy: {
       stop(failure, "deadline")
       return Effect.succeed(Exit.fail(failure))
     })
-    const withinBudget = Schedule.while(policy.schedule, ({ input }) =>
+    const withinBudget = Schedule.while(scheduleOf(policy), ({ input }) =>
       Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "retryBudget"))
     )
     return Effect.andThen(budget.deposit, Effect.flatten(Effect.retry(inTime, withinBudget)))

@@ -207,16 +207,81 @@ describe("Retry", () => {
   })
 
   describe("make", () => {
-    it("has the defaults of the incident report", () => {
-      const { schedule: _, ...options } = Retry.defaultPolicy
-      assert.deepStrictEqual(options, {
-        base: Duration.seconds(2),
-        factor: 2,
-        cap: Duration.seconds(60),
-        attempts: 5,
-        jitter: "full",
-        maxElapsed: Duration.minutes(10)
+    it.effect("has the defaults of the incident report", () =>
+      Effect.gen(function* () {
+        const { attempts, backoff, maxElapsed } = Retry.defaultPolicy
+        assert.deepStrictEqual([attempts, maxElapsed], [5, Duration.minutes(10)])
+        const drawn = yield* delays(backoff, undefined, 7).pipe(withRandom(0.5))
+        assert.deepStrictEqual(drawn, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])
       })
+    )
+
+    describe("with a schedule of one's own", () => {
+      const everySecond = Retry.make({ backoff: Schedule.spaced("1 second") })
+
+      it.effect("waits as it says, within the attempts of the policy", () =>
+        Effect.gen(function* () {
+          const { call, starts } = recorded(9)
+          const fiber = yield* Effect.forkChild(Effect.flip(Retry.withPolicy(call, everySecond)))
+          yield* TestClock.adjust("1 minute")
+          assert.strictEqual(Retry.stoppedBy(yield* Fiber.join(fiber)), "attempts")
+          assert.deepStrictEqual(starts, [0, 1_000, 2_000, 3_000, 4_000])
+        })
+      )
+
+      it.effect("does not retry an error that may not be retried, also in place of another policy's", () =>
+        Effect.gen(function* () {
+          const error = new Refused({ isRetryable: false })
+          const policy = { ...Retry.defaultPolicy, backoff: Schedule.forever }
+          for (const each of [everySecond, policy]) {
+            assert.strictEqual(yield* Effect.flip(Retry.withPolicy(Effect.fail(error), each)), error)
+            assert.strictEqual(Retry.stoppedBy(error), "terminal")
+          }
+        })
+      )
+
+      it.effect("waits at least for the retry-after", () =>
+        Effect.gen(function* () {
+          const { call, starts } = recorded(1, "30 seconds")
+          const fiber = yield* Effect.forkChild(Retry.withPolicy(call, everySecond).pipe(withRandom(0)))
+          yield* TestClock.adjust(29_999)
+          assert.deepStrictEqual(starts, [0])
+          yield* TestClock.adjust(1)
+          assert.strictEqual(yield* Fiber.join(fiber), "done")
+        })
+      )
+
+      it.effect("heeds maxElapsed and the deadline", () =>
+        Effect.gen(function* () {
+          const { call } = recorded(9)
+          const short = Retry.make({ backoff: Schedule.spaced("1 second"), maxElapsed: 999 })
+          assert.strictEqual(Retry.stoppedBy(yield* Effect.flip(Retry.withPolicy(call, short))), "deadline")
+          const late = Retry.withPolicy(call, everySecond).pipe(Retry.withDeadline(999))
+          assert.strictEqual(Retry.stoppedBy(yield* Effect.flip(late)), "deadline")
+        })
+      )
+
+      it.effect("ends where the schedule does", () =>
+        Effect.gen(function* () {
+          const { call, starts } = recorded(9)
+          const error = yield* Effect.flip(Retry.withPolicy(call, Retry.make({ backoff: Schedule.recurs(2) })))
+          assert.strictEqual(Retry.stoppedBy(error), "attempts")
+          assert.strictEqual(starts.length, 3)
+          const terminal = new Refused({ isRetryable: false })
+          yield* Effect.flip(Retry.withPolicy(Effect.fail(terminal), Retry.make({ backoff: Schedule.recurs(0) })))
+          assert.strictEqual(Retry.stoppedBy(terminal), "terminal")
+        })
+      )
+
+      it.effect("is a policy only when made into one", () =>
+        Effect.gen(function* () {
+          const call = Effect.fail(refused())
+          for (const policy of [Schedule.spaced("1 second"), { attempts: 1 }]) {
+            const exit = yield* Effect.exit(Retry.withPolicy(call, policy as unknown as Retry.Policy))
+            assert.include(String(exit), "Retry.withPolicy: expected a policy, as Retry.make gives it")
+          }
+        })
+      )
     })
 
     const bad: ReadonlyArray<readonly [options: Retry.Options, message: string]> = [
@@ -234,7 +299,15 @@ describe("Retry", () => {
         { jitter: "some" as "full" },
         "Retry.jitter: expected one of full, equal, decorrelated, proportional, none, got some"
       ],
-      [{ maxElapsed: 0 }, "Retry.maxElapsed: expected a duration > 0, got 0"]
+      [{ maxElapsed: 0 }, "Retry.maxElapsed: expected a duration > 0, got 0"],
+      [
+        { backoff: Schedule.forever, base: "1 second" },
+        "Retry.make: expected nothing but backoff, attempts, maxElapsed, got base"
+      ],
+      [
+        { maxAttempts: 3 } as Retry.Options,
+        "Retry.make: expected nothing but backoff, attempts, maxElapsed, base, factor, cap, jitter, got maxAttempts"
+      ]
     ]
     for (const [options, message] of bad) {
       it(`refuses ${message.slice("Retry.".length)}`, () => {

@@ -2,6 +2,7 @@ import type { AiError } from "effect/ai/AiError"
 import type * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import type * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Retry from "floodgate/Retry"
 import { describe, expect, it } from "tstyche"
 
@@ -17,6 +18,13 @@ describe("Retry", () => {
     expect(Retry.withPolicy(call, Retry.defaultPolicy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
     expect(pipe(call, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
     expect(Retry.withPolicy(infallible, Retry.defaultPolicy)).type.toBe<Effect.Effect<number>>()
+  })
+
+  it("a schedule gives a policy its waits, and is none itself", () => {
+    expect(Retry.make).type.toBeCallableWith({ backoff: Schedule.spaced("1 second"), attempts: 3 })
+    expect(Retry.make).type.toBeCallableWith({ backoff: Schedule.exponential("1 second").pipe(Schedule.jittered) })
+    expect(Retry.withPolicy).type.not.toBeCallableWith(call, Schedule.spaced("1 second"))
+    expect<{ readonly schedule: Schedule.Schedule<number> }>().type.not.toBeAssignableTo<Retry.Policy>()
   })
 
   it("withDeadline keeps success, error and requirements", () => {
