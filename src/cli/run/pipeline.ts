@@ -123,90 +123,91 @@ export const nameOf = (index: number, count: number): string =>
 /** How many calls a run of that many agents makes. */
 export const callsOf = (agents: number): number => agents * Steps.steps.length + 1
 
-/** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */
-export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
-  options: Options<E>
-): Effect.fn.Return<Report, never, LlmClient.LlmClient | Agents.Meter> {
-  const { chunks, task } = options
-  const client = yield* LlmClient.LlmClient
-  const startedAt = yield* Clock.currentTimeMillis
-  const totals = { calls: 0, reused: 0, inputTokens: 0, outputTokens: 0 }
+/** What the calls of a run come to, as they are answered. */
+interface Totals {
+  calls: number
+  reused: number
+  inputTokens: number
+  outputTokens: number
+}
 
-  const answer = Effect.fnUntraced(function* (agent: string, step: string, params: Params) {
-    const key = Results.keyOf(agent, step, params)
-    const known = options.finished.get(key)
-    const at = yield* Clock.currentTimeMillis
-    if (known === undefined) yield* options.report({ event: "asked", agent, step })
-    const result = known ?? (yield* ask(agent, step, key, params))
-    if (known === undefined) {
-      totals.calls++
-      totals.inputTokens += result.usage.inputTokens
-      totals.outputTokens += result.usage.outputTokens
-    } else {
-      totals.reused++
-    }
-    yield* options.report({
-      event: "answered",
-      agent,
-      step,
-      reused: known !== undefined,
-      ...result.usage,
-      seconds: ((yield* Clock.currentTimeMillis) - at) / 1_000
-    })
-    return result.text
-  })
+/** What answers the steps of a run: an earlier run where it can, else the provider. */
+const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E>, totals: Totals) => {
+  const { finished, record, report } = options
 
   /** An answer that was paid for is kept, even if Ctrl-C comes at that moment. */
   const ask = (agent: string, step: string, key: string, params: Params) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const attempts = {
-          admitted: (charge: Limits.Charge) => options.report({ event: "admitted", agent, step, charge }),
-          failed: options.report({ event: "failed", agent, step })
+          admitted: (charge: Limits.Charge) => report({ event: "admitted", agent, step, charge }),
+          failed: report({ event: "failed", agent, step })
         }
         const message = yield* client
           .create(params, { kind: step })
           .pipe(Effect.provideService(Attempts, attempts), restore)
         const text = LlmClient.text(message)
         if (text.trim() === "") return yield* new NoAnswer({ step, stop: message.stop_reason })
-        const result: Results.Result = {
-          agent,
-          step,
-          key,
-          model: message.model,
-          usage: Results.tokensOf(message.usage),
-          stop: message.stop_reason,
-          text
-        }
-        yield* options.record(result)
+        const { model, stop_reason: stop } = message
+        const result: Results.Result = { agent, step, key, model, usage: Results.tokensOf(message.usage), stop, text }
+        yield* record(result)
+        totals.calls++
+        totals.inputTokens += result.usage.inputTokens
+        totals.outputTokens += result.usage.outputTokens
         return result
       })
     )
 
-  const work = (agent: string, index: number) =>
-    Effect.gen(function* () {
-      const at = { part: index + 1, parts: chunks.length, chunk: chunks[index]! }
-      let answers: Steps.Answers = {}
-      for (const step of Steps.steps) {
-        const text = yield* answer(agent, step, Steps.params(task, step, at, answers))
-        answers = { ...answers, [step]: text }
-      }
-      return answers.finish!
-    })
+  return Effect.fnUntraced(function* (agent: string, step: string, params: Params) {
+    const key = Results.keyOf(agent, step, params)
+    const known = finished.get(key)
+    const at = yield* Clock.currentTimeMillis
+    if (known === undefined) yield* report({ event: "asked", agent, step })
+    else totals.reused++
+    const { text, usage } = known ?? (yield* ask(agent, step, key, params))
+    const seconds = ((yield* Clock.currentTimeMillis) - at) / 1_000
+    yield* report({ event: "answered", agent, step, reused: known !== undefined, ...usage, seconds })
+    return text
+  })
+}
 
-  const ending = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>) => {
-    const event = "ended"
-    if (Exit.isSuccess(exit)) return options.report({ event, agent, how: "done", failure: undefined })
-    if (Cause.hasInterruptsOnly(exit.cause)) return options.report({ event, agent, how: "stopped", failure: undefined })
-    return options.report({ event, agent, how: "failed", failure: reasonOf(exit.cause) })
-  }
+const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
+  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+  if (error !== undefined) return error.message
+  return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
+}
 
+const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>): Event => {
+  const event = "ended"
+  if (Exit.isSuccess(exit)) return { event, agent, how: "done", failure: undefined }
+  if (Cause.hasInterruptsOnly(exit.cause)) return { event, agent, how: "stopped", failure: undefined }
+  return { event, agent, how: "failed", failure: reasonOf(exit.cause) }
+}
+
+/** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */
+export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
+  options: Options<E>
+): Effect.fn.Return<Report, never, LlmClient.LlmClient | Agents.Meter> {
+  const { cap, chunks, report, task } = options
+  const startedAt = yield* Clock.currentTimeMillis
+  const totals: Totals = { calls: 0, reused: 0, inputTokens: 0, outputTokens: 0 }
+  const answer = answering(yield* LlmClient.LlmClient, options, totals)
+
+  const work = Effect.fnUntraced(function* (agent: string, chunk: Split.Chunk, index: number) {
+    const at = { part: index + 1, parts: chunks.length, chunk }
+    let answers: Steps.Answers = {}
+    for (const step of Steps.steps) {
+      const text = yield* answer(agent, step, Steps.params(task, step, at, answers))
+      answers = { ...answers, [step]: text }
+    }
+    return answers.finish!
+  })
   const outcomes = yield* Agents.run(
-    chunks.map((_, index) => {
+    chunks.map((chunk, index) => {
       const key = nameOf(index, chunks.length)
-      return { key, effect: Effect.onExit(work(key, index), (exit) => ending(key, exit)) }
+      return { key, effect: Effect.onExit(work(key, chunk, index), (exit) => report(ended(key, exit))) }
     }),
-    { cap: options.cap }
+    { cap }
   )
 
   const parts: Array<Steps.Part> = []
@@ -217,25 +218,15 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   })
 
   const agent = Steps.orchestrator
-  const merged =
-    parts.length === 0
-      ? undefined
-      : yield* answer(agent, "merge", Steps.mergeParams(task, parts)).pipe(
-          Effect.provideService(Budget.Agent, agent),
-          Effect.onExit((exit) => ending(agent, exit)),
-          Effect.catch((error) =>
-            Effect.sync((): string | undefined => {
-              missing.push({ agent, documents: "all parts", reason: error.message })
-              return undefined
-            })
-          )
-        )
+  const merging = answer(agent, "merge", Steps.mergeParams(task, parts)).pipe(
+    Effect.provideService(Budget.Agent, agent),
+    Effect.onExit((exit) => report(ended(agent, exit))),
+    Effect.catch((error) => {
+      missing.push({ agent, documents: "all parts", reason: error.message })
+      return Effect.undefined
+    })
+  )
+  const merged = parts.length === 0 ? undefined : yield* merging
   const seconds = ((yield* Clock.currentTimeMillis) - startedAt) / 1_000
   return { parts, missing, merged, ...totals, seconds }
 })
-
-const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
-  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-  if (error !== undefined) return error.message
-  return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
-}

@@ -57,6 +57,76 @@ export interface Options {
   readonly recorder?: Recorder.Recorder | undefined
 }
 
+// -----------------------------------------------------------------------------
+// What is said
+// -----------------------------------------------------------------------------
+
+/** Where a run writes. */
+interface Paths {
+  readonly results: string
+  readonly summary: string
+}
+
+/** What a run works on, in lines. */
+const opening = (
+  { provider, task }: Options,
+  { results }: Paths,
+  { binary, documents }: Documents.Found,
+  chunks: ReadonlyArray<Split.Chunk>,
+  before: Results.Loaded
+): ReadonlyArray<string> => {
+  const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
+  const skipped = binary === 0 ? "" : ` (${binary} left out: not text)`
+  const agents = View.counted(chunks.length, "agent")
+  const files = View.counted(documents.length, "file")
+  return [
+    `${agents}, ${files}${skipped}, ${View.short(bytes)} bytes; model ${task.model}`,
+    provider,
+    ...(before.results.size > 0 ? [`Going on: ${before.results.size} answers are in ${results} already`] : []),
+    ...(before.unreadable > 0 ? [`${before.unreadable} lines of ${results} cannot be read and are passed over`] : [])
+  ]
+}
+
+/** What became of it, in lines. */
+const closing = (
+  { calls, inputTokens, missing, outputTokens, reused, seconds }: Pipeline.Report,
+  { results, summary }: Paths
+): ReadonlyArray<string> => {
+  const isDone = missing.length === 0
+  const again = reused === 0 ? "" : ` (and ${reused} from before)`
+  const used = `${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
+  const every = calls + reused === 0 ? "" : `, ${results} every call`
+  return [
+    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${calls} calls${again}, ${used}`,
+    `${summary} has ${isDone ? "the answer" : "what is done"}${every}`
+  ]
+}
+
+/** The same for a program. */
+const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Report): string =>
+  JSON.stringify({ event: "done", complete: missing.length === 0, missing, ...figures })
+
+// -----------------------------------------------------------------------------
+// The run
+// -----------------------------------------------------------------------------
+
+const writing = (path: string) => Output.writing(path, "--out")
+
+/** What earlier runs left in the file, and what adds a result to it. */
+const openResults = Effect.fnUntraced(function* (path: string) {
+  const fs = yield* FileSystem.FileSystem
+  const text = yield* Effect.catchReason(fs.readFileString(path), "PlatformError", "NotFound", () => Effect.succeed(""))
+  const before = Results.parse(text)
+  const one = yield* Semaphore.make(1)
+  let torn = before.torn
+  const append = (result: Results.Result) =>
+    Effect.suspend(() => {
+      const line = (torn ? "\n" : "") + Results.lineOf(result)
+      return Effect.tap(fs.writeFileString(path, line, { flag: "a" }), () => Effect.sync(() => (torn = false)))
+    })
+  return { before, record: (result: Results.Result) => append(result).pipe(one.withPermits(1), writing(path)) }
+})
+
 /** Runs it, and gives what became of it; a run that is not complete is in the report. */
 export const run = Effect.fnUntraced(function* (
   options: Options
@@ -71,84 +141,40 @@ export const run = Effect.fnUntraced(function* (
   | Path.Path
   | Terminal.Terminal
 > {
-  const { mode, out, recorder, task } = options
+  const { cap, mode, out, recorder, task } = options
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  const resultsPath = join(out, "results.jsonl")
-  const summaryPath = join(out, "summary.md")
-  const writing = (path: string) => Output.writing(path, "--out")
-  const say = (line: string) => (mode === "live" || mode === "plain" ? Console.log(line) : Effect.void)
+  const paths: Paths = { results: join(out, "results.jsonl"), summary: join(out, "summary.md") }
+  const say = (lines: ReadonlyArray<string>) =>
+    mode === "live" || mode === "plain" ? Console.log(lines.join("\n")) : Effect.void
 
-  const { binary, documents } = yield* Documents.read(options.paths)
-  const chunks = Split.split(documents, options.agents)
+  const found = yield* Documents.read(options.paths)
+  const chunks = Split.split(found.documents, options.agents)
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(writing(out))
-  const before = Results.parse(
-    (yield* writing(resultsPath)(fs.exists(resultsPath)))
-      ? yield* writing(resultsPath)(fs.readFileString(resultsPath))
-      : ""
-  )
+  const { before, record } = yield* openResults(paths.results).pipe(writing(paths.results))
+  yield* say(opening(options, paths, found, chunks, before))
 
-  const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
-  const skipped = binary === 0 ? "" : ` (${binary} left out: not text)`
-  yield* say(
-    `${View.counted(chunks.length, "agent")}, ${View.counted(documents.length, "file")}${skipped}, ${View.short(bytes)} bytes; model ${task.model}`
-  )
-  yield* say(options.provider)
-  if (before.results.size > 0) yield* say(`Going on: ${before.results.size} answers are in ${resultsPath} already`)
-  if (before.unreadable > 0)
-    yield* say(`${before.unreadable} lines of ${resultsPath} cannot be read and are passed over`)
-
-  const lock = yield* Semaphore.make(1)
-  let torn = before.torn
-  const append = (result: Results.Result) =>
-    Effect.suspend(() => {
-      const line = (torn ? "\n" : "") + Results.lineOf(result)
-      return Effect.tap(fs.writeFileString(resultsPath, line, { flag: "a" }), () => Effect.sync(() => (torn = false)))
+  const agents = chunks.map(({ bytes }, index) => [Pipeline.nameOf(index, chunks.length), bytes] as const)
+  const report = yield* Effect.gen(function* () {
+    const screen = yield* Screen.make(mode, {
+      agents: new Map([...agents, [Steps.orchestrator, 0]]),
+      calls: Pipeline.callsOf(agents.length)
     })
-
-  const agents = chunks.map((_, index) => Pipeline.nameOf(index, chunks.length))
-  const report = yield* Effect.scoped(
-    Effect.gen(function* () {
-      const screen = yield* Screen.make(mode, {
-        agents: new Map([
-          ...chunks.map(({ bytes }, index) => [agents[index]!, bytes] as const),
-          [Steps.orchestrator, 0] as const
-        ]),
-        calls: Pipeline.callsOf(agents.length)
-      })
-      if (recorder !== undefined) yield* recorder.sample
-      return yield* Pipeline.run({
-        task,
-        chunks,
-        finished: before.results,
-        record: (result) => writing(resultsPath)(lock.withPermits(1)(append(result))),
-        report:
-          recorder === undefined
-            ? screen.report
-            : (event) => Effect.andThen(recorder.observe(event), screen.report(event)),
-        cap: options.cap
-      })
-    })
-  ).pipe(
+    if (recorder !== undefined) yield* recorder.sample
+    const report = (event: Pipeline.Event) =>
+      Effect.andThen(recorder?.observe(event) ?? Effect.void, screen.report(event))
+    return yield* Pipeline.run({ task, chunks, finished: before.results, record, report, cap })
+  }).pipe(
+    Effect.scoped,
     Effect.onInterrupt(() =>
-      Console.error(`\nStopped. Every answer is kept in ${resultsPath}; run the same command again to go on.`)
+      Console.error(`\nStopped. Every answer is kept in ${paths.results}; run the same command again to go on.`)
     )
   )
 
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
-  yield* writing(summaryPath)(fs.writeFileString(summaryPath, text))
-  const { calls, inputTokens, outputTokens, reused, seconds } = report
-  const again = reused === 0 ? "" : ` (and ${reused} from before)`
-  yield* say(
-    `${report.missing.length === 0 ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${calls} calls${again}, ${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
-  )
-  yield* say(
-    `${summaryPath} has ${report.missing.length === 0 ? "the answer" : "what is done"}${calls + reused === 0 ? "" : `, ${resultsPath} every call`}`
-  )
-  if (mode === "json") {
-    const { parts: _, merged: __, missing, ...figures } = report
-    yield* Console.log(JSON.stringify({ event: "done", complete: missing.length === 0, missing, ...figures }))
-  }
+  yield* fs.writeFileString(paths.summary, text).pipe(writing(paths.summary))
+  yield* say(closing(report, paths))
+  if (mode === "json") yield* Console.log(closingJson(report))
   return report
 })
 
