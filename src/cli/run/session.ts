@@ -156,13 +156,12 @@ export const run = Effect.fnUntraced(function* (
 
   const agents = chunks.map(({ bytes }, index) => [Pipeline.nameOf(index, chunks.length), bytes] as const)
   const report = yield* Effect.gen(function* () {
-    const screen = yield* Screen.make(mode, {
+    const show = yield* Screen.make(mode, {
       agents: new Map([...agents, [Steps.orchestrator, 0]]),
       calls: Pipeline.callsOf(agents.length)
     })
     if (recorder !== undefined) yield* recorder.sample
-    const report = (event: Pipeline.Event) =>
-      Effect.andThen(recorder?.observe(event) ?? Effect.void, screen.report(event))
+    const report = (event: Pipeline.Event) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
     return yield* Pipeline.run({ task, chunks, finished: before.results, record, report, cap })
   }).pipe(
     Effect.scoped,
