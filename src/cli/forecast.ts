@@ -13,6 +13,7 @@ import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { round } from "../lab/round.ts"
 import { aligned } from "./columns.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
+import type * as Limits from "../Limits.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Documents from "./run/documents.ts"
@@ -200,12 +201,68 @@ const deadlineOf = (
     : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
 }
 
+/** Everything that is printed. */
+interface Printed {
+  readonly agents: number
+  readonly answers: ReadonlyArray<Answer>
+  /** The limits that were given, if any. */
+  readonly limits: Limits.Limits | undefined
+  /** The deadline that was given, and the first tier that meets it. */
+  readonly deadline: { readonly most: Duration.Duration; readonly tier: string | undefined } | undefined
+}
+
+const summaryOf = ({ agents, answers }: Printed): string => {
+  const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
+  return `${Scenario.thousands(agents)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
+}
+
+const json = ({ agents, answers, deadline }: Printed): string => {
+  const { inputTokens, outputTokens, requests: calls } = answers[0]!.forecast.usage
+  const met =
+    deadline === undefined
+      ? {}
+      : { deadline: { seconds: Duration.toSeconds(deadline.most), cheapestTier: deadline.tier ?? null } }
+  const workload = { agents, calls, inputTokens, outputTokens }
+  return JSON.stringify({ workload, forecasts: answers.map(toJson), ...met }, undefined, 2)
+}
+
+const met = ({ deadline }: Printed): ReadonlyArray<string> => {
+  if (deadline === undefined) return []
+  const { most, tier } = deadline
+  return ["", tier === undefined ? `None of these is enough for ${span(most)}.` : `Enough for ${span(most)}: ${tier}.`]
+}
+
+const text = (printed: Printed): string =>
+  [
+    `Workload: ${summaryOf(printed)}`,
+    printed.limits === undefined
+      ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
+      : `Limits: ${Scenario.limitsText(printed.limits)}`,
+    "",
+    ...aligned([heads, ...rowsOf(printed.answers)]),
+    ...refusals(printed.answers),
+    ...met(printed),
+    "",
+    "Nobody else uses the limits, and nothing fails."
+  ].join("\n")
+
+const html = (printed: Printed): string => {
+  const { answers } = printed
+  const section = Report.Forecast.section({ summary: summaryOf(printed), answers, heads, rows: rowsOf(answers) })
+  const intro = "What a workload will take, before it runs."
+  return Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
+}
+
+// -----------------------------------------------------------------------------
+// The command
+// -----------------------------------------------------------------------------
+
 /** The command. */
 export const forecastCommand = Command.make(
   "forecast",
   flags,
-  Effect.fnUntraced(function* ({ concurrency, deadline, json, latencyPerToken, report, ...given }) {
-    const most = yield* deadlineOf(deadline)
+  Effect.fnUntraced(function* ({ concurrency, latencyPerToken, report, ...given }) {
+    const most = yield* deadlineOf(given.deadline)
     const workload = yield* workloadOf(given)
     const limits = LimitFlags.limitsOf(given)
     const how = {
@@ -213,57 +270,25 @@ export const forecastCommand = Command.make(
       latency: { perOutputTokenMillis: latencyPerToken }
     }
     const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
-    const answers: ReadonlyArray<Answer> = tiers.map(({ limits, name }) => ({
-      tier: name,
+    const printed: Printed = {
+      agents: workload.length,
+      answers: tiers.map(({ limits, name }) => ({
+        tier: name,
+        limits,
+        forecast: Forecast.make(workload, { ...how, limits }),
+        agentsThatHelp: Forecast.agentsThatHelp(workload, { ...how, limits })
+      })),
       limits,
-      forecast: Forecast.make(workload, { ...how, limits }),
-      agentsThatHelp: Forecast.agentsThatHelp(workload, { ...how, limits })
-    }))
-    const enough = most === undefined ? undefined : Forecast.cheapest(workload, { ...how, tiers, deadline: most })
-    const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
-    const summary = `${Scenario.thousands(workload.length)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
+      deadline:
+        most === undefined
+          ? undefined
+          : { most, tier: Forecast.cheapest(workload, { ...how, tiers, deadline: most })?.name }
+    }
     if (Option.isSome(report)) {
-      const section = Report.Forecast.section({ summary, answers, heads, rows: rowsOf(answers) })
-      const intro = "What a workload will take, before it runs."
-      const html = Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
       yield* Output.claim(report.value, "--report")
-      yield* Output.write(report.value, html, "--report")
+      yield* Output.write(report.value, html(printed), "--report")
     }
-    if (json) {
-      return yield* Console.log(
-        JSON.stringify(
-          {
-            workload: { agents: workload.length, calls: requests, inputTokens, outputTokens },
-            forecasts: answers.map(toJson),
-            ...(most === undefined
-              ? {}
-              : { deadline: { seconds: Duration.toSeconds(most), cheapestTier: enough?.name ?? null } })
-          },
-          undefined,
-          2
-        )
-      )
-    }
-    const text = [
-      `Workload: ${summary}`,
-      limits === undefined
-        ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
-        : `Limits: ${Scenario.limitsText(limits)}`,
-      "",
-      ...aligned([heads, ...rowsOf(answers)]),
-      ...refusals(answers),
-      ...(most === undefined
-        ? []
-        : [
-            "",
-            enough === undefined
-              ? `None of these is enough for ${span(most)}.`
-              : `Enough for ${span(most)}: ${enough.name}.`
-          ]),
-      "",
-      "Nobody else uses the limits, and nothing fails."
-    ]
-    yield* Console.log(text.join("\n"))
+    yield* Console.log(given.json ? json(printed) : text(printed))
   })
 ).pipe(
   Command.withDescription(
