@@ -29,7 +29,8 @@ const flags = {
     Flag.optional
   ),
   speed: Flag.String("speed").pipe(
-    LimitFlags.byDefault('With --trace: times faster than recorded, or "max" for as fast as possible', "1")
+    Flag.withDescription('With --trace: times faster than recorded, or "max" for as fast as possible (default: 1)'),
+    Flag.optional
   ),
   agents: count("agents", "Agents", "12"),
   calls: count("calls", "Calls that each agent makes in turn", "5"),
@@ -72,7 +73,7 @@ const flags = {
 interface Chosen {
   readonly scenario: string
   readonly trace: Option.Option<string>
-  readonly speed: string
+  readonly speed: Option.Option<string>
 }
 
 const invalid = invalidFlag("storm")
@@ -103,6 +104,9 @@ const sizes = new Set([
 
 /** The scenario that the flags choose. A flag that it is not made of is an error, so that nobody is misled. */
 const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chosen, options: Scenario.Options) {
+  if (Option.isSome(speed) && Option.isNone(trace)) {
+    return yield* invalid("speed", "nothing: only a trace has a speed", speed.value)
+  }
   const fixed = Option.isSome(trace) || scenario === "many"
   const stray = Object.entries(options).find(([name, value]) => fixed && value !== undefined && sizes.has(name))
   if (stray !== undefined) {
@@ -110,8 +114,66 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chos
     return yield* invalid(stray[0], `nothing: ${of} has its own`, String(stray[1]))
   }
   return Option.isSome(trace)
-    ? yield* traceOf(trace.value, speed, options)
+    ? yield* traceOf(
+        trace.value,
+        Option.getOrElse(speed, () => "1"),
+        options
+      )
     : yield* attempt(() => Scenarios.byName(scenario, options)!)
+})
+
+/** Options by name, without those that were not given. */
+const optionsOf = (given: Readonly<Record<string, unknown>>): Scenario.Options =>
+  Object.fromEntries(
+    Object.entries(given).flatMap(([name, value]) => {
+      const one = Option.isOption(value) ? Option.getOrUndefined(value) : value
+      return one === undefined ? [] : [[name, one]]
+    })
+  )
+
+/** Where a race is written to, besides what is printed. */
+interface Files {
+  readonly report: Option.Option<string>
+  readonly svg: Option.Option<string>
+}
+
+const claim = Effect.fnUntraced(function* ({ report, svg }: Files) {
+  if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
+  if (Option.isSome(svg)) yield* Output.folder(svg.value).pipe(Output.writing(svg.value, "--svg"))
+})
+
+const write = Effect.fnUntraced(function* (
+  { report, svg }: Files,
+  scenario: Scenario.Scenario,
+  runs: ReadonlyArray<Race.Run>
+) {
+  if (Option.isNone(report) && Option.isNone(svg)) return
+  const { join } = yield* Path.Path
+  const figures = Report.Figures.scenarioFigures(scenario, runs)
+  if (Option.isSome(report)) {
+    const title = `floodgate storm: ${scenario.name}`
+    const sections = [Report.Html.ofScenario(figures)]
+    yield* Output.write(report.value, Report.Html.render({ title, intro: Report.Html.raceIntro, sections }), "--report")
+  }
+  if (Option.isSome(svg)) {
+    for (const { name, text } of Report.Svg.ofScenario(figures)) {
+      yield* Output.write(join(svg.value, name), text, "--svg")
+    }
+  }
+})
+
+/** Runs the scenario under each strategy, and says on the way how far it is. */
+const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: ReadonlyArray<string>) {
+  const strategies = chosen.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => chosen.includes(name))
+  const status = yield* statusLine
+  const runs: Array<Race.Run> = []
+  for (const one of strategies) {
+    const progress = ({ calls, completed, seconds }: Race.Progress) =>
+      status(`${one.name}: ${Scenario.thousands(seconds)} s simulated, ${completed} of ${calls} calls done`)
+    runs.push(yield* Race.run(scenario, one, { progress }))
+  }
+  yield* status("")
+  return runs
 })
 
 /** The command. */
@@ -119,46 +181,11 @@ export const stormCommand = Command.make(
   "storm",
   flags,
   Effect.fnUntraced(function* ({ json, report, scenario: name, speed, strategy, svg, trace, ...given }) {
-    const options = Object.fromEntries(
-      Object.entries(given).flatMap(([name, value]) => {
-        const one: unknown = Option.isOption(value) ? Option.getOrUndefined<unknown>(value) : value
-        return one === undefined ? [] : [[name, one]]
-      })
-    ) as Scenario.Options
-    const scenario = yield* scenarioOf({ scenario: name, trace, speed }, options)
-    if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
-    if (Option.isSome(svg)) yield* Output.writing(svg.value, "--svg")(Output.folder(svg.value))
-    const strategies =
-      strategy.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => strategy.includes(name))
-    const status = yield* statusLine
-    const runs: Array<Race.Run> = []
-    for (const one of strategies) {
-      const progress = ({ calls, completed, seconds }: Race.Progress) =>
-        status(`${one.name}: ${Scenario.thousands(seconds)} s simulated, ${completed} of ${calls} calls done`)
-      runs.push(yield* Race.run(scenario, one, { progress }))
-    }
-    yield* status("")
+    const scenario = yield* scenarioOf({ scenario: name, trace, speed }, optionsOf(given))
+    yield* claim({ report, svg })
+    const runs = yield* race(scenario, strategy)
+    yield* write({ report, svg }, scenario, runs)
     const results = runs.map(({ result }) => result)
-    if (Option.isSome(report) || Option.isSome(svg)) {
-      const figures = Report.Figures.scenarioFigures(scenario, runs)
-      if (Option.isSome(report)) {
-        yield* Output.write(
-          report.value,
-          Report.Html.render({
-            title: `floodgate storm: ${scenario.name}`,
-            intro: Report.Html.raceIntro,
-            sections: [Report.Html.ofScenario(figures)]
-          }),
-          "--report"
-        )
-      }
-      if (Option.isSome(svg)) {
-        const path = yield* Path.Path
-        for (const { name, text } of Report.Svg.ofScenario(figures)) {
-          yield* Output.write(path.join(svg.value, name), text, "--svg")
-        }
-      }
-    }
     yield* Console.log(
       json
         ? JSON.stringify({ scenario: Table.scenarioJson(scenario), results }, undefined, 2)

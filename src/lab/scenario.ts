@@ -138,6 +138,67 @@ const whole = (option: string, value: number, least: number): void =>
 /** Calls that are all held in memory: more would end in a crash, and teach nothing. */
 const mostCalls = 1_000_000
 
+/** The options with their defaults. */
+const withDefaults = (options: Options) => ({
+  agents: options.agents ?? 12,
+  burst: options.burst ?? 200_000,
+  calls: options.calls ?? 5,
+  concurrency: options.concurrency,
+  firstTokens: options.firstTokens ?? 150_000,
+  headers: options.headers ?? "rounded",
+  latencyPerToken: options.latencyPerToken ?? 10,
+  outputTokens: options.outputTokens ?? 200,
+  rate: options.rate ?? 60_000,
+  rejections: options.rejections ?? "charged",
+  seed: options.seed ?? 1,
+  tokens: options.tokens ?? 14_000,
+  window: options.window ?? "bucket"
+})
+
+type Complete = ReturnType<typeof withDefaults>
+
+/** Throws where a number makes no sense. */
+const checkAll = (options: Complete): void => {
+  const { agents, burst, calls, concurrency, firstTokens, latencyPerToken, outputTokens, rate, tokens, window } =
+    options
+  whole("agents", agents, 1)
+  whole("calls", calls, 1)
+  check(agents <= mostCalls, "agents", `at most ${mostCalls}`, agents)
+  check(agents * calls <= mostCalls, "calls", `at most ${mostCalls} calls of all agents together`, calls)
+  whole("outputTokens", outputTokens, 1)
+  whole("firstTokens", firstTokens, outputTokens + 1)
+  whole("tokens", tokens, outputTokens + 1)
+  whole("seed", options.seed, 0)
+  if (concurrency !== undefined) whole("concurrency", concurrency, 1)
+  check(rate > 0 && Number.isFinite(rate), "rate", "a finite number > 0", rate)
+  check(burst > 0 && Number.isFinite(burst), "burst", "a finite number > 0", burst)
+  check(
+    latencyPerToken >= 0 && Number.isFinite(latencyPerToken),
+    "latencyPerToken",
+    "a finite number >= 0",
+    latencyPerToken
+  )
+  const largest = calls === 1 ? firstTokens : Math.max(firstTokens, tokens)
+  const most = window === "bucket" ? Math.max(burst, rate * 60) : rate * 60
+  check(largest <= most, largest === firstTokens ? "firstTokens" : "tokens", `at most the provider's ${most}`, largest)
+}
+
+const agentsOf = ({ agents, calls, firstTokens, outputTokens, tokens }: Complete): ReadonlyArray<Agent> =>
+  Array.from({ length: agents }, (_, number) => {
+    const name = `agent-${String(number + 1).padStart(String(agents).length, "0")}`
+    return {
+      name,
+      startsAtMillis: 0,
+      calls: Array.from({ length: calls }, (_, index) => ({
+        agent: name,
+        index,
+        inputTokens: (index === 0 ? firstTokens : tokens) - outputTokens,
+        outputTokens,
+        maxTokens: outputTokens
+      }))
+    }
+  })
+
 /**
  * Equal agents that all start at once. Without options it is the incident.
  *
@@ -149,52 +210,15 @@ const mostCalls = 1_000_000
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Scenario => {
-  const {
-    agents = 12,
-    burst = 200_000,
-    calls = 5,
-    concurrency,
-    firstTokens = 150_000,
-    headers = "rounded",
-    latencyPerToken = 10,
-    maxSeconds = 3_600,
-    name = "incident",
-    outputTokens = 200,
-    rate = 60_000,
-    rejections = "charged",
-    seed = 1,
-    tokens = 14_000,
-    window = "bucket"
-  } = options
-  whole("agents", agents, 1)
-  whole("calls", calls, 1)
-  check(agents <= mostCalls, "agents", `at most ${mostCalls}`, agents)
-  check(agents * calls <= mostCalls, "calls", `at most ${mostCalls} calls of all agents together`, calls)
-  whole("outputTokens", outputTokens, 1)
-  whole("firstTokens", firstTokens, outputTokens + 1)
-  whole("tokens", tokens, outputTokens + 1)
-  whole("seed", seed, 0)
-  if (concurrency !== undefined) whole("concurrency", concurrency, 1)
-  check(rate > 0 && Number.isFinite(rate), "rate", "a finite number > 0", rate)
-  check(burst > 0 && Number.isFinite(burst), "burst", "a finite number > 0", burst)
-  check(
-    latencyPerToken >= 0 && Number.isFinite(latencyPerToken),
-    "latencyPerToken",
-    "a finite number >= 0",
-    latencyPerToken
-  )
-  const width = String(agents).length
-  const limits: Limits.Limits = {
-    tokens: window === "bucket" ? { perSecond: rate, burst } : { perMinute: rate * 60, window }
-  }
-  const largest = calls === 1 ? firstTokens : Math.max(firstTokens, tokens)
-  const most = window === "bucket" ? Math.max(burst, rate * 60) : rate * 60
-  check(largest <= most, largest === firstTokens ? "firstTokens" : "tokens", `at most the provider's ${most}`, largest)
+  const complete = withDefaults(options)
+  checkAll(complete)
+  const { agents, burst, calls, concurrency, firstTokens, headers, latencyPerToken, rate, rejections } = complete
+  const { outputTokens, seed, tokens, window } = complete
+  const { maxSeconds = 3_600, name = "incident" } = options
+  const sizes = `the first of ${thousands(firstTokens)} tokens, later ones of ${thousands(tokens)}`
   return {
     name,
-    summary:
-      options.summary ??
-      `${agents} agents x ${calls} calls, the first of ${thousands(firstTokens)} tokens, later ones of ${thousands(tokens)}`,
+    summary: options.summary ?? `${agents} agents x ${calls} calls, ${sizes}`,
     settings: {
       agents,
       callsPerAgent: calls,
@@ -210,21 +234,8 @@ export const make = (options: Options = {}): Scenario => {
       latencyPerToken,
       seed
     },
-    agents: Array.from({ length: agents }, (_, number) => {
-      const agent = `agent-${String(number + 1).padStart(width, "0")}`
-      return {
-        name: agent,
-        startsAtMillis: 0,
-        calls: Array.from({ length: calls }, (_, index) => ({
-          agent,
-          index,
-          inputTokens: (index === 0 ? firstTokens : tokens) - outputTokens,
-          outputTokens,
-          maxTokens: outputTokens
-        }))
-      }
-    }),
-    limits,
+    agents: agentsOf(complete),
+    limits: { tokens: window === "bucket" ? { perSecond: rate, burst } : { perMinute: rate * 60, window } },
     provider: { rejections, headers, concurrency, latency: { perOutputTokenMillis: latencyPerToken } },
     faulty: false,
     maxSeconds,

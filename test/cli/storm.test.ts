@@ -86,6 +86,7 @@ describe("floodgate storm", () => {
       assert.include(yield* wrong("--first-tokens", "9000000"), "--first-tokens")
       assert.include(yield* wrong("--scenario", "many", "--rate", "5"), "--rate")
       assert.include(yield* wrong("--strategy", "hope"), "--strategy")
+      assert.include(yield* wrong("--speed", "2"), '--speed: "2". Expected: nothing: only a trace has a speed')
       assert.include(yield* wrong("--trace", join(import.meta.dirname, "storm.test.ts")), "expected the columns")
     })
   )
