@@ -117,52 +117,44 @@ const row = (cells: ReadonlyArray<string>): string =>
 
 const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
 
-const part = ({ bars, charts, figures, heads, notes, rows }: Section, index: number): string => {
-  const chosen = Math.max(
-    0,
-    figures.runs.findIndex(({ strategy }) => strategy === "floodgate")
-  )
-  const options = figures.runs.map(
-    ({ strategy }, run) => `<option value="${run}"${run === chosen ? " selected" : ""}>${escape(strategy)}</option>`
-  )
+/** The place of each chart of a section, with what it says. */
+const places = ({ bars, charts, figures }: Section, index: number): Readonly<Record<Chart, () => string>> => {
   const lines = figures.runs
     .filter(({ latencies }) => latencies.length > 0)
     .map(({ strategy }, line) => key(`--c${(line % 5) + 1}`, strategy, "line"))
     .join("")
   const known = figures.runs.some(({ levels }) => levels.some(({ provider }) => provider !== null))
-  const drawn: Readonly<Record<Chart, () => string>> = {
+  const running = `${key("--c1", "running")}${key("--wait", "waiting")}${key("--bad", "429", "dot")}${key("--bad", "failed")}`
+  const left = `${known ? key("--c1", "at the provider", "line") : ""}${key("--c2", "in the budget", "line")}`
+  const limit = figures.limitPerSecond > 0 ? key("--bad", "limit", "line") : ""
+  const admitted = `${key("--c1", `${figures.dimension} admitted`)}${limit}`
+  return {
     makespan: () => figure("makespan", index, "How long it takes", bars, true),
-    gantt: () =>
-      figure(
-        "gantt",
-        index,
-        "Agents and their calls",
-        `${key("--c1", "running")}${key("--wait", "waiting")}${key("--bad", "429", "dot")}${key("--bad", "failed")}`,
-        true
-      ),
-    levels: () =>
-      figure(
-        "levels",
-        index,
-        `What is left: ${escape(figures.dimension)}`,
-        `${known ? key("--c1", "at the provider", "line") : ""}${key("--c2", "in the budget", "line")}`
-      ),
-    rate: () =>
-      figure(
-        "rate",
-        index,
-        "Admitted a second",
-        `${key("--c1", `${figures.dimension} admitted`)}${figures.limitPerSecond > 0 ? key("--bad", "limit", "line") : ""}`,
-        !charts.includes("levels")
-      ),
+    gantt: () => figure("gantt", index, "Agents and their calls", running, true),
+    levels: () => figure("levels", index, `What is left: ${escape(figures.dimension)}`, left),
+    rate: () => figure("rate", index, "Admitted a second", admitted, !charts.includes("levels")),
     latency: () => figure("latency", index, "Latency of calls, all that are shown in detail", lines, true)
   }
-  const choice =
-    figures.runs.length < 2
-      ? ""
-      : `<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>`
-  const overall = charts.includes("makespan") ? `<div class="grid">${drawn.makespan()}</div>` : ""
-  const detail = charts.filter((chart) => chart !== "makespan").map((chart) => drawn[chart]())
+}
+
+/** Lets the reader choose which run is shown in detail, where there are several. */
+const choice = ({ figures: { runs } }: Section, index: number): string => {
+  if (runs.length < 2) return ""
+  const chosen = Math.max(
+    0,
+    runs.findIndex(({ strategy }) => strategy === "floodgate")
+  )
+  const options = runs.map(
+    ({ strategy }, run) => `<option value="${run}"${run === chosen ? " selected" : ""}>${escape(strategy)}</option>`
+  )
+  return `<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>`
+}
+
+const part = (section: Section, index: number): string => {
+  const { charts, figures, heads, notes, rows } = section
+  const place = places(section, index)
+  const overall = charts.includes("makespan") ? `<div class="grid">${place.makespan()}</div>` : ""
+  const detail = charts.filter((chart) => chart !== "makespan").map((chart) => place[chart]())
   return `<section id="${escape(figures.name)}">
 <h2>${escape(figures.name)}</h2>
 <p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
@@ -170,7 +162,7 @@ const part = ({ bars, charts, figures, heads, notes, rows }: Section, index: num
 <tbody>${rows.map(row).join("\n")}</tbody></table></div>
 <p class="muted">${notes.map(escape).join(" ")}</p>
 ${overall}
-${choice}
+${choice(section, index)}
 <div class="grid">${detail.join("\n")}</div>
 <details><summary>Figures behind the charts</summary><pre data-figures="${index}"></pre></details>
 </section>`

@@ -108,6 +108,42 @@ const rowOf = (agent: string, calls: ReadonlyArray<Call>, bars: ReadonlyArray<Fi
   ]
 }
 
+/** What the provider grants a second of a dimension: as given, else as the budget last knew it. */
+const limitOf = (dimension: Limits.Dimension, { levels }: Recorded, limits: Limits.Limits | undefined): number => {
+  const given = limits?.[dimension]
+  if (given?.perSecond !== undefined) return given.perSecond
+  if (given?.perMinute !== undefined) return given.perMinute / 60
+  const last = levels.findLast(({ dimensions }) => dimensions[dimension] !== undefined)
+  return last === undefined ? 0 : last.dimensions[dimension]!.perSecond / (last.pace > 0 ? last.pace : 1)
+}
+
+const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Figures.RunFigures => {
+  const attempts = calls.flatMap((call) => call.attempts)
+  const end = Math.max(
+    1,
+    ...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt),
+    ...attempts.map(({ endedAt }) => endedAt ?? 0)
+  )
+  return {
+    strategy: "this run",
+    bars: Figures.barsOf(calls, end),
+    levels: Figures.thinned(
+      levels.flatMap(({ at, dimensions }): Array<Figures.Level> => {
+        const level = dimensions[dimension]?.level
+        return level === undefined ? [] : [{ at: at / 1_000, provider: null, budget: Math.round(level) }]
+      })
+    ),
+    rates: Figures.ratesOf(
+      attempts.map(({ startedAt: at, usage }) => ({
+        at,
+        amount: usage === undefined ? 0 : Scenarios.amountOf(dimension, usage)
+      })),
+      end
+    ),
+    latencies: Figures.latenciesOf(calls)
+  }
+}
+
 /**
  * The part of a report about a run.
  *
@@ -124,21 +160,10 @@ export const section = (options: {
   /** All agents, in the order in which they are shown. */
   readonly agents: ReadonlyArray<string>
 }): Section => {
-  const { agents, provider, recorded, summary } = options
-  const { calls, levels } = recorded
-  const attempts = calls.flatMap((call) => call.attempts)
-  const end = Math.max(
-    1,
-    ...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt),
-    ...attempts.map(({ endedAt }) => endedAt ?? 0)
-  )
+  const { agents, limits, provider, recorded, summary } = options
   const bound = tightest(recorded)
   const dimension = bound ?? "tokens"
-  const last = levels.findLast(({ dimensions }) => dimensions[dimension] !== undefined)
-  const learned = last === undefined ? 0 : last.dimensions[dimension]!.perSecond / (last.pace > 0 ? last.pace : 1)
-  const given = options.limits?.[dimension]
-  const limit = given?.perSecond ?? (given?.perMinute === undefined ? learned : given.perMinute / 60)
-  const bars = Figures.barsOf(calls, end)
+  const run = figuresOf(dimension, recorded)
   return {
     figures: {
       name: "run",
@@ -146,36 +171,17 @@ export const section = (options: {
       provider,
       floorSeconds: 0,
       dimension: Scenarios.dimensionNames[dimension],
-      limitPerSecond: round(limit),
+      limitPerSecond: round(limitOf(dimension, recorded, limits)),
       agents,
       results: [],
-      runs: [
-        {
-          strategy: "this run",
-          bars,
-          levels: Figures.thinned(
-            levels.flatMap(({ at, dimensions }): Array<Figures.Level> => {
-              const level = dimensions[dimension]?.level
-              return level === undefined ? [] : [{ at: at / 1_000, provider: null, budget: Math.round(level) }]
-            })
-          ),
-          rates: Figures.ratesOf(
-            attempts.map((attempt) => ({
-              at: attempt.startedAt,
-              amount: attempt.usage === undefined ? 0 : Scenarios.amountOf(dimension, attempt.usage)
-            })),
-            end
-          ),
-          latencies: Figures.latenciesOf(calls)
-        }
-      ]
+      runs: [run]
     },
     heads,
     rows: agents.map((agent) =>
       rowOf(
         agent,
-        calls.filter(({ call }) => call.agent === agent),
-        bars.filter((bar) => bar.agent === agent)
+        recorded.calls.filter(({ call }) => call.agent === agent),
+        run.bars.filter((bar) => bar.agent === agent)
       )
     ),
     notes: [
