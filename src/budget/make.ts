@@ -42,7 +42,7 @@ export interface Service extends Public {
 type Public = TokenBudget["Service"]
 
 export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
-  const { concurrency, headroom, limitsOf, maxQueued, poolOf, ramp } = parse(options)
+  const { concurrency, headroom, limitsOf, maxQueued, poolNamed, poolOf, ramp } = parse(options)
 
   return Effect.gen(function* () {
     const store = yield* BudgetStore
@@ -89,17 +89,12 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         )
       })
 
-    const withPool = <A, E, R>(
-      name: string,
-      f: (pool: Pool) => Effect.Effect<A, E, R>
-    ): Effect.Effect<A, E | StoreUnavailable, R> => {
-      const pool = pools.get(name)
-      return pool === undefined ? Effect.flatMap(openPool(name), f) : f(pool)
-    }
-
     /** What a pool is told and its store misses is lost, not fatal: the provider will say it again. */
-    const tell = (name: string, f: (pool: Pool) => Effect.Effect<void>): Effect.Effect<void> =>
-      Effect.ignore(withPool(name, f))
+    const tell = (operation: string, name: string | undefined, f: (pool: Pool) => Effect.Effect<void>) =>
+      Effect.suspend(() => {
+        const pool = pools.get(name ?? defaultPool)
+        return Effect.ignore(pool === undefined ? Effect.flatMap(openPool(poolNamed(operation, name)), f) : f(pool))
+      })
 
     const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Admission.Restore) =>
       Effect.flatMap(
@@ -116,11 +111,12 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     ): Admission.Admission => {
       const ambient = ambientOf(context)
       const queueing = queueingOf(how, ambient)
-      const name = how?.pool ?? defaultPool
+      const named = how?.pool ?? (how?.model === undefined ? undefined : poolOf(how.model))
+      const name = named ?? defaultPool
       const pool = pools.get(name)
       const admission =
         pool === undefined
-          ? openAndAdmit(name, estimate, queueing, restore)
+          ? openAndAdmit(poolNamed("reserve", named), estimate, queueing, restore)
           : Admission.admit(pool, estimate, queueing, restore)
       return ambient.isTraced ? Span.traced(Admission.asEffect(admission, restore), name, queueing.agent) : admission
     }
@@ -165,7 +161,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       reserve,
       use,
       observe: ({ pool: name, reservation, ...said }) =>
-        tell(name ?? reservation?.pool ?? defaultPool, (pool) => {
+        tell("observe", name ?? reservation?.pool, (pool) => {
           const signal = Believed.signal(said)
           if (reservation instanceof HeldReservation) reservation.signal = signal
           return pool.observe(signal, heldOf(reservation))
@@ -174,7 +170,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         const unsaid = reason === "overload" ? Duration.zero : defaultPause
         const asked = retryAfter === undefined ? unsaid : Duration.fromInputUnsafe(retryAfter)
         const millis = Believed.pause(Duration.toMillis(asked))
-        return tell(name ?? reservation?.pool ?? defaultPool, (pool) =>
+        return tell("cooldown", name ?? reservation?.pool, (pool) =>
           pool.together(
             Effect.gen(function* () {
               if (usage !== undefined) yield* reservation?.settle(usage, "failure") ?? Effect.void
@@ -187,10 +183,10 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           )
         )
       },
-      resize: ({ concurrency: permits, limits, pool: name = defaultPool }) => {
+      resize: ({ concurrency: permits, limits, pool: name }) => {
         if (permits !== undefined) checkConcurrency(permits)
         if (limits !== undefined) Limits.resolve(limits)
-        return tell(name, (pool) => pool.resize({ limits, concurrency: permits }))
+        return tell("resize", name, (pool) => pool.resize({ limits, concurrency: permits }))
       },
       poolOf,
       status,

@@ -20,7 +20,8 @@ import type * as Limits from "../Limits.ts"
 export interface Options {
   /**
    * The provider's limits: one set that every pool gets, or a set per pool. A pool without limits learns them: its first
-   * call goes alone, and the response's headers set them.
+   * call goes alone, and the response's headers set them. Where each pool has its own, whoever reserves says the `model` or
+   * the `pool`; a name that is neither given nor a model's is refused, because nothing would limit it.
    */
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /**
@@ -65,7 +66,13 @@ export interface ReserveOptions {
   readonly priority?: number | undefined
   /** The longest wait; more fails with `WaitTooLong`, at once where it can be foreseen. @default no bound */
   readonly maxWait?: Duration.Input | undefined
-  /** The pool whose limits apply. @default "default" */
+  /** The model that is called: the limits of its pool apply. @default unknown */
+  readonly model?: string | undefined
+  /**
+   * The pool whose limits apply. Where limits are given per pool, one of those, or what `poolOf` gave for a model.
+   *
+   * @default the pool of `model`, or "default"
+   */
   readonly pool?: string | undefined
   /** Stand first among the agent's own waiters: for a retry, which was already served once. @default false */
   readonly first?: boolean | undefined

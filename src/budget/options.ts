@@ -35,17 +35,46 @@ export const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueu
   return { concurrency, headroom, maxQueued, ramp: ramp === undefined ? undefined : { from, millis }, ...sets(limits) }
 }
 
-/** Which pool a model belongs to, and which limits a pool has: none are known where none were given. */
-const sets = (
-  limits: Options["limits"]
-): { readonly poolOf: (model: string) => string; readonly limitsOf: (pool: string) => Limits.Limits } => {
-  if (limits !== undefined && !isPools(limits)) {
-    Limits.resolve(limits)
-    return { poolOf: () => defaultPool, limitsOf: () => limits }
-  }
-  const { poolOf = classOf, pools = {} } = limits ?? {}
+/** What the limits say of pools. */
+interface Sets {
+  readonly poolOf: (model: string) => string
+  /** None are known where none were given. */
+  readonly limitsOf: (pool: string) => Limits.Limits
+  /** The pool that a caller of `operation` names; refuses one that would go without limits although each has its own. */
+  readonly poolNamed: (operation: string, name: string | undefined) => string
+}
+
+const sets = (limits: Options["limits"]): Sets => {
+  const anyName: Sets["poolNamed"] = (_, name = defaultPool) => name
+  if (limits === undefined) return { poolOf: classOf, limitsOf: () => ({}), poolNamed: anyName }
+  if (isPools(limits)) return perPool(limits)
+  Limits.resolve(limits)
+  return { poolOf: () => defaultPool, limitsOf: () => limits, poolNamed: anyName }
+}
+
+/** A pool that is not given learns its limits, if it is a model's: a name that was misspelt is nobody's. */
+const perPool = ({ poolOf = classOf, pools }: Limits.Pools): Sets => {
   for (const set of Object.values(pools)) Limits.resolve(set)
-  return { poolOf, limitsOf: (pool) => (Object.hasOwn(pools, pool) ? pools[pool]! : {}) }
+  const isGiven = (pool: string) => Object.hasOwn(pools, pool)
+  const learned = new Set<string>()
+  return {
+    poolOf: (model) => {
+      const pool = poolOf(model)
+      if (!isGiven(pool)) learned.add(pool)
+      return pool
+    },
+    limitsOf: (pool) => (isGiven(pool) ? pools[pool]! : {}),
+    poolNamed: (operation, name) => {
+      const pool = name ?? defaultPool
+      if (isGiven(pool) || learned.has(pool)) return pool
+      const given = Object.keys(pools).map((each) => `"${each}"`)
+      return invalid(
+        `Budget.${operation}: pool`,
+        `one of ${[...given, "what poolOf gives for a model"].join(", ")}`,
+        name === undefined ? "none" : `"${name}"`
+      )
+    }
+  }
 }
 
 /** What the context says of a caller. */

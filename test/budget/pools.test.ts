@@ -1,0 +1,68 @@
+/** Where each pool has its own limits, nobody goes without. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+
+const perMinute = (inputTokens: number) => ({ inputTokens: { perMinute: inputTokens } })
+const pools = { "opus-5": perMinute(1_000), "sonnet-5": perMinute(2_000) }
+const live = Budget.layer({ limits: { pools } })
+
+const names = Effect.map(
+  Effect.flatMap(Budget.TokenBudget, ({ status }) => status),
+  ({ pools }) => Object.keys(pools)
+)
+const refused = (operation: string, got: string) =>
+  `RangeError: Budget.${operation}: pool: expected one of "opus-5", "sonnet-5", what poolOf gives for a model, got ${got}`
+
+describe("Budget with limits per pool", () => {
+  it.effect("finds the pool of the model that is called, or goes by the pool's name", () =>
+    Effect.gen(function* () {
+      yield* Budget.consume(10, { model: "claude-opus-5" })
+      yield* Budget.consume(10, { pool: "sonnet-5" })
+      yield* Budget.consume(10, { model: "claude-opus-5", pool: "sonnet-5" })
+      assert.deepStrictEqual(yield* names, ["opus-5", "sonnet-5"])
+      const { "opus-5": opus, "sonnet-5": sonnet } = (yield* (yield* Budget.TokenBudget).status).pools
+      assert.strictEqual(opus?.dimensions.inputTokens?.level, 50 - 10)
+      assert.strictEqual(sonnet?.dimensions.inputTokens?.level, 100 - 20)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("refuses who names no pool, or one that is nobody's, in whatever is said", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const said = (effect: Effect.Effect<unknown, unknown>) => Effect.map(Effect.exit(effect), String)
+      const dimensions = { inputTokens: { remaining: 1 } }
+      for (const [pool, got] of [
+        [undefined, "none"],
+        ["sonet-5", '"sonet-5"']
+      ] as const) {
+        assert.include(yield* said(Effect.scoped(budget.reserve({ tokens: 1 }, { pool }))), refused("reserve", got))
+        assert.include(yield* said(budget.observe({ dimensions, pool })), refused("observe", got))
+        assert.include(yield* said(budget.cooldown({ reason: "rateLimit", pool })), refused("cooldown", got))
+        assert.include(yield* said(budget.resize({ concurrency: 2, pool })), refused("resize", got))
+      }
+      assert.deepStrictEqual(yield* names, [])
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("lets a model learn the limits of a pool that is not given, in every way in", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      yield* Budget.consume(1, { pool: budget.poolOf("claude-haiku-5-5") })
+      yield* Budget.consume(1, { model: "gpt-6" })
+      const governor = yield* Governor.Governor
+      yield* governor.run({ model: "claude-sonnet-4-5", bytes: 10 }, () => Effect.succeed({ value: 1 }))
+      yield* budget.resize({ pool: "gpt-6", limits: perMinute(60) })
+      assert.deepStrictEqual(yield* names, ["haiku-5-5", "gpt-6", "sonnet-4"])
+    }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(live))))
+  )
+
+  it.effect("goes by the pool default where that is given", () =>
+    Effect.gen(function* () {
+      yield* Budget.consume(10)
+      assert.deepStrictEqual(yield* names, ["default"])
+    }).pipe(Effect.provide(Budget.layer({ limits: { pools: { default: perMinute(1_000) } } })))
+  )
+})
