@@ -288,6 +288,17 @@ export const countTokens = (
 ): Effect.Effect<number, LlmError | BudgetError, LlmClient> =>
   Effect.flatMap(LlmClient, (client) => client.countTokens(params))
 
+/**
+ * All that the client of the context has learned of calls so far, see {@link LlmClient}.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const learned: Effect.Effect<Estimator.Learned, never, LlmClient> = Effect.flatMap(
+  LlmClient,
+  (client) => client.learned
+)
+
 // -----------------------------------------------------------------------------
 // Answers
 // -----------------------------------------------------------------------------

@@ -55,8 +55,9 @@ const getterOf = (source: Source): Internal.Get => {
 }
 
 /**
- * What the headers say about the limits; undefined when they say nothing usable. `now` is in milliseconds since the
- * epoch; resets are measured from the response's own `date` where it has one.
+ * What the headers say about the limits; undefined when they say nothing usable. `now` is `Clock.currentTimeMillis`:
+ * resets that are given as times are measured from it, or from the response's own `date` where it has one. (The examples
+ * here have no such times, so that 0 does.)
  *
  * **Example** (A record of headers, as `effect/http` has them)
  *
@@ -77,7 +78,7 @@ export const fromHeaders = (headers: Source, now: number): Limits.Signal | undef
 
 /**
  * How long the response asks to wait: `retry-after-ms`, or `retry-after` as seconds or as a date; at most an hour.
- * Undefined when it does not say, or says nonsense.
+ * Undefined when it does not say, or says nonsense. `now` is `Clock.currentTimeMillis`, from which a date is measured.
  *
  * **Example** (Seconds)
  *
@@ -105,7 +106,7 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
  *
  * Read are `status`, `headers`, the error's `type` and `code` in its `error` body, and the codes of the network along its
  * causes. That is what the SDKs of Anthropic and OpenAI throw, and an object of that form does as well. The text of a
- * message decides nothing. `now` is in milliseconds since the epoch.
+ * message decides nothing. `now` is `Clock.currentTimeMillis`, from which dates in headers are measured.
  *
  * **Example** (A spent quota, which comes as 429)
  *
