@@ -93,8 +93,8 @@ export const start = async ({ cluster }: Options = {}): Promise<Server> => {
   const directory = mkdtempSync(join(tmpdir(), "floodgate-redis-"))
   const url = `redis://127.0.0.1:${port}`
   const own = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory]
-  // A node that is silent for a second is replaced; its bus is on a port of its own, since the usual one may be too high.
-  const ofCluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+  // A node that is silent for two seconds is replaced; its bus is on a port of its own, since the usual one may be too high.
+  const ofCluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
   const bus = cluster === undefined ? [] : [...ofCluster, "--cluster-port", String(await freePort())]
   let child: ChildProcess
 
