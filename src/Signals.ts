@@ -44,16 +44,6 @@ export type Source =
   | { readonly get: (name: string) => string | null | undefined }
   | Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 
-const isGettable = (source: Source): source is { readonly get: Internal.Get } => typeof source.get === "function"
-
-const getterOf = (source: Source): Internal.Get => {
-  if (isGettable(source)) return (name) => source.get(name)
-  return (name) => {
-    const value = Object.hasOwn(source, name) ? source[name] : undefined
-    return typeof value === "object" ? value.join(", ") : value
-  }
-}
-
 /**
  * What the headers say about the limits; undefined when they say nothing usable. `now` is `Clock.currentTimeMillis`:
  * resets that are given as times are measured from it, or from the response's own `date` where it has one. (The examples
@@ -74,7 +64,7 @@ const getterOf = (source: Source): Internal.Get => {
  * @since 0.1.0
  */
 export const fromHeaders = (headers: Source, now: number): Limits.Signal | undefined =>
-  Internal.signal(getterOf(headers), now)
+  Internal.signal(Internal.getterOf(headers), now)
 
 /**
  * How long the response asks to wait: `retry-after-ms`, or `retry-after` as seconds or as a date; at most an hour.
@@ -94,7 +84,7 @@ export const fromHeaders = (headers: Source, now: number): Limits.Signal | undef
  * @since 0.1.0
  */
 export const retryAfter = (headers: Source, now: number): Duration.Duration | undefined => {
-  const millis = Internal.retryAfterMillis(getterOf(headers), now)
+  const millis = Internal.retryAfterMillis(Internal.getterOf(headers), now)
   return millis === undefined ? undefined : Duration.millis(millis)
 }
 
@@ -104,9 +94,18 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
  *
  * **Details**
  *
- * Read are `status`, `headers`, the error's `type` and `code` in its `error` body, and the codes of the network along its
- * causes. That is what the SDKs of Anthropic and OpenAI throw, and an object of that form does as well. The text of a
- * message decides nothing. `now` is `Clock.currentTimeMillis`, from which dates in headers are measured.
+ * Read are the status (`status`, `statusCode`), the headers and the body of the answer, wherever the error keeps them; else
+ * the error codes and the names along its causes: a timeout, an abort, a connection that was refused or broke. That fits
+ * the SDKs of Anthropic, OpenAI, Google GenAI and Mistral, the AI SDK, axios, undici, and `fetch` with its `Response` where
+ * it is thrown; an object `{ status, headers, error }` does as well. The text of a message decides nothing, but for a
+ * `fetch` that says nothing else. `now` is `Clock.currentTimeMillis`, from which dates in headers are measured.
+ *
+ * **Gotchas**
+ *
+ * - Switch off the client's own retries: what it gives up with hides what happened, and retries have one owner.
+ * - An abort is taken for a lost connection, because some SDKs report their timeouts so, and is retried. To give up, interrupt
+ *   the fiber: `Effect.tryPromise((signal) => ...)` passes it on.
+ * - What is nothing of this, such as a bug in the code around the call, is an `InvalidRequest` without a status.
  *
  * **Example** (A spent quota, which comes as 429)
  *

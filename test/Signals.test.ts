@@ -1,7 +1,64 @@
+import Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
-import { APIConnectionError, APIError } from "openai"
+import OpenAI, { APIConnectionError, APIError } from "openai"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import { LlmError } from "floodgate/LlmError"
+import * as Retry from "floodgate/Retry"
 import * as Signals from "floodgate/Signals"
+import { type Handler, serve } from "./support/httpServer.ts"
+
+const messages = [{ role: "user" as const, content: "Hello" }]
+
+/** Clients that give up after 100 ms, each with its own kind of errors. */
+const clients = {
+  openai: (baseURL: string, signal: AbortSignal | undefined) =>
+    new OpenAI({ apiKey: "any", baseURL, maxRetries: 0, timeout: 100 }).chat.completions.create(
+      { model: "gpt-6", messages },
+      { signal }
+    ),
+  anthropic: (baseURL: string, signal: AbortSignal | undefined) =>
+    new Anthropic({ apiKey: "any", baseURL, maxRetries: 0, timeout: 100 }).messages.create(
+      { model: "claude-sonnet-5", max_tokens: 10, messages },
+      { signal: signal ?? null }
+    ),
+  fetch: async (url: string, signal: AbortSignal | undefined) => {
+    const response = await fetch(url, { method: "POST", body: "{}", signal: signal ?? AbortSignal.timeout(100) })
+    if (!response.ok) throw response
+    return response.json()
+  }
+}
+
+const silent: Handler = () => {}
+const resets: Handler = (request) => request.socket.destroy()
+const breaks: Handler = (request, response) => {
+  response.writeHead(200, { "content-type": "application/json", "content-length": 500 })
+  response.write('{"id":', () => request.socket.destroy())
+}
+const answers =
+  (status: number, body: string, headers: Record<string, string> = {}): Handler =>
+  (_, response) => {
+    response.writeHead(status, { "content-type": "application/json", ...headers })
+    response.end(body)
+  }
+
+/** What happens, the reason, whether another attempt is made, and what is left of 1,000 tokens of input and output each. */
+const kept = "input kept, output given back"
+const nothing = "nothing taken"
+const cases = [
+  ["silence", silent, "TimedOut", true, kept],
+  ["a reset", resets, "ConnectionFailed", true, kept],
+  ["an answer that breaks off", breaks, "ConnectionFailed", true, kept],
+  ["a refused connection", undefined, "ConnectionFailed", true, nothing],
+  ["an abort by the user", "abort", "ConnectionFailed", true, kept],
+  ["a timeout of the user's signal", "timeout", "timeout", true, kept],
+  ["a limit", answers(429, "{}", { "retry-after": "16" }), "RateLimited", true, nothing],
+  ["a failure", answers(500, "{}"), "ServerFailed", true, nothing],
+  ["no JSON", answers(200, "{no"), "MalformedResponse", false, "all kept"]
+] as const
 
 describe("Signals", () => {
   it("reads a Headers object, whatever the case of its names", () => {
@@ -52,5 +109,58 @@ describe("Signals", () => {
         ["ConnectionFailed", true, 0]
       )
     })
+
+    it("reads the error event of a stream that openai throws", () => {
+      const event = { type: "server_error", code: "rate_limit_exceeded", message: "Slow down" }
+      const error = Signals.fromError(new APIError(undefined, event, "Slow down", new Headers()), 0)
+      assert.deepInclude(error.reason, { _tag: "RateLimited", detail: "Slow down" })
+    })
+
+    it("takes a bug beside the call for none of the provider's", () => {
+      const bug = Signals.fromError(new TypeError("Cannot read properties of undefined (reading 'text')"), 0)
+      assert.deepStrictEqual([bug.reason._tag, bug.isRetryable], ["InvalidRequest", false])
+      assert.match(bug.message, /^failed before an answer \(Cannot read .*the code around it/)
+    })
+  })
+
+  describe.each(Object.entries(clients))("what %s throws, under a governor", (_, call) => {
+    it.live.each(cases)("at %s", ([, happens, tag, retryable, settled]) =>
+      Effect.gen(function* () {
+        const server = yield* serve(typeof happens === "function" ? happens : silent)
+        if (happens === undefined) yield* server.close
+        const controller = new AbortController()
+        const signal = happens === "abort" ? controller.signal : undefined
+        const attempt = Effect.tryPromise({
+          try: () => {
+            const answer = call(server.url, happens === "timeout" ? AbortSignal.timeout(50) : signal)
+            if (happens === "abort") setTimeout(() => controller.abort(), 20)
+            return answer
+          },
+          catch: (thrown) => Signals.fromError(thrown, 0)
+        })
+        const governor = yield* Governor.Governor
+        const budget = yield* Budget.TokenBudget
+        const request = { model: "any", bytes: 100, inputTokens: 100, maxTokens: 100 }
+        const error = yield* Effect.flip(governor.run(request, () => Effect.map(attempt, (value) => ({ value }))))
+        assert.instanceOf(error, LlmError)
+        // An SDK tells an abort by the signal from none of its own, but not why the signal did.
+        const either = tag === "timeout" ? ["TimedOut", "ConnectionFailed"] : [tag]
+        assert.include(either, (error as LlmError).reason._tag)
+        assert.strictEqual((error as LlmError).isRetryable, retryable)
+        const { inputTokens, outputTokens } = (yield* budget.status).pools["default"]!.dimensions
+        assert.deepStrictEqual(
+          [inputTokens!.level, outputTokens!.level],
+          { [kept]: [900, 1_000], [nothing]: [1_000, 1_000], "all kept": [900, 900] }[settled]
+        )
+      }).pipe(
+        Effect.provide(
+          Governor.layer({ retry: Retry.make({ attempts: 1 }) }).pipe(
+            Layer.provideMerge(
+              Budget.layer({ limits: { inputTokens: { total: 1_000 }, outputTokens: { total: 1_000 } }, headroom: 0 })
+            )
+          )
+        )
+      )
+    )
   })
 })

@@ -42,10 +42,6 @@ const rethrow = (thrown: unknown) => (): never => {
   throw thrown
 }
 
-/** A network error of `fetch` is a TypeError, in some runtimes without a code; the SDK has not wrapped it yet. */
-const networkError = (thrown: unknown): unknown =>
-  thrown instanceof TypeError ? { name: "APIConnectionError", message: thrown.message, cause: thrown } : thrown
-
 /**
  * Sends the request; the caller ends it by the SDK's signal, the attempt by its own. The body ends with them: a reader of
  * it may be far from the connection, as behind Bedrock's decoder, whose `cancel` waits for the event that never comes.
@@ -63,7 +59,7 @@ const send = (request: Request, next: Next, controller: AbortController) =>
         signal?.addEventListener("abort", abort, { once: true })
         return next({ ...request, signal: controller.signal })
       },
-      catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(networkError(thrown), { now }), rethrow(thrown))
+      catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
     })
     if (response.ok) return response
     const { status, statusText } = response
@@ -102,7 +98,7 @@ const answered = Effect.fnUntraced(function* (
   const answer = yield* Effect.tryPromise({
     try: () => ctx.parse<Answer | string | null | undefined>(response),
     catch: (thrown) => {
-      const reason = SdkErrors.fromThrown(networkError(thrown), { now })
+      const reason = SdkErrors.fromThrown(thrown, { now })
       return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
     }
   })

@@ -13,6 +13,18 @@ import * as Believed from "./believed.ts"
 /** Looks a header up by its lower-case name. */
 export type Get = (name: string) => string | null | undefined
 
+/** Looks up in a `Headers` object, or in a record with names in lower case. Values of other types are as good as absent. */
+export const getterOf = (source: object): Get => {
+  const own = source as { readonly get?: unknown } & Readonly<Record<string, unknown>>
+  const textOf = (value: unknown): string | undefined => {
+    if (Array.isArray(value)) return value.join(", ")
+    return typeof value === "string" ? value : undefined
+  }
+  const { get } = own
+  if (typeof get === "function") return (name) => textOf(get.call(own, name))
+  return (name) => (Object.hasOwn(own, name) ? textOf(own[name]) : undefined)
+}
+
 const minute = 60_000
 const day = 86_400_000
 

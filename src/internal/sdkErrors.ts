@@ -2,9 +2,9 @@
  * Maps what an SDK throws, an answer with an error status, and the error events of streams to reasons. Pure: the time is
  * an argument.
  *
- * Errors are read by their structure, not by their class: the SDKs of Anthropic and OpenAI throw alike, and the Bedrock,
- * Vertex and Foundry packages may bring a copy of their own. What decides is the status, the error type and the error
- * code, never the text of a message.
+ * Errors are read by their structure, not by their class: SDKs put the same facts in places that are much alike, and the
+ * Bedrock, Vertex and Foundry packages may bring a copy of their own. What decides is the status, the error type, the
+ * error code and the names along the causes; the text of a message only for a `fetch` that says nothing else.
  */
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -44,7 +44,9 @@ const byCode: Readonly<Record<string, Tag>> = {
   cmek_context_unavailable: "ServerFailed",
   cmek_key_unreachable: "ServerFailed",
   // Bedrock: a 429 of a model that is still being loaded, and no word about our limits.
-  ModelNotReadyException: "Overloaded"
+  ModelNotReadyException: "Overloaded",
+  // What OpenAI says within a stream, where there is no status.
+  rate_limit_exceeded: "RateLimited"
 }
 
 const byStatus: Readonly<Record<number, Tag>> = {
@@ -104,27 +106,56 @@ interface Body {
   readonly type?: string | undefined
   readonly code?: string | undefined
   readonly message?: string | undefined
+  /** Google's `RetryInfo`, such as `16s`. */
+  readonly retryDelay?: string | undefined
 }
 
 const field = (value: unknown, name: string): unknown => (Predicate.hasProperty(value, name) ? value[name] : undefined)
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
 
-/** The error object of a body: Anthropic's and OpenAI's `error`, Google's (in a list), or Bedrock's bare message. */
+/** The error object of a body: Anthropic's and OpenAI's `error`, Google's (in a list), a bare text, or Bedrock's bare message. */
 const bodyOf = (body: unknown): Body => {
   const whole = Array.isArray(body) ? body[0] : body
   const error = field(whole, "error") ?? whole
+  const details = field(error, "details")
   return {
     type: text(field(error, "type")),
-    code:
-      text(field(field(error, "details"), "error_code")) ?? text(field(error, "code")) ?? text(field(error, "status")),
-    message: text(field(error, "message"))
+    code: text(field(details, "error_code")) ?? text(field(error, "code")) ?? text(field(error, "status")),
+    message: text(error) ?? text(field(error, "message")),
+    retryDelay: Array.isArray(details) ? details.map((one) => text(field(one, "retryDelay"))).find(Boolean) : undefined
+  }
+}
+
+const saysSomething = ({ code, message, type }: Body): boolean => (type ?? code ?? message) !== undefined
+
+/** An answer with an error, wherever an SDK puts its parts. */
+interface Answer {
+  readonly status: number | undefined
+  readonly headers: Headers.Get
+  readonly body: Body | undefined
+}
+
+const numeric = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined)
+
+const answerOf = (error: unknown): Answer => {
+  const response = field(error, "response")
+  const headers = [field(error, "headers"), field(error, "responseHeaders"), field(response, "headers")]
+  const bodies = [field(error, "error"), field(error, "body"), field(error, "responseBody"), field(response, "data")]
+  return {
+    status: numeric(field(error, "status")) ?? numeric(field(error, "statusCode")),
+    headers: Headers.getterOf(headers.find((one) => typeof one === "object" && one !== null) ?? {}),
+    body: [...bodies.map((body) => parseJson(text(body)) ?? body), parseJson(text(field(error, "message")))]
+      .filter((body) => typeof body === "object")
+      .map(bodyOf)
+      .find(saysSomething)
   }
 }
 
 const secrets = [/\bsk-[\w-]{6,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
 
 const redact = (line: string, secret: string | undefined): string => {
-  let clean = secret ? line.replaceAll(secret, "<redacted>") : line
+  // One that is short, such as a test's, is no secret, and part of many words.
+  let clean = secret !== undefined && secret.length >= 8 ? line.replaceAll(secret, "<redacted>") : line
   for (const pattern of secrets) clean = clean.replace(pattern, "<redacted>")
   return clean
 }
@@ -154,17 +185,21 @@ const chainOf = (error: unknown): ReadonlyArray<unknown> => {
 }
 
 /** The first error code along the chain of causes. */
-const errnoOf = (error: unknown): string | undefined =>
-  chainOf(error)
-    .map((cause) => text(field(cause, "code")))
-    .find((code) => code !== undefined)
+const errnoOf = (chain: ReadonlyArray<unknown>): string | undefined =>
+  chain.map((cause) => text(field(cause, "code"))).find((code) => code !== undefined)
+
+/** What an error is called. Some SDKs leave `name` as it is and name only their classes. */
+const calledOf = (error: unknown): string => {
+  const name = text(field(error, "name")) ?? "Error"
+  return name === "Error" ? (text(field(field(error, "constructor"), "name")) ?? name) : name
+}
 
 /**
  * Whether the SDK could not get the credentials for the request, which it has from other servers for AWS and Google: their
  * answer has a status, and what AWS throws is a provider error.
  */
-const lacksCredentials = (chain: ReadonlyArray<unknown>): boolean =>
-  chain.some(
+const lacksCredentials = ([, ...causes]: ReadonlyArray<unknown>): boolean =>
+  causes.some(
     (cause) =>
       typeof field(cause, "status") === "number" || text(field(cause, "name"))?.endsWith("ProviderError") === true
   )
@@ -174,8 +209,20 @@ const wordsOf = (chain: ReadonlyArray<unknown>): string =>
   [...new Set([chain[0], chain.at(-1)].map((cause) => text(field(cause, "message"))))].join(" ").trim()
 
 const unsent =
-  /^(ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
+  /^(ECONNREFUSED|ConnectionRefused|FailedToOpenSocket|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
 const timeouts = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
+/** What Node says of arguments that cannot be, such as an address that is none. */
+const impossible = /^ERR_INVALID_/
+
+/** What `fetch` says where it gives no code: in browsers, Deno and React Native. Any other bug is a TypeError, too. */
+const lost =
+  /^(fetch failed|terminated|network error|Failed to fetch|Load failed|NetworkError when|Network request failed|error sending request)/i
+
+/** Whether the request was on its way: an SDK has wrapped what broke it as an answer without a status, or it was `fetch`. */
+const wasUnderWay = (error: unknown): boolean =>
+  calledOf(error).endsWith("ConnectionError") ||
+  ["status", "statusCode"].some((name) => Predicate.hasProperty(error, name) && error[name] === undefined) ||
+  (calledOf(error) === "TypeError" && lost.test(text(field(error, "message")) ?? ""))
 
 // -----------------------------------------------------------------------------
 // Reasons
@@ -201,20 +248,17 @@ const nextMonth = (now: number): DateTime.Utc =>
 export const fromResponse = (
   { body, headers, status }: { readonly body: string | undefined; readonly headers: object; readonly status: number },
   context: Context
-): LlmError.LlmErrorReason => fromStatus({ headers, error: parseJson(body), message: body }, status, context)
+): LlmError.LlmErrorReason => fromStatus({ headers, body, message: body }, status, context)
 
-const fromStatus = (error: object, status: number, context: Context): LlmError.LlmErrorReason => {
-  const headers = field(error, "headers")
-  const get: Headers.Get = (name) =>
-    Predicate.hasProperty(headers, "get") && typeof headers.get === "function" ? text(headers.get(name)) : undefined
-  const raw = field(error, "error")
-  const said = bodyOf(raw)
+const fromStatus = (error: unknown, status: number, context: Context): LlmError.LlmErrorReason => {
+  const { body: said, headers: get } = answerOf(error)
   // Bedrock's bare message has its type in a header, such as `ThrottlingException:http://internal.amazon.com/`.
-  const body = { ...said, type: said.type ?? text(get("x-amzn-errortype")?.split(":")[0]) }
+  const body: Body = { ...said, type: said?.type ?? text(get("x-amzn-errortype")?.split(":")[0]) }
   // Without a JSON body the SDK's message is the status and the text of the body.
-  const message =
-    body.message ?? (raw === undefined ? text(field(error, "message"))?.replace(/^\d{3} /, "") : undefined)
-  const retryAfter = Headers.retryAfterMillis(get, context.now)
+  const message = said === undefined ? text(field(error, "message"))?.replace(/^\d{3} /, "") : said.message
+  const waitOf = (get: Headers.Get) => Headers.retryAfterMillis(get, context.now)
+  const retryAfter =
+    waitOf(get) ?? waitOf((name) => (name === "retry-after" ? body.retryDelay?.replace(/s$/, "") : undefined))
   const fields: Fields = {
     status,
     requestId: requestIdOf(get, context.secret),
@@ -228,32 +272,39 @@ const fromStatus = (error: object, status: number, context: Context): LlmError.L
   return construct(tagOf(status, body), fields, resumesAt)
 }
 
-/** The reason of a failed request: anything that the SDK throws or rejects with before a stream begins. */
+/** The reason of a failed request: anything that an SDK or `fetch` throws or rejects with before a stream begins. */
 export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorReason => {
-  const status = field(error, "status")
-  if (typeof error === "object" && error !== null && typeof status === "number") {
-    return fromStatus(error, status, context)
-  }
-  const name = text(field(error, "name"))
-  const code = errnoOf(error)
+  const { body, status } = answerOf(error)
+  if (status !== undefined && status >= 400) return fromStatus(error, status, context)
+  const chain = chainOf(error)
+  const names = chain.map(calledOf)
+  const code = errnoOf(chain)
   const detail = detailOf(text(field(error, "message")), context.secret)
-  if (name === "APIConnectionTimeoutError" || (code !== undefined && timeouts.test(code))) {
-    return new LlmError.TimedOut({ code })
+  if (names.some((name) => /(Syntax|JSONParse)Error$/.test(name))) {
+    return new LlmError.MalformedResponse({ status: 200, detail })
   }
-  if (name === "SyntaxError") return new LlmError.MalformedResponse({ status: 200, detail })
-  if (name === "APIUserAbortError" || name === "AbortError") {
+  // An error event of a stream that the SDK threw.
+  if (status === undefined && (body?.type ?? body?.code) !== undefined) {
+    return fromEvent(field(error, "error"), undefined, { requestId: undefined }, context)
+  }
+  if (code !== undefined && !impossible.test(code)) {
+    return timeouts.test(code)
+      ? new LlmError.TimedOut({ code })
+      : new LlmError.ConnectionFailed({ sent: !unsent.test(code), code })
+  }
+  if (names.some((name) => name.endsWith("TimeoutError"))) return new LlmError.TimedOut({ code })
+  if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
     return new LlmError.ConnectionFailed({ sent: true, detail })
   }
-  // A code comes from the network. Without one, and not wrapped by the SDK, the request itself could not be made.
-  if (code === "ERR_INVALID_URL" || (code === undefined && name !== "APIConnectionError")) {
-    return new LlmError.InvalidRequest({ code, detail })
+  if (code === undefined && chain.some(wasUnderWay)) {
+    return new LlmError.ConnectionFailed({
+      sent: !lacksCredentials(chain),
+      detail: detailOf(wordsOf(chain), context.secret)
+    })
   }
-  if (code !== undefined) return new LlmError.ConnectionFailed({ sent: !unsent.test(code), code })
-  const chain = chainOf(error)
-  return new LlmError.ConnectionFailed({
-    sent: !lacksCredentials(chain),
-    detail: detailOf(wordsOf(chain), context.secret)
-  })
+  return status === undefined
+    ? new LlmError.InvalidRequest({ code, detail })
+    : new LlmError.MalformedResponse({ status, detail })
 }
 
 /** The reason of an `error` event within a stream. `received` is undefined when nothing came before it. */
@@ -270,7 +321,7 @@ export const fromEvent = (
       ...fields,
       status: 200,
       code: nameOf(body.code ?? body.type, context.secret),
-      detail: detailOf(body.message ?? text(data), context.secret),
+      detail: detailOf(body.message, context.secret),
       received
     },
     body.code === "enforced_spend_limit_reached" ? nextMonth(context.now) : undefined
@@ -287,6 +338,6 @@ export const fromBroken = (
   interrupted("cut", received, {
     ...fields,
     status: 200,
-    code: errnoOf(error),
+    code: errnoOf(chainOf(error)),
     detail: detailOf(text(field(error, "message")), context.secret)
   })

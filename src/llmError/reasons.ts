@@ -214,7 +214,9 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgat
     return false
   }
   override get message(): string {
-    return say(this, "invalid request", "change the request, retrying does not help")
+    return this.status === undefined
+      ? say(this, "failed before an answer", "change the request or the code around it, retrying does not help")
+      : say(this, "invalid request", "change the request, retrying does not help")
   }
 }
 

@@ -1,11 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as Errors from "../../src/internal/sdkErrors.ts"
 import * as Limits from "floodgate/Limits"
 import { LlmError } from "floodgate/LlmError"
 
 // What the SDK throws over real HTTP is in test/providers/Anthropic.test.ts; here is what a server in a test cannot cause.
+
+const slow = '{"error":{"code":"too_fast","message":"Slow down"}}'
 
 const thrown = (error: unknown, secret?: string) => Errors.fromThrown(error, { now: 0, secret })
 
@@ -87,6 +90,42 @@ describe("sdkErrors", () => {
       assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: true })
     })
 
+    // As they came from the clients at a server of a few lines, in November 2026.
+    it.each([
+      ["the AI SDK", { statusCode: 429, responseHeaders: { "retry-after": "16" }, responseBody: slow }],
+      ["Mistral", { statusCode: 429, headers: new Headers({ "retry-after": "16" }), body: slow }],
+      ["axios", { status: 429, response: { headers: { "retry-after": "16" }, data: JSON.parse(slow) } }],
+      ["Google", { status: 429, message: slow.replace('"code"', '"details":[{},{"retryDelay":"16s"}],"code"') }],
+      ["a record", { status: 429, headers: { "retry-after": "16" }, error: JSON.parse(slow) }]
+    ])("reads what %s throws", (_, error) => {
+      const reason = thrown(error)
+      assert.deepInclude(reason, { _tag: "RateLimited", code: "too_fast", detail: "Slow down" })
+      assert.deepStrictEqual(reason.retryAfter, Duration.seconds(16))
+    })
+
+    it("knows an answer with success that broke off or cannot be read", () => {
+      const read = (cause: unknown) => thrown(Object.assign(new Error("?", { cause }), { statusCode: 200 }))
+      const broken = new TypeError("terminated", { cause: Object.assign(new Error(), { code: "UND_ERR_SOCKET" }) })
+      assert.deepInclude(read(broken), { _tag: "ConnectionFailed", sent: true })
+      assert.strictEqual(read(new SyntaxError("{"))._tag, "MalformedResponse")
+      assert.strictEqual(read(undefined)._tag, "MalformedResponse")
+    })
+
+    it("takes an error without a status, of an SDK whose names are lost, for a connection", () => {
+      assert.deepInclude(thrown({ status: undefined, error: undefined }), { _tag: "ConnectionFailed", sent: true })
+    })
+
+    it.each(["Failed to fetch", "Load failed", "NetworkError when attempting to fetch resource.", "fetch failed"])(
+      "takes %s for a connection, without a code",
+      (message) => {
+        assert.deepInclude(thrown(new TypeError(message)), { _tag: "ConnectionFailed", sent: true, detail: message })
+      }
+    )
+
+    it("leaves a key that is part of words alone", () => {
+      assert.strictEqual(thrown({ status: 400, error: { message: "max_tokens" } }, "x").detail, "max_tokens")
+    })
+
     it("takes what the SDK refuses before sending for an invalid request that used nothing", () => {
       for (const error of [
         Object.assign(new Error("Streaming is strongly recommended"), { name: "AnthropicError" }),
@@ -140,10 +179,10 @@ describe("sdkErrors", () => {
       const named = (name: string) =>
         thrown(
           { status: 400, headers: new Headers({ "request-id": name }), error: { error: { code: name } } },
-          "secret"
+          "plain-secret"
         )
       for (const name of ["requestId", "code"] as const) {
-        assert.strictEqual(named("req_secret")[name], "req_<redacted>")
+        assert.strictEqual(named("req_plain-secret")[name], "req_<redacted>")
         assert.strictEqual(named("x".repeat(5_000))[name]?.length, 100)
       }
     })
