@@ -13,20 +13,20 @@ import { type Handler, serve } from "./support/httpServer.ts"
 
 const messages = [{ role: "user" as const, content: "Hello" }]
 
-/** Clients that give up after 100 ms, each with its own kind of errors. */
+/** Clients, each with its own kind of errors. */
 const clients = {
-  openai: (baseURL: string, signal: AbortSignal | undefined) =>
-    new OpenAI({ apiKey: "any", baseURL, maxRetries: 0, timeout: 100 }).chat.completions.create(
+  openai: (baseURL: string, timeout: number, signal: AbortSignal | undefined) =>
+    new OpenAI({ apiKey: "any", baseURL, maxRetries: 0, timeout }).chat.completions.create(
       { model: "gpt-6", messages },
       { signal }
     ),
-  anthropic: (baseURL: string, signal: AbortSignal | undefined) =>
-    new Anthropic({ apiKey: "any", baseURL, maxRetries: 0, timeout: 100 }).messages.create(
+  anthropic: (baseURL: string, timeout: number, signal: AbortSignal | undefined) =>
+    new Anthropic({ apiKey: "any", baseURL, maxRetries: 0, timeout }).messages.create(
       { model: "claude-sonnet-5", max_tokens: 10, messages },
       { signal: signal ?? null }
     ),
-  fetch: async (url: string, signal: AbortSignal | undefined) => {
-    const response = await fetch(url, { method: "POST", body: "{}", signal: signal ?? AbortSignal.timeout(100) })
+  fetch: async (url: string, timeout: number, signal: AbortSignal | undefined) => {
+    const response = await fetch(url, { method: "POST", body: "{}", signal: signal ?? AbortSignal.timeout(timeout) })
     if (!response.ok) throw response
     return response.json()
   }
@@ -132,7 +132,11 @@ describe("Signals", () => {
         const signal = happens === "abort" ? controller.signal : undefined
         const attempt = Effect.tryPromise({
           try: () => {
-            const answer = call(server.url, happens === "timeout" ? AbortSignal.timeout(50) : signal)
+            const answer = call(
+              server.url,
+              happens === silent ? 50 : 60_000,
+              happens === "timeout" ? AbortSignal.timeout(50) : signal
+            )
             if (happens === "abort") setTimeout(() => controller.abort(), 20)
             return answer
           },
