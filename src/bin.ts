@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import { main } from "./cli/index.ts"
 
 // Whoever read the output has gone (`| head`): a run stops as at Ctrl-C, so that it keeps its answers and frees its folder.
-process.stdout.once("error", () => process.kill(process.pid, "SIGINT"))
+process.stdout.once("error", () => process.emit("SIGINT"))
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
 
 NodeRuntime.runMain(Effect.provide(main, NodeServices.layer))

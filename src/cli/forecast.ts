@@ -29,7 +29,8 @@ const flags = {
     Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
     Argument.variadic()
   ),
-  trace: Flag.File("trace").pipe(
+  trace: Flag.Path("trace").pipe(
+    Flag.withMetavar("<file>"),
     Flag.withDescription("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
     Flag.optional
   ),

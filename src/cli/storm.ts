@@ -24,7 +24,8 @@ const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
     LimitFlags.byDefault("What is raced; the other flags change it", "incident")
   ),
-  trace: Flag.File("trace").pipe(
+  trace: Flag.Path("trace").pipe(
+    Flag.withMetavar("<file>"),
     Flag.withDescription("Replay a trace instead: CSV of the Azure LLM inference or BurstGPT format"),
     Flag.optional
   ),
