@@ -117,12 +117,21 @@ const unpacked = join(temp, "unpacked/package")
 const files = readdirSync(unpacked, { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())
   .map((entry) => join(entry.parentPath, entry.name).slice(unpacked.length + 1))
-const wanted = /^(package\.json|README\.md|LICENSE|AGENTS\.md|CHANGELOG\.md|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/
+const wanted =
+  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/
 check(
   "the tarball holds sources, their build and the papers, nothing else",
   files.find((file) => !wanted.test(file))
 )
-const needed = ["README.md", "LICENSE", "dist/index.js", "dist/index.d.ts", "dist/bin.js"]
+const needed = [
+  "README.md",
+  "LICENSE",
+  "docs/README.md",
+  "examples/README.md",
+  "dist/index.js",
+  "dist/index.d.ts",
+  "dist/bin.js"
+]
 check(
   "and all of them",
   needed.find((file) => !files.includes(file))

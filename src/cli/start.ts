@@ -171,7 +171,8 @@ const tour = Effect.gen(function* () {
   yield* Console.log(
     [
       `${agents} agents, ${agents * 5 + 1} calls, over HTTP with the official SDK. The provider grants`,
-      `${View.thousands(perSecond!)} input tokens a second and ${View.thousands(burst!)} at once (a bucket; rejections count). Its own time:`,
+      `${View.thousands(perSecond!)} input tokens a second and ${View.thousands(burst!)} at once (a bucket; rejections count).`,
+      `In its own time, which passes ${timeScale} times as fast as yours:`,
       "",
       `${"".padEnd(20)}${"time".padStart(9)}${"429s".padStart(7)}${"agents done".padStart(13)}${"complete".padStart(10)}`,
       rowOf(without),
