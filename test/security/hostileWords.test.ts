@@ -53,7 +53,8 @@ describe("whatever is said to a budget", () => {
   it.effect.prop("who is given limits again is let out within hours, if nothing was used", { words }, ({ words }) =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
-      for (const word of words) yield* say(budget, word, false, soon)
+      // What a rejection takes at the rate of absurd limits is a debt that stays.
+      for (const word of words) if (word.say !== "resize") yield* say(budget, word, false, soon)
       yield* budget.resize({ limits, concurrency: 1 })
       const call = yield* Effect.forkChild(Effect.scoped(budget.reserve({ inputTokens: 1, outputTokens: 1 })))
       yield* TestClock.adjust("12 hours")
