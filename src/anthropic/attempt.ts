@@ -8,7 +8,7 @@ import type * as Governor from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import { messageActual, type UsageReport } from "../internal/messages.ts"
-import { LlmError, type LlmErrorReason } from "../LlmError.ts"
+import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { type Body, Stalled, watch } from "./body.ts"
 
 /** A request of the SDK. */
@@ -43,27 +43,37 @@ const rethrow = (thrown: unknown) => (): never => {
 }
 
 /**
+ * Reads from a body that may fall silent for ever: the SDK's own timeout ends with the headers. A silence that is too long
+ * closes the connection.
+ */
+const inTime = <A>(read: () => Promise<A>, idleTimeout: Duration.Duration, controller: AbortController) =>
+  Effect.timeoutOrElse(Effect.tryPromise({ try: read, catch: (thrown) => thrown }), {
+    duration: idleTimeout,
+    orElse: () => {
+      const stalled = new Stalled(Duration.format(idleTimeout))
+      controller.abort(stalled)
+      return Effect.fail(stalled)
+    }
+  })
+
+/**
  * Sends the request; the caller ends it by the SDK's signal, the attempt by its own. The body ends with them: a reader of
  * it may be far from the connection, as behind Bedrock's decoder, whose `cancel` waits for the event that never comes.
  *
  * An error status is a failure; the SDK makes its own error of it and does not retry it.
  */
-const send = (request: Request, next: Next, controller: AbortController) =>
+const send = (request: Request, next: Next, controller: AbortController, idleTimeout: Duration.Duration) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
+    const signals = [controller.signal, ...(request.signal ? [request.signal] : [])]
     const response = yield* Effect.tryPromise({
-      try: () => {
-        const { signal } = request
-        const abort = (): void => controller.abort(signal?.reason)
-        if (signal?.aborted === true) abort()
-        signal?.addEventListener("abort", abort, { once: true })
-        return next({ ...request, signal: controller.signal })
-      },
+      try: () => next({ ...request, signal: AbortSignal.any(signals) }),
       catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
     })
     if (response.ok) return response
     const { status, statusText } = response
-    const body = yield* Effect.promise(() => response.text().catch(() => ""))
+    const read = inTime(() => response.text(), idleTimeout, controller)
+    const body = yield* Effect.orElseSucceed(read, () => "")
     const headers = new globalThis.Headers(response.headers)
     headers.set("x-should-retry", "false")
     const reason = SdkErrors.fromResponse({ status, headers, body }, { now: yield* Clock.currentTimeMillis })
@@ -81,26 +91,26 @@ interface Answer {
 }
 
 /** An answer that comes as a whole. */
-export const whole = (request: Request, next: Next, ctx: Context) =>
+export const whole = (request: Request, next: Next, ctx: Context, idleTimeout: Duration.Duration) =>
   Effect.suspend(() => {
     const controller = new AbortController()
-    return Effect.onInterrupt(answered(request, next, ctx, controller), () => Effect.sync(() => controller.abort()))
+    const answer = answered(request, next, ctx, idleTimeout, controller)
+    return Effect.onInterrupt(answer, () => Effect.sync(() => controller.abort()))
   })
 
 const answered = Effect.fnUntraced(function* (
   request: Request,
   next: Next,
   ctx: Context,
+  idleTimeout: Duration.Duration,
   controller: AbortController
 ): Effect.fn.Return<Governor.Outcome<Response>, AttemptFailed> {
-  const response = yield* send(request, next, controller)
+  const response = yield* send(request, next, controller, idleTimeout)
   const now = yield* Clock.currentTimeMillis
-  const answer = yield* Effect.tryPromise({
-    try: () => ctx.parse<Answer | string | null | undefined>(response),
-    catch: (thrown) => {
-      const reason = SdkErrors.fromThrown(thrown, { now })
-      return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
-    }
+  const parse = () => ctx.parse<Answer | string | null | undefined>(response)
+  const answer = yield* Effect.mapError(inTime(parse, idleTimeout, controller), (thrown) => {
+    const reason = SdkErrors.fromThrown(thrown, { now })
+    return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
   })
   const { id, model, stop_reason, usage } = typeof answer === "object" && answer !== null ? answer : ({} as Answer)
   return {
@@ -125,22 +135,20 @@ export const opened = Effect.fnUntraced(function* (
     Effect.sync(() => new AbortController()),
     (controller) => Effect.sync(() => controller.abort())
   )
-  const response = yield* send(request, next, controller)
+  const response = yield* send(request, next, controller, idleTimeout)
   yield* ticket.heard(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
   const requestId = SdkErrors.requestIdOf((name) => response.headers.get(name), undefined)
+  if (response.body === null) {
+    const reason = new MalformedResponse({ status: response.status, requestId, detail: "no body" })
+    return yield* Effect.fail(new AttemptFailed(reason, () => response))
+  }
   const runPromise = Effect.runPromiseWith(yield* Effect.context<never>())
-  const body = watch(response, {
+  const body = watch(response, response.body, {
     now,
     requestId,
     observed: ticket.observed,
-    inTime: (read) =>
-      runPromise(
-        Effect.timeoutOrElse(Effect.tryPromise({ try: read, catch: (thrown) => thrown }), {
-          duration: idleTimeout,
-          orElse: () => Effect.fail(new Stalled(Duration.format(idleTimeout)))
-        })
-      )
+    inTime: (read) => runPromise(inTime(read, idleTimeout, controller))
   })
   const failure = yield* Effect.promise(body.begin)
   if (failure === undefined) return body

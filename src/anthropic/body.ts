@@ -26,15 +26,16 @@ export interface Body {
 
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
 
-/** Nothing came for too long, not even a ping. The SDK has no such timeout, so it is the error of its others. */
+/** Nothing came for too long, of a stream not even a ping. The SDK has no such timeout, so it is the error of its others. */
 export class Stalled extends APIConnectionTimeoutError {
   constructor(silence: string) {
-    super({ message: `The stream was silent for ${silence} (option idleTimeout of the middleware)` })
+    super({ message: `The answer was silent for ${silence} (option idleTimeout of the middleware)` })
   }
 }
 
 export const watch = (
   response: Response,
+  source: ReadableStream<Uint8Array>,
   options: {
     /** Milliseconds since the epoch. */
     readonly now: number
@@ -44,7 +45,7 @@ export const watch = (
     readonly inTime: <A>(read: () => Promise<A>) => Promise<A>
   }
 ): Body => {
-  const reader = response.body!.getReader()
+  const reader = source.getReader()
   const decoder = new TextDecoder()
   const head: Array<Uint8Array> = []
   const fields = { requestId: options.requestId }

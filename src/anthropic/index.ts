@@ -68,8 +68,9 @@ export interface MiddlewareOptions {
    */
   readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
   /**
-   * The longest silence within a stream, pings included. Then a stream without content is retried, and one with content
-   * ends with the SDK's `APIConnectionTimeoutError`; else its reservation would be held for as long as it stays silent.
+   * The longest silence within a stream, pings included, and how long after its headers any other answer may take. Then a
+   * call without content is retried, and a stream with content ends with the SDK's `APIConnectionTimeoutError`; else the
+   * reservation would be held for as long as the silence lasts, which the SDK's own timeout does not end.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */
@@ -169,7 +170,7 @@ export const make = Effect.fnUntraced(function* (
     const fiber = run(
       params.stream === true
         ? streamed(call, how, request, next)
-        : governor.run(call, () => Attempt.whole(request, next, ctx), how),
+        : governor.run(call, () => Attempt.whole(request, next, ctx, idleTimeout), how),
       signal === undefined ? {} : { signal }
     )
     const exit = await new Promise<Exit.Exit<Response, unknown>>((resolve) => void fiber.addObserver(resolve))

@@ -273,6 +273,35 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("that stops half-way is retried, and gives its reservation back if it stays so", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => {
+          response.writeHead(200, { "content-type": "application/json" })
+          response.write('{"id":')
+        })
+        const retry = Retry.make({ base: "5 millis", attempts: 2 })
+        const { client, pool } = yield* install(url, { ...ledger, retry, idleTimeout: "100 millis" })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.instanceOf(error, APIConnectionTimeoutError)
+        assert.strictEqual(count(), 2)
+        yield* idle(pool)
+      })
+    )
+
+    it.live("with an error whose body stops half-way is the error without its text", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => {
+          response.writeHead(400, { "content-type": "application/json" })
+          response.write('{"error":')
+        })
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "100 millis" })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.deepInclude(error, { status: 400 })
+        assert.strictEqual(count(), 1)
+        yield* idle(pool)
+      })
+    )
+
     it.live("does not retry spend limits, although they come as 429", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated({
@@ -467,6 +496,17 @@ describe("floodgate/anthropic", () => {
         assert.strictEqual(message.stop_reason, "end_turn")
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 7)
+      })
+    )
+
+    it.live("without a body is the SDK's to complain of, and is not retried", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => response.writeHead(204).end())
+        const { client, pool } = yield* install(url, ledger)
+        const error = yield* rejection(() => client.messages.stream(params()).finalMessage())
+        assert.match(String(error), /AnthropicError/)
+        assert.strictEqual(count(), 1)
+        yield* idle(pool)
       })
     )
 
