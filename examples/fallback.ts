@@ -55,13 +55,15 @@ export const ask = (question: string) =>
 const down = ProviderSim.layer({ faults: [ProviderSim.outage(0, 3_600_000)] })
 const up = ProviderSim.layer({ latency: { baseMillis: 50 } })
 
+const models = ["claude-opus-5", "claude-sonnet-5"] as const
+
 const program = Effect.gen(function* () {
-  const plan = yield* planOf(client("claude-opus-5", down), client("claude-sonnet-5", up))
+  const plan = yield* planOf(client(models[0], down), client(models[1], up))
   const questions = Array.from({ length: 8 }, (_, n) => `What is ${n} + ${n}?`)
   const answers = yield* Effect.forEach(questions, (question) => Effect.withExecutionPlan(ask(question), plan), {
     concurrency: "unbounded"
   })
-  for (const { model } of answers) console.log(`answered by ${model}`)
+  for (const { model } of answers) console.log(`${models[0]} is down: answered by ${model}`)
 })
 
 if (import.meta.main) await Effect.runPromise(Effect.scoped(program))

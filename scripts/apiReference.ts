@@ -43,10 +43,12 @@ const exportsOf = (file: string): Array<Entry> => {
     if (isExported(node)) return namesOf(node).map((name) => entryOf(name, docBefore(source, node.pos)))
     if (!ts.isExportDeclaration(node)) return []
     const clause = node.exportClause
+    const from = join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text)
     if (clause !== undefined && ts.isNamespaceExport(clause)) {
-      return [entryOf(clause.name.getText(), docBefore(source, node.pos))]
+      const entry = entryOf(clause.name.getText(), docBefore(source, node.pos))
+      return [entry.text === "" ? { ...entry, text: firstSentence(headerOf(parse(from))) } : entry]
     }
-    const entries = exportsOf(join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text))
+    const entries = exportsOf(from)
     if (clause === undefined) return entries
     const passed = new Set(clause.elements.map(({ name }) => name.getText()))
     return entries.filter(({ name }) => passed.has(name))

@@ -1,7 +1,7 @@
 /**
  * Runs the built core where it was not developed: in a browser, in Deno, in Bun. Needs a build (`npm run build`).
  *
- *     node scripts/runtimes.ts --chromium /usr/bin/chromium --deno /path/deno --bun /path/bun
+ *     npm run runtimes -- --chromium /usr/bin/chromium --deno /path/deno --bun /path/bun
  *
  * The program is one bundle without Node modules: agents under a budget against the simulated provider, one of them
  * cancelled, one stream; and then the official SDK's client over fetch against a provider on the loopback.

@@ -195,8 +195,8 @@ export const startCommand = <E, R>(storm: Effect.Effect<void, E, R>) =>
     })
   ).pipe(
     Command.withDescription(
-      "The tour, in about a minute: the incident in simulated time, then real documents over HTTP against a provider that is the bottleneck, without Floodgate and with it."
+      "The tour, in about half a minute: the incident in simulated time, then real documents over HTTP against a provider that is the bottleneck, without Floodgate and with it."
     ),
-    Command.withShortDescription("A tour in about a minute: start here"),
+    Command.withShortDescription("A tour in about half a minute: start here"),
     Command.withExamples([{ command: "floodgate start", description: "Needs no key and no network" }])
   )
