@@ -78,6 +78,22 @@ describe("Budget", () => {
     })
   )
 
+  it.effect("waits for a store that does not answer at first no longer than it may", () =>
+    Effect.gen(function* () {
+      const late = Layer.succeed(BudgetStore.BudgetStore, {
+        open: (pool, options) => Effect.delay(BudgetStore.memory.open(pool, options), 1_000)
+      })
+      yield* Effect.gen(function* () {
+        const hasty = yield* start(Effect.flip(Budget.consume(1, { maxWait: 999 })))
+        const patient = yield* start(Budget.consume(1, { maxWait: 1_001 }))
+        yield* TestClock.adjust(999)
+        assert.strictEqual((yield* Fiber.join(hasty)).reason._tag, "WaitTooLong")
+        yield* TestClock.adjust(1)
+        yield* Fiber.join(patient)
+      }).pipe(Effect.provide(Layer.provide(make({ limits: perSecond(1_000, 1_000) }), late)))
+    })
+  )
+
   it.effect("names a free place where it is concurrency that somebody would wait for", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget

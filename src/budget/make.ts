@@ -20,6 +20,7 @@ import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./model
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import { open } from "./pool.ts"
 import type { Pool } from "./poolModel.ts"
+import { refuse, tooLong } from "./refuse.ts"
 import { heldOf, HeldReservation } from "./reservation.ts"
 import * as Span from "./span.ts"
 import * as Status from "./status.ts"
@@ -96,11 +97,18 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         return Effect.ignore(pool === undefined ? Effect.flatMap(openPool(poolNamed(operation, name)), f) : f(pool))
       })
 
-    const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Admission.Restore) =>
-      Effect.flatMap(
-        Effect.mapError(restore(openPool(name)), (reason) => new BudgetError({ reason })),
-        (pool) => Admission.asEffect(Admission.admit(pool, estimate, how, restore), restore)
+    /** A store that is away when it is first asked is waited for no longer than the caller would wait in the queue. */
+    const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Admission.Restore) => {
+      const { maxWait } = how
+      const opens = Effect.mapError(openPool(name), (reason) => new BudgetError({ reason }))
+      const inTime =
+        maxWait === undefined
+          ? opens
+          : Effect.timeoutOrElse(opens, { duration: maxWait, orElse: () => refuse(tooLong(name, undefined, maxWait)) })
+      return Effect.flatMap(restore(inTime), (pool) =>
+        Admission.asEffect(Admission.admit(pool, estimate, how, restore), restore)
       )
+    }
 
     /** The way in. */
     const begin = (
