@@ -58,7 +58,7 @@ import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
-import { invalid } from "./internal/invalid.ts"
+import { invalid, onlyKnown } from "./internal/invalid.ts"
 import * as Work from "./internal/work.ts"
 
 export { layer, Meter } from "./agents/meter.ts"
@@ -278,6 +278,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   options: Options
 ): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
   yield* Meter
+  onlyKnown("Agents.run", options, ["concurrency", "cap", "capPerAgent"])
   const ticks = yield* PubSub.sliding<void>(1)
   const changed = () => void PubSub.publishUnsafe(ticks, undefined)
   const { time, ...cap } = checked("cap", options.cap)
@@ -408,7 +409,9 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
 }
 
 /** A cap that makes sense, its time in milliseconds. */
-const checked = (name: string, { calls, time, tokens }: Cap = {}) => {
+const checked = (name: string, cap: Cap = {}) => {
+  onlyKnown(`Agents.run: ${name}`, cap, ["tokens", "calls", "time"])
+  const { calls, time, tokens } = cap
   for (const [option, value] of Object.entries({ tokens, calls })) {
     if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)
   }

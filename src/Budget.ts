@@ -115,7 +115,8 @@ export class TokenBudget extends Context.Service<
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option when limits, concurrency, headroom, queue length or ramp make no sense.
+ * Throws a `RangeError` that names the option when limits, concurrency, headroom, queue length or ramp make no sense, or
+ * when there is an option that is unknown.
  *
  * @category constructors
  * @since 0.1.0

@@ -65,6 +65,7 @@ import { causeOf } from "./governor/failed.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
+import { onlyKnown } from "./internal/invalid.ts"
 import type { LlmError } from "./LlmError.ts"
 import { stop } from "./retry/errors.ts"
 import * as Retry from "./Retry.ts"
@@ -150,6 +151,7 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
+  onlyKnown("Governor.make", options, ["retry", "accounting", "learned"])
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
   const warmup = Warmup.make()
   const admit = Admission.make({ accounting, budget, estimator })

@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { invalid } from "./internal/invalid.ts"
+import { invalid, onlyKnown } from "./internal/invalid.ts"
 
 // -----------------------------------------------------------------------------
 // Dimensions and amounts
@@ -115,7 +115,9 @@ export const nothing: Usage = { requests: 0, inputTokens: 0, outputTokens: 0, to
  * @category models
  * @since 0.1.0
  */
-export type Window = "bucket" | "sliding" | "fixed"
+export type Window = (typeof windows)[number]
+
+const windows = ["bucket", "sliding", "fixed"] as const
 
 /**
  * The limit of one dimension, written as people say it: exactly one of `perSecond`, `perMinute` and `total`.
@@ -140,6 +142,8 @@ export interface Limit {
   readonly burst?: number | undefined
   readonly window?: Window | undefined
 }
+
+const limitOptions: ReadonlyArray<keyof Limit> = ["perSecond", "perMinute", "total", "burst", "window"]
 
 /**
  * The limits of one pool. A dimension that is absent is not limited.
@@ -221,6 +225,7 @@ const positive = (option: string, value: number | undefined): number | undefined
 }
 
 const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
+  onlyKnown(`Limits.${dimension}`, limit, limitOptions)
   const perSecond = positive(`${dimension}.perSecond`, limit.perSecond)
   const perMinute = positive(`${dimension}.perMinute`, limit.perMinute)
   const total = positive(`${dimension}.total`, limit.total)
@@ -231,6 +236,9 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
   }
   if (total !== undefined) {
     return { capacity: total, rate: 0, most: total, window: undefined, quota: true }
+  }
+  if (limit.window !== undefined && !windows.includes(limit.window)) {
+    invalid(`Limits.${dimension}.window`, `one of ${windows.join(", ")}`, limit.window)
   }
   const millis = perSecond === undefined ? minute : 1_000
   const max = perSecond ?? perMinute!
@@ -253,7 +261,8 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
  * **Gotchas**
  *
  * Throws a `RangeError` that names the option when a limit is not a number above zero, up to 2^53, when a dimension has
- * none or several of `perSecond`, `perMinute` and `total`, or when the burst fills a whole window.
+ * none or several of `perSecond`, `perMinute` and `total`, when the burst fills a whole window, or when there is an unknown
+ * dimension or option.
  *
  * **Example** (a bare limit is safe against every kind of provider)
  *
@@ -269,8 +278,10 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
  * @category constructors
  * @since 0.1.0
  */
-export const resolve = (limits: Limits): Rules =>
-  mapDimensions(limits, (limit, dimension) => resolveLimit(dimension, limit))
+export const resolve = (limits: Limits): Rules => {
+  onlyKnown("Limits", limits, dimensions)
+  return mapDimensions(limits, (limit, dimension) => resolveLimit(dimension, limit))
+}
 
 // -----------------------------------------------------------------------------
 // Arithmetic

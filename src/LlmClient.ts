@@ -234,8 +234,13 @@ export const layerProvider = (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<LlmClient, never, TokenBudget> =>
-  layerProvider(options).pipe(Layer.provide(Anthropic.layer(options)))
+export const layer = ({
+  accounting,
+  learned,
+  retry,
+  ...options
+}: Options): Layer.Layer<LlmClient, never, TokenBudget> =>
+  layerProvider({ accounting, learned, retry }).pipe(Layer.provide(Anthropic.layer(options)))
 
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
@@ -244,10 +249,13 @@ export const layer = (options: Options): Layer.Layer<LlmClient, never, TokenBudg
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = (
-  options: Anthropic.CallOptions & Governor.Options = {}
-): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
-  layerProvider(options).pipe(Layer.provide(Anthropic.layerConfig(options)))
+export const layerConfig = ({
+  accounting,
+  learned,
+  retry,
+  ...options
+}: Anthropic.CallOptions & Governor.Options = {}): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
+  layerProvider({ accounting, learned, retry }).pipe(Layer.provide(Anthropic.layerConfig(options)))
 
 // -----------------------------------------------------------------------------
 // Accessors

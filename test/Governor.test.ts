@@ -32,9 +32,9 @@ const once = Retry.make({ attempts: 1 })
 /** Waits of 1, 2, 4 s ... without jitter, so that times can be asserted. */
 const steady = (attempts: number) => Retry.make({ base: "1 second", jitter: "none", attempts })
 
-const layer = (options: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
+const layer = ({ budget, ...options }: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
   Governor.layer({ retry: once, ...options }).pipe(
-    Layer.provideMerge(Budget.layer({ limits, headroom: 0, ...options.budget })),
+    Layer.provideMerge(Budget.layer({ limits, headroom: 0, ...budget })),
     Layer.provide(Retry.layerUnlimited)
   )
 

@@ -45,19 +45,21 @@ const steady = Retry.make({ base: "1 second", jitter: "none", attempts: 3 })
 
 const budget = (options: Budget.Options = {}) => Budget.layer({ limits, headroom: 0, ...options })
 
-const over = (script: Script, options: Governor.Options & { readonly budget?: Budget.Options } = {}) => {
+type Options = Governor.Options & { readonly budget?: Budget.Options }
+
+const over = (script: Script, { budget: given, ...options }: Options = {}) => {
   const { layer, seen } = scripted(script)
   const live = LlmClient.layerProvider({ retry: steady, ...options }).pipe(
-    Layer.provideMerge(budget(options.budget)),
+    Layer.provideMerge(budget(given)),
     Layer.provide(layer),
     Layer.provideMerge(Retry.layerUnlimited)
   )
   return { live, seen }
 }
 
-const simulated = (sim: ProviderSim.Options, options: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
+const simulated = (sim: ProviderSim.Options, { budget: given, ...options }: Options = {}) =>
   LlmClient.layerProvider(options).pipe(
-    Layer.provideMerge(budget(options.budget)),
+    Layer.provideMerge(budget(given)),
     Layer.provideMerge(ProviderSim.layer({ reply: () => "word ".repeat(400), ...sim }))
   )
 

@@ -218,9 +218,11 @@ export interface Options extends Budget.Options, Governor.Options, MiddlewareOpt
  * @since 0.1.0
  */
 export const create = (options: Options = {}): Installation => {
-  const runtime = ManagedRuntime.make(Layer.provideMerge(Governor.layer(options), Budget.layer(options)))
+  const { accounting, callOptions, idleTimeout, learned, name, retry, ...budget } = options
+  const governor = Governor.layer({ accounting, learned, retry })
+  const runtime = ManagedRuntime.make(Layer.provideMerge(governor, Budget.layer(budget)))
   const scope = Scope.makeUnsafe()
-  const middleware = runtime.runSync(Scope.provide(make(options), scope))
+  const middleware = runtime.runSync(Scope.provide(make({ callOptions, idleTimeout, name }), scope))
   return {
     middleware,
     status: () => runtime.runPromise(Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)),

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
 import { leastWeight } from "../internal/fairQueue.ts"
-import { invalid } from "../internal/invalid.ts"
+import { invalid, onlyKnown } from "../internal/invalid.ts"
 import { poolOf as classOf } from "../internal/modelClass.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
@@ -24,7 +24,11 @@ export const checkConcurrency = (concurrency: number): void =>
 
 const isPools = (limits: Limits.Limits | Limits.Pools): limits is Limits.Pools => "pools" in limits
 
-export const parse = ({ concurrency = Infinity, headroom = 0.05, limits, maxQueued = Infinity, ramp }: Options) => {
+const known: ReadonlyArray<keyof Options> = ["limits", "concurrency", "headroom", "maxQueued", "ramp"]
+
+export const parse = (options: Options) => {
+  onlyKnown("Budget.make", options, known)
+  const { concurrency = Infinity, headroom = 0.05, limits, maxQueued = Infinity, ramp } = options
   checkConcurrency(concurrency)
   check(maxQueued >= 0 && wholeOrInfinite(maxQueued), "maxQueued", "an integer >= 0", maxQueued)
   check(headroom >= 0 && headroom <= 0.5, "headroom", "a number from 0 to 0.5", headroom)
@@ -53,7 +57,9 @@ const sets = (limits: Options["limits"]): Sets => {
 }
 
 /** A pool that is not given learns its limits, if it is a model's: a name that was misspelt is nobody's. */
-const perPool = ({ poolOf = classOf, pools }: Limits.Pools): Sets => {
+const perPool = (limits: Limits.Pools): Sets => {
+  onlyKnown("Limits", limits, ["pools", "poolOf"])
+  const { poolOf = classOf, pools } = limits
   for (const set of Object.values(pools)) Limits.resolve(set)
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Set<string>()

@@ -55,6 +55,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { onlyKnown } from "../internal/invalid.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
@@ -85,6 +86,8 @@ export interface CallOptions {
    */
   readonly idleTimeout?: Duration.Input | undefined
 }
+
+const callOptions: ReadonlyArray<keyof CallOptions> = ["timeout", "idleTimeout"]
 
 /**
  * What {@link make} and {@link layer} take.
@@ -210,6 +213,7 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
+  onlyKnown("Anthropic.fromClient", options, ["name", ...callOptions])
   const secret = secretOf(client)
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 minutes")
   const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
@@ -314,12 +318,13 @@ export const fromClient = (client: Client, options: ClientOptions = {}): LlmProv
  */
 export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
   Effect.sync(() => {
+    onlyKnown("Anthropic.make", options, ["apiKey", "baseUrl", ...callOptions])
+    const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
     if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")
     // Each request has a timeout of its own. Older SDKs look for the client's when `max_tokens` is large.
-    const timeout = sdkMost
-    const client = new Sdk({ apiKey, baseURL: options.baseUrl ?? "https://api.anthropic.com", maxRetries: 0, timeout })
-    return fromClient(client, options)
+    const client = new Sdk({ apiKey, baseURL: baseUrl, maxRetries: 0, timeout: sdkMost })
+    return fromClient(client, { timeout, idleTimeout })
   })
 
 // -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { invalid } from "../internal/invalid.ts"
+import { invalid, onlyKnown } from "../internal/invalid.ts"
 import * as Step from "../internal/retryBudget.ts"
 
 /**
@@ -47,7 +47,9 @@ export interface RetryBudget {
   readonly balance: Effect.Effect<number>
 }
 
-const resolveBudget = ({ minPerSecond = 2, ratio = 0.2 }: BudgetOptions): Step.Rule => {
+const resolveBudget = (options: BudgetOptions): Step.Rule => {
+  onlyKnown("Retry.makeBudget", options, ["ratio", "minPerSecond"])
+  const { minPerSecond = 2, ratio = 0.2 } = options
   if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
   if (!(minPerSecond >= 0 && minPerSecond < Infinity))
     invalid("Retry.minPerSecond", "a finite number >= 0", minPerSecond)

@@ -78,7 +78,9 @@ export const clientSimulated: Way = {
   clock: "test",
   start: Effect.fnUntraced(function* (setup) {
     const context = yield* simulated(setup)
-    const built = yield* Layer.build(Layer.provide(LlmClient.layerProvider(setup), Layer.succeedContext(context)))
+    const built = yield* Layer.build(
+      Layer.provide(LlmClient.layerProvider({ retry: setup.retry }), Layer.succeedContext(context))
+    )
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
       ...seen(Context.get(context, ProviderSim.ProviderSim), context)
@@ -91,7 +93,7 @@ export const clientServed: Way = {
   clock: "live",
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
-    const layer = LlmClient.layer({ ...setup, apiKey: Redacted.make("any"), baseUrl: server.url })
+    const layer = LlmClient.layer({ retry: setup.retry, apiKey: Redacted.make("any"), baseUrl: server.url })
     const built = yield* Layer.build(Layer.provide(layer, Layer.succeedContext(context)))
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
@@ -103,7 +105,7 @@ export const clientServed: Way = {
 const ai = <E, R>(setup: Setup, model: Effect.Effect<LanguageModel.LanguageModel, E, R>) =>
   FloodgateAi.layer({ model: Models.modelName, maxTokens: 100 }).pipe(
     Layer.provide(Layer.effect(LanguageModel.LanguageModel, model)),
-    Layer.provide(Governor.layer(setup))
+    Layer.provide(Governor.layer({ retry: setup.retry }))
   )
 
 export const aiSimulated: Way = {

@@ -50,9 +50,9 @@ export const guarded = (
   options: Budget.Options & Guard,
   at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
 ): Layer.Layer<Services> => {
-  const { retry, wrap = (provider) => provider } = options
+  const { retry, wrap = (provider) => provider, ...budget } = options
   const provider = Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(Anthropic.layer(at)))
-  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(options)))
+  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(budget)))
 }
 
 const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>

@@ -1,0 +1,105 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Agents from "floodgate/Agents"
+import * as Floodgate from "floodgate/anthropic"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import * as LlmClient from "floodgate/LlmClient"
+import * as Retry from "floodgate/Retry"
+
+/** The options of somebody whose compiler did not look. */
+const any = (options: object): never => options as never
+
+/** What it throws, or dies of. */
+const complaint = (make: () => unknown): Effect.Effect<string> =>
+  Effect.sync(make).pipe(
+    Effect.flatMap((made) => (Layer.isLayer(made) ? built(made) : Effect.void)),
+    Effect.exit,
+    Effect.map((exit) => (Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "no complaint"))
+  )
+
+const built = (layer: Layer.Any) =>
+  Effect.scoped(Layer.build((layer as Layer.Layer<unknown>).pipe(Layer.provide(Budget.layer()))))
+
+const run = (options: Agents.Options) => Layer.effectDiscard(Agents.run([], options)).pipe(Layer.provide(Agents.layer))
+
+const apiKey = Redacted.make("a key of some length")
+const budget = "limits, concurrency, headroom, maxQueued, ramp"
+
+describe("options that nobody reads", () => {
+  const limits: ReadonlyArray<readonly [limits: object, message: string]> = [
+    [
+      { inputToken: { perMinute: 1 } },
+      "Limits: expected nothing but requests, inputTokens, outputTokens, tokens, got inputToken"
+    ],
+    [
+      { tokens: { perMinutes: 1 } },
+      "Limits.tokens: expected nothing but perSecond, perMinute, total, burst, window, got perMinutes"
+    ],
+    [
+      { tokens: { perMinute: 1, window: "buckets" } },
+      "Limits.tokens.window: expected one of bucket, sliding, fixed, got buckets"
+    ],
+    [{ pools: {}, tokens: { perMinute: 1 } }, "Limits: expected nothing but pools, poolOf, got tokens"],
+    [
+      { pools: { one: { token: {} } } },
+      "Limits: expected nothing but requests, inputTokens, outputTokens, tokens, got token"
+    ]
+  ]
+  for (const [given, message] of limits) {
+    it.effect(`in limits: ${JSON.stringify(given)}`, () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* complaint(() => Budget.layer({ limits: any(given) })), `RangeError: ${message}`)
+      })
+    )
+  }
+
+  const options: ReadonlyArray<readonly [name: string, make: () => unknown, message: string]> = [
+    [
+      "a budget",
+      () => Budget.layer(any({ inputTokens: { perMinute: 1 } })),
+      `Budget.make: expected nothing but ${budget}, got inputTokens`
+    ],
+    [
+      "a middleware",
+      () => Floodgate.create(any({ limit: {} })),
+      `Budget.make: expected nothing but ${budget}, got limit`
+    ],
+    [
+      "a governor",
+      () => Governor.layer(any({ retries: 1 })),
+      "Governor.make: expected nothing but retry, accounting, learned, got retries"
+    ],
+    [
+      "a client",
+      () => LlmClient.layer(any({ apiKey, baseURL: "http://localhost" })),
+      "Anthropic.make: expected nothing but apiKey, baseUrl, timeout, idleTimeout, got baseURL"
+    ],
+    ["a job", () => run(any({ caps: {} })), "Agents.run: expected nothing but concurrency, cap, capPerAgent, got caps"],
+    [
+      "a cap",
+      () => run({ cap: any({ token: 5 }) }),
+      "Agents.run: cap: expected nothing but tokens, calls, time, got token"
+    ],
+    [
+      "a retry budget",
+      () => Retry.layer(any({ share: 0.1 })),
+      "Retry.makeBudget: expected nothing but ratio, minPerSecond, got share"
+    ]
+  ]
+  for (const [name, make, message] of options) {
+    it.effect(`of ${name}`, () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* complaint(make), `RangeError: ${message}`)
+      })
+    )
+  }
+
+  it("may be there without a value", () => {
+    assert.doesNotThrow(() => Budget.layer(any({ limit: undefined })))
+  })
+})
