@@ -44,6 +44,7 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
+import type * as Estimator from "../Estimator.ts"
 import * as Governor from "../Governor.ts"
 import { describe, type Params } from "../internal/messages.ts"
 import { LlmError } from "../LlmError.ts"
@@ -194,6 +195,8 @@ export interface Installation {
   readonly middleware: Middleware
   /** The budget's status, for a dashboard or a log. */
   readonly status: () => Promise<Budget.BudgetStatus>
+  /** All that was learned of calls so far, as plain data: to be kept, and given to the next {@link create} as `learned`. */
+  readonly learned: () => Promise<Estimator.Learned>
   /** Closes the budget. Calls that run or wait fail, and so does every later one. */
   readonly dispose: () => Promise<void>
 }
@@ -226,6 +229,7 @@ export const create = (options: Options = {}): Installation => {
   return {
     middleware,
     status: () => runtime.runPromise(Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)),
+    learned: () => runtime.runPromise(Effect.flatMap(Governor.Governor, (governor) => governor.learned)),
     dispose: () => Effect.runPromise(Effect.andThen(Scope.close(scope, Exit.void), runtime.disposeEffect))
   }
 }

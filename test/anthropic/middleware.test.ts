@@ -170,6 +170,18 @@ describe("floodgate/anthropic", () => {
       assert.throws(() => Floodgate.create({ concurrency: 0 }), /concurrency: expected an integer >= 1, got 0/)
     })
 
+    it.live("gives what was learned of calls as plain data, and takes it again", () =>
+      Effect.gen(function* () {
+        const { client, floodgate, provider } = yield* simulated({})
+        yield* Effect.promise(() => client.messages.create(params()))
+        const learned = yield* Effect.promise(floodgate.learned)
+        assert.deepStrictEqual(learned.profiles[0]?.outputs, [20])
+        const text = JSON.stringify(learned)
+        const next = yield* install(provider.url, { learned: JSON.parse(text) })
+        assert.strictEqual(JSON.stringify(yield* Effect.promise(next.floodgate.learned)), text)
+      })
+    )
+
     it.live("fails calls that wait when it is disposed, and every later one", () =>
       Effect.gen(function* () {
         const { client, floodgate, pool, provider } = yield* simulated({ latency: slow }, { concurrency: 1 })
