@@ -11,8 +11,15 @@
  * flight, and a queue of its own. All dimensions are taken at one instant or none. What was estimated too high is given
  * back at settlement; what was estimated too low becomes debt, which later refill pays first.
  *
- * Each pool counts, with the attribute `pool`: `floodgate_budget_reservations`, `_waits`, `_wait_seconds` (a histogram),
- * `_refunded_tokens` and `_debt_tokens` (by `dimension`), `_cooldowns` (by `reason`), `_queue_length` and `_in_flight`.
+ * Metrics, each with the attribute `pool`:
+ *
+ * - `floodgate_budget_reservations`: estimates that were admitted
+ * - `floodgate_budget_waits`, `floodgate_budget_wait_seconds`: those that had to wait, and how long (a histogram)
+ * - `floodgate_budget_refunded_tokens`, `floodgate_budget_debt_tokens`: estimates that were too high, and too low, by
+ *   `dimension`
+ * - `floodgate_budget_cooldowns`: pauses, by `reason`
+ * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: callers that wait, and calls that run
+ *
  * Where the caller is traced, a span `TokenBudget.reserve` says how long it waited and for which dimension.
  *
  * **Gotchas**

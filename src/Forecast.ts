@@ -94,7 +94,7 @@ export type Workload = ReadonlyArray<Agent>
 const mostCalls = 1_000_000
 
 /**
- * Agents that are all alike, with at most a million calls of all together: those take some seconds to play through.
+ * A workload of agents that are all alike. It has at most a million calls, which take some seconds to play through.
  *
  * **Gotchas**
  *

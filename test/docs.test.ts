@@ -66,12 +66,12 @@ describe("documentation", () => {
       page.split(/^#+ /m).map((text) => [text.slice(0, text.indexOf("\n")).split(" ").at(-1)!, text])
     )
     const missing = tags.filter((tag) => !sections.has(tag))
-    assert.deepStrictEqual(missing, [], "say the cause, what happens by itself, and what the reader does")
+    assert.deepStrictEqual(missing, [], "say the cause, what Floodgate does, and what the reader does")
     const wrappers = ["LlmError", "BudgetError"]
     const incomplete = tags.filter(
       (tag) =>
         !wrappers.includes(tag) &&
-        !["Cause", "By itself", "You"].every((part) => sections.get(tag)!.includes(`- **${part}**: `))
+        !["Cause", "What Floodgate does", "What you do"].every((part) => sections.get(tag)!.includes(`- **${part}**: `))
     )
     assert.deepStrictEqual(incomplete, [])
   })

@@ -83,7 +83,7 @@ describe("examples", () => {
     const lines = run("fallback.ts").trim().split("\n")
     assert.deepStrictEqual(
       lines,
-      Array.from({ length: 8 }, () => "answered by claude-sonnet-5")
+      Array.from({ length: 8 }, () => "claude-opus-5 is down: answered by claude-sonnet-5")
     )
   })
 

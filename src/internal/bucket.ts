@@ -90,7 +90,7 @@ const addToWindow = (bucket: Bucket, at: number, amount: number): ReadonlyArray<
 
 /**
  * The level at which `amount` is admitted: the amount itself above a small reserve, because two clocks and a network
- * never agree to the token. More than that can hold is let in when the bucket is full, as its sole debtor.
+ * never agree to the token. More than the bucket can hold is let in when it is full, and the bucket pays it back.
  */
 const needed = (bucket: Bucket, amount: number): number => Math.min(amount + bucket.reserve, bucket.rule.capacity)
 

@@ -166,7 +166,7 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
     })
   ],
   [
-    "lets in what is larger than the burst when the bucket is full, as sole debtor",
+    "lets in what is larger than the burst when the bucket is full, and has the bucket pay it back",
     Effect.fnUntraced(function* ({ expect, grant, level, open, refuse }) {
       const store = yield* open({ tokens: { perSecond: 100, burst: 1_000 } })
       yield* grant(store, { tokens: 3_000 })
