@@ -60,7 +60,12 @@ const sets = (limits: Options["limits"]): Sets => {
 const perPool = (limits: Limits.Pools): Sets => {
   onlyKnown("Limits", limits, ["pools", "poolOf"])
   const { poolOf = classOf, pools } = limits
-  for (const set of Object.values(pools)) Limits.resolve(set)
+  for (const [name, set] of Object.entries(pools)) {
+    // A rule of one's own may be no rule for the names of pools: it is asked of models only.
+    const pool = limits.poolOf === undefined ? classOf(name) : name
+    if (pool !== name) invalid("Limits.pools", `the pool "${pool}"`, `"${name}", which is a model of it`)
+    Limits.resolve(set)
+  }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Set<string>()
   return {

@@ -59,6 +59,21 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(live))))
   )
 
+  it("refuses the name of a model in the place of its pool's, where no rule says that it is one", () => {
+    const bedrock = "us.anthropic.claude-opus-4-5-20251101-v1:0"
+    for (const [model, pool] of [
+      ["claude-sonnet-5", "sonnet-5"],
+      [bedrock, "opus-4"]
+    ] as const) {
+      assert.throws(
+        () => Budget.layer({ limits: { pools: { [model]: perMinute(1) } } }),
+        RangeError,
+        `Limits.pools: expected the pool "${pool}", got "${model}", which is a model of it`
+      )
+      Budget.layer({ limits: { pools: { [model]: perMinute(1) }, poolOf: (model) => model } })
+    }
+  })
+
   it.effect("goes by the pool default where that is given", () =>
     Effect.gen(function* () {
       yield* Budget.consume(10)
