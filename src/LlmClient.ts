@@ -254,7 +254,7 @@ export const layerConfig = ({
   learned,
   retry,
   ...options
-}: Anthropic.CallOptions & Governor.Options = {}): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
+}: Anthropic.Timeouts & Governor.Options = {}): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
   layerProvider({ accounting, learned, retry }).pipe(Layer.provide(Anthropic.layerConfig(options)))
 
 // -----------------------------------------------------------------------------

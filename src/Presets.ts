@@ -32,16 +32,6 @@ import type * as Limits from "./Limits.ts"
 
 export * from "./internal/modelClass.ts"
 
-/**
- * A tier's limits per class of models, for the option `limits` of a budget.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Tier extends Limits.Pools {
-  readonly pools: Readonly<Record<string, Limits.Limits>>
-}
-
 const perMinute = (requests: number, inputTokens: number, outputTokens: number): Limits.Limits => ({
   requests: { perMinute: requests, window: "bucket" },
   inputTokens: { perMinute: inputTokens, window: "bucket" },
@@ -55,7 +45,7 @@ const tier = (options: {
   readonly common: Limits.Limits
   readonly fable: Limits.Limits
   readonly sonnet55: Limits.Limits
-}): Tier => ({
+}): Limits.Pools => ({
   pools: {
     ...Object.fromEntries(common.map((pool) => [pool, options.common])),
     "sonnet-5-5": options.sonnet55,
@@ -104,7 +94,11 @@ const startCommon = perMinute(1_000, 2_000_000, 400_000)
  * @category presets
  * @since 0.1.0
  */
-export const anthropic: { readonly start: Tier; readonly build: Tier; readonly scale: Tier } = {
+export const anthropic: {
+  readonly start: Limits.Pools
+  readonly build: Limits.Pools
+  readonly scale: Limits.Pools
+} = {
   start: tier({ common: startCommon, fable: perMinute(1_000, 500_000, 100_000), sonnet55: startCommon }),
   build: tier({
     common: perMinute(5_000, 5_000_000, 1_000_000),

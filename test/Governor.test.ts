@@ -35,7 +35,7 @@ const steady = (attempts: number) => Retry.make({ base: "1 second", jitter: "non
 const layer = ({ budget, ...options }: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
   Governor.layer({ retry: once, ...options }).pipe(
     Layer.provideMerge(Budget.layer({ limits, headroom: 0, ...budget })),
-    Layer.provide(Retry.layerUnlimited)
+    Layer.provide(Retry.layerBudgetUnlimited)
   )
 
 /** A budget that does not hear of rejections, so that its levels show only what calls took. */
@@ -50,7 +50,7 @@ const deaf = Layer.effect(
 )
 
 const settling = (options: Governor.Options = {}) =>
-  Governor.layer({ retry: once, ...options }).pipe(Layer.provideMerge(deaf), Layer.provide(Retry.layerUnlimited))
+  Governor.layer({ retry: once, ...options }).pipe(Layer.provideMerge(deaf), Layer.provide(Retry.layerBudgetUnlimited))
 
 /** Reserves 1 request, 1,000 tokens of input and 500 of output. */
 const call: Governor.Call = { model: "m", bytes: 2_700, inputTokens: 1_000, maxTokens: 500 }
@@ -351,7 +351,10 @@ describe("Governor", () => {
         const error = yield* Effect.flip(run(() => fail(overloaded)))
         assert.instanceOf(error, LlmError.LlmError)
         assert.deepStrictEqual([error.attempts, error.stoppedBy], [1, "retryBudget"])
-      }).pipe(Effect.provide(Retry.layer({ ratio: 0, minPerSecond: 0 })), Effect.provide(layer({ retry: steady(3) })))
+      }).pipe(
+        Effect.provide(Retry.layerBudget({ ratio: 0, minPerSecond: 0 })),
+        Effect.provide(layer({ retry: steady(3) }))
+      )
     )
 
     it.effect("says when the deadline stopped it", () =>

@@ -52,7 +52,7 @@ const over = (script: Script, { budget: given, ...options }: Options = {}) => {
   const live = LlmClient.layerProvider({ retry: steady, ...options }).pipe(
     Layer.provideMerge(budget(given)),
     Layer.provide(layer),
-    Layer.provideMerge(Retry.layerUnlimited)
+    Layer.provideMerge(Retry.layerBudgetUnlimited)
   )
   return { live, seen }
 }

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
 import * as Presets from "floodgate/Presets"
 
 const tiers = Object.entries(Presets.anthropic)
@@ -8,7 +9,7 @@ const tiers = Object.entries(Presets.anthropic)
 describe("Presets", () => {
   // https://platform.claude.com/docs/en/api/rate-limits, as of 2026-08-22 and 2026-10.
   it("has the published limits", () => {
-    const figures = (tier: Presets.Tier, pool: string) => {
+    const figures = (tier: Limits.Pools, pool: string) => {
       const { inputTokens, outputTokens, requests } = tier.pools[pool]!
       return [requests, inputTokens, outputTokens].map((limit) => limit!.perMinute! / 1_000)
     }

@@ -569,7 +569,9 @@ describe("Retry", () => {
 
     it.effect("keeps the retries of 10,000 failing calls to a fifth", () =>
       Effect.gen(function* () {
-        const { reasons, retries } = yield* storm(10_000, 100).pipe(Effect.provide(Retry.layer({ minPerSecond: 0 })))
+        const { reasons, retries } = yield* storm(10_000, 100).pipe(
+          Effect.provide(Retry.layerBudget({ minPerSecond: 0 }))
+        )
         assert.strictEqual(retries, 2_000)
         assert.isTrue(reasons.retryBudget! >= 9_500)
       })
@@ -578,18 +580,18 @@ describe("Retry", () => {
     it.effect("adds the floor per second", () =>
       Effect.gen(function* () {
         // The hundredth second is the last: ten windows of 20 besides the fifth.
-        const { retries } = yield* storm(10_000, 100).pipe(Effect.provide(Retry.layer()))
+        const { retries } = yield* storm(10_000, 100).pipe(Effect.provide(Retry.layerBudget()))
         assert.strictEqual(retries, 2_000 + 200)
       })
     )
 
     it.effect("makes five attempts of every call when unlimited", () =>
       Effect.gen(function* () {
-        const { reasons, retries } = yield* storm(1_000, 100).pipe(Effect.provide(Retry.layerUnlimited))
+        const { reasons, retries } = yield* storm(1_000, 100).pipe(Effect.provide(Retry.layerBudgetUnlimited))
         assert.strictEqual(retries, 4_000)
         assert.deepStrictEqual(reasons, { attempts: 1_000 })
         const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
-        assert.strictEqual(yield* Effect.provide(balance, Retry.layerUnlimited), Infinity)
+        assert.strictEqual(yield* Effect.provide(balance, Retry.layerBudgetUnlimited), Infinity)
       })
     )
 
@@ -609,7 +611,7 @@ describe("Retry", () => {
         const error = refused("1 minute")
         const failed = yield* Retry.withPolicy(Effect.fail(error), plain).pipe(
           Effect.flip,
-          Effect.provide(Retry.layer({ minPerSecond: 0, ratio: 0 }))
+          Effect.provide(Retry.layerBudget({ minPerSecond: 0, ratio: 0 }))
         )
         assert.strictEqual(failed, error)
         assert.strictEqual(Retry.stoppedBy(error), "retryBudget")
@@ -634,7 +636,7 @@ describe("Retry", () => {
         "Retry.ratio: expected a finite number >= 0, got -1"
       )
       assert.throws(
-        () => Retry.layer({ minPerSecond: Infinity }),
+        () => Retry.layerBudget({ minPerSecond: Infinity }),
         RangeError,
         "Retry.minPerSecond: expected a finite number >= 0, got Infinity"
       )

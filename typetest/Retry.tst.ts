@@ -33,8 +33,8 @@ describe("Retry", () => {
   })
 
   it("layers provide nothing that must be asked for", () => {
-    expect(Retry.layer()).type.toBe<Layer.Layer<never>>()
-    expect(Retry.layerUnlimited).type.toBe<Layer.Layer<never>>()
+    expect(Retry.layerBudget()).type.toBe<Layer.Layer<never>>()
+    expect(Retry.layerBudgetUnlimited).type.toBe<Layer.Layer<never>>()
   })
 
   it("AiError of effect/ai is retryable as it is", () => {

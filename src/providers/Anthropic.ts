@@ -14,7 +14,7 @@
  * **Gotchas**
  *
  * The SDK refuses `max_tokens` above 21,333 without a stream unless it is given a timeout. This adapter always gives one:
- * `max_tokens` is a ceiling, and {@link CallOptions.timeout} bounds the call. Versions of the SDK before 0.137 look at the
+ * `max_tokens` is a ceiling, and {@link Timeouts.timeout} bounds the call. Versions of the SDK before 0.137 look at the
  * client's own timeout instead; a client for {@link fromClient} must have one then.
  *
  * **Example** (A provider from a key)
@@ -72,7 +72,7 @@ import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmPr
  * @category options
  * @since 0.1.0
  */
-export interface CallOptions {
+export interface Timeouts {
   /**
    * The longest wait for an answer, or for the headers of a stream. The time in a budget's queue is not part of it.
    *
@@ -87,7 +87,7 @@ export interface CallOptions {
   readonly idleTimeout?: Duration.Input | undefined
 }
 
-const callOptions: ReadonlyArray<keyof CallOptions> = ["timeout", "idleTimeout"]
+const timeouts: ReadonlyArray<keyof Timeouts> = ["timeout", "idleTimeout"]
 
 /**
  * What {@link make} and {@link layer} take.
@@ -95,7 +95,7 @@ const callOptions: ReadonlyArray<keyof CallOptions> = ["timeout", "idleTimeout"]
  * @category options
  * @since 0.1.0
  */
-export interface Options extends CallOptions {
+export interface Options extends Timeouts {
   readonly apiKey: Redacted.Redacted<string>
   /**
    * Where the API is.
@@ -111,7 +111,7 @@ export interface Options extends CallOptions {
  * @category options
  * @since 0.1.0
  */
-export interface ClientOptions extends CallOptions {
+export interface ClientOptions extends Timeouts {
   /**
    * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`.
    *
@@ -213,7 +213,7 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
-  onlyKnown("Anthropic.fromClient", options, ["name", ...callOptions])
+  onlyKnown("Anthropic.fromClient", options, ["name", ...timeouts])
   const secret = secretOf(client)
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 minutes")
   const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
@@ -318,7 +318,7 @@ export const fromClient = (client: Client, options: ClientOptions = {}): LlmProv
  */
 export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
   Effect.sync(() => {
-    onlyKnown("Anthropic.make", options, ["apiKey", "baseUrl", ...callOptions])
+    onlyKnown("Anthropic.make", options, ["apiKey", "baseUrl", ...timeouts])
     const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
     if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")
@@ -349,7 +349,7 @@ export const layer = (options: Options): Layer.Layer<LlmProvider> => Layer.effec
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = (options: CallOptions = {}): Layer.Layer<LlmProvider, Config.ConfigError> =>
+export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Config.ConfigError> =>
   Layer.effect(
     LlmProvider,
     Config.all({

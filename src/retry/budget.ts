@@ -16,7 +16,7 @@ import * as Step from "../internal/retryBudget.ts"
  * @category options
  * @since 0.1.0
  */
-export interface BudgetOptions {
+export interface RetryBudgetOptions {
   /**
    * The most retries per call. Finagle's value: in the worst case the provider sees a fifth more than there are calls.
    *
@@ -47,7 +47,7 @@ export interface RetryBudget {
   readonly balance: Effect.Effect<number>
 }
 
-const resolveBudget = (options: BudgetOptions): Step.Rule => {
+const resolveBudget = (options: RetryBudgetOptions): Step.Rule => {
   onlyKnown("Retry.makeBudget", options, ["ratio", "minPerSecond"])
   const { minPerSecond = 2, ratio = 0.2 } = options
   if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
@@ -91,8 +91,8 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  * **Details**
  *
  * Without a layer there is one budget for the whole process, because a storm is one whoever takes part in it. There is
- * one per `Clock`, so that tests under a `TestClock` start afresh. {@link layer} gives a part of the program its own,
- * {@link layerUnlimited} takes the limit away.
+ * one per `Clock`, so that tests under a `TestClock` start afresh. {@link layerBudget} gives a part of the program its own,
+ * {@link layerBudgetUnlimited} takes the limit away.
  *
  * Whoever finds it exhausted gets the original error at once. Nobody waits for it: retries that wait are still retries.
  * A retry that is interrupted in its wait stays counted.
@@ -111,7 +111,7 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  *   return yield* budget.balance
  * })
  *
- * await Effect.runPromise(Effect.provide(program, Retry.layer({ minPerSecond: 1 }))) // => 9
+ * await Effect.runPromise(Effect.provide(program, Retry.layerBudget({ minPerSecond: 1 }))) // => 9
  * ```
  *
  * @category services
@@ -150,11 +150,11 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
  * await Effect.runPromise(program) // => [true, false]
  * ```
  *
- * @see {@link layer} for providing it
+ * @see {@link layerBudget} for providing it
  * @category constructors
  * @since 0.1.0
  */
-export const makeBudget = (options: BudgetOptions = {}): Effect.Effect<RetryBudget> => {
+export const makeBudget = (options: RetryBudgetOptions = {}): Effect.Effect<RetryBudget> => {
   const rule = resolveBudget(options)
   return Effect.sync(() => budgetOf(rule))
 }
@@ -173,7 +173,7 @@ export const makeBudget = (options: BudgetOptions = {}): Effect.Effect<RetryBudg
  * import * as Retry from "floodgate/Retry"
  *
  * const call = Effect.fail({ isRetryable: true })
- * const strict = Retry.layer({ ratio: 0.1, minPerSecond: 0 })
+ * const strict = Retry.layerBudget({ ratio: 0.1, minPerSecond: 0 })
  * const program = call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip, Effect.provide(strict))
  *
  * Retry.stoppedBy(await Effect.runPromise(program)) // => "retryBudget"
@@ -182,7 +182,8 @@ export const makeBudget = (options: BudgetOptions = {}): Effect.Effect<RetryBudg
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: BudgetOptions = {}): Layer.Layer<never> => Layer.effect(RetryBudget, makeBudget(options))
+export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never> =>
+  Layer.effect(RetryBudget, makeBudget(options))
 
 /**
  * No limit on retries in sum. For tests, and for programs that make so few calls that a storm cannot be.
@@ -195,13 +196,13 @@ export const layer = (options: BudgetOptions = {}): Layer.Layer<never> => Layer.
  *
  * const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
  *
- * await Effect.runPromise(Effect.provide(balance, Retry.layerUnlimited)) // => Infinity
+ * await Effect.runPromise(Effect.provide(balance, Retry.layerBudgetUnlimited)) // => Infinity
  * ```
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerUnlimited: Layer.Layer<never> = Layer.succeed(RetryBudget, {
+export const layerBudgetUnlimited: Layer.Layer<never> = Layer.succeed(RetryBudget, {
   deposit: Effect.void,
   withdraw: Effect.succeed(true),
   balance: Effect.succeed(Infinity)

@@ -20,7 +20,7 @@ const layer = (options: Breaker.Options = { failures: 2 }, retry = once) =>
     Layer.provideMerge(
       Budget.layer({ limits: { pools: { a: limits, b: limits }, poolOf: (model) => model }, headroom: 0 })
     ),
-    Layer.provideMerge(Retry.layerUnlimited)
+    Layer.provideMerge(Retry.layerBudgetUnlimited)
   )
 
 const run = <A>(attempt: Effect.Effect<A, LlmError.LlmError>, model = "a", how?: Governor.CallOptions) =>

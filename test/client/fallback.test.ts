@@ -55,7 +55,7 @@ describe("fallback with an ExecutionPlan", () => {
       assert.deepStrictEqual([first.seen.attempts, second.seen.attempts], [2, 1])
       assert.deepStrictEqual(yield* first.taken, { output: 0, inFlight: 0 })
       assert.deepStrictEqual(yield* second.taken, { output: 100, inFlight: 0 })
-    }).pipe(Effect.provide(Retry.layerUnlimited))
+    }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
   )
 
   it.effect("keeps each budget from call to call", () =>
@@ -105,7 +105,7 @@ describe("fallback with an ExecutionPlan", () => {
       })
       assert.deepStrictEqual(yield* run(true), ["Success", 1])
       assert.deepStrictEqual(yield* run(false), ["Failure", 0])
-    }).pipe(Effect.provide(Retry.layerUnlimited))
+    }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
   )
 
   it("falls back where another provider may do better", () => {

@@ -53,7 +53,7 @@ const live = (script: Script, options: Governor.Options & { readonly budget?: Bu
   LlmClient.layerProvider({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }), ...options }).pipe(
     Layer.provideMerge(Budget.layer({ limits, headroom: 0, ...options.budget })),
     Layer.provide(scripted(script).layer),
-    Layer.provideMerge(Retry.layerUnlimited)
+    Layer.provideMerge(Retry.layerBudgetUnlimited)
   )
 
 const attributes = (span: Tracer.Span | undefined): Record<string, unknown> =>

@@ -87,7 +87,7 @@ describe("options that nobody reads", () => {
     ],
     [
       "a retry budget",
-      () => Retry.layer(any({ share: 0.1 })),
+      () => Retry.layerBudget(any({ share: 0.1 })),
       "Retry.makeBudget: expected nothing but ratio, minPerSecond, got share"
     ]
   ]

@@ -34,7 +34,7 @@ const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, to
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
 /** A server on a free port of the loopback, and a provider that talks to it. */
-const setup = Effect.fnUntraced(function* (handler: Handler, options?: Anthropic.CallOptions) {
+const setup = Effect.fnUntraced(function* (handler: Handler, options?: Anthropic.Timeouts) {
   const bodies: Array<Record<string, unknown>> = []
   const arrived = yield* Deferred.make<void>()
   const closed = yield* Deferred.make<void>()
