@@ -27,8 +27,8 @@ export interface Keys {
   readonly channels: string
 }
 
-/** Names may hold anything but what ends a hash tag. */
-const quote = (name: string): string => encodeURIComponent(name)
+/** Names may hold anything but what ends a hash tag, or is a pattern to `SCAN`. */
+const quote = (name: string): string => encodeURIComponent(name).replaceAll("*", "%2A")
 
 export const keysOf = (prefix: string, pool: string): Keys => {
   const tag = `{${quote(prefix)}:${quote(pool)}}`

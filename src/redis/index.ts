@@ -79,6 +79,9 @@ export interface Options {
   /**
    * The start of all names in Redis: processes that name the same share their budgets.
    *
+   * Set it where programs with different limits use one Redis. With the default, two of them that have one set of limits
+   * each share the pool "default".
+   *
    * @default "floodgate"
    */
   readonly prefix?: string | undefined
@@ -89,7 +92,8 @@ export interface Options {
    */
   readonly whenAway?: WhenAway | undefined
   /**
-   * After how long without a sign of life a process is taken for dead. It gives one at least every quarter of this.
+   * After how long without a sign of life a process is taken for dead. While it lives, it gives one
+   * before half of this is over.
    *
    * @default "20 seconds": longer than a garbage collection or a paused machine, shorter than a person's patience
    */

@@ -196,6 +196,22 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(layer({ name: "tester" })))
   )
 
+  it.live("takes a star in a prefix for a star, not for a pattern", () =>
+    Effect.gen(function* () {
+      const open = (name: string) =>
+        Effect.flatMap(BudgetStore, (store) => store.open("starred", slow)).pipe(
+          Effect.flatMap((pool) => pool.snapshot),
+          Effect.provide(layer({ prefix: name }))
+        )
+      const poolsOf = (name: string) =>
+        Effect.map(FloodgateRedis.status({ url: server.url, prefix: name }), (pools) => pools.map(({ pool }) => pool))
+      yield* open(`${prefix}-ab`)
+      assert.deepStrictEqual(yield* poolsOf(`${prefix}-a*`), [])
+      yield* open(`${prefix}-a*`)
+      assert.deepStrictEqual(yield* poolsOf(`${prefix}-a*`), ["starred"])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("keeps what was changed while it runs when processes start that give what was given before, or nothing", () =>
     Effect.gen(function* () {
       const store = yield* BudgetStore
