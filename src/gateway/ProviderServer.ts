@@ -69,6 +69,7 @@ import * as Engine from "../testing/engine.ts"
 import * as Headers from "../testing/headers.ts"
 import type * as ProviderSim from "../testing/ProviderSim.ts"
 import * as Simulator from "../testing/simulator.ts"
+import * as Validity from "../testing/validity.ts"
 import * as Http from "./http.ts"
 import * as Request from "./request.ts"
 
@@ -240,7 +241,7 @@ const streamed = Effect.fnUntraced(function* (
 })
 
 const messages = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: number) {
-  const body = yield* Http.readBody(Request.createProblem, maxBodyBytes)
+  const body = yield* Http.readBody(Validity.createProblem, maxBodyBytes)
   const params = body as Params
   // Decides how the answer is sent, and is no part of what is asked.
   const streams = (body as { readonly stream?: unknown }).stream === true
@@ -259,7 +260,7 @@ const messages = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: nu
 })
 
 const countTokens = ({ nextId, self }: Playing, maxBodyBytes: number) =>
-  Effect.map(Http.readBody(Request.countProblem, maxBodyBytes), (body) => {
+  Effect.map(Http.readBody(Validity.countProblem, maxBodyBytes), (body) => {
     self.engine.counters.countTokens++
     return HttpServerResponse.jsonUnsafe(
       { input_tokens: Simulator.countTokens(self, body as CountParams) },

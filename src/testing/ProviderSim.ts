@@ -73,6 +73,7 @@ import * as Headers from "./headers.ts"
 import type { Entry, Fault, FaultKind, HeaderMode, Options, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
+import * as Validity from "./validity.ts"
 
 export type * from "./models.ts"
 
@@ -209,6 +210,9 @@ const reasonOf = (
     // Whether a failure of the provider's own tells of limits is not documented.
     signal: status === 429 ? signal : undefined
   }
+  if (status === 400) return new LlmError.InvalidRequest(fields)
+  if (status === 401) return new LlmError.Unauthenticated(fields)
+  if (status === 404) return new LlmError.NotFound(fields)
   if (status === 529) return new LlmError.Overloaded(fields)
   if (status !== 429) return new LlmError.ServerFailed(fields)
   if (errorCode === "ramp_limit_exceeded") return new LlmError.RampLimited(fields)
@@ -284,6 +288,12 @@ const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
   return { value, signal, requestId: answer.requestId }
 })
 
+/** Whoever asks nothing that makes sense is told so at once, and is no call: as over HTTP. */
+const invalid = (problem: string | undefined) =>
+  problem === undefined
+    ? Effect.void
+    : fail(new LlmError.InvalidRequest({ status: 400, code: "invalid_request_error", detail: problem }))
+
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
@@ -314,10 +324,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
   return {
     provider: {
       name: "anthropic",
-      create: (params) => create(playing, params),
-      stream: (params) => stream(playing, params),
+      create: (params) => Effect.andThen(invalid(Validity.createProblem(params)), create(playing, params)),
+      stream: (params) => Effect.andThen(invalid(Validity.createProblem(params)), stream(playing, params)),
       countTokens: (params) =>
-        Effect.sync(() => {
+        Effect.map(invalid(Validity.countProblem(params)), () => {
           state.counters.countTokens++
           return { value: Simulator.countTokens(self, params), signal: undefined, requestId: undefined }
         })

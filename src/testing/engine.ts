@@ -183,10 +183,17 @@ const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
 
 /** What the provider answers with each status; its text for a rejection says more. */
 const answers = {
+  400: { errorType: "invalid_request_error", message: "Invalid request: a simulated fault" },
+  401: { errorType: "authentication_error", message: "Invalid key: a simulated fault" },
+  404: { errorType: "not_found_error", message: "No such model: a simulated fault" },
   429: { errorType: "rate_limit_error", message: "" },
   500: { errorType: "api_error", message: "Internal server error" },
   529: { errorType: "overloaded_error", message: "Overloaded" }
 } as const
+
+/** The faults that a status answers: whatever the limits say, and only where they have room. */
+const beforeLimits: Partial<Record<FaultKind, keyof typeof answers>> = { 400: 400, 401: 401, 404: 404, 429: 429 }
+const afterLimits: Partial<Record<FaultKind, keyof typeof answers>> = { 500: 500, 529: 529 }
 
 const countRejection = ({ counters }: State, by: RejectedBy): void => {
   counters.rejected++
@@ -337,7 +344,7 @@ const admit = (state: State, pool: Pool, request: Request, charge: Limits.Whole,
  *
  * **Details**
  *
- * An injected 429 or a refused connection comes before the limits. A 500 or 529 comes after them: it counts as a request,
+ * An injected 400, 401, 404 or 429 or a refused connection comes before the limits. A 500 or 529 comes after them: it counts as a request,
  * its tokens do not count. A call that times out, stalls or is cut counts its input and the output up to that point.
  */
 export const request = (state: State, now: number, request: Request): Decision => {
@@ -350,13 +357,15 @@ export const request = (state: State, now: number, request: Request): Decision =
     const what = { outcome: "refused", status: undefined, rejectedBy: undefined, retryAfterMillis: undefined } as const
     return { _tag: "Refused", entry: record(state, pool, request, { ...what, fault: "refused" }) }
   }
-  if (fault?.kind === "429") return rejectByFault(state, pool, request, fault, 429)
+  const before = fault && beforeLimits[fault.kind]
+  if (before !== undefined) return rejectByFault(state, pool, request, fault!, before)
   const charge = amounts(state, request)
   const blocked = obstacle(state, pool, request, charge)
   if (blocked !== undefined) return rejectByLimit(state, pool, request, charge, blocked)
-  if (fault?.kind === "500" || fault?.kind === "529") {
+  const after = fault && afterLimits[fault.kind]
+  if (after !== undefined) {
     if (pool.gauges.requests !== undefined) Gauge.take(pool.gauges.requests, state.now, 1)
-    return rejectByFault(state, pool, request, fault, fault.kind === "500" ? 500 : 529)
+    return rejectByFault(state, pool, request, fault!, after)
   }
   return { _tag: "Accepted", call: admit(state, pool, request, charge, fault) }
 }

@@ -110,6 +110,7 @@ export interface Neighbour {
 /**
  * What can go wrong with a call.
  *
+ * - `"400"`, `"401"`, `"404"`: the request, its key or its model is refused, whatever it is
  * - `"429"`: rejected although the limits have room
  * - `"529"`: overloaded
  * - `"500"`: failed inside
@@ -122,7 +123,18 @@ export interface Neighbour {
  * @category models
  * @since 0.1.0
  */
-export type FaultKind = "429" | "529" | "500" | "timeout" | "refused" | "cut" | "truncated" | "stall"
+export type FaultKind =
+  | "400"
+  | "401"
+  | "404"
+  | "429"
+  | "529"
+  | "500"
+  | "timeout"
+  | "refused"
+  | "cut"
+  | "truncated"
+  | "stall"
 
 /**
  * A fault and the calls that it hits: those for which every condition that is given holds.
@@ -365,7 +377,7 @@ export interface Stats {
   /** Rejections with 429, injected ones included. */
   readonly rejected: number
   readonly rejectionsBy: { readonly [R in RejectedBy]?: number }
-  /** Requests that ended by a fault before they were admitted: 500, 529 and refused connections. */
+  /** Requests that a fault ended before they were admitted, those with 429 left out. */
   readonly failed: number
   /** Accepted calls whose answer was delivered in full. */
   readonly completed: number

@@ -54,9 +54,31 @@ export interface State {
   now: number
 }
 
-/** A provider that has seen nothing yet, at time 0. Throws a `RangeError` for limits that are not limits. */
+const kinds: { readonly [K in FaultKind]: true } = {
+  400: true,
+  401: true,
+  404: true,
+  429: true,
+  500: true,
+  529: true,
+  timeout: true,
+  refused: true,
+  cut: true,
+  truncated: true,
+  stall: true
+}
+
+/**
+ * A provider that has seen nothing yet, at time 0. Throws a `RangeError` for limits that are not limits and for unknown
+ * kinds of faults.
+ */
 export const make = (options: Options): State => {
-  const { rejections = "free" } = options
+  const { faults = [], rejections = "free" } = options
+  const unknown = faults.find(({ kind }) => !Object.hasOwn(kinds, kind))
+  if (unknown !== undefined) {
+    const known = Object.keys(kinds).join(", ")
+    throw new RangeError(`ProviderSim.faults: expected a kind out of ${known}, got ${unknown.kind}`)
+  }
   const given = typeof rejections === "string" ? {} : rejections
   const state: State = {
     options,

@@ -1,4 +1,11 @@
-import Anthropic, { APIConnectionError, APIError, OverloadedError, RateLimitError } from "@anthropic-ai/sdk"
+import Anthropic, {
+  APIConnectionError,
+  APIError,
+  AuthenticationError,
+  NotFoundError,
+  OverloadedError,
+  RateLimitError
+} from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -135,7 +142,9 @@ describe("ProviderServer", () => {
             { kind: "429", calls: [4], errorCode: "ramp_limit_exceeded", retryAfterMillis: 1_500 },
             { kind: "429", calls: [5], errorCode: "enforced_spend_limit_reached" },
             { kind: "refused", calls: [6] },
-            { kind: "cut", calls: [7] }
+            { kind: "cut", calls: [7] },
+            { kind: "401", calls: [9] },
+            { kind: "404", calls: [10] }
           ]
         },
         (server, client) =>
@@ -153,8 +162,10 @@ describe("ProviderServer", () => {
             assert.instanceOf(yield* apiError(next), APIConnectionError)
             assert.instanceOf(yield* apiError(next), APIConnectionError)
             yield* Effect.promise(next)
+            assert.instanceOf(yield* apiError(next), AuthenticationError)
+            assert.instanceOf(yield* apiError(next), NotFoundError)
             const stats = yield* server.stats
-            assert.deepStrictEqual([stats.completed, stats.failed, stats.rejected, stats.broken], [1, 3, 2, 2])
+            assert.deepStrictEqual([stats.completed, stats.failed, stats.rejected, stats.broken], [1, 5, 2, 2])
           })
       )
     )

@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Params } from "floodgate/LlmProvider"
 import { ProviderSim } from "floodgate/testing"
@@ -342,6 +343,36 @@ describe("ProviderSim", () => {
     )
   })
 
+  describe("a request that makes no sense", () => {
+    const valid = params(40)
+    const wrong: ReadonlyArray<readonly [request: object, message: string]> = [
+      [{ ...valid, max_tokens: undefined }, "max_tokens: expected an integer above 0"],
+      [{ ...valid, max_tokens: 0.5 }, "max_tokens: expected an integer above 0"],
+      [{ ...valid, model: undefined }, "model: Field required"],
+      [{ ...valid, messages: undefined }, "messages: Field required"],
+      [{ ...valid, messages: [{ role: "user" }] }, "messages.0.content: Field required"]
+    ]
+    for (const [request, message] of wrong) {
+      it.effect(`is refused as over HTTP: ${message}`, () =>
+        simulate(
+          {},
+          Effect.gen(function* () {
+            const provider = yield* LlmProvider
+            const asked = request as Params
+            const failures: ReadonlyArray<Effect.Effect<unknown, LlmError>> = [
+              provider.create(asked),
+              Effect.scoped(provider.stream(asked))
+            ]
+            for (const { reason } of yield* Effect.forEach(failures, Effect.flip)) {
+              assert.deepStrictEqual([reason._tag, reason.status, reason.detail], ["InvalidRequest", 400, message])
+            }
+            assert.strictEqual((yield* sim((sim) => sim.stats)).requests, 0)
+          })
+        )
+      )
+    }
+  })
+
   describe("faults", () => {
     const tagOf = (fault: ProviderSim.Fault) =>
       simulate({ faults: [fault], latency }, within(Effect.flip(create(params(40))), "5 minutes")).pipe(
@@ -350,8 +381,11 @@ describe("ProviderSim", () => {
 
     it.effect("map to the errors that a real provider's client gives", () =>
       Effect.gen(function* () {
-        const kinds = ["429", "529", "500", "timeout", "refused", "cut", "truncated"] as const
+        const kinds = ["400", "401", "404", "429", "529", "500", "timeout", "refused", "cut", "truncated"] as const
         assert.deepStrictEqual(yield* Effect.forEach(kinds, (kind) => tagOf({ kind })), [
+          "InvalidRequest",
+          "Unauthenticated",
+          "NotFound",
           "RateLimited",
           "Overloaded",
           "ServerFailed",
@@ -364,6 +398,14 @@ describe("ProviderSim", () => {
         assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "enforced_spend_limit_reached" }), "SpendLimited")
       })
     )
+
+    it("of an unknown kind are refused", () => {
+      assert.throws(
+        () => Effect.runSync(ProviderSim.make({ faults: [{ kind: "503" as "500" }] })),
+        RangeError,
+        "ProviderSim.faults: expected a kind out of 400, 401, 404, 429, 500, 529, timeout, refused, cut, truncated, stall, got 503"
+      )
+    })
 
     it.effect("of an outage end with it, to the millisecond", () =>
       simulate(

@@ -1,0 +1,80 @@
+/** What a Messages API request must be, as the simulated provider and its server see it. Pure. */
+import * as Predicate from "effect/Predicate"
+
+type Problem = string | undefined
+
+const first = (values: ReadonlyArray<unknown>, problemOf: (value: unknown, index: number) => Problem): Problem => {
+  for (let index = 0; index < values.length; index++) {
+    const problem = problemOf(values[index], index)
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
+
+const contentProblem = (content: unknown, at: string): Problem => {
+  if (typeof content === "string") return undefined
+  if (!Array.isArray(content)) return `${at}: expected a string or a list of content blocks`
+  return first(content, (block, index) => {
+    const where = `${at}.${index}`
+    if (!Predicate.hasProperty(block, "type") || typeof block.type !== "string") return `${where}.type: Field required`
+    switch (block.type) {
+      case "text":
+        return Predicate.hasProperty(block, "text") && typeof block.text === "string"
+          ? undefined
+          : `${where}.text: Field required`
+      case "tool_result":
+        return Predicate.hasProperty(block, "content") && block.content !== undefined
+          ? contentProblem(block.content, `${where}.content`)
+          : undefined
+      case "document": {
+        const source = Predicate.hasProperty(block, "source") ? block.source : undefined
+        if (!Predicate.isObject(source)) return `${where}.source: Field required`
+        if (Predicate.hasProperty(source, "data") && typeof source.data !== "string") {
+          return `${where}.source.data: expected a string`
+        }
+        return Predicate.hasProperty(source, "content")
+          ? contentProblem(source.content, `${where}.source.content`)
+          : undefined
+      }
+      default:
+        return undefined
+    }
+  })
+}
+
+/** What is wrong with the body of a `count_tokens` request, if anything. */
+export const countProblem = (body: unknown): Problem => {
+  if (!Predicate.isObject(body) || Array.isArray(body)) return "expected a JSON object"
+  const get = (name: string): unknown => (Predicate.hasProperty(body, name) ? body[name] : undefined)
+  if (typeof get("model") !== "string" || get("model") === "") return "model: Field required"
+  const messages = get("messages")
+  if (!Array.isArray(messages)) return "messages: Field required"
+  if (messages.length === 0) return "messages: at least one message is required"
+  const system = get("system")
+  if (system !== undefined && system !== null) {
+    const problem = contentProblem(system, "system")
+    if (problem !== undefined) return problem
+  }
+  const tools = get("tools")
+  if (tools !== undefined && !Array.isArray(tools)) return "tools: expected a list"
+  return first(messages, (message, index) => {
+    if (!Predicate.hasProperty(message, "role") || typeof message.role !== "string") {
+      return `messages.${index}.role: Field required`
+    }
+    if (!Predicate.hasProperty(message, "content")) return `messages.${index}.content: Field required`
+    return contentProblem(message.content, `messages.${index}.content`)
+  })
+}
+
+/** What is wrong with the body of a `messages` request, if anything. */
+export const createProblem = (body: unknown): Problem => {
+  const problem = countProblem(body)
+  if (problem !== undefined) return problem
+  const max = Predicate.hasProperty(body, "max_tokens") ? body.max_tokens : undefined
+  if (typeof max !== "number" || !Number.isInteger(max) || max < 1) return "max_tokens: expected an integer above 0"
+  const metadata = Predicate.hasProperty(body, "metadata") ? body.metadata : undefined
+  const user = Predicate.hasProperty(metadata, "user_id") ? metadata.user_id : undefined
+  return user === undefined || user === null || typeof user === "string"
+    ? undefined
+    : "metadata.user_id: expected a string"
+}
