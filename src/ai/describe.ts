@@ -81,14 +81,6 @@ export const actualOf = ({ inputTokens, outputTokens }: Response.Usage): Account
 
 type HttpDetails = typeof Response.HttpResponseDetails.Type
 
-/** Looks up a header of effect/ai's response details; a redacted one is as good as absent. */
-export const headerOf =
-  (headers: HttpDetails["headers"]): Headers.Get =>
-  (name) => {
-    const value = Object.hasOwn(headers, name) ? headers[name] : undefined
-    return typeof value === "string" ? value : undefined
-  }
-
 /** What was seen of a response. */
 export interface Seen {
   readonly usage: Response.Usage | undefined
@@ -137,4 +129,4 @@ export const see = (seen: Seen, part: Response.AnyPart): Seen => {
 }
 
 export const signalOf = ({ http }: Seen, now: number): Limits.Signal | undefined =>
-  http === undefined ? undefined : Headers.signal(headerOf(http.headers), now)
+  http === undefined ? undefined : Headers.signal(Headers.getterOf(http.headers), now)

@@ -3,16 +3,22 @@ import * as AiError from "effect/ai/AiError"
 import type { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
-import * as Limits from "../Limits.ts"
-import { LlmError } from "../LlmError.ts"
-import { headerOf } from "./describe.ts"
+import {
+  InvalidRequest,
+  LlmError,
+  type LlmErrorReason,
+  MalformedResponse,
+  RateLimited,
+  ServerFailed,
+  SpendLimited,
+  Unauthenticated
+} from "../LlmError.ts"
 
 // -----------------------------------------------------------------------------
 // From effect/ai
 // -----------------------------------------------------------------------------
 
-/** Answered with an error, before any output. */
-const requestOnly: Limits.Usage = { ...Limits.nothing, requests: 1 }
+const failed = (reason: LlmErrorReason): Governor.Failure => new LlmError({ reason })
 
 /** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
 const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure | undefined => {
@@ -20,37 +26,36 @@ const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure 
   const { body, response } = reason.http
   const { headers, status } = response
   if (status < 400) return undefined
-  return new LlmError({
-    reason: SdkErrors.fromResponse({ status, headers: { get: headerOf(headers) }, body }, { now })
-  })
+  return failed(SdkErrors.fromResponse({ status, headers, body }, { now }))
 }
 
 const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
   const { reason } = error
   switch (reason._tag) {
     case "RateLimitError":
-      return { isRetryable: true, retryAfter: error.retryAfter, pushback: "rateLimit", usage: Limits.nothing }
+      return failed(new RateLimited({ status: 429, retryAfter: error.retryAfter }))
     case "QuotaExhaustedError":
-      return { isRetryable: false, usage: Limits.nothing }
+      return failed(new SpendLimited({ status: 429 }))
     case "NetworkError": {
-      if (!reason.isRetryable) return { isRetryable: false, usage: Limits.nothing }
+      if (!reason.isRetryable) return failed(new InvalidRequest({}))
       const thrown = { name: "APIConnectionError", message: reason.description, cause: reason.cause }
-      return new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) })
+      return failed(SdkErrors.fromThrown(thrown, { now }))
     }
     case "InternalProviderError":
-      return { isRetryable: true, usage: requestOnly }
+      return failed(new ServerFailed({ status: 500 }))
     case "AuthenticationError":
+      return failed(new Unauthenticated({ status: 401 }))
     case "InvalidRequestError":
     case "UnsupportedSchemaError":
     case "ToolkitRequiredError":
-      return { isRetryable: false, usage: requestOnly }
+      return failed(new InvalidRequest({ status: 400 }))
     case "InvalidOutputError":
     case "StructuredOutputError": {
       const { completionTokens, promptTokens } = reason.usage ?? {}
       return { isRetryable: false, usage: { requests: 1, inputTokens: promptTokens, outputTokens: completionTokens } }
     }
     default:
-      return { isRetryable: false, usage: { requests: 1 } }
+      return failed(new MalformedResponse({}))
   }
 }
 
@@ -66,7 +71,7 @@ export const failureOf = (error: unknown, now: number): Governor.Failure => {
 /** What an error part of a stream means. Providers put their error event there, or what is in it. */
 export const failureOfPart = (value: unknown, now: number): Governor.Failure => {
   const data = typeof value === "object" && value !== null && "error" in value ? value : { error: value }
-  return new LlmError({ reason: SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }) })
+  return failed(SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }))
 }
 
 // -----------------------------------------------------------------------------
