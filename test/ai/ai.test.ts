@@ -77,11 +77,12 @@ const quotas = { requests: { total: 100 }, inputTokens: { total: 10_000 }, outpu
 const under = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   model: Layer.Layer<LanguageModel.LanguageModel>,
-  options: FloodgateAi.Options & Budget.Options = {}
+  options: Budget.Options = {},
+  how: Governor.CallOptions = {}
 ) =>
   Effect.provide(
     effect,
-    FloodgateAi.layer({ model: "m", maxTokens: 500, ...options }).pipe(
+    FloodgateAi.layer({ model: "m", maxTokens: 500, ...how }).pipe(
       Layer.provide(model),
       Layer.provide(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
       Layer.provideMerge(Budget.layer({ limits: quotas, headroom: 0, ...options }))
@@ -446,7 +447,8 @@ describe("floodgate/ai", () => {
           assert.strictEqual(Duration.toMillis(error.retryAfter!), 60_000)
         }),
         layer,
-        { limits: { requests: { perMinute: 1, burst: 1, window: "bucket" } }, maxWait: "1 second" }
+        { limits: { requests: { perMinute: 1, burst: 1, window: "bucket" } } },
+        { maxWait: "1 second" }
       )
     })
   })
