@@ -158,8 +158,9 @@ const tour = Effect.gen(function* () {
   const without = yield* race("without", { paths, out: path.join(out, "without"), provider }, unguarded)
   yield* heading("The same documents, with Floodgate")
   const kept = "floodgate-out/start"
-  yield* fs.remove(kept, { recursive: true, force: true })
   yield* Output.folder(kept)
+  // From the results of an earlier tour this one would go on. Nothing else in the folder is ours to remove.
+  yield* fs.remove(path.join(kept, "results.jsonl"), { force: true })
   // What a tour leaves behind is nobody's change.
   yield* fs.writeFileString(path.join(kept, ".gitignore"), "*\n")
   const within = yield* race("with Floodgate", { paths, out: kept, provider }, (baseUrl) =>
