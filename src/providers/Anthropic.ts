@@ -339,12 +339,15 @@ export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
  */
 export const layer = (options: Options): Layer.Layer<LlmProvider> => Layer.effect(LlmProvider, make(options))
 
+const noKey = { message: "ANTHROPIC_API_KEY is not set, or blank: set it to a key of the provider" }
+const Key = Schema.String.annotate(noKey).check(Schema.isPattern(/\S/, noKey))
+
 /**
  * A layer that reads `ANTHROPIC_API_KEY` and, if it is there, `ANTHROPIC_BASE_URL` from the configuration.
  *
  * **Details**
  *
- * Fails with a `ConfigError` when the key is missing or empty.
+ * Fails with a `ConfigError` that says what to set when the key is missing or blank.
  *
  * @category layers
  * @since 0.1.0
@@ -353,7 +356,7 @@ export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Co
   Layer.effect(
     LlmProvider,
     Config.all({
-      apiKey: Config.schema(Schema.Redacted(Schema.String.check(Schema.isPattern(/\S/))), "ANTHROPIC_API_KEY"),
+      apiKey: Config.schema(Schema.Redacted(Key), "ANTHROPIC_API_KEY"),
       baseUrl: Config.option(Config.NonEmptyString("ANTHROPIC_BASE_URL"))
     }).pipe(
       Effect.flatMap(({ apiKey, baseUrl }) => make({ ...options, apiKey, baseUrl: Option.getOrUndefined(baseUrl) }))

@@ -945,11 +945,12 @@ describe("Anthropic", () => {
       })
     )
 
-    it.effect("layerConfig fails with a ConfigError without a key, or with an empty one", () =>
+    it.effect("layerConfig fails with a ConfigError that says what to set without a key, or with a blank one", () =>
       Effect.gen(function* () {
         for (const env of [{}, { ANTHROPIC_API_KEY: "" }, { ANTHROPIC_API_KEY: "  " }]) {
           const error = yield* Effect.flip(provide(env))
           assert.strictEqual(error._tag, "ConfigError")
+          assert.include(String(error), "ANTHROPIC_API_KEY is not set, or blank: set it to a key of the provider")
         }
       })
     )
