@@ -76,7 +76,7 @@ export { layer, Meter } from "./agents/meter.ts"
 export interface Cap {
   /** Input and output tokens together. */
   readonly tokens?: number | undefined
-  /** Calls that reached the provider and were not rejected, retries included. */
+  /** Calls that reached the provider, retries included; rejected ones only where the provider charges them. */
   readonly calls?: number | undefined
   /** From the start of the agent, or of the job; time in the queue included. */
   readonly time?: Duration.Input | undefined

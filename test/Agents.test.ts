@@ -231,6 +231,31 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
+    it.effect("takes nothing for a call that is rejected, however often it is", () =>
+      Effect.gen(function* () {
+        const call = (yield* LlmClient.LlmClient).create({
+          model: "claude-sonnet-5",
+          max_tokens: 100,
+          messages: [{ role: "user", content: "x".repeat(1_000) }]
+        })
+        const { value: outcomes } = yield* Simulation.run(
+          Agents.run([{ key: "a", effect: call }], { capPerAgent: { calls: 1 } })
+        )
+        assert.isTrue(Exit.isSuccess(outcomes[0]!.exit))
+        const { inputTokens, outputTokens, rejected } = yield* (yield* ProviderSim.ProviderSim).stats
+        assert.strictEqual(rejected, 3)
+        assert.deepStrictEqual(outcomes[0]!.used, { tokens: inputTokens + outputTokens, calls: 1 })
+      }).pipe(
+        Effect.provide(
+          LlmClient.layerProvider().pipe(
+            Layer.provideMerge(Agents.layer),
+            Layer.provide(Budget.layer()),
+            Layer.provideMerge(ProviderSim.layer({ faults: [{ kind: "429", calls: [1, 2, 3] }] }))
+          )
+        )
+      )
+    )
+
     it.effect("takes nothing for a call that is interrupted while it waits", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1_000)

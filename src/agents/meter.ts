@@ -45,11 +45,19 @@ export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenB
   })
 )
 
-/** The reservations handed out, and those of the budget behind: its `observe` and `cooldown` know only the latter. */
-const originals = new WeakMap<Budget.Reservation, Budget.Reservation>()
+/** What stands behind a reservation that was handed out. */
+interface Behind {
+  /** The budget's own: its `observe` and `cooldown` know only that. */
+  readonly held: Budget.Reservation
+  readonly share: Counter.Taken
+}
+
+const behind = new WeakMap<Budget.Reservation, Behind>()
 
 const original = <A extends { readonly reservation?: Budget.Reservation | undefined }>(told: A): A =>
-  told.reservation === undefined ? told : { ...told, reservation: originals.get(told.reservation) ?? told.reservation }
+  told.reservation === undefined
+    ? told
+    : { ...told, reservation: behind.get(told.reservation)?.held ?? told.reservation }
 
 function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {
   return {
@@ -59,7 +67,12 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
     status: inner.status,
     changes: inner.changes,
     observe: (signal) => inner.observe(original(signal)),
-    cooldown: (pause) => inner.cooldown(original(pause)),
+    cooldown: (pause) =>
+      Effect.suspend(() => {
+        const { reservation, usage } = pause
+        if (reservation !== undefined && usage !== undefined) behind.get(reservation)?.share.settle(usage)
+        return inner.cooldown(original(pause))
+      }),
     reserve: (estimate, options) =>
       Effect.flatMap(Running, (running) =>
         running === undefined ? inner.reserve(estimate, options) : reserveCounted(inner, running, estimate, options)
@@ -91,7 +104,7 @@ const reserveCounted = (
       // Nobody said what it used: it is kept as estimated, as the budget does.
       yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
       const reservation = counted(held, share)
-      originals.set(reservation, held)
+      behind.set(reservation, { held, share })
       return reservation
     })
   )
