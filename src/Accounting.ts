@@ -1,10 +1,10 @@
 /**
  * What a provider reserves when it admits a call, and what it has counted when the call is over.
  *
- * Providers differ: Anthropic counts the output that was produced, OpenAI and Azure the output that was allowed, Bedrock
- * first the one and then a multiple of the other; prompts read from a cache are free here and not there. An
- * {@link Accounting} turns what a call is expected to use into an estimate, and what it did use into a usage, so that
- * the local budget holds what the provider's does.
+ * Providers differ: Anthropic counts the output that was produced, OpenAI and Azure the output that was allowed,
+ * Bedrock first the one and then a multiple of the other; some count prompts that are read from a cache, others do not.
+ * An {@link Accounting} turns what a call is expected to use into an estimate, and what it did use into a usage, so
+ * that the local budget holds what the provider's does.
  *
  * **Gotchas**
  *
@@ -148,8 +148,8 @@ export const vertex: Accounting = { ...anthropic, name: "vertex" }
  *
  * **Details**
  *
- * A large `max_tokens` costs room here, other than at Anthropic: set it near to what you need. The burndown rate depends
- * on the model and changes with new ones; AWS lists it. It was 5 for Claude Sonnet 4, and is more for newer ones.
+ * Unlike at Anthropic, a large `max_tokens` takes room here: set it near what you need. The burndown rate depends on
+ * the model and changes with new ones; AWS lists it. It was 5 for Claude Sonnet 4, and is more for newer ones.
  *
  * Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html and
  * https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-runtime.html

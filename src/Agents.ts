@@ -13,10 +13,11 @@
  * estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
  * {@link TimeCapReached}.
  *
- * Agents share the budget equally, as tenants should: whoever has the most to do ends last, and alone. Where only the end
- * of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end together.
+ * Agents share the budget equally, as tenants should: the agent that has the most to do ends last, and alone. If only
+ * the end of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end
+ * together.
  *
- * {@link layer} goes between the budget and the client: it is what counts.
+ * {@link layer} does the counting. It goes between the budget and the client.
  *
  * **Example** (an agent's failure stays its own, and a cap on calls)
  *

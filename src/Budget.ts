@@ -1,9 +1,9 @@
 /**
  * `TokenBudget`: one budget that all callers of a provider share.
  *
- * A call reserves what it is expected to use before it is sent, and settles to what it did use. Nobody is admitted
- * beyond the provider's limits; whoever must wait stands in a queue that is first come, first served within an agent and
- * fair between agents. A waiter that is interrupted has taken nothing.
+ * A call reserves what it is expected to use before it is sent, and settles to what it did use. No call is admitted
+ * beyond the provider's limits. A call that must wait stands in a queue that is first come, first served within an
+ * agent, and fair between agents. A waiter that is interrupted has taken nothing.
  *
  * **Details**
  *

@@ -1,8 +1,8 @@
 /**
  * What a call is going to use, learned from what calls did use.
  *
- * A budget reserves before it knows. Too little is a debt that others wait for; too much keeps them waiting at once:
- * `max_tokens` is often ten times of what is produced. So each pool and kind of call has a memory of its own:
+ * A budget reserves before it knows. Too little becomes a debt that others wait for later; too much keeps them waiting
+ * now, and `max_tokens` is often ten times what is produced. So each pool and kind of call has a memory of its own:
  *
  * - **Input** is the request's size times the tokens per byte seen so far, unless the number is known.
  * - **Cached input** is the share of the prompt that was read from the cache before.
@@ -232,8 +232,8 @@ const nothing = ({ kind, pool }: Call): Memory => ({
 })
 
 /**
- * What is reserved for each of some calls that run together, so that they stay below it in sum as one call stays below
- * its quantile: of independent amounts, the mean adds up and the spread grows with the root of their number.
+ * What to reserve for each of several calls that run together, so that their sum is as safe as the quantile is for one
+ * call. Of independent amounts the mean adds up, but the spread grows only with the root of their number.
  */
 const shareOf = ({ thinking, together = 1 }: Call, outputs: Learning.Recent): number => {
   const alone = Learning.quantile(outputs, thinking === true ? 0.99 : 0.95)

@@ -8,10 +8,10 @@
  *
  * **Details**
  *
- * It knows what it is told: sizes of calls and how long the provider works on them. It assumes that nobody else uses the
- * limits, that nothing fails and that latencies do not vary. Told right, it is within 5 % of the simulation in every
- * scenario of the lab that has no other hindrance. Where latencies vary by a fifth, it is within 5 % of the median run;
- * about one run of ten takes 5 to 10 % longer, because an agent has its slow calls last.
+ * It knows what it is told: sizes of calls and how long the provider works on them. It assumes that nobody else uses
+ * the limits, that nothing fails and that latencies do not vary. With the right figures it is within 5 % of the
+ * simulation in every scenario of the lab that has no other hindrance. Where latencies vary by a fifth, it is within
+ * 5 % of the median run; about one run of ten takes 5 to 10 % longer, because an agent has its slow calls last.
  *
  * **Gotchas**
  *
@@ -239,7 +239,7 @@ export type Binding = Limits.Dimension | "concurrency" | "agents"
 export interface Forecast {
   readonly duration: Duration.Duration
   readonly binding: Binding
-  /** For how long somebody waits for what. */
+  /** For what somebody waits, and how long. */
   readonly blocked: { readonly [B in Binding]?: Duration.Duration }
   readonly waits: Waits
   readonly agents: ReadonlyArray<AgentForecast>

@@ -11,8 +11,9 @@
  * reservation and its place back while it waits, and stands in the queue again as its agent's first. The time in the queue
  * is not part of the attempt, so the timeout does not count it.
  *
- * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it leaves.
- * When it refuses a retry, the call ends with what failed before; of every other refusal of a retry, that is the `failure`.
+ * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it
+ * leaves. If the deadline refuses a retry, the call ends with the failure before it. If something else does, the
+ * refusal has that failure as its `failure`.
  *
  * What happens to the reservation:
  *

@@ -306,7 +306,7 @@ export const mapDimensions = <A, B>(
   return result
 }
 
-/** What is no count says nothing: it comes from a broken response. */
+/** A value that is no count is ignored: it comes from a broken response. */
 const said = (value: number | undefined): number | undefined =>
   value !== undefined && isCount(value) ? value : undefined
 

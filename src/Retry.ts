@@ -261,7 +261,7 @@ const decorrelated = (base: number, cap: number): Schedule.Schedule<Duration.Dur
     })
   )
 
-/** Whether to go on after this failure; marks the error when not. The order is that of the reasons' finality. */
+/** Whether to go on after this failure; marks the error when not. The most final reason is looked at first. */
 const goOn =
   (policy: Policy) =>
   (meta: Schedule.Metadata<unknown, unknown>): Effect.Effect<boolean> =>

@@ -46,8 +46,8 @@ export type Source =
 
 /**
  * What the headers say about the limits; undefined when they say nothing usable. `now` is `Clock.currentTimeMillis`:
- * resets that are given as times are measured from it, or from the response's own `date` where it has one. (The examples
- * here have no such times, so that 0 does.)
+ * resets that are given as times are measured from it, or from the response's own `date` where it has one. (The headers
+ * in these examples have no times, so 0 will do.)
  *
  * **Example** (A record of headers, as `effect/http` has them)
  *

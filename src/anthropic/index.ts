@@ -127,7 +127,10 @@ export const make = Effect.fnUntraced(function* (
   const run = yield* FiberSet.runtime(yield* FiberSet.make<Response, unknown>())()
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
-  /** What was given up, by the options that the SDK keeps over its retries: of a connection it cannot be told to make none. */
+  /**
+   * Calls that were given up, by the options object that the SDK keeps through its retries. It retries a lost
+   * connection whatever it is told; that retry is refused here.
+   */
   const givenUp = new WeakMap<object, Attempt.AttemptFailed>()
 
   /** The reservation lives as long as the body: its scope closes when the body ends, breaks or is cancelled. */

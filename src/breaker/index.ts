@@ -10,11 +10,11 @@
  * - Overload (529, 503), 5xx, timeouts and lost connections count as failures.
  * - A 429 never counts: it says that we are too fast, not that the provider is ill. Rejected requests, refused
  *   credentials and exceeded spend limits say nothing either.
- * - The breaker stands within the reservation and around the attempt: time in the queue is not seen by it, and a call that
- *   it turns away gives its reservation back.
+ * - The breaker stands within the reservation and around the attempt: it does not see the time in the queue, and a call
+ *   that it turns away gives its reservation back.
  * - `CircuitOpen` may be retried; the retry policy waits as long as the circuit stays open.
- * - An outage of a provider that has answered before is met by the budget first: it lets one call out at a time, and rests
- *   between them. Who would rather fail than wait for that says so with `maxWait` or a deadline.
+ * - An outage of a provider that has answered before is met by the budget first: it lets one call out at a time, and
+ *   rests between them. A caller that would rather fail than wait sets `maxWait` or a deadline.
  * - Of a stream, the breaker sees the time up to the first content.
  *
  * **Gotchas**

@@ -112,7 +112,7 @@ const thenPlaced = (
   restore: Restore
 ): Admission => Effect.flatMap(rest, () => asEffect(placed(waiter, maxWait, foreseen, restore), restore))
 
-/** What became of who stood in the queue while that moved on. */
+/** What became of a waiter while the queue moved on. */
 const placed = (
   waiter: Waiter,
   maxWait: Duration.Duration | undefined,
@@ -213,7 +213,8 @@ const standUnder = <A, E, R>(
   return Effect.onExitPrimitive(restore(Effect.flatMap(wait, run)), (exit) => {
     if (reservation === undefined) return waiter.pool.cancel(waiter)
     const ended = reservation
-    // Whoever has waited is old: what it keeps hold of would survive, although nobody needs it any more.
+    // A waiter that has waited long is an old object to the garbage collector: what it refers to would stay in memory
+    // with it, although nobody needs it any more.
     reservation = waiter.reservation = undefined
     return ended.end(exit)
   })

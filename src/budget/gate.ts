@@ -13,9 +13,10 @@ import type { Pushback } from "../LlmError.ts"
 import * as Backoff from "../internal/backoff.ts"
 
 /**
- * A bound on calls in flight. After a rejection it is one, two, four, a round each; once the provider has taken those, each
- * success doubles it: the buckets pace what goes out, and the sooner a pool is open again, the less a rejection costs. After
- * an overload, and while the limits are unknown, it grows by one with each success.
+ * A bound on calls in flight. After a rejection it is one, then two, then four, for a round of calls each. When the
+ * provider has accepted those, each success doubles it: the buckets still pace what goes out, and a rejection costs
+ * less when the pool opens sooner. After an overload, and while the limits are unknown, it grows by one with each
+ * success.
  */
 interface Probe {
   /** Successes of calls up to this one say nothing: they were sent before. */
@@ -29,19 +30,22 @@ interface Probe {
   heardAt: number
   /** How many in a row failed alone, because of overload. */
   misses: number
-  /** Nobody goes out before. */
+  /** No call goes out before this time. */
   restsUntil: number
 }
 
-/** Up to so many in flight, the others of a round do not double it once more. */
+/** Up to this bound, a round of calls doubles it once, and not once for each success. */
 const mostByRound = 4
-/** So many in flight are no probe any more. */
+/** At this bound the probing ends. */
 const mostProbed = 1024
-/** A stream may run for long, and one that fell silent for ever: rejections come at once, so others need not wait for it. */
+/**
+ * How long others wait for a probe. A stream may run long, and a silent one for ever, but a rejection comes at once.
+ */
 const patienceMillis = 60_000
 /**
- * How long to rest after a probe that failed alone. One probe costs the provider nothing, so its end is noticed soon: 20 s
- * are the most that is lost. The first rests are so long that the five attempts of a single caller span half a minute.
+ * How long to rest after a probe that failed alone. One probe costs the provider almost nothing, so the rests are
+ * short, and the end of an outage is noticed within 20 s. The first ones are long enough that the five attempts of a
+ * single caller span half a minute.
  */
 const rest = { base: 5_000, factor: 2, cap: 20_000 }
 
@@ -113,7 +117,7 @@ export class Gate {
     return until === -Infinity ? 0 : Math.max(0, until - this.now())
   }
 
-  /** Lets nobody out while an effect runs. Who may go after it must be asked then. */
+  /** Lets no call out while an effect runs. Afterwards ask again which call may go. */
   whileShut(self: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.shut++
@@ -129,7 +133,7 @@ export class Gate {
     const { semaphore } = this
     if (semaphore === undefined) return Effect.succeed(true)
     return Effect.map(semaphore.takeIfAvailable(1), (taken) => {
-      // Who took the semaphore's place meanwhile has permits of its own.
+      // The semaphore was replaced meanwhile: the new one has permits of its own.
       if (taken && semaphore === this.semaphore) this.inHand++
       return taken
     })

@@ -129,7 +129,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       return ambient.isTraced ? Span.traced(Admission.asEffect(admission, restore), name, queueing.agent) : admission
     }
 
-    /** Whoever is interrupted before the reservation has come to hand has taken nothing. */
+    /** A caller that is interrupted before it has its reservation has taken nothing. */
     const reserve: Service["reserve"] = (estimate, how) =>
       Effect.contextWith((context: Context.Context<Scope.Scope>) => {
         let atHand = false

@@ -66,7 +66,7 @@ export const open = Effect.fnUntraced(function* (
     runTimer(Effect.andThen(Effect.sleep(sleep), timeIsUp))
   }
 
-  /** Who waits for a probe that stays silent looks again when its time is up. */
+  /** A caller that waits for a silent probe looks again when the probe's time is up. */
   const idle = (): void => {
     if (queue.size > 0 && gate.patience > 0) wakeIn(gate.patience)
     options.changed()
@@ -90,8 +90,8 @@ export const open = Effect.fnUntraced(function* (
     turn?: Turn<Waiter>
   ): Effect.Effect<void> | undefined => {
     counts.settled(held.charge, used)
-    // Agents share what is used, not what is asked for; what is given back is not paid twice. But a probe that fails has
-    // had its turn: another agent's call is the next, so that an outage does not spend the attempts of one.
+    // Agents share what is used, not what is asked for; what is given back is not paid twice. But a probe that fails
+    // has had its turn: another agent's call is the next, so that an outage does not use up the attempts of one agent.
     if (turn !== undefined && used !== held.charge && (succeeded || !gate.probesOverload)) {
       const asked = Limits.dominantShare(held.charge, rules)
       if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)

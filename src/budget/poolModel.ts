@@ -10,7 +10,7 @@ import type { HeldReservation } from "./reservation.ts"
 /** A call is never quite free: one that takes nothing of any limit still takes its turn. */
 const leastCost = 1e-4
 
-/** Who waits, for what. */
+/** A waiter, and what it waits for. */
 export class Waiter implements Asker {
   readonly pool: Pool
   private readonly who: WaiterOptions

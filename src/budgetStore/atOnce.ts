@@ -1,6 +1,6 @@
 /**
- * How a store is asked whose steps take no time: asking and granting are one synchronous block. The head is asked for
- * where it stands, and leaves the queue only when it is admitted.
+ * How the budget asks a store whose steps take no time: asking and granting are one synchronous block. The head is
+ * asked for where it stands, and leaves the queue only when it is admitted.
  */
 import * as Effect from "effect/Effect"
 import type { Held, Immediate, PoolStore } from "../BudgetStore.ts"
@@ -34,7 +34,7 @@ const drainOf = <W extends Asker>(
   let running = false
   let again = false
 
-  /** Lets the head in, and gives whether it did; sends away who can never be let in. */
+  /** Lets the head in, and says whether it did; sends away a waiter that can never be let in. */
   const admitHead = (): boolean => {
     for (let waiter = queue.peek(); waiter !== undefined; waiter = queue.peek()) {
       if (!recharge(waiter)) continue

@@ -1,6 +1,6 @@
 /**
- * What moves the queue of a pool on: it asks the store for those in front, and lets in who is granted. How it asks is the
- * store's to say.
+ * What moves the queue of a pool on: it asks the store for those in front, and lets in those that are granted. How it
+ * asks is the store's to say.
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -33,10 +33,13 @@ export interface Desk<W extends Asker> {
   readonly permits: Permits
   /** Hears the rules from the store. */
   readonly learn: () => void
-  /** Brings a waiter's charge up to the rules as they are. Sends away who fits no more, and gives whether he does. */
+  /**
+   * Brings a waiter's charge up to the rules as they are. Sends away a waiter that no longer fits, and says whether it
+   * still does.
+   */
   readonly recharge: (waiter: W) => boolean
   readonly grant: (turn: Turn<W>, held: Held, now: number) => void
-  /** Sends away whom the store can never let in, or did not answer. */
+  /** Sends away a waiter that the store can never let in, or did not answer. */
   readonly refuse: (waiter: W, refused: Refused) => void
   /** Looks again after so many milliseconds. */
   readonly wakeIn: (millis: number) => void
@@ -44,7 +47,7 @@ export interface Desk<W extends Asker> {
   readonly idle: () => void
 }
 
-/** Who waits to be asked for. */
+/** A waiter that the store is to be asked for. */
 export interface Asker extends Entry {
   readonly charge: Limits.Charge
   state: "queued" | "asking" | "cancelled" | "done"

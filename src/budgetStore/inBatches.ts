@@ -1,7 +1,7 @@
 /**
- * How a store is asked that takes time. Those in front are taken out of the queue and asked for together, one request at a
- * time; who must wait is put back where he stood. The head then waits at the store, among the heads of other processes,
- * until it is asked for again.
+ * How the budget asks a store that takes time to answer. Those in front are taken out of the queue and asked for
+ * together, one request at a time; a waiter that must wait is put back where it stood. The head then waits at the
+ * store, among the heads of other processes, until it is asked for again.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -63,7 +63,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   let again = false
   /** As many are asked for at once: twice as many as the last time, or as were granted where not all were. */
   let size = firstBatch
-  /** Who is out of the queue, and the store has not answered yet. */
+  /** Waiters that were taken out of the queue and have no answer from the store yet. */
   let asking: ReadonlyArray<W> = []
   /** The head that waits at the store, where others may stand behind it, and until when. */
   let standing: W | undefined

@@ -172,7 +172,7 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
     fail: (error) => {
       const failure = failureOf(error)
       const { signal } = failure
-      // Anybody's error: what is no duration is not read as one, as in the retry policy.
+      // The error may be anybody's: what is no duration is not read as one, as in the retry policy.
       const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
       const pushback = failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
       const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
@@ -189,8 +189,8 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
 }
 
 /**
- * Whether nobody is there, or nobody who works. From a provider that has answered before that is an outage, to be found
- * out by one call at a time; from one that never has, a wrong address, to be told soon.
+ * Whether the provider cannot be reached, or does not work. If it has answered before, that is an outage, and one call
+ * at a time finds out when it ends. If it never has, the address is probably wrong, and the caller should hear so soon.
  */
 const isDown = (error: unknown): boolean =>
   isLlmError(error) &&

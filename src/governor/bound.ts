@@ -33,7 +33,10 @@ export const begin = Effect.fnUntraced(function* (
 export const left = ({ until }: Bound, now: number): Duration.Duration | undefined =>
   until === Infinity ? undefined : Duration.millis(Math.max(0, until - now))
 
-/** The queue's refusal as the caller's bound has it: the queue knows neither of a deadline nor of what was waited before. */
+/**
+ * The queue's refusal in the caller's terms: the queue knows neither the deadline nor how long the call had waited
+ * before.
+ */
 export const refusal = (
   { by, from, until }: Bound,
   queuedAt: number,

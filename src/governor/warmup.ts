@@ -41,11 +41,11 @@ export const make = (): Warmup => {
   const succeeded = (key: string): Effect.Effect<void> =>
     Effect.map(Clock.currentTimeMillis, (now) => keep(key, { _tag: "Warm", until: now + warmMillis }))
 
-  /** Goes first. Whatever comes of it, the others move on: to a warm cache, or to the question who is next. */
+  /** Goes first. Whatever comes of it, the others go on: they read a warm cache, or the next of them goes first. */
   const warm = <A, E, R>(key: string, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     const own: State = { _tag: "Warming", done: Deferred.makeUnsafe<void>() }
     keep(key, own)
-    // Who lost patience may have warmed it meanwhile.
+    // A caller that stopped waiting may have warmed it meanwhile.
     const failed = Effect.sync(() => states.get(key) === own && states.delete(key))
     return Effect.onExit(self, (exit) =>
       Effect.andThen(Exit.isSuccess(exit) ? succeeded(key) : failed, Deferred.succeed(own.done, undefined))

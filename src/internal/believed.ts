@@ -1,6 +1,6 @@
 /**
- * What is believed of what others say, whoever read it: the budget goes on, whatever a header, an error or a program of
- * one's own makes of it.
+ * How much is believed of figures from outside. Whatever a header, an error or the user's own program says, the budget
+ * goes on.
  */
 import * as Limits from "../Limits.ts"
 

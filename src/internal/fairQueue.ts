@@ -52,7 +52,9 @@ export interface Flow<E> extends Heap.Item {
   size: number
   /** Sum of the costs of its entries over their weights. */
   backlog: number
-  /** Its part of its level's weight while it is backlogged: the weight that its head had when it came to the front. */
+  /**
+   * What it adds to its level's weight while it has entries: the weight of the first one that came when it was empty.
+   */
   weight: number
   /** The start tag of the head; of the next entry to come when empty. */
   start: number
@@ -150,7 +152,7 @@ export class FairQueue<E extends Entry> {
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     level.virtual = virtual
-    // What its agent was found to be owed meanwhile stays owed.
+    // What its agent was meanwhile found to be owed stays owed.
     flow.owed += owed + Math.min(0, flow.start - nextStart(turn))
     flow.start = start
     flow.rank = rank
@@ -159,10 +161,10 @@ export class FairQueue<E extends Entry> {
   }
 
   /**
-   * An entry that was shifted out took `part` of its cost in the end: 0 when it was not served after all, more than 1 when
-   * it was asked for too little. Its agent's tag is corrected at once as far as nobody overtakes the head that is being
-   * waited for, and with the agent's next service beyond that. No agent is owed more than one entry then: a row of
-   * failures is not made up for by a row of calls that everybody else must wait for.
+   * An entry that was shifted out used only `part` of its cost in the end: 0 when it was not served after all, more
+   * than 1 when too little was asked for it. Its agent's tag is corrected at once, but not so far that it would
+   * overtake the head that is being waited for; the rest is corrected with the agent's next service. No agent is owed
+   * more than one entry: an agent that failed many times does not get as many calls at once while everybody else waits.
    */
   correct({ entry, moved, rank }: Turn<E>, part: number): void {
     if (part === 1) return

@@ -48,7 +48,7 @@ export interface Outcome {
   readonly served: ReadonlyArray<Served>
   readonly refused: ReadonlyArray<Refused>
   readonly endsAt: number
-  /** How long the head of the queue waited for what. */
+  /** For what the head of the queue waited, and how long. */
   readonly blocked: { readonly [O in Obstacle]?: number }
 }
 
@@ -119,7 +119,7 @@ class FanOut {
     for (;;) {
       this.happen(now)
       const obstacle = this.admit(now)
-      // Whoever did not have to wait is not remembered, as in the budget itself.
+      // A call that did not have to wait is not remembered, as in the budget itself.
       if (obstacle === undefined) this.queue.forget()
       const wake = Math.min(this.due[0]?.at ?? Infinity, now + (obstacle?.millis ?? Infinity))
       if (wake === Infinity) return { served: this.served, refused: this.refused, endsAt: this.endsAt, blocked }

@@ -44,7 +44,7 @@ export interface Held {
   readonly left?: Limits.Charge | undefined
 }
 
-/** A response, as far as the ledger must know. */
+/** What the ledger must know of a response. */
 export interface Answered {
   /** The call that was answered; the latest one where that is unknown. */
   readonly id: number
@@ -184,7 +184,7 @@ export const take = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger
 
 /**
  * Advances, decides and takes in one step where nothing is in the way: the same as the three of them, for the hot path.
- * `undefined` where there is more to say.
+ * `undefined` where the slower steps must decide.
  */
 export const takeAtOnce = (ledger: Ledger, charge: Limits.Charge, now: number): Ledger | undefined => {
   if (Pace.isChanging(ledger.pace) || (ledger.cooldown !== undefined && ledger.cooldown.until > now)) return undefined
@@ -252,8 +252,8 @@ export const leftOf = (ledger: Ledger): Limits.Charge =>
  *
  * A 429 that the local view cannot explain (the rejected charge, refunded, would be admitted again) says that somebody
  * else spends the same limit: the rate is scaled down, at most once per cooldown, and the levels are set so that the
- * rejected charge fits just when the pause ends. One that it can explain changes the rate only where somebody else has
- * shown before, by a rejection or by the provider's figures.
+ * rejected charge fits just when the pause ends. A 429 that it can explain changes the rate only if it is known
+ * already, from an earlier rejection or from the provider's figures, that somebody else spends the limit.
  */
 export const cool = (
   ledger: Ledger,

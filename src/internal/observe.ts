@@ -63,11 +63,13 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
       if (!isOutput) loweredBy[dimension] = Math.max(answered.id, loweredBy[dimension] ?? -1)
     } else if (answered.idle && ledger.pace.scale >= 1) {
       level = Math.min(capacity, Math.max(level, reading.least - own))
-      // What the provider says is as the answered call was used: giving back its estimate would count that twice.
+      // The provider's figure has the answered call as it was used: to give back its estimate, too, would count that
+      // twice.
       if (!isOutput && level > bucket.level) loweredBy[dimension] = Math.max(answered.id, loweredBy[dimension] ?? -1)
     } else if (left !== undefined && reading.more > 0 && ledger.pace.scale >= 1) {
-      // An estimate that was too high looks like somebody else until it is settled. Once the provider has more than we
-      // think, however it is read, what was taken from the level was ours. Who was told no a while ago believes it less.
+      // An estimate that was too high looks like somebody else until it is settled. If the provider then has more than
+      // we think by either reading, what was taken from the level was our own. After a recent rejection this is not
+      // believed.
       const returned = Math.min(reading.more, -(corrected[dimension] ?? 0))
       if (returned > 0) {
         level = bucket.level + returned

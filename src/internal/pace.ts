@@ -45,7 +45,7 @@ const rampRecovery = 1 / 60
 /** Never slower than this: a pool that is nearly stopped would not learn that it may go on. */
 const slowest = 0.05
 
-/** What was taken in two parts and given back in one leaves the last bits of a sum: nobody spent that. */
+/** An amount that was taken in two parts and given back in one differs in its last bits: nobody spent that. */
 const leastDrift = 1e-9
 
 /** The whole of the rates. */
@@ -63,8 +63,8 @@ export const ramp = ({ from, millis }: { readonly from: number; readonly millis:
 export const isChanging = (pace: Pace): boolean => pace.scale < 1 || pace.drift > 0
 
 /**
- * What somebody else spent in a step is left to him in the next; with nobody there, the pace grows. A step changes it by
- * half at most: one large correction is a wrong start, not a rate.
+ * What somebody else spent in a step is left to them in the next; if nobody did, the pace grows. A step changes it by
+ * half at most, because one large correction shows a wrong start, not a rate.
  */
 export const next = (pace: Pace, at: number): Pace => {
   const { drift, growth } = pace
@@ -80,14 +80,18 @@ export const next = (pace: Pace, at: number): Pace => {
   }
 }
 
-/** A call was admitted. What somebody else spends in a step is measured over all of its time: such a step never ends early. */
+/**
+ * A call was admitted. A step in which somebody else spends is measured over its whole time, so it never ends early.
+ */
 export const counted = (pace: Pace, now: number): Pace => {
   if (pace.scale >= 1 || pace.ramped) return pace
   const calls = pace.calls + 1
   return calls < stepCalls || pace.drift > 0 ? { ...pace, calls } : next(pace, now)
 }
 
-/** Somebody else spent so much of a step's refill; negative: some of that was our own. */
+/**
+ * Notes that somebody else spent this part of a step's refill. A negative part takes back what was our own after all.
+ */
 export const drifted = (pace: Pace, drift: number, now: number): Pace => {
   if (drift === 0) return pace
   const sum = pace.drift + drift
@@ -101,8 +105,9 @@ const slowdowns = {
 }
 
 /**
- * The provider said no: without a reason that we know, where somebody else spends the same limit, or to growth. That
- * begins the time of a step anew, but not its calls; and what grows back more slowly is not sped up.
+ * The provider said no: for no reason that we know, because somebody else spends the same limit, or because usage grew
+ * too fast. The time of the step begins anew, its count of calls goes on, and a pace that grows back slowly does not
+ * get quicker.
  */
 export const slower = (pace: Pace, why: keyof typeof slowdowns, now: number): Pace => {
   const { growth, scale } = slowdowns[why]

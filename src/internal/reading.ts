@@ -44,7 +44,7 @@ const clearly = 0.5
 export const read = (said: DimensionSignal, view: View, doubt: Doubt): Reading | undefined => {
   const { remaining, roundedTo = 1 } = said
   if (remaining === undefined || !(remaining >= 0 && remaining < Infinity)) return undefined
-  // An exact figure is rounded down, a rounded one to the nearest.
+  // An exact figure may have lost a fraction; a rounded one was rounded to the nearest step.
   const above = roundedTo > 1 ? roundedTo / 2 : 1
   const below = roundedTo > 1 ? roundedTo / 2 : 0
   const least = Math.max(0, remaining - below) - view.uncounted
@@ -52,7 +52,7 @@ export const read = (said: DimensionSignal, view: View, doubt: Doubt): Reading |
   const width = most - least
   const whenNow = view.level - most
   const whenTaken = view.left === undefined ? whenNow : view.left - most
-  // A provider that has more than we ever let ourselves have tells neither from the other.
+  // A figure above the most that our own level can be does not show which reading is right.
   const tells = view.left !== undefined && most < view.capacity
   const next = tells
     ? {

@@ -211,7 +211,7 @@ const wordsOf = (chain: ReadonlyArray<unknown>): string =>
 const unsent =
   /^(ECONNREFUSED|ConnectionRefused|FailedToOpenSocket|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
 const timeouts = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
-/** What Node says of arguments that cannot be, such as an address that is none. */
+/** What Node says of impossible arguments, such as an address that is not one. */
 const impossible = /^ERR_INVALID_/
 
 /** What `fetch` says where it gives no code: in browsers, Deno and React Native. Any other bug is a TypeError, too. */

@@ -18,7 +18,7 @@ export interface Work {
   ended: boolean
 }
 
-/** Whoever needs more than was said goes on with this part of it, so that a wrong guess stops nobody. */
+/** An agent that needs more than it said goes on with this part of it, so that a wrong guess stops nobody. */
 const leastLeft = 0.1
 
 export const job = (): Job => ({ left: 0, agents: 0 })
@@ -30,7 +30,7 @@ export const start = (job: Job, whole: number): Work => {
   return { job, whole, left: whole, ended: false }
 }
 
-/** The weight of its next call when it has used `used`: 1 for whoever has as much left as the mean of the job. */
+/** The weight of its next call when it has used `used`: 1 for an agent that has as much left as the mean of the job. */
 export const weight = (work: Work, used: number): number => {
   if (work.ended) return 1
   const left = Math.max(work.whole - used, work.whole * leastLeft)

@@ -59,10 +59,10 @@ export * from "./status.ts"
 /**
  * What a budget does while Redis does not answer.
  *
- * - `"fail"`: who asks fails at once with `StoreUnavailable`
- * - `{ wait }`: who asks waits until Redis is back, at most so long after it went away; then as `"fail"`
- * - `"degrade"`: this process goes on with its share: the limits divided by the number of processes that Redis last knew.
- *   A process that has never reached Redis knows no share, and fails.
+ * - `"fail"`: a caller fails at once with `StoreUnavailable`
+ * - `{ wait }`: a caller waits until Redis is back, at most this long after it went away; then it fails
+ * - `"degrade"`: callers are served from this process's share: the limits divided by the number of processes that Redis
+ *   last knew. A process that has never reached Redis knows no share, and fails.
  *
  * @category options
  * @since 0.1.0

@@ -3,9 +3,9 @@
  *
  * While a request is under way, what comes up meanwhile waits and goes with the next, so a process costs Redis one
  * request at a time per pool whatever its number of callers. What comes up in one turn of the event loop goes together,
- * and what nobody waits for waits for company. A request whose reply was lost is sent again with the same
- * number, and the script answers it from memory. While Redis is away the policy decides about those who wait for an
- * answer; what must not be lost (settlements, pauses) stays in line.
+ * and what no caller waits for stays until there is something to send it with. A request whose reply was lost is sent
+ * again with the same number, and the script answers it from memory. While Redis is away the policy decides about those
+ * who wait for an answer; what must not be lost (settlements, pauses) stays in line.
  */
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
@@ -17,7 +17,7 @@ import { type Job, Outbox, type Request } from "./outbox.ts"
 import { View } from "./view.ts"
 import type { Operation, Reply } from "./wire.ts"
 
-/** In how many milliseconds which head may come. One that has been served since is not meant any more. */
+/** Which head may come, and in how many milliseconds. If that head was served since, this means nothing any more. */
 export type Wake = (millis: number, head: number) => void
 
 export interface LineOptions {
@@ -26,7 +26,7 @@ export interface LineOptions {
   readonly millis: () => number
   readonly send: (request: string) => Effect.Effect<string, RedisError>
   readonly timeoutMillis: number
-  /** How long who waits for an answer may wait while Redis is away. */
+  /** How long a caller may wait for an answer while Redis is away. */
   readonly patienceMillis: number
   /** The operations that introduce this process: `open`, and `join` with what it holds and remembers. */
   readonly introduce: () => ReadonlyArray<Operation>
@@ -39,7 +39,7 @@ export interface LineOptions {
 const firstRetryMillis = 50
 const longestRetryMillis = 500
 const mostRefusals = 3
-/** How long a job that nobody waits for waits for company. */
+/** How long a job that no caller waits for stays until there is something to send it with. */
 const companyMillis = 500
 
 type Run = (effect: Effect.Effect<void>) => unknown
@@ -138,7 +138,7 @@ export class Line {
 
   private attempt(request: Request): Effect.Effect<void> {
     const { introduce, millis, send, timeoutMillis } = this.options
-    // Of what is sent again nobody knows which one was heard.
+    // Of a request that was sent twice, nobody knows which one was heard.
     const sentAt = request.tries++ === 0 ? millis() : undefined
     const said = request.introduces ? [...introduce(), ...request.operations] : request.operations
     const reply = Effect.timeoutOrElse(send(this.view.encode(request.seq, said)), {

@@ -69,7 +69,7 @@ export class Outbox {
     this.underWay = undefined
   }
 
-  /** Redis is away: who has another answer leaves. Who hears of it may have something to say at once. */
+  /** Redis is away: jobs that have another answer leave. Hearing of it, they may have something new to say at once. */
   away(error: StoreUnavailable, lapsed: boolean): void {
     const jobs = this.jobs
     this.jobs = []

@@ -219,7 +219,7 @@ class RedisPool {
       limits: limits ?? this.configured.limits,
       concurrency: concurrency ?? this.configured.concurrency
     }
-    // Whoever changes them goes by them at once; what Redis says of them comes with the reply.
+    // This process uses the new limits at once; what Redis makes of them comes with the reply.
     if (limits !== undefined) this.line.view.rules = Limits.resolve(limits)
     this.line.submit(say(() => Wire.resize(limits, concurrency)))
   }

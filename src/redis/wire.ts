@@ -37,7 +37,10 @@ export type Reply = readonly [
   rules: Four<RuleWire> | 0,
   levels: Four<number>,
   replies: ReadonlyArray<unknown>,
-  /** In how many milliseconds which head of this process may come, where that has changed; -1 when there is nothing to say. */
+  /**
+   * Which head of this process may come and in how many milliseconds, where that has changed; -1 when there is nothing
+   * to say.
+   */
   turn: readonly [millis: number, head: number] | -1,
   /** 1 when calls in flight are bounded for now. */
   tight: 0 | 1

@@ -288,7 +288,7 @@ const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
   return { value, signal, requestId: answer.requestId }
 })
 
-/** Whoever asks nothing that makes sense is told so at once, and is no call: as over HTTP. */
+/** A request that makes no sense is refused at once and counts as no call, as over HTTP. */
 const invalid = (problem: string | undefined) =>
   problem === undefined
     ? Effect.void

@@ -6,7 +6,7 @@ import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-// Effect knows no process: who holds a lock, and whether he is still there, is asked of Node.
+// Effect knows no process: Node is asked which process holds a lock, and whether that process is still there.
 import { hostname } from "node:os"
 import { kill, pid as ownPid, uptime } from "node:process"
 
@@ -42,8 +42,8 @@ const ownerOf = (line: string): Owner => {
 }
 
 /**
- * Whether the owner may still be there. A signal of 0 is only asked whether it could be sent; what may not be sent has
- * somebody to be sent to. A container that was killed starts again with the numbers that it had.
+ * Whether the owner may still be there. Signal 0 is not sent, it only tells whether it could be; if that is forbidden,
+ * the process is there. A container that was killed starts again with the numbers that it had.
  */
 const mayLive = ({ host, pid, since }: Owner, now: number): boolean => {
   if (host !== hostname()) return true
@@ -81,8 +81,8 @@ const take = (
     if (line === undefined) return yield* take(lock, own)
     const owner = ownerOf(line)
     if (mayLive(owner, own.since)) return owner
-    // Of two that find the same dead owner the slower would remove the quicker one's lock. So whoever removes one holds a
-    // lock for that, too, and looks again.
+    // Of two processes that find the same dead owner, the slower would remove the lock that the quicker has just taken.
+    // So removing needs a lock of its own, and a second look.
     const removal = `${lock}.old`
     const other = yield* take(removal, own)
     if (other !== undefined) return other

@@ -119,7 +119,7 @@ export const withoutHeaders: Strategy = make({
   listens: false
 })
 
-/** The library that is told how much each agent has to do, as who runs one job knows from its documents. */
+/** The library that is told how much each agent has to do, which somebody who runs one job knows from its documents. */
 export const weighted: Strategy = make({
   name: "floodgate-weighted",
   summary: "this library, told how many tokens each agent will use: shares go by what each has left",

@@ -54,7 +54,7 @@ const waitMillis = ({ limit }: Need, missing: number, now: number, sent: Readonl
 }
 
 /**
- * First in, first out, with perfect knowledge. It is no strategy that one could have, and nobody is compared to less.
+ * First in, first out, with perfect knowledge. Nobody could really have it; it is what the others are compared with.
  */
 export const oracle: Strategy = {
   name: "oracle",
