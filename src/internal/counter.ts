@@ -48,8 +48,7 @@ export type Share = Taken | Refused
 
 /** Takes an estimate from every counter, or from none and says which had too little left. */
 export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate): Share => {
-  const asked = Limits.whole(estimate)
-  const { requests: calls, tokens } = asked
+  const { requests: calls, tokens } = Limits.whole(estimate)
   for (const { agent, calls: made, cap, tokens: spent } of counters) {
     const asks = [
       { unit: "tokens", asked: tokens, used: spent, limit: cap.tokens ?? Infinity },
@@ -75,8 +74,9 @@ export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate
     settle: (usage) => {
       if (!open) return
       open = false
-      const used = Limits.read(usage, asked)
-      add(used.tokens - tokens, used.requests - calls)
+      // As the budget reads it: one usage has one meaning.
+      const used = Limits.used({ requests: calls, tokens }, usage, estimate)
+      add(used.tokens! - tokens, used.requests! - calls)
     }
   }
 }
