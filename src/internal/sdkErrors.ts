@@ -135,16 +135,15 @@ interface Answer {
   readonly body: Body | undefined
 }
 
-const numeric = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined)
-
 const answerOf = (error: unknown): Answer => {
-  const response = field(error, "response")
-  const headers = [field(error, "headers"), field(error, "responseHeaders"), field(response, "headers")]
-  const bodies = [field(error, "error"), field(error, "body"), field(error, "responseBody"), field(response, "data")]
+  const places = [error, field(error, "response"), field(error, "$response")]
+  const all = (...names: ReadonlyArray<string>) => places.flatMap((place) => names.map((name) => field(place, name)))
+  const headers = all("headers", "responseHeaders").find((one) => typeof one === "object" && one !== null)
   return {
-    status: numeric(field(error, "status")) ?? numeric(field(error, "statusCode")),
-    headers: Headers.getterOf(headers.find((one) => typeof one === "object" && one !== null) ?? {}),
-    body: [...bodies.map((body) => parseJson(text(body)) ?? body), parseJson(text(field(error, "message")))]
+    status: all("status", "statusCode").find((status) => typeof status === "number"),
+    headers: Headers.getterOf(headers ?? {}),
+    body: [...all("error", "body", "responseBody", "data"), field(error, "message")]
+      .map((body) => (typeof body === "string" ? parseJson(body) : body))
       .filter((body) => typeof body === "object")
       .map(bodyOf)
       .find(saysSomething)
@@ -184,9 +183,9 @@ const chainOf = (error: unknown): ReadonlyArray<unknown> => {
   return chain
 }
 
-/** The first error code along the chain of causes. */
-const errnoOf = (chain: ReadonlyArray<unknown>): string | undefined =>
-  chain.map((cause) => text(field(cause, "code"))).find((code) => code !== undefined)
+/** The error codes along the chain of causes. */
+const codesOf = (chain: ReadonlyArray<unknown>): ReadonlyArray<string> =>
+  chain.map((cause) => text(field(cause, "code"))).filter((code) => code !== undefined)
 
 /** What an error is called. Some SDKs leave `name` as it is and name only their classes. */
 const calledOf = (error: unknown): string => {
@@ -278,7 +277,8 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
   if (status !== undefined && status >= 400) return fromStatus(error, status, context)
   const chain = chainOf(error)
   const names = chain.map(calledOf)
-  const code = errnoOf(chain)
+  const codes = codesOf(chain)
+  const [code] = codes
   const detail = detailOf(text(field(error, "message")), context.secret)
   if (names.some((name) => /(Syntax|JSONParse)Error$/.test(name))) {
     return new LlmError.MalformedResponse({ status: 200, detail })
@@ -288,9 +288,9 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
     return fromEvent(field(error, "error"), undefined, { requestId: undefined }, context)
   }
   if (code !== undefined && !impossible.test(code)) {
-    return timeouts.test(code)
+    return codes.some((one) => timeouts.test(one))
       ? new LlmError.TimedOut({ code })
-      : new LlmError.ConnectionFailed({ sent: !unsent.test(code), code })
+      : new LlmError.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
   }
   if (names.some((name) => name.endsWith("TimeoutError"))) return new LlmError.TimedOut({ code })
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
@@ -338,6 +338,6 @@ export const fromBroken = (
   interrupted("cut", received, {
     ...fields,
     status: 200,
-    code: errnoOf(chainOf(error)),
+    code: codesOf(chainOf(error))[0],
     detail: detailOf(text(field(error, "message")), context.secret)
   })

@@ -37,6 +37,12 @@ describe("sdkErrors", () => {
       assert.deepInclude(thrown(connection(code)), { _tag: "ConnectionFailed", sent, code })
     })
 
+    it("takes what was never sent for that, whatever was said on top of it", () => {
+      const cause = Object.assign(new Error(), { code: "ECONNREFUSED" })
+      const error = Object.assign(new Error("cancelled", { cause }), { code: "ERR_HTTP2_STREAM_CANCEL" })
+      assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: false })
+    })
+
     it("takes a fetch that fails without a code for sent, to be careful", () => {
       assert.deepInclude(thrown(Object.assign(new Error("?"), { name: "APIConnectionError" })), {
         _tag: "ConnectionFailed",
@@ -96,6 +102,11 @@ describe("sdkErrors", () => {
       ["Mistral", { statusCode: 429, headers: new Headers({ "retry-after": "16" }), body: slow }],
       ["axios", { status: 429, response: { headers: { "retry-after": "16" }, data: JSON.parse(slow) } }],
       ["Google", { status: 429, message: slow.replace('"code"', '"details":[{},{"retryDelay":"16s"}],"code"') }],
+      [
+        "AWS",
+        { name: "Unknown", $response: { statusCode: 429, headers: { "retry-after": "16" } }, ...JSON.parse(slow) }
+      ],
+      ["got", { code: "ERR_NON_2XX", response: { statusCode: 429, headers: { "retry-after": "16" }, body: slow } }],
       ["a record", { status: 429, headers: { "retry-after": "16" }, error: JSON.parse(slow) }]
     ])("reads what %s throws", (_, error) => {
       const reason = thrown(error)
