@@ -56,6 +56,23 @@ const inTime = <A>(read: () => Promise<A>, idleTimeout: Duration.Duration, contr
     }
   })
 
+/** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
+const textOf = Effect.fnUntraced(function* (
+  response: Response,
+  idleTimeout: Duration.Duration,
+  controller: AbortController
+): Effect.fn.Return<string, unknown> {
+  if (response.body === null) return ""
+  const reader = response.body.getReader()
+  const decoder = new TextDecoder()
+  let text = ""
+  while (true) {
+    const { value } = yield* inTime(() => reader.read(), idleTimeout, controller)
+    if (value === undefined) return text + decoder.decode()
+    text += decoder.decode(value, { stream: true })
+  }
+})
+
 /**
  * Sends the request; the caller ends it by the SDK's signal, the attempt by its own. The body ends with them: a reader of
  * it may be far from the connection, as behind Bedrock's decoder, whose `cancel` waits for the event that never comes.
@@ -72,8 +89,7 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
     })
     if (response.ok) return response
     const { status, statusText } = response
-    const read = inTime(() => response.text(), idleTimeout, controller)
-    const body = yield* Effect.orElseSucceed(read, () => "")
+    const body = yield* Effect.orElseSucceed(textOf(response, idleTimeout, controller), () => "")
     const headers = new globalThis.Headers(response.headers)
     headers.set("x-should-retry", "false")
     const reason = SdkErrors.fromResponse({ status, headers, body }, { now: yield* Clock.currentTimeMillis })
@@ -107,8 +123,13 @@ const answered = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Governor.Outcome<Response>, AttemptFailed> {
   const response = yield* send(request, next, controller, idleTimeout)
   const now = yield* Clock.currentTimeMillis
-  const parse = () => ctx.parse<Answer | string | null | undefined>(response)
-  const answer = yield* Effect.mapError(inTime(parse, idleTimeout, controller), (thrown) => {
+  const parse = Effect.tryPromise({
+    try: () => ctx.parse<Answer | string | null | undefined>(response),
+    catch: (thrown) => thrown
+  })
+  // When all of it is here the SDK has nothing to wait for.
+  const arrived = textOf(response.clone(), idleTimeout, controller)
+  const answer = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
     const reason = SdkErrors.fromThrown(thrown, { now })
     return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
   })

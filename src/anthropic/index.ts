@@ -69,9 +69,9 @@ export interface MiddlewareOptions {
    */
   readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
   /**
-   * The longest silence within a stream, pings included, and how long after its headers any other answer may take. Then a
-   * call without content is retried, and a stream with content ends with the SDK's `APIConnectionTimeoutError`; else the
-   * reservation would be held for as long as the silence lasts, which the SDK's own timeout does not end.
+   * The longest silence within an answer, a stream's pings included. Then a call without content is retried, and a stream
+   * with content ends with the SDK's `APIConnectionTimeoutError`; else the reservation would be held for as long as the
+   * silence lasts, which the SDK's own timeout does not end.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */

@@ -300,6 +300,26 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live.each([200, 400])("with status %d may take long, as long as something comes", (status) =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => {
+          response.writeHead(status, { "content-type": "application/json" })
+          let blanks = 0
+          const timer = setInterval(() => {
+            response.write(" ")
+            if (++blanks < 12) return
+            clearInterval(timer)
+            response.end(JSON.stringify({ id: "msg_1", type: "message", error: { message: "In the end" } }))
+          }, 50)
+        })
+        const { client } = yield* install(url, { idleTimeout: "500 millis" })
+        const answer = yield* Effect.promise(() => client.messages.create(params()).catch((error: unknown) => error))
+        if (status === 200) assert.deepInclude(answer, { id: "msg_1" })
+        else assert.match(String(answer), /In the end/)
+        assert.strictEqual(count(), 1)
+      })
+    )
+
     it.live("with an error whose body stops half-way is the error without its text", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response) => {
