@@ -490,6 +490,8 @@ describe("Governor", () => {
           yield* TestClock.adjust("5001 millis")
           const error = yield* Fiber.join(fiber)
           assert.isUndefined(missed(error).pool)
+          // Whoever asked again would ask for ever.
+          assert.isFalse(missed(error).isRetryable)
           assert.include(String(error), "The deadline of the call had passed before it was sent")
         }
         const inTime = Effect.andThen(
@@ -509,6 +511,7 @@ describe("Governor", () => {
         const error = yield* Effect.flip(Retry.withDeadline(patient, "1 minute"))
         const { left, pool: name, wait } = missed(error)
         assert.deepStrictEqual([name, Duration.toMinutes(left), Duration.toMinutes(wait)], ["default", 1, 5])
+        assert.isTrue(error.isRetryable)
         assert.match(
           error.message,
           /would wait 5m for a free place in pool "default", longer than the 1m to its deadline/

@@ -89,7 +89,9 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
       return new AiError.QuotaExhaustedError({ metadata })
     case "WaitTooLong":
     case "DeadlineMissed":
-      return new AiError.RateLimitError({ retryAfter: reason.wait, metadata })
+      return reason.isRetryable
+        ? new AiError.RateLimitError({ retryAfter: reason.wait, metadata })
+        : new AiError.UnknownError({ description: message, metadata })
     case "QueueFull":
       return new AiError.RateLimitError({ metadata })
     default:

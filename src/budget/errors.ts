@@ -75,9 +75,9 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
     left: Schema.DurationFromMillis
   }
 ) {
-  /** With a deadline of its own a later call may be in time. */
+  /** Before the deadline there may be room after all; after it there is no later. */
   get isRetryable(): boolean {
-    return true
+    return this.pool !== undefined
   }
   override get message(): string {
     if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"

@@ -451,6 +451,22 @@ describe("floodgate/ai", () => {
         { maxWait: "1 second" }
       )
     })
+
+    it.effect("of a deadline that has passed are not asked again by a caller that retries", () => {
+      const { asked, layer } = scripted({})
+      const late = Effect.andThen(Effect.sleep(2), LanguageModel.generateText({ prompt: "hi" }))
+      return under(
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(Effect.flip(Retry.withDeadline(late, 1)))
+          yield* TestClock.adjust(2)
+          const { isRetryable, message } = yield* Fiber.join(fiber)
+          assert.isFalse(isRetryable)
+          assert.include(message, "The deadline of the call had passed")
+          assert.strictEqual(asked.length, 0)
+        }),
+        layer
+      )
+    })
   })
 
   describe("streams", () => {
