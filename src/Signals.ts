@@ -97,8 +97,9 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
  * Read are the status (`status`, `statusCode`), the headers and the body of the answer, wherever the error keeps them; else
  * the error codes and the names along its causes: a timeout, an abort, a connection that was refused or broke. That fits
  * the SDKs of Anthropic, OpenAI, Google GenAI, Mistral and AWS, the AI SDK, axios, got, ky, undici, and `fetch` with its
- * `Response` where that is thrown; an object `{ status, headers, body }` does as well. The text of a message decides nothing, but for a
- * `fetch` that says nothing else. `now` is `Clock.currentTimeMillis`, from which dates in headers are measured.
+ * `Response` where that is thrown; an object `{ status, headers, body }` does as well. The text of a message decides
+ * nothing, but for a `fetch` that says nothing else. `now` is `Clock.currentTimeMillis`, from which dates in headers are
+ * measured.
  *
  * **Gotchas**
  *
