@@ -17,7 +17,8 @@
  * the end of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end
  * together.
  *
- * {@link layer} does the counting. It goes between the budget and the client.
+ * {@link layer} does the counting. It goes between the budget and the client. Where it is missing, a call of an agent whose
+ * tokens or calls are capped dies of a `RangeError` that says so.
  *
  * **Example** (an agent's failure stays its own, and a cap on calls)
  *
@@ -57,6 +58,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
+import { Capped } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
 import { invalid, onlyKnown } from "./internal/invalid.ts"
@@ -363,6 +365,7 @@ const bounded = <A, E, R>(
     ends("job", shared.time, shared.startedAt),
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
     Effect.provideService(Budget.Agent, key),
+    isCapped(counter) || isCapped(shared.counter) ? Effect.provideService(Capped, true) : identity,
     Effect.provideService(Running, {
       agent: key,
       counters: [counter, shared.counter, ...shared.outer],
@@ -392,6 +395,8 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
   return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
 })
+
+const isCapped = ({ cap }: Counter.Counter): boolean => cap.tokens !== undefined || cap.calls !== undefined
 
 const hasEnded = ({ state }: { readonly state: State }): boolean => state !== "waiting" && state !== "running"
 

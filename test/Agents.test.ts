@@ -285,6 +285,30 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
+    it.effect(
+      "lets no call of a capped agent go past the counting, where the layer is not between budget and client",
+      () => {
+        const call = LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] })
+        const beside = Layer.mergeAll(LlmClient.layerProvider(), Agents.layer).pipe(
+          Layer.provide(Budget.layer()),
+          Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 } }))
+        )
+        const exits = (options: Agents.Options) =>
+          Effect.map(Agents.run([{ key: "a", effect: call }], options), (outcomes) => String(outcomes[0]!.exit))
+        return Effect.gen(function* () {
+          for (const options of [{ cap: { calls: 5 } }, { capPerAgent: { tokens: 1_000 } }]) {
+            assert.include(
+              yield* exits(options),
+              "RangeError: Agents.run: expected Agents.layer between the budget and what uses it, so that caps hold, got a bare budget"
+            )
+          }
+          const sim = yield* ProviderSim.ProviderSim
+          assert.strictEqual((yield* sim.stats).requests, 0)
+          assert.include(yield* exits({ cap: { time: "1 minute" } }), "Success")
+        }).pipe(Effect.provide(beside))
+      }
+    )
+
     it.effect("ends an agent whose time is over, to the millisecond, and the job's the same", () =>
       Effect.gen(function* () {
         const job = yield* Agents.fork(

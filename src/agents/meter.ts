@@ -4,12 +4,18 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { Capped } from "../budget/options.ts"
 import * as Budget from "../Budget.ts"
 import * as Counter from "../internal/counter.ts"
 import * as Limits from "../Limits.ts"
 
 /**
  * Says that the budget of this context counts for {@link run}. {@link layer} provides it.
+ *
+ * **Gotchas**
+ *
+ * Where the compiler says that `Meter` is not assignable to `never`, that layer is missing. It goes between the budget and
+ * the client.
  *
  * @category services
  * @since 0.1.0
@@ -98,7 +104,7 @@ const reserveCounted = (
           reason: new Budget.CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
         })
       }
-      const held = yield* restore(inner.reserve(estimate, how)).pipe(
+      const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Capped, false)).pipe(
         Effect.onError(() => Effect.sync(() => share.settle(Limits.nothing)))
       )
       // Nobody said what it used: it is kept as estimated, as the budget does.

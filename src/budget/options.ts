@@ -88,6 +88,9 @@ const perPool = (limits: Limits.Pools): Sets => {
   }
 }
 
+/** Whether a cap of `Agents` bounds what code uses: then a budget that does not count must not serve it. */
+export const Capped = Context.Reference<boolean>("floodgate/Budget/Capped", { defaultValue: () => false })
+
 /** What the context says of a caller. */
 export interface Ambient {
   readonly isTraced: boolean
@@ -101,6 +104,9 @@ export const ambience = (): ((context: Context.Context<never>) => Ambient) => {
   let ambient: Ambient
   return (context) => {
     if (context !== last) {
+      if (Context.get(context, Capped)) {
+        invalid("Agents.run", "Agents.layer between the budget and what uses it, so that caps hold", "a bare budget")
+      }
       const plain = {
         agent: Context.get(context, Agent),
         priority: Context.get(context, Priority),
