@@ -291,7 +291,9 @@ describe("Agents", () => {
         const call = LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] })
         const beside = Layer.mergeAll(LlmClient.layerProvider(), Agents.layer).pipe(
           Layer.provide(Budget.layer()),
-          Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 } }))
+          Layer.provideMerge(
+            ProviderSim.layer({ latency: { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 } })
+          )
         )
         const exits = (options: Agents.Options) =>
           Effect.map(Agents.run([{ key: "a", effect: call }], options), (outcomes) => String(outcomes[0]!.exit))
