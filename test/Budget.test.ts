@@ -282,6 +282,23 @@ describe("Budget", () => {
     )
   })
 
+  it.effect("asks what somebody put around a budget's reserve, whichever way a call comes", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const asked: Array<number | undefined> = []
+      const around: typeof budget = {
+        ...budget,
+        reserve: (estimate, options) => {
+          asked.push(estimate.tokens)
+          return budget.reserve(estimate, options)
+        }
+      }
+      yield* Effect.provideService(Budget.consume(1), Budget.TokenBudget, around)
+      yield* Effect.scoped(around.reserve({ tokens: 2 }))
+      assert.deepStrictEqual(asked, [1, 2])
+    }).pipe(Effect.provide(Budget.layer()))
+  )
+
   describe("settle", () => {
     it.effect("gives back what was not used and wakes the next at once", () =>
       Effect.gen(function* () {

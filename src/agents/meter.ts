@@ -67,11 +67,7 @@ const original = <A extends { readonly reservation?: Budget.Reservation | undefi
 
 function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {
   return {
-    // One by one: what a budget has besides, such as its shorter way to a reservation, would go past the counters.
-    resize: inner.resize,
-    poolOf: inner.poolOf,
-    status: inner.status,
-    changes: inner.changes,
+    ...inner,
     observe: (signal) => inner.observe(original(signal)),
     cooldown: (pause) =>
       Effect.suspend(() => {

@@ -165,9 +165,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       () => Effect.sync(() => void watchers--)
     )
 
-    return {
+    const service: Public = {
       reserve,
-      use,
       observe: ({ pool: name, reservation, ...said }) =>
         tell("observe", name ?? reservation?.pool, (pool) => {
           const signal = Believed.signal(said)
@@ -207,6 +206,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         })
       )
     }
+    // Not enumerable: whoever spreads a budget to put something around its `reserve` leaves the way past it behind.
+    return Object.defineProperty(service, "use", { value: use }) as Service
   })
 }
 

@@ -94,19 +94,15 @@ const Attempts = Context.Reference<{
 
 /** A budget that tells a run what it reserves for whom, and when. */
 export const heard = (budget: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
-  // One by one: what a budget has besides, such as its shorter way to a reservation, would tell nobody.
-  resize: budget.resize,
-  poolOf: budget.poolOf,
-  status: budget.status,
-  changes: budget.changes,
-  observe: budget.observe,
-  cooldown: budget.cooldown,
+  ...budget,
   reserve: (estimate, options) =>
     Effect.flatMap(Attempts, ({ admitted, failed }) =>
-      Effect.tap(budget.reserve(estimate, options), ({ charge }) =>
-        Effect.andThen(
-          admitted(charge),
-          Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? Effect.void : failed))
+      Effect.uninterruptibleMask((restore) =>
+        Effect.tap(restore(budget.reserve(estimate, options)), ({ charge }) =>
+          Effect.andThen(
+            admitted(charge),
+            Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? Effect.void : failed))
+          )
         )
       )
     )
