@@ -210,8 +210,14 @@ const wordsOf = (chain: ReadonlyArray<unknown>): string =>
 const unsent =
   /^(ECONNREFUSED|ConnectionRefused|FailedToOpenSocket|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
 const timeouts = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
-/** What Node says of impossible arguments, such as an address that is not one. */
-const impossible = /^ERR_INVALID_/
+const broken =
+  /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_HTTP2_\w+|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/
+/** What Node and undici say of impossible arguments, such as an address that is not one. */
+const impossible = /^(UND_)?ERR_INVALID_/
+
+/** Whether a code is the network's: files, databases and assertions have codes, too. */
+const isNetwork = (code: string): boolean =>
+  !impossible.test(code) && [unsent, timeouts, broken].some((codes) => codes.test(code))
 
 /** What `fetch` says where it gives no code: in browsers, Deno and React Native. Any other bug is a TypeError, too. */
 const lost =
@@ -278,16 +284,16 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
   const chain = chainOf(error)
   const names = chain.map(calledOf)
   const codes = codesOf(chain)
-  const [code] = codes
+  const code = codes.find(isNetwork) ?? codes[0]
   const detail = detailOf(text(field(error, "message")), context.secret)
   if (names.some((name) => /(Syntax|JSONParse)Error$/.test(name))) {
     return new LlmError.MalformedResponse({ status: 200, detail })
   }
   // An error event of a stream that the SDK threw.
-  if (status === undefined && (body?.type ?? body?.code) !== undefined) {
-    return fromEvent(field(error, "error"), undefined, { requestId: undefined }, context)
+  if (status === undefined && body !== undefined && (body.type ?? body.code) !== undefined) {
+    return fromBody(body, { requestId: undefined }, context)
   }
-  if (code !== undefined && !impossible.test(code)) {
+  if (code !== undefined && isNetwork(code)) {
     return codes.some((one) => timeouts.test(one))
       ? new LlmError.TimedOut({ code })
       : new LlmError.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
@@ -296,9 +302,10 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
     return new LlmError.ConnectionFailed({ sent: true, detail })
   }
-  if (code === undefined && chain.some(wasUnderWay)) {
+  if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
     return new LlmError.ConnectionFailed({
       sent: !lacksCredentials(chain),
+      code,
       detail: detailOf(wordsOf(chain), context.secret)
     })
   }
@@ -313,20 +320,19 @@ export const fromEvent = (
   received: LlmError.Received | undefined,
   fields: { readonly requestId: string | undefined },
   context: Context
-): LlmError.LlmErrorReason => {
-  const body = bodyOf(data)
-  return construct(
+): LlmError.LlmErrorReason => fromBody(bodyOf(data), { ...fields, received }, context)
+
+const fromBody = (body: Body, fields: Fields, context: Context): LlmError.LlmErrorReason =>
+  construct(
     tagOf(undefined, body),
     {
       ...fields,
       status: 200,
       code: nameOf(body.code ?? body.type, context.secret),
-      detail: detailOf(body.message, context.secret),
-      received
+      detail: detailOf(body.message, context.secret)
     },
     body.code === "enforced_spend_limit_reached" ? nextMonth(context.now) : undefined
   )
-}
 
 /** The reason of a stream whose body could not be read to its end. */
 export const fromBroken = (

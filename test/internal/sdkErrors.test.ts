@@ -43,6 +43,27 @@ describe("sdkErrors", () => {
       assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: false })
     })
 
+    it.each(["ENOENT", "EACCES", "ERR_ASSERTION", "SQLITE_CONSTRAINT", "UND_ERR_INVALID_ARG"])(
+      "takes %s for a bug beside the call, and not for the network",
+      (code) => {
+        assert.deepInclude(thrown(Object.assign(new Error("no"), { code })), { _tag: "InvalidRequest", code })
+      }
+    )
+
+    it("looks for the network's code behind a code of somebody else's", () => {
+      const cause = Object.assign(new Error("read"), { code: "ECONNRESET" })
+      const error = Object.assign(new Error("no answer", { cause }), { code: "E_MINE" })
+      assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: true, code: "ECONNRESET" })
+    })
+
+    it.each([
+      [{ body: { error: { type: "authentication_error" } } }, "Unauthenticated"],
+      [{ responseBody: '{"error":{"type":"overloaded_error"}}' }, "Overloaded"],
+      [{ response: { data: { error: { code: "insufficient_quota" } } } }, "SpendLimited"]
+    ])("reads an answer without a status where it is found: %j", (error, tag) => {
+      assert.strictEqual(thrown(error)._tag, tag)
+    })
+
     it("takes a fetch that fails without a code for sent, to be careful", () => {
       assert.deepInclude(thrown(Object.assign(new Error("?"), { name: "APIConnectionError" })), {
         _tag: "ConnectionFailed",
