@@ -178,7 +178,6 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
       again = true
       return undefined
     }
-    if (queue.size === 0 && standing === undefined) return finish
     running = true
     return Effect.asVoid(Effect.forkIn(round, scope, { startImmediately: true }))
   }

@@ -13,22 +13,24 @@ const burst = 1_000
 const limits = { tokens: { perSecond: 1e-9, burst } }
 const steps = 60
 
-/** The memory store as if it were elsewhere: every answer takes a few turns. */
+const turns = (count: number) => Effect.replicateEffect(Effect.yieldNow, count, { discard: true })
+
+/** As from elsewhere: it takes a few turns. */
+const slowly = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.andThen(
+    Effect.yieldNow,
+    Effect.tap(effect, () => Effect.yieldNow)
+  )
+
+/** The memory store as if it were elsewhere. */
 const elsewhere = Layer.succeed(BudgetStore.BudgetStore, {
   open: (name, options) =>
-    Effect.map(BudgetStore.memory.open(name, options), (opened) => {
-      const slowly = <A, E>(effect: Effect.Effect<A, E>) =>
-        Effect.andThen(
-          Effect.yieldNow,
-          Effect.tap(effect, () => Effect.yieldNow)
-        )
-      return {
-        ...opened,
-        drain: BudgetStore.inBatches(Stream.never),
-        take: (asks) => slowly(opened.take(asks)),
-        settle: (held, used, succeeded) => slowly(opened.settle(held, used, succeeded))
-      }
-    })
+    Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
+      ...opened,
+      drain: BudgetStore.inBatches(Stream.never),
+      take: (asks) => slowly(opened.take(asks)),
+      settle: (held, used, succeeded) => slowly(opened.settle(held, used, succeeded))
+    }))
 })
 
 const ways: Record<string, Budget.Options & { readonly maxWait?: number; readonly elsewhere?: boolean }> = {
@@ -44,9 +46,6 @@ const ways: Record<string, Budget.Options & { readonly maxWait?: number; readonl
 const attempt = Effect.fnUntraced(function* (way: (typeof ways)[string], before: number, after: number) {
   const { elsewhere: _, maxWait, ...options } = way
   const budget = yield* Budget.make({ limits, headroom: 0, ...options })
-  const turns = Effect.fnUntraced(function* (count: number) {
-    for (let i = 0; i < count; i++) yield* Effect.yieldNow
-  })
   const blocker = yield* Effect.scoped(
     Effect.gen(function* () {
       const reservation = yield* budget.reserve({ tokens: burst })
@@ -123,6 +122,40 @@ describe("Budget, interrupted", () => {
       }).pipe(Effect.provide(way.elsewhere === true ? elsewhere : Layer.empty))
     )
   }
+
+  it.effect("asks a store once at a time, wherever a call ends while others move the queue on", () =>
+    Effect.gen(function* () {
+      // Regression: whoever found nobody in the queue gave permits back with the drain free, and others asked meanwhile.
+      for (let ops = 3; ops < 20; ops++) {
+        let asking = 0
+        let most = 0
+        const start = Effect.sync(() => (most = Math.max(most, ++asking)))
+        const end = Effect.sync(() => asking--)
+        const watched = Layer.succeed(BudgetStore.BudgetStore, {
+          open: (name, options) =>
+            Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
+              ...opened,
+              drain: BudgetStore.inBatches(Stream.never),
+              take: (asks) => Effect.ensuring(Effect.andThen(start, slowly(opened.take(asks))), end)
+            }))
+        })
+        const call = (n: number) =>
+          Effect.andThen(
+            turns((n * 7) % 31),
+            Budget.withReservation({ tokens: 1 }, () => turns(n % 7))
+          )
+        yield* Effect.forEach(
+          Array.from({ length: 200 }, (_, n) => n),
+          call,
+          { concurrency: 3, discard: true }
+        ).pipe(
+          Effect.provideService(Scheduler.MaxOpsBeforeYield, ops),
+          Effect.provide(Layer.provide(Budget.layer({ limits, concurrency: 50 }), watched))
+        )
+        assert.strictEqual(most, 1, `with ${ops} steps at a time`)
+      }
+    })
+  )
 
   it.effect("takes nothing for a reservation that was granted and has not come to hand", () =>
     Effect.gen(function* () {
