@@ -61,7 +61,7 @@ import { Meter, Running } from "./agents/meter.ts"
 import { Capped } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
-import { invalid, onlyKnown } from "./internal/invalid.ts"
+import { durationOf, invalid, onlyKnown } from "./internal/invalid.ts"
 import * as Work from "./internal/work.ts"
 
 export { layer, Meter } from "./agents/meter.ts"
@@ -421,7 +421,6 @@ const checked = (name: string, cap: Cap = {}) => {
   for (const [option, value] of Object.entries({ tokens, calls })) {
     if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)
   }
-  const millis = time === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(time))
-  if (millis !== undefined && !(millis > 0)) invalid(`Agents.run: ${name}.time`, "a duration > 0", `${millis} ms`)
+  const millis = time === undefined ? undefined : Duration.toMillis(durationOf(`Agents.run: ${name}.time`, time))
   return { tokens, calls, time: millis }
 }

@@ -40,7 +40,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Internal from "./internal/forecast.ts"
-import { invalid } from "./internal/invalid.ts"
+import { invalid, waitOf } from "./internal/invalid.ts"
 import { nearestRank } from "./internal/nearestRank.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
@@ -271,11 +271,13 @@ const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.
   const millis = ({ duration, inputTokens, outputTokens }: Call): number =>
     duration === undefined
       ? baseMillis + perInputTokenMillis * inputTokens + perOutputTokenMillis * outputTokens
-      : Duration.toMillis(Duration.fromInputUnsafe(duration))
+      : Duration.toMillis(waitOf("Forecast.duration", duration))
   return workload.map(({ calls, name, startsAfter }) => ({
     name,
     startsAt:
-      startsAfter === undefined ? 0 : span("startsAfter", Duration.toMillis(Duration.fromInputUnsafe(startsAfter))),
+      startsAfter === undefined
+        ? 0
+        : span("startsAfter", Duration.toMillis(waitOf("Forecast.startsAfter", startsAfter))),
     calls: calls.map((call) => ({
       estimate: {
         requests: 1,
@@ -456,7 +458,7 @@ export const cheapest = (
   options: Omit<Options, "limits"> & { readonly tiers: ReadonlyArray<Tier>; readonly deadline: Duration.Input }
 ): Tier | undefined => {
   const { deadline, tiers, ...how } = options
-  const most = Duration.toMillis(Duration.fromInputUnsafe(deadline))
+  const most = Duration.toMillis(waitOf("Forecast.deadline", deadline))
   const agents = agentsOf(workload, how.latency ?? {})
   return tiers.find(({ limits }) => {
     const { endsAt, refused } = Internal.play(agents, setupOf({ ...how, limits }))

@@ -165,13 +165,14 @@ export const make = Effect.fnUntraced(function* (
     how: CallOptions,
     bound: Bound.Bound,
     conclude: (ticket: Ticket, value: A) => Effect.Effect<void>
-  ) =>
-    Effect.uninterruptibleMask((restore) => {
+  ) => {
+    const within = Attempt.within(how.timeout)
+    return Effect.uninterruptibleMask((restore) => {
       let sent = false
       return Effect.flatMap(restore(admit(trace, call, how, bound, () => sent)), (ticket) => {
         const send = Effect.suspend(() => {
           sent = true
-          return Attempt.within(how.timeout, attempt(ticket))
+          return within(attempt(ticket))
         })
         return Effect.onExit(restore(breaker.protect(trace.pool, send)), (exit) => {
           if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
@@ -181,6 +182,7 @@ export const make = Effect.fnUntraced(function* (
         })
       })
     })
+  }
 
   /** A refusal of the budget is an answer, not a failure of the provider: it goes around the policy. */
   const attempts = <A, E, R>(

@@ -50,11 +50,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
-import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "./internal/backoff.ts"
-import { invalid, onlyKnown } from "./internal/invalid.ts"
+import { durationOf, finiteOf, invalid, onlyKnown, waitOf } from "./internal/invalid.ts"
 import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, retryAfterMillis, stop } from "./retry/errors.ts"
 
@@ -159,18 +158,6 @@ export interface Policy {
   readonly maxElapsed: Duration.Duration
 }
 
-const duration = (option: string, input: Duration.Input, expected: string, atLeast: number): Duration.Duration => {
-  const value = Option.getOrUndefined(Duration.fromInput(input))
-  return value !== undefined && Duration.toMillis(value) > 0 && Duration.toMillis(value) >= atLeast
-    ? value
-    : invalid(`Retry.${option}`, expected, input)
-}
-
-const finite = (option: string, input: Duration.Input, expected: string, atLeast = 0): Duration.Duration => {
-  const value = duration(option, input, expected, atLeast)
-  return Duration.isFinite(value) ? value : invalid(`Retry.${option}`, expected, input)
-}
-
 // -----------------------------------------------------------------------------
 // Deadline
 // -----------------------------------------------------------------------------
@@ -239,7 +226,11 @@ export const withDeadline: {
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     Effect.flatMap(Deadline, (outer = Infinity) =>
-      Effect.provideService(self, Deadline, Math.min(outer, now + Duration.toMillis(after)))
+      Effect.provideService(
+        self,
+        Deadline,
+        Math.min(outer, now + Duration.toMillis(waitOf("Retry.withDeadline", after)))
+      )
     )
   )
 )
@@ -327,11 +318,17 @@ const scheduleOf = (policy: Policy): Schedule.Schedule<Duration.Duration> =>
 export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duration.Duration> => {
   onlyKnown("Retry.backoff", options, backoffOptions)
   const { factor = 2, jitter = "full" } = options
-  const base = finite("base", options.base ?? "2 seconds", "a finite duration > 0")
+  const base = finiteOf("Retry.base", options.base ?? "2 seconds")
   if (!(factor >= 1 && factor < Infinity)) invalid("Retry.factor", "a finite number >= 1", factor)
-  const cap = finite("cap", options.cap ?? "60 seconds", "a finite duration >= base", Duration.toMillis(base))
+  const first = Duration.toMillis(base)
+  const cap = durationOf(
+    "Retry.cap",
+    options.cap ?? "60 seconds",
+    "a finite duration >= base",
+    (millis) => millis >= first && millis < Infinity
+  )
   if (!Backoff.jitters.includes(jitter)) invalid("Retry.jitter", `one of ${Backoff.jitters.join(", ")}`, jitter)
-  if (jitter === "decorrelated") return decorrelated(Duration.toMillis(base), Duration.toMillis(cap))
+  if (jitter === "decorrelated") return decorrelated(first, Duration.toMillis(cap))
   const capped = Schedule.modifyDelay(Schedule.exponential(base, factor), (meta) =>
     Effect.succeed(Duration.min(meta.duration, cap))
   )
@@ -422,7 +419,7 @@ export const make = (options: Options = {}): Policy => {
   return {
     backoff: given ?? backoff(waits),
     attempts,
-    maxElapsed: duration("maxElapsed", maxElapsed, "a duration > 0", 0)
+    maxElapsed: durationOf("Retry.maxElapsed", maxElapsed)
   }
 }
 

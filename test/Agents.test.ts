@@ -278,10 +278,7 @@ describe("Agents", () => {
           assert.match(yield* defect({ tokens: bad }), /RangeError: Agents\.run: \w+\.tokens: expected a number > 0/)
           assert.match(yield* defect({ calls: bad }), /RangeError: Agents\.run: \w+\.calls: expected a number > 0/)
         }
-        assert.match(
-          yield* defect({ time: 0 }),
-          /RangeError: Agents\.run: \w+\.time: expected a duration > 0, got 0 ms/
-        )
+        assert.match(yield* defect({ time: 0 }), /RangeError: Agents\.run: \w+\.time: expected a duration > 0, got 0/)
       }).pipe(Effect.provide(unlimited))
     )
 

@@ -36,7 +36,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -46,6 +46,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Governor from "../Governor.ts"
+import { durationOf } from "../internal/invalid.ts"
 import { describe, type Params } from "../internal/messages.ts"
 import { LlmError } from "../LlmError.ts"
 import * as Attempt from "./attempt.ts"
@@ -122,7 +123,7 @@ const closed = (): Error => new Error("The floodgate of this client was closed; 
 export const make = Effect.fnUntraced(function* (
   options: MiddlewareOptions = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
+  const idleTimeout = durationOf("Floodgate.idleTimeout", options.idleTimeout ?? "1 minute")
   const governor = yield* Governor.Governor
   const run = yield* FiberSet.runtime(yield* FiberSet.make<Response, unknown>())()
   const runFork = Effect.runForkWith(yield* Effect.context<never>())

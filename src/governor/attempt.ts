@@ -4,22 +4,23 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
+import { durationOf } from "../internal/invalid.ts"
 import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import type * as Trace from "./trace.ts"
 
 export const isRefusal = (error: unknown): error is Budget.BudgetError => error instanceof Budget.BudgetError
 
-export const within = <A, E, R>(
-  timeout: Duration.Input | undefined,
-  attempt: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | LlmError, R> => {
-  if (timeout === undefined) return attempt
-  const after = Duration.fromInputUnsafe(timeout)
-  const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after }) }))
-  return Effect.timeoutOrElse(attempt, { duration: after, orElse })
+export const within = (
+  timeout: Duration.Input | undefined
+): (<A, E, R>(attempt: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LlmError, R>) => {
+  if (timeout === undefined) return identity
+  const duration = durationOf("CallOptions.timeout", timeout)
+  const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after: duration }) }))
+  return Effect.timeoutOrElse({ duration, orElse })
 }
 
 /** Runs an effect in a scope that closes at once when it fails, so that a retry waits with empty hands. */

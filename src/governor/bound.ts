@@ -5,6 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
+import { waitOf } from "../internal/invalid.ts"
 import * as Retry from "../Retry.ts"
 
 /** When an attempt began and until when it may wait, in milliseconds of the clock, and who says so. */
@@ -25,7 +26,7 @@ export const begin = Effect.fnUntraced(function* (
     const reason = new Budget.DeadlineMissed({ wait: Duration.zero, left: Duration.zero })
     return yield* new Budget.BudgetError({ reason })
   }
-  const patient = maxWait === undefined ? Infinity : from + Duration.toMillis(Duration.fromInputUnsafe(maxWait))
+  const patient = maxWait === undefined ? Infinity : from + Duration.toMillis(waitOf("CallOptions.maxWait", maxWait))
   return deadline < patient ? { from, until: deadline, by: "deadline" } : { from, until: patient, by: "maxWait" }
 })
 

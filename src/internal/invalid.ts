@@ -1,3 +1,6 @@
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+
 /** Complains of an argument: names the option, what is expected of it, and what was given. */
 export const invalid = (option: string, expected: string, got: unknown): never => {
   throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
@@ -9,3 +12,22 @@ export const onlyKnown = (what: string, given: object, known: ReadonlyArray<stri
     if (value !== undefined && !known.includes(key)) invalid(what, `nothing but ${known.join(", ")}`, key)
   }
 }
+
+/** The duration that an option gives; complains of one that is none, or that makes no sense. */
+export const durationOf = (
+  option: string,
+  input: Duration.Input,
+  expected = "a duration > 0",
+  isValid = (millis: number): boolean => millis > 0
+): Duration.Duration => {
+  const value = Option.getOrUndefined(Duration.fromInput(input))
+  return value !== undefined && isValid(Duration.toMillis(value)) ? value : invalid(option, expected, input)
+}
+
+/** A duration that ends. */
+export const finiteOf = (option: string, input: Duration.Input): Duration.Duration =>
+  durationOf(option, input, "a finite duration > 0", (millis) => millis > 0 && millis < Infinity)
+
+/** A duration that may be nothing: how long somebody waits. */
+export const waitOf = (option: string, input: Duration.Input): Duration.Duration =>
+  durationOf(option, input, "a duration >= 0", (millis) => millis >= 0)

@@ -55,7 +55,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { onlyKnown } from "../internal/invalid.ts"
+import { durationOf, onlyKnown } from "../internal/invalid.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
@@ -215,8 +215,8 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
   onlyKnown("Anthropic.fromClient", options, ["name", ...timeouts])
   const secret = secretOf(client)
-  const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 minutes")
-  const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
+  const timeout = durationOf("Anthropic.timeout", options.timeout ?? "10 minutes")
+  const idleTimeout = durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
   const sdkTimeout = Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost)
 
   /** One request, until `send` has what it wants. `abort` is called when nobody wants it any more. */

@@ -45,6 +45,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { BudgetStore } from "../BudgetStore.ts"
+import { finiteOf, onlyKnown } from "../internal/invalid.ts"
 import * as Client from "./client.ts"
 import * as Connection from "./connection.ts"
 import type * as Line from "./line.ts"
@@ -122,15 +123,11 @@ export interface Options {
 }
 
 const parse = (options: Options): Store.Settings & { readonly prefix: string; readonly lost: "keep" | "refund" } => {
+  onlyKnown("Redis.layerStore", options, ["prefix", "whenAway", "lease", "lost", "timeout", "name"])
   const { lease = "20 seconds", lost = "keep", prefix = "floodgate", timeout = "2 seconds" } = options
   const whenAway = options.whenAway ?? { wait: "30 seconds" }
-  const positive = (option: string, value: Duration.Input): number => {
-    const millis = Duration.toMillis(Duration.fromInputUnsafe(value))
-    if (!(millis > 0 && millis < Infinity)) {
-      throw new RangeError(`Redis.layerStore: ${option}: expected a finite duration above 0, got ${millis} ms`)
-    }
-    return millis
-  }
+  const positive = (option: string, value: Duration.Input): number =>
+    Duration.toMillis(finiteOf(`Redis.layerStore: ${option}`, value))
   return {
     prefix,
     lost,
@@ -218,10 +215,10 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  * @category layers
  * @since 0.1.0
  */
-export const layerStoreUrl = (options: Options & { readonly url: string }): Layer.Layer<never> =>
+export const layerStoreUrl = ({ url, ...options }: Options & { readonly url: string }): Layer.Layer<never> =>
   Layer.effect(
     BudgetStore,
-    Effect.flatMap(Client.connect(options.url), (connection) => makeWith(options, connection))
+    Effect.flatMap(Client.connect(url), (connection) => makeWith(options, connection))
   )
 
 const Address = Schema.String.check(

@@ -10,6 +10,7 @@ import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import * as Retry from "floodgate/Retry"
+import { ProviderSim } from "floodgate/testing"
 
 /** The options of somebody whose compiler did not look. */
 const any = (options: object): never => options as never
@@ -29,6 +30,31 @@ const run = (options: Agents.Options) => Layer.effectDiscard(Agents.run([], opti
 
 const apiKey = Redacted.make("a key of some length")
 const budget = "limits, concurrency, headroom, maxQueued, ramp"
+
+describe("durations that make no sense", () => {
+  const call = (options: LlmClient.CallOptions) =>
+    Layer.effectDiscard(
+      LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] }, options)
+    ).pipe(Layer.provide(LlmClient.layerProvider()), Layer.provide(ProviderSim.layer()))
+  const rows: ReadonlyArray<readonly [option: string, make: () => unknown, expected: string]> = [
+    ["CallOptions.timeout", () => call({ timeout: -1 }), "a duration > 0, got -1"],
+    ["CallOptions.timeout", () => call({ timeout: "5 sec" as "5 seconds" }), "a duration > 0, got 5 sec"],
+    ["CallOptions.maxWait", () => call({ maxWait: -1 }), "a duration >= 0, got -1"],
+    ["Anthropic.timeout", () => LlmClient.layer({ apiKey, timeout: 0 }), "a duration > 0, got 0"],
+    ["Anthropic.idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN }), "a duration > 0, got NaN"],
+    ["Floodgate.idleTimeout", () => Floodgate.create({ idleTimeout: 0 }), "a duration > 0, got 0"],
+    ["Agents.run: cap.time", () => run({ cap: { time: "5 sec" as "5 seconds" } }), "a duration > 0, got 5 sec"],
+    ["Budget.make: ramp.over", () => Budget.layer({ ramp: { from: 0.1, over: 0 } }), "a duration > 0, got 0"],
+    ["Retry.withDeadline", () => Layer.effectDiscard(Retry.withDeadline(Effect.void, -1)), "a duration >= 0, got -1"]
+  ]
+  for (const [option, make, expected] of rows) {
+    it.effect(`${option}: expected ${expected}`, () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* complaint(make), `RangeError: ${option}: expected ${expected}`)
+      })
+    )
+  }
+})
 
 describe("options that nobody reads", () => {
   const limits: ReadonlyArray<readonly [limits: object, message: string]> = [
