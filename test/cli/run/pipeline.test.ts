@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
@@ -26,6 +27,7 @@ const limits: Limits.Limits = { inputTokens: { perSecond: 5_000, burst: 20_000 }
 const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Policy }) =>
   LlmClient.layerProvider(options).pipe(
     Layer.provideMerge(Agents.layer),
+    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.heard))),
     Layer.provide(Budget.layer({ limits })),
     Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 300 }, ...sim }))
   )
@@ -101,6 +103,28 @@ describe("pipeline", () => {
       assert.strictEqual(after.completed, 61)
       assert.strictEqual(after.completed + after.aborted, after.accepted)
     }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("tells the end of every attempt that it told of, wherever it is interrupted", () =>
+    Effect.gen(function* () {
+      const open: Array<string> = []
+      for (let ops = 5; ops < 12; ops++) {
+        for (let turns = 0; turns < 80; turns++) {
+          const { events, ports } = store()
+          const fiber = yield* Pipeline.run({ task, chunks: chunks.slice(0, 1), ...ports }).pipe(
+            Effect.provideService(Scheduler.MaxOpsBeforeYield, ops),
+            Effect.forkChild
+          )
+          for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+          yield* Fiber.interrupt(fiber)
+          // What it took comes back.
+          yield* TestClock.adjust("1 minute")
+          const count = (event: Pipeline.Event["event"]) => events.filter((told) => told.event === event).length
+          if (count("admitted") !== count("failed")) open.push(`after ${turns} turns of ${ops} steps`)
+        }
+      }
+      assert.deepStrictEqual(open, [])
+    }).pipe(Effect.provide(live({})))
   )
 
   it.effect("keeps the others' work when one agent fails, and says which and why", () =>
