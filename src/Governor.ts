@@ -114,7 +114,7 @@ export class Governor extends Context.Service<
     /** Runs an effect, which does its own admissions, under the retry policy. Refusals of the budget are not retried. */
     readonly retry: <A, E, R>(
       self: Effect.Effect<A, E, R>,
-      options?: CallOptions
+      options?: Pick<CallOptions, "retry">
     ) => Effect.Effect<A, E | Budget.BudgetError, R>
     /** All that was learned of calls so far: to be kept, and given to the next governor as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>

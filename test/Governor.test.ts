@@ -987,6 +987,25 @@ describe("Governor", () => {
     )
   })
 
+  describe("retry", () => {
+    it.effect("runs an effect under the policy that it is given, in place of the governor's", () =>
+      Effect.gen(function* () {
+        const governor = yield* Governor.Governor
+        let attempts = 0
+        const ask = Effect.suspend(() => {
+          attempts++
+          return fail(new LlmError.Overloaded({ status: 529 }))
+        })
+        yield* Effect.flip(governor.retry(ask, { retry: Retry.make({ attempts: 1 }) }))
+        assert.strictEqual(attempts, 1)
+        const fiber = yield* Effect.forkChild(Effect.flip(governor.retry(ask)))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(fiber)
+        assert.strictEqual(attempts, 4)
+      }).pipe(Effect.provide(layer({ retry: steady(3) })))
+    )
+  })
+
   describe("interruption", () => {
     it.effect("at any step before the attempt takes nothing", () =>
       Effect.gen(function* () {
