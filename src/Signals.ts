@@ -27,6 +27,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as SdkErrors from "./internal/sdkErrors.ts"
 import * as Internal from "./internal/headers.ts"
@@ -98,8 +99,8 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
  * the error codes and the names along its causes: a timeout, an abort, a connection that was refused or broke. That fits
  * the SDKs of Anthropic, OpenAI, Google GenAI, Mistral and AWS, the AI SDK, axios, got, ky, undici, and `fetch` with its
  * `Response` where that is thrown; an object `{ status, headers, body }` does as well. The text of a message decides
- * nothing, but for a `fetch` that says nothing else. `now` is `Clock.currentTimeMillis`, from which dates in headers are
- * measured.
+ * nothing, but for a `fetch` that says nothing else. What `Effect.tryPromise` wrapped is unwrapped. `now` is
+ * `Clock.currentTimeMillis`, from which dates in headers are measured.
  *
  * **Gotchas**
  *
@@ -126,4 +127,4 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
  * @since 0.1.0
  */
 export const fromError = (thrown: unknown, now: number): LlmError =>
-  new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) })
+  new LlmError({ reason: SdkErrors.fromThrown(Cause.isUnknownError(thrown) ? thrown.cause : thrown, { now }) })

@@ -116,6 +116,14 @@ describe("Signals", () => {
       assert.deepInclude(error.reason, { _tag: "RateLimited", detail: "Slow down" })
     })
 
+    it.effect("reads what Effect.tryPromise wrapped", () =>
+      Effect.gen(function* () {
+        const limited = APIError.generate(429, { error: { code: "rate_limit_exceeded" } }, undefined, new Headers())
+        const wrapped = yield* Effect.flip(Effect.tryPromise(() => Promise.reject(limited)))
+        assert.strictEqual(Signals.fromError(wrapped, 0).pushback, "rateLimit")
+      })
+    )
+
     it("takes a bug beside the call for none of the provider's", () => {
       const bug = Signals.fromError(new TypeError("Cannot read properties of undefined (reading 'text')"), 0)
       assert.deepStrictEqual([bug.reason._tag, bug.isRetryable], ["InvalidRequest", false])

@@ -126,12 +126,11 @@ const bodyOf = (body: unknown): Body => {
   }
 }
 
-const saysSomething = ({ code, message, type }: Body): boolean => (type ?? code ?? message) !== undefined
-
 /** An answer with an error, wherever an SDK puts its parts. */
 interface Answer {
   readonly status: number | undefined
   readonly headers: Headers.Get
+  /** What is said of the error; undefined where nothing is. */
   readonly body: Body | undefined
 }
 
@@ -142,12 +141,17 @@ const answerOf = (error: unknown): Answer => {
   return {
     status: all("status", "statusCode").find((status) => typeof status === "number"),
     headers: Headers.getterOf(headers ?? {}),
-    body: [...all("error", "body", "responseBody", "data"), field(error, "message")]
-      .map((body) => (typeof body === "string" ? parseJson(body) : body))
-      .filter((body) => typeof body === "object")
-      .map(bodyOf)
-      .find(saysSomething)
+    body: firstSaid([...all("error", "body", "responseBody", "data"), field(error, "message")])
   }
+}
+
+/** The first of these values, or texts of JSON, that says something of an error. */
+const firstSaid = (values: ReadonlyArray<unknown>): Body | undefined => {
+  for (const value of values) {
+    const body = bodyOf(typeof value === "string" ? parseJson(value) : value)
+    if ((body.type ?? body.code ?? body.message) !== undefined) return body
+  }
+  return undefined
 }
 
 const secrets = [/\bsk-[\w-]{6,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
@@ -211,7 +215,7 @@ const unsent =
   /^(ECONNREFUSED|ConnectionRefused|FailedToOpenSocket|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
 const timeouts = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
 const broken =
-  /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_HTTP2_\w+|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/
+  /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_BAD_RESPONSE|ERR_HTTP2_\w+|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/
 /** What Node and undici say of impossible arguments, such as an address that is not one. */
 const impossible = /^(UND_)?ERR_INVALID_/
 

@@ -139,6 +139,8 @@ describe("sdkErrors", () => {
       const read = (cause: unknown) => thrown(Object.assign(new Error("?", { cause }), { statusCode: 200 }))
       const broken = new TypeError("terminated", { cause: Object.assign(new Error(), { code: "UND_ERR_SOCKET" }) })
       assert.deepInclude(read(broken), { _tag: "ConnectionFailed", sent: true })
+      const axios = Object.assign(new Error("stream has been aborted"), { status: 200, code: "ERR_BAD_RESPONSE" })
+      assert.deepInclude(thrown(axios), { _tag: "ConnectionFailed", sent: true })
       assert.strictEqual(read(new SyntaxError("{"))._tag, "MalformedResponse")
       assert.strictEqual(read(undefined)._tag, "MalformedResponse")
     })
