@@ -40,7 +40,6 @@ const ask = Effect.fnUntraced(function* (client: OpenAI, agent: string, prompt: 
       signal: Signals.fromHeaders(response.headers, now),
       actual: usage && {
         inputTokens: usage.prompt_tokens - cached,
-        cacheCreationTokens: 0,
         cacheReadTokens: cached,
         outputTokens: usage.completion_tokens
       }

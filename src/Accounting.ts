@@ -56,8 +56,10 @@ export interface Expected {
 export interface Actual {
   /** The part of the prompt that neither was read from the cache nor written to it. */
   readonly inputTokens: number
-  readonly cacheCreationTokens: number
-  readonly cacheReadTokens: number
+  /** The part that was written to the cache. @default 0 */
+  readonly cacheCreationTokens?: number | undefined
+  /** The part that was read from it. @default 0 */
+  readonly cacheReadTokens?: number | undefined
   readonly outputTokens: number
 }
 
@@ -81,7 +83,7 @@ const prompt = (expected: Expected): number => expected.inputTokens + expected.c
 
 const allowed = (expected: Expected): number => expected.maxTokens ?? expected.outputTokens
 
-const uncached = (actual: Actual): number => actual.inputTokens + actual.cacheCreationTokens
+const uncached = (actual: Actual): number => actual.inputTokens + (actual.cacheCreationTokens ?? 0)
 
 /**
  * Anthropic's own API: input that is not read from the cache, and the output that is produced. `max_tokens` costs
@@ -166,9 +168,7 @@ export const vertex: Accounting = { ...anthropic, name: "vertex" }
  * const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
  *
  * bedrock.estimate({ inputTokens: 2_005, cachedTokens: 0, outputTokens: 200, maxTokens: 1_000 }).tokens // => 3_005
- * bedrock.usage({
- *   inputTokens: 2_005, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens: 200
- * }).tokens // => 3_005
+ * bedrock.usage({ inputTokens: 2_005, outputTokens: 200 }).tokens // => 3_005
  * ```
  *
  * @category providers
@@ -264,7 +264,7 @@ export const openai: Accounting = {
     outputTokens: expected.outputTokens,
     tokens: Math.max(allowed(expected), prompt(expected))
   }),
-  usage: (actual) => ({ inputTokens: uncached(actual) + actual.cacheReadTokens })
+  usage: (actual) => ({ inputTokens: uncached(actual) + (actual.cacheReadTokens ?? 0) })
 }
 
 /**

@@ -41,7 +41,7 @@
  * const program = Effect.gen(function* () {
  *   const estimator = yield* Estimator.Estimator
  *   const before = yield* estimator.estimate(call)
- *   yield* estimator.learn(call, { inputTokens: 400, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens: 60 })
+ *   yield* estimator.learn(call, { inputTokens: 400, outputTokens: 60 })
  *   const after = yield* estimator.estimate(call)
  *   return [before, after]
  * })
@@ -268,17 +268,15 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
 const isAmount = (value: number): boolean => value >= 0 && value < Infinity
 
 const learn = (call: Call, memory: Memory, actual: Accounting.Actual): Memory => {
-  const prompt = actual.inputTokens + actual.cacheCreationTokens + actual.cacheReadTokens
-  const known =
-    prompt > 0 &&
-    [actual.inputTokens, actual.cacheCreationTokens, actual.cacheReadTokens].every(isAmount) &&
-    isAmount(prompt)
+  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
+  const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
+  const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens].every(isAmount) && isAmount(prompt)
   return {
     ...memory,
     tokensPerByte:
       known && call.bytes > 0 ? Learning.follow(memory.tokensPerByte, prompt / call.bytes) : memory.tokensPerByte,
-    cachedShare: known ? Learning.follow(memory.cachedShare, actual.cacheReadTokens / prompt) : memory.cachedShare,
-    outputs: isAmount(actual.outputTokens) ? Learning.push(memory.outputs, actual.outputTokens) : memory.outputs
+    cachedShare: known ? Learning.follow(memory.cachedShare, cacheReadTokens / prompt) : memory.cachedShare,
+    outputs: isAmount(outputTokens) ? Learning.push(memory.outputs, outputTokens) : memory.outputs
   }
 }
 

@@ -34,7 +34,7 @@
  * import * as Governor from "floodgate/Governor"
  *
  * const call = { model: "my-model", bytes: 4_000, maxTokens: 500 }
- * const actual = { inputTokens: 1_100, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens: 20 }
+ * const actual = { inputTokens: 1_100, outputTokens: 20 }
  * const attempt = Effect.succeed({ value: "hello", actual })
  *
  * const program = Effect.gen(function* () {

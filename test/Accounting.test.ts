@@ -42,6 +42,16 @@ describe("Accounting", () => {
     assert.deepStrictEqual([used.inputTokens, used.outputTokens], [900, 400])
   })
 
+  it("takes what is not said of the cache for nothing", () => {
+    const { anthropic, bedrockRuntime, openai } = Accounting
+    const said = { inputTokens: 100, outputTokens: 20 }
+    for (const accounting of [anthropic, openai, bedrockRuntime({ burndown: 5 })]) {
+      const usage = accounting.usage({ ...said, cacheCreationTokens: 0, cacheReadTokens: 0 })
+      assert.deepStrictEqual(accounting.usage(said), usage)
+      assert.isFalse(Object.values(usage).some(Number.isNaN))
+    }
+  })
+
   it("openai counts the larger of prompt and max_tokens, and corrects nothing", () => {
     const { held, used } = counted(Accounting.openai)
     assert.strictEqual(held.tokens, 10_000)

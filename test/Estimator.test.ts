@@ -7,9 +7,8 @@ import * as Estimator from "floodgate/Estimator"
 
 const call: Estimator.Call = { pool: "opus", kind: "summary", bytes: 2_700 }
 
-const used = (inputTokens: number, outputTokens: number, cacheReadTokens = 0): Accounting.Actual => ({
+const used = (inputTokens: number, outputTokens: number, cacheReadTokens?: number): Accounting.Actual => ({
   inputTokens,
-  cacheCreationTokens: 0,
   cacheReadTokens,
   outputTokens
 })

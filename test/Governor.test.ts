@@ -57,8 +57,6 @@ const call: Governor.Call = { model: "m", bytes: 2_700, inputTokens: 1_000, maxT
 
 const actual = (inputTokens: number, outputTokens: number): Accounting.Actual => ({
   inputTokens,
-  cacheCreationTokens: 0,
-  cacheReadTokens: 0,
   outputTokens
 })
 

@@ -102,7 +102,7 @@ const open = Effect.fnUntraced(function* <E, R>(
       const counted = seen.usage && Describe.actualOf(seen.usage)
       const outputTokens = Math.ceil(seen.characters / bytesPerToken)
       if (counted !== undefined) ticket.observed(counted)
-      else if (seen.started) ticket.observed({ inputTokens, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens })
+      else if (seen.started) ticket.observed({ inputTokens, outputTokens })
     })
   const broken = (error: E): Effect.Effect<void> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => ticket.fail(Failure.failureOf(error, now)))

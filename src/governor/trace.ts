@@ -174,7 +174,7 @@ export const succeeded = (
       if (response.finishReason !== undefined) span.attribute("gen_ai.response.finish_reasons", [response.finishReason])
     }
     if (actual === undefined) return Effect.void
-    const { cacheCreationTokens, cacheReadTokens, inputTokens, outputTokens } = actual
+    const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
     if (span !== undefined) {
       span.attribute("gen_ai.usage.input_tokens", inputTokens + cacheCreationTokens + cacheReadTokens)
       span.attribute("gen_ai.usage.output_tokens", outputTokens)

@@ -21,7 +21,7 @@ export const unanswered = (accounting: Accounting.Accounting, estimate: Limits.E
   estimate.inputTokens === undefined ? {} : counted(accounting, estimate.inputTokens, 0)
 
 const counted = (accounting: Accounting.Accounting, inputTokens: number, outputTokens: number): Limits.Usage =>
-  accounting.usage({ inputTokens, cacheCreationTokens: 0, cacheReadTokens: 0, outputTokens })
+  accounting.usage({ inputTokens, outputTokens })
 
 /** The usage to settle a failed call to; a dimension that is left out keeps its estimate. */
 export const afterFailure = (
