@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import * as Limits from "floodgate/Limits"
 import { isDone, make, pool, start } from "./support/budget.ts"
 
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
@@ -235,6 +236,49 @@ describe("Budget", () => {
         yield* budget.observe({ pool: "default", dimensions: { tokens: { limit: 1, remaining: 1 } } })
         assert.strictEqual(yield* refused, "EstimateTooLarge")
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("goes back to what the pool is configured to, and not to what this process was started with", () =>
+      Effect.gen(function* () {
+        // Regression: a process that was started without limits took everybody's away, and one with limits undid a resize.
+        const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
+        const store = yield* BudgetStore.memory.open("default", options)
+        const shared = Effect.provideService(BudgetStore.BudgetStore, { open: () => Effect.succeed(store) })
+        const second = yield* shared(Budget.make({ limits: perSecond(1_000, 1_000) }))
+        yield* second.resize({ limits: perSecond(2_000, 2_000) })
+        for (const limits of [undefined, perSecond(1_000, 1_000)]) {
+          const first = yield* shared(Budget.make({ limits }))
+          const reserve = (tokens: number) => Effect.scoped(first.reserve({ tokens }))
+          const refused = Effect.map(Effect.flip(reserve(3_000)), ({ reason }) => reason._tag)
+          yield* first.observe({ dimensions: { tokens: { limit: 1 } } })
+          assert.strictEqual(yield* refused, "EstimateTooLarge")
+          yield* TestClock.adjust("1 hour")
+          const doubting = yield* start(reserve(3_000))
+          yield* TestClock.adjust("1 minute")
+          yield* Fiber.join(doubting)
+          const { configured } = (yield* store.snapshot).ledger
+          assert.deepStrictEqual(
+            [store.rules(), configured],
+            [Limits.resolve(perSecond(2_000, 2_000)), perSecond(2_000, 2_000)]
+          )
+        }
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("asks the store before it refuses what the limits that it last heard of do not admit", () =>
+      Effect.gen(function* () {
+        // Regression: a process that was idle refused by limits that another had raised meanwhile.
+        const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
+        const store = yield* BudgetStore.memory.open("default", options)
+        const shared = Effect.provideService(BudgetStore.BudgetStore, { open: () => Effect.succeed(store) })
+        const first = yield* shared(Budget.make())
+        const second = yield* shared(Budget.make())
+        yield* Effect.scoped(first.reserve({ tokens: 1 }))
+        yield* second.resize({ limits: perSecond(2_000, 2_000) })
+        const raised = yield* start(Effect.scoped(first.reserve({ tokens: 100_000 })))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(raised)
+      }).pipe(Effect.scoped)
     )
 
     it.effect("lets an estimate above the burst in when the bucket is full, as sole debtor", () =>

@@ -42,7 +42,6 @@ export const open = Effect.fnUntraced(function* (
   const counts = countsOf(name, yield* Effect.context<never>())
   let closed = false
   let wakeAt = Infinity
-  let given = options.limits
 
   const grant = (turn: Turn<Waiter>, held: Held, now: number): void => {
     const waiter = turn.entry
@@ -168,18 +167,19 @@ export const open = Effect.fnUntraced(function* (
         learn()
         return drain
       }),
-    doubt: (estimate) =>
-      Effect.suspend(() => {
-        const before = Limits.resolve(given)
-        if (Limits.neverFits(Limits.charge(estimate, before), before)) return Effect.succeed(false)
-        return Effect.matchEffect(store.snapshot, {
-          onFailure: () => Effect.succeed(false),
-          onSuccess: ({ ledger, now }) =>
-            now - ledger.toldAt < Believed.longestMillis
-              ? Effect.succeed(false)
-              : Effect.as(pool.resize({ limits: given, concurrency: undefined }), true)
-        })
-      }),
+    doubt: (estimate) => {
+      const fits = (by: Limits.Rules) => Limits.neverFits(Limits.charge(estimate, by), by) === undefined
+      return Effect.matchEffect(store.snapshot, {
+        onFailure: () => Effect.succeed(false),
+        onSuccess: ({ ledger, now }) => {
+          learn()
+          const isTold = now - ledger.toldAt < Believed.longestMillis
+          if (fits(rules) || isTold || !fits(Limits.resolve(ledger.configured))) return Effect.succeed(fits(rules))
+          const asConfigured = pool.resize({ limits: ledger.configured, concurrency: undefined })
+          return Effect.map(asConfigured, () => fits(rules))
+        }
+      })
+    },
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>
       Effect.andThen(
@@ -194,7 +194,6 @@ export const open = Effect.fnUntraced(function* (
       ),
     resize: (change) =>
       Effect.flatMap(Effect.ignore(store.resize(change)), () => {
-        given = change.limits ?? given
         learn()
         return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
       }),

@@ -119,8 +119,9 @@ export interface Pool {
   ) => Effect.Effect<void> | undefined
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
   /**
-   * Goes back to the limits that were given, if the charge fits those and no process has been told of limits for an hour:
-   * what a header taught may be wrong, and a pool that refuses every call hears no better. Gives whether it did.
+   * Whether a charge fits that did not by the rules as they were last heard. Asks the store for those that hold now, and
+   * goes back to what the pool is configured to, if the charge fits that and no process has been told of limits for an
+   * hour: what a header taught may be wrong, and a pool that refuses every call hears no better.
    */
   readonly doubt: (estimate: Limits.Estimate) => Effect.Effect<boolean>
   readonly pause: (pause: Pause, rejected: Held | undefined) => Effect.Effect<void>

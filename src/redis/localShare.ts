@@ -63,7 +63,8 @@ export class LocalShare {
         cells: []
       }
     }
-    this.ledger = { ...empty, buckets }
+    // What the pool is configured to is not known here: nobody goes back to that.
+    this.ledger = { ...empty, buckets, toldAt: Infinity }
   }
 
   take(asks: ReadonlyArray<Ask>, now: number): Taken | "exhausted" {
