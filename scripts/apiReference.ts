@@ -36,11 +36,36 @@ const entryOf = (name: string, doc: string): Entry => ({
   text: firstSentence(doc)
 })
 
+/** What can be called or run of a service, and of an interface that has effects or functions: its members by name. */
+const membersOf = (node: ts.Statement): ReadonlyArray<string> => {
+  return shapeOf(node).flatMap((member) => {
+    if (!ts.isPropertySignature(member) || member.type === undefined || member.questionToken !== undefined) return []
+    const runs = ts.isFunctionTypeNode(member.type) || /^(Effect\.Effect|Stream\.Stream)</.test(member.type.getText())
+    return runs ? [`\`${member.name.getText()}\``] : []
+  })
+}
+
+/** The members of an interface, or of the shape in `class Name extends Context.Service<Name, Shape>`. */
+const shapeOf = (node: ts.Statement): ReadonlyArray<ts.TypeElement> => {
+  if (ts.isInterfaceDeclaration(node)) return node.members
+  if (!ts.isClassDeclaration(node)) return []
+  const call = node.heritageClauses?.[0]?.types[0]?.expression
+  const made = call !== undefined && ts.isCallExpression(call) ? call.expression : undefined
+  const shape = made !== undefined && ts.isCallExpression(made) ? made.typeArguments?.[1] : undefined
+  return shape !== undefined && ts.isTypeLiteralNode(shape) ? shape.members : []
+}
+
 /** The exports of a file in the order of the source, those that it passes on included. */
 const exportsOf = (file: string): Array<Entry> => {
   const source = parse(file)
   return source.statements.flatMap((node): Array<Entry> => {
-    if (isExported(node)) return namesOf(node).map((name) => entryOf(name, docBefore(source, node.pos)))
+    if (isExported(node)) {
+      const members = membersOf(node)
+      return namesOf(node).map((name) => {
+        const entry = entryOf(name, docBefore(source, node.pos))
+        return members.length === 0 ? entry : { ...entry, text: `${entry.text} Has ${members.join(", ")}.` }
+      })
+    }
     if (!ts.isExportDeclaration(node)) return []
     const clause = node.exportClause
     const from = join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text)
@@ -103,8 +128,8 @@ export const render = (): string => {
   ])
   return `# API reference
 
-Every public module, and its exports by category, with the first sentence of each docstring. The docstrings have the
-rest: details, gotchas, and examples that run. This page is generated: \`npm run docs:api\`.
+Every public module, and its exports by category, with the first sentence of each docstring, and the effects and
+functions that a service has. The docstrings have the rest: details, gotchas, and examples that run. This page is generated: \`npm run docs:api\`.
 
 The package's root exports the core modules by their names: \`import { Budget } from "floodgate"\` is
 \`import * as Budget from "floodgate/Budget"\`.
