@@ -1,5 +1,6 @@
 /**
- * What a process holds in Redis, to settle it there and to say it again when the state is lost.
+ * What a process holds in Redis, to settle it there and to say it again when the state is lost. Redis counts up, and the
+ * process counts down what it admits itself, so that no name is given twice.
  *
  * What its local share admitted while Redis was away gets a name there only when Redis is back: till then it is on its
  * way, and what is settled of it waits.
@@ -14,6 +15,7 @@ export class Holdings {
   private readonly moving = new Map<number, Job | undefined>()
   /** What those that have arrived are called in Redis. */
   private readonly names = new Map<number, number>()
+  private lastLocal = 0
 
   get size(): number {
     return this.held.size
@@ -21,6 +23,11 @@ export class Holdings {
 
   add(id: number, charge: Limits.Charge, at: number): void {
     this.held.set(id, { charge, at })
+  }
+
+  /** What a call is called that Redis does not know yet. */
+  nextLocal(): number {
+    return --this.lastLocal
   }
 
   nameOf(id: number): number {

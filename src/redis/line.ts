@@ -165,7 +165,7 @@ export class Line {
   }
 
   private heard(request: Request, reply: Reply, sentAt: number | undefined): Effect.Effect<void> {
-    const [now, , , , , rules, , replies, turn] = reply
+    const [now, , , , , news, , replies, turn] = reply
     const wasAway = this.isAway
     const before = this.view.epoch
     this.outbox.conclude()
@@ -174,7 +174,7 @@ export class Line {
     // What introduces us is answered first.
     const skipped = replies.length - request.jobs.length
     request.jobs.forEach((job, i) => job.replied(replies[skipped + i], now))
-    if (rules !== 0) this.options.onTurn(0, Infinity)
+    if (news !== 0) this.options.onTurn(0, Infinity)
     else if (turn !== -1) this.options.onTurn(...turn)
     if (wasAway) this.options.onBack()
     const notes = notesOf(this.options.pool, reply, before, wasAway)

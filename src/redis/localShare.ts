@@ -6,13 +6,15 @@
 import type { Ask, Held, Pause, Snapshot, Taken } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
-import { four, type Operation } from "./wire.ts"
+import type { Holdings } from "./holdings.ts"
+import { type Configuration, four, type Operation } from "./wire.ts"
 
 /** What was known of the pool when Redis was last heard. */
 export interface Known {
   readonly rules: Limits.Rules
   readonly levels: Limits.Charge
   readonly processes: number
+  readonly configuration: Pick<Configuration, "headroom" | "concurrency">
 }
 
 /** A window's cells are a sixtieth of it, see the bucket. */
@@ -34,20 +36,16 @@ export class LocalShare {
   private readonly permits: number
   private readonly processes: number
   private readonly since: number
-  private readonly inRedis: () => number
-  private lastId = 0
+  private readonly holdings: Pick<Holdings, "size" | "nextLocal">
 
-  constructor(
-    known: Known,
-    options: { readonly headroom: number; readonly concurrency: number; readonly inRedis: () => number },
-    now: number
-  ) {
+  constructor(known: Known, holdings: LocalShare["holdings"], now: number) {
+    const { concurrency, headroom } = known.configuration
     const n = Math.max(1, known.processes)
     this.processes = n
     this.since = now
-    this.inRedis = options.inRedis
-    this.permits = options.concurrency === Infinity ? Infinity : Math.max(1, Math.floor(options.concurrency / n))
-    const empty = Ledger.make({}, now, { headroom: options.headroom, ramp: undefined })
+    this.holdings = holdings
+    this.permits = concurrency < 0 ? Infinity : Math.max(1, Math.floor(concurrency / n))
+    const empty = Ledger.make({}, now, { headroom, ramp: undefined })
     const buckets: { -readonly [D in keyof Ledger.Ledger["buckets"]]: Ledger.Ledger["buckets"][D] } = {}
     for (const dimension of Limits.dimensions) {
       const rule = known.rules[dimension]
@@ -59,7 +57,7 @@ export class LocalShare {
         // What was left may have been taken by others since: only debt and quotas are taken over.
         level: rule.quota ? (known.levels[dimension] ?? 0) / n : Math.min(0, (known.levels[dimension] ?? 0) / n),
         at: now,
-        reserve: rule.quota ? 0 : share.capacity * options.headroom,
+        reserve: rule.quota ? 0 : share.capacity * headroom,
         cells: []
       }
     }
@@ -71,7 +69,7 @@ export class LocalShare {
     this.ledger = Ledger.advance(this.ledger, now)
     const granted: Array<Held> = []
     for (const { charge } of asks) {
-      if (this.open.size + this.inRedis() >= this.permits) {
+      if (this.open.size + this.holdings.size >= this.permits) {
         return { granted, blocked: { _tag: "Wait", millis: retryMillis, dimension: undefined } }
       }
       const decision = Ledger.decide(this.ledger, charge, now)
@@ -81,7 +79,7 @@ export class LocalShare {
         return { granted, blocked: { ...decision, millis: Math.min(decision.millis, 86_400_000) } }
       }
       this.ledger = Ledger.take(this.ledger, charge, now)
-      const held: Held = { id: --this.lastId, charge, takenAt: now }
+      const held: Held = { id: this.holdings.nextLocal(), charge, takenAt: now }
       this.open.set(held.id, held)
       this.spend(charge, 1)
       granted.push(held)

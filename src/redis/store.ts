@@ -39,7 +39,7 @@ const say = (operation: () => Wire.Operation | undefined, replied: (reply: unkno
   away: () => false
 })
 
-/** Something to say whose reply somebody waits for: the first answer counts, from Redis or from here. */
+/** Something to say whose reply somebody waits for: the first answer counts, from Redis or from here. Who is interrupted waits no more. */
 const question = <A>(
   line: Line.Line,
   operation: Wire.Operation,
@@ -74,6 +74,7 @@ const question = <A>(
         return isAnswered
       }
     })
+    return Effect.sync(() => void (isAnswered = true))
   })
 
 // -----------------------------------------------------------------------------
@@ -121,8 +122,6 @@ class RedisPool {
   private readonly millis: () => number
   private readonly holdings = new Holdings()
   private readonly given: PoolOptions
-  /** As given, or as changed since. */
-  private configured: PoolOptions
   /** What this process goes by while Redis is away, where it was told to. */
   private share: LocalShare | undefined
 
@@ -130,22 +129,21 @@ class RedisPool {
     this.line = line
     this.bell = bell
     this.given = given
-    this.configured = given
     this.millis = millis
   }
 
   /** Who this process is, what it holds, and what it remembers of a state that may be lost. */
   introduction(): ReadonlyArray<Wire.Operation> {
     const now = this.millis()
-    return [Wire.open(this.configured, this.given), Wire.join(this.holdings.list(now), this.line.view.remembered(now))]
+    const { view } = this.line
+    return [Wire.open(this.given, view.configuration), Wire.join(this.holdings.list(now), view.remembered(now))]
   }
 
   /** Redis is away: a process that knows its share goes on with that. */
   degrade(): void {
-    if (this.line.view.epoch === 0) return
-    const { concurrency, headroom } = this.configured
-    const inRedis = () => this.holdings.size
-    this.share = new LocalShare(this.line.view, { headroom, concurrency, inRedis }, this.millis())
+    const { configuration, levels, processes, rules } = this.line.view
+    if (configuration === undefined) return
+    this.share = new LocalShare({ configuration, levels, processes, rules }, this.holdings, this.millis())
   }
 
   /** Redis is back: it hears what the share spent and holds. */
@@ -214,11 +212,6 @@ class RedisPool {
   }
 
   resize({ concurrency, limits }: Parameters<PoolStore["resize"]>[0]): void {
-    this.configured = {
-      ...this.configured,
-      limits: limits ?? this.configured.limits,
-      concurrency: concurrency ?? this.configured.concurrency
-    }
     // This process uses the new limits at once; what Redis makes of them comes with the reply.
     if (limits !== undefined) this.line.view.rules = Limits.resolve(limits)
     this.line.submit(say(() => Wire.resize(limits, concurrency)))

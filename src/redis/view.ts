@@ -1,15 +1,19 @@
 /**
  * What a process knows of a pool since the last reply.
  */
+import * as Equal from "effect/Equal"
 import * as Limits from "../Limits.ts"
-import type { Operation, Reply } from "./wire.ts"
+import type { Configuration, Operation, Reply } from "./wire.ts"
 import * as Wire from "./wire.ts"
 
 export class View {
   /** Which state of the pool it is; 0 before the first reply. */
   epoch = 0
   rules: Limits.Rules = {}
-  private rulesVersion = 0
+  /** What the pool is configured with; nothing before the first reply. */
+  configuration: Configuration | undefined
+  /** Of which rules and configuration it is. */
+  private version = 0
   levels: Limits.Charge = {}
   processes = 1
   /** Whether somebody may wait for a call to end, and not only for what it gives back. */
@@ -20,25 +24,23 @@ export class View {
   private lateMillis = 0
 
   /** Takes over what a reply says. `sentAt` is known of a request that was sent once. */
-  hear(
-    [, epoch, processes, , version, rules, levels, , , tight]: Reply,
-    now: number,
-    sentAt: number | undefined
-  ): void {
+  hear([, epoch, processes, , version, news, levels, , , tight]: Reply, now: number, sentAt: number | undefined): void {
     this.at = now
     this.epoch = epoch
     this.processes = processes
     this.levels = Wire.toCharge(levels)
     this.isTight = tight === 1
     if (sentAt !== undefined) this.lateMillis = now - sentAt
-    if (rules === 0) return
-    this.rulesVersion = version
-    this.rules = Wire.toRecord(rules, Wire.toRule)
+    if (news === 0) return
+    this.version = version
+    this.configuration = news[1]
+    const rules = Wire.toRecord(news[0], Wire.toRule)
+    if (!Equal.equals(rules, this.rules)) this.rules = rules
   }
 
   /** The text of a request. */
   encode(seq: number, operations: ReadonlyArray<Operation>): string {
-    return JSON.stringify([seq, this.epoch, this.rulesVersion, operations, Math.round(this.lateMillis)])
+    return JSON.stringify([seq, this.epoch, this.version, operations, Math.round(this.lateMillis)])
   }
 
   /** The levels as they were, and how old they are; nothing before the first reply. */

@@ -27,14 +27,27 @@ interface BucketWire {
   readonly cells: ReadonlyArray<number>
 }
 
-/** `[now, epoch, processes, why, rules version, rules | 0, levels, replies, turn, tight]`; an epoch of 0 asks for `open` and `join`. */
+/** What a pool is configured with, as its processes tell each other. */
+export interface Configuration {
+  readonly limits: Limits.Limits | readonly []
+  readonly headroom: number
+  /** -1 where nothing bounds it. */
+  readonly concurrency: number
+  /** What the processes were started with: the limits as text, and the rest. */
+  readonly given: readonly [limits: string, headroom: number, concurrency: number]
+  /** When it was last changed, by the pool's time, and 0 when never; `false` of a process that has not been told yet. */
+  readonly changedAt: number | false
+}
+
+/** `[now, epoch, processes, why, version, news, levels, replies, turn, tight]`; an epoch of 0 asks for `open` and `join`. */
 export type Reply = readonly [
   now: number,
   epoch: number,
   processes: number,
   why: "new" | "wiped" | "damaged",
-  rulesVersion: number,
-  rules: Four<RuleWire> | 0,
+  version: number,
+  /** What the process does not know yet, or 0. */
+  news: readonly [rules: Four<RuleWire>, configuration: Configuration] | 0,
   levels: Four<number>,
   replies: ReadonlyArray<unknown>,
   /**
@@ -137,19 +150,20 @@ const inOrder = (limits: Limits.Limits): Limits.Limits =>
 
 const finite = (concurrency: number): number => (concurrency === Infinity ? -1 : concurrency)
 
-/** `given` is what the process was started with: `options` differ from it where it has changed them since. */
-export const open = (options: PoolOptions, given: PoolOptions = options): Operation => {
-  const { concurrency, headroom, limits, ramp } = options
-  return [
-    "open",
-    inOrder(limits),
-    headroom,
-    ramp === undefined ? false : [ramp.from, ramp.millis],
-    finite(concurrency),
-    [JSON.stringify(inOrder(given.limits)), given.headroom, finite(given.concurrency)],
-    options !== given
-  ]
-}
+const started = ({ concurrency, headroom, limits }: PoolOptions): Configuration => ({
+  limits: inOrder(limits),
+  headroom,
+  concurrency: finite(concurrency),
+  given: [JSON.stringify(inOrder(limits)), headroom, finite(concurrency)],
+  changedAt: false
+})
+
+/** What a process starts with, or, once it has been told, what it remembers. */
+export const open = (options: PoolOptions, remembered?: Configuration): Operation => [
+  "open",
+  remembered ?? started(options),
+  options.ramp === undefined ? false : [options.ramp.from, options.ramp.millis]
+]
 
 /** What a process holds and remembers. */
 export const join = (
@@ -195,6 +209,8 @@ export const pause = ({ charge, millis, reason }: Pause, elapsed: number): Opera
 
 export const resize = (limits: Limits.Limits | undefined, concurrency: number | undefined): Operation => [
   "resize",
-  limits === undefined ? false : inOrder(limits),
-  concurrency === undefined ? 0 : finite(concurrency)
+  {
+    ...(limits !== undefined && { limits: inOrder(limits) }),
+    ...(concurrency !== undefined && { concurrency: finite(concurrency) })
+  }
 ]

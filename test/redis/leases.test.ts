@@ -46,21 +46,21 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     let now = 1_795_000_000_000
     let late = 0
     let origin = ""
+    const request = async (owner: string, seq: number, epoch: number, list: ReadonlyArray<Wire.Operation>) =>
+      JSON.parse(
+        String(
+          await client.evalSha(sha, {
+            keys: names,
+            arguments: [owner, JSON.stringify([seq, epoch, -1, list, late]), "c:", "pool", String(lease), lost]
+          })
+        )
+      ) as Wire.Reply
     const raw = async (owner: string, seq: number, operations: ReadonlyArray<Wire.Operation>) => {
       await client.set(`${names[0]}:clock`, String(now))
-      const request = async (epoch: number, list: ReadonlyArray<Wire.Operation>) =>
-        JSON.parse(
-          String(
-            await client.evalSha(sha, {
-              keys: names,
-              arguments: [owner, JSON.stringify([seq, epoch, -1, list, late]), "c:", "pool", String(lease), lost]
-            })
-          )
-        ) as Wire.Reply
       const introduced = [Wire.open({ ...options, ...given }), ["join", [], []], ...operations] as const
       const epoch = epochs.get(owner) ?? 0
-      const first = await request(epoch, epoch === 0 ? introduced : operations)
-      const reply = first[1] === 0 ? await request(epoch, introduced) : first
+      const first = await request(owner, seq, epoch, epoch === 0 ? introduced : operations)
+      const reply = first[1] === 0 ? await request(owner, seq, epoch, introduced) : first
       origin = reply[3]
       epochs.set(owner, reply[1])
       return reply[7].slice(-operations.length)
@@ -72,6 +72,11 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     }
     return {
       keys: names,
+      /** It says something and dies before it hears that it must say first who it is. */
+      lastWord: async (owner: string, ...operations: ReadonlyArray<Wire.Operation>) => {
+        await client.set(`${names[0]}:clock`, String(now))
+        return request(owner, (seqs.get(owner) ?? 0) + 1, epochs.get(owner) ?? 0, operations)
+      },
       origin: () => origin,
       raw,
       say,
@@ -321,6 +326,28 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
       const left = await client.pTTL(key)
       assert.isAbove(left, 100_000_000, key)
       assert.isBelow(left, 300_000_000, key)
+    }
+  })
+
+  it("a quota outlives a process that dies before it can say who it is", async () => {
+    const { keys, lastWord, say, take } = pool("keep", { limits: { tokens: { total: 1_000 } } })
+    await take("a/1", 100)
+    await say("b/1", ["beat"])
+    // Reservations are gone, so that everybody is asked who he is.
+    await client.del(keys[1]!)
+    assert.strictEqual((await lastWord("b/1", ["beat"]))[1], 0)
+    assert.isAbove(await client.pTTL(keys[0]!), 29 * 86_400_000)
+  })
+
+  it("what the dead held is forgotten after ten minutes where nobody has time for a sign of life, too", async () => {
+    const { keys, passSilently, take } = pool("keep", { concurrency: Infinity })
+    for (let minute = 0; minute < 40; minute++) {
+      await take(`dead${minute}/1`, 1)
+      for (let left = 60; left > 0; left -= 4) {
+        passSilently(4_000)
+        await take("busy/1", 0)
+      }
+      assert.isAtMost(await client.hLen(keys[2]!), 12)
     }
   })
 

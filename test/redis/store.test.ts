@@ -1,10 +1,13 @@
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as PersistenceRedis from "effect/persistence/Redis"
 import * as References from "effect/References"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
@@ -239,6 +242,133 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       assert.deepStrictEqual(yield* seen, [7, 300, 0.1])
     }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
   )
+
+  it.live("gives a state that was lost what was changed last, whoever comes back last", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const seen = Effect.gen(function* () {
+        const pools = yield* FloodgateRedis.status({ url: server.url, prefix })
+        const { allowed, snapshot } = pools.find((each) => each.pool === "changed")!
+        return [allowed, snapshot.ledger.buckets.tokens?.rule.capacity]
+      })
+      const limits = (burst: number) => ({ tokens: { perSecond: 1, burst } })
+      const wipe = Effect.promise(() =>
+        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:changed}:${key}`))
+      )
+      const first = yield* Scope.make()
+      const one = yield* Scope.provide(store.open("changed", slow), first)
+      const other = yield* store.open("changed", slow)
+      yield* one.resize({ limits: limits(5_000), concurrency: undefined })
+      yield* one.snapshot
+      yield* other.resize({ limits: limits(300), concurrency: undefined })
+      yield* other.snapshot
+      yield* one.resize({ limits: undefined, concurrency: 9 })
+      yield* one.snapshot
+      yield* other.snapshot
+      for (const [early, late] of [
+        [one, other],
+        [other, one]
+      ] as const) {
+        yield* wipe
+        yield* early.snapshot
+        yield* late.snapshot
+        assert.deepStrictEqual(yield* seen, [9, 300])
+      }
+      // Who changed it has left, and who starts first knows nothing of it.
+      yield* Scope.close(first, Exit.void)
+      yield* wipe
+      const third = yield* store.open("changed", slow)
+      yield* other.snapshot
+      assert.deepStrictEqual(yield* seen, [9, 300])
+      yield* third.snapshot
+      assert.strictEqual(third.rules().tokens!.capacity, 300)
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
+  it.live("tells a process the rules of a state that began again without it", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const one = yield* store.open("again", slow)
+      yield* Effect.promise(() =>
+        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:again}:${key}`))
+      )
+      yield* store.open("again", { ...slow, limits: { tokens: { perSecond: 1, burst: 300 } } })
+      yield* one.snapshot
+      assert.strictEqual(one.rules().tokens!.capacity, 300)
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
+  it.live("holds nothing for who was interrupted while he asked", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const one = yield* store.open("interrupted", slow)
+      // Before it is said, and while it is under way.
+      for (let turns = 0; turns < 5; turns++) {
+        const fiber = yield* Effect.forkChild(one.take(ask(100)), { startImmediately: true })
+        for (let n = 0; n < turns; n++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(fiber)
+        const answered = yield* Fiber.await(fiber)
+        if (Exit.isFailure(answered)) continue
+        for (const held of answered.value.granted) yield* one.settle(held, { tokens: 0 }, false)
+      }
+      yield* one.snapshot
+      const { ledger } = yield* one.snapshot
+      assert.strictEqual(ledger.buckets.tokens!.level, 1_000)
+      assert.lengthOf((yield* one.take([...ask(1), ...ask(1)])).granted, 2)
+    }).pipe(Effect.scoped, Effect.provide(layer()))
+  )
+
+  it.live("knows apart what it admitted by itself in one outage and in the next", () => {
+    let isDown = false
+    const cut = Layer.effect(
+      PersistenceRedis.Redis,
+      Effect.map(
+        PersistenceRedis.Redis,
+        (redis) =>
+          ({
+            ...redis,
+            send: (command, ...args) =>
+              Effect.suspend(() =>
+                isDown
+                  ? Effect.fail(new PersistenceRedis.RedisError({ cause: new Error("cut") }))
+                  : redis.send(command, ...args)
+              )
+          }) satisfies PersistenceRedis.Redis["Service"]
+      )
+    )
+    const live = FloodgateRedis.layerStore({ prefix: `${prefix}-cut`, whenAway: "degrade" }).pipe(
+      Layer.provide(cut),
+      Layer.provide(NodeRedis.layer({ url: server.url }))
+    )
+    const seen = Effect.map(
+      FloodgateRedis.status({ url: server.url, prefix: `${prefix}-cut` }),
+      ([pool]) => pool!.processes[0]!.held.tokens
+    )
+    return Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const limits = { tokens: { perSecond: 1_000 } }
+      const one = yield* store.open("cut", { ...slow, limits, concurrency: Infinity })
+      const outage = Effect.fnUntraced(function* (tokens: number) {
+        isDown = true
+        const taken = yield* Effect.repeat(one.take(ask(tokens)), {
+          until: ({ granted }) => granted.length > 0,
+          schedule: Schedule.spaced(10)
+        })
+        return taken.granted[0]!
+      })
+      const isBack = (held: number) =>
+        Effect.repeat(seen, { until: (tokens) => tokens === held, schedule: Schedule.spaced(25) })
+      const first = yield* outage(10)
+      isDown = false
+      yield* isBack(10)
+      const second = yield* outage(20)
+      yield* one.settle(first, { tokens: 10 }, true)
+      isDown = false
+      yield* isBack(20)
+      yield* one.settle(second, { tokens: 20 }, true)
+      yield* isBack(0)
+    }).pipe(Effect.scoped, Effect.provide(live), quiet)
+  })
 
   it.live("says that the store is unavailable when there was never a server", () =>
     Effect.gen(function* () {

@@ -4,7 +4,7 @@
  */
 export const fleet = `
 local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local VERSION = 4
+local VERSION = 5
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- The net under the wakes: nobody sleeps longer without asking.
@@ -21,7 +21,7 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 local function isWhole(S)
   if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
   for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet',
-    'heardAt', 'toldAt', 'late', 'lateAt' }) do
+    'heardAt', 'toldAt', 'late', 'lateAt', 'changedAt' }) do
     if not isNumber(S[name]) then return false end
   end
   if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' or type(S.given) ~= 'table' then return false end
@@ -63,21 +63,17 @@ local function load()
   return nil, 'new'
 end
 
-local function save(S, keep)
-  local packed = cmsgpack.pack(S)
-  redis.call('SET', STATE, redis.sha1hex(packed) .. packed, 'PX', keep)
-end
-
 -- A state that was lost is not read as full: its levels start at zero, and its windows as if the last one had been
 -- used evenly. What processes still hold and remember they bring back when they join.
 local function create(open, now, why, lease)
+  local said, ramp = open[2], open[3]
   local S = {
     version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
-    concurrency = open[5], probe = false, rv = 1, given = open[6],
+    concurrency = said.concurrency, probe = false, rv = 1, given = said.given, changedAt = said.changedAt or 0,
     lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
     procs = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
   }
-  makeLedger(S, open[2], open[3], open[4], now)
+  makeLedger(S, said.limits, said.headroom, ramp, now)
   if why ~= 'new' then
     for d = 1, 4 do
       local b = S.buckets[d]
@@ -98,6 +94,25 @@ local function create(open, now, why, lease)
     S.bare = true
   end
   return S
+end
+
+-- What the pool is configured with, what the processes were started with, and when either was last changed (0: never).
+-- Each process remembers it as it was told, and says it again of a state that was lost.
+local function configurationOf(S)
+  return { limits = S.configured, headroom = S.headroom, concurrency = S.concurrency, given = S.given, changedAt = S.changedAt }
+end
+
+local function configure(S, change, at, now)
+  if change.limits then resize(S, change.limits, now) end
+  if change.headroom then
+    S.headroom = change.headroom
+    for d = 1, 4 do
+      local b = S.buckets[d]
+      if b and not b.rule.quota then b.reserve = b.rule.capacity * S.headroom end
+    end
+  end
+  if change.concurrency then S.concurrency = change.concurrency end
+  S.rv, S.changedAt = S.rv + 1, math.max(at, S.changedAt)
 end
 
 local function procOf(S, owner)
@@ -176,6 +191,13 @@ local function leaveRoom(S, id, succeeded, now)
   end
 end
 
+local function prune(now)
+  if redis.call('HLEN', LOST) == 0 then return end
+  for _, entry in ipairs(entriesOf(LOST)) do
+    if entry.lost + KEEP_LOST < now then redis.call('HDEL', LOST, idKey(entry.id)) end
+  end
+end
+
 -- Processes whose lease ran out: their heads leave, their permits return. What they held stays charged as estimated
 -- (the provider may have counted it) unless the store was told to refund; a late settlement still finds it.
 local function reap(S, now, refund)
@@ -184,6 +206,7 @@ local function reap(S, now, refund)
     if proc.till < now then lost = lost or {}; lost[owner] = true end
   end
   if not lost or now < S.quiet then return end
+  prune(now)
   for owner in pairs(lost) do
     S.procs[owner] = nil
     redis.call('HDEL', SEEN, owner)
@@ -201,13 +224,6 @@ local function reap(S, now, refund)
       -- Its process is unknown here: it gets a lease to show up in.
       procOf(S, entry.owner).till = S.quiet
     end
-  end
-end
-
-local function prune(now)
-  if redis.call('HLEN', LOST) == 0 then return end
-  for _, entry in ipairs(entriesOf(LOST)) do
-    if entry.lost + KEEP_LOST < now then redis.call('HDEL', LOST, idKey(entry.id)) end
   end
 end
 

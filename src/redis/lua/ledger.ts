@@ -269,7 +269,7 @@ end
 
 -- Replaces the configured limits; levels keep their debt and are cut to the new capacity.
 local function resize(S, limits, now)
-  S.configured, S.known, S.rv, S.toldAt = limits, true, S.rv + 1, now
+  S.configured, S.known, S.toldAt = limits, true, now
   for d = 1, 4 do
     local limit, b = limits[DIMENSIONS[d]], S.buckets[d]
     if not limit then S.buckets[d] = false

@@ -112,24 +112,35 @@ function ops.pause(S, me, op, now)
   return 0
 end
 
--- ['resize', limits | false, concurrency | 0]
+-- ['resize', { limits?, concurrency? }]
 function ops.resize(S, me, op, now)
-  if op[2] then resize(S, op[2], now) end
-  if op[3] ~= 0 then S.concurrency = op[3] end
+  configure(S, op[2], now, now)
   return 0
 end
 
--- ['open', limits, headroom, [from, millis] | false, concurrency, [text, headroom, concurrency], changed]: the limits as
--- text, and the rest, as the process was started with, and whether it has changed them since. What others were started
--- with, too, is no news, and undoes no change; who was started without limits or a bound has no word on them.
+-- What a process remembers counts where it was changed later than what is known here: the state was lost.
+local function recall(S, said, now)
+  if said.changedAt <= S.changedAt then return end
+  -- Without limits before and after, those that were learned stay.
+  if next(said.limits) == nil and next(S.configured) == nil then said.limits = nil end
+  configure(S, said, said.changedAt, now)
+  S.given = said.given
+end
+
+-- What a process starts with counts where it is new. What others were started with, too, is no news, and undoes no change;
+-- who was started without limits or a bound has no word on them.
+local function hearGiven(S, said, now)
+  local given, known, change = said.given, S.given, {}
+  if given[1] ~= '{}' and given[1] ~= known[1] then known[1], change.limits = given[1], said.limits end
+  if given[2] ~= known[2] then known[2], change.headroom = given[2], said.headroom end
+  if given[3] >= 0 and given[3] ~= known[3] then known[3], change.concurrency = given[3], said.concurrency end
+  if next(change) ~= nil then configure(S, change, now, now) end
+end
+
+-- ['open', { limits, headroom, concurrency, given: [limits as text, headroom, concurrency], changedAt | false },
+-- [from, millis] | false]: as the process was told, or as it is started with.
 function ops.open(S, me, op, now)
-  local given, known, changed = op[6], S.given, op[7]
-  if next(op[2]) ~= nil and (changed or given[1] ~= known[1]) then resize(S, op[2], now) end
-  if given[2] ~= known[2] then S.headroom = op[3] end
-  if op[5] >= 0 and (changed or given[3] ~= known[3]) then S.concurrency = op[5] end
-  if given[1] ~= '{}' then known[1] = given[1] end
-  known[2] = given[2]
-  if given[3] >= 0 then known[3] = given[3] end
+  if op[2].changedAt then recall(S, op[2], now) else hearGiven(S, op[2], now) end
   return 0
 end
 

@@ -23,9 +23,9 @@ end
 
 -- KEYS: state, open, lost, seen. ARGV: 1 owner ('' only looks), 2 request, 3 start of the channels, 4 pool, 5 lease,
 -- 6 what becomes of what a lost process held.
--- Request: [seq, epoch known, rules version known, [operation, ...], how late the last reply was heard].
--- Reply: [now, epoch, processes, why, rules version, rules | 0, levels, replies, turn, tight], or [now, 0] when the request
--- must be sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows.
+-- Request: [seq, epoch known, version known, [operation, ...], how late the last reply was heard].
+-- Reply: [now, epoch, processes, why, version, [rules, configuration] | 0, levels, replies, turn, tight], or [now, 0] when the
+-- request must be sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows.
 local me, request = ARGV[1], cjson.decode(ARGV[2])
 local lease, refund = tonumber(ARGV[5]), ARGV[6] == 'refund'
 local seq, list = request[1], request[4]
@@ -81,15 +81,15 @@ local function compareHeld(S, now)
 end
 
 local function replyOf(S, now, replies, turn)
-  local processes, rules, levels = 0, 0, {}
+  local processes, rules, levels = 0, {}, {}
   for _ in pairs(S.procs) do processes = processes + 1 end
-  if request[3] ~= S.rv then rules = {} end
   for d = 1, 4 do
     local b = S.buckets[d]
-    levels[d] = b and b.level or false
-    if rules ~= 0 then rules[d] = b and b.rule or false end
+    levels[d], rules[d] = b and b.level or false, b and b.rule or false
   end
-  return json({ now, S.epoch, processes, S.why, S.rv, rules, levels, replies, turn, isTight(S) and 1 or 0 })
+  -- Whoever introduces himself may know the same version of another state.
+  local news = (introduces or request[3] ~= S.rv) and { rules, configurationOf(S) } or 0
+  return json({ now, S.epoch, processes, S.why, S.rv, news, levels, replies, turn, isTight(S) and 1 or 0 })
 end
 
 -- For how long a state is kept that nobody touches: until its debts are refilled, and a month where there is a quota.
@@ -103,10 +103,9 @@ local function keepFor(S)
   return string.format('%.0f', math.min(longest + 4 * lease, KEEP_LONGEST))
 end
 
-local function keepAll(S, reply)
-  local keep = keepFor(S)
-  save(S, keep)
-  if S.procs[me] then redis.call('HSET', SEEN, me, seq .. ' ' .. reply) else redis.call('HDEL', SEEN, me) end
+local function save(S)
+  local packed, keep = cmsgpack.pack(S), keepFor(S)
+  redis.call('SET', STATE, redis.sha1hex(packed) .. packed, 'PX', keep)
   for _, key in ipairs({ OPEN, LOST, SEEN }) do redis.call('PEXPIRE', key, keep) end
 end
 
@@ -124,7 +123,7 @@ local function run()
   if not watching then
     compareHeld(S, now)
     if request[2] ~= S.epoch and not introduces then
-      save(S, KEEP_IDLE)
+      save(S)
       return '[' .. json(now) .. ',0]'
     end
     procOf(S, me).till = now + lease
@@ -135,7 +134,8 @@ local function run()
   for i, op in ipairs(list) do replies[i] = ops[op[1]](S, me, op, now) end
   if watching then return replyOf(S, now, replies, -1) end
   local reply = replyOf(S, now, replies, notify(S, me, list[#list][1] == 'take', now))
-  keepAll(S, reply)
+  if S.procs[me] then redis.call('HSET', SEEN, me, seq .. ' ' .. reply) else redis.call('HDEL', SEEN, me) end
+  save(S)
   return reply
 end
 
