@@ -7,8 +7,9 @@
  *
  * **Details**
  *
- * Reasons are told apart by status, error type and error code, never by the text of a message. A reason's `message` names
- * the cause and the way out in one line. Errors never hold API keys or request headers.
+ * Reasons are told apart by status, error type and error code; by the text of a message only where a `fetch` fails and says
+ * nothing else. A reason's `message` names the cause and the way out in one line. Errors never hold API keys or request
+ * headers.
  *
  * **Example** (Handling one reason)
  *
