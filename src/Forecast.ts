@@ -249,7 +249,7 @@ export interface Forecast {
   readonly usage: Limits.Whole
 }
 
-/** Where somebody waits for less than this part of the time, the agents themselves take that long. */
+/** If calls wait for less than this part of the time, the agents themselves take that long. */
 const hardly = 0.05
 
 const atLeast = (option: string, value: number, least: number): void => {

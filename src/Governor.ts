@@ -102,14 +102,15 @@ export class Governor extends Context.Service<
     ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R>
     /**
      * Begins a call that outlives the effect, such as a stream: retried as in `run` until an attempt succeeds. Its
-     * reservation and what the attempt opened live as long as the scope. Whoever began it must conclude the ticket.
+     * reservation and what the attempt opened live as long as the scope. The caller that began it must conclude the
+     * ticket.
      */
     readonly open: <A, E, R>(
       call: Call,
       attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
       options?: CallOptions
     ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R | Scope.Scope>
-    /** One admission without retries, breaker or timeout, for those who own their attempts. */
+    /** One admission without retries, breaker or timeout, for code that makes its own attempts. */
     readonly admit: (call: Call, options?: CallOptions) => Effect.Effect<Ticket, Budget.BudgetError, Scope.Scope>
     /** Runs an effect, which does its own admissions, under the retry policy. Refusals of the budget are not retried. */
     readonly retry: <A, E, R>(

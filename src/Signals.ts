@@ -1,9 +1,9 @@
 /**
  * Reads what a provider's response or error says about its limits, for code that calls a provider in its own way.
  *
- * `LlmClient`, `floodgate/anthropic` and `floodgate/ai` do this by themselves. Whoever runs another client under
- * {@link Governor.run} gives the signal back with the outcome, and turns what the client throws into a failure: the budget
- * then follows what the provider counts, and the policy knows what may be retried. `examples/openai.ts` shows it whole.
+ * `LlmClient`, `floodgate/anthropic` and `floodgate/ai` do this by themselves. If you run another client under {@link
+ * Governor.run}, give the signal back with the outcome, and turn what the client throws into a failure: the budget then
+ * follows what the provider counts, and the policy knows what may be retried. `examples/openai.ts` shows it whole.
  *
  * **Details**
  *

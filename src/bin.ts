@@ -5,7 +5,8 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import { main } from "./cli/index.ts"
 
-// Whoever read the output has gone (`| head`): a run stops as at Ctrl-C, so that it keeps its answers and frees its folder.
+// The reader of the output has gone (`| head`): a run stops as at Ctrl-C, so that it keeps its answers and frees its
+// folder.
 process.stdout.once("error", () => process.emit("SIGINT"))
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
 

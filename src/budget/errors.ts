@@ -86,7 +86,7 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
 }
 
 /**
- * As many callers wait as `maxQueued` allows.
+ * There are already as many waiting callers as `maxQueued` allows.
  *
  * @category errors
  * @since 0.1.0

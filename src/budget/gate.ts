@@ -57,7 +57,7 @@ export class Gate {
   private inHand = 0
   private probe: Probe | undefined
   private lastId = -1
-  /** Those who keep the gate shut for the moment. */
+  /** How many effects keep the gate shut for the moment. */
   private shut = 0
   private readonly now: () => number
 

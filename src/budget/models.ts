@@ -19,9 +19,9 @@ import type * as Limits from "../Limits.ts"
  */
 export interface Options {
   /**
-   * The provider's limits: one set that every pool gets, or a set per pool. A pool without limits learns them: its first
-   * call goes alone, and the response's headers set them. Where each pool has its own, whoever reserves says the `model` or
-   * the `pool`; a name that is neither given nor a model's is refused, because nothing would limit it.
+   * The provider's limits: one set that every pool gets, or a set per pool. A pool without limits learns them: its
+   * first call goes alone, and the response's headers set them. Where each pool has its own, a reservation must name
+   * the `model` or the `pool`; a name that is neither given nor a model's is refused, because nothing would limit it.
    */
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /**
@@ -185,7 +185,7 @@ export interface DimensionStatus {
 }
 
 /**
- * Who waits, for what, and for how long still.
+ * A waiter: for what it waits, and how long still.
  *
  * @category models
  * @since 0.1.0

@@ -2,8 +2,8 @@
  * One pool at work: the queue of this process, its calls in flight, and its store.
  *
  * Nobody waits on the semaphore or on the store. A waiter stands in the queue; `drain` moves the head on whenever
- * something changed (an arrival, a settlement, a cancellation, a pause, the timer), takes a permit without waiting, asks
- * the store, and resumes who was granted. One timer sleeps for the head.
+ * something changed (an arrival, a settlement, a cancellation, a pause, the timer), takes a permit without waiting,
+ * asks the store, and resumes the waiters that were granted. One timer sleeps for the head.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

@@ -48,7 +48,9 @@ export class Waiter implements Asker {
   get weight(): number {
     return this.who.weight
   }
-  /** Whether somebody listens already: who is admitted by the drain that its own arrival caused has not waited. */
+  /**
+   * Whether the caller listens already. If it is admitted by the drain that its own arrival caused, it has not waited.
+   */
   get isAwaited(): boolean {
     return this.resume !== undefined
   }
@@ -81,7 +83,7 @@ export interface Prediction {
   readonly dimension: Limits.Dimension | undefined
 }
 
-/** Who waits, for how long already, and what they must expect. */
+/** The waiters, how long they have waited, and what they must expect. */
 export interface Waiting extends Prediction {
   readonly waiter: Waiter
   readonly waitedMillis: number

@@ -61,7 +61,10 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   let running = false
   let again = false
-  /** As many are asked for at once: twice as many as the last time, or as were granted where not all were. */
+  /**
+   * How many are asked for at once: twice as many as the last time, or, if not all of them were granted, as many as
+   * were.
+   */
   let size = firstBatch
   /** Waiters that were taken out of the queue and have no answer from the store yet. */
   let asking: ReadonlyArray<W> = []

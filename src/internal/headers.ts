@@ -88,7 +88,8 @@ const dimension = (
   roundedTo = 1
 ): Limits.DimensionSignal | undefined => {
   const limit = number(limitText)
-  // A limit that is no limit (0, -1, text) says that the provider does not count this: the rest means nothing either.
+  // A limit of 0, -1 or a text says that the provider does not count this dimension, so its other figures mean nothing
+  // either.
   if (limitText != null && !(limit !== undefined && limit >= 1 && limit <= Believed.mostAmount)) return undefined
   const left = number(remainingText)
   const remaining = left === undefined || left > Believed.mostAmount ? undefined : Math.min(left, limit ?? left)

@@ -29,10 +29,10 @@ export const follow = (trend: Trend | undefined, value: number): Trend =>
         deviation: trend.deviation + (Math.abs(value - trend.mean) - trend.deviation) * deviationWeight
       }
 
-/** What few values are above. */
+/** A bound that few values are above. */
 export const high = (trend: Trend): number => trend.mean + deviations * trend.deviation
 
-/** What few values are below. */
+/** A bound that few values are below. */
 export const low = (trend: Trend): number => trend.mean - deviations * trend.deviation
 
 /** The last values, in the order in which they came and in ascending order. */

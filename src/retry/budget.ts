@@ -90,12 +90,12 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  *
  * **Details**
  *
- * Without a layer there is one budget for the whole process, because a storm is one whoever takes part in it. There is
- * one per `Clock`, so that tests under a `TestClock` start afresh. {@link layerBudget} gives a part of the program its own,
- * {@link layerBudgetUnlimited} takes the limit away.
+ * Without a layer there is one budget for the whole process, because the provider sees one storm, whichever parts of
+ * the program take part in it. There is one per `Clock`, so that tests under a `TestClock` start afresh. {@link
+ * layerBudget} gives a part of the program its own, {@link layerBudgetUnlimited} takes the limit away.
  *
- * Whoever finds it exhausted gets the original error at once. Nobody waits for it: retries that wait are still retries.
- * A retry that is interrupted in its wait stays counted.
+ * A call that finds it exhausted gets the original error at once. Nobody waits for it: retries that wait are still
+ * retries. A retry that is interrupted in its wait stays counted.
  *
  * Source: https://finagle.github.io/blog/2016/02/08/retry-budgets/
  *

@@ -56,7 +56,7 @@ const mayLive = ({ host, pid, since }: Owner, now: number): boolean => {
   }
 }
 
-/** The line of a lock; undefined where it is gone. Whoever made it a moment ago may not have written it yet. */
+/** The line of a lock; undefined where it is gone. A lock that was made a moment ago may not be written yet. */
 const lineIn = Effect.fnUntraced(function* (lock: string) {
   const fs = yield* FileSystem.FileSystem
   const read = Effect.catchReason(fs.readFileString(lock), "PlatformError", "NotFound", () => Effect.undefined)
@@ -65,7 +65,7 @@ const lineIn = Effect.fnUntraced(function* (lock: string) {
   return line
 })
 
-/** Takes a lock, from one who is dead if need be. Gives who holds it; undefined where that is us now. */
+/** Takes a lock, from a dead process if need be. Gives its holder; undefined if that is this process now. */
 const take = (
   lock: string,
   own: Owner

@@ -84,7 +84,7 @@ const live = Effect.fnUntraced(function* (run: Run) {
   return fold
 })
 
-/** Opens a screen, which closes with the scope. Gives who is to be told of events. */
+/** Opens a screen, which closes with the scope. Gives the function to be told of events. */
 export const make = (
   mode: Mode,
   run: Run

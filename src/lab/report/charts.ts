@@ -184,7 +184,7 @@ export const make = (library: object) => {
       ]
     })
 
-  /** Who waited, ran and was rejected when. */
+  /** When each agent waited, ran and was rejected. */
   const gantt = ({ agents }: ScenarioFigures, { bars }: RunFigures, place: Place): Drawn => {
     const shownAgents =
       agents.length > 80 ? agents.filter((_, index) => index % Math.ceil(agents.length / 80) === 0) : agents
@@ -231,7 +231,7 @@ export const make = (library: object) => {
     })
   }
 
-  /** Which part of all calls was done within how long, waits included. */
+  /** How large a part of all calls was done within which time, waits included. */
   const latency = ({ runs }: ScenarioFigures, place: Place): Drawn => {
     const some = runs.filter((run) => run.latencies.length > 0)
     // Where two take as long, the line of the library is the one that is seen.

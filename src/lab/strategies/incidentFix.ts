@@ -25,7 +25,10 @@ const backoff = Schedule.exponential("2 seconds").pipe(
 
 const isRateLimit = ({ reason }: LlmError): boolean => reason._tag === "RateLimited" || reason._tag === "RampLimited"
 
-/** A token bucket that is served in the order of arrival: whoever does not fit sleeps until it does, and the others queue. */
+/**
+ * A token bucket that is served in the order of arrival: a call that does not fit sleeps until it does, and the others
+ * queue.
+ */
 const makeBucket = (perSecond: number, burst: number) =>
   Effect.gen(function* () {
     const lock = yield* Semaphore.make(1)
