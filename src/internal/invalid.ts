@@ -28,6 +28,9 @@ export const durationOf = (
 export const finiteOf = (option: string, input: Duration.Input): Duration.Duration =>
   durationOf(option, input, "a finite duration > 0", (millis) => millis > 0 && millis < Infinity)
 
-/** A duration that may be nothing: how long somebody waits. */
+/** How long somebody waits: nothing, where it is what is left of a time that is over. */
 export const waitOf = (option: string, input: Duration.Input): Duration.Duration =>
-  durationOf(option, input, "a duration >= 0", (millis) => millis >= 0)
+  Duration.max(
+    Duration.zero,
+    durationOf(option, input, "a duration", () => true)
+  )

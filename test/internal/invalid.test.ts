@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -39,13 +40,17 @@ describe("durations that make no sense", () => {
   const rows: ReadonlyArray<readonly [option: string, make: () => unknown, expected: string]> = [
     ["CallOptions.timeout", () => call({ timeout: -1 }), "a duration > 0, got -1"],
     ["CallOptions.timeout", () => call({ timeout: "5 sec" as "5 seconds" }), "a duration > 0, got 5 sec"],
-    ["CallOptions.maxWait", () => call({ maxWait: -1 }), "a duration >= 0, got -1"],
+    ["CallOptions.maxWait", () => call({ maxWait: "5 sec" as "5 seconds" }), "a duration, got 5 sec"],
     ["Anthropic.timeout", () => LlmClient.layer({ apiKey, timeout: 0 }), "a duration > 0, got 0"],
     ["Anthropic.idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN }), "a duration > 0, got NaN"],
     ["Floodgate.idleTimeout", () => Floodgate.create({ idleTimeout: 0 }), "a duration > 0, got 0"],
     ["Agents.run: cap.time", () => run({ cap: { time: "5 sec" as "5 seconds" } }), "a duration > 0, got 5 sec"],
     ["Budget.make: ramp.over", () => Budget.layer({ ramp: { from: 0.1, over: 0 } }), "a duration > 0, got 0"],
-    ["Retry.withDeadline", () => Layer.effectDiscard(Retry.withDeadline(Effect.void, -1)), "a duration >= 0, got -1"]
+    [
+      "Retry.withDeadline",
+      () => Layer.effectDiscard(Retry.withDeadline(Effect.void, "5 sec" as "5 seconds")),
+      "a duration, got 5 sec"
+    ]
   ]
   for (const [option, make, expected] of rows) {
     it.effect(`${option}: expected ${expected}`, () =>
@@ -55,6 +60,25 @@ describe("durations that make no sense", () => {
     )
   }
 })
+
+it.effect("a wait that is less than nothing is over: the rest of a time that has passed", () =>
+  Effect.gen(function* () {
+    const client = yield* LlmClient.LlmClient
+    const params = { model: "m", max_tokens: 1, messages: [{ role: "user" as const, content: "x" }] }
+    yield* Budget.consume(100)
+    const late = yield* Effect.flip(client.create(params, { maxWait: -1 }))
+    assert.deepInclude(late.reason, { _tag: "WaitTooLong", maxWait: Duration.zero })
+    const over = yield* Effect.flip(Retry.withDeadline(client.create(params), -1))
+    assert.include(["DeadlineMissed", "WaitTooLong"], over.reason._tag)
+  }).pipe(
+    Effect.provide(
+      LlmClient.layerProvider().pipe(
+        Layer.provideMerge(Budget.layer({ limits: { tokens: { perSecond: 1, burst: 100 } }, headroom: 0 })),
+        Layer.provide(ProviderSim.layer())
+      )
+    )
+  )
+)
 
 describe("options that nobody reads", () => {
   const limits: ReadonlyArray<readonly [limits: object, message: string]> = [
