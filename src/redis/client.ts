@@ -11,6 +11,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { createCluster } from "redis"
+import { invalid } from "../internal/invalid.ts"
 
 /** What the store asks of a `Redis` service. */
 export type Client = Pick<Redis.Redis["Service"], "send" | "subscribe">
@@ -108,18 +109,17 @@ export const isAddress = (text: string): boolean => URL.canParse(text) && /^redi
  */
 export const connect = Effect.fnUntraced(function* (url: string): Effect.fn.Return<Connection, never, Scope.Scope> {
   if (!isAddress(url)) {
-    throw new RangeError(
-      "Redis: url: expected an address such as redis://127.0.0.1:6379, got something else (not shown)"
-    )
+    invalid("Redis: url", "an address such as redis://127.0.0.1:6379", "something else (not shown)")
   }
   const scope = yield* Effect.scope
   let current: Exit.Exit<Client, Redis.RedisError> | undefined
-  const attempt = Effect.gen(function* () {
+  const connectOnce = Effect.gen(function* () {
     const own = yield* Scope.fork(scope)
     current = yield* Effect.exit(Scope.provide(open(url), own))
     if (Exit.isFailure(current)) yield* Scope.close(own, current)
     yield* current
   })
-  yield* Effect.catchCause(attempt, () => Effect.forkScoped(Effect.ignore(Effect.retry(attempt, Schedule.spaced(500)))))
+  const again = Effect.ignore(Effect.retry(connectOnce, Schedule.spaced(500)))
+  yield* Effect.catchCause(connectOnce, () => Effect.forkScoped(again))
   return Effect.suspend(() => current!)
 })

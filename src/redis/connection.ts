@@ -22,7 +22,6 @@ export interface Call {
 
 /** Names of one pool in Redis. All keys lie in one slot. */
 export interface Keys {
-  readonly pool: string
   readonly all: ReadonlyArray<string>
   readonly channels: string
 }
@@ -33,7 +32,6 @@ const quote = (name: string): string => encodeURIComponent(name).replaceAll("*",
 export const keysOf = (prefix: string, pool: string): Keys => {
   const tag = `{${quote(prefix)}:${quote(pool)}}`
   return {
-    pool,
     all: ["state", "open", "lost", "seen"].map((part) => `${tag}:${part}`),
     channels: `${quote(prefix)}:wake:`
   }
@@ -75,7 +73,7 @@ export const send = (
   { keys, leaseMillis, lost, owner, request }: Call
 ): Effect.Effect<string, RedisError> =>
   Effect.flatMap(connection, (client) => {
-    const said = [...keys.all, owner, request, keys.channels, quote(keys.pool), String(leaseMillis), lost]
+    const said = [...keys.all, owner, request, keys.channels, String(leaseMillis), lost]
     const run = (command: string, script: string) =>
       client.send<string>(command, script, String(keys.all.length), ...said)
     return Effect.catchIf(run("EVALSHA", sha), startsWith("NOSCRIPT"), () => run("EVAL", source))
@@ -92,7 +90,7 @@ export const listen = (
     Effect.flatMap((queue) =>
       Effect.forever(
         Effect.map(Queue.take(queue), ({ message }) => {
-          const [owner = "", , millis = "0", head = "0"] = message.split(" ")
+          const [owner = "", millis = "0", head = "0"] = message.split(" ")
           heard(owner, Number(millis), Number(head))
         })
       )

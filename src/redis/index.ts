@@ -178,7 +178,7 @@ const makeWith = Effect.fnUntraced(function* (
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when a duration is not above zero.
+ * Throws a `RangeError` when a duration is not finite and above zero, or an option is unknown.
  *
  * @category constructors
  * @since 0.1.0
@@ -210,7 +210,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when the address is none.
+ * Throws a `RangeError` when the address is none, and where `make` does.
  *
  * @category layers
  * @since 0.1.0

@@ -208,7 +208,7 @@ const notesOf = (pool: string, reply: Reply, before: number, wasAway: boolean): 
   const lost = Effect.logWarning(
     why === "wiped"
       ? `The state of the budget's pool "${pool}" was gone from Redis: it starts again from empty levels`
-      : `Reservations of the budget's pool "${pool}" were gone from Redis: processes say again what they hold`
+      : `The state of the budget's pool "${pool}" was damaged in Redis: processes say again what they hold`
   )
   const back = Effect.logInfo(`Redis is back for the budget's pool "${pool}"`)
   return Effect.andThen(isLost ? lost : Effect.void, wasAway ? back : Effect.void)

@@ -46,8 +46,8 @@ export interface SharedPoolStatus {
   /** Calls of dead processes that nobody has settled. */
   readonly lost: number
   /**
-   * How the state came to be: `"new"`, or from empty levels because it was `"wiped"`, or with reservations said again
-   * because it was `"damaged"`.
+   * How the state came to be: `"new"`; from empty levels because it was `"wiped"`; or `"damaged"`, where it could not be
+   * read or reservations were missing, and processes said again what they hold.
    */
   readonly origin: "new" | "wiped" | "damaged"
 }

@@ -74,7 +74,6 @@ describe.skipIf(Redis.skipped !== undefined)("redis script, on a node of a clust
           owner,
           JSON.stringify([seq, 0, 0, operations, 0]),
           "c:",
-          "p",
           "50",
           lost
         )

@@ -51,7 +51,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
         String(
           await client.evalSha(sha, {
             keys: names,
-            arguments: [owner, JSON.stringify([seq, epoch, -1, list, late]), "c:", "pool", String(lease), lost]
+            arguments: [owner, JSON.stringify([seq, epoch, -1, list, late]), "c:", String(lease), lost]
           })
         )
       ) as Wire.Reply

@@ -159,7 +159,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
       const list = epoch === 0 ? [Wire.open(options), ["join", [], []], ...operations] : operations
       const text = await client.evalSha(sha, {
         keys,
-        arguments: ["a/1", JSON.stringify([++seq, epoch, -1, list, 0]), "c:", "pool", "100000000000", "keep"]
+        arguments: ["a/1", JSON.stringify([++seq, epoch, -1, list, 0]), "c:", "100000000000", "keep"]
       })
       const reply = JSON.parse(String(text)) as Wire.Reply
       epoch = reply[1]

@@ -52,15 +52,7 @@ local function load()
     end
     return nil, 'damaged'
   end
-  for i = 1, 4 do
-    local kind = redis.call('TYPE', KEYS[i]).ok
-    local expected = i == 1 and 'string' or 'hash'
-    if kind ~= 'none' then
-      if kind ~= expected then redis.call('DEL', KEYS[i]) end
-      return nil, 'wiped'
-    end
-  end
-  return nil, 'new'
+  return nil, redis.call('EXISTS', STATE, OPEN, LOST, SEEN) > 0 and 'wiped' or 'new'
 end
 
 -- A state that was lost is not read as full: its levels start at zero, and its windows as if the last one had been
@@ -136,7 +128,9 @@ local function entriesOf(key)
   local flat, entries = redis.call('HGETALL', key), {}
   for i = 1, #flat, 2 do
     local entry = entryOf(flat[i + 1])
-    if entry then entries[#entries + 1] = entry else redis.call('HDEL', key, flat[i]) end
+    if entry then entries[#entries + 1] = entry
+    -- Who only looks changes nothing.
+    elseif ARGV[1] ~= '' then redis.call('HDEL', key, flat[i]) end
   end
   return entries
 end
@@ -292,7 +286,7 @@ local function notify(S, me, asked, now)
   S.notified = { owner, head.turn, at }
   if owner == me then return { math.ceil(wait), head.turn } end
   redis.call('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'),
-    owner .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f %.0f', math.ceil(wait), head.turn))
+    string.format('%s %.0f %.0f', owner, math.ceil(wait), head.turn))
   return -1
 end
 `

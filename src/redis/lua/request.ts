@@ -21,13 +21,13 @@ local function json(v)
   return 'null'
 end
 
--- KEYS: state, open, lost, seen. ARGV: 1 owner ('' only looks), 2 request, 3 start of the channels, 4 pool, 5 lease,
--- 6 what becomes of what a lost process held.
+-- KEYS: state, open, lost, seen. ARGV: 1 owner ('' only looks), 2 request, 3 start of the channels, 4 lease, 5 what
+-- becomes of what a lost process held.
 -- Request: [seq, epoch known, version known, [operation, ...], how late the last reply was heard].
 -- Reply: [now, epoch, processes, why, version, [rules, configuration] | 0, levels, replies, turn, tight], or [now, 0] when the
 -- request must be sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows.
 local me, request = ARGV[1], cjson.decode(ARGV[2])
-local lease, refund = tonumber(ARGV[5]), ARGV[6] == 'refund'
+local lease, refund = tonumber(ARGV[4]), ARGV[5] == 'refund'
 local seq, list = request[1], request[4]
 local watching, introduces = me == '', list[1][1] == 'open'
 
@@ -44,6 +44,10 @@ end
 -- A new state, as good as what is known of the last one.
 local function createFor(open, why, now)
   if why == 'new' and request[2] ~= 0 then why = 'wiped' end
+  -- Whatever else lies under our names is in the way.
+  for _, key in ipairs({ OPEN, LOST, SEEN }) do
+    if redis.call('TYPE', key).ok ~= 'hash' then redis.call('DEL', key) end
+  end
   local S = create(open, now, why, lease)
   -- What is still held has a process that can say so.
   for _, entry in ipairs(entriesOf(OPEN)) do
