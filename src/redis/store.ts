@@ -3,11 +3,12 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberHandle from "effect/FiberHandle"
 import type { RedisError } from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { inBatches } from "../BudgetStore.ts"
 import type { Ask, Held, Pause, PoolOptions, PoolStore, Snapshot, StoreUnavailable, Taken } from "../BudgetStore.ts"
@@ -240,8 +241,7 @@ class RedisPool {
   }
 }
 
-/** Opens a pool. `send` runs the script for it; `onWake` is told who hears when its head may come. */
-export const open = Effect.fnUntraced(function* (
+const opened = Effect.fnUntraced(function* (
   pool: string,
   options: PoolOptions,
   settings: Settings,
@@ -283,3 +283,12 @@ export const open = Effect.fnUntraced(function* (
     drain: inBatches(bell.stream)
   }
 })
+
+/**
+ * Opens a pool, and leaves nothing behind of one that does not open. `send` runs the script for it; `onWake` is told who
+ * hears when its head may come.
+ */
+export const open = (...of: Parameters<typeof opened>): ReturnType<typeof opened> =>
+  Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (scope) =>
+    Effect.onError(Scope.provide(opened(...of), scope), (cause) => Scope.close(scope, Exit.failCause(cause)))
+  )

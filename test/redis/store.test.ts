@@ -35,6 +35,35 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: server.url, prefix, ...options }))
   const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
+  /** A store over a wire that can be cut. */
+  const cuttable = (options: FloodgateRedis.Options) => {
+    const state = { isCut: false, sent: 0 }
+    return Object.assign(state, {
+      layer: FloodgateRedis.layerStore(options).pipe(
+        Layer.provide(
+          Layer.effect(
+            PersistenceRedis.Redis,
+            Effect.map(
+              PersistenceRedis.Redis,
+              (redis) =>
+                ({
+                  ...redis,
+                  send: (command, ...args) =>
+                    Effect.suspend(() => {
+                      state.sent++
+                      return state.isCut
+                        ? Effect.fail(new PersistenceRedis.RedisError({ cause: new Error("cut") }))
+                        : redis.send(command, ...args)
+                    })
+                }) satisfies PersistenceRedis.Redis["Service"]
+            )
+          )
+        ),
+        Layer.provide(NodeRedis.layer({ url: server.url }))
+      )
+    })
+  }
+
   const scriptsRun = async (): Promise<number> => {
     const stats = String(await server.command("INFO", "commandstats"))
     return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0)
@@ -141,6 +170,14 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
           "redis.call('DEL', KEYS[1]); return redis.call('LPUSH', KEYS[1], 'x')",
           "1",
           `{${prefix}:foreign}:state`
+        ],
+        [
+          "beside",
+          "EVAL",
+          "redis.call('DEL', KEYS[1], KEYS[2]); return redis.call('SET', KEYS[2], 'x')",
+          "2",
+          `{${prefix}:beside}:state`,
+          `{${prefix}:beside}:open`
         ]
       ]
       for (const [pool, ...command] of spoil) {
@@ -197,6 +234,16 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       assert.strictEqual(pool.processes[0]!.held.tokens, 600)
       assert.isTrue(pool.processes[0]!.name.startsWith("tester-"))
     }).pipe(Effect.scoped, Effect.provide(layer({ name: "tester" })))
+  )
+
+  it.live("only looks, whatever lies there", () =>
+    Effect.gen(function* () {
+      const state = `{${prefix}-looks:pool}:state`
+      yield* Effect.promise(() => server.command("LPUSH", state, "x"))
+      assert.deepStrictEqual(yield* FloodgateRedis.status({ url: server.url, prefix: `${prefix}-looks` }), [])
+      assert.strictEqual(yield* Effect.promise(() => server.command("TYPE", state)), "list")
+      yield* Effect.promise(() => server.command("DEL", state))
+    })
   )
 
   it.live("takes a star in a prefix for a star, not for a pattern", () =>
@@ -319,27 +366,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
   )
 
   it.live("knows apart what it admitted by itself in one outage and in the next", () => {
-    let isDown = false
-    const cut = Layer.effect(
-      PersistenceRedis.Redis,
-      Effect.map(
-        PersistenceRedis.Redis,
-        (redis) =>
-          ({
-            ...redis,
-            send: (command, ...args) =>
-              Effect.suspend(() =>
-                isDown
-                  ? Effect.fail(new PersistenceRedis.RedisError({ cause: new Error("cut") }))
-                  : redis.send(command, ...args)
-              )
-          }) satisfies PersistenceRedis.Redis["Service"]
-      )
-    )
-    const live = FloodgateRedis.layerStore({ prefix: `${prefix}-cut`, whenAway: "degrade" }).pipe(
-      Layer.provide(cut),
-      Layer.provide(NodeRedis.layer({ url: server.url }))
-    )
+    const wire = cuttable({ prefix: `${prefix}-cut`, whenAway: "degrade" })
     const seen = Effect.map(
       FloodgateRedis.status({ url: server.url, prefix: `${prefix}-cut` }),
       ([pool]) => pool!.processes[0]!.held.tokens
@@ -349,7 +376,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const limits = { tokens: { perSecond: 1_000 } }
       const one = yield* store.open("cut", { ...slow, limits, concurrency: Infinity })
       const outage = Effect.fnUntraced(function* (tokens: number) {
-        isDown = true
+        wire.isCut = true
         const taken = yield* Effect.repeat(one.take(ask(tokens)), {
           until: ({ granted }) => granted.length > 0,
           schedule: Schedule.spaced(10)
@@ -359,15 +386,29 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const isBack = (held: number) =>
         Effect.repeat(seen, { until: (tokens) => tokens === held, schedule: Schedule.spaced(25) })
       const first = yield* outage(10)
-      isDown = false
+      wire.isCut = false
       yield* isBack(10)
       const second = yield* outage(20)
       yield* one.settle(first, { tokens: 10 }, true)
-      isDown = false
+      wire.isCut = false
       yield* isBack(20)
       yield* one.settle(second, { tokens: 20 }, true)
       yield* isBack(0)
-    }).pipe(Effect.scoped, Effect.provide(live), quiet)
+    }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
+  })
+
+  it.live("leaves nothing behind of a pool that could not be opened", () => {
+    const wire = cuttable({ prefix: `${prefix}-unopened`, whenAway: "fail" })
+    wire.isCut = true
+    return Effect.gen(function* () {
+      const store = yield* BudgetStore
+      for (let n = 0; n < 10; n++) yield* Effect.flip(store.open("unopened", slow))
+      const { sent } = wire
+      yield* Effect.sleep(1_000)
+      assert.strictEqual(wire.sent, sent)
+      wire.isCut = false
+      yield* store.open("unopened", slow)
+    }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
   })
 
   it.live("says that the store is unavailable when there was never a server", () =>
