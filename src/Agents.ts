@@ -281,7 +281,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   options: Options
 ): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
   yield* Meter
-  onlyKnown("Agents.run", options, ["concurrency", "cap", "capPerAgent"])
+  onlyKnown("Agents.run", options, { concurrency: true, cap: true, capPerAgent: true })
   const ticks = yield* PubSub.sliding<void>(1)
   const changed = () => void PubSub.publishUnsafe(ticks, undefined)
   const { time, ...cap } = checked("cap", options.cap)
@@ -416,7 +416,7 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
 
 /** A cap that makes sense, its time in milliseconds. */
 const checked = (name: string, cap: Cap = {}) => {
-  onlyKnown(`Agents.run: ${name}`, cap, ["tokens", "calls", "time"])
+  onlyKnown(`Agents.run: ${name}`, cap, { tokens: true, calls: true, time: true })
   const { calls, time, tokens } = cap
   for (const [option, value] of Object.entries({ tokens, calls })) {
     if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)

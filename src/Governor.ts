@@ -153,7 +153,7 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
-  onlyKnown("Governor.make", options, ["retry", "accounting", "learned"])
+  onlyKnown("Governor.make", options, { retry: true, accounting: true, learned: true })
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
   const warmup = Warmup.make()
   const admit = Admission.make({ accounting, budget, estimator })

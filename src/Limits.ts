@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { invalid, onlyKnown } from "./internal/invalid.ts"
+import { invalid, type Keys, onlyKnown } from "./internal/invalid.ts"
 
 // -----------------------------------------------------------------------------
 // Dimensions and amounts
@@ -143,7 +143,7 @@ export interface Limit {
   readonly window?: Window | undefined
 }
 
-const limitOptions: ReadonlyArray<keyof Limit> = ["perSecond", "perMinute", "total", "burst", "window"]
+const limitOptions: Keys<Limit> = { perSecond: true, perMinute: true, total: true, burst: true, window: true }
 
 /**
  * The limits of one pool. A dimension that is absent is not limited.
@@ -280,7 +280,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
  * @since 0.1.0
  */
 export const resolve = (limits: Limits): Rules => {
-  onlyKnown("Limits", limits, dimensions)
+  onlyKnown("Limits", limits, { requests: true, inputTokens: true, outputTokens: true, tokens: true })
   return mapDimensions(limits, (limit, dimension) => resolveLimit(dimension, limit))
 }
 

@@ -53,7 +53,7 @@ import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "./internal/backoff.ts"
-import { durationOf, finiteOf, invalid, onlyKnown, waitOf } from "./internal/invalid.ts"
+import { durationOf, finiteOf, invalid, type Keys, onlyKnown, waitOf } from "./internal/invalid.ts"
 import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, retryAfterMillis, stop } from "./retry/errors.ts"
 
@@ -143,8 +143,8 @@ export interface Options extends BackoffOptions {
   readonly maxElapsed?: Duration.Input | undefined
 }
 
-const backoffOptions: ReadonlyArray<keyof BackoffOptions> = ["base", "factor", "cap", "jitter"]
-const own: ReadonlyArray<keyof Options> = ["backoff", "attempts", "maxElapsed"]
+const backoffOptions: Keys<BackoffOptions> = { base: true, factor: true, cap: true, jitter: true }
+const ownOptions: Keys<Omit<Options, keyof BackoffOptions>> = { backoff: true, attempts: true, maxElapsed: true }
 
 /**
  * When to retry: how long to wait after each failure, how often, and until when. Made by {@link make}.
@@ -414,7 +414,8 @@ export const schedule = (options: Options = {}): Schedule.Schedule<Duration.Dura
  */
 export const make = (options: Options = {}): Policy => {
   const { attempts = 5, backoff: given, maxElapsed = "10 minutes", ...waits } = options
-  onlyKnown("Retry.make", options, [...own, ...(given === undefined ? backoffOptions : [])])
+  if (given === undefined) onlyKnown("Retry.make", options, { ...ownOptions, ...backoffOptions })
+  else onlyKnown<Omit<Options, keyof BackoffOptions>>("Retry.make", options, ownOptions)
   if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)
   return {
     backoff: given ?? backoff(waits),

@@ -46,7 +46,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Governor from "../Governor.ts"
-import { durationOf } from "../internal/invalid.ts"
+import { durationOf, onlyKnown } from "../internal/invalid.ts"
 import { describe, type Params } from "../internal/messages.ts"
 import { LlmError } from "../LlmError.ts"
 import * as Attempt from "./attempt.ts"
@@ -123,6 +123,7 @@ const closed = (): Error => new Error("The floodgate of this client was closed; 
 export const make = Effect.fnUntraced(function* (
   options: MiddlewareOptions = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
+  onlyKnown("Floodgate.make", options, { callOptions: true, idleTimeout: true, name: true })
   const idleTimeout = durationOf("Floodgate.idleTimeout", options.idleTimeout ?? "1 minute")
   const governor = yield* Governor.Governor
   const run = yield* FiberSet.runtime(yield* FiberSet.make<Response, unknown>())()

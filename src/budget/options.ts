@@ -24,10 +24,8 @@ export const checkConcurrency = (concurrency: number): void =>
 
 const isPools = (limits: Limits.Limits | Limits.Pools): limits is Limits.Pools => "pools" in limits
 
-const known: ReadonlyArray<keyof Options> = ["limits", "concurrency", "headroom", "maxQueued", "ramp"]
-
 export const parse = (options: Options) => {
-  onlyKnown("Budget.make", options, known)
+  onlyKnown("Budget.make", options, { limits: true, concurrency: true, headroom: true, maxQueued: true, ramp: true })
   const { concurrency = Infinity, headroom = 0.05, limits, maxQueued = Infinity, ramp } = options
   checkConcurrency(concurrency)
   check(maxQueued >= 0 && wholeOrInfinite(maxQueued), "maxQueued", "an integer >= 0", maxQueued)
@@ -57,7 +55,7 @@ const sets = (limits: Options["limits"]): Sets => {
 
 /** A pool that is not given learns its limits, if it is a model's: a name that was misspelt is nobody's. */
 const perPool = (limits: Limits.Pools): Sets => {
-  onlyKnown("Limits", limits, ["pools", "poolOf"])
+  onlyKnown("Limits", limits, { pools: true, poolOf: true })
   const { poolOf = classOf, pools } = limits
   for (const [name, set] of Object.entries(pools)) {
     // A rule of one's own may be no rule for the names of pools: it is asked of models only.

@@ -6,10 +6,18 @@ export const invalid = (option: string, expected: string, got: unknown): never =
   throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
 }
 
-/** Complains of a key that nobody reads, and says which are read. */
-export const onlyKnown = (what: string, given: object, known: ReadonlyArray<string>): void => {
+/** All keys of some options: the compiler complains of one that is missing. */
+export type Keys<A> = { readonly [K in keyof A]-?: true }
+
+/**
+ * Complains of a key that nobody reads, and says which are read. For options that are given once; those of a call are many,
+ * and may be made of others.
+ */
+export const onlyKnown = <A extends object>(what: string, given: A, known: Keys<NoInfer<A>>): void => {
   for (const [key, value] of Object.entries(given)) {
-    if (value !== undefined && !known.includes(key)) invalid(what, `nothing but ${known.join(", ")}`, key)
+    if (value !== undefined && !Object.hasOwn(known, key)) {
+      invalid(what, `nothing but ${Object.keys(known).join(", ")}`, key)
+    }
   }
 }
 

@@ -55,7 +55,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { durationOf, onlyKnown } from "../internal/invalid.ts"
+import { durationOf, type Keys, onlyKnown } from "../internal/invalid.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
@@ -87,7 +87,7 @@ export interface Timeouts {
   readonly idleTimeout?: Duration.Input | undefined
 }
 
-const timeouts: ReadonlyArray<keyof Timeouts> = ["timeout", "idleTimeout"]
+const timeouts: Keys<Timeouts> = { timeout: true, idleTimeout: true }
 
 /**
  * What {@link make} and {@link layer} take.
@@ -213,7 +213,7 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
-  onlyKnown("Anthropic.fromClient", options, ["name", ...timeouts])
+  onlyKnown("Anthropic.fromClient", options, { name: true, ...timeouts })
   const secret = secretOf(client)
   const timeout = durationOf("Anthropic.timeout", options.timeout ?? "10 minutes")
   const idleTimeout = durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
@@ -318,7 +318,7 @@ export const fromClient = (client: Client, options: ClientOptions = {}): LlmProv
  */
 export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
   Effect.sync(() => {
-    onlyKnown("Anthropic.make", options, ["apiKey", "baseUrl", ...timeouts])
+    onlyKnown("Anthropic.make", options, { apiKey: true, baseUrl: true, ...timeouts })
     const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
     if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")

@@ -123,7 +123,14 @@ export interface Options {
 }
 
 const parse = (options: Options): Store.Settings & { readonly prefix: string; readonly lost: "keep" | "refund" } => {
-  onlyKnown("Redis.layerStore", options, ["prefix", "whenAway", "lease", "lost", "timeout", "name"])
+  onlyKnown("Redis.layerStore", options, {
+    prefix: true,
+    whenAway: true,
+    lease: true,
+    lost: true,
+    timeout: true,
+    name: true
+  })
   const { lease = "20 seconds", lost = "keep", prefix = "floodgate", timeout = "2 seconds" } = options
   const whenAway = options.whenAway ?? { wait: "30 seconds" }
   const positive = (option: string, value: Duration.Input): number =>

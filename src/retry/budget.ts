@@ -48,7 +48,7 @@ export interface RetryBudget {
 }
 
 const resolveBudget = (options: RetryBudgetOptions): Step.Rule => {
-  onlyKnown("Retry.makeBudget", options, ["ratio", "minPerSecond"])
+  onlyKnown("Retry.makeBudget", options, { ratio: true, minPerSecond: true })
   const { minPerSecond = 2, ratio = 0.2 } = options
   if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
   if (!(minPerSecond >= 0 && minPerSecond < Infinity))

@@ -10,6 +10,7 @@ import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
+import * as Redis from "floodgate/redis"
 import * as Retry from "floodgate/Retry"
 import { ProviderSim } from "floodgate/testing"
 
@@ -128,6 +129,16 @@ describe("options that nobody reads", () => {
       "a client",
       () => LlmClient.layer(any({ apiKey, baseURL: "http://localhost" })),
       "Anthropic.make: expected nothing but apiKey, baseUrl, timeout, idleTimeout, got baseURL"
+    ],
+    [
+      "a middleware in Effect",
+      () => Layer.effectDiscard(Floodgate.make(any({ idle: 1 }))).pipe(Layer.provide(Governor.layer())),
+      "Floodgate.make: expected nothing but callOptions, idleTimeout, name, got idle"
+    ],
+    [
+      "the store in Redis",
+      () => Redis.layerStoreUrl(any({ url: "redis://127.0.0.1:1", patience: 1 })),
+      "Redis.layerStore: expected nothing but prefix, whenAway, lease, lost, timeout, name, got patience"
     ],
     ["a job", () => run(any({ caps: {} })), "Agents.run: expected nothing but concurrency, cap, capPerAgent, got caps"],
     [
