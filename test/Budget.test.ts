@@ -95,6 +95,47 @@ describe("Budget", () => {
     })
   )
 
+  it.effect("waits in all no longer than it may, whatever opening the pool and asking the store cost", () =>
+    Effect.gen(function* () {
+      // Regression: each of these steps had the whole of maxWait, and then the queue had it once more.
+      const slow = (opens: number, answers: number, canForesee: boolean) =>
+        Layer.succeed(BudgetStore.BudgetStore, {
+          open: Effect.fnUntraced(function* (pool, options) {
+            yield* Effect.sleep(opens)
+            const store = yield* BudgetStore.memory.open(pool, options)
+            yield* store.take([{ charge: { tokens: 1_000 }, priority: 0 }])
+            const away = Effect.fail(new BudgetStore.StoreUnavailable({ pool, cause: "away" }))
+            return { ...store, snapshot: Effect.delay(canForesee ? store.snapshot : away, answers) }
+          })
+        })
+      /** How a call ends whose tokens are there 300 ms after the pool was opened, and when. */
+      const ended = (opens: number, answers: number, maxWait: number, canForesee = false) =>
+        Effect.gen(function* () {
+          const fiber = yield* start(
+            Effect.match(Budget.consume(300, { maxWait }), {
+              onFailure: ({ reason }) => reason._tag,
+              onSuccess: () => "admitted"
+            })
+          )
+          let millis = 0
+          for (; !isDone(fiber); millis++) yield* TestClock.adjust(1)
+          return [yield* Fiber.join(fiber), millis]
+        }).pipe(
+          Effect.provide(Layer.provide(make({ limits: perSecond(1_000, 1_000) }), slow(opens, answers, canForesee)))
+        )
+      assert.deepStrictEqual(yield* ended(400, 0, 700), ["admitted", 700])
+      assert.deepStrictEqual(yield* ended(400, 0, 699), ["WaitTooLong", 699])
+      assert.deepStrictEqual(yield* ended(400, 0, 699, true), ["WaitTooLong", 400])
+      assert.deepStrictEqual(yield* ended(0, 200, 299), ["WaitTooLong", 299])
+      assert.deepStrictEqual(yield* ended(0, 200, 300), ["admitted", 300])
+      assert.deepStrictEqual(yield* ended(0, 200, 199), ["WaitTooLong", 199])
+    })
+  )
+
+  it.live("admits who will not wait where there is room, by a clock that goes on meanwhile", () =>
+    Budget.consume(1, { maxWait: 0 }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
+  )
+
   it.effect("names a free place where it is concurrency that somebody would wait for", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget

@@ -11,7 +11,7 @@ import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
 import { type BudgetError, EstimateTooLarge, QueueFull } from "./errors.ts"
 import type { Reservation } from "./models.ts"
-import type { Queueing } from "./options.ts"
+import type { Patience, Queueing } from "./options.ts"
 import { type Pool, type Prediction, Waiter } from "./poolModel.ts"
 import { byStore, refuse, tooLong } from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -36,7 +36,7 @@ export const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, rest
   if (tooLarge !== undefined) return doubt(pool, estimate, how, tooLarge, restore)
   const held = pool.takeNow(charge)
   if (held !== undefined) return new HeldReservation(pool, how.agent, estimate, held)
-  return how.maxWait !== undefined || Limits.hasQuota(rules)
+  return how.patience !== undefined || Limits.hasQuota(rules)
     ? foreseeAndEnqueue(pool, estimate, charge, how, restore)
     : enqueue(pool, estimate, charge, how, undefined, restore)
 }
@@ -49,7 +49,7 @@ const doubt = (
   tooLarge: Limits.Misfit,
   restore: Restore
 ): Admission =>
-  Effect.flatMap(restore(pool.doubt(estimate)), (doubted) =>
+  Effect.flatMap(restore(inTime(pool.doubt(estimate), pool.name, how.patience)), (doubted) =>
     doubted
       ? asEffect(admit(pool, estimate, how, restore), restore)
       : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
@@ -66,25 +66,27 @@ const foreseeAndEnqueue = (
   how: Queueing,
   restore: Restore
 ): Admission =>
-  Effect.flatMap(restore(foresee(pool, charge, how)), (foreseen) =>
+  Effect.flatMap(restore(inTime(foresee(pool, charge, how), pool.name, how.patience)), (foreseen) =>
     asEffect(enqueue(pool, estimate, charge, how, foreseen, restore), restore)
   )
 
 const foresee = (
   pool: Pool,
   charge: Limits.Charge,
-  how: Queueing
+  { patience, ...who }: Queueing
 ): Effect.Effect<Prediction | undefined, BudgetError> =>
   Effect.matchEffect(pool.snapshot, {
     onFailure: () => Effect.undefined,
     onSuccess: (snapshot) => {
       const decided = Ledger.decide(snapshot.ledger, charge, snapshot.now)
       if (decided._tag === "Exhausted") return byStore(pool.name, decided)
-      if (how.maxWait === undefined) return Effect.undefined
-      const foreseen = pool.predict(charge, how, snapshot)
-      return foreseen.millis > Duration.toMillis(how.maxWait)
-        ? refuse(tooLong(pool.name, foreseen, how.maxWait))
-        : Effect.succeed(foreseen)
+      if (patience === undefined) return Effect.undefined
+      const foreseen = pool.predict(charge, who, snapshot)
+      if (foreseen.millis === 0) return Effect.succeed(foreseen)
+      const inAll = { ...foreseen, millis: patience.waited() + foreseen.millis }
+      return inAll.millis > Duration.toMillis(patience.maxWait)
+        ? refuse(tooLong(pool.name, inAll, patience.maxWait))
+        : Effect.succeed(inAll)
     }
   })
 
@@ -100,22 +102,22 @@ const enqueue = (
   const waiter = pool.admit(estimate, charge, how)
   const rest = pool.drainNow()
   return rest === undefined
-    ? placed(waiter, how.maxWait, foreseen, restore)
-    : thenPlaced(rest, waiter, how.maxWait, foreseen, restore)
+    ? placed(waiter, how.patience, foreseen, restore)
+    : thenPlaced(rest, waiter, how.patience, foreseen, restore)
 }
 
 const thenPlaced = (
   rest: Effect.Effect<void>,
   waiter: Waiter,
-  maxWait: Duration.Duration | undefined,
+  patience: Patience | undefined,
   foreseen: Prediction | undefined,
   restore: Restore
-): Admission => Effect.flatMap(rest, () => asEffect(placed(waiter, maxWait, foreseen, restore), restore))
+): Admission => Effect.flatMap(rest, () => asEffect(placed(waiter, patience, foreseen, restore), restore))
 
 /** What became of a waiter while the queue moved on. */
 const placed = (
   waiter: Waiter,
-  maxWait: Duration.Duration | undefined,
+  patience: Patience | undefined,
   foreseen: Prediction | undefined,
   restore: Restore
 ): Admission => {
@@ -124,7 +126,9 @@ const placed = (
   if (pool.queued() > pool.maxQueued + pool.unasked) {
     return stand(waiter, refuse(new QueueFull({ pool: pool.name, maxQueued: pool.maxQueued })), restore)
   }
-  return maxWait === undefined ? waiter : stand(waiter, within(maxWait, waiter, foreseen), restore)
+  return patience === undefined
+    ? waiter
+    : stand(waiter, inTime(waitFor(waiter), pool.name, patience, foreseen), restore)
 }
 
 // -----------------------------------------------------------------------------
@@ -147,15 +151,20 @@ const stand = (
     return undefined
   })
 
-const within = (
-  maxWait: Duration.Duration,
-  waiter: Waiter,
-  foreseen: Prediction | undefined
-): Effect.Effect<HeldReservation, BudgetError> =>
-  Effect.timeoutOrElse(waitFor(waiter), {
-    duration: maxWait,
-    orElse: () => refuse(tooLong(waiter.pool.name, foreseen, maxWait))
+/** A step of an admission that may take time. With the steps before it, it takes no longer than the caller waits. */
+export const inTime = <A, E>(
+  step: Effect.Effect<A, E>,
+  pool: string,
+  patience: Patience | undefined,
+  foreseen?: Prediction
+): Effect.Effect<A, E | BudgetError> => {
+  if (patience === undefined) return step
+  const { maxWait, waited } = patience
+  return Effect.timeoutOrElse(step, {
+    duration: Math.max(0, Duration.toMillis(maxWait) - waited()),
+    orElse: () => refuse(tooLong(pool, foreseen, maxWait))
   })
+}
 
 /** Whatever remains of an admission, the wait included. */
 export const asEffect = (admission: Admission, restore: Restore): Effect.Effect<HeldReservation, BudgetError> => {

@@ -1,6 +1,7 @@
 /**
  * The budget service: looks up the pool, checks what can be refused at once, and hands out reservations.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -20,7 +21,6 @@ import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./model
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import { open } from "./pool.ts"
 import type { Pool } from "./poolModel.ts"
-import { refuse, tooLong } from "./refuse.ts"
 import { heldOf, HeldReservation } from "./reservation.ts"
 import * as Span from "./span.ts"
 import * as Status from "./status.ts"
@@ -48,6 +48,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
   return Effect.gen(function* () {
     const store = yield* BudgetStore
     const scope = yield* Effect.scope
+    const clock = yield* Clock.Clock
+    const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const ticks = yield* PubSub.sliding<void>(1)
     const ambientOf = ambience()
     const pools = new Map<string, Pool>()
@@ -99,13 +101,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     /** A store that is away when it is first asked is waited for no longer than the caller would wait in the queue. */
     const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Admission.Restore) => {
-      const { maxWait } = how
       const opens = Effect.mapError(openPool(name), (reason) => new BudgetError({ reason }))
-      const inTime =
-        maxWait === undefined
-          ? opens
-          : Effect.timeoutOrElse(opens, { duration: maxWait, orElse: () => refuse(tooLong(name, undefined, maxWait)) })
-      return Effect.flatMap(restore(inTime), (pool) =>
+      return Effect.flatMap(restore(Admission.inTime(opens, name, how.patience)), (pool) =>
         Admission.asEffect(Admission.admit(pool, estimate, how, restore), restore)
       )
     }
@@ -118,7 +115,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       restore: Admission.Restore
     ): Admission.Admission => {
       const ambient = ambientOf(context)
-      const queueing = queueingOf(how, ambient)
+      const queueing = queueingOf(how, ambient, millis)
       const named = how?.pool ?? (how?.model === undefined ? undefined : poolOf(how.model))
       const name = named ?? defaultPool
       const pool = pools.get(name)

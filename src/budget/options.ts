@@ -109,7 +109,7 @@ export const ambience = (): ((context: Context.Context<never>) => Ambient) => {
         priority: Context.get(context, Priority),
         weight: 1,
         first: false,
-        maxWait: undefined
+        patience: undefined
       }
       ambient = { plain, isTraced: Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined }
       last = context
@@ -118,12 +118,20 @@ export const ambience = (): ((context: Context.Context<never>) => Ambient) => {
   }
 }
 
-/** How a caller stands in the queue, checked. */
-export interface Queueing extends Pool.WaiterOptions {
-  readonly maxWait: Duration.Duration | undefined
+/** How long a caller waits at most, in whatever steps. */
+export interface Patience {
+  readonly maxWait: Duration.Duration
+  /** Milliseconds since it came. */
+  readonly waited: () => number
 }
 
-export const queueingOf = (how: ReserveOptions | undefined, { plain }: Ambient): Queueing => {
+/** How a caller stands in the queue, checked. */
+export interface Queueing extends Pool.WaiterOptions {
+  /** None where it waits as long as it takes. */
+  readonly patience: Patience | undefined
+}
+
+export const queueingOf = (how: ReserveOptions | undefined, { plain }: Ambient, millis: () => number): Queueing => {
   if (how === undefined && Number.isFinite(plain.priority)) return plain
   const { agent = plain.agent, first = false, maxWait, priority = plain.priority, weight = 1 } = how ?? {}
   if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
@@ -135,6 +143,11 @@ export const queueingOf = (how: ReserveOptions | undefined, { plain }: Ambient):
     priority,
     weight,
     first,
-    maxWait: maxWait === undefined ? undefined : waitOf("Budget.reserve: maxWait", maxWait)
+    patience: maxWait === undefined ? undefined : patienceOf(waitOf("Budget.reserve: maxWait", maxWait), millis)
   }
+}
+
+const patienceOf = (maxWait: Duration.Duration, millis: () => number): Patience => {
+  const since = millis()
+  return { maxWait, waited: () => millis() - since }
 }

@@ -46,19 +46,21 @@ export const make = (means: Means): Admit => {
         const agent = how.agent ?? (yield* Budget.Agent)
         const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
         const expected = yield* means.estimator.estimate(known)
-        const queuedAt = yield* Clock.currentTimeMillis
         const queueing = {
           agent,
           priority: how.priority,
           weight: how.weight,
-          maxWait: Bound.left(bound, queuedAt),
           pool,
           first: !(yield* Retry.Attempt).first
         }
-        const ask = (estimate: Limits.Estimate) => restore(means.budget.reserve(estimate, queueing))
-        const { estimate, reservation } = yield* Effect.mapError(reserve(ask, known, expected), (error) =>
-          Bound.refusal(bound, queuedAt, error)
-        )
+        const ask = Effect.fnUntraced(function* (estimate: Limits.Estimate) {
+          const queuedAt = yield* Clock.currentTimeMillis
+          const maxWait = Bound.left(bound, queuedAt)
+          return yield* Effect.mapError(restore(means.budget.reserve(estimate, { ...queueing, maxWait })), (error) =>
+            Bound.refusal(bound, queuedAt, error)
+          )
+        })
+        const { estimate, reservation } = yield* reserve(ask, known, expected)
         const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
