@@ -71,7 +71,8 @@ class Oracle {
     const room = this.roomIn(now)
     if (room > 0) return { _tag: "Wait", millis: Math.ceil(room), dimension: undefined }
     this.ledger = Ledger.take(this.ledger, charge, now)
-    const held = { id: ++this.lastId, charge, takenAt: now, left: Ledger.leftOf(this.ledger) }
+    this.lastId = Math.max(this.lastId + 1, Math.floor(now * 1_000))
+    const held = { id: this.lastId, charge, takenAt: now, left: Ledger.leftOf(this.ledger) }
     this.open.set(held.id, held)
     this.heardAt = now
     if (this.probe !== undefined) this.probe.open++

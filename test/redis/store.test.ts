@@ -345,6 +345,42 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
   )
 
+  it.live("goes on from what each process knows where a replica takes over that has not heard the last", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const one = yield* store.open("replica", { ...slow, concurrency: Infinity })
+      const other = yield* store.open("replica", { ...slow, concurrency: Infinity })
+      const copy = (from: string, to: string) =>
+        Effect.promise(async () => {
+          for (const key of ["state", "open", "seen"]) {
+            const name = `{${prefix}:replica}:${key}`
+            await server.command("COPY", `${name}${from}`, `${name}${to}`, "REPLACE")
+          }
+        })
+      const [first] = (yield* one.take(ask(100))).granted
+      yield* other.snapshot
+      yield* copy("", "-replica")
+      const [second] = (yield* one.take(ask(300))).granted
+      yield* one.settle(first!, { tokens: 100 }, true)
+      yield* one.snapshot
+      yield* copy("-replica", "")
+      const [third] = (yield* other.take(ask(50))).granted
+      assert.notStrictEqual(third!.id, second!.id)
+      assert.isBelow((yield* one.snapshot).ledger.buckets.tokens!.level, 610)
+      yield* other.snapshot
+      const pools = yield* FloodgateRedis.status({ url: server.url, prefix })
+      const { inFlight, processes } = pools.find((each) => each.pool === "replica")!
+      assert.strictEqual(inFlight, 2)
+      assert.sameMembers(
+        processes.map(({ held }) => held.tokens),
+        [300, 50]
+      )
+      yield* Effect.promise(() =>
+        server.command("DEL", ...["state", "open", "seen"].map((key) => `{${prefix}:replica}:${key}-replica`))
+      )
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
   it.live("holds nothing for who was interrupted while he asked", () =>
     Effect.gen(function* () {
       const store = yield* BudgetStore

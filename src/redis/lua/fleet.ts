@@ -135,8 +135,9 @@ local function entriesOf(key)
   return entries
 end
 
+-- Ids go by the time: a replica that has not heard the last of its master gives none of them again.
 local function hold(S, owner, charge, at)
-  S.lastId = S.lastId + 1
+  S.lastId = math.max(S.lastId + 1, math.floor(S.now * 1000))
   redis.call('HSET', OPEN, idKey(S.lastId), cmsgpack.pack({ id = S.lastId, owner = owner, at = at, charge = charge }))
   return S.lastId
 end

@@ -145,8 +145,16 @@ function ops.open(S, me, op, now)
 end
 
 -- ['join', [[id, age, [charge]], ...], [[level, age] | false, ...]]: what a process holds and remembers of a state that
--- was lost. Ids count up across states, so nothing is held twice.
+-- was lost. Ids count up across states, so nothing is held twice; what is known here and not held any more goes, as used.
 function ops.join(S, me, op, now)
+  local holds = {}
+  for _, held in ipairs(op[2]) do holds[idKey(held[1])] = true end
+  for _, entry in ipairs(entriesOf(OPEN)) do
+    if entry.owner == me and not holds[idKey(entry.id)] then
+      redis.call('HDEL', OPEN, idKey(entry.id))
+      leaveRoom(S, entry.id, false, now)
+    end
+  end
   for _, held in ipairs(op[2]) do
     local entry = { id = held[1], owner = me, at = now - held[2], charge = held[3] }
     redis.call('HDEL', LOST, idKey(held[1]))

@@ -31,14 +31,11 @@ local lease, refund = tonumber(ARGV[4]), ARGV[5] == 'refund'
 local seq, list = request[1], request[4]
 local watching, introduces = me == '', list[1][1] == 'open'
 
--- What was replied to this very request, because the reply was lost: nothing is done twice. Or that it comes too late.
-local function repliedBefore()
+-- The last request of this process that is known here, and what was replied.
+local function lastSeen()
   local seen = redis.pcall('HGET', SEEN, me)
-  if type(seen) ~= 'string' then return nil end
-  local done, reply = string.match(seen, '^(%d+) (.*)$')
-  done = tonumber(done)
-  if done == seq then return reply end
-  if done and done > seq then return redis.error_reply('STALE request ' .. seq .. ' after ' .. done) end
+  local done, reply = string.match(type(seen) == 'string' and seen or '', '^(%d+) (.*)$')
+  return tonumber(done) or seq - 1, reply
 end
 
 -- A new state, as good as what is known of the last one.
@@ -76,10 +73,11 @@ local function moveOn(S, time)
   advance(S, time)
 end
 
--- Reservations were lost: everybody says again what they hold.
-local function compareHeld(S, now)
+-- Reservations were lost, or requests, where a replica has taken the place of its master before it had heard them:
+-- everybody says again what they hold.
+local function lookForLosses(S, done, now)
   local held = redis.call('HLEN', OPEN)
-  if held == S.opened then return end
+  if held == S.opened and (done == seq - 1 or introduces) then return end
   S.opened, S.probe = held, false
   S.epoch, S.why = math.max(S.epoch + 1, math.floor(now * 1000)), 'damaged'
 end
@@ -114,8 +112,10 @@ local function save(S)
 end
 
 local function run()
-  local done = not watching and repliedBefore()
-  if done then return done end
+  local done, reply = lastSeen()
+  -- The reply was lost: nothing is done twice.
+  if done == seq then return reply end
+  if done > seq then return redis.error_reply('STALE request ' .. seq .. ' after ' .. done) end
   local now = clock()
   local S, why = load()
   if not S then
@@ -125,7 +125,7 @@ local function run()
   now = ownTime(S, now)
   moveOn(S, now)
   if not watching then
-    compareHeld(S, now)
+    lookForLosses(S, done, now)
     if request[2] ~= S.epoch and not introduces then
       save(S)
       return '[' .. json(now) .. ',0]'
@@ -137,7 +137,7 @@ local function run()
   local replies = {}
   for i, op in ipairs(list) do replies[i] = ops[op[1]](S, me, op, now) end
   if watching then return replyOf(S, now, replies, -1) end
-  local reply = replyOf(S, now, replies, notify(S, me, list[#list][1] == 'take', now))
+  reply = replyOf(S, now, replies, notify(S, me, list[#list][1] == 'take', now))
   if S.procs[me] then redis.call('HSET', SEEN, me, seq .. ' ' .. reply) else redis.call('HDEL', SEEN, me) end
   save(S)
   return reply
