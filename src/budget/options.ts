@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
 import { leastWeight } from "../internal/fairQueue.ts"
 import { durationOf, invalid, onlyKnown, waitOf } from "../internal/invalid.ts"
-import { poolOf as classOf } from "../internal/modelClass.ts"
+import { isModel, poolOf as classOf } from "../internal/modelClass.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type * as Pool from "./poolModel.ts"
@@ -59,8 +59,9 @@ const perPool = (limits: Limits.Pools): Sets => {
   const { poolOf = classOf, pools } = limits
   for (const [name, set] of Object.entries(pools)) {
     // A rule of one's own may be no rule for the names of pools: it is asked of models only.
-    const pool = limits.poolOf === undefined ? classOf(name) : name
-    if (pool !== name) invalid("Limits.pools", `the pool "${pool}"`, `"${name}", which is a model of it`)
+    if (limits.poolOf === undefined && isModel(name)) {
+      invalid("Limits.pools", `the pool "${classOf(name)}"`, `"${name}", which is a model of it`)
+    }
     Limits.resolve(set)
   }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)

@@ -3,6 +3,7 @@
  */
 
 const claude = /(fable|mythos|opus|sonnet|haiku)-(\d{1,2})(?!\d)(?:-(\d{1,2})(?!\d))?/
+const whole = new RegExp(`^${claude.source}$`)
 /** Families of which all models of one major version share their limits. */
 const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
 
@@ -36,3 +37,7 @@ export const poolOf = (model: string): string => {
   const line = `${family}-${major}`
   return minor === undefined || shared.has(line) ? line : `${line}-${minor}`
 }
+
+/** Whether a name is a model's that stands where its pool's should. */
+export const isModel = (name: string): boolean =>
+  (whole.test(name) || name.includes("claude-")) && poolOf(name) !== name

@@ -74,6 +74,14 @@ describe("Budget with limits per pool", () => {
     }
   })
 
+  it("lets a pool of one's own be called after models", () => {
+    // Regression: whatever held the name of a model somewhere was taken for that model.
+    for (const pool of ["opus-4-batch", "my-sonnet-5-eu", "octopus-4-5"]) {
+      Budget.layer({ limits: { pools: { [pool]: perMinute(1) } } })
+    }
+    assert.throws(() => Budget.layer({ limits: { pools: { "opus-4-5": perMinute(1) } } }), RangeError, '"opus-4"')
+  })
+
   it.effect("goes by the pool default where that is given", () =>
     Effect.gen(function* () {
       yield* Budget.consume(10)
