@@ -43,7 +43,7 @@ export interface Service extends Public {
 type Public = TokenBudget["Service"]
 
 export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
-  const { concurrency, headroom, limitsOf, maxQueued, poolNamed, poolOf, ramp } = parse(options)
+  const { concurrency, headroom, isPool, limitsOf, maxQueued, poolNamed, poolOf, ramp } = parse(options)
 
   return Effect.gen(function* () {
     const store = yield* BudgetStore
@@ -92,11 +92,16 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         )
       })
 
-    /** What a pool is told and its store misses is lost, not fatal: the provider will say it again. */
-    const tell = (operation: string, name: string | undefined, f: (pool: Pool) => Effect.Effect<void>) =>
+    /**
+     * What a pool is told and its store misses is lost, not fatal: the provider will say it again. So is what is said of a
+     * pool that is nobody's.
+     */
+    const tell = (name: string | undefined, f: (pool: Pool) => Effect.Effect<void>) =>
       Effect.suspend(() => {
-        const pool = pools.get(name ?? defaultPool)
-        return Effect.ignore(pool === undefined ? Effect.flatMap(openPool(poolNamed(operation, name)), f) : f(pool))
+        const called = name ?? defaultPool
+        const pool = pools.get(called)
+        if (pool !== undefined) return f(pool)
+        return isPool(called) ? Effect.ignore(Effect.flatMap(openPool(called), f)) : Effect.void
       })
 
     /** A store that is away when it is first asked is waited for no longer than the caller would wait in the queue. */
@@ -165,7 +170,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const service: Public = {
       reserve,
       observe: ({ pool: name, reservation, ...said }) =>
-        tell("observe", name ?? reservation?.pool, (pool) => {
+        tell(name ?? reservation?.pool, (pool) => {
           const signal = Believed.signal(said)
           if (reservation instanceof HeldReservation) reservation.signal = signal
           return pool.observe(signal, heldOf(reservation))
@@ -174,7 +179,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         const unsaid = reason === "overload" ? Duration.zero : defaultPause
         const asked = retryAfter === undefined ? unsaid : Duration.fromInputUnsafe(retryAfter)
         const millis = Believed.pause(Duration.toMillis(asked))
-        return tell("cooldown", name ?? reservation?.pool, (pool) =>
+        return tell(name ?? reservation?.pool, (pool) =>
           pool.together(
             Effect.gen(function* () {
               if (usage !== undefined) yield* reservation?.settle(usage, "failure") ?? Effect.void
@@ -190,7 +195,9 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       resize: ({ concurrency: permits, limits, pool: name }) => {
         if (permits !== undefined) checkConcurrency(permits)
         if (limits !== undefined) Limits.resolve(limits)
-        return tell("resize", name, (pool) => pool.resize({ limits, concurrency: permits }))
+        return Effect.suspend(() =>
+          tell(poolNamed("resize", name), (pool) => pool.resize({ limits, concurrency: permits }))
+        )
       },
       poolOf,
       status,

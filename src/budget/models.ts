@@ -69,9 +69,10 @@ export interface ReserveOptions {
   /** The model that is called: the limits of its pool apply. @default unknown */
   readonly model?: string | undefined
   /**
-   * The pool whose limits apply. Where limits are given per pool, one of those, or what `poolOf` gave for a model.
+   * The pool whose limits apply. Where limits are given per pool, one of those, a class of Claude's models as
+   * `Presets.poolOf` names it, or what a `poolOf` of your own gave for a model.
    *
-   * @default the pool of `model`, or "default"
+   * @default the pool of `model`, or "default", which is refused where limits are given per pool and none is called so
    */
   readonly pool?: string | undefined
   /** Stand first among the agent's own waiters: for a retry, which was already served once. @default false */
@@ -135,7 +136,7 @@ export interface Reservation {
 export interface RateLimitSignal extends Limits.Signal {
   /** The reservation of the call that was answered; with it the view can be raised, too. */
   readonly reservation?: Reservation | undefined
-  /** @default the reservation's pool, or "default" */
+  /** One that is nobody's is ignored. @default the reservation's pool, or "default" */
   readonly pool?: string | undefined
 }
 
@@ -166,7 +167,7 @@ export interface Cooldown {
    * @default the reservation is settled already
    */
   readonly usage?: Limits.Usage | undefined
-  /** @default the reservation's pool, or "default" */
+  /** One that is nobody's is ignored. @default the reservation's pool, or "default" */
   readonly pool?: string | undefined
 }
 

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
 import { leastWeight } from "../internal/fairQueue.ts"
 import { durationOf, invalid, onlyKnown, waitOf } from "../internal/invalid.ts"
-import { isModel, poolOf as classOf } from "../internal/modelClass.ts"
+import { isClass, isModel, poolOf as classOf } from "../internal/modelClass.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type * as Pool from "./poolModel.ts"
@@ -41,19 +41,21 @@ interface Sets {
   readonly poolOf: (model: string) => string
   /** None are known where none were given. */
   readonly limitsOf: (pool: string) => Limits.Limits
-  /** The pool that a caller of `operation` names; refuses one that would go without limits although each has its own. */
+  /** Whether a pool has limits or may learn them. Where each has its own, a name that was misspelt is nobody's. */
+  readonly isPool: (name: string) => boolean
+  /** The pool that a caller of `operation` names. Refuses what is none. */
   readonly poolNamed: (operation: string, name: string | undefined) => string
 }
 
 const sets = (limits: Options["limits"]): Sets => {
-  const anyName: Sets["poolNamed"] = (_, name = defaultPool) => name
-  if (limits === undefined) return { poolOf: classOf, limitsOf: () => ({}), poolNamed: anyName }
+  const anyPool: Pick<Sets, "isPool" | "poolNamed"> = { isPool: () => true, poolNamed: (_, name = defaultPool) => name }
+  if (limits === undefined) return { poolOf: classOf, limitsOf: () => ({}), ...anyPool }
   if (isPools(limits)) return perPool(limits)
   Limits.resolve(limits)
-  return { poolOf: () => defaultPool, limitsOf: () => limits, poolNamed: anyName }
+  return { poolOf: () => defaultPool, limitsOf: () => limits, ...anyPool }
 }
 
-/** A pool that is not given learns its limits, if it is a model's: a name that was misspelt is nobody's. */
+/** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
 const perPool = (limits: Limits.Pools): Sets => {
   onlyKnown("Limits", limits, { pools: true, poolOf: true })
   const { poolOf = classOf, pools } = limits
@@ -66,7 +68,9 @@ const perPool = (limits: Limits.Pools): Sets => {
   }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Set<string>()
+  const isPool = (name: string) => isGiven(name) || learned.has(name) || (limits.poolOf === undefined && isClass(name))
   return {
+    isPool,
     poolOf: (model) => {
       const pool = poolOf(model)
       if (!isGiven(pool)) learned.add(pool)
@@ -75,7 +79,7 @@ const perPool = (limits: Limits.Pools): Sets => {
     limitsOf: (pool) => (isGiven(pool) ? pools[pool]! : {}),
     poolNamed: (operation, name) => {
       const pool = name ?? defaultPool
-      if (isGiven(pool) || learned.has(pool)) return pool
+      if (isPool(pool)) return pool
       const given = Object.keys(pools).map((each) => `"${each}"`)
       return invalid(
         `Budget.${operation}: pool`,

@@ -41,3 +41,6 @@ export const poolOf = (model: string): string => {
 /** Whether a name is a model's that stands where its pool's should. */
 export const isModel = (name: string): boolean =>
   (whole.test(name) || name.includes("claude-")) && poolOf(name) !== name
+
+/** Whether a name is a class of Claude's models. */
+export const isClass = (name: string): boolean => whole.test(name) && poolOf(name) === name

@@ -29,21 +29,29 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("refuses who names no pool, or one that is nobody's, in whatever is said", () =>
+  it.effect("refuses who names no pool, or one that is nobody's, where calls would go or limits be set", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const said = (effect: Effect.Effect<unknown, unknown>) => Effect.map(Effect.exit(effect), String)
-      const dimensions = { inputTokens: { remaining: 1 } }
       for (const [pool, got] of [
         [undefined, "none"],
         ["sonet-5", '"sonet-5"']
       ] as const) {
         assert.include(yield* said(Effect.scoped(budget.reserve({ tokens: 1 }, { pool }))), refused("reserve", got))
-        assert.include(yield* said(budget.observe({ dimensions, pool })), refused("observe", got))
-        assert.include(yield* said(budget.cooldown({ reason: "rateLimit", pool })), refused("cooldown", got))
         assert.include(yield* said(budget.resize({ concurrency: 2, pool })), refused("resize", got))
+        // Regression: a word about a pool that is nobody's was fatal for the call that had it.
+        yield* budget.observe({ dimensions: { inputTokens: { remaining: 1 } }, pool })
+        yield* budget.cooldown({ reason: "rateLimit", pool })
       }
       assert.deepStrictEqual(yield* names, [])
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("knows the classes of Claude by name, whoever asked before", () =>
+    Effect.gen(function* () {
+      // Regression: the pool of a model that nobody had asked for yet was refused, and later it was not.
+      yield* Budget.consume(1, { pool: "opus-3" })
+      assert.deepStrictEqual(yield* names, ["opus-3"])
     }).pipe(Effect.provide(live))
   )
 
