@@ -198,7 +198,8 @@ export const layerConfig = (
 
 /** What was read has the right type and is refused all the same: the message names the option and the value. */
 const makesNoSense = (refusal: unknown): Config.ConfigError => {
-  const message = refusal instanceof Error ? refusal.message : String(refusal)
+  if (!(refusal instanceof RangeError)) throw refusal
+  const { message } = refusal
   return new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message })))
 }
 

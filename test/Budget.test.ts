@@ -506,6 +506,16 @@ describe("Budget", () => {
     })
   )
 
+  it.effect("says of configuration what its values break, and not what a mistake of our own does", () =>
+    Effect.gen(function* () {
+      // Regression: whatever was thrown was said to be the configuration's fault.
+      const live = Budget.layerConfig({ ramp: Config.succeed(null as never) })
+      const exit = yield* Effect.exit(Effect.provide(Budget.consume(1), live))
+      assert.isTrue(Exit.hasDies(exit))
+      assert.include(String(exit), "TypeError")
+    })
+  )
+
   it.effect("closes with its scope: who still waits is interrupted", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.scoped(
