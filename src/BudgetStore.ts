@@ -21,6 +21,7 @@ import type * as Limits from "./Limits.ts"
 import type { Pushback } from "./LlmError.ts"
 
 export * from "./budgetStore/atOnce.ts"
+export type { MakeDrain } from "./budgetStore/drain.ts"
 export * from "./budgetStore/inBatches.ts"
 export * from "./budgetStore/memory.ts"
 
@@ -168,7 +169,10 @@ export interface PoolStore {
     readonly concurrency: number | undefined
   }) => Effect.Effect<void, StoreUnavailable>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
-  /** How a pool asks it: {@link inBatches}, or {@link atOnce} where steps take no time. */
+  /**
+   * How a pool asks it: {@link inBatches}, which calls the store's `take` and `settle`, or {@link atOnce} where steps take
+   * no time, which calls the steps that it was given. Whoever replaces those two in a store of that kind replaces this.
+   */
   readonly drain: MakeDrain
 }
 

@@ -311,17 +311,11 @@ const said = (value: number | undefined): number | undefined =>
   value !== undefined && isCount(value) ? value : undefined
 
 /**
- * Reads amounts that say only a part, over what is known without them. Estimates, usages and caps are all read so.
- *
- * **Details**
- *
- * `tokens` are input and output together, so one part and the whole give the other part. The whole alone bounds both: each
- * keeps what was known, none is more than the whole, and what is more than was known is input.
- *
- * @category combinators
- * @since 0.1.0
+ * Reads amounts that say only a part, over what is known without them. `tokens` are input and output together, so one part
+ * and the whole give the other part. The whole alone bounds both: each keeps what was known, none is more than the whole,
+ * and what is more than was known is input.
  */
-export const read = (amounts: Amounts, known: Whole): Whole => {
+const read = (amounts: Amounts, known: Whole): Whole => {
   const tokens = said(amounts.tokens)
   const input = said(amounts.inputTokens)
   const output = said(amounts.outputTokens)
@@ -376,6 +370,16 @@ export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
  *
  * Throws a `RangeError` when an amount is negative or above 2^53.
  *
+ * **Example** (what is not limited is not charged)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * const rules = Limits.resolve({ requests: { perMinute: 50 }, tokens: { perMinute: 40_000 } })
+ *
+ * Limits.charge({ inputTokens: 1_000, outputTokens: 200 }, rules) // => { requests: 1, tokens: 1_200 }
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */
@@ -412,6 +416,16 @@ const part = (all: Whole, of: PerDimension<unknown>): Charge => {
  *
  * `tokens` that the estimate named may be the provider's own count and not the sum of the parts: they follow a usage that
  * says them or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
+ *
+ * **Example** (a usage that says only the output)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * const held = { requests: 1, inputTokens: 1_000, outputTokens: 500 }
+ *
+ * Limits.used(held, { outputTokens: 80 }) // => { requests: 1, inputTokens: 1_000, outputTokens: 80 }
+ * ```
  *
  * @category combinators
  * @since 0.1.0

@@ -9,6 +9,42 @@ import type { Asker, Desk, Drain } from "./drain.ts"
 /**
  * How a pool asks a store whose steps take no time: they run in the fiber that causes them.
  *
+ * **Gotchas**
+ *
+ * The drain goes by these steps: a `take` or `settle` that is put in the place of the store's is never asked. Wrap the
+ * steps instead, or give the store {@link inBatches} as its drain, too.
+ *
+ * **Example** (a store that admits two calls, ever)
+ *
+ * ```ts doctest
+ * import * as Clock from "effect/Clock"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as BudgetStore from "floodgate/BudgetStore"
+ *
+ * const twoCalls = Layer.succeed(BudgetStore.BudgetStore, {
+ *   open: Effect.fnUntraced(function* (pool, options) {
+ *     const store = yield* BudgetStore.memory.open(pool, options)
+ *     const clock = yield* Clock.Clock
+ *     let id = 0
+ *     const steps: BudgetStore.Immediate = {
+ *       take: (charge) =>
+ *         id < 2
+ *           ? { id: ++id, charge, takenAt: Number(clock.monotonicTimeNanosUnsafe()) / 1e6 }
+ *           : { _tag: "Exhausted", dimension: "requests", asked: 1, left: 0 },
+ *       settle: () => {}
+ *     }
+ *     return { ...store, ...BudgetStore.atOnce(steps) }
+ *   })
+ * })
+ *
+ * const calls = Effect.forEach([1, 2, 3], () => Effect.isSuccess(Budget.consume(1)))
+ * const budget = Layer.provide(Budget.layer({ concurrency: 3, limits: { requests: { perMinute: 60 } } }), twoCalls)
+ *
+ * await Effect.runPromise(Effect.provide(calls, budget)) // => [true, true, false]
+ * ```
+ *
  * @category drains
  * @since 0.1.0
  */

@@ -8,7 +8,12 @@ import type { Blocked, Held, PoolStore, StoreUnavailable } from "../BudgetStore.
 import type { Entry, FairQueue, Turn } from "../internal/fairQueue.ts"
 import type * as Limits from "../Limits.ts"
 
-/** Makes the drain of a pool, from the pool's store and what the pool lends it. */
+/**
+ * How a pool asks its store. Made by `inBatches` or `atOnce`: nobody else calls it but the pool.
+ *
+ * @category drains
+ * @since 0.1.0
+ */
 export type MakeDrain = <W extends Asker>(store: PoolStore, desk: Desk<W>) => Effect.Effect<Drain, never, Scope.Scope>
 
 /** What it gives as an effect remains to be done; all of it is to be called where nothing interrupts. */

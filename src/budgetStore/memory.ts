@@ -117,6 +117,22 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
 /**
  * The store in the memory of this process.
  *
+ * **Example** (what fits is granted, in order)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as BudgetStore from "floodgate/BudgetStore"
+ *
+ * const limits = { tokens: { total: 100 } }
+ * const granted = Effect.gen(function* () {
+ *   const pool = yield* BudgetStore.memory.open("a", { limits, concurrency: Infinity, headroom: 0, ramp: undefined })
+ *   const ask = { charge: { tokens: 60 }, priority: 0 }
+ *   return (yield* pool.take([ask, ask])).granted.length
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(granted)) // => 1
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
