@@ -60,9 +60,14 @@ const lead = (error: RedisError): RedisError =>
       })
     : error
 
+/** What a script may hear of a server that is full, or is no master for now. */
+const passing = /\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b/
+
 /** Whether the same request will fail again: the script stumbled over it, or this client never comes to the right node. */
-export const isHopeless = (error: unknown): boolean =>
-  error instanceof RedisError && /^MOVED|user_script/.test(error.cause instanceof Error ? error.cause.message : "")
+export const isHopeless = (error: unknown): boolean => {
+  const message = error instanceof RedisError && error.cause instanceof Error ? error.cause.message : ""
+  return /^MOVED|user_script/.test(message) && !passing.test(message)
+}
 
 /**
  * Runs the script. A server that has not seen it is given it together with the request, because that is the way to the

@@ -4,6 +4,9 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import { BudgetStore } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import * as Fleet from "./fleet.ts"
 import * as Redis from "./server.ts"
@@ -44,6 +47,44 @@ describe.skipIf(Redis.skipped !== undefined)("redis store, in trouble", { timeou
     await finish(workers, 12)
     assert.strictEqual(scene.provider.log.length, 36)
     assert.isAtMost(Fleet.burstOf(scene.provider.log, rate), burst)
+  })
+
+  it("loses no settlement to a server that is full, or is no master for a while", async () => {
+    const refusals = [
+      { on: ["CONFIG", "SET", "maxmemory", "1"], off: ["CONFIG", "SET", "maxmemory", "0"] },
+      { on: ["REPLICAOF", "127.0.0.1", "1"], off: ["REPLICAOF", "NO", "ONE"] }
+    ]
+    const { url } = scene.server
+    let outages = 0
+    const count = Logger.make(({ message }) => void (outages += String(message).includes("does not answer") ? 1 : 0))
+    await Effect.gen(function* () {
+      const store = yield* BudgetStore
+      for (const [n, { off, on }] of refusals.entries()) {
+        const limits = { tokens: { perSecond: 1, burst: 1_000 } }
+        const pool = yield* store.open(`refuses-${n}`, { limits, concurrency: 2, headroom: 0, ramp: undefined })
+        const ask = (tokens: number) => pool.take([{ charge: { tokens }, priority: 0 }])
+        const { granted } = yield* ask(600)
+        yield* Effect.promise(() => scene.server.command(...on))
+        // A script that has written once is let through, full or not: this one begins with what is refused.
+        const next = yield* Effect.forkChild(ask(1), { startImmediately: true })
+        yield* pool.settle(granted[0]!, { tokens: 100 }, true)
+        yield* Effect.promise(() => Redis.until(() => Promise.resolve(outages > n)))
+        yield* Effect.promise(() => scene.server.command(...off))
+        assert.lengthOf((yield* Fiber.join(next)).granted, 1)
+        yield* Effect.promise(() =>
+          Redis.until(async () => {
+            const pools = await Effect.runPromise(FloodgateRedis.status({ url, prefix: "full" }))
+            const seen = pools.find((each) => each.pool === `refuses-${n}`)!
+            return seen.inFlight === 1 && seen.snapshot.ledger.buckets.tokens!.level >= 899
+          })
+        )
+      }
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(FloodgateRedis.layerStoreUrl({ url, prefix: "full" })),
+      Effect.provide(Logger.layer([count])),
+      Effect.runPromise
+    )
   })
 
   it("spends at most one burst more when its state is wiped, and says so", async () => {
