@@ -82,10 +82,9 @@ const foresee = (
       if (decided._tag === "Exhausted") return byStore(pool.name, decided)
       if (patience === undefined) return Effect.undefined
       const foreseen = pool.predict(charge, who, snapshot)
-      if (foreseen.millis === 0) return Effect.succeed(foreseen)
       const inAll = { ...foreseen, millis: patience.waited() + foreseen.millis }
-      return inAll.millis > Duration.toMillis(patience.maxWait)
-        ? refuse(tooLong(pool.name, inAll, patience.maxWait))
+      return foreseen.millis > 0 && inAll.millis > Duration.toMillis(patience.maxWait)
+        ? tooLong(pool.name, inAll, patience.maxWait)
         : Effect.succeed(inAll)
     }
   })
@@ -162,7 +161,7 @@ export const inTime = <A, E>(
   const { maxWait, waited } = patience
   return Effect.timeoutOrElse(step, {
     duration: Math.max(0, Duration.toMillis(maxWait) - waited()),
-    orElse: () => refuse(tooLong(pool, foreseen, maxWait))
+    orElse: () => tooLong(pool, foreseen, maxWait)
   })
 }
 

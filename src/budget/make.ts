@@ -96,12 +96,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
      * What a pool is told and its store misses is lost, not fatal: the provider will say it again. So is what is said of a
      * pool that is nobody's.
      */
-    const tell = (name: string | undefined, f: (pool: Pool) => Effect.Effect<void>) =>
+    const tell = (name = defaultPool, f: (pool: Pool) => Effect.Effect<void>) =>
       Effect.suspend(() => {
-        const called = name ?? defaultPool
-        const pool = pools.get(called)
+        const pool = pools.get(name)
         if (pool !== undefined) return f(pool)
-        return isPool(called) ? Effect.ignore(Effect.flatMap(openPool(called), f)) : Effect.void
+        return isPool(name) ? Effect.ignore(Effect.flatMap(openPool(name), f)) : Effect.void
       })
 
     /** A store that is away when it is first asked is waited for no longer than the caller would wait in the queue. */

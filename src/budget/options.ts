@@ -22,8 +22,6 @@ const wholeOrInfinite = (value: number): boolean => value === Infinity || Number
 export const checkConcurrency = (concurrency: number): void =>
   check(concurrency >= 1 && wholeOrInfinite(concurrency), "concurrency", "an integer >= 1", concurrency)
 
-const isPools = (limits: Limits.Limits | Limits.Pools): limits is Limits.Pools => "pools" in limits
-
 export const parse = (options: Options) => {
   onlyKnown("Budget.make", options, { limits: true, concurrency: true, headroom: true, maxQueued: true, ramp: true })
   const { concurrency = Infinity, headroom = 0.05, limits, maxQueued = Infinity, ramp } = options
@@ -48,27 +46,31 @@ interface Sets {
 }
 
 const sets = (limits: Options["limits"]): Sets => {
-  const anyPool: Pick<Sets, "isPool" | "poolNamed"> = { isPool: () => true, poolNamed: (_, name = defaultPool) => name }
-  if (limits === undefined) return { poolOf: classOf, limitsOf: () => ({}), ...anyPool }
-  if (isPools(limits)) return perPool(limits)
-  Limits.resolve(limits)
-  return { poolOf: () => defaultPool, limitsOf: () => limits, ...anyPool }
+  if (limits !== undefined && "pools" in limits) return perPool(limits)
+  if (limits !== undefined) Limits.resolve(limits)
+  return {
+    poolOf: limits === undefined ? classOf : () => defaultPool,
+    limitsOf: () => limits ?? {},
+    isPool: () => true,
+    poolNamed: (_, name = defaultPool) => name
+  }
 }
 
 /** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
 const perPool = (limits: Limits.Pools): Sets => {
   onlyKnown("Limits", limits, { pools: true, poolOf: true })
   const { poolOf = classOf, pools } = limits
+  // A rule of one's own may be no rule for the names of pools: it is asked of models only.
+  const isClaudes = poolOf === classOf
   for (const [name, set] of Object.entries(pools)) {
-    // A rule of one's own may be no rule for the names of pools: it is asked of models only.
-    if (limits.poolOf === undefined && isModel(name)) {
+    if (isClaudes && isModel(name)) {
       invalid("Limits.pools", `the pool "${classOf(name)}"`, `"${name}", which is a model of it`)
     }
     Limits.resolve(set)
   }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Set<string>()
-  const isPool = (name: string) => isGiven(name) || learned.has(name) || (limits.poolOf === undefined && isClass(name))
+  const isPool = (name: string) => isGiven(name) || learned.has(name) || (isClaudes && isClass(name))
   return {
     isPool,
     poolOf: (model) => {
@@ -80,10 +82,10 @@ const perPool = (limits: Limits.Pools): Sets => {
     poolNamed: (operation, name) => {
       const pool = name ?? defaultPool
       if (isPool(pool)) return pool
-      const given = Object.keys(pools).map((each) => `"${each}"`)
+      const given = Object.keys(pools).map((each) => `"${each}", `)
       return invalid(
         `Budget.${operation}: pool`,
-        `one of ${[...given, "what poolOf gives for a model"].join(", ")}`,
+        `one of ${given.join("")}what poolOf gives for a model`,
         name === undefined ? "none" : `"${name}"`
       )
     }
@@ -148,11 +150,11 @@ export const queueingOf = (how: ReserveOptions | undefined, { plain }: Ambient, 
     priority,
     weight,
     first,
-    patience: maxWait === undefined ? undefined : patienceOf(waitOf("Budget.reserve: maxWait", maxWait), millis)
+    patience: maxWait === undefined ? undefined : patienceOf(maxWait, millis)
   }
 }
 
-const patienceOf = (maxWait: Duration.Duration, millis: () => number): Patience => {
+const patienceOf = (maxWait: Duration.Input, millis: () => number): Patience => {
   const since = millis()
-  return { maxWait, waited: () => millis() - since }
+  return { maxWait: waitOf("Budget.reserve: maxWait", maxWait), waited: () => millis() - since }
 }

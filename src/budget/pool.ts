@@ -169,16 +169,13 @@ export const open = Effect.fnUntraced(function* (
       }),
     doubt: (estimate) => {
       const fits = (by: Limits.Rules) => Limits.neverFits(Limits.charge(estimate, by), by) === undefined
-      return Effect.matchEffect(store.snapshot, {
-        onFailure: () => Effect.succeed(false),
-        onSuccess: ({ ledger, now }) => {
-          learn()
-          const isTold = now - ledger.toldAt < Believed.longestMillis
-          if (fits(rules) || isTold || !fits(Limits.resolve(ledger.configured))) return Effect.succeed(fits(rules))
-          const asConfigured = pool.resize({ limits: ledger.configured, concurrency: undefined })
-          return Effect.map(asConfigured, () => fits(rules))
-        }
+      const asked = Effect.flatMap(store.snapshot, ({ ledger: { configured, toldAt }, now }) => {
+        learn()
+        const mayDoubt = !fits(rules) && now - toldAt >= Believed.longestMillis && fits(Limits.resolve(configured))
+        const corrected = mayDoubt ? pool.resize({ limits: configured, concurrency: undefined }) : Effect.void
+        return Effect.map(corrected, () => fits(rules))
       })
+      return Effect.orElseSucceed(asked, () => false)
     },
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>

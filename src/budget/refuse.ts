@@ -17,10 +17,11 @@ export const byStore = (pool: string, refused: Refused): Effect.Effect<never, Bu
   return refuse(new QuotaExhausted({ pool, dimension, asked, left }))
 }
 
-export const tooLong = (pool: string, foreseen: Pool.Prediction | undefined, maxWait: Duration.Duration): WaitTooLong =>
-  new WaitTooLong({
-    pool,
-    dimension: foreseen?.dimension,
-    wait: Duration.max(Duration.millis(Math.ceil(foreseen?.millis ?? 0)), maxWait),
-    maxWait
-  })
+export const tooLong = (
+  pool: string,
+  foreseen: Pool.Prediction | undefined,
+  maxWait: Duration.Duration
+): Effect.Effect<never, BudgetError> => {
+  const wait = Duration.max(Duration.millis(Math.ceil(foreseen?.millis ?? 0)), maxWait)
+  return refuse(new WaitTooLong({ pool, dimension: foreseen?.dimension, wait, maxWait }))
+}

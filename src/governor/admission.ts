@@ -53,13 +53,13 @@ export const make = (means: Means): Admit => {
           pool,
           first: !(yield* Retry.Attempt).first
         }
-        const ask = Effect.fnUntraced(function* (estimate: Limits.Estimate) {
-          const queuedAt = yield* Clock.currentTimeMillis
-          const maxWait = Bound.left(bound, queuedAt)
-          return yield* Effect.mapError(restore(means.budget.reserve(estimate, { ...queueing, maxWait })), (error) =>
-            Bound.refusal(bound, queuedAt, error)
+        const ask = (estimate: Limits.Estimate) =>
+          Effect.flatMap(Clock.currentTimeMillis, (queuedAt) =>
+            Effect.mapError(
+              restore(means.budget.reserve(estimate, { ...queueing, maxWait: Bound.left(bound, queuedAt) })),
+              (error) => Bound.refusal(bound, queuedAt, error)
+            )
           )
-        })
         const { estimate, reservation } = yield* reserve(ask, known, expected)
         const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
         flights.began(pool)

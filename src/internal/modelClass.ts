@@ -3,7 +3,6 @@
  */
 
 const claude = /(fable|mythos|opus|sonnet|haiku)-(\d{1,2})(?!\d)(?:-(\d{1,2})(?!\d))?/
-const whole = new RegExp(`^${claude.source}$`)
 /** Families of which all models of one major version share their limits. */
 const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
 
@@ -38,9 +37,11 @@ export const poolOf = (model: string): string => {
   return minor === undefined || shared.has(line) ? line : `${line}-${minor}`
 }
 
-/** Whether a name is a model's that stands where its pool's should. */
-export const isModel = (name: string): boolean =>
-  (whole.test(name) || name.includes("claude-")) && poolOf(name) !== name
+/** Whether a name is nothing but what tells a class of Claude's models, or one of them. */
+const isBare = (name: string): boolean => claude.exec(name)?.[0] === name
 
 /** Whether a name is a class of Claude's models. */
-export const isClass = (name: string): boolean => whole.test(name) && poolOf(name) === name
+export const isClass = (name: string): boolean => isBare(name) && poolOf(name) === name
+
+/** Whether a name is a model's that stands where its pool's should. */
+export const isModel = (name: string): boolean => (isBare(name) || name.includes("claude-")) && poolOf(name) !== name
