@@ -129,7 +129,8 @@ export const render = (): string => {
   return `# API reference
 
 Every public module, and its exports by category, with the first sentence of each docstring, and the effects and
-functions that a service has. The docstrings have the rest: details, gotchas, and examples that run. This page is generated: \`npm run docs:api\`.
+functions that a service has. The docstrings have the rest: details, gotchas, and examples that run. This page is
+generated: \`npm run docs:api\`.
 
 The package's root exports the core modules by their names: \`import { Budget } from "floodgate"\` is
 \`import * as Budget from "floodgate/Budget"\`.

@@ -18,7 +18,8 @@
  * together.
  *
  * {@link layer} does the counting. It goes between the budget and the client. Where it is missing, a call of an agent whose
- * tokens or calls are capped dies of a `RangeError` that says so.
+ * tokens or calls are capped dies of a `RangeError` that says so. Calls through a client of the SDK with the middleware of
+ * `floodgate/anthropic` are promises, which belong to no agent: no cap counts them.
  *
  * **Example** (an agent's failure stays its own, and a cap on calls)
  *

@@ -53,7 +53,7 @@ import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "./internal/backoff.ts"
-import { durationOf, finiteOf, invalid, type Keys, onlyKnown, waitOf } from "./internal/invalid.ts"
+import { durationOf, finiteOf, invalid, type Keys, onlyKnown } from "./internal/invalid.ts"
 import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, retryAfterMillis, stop } from "./retry/errors.ts"
 
@@ -229,7 +229,8 @@ export const withDeadline: {
       Effect.provideService(
         self,
         Deadline,
-        Math.min(outer, now + Duration.toMillis(waitOf("Retry.withDeadline", after)))
+        // Less than nothing is left of a time that has passed: then nothing is sent at all.
+        Math.min(outer, now + Duration.toMillis(durationOf("Retry.withDeadline", after, "a duration", () => true)))
       )
     )
   )

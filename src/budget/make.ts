@@ -14,6 +14,7 @@ import * as Stream from "effect/Stream"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore, type StoreUnavailable } from "../BudgetStore.ts"
 import * as Believed from "../internal/believed.ts"
+import { waitOf } from "../internal/invalid.ts"
 import * as Limits from "../Limits.ts"
 import * as Admission from "./admission.ts"
 import { BudgetError } from "./errors.ts"
@@ -176,12 +177,13 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         }),
       cooldown: ({ pool: name, reason, reservation, retryAfter, usage }) => {
         const unsaid = reason === "overload" ? Duration.zero : defaultPause
-        const asked = retryAfter === undefined ? unsaid : Duration.fromInputUnsafe(retryAfter)
+        const asked = retryAfter === undefined ? unsaid : waitOf("Budget.cooldown: retryAfter", retryAfter)
         const millis = Believed.pause(Duration.toMillis(asked))
-        return tell(name ?? reservation?.pool, (pool) =>
+        const settle = usage === undefined ? undefined : reservation?.settle(usage, "failure")
+        const told = tell(name ?? reservation?.pool, (pool) =>
           pool.together(
             Effect.gen(function* () {
-              if (usage !== undefined) yield* reservation?.settle(usage, "failure") ?? Effect.void
+              if (settle !== undefined) yield* settle
               // What the rejection said of the limits was read with the rejected call still held; now it is given back.
               if (reason !== "overload" && reservation instanceof HeldReservation && reservation.signal !== undefined) {
                 yield* pool.observe(reservation.signal, undefined)
@@ -190,6 +192,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
             })
           )
         )
+        // A pool that is nobody's hears nothing, but the call is settled all the same; it counts once.
+        return settle === undefined ? told : Effect.andThen(told, settle)
       },
       resize: ({ concurrency: permits, limits, pool: name }) => {
         if (permits !== undefined) checkConcurrency(permits)

@@ -47,6 +47,18 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.provide(live))
   )
 
+  it.effect("settles a rejected call although its pause names a pool that is nobody's", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const reservation = yield* budget.reserve({ inputTokens: 50 }, { pool: "sonnet-5" })
+      const usage = { requests: 0, inputTokens: 0 }
+      yield* budget.cooldown({ reason: "rateLimit", pool: "sonet-5", reservation, usage })
+      const { "sonnet-5": sonnet } = (yield* budget.status).pools
+      assert.strictEqual(sonnet?.dimensions.inputTokens?.level, sonnet?.dimensions.inputTokens?.capacity)
+      assert.isUndefined(sonnet?.cooldown)
+    }).pipe(Effect.scoped, Effect.provide(live))
+  )
+
   it.effect("knows the classes of Claude by name, whoever asked before", () =>
     Effect.gen(function* () {
       // Regression: the pool of a model that nobody had asked for yet was refused, and later it was not.

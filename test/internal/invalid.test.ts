@@ -48,6 +48,16 @@ describe("durations that make no sense", () => {
     ["Agents.run: cap.time", () => run({ cap: { time: "5 sec" as "5 seconds" } }), "a duration > 0, got 5 sec"],
     ["Budget.make: ramp.over", () => Budget.layer({ ramp: { from: 0.1, over: 0 } }), "a duration > 0, got 0"],
     [
+      "Budget.cooldown: retryAfter",
+      () =>
+        Layer.effectDiscard(
+          Effect.flatMap(Budget.TokenBudget, (budget) =>
+            budget.cooldown({ reason: "rateLimit", retryAfter: "5 sec" as "5 seconds" })
+          )
+        ).pipe(Layer.provide(Budget.layer())),
+      "a duration, got 5 sec"
+    ],
+    [
       "Retry.withDeadline",
       () => Layer.effectDiscard(Retry.withDeadline(Effect.void, "5 sec" as "5 seconds")),
       "a duration, got 5 sec"
@@ -62,6 +72,23 @@ describe("durations that make no sense", () => {
   }
 })
 
+it.effect("under a deadline that has passed nothing is sent, although there is room", () =>
+  Effect.gen(function* () {
+    const sim = yield* ProviderSim.ProviderSim
+    const client = yield* LlmClient.LlmClient
+    const params = { model: "m", max_tokens: 1, messages: [{ role: "user" as const, content: "x" }] }
+    for (const after of [-1, "-5 seconds"] as const) {
+      const { reason } = yield* Effect.flip(Retry.withDeadline(client.create(params), after))
+      assert.include(reason, { _tag: "DeadlineMissed", isRetryable: false })
+    }
+    assert.strictEqual((yield* sim.stats).requests, 0)
+  }).pipe(
+    Effect.provide(
+      LlmClient.layerProvider().pipe(Layer.provide(Budget.layer()), Layer.provideMerge(ProviderSim.layer()))
+    )
+  )
+)
+
 it.effect("a wait that is less than nothing is over: the rest of a time that has passed", () =>
   Effect.gen(function* () {
     const client = yield* LlmClient.LlmClient
@@ -69,8 +96,6 @@ it.effect("a wait that is less than nothing is over: the rest of a time that has
     yield* Budget.consume(100)
     const late = yield* Effect.flip(client.create(params, { maxWait: -1 }))
     assert.deepInclude(late.reason, { _tag: "WaitTooLong", maxWait: Duration.zero })
-    const over = yield* Effect.flip(Retry.withDeadline(client.create(params), -1))
-    assert.include(["DeadlineMissed", "WaitTooLong"], over.reason._tag)
   }).pipe(
     Effect.provide(
       LlmClient.layerProvider().pipe(
