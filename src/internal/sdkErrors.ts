@@ -73,6 +73,9 @@ const byType: Readonly<Record<string, Tag>> = {
   serviceUnavailableException: "Overloaded",
   rate_limit_error: "RateLimited",
   throttlingException: "RateLimited",
+  api_error: "ServerFailed",
+  server_error: "ServerFailed",
+  internalServerException: "ServerFailed",
   timeout_error: "TimedOut",
   modelTimeoutException: "TimedOut",
   invalid_request_error: "InvalidRequest",
@@ -88,9 +91,11 @@ const byType: Readonly<Record<string, Tag>> = {
 const find = (table: Readonly<Record<string, Tag>>, key: string | undefined): Tag | undefined =>
   key !== undefined && Object.hasOwn(table, key) ? table[key] : undefined
 
+const codedOf = (body: Body): Tag | undefined => find(byCode, body.code) ?? find(byCode, body.type)
+
 const tagOf = (status: number | undefined, body: Body): Tag => {
-  const named = find(byCode, body.code) ?? find(byCode, body.type)
-  if (named !== undefined) return named
+  const coded = codedOf(body)
+  if (coded !== undefined) return coded
   if (status === undefined) return find(byType, body.type) ?? "ServerFailed"
   const known = byStatus[status]
   if (known !== undefined) return known
@@ -152,6 +157,15 @@ const firstSaid = (values: ReadonlyArray<unknown>): Body | undefined => {
     if ((body.type ?? body.code ?? body.message) !== undefined) return body
   }
   return undefined
+}
+
+/**
+ * Whether an error without a status speaks for the provider: it holds an event of a stream, which SDKs keep as `error`, or
+ * a body with one of the names in the tables. A user's own errors, such as a schema's, have codes and types, too.
+ */
+const isProviders = (error: unknown, body: Body): boolean => {
+  const event = firstSaid([field(error, "error")])
+  return (event?.type ?? event?.code ?? codedOf(body) ?? find(byType, body.type)) !== undefined
 }
 
 const secrets = [/\bsk-[\w-]{6,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
@@ -293,8 +307,7 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
   if (names.some((name) => /(Syntax|JSONParse)Error$/.test(name))) {
     return new LlmError.MalformedResponse({ status: 200, detail })
   }
-  // An error event of a stream that the SDK threw.
-  if (status === undefined && body !== undefined && (body.type ?? body.code) !== undefined) {
+  if (status === undefined && body !== undefined && isProviders(error, body)) {
     return fromBody(body, { requestId: undefined }, context)
   }
   if (code !== undefined && isNetwork(code)) {

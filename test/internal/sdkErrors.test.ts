@@ -64,6 +64,24 @@ describe("sdkErrors", () => {
       assert.strictEqual(thrown(error)._tag, tag)
     })
 
+    it.each([
+      ["tRPC", { data: { code: "UNAUTHORIZED", httpStatus: 401 } }],
+      ["JSON-RPC", { code: -32602, data: { type: "params" } }],
+      ["a schema", { data: { code: "too_short" } }],
+      ["Zod", { message: '[{"code":"too_small","path":["answer"],"message":"Too small"}]' }],
+      ["a service", { response: { data: { error: { code: "out_of_stock" } } } }]
+    ])("takes what %s says of the user's own work for no word of the provider's", (_, fields) => {
+      assert.strictEqual(thrown(Object.assign(new Error("no"), fields))._tag, "InvalidRequest")
+    })
+
+    it.each([
+      [{ error: { type: "error", error: { type: "of_tomorrow" } } }, "of_tomorrow"],
+      [{ error: { code: "of_tomorrow" } }, "of_tomorrow"],
+      [{ body: { error: { type: "api_error" } } }, "api_error"]
+    ])("takes an event of a stream for the provider's fault, whatever it is called: %j", (fields, code) => {
+      assert.deepInclude(thrown(Object.assign(new Error("no"), fields)), { _tag: "ServerFailed", code })
+    })
+
     it("takes a fetch that fails without a code for sent, to be careful", () => {
       assert.deepInclude(thrown(Object.assign(new Error("?"), { name: "APIConnectionError" })), {
         _tag: "ConnectionFailed",
