@@ -226,10 +226,10 @@ const wordsOf = (chain: ReadonlyArray<unknown>): string =>
   [...new Set([chain[0], chain.at(-1)].map((cause) => text(field(cause, "message"))))].join(" ").trim()
 
 const unsent =
-  /^(ECONNREFUSED|ConnectionRefused|FailedToOpenSocket|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
-const timeouts = /^(ETIMEDOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
+  /^(ECONNREFUSED|ConnectionRefused|FailedToOpenSocket|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EADDRINUSE|EMFILE|ENOBUFS|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|HOSTNAME_MISMATCH|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
+const timeouts = /^(ETIMEDOUT|ESOCKETTIMEDOUT|ETIMEOUT|ERR_SOCKET_CONNECTION_TIMEOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
 const broken =
-  /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_BAD_RESPONSE|ERR_HTTP2_\w+|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/
+  /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|ENOTCONN|ESHUTDOWN|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_BAD_RESPONSE|ERR_HTTP2_\w+|ERR_SOCKET_CLOSED|ERR_STREAM_(PREMATURE_CLOSE|DESTROYED)|HPE_\w+)$/
 /** What Node and undici say of impossible arguments, such as an address that is not one. */
 const impossible = /^(UND_)?ERR_INVALID_/
 

@@ -29,13 +29,34 @@ describe("sdkErrors", () => {
       ["UND_ERR_CONNECT_TIMEOUT", false],
       ["DEPTH_ZERO_SELF_SIGNED_CERT", false],
       ["ERR_TLS_CERT_ALTNAME_INVALID", false],
+      ["HOSTNAME_MISMATCH", false],
+      ["EMFILE", false],
+      ["ENOBUFS", false],
+      ["EADDRINUSE", false],
       ["ECONNRESET", true],
       ["EPIPE", true],
       ["UND_ERR_SOCKET", true],
-      ["OF_TOMORROW", true]
+      ["ENOTCONN", true],
+      ["ESHUTDOWN", true],
+      ["ERR_SOCKET_CLOSED", true],
+      ["ERR_STREAM_DESTROYED", true]
     ])("takes %s for a failed connection, sent: %s", (code, sent) => {
-      assert.deepInclude(thrown(connection(code)), { _tag: "ConnectionFailed", sent, code })
+      const bare = Object.assign(new Error("no"), { code })
+      for (const error of [connection(code), bare]) {
+        assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent, code })
+      }
     })
+
+    it("takes what an SDK calls a failed connection for one, whatever its code", () => {
+      assert.deepInclude(thrown(connection("OF_TOMORROW")), { _tag: "ConnectionFailed", sent: true })
+    })
+
+    it.each(["ETIMEDOUT", "ESOCKETTIMEDOUT", "ETIMEOUT", "ERR_SOCKET_CONNECTION_TIMEOUT"])(
+      "takes %s for a timeout",
+      (code) => {
+        assert.deepInclude(thrown(Object.assign(new Error("no"), { code })), { _tag: "TimedOut", code })
+      }
+    )
 
     it("takes what was never sent for that, whatever was said on top of it", () => {
       const cause = Object.assign(new Error(), { code: "ECONNREFUSED" })
