@@ -46,8 +46,10 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     let now = 1_795_000_000_000
     let late = 0
     let origin = ""
-    const request = async (owner: string, seq: number, epoch: number, list: ReadonlyArray<Wire.Operation>) =>
-      JSON.parse(
+    let sent = 0
+    const request = async (owner: string, seq: number, epoch: number, list: ReadonlyArray<Wire.Operation>) => {
+      sent++
+      return JSON.parse(
         String(
           await client.evalSha(sha, {
             keys: names,
@@ -55,6 +57,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
           })
         )
       ) as Wire.Reply
+    }
     const raw = async (owner: string, seq: number, operations: ReadonlyArray<Wire.Operation>) => {
       await client.set(`${names[0]}:clock`, String(now))
       const introduced = [Wire.open({ ...options, ...given }), ["join", [], []], ...operations] as const
@@ -78,6 +81,8 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
         return request(owner, (seqs.get(owner) ?? 0) + 1, epochs.get(owner) ?? 0, operations)
       },
       origin: () => origin,
+      /** How often the script has run. */
+      sent: () => sent,
       raw,
       say,
       take: async (owner: string, tokens: number) =>
@@ -349,6 +354,29 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
       }
       assert.isAtMost(await client.hLen(keys[2]!), 12)
     }
+  })
+
+  it("processes say once again what they hold where a replica takes over that has missed a request of each", async () => {
+    const { keys, passSilently, say, sent } = pool()
+    const owners = ["a/1", "b/1", "c/1", "d/1"]
+    const round = async () => {
+      const before = sent()
+      for (const owner of owners) {
+        passSilently(1)
+        await say(owner, ["beat"])
+      }
+      return sent() - before
+    }
+    const copy = async (from: string, to: string) => {
+      for (const key of keys) await client.sendCommand(["COPY", key + from, key + to, "REPLACE"])
+    }
+    await round()
+    await copy("", "-replica")
+    await round()
+    await copy("-replica", "")
+    assert.strictEqual(await round(), 2 * owners.length)
+    assert.strictEqual(await round(), owners.length)
+    await client.del(keys.map((key) => `${key}-replica`))
   })
 
   it("a state of which any byte was changed or is missing starts again from nothing", async () => {
