@@ -35,8 +35,11 @@ export interface Configuration {
   readonly concurrency: number
   /** What the processes were started with: the limits as text, and the rest. */
   readonly given: readonly [limits: string, headroom: number, concurrency: number]
-  /** When it was last changed, by the pool's time, and 0 when never; `false` of a process that has not been told yet. */
-  readonly changedAt: number | false
+  /**
+   * When each of the three was last changed, by the pool's time: 0 when never, -1 where nobody had a word on it; `false` of
+   * a process that has not been told yet.
+   */
+  readonly changedAt: readonly [limits: number, headroom: number, concurrency: number] | false
 }
 
 /** `[now, epoch, processes, why, version, news, levels, replies, turn, tight]`; an epoch of 0 asks for `open` and `join`. */

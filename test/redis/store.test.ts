@@ -332,6 +332,51 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
   )
 
+  it.live("gives a state that was lost what the one who began it again has no word on", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const none: PoolOptions = { ...slow, limits: {}, concurrency: Infinity }
+      const seen = Effect.gen(function* () {
+        const pools = yield* FloodgateRedis.status({ url: server.url, prefix })
+        const { allowed, snapshot } = pools.find((each) => each.pool === "word")!
+        return [allowed, snapshot.ledger.buckets.tokens?.rule.capacity]
+      })
+      const wipe = Effect.promise(() =>
+        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:word}:${key}`))
+      )
+      const one = yield* store.open("word", { ...slow, concurrency: 3 })
+      yield* wipe
+      const other = yield* store.open("word", none)
+      yield* one.snapshot
+      assert.deepStrictEqual(yield* seen, [3, 1_000])
+      // Another has changed something else of it meanwhile.
+      yield* wipe
+      yield* store.open("word", none)
+      yield* store.open("word", { ...none, concurrency: 7 })
+      yield* one.snapshot
+      assert.deepStrictEqual(yield* seen, [7, 1_000])
+      yield* other.snapshot
+      assert.deepStrictEqual(yield* seen, [7, 1_000])
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
+  it.live("leaves a state that was lost what the one who remembers a change has no word on", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const one = yield* store.open("silent", { ...slow, limits: {}, concurrency: Infinity })
+      yield* one.resize({ limits: undefined, concurrency: 5 })
+      yield* one.snapshot
+      yield* Effect.promise(() =>
+        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:silent}:${key}`))
+      )
+      yield* store.open("silent", slow)
+      yield* one.snapshot
+      assert.strictEqual(one.rules().tokens?.capacity, 1_000)
+      const pools = yield* FloodgateRedis.status({ url: server.url, prefix })
+      assert.strictEqual(pools.find((each) => each.pool === "silent")!.allowed, 5)
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
   it.live("tells a process the rules of a state that began again without it", () =>
     Effect.gen(function* () {
       const store = yield* BudgetStore

@@ -4,7 +4,7 @@
  */
 export const fleet = `
 local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local VERSION = 5
+local VERSION = 6
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- The net under the wakes: nobody sleeps longer without asking.
@@ -21,10 +21,11 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 local function isWhole(S)
   if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
   for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet',
-    'heardAt', 'toldAt', 'late', 'lateAt', 'changedAt' }) do
+    'heardAt', 'toldAt', 'late', 'lateAt' }) do
     if not isNumber(S[name]) then return false end
   end
-  if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' or type(S.given) ~= 'table' then return false end
+  if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
+  if type(S.given) ~= 'table' or type(S.changedAt) ~= 'table' then return false end
   if type(S.lowered) ~= 'table' or type(S.corrected) ~= 'table' or type(S.doubt) ~= 'table' then return false end
   if type(S.pace) ~= 'table' or not isNumber(S.pace.scale) or not isNumber(S.pace.calls) or S.pace.scale <= 0 or S.pace.scale > 1 then return false end
   for d = 1, 4 do
@@ -55,13 +56,25 @@ local function load()
   return nil, redis.call('EXISTS', STATE, OPEN, LOST, SEEN) > 0 and 'wiped' or 'new'
 end
 
+-- What processes are started with and may change, each by itself. Who was started without limits or a bound has no word
+-- on them.
+local SETTINGS = { 'limits', 'headroom', 'concurrency' }
+local function hasWord(given, i) return given[i] ~= '{}' and given[i] ~= -1 end
+
+local function neverChanged(given)
+  local at = {}
+  for i = 1, #SETTINGS do at[i] = hasWord(given, i) and 0 or -1 end
+  return at
+end
+
 -- A state that was lost is not read as full: its levels start at zero, and its windows as if the last one had been
 -- used evenly. What processes still hold and remember they bring back when they join.
 local function create(open, now, why, lease)
   local said, ramp = open[2], open[3]
   local S = {
     version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
-    concurrency = said.concurrency, probe = false, rv = 1, given = said.given, changedAt = said.changedAt or 0,
+    concurrency = said.concurrency, probe = false, rv = 1, given = said.given,
+    changedAt = said.changedAt or neverChanged(said.given),
     lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
     procs = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
   }
@@ -88,13 +101,14 @@ local function create(open, now, why, lease)
   return S
 end
 
--- What the pool is configured with, what the processes were started with, and when either was last changed (0: never).
--- Each process remembers it as it was told, and says it again of a state that was lost.
+-- What the pool is configured with, what the processes were started with, and when each setting was last changed: 0 when
+-- never, -1 where nobody had a word on it. Each process remembers it as it was told, and says it again of a state that was
+-- lost.
 local function configurationOf(S)
   return { limits = S.configured, headroom = S.headroom, concurrency = S.concurrency, given = S.given, changedAt = S.changedAt }
 end
 
-local function configure(S, change, at, now)
+local function configure(S, change, now)
   if change.limits then resize(S, change.limits, now) end
   if change.headroom then
     S.headroom = change.headroom
@@ -104,7 +118,10 @@ local function configure(S, change, at, now)
     end
   end
   if change.concurrency then S.concurrency = change.concurrency end
-  S.rv, S.changedAt = S.rv + 1, math.max(at, S.changedAt)
+  for i, name in ipairs(SETTINGS) do
+    if change[name] then S.changedAt[i] = now end
+  end
+  S.rv = S.rv + 1
 end
 
 local function procOf(S, owner)

@@ -114,30 +114,33 @@ end
 
 -- ['resize', { limits?, concurrency? }]
 function ops.resize(S, me, op, now)
-  configure(S, op[2], now, now)
+  configure(S, op[2], now)
   return 0
 end
 
--- What a process remembers counts where it was changed later than what is known here: the state was lost.
+-- Of what a process remembers, that counts which was changed later than what is known here: the state was lost.
 local function recall(S, said, now)
-  if said.changedAt <= S.changedAt then return end
-  -- Without limits before and after, those that were learned stay.
-  if next(said.limits) == nil and next(S.configured) == nil then said.limits = nil end
-  configure(S, said, said.changedAt, now)
-  S.given = said.given
+  local change = {}
+  for i, name in ipairs(SETTINGS) do
+    if said.changedAt[i] > S.changedAt[i] then change[name] = said[name] end
+  end
+  if next(change) == nil then return end
+  configure(S, change, now)
+  for i, name in ipairs(SETTINGS) do
+    if change[name] then S.given[i], S.changedAt[i] = said.given[i], said.changedAt[i] end
+  end
 end
 
--- What a process starts with counts where it is new. What others were started with, too, is no news, and undoes no change;
--- who was started without limits or a bound has no word on them.
+-- What a process starts with counts where it is new. What others were started with, too, is no news, and undoes no change.
 local function hearGiven(S, said, now)
-  local given, known, change = said.given, S.given, {}
-  if given[1] ~= '{}' and given[1] ~= known[1] then known[1], change.limits = given[1], said.limits end
-  if given[2] ~= known[2] then known[2], change.headroom = given[2], said.headroom end
-  if given[3] >= 0 and given[3] ~= known[3] then known[3], change.concurrency = given[3], said.concurrency end
-  if next(change) ~= nil then configure(S, change, now, now) end
+  local change = {}
+  for i, name in ipairs(SETTINGS) do
+    if hasWord(said.given, i) and said.given[i] ~= S.given[i] then S.given[i], change[name] = said.given[i], said[name] end
+  end
+  if next(change) ~= nil then configure(S, change, now) end
 end
 
--- ['open', { limits, headroom, concurrency, given: [limits as text, headroom, concurrency], changedAt | false },
+-- ['open', { limits, headroom, concurrency, given: [limits as text, headroom, concurrency], changedAt: [...] | false },
 -- [from, millis] | false]: as the process was told, or as it is started with.
 function ops.open(S, me, op, now)
   if op[2].changedAt then recall(S, op[2], now) else hearGiven(S, op[2], now) end
