@@ -56,13 +56,18 @@ const inTime = <A>(read: () => Promise<A>, idleTimeout: Duration.Duration, contr
     }
   })
 
+type Unread = Response & { readonly body: ReadableStream<Uint8Array> }
+
+/** Whether there is a body to watch: another middleware may have read it, and some `fetch` give Node's streams. */
+const isUnread = (response: Response): response is Unread => response.body?.locked === false && !response.bodyUsed
+
 /** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
 const textOf = Effect.fnUntraced(function* (
   response: Response,
   idleTimeout: Duration.Duration,
   controller: AbortController
 ): Effect.fn.Return<string, unknown> {
-  if (response.body === null) return ""
+  if (!isUnread(response)) return yield* inTime(() => response.text(), idleTimeout, controller)
   const reader = response.body.getReader()
   const decoder = new TextDecoder()
   let text = ""
@@ -128,7 +133,7 @@ const answered = Effect.fnUntraced(function* (
     catch: (thrown) => thrown
   })
   // When all of it is here the SDK has nothing to wait for.
-  const arrived = textOf(response.clone(), idleTimeout, controller)
+  const arrived = isUnread(response) ? textOf(response.clone(), idleTimeout, controller) : Effect.void
   const answer = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
     const reason = SdkErrors.fromThrown(thrown, { now })
     return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
@@ -160,8 +165,8 @@ export const opened = Effect.fnUntraced(function* (
   yield* ticket.heard(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
   const requestId = SdkErrors.requestIdOf((name) => response.headers.get(name), undefined)
-  if (response.body === null) {
-    const reason = new MalformedResponse({ status: response.status, requestId, detail: "no body" })
+  if (!isUnread(response)) {
+    const reason = new MalformedResponse({ status: response.status, requestId, detail: "no body to read" })
     return yield* Effect.fail(new AttemptFailed(reason, () => response))
   }
   const runPromise = Effect.runPromiseWith(yield* Effect.context<never>())

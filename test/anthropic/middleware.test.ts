@@ -15,6 +15,7 @@ import { BudgetError, type PoolStatus } from "floodgate/Budget"
 import { ProviderServer } from "floodgate/gateway"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
+import { Readable } from "node:stream"
 import { serve } from "../support/httpServer.ts"
 import { rejection } from "../support/rejection.ts"
 import { unused } from "../support/ways.ts"
@@ -112,6 +113,13 @@ const events = (response: Http.ServerResponse, body: string, last: "end" | "cut"
     if (last === "cut") response.socket?.destroy()
   })
 }
+
+/** A response as `node-fetch` has them, whose body is no web stream. */
+const withNodeStream = (response: Response): Response =>
+  Object.defineProperties(response, {
+    body: { value: Readable.from([]) },
+    clone: { value: () => withNodeStream(Response.prototype.clone.call(response)) }
+  })
 
 describe("floodgate/anthropic", () => {
   describe("twelve agents against a limit that binds", () => {
@@ -331,6 +339,58 @@ describe("floodgate/anthropic", () => {
         assert.deepInclude(error, { status: 400 })
         assert.strictEqual(count(), 1)
         yield* idle(pool)
+      })
+    )
+
+    it.live("whose body another middleware has read is the SDK's to complain of, or the error without its text", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response, count) => {
+          response.writeHead(count === 2 ? 400 : 200, { "content-type": "application/json" })
+          response.end('{"error":{"type":"invalid_request_error"}}')
+        })
+        const { floodgate, pool } = yield* install(url, ledger)
+        const client = new Anthropic({
+          baseURL: url,
+          apiKey: "any",
+          middleware: [
+            floodgate.middleware,
+            async (request, next) => {
+              const response = await next(request)
+              await response.text()
+              return response
+            }
+          ]
+        })
+        assert.match(
+          String(yield* rejection(() => client.messages.create(params()))),
+          /AnthropicError: cannot ctx.parse/
+        )
+        assert.deepInclude(yield* rejection(() => client.messages.create(params())), { status: 400 })
+        const streamed = yield* rejection(() => client.messages.create({ ...params(), stream: true }))
+        assert.match(String(streamed), /AnthropicError: middleware consumed/)
+        assert.strictEqual(count(), 3)
+        yield* idle(pool)
+      })
+    )
+
+    it.live("by a fetch with Node's streams is read and settled all the same", () =>
+      Effect.gen(function* () {
+        const usage = { input_tokens: 1_000, output_tokens: 20 }
+        const { url } = yield* scripted((response, count) => {
+          response.writeHead(count === 1 ? 200 : 400, { "content-type": "application/json" })
+          response.end(JSON.stringify({ id: "msg_1", type: "message", usage, error: { message: "In the end" } }))
+        })
+        const { floodgate, pool } = yield* install(url, ledger)
+        const client = new Anthropic({
+          baseURL: url,
+          apiKey: "any",
+          middleware: [floodgate.middleware],
+          fetch: async (...request) => withNodeStream(await fetch(...request))
+        })
+        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
+        assert.match(String(yield* rejection(() => client.messages.create(params()))), /In the end/)
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "inputTokens"), 99_000)
       })
     )
 
