@@ -42,15 +42,17 @@ const rethrow = (thrown: unknown) => (): never => {
   throw thrown
 }
 
+const tried = <A>(read: () => Promise<A>) => Effect.tryPromise({ try: read, catch: (thrown) => thrown })
+
 /**
- * Reads from a body that may fall silent for ever: the SDK's own timeout ends with the headers. A silence that is too long
- * closes the connection.
+ * Reads from a body that may fall silent for ever: the SDK's own timeout ends with the headers. What takes too long closes
+ * the connection.
  */
-const inTime = <A>(read: () => Promise<A>, idleTimeout: Duration.Duration, controller: AbortController) =>
-  Effect.timeoutOrElse(Effect.tryPromise({ try: read, catch: (thrown) => thrown }), {
-    duration: idleTimeout,
+const inTime = <A>(read: Effect.Effect<A, unknown>, most: Duration.Duration, controller: AbortController) =>
+  Effect.timeoutOrElse(read, {
+    duration: most,
     orElse: () => {
-      const stalled = new Stalled(Duration.format(idleTimeout))
+      const stalled = new Stalled(Duration.format(most))
       controller.abort(stalled)
       return Effect.fail(stalled)
     }
@@ -67,12 +69,21 @@ const textOf = Effect.fnUntraced(function* (
   idleTimeout: Duration.Duration,
   controller: AbortController
 ): Effect.fn.Return<string, unknown> {
-  if (!isUnread(response)) return yield* inTime(() => response.text(), idleTimeout, controller)
+  if (!isUnread(response))
+    return yield* inTime(
+      tried(() => response.text()),
+      idleTimeout,
+      controller
+    )
   const reader = response.body.getReader()
   const decoder = new TextDecoder()
   let text = ""
   while (true) {
-    const { value } = yield* inTime(() => reader.read(), idleTimeout, controller)
+    const { value } = yield* inTime(
+      tried(() => reader.read()),
+      idleTimeout,
+      controller
+    )
     if (value === undefined) return text + decoder.decode()
     text += decoder.decode(value, { stream: true })
   }
@@ -94,7 +105,9 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
     })
     if (response.ok) return response
     const { status, statusText } = response
-    const body = yield* Effect.orElseSucceed(textOf(response, idleTimeout, controller), () => "")
+    // An error is short: one that drips is not waited for, and is the error without its text.
+    const told = inTime(textOf(response, idleTimeout, controller), Duration.times(idleTimeout, 4), controller)
+    const body = yield* Effect.orElseSucceed(told, () => "")
     const headers = new globalThis.Headers(response.headers)
     headers.set("x-should-retry", "false")
     const reason = SdkErrors.fromResponse({ status, headers, body }, { now: yield* Clock.currentTimeMillis })
@@ -128,10 +141,7 @@ const answered = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Governor.Outcome<Response>, AttemptFailed> {
   const response = yield* send(request, next, controller, idleTimeout)
   const now = yield* Clock.currentTimeMillis
-  const parse = Effect.tryPromise({
-    try: () => ctx.parse<Answer | string | null | undefined>(response),
-    catch: (thrown) => thrown
-  })
+  const parse = tried(() => ctx.parse<Answer | string | null | undefined>(response))
   // When all of it is here the SDK has nothing to wait for.
   const arrived = isUnread(response) ? textOf(response.clone(), idleTimeout, controller) : Effect.void
   const answer = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
@@ -174,7 +184,7 @@ export const opened = Effect.fnUntraced(function* (
     now,
     requestId,
     observed: ticket.observed,
-    inTime: (read) => runPromise(inTime(read, idleTimeout, controller))
+    inTime: (read) => runPromise(inTime(tried(read), idleTimeout, controller))
   })
   const failure = yield* Effect.promise(body.begin)
   if (failure === undefined) return body

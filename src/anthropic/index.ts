@@ -72,7 +72,7 @@ export interface MiddlewareOptions {
   /**
    * The longest silence within an answer, a stream's pings included. Then a call without content is retried, and a stream
    * with content ends with the SDK's `APIConnectionTimeoutError`; else the reservation would be held for as long as the
-   * silence lasts, which the SDK's own timeout does not end.
+   * silence lasts, which the SDK's own timeout does not end. The text of an error may take four times as long in all.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */

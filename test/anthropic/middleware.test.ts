@@ -342,6 +342,21 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("with an error whose body drips for ever is the error without its text", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) => {
+          response.writeHead(400, { "content-type": "application/json" })
+          const timer = setInterval(() => response.write(" "), 20)
+          response.on("close", () => clearInterval(timer))
+        })
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "200 millis" })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.deepInclude(error, { status: 400 })
+        assert.strictEqual(count(), 1)
+        yield* idle(pool)
+      })
+    )
+
     it.live("whose body another middleware has read is the SDK's to complain of, or the error without its text", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response, count) => {
