@@ -46,7 +46,10 @@ export default defineConfig({
       reporter: ["text-summary", "html", "json-summary"],
       // The core, taken together. Child processes, such as those of the command, are not seen.
       thresholds: {
-        "src/{*.ts,{agents,breaker,budget,budgetStore,governor,internal,llmError,retry}/**}": { lines: 95, branches: 95 }
+        "src/{*.ts,{agents,breaker,budget,budgetStore,governor,internal,llmError,retry}/**}": {
+          lines: 95,
+          branches: 95
+        }
       }
     }
   }

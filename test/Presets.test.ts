@@ -54,6 +54,9 @@ describe("Presets", () => {
     // Claude 3 had its version before the family, and after it the date.
     const old = "anthropic.claude-3-5-sonnet-20241022-v2:0"
     assert.strictEqual(Presets.poolOf(old), old)
+    // A family's name that ends another word is none.
+    assert.strictEqual(Presets.poolOf("octopus-4-x"), "octopus-4-x")
+    assert.strictEqual(Presets.poolOf("magnopus-4-1"), "magnopus-4-1")
   })
 
   for (const [name, tier] of tiers) {

@@ -2,7 +2,7 @@
  * Which of Claude's models share their limits.
  */
 
-const claude = /(fable|mythos|opus|sonnet|haiku)-(\d{1,2})(?!\d)(?:-(\d{1,2})(?!\d))?/
+const claude = /(?<![a-z])(fable|mythos|opus|sonnet|haiku)-(\d{1,2})(?!\d)(?:-(\d{1,2})(?!\d))?/
 /** Families of which all models of one major version share their limits. */
 const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
 
