@@ -478,7 +478,8 @@ export const Attempt: Context.Reference<{ readonly number: number; readonly firs
  * **Details**
  *
  * Whatever the policy's backoff, only failures that say `isRetryable: true` are retried, never sooner than their
- * `retryAfter`, and none after the {@link Deadline}; defects and interruptions never are. Nothing is held during a wait, and interruption ends it at once. When it gives up it fails with the last error, and {@link stoppedBy} says why.
+ * `retryAfter`, and none after the {@link Deadline}; defects and interruptions never are. Nothing is held during a
+ * wait, and interruption ends it at once. When it gives up it fails with the last error, and {@link stoppedBy} says why.
  * Each attempt can read its number from {@link Attempt}.
  *
  * A retry is taken from the budget only when everything else allows it.

@@ -15,6 +15,7 @@ import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore, type StoreUnavailable } from "../BudgetStore.ts"
 import * as Believed from "../internal/believed.ts"
 import { waitOf } from "../internal/invalid.ts"
+import { monotonicMillis } from "../internal/monotonic.ts"
 import * as Limits from "../Limits.ts"
 import * as Admission from "./admission.ts"
 import { BudgetError } from "./errors.ts"
@@ -49,8 +50,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
   return Effect.gen(function* () {
     const store = yield* BudgetStore
     const scope = yield* Effect.scope
-    const clock = yield* Clock.Clock
-    const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const millis = monotonicMillis(yield* Clock.Clock)
     const ticks = yield* PubSub.sliding<void>(1)
     const ambientOf = ambience()
     const pools = new Map<string, Pool>()

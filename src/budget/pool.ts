@@ -14,6 +14,7 @@ import type { BudgetStore, Held, PoolOptions, Snapshot, StoreUnavailable } from 
 import type { Drain, Refused } from "../budgetStore/drain.ts"
 import * as Believed from "../internal/believed.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
+import { monotonicMillis } from "../internal/monotonic.ts"
 import * as Limits from "../Limits.ts"
 import { EstimateTooLarge } from "./errors.ts"
 import { Gate } from "./gate.ts"
@@ -31,12 +32,11 @@ export const open = Effect.fnUntraced(function* (
   backend: BudgetStore,
   options: PoolOptions & { readonly maxQueued: number; readonly changed: () => void }
 ): Effect.fn.Return<Pool, StoreUnavailable, Scope.Scope> {
-  const clock = yield* Clock.Clock
   const store = yield* backend.open(name, options)
   const runTimer = yield* FiberHandle.makeRuntime<never>()
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
-  const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const millis = monotonicMillis(yield* Clock.Clock)
   // With no limits known the first call goes alone; its headers set them.
   const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
   const counts = countsOf(name, yield* Effect.context<never>())

@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import type { Blocked, Held, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
 import type { Turn } from "../internal/fairQueue.ts"
 import * as Ledger from "../internal/ledger.ts"
+import { monotonicMillis } from "../internal/monotonic.ts"
 import * as Limits from "../Limits.ts"
 import type { Asker, Desk, Drain, MakeDrain } from "./drain.ts"
 
@@ -56,9 +57,8 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   wakes: Stream.Stream<void>,
   { grant, idle, learn, permits, queue, recharge, refuse, wakeIn }: Desk<W>
 ) {
-  const clock = yield* Clock.Clock
   const scope = yield* Effect.scope
-  const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const millis = monotonicMillis(yield* Clock.Clock)
   let running = false
   let again = false
   /**

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import type { BudgetStore, Held, Immediate, PoolOptions, PoolStore, Snapshot } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
+import { monotonicMillis } from "../internal/monotonic.ts"
 import { observe } from "../internal/observe.ts"
 import * as Limits from "../Limits.ts"
 import { atOnce } from "./atOnce.ts"
@@ -31,9 +32,8 @@ class Open implements Held {
 }
 
 const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
-  const clock = yield* Clock.Clock
-  const monotonicMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const ref = Ref.makeUnsafe(Ledger.make(options.limits, monotonicMillis(), options))
+  const millis = monotonicMillis(yield* Clock.Clock)
+  const ref = Ref.makeUnsafe(Ledger.make(options.limits, millis(), options))
   let rules = Ledger.rules(Ref.getUnsafe(ref))
   const cell = ref.ref
   let open = 0
@@ -44,7 +44,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   /** Applies a step as of now, and learns the rules that come of it. */
   const step = (f: (ledger: Ledger.Ledger, now: number) => Ledger.Ledger): Effect.Effect<Snapshot> =>
     Ref.modify(ref, (before) => {
-      const now = monotonicMillis()
+      const now = millis()
       const ledger = f(Ledger.advance(before, now), now)
       const learned = Ledger.rules(ledger)
       if (!Limits.sameRules(rules, learned)) rules = learned
@@ -80,7 +80,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
 
   const steps: Immediate = {
     take: (charge) => {
-      const now = monotonicMillis()
+      const now = millis()
       const atOnce = Ledger.takeAtOnce(cell.current, charge, now)
       if (atOnce !== undefined) {
         cell.current = atOnce
@@ -98,7 +98,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
     },
     settle: (held, used) => {
       if (!letGo(held) || Ledger.isAsEstimated(held.charge, used)) return
-      const now = monotonicMillis()
+      const now = millis()
       cell.current = Ledger.settle(Ledger.advance(cell.current, now), held, used, now)
     }
   }

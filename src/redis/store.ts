@@ -13,6 +13,7 @@ import * as Stream from "effect/Stream"
 import { inBatches } from "../BudgetStore.ts"
 import type { Ask, Held, Pause, PoolOptions, PoolStore, Snapshot, StoreUnavailable, Taken } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
+import { monotonicMillis } from "../internal/monotonic.ts"
 import * as Limits from "../Limits.ts"
 import { Holdings } from "./holdings.ts"
 import * as Line from "./line.ts"
@@ -249,8 +250,7 @@ const opened = Effect.fnUntraced(function* (
   onWake: (wake: Line.Wake) => Effect.Effect<void, never, Scope.Scope>
 ): Effect.fn.Return<PoolStore, StoreUnavailable, Scope.Scope> {
   const { leaseMillis, patienceMillis, timeoutMillis, whenAway } = settings
-  const clock = yield* Clock.Clock
-  const millis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const millis = monotonicMillis(yield* Clock.Clock)
   const bell = new Bell(yield* Queue.sliding<void>(1), yield* FiberHandle.makeRuntime<never>())
   const line = yield* Line.open({
     pool,

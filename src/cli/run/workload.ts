@@ -51,7 +51,7 @@ export interface Expected {
    * with other numbers as others: the last to end is one whose calls are long, which a mean would not show.
    */
   readonly ofAgent: (bytes: number, number: number) => ReadonlyArray<Call>
-  /** The call that reads what so many agents finished with, and says at least as much as any of them. */
+  /** The call that reads what so many agents finished with, and says at least as much as each of them. */
   readonly ofMerge: (agents: number) => Call
 }
 
