@@ -6,7 +6,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import * as Accounting from "floodgate/Accounting"
 import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
@@ -18,6 +17,7 @@ import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { message } from "../support/httpProvider.ts"
 import { serve } from "../support/httpServer.ts"
+import { recordingTracer } from "../support/spans.ts"
 
 // The clients of Bedrock, Vertex and Foundry weigh up to 64 MB, so what is different on their wire is played here. They
 // were tried themselves as docs/runtimes.md says.
@@ -165,14 +165,7 @@ describe("the client of a platform", () => {
     it.live("is told whose calls it sees", () =>
       Effect.gen(function* () {
         const { url } = yield* serve((_, response) => json(response, 200, message(10, 5)))
-        const spans: Array<Tracer.Span> = []
-        const tracer = Tracer.make({
-          span: (options) => {
-            const span = new Tracer.NativeSpan(options)
-            spans.push(span)
-            return span
-          }
-        })
+        const { spans, tracer } = recordingTracer()
         yield* Effect.gen(function* () {
           const middleware = [yield* Floodgate.make({ name: "aws.bedrock" })]
           const client = new Platform({ baseURL: url, apiKey: "any", middleware })

@@ -3,9 +3,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as TestClock from "effect/testing/TestClock"
-import * as Tracer from "effect/Tracer"
 import * as Budget from "floodgate/Budget"
 import { start } from "../support/budget.ts"
+import { recordingTracer } from "../support/spans.ts"
 
 const make = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } }, headroom: 0 })
 
@@ -61,14 +61,7 @@ describe("Budget telemetry", () => {
   )
 
   it.effect("gives a traced caller a span with the time waited and the dimension", () => {
-    const spans: Array<Tracer.Span> = []
-    const tracer = Tracer.make({
-      span: (options) => {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
+    const { spans, tracer } = recordingTracer()
     return Effect.gen(function* () {
       yield* Budget.consume(1_000)
       assert.strictEqual(spans.length, 0)

@@ -7,7 +7,7 @@ import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
 import * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
@@ -15,6 +15,7 @@ import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { inspect } from "node:util"
 import { error, serve } from "../support/httpProvider.ts"
+import { recordingTracer } from "../support/spans.ts"
 import {
   delta,
   events,
@@ -35,15 +36,8 @@ const limits = {
 
 /** Collects spans and metrics of an effect. */
 const collecting = () => {
-  /** Those of calls and of the test. The budget has one of its own for each reservation. */
-  const spans: Array<Tracer.Span> = []
-  const tracer = Tracer.make({
-    span: (options) => {
-      const span = new Tracer.NativeSpan(options)
-      if (/^(chat|agent)/.test(span.name)) spans.push(span)
-      return span
-    }
-  })
+  // Those of calls and of the test. The budget has one of its own for each reservation.
+  const { spans, tracer } = recordingTracer((span) => /^(chat|agent)/.test(span.name))
   const watch = <A, E, R>(self: Effect.Effect<A, E, R>) =>
     self.pipe(Effect.withTracer(tracer), Effect.provideService(Metric.MetricRegistry, new Map()))
   return { spans, watch }
@@ -172,7 +166,7 @@ describe("telemetry", () => {
       const secret = { ...params, messages: [{ role: "user" as const, content: "CONTENT-IN" }] }
       return Effect.gen(function* () {
         yield* LlmClient.create(secret)
-        const told = inspect([attributes(spans[0]), (spans[0] as Tracer.NativeSpan).events], { depth: 10 })
+        const told = inspect([attributes(spans[0]), spans[0]!.events], { depth: 10 })
         assert.notInclude(told, "CONTENT")
       }).pipe(Effect.provide(live({ create: () => Effect.succeed(message("CONTENT-OUT")) })), watch)
     })

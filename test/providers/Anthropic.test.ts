@@ -9,7 +9,6 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import type * as Http from "node:http"
 import * as TestClock from "effect/testing/TestClock"
@@ -19,6 +18,7 @@ import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
 import { message as messageOf } from "../support/httpProvider.ts"
 import { type Handler, serve } from "../support/httpServer.ts"
+import { recordingTracer } from "../support/spans.ts"
 
 // Everything here is real HTTP on the loopback with the official SDK, so most tests are `it.live`: what they wait for are
 // events of sockets, never a sleep. Where a timeout is the subject, the clock is the TestClock and only the I/O is real.
@@ -882,14 +882,7 @@ describe("Anthropic", () => {
             error: { type: "authentication_error", message: `Wrong key: ${request.headers.authorization}` }
           })(request, response, body)
         )
-        const spans: Array<Tracer.NativeSpan> = []
-        const tracer = Tracer.make({
-          span(options) {
-            const span = new Tracer.NativeSpan(options)
-            spans.push(span)
-            return span
-          }
-        })
+        const { spans, tracer } = recordingTracer()
         const layer = Anthropic.layer({ apiKey: Redacted.make(canary), baseUrl })
         const exit = yield* LlmProvider.pipe(
           Effect.flatMap((provider) => provider.create(params)),

@@ -6,9 +6,9 @@ import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as PersistenceRedis from "effect/persistence/Redis"
 import * as FloodgateRedis from "floodgate/redis"
 import { withClock } from "../../src/redis/scripts.ts"
+import { aroundSend } from "./wire.ts"
 
 const script = withClock("local function clock() return tonumber(ARGV[#ARGV]) end")
 
@@ -20,21 +20,18 @@ export interface Simulated {
 
 export const simulated = (url: () => string): Simulated => {
   let open = 0
-  const byTestClock = Layer.effect(
-    PersistenceRedis.Redis,
-    Effect.map(PersistenceRedis.Redis, (redis): PersistenceRedis.Redis["Service"] => ({
-      ...redis,
-      send: (command, ...args) =>
+  const byTestClock = aroundSend(
+    (send) =>
+      (command, ...args) =>
         command.startsWith("EVAL")
           ? Effect.flatMap(Clock.currentTimeMillis, (now) => {
               open++
               return Effect.ensuring(
-                redis.send("EVAL", script, ...args.slice(1), String(now)),
+                send("EVAL", script, ...args.slice(1), String(now)),
                 Effect.sync(() => open--)
               )
             })
-          : redis.send(command, ...args)
-    }))
+          : send(command, ...args)
   )
   return {
     // What takes real time must not be taken for an outage because simulated time has passed.

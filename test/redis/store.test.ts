@@ -12,6 +12,7 @@ import * as Budget from "floodgate/Budget"
 import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import * as Redis from "./server.ts"
+import { aroundSend } from "./wire.ts"
 
 const slow: PoolOptions = {
   limits: { tokens: { perSecond: 1, burst: 1_000 } },
@@ -41,22 +42,15 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     return Object.assign(state, {
       layer: FloodgateRedis.layerStore(options).pipe(
         Layer.provide(
-          Layer.effect(
-            PersistenceRedis.Redis,
-            Effect.map(
-              PersistenceRedis.Redis,
-              (redis) =>
-                ({
-                  ...redis,
-                  send: (command, ...args) =>
-                    Effect.suspend(() => {
-                      state.sent++
-                      return state.isCut
-                        ? Effect.fail(new PersistenceRedis.RedisError({ cause: new Error("cut") }))
-                        : redis.send(command, ...args)
-                    })
-                }) satisfies PersistenceRedis.Redis["Service"]
-            )
+          aroundSend(
+            (send) =>
+              (command, ...args) =>
+                Effect.suspend(() => {
+                  state.sent++
+                  return state.isCut
+                    ? Effect.fail(new PersistenceRedis.RedisError({ cause: new Error("cut") }))
+                    : send(command, ...args)
+                })
           )
         ),
         Layer.provide(NodeRedis.layer({ url: server.url }))
@@ -119,24 +113,17 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     let underWay = 0
     let most = 0
     let requests = 0
-    const counted = Layer.effect(
-      PersistenceRedis.Redis,
-      Effect.map(
-        PersistenceRedis.Redis,
-        (redis) =>
-          ({
-            ...redis,
-            send: (command, ...args) =>
-              Effect.suspend(() => {
-                most = Math.max(most, ++underWay)
-                requests++
-                return Effect.ensuring(
-                  redis.send(command, ...args),
-                  Effect.sync(() => underWay--)
-                )
-              })
-          }) satisfies PersistenceRedis.Redis["Service"]
-      )
+    const counted = aroundSend(
+      (send) =>
+        (command, ...args) =>
+          Effect.suspend(() => {
+            most = Math.max(most, ++underWay)
+            requests++
+            return Effect.ensuring(
+              send(command, ...args),
+              Effect.sync(() => underWay--)
+            )
+          })
     )
     const live = Budget.layer({ limits: { tokens: { perSecond: 1_000_000, burst: 100_000 } } }).pipe(
       Layer.provide(FloodgateRedis.layerStore({ prefix: `${prefix}-many` })),

@@ -9,7 +9,7 @@ import * as Metric from "effect/Metric"
 import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
 import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
 import { ProviderServer } from "floodgate/gateway"
@@ -20,6 +20,7 @@ import * as Anthropic from "floodgate/providers/Anthropic"
 import { inspect } from "node:util"
 import { message as messageOf } from "../support/httpProvider.ts"
 import { type Handler, serve } from "../support/httpServer.ts"
+import { recordingTracer } from "../support/spans.ts"
 
 // A key is given to everything that takes one, the provider repeats it wherever it can, and then every word that came out
 // is searched for it. It has no prefix that a pattern could know.
@@ -59,15 +60,8 @@ const printed = (value: unknown): ReadonlyArray<string> => {
 
 /** Records all spans and all log lines of an effect. */
 const recorder = () => {
-  const spans: Array<Tracer.Span> = []
+  const { spans, tracer } = recordingTracer()
   const lines: Array<unknown> = []
-  const tracer = Tracer.make({
-    span: (options) => {
-      const span = new Tracer.NativeSpan(options)
-      spans.push(span)
-      return span
-    }
-  })
   const logger = Logger.make((options) => {
     lines.push(options.message, options.cause, Logger.formatJson.log(options), Logger.formatLogFmt.log(options))
   })
@@ -153,12 +147,12 @@ const once = Retry.make({ attempts: 1 })
 const limits = { requests: { perMinute: 100_000 } }
 const budget = Budget.layer({ limits })
 
-const assertSpans = (spans: ReadonlyArray<Tracer.Span>): void => {
+const assertSpans = (spans: ReadonlyArray<Tracer.NativeSpan>): void => {
   assert.isAbove(spans.length, 1)
   assertClean({
     spans,
     attributes: spans.map((span) => [span.name, span.status, ...span.attributes]),
-    events: spans.map((span) => (span as Tracer.NativeSpan).events)
+    events: spans.map((span) => span.events)
   })
 }
 
