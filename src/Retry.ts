@@ -67,8 +67,8 @@ export { isRetryable, type Retryable, type StopReason, stoppedBy } from "./retry
 /**
  * How a wait is spread. With `d` the capped exponential delay:
  *
- * - `"full"`: between 0 and `d`. Fewest calls under contention in the AWS study, and the fix of the incident report
- * - `"equal"`: between `d / 2` and `d`. Never quick, a little more work
+ * - `"full"`: between 0 and `d`. Few calls and soon done in the AWS study, and the fix of the incident report
+ * - `"equal"`: between `d / 2` and `d`. About as few calls, and takes longer
  * - `"decorrelated"`: between `base` and three times the last wait, up to the cap. Soon piles up at the cap
  * - `"proportional"`: 0.8 to 1.2 times `d`, as `Schedule.jittered`. May pass the cap by a fifth, and hardly spreads
  * - `"none"`: `d` itself. Those who failed together return together
