@@ -80,7 +80,10 @@ export const flags = {
     Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
     Flag.optional
   ),
-  window: window.pipe(Flag.withDescription("How it counts what it grants a minute"), Flag.optional)
+  window: window.pipe(
+    Flag.withDescription("How it counts what it grants a minute; what is not said is kept safe for each"),
+    Flag.optional
+  )
 }
 
 /** What the flags were given. */

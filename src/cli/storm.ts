@@ -42,7 +42,10 @@ const flags = {
   burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
-  headers: Flag.optional(LimitFlags.headers),
+  headers: LimitFlags.headers.pipe(
+    Flag.withDescription("What responses tell of the limits (default: rounded)"),
+    Flag.optional
+  ),
   window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
   latencyPerToken: amount(
     "latency-per-token",

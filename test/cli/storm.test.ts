@@ -165,6 +165,16 @@ describe("floodgate forecast", () => {
     })
   )
 
+  // Regression: it said "bucket of 400,000", and played a burst of 5 % that is safe in any window.
+  it.effect("names the limits as it plays them", () =>
+    Effect.gen(function* () {
+      const of = (...args: ReadonlyArray<string>) =>
+        Effect.map(floodgate("forecast", "--input-tokens-per-minute", "400000", ...args), ({ out }) => out)
+      assert.include(yield* of(), "Limits: 400,000 input tokens/min (20,000 at once, kept in any 60 s)")
+      assert.include(yield* of("--window", "bucket"), "Limits: 400,000 input tokens/min (bucket of 400,000)")
+    }).pipe(Effect.provide(services))
+  )
+
   it.effect("says which calls never fit", () =>
     Effect.gen(function* () {
       const { out } = yield* floodgate("forecast", "--input-tokens-per-minute", "100000")
