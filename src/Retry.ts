@@ -2,7 +2,7 @@
  * Retries that do not make things worse: spread in time, never earlier than the provider asked, bounded in number, and
  * bounded in sum over all callers.
  *
- * Twelve agents that are refused together and wait a fixed second come back together, and are refused again. Three
+ * Twelve agents that are rejected together and wait a fixed second come back together, and are rejected again. Three
  * things break that up:
  *
  * - **Jitter.** A wait is drawn at random, so that those who failed together do not return together.

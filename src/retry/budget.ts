@@ -25,7 +25,7 @@ export interface RetryBudgetOptions {
   readonly ratio?: number | undefined
   /**
    * Retries per second that are allowed besides, however few calls there are. Finagle's 10 suit thousands of requests a
-   * second; with 2, up to 25 agents that are refused together may each try again.
+   * second; with 2, up to 25 agents that are rejected together may each try again.
    *
    * @default 2
    */
