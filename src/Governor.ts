@@ -7,9 +7,9 @@
  *
  * **Details**
  *
- * The order of composition, from the outside: `retry( reserve( breaker( timeout( attempt ) ) ) )`. A retry gives its
- * reservation and its place back while it waits, and stands in the queue again as its agent's first. The time in the queue
- * is not part of the attempt, so the timeout does not count it.
+ * The order of composition, from the outside: `retry( warm cache( reserve( breaker( timeout( attempt ) ) ) ) )`. A
+ * retry gives its reservation and its place back while it waits, and stands in the queue again as its agent's first.
+ * The time in the queue is not part of the attempt, so the timeout does not count it.
  *
  * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it
  * leaves. If the deadline refuses a retry, the call ends with the failure before it. If something else does, the
