@@ -238,7 +238,7 @@ const text = (printed: Printed): string =>
     `Workload: ${summaryOf(printed)}`,
     printed.limits === undefined
       ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
-      : `Limits: ${Scenario.limitsText(printed.limits, "budget")}`,
+      : `Limits: ${Scenario.limitsText(printed.limits)}`,
     "",
     ...aligned([heads, ...rowsOf(printed.answers)]),
     ...refusals(printed.answers),

@@ -80,10 +80,7 @@ export const flags = {
     Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
     Flag.optional
   ),
-  window: window.pipe(
-    Flag.withDescription("How it counts what it grants a minute; what is not said is kept safe for each"),
-    Flag.optional
-  )
+  window: window.pipe(byDefault("How it counts what it grants a minute; Anthropic documents a bucket", "bucket"))
 }
 
 /** What the flags were given. */
@@ -93,12 +90,12 @@ export interface Given {
   readonly requestsPerMinute: Option.Option<number>
   readonly tokensPerSecond: Option.Option<number>
   readonly burst: Option.Option<number>
-  readonly window: Option.Option<Limits.Window>
+  readonly window: Limits.Window
 }
 
 /** The limits that were given, or nothing when none was. */
 export const limitsOf = (given: Given): Limits.Limits | undefined => {
-  const window = Option.getOrUndefined(given.window)
+  const { window } = given
   const burst = Option.getOrUndefined(given.burst)
   const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>
     Option.isNone(value) ? undefined : { perMinute: value.value, window, burst }

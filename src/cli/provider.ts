@@ -21,10 +21,6 @@ const flags = {
     LimitFlags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,
-  window: LimitFlags.window.pipe(
-    Flag.withDescription("How it counts what it grants a minute (default: bucket)"),
-    Flag.optional
-  ),
   rejections: LimitFlags.rejections("free"),
   concurrency: LimitFlags.count("concurrency").pipe(
     Flag.withDescription("Calls that it takes at once (default: no limit)"),

@@ -9,7 +9,7 @@
  * @since 0.1.0
  */
 import { invalid } from "../internal/invalid.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import type { Params } from "../LlmProvider.ts"
 import type { ProviderSim } from "../testing/index.ts"
 import { rateOf } from "./rate.ts"
@@ -353,13 +353,12 @@ export const dimensionNames: Readonly<Record<Limits.Dimension, string>> = {
 }
 
 /**
- * Limits in words: as a provider enforces them, or as a budget keeps them, to which one that says nothing of its window is
- * no bucket.
+ * Limits in words, as a provider enforces them.
  *
  * @category getters
  * @since 0.1.0
  */
-export const limitsText = (limits: Limits.Limits, by: "provider" | "budget" = "provider"): string =>
+export const limitsText = (limits: Limits.Limits): string =>
   (Object.entries(limits) as ReadonlyArray<[Limits.Dimension, Limits.Limit | undefined]>)
     .flatMap(([dimension, limit]) => {
       if (limit === undefined) return []
@@ -367,10 +366,7 @@ export const limitsText = (limits: Limits.Limits, by: "provider" | "budget" = "p
       const rate = seconds === 1 ? "/s" : "/min"
       const per = limit.total === undefined ? rate : " in all"
       const bucket = `bucket of ${thousands(limit.burst ?? amount)}`
-      const isBare = by === "budget" && limit.perMinute !== undefined && limit.window === undefined
-      const how = isBare
-        ? `${thousands(Limits.resolve({ [dimension]: limit })[dimension]!.capacity)} at once, kept in any 60 s`
-        : { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
+      const how = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
       return [`${thousands(amount)} ${dimensionNames[dimension]}${per} (${how})`]
     })
     .join("; ")

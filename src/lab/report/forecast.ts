@@ -66,7 +66,7 @@ export const section = (options: {
   const figures: ScenarioFigures = {
     name: "forecast",
     summary,
-    provider: answers.map(({ limits, tier }) => `${tier}: ${Scenarios.limitsText(limits, "budget")}`).join(". "),
+    provider: answers.map(({ limits, tier }) => `${tier}: ${Scenarios.limitsText(limits)}`).join(". "),
     floorSeconds: 0,
     dimension: "tokens",
     limitPerSecond: 0,
