@@ -121,7 +121,7 @@ export const Profile = Schema.Struct({
 export type Profile = typeof Profile.Type
 
 /**
- * All that an estimator has learned, the kind that was not asked for longest first. Its encoded form is plain JSON.
+ * All that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
  *
  * **Example** (Keeping it between runs)
  *

@@ -10,7 +10,7 @@
  *
  * It knows what it is told: sizes of calls and how long the provider works on them. It assumes that nobody else uses
  * the limits, that nothing fails and that latencies do not vary. With the right figures it is within 5 % of the
- * simulation in every scenario of the lab that has no other hindrance. Where latencies vary by a fifth, it is within
+ * simulation in every scenario of the lab (a bucket, rejections charged) that has no other hindrance. Where latencies vary by a fifth, it is within
  * 5 % of the median run; about one run of ten takes 5 to 10 % longer, because an agent has its slow calls last.
  *
  * **Gotchas**

@@ -86,7 +86,7 @@ export type PerDimension<A> = { readonly [D in Dimension]?: A }
 export type Charge = PerDimension<number>
 
 /**
- * All that is known of a call.
+ * An amount for each of the four dimensions.
  *
  * @category models
  * @since 0.1.0

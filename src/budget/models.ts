@@ -33,7 +33,8 @@ export interface Options {
   /**
    * The part of each burst that is kept back, 0 to 0.5. It shrinks while the provider confirms the local view.
    *
-   * @default 0.05: in 1,280 calls over HTTP against a limit that bound, this removed every rejection and cost no time.
+   * @default 0.05: two clocks and a network never agree to the token, and a bucket that spends to the last one loses races of
+   * milliseconds.
    */
   readonly headroom?: number | undefined
   /**
