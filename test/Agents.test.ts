@@ -13,6 +13,7 @@ import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
+import { together } from "./support/together.ts"
 
 const capped = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer({ headroom: 0, ...options })))
 
@@ -397,6 +398,27 @@ describe("Agents", () => {
         )
         assert.strictEqual(outcomes.length, 4)
       }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+  })
+
+  describe("layer", () => {
+    // It was built once for the whole program, and both clients spent the first budget.
+    it.effect("counts for the budget that it is given, where a program has two", () =>
+      Effect.gen(function* () {
+        const budgets = yield* together([100, 1_000].map((total) => capped({ limits: { tokens: { total } } })))
+        const exits = yield* Effect.forEach(budgets, (budget) =>
+          Effect.exit(Effect.provideContext(Budget.consume(500), budget))
+        )
+        assert.deepStrictEqual(exits.map(Exit.isSuccess), [false, true])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("counts a call once, where it stands over itself", () =>
+      Effect.gen(function* () {
+        const [outcome] = yield* Agents.run([{ key: "a", effect: times(3, 100) }], { capPerAgent: { calls: 3 } })
+        assert.isTrue(Exit.isSuccess(outcome!.exit))
+        assert.deepStrictEqual(outcome!.used, { tokens: 300, calls: 3 })
+      }).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(unlimited))))
     )
   })
 

@@ -17,6 +17,7 @@ import * as Governor from "floodgate/Governor"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { rejection } from "../support/rejection.ts"
+import { together } from "../support/together.ts"
 
 const limits = { inputTokens: { total: 1_000_000 } }
 const once = Retry.make({ attempts: 1 })
@@ -66,6 +67,20 @@ describe("breaker", () => {
       assert.deepStrictEqual(reason.retryAfter, Duration.seconds(5))
       assert.strictEqual(yield* input, before)
     }).pipe(Effect.provide(layer()))
+  )
+
+  // It was built once for the whole program, with the options of the first.
+  it.effect("each governor has the breaker that it is given, where a program has two", () =>
+    Effect.gen(function* () {
+      const governors = yield* together([1, 2].map((failures) => layer({ failures })))
+      const tags = yield* Effect.forEach(governors, (governor) =>
+        Effect.provideContext(Effect.andThen(Effect.exit(run(lost)), reasonOf(run(lost))), governor)
+      )
+      assert.deepStrictEqual(
+        tags.map(({ _tag }) => _tag),
+        ["CircuitOpen", "ConnectionFailed"]
+      )
+    }).pipe(Effect.scoped)
   )
 
   it.effect("each pool has a circuit of its own", () =>
