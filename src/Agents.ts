@@ -11,7 +11,7 @@
  * they are reserved, whatever code inside of the agent makes the call: a call that would pass the cap is refused before
  * it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a call was
  * estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
- * {@link TimeCapReached}.
+ * {@link TimeCapReached}; one that still waits for its place does not start then.
  *
  * Agents share the budget equally, as tenants should: the agent that has the most to do ends last, and alone. If only
  * the end of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end
@@ -263,6 +263,8 @@ interface Shared {
   readonly startedAt: number
   /** Milliseconds from there; `undefined` where nothing bounds them. */
   readonly time: number | undefined
+  /** Whether that time is over. The clock alone does not tell: a timer may fire a moment early. */
+  isOver: boolean
   readonly changed: () => void
 }
 
@@ -291,6 +293,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
     outer: (yield* Running)?.counters ?? [],
     startedAt: yield* Clock.currentTimeMillis,
     time,
+    isOver: false,
     changed
   }
   const entries = enter(agents, options, changed)
@@ -354,13 +357,18 @@ const bounded = <A, E, R>(
   now: number
 ): Effect.Effect<A, E | TimeCapReached, R> => {
   const { key, priority } = agent
-  const ends = (cap: "agent" | "job", limit: number | undefined, from: number) =>
-    limit === undefined
-      ? identity
-      : Effect.timeoutOrElse({
-          duration: Math.max(0, from + limit - now),
-          orElse: () => Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(limit) }))
-        })
+  const ends = (cap: "agent" | "job", limit: number | undefined, from: number) => {
+    if (limit === undefined) return identity
+    const left = from + limit - now
+    const reached = Effect.suspend(() => {
+      if (cap === "job") shared.isOver = true
+      return Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(limit) }))
+    })
+    return (self: Effect.Effect<A, E | TimeCapReached, R>) =>
+      left <= 0 || (cap === "job" && shared.isOver)
+        ? reached
+        : Effect.timeoutOrElse(self, { duration: left, orElse: () => reached })
+  }
   return agent.effect.pipe(
     ends("agent", time, now),
     ends("job", shared.time, shared.startedAt),

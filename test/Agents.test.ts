@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -332,6 +333,42 @@ describe("Agents", () => {
         assert.match(String(failureOf(slow!.exit)), /Agent "slow" ran out of its time of 2s: raise the cap/)
         assert.match(String(failureOf(endless!.exit)), /Agent "endless" ran out of the job's time of 5s: raise the cap/)
       }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    /** Agents that come one after the other, and call when the time of the first, and so of all, is over. */
+    const afterTheJob = Effect.gen(function* () {
+      const started: Array<string> = []
+      const agents = ["a", "b", "c"].map((key) => ({
+        key,
+        effect: Effect.andThen(
+          Effect.sync(() => started.push(key)),
+          Budget.withReservation({ tokens: 1 }, () => Effect.never)
+        )
+      }))
+      const job = yield* Agents.fork(agents, { concurrency: 1, cap: { time: "1 second" } })
+      yield* TestClock.adjust(1_000)
+      const outcomes = yield* job.await
+      assert.deepStrictEqual(started, ["a"])
+      for (const { exit } of outcomes) assert.deepInclude(failureOf(exit), { _tag: "TimeCapReached", cap: "job" })
+      assert.deepStrictEqual(
+        outcomes.map(({ used }) => used.calls),
+        [1, 0, 0]
+      )
+    }).pipe(Effect.scoped, Effect.provide(unlimited))
+
+    // Each of them used to start, and to send a call before it was ended.
+    it.effect("starts no agent after the job's time", () => afterTheJob)
+
+    it.effect("starts no agent after the job's time, where a timer fires a moment early", () =>
+      Effect.flatMap(Clock.Clock, (clock) => {
+        const late = (now: number) => now - Math.sign(now)
+        return Effect.provideService(afterTheJob, Clock.Clock, {
+          ...clock,
+          sleep: (duration) => clock.sleep(duration),
+          currentTimeMillisUnsafe: () => late(clock.currentTimeMillisUnsafe()),
+          currentTimeMillis: Effect.map(clock.currentTimeMillis, late)
+        })
+      })
     )
   })
 
