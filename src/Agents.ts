@@ -265,7 +265,6 @@ interface Shared {
   readonly time: number | undefined
   /** Whether that time is over. The clock alone does not tell: a timer may fire a moment early. */
   isOver: boolean
-  readonly changed: () => void
 }
 
 /** One agent of a job as it goes on. */
@@ -275,8 +274,8 @@ interface Entry<A, E, R> {
   readonly time: number | undefined
   readonly work: Work.Work | undefined
   state: State
-  cancelled: boolean
-  fiber: Fiber.Fiber<A, E | TimeCapReached> | undefined
+  /** Once it has started. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
 const start = Effect.fnUntraced(function* <A, E, R>(
@@ -293,13 +292,14 @@ const start = Effect.fnUntraced(function* <A, E, R>(
     outer: (yield* Running)?.counters ?? [],
     startedAt: yield* Clock.currentTimeMillis,
     time,
-    isOver: false,
-    changed
+    isOver: false
   }
   const entries = enter(agents, options, changed)
-  const all = yield* Effect.forkScoped(
-    Effect.forEach(entries, (entry) => runOne(entry, shared), { concurrency: options.concurrency ?? "unbounded" }),
-    { startImmediately: true }
+  const all = yield* Effect.forEach(entries, (entry) => runOne(entry, shared), {
+    concurrency: options.concurrency ?? "unbounded"
+  }).pipe(
+    Effect.onInterrupt(() => cancel(entries)),
+    Effect.forkScoped({ startImmediately: true })
   )
   const status = Effect.sync((): Progress => ({
     agents: entries.map(({ agent, counter, state }) => ({ key: agent.key, state, used: Counter.used(counter) })),
@@ -344,7 +344,6 @@ const enter = <A, E, R>(
       time,
       counter: Counter.make(key, counts, changed),
       state: "waiting",
-      cancelled: false,
       fiber: undefined
     }
   })
@@ -390,17 +389,19 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
   const now = yield* Clock.currentTimeMillis
   const exit = yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      if (entry.cancelled) return Exit.interrupt()
-      entry.state = "running"
-      const fiber = yield* Effect.forkChild(restore(bounded(entry, shared, now)), { startImmediately: true })
-      entry.fiber = fiber
-      shared.changed()
+      if (hasEnded(entry)) return Exit.interrupt()
+      // It is known before its own first steps, in which it may be cancelled.
+      const known = Effect.withFiber<A, E | TimeCapReached, R>((fiber) => {
+        entry.fiber = fiber
+        entry.state = "running"
+        entry.counter.changed()
+        fiber.addObserver((exit) => end(entry, endOf(exit)))
+        return bounded(entry, shared, now)
+      })
+      const fiber = yield* Effect.forkChild(restore(known), { startImmediately: true })
       return yield* Effect.onInterrupt(restore(Fiber.await(fiber)), () => Fiber.interrupt(fiber))
     })
   )
-  entry.state = endOf(exit)
-  if (entry.work !== undefined) Work.end(entry.work)
-  shared.changed()
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
   return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
 })
@@ -409,12 +410,18 @@ const isCapped = ({ cap }: Counter.Counter): boolean => cap.tokens !== undefined
 
 const hasEnded = ({ state }: { readonly state: State }): boolean => state !== "waiting" && state !== "running"
 
-/** All are marked before the first is interrupted, so that none starts in a place that another leaves. */
+const end = <A, E, R>(entry: Entry<A, E, R>, state: State): void => {
+  entry.state = state
+  if (entry.work !== undefined) Work.end(entry.work)
+  entry.counter.changed()
+}
+
+/** Those that wait end before the first is interrupted, so that none starts in a place that another leaves. */
 const cancel = <A, E, R>(some: ReadonlyArray<Entry<A, E, R>>): Effect.Effect<boolean> =>
   Effect.suspend(() => {
-    const open = some.filter((entry) => !entry.cancelled && !hasEnded(entry))
-    for (const entry of open) entry.cancelled = true
+    const open = some.filter((entry) => !hasEnded(entry))
     const fibers = open.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
+    for (const entry of open) if (entry.state === "waiting") end(entry, "cancelled")
     return Effect.as(Fiber.interruptAll(fibers), open.length > 0)
   })
 

@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
@@ -412,6 +413,74 @@ describe("Agents", () => {
         assert.isFalse(yield* job.cancel("large"))
         assert.isFalse(yield* job.cancel("nobody"))
       }).pipe(Effect.scoped, Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
+    )
+
+    it.effect("cancels an agent that waits for its place at once", () =>
+      Effect.gen(function* () {
+        const agents = ["a", "b"].map((key) => ({ key, effect: Effect.never }))
+        const job = yield* Agents.fork(agents, { concurrency: 1 })
+        assert.isTrue(yield* job.cancel("b"))
+        const { agents: states, done } = yield* job.status
+        assert.deepStrictEqual([states.map(({ state }) => state), done], [["running", "cancelled"], 1])
+        assert.isFalse(yield* job.cancel("b"))
+        assert.isTrue(yield* job.cancel("a"))
+        const [, waiting] = yield* job.await
+        assert.isTrue(Exit.isFailure(waiting!.exit) && Cause.hasInterruptsOnly(waiting!.exit.cause))
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    it.effect("cancels an agent that says so in its own first steps", () =>
+      Effect.gen(function* () {
+        const known = yield* Deferred.make<Agents.Job<void, never>>()
+        const suicidal = Effect.flatMap(Deferred.await(known), (job) =>
+          Effect.andThen(Effect.forkChild(job.cancel("b"), { startImmediately: true }), Effect.sleep("1 minute"))
+        )
+        const agents = [
+          { key: "a", effect: Effect.sleep("1 second") },
+          { key: "b", effect: suicidal }
+        ]
+        const job = yield* Agents.fork(agents, { concurrency: 1 })
+        yield* Deferred.succeed(known, job)
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(
+          (yield* job.status).agents.map(({ state }) => state),
+          ["succeeded", "cancelled"]
+        )
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    it.effect("whoever cancels an agent waits until it ended, the second, too", () =>
+      Effect.gen(function* () {
+        const job = yield* Agents.fork([
+          { key: "a", effect: Effect.onInterrupt(Effect.never, () => Effect.sleep("5 seconds")) }
+        ])
+        const first = yield* Effect.forkChild(job.cancel("a"))
+        yield* TestClock.adjust("1 second")
+        const second = yield* Effect.forkChild(job.cancel("a"))
+        yield* TestClock.adjust(3_999)
+        assert.deepStrictEqual([first.pollUnsafe(), second.pollUnsafe()], [undefined, undefined])
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second)], [true, true])
+        assert.isFalse(yield* job.cancel("a"))
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    // The stream went on for ever, and the agents looked as if they ran.
+    it.effect("ends its progress with the scope, every agent cancelled", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const agents = ["a", "b"].map((key) => ({ key, effect: Effect.never }))
+        const job = yield* Scope.provide(Agents.fork(agents, { concurrency: 1 }), scope)
+        const seen = yield* Effect.forkChild(Stream.runCollect(job.progress))
+        yield* TestClock.adjust(1)
+        yield* Scope.close(scope, Exit.void)
+        const last = (yield* Fiber.join(seen)).at(-1)!
+        assert.deepStrictEqual(
+          last.agents.map(({ state }) => state),
+          ["cancelled", "cancelled"]
+        )
+        assert.deepStrictEqual(yield* job.status, last)
+      }).pipe(Effect.provide(unlimited))
     )
 
     it.effect("cancels all agents, those that have not started too", () =>
