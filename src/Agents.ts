@@ -8,9 +8,10 @@
  * **Details**
  *
  * A {@link Cap} bounds tokens, calls and time, for every agent and for the whole job. Tokens and calls are counted where
- * they are reserved, whatever code inside of the agent makes the call: a call that would pass the cap is refused before
- * it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a call was
- * estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
+ * they are reserved, whatever code inside of the agent makes the call, except through a client of the SDK with the
+ * middleware of `floodgate/anthropic`: such calls are promises, which belong to no agent. A call that would pass the cap is
+ * refused before it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a
+ * call was estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
  * {@link TimeCapReached}; one that still waits for its place does not start then.
  *
  * Agents share the budget equally, as tenants should: the agent that has the most to do ends last, and alone. If only
@@ -18,8 +19,7 @@
  * together.
  *
  * {@link layer} does the counting. It goes between the budget and the client. Where it is missing, a call of an agent whose
- * tokens or calls are capped dies of a `RangeError` that says so. Calls through a client of the SDK with the middleware of
- * `floodgate/anthropic` are promises, which belong to no agent: no cap counts them.
+ * tokens or calls are capped, or whose work is known, dies of a `RangeError` that says so.
  *
  * **Example** (an agent's failure stays its own, and a cap on calls)
  *
@@ -59,7 +59,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
-import { Capped } from "./budget/options.ts"
+import { Uncounted } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
 import { durationOf, invalid, onlyKnown } from "./internal/invalid.ts"
@@ -373,7 +373,9 @@ const bounded = <A, E, R>(
     ends("job", shared.time, shared.startedAt),
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
     Effect.provideService(Budget.Agent, key),
-    isCapped(counter) || isCapped(shared.counter) ? Effect.provideService(Capped, true) : identity,
+    isCapped(counter) || isCapped(shared.counter) || work !== undefined
+      ? Effect.provideService(Uncounted, true)
+      : identity,
     Effect.provideService(Running, {
       agent: key,
       counters: [counter, shared.counter, ...shared.outer],

@@ -286,7 +286,7 @@ describe("Agents", () => {
     )
 
     it.effect(
-      "lets no call of a capped agent go past the counting, where the layer is not between budget and client",
+      "lets no call that must be counted go past the counting, where the layer is not between budget and client",
       () => {
         const call = LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] })
         const beside = Layer.mergeAll(LlmClient.layerProvider(), Agents.layer).pipe(
@@ -295,13 +295,14 @@ describe("Agents", () => {
             ProviderSim.layer({ latency: { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 } })
           )
         )
-        const exits = (options: Agents.Options) =>
-          Effect.map(Agents.run([{ key: "a", effect: call }], options), (outcomes) => String(outcomes[0]!.exit))
+        const exits = (options: Agents.Options, work?: number) =>
+          Effect.map(Agents.run([{ key: "a", effect: call, work }], options), (outcomes) => String(outcomes[0]!.exit))
         return Effect.gen(function* () {
-          for (const options of [{ cap: { calls: 5 } }, { capPerAgent: { tokens: 1_000 } }]) {
+          const capped = [exits({ cap: { calls: 5 } }), exits({ capPerAgent: { tokens: 1_000 } })]
+          for (const exit of [...capped, exits({}, 1_000)]) {
             assert.include(
-              yield* exits(options),
-              "RangeError: Agents.run: expected Agents.layer between the budget and what uses it, so that caps hold, got a bare budget"
+              yield* exit,
+              "RangeError: Agents.run: expected Agents.layer between the budget and what uses it, for caps and work to count, got a bare budget"
             )
           }
           const sim = yield* ProviderSim.ProviderSim

@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Capped } from "../budget/options.ts"
+import { Uncounted } from "../budget/options.ts"
 import * as Budget from "../Budget.ts"
 import * as Counter from "../internal/counter.ts"
 import * as Limits from "../Limits.ts"
@@ -86,7 +86,7 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
 }
 
 /** What the budget below hears of the agent: nothing that it, too, would have to count. */
-const isCounted = Context.make(Capped, false).pipe(Context.add(Running, undefined))
+const isCounted = Context.make(Uncounted, false).pipe(Context.add(Running, undefined))
 
 const reserveCounted = (
   inner: Budget.TokenBudget["Service"],
