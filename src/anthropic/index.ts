@@ -18,7 +18,8 @@
  * the middleware; each of its attempts is admitted anew. For timeouts that the governor retries, give the middleware's
  * `callOptions` a shorter `timeout`.
  *
- * What the budget refuses (a full queue, a call that can never fit) reaches the caller as a `BudgetError`.
+ * What the budget refuses (a full queue, a call that can never fit) reaches the caller as a `BudgetError`, and what the
+ * governor ends (its `timeout`, an open circuit) as an `LlmError`.
  *
  * **Example** (a plain program)
  *

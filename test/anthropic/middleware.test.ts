@@ -388,6 +388,20 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    // It was lost to a TypeError.
+    it.live.each([{ usage: null }, {}])("that says nothing of its usage keeps its estimate: %j", (usage) =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => {
+          response.writeHead(200, { "content-type": "application/json" })
+          response.end(JSON.stringify({ id: "msg_1", type: "message", ...usage }))
+        })
+        const { client, pool } = yield* install(url, ledger)
+        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
+        yield* idle(pool)
+        assert.isBelow(yield* level(pool, "inputTokens"), 100_000)
+      })
+    )
+
     it.live("by a fetch with Node's streams is read and settled all the same", () =>
       Effect.gen(function* () {
         const usage = { input_tokens: 1_000, output_tokens: 20 }
