@@ -59,6 +59,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
+import { mostAmount } from "./internal/believed.ts"
 import * as Learning from "./internal/learning.ts"
 import * as Recency from "./internal/recency.ts"
 import { bytesPerToken } from "./internal/requestSize.ts"
@@ -196,7 +197,7 @@ export class Estimator extends Context.Service<
     readonly accounting: Accounting.Accounting
     /** What to reserve for a call. */
     readonly estimate: (call: Call) => Effect.Effect<Limits.Estimate>
-    /** Takes note of what a whole call used. Amounts that are negative or not finite are ignored. */
+    /** Takes note of what a whole call used. Amounts that no call can use are ignored: negative ones, and above 10^12. */
     readonly learn: (call: Call, actual: Accounting.Actual) => Effect.Effect<void>
     /** All that was learned so far, to be kept and given to another estimator. */
     readonly learned: Effect.Effect<Learned>
@@ -248,13 +249,13 @@ const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): nu
   const expected = known
     ? shareOf(call, outputs)
     : Math.max(borrowed ? shareOf(call, pool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
-  return Math.min(Math.ceil(expected), call.maxTokens ?? Infinity)
+  return Math.min(Math.ceil(expected), call.maxTokens ?? mostAmount)
 }
 
 const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
   const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
-  const prompt = call.inputTokens ?? Math.ceil(call.bytes * perByte)
+  const prompt = call.inputTokens ?? Math.min(mostAmount, Math.ceil(call.bytes * perByte))
   const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
   const cachedTokens = Math.floor(prompt * share)
   return {
@@ -265,7 +266,7 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
   }
 }
 
-const isAmount = (value: number): boolean => value >= 0 && value < Infinity
+const isAmount = (value: number): boolean => value >= 0 && value <= mostAmount
 
 const learn = (call: Call, memory: Memory, actual: Accounting.Actual): Memory => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual

@@ -255,6 +255,20 @@ describe("Estimator", () => {
       })
     )
 
+    it.effect("learns no amount that no call can use, and expects none", () =>
+      Effect.gen(function* () {
+        // Regression: after one usage of 1e300 every later call of the pool died.
+        const estimator = yield* Estimator.make()
+        for (const value of [1e300, 1e12 + 1]) {
+          yield* estimator.learn(call, used(value, value, value))
+          yield* estimator.learn(call, used(6e11, value, 6e11))
+        }
+        assert.deepStrictEqual(yield* estimator.estimate(call), { inputTokens: 1_000, outputTokens: 4_096 })
+        yield* estimator.learn({ ...call, bytes: 1 }, used(1e12, 1e12))
+        assert.deepStrictEqual(yield* estimator.estimate(call), { inputTokens: 1e12, outputTokens: 1e12 })
+      })
+    )
+
     it.effect("forgets the kind that was not asked for longest, beyond 1,000", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()

@@ -750,6 +750,51 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { limits: { tokens: { perMinute: 2_500, window: "bucket" } } } })))
     )
 
+    it.effect("does not refuse a call for the prompt that another fetched", () =>
+      Effect.gen(function* () {
+        // Regression: one document by URL (300 bytes, 90,000 tokens) had every later call of a new kind refused for good.
+        const charges: Array<number | undefined> = []
+        const ask = Effect.fnUntraced(function* (kind: string, bytes: number, inputTokens: number) {
+          const attempt = (ticket: Governor.Ticket) => {
+            charges.push(ticket.reservation.charge.inputTokens)
+            return Effect.succeed({ value: 1, actual: actual(inputTokens, 20) })
+          }
+          const fiber = yield* Effect.forkChild(run(attempt, undefined, { model: "m", kind, bytes }))
+          yield* TestClock.adjust("2 minutes")
+          yield* Fiber.join(fiber)
+        })
+        yield* ask("fetch", 300, 90_000)
+        yield* ask("summary", 30_000, 11_000)
+        yield* ask("summary", 30_000, 11_000)
+        yield* ask("fetch", 300, 90_000)
+        // What only a guess makes larger than the limit goes alone, and teaches what its kind is like.
+        assert.deepStrictEqual(charges, [112, 100_000, 13_750, 100_000])
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("holds max_tokens for certain where the provider counts it as input", () =>
+      Effect.gen(function* () {
+        const ask = (maxTokens: number) =>
+          run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(0, 0) }), undefined, {
+            model: "m",
+            bytes: 4_000,
+            maxTokens
+          })
+        // 4,000 bytes are 1,482 tokens, and may be 926.
+        assert.deepStrictEqual(yield* ask(70), { inputTokens: 1_000 })
+        const error = yield* Effect.flip(ask(80))
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.strictEqual(error.reason._tag, "EstimateTooLarge")
+      }).pipe(
+        Effect.provide(
+          layer({
+            accounting: Accounting.bedrockMantle,
+            budget: { limits: { inputTokens: { perMinute: 1_000, window: "bucket" } } }
+          })
+        )
+      )
+    )
+
     it.effect("refuses what is larger than the limit however it is counted", () =>
       Effect.gen(function* () {
         for (const [bytes, inputTokens] of [

@@ -9,8 +9,9 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
+import { bytesPerToken } from "../internal/requestSize.ts"
 import * as Settlement from "../internal/settlement.ts"
-import type * as Limits from "../Limits.ts"
+import * as Limits from "../Limits.ts"
 import { isLlmError } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
@@ -60,7 +61,7 @@ export const make = (means: Means): Admit => {
               (error) => Bound.refusal(bound, queuedAt, error)
             )
           )
-        const { estimate, reservation } = yield* reserve(ask, known, expected)
+        const { estimate, reservation } = yield* reserve(means.accounting, ask, known, expected)
         const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
@@ -90,6 +91,7 @@ interface Reserved {
  * length. Such a call reserves all that there is.
  */
 const reserve = (
+  accounting: Accounting.Accounting,
   ask: (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>,
   call: Estimator.Call,
   estimate: Limits.Estimate
@@ -98,8 +100,8 @@ const reserve = (
     onSuccess: (reservation) => Effect.succeed({ estimate, reservation }),
     onFailure: (error) => {
       const { reason } = error
-      return reason._tag === "EstimateTooLarge" && leastOf(call, estimate, reason) <= reason.limit
-        ? reserve(ask, call, { ...estimate, [reason.dimension]: reason.limit })
+      return reason._tag === "EstimateTooLarge" && leastOf(accounting, call, estimate, reason) <= reason.limit
+        ? reserve(accounting, ask, call, { ...estimate, [reason.dimension]: reason.limit })
         : Effect.fail(error)
     }
   })
@@ -107,26 +109,24 @@ const reserve = (
 /** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
 const guessedTooHigh = 1.6
 
-/** The least that a call can use of a limit, however wrong the guesses in its estimate are. */
+/**
+ * The least that a call can take of a limit, however wrong the guesses in its estimate are. What was learned of prompts is
+ * such a guess, too: of another call with a short body and a long document, for example.
+ */
 const leastOf = (
+  accounting: Accounting.Accounting,
   call: Estimator.Call,
-  estimate: Limits.Estimate,
+  { inputTokens = Infinity, outputTokens = 0 }: Limits.Estimate,
   { asked, dimension }: Budget.EstimateTooLarge
 ): number => {
-  const { outputTokens = 0 } = estimate
-  const guessedOutput = outputTokens === call.maxTokens ? 0 : outputTokens
-  const least = call.inputTokens === undefined ? 1 / guessedTooHigh : 1
-  switch (dimension) {
-    case "requests":
-      return asked
-    case "outputTokens":
-      return asked - guessedOutput
-    case "inputTokens":
-      return asked * least
-    case "tokens":
-      // Where the provider counts both together it holds the most that the output may be.
-      return (estimate.tokens === undefined ? asked - guessedOutput : asked) * least
-  }
+  if (dimension === "requests") return asked
+  const least = accounting.estimate({
+    inputTokens: call.inputTokens ?? Math.min(inputTokens, call.bytes / bytesPerToken) / guessedTooHigh,
+    cachedTokens: 0,
+    outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
+    maxTokens: call.maxTokens
+  })
+  return Limits.whole(least)[dimension]
 }
 
 // -----------------------------------------------------------------------------

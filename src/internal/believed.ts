@@ -7,7 +7,7 @@ import * as Limits from "../Limits.ts"
 /** The longest wait. What a provider closes for longer is probed once an hour. */
 export const longestMillis = 3_600_000
 
-/** The largest limit, and the most that is left of one. */
+/** The largest limit, the most that is left of one, and the most that a call takes of it. */
 export const mostAmount = 1e12
 
 /** A pause in milliseconds. */
