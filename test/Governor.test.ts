@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Ref from "effect/Ref"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
@@ -207,11 +208,38 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { concurrency: 1 } })))
     )
 
-    it.effect("settles once when the attempt concludes its ticket itself", () =>
+    it.effect("settles once when the attempt concludes its ticket itself, and learns from it once", () =>
       Effect.gen(function* () {
         const attempt = (ticket: Governor.Ticket) =>
           Effect.as(ticket.succeed(actual(100, 10)), { value: 1, actual: actual(900, 100) })
         assert.deepStrictEqual(yield* taken(run(attempt)), [1, 100, 10, 110])
+        const { learned } = yield* Governor.Governor
+        assert.deepStrictEqual(
+          (yield* learned).profiles.map(({ outputs }) => outputs),
+          [[10], [10]]
+        )
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("concludes a ticket once, the first time", () =>
+      Effect.gen(function* () {
+        // Regression: what broke after a success paused the pool, and a second success was learned again.
+        const rejected = new LlmError.LlmError({ reason: new LlmError.RateLimited({ status: 429 }) })
+        const count = Metric.value(
+          Metric.withAttributes(Governor.metrics.failures, { pool: "default", reason: "RateLimited" })
+        )
+        const { count: before } = yield* count
+        const attempt = (ticket: Governor.Ticket) =>
+          Effect.andThen(ticket.succeed(actual(900, 100)), Effect.andThen(ticket.fail(rejected), succeed(1)))
+        assert.strictEqual(yield* run(attempt), 1)
+        assert.isUndefined((yield* pool).cooldown)
+        assert.strictEqual((yield* count).count, before)
+        const twice = (ticket: Governor.Ticket) =>
+          Effect.andThen(ticket.fail(rejected), Effect.andThen(ticket.succeed(actual(900, 100)), Effect.fail(rejected)))
+        yield* Effect.flip(run(twice))
+        assert.strictEqual((yield* count).count, before + 1)
+        const { learned } = yield* Governor.Governor
+        assert.deepStrictEqual((yield* learned).profiles[0]!.outputs, [100])
       }).pipe(Effect.provide(layer()))
     )
   })

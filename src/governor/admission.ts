@@ -155,6 +155,13 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
   const { estimate, known, reservation, trace } = admitted
   const heard: Ticket["heard"] = (signal) =>
     signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
+  let isConcluded = false
+  const conclude = (as: () => Effect.Effect<void>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (isConcluded) return Effect.void
+      isConcluded = true
+      return as()
+    })
   return {
     reservation,
     heard,
@@ -162,7 +169,7 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
       admitted.observed = actual
     },
     succeed: (actual, response) =>
-      Effect.suspend(() => {
+      conclude(() => {
         answered.add(trace.pool)
         return Effect.andThen(
           actual === undefined
@@ -171,21 +178,22 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
           Trace.succeeded(trace, actual, response)
         )
       }),
-    fail: (error) => {
-      const failure = failureOf(error)
-      const { signal } = failure
-      // The error may be anybody's: what is no duration is not read as one, as in the retry policy.
-      const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
-      const pushback = failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
-      const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
-      const concluded = Effect.suspend(() => {
+    fail: (error) =>
+      conclude(() => {
+        const failure = failureOf(error)
+        const { signal } = failure
+        // The error may be anybody's: what is no duration is not read as one, as in the retry policy.
+        const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
+        const pushback =
+          failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
+        const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
         const usage = Settlement.afterFailure(accounting, estimate, failure, admitted.observed)
-        return pushback === undefined
-          ? reservation.settle(usage, "failure")
-          : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
-      })
-      return heard(signal).pipe(Effect.andThen(concluded), Effect.andThen(Trace.failed(trace, error, limit)))
-    },
+        const settled =
+          pushback === undefined
+            ? reservation.settle(usage, "failure")
+            : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
+        return heard(signal).pipe(Effect.andThen(settled), Effect.andThen(Trace.failed(trace, error, limit)))
+      }),
     withHistory: (error) => Attempt.withHistory(error, trace)
   }
 }
