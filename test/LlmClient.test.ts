@@ -327,6 +327,47 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
+    it.effect("has succeeded when its message_stop was given, whether the consumer asks on or not", () => {
+      // Regression: consumers that left at message_stop counted as interrupted: nothing was learned, and after a pause of
+      // the pool one call went at a time for ever.
+      const { live } = over(
+        {
+          stream: (attempt) =>
+            attempt === 1
+              ? fail(new LlmError.RateLimited({ status: 429, retryAfter: Duration.seconds(1) }))
+              : Effect.succeed(Stream.concat(events(...whole("Hello")), Stream.never))
+        },
+        { budget: { concurrency: 8 } }
+      )
+      return Effect.gen(function* () {
+        const toItsEnd = Stream.runDrain(Stream.takeUntil(ask, (event) => event.type === "message_stop"))
+        const fiber = yield* Effect.forkChild(Effect.all([toItsEnd, toItsEnd, toItsEnd, toItsEnd]))
+        yield* TestClock.adjust("10 seconds")
+        yield* Fiber.join(fiber)
+        assert.strictEqual((yield* pool).allowed, 8)
+        const { profiles } = yield* LlmClient.learned
+        assert.deepStrictEqual(profiles.at(-1)?.outputs, [100, 100, 100, 100])
+      }).pipe(Effect.provide(live))
+    })
+
+    const broken = Stream.fail(new LlmError.LlmError({ reason: new LlmError.ConnectionFailed({ sent: true }) }))
+    for (const [what, answer, after] of [
+      ["another message_stop", whole("Hello"), events(stop)],
+      ["a lost connection", whole("Hello"), broken],
+      ["a lost connection, and before it no content", [start, messageDelta(100), stop], broken]
+    ] as const) {
+      it.effect(`has succeeded once, whatever comes after its message_stop: ${what}`, () => {
+        const { live, seen } = over({ stream: () => Effect.succeed(Stream.concat(events(...answer), after)) })
+        return Effect.gen(function* () {
+          assert.deepStrictEqual((yield* collect).slice(0, answer.length), answer)
+          assert.strictEqual(seen.attempts, 1)
+          assert.deepStrictEqual(yield* taken, { input: 900, output: 100, inFlight: 0 })
+          const { profiles } = yield* LlmClient.learned
+          assert.deepStrictEqual(profiles.at(-1)?.outputs, [100])
+        }).pipe(Effect.provide(live))
+      })
+    }
+
     it.effect("without content is whole as well", () => {
       const { live } = over({ stream: () => Effect.succeed(events(start, messageDelta(0), stop)) })
       return Effect.gen(function* () {
