@@ -335,6 +335,36 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    for (const [what, mine] of [
+      // Node's errors of child processes have it.
+      ["a signal that is none", { signal: null }],
+      ["a signal of a process", { signal: "SIGTERM" }],
+      ["a signal of the DOM", { signal: new AbortController().signal }],
+      ["a usage that is none", { usage: null }],
+      ["a usage by other names", { usage: { prompt_tokens: 7 } }],
+      ["a pushback that is none", { pushback: null }],
+      ["a pushback by another word", { pushback: "queue" }],
+      ["a retryAfter that is no duration", { retryAfter: 5 }]
+    ] as const) {
+      it.effect(`an error of somebody else says nothing with ${what}`, () =>
+        Effect.gen(function* () {
+          // Regression: such an error became a defect, or slowed the pool down.
+          const error = { _tag: "Mine", isRetryable: true, ...mine }
+          const failing = run(() => Effect.fail(error), { retry: once })
+          assert.deepStrictEqual(yield* taken(failing), [1, 1_000, 500, 1_500])
+          assert.strictEqual(yield* Effect.flip(failing), error)
+          const retried = run(() =>
+            Effect.flatMap(Retry.Attempt, ({ first }) => (first ? Effect.fail(error) : succeed(1)))
+          )
+          const fiber = yield* Effect.forkChild(retried)
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(yield* Fiber.join(fiber), 1)
+          const { allowed, cooldown } = yield* pool
+          assert.deepStrictEqual([allowed, cooldown], [8, undefined])
+        }).pipe(Effect.provide(layer({ retry: steady(2), budget: { concurrency: 8 } })))
+      )
+    }
+
     it.effect("so does what an error says", () =>
       Effect.gen(function* () {
         yield* Effect.exit(run(() => fail(new LlmError.InvalidRequest({ status: 400, signal }))))

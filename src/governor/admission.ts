@@ -5,6 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
@@ -12,7 +13,7 @@ import type * as Estimator from "../Estimator.ts"
 import { bytesPerToken } from "../internal/requestSize.ts"
 import * as Settlement from "../internal/settlement.ts"
 import * as Limits from "../Limits.ts"
-import { isLlmError } from "../LlmError.ts"
+import { isLlmError, type Pushback } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
 import * as Bound from "./bound.ts"
@@ -181,9 +182,7 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
     fail: (error) =>
       conclude(() => {
         const failure = failureOf(error)
-        const { signal } = failure
-        // The error may be anybody's: what is no duration is not read as one, as in the retry policy.
-        const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
+        const { retryAfter, signal } = failure
         const pushback =
           failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
         const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
@@ -206,7 +205,22 @@ const isDown = (error: unknown): boolean =>
   isLlmError(error) &&
   (error.reason._tag === "ServerFailed" || (error.reason._tag === "ConnectionFailed" && !error.reason.sent))
 
-const failureOf = (error: unknown): Failure => (typeof error === "object" && error !== null ? error : {})
+const isSignal = (value: unknown): value is Limits.Signal =>
+  Predicate.hasProperty(value, "dimensions") && Predicate.isObject(value.dimensions)
+
+const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
+
+/** What an error says of itself. It may be anybody's, with a process's `signal` for example: what does not fit is not said. */
+const failureOf = (error: unknown): Failure => {
+  if (!Predicate.isObject(error)) return {}
+  const { pushback, retryAfter, signal, usage } = error
+  return {
+    pushback: pushbacks.find((one) => one === pushback),
+    retryAfter: Duration.isDuration(retryAfter) ? retryAfter : undefined,
+    signal: isSignal(signal) ? signal : undefined,
+    usage: Predicate.isObject(usage) ? usage : undefined
+  }
+}
 
 // -----------------------------------------------------------------------------
 // Calls that run together

@@ -64,7 +64,7 @@ export interface Outcome<A> {
 
 /**
  * What an error may say of itself. `LlmError` says all of it; of an error that says nothing the estimate is kept, and it
- * is not retried.
+ * is not retried. A property of another form, such as the `signal` of a child process, says nothing.
  *
  * @category models
  * @since 0.1.0
