@@ -11,6 +11,9 @@
  * reservation and its place back while it waits, and stands in the queue again as its agent's first. The time in the queue
  * is not part of the attempt, so the timeout does not count it.
  *
+ * Retries are taken from the {@link Retry.RetryBudget} that the caller's context has, else from the one that was provided
+ * to the governor's layer, else from that of the process.
+ *
  * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it
  * leaves. If the deadline refuses a retry, the call ends with the failure before it. If something else does, the
  * refusal has that failure as its `failure`.
@@ -155,6 +158,7 @@ export const make = Effect.fnUntraced(function* (
   const breaker = yield* Breaker
   onlyKnown("Governor.make", options, { retry: true, accounting: true, learned: true })
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
+  const given = Context.getOrUndefined(yield* Effect.context<never>(), Retry.RetryBudget)
   const warmup = Warmup.make()
   const admit = Admission.make({ accounting, budget, estimator })
 
@@ -198,6 +202,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusedRetry(refusal, failure)))),
         Effect.tapError((error) => Effect.sync(() => (failure = error))),
         Retry.withPolicy(how.retry ?? defaultPolicy),
+        withinBudget(given),
         Effect.flatten
       )
     })
@@ -247,6 +252,16 @@ export const make = Effect.fnUntraced(function* (
     learned: estimator.learned
   })
 })
+
+/** The retry budget of the caller goes before the one that the governor was given. */
+const withinBudget =
+  (given: Retry.RetryBudget | undefined) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    given === undefined
+      ? self
+      : Effect.contextWith((caller: Context.Context<never>) =>
+          Effect.provideService(self, Retry.RetryBudget, Context.getOrUndefined(caller, Retry.RetryBudget) ?? given)
+        )
 
 /** What a call fails with whose retry was refused: at the deadline with its failure, else with the refusal, which has it. */
 const refusedRetry = <E>(refusal: Budget.BudgetError, failure: E | undefined): Budget.BudgetError | E => {

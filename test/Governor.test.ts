@@ -413,6 +413,30 @@ describe("Governor", () => {
       )
     )
 
+    it.effect("is bounded by the retry budget that its layer was given, unless the caller has one", () =>
+      Effect.gen(function* () {
+        // Regression: what was provided to the layer did nothing.
+        const spent = yield* Effect.flip(run(() => fail(overloaded)))
+        assert.instanceOf(spent, LlmError.LlmError)
+        assert.deepStrictEqual([spent.attempts, spent.stoppedBy], [1, "retryBudget"])
+        const fiber = yield* Effect.flip(run(() => fail(overloaded))).pipe(
+          Effect.provide(Retry.layerBudgetUnlimited),
+          Effect.forkChild
+        )
+        yield* TestClock.adjust("1 minute")
+        const own = yield* Fiber.join(fiber)
+        assert.instanceOf(own, LlmError.LlmError)
+        assert.deepStrictEqual([own.attempts, own.stoppedBy], [3, "attempts"])
+      }).pipe(
+        Effect.provide(
+          Governor.layer({ retry: steady(3) }).pipe(
+            Layer.provide(Retry.layerBudget({ ratio: 0, minPerSecond: 0 })),
+            Layer.provideMerge(Budget.layer({ limits }))
+          )
+        )
+      )
+    )
+
     it.effect("says when the deadline stopped it", () =>
       Effect.gen(function* () {
         const error = yield* Effect.flip(

@@ -165,6 +165,10 @@ export const makeBudget = (options: RetryBudgetOptions = {}): Effect.Effect<Retr
 /**
  * A retry budget of its own for the part of the program that the layer is provided to.
  *
+ * **Details**
+ *
+ * Provided to the layer of a governor or a client, it is for all calls of that one whose callers have none of their own.
+ *
  * **Gotchas**
  *
  * Throws a `RangeError` as {@link makeBudget} does.
