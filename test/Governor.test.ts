@@ -131,6 +131,11 @@ const rows: ReadonlyArray<Row> = [
   ],
   ["an error that says nothing: the estimate", () => Effect.fail("broken"), [1, 1_000, 500, 1_500]],
   ["a defect: the estimate", () => Effect.die(new Error("bug")), [1, 1_000, 500, 1_500]],
+  [
+    "an error that says that nothing was used: the request",
+    () => Effect.fail({ usage: { inputTokens: 0, outputTokens: 0 } }),
+    [1, 0, 0, 0]
+  ],
   ["interruption: input", () => Effect.interrupt, [1, 1_000, 0, 1_000]],
   [
     "interruption after some output: what was observed",
@@ -176,6 +181,44 @@ describe("Governor", () => {
         assert.deepStrictEqual(yield* taken(run(() => Effect.interrupt)), estimated)
       }).pipe(Effect.provide(settling({ accounting: Accounting.openai })))
     )
+
+    for (const [what, attempt, used] of [
+      ["a timeout", () => fail(new LlmError.TimedOut({})), 0],
+      ["an interruption", () => Effect.interrupt, 0],
+      [
+        "an interruption after some output that came without a count of the prompt",
+        (ticket: Governor.Ticket) => {
+          ticket.observed(actual(0, 30))
+          return Effect.interrupt
+        },
+        30
+      ]
+    ] as const) {
+      it.effect(`keeps the prompt, and not max_tokens, of ${what} where both are held as input`, () =>
+        Effect.gen(function* () {
+          // Regression: each such call took 65,000 tokens of input for a prompt of 1,000.
+          const large = { ...call, maxTokens: 64_000 }
+          assert.deepStrictEqual(yield* taken(run(attempt, undefined, large)), [1, 1_000, used, 1_000 + used])
+        }).pipe(Effect.provide(settling({ accounting: Accounting.bedrockMantle })))
+      )
+    }
+
+    for (const [what, attempt, used] of [
+      ["of an interrupted call", Effect.interrupt, 30],
+      ["of a call that failed", fail(new LlmError.TimedOut({})), 30],
+      ["of a whole answer", Effect.succeed({ value: 1, actual: actual(0, 30) }), 30]
+    ] as const) {
+      it.effect(`keeps the prompt ${what} that the provider does not count`, () =>
+        Effect.gen(function* () {
+          // Regression: gateways say 0 of the prompt, and all of it was given back.
+          const observing = (ticket: Governor.Ticket) => {
+            ticket.observed(actual(0, 30))
+            return attempt
+          }
+          assert.deepStrictEqual(yield* taken(run(observing)), [1, 1_000, used, 1_000 + used])
+        }).pipe(Effect.provide(settling()))
+      )
+    }
 
     it.effect("multiplies the output of a broken stream as the provider does", () =>
       Effect.gen(function* () {

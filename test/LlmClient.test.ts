@@ -207,6 +207,42 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
+    for (const [what, usage] of [
+      ["says 0 of the prompt", { input_tokens: 0, output_tokens: 0 }],
+      ["says no usage", undefined]
+    ] as const) {
+      it.effect(`that ${what} before it is left keeps its prompt, and is settled to the output that was seen`, () => {
+        // Regression: gateways do so. All of the input was given back, or the output that was seen was forgotten.
+        const first = { type: "message_start", message: { id: "x", model: "m", usage } } as RawMessageStreamEvent
+        const { live } = over({ stream: () => Effect.succeed(events(first, blockStart, delta("x".repeat(27)))) })
+        return Effect.gen(function* () {
+          yield* Stream.runDrain(Stream.take(ask, 3))
+          assert.deepStrictEqual(yield* taken, { input: 1_000, output: 10, inFlight: 0 })
+          const error = yield* Effect.flip(collect)
+          assert.deepStrictEqual(reasonOf(error).received?.usage, { requests: 1, outputTokens: 10 })
+          assert.deepStrictEqual(yield* taken, { input: 2_000, output: 20, inFlight: 0 })
+        }).pipe(Effect.provide(live))
+      })
+    }
+
+    it.effect("that is whole counts what it says of its usage, and keeps the estimate of the rest", () => {
+      const first = { type: "message_start", message: { id: "x", model: "m" } } as RawMessageStreamEvent
+      const counted = { ...messageDelta(100), usage: { output_tokens: 100 } } as RawMessageStreamEvent
+      const silent = { type: "message_delta", delta: { stop_reason: "end_turn" } } as RawMessageStreamEvent
+      const { live } = over({
+        stream: (attempt) =>
+          Effect.succeed(events(first, blockStart, delta("Hello"), attempt === 1 ? counted : silent, stop))
+      })
+      return Effect.gen(function* () {
+        yield* collect
+        assert.deepStrictEqual(yield* taken, { input: 1_000, output: 100, inFlight: 0 })
+        yield* collect
+        assert.deepStrictEqual(yield* taken, { input: 2_000, output: 600, inFlight: 0 })
+        const { profiles } = yield* LlmClient.learned
+        assert.deepStrictEqual(profiles.at(-1)?.outputs, [100])
+      }).pipe(Effect.provide(live))
+    })
+
     it.effect("that is interrupted aborts the request and leaves nothing behind", () =>
       Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(collect)

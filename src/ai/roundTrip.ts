@@ -93,8 +93,6 @@ const open = Effect.fnUntraced(function* <E, R>(
   ticket: Governor.Ticket,
   trip: Stream.Stream<StreamPart, E, R>
 ): Effect.fn.Return<Stream.Stream<StreamPart, E, R>, Failed<E | undefined>, R | Scope.Scope> {
-  const { charge } = ticket.reservation
-  const inputTokens = charge.inputTokens ?? Math.min(charge.tokens ?? Infinity, Math.ceil(call.bytes / bytesPerToken))
   let seen = Describe.nothingSeen
   const watch = (part: StreamPart): Effect.Effect<void> =>
     Effect.suspend(() => {
@@ -102,7 +100,7 @@ const open = Effect.fnUntraced(function* <E, R>(
       const counted = seen.usage && Describe.actualOf(seen.usage)
       const outputTokens = Math.ceil(seen.characters / bytesPerToken)
       if (counted !== undefined) ticket.observed(counted)
-      else if (seen.started) ticket.observed({ inputTokens, outputTokens })
+      else if (seen.started) ticket.observed({ inputTokens: 0, outputTokens })
       // Now and not at the stream's end, because a consumer may leave with this part. A stream that ends without its
       // finish was cut: its scope settles it to what was observed.
       return part.type === "finish" || part.type === "error" ? conclude : Effect.void

@@ -63,7 +63,7 @@ export const make = (means: Means): Admit => {
             )
           )
         const { estimate, reservation } = yield* reserve(means.accounting, ask, known, expected)
-        const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
+        const admitted: Admitted = { trace, known, expected, estimate, reservation, observed: undefined }
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
@@ -138,22 +138,31 @@ const leastOf = (
 interface Admitted {
   readonly trace: Trace.Trace
   readonly known: Estimator.Call
+  readonly expected: Limits.Estimate
+  /** As much of it as was reserved. */
   readonly estimate: Limits.Estimate
   readonly reservation: Budget.Reservation
   /** What was seen of its usage so far. */
   observed: Accounting.Actual | undefined
 }
 
+/** What was reserved of the prompt, whose count nobody has named yet. */
+const promptOf =
+  ({ accounting }: Means, { estimate, expected, known }: Admitted) =>
+  (): number =>
+    Math.min(Settlement.promptOf(accounting, known, expected), estimate.inputTokens ?? Infinity)
+
 /** Nobody said how it ended: input is spent, and output as far as it was seen. */
-const interrupted = ({ accounting }: Means, { estimate, observed, reservation }: Admitted): Effect.Effect<void> =>
-  reservation.settle(
-    observed === undefined ? Settlement.unanswered(accounting, estimate) : accounting.usage(observed),
-    "failure"
-  )
+const interrupted = (means: Means, admitted: Admitted): Effect.Effect<void> => {
+  const { observed = Settlement.unanswered, reservation } = admitted
+  return reservation.settle(Settlement.counted(means.accounting, promptOf(means, admitted), observed), "failure")
+}
 
 /** `answered` are the pools in which a call has succeeded. */
-const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, answered: Set<string>): Ticket => {
+const ticketOf = (means: Means, admitted: Admitted, answered: Set<string>): Ticket => {
+  const { accounting, budget, estimator } = means
   const { estimate, known, reservation, trace } = admitted
+  const prompt = promptOf(means, admitted)
   const heard: Ticket["heard"] = (signal) =>
     signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
   let isConcluded = false
@@ -175,7 +184,10 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
         return Effect.andThen(
           actual === undefined
             ? reservation.settle({})
-            : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
+            : Effect.andThen(
+                reservation.settle(Settlement.counted(accounting, prompt, actual)),
+                estimator.learn(known, actual)
+              ),
           Trace.succeeded(trace, actual, response)
         )
       }),
@@ -186,7 +198,7 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
         const pushback =
           failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
         const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
-        const usage = Settlement.afterFailure(accounting, estimate, failure, admitted.observed)
+        const usage = Settlement.afterFailure(accounting, prompt, failure, admitted.observed)
         const settled =
           pushback === undefined
             ? reservation.settle(usage, "failure")
