@@ -28,7 +28,8 @@
  *
  * **Gotchas**
  *
- * Learn from whole calls only. A reply that was cut off is shorter than it would have been.
+ * Learn from whole calls only: what an interrupted reply used is less than it would have been. One that was cut off at its
+ * `maxTokens` tells that it is at least so long, and is learned where that is more than was expected.
  *
  * **Example** (Learning how many tokens a byte makes)
  *
@@ -232,24 +233,32 @@ const nothing = ({ kind, pool }: Call): Memory => ({
   outputs: Learning.recent([])
 })
 
+/** What to reserve for a call that runs alone, without the margin. */
+const aloneOf = ({ thinking = false }: Call, outputs: Learning.Recent | undefined): number => {
+  if (outputs === undefined) return thinking ? firstOutputThinking : firstOutput
+  return Learning.quantile(outputs, thinking ? 0.99 : 0.95)
+}
+
 /**
  * What to reserve for each of several calls that run together, so that their sum is as safe as the quantile is for one
  * call. Of independent amounts the mean adds up, but the spread grows only with the root of their number.
  */
-const shareOf = ({ thinking, together = 1 }: Call, outputs: Learning.Recent): number => {
-  const alone = Learning.quantile(outputs, thinking === true ? 0.99 : 0.95)
+const shareOf = (call: Call, outputs: Learning.Recent): number => {
+  const { together = 1 } = call
+  const alone = aloneOf(call, outputs)
   const mean = Math.min(alone, Learning.mean(outputs))
   return margin * (mean + (alone - mean) / Math.sqrt(Math.max(1, together)))
 }
 
-const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): number => {
-  const known = outputs.values.length >= enough
-  const borrowed = pool !== undefined && pool.outputs.values.length >= enough
-  const first = call.thinking === true ? firstOutputThinking : firstOutput
-  const expected = known
-    ? shareOf(call, outputs)
-    : Math.max(borrowed ? shareOf(call, pool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
-  return Math.min(Math.ceil(expected), call.maxTokens ?? mostAmount)
+/** The outputs that a call is expected to be like, once enough are known. */
+const likeOf = (memory: Memory, pool: Memory | undefined): Learning.Recent | undefined =>
+  [memory, pool].find((one) => one !== undefined && one.outputs.values.length >= enough)?.outputs
+
+const outputOf = (call: Call, memory: Memory, pool: Memory | undefined): number => {
+  const like = likeOf(memory, pool)
+  const expected = like === undefined ? aloneOf(call, like) : shareOf(call, like)
+  const longest = like === memory.outputs ? 0 : margin * (memory.outputs.sorted.at(-1) ?? 0)
+  return Math.min(Math.ceil(Math.max(expected, longest)), call.maxTokens ?? mostAmount)
 }
 
 const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
@@ -268,16 +277,18 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
 
 const isAmount = (value: number): boolean => value >= 0 && value <= mostAmount
 
-const learn = (call: Call, memory: Memory, actual: Accounting.Actual): Memory => {
+const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): Memory => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
+  const wasCut = outputTokens >= (call.maxTokens ?? Infinity)
+  const tells = isAmount(outputTokens) && (!wasCut || outputTokens >= aloneOf(call, likeOf(memory, pool)))
   const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens].every(isAmount) && isAmount(prompt)
   return {
     ...memory,
     tokensPerByte:
       known && call.bytes > 0 ? Learning.follow(memory.tokensPerByte, prompt / call.bytes) : memory.tokensPerByte,
     cachedShare: known ? Learning.follow(memory.cachedShare, cacheReadTokens / prompt) : memory.cachedShare,
-    outputs: isAmount(outputTokens) ? Learning.push(memory.outputs, outputTokens) : memory.outputs
+    outputs: tells ? Learning.push(memory.outputs, outputTokens) : memory.outputs
   }
 }
 
@@ -314,6 +325,8 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
       put(keyOf(memory), memory)
     }
+    /** What all calls of the pool taught is for those of a kind that knows too little. */
+    const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf({ pool })))
     return Estimator.of({
       accounting,
       estimate: (call) =>
@@ -321,16 +334,14 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
           const key = keyOf(call)
           const memory = memories.get(key)
           if (memory !== undefined) put(key, memory)
-          // What all calls of the pool taught is for those of a kind that knows too little.
-          const pool = call.kind === undefined ? undefined : memories.get(keyOf({ pool: call.pool }))
-          return accounting.estimate(expect(call, memory ?? nothing(call), pool))
+          return accounting.estimate(expect(call, memory ?? nothing(call), poolOf(call)))
         }),
       learn: (call, actual) =>
         Effect.sync(() => {
           for (const kind of new Set([call.kind, undefined])) {
             const of = { ...call, kind }
             const key = keyOf(of)
-            put(key, learn(of, memories.get(key) ?? nothing(of), actual))
+            put(key, learn(of, memories.get(key) ?? nothing(of), poolOf(of), actual))
           }
         }),
       learned: Effect.sync(() => ({

@@ -821,6 +821,19 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    it.effect("takes a reply for cut off where it says so, whatever its limit was", () =>
+      Effect.gen(function* () {
+        const ask = (finishReason: string) =>
+          run(() => Effect.succeed({ value: 1, actual: actual(900, 100), response: { finishReason } }))
+        yield* ask("max_tokens")
+        yield* ask("length")
+        const { learned } = yield* Governor.Governor
+        assert.deepStrictEqual((yield* learned).profiles[0]!.outputs, [])
+        yield* ask("end_turn")
+        assert.deepStrictEqual((yield* learned).profiles[0]!.outputs, [100])
+      }).pipe(Effect.provide(layer()))
+    )
+
     const small = layer({ budget: { headroom: 0, limits: { inputTokens: { perMinute: 1_000, window: "bucket" } } } })
 
     it.effect("reserves the whole limit where only a guess is larger", () =>

@@ -18,7 +18,7 @@ import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
 import * as Bound from "./bound.ts"
 import { causeOf } from "./failed.ts"
-import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
+import type { Call, CallOptions, Failure, ResponseInfo, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
 
 /** What admissions are made of. */
@@ -158,6 +158,10 @@ const interrupted = (means: Means, admitted: Admitted): Effect.Effect<void> => {
   return reservation.settle(Settlement.counted(means.accounting, promptOf(means, admitted), observed), "failure")
 }
 
+/** Whether a reply is as long as its limit, which the request or the provider sets. */
+const wasCut = (response: ResponseInfo | undefined): boolean =>
+  response?.finishReason === "max_tokens" || response?.finishReason === "length"
+
 /** `answered` are the pools in which a call has succeeded. */
 const ticketOf = (means: Means, admitted: Admitted, answered: Set<string>): Ticket => {
   const { accounting, budget, estimator } = means
@@ -186,7 +190,7 @@ const ticketOf = (means: Means, admitted: Admitted, answered: Set<string>): Tick
             ? reservation.settle({})
             : Effect.andThen(
                 reservation.settle(Settlement.counted(accounting, prompt, actual)),
-                estimator.learn(known, actual)
+                estimator.learn(wasCut(response) ? { ...known, maxTokens: actual.outputTokens } : known, actual)
               ),
           Trace.succeeded(trace, actual, response)
         )
