@@ -60,7 +60,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
-import { mostAmount } from "./internal/believed.ts"
+import { isAmount, mostAmount } from "./internal/believed.ts"
 import * as Learning from "./internal/learning.ts"
 import * as Recency from "./internal/recency.ts"
 import { bytesPerToken } from "./internal/requestSize.ts"
@@ -274,8 +274,6 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
     maxTokens: call.maxTokens
   }
 }
-
-const isAmount = (value: number): boolean => value >= 0 && value <= mostAmount
 
 const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): Memory => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual

@@ -6,11 +6,13 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
+import type * as LlmProvider from "floodgate/LlmProvider"
 import * as Retry from "floodgate/Retry"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { pool } from "./support/budget.ts"
@@ -130,6 +132,30 @@ describe("LlmClient", () => {
         assert.isAtLeast(input, 800)
       }).pipe(Effect.provide(simulated({})))
     )
+
+    for (const [what, odd] of [
+      ["max_tokens of -1", { max_tokens: -1 }],
+      ["max_tokens that are no number", { max_tokens: NaN }],
+      ["max_tokens as a text", { max_tokens: "100" }],
+      ["max_tokens beyond every model", { max_tokens: 1e300 }],
+      ["thinking that is null", { thinking: null }]
+    ] as const) {
+      it.effect(`lets the provider answer to ${what}`, () => {
+        // Regression: the caller got a defect in place of the provider's 400.
+        const invalid = fail(new LlmError.InvalidRequest({ status: 400 }))
+        const { live, seen } = over(
+          { create: () => invalid, stream: () => invalid },
+          { accounting: Accounting.bedrockMantle }
+        )
+        return Effect.gen(function* () {
+          const wrong = { ...params, ...odd } as LlmProvider.Params
+          for (const ask of [LlmClient.create(wrong), Stream.runDrain(LlmClient.stream(wrong))]) {
+            assert.strictEqual(reasonOf(yield* Effect.flip(Effect.asVoid(ask)))._tag, "InvalidRequest")
+          }
+          assert.strictEqual(seen.attempts, 2)
+        }).pipe(Effect.provide(live))
+      })
+    }
 
     it.effect("takes the limits from the first response when none are given", () => {
       const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 60_000, remaining: 59_000 } } }

@@ -10,6 +10,7 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
+import { isAmount } from "../internal/believed.ts"
 import { bytesPerToken } from "../internal/requestSize.ts"
 import * as Settlement from "../internal/settlement.ts"
 import * as Limits from "../Limits.ts"
@@ -46,7 +47,15 @@ export const make = (means: Means): Admit => {
       Effect.fnUntraced(function* (restore) {
         const { pool } = trace
         const agent = how.agent ?? (yield* Budget.Agent)
-        const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
+        // What is no number of tokens is the provider's to complain of.
+        const maxTokens = isAmount(call.maxTokens) ? call.maxTokens : undefined
+        const known: Estimator.Call = {
+          ...call,
+          maxTokens,
+          pool,
+          kind: call.kind ?? agent,
+          together: flights.usual(pool)
+        }
         const expected = yield* means.estimator.estimate(known)
         const queueing = {
           agent,

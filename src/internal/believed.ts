@@ -13,6 +13,10 @@ export const mostAmount = 1e12
 /** A pause in milliseconds. */
 export const pause = (millis: number): number => Math.max(0, Math.min(longestMillis, millis))
 
+/** Whether a call can ask for so many tokens, or use them. */
+export const isAmount = (value: unknown): value is number =>
+  typeof value === "number" && value >= 0 && value <= mostAmount
+
 const within = (value: number | undefined, least: number): number | undefined =>
   value !== undefined && value >= least && value <= mostAmount ? value : undefined
 

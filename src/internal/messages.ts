@@ -19,7 +19,7 @@ export const describe = (
   bytes: requestBytes(params),
   inputTokens: known.inputTokens,
   maxTokens: params.max_tokens,
-  thinking: params.thinking !== undefined && params.thinking.type !== "disabled"
+  thinking: (params.thinking?.type ?? "disabled") !== "disabled"
 })
 
 /** What a whole response says it used. */
