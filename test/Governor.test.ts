@@ -442,6 +442,8 @@ describe("Governor", () => {
         assert.strictEqual(error.attempts, 3)
         assert.deepStrictEqual(error.waited, Duration.seconds(3))
         assert.strictEqual(error.stoppedBy, "attempts")
+        // Regression: the error that has its history is another object than the one that was marked.
+        assert.strictEqual(Retry.stoppedBy(error), "attempts")
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
@@ -498,6 +500,7 @@ describe("Governor", () => {
         const error = yield* Effect.flip(run(() => fail(new LlmError.NotFound({ status: 404 }))))
         assert.instanceOf(error, LlmError.LlmError)
         assert.deepStrictEqual([error.attempts, error.waited, error.stoppedBy], [1, undefined, undefined])
+        assert.strictEqual(Retry.stoppedBy(error), "terminal")
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
