@@ -452,6 +452,22 @@ describe("floodgate/ai", () => {
       )
     })
 
+    it.effect("of a deadline that would be missed are not asked again by a caller that retries", () => {
+      // Regression: the wait that was too long was given as a retryAfter.
+      const { layer } = scripted({ whole: [[text("ok"), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          yield* LanguageModel.generateText({ prompt: "hi" })
+          const late = Retry.withDeadline(LanguageModel.generateText({ prompt: "hi" }), "1 second")
+          const { isRetryable, message, retryAfter } = yield* Effect.flip(late)
+          assert.deepStrictEqual([isRetryable, retryAfter], [false, undefined])
+          assert.include(message, "longer than the 1s to its deadline")
+        }),
+        layer,
+        { limits: { requests: { perMinute: 1, burst: 1, window: "bucket" } } }
+      )
+    })
+
     it.effect("of a deadline that has passed are not asked again by a caller that retries", () => {
       const { asked, layer } = scripted({})
       const late = Effect.andThen(Effect.sleep(2), LanguageModel.generateText({ prompt: "hi" }))
