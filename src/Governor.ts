@@ -175,10 +175,13 @@ export const make = Effect.fnUntraced(function* (
     return Effect.uninterruptibleMask((restore) => {
       let sent = false
       return Effect.flatMap(restore(admit(trace, call, how, bound, () => sent)), (ticket) => {
-        const send = Effect.suspend(() => {
-          sent = true
-          return within(attempt(ticket))
-        })
+        const send = Effect.andThen(
+          Trace.sent(trace),
+          Effect.suspend(() => {
+            sent = true
+            return within(attempt(ticket))
+          })
+        )
         return Effect.onExit(restore(breaker.protect(trace.pool, send)), (exit) => {
           if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
           if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
@@ -246,7 +249,12 @@ export const make = Effect.fnUntraced(function* (
         let given = false
         const trace = Trace.silent(budget.poolOf(call.model))
         const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound, () => given))
-        return Effect.tap(ticket, () => Effect.sync(() => (given = true)))
+        return Effect.tap(ticket, () =>
+          Effect.andThen(
+            Trace.sent(trace),
+            Effect.sync(() => (given = true))
+          )
+        )
       }),
     retry: (self, how = {}) => attempts(() => self, how),
     learned: estimator.learned

@@ -724,6 +724,39 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(2) })))
     )
 
+    it.effect("an attempt that the circuit breaker turns away was not sent, and does not count", () =>
+      Effect.gen(function* () {
+        const sent = Metric.value(Metric.withAttributes(Governor.metrics.attempts, { pool: "default" }))
+        const { count: before } = yield* sent
+        const fiber = yield* Effect.forkChild(Effect.flip(run(() => fail(new LlmError.TimedOut({})))))
+        yield* TestClock.adjust("1 minute")
+        const error = yield* Fiber.join(fiber)
+        assert.instanceOf(error, LlmError.LlmError)
+        assert.deepStrictEqual([error.reason._tag, error.attempts, error.stoppedBy], ["CircuitOpen", 1, "attempts"])
+        assert.strictEqual((yield* sent).count, before + 1)
+        const never = yield* Effect.flip(run(() => Effect.die("was sent"), { retry: once }))
+        assert.instanceOf(never, LlmError.LlmError)
+        assert.strictEqual(never.attempts, 0)
+        assert.strictEqual((yield* sent).count, before + 1)
+      }).pipe(
+        Effect.provide(
+          layer({ retry: steady(3) }).pipe(
+            Layer.provide(
+              Layer.sync(Governor.Breaker, () => {
+                let calls = 0
+                const protect = <A, E, R>(
+                  pool: string,
+                  self: Effect.Effect<A, E, R>
+                ): Effect.Effect<A, E | LlmError.LlmError, R> =>
+                  calls++ === 0 ? self : fail(new LlmError.CircuitOpen({ pool }))
+                return { protect }
+              })
+            )
+          )
+        )
+      )
+    )
+
     it.effect("each attempt reserves anew, and a call counts once for the retry budget", () =>
       Effect.gen(function* () {
         const calls = yield* Ref.make(0)
