@@ -9,7 +9,7 @@ import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
 import { messageActual, type UsageReport } from "../internal/messages.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
-import { type Body, Stalled, watch } from "./body.ts"
+import { type Body, Stalled, watch, withBody } from "./body.ts"
 
 /** A request of the SDK. */
 export interface Request extends RequestInit {
@@ -60,7 +60,19 @@ const inTime = <A>(read: Effect.Effect<A, unknown>, most: Duration.Duration, con
 
 type Unread = Response & { readonly body: ReadableStream<Uint8Array> }
 
-/** Whether there is a body to watch: another middleware may have read it, and some `fetch` give Node's streams. */
+/**
+ * Some `fetch`, such as node-fetch, give streams of Node. Those can be watched as little as read twice: a copy stands still
+ * unless the other is read along with it.
+ */
+const asWeb = (response: Response): Response => {
+  const body: unknown = response.body
+  if (response.bodyUsed || typeof body !== "object" || body === null || "getReader" in body) return response
+  return Symbol.asyncIterator in body
+    ? withBody(response, ReadableStream.from(body as AsyncIterable<unknown>))
+    : response
+}
+
+/** Whether there is a body to watch: another middleware may have read it, and some answers have none. */
 const isUnread = (response: Response): response is Unread => response.body?.locked === false && !response.bodyUsed
 
 /** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
@@ -100,18 +112,18 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
     const now = yield* Clock.currentTimeMillis
     const signals = [controller.signal, ...(request.signal ? [request.signal] : [])]
     const response = yield* Effect.tryPromise({
-      try: () => next({ ...request, signal: AbortSignal.any(signals) }),
+      try: async () => asWeb(await next({ ...request, signal: AbortSignal.any(signals) })),
       catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
     })
     if (response.ok) return response
-    const { status, statusText } = response
+    const { status } = response
     // An error is short: one that drips is not waited for, and is the error without its text.
     const told = inTime(textOf(response, idleTimeout, controller), Duration.times(idleTimeout, 4), controller)
     const body = yield* Effect.orElseSucceed(told, () => "")
     const headers = new globalThis.Headers(response.headers)
     headers.set("x-should-retry", "false")
     const reason = SdkErrors.fromResponse({ status, headers, body }, { now: yield* Clock.currentTimeMillis })
-    return yield* Effect.fail(new AttemptFailed(reason, () => new Response(body, { status, statusText, headers })))
+    return yield* Effect.fail(new AttemptFailed(reason, () => withBody(response, body, headers)))
   })
 
 const signalOf = (response: Response) =>

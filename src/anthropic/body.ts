@@ -24,6 +24,21 @@ export interface Body {
   readonly replay: () => Response
 }
 
+/**
+ * The same response with another body. Its constructor knows no address, no status above 599, and for some statuses no
+ * body; a provider's proxy may answer with any of them.
+ */
+export const withBody = (response: Response, body: ReadableStream | string, headers = response.headers): Response => {
+  const { status, statusText, url } = response
+  const bodiless = [204, 205, 304].includes(status)
+  const made = new Response(bodiless ? null : body, {
+    headers: [...headers],
+    status: Math.min(status, 599),
+    statusText
+  })
+  return Object.defineProperties(made, { status: { value: status }, url: { value: url } })
+}
+
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
 
 /** Nothing came for too long, of a stream not even a ping. The SDK has no such timeout, so it is the error of its others. */
@@ -96,7 +111,7 @@ export const watch = (
     return undefined
   }
 
-  const respond = (source: Source): Response => new Response(new ReadableStream(source, { highWaterMark: 0 }), response)
+  const respond = (source: Source): Response => withBody(response, new ReadableStream(source, { highWaterMark: 0 }))
 
   const finish = (controller: Pick<ReadableStreamDefaultController<Uint8Array>, "close" | "error">): void => {
     if (broken === undefined) controller.close()

@@ -16,6 +16,7 @@ import { ProviderServer } from "floodgate/gateway"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { Readable } from "node:stream"
+import type { ReadableStream as NodeReadableStream } from "node:stream/web"
 import { serve } from "../support/httpServer.ts"
 import { rejection } from "../support/rejection.ts"
 import { unused } from "../support/ways.ts"
@@ -43,7 +44,7 @@ interface World {
 const install = Effect.fnUntraced(function* (
   url: string,
   options: Floodgate.Options = {},
-  sdk: { readonly maxRetries?: number; readonly timeout?: number } = {}
+  sdk: { readonly maxRetries?: number; readonly timeout?: number; readonly fetch?: typeof fetch } = {}
 ): Effect.fn.Return<World, never, Scope.Scope> {
   const floodgate = yield* Effect.acquireRelease(
     Effect.sync(() => Floodgate.create({ retry: quick, limits: { requests: { total: 1_000 } }, ...options })),
@@ -114,12 +115,13 @@ const events = (response: Http.ServerResponse, body: string, last: "end" | "cut"
   })
 }
 
-/** A response as `node-fetch` has them, whose body is no web stream. */
-const withNodeStream = (response: Response): Response =>
-  Object.defineProperties(response, {
-    body: { value: Readable.from([]) },
-    clone: { value: () => withNodeStream(Response.prototype.clone.call(response)) }
-  })
+/** A `fetch` as `node-fetch` is, whose bodies are streams of Node. */
+const nodeFetch: typeof fetch = async (...request) => {
+  const response = await fetch(...request)
+  return response.body === null
+    ? response
+    : Object.defineProperty(response, "body", { value: Readable.fromWeb(response.body as NodeReadableStream) })
+}
 
 describe("floodgate/anthropic", () => {
   describe("twelve agents against a limit that binds", () => {
@@ -388,24 +390,35 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("by a fetch with Node's streams is read and settled all the same", () =>
+    it.live("by a fetch with Node's streams is read and settled all the same, however large it is", () =>
       Effect.gen(function* () {
         const usage = { input_tokens: 1_000, output_tokens: 20 }
+        const content = [{ type: "text" as const, text: "x".repeat(200_000), citations: null }]
         const { url } = yield* scripted((response, count) => {
           response.writeHead(count === 1 ? 200 : 400, { "content-type": "application/json" })
-          response.end(JSON.stringify({ id: "msg_1", type: "message", usage, error: { message: "In the end" } }))
+          response.end(
+            JSON.stringify({ id: "msg_1", type: "message", usage, content, error: { message: "In the end" } })
+          )
         })
-        const { floodgate, pool } = yield* install(url, ledger)
-        const client = new Anthropic({
-          baseURL: url,
-          apiKey: "any",
-          middleware: [floodgate.middleware],
-          fetch: async (...request) => withNodeStream(await fetch(...request))
-        })
-        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
+        const { client, pool } = yield* install(url, ledger, { fetch: nodeFetch })
+        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { content })
         assert.match(String(yield* rejection(() => client.messages.create(params()))), /In the end/)
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "inputTokens"), 99_000)
+      })
+    )
+
+    it.live("by a fetch with Node's streams may not stop half-way either", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response, count) => {
+          response.writeHead(200, { "content-type": "application/json" })
+          if (count === 1) response.write('{"id":')
+          else response.end(JSON.stringify({ id: "msg_1", type: "message" }))
+        })
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "100 millis" }, { fetch: nodeFetch })
+        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
+        assert.strictEqual(count(), 2)
+        yield* idle(pool)
       })
     )
 
@@ -516,6 +529,17 @@ describe("floodgate/anthropic", () => {
         stream.controller.abort()
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
+      })
+    )
+
+    it.live("by a fetch with Node's streams has all its events, and settles to its usage", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content + ended))
+        const { client, pool } = yield* install(url, ledger, { fetch: nodeFetch })
+        const message = yield* Effect.promise(() => client.messages.stream(params()).finalMessage())
+        assert.strictEqual(message.usage.output_tokens, 7)
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 7)
       })
     )
 
