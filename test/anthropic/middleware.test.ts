@@ -422,6 +422,26 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live.each([304, 999])("with the odd status %d is the SDK's own error, as without the middleware", (status) =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => response.writeHead(status).end())
+        const { client, pool } = yield* install(url, { ...ledger, retry: Retry.make({ attempts: 1 }) })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.instanceOf(error, APIError)
+        assert.strictEqual(error.status, status)
+        yield* idle(pool)
+      })
+    )
+
+    it.live.each([undefined, nodeFetch])("of no content is none", (fetch) =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => response.writeHead(204).end())
+        const { client, pool } = yield* install(url, ledger, fetch && { fetch })
+        assert.isNull(yield* Effect.promise(() => client.messages.create(params())))
+        yield* idle(pool)
+      })
+    )
+
     it.live("does not retry spend limits, although they come as 429", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated({
@@ -501,6 +521,15 @@ describe("floodgate/anthropic", () => {
         const status = yield* idle(pool)
         assert.strictEqual(status.dimensions.inputTokens!.level, 99_000)
         assert.strictEqual(status.dimensions.outputTokens!.level, 99_980)
+      })
+    )
+
+    it.live("gives the response as the provider does, with its address", () =>
+      Effect.gen(function* () {
+        const { client, url } = yield* simulated({})
+        const response = yield* Effect.promise(() => client.messages.create({ ...params(), stream: true }).asResponse())
+        assert.deepInclude(response, { status: 200, url: `${url}/v1/messages` })
+        yield* Effect.promise(() => response.text())
       })
     )
 
