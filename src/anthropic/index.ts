@@ -35,6 +35,7 @@
  *
  * @since 0.1.0
  */
+import { APIConnectionTimeoutError } from "@anthropic-ai/sdk"
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -42,13 +43,14 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Governor from "../Governor.ts"
 import { durationOf, onlyKnown } from "../internal/invalid.ts"
 import { describe, type Params } from "../internal/messages.ts"
-import { LlmError } from "../LlmError.ts"
+import { isLlmError, LlmError } from "../LlmError.ts"
 import * as Attempt from "./attempt.ts"
 import type { Conclusion } from "./body.ts"
 
@@ -114,6 +116,26 @@ const optionsOf = (params: Params, given: MiddlewareOptions["callOptions"]): Gov
 const closed = (): Error => new Error("The floodgate of this client was closed; the call was not made, or was aborted")
 
 /**
+ * The SDK holds an error for a timeout of its own if its text or its cause's speaks of one: it retries it, and gives its
+ * caller another in its place. So these texts have a hyphen there.
+ */
+const unmistakable = (error: unknown): unknown => {
+  for (const one of [error, Predicate.hasProperty(error, "cause") ? error.cause : undefined]) {
+    const text = String(one)
+    const hyphened = text.replace(/(timed?) ?(?=out)/gi, "$1-")
+    if (hyphened !== text && Predicate.isObject(one)) Object.defineProperty(one, "toString", { value: () => hyphened })
+  }
+  return error
+}
+
+/** What the caller gets of a call that failed: the SDK's own error where the provider failed. */
+const conclude = (error: unknown): Response => {
+  if (error instanceof Attempt.AttemptFailed) return error.conclude()
+  if (isLlmError(error) && error.reason._tag === "TimedOut") throw new APIConnectionTimeoutError(error)
+  throw unmistakable(error)
+}
+
+/**
  * Makes the middleware over the governor of the context: for Effect apps that hold an SDK client. Calls that run or wait
  * when the scope closes fail, and so does every later one.
  *
@@ -130,10 +152,11 @@ export const make = Effect.fnUntraced(function* (
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
   /**
-   * Calls that were given up, by the options object that the SDK keeps through its retries. It retries a lost
-   * connection whatever it is told; that retry is refused here.
+   * What calls ended with that were given up, by the options object that the SDK keeps through its retries. It retries
+   * what `fetch` threw and every timeout, whatever it is told; that retry is refused here. Answers are not: it heeds
+   * their `x-should-retry`, and may have new credentials for a 401.
    */
-  const givenUp = new WeakMap<object, Attempt.AttemptFailed>()
+  const givenUp = new WeakMap<object, { readonly thrown: unknown }>()
 
   /** The reservation lives as long as the body: its scope closes when the body ends, breaks or is cancelled. */
   const streamed = (call: Governor.Call, how: Governor.CallOptions, request: Attempt.Request, next: Attempt.Next) =>
@@ -168,7 +191,7 @@ export const make = Effect.fnUntraced(function* (
     if (params === undefined) return next(request)
     const key = ctx.options!
     const before = request.headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
-    if (before !== undefined) return before.conclude()
+    if (before !== undefined) throw before.thrown
 
     const how = optionsOf(params, options.callOptions)
     const call: Governor.Call = { ...describe(params), provider: options.name ?? "anthropic" }
@@ -182,10 +205,12 @@ export const make = Effect.fnUntraced(function* (
     const exit = await new Promise<Exit.Exit<Response, unknown>>((resolve) => void fiber.addObserver(resolve))
     if (Exit.isSuccess(exit)) return exit.value
     signal?.throwIfAborted()
-    const error = Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
-    if (!(error instanceof Attempt.AttemptFailed)) throw error
-    if (error.isRetryable) givenUp.set(key, error)
-    return error.conclude()
+    try {
+      return conclude(Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause))
+    } catch (thrown) {
+      givenUp.set(key, { thrown })
+      throw thrown
+    }
   }
 })
 

@@ -453,6 +453,31 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("does not repeat what fetch threw and is no failure of the network", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const fetch = () => Promise.reject(new Error(`refused ${++asked}`))
+        const { client } = yield* install("http://provider.test", {}, { fetch, maxRetries: 1 })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.instanceOf(error, APIConnectionError)
+        assert.strictEqual(asked, 1)
+      })
+    )
+
+    it.live("reports a retry that the budget refuses as its own error, although a timeout was before it", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) =>
+          response.writeHead(504).end('{"error":{"type":"timeout_error","message":"Timed out"}}')
+        )
+        const { client } = yield* install(url, { limits: { requests: { total: 2 } }, headroom: 0 }, { maxRetries: 1 })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.instanceOf(error, BudgetError)
+        assert.match(error.message, /has 0 left \(a retry, after: .*Timed out/)
+        assert.match(String(error), /has 0 left \(a retry, after: .*Timed-out/)
+        assert.strictEqual(count(), 2)
+      })
+    )
+
     it.live("reports what the budget refuses as its own error", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated({}, { limits: { inputTokens: { total: 100 } } })
@@ -496,6 +521,21 @@ describe("floodgate/anthropic", () => {
         const { client } = yield* install(provider.url, { concurrency: 1 }, { timeout: 800, maxRetries: 0 })
         yield* Effect.promise(() => Promise.all(Array.from({ length: 6 }, () => client.messages.create(params()))))
         assert.strictEqual((yield* provider.stats).aborted, 0)
+      })
+    )
+
+    it.live("by the governor's timeout for good ends with the SDK's, which the SDK does not retry", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted(() => {})
+        const { client, pool } = yield* install(url, {
+          ...ledger,
+          retry: Retry.make({ base: "1 millis", attempts: 2 }),
+          callOptions: { timeout: "50 millis" }
+        })
+        const error = yield* rejection(() => client.messages.create(params(), { maxRetries: 1 }))
+        assert.instanceOf(error, APIConnectionTimeoutError)
+        assert.strictEqual(count(), 2)
+        yield* idle(pool)
       })
     )
 
