@@ -39,6 +39,9 @@ export const withBody = (response: Response, body: ReadableStream | string, head
   return Object.defineProperties(made, { status: { value: status }, url: { value: url } })
 }
 
+/** A body that nobody refers to any more will never be read. */
+const forgotten = new FinalizationRegistry<() => void>((abandon) => abandon())
+
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
 
 /** Nothing came for too long, of a stream not even a ping. The SDK has no such timeout, so it is the error of its others. */
@@ -137,7 +140,7 @@ export const watch = (
         ended(conclusion)
       }
       const abandoned = (): void => end({ _tag: "Abandoned" })
-      // Covers the caller's abort, and the SDK's own when nobody ever reads the body.
+      // Covers the caller's abort, and the SDK's own.
       signal?.addEventListener("abort", abandoned, { once: true })
       const settled = (): void =>
         end(
@@ -145,7 +148,7 @@ export const watch = (
             ? { _tag: "Complete", actual: observedActual(observed), info: observed.response }
             : { _tag: "Failed", reason: failure }
         )
-      return respond({
+      const given = respond({
         pull: async (controller) => {
           const chunk = head.shift() ?? (await read())
           if (chunk !== undefined) return controller.enqueue(chunk)
@@ -158,6 +161,8 @@ export const watch = (
           else settled()
         }
       })
+      if (given.body !== null) forgotten.register(given.body, abandoned)
+      return given
     },
     replay: () =>
       respond({

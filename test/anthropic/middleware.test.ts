@@ -17,11 +17,16 @@ import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { Readable } from "node:stream"
 import type { ReadableStream as NodeReadableStream } from "node:stream/web"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { serve } from "../support/httpServer.ts"
 import { rejection } from "../support/rejection.ts"
 import { unused } from "../support/ways.ts"
 
 // Real HTTP with the official SDK, so these run on the real clock. Waits are for conditions, never for times.
+
+setFlagsFromString("--expose-gc")
+const collect = Effect.sync(runInNewContext("gc") as () => void)
 
 const fast = { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const slow = { ...fast, baseMillis: 3_600_000 }
@@ -609,6 +614,21 @@ describe("floodgate/anthropic", () => {
         assert.strictEqual(message.usage.output_tokens, 7)
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 7)
+      })
+    )
+
+    it.live("settles when it is dropped before anybody reads it, and the request ends", () =>
+      Effect.gen(function* () {
+        let open = 0
+        const { url } = yield* scripted((response) => {
+          open++
+          response.on("close", () => open--)
+          events(response, started + content, "open")
+        })
+        const { client, pool } = yield* install(url, ledger)
+        yield* Effect.promise(async () => void (await client.messages.create({ ...params(), stream: true })))
+        yield* until(Effect.andThen(collect, pool), ({ inFlight }) => inFlight === 0 && open === 0)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
       })
     )
 
