@@ -62,7 +62,7 @@ import * as Estimator from "./Estimator.ts"
 import * as Admission from "./governor/admission.ts"
 import * as Attempt from "./governor/attempt.ts"
 import * as Bound from "./governor/bound.ts"
-import { causeOf } from "./governor/failed.ts"
+import * as Failed from "./governor/failed.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
@@ -175,7 +175,7 @@ export const make = Effect.fnUntraced(function* (
           sent = true
           return within(attempt(ticket))
         })
-        return Effect.onExit(restore(breaker.protect(trace.pool, send)), (exit) => {
+        return Effect.onExit(restore(Failed.protect(breaker, trace.pool, send)), (exit) => {
           if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
           if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
           const error = Cause.findErrorOption(exit.cause)
@@ -252,7 +252,7 @@ export const make = Effect.fnUntraced(function* (
 const refusedRetry = <E>(refusal: Budget.BudgetError, failure: E | undefined): Budget.BudgetError | E => {
   if (failure === undefined) return refusal
   if (refusal.reason._tag !== "DeadlineMissed") {
-    return new Budget.BudgetError({ reason: refusal.reason, failure: causeOf(failure) })
+    return new Budget.BudgetError({ reason: refusal.reason, failure: Failed.causeOf(failure) })
   }
   stop(failure, "deadline")
   return failure

@@ -212,9 +212,9 @@ export interface Options extends Anthropic.Options, Governor.Options {}
  * @category layers
  * @since 0.1.0
  */
-export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmProvider.LlmProvider> = Layer.effect(
-  LlmClient,
-  make
+export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmProvider.LlmProvider> = Layer.fresh(
+  // A constant is built once for a whole program, which may have two clients.
+  Layer.effect(LlmClient, make)
 )
 
 /**

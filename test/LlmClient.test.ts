@@ -30,6 +30,7 @@ import {
   textOf,
   whole
 } from "./support/scriptedProvider.ts"
+import { together } from "./support/together.ts"
 
 // -----------------------------------------------------------------------------
 // Helpers
@@ -434,6 +435,21 @@ describe("LlmClient", () => {
         assert.strictEqual(order.length, 31)
         assert.isAtMost(order.indexOf("modest"), 2)
       }).pipe(Effect.provide(simulated({}, { budget: { concurrency: 1 } })))
+    )
+  })
+
+  describe("layerProvider", () => {
+    // The client was built once for the whole program, over the first governor and provider.
+    it.effect("makes a client of its own each time, where a program has two", () =>
+      Effect.gen(function* () {
+        const clients = yield* together(
+          ["one", "two"].map((text) => over({ create: () => Effect.succeed(message(text)) }).live)
+        )
+        const answers = yield* Effect.forEach(clients, (client) =>
+          Effect.provideContext(LlmClient.create(params), client)
+        )
+        assert.deepStrictEqual(answers.map(LlmClient.text), ["one", "two"])
+      }).pipe(Effect.scoped)
     )
   })
 

@@ -133,7 +133,7 @@ interface Answer {
   readonly id?: string
   readonly model?: string
   readonly stop_reason?: string | null
-  readonly usage?: UsageReport
+  readonly usage?: UsageReport | null
 }
 
 /** An answer that comes as a whole. */
@@ -163,7 +163,7 @@ const answered = Effect.fnUntraced(function* (
   const { id, model, stop_reason, usage } = typeof answer === "object" && answer !== null ? answer : ({} as Answer)
   return {
     value: response,
-    actual: usage && messageActual(usage),
+    actual: usage ? messageActual(usage) : undefined,
     signal: yield* signalOf(response),
     response: { id, model, finishReason: stop_reason ?? undefined }
   }

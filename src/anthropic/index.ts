@@ -18,7 +18,8 @@
  * the middleware; each of its attempts is admitted anew. For timeouts that the governor retries, give the middleware's
  * `callOptions` a shorter `timeout`.
  *
- * What the budget refuses (a full queue, a call that can never fit) reaches the caller as a `BudgetError`.
+ * What the budget refuses (a full queue, a call that can never fit) reaches the caller as a `BudgetError`, and what the
+ * governor ends (its `timeout`, an open circuit) as an `LlmError`.
  *
  * **Example** (a plain program)
  *
@@ -35,7 +36,6 @@
  *
  * @since 0.1.0
  */
-import { APIConnectionTimeoutError } from "@anthropic-ai/sdk"
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -50,7 +50,7 @@ import type * as Estimator from "../Estimator.ts"
 import * as Governor from "../Governor.ts"
 import { durationOf, onlyKnown } from "../internal/invalid.ts"
 import { describe, type Params } from "../internal/messages.ts"
-import { isLlmError, LlmError } from "../LlmError.ts"
+import { LlmError } from "../LlmError.ts"
 import * as Attempt from "./attempt.ts"
 import type { Conclusion } from "./body.ts"
 
@@ -128,13 +128,6 @@ const unmistakable = (error: unknown): unknown => {
   return error
 }
 
-/** What the caller gets of a call that failed: the SDK's own error where the provider failed. */
-const conclude = (error: unknown): Response => {
-  if (error instanceof Attempt.AttemptFailed) return error.conclude()
-  if (isLlmError(error) && error.reason._tag === "TimedOut") throw new APIConnectionTimeoutError(error)
-  throw unmistakable(error)
-}
-
 /**
  * Makes the middleware over the governor of the context: for Effect apps that hold an SDK client. Calls that run or wait
  * when the scope closes fail, and so does every later one.
@@ -205,8 +198,10 @@ export const make = Effect.fnUntraced(function* (
     const exit = await new Promise<Exit.Exit<Response, unknown>>((resolve) => void fiber.addObserver(resolve))
     if (Exit.isSuccess(exit)) return exit.value
     signal?.throwIfAborted()
+    const error = Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
     try {
-      return conclude(Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause))
+      if (error instanceof Attempt.AttemptFailed) return error.conclude()
+      throw unmistakable(error)
     } catch (thrown) {
       givenUp.set(key, { thrown })
       throw thrown

@@ -139,8 +139,8 @@ export interface Ticket {
  *
  * **Details**
  *
- * `protect` runs an attempt, or fails with the reason `CircuitOpen` without running it. It is read when the governor is
- * made.
+ * `protect` runs an attempt, or fails with the reason `CircuitOpen` without running it. Whatever adapter made the attempt,
+ * it fails with what went wrong, an `LlmError` where that can be told. It is read when the governor is made.
  *
  * **Example** (None by default)
  *

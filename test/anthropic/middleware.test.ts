@@ -13,6 +13,7 @@ import type * as Scope from "effect/Scope"
 import * as Floodgate from "floodgate/anthropic"
 import { BudgetError, type PoolStatus } from "floodgate/Budget"
 import { ProviderServer } from "floodgate/gateway"
+import { LlmError } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { Readable } from "node:stream"
@@ -395,6 +396,20 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    // It was lost to a TypeError.
+    it.live.each([{ usage: null }, {}])("that says nothing of its usage keeps its estimate: %j", (usage) =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => {
+          response.writeHead(200, { "content-type": "application/json" })
+          response.end(JSON.stringify({ id: "msg_1", type: "message", ...usage }))
+        })
+        const { client, pool } = yield* install(url, ledger)
+        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
+        yield* idle(pool)
+        assert.isBelow(yield* level(pool, "inputTokens"), 100_000)
+      })
+    )
+
     it.live("by a fetch with Node's streams is read and settled all the same, however large it is", () =>
       Effect.gen(function* () {
         const usage = { input_tokens: 1_000, output_tokens: 20 }
@@ -529,7 +544,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("by the governor's timeout for good ends with the SDK's, which the SDK does not retry", () =>
+    it.live("by the governor's timeout for good is its own error, which the SDK does not retry", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted(() => {})
         const { client, pool } = yield* install(url, {
@@ -538,7 +553,9 @@ describe("floodgate/anthropic", () => {
           callOptions: { timeout: "50 millis" }
         })
         const error = yield* rejection(() => client.messages.create(params(), { maxRetries: 1 }))
-        assert.instanceOf(error, APIConnectionTimeoutError)
+        assert.instanceOf(error, LlmError)
+        assert.strictEqual(error.reason._tag, "TimedOut")
+        assert.match(String(error), /raise the time-out.* \(after 2 attempts/)
         assert.strictEqual(count(), 2)
         yield* idle(pool)
       })

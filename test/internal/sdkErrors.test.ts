@@ -85,6 +85,17 @@ describe("sdkErrors", () => {
       assert.strictEqual(thrown(error)._tag, tag)
     })
 
+    // Groq's 413 was retried, and paused everybody: it says so of a request that is larger than the limit, and never fits.
+    it.each([
+      [413, "TooLarge"],
+      [401, "Unauthenticated"],
+      [429, "RateLimited"],
+      [undefined, "RateLimited"]
+    ])("leaves the code of a rate limit to the status, where there is one: %s", (status, tag) => {
+      const error = { code: "rate_limit_exceeded", type: "tokens", message: "Request too large for tokens per minute" }
+      assert.strictEqual(thrown({ ...(status !== undefined && { status }), error })._tag, tag)
+    })
+
     it.each([
       ["tRPC", { data: { code: "UNAUTHORIZED", httpStatus: 401 } }],
       ["JSON-RPC", { code: -32602, data: { type: "params" } }],
