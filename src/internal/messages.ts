@@ -22,13 +22,18 @@ export const describe = (
   thinking: params.thinking !== undefined && params.thinking.type !== "disabled"
 })
 
-/** What a whole response says it used. */
-export const messageActual = (usage: UsageReport): Accounting.Actual => ({
-  inputTokens: usage.input_tokens,
-  cacheCreationTokens: usage.cache_creation_input_tokens ?? 0,
-  cacheReadTokens: usage.cache_read_input_tokens ?? 0,
-  outputTokens: usage.output_tokens
-})
+/** What a whole response says it used; undefined where it names no input or no output, so that the estimate stays. */
+export const messageActual = (usage: UsageReport): Accounting.Actual | undefined => {
+  const inputTokens = StreamUsage.count(usage.input_tokens)
+  const outputTokens = StreamUsage.count(usage.output_tokens)
+  if (inputTokens === undefined || outputTokens === undefined) return undefined
+  return {
+    inputTokens,
+    cacheCreationTokens: StreamUsage.count(usage.cache_creation_input_tokens, 0),
+    cacheReadTokens: StreamUsage.count(usage.cache_read_input_tokens, 0),
+    outputTokens
+  }
+}
 
 /** What a stream has shown so far that it used, once it has named its input. */
 export const observedActual = (observed: StreamUsage.Observed): Accounting.Actual | undefined =>

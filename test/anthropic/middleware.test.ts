@@ -396,17 +396,27 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    // It was lost to a TypeError.
-    it.live.each([{ usage: null }, {}])("that says nothing of its usage keeps its estimate: %j", (usage) =>
+    // It was lost to a TypeError, and null was a prompt of nothing, "10" 100 tokens.
+    it.live.each([
+      "null",
+      "5",
+      '{"output_tokens":5}',
+      '{"input_tokens":null,"output_tokens":5}',
+      '{"input_tokens":"0","output_tokens":5}',
+      '{"input_tokens":-1,"output_tokens":5}',
+      '{"input_tokens":1e300,"output_tokens":5}',
+      '{"input_tokens":0,"output_tokens":null}'
+    ])("that says nothing of its usage keeps its estimate: %s", (usage) =>
       Effect.gen(function* () {
         const { url } = yield* scripted((response) => {
           response.writeHead(200, { "content-type": "application/json" })
-          response.end(JSON.stringify({ id: "msg_1", type: "message", ...usage }))
+          response.end(`{"id":"msg_1","type":"message","usage":${usage}}`)
         })
         const { client, pool } = yield* install(url, ledger)
         assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
         yield* idle(pool)
-        assert.isBelow(yield* level(pool, "inputTokens"), 100_000)
+        assert.strictEqual(yield* level(pool, "inputTokens"), 100_000 - 17)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 100)
       })
     )
 
