@@ -7,7 +7,7 @@ import { FailedAttempt } from "../governor/failed.ts"
 import type * as Governor from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
-import { messageActual, type UsageReport } from "../internal/messages.ts"
+import { longestWait, messageActual, type UsageReport } from "../internal/messages.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { type Body, Stalled, watch, withBody } from "./body.ts"
 
@@ -78,13 +78,13 @@ const isUnread = (response: Response): response is Unread => response.body?.lock
 /** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
 const textOf = Effect.fnUntraced(function* (
   response: Response,
-  idleTimeout: Duration.Duration,
+  silence: Duration.Duration,
   controller: AbortController
 ): Effect.fn.Return<string, unknown> {
   if (!isUnread(response))
     return yield* inTime(
       tried(() => response.text()),
-      idleTimeout,
+      silence,
       controller
     )
   const reader = response.body.getReader()
@@ -93,7 +93,7 @@ const textOf = Effect.fnUntraced(function* (
   while (true) {
     const { value } = yield* inTime(
       tried(() => reader.read()),
-      idleTimeout,
+      silence,
       controller
     )
     if (value === undefined) return text + decoder.decode()
@@ -154,8 +154,8 @@ const answered = Effect.fnUntraced(function* (
   const response = yield* send(request, next, controller, idleTimeout)
   const now = yield* Clock.currentTimeMillis
   const parse = tried(() => ctx.parse<Answer | string | null | undefined>(response))
-  // When all of it is here the SDK has nothing to wait for.
-  const arrived = isUnread(response) ? textOf(response.clone(), idleTimeout, controller) : Effect.void
+  // When all of it is here the SDK has nothing to wait for. There are no pings: a proxy may send its headers long before.
+  const arrived = isUnread(response) ? textOf(response.clone(), longestWait, controller) : Effect.void
   const answer = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
     const reason = SdkErrors.fromThrown(thrown, { now })
     return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))

@@ -47,7 +47,7 @@ type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array
 /** Nothing came for too long, of a stream not even a ping. The SDK has no such timeout, so it is the error of its others. */
 export class Stalled extends APIConnectionTimeoutError {
   constructor(silence: string) {
-    super({ message: `The answer was silent for ${silence} (option idleTimeout of the middleware)` })
+    super({ message: `The answer was silent for ${silence} (for streams see the middleware's option idleTimeout)` })
   }
 }
 

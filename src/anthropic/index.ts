@@ -72,9 +72,12 @@ export interface MiddlewareOptions {
    */
   readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
   /**
-   * The longest silence within an answer, a stream's pings included. Then a call without content is retried, and a stream
-   * with content ends with the SDK's `APIConnectionTimeoutError`; else the reservation would be held for as long as the
-   * silence lasts, which the SDK's own timeout does not end. The text of an error may take four times as long in all.
+   * The longest silence within a stream. Pings are signs of life: while they come, nothing bounds the whole of a stream.
+   * After it a call without content is retried, and one with content ends with the SDK's `APIConnectionTimeoutError`; else
+   * the reservation would be held for as long as the silence lasts, which the SDK's own timeout does not end.
+   *
+   * An answer that is no stream has no pings, and may be silent for 10 minutes, as long as the SDK waits for its headers.
+   * An error may be silent for `idleTimeout`, and its text may take four times as long in all.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */

@@ -1,10 +1,14 @@
 /** Reads Messages API requests and responses: what a call asks for, and what it used. Pure. */
 import type { Message, MessageCreateParams } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Duration from "effect/Duration"
 import type * as Accounting from "../Accounting.ts"
 import { requestBytes } from "./requestSize.ts"
 import * as StreamUsage from "./streamUsage.ts"
 
 export type Params = MessageCreateParams
+
+/** How long a whole answer may let us wait, as in the SDK: longer ones should be streamed. */
+export const longestWait = Duration.minutes(10)
 
 /** The counts that a response reports; some providers leave some out. */
 export type UsageReport = Pick<Message["usage"], "input_tokens" | "output_tokens"> & Partial<Message["usage"]>

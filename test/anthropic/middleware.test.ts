@@ -8,11 +8,15 @@ import Anthropic, {
 } from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as Floodgate from "floodgate/anthropic"
-import { BudgetError, type PoolStatus } from "floodgate/Budget"
+import * as Budget from "floodgate/Budget"
 import { ProviderServer } from "floodgate/gateway"
+import * as Governor from "floodgate/Governor"
 import { LlmError } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
@@ -44,7 +48,7 @@ interface World {
   readonly url: string
   readonly client: Anthropic
   readonly floodgate: Floodgate.Installation
-  readonly pool: Effect.Effect<PoolStatus>
+  readonly pool: Effect.Effect<Budget.PoolStatus>
 }
 
 const install = Effect.fnUntraced(function* (
@@ -82,10 +86,44 @@ const scripted = Effect.fnUntraced(function* (
 const until = <A>(effect: Effect.Effect<A>, holds: (a: A) => boolean) =>
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("2 millis") })
 
-const idle = (pool: Effect.Effect<PoolStatus>) => until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)
+const idle = (pool: Effect.Effect<Budget.PoolStatus>) =>
+  until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)
 
-const level = (pool: Effect.Effect<PoolStatus>, dimension: "inputTokens" | "outputTokens") =>
+const level = (pool: Effect.Effect<Budget.PoolStatus>, dimension: "inputTokens" | "outputTokens") =>
   Effect.map(pool, (pool) => pool.dimensions[dimension]!.level)
+
+/** Lets promises and fibers go on until they wait for something else than one another. */
+const turns = Effect.promise(async () => {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+})
+
+const governed = Governor.layer({ retry: Retry.make({ base: "5 millis", jitter: "none", attempts: 2 }) }).pipe(
+  Layer.provideMerge(Budget.layer({ limits: { requests: { total: 1_000 } } }))
+)
+
+/** A call on the test's clock, whose answer's body is written by hand. */
+const byHand = Effect.fnUntraced(function* (status: number, options: Floodgate.MiddlewareOptions = {}) {
+  const bodies: Array<ReadableStreamDefaultController<Uint8Array>> = []
+  const fetch = () => {
+    const body = new ReadableStream<Uint8Array>({ start: (body) => void bodies.push(body) })
+    return Promise.resolve(new Response(body, { status, headers: { "content-type": "application/json" } }))
+  }
+  const middleware = yield* Floodgate.make(options)
+  const client = new Anthropic({ apiKey: "any", maxRetries: 0, middleware: [middleware], fetch })
+  const call = Effect.promise(() => client.messages.create(params()).catch((error: unknown) => error))
+  const answer = yield* Effect.forkChild(call, { startImmediately: true })
+  yield* turns
+  return {
+    answer,
+    count: () => bodies.length,
+    write: (text: string) =>
+      Effect.andThen(
+        Effect.sync(() => bodies.at(-1)!.enqueue(new TextEncoder().encode(text))),
+        turns
+      ),
+    end: Effect.sync(() => bodies.at(-1)!.close())
+  }
+})
 
 /** Limits that never refill, so that levels show what was settled. */
 const ledger: Floodgate.Options = {
@@ -301,39 +339,42 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("that stops half-way is retried, and gives its reservation back if it stays so", () =>
+    it.effect("that stops half-way is retried after 10 minutes, and gives its reservation back if it stays so", () =>
       Effect.gen(function* () {
-        const { count, url } = yield* scripted((response) => {
-          response.writeHead(200, { "content-type": "application/json" })
-          response.write('{"id":')
-        })
-        const retry = Retry.make({ base: "5 millis", attempts: 2 })
-        const { client, pool } = yield* install(url, { ...ledger, retry, idleTimeout: "100 millis" })
-        const error = yield* rejection(() => client.messages.create(params()))
-        assert.instanceOf(error, APIConnectionTimeoutError)
+        const { answer, count, write } = yield* byHand(200, { idleTimeout: "1 second" })
+        yield* write('{"id":')
+        yield* TestClock.adjust("599999 millis")
+        yield* turns
+        assert.strictEqual(count(), 1)
+        yield* TestClock.adjust("1 millis")
+        yield* turns
+        yield* TestClock.adjust("5 millis")
+        yield* turns
         assert.strictEqual(count(), 2)
-        yield* idle(pool)
-      })
+        yield* TestClock.adjust("10 minutes")
+        assert.instanceOf(yield* Fiber.join(answer), APIConnectionTimeoutError)
+        const { pools } = yield* Budget.TokenBudget.use(({ status }) => status)
+        assert.strictEqual(pools["default"]!.inFlight, 0)
+      }).pipe(Effect.provide(governed))
     )
 
-    it.live.each([200, 400])("with status %d may take long, as long as something comes", (status) =>
+    it.effect.each([
+      [200, "9 minutes"],
+      [400, "499 millis"]
+    ] as const)("with status %d may take long, as long as something comes", ([status, silence]) =>
       Effect.gen(function* () {
-        const { count, url } = yield* scripted((response) => {
-          response.writeHead(status, { "content-type": "application/json" })
-          let blanks = 0
-          const timer = setInterval(() => {
-            response.write(" ")
-            if (++blanks < 12) return
-            clearInterval(timer)
-            response.end(JSON.stringify({ id: "msg_1", type: "message", error: { message: "In the end" } }))
-          }, 50)
-        })
-        const { client } = yield* install(url, { idleTimeout: "500 millis" })
-        const answer = yield* Effect.promise(() => client.messages.create(params()).catch((error: unknown) => error))
-        if (status === 200) assert.deepInclude(answer, { id: "msg_1" })
-        else assert.match(String(answer), /In the end/)
+        const { answer, count, end, write } = yield* byHand(status, { idleTimeout: "500 millis" })
+        for (let silences = 0; silences < 4; silences++) {
+          yield* TestClock.adjust(silence)
+          yield* write(" ")
+        }
+        yield* write(JSON.stringify({ id: "msg_1", type: "message", error: { message: "In the end" } }))
+        yield* end
+        const got = yield* Fiber.join(answer)
+        if (status === 200) assert.deepInclude(got, { id: "msg_1" })
+        else assert.match(String(got), /In the end/)
         assert.strictEqual(count(), 1)
-      })
+      }).pipe(Effect.provide(governed))
     )
 
     it.live("with an error whose body stops half-way is the error without its text", () =>
@@ -438,20 +479,6 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("by a fetch with Node's streams may not stop half-way either", () =>
-      Effect.gen(function* () {
-        const { count, url } = yield* scripted((response, count) => {
-          response.writeHead(200, { "content-type": "application/json" })
-          if (count === 1) response.write('{"id":')
-          else response.end(JSON.stringify({ id: "msg_1", type: "message" }))
-        })
-        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "100 millis" }, { fetch: nodeFetch })
-        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
-        assert.strictEqual(count(), 2)
-        yield* idle(pool)
-      })
-    )
-
     it.live.each([304, 999])("with the odd status %d is the SDK's own error, as without the middleware", (status) =>
       Effect.gen(function* () {
         const { url } = yield* scripted((response) => response.writeHead(status).end())
@@ -501,7 +528,7 @@ describe("floodgate/anthropic", () => {
         )
         const { client } = yield* install(url, { limits: { requests: { total: 2 } }, headroom: 0 }, { maxRetries: 1 })
         const error = yield* rejection(() => client.messages.create(params()))
-        assert.instanceOf(error, BudgetError)
+        assert.instanceOf(error, Budget.BudgetError)
         assert.match(error.message, /has 0 left \(a retry, after: .*Timed out/)
         assert.match(String(error), /has 0 left \(a retry, after: .*Timed-out/)
         assert.strictEqual(count(), 2)
@@ -512,7 +539,7 @@ describe("floodgate/anthropic", () => {
       Effect.gen(function* () {
         const { client, provider } = yield* simulated({}, { limits: { inputTokens: { total: 100 } } })
         const error = yield* rejection(() => client.messages.create(params(40_000)))
-        assert.instanceOf(error, BudgetError)
+        assert.instanceOf(error, Budget.BudgetError)
         assert.strictEqual((yield* provider.stats).requests, 0)
       })
     )
@@ -641,6 +668,19 @@ describe("floodgate/anthropic", () => {
         assert.strictEqual(message.usage.output_tokens, 7)
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 7)
+      })
+    )
+
+    it.live("by a fetch with Node's streams may not fall silent either", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response, count) =>
+          count === 1 ? events(response, started, "open") : events(response, started + content + ended)
+        )
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "200 millis" }, { fetch: nodeFetch })
+        const message = yield* Effect.promise(() => client.messages.stream(params()).finalMessage())
+        assert.strictEqual(message.usage.output_tokens, 7)
+        assert.isAtLeast(count(), 2)
+        yield* idle(pool)
       })
     )
 
