@@ -112,7 +112,11 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
     const now = yield* Clock.currentTimeMillis
     const signals = [controller.signal, ...(request.signal ? [request.signal] : [])]
     const response = yield* Effect.tryPromise({
-      try: async () => asWeb(await next({ ...request, signal: AbortSignal.any(signals) })),
+      try: async () => {
+        // The middlewares within may write to the headers, and in each attempt they do.
+        const headers = new globalThis.Headers(request.headers)
+        return asWeb(await next({ ...request, headers, signal: AbortSignal.any(signals) }))
+      },
       catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
     })
     if (response.ok) return response

@@ -299,6 +299,32 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("has headers of its own in each attempt, which another middleware may add to", () =>
+      Effect.gen(function* () {
+        const { requests, url } = yield* serve((_, response) => {
+          response.writeHead(requests.length < 3 ? 500 : 200, { "content-type": "application/json" })
+          response.end(JSON.stringify({ id: "msg_1", type: "message" }))
+        })
+        const { floodgate } = yield* install(url)
+        const client = new Anthropic({
+          baseURL: url,
+          apiKey: "any",
+          middleware: [
+            floodgate.middleware,
+            (request, next) => {
+              request.headers.append("x-team", "docs")
+              return next(request)
+            }
+          ]
+        })
+        yield* Effect.promise(() => client.messages.create(params()))
+        assert.deepStrictEqual(
+          requests.map(({ headers }) => headers["x-team"]),
+          ["docs", "docs", "docs"]
+        )
+      })
+    )
+
     it.live("gives up with the SDK's own error, and the SDK does not start again", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated(
