@@ -120,14 +120,14 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
       catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
     })
     if (response.ok) return response
-    const { status } = response
     // An error is short: one that drips is not waited for, and is the error without its text.
     const told = inTime(textOf(response, idleTimeout, controller), Duration.times(idleTimeout, 4), controller)
     const body = yield* Effect.orElseSucceed(told, () => "")
-    const headers = new globalThis.Headers(response.headers)
-    headers.set("x-should-retry", "false")
+    const { headers, status } = response
     const reason = SdkErrors.fromResponse({ status, headers, body }, { now: yield* Clock.currentTimeMillis })
-    return yield* Effect.fail(new AttemptFailed(reason, () => withBody(response, body, headers)))
+    const given = new globalThis.Headers(headers)
+    given.set("x-should-retry", "false")
+    return yield* Effect.fail(new AttemptFailed(reason, () => withBody(response, body, given)))
   })
 
 const signalOf = (response: Response) =>

@@ -3,6 +3,7 @@ import Anthropic, {
   APIConnectionTimeoutError,
   APIError,
   APIUserAbortError,
+  InternalServerError,
   OverloadedError,
   RateLimitError
 } from "@anthropic-ai/sdk"
@@ -522,6 +523,17 @@ describe("floodgate/anthropic", () => {
         const { client, pool } = yield* install(url, ledger, fetch && { fetch })
         assert.isNull(yield* Effect.promise(() => client.messages.create(params())))
         yield* idle(pool)
+      })
+    )
+
+    it.live("does not retry where the provider says that it does not help", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) =>
+          response.writeHead(500, { "x-should-retry": "false" }).end()
+        )
+        const { client } = yield* install(url)
+        assert.instanceOf(yield* rejection(() => client.messages.create(params())), InternalServerError)
+        assert.strictEqual(count(), 1)
       })
     )
 
