@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
+import * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
 import * as Toolkit from "effect/ai/Toolkit"
@@ -11,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as FloodgateAi from "floodgate/ai"
@@ -223,6 +225,24 @@ describe("floodgate/ai", () => {
       )
     })
 
+    it.effect("may have had results that are no JSON, for which the provider knows a form", () => {
+      const { layer } = scripted({ whole: [[text("hi"), finish()]] })
+      const part = Prompt.toolResultPart({
+        id: "t1",
+        name: "Count",
+        providerExecuted: false,
+        isFailure: false,
+        result: { found: 10n }
+      })
+      const prompt = Prompt.fromMessages([Prompt.toolMessage({ content: [part] })])
+      return under(
+        Effect.gen(function* () {
+          assert.strictEqual((yield* ending(LanguageModel.generateText({ prompt }))).text, "hi")
+        }),
+        layer
+      )
+    })
+
     it.effect("of a stream run after the reservation was settled", () => {
       const { layer } = scripted({ streams: [Stream.fromArray([call, finish("tool-calls")])] })
       return under(
@@ -291,6 +311,24 @@ describe("floodgate/ai", () => {
             [{ found: 3 }]
           )
         }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.succeed({ found: 3 }) }))),
+        layer
+      )
+    })
+
+    it.effect("come with tools although their schema only decodes", () => {
+      const degrees = Schema.String.pipe(
+        Schema.decodeTo(Schema.Finite, {
+          decode: SchemaGetter.transform(Number),
+          encode: SchemaGetter.forbidden<string, number>(() => "one way")
+        })
+      )
+      const { layer } = scripted({ whole: [[text('{"degrees":"21"}'), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          const schema = Schema.Struct({ degrees })
+          const response = yield* ending(LanguageModel.generateObject({ prompt: "go", schema, toolkit: Words }))
+          assert.deepStrictEqual(response.value, { degrees: 21 })
+        }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.die("not asked for") }))),
         layer
       )
     })
