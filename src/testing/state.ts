@@ -6,6 +6,7 @@
  * is changed in place: a provider that has seen a million requests need not copy them.
  */
 import * as Limits from "../Limits.ts"
+import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
@@ -73,7 +74,12 @@ const kinds: { readonly [K in FaultKind]: true } = {
  * kinds of faults.
  */
 export const make = (options: Options): State => {
-  const { faults = [], rejections = "free" } = options
+  const { faults = [], limits = {}, rejections = "free" } = options
+  if ("pools" in limits) {
+    throw new RangeError(
+      "ProviderSim.limits: expected the limits that all models share, got pools; those are an option of their own: { pools }, as in ProviderSim.layer(Presets.anthropic.start)"
+    )
+  }
   const unknown = faults.find(({ kind }) => !Object.hasOwn(kinds, kind))
   if (unknown !== undefined) {
     const known = Object.keys(kinds).join(", ")
@@ -105,8 +111,9 @@ export const make = (options: Options): State => {
     now: 0
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
-    const limits = options.pools?.[name] ?? options.limits ?? {}
-    const gauges = Limits.mapDimensions(limits, (limit, dimension) => Gauge.make(dimension, limit))
+    const gauges = Limits.mapDimensions(options.pools?.[name] ?? limits, (limit, dimension) =>
+      Gauge.make(dimension, limit)
+    )
     state.pools.set(name, { name, gauges, ramp: Ramp.make(), inFlight: 0, production: 0, producing: 0 })
   }
   return state
@@ -114,11 +121,11 @@ export const make = (options: Options): State => {
 
 /** The pool whose limits a model is under. */
 export const poolOf = (state: State, model: string): Pool => {
-  let best = "default"
+  let best: string | undefined
   for (const name of Object.keys(state.options.pools ?? {})) {
-    if (model.startsWith(name) && (best === "default" || name.length > best.length)) best = name
+    if (model.startsWith(name) && (best === undefined || name.length > best.length)) best = name
   }
-  return state.pools.get(best)!
+  return state.pools.get(best ?? Presets.poolOf(model)) ?? state.pools.get("default")!
 }
 
 // -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Params } from "floodgate/LlmProvider"
+import * as Presets from "floodgate/Presets"
 import { ProviderSim } from "floodgate/testing"
 
 const params = (characters: number, options: Partial<Params> = {}): Params => ({
@@ -535,6 +536,26 @@ describe("ProviderSim", () => {
       assert.isAbove(Math.max(...values), 4_000)
       assert.throws(() => ProviderSim.lognormal(0, 1), RangeError)
     })
+  })
+
+  it.effect("takes a preset", () =>
+    Effect.gen(function* () {
+      const sim = yield* ProviderSim.ProviderSim
+      assert.deepStrictEqual(yield* sim.left("claude-opus-4-8"), {
+        requests: 1_000,
+        inputTokens: 2_000_000,
+        outputTokens: 400_000
+      })
+    }).pipe(Effect.provide(ProviderSim.layer(Presets.anthropic.start)))
+  )
+
+  it("shows the right form to who gives a preset as limits", () => {
+    const limits = Presets.anthropic.start as object
+    assert.throws(
+      () => Effect.runSync(ProviderSim.make({ limits })),
+      RangeError,
+      "as in ProviderSim.layer(Presets.anthropic.start)"
+    )
   })
 
   it("throws for options that make no sense", () => {

@@ -174,6 +174,30 @@ describe("engine", () => {
       )
     })
 
+    it("gives each class of Claude its own limits, whatever the model is called", () => {
+      const one = { inputTokens: { perMinute: 100 } }
+      const state = Engine.make({ pools: { "opus-4": one, "sonnet-5": one } })
+      const to = (model: string) => Engine.request(state, 0, { model, inputTokens: 100, outputTokens: 0 })._tag
+      assert.deepStrictEqual(
+        [
+          to("claude-opus-4-8"),
+          to("anthropic.claude-opus-4-5-20251101-v1:0"),
+          to("claude-sonnet-5"),
+          to("claude-opus-5")
+        ],
+        ["Accepted", "Rejected", "Accepted", "Accepted"]
+      )
+      assert.strictEqual(to("claude-opus-5"), "Accepted")
+    })
+
+    it("takes the start of a name before a class", () => {
+      const one = { inputTokens: { perMinute: 100 } }
+      const state = Engine.make({ pools: { "opus-4": one, "claude-opus-4-8": one } })
+      const pool = (model: string) => Engine.request(state, 0, { model, inputTokens: 1, outputTokens: 0 })
+      assert.strictEqual(accepted(pool("claude-opus-4-8")).pool.name, "claude-opus-4-8")
+      assert.strictEqual(accepted(pool("claude-opus-4-7")).pool.name, "opus-4")
+    })
+
     it("throws for limits that are not limits", () => {
       assert.throws(() => Engine.make({ limits: { requests: {} } }), RangeError)
       assert.throws(() => Engine.make({ limits: { requests: { perMinute: 1, perSecond: 1 } } }), RangeError)
