@@ -25,13 +25,7 @@ export interface Simulator {
 }
 
 /** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
-export const make = (options: Options): Simulator => {
-  const { charsPerToken = 4 } = options
-  if (!(charsPerToken > 0)) {
-    throw new RangeError(`ProviderSim.charsPerToken: expected a number > 0, got ${charsPerToken}`)
-  }
-  return { options, engine: Engine.make(options), twins: new Map() }
-}
+export const make = (options: Options): Simulator => ({ options, engine: Engine.make(options), twins: new Map() })
 
 /** What became of a request, and the answer it gets. */
 export interface Answer {

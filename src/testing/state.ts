@@ -10,6 +10,7 @@ import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
+import { check } from "./options.ts"
 import * as Ramp from "./ramp.ts"
 
 /** Lets a field be written by the engine that its readers cannot write. */
@@ -55,36 +56,10 @@ export interface State {
   now: number
 }
 
-const kinds: { readonly [K in FaultKind]: true } = {
-  400: true,
-  401: true,
-  404: true,
-  429: true,
-  500: true,
-  529: true,
-  timeout: true,
-  refused: true,
-  cut: true,
-  truncated: true,
-  stall: true
-}
-
-/**
- * A provider that has seen nothing yet, at time 0. Throws a `RangeError` for limits that are not limits and for unknown
- * kinds of faults.
- */
+/** A provider that has seen nothing yet, at time 0. Throws a `RangeError` for options that make no sense. */
 export const make = (options: Options): State => {
-  const { faults = [], limits = {}, rejections = "free" } = options
-  if ("pools" in limits) {
-    throw new RangeError(
-      "ProviderSim.limits: expected the limits that all models share, got pools; those are an option of their own: { pools }, as in ProviderSim.layer(Presets.anthropic.start)"
-    )
-  }
-  const unknown = faults.find(({ kind }) => !Object.hasOwn(kinds, kind))
-  if (unknown !== undefined) {
-    const known = Object.keys(kinds).join(", ")
-    throw new RangeError(`ProviderSim.faults: expected a kind out of ${known}, got ${unknown.kind}`)
-  }
+  check(options)
+  const { limits = {}, rejections = "free" } = options
   const given = typeof rejections === "string" ? {} : rejections
   const state: State = {
     options,
@@ -111,9 +86,7 @@ export const make = (options: Options): State => {
     now: 0
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
-    const gauges = Limits.mapDimensions(options.pools?.[name] ?? limits, (limit, dimension) =>
-      Gauge.make(dimension, limit)
-    )
+    const gauges = Limits.mapDimensions(options.pools?.[name] ?? limits, Gauge.make)
     state.pools.set(name, { name, gauges, ramp: Ramp.make(), inFlight: 0, production: 0, producing: 0 })
   }
   return state

@@ -388,8 +388,18 @@ describe("ProviderServer", () => {
       )
     )
 
-    it("throws for a time scale that is none", () => {
-      assert.throws(() => Effect.runSync(Effect.scoped(ProviderServer.make({ timeScale: 0 }))), RangeError)
+    it("throws for options that make no sense", () => {
+      const complaints: ReadonlyArray<readonly [options: object, complaint: string]> = [
+        [{ timeScale: 0 }, "ProviderServer.timeScale: expected a finite number > 0, got 0"],
+        [{ maxBodyBytes: NaN }, "ProviderServer.maxBodyBytes: expected an integer > 0, got NaN"],
+        [{ maxBodyBytes: -1 }, "ProviderServer.maxBodyBytes: expected an integer > 0, got -1"],
+        [{ port: 99_999 }, "ProviderServer.port: expected an integer from 0 to 65535, got 99999"],
+        [{ headers: "no" }, "ProviderServer.headers: expected one of"],
+        [{ timescale: 2 }, "host, port, timeScale, maxBodyBytes, got timescale"]
+      ]
+      for (const [options, complaint] of complaints) {
+        assert.throws(() => Effect.runSync(Effect.scoped(ProviderServer.make(options))), RangeError, complaint)
+      }
     })
   })
 })
