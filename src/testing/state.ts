@@ -195,7 +195,10 @@ export const advance = (state: State, now: number): void => {
     if (state.now >= now) return
     const { share, until } = neighbourAt(state, state.now)
     const flows = share > 0 || [...state.pools.values()].some((pool) => pool.production > 0)
-    flow(state, Math.min(now, Agenda.nextAt(state.due), until, flows ? nextCell(state.now) : Infinity), share)
+    const to = Math.min(now, Agenda.nextAt(state.due), until, flows ? nextCell(state.now) : Infinity)
+    // Otherwise this would never end.
+    if (!(to > state.now)) throw new RangeError(`ProviderSim: expected a time after ${state.now} ms, got ${to}`)
+    flow(state, to, share)
   }
 }
 

@@ -633,5 +633,34 @@ describe("ProviderSim", () => {
         assert.throws(() => Effect.runSync(ProviderSim.make(options)), RangeError, `ProviderSim${complaint}`)
       })
     }
+
+    const answers: ReadonlyArray<readonly [options: object, complaint: string]> = [
+      [
+        { outputTokens: () => NaN },
+        "ProviderSim.outputTokens: expected a function that gives a finite number, got NaN"
+      ],
+      [{ outputTokens: () => "9" }, "ProviderSim.outputTokens: expected a function that gives a finite number, got 9"],
+      [
+        { cachedShare: () => undefined },
+        "ProviderSim.cachedShare: expected a function that gives a finite number, got undefined"
+      ],
+      [
+        { reply: () => undefined },
+        "ProviderSim.reply: expected a function that gives a string, or a list of strings and tool calls, got undefined"
+      ],
+      [
+        { reply: () => [1] },
+        "ProviderSim.reply: expected a function that gives a string, or a list of strings and tool calls, got 1"
+      ]
+    ]
+
+    for (const [options, complaint] of answers) {
+      it.effect(`are complained of when they are asked: ${complaint}`, () =>
+        Effect.gen(function* () {
+          const exit = yield* Effect.exit(create(params(4)))
+          assert.include(String(exit), complaint)
+        }).pipe(Effect.provide(ProviderSim.layer(options)))
+      )
+    }
   })
 })

@@ -52,6 +52,10 @@ const limit = (window: Limits.Window): Limits.Limits => ({ inputTokens: { perMin
 const kinds: ReadonlyArray<Limits.Window> = ["bucket", "sliding", "fixed"]
 
 describe("engine", () => {
+  it("refuses a time that is none, and does not search for it for ever", () => {
+    assert.throws(() => Engine.advance(Engine.make({}), NaN), RangeError, "expected a time after 0 ms, got NaN")
+  })
+
   describe("limits", () => {
     it.prop(
       "a sliding window never holds more than the limit in any minute",
