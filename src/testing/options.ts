@@ -20,7 +20,7 @@ export type Checks<A> = { readonly [K in keyof A]-?: Check }
 const that =
   (expected: string, holds: (value: unknown) => boolean): Check =>
   (option, value) => {
-    if (!holds(value)) invalid(option, expected, value)
+    if (!holds(value)) invalid(option, expected, typeof value === "string" ? JSON.stringify(value) : value)
   }
 
 /** A number of some kind. */

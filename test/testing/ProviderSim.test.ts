@@ -567,23 +567,23 @@ describe("ProviderSim", () => {
       [{ limits: { tokens: { perMinute: NaN } } }, ".limits.tokens.perMinute: expected a finite number > 0, got NaN"],
       [
         { limits: { tokens: { perMinute: "1000" } } },
-        ".limits.tokens.perMinute: expected a finite number > 0, got 1000"
+        `.limits.tokens.perMinute: expected a finite number > 0, got "1000"`
       ],
       [{ limits: { tokens: { perMinute, burst: 0 } } }, ".limits.tokens.burst: expected a finite number > 0, got 0"],
       [
         { limits: { tokens: { perMinute, window: "slidng" } } },
-        `.limits.tokens.window: expected ${windows}, got slidng`
+        `.limits.tokens.window: expected ${windows}, got "slidng"`
       ],
       [{ pools: null }, ".pools: expected an object, got null"],
       [
         { pools: { "opus-4": { tokens: { perMinute: -1 } } } },
         `.pools["opus-4"].tokens.perMinute: expected a finite number > 0, got -1`
       ],
-      [{ counting: "openAI" }, `.counting: expected one of "usage", "openai", "azure", got openAI`],
-      [{ output: "admit" }, `.output: expected one of "live", "admission", got admit`],
-      [{ rejections: "charge" }, `.rejections: expected one of "free", "charged", got charge`],
+      [{ counting: "openAI" }, `.counting: expected one of "usage", "openai", "azure", got "openAI"`],
+      [{ output: "admit" }, `.output: expected one of "live", "admission", got "admit"`],
+      [{ rejections: "charge" }, `.rejections: expected one of "free", "charged", got "charge"`],
       [{ rejections: { tokenShare: 2 } }, ".rejections.tokenShare: expected a number from 0 to 1, got 2"],
-      [{ oversize: "no" }, `.oversize: expected one of "debt", "reject", got no`],
+      [{ oversize: "no" }, `.oversize: expected one of "debt", "reject", got "no"`],
       [{ concurrency: NaN }, ".concurrency: expected an integer >= 1, got NaN"],
       [{ concurrency: 0 }, ".concurrency: expected an integer >= 1, got 0"],
       [{ ramp: {} }, ".ramp.fromPerMinute: expected a finite number >= 0, got undefined"],
@@ -595,7 +595,7 @@ describe("ProviderSim", () => {
         { neighbour: { share: 1, forMillis: 1 } },
         ".neighbour.everyMillis: expected a finite number >= 1 beside forMillis, got undefined"
       ],
-      [{ latency: { baseMillis: "1 second" } }, ".latency.baseMillis: expected a finite number >= 0, got 1 second"],
+      [{ latency: { baseMillis: "1 second" } }, `.latency.baseMillis: expected a finite number >= 0, got "1 second"`],
       [{ latency: { noise: NaN } }, ".latency.noise: expected a finite number >= 0, got NaN"],
       [
         { latency: { base: 1 } },
@@ -603,7 +603,7 @@ describe("ProviderSim", () => {
       ],
       [{ faults: { kind: "529" } }, ".faults: expected a list, got [object Object]"],
       [{ faults: [{}] }, `.faults[0].kind: expected ${kinds}, got undefined`],
-      [{ faults: [{ kind: "500" }, { kind: "503" }] }, `.faults[1].kind: expected ${kinds}, got 503`],
+      [{ faults: [{ kind: "500" }, { kind: "503" }] }, `.faults[1].kind: expected ${kinds}, got "503"`],
       [{ faults: [{ kind: "529", calls: 1 }] }, ".faults[0].calls: expected a list, got 1"],
       [{ faults: [{ kind: "529", calls: [0] }] }, ".faults[0].calls[0]: expected an integer >= 1, got 0"],
       [{ faults: [{ kind: "529", between: [9, 1] }] }, ".faults[0].between: expected two times, from and to, got 9,1"],
@@ -618,14 +618,14 @@ describe("ProviderSim", () => {
       ],
       [
         { headers: "anthropic" },
-        `.headers: expected one of "rounded", "exact", "openai", "none", "wrong", got anthropic`
+        `.headers: expected one of "rounded", "exact", "openai", "none", "wrong", got "anthropic"`
       ],
-      [{ seed: "abc" }, ".seed: expected a finite number, got abc"],
+      [{ seed: "abc" }, `.seed: expected a finite number, got "abc"`],
       [{ logSize: NaN }, ".logSize: expected an integer >= 0, got NaN"],
       [{ charsPerToken: 0 }, ".charsPerToken: expected a finite number > 0, got 0"],
       [{ outputTokens: NaN }, ".outputTokens: expected a finite number >= 0, got NaN"],
       [{ cachedShare: 2 }, ".cachedShare: expected a number from 0 to 1, got 2"],
-      [{ reply: "Hello" }, ".reply: expected a function, got Hello"]
+      [{ reply: "Hello" }, `.reply: expected a function, got "Hello"`]
     ]
 
     for (const [options, complaint] of complaints) {
