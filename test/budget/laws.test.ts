@@ -48,8 +48,38 @@ const distant = (millis: number) =>
       }))
   })
 
+/** The memory store, that takes a while to say how it stands. */
+const slowToForesee = Layer.succeed(BudgetStore.BudgetStore, {
+  open: (name, options) =>
+    Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
+      ...opened,
+      snapshot: Effect.delay(opened.snapshot, 5)
+    }))
+})
+
 describe("Budget laws", () => {
   describe("1, never over", () => {
+    it.effect("charges by limits that were learned while a wait was foreseen", () =>
+      Effect.gen(function* () {
+        // Regression: the charge was worked out before the limits were known, and stood for one by the limits that were.
+        const budget = yield* Budget.TokenBudget
+        const first = yield* budget.reserve({ inputTokens: 10 })
+        const calls = yield* Effect.replicateEffect(
+          start(budget.reserve({ inputTokens: 1_000 }, { maxWait: "10 minutes" })),
+          50
+        )
+        yield* TestClock.adjust(2)
+        yield* budget.observe({
+          dimensions: { inputTokens: { limit: 20_000, remaining: 19_000, window: "bucket" } },
+          reservation: first
+        })
+        yield* first.settle({ inputTokens: 10 })
+        yield* TestClock.adjust(10)
+        assert.strictEqual(calls.filter(isDone).length, 19)
+        yield* Fiber.interruptAll(calls)
+      }).pipe(Effect.scoped, Effect.provide(make({})), Effect.provide(slowToForesee))
+    )
+
     const Step = Schema.Struct({
       tokens: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 3_000 })),
       used: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4_000 })),
@@ -369,6 +399,25 @@ describe("Budget laws", () => {
         yield* TestClock.adjust(100)
         assert.isTrue(isDone(small))
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("refuses who never fits the smaller limit that came while his wait was foreseen", () =>
+      Effect.gen(function* () {
+        // Regression: he stood at the head for ever, and everybody behind him.
+        const budget = yield* Budget.TokenBudget
+        yield* budget.reserve({ tokens: 1_000 })
+        const large = yield* start(Effect.flip(Budget.consume(50_000, { maxWait: "10 minutes" })))
+        yield* budget.resize({ limits: perSecond(100, 100) })
+        yield* TestClock.adjust(5)
+        const small = yield* start(Budget.consume(10))
+        yield* TestClock.adjust("1 hour")
+        assert.isTrue(isDone(small))
+        assert.strictEqual((yield* Fiber.join(large)).reason._tag, "EstimateTooLarge")
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 5 })),
+        Effect.provide(slowToForesee)
+      )
     )
 
     it.effect("fails when maxWait is over although less was foreseen", () =>
