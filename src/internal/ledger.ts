@@ -155,10 +155,10 @@ export const decide = (ledger: Ledger, charge: Limits.Charge, now: number): Deci
     const bucket = ledger.buckets[dimension]
     const asked = charge[dimension]
     if (bucket === undefined || asked === undefined) continue
-    if (bucket.rule.quota && asked > bucket.level) {
+    const wait = Bucket.waitFor(bucket, asked, now)
+    if (bucket.rule.quota && wait > 0) {
       return { _tag: "Exhausted", dimension, asked, left: Math.max(0, bucket.level) }
     }
-    const wait = Bucket.waitFor(bucket, asked, now)
     if (wait > millis) {
       millis = wait
       binding = dimension

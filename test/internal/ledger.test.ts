@@ -137,6 +137,17 @@ describe("ledger", () => {
       assert.deepStrictEqual(decision, { _tag: "Exhausted", dimension: "tokens", asked: 3_001, left: 3_000 })
     })
 
+    it("lets what takes nothing of a quota pass, however deep that is in debt", () => {
+      const limits = { requests: { perSecond: 1 }, tokens: { total: 100 } }
+      const inDebt = Ledger.take(Ledger.make(limits, 0, options), { requests: 0, tokens: 105 }, 0)
+      const charge = { requests: 1, tokens: 0 }
+      assert.deepStrictEqual(Ledger.decide(inDebt, charge, 0), { _tag: "Granted" })
+      assert.deepStrictEqual(Ledger.takeAtOnce(inDebt, charge, 0), Ledger.take(inDebt, charge, 0))
+      const spent = Ledger.take(inDebt, charge, 0)
+      assert.deepStrictEqual(Ledger.decide(spent, charge, 0), { _tag: "Wait", millis: 1_000, dimension: "requests" })
+      assert.strictEqual(Ledger.decide(inDebt, { requests: 1, tokens: 1 }, 0)._tag, "Exhausted")
+    })
+
     it("says of an exhausted quota what it has left", () => {
       const ledger = Ledger.take(Ledger.make({ tokens: { total: 100 } }, 0, options), { tokens: 60 }, 0)
       assert.deepStrictEqual(Ledger.decide(ledger, { tokens: 41 }, 0), {

@@ -69,8 +69,8 @@ local function decide(S, charge, now, cooldown)
   for d = 1, 4 do
     local b, asked = S.buckets[d], charge[d]
     if b and asked >= 0 then
-      if b.rule.quota and asked > b.level then return nil, d end
       local wait = waitFor(b, asked, now, S.late)
+      if b.rule.quota and wait > 0 then return nil, d end
       if wait > millis then millis, binding = wait, d end
     end
   end
