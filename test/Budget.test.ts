@@ -347,6 +347,64 @@ describe("Budget", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
 
+    it.effect("foresees that what is larger than the burst goes when the bucket is full", () =>
+      Effect.gen(function* () {
+        // Regression: the wait was foreseen until all of it would be refilled, 30 s where half a second was enough.
+        yield* Budget.consume(30_000, { maxWait: 0 })
+        yield* TestClock.adjust(29_500)
+        const { message } = yield* Effect.flip(Budget.consume(30_000, { maxWait: 499 }))
+        assert.include(message, "The call would wait 500ms for tokens")
+        const ok = yield* start(Budget.consume(30_000, { maxWait: 500 }))
+        yield* TestClock.adjust(500)
+        assert.isTrue(isDone(ok))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 10 })))
+    )
+
+    it.effect("foresees the wait of a retry, which stands before its own agent's calls", () =>
+      Effect.gen(function* () {
+        // Regression: all of them were counted as before it, and so a retry with a deadline was refused.
+        yield* Budget.consume(1_000)
+        for (let i = 0; i < 50; i++) yield* start(Budget.consume(1_000, { agent: "a" }))
+        const retry = yield* start(Budget.consume(1_000, { agent: "a", first: true, maxWait: 1_000 }))
+        yield* TestClock.adjust(999)
+        assert.isFalse(isDone(retry))
+        yield* TestClock.adjust(1)
+        assert.isTrue(isDone(retry))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("foresees a wait for what refills, and none for a quota", () =>
+      Effect.gen(function* () {
+        // Regression: "would wait Infinity for requests", although who is before it gives its requests back.
+        const held = yield* start(
+          Budget.withReservation({ tokens: 10 }, (reservation) =>
+            Effect.andThen(Effect.sleep(1_000), reservation.refund)
+          )
+        )
+        const refunds = Budget.withReservation({ requests: 8, tokens: 10 }, (reservation) => reservation.refund)
+        yield* start(refunds)
+        const waiter = yield* start(
+          Budget.withReservation({ requests: 8, tokens: 10 }, () => Effect.void, { maxWait: 1_000 })
+        )
+        yield* TestClock.adjust(1_000)
+        yield* Fiber.join(held)
+        yield* Fiber.join(waiter)
+      }).pipe(
+        Effect.provide(make({ limits: { requests: { total: 10 }, tokens: { perSecond: 1_000 } }, concurrency: 1 }))
+      )
+    )
+
+    it.effect("asks nothing of a quota for a call that takes none of it, whichever way it comes", () =>
+      Effect.gen(function* () {
+        for (const concurrency of [1, Infinity]) {
+          yield* Effect.gen(function* () {
+            yield* Budget.withReservation({ tokens: 100 }, (reservation) => reservation.settle({ tokens: 105 }))
+            yield* Budget.consume(0)
+          }).pipe(Effect.provide(make({ limits: { tokens: { total: 100 } }, concurrency })))
+        }
+      })
+    )
+
     it.effect("turns the next caller away when the queue is full", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1_000)

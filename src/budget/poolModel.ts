@@ -70,11 +70,15 @@ export class Waiter implements Asker {
 /** How a wait ends. */
 export type Answer = Effect.Effect<HeldReservation, BudgetError>
 
-export interface WaiterOptions {
+/** Where a waiter that comes will stand. */
+export interface Newcomer {
   readonly agent: string
   readonly priority: number
-  readonly weight: number
   readonly first: boolean
+}
+
+export interface WaiterOptions extends Newcomer {
+  readonly weight: number
 }
 
 /** What a waiter that would come now must expect. */
@@ -134,11 +138,7 @@ export interface Pool {
     concurrency: number | undefined
   }) => Effect.Effect<void>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
-  readonly predict: (
-    charge: Limits.Charge,
-    who: { readonly agent: string; readonly priority: number },
-    snapshot: Snapshot
-  ) => Prediction
+  readonly predict: (charge: Limits.Charge, who: Newcomer, snapshot: Snapshot) => Prediction
   /** The first waiters in the order of service, at most `count`. */
   readonly waiting: (count: number, snapshot: Snapshot) => ReadonlyArray<Waiting>
 }

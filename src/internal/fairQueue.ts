@@ -196,14 +196,14 @@ export class FairQueue<E extends Entry> {
   }
 
   /**
-   * Visits what is served before an entry that would come now: `visit(flow, part)` for each flow with the part of its
-   * backlog (0 to 1) that precedes. An approximation by tags; looks at no more than `most` flows and says which part of
-   * all backlogged flows that was.
+   * Visits what is served before an entry that would come now: `visit(flow, upTo)` for each flow of which something is.
+   * That is every entry with no more than `upTo` of the flow's backlog in front of it. An approximation by tags; looks at
+   * no more than `most` flows and says which part of all backlogged flows that was.
    */
   ahead(
-    entry: { readonly agent: string; readonly priority: number },
+    entry: { readonly agent: string; readonly priority: number; readonly first: boolean },
     most: number,
-    visit: (flow: Flow<E>, part: number) => void
+    visit: (flow: Flow<E>, upTo: number) => void
   ): number {
     let visited = 0
     let all = 0
@@ -212,12 +212,13 @@ export class FairQueue<E extends Entry> {
       all += level.heap.length
       const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
       const start = Math.max(own?.start ?? level.virtual - level.refunded, level.heap[0]!.start)
-      const tag = level.priority > entry.priority ? Infinity : start + (own?.backlog ?? 0)
+      const tag = level.priority > entry.priority ? Infinity : start + (entry.first ? 0 : (own?.backlog ?? 0))
       for (const flow of level.heap) {
         if (visited >= most) break
         visited++
-        if (flow === own) visit(flow, 1)
-        else if (flow.start <= tag) visit(flow, Math.min(1, (tag - flow.start + stepOf(flow.head!)) / flow.backlog))
+        if (flow !== own) {
+          if (flow.start <= tag) visit(flow, tag - flow.start)
+        } else if (!entry.first) visit(flow, Infinity)
       }
     }
     return all === 0 ? 1 : visited / all

@@ -1,6 +1,7 @@
 /** The laws of the budget at its service, where the model of model.test.ts does not reach. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -456,6 +457,39 @@ describe("Budget laws", () => {
         assert.isTrue(Exit.hasInterrupts(exit))
       })
     )
+  })
+
+  describe("7, refused at once by what is foreseen", () => {
+    for (const headroom of [0, 0.05]) {
+      it.effect(`foresees a wait as it will be if nobody else comes, with a headroom of ${headroom}`, () =>
+        Effect.gen(function* () {
+          // Regression: of each other agent a call too many was counted, and of a large call more than the bucket holds.
+          for (let seed = 1; seed <= 40; seed++) {
+            const random = mulberry(seed)
+            const agents = seed % 3 === 0 ? 1 : 4
+            const largest = seed % 2 === 0 ? 250 : 4_000
+            const budget = yield* Budget.make({ limits: perSecond(100, 1_000), headroom })
+            const next = () => {
+              const tokens = Math.ceil(random() * largest)
+              const agent = `${Math.floor(random() * agents)}`
+              return (maxWait?: number) => Effect.scoped(budget.reserve({ tokens }, { agent, maxWait }))
+            }
+            for (let i = 0; i < 20; i++) yield* start(next()())
+            yield* TestClock.adjust(Math.floor(random() * 5_000))
+            const last = next()
+            const { reason } = yield* Effect.flip(last(0))
+            if (reason._tag !== "WaitTooLong") return assert.fail(reason._tag)
+            const foreseen = Duration.toMillis(reason.wait)
+            // Those before it go at whole milliseconds, each.
+            const waiter = yield* start(last(foreseen + 50))
+            yield* TestClock.adjust(foreseen - 2)
+            assert.isFalse(isDone(waiter), `seed ${seed}: earlier than the ${foreseen} ms that were foreseen`)
+            yield* TestClock.adjust(50 + 2)
+            yield* Fiber.join(waiter)
+          }
+        }).pipe(Effect.scoped)
+      )
+    }
   })
 
   describe("8, linear", () => {

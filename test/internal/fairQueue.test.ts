@@ -287,7 +287,7 @@ describe("fairQueue", () => {
           }
           assert.strictEqual(queue.size, all().length)
           let waiting = 0
-          queue.ahead({ agent: "", priority: -Infinity }, Infinity, () => waiting++)
+          queue.ahead({ agent: "", priority: -Infinity, first: false }, Infinity, () => waiting++)
           assert.strictEqual(waiting, [...model.values()].filter((entries) => entries.length > 0).length)
         }
       }),
@@ -350,16 +350,17 @@ describe("fairQueue", () => {
     for (let i = 0; i < 2; i++) queue.push(call("mine"))
     for (let i = 0; i < 8; i++) queue.push(call("other"))
     queue.push(call("later", 1, { priority: -1 }))
-    const before = (agent: string, priority: number) => {
-      const parts: Record<string, number> = {}
+    const before = (agent: string, priority: number, first = false) => {
+      const upTo: Record<string, number> = {}
       assert.strictEqual(
-        queue.ahead({ agent, priority }, 100, (flow, part) => (parts[flow.agent] = part)),
+        queue.ahead({ agent, priority, first }, 100, (flow, upToThis) => (upTo[flow.agent] = upToThis)),
         1
       )
-      return parts
+      return upTo
     }
-    assert.deepStrictEqual(before("mine", 0), { urgent: 1, mine: 1, other: 3 / 8 })
-    assert.deepStrictEqual(before("new", 0), { urgent: 1, mine: 1 / 2, other: 1 / 8 })
+    assert.deepStrictEqual(before("mine", 0), { urgent: Infinity, mine: Infinity, other: 2 })
+    assert.deepStrictEqual(before("mine", 0, true), { urgent: Infinity, other: 0 })
+    assert.deepStrictEqual(before("new", 0), { urgent: Infinity, mine: 0, other: 0 })
     assert.deepStrictEqual(before("new", 2), {})
   })
 
@@ -367,7 +368,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 10_000; i++) queue.push(call(`${i}`))
     let visits = 0
-    const part = queue.ahead({ agent: "new", priority: 0 }, 100, () => visits++)
+    const part = queue.ahead({ agent: "new", priority: 0, first: false }, 100, () => visits++)
     assert.strictEqual(visits, 100)
     assert.closeTo(part, 0.01, 1e-9)
   })
