@@ -109,7 +109,7 @@ export interface PoolOptions {
 }
 
 /**
- * A store that cannot be reached, or whose state cannot be read.
+ * A store that cannot be reached, whose state cannot be read, or that breaks: then `cause` is what it threw.
  *
  * @category errors
  * @since 0.1.0

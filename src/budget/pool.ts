@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import type { BudgetStore, Held, PoolOptions, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
+import { type BudgetStore, type Held, type PoolOptions, type Snapshot, StoreUnavailable } from "../BudgetStore.ts"
 import type { Drain, Refused } from "../budgetStore/drain.ts"
 import * as Believed from "../internal/believed.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
@@ -55,6 +55,9 @@ export const open = Effect.fnUntraced(function* (
   }
 
   const refuse = (waiter: Waiter, refused: Refused): void => waiter.end(Refuse.byStore(name, refused))
+
+  const unavailable = (why: unknown) =>
+    why instanceof StoreUnavailable ? why : new StoreUnavailable({ pool: name, cause: why })
 
   /** Sleeps for the head. A timer that is set for earlier stays: it looks again and sleeps on. */
   const wakeIn = (wait: number): void => {
@@ -104,7 +107,7 @@ export const open = Effect.fnUntraced(function* (
     if (Object.keys(rules).length > 0) gate.known()
   }
 
-  const desk = { queue, permits: gate, learn, recharge, grant, refuse, wakeIn, idle }
+  const desk = { queue, permits: gate, learn, recharge, grant, unavailable, refuse, wakeIn, idle }
   const draining: Drain = yield* store.drain(store, desk)
   const drain = Effect.uninterruptible(Effect.suspend(() => draining.now() ?? Effect.void))
   const timeIsUp = Effect.uninterruptible(
@@ -163,7 +166,7 @@ export const open = Effect.fnUntraced(function* (
     },
     settle,
     observe: (signal, answered) =>
-      Effect.flatMap(Effect.ignore(store.observe(signal, answered)), () => {
+      Effect.flatMap(Effect.ignoreCause(store.observe(signal, answered)), () => {
         learn()
         return drain
       }),
@@ -180,7 +183,7 @@ export const open = Effect.fnUntraced(function* (
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>
       Effect.andThen(
-        Effect.ignore(store.pause(pause)),
+        Effect.ignoreCause(store.pause(pause)),
         Effect.suspend(() => {
           counts.cooldowns[pause.reason]++
           return Effect.flatMap(Random.next, (random) => {
@@ -190,7 +193,7 @@ export const open = Effect.fnUntraced(function* (
         })
       ),
     resize: (change) =>
-      Effect.flatMap(Effect.ignore(store.resize(change)), () => {
+      Effect.flatMap(Effect.ignoreCause(store.resize(change)), () => {
         learn()
         return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
       }),

@@ -1,5 +1,6 @@
 /** The laws of the budget at its service, where the model of model.test.ts does not reach. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -356,6 +357,77 @@ describe("Budget laws", () => {
         assert.isTrue(isDone(waiter))
         yield* Fiber.interrupt(held)
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
+    )
+  })
+
+  describe("5, work-conserving, with a store that breaks", () => {
+    const limits = perSecond(1_000, 1_000)
+    /** The memory store, broken once in one of its steps. */
+    const broken = (step: "take" | "settle", kind: "at once" | "in batches") => {
+      let isBroken = true
+      const breaks = () => {
+        if (!isBroken) return
+        isBroken = false
+        throw new Error("broken")
+      }
+      return Layer.succeed(BudgetStore.BudgetStore, {
+        open: Effect.fnUntraced(function* (name, options) {
+          const opened = yield* BudgetStore.memory.open(name, options)
+          if (kind === "in batches") {
+            const taken: BudgetStore.PoolStore["take"] = (asks) => (breaks(), opened.take(asks))
+            const settled: BudgetStore.PoolStore["settle"] = (...of) =>
+              Effect.andThen(Effect.sync(breaks), opened.settle(...of))
+            return {
+              ...opened,
+              ...(step === "take" ? { take: taken } : { settle: settled }),
+              drain: BudgetStore.inBatches(Stream.never)
+            }
+          }
+          const clock = yield* Clock.Clock
+          let id = 0
+          const steps: BudgetStore.Immediate = {
+            take: (charge) => {
+              if (step === "take") breaks()
+              return { id: ++id, charge, takenAt: Number(clock.monotonicTimeNanosUnsafe()) / 1e6 }
+            },
+            settle: () => (step === "settle" ? breaks() : undefined)
+          }
+          return { ...opened, ...BudgetStore.atOnce(steps) }
+        })
+      })
+    }
+    for (const kind of ["at once", "in batches"] as const) {
+      it.effect(`refuses whom it asked for when a store breaks, and goes on with the others, ${kind}`, () =>
+        Effect.gen(function* () {
+          // Regression: the pool stood still for ever, and its one permit was gone.
+          const asked = yield* start(Effect.flip(Budget.consume(10)))
+          const next = yield* start(Budget.consume(10))
+          yield* TestClock.adjust(1)
+          const { message, reason } = yield* Fiber.join(asked)
+          assert.strictEqual(reason._tag, "StoreUnavailable")
+          assert.include(message, "did not answer")
+          yield* Fiber.join(next)
+          assert.strictEqual((yield* pool).inFlight, 0)
+        }).pipe(Effect.provide(make({ limits, concurrency: 1 })), Effect.provide(broken("take", kind)))
+      )
+
+      it.effect(`keeps an estimate whose settlement broke, and answers the caller, ${kind}`, () =>
+        Effect.gen(function* () {
+          const call = Budget.withReservation({ tokens: 10 }, (reservation) =>
+            Effect.as(reservation.settle({ tokens: 5 }), "answer")
+          )
+          assert.strictEqual(yield* call, "answer")
+          assert.strictEqual(yield* call, "answer")
+          assert.strictEqual((yield* pool).inFlight, 0)
+        }).pipe(Effect.provide(make({ limits, concurrency: 1 })), Effect.provide(broken("settle", kind)))
+      )
+    }
+
+    it.effect("admits at once again after a store broke at once", () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* Budget.consume(10), undefined)
+        yield* Budget.consume(10)
+      }).pipe(Effect.provide(make({ limits })), Effect.provide(broken("take", "at once")))
     )
   })
 
