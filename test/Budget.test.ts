@@ -306,6 +306,42 @@ describe("Budget", () => {
       }).pipe(Effect.scoped)
     )
 
+    it.effect("sends one call alone when it forgets limits that were only learned, as when none were known", () =>
+      Effect.gen(function* () {
+        // Regression: all that waited went out together, with no limit.
+        const budget = yield* Budget.TokenBudget
+        const learn = (reservation: Budget.Reservation, limit: number) =>
+          budget.observe({ dimensions: { inputTokens: { limit, remaining: limit, window: "bucket" } }, reservation })
+        yield* Budget.withReservation({ inputTokens: 10 }, (reservation) => learn(reservation, 1_000))
+        yield* TestClock.adjust("1 hour")
+        const calls = yield* Effect.replicateEffect(start(budget.reserve({ inputTokens: 2_000 })), 20)
+        assert.deepStrictEqual([(yield* pool).inFlight, (yield* pool).allowed], [1, 1])
+        yield* learn(yield* Fiber.join(calls[0]!), 10_000)
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* pool).inFlight, 1 + 5)
+      }).pipe(Effect.scoped, Effect.provide(make({})))
+    )
+
+    it.effect("undoes no limits that another process set while it doubted those that it knew", () =>
+      Effect.gen(function* () {
+        // Regression: it asked how the pool is configured, and then configured it so.
+        const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
+        const store = yield* BudgetStore.memory.open("default", options)
+        const smaller = { tokens: { perMinute: 500 } }
+        let other: Effect.Effect<void, BudgetStore.StoreUnavailable> = Effect.void
+        const seen = { ...store, snapshot: Effect.tap(store.snapshot, () => other) }
+        const budget = yield* Effect.provideService(Budget.make({ limits: options.limits }), BudgetStore.BudgetStore, {
+          open: () => Effect.succeed(seen)
+        })
+        yield* budget.observe({ dimensions: { tokens: { limit: 1 } } })
+        yield* TestClock.adjust("1 hour")
+        other = store.resize({ limits: smaller, concurrency: undefined })
+        const { reason } = yield* Effect.flip(Effect.scoped(budget.reserve({ tokens: 1_000 })))
+        assert.strictEqual(reason._tag, "EstimateTooLarge")
+        assert.deepStrictEqual(store.rules(), Limits.resolve(smaller))
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("asks the store before it refuses what the limits that it last heard of do not admit", () =>
       Effect.gen(function* () {
         // Regression: a process that was idle refused by limits that another had raised meanwhile.

@@ -36,9 +36,10 @@ export const open = Effect.fnUntraced(function* (
   const runTimer = yield* FiberHandle.makeRuntime<never>()
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
+  const isLimited = () => Object.keys(rules).length > 0
   const millis = monotonicMillis(yield* Clock.Clock)
   // With no limits known the first call goes alone; its headers set them.
-  const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
+  const gate = new Gate(options.concurrency, !isLimited(), millis)
   const counts = countsOf(name, yield* Effect.context<never>())
   let closed = false
   let wakeAt = Infinity
@@ -101,10 +102,12 @@ export const open = Effect.fnUntraced(function* (
     return draining.settle(held, used, succeeded)
   }
 
-  /** Hears the rules from the store; with no limits known the first call went alone, now all may go. */
+  /** Hears the rules from the store; with no limits known the first call goes alone, with some all may go. */
   const learn = (): void => {
+    const wasLimited = isLimited()
     rules = store.rules()
-    if (Object.keys(rules).length > 0) gate.known()
+    if (isLimited()) gate.known()
+    else if (wasLimited) gate.unknown()
   }
 
   const desk = { queue, permits: gate, learn, recharge, grant, unavailable, refuse, wakeIn, idle }
@@ -116,6 +119,19 @@ export const open = Effect.fnUntraced(function* (
       return draining.timeIsUp() ?? Effect.void
     })
   )
+
+  /**
+   * Tells the store what may change the rules, hears them, and moves the queue on. The rest is done for who is interrupted,
+   * too: else everybody would go by the old rules.
+   */
+  const tell = (step: Effect.Effect<void, StoreUnavailable>, then: Effect.Effect<void> = Effect.void) =>
+    Effect.ensuring(
+      Effect.ignoreCause(step),
+      Effect.suspend(() => {
+        learn()
+        return Effect.andThen(then, drain)
+      })
+    )
 
   /** While this process rests after a failed probe, nobody is admitted: as in a cooldown of the pool. */
   const resting = (snapshot: Snapshot): Snapshot => {
@@ -165,17 +181,13 @@ export const open = Effect.fnUntraced(function* (
       }
     },
     settle,
-    observe: (signal, answered) =>
-      Effect.flatMap(Effect.ignoreCause(store.observe(signal, answered)), () => {
-        learn()
-        return drain
-      }),
+    observe: (signal, answered) => tell(store.observe(signal, answered)),
     doubt: (estimate) => {
       const fits = (by: Limits.Rules) => Limits.neverFits(Limits.charge(estimate, by), by) === undefined
-      const asked = Effect.flatMap(store.snapshot, ({ ledger: { configured, toldAt }, now }) => {
+      const asked = Effect.flatMap(store.snapshot, ({ ledger: { configured } }) => {
         learn()
-        const mayDoubt = !fits(rules) && now - toldAt >= Believed.longestMillis && fits(Limits.resolve(configured))
-        const corrected = mayDoubt ? pool.resize({ limits: configured, concurrency: undefined }) : Effect.void
+        const mayFit = !fits(rules) && fits(Limits.resolve(configured))
+        const corrected = mayFit ? tell(store.unlearn(Believed.longestMillis)) : Effect.void
         return Effect.map(corrected, () => fits(rules))
       })
       return Effect.orElseSucceed(asked, () => false)
@@ -193,10 +205,7 @@ export const open = Effect.fnUntraced(function* (
         })
       ),
     resize: (change) =>
-      Effect.flatMap(Effect.ignoreCause(store.resize(change)), () => {
-        learn()
-        return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
-      }),
+      tell(store.resize(change), change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency)),
     snapshot: Effect.map(store.snapshot, resting),
     predict: (charge, who, snapshot) => Predict.forNewcomer(queue, charge, who, snapshot),
     waiting: (count, snapshot) => Predict.first(queue, count, snapshot, millis())

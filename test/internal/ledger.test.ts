@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type * as Limits from "floodgate/Limits"
+import * as Limits from "floodgate/Limits"
 import * as Ledger from "../../src/internal/ledger.ts"
 import { observe } from "../../src/internal/observe.ts"
 
@@ -416,6 +416,32 @@ describe("ledger", () => {
       assert.strictEqual(levelOf(full), 100)
       const debtor = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_500 }, 0)
       assert.strictEqual(levelOf(Ledger.resize(debtor, smaller, 0)), -500)
+    })
+
+    it("keeps what responses taught of dimensions that nobody configured, and no others", () => {
+      // Regression: whoever changed one limit lifted all that had been learned.
+      const both = { tokens: tokens.tokens, requests: { perSecond: 1 } }
+      const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 6_000, remaining: 100 } } }
+      const learned = observe(Ledger.make(both, 0, options), signal, answered(1), 0)
+      const resized = Ledger.resize(learned, { tokens: { perSecond: 1, burst: 500 } }, 0)
+      assert.deepStrictEqual(Object.keys(Ledger.rules(resized)), ["inputTokens", "tokens"])
+      assert.strictEqual(resized.buckets.inputTokens, learned.buckets.inputTokens)
+      assert.strictEqual(resized.buckets.tokens!.rule.capacity, 500)
+      const configured = Ledger.resize(resized, { inputTokens: { perSecond: 1, burst: 50 } }, 0)
+      assert.deepStrictEqual(Object.keys(Ledger.rules(configured)), ["inputTokens"])
+      assert.deepStrictEqual(Ledger.rules(Ledger.resize(configured, {}, 0)), {})
+    })
+  })
+
+  describe("unlearn", () => {
+    it("goes back to what is configured, unless limits were told less than so long ago, and keeps the debt", () => {
+      const taken = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_500 }, 0)
+      const signal: Limits.Signal = { dimensions: { requests: { limit: 60 }, tokens: { limit: 6_000 } } }
+      const learned = observe(taken, signal, answered(1), 1_000)
+      assert.strictEqual(Ledger.unlearn(learned, 500, 1_499), learned)
+      const unlearned = Ledger.unlearn(learned, 500, 1_500)
+      assert.deepStrictEqual(Ledger.rules(unlearned), Limits.resolve(tokens))
+      assert.deepStrictEqual([levelOf(unlearned), unlearned.toldAt], [levelOf(learned), 1_500])
     })
   })
 })

@@ -267,15 +267,34 @@ local function cool(S, reason, millis, charge, now)
   slower(S, UNEXPLAINED, RECOVERY, now)
 end
 
--- Replaces the configured limits; levels keep their debt and are cut to the new capacity.
+-- Replaces the limit of a dimension; the level keeps its debt and is cut to the new capacity.
+local function setLimit(S, d, limit, now)
+  local b = S.buckets[d]
+  if not limit then S.buckets[d] = false
+  elseif not b then S.buckets[d] = makeBucket(resolve(d, limit), now, S.pace.scale, S.headroom)
+  else withRule(b, resolve(d, limit), S.pace.scale) end
+end
+
+local function limitsTold(S, now)
+  S.toldAt, S.known = now, false
+  for d = 1, 4 do S.known = S.known or S.buckets[d] ~= false end
+end
+
+-- Replaces the configured limits. What responses taught of dimensions that nobody configured stays.
 local function resize(S, limits, now)
-  S.configured, S.known, S.toldAt = limits, true, now
-  for d = 1, 4 do
-    local limit, b = limits[DIMENSIONS[d]], S.buckets[d]
-    if not limit then S.buckets[d] = false
-    elseif not b then S.buckets[d] = makeBucket(resolve(d, limit), now, S.pace.scale, S.headroom)
-    else withRule(b, resolve(d, limit), S.pace.scale) end
+  for d, name in ipairs(DIMENSIONS) do
+    if limits[name] or S.configured[name] then setLimit(S, d, limits[name], now) end
   end
+  S.configured = limits
+  limitsTold(S, now)
+end
+
+-- Goes back to the configured limits, unless limits were told less than so long ago.
+local function unlearn(S, untold, now)
+  if now - S.toldAt < untold then return end
+  for d, name in ipairs(DIMENSIONS) do setLimit(S, d, S.configured[name], now) end
+  limitsTold(S, now)
+  S.rv = S.rv + 1
 end
 
 -- A process says how late it heard the last reply: the latest counts, and half as much with each step that passes.
