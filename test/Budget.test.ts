@@ -279,6 +279,22 @@ describe("Budget", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
 
+    it.effect("doubts a learned limit although responses go on to say what is left, if none names a limit", () =>
+      Effect.gen(function* () {
+        // Regression: any response put the doubt off by an hour.
+        const budget = yield* Budget.TokenBudget
+        const dimensions = { requests: { remaining: 5 }, tokens: { remaining: 1 } }
+        yield* budget.observe({ pool: "default", dimensions: { tokens: { limit: 1, remaining: 1 } } })
+        for (let minutes = 0; minutes < 60; minutes += 10) {
+          yield* budget.observe({ pool: "default", dimensions })
+          yield* TestClock.adjust("10 minutes")
+        }
+        const doubting = yield* start(Budget.consume(1_000))
+        yield* TestClock.adjust(1_000)
+        yield* Fiber.join(doubting)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
     it.effect("goes back to what the pool is configured to, and not to what this process was started with", () =>
       Effect.gen(function* () {
         // Regression: a process that was started without limits took everybody's away, and one with limits undid a resize.

@@ -433,6 +433,22 @@ describe("ledger", () => {
     })
   })
 
+  describe("toldAt", () => {
+    it("is when a limit was last told: by a response that names one that can be, however old, or by a change", () => {
+      const made = Ledger.make(tokens, 0, options)
+      const toldAt = (signal: Limits.Signal) => observe(made, signal, answered(1), 1_000).toldAt
+      for (const limit of [undefined, 0, -1, NaN, Infinity]) {
+        assert.strictEqual(toldAt({ dimensions: { tokens: { limit, remaining: 500 } } }), 0)
+      }
+      assert.strictEqual(toldAt({ dimensions: { requests: { limit: 60 } } }), 1_000)
+      const dated = observe(made, saying(500, { date: 10_000 }), answered(1), 0)
+      const late: Limits.Signal = { dimensions: { tokens: { limit: 60_000 } }, date: 9_000 }
+      assert.strictEqual(observe(dated, late, answered(1), 2_000).toldAt, 2_000)
+      assert.strictEqual(observe(dated, saying(400, { date: 9_000 }), answered(1), 2_000).toldAt, 0)
+      assert.strictEqual(Ledger.resize(made, tokens, 3_000).toldAt, 3_000)
+    })
+  })
+
   describe("unlearn", () => {
     it("goes back to what is configured, unless limits were told less than so long ago, and keeps the debt", () => {
       const taken = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_500 }, 0)

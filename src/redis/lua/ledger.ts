@@ -126,11 +126,16 @@ local function told(d, perMinute, remaining, window, b)
   return { perMinute = perMinute, window = window, burst = math.min(perMinute, most) }
 end
 
+local function limitOf(said)
+  local limit = said and said[1]
+  return limit and limit > 0 and limit <= MOST and limit
+end
+
 -- A limit header teaches rate and capacity, never above what was configured.
 local function learnLimit(S, d, said, now)
   local b = S.buckets[d]
-  local limit = said and said[1]
-  if not limit or not (limit > 0 and limit <= MOST) then return b end
+  local limit = limitOf(said)
+  if not limit then return b end
   local configured = S.configured[DIMENSIONS[d]]
   if configured and configured.total then return b end
   local rule = resolve(d, configured and capped(configured, limit) or told(d, limit, said[2], said[4], b))
@@ -176,7 +181,9 @@ end
 -- Moves the view toward the provider's. said[d] = { limit, remaining, roundedTo, window } or false;
 -- answered = { id, left, output, uncounted, idle }.
 local function observe(S, said, date, answered, now)
-  S.toldAt = now
+  for d = 1, 4 do
+    if limitOf(said[d]) then S.toldAt = now end
+  end
   if date and S.date and date < S.date and date > S.date - 60000 then return end
   if date then S.date = date end
   local drift = 0
