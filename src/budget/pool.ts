@@ -19,7 +19,7 @@ import * as Limits from "../Limits.ts"
 import { EstimateTooLarge } from "./errors.ts"
 import { Gate } from "./gate.ts"
 import { countsOf } from "./metrics.ts"
-import { type Pool, Waiter } from "./poolModel.ts"
+import { costOf, type Pool, Waiter } from "./poolModel.ts"
 import * as Predict from "./predict.ts"
 import * as Refuse from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -96,8 +96,10 @@ export const open = Effect.fnUntraced(function* (
     // Agents share what is used, not what is asked for; what is given back is not paid twice. But a probe that fails
     // has had its turn: another agent's call is the next, so that an outage does not use up the attempts of one agent.
     if (turn !== undefined && used !== held.charge && (succeeded || !gate.probesOverload)) {
-      const asked = Limits.dominantShare(held.charge, rules)
-      if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
+      const share = Limits.dominantShare(used, rules)
+      if (share !== Limits.dominantShare(held.charge, rules)) {
+        queue.correct(turn, share === 0 ? 0 : costOf(used, rules) / costOf(held.charge, rules))
+      }
     }
     return draining.settle(held, used, succeeded)
   }

@@ -7,8 +7,9 @@ import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
 import type { HeldReservation } from "./reservation.ts"
 
-/** A call is never quite free: one that takes nothing of any limit still takes its turn. */
-const leastCost = 1e-4
+/** What a call costs its agent. It is never quite free: one that takes nothing of any limit still takes its turn. */
+export const costOf = (charge: Limits.Charge, rules: Limits.Rules): number =>
+  Math.max(1e-4, Limits.dominantShare(charge, rules))
 
 /** A waiter, and what it waits for. */
 export class Waiter implements Asker {
@@ -34,7 +35,7 @@ export class Waiter implements Asker {
     this.pool = pool
     this.who = who
     this.rules = pool.rules()
-    this.cost = Math.max(leastCost, Limits.dominantShare(charge, this.rules))
+    this.cost = costOf(charge, this.rules)
     this.estimate = estimate
     this.charge = charge
     this.since = since

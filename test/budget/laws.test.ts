@@ -253,6 +253,40 @@ describe("Budget laws", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
     )
 
+    for (const estimate of [0, 1, 40]) {
+      it.effect(`shares what is used when one estimates ${estimate} and uses as much as the other`, () =>
+        Effect.gen(function* () {
+          // Regression: whose estimate was next to nothing was charged too much for it by the ratio, and starved; whose
+          // estimate was nothing was charged for nothing.
+          const used = new Map([
+            ["a", 0],
+            ["b", 0]
+          ])
+          const calls = (agent: string, tokens: number) =>
+            Effect.forever(
+              Budget.withReservation(
+                { tokens },
+                (reservation) =>
+                  Effect.andThen(
+                    Effect.sleep(100),
+                    Effect.suspend(() => {
+                      used.set(agent, used.get(agent)! + 10_000)
+                      return reservation.settle({ tokens: 10_000 })
+                    })
+                  ),
+                { agent }
+              )
+            )
+          for (let i = 0; i < 4; i++) {
+            yield* start(calls("a", estimate))
+            yield* start(calls("b", 10_000))
+          }
+          yield* TestClock.adjust("10 minutes")
+          assert.isAtLeast(jain([...used.values()]), 0.99)
+        }).pipe(Effect.provide(make({ limits: { tokens: { perMinute: 400_000, burst: 20_000, window: "bucket" } } })))
+      )
+    }
+
     for (const concurrency of [8, Infinity]) {
       it.effect(`shares what is used by agents that ask for half of it or for four times as much, ${concurrency}`, () =>
         Effect.gen(function* () {

@@ -296,9 +296,10 @@ export class Model extends Levels {
     const share = (charge: Charge) =>
       Math.max(0, ...dims.map(([dimension, { rule }]) => (charge[dimension] ?? 0) / rule.most))
     const asked = share(call.held)
-    if (call.moved === undefined || call.era !== this.era || asked === 0) return
-    const part = share({ ...call.held, ...used }) / asked
-    if (part === 1) return
+    const came = share({ ...call.held, ...used })
+    if (call.moved === undefined || call.era !== this.era || came === asked) return
+    // What costs next to nothing takes its turn all the same; what is given back whole does not.
+    const part = came === 0 ? 0 : Math.max(1e-4, came) / Math.max(1e-4, asked)
     this.refunded.set(call.priority, (this.refunded.get(call.priority) ?? 0) + (1 - part) * call.moved)
     const flow = this.flows.get(this.keyOf(call))!
     const step = call.cost / call.weight
