@@ -11,6 +11,8 @@ import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
+import { once } from "node:events"
+import { type AddressInfo, createServer, type Socket } from "node:net"
 import * as Redis from "./server.ts"
 import { aroundSend } from "./wire.ts"
 
@@ -491,5 +493,29 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       ),
       quiet
     )
+  )
+
+  it.live("takes a server that accepts and says nothing for one that is away", () =>
+    Effect.gen(function* () {
+      const sockets = new Set<Socket>()
+      const silent = createServer((socket) => {
+        sockets.add(socket)
+        socket.on("error", () => {}).on("close", () => sockets.delete(socket))
+        // Else its end would not be noticed.
+        socket.resume()
+      }).listen(0, "127.0.0.1")
+      yield* Effect.promise(() => once(silent, "listening"))
+      const url = `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`
+      const budget = Budget.layer({ limits: slow.limits }).pipe(
+        Layer.provide(FloodgateRedis.layerStoreUrl({ url, whenAway: "fail", timeout: "200 millis" }))
+      )
+      const call = Effect.provide(Budget.consume(1), budget)
+      assert.strictEqual((yield* Effect.flip(call)).reason._tag, "StoreUnavailable")
+      assert.strictEqual((yield* Effect.flip(FloodgateRedis.status({ url })))._tag, "StoreUnavailable")
+      // Nor does it hold up who is interrupted meanwhile.
+      yield* Effect.exit(Effect.timeout(call, 100))
+      yield* Effect.promise(() => Redis.until(() => Promise.resolve(sockets.size === 0)))
+      silent.close()
+    }).pipe(Effect.timeout("15 seconds"), quiet)
   )
 })
