@@ -139,6 +139,52 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     assert.strictEqual(await level("alive/1"), 910)
   })
 
+  it("knows the output in flight, whatever became of calls, and looks at none of them for it", async () => {
+    const limits = { outputTokens: { perSecond: 0.001, burst: 100_000 } }
+    const { keys, pass, say } = pool("keep", { limits, concurrency: Infinity })
+    const take = async (owner: string, outputTokens: number) => {
+      const [reply] = (await say(owner, Wire.take([{ charge: { outputTokens }, priority: 0 }]))) as [Wire.TakeReply]
+      return reply[0][0]![0]
+    }
+    const looks = async () => /cmdstat_hgetall:calls=(\d+)/.exec(await client.info("commandstats"))?.[1]
+    let remaining = 50_000
+    /** What is taken off what the provider says, which is less each time: only then is the level as it says. */
+    const inFlight = async (answered?: number) => {
+      const held = answered === undefined ? undefined : { id: answered, charge: {}, takenAt: 0 }
+      const before = await looks()
+      const [, snapshot] = (await say(
+        "a/1",
+        Wire.observe({ dimensions: { outputTokens: { remaining: (remaining -= 1_000) } } }, held),
+        ["snapshot"]
+      )) as [0, Wire.SnapshotReply]
+      assert.strictEqual(await looks(), before)
+      return remaining - Math.round(Wire.toSnapshot(snapshot, 0).ledger.buckets.outputTokens!.level)
+    }
+    const a = await take("a/1", 100)
+    const b = await take("b/1", 200)
+    await take("dead/1", 400)
+    assert.strictEqual(await inFlight(), 700)
+    assert.strictEqual(await inFlight(a), 700)
+    await say("b/1", Wire.settle(b, { outputTokens: 150 }, true))
+    assert.strictEqual(await inFlight(), 500)
+    await pass(lease + 1, "a/1")
+    assert.strictEqual(await inFlight(), 100)
+    // Calls that are gone here, and are said again.
+    await client.del(keys[1]!)
+    const again: Wire.Operation = ["join", [[a, 0, [-1, -1, 100, -1]]], []]
+    await say("a/1", again)
+    assert.strictEqual(await inFlight(), 100)
+    await say("a/1", Wire.settle(a, {}, true))
+    const [[name]] = (await say("a/1", ["back", 1, 10, [false, false, false, false], [[0, [-1, -1, 30, -1]]]])) as [
+      [number]
+    ]
+    assert.strictEqual(await inFlight(), 30)
+    await client.hSet(keys[1]!, String(name), "nonsense")
+    await say("a/1", Wire.settle(name, {}, true))
+    await say("a/1", ["beat"])
+    assert.strictEqual(await inFlight(), 0)
+  })
+
   it("leases return what a process had not settled when it left", async () => {
     const { pass, say, take } = pool()
     await take("alive/1", 1)

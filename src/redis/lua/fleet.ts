@@ -4,7 +4,7 @@
  */
 export const fleet = `
 local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local VERSION = 6
+local VERSION = 7
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- The net under the wakes: nobody sleeps longer without asking.
@@ -20,7 +20,7 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 -- A state is used only if it is whole.
 local function isWhole(S)
   if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
-  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet',
+  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'output', 'concurrency', 'quiet',
     'heardAt', 'toldAt', 'late', 'lateAt' }) do
     if not isNumber(S[name]) then return false end
   end
@@ -75,7 +75,7 @@ local function create(open, now, why, lease)
     version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
     concurrency = said.concurrency, probe = false, rv = 1, given = said.given,
     changedAt = said.changedAt or neverChanged(said.given),
-    lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
+    lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0, output = 0,
     procs = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
   }
   makeLedger(S, said.limits, said.headroom, ramp, now)
@@ -138,7 +138,14 @@ local function idKey(id) return string.format('%.0f', id) end
 
 local function entryOf(raw)
   local ok, entry = pcall(cmsgpack.unpack, raw)
-  return ok and type(entry) == 'table' and isNumber(entry.id) and entry or nil
+  return ok and type(entry) == 'table' and isNumber(entry.id) and type(entry.charge) == 'table' and entry or nil
+end
+
+local function entryAt(key, id)
+  local raw = redis.call('HGET', key, idKey(id))
+  local entry = raw and entryOf(raw)
+  if raw and not entry then redis.call('HDEL', key, idKey(id)) end
+  return entry
 end
 
 local function entriesOf(key)
@@ -152,10 +159,24 @@ local function entriesOf(key)
   return entries
 end
 
+-- How many calls are held, and what output they have reserved: kept in the state, because each response asks for it.
+local function reservedOutput(entry) return math.max(0, entry.charge[3]) end
+
+local function count(S, entry)
+  S.opened, S.output = S.opened + 1, S.output + reservedOutput(entry)
+end
+
+local function recount(S)
+  S.opened, S.output = 0, 0
+  for _, entry in ipairs(entriesOf(OPEN)) do count(S, entry) end
+end
+
 -- Ids go by the time: a replica that has not heard the last of its master gives none of them again.
 local function hold(S, owner, charge, at)
   S.lastId = math.max(S.lastId + 1, math.floor(S.now * 1000))
-  redis.call('HSET', OPEN, idKey(S.lastId), cmsgpack.pack({ id = S.lastId, owner = owner, at = at, charge = charge }))
+  local entry = { id = S.lastId, owner = owner, at = at, charge = charge }
+  redis.call('HSET', OPEN, idKey(S.lastId), cmsgpack.pack(entry))
+  count(S, entry)
   return S.lastId
 end
 
@@ -187,13 +208,15 @@ local function permits(S)
 end
 
 local function enterRoom(S, now)
-  S.opened, S.heardAt = S.opened + 1, now
+  S.heardAt = now
   if S.probe then S.probe.open = S.probe.open + 1 end
 end
 
-local function leaveRoom(S, id, succeeded, now)
+local function leaveRoom(S, entry, succeeded, now)
+  local id, probe = entry.id, S.probe
+  redis.call('HDEL', OPEN, idKey(id))
   S.opened = math.max(0, S.opened - 1)
-  local probe = S.probe
+  S.output = S.opened == 0 and 0 or S.output - reservedOutput(entry)
   if not probe or id <= probe.since then return end
   probe.open = math.max(0, probe.open - 1)
   if succeeded and id > probe.round then
@@ -225,8 +248,7 @@ local function reap(S, now, refund)
   end
   for _, entry in ipairs(entriesOf(OPEN)) do
     if lost[entry.owner] then
-      redis.call('HDEL', OPEN, idKey(entry.id))
-      leaveRoom(S, entry.id, false, now)
+      leaveRoom(S, entry, false, now)
       if refund then settleCharge(S, entry.id, entry.charge, { 0, 0, 0, 0 }, entry.at, now)
       else
         entry.lost = now

@@ -48,7 +48,7 @@ local function createFor(open, why, now)
   local S = create(open, now, why, lease)
   -- What is still held has a process that can say so.
   for _, entry in ipairs(entriesOf(OPEN)) do
-    S.opened = S.opened + 1
+    count(S, entry)
     procOf(S, entry.owner).till = S.quiet
   end
   return S
@@ -78,7 +78,8 @@ end
 local function lookForLosses(S, done, now)
   local held = redis.call('HLEN', OPEN)
   if held == S.opened and (done == seq - 1 or request[2] ~= S.epoch) then return end
-  S.opened, S.probe = held, false
+  S.probe = false
+  recount(S)
   S.epoch, S.why = math.max(S.epoch + 1, math.floor(now * 1000)), 'damaged'
 end
 
