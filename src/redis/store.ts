@@ -108,6 +108,8 @@ class Bell {
   }
 
   readonly ringIn: Line.Wake = (millis, head) => {
+    // What was said to an earlier head must not take the place of what the one that waits was told.
+    if (head < this.waiting) return
     const ring = () => (head >= this.waiting ? this.ring() : undefined)
     if (millis <= 0) ring()
     else this.run(Effect.andThen(Effect.sleep(millis), Effect.sync(ring)))

@@ -204,6 +204,39 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     assert.lengthOf(await take("alive/1", 1), 0)
   })
 
+  it("what shares had left after an outage adds up, although all say something else first when they are back", async () => {
+    const limits = { tokens: { perSecond: 10, burst: 1_000 } }
+    const { level, passSilently, say, take } = pool("keep", { limits, concurrency: Infinity })
+    const back = (left: number, awayMillis: number): Wire.Operation => [
+      "back",
+      2,
+      awayMillis,
+      [false, false, false, [left, 240, []]],
+      []
+    ]
+    await take("a/1", 900)
+    await take("b/1", 0)
+    passSilently(50_000)
+    // What was under way when the server went away is sent again.
+    assert.strictEqual(await level("a/1"), 600)
+    passSilently(5)
+    await say("a/1", back(10, 48_000))
+    assert.strictEqual(await level("a/1"), 10)
+    passSilently(1_000)
+    await say("b/1", ["beat"])
+    await say("b/1", back(20, 49_000))
+    // One second at half the rate, because half of the shares were back.
+    assert.strictEqual(await level("a/1"), 35)
+    // Where others were heard meanwhile, what was spent is owed.
+    for (let n = 0; n < 20; n++) {
+      passSilently(500)
+      await say("b/1", ["beat"])
+    }
+    const before = await level("b/1")
+    await say("a/1", ["back", 2, 9_000, [false, false, false, [0, 30, []]], []])
+    assert.strictEqual(await level("b/1"), before - 30)
+  })
+
   it("a server's clock that steps back, and is put right again, gives nothing and stops nobody", async () => {
     const { level, origin, passSilently, take } = pool()
     await take("a/1", 500)

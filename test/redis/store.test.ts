@@ -8,11 +8,14 @@ import * as PersistenceRedis from "effect/persistence/Redis"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
+import * as Store from "../../src/redis/store.ts"
+import type * as Wire from "../../src/redis/wire.ts"
 import * as Redis from "./server.ts"
 import { aroundSend } from "./wire.ts"
 
@@ -467,6 +470,27 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
   })
 
+  it.live("comes back from a cooldown call by call while Redis is away, and when it is back", () => {
+    const wire = cuttable({ prefix: `${prefix}-cool`, whenAway: "degrade" })
+    return Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: { tokens: { perSecond: 100_000 } }, headroom: 0 })
+      let ended = 0
+      const call = Effect.scoped(
+        Effect.flatMap(budget.reserve({ tokens: 10 }), (held) => Effect.map(held.settle({ tokens: 10 }), () => ended++))
+      )
+      // What goes out alone is waited for a minute, unless its success is heard.
+      const calls = Effect.timeout(Effect.repeat(call, { times: 9 }), "10 seconds")
+      yield* call
+      wire.isCut = true
+      yield* call
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "20 millis" })
+      yield* calls
+      wire.isCut = false
+      yield* calls
+      assert.strictEqual(ended, 22)
+    }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
+  })
+
   it.live("leaves nothing behind of a pool that could not be opened", () => {
     const wire = cuttable({ prefix: `${prefix}-unopened`, whenAway: "fail" })
     wire.isCut = true
@@ -518,4 +542,47 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       silent.close()
     }).pipe(Effect.timeout("15 seconds"), quiet)
   )
+})
+
+/** A store whose server is a function. */
+const scripted = (replyTo: (operation: Wire.Operation) => unknown) => {
+  const state = { wake: (_: number, __: number) => {} }
+  const settings = { whenAway: "fail", patienceMillis: 0, leaseMillis: 3_600_000, timeoutMillis: 1_000 } as const
+  const send = (request: string) =>
+    Effect.sync(() => {
+      const [, , version, operations] = JSON.parse(request) as [number, number, number, ReadonlyArray<Wire.Operation>]
+      const configuration = { limits: {}, headroom: 0, concurrency: -1, given: ["{}", 0, -1], changedAt: [0, 0, -1] }
+      const rule = { capacity: 1_000, rate: 0.001, most: 1_000, quota: false }
+      const news = version === 1 ? 0 : [[false, false, false, rule], configuration]
+      return JSON.stringify([0, 1, 1, "new", 1, news, [false, false, false, 5], operations.map(replyTo), -1, 0])
+    })
+  return Object.assign(state, {
+    layer: Layer.succeed(BudgetStore, {
+      open: (pool, options) =>
+        Store.open(pool, options, settings, send, (wake) => Effect.sync(() => void (state.wake = wake)))
+    })
+  })
+}
+
+describe("redis store, over a scripted server", () => {
+  it.effect("comes when the head that waits may, whatever is still said to an earlier one", () => {
+    let isFree = false
+    const server = scripted(([name]) => {
+      if (name !== "take") return 0
+      return isFree ? [[[1, [false, false, false, 5]]], 0] : [[], ["wait", 5_000, 4, 7]]
+    })
+    return Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: slow.limits, headroom: 0 })
+      const waiter = yield* Effect.forkChild(budget.reserve({ tokens: 10 }), { startImmediately: true })
+      yield* TestClock.adjust(1)
+      server.wake(200, 7)
+      yield* TestClock.adjust(50)
+      server.wake(3_000, 6)
+      isFree = true
+      yield* TestClock.adjust(149)
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.isDefined(waiter.pollUnsafe())
+    }).pipe(Effect.scoped, Effect.provide(server.layer))
+  })
 })

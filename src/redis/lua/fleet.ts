@@ -7,6 +7,8 @@ local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local VERSION = 7
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
+-- A time in which nobody was heard is remembered from this length on: the server may have been away.
+local GAP = 1000
 -- The net under the wakes: nobody sleeps longer without asking.
 local NET = 5000
 -- What a lost process held can still be settled for so long.

@@ -167,13 +167,13 @@ function ops.join(S, me, op, now)
 end
 
 -- ['back', n, awayMillis, [[level, spent, [[age, amount], ...]] | false, ...], [[age, [charge]], ...]] -> ids
--- A process comes back from its local share. If nobody was here meanwhile, the level is what the shares of those that
--- are back add up to, and the pace their part; else what it spent is taken now, as debt if need be.
+-- A process comes back from its local share. If nobody was here for most of that time, the level is what the shares of
+-- those that are back add up to, and the pace their part; else what it spent is taken now, as debt if need be.
 function ops.back(S, me, op, now)
   local parts = math.max(1, op[2])
-  local outage = S.outage
+  local outage, gap = S.outage, S.gap
   if outage and outage.till > now then outage.back = outage.back + 1
-  elseif now - S.before > op[3] / 2 then
+  elseif gap and gap[2] - math.max(gap[1], now - op[3]) > op[3] / 2 then
     outage = { back = 1, till = now + STEP, scale = S.pace.scale }
     S.outage = outage
   else outage = nil end

@@ -63,7 +63,7 @@ local function ownTime(S, now)
 end
 
 local function moveOn(S, time)
-  S.before = S.now
+  if time - S.now > GAP then S.gap = { S.now, time } end
   -- Nobody was heard for long: the server was away, not everybody dead. Leases start anew.
   if time - S.now > lease / 2 then
     S.quiet = time + lease
