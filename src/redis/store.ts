@@ -128,6 +128,8 @@ class RedisPool {
   private readonly given: PoolOptions
   /** What this process goes by while Redis is away, where it was told to. */
   private share: LocalShare | undefined
+  /** How often it asked in Redis: a later question has the place of an earlier one. */
+  private asked = 0
 
   constructor(line: Line.Line, bell: Bell, given: PoolOptions, millis: () => number) {
     this.line = line
@@ -166,9 +168,17 @@ class RedisPool {
   }
 
   take(asks: ReadonlyArray<Ask>): Effect.Effect<Taken, StoreUnavailable> {
+    return Effect.suspend(() => this.ask(asks, this.share === undefined ? ++this.asked : this.asked))
+  }
+
+  private ask(asks: ReadonlyArray<Ask>, number: number): Effect.Effect<Taken, StoreUnavailable> {
     return question(this.line, Wire.take(asks), {
       replied: (reply, now) => this.granted(asks, reply as Wire.TakeReply, now),
-      unheard: ({ granted }) => {
+      unheard: ({ blocked, granted }) => {
+        // Nobody stands behind the head that it left in Redis, unless somebody has asked since.
+        if (blocked?._tag === "Wait") {
+          this.line.submitFirst(say(() => (number === this.asked ? Wire.take([]) : undefined)))
+        }
         for (const held of granted) this.settle(held, Limits.used(held.charge, Limits.nothing), false)
       },
       away: (error, lapsed) => {

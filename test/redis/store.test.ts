@@ -491,6 +491,39 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
   })
 
+  it.live.each(["fail", "degrade"] as const)(
+    "leaves no head in the way of others for who went meanwhile: %s",
+    (whenAway) => {
+      const name = `${prefix}-ghost-${whenAway}`
+      let isDeaf = false
+      // What is sent arrives, and no reply comes back.
+      const deaf = FloodgateRedis.layerStore({ prefix: name, whenAway, timeout: "100 millis" }).pipe(
+        Layer.provide(
+          aroundSend(
+            (send) =>
+              (command, ...args) =>
+                Effect.flatMap(send(command, ...args), (reply) =>
+                  isDeaf ? Effect.never : Effect.succeed(reply as never)
+                )
+          )
+        ),
+        Layer.provide(NodeRedis.layer({ url: server.url }))
+      )
+      return Effect.gen(function* () {
+        const limits = { tokens: { perSecond: 1, burst: 1_000 } }
+        const open = Budget.make({ limits, headroom: 0 })
+        const one = yield* Effect.provideContext(open, yield* Layer.build(deaf))
+        const other = yield* Effect.provideContext(open, yield* Layer.build(layer({ prefix: name })))
+        yield* one.reserve({ tokens: 500 })
+        isDeaf = true
+        // It fails, or is served from its share and does not wait for that.
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(Effect.timeout(one.reserve({ tokens: 900 }), 300))))
+        isDeaf = false
+        yield* Effect.timeout(other.reserve({ tokens: 100 }), "3 seconds")
+      }).pipe(Effect.scoped, quiet)
+    }
+  )
+
   it.live("leaves nothing behind of a pool that could not be opened", () => {
     const wire = cuttable({ prefix: `${prefix}-unopened`, whenAway: "fail" })
     wire.isCut = true
