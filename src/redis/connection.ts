@@ -90,8 +90,18 @@ export const listen = (
   prefix: string,
   process: string,
   heard: (owner: string, millis: number, head: number) => void
-): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.flatMap(connection, (client) => client.subscribe(`${keysOf(prefix, "").channels}${process}`)).pipe(
+): Effect.Effect<void, never, Scope.Scope> => {
+  const { channels } = keysOf(prefix, "")
+  let isSaid = false
+  const sayOnce = (error: RedisError): Effect.Effect<void> => {
+    if (isSaid || !startsWith("NOPERM")(error)) return Effect.void
+    isSaid = true
+    return Effect.logWarning(
+      `This user of Redis may not hear messages, so that who waits comes late: allow it the channels "${channels}*"`,
+      error
+    )
+  }
+  return Effect.flatMap(connection, (client) => client.subscribe(`${channels}${process}`)).pipe(
     Effect.flatMap((queue) =>
       Effect.forever(
         Effect.map(Queue.take(queue), ({ message }) => {
@@ -101,9 +111,11 @@ export const listen = (
       )
     ),
     Effect.scoped,
+    Effect.tapError(sayOnce),
     Effect.sandbox,
     Effect.retry(Schedule.spaced(500)),
     Effect.ignore,
     Effect.forkScoped,
     Effect.asVoid
   )
+}

@@ -35,10 +35,11 @@ const observationLastsMillis = 5_000
 // -----------------------------------------------------------------------------
 
 /** Something to say whose reply nobody waits for. */
-const say = (operation: () => Wire.Operation | undefined, replied: (reply: unknown) => void = () => {}): Job => ({
+const say = (operation: () => Wire.Operation | undefined, more: Partial<Job> = {}): Job => ({
   operation,
-  replied,
-  away: () => false
+  replied: () => {},
+  away: () => false,
+  ...more
 })
 
 /** Something to say whose reply somebody waits for: the first answer counts, from Redis or from here. Who is interrupted waits no more. */
@@ -161,7 +162,7 @@ class RedisPool {
       const arrived = (names: unknown) => {
         for (const job of this.holdings.arrive(calls, names as ReadonlyArray<number>)) this.line.submit(job)
       }
-      this.line.submitFirst(say(() => report, arrived))
+      this.line.submitFirst(say(() => report, { replied: arrived }))
       this.share = undefined
     }
     this.bell.ring()
@@ -202,10 +203,11 @@ class RedisPool {
 
   settle(held: Held, used: Limits.Charge, succeeded: boolean): void {
     if (this.share?.settle(held, used, this.millis()) === true) return this.bell.ring()
-    const settlement = say(
-      () => Wire.settle(this.holdings.nameOf(held.id), used, succeeded),
-      () => this.holdings.release(held.id)
-    )
+    const release = () => this.holdings.release(held.id)
+    const settlement = say(() => Wire.settle(this.holdings.nameOf(held.id), used, succeeded), {
+      replied: release,
+      dropped: release
+    })
     if (this.holdings.settlesLater(held.id, settlement)) return
     // Used as estimated, with no bound on calls in flight: nobody waits for it.
     if (!this.line.view.isTight && Ledger.isAsEstimated(held.charge, used)) this.line.submitLater(settlement)

@@ -1,9 +1,11 @@
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as PersistenceRedis from "effect/persistence/Redis"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
@@ -524,6 +526,33 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }
   )
 
+  it.live("loses no settlement where its user may neither publish nor hear, and says so once", () => {
+    const word = "secret"
+    const warnings: Array<string> = []
+    const count = Logger.make(({ message }) => void warnings.push(String(message)))
+    return Effect.gen(function* () {
+      const user = ["ACL", "SETUSER", prefix, "on", `>${word}`, "~*", "resetchannels", "+@all"]
+      yield* Effect.promise(() => server.command(...user))
+      yield* Effect.addFinalizer(() => Effect.promise(() => server.command("ACL", "DELUSER", prefix)))
+      const url = server.url.replace("//", `//${prefix}:${word}@`)
+      const context = yield* Layer.build(FloodgateRedis.layerStoreUrl({ url, prefix }))
+      const store = Context.get(context as Context.Context<BudgetStore>, BudgetStore)
+      const one = yield* store.open("mute", slow)
+      const other = yield* store.open("mute", slow)
+      const { granted } = yield* one.take([...ask(400), ...ask(500)])
+      yield* other.take(ask(300))
+      // Now the other would be told.
+      yield* one.settle(granted[0]!, { tokens: 10 }, true)
+      const { ledger } = yield* one.snapshot
+      assert.isAtLeast(ledger.buckets.tokens!.level, 490)
+      yield* Effect.sleep(1_100)
+      assert.lengthOf(
+        warnings.filter((text) => text.includes(`may not hear messages`)),
+        1
+      )
+    }).pipe(Effect.scoped, Effect.provide(Logger.layer([count])))
+  })
+
   it.live("leaves nothing behind of a pool that could not be opened", () => {
     const wire = cuttable({ prefix: `${prefix}-unopened`, whenAway: "fail" })
     wire.isCut = true
@@ -582,12 +611,27 @@ const scripted = (replyTo: (operation: Wire.Operation) => unknown) => {
   const state = { wake: (_: number, __: number) => {} }
   const settings = { whenAway: "fail", patienceMillis: 0, leaseMillis: 3_600_000, timeoutMillis: 1_000 } as const
   const send = (request: string) =>
-    Effect.sync(() => {
+    Effect.suspend(() => {
       const [, , version, operations] = JSON.parse(request) as [number, number, number, ReadonlyArray<Wire.Operation>]
       const configuration = { limits: {}, headroom: 0, concurrency: -1, given: ["{}", 0, -1], changedAt: [0, 0, -1] }
       const rule = { capacity: 1_000, rate: 0.001, most: 1_000, quota: false }
       const news = version === 1 ? 0 : [[false, false, false, rule], configuration]
-      return JSON.stringify([0, 1, 1, "new", 1, news, [false, false, false, 5], operations.map(replyTo), -1, 0])
+      return Effect.try({
+        try: () =>
+          JSON.stringify([
+            0,
+            1,
+            1,
+            "new",
+            1,
+            news,
+            [false, false, false, 5],
+            operations.map((said) => replyTo(said)),
+            -1,
+            0
+          ]),
+        catch: (cause) => new PersistenceRedis.RedisError({ cause })
+      })
     })
   return Object.assign(state, {
     layer: Layer.succeed(BudgetStore, {
@@ -598,6 +642,24 @@ const scripted = (replyTo: (operation: Wire.Operation) => unknown) => {
 }
 
 describe("redis store, over a scripted server", () => {
+  it.effect("loses what the script stumbles over, and nothing that was said with it", () => {
+    const settled: Array<unknown> = []
+    const server = scripted(([name, id]) => {
+      if (name === "take") return [[1, 2, 3].map((granted) => [granted, [false, false, false, 5]]), 0]
+      if (name !== "settle") return 0
+      if (id === 2) throw new Error("ERR stumbled script: 1, on @user_script:1.")
+      settled.push(id)
+      return 1
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      const { granted } = yield* pool.take([...ask(1), ...ask(1), ...ask(1)])
+      for (const held of granted) yield* pool.settle(held, { tokens: 0 }, true)
+      yield* TestClock.adjust(5_000)
+      assert.deepStrictEqual([...new Set(settled)], [1, 3])
+    }).pipe(Effect.scoped, Effect.provide(server.layer), Effect.provideService(References.MinimumLogLevel, "None"))
+  })
+
   it.effect("comes when the head that waits may, whatever is still said to an earlier one", () => {
     let isFree = false
     const server = scripted(([name]) => {

@@ -327,7 +327,8 @@ local function notify(S, me, asked, now)
   if known and known[1] == owner and known[2] == head.turn and known[3] <= at + 5 then return -1 end
   S.notified = { owner, head.turn, at }
   if owner == me then return { math.ceil(wait), head.turn } end
-  redis.call('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'),
+  -- Who may not publish settles all the same; the head has a timer of its own.
+  redis.pcall('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'),
     string.format('%s %.0f %.0f', owner, math.ceil(wait), head.turn))
   return -1
 end
