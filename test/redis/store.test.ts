@@ -16,6 +16,7 @@ import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
+import { keysOf } from "../../src/redis/connection.ts"
 import * as Store from "../../src/redis/store.ts"
 import type * as Wire from "../../src/redis/wire.ts"
 import * as Redis from "./server.ts"
@@ -30,6 +31,7 @@ const slow: PoolOptions = {
 const ask = (tokens: number) => [{ charge: { tokens }, priority: 0 }]
 
 const prefix = Redis.fresh("store")
+const key = (pool: string, part: string) => keysOf(prefix, pool).all.find((name) => name.endsWith(`:${part}`))!
 
 // By the server's clock, so in real time.
 describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
@@ -155,23 +157,26 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     Effect.gen(function* () {
       const store = yield* BudgetStore
       const spoil: ReadonlyArray<readonly [pool: string, ...command: ReadonlyArray<string>]> = [
-        ["corrupt", "SET", `{${prefix}:corrupt}:state`, "nonsense"],
-        ["truncated", "SETRANGE", `{${prefix}:truncated}:state`, "40", "nonsense"],
-        ["gone", "DEL", `{${prefix}:gone}:state`],
+        ["corrupt", "SET", key("corrupt", "state"), "nonsense"],
+        ["truncated", "SETRANGE", key("truncated", "state"), "40", "nonsense"],
+        ["gone", "DEL", key("gone", "state")],
+        ["foreignOpen", "SET", key("foreignOpen", "open"), "x"],
+        ["foreignLost", "SET", key("foreignLost", "lost"), "x"],
+        ["foreignSeen", "SET", key("foreignSeen", "seen"), "x"],
         [
           "foreign",
           "EVAL",
           "redis.call('DEL', KEYS[1]); return redis.call('LPUSH', KEYS[1], 'x')",
           "1",
-          `{${prefix}:foreign}:state`
+          key("foreign", "state")
         ],
         [
           "beside",
           "EVAL",
           "redis.call('DEL', KEYS[1], KEYS[2]); return redis.call('SET', KEYS[2], 'x')",
           "2",
-          `{${prefix}:beside}:state`,
-          `{${prefix}:beside}:open`
+          key("beside", "state"),
+          key("beside", "open")
         ]
       ]
       for (const [pool, ...command] of spoil) {
@@ -195,7 +200,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const quota: PoolOptions = { ...slow, limits: { tokens: { total: 1_000 } } }
       const one = yield* store.open("quota", quota)
       yield* one.take(ask(300))
-      yield* Effect.promise(() => server.command("DEL", `{${prefix}:quota}:state`, `{${prefix}:quota}:open`))
+      yield* Effect.promise(() => server.command("DEL", key("quota", "state"), key("quota", "open")))
       assert.strictEqual((yield* one.snapshot).ledger.buckets.tokens!.level, 700)
     }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
   )
@@ -232,11 +237,14 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
 
   it.live("only looks, whatever lies there", () =>
     Effect.gen(function* () {
-      const state = `{${prefix}-looks:pool}:state`
+      const state = keysOf(`${prefix}-looks`, "pool").all[0]!
       yield* Effect.promise(() => server.command("LPUSH", state, "x"))
+      // And one that is no name of a pool.
+      const nameless = keysOf(`${prefix}-looks`, "").all[0]!.replace("}", "%}")
+      yield* Effect.promise(() => server.command("SET", nameless, "x"))
       assert.deepStrictEqual(yield* FloodgateRedis.status({ url: server.url, prefix: `${prefix}-looks` }), [])
       assert.strictEqual(yield* Effect.promise(() => server.command("TYPE", state)), "list")
-      yield* Effect.promise(() => server.command("DEL", state))
+      yield* Effect.promise(() => server.command("DEL", state, nameless))
     })
   )
 
@@ -274,7 +282,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       yield* start()
       assert.deepStrictEqual(yield* seen, [50, 5_000, 0])
       // What was changed is said again of a state that was lost; who starts later does not undo that either.
-      yield* Effect.promise(() => server.command("DEL", `{${prefix}:resized}:state`))
+      yield* Effect.promise(() => server.command("DEL", key("resized", "state")))
       yield* start()
       yield* one.snapshot
       yield* start()
@@ -293,9 +301,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
         return [allowed, snapshot.ledger.buckets.tokens?.rule.capacity]
       })
       const limits = (burst: number) => ({ tokens: { perSecond: 1, burst } })
-      const wipe = Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:changed}:${key}`))
-      )
+      const wipe = Effect.promise(() => server.command("DEL", ...keysOf(prefix, "changed").all))
       const first = yield* Scope.make()
       const one = yield* Scope.provide(store.open("changed", slow), first)
       const other = yield* store.open("changed", slow)
@@ -335,9 +341,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
         const { allowed, snapshot } = pools.find((each) => each.pool === "word")!
         return [allowed, snapshot.ledger.buckets.tokens?.rule.capacity]
       })
-      const wipe = Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:word}:${key}`))
-      )
+      const wipe = Effect.promise(() => server.command("DEL", ...keysOf(prefix, "word").all))
       const one = yield* store.open("word", { ...slow, concurrency: 3 })
       yield* wipe
       const other = yield* store.open("word", none)
@@ -360,9 +364,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const one = yield* store.open("silent", { ...slow, limits: {}, concurrency: Infinity })
       yield* one.resize({ limits: undefined, concurrency: 5 })
       yield* one.snapshot
-      yield* Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:silent}:${key}`))
-      )
+      yield* Effect.promise(() => server.command("DEL", ...keysOf(prefix, "silent").all))
       yield* store.open("silent", slow)
       yield* one.snapshot
       assert.strictEqual(one.rules().tokens?.capacity, 1_000)
@@ -375,9 +377,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     Effect.gen(function* () {
       const store = yield* BudgetStore
       const one = yield* store.open("again", slow)
-      yield* Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:again}:${key}`))
-      )
+      yield* Effect.promise(() => server.command("DEL", ...keysOf(prefix, "again").all))
       yield* store.open("again", { ...slow, limits: { tokens: { perSecond: 1, burst: 300 } } })
       yield* one.snapshot
       assert.strictEqual(one.rules().tokens!.capacity, 300)

@@ -4,14 +4,13 @@
  */
 export const fleet = `
 local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local VERSION = 7
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
 -- A time in which nobody was heard is remembered from this length on: the server may have been away.
 local GAP = 1000
 -- The net under the wakes: nobody sleeps longer without asking.
 local NET = 5000
--- What a lost process held can still be settled for so long.
+-- What a lost process held can still be settled for so long, and its last request is not done again.
 local KEEP_LOST = 600000
 -- For how long a state is kept that nobody touches: an hour, a month where a quota must not be forgotten, and 30 years
 -- where a debt takes longer than Redis can count.
@@ -21,12 +20,14 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 
 -- A state is used only if it is whole.
 local function isWhole(S)
-  if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
+  if type(S) ~= 'table' or S.whole ~= true then return false end
   for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'output', 'concurrency', 'quiet',
     'heardAt', 'toldAt', 'late', 'lateAt' }) do
     if not isNumber(S[name]) then return false end
   end
-  if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
+  for _, name in ipairs({ 'configured', 'buckets', 'procs', 'gone' }) do
+    if type(S[name]) ~= 'table' then return false end
+  end
   if type(S.given) ~= 'table' or type(S.changedAt) ~= 'table' then return false end
   if type(S.lowered) ~= 'table' or type(S.corrected) ~= 'table' or type(S.doubt) ~= 'table' then return false end
   if type(S.pace) ~= 'table' or not isNumber(S.pace.scale) or not isNumber(S.pace.calls) or S.pace.scale <= 0 or S.pace.scale > 1 then return false end
@@ -44,8 +45,11 @@ local function isWhole(S)
   return true
 end
 
+local function isHashOrNothing(key) return type(redis.pcall('HLEN', key)) == 'number' end
+
 -- Reads the state: it, or nil and why ('new', 'wiped', 'damaged'). Its checksum stands before it.
 local function load()
+  if not (isHashOrNothing(OPEN) and isHashOrNothing(LOST) and isHashOrNothing(SEEN)) then return nil, 'damaged' end
   local raw = redis.pcall('GET', STATE)
   if type(raw) == 'string' then
     local packed = string.sub(raw, 41)
@@ -74,11 +78,11 @@ end
 local function create(open, now, why, lease)
   local said, ramp = open[2], open[3]
   local S = {
-    version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
+    whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
     concurrency = said.concurrency, probe = false, rv = 1, given = said.given,
     changedAt = said.changedAt or neverChanged(said.given),
     lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0, output = 0,
-    procs = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
+    procs = {}, gone = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
   }
   makeLedger(S, said.limits, said.headroom, ramp, now)
   if why ~= 'new' then
@@ -228,7 +232,13 @@ local function leaveRoom(S, entry, succeeded, now)
   end
 end
 
-local function prune(now)
+local function prune(S, now)
+  for owner, since in pairs(S.gone) do
+    if since + KEEP_LOST < now then
+      S.gone[owner] = nil
+      redis.call('HDEL', SEEN, owner)
+    end
+  end
   if redis.call('HLEN', LOST) == 0 then return end
   for _, entry in ipairs(entriesOf(LOST)) do
     if entry.lost + KEEP_LOST < now then redis.call('HDEL', LOST, idKey(entry.id)) end
@@ -243,11 +253,8 @@ local function reap(S, now, refund)
     if proc.till < now then lost = lost or {}; lost[owner] = true end
   end
   if not lost or now < S.quiet then return end
-  prune(now)
-  for owner in pairs(lost) do
-    S.procs[owner] = nil
-    redis.call('HDEL', SEEN, owner)
-  end
+  prune(S, now)
+  for owner in pairs(lost) do S.procs[owner], S.gone[owner] = nil, now end
   for _, entry in ipairs(entriesOf(OPEN)) do
     if lost[entry.owner] then
       leaveRoom(S, entry, false, now)

@@ -139,7 +139,7 @@ function ops.open(S, me, op, now)
 end
 
 -- ['join', [[id, age, [charge]], ...], [[level, age] | false, ...]]: what a process holds and remembers of a state that
--- was lost. Ids count up across states, so nothing is held twice; what is known here and not held any more goes, as used.
+-- was lost, or that an older copy has taken the place of. Ids count up across states, so nothing is held twice; what is known here and not held any more goes, as used.
 function ops.join(S, me, op, now)
   local holds = {}
   for _, held in ipairs(op[2]) do holds[idKey(held[1])] = true end
@@ -156,7 +156,7 @@ function ops.join(S, me, op, now)
   end
   for d = 1, 4 do
     local b, known = S.buckets[d], op[3][d]
-    if b and known and S.why ~= 'new' then
+    if b and known then
       local level = known[1] + b.rate * known[2]
       if b.rule.quota and S.bare then b.level = math.min(b.rule.capacity, level)
       else b.level = math.min(b.level, level) end
@@ -200,7 +200,7 @@ end
 
 -- ['beat']: still there.
 function ops.beat(S, me, op, now)
-  prune(now)
+  prune(S, now)
   return 0
 end
 
