@@ -214,11 +214,17 @@ class RedisPool {
     else this.line.submit(settlement)
   }
 
-  observe(signal: Limits.Signal, answered: Held | undefined): void {
-    if (this.share !== undefined) return
-    const at = this.millis()
-    const isOld = () => this.millis() - at > observationLastsMillis
-    this.line.submit(say(() => (isOld() ? undefined : Wire.observe(signal, answered))))
+  /** While no limit is known it waits for what this teaches: till then the next call would be charged nothing. */
+  observe(signal: Limits.Signal, answered: Held | undefined): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      const done = (): undefined => void resume(Effect.void)
+      if (this.share !== undefined) return done()
+      const at = this.millis()
+      const isOld = () => this.millis() - at > observationLastsMillis
+      const operation = () => (isOld() ? done() : Wire.observe(signal, answered))
+      this.line.submit(say(operation, { replied: done, away: () => (done(), false) }))
+      if (Object.keys(this.line.view.rules).length > 0) done()
+    })
   }
 
   pause(pause: Pause): void {
@@ -290,7 +296,7 @@ const opened = Effect.fnUntraced(function* (
     rules: () => line.view.rules,
     take: (asks) => self.take(asks),
     settle: (held, used, succeeded) => Effect.sync(() => self.settle(held, used, succeeded)),
-    observe: (signal, answered) => Effect.sync(() => self.observe(signal, answered)),
+    observe: (signal, answered) => self.observe(signal, answered),
     pause: (pause) => Effect.sync(() => self.pause(pause)),
     resize: (change) => Effect.sync(() => self.resize(change)),
     snapshot: self.snapshot,

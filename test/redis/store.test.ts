@@ -526,6 +526,30 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }
   )
 
+  it.live("charges every call after the first by the limits that the first one taught", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ headroom: 0 })
+      const first = yield* budget.reserve({ inputTokens: 10 })
+      const reserve = Effect.forkScoped(budget.reserve({ inputTokens: 1_000 }), { startImmediately: true })
+      const early = yield* Effect.all(Array.from({ length: 20 }, () => reserve))
+      const dimensions = { inputTokens: { limit: 20_000, remaining: 19_000, window: "bucket" } } as const
+      yield* budget.observe({ dimensions, reservation: first })
+      yield* first.settle({ inputTokens: 10 })
+      const all = [...early, ...(yield* Effect.all(Array.from({ length: 20 }, () => reserve)))]
+      const charges = () =>
+        all.flatMap((fiber) => {
+          const exit = fiber.pollUnsafe()
+          return exit !== undefined && Exit.isSuccess(exit) ? [exit.value.charge] : []
+        })
+      yield* Effect.promise(() => Redis.until(() => Promise.resolve(charges().length >= 19)))
+      yield* Effect.sleep(100)
+      assert.deepStrictEqual(
+        charges(),
+        Array.from({ length: 19 }, () => ({ inputTokens: 1_000 }))
+      )
+    }).pipe(Effect.scoped, Effect.provide(layer({ prefix: `${prefix}-taught` })), Effect.orDie)
+  )
+
   it.live("loses no settlement where its user may neither publish nor hear, and says so once", () => {
     const word = "secret"
     const warnings: Array<string> = []
