@@ -199,7 +199,8 @@ export const observe = (signal: Limits.Signal, answered: Held | undefined): Oper
       : [orFalse(said.limit), orFalse(said.remaining), orFalse(said.roundedTo), said.window ?? false]
   }),
   orFalse(signal.date),
-  answered === undefined || answered.id < 0
+  // What a process admitted itself goes by another name in Redis.
+  answered === undefined || !Number.isInteger(answered.id)
     ? false
     : [
         answered.id,
