@@ -522,7 +522,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const name = `${prefix}-ghost-${whenAway}`
       let isDeaf = false
       // What is sent arrives, and no reply comes back.
-      const deaf = FloodgateRedis.layerStore({ prefix: name, whenAway, timeout: "100 millis" }).pipe(
+      const deaf = FloodgateRedis.layerStore({ prefix: name, whenAway, timeout: "1 second" }).pipe(
         Layer.provide(
           aroundSend(
             (send) =>
@@ -542,7 +542,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
         yield* one.reserve({ tokens: 500 })
         isDeaf = true
         // It fails, or is served from its share and does not wait for that.
-        assert.isTrue(Exit.isFailure(yield* Effect.exit(Effect.timeout(one.reserve({ tokens: 900 }), 300))))
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(Effect.timeout(one.reserve({ tokens: 900 }), 2_000))))
         isDeaf = false
         yield* Effect.timeout(other.reserve({ tokens: 100 }), "3 seconds")
       }).pipe(Effect.scoped, quiet)
