@@ -544,7 +544,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
         // It fails, or is served from its share and does not wait for that.
         assert.isTrue(Exit.isFailure(yield* Effect.exit(Effect.timeout(one.reserve({ tokens: 900 }), 2_000))))
         isDeaf = false
-        yield* Effect.timeout(other.reserve({ tokens: 100 }), "3 seconds")
+        yield* Effect.timeout(other.reserve({ tokens: 100 }), "15 seconds")
       }).pipe(Effect.scoped, quiet)
     }
   )
