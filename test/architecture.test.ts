@@ -53,7 +53,7 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
   { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
   { files: /^src\/agents\//, own: ["core", "internal/", "agents/", "budget/"], packages: ["effect"] },
-  { files: /^src\/governor\//, own: ["core", "internal/", "governor/"], packages: ["effect"] },
+  { files: /^src\/governor\//, own: ["core", "internal/", "governor/", "retry/"], packages: ["effect"] },
   { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "budgetStore/"], packages: ["effect"] },
   { files: /^src\/budgetStore\//, own: ["core", "internal/", "budgetStore/"], packages: ["effect"] },
   { files: /^src\/internal\//, own: ["internal/", "core/models"], packages: ["effect"] },

@@ -188,9 +188,10 @@ export class Line {
     if (!wasAway) this.options.onAway()
     const left = this.patienceLeft(outage)
     const givesUp = isHopeless(cause)
-    for (const job of request.jobs) job.away(error, left <= 0 || givesUp)
+    const isAlone = request.jobs.length === 1
+    for (const job of request.jobs) job.away(error, left <= 0 || (givesUp && isAlone))
     this.outbox.away(error, left <= 0)
-    if (givesUp) this.outbox.conclude()
+    if (givesUp) this.outbox.giveUp()
     const pause = Math.min(firstRetryMillis * 2 ** outage.failures++, longestRetryMillis)
     const again = Effect.andThen(Effect.sleep(left > 0 ? Math.min(pause, left) : pause), this.work)
     if (wasAway) return again

@@ -46,7 +46,7 @@ for (const { name, skipped, start } of suites) {
         const keys = (await server.command("KEYS", `{${prefix}:*`)) as ReadonlyArray<string>
         assert.isAbove(keys.length, 0)
         for (const key of keys) {
-          assert.match(key, /^\{contract-[0-9a-f]+:.*\}:(state|open|lost|seen)$/)
+          assert.match(key, /^\{contract-[0-9a-f]+:.*\}:\d+:(state|open|lost|seen)$/)
           assert.isAbove(Number(await server.command("PTTL", key)), 0, key)
         }
       })
