@@ -94,8 +94,8 @@ export interface Ramp {
  *
  * **Details**
  *
- * Takes `share` of the rate of every limited dimension, all the time, or for the first `forMillis` of every
- * `everyMillis`. The neighbour is limited as well: it gets only what is left, so a share above 1 drains a bucket.
+ * Takes `share` of the rate of every limited dimension, all the time, or with both of the others for the first `forMillis`
+ * of every `everyMillis`. The neighbour is limited as well: it gets only what is left, so a share above 1 drains a bucket.
  *
  * @category options
  * @since 0.1.0

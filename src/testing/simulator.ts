@@ -22,12 +22,16 @@ import * as Replies from "./replies.ts"
 export interface Simulator {
   readonly options: Options
   readonly engine: Engine.State
+  readonly charsPerToken: number
   /** How often each request was admitted, so that twins differ. */
   readonly twins: Map<number, number>
 }
 
 /** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
-export const make = (options: Options): Simulator => ({ options, engine: Engine.make(options), twins: new Map() })
+export const make = (options: Options): Simulator => {
+  const engine = Engine.make(options)
+  return { options, engine, charsPerToken: options.charsPerToken ?? 4, twins: new Map() }
+}
 
 /** What became of a request, and the answer it gets. */
 export interface Answer {
@@ -84,11 +88,12 @@ const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
 
 /** The input tokens of a request as the provider counts them. */
 export const countTokens = (self: Simulator, params: CountParams | Params): number =>
-  Replies.inputTokens(params, self.options.charsPerToken ?? 4)
+  Replies.inputTokens(params, self.charsPerToken)
 
 /** Decides about a request that arrives at `now`, in milliseconds since the provider started. */
 export const ask = (self: Simulator, now: number, params: Params): Answer => {
-  const { charsPerToken = 4, seed = 1 } = self.options
+  const { charsPerToken, engine } = self
+  const { seed } = engine
   const key = Replies.keyOf(params)
   const twin = self.twins.get(key) ?? 0
   const number = Seeded.unit(seed, lanes.answer, key, twin)
@@ -99,7 +104,7 @@ export const ask = (self: Simulator, now: number, params: Params): Answer => {
   const said = planned === undefined ? replyOf(self, params, number) : undefined
   const wanted = planned ?? Math.ceil(lengthOf(said!) / charsPerToken)
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))
-  const decision = Engine.request(self.engine, now, {
+  const decision = Engine.request(engine, now, {
     model: params.model,
     agent: params.metadata?.user_id ?? undefined,
     inputTokens: input - cachedTokens,
@@ -152,7 +157,7 @@ const toolBlock = (id: string, { input, name }: ToolUse): ToolUseBlock => ({
 /** The blocks of an answer, as far as its tokens go. A tool call that `max_tokens` cuts off is left out. */
 const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlock | ToolUseBlock> => {
   const said = answer.said ?? replyOf(self, answer.params, answer.random)
-  let room = Math.floor(answer.outputTokens * (self.options.charsPerToken ?? 4))
+  let room = Math.floor(answer.outputTokens * self.charsPerToken)
   const blocks: Array<TextBlock | ToolUseBlock> = []
   for (const [index, part] of said.entries()) {
     const { length } = written(part)

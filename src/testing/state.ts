@@ -31,7 +31,6 @@ export interface Pool {
 export interface Call {
   readonly entry: Writable<Entry>
   readonly pool: Pool
-  readonly startedAt: number
   /** When the first token of output comes. */
   readonly firstTokenAt: number
   /** When the answer is complete, if nothing goes wrong. */

@@ -133,14 +133,14 @@ describe("engine", () => {
       const state = Engine.make({ limits: { requests: { perMinute: 10 }, inputTokens: { perMinute: 100 } } })
       accepted(ask(state, 0, 90))
       const rejection = rejected(ask(state, 0, 20))
-      assert.strictEqual(rejection.dimension, "inputTokens")
+      assert.strictEqual(rejection.entry.rejectedBy, "inputTokens")
       assert.strictEqual(Engine.left(state, 0, model).requests, 9)
     })
 
     it("names the dimension that takes longest", () => {
       const state = Engine.make({ limits: { requests: { perMinute: 1 }, inputTokens: { perSecond: 100 } } })
       accepted(ask(state, 0, 100))
-      assert.strictEqual(rejected(ask(state, 0, 50)).dimension, "requests")
+      assert.strictEqual(rejected(ask(state, 0, 50)).entry.rejectedBy, "requests")
     })
 
     it("admits what is larger than the burst into debt when the bucket is full, or never", () => {
@@ -277,7 +277,7 @@ describe("engine", () => {
       const limits = { inputTokens: { perMinute: 1_000 }, outputTokens: { perMinute: 1_000 } }
       const state = Engine.make({ limits, latency, concurrency: 1 })
       const call = accepted(ask(state, 0, 900, 500))
-      assert.strictEqual(rejected(ask(state, 3_500, 1)).dimension, "concurrency")
+      assert.strictEqual(rejected(ask(state, 3_500, 1)).entry.rejectedBy, "concurrency")
       Engine.abort(state, 3_500, call)
       assert.strictEqual(call.entry.producedTokens, 250)
       assert.isTrue(call.entry.aborted)
