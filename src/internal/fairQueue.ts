@@ -268,19 +268,12 @@ export class FairQueue<E extends Entry> {
 
   private link(flow: Flow<E>, entry: E, front: boolean): void {
     entry.flow = flow
-    if (front) {
-      entry.previous = undefined
-      entry.next = flow.head
-      if (flow.head !== undefined) flow.head.previous = entry
-      else flow.tail = entry
-      flow.head = entry
-    } else {
-      entry.next = undefined
-      entry.previous = flow.tail
-      if (flow.tail !== undefined) flow.tail.next = entry
-      else flow.head = entry
-      flow.tail = entry
-    }
+    entry.previous = front ? undefined : flow.tail
+    entry.next = front ? flow.head : undefined
+    if (entry.previous !== undefined) entry.previous.next = entry
+    else flow.head = entry
+    if (entry.next !== undefined) entry.next.previous = entry
+    else flow.tail = entry
     flow.backlog += stepOf(entry)
     this.size++
     if (flow.size++ > 0) return

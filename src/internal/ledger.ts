@@ -123,19 +123,7 @@ const refilled = (ledger: Ledger, now: number): Ledger => {
   return changed ? withBuckets(ledger, buckets) : ledger
 }
 
-/** Written out, because this is the hottest allocation and a spread costs several times as much. */
-const withBuckets = (ledger: Ledger, buckets: Ledger["buckets"]): Ledger => ({
-  configured: ledger.configured,
-  headroom: ledger.headroom,
-  buckets,
-  cooldown: ledger.cooldown,
-  pace: ledger.pace,
-  loweredBy: ledger.loweredBy,
-  corrected: ledger.corrected,
-  doubt: ledger.doubt,
-  signalDate: ledger.signalDate,
-  toldAt: ledger.toldAt
-})
+const withBuckets = (ledger: Ledger, buckets: Ledger["buckets"]): Ledger => ({ ...ledger, buckets })
 
 /** Another pace: what refills from now on refills at it. */
 const paced = (ledger: Ledger, pace: Pace.Pace): Ledger => {
