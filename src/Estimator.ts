@@ -233,33 +233,30 @@ const nothing = ({ kind, pool }: Call): Memory => ({
   outputs: Learning.recent([])
 })
 
-/** What to reserve for a call that runs alone, without the margin. */
-const aloneOf = ({ thinking = false }: Call, outputs: Learning.Recent | undefined): number => {
-  if (outputs === undefined) return thinking ? firstOutputThinking : firstOutput
-  return Learning.quantile(outputs, thinking ? 0.99 : 0.95)
-}
-
 /**
  * What to reserve for each of several calls that run together, so that their sum is as safe as the quantile is for one
  * call. Of independent amounts the mean adds up, but the spread grows only with the root of their number.
  */
-const shareOf = (call: Call, outputs: Learning.Recent): number => {
-  const { together = 1 } = call
-  const alone = aloneOf(call, outputs)
+const shareOf = ({ thinking, together = 1 }: Call, outputs: Learning.Recent): number => {
+  const alone = Learning.quantile(outputs, thinking === true ? 0.99 : 0.95)
   const mean = Math.min(alone, Learning.mean(outputs))
   return margin * (mean + (alone - mean) / Math.sqrt(Math.max(1, together)))
 }
 
-/** The outputs that a call is expected to be like, once enough are known. */
-const likeOf = (memory: Memory, pool: Memory | undefined): Learning.Recent | undefined =>
-  [memory, pool].find((one) => one !== undefined && one.outputs.values.length >= enough)?.outputs
-
-const outputOf = (call: Call, memory: Memory, pool: Memory | undefined): number => {
-  const like = likeOf(memory, pool)
-  const expected = like === undefined ? aloneOf(call, like) : shareOf(call, like)
-  const longest = like === memory.outputs ? 0 : margin * (memory.outputs.sorted.at(-1) ?? 0)
-  return Math.min(Math.ceil(Math.max(expected, longest)), call.maxTokens ?? mostAmount)
+const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): number => {
+  const known = outputs.values.length >= enough
+  const borrowed = pool !== undefined && pool.outputs.values.length >= enough
+  const first = call.thinking === true ? firstOutputThinking : firstOutput
+  const expected = known
+    ? shareOf(call, outputs)
+    : Math.max(borrowed ? shareOf(call, pool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
+  return Math.min(Math.ceil(expected), call.maxTokens ?? mostAmount)
 }
+
+/** A reply that was cut off tells nothing but that it is as long as its limit: news only where no longer one was expected. */
+const isNews = (call: Call, memory: Memory, pool: Memory | undefined, output: number): boolean =>
+  output < (call.maxTokens ?? Infinity) ||
+  margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory, pool)
 
 const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
   const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
@@ -278,15 +275,16 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
 const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): Memory => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
-  const wasCut = outputTokens >= (call.maxTokens ?? Infinity)
-  const tells = isAmount(outputTokens) && (!wasCut || outputTokens >= aloneOf(call, likeOf(memory, pool)))
-  const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens].every(isAmount) && isAmount(prompt)
+  const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   return {
     ...memory,
     tokensPerByte:
       known && call.bytes > 0 ? Learning.follow(memory.tokensPerByte, prompt / call.bytes) : memory.tokensPerByte,
     cachedShare: known ? Learning.follow(memory.cachedShare, cacheReadTokens / prompt) : memory.cachedShare,
-    outputs: tells ? Learning.push(memory.outputs, outputTokens) : memory.outputs
+    outputs:
+      isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)
+        ? Learning.push(memory.outputs, outputTokens)
+        : memory.outputs
   }
 }
 

@@ -57,7 +57,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
@@ -158,7 +157,7 @@ export const make = Effect.fnUntraced(function* (
   const breaker = yield* Breaker
   onlyKnown("Governor.make", options, { retry: true, accounting: true, learned: true })
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
-  const given = Context.getOrUndefined(yield* Effect.context<never>(), Retry.RetryBudget)
+  const given = Context.pick(Retry.RetryBudget)(yield* Effect.context<never>())
   const warmup = Warmup.make()
   const admit = Admission.make({ accounting, budget, estimator })
 
@@ -175,18 +174,14 @@ export const make = Effect.fnUntraced(function* (
     return Effect.uninterruptibleMask((restore) => {
       let sent = false
       return Effect.flatMap(restore(admit(trace, call, how, bound, () => sent)), (ticket) => {
-        const send = Effect.andThen(
-          Trace.sent(trace),
-          Effect.suspend(() => {
-            sent = true
-            return within(attempt(ticket))
-          })
-        )
+        const send = Effect.flatMap(Trace.sent(trace), () => {
+          sent = true
+          return within(attempt(ticket))
+        })
         return Effect.onExit(restore(Failed.protect(breaker, trace.pool, send)), (exit) => {
           if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
           if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
-          const error = Cause.findErrorOption(exit.cause)
-          return ticket.fail(Option.isSome(error) ? error.value : Cause.squash(exit.cause))
+          return ticket.fail(Cause.squash(exit.cause))
         })
       })
     })
@@ -205,7 +200,8 @@ export const make = Effect.fnUntraced(function* (
         Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusedRetry(refusal, failure)))),
         Effect.tapError((error) => Effect.sync(() => (failure = error))),
         Retry.withPolicy(how.retry ?? defaultPolicy),
-        withinBudget(given),
+        // The caller's own retry budget goes before the one that was given here.
+        Effect.updateContext((caller: Context.Context<R>) => Context.merge(given, caller)),
         Effect.flatten
       )
     })
@@ -249,27 +245,12 @@ export const make = Effect.fnUntraced(function* (
         let given = false
         const trace = Trace.silent(budget.poolOf(call.model))
         const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound, () => given))
-        return Effect.tap(ticket, () =>
-          Effect.andThen(
-            Trace.sent(trace),
-            Effect.sync(() => (given = true))
-          )
-        )
+        return Effect.tap(ticket, () => Effect.map(Trace.sent(trace), () => (given = true)))
       }),
     retry: (self, how = {}) => attempts(() => self, how),
     learned: estimator.learned
   })
 })
-
-/** The retry budget of the caller goes before the one that the governor was given. */
-const withinBudget =
-  (given: Retry.RetryBudget | undefined) =>
-  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    given === undefined
-      ? self
-      : Effect.contextWith((caller: Context.Context<never>) =>
-          Effect.provideService(self, Retry.RetryBudget, Context.getOrUndefined(caller, Retry.RetryBudget) ?? given)
-        )
 
 /** What a call fails with whose retry was refused: at the deadline with its failure, else with the refusal, which has it. */
 const refusedRetry = <E>(refusal: Budget.BudgetError, failure: E | undefined): Budget.BudgetError | E => {

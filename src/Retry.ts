@@ -512,8 +512,9 @@ export const withPolicy: {
     let failure: E | undefined
     const attempt: Effect.Effect<Exit.Exit<A, E>, E, R> = Effect.suspend(() => {
       const first = ++number === 1
-      const one = Effect.provideService(self, Attempt, { number, first })
-      return first ? Effect.onExit(one, (exit) => (Exit.hasInterrupts(exit) ? Effect.void : budget.deposit)) : one
+      return Effect.onExit(Effect.provideService(self, Attempt, { number, first }), (exit) =>
+        first && !Exit.hasInterrupts(exit) ? budget.deposit : Effect.void
+      )
     }).pipe(
       Effect.map((value) => Exit.succeed(value)),
       Effect.tapError((error) => Effect.sync(() => (failure = error)))

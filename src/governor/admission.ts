@@ -40,6 +40,7 @@ export type Admit = (
 
 /** Makes the admissions of a governor, which count together how many calls usually run. */
 export const make = (means: Means): Admit => {
+  const { accounting, budget, estimator } = means
   const flights = makeFlights()
   const answered = new Set<string>()
   return (trace, call, how, bound, sent) =>
@@ -56,7 +57,7 @@ export const make = (means: Means): Admit => {
           kind: call.kind ?? agent,
           together: flights.usual(pool)
         }
-        const expected = yield* means.estimator.estimate(known)
+        const expected = yield* estimator.estimate(known)
         const queueing = {
           agent,
           priority: how.priority,
@@ -67,17 +68,18 @@ export const make = (means: Means): Admit => {
         const ask = (estimate: Limits.Estimate) =>
           Effect.flatMap(Clock.currentTimeMillis, (queuedAt) =>
             Effect.mapError(
-              restore(means.budget.reserve(estimate, { ...queueing, maxWait: Bound.left(bound, queuedAt) })),
+              restore(budget.reserve(estimate, { ...queueing, maxWait: Bound.left(bound, queuedAt) })),
               (error) => Bound.refusal(bound, queuedAt, error)
             )
           )
-        const { estimate, reservation } = yield* reserve(means.accounting, ask, known, expected)
-        const admitted: Admitted = { trace, known, expected, estimate, reservation, observed: undefined }
+        const { estimate, reservation } = yield* reserve(accounting, ask, known, expected)
+        const admitted: Admitted = { accounting, trace, known, estimate, reservation, observed: undefined }
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
             flights.ended(pool)
-            return sent() ? interrupted(means, admitted) : reservation.refund
+            // Nobody said how it ended: input is spent, and output as far as it was seen.
+            return sent() ? reservation.settle(Settlement.counted(admitted), "failure") : reservation.refund
           })
         )
         yield* Trace.admitted(trace, estimate, reservation)
@@ -110,7 +112,7 @@ const reserve = (
     onSuccess: (reservation) => Effect.succeed({ estimate, reservation }),
     onFailure: (error) => {
       const { reason } = error
-      return reason._tag === "EstimateTooLarge" && leastOf(accounting, call, estimate, reason) <= reason.limit
+      return reason._tag === "EstimateTooLarge" && leastOf(accounting, call, estimate, reason.dimension) <= reason.limit
         ? reserve(accounting, ask, call, { ...estimate, [reason.dimension]: reason.limit })
         : Effect.fail(error)
     }
@@ -127,9 +129,8 @@ const leastOf = (
   accounting: Accounting.Accounting,
   call: Estimator.Call,
   { inputTokens = Infinity, outputTokens = 0 }: Limits.Estimate,
-  { asked, dimension }: Budget.EstimateTooLarge
+  dimension: Limits.Dimension
 ): number => {
-  if (dimension === "requests") return asked
   const least = accounting.estimate({
     inputTokens: call.inputTokens ?? Math.min(inputTokens, call.bytes / bytesPerToken) / guessedTooHigh,
     cachedTokens: 0,
@@ -144,38 +145,19 @@ const leastOf = (
 // -----------------------------------------------------------------------------
 
 /** A call that holds its reservation. */
-interface Admitted {
+interface Admitted extends Settlement.Held {
   readonly trace: Trace.Trace
   readonly known: Estimator.Call
-  readonly expected: Limits.Estimate
-  /** As much of it as was reserved. */
-  readonly estimate: Limits.Estimate
   readonly reservation: Budget.Reservation
-  /** What was seen of its usage so far. */
   observed: Accounting.Actual | undefined
 }
 
-/** What was reserved of the prompt, whose count nobody has named yet. */
-const promptOf =
-  ({ accounting }: Means, { estimate, expected, known }: Admitted) =>
-  (): number =>
-    Math.min(Settlement.promptOf(accounting, known, expected), estimate.inputTokens ?? Infinity)
-
-/** Nobody said how it ended: input is spent, and output as far as it was seen. */
-const interrupted = (means: Means, admitted: Admitted): Effect.Effect<void> => {
-  const { observed = Settlement.unanswered, reservation } = admitted
-  return reservation.settle(Settlement.counted(means.accounting, promptOf(means, admitted), observed), "failure")
-}
-
 /** Whether a reply is as long as its limit, which the request or the provider sets. */
-const wasCut = (response: ResponseInfo | undefined): boolean =>
-  response?.finishReason === "max_tokens" || response?.finishReason === "length"
+const wasCut = ({ finishReason = "" }: ResponseInfo): boolean => ["max_tokens", "length"].includes(finishReason)
 
 /** `answered` are the pools in which a call has succeeded. */
-const ticketOf = (means: Means, admitted: Admitted, answered: Set<string>): Ticket => {
-  const { accounting, budget, estimator } = means
+const ticketOf = ({ budget, estimator }: Means, admitted: Admitted, answered: Set<string>): Ticket => {
   const { estimate, known, reservation, trace } = admitted
-  const prompt = promptOf(means, admitted)
   const heard: Ticket["heard"] = (signal) =>
     signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
   let isConcluded = false
@@ -191,14 +173,14 @@ const ticketOf = (means: Means, admitted: Admitted, answered: Set<string>): Tick
     observed: (actual) => {
       admitted.observed = actual
     },
-    succeed: (actual, response) =>
+    succeed: (actual, response = {}) =>
       conclude(() => {
         answered.add(trace.pool)
         return Effect.andThen(
           actual === undefined
             ? reservation.settle({})
             : Effect.andThen(
-                reservation.settle(Settlement.counted(accounting, prompt, actual)),
+                reservation.settle(Settlement.counted(admitted, actual)),
                 estimator.learn(wasCut(response) ? { ...known, maxTokens: actual.outputTokens } : known, actual)
               ),
           Trace.succeeded(trace, actual, response)
@@ -206,12 +188,16 @@ const ticketOf = (means: Means, admitted: Admitted, answered: Set<string>): Tick
       }),
     fail: (error) =>
       conclude(() => {
-        const failure = failureOf(error)
-        const { retryAfter, signal } = failure
+        const cause = causeOf(error)
+        // It may be anybody's, with a process's `signal` for example: what is of another form says nothing.
+        const said: Failure = typeof cause === "object" && cause !== null ? cause : {}
+        const signal = Predicate.isObject(said.signal?.dimensions) ? said.signal : undefined
+        const retryAfter = Duration.isDuration(said.retryAfter) ? said.retryAfter : undefined
         const pushback =
-          failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
+          pushbacks.find((one) => one === said.pushback) ??
+          (isDown(cause) && answered.has(trace.pool) ? "overload" : undefined)
         const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
-        const usage = Settlement.afterFailure(accounting, prompt, failure, admitted.observed)
+        const usage = Settlement.afterFailure(admitted, pushback, said.usage)
         const settled =
           pushback === undefined
             ? reservation.settle(usage, "failure")
@@ -230,22 +216,7 @@ const isDown = (error: unknown): boolean =>
   isLlmError(error) &&
   (error.reason._tag === "ServerFailed" || (error.reason._tag === "ConnectionFailed" && !error.reason.sent))
 
-const isSignal = (value: unknown): value is Limits.Signal =>
-  Predicate.hasProperty(value, "dimensions") && Predicate.isObject(value.dimensions)
-
 const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
-
-/** What an error says of itself. It may be anybody's, with a process's `signal` for example: what does not fit is not said. */
-const failureOf = (error: unknown): Failure => {
-  if (!Predicate.isObject(error)) return {}
-  const { pushback, retryAfter, signal, usage } = error
-  return {
-    pushback: pushbacks.find((one) => one === pushback),
-    retryAfter: Duration.isDuration(retryAfter) ? retryAfter : undefined,
-    signal: isSignal(signal) ? signal : undefined,
-    usage: Predicate.isObject(usage) ? usage : undefined
-  }
-}
 
 // -----------------------------------------------------------------------------
 // Calls that run together

@@ -4,70 +4,61 @@
  * An error says what its call used by Anthropic's rules. The accounting turns that into what the provider has counted:
  * one that charges a request when it arrives gives nothing back, whatever came of it.
  */
+import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import * as Limits from "../Limits.ts"
 import type { Pushback } from "../LlmError.ts"
-import { bytesPerToken } from "./requestSize.ts"
 
-/** What an error says of its call. */
-export interface Failure {
-  readonly usage?: Limits.Usage | undefined
-  readonly pushback?: Pushback | undefined
+/** What is known of a call that holds its reservation. */
+export interface Held {
+  readonly accounting: Accounting.Accounting
+  readonly estimate: Limits.Estimate
+  readonly known: { readonly maxTokens?: number | undefined }
+  /** What was seen of its usage so far. */
+  readonly observed: Accounting.Actual | undefined
 }
 
 const rejected = (pushback: Pushback | undefined): boolean => pushback === "rateLimit" || pushback === "ramp"
 
-/** What is known of a call before it is sent. */
-interface Call {
-  readonly bytes: number
-  readonly inputTokens?: number | undefined
-  readonly maxTokens?: number | undefined
+/**
+ * The prompt as it was estimated: the input without the output that some hold against it. NaN, which is no usage, where the
+ * estimate says no input.
+ */
+export const promptOf = ({ accounting, estimate, known: { maxTokens } }: Omit<Held, "observed">): number => {
+  const { inputTokens = NaN, outputTokens = 0 } = estimate
+  const output = accounting.estimate({ inputTokens: 0, cachedTokens: 0, outputTokens, maxTokens })
+  return inputTokens - (output.inputTokens ?? 0)
 }
 
-/** The prompt as it was estimated. Where the output that is allowed is held against the input, too, it is no part of it. */
-export const promptOf = (accounting: Accounting.Accounting, call: Call, estimate: Limits.Estimate): number => {
-  if (estimate.inputTokens === undefined) return call.inputTokens ?? Math.ceil(call.bytes / bytesPerToken)
-  const { inputTokens = 0 } = accounting.estimate({
-    inputTokens: 0,
-    cachedTokens: 0,
-    outputTokens: estimate.outputTokens ?? 0,
-    maxTokens: call.maxTokens
-  })
-  return estimate.inputTokens - inputTokens
-}
-
-/** Nothing was counted of an answer. */
-export const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
+const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
 
 /**
- * The usage to settle a call to of which this was counted. No prompt is empty: one of which nothing was counted, as when no
- * answer came and behind some gateways, is spent as it was estimated.
+ * The usage to settle a call to. No prompt is empty: one of which nothing was counted, because no answer came or a gateway
+ * does not count, is spent as it was estimated.
  */
-export const counted = (
-  accounting: Accounting.Accounting,
-  prompt: () => number,
-  actual: Accounting.Actual
-): Limits.Usage => {
+export const counted = (held: Held, actual = held.observed ?? unanswered): Limits.Usage => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens } = actual
-  const isCounted = inputTokens + cacheCreationTokens + cacheReadTokens > 0
-  return accounting.usage(isCounted ? actual : { ...actual, inputTokens: prompt() })
+  const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
+  return held.accounting.usage(prompt > 0 ? actual : { ...actual, inputTokens: promptOf(held) })
 }
 
-/** The usage to settle a failed call to; a dimension that is left out keeps its estimate. */
+/**
+ * The usage to settle a failed call to, by what its error says; a dimension that is left out keeps its estimate, as does
+ * everything where the error is somebody else's and its usage is none.
+ */
 export const afterFailure = (
-  accounting: Accounting.Accounting,
-  prompt: () => number,
-  { pushback, usage }: Failure,
-  observed: Accounting.Actual | undefined
+  held: Held,
+  pushback: Pushback | undefined,
+  usage: Limits.Usage | undefined
 ): Limits.Usage => {
   const unsent = usage?.requests === 0 && !rejected(pushback)
   if (unsent) return Limits.nothing
-  if (accounting.rejections === "charged") return {}
-  if (observed !== undefined) return counted(accounting, prompt, observed)
-  if (usage === undefined) return {}
-  const { inputTokens = prompt(), outputTokens, requests } = usage
+  if (held.accounting.rejections === "charged") return {}
+  if (held.observed !== undefined) return counted(held)
+  if (!Predicate.isObjectKeyword(usage)) return {}
+  const { inputTokens = promptOf(held), outputTokens, requests } = usage
   if (usage.tokens !== undefined || outputTokens === undefined) return usage
-  return { ...accounting.usage({ inputTokens, outputTokens }), requests }
+  return { ...held.accounting.usage({ inputTokens, outputTokens }), requests }
 }
 
 /**

@@ -107,13 +107,13 @@ export const step = (observed: Observed, event: RawMessageStreamEvent): Observed
 
 /**
  * The usage by Anthropic's rules: cache writes count as input, cache reads do not. Output that the provider has not
- * counted is estimated from its length. Input that was never named, or as nothing, is left out, so that its estimate stays.
+ * counted is estimated from its length. Input that was never named is left out, so that its estimate stays.
  */
-export const usage = ({ cacheRead = 0, cacheWrite = 0, input = 0, output = 0, uncounted }: Observed): Limits.Usage => {
-  const outputTokens = output + Math.ceil(uncounted / bytesPerToken)
-  return input + cacheWrite + cacheRead === 0
+export const usage = (observed: Observed): Limits.Usage => {
+  const outputTokens = (observed.output ?? 0) + Math.ceil(observed.uncounted / bytesPerToken)
+  return observed.input === undefined
     ? { requests: 1, outputTokens }
-    : { requests: 1, inputTokens: input + cacheWrite, outputTokens }
+    : { requests: 1, inputTokens: observed.input + (observed.cacheWrite ?? 0), outputTokens }
 }
 
 /** What an error of the stream keeps. */

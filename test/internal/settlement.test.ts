@@ -7,17 +7,17 @@ const rejection = (dimensions: Limits.Signal["dimensions"]): Limits.Signal => ({
 
 describe("settlement", () => {
   it("tells the prompt of an estimate from the output that is held with it", () => {
-    const expected = { inputTokens: 600, cachedTokens: 100, outputTokens: 50, maxTokens: 4_096 }
-    const call = { bytes: 2_700, maxTokens: 4_096 }
+    const expected = { inputTokens: 600, cachedTokens: 100, outputTokens: 50 }
+    const promptOf = (accounting: Accounting.Accounting, maxTokens: number | undefined) =>
+      Settlement.promptOf({
+        accounting,
+        estimate: accounting.estimate({ ...expected, maxTokens }),
+        known: { maxTokens }
+      })
     for (const accounting of [Accounting.azure, Accounting.bedrockMantle, Accounting.openai]) {
-      assert.strictEqual(Settlement.promptOf(accounting, call, accounting.estimate(expected)), 700)
+      assert.deepStrictEqual([promptOf(accounting, 4_096), promptOf(accounting, undefined)], [700, 700])
     }
-    const { maxTokens: _, ...open } = expected
-    const mantle = Accounting.bedrockMantle.estimate(open)
-    assert.strictEqual(Settlement.promptOf(Accounting.bedrockMantle, { bytes: 2_700 }, mantle), 700)
-    assert.strictEqual(Settlement.promptOf(Accounting.anthropic, call, Accounting.anthropic.estimate(expected)), 600)
-    assert.strictEqual(Settlement.promptOf(Accounting.anthropic, call, { tokens: 5_000 }), 1_000)
-    assert.strictEqual(Settlement.promptOf(Accounting.anthropic, { ...call, inputTokens: 9 }, { tokens: 5_000 }), 9)
+    assert.strictEqual(promptOf(Accounting.anthropic, 4_096), 600)
   })
 
   it("finds the limit that lacks most, in each dimension's own terms", () => {
