@@ -38,6 +38,8 @@ export interface Turn<E> {
   readonly start: number
   readonly rank: number
   readonly owed: number
+  /** What the flow added to its level's weight. */
+  readonly weight: number
   /** Virtual time, and by how much this moved it on. */
   readonly virtual: number
   readonly moved: number
@@ -131,7 +133,8 @@ export class FairQueue<E extends Entry> {
     const flow = entry.flow!
     const level = flow.level
     const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
-    const turn = { entry, start: flow.start, rank: flow.rank, owed: flow.owed, virtual: level.virtual, moved }
+    const { owed, rank, start, weight } = flow
+    const turn = { entry, start, rank, owed, weight, virtual: level.virtual, moved }
     // What the average flow is served moves on by as much as this service shared among all; a flow that comes now is no
     // earlier than the one that is served.
     level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
@@ -140,7 +143,6 @@ export class FairQueue<E extends Entry> {
     flow.rank = this.ranks++
     this.unlink(flow, entry)
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
-    if (level.flows.size >= level.sweepAt) sweep(level)
     return turn
   }
 
@@ -148,7 +150,7 @@ export class FairQueue<E extends Entry> {
    * Undoes the latest `shift` that has not been undone: the entry is served next again, unless a higher priority came.
    */
   putBack(turn: Turn<E>): void {
-    const { entry, owed, rank, start, virtual } = turn
+    const { entry, owed, rank, start, virtual, weight } = turn
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     level.virtual = virtual
@@ -157,6 +159,8 @@ export class FairQueue<E extends Entry> {
     flow.start = start
     flow.rank = rank
     this.link(flow, entry, true)
+    level.weight += weight - flow.weight
+    flow.weight = weight
     Heap.fix(flow.level.heap, flow, byTag)
   }
 
@@ -244,6 +248,7 @@ export class FairQueue<E extends Entry> {
   private flowOf(level: Level<E>, agent: string): Flow<E> {
     const found = level.flows.get(agent)
     if (found !== undefined) return found
+    if (level.flows.size >= level.sweepAt) sweep(level)
     const flow: Flow<E> = {
       agent,
       level,

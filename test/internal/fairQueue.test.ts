@@ -162,6 +162,34 @@ describe("fairQueue", () => {
     assert.strictEqual(queue.shift()!.entry, two.entry)
   })
 
+  it.each([5, 2_000])("serves in the same order whether its front is looked at or not, with %i agents", (agents) => {
+    // Regression: an agent whose calls weigh differently weighed as the one that was put back last, and what others had
+    // been served was forgotten while the front was out.
+    const history = (seed: number, isLookedAt: boolean) => {
+      const random = mulberry(seed)
+      const below = (n: number) => Math.floor(random() * n)
+      const queue = new FairQueue<Call>()
+      const served: Array<Turn<Call>> = []
+      for (let n = 0; n < Math.max(300, 2 * agents); n++) {
+        const action = random()
+        if (action < 0.5) {
+          const options = { weight: [1, 1, 7, 0.3][below(4)]!, priority: agents > 1_000 ? 0 : below(2) }
+          queue.push({ ...call(`${below(agents)}`, 0.01 + random(), options), id: n }, random() < 0.1)
+        } else if (action < 0.85) {
+          const turn = queue.shift()
+          if (turn !== undefined) served.push(turn)
+        } else if (served.length > 0) queue.correct(served[below(served.length)]!, 2 * random())
+        if (!isLookedAt || n % 5 > 0) continue
+        const front = Array.from({ length: 32 }, () => queue.shift()).filter((turn) => turn !== undefined)
+        for (const turn of front.reverse()) queue.putBack(turn)
+      }
+      return served.map(({ entry }) => entry.id)
+    }
+    for (let seed = 1; seed <= 50; seed++) {
+      assert.deepStrictEqual(history(seed, true), history(seed, false), `seed ${seed}`)
+    }
+  })
+
   it("gives back what an agent was charged for a call that was not let out", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 4; i++) queue.push(call("a"))
