@@ -173,7 +173,9 @@ export const open = Effect.fnUntraced(function* (
           const wasHead = queue.peek() === waiter
           waiter.state = "done"
           queue.remove(waiter)
-          return wasHead ? drain : undefined
+          if (wasHead) return drain
+          options.changed()
+          return undefined
         }
         case "asking":
           waiter.state = "cancelled"
