@@ -201,6 +201,26 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
     })
   ],
   [
+    "slows its rates once for rejections of calls that were out together, and again for one that was sent later",
+    Effect.fnUntraced(function* ({ expect, grant, open, pass }) {
+      const store = yield* open(slow)
+      const reject = Effect.fnUntraced(function* (held: Held) {
+        yield* store.settle(held, { tokens: 0 }, false)
+        yield* store.pause({ reason: "rateLimit", millis: 10, charge: held.charge, takenAt: held.takenAt })
+        yield* pass(20)
+        return (yield* store.snapshot).ledger.pace.scale
+      })
+      const together = [yield* grant(store, { tokens: 1 }), yield* grant(store, { tokens: 1 })] as const
+      yield* pass(10)
+      const first = yield* reject(together[0])
+      yield* expect(first < 1, "slower rates", first)
+      const second = yield* reject(together[1])
+      yield* expect(second === first, "rates as slow as before", second)
+      const third = yield* reject(yield* grant(store, { tokens: 1 }))
+      yield* expect(third < first, "slower rates still", third)
+    })
+  ],
+  [
     "lowers its view to what the provider has left, and learns a limit that is below its own",
     Effect.fnUntraced(function* ({ expect, grant, level, open }) {
       const store = yield* open({ tokens: { perMinute: 60_000 } })
