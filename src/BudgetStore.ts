@@ -70,7 +70,8 @@ export interface Taken {
 
 /**
  * A pause of a whole pool. `charge` is what the rejected call had reserved; with it the store can tell whether the local
- * view explains the rejection.
+ * view explains the rejection. `takenAt` is when it was admitted; with it the store can tell whether the rejection says
+ * anything new.
  *
  * @category models
  * @since 0.1.0
@@ -79,6 +80,7 @@ export interface Pause {
   readonly reason: Pushback
   readonly millis: number
   readonly charge: Limits.Charge | undefined
+  readonly takenAt?: number | undefined
 }
 
 /**

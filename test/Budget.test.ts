@@ -588,6 +588,23 @@ describe("Budget", () => {
         )
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
+
+    it.effect("tells of a waiter that leaves, wherever it stood", () =>
+      Effect.gen(function* () {
+        // Regression: only the head's leaving was told.
+        const budget = yield* Budget.TokenBudget
+        yield* Budget.consume(1_000)
+        yield* start(Budget.consume(10))
+        const second = yield* start(Budget.consume(10))
+        const queued: Array<number> = []
+        yield* start(
+          Stream.runForEach(budget.changes, ({ pools }) => Effect.sync(() => queued.push(pools.default!.queued)))
+        )
+        yield* Fiber.interrupt(second)
+        yield* Effect.yieldNow
+        assert.deepStrictEqual(queued, [2, 1])
+      }).pipe(Effect.provide(make({ limits: perSecond(1, 1_000) })))
+    )
   })
 
   it("names the option, the expectation and the value when an argument makes no sense", () => {

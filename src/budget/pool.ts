@@ -140,7 +140,7 @@ export const open = Effect.fnUntraced(function* (
     const until = snapshot.now + gate.rest
     return gate.rest === 0 || until <= (snapshot.ledger.cooldown?.until ?? 0)
       ? snapshot
-      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload" } } }
+      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload", judgedAt: undefined } } }
   }
 
   const pool: Pool = {
@@ -173,7 +173,9 @@ export const open = Effect.fnUntraced(function* (
           const wasHead = queue.peek() === waiter
           waiter.state = "done"
           queue.remove(waiter)
-          return wasHead ? drain : undefined
+          if (wasHead) return drain
+          options.changed()
+          return undefined
         }
         case "asking":
           waiter.state = "cancelled"
@@ -197,7 +199,7 @@ export const open = Effect.fnUntraced(function* (
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>
       Effect.andThen(
-        Effect.ignoreCause(store.pause(pause)),
+        Effect.ignoreCause(store.pause({ ...pause, takenAt: rejected?.takenAt })),
         Effect.suspend(() => {
           counts.cooldowns[pause.reason]++
           return Effect.flatMap(Random.next, (random) => {

@@ -19,24 +19,35 @@ const leastBatch = 2
 const mostBatch = 64
 
 /**
- * The drain of a store that takes time. `wakes` emits when something changed there that this process did not cause.
+ * The drain of a store that takes time. `wakes` emits when a head may come sooner than it was told, or under other limits:
+ * because of another process, and because of what this one said by `observe`, `resize` or `unlearn`. After settlements of
+ * its own the pool asks anyway.
  *
  * **Example** (the store in memory, as if it were a millisecond away)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
  * import * as Layer from "effect/Layer"
+ * import * as Queue from "effect/Queue"
  * import * as Stream from "effect/Stream"
  * import * as Budget from "floodgate/Budget"
  * import * as BudgetStore from "floodgate/BudgetStore"
  *
  * const distant = Layer.succeed(BudgetStore.BudgetStore, {
- *   open: (pool, options) =>
- *     Effect.map(BudgetStore.memory.open(pool, options), (store) => ({
+ *   open: Effect.fnUntraced(function* (pool, options) {
+ *     const store = yield* BudgetStore.memory.open(pool, options)
+ *     const bell = yield* Queue.sliding<void>(1)
+ *     const ringing = Effect.tap(() => Queue.offer(bell, undefined))
+ *     const distant: BudgetStore.PoolStore = {
  *       ...store,
  *       take: (asks) => Effect.delay(store.take(asks), "1 milli"),
- *       drain: BudgetStore.inBatches(Stream.never)
- *     }))
+ *       observe: (signal, answered) => ringing(store.observe(signal, answered)),
+ *       resize: (change) => ringing(store.resize(change)),
+ *       unlearn: (untoldMillis) => ringing(store.unlearn(untoldMillis)),
+ *       drain: BudgetStore.inBatches(Stream.fromQueue(bell))
+ *     }
+ *     return distant
+ *   })
  * })
  *
  * const call = Budget.withReservation({ tokens: 500 }, () => Effect.succeed("admitted"))

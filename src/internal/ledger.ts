@@ -32,6 +32,8 @@ export interface Ledger {
 interface Cooldown {
   readonly until: number
   readonly reason: Pushback
+  /** When a rejection was last judged, in this cooldown or in one before: calls that were sent earlier say nothing new. */
+  readonly judgedAt: number | undefined
 }
 
 /** What is held for one call. */
@@ -239,20 +241,30 @@ export const leftOf = (ledger: Ledger): Limits.Charge =>
  * Pauses the pool: the longest pause wins, a shorter one never shortens it.
  *
  * A 429 that the local view cannot explain (the rejected charge, refunded, would be admitted again) says that somebody
- * else spends the same limit: the rate is scaled down, at most once per cooldown, and the levels are set so that the
- * rejected charge fits just when the pause ends. A 429 that it can explain changes the rate only if it is known
- * already, from an earlier rejection or from the provider's figures, that somebody else spends the limit.
+ * else spends the same limit: the rate is scaled down, at most once per cooldown and for the calls that were out already,
+ * and the levels are set so that the rejected charge fits just when the pause ends. A 429 that it can explain changes the
+ * rate only if it is known already, from an earlier rejection or from the provider's figures, that somebody else spends the
+ * limit.
  */
 export const cool = (
   ledger: Ledger,
-  pause: { readonly reason: Pushback; readonly millis: number; readonly charge: Limits.Charge | undefined },
+  pause: {
+    readonly reason: Pushback
+    readonly millis: number
+    readonly charge: Limits.Charge | undefined
+    readonly takenAt?: number | undefined
+  },
   now: number
 ): Ledger => {
-  const current = ledger.cooldown !== undefined && ledger.cooldown.until > now ? ledger.cooldown : undefined
+  const last = ledger.cooldown
+  const isCooling = last !== undefined && last.until > now
+  const isOld = (pause.takenAt ?? Infinity) <= (last?.judgedAt ?? -Infinity)
+  const isJudged = !isCooling && !isOld && pause.reason !== "overload"
   const until = now + pause.millis
-  const cooldown = current !== undefined && current.until >= until ? current : { until, reason: pause.reason }
+  const judgedAt = isJudged ? now : last?.judgedAt
+  const cooldown = isCooling && last.until >= until ? last : { until, reason: pause.reason, judgedAt }
   const paused = { ...ledger, cooldown }
-  if (current !== undefined || pause.reason === "overload") return paused
+  if (!isJudged) return paused
   if (pause.reason === "ramp") return paced(paused, Pace.slower(paused.pace, "ramp", now))
   if (pause.charge === undefined) return paused
   if (decide({ ...ledger, cooldown: undefined }, pause.charge, now)._tag !== "Granted") {

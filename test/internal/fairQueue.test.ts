@@ -173,7 +173,7 @@ describe("fairQueue", () => {
       for (let n = 0; n < Math.max(300, 2 * agents); n++) {
         const action = random()
         if (action < 0.5) {
-          const options = { weight: [1, 1, 7, 0.3][below(4)]!, priority: below(2) }
+          const options = { weight: [1, 1, 7, 0.3][below(4)]!, priority: agents > 1_000 ? 0 : below(2) }
           queue.push({ ...call(`${below(agents)}`, 0.01 + random(), options), id: n }, random() < 0.1)
         } else if (action < 0.85) {
           const turn = queue.shift()

@@ -355,6 +355,25 @@ describe("ledger", () => {
       assert.strictEqual(Ledger.advance(once, 60_000).pace.scale, 1)
     })
 
+    it("slows down once for calls that were out together, however short the pauses, and again for one sent later", () => {
+      // Regression: twelve rejections of one moment, each after the pause of the one before, held the pool at a twentieth.
+      for (const [reason, once] of [
+        ["rateLimit", 0.7],
+        ["ramp", 0.9]
+      ] as const) {
+        const rejected = (takenAt: number) => ({ reason, millis: 100, charge: { tokens: 1 }, takenAt })
+        let ledger = Ledger.make(tokens, 0, options)
+        for (let now = 1_000; now <= 2_650; now += 150) {
+          ledger = Ledger.cool(Ledger.advance(ledger, now), rejected(900), now)
+          assert.strictEqual(ledger.pace.scale, once)
+          assert.strictEqual(ledger.cooldown!.until, now + 100)
+        }
+        const overloaded = Ledger.cool(ledger, { ...rejected(900), reason: "overload" }, 2_700)
+        assert.strictEqual(Ledger.cool(overloaded, rejected(1_000), 2_900).pace.scale, once)
+        assert.isBelow(Ledger.cool(overloaded, rejected(1_001), 2_900).pace.scale, once)
+      }
+    })
+
     it("grows back with every sixteen calls as with every ten seconds, and rejections do not put that off", () => {
       const pause = { reason: "rateLimit", millis: 1, charge: { tokens: 1 } } as const
       let ledger = Ledger.cool(Ledger.make(tokens, 0, options), pause, 0)

@@ -231,7 +231,8 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
         const pause = {
           reason: pick(["rateLimit", "ramp", "overload"] as const),
           millis: below(20_000),
-          charge: held?.charge
+          charge: held?.charge,
+          takenAt: held?.takenAt
         }
         oracle.pause(pause, now)
         await ask(Wire.pause(pause, 0))

@@ -67,6 +67,8 @@ export class Levels {
   now = 0
   /** Nobody goes before. */
   until = 0
+  /** When a rejection was last heard that said something new. */
+  private judgedAt = -Infinity
   scale = 1
   private growth = 0
   private callsInStep = 0
@@ -131,7 +133,9 @@ export class Levels {
   protected cool(millis: number, reason: "rateLimit" | "ramp", rejected: Call): void {
     const wasCooling = this.until > this.now
     this.until = Math.max(this.until, this.now + millis)
-    if (!wasCooling) {
+    // Calls that were out when a rejection was heard have nothing to add to it by their own.
+    if (!wasCooling && rejected.takenAt > this.judgedAt) {
+      this.judgedAt = this.now
       if (reason === "ramp") {
         this.slow(0.9, 1 / 60)
       } else if (this.fitsAll(rejected.held)) {

@@ -250,12 +250,16 @@ local function slower(S, factor, growth, now)
     now, growing and pace.calls or 0, ramped or (growing and pace.ramped))
 end
 
--- Pauses the pool: the longest pause wins. A 429 that the local view cannot explain slows the rates.
-local function cool(S, reason, millis, charge, now)
-  local cooling = S.cooldown and S.cooldown[1] > now
+-- Pauses the pool: the longest pause wins. A 429 that the local view cannot explain slows the rates, once for the calls
+-- that were out already.
+local function cool(S, reason, millis, charge, takenAt, now)
+  local last = S.cooldown
+  local cooling, judgedAt = last and last[1] > now, last and last[3] or false
+  local isOld = takenAt and judgedAt and takenAt <= judgedAt
+  local isJudged = not (cooling or isOld or reason == 'overload')
   local till = now + millis
-  if not (cooling and S.cooldown[1] >= till) then S.cooldown = { till, reason } end
-  if cooling or reason == 'overload' then return end
+  if not (cooling and last[1] >= till) then S.cooldown = { till, reason, isJudged and now or judgedAt } end
+  if not isJudged then return end
   if reason == 'ramp' then return slower(S, RAMP, RAMP_RECOVERY, now) end
   if not charge then return end
   if decide(S, charge, now, false) ~= 0 then

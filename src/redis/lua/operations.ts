@@ -92,9 +92,9 @@ function ops.observe(S, me, op, now)
   return 0
 end
 
--- ['pause', reason, millis, charge | false]
+-- ['pause', reason, millis, charge | false, takenAt | false]
 function ops.pause(S, me, op, now)
-  cool(S, op[2], op[3], op[4], now)
+  cool(S, op[2], op[3], op[4], op[5], now)
   -- The provider's load is every process's own affair: it halves what that one has in flight.
   if op[2] ~= 'overload' then
     S.probe = { since = S.lastId, round = S.lastId, allowed = 1, open = 0 }
