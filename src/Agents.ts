@@ -8,18 +8,18 @@
  * **Details**
  *
  * A {@link Cap} bounds tokens, calls and time, for every agent and for the whole job. Tokens and calls are counted where
- * they are reserved, whatever code inside of the agent makes the call: a call that would pass the cap is refused before
- * it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a call was
- * estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
- * {@link TimeCapReached}.
+ * they are reserved, whatever code inside of the agent makes the call, except through a client of the SDK with the
+ * middleware of `floodgate/anthropic`: such calls are promises, which belong to no agent. A call that would pass the cap is
+ * refused before it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a
+ * call was estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
+ * {@link TimeCapReached}; one that still waits for its place does not start then.
  *
  * Agents share the budget equally, as tenants should: the agent that has the most to do ends last, and alone. If only
  * the end of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end
  * together.
  *
  * {@link layer} does the counting. It goes between the budget and the client. Where it is missing, a call of an agent whose
- * tokens or calls are capped dies of a `RangeError` that says so. Calls through a client of the SDK with the middleware of
- * `floodgate/anthropic` are promises, which belong to no agent: no cap counts them.
+ * tokens or calls are capped, or whose work is known, dies of a `RangeError` that says so.
  *
  * **Example** (an agent's failure stays its own, and a cap on calls)
  *
@@ -59,7 +59,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
-import { Capped } from "./budget/options.ts"
+import { Uncounted } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
 import { durationOf, invalid, onlyKnown } from "./internal/invalid.ts"
@@ -263,7 +263,8 @@ interface Shared {
   readonly startedAt: number
   /** Milliseconds from there; `undefined` where nothing bounds them. */
   readonly time: number | undefined
-  readonly changed: () => void
+  /** Whether that time is over. The clock alone does not tell: a timer may fire a moment early. */
+  isOver: boolean
 }
 
 /** One agent of a job as it goes on. */
@@ -273,8 +274,8 @@ interface Entry<A, E, R> {
   readonly time: number | undefined
   readonly work: Work.Work | undefined
   state: State
-  cancelled: boolean
-  fiber: Fiber.Fiber<A, E | TimeCapReached> | undefined
+  /** Once it has started. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
 const start = Effect.fnUntraced(function* <A, E, R>(
@@ -291,12 +292,14 @@ const start = Effect.fnUntraced(function* <A, E, R>(
     outer: (yield* Running)?.counters ?? [],
     startedAt: yield* Clock.currentTimeMillis,
     time,
-    changed
+    isOver: false
   }
   const entries = enter(agents, options, changed)
-  const all = yield* Effect.forkScoped(
-    Effect.forEach(entries, (entry) => runOne(entry, shared), { concurrency: options.concurrency ?? "unbounded" }),
-    { startImmediately: true }
+  const all = yield* Effect.forEach(entries, (entry) => runOne(entry, shared), {
+    concurrency: options.concurrency ?? "unbounded"
+  }).pipe(
+    Effect.onInterrupt(() => cancel(entries)),
+    Effect.forkScoped({ startImmediately: true })
   )
   const status = Effect.sync((): Progress => ({
     agents: entries.map(({ agent, counter, state }) => ({ key: agent.key, state, used: Counter.used(counter) })),
@@ -341,7 +344,6 @@ const enter = <A, E, R>(
       time,
       counter: Counter.make(key, counts, changed),
       state: "waiting",
-      cancelled: false,
       fiber: undefined
     }
   })
@@ -354,19 +356,26 @@ const bounded = <A, E, R>(
   now: number
 ): Effect.Effect<A, E | TimeCapReached, R> => {
   const { key, priority } = agent
-  const ends = (cap: "agent" | "job", limit: number | undefined, from: number) =>
-    limit === undefined
-      ? identity
-      : Effect.timeoutOrElse({
-          duration: Math.max(0, from + limit - now),
-          orElse: () => Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(limit) }))
-        })
+  const ends = (cap: "agent" | "job", limit: number | undefined, from: number) => {
+    if (limit === undefined) return identity
+    const left = from + limit - now
+    const reached = Effect.suspend(() => {
+      if (cap === "job") shared.isOver = true
+      return Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(limit) }))
+    })
+    return (self: Effect.Effect<A, E | TimeCapReached, R>) =>
+      left <= 0 || (cap === "job" && shared.isOver)
+        ? reached
+        : Effect.timeoutOrElse(self, { duration: left, orElse: () => reached })
+  }
   return agent.effect.pipe(
     ends("agent", time, now),
     ends("job", shared.time, shared.startedAt),
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
     Effect.provideService(Budget.Agent, key),
-    isCapped(counter) || isCapped(shared.counter) ? Effect.provideService(Capped, true) : identity,
+    isCapped(counter) || isCapped(shared.counter) || work !== undefined
+      ? Effect.provideService(Uncounted, true)
+      : identity,
     Effect.provideService(Running, {
       agent: key,
       counters: [counter, shared.counter, ...shared.outer],
@@ -382,17 +391,19 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
   const now = yield* Clock.currentTimeMillis
   const exit = yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      if (entry.cancelled) return Exit.interrupt()
-      entry.state = "running"
-      const fiber = yield* Effect.forkChild(restore(bounded(entry, shared, now)), { startImmediately: true })
-      entry.fiber = fiber
-      shared.changed()
+      if (hasEnded(entry)) return Exit.interrupt()
+      // It is known before its own first steps, in which it may be cancelled.
+      const known = Effect.withFiber<A, E | TimeCapReached, R>((fiber) => {
+        entry.fiber = fiber
+        entry.state = "running"
+        entry.counter.changed()
+        fiber.addObserver((exit) => end(entry, endOf(exit)))
+        return bounded(entry, shared, now)
+      })
+      const fiber = yield* Effect.forkChild(restore(known), { startImmediately: true })
       return yield* Effect.onInterrupt(restore(Fiber.await(fiber)), () => Fiber.interrupt(fiber))
     })
   )
-  entry.state = endOf(exit)
-  if (entry.work !== undefined) Work.end(entry.work)
-  shared.changed()
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
   return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
 })
@@ -401,12 +412,18 @@ const isCapped = ({ cap }: Counter.Counter): boolean => cap.tokens !== undefined
 
 const hasEnded = ({ state }: { readonly state: State }): boolean => state !== "waiting" && state !== "running"
 
-/** All are marked before the first is interrupted, so that none starts in a place that another leaves. */
+const end = <A, E, R>(entry: Entry<A, E, R>, state: State): void => {
+  entry.state = state
+  if (entry.work !== undefined) Work.end(entry.work)
+  entry.counter.changed()
+}
+
+/** Those that wait end before the first is interrupted, so that none starts in a place that another leaves. */
 const cancel = <A, E, R>(some: ReadonlyArray<Entry<A, E, R>>): Effect.Effect<boolean> =>
   Effect.suspend(() => {
-    const open = some.filter((entry) => !entry.cancelled && !hasEnded(entry))
-    for (const entry of open) entry.cancelled = true
+    const open = some.filter((entry) => !hasEnded(entry))
     const fibers = open.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
+    for (const entry of open) if (entry.state === "waiting") end(entry, "cancelled")
     return Effect.as(Fiber.interruptAll(fibers), open.length > 0)
   })
 

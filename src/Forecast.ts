@@ -40,7 +40,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Internal from "./internal/forecast.ts"
-import { invalid, waitOf } from "./internal/invalid.ts"
+import { invalid, onlyKnown, waitOf } from "./internal/invalid.ts"
 import { nearestRank } from "./internal/nearestRank.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
@@ -267,6 +267,7 @@ const span = (option: string, millis: number): number => {
 }
 
 const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.Agent> => {
+  onlyKnown("Forecast.latency", latency, { baseMillis: true, perInputTokenMillis: true, perOutputTokenMillis: true })
   const { baseMillis = 500, perInputTokenMillis = 0.01, perOutputTokenMillis = 10 } = latency
   const millis = ({ duration, inputTokens, outputTokens }: Call): number =>
     duration === undefined
@@ -278,21 +279,24 @@ const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.
       startsAfter === undefined
         ? 0
         : span("startsAfter", Duration.toMillis(waitOf("Forecast.startsAfter", startsAfter))),
-    calls: calls.map((call) => ({
-      estimate: {
-        requests: 1,
-        inputTokens: call.inputTokens,
-        outputTokens: Math.max(call.outputTokens, call.reservedOutputTokens ?? 0)
-      },
-      usage: { requests: 1, inputTokens: call.inputTokens, outputTokens: call.outputTokens },
-      millis: span("latency", millis(call))
-    }))
+    calls: calls.map((call) => {
+      const { inputTokens, outputTokens, reservedOutputTokens = 0 } = call
+      atLeast("reservedOutputTokens", reservedOutputTokens, 0)
+      return {
+        estimate: { requests: 1, inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) },
+        usage: { requests: 1, inputTokens, outputTokens },
+        millis: span("latency", millis(call))
+      }
+    })
   }))
 }
 
-const setupOf = ({ concurrency = Infinity, headroom = 0.003, levels = {}, limits }: Options): Internal.Setup => {
+const setupOf = (options: Options): Internal.Setup => {
+  onlyKnown("Forecast", options, { limits: true, concurrency: true, headroom: true, latency: true, levels: true })
+  const { concurrency = Infinity, headroom = 0.003, levels = {}, limits } = options
   atLeast("concurrency", concurrency, 1)
-  atLeast("headroom", headroom, 0)
+  if (!(headroom >= 0 && headroom <= 0.5)) invalid("Forecast.headroom", "a number from 0 to 0.5", headroom)
+  onlyKnown("Forecast.levels", levels, { requests: true, inputTokens: true, outputTokens: true, tokens: true })
   for (const [dimension, level] of Object.entries(levels)) {
     if (!Number.isFinite(level)) invalid(`Forecast.levels.${dimension}`, "a finite number", level)
   }

@@ -11,6 +11,9 @@
  * retry gives its reservation and its place back while it waits, and stands in the queue again as its agent's first.
  * The time in the queue is not part of the attempt, so the timeout does not count it.
  *
+ * Retries are taken from the {@link Retry.RetryBudget} that the caller's context has, else from the one that was provided
+ * to the governor's layer, else from that of the process.
+ *
  * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it
  * leaves. If the deadline refuses a retry, the call ends with the failure before it. If something else does, the
  * refusal has that failure as its `failure`.
@@ -62,7 +65,7 @@ import * as Estimator from "./Estimator.ts"
 import * as Admission from "./governor/admission.ts"
 import * as Attempt from "./governor/attempt.ts"
 import * as Bound from "./governor/bound.ts"
-import { causeOf } from "./governor/failed.ts"
+import * as Failed from "./governor/failed.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
@@ -155,6 +158,7 @@ export const make = Effect.fnUntraced(function* (
   const breaker = yield* Breaker
   onlyKnown("Governor.make", options, { retry: true, accounting: true, learned: true })
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
+  const given = Context.getOrUndefined(yield* Effect.context<never>(), Retry.RetryBudget)
   const warmup = Warmup.make()
   const admit = Admission.make({ accounting, budget, estimator })
 
@@ -171,11 +175,14 @@ export const make = Effect.fnUntraced(function* (
     return Effect.uninterruptibleMask((restore) => {
       let sent = false
       return Effect.flatMap(restore(admit(trace, call, how, bound, () => sent)), (ticket) => {
-        const send = Effect.suspend(() => {
-          sent = true
-          return within(attempt(ticket))
-        })
-        return Effect.onExit(restore(breaker.protect(trace.pool, send)), (exit) => {
+        const send = Effect.andThen(
+          Trace.sent(trace),
+          Effect.suspend(() => {
+            sent = true
+            return within(attempt(ticket))
+          })
+        )
+        return Effect.onExit(restore(Failed.protect(breaker, trace.pool, send)), (exit) => {
           if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
           if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
           const error = Cause.findErrorOption(exit.cause)
@@ -198,6 +205,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusedRetry(refusal, failure)))),
         Effect.tapError((error) => Effect.sync(() => (failure = error))),
         Retry.withPolicy(how.retry ?? defaultPolicy),
+        withinBudget(given),
         Effect.flatten
       )
     })
@@ -241,18 +249,33 @@ export const make = Effect.fnUntraced(function* (
         let given = false
         const trace = Trace.silent(budget.poolOf(call.model))
         const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound, () => given))
-        return Effect.tap(ticket, () => Effect.sync(() => (given = true)))
+        return Effect.tap(ticket, () =>
+          Effect.andThen(
+            Trace.sent(trace),
+            Effect.sync(() => (given = true))
+          )
+        )
       }),
     retry: (self, how = {}) => attempts(() => self, how),
     learned: estimator.learned
   })
 })
 
+/** The retry budget of the caller goes before the one that the governor was given. */
+const withinBudget =
+  (given: Retry.RetryBudget | undefined) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    given === undefined
+      ? self
+      : Effect.contextWith((caller: Context.Context<never>) =>
+          Effect.provideService(self, Retry.RetryBudget, Context.getOrUndefined(caller, Retry.RetryBudget) ?? given)
+        )
+
 /** What a call fails with whose retry was refused: at the deadline with its failure, else with the refusal, which has it. */
 const refusedRetry = <E>(refusal: Budget.BudgetError, failure: E | undefined): Budget.BudgetError | E => {
   if (failure === undefined) return refusal
   if (refusal.reason._tag !== "DeadlineMissed") {
-    return new Budget.BudgetError({ reason: refusal.reason, failure: causeOf(failure) })
+    return new Budget.BudgetError({ reason: refusal.reason, failure: Failed.causeOf(failure) })
   }
   stop(failure, "deadline")
   return failure

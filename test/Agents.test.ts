@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -7,12 +8,14 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
+import { together } from "./support/together.ts"
 
 const capped = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer({ headroom: 0, ...options })))
 
@@ -283,7 +286,7 @@ describe("Agents", () => {
     )
 
     it.effect(
-      "lets no call of a capped agent go past the counting, where the layer is not between budget and client",
+      "lets no call that must be counted go past the counting, where the layer is not between budget and client",
       () => {
         const call = LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] })
         const beside = Layer.mergeAll(LlmClient.layerProvider(), Agents.layer).pipe(
@@ -292,13 +295,14 @@ describe("Agents", () => {
             ProviderSim.layer({ latency: { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 } })
           )
         )
-        const exits = (options: Agents.Options) =>
-          Effect.map(Agents.run([{ key: "a", effect: call }], options), (outcomes) => String(outcomes[0]!.exit))
+        const exits = (options: Agents.Options, work?: number) =>
+          Effect.map(Agents.run([{ key: "a", effect: call, work }], options), (outcomes) => String(outcomes[0]!.exit))
         return Effect.gen(function* () {
-          for (const options of [{ cap: { calls: 5 } }, { capPerAgent: { tokens: 1_000 } }]) {
+          const capped = [exits({ cap: { calls: 5 } }), exits({ capPerAgent: { tokens: 1_000 } })]
+          for (const exit of [...capped, exits({}, 1_000)]) {
             assert.include(
-              yield* exits(options),
-              "RangeError: Agents.run: expected Agents.layer between the budget and what uses it, so that caps hold, got a bare budget"
+              yield* exit,
+              "RangeError: Agents.run: expected Agents.layer between the budget and what uses it, for caps and work to count, got a bare budget"
             )
           }
           const sim = yield* ProviderSim.ProviderSim
@@ -331,6 +335,42 @@ describe("Agents", () => {
         assert.match(String(failureOf(slow!.exit)), /Agent "slow" ran out of its time of 2s: raise the cap/)
         assert.match(String(failureOf(endless!.exit)), /Agent "endless" ran out of the job's time of 5s: raise the cap/)
       }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    /** Agents that come one after the other, and call when the time of the first, and so of all, is over. */
+    const afterTheJob = Effect.gen(function* () {
+      const started: Array<string> = []
+      const agents = ["a", "b", "c"].map((key) => ({
+        key,
+        effect: Effect.andThen(
+          Effect.sync(() => started.push(key)),
+          Budget.withReservation({ tokens: 1 }, () => Effect.never)
+        )
+      }))
+      const job = yield* Agents.fork(agents, { concurrency: 1, cap: { time: "1 second" } })
+      yield* TestClock.adjust(1_000)
+      const outcomes = yield* job.await
+      assert.deepStrictEqual(started, ["a"])
+      for (const { exit } of outcomes) assert.deepInclude(failureOf(exit), { _tag: "TimeCapReached", cap: "job" })
+      assert.deepStrictEqual(
+        outcomes.map(({ used }) => used.calls),
+        [1, 0, 0]
+      )
+    }).pipe(Effect.scoped, Effect.provide(unlimited))
+
+    // Each of them used to start, and to send a call before it was ended.
+    it.effect("starts no agent after the job's time", () => afterTheJob)
+
+    it.effect("starts no agent after the job's time, where a timer fires a moment early", () =>
+      Effect.flatMap(Clock.Clock, (clock) => {
+        const late = (now: number) => now - Math.sign(now)
+        return Effect.provideService(afterTheJob, Clock.Clock, {
+          ...clock,
+          sleep: (duration) => clock.sleep(duration),
+          currentTimeMillisUnsafe: () => late(clock.currentTimeMillisUnsafe()),
+          currentTimeMillis: Effect.map(clock.currentTimeMillis, late)
+        })
+      })
     )
   })
 
@@ -376,6 +416,74 @@ describe("Agents", () => {
       }).pipe(Effect.scoped, Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
     )
 
+    it.effect("cancels an agent that waits for its place at once", () =>
+      Effect.gen(function* () {
+        const agents = ["a", "b"].map((key) => ({ key, effect: Effect.never }))
+        const job = yield* Agents.fork(agents, { concurrency: 1 })
+        assert.isTrue(yield* job.cancel("b"))
+        const { agents: states, done } = yield* job.status
+        assert.deepStrictEqual([states.map(({ state }) => state), done], [["running", "cancelled"], 1])
+        assert.isFalse(yield* job.cancel("b"))
+        assert.isTrue(yield* job.cancel("a"))
+        const [, waiting] = yield* job.await
+        assert.isTrue(Exit.isFailure(waiting!.exit) && Cause.hasInterruptsOnly(waiting!.exit.cause))
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    it.effect("cancels an agent that says so in its own first steps", () =>
+      Effect.gen(function* () {
+        const known = yield* Deferred.make<Agents.Job<void, never>>()
+        const suicidal = Effect.flatMap(Deferred.await(known), (job) =>
+          Effect.andThen(Effect.forkChild(job.cancel("b"), { startImmediately: true }), Effect.sleep("1 minute"))
+        )
+        const agents = [
+          { key: "a", effect: Effect.sleep("1 second") },
+          { key: "b", effect: suicidal }
+        ]
+        const job = yield* Agents.fork(agents, { concurrency: 1 })
+        yield* Deferred.succeed(known, job)
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(
+          (yield* job.status).agents.map(({ state }) => state),
+          ["succeeded", "cancelled"]
+        )
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    it.effect("whoever cancels an agent waits until it ended, the second, too", () =>
+      Effect.gen(function* () {
+        const job = yield* Agents.fork([
+          { key: "a", effect: Effect.onInterrupt(Effect.never, () => Effect.sleep("5 seconds")) }
+        ])
+        const first = yield* Effect.forkChild(job.cancel("a"))
+        yield* TestClock.adjust("1 second")
+        const second = yield* Effect.forkChild(job.cancel("a"))
+        yield* TestClock.adjust(3_999)
+        assert.deepStrictEqual([first.pollUnsafe(), second.pollUnsafe()], [undefined, undefined])
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second)], [true, true])
+        assert.isFalse(yield* job.cancel("a"))
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
+    // The stream went on for ever, and the agents looked as if they ran.
+    it.effect("ends its progress with the scope, every agent cancelled", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const agents = ["a", "b"].map((key) => ({ key, effect: Effect.never }))
+        const job = yield* Scope.provide(Agents.fork(agents, { concurrency: 1 }), scope)
+        const seen = yield* Effect.forkChild(Stream.runCollect(job.progress))
+        yield* TestClock.adjust(1)
+        yield* Scope.close(scope, Exit.void)
+        const last = (yield* Fiber.join(seen)).at(-1)!
+        assert.deepStrictEqual(
+          last.agents.map(({ state }) => state),
+          ["cancelled", "cancelled"]
+        )
+        assert.deepStrictEqual(yield* job.status, last)
+      }).pipe(Effect.provide(unlimited))
+    )
+
     it.effect("cancels all agents, those that have not started too", () =>
       Effect.gen(function* () {
         let started = 0
@@ -397,6 +505,27 @@ describe("Agents", () => {
         )
         assert.strictEqual(outcomes.length, 4)
       }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+  })
+
+  describe("layer", () => {
+    // It was built once for the whole program, and both clients spent the first budget.
+    it.effect("counts for the budget that it is given, where a program has two", () =>
+      Effect.gen(function* () {
+        const budgets = yield* together([100, 1_000].map((total) => capped({ limits: { tokens: { total } } })))
+        const exits = yield* Effect.forEach(budgets, (budget) =>
+          Effect.exit(Effect.provideContext(Budget.consume(500), budget))
+        )
+        assert.deepStrictEqual(exits.map(Exit.isSuccess), [false, true])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("counts a call once, where it stands over itself", () =>
+      Effect.gen(function* () {
+        const [outcome] = yield* Agents.run([{ key: "a", effect: times(3, 100) }], { capPerAgent: { calls: 3 } })
+        assert.isTrue(Exit.isSuccess(outcome!.exit))
+        assert.deepStrictEqual(outcome!.used, { tokens: 300, calls: 3 })
+      }).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(unlimited))))
     )
   })
 

@@ -86,13 +86,41 @@ describe("Forecast", () => {
         () => Forecast.make(incident, { limits, concurrency: 0 }),
         "Forecast.concurrency: expected a number >= 1, got 0"
       )
+      for (const headroom of [-1, 0.51, Infinity, Number.NaN]) {
+        assert.throws(
+          () => Forecast.make(incident, { limits, headroom }),
+          RangeError,
+          `Forecast.headroom: expected a number from 0 to 0.5, got ${headroom}`
+        )
+      }
+      const call = { inputTokens: 1, outputTokens: 1, reservedOutputTokens: -7 }
       assert.throws(
-        () => Forecast.make(incident, { limits, headroom: -1 }),
-        "Forecast.headroom: expected a number >= 0, got -1"
+        () => Forecast.make([{ name: "a", calls: [call] }], { limits }),
+        RangeError,
+        "Forecast.reservedOutputTokens: expected a number >= 0, got -7"
       )
       assert.throws(
         () => Forecast.uniform({ agents: 0, calls: 1, first: { inputTokens: 1, outputTokens: 1 } }),
         "Forecast.agents"
+      )
+    })
+
+    it("refuses what is no option, no dimension and no part of a latency", () => {
+      const misspelt = (more: object) => () => Forecast.make(incident, { limits, ...more })
+      assert.throws(
+        misspelt({ concurency: 3 }),
+        RangeError,
+        "Forecast: expected nothing but limits, concurrency, headroom, latency, levels, got concurency"
+      )
+      assert.throws(
+        misspelt({ levels: { input: 3 } }),
+        RangeError,
+        "Forecast.levels: expected nothing but requests, inputTokens, outputTokens, tokens, got input"
+      )
+      assert.throws(
+        misspelt({ latency: { base: 3 } }),
+        RangeError,
+        "Forecast.latency: expected nothing but baseMillis, perInputTokenMillis, perOutputTokenMillis, got base"
       )
     })
 

@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Capped } from "../budget/options.ts"
+import { Uncounted } from "../budget/options.ts"
 import * as Budget from "../Budget.ts"
 import * as Counter from "../internal/counter.ts"
 import * as Limits from "../Limits.ts"
@@ -44,11 +44,14 @@ export const Running = Context.Reference<Running | undefined>("floodgate/Agents/
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.effectContext(
-  Effect.map(Budget.TokenBudget, (inner) => {
-    const budget = metered(inner)
-    return Context.make(Meter, { budget }).pipe(Context.add(Budget.TokenBudget, budget))
-  })
+export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.fresh(
+  // A constant is built once for a whole program, which may have two budgets.
+  Layer.effectContext(
+    Effect.map(Budget.TokenBudget, (inner) => {
+      const budget = metered(inner)
+      return Context.make(Meter, { budget }).pipe(Context.add(Budget.TokenBudget, budget))
+    })
+  )
 )
 
 /** What stands behind a reservation that was handed out. */
@@ -82,6 +85,9 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
   }
 }
 
+/** What the budget below hears of the agent: nothing that it, too, would have to count. */
+const isCounted = Context.make(Uncounted, false).pipe(Context.add(Running, undefined))
+
 const reserveCounted = (
   inner: Budget.TokenBudget["Service"],
   { agent, counters, weight }: Running,
@@ -100,7 +106,7 @@ const reserveCounted = (
           reason: new Budget.CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
         })
       }
-      const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Capped, false)).pipe(
+      const held = yield* restore(Effect.provideContext(inner.reserve(estimate, how), isCounted)).pipe(
         Effect.onError(() => Effect.sync(() => share.settle(Limits.nothing)))
       )
       // Nobody said what it used: it is kept as estimated, as the budget does.

@@ -121,18 +121,21 @@ const turnedAway = (pool: string, { reason }: CircuitBreaker.CircuitBreakerError
  * @category layers
  * @since 0.1.0
  */
-export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> = Layer.effect(
-  Governor.Breaker,
-  Effect.map(CircuitBreaker.CircuitBreaker, (breaker) => ({
-    protect: (pool, self) =>
-      breaker
-        .execute(self, { key: pool, classify: outcomeOf })
-        .pipe(
-          Effect.mapError((error) =>
-            error instanceof CircuitBreaker.CircuitBreakerError ? turnedAway(pool, error) : error
+export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> = Layer.fresh(
+  // A constant is built once for a whole program, which may have two breakers.
+  Layer.effect(
+    Governor.Breaker,
+    Effect.map(CircuitBreaker.CircuitBreaker, (breaker) => ({
+      protect: (pool, self) =>
+        breaker
+          .execute(self, { key: pool, classify: outcomeOf })
+          .pipe(
+            Effect.mapError((error) =>
+              error instanceof CircuitBreaker.CircuitBreakerError ? turnedAway(pool, error) : error
+            )
           )
-        )
-  }))
+    }))
+  )
 )
 
 /**

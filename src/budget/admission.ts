@@ -37,7 +37,7 @@ export const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, rest
   const held = pool.takeNow(charge)
   if (held !== undefined) return new HeldReservation(pool, how.agent, estimate, held)
   return how.patience !== undefined || Limits.hasQuota(rules)
-    ? foreseeAndEnqueue(pool, estimate, charge, how, restore)
+    ? foreseeAndEnqueue(pool, estimate, charge, rules, how, restore)
     : enqueue(pool, estimate, charge, how, undefined, restore)
 }
 
@@ -57,17 +57,23 @@ const doubt = (
 
 /**
  * Refuses at once what would wait too long, or find a quota exhausted. Where the store is away nothing is foreseen, and the
- * wait itself is bounded.
+ * wait itself is bounded. Where the rules have changed meanwhile, the charge says nothing: the call comes anew.
  */
 const foreseeAndEnqueue = (
   pool: Pool,
   estimate: Limits.Estimate,
   charge: Limits.Charge,
+  rules: Limits.Rules,
   how: Queueing,
   restore: Restore
 ): Admission =>
   Effect.flatMap(restore(inTime(foresee(pool, charge, how), pool.name, how.patience)), (foreseen) =>
-    asEffect(enqueue(pool, estimate, charge, how, foreseen, restore), restore)
+    asEffect(
+      pool.rules() === rules
+        ? enqueue(pool, estimate, charge, how, foreseen, restore)
+        : admit(pool, estimate, how, restore),
+      restore
+    )
   )
 
 const foresee = (

@@ -92,8 +92,8 @@ const perPool = (limits: Limits.Pools): Sets => {
   }
 }
 
-/** Whether a cap of `Agents` bounds what code uses: then a budget that does not count must not serve it. */
-export const Capped = Context.Reference<boolean>("floodgate/Budget/Capped", { defaultValue: () => false })
+/** Whether `Agents` has yet to count a call, for a cap or a share by work: a budget that does not must not serve it. */
+export const Uncounted = Context.Reference<boolean>("floodgate/Budget/Uncounted", { defaultValue: () => false })
 
 /** What the context says of a caller. */
 export interface Ambient {
@@ -108,8 +108,9 @@ export const ambience = (): ((context: Context.Context<never>) => Ambient) => {
   let ambient: Ambient
   return (context) => {
     if (context !== last) {
-      if (Context.get(context, Capped)) {
-        invalid("Agents.run", "Agents.layer between the budget and what uses it, so that caps hold", "a bare budget")
+      if (Context.get(context, Uncounted)) {
+        const expected = "Agents.layer between the budget and what uses it, for caps and work to count"
+        invalid("Agents.run", expected, "a bare budget")
       }
       const plain = {
         agent: Context.get(context, Agent),

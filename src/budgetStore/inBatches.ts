@@ -3,6 +3,7 @@
  * together, one request at a time; a waiter that must wait is put back where it stood. The head then waits at the
  * store, among the heads of other processes, until it is asked for again.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -55,7 +56,7 @@ export const inBatches =
 const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   store: PoolStore,
   wakes: Stream.Stream<void>,
-  { grant, idle, learn, permits, queue, recharge, refuse, wakeIn }: Desk<W>
+  { grant, idle, learn, permits, queue, recharge, refuse, unavailable, wakeIn }: Desk<W>
 ) {
   const scope = yield* Effect.scope
   const millis = monotonicMillis(yield* Clock.Clock)
@@ -135,11 +136,12 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
     return Effect.flatMap(shiftBatch([]), (batch) => {
       if (batch.length === 0) return Effect.andThen(withdraw, finish)
       asking = batch.map(({ entry }) => entry)
-      return Effect.matchEffect(store.take(asking), {
-        onFailure: (error) => {
+      const taken = Effect.suspend(() => store.take(asking))
+      return Effect.matchCauseEffect(taken, {
+        onFailure: (cause) => {
           asking = []
           standing = undefined
-          fail(batch, error)
+          fail(batch, unavailable(Cause.squash(cause)))
           return round
         },
         onSuccess: ({ blocked, granted }) => {
@@ -164,7 +166,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   const withdraw: Effect.Effect<void> = Effect.suspend(() => {
     if (standing === undefined) return Effect.void
     standing = undefined
-    return Effect.ignore(store.take([]))
+    return Effect.ignoreCause(Effect.suspend(() => store.take([])))
   })
 
   const finish: Effect.Effect<void> = Effect.suspend(() => {
@@ -189,7 +191,8 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> => {
     // What comes back may let our own head in: it asks along, in the same request.
     if (!permits.isUnbounded || !Ledger.isAsEstimated(held.charge, used)) due = true
-    return Effect.flatMap(Effect.ignore(store.settle(held, used, succeeded)), () => {
+    const settled = Effect.suspend(() => store.settle(held, used, succeeded))
+    return Effect.flatMap(Effect.ignoreCause(settled), () => {
       permits.leave(held.id, succeeded)
       return now() ?? Effect.void
     })

@@ -5,18 +5,21 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
+import { isAmount } from "../internal/believed.ts"
+import { bytesPerToken } from "../internal/requestSize.ts"
 import * as Settlement from "../internal/settlement.ts"
-import type * as Limits from "../Limits.ts"
-import { isLlmError } from "../LlmError.ts"
+import * as Limits from "../Limits.ts"
+import { isLlmError, type Pushback } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
 import * as Bound from "./bound.ts"
 import { causeOf } from "./failed.ts"
-import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
+import type { Call, CallOptions, Failure, ResponseInfo, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
 
 /** What admissions are made of. */
@@ -44,7 +47,15 @@ export const make = (means: Means): Admit => {
       Effect.fnUntraced(function* (restore) {
         const { pool } = trace
         const agent = how.agent ?? (yield* Budget.Agent)
-        const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
+        // What is no number of tokens is the provider's to complain of.
+        const maxTokens = isAmount(call.maxTokens) ? call.maxTokens : undefined
+        const known: Estimator.Call = {
+          ...call,
+          maxTokens,
+          pool,
+          kind: call.kind ?? agent,
+          together: flights.usual(pool)
+        }
         const expected = yield* means.estimator.estimate(known)
         const queueing = {
           agent,
@@ -60,8 +71,8 @@ export const make = (means: Means): Admit => {
               (error) => Bound.refusal(bound, queuedAt, error)
             )
           )
-        const { estimate, reservation } = yield* reserve(ask, known, expected)
-        const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
+        const { estimate, reservation } = yield* reserve(means.accounting, ask, known, expected)
+        const admitted: Admitted = { trace, known, expected, estimate, reservation, observed: undefined }
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
@@ -90,6 +101,7 @@ interface Reserved {
  * length. Such a call reserves all that there is.
  */
 const reserve = (
+  accounting: Accounting.Accounting,
   ask: (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>,
   call: Estimator.Call,
   estimate: Limits.Estimate
@@ -98,8 +110,8 @@ const reserve = (
     onSuccess: (reservation) => Effect.succeed({ estimate, reservation }),
     onFailure: (error) => {
       const { reason } = error
-      return reason._tag === "EstimateTooLarge" && leastOf(call, estimate, reason) <= reason.limit
-        ? reserve(ask, call, { ...estimate, [reason.dimension]: reason.limit })
+      return reason._tag === "EstimateTooLarge" && leastOf(accounting, call, estimate, reason) <= reason.limit
+        ? reserve(accounting, ask, call, { ...estimate, [reason.dimension]: reason.limit })
         : Effect.fail(error)
     }
   })
@@ -107,26 +119,24 @@ const reserve = (
 /** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
 const guessedTooHigh = 1.6
 
-/** The least that a call can use of a limit, however wrong the guesses in its estimate are. */
+/**
+ * The least that a call can take of a limit, however wrong the guesses in its estimate are. What was learned of prompts is
+ * such a guess, too: of another call with a short body and a long document, for example.
+ */
 const leastOf = (
+  accounting: Accounting.Accounting,
   call: Estimator.Call,
-  estimate: Limits.Estimate,
+  { inputTokens = Infinity, outputTokens = 0 }: Limits.Estimate,
   { asked, dimension }: Budget.EstimateTooLarge
 ): number => {
-  const { outputTokens = 0 } = estimate
-  const guessedOutput = outputTokens === call.maxTokens ? 0 : outputTokens
-  const least = call.inputTokens === undefined ? 1 / guessedTooHigh : 1
-  switch (dimension) {
-    case "requests":
-      return asked
-    case "outputTokens":
-      return asked - guessedOutput
-    case "inputTokens":
-      return asked * least
-    case "tokens":
-      // Where the provider counts both together it holds the most that the output may be.
-      return (estimate.tokens === undefined ? asked - guessedOutput : asked) * least
-  }
+  if (dimension === "requests") return asked
+  const least = accounting.estimate({
+    inputTokens: call.inputTokens ?? Math.min(inputTokens, call.bytes / bytesPerToken) / guessedTooHigh,
+    cachedTokens: 0,
+    outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
+    maxTokens: call.maxTokens
+  })
+  return Limits.whole(least)[dimension]
 }
 
 // -----------------------------------------------------------------------------
@@ -137,24 +147,44 @@ const leastOf = (
 interface Admitted {
   readonly trace: Trace.Trace
   readonly known: Estimator.Call
+  readonly expected: Limits.Estimate
+  /** As much of it as was reserved. */
   readonly estimate: Limits.Estimate
   readonly reservation: Budget.Reservation
   /** What was seen of its usage so far. */
   observed: Accounting.Actual | undefined
 }
 
+/** What was reserved of the prompt, whose count nobody has named yet. */
+const promptOf =
+  ({ accounting }: Means, { estimate, expected, known }: Admitted) =>
+  (): number =>
+    Math.min(Settlement.promptOf(accounting, known, expected), estimate.inputTokens ?? Infinity)
+
 /** Nobody said how it ended: input is spent, and output as far as it was seen. */
-const interrupted = ({ accounting }: Means, { estimate, observed, reservation }: Admitted): Effect.Effect<void> =>
-  reservation.settle(
-    observed === undefined ? Settlement.unanswered(accounting, estimate) : accounting.usage(observed),
-    "failure"
-  )
+const interrupted = (means: Means, admitted: Admitted): Effect.Effect<void> => {
+  const { observed = Settlement.unanswered, reservation } = admitted
+  return reservation.settle(Settlement.counted(means.accounting, promptOf(means, admitted), observed), "failure")
+}
+
+/** Whether a reply is as long as its limit, which the request or the provider sets. */
+const wasCut = (response: ResponseInfo | undefined): boolean =>
+  response?.finishReason === "max_tokens" || response?.finishReason === "length"
 
 /** `answered` are the pools in which a call has succeeded. */
-const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, answered: Set<string>): Ticket => {
+const ticketOf = (means: Means, admitted: Admitted, answered: Set<string>): Ticket => {
+  const { accounting, budget, estimator } = means
   const { estimate, known, reservation, trace } = admitted
+  const prompt = promptOf(means, admitted)
   const heard: Ticket["heard"] = (signal) =>
     signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
+  let isConcluded = false
+  const conclude = (as: () => Effect.Effect<void>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (isConcluded) return Effect.void
+      isConcluded = true
+      return as()
+    })
   return {
     reservation,
     heard,
@@ -162,30 +192,32 @@ const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, 
       admitted.observed = actual
     },
     succeed: (actual, response) =>
-      Effect.suspend(() => {
+      conclude(() => {
         answered.add(trace.pool)
         return Effect.andThen(
           actual === undefined
             ? reservation.settle({})
-            : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
+            : Effect.andThen(
+                reservation.settle(Settlement.counted(accounting, prompt, actual)),
+                estimator.learn(wasCut(response) ? { ...known, maxTokens: actual.outputTokens } : known, actual)
+              ),
           Trace.succeeded(trace, actual, response)
         )
       }),
-    fail: (error) => {
-      const failure = failureOf(error)
-      const { signal } = failure
-      // The error may be anybody's: what is no duration is not read as one, as in the retry policy.
-      const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
-      const pushback = failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
-      const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
-      const concluded = Effect.suspend(() => {
-        const usage = Settlement.afterFailure(accounting, estimate, failure, admitted.observed)
-        return pushback === undefined
-          ? reservation.settle(usage, "failure")
-          : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
-      })
-      return heard(signal).pipe(Effect.andThen(concluded), Effect.andThen(Trace.failed(trace, error, limit)))
-    },
+    fail: (error) =>
+      conclude(() => {
+        const failure = failureOf(error)
+        const { retryAfter, signal } = failure
+        const pushback =
+          failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
+        const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
+        const usage = Settlement.afterFailure(accounting, prompt, failure, admitted.observed)
+        const settled =
+          pushback === undefined
+            ? reservation.settle(usage, "failure")
+            : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
+        return heard(signal).pipe(Effect.andThen(settled), Effect.andThen(Trace.failed(trace, error, limit)))
+      }),
     withHistory: (error) => Attempt.withHistory(error, trace)
   }
 }
@@ -198,7 +230,22 @@ const isDown = (error: unknown): boolean =>
   isLlmError(error) &&
   (error.reason._tag === "ServerFailed" || (error.reason._tag === "ConnectionFailed" && !error.reason.sent))
 
-const failureOf = (error: unknown): Failure => (typeof error === "object" && error !== null ? error : {})
+const isSignal = (value: unknown): value is Limits.Signal =>
+  Predicate.hasProperty(value, "dimensions") && Predicate.isObject(value.dimensions)
+
+const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
+
+/** What an error says of itself. It may be anybody's, with a process's `signal` for example: what does not fit is not said. */
+const failureOf = (error: unknown): Failure => {
+  if (!Predicate.isObject(error)) return {}
+  const { pushback, retryAfter, signal, usage } = error
+  return {
+    pushback: pushbacks.find((one) => one === pushback),
+    retryAfter: Duration.isDuration(retryAfter) ? retryAfter : undefined,
+    signal: isSignal(signal) ? signal : undefined,
+    usage: Predicate.isObject(usage) ? usage : undefined
+  }
+}
 
 // -----------------------------------------------------------------------------
 // Calls that run together

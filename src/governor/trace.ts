@@ -22,6 +22,7 @@ import type { Call, ResponseInfo } from "./models.ts"
 export interface Trace {
   readonly span: Tracer.Span | undefined
   readonly pool: string
+  /** How many were sent. */
   attempts: number
   /** Milliseconds in the queue, of all attempts. */
   queued: number
@@ -119,11 +120,17 @@ export const within =
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     span === undefined ? self : Effect.provideService(self, Tracer.ParentSpan, span)
 
+/** An attempt is sent. */
+export const sent = (trace: Trace): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    trace.attempts++
+    return count(Metrics.attempts, { pool: trace.pool })
+  })
+
 /** An attempt was admitted. */
 export const admitted = (trace: Trace, estimate: Limits.Estimate, reservation: Reservation): Effect.Effect<void> =>
   Effect.suspend(() => {
     const millis = Duration.toMillis(reservation.waited)
-    trace.attempts++
     trace.limit = undefined
     trace.queued += millis
     const { span } = trace
@@ -135,10 +142,7 @@ export const admitted = (trace: Trace, estimate: Limits.Estimate, reservation: R
         if (value !== undefined) span.attribute(`floodgate.estimate.${name}`, value)
       }
     }
-    return Effect.andThen(
-      count(Metrics.attempts, { pool: trace.pool }),
-      Metric.update(Metric.withAttributes(Metrics.queueSeconds, { pool: trace.pool }), millis / 1_000)
-    )
+    return Metric.update(Metric.withAttributes(Metrics.queueSeconds, { pool: trace.pool }), millis / 1_000)
   })
 
 const estimates = [

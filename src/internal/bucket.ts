@@ -92,7 +92,8 @@ const addToWindow = (bucket: Bucket, at: number, amount: number): ReadonlyArray<
  * The level at which `amount` is admitted: the amount itself above a small reserve, because two clocks and a network
  * never agree to the token. More than the bucket can hold is let in when it is full, and the bucket pays it back.
  */
-const needed = (bucket: Bucket, amount: number): number => Math.min(amount + bucket.reserve, bucket.rule.capacity)
+export const needed = (bucket: Bucket, amount: number): number =>
+  Math.min(amount + bucket.reserve, bucket.rule.capacity)
 
 /**
  * Milliseconds until `amount` can be taken: 0 when it can be now, `Infinity` when a quota no longer holds it. The

@@ -155,10 +155,10 @@ export const decide = (ledger: Ledger, charge: Limits.Charge, now: number): Deci
     const bucket = ledger.buckets[dimension]
     const asked = charge[dimension]
     if (bucket === undefined || asked === undefined) continue
-    if (bucket.rule.quota && asked > bucket.level) {
+    const wait = Bucket.waitFor(bucket, asked, now)
+    if (bucket.rule.quota && wait > 0) {
       return { _tag: "Exhausted", dimension, asked, left: Math.max(0, bucket.level) }
     }
-    const wait = Bucket.waitFor(bucket, asked, now)
     if (wait > millis) {
       millis = wait
       binding = dimension
@@ -283,13 +283,36 @@ export const cool = (
   return paced({ ...paused, buckets, corrected }, Pace.slower(paused.pace, "unexplained", now))
 }
 
-/** Replaces the configured limits; levels keep their debt and are cut to the new capacity. */
+/**
+ * Replaces the configured limits; levels keep their debt and are cut to the new capacity. What responses taught of
+ * dimensions that nobody configured stays.
+ */
 export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger => ({
   ...ledger,
   configured: limits,
   toldAt: now,
-  buckets: Limits.mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
+  buckets: withLearned(ledger.buckets, ledger.configured, configuredTo(ledger, limits, now))
 })
+
+/** Goes back to the configured limits, unless limits were told less than so long ago. */
+export const unlearn = (ledger: Ledger, untoldMillis: number, now: number): Ledger =>
+  now - ledger.toldAt < untoldMillis
+    ? ledger
+    : { ...ledger, toldAt: now, buckets: configuredTo(ledger, ledger.configured, now) }
+
+const configuredTo = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger["buckets"] =>
+  Limits.mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
+
+/** What comes instead of the configured ones of some values, and with it the others, which were learned. */
+export const withLearned = <A>(
+  values: Limits.PerDimension<A>,
+  configured: Limits.Limits,
+  instead: Limits.PerDimension<A>
+): Limits.PerDimension<A> =>
+  Limits.mapDimensions<A, A>(
+    { ...values, ...Limits.mapDimensions(configured, () => undefined), ...instead },
+    (value) => value
+  )
 
 /** The bucket of a dimension by a rule that may be its first: then it is full. */
 export const ruled = (ledger: Ledger, dimension: Limits.Dimension, rule: Limits.Rule, now: number): Bucket.Bucket => {

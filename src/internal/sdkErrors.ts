@@ -44,9 +44,7 @@ const byCode: Readonly<Record<string, Tag>> = {
   cmek_context_unavailable: "ServerFailed",
   cmek_key_unreachable: "ServerFailed",
   // Bedrock: a 429 of a model that is still being loaded, and no word about our limits.
-  ModelNotReadyException: "Overloaded",
-  // What OpenAI says within a stream, where there is no status.
-  rate_limit_exceeded: "RateLimited"
+  ModelNotReadyException: "Overloaded"
 }
 
 const byStatus: Readonly<Record<number, Tag>> = {
@@ -66,12 +64,14 @@ const byStatus: Readonly<Record<number, Tag>> = {
   529: "Overloaded"
 }
 
-/** Where there is no status: errors within a stream, in Anthropic's spelling and in Bedrock's. */
+/** Where there is no status, by type or code: errors within a stream, in Anthropic's spelling and in Bedrock's. */
 const byType: Readonly<Record<string, Tag>> = {
   overloaded_error: "Overloaded",
   service_unavailable_error: "Overloaded",
   serviceUnavailableException: "Overloaded",
   rate_limit_error: "RateLimited",
+  // OpenAI's code. Groq gives it, with a 413, to a request that is larger than the limit and never fits.
+  rate_limit_exceeded: "RateLimited",
   throttlingException: "RateLimited",
   api_error: "ServerFailed",
   server_error: "ServerFailed",
@@ -88,15 +88,15 @@ const byType: Readonly<Record<string, Tag>> = {
   conflict_error: "Conflict"
 }
 
-const find = (table: Readonly<Record<string, Tag>>, key: string | undefined): Tag | undefined =>
-  key !== undefined && Object.hasOwn(table, key) ? table[key] : undefined
-
-const codedOf = (body: Body): Tag | undefined => find(byCode, body.code) ?? find(byCode, body.type)
+const find = (table: Readonly<Record<string, Tag>>, { code, type }: Body): Tag | undefined => {
+  const key = [code, type].find((key) => key !== undefined && Object.hasOwn(table, key))
+  return key === undefined ? undefined : table[key]
+}
 
 const tagOf = (status: number | undefined, body: Body): Tag => {
-  const coded = codedOf(body)
+  const coded = find(byCode, body)
   if (coded !== undefined) return coded
-  if (status === undefined) return find(byType, body.type) ?? "ServerFailed"
+  if (status === undefined) return find(byType, body) ?? "ServerFailed"
   const known = byStatus[status]
   if (known !== undefined) return known
   if (status >= 500) return "ServerFailed"
@@ -165,7 +165,7 @@ const firstSaid = (values: ReadonlyArray<unknown>): Body | undefined => {
  */
 const isProviders = (error: unknown, body: Body): boolean => {
   const event = firstSaid([field(error, "error")])
-  return (event?.type ?? event?.code ?? codedOf(body) ?? find(byType, body.type)) !== undefined
+  return (event?.type ?? event?.code ?? find(byCode, body) ?? find(byType, body)) !== undefined
 }
 
 const secrets = [/\bsk-[\w-]{6,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
@@ -288,6 +288,7 @@ const fromStatus = (error: unknown, status: number, context: Context): LlmError.
     code: nameOf(body.code ?? body.type, context.secret),
     detail: detailOf(message, context.secret),
     retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
+    shouldRetry: get("x-should-retry") === "false" ? false : undefined,
     signal: Headers.signal(get, context.now)
   }
   const resumesAt =

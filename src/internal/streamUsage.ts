@@ -3,6 +3,7 @@ import type { RawContentBlockDelta, RawMessageStreamEvent } from "@anthropic-ai/
 import * as Predicate from "effect/Predicate"
 import type * as Limits from "../Limits.ts"
 import type { Received } from "../LlmError.ts"
+import { mostAmount } from "./believed.ts"
 import { parseJson } from "./json.ts"
 import { bytesPerToken } from "./requestSize.ts"
 
@@ -39,8 +40,9 @@ export const empty: Observed = {
   complete: false
 }
 
-const count = (value: unknown, before: number | undefined): number | undefined =>
-  typeof value === "number" && value >= 0 && value < Infinity ? value : before
+/** A provider's count, where it is one that is believed; else what was known before. */
+export const count = (value: unknown, before?: number): number | undefined =>
+  typeof value === "number" && value >= 0 && value <= mostAmount ? value : before
 
 interface Usage {
   readonly input_tokens?: number | null
@@ -105,13 +107,13 @@ export const step = (observed: Observed, event: RawMessageStreamEvent): Observed
 
 /**
  * The usage by Anthropic's rules: cache writes count as input, cache reads do not. Output that the provider has not
- * counted is estimated from its length. Input that was never named is left out, so that its estimate stays.
+ * counted is estimated from its length. Input that was never named, or as nothing, is left out, so that its estimate stays.
  */
-export const usage = (observed: Observed): Limits.Usage => {
-  const outputTokens = (observed.output ?? 0) + Math.ceil(observed.uncounted / bytesPerToken)
-  return observed.input === undefined
+export const usage = ({ cacheRead = 0, cacheWrite = 0, input = 0, output = 0, uncounted }: Observed): Limits.Usage => {
+  const outputTokens = output + Math.ceil(uncounted / bytesPerToken)
+  return input + cacheWrite + cacheRead === 0
     ? { requests: 1, outputTokens }
-    : { requests: 1, inputTokens: observed.input + (observed.cacheWrite ?? 0), outputTokens }
+    : { requests: 1, inputTokens: input + cacheWrite, outputTokens }
 }
 
 /** What an error of the stream keeps. */

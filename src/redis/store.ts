@@ -235,8 +235,16 @@ class RedisPool {
 
   resize({ concurrency, limits }: Parameters<PoolStore["resize"]>[0]): void {
     // This process uses the new limits at once; what Redis makes of them comes with the reply.
-    if (limits !== undefined) this.line.view.rules = Limits.resolve(limits)
+    if (limits !== undefined) this.line.view.resize(limits)
     this.line.submit(say(() => Wire.resize(limits, concurrency)))
+  }
+
+  unlearn(untoldMillis: number): Effect.Effect<void, StoreUnavailable> {
+    return question(this.line, ["unlearn", untoldMillis], {
+      replied: () => undefined,
+      // What the pool is configured to is not known to the share: nobody goes back to that.
+      away: (error) => (this.share === undefined ? Effect.fail(error) : Effect.void)
+    })
   }
 
   get snapshot(): Effect.Effect<Snapshot, StoreUnavailable> {
@@ -299,6 +307,7 @@ const opened = Effect.fnUntraced(function* (
     observe: (signal, answered) => self.observe(signal, answered),
     pause: (pause) => Effect.sync(() => self.pause(pause)),
     resize: (change) => Effect.sync(() => self.resize(change)),
+    unlearn: (untoldMillis) => self.unlearn(untoldMillis),
     snapshot: self.snapshot,
     drain: inBatches(bell.stream)
   }

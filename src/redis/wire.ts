@@ -115,10 +115,14 @@ export const toBlocked = (blocked: TakeReply[1]): Blocked | undefined => {
     : { _tag: "Exhausted", dimension: dimensionAt(blocked[1])!, asked: blocked[2], left: blocked[3] }
 }
 
+/** Lua does not tell limits of nothing from an empty list. */
+export const toLimits = (limits: Limits.Limits | readonly []): Limits.Limits =>
+  Array.isArray(limits) ? {} : (limits as Limits.Limits)
+
 export const toSnapshot = (reply: SnapshotReply, now: number): Snapshot => ({
   now,
   ledger: {
-    configured: Array.isArray(reply.configured) ? {} : (reply.configured as Limits.Limits),
+    configured: toLimits(reply.configured),
     headroom: reply.headroom,
     buckets: toRecord(reply.buckets, ({ at, cells, level, rate, reserve, rule }) => ({
       rule: toRule(rule),

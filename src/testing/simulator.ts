@@ -10,6 +10,8 @@ import type {
   ToolUseBlock,
   Usage
 } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Predicate from "effect/Predicate"
+import { invalid } from "../internal/invalid.ts"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
 import type { Options, ToolUse } from "./models.ts"
@@ -25,13 +27,7 @@ export interface Simulator {
 }
 
 /** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
-export const make = (options: Options): Simulator => {
-  const { charsPerToken = 4 } = options
-  if (!(charsPerToken > 0)) {
-    throw new RangeError(`ProviderSim.charsPerToken: expected a number > 0, got ${charsPerToken}`)
-  }
-  return { options, engine: Engine.make(options), twins: new Map() }
-}
+export const make = (options: Options): Simulator => ({ options, engine: Engine.make(options), twins: new Map() })
 
 /** What became of a request, and the answer it gets. */
 export interface Answer {
@@ -48,15 +44,35 @@ export interface Answer {
 
 const lanes = { answer: 11, cache: 12 }
 
+/** What an option says of a request: itself, or what its function gives, which must be a number. */
 const valueOf = (
-  option: number | ((params: Params, random: number) => number) | undefined,
+  name: "outputTokens" | "cachedShare",
+  { options }: Simulator,
   params: Params,
   random: number
-): number | undefined => (typeof option === "function" ? option(params, random) : option)
+): number | undefined => {
+  const option = options[name]
+  if (typeof option !== "function") return option
+  const value: unknown = option(params, random)
+  return Predicate.isNumber(value) && Number.isFinite(value)
+    ? value
+    : invalid(`ProviderSim.${name}`, "a function that gives a finite number", value)
+}
+
+const isPart = (part: unknown): boolean =>
+  typeof part === "string" ||
+  (Predicate.hasProperty(part, "type") &&
+    part.type === "tool_use" &&
+    Predicate.hasProperty(part, "name") &&
+    typeof part.name === "string")
 
 const replyOf = (self: Simulator, params: Params, random: number): ReadonlyArray<string | ToolUse> => {
   const reply = (self.options.reply ?? Replies.extract)(params, random)
-  const said = (typeof reply === "string" ? [reply] : reply).filter((part) => part !== "")
+  const parts = typeof reply === "string" ? [reply] : reply
+  if (!Array.isArray(parts) || !parts.every(isPart)) {
+    return invalid("ProviderSim.reply", "a function that gives a string, or a list of strings and tool calls", reply)
+  }
+  const said = parts.filter((part) => part !== "")
   return said.length === 0 ? ["."] : said
 }
 
@@ -77,9 +93,9 @@ export const ask = (self: Simulator, now: number, params: Params): Answer => {
   const twin = self.twins.get(key) ?? 0
   const number = Seeded.unit(seed, lanes.answer, key, twin)
   const input = countTokens(self, params)
-  const share = valueOf(self.options.cachedShare, params, Seeded.unit(seed, lanes.cache, key, twin)) ?? 0
+  const share = valueOf("cachedShare", self, params, Seeded.unit(seed, lanes.cache, key, twin)) ?? 0
   const cachedTokens = Math.floor(input * Math.min(1, Math.max(0, share)))
-  const planned = valueOf(self.options.outputTokens, params, number)
+  const planned = valueOf("outputTokens", self, params, number)
   const said = planned === undefined ? replyOf(self, params, number) : undefined
   const wanted = planned ?? Math.ceil(lengthOf(said!) / charsPerToken)
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))

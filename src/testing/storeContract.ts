@@ -227,6 +227,40 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
     })
   ],
   [
+    "keeps the limits that it has learned of dimensions that a change does not concern",
+    Effect.fnUntraced(function* ({ expect, grant, level, open }) {
+      const store = yield* open({ requests: { perMinute: 6_000 } })
+      const held = yield* grant(store, { requests: 1 })
+      yield* store.observe({ dimensions: { inputTokens: { limit: 40_000, remaining: 10 } } }, held)
+      yield* level(store, "inputTokens")
+      yield* store.resize({ limits: { requests: { perMinute: 3_000 } }, concurrency: undefined })
+      const most = () => [store.rules().requests?.most, store.rules().inputTokens?.most]
+      yield* expect(most().join() === "3000,40000", "3000 requests and 40000 input tokens", most())
+      yield* expect((yield* level(store, "inputTokens")) < 2_000, "the level as it was", store.rules())
+      yield* expect(most().join() === "3000,40000", "3000 requests and 40000 input tokens as before", most())
+    })
+  ],
+  [
+    "goes back to the limits that are configured, and only where none were told for so long",
+    Effect.fnUntraced(function* ({ expect, grant, level, open, pass }) {
+      const store = yield* open({ tokens: { perMinute: 60_000 } })
+      const held = yield* grant(store, { tokens: 10 })
+      yield* store.observe({ dimensions: { requests: { limit: 100 }, tokens: { limit: 30_000 } } }, held)
+      const most = () => [store.rules().requests?.most, store.rules().tokens?.most]
+      yield* store.unlearn(3_600_000)
+      yield* expect(most().join() === "100,30000", "the limits as learned", most())
+      yield* pass(20)
+      yield* store.unlearn(10)
+      yield* expect(most().join() === ",60000", "the limits as configured", most())
+      yield* level(store, "tokens")
+      yield* expect(most().join() === ",60000", "the limits as configured, still", most())
+      yield* store.observe({ dimensions: { tokens: { limit: 30_000 } } }, held)
+      yield* store.resize({ limits: { tokens: { perMinute: 50_000 } }, concurrency: undefined })
+      yield* store.unlearn(3_600_000)
+      yield* expect(most().join() === ",50000", "the limits as changed", most())
+    })
+  ],
+  [
     "admits never more than burst and rate allow, whatever is asked and settled",
     Effect.fnUntraced(function* ({ expect, open, pass }) {
       const store = yield* open(fast)

@@ -1,15 +1,23 @@
+import Anthropic, { InternalServerError } from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
+import * as AiError from "effect/ai/AiError"
+import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as FloodgateAi from "floodgate/ai"
+import * as Floodgate from "floodgate/anthropic"
 import * as Breaker from "floodgate/breaker"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
+import { rejection } from "../support/rejection.ts"
+import { together } from "../support/together.ts"
 
 const limits = { inputTokens: { total: 1_000_000 } }
 const once = Retry.make({ attempts: 1 })
@@ -61,6 +69,20 @@ describe("breaker", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  // It was built once for the whole program, with the options of the first.
+  it.effect("each governor has the breaker that it is given, where a program has two", () =>
+    Effect.gen(function* () {
+      const governors = yield* together([1, 2].map((failures) => layer({ failures })))
+      const tags = yield* Effect.forEach(governors, (governor) =>
+        Effect.provideContext(Effect.andThen(Effect.exit(run(lost)), reasonOf(run(lost))), governor)
+      )
+      assert.deepStrictEqual(
+        tags.map(({ _tag }) => _tag),
+        ["CircuitOpen", "ConnectionFailed"]
+      )
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("each pool has a circuit of its own", () =>
     Effect.gen(function* () {
       for (let n = 0; n < 2; n++) yield* Effect.exit(run(broken))
@@ -98,6 +120,56 @@ describe("breaker", () => {
       assert.strictEqual((yield* reasonOf(run(broken)))._tag, "CircuitOpen")
     }).pipe(Effect.provide(layer({ failures: 1 })))
   )
+
+  // The adapters' attempts fail with what their own callers get, and no circuit opened for it.
+  it.effect("counts what a model of effect/ai fails with, and gives its callers that", () => {
+    let sent = 0
+    const reason = new AiError.InternalProviderError({ description: "down" })
+    const model = LanguageModel.make({
+      generateText: () =>
+        Effect.suspend(() => {
+          sent++
+          return Effect.fail(AiError.make({ module: "Test", method: "any", reason }))
+        }),
+      streamText: () => Stream.empty
+    })
+    return Effect.gen(function* () {
+      const ask = Effect.flip(LanguageModel.generateText({ prompt: "Hello" }))
+      const errors = yield* Effect.all([ask, ask, ask])
+      assert.strictEqual(sent, 2)
+      assert.deepStrictEqual(
+        errors.map((error) => error.reason === reason),
+        [true, true, false]
+      )
+    }).pipe(
+      Effect.provide(
+        FloodgateAi.layer({ model: "a" }).pipe(
+          Layer.provide(Layer.effect(LanguageModel.LanguageModel, model)),
+          Layer.provide(layer())
+        )
+      )
+    )
+  })
+
+  it.effect("counts what the SDK's requests fail with, and gives its callers that", () => {
+    let sent = 0
+    const answer = async () => {
+      sent++
+      return new Response(JSON.stringify({ type: "error", error: { type: "api_error" } }), { status: 500 })
+    }
+    return Effect.gen(function* () {
+      const middleware = yield* Floodgate.make()
+      const client = new Anthropic({ apiKey: "any", middleware: [middleware], fetch: answer })
+      const params = { model: "a", max_tokens: 9, messages: [{ role: "user" as const, content: "Hello" }] }
+      const ask = rejection(() => client.messages.create(params))
+      const [first, second, third] = yield* Effect.all([ask, ask, ask])
+      assert.strictEqual(sent, 2)
+      assert.instanceOf(first, InternalServerError)
+      assert.instanceOf(second, InternalServerError)
+      assert.instanceOf(third, LlmError.LlmError)
+      assert.strictEqual(third.reason._tag, "CircuitOpen")
+    }).pipe(Effect.provide(layer()))
+  })
 
   it.effect("lets one call through when its time is over, and closes when that succeeds", () =>
     Effect.gen(function* () {

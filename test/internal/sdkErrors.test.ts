@@ -85,6 +85,17 @@ describe("sdkErrors", () => {
       assert.strictEqual(thrown(error)._tag, tag)
     })
 
+    // Groq's 413 was retried, and paused everybody: it says so of a request that is larger than the limit, and never fits.
+    it.each([
+      [413, "TooLarge"],
+      [401, "Unauthenticated"],
+      [429, "RateLimited"],
+      [undefined, "RateLimited"]
+    ])("leaves the code of a rate limit to the status, where there is one: %s", (status, tag) => {
+      const error = { code: "rate_limit_exceeded", type: "tokens", message: "Request too large for tokens per minute" }
+      assert.strictEqual(thrown({ ...(status !== undefined && { status }), error })._tag, tag)
+    })
+
     it.each([
       ["tRPC", { data: { code: "UNAUTHORIZED", httpStatus: 401 } }],
       ["JSON-RPC", { code: -32602, data: { type: "params" } }],
@@ -129,6 +140,18 @@ describe("sdkErrors", () => {
       })
       const lost = new TypeError("Load failed")
       assert.deepInclude(lacks("Connection error.", lost), { sent: true, detail: "Connection error. Load failed" })
+    })
+
+    it("heeds the provider that says that a retry does not help, and asks nobody whether it does", () => {
+      const failed = (status: number, said: string) =>
+        new LlmError({ reason: thrown({ status, headers: new Headers({ "x-should-retry": said }) }) })
+      for (const status of [408, 409, 429, 500, 529]) {
+        assert.strictEqual(failed(status, "false").isRetryable, false, `${status}`)
+        assert.strictEqual(failed(status, "true").isRetryable, true, `${status}`)
+      }
+      assert.strictEqual(failed(400, "true").isRetryable, false)
+      assert.strictEqual(failed(429, "false").pushback, "rateLimit")
+      assert.match(failed(529, "false").message, /the provider says that a retry does not help/)
     })
 
     it("reads the type of Bedrock's errors from their header", () => {

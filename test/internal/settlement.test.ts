@@ -6,10 +6,18 @@ import type * as Limits from "floodgate/Limits"
 const rejection = (dimensions: Limits.Signal["dimensions"]): Limits.Signal => ({ dimensions })
 
 describe("settlement", () => {
-  it("says of a call that was never answered only what is known: its input, if that was estimated", () => {
-    assert.deepStrictEqual(Settlement.unanswered(Accounting.anthropic, {}), {})
-    const known = Settlement.unanswered(Accounting.anthropic, { inputTokens: 700, outputTokens: 50 })
-    assert.deepInclude(known, { inputTokens: 700, outputTokens: 0 })
+  it("tells the prompt of an estimate from the output that is held with it", () => {
+    const expected = { inputTokens: 600, cachedTokens: 100, outputTokens: 50, maxTokens: 4_096 }
+    const call = { bytes: 2_700, maxTokens: 4_096 }
+    for (const accounting of [Accounting.azure, Accounting.bedrockMantle, Accounting.openai]) {
+      assert.strictEqual(Settlement.promptOf(accounting, call, accounting.estimate(expected)), 700)
+    }
+    const { maxTokens: _, ...open } = expected
+    const mantle = Accounting.bedrockMantle.estimate(open)
+    assert.strictEqual(Settlement.promptOf(Accounting.bedrockMantle, { bytes: 2_700 }, mantle), 700)
+    assert.strictEqual(Settlement.promptOf(Accounting.anthropic, call, Accounting.anthropic.estimate(expected)), 600)
+    assert.strictEqual(Settlement.promptOf(Accounting.anthropic, call, { tokens: 5_000 }), 1_000)
+    assert.strictEqual(Settlement.promptOf(Accounting.anthropic, { ...call, inputTokens: 9 }, { tokens: 5_000 }), 9)
   })
 
   it("finds the limit that lacks most, in each dimension's own terms", () => {

@@ -235,8 +235,12 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
         }
         oracle.pause(pause, now)
         await ask(Wire.pause(pause, 0))
+      } else if (action < 0.98) {
+        const untold = next() * 20_000
+        oracle.ledger = Ledger.unlearn(oracle.ledger, untold, now)
+        await ask(["unlearn", untold])
       } else {
-        const limits = pick((extreme ? extremeSets : limitSets).filter((set) => Object.keys(set).length > 0))
+        const limits = pick(extreme ? extremeSets : limitSets)
         oracle.ledger = Ledger.resize(oracle.ledger, limits, now)
         await ask(Wire.resize(limits, undefined))
       }

@@ -164,7 +164,7 @@ export class Levels {
 
   /** Moves the local view toward what a response says. */
   protected hear({ date, figures }: Signal, answered: Call | undefined): void {
-    this.heardAt = this.now
+    if (order.some((dimension) => figures[dimension]?.limit !== undefined)) this.heardAt = this.now
     // Older than the latest by seconds: it was overtaken. By more than a minute: the latest was wrong.
     if (date !== undefined && date < this.latestDate && date > this.latestDate - 60_000) return
     this.latestDate = date ?? this.latestDate

@@ -52,6 +52,10 @@ const limit = (window: Limits.Window): Limits.Limits => ({ inputTokens: { perMin
 const kinds: ReadonlyArray<Limits.Window> = ["bucket", "sliding", "fixed"]
 
 describe("engine", () => {
+  it("refuses a time that is none, and does not search for it for ever", () => {
+    assert.throws(() => Engine.advance(Engine.make({}), NaN), RangeError, "expected a time after 0 ms, got NaN")
+  })
+
   describe("limits", () => {
     it.prop(
       "a sliding window never holds more than the limit in any minute",
@@ -174,11 +178,28 @@ describe("engine", () => {
       )
     })
 
-    it("throws for limits that are not limits", () => {
-      assert.throws(() => Engine.make({ limits: { requests: {} } }), RangeError)
-      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 1, perSecond: 1 } } }), RangeError)
-      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 0 } } }), RangeError)
-      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 9, burst: 0 } } }), RangeError)
+    it("gives each class of Claude its own limits, whatever the model is called", () => {
+      const one = { inputTokens: { perMinute: 100 } }
+      const state = Engine.make({ pools: { "opus-4": one, "sonnet-5": one } })
+      const to = (model: string) => Engine.request(state, 0, { model, inputTokens: 100, outputTokens: 0 })._tag
+      assert.deepStrictEqual(
+        [
+          to("claude-opus-4-8"),
+          to("anthropic.claude-opus-4-5-20251101-v1:0"),
+          to("claude-sonnet-5"),
+          to("claude-opus-5")
+        ],
+        ["Accepted", "Rejected", "Accepted", "Accepted"]
+      )
+      assert.strictEqual(to("claude-opus-5"), "Accepted")
+    })
+
+    it("takes the start of a name before a class", () => {
+      const one = { inputTokens: { perMinute: 100 } }
+      const state = Engine.make({ pools: { "opus-4": one, "claude-opus-4-8": one } })
+      const pool = (model: string) => Engine.request(state, 0, { model, inputTokens: 1, outputTokens: 0 })
+      assert.strictEqual(accepted(pool("claude-opus-4-8")).pool.name, "claude-opus-4-8")
+      assert.strictEqual(accepted(pool("claude-opus-4-7")).pool.name, "opus-4")
     })
   })
 

@@ -70,7 +70,9 @@ const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>):
 const reservedOf = (work: ReadonlyArray<Work>): number | undefined => {
   const out = work.flatMap(({ out }) => (out === undefined ? [] : [out]))
   const reserved = out.map(({ call, charge }) => charge.outputTokens ?? (charge.tokens ?? 0) - call.inputTokens)
-  return out.length === 0 ? undefined : reserved.reduce((sum, tokens) => sum + tokens, 0) / out.length
+  if (out.length === 0) return undefined
+  // Without a limit on output nothing is reserved for it, and the difference is below zero.
+  return Math.max(0, reserved.reduce((sum, tokens) => sum + tokens, 0) / out.length)
 }
 
 /** When an agent asks next: what is out is paid for, and its agent goes on when it is back, but not in a pause. */

@@ -109,6 +109,12 @@ function ops.resize(S, me, op, now)
   return 0
 end
 
+-- ['unlearn', millis]: goes back to what is configured, unless limits were told less than so long ago.
+function ops.unlearn(S, me, op, now)
+  unlearn(S, op[2], now)
+  return 0
+end
+
 -- Of what a process remembers, that counts which was changed later than what is known here: the state was lost.
 local function recall(S, said, now)
   local change = {}
