@@ -75,10 +75,19 @@ const lead = (error: RedisError): RedisError =>
 /** What a script may hear of a server that is full, or is no master for now. */
 const passing = /\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b/
 
+const messageOf = (error: unknown): string =>
+  error instanceof RedisError && error.cause instanceof Error ? error.cause.message : ""
+
 /** Whether the same request will fail again: the script stumbled over it, or this client never comes to the right node. */
 export const isHopeless = (error: unknown): boolean => {
-  const message = error instanceof RedisError && error.cause instanceof Error ? error.cause.message : ""
+  const message = messageOf(error)
   return /^MOVED|user_script/.test(message) && !passing.test(message)
+}
+
+/** Where a number is too low that a process has given its request: the last one known by its name; else -1. */
+export const lastKnown = (error: unknown): number => {
+  const message = messageOf(error)
+  return Number(/^STALE request \d+ after (\d+)/.exec(message)?.[1] ?? -1)
 }
 
 /**

@@ -21,7 +21,7 @@ export interface Job {
 
 export interface Request {
   /** The script does what has one number once, however often it is sent. */
-  readonly seq: number
+  seq: number
   readonly jobs: ReadonlyArray<Job>
   readonly operations: ReadonlyArray<Operation>
   /** Whether it says who we are and what we hold. */
@@ -68,6 +68,13 @@ export class Outbox {
       if (jobs.length > 0) this.underWay = { seq: ++this.seq, jobs, operations, introduces, refused: 0, tries: 0 }
     }
     return this.underWay
+  }
+
+  /** Another process that goes by our name has come so far. (A copy of this one, if its machine was copied while it ran.) */
+  countFrom(last: number): void {
+    if (this.underWay === undefined || last < this.underWay.seq) return
+    this.seq = last + 1
+    this.underWay.seq = this.seq
   }
 
   /** The request is through. */

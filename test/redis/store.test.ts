@@ -654,15 +654,22 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
 })
 
 /** A store whose server is a function. */
-const scripted = (replyTo: (operation: Wire.Operation) => unknown) => {
-  const state = { wake: (_: number, __: number) => {} }
+const scripted = (replyTo: (operation: Wire.Operation, seq: number) => unknown) => {
+  const state = { wake: (_: number, __: number) => {}, isDumb: false, isCut: false }
   const settings = { whenAway: "fail", patienceMillis: 0, leaseMillis: 3_600_000, timeoutMillis: 1_000 } as const
   const send = (request: string) =>
     Effect.suspend(() => {
-      const [, , version, operations] = JSON.parse(request) as [number, number, number, ReadonlyArray<Wire.Operation>]
+      const [seq, , version, operations] = JSON.parse(request) as [
+        number,
+        number,
+        number,
+        ReadonlyArray<Wire.Operation>
+      ]
       const configuration = { limits: {}, headroom: 0, concurrency: -1, given: ["{}", 0, -1], changedAt: [0, 0, -1] }
       const rule = { capacity: 1_000, rate: 0.001, most: 1_000, quota: false }
       const news = version === 1 ? 0 : [[false, false, false, rule], configuration]
+      if (state.isCut) return Effect.fail(new PersistenceRedis.RedisError({ cause: new Error("cut") }))
+      if (state.isDumb) return Effect.succeed("no JSON")
       return Effect.try({
         try: () =>
           JSON.stringify([
@@ -673,7 +680,7 @@ const scripted = (replyTo: (operation: Wire.Operation) => unknown) => {
             1,
             news,
             [false, false, false, 5],
-            operations.map((said) => replyTo(said)),
+            operations.map((said) => replyTo(said, seq)),
             -1,
             0
           ]),
@@ -689,6 +696,58 @@ const scripted = (replyTo: (operation: Wire.Operation) => unknown) => {
 }
 
 describe("redis store, over a scripted server", () => {
+  const granting = ([name]: Wire.Operation): unknown => (name === "take" ? [[[1, [false, false, false, 5]]], 0] : 0)
+  const quiet = Effect.provideService(References.MinimumLogLevel, "None")
+
+  it.effect("takes an answer that makes no sense for none, and goes on with the next that does", () => {
+    const server = scripted(granting)
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      server.isDumb = true
+      assert.strictEqual((yield* Effect.flip(pool.take(ask(1))))._tag, "StoreUnavailable")
+      server.isDumb = false
+      yield* TestClock.adjust(1_000)
+      assert.lengthOf((yield* pool.take(ask(1))).granted, 1)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("goes on from the number that another of its name has come to", () => {
+    const server = scripted((operation, seq) => {
+      if (operation[0] === "take" && seq <= 40) throw new Error(`STALE request ${seq} after 40`)
+      return granting(operation)
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      yield* Effect.exit(pool.take(ask(1)))
+      yield* TestClock.adjust(1_000)
+      assert.lengthOf((yield* pool.take(ask(1))).granted, 1)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("says at its end what it has to settle, if Redis comes back before long", () => {
+    const said: Array<unknown> = []
+    const server = scripted((operation) => {
+      said.push(operation[0])
+      return granting(operation)
+    })
+    const used = Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      const { granted } = yield* pool.take(ask(100))
+      server.isCut = true
+      yield* pool.settle(granted[0]!, { tokens: 10 }, true)
+    })
+    return Effect.gen(function* () {
+      const ended = yield* Effect.forkChild(Effect.scoped(used), { startImmediately: true })
+      yield* TestClock.adjust(1)
+      yield* TestClock.adjust(500)
+      assert.isUndefined(ended.pollUnsafe())
+      server.isCut = false
+      yield* TestClock.adjust(300)
+      assert.isDefined(ended.pollUnsafe())
+      assert.include(said, "settle")
+    }).pipe(Effect.provide(server.layer), quiet)
+  })
+
   it.effect("loses what the script stumbles over, and nothing that was said with it", () => {
     const settled: Array<unknown> = []
     const server = scripted(([name, id]) => {
@@ -704,7 +763,7 @@ describe("redis store, over a scripted server", () => {
       for (const held of granted) yield* pool.settle(held, { tokens: 0 }, true)
       yield* TestClock.adjust(5_000)
       assert.deepStrictEqual([...new Set(settled)], [1, 3])
-    }).pipe(Effect.scoped, Effect.provide(server.layer), Effect.provideService(References.MinimumLogLevel, "None"))
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
   })
 
   it.effect("comes when the head that waits may, whatever is still said to an earlier one", () => {

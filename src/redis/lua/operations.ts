@@ -173,21 +173,23 @@ function ops.join(S, me, op, now)
 end
 
 -- ['back', n, awayMillis, [[level, spent, [[age, amount], ...]] | false, ...], [[age, [charge]], ...]] -> ids
--- A process comes back from its local share. If nobody was here for most of that time, the level is what the shares of
--- those that are back add up to, and the pace their part; else what it spent is taken now, as debt if need be.
+-- A process comes back from its local share. If nobody was here for most of that time, the level is what it was before and
+-- what the shares of those that are back add up to, and the pace their part; else what it spent is taken now, as debt if
+-- need be. (A debt of before is in the shares.)
 function ops.back(S, me, op, now)
   local parts = math.max(1, op[2])
   local outage, gap = S.outage, S.gap
   if outage and outage.till > now then outage.back = outage.back + 1
   elseif gap and gap[2] - math.max(gap[1], now - op[3]) > op[3] / 2 then
-    outage = { back = 1, till = now + STEP, scale = S.pace.scale }
+    outage = { back = 1, millis = gap[2] - gap[1], till = now + STEP, scale = S.pace.scale }
     S.outage = outage
   else outage = nil end
   for d = 1, 4 do
     local b, share = S.buckets[d], op[4][d]
     if b and share then
       if b.rule.quota or not outage then b.level = b.level - (b.rule.quota and share[2] or math.min(share[2], b.rule.capacity))
-      elseif outage.back == 1 then b.level = math.min(b.level, share[1])
+      elseif outage.back == 1 then
+        b.level = math.min(b.level, math.max(0, b.level - b.rate * outage.millis) + share[1])
       else b.level = math.min(b.rule.capacity, b.level + math.max(0, share[1])) end
       for _, cell in ipairs(share[3]) do addToWindow(b, now - cell[1], cell[2]) end
     end
