@@ -167,7 +167,7 @@ export const make = (library: object) => {
       height: 242,
       marginLeft: 52,
       x: along,
-      y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true },
+      y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true, zero: true },
       marks: [
         Plot.rectY(rates, { x1: "from", x2: "to", y: "perSecond", fill: "var(--c1)", insetLeft: 0.5, insetRight: 0.5 }),
         Plot.ruleY([0], { stroke: "var(--line)" }),
@@ -191,15 +191,17 @@ export const make = (library: object) => {
     const shown = new Set(shownAgents)
     const of = (what: string) => bars.filter((bar) => bar.what === what && shown.has(bar.agent))
     const few = shownAgents.length <= 24
+    /** Names need more room than bars: of many agents not all are named. */
+    const named = few ? shownAgents : shownAgents.filter((_, index) => index % 3 === 0)
     const inset = few ? 3 : 0.5
     return plot({
       ...base(place),
       marginTop: 10,
       marginBottom: room.marginBottom,
       height: 52 + shownAgents.length * (few ? 18 : 5),
-      marginLeft: few ? Math.max(70, 10 + 7 * Math.max(...shownAgents.map((agent) => Math.min(agent.length, 20)))) : 24,
+      marginLeft: Math.max(70, 10 + 7 * Math.max(...named.map((agent) => Math.min(agent.length, 20)))),
       x: along,
-      y: { domain: shownAgents, label: null, tickSize: 0, axis: few ? "left" : null },
+      y: { domain: shownAgents, label: null, tickSize: 0, ticks: named },
       marks: [
         Plot.barX(of("waits"), {
           y: "agent",
