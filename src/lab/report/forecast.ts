@@ -46,7 +46,9 @@ const runOf = ({ forecast, tier }: Answer): RunFigures => {
     rates: [],
     latencies: calls
       .map(({ askedAfter, finishesAfter }) => secondsOf(finishesAfter) - secondsOf(askedAfter))
-      .sort((a, b) => a - b)
+      .sort((a, b) => a - b),
+    planned: forecast.usage.requests,
+    done: forecast.calls.length
   }
 }
 

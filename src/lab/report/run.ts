@@ -161,7 +161,9 @@ const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Fi
       attempts.map((attempt) => ({ at: attempt.startedAt, amount: amountOf(dimension, attempt) })),
       end
     ),
-    latencies: Figures.latenciesOf(calls)
+    latencies: Figures.latenciesOf(calls),
+    planned: calls.length,
+    done: calls.filter(({ outcome }) => outcome === "ok").length
   }
 }
 
