@@ -195,13 +195,7 @@ export const ofScenario = (figures: ScenarioFigures): Section => ({
   figures,
   heads: Table.heads,
   rows: figures.results.map(Table.cells),
-  notes: [
-    "Simulated seconds; latency includes waits.",
-    ...(figures.results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
-      ? ["* ended with calls that failed: the work was not done."]
-      : []),
-    ...(figures.results.some(({ finished }) => !finished) ? ["> stopped there: it had not finished."] : [])
-  ],
+  notes: ["Simulated seconds; latency includes waits.", ...Table.notesOf(figures.results).map((note) => `${note}.`)],
   charts: ["makespan", "gantt", "levels", "rate", "latency"],
   bars: `${key("--good", "floodgate")}${key("--c1", "done")}${key("--bad", "not done, or calls failed")} Bars beyond six floors are cut.`
 })
