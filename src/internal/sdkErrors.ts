@@ -291,6 +291,7 @@ const fromStatus = (error: unknown, status: number, context: Context): LlmError.
     code: nameOf(body.code ?? body.type, context.secret),
     detail: detailOf(message, context.secret),
     retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
+    shouldRetry: get("x-should-retry") === "false" ? false : undefined,
     signal: Headers.signal(get, context.now)
   }
   const resumesAt =
@@ -322,17 +323,16 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
     return new LlmError.ConnectionFailed({ sent: true, detail })
   }
-  const isMisaddressed = misaddressed.test(text(field(chain.at(-1), "message")) ?? "")
-  if (!isMisaddressed && (code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
+  if (misaddressed.test(text(field(chain.at(-1), "message")) ?? "")) {
+    const words = detailOf(wordsOf(chain), context.secret)
+    return new LlmError.InvalidRequest({ code, detail: `${words}; check the base URL` })
+  }
+  if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
     return new LlmError.ConnectionFailed({
       sent: !lacksCredentials(chain),
       code,
       detail: detailOf(wordsOf(chain), context.secret)
     })
-  }
-  if (isMisaddressed) {
-    const words = detailOf(wordsOf(chain), context.secret)
-    return new LlmError.InvalidRequest({ code, detail: `${words}; check the base URL` })
   }
   return status === undefined
     ? new LlmError.InvalidRequest({ code, detail })
