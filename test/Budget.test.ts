@@ -340,12 +340,16 @@ describe("Budget", () => {
 
     it.effect("undoes no limits that another process set while it doubted those that it knew", () =>
       Effect.gen(function* () {
-        // Regression: it asked how the pool is configured, and then configured it so.
+        // Regression: it asked how the pool is configured, and then configured it so. In one step the later word counts.
         const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
         const store = yield* BudgetStore.memory.open("default", options)
         const smaller = { tokens: { perMinute: 500 } }
         let other: Effect.Effect<void, BudgetStore.StoreUnavailable> = Effect.void
-        const seen = { ...store, snapshot: Effect.tap(store.snapshot, () => other) }
+        const seen: BudgetStore.PoolStore = {
+          ...store,
+          snapshot: Effect.tap(store.snapshot, () => other),
+          unlearn: (untoldMillis) => Effect.andThen(other, store.unlearn(untoldMillis))
+        }
         const budget = yield* Effect.provideService(Budget.make({ limits: options.limits }), BudgetStore.BudgetStore, {
           open: () => Effect.succeed(seen)
         })

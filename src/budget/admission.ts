@@ -29,31 +29,30 @@ export type Admission = HeldReservation | Waiter | Effect.Effect<HeldReservation
 // Letting in
 // -----------------------------------------------------------------------------
 
-export const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, restore: Restore): Admission => {
+/** What can never fit is refused, once the limit was doubted. */
+export const admit = (
+  pool: Pool,
+  estimate: Limits.Estimate,
+  how: Queueing,
+  restore: Restore,
+  wasDoubted = false
+): Admission => {
   const rules = pool.rules()
   const charge = Limits.charge(estimate, rules)
   const tooLarge = Limits.neverFits(charge, rules)
-  if (tooLarge !== undefined) return doubt(pool, estimate, how, tooLarge, restore)
+  if (tooLarge !== undefined) {
+    return wasDoubted
+      ? refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
+      : Effect.flatMap(restore(inTime(pool.doubt, pool.name, how.patience)), () =>
+          asEffect(admit(pool, estimate, how, restore, true), restore)
+        )
+  }
   const held = pool.takeNow(charge)
   if (held !== undefined) return new HeldReservation(pool, how.agent, estimate, held)
   return how.patience !== undefined || Limits.hasQuota(rules)
     ? foreseeAndEnqueue(pool, estimate, charge, rules, how, restore)
     : enqueue(pool, estimate, charge, how, undefined, restore)
 }
-
-/** Refuses what can never fit, unless the limit is in doubt. */
-const doubt = (
-  pool: Pool,
-  estimate: Limits.Estimate,
-  how: Queueing,
-  tooLarge: Limits.Misfit,
-  restore: Restore
-): Admission =>
-  Effect.flatMap(restore(inTime(pool.doubt(estimate), pool.name, how.patience)), (doubted) =>
-    doubted
-      ? asEffect(admit(pool, estimate, how, restore), restore)
-      : refuse(new EstimateTooLarge({ pool: pool.name, ...tooLarge }))
-  )
 
 /**
  * Refuses at once what would wait too long, or find a quota exhausted. Where the store is away nothing is foreseen, and the

@@ -57,9 +57,6 @@ export const open = Effect.fnUntraced(function* (
 
   const refuse = (waiter: Waiter, refused: Refused): void => waiter.end(Refuse.byStore(name, refused))
 
-  const unavailable = (why: unknown) =>
-    why instanceof StoreUnavailable ? why : new StoreUnavailable({ pool: name, cause: why })
-
   /** Sleeps for the head. A timer that is set for earlier stays: it looks again and sleeps on. */
   const wakeIn = (wait: number): void => {
     const sleep = Math.min(wait, longestSleepMillis)
@@ -112,7 +109,8 @@ export const open = Effect.fnUntraced(function* (
     else if (wasLimited) gate.unknown()
   }
 
-  const desk = { queue, permits: gate, learn, recharge, grant, unavailable, refuse, wakeIn, idle }
+  const unavailable = (cause: unknown) => new StoreUnavailable({ pool: name, cause })
+  const desk = { queue, permits: gate, learn, recharge, grant, refuse, unavailable, wakeIn, idle }
   const draining: Drain = yield* store.drain(store, desk)
   const drain = Effect.uninterruptible(Effect.suspend(() => draining.now() ?? Effect.void))
   const timeIsUp = Effect.uninterruptible(
@@ -140,7 +138,7 @@ export const open = Effect.fnUntraced(function* (
     const until = snapshot.now + gate.rest
     return gate.rest === 0 || until <= (snapshot.ledger.cooldown?.until ?? 0)
       ? snapshot
-      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload", judgedAt: undefined } } }
+      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload" } } }
   }
 
   const pool: Pool = {
@@ -168,44 +166,27 @@ export const open = Effect.fnUntraced(function* (
     },
     drainNow: draining.now,
     cancel: (waiter) => {
-      switch (waiter.state) {
-        case "queued": {
-          const wasHead = queue.peek() === waiter
-          waiter.state = "done"
-          queue.remove(waiter)
-          if (wasHead) return drain
-          options.changed()
-          return undefined
-        }
-        case "asking":
-          waiter.state = "cancelled"
-          return undefined
-        default:
-          return waiter.reservation?.refund
-      }
+      const { reservation, state } = waiter
+      if (state === "asking") waiter.state = "cancelled"
+      if (state !== "queued") return reservation?.refund
+      const wasHead = queue.peek() === waiter
+      waiter.state = "done"
+      queue.remove(waiter)
+      if (wasHead) return drain
+      options.changed()
+      return undefined
     },
     settle,
     observe: (signal, answered) => tell(store.observe(signal, answered)),
-    doubt: (estimate) => {
-      const fits = (by: Limits.Rules) => Limits.neverFits(Limits.charge(estimate, by), by) === undefined
-      const asked = Effect.flatMap(store.snapshot, ({ ledger: { configured } }) => {
-        learn()
-        const mayFit = !fits(rules) && fits(Limits.resolve(configured))
-        const corrected = mayFit ? tell(store.unlearn(Believed.longestMillis)) : Effect.void
-        return Effect.map(corrected, () => fits(rules))
-      })
-      return Effect.orElseSucceed(asked, () => false)
-    },
+    doubt: tell(Effect.suspend(() => store.unlearn(Believed.longestMillis))),
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>
       Effect.andThen(
         Effect.ignoreCause(store.pause({ ...pause, takenAt: rejected?.takenAt })),
-        Effect.suspend(() => {
+        Effect.flatMap(Random.next, (random) => {
           counts.cooldowns[pause.reason]++
-          return Effect.flatMap(Random.next, (random) => {
-            gate.pause(pause.reason, rejected?.id, random)
-            return drain
-          })
+          gate.pause(pause.reason, rejected?.id, random)
+          return drain
         })
       ),
     resize: (change) =>

@@ -126,11 +126,10 @@ export interface Pool {
   ) => Effect.Effect<void> | undefined
   readonly observe: (signal: Limits.Signal, answered: Held | undefined) => Effect.Effect<void>
   /**
-   * Whether a charge fits that did not by the rules as they were last heard. Asks the store for those that hold now, and
-   * goes back to what the pool is configured to, if the charge fits that and no process has been told of limits for an
-   * hour: what a header taught may be wrong, and a pool that refuses every call hears no better.
+   * Hears from the store which rules hold now: what the pool is configured to, if no process has been told of limits for an
+   * hour. What a header taught may be wrong, and a pool that refuses every call hears no better.
    */
-  readonly doubt: (estimate: Limits.Estimate) => Effect.Effect<boolean>
+  readonly doubt: Effect.Effect<void>
   readonly pause: (pause: Pause, rejected: Held | undefined) => Effect.Effect<void>
   /** Runs an effect whose steps belong together: what one of them frees is given to nobody before the last. */
   readonly together: (self: Effect.Effect<void>) => Effect.Effect<void>

@@ -20,11 +20,9 @@ export const forNewcomer = (
   who: Newcomer,
   snapshot: Snapshot
 ): Prediction => {
-  const seen: Sums = {}
-  const part = queue.ahead(who, mostAgents, (flow, upTo) => addBacklog(seen, flow, upTo))
   const before: Sums = {}
-  addCharge(before, seen, 1 / part)
-  return against(before, charge, snapshot)
+  const part = queue.ahead(who, mostAgents, (flow, upTo) => addBacklog(before, flow, upTo))
+  return against(before, part, charge, snapshot)
 }
 
 /** The first waiters in the order of service, at most `count`. */
@@ -40,7 +38,7 @@ export const first = (
   }
   const before: Sums = {}
   const result = out.map(({ entry: waiter }) => {
-    const expected = against(before, waiter.charge, snapshot)
+    const expected = against(before, 1, waiter.charge, snapshot)
     addCharge(before, waiter.charge, 1)
     return { waiter, waitedMillis: nowMillis - waiter.since, ...expected }
   })
@@ -69,21 +67,23 @@ const addBacklog = (sums: Sums, flow: Flow<Waiter>, upTo: number): void => {
   addCharge(sums, own, Math.max(1, all / looked))
 }
 
-/** How long until the buckets have refilled what comes before and hold the charge, and the cooldown is over. */
-const against = (before: Sums, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
+/**
+ * How long until the buckets have refilled what comes before, of which a part is known, and hold the charge, and the
+ * cooldown is over.
+ */
+const against = (before: Sums, part: number, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
   let millis = Math.max(0, (ledger.cooldown?.until ?? 0) - now)
   let binding: Limits.Dimension | undefined
   for (const dimension of Limits.dimensions) {
     const bucket = ledger.buckets[dimension]
-    const ahead = before[dimension] ?? 0
+    const ahead = (before[dimension] ?? 0) / part
     const own = charge[dimension] ?? 0
     const asked = ahead + own
     // What others will leave of a quota is not known, and waiting brings none back.
     if (bucket === undefined || bucket.rule.quota || asked === 0) continue
-    const alone = asked <= bucket.rule.most ? Bucket.waitFor(bucket, asked, now) : 0
     // More than the bucket holds is let in when it is full.
     const needed = ahead + (own === 0 ? 0 : Bucket.needed(bucket, own))
-    const wait = Math.max(Bucket.waitForAll(bucket, needed), alone)
+    const wait = Math.max(Bucket.refillWait(bucket, needed), Bucket.windowWait(bucket, asked, now))
     if (wait > millis) {
       millis = wait
       binding = dimension

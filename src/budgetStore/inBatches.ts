@@ -6,6 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Blocked, Held, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
 import type { Turn } from "../internal/fairQueue.ts"
@@ -152,7 +153,10 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
         onFailure: (cause) => {
           asking = []
           standing = undefined
-          fail(batch, unavailable(Cause.squash(cause)))
+          fail(
+            batch,
+            Option.getOrElse(Cause.findErrorOption(cause), () => unavailable(Cause.squash(cause)))
+          )
           return round
         },
         onSuccess: ({ blocked, granted }) => {

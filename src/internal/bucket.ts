@@ -84,7 +84,7 @@ const addToWindow = (bucket: Bucket, at: number, amount: number): ReadonlyArray<
  * never agree to the token. More than the bucket can hold is let in when it is full, and the bucket pays it back.
  */
 export const needed = (bucket: Bucket, amount: number): number =>
-  Math.min(amount + bucket.reserve, bucket.rule.capacity)
+  bucket.rule.quota ? amount : Math.min(amount + bucket.reserve, bucket.rule.capacity)
 
 /**
  * Milliseconds until `amount` can be taken: 0 when it can be now, `Infinity` when a quota no longer holds it. The
@@ -92,19 +92,16 @@ export const needed = (bucket: Bucket, amount: number): number =>
  */
 export const waitFor = (bucket: Bucket, amount: number, now: number): number => {
   if (amount === 0) return 0
-  const need = bucket.rule.quota ? amount : needed(bucket, amount)
-  // Aimed half a slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
-  const refilling = bucket.level >= need - slack(bucket) ? 0 : (need - slack(bucket) / 2 - bucket.level) / bucket.rate
-  return Math.max(refilling, windowWait(bucket, amount, now))
+  return Math.max(refillWait(bucket, needed(bucket, amount)), windowWait(bucket, amount, now))
 }
 
-/**
- * Milliseconds until `amount` more has been refilled, however large: what a caller behind others must wait for.
- */
-export const waitForAll = (bucket: Bucket, amount: number): number =>
-  amount <= bucket.level ? 0 : (amount - bucket.level) / bucket.rate
+/** Milliseconds until so much has been refilled, however large: what a caller behind others must wait for. */
+export const refillWait = (bucket: Bucket, need: number): number =>
+  // Aimed half a slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
+  bucket.level >= need - slack(bucket) ? 0 : (need - slack(bucket) / 2 - bucket.level) / bucket.rate
 
-const windowWait = (bucket: Bucket, amount: number, now: number): number => {
+/** Milliseconds until the window holds `amount` more; a whole window where it never does at once. */
+export const windowWait = (bucket: Bucket, amount: number, now: number): number => {
   const window = bucket.rule.window
   if (window === undefined) return 0
   let over = 0
@@ -130,7 +127,7 @@ export const takeIfFits = (bucket: Bucket, amount: number, now: number): Bucket 
     return waitFor(refilled, amount, now) === 0 ? take(refilled, amount, now) : undefined
   }
   const level = levelAt(bucket, now)
-  if (amount > 0 && level < (rule.quota ? amount : needed(bucket, amount)) - slack(bucket)) return undefined
+  if (amount > 0 && level < needed(bucket, amount) - slack(bucket)) return undefined
   return { ...bucket, level: level - amount, at: Math.max(now, bucket.at) }
 }
 

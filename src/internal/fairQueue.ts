@@ -161,7 +161,7 @@ export class FairQueue<E extends Entry> {
     this.link(flow, entry, true)
     level.weight += weight - flow.weight
     flow.weight = weight
-    Heap.fix(flow.level.heap, flow, byTag)
+    Heap.fix(level.heap, flow, byTag)
   }
 
   /**
@@ -220,9 +220,7 @@ export class FairQueue<E extends Entry> {
       for (const flow of level.heap) {
         if (visited >= most) break
         visited++
-        if (flow !== own) {
-          if (flow.start <= tag) visit(flow, tag - flow.start)
-        } else if (!entry.first) visit(flow, Infinity)
+        if (flow.start <= tag && (flow !== own || !entry.first)) visit(flow, tag - flow.start)
       }
     }
     return all === 0 ? 1 : visited / all

@@ -1,7 +1,7 @@
 /**
  * The pure step of a pool's buckets: every dimension together, all or nothing. `(ledger, event, now) => decision`.
  *
- * A store applies these steps atomically: the memory store to a `Ref`, the Redis store as a Lua script that is tested
+ * A store applies these steps atomically: the memory store in one go, the Redis store as a Lua script that is tested
  * against them. Times are milliseconds of the store's clock.
  */
 import * as Limits from "../Limits.ts"
@@ -33,7 +33,7 @@ interface Cooldown {
   readonly until: number
   readonly reason: Pushback
   /** When a rejection was last judged, in this cooldown or in one before: calls that were sent earlier say nothing new. */
-  readonly judgedAt: number | undefined
+  readonly judgedAt?: number | undefined
 }
 
 /** What is held for one call. */
@@ -154,9 +154,8 @@ export const decide = (ledger: Ledger, charge: Limits.Charge, now: number): Deci
       binding = dimension
     }
   }
-  if (ledger.cooldown !== undefined && ledger.cooldown.until - now >= millis && ledger.cooldown.until > now) {
-    return { _tag: "Wait", millis: ledger.cooldown.until - now, dimension: undefined }
-  }
+  const left = (ledger.cooldown?.until ?? now) - now
+  if (left > 0 && left >= millis) return { _tag: "Wait", millis: left, dimension: undefined }
   if (millis === 0) return granted
   const nextStep = Pace.isChanging(ledger.pace) ? ledger.pace.at + Pace.stepMillis - now : Infinity
   return { _tag: "Wait", millis: Math.ceil(Math.min(millis, nextStep)), dimension: binding }
@@ -248,7 +247,12 @@ export const leftOf = (ledger: Ledger): Limits.Charge =>
  */
 export const cool = (
   ledger: Ledger,
-  pause: {
+  {
+    charge,
+    millis,
+    reason,
+    takenAt = Infinity
+  }: {
     readonly reason: Pushback
     readonly millis: number
     readonly charge: Limits.Charge | undefined
@@ -256,27 +260,23 @@ export const cool = (
   },
   now: number
 ): Ledger => {
-  const last = ledger.cooldown
-  const isCooling = last !== undefined && last.until > now
-  const isOld = (pause.takenAt ?? Infinity) <= (last?.judgedAt ?? -Infinity)
-  const isJudged = !isCooling && !isOld && pause.reason !== "overload"
-  const until = now + pause.millis
-  const judgedAt = isJudged ? now : last?.judgedAt
-  const cooldown = isCooling && last.until >= until ? last : { until, reason: pause.reason, judgedAt }
+  const { until = now, judgedAt = -Infinity } = ledger.cooldown ?? {}
+  const isJudged = until <= now && takenAt > judgedAt && reason !== "overload"
+  const isLonger = until <= now || until < now + millis
+  const cooldown = isLonger ? { until: now + millis, reason, judgedAt: isJudged ? now : judgedAt } : ledger.cooldown
   const paused = { ...ledger, cooldown }
   if (!isJudged) return paused
-  if (pause.reason === "ramp") return paced(paused, Pace.slower(paused.pace, "ramp", now))
-  if (pause.charge === undefined) return paused
-  if (decide({ ...ledger, cooldown: undefined }, pause.charge, now)._tag !== "Granted") {
+  if (reason === "ramp") return paced(paused, Pace.slower(paused.pace, "ramp", now))
+  if (charge === undefined) return paused
+  if (decide({ ...ledger, cooldown: undefined }, charge, now)._tag !== "Granted") {
     return Pace.isChanging(ledger.pace) ? paced(paused, Pace.slower(paused.pace, "shared", now)) : paused
   }
-  const charge = pause.charge
   const corrected = { ...paused.corrected }
   const buckets = Limits.mapDimensions(paused.buckets, (bucket, dimension) => {
     const asked = charge[dimension] ?? 0
     if (bucket.rule.quota || asked === 0) return bucket
-    const fits = Math.min(asked + bucket.reserve, bucket.rule.capacity)
-    const level = Math.min(bucket.level, fits - bucket.rate * Pace.unexplainedScale * pause.millis)
+    const refilled = bucket.rate * Pace.unexplainedScale * millis
+    const level = Math.min(bucket.level, Bucket.needed(bucket, asked) - refilled)
     corrected[dimension] = (corrected[dimension] ?? 0) + level - bucket.level
     return Bucket.withLevel(bucket, level)
   })
@@ -285,32 +285,36 @@ export const cool = (
 
 /**
  * Replaces the configured limits; levels keep their debt and are cut to the new capacity. What responses taught of
- * dimensions that nobody configured stays.
+ * dimensions that nobody configured stays: only those of `before` are replaced.
  */
-export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger => ({
+export const resize = (
+  ledger: Ledger,
+  limits: Limits.Limits,
+  now: number,
+  before: Limits.PerDimension<unknown> = ledger.configured
+): Ledger => ({
   ...ledger,
   configured: limits,
   toldAt: now,
-  buckets: withLearned(ledger.buckets, ledger.configured, configuredTo(ledger, limits, now))
+  buckets: replaced(
+    ledger.buckets,
+    before,
+    Limits.mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
+  )
 })
 
 /** Goes back to the configured limits, unless limits were told less than so long ago. */
 export const unlearn = (ledger: Ledger, untoldMillis: number, now: number): Ledger =>
-  now - ledger.toldAt < untoldMillis
-    ? ledger
-    : { ...ledger, toldAt: now, buckets: configuredTo(ledger, ledger.configured, now) }
+  now - ledger.toldAt < untoldMillis ? ledger : resize(ledger, ledger.configured, now, ledger.buckets)
 
-const configuredTo = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger["buckets"] =>
-  Limits.mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
-
-/** What comes instead of the configured ones of some values, and with it the others, which were learned. */
-export const withLearned = <A>(
+/** Some values with others instead of those in the dimensions of `before`. */
+export const replaced = <A>(
   values: Limits.PerDimension<A>,
-  configured: Limits.Limits,
-  instead: Limits.PerDimension<A>
+  before: Limits.PerDimension<unknown>,
+  others: Limits.PerDimension<A>
 ): Limits.PerDimension<A> =>
   Limits.mapDimensions<A, A>(
-    { ...values, ...Limits.mapDimensions(configured, () => undefined), ...instead },
+    { ...values, ...Limits.mapDimensions(before, () => undefined), ...others },
     (value) => value
   )
 

@@ -42,7 +42,7 @@ export class View {
   /** The limits are changed from here. */
   resize(limits: Limits.Limits): void {
     const configured = Wire.toLimits(this.configuration?.limits ?? [])
-    this.rules = Ledger.withLearned(this.rules, configured, Limits.resolve(limits))
+    this.rules = Ledger.replaced(this.rules, configured, Limits.resolve(limits))
   }
 
   /** The text of a request. */

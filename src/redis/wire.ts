@@ -122,7 +122,7 @@ export const toLimits = (limits: Limits.Limits | readonly []): Limits.Limits =>
 const toCooldown = (cooldown: SnapshotReply["cooldown"]): Snapshot["ledger"]["cooldown"] => {
   if (cooldown === false) return undefined
   const [until, reason, judgedAt] = cooldown
-  return { until, reason, judgedAt: judgedAt === false ? undefined : judgedAt }
+  return { until, reason, judgedAt: judgedAt === false ? -Infinity : judgedAt }
 }
 
 export const toSnapshot = (reply: SnapshotReply, now: number): Snapshot => ({

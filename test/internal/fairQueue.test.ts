@@ -386,7 +386,7 @@ describe("fairQueue", () => {
       )
       return upTo
     }
-    assert.deepStrictEqual(before("mine", 0), { urgent: Infinity, mine: Infinity, other: 2 })
+    assert.deepStrictEqual(before("mine", 0), { urgent: Infinity, mine: 2, other: 2 })
     assert.deepStrictEqual(before("mine", 0, true), { urgent: Infinity, other: 0 })
     assert.deepStrictEqual(before("new", 0), { urgent: Infinity, mine: 0, other: 0 })
     assert.deepStrictEqual(before("new", 2), {})

@@ -2,7 +2,7 @@
  * What a budget must do, written the slow and obvious way: lists that are scanned, levels that are counted step by step,
  * and moments that are searched for. Nothing of the library's arithmetic is used.
  */
-import { type Call, type Charge, type Dimension, Levels, type Rule, type Rules, type Signal } from "./modelLevels.ts"
+import { type Call, type Charge, Levels, type Rules, type Signal } from "./modelLevels.ts"
 
 interface Flow {
   start: number
@@ -66,9 +66,7 @@ export class Model extends Levels {
     const full: Call = { ...call, cost: 0, state: "waiting", ...history, ...unheard }
     this.calls.set(call.id, full)
     // Limits that a response taught are doubted when none has spoken of limits for an hour.
-    const asGiven = Object.entries(this.given) as Array<[Dimension, Rule]>
-    const fitsGiven = asGiven.every(([dimension, rule]) => (call.charge[dimension] ?? 0) <= rule.most)
-    if (this.tooLarge(full) && fitsGiven && this.now - this.heardAt >= 3_600_000) {
+    if (this.tooLarge(full) && this.now - this.heardAt >= 3_600_000) {
       this.heardAt = this.now
       for (const dimension of this.dims.keys()) if (this.given[dimension] === undefined) this.dims.delete(dimension)
       this.resize(this.given, undefined)
