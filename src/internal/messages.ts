@@ -23,7 +23,7 @@ export const describe = (
   bytes: requestBytes(params),
   inputTokens: known.inputTokens,
   maxTokens: params.max_tokens,
-  thinking: params.thinking !== undefined && params.thinking.type !== "disabled"
+  thinking: (params.thinking?.type ?? "disabled") !== "disabled"
 })
 
 /** What a whole response says it used; undefined where it names no input or no output, so that the estimate stays. */
@@ -39,12 +39,15 @@ export const messageActual = (usage: UsageReport): Accounting.Actual | undefined
   }
 }
 
-/** What a stream has shown so far that it used, once it has named its input. */
+/**
+ * What a stream has shown so far that it used, if anything. Its prompt is 0 until it is named. Of a whole stream nobody
+ * estimates what the provider did not count.
+ */
 export const observedActual = (observed: StreamUsage.Observed): Accounting.Actual | undefined =>
-  observed.input === undefined
+  (observed.input ?? observed.output) === undefined && (observed.complete || !observed.started)
     ? undefined
     : {
-        inputTokens: observed.input,
+        inputTokens: observed.input ?? 0,
         cacheCreationTokens: observed.cacheWrite ?? 0,
         cacheReadTokens: observed.cacheRead ?? 0,
         outputTokens: StreamUsage.usage(observed).outputTokens ?? 0

@@ -86,7 +86,7 @@ const under = <A, E, R>(
     effect,
     FloodgateAi.layer({ model: "m", maxTokens: 500, ...how }).pipe(
       Layer.provide(model),
-      Layer.provide(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
+      Layer.provideMerge(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
       Layer.provideMerge(Budget.layer({ limits: quotas, headroom: 0, ...options }))
     )
   )
@@ -490,6 +490,22 @@ describe("floodgate/ai", () => {
       )
     })
 
+    it.effect("of a deadline that would be missed are not asked again by a caller that retries", () => {
+      // Regression: the wait that was too long was given as a retryAfter.
+      const { layer } = scripted({ whole: [[text("ok"), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          yield* LanguageModel.generateText({ prompt: "hi" })
+          const late = Retry.withDeadline(LanguageModel.generateText({ prompt: "hi" }), "1 second")
+          const { isRetryable, message, retryAfter } = yield* Effect.flip(late)
+          assert.deepStrictEqual([isRetryable, retryAfter], [false, undefined])
+          assert.include(message, "longer than the 1s to its deadline")
+        }),
+        layer,
+        { limits: { requests: { perMinute: 1, burst: 1, window: "bucket" } } }
+      )
+    })
+
     it.effect("of a deadline that has passed are not asked again by a caller that retries", () => {
       const { asked, layer } = scripted({})
       const late = Effect.andThen(Effect.sleep(2), LanguageModel.generateText({ prompt: "hi" }))
@@ -553,6 +569,49 @@ describe("floodgate/ai", () => {
           assert.deepStrictEqual(yield* levels, { requests: 1, input: 1, output: 10 })
         }),
         layer
+      )
+    })
+
+    it.effect("have succeeded with their finish, whether the consumer asks on or not, and once", () => {
+      // Regression: consumers that left with the finish counted as interrupted, and nothing was learned of their calls.
+      const broken = Stream.fail(aiError(new AiError.InternalProviderError({ description: "later" })))
+      const answer = [begin, delta("a"), finish()]
+      const { layer } = scripted({
+        streams: [Stream.never, broken, Stream.empty].map((after) => Stream.concat(Stream.fromArray(answer), after))
+      })
+      const toItsEnd = LanguageModel.streamText({ prompt: "hi" }).pipe(
+        Stream.takeUntil(({ type }) => type === "finish"),
+        Stream.runDrain
+      )
+      return under(
+        Effect.gen(function* () {
+          yield* ending(toItsEnd)
+          assert.isTrue(Exit.isFailure(yield* ending(Effect.exit(types))))
+          yield* ending(types)
+          const { learned } = yield* Governor.Governor
+          assert.deepStrictEqual((yield* learned).profiles.at(-1)?.outputs, [20, 20, 20])
+          assert.deepStrictEqual(yield* levels, { requests: 3, input: 300, output: 60 })
+        }),
+        layer
+      )
+    })
+
+    it.effect("have failed with their error part, whether the consumer asks on or not", () => {
+      const { layer } = scripted({
+        streams: [Stream.concat(Stream.make(begin, delta("a"), failed), Stream.never)]
+      })
+      const toItsEnd = LanguageModel.streamText({ prompt: "hi" }).pipe(
+        Stream.takeUntil(({ type }) => type === "error"),
+        Stream.runDrain
+      )
+      return under(
+        Effect.gen(function* () {
+          yield* ending(toItsEnd)
+          const { allowed } = (yield* (yield* Budget.TokenBudget).status).pools["default"]!
+          assert.strictEqual(allowed, 1)
+        }),
+        layer,
+        { concurrency: 8 }
       )
     })
 
