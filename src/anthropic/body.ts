@@ -40,7 +40,7 @@ export const withBody = (response: Response, body: ReadableStream | string, head
 }
 
 /** A body that nobody refers to any more will never be read. */
-const forgotten = new FinalizationRegistry<() => void>((abandon) => abandon())
+const forgotten = new FinalizationRegistry<() => void>((left) => left())
 
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
 
@@ -148,6 +148,7 @@ export const watch = (
             ? { _tag: "Complete", actual: observedActual(observed), info: observed.response }
             : { _tag: "Failed", reason: failure }
         )
+      const left = (): void => (failure === undefined && !observed.complete ? abandoned() : settled())
       const given = respond({
         pull: async (controller) => {
           const chunk = head.shift() ?? (await read())
@@ -156,12 +157,9 @@ export const watch = (
           settled()
           finish(controller)
         },
-        cancel: () => {
-          if (failure === undefined && !observed.complete) abandoned()
-          else settled()
-        }
+        cancel: left
       })
-      if (given.body !== null) forgotten.register(given.body, abandoned)
+      if (given.body !== null) forgotten.register(given.body, left)
       return given
     },
     replay: () =>

@@ -443,15 +443,16 @@ describe("floodgate/anthropic", () => {
 
     // It was lost to a TypeError, and null was a prompt of nothing, "10" 100 tokens.
     it.live.each([
-      "null",
-      "5",
-      '{"output_tokens":5}',
-      '{"input_tokens":null,"output_tokens":5}',
-      '{"input_tokens":"0","output_tokens":5}',
-      '{"input_tokens":-1,"output_tokens":5}',
-      '{"input_tokens":1e300,"output_tokens":5}',
-      '{"input_tokens":0,"output_tokens":null}'
-    ])("that says nothing of its usage keeps its estimate: %s", (usage) =>
+      ["null", 100],
+      ["5", 100],
+      ['{"output_tokens":5}', 5],
+      ['{"input_tokens":null,"output_tokens":5}', 5],
+      ['{"input_tokens":"0","output_tokens":5}', 5],
+      ['{"input_tokens":-1,"output_tokens":5}', 5],
+      ['{"input_tokens":1e300,"output_tokens":5}', 5],
+      ['{"input_tokens":10,"output_tokens":null}', 100],
+      ['{"input_tokens":10,"output_tokens":1e300}', 100]
+    ] as const)("keeps the estimate of what its usage does not count: %s", ([usage, output]) =>
       Effect.gen(function* () {
         const { url } = yield* scripted((response) => {
           response.writeHead(200, { "content-type": "application/json" })
@@ -461,7 +462,7 @@ describe("floodgate/anthropic", () => {
         assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "inputTokens"), 100_000 - 17)
-        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 100)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - output)
       })
     )
 
@@ -708,6 +709,17 @@ describe("floodgate/anthropic", () => {
         assert.strictEqual(message.usage.output_tokens, 7)
         assert.isAtLeast(count(), 2)
         yield* idle(pool)
+      })
+    )
+
+    it.live("that is whole and dropped unread has succeeded", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content + ended, "open"))
+        const { client, floodgate, pool } = yield* install(url, ledger)
+        yield* Effect.promise(async () => void (await client.messages.create({ ...params(), stream: true })))
+        yield* until(Effect.andThen(collect, pool), ({ inFlight }) => inFlight === 0)
+        const { profiles } = yield* Effect.promise(floodgate.learned)
+        assert.deepStrictEqual(profiles[0]?.outputs, [7])
       })
     )
 
