@@ -28,7 +28,11 @@ export interface Body {
  * The same response with another body. Its constructor knows no address, no status above 599, and for some statuses no
  * body; a provider's proxy may answer with any of them.
  */
-export const withBody = (response: Response, body: ReadableStream | string, headers = response.headers): Response => {
+export const withBody = (
+  response: Response,
+  body: ReadableStream | string,
+  headers: globalThis.Headers = response.headers
+): Response => {
   const { status, statusText, url } = response
   const bodiless = [204, 205, 304].includes(status)
   const made = new Response(bodiless ? null : body, {
