@@ -33,7 +33,7 @@
  *
  * @since 0.1.0
  */
-import type { Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Message, MessageCreateParams, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -86,7 +86,7 @@ export class LlmClient extends Context.Service<
      * lives as long as the stream, and interrupting the consumer aborts the request.
      */
     readonly stream: (
-      params: LlmProvider.Params,
+      params: MessageCreateParams,
       options?: CallOptions
     ) => Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError>
     /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
@@ -114,7 +114,7 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
   const governor = yield* Governor.Governor
   const provider = yield* LlmProvider.LlmProvider
 
-  const describeFor = (params: LlmProvider.Params, options: CallOptions | undefined): Governor.Call => ({
+  const describeFor = (params: MessageCreateParams, options: CallOptions | undefined): Governor.Call => ({
     ...describe(params, options),
     provider: provider.name
   })
@@ -132,7 +132,7 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
           })),
         options
       ),
-    stream: (params, options) =>
+    stream: ({ stream: _, ...params }, options) =>
       Stream.unwrap(
         governor.open(
           { ...describeFor(params, options), stream: true },
@@ -288,7 +288,7 @@ export const create = (
  * @since 0.1.0
  */
 export const stream = (
-  params: LlmProvider.Params,
+  params: MessageCreateParams,
   options?: CallOptions
 ): Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError, LlmClient> =>
   Stream.unwrap(Effect.map(LlmClient, (client) => client.stream(params, options)))

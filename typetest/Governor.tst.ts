@@ -1,4 +1,8 @@
-import type { Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type {
+  Message,
+  MessageCreateParamsStreaming,
+  RawMessageStreamEvent
+} from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Config from "effect/Config"
 import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -25,6 +29,7 @@ declare const call: Governor.Call
 declare const attempt: (ticket: Governor.Ticket) => Effect.Effect<Governor.Outcome<string>, MyError, Model>
 declare const opening: (ticket: Governor.Ticket) => Effect.Effect<number, MyError, Model | Scope.Scope>
 declare const params: Params
+declare const streaming: MessageCreateParamsStreaming
 
 describe("Governor", () => {
   it("run keeps what the attempt gives, fails and needs, and adds its own failures", () => {
@@ -61,6 +66,11 @@ describe("Governor", () => {
 })
 
 describe("LlmClient", () => {
+  it("stream takes the SDK's requests of a stream, and create does not", () => {
+    expect(LlmClient.stream).type.toBeCallableWith(streaming)
+    expect(LlmClient.create).type.not.toBeCallableWith(streaming)
+  })
+
   it("create and stream fail with LlmError or BudgetError", () => {
     expect(LlmClient.create(params)).type.toBe<
       Effect.Effect<Message, LlmError | Budget.BudgetError, LlmClient.LlmClient>

@@ -28,7 +28,11 @@ export interface Body {
  * The same response with another body. Its constructor knows no address, no status above 599, and for some statuses no
  * body; a provider's proxy may answer with any of them.
  */
-export const withBody = (response: Response, body: ReadableStream | string, headers = response.headers): Response => {
+export const withBody = (
+  response: Response,
+  body: ReadableStream | string,
+  headers: globalThis.Headers = response.headers
+): Response => {
   const { status, statusText, url } = response
   const bodiless = [204, 205, 304].includes(status)
   const made = new Response(bodiless ? null : body, {
@@ -40,7 +44,7 @@ export const withBody = (response: Response, body: ReadableStream | string, head
 }
 
 /** A body that nobody refers to any more will never be read. */
-const forgotten = new FinalizationRegistry<() => void>((abandon) => abandon())
+const forgotten = new FinalizationRegistry<() => void>((left) => left())
 
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
 
@@ -148,6 +152,7 @@ export const watch = (
             ? { _tag: "Complete", actual: observedActual(observed), info: observed.response }
             : { _tag: "Failed", reason: failure }
         )
+      const left = (): void => (failure === undefined && !observed.complete ? abandoned() : settled())
       const given = respond({
         pull: async (controller) => {
           const chunk = head.shift() ?? (await read())
@@ -156,12 +161,9 @@ export const watch = (
           settled()
           finish(controller)
         },
-        cancel: () => {
-          if (failure === undefined && !observed.complete) abandoned()
-          else settled()
-        }
+        cancel: left
       })
-      if (given.body !== null) forgotten.register(given.body, abandoned)
+      if (given.body !== null) forgotten.register(given.body, left)
       return given
     },
     replay: () =>

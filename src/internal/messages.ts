@@ -26,15 +26,14 @@ export const describe = (
   thinking: (params.thinking?.type ?? "disabled") !== "disabled"
 })
 
-/** What a whole response says it used; undefined where it names no input or no output, so that the estimate stays. */
+/** What a whole response says it used, if it says so. Its prompt is 0 where it is not named. */
 export const messageActual = (usage: UsageReport): Accounting.Actual | undefined => {
-  const inputTokens = StreamUsage.count(usage.input_tokens)
   const outputTokens = StreamUsage.count(usage.output_tokens)
-  if (inputTokens === undefined || outputTokens === undefined) return undefined
+  if (outputTokens === undefined) return undefined
   return {
-    inputTokens,
-    cacheCreationTokens: StreamUsage.count(usage.cache_creation_input_tokens, 0),
-    cacheReadTokens: StreamUsage.count(usage.cache_read_input_tokens, 0),
+    inputTokens: StreamUsage.count(usage.input_tokens) ?? 0,
+    cacheCreationTokens: StreamUsage.count(usage.cache_creation_input_tokens) ?? 0,
+    cacheReadTokens: StreamUsage.count(usage.cache_read_input_tokens) ?? 0,
     outputTokens
   }
 }

@@ -3,7 +3,7 @@ import type { RawContentBlockDelta, RawMessageStreamEvent } from "@anthropic-ai/
 import * as Predicate from "effect/Predicate"
 import type * as Limits from "../Limits.ts"
 import type { Received } from "../LlmError.ts"
-import { mostAmount } from "./believed.ts"
+import { isAmount } from "./believed.ts"
 import { parseJson } from "./json.ts"
 import { bytesPerToken } from "./requestSize.ts"
 
@@ -40,9 +40,8 @@ export const empty: Observed = {
   complete: false
 }
 
-/** A provider's count, where it is one that is believed; else what was known before. */
-export const count = (value: unknown, before?: number): number | undefined =>
-  typeof value === "number" && value >= 0 && value <= mostAmount ? value : before
+/** A provider's count, where it is one that is believed. */
+export const count = (value: unknown): number | undefined => (isAmount(value) ? value : undefined)
 
 interface Usage {
   readonly input_tokens?: number | null
@@ -54,10 +53,10 @@ interface Usage {
 /** Counts are cumulative: they overwrite, and null leaves what was known. */
 const counted = (observed: Observed, usage: Usage | null | undefined): Observed => ({
   ...observed,
-  input: count(usage?.input_tokens, observed.input),
-  cacheWrite: count(usage?.cache_creation_input_tokens, observed.cacheWrite),
-  cacheRead: count(usage?.cache_read_input_tokens, observed.cacheRead),
-  output: count(usage?.output_tokens, observed.output)
+  input: count(usage?.input_tokens) ?? observed.input,
+  cacheWrite: count(usage?.cache_creation_input_tokens) ?? observed.cacheWrite,
+  cacheRead: count(usage?.cache_read_input_tokens) ?? observed.cacheRead,
+  output: count(usage?.output_tokens) ?? observed.output
 })
 
 /** The characters of output in a delta. */
