@@ -6,7 +6,6 @@ import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
@@ -80,15 +79,15 @@ interface Wanted {
   readonly firstTokens: number
   readonly tokens: number
   readonly outputTokens: number
+  readonly report: Option.Option<string>
 }
 
 const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
   const { calls, firstTokens, outputTokens, paths, tokens, trace } = wanted
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
-    const fs = yield* FileSystem.FileSystem
-    const text = yield* Effect.mapError(fs.readFileString(trace.value), () =>
-      invalid("trace", "a readable file", trace.value)
+    const text = yield* Effect.mapError(Documents.text(trace.value), ({ why }) =>
+      invalid("trace", `a readable file (${why})`, trace.value)
     )
     const recorded = Scenarios.parseTrace(text)
     if ("problem" in recorded) {
@@ -103,7 +102,8 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
     return scenario.agents.map(({ calls, name, startsAtMillis }) => ({ name, startsAfter: startsAtMillis, calls }))
   }
   if (paths.length > 0) {
-    const { documents } = yield* Documents.read(paths)
+    const own = { out: Documents.defaultOut, report: Option.getOrUndefined(wanted.report) }
+    const { documents } = yield* Documents.read(paths, own)
     return split(documents, agents).map(({ bytes }, number) => ({
       name: `agent-${number + 1}`,
       calls: Workload.ofDocuments(bytes, outputTokens)
@@ -262,7 +262,7 @@ const html = (printed: Printed): string => {
 export const forecastCommand = Command.make(
   "forecast",
   flags,
-  Effect.fnUntraced(function* ({ concurrency, latencyPerToken, report, ...given }) {
+  Effect.fnUntraced(function* ({ concurrency, latencyPerToken, ...given }) {
     const most = yield* deadlineOf(given.deadline)
     const workload = yield* workloadOf(given)
     const limits = LimitFlags.limitsOf(given)
@@ -285,9 +285,9 @@ export const forecastCommand = Command.make(
           ? undefined
           : { most, tier: Forecast.cheapest(workload, { ...how, tiers, deadline: most })?.name }
     }
-    if (Option.isSome(report)) {
-      yield* Output.claim(report.value, "--report")
-      yield* Output.write(report.value, html(printed), "--report")
+    if (Option.isSome(given.report)) {
+      yield* Output.claim(given.report.value, "--report")
+      yield* Output.write(given.report.value, html(printed), "--report")
     }
     yield* Console.log(given.json ? json(printed) : text(printed))
   })

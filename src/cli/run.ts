@@ -6,7 +6,6 @@ import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { Report } from "../lab/index.ts"
@@ -41,7 +40,7 @@ const flags = {
     Flag.withMetavar("<folder>"),
     LimitFlags.byDefault(
       "Folder for results.jsonl and summary.md; a run that was stopped goes on from it",
-      "floodgate-out"
+      Documents.defaultOut
     )
   ),
   concurrency: LimitFlags.concurrency,
@@ -79,11 +78,7 @@ const usage = (message: string): CliError.ShowHelp =>
 const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
   if (Option.isSome(prompt) && Option.isSome(file)) return yield* usage("Give --prompt or --prompt-file, not both")
   if (Option.isSome(file)) {
-    const fs = yield* FileSystem.FileSystem
-    const text = yield* Effect.mapError(
-      fs.readFileString(file.value),
-      () => new Documents.Unreadable({ path: file.value, why: "the prompt file cannot be read; check the path" })
-    )
+    const text = yield* Documents.text(file.value)
     if (text.trim() === "") return yield* usage(`${file.value} is empty: say in it what to do with the documents`)
     return text
   }
@@ -148,6 +143,7 @@ export const runCommand = Command.make(
       task: { prompt, model: given.model, maxTokens: given.maxTokens },
       agents: given.agents,
       out: given.out,
+      report: Option.getOrUndefined(given.report),
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
       provider: answering.said,

@@ -135,12 +135,18 @@ const race = (
 /** How this command is called: from a clone through npm, which has the right Node. */
 const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
 
+/** Where the tour leaves what its agents wrote. */
+const kept = `${Documents.defaultOut}/start`
+
 /** The tour after the storm, without the command around it. */
 const tour = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const paths = yield* documents
-  const bytes = (yield* Documents.read(paths)).documents.reduce((sum, { text }) => sum + text.length, 0)
+  const bytes = (yield* Documents.read(paths, { out: kept, report: undefined })).documents.reduce(
+    (sum, { text }) => sum + text.length,
+    0
+  )
   const limits = limitsOf(bytes)
   const provider: ProviderServer.Options = {
     limits,
@@ -157,7 +163,6 @@ const tour = Effect.gen(function* () {
   )
   const without = yield* race("without", { paths, out: path.join(out, "without"), provider }, unguarded)
   yield* heading("The same documents, with Floodgate")
-  const kept = "floodgate-out/start"
   yield* Output.folder(kept)
   // From the results of an earlier tour this one would go on. Nothing else in the folder is ours to remove.
   yield* fs.remove(path.join(kept, "results.jsonl"), { force: true })

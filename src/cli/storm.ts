@@ -3,7 +3,6 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
@@ -11,6 +10,7 @@ import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
+import * as Documents from "./run/documents.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
@@ -87,8 +87,9 @@ const attempt = orInvalid("storm", "Scenario")
 const traceOf = Effect.fnUntraced(function* (file: string, speed: string, options: Scenario.Options) {
   const factor = speed === "max" ? Infinity : Number(speed)
   if (!(factor > 0)) return yield* invalid("speed", 'a number > 0 or "max"', speed)
-  const fs = yield* FileSystem.FileSystem
-  const text = yield* Effect.mapError(fs.readFileString(file), () => invalid("trace", "a readable file", file))
+  const text = yield* Effect.mapError(Documents.text(file), ({ why }) =>
+    invalid("trace", `a readable file (${why})`, file)
+  )
   const trace = Scenarios.parseTrace(text)
   if ("problem" in trace) return yield* invalid("trace", `a trace; line ${trace.line}: ${trace.problem}`, file)
   return Scenarios.fromTrace(trace, { ...options, speed: factor })

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as TestConsole from "effect/testing/TestConsole"
+import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Cli from "../../src/cli/index.ts"
@@ -168,6 +169,32 @@ describe("floodgate", () => {
     )
   }
 
+  it.effect("refuses a document that is named and is no text, or no file, and a prompt file that is none", () =>
+    Effect.gen(function* () {
+      const { at, docs, out } = yield* document
+      const pipe = join(at, "pipe")
+      execFileSync("mkfifo", [pipe])
+      for (const [args, says] of [
+        [
+          [join(docs, "d.png"), docs, "--prompt", "x", "-q"],
+          `${docs}/d.png: it is no text; leave it out, or name its text`
+        ],
+        [[pipe, docs, "--prompt", "x"], `${pipe}: it is no file and no folder`],
+        [[docs, "--prompt-file", pipe], `${pipe}: it is no file, but a fifo`],
+        [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
+      ] as const) {
+        const { code, err } = yield* floodgate("run", ...args, "--out", out)
+        assert.strictEqual(code, 1)
+        assert.strictEqual(err.split("\n").at(-1), `floodgate: ${says}`)
+      }
+      for (const command of ["storm", "forecast"]) {
+        const { code, err } = yield* floodgate(command, "--trace", pipe)
+        assert.strictEqual(code, 2)
+        assert.include(err, "Expected: a readable file (it is no file, but a fifo)")
+      }
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   for (const [environment, says] of [
     [{ ANTHROPIC_API_KEY: " " }, /^floodgate: ANTHROPIC_API_KEY is blank: set it to your key, or unset it/],
     [
@@ -223,4 +250,30 @@ describe("floodgate", () => {
       assert.isTrue(kept.startsWith(results.slice(0, -20)))
     }).pipe(Effect.scoped, Effect.provide(services))
   )
+
+  // As above.
+  for (const out of ["out", "."]) {
+    it.live(`does not read what it wrote itself among the documents, with --out ${out}`, () =>
+      Effect.gen(function* () {
+        const { docs } = yield* document
+        const own = ["--out", join(docs, out), "--report", join(docs, "report.html")]
+        const args = [
+          "run",
+          docs,
+          "--prompt",
+          "When does it open?",
+          "--agents",
+          "1",
+          "--max-tokens",
+          "50",
+          "--json",
+          ...own
+        ]
+        assert.strictEqual((yield* floodgate(...args)).code, 0)
+        const again = yield* floodgate(...args)
+        const done = JSON.parse(again.out.split("\n").at(-1)!) as Record<string, unknown>
+        assert.deepInclude(done, { complete: true, calls: 0, reused: 6 })
+      }).pipe(Effect.scoped, Effect.provide(services))
+    )
+  }
 })

@@ -88,7 +88,10 @@ describe("floodgate storm", () => {
       assert.include(yield* wrong("--strategy", "hope"), "--strategy")
       assert.include(yield* wrong("--speed", "2"), '--speed: "2". Expected: nothing: only a trace has a speed')
       assert.include(yield* wrong("--trace", join(import.meta.dirname, "storm.test.ts")), "expected the columns")
-      assert.include(yield* wrong("--trace", import.meta.dirname), "Expected: a readable file")
+      assert.include(
+        yield* wrong("--trace", import.meta.dirname),
+        "Expected: a readable file (it is no file, but a directory)"
+      )
     })
   )
 

@@ -49,6 +49,8 @@ export interface Options {
   readonly task: Steps.Task
   readonly agents: number
   readonly out: string
+  /** The file of the report, if one is written. */
+  readonly report?: string | undefined
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
   /** Said first: who answers. */
@@ -62,10 +64,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /** Where a run writes. */
-interface Paths {
-  readonly results: string
-  readonly summary: string
-}
+type Paths = ReturnType<typeof Documents.filesIn>
 
 /** What a run works on, in lines. */
 const opening = (
@@ -144,11 +143,11 @@ export const run = Effect.fnUntraced(function* (
   const { cap, mode, out, recorder, task } = options
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  const paths: Paths = { results: join(out, "results.jsonl"), summary: join(out, "summary.md") }
+  const paths = Documents.filesIn(join, out)
   const say = (lines: ReadonlyArray<string>) =>
     mode === "live" || mode === "plain" ? Console.log(lines.join("\n")) : Effect.void
 
-  const found = yield* Documents.read(options.paths)
+  const found = yield* Documents.read(options.paths, { out, report: options.report })
   const chunks = Split.split(found.documents, options.agents)
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(writing(out))
   const { before, record } = yield* openResults(paths.results).pipe(writing(paths.results))
