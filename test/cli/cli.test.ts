@@ -199,8 +199,18 @@ describe("floodgate", () => {
     [{ ANTHROPIC_API_KEY: " " }, /^floodgate: ANTHROPIC_API_KEY is blank: set it to your key, or unset it/],
     [
       { ANTHROPIC_API_KEY: "secret", ANTHROPIC_BASE_URL: "localhost" },
-      /^floodgate: ANTHROPIC_BASE_URL is "localhost": set it to an address such as https:/
-    ]
+      /^floodgate: ANTHROPIC_BASE_URL is no address: set it to one such as https:/
+    ],
+    [{ ANTHROPIC_API_KEY: "first secret" }, /^floodgate: ANTHROPIC_API_KEY holds white space or characters that no/],
+    [{ ANTHROPIC_API_KEY: "first\nsecret" }, /^floodgate: ANTHROPIC_API_KEY holds white space or/],
+    [{ ANTHROPIC_API_KEY: "secrét" }, /^floodgate: ANTHROPIC_API_KEY holds white space or/],
+    ...["http://me:secret@127.0.0.1:9/v", "http://127.0.0.1:9/v?token=secret"].map(
+      (url) =>
+        [
+          { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: url },
+          /^floodgate: ANTHROPIC_BASE_URL has more than http:\/\/127\.0\.0\.1:9\/v: no request can be sent to/
+        ] as const
+    )
   ] as const) {
     it.effect(`fails with 1 and one line when the environment says ${JSON.stringify(environment)}`, () =>
       Effect.gen(function* () {
