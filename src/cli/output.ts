@@ -54,6 +54,24 @@ export const folder = (
   })
 
 /**
+ * Writes a file beside the one that it replaces, so that what was there stays where the disk is full or the process ends. A
+ * link keeps leading to it, and what is no file, such as a terminal, is written to.
+ */
+export const replace = (
+  path: string,
+  text: string
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const real = yield* Effect.catchReason(fs.realPath(path), "PlatformError", "NotFound", () => Effect.succeed(path))
+    if ((yield* fs.exists(real)) && (yield* fs.stat(real)).type !== "File") return yield* fs.writeFileString(real, text)
+    const beside = `${real}.new`
+    yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, real)).pipe(
+      Effect.onError(() => Effect.ignore(fs.remove(beside, { force: true })))
+    )
+  })
+
+/**
  * Makes sure that a file can be written, and makes its folder: that it cannot be must be told before the work of which it
  * tells. Leaves no file behind.
  */
@@ -70,7 +88,6 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string) {
 
 /** Writes a file, and says so on standard error: standard output belongs to the answer. */
 export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
-  const fs = yield* FileSystem.FileSystem
-  yield* writing(path, flag)(fs.writeFileString(path, text))
+  yield* writing(path, flag)(replace(path, text))
   yield* Console.error(`wrote ${path}`)
 })

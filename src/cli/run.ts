@@ -18,6 +18,7 @@ import * as Documents from "./run/documents.ts"
 import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Session from "./run/session.ts"
+import * as View from "./run/view.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -100,7 +101,7 @@ const writeReport = (
       agents,
       provider,
       limits: LimitFlags.limitsOf(given),
-      summary: `${agents.length} agents, ${recorded.calls.length} calls; model ${given.model}`
+      summary: `${View.counted(agents.length, "agent")}, ${View.counted(recorded.calls.length, "call")}; model ${given.model}`
     })
     const html = Report.Html.render({
       title: "floodgate run",
@@ -146,6 +147,7 @@ export const runCommand = Command.make(
       report: Option.getOrUndefined(given.report),
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
+      goesOn: true,
       provider: answering.said,
       recorder
     }).pipe(
@@ -156,7 +158,7 @@ export const runCommand = Command.make(
     )
     const said = yield* answering.summary
     if (said !== undefined && (mode === "live" || mode === "plain")) yield* Console.log(said)
-    yield* Session.complete(report)
+    yield* Session.complete(report, true)
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

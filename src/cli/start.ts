@@ -125,6 +125,7 @@ const race = (
         agents,
         out: options.out,
         mode: yield* modeOf({ quiet: false, json: false }),
+        goesOn: false,
         provider: `The simulated provider at ${server.url}; its time passes ${timeScale} times faster than yours`
       }).pipe(Effect.provide(layerOf(server.url)))
       const row: Row = { name, report, rejected: (yield* server.stats).rejected }
@@ -188,7 +189,7 @@ const tour = Effect.gen(function* () {
       `${kept}/summary.md has what the agents wrote. Next: ${self} run YOUR-FOLDER --prompt "..."`
     ].join("\n")
   )
-  yield* Session.complete(within.report)
+  yield* Session.complete(within.report, false)
 }).pipe(Effect.scoped, Output.writing(".", "folder to start it in"))
 
 /** The tour as a command: what the storm prints comes first. */

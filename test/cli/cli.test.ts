@@ -5,6 +5,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
+import * as PlatformError from "effect/PlatformError"
 import * as TestConsole from "effect/testing/TestConsole"
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
@@ -286,4 +287,63 @@ describe("floodgate", () => {
       }).pipe(Effect.scoped, Effect.provide(services))
     )
   }
+
+  /** A disk that is full when a file with this name is written: half of the text still fits. Afterwards it has room. */
+  const fullOnce = (name: string, from: number) =>
+    Layer.effect(
+      FileSystem.FileSystem,
+      Effect.map(FileSystem.FileSystem, (fs) => {
+        let writes = 0
+        const full = PlatformError.systemError({
+          _tag: "Unknown",
+          module: "FileSystem",
+          method: "writeFileString",
+          cause: Object.assign(new Error("no space left on device"), { code: "ENOSPC" })
+        })
+        return FileSystem.FileSystem.of({
+          ...fs,
+          writeFileString: (path, text, options) =>
+            path.includes(name) && ++writes === from
+              ? Effect.andThen(fs.writeFileString(path, text.slice(0, text.length / 2), options), Effect.fail(full))
+              : fs.writeFileString(path, text, options)
+        })
+      })
+    ).pipe(Layer.provide(NodeServices.layer))
+
+  // As above.
+  it.live("starts a new line after one that did not fit on the disk", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* document
+      const args = ["run", docs, "--prompt", "When does it open?", "--agents", "2", "--max-tokens", "50", "--out", out]
+      const first = yield* floodgate(...args).pipe(Effect.provide(fullOnce("results.jsonl", 2)))
+      assert.strictEqual(first.code, 1)
+      assert.match(
+        first.err,
+        /cannot write .*results\.jsonl: the disk is full; choose another --out\nThe work of the other 1/
+      )
+      const second = yield* floodgate(...args)
+      assert.strictEqual(second.code, 0)
+      // All but the torn one: five of the agent that went on, and the first of the other or its own.
+      assert.match(
+        second.out,
+        /Going on: [56] answers of this task in .*results\.jsonl already\nPassed over in .*: 1 line /
+      )
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  // As above.
+  it.live("leaves the summary as it was where the new one does not fit on the disk", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { docs, out } = yield* document
+      const args = ["run", docs, "--prompt", "When does it open?", "--agents", "1", "--max-tokens", "50", "--out", out]
+      yield* floodgate(...args)
+      const before = yield* fs.readFileString(join(out, "summary.md"))
+      const { code, err } = yield* floodgate(...args).pipe(Effect.provide(fullOnce("summary.md", 1)))
+      assert.strictEqual(code, 1)
+      assert.strictEqual(err, `floodgate: cannot write ${out}/summary.md: the disk is full; choose another --out`)
+      assert.strictEqual(yield* fs.readFileString(join(out, "summary.md")), before)
+      assert.deepStrictEqual((yield* fs.readDirectory(out)).sort(), ["results.jsonl", "summary.md"])
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
 })

@@ -28,7 +28,9 @@ import * as View from "./view.ts"
 export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/run/Incomplete")("Incomplete", {
   missing: Schema.Array(Schema.Struct({ agent: Schema.String, documents: Schema.String, reason: Schema.String })),
   /** Agents that finished. */
-  done: Schema.Finite
+  done: Schema.Finite,
+  /** Whether the same command may get further; undefined where it starts anew. */
+  retryHelps: Schema.UndefinedOr(Schema.Boolean)
 }) {
   override get message(): string {
     const [first] = this.missing
@@ -38,8 +40,12 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
       reasons.size === 1
         ? `${names} failed: ${first?.reason}`
         : `${this.missing.length} failed:${this.missing.map(({ agent, reason }) => `\n  ${agent}: ${reason}`).join("")}`
+    if (this.retryHelps === undefined) return what
     const kept = this.done === 0 ? "" : `The work of the other ${this.done} is kept. `
-    return `${what}\n${kept}Run the same command again to make only the calls that are missing.`
+    const next = this.retryHelps
+      ? "Run the same command again to make only the calls that are missing."
+      : "The same command would fail in the same way: change what it says above."
+    return `${what}\n${kept}${next}`
   }
 }
 
@@ -53,6 +59,8 @@ export interface Options {
   readonly report?: string | undefined
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
+  /** Whether the same command goes on from what this one leaves; if not, it is not said that anything is kept. */
+  readonly goesOn: boolean
   /** Said first: who answers. */
   readonly provider: string
   /** Writes down what happens, for a report. */
@@ -72,7 +80,7 @@ const opening = (
   { results }: Paths,
   { binary, documents }: Documents.Found,
   chunks: ReadonlyArray<Split.Chunk>,
-  before: Results.Loaded
+  { known, unreadable }: { readonly known: number; readonly unreadable: number }
 ): ReadonlyArray<string> => {
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
   const skipped = binary === 0 ? "" : ` (${binary} left out: not text)`
@@ -81,14 +89,15 @@ const opening = (
   return [
     `${agents}, ${files}${skipped}, ${View.short(bytes)} bytes; model ${task.model}`,
     provider,
-    ...(before.results.size > 0 ? [`Going on: ${before.results.size} answers are in ${results} already`] : []),
-    ...(before.unreadable > 0 ? [`${before.unreadable} lines of ${results} cannot be read and are passed over`] : [])
+    ...(known > 0 ? [`Going on: ${View.counted(known, "answer")} of this task in ${results} already`] : []),
+    ...(unreadable > 0 ? [`Passed over in ${results}: ${View.counted(unreadable, "line")} that cannot be read`] : [])
   ]
 }
 
 /** What became of it, in lines. */
 const closing = (
-  { calls, inputTokens, missing, outputTokens, reused, seconds }: Pipeline.Report,
+  { goesOn, task }: Options,
+  { calls, cut, inputTokens, missing, outputTokens, reused, seconds }: Pipeline.Report,
   { results, summary }: Paths
 ): ReadonlyArray<string> => {
   const isDone = missing.length === 0
@@ -96,8 +105,11 @@ const closing = (
   const used = `${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
-    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${calls} calls${again}, ${used}`,
-    `${summary} has ${isDone ? "the answer" : "what is done"}${every}`
+    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${View.counted(calls, "call")}${again}, ${used}`,
+    ...(goesOn && cut > 0
+      ? [`Cut at --max-tokens ${task.maxTokens}: ${View.counted(cut, "answer")}; raise it for whole ones`]
+      : []),
+    ...(goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
   ]
 }
 
@@ -121,6 +133,8 @@ const openResults = Effect.fnUntraced(function* (path: string) {
   const append = (result: Results.Result) =>
     Effect.suspend(() => {
       const line = (torn ? "\n" : "") + Results.lineOf(result)
+      // Of a line that could not be written a part may be there.
+      torn = true
       return Effect.tap(fs.writeFileString(path, line, { flag: "a" }), () => Effect.sync(() => (torn = false)))
     })
   return { before, record: (result: Results.Result) => append(result).pipe(one.withPermits(1), writing(path)) }
@@ -140,8 +154,7 @@ export const run = Effect.fnUntraced(function* (
   | Path.Path
   | Terminal.Terminal
 > {
-  const { cap, mode, out, recorder, task } = options
-  const fs = yield* FileSystem.FileSystem
+  const { cap, goesOn, mode, out, recorder, task } = options
   const { join } = yield* Path.Path
   const paths = Documents.filesIn(join, out)
   const say = (lines: ReadonlyArray<string>) =>
@@ -151,7 +164,8 @@ export const run = Effect.fnUntraced(function* (
   const chunks = Split.split(found.documents, options.agents)
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(writing(out))
   const { before, record } = yield* openResults(paths.results).pipe(writing(paths.results))
-  yield* say(opening(options, paths, found, chunks, before))
+  let known = Pipeline.knownOf({ task, chunks, finished: before.results })
+  yield* say(opening(options, paths, found, chunks, { known, unreadable: before.unreadable }))
 
   const agents = chunks.map(({ bytes }, index) => [Pipeline.nameOf(index, chunks.length), bytes] as const)
   const report = yield* Effect.gen(function* () {
@@ -161,23 +175,26 @@ export const run = Effect.fnUntraced(function* (
     })
     if (recorder !== undefined) yield* recorder.sample
     const report = (event: Pipeline.Event) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
-    return yield* Pipeline.run({ task, chunks, finished: before.results, record, report, cap })
+    const keep = (result: Results.Result) => Effect.tap(record(result), () => Effect.sync(() => known++))
+    return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap })
   }).pipe(
     Effect.scoped,
-    Effect.onInterrupt(() =>
-      Console.error(`\nStopped. Every answer is kept in ${paths.results}; run the same command again to go on.`)
-    )
+    Effect.onInterrupt(() => {
+      const kept = ` Every answer is kept in ${paths.results}; run the same command again to go on.`
+      return Console.error(`\nStopped.${goesOn && known > 0 ? kept : ""}`)
+    })
   )
 
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
-  yield* fs.writeFileString(paths.summary, text).pipe(writing(paths.summary))
-  yield* say(closing(report, paths))
+  yield* Output.replace(paths.summary, text).pipe(writing(paths.summary))
+  yield* say(closing(options, report, paths))
   if (mode === "json") yield* Console.log(closingJson(report))
   return report
 })
 
 /** Fails when something is missing. */
-export const complete = (report: Pipeline.Report): Effect.Effect<void, Incomplete> =>
-  report.missing.length === 0
-    ? Effect.void
-    : Effect.fail(new Incomplete({ missing: report.missing, done: report.parts.length }))
+export const complete = (report: Pipeline.Report, goesOn: boolean): Effect.Effect<void, Incomplete> => {
+  const { missing, parts } = report
+  const retryHelps = goesOn ? report.retryHelps : undefined
+  return missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))
+}

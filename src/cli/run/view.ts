@@ -113,14 +113,14 @@ export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead
 // Words and figures
 // -----------------------------------------------------------------------------
 
-/** So many of something. */
-export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
-
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string =>
   Math.round(value)
     .toString()
     .replaceAll(/\B(?=(\d{3})+$)/g, ",")
+
+/** So many of something. */
+export const counted = (count: number, what: string): string => `${thousands(count)} ${what}${count === 1 ? "" : "s"}`
 
 /** 1234567 as 1.2M: for places where there is little room. */
 export const short = (value: number): string => {
