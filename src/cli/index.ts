@@ -3,7 +3,8 @@
  *
  * **Details**
  *
- * Exit codes: 0 done; 1 it failed, and one line says why; 2 it was called wrongly; 70 a bug; 130 stopped by Ctrl-C.
+ * Exit codes: 0 done; 1 it failed, and one line says why; 2 it was called wrongly; 70 a bug; 130 stopped by Ctrl-C, 143 by
+ * SIGTERM.
  *
  * @since 0.1.0
  */

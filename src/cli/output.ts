@@ -7,18 +7,6 @@ import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import { innermost } from "./errors.ts"
 
-/** A file or folder of the output that cannot be written. */
-export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/Unwritable")("Unwritable", {
-  path: Schema.String,
-  why: Schema.String,
-  /** What names it. */
-  flag: Schema.String
-}) {
-  override get message(): string {
-    return `cannot write ${this.path}: ${this.why}; choose another ${this.flag}`
-  }
-}
-
 const words: Readonly<Record<string, string>> = {
   EACCES: "no permission",
   EISDIR: "it is a folder",
@@ -29,14 +17,30 @@ const words: Readonly<Record<string, string>> = {
   EROFS: "the disk cannot be written to"
 }
 
+/** That something cannot be written, and why. */
+export const unwritten = (what: string, error: unknown): string => {
+  const why = innermost(error)
+  return `cannot write ${what}: ${words[why] ?? why}`
+}
+
+/** A file or folder of the output that cannot be written. */
+export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/Unwritable")("Unwritable", {
+  what: Schema.String,
+  /** What names it. */
+  flag: Schema.String
+}) {
+  override get message(): string {
+    return `${this.what}; choose another ${this.flag}`
+  }
+}
+
 /** The errors of whatever writes to the path, as those of a flag. */
 export const writing =
   (path: string, flag: string) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
-    Effect.catchTag(effect, "PlatformError", (error) => {
-      const why = innermost(error)
-      return Effect.fail(new Unwritable({ path, why: words[why] ?? why, flag }))
-    })
+    Effect.catchTag(effect, "PlatformError", (error) =>
+      Effect.fail(new Unwritable({ what: unwritten(path, error), flag }))
+    )
 
 /**
  * Makes a folder and those above it, one by one: Node's own recursive way never ends below `/proc`, where a folder that is
