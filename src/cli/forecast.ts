@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
+import { agentsThatHelp } from "../internal/forecast.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { round } from "../lab/round.ts"
 import { aligned } from "./columns.ts"
@@ -134,6 +135,25 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
 interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
+
+/** What one tier makes of the workload. Large workloads take seconds, in which Ctrl-C must be heard. */
+const answerOf = Effect.fnUntraced(function* (
+  workload: Forecast.Workload,
+  { limits, name }: Forecast.Tier,
+  how: Omit<Forecast.Options, "limits">
+): Effect.fn.Return<Answer> {
+  yield* Effect.yieldNow
+  const forecast = Forecast.make(workload, { ...how, limits })
+  const search = agentsThatHelp(Math.max(1, Math.min(workload.length, how.concurrency ?? Infinity)), (concurrency) =>
+    Duration.toMillis(Forecast.make(workload, { ...how, limits, concurrency }).duration)
+  )
+  let step = search.next()
+  while (step.done !== true) {
+    yield* Effect.yieldNow
+    step = search.next()
+  }
+  return { tier: name, limits, forecast, agentsThatHelp: step.value }
+})
 
 const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
@@ -271,19 +291,16 @@ export const forecastCommand = Command.make(
       latency: { perOutputTokenMillis: latencyPerToken }
     }
     const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
+    const answers = yield* Effect.forEach(tiers, (tier) => answerOf(workload, tier, how))
+    const enough = answers.find(
+      ({ forecast }) =>
+        most !== undefined && forecast.refused.length === 0 && Duration.isLessThanOrEqualTo(forecast.duration, most)
+    )
     const printed: Printed = {
       agents: workload.length,
-      answers: tiers.map(({ limits, name }) => ({
-        tier: name,
-        limits,
-        forecast: Forecast.make(workload, { ...how, limits }),
-        agentsThatHelp: Forecast.agentsThatHelp(workload, { ...how, limits })
-      })),
+      answers,
       limits,
-      deadline:
-        most === undefined
-          ? undefined
-          : { most, tier: Forecast.cheapest(workload, { ...how, tiers, deadline: most })?.name }
+      deadline: most === undefined ? undefined : { most, tier: enough?.tier }
     }
     if (Option.isSome(given.report)) {
       yield* Output.claim(given.report.value, "--report")

@@ -229,6 +229,23 @@ describe("floodgate", () => {
     )
   }
 
+  it.effect("lets go between the steps of a forecast, so that a signal is heard", () =>
+    Effect.gen(function* () {
+      const turnsOf = Effect.fnUntraced(function* (agents: number) {
+        const fiber = yield* Effect.forkChild(Cli.runWith(["forecast", "--agents", String(agents)]))
+        let turns = 0
+        while (fiber.pollUnsafe() === undefined) {
+          yield* Effect.yieldNow
+          turns++
+        }
+        return turns
+      })
+      const few = yield* turnsOf(1)
+      // Three tiers, and 64 are halved six times in each.
+      assert.isAtLeast((yield* turnsOf(64)) - few, 15)
+    }).pipe(Effect.provide(services))
+  )
+
   it.effect("fails with 1 when the port is taken", () =>
     Effect.gen(function* () {
       const { code, err } = yield* floodgate("provider", "--host", "192.0.2.1")
