@@ -24,6 +24,9 @@ import * as Workload from "./run/workload.ts"
 // Flags
 // -----------------------------------------------------------------------------
 
+const count = (name: string, text: string, unless: string) =>
+  LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+
 const flags = {
   paths: Argument.String("path").pipe(
     Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
@@ -40,12 +43,10 @@ const flags = {
     ),
     Flag.optional
   ),
-  calls: LimitFlags.count("calls").pipe(LimitFlags.byDefault("Calls that each agent makes in turn", 5)),
-  firstTokens: LimitFlags.count("first-tokens").pipe(
-    LimitFlags.byDefault("Tokens of an agent's first call, output included", 150_000)
-  ),
-  tokens: LimitFlags.count("tokens").pipe(LimitFlags.byDefault("Tokens of each later call, output included", 14_000)),
-  outputTokens: LimitFlags.count("output-tokens").pipe(LimitFlags.byDefault("Output tokens of each call", 200)),
+  calls: count("calls", "Calls that each agent makes in turn", "5"),
+  firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
+  tokens: count("tokens", "Tokens of each later call, output included", "14000"),
+  outputTokens: count("output-tokens", "Output tokens of each call", "200"),
   concurrency: LimitFlags.concurrency,
   latencyPerToken: LimitFlags.atLeastZero("latency-per-token").pipe(
     LimitFlags.byDefault("Milliseconds per output token, besides 500 a call and 0.01 per input token", 10)
@@ -76,15 +77,33 @@ interface Wanted {
   readonly paths: ReadonlyArray<string>
   readonly trace: Option.Option<string>
   readonly agents: Option.Option<number>
-  readonly calls: number
-  readonly firstTokens: number
-  readonly tokens: number
-  readonly outputTokens: number
+  readonly calls: Option.Option<number>
+  readonly firstTokens: Option.Option<number>
+  readonly tokens: Option.Option<number>
+  readonly outputTokens: Option.Option<number>
   readonly report: Option.Option<string>
 }
 
+/** Refuses what the workload is not made of. Trace and documents are named by what they are. */
+const onlyOf = Effect.fnUntraced(function* ({ paths, trace, ...wanted }: Wanted) {
+  const isTrace = Option.isSome(trace)
+  if (isTrace && paths.length > 0)
+    return yield* invalid("trace", "nothing: the documents are the workload", trace.value)
+  if (!isTrace && paths.length === 0) return
+  const own = isTrace ? "the trace has its own" : "the documents decide"
+  for (const name of ["calls", "firstTokens", "tokens", ...(isTrace ? (["outputTokens"] as const) : [])] as const) {
+    const value = wanted[name]
+    if (Option.isSome(value)) return yield* invalid(name, `nothing: ${own}`, String(value.value))
+  }
+})
+
 const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
-  const { calls, firstTokens, outputTokens, paths, tokens, trace } = wanted
+  yield* onlyOf(wanted)
+  const { paths, trace } = wanted
+  const calls = Option.getOrElse(wanted.calls, () => 5)
+  const firstTokens = Option.getOrElse(wanted.firstTokens, () => 150_000)
+  const tokens = Option.getOrElse(wanted.tokens, () => 14_000)
+  const outputTokens = Option.getOrElse(wanted.outputTokens, () => 200)
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
     const text = yield* Effect.mapError(Documents.text(trace.value), ({ why }) =>
@@ -285,7 +304,7 @@ export const forecastCommand = Command.make(
   Effect.fnUntraced(function* ({ concurrency, latencyPerToken, ...given }) {
     const most = yield* deadlineOf(given.deadline)
     const workload = yield* workloadOf(given)
-    const limits = LimitFlags.limitsOf(given)
+    const limits = yield* LimitFlags.checked("forecast", given)
     const how = {
       concurrency: Option.getOrUndefined(concurrency),
       latency: { perOutputTokenMillis: latencyPerToken }

@@ -129,11 +129,12 @@ export const runCommand = Command.make(
   flags,
   Effect.fnUntraced(function* (given) {
     const prompt = yield* promptOf(given.prompt, given.promptFile)
+    const limits = yield* LimitFlags.checked("run", given)
     const mode = yield* modeOf(given)
     const recorder = Option.isSome(given.report) ? yield* Recorder.make : undefined
     const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
-      limits: LimitFlags.limitsOf(given),
+      limits,
       concurrency: Option.getOrUndefined(given.concurrency),
       retry: Retry.make({ attempts: given.attempts }),
       wrap: recorder?.wrap

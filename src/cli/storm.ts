@@ -38,7 +38,11 @@ const flags = {
   firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
-  rate: amount("rate", "Tokens a second that the provider grants", "60000"),
+  // A minute's worth must be a limit, too.
+  rate: LimitFlags.number("rate", "a number from 0 up to 2^47", (value) => value >= 0 && value <= 2 ** 47).pipe(
+    Flag.withDescription("Tokens a second that the provider grants (default: 60000)"),
+    Flag.optional
+  ),
   burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
@@ -82,6 +86,9 @@ interface Chosen {
 
 const invalid = invalidFlag("storm")
 
+/** A simulation takes at most a month, in which the calls of the last day have to end, too. */
+const mostDays = 29
+
 const attempt = orInvalid("storm", "Scenario")
 
 const traceOf = Effect.fnUntraced(function* (file: string, speed: string, options: Scenario.Options) {
@@ -92,6 +99,11 @@ const traceOf = Effect.fnUntraced(function* (file: string, speed: string, option
   )
   const trace = Scenarios.parseTrace(text)
   if ("problem" in trace) return yield* invalid("trace", `a trace; line ${trace.line}: ${trace.problem}`, file)
+  const days = trace.at(-1)!.atMillis / 86_400_000
+  if (days / factor > mostDays) {
+    const most = `a trace of at most ${mostDays} days: this one's last call comes ${Math.round(days)} days after its first`
+    return yield* invalid("trace", `${most}; correct its dates, or raise --speed`, file)
+  }
   return Scenarios.fromTrace(trace, { ...options, speed: factor })
 })
 

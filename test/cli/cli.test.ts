@@ -94,8 +94,23 @@ describe("floodgate", () => {
     [["run", "docs", "--prompt", "x", "--agents", "-3"], /--agents: "-3"\. Expected: a whole number above 0\n/],
     [["run", "docs", "--prompt", "x", "--agents", "1.5"], /--agents: "1\.5"\. Expected: a whole number above 0\n/],
     [["run", "docs", "--prompt", "x", "--agents"], /Missing value for flag --agents/],
-    [["run", "docs", "--prompt", "x", "--burst", "1e400"], /--burst: "1e400"\. Expected: a number above 0\n/],
-    [["storm", "--rate", " "], /--rate: " "\. Expected: a number that is not below 0\n/],
+    [
+      ["run", "docs", "--prompt", "x", "--burst", "1e400"],
+      /--burst: "1e400"\. Expected: a number above 0, up to 2\^53\n/
+    ],
+    [["run", "docs", "--prompt", "x", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside it\n/],
+    [["provider", "--requests-per-minute", "9", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside/],
+    [["forecast", "--tokens-per-second", "9", "--window", "fixed"], /--window: "fixed"\. Expected: a limit per minute/],
+    [["forecast", "--input-tokens-per-minute", "1e300"], /--input-tokens-per-minute: "1e300".*, up to 2\^53\n/],
+    [["forecast", "docs", "--first-tokens", "9"], /--first-tokens: "9"\. Expected: nothing: the documents decide\n/],
+    [
+      ["forecast", "docs", "--trace", "t.csv"],
+      /--trace: ".*t\.csv"\. Expected: nothing: the documents are the workload/
+    ],
+    [["forecast", "--trace", "t.csv", "--calls", "9"], /--calls: "9"\. Expected: nothing: the trace has its own\n/],
+    [["storm", "--rate", "9e15"], /--rate: "9e15"\. Expected: a number from 0 up to 2\^47\n/],
+    [["storm", "--burst", "1e300"], /--burst: "1e300"\. Expected: a number from 0 up to 2\^53\n/],
+    [["storm", "--rate", " "], /--rate: " "\. Expected: a number from 0 up to 2\^47\n/],
     [["lab", "--seed", "-1"], /--seed: "-1"\. Expected: a whole number that is not below 0\n/],
     [["provider", "--port", "http"], /--port: "http"\. Expected: a port from 0 to 65535\n/],
     [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
@@ -246,11 +261,14 @@ describe("floodgate", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("fails with 1 when the port is taken", () =>
+  it.effect("fails with 1 when the address cannot be listened on", () =>
     Effect.gen(function* () {
       const { code, err } = yield* floodgate("provider", "--host", "192.0.2.1")
       assert.strictEqual(code, 1)
-      assert.match(err, /^floodgate: cannot listen on 192\.0\.2\.1:0: EADDRNOTAVAIL; choose another --port or --host$/)
+      assert.match(
+        err,
+        /^floodgate: cannot listen on 192\.0\.2\.1:0: this machine has no such address; choose another --port or --host$/
+      )
     }).pipe(Effect.provide(services))
   )
 

@@ -95,6 +95,21 @@ describe("floodgate storm", () => {
     })
   )
 
+  it.effect("says of a trace that is too long for a simulation how long it is, unless it is replayed faster", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const trace = join(yield* folder, "trace.csv")
+      yield* fs.writeFileString(
+        trace,
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,9,9\n2024-03-01 00:00:00,9,9\n"
+      )
+      const args = ["storm", "--trace", trace, "--strategy", "floodgate"]
+      const { errors } = yield* floodgate(...args)
+      assert.include(errors.join("\n"), "at most 29 days: this one's last call comes 60 days after its first")
+      assert.include((yield* floodgate(...args, "--speed", "3")).out, "2 calls of a trace")
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.effect("replays a trace, and writes a report and charts", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
