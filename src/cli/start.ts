@@ -124,7 +124,8 @@ const race = (
         task,
         agents,
         out: options.out,
-        mode: yield* modeOf({ quiet: false, json: false }),
+        // What 61 calls say is of use where it is drawn over; in a file it would hide the figures.
+        mode: (yield* modeOf({ quiet: false, json: false })) === "live" ? "live" : "quiet",
         goesOn: false,
         provider: `The simulated provider at ${server.url}; its time passes ${timeScale} times faster than yours`
       }).pipe(Effect.provide(layerOf(server.url)))
@@ -196,6 +197,8 @@ const tour = Effect.gen(function* () {
 export const startCommand = <E, R>(storm: Effect.Effect<void, E, R>) =>
   Command.make("start", {}, () =>
     Effect.gen(function* () {
+      const { join } = yield* Path.Path
+      yield* Output.claim(join(kept, "summary.md"), "folder to start it in")
       yield* Console.log("== The incident, in simulated time: 12 agents, one rate limit, and five ways to retry\n")
       yield* storm
       yield* tour

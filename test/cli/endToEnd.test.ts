@@ -21,9 +21,9 @@ interface Process {
 
 const running = new Set<ChildProcess>()
 
-const floodgate = (args: ReadonlyArray<string>, env: Record<string, string> = {}): Process => {
-  const child = spawn(process.execPath, ["--conditions=@floodgate/source", "src/bin.ts", ...args], {
-    cwd: root,
+const floodgate = (args: ReadonlyArray<string>, env: Record<string, string> = {}, cwd = root): Process => {
+  const child = spawn(process.execPath, ["--conditions=@floodgate/source", join(root, "src/bin.ts"), ...args], {
+    cwd,
     env: { PATH: process.env.PATH, ...env },
     stdio: ["ignore", "pipe", "pipe"]
   })
@@ -119,6 +119,36 @@ describe("how floodgate ends", () => {
       rmSync(at, { recursive: true })
     })
   }
+
+  it("with 1 before it works where the tour cannot write", async () => {
+    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+    writeFileSync(join(at, "floodgate-out"), "")
+    const { exit, stderr } = floodgate(["start"], {}, at)
+    const { code, lines } = await exit
+    assert.strictEqual(code, 1)
+    assert.deepStrictEqual(lines, [])
+    assert.match(stderr(), /^floodgate: cannot write floodgate-out\/start\/summary\.md: a part of it is a file; choose/)
+    rmSync(at, { recursive: true })
+  })
+
+  it("says in flight what a provider was working on", async () => {
+    const { server, url, until } = await provider("--latency", "10000000")
+    const out = mkdtempSync(join(tmpdir(), "floodgate-"))
+    const { child, exit } = floodgate(["run", "README.md", "--prompt", "x", "--agents", "2", "--out", out], {
+      ANTHROPIC_BASE_URL: url,
+      ANTHROPIC_API_KEY: "test"
+    })
+    await until(({ inFlight }) => inFlight > 0)
+    server.child.kill("SIGINT")
+    await server.exit
+    assert.match(
+      server.stderr(),
+      /^Stopped: \d+ requests?, 0 completed, 0 rejected, 0 failed, 0 aborted, [12] in flight,/
+    )
+    child.kill("SIGKILL")
+    await exit
+    rmSync(out, { recursive: true })
+  })
 
   for (const [signal, code] of [
     ["SIGINT", 130],
