@@ -57,8 +57,7 @@ const flags = {
     Flag.optional
   ),
   ...LimitFlags.flags,
-  report: Flag.String("report").pipe(
-    Flag.withMetavar("<file>"),
+  report: Output.flag("report", "file").pipe(
     Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
     Flag.optional
   ),

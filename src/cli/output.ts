@@ -1,11 +1,22 @@
 /** Files and folders that commands write, with errors for people. */
+import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
-import { innermost } from "./errors.ts"
+import { innermost, printable } from "./errors.ts"
+
+/** A flag that names a file or folder to write. */
+export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =>
+  Flag.String(name).pipe(
+    Flag.withMetavar(`<${what}>`),
+    Flag.filter(
+      (path) => path !== "",
+      () => `a ${what}`
+    )
+  )
 
 const words: Readonly<Record<string, string>> = {
   EACCES: "no permission",
@@ -93,5 +104,5 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string) {
 /** Writes a file, and says so on standard error: standard output belongs to the answer. */
 export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
   yield* writing(path, flag)(replace(path, text))
-  yield* Console.error(`wrote ${path}`)
+  yield* Console.error(printable(`wrote ${path}`))
 })

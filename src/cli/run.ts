@@ -25,7 +25,14 @@ import * as View from "./run/view.ts"
 // -----------------------------------------------------------------------------
 
 const flags = {
-  paths: Argument.String("path").pipe(Argument.withDescription("Files, or folders of text files"), Argument.atLeast(1)),
+  paths: Argument.String("path").pipe(
+    Argument.filter(
+      (path) => path !== "",
+      () => "a file or folder"
+    ),
+    Argument.withDescription("Files, or folders of text files"),
+    Argument.atLeast(1)
+  ),
   prompt: Flag.String("prompt").pipe(Flag.withDescription("What to do with the documents"), Flag.optional),
   promptFile: Flag.String("prompt-file").pipe(
     Flag.withMetavar("<file>"),
@@ -35,10 +42,15 @@ const flags = {
   agents: LimitFlags.count("agents").pipe(
     LimitFlags.byDefault("Agents, each of which gets an equal share of the documents", 12)
   ),
-  model: Flag.String("model").pipe(LimitFlags.byDefault("The model", "claude-sonnet-5")),
+  model: Flag.String("model").pipe(
+    Flag.filter(
+      (name) => name.trim() !== "",
+      () => "the name of a model"
+    ),
+    LimitFlags.byDefault("The model", "claude-sonnet-5")
+  ),
   maxTokens: LimitFlags.count("max-tokens").pipe(LimitFlags.byDefault("The most output tokens of one call", 1_024)),
-  out: Flag.String("out").pipe(
-    Flag.withMetavar("<folder>"),
+  out: Output.flag("out", "folder").pipe(
     LimitFlags.byDefault(
       "Folder for results.jsonl and summary.md; a run that was stopped goes on from it",
       Documents.defaultOut
@@ -54,8 +66,7 @@ const flags = {
   ),
   ...LimitFlags.flags,
   ...Redis.flags,
-  report: Flag.String("report").pipe(
-    Flag.withMetavar("<file>"),
+  report: Output.flag("report", "file").pipe(
     Flag.withDescription("Write a report with charts when it ends: one HTML file that opens offline"),
     Flag.optional
   ),

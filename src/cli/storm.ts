@@ -61,16 +61,11 @@ const flags = {
     Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
     Flag.atLeast(0)
   ),
-  report: Flag.String("report").pipe(
-    Flag.withMetavar("<file>"),
+  report: Output.flag("report", "file").pipe(
     Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
     Flag.optional
   ),
-  svg: Flag.String("svg").pipe(
-    Flag.withMetavar("<folder>"),
-    Flag.withDescription("Write the charts as SVG files"),
-    Flag.optional
-  ),
+  svg: Output.flag("svg", "folder").pipe(Flag.withDescription("Write the charts as SVG files"), Flag.optional),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("One JSON object: the scenario and an array of results"),
     Flag.withDefault(false)
@@ -186,7 +181,9 @@ const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: R
   const runs: Array<Race.Run> = []
   for (const one of strategies) {
     const progress = ({ calls, completed, seconds }: Race.Progress) =>
-      status(`${one.name}: ${Scenario.thousands(seconds)} s simulated, ${completed} of ${calls} calls done`)
+      status(
+        `${one.name}: ${Scenario.thousands(seconds)} s simulated, ${Scenario.thousands(completed)} of ${Scenario.thousands(calls)} calls done`
+      )
     runs.push(yield* Race.run(scenario, one, { progress }))
   }
   yield* status("")

@@ -116,7 +116,12 @@ describe("floodgate", () => {
     [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
     [["provider", "--rejections", "maybe"], /--rejections.*"free" \| "charged"/],
     [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
-    [["provider", "--window", "round"], /--window/]
+    [["provider", "--window", "round"], /--window/],
+    [["run", "docs", "--prompt", "x", "--out", ""], /Missing value for flag --out\. Expected: a folder\n/],
+    [["storm", "--report", ""], /Missing value for flag --report\. Expected: a file\n/],
+    [["run", "docs", "--prompt", "x", "--model", " "], /--model: " "\. Expected: the name of a model\n/],
+    [["run", "", "--prompt", "x"], /<path>: ""\. Expected: a file or folder\n/],
+    [["storm", "--seed", "\u001b[31m"], /--seed: "\uFFFD\[31m"/]
   ]
   for (const [args, says] of wrong) {
     it.effect(`is called wrongly by "${args.join(" ")}": 2, the error and the way to the help`, () =>
@@ -184,6 +189,18 @@ describe("floodgate", () => {
       }).pipe(Effect.scoped, Effect.provide(services))
     )
   }
+
+  it.effect("shows no control character of a name, and no pool that nobody named", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* document
+      const lost = yield* floodgate("run", "no\u001b[31mfile", "--prompt", "x")
+      assert.strictEqual(lost.err, "floodgate: no\uFFFD[31mfile: there is no such file or folder; check the path")
+      const args = [docs, "--prompt", "x", "--agents", "1", "--out", out, "--input-tokens-per-minute", "10"]
+      const { err } = yield* floodgate("run", ...args)
+      assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)
+      assert.match(err, /\nThe same command would fail in the same way: change what it says above\.$/)
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
 
   it.effect("refuses a document that is named and is no text, or no file, and a prompt file that is none", () =>
     Effect.gen(function* () {

@@ -15,6 +15,7 @@ import * as Budget from "../../Budget.ts"
 import type * as Limits from "../../Limits.ts"
 import * as LlmClient from "../../LlmClient.ts"
 import type { Params } from "../../LlmProvider.ts"
+import { printable } from "../errors.ts"
 import * as Results from "./results.ts"
 import * as Split from "./split.ts"
 import * as Steps from "./steps.ts"
@@ -178,7 +179,7 @@ const errorOf = <E>(cause: Cause.Cause<E>): E | undefined => Option.getOrUndefin
 
 const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
   const error = errorOf(cause)
-  if (error !== undefined) return error.message
+  if (error !== undefined) return printable(error.message)
   return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
 }
 
@@ -262,7 +263,7 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
     Effect.provideService(Budget.Agent, agent),
     Effect.onExit((exit) => report(ended(agent, exit))),
     Effect.catch((error) => {
-      missing.push({ agent, documents: "all parts", reason: error.message })
+      missing.push({ agent, documents: "all parts", reason: printable(error.message) })
       errors.push(error)
       return Effect.undefined
     })

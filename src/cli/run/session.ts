@@ -13,6 +13,7 @@ import type * as Terminal from "effect/Terminal"
 import type * as Agents from "../../Agents.ts"
 import type * as Budget from "../../Budget.ts"
 import type * as LlmClient from "../../LlmClient.ts"
+import { printable } from "../errors.ts"
 import * as Output from "../output.ts"
 import * as Documents from "./documents.ts"
 import * as Lock from "./lock.ts"
@@ -101,13 +102,15 @@ const closing = (
   { results, summary }: Paths
 ): ReadonlyArray<string> => {
   const isDone = missing.length === 0
-  const again = reused === 0 ? "" : ` (and ${reused} from before)`
+  const again = reused === 0 ? "" : ` (and ${View.thousands(reused)} from before)`
   const used = `${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
     `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${View.counted(calls, "call")}${again}, ${used}`,
     ...(goesOn && cut > 0
-      ? [`Cut at --max-tokens ${task.maxTokens}: ${View.counted(cut, "answer")}; raise it for whole ones`]
+      ? [
+          `Cut at --max-tokens ${View.thousands(task.maxTokens)}: ${View.counted(cut, "answer")}; raise it for whole ones`
+        ]
       : []),
     ...(goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
   ]
@@ -158,7 +161,7 @@ export const run = Effect.fnUntraced(function* (
   const { join } = yield* Path.Path
   const paths = Documents.filesIn(join, out)
   const say = (lines: ReadonlyArray<string>) =>
-    mode === "live" || mode === "plain" ? Console.log(lines.join("\n")) : Effect.void
+    mode === "live" || mode === "plain" ? Console.log(printable(lines.join("\n"))) : Effect.void
 
   const found = yield* Documents.read(options.paths, { out, report: options.report })
   const chunks = Split.split(found.documents, options.agents)
@@ -181,7 +184,7 @@ export const run = Effect.fnUntraced(function* (
     Effect.scoped,
     Effect.onInterrupt(() => {
       const kept = ` Every answer is kept in ${paths.results}; run the same command again to go on.`
-      return Console.error(`\nStopped.${goesOn && known > 0 ? kept : ""}`)
+      return Console.error(printable(`\nStopped.${goesOn && known > 0 ? kept : ""}`))
     })
   )
 
