@@ -70,7 +70,8 @@ export interface Taken {
 
 /**
  * A pause of a whole pool. `charge` is what the rejected call had reserved; with it the store can tell whether the local
- * view explains the rejection.
+ * view explains the rejection. `takenAt` is when it was admitted; with it the store can tell whether the rejection says
+ * anything new.
  *
  * @category models
  * @since 0.1.0
@@ -79,6 +80,7 @@ export interface Pause {
   readonly reason: Pushback
   readonly millis: number
   readonly charge: Limits.Charge | undefined
+  readonly takenAt?: number | undefined
 }
 
 /**
@@ -109,7 +111,7 @@ export interface PoolOptions {
 }
 
 /**
- * A store that cannot be reached, or whose state cannot be read.
+ * A store that cannot be reached, whose state cannot be read, or that breaks: then `cause` is what it threw.
  *
  * @category errors
  * @since 0.1.0
@@ -168,6 +170,11 @@ export interface PoolStore {
     readonly limits: Limits.Limits | undefined
     readonly concurrency: number | undefined
   }) => Effect.Effect<void, StoreUnavailable>
+  /**
+   * Goes back to the limits that are configured, unless limits were told less than so long ago: by a response, or by
+   * whoever changed them. In one step, so that nothing is undone that another process says meanwhile; then `rules` says so.
+   */
+  readonly unlearn: (untoldMillis: number) => Effect.Effect<void, StoreUnavailable>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
   /**
    * How a pool asks it: {@link inBatches}, which calls the store's `take` and `settle`, or {@link atOnce} where steps take

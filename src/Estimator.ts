@@ -28,7 +28,8 @@
  *
  * **Gotchas**
  *
- * Learn from whole calls only. A reply that was cut off is shorter than it would have been.
+ * Learn from whole calls only: what an interrupted reply used is less than it would have been. One that was cut off at its
+ * `maxTokens` tells that it is at least so long, and is learned where that is more than was expected.
  *
  * **Example** (Learning how many tokens a byte makes)
  *
@@ -59,6 +60,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
+import { isAmount, mostAmount } from "./internal/believed.ts"
 import * as Learning from "./internal/learning.ts"
 import * as Recency from "./internal/recency.ts"
 import { bytesPerToken } from "./internal/requestSize.ts"
@@ -196,7 +198,7 @@ export class Estimator extends Context.Service<
     readonly accounting: Accounting.Accounting
     /** What to reserve for a call. */
     readonly estimate: (call: Call) => Effect.Effect<Limits.Estimate>
-    /** Takes note of what a whole call used. Amounts that are negative or not finite are ignored. */
+    /** Takes note of what a whole call used. Amounts that no call can use are ignored: negative ones, and above 10^12. */
     readonly learn: (call: Call, actual: Accounting.Actual) => Effect.Effect<void>
     /** All that was learned so far, to be kept and given to another estimator. */
     readonly learned: Effect.Effect<Learned>
@@ -248,13 +250,18 @@ const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): nu
   const expected = known
     ? shareOf(call, outputs)
     : Math.max(borrowed ? shareOf(call, pool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
-  return Math.min(Math.ceil(expected), call.maxTokens ?? Infinity)
+  return Math.min(Math.ceil(expected), call.maxTokens ?? mostAmount)
 }
+
+/** A reply that was cut off tells nothing but that it is as long as its limit: news only where no longer one was expected. */
+const isNews = (call: Call, memory: Memory, pool: Memory | undefined, output: number): boolean =>
+  output < (call.maxTokens ?? Infinity) ||
+  margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory, pool)
 
 const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
   const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
-  const prompt = call.inputTokens ?? Math.ceil(call.bytes * perByte)
+  const prompt = call.inputTokens ?? Math.min(mostAmount, Math.ceil(call.bytes * perByte))
   const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
   const cachedTokens = Math.floor(prompt * share)
   return {
@@ -265,18 +272,19 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
   }
 }
 
-const isAmount = (value: number): boolean => value >= 0 && value < Infinity
-
-const learn = (call: Call, memory: Memory, actual: Accounting.Actual): Memory => {
+const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): Memory => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
-  const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens].every(isAmount) && isAmount(prompt)
+  const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   return {
     ...memory,
     tokensPerByte:
       known && call.bytes > 0 ? Learning.follow(memory.tokensPerByte, prompt / call.bytes) : memory.tokensPerByte,
     cachedShare: known ? Learning.follow(memory.cachedShare, cacheReadTokens / prompt) : memory.cachedShare,
-    outputs: isAmount(outputTokens) ? Learning.push(memory.outputs, outputTokens) : memory.outputs
+    outputs:
+      isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)
+        ? Learning.push(memory.outputs, outputTokens)
+        : memory.outputs
   }
 }
 
@@ -313,6 +321,8 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
       put(keyOf(memory), memory)
     }
+    /** What all calls of the pool taught is for those of a kind that knows too little. */
+    const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf({ pool })))
     return Estimator.of({
       accounting,
       estimate: (call) =>
@@ -320,16 +330,14 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
           const key = keyOf(call)
           const memory = memories.get(key)
           if (memory !== undefined) put(key, memory)
-          // What all calls of the pool taught is for those of a kind that knows too little.
-          const pool = call.kind === undefined ? undefined : memories.get(keyOf({ pool: call.pool }))
-          return accounting.estimate(expect(call, memory ?? nothing(call), pool))
+          return accounting.estimate(expect(call, memory ?? nothing(call), poolOf(call)))
         }),
       learn: (call, actual) =>
         Effect.sync(() => {
           for (const kind of new Set([call.kind, undefined])) {
             const of = { ...call, kind }
             const key = keyOf(of)
-            put(key, learn(of, memories.get(key) ?? nothing(of), actual))
+            put(key, learn(of, memories.get(key) ?? nothing(of), poolOf(of), actual))
           }
         }),
       learned: Effect.sync(() => ({

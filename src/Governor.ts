@@ -11,6 +11,9 @@
  * retry gives its reservation and its place back while it waits, and stands in the queue again as its agent's first.
  * The time in the queue is not part of the attempt, so the timeout does not count it.
  *
+ * Retries are taken from the {@link Retry.RetryBudget} that the caller's context has, else from the one that was provided
+ * to the governor's layer, else from that of the process.
+ *
  * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it
  * leaves. If the deadline refuses a retry, the call ends with the failure before it. If something else does, the
  * refusal has that failure as its `failure`.
@@ -54,7 +57,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
@@ -155,6 +157,7 @@ export const make = Effect.fnUntraced(function* (
   const breaker = yield* Breaker
   onlyKnown("Governor.make", options, { retry: true, accounting: true, learned: true })
   const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
+  const given = Context.pick(Retry.RetryBudget)(yield* Effect.context<never>())
   const warmup = Warmup.make()
   const admit = Admission.make({ accounting, budget, estimator })
 
@@ -171,15 +174,14 @@ export const make = Effect.fnUntraced(function* (
     return Effect.uninterruptibleMask((restore) => {
       let sent = false
       return Effect.flatMap(restore(admit(trace, call, how, bound, () => sent)), (ticket) => {
-        const send = Effect.suspend(() => {
+        const send = Effect.flatMap(Trace.sent(trace), () => {
           sent = true
           return within(attempt(ticket))
         })
         return Effect.onExit(restore(Failed.protect(breaker, trace.pool, send)), (exit) => {
           if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
           if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
-          const error = Cause.findErrorOption(exit.cause)
-          return ticket.fail(Option.isSome(error) ? error.value : Cause.squash(exit.cause))
+          return ticket.fail(Cause.squash(exit.cause))
         })
       })
     })
@@ -198,6 +200,8 @@ export const make = Effect.fnUntraced(function* (
         Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusedRetry(refusal, failure)))),
         Effect.tapError((error) => Effect.sync(() => (failure = error))),
         Retry.withPolicy(how.retry ?? defaultPolicy),
+        // The caller's own retry budget goes before the one that was given here.
+        Effect.updateContext((caller: Context.Context<R>) => Context.merge(given, caller)),
         Effect.flatten
       )
     })
@@ -241,7 +245,7 @@ export const make = Effect.fnUntraced(function* (
         let given = false
         const trace = Trace.silent(budget.poolOf(call.model))
         const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound, () => given))
-        return Effect.tap(ticket, () => Effect.sync(() => (given = true)))
+        return Effect.tap(ticket, () => Effect.map(Trace.sent(trace), () => (given = true)))
       }),
     retry: (self, how = {}) => attempts(() => self, how),
     learned: estimator.learned

@@ -157,10 +157,12 @@ const openStream = Effect.fnUntraced(function* (
 ) {
   let observed = StreamUsage.empty
   const watch = (event: RawMessageStreamEvent) =>
-    Effect.sync(() => {
+    Effect.suspend(() => {
       observed = StreamUsage.step(observed, event)
       const actual = observedActual(observed)
       if (actual !== undefined) ticket.observed(actual)
+      // Now and not at the stream's end, because a consumer may leave with this event.
+      return observed.complete ? ticket.succeed(actual, observed.response) : Effect.void
     })
   /** Only `message_stop` says that a stream is whole. */
   const whole = Effect.suspend(() =>
@@ -175,12 +177,18 @@ const openStream = Effect.fnUntraced(function* (
 
   const reply = yield* provider.stream(params)
   yield* ticket.heard(reply.signal)
-  const events = Stream.onEnd(Stream.tap(reply.value, watch), whole)
-  const [head, rest] = yield* peel(events, () => !observed.started)
+  const events = Stream.tap(reply.value, watch).pipe(
+    // What breaks after the whole answer takes nothing from it.
+    Stream.catchIf(
+      () => observed.complete,
+      () => Stream.empty
+    ),
+    Stream.onEnd(whole)
+  )
+  const [head, rest] = yield* peel(events, () => !observed.started && !observed.complete)
   return Stream.concat(Stream.fromArray(head), rest).pipe(
     Stream.tapError((error) => ticket.fail(error)),
-    Stream.mapError((error) => ticket.withHistory(interrupted(error, observed))),
-    Stream.onEnd(Effect.suspend(() => ticket.succeed(observedActual(observed), observed.response)))
+    Stream.mapError((error) => ticket.withHistory(interrupted(error, observed)))
   )
 })
 

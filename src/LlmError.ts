@@ -91,7 +91,8 @@ const stops = { attempts: undefined, deadline: "no time left for another", retry
  * **Details**
  *
  * `attempts`, `waited`, `stoppedBy` and `limit` are set by the client that retried (see {@link annotate}): how often it
- * tried, how long it waited between attempts, why it stopped although the failure is retryable, and which limit was hit.
+ * sent the call, how long it waited between attempts, why it stopped although the failure is retryable, and which limit
+ * was hit.
  *
  * **Example** (What a rejected call used)
  *
@@ -179,7 +180,7 @@ export const isLlmError = (u: unknown): u is LlmError => Predicate.isTagged(u, "
  * @since 0.1.0
  */
 export interface Annotations {
-  /** How often the call was attempted. */
+  /** How often the call was sent: what a circuit breaker turned away was not. */
   readonly attempts?: number | undefined
   /** How long the client waited between the attempts, all in all. */
   readonly waited?: Duration.Duration | undefined

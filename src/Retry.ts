@@ -482,7 +482,8 @@ export const Attempt: Context.Reference<{ readonly number: number; readonly firs
  * wait, and interruption ends it at once. When it gives up it fails with the last error, and {@link stoppedBy} says why.
  * Each attempt can read its number from {@link Attempt}.
  *
- * A retry is taken from the budget only when everything else allows it.
+ * A call counts for the budget when its first attempt ends, and a retry is taken from it only when everything else
+ * allows it.
  *
  * **Example** (An error that may not be retried comes back at once)
  *
@@ -510,8 +511,10 @@ export const withPolicy: {
     let number = 0
     let failure: E | undefined
     const attempt: Effect.Effect<Exit.Exit<A, E>, E, R> = Effect.suspend(() => {
-      number++
-      return Effect.provideService(self, Attempt, { number, first: number === 1 })
+      const first = ++number === 1
+      return Effect.onExit(Effect.provideService(self, Attempt, { number, first }), (exit) =>
+        first && !Exit.hasInterrupts(exit) ? budget.deposit : Effect.void
+      )
     }).pipe(
       Effect.map((value) => Exit.succeed(value)),
       Effect.tapError((error) => Effect.sync(() => (failure = error)))
@@ -525,6 +528,6 @@ export const withPolicy: {
     const withinBudget = Schedule.while(scheduleOf(policy), ({ input }) =>
       Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "retryBudget"))
     )
-    return Effect.andThen(budget.deposit, Effect.flatten(Effect.retry(inTime, withinBudget)))
+    return Effect.flatten(Effect.retry(inTime, withinBudget))
   })
 )

@@ -279,6 +279,22 @@ describe("Budget", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
 
+    it.effect("doubts a learned limit although responses go on to say what is left, if none names a limit", () =>
+      Effect.gen(function* () {
+        // Regression: any response put the doubt off by an hour.
+        const budget = yield* Budget.TokenBudget
+        const dimensions = { requests: { remaining: 5 }, tokens: { remaining: 1 } }
+        yield* budget.observe({ pool: "default", dimensions: { tokens: { limit: 1, remaining: 1 } } })
+        for (let minutes = 0; minutes < 60; minutes += 10) {
+          yield* budget.observe({ pool: "default", dimensions })
+          yield* TestClock.adjust("10 minutes")
+        }
+        const doubting = yield* start(Budget.consume(1_000))
+        yield* TestClock.adjust(1_000)
+        yield* Fiber.join(doubting)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
     it.effect("goes back to what the pool is configured to, and not to what this process was started with", () =>
       Effect.gen(function* () {
         // Regression: a process that was started without limits took everybody's away, and one with limits undid a resize.
@@ -303,6 +319,42 @@ describe("Budget", () => {
             [Limits.resolve(perSecond(2_000, 2_000)), perSecond(2_000, 2_000)]
           )
         }
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("sends one call alone when it forgets limits that were only learned, as when none were known", () =>
+      Effect.gen(function* () {
+        // Regression: all that waited went out together, with no limit.
+        const budget = yield* Budget.TokenBudget
+        const learn = (reservation: Budget.Reservation, limit: number) =>
+          budget.observe({ dimensions: { inputTokens: { limit, remaining: limit, window: "bucket" } }, reservation })
+        yield* Budget.withReservation({ inputTokens: 10 }, (reservation) => learn(reservation, 1_000))
+        yield* TestClock.adjust("1 hour")
+        const calls = yield* Effect.replicateEffect(start(budget.reserve({ inputTokens: 2_000 })), 20)
+        assert.deepStrictEqual([(yield* pool).inFlight, (yield* pool).allowed], [1, 1])
+        yield* learn(yield* Fiber.join(calls[0]!), 10_000)
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* pool).inFlight, 1 + 5)
+      }).pipe(Effect.scoped, Effect.provide(make({})))
+    )
+
+    it.effect("undoes no limits that another process set while it doubted those that it knew", () =>
+      Effect.gen(function* () {
+        // Regression: it asked how the pool is configured, and then configured it so.
+        const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
+        const store = yield* BudgetStore.memory.open("default", options)
+        const smaller = { tokens: { perMinute: 500 } }
+        let other: Effect.Effect<void, BudgetStore.StoreUnavailable> = Effect.void
+        const seen = { ...store, snapshot: Effect.tap(store.snapshot, () => other) }
+        const budget = yield* Effect.provideService(Budget.make({ limits: options.limits }), BudgetStore.BudgetStore, {
+          open: () => Effect.succeed(seen)
+        })
+        yield* budget.observe({ dimensions: { tokens: { limit: 1 } } })
+        yield* TestClock.adjust("1 hour")
+        other = store.resize({ limits: smaller, concurrency: undefined })
+        const { reason } = yield* Effect.flip(Effect.scoped(budget.reserve({ tokens: 1_000 })))
+        assert.strictEqual(reason._tag, "EstimateTooLarge")
+        assert.deepStrictEqual(store.rules(), Limits.resolve(smaller))
       }).pipe(Effect.scoped)
     )
 
@@ -345,6 +397,64 @@ describe("Budget", () => {
         yield* TestClock.adjust(500)
         assert.isTrue(isDone(ok))
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("foresees that what is larger than the burst goes when the bucket is full", () =>
+      Effect.gen(function* () {
+        // Regression: the wait was foreseen until all of it would be refilled, 30 s where half a second was enough.
+        yield* Budget.consume(30_000, { maxWait: 0 })
+        yield* TestClock.adjust(29_500)
+        const { message } = yield* Effect.flip(Budget.consume(30_000, { maxWait: 499 }))
+        assert.include(message, "The call would wait 500ms for tokens")
+        const ok = yield* start(Budget.consume(30_000, { maxWait: 500 }))
+        yield* TestClock.adjust(500)
+        assert.isTrue(isDone(ok))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 10 })))
+    )
+
+    it.effect("foresees the wait of a retry, which stands before its own agent's calls", () =>
+      Effect.gen(function* () {
+        // Regression: all of them were counted as before it, and so a retry with a deadline was refused.
+        yield* Budget.consume(1_000)
+        for (let i = 0; i < 50; i++) yield* start(Budget.consume(1_000, { agent: "a" }))
+        const retry = yield* start(Budget.consume(1_000, { agent: "a", first: true, maxWait: 1_000 }))
+        yield* TestClock.adjust(999)
+        assert.isFalse(isDone(retry))
+        yield* TestClock.adjust(1)
+        assert.isTrue(isDone(retry))
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("foresees a wait for what refills, and none for a quota", () =>
+      Effect.gen(function* () {
+        // Regression: "would wait Infinity for requests", although who is before it gives its requests back.
+        const held = yield* start(
+          Budget.withReservation({ tokens: 10 }, (reservation) =>
+            Effect.andThen(Effect.sleep(1_000), reservation.refund)
+          )
+        )
+        const refunds = Budget.withReservation({ requests: 8, tokens: 10 }, (reservation) => reservation.refund)
+        yield* start(refunds)
+        const waiter = yield* start(
+          Budget.withReservation({ requests: 8, tokens: 10 }, () => Effect.void, { maxWait: 1_000 })
+        )
+        yield* TestClock.adjust(1_000)
+        yield* Fiber.join(held)
+        yield* Fiber.join(waiter)
+      }).pipe(
+        Effect.provide(make({ limits: { requests: { total: 10 }, tokens: { perSecond: 1_000 } }, concurrency: 1 }))
+      )
+    )
+
+    it.effect("asks nothing of a quota for a call that takes none of it, whichever way it comes", () =>
+      Effect.gen(function* () {
+        for (const concurrency of [1, Infinity]) {
+          yield* Effect.gen(function* () {
+            yield* Budget.withReservation({ tokens: 100 }, (reservation) => reservation.settle({ tokens: 105 }))
+            yield* Budget.consume(0)
+          }).pipe(Effect.provide(make({ limits: { tokens: { total: 100 } }, concurrency })))
+        }
+      })
     )
 
     it.effect("turns the next caller away when the queue is full", () =>
@@ -477,6 +587,23 @@ describe("Budget", () => {
           [900, 600]
         )
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("tells of a waiter that leaves, wherever it stood", () =>
+      Effect.gen(function* () {
+        // Regression: only the head's leaving was told.
+        const budget = yield* Budget.TokenBudget
+        yield* Budget.consume(1_000)
+        yield* start(Budget.consume(10))
+        const second = yield* start(Budget.consume(10))
+        const queued: Array<number> = []
+        yield* start(
+          Stream.runForEach(budget.changes, ({ pools }) => Effect.sync(() => queued.push(pools.default!.queued)))
+        )
+        yield* Fiber.interrupt(second)
+        yield* Effect.yieldNow
+        assert.deepStrictEqual(queued, [2, 1])
+      }).pipe(Effect.provide(make({ limits: perSecond(1, 1_000) })))
     )
   })
 

@@ -159,6 +159,51 @@ describe("Estimator", () => {
       })
     )
 
+    it.effect("learns a reply that was cut off at maxTokens only where it is as long as others are", () =>
+      Effect.gen(function* () {
+        // Regression: thirty calls with max_tokens 1, which warm a cache, had the next reserve 2 tokens of 32,000.
+        const estimator = yield* Estimator.make()
+        const output = Effect.map(estimator.estimate(call), ({ outputTokens }) => outputTokens)
+        const cut = (maxTokens: number, times = 1) =>
+          learnOutputs(
+            estimator,
+            { ...call, maxTokens },
+            Array.from({ length: times }, () => maxTokens)
+          )
+        yield* cut(1, 30)
+        assert.strictEqual(yield* output, 4_096)
+        yield* cut(5_000)
+        assert.strictEqual(yield* output, 5_750)
+        yield* learnOutputs(estimator, call, oneTo(256))
+        assert.strictEqual(yield* output, Math.ceil(245 * 1.15))
+        yield* cut(244, 30)
+        assert.strictEqual(yield* output, Math.ceil(245 * 1.15))
+        yield* cut(300, 30)
+        assert.strictEqual(yield* output, 345)
+        // The input is learned of each.
+        assert.strictEqual((yield* estimator.estimate(call)).inputTokens, 1_000)
+      })
+    )
+
+    it.effect("covers the sum of calls that are often cut off at the same maxTokens", () =>
+      Effect.gen(function* () {
+        const estimator = yield* Estimator.make()
+        const limited = { ...call, maxTokens: 500, together: 64 }
+        let reserved = 0
+        let used = 0
+        for (let n = 0; n < 1_000; n++) {
+          const output = Math.min(500, yield* lognormal(500, 0.8))
+          const { outputTokens } = yield* estimator.estimate(limited)
+          if (n >= 100) {
+            reserved += outputTokens!
+            used += output
+          }
+          yield* learnOutputs(estimator, limited, [output])
+        }
+        assert.isAtLeast(reserved / used, 1)
+      }).pipe(Random.withSeed("cut"))
+    )
+
     it.effect("forgets all but the last 256 calls", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
@@ -252,6 +297,20 @@ describe("Estimator", () => {
         assert.deepStrictEqual(yield* estimator.estimate(call), { inputTokens: 1_000, outputTokens: 4_096 })
         yield* estimator.learn({ ...call, bytes: 0 }, used(10, 10))
         assert.strictEqual((yield* estimator.estimate(call)).inputTokens, 1_000)
+      })
+    )
+
+    it.effect("learns no amount that no call can use, and expects none", () =>
+      Effect.gen(function* () {
+        // Regression: after one usage of 1e300 every later call of the pool died.
+        const estimator = yield* Estimator.make()
+        for (const value of [1e300, 1e12 + 1]) {
+          yield* estimator.learn(call, used(value, value, value))
+          yield* estimator.learn(call, used(6e11, value, 6e11))
+        }
+        assert.deepStrictEqual(yield* estimator.estimate(call), { inputTokens: 1_000, outputTokens: 4_096 })
+        yield* estimator.learn({ ...call, bytes: 1 }, used(1e12, 1e12))
+        assert.deepStrictEqual(yield* estimator.estimate(call), { inputTokens: 1e12, outputTokens: 1e12 })
       })
     )
 

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Ref from "effect/Ref"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
@@ -130,6 +131,11 @@ const rows: ReadonlyArray<Row> = [
   ],
   ["an error that says nothing: the estimate", () => Effect.fail("broken"), [1, 1_000, 500, 1_500]],
   ["a defect: the estimate", () => Effect.die(new Error("bug")), [1, 1_000, 500, 1_500]],
+  [
+    "an error that says that nothing was used: the request",
+    () => Effect.fail({ usage: { inputTokens: 0, outputTokens: 0 } }),
+    [1, 0, 0, 0]
+  ],
   ["interruption: input", () => Effect.interrupt, [1, 1_000, 0, 1_000]],
   [
     "interruption after some output: what was observed",
@@ -176,6 +182,44 @@ describe("Governor", () => {
       }).pipe(Effect.provide(settling({ accounting: Accounting.openai })))
     )
 
+    for (const [what, attempt, used] of [
+      ["a timeout", () => fail(new LlmError.TimedOut({})), 0],
+      ["an interruption", () => Effect.interrupt, 0],
+      [
+        "an interruption after some output that came without a count of the prompt",
+        (ticket: Governor.Ticket) => {
+          ticket.observed(actual(0, 30))
+          return Effect.interrupt
+        },
+        30
+      ]
+    ] as const) {
+      it.effect(`keeps the prompt, and not max_tokens, of ${what} where both are held as input`, () =>
+        Effect.gen(function* () {
+          // Regression: each such call took 65,000 tokens of input for a prompt of 1,000.
+          const large = { ...call, maxTokens: 64_000 }
+          assert.deepStrictEqual(yield* taken(run(attempt, undefined, large)), [1, 1_000, used, 1_000 + used])
+        }).pipe(Effect.provide(settling({ accounting: Accounting.bedrockMantle })))
+      )
+    }
+
+    for (const [what, attempt, used] of [
+      ["of an interrupted call", Effect.interrupt, 30],
+      ["of a call that failed", fail(new LlmError.TimedOut({})), 30],
+      ["of a whole answer", Effect.succeed({ value: 1, actual: actual(0, 30) }), 30]
+    ] as const) {
+      it.effect(`keeps the prompt ${what} that the provider does not count`, () =>
+        Effect.gen(function* () {
+          // Regression: gateways say 0 of the prompt, and all of it was given back.
+          const observing = (ticket: Governor.Ticket) => {
+            ticket.observed(actual(0, 30))
+            return attempt
+          }
+          assert.deepStrictEqual(yield* taken(run(observing)), [1, 1_000, used, 1_000 + used])
+        }).pipe(Effect.provide(settling()))
+      )
+    }
+
     it.effect("multiplies the output of a broken stream as the provider does", () =>
       Effect.gen(function* () {
         const cut = run(() => fail(new LlmError.StreamInterrupted({ kind: "cut", received })))
@@ -207,11 +251,38 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { concurrency: 1 } })))
     )
 
-    it.effect("settles once when the attempt concludes its ticket itself", () =>
+    it.effect("settles once when the attempt concludes its ticket itself, and learns from it once", () =>
       Effect.gen(function* () {
         const attempt = (ticket: Governor.Ticket) =>
           Effect.as(ticket.succeed(actual(100, 10)), { value: 1, actual: actual(900, 100) })
         assert.deepStrictEqual(yield* taken(run(attempt)), [1, 100, 10, 110])
+        const { learned } = yield* Governor.Governor
+        assert.deepStrictEqual(
+          (yield* learned).profiles.map(({ outputs }) => outputs),
+          [[10], [10]]
+        )
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("concludes a ticket once, the first time", () =>
+      Effect.gen(function* () {
+        // Regression: what broke after a success paused the pool, and a second success was learned again.
+        const rejected = new LlmError.LlmError({ reason: new LlmError.RateLimited({ status: 429 }) })
+        const count = Metric.value(
+          Metric.withAttributes(Governor.metrics.failures, { pool: "default", reason: "RateLimited" })
+        )
+        const { count: before } = yield* count
+        const attempt = (ticket: Governor.Ticket) =>
+          Effect.andThen(ticket.succeed(actual(900, 100)), Effect.andThen(ticket.fail(rejected), succeed(1)))
+        assert.strictEqual(yield* run(attempt), 1)
+        assert.isUndefined((yield* pool).cooldown)
+        assert.strictEqual((yield* count).count, before)
+        const twice = (ticket: Governor.Ticket) =>
+          Effect.andThen(ticket.fail(rejected), Effect.andThen(ticket.succeed(actual(900, 100)), Effect.fail(rejected)))
+        yield* Effect.flip(run(twice))
+        assert.strictEqual((yield* count).count, before + 1)
+        const { learned } = yield* Governor.Governor
+        assert.deepStrictEqual((yield* learned).profiles[0]!.outputs, [100])
       }).pipe(Effect.provide(layer()))
     )
   })
@@ -307,6 +378,36 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    for (const [what, mine] of [
+      // Node's errors of child processes have it.
+      ["a signal that is none", { signal: null }],
+      ["a signal of a process", { signal: "SIGTERM" }],
+      ["a signal of the DOM", { signal: new AbortController().signal }],
+      ["a usage that is none", { usage: null }],
+      ["a usage by other names", { usage: { prompt_tokens: 7 } }],
+      ["a pushback that is none", { pushback: null }],
+      ["a pushback by another word", { pushback: "queue" }],
+      ["a retryAfter that is no duration", { retryAfter: 5 }]
+    ] as const) {
+      it.effect(`an error of somebody else says nothing with ${what}`, () =>
+        Effect.gen(function* () {
+          // Regression: such an error became a defect, or slowed the pool down.
+          const error = { _tag: "Mine", isRetryable: true, ...mine }
+          const failing = run(() => Effect.fail(error), { retry: once })
+          assert.deepStrictEqual(yield* taken(failing), [1, 1_000, 500, 1_500])
+          assert.strictEqual(yield* Effect.flip(failing), error)
+          const retried = run(() =>
+            Effect.flatMap(Retry.Attempt, ({ first }) => (first ? Effect.fail(error) : succeed(1)))
+          )
+          const fiber = yield* Effect.forkChild(retried)
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(yield* Fiber.join(fiber), 1)
+          const { allowed, cooldown } = yield* pool
+          assert.deepStrictEqual([allowed, cooldown], [8, undefined])
+        }).pipe(Effect.provide(layer({ retry: steady(2), budget: { concurrency: 8 } })))
+      )
+    }
+
     it.effect("so does what an error says", () =>
       Effect.gen(function* () {
         yield* Effect.exit(run(() => fail(new LlmError.InvalidRequest({ status: 400, signal }))))
@@ -341,6 +442,8 @@ describe("Governor", () => {
         assert.strictEqual(error.attempts, 3)
         assert.deepStrictEqual(error.waited, Duration.seconds(3))
         assert.strictEqual(error.stoppedBy, "attempts")
+        // Regression: the error that has its history is another object than the one that was marked.
+        assert.strictEqual(Retry.stoppedBy(error), "attempts")
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
@@ -352,6 +455,30 @@ describe("Governor", () => {
       }).pipe(
         Effect.provide(Retry.layerBudget({ ratio: 0, minPerSecond: 0 })),
         Effect.provide(layer({ retry: steady(3) }))
+      )
+    )
+
+    it.effect("is bounded by the retry budget that its layer was given, unless the caller has one", () =>
+      Effect.gen(function* () {
+        // Regression: what was provided to the layer did nothing.
+        const spent = yield* Effect.flip(run(() => fail(overloaded)))
+        assert.instanceOf(spent, LlmError.LlmError)
+        assert.deepStrictEqual([spent.attempts, spent.stoppedBy], [1, "retryBudget"])
+        const fiber = yield* Effect.flip(run(() => fail(overloaded))).pipe(
+          Effect.provide(Retry.layerBudgetUnlimited),
+          Effect.forkChild
+        )
+        yield* TestClock.adjust("1 minute")
+        const own = yield* Fiber.join(fiber)
+        assert.instanceOf(own, LlmError.LlmError)
+        assert.deepStrictEqual([own.attempts, own.stoppedBy], [3, "attempts"])
+      }).pipe(
+        Effect.provide(
+          Governor.layer({ retry: steady(3) }).pipe(
+            Layer.provide(Retry.layerBudget({ ratio: 0, minPerSecond: 0 })),
+            Layer.provideMerge(Budget.layer({ limits }))
+          )
+        )
       )
     )
 
@@ -373,6 +500,7 @@ describe("Governor", () => {
         const error = yield* Effect.flip(run(() => fail(new LlmError.NotFound({ status: 404 }))))
         assert.instanceOf(error, LlmError.LlmError)
         assert.deepStrictEqual([error.attempts, error.waited, error.stoppedBy], [1, undefined, undefined])
+        assert.strictEqual(Retry.stoppedBy(error), "terminal")
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
@@ -509,7 +637,8 @@ describe("Governor", () => {
         const error = yield* Effect.flip(Retry.withDeadline(patient, "1 minute"))
         const { left, pool: name, wait } = missed(error)
         assert.deepStrictEqual([name, Duration.toMinutes(left), Duration.toMinutes(wait)], ["default", 1, 5])
-        assert.isTrue(error.isRetryable)
+        // Regression: whoever asked again heard the same at once, for ever.
+        assert.isFalse(error.isRetryable)
         assert.match(
           error.message,
           /would wait 5m for a free place in pool "default", longer than the 1m to its deadline/
@@ -593,6 +722,39 @@ describe("Governor", () => {
         assert.strictEqual(error.attempts, 2)
         assert.strictEqual(yield* Ref.get(interrupted), 2)
       }).pipe(Effect.provide(layer({ retry: steady(2) })))
+    )
+
+    it.effect("an attempt that the circuit breaker turns away was not sent, and does not count", () =>
+      Effect.gen(function* () {
+        const sent = Metric.value(Metric.withAttributes(Governor.metrics.attempts, { pool: "default" }))
+        const { count: before } = yield* sent
+        const fiber = yield* Effect.forkChild(Effect.flip(run(() => fail(new LlmError.TimedOut({})))))
+        yield* TestClock.adjust("1 minute")
+        const error = yield* Fiber.join(fiber)
+        assert.instanceOf(error, LlmError.LlmError)
+        assert.deepStrictEqual([error.reason._tag, error.attempts, error.stoppedBy], ["CircuitOpen", 1, "attempts"])
+        assert.strictEqual((yield* sent).count, before + 1)
+        const never = yield* Effect.flip(run(() => Effect.die("was sent"), { retry: once }))
+        assert.instanceOf(never, LlmError.LlmError)
+        assert.strictEqual(never.attempts, 0)
+        assert.strictEqual((yield* sent).count, before + 1)
+      }).pipe(
+        Effect.provide(
+          layer({ retry: steady(3) }).pipe(
+            Layer.provide(
+              Layer.sync(Governor.Breaker, () => {
+                let calls = 0
+                const protect = <A, E, R>(
+                  pool: string,
+                  self: Effect.Effect<A, E, R>
+                ): Effect.Effect<A, E | LlmError.LlmError, R> =>
+                  calls++ === 0 ? self : fail(new LlmError.CircuitOpen({ pool }))
+                return { protect }
+              })
+            )
+          )
+        )
+      )
     )
 
     it.effect("each attempt reserves anew, and a call counts once for the retry budget", () =>
@@ -696,6 +858,19 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    it.effect("takes a reply for cut off where it says so, whatever its limit was", () =>
+      Effect.gen(function* () {
+        const ask = (finishReason: string) =>
+          run(() => Effect.succeed({ value: 1, actual: actual(900, 100), response: { finishReason } }))
+        yield* ask("max_tokens")
+        yield* ask("length")
+        const { learned } = yield* Governor.Governor
+        assert.deepStrictEqual((yield* learned).profiles[0]!.outputs, [])
+        yield* ask("end_turn")
+        assert.deepStrictEqual((yield* learned).profiles[0]!.outputs, [100])
+      }).pipe(Effect.provide(layer()))
+    )
+
     const small = layer({ budget: { headroom: 0, limits: { inputTokens: { perMinute: 1_000, window: "bucket" } } } })
 
     it.effect("reserves the whole limit where only a guess is larger", () =>
@@ -748,6 +923,51 @@ describe("Governor", () => {
           assert.instanceOf(yield* Effect.flip(known), Budget.BudgetError)
         }
       }).pipe(Effect.provide(layer({ budget: { limits: { tokens: { perMinute: 2_500, window: "bucket" } } } })))
+    )
+
+    it.effect("does not refuse a call for the prompt that another fetched", () =>
+      Effect.gen(function* () {
+        // Regression: one document by URL (300 bytes, 90,000 tokens) had every later call of a new kind refused for good.
+        const charges: Array<number | undefined> = []
+        const ask = Effect.fnUntraced(function* (kind: string, bytes: number, inputTokens: number) {
+          const attempt = (ticket: Governor.Ticket) => {
+            charges.push(ticket.reservation.charge.inputTokens)
+            return Effect.succeed({ value: 1, actual: actual(inputTokens, 20) })
+          }
+          const fiber = yield* Effect.forkChild(run(attempt, undefined, { model: "m", kind, bytes }))
+          yield* TestClock.adjust("2 minutes")
+          yield* Fiber.join(fiber)
+        })
+        yield* ask("fetch", 300, 90_000)
+        yield* ask("summary", 30_000, 11_000)
+        yield* ask("summary", 30_000, 11_000)
+        yield* ask("fetch", 300, 90_000)
+        // What only a guess makes larger than the limit goes alone, and teaches what its kind is like.
+        assert.deepStrictEqual(charges, [112, 100_000, 13_750, 100_000])
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("holds max_tokens for certain where the provider counts it as input", () =>
+      Effect.gen(function* () {
+        const ask = (maxTokens: number) =>
+          run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(0, 0) }), undefined, {
+            model: "m",
+            bytes: 4_000,
+            maxTokens
+          })
+        // 4,000 bytes are 1,482 tokens, and may be 926.
+        assert.deepStrictEqual(yield* ask(70), { inputTokens: 1_000 })
+        const error = yield* Effect.flip(ask(80))
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.strictEqual(error.reason._tag, "EstimateTooLarge")
+      }).pipe(
+        Effect.provide(
+          layer({
+            accounting: Accounting.bedrockMantle,
+            budget: { limits: { inputTokens: { perMinute: 1_000, window: "bucket" } } }
+          })
+        )
+      )
     )
 
     it.effect("refuses what is larger than the limit however it is counted", () =>

@@ -6,11 +6,13 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
+import type * as LlmProvider from "floodgate/LlmProvider"
 import * as Retry from "floodgate/Retry"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { pool } from "./support/budget.ts"
@@ -132,6 +134,30 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(simulated({})))
     )
 
+    for (const [what, odd] of [
+      ["max_tokens of -1", { max_tokens: -1 }],
+      ["max_tokens that are no number", { max_tokens: NaN }],
+      ["max_tokens as a text", { max_tokens: "100" }],
+      ["max_tokens beyond every model", { max_tokens: 1e300 }],
+      ["thinking that is null", { thinking: null }]
+    ] as const) {
+      it.effect(`lets the provider answer to ${what}`, () => {
+        // Regression: the caller got a defect in place of the provider's 400.
+        const invalid = fail(new LlmError.InvalidRequest({ status: 400 }))
+        const { live, seen } = over(
+          { create: () => invalid, stream: () => invalid },
+          { accounting: Accounting.bedrockMantle }
+        )
+        return Effect.gen(function* () {
+          const wrong = { ...params, ...odd } as LlmProvider.Params
+          for (const ask of [LlmClient.create(wrong), Stream.runDrain(LlmClient.stream(wrong))]) {
+            assert.strictEqual(reasonOf(yield* Effect.flip(Effect.asVoid(ask)))._tag, "InvalidRequest")
+          }
+          assert.strictEqual(seen.attempts, 2)
+        }).pipe(Effect.provide(live))
+      })
+    }
+
     it.effect("takes the limits from the first response when none are given", () => {
       const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 60_000, remaining: 59_000 } } }
       const { live, seen } = over(
@@ -205,6 +231,41 @@ describe("LlmClient", () => {
         assert.strictEqual(seen.open, 0)
         // One token was counted by the provider, and 27 characters are about 10.
         assert.deepStrictEqual(yield* taken, { input: 900, output: 11, inFlight: 0 })
+      }).pipe(Effect.provide(live))
+    })
+
+    for (const [what, usage] of [
+      ["says 0 of the prompt", { input_tokens: 0, output_tokens: 0 }],
+      ["says no usage", undefined]
+    ] as const) {
+      it.effect(`that ${what} before it is left keeps its prompt, and is settled to the output that was seen`, () => {
+        // Regression: gateways do so. All of the input was given back, or the output that was seen was forgotten.
+        const first = { type: "message_start", message: { id: "x", model: "m", usage } } as RawMessageStreamEvent
+        const { live } = over({ stream: () => Effect.succeed(events(first, blockStart, delta("x".repeat(27)))) })
+        return Effect.gen(function* () {
+          yield* Stream.runDrain(Stream.take(ask, 3))
+          assert.deepStrictEqual(yield* taken, { input: 1_000, output: 10, inFlight: 0 })
+          yield* Effect.flip(collect)
+          assert.deepStrictEqual(yield* taken, { input: 2_000, output: 20, inFlight: 0 })
+        }).pipe(Effect.provide(live))
+      })
+    }
+
+    it.effect("that is whole counts what it says of its usage, and keeps the estimate of the rest", () => {
+      const first = { type: "message_start", message: { id: "x", model: "m" } } as RawMessageStreamEvent
+      const counted = { ...messageDelta(100), usage: { output_tokens: 100 } } as RawMessageStreamEvent
+      const silent = { type: "message_delta", delta: { stop_reason: "end_turn" } } as RawMessageStreamEvent
+      const { live } = over({
+        stream: (attempt) =>
+          Effect.succeed(events(first, blockStart, delta("Hello"), attempt === 1 ? counted : silent, stop))
+      })
+      return Effect.gen(function* () {
+        yield* collect
+        assert.deepStrictEqual(yield* taken, { input: 1_000, output: 100, inFlight: 0 })
+        yield* collect
+        assert.deepStrictEqual(yield* taken, { input: 2_000, output: 600, inFlight: 0 })
+        const { profiles } = yield* LlmClient.learned
+        assert.deepStrictEqual(profiles.at(-1)?.outputs, [100])
       }).pipe(Effect.provide(live))
     })
 
@@ -327,6 +388,47 @@ describe("LlmClient", () => {
         assert.strictEqual(seen.attempts, 2)
       }).pipe(Effect.provide(live))
     })
+
+    it.effect("has succeeded when its message_stop was given, whether the consumer asks on or not", () => {
+      // Regression: consumers that left at message_stop counted as interrupted: nothing was learned, and after a pause of
+      // the pool one call went at a time for ever.
+      const { live } = over(
+        {
+          stream: (attempt) =>
+            attempt === 1
+              ? fail(new LlmError.RateLimited({ status: 429, retryAfter: Duration.seconds(1) }))
+              : Effect.succeed(Stream.concat(events(...whole("Hello")), Stream.never))
+        },
+        { budget: { concurrency: 8 } }
+      )
+      return Effect.gen(function* () {
+        const toItsEnd = Stream.runDrain(Stream.takeUntil(ask, (event) => event.type === "message_stop"))
+        const fiber = yield* Effect.forkChild(Effect.all([toItsEnd, toItsEnd, toItsEnd, toItsEnd]))
+        yield* TestClock.adjust("10 seconds")
+        yield* Fiber.join(fiber)
+        assert.strictEqual((yield* pool).allowed, 8)
+        const { profiles } = yield* LlmClient.learned
+        assert.deepStrictEqual(profiles.at(-1)?.outputs, [100, 100, 100, 100])
+      }).pipe(Effect.provide(live))
+    })
+
+    const broken = Stream.fail(new LlmError.LlmError({ reason: new LlmError.ConnectionFailed({ sent: true }) }))
+    for (const [what, answer, after] of [
+      ["another message_stop", whole("Hello"), events(stop)],
+      ["a lost connection", whole("Hello"), broken],
+      ["a lost connection, and before it no content", [start, messageDelta(100), stop], broken]
+    ] as const) {
+      it.effect(`has succeeded once, whatever comes after its message_stop: ${what}`, () => {
+        const { live, seen } = over({ stream: () => Effect.succeed(Stream.concat(events(...answer), after)) })
+        return Effect.gen(function* () {
+          assert.deepStrictEqual((yield* collect).slice(0, answer.length), answer)
+          assert.strictEqual(seen.attempts, 1)
+          assert.deepStrictEqual(yield* taken, { input: 900, output: 100, inFlight: 0 })
+          const { profiles } = yield* LlmClient.learned
+          assert.deepStrictEqual(profiles.at(-1)?.outputs, [100])
+        }).pipe(Effect.provide(live))
+      })
+    }
 
     it.effect("without content is whole as well", () => {
       const { live } = over({ stream: () => Effect.succeed(events(start, messageDelta(0), stop)) })

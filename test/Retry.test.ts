@@ -629,6 +629,41 @@ describe("Retry", () => {
       })
     )
 
+    it.effect("counts a call when its first attempt ends, however long that took, and once", () =>
+      Effect.gen(function* () {
+        // Regression: calls that stood in a queue for longer than the ten seconds had earned nothing when they failed.
+        const budget = yield* Retry.makeBudget({ minPerSecond: 0 })
+        let attempts = 0
+        const queued = Effect.suspend(() => {
+          attempts++
+          return Effect.andThen(Effect.sleep("30 seconds"), Effect.fail(refused()))
+        })
+        const calls = Effect.replicateEffect(Effect.flip(Retry.withPolicy(queued, immediate)), 5, {
+          concurrency: "unbounded"
+        })
+        const fiber = yield* Effect.forkChild(Effect.provideService(calls, Retry.RetryBudget, budget))
+        yield* TestClock.adjust("29999 millis")
+        assert.strictEqual(yield* budget.balance, 0)
+        yield* TestClock.adjust("2 millis")
+        assert.strictEqual(attempts, 6)
+        yield* TestClock.adjust("1 minute")
+        const stops = (yield* Fiber.join(fiber)).map(Retry.stoppedBy)
+        assert.deepStrictEqual([attempts, ...new Set(stops)], [6, "retryBudget"])
+      })
+    )
+
+    it.effect("does not count a call that was interrupted in its first attempt", () =>
+      Effect.gen(function* () {
+        // Regression: callers that left a queue together earned retries for others.
+        const budget = yield* Retry.makeBudget({ minPerSecond: 0 })
+        const waiting = Effect.provideService(Retry.withPolicy(Effect.never, immediate), Retry.RetryBudget, budget)
+        const fiber = yield* Effect.forkChild(Effect.replicateEffect(waiting, 10, { concurrency: "unbounded" }))
+        yield* Effect.yieldNow
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(yield* budget.balance, 0)
+      })
+    )
+
     it("refuses options out of range", () => {
       assert.throws(
         () => Retry.makeBudget({ ratio: -1 }),

@@ -82,8 +82,8 @@ describe("documentation", () => {
     for (const [heading, file, code, row] of [
       [
         "Calls",
-        "src/providers/Anthropic.ts",
-        'options.timeout ?? "10 minutes"',
+        "src/internal/messages.ts",
+        "longestWait = Duration.minutes(10)",
         "| `timeout` of an attempt | 10 minutes |"
       ],
       [

@@ -12,7 +12,10 @@ import type * as Limits from "../Limits.ts"
 // Requests
 // -----------------------------------------------------------------------------
 
-const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value) ?? "")
+/** JSON knows no BigInt. How one is sent is between the caller and the provider. */
+const printable = (_: string, value: unknown): unknown => (typeof value === "bigint" ? value.toString() : value)
+
+const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value, printable) ?? "")
 
 /** A file counts by what a model makes of it, not by its bytes; the figures are those of the Messages API's requests. */
 const fileBytes = ({ data, mediaType }: Prompt.FilePart): number => {

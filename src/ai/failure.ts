@@ -88,10 +88,9 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
     case "CapReached":
       return new AiError.QuotaExhaustedError({ metadata })
     case "WaitTooLong":
+      return new AiError.RateLimitError({ retryAfter: reason.wait, metadata })
     case "DeadlineMissed":
-      return reason.isRetryable
-        ? new AiError.RateLimitError({ retryAfter: reason.wait, metadata })
-        : new AiError.UnknownError({ description: message, metadata })
+      return new AiError.UnknownError({ description: message, metadata })
     case "QueueFull":
       return new AiError.RateLimitError({ metadata })
     default:

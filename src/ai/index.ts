@@ -143,20 +143,23 @@ const raw = <P extends { readonly type: string }>(part: P): P =>
 const undecodable = (method: string) => (error: Schema.SchemaError) =>
   AiError.make({ module: "Floodgate", method, reason: AiError.InvalidOutputError.fromSchemaError(error) })
 
-/** An object comes back decoded: its text is written anew, by the schema itself and not the provider's form of it. */
+/**
+ * An object comes back decoded: its text is written anew, by the schema itself and not the provider's form of it. Where the
+ * schema only decodes, the provider's text has to do.
+ */
 const object = Effect.fnUntraced(function* (
   model: Untyped,
   trip: TextOptions,
   format: { readonly objectName: string; readonly schema: Schema.Top }
 ) {
   const schema = format.schema as ObjectSchema
-  const response = yield* model.generateObject({ ...trip, objectName: format.objectName, schema })
-  const text = yield* Effect.mapError(
-    Schema.encodeEffect(Schema.fromJsonString(schema))(response.value),
-    undecodable("generateObject")
-  )
-  const parts = response.content.filter((part) => part.type !== "text")
-  return new LanguageModel.GenerateTextResponse<RoundTrip.Tools>([Response.makePart("text", { text }), ...parts])
+  const { content, value } = yield* model.generateObject({ ...trip, objectName: format.objectName, schema })
+  const rest = content.filter((part) => part.type !== "text")
+  const parts = yield* Effect.match(Schema.encodeEffect(Schema.fromJsonString(schema))(value), {
+    onSuccess: (text) => [Response.makePart("text", { text }), ...rest],
+    onFailure: () => content
+  })
+  return new LanguageModel.GenerateTextResponse<RoundTrip.Tools>(parts)
 })
 
 /**

@@ -93,25 +93,26 @@ const open = Effect.fnUntraced(function* <E, R>(
   ticket: Governor.Ticket,
   trip: Stream.Stream<StreamPart, E, R>
 ): Effect.fn.Return<Stream.Stream<StreamPart, E, R>, Failed<E | undefined>, R | Scope.Scope> {
-  const { charge } = ticket.reservation
-  const inputTokens = charge.inputTokens ?? Math.min(charge.tokens ?? Infinity, Math.ceil(call.bytes / bytesPerToken))
   let seen = Describe.nothingSeen
   const watch = (part: StreamPart): Effect.Effect<void> =>
-    Effect.sync(() => {
+    Effect.suspend(() => {
       seen = Describe.see(seen, part)
       const counted = seen.usage && Describe.actualOf(seen.usage)
       const outputTokens = Math.ceil(seen.characters / bytesPerToken)
       if (counted !== undefined) ticket.observed(counted)
-      else if (seen.started) ticket.observed({ inputTokens, outputTokens })
+      else if (seen.started) ticket.observed({ inputTokens: 0, outputTokens })
+      // Now and not at the stream's end, because a consumer may leave with this part. A stream that ends without its
+      // finish was cut: its scope settles it to what was observed.
+      return part.type === "finish" || part.type === "error" ? conclude : Effect.void
     })
   const broken = (error: E): Effect.Effect<void> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => ticket.fail(Failure.failureOf(error, now)))
   const conclude = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     yield* ticket.heard(Describe.signalOf(seen, now))
-    if (seen.error !== undefined) return yield* ticket.fail(Failure.failureOfPart(seen.error.value, now))
-    // A stream that ends without its finish was cut: its scope settles it to what was observed.
-    if (seen.usage !== undefined) yield* ticket.succeed(Describe.actualOf(seen.usage), seen.info)
+    yield* seen.error === undefined
+      ? ticket.succeed(seen.usage && Describe.actualOf(seen.usage), seen.info)
+      : ticket.fail(Failure.failureOfPart(seen.error.value, now))
   })
 
   const undecided = (): boolean => !seen.started && seen.error === undefined
@@ -120,7 +121,7 @@ const open = Effect.fnUntraced(function* <E, R>(
     const failure = Failure.failureOfPart(seen.error.value, yield* Clock.currentTimeMillis)
     return yield* Effect.fail(new Failed(undefined, failure, head))
   }
-  return Stream.concat(Stream.fromArray(head), rest).pipe(Stream.tapError(broken), Stream.onEnd(conclude))
+  return Stream.concat(Stream.fromArray(head), rest).pipe(Stream.tapError(broken))
 })
 
 /** A round trip that is answered as a stream. */

@@ -7,9 +7,9 @@ import { FailedAttempt } from "../governor/failed.ts"
 import type * as Governor from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
-import { messageActual, type UsageReport } from "../internal/messages.ts"
+import { longestWait, messageActual, type UsageReport } from "../internal/messages.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
-import { type Body, Stalled, watch } from "./body.ts"
+import { type Body, Stalled, watch, withBody } from "./body.ts"
 
 /** A request of the SDK. */
 export interface Request extends RequestInit {
@@ -60,19 +60,31 @@ const inTime = <A>(read: Effect.Effect<A, unknown>, most: Duration.Duration, con
 
 type Unread = Response & { readonly body: ReadableStream<Uint8Array> }
 
-/** Whether there is a body to watch: another middleware may have read it, and some `fetch` give Node's streams. */
+/**
+ * Some `fetch`, such as node-fetch, give streams of Node. Those can be watched as little as read twice: a copy stands still
+ * unless the other is read along with it.
+ */
+const asWeb = (response: Response): Response => {
+  const body: unknown = response.body
+  if (response.bodyUsed || typeof body !== "object" || body === null || "getReader" in body) return response
+  return Symbol.asyncIterator in body
+    ? withBody(response, ReadableStream.from(body as AsyncIterable<unknown>))
+    : response
+}
+
+/** Whether there is a body to watch: another middleware may have read it, and some answers have none. */
 const isUnread = (response: Response): response is Unread => response.body?.locked === false && !response.bodyUsed
 
 /** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
 const textOf = Effect.fnUntraced(function* (
   response: Response,
-  idleTimeout: Duration.Duration,
+  silence: Duration.Duration,
   controller: AbortController
 ): Effect.fn.Return<string, unknown> {
   if (!isUnread(response))
     return yield* inTime(
       tried(() => response.text()),
-      idleTimeout,
+      silence,
       controller
     )
   const reader = response.body.getReader()
@@ -81,7 +93,7 @@ const textOf = Effect.fnUntraced(function* (
   while (true) {
     const { value } = yield* inTime(
       tried(() => reader.read()),
-      idleTimeout,
+      silence,
       controller
     )
     if (value === undefined) return text + decoder.decode()
@@ -100,18 +112,22 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
     const now = yield* Clock.currentTimeMillis
     const signals = [controller.signal, ...(request.signal ? [request.signal] : [])]
     const response = yield* Effect.tryPromise({
-      try: () => next({ ...request, signal: AbortSignal.any(signals) }),
+      try: async () => {
+        // The middlewares within may write to the headers, and in each attempt they do.
+        const headers = new globalThis.Headers(request.headers)
+        return asWeb(await next({ ...request, headers, signal: AbortSignal.any(signals) }))
+      },
       catch: (thrown) => new AttemptFailed(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
     })
     if (response.ok) return response
-    const { status, statusText } = response
     // An error is short: one that drips is not waited for, and is the error without its text.
     const told = inTime(textOf(response, idleTimeout, controller), Duration.times(idleTimeout, 4), controller)
     const body = yield* Effect.orElseSucceed(told, () => "")
-    const headers = new globalThis.Headers(response.headers)
-    headers.set("x-should-retry", "false")
+    const { headers, status } = response
     const reason = SdkErrors.fromResponse({ status, headers, body }, { now: yield* Clock.currentTimeMillis })
-    return yield* Effect.fail(new AttemptFailed(reason, () => new Response(body, { status, statusText, headers })))
+    const given = new globalThis.Headers(headers)
+    given.set("x-should-retry", "false")
+    return yield* Effect.fail(new AttemptFailed(reason, () => withBody(response, body, given)))
   })
 
 const signalOf = (response: Response) =>
@@ -142,8 +158,8 @@ const answered = Effect.fnUntraced(function* (
   const response = yield* send(request, next, controller, idleTimeout)
   const now = yield* Clock.currentTimeMillis
   const parse = tried(() => ctx.parse<Answer | string | null | undefined>(response))
-  // When all of it is here the SDK has nothing to wait for.
-  const arrived = isUnread(response) ? textOf(response.clone(), idleTimeout, controller) : Effect.void
+  // When all of it is here the SDK has nothing to wait for. There are no pings: a proxy may send its headers long before.
+  const arrived = isUnread(response) ? textOf(response.clone(), longestWait, controller) : Effect.void
   const answer = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
     const reason = SdkErrors.fromThrown(thrown, { now })
     return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))

@@ -24,12 +24,30 @@ export interface Body {
   readonly replay: () => Response
 }
 
+/**
+ * The same response with another body. Its constructor knows no address, no status above 599, and for some statuses no
+ * body; a provider's proxy may answer with any of them.
+ */
+export const withBody = (response: Response, body: ReadableStream | string, headers = response.headers): Response => {
+  const { status, statusText, url } = response
+  const bodiless = [204, 205, 304].includes(status)
+  const made = new Response(bodiless ? null : body, {
+    headers: [...headers],
+    status: Math.min(status, 599),
+    statusText
+  })
+  return Object.defineProperties(made, { status: { value: status }, url: { value: url } })
+}
+
+/** A body that nobody refers to any more will never be read. */
+const forgotten = new FinalizationRegistry<() => void>((abandon) => abandon())
+
 type Source = NonNullable<ConstructorParameters<typeof ReadableStream<Uint8Array>>[0]> & { readonly type?: undefined }
 
 /** Nothing came for too long, of a stream not even a ping. The SDK has no such timeout, so it is the error of its others. */
 export class Stalled extends APIConnectionTimeoutError {
   constructor(silence: string) {
-    super({ message: `The answer was silent for ${silence} (option idleTimeout of the middleware)` })
+    super({ message: `The answer was silent for ${silence} (for streams see the middleware's option idleTimeout)` })
   }
 }
 
@@ -96,7 +114,7 @@ export const watch = (
     return undefined
   }
 
-  const respond = (source: Source): Response => new Response(new ReadableStream(source, { highWaterMark: 0 }), response)
+  const respond = (source: Source): Response => withBody(response, new ReadableStream(source, { highWaterMark: 0 }))
 
   const finish = (controller: Pick<ReadableStreamDefaultController<Uint8Array>, "close" | "error">): void => {
     if (broken === undefined) controller.close()
@@ -122,7 +140,7 @@ export const watch = (
         ended(conclusion)
       }
       const abandoned = (): void => end({ _tag: "Abandoned" })
-      // Covers the caller's abort, and the SDK's own when nobody ever reads the body.
+      // Covers the caller's abort, and the SDK's own.
       signal?.addEventListener("abort", abandoned, { once: true })
       const settled = (): void =>
         end(
@@ -130,7 +148,7 @@ export const watch = (
             ? { _tag: "Complete", actual: observedActual(observed), info: observed.response }
             : { _tag: "Failed", reason: failure }
         )
-      return respond({
+      const given = respond({
         pull: async (controller) => {
           const chunk = head.shift() ?? (await read())
           if (chunk !== undefined) return controller.enqueue(chunk)
@@ -143,6 +161,8 @@ export const watch = (
           else settled()
         }
       })
+      if (given.body !== null) forgotten.register(given.body, abandoned)
+      return given
     },
     replay: () =>
       respond({

@@ -43,6 +43,7 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
@@ -71,9 +72,12 @@ export interface MiddlewareOptions {
    */
   readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
   /**
-   * The longest silence within an answer, a stream's pings included. Then a call without content is retried, and a stream
-   * with content ends with the SDK's `APIConnectionTimeoutError`; else the reservation would be held for as long as the
-   * silence lasts, which the SDK's own timeout does not end. The text of an error may take four times as long in all.
+   * The longest silence within a stream. Pings are signs of life: while they come, nothing bounds the whole of a stream.
+   * After it a call without content is retried, and one with content ends with the SDK's `APIConnectionTimeoutError`; else
+   * the reservation would be held for as long as the silence lasts, which the SDK's own timeout does not end.
+   *
+   * An answer that is no stream has no pings, and may be silent for 10 minutes, as long as the SDK waits for its headers.
+   * An error may be silent for `idleTimeout`, and its text may take four times as long in all.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */
@@ -115,6 +119,19 @@ const optionsOf = (params: Params, given: MiddlewareOptions["callOptions"]): Gov
 const closed = (): Error => new Error("The floodgate of this client was closed; the call was not made, or was aborted")
 
 /**
+ * The SDK holds an error for a timeout of its own if its text or its cause's speaks of one: it retries it, and gives its
+ * caller another in its place. So these texts have a hyphen there.
+ */
+const unmistakable = (error: unknown): unknown => {
+  for (const one of [error, Predicate.hasProperty(error, "cause") ? error.cause : undefined]) {
+    const text = String(one)
+    const hyphened = text.replace(/(timed?) ?(?=out)/gi, "$1-")
+    if (hyphened !== text && Predicate.isObject(one)) Object.defineProperty(one, "toString", { value: () => hyphened })
+  }
+  return error
+}
+
+/**
  * Makes the middleware over the governor of the context: for Effect apps that hold an SDK client. Calls that run or wait
  * when the scope closes fail, and so does every later one.
  *
@@ -131,10 +148,11 @@ export const make = Effect.fnUntraced(function* (
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
   /**
-   * Calls that were given up, by the options object that the SDK keeps through its retries. It retries a lost
-   * connection whatever it is told; that retry is refused here.
+   * What calls ended with that were given up, by the options object that the SDK keeps through its retries. It retries
+   * what `fetch` threw and every timeout, whatever it is told; that retry is refused here. Answers are not: it heeds
+   * their `x-should-retry`, and may have new credentials for a 401.
    */
-  const givenUp = new WeakMap<object, Attempt.AttemptFailed>()
+  const givenUp = new WeakMap<object, { readonly thrown: unknown }>()
 
   /** The reservation lives as long as the body: its scope closes when the body ends, breaks or is cancelled. */
   const streamed = (call: Governor.Call, how: Governor.CallOptions, request: Attempt.Request, next: Attempt.Next) =>
@@ -169,7 +187,7 @@ export const make = Effect.fnUntraced(function* (
     if (params === undefined) return next(request)
     const key = ctx.options!
     const before = request.headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
-    if (before !== undefined) return before.conclude()
+    if (before !== undefined) throw before.thrown
 
     const how = optionsOf(params, options.callOptions)
     const call: Governor.Call = { ...describe(params), provider: options.name ?? "anthropic" }
@@ -184,9 +202,13 @@ export const make = Effect.fnUntraced(function* (
     if (Exit.isSuccess(exit)) return exit.value
     signal?.throwIfAborted()
     const error = Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
-    if (!(error instanceof Attempt.AttemptFailed)) throw error
-    if (error.isRetryable) givenUp.set(key, error)
-    return error.conclude()
+    try {
+      if (error instanceof Attempt.AttemptFailed) return error.conclude()
+      throw unmistakable(error)
+    } catch (thrown) {
+      givenUp.set(key, { thrown })
+      throw thrown
+    }
   }
 })
 

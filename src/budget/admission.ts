@@ -37,7 +37,7 @@ export const admit = (pool: Pool, estimate: Limits.Estimate, how: Queueing, rest
   const held = pool.takeNow(charge)
   if (held !== undefined) return new HeldReservation(pool, how.agent, estimate, held)
   return how.patience !== undefined || Limits.hasQuota(rules)
-    ? foreseeAndEnqueue(pool, estimate, charge, how, restore)
+    ? foreseeAndEnqueue(pool, estimate, charge, rules, how, restore)
     : enqueue(pool, estimate, charge, how, undefined, restore)
 }
 
@@ -57,17 +57,23 @@ const doubt = (
 
 /**
  * Refuses at once what would wait too long, or find a quota exhausted. Where the store is away nothing is foreseen, and the
- * wait itself is bounded.
+ * wait itself is bounded. Where the rules have changed meanwhile, the charge says nothing: the call comes anew.
  */
 const foreseeAndEnqueue = (
   pool: Pool,
   estimate: Limits.Estimate,
   charge: Limits.Charge,
+  rules: Limits.Rules,
   how: Queueing,
   restore: Restore
 ): Admission =>
   Effect.flatMap(restore(inTime(foresee(pool, charge, how), pool.name, how.patience)), (foreseen) =>
-    asEffect(enqueue(pool, estimate, charge, how, foreseen, restore), restore)
+    asEffect(
+      pool.rules() === rules
+        ? enqueue(pool, estimate, charge, how, foreseen, restore)
+        : admit(pool, estimate, how, restore),
+      restore
+    )
   )
 
 const foresee = (
@@ -102,16 +108,8 @@ const enqueue = (
   const rest = pool.drainNow()
   return rest === undefined
     ? placed(waiter, how.patience, foreseen, restore)
-    : thenPlaced(rest, waiter, how.patience, foreseen, restore)
+    : Effect.flatMap(rest, () => asEffect(placed(waiter, how.patience, foreseen, restore), restore))
 }
-
-const thenPlaced = (
-  rest: Effect.Effect<void>,
-  waiter: Waiter,
-  patience: Patience | undefined,
-  foreseen: Prediction | undefined,
-  restore: Restore
-): Admission => Effect.flatMap(rest, () => asEffect(placed(waiter, patience, foreseen, restore), restore))
 
 /** What became of a waiter while the queue moved on. */
 const placed = (
@@ -184,7 +182,8 @@ export const around = <A, E, R>(
   restore: Restore
 ): Effect.Effect<A, E | BudgetError, R> => {
   if (admission instanceof HeldReservation) return underHeld(admission, f, restore)
-  return admission instanceof Waiter ? standUnder(admission, f, restore) : thenUnder(admission, f, restore)
+  if (admission instanceof Waiter) return standUnder(admission, f, restore)
+  return Effect.flatMap(admission, (reservation) => underHeld(reservation, f, restore))
 }
 
 const underHeld = <A, E, R>(
@@ -200,12 +199,6 @@ const underHeld = <A, E, R>(
   return rest === undefined ? self : Effect.andThen(rest, self)
 }
 
-const thenUnder = <A, E, R>(
-  reserve: Effect.Effect<HeldReservation, BudgetError>,
-  f: Use<A, E, R>,
-  restore: Restore
-): Effect.Effect<A, E | BudgetError, R> => Effect.flatMap(reserve, (reservation) => underHeld(reservation, f, restore))
-
 /** Stands in the queue and runs under the reservation: the two of them in one, because a waiter is asleep in it. */
 const standUnder = <A, E, R>(
   waiter: Waiter,
@@ -217,8 +210,7 @@ const standUnder = <A, E, R>(
     reservation = granted
     return f(granted)
   }
-  const wait = Effect.callback<HeldReservation, BudgetError>((resume) => waiter.listen(resume))
-  return Effect.onExitPrimitive(restore(Effect.flatMap(wait, run)), (exit) => {
+  return Effect.onExitPrimitive(restore(Effect.flatMap(waitFor(waiter), run)), (exit) => {
     if (reservation === undefined) return waiter.pool.cancel(waiter)
     const ended = reservation
     // A waiter that has waited long is an old object to the garbage collector: what it refers to would stay in memory

@@ -75,9 +75,9 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
     left: Schema.DurationFromMillis
   }
 ) {
-  /** Before the deadline there may be room after all; after it there is no later. */
+  /** There is no later for a call that is too late. */
   get isRetryable(): boolean {
-    return this.pool !== undefined
+    return false
   }
   override get message(): string {
     if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"

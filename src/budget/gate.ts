@@ -203,6 +203,11 @@ export class Gate {
     if (this.probe?.reason === "unknown") this.probe = undefined
   }
 
+  /** The limits are known no more: one call goes alone again. */
+  unknown(): void {
+    this.probe ??= this.probeOf("unknown", this.lastId, this.lastId, 1, 0)
+  }
+
   resize(concurrency: number): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.concurrency = concurrency

@@ -1,9 +1,9 @@
 /**
  * The budget service: looks up the pool, checks what can be refused at once, and hands out reservations.
  */
+import * as Cache from "effect/Cache"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -12,7 +12,7 @@ import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { TokenBudget } from "../Budget.ts"
-import { BudgetStore, type StoreUnavailable } from "../BudgetStore.ts"
+import { BudgetStore } from "../BudgetStore.ts"
 import * as Believed from "../internal/believed.ts"
 import { waitOf } from "../internal/invalid.ts"
 import { monotonicMillis } from "../internal/monotonic.ts"
@@ -54,44 +54,20 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const ticks = yield* PubSub.sliding<void>(1)
     const ambientOf = ambience()
     const pools = new Map<string, Pool>()
-    const opening = new Map<string, Deferred.Deferred<Pool, StoreUnavailable>>()
-    let watchers = 0
-    const changed = () => {
-      if (watchers > 0) PubSub.publishUnsafe(ticks, undefined)
-    }
+    const changed = () => void PubSub.publishUnsafe(ticks, undefined)
 
-    /**
-     * Opens a pool once, however many ask for it meanwhile. It is opened by a fiber of the budget's own, so that a caller
-     * that goes away leaves nothing half open. A failure is not remembered.
-     */
-    const openPool = (name: string): Effect.Effect<Pool, StoreUnavailable> =>
-      Effect.flatMap(Effect.forkIn(opened(name), scope, { startImmediately: true }), Fiber.join)
-
-    /** Looks whether somebody opens it, and says that it does, in one step: between two steps another may do the same. */
-    const opened = (name: string): Effect.Effect<Pool, StoreUnavailable> =>
-      Effect.suspend(() => {
-        const pool = pools.get(name)
-        if (pool !== undefined) return Effect.succeed(pool)
-        const underWay = opening.get(name)
-        if (underWay !== undefined) return Deferred.await(underWay)
-        const answer = Deferred.makeUnsafe<Pool, StoreUnavailable>()
-        opening.set(name, answer)
-        return open(name, store, {
-          limits: limitsOf(name),
-          headroom,
-          ramp,
-          concurrency,
-          maxQueued,
-          changed
-        }).pipe(
+    /** Opens a pool once, however many ask for it meanwhile. A failure is not remembered. */
+    const opened = yield* Cache.makeWith(
+      (name: string) =>
+        open(name, store, { limits: limitsOf(name), headroom, ramp, concurrency, maxQueued, changed }).pipe(
           Scope.provide(scope),
-          Effect.onExit((exit) => {
-            if (exit._tag === "Success") pools.set(name, exit.value)
-            opening.delete(name)
-            return Deferred.done(answer, exit)
-          })
-        )
-      })
+          Effect.tap((pool) => Effect.sync(() => pools.set(name, pool)))
+        ),
+      { capacity: Infinity, timeToLive: (exit) => (exit._tag === "Success" ? Duration.infinity : Duration.zero) }
+    )
+    /** It is opened by a fiber of the budget's own, so that a caller that goes away leaves nothing half open. */
+    const openPool = (name: string) =>
+      Effect.flatMap(Effect.forkIn(Cache.get(opened, name), scope, { startImmediately: true }), Fiber.join)
 
     /**
      * What a pool is told and its store misses is lost, not fatal: the provider will say it again. So is what is said of a
@@ -162,11 +138,6 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       )
     ).pipe(Effect.map((entries): BudgetStatus => ({ pools: Object.fromEntries(entries) })))
 
-    const watching = Effect.acquireRelease(
-      Effect.sync(() => void watchers++),
-      () => Effect.sync(() => void watchers--)
-    )
-
     const service: Public = {
       reserve,
       observe: ({ pool: name, reservation, ...said }) =>
@@ -205,12 +176,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       poolOf,
       status,
       changes: Stream.unwrap(
-        Effect.gen(function* () {
-          yield* watching
-          const subscription = yield* PubSub.subscribe(ticks)
-          const later = Stream.fromSubscription(subscription)
-          return Stream.mapEffect(Stream.concat(Stream.succeed<void>(undefined), later), () => status)
-        })
+        Effect.map(PubSub.subscribe(ticks), (subscription) =>
+          Stream.concat(Stream.succeed<void>(undefined), Stream.fromSubscription(subscription)).pipe(
+            Stream.mapEffect(() => status)
+          )
+        )
       )
     }
     // Not enumerable: whoever spreads a budget to put something around its `reserve` leaves the way past it behind.

@@ -65,7 +65,12 @@ export interface ReserveOptions {
   readonly weight?: number | undefined
   /** Higher goes first. @default {@link Priority} */
   readonly priority?: number | undefined
-  /** The longest wait; more fails with `WaitTooLong`, at once where it can be foreseen. @default no bound */
+  /**
+   * The longest wait; more fails with `WaitTooLong`, at once where it can be foreseen. Whatever a store elsewhere takes to
+   * answer counts as waiting: with one, 0 admits nobody.
+   *
+   * @default no bound
+   */
   readonly maxWait?: Duration.Input | undefined
   /** The model that is called: the limits of its pool apply. @default unknown */
   readonly model?: string | undefined

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Tracer from "effect/Tracer"
 import { leastWeight } from "../internal/fairQueue.ts"
-import { durationOf, invalid, onlyKnown, waitOf } from "../internal/invalid.ts"
+import { finiteOf, invalid, onlyKnown, waitOf } from "../internal/invalid.ts"
 import { isClass, isModel, poolOf as classOf } from "../internal/modelClass.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
@@ -30,7 +30,7 @@ export const parse = (options: Options) => {
   check(headroom >= 0 && headroom <= 0.5, "headroom", "a number from 0 to 0.5", headroom)
   const from = ramp?.from ?? 1
   check(from > 0 && from <= 1, "ramp.from", "a number above 0, at most 1", from)
-  const millis = ramp === undefined ? 1 : Duration.toMillis(durationOf("Budget.make: ramp.over", ramp.over))
+  const millis = ramp === undefined ? 1 : Duration.toMillis(finiteOf("Budget.make: ramp.over", ramp.over))
   return { concurrency, headroom, maxQueued, ramp: ramp === undefined ? undefined : { from, millis }, ...sets(limits) }
 }
 

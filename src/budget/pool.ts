@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import type { BudgetStore, Held, PoolOptions, Snapshot, StoreUnavailable } from "../BudgetStore.ts"
+import { type BudgetStore, type Held, type PoolOptions, type Snapshot, StoreUnavailable } from "../BudgetStore.ts"
 import type { Drain, Refused } from "../budgetStore/drain.ts"
 import * as Believed from "../internal/believed.ts"
 import { FairQueue, type Turn } from "../internal/fairQueue.ts"
@@ -19,7 +19,7 @@ import * as Limits from "../Limits.ts"
 import { EstimateTooLarge } from "./errors.ts"
 import { Gate } from "./gate.ts"
 import { countsOf } from "./metrics.ts"
-import { type Pool, Waiter } from "./poolModel.ts"
+import { costOf, type Pool, Waiter } from "./poolModel.ts"
 import * as Predict from "./predict.ts"
 import * as Refuse from "./refuse.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -36,9 +36,10 @@ export const open = Effect.fnUntraced(function* (
   const runTimer = yield* FiberHandle.makeRuntime<never>()
   const queue = new FairQueue<Waiter>()
   let rules = store.rules()
+  const isLimited = () => Object.keys(rules).length > 0
   const millis = monotonicMillis(yield* Clock.Clock)
   // With no limits known the first call goes alone; its headers set them.
-  const gate = new Gate(options.concurrency, Object.keys(rules).length === 0, millis)
+  const gate = new Gate(options.concurrency, !isLimited(), millis)
   const counts = countsOf(name, yield* Effect.context<never>())
   let closed = false
   let wakeAt = Infinity
@@ -55,6 +56,9 @@ export const open = Effect.fnUntraced(function* (
   }
 
   const refuse = (waiter: Waiter, refused: Refused): void => waiter.end(Refuse.byStore(name, refused))
+
+  const unavailable = (why: unknown) =>
+    why instanceof StoreUnavailable ? why : new StoreUnavailable({ pool: name, cause: why })
 
   /** Sleeps for the head. A timer that is set for earlier stays: it looks again and sleeps on. */
   const wakeIn = (wait: number): void => {
@@ -92,19 +96,23 @@ export const open = Effect.fnUntraced(function* (
     // Agents share what is used, not what is asked for; what is given back is not paid twice. But a probe that fails
     // has had its turn: another agent's call is the next, so that an outage does not use up the attempts of one agent.
     if (turn !== undefined && used !== held.charge && (succeeded || !gate.probesOverload)) {
-      const asked = Limits.dominantShare(held.charge, rules)
-      if (asked > 0) queue.correct(turn, Limits.dominantShare(used, rules) / asked)
+      const share = Limits.dominantShare(used, rules)
+      if (share !== Limits.dominantShare(held.charge, rules)) {
+        queue.correct(turn, share === 0 ? 0 : costOf(used, rules) / costOf(held.charge, rules))
+      }
     }
     return draining.settle(held, used, succeeded)
   }
 
-  /** Hears the rules from the store; with no limits known the first call went alone, now all may go. */
+  /** Hears the rules from the store; with no limits known the first call goes alone, with some all may go. */
   const learn = (): void => {
+    const wasLimited = isLimited()
     rules = store.rules()
-    if (Object.keys(rules).length > 0) gate.known()
+    if (isLimited()) gate.known()
+    else if (wasLimited) gate.unknown()
   }
 
-  const desk = { queue, permits: gate, learn, recharge, grant, refuse, wakeIn, idle }
+  const desk = { queue, permits: gate, learn, recharge, grant, unavailable, refuse, wakeIn, idle }
   const draining: Drain = yield* store.drain(store, desk)
   const drain = Effect.uninterruptible(Effect.suspend(() => draining.now() ?? Effect.void))
   const timeIsUp = Effect.uninterruptible(
@@ -114,12 +122,25 @@ export const open = Effect.fnUntraced(function* (
     })
   )
 
+  /**
+   * Tells the store what may change the rules, hears them, and moves the queue on. The rest is done for who is interrupted,
+   * too: else everybody would go by the old rules.
+   */
+  const tell = (step: Effect.Effect<void, StoreUnavailable>, then: Effect.Effect<void> = Effect.void) =>
+    Effect.ensuring(
+      Effect.ignoreCause(step),
+      Effect.suspend(() => {
+        learn()
+        return Effect.andThen(then, drain)
+      })
+    )
+
   /** While this process rests after a failed probe, nobody is admitted: as in a cooldown of the pool. */
   const resting = (snapshot: Snapshot): Snapshot => {
     const until = snapshot.now + gate.rest
     return gate.rest === 0 || until <= (snapshot.ledger.cooldown?.until ?? 0)
       ? snapshot
-      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload" } } }
+      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload", judgedAt: undefined } } }
   }
 
   const pool: Pool = {
@@ -152,7 +173,9 @@ export const open = Effect.fnUntraced(function* (
           const wasHead = queue.peek() === waiter
           waiter.state = "done"
           queue.remove(waiter)
-          return wasHead ? drain : undefined
+          if (wasHead) return drain
+          options.changed()
+          return undefined
         }
         case "asking":
           waiter.state = "cancelled"
@@ -162,17 +185,13 @@ export const open = Effect.fnUntraced(function* (
       }
     },
     settle,
-    observe: (signal, answered) =>
-      Effect.flatMap(Effect.ignore(store.observe(signal, answered)), () => {
-        learn()
-        return drain
-      }),
+    observe: (signal, answered) => tell(store.observe(signal, answered)),
     doubt: (estimate) => {
       const fits = (by: Limits.Rules) => Limits.neverFits(Limits.charge(estimate, by), by) === undefined
-      const asked = Effect.flatMap(store.snapshot, ({ ledger: { configured, toldAt }, now }) => {
+      const asked = Effect.flatMap(store.snapshot, ({ ledger: { configured } }) => {
         learn()
-        const mayDoubt = !fits(rules) && now - toldAt >= Believed.longestMillis && fits(Limits.resolve(configured))
-        const corrected = mayDoubt ? pool.resize({ limits: configured, concurrency: undefined }) : Effect.void
+        const mayFit = !fits(rules) && fits(Limits.resolve(configured))
+        const corrected = mayFit ? tell(store.unlearn(Believed.longestMillis)) : Effect.void
         return Effect.map(corrected, () => fits(rules))
       })
       return Effect.orElseSucceed(asked, () => false)
@@ -180,7 +199,7 @@ export const open = Effect.fnUntraced(function* (
     together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
     pause: (pause, rejected) =>
       Effect.andThen(
-        Effect.ignore(store.pause(pause)),
+        Effect.ignoreCause(store.pause({ ...pause, takenAt: rejected?.takenAt })),
         Effect.suspend(() => {
           counts.cooldowns[pause.reason]++
           return Effect.flatMap(Random.next, (random) => {
@@ -190,10 +209,7 @@ export const open = Effect.fnUntraced(function* (
         })
       ),
     resize: (change) =>
-      Effect.flatMap(Effect.ignore(store.resize(change)), () => {
-        learn()
-        return Effect.andThen(change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency), drain)
-      }),
+      tell(store.resize(change), change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency)),
     snapshot: Effect.map(store.snapshot, resting),
     predict: (charge, who, snapshot) => Predict.forNewcomer(queue, charge, who, snapshot),
     waiting: (count, snapshot) => Predict.first(queue, count, snapshot, millis())

@@ -7,8 +7,9 @@ import * as Limits from "../Limits.ts"
 import type { BudgetError } from "./errors.ts"
 import type { HeldReservation } from "./reservation.ts"
 
-/** A call is never quite free: one that takes nothing of any limit still takes its turn. */
-const leastCost = 1e-4
+/** What a call costs its agent. It is never quite free: one that takes nothing of any limit still takes its turn. */
+export const costOf = (charge: Limits.Charge, rules: Limits.Rules): number =>
+  Math.max(1e-4, Limits.dominantShare(charge, rules))
 
 /** A waiter, and what it waits for. */
 export class Waiter implements Asker {
@@ -34,7 +35,7 @@ export class Waiter implements Asker {
     this.pool = pool
     this.who = who
     this.rules = pool.rules()
-    this.cost = Math.max(leastCost, Limits.dominantShare(charge, this.rules))
+    this.cost = costOf(charge, this.rules)
     this.estimate = estimate
     this.charge = charge
     this.since = since
@@ -70,11 +71,15 @@ export class Waiter implements Asker {
 /** How a wait ends. */
 export type Answer = Effect.Effect<HeldReservation, BudgetError>
 
-export interface WaiterOptions {
+/** Where a waiter that comes will stand. */
+export interface Newcomer {
   readonly agent: string
   readonly priority: number
-  readonly weight: number
   readonly first: boolean
+}
+
+export interface WaiterOptions extends Newcomer {
+  readonly weight: number
 }
 
 /** What a waiter that would come now must expect. */
@@ -134,11 +139,7 @@ export interface Pool {
     concurrency: number | undefined
   }) => Effect.Effect<void>
   readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
-  readonly predict: (
-    charge: Limits.Charge,
-    who: { readonly agent: string; readonly priority: number },
-    snapshot: Snapshot
-  ) => Prediction
+  readonly predict: (charge: Limits.Charge, who: Newcomer, snapshot: Snapshot) => Prediction
   /** The first waiters in the order of service, at most `count`. */
   readonly waiting: (count: number, snapshot: Snapshot) => ReadonlyArray<Waiting>
 }

@@ -3,7 +3,8 @@
  * asked for where it stands, and leaves the queue only when it is admitted.
  */
 import * as Effect from "effect/Effect"
-import type { Held, Immediate, PoolStore } from "../BudgetStore.ts"
+import type { Blocked, Held, Immediate, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
+import type * as Limits from "../Limits.ts"
 import type { Asker, Desk, Drain } from "./drain.ts"
 
 /**
@@ -65,16 +66,24 @@ export const atOnce = (steps: Immediate): Pick<PoolStore, "take" | "settle" | "d
 
 const drainOf = <W extends Asker>(
   store: Immediate,
-  { grant, idle, permits, queue, recharge, refuse, wakeIn }: Desk<W>
+  { grant, idle, permits, queue, recharge, refuse, unavailable, wakeIn }: Desk<W>
 ): Drain => {
   let running = false
   let again = false
+
+  const ask = (charge: Limits.Charge): Held | Blocked | StoreUnavailable => {
+    try {
+      return store.take(charge)
+    } catch (defect) {
+      return unavailable(defect)
+    }
+  }
 
   /** Lets the head in, and says whether it did; sends away a waiter that can never be let in. */
   const admitHead = (): boolean => {
     for (let waiter = queue.peek(); waiter !== undefined; waiter = queue.peek()) {
       if (!recharge(waiter)) continue
-      const answered = store.take(waiter.charge)
+      const answered = ask(waiter.charge)
       if (!("_tag" in answered)) {
         const turn = queue.shift()!
         permits.enter()
@@ -134,7 +143,7 @@ const drainOf = <W extends Asker>(
   return {
     takeNow: (charge) => {
       if (running || queue.size > 0 || !permits.isUnbounded || !permits.hasRoom) return undefined
-      const answered = store.take(charge)
+      const answered = ask(charge)
       if ("_tag" in answered) return undefined
       queue.forget()
       permits.enter()
@@ -143,7 +152,11 @@ const drainOf = <W extends Asker>(
     now,
     timeIsUp: now,
     settle: (held, used, succeeded) => {
-      store.settle(held, used)
+      try {
+        store.settle(held, used)
+      } catch {
+        // As where a store is away: what it missed is on the cautious side, and the estimate stays taken.
+      }
       permits.leave(held.id, succeeded)
       return now()
     },

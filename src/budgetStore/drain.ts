@@ -44,6 +44,8 @@ export interface Desk<W extends Asker> {
    */
   readonly recharge: (waiter: W) => boolean
   readonly grant: (turn: Turn<W>, held: Held, now: number) => void
+  /** Why a store did not answer, as its waiters are told: one that breaks counts as away. */
+  readonly unavailable: (why: unknown) => StoreUnavailable
   /** Sends away a waiter that the store can never let in, or did not answer. */
   readonly refuse: (waiter: W, refused: Refused) => void
   /** Looks again after so many milliseconds. */

@@ -3,6 +3,7 @@
  * together, one request at a time; a waiter that must wait is put back where it stood. The head then waits at the
  * store, among the heads of other processes, until it is asked for again.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -18,24 +19,35 @@ const leastBatch = 2
 const mostBatch = 64
 
 /**
- * The drain of a store that takes time. `wakes` emits when something changed there that this process did not cause.
+ * The drain of a store that takes time. `wakes` emits when a head may come sooner than it was told, or under other limits:
+ * because of another process, and because of what this one said by `observe`, `resize` or `unlearn`. After settlements of
+ * its own the pool asks anyway.
  *
  * **Example** (the store in memory, as if it were a millisecond away)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
  * import * as Layer from "effect/Layer"
+ * import * as Queue from "effect/Queue"
  * import * as Stream from "effect/Stream"
  * import * as Budget from "floodgate/Budget"
  * import * as BudgetStore from "floodgate/BudgetStore"
  *
  * const distant = Layer.succeed(BudgetStore.BudgetStore, {
- *   open: (pool, options) =>
- *     Effect.map(BudgetStore.memory.open(pool, options), (store) => ({
+ *   open: Effect.fnUntraced(function* (pool, options) {
+ *     const store = yield* BudgetStore.memory.open(pool, options)
+ *     const bell = yield* Queue.sliding<void>(1)
+ *     const ringing = Effect.tap(() => Queue.offer(bell, undefined))
+ *     const distant: BudgetStore.PoolStore = {
  *       ...store,
  *       take: (asks) => Effect.delay(store.take(asks), "1 milli"),
- *       drain: BudgetStore.inBatches(Stream.never)
- *     }))
+ *       observe: (signal, answered) => ringing(store.observe(signal, answered)),
+ *       resize: (change) => ringing(store.resize(change)),
+ *       unlearn: (untoldMillis) => ringing(store.unlearn(untoldMillis)),
+ *       drain: BudgetStore.inBatches(Stream.fromQueue(bell))
+ *     }
+ *     return distant
+ *   })
  * })
  *
  * const call = Budget.withReservation({ tokens: 500 }, () => Effect.succeed("admitted"))
@@ -55,7 +67,7 @@ export const inBatches =
 const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   store: PoolStore,
   wakes: Stream.Stream<void>,
-  { grant, idle, learn, permits, queue, recharge, refuse, wakeIn }: Desk<W>
+  { grant, idle, learn, permits, queue, recharge, refuse, unavailable, wakeIn }: Desk<W>
 ) {
   const scope = yield* Effect.scope
   const millis = monotonicMillis(yield* Clock.Clock)
@@ -135,11 +147,12 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
     return Effect.flatMap(shiftBatch([]), (batch) => {
       if (batch.length === 0) return Effect.andThen(withdraw, finish)
       asking = batch.map(({ entry }) => entry)
-      return Effect.matchEffect(store.take(asking), {
-        onFailure: (error) => {
+      const taken = Effect.suspend(() => store.take(asking))
+      return Effect.matchCauseEffect(taken, {
+        onFailure: (cause) => {
           asking = []
           standing = undefined
-          fail(batch, error)
+          fail(batch, unavailable(Cause.squash(cause)))
           return round
         },
         onSuccess: ({ blocked, granted }) => {
@@ -164,7 +177,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   const withdraw: Effect.Effect<void> = Effect.suspend(() => {
     if (standing === undefined) return Effect.void
     standing = undefined
-    return Effect.ignore(store.take([]))
+    return Effect.ignoreCause(Effect.suspend(() => store.take([])))
   })
 
   const finish: Effect.Effect<void> = Effect.suspend(() => {
@@ -189,7 +202,8 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   const settle = (held: Held, used: Limits.Charge, succeeded: boolean): Effect.Effect<void> => {
     // What comes back may let our own head in: it asks along, in the same request.
     if (!permits.isUnbounded || !Ledger.isAsEstimated(held.charge, used)) due = true
-    return Effect.flatMap(Effect.ignore(store.settle(held, used, succeeded)), () => {
+    const settled = Effect.suspend(() => store.settle(held, used, succeeded))
+    return Effect.flatMap(Effect.ignoreCause(settled), () => {
       permits.leave(held.id, succeeded)
       return now() ?? Effect.void
     })

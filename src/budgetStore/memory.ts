@@ -109,6 +109,7 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
     observe: (signal, held) => step((ledger, now) => observe(ledger, signal, answeredBy(held), now)),
     pause: (pause) => step((ledger, now) => Ledger.cool(ledger, pause, now)),
     resize: ({ limits }) => step((ledger, now) => (limits === undefined ? ledger : Ledger.resize(ledger, limits, now))),
+    unlearn: (untoldMillis) => step((ledger, now) => Ledger.unlearn(ledger, untoldMillis, now)),
     snapshot: step((ledger) => ledger)
   }
   return store

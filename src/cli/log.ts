@@ -12,12 +12,8 @@ const wordOf = (part: unknown): string => {
 
 const textOf = (message: unknown): string => (Array.isArray(message) ? message : [message]).map(wordOf).join(" ")
 
-/** The Redis client says at every attempt to connect what the store says once. */
-const repeated = /^NodeRedis \w+(?: connection)? error/
-
 const logger = Logger.make(({ cause, fiber, logLevel, message }) => {
   const text = textOf(message)
-  if (repeated.test(text)) return
   const level = logLevel === "Info" ? "" : `${logLevel.toLowerCase()}: `
   const why = cause.reasons.length === 0 ? "" : ` (${innermost(Cause.squash(cause))})`
   fiber.getRef(Console.Console).error(printable(`floodgate: ${level}${text}${why}`.replaceAll(/\s*\n\s*/g, " ")))

@@ -63,10 +63,10 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { createServer } from "node:http"
-import { invalid } from "../internal/invalid.ts"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Engine from "../testing/engine.ts"
 import * as Headers from "../testing/headers.ts"
+import * as OptionChecks from "../testing/options.ts"
 import type * as ProviderSim from "../testing/ProviderSim.ts"
 import * as Simulator from "../testing/simulator.ts"
 import * as Validity from "../testing/validity.ts"
@@ -109,6 +109,17 @@ export interface Options extends ProviderSim.Options {
    */
   readonly maxBodyBytes?: number | undefined
 }
+
+const check = OptionChecks.fields<Options>({
+  ...OptionChecks.simulated,
+  host: OptionChecks.string,
+  port: OptionChecks.number(
+    "an integer from 0 to 65535",
+    (port) => Number.isInteger(port) && port >= 0 && port < 65_536
+  ),
+  timeScale: OptionChecks.positive,
+  maxBodyBytes: OptionChecks.number("an integer > 0", (bytes) => Number.isInteger(bytes) && bytes > 0)
+})
 
 /** Anthropic's limit for the Messages API. */
 const defaultMaxBodyBytes = 32 * 1_024 * 1_024
@@ -154,7 +165,7 @@ interface Playing {
   readonly nextId: () => string
 }
 
-const play = (options: Options, scale: number, clock: Clock.Clock): Playing => {
+const play = (options: ProviderSim.Options, scale: number, clock: Clock.Clock): Playing => {
   const start = clock.currentTimeNanosUnsafe()
   const now = (): number => (Number(clock.currentTimeNanosUnsafe() - start) / 1e6) * scale
   let served = 0
@@ -281,11 +292,9 @@ const countTokens = ({ nextId, self }: Playing, maxBodyBytes: number) =>
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<ProviderServer["Service"], HttpServerError.ServeError, Scope.Scope> {
-  const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1 } = options
-  if (!(timeScale > 0 && timeScale < Infinity)) {
-    invalid("ProviderServer.timeScale", "a finite number > 0", timeScale)
-  }
-  const playing = play(options, timeScale, yield* Clock.Clock)
+  check("ProviderServer", options)
+  const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1, ...simulated } = options
+  const playing = play(simulated, timeScale, yield* Clock.Clock)
   const { nextId, now } = playing
   const state = playing.self.engine
   const answered = <R>(effect: Effect.Effect<HttpServerResponse.HttpServerResponse, Request.ApiError, R>) =>

@@ -5,18 +5,21 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
+import { isAmount } from "../internal/believed.ts"
+import { bytesPerToken } from "../internal/requestSize.ts"
 import * as Settlement from "../internal/settlement.ts"
-import type * as Limits from "../Limits.ts"
-import { isLlmError } from "../LlmError.ts"
+import * as Limits from "../Limits.ts"
+import { isLlmError, type Pushback } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
 import * as Bound from "./bound.ts"
 import { causeOf } from "./failed.ts"
-import type { Call, CallOptions, Failure, Ticket } from "./models.ts"
+import type { Call, CallOptions, Failure, ResponseInfo, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
 
 /** What admissions are made of. */
@@ -37,6 +40,7 @@ export type Admit = (
 
 /** Makes the admissions of a governor, which count together how many calls usually run. */
 export const make = (means: Means): Admit => {
+  const { accounting, budget, estimator } = means
   const flights = makeFlights()
   const answered = new Set<string>()
   return (trace, call, how, bound, sent) =>
@@ -44,8 +48,16 @@ export const make = (means: Means): Admit => {
       Effect.fnUntraced(function* (restore) {
         const { pool } = trace
         const agent = how.agent ?? (yield* Budget.Agent)
-        const known: Estimator.Call = { ...call, pool, kind: call.kind ?? agent, together: flights.usual(pool) }
-        const expected = yield* means.estimator.estimate(known)
+        // What is no number of tokens is the provider's to complain of.
+        const maxTokens = isAmount(call.maxTokens) ? call.maxTokens : undefined
+        const known: Estimator.Call = {
+          ...call,
+          maxTokens,
+          pool,
+          kind: call.kind ?? agent,
+          together: flights.usual(pool)
+        }
+        const expected = yield* estimator.estimate(known)
         const queueing = {
           agent,
           priority: how.priority,
@@ -56,17 +68,18 @@ export const make = (means: Means): Admit => {
         const ask = (estimate: Limits.Estimate) =>
           Effect.flatMap(Clock.currentTimeMillis, (queuedAt) =>
             Effect.mapError(
-              restore(means.budget.reserve(estimate, { ...queueing, maxWait: Bound.left(bound, queuedAt) })),
+              restore(budget.reserve(estimate, { ...queueing, maxWait: Bound.left(bound, queuedAt) })),
               (error) => Bound.refusal(bound, queuedAt, error)
             )
           )
-        const { estimate, reservation } = yield* reserve(ask, known, expected)
-        const admitted: Admitted = { trace, known, estimate, reservation, observed: undefined }
+        const { estimate, reservation } = yield* reserve(accounting, ask, known, expected)
+        const admitted: Admitted = { accounting, trace, known, estimate, reservation, observed: undefined }
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
             flights.ended(pool)
-            return sent() ? interrupted(means, admitted) : reservation.refund
+            // Nobody said how it ended: input is spent, and output as far as it was seen.
+            return sent() ? reservation.settle(Settlement.counted(admitted), "failure") : reservation.refund
           })
         )
         yield* Trace.admitted(trace, estimate, reservation)
@@ -90,6 +103,7 @@ interface Reserved {
  * length. Such a call reserves all that there is.
  */
 const reserve = (
+  accounting: Accounting.Accounting,
   ask: (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>,
   call: Estimator.Call,
   estimate: Limits.Estimate
@@ -98,8 +112,8 @@ const reserve = (
     onSuccess: (reservation) => Effect.succeed({ estimate, reservation }),
     onFailure: (error) => {
       const { reason } = error
-      return reason._tag === "EstimateTooLarge" && leastOf(call, estimate, reason) <= reason.limit
-        ? reserve(ask, call, { ...estimate, [reason.dimension]: reason.limit })
+      return reason._tag === "EstimateTooLarge" && leastOf(accounting, call, estimate, reason.dimension) <= reason.limit
+        ? reserve(accounting, ask, call, { ...estimate, [reason.dimension]: reason.limit })
         : Effect.fail(error)
     }
   })
@@ -107,26 +121,23 @@ const reserve = (
 /** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
 const guessedTooHigh = 1.6
 
-/** The least that a call can use of a limit, however wrong the guesses in its estimate are. */
+/**
+ * The least that a call can take of a limit, however wrong the guesses in its estimate are. What was learned of prompts is
+ * such a guess, too: of another call with a short body and a long document, for example.
+ */
 const leastOf = (
+  accounting: Accounting.Accounting,
   call: Estimator.Call,
-  estimate: Limits.Estimate,
-  { asked, dimension }: Budget.EstimateTooLarge
+  { inputTokens = Infinity, outputTokens = 0 }: Limits.Estimate,
+  dimension: Limits.Dimension
 ): number => {
-  const { outputTokens = 0 } = estimate
-  const guessedOutput = outputTokens === call.maxTokens ? 0 : outputTokens
-  const least = call.inputTokens === undefined ? 1 / guessedTooHigh : 1
-  switch (dimension) {
-    case "requests":
-      return asked
-    case "outputTokens":
-      return asked - guessedOutput
-    case "inputTokens":
-      return asked * least
-    case "tokens":
-      // Where the provider counts both together it holds the most that the output may be.
-      return (estimate.tokens === undefined ? asked - guessedOutput : asked) * least
-  }
+  const least = accounting.estimate({
+    inputTokens: call.inputTokens ?? Math.min(inputTokens, call.bytes / bytesPerToken) / guessedTooHigh,
+    cachedTokens: 0,
+    outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
+    maxTokens: call.maxTokens
+  })
+  return Limits.whole(least)[dimension]
 }
 
 // -----------------------------------------------------------------------------
@@ -134,58 +145,65 @@ const leastOf = (
 // -----------------------------------------------------------------------------
 
 /** A call that holds its reservation. */
-interface Admitted {
+interface Admitted extends Settlement.Held {
   readonly trace: Trace.Trace
   readonly known: Estimator.Call
-  readonly estimate: Limits.Estimate
   readonly reservation: Budget.Reservation
-  /** What was seen of its usage so far. */
   observed: Accounting.Actual | undefined
 }
 
-/** Nobody said how it ended: input is spent, and output as far as it was seen. */
-const interrupted = ({ accounting }: Means, { estimate, observed, reservation }: Admitted): Effect.Effect<void> =>
-  reservation.settle(
-    observed === undefined ? Settlement.unanswered(accounting, estimate) : accounting.usage(observed),
-    "failure"
-  )
+/** Whether a reply is as long as its limit, which the request or the provider sets. */
+const wasCut = ({ finishReason = "" }: ResponseInfo): boolean => ["max_tokens", "length"].includes(finishReason)
 
 /** `answered` are the pools in which a call has succeeded. */
-const ticketOf = ({ accounting, budget, estimator }: Means, admitted: Admitted, answered: Set<string>): Ticket => {
+const ticketOf = ({ budget, estimator }: Means, admitted: Admitted, answered: Set<string>): Ticket => {
   const { estimate, known, reservation, trace } = admitted
   const heard: Ticket["heard"] = (signal) =>
     signal === undefined ? Effect.void : budget.observe({ ...signal, reservation })
+  let isConcluded = false
+  const conclude = (as: () => Effect.Effect<void>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (isConcluded) return Effect.void
+      isConcluded = true
+      return as()
+    })
   return {
     reservation,
     heard,
     observed: (actual) => {
       admitted.observed = actual
     },
-    succeed: (actual, response) =>
-      Effect.suspend(() => {
+    succeed: (actual, response = {}) =>
+      conclude(() => {
         answered.add(trace.pool)
         return Effect.andThen(
           actual === undefined
             ? reservation.settle({})
-            : Effect.andThen(reservation.settle(accounting.usage(actual)), estimator.learn(known, actual)),
+            : Effect.andThen(
+                reservation.settle(Settlement.counted(admitted, actual)),
+                estimator.learn(wasCut(response) ? { ...known, maxTokens: actual.outputTokens } : known, actual)
+              ),
           Trace.succeeded(trace, actual, response)
         )
       }),
-    fail: (error) => {
-      const failure = failureOf(error)
-      const { signal } = failure
-      // The error may be anybody's: what is no duration is not read as one, as in the retry policy.
-      const retryAfter = Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined
-      const pushback = failure.pushback ?? (isDown(causeOf(error)) && answered.has(trace.pool) ? "overload" : undefined)
-      const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
-      const concluded = Effect.suspend(() => {
-        const usage = Settlement.afterFailure(accounting, estimate, failure, admitted.observed)
-        return pushback === undefined
-          ? reservation.settle(usage, "failure")
-          : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
-      })
-      return heard(signal).pipe(Effect.andThen(concluded), Effect.andThen(Trace.failed(trace, error, limit)))
-    },
+    fail: (error) =>
+      conclude(() => {
+        const cause = causeOf(error)
+        // It may be anybody's, with a process's `signal` for example: what is of another form says nothing.
+        const said: Failure = typeof cause === "object" && cause !== null ? cause : {}
+        const signal = Predicate.isObject(said.signal?.dimensions) ? said.signal : undefined
+        const retryAfter = Duration.isDuration(said.retryAfter) ? said.retryAfter : undefined
+        const pushback =
+          pushbacks.find((one) => one === said.pushback) ??
+          (isDown(cause) && answered.has(trace.pool) ? "overload" : undefined)
+        const limit = pushback === "rateLimit" ? Settlement.limitHit(signal, estimate) : undefined
+        const usage = Settlement.afterFailure(admitted, pushback, said.usage)
+        const settled =
+          pushback === undefined
+            ? reservation.settle(usage, "failure")
+            : budget.cooldown({ reason: pushback, retryAfter, reservation, usage })
+        return heard(signal).pipe(Effect.andThen(settled), Effect.andThen(Trace.failed(trace, error, limit)))
+      }),
     withHistory: (error) => Attempt.withHistory(error, trace)
   }
 }
@@ -198,7 +216,7 @@ const isDown = (error: unknown): boolean =>
   isLlmError(error) &&
   (error.reason._tag === "ServerFailed" || (error.reason._tag === "ConnectionFailed" && !error.reason.sent))
 
-const failureOf = (error: unknown): Failure => (typeof error === "object" && error !== null ? error : {})
+const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
 
 // -----------------------------------------------------------------------------
 // Calls that run together

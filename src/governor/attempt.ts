@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import { durationOf } from "../internal/invalid.ts"
 import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
+import { stop } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import type * as Trace from "./trace.ts"
 
@@ -38,10 +39,12 @@ export const scopedIfItSucceeds = <A, E, R>(self: Effect.Effect<A, E, R>): Effec
 export const withHistory = <E>(error: E, trace: Trace.Trace): E => {
   if (!isLlmError(error)) return error
   const stopped = Retry.stoppedBy(error)
-  return annotate(error, {
+  const told = annotate(error, {
     attempts: trace.attempts,
     waited: trace.waited > 0 ? Duration.millis(trace.waited) : undefined,
     stoppedBy: stopped === "terminal" ? undefined : stopped,
     limit: trace.limit
-  }) as E & LlmError
+  })
+  if (stopped !== undefined) stop(told, stopped)
+  return told as E & LlmError
 }

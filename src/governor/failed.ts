@@ -3,12 +3,11 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Limits from "../Limits.ts"
-import type { LlmError, Pushback } from "../LlmError.ts"
+import type { LlmError } from "../LlmError.ts"
 import type { Breaker, Failure } from "./models.ts"
 
-/** What the governor needs to know of a failed attempt. An adapter adds what its caller gets if it stays so. */
-export class FailedAttempt implements Failure {
+/** A failed attempt as the retry policy reads it; the governor looks behind it. An adapter adds what its caller gets. */
+export class FailedAttempt implements Pick<Failure, "isRetryable" | "retryAfter"> {
   /** What failed, as far as the adapter can tell: an `LlmError` where it can. */
   readonly failure: Failure
 
@@ -20,15 +19,6 @@ export class FailedAttempt implements Failure {
   }
   get retryAfter(): Duration.Duration | undefined {
     return this.failure.retryAfter
-  }
-  get usage(): Limits.Usage | undefined {
-    return this.failure.usage
-  }
-  get pushback(): Pushback | undefined {
-    return this.failure.pushback
-  }
-  get signal(): Limits.Signal | undefined {
-    return this.failure.signal
   }
 }
 

@@ -55,7 +55,10 @@ export interface ResponseInfo {
  */
 export interface Outcome<A> {
   readonly value: A
-  /** What the call used, as the provider's response says; without it the estimate is kept. */
+  /**
+   * What the call used, as the provider's response says; without it the estimate is kept. So is the prompt's where this says
+   * nothing of it: no prompt has 0 tokens.
+   */
   readonly actual?: Accounting.Actual | undefined
   /** What the response says about the limits. */
   readonly signal?: Limits.Signal | undefined
@@ -64,7 +67,7 @@ export interface Outcome<A> {
 
 /**
  * What an error may say of itself. `LlmError` says all of it; of an error that says nothing the estimate is kept, and it
- * is not retried.
+ * is not retried. A property of another form, such as the `signal` of a child process, says nothing.
  *
  * @category models
  * @since 0.1.0
@@ -122,7 +125,7 @@ export interface Ticket {
   readonly reservation: Reservation
   /** Tells the budget what the response says about the limits, as soon as that is known. */
   readonly heard: (signal: Limits.Signal | undefined) => Effect.Effect<void>
-  /** Notes what was observed of the usage so far, in case the call is interrupted. */
+  /** Notes what was observed of the usage so far, in case the call is interrupted; the prompt's is 0 until it is known. */
   readonly observed: (actual: Accounting.Actual) => void
   readonly succeed: (actual: Accounting.Actual | undefined, response?: ResponseInfo) => Effect.Effect<void>
   readonly fail: (error: unknown) => Effect.Effect<void>

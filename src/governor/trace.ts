@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
+import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
@@ -22,6 +23,7 @@ import type { Call, ResponseInfo } from "./models.ts"
 export interface Trace {
   readonly span: Tracer.Span | undefined
   readonly pool: string
+  /** How many were sent. */
   attempts: number
   /** Milliseconds in the queue, of all attempts. */
   queued: number
@@ -44,8 +46,16 @@ export const silent = (pool: string): Trace => ({
   limit: undefined
 })
 
-const count = (metric: Metric.Counter<number>, attributes: Record<string, string>, amount = 1): Effect.Effect<void> =>
-  Metric.update(Metric.withAttributes(metric, attributes), amount)
+const record = (
+  metric: Metric.Metric<number, unknown>,
+  attributes: Record<string, string>,
+  amount = 1
+): Effect.Effect<void> => Metric.update(Metric.withAttributes(metric, attributes), amount)
+
+/** Notes in the span what is known. */
+const note = (span: Tracer.Span | undefined, attributes: Readonly<Record<string, unknown>>): void => {
+  for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span?.attribute(key, value)
+}
 
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
   if (Exit.isSuccess(exit)) return "success"
@@ -54,13 +64,12 @@ const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
   return error._tag === "Some" && error.value instanceof BudgetError ? "refused" : "failure"
 }
 
+const tagOf = (value: unknown): string | undefined =>
+  Predicate.hasProperty(value, "_tag") && typeof value._tag === "string" ? value._tag : undefined
+
 /** The name of a failure: the tag of its reason where it has one. */
-const errorType = (error: unknown): string => {
-  if (typeof error !== "object" || error === null) return "_OTHER"
-  const reason = "reason" in error ? error.reason : undefined
-  const tagged = typeof reason === "object" && reason !== null && "_tag" in reason ? reason : error
-  return "_tag" in tagged && typeof tagged._tag === "string" ? tagged._tag : "_OTHER"
-}
+const errorType = (error: unknown): string =>
+  (Predicate.hasProperty(error, "reason") ? tagOf(error.reason) : undefined) ?? tagOf(error) ?? "_OTHER"
 
 /** Begins a call. Its span and its metrics end with the scope. */
 export const begin = Effect.fnUntraced(function* (
@@ -83,15 +92,17 @@ export const begin = Effect.fnUntraced(function* (
   const trace: Trace = { ...silent(pool), span }
   yield* Effect.addFinalizer((exit) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      span.attribute("floodgate.attempts", trace.attempts)
-      span.attribute("floodgate.queue.seconds", trace.queued / 1_000)
-      span.attribute("floodgate.retry.wait.seconds", trace.waited / 1_000)
+      note(span, {
+        "floodgate.attempts": trace.attempts,
+        "floodgate.queue.seconds": trace.queued / 1_000,
+        "floodgate.retry.wait.seconds": trace.waited / 1_000
+      })
       const error = Exit.findErrorOption(exit)
       if (error._tag === "Some") failedFinally(span, error.value)
       const attributes = { pool, outcome: outcomeOf(exit) }
       return Effect.andThen(
-        count(Metrics.calls, attributes),
-        Metric.update(Metric.withAttributes(Metrics.callSeconds, { pool }), (now - started) / 1_000)
+        record(Metrics.calls, attributes),
+        record(Metrics.callSeconds, { pool }, (now - started) / 1_000)
       )
     })
   )
@@ -99,11 +110,13 @@ export const begin = Effect.fnUntraced(function* (
 })
 
 const failedFinally = (span: Tracer.Span, error: unknown): void => {
-  span.attribute("error.type", errorType(error))
+  note(span, { "error.type": errorType(error) })
   if (!isLlmError(error)) return
-  if (error.status !== undefined) span.attribute("http.response.status_code", error.status)
-  if (error.requestId !== undefined) span.attribute("floodgate.request.id", error.requestId)
-  if (error.stoppedBy !== undefined) span.attribute("floodgate.stopped_by", error.stoppedBy)
+  note(span, {
+    "http.response.status_code": error.status,
+    "floodgate.request.id": error.requestId,
+    "floodgate.stopped_by": error.stoppedBy
+  })
 }
 
 /** An attempt begins: the time since the last one was waited. */
@@ -119,33 +132,28 @@ export const within =
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     span === undefined ? self : Effect.provideService(self, Tracer.ParentSpan, span)
 
+/** An attempt is sent. */
+export const sent = (trace: Trace): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    trace.attempts++
+    return record(Metrics.attempts, { pool: trace.pool })
+  })
+
 /** An attempt was admitted. */
 export const admitted = (trace: Trace, estimate: Limits.Estimate, reservation: Reservation): Effect.Effect<void> =>
   Effect.suspend(() => {
     const millis = Duration.toMillis(reservation.waited)
-    trace.attempts++
     trace.limit = undefined
     trace.queued += millis
-    const { span } = trace
-    if (span !== undefined) {
-      span.attribute("floodgate.agent", reservation.agent)
-      if (reservation.binding !== undefined) span.attribute("floodgate.queue.bound_by", reservation.binding)
-      for (const [dimension, name] of estimates) {
-        const value = estimate[dimension]
-        if (value !== undefined) span.attribute(`floodgate.estimate.${name}`, value)
-      }
-    }
-    return Effect.andThen(
-      count(Metrics.attempts, { pool: trace.pool }),
-      Metric.update(Metric.withAttributes(Metrics.queueSeconds, { pool: trace.pool }), millis / 1_000)
-    )
+    note(trace.span, {
+      "floodgate.agent": reservation.agent,
+      "floodgate.queue.bound_by": reservation.binding,
+      "floodgate.estimate.input_tokens": estimate.inputTokens,
+      "floodgate.estimate.output_tokens": estimate.outputTokens,
+      "floodgate.estimate.tokens": estimate.tokens
+    })
+    return record(Metrics.queueSeconds, { pool: trace.pool }, millis / 1_000)
   })
-
-const estimates = [
-  ["inputTokens", "input_tokens"],
-  ["outputTokens", "output_tokens"],
-  ["tokens", "tokens"]
-] as const
 
 /** An attempt failed. */
 export const failed = (trace: Trace, error: unknown, limit: Limits.Dimension | undefined): Effect.Effect<void> =>
@@ -153,34 +161,34 @@ export const failed = (trace: Trace, error: unknown, limit: Limits.Dimension | u
     const reason = errorType(error)
     trace.failedAt = clock.currentTimeMillisUnsafe()
     trace.limit = limit
-    if (limit !== undefined) trace.span?.attribute("floodgate.limit", limit)
+    note(trace.span, { "floodgate.limit": limit })
     trace.span?.event("floodgate.attempt.failed", clock.currentTimeNanosUnsafe(), {
       "error.type": reason,
       "floodgate.attempt": trace.attempts
     })
-    return count(Metrics.failures, { pool: trace.pool, reason })
+    return record(Metrics.failures, { pool: trace.pool, reason })
   })
 
 /** An attempt succeeded: what it used, and what the response says of itself. */
 export const succeeded = (
   { pool, span }: Trace,
   actual: Accounting.Actual | undefined,
-  response: ResponseInfo | undefined
+  { finishReason, id, model }: ResponseInfo
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
-    if (span !== undefined && response !== undefined) {
-      if (response.id !== undefined) span.attribute("gen_ai.response.id", response.id)
-      if (response.model !== undefined) span.attribute("gen_ai.response.model", response.model)
-      if (response.finishReason !== undefined) span.attribute("gen_ai.response.finish_reasons", [response.finishReason])
-    }
+    note(span, {
+      "gen_ai.response.id": id,
+      "gen_ai.response.model": model,
+      "gen_ai.response.finish_reasons": finishReason && [finishReason]
+    })
     if (actual === undefined) return Effect.void
     const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-    if (span !== undefined) {
-      span.attribute("gen_ai.usage.input_tokens", inputTokens + cacheCreationTokens + cacheReadTokens)
-      span.attribute("gen_ai.usage.output_tokens", outputTokens)
-      if (cacheReadTokens > 0) span.attribute("gen_ai.usage.cache_read.input_tokens", cacheReadTokens)
-      if (cacheCreationTokens > 0) span.attribute("gen_ai.usage.cache_write.input_tokens", cacheCreationTokens)
-    }
+    note(span, {
+      "gen_ai.usage.input_tokens": inputTokens + cacheCreationTokens + cacheReadTokens,
+      "gen_ai.usage.output_tokens": outputTokens,
+      "gen_ai.usage.cache_read.input_tokens": cacheReadTokens > 0 ? cacheReadTokens : undefined,
+      "gen_ai.usage.cache_write.input_tokens": cacheCreationTokens > 0 ? cacheCreationTokens : undefined
+    })
     const used = [
       ["input", inputTokens],
       ["output", outputTokens],
@@ -189,7 +197,7 @@ export const succeeded = (
     ] as const
     return Effect.forEach(
       used,
-      ([type, amount]) => (amount > 0 ? count(Metrics.tokens, { pool, type }, amount) : Effect.void),
+      ([type, amount]) => (amount > 0 ? record(Metrics.tokens, { pool, type }, amount) : Effect.void),
       { discard: true }
     )
   })

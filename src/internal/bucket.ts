@@ -51,16 +51,7 @@ const levelAt = ({ at, level, rate, rule }: Bucket, now: number): number =>
 
 /** The bucket as of `now`. A clock that stands or steps back refills nothing. */
 export const refill = (bucket: Bucket, now: number): Bucket =>
-  now <= bucket.at
-    ? bucket
-    : {
-        rule: bucket.rule,
-        rate: bucket.rate,
-        level: levelAt(bucket, now),
-        at: now,
-        reserve: bucket.reserve,
-        cells: expire(bucket, now)
-      }
+  now <= bucket.at ? bucket : { ...bucket, level: levelAt(bucket, now), at: now, cells: expire(bucket, now) }
 
 const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
 
@@ -92,7 +83,8 @@ const addToWindow = (bucket: Bucket, at: number, amount: number): ReadonlyArray<
  * The level at which `amount` is admitted: the amount itself above a small reserve, because two clocks and a network
  * never agree to the token. More than the bucket can hold is let in when it is full, and the bucket pays it back.
  */
-const needed = (bucket: Bucket, amount: number): number => Math.min(amount + bucket.reserve, bucket.rule.capacity)
+export const needed = (bucket: Bucket, amount: number): number =>
+  Math.min(amount + bucket.reserve, bucket.rule.capacity)
 
 /**
  * Milliseconds until `amount` can be taken: 0 when it can be now, `Infinity` when a quota no longer holds it. The
@@ -128,16 +120,7 @@ const windowWait = (bucket: Bucket, amount: number, now: number): number => {
 
 /** Takes `amount` at `now`, into debt where it is more than the level. */
 export const take = (bucket: Bucket, amount: number, now: number): Bucket =>
-  amount === 0
-    ? bucket
-    : {
-        rule: bucket.rule,
-        rate: bucket.rate,
-        level: bucket.level - amount,
-        at: bucket.at,
-        reserve: bucket.reserve,
-        cells: addToWindow(bucket, now, amount)
-      }
+  amount === 0 ? bucket : { ...bucket, level: bucket.level - amount, cells: addToWindow(bucket, now, amount) }
 
 /** Refills and takes in one step if it fits now: the common case without an object in between. */
 export const takeIfFits = (bucket: Bucket, amount: number, now: number): Bucket | undefined => {
@@ -148,14 +131,7 @@ export const takeIfFits = (bucket: Bucket, amount: number, now: number): Bucket 
   }
   const level = levelAt(bucket, now)
   if (amount > 0 && level < (rule.quota ? amount : needed(bucket, amount)) - slack(bucket)) return undefined
-  return {
-    rule,
-    rate: bucket.rate,
-    level: level - amount,
-    at: Math.max(now, bucket.at),
-    reserve: bucket.reserve,
-    cells: noCells
-  }
+  return { ...bucket, level: level - amount, at: Math.max(now, bucket.at) }
 }
 
 /** Gives back `amount` of what was taken at `takenAt`; never lifts the level above the capacity. */

@@ -38,6 +38,8 @@ export interface Turn<E> {
   readonly start: number
   readonly rank: number
   readonly owed: number
+  /** What the flow added to its level's weight. */
+  readonly weight: number
   /** Virtual time, and by how much this moved it on. */
   readonly virtual: number
   readonly moved: number
@@ -131,7 +133,8 @@ export class FairQueue<E extends Entry> {
     const flow = entry.flow!
     const level = flow.level
     const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
-    const turn = { entry, start: flow.start, rank: flow.rank, owed: flow.owed, virtual: level.virtual, moved }
+    const { owed, rank, start, weight } = flow
+    const turn = { entry, start, rank, owed, weight, virtual: level.virtual, moved }
     // What the average flow is served moves on by as much as this service shared among all; a flow that comes now is no
     // earlier than the one that is served.
     level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
@@ -140,7 +143,6 @@ export class FairQueue<E extends Entry> {
     flow.rank = this.ranks++
     this.unlink(flow, entry)
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
-    if (level.flows.size >= level.sweepAt) sweep(level)
     return turn
   }
 
@@ -148,7 +150,7 @@ export class FairQueue<E extends Entry> {
    * Undoes the latest `shift` that has not been undone: the entry is served next again, unless a higher priority came.
    */
   putBack(turn: Turn<E>): void {
-    const { entry, owed, rank, start, virtual } = turn
+    const { entry, owed, rank, start, virtual, weight } = turn
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     level.virtual = virtual
@@ -157,6 +159,8 @@ export class FairQueue<E extends Entry> {
     flow.start = start
     flow.rank = rank
     this.link(flow, entry, true)
+    level.weight += weight - flow.weight
+    flow.weight = weight
     Heap.fix(flow.level.heap, flow, byTag)
   }
 
@@ -196,14 +200,14 @@ export class FairQueue<E extends Entry> {
   }
 
   /**
-   * Visits what is served before an entry that would come now: `visit(flow, part)` for each flow with the part of its
-   * backlog (0 to 1) that precedes. An approximation by tags; looks at no more than `most` flows and says which part of
-   * all backlogged flows that was.
+   * Visits what is served before an entry that would come now: `visit(flow, upTo)` for each flow of which something is.
+   * That is every entry with no more than `upTo` of the flow's backlog in front of it. An approximation by tags; looks at
+   * no more than `most` flows and says which part of all backlogged flows that was.
    */
   ahead(
-    entry: { readonly agent: string; readonly priority: number },
+    entry: { readonly agent: string; readonly priority: number; readonly first: boolean },
     most: number,
-    visit: (flow: Flow<E>, part: number) => void
+    visit: (flow: Flow<E>, upTo: number) => void
   ): number {
     let visited = 0
     let all = 0
@@ -212,12 +216,13 @@ export class FairQueue<E extends Entry> {
       all += level.heap.length
       const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
       const start = Math.max(own?.start ?? level.virtual - level.refunded, level.heap[0]!.start)
-      const tag = level.priority > entry.priority ? Infinity : start + (own?.backlog ?? 0)
+      const tag = level.priority > entry.priority ? Infinity : start + (entry.first ? 0 : (own?.backlog ?? 0))
       for (const flow of level.heap) {
         if (visited >= most) break
         visited++
-        if (flow === own) visit(flow, 1)
-        else if (flow.start <= tag) visit(flow, Math.min(1, (tag - flow.start + stepOf(flow.head!)) / flow.backlog))
+        if (flow !== own) {
+          if (flow.start <= tag) visit(flow, tag - flow.start)
+        } else if (!entry.first) visit(flow, Infinity)
       }
     }
     return all === 0 ? 1 : visited / all
@@ -243,6 +248,7 @@ export class FairQueue<E extends Entry> {
   private flowOf(level: Level<E>, agent: string): Flow<E> {
     const found = level.flows.get(agent)
     if (found !== undefined) return found
+    if (level.flows.size >= level.sweepAt) sweep(level)
     const flow: Flow<E> = {
       agent,
       level,
@@ -262,19 +268,12 @@ export class FairQueue<E extends Entry> {
 
   private link(flow: Flow<E>, entry: E, front: boolean): void {
     entry.flow = flow
-    if (front) {
-      entry.previous = undefined
-      entry.next = flow.head
-      if (flow.head !== undefined) flow.head.previous = entry
-      else flow.tail = entry
-      flow.head = entry
-    } else {
-      entry.next = undefined
-      entry.previous = flow.tail
-      if (flow.tail !== undefined) flow.tail.next = entry
-      else flow.head = entry
-      flow.tail = entry
-    }
+    entry.previous = front ? undefined : flow.tail
+    entry.next = front ? flow.head : undefined
+    if (entry.previous !== undefined) entry.previous.next = entry
+    else flow.head = entry
+    if (entry.next !== undefined) entry.next.previous = entry
+    else flow.tail = entry
     flow.backlog += stepOf(entry)
     this.size++
     if (flow.size++ > 0) return

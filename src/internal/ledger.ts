@@ -32,6 +32,8 @@ export interface Ledger {
 interface Cooldown {
   readonly until: number
   readonly reason: Pushback
+  /** When a rejection was last judged, in this cooldown or in one before: calls that were sent earlier say nothing new. */
+  readonly judgedAt: number | undefined
 }
 
 /** What is held for one call. */
@@ -123,19 +125,7 @@ const refilled = (ledger: Ledger, now: number): Ledger => {
   return changed ? withBuckets(ledger, buckets) : ledger
 }
 
-/** Written out, because this is the hottest allocation and a spread costs several times as much. */
-const withBuckets = (ledger: Ledger, buckets: Ledger["buckets"]): Ledger => ({
-  configured: ledger.configured,
-  headroom: ledger.headroom,
-  buckets,
-  cooldown: ledger.cooldown,
-  pace: ledger.pace,
-  loweredBy: ledger.loweredBy,
-  corrected: ledger.corrected,
-  doubt: ledger.doubt,
-  signalDate: ledger.signalDate,
-  toldAt: ledger.toldAt
-})
+const withBuckets = (ledger: Ledger, buckets: Ledger["buckets"]): Ledger => ({ ...ledger, buckets })
 
 /** Another pace: what refills from now on refills at it. */
 const paced = (ledger: Ledger, pace: Pace.Pace): Ledger => {
@@ -155,10 +145,10 @@ export const decide = (ledger: Ledger, charge: Limits.Charge, now: number): Deci
     const bucket = ledger.buckets[dimension]
     const asked = charge[dimension]
     if (bucket === undefined || asked === undefined) continue
-    if (bucket.rule.quota && asked > bucket.level) {
+    const wait = Bucket.waitFor(bucket, asked, now)
+    if (bucket.rule.quota && wait > 0) {
       return { _tag: "Exhausted", dimension, asked, left: Math.max(0, bucket.level) }
     }
-    const wait = Bucket.waitFor(bucket, asked, now)
     if (wait > millis) {
       millis = wait
       binding = dimension
@@ -251,20 +241,30 @@ export const leftOf = (ledger: Ledger): Limits.Charge =>
  * Pauses the pool: the longest pause wins, a shorter one never shortens it.
  *
  * A 429 that the local view cannot explain (the rejected charge, refunded, would be admitted again) says that somebody
- * else spends the same limit: the rate is scaled down, at most once per cooldown, and the levels are set so that the
- * rejected charge fits just when the pause ends. A 429 that it can explain changes the rate only if it is known
- * already, from an earlier rejection or from the provider's figures, that somebody else spends the limit.
+ * else spends the same limit: the rate is scaled down, at most once per cooldown and for the calls that were out already,
+ * and the levels are set so that the rejected charge fits just when the pause ends. A 429 that it can explain changes the
+ * rate only if it is known already, from an earlier rejection or from the provider's figures, that somebody else spends the
+ * limit.
  */
 export const cool = (
   ledger: Ledger,
-  pause: { readonly reason: Pushback; readonly millis: number; readonly charge: Limits.Charge | undefined },
+  pause: {
+    readonly reason: Pushback
+    readonly millis: number
+    readonly charge: Limits.Charge | undefined
+    readonly takenAt?: number | undefined
+  },
   now: number
 ): Ledger => {
-  const current = ledger.cooldown !== undefined && ledger.cooldown.until > now ? ledger.cooldown : undefined
+  const last = ledger.cooldown
+  const isCooling = last !== undefined && last.until > now
+  const isOld = (pause.takenAt ?? Infinity) <= (last?.judgedAt ?? -Infinity)
+  const isJudged = !isCooling && !isOld && pause.reason !== "overload"
   const until = now + pause.millis
-  const cooldown = current !== undefined && current.until >= until ? current : { until, reason: pause.reason }
+  const judgedAt = isJudged ? now : last?.judgedAt
+  const cooldown = isCooling && last.until >= until ? last : { until, reason: pause.reason, judgedAt }
   const paused = { ...ledger, cooldown }
-  if (current !== undefined || pause.reason === "overload") return paused
+  if (!isJudged) return paused
   if (pause.reason === "ramp") return paced(paused, Pace.slower(paused.pace, "ramp", now))
   if (pause.charge === undefined) return paused
   if (decide({ ...ledger, cooldown: undefined }, pause.charge, now)._tag !== "Granted") {
@@ -283,13 +283,36 @@ export const cool = (
   return paced({ ...paused, buckets, corrected }, Pace.slower(paused.pace, "unexplained", now))
 }
 
-/** Replaces the configured limits; levels keep their debt and are cut to the new capacity. */
+/**
+ * Replaces the configured limits; levels keep their debt and are cut to the new capacity. What responses taught of
+ * dimensions that nobody configured stays.
+ */
 export const resize = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger => ({
   ...ledger,
   configured: limits,
   toldAt: now,
-  buckets: Limits.mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
+  buckets: withLearned(ledger.buckets, ledger.configured, configuredTo(ledger, limits, now))
 })
+
+/** Goes back to the configured limits, unless limits were told less than so long ago. */
+export const unlearn = (ledger: Ledger, untoldMillis: number, now: number): Ledger =>
+  now - ledger.toldAt < untoldMillis
+    ? ledger
+    : { ...ledger, toldAt: now, buckets: configuredTo(ledger, ledger.configured, now) }
+
+const configuredTo = (ledger: Ledger, limits: Limits.Limits, now: number): Ledger["buckets"] =>
+  Limits.mapDimensions(Limits.resolve(limits), (rule, dimension) => ruled(ledger, dimension, rule, now))
+
+/** What comes instead of the configured ones of some values, and with it the others, which were learned. */
+export const withLearned = <A>(
+  values: Limits.PerDimension<A>,
+  configured: Limits.Limits,
+  instead: Limits.PerDimension<A>
+): Limits.PerDimension<A> =>
+  Limits.mapDimensions<A, A>(
+    { ...values, ...Limits.mapDimensions(configured, () => undefined), ...instead },
+    (value) => value
+  )
 
 /** The bucket of a dimension by a rule that may be its first: then it is full. */
 export const ruled = (ledger: Ledger, dimension: Limits.Dimension, rule: Limits.Rule, now: number): Bucket.Bucket => {

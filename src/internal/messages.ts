@@ -1,10 +1,14 @@
 /** Reads Messages API requests and responses: what a call asks for, and what it used. Pure. */
 import type { Message, MessageCreateParams } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Duration from "effect/Duration"
 import type * as Accounting from "../Accounting.ts"
 import { requestBytes } from "./requestSize.ts"
 import * as StreamUsage from "./streamUsage.ts"
 
 export type Params = MessageCreateParams
+
+/** How long a whole answer may let us wait, as in the SDK: longer ones should be streamed. */
+export const longestWait = Duration.minutes(10)
 
 /** The counts that a response reports; some providers leave some out. */
 export type UsageReport = Pick<Message["usage"], "input_tokens" | "output_tokens"> & Partial<Message["usage"]>
@@ -19,23 +23,31 @@ export const describe = (
   bytes: requestBytes(params),
   inputTokens: known.inputTokens,
   maxTokens: params.max_tokens,
-  thinking: params.thinking !== undefined && params.thinking.type !== "disabled"
+  thinking: (params.thinking?.type ?? "disabled") !== "disabled"
 })
 
-/** What a whole response says it used. */
-export const messageActual = (usage: UsageReport): Accounting.Actual => ({
-  inputTokens: usage.input_tokens,
-  cacheCreationTokens: usage.cache_creation_input_tokens ?? 0,
-  cacheReadTokens: usage.cache_read_input_tokens ?? 0,
-  outputTokens: usage.output_tokens
-})
+/** What a whole response says it used; undefined where it names no input or no output, so that the estimate stays. */
+export const messageActual = (usage: UsageReport): Accounting.Actual | undefined => {
+  const inputTokens = StreamUsage.count(usage.input_tokens)
+  const outputTokens = StreamUsage.count(usage.output_tokens)
+  if (inputTokens === undefined || outputTokens === undefined) return undefined
+  return {
+    inputTokens,
+    cacheCreationTokens: StreamUsage.count(usage.cache_creation_input_tokens, 0),
+    cacheReadTokens: StreamUsage.count(usage.cache_read_input_tokens, 0),
+    outputTokens
+  }
+}
 
-/** What a stream has shown so far that it used, once it has named its input. */
+/**
+ * What a stream has shown so far that it used, if anything. Its prompt is 0 until it is named. Of a whole stream nobody
+ * estimates what the provider did not count.
+ */
 export const observedActual = (observed: StreamUsage.Observed): Accounting.Actual | undefined =>
-  observed.input === undefined
+  (observed.input ?? observed.output) === undefined && (observed.complete || !observed.started)
     ? undefined
     : {
-        inputTokens: observed.input,
+        inputTokens: observed.input ?? 0,
         cacheCreationTokens: observed.cacheWrite ?? 0,
         cacheReadTokens: observed.cacheRead ?? 0,
         outputTokens: StreamUsage.usage(observed).outputTokens ?? 0

@@ -20,8 +20,11 @@ const mostDisorderMillis = 60_000
  */
 export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answered, now: number): Ledger => {
   const date = signal.date ?? ledger.signalDate
+  const toldAt = Limits.dimensions.some((dimension) => isLimit(signal.dimensions[dimension]?.limit))
+    ? now
+    : ledger.toldAt
   // A date that is far behind the last one says that the last one was wrong, not that this signal is old.
-  if (date < ledger.signalDate && date > ledger.signalDate - mostDisorderMillis) return { ...ledger, toldAt: now }
+  if (date < ledger.signalDate && date > ledger.signalDate - mostDisorderMillis) return { ...ledger, toldAt }
   const buckets: { [D in Limits.Dimension]?: Bucket.Bucket } = {}
   const loweredBy = { ...ledger.loweredBy }
   const corrected = { ...ledger.corrected }
@@ -80,8 +83,11 @@ export const observe = (ledger: Ledger, signal: Limits.Signal, answered: Answere
     buckets[dimension] = { ...Bucket.withLevel(bucket, level), reserve }
   }
   const pace = Pace.drifted(ledger.pace, drift, now)
-  return { ...ledger, buckets, loweredBy, corrected, signalDate: date, toldAt: now, doubt, pace }
+  return { ...ledger, buckets, loweredBy, corrected, signalDate: date, toldAt, doubt, pace }
 }
+
+const isLimit = (limit: number | undefined): limit is number =>
+  limit !== undefined && limit > 0 && limit <= Number.MAX_SAFE_INTEGER
 
 /** A limit header teaches rate and capacity, never above what was configured. */
 const learnLimit = (
@@ -91,8 +97,8 @@ const learnLimit = (
   now: number
 ): Bucket.Bucket | undefined => {
   const bucket = ledger.buckets[dimension]
-  if (said?.limit === undefined || !(said.limit > 0 && said.limit <= Number.MAX_SAFE_INTEGER)) return bucket
-  const { limit } = said
+  const limit = said?.limit
+  if (said === undefined || !isLimit(limit)) return bucket
   const configured = ledger.configured[dimension]
   if (configured?.total !== undefined) return bucket
   const learned = configured === undefined ? told(dimension, limit, said, bucket) : capped(configured, limit)

@@ -21,7 +21,7 @@ interface Cell {
 /** The seconds that count, oldest first. At most ten. */
 export type State = ReadonlyArray<Cell>
 
-/** A call began, or a retry asks to be let through. */
+/** A call was made, or a retry asks to be let through. */
 export type Event = "call" | "retry"
 
 /** What a step decides, and the state after it. */

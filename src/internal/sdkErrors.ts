@@ -291,6 +291,7 @@ const fromStatus = (error: unknown, status: number, context: Context): LlmError.
     code: nameOf(body.code ?? body.type, context.secret),
     detail: detailOf(message, context.secret),
     retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
+    shouldRetry: get("x-should-retry") === "false" ? false : undefined,
     signal: Headers.signal(get, context.now)
   }
   const resumesAt =

@@ -4,40 +4,61 @@
  * An error says what its call used by Anthropic's rules. The accounting turns that into what the provider has counted:
  * one that charges a request when it arrives gives nothing back, whatever came of it.
  */
+import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import * as Limits from "../Limits.ts"
 import type { Pushback } from "../LlmError.ts"
 
-/** What an error says of its call. */
-export interface Failure {
-  readonly usage?: Limits.Usage | undefined
-  readonly pushback?: Pushback | undefined
+/** What is known of a call that holds its reservation. */
+export interface Held {
+  readonly accounting: Accounting.Accounting
+  readonly estimate: Limits.Estimate
+  readonly known: { readonly maxTokens?: number | undefined }
+  /** What was seen of its usage so far. */
+  readonly observed: Accounting.Actual | undefined
 }
 
 const rejected = (pushback: Pushback | undefined): boolean => pushback === "rateLimit" || pushback === "ramp"
 
-/** The request was sent, and nothing is known of an answer: input is spent, output is not. */
-export const unanswered = (accounting: Accounting.Accounting, estimate: Limits.Estimate): Limits.Usage =>
-  estimate.inputTokens === undefined ? {} : counted(accounting, estimate.inputTokens, 0)
+/**
+ * The prompt as it was estimated: the input without the output that some hold against it. NaN, which is no usage, where the
+ * estimate says no input.
+ */
+export const promptOf = ({ accounting, estimate, known: { maxTokens } }: Omit<Held, "observed">): number => {
+  const { inputTokens = NaN, outputTokens = 0 } = estimate
+  const output = accounting.estimate({ inputTokens: 0, cachedTokens: 0, outputTokens, maxTokens })
+  return inputTokens - (output.inputTokens ?? 0)
+}
 
-const counted = (accounting: Accounting.Accounting, inputTokens: number, outputTokens: number): Limits.Usage =>
-  accounting.usage({ inputTokens, outputTokens })
+const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
 
-/** The usage to settle a failed call to; a dimension that is left out keeps its estimate. */
+/**
+ * The usage to settle a call to. No prompt is empty: one of which nothing was counted, because no answer came or a gateway
+ * does not count, is spent as it was estimated.
+ */
+export const counted = (held: Held, actual = held.observed ?? unanswered): Limits.Usage => {
+  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens } = actual
+  const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
+  return held.accounting.usage(prompt > 0 ? actual : { ...actual, inputTokens: promptOf(held) })
+}
+
+/**
+ * The usage to settle a failed call to, by what its error says; a dimension that is left out keeps its estimate, as does
+ * everything where the error is somebody else's and its usage is none.
+ */
 export const afterFailure = (
-  accounting: Accounting.Accounting,
-  estimate: Limits.Estimate,
-  { pushback, usage }: Failure,
-  observed: Accounting.Actual | undefined
+  held: Held,
+  pushback: Pushback | undefined,
+  usage: Limits.Usage | undefined
 ): Limits.Usage => {
   const unsent = usage?.requests === 0 && !rejected(pushback)
   if (unsent) return Limits.nothing
-  if (accounting.rejections === "charged") return {}
-  if (observed !== undefined) return accounting.usage(observed)
-  if (usage === undefined) return {}
-  const inputTokens = usage.inputTokens ?? estimate.inputTokens
-  if (usage.tokens !== undefined || usage.outputTokens === undefined || inputTokens === undefined) return usage
-  return { ...counted(accounting, inputTokens, usage.outputTokens), requests: usage.requests }
+  if (held.accounting.rejections === "charged") return {}
+  if (held.observed !== undefined) return counted(held)
+  if (!Predicate.isObjectKeyword(usage)) return {}
+  const { inputTokens = promptOf(held), outputTokens, requests } = usage
+  if (usage.tokens !== undefined || outputTokens === undefined) return usage
+  return { ...held.accounting.usage({ inputTokens, outputTokens }), requests }
 }
 
 /**

@@ -3,6 +3,7 @@ import type { RawContentBlockDelta, RawMessageStreamEvent } from "@anthropic-ai/
 import * as Predicate from "effect/Predicate"
 import type * as Limits from "../Limits.ts"
 import type { Received } from "../LlmError.ts"
+import { mostAmount } from "./believed.ts"
 import { parseJson } from "./json.ts"
 import { bytesPerToken } from "./requestSize.ts"
 
@@ -39,8 +40,9 @@ export const empty: Observed = {
   complete: false
 }
 
-const count = (value: unknown, before: number | undefined): number | undefined =>
-  typeof value === "number" && value >= 0 && value < Infinity ? value : before
+/** A provider's count, where it is one that is believed; else what was known before. */
+export const count = (value: unknown, before?: number): number | undefined =>
+  typeof value === "number" && value >= 0 && value <= mostAmount ? value : before
 
 interface Usage {
   readonly input_tokens?: number | null

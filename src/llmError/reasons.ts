@@ -23,6 +23,8 @@ const fields = {
   detail: Schema.optional(Schema.String),
   /** How long the provider asked to wait. */
   retryAfter: Schema.optional(Schema.Duration),
+  /** False where the provider says, by the header `x-should-retry`, that a retry does not help. */
+  shouldRetry: Schema.optional(Schema.Boolean),
   /** What the response's headers said about the limits. */
   signal: Schema.optional(Signal),
   /** What had arrived when the response failed half-way. */
@@ -33,6 +35,7 @@ interface Common {
   readonly detail?: string | undefined
   readonly requestId?: string | undefined
   readonly retryAfter?: Duration.Duration | undefined
+  readonly shouldRetry?: boolean | undefined
   readonly received?: Received | undefined
 }
 
@@ -42,11 +45,15 @@ const say = (reason: Common, what: string, wayOut: string): string =>
   `; ${wayOut}` +
   (reason.requestId === undefined ? "" : ` [${reason.requestId}]`)
 
-const wait = (reason: Common): string =>
-  reason.retryAfter === undefined ? "wait before the next attempt" : `retry after ${Duration.format(reason.retryAfter)}`
+const wait = (reason: Common): string => {
+  if (reason.shouldRetry === false) return "the provider says that a retry does not help"
+  return reason.retryAfter === undefined
+    ? "wait before the next attempt"
+    : `retry after ${Duration.format(reason.retryAfter)}`
+}
 
-/** A retry would hand out again what the consumer already has. */
-const unheard = (reason: Common): boolean => reason.received?.started !== true
+/** Whether the provider leaves it to us, and a retry would not hand out again what the consumer already has. */
+const mayRepeat = (reason: Common): boolean => reason.shouldRetry !== false && reason.received?.started !== true
 
 /**
  * The provider rejected the call because a limit was passed (429). Retryable after the wait that it names.
@@ -59,7 +66,7 @@ export class RateLimited extends Schema.TaggedError<RateLimited>("floodgate/LlmE
   fields
 ) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     return say(this, "rate limited by the provider", wait(this))
@@ -78,7 +85,7 @@ export class RampLimited extends Schema.TaggedError<RampLimited>("floodgate/LlmE
   fields
 ) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     return say(this, "usage grows faster than the provider allows", `ramp up more slowly and ${wait(this)}`)
@@ -115,7 +122,7 @@ export class SpendLimited extends Schema.TaggedError<SpendLimited>("floodgate/Ll
  */
 export class Overloaded extends Schema.TaggedError<Overloaded>("floodgate/LlmError/Overloaded")("Overloaded", fields) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     return say(this, "the provider is overloaded", wait(this))
@@ -133,7 +140,7 @@ export class ServerFailed extends Schema.TaggedError<ServerFailed>("floodgate/Ll
   fields
 ) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     return say(this, `the provider failed${this.status === undefined ? "" : ` with ${this.status}`}`, wait(this))
@@ -153,7 +160,7 @@ export class TimedOut extends Schema.TaggedError<TimedOut>("floodgate/LlmError/T
   after: Schema.optional(Schema.Duration)
 }) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     const after = this.after === undefined ? "" : ` within ${Duration.format(this.after)}`
@@ -173,7 +180,7 @@ export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floo
   { ...fields, sent: Schema.Boolean }
 ) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     return this.sent
@@ -193,7 +200,7 @@ export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floo
  */
 export class Conflict extends Schema.TaggedError<Conflict>("floodgate/LlmError/Conflict")("Conflict", fields) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     return say(this, "in conflict with another request", wait(this))
@@ -317,7 +324,7 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("fl
   { ...fields, kind: Schema.Literals(["cut", "truncated", "stalled", "failed"]), received: Received }
 ) {
   get isRetryable(): boolean {
-    return unheard(this)
+    return mayRepeat(this)
   }
   override get message(): string {
     const wayOut = this.isRetryable ? "retry" : "ask anew, or go on from the partial text in `received`"

@@ -58,6 +58,7 @@ import * as Stream from "effect/Stream"
 import { durationOf, type Keys, onlyKnown } from "../internal/invalid.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import * as Headers from "../internal/headers.ts"
+import { longestWait } from "../internal/messages.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
 import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
@@ -80,7 +81,7 @@ export interface Timeouts {
    */
   readonly timeout?: Duration.Input | undefined
   /**
-   * The longest silence within a stream, pings included.
+   * The longest silence within a stream. Pings are signs of life: while they come, nothing bounds the whole of a stream.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */
@@ -215,7 +216,7 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
   onlyKnown("Anthropic.fromClient", options, { name: true, ...timeouts })
   const secret = secretOf(client)
-  const timeout = durationOf("Anthropic.timeout", options.timeout ?? "10 minutes")
+  const timeout = durationOf("Anthropic.timeout", options.timeout ?? longestWait)
   const idleTimeout = durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
   const sdkTimeout = Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost)
 

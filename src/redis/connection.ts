@@ -29,19 +29,31 @@ export interface Keys {
 /** Names may hold anything but what ends a hash tag, or is a pattern to `SCAN`. */
 const quote = (name: string): string => encodeURIComponent(name).replaceAll("*", "%2A")
 
+/**
+ * Which form it has that lies in Redis. It is part of the keys' names, so that processes of two versions do not take each
+ * other's state for damaged: count it up with each change of what `lua/` writes.
+ */
+const form = 7
+
 export const keysOf = (prefix: string, pool: string): Keys => {
   const tag = `{${quote(prefix)}:${quote(pool)}}`
   return {
-    all: ["state", "open", "lost", "seen"].map((part) => `${tag}:${part}`),
+    all: ["state", "open", "lost", "seen"].map((part) => `${tag}:${form}:${part}`),
     channels: `${quote(prefix)}:wake:`
   }
 }
 
-/** All pools under a prefix: a pattern for their states, and the pool of such a key. */
-export const statePattern = (prefix: string): string => `{${quote(prefix)}:*}:state`
+/** All pools under a prefix: a pattern for their states, and the pool of such a key; `undefined` where it is of none. */
+export const statePattern = (prefix: string): string => `{${quote(prefix)}:*}:${form}:state`
 
-export const poolOfKey = (prefix: string, key: string): string =>
-  decodeURIComponent(key.slice(`{${quote(prefix)}:`.length, -"}:state".length))
+export const poolOfKey = (prefix: string, key: string): string | undefined => {
+  const name = key.slice(`{${quote(prefix)}:`.length, -`}:${form}:state`.length)
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    return undefined
+  }
+}
 
 const sha = createHash("sha1").update(source).digest("hex")
 
@@ -63,10 +75,19 @@ const lead = (error: RedisError): RedisError =>
 /** What a script may hear of a server that is full, or is no master for now. */
 const passing = /\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b/
 
+const messageOf = (error: unknown): string =>
+  error instanceof RedisError && error.cause instanceof Error ? error.cause.message : ""
+
 /** Whether the same request will fail again: the script stumbled over it, or this client never comes to the right node. */
 export const isHopeless = (error: unknown): boolean => {
-  const message = error instanceof RedisError && error.cause instanceof Error ? error.cause.message : ""
+  const message = messageOf(error)
   return /^MOVED|user_script/.test(message) && !passing.test(message)
+}
+
+/** Where a number is too low that a process has given its request: the last one known by its name; else -1. */
+export const lastKnown = (error: unknown): number => {
+  const message = messageOf(error)
+  return Number(/^STALE request \d+ after (\d+)/.exec(message)?.[1] ?? -1)
 }
 
 /**
@@ -90,8 +111,18 @@ export const listen = (
   prefix: string,
   process: string,
   heard: (owner: string, millis: number, head: number) => void
-): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.flatMap(connection, (client) => client.subscribe(`${keysOf(prefix, "").channels}${process}`)).pipe(
+): Effect.Effect<void, never, Scope.Scope> => {
+  const { channels } = keysOf(prefix, "")
+  let isSaid = false
+  const sayOnce = (error: RedisError): Effect.Effect<void> => {
+    if (isSaid || !startsWith("NOPERM")(error)) return Effect.void
+    isSaid = true
+    return Effect.logWarning(
+      `This user of Redis may not hear messages, so that who waits comes late: allow it the channels "${channels}*"`,
+      error
+    )
+  }
+  return Effect.flatMap(connection, (client) => client.subscribe(`${channels}${process}`)).pipe(
     Effect.flatMap((queue) =>
       Effect.forever(
         Effect.map(Queue.take(queue), ({ message }) => {
@@ -101,9 +132,11 @@ export const listen = (
       )
     ),
     Effect.scoped,
+    Effect.tapError(sayOnce),
     Effect.sandbox,
     Effect.retry(Schedule.spaced(500)),
     Effect.ignore,
     Effect.forkScoped,
     Effect.asVoid
   )
+}

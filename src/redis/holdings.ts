@@ -1,6 +1,7 @@
 /**
- * What a process holds in Redis, to settle it there and to say it again when the state is lost. Redis counts up, and the
- * process counts down what it admits itself, so that no name is given twice.
+ * What a process holds in Redis, to settle it there and to say it again when the state is lost. Redis gives
+ * whole numbers that count up. What the process admits itself goes on from the last of them at halves, so that no name is
+ * given twice, and all are in the order of admission.
  *
  * What its local share admitted while Redis was away gets a name there only when Redis is back: till then it is on its
  * way, and what is settled of it waits.
@@ -15,19 +16,20 @@ export class Holdings {
   private readonly moving = new Map<number, Job | undefined>()
   /** What those that have arrived are called in Redis. */
   private readonly names = new Map<number, number>()
-  private lastLocal = 0
+  private lastId = 0
 
   get size(): number {
     return this.held.size
   }
 
   add(id: number, charge: Limits.Charge, at: number): void {
+    this.lastId = Math.max(this.lastId, id)
     this.held.set(id, { charge, at })
   }
 
   /** What a call is called that Redis does not know yet. */
   nextLocal(): number {
-    return --this.lastLocal
+    return (this.lastId = Math.floor(this.lastId) + 1.5)
   }
 
   nameOf(id: number): number {

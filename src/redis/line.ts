@@ -12,7 +12,7 @@ import * as FiberHandle from "effect/FiberHandle"
 import type { RedisError } from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import { StoreUnavailable } from "../BudgetStore.ts"
-import { isHopeless } from "./connection.ts"
+import { isHopeless, lastKnown } from "./connection.ts"
 import { type Job, Outbox, type Request } from "./outbox.ts"
 import { View } from "./view.ts"
 import type { Operation, Reply } from "./wire.ts"
@@ -94,10 +94,10 @@ export class Line {
   /** Says that this process is gone for good, if somebody is there to hear it. */
   get leave(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (this.isAway || this.view.epoch === 0) return Effect.void
+      if (this.view.epoch === 0) return Effect.void
+      // While Redis is away it goes on trying for the same time: settlements may still be in line.
       const left = Effect.callback<void>((resume) => {
-        const done = () => resume(Effect.void)
-        this.submit({ operation: () => ["leave"], replied: done, away: () => (done(), true) })
+        this.submit({ operation: () => ["leave"], replied: () => resume(Effect.void), away: () => false })
       })
       return Effect.timeoutOrElse(left, { duration: this.options.timeoutMillis, orElse: () => Effect.void })
     })
@@ -145,9 +145,9 @@ export class Line {
       duration: timeoutMillis,
       orElse: () => Effect.fail(new Error(`no reply within ${timeoutMillis} ms`))
     })
-    return Effect.matchEffect(reply, {
+    return Effect.matchEffect(Effect.flatMap(reply, read), {
       onFailure: (cause) => this.failed(request, cause),
-      onSuccess: (text) => this.answered(request, JSON.parse(text) as Reply | readonly [number, 0], sentAt)
+      onSuccess: (heard) => this.answered(request, heard, sentAt)
     })
   }
 
@@ -188,9 +188,11 @@ export class Line {
     if (!wasAway) this.options.onAway()
     const left = this.patienceLeft(outage)
     const givesUp = isHopeless(cause)
-    for (const job of request.jobs) job.away(error, left <= 0 || givesUp)
+    const isAlone = request.jobs.length === 1
+    for (const job of request.jobs) job.away(error, left <= 0 || (givesUp && isAlone))
     this.outbox.away(error, left <= 0)
-    if (givesUp) this.outbox.conclude()
+    if (givesUp) this.outbox.giveUp()
+    this.outbox.countFrom(lastKnown(cause))
     const pause = Math.min(firstRetryMillis * 2 ** outage.failures++, longestRetryMillis)
     const again = Effect.andThen(Effect.sleep(left > 0 ? Math.min(pause, left) : pause), this.work)
     if (wasAway) return again
@@ -198,6 +200,9 @@ export class Line {
     return Effect.andThen(warning, again)
   }
 }
+
+const read = (text: string): Effect.Effect<Reply | readonly [number, 0], unknown> =>
+  Effect.try({ try: () => JSON.parse(text), catch: (cause) => cause })
 
 /** What people should know of a reply. */
 const notesOf = (pool: string, reply: Reply, before: number, wasAway: boolean): Effect.Effect<void> | undefined => {

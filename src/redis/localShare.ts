@@ -61,8 +61,7 @@ export class LocalShare {
         cells: []
       }
     }
-    // What the pool is configured to is not known here: nobody goes back to that.
-    this.ledger = { ...empty, buckets, toldAt: Infinity }
+    this.ledger = { ...empty, buckets }
   }
 
   take(asks: ReadonlyArray<Ask>, now: number): Taken | "exhausted" {

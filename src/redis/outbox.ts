@@ -15,11 +15,13 @@ export interface Job {
    * is told, too; then `replied` hears of it if it was executed after all.
    */
   readonly away: (error: StoreUnavailable, lapsed: boolean) => boolean
+  /** It fails however often it is said, and is not said any more. */
+  readonly dropped?: () => void
 }
 
 export interface Request {
   /** The script does what has one number once, however often it is sent. */
-  readonly seq: number
+  seq: number
   readonly jobs: ReadonlyArray<Job>
   readonly operations: ReadonlyArray<Operation>
   /** Whether it says who we are and what we hold. */
@@ -34,6 +36,8 @@ const mostPerRequest = 256
 export class Outbox {
   private jobs: Array<Job> = []
   private underWay: Request | undefined
+  /** So many of the first jobs go alone. */
+  private alone = 0
   private seq = 0
 
   get isEmpty(): boolean {
@@ -53,7 +57,9 @@ export class Outbox {
     while (this.underWay === undefined && !this.isEmpty) {
       const jobs: Array<Job> = []
       const operations: Array<Operation> = []
-      for (const job of this.jobs.splice(0, mostPerRequest)) {
+      const most = this.alone > 0 ? 1 : mostPerRequest
+      this.alone = Math.max(0, this.alone - most)
+      for (const job of this.jobs.splice(0, most)) {
         const operation = job.operation()
         if (operation === undefined) continue
         jobs.push(job)
@@ -64,9 +70,25 @@ export class Outbox {
     return this.underWay
   }
 
-  /** The request is through, or given up. */
+  /** Another process that goes by our name has come so far. (A copy of this one, if its machine was copied while it ran.) */
+  countFrom(last: number): void {
+    if (this.underWay === undefined || last < this.underWay.seq) return
+    this.seq = last + 1
+    this.underWay.seq = this.seq
+  }
+
+  /** The request is through. */
   conclude(): void {
     this.underWay = undefined
+  }
+
+  /** The request fails however often it is said: its jobs are said one by one, to find the one that does. */
+  giveUp(): void {
+    const { jobs } = this.underWay!
+    this.underWay = undefined
+    if (jobs.length === 1) return jobs[0]!.dropped?.()
+    this.jobs.unshift(...jobs)
+    this.alone = jobs.length
   }
 
   /** Redis is away: jobs that have another answer leave. Hearing of it, they may have something new to say at once. */

@@ -115,7 +115,7 @@ const look = (connection: Client.Connection, prefix: string) =>
   Effect.gen(function* () {
     const client = yield* connection
     const found = yield* scan(client, Connection.statePattern(prefix))
-    const pools = [...new Set(found)].map((key) => Connection.poolOfKey(prefix, key)).sort()
+    const pools = [...new Set(found)].flatMap((key) => Connection.poolOfKey(prefix, key) ?? []).sort()
     const seen: Array<SharedPoolStatus> = []
     for (const pool of pools) {
       const text = yield* Connection.send(connection, {

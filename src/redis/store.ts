@@ -35,10 +35,11 @@ const observationLastsMillis = 5_000
 // -----------------------------------------------------------------------------
 
 /** Something to say whose reply nobody waits for. */
-const say = (operation: () => Wire.Operation | undefined, replied: (reply: unknown) => void = () => {}): Job => ({
+const say = (operation: () => Wire.Operation | undefined, more: Partial<Job> = {}): Job => ({
   operation,
-  replied,
-  away: () => false
+  replied: () => {},
+  away: () => false,
+  ...more
 })
 
 /** Something to say whose reply somebody waits for: the first answer counts, from Redis or from here. Who is interrupted waits no more. */
@@ -108,6 +109,8 @@ class Bell {
   }
 
   readonly ringIn: Line.Wake = (millis, head) => {
+    // What was said to an earlier head must not take the place of what the one that waits was told.
+    if (head < this.waiting) return
     const ring = () => (head >= this.waiting ? this.ring() : undefined)
     if (millis <= 0) ring()
     else this.run(Effect.andThen(Effect.sleep(millis), Effect.sync(ring)))
@@ -126,6 +129,8 @@ class RedisPool {
   private readonly given: PoolOptions
   /** What this process goes by while Redis is away, where it was told to. */
   private share: LocalShare | undefined
+  /** How often it asked in Redis: a later question has the place of an earlier one. */
+  private asked = 0
 
   constructor(line: Line.Line, bell: Bell, given: PoolOptions, millis: () => number) {
     this.line = line
@@ -157,16 +162,24 @@ class RedisPool {
       const arrived = (names: unknown) => {
         for (const job of this.holdings.arrive(calls, names as ReadonlyArray<number>)) this.line.submit(job)
       }
-      this.line.submitFirst(say(() => report, arrived))
+      this.line.submitFirst(say(() => report, { replied: arrived }))
       this.share = undefined
     }
     this.bell.ring()
   }
 
   take(asks: ReadonlyArray<Ask>): Effect.Effect<Taken, StoreUnavailable> {
+    return Effect.suspend(() => this.ask(asks, this.share === undefined ? ++this.asked : this.asked))
+  }
+
+  private ask(asks: ReadonlyArray<Ask>, number: number): Effect.Effect<Taken, StoreUnavailable> {
     return question(this.line, Wire.take(asks), {
       replied: (reply, now) => this.granted(asks, reply as Wire.TakeReply, now),
-      unheard: ({ granted }) => {
+      unheard: ({ blocked, granted }) => {
+        // Nobody stands behind the head that it left in Redis, unless somebody has asked since.
+        if (blocked?._tag === "Wait") {
+          this.line.submitFirst(say(() => (number === this.asked ? Wire.take([]) : undefined)))
+        }
         for (const held of granted) this.settle(held, Limits.used(held.charge, Limits.nothing), false)
       },
       away: (error, lapsed) => {
@@ -190,21 +203,28 @@ class RedisPool {
 
   settle(held: Held, used: Limits.Charge, succeeded: boolean): void {
     if (this.share?.settle(held, used, this.millis()) === true) return this.bell.ring()
-    const settlement = say(
-      () => Wire.settle(this.holdings.nameOf(held.id), used, succeeded),
-      () => this.holdings.release(held.id)
-    )
+    const release = () => this.holdings.release(held.id)
+    const settlement = say(() => Wire.settle(this.holdings.nameOf(held.id), used, succeeded), {
+      replied: release,
+      dropped: release
+    })
     if (this.holdings.settlesLater(held.id, settlement)) return
     // Used as estimated, with no bound on calls in flight: nobody waits for it.
     if (!this.line.view.isTight && Ledger.isAsEstimated(held.charge, used)) this.line.submitLater(settlement)
     else this.line.submit(settlement)
   }
 
-  observe(signal: Limits.Signal, answered: Held | undefined): void {
-    if (this.share !== undefined) return
-    const at = this.millis()
-    const isOld = () => this.millis() - at > observationLastsMillis
-    this.line.submit(say(() => (isOld() ? undefined : Wire.observe(signal, answered))))
+  /** While no limit is known it waits for what this teaches: till then the next call would be charged nothing. */
+  observe(signal: Limits.Signal, answered: Held | undefined): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      const done = (): undefined => void resume(Effect.void)
+      if (this.share !== undefined) return done()
+      const at = this.millis()
+      const isOld = () => this.millis() - at > observationLastsMillis
+      const operation = () => (isOld() ? done() : Wire.observe(signal, answered))
+      this.line.submit(say(operation, { replied: done, away: () => (done(), false) }))
+      if (Object.keys(this.line.view.rules).length > 0) done()
+    })
   }
 
   pause(pause: Pause): void {
@@ -215,8 +235,16 @@ class RedisPool {
 
   resize({ concurrency, limits }: Parameters<PoolStore["resize"]>[0]): void {
     // This process uses the new limits at once; what Redis makes of them comes with the reply.
-    if (limits !== undefined) this.line.view.rules = Limits.resolve(limits)
+    if (limits !== undefined) this.line.view.resize(limits)
     this.line.submit(say(() => Wire.resize(limits, concurrency)))
+  }
+
+  unlearn(untoldMillis: number): Effect.Effect<void, StoreUnavailable> {
+    return question(this.line, ["unlearn", untoldMillis], {
+      replied: () => undefined,
+      // What the pool is configured to is not known to the share: nobody goes back to that.
+      away: (error) => (this.share === undefined ? Effect.fail(error) : Effect.void)
+    })
   }
 
   get snapshot(): Effect.Effect<Snapshot, StoreUnavailable> {
@@ -276,9 +304,10 @@ const opened = Effect.fnUntraced(function* (
     rules: () => line.view.rules,
     take: (asks) => self.take(asks),
     settle: (held, used, succeeded) => Effect.sync(() => self.settle(held, used, succeeded)),
-    observe: (signal, answered) => Effect.sync(() => self.observe(signal, answered)),
+    observe: (signal, answered) => self.observe(signal, answered),
     pause: (pause) => Effect.sync(() => self.pause(pause)),
     resize: (change) => Effect.sync(() => self.resize(change)),
+    unlearn: (untoldMillis) => self.unlearn(untoldMillis),
     snapshot: self.snapshot,
     drain: inBatches(bell.stream)
   }

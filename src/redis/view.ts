@@ -2,6 +2,7 @@
  * What a process knows of a pool since the last reply.
  */
 import * as Equal from "effect/Equal"
+import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
 import type { Configuration, Operation, Reply } from "./wire.ts"
 import * as Wire from "./wire.ts"
@@ -36,6 +37,12 @@ export class View {
     this.configuration = news[1]
     const rules = Wire.toRecord(news[0], Wire.toRule)
     if (!Equal.equals(rules, this.rules)) this.rules = rules
+  }
+
+  /** The limits are changed from here. */
+  resize(limits: Limits.Limits): void {
+    const configured = Wire.toLimits(this.configuration?.limits ?? [])
+    this.rules = Ledger.withLearned(this.rules, configured, Limits.resolve(limits))
   }
 
   /** The text of a request. */

@@ -74,7 +74,7 @@ export interface SnapshotReply {
   readonly configured: Limits.Limits | readonly []
   readonly headroom: number
   readonly buckets: Four<BucketWire>
-  readonly cooldown: readonly [until: number, reason: Pause["reason"]] | false
+  readonly cooldown: readonly [until: number, reason: Pause["reason"], judgedAt: number | false] | false
   readonly pace: Snapshot["ledger"]["pace"]
   readonly lowered: ReadonlyArray<number>
   readonly corrected: Four<number>
@@ -115,10 +115,20 @@ export const toBlocked = (blocked: TakeReply[1]): Blocked | undefined => {
     : { _tag: "Exhausted", dimension: dimensionAt(blocked[1])!, asked: blocked[2], left: blocked[3] }
 }
 
+/** Lua does not tell limits of nothing from an empty list. */
+export const toLimits = (limits: Limits.Limits | readonly []): Limits.Limits =>
+  Array.isArray(limits) ? {} : (limits as Limits.Limits)
+
+const toCooldown = (cooldown: SnapshotReply["cooldown"]): Snapshot["ledger"]["cooldown"] => {
+  if (cooldown === false) return undefined
+  const [until, reason, judgedAt] = cooldown
+  return { until, reason, judgedAt: judgedAt === false ? undefined : judgedAt }
+}
+
 export const toSnapshot = (reply: SnapshotReply, now: number): Snapshot => ({
   now,
   ledger: {
-    configured: Array.isArray(reply.configured) ? {} : (reply.configured as Limits.Limits),
+    configured: toLimits(reply.configured),
     headroom: reply.headroom,
     buckets: toRecord(reply.buckets, ({ at, cells, level, rate, reserve, rule }) => ({
       rule: toRule(rule),
@@ -128,7 +138,7 @@ export const toSnapshot = (reply: SnapshotReply, now: number): Snapshot => ({
       reserve,
       cells: Array.from({ length: cells.length / 2 }, (_, i) => ({ index: cells[2 * i]!, amount: cells[2 * i + 1]! }))
     })),
-    cooldown: reply.cooldown === false ? undefined : { until: reply.cooldown[0], reason: reply.cooldown[1] },
+    cooldown: toCooldown(reply.cooldown),
     pace: reply.pace,
     loweredBy: toCharge(reply.lowered.map((id) => (id < 0 ? false : id))),
     corrected: toCharge(reply.corrected),
@@ -195,7 +205,8 @@ export const observe = (signal: Limits.Signal, answered: Held | undefined): Oper
       : [orFalse(said.limit), orFalse(said.remaining), orFalse(said.roundedTo), said.window ?? false]
   }),
   orFalse(signal.date),
-  answered === undefined || answered.id < 0
+  // What a process admitted itself goes by another name in Redis.
+  answered === undefined || !Number.isInteger(answered.id)
     ? false
     : [
         answered.id,
@@ -203,11 +214,12 @@ export const observe = (signal: Limits.Signal, answered: Held | undefined): Oper
       ]
 ]
 
-export const pause = ({ charge, millis, reason }: Pause, elapsed: number): Operation => [
+export const pause = ({ charge, millis, reason, takenAt }: Pause, elapsed: number): Operation => [
   "pause",
   reason,
   Math.max(0, millis - elapsed),
-  charge === undefined ? false : four(charge)
+  charge === undefined ? false : four(charge),
+  orFalse(takenAt)
 ]
 
 export const resize = (limits: Limits.Limits | undefined, concurrency: number | undefined): Operation => [

@@ -94,8 +94,11 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  * the program take part in it. There is one per `Clock`, so that tests under a `TestClock` start afresh. {@link
  * layerBudget} gives a part of the program its own, {@link layerBudgetUnlimited} takes the limit away.
  *
- * A call that finds it exhausted gets the original error at once. Nobody waits for it: retries that wait are still
- * retries. A retry that is interrupted in its wait stays counted.
+ * A call counts when its first attempt ends: while it waits in a queue it earns nothing, and if it is interrupted there it
+ * never does. A retry that is interrupted in its wait stays counted.
+ *
+ * A call that finds the budget exhausted gets the original error at once. Nobody waits for it: retries that wait are
+ * still retries.
  *
  * Source: https://finagle.github.io/blog/2016/02/08/retry-budgets/
  *
@@ -161,6 +164,10 @@ export const makeBudget = (options: RetryBudgetOptions = {}): Effect.Effect<Retr
 
 /**
  * A retry budget of its own for the part of the program that the layer is provided to.
+ *
+ * **Details**
+ *
+ * Provided to the layer of a governor or a client, it is for all calls of that one whose callers have none of their own.
  *
  * **Gotchas**
  *

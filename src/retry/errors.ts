@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import { hasProperty } from "effect/Predicate"
+import * as Predicate from "effect/Predicate"
 
 /**
  * What an error must say to be retried: whether another attempt can succeed, and when at the earliest.
@@ -38,11 +38,12 @@ export interface Retryable {
  * @category guards
  * @since 0.1.0
  */
-export const isRetryable = (error: unknown): boolean => hasProperty(error, "isRetryable") && error.isRetryable === true
+export const isRetryable = (error: unknown): boolean =>
+  Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true
 
 /** How long the provider asked to wait, in milliseconds. */
 export const retryAfterMillis = (error: unknown): number | undefined =>
-  hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter)
+  Predicate.hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter)
     ? Duration.toMillis(error.retryAfter)
     : undefined
 

@@ -9,7 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
 import * as Random from "effect/Random"
+import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
+import * as Watch from "./watch.ts"
 
 /**
  * How a simulation is run.
@@ -41,23 +43,30 @@ const strideAfter = (seconds: number): number => Math.max(10, Math.floor(seconds
 /** A month without an end is a mistake of the caller. */
 const longestSeconds = 2_600_000
 
-const unending =
-  "Simulation.run: expected an end within a month of simulated time; the effect waits for something else than time, or for ever"
+const unending = (within: string) =>
+  new Error(
+    `Simulation.run: expected an end within ${within}; the effect waits for something else than time, or for ever`
+  )
 
 /**
  * Runs an effect to its end while moving the clock: the `TestClock` of the context, such as that of `it.effect`, or one of
- * its own. Fails as the effect does, and dies if that takes more than a month: bound what may not end with
- * `Effect.timeout`.
+ * its own. Fails as the effect does, and dies if that takes more than a month, or a second of real time in which nothing
+ * sleeps: bound what may not end with `Effect.timeout`.
  *
  * **Details**
  *
- * Between two sleepers no time passes in reality, so an hour takes as long as its events take. The same seed gives the
- * same run.
+ * Between two sleepers no time passes in reality, so an hour takes as long as its events take. While the effect computes,
+ * no simulated time passes, however long that takes. The same seed gives the same run.
  *
  * **Gotchas**
  *
  * Layers must live under the same clock. Where there is no `TestClock` around it, provide them to the effect itself, and
- * not to what this gives. Nothing real can be waited for: no server, no file.
+ * not to what this gives.
+ *
+ * Wait for nothing real, such as a server or a file. With a clock of its own, simulated time stands still for that, for a
+ * second at most, as long as nothing sleeps; but where anything sleeps meanwhile, or under the clock of a test, time goes
+ * on as if it took for ever. Under the clock of a test, time goes on as well after a real second of computing, with a
+ * warning.
  *
  * **Example** (How long do twelve agents take at half of the limit?)
  *
@@ -98,27 +107,43 @@ const unending =
 export const run = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   { progress, seed = 1 }: Options = {}
-): Effect.Effect<Simulated<A>, E, R> => {
-  const whole = Effect.gen(function* () {
-    const start = yield* Clock.currentTimeMillis
-    const timed = Effect.flatMap(Random.withSeed(self, seed), (value) =>
-      Effect.map(Clock.currentTimeMillis, (end) => ({ value, duration: Duration.millis(end - start) }))
-    )
-    const fiber = yield* Effect.forkChild(timed)
-    let seconds = 0
-    while (fiber.pollUnsafe() === undefined) {
-      if (seconds >= longestSeconds) return yield* Effect.die(new Error(unending))
-      if (seconds > 0 && progress !== undefined) yield* progress(seconds)
-      const stride = strideAfter(seconds)
-      yield* TestClock.adjust(stride * 1_000)
-      seconds += stride
-    }
-    return yield* Fiber.join(fiber)
-  })
-  return Effect.flatMap(Clock.Clock, (clock) =>
+): Effect.Effect<Simulated<A>, E, R> =>
+  Effect.flatMap(Clock.Clock, (clock) =>
     hasProperty(clock, "adjust")
-      ? whole
+      ? simulate(self, seed, progress, undefined)
       : // A woken fiber may compute for longer than the second after which TestClock would warn and go on without it.
-        Effect.provide(whole, TestClock.layer({ warningDelay: "1 hour" }))
+        Effect.provide(simulate(self, seed, progress, clock), TestClock.layer({ warningDelay: "1 hour" }))
   )
-}
+
+/** With the `live` clock, all sleepers are the effect's own. */
+const simulate = Effect.fnUntraced(function* <A, E, R>(
+  self: Effect.Effect<A, E, R>,
+  seed: string | number,
+  progress: Options["progress"],
+  live: Clock.Clock | undefined
+): Effect.fn.Return<Simulated<A>, E, R> {
+  let isDone = (): boolean => false
+  const watch = Watch.make(yield* Clock.Clock, yield* Scheduler.Scheduler, live, () => isDone())
+  const start = yield* Clock.currentTimeMillis
+  const fiber = yield* Random.withSeed(self, seed).pipe(
+    Effect.flatMap((value) =>
+      Effect.map(Clock.currentTimeMillis, (end) => ({ value, duration: Duration.millis(end - start) }))
+    ),
+    Effect.forkChild,
+    Effect.provideService(Clock.Clock, watch.clock),
+    Effect.provideService(Scheduler.Scheduler, watch.scheduler)
+  )
+  isDone = () => fiber.pollUnsafe() !== undefined
+  let seconds = 0
+  for (;;) {
+    do yield* Effect.yieldNow
+    while (watch.isBusy())
+    if (isDone()) return yield* Fiber.join(fiber)
+    if (watch.isLost()) return yield* Effect.die(unending("a second of real time while nobody sleeps"))
+    if (seconds >= longestSeconds) return yield* Effect.die(unending("a month of simulated time"))
+    if (seconds > 0 && progress !== undefined) yield* progress(seconds)
+    const stride = strideAfter(seconds)
+    yield* TestClock.adjust(stride * 1_000)
+    seconds += stride
+  }
+})

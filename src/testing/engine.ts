@@ -45,7 +45,6 @@ export interface Rejected {
   readonly errorType: string
   readonly errorCode: string | undefined
   readonly message: string
-  readonly dimension: RejectedBy | undefined
   /** Exact for the limits, if nobody else calls: one millisecond earlier the same request is rejected. */
   readonly retryAfterMillis: number | undefined
   readonly answersAt: number
@@ -230,7 +229,6 @@ const turnAway = (
     errorType,
     errorCode,
     message: by === undefined ? message : messageOf(pool, request, by),
-    dimension: by,
     retryAfterMillis,
     answersAt: state.now + (state.options.latency?.rejectionMillis ?? 0)
   }
@@ -323,7 +321,6 @@ const admit = (state: State, pool: Pool, request: Request, charge: Limits.Whole,
       retryAfterMillis: undefined
     }),
     pool,
-    startedAt: now,
     firstTokenAt: silent ? Infinity : firstTokenAt,
     finishesAt: silent ? Infinity : finishesAt,
     outputEndsAt,
@@ -344,8 +341,9 @@ const admit = (state: State, pool: Pool, request: Request, charge: Limits.Whole,
  *
  * **Details**
  *
- * An injected 400, 401, 404 or 429 or a refused connection comes before the limits. A 500 or 529 comes after them: it counts as a request,
- * its tokens do not count. A call that times out, stalls or is cut counts its input and the output up to that point.
+ * An injected 400, 401, 404 or 429 or a refused connection comes before the limits. A 500 or 529 comes after them: it
+ * counts as a request, its tokens do not count. A call that times out, stalls or is cut counts its input and the output
+ * up to that point.
  */
 export const request = (state: State, now: number, request: Request): Decision => {
   advance(state, now)

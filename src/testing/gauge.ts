@@ -38,16 +38,8 @@ export interface Gauge {
 /**
  * Reads a limit as a provider does: continuously replenished unless it says otherwise, with a whole period as burst.
  */
-export const make = (dimension: Limits.Dimension, limit: Limits.Limit): Gauge => {
-  const [max, ...more] = [limit.perSecond, limit.perMinute, limit.total].filter((value) => value !== undefined)
-  if (max === undefined || more.length > 0 || !(max > 0)) {
-    throw new RangeError(
-      `ProviderSim.limits.${dimension}: expected exactly one of perSecond, perMinute and total, above zero`
-    )
-  }
-  if (limit.burst !== undefined && !(limit.burst > 0)) {
-    throw new RangeError(`ProviderSim.limits.${dimension}.burst: expected a number > 0, got ${limit.burst}`)
-  }
+export const make = (limit: Limits.Limit): Gauge => {
+  const max = limit.perSecond ?? limit.perMinute ?? limit.total!
   const periodMillis = limit.perSecond === undefined ? minute : 1_000
   const kind = limit.total === undefined ? (limit.window ?? "bucket") : "quota"
   const capacity = kind === "bucket" ? (limit.burst ?? max) : max

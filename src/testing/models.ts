@@ -94,8 +94,8 @@ export interface Ramp {
  *
  * **Details**
  *
- * Takes `share` of the rate of every limited dimension, all the time, or for the first `forMillis` of every
- * `everyMillis`. The neighbour is limited as well: it gets only what is left, so a share above 1 drains a bucket.
+ * Takes `share` of the rate of every limited dimension, all the time, or with both of the others for the first `forMillis`
+ * of every `everyMillis`. The neighbour is limited as well: it gets only what is left, so a share above 1 drains a bucket.
  *
  * @category options
  * @since 0.1.0
@@ -240,7 +240,11 @@ export interface Options {
    * `perMinute` is a token bucket that holds a whole minute's worth unless `burst` and `window` say otherwise.
    */
   readonly limits?: Limits.Limits | undefined
-  /** Limits by the start of the model's name; the longest match wins. Each has buckets of its own. */
+  /**
+   * Limits by the start of the model's name, of which the longest match wins, or else by the class of Claude that the model
+   * belongs to (`Presets.poolOf`): `ProviderSim.layer(Presets.anthropic.start)` simulates that tier. Each has buckets of
+   * its own.
+   */
   readonly pools?: Readonly<Record<string, Limits.Limits>> | undefined
   /**
    * What a limit on `tokens` counts when a call is admitted: `"usage"` its input and output, `"openai"` the larger of

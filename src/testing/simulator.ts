@@ -10,6 +10,8 @@ import type {
   ToolUseBlock,
   Usage
 } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Predicate from "effect/Predicate"
+import { invalid } from "../internal/invalid.ts"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
 import type { Options, ToolUse } from "./models.ts"
@@ -20,17 +22,15 @@ import * as Replies from "./replies.ts"
 export interface Simulator {
   readonly options: Options
   readonly engine: Engine.State
+  readonly charsPerToken: number
   /** How often each request was admitted, so that twins differ. */
   readonly twins: Map<number, number>
 }
 
 /** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
 export const make = (options: Options): Simulator => {
-  const { charsPerToken = 4 } = options
-  if (!(charsPerToken > 0)) {
-    throw new RangeError(`ProviderSim.charsPerToken: expected a number > 0, got ${charsPerToken}`)
-  }
-  return { options, engine: Engine.make(options), twins: new Map() }
+  const engine = Engine.make(options)
+  return { options, engine, charsPerToken: options.charsPerToken ?? 4, twins: new Map() }
 }
 
 /** What became of a request, and the answer it gets. */
@@ -48,15 +48,35 @@ export interface Answer {
 
 const lanes = { answer: 11, cache: 12 }
 
+/** What an option says of a request: itself, or what its function gives, which must be a number. */
 const valueOf = (
-  option: number | ((params: Params, random: number) => number) | undefined,
+  name: "outputTokens" | "cachedShare",
+  { options }: Simulator,
   params: Params,
   random: number
-): number | undefined => (typeof option === "function" ? option(params, random) : option)
+): number | undefined => {
+  const option = options[name]
+  if (typeof option !== "function") return option
+  const value: unknown = option(params, random)
+  return Predicate.isNumber(value) && Number.isFinite(value)
+    ? value
+    : invalid(`ProviderSim.${name}`, "a function that gives a finite number", value)
+}
+
+const isPart = (part: unknown): boolean =>
+  typeof part === "string" ||
+  (Predicate.hasProperty(part, "type") &&
+    part.type === "tool_use" &&
+    Predicate.hasProperty(part, "name") &&
+    typeof part.name === "string")
 
 const replyOf = (self: Simulator, params: Params, random: number): ReadonlyArray<string | ToolUse> => {
   const reply = (self.options.reply ?? Replies.extract)(params, random)
-  const said = (typeof reply === "string" ? [reply] : reply).filter((part) => part !== "")
+  const parts = typeof reply === "string" ? [reply] : reply
+  if (!Array.isArray(parts) || !parts.every(isPart)) {
+    return invalid("ProviderSim.reply", "a function that gives a string, or a list of strings and tool calls", reply)
+  }
+  const said = parts.filter((part) => part !== "")
   return said.length === 0 ? ["."] : said
 }
 
@@ -68,22 +88,23 @@ const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
 
 /** The input tokens of a request as the provider counts them. */
 export const countTokens = (self: Simulator, params: CountParams | Params): number =>
-  Replies.inputTokens(params, self.options.charsPerToken ?? 4)
+  Replies.inputTokens(params, self.charsPerToken)
 
 /** Decides about a request that arrives at `now`, in milliseconds since the provider started. */
 export const ask = (self: Simulator, now: number, params: Params): Answer => {
-  const { charsPerToken = 4, seed = 1 } = self.options
+  const { charsPerToken, engine } = self
+  const { seed } = engine
   const key = Replies.keyOf(params)
   const twin = self.twins.get(key) ?? 0
   const number = Seeded.unit(seed, lanes.answer, key, twin)
   const input = countTokens(self, params)
-  const share = valueOf(self.options.cachedShare, params, Seeded.unit(seed, lanes.cache, key, twin)) ?? 0
+  const share = valueOf("cachedShare", self, params, Seeded.unit(seed, lanes.cache, key, twin)) ?? 0
   const cachedTokens = Math.floor(input * Math.min(1, Math.max(0, share)))
-  const planned = valueOf(self.options.outputTokens, params, number)
+  const planned = valueOf("outputTokens", self, params, number)
   const said = planned === undefined ? replyOf(self, params, number) : undefined
   const wanted = planned ?? Math.ceil(lengthOf(said!) / charsPerToken)
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))
-  const decision = Engine.request(self.engine, now, {
+  const decision = Engine.request(engine, now, {
     model: params.model,
     agent: params.metadata?.user_id ?? undefined,
     inputTokens: input - cachedTokens,
@@ -136,7 +157,7 @@ const toolBlock = (id: string, { input, name }: ToolUse): ToolUseBlock => ({
 /** The blocks of an answer, as far as its tokens go. A tool call that `max_tokens` cuts off is left out. */
 const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlock | ToolUseBlock> => {
   const said = answer.said ?? replyOf(self, answer.params, answer.random)
-  let room = Math.floor(answer.outputTokens * (self.options.charsPerToken ?? 4))
+  let room = Math.floor(answer.outputTokens * self.charsPerToken)
   const blocks: Array<TextBlock | ToolUseBlock> = []
   for (const [index, part] of said.entries()) {
     const { length } = written(part)

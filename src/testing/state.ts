@@ -6,9 +6,11 @@
  * is changed in place: a provider that has seen a million requests need not copy them.
  */
 import * as Limits from "../Limits.ts"
+import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
+import { check } from "./options.ts"
 import * as Ramp from "./ramp.ts"
 
 /** Lets a field be written by the engine that its readers cannot write. */
@@ -29,7 +31,6 @@ export interface Pool {
 export interface Call {
   readonly entry: Writable<Entry>
   readonly pool: Pool
-  readonly startedAt: number
   /** When the first token of output comes. */
   readonly firstTokenAt: number
   /** When the answer is complete, if nothing goes wrong. */
@@ -54,31 +55,10 @@ export interface State {
   now: number
 }
 
-const kinds: { readonly [K in FaultKind]: true } = {
-  400: true,
-  401: true,
-  404: true,
-  429: true,
-  500: true,
-  529: true,
-  timeout: true,
-  refused: true,
-  cut: true,
-  truncated: true,
-  stall: true
-}
-
-/**
- * A provider that has seen nothing yet, at time 0. Throws a `RangeError` for limits that are not limits and for unknown
- * kinds of faults.
- */
+/** A provider that has seen nothing yet, at time 0. Throws a `RangeError` for options that make no sense. */
 export const make = (options: Options): State => {
-  const { faults = [], rejections = "free" } = options
-  const unknown = faults.find(({ kind }) => !Object.hasOwn(kinds, kind))
-  if (unknown !== undefined) {
-    const known = Object.keys(kinds).join(", ")
-    throw new RangeError(`ProviderSim.faults: expected a kind out of ${known}, got ${unknown.kind}`)
-  }
+  check(options)
+  const { limits = {}, rejections = "free" } = options
   const given = typeof rejections === "string" ? {} : rejections
   const state: State = {
     options,
@@ -105,8 +85,7 @@ export const make = (options: Options): State => {
     now: 0
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
-    const limits = options.pools?.[name] ?? options.limits ?? {}
-    const gauges = Limits.mapDimensions(limits, (limit, dimension) => Gauge.make(dimension, limit))
+    const gauges = Limits.mapDimensions(options.pools?.[name] ?? limits, Gauge.make)
     state.pools.set(name, { name, gauges, ramp: Ramp.make(), inFlight: 0, production: 0, producing: 0 })
   }
   return state
@@ -114,11 +93,11 @@ export const make = (options: Options): State => {
 
 /** The pool whose limits a model is under. */
 export const poolOf = (state: State, model: string): Pool => {
-  let best = "default"
+  let best: string | undefined
   for (const name of Object.keys(state.options.pools ?? {})) {
-    if (model.startsWith(name) && (best === "default" || name.length > best.length)) best = name
+    if (model.startsWith(name) && (best === undefined || name.length > best.length)) best = name
   }
-  return state.pools.get(best)!
+  return state.pools.get(best ?? Presets.poolOf(model)) ?? state.pools.get("default")!
 }
 
 // -----------------------------------------------------------------------------
@@ -215,7 +194,10 @@ export const advance = (state: State, now: number): void => {
     if (state.now >= now) return
     const { share, until } = neighbourAt(state, state.now)
     const flows = share > 0 || [...state.pools.values()].some((pool) => pool.production > 0)
-    flow(state, Math.min(now, Agenda.nextAt(state.due), until, flows ? nextCell(state.now) : Infinity), share)
+    const to = Math.min(now, Agenda.nextAt(state.due), until, flows ? nextCell(state.now) : Infinity)
+    // Otherwise this would never end.
+    if (!(to > state.now)) throw new RangeError(`ProviderSim: expected a time after ${state.now} ms, got ${to}`)
+    flow(state, to, share)
   }
 }
 

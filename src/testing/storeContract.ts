@@ -20,10 +20,12 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Budget from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
 import type { Held, PoolOptions, PoolStore, StoreUnavailable, Taken } from "../BudgetStore.ts"
 import type * as Limits from "../Limits.ts"
@@ -72,6 +74,7 @@ export interface Options {
 type Body = (tools: Tools) => Effect.Effect<void, ContractBroken | StoreUnavailable, Scope.Scope>
 
 interface Tools {
+  readonly pool: string
   readonly open: (
     limits: Limits.Limits,
     options?: Partial<PoolOptions>
@@ -198,6 +201,26 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
     })
   ],
   [
+    "slows its rates once for rejections of calls that were out together, and again for one that was sent later",
+    Effect.fnUntraced(function* ({ expect, grant, open, pass }) {
+      const store = yield* open(slow)
+      const reject = Effect.fnUntraced(function* (held: Held) {
+        yield* store.settle(held, { tokens: 0 }, false)
+        yield* store.pause({ reason: "rateLimit", millis: 10, charge: held.charge, takenAt: held.takenAt })
+        yield* pass(20)
+        return (yield* store.snapshot).ledger.pace.scale
+      })
+      const together = [yield* grant(store, { tokens: 1 }), yield* grant(store, { tokens: 1 })] as const
+      yield* pass(10)
+      const first = yield* reject(together[0])
+      yield* expect(first < 1, "slower rates", first)
+      const second = yield* reject(together[1])
+      yield* expect(second === first, "rates as slow as before", second)
+      const third = yield* reject(yield* grant(store, { tokens: 1 }))
+      yield* expect(third < first, "slower rates still", third)
+    })
+  ],
+  [
     "lowers its view to what the provider has left, and learns a limit that is below its own",
     Effect.fnUntraced(function* ({ expect, grant, level, open }) {
       const store = yield* open({ tokens: { perMinute: 60_000 } })
@@ -227,6 +250,40 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
     })
   ],
   [
+    "keeps the limits that it has learned of dimensions that a change does not concern",
+    Effect.fnUntraced(function* ({ expect, grant, level, open }) {
+      const store = yield* open({ requests: { perMinute: 6_000 } })
+      const held = yield* grant(store, { requests: 1 })
+      yield* store.observe({ dimensions: { inputTokens: { limit: 40_000, remaining: 10 } } }, held)
+      yield* level(store, "inputTokens")
+      yield* store.resize({ limits: { requests: { perMinute: 3_000 } }, concurrency: undefined })
+      const most = () => [store.rules().requests?.most, store.rules().inputTokens?.most]
+      yield* expect(most().join() === "3000,40000", "3000 requests and 40000 input tokens", most())
+      yield* expect((yield* level(store, "inputTokens")) < 2_000, "the level as it was", store.rules())
+      yield* expect(most().join() === "3000,40000", "3000 requests and 40000 input tokens as before", most())
+    })
+  ],
+  [
+    "goes back to the limits that are configured, and only where none were told for so long",
+    Effect.fnUntraced(function* ({ expect, grant, level, open, pass }) {
+      const store = yield* open({ tokens: { perMinute: 60_000 } })
+      const held = yield* grant(store, { tokens: 10 })
+      yield* store.observe({ dimensions: { requests: { limit: 100 }, tokens: { limit: 30_000 } } }, held)
+      const most = () => [store.rules().requests?.most, store.rules().tokens?.most]
+      yield* store.unlearn(3_600_000)
+      yield* expect(most().join() === "100,30000", "the limits as learned", most())
+      yield* pass(20)
+      yield* store.unlearn(10)
+      yield* expect(most().join() === ",60000", "the limits as configured", most())
+      yield* level(store, "tokens")
+      yield* expect(most().join() === ",60000", "the limits as configured, still", most())
+      yield* store.observe({ dimensions: { tokens: { limit: 30_000 } } }, held)
+      yield* store.resize({ limits: { tokens: { perMinute: 50_000 } }, concurrency: undefined })
+      yield* store.unlearn(3_600_000)
+      yield* expect(most().join() === ",50000", "the limits as changed", most())
+    })
+  ],
+  [
     "admits never more than burst and rate allow, whatever is asked and settled",
     Effect.fnUntraced(function* ({ expect, open, pass }) {
       const store = yield* open(fast)
@@ -243,6 +300,26 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
       }
       const most = 1_000 + ((yield* store.snapshot).now - before) * 10
       yield* expect(used <= most * (1 + 1e-9), `at most ${most} tokens`, used)
+    })
+  ],
+  [
+    "wakes a head that may come sooner than it was told, by what its own process says, too",
+    Effect.fnUntraced(function* ({ expect, pass, pool }) {
+      const budget = yield* Budget.make({ limits: slow, headroom: 0 })
+      const reserve = (tokens: number) => Effect.orDie(budget.reserve({ tokens }, { pool }))
+      const comes = Effect.fnUntraced(function* (head: Fiber.Fiber<unknown>, after: string) {
+        for (let i = 0; i < 100 && head.pollUnsafe() === undefined; i++) yield* pass(10)
+        yield* expect(head.pollUnsafe() !== undefined, `the head within a second of ${after}`, "none")
+      })
+      const held = yield* reserve(1_000)
+      const first = yield* Effect.forkScoped(reserve(900))
+      yield* pass(20)
+      yield* budget.observe({ dimensions: { tokens: { remaining: 950 } }, reservation: held })
+      yield* comes(first, "a signal that raised the level")
+      const second = yield* Effect.forkScoped(reserve(1_000))
+      yield* pass(20)
+      yield* budget.resize({ limits: fast, pool })
+      yield* comes(second, "a larger limit")
     })
   ],
   [
@@ -324,6 +401,7 @@ const runCheck = (
     const fail = (expected: string, seen: unknown) =>
       Effect.fail(new ContractBroken({ check, expected, seen: JSON.stringify(seen) ?? String(seen) }))
     yield* body({
+      pool,
       open: (limits, given) =>
         store.open(pool, { limits, concurrency: Infinity, headroom: 0, ramp: undefined, ...given }),
       pass,

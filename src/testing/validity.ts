@@ -29,12 +29,13 @@ const contentProblem = (content: unknown, at: string): Problem => {
       case "document": {
         const source = Predicate.hasProperty(block, "source") ? block.source : undefined
         if (!Predicate.isObject(source)) return `${where}.source: Field required`
-        if (Predicate.hasProperty(source, "data") && typeof source.data !== "string") {
+        const { content, data, type } = source
+        if (data === undefined ? type === "text" : typeof data !== "string") {
           return `${where}.source.data: expected a string`
         }
-        return Predicate.hasProperty(source, "content")
-          ? contentProblem(source.content, `${where}.source.content`)
-          : undefined
+        return content === undefined && type !== "content"
+          ? undefined
+          : contentProblem(content, `${where}.source.content`)
       }
       default:
         return undefined
@@ -42,25 +43,36 @@ const contentProblem = (content: unknown, at: string): Problem => {
   })
 }
 
+const roles: ReadonlyArray<unknown> = ["user", "assistant", "system"]
+
+/** More levels than any request has, and fewer than the stack has room for. */
+const mostLevels = 500
+
+/** Whether a value is nested too deeply, or holds itself. */
+const isTooDeep = (value: unknown, level = 1): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  (level > mostLevels || Object.values(value).some((part) => isTooDeep(part, level + 1)))
+
 /** What is wrong with the body of a `count_tokens` request, if anything. */
 export const countProblem = (body: unknown): Problem => {
   if (!Predicate.isObject(body) || Array.isArray(body)) return "expected a JSON object"
+  if (isTooDeep(body)) return `expected at most ${mostLevels} levels of nesting`
   const get = (name: string): unknown => (Predicate.hasProperty(body, name) ? body[name] : undefined)
   if (typeof get("model") !== "string" || get("model") === "") return "model: Field required"
   const messages = get("messages")
   if (!Array.isArray(messages)) return "messages: Field required"
   if (messages.length === 0) return "messages: at least one message is required"
   const system = get("system")
-  if (system !== undefined && system !== null) {
+  if (system !== undefined) {
     const problem = contentProblem(system, "system")
     if (problem !== undefined) return problem
   }
   const tools = get("tools")
   if (tools !== undefined && !Array.isArray(tools)) return "tools: expected a list"
   return first(messages, (message, index) => {
-    if (!Predicate.hasProperty(message, "role") || typeof message.role !== "string") {
-      return `messages.${index}.role: Field required`
-    }
+    if (!Predicate.hasProperty(message, "role")) return `messages.${index}.role: Field required`
+    if (!roles.includes(message.role)) return `messages.${index}.role: expected one of ${roles.join(", ")}`
     if (!Predicate.hasProperty(message, "content")) return `messages.${index}.content: Field required`
     return contentProblem(message.content, `messages.${index}.content`)
   })

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
+import * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
 import * as Toolkit from "effect/ai/Toolkit"
@@ -11,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as FloodgateAi from "floodgate/ai"
@@ -84,7 +86,7 @@ const under = <A, E, R>(
     effect,
     FloodgateAi.layer({ model: "m", maxTokens: 500, ...how }).pipe(
       Layer.provide(model),
-      Layer.provide(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
+      Layer.provideMerge(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
       Layer.provideMerge(Budget.layer({ limits: quotas, headroom: 0, ...options }))
     )
   )
@@ -223,6 +225,24 @@ describe("floodgate/ai", () => {
       )
     })
 
+    it.effect("may have had results that are no JSON, for which the provider knows a form", () => {
+      const { layer } = scripted({ whole: [[text("hi"), finish()]] })
+      const part = Prompt.toolResultPart({
+        id: "t1",
+        name: "Count",
+        providerExecuted: false,
+        isFailure: false,
+        result: { found: 10n }
+      })
+      const prompt = Prompt.fromMessages([Prompt.toolMessage({ content: [part] })])
+      return under(
+        Effect.gen(function* () {
+          assert.strictEqual((yield* ending(LanguageModel.generateText({ prompt }))).text, "hi")
+        }),
+        layer
+      )
+    })
+
     it.effect("of a stream run after the reservation was settled", () => {
       const { layer } = scripted({ streams: [Stream.fromArray([call, finish("tool-calls")])] })
       return under(
@@ -291,6 +311,24 @@ describe("floodgate/ai", () => {
             [{ found: 3 }]
           )
         }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.succeed({ found: 3 }) }))),
+        layer
+      )
+    })
+
+    it.effect("come with tools although their schema only decodes", () => {
+      const degrees = Schema.String.pipe(
+        Schema.decodeTo(Schema.Finite, {
+          decode: SchemaGetter.transform(Number),
+          encode: SchemaGetter.forbidden<string, number>(() => "one way")
+        })
+      )
+      const { layer } = scripted({ whole: [[text('{"degrees":"21"}'), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          const schema = Schema.Struct({ degrees })
+          const response = yield* ending(LanguageModel.generateObject({ prompt: "go", schema, toolkit: Words }))
+          assert.deepStrictEqual(response.value, { degrees: 21 })
+        }).pipe(Effect.provide(Words.toLayer({ Lookup: () => Effect.die("not asked for") }))),
         layer
       )
     })
@@ -452,6 +490,22 @@ describe("floodgate/ai", () => {
       )
     })
 
+    it.effect("of a deadline that would be missed are not asked again by a caller that retries", () => {
+      // Regression: the wait that was too long was given as a retryAfter.
+      const { layer } = scripted({ whole: [[text("ok"), finish()]] })
+      return under(
+        Effect.gen(function* () {
+          yield* LanguageModel.generateText({ prompt: "hi" })
+          const late = Retry.withDeadline(LanguageModel.generateText({ prompt: "hi" }), "1 second")
+          const { isRetryable, message, retryAfter } = yield* Effect.flip(late)
+          assert.deepStrictEqual([isRetryable, retryAfter], [false, undefined])
+          assert.include(message, "longer than the 1s to its deadline")
+        }),
+        layer,
+        { limits: { requests: { perMinute: 1, burst: 1, window: "bucket" } } }
+      )
+    })
+
     it.effect("of a deadline that has passed are not asked again by a caller that retries", () => {
       const { asked, layer } = scripted({})
       const late = Effect.andThen(Effect.sleep(2), LanguageModel.generateText({ prompt: "hi" }))
@@ -515,6 +569,49 @@ describe("floodgate/ai", () => {
           assert.deepStrictEqual(yield* levels, { requests: 1, input: 1, output: 10 })
         }),
         layer
+      )
+    })
+
+    it.effect("have succeeded with their finish, whether the consumer asks on or not, and once", () => {
+      // Regression: consumers that left with the finish counted as interrupted, and nothing was learned of their calls.
+      const broken = Stream.fail(aiError(new AiError.InternalProviderError({ description: "later" })))
+      const answer = [begin, delta("a"), finish()]
+      const { layer } = scripted({
+        streams: [Stream.never, broken, Stream.empty].map((after) => Stream.concat(Stream.fromArray(answer), after))
+      })
+      const toItsEnd = LanguageModel.streamText({ prompt: "hi" }).pipe(
+        Stream.takeUntil(({ type }) => type === "finish"),
+        Stream.runDrain
+      )
+      return under(
+        Effect.gen(function* () {
+          yield* ending(toItsEnd)
+          assert.isTrue(Exit.isFailure(yield* ending(Effect.exit(types))))
+          yield* ending(types)
+          const { learned } = yield* Governor.Governor
+          assert.deepStrictEqual((yield* learned).profiles.at(-1)?.outputs, [20, 20, 20])
+          assert.deepStrictEqual(yield* levels, { requests: 3, input: 300, output: 60 })
+        }),
+        layer
+      )
+    })
+
+    it.effect("have failed with their error part, whether the consumer asks on or not", () => {
+      const { layer } = scripted({
+        streams: [Stream.concat(Stream.make(begin, delta("a"), failed), Stream.never)]
+      })
+      const toItsEnd = LanguageModel.streamText({ prompt: "hi" }).pipe(
+        Stream.takeUntil(({ type }) => type === "error"),
+        Stream.runDrain
+      )
+      return under(
+        Effect.gen(function* () {
+          yield* ending(toItsEnd)
+          const { allowed } = (yield* (yield* Budget.TokenBudget).status).pools["default"]!
+          assert.strictEqual(allowed, 1)
+        }),
+        layer,
+        { concurrency: 8 }
       )
     })
 

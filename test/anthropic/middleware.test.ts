@@ -3,24 +3,36 @@ import Anthropic, {
   APIConnectionTimeoutError,
   APIError,
   APIUserAbortError,
+  InternalServerError,
   OverloadedError,
   RateLimitError
 } from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as Floodgate from "floodgate/anthropic"
-import { BudgetError, type PoolStatus } from "floodgate/Budget"
+import * as Budget from "floodgate/Budget"
 import { ProviderServer } from "floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import { LlmError } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { Readable } from "node:stream"
+import type { ReadableStream as NodeReadableStream } from "node:stream/web"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { serve } from "../support/httpServer.ts"
 import { rejection } from "../support/rejection.ts"
 import { unused } from "../support/ways.ts"
 
 // Real HTTP with the official SDK, so these run on the real clock. Waits are for conditions, never for times.
+
+setFlagsFromString("--expose-gc")
+const collect = Effect.sync(runInNewContext("gc") as () => void)
 
 const fast = { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const slow = { ...fast, baseMillis: 3_600_000 }
@@ -37,13 +49,13 @@ interface World {
   readonly url: string
   readonly client: Anthropic
   readonly floodgate: Floodgate.Installation
-  readonly pool: Effect.Effect<PoolStatus>
+  readonly pool: Effect.Effect<Budget.PoolStatus>
 }
 
 const install = Effect.fnUntraced(function* (
   url: string,
   options: Floodgate.Options = {},
-  sdk: { readonly maxRetries?: number; readonly timeout?: number } = {}
+  sdk: { readonly maxRetries?: number; readonly timeout?: number; readonly fetch?: typeof fetch } = {}
 ): Effect.fn.Return<World, never, Scope.Scope> {
   const floodgate = yield* Effect.acquireRelease(
     Effect.sync(() => Floodgate.create({ retry: quick, limits: { requests: { total: 1_000 } }, ...options })),
@@ -75,10 +87,44 @@ const scripted = Effect.fnUntraced(function* (
 const until = <A>(effect: Effect.Effect<A>, holds: (a: A) => boolean) =>
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("2 millis") })
 
-const idle = (pool: Effect.Effect<PoolStatus>) => until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)
+const idle = (pool: Effect.Effect<Budget.PoolStatus>) =>
+  until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)
 
-const level = (pool: Effect.Effect<PoolStatus>, dimension: "inputTokens" | "outputTokens") =>
+const level = (pool: Effect.Effect<Budget.PoolStatus>, dimension: "inputTokens" | "outputTokens") =>
   Effect.map(pool, (pool) => pool.dimensions[dimension]!.level)
+
+/** Lets promises and fibers go on until they wait for something else than one another. */
+const turns = Effect.promise(async () => {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+})
+
+const governed = Governor.layer({ retry: Retry.make({ base: "5 millis", jitter: "none", attempts: 2 }) }).pipe(
+  Layer.provideMerge(Budget.layer({ limits: { requests: { total: 1_000 } } }))
+)
+
+/** A call on the test's clock, whose answer's body is written by hand. */
+const byHand = Effect.fnUntraced(function* (status: number, options: Floodgate.MiddlewareOptions = {}) {
+  const bodies: Array<ReadableStreamDefaultController<Uint8Array>> = []
+  const fetch = () => {
+    const body = new ReadableStream<Uint8Array>({ start: (body) => void bodies.push(body) })
+    return Promise.resolve(new Response(body, { status, headers: { "content-type": "application/json" } }))
+  }
+  const middleware = yield* Floodgate.make(options)
+  const client = new Anthropic({ apiKey: "any", maxRetries: 0, middleware: [middleware], fetch })
+  const call = Effect.promise(() => client.messages.create(params()).catch((error: unknown) => error))
+  const answer = yield* Effect.forkChild(call, { startImmediately: true })
+  yield* turns
+  return {
+    answer,
+    count: () => bodies.length,
+    write: (text: string) =>
+      Effect.andThen(
+        Effect.sync(() => bodies.at(-1)!.enqueue(new TextEncoder().encode(text))),
+        turns
+      ),
+    end: Effect.sync(() => bodies.at(-1)!.close())
+  }
+})
 
 /** Limits that never refill, so that levels show what was settled. */
 const ledger: Floodgate.Options = {
@@ -114,12 +160,13 @@ const events = (response: Http.ServerResponse, body: string, last: "end" | "cut"
   })
 }
 
-/** A response as `node-fetch` has them, whose body is no web stream. */
-const withNodeStream = (response: Response): Response =>
-  Object.defineProperties(response, {
-    body: { value: Readable.from([]) },
-    clone: { value: () => withNodeStream(Response.prototype.clone.call(response)) }
-  })
+/** A `fetch` as `node-fetch` is, whose bodies are streams of Node. */
+const nodeFetch: typeof fetch = async (...request) => {
+  const response = await fetch(...request)
+  return response.body === null
+    ? response
+    : Object.defineProperty(response, "body", { value: Readable.fromWeb(response.body as NodeReadableStream) })
+}
 
 describe("floodgate/anthropic", () => {
   describe("twelve agents against a limit that binds", () => {
@@ -253,6 +300,32 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("has headers of its own in each attempt, which another middleware may add to", () =>
+      Effect.gen(function* () {
+        const { requests, url } = yield* serve((_, response) => {
+          response.writeHead(requests.length < 3 ? 500 : 200, { "content-type": "application/json" })
+          response.end(JSON.stringify({ id: "msg_1", type: "message" }))
+        })
+        const { floodgate } = yield* install(url)
+        const client = new Anthropic({
+          baseURL: url,
+          apiKey: "any",
+          middleware: [
+            floodgate.middleware,
+            (request, next) => {
+              request.headers.append("x-team", "docs")
+              return next(request)
+            }
+          ]
+        })
+        yield* Effect.promise(() => client.messages.create(params()))
+        assert.deepStrictEqual(
+          requests.map(({ headers }) => headers["x-team"]),
+          ["docs", "docs", "docs"]
+        )
+      })
+    )
+
     it.live("gives up with the SDK's own error, and the SDK does not start again", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated(
@@ -293,39 +366,42 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("that stops half-way is retried, and gives its reservation back if it stays so", () =>
+    it.effect("that stops half-way is retried after 10 minutes, and gives its reservation back if it stays so", () =>
       Effect.gen(function* () {
-        const { count, url } = yield* scripted((response) => {
-          response.writeHead(200, { "content-type": "application/json" })
-          response.write('{"id":')
-        })
-        const retry = Retry.make({ base: "5 millis", attempts: 2 })
-        const { client, pool } = yield* install(url, { ...ledger, retry, idleTimeout: "100 millis" })
-        const error = yield* rejection(() => client.messages.create(params()))
-        assert.instanceOf(error, APIConnectionTimeoutError)
+        const { answer, count, write } = yield* byHand(200, { idleTimeout: "1 second" })
+        yield* write('{"id":')
+        yield* TestClock.adjust("599999 millis")
+        yield* turns
+        assert.strictEqual(count(), 1)
+        yield* TestClock.adjust("1 millis")
+        yield* turns
+        yield* TestClock.adjust("5 millis")
+        yield* turns
         assert.strictEqual(count(), 2)
-        yield* idle(pool)
-      })
+        yield* TestClock.adjust("10 minutes")
+        assert.instanceOf(yield* Fiber.join(answer), APIConnectionTimeoutError)
+        const { pools } = yield* Budget.TokenBudget.use(({ status }) => status)
+        assert.strictEqual(pools["default"]!.inFlight, 0)
+      }).pipe(Effect.provide(governed))
     )
 
-    it.live.each([200, 400])("with status %d may take long, as long as something comes", (status) =>
+    it.effect.each([
+      [200, "9 minutes"],
+      [400, "499 millis"]
+    ] as const)("with status %d may take long, as long as something comes", ([status, silence]) =>
       Effect.gen(function* () {
-        const { count, url } = yield* scripted((response) => {
-          response.writeHead(status, { "content-type": "application/json" })
-          let blanks = 0
-          const timer = setInterval(() => {
-            response.write(" ")
-            if (++blanks < 12) return
-            clearInterval(timer)
-            response.end(JSON.stringify({ id: "msg_1", type: "message", error: { message: "In the end" } }))
-          }, 50)
-        })
-        const { client } = yield* install(url, { idleTimeout: "500 millis" })
-        const answer = yield* Effect.promise(() => client.messages.create(params()).catch((error: unknown) => error))
-        if (status === 200) assert.deepInclude(answer, { id: "msg_1" })
-        else assert.match(String(answer), /In the end/)
+        const { answer, count, end, write } = yield* byHand(status, { idleTimeout: "500 millis" })
+        for (let silences = 0; silences < 4; silences++) {
+          yield* TestClock.adjust(silence)
+          yield* write(" ")
+        }
+        yield* write(JSON.stringify({ id: "msg_1", type: "message", error: { message: "In the end" } }))
+        yield* end
+        const got = yield* Fiber.join(answer)
+        if (status === 200) assert.deepInclude(got, { id: "msg_1" })
+        else assert.match(String(got), /In the end/)
         assert.strictEqual(count(), 1)
-      })
+      }).pipe(Effect.provide(governed))
     )
 
     it.live("with an error whose body stops half-way is the error without its text", () =>
@@ -388,38 +464,76 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    // It was lost to a TypeError.
-    it.live.each([{ usage: null }, {}])("that says nothing of its usage keeps its estimate: %j", (usage) =>
+    // It was lost to a TypeError, and null was a prompt of nothing, "10" 100 tokens.
+    it.live.each([
+      "null",
+      "5",
+      '{"output_tokens":5}',
+      '{"input_tokens":null,"output_tokens":5}',
+      '{"input_tokens":"0","output_tokens":5}',
+      '{"input_tokens":-1,"output_tokens":5}',
+      '{"input_tokens":1e300,"output_tokens":5}',
+      '{"input_tokens":0,"output_tokens":null}'
+    ])("that says nothing of its usage keeps its estimate: %s", (usage) =>
       Effect.gen(function* () {
         const { url } = yield* scripted((response) => {
           response.writeHead(200, { "content-type": "application/json" })
-          response.end(JSON.stringify({ id: "msg_1", type: "message", ...usage }))
+          response.end(`{"id":"msg_1","type":"message","usage":${usage}}`)
         })
         const { client, pool } = yield* install(url, ledger)
         assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
         yield* idle(pool)
-        assert.isBelow(yield* level(pool, "inputTokens"), 100_000)
+        assert.strictEqual(yield* level(pool, "inputTokens"), 100_000 - 17)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 100)
       })
     )
 
-    it.live("by a fetch with Node's streams is read and settled all the same", () =>
+    it.live("by a fetch with Node's streams is read and settled all the same, however large it is", () =>
       Effect.gen(function* () {
         const usage = { input_tokens: 1_000, output_tokens: 20 }
+        const content = [{ type: "text" as const, text: "x".repeat(200_000), citations: null }]
         const { url } = yield* scripted((response, count) => {
           response.writeHead(count === 1 ? 200 : 400, { "content-type": "application/json" })
-          response.end(JSON.stringify({ id: "msg_1", type: "message", usage, error: { message: "In the end" } }))
+          response.end(
+            JSON.stringify({ id: "msg_1", type: "message", usage, content, error: { message: "In the end" } })
+          )
         })
-        const { floodgate, pool } = yield* install(url, ledger)
-        const client = new Anthropic({
-          baseURL: url,
-          apiKey: "any",
-          middleware: [floodgate.middleware],
-          fetch: async (...request) => withNodeStream(await fetch(...request))
-        })
-        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { id: "msg_1" })
+        const { client, pool } = yield* install(url, ledger, { fetch: nodeFetch })
+        assert.deepInclude(yield* Effect.promise(() => client.messages.create(params())), { content })
         assert.match(String(yield* rejection(() => client.messages.create(params()))), /In the end/)
         yield* idle(pool)
         assert.strictEqual(yield* level(pool, "inputTokens"), 99_000)
+      })
+    )
+
+    it.live.each([304, 999])("with the odd status %d is the SDK's own error, as without the middleware", (status) =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => response.writeHead(status).end())
+        const { client, pool } = yield* install(url, { ...ledger, retry: Retry.make({ attempts: 1 }) })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.instanceOf(error, APIError)
+        assert.strictEqual(error.status, status)
+        yield* idle(pool)
+      })
+    )
+
+    it.live.each([undefined, nodeFetch])("of no content is none", (fetch) =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => response.writeHead(204).end())
+        const { client, pool } = yield* install(url, ledger, fetch && { fetch })
+        assert.isNull(yield* Effect.promise(() => client.messages.create(params())))
+        yield* idle(pool)
+      })
+    )
+
+    it.live("does not retry where the provider says that it does not help", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) =>
+          response.writeHead(500, { "x-should-retry": "false" }).end()
+        )
+        const { client } = yield* install(url)
+        assert.instanceOf(yield* rejection(() => client.messages.create(params())), InternalServerError)
+        assert.strictEqual(count(), 1)
       })
     )
 
@@ -434,11 +548,36 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("does not repeat what fetch threw and is no failure of the network", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const fetch = () => Promise.reject(new Error(`refused ${++asked}`))
+        const { client } = yield* install("http://provider.test", {}, { fetch, maxRetries: 1 })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.instanceOf(error, APIConnectionError)
+        assert.strictEqual(asked, 1)
+      })
+    )
+
+    it.live("reports a retry that the budget refuses as its own error, although a timeout was before it", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response) =>
+          response.writeHead(504).end('{"error":{"type":"timeout_error","message":"Timed out"}}')
+        )
+        const { client } = yield* install(url, { limits: { requests: { total: 2 } }, headroom: 0 }, { maxRetries: 1 })
+        const error = yield* rejection(() => client.messages.create(params()))
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.match(error.message, /has 0 left \(a retry, after: .*Timed out/)
+        assert.match(String(error), /has 0 left \(a retry, after: .*Timed-out/)
+        assert.strictEqual(count(), 2)
+      })
+    )
+
     it.live("reports what the budget refuses as its own error", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated({}, { limits: { inputTokens: { total: 100 } } })
         const error = yield* rejection(() => client.messages.create(params(40_000)))
-        assert.instanceOf(error, BudgetError)
+        assert.instanceOf(error, Budget.BudgetError)
         assert.strictEqual((yield* provider.stats).requests, 0)
       })
     )
@@ -480,6 +619,23 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("by the governor's timeout for good is its own error, which the SDK does not retry", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted(() => {})
+        const { client, pool } = yield* install(url, {
+          ...ledger,
+          retry: Retry.make({ base: "1 millis", attempts: 2 }),
+          callOptions: { timeout: "50 millis" }
+        })
+        const error = yield* rejection(() => client.messages.create(params(), { maxRetries: 1 }))
+        assert.instanceOf(error, LlmError)
+        assert.strictEqual(error.reason._tag, "TimedOut")
+        assert.match(String(error), /raise the time-out.* \(after 2 attempts/)
+        assert.strictEqual(count(), 2)
+        yield* idle(pool)
+      })
+    )
+
     it.live("by the governor's timeout retries the call", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated(
@@ -502,6 +658,15 @@ describe("floodgate/anthropic", () => {
         const status = yield* idle(pool)
         assert.strictEqual(status.dimensions.inputTokens!.level, 99_000)
         assert.strictEqual(status.dimensions.outputTokens!.level, 99_980)
+      })
+    )
+
+    it.live("gives the response as the provider does, with its address", () =>
+      Effect.gen(function* () {
+        const { client, url } = yield* simulated({})
+        const response = yield* Effect.promise(() => client.messages.create({ ...params(), stream: true }).asResponse())
+        assert.deepInclude(response, { status: 200, url: `${url}/v1/messages` })
+        yield* Effect.promise(() => response.text())
       })
     )
 
@@ -529,6 +694,45 @@ describe("floodgate/anthropic", () => {
         assert.strictEqual((yield* pool).inFlight, 1)
         stream.controller.abort()
         yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
+      })
+    )
+
+    it.live("by a fetch with Node's streams has all its events, and settles to its usage", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content + ended))
+        const { client, pool } = yield* install(url, ledger, { fetch: nodeFetch })
+        const message = yield* Effect.promise(() => client.messages.stream(params()).finalMessage())
+        assert.strictEqual(message.usage.output_tokens, 7)
+        yield* idle(pool)
+        assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 7)
+      })
+    )
+
+    it.live("by a fetch with Node's streams may not fall silent either", () =>
+      Effect.gen(function* () {
+        const { count, url } = yield* scripted((response, count) =>
+          count === 1 ? events(response, started, "open") : events(response, started + content + ended)
+        )
+        const { client, pool } = yield* install(url, { ...ledger, idleTimeout: "200 millis" }, { fetch: nodeFetch })
+        const message = yield* Effect.promise(() => client.messages.stream(params()).finalMessage())
+        assert.strictEqual(message.usage.output_tokens, 7)
+        assert.isAtLeast(count(), 2)
+        yield* idle(pool)
+      })
+    )
+
+    it.live("settles when it is dropped before anybody reads it, and the request ends", () =>
+      Effect.gen(function* () {
+        let open = 0
+        const { url } = yield* scripted((response) => {
+          open++
+          response.on("close", () => open--)
+          events(response, started + content, "open")
+        })
+        const { client, pool } = yield* install(url, ledger)
+        yield* Effect.promise(async () => void (await client.messages.create({ ...params(), stream: true })))
+        yield* until(Effect.andThen(collect, pool), ({ inFlight }) => inFlight === 0 && open === 0)
         assert.strictEqual(yield* level(pool, "outputTokens"), 100_000 - 11)
       })
     )

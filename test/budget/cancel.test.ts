@@ -183,4 +183,34 @@ describe("Budget, interrupted", () => {
       )
     }).pipe(Effect.scoped)
   )
+
+  it.effect("goes by the limits that the store has, wherever a change or a response is interrupted", () =>
+    Effect.gen(function* () {
+      // Regression: between the store and us, and everybody went by the old limits until the next word.
+      const requests = { perMinute: 60, burst: 3 }
+      const tellings: ReadonlyArray<(budget: Budget.TokenBudget["Service"]) => Effect.Effect<void>> = [
+        (budget) => budget.resize({ limits: { ...limits, requests } }),
+        (budget) => budget.observe({ dimensions: { requests: { limit: 12, remaining: 12 } } })
+      ]
+      for (const tell of tellings) {
+        const seen = { reached: false }
+        for (let step = 1; !seen.reached; step++) {
+          yield* Effect.gen(function* () {
+            const budget = yield* Budget.make({ limits, headroom: 0 })
+            yield* Effect.scoped(budget.reserve({ tokens: 0 }))
+            const told = Effect.andThen(
+              tell(budget),
+              Effect.sync(() => (seen.reached = true))
+            )
+            yield* interruptAt(told, step)
+            const reservation = yield* Effect.forkChild(budget.reserve({ tokens: 1 }))
+            yield* turns(5)
+            const charge = (yield* Fiber.join(reservation)).charge
+            const { dimensions } = (yield* budget.status).pools.default!
+            assert.sameMembers(Object.keys(charge), Object.keys(dimensions), `after ${step} steps`)
+          }).pipe(Effect.scoped)
+        }
+      }
+    })
+  )
 })

@@ -97,6 +97,22 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.provide(make({ limits })))
   )
 
+  it.effect("slows down once when many calls that were out together are rejected, one pause after the other", () =>
+    Effect.gen(function* () {
+      // Regression: each of twelve slowed the pool down, to a twentieth.
+      const budget = yield* Budget.TokenBudget
+      const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 10 }), 12)
+      for (const reservation of held) {
+        yield* budget.cooldown({ reason: "rateLimit", retryAfter: 100, reservation, usage: { tokens: 0 } })
+        yield* TestClock.adjust(150)
+        assert.strictEqual((yield* pool).pace, 0.7)
+      }
+      const later = yield* budget.reserve({ tokens: 10 })
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: 100, reservation: later, usage: { tokens: 0 } })
+      assert.isBelow((yield* pool).pace, 0.7)
+    }).pipe(Effect.scoped, Effect.provide(make({ limits })))
+  )
+
   it.effect("halves the calls in flight once when many of one round are told of overload", () =>
     Effect.gen(function* () {
       // Regression: twelve calls that failed together halved the places twelve times.

@@ -1,6 +1,8 @@
 /** The laws of the budget at its service, where the model of model.test.ts does not reach. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -48,8 +50,38 @@ const distant = (millis: number) =>
       }))
   })
 
+/** The memory store, that takes a while to say how it stands. */
+const slowToForesee = Layer.succeed(BudgetStore.BudgetStore, {
+  open: (name, options) =>
+    Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
+      ...opened,
+      snapshot: Effect.delay(opened.snapshot, 5)
+    }))
+})
+
 describe("Budget laws", () => {
   describe("1, never over", () => {
+    it.effect("charges by limits that were learned while a wait was foreseen", () =>
+      Effect.gen(function* () {
+        // Regression: the charge was worked out before the limits were known, and stood for one by the limits that were.
+        const budget = yield* Budget.TokenBudget
+        const first = yield* budget.reserve({ inputTokens: 10 })
+        const calls = yield* Effect.replicateEffect(
+          start(budget.reserve({ inputTokens: 1_000 }, { maxWait: "10 minutes" })),
+          50
+        )
+        yield* TestClock.adjust(2)
+        yield* budget.observe({
+          dimensions: { inputTokens: { limit: 20_000, remaining: 19_000, window: "bucket" } },
+          reservation: first
+        })
+        yield* first.settle({ inputTokens: 10 })
+        yield* TestClock.adjust(10)
+        assert.strictEqual(calls.filter(isDone).length, 19)
+        yield* Fiber.interruptAll(calls)
+      }).pipe(Effect.scoped, Effect.provide(make({})), Effect.provide(slowToForesee))
+    )
+
     const Step = Schema.Struct({
       tokens: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 3_000 })),
       used: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4_000 })),
@@ -221,6 +253,40 @@ describe("Budget laws", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
     )
 
+    for (const estimate of [0, 1, 40]) {
+      it.effect(`shares what is used when one estimates ${estimate} and uses as much as the other`, () =>
+        Effect.gen(function* () {
+          // Regression: whose estimate was next to nothing was charged too much for it by the ratio, and starved; whose
+          // estimate was nothing was charged for nothing.
+          const used = new Map([
+            ["a", 0],
+            ["b", 0]
+          ])
+          const calls = (agent: string, tokens: number) =>
+            Effect.forever(
+              Budget.withReservation(
+                { tokens },
+                (reservation) =>
+                  Effect.andThen(
+                    Effect.sleep(100),
+                    Effect.suspend(() => {
+                      used.set(agent, used.get(agent)! + 10_000)
+                      return reservation.settle({ tokens: 10_000 })
+                    })
+                  ),
+                { agent }
+              )
+            )
+          for (let i = 0; i < 4; i++) {
+            yield* start(calls("a", estimate))
+            yield* start(calls("b", 10_000))
+          }
+          yield* TestClock.adjust("10 minutes")
+          assert.isAtLeast(jain([...used.values()]), 0.99)
+        }).pipe(Effect.provide(make({ limits: { tokens: { perMinute: 400_000, burst: 20_000, window: "bucket" } } })))
+      )
+    }
+
     for (const concurrency of [8, Infinity]) {
       it.effect(`shares what is used by agents that ask for half of it or for four times as much, ${concurrency}`, () =>
         Effect.gen(function* () {
@@ -328,6 +394,77 @@ describe("Budget laws", () => {
     )
   })
 
+  describe("5, work-conserving, with a store that breaks", () => {
+    const limits = perSecond(1_000, 1_000)
+    /** The memory store, broken once in one of its steps. */
+    const broken = (step: "take" | "settle", kind: "at once" | "in batches") => {
+      let isBroken = true
+      const breaks = () => {
+        if (!isBroken) return
+        isBroken = false
+        throw new Error("broken")
+      }
+      return Layer.succeed(BudgetStore.BudgetStore, {
+        open: Effect.fnUntraced(function* (name, options) {
+          const opened = yield* BudgetStore.memory.open(name, options)
+          if (kind === "in batches") {
+            const taken: BudgetStore.PoolStore["take"] = (asks) => (breaks(), opened.take(asks))
+            const settled: BudgetStore.PoolStore["settle"] = (...of) =>
+              Effect.andThen(Effect.sync(breaks), opened.settle(...of))
+            return {
+              ...opened,
+              ...(step === "take" ? { take: taken } : { settle: settled }),
+              drain: BudgetStore.inBatches(Stream.never)
+            }
+          }
+          const clock = yield* Clock.Clock
+          let id = 0
+          const steps: BudgetStore.Immediate = {
+            take: (charge) => {
+              if (step === "take") breaks()
+              return { id: ++id, charge, takenAt: Number(clock.monotonicTimeNanosUnsafe()) / 1e6 }
+            },
+            settle: () => (step === "settle" ? breaks() : undefined)
+          }
+          return { ...opened, ...BudgetStore.atOnce(steps) }
+        })
+      })
+    }
+    for (const kind of ["at once", "in batches"] as const) {
+      it.effect(`refuses whom it asked for when a store breaks, and goes on with the others, ${kind}`, () =>
+        Effect.gen(function* () {
+          // Regression: the pool stood still for ever, and its one permit was gone.
+          const asked = yield* start(Effect.flip(Budget.consume(10)))
+          const next = yield* start(Budget.consume(10))
+          yield* TestClock.adjust(1)
+          const { message, reason } = yield* Fiber.join(asked)
+          assert.strictEqual(reason._tag, "StoreUnavailable")
+          assert.include(message, "did not answer")
+          yield* Fiber.join(next)
+          assert.strictEqual((yield* pool).inFlight, 0)
+        }).pipe(Effect.provide(make({ limits, concurrency: 1 })), Effect.provide(broken("take", kind)))
+      )
+
+      it.effect(`keeps an estimate whose settlement broke, and answers the caller, ${kind}`, () =>
+        Effect.gen(function* () {
+          const call = Budget.withReservation({ tokens: 10 }, (reservation) =>
+            Effect.as(reservation.settle({ tokens: 5 }), "answer")
+          )
+          assert.strictEqual(yield* call, "answer")
+          assert.strictEqual(yield* call, "answer")
+          assert.strictEqual((yield* pool).inFlight, 0)
+        }).pipe(Effect.provide(make({ limits, concurrency: 1 })), Effect.provide(broken("settle", kind)))
+      )
+    }
+
+    it.effect("admits at once again after a store broke at once", () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* Budget.consume(10), undefined)
+        yield* Budget.consume(10)
+      }).pipe(Effect.provide(make({ limits })), Effect.provide(broken("take", "at once")))
+    )
+  })
+
   describe("6, settled once", () => {
     it.effect("counts the first of settle, refund and the scope's end", () =>
       Effect.gen(function* () {
@@ -371,6 +508,25 @@ describe("Budget laws", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
 
+    it.effect("refuses who never fits the smaller limit that came while his wait was foreseen", () =>
+      Effect.gen(function* () {
+        // Regression: he stood at the head for ever, and everybody behind him.
+        const budget = yield* Budget.TokenBudget
+        yield* budget.reserve({ tokens: 1_000 })
+        const large = yield* start(Effect.flip(Budget.consume(50_000, { maxWait: "10 minutes" })))
+        yield* budget.resize({ limits: perSecond(100, 100) })
+        yield* TestClock.adjust(5)
+        const small = yield* start(Budget.consume(10))
+        yield* TestClock.adjust("1 hour")
+        assert.isTrue(isDone(small))
+        assert.strictEqual((yield* Fiber.join(large)).reason._tag, "EstimateTooLarge")
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 5 })),
+        Effect.provide(slowToForesee)
+      )
+    )
+
     it.effect("fails when maxWait is over although less was foreseen", () =>
       Effect.gen(function* () {
         const held = yield* start(Budget.withReservation({ tokens: 1 }, () => Effect.never))
@@ -407,6 +563,39 @@ describe("Budget laws", () => {
         assert.isTrue(Exit.hasInterrupts(exit))
       })
     )
+  })
+
+  describe("7, refused at once by what is foreseen", () => {
+    for (const headroom of [0, 0.05]) {
+      it.effect(`foresees a wait as it will be if nobody else comes, with a headroom of ${headroom}`, () =>
+        Effect.gen(function* () {
+          // Regression: of each other agent a call too many was counted, and of a large call more than the bucket holds.
+          for (let seed = 1; seed <= 40; seed++) {
+            const random = mulberry(seed)
+            const agents = seed % 3 === 0 ? 1 : 4
+            const largest = seed % 2 === 0 ? 250 : 4_000
+            const budget = yield* Budget.make({ limits: perSecond(100, 1_000), headroom })
+            const next = () => {
+              const tokens = Math.ceil(random() * largest)
+              const agent = `${Math.floor(random() * agents)}`
+              return (maxWait?: number) => Effect.scoped(budget.reserve({ tokens }, { agent, maxWait }))
+            }
+            for (let i = 0; i < 20; i++) yield* start(next()())
+            yield* TestClock.adjust(Math.floor(random() * 5_000))
+            const last = next()
+            const { reason } = yield* Effect.flip(last(0))
+            if (reason._tag !== "WaitTooLong") return assert.fail(reason._tag)
+            const foreseen = Duration.toMillis(reason.wait)
+            // Those before it go at whole milliseconds, each.
+            const waiter = yield* start(last(foreseen + 50))
+            yield* TestClock.adjust(foreseen - 2)
+            assert.isFalse(isDone(waiter), `seed ${seed}: earlier than the ${foreseen} ms that were foreseen`)
+            yield* TestClock.adjust(50 + 2)
+            yield* Fiber.join(waiter)
+          }
+        }).pipe(Effect.scoped)
+      )
+    }
   })
 
   describe("8, linear", () => {

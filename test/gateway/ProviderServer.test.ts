@@ -328,11 +328,47 @@ describe("ProviderServer", () => {
             [{ model: "m", messages }, "max_tokens: expected an integer above 0"],
             [{ model: "m", max_tokens: 1, messages: [null] }, "messages.0.role: Field required"],
             [
+              { model: "m", max_tokens: 1, messages: [{ role: "bogus", content: "Hello" }] },
+              "messages.0.role: expected one of user, assistant, system"
+            ],
+            [
+              { model: "m", max_tokens: 1, messages, system: null },
+              "system: expected a string or a list of content blocks"
+            ],
+            [
+              {
+                model: "m",
+                max_tokens: 1,
+                messages: [{ role: "user", content: [{ type: "document", source: { type: "text" } }] }]
+              },
+              "messages.0.content.0.source.data: expected a string"
+            ],
+            [
+              {
+                model: "m",
+                max_tokens: 1,
+                messages: [{ role: "user", content: [{ type: "document", source: { type: "content" } }] }]
+              },
+              "messages.0.content.0.source.content: expected a string or a list of content blocks"
+            ],
+            [
               { model: "m", max_tokens: 1, messages: [{ role: "user", content: [{ type: "text" }] }] },
               "messages.0.content.0.text: Field required"
             ]
           ] as const) {
             assert.deepStrictEqual(yield* json(body), [400, "invalid_request_error", message])
+          }
+          for (const [open, close] of [
+            [`{"type":"tool_result","content":[`, `]}`],
+            [`{"type":"tool_use","input":{"a":`, `}}`]
+          ] as const) {
+            const content = `${open.repeat(50_000)}0${close.repeat(50_000)}`
+            const body = `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[${content}]}]}`
+            assert.deepStrictEqual(yield* ask("/v1/messages", body), [
+              400,
+              "invalid_request_error",
+              "expected at most 500 levels of nesting"
+            ])
           }
           assert.deepStrictEqual(yield* ask("/v1/nothing", undefined), [
             404,
@@ -388,8 +424,18 @@ describe("ProviderServer", () => {
       )
     )
 
-    it("throws for a time scale that is none", () => {
-      assert.throws(() => Effect.runSync(Effect.scoped(ProviderServer.make({ timeScale: 0 }))), RangeError)
+    it("throws for options that make no sense", () => {
+      const complaints: ReadonlyArray<readonly [options: object, complaint: string]> = [
+        [{ timeScale: 0 }, "ProviderServer.timeScale: expected a finite number > 0, got 0"],
+        [{ maxBodyBytes: NaN }, "ProviderServer.maxBodyBytes: expected an integer > 0, got NaN"],
+        [{ maxBodyBytes: -1 }, "ProviderServer.maxBodyBytes: expected an integer > 0, got -1"],
+        [{ port: 99_999 }, "ProviderServer.port: expected an integer from 0 to 65535, got 99999"],
+        [{ headers: "no" }, "ProviderServer.headers: expected one of"],
+        [{ timescale: 2 }, "host, port, timeScale, maxBodyBytes, got timescale"]
+      ]
+      for (const [options, complaint] of complaints) {
+        assert.throws(() => Effect.runSync(Effect.scoped(ProviderServer.make(options))), RangeError, complaint)
+      }
     })
   })
 })

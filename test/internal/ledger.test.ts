@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type * as Limits from "floodgate/Limits"
+import * as Limits from "floodgate/Limits"
 import * as Ledger from "../../src/internal/ledger.ts"
 import { observe } from "../../src/internal/observe.ts"
 
@@ -135,6 +135,17 @@ describe("ledger", () => {
       })
       const decision = Ledger.decide(first, { requests: 500, inputTokens: 500, tokens: 3_001 }, 0)
       assert.deepStrictEqual(decision, { _tag: "Exhausted", dimension: "tokens", asked: 3_001, left: 3_000 })
+    })
+
+    it("lets what takes nothing of a quota pass, however deep that is in debt", () => {
+      const limits = { requests: { perSecond: 1 }, tokens: { total: 100 } }
+      const inDebt = Ledger.take(Ledger.make(limits, 0, options), { requests: 0, tokens: 105 }, 0)
+      const charge = { requests: 1, tokens: 0 }
+      assert.deepStrictEqual(Ledger.decide(inDebt, charge, 0), { _tag: "Granted" })
+      assert.deepStrictEqual(Ledger.takeAtOnce(inDebt, charge, 0), Ledger.take(inDebt, charge, 0))
+      const spent = Ledger.take(inDebt, charge, 0)
+      assert.deepStrictEqual(Ledger.decide(spent, charge, 0), { _tag: "Wait", millis: 1_000, dimension: "requests" })
+      assert.strictEqual(Ledger.decide(inDebt, { requests: 1, tokens: 1 }, 0)._tag, "Exhausted")
     })
 
     it("says of an exhausted quota what it has left", () => {
@@ -344,6 +355,25 @@ describe("ledger", () => {
       assert.strictEqual(Ledger.advance(once, 60_000).pace.scale, 1)
     })
 
+    it("slows down once for calls that were out together, however short the pauses, and again for one sent later", () => {
+      // Regression: twelve rejections of one moment, each after the pause of the one before, held the pool at a twentieth.
+      for (const [reason, once] of [
+        ["rateLimit", 0.7],
+        ["ramp", 0.9]
+      ] as const) {
+        const rejected = (takenAt: number) => ({ reason, millis: 100, charge: { tokens: 1 }, takenAt })
+        let ledger = Ledger.make(tokens, 0, options)
+        for (let now = 1_000; now <= 2_650; now += 150) {
+          ledger = Ledger.cool(Ledger.advance(ledger, now), rejected(900), now)
+          assert.strictEqual(ledger.pace.scale, once)
+          assert.strictEqual(ledger.cooldown!.until, now + 100)
+        }
+        const overloaded = Ledger.cool(ledger, { ...rejected(900), reason: "overload" }, 2_700)
+        assert.strictEqual(Ledger.cool(overloaded, rejected(1_000), 2_900).pace.scale, once)
+        assert.isBelow(Ledger.cool(overloaded, rejected(1_001), 2_900).pace.scale, once)
+      }
+    })
+
     it("grows back with every sixteen calls as with every ten seconds, and rejections do not put that off", () => {
       const pause = { reason: "rateLimit", millis: 1, charge: { tokens: 1 } } as const
       let ledger = Ledger.cool(Ledger.make(tokens, 0, options), pause, 0)
@@ -405,6 +435,48 @@ describe("ledger", () => {
       assert.strictEqual(levelOf(full), 100)
       const debtor = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_500 }, 0)
       assert.strictEqual(levelOf(Ledger.resize(debtor, smaller, 0)), -500)
+    })
+
+    it("keeps what responses taught of dimensions that nobody configured, and no others", () => {
+      // Regression: whoever changed one limit lifted all that had been learned.
+      const both = { tokens: tokens.tokens, requests: { perSecond: 1 } }
+      const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 6_000, remaining: 100 } } }
+      const learned = observe(Ledger.make(both, 0, options), signal, answered(1), 0)
+      const resized = Ledger.resize(learned, { tokens: { perSecond: 1, burst: 500 } }, 0)
+      assert.deepStrictEqual(Object.keys(Ledger.rules(resized)), ["inputTokens", "tokens"])
+      assert.strictEqual(resized.buckets.inputTokens, learned.buckets.inputTokens)
+      assert.strictEqual(resized.buckets.tokens!.rule.capacity, 500)
+      const configured = Ledger.resize(resized, { inputTokens: { perSecond: 1, burst: 50 } }, 0)
+      assert.deepStrictEqual(Object.keys(Ledger.rules(configured)), ["inputTokens"])
+      assert.deepStrictEqual(Ledger.rules(Ledger.resize(configured, {}, 0)), {})
+    })
+  })
+
+  describe("toldAt", () => {
+    it("is when a limit was last told: by a response that names one that can be, however old, or by a change", () => {
+      const made = Ledger.make(tokens, 0, options)
+      const toldAt = (signal: Limits.Signal) => observe(made, signal, answered(1), 1_000).toldAt
+      for (const limit of [undefined, 0, -1, NaN, Infinity]) {
+        assert.strictEqual(toldAt({ dimensions: { tokens: { limit, remaining: 500 } } }), 0)
+      }
+      assert.strictEqual(toldAt({ dimensions: { requests: { limit: 60 } } }), 1_000)
+      const dated = observe(made, saying(500, { date: 10_000 }), answered(1), 0)
+      const late: Limits.Signal = { dimensions: { tokens: { limit: 60_000 } }, date: 9_000 }
+      assert.strictEqual(observe(dated, late, answered(1), 2_000).toldAt, 2_000)
+      assert.strictEqual(observe(dated, saying(400, { date: 9_000 }), answered(1), 2_000).toldAt, 0)
+      assert.strictEqual(Ledger.resize(made, tokens, 3_000).toldAt, 3_000)
+    })
+  })
+
+  describe("unlearn", () => {
+    it("goes back to what is configured, unless limits were told less than so long ago, and keeps the debt", () => {
+      const taken = Ledger.take(Ledger.make(tokens, 0, options), { tokens: 1_500 }, 0)
+      const signal: Limits.Signal = { dimensions: { requests: { limit: 60 }, tokens: { limit: 6_000 } } }
+      const learned = observe(taken, signal, answered(1), 1_000)
+      assert.strictEqual(Ledger.unlearn(learned, 500, 1_499), learned)
+      const unlearned = Ledger.unlearn(learned, 500, 1_500)
+      assert.deepStrictEqual(Ledger.rules(unlearned), Limits.resolve(tokens))
+      assert.deepStrictEqual([levelOf(unlearned), unlearned.toldAt], [levelOf(learned), 1_500])
     })
   })
 })

@@ -142,6 +142,18 @@ describe("sdkErrors", () => {
       assert.deepInclude(lacks("Connection error.", lost), { sent: true, detail: "Connection error. Load failed" })
     })
 
+    it("heeds the provider that says that a retry does not help, and asks nobody whether it does", () => {
+      const failed = (status: number, said: string) =>
+        new LlmError({ reason: thrown({ status, headers: new Headers({ "x-should-retry": said }) }) })
+      for (const status of [408, 409, 429, 500, 529]) {
+        assert.strictEqual(failed(status, "false").isRetryable, false, `${status}`)
+        assert.strictEqual(failed(status, "true").isRetryable, true, `${status}`)
+      }
+      assert.strictEqual(failed(400, "true").isRetryable, false)
+      assert.strictEqual(failed(429, "false").pushback, "rateLimit")
+      assert.match(failed(529, "false").message, /the provider says that a retry does not help/)
+    })
+
     it("reads the type of Bedrock's errors from their header", () => {
       const bedrock = (status: number, type: string) =>
         thrown({

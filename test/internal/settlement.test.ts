@@ -6,10 +6,18 @@ import type * as Limits from "floodgate/Limits"
 const rejection = (dimensions: Limits.Signal["dimensions"]): Limits.Signal => ({ dimensions })
 
 describe("settlement", () => {
-  it("says of a call that was never answered only what is known: its input, if that was estimated", () => {
-    assert.deepStrictEqual(Settlement.unanswered(Accounting.anthropic, {}), {})
-    const known = Settlement.unanswered(Accounting.anthropic, { inputTokens: 700, outputTokens: 50 })
-    assert.deepInclude(known, { inputTokens: 700, outputTokens: 0 })
+  it("tells the prompt of an estimate from the output that is held with it", () => {
+    const expected = { inputTokens: 600, cachedTokens: 100, outputTokens: 50 }
+    const promptOf = (accounting: Accounting.Accounting, maxTokens: number | undefined) =>
+      Settlement.promptOf({
+        accounting,
+        estimate: accounting.estimate({ ...expected, maxTokens }),
+        known: { maxTokens }
+      })
+    for (const accounting of [Accounting.azure, Accounting.bedrockMantle, Accounting.openai]) {
+      assert.deepStrictEqual([promptOf(accounting, 4_096), promptOf(accounting, undefined)], [700, 700])
+    }
+    assert.strictEqual(promptOf(Accounting.anthropic, 4_096), 600)
   })
 
   it("finds the limit that lacks most, in each dimension's own terms", () => {

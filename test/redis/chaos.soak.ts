@@ -1,6 +1,11 @@
 /** More trouble, which takes longer: it runs with `npm run redis:test`. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as References from "effect/References"
+import { once } from "node:events"
+import { type AddressInfo, connect, createServer } from "node:net"
+import * as Budget from "floodgate/Budget"
 import * as FloodgateRedis from "floodgate/redis"
 import * as Fleet from "./fleet.ts"
 import * as Redis from "./server.ts"
@@ -73,5 +78,44 @@ describe.skipIf(Redis.skipped !== undefined)("redis store, in trouble", { timeou
       assert.strictEqual(done + failed, 120)
     }
     scene.server.signal("SIGCONT")
+  })
+
+  it("replaces a connection that has died without a word", async () => {
+    const { port } = new URL(scene.server.url)
+    const before: Array<{ isDead: boolean }> = []
+    const between = createServer((near) => {
+      const far = connect(Number(port), "127.0.0.1")
+      const state = { isDead: false }
+      before.push(state)
+      near.on("data", (data) => void (state.isDead || far.write(data)))
+      far.on("data", (data) => void (state.isDead || near.write(data)))
+      near.on("error", () => {}).on("close", () => far.destroy())
+      far.on("error", () => {}).on("close", () => near.destroy())
+    }).listen(0, "127.0.0.1")
+    await once(between, "listening")
+    const url = `redis://127.0.0.1:${(between.address() as AddressInfo).port}`
+    const limits = { tokens: { perSecond: 1, burst: 1_000 } }
+    const woken = Effect.gen(function* () {
+      const [one, other] = yield* Effect.all([
+        Budget.make({ limits, headroom: 0 }),
+        Budget.make({ limits, headroom: 0 })
+      ])
+      const reservation = yield* one.reserve({ tokens: 1_000 })
+      yield* Effect.sync(() => before.forEach((state) => (state.isDead = true)))
+      const waiter = yield* Effect.forkChild(other.reserve({ tokens: 900 }), { startImmediately: true })
+      yield* Effect.promise(() => Redis.until(() => Promise.resolve(before.length >= 4)))
+      yield* reservation.refund
+      return yield* Fiber.join(waiter)
+    })
+    const admitted = await Effect.runPromise(
+      woken.pipe(
+        Effect.scoped,
+        Effect.provide(FloodgateRedis.layerStoreUrl({ url, timeout: "500 millis" })),
+        Effect.timeout("29 seconds"),
+        Effect.provideService(References.MinimumLogLevel, "None")
+      )
+    )
+    assert.strictEqual(admitted.charge.tokens, 900)
+    between.close()
   })
 })

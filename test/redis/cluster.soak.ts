@@ -12,6 +12,7 @@ import * as Budget from "floodgate/Budget"
 import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import { StoreContract } from "floodgate/testing"
+import { keysOf } from "../../src/redis/connection.ts"
 import * as Redis from "./server.ts"
 
 const slow: PoolOptions = {
@@ -35,13 +36,13 @@ describe.skipIf(Redis.skipped !== undefined)("redis store, on a cluster of three
     Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: cluster.masters[1]!.url, prefix, ...options }))
 
   const slotOf = async (pool: string): Promise<string> =>
-    String(await cluster.replica.command("CLUSTER", "KEYSLOT", `{${prefix}:${pool}}:state`))
+    String(await cluster.replica.command("CLUSTER", "KEYSLOT", keysOf(prefix, pool).all[0]!))
 
   /** The name of a pool whose keys a node serves now. */
   const poolOn = async (node: Redis.Server, name: string): Promise<string> => {
     for (let n = 0; ; n++) {
       const pool = `${name}-${n}`
-      const served = await node.command("EXISTS", `{${prefix}:${pool}}:state`).then(
+      const served = await node.command("EXISTS", keysOf(prefix, pool).all[0]!).then(
         () => true,
         () => false
       )
@@ -131,7 +132,7 @@ describe.skipIf(Redis.skipped !== undefined)("redis store, on a cluster of three
       const moved = granted
       yield* Effect.promise(() => Redis.until(() => Promise.resolve(granted > moved + 20)))
       yield* Fiber.interrupt(calls)
-      assert.strictEqual(yield* Effect.promise(() => to.command("EXISTS", `{${prefix}:${pool}}:state`)), 1)
+      assert.strictEqual(yield* Effect.promise(() => to.command("EXISTS", keysOf(prefix, pool).all[0]!)), 1)
       const [seen] = (yield* FloodgateRedis.status({ url: to.url, prefix })).filter((each) => each.pool === pool)
       assert.deepInclude(seen, { origin: "new" })
       assert.isAtMost(Math.abs(1_000 - granted - seen!.snapshot.ledger.buckets.tokens!.level), 25)

@@ -1,7 +1,10 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as BudgetStore from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import { StoreContract } from "floodgate/testing"
 import { source } from "../../src/redis/scripts.ts"
@@ -15,6 +18,43 @@ describe("memory store", () => {
   })) {
     it.effect(check.name, () => check.run)
   }
+})
+
+describe("a store in batches", () => {
+  /** The memory store, asked in batches: it rings when its own process has changed something, or it does not. */
+  const inBatches = (rings: boolean) =>
+    Layer.succeed(BudgetStore.BudgetStore, {
+      open: (pool, options) =>
+        Effect.map(
+          Effect.all([BudgetStore.memory.open(pool, options), Queue.sliding<void>(1)]),
+          ([store, bell]): BudgetStore.PoolStore => {
+            const ringing = Effect.tap(() => (rings ? Queue.offer(bell, undefined) : Effect.void))
+            return {
+              ...store,
+              observe: (signal, answered) => ringing(store.observe(signal, answered)),
+              resize: (change) => ringing(store.resize(change)),
+              drain: BudgetStore.inBatches(Stream.fromQueue(bell))
+            }
+          }
+        )
+    })
+  const pass = (millis: number) => TestClock.adjust(millis)
+
+  for (const check of StoreContract.checks({ layer: inBatches(true), pass })) {
+    it.effect(check.name, () => check.run)
+  }
+
+  it.effect("breaks the contract where it does not ring", () =>
+    Effect.gen(function* () {
+      const broken: Array<string> = []
+      for (const { name, run } of StoreContract.checks({ layer: inBatches(false), pass })) {
+        yield* Effect.catch(run, ({ _tag }) => Effect.sync(() => broken.push(`${_tag}: ${name}`)))
+      }
+      assert.deepStrictEqual(broken, [
+        "ContractBroken: wakes a head that may come sooner than it was told, by what its own process says, too"
+      ])
+    })
+  )
 })
 
 const suites = [
@@ -46,7 +86,7 @@ for (const { name, skipped, start } of suites) {
         const keys = (await server.command("KEYS", `{${prefix}:*`)) as ReadonlyArray<string>
         assert.isAbove(keys.length, 0)
         for (const key of keys) {
-          assert.match(key, /^\{contract-[0-9a-f]+:.*\}:(state|open|lost|seen)$/)
+          assert.match(key, /^\{contract-[0-9a-f]+:.*\}:\d+:(state|open|lost|seen)$/)
           assert.isAbove(Number(await server.command("PTTL", key)), 0, key)
         }
       })

@@ -36,7 +36,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("hostile headers, over Re
             const name = `${title}-${status}-${i}`
             yield* run(one, status, given, settingOf(name))
             const states = (yield* Effect.promise(() =>
-              server.command("KEYS", `{${prefix}-${encodeURIComponent(name)}:*}:state`)
+              server.command("KEYS", `{${prefix}-${encodeURIComponent(name)}:*}:*:state`)
             )) as ReadonlyArray<string>
             assert.strictEqual(states.length, 1)
           })

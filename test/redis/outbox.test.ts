@@ -26,6 +26,24 @@ describe("outbox", () => {
     assert.strictEqual(outbox.next(true)!.seq, request!.seq + 1)
   })
 
+  it("says one by one what fails together, and drops what fails alone", () => {
+    const outbox = new Outbox()
+    const dropped: Array<string> = []
+    for (const name of ["a", "b", "c"]) outbox.add(job(name, { dropped: () => dropped.push(name) }))
+    assert.deepStrictEqual(names(outbox), ["a", "b", "c"])
+    outbox.giveUp()
+    outbox.add(job("d"))
+    outbox.add(job("e"))
+    assert.deepStrictEqual(names(outbox), ["a"])
+    outbox.conclude()
+    assert.deepStrictEqual(names(outbox), ["b"])
+    outbox.giveUp()
+    assert.deepStrictEqual(names(outbox), ["c"])
+    outbox.conclude()
+    assert.deepStrictEqual(names(outbox), ["d", "e"])
+    assert.deepStrictEqual(dropped, ["b"])
+  })
+
   // Regression: a settlement that the end of a waiting call had caused was lost.
   it("keeps what is said by those who hear that nobody answers", () => {
     const outbox = new Outbox()

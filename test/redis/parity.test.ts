@@ -48,6 +48,8 @@ class Oracle {
   /** When a call last went out or succeeded: one that is silent for a minute holds back nobody. */
   heardAt: number
   lastId: number
+  /** The output that open calls have reserved. */
+  openOutput = 0
 
   constructor(options: PoolOptions, now: number) {
     this.ledger = Ledger.make(options.limits, now, options)
@@ -74,12 +76,14 @@ class Oracle {
     this.lastId = Math.max(this.lastId + 1, Math.floor(now * 1_000))
     const held = { id: this.lastId, charge, takenAt: now, left: Ledger.leftOf(this.ledger) }
     this.open.set(held.id, held)
+    this.openOutput += charge.outputTokens ?? 0
     this.heardAt = now
     if (this.probe !== undefined) this.probe.open++
     return held
   }
   settle(held: Ledger.Held, used: Limits.Charge, succeeded: boolean, now: number): void {
     if (!this.open.delete(held.id)) return
+    this.openOutput = this.open.size === 0 ? 0 : this.openOutput - (held.charge.outputTokens ?? 0)
     this.ledger = Ledger.settle(this.ledger, held, used, now)
     const { probe } = this
     if (probe === undefined || held.id <= probe.since) return
@@ -91,17 +95,16 @@ class Oracle {
     if (probe.allowed >= Math.min(1_024, this.concurrency)) this.probe = undefined
   }
   observe(signal: Limits.Signal, held: Ledger.Held | undefined, now: number): void {
-    let uncounted = 0
-    for (const other of this.open.values()) if (other.id !== held?.id) uncounted += other.charge.outputTokens ?? 0
     const isOpen = held !== undefined && this.open.has(held.id)
+    const output = isOpen ? (held.charge.outputTokens ?? 0) : 0
     this.ledger = observe(
       this.ledger,
       signal,
       {
         id: held?.id ?? this.lastId,
         left: held?.left,
-        output: isOpen ? (held.charge.outputTokens ?? 0) : 0,
-        uncounted,
+        output,
+        uncounted: this.openOutput - output,
         idle: held !== undefined && held.id === this.lastId && this.open.size === (isOpen ? 1 : 0)
       },
       now
@@ -228,12 +231,17 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
         const pause = {
           reason: pick(["rateLimit", "ramp", "overload"] as const),
           millis: below(20_000),
-          charge: held?.charge
+          charge: held?.charge,
+          takenAt: held?.takenAt
         }
         oracle.pause(pause, now)
         await ask(Wire.pause(pause, 0))
+      } else if (action < 0.98) {
+        const untold = next() * 20_000
+        oracle.ledger = Ledger.unlearn(oracle.ledger, untold, now)
+        await ask(["unlearn", untold])
       } else {
-        const limits = pick((extreme ? extremeSets : limitSets).filter((set) => Object.keys(set).length > 0))
+        const limits = pick(extreme ? extremeSets : limitSets)
         oracle.ledger = Ledger.resize(oracle.ledger, limits, now)
         await ask(Wire.resize(limits, undefined))
       }

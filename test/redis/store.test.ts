@@ -1,16 +1,24 @@
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as PersistenceRedis from "effect/persistence/Redis"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
+import { once } from "node:events"
+import { type AddressInfo, createServer, type Socket } from "node:net"
+import { keysOf } from "../../src/redis/connection.ts"
+import * as Store from "../../src/redis/store.ts"
+import type * as Wire from "../../src/redis/wire.ts"
 import * as Redis from "./server.ts"
 import { aroundSend } from "./wire.ts"
 
@@ -23,6 +31,7 @@ const slow: PoolOptions = {
 const ask = (tokens: number) => [{ charge: { tokens }, priority: 0 }]
 
 const prefix = Redis.fresh("store")
+const key = (pool: string, part: string) => keysOf(prefix, pool).all.find((name) => name.endsWith(`:${part}`))!
 
 // By the server's clock, so in real time.
 describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
@@ -62,6 +71,29 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     const stats = String(await server.command("INFO", "commandstats"))
     return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0)
   }
+
+  it.live("lets one call out alone when limits that were only learned are forgotten", () =>
+    Effect.gen(function* () {
+      // Regression: with limits that were changed to none all processes went out together.
+      const store = yield* Effect.flatMap(BudgetStore, (store) =>
+        store.open("forgotten", { ...slow, limits: {}, concurrency: Infinity })
+      )
+      const two = [
+        { charge: {}, priority: 0 },
+        { charge: {}, priority: 0 }
+      ]
+      const first = yield* store.take(two)
+      assert.strictEqual(first.granted.length, 1)
+      yield* store.observe({ dimensions: { tokens: { limit: 1_000 } } }, first.granted[0])
+      yield* store.settle(first.granted[0]!, {}, true)
+      const known = yield* store.take(two)
+      assert.strictEqual(known.granted.length, 2)
+      for (const held of known.granted) yield* store.settle(held, {}, true)
+      yield* store.unlearn(0)
+      assert.deepStrictEqual(store.rules(), {})
+      assert.strictEqual((yield* store.take(two)).granted.length, 1)
+    }).pipe(Effect.scoped, Effect.provide(layer({ prefix: `${prefix}-forgotten` })), Effect.orDie)
+  )
 
   it.live("asks nothing while the heads of its queues wait", () =>
     Effect.gen(function* () {
@@ -148,23 +180,26 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     Effect.gen(function* () {
       const store = yield* BudgetStore
       const spoil: ReadonlyArray<readonly [pool: string, ...command: ReadonlyArray<string>]> = [
-        ["corrupt", "SET", `{${prefix}:corrupt}:state`, "nonsense"],
-        ["truncated", "SETRANGE", `{${prefix}:truncated}:state`, "40", "nonsense"],
-        ["gone", "DEL", `{${prefix}:gone}:state`],
+        ["corrupt", "SET", key("corrupt", "state"), "nonsense"],
+        ["truncated", "SETRANGE", key("truncated", "state"), "40", "nonsense"],
+        ["gone", "DEL", key("gone", "state")],
+        ["foreignOpen", "SET", key("foreignOpen", "open"), "x"],
+        ["foreignLost", "SET", key("foreignLost", "lost"), "x"],
+        ["foreignSeen", "SET", key("foreignSeen", "seen"), "x"],
         [
           "foreign",
           "EVAL",
           "redis.call('DEL', KEYS[1]); return redis.call('LPUSH', KEYS[1], 'x')",
           "1",
-          `{${prefix}:foreign}:state`
+          key("foreign", "state")
         ],
         [
           "beside",
           "EVAL",
           "redis.call('DEL', KEYS[1], KEYS[2]); return redis.call('SET', KEYS[2], 'x')",
           "2",
-          `{${prefix}:beside}:state`,
-          `{${prefix}:beside}:open`
+          key("beside", "state"),
+          key("beside", "open")
         ]
       ]
       for (const [pool, ...command] of spoil) {
@@ -188,7 +223,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const quota: PoolOptions = { ...slow, limits: { tokens: { total: 1_000 } } }
       const one = yield* store.open("quota", quota)
       yield* one.take(ask(300))
-      yield* Effect.promise(() => server.command("DEL", `{${prefix}:quota}:state`, `{${prefix}:quota}:open`))
+      yield* Effect.promise(() => server.command("DEL", key("quota", "state"), key("quota", "open")))
       assert.strictEqual((yield* one.snapshot).ledger.buckets.tokens!.level, 700)
     }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
   )
@@ -225,11 +260,14 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
 
   it.live("only looks, whatever lies there", () =>
     Effect.gen(function* () {
-      const state = `{${prefix}-looks:pool}:state`
+      const state = keysOf(`${prefix}-looks`, "pool").all[0]!
       yield* Effect.promise(() => server.command("LPUSH", state, "x"))
+      // And one that is no name of a pool.
+      const nameless = keysOf(`${prefix}-looks`, "").all[0]!.replace("}", "%}")
+      yield* Effect.promise(() => server.command("SET", nameless, "x"))
       assert.deepStrictEqual(yield* FloodgateRedis.status({ url: server.url, prefix: `${prefix}-looks` }), [])
       assert.strictEqual(yield* Effect.promise(() => server.command("TYPE", state)), "list")
-      yield* Effect.promise(() => server.command("DEL", state))
+      yield* Effect.promise(() => server.command("DEL", state, nameless))
     })
   )
 
@@ -267,7 +305,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       yield* start()
       assert.deepStrictEqual(yield* seen, [50, 5_000, 0])
       // What was changed is said again of a state that was lost; who starts later does not undo that either.
-      yield* Effect.promise(() => server.command("DEL", `{${prefix}:resized}:state`))
+      yield* Effect.promise(() => server.command("DEL", key("resized", "state")))
       yield* start()
       yield* one.snapshot
       yield* start()
@@ -286,9 +324,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
         return [allowed, snapshot.ledger.buckets.tokens?.rule.capacity]
       })
       const limits = (burst: number) => ({ tokens: { perSecond: 1, burst } })
-      const wipe = Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:changed}:${key}`))
-      )
+      const wipe = Effect.promise(() => server.command("DEL", ...keysOf(prefix, "changed").all))
       const first = yield* Scope.make()
       const one = yield* Scope.provide(store.open("changed", slow), first)
       const other = yield* store.open("changed", slow)
@@ -328,9 +364,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
         const { allowed, snapshot } = pools.find((each) => each.pool === "word")!
         return [allowed, snapshot.ledger.buckets.tokens?.rule.capacity]
       })
-      const wipe = Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:word}:${key}`))
-      )
+      const wipe = Effect.promise(() => server.command("DEL", ...keysOf(prefix, "word").all))
       const one = yield* store.open("word", { ...slow, concurrency: 3 })
       yield* wipe
       const other = yield* store.open("word", none)
@@ -353,9 +387,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const one = yield* store.open("silent", { ...slow, limits: {}, concurrency: Infinity })
       yield* one.resize({ limits: undefined, concurrency: 5 })
       yield* one.snapshot
-      yield* Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:silent}:${key}`))
-      )
+      yield* Effect.promise(() => server.command("DEL", ...keysOf(prefix, "silent").all))
       yield* store.open("silent", slow)
       yield* one.snapshot
       assert.strictEqual(one.rules().tokens?.capacity, 1_000)
@@ -368,9 +400,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     Effect.gen(function* () {
       const store = yield* BudgetStore
       const one = yield* store.open("again", slow)
-      yield* Effect.promise(() =>
-        server.command("DEL", ...["state", "open", "lost", "seen"].map((key) => `{${prefix}:again}:${key}`))
-      )
+      yield* Effect.promise(() => server.command("DEL", ...keysOf(prefix, "again").all))
       yield* store.open("again", { ...slow, limits: { tokens: { perSecond: 1, burst: 300 } } })
       yield* one.snapshot
       assert.strictEqual(one.rules().tokens!.capacity, 300)
@@ -465,6 +495,111 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
   })
 
+  it.live("comes back from a cooldown call by call while Redis is away, and when it is back", () => {
+    const wire = cuttable({ prefix: `${prefix}-cool`, whenAway: "degrade" })
+    return Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: { tokens: { perSecond: 100_000 } }, headroom: 0 })
+      let ended = 0
+      const call = Effect.scoped(
+        Effect.flatMap(budget.reserve({ tokens: 10 }), (held) => Effect.map(held.settle({ tokens: 10 }), () => ended++))
+      )
+      // What goes out alone is waited for a minute, unless its success is heard.
+      const calls = Effect.timeout(Effect.repeat(call, { times: 9 }), "10 seconds")
+      yield* call
+      wire.isCut = true
+      yield* call
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "20 millis" })
+      yield* calls
+      wire.isCut = false
+      yield* calls
+      assert.strictEqual(ended, 22)
+    }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
+  })
+
+  it.live.each(["fail", "degrade"] as const)(
+    "leaves no head in the way of others for who went meanwhile: %s",
+    (whenAway) => {
+      const name = `${prefix}-ghost-${whenAway}`
+      let isDeaf = false
+      // What is sent arrives, and no reply comes back.
+      const deaf = FloodgateRedis.layerStore({ prefix: name, whenAway, timeout: "1 second" }).pipe(
+        Layer.provide(
+          aroundSend(
+            (send) =>
+              (command, ...args) =>
+                Effect.flatMap(send(command, ...args), (reply) =>
+                  isDeaf ? Effect.never : Effect.succeed(reply as never)
+                )
+          )
+        ),
+        Layer.provide(NodeRedis.layer({ url: server.url }))
+      )
+      return Effect.gen(function* () {
+        const limits = { tokens: { perSecond: 1, burst: 1_000 } }
+        const open = Budget.make({ limits, headroom: 0 })
+        const one = yield* Effect.provideContext(open, yield* Layer.build(deaf))
+        const other = yield* Effect.provideContext(open, yield* Layer.build(layer({ prefix: name })))
+        yield* one.reserve({ tokens: 500 })
+        isDeaf = true
+        // It fails, or is served from its share and does not wait for that.
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(Effect.timeout(one.reserve({ tokens: 900 }), 2_000))))
+        isDeaf = false
+        yield* Effect.timeout(other.reserve({ tokens: 100 }), "15 seconds")
+      }).pipe(Effect.scoped, quiet)
+    }
+  )
+
+  it.live("charges every call after the first by the limits that the first one taught", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ headroom: 0 })
+      const first = yield* budget.reserve({ inputTokens: 10 })
+      const reserve = Effect.forkScoped(budget.reserve({ inputTokens: 1_000 }), { startImmediately: true })
+      const early = yield* Effect.all(Array.from({ length: 20 }, () => reserve))
+      const dimensions = { inputTokens: { limit: 20_000, remaining: 19_000, window: "bucket" } } as const
+      yield* budget.observe({ dimensions, reservation: first })
+      yield* first.settle({ inputTokens: 10 })
+      const all = [...early, ...(yield* Effect.all(Array.from({ length: 20 }, () => reserve)))]
+      const charges = () =>
+        all.flatMap((fiber) => {
+          const exit = fiber.pollUnsafe()
+          return exit !== undefined && Exit.isSuccess(exit) ? [exit.value.charge] : []
+        })
+      yield* Effect.promise(() => Redis.until(() => Promise.resolve(charges().length >= 19)))
+      yield* Effect.sleep(100)
+      assert.deepStrictEqual(
+        charges(),
+        Array.from({ length: 19 }, () => ({ inputTokens: 1_000 }))
+      )
+    }).pipe(Effect.scoped, Effect.provide(layer({ prefix: `${prefix}-taught` })), Effect.orDie)
+  )
+
+  it.live("loses no settlement where its user may neither publish nor hear, and says so once", () => {
+    const word = "secret"
+    const warnings: Array<string> = []
+    const count = Logger.make(({ message }) => void warnings.push(String(message)))
+    return Effect.gen(function* () {
+      const user = ["ACL", "SETUSER", prefix, "on", `>${word}`, "~*", "resetchannels", "+@all"]
+      yield* Effect.promise(() => server.command(...user))
+      yield* Effect.addFinalizer(() => Effect.promise(() => server.command("ACL", "DELUSER", prefix)))
+      const url = server.url.replace("//", `//${prefix}:${word}@`)
+      const context = yield* Layer.build(FloodgateRedis.layerStoreUrl({ url, prefix }))
+      const store = Context.get(context as Context.Context<BudgetStore>, BudgetStore)
+      const one = yield* store.open("mute", slow)
+      const other = yield* store.open("mute", slow)
+      const { granted } = yield* one.take([...ask(400), ...ask(500)])
+      yield* other.take(ask(300))
+      // Now the other would be told.
+      yield* one.settle(granted[0]!, { tokens: 10 }, true)
+      const { ledger } = yield* one.snapshot
+      assert.isAtLeast(ledger.buckets.tokens!.level, 490)
+      yield* Effect.sleep(1_100)
+      assert.lengthOf(
+        warnings.filter((text) => text.includes(`may not hear messages`)),
+        1
+      )
+    }).pipe(Effect.scoped, Effect.provide(Logger.layer([count])))
+  })
+
   it.live("leaves nothing behind of a pool that could not be opened", () => {
     const wire = cuttable({ prefix: `${prefix}-unopened`, whenAway: "fail" })
     wire.isCut = true
@@ -492,4 +627,163 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       quiet
     )
   )
+
+  it.live("takes a server that accepts and says nothing for one that is away", () =>
+    Effect.gen(function* () {
+      const sockets = new Set<Socket>()
+      const silent = createServer((socket) => {
+        sockets.add(socket)
+        socket.on("error", () => {}).on("close", () => sockets.delete(socket))
+        // Else its end would not be noticed.
+        socket.resume()
+      }).listen(0, "127.0.0.1")
+      yield* Effect.promise(() => once(silent, "listening"))
+      const url = `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`
+      const budget = Budget.layer({ limits: slow.limits }).pipe(
+        Layer.provide(FloodgateRedis.layerStoreUrl({ url, whenAway: "fail", timeout: "200 millis" }))
+      )
+      const call = Effect.provide(Budget.consume(1), budget)
+      assert.strictEqual((yield* Effect.flip(call)).reason._tag, "StoreUnavailable")
+      assert.strictEqual((yield* Effect.flip(FloodgateRedis.status({ url })))._tag, "StoreUnavailable")
+      // Nor does it hold up who is interrupted meanwhile.
+      yield* Effect.exit(Effect.timeout(call, 100))
+      yield* Effect.promise(() => Redis.until(() => Promise.resolve(sockets.size === 0)))
+      silent.close()
+    }).pipe(Effect.timeout("15 seconds"), quiet)
+  )
+})
+
+/** A store whose server is a function. */
+const scripted = (replyTo: (operation: Wire.Operation, seq: number) => unknown) => {
+  const state = { wake: (_: number, __: number) => {}, isDumb: false, isCut: false }
+  const settings = { whenAway: "fail", patienceMillis: 0, leaseMillis: 3_600_000, timeoutMillis: 1_000 } as const
+  const send = (request: string) =>
+    Effect.suspend(() => {
+      const [seq, , version, operations] = JSON.parse(request) as [
+        number,
+        number,
+        number,
+        ReadonlyArray<Wire.Operation>
+      ]
+      const configuration = { limits: {}, headroom: 0, concurrency: -1, given: ["{}", 0, -1], changedAt: [0, 0, -1] }
+      const rule = { capacity: 1_000, rate: 0.001, most: 1_000, quota: false }
+      const news = version === 1 ? 0 : [[false, false, false, rule], configuration]
+      if (state.isCut) return Effect.fail(new PersistenceRedis.RedisError({ cause: new Error("cut") }))
+      if (state.isDumb) return Effect.succeed("no JSON")
+      return Effect.try({
+        try: () =>
+          JSON.stringify([
+            0,
+            1,
+            1,
+            "new",
+            1,
+            news,
+            [false, false, false, 5],
+            operations.map((said) => replyTo(said, seq)),
+            -1,
+            0
+          ]),
+        catch: (cause) => new PersistenceRedis.RedisError({ cause })
+      })
+    })
+  return Object.assign(state, {
+    layer: Layer.succeed(BudgetStore, {
+      open: (pool, options) =>
+        Store.open(pool, options, settings, send, (wake) => Effect.sync(() => void (state.wake = wake)))
+    })
+  })
+}
+
+describe("redis store, over a scripted server", () => {
+  const granting = ([name]: Wire.Operation): unknown => (name === "take" ? [[[1, [false, false, false, 5]]], 0] : 0)
+  const quiet = Effect.provideService(References.MinimumLogLevel, "None")
+
+  it.effect("takes an answer that makes no sense for none, and goes on with the next that does", () => {
+    const server = scripted(granting)
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      server.isDumb = true
+      assert.strictEqual((yield* Effect.flip(pool.take(ask(1))))._tag, "StoreUnavailable")
+      server.isDumb = false
+      yield* TestClock.adjust(1_000)
+      assert.lengthOf((yield* pool.take(ask(1))).granted, 1)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("goes on from the number that another of its name has come to", () => {
+    const server = scripted((operation, seq) => {
+      if (operation[0] === "take" && seq <= 40) throw new Error(`STALE request ${seq} after 40`)
+      return granting(operation)
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      yield* Effect.exit(pool.take(ask(1)))
+      yield* TestClock.adjust(1_000)
+      assert.lengthOf((yield* pool.take(ask(1))).granted, 1)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("says at its end what it has to settle, if Redis comes back before long", () => {
+    const said: Array<unknown> = []
+    const server = scripted((operation) => {
+      said.push(operation[0])
+      return granting(operation)
+    })
+    const used = Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      const { granted } = yield* pool.take(ask(100))
+      server.isCut = true
+      yield* pool.settle(granted[0]!, { tokens: 10 }, true)
+    })
+    return Effect.gen(function* () {
+      const ended = yield* Effect.forkChild(Effect.scoped(used), { startImmediately: true })
+      yield* TestClock.adjust(1)
+      yield* TestClock.adjust(500)
+      assert.isUndefined(ended.pollUnsafe())
+      server.isCut = false
+      yield* TestClock.adjust(300)
+      assert.isDefined(ended.pollUnsafe())
+      assert.include(said, "settle")
+    }).pipe(Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("loses what the script stumbles over, and nothing that was said with it", () => {
+    const settled: Array<unknown> = []
+    const server = scripted(([name, id]) => {
+      if (name === "take") return [[1, 2, 3].map((granted) => [granted, [false, false, false, 5]]), 0]
+      if (name !== "settle") return 0
+      if (id === 2) throw new Error("ERR stumbled script: 1, on @user_script:1.")
+      settled.push(id)
+      return 1
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      const { granted } = yield* pool.take([...ask(1), ...ask(1), ...ask(1)])
+      for (const held of granted) yield* pool.settle(held, { tokens: 0 }, true)
+      yield* TestClock.adjust(5_000)
+      assert.deepStrictEqual([...new Set(settled)], [1, 3])
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("comes when the head that waits may, whatever is still said to an earlier one", () => {
+    let isFree = false
+    const server = scripted(([name]) => {
+      if (name !== "take") return 0
+      return isFree ? [[[1, [false, false, false, 5]]], 0] : [[], ["wait", 5_000, 4, 7]]
+    })
+    return Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: slow.limits, headroom: 0 })
+      const waiter = yield* Effect.forkChild(budget.reserve({ tokens: 10 }), { startImmediately: true })
+      yield* TestClock.adjust(1)
+      server.wake(200, 7)
+      yield* TestClock.adjust(50)
+      server.wake(3_000, 6)
+      isFree = true
+      yield* TestClock.adjust(149)
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.isDefined(waiter.pollUnsafe())
+    }).pipe(Effect.scoped, Effect.provide(server.layer))
+  })
 })

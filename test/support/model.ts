@@ -35,10 +35,13 @@ export class Model extends Levels {
   private era = 0
   private turns = 0
   private probe: Probe | undefined
+  /** Whether limits were known when they were last heard of. */
+  private wereKnown: boolean
 
   constructor(rules: Rules, concurrency: number, headroom: number) {
     super(rules, headroom)
     this.concurrency = concurrency
+    this.wereKnown = this.dims.size > 0
     // With no limits known the first call goes alone.
     if (this.dims.size === 0) this.probe = this.probing("unknown", 0, -Infinity, 1, [])
   }
@@ -67,6 +70,7 @@ export class Model extends Levels {
     const fitsGiven = asGiven.every(([dimension, rule]) => (call.charge[dimension] ?? 0) <= rule.most)
     if (this.tooLarge(full) && fitsGiven && this.now - this.heardAt >= 3_600_000) {
       this.heardAt = this.now
+      for (const dimension of this.dims.keys()) if (this.given[dimension] === undefined) this.dims.delete(dimension)
       this.resize(this.given, undefined)
     }
     full.cost = Math.max(1e-4, ...[...this.dims].map(([dimension, { rule }]) => call.charge[dimension]! / rule.most))
@@ -141,9 +145,14 @@ export class Model extends Levels {
     this.settleQueue()
   }
 
-  /** Limits are known: the first call need not go alone any more. */
+  /** With limits known the first call need not go alone any more; with none it does. */
   private known(): void {
-    if (this.dims.size > 0 && this.probe?.because === "unknown") this.probe = undefined
+    if (this.dims.size > 0) {
+      if (this.probe?.because === "unknown") this.probe = undefined
+    } else if (this.wereKnown) {
+      this.probe ??= this.probing("unknown", this.admissions, this.admissions, 1, [])
+    }
+    this.wereKnown = this.dims.size > 0
   }
 
   /** The provider has too much load: half as many calls, and a rest after each probe that fails alone. */
@@ -178,10 +187,13 @@ export class Model extends Levels {
     return this.probe?.because === "overload" && this.probe.allowed === 1
   }
 
+  /** What was given before goes; what responses taught of other dimensions stays. */
   resize(rules: Rules | undefined, concurrency: number | undefined): void {
     if (rules !== undefined) {
+      for (const dimension of this.dims.keys()) {
+        if (this.given[dimension] !== undefined && rules[dimension] === undefined) this.dims.delete(dimension)
+      }
       this.given = rules
-      for (const dimension of this.dims.keys()) if (rules[dimension] === undefined) this.dims.delete(dimension)
       this.setRules(rules)
       this.known()
     }
@@ -284,9 +296,10 @@ export class Model extends Levels {
     const share = (charge: Charge) =>
       Math.max(0, ...dims.map(([dimension, { rule }]) => (charge[dimension] ?? 0) / rule.most))
     const asked = share(call.held)
-    if (call.moved === undefined || call.era !== this.era || asked === 0) return
-    const part = share({ ...call.held, ...used }) / asked
-    if (part === 1) return
+    const came = share({ ...call.held, ...used })
+    if (call.moved === undefined || call.era !== this.era || came === asked) return
+    // What costs next to nothing takes its turn all the same; what is given back whole does not.
+    const part = came === 0 ? 0 : Math.max(1e-4, came) / Math.max(1e-4, asked)
     this.refunded.set(call.priority, (this.refunded.get(call.priority) ?? 0) + (1 - part) * call.moved)
     const flow = this.flows.get(this.keyOf(call))!
     const step = call.cost / call.weight

@@ -67,6 +67,8 @@ export class Levels {
   now = 0
   /** Nobody goes before. */
   until = 0
+  /** When a rejection was last heard that said something new. */
+  private judgedAt = -Infinity
   scale = 1
   private growth = 0
   private callsInStep = 0
@@ -131,7 +133,9 @@ export class Levels {
   protected cool(millis: number, reason: "rateLimit" | "ramp", rejected: Call): void {
     const wasCooling = this.until > this.now
     this.until = Math.max(this.until, this.now + millis)
-    if (!wasCooling) {
+    // Calls that were out when a rejection was heard have nothing to add to it by their own.
+    if (!wasCooling && rejected.takenAt > this.judgedAt) {
+      this.judgedAt = this.now
       if (reason === "ramp") {
         this.slow(0.9, 1 / 60)
       } else if (this.fitsAll(rejected.held)) {
@@ -164,7 +168,7 @@ export class Levels {
 
   /** Moves the local view toward what a response says. */
   protected hear({ date, figures }: Signal, answered: Call | undefined): void {
-    this.heardAt = this.now
+    if (order.some((dimension) => figures[dimension]?.limit !== undefined)) this.heardAt = this.now
     // Older than the latest by seconds: it was overtaken. By more than a minute: the latest was wrong.
     if (date !== undefined && date < this.latestDate && date > this.latestDate - 60_000) return
     this.latestDate = date ?? this.latestDate

@@ -35,6 +35,57 @@ describe("Simulation", () => {
     })
   )
 
+  const millisOf = <A, E>(self: Effect.Effect<A, E>) =>
+    Effect.map(Simulation.run(self), ({ duration }) => Duration.toMillis(duration))
+  const yields = Effect.repeat(Effect.yieldNow, { times: 5_000 })
+  // More than a fiber may do before it lets others run.
+  const computes = Effect.forEach(Array.from({ length: 20_000 }), () => Effect.sync(() => 1), { discard: true })
+  const promises = Effect.repeat(
+    Effect.promise(() => Promise.resolve(1)),
+    { times: 200 }
+  )
+  const busy = { yields, computes, promises, "promises, then yields": Effect.andThen(promises, yields) }
+
+  for (const [name, work] of Object.entries(busy)) {
+    const between = Effect.gen(function* () {
+      // Somebody else sleeps at every moment.
+      yield* Effect.forkChild(Effect.forever(Effect.sleep(1)))
+      yield* work
+      yield* Effect.sleep(10)
+      yield* work
+      yield* Effect.sleep(10)
+      yield* work
+    })
+
+    it.effect(`lets no time pass while it is busy: ${name}`, () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* millisOf(work), 0)
+        assert.strictEqual(yield* millisOf(between), 20)
+      })
+    )
+
+    it(`lets no time pass while it is busy, under a clock of its own: ${name}`, async () => {
+      assert.strictEqual(await Effect.runPromise(millisOf(work)), 0)
+      assert.strictEqual(await Effect.runPromise(millisOf(between)), 20)
+    })
+  }
+
+  it("stands still while something real is waited for, under a clock of its own", async () => {
+    const digest = Effect.promise(() => crypto.subtle.digest("SHA-256", new Uint8Array(1_000)))
+    const self = Effect.gen(function* () {
+      yield* digest
+      yield* Effect.sleep(10)
+      yield* digest
+    })
+    assert.strictEqual(await Effect.runPromise(millisOf(self)), 10)
+  })
+
+  it("dies when it waits for something else than time, under a clock of its own", async () => {
+    const exit = await Effect.runPromiseExit(Simulation.run(Effect.andThen(slept, Effect.never)))
+    assert.isTrue(Exit.hasDies(exit))
+    assert.match(String(exit), /expected an end within a second of real time while nobody sleeps/)
+  })
+
   it.effect("fails as the effect does", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(Simulation.run(Effect.andThen(slept, Effect.fail("no"))))

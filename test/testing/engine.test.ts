@@ -52,6 +52,10 @@ const limit = (window: Limits.Window): Limits.Limits => ({ inputTokens: { perMin
 const kinds: ReadonlyArray<Limits.Window> = ["bucket", "sliding", "fixed"]
 
 describe("engine", () => {
+  it("refuses a time that is none, and does not search for it for ever", () => {
+    assert.throws(() => Engine.advance(Engine.make({}), NaN), RangeError, "expected a time after 0 ms, got NaN")
+  })
+
   describe("limits", () => {
     it.prop(
       "a sliding window never holds more than the limit in any minute",
@@ -129,14 +133,14 @@ describe("engine", () => {
       const state = Engine.make({ limits: { requests: { perMinute: 10 }, inputTokens: { perMinute: 100 } } })
       accepted(ask(state, 0, 90))
       const rejection = rejected(ask(state, 0, 20))
-      assert.strictEqual(rejection.dimension, "inputTokens")
+      assert.strictEqual(rejection.entry.rejectedBy, "inputTokens")
       assert.strictEqual(Engine.left(state, 0, model).requests, 9)
     })
 
     it("names the dimension that takes longest", () => {
       const state = Engine.make({ limits: { requests: { perMinute: 1 }, inputTokens: { perSecond: 100 } } })
       accepted(ask(state, 0, 100))
-      assert.strictEqual(rejected(ask(state, 0, 50)).dimension, "requests")
+      assert.strictEqual(rejected(ask(state, 0, 50)).entry.rejectedBy, "requests")
     })
 
     it("admits what is larger than the burst into debt when the bucket is full, or never", () => {
@@ -174,11 +178,28 @@ describe("engine", () => {
       )
     })
 
-    it("throws for limits that are not limits", () => {
-      assert.throws(() => Engine.make({ limits: { requests: {} } }), RangeError)
-      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 1, perSecond: 1 } } }), RangeError)
-      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 0 } } }), RangeError)
-      assert.throws(() => Engine.make({ limits: { requests: { perMinute: 9, burst: 0 } } }), RangeError)
+    it("gives each class of Claude its own limits, whatever the model is called", () => {
+      const one = { inputTokens: { perMinute: 100 } }
+      const state = Engine.make({ pools: { "opus-4": one, "sonnet-5": one } })
+      const to = (model: string) => Engine.request(state, 0, { model, inputTokens: 100, outputTokens: 0 })._tag
+      assert.deepStrictEqual(
+        [
+          to("claude-opus-4-8"),
+          to("anthropic.claude-opus-4-5-20251101-v1:0"),
+          to("claude-sonnet-5"),
+          to("claude-opus-5")
+        ],
+        ["Accepted", "Rejected", "Accepted", "Accepted"]
+      )
+      assert.strictEqual(to("claude-opus-5"), "Accepted")
+    })
+
+    it("takes the start of a name before a class", () => {
+      const one = { inputTokens: { perMinute: 100 } }
+      const state = Engine.make({ pools: { "opus-4": one, "claude-opus-4-8": one } })
+      const pool = (model: string) => Engine.request(state, 0, { model, inputTokens: 1, outputTokens: 0 })
+      assert.strictEqual(accepted(pool("claude-opus-4-8")).pool.name, "claude-opus-4-8")
+      assert.strictEqual(accepted(pool("claude-opus-4-7")).pool.name, "opus-4")
     })
   })
 
@@ -256,7 +277,7 @@ describe("engine", () => {
       const limits = { inputTokens: { perMinute: 1_000 }, outputTokens: { perMinute: 1_000 } }
       const state = Engine.make({ limits, latency, concurrency: 1 })
       const call = accepted(ask(state, 0, 900, 500))
-      assert.strictEqual(rejected(ask(state, 3_500, 1)).dimension, "concurrency")
+      assert.strictEqual(rejected(ask(state, 3_500, 1)).entry.rejectedBy, "concurrency")
       Engine.abort(state, 3_500, call)
       assert.strictEqual(call.entry.producedTokens, 250)
       assert.isTrue(call.entry.aborted)

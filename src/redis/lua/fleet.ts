@@ -4,12 +4,13 @@
  */
 export const fleet = `
 local STATE, OPEN, LOST, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local VERSION = 6
 -- A head that could go and whose process does not come is passed over after this time.
 local GRACE = 250
+-- A time in which nobody was heard is remembered from this length on: the server may have been away.
+local GAP = 1000
 -- The net under the wakes: nobody sleeps longer without asking.
 local NET = 5000
--- What a lost process held can still be settled for so long.
+-- What a lost process held can still be settled for so long, and its last request is not done again.
 local KEEP_LOST = 600000
 -- For how long a state is kept that nobody touches: an hour, a month where a quota must not be forgotten, and 30 years
 -- where a debt takes longer than Redis can count.
@@ -19,12 +20,14 @@ local function isNumber(v) return type(v) == 'number' and v == v and v < INF and
 
 -- A state is used only if it is whole.
 local function isWhole(S)
-  if type(S) ~= 'table' or S.version ~= VERSION or S.whole ~= true then return false end
-  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'concurrency', 'quiet',
+  if type(S) ~= 'table' or S.whole ~= true then return false end
+  for _, name in ipairs({ 'epoch', 'now', 'offset', 'headroom', 'rv', 'lastId', 'virtual', 'turn', 'opened', 'output', 'concurrency', 'quiet',
     'heardAt', 'toldAt', 'late', 'lateAt' }) do
     if not isNumber(S[name]) then return false end
   end
-  if type(S.configured) ~= 'table' or type(S.buckets) ~= 'table' or type(S.procs) ~= 'table' then return false end
+  for _, name in ipairs({ 'configured', 'buckets', 'procs', 'gone' }) do
+    if type(S[name]) ~= 'table' then return false end
+  end
   if type(S.given) ~= 'table' or type(S.changedAt) ~= 'table' then return false end
   if type(S.lowered) ~= 'table' or type(S.corrected) ~= 'table' or type(S.doubt) ~= 'table' then return false end
   if type(S.pace) ~= 'table' or not isNumber(S.pace.scale) or not isNumber(S.pace.calls) or S.pace.scale <= 0 or S.pace.scale > 1 then return false end
@@ -42,8 +45,11 @@ local function isWhole(S)
   return true
 end
 
+local function isHashOrNothing(key) return type(redis.pcall('HLEN', key)) == 'number' end
+
 -- Reads the state: it, or nil and why ('new', 'wiped', 'damaged'). Its checksum stands before it.
 local function load()
+  if not (isHashOrNothing(OPEN) and isHashOrNothing(LOST) and isHashOrNothing(SEEN)) then return nil, 'damaged' end
   local raw = redis.pcall('GET', STATE)
   if type(raw) == 'string' then
     local packed = string.sub(raw, 41)
@@ -72,11 +78,11 @@ end
 local function create(open, now, why, lease)
   local said, ramp = open[2], open[3]
   local S = {
-    version = VERSION, whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
+    whole = true, epoch = math.floor(now * 1000), why = why, now = now, offset = 0,
     concurrency = said.concurrency, probe = false, rv = 1, given = said.given,
     changedAt = said.changedAt or neverChanged(said.given),
-    lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0,
-    procs = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
+    lastId = math.floor(now * 1000), virtual = 0, turn = 0, opened = 0, output = 0,
+    procs = {}, gone = {}, notified = false, quiet = now + lease, heardAt = now, late = 0, lateAt = now
   }
   makeLedger(S, said.limits, said.headroom, ramp, now)
   if why ~= 'new' then
@@ -138,7 +144,14 @@ local function idKey(id) return string.format('%.0f', id) end
 
 local function entryOf(raw)
   local ok, entry = pcall(cmsgpack.unpack, raw)
-  return ok and type(entry) == 'table' and isNumber(entry.id) and entry or nil
+  return ok and type(entry) == 'table' and isNumber(entry.id) and type(entry.charge) == 'table' and entry or nil
+end
+
+local function entryAt(key, id)
+  local raw = redis.call('HGET', key, idKey(id))
+  local entry = raw and entryOf(raw)
+  if raw and not entry then redis.call('HDEL', key, idKey(id)) end
+  return entry
 end
 
 local function entriesOf(key)
@@ -152,10 +165,24 @@ local function entriesOf(key)
   return entries
 end
 
+-- How many calls are held, and what output they have reserved: kept in the state, because each response asks for it.
+local function reservedOutput(entry) return math.max(0, entry.charge[3]) end
+
+local function count(S, entry)
+  S.opened, S.output = S.opened + 1, S.output + reservedOutput(entry)
+end
+
+local function recount(S)
+  S.opened, S.output = 0, 0
+  for _, entry in ipairs(entriesOf(OPEN)) do count(S, entry) end
+end
+
 -- Ids go by the time: a replica that has not heard the last of its master gives none of them again.
 local function hold(S, owner, charge, at)
   S.lastId = math.max(S.lastId + 1, math.floor(S.now * 1000))
-  redis.call('HSET', OPEN, idKey(S.lastId), cmsgpack.pack({ id = S.lastId, owner = owner, at = at, charge = charge }))
+  local entry = { id = S.lastId, owner = owner, at = at, charge = charge }
+  redis.call('HSET', OPEN, idKey(S.lastId), cmsgpack.pack(entry))
+  count(S, entry)
   return S.lastId
 end
 
@@ -187,13 +214,15 @@ local function permits(S)
 end
 
 local function enterRoom(S, now)
-  S.opened, S.heardAt = S.opened + 1, now
+  S.heardAt = now
   if S.probe then S.probe.open = S.probe.open + 1 end
 end
 
-local function leaveRoom(S, id, succeeded, now)
+local function leaveRoom(S, entry, succeeded, now)
+  local id, probe = entry.id, S.probe
+  redis.call('HDEL', OPEN, idKey(id))
   S.opened = math.max(0, S.opened - 1)
-  local probe = S.probe
+  S.output = S.opened == 0 and 0 or S.output - reservedOutput(entry)
   if not probe or id <= probe.since then return end
   probe.open = math.max(0, probe.open - 1)
   if succeeded and id > probe.round then
@@ -203,7 +232,13 @@ local function leaveRoom(S, id, succeeded, now)
   end
 end
 
-local function prune(now)
+local function prune(S, now)
+  for owner, since in pairs(S.gone) do
+    if since + KEEP_LOST < now then
+      S.gone[owner] = nil
+      redis.call('HDEL', SEEN, owner)
+    end
+  end
   if redis.call('HLEN', LOST) == 0 then return end
   for _, entry in ipairs(entriesOf(LOST)) do
     if entry.lost + KEEP_LOST < now then redis.call('HDEL', LOST, idKey(entry.id)) end
@@ -218,15 +253,11 @@ local function reap(S, now, refund)
     if proc.till < now then lost = lost or {}; lost[owner] = true end
   end
   if not lost or now < S.quiet then return end
-  prune(now)
-  for owner in pairs(lost) do
-    S.procs[owner] = nil
-    redis.call('HDEL', SEEN, owner)
-  end
+  prune(S, now)
+  for owner in pairs(lost) do S.procs[owner], S.gone[owner] = nil, now end
   for _, entry in ipairs(entriesOf(OPEN)) do
     if lost[entry.owner] then
-      redis.call('HDEL', OPEN, idKey(entry.id))
-      leaveRoom(S, entry.id, false, now)
+      leaveRoom(S, entry, false, now)
       if refund then settleCharge(S, entry.id, entry.charge, { 0, 0, 0, 0 }, entry.at, now)
       else
         entry.lost = now
@@ -303,7 +334,8 @@ local function notify(S, me, asked, now)
   if known and known[1] == owner and known[2] == head.turn and known[3] <= at + 5 then return -1 end
   S.notified = { owner, head.turn, at }
   if owner == me then return { math.ceil(wait), head.turn } end
-  redis.call('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'),
+  -- Who may not publish settles all the same; the head has a timer of its own.
+  redis.pcall('PUBLISH', ARGV[3] .. string.match(owner, '^[^/]*'),
     string.format('%s %.0f %.0f', owner, math.ceil(wait), head.turn))
   return -1
 end

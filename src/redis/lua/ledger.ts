@@ -69,8 +69,8 @@ local function decide(S, charge, now, cooldown)
   for d = 1, 4 do
     local b, asked = S.buckets[d], charge[d]
     if b and asked >= 0 then
-      if b.rule.quota and asked > b.level then return nil, d end
       local wait = waitFor(b, asked, now, S.late)
+      if b.rule.quota and wait > 0 then return nil, d end
       if wait > millis then millis, binding = wait, d end
     end
   end
@@ -126,11 +126,16 @@ local function told(d, perMinute, remaining, window, b)
   return { perMinute = perMinute, window = window, burst = math.min(perMinute, most) }
 end
 
+local function limitOf(said)
+  local limit = said and said[1]
+  return limit and limit > 0 and limit <= MOST and limit
+end
+
 -- A limit header teaches rate and capacity, never above what was configured.
 local function learnLimit(S, d, said, now)
   local b = S.buckets[d]
-  local limit = said and said[1]
-  if not limit or not (limit > 0 and limit <= MOST) then return b end
+  local limit = limitOf(said)
+  if not limit then return b end
   local configured = S.configured[DIMENSIONS[d]]
   if configured and configured.total then return b end
   local rule = resolve(d, configured and capped(configured, limit) or told(d, limit, said[2], said[4], b))
@@ -176,7 +181,9 @@ end
 -- Moves the view toward the provider's. said[d] = { limit, remaining, roundedTo, window } or false;
 -- answered = { id, left, output, uncounted, idle }.
 local function observe(S, said, date, answered, now)
-  S.toldAt = now
+  for d = 1, 4 do
+    if limitOf(said[d]) then S.toldAt = now end
+  end
   if date and S.date and date < S.date and date > S.date - 60000 then return end
   if date then S.date = date end
   local drift = 0
@@ -243,12 +250,16 @@ local function slower(S, factor, growth, now)
     now, growing and pace.calls or 0, ramped or (growing and pace.ramped))
 end
 
--- Pauses the pool: the longest pause wins. A 429 that the local view cannot explain slows the rates.
-local function cool(S, reason, millis, charge, now)
-  local cooling = S.cooldown and S.cooldown[1] > now
+-- Pauses the pool: the longest pause wins. A 429 that the local view cannot explain slows the rates, once for the calls
+-- that were out already.
+local function cool(S, reason, millis, charge, takenAt, now)
+  local last = S.cooldown
+  local cooling, judgedAt = last and last[1] > now, last and last[3] or false
+  local isOld = takenAt and judgedAt and takenAt <= judgedAt
+  local isJudged = not (cooling or isOld or reason == 'overload')
   local till = now + millis
-  if not (cooling and S.cooldown[1] >= till) then S.cooldown = { till, reason } end
-  if cooling or reason == 'overload' then return end
+  if not (cooling and last[1] >= till) then S.cooldown = { till, reason, isJudged and now or judgedAt } end
+  if not isJudged then return end
   if reason == 'ramp' then return slower(S, RAMP, RAMP_RECOVERY, now) end
   if not charge then return end
   if decide(S, charge, now, false) ~= 0 then
@@ -267,15 +278,34 @@ local function cool(S, reason, millis, charge, now)
   slower(S, UNEXPLAINED, RECOVERY, now)
 end
 
--- Replaces the configured limits; levels keep their debt and are cut to the new capacity.
+-- Replaces the limit of a dimension; the level keeps its debt and is cut to the new capacity.
+local function setLimit(S, d, limit, now)
+  local b = S.buckets[d]
+  if not limit then S.buckets[d] = false
+  elseif not b then S.buckets[d] = makeBucket(resolve(d, limit), now, S.pace.scale, S.headroom)
+  else withRule(b, resolve(d, limit), S.pace.scale) end
+end
+
+local function limitsTold(S, now)
+  S.toldAt, S.known = now, false
+  for d = 1, 4 do S.known = S.known or S.buckets[d] ~= false end
+end
+
+-- Replaces the configured limits. What responses taught of dimensions that nobody configured stays.
 local function resize(S, limits, now)
-  S.configured, S.known, S.toldAt = limits, true, now
-  for d = 1, 4 do
-    local limit, b = limits[DIMENSIONS[d]], S.buckets[d]
-    if not limit then S.buckets[d] = false
-    elseif not b then S.buckets[d] = makeBucket(resolve(d, limit), now, S.pace.scale, S.headroom)
-    else withRule(b, resolve(d, limit), S.pace.scale) end
+  for d, name in ipairs(DIMENSIONS) do
+    if limits[name] or S.configured[name] then setLimit(S, d, limits[name], now) end
   end
+  S.configured = limits
+  limitsTold(S, now)
+end
+
+-- Goes back to the configured limits, unless limits were told less than so long ago.
+local function unlearn(S, untold, now)
+  if now - S.toldAt < untold then return end
+  for d, name in ipairs(DIMENSIONS) do setLimit(S, d, S.configured[name], now) end
+  limitsTold(S, now)
+  S.rv = S.rv + 1
 end
 
 -- A process says how late it heard the last reply: the latest counts, and half as much with each step that passes.

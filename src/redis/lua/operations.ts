@@ -68,42 +68,33 @@ end
 
 -- ['settle', id, [used], succeeded]: unknown ids were settled before, or by the lease.
 function ops.settle(S, me, op, now)
-  local key, id = idKey(op[2]), op[2]
-  for _, where in ipairs({ OPEN, LOST }) do
-    local raw = redis.call('HGET', where, key)
-    if raw then
-      redis.call('HDEL', where, key)
-      if where == OPEN then leaveRoom(S, id, op[4], now) end
-      local entry = entryOf(raw)
-      if entry then settleCharge(S, id, entry.charge, op[3], entry.at, now) end
-      return entry and 1 or 0
-    end
+  local entry = entryAt(OPEN, op[2])
+  if entry then leaveRoom(S, entry, op[4], now)
+  else
+    entry = entryAt(LOST, op[2])
+    if not entry then return 0 end
+    redis.call('HDEL', LOST, idKey(op[2]))
   end
-  return 0
+  settleCharge(S, op[2], entry.charge, op[3], entry.at, now)
+  return 1
 end
 
 -- ['observe', [[limit, remaining, roundedTo] | false, ...], date | false, [id, left] | false]
 function ops.observe(S, me, op, now)
-  local answered, uncounted, output, others = op[4], 0, 0, S.opened
-  if S.buckets[3] or op[2][3] then
-    for _, entry in ipairs(entriesOf(OPEN)) do
-      local reserved = math.max(0, entry.charge[3])
-      if answered and entry.id == answered[1] then output = reserved
-      else uncounted = uncounted + reserved end
-    end
-  end
-  if answered and redis.call('HEXISTS', OPEN, idKey(answered[1])) == 1 then others = others - 1 end
+  local answered = op[4]
+  local entry = answered and entryAt(OPEN, answered[1])
+  local output, others = entry and reservedOutput(entry) or 0, S.opened - (entry and 1 or 0)
   observe(S, op[2], op[3], {
     id = answered and answered[1] or S.lastId, left = answered and answered[2] or nil,
-    output = output, uncounted = uncounted,
+    output = output, uncounted = S.output - output,
     idle = answered and answered[1] == S.lastId and others <= 0 or false
   }, now)
   return 0
 end
 
--- ['pause', reason, millis, charge | false]
+-- ['pause', reason, millis, charge | false, takenAt | false]
 function ops.pause(S, me, op, now)
-  cool(S, op[2], op[3], op[4], now)
+  cool(S, op[2], op[3], op[4], op[5], now)
   -- The provider's load is every process's own affair: it halves what that one has in flight.
   if op[2] ~= 'overload' then
     S.probe = { since = S.lastId, round = S.lastId, allowed = 1, open = 0 }
@@ -115,6 +106,12 @@ end
 -- ['resize', { limits?, concurrency? }]
 function ops.resize(S, me, op, now)
   configure(S, op[2], now)
+  return 0
+end
+
+-- ['unlearn', millis]: goes back to what is configured, unless limits were told less than so long ago.
+function ops.unlearn(S, me, op, now)
+  unlearn(S, op[2], now)
   return 0
 end
 
@@ -148,25 +145,24 @@ function ops.open(S, me, op, now)
 end
 
 -- ['join', [[id, age, [charge]], ...], [[level, age] | false, ...]]: what a process holds and remembers of a state that
--- was lost. Ids count up across states, so nothing is held twice; what is known here and not held any more goes, as used.
+-- was lost, or that an older copy has taken the place of. Ids count up across states, so nothing is held twice; what is known here and not held any more goes, as used.
 function ops.join(S, me, op, now)
   local holds = {}
   for _, held in ipairs(op[2]) do holds[idKey(held[1])] = true end
   for _, entry in ipairs(entriesOf(OPEN)) do
     if entry.owner == me and not holds[idKey(entry.id)] then
-      redis.call('HDEL', OPEN, idKey(entry.id))
-      leaveRoom(S, entry.id, false, now)
+      leaveRoom(S, entry, false, now)
     end
   end
   for _, held in ipairs(op[2]) do
     local entry = { id = held[1], owner = me, at = now - held[2], charge = held[3] }
     redis.call('HDEL', LOST, idKey(held[1]))
-    if redis.call('HSETNX', OPEN, idKey(held[1]), cmsgpack.pack(entry)) == 1 then S.opened = S.opened + 1 end
+    if redis.call('HSETNX', OPEN, idKey(held[1]), cmsgpack.pack(entry)) == 1 then count(S, entry) end
     S.lastId = math.max(S.lastId, held[1])
   end
   for d = 1, 4 do
     local b, known = S.buckets[d], op[3][d]
-    if b and known and S.why ~= 'new' then
+    if b and known then
       local level = known[1] + b.rate * known[2]
       if b.rule.quota and S.bare then b.level = math.min(b.rule.capacity, level)
       else b.level = math.min(b.level, level) end
@@ -177,21 +173,23 @@ function ops.join(S, me, op, now)
 end
 
 -- ['back', n, awayMillis, [[level, spent, [[age, amount], ...]] | false, ...], [[age, [charge]], ...]] -> ids
--- A process comes back from its local share. If nobody was here meanwhile, the level is what the shares of those that
--- are back add up to, and the pace their part; else what it spent is taken now, as debt if need be.
+-- A process comes back from its local share. If nobody was here for most of that time, the level is what it was before and
+-- what the shares of those that are back add up to, and the pace their part; else what it spent is taken now, as debt if
+-- need be. (A debt of before is in the shares.)
 function ops.back(S, me, op, now)
   local parts = math.max(1, op[2])
-  local outage = S.outage
+  local outage, gap = S.outage, S.gap
   if outage and outage.till > now then outage.back = outage.back + 1
-  elseif now - S.before > op[3] / 2 then
-    outage = { back = 1, till = now + STEP, scale = S.pace.scale }
+  elseif gap and gap[2] - math.max(gap[1], now - op[3]) > op[3] / 2 then
+    outage = { back = 1, millis = gap[2] - gap[1], till = now + STEP, scale = S.pace.scale }
     S.outage = outage
   else outage = nil end
   for d = 1, 4 do
     local b, share = S.buckets[d], op[4][d]
     if b and share then
       if b.rule.quota or not outage then b.level = b.level - (b.rule.quota and share[2] or math.min(share[2], b.rule.capacity))
-      elseif outage.back == 1 then b.level = math.min(b.level, share[1])
+      elseif outage.back == 1 then
+        b.level = math.min(b.level, math.max(0, b.level - b.rate * outage.millis) + share[1])
       else b.level = math.min(b.rule.capacity, b.level + math.max(0, share[1])) end
       for _, cell in ipairs(share[3]) do addToWindow(b, now - cell[1], cell[2]) end
     end
@@ -204,14 +202,13 @@ function ops.back(S, me, op, now)
   local ids = {}
   for i, held in ipairs(op[5]) do
     ids[i] = hold(S, me, held[2], now - held[1])
-    S.opened = S.opened + 1
   end
   return ids
 end
 
 -- ['beat']: still there.
 function ops.beat(S, me, op, now)
-  prune(now)
+  prune(S, now)
   return 0
 end
 

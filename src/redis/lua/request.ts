@@ -25,7 +25,8 @@ end
 -- becomes of what a lost process held.
 -- Request: [seq, epoch known, version known, [operation, ...], how late the last reply was heard].
 -- Reply: [now, epoch, processes, why, version, [rules, configuration] | 0, levels, replies, turn, tight], or [now, 0] when the
--- request must be sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows.
+-- request must be sent again with 'open' and 'join' in front: the state is missing, or not the one that the process knows,
+-- or it does not know the process.
 local me, request = ARGV[1], cjson.decode(ARGV[2])
 local lease, refund = tonumber(ARGV[4]), ARGV[5] == 'refund'
 local seq, list = request[1], request[4]
@@ -43,13 +44,16 @@ local function createFor(open, why, now)
   if why == 'new' and request[2] ~= 0 then why = 'wiped' end
   -- Whatever else lies under our names is in the way.
   for _, key in ipairs({ OPEN, LOST, SEEN }) do
-    if redis.call('TYPE', key).ok ~= 'hash' then redis.call('DEL', key) end
+    if not isHashOrNothing(key) then redis.call('DEL', key) end
   end
   local S = create(open, now, why, lease)
   -- What is still held has a process that can say so.
   for _, entry in ipairs(entriesOf(OPEN)) do
-    S.opened = S.opened + 1
+    count(S, entry)
     procOf(S, entry.owner).till = S.quiet
+  end
+  for _, owner in ipairs(redis.call('HKEYS', SEEN)) do
+    if not S.procs[owner] then S.gone[owner] = now end
   end
   return S
 end
@@ -63,7 +67,7 @@ local function ownTime(S, now)
 end
 
 local function moveOn(S, time)
-  S.before = S.now
+  if time - S.now > GAP then S.gap = { S.now, time } end
   -- Nobody was heard for long: the server was away, not everybody dead. Leases start anew.
   if time - S.now > lease / 2 then
     S.quiet = time + lease
@@ -78,7 +82,8 @@ end
 local function lookForLosses(S, done, now)
   local held = redis.call('HLEN', OPEN)
   if held == S.opened and (done == seq - 1 or request[2] ~= S.epoch) then return end
-  S.opened, S.probe = held, false
+  S.probe = false
+  recount(S)
   S.epoch, S.why = math.max(S.epoch + 1, math.floor(now * 1000)), 'damaged'
 end
 
@@ -126,11 +131,12 @@ local function run()
   moveOn(S, now)
   if not watching then
     lookForLosses(S, done, now)
-    if request[2] ~= S.epoch and not introduces then
+    local isKnown = S.procs[me] or S.gone[me]
+    if (request[2] ~= S.epoch or not isKnown) and not introduces then
       save(S)
       return '[' .. json(now) .. ',0]'
     end
-    procOf(S, me).till = now + lease
+    procOf(S, me).till, S.gone[me] = now + lease, nil
     hearLate(S, request[5], now)
     reap(S, now, refund)
   end

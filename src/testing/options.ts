@@ -1,0 +1,190 @@
+/**
+ * What the options of the simulated provider must be: a table of checks, which complain with a `RangeError` that names the
+ * option, what is expected of it, and what was given.
+ */
+import * as Predicate from "effect/Predicate"
+import { invalid, type Keys, onlyKnown } from "../internal/invalid.ts"
+import type { Limit, Limits, Window } from "../Limits.ts"
+import type { Fault, FaultKind, HeaderMode, Latency, Neighbour, Options, Ramp, RejectionCharge } from "./models.ts"
+
+/** Complains of a value that an option must not have. */
+export type Check = (option: string, value: unknown) => void
+
+/** A check for each of some options. The compiler complains of one that is missing. */
+export type Checks<A> = { readonly [K in keyof A]-?: Check }
+
+// -----------------------------------------------------------------------------
+// Kinds of checks
+// -----------------------------------------------------------------------------
+
+const that =
+  (expected: string, holds: (value: unknown) => boolean): Check =>
+  (option, value) => {
+    if (!holds(value)) invalid(option, expected, typeof value === "string" ? JSON.stringify(value) : value)
+  }
+
+/** A number of some kind. */
+export const number = (expected: string, holds: (value: number) => boolean): Check =>
+  that(expected, (value) => typeof value === "number" && holds(value))
+
+/** Some text. */
+export const string = that("a string", Predicate.isString)
+
+const oneOf = <A extends string>(known: { readonly [K in A]: true }): Check =>
+  that(
+    `one of ${Object.keys(known)
+      .map((name) => `"${name}"`)
+      .join(", ")}`,
+    (value) => typeof value === "string" && Object.hasOwn(known, value)
+  )
+
+const orFunction =
+  (check: Check): Check =>
+  (option, value) => {
+    if (typeof value !== "function") check(option, value)
+  }
+
+/** An object with known options, of which all may be absent but the `required` ones. */
+export const fields =
+  <A extends object>(checks: Checks<A>, ...required: ReadonlyArray<keyof A & string>): Check =>
+  (option, value) => {
+    if (!Predicate.isObject(value)) return invalid(option, "an object", value)
+    onlyKnown(option, value as A, checks as unknown as Keys<A>)
+    for (const [name, check] of Object.entries<Check>(checks)) {
+      const given = value[name]
+      if (given !== undefined || required.some((one) => one === name)) check(`${option}.${name}`, given)
+    }
+  }
+
+const record =
+  (check: Check): Check =>
+  (option, value) => {
+    if (!Predicate.isObject(value)) return invalid(option, "an object", value)
+    for (const [name, given] of Object.entries(value)) check(`${option}["${name}"]`, given)
+  }
+
+const list =
+  (check: Check): Check =>
+  (option, value) => {
+    if (!Array.isArray(value)) return invalid(option, "a list", value)
+    for (const [index, given] of value.entries()) check(`${option}[${index}]`, given)
+  }
+
+// -----------------------------------------------------------------------------
+// The options
+// -----------------------------------------------------------------------------
+
+/** A number above 0. */
+export const positive = number("a finite number > 0", (value) => value > 0 && value < Infinity)
+const notNegative = number("a finite number >= 0", (value) => value >= 0 && value < Infinity)
+const atLeastOne = number("a finite number >= 1", (value) => value >= 1 && value < Infinity)
+const share = number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
+const finite = number("a finite number", Number.isFinite)
+const wholeOrInfinite = (least: number): Check =>
+  number(`an integer >= ${least}`, (value) => value >= least && (value === Infinity || Number.isInteger(value)))
+
+const limitFields = fields<Limit>({
+  perSecond: positive,
+  perMinute: positive,
+  total: positive,
+  burst: positive,
+  window: oneOf<Window>({ bucket: true, sliding: true, fixed: true })
+})
+
+const limit: Check = (option, value) => {
+  limitFields(option, value)
+  const { perMinute, perSecond, total } = value as Limit
+  const given = [perSecond, perMinute, total].filter((rate) => rate !== undefined).length
+  if (given !== 1) invalid(option, "exactly one of perSecond, perMinute and total", given)
+}
+
+const limits = fields<Limits>({ requests: limit, inputTokens: limit, outputTokens: limit, tokens: limit })
+
+const oneSet: Check = (option, value) => {
+  if (Predicate.hasProperty(value, "pools")) {
+    invalid(
+      option,
+      "the limits that all models share",
+      "pools: give those as they are, as in ProviderSim.layer(Presets.anthropic.start)"
+    )
+  }
+  limits(option, value)
+}
+
+const charges = oneOf({ free: true, charged: true })
+const charge = fields<RejectionCharge>({ requests: notNegative, tokenShare: share })
+
+const neighbourFields = fields<Neighbour>(
+  { share: notNegative, everyMillis: atLeastOne, forMillis: notNegative },
+  "share"
+)
+
+const neighbour: Check = (option, value) => {
+  neighbourFields(option, value)
+  const { everyMillis, forMillis } = value as Neighbour
+  if (forMillis !== undefined && everyMillis === undefined) {
+    invalid(`${option}.everyMillis`, "a finite number >= 1 beside forMillis", everyMillis)
+  }
+}
+
+const isSpan = (value: unknown): boolean => {
+  const [from, to, ...more]: ReadonlyArray<unknown> = Array.isArray(value) ? value : []
+  return typeof from === "number" && typeof to === "number" && from <= to && more.length === 0
+}
+
+const fault = fields<Fault>(
+  {
+    kind: oneOf<FaultKind>({
+      400: true,
+      401: true,
+      404: true,
+      429: true,
+      500: true,
+      529: true,
+      timeout: true,
+      refused: true,
+      cut: true,
+      truncated: true,
+      stall: true
+    }),
+    calls: list(wholeOrInfinite(1)),
+    between: that("two times, from and to", isSpan),
+    rate: share,
+    model: string,
+    afterMillis: notNegative,
+    retryAfterMillis: notNegative,
+    errorCode: string
+  },
+  "kind"
+)
+
+/** What each option of the simulated provider must be. */
+export const simulated: Checks<Options> = {
+  limits: oneSet,
+  pools: record(limits),
+  counting: oneOf<NonNullable<Options["counting"]>>({ usage: true, openai: true, azure: true }),
+  output: oneOf<NonNullable<Options["output"]>>({ live: true, admission: true }),
+  rejections: (option, value) => (typeof value === "object" ? charge : charges)(option, value),
+  oversize: oneOf<NonNullable<Options["oversize"]>>({ debt: true, reject: true }),
+  concurrency: wholeOrInfinite(1),
+  ramp: fields<Ramp>({ fromPerMinute: notNegative, growth: positive }, "fromPerMinute"),
+  neighbour,
+  latency: fields<Latency>({
+    baseMillis: notNegative,
+    perInputTokenMillis: notNegative,
+    perOutputTokenMillis: notNegative,
+    noise: notNegative,
+    rejectionMillis: notNegative
+  }),
+  faults: list(fault),
+  headers: oneOf<HeaderMode>({ rounded: true, exact: true, openai: true, none: true, wrong: true }),
+  seed: finite,
+  logSize: wholeOrInfinite(0),
+  charsPerToken: positive,
+  outputTokens: orFunction(notNegative),
+  cachedShare: orFunction(share),
+  reply: that("a function", Predicate.isFunction)
+}
+
+/** Complains of options that make no sense. */
+export const check = (options: Options): void => fields(simulated)("ProviderSim", options)
