@@ -18,6 +18,7 @@ import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
+import * as View from "./run/view.ts"
 import * as Workload from "./run/workload.ts"
 
 // -----------------------------------------------------------------------------
@@ -226,7 +227,7 @@ const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
     return first === undefined
       ? []
       : [
-          `${tier}: ${forecast.refused.length} calls never fit; the first is ${first.agent}'s with ${Scenario.thousands(first.asked)} ${names[first.dimension]} of ${Scenario.thousands(first.limit)}`
+          `${tier}: ${View.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Scenario.thousands(first.asked)} ${names[first.dimension]} of ${Scenario.thousands(first.limit)}`
         ]
   })
 
@@ -252,7 +253,7 @@ interface Printed {
 
 const summaryOf = ({ agents, answers }: Printed): string => {
   const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
-  return `${Scenario.thousands(agents)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
+  return `${View.counted(agents, "agent")}, ${View.counted(requests, "call")}, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
 }
 
 const json = ({ agents, answers, deadline }: Printed): string => {

@@ -198,7 +198,7 @@ describe("floodgate forecast", () => {
     Effect.gen(function* () {
       const { out } = yield* floodgate("forecast", "--input-tokens-per-minute", "100000")
       assert.include(out, "never done")
-      assert.include(out, "12 calls never fit; the first is agent-1's with 149,800 input tokens of 100,000")
+      assert.include(out, "12 calls cannot fit; the first is agent-1's with 149,800 input tokens of 100,000")
     }).pipe(Effect.provide(services))
   )
 })
