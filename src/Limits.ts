@@ -215,12 +215,12 @@ const safeBurst = 0.05
 /** Providers may enforce 60 a minute as one a second: bursts of requests are kept to 5 s worth. */
 const requestBurstMillis = 5_000
 
-/** A number that counts something. Sums of others would not be finite. */
-const isCount = (value: number): boolean => value >= 0 && value <= Number.MAX_SAFE_INTEGER
+/** A number that counts something. Sums of others would not be finite, and those of texts are texts. */
+const isCount = (value: number): boolean => Number.isFinite(value) && value >= 0 && value <= Number.MAX_SAFE_INTEGER
 
 const positive = (option: string, value: number | undefined): number | undefined => {
   if (value !== undefined && !(value > 0 && isCount(value))) {
-    invalid(`Limits.${option}`, "a number above 0, up to 2^53", value)
+    invalid(`Limits.${option}`, "a number above 0, up to 2^53", typeof value === "string" ? `"${value}"` : value)
   }
   return value
 }
@@ -231,9 +231,8 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
   const perMinute = positive(`${dimension}.perMinute`, limit.perMinute)
   const total = positive(`${dimension}.total`, limit.total)
   const burst = positive(`${dimension}.burst`, limit.burst)
-  const given = [perSecond, perMinute, total].filter((value) => value !== undefined)
-  if (given.length !== 1) {
-    invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", given.length)
+  if ([perSecond, perMinute, total].filter((value) => value !== undefined).length !== 1) {
+    invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", JSON.stringify(limit))
   }
   if (total !== undefined) {
     return { capacity: total, rate: 0, most: total, window: undefined, quota: true }
@@ -262,8 +261,8 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
  * **Gotchas**
  *
  * Throws a `RangeError` that names the option when a limit is not a number above zero, up to 2^53, when a dimension has
- * none or several of `perSecond`, `perMinute` and `total`, when the burst fills a whole window, or when there is an unknown
- * dimension or option.
+ * none or several of `perSecond`, `perMinute` and `total`, when the burst fills a whole window, when there is an unknown
+ * dimension or option, or when a number stands where limits do.
  *
  * **Example** (a bare limit is safe against every kind of provider)
  *

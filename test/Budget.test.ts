@@ -610,6 +610,13 @@ describe("Budget", () => {
   it("names the option, the expectation and the value when an argument makes no sense", () => {
     assert.throws(() => Budget.make({ concurrency: 0 }), RangeError, "concurrency: expected an integer >= 1, got 0")
     assert.throws(() => Budget.make({ limits: { tokens: {} } }), RangeError, "exactly one of")
+    for (const limits of [null, 50_000] as ReadonlyArray<unknown>) {
+      assert.throws(
+        () => Budget.make({ limits: limits as Limits.Limits }),
+        RangeError,
+        `Limits: expected { requests, inputTokens, outputTokens, tokens }, got ${limits}`
+      )
+    }
   })
 
   it.effect("from configuration fails with the option and the value that make no sense", () =>

@@ -21,7 +21,29 @@ describe("Limits", () => {
       }
       assert.throws(() => Limits.resolve({ tokens: { perMinute: 10, burst: bad } }), RangeError, "Limits.tokens.burst")
     }
-    assert.throws(() => Limits.resolve({ tokens: { perMinute: 1, perSecond: 1 } }), RangeError, "exactly one of")
+    const one = "Limits.tokens: expected exactly one of perSecond, perMinute and total, got "
+    assert.throws(
+      () => Limits.resolve({ tokens: { perMinute: 1, perSecond: 1 } }),
+      RangeError,
+      `${one}{"perMinute":1,"perSecond":1}`
+    )
+    assert.throws(() => Limits.resolve({ tokens: {} }), RangeError, `${one}{}`)
+  })
+
+  // A text of digits was accepted, and made sums of texts; null was a raw TypeError.
+  it("refuses what no compiler has seen, and shows it", () => {
+    const resolve = (limits: unknown) => () => Limits.resolve(limits as Limits.Limits)
+    assert.throws(
+      resolve({ inputTokens: { perMinute: "2000000" } }),
+      RangeError,
+      'Limits.inputTokens.perMinute: expected a number above 0, up to 2^53, got "2000000"'
+    )
+    const limit = "Limits.inputTokens: expected { perSecond, perMinute, total, burst, window }, got "
+    assert.throws(resolve({ inputTokens: 2_000_000 }), RangeError, `${limit}2000000`)
+    assert.throws(resolve({ inputTokens: null }), RangeError, `${limit}null`)
+    const limits = "Limits: expected { requests, inputTokens, outputTokens, tokens }, got "
+    assert.throws(resolve(null), RangeError, `${limits}null`)
+    assert.throws(resolve(50_000), RangeError, `${limits}50000`)
   })
 
   it("refuses a burst that fills a window, which a bucket may have", () => {

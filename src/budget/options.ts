@@ -45,8 +45,11 @@ interface Sets {
   readonly poolNamed: (operation: string, name: string | undefined) => string
 }
 
+/** Also of what is no limits at all, which is refused with a word. */
+const isPerPool = (limits: Options["limits"]): limits is Limits.Pools => "pools" in Object(limits)
+
 const sets = (limits: Options["limits"]): Sets => {
-  if (limits !== undefined && "pools" in limits) return perPool(limits)
+  if (isPerPool(limits)) return perPool(limits)
   if (limits !== undefined) Limits.resolve(limits)
   return {
     poolOf: limits === undefined ? classOf : () => defaultPool,

@@ -174,6 +174,9 @@ const answerOf = Effect.fnUntraced(function* (
   return { tier: name, limits, forecast, agentsThatHelp: step.value }
 })
 
+/** The first call that never fits, where there is one: then it is never done, and nothing else counts. */
+const misfitOf = ({ forecast }: Answer): Forecast.Refused | undefined => forecast.refused[0]
+
 const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
 const span = (duration: Duration.Duration): string => {
@@ -194,36 +197,47 @@ const waitsJson = ({ p50, p95, p99 }: Forecast.Waits) => ({
   p99Seconds: seconds(p99)
 })
 
-const toJson = ({ agentsThatHelp, forecast, tier }: Answer) => ({
-  tier,
-  seconds: seconds(forecast.duration),
-  binding: forecast.binding,
-  agentsThatHelp,
-  waits: waitsJson(forecast.waits),
-  refused: forecast.refused,
-  agents: forecast.agents.map(({ finishesAfter, name, waits }) => ({
-    name,
-    finishSeconds: seconds(finishesAfter),
-    waits: waitsJson(waits)
-  }))
-})
+const toJson = (answer: Answer) => {
+  const { agentsThatHelp, forecast, tier } = answer
+  const misfit = misfitOf(answer)
+  const stopped = new Set(forecast.refused.map(({ agent }) => agent))
+  return {
+    tier,
+    seconds: misfit === undefined ? seconds(forecast.duration) : null,
+    binding: misfit?.dimension ?? forecast.binding,
+    agentsThatHelp: misfit === undefined ? agentsThatHelp : null,
+    waits: misfit === undefined ? waitsJson(forecast.waits) : null,
+    refused: forecast.refused,
+    agents: forecast.agents.map(({ finishesAfter, name, waits }) => ({
+      name,
+      finishSeconds: stopped.has(name) ? null : seconds(finishesAfter),
+      waits: stopped.has(name) ? null : waitsJson(waits)
+    }))
+  }
+}
 
 const heads = ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"]
 
-const rowsOf = (answers: ReadonlyArray<Answer>): ReadonlyArray<ReadonlyArray<string>> =>
-  answers.map(({ agentsThatHelp, forecast, tier }) => [
+const rowOf = (answer: Answer): ReadonlyArray<string> => {
+  const { agentsThatHelp, forecast, tier } = answer
+  const misfit = misfitOf(answer)
+  if (misfit !== undefined) return [tier, "never done", names[misfit.dimension], "-", "-", "-", "-"]
+  const { p50, p95, p99 } = forecast.waits
+  return [
     tier,
-    forecast.refused.length > 0 ? "never done" : span(forecast.duration),
+    span(forecast.duration),
     names[forecast.binding],
     `${agentsThatHelp} of ${forecast.agents.length}`,
-    span(forecast.waits.p50),
-    span(forecast.waits.p95),
-    span(forecast.waits.p99)
-  ])
+    ...[p50, p95, p99].map(span)
+  ]
+}
+
+const rowsOf = (answers: ReadonlyArray<Answer>): ReadonlyArray<ReadonlyArray<string>> => answers.map(rowOf)
 
 const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
-  answers.flatMap(({ forecast, tier }) => {
-    const first = forecast.refused[0]
+  answers.flatMap((answer) => {
+    const { forecast, tier } = answer
+    const first = misfitOf(answer)
     return first === undefined
       ? []
       : [
@@ -288,7 +302,13 @@ const text = (printed: Printed): string =>
 
 const html = (printed: Printed): string => {
   const { answers } = printed
-  const section = Report.Forecast.section({ summary: summaryOf(printed), answers, heads, rows: rowsOf(answers) })
+  const section = Report.Forecast.section({
+    summary: summaryOf(printed),
+    answers,
+    heads,
+    rows: rowsOf(answers),
+    notes: refusals(answers).map((refusal) => `${refusal}.`)
+  })
   const intro = "What a workload will take, before it runs."
   return Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
 }

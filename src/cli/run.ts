@@ -18,6 +18,7 @@ import * as Documents from "./run/documents.ts"
 import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Session from "./run/session.ts"
+import * as Steps from "./run/steps.ts"
 import * as View from "./run/view.ts"
 
 // -----------------------------------------------------------------------------
@@ -106,13 +107,14 @@ const writeReport = (
   Effect.gen(function* () {
     if (recorder === undefined || Option.isNone(given.report)) return
     const { recorded } = recorder
-    const agents = [...new Set(recorded.calls.map(({ call }) => call.agent))].sort()
+    const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
+    const parts = agents.filter((agent) => agent !== Steps.orchestrator)
     const section = Report.Run.section({
       recorded,
       agents,
       provider,
       limits: LimitFlags.limitsOf(given),
-      summary: `${View.counted(agents.length, "agent")}, ${View.counted(recorded.calls.length, "call")}; model ${given.model}`
+      summary: `${View.counted(parts.length, "agent")}, ${View.counted(recorded.calls.length, "call")}; model ${given.model}`
     })
     const html = Report.Html.render({
       title: "floodgate run",
@@ -142,7 +144,7 @@ export const runCommand = Command.make(
     const prompt = yield* promptOf(given.prompt, given.promptFile)
     const limits = yield* LimitFlags.checked("run", given)
     const mode = yield* modeOf(given)
-    const recorder = Option.isSome(given.report) ? yield* Recorder.make : undefined
+    const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
     const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
       limits,
@@ -165,8 +167,8 @@ export const runCommand = Command.make(
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
       // A run that was stopped or that failed has its report, too.
-      Effect.onError(() => Effect.ignore(writeReport(given, recorder, answering.said))),
-      Effect.tap(() => writeReport(given, recorder, answering.said))
+      Effect.onError(() => Effect.ignore(writeReport(given, recorder, answering.provider))),
+      Effect.tap(() => writeReport(given, recorder, answering.provider))
     )
     const said = yield* answering.summary
     if (said !== undefined && (mode === "live" || mode === "plain")) yield* Console.log(said)

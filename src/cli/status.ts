@@ -36,13 +36,11 @@ const flags = {
 type Pools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
 
 const levelsOf = ({ ledger }: FloodgateRedis.SharedPoolStatus["snapshot"]) =>
-  Object.fromEntries(
-    Limits.dimensions.flatMap((dimension) => {
-      const bucket = ledger.buckets[dimension]
-      if (bucket === undefined) return []
-      return [[dimension, { level: bucket.level, capacity: bucket.rule.capacity, perSecond: bucket.rate * 1_000 }]]
-    })
-  )
+  Limits.mapDimensions(ledger.buckets, ({ level, rate, rule }) => ({
+    level,
+    capacity: rule.capacity,
+    perSecond: rate * 1_000
+  }))
 
 const pausedSeconds = ({ ledger, now }: FloodgateRedis.SharedPoolStatus["snapshot"]): number | undefined => {
   const left = (ledger.cooldown?.until ?? 0) - now

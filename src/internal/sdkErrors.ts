@@ -244,6 +244,9 @@ const isNetwork = (code: string): boolean =>
 const lost =
   /^(fetch failed|terminated|network error|Failed to fetch|Load failed|NetworkError when|Network request failed|error sending request)/i
 
+/** What `fetch` says of an address that it does not even try, where the SDK reports a lost connection, too. */
+const misaddressed = /^(bad port|unknown scheme|URL scheme must|Invalid URL)|URL that includes credentials/
+
 /** Whether the request was on its way: an SDK has wrapped what broke it as an answer without a status, or it was `fetch`. */
 const wasUnderWay = (error: unknown): boolean =>
   calledOf(error).endsWith("ConnectionError") ||
@@ -322,6 +325,10 @@ export const fromThrown = (error: unknown, context: Context): LlmError.LlmErrorR
   if (names.some((name) => name.endsWith("TimeoutError"))) return new LlmError.TimedOut({ code })
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
     return new LlmError.ConnectionFailed({ sent: true, detail })
+  }
+  if (misaddressed.test(text(field(chain.at(-1), "message")) ?? "")) {
+    const words = detailOf(wordsOf(chain), context.secret)
+    return new LlmError.InvalidRequest({ code, detail: `${words}; check the base URL` })
   }
   if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
     return new LlmError.ConnectionFailed({

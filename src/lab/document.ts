@@ -117,7 +117,7 @@ its table: whether rejected requests count decides whether fixed retries merely 
 - **makespan**: until the last agent ended. \\* marks one that ended because calls failed: the work was not done.
 - **floor**: what no strategy can undercut, from the scenario alone; **ratio** is makespan over floor.
 - **p50, p99**: latency of calls that succeeded, waits included.
-- **fairness**: the time of the agent that finished last over that of the first.
+- **fairness**: the time of the agent that finished last over that of the first; - where an agent failed.
 
 Run it with \`npm run lab\`, one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the
 same figures.

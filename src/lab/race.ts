@@ -45,7 +45,7 @@ export interface Result {
   /** Latency of the calls that succeeded, waits included; null where none did. */
   readonly p50Seconds: number | null
   readonly p99Seconds: number | null
-  /** The time of the agent that ended last over that of the one that ended first, of those that finished; null if none. */
+  /** The time of the agent that ended last over that of the one that ended first; null where not all did their work. */
   readonly fairness: number | null
   /** Tokens of admitted calls, input and output. */
   readonly tokensUsed: number
@@ -184,6 +184,13 @@ export const quantile = (values: ReadonlyArray<number>, share: number): number |
 
 const seconds = (millis: number | undefined): number | null => (millis === undefined ? null : round(millis / 1_000))
 
+const fairnessOf = (agents: ReadonlyArray<Record.AgentRecord>): number | null => {
+  // From its start, so that agents that come later are not late for it.
+  const spans = agents.map((agent) => agent.endedAt! - agent.startsAtMillis)
+  const shortest = Math.min(...spans)
+  return shortest > 0 && shortest < Infinity ? round(Math.max(...spans) / shortest) : null
+}
+
 const resultOf = (
   scenario: Scenario,
   strategy: Strategy,
@@ -195,14 +202,10 @@ const resultOf = (
   const calls = [...recorder.calls.values()]
   const succeeded = calls.filter((call) => call.outcome === "ok")
   const latencies = succeeded.map((call) => call.endedAt! - call.askedAt)
-  // From its start, so that agents that come later are not late for it.
-  const spans = agents
-    .filter((agent) => agent.endedAt !== undefined && !agent.failed)
-    .map((agent) => agent.endedAt! - agent.startsAtMillis)
+  const failedAgents = agents.filter((agent) => agent.failed || agent.endedAt === undefined).length
   const makespan = finished ? Math.max(0, ...agents.map((agent) => agent.endedAt!)) : scenario.maxSeconds * 1_000
   const floorSeconds = floor(scenario).seconds
   const planned = scenario.agents.reduce((sum, agent) => sum + agent.calls.length, 0)
-  const shortest = Math.min(...spans)
   return {
     strategy: strategy.name,
     makespanSeconds: round(makespan / 1_000),
@@ -211,10 +214,10 @@ const resultOf = (
     rejections: stats.rejected,
     retries: calls.reduce((sum, call) => sum + Math.max(0, call.attempts.length - 1), 0),
     failedCalls: planned - succeeded.length,
-    failedAgents: agents.filter((agent) => agent.failed || agent.endedAt === undefined).length,
+    failedAgents,
     p50Seconds: seconds(quantile(latencies, 0.5)),
     p99Seconds: seconds(quantile(latencies, 0.99)),
-    fairness: spans.length === 0 || shortest === 0 ? null : round(Math.max(...spans) / shortest),
+    fairness: failedAgents > 0 ? null : fairnessOf(agents),
     tokensUsed: stats.inputTokens + stats.outputTokens,
     finished
   }

@@ -48,16 +48,19 @@ export const heads: ReadonlyArray<string> = columns.map(({ head }) => head)
  */
 export const cells = (result: Result): ReadonlyArray<string> => columns.map(({ cell }) => cell(result))
 
-const rowsOf = (results: ReadonlyArray<Result>): Array<Array<string>> =>
-  results.map((result) => columns.map(({ cell }) => cell(result)))
-
 /** Heads of two words stand in two lines, so that the table is as wide as its figures. */
 const headLines = (): [Array<string>, Array<string>] => {
   const words = columns.map(({ head }) => head.split(" "))
   return [words.map((all) => (all.length > 1 ? all[0]! : "")), words.map((all) => all.at(-1)!)]
 }
 
-const notesOf = (results: ReadonlyArray<Result>): Array<string> => [
+/**
+ * What the marks in the rows mean, where there are any.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const notesOf = (results: ReadonlyArray<Result>): ReadonlyArray<string> => [
   ...(results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
     ? ["* ended with calls that failed: the work was not done"]
     : []),
@@ -71,7 +74,8 @@ const notesOf = (results: ReadonlyArray<Result>): Array<string> => [
  * @since 0.1.0
  */
 export const text = (scenario: Scenario, results: ReadonlyArray<Result>): string => {
-  const lines = [...headLines(), ...rowsOf(results)]
+  const rows = results.map(cells)
+  const lines = [...headLines(), ...rows]
   const widths = columns.map((_, index) => Math.max(...lines.map((line) => line[index]!.length)))
   const render = (line: ReadonlyArray<string>): string =>
     line
@@ -86,7 +90,7 @@ export const text = (scenario: Scenario, results: ReadonlyArray<Result>): string
     render(over),
     render(under),
     "-".repeat(widths.reduce((sum, width) => sum + width + 2, -2)),
-    ...rowsOf(results).map(render),
+    ...rows.map(render),
     "",
     ...notesOf(results),
     "Simulated seconds. Latency (p50, p99) includes waits; fairness is the latest agent over the earliest."
@@ -108,7 +112,7 @@ export const markdown = (scenario: Scenario, results: ReadonlyArray<Result>): st
     "",
     line(columns.map(({ head }) => head)),
     line(columns.map((_, index) => (index === 0 ? "---" : "---:"))),
-    ...rowsOf(results).map((cells) => line(cells.map(escaped))),
+    ...results.map((result) => line(cells(result).map(escaped))),
     ...(notes.length === 0 ? [] : ["", `${notes.join("; ")}.`])
   ].join("\n")
 }

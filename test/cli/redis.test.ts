@@ -83,7 +83,7 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
 
   const run = (name: string) =>
     floodgate(
-      `run ${at}/docs --prompt x --agents 4 --max-tokens 50 --json --input-tokens-per-minute 90000 --out ${at}/${name} --redis ${server.url} --redis-prefix shared`.split(
+      `run ${at}/docs --prompt x --agents 4 --max-tokens 50 --json --input-tokens-per-minute 90000 --window sliding --out ${at}/${name} --redis ${server.url} --redis-prefix shared`.split(
         " "
       )
     )

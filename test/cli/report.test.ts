@@ -51,6 +51,9 @@ describe("floodgate run --report", () => {
     const json = /<script type="application\/json" id="figures">(.*)<\/script>/.exec(readFileSync(file, "utf8"))![1]!
     const [figures] = (JSON.parse(json) as { figures: ReadonlyArray<Report.Figures.ScenarioFigures> }).figures
     assert.deepStrictEqual(figures!.agents, ["agent-1", "agent-2", "agent-3", "orchestrator"])
+    // The orchestrator, which merges what they found, is none of those that were asked for.
+    assert.strictEqual(figures!.summary, "3 agents, 16 calls; model claude-sonnet-5")
+    assert.match(figures!.provider, /^simulated, embedded in the command, at http/)
     assert.strictEqual(figures!.dimension, "input tokens")
     assert.approximately(figures!.limitPerSecond, 100_000 / 60, 1)
     const [{ bars, latencies, levels, rates }] = figures!.runs as [Report.Figures.RunFigures]

@@ -194,11 +194,31 @@ describe("floodgate forecast", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("says which calls never fit", () =>
+  // It said that the agents themselves bind, that one of 12 helps, and that it takes 0.0 s.
+  it.effect("says which calls never fit, and of a workload that is never done nothing else", () =>
     Effect.gen(function* () {
-      const { out } = yield* floodgate("forecast", "--input-tokens-per-minute", "100000")
-      assert.include(out, "never done")
-      assert.include(out, "12 calls cannot fit; the first is agent-1's with 149,800 input tokens of 100,000")
+      const fs = yield* FileSystem.FileSystem
+      const report = join(yield* folder, "forecast.html")
+      const { out } = yield* floodgate("forecast", "--input-tokens-per-minute", "100000", "--report", report)
+      assert.match(out, /as given +never done +input tokens +- +- +- +-\n/)
+      const misfit = "12 calls cannot fit; the first is agent-1's with 149,800 input tokens of 100,000"
+      assert.include(out, misfit)
+      const html = yield* fs.readFileString(report)
+      assert.include(html, `${misfit}.`)
+      assert.notInclude(html, '<div data-chart="')
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  it.effect("gives no figures to a program where calls never fit", () =>
+    Effect.gen(function* () {
+      const { out } = yield* floodgate("forecast", "--input-tokens-per-minute", "100000", "--json")
+      const [{ agents, agentsThatHelp, binding, refused, seconds, waits }] = JSON.parse(out).forecasts
+      assert.deepStrictEqual(
+        { agentsThatHelp, binding, seconds, waits },
+        { agentsThatHelp: null, binding: "inputTokens", seconds: null, waits: null }
+      )
+      assert.deepStrictEqual(agents[0], { name: "agent-1", finishSeconds: null, waits: null })
+      assert.strictEqual(refused.length, 12)
     }).pipe(Effect.provide(services))
   )
 })

@@ -218,6 +218,28 @@ describe("sdkErrors", () => {
       }
     )
 
+    // They were retried as connections that were lost after the request was sent. No address here is ever asked.
+    it.each([
+      ["http://127.0.0.1:9/", "bad port"],
+      ["localhost:8080/v1", "unknown scheme"],
+      ["http://me:secret@127.0.0.1:4000/", "Request cannot be constructed from a URL that includes credentials"],
+      ["no address", "Invalid URL"]
+    ])("takes an address that fetch does not try for an invalid request: %s", async (url, says) => {
+      const cause = await fetch(url).then(
+        () => assert.fail(),
+        (error: unknown) => error
+      )
+      const wrapped = Object.assign(new Error("Connection error.", { cause }), { name: "APIConnectionError" })
+      for (const error of [cause, wrapped]) {
+        const reason = thrown(error)
+        assert.strictEqual(reason._tag, "InvalidRequest")
+        assert.include(reason.detail, says)
+        assert.match(reason.detail!, /; check the base URL$/)
+        assert.notInclude(reason.detail, "secret")
+        assert.deepStrictEqual(new LlmError({ reason }).usage, Limits.nothing)
+      }
+    })
+
     it("leaves a key that is part of words alone", () => {
       assert.strictEqual(thrown({ status: 400, error: { message: "max_tokens" } }, "x").detail, "max_tokens")
     })

@@ -8,6 +8,8 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
+import * as Plot from "@observablehq/plot"
+import { parseHTML } from "linkedom"
 import { chromium, type Browser, type Page } from "playwright-core"
 
 const executablePath = "/usr/bin/chromium"
@@ -51,6 +53,27 @@ describe("Report.Html", () => {
       assert.notMatch(html, /<(?:script|img|iframe)[^>]+src=|<link[^>]+href="(?!data:)/)
       const figures = /<script type="application\/json" id="figures">(.*)<\/script>/.exec(html)![1]!
       assert.strictEqual(JSON.parse(figures).figures[0].results.length, 5)
+    })
+  )
+})
+
+describe("Report.Charts", () => {
+  // Lines of calls that were lost went up to 100 %, and those of strategies that take as long hid one another.
+  it.effect("draws the latency of all calls that there were, so that each line can be seen", () =>
+    Effect.gen(function* () {
+      const [incident] = yield* scenarios
+      const { document } = parseHTML("<!doctype html><html><body></body></html>")
+      const chart = Report.Charts.make(Plot).latency(incident, { width: 760, document })
+      const lines = [...chart.outerHTML.matchAll(/<g [^>]*stroke="var\(--c(\d)\)"[^>]*><path d="([^"]*)"/g)]
+      const dashes = [...chart.outerHTML.matchAll(/stroke-dasharray="([^"]*)"/g)].map(([, dash]) => dash)
+      assert.strictEqual(lines.length, 5)
+      assert.strictEqual(new Set(dashes).size, 4)
+      const [bottom, top] = [220, 30]
+      for (const [, color, path] of lines) {
+        const { done, planned } = incident.runs[Number(color) - 1]!
+        const highest = Math.min(...[...path!.matchAll(/[,V]([\d.]+)/g)].map(([, y]) => Number(y)))
+        assert.closeTo(highest, bottom - ((bottom - top) * done) / planned, 0.1)
+      }
     })
   )
 })

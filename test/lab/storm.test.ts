@@ -28,11 +28,13 @@ describe("the incident", () => {
 
   it.effect("never ends with fixed retries where rejections are charged, and is reported so", () =>
     Effect.gen(function* () {
-      const result = yield* resultOf(charged, "fixed-retry-forever")
+      // Ten minutes show what the lab's hour shows, with a sixth of the requests to play.
+      const scenario = Scenario.make({ rejections: "charged", maxSeconds: 600 })
+      const result = yield* resultOf(scenario, "fixed-retry-forever")
       assert.isFalse(result.finished)
-      assert.strictEqual(result.makespanSeconds, charged.maxSeconds)
+      assert.strictEqual(result.makespanSeconds, 600)
       assert.isAtLeast(result.ratio, 10)
-      assert.isAbove(result.rejections, 10_000)
+      assert.isAbove(result.rejections, 5_000)
       assert.isAbove(result.failedAgents, 0)
     })
   )
@@ -43,6 +45,8 @@ describe("the incident", () => {
       assert.isTrue(result.finished)
       assert.isAtLeast(result.failedAgents, 6)
       assert.isAtLeast(result.failedCalls, result.failedAgents)
+      // One agent that came through is as fast as itself: 1.00 looked like the best of all.
+      assert.isNull(result.fairness)
     })
   )
 

@@ -24,6 +24,8 @@ export type Services = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
 /** A client of whoever answers, and a line that says who. */
 export interface Answering {
   readonly layer: Layer.Layer<Services>
+  /** Who answers, in a few words. */
+  readonly provider: string
   readonly said: string
   /** What is known of the provider at the end, where there is something to know. */
   readonly summary: Effect.Effect<string | undefined>
@@ -116,6 +118,7 @@ export const fromConfig = Effect.fnUntraced(function* (
   if (known !== undefined) {
     const answering: Answering = {
       layer: guarded(options, known),
+      provider: Redis.shown(known.baseUrl),
       said: `Answers come from ${Redis.shown(known.baseUrl)}, with the key in ANTHROPIC_API_KEY`,
       summary: Effect.undefined
     }
@@ -124,6 +127,7 @@ export const fromConfig = Effect.fnUntraced(function* (
   const server = yield* serve({ limits: options.limits ?? embeddedLimits })
   const answering: Answering = {
     layer: guarded(options, { apiKey: Redacted.make("embedded"), baseUrl: server.url }),
+    provider: `simulated, embedded in the command, at ${server.url}`,
     said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
     summary: Effect.map(server.stats, (stats) => `The embedded provider saw ${Provider.summary(stats)}`)
   }

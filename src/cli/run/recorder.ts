@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Budget from "../../Budget.ts"
+import type * as Limits from "../../Limits.ts"
 import type { LlmError } from "../../LlmError.ts"
 import type { LlmProvider } from "../../LlmProvider.ts"
 import type { Report } from "../../lab/index.ts"
@@ -21,7 +22,7 @@ export interface Recorder {
   readonly observe: (event: Event) => Effect.Effect<void>
   /** A provider of which every request is written down. */
   readonly wrap: (provider: LlmProvider["Service"]) => LlmProvider["Service"]
-  /** Looks at the budget twice a second for as long as the scope lasts. */
+  /** Looks at the budget twice a second for as long as the scope lasts, and at its end. */
   readonly sample: Effect.Effect<void, never, Budget.TokenBudget | Scope.Scope>
 }
 
@@ -32,46 +33,71 @@ const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.Attempt["outc
   return Exit.hasInterrupts(exit) ? "interrupted" : "failed"
 }
 
-/** A recorder whose time starts now. */
-export const make: Effect.Effect<Recorder> = Effect.gen(function* () {
-  const startedAt = yield* Clock.currentTimeMillis
-  const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - startedAt)
+/** A recorder whose time starts with the first of what it writes down: reading documents is no part of a run. */
+export const make = (): Recorder => {
+  let startedAt: number | undefined
+  const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - (startedAt ??= millis))
   const calls: Array<Report.Run.Call> = []
   const levels: Array<Report.Run.Look> = []
+  const outcomes = new Map<string, Report.Run.Outcome>()
+  const recorded = { calls, levels, outcomes, reused: 0 }
   /** An agent makes one call at a time. */
   const open = new Map<string, Report.Run.Call>()
+  /** What is reserved for the request that an agent sends next. */
+  const reserved = new Map<string, Limits.Charge>()
+
+  const close = (agent: string, at: number, outcome: Report.Run.Call["outcome"]): void => {
+    const call = open.get(agent)
+    if (call === undefined) return
+    open.delete(agent)
+    call.endedAt = at
+    call.outcome = outcome
+  }
 
   const observe = (event: Event) =>
     Effect.map(now, (at) => {
-      if (event.event === "asked") {
-        const call = {
-          call: { agent: event.agent },
-          askedAt: at,
-          endedAt: undefined,
-          outcome: "open" as const,
-          attempts: []
+      const { agent } = event
+      switch (event.event) {
+        case "asked": {
+          const call: Report.Run.Call = {
+            call: { agent },
+            askedAt: at,
+            endedAt: undefined,
+            outcome: "open",
+            attempts: []
+          }
+          open.set(agent, call)
+          calls.push(call)
+          return
         }
-        open.set(event.agent, call)
-        calls.push(call)
-        return
+        case "admitted":
+          reserved.set(agent, event.charge)
+          return
+        case "failed":
+          return
+        case "answered":
+          if (event.reused) recorded.reused++
+          close(agent, at, "ok")
+          return
+        case "ended":
+          outcomes.set(agent, event.how)
+          // The call of an agent that was stopped is neither done nor failed.
+          close(agent, at, event.how === "failed" ? "failed" : "open")
       }
-      const call = open.get(event.agent)
-      if (call === undefined || event.event === "admitted" || event.event === "failed") return
-      open.delete(event.agent)
-      call.endedAt = at
-      call.outcome = event.event === "answered" ? "ok" : "failed"
     })
 
   const wrap = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
     ...provider,
     create: Effect.fnUntraced(function* (params) {
+      const agent = yield* Budget.Agent
       const attempt: Report.Run.Attempt = {
         startedAt: yield* now,
         endedAt: undefined,
         outcome: "open",
+        charge: reserved.get(agent),
         usage: undefined
       }
-      open.get(yield* Budget.Agent)?.attempts.push(attempt)
+      open.get(agent)?.attempts.push(attempt)
       return yield* Effect.onExit(provider.create(params), (exit) =>
         Effect.map(now, (at) => {
           attempt.endedAt = at
@@ -89,9 +115,13 @@ export const make: Effect.Effect<Recorder> = Effect.gen(function* () {
   })
 
   return {
-    recorded: { calls, levels },
+    recorded,
     observe,
     wrap,
-    sample: Effect.asVoid(Effect.forkScoped(Effect.repeat(look, Schedule.spaced("500 millis"))))
+    // Also at the end: what a short run was told of its limits came with its last responses.
+    sample: Effect.andThen(
+      Effect.addFinalizer(() => look),
+      Effect.asVoid(Effect.forkScoped(Effect.repeat(look, Schedule.spaced("500 millis"))))
+    )
   }
-})
+}

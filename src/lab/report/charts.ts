@@ -167,7 +167,7 @@ export const make = (library: object) => {
       height: 242,
       marginLeft: 52,
       x: along,
-      y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true },
+      y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true, zero: true },
       marks: [
         Plot.rectY(rates, { x1: "from", x2: "to", y: "perSecond", fill: "var(--c1)", insetLeft: 0.5, insetRight: 0.5 }),
         Plot.ruleY([0], { stroke: "var(--line)" }),
@@ -191,15 +191,17 @@ export const make = (library: object) => {
     const shown = new Set(shownAgents)
     const of = (what: string) => bars.filter((bar) => bar.what === what && shown.has(bar.agent))
     const few = shownAgents.length <= 24
+    /** Names need more room than bars: of many agents not all are named. */
+    const named = few ? shownAgents : shownAgents.filter((_, index) => index % 3 === 0)
     const inset = few ? 3 : 0.5
     return plot({
       ...base(place),
       marginTop: 10,
       marginBottom: room.marginBottom,
       height: 52 + shownAgents.length * (few ? 18 : 5),
-      marginLeft: few ? Math.max(70, 10 + 7 * Math.max(...shownAgents.map((agent) => Math.min(agent.length, 20)))) : 24,
+      marginLeft: Math.max(70, 10 + 7 * Math.max(...named.map((agent) => Math.min(agent.length, 20)))),
       x: along,
-      y: { domain: shownAgents, label: null, tickSize: 0, axis: few ? "left" : null },
+      y: { domain: shownAgents, label: null, tickSize: 0, ticks: named },
       marks: [
         Plot.barX(of("waits"), {
           y: "agent",
@@ -234,15 +236,19 @@ export const make = (library: object) => {
   /** How large a part of all calls was done within which time, waits included. */
   const latency = ({ runs }: ScenarioFigures, place: Place): Drawn => {
     const some = runs.filter((run) => run.latencies.length > 0)
-    // Where two take as long, the line of the library is the one that is seen.
-    const drawn = some.toSorted((a, b) => Number(a.strategy === "floodgate") - Number(b.strategy === "floodgate"))
-    const points = drawn.flatMap((run) =>
-      run.latencies.map((seconds, index) => ({
-        strategy: run.strategy,
+    const longest = Math.max(...some.map((run) => run.latencies.at(-1)!))
+    // The line of the library is whole; those that are drawn over it have gaps, the last most, so that where several take
+    // as long each of them is seen.
+    const drawn = some.toSorted((a, b) => Number(b.strategy === "floodgate") - Number(a.strategy === "floodgate"))
+    const period = 6 * drawn.length
+    const points = ({ done, latencies, planned }: RunFigures) => {
+      const line = latencies.map((seconds, index) => ({
         seconds: Math.max(0.01, seconds),
-        share: (index + 1) / run.latencies.length
+        share: (((index + 1) / latencies.length) * done) / planned
       }))
-    )
+      // What was never done is what the line lacks to the top: it goes on to the right.
+      return done < planned ? [...line, { ...line.at(-1)!, seconds: Math.max(0.01, longest) }] : line
+    }
     return plot({
       ...base(place),
       ...room,
@@ -256,15 +262,17 @@ export const make = (library: object) => {
         tickFormat: short,
         ticks: narrow(place) ? 3 : 6
       },
-      y: { label: "% of calls done", percent: true, grid: true, domain: [0, 100] },
-      color: {
-        domain: some.map((run) => run.strategy),
-        range: palette,
-        legend: false
-      },
-      marks: [
-        Plot.lineY(points, { x: "seconds", y: "share", stroke: "strategy", strokeWidth: 1.8, curve: "step-after" })
-      ]
+      y: { label: "% of all calls done", percent: true, grid: true, domain: [0, 100] },
+      marks: drawn.map((run, index) =>
+        Plot.lineY(points(run), {
+          x: "seconds",
+          y: "share",
+          stroke: palette[some.indexOf(run) % palette.length]!,
+          strokeWidth: 1.8,
+          ...(index > 0 && { strokeDasharray: `${period - 6 * index},${6 * index}` }),
+          curve: "step-after"
+        })
+      )
     })
   }
 

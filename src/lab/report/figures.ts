@@ -52,6 +52,10 @@ export interface RunFigures {
   readonly rates: ReadonlyArray<{ readonly from: number; readonly to: number; readonly perSecond: number }>
   /** Latencies of calls that succeeded, sorted: waits included. */
   readonly latencies: ReadonlyArray<number>
+  /** How many calls there were to make; those that were never made, because an earlier one failed, are among them. */
+  readonly planned: number
+  /** How many of them succeeded. */
+  readonly done: number
 }
 
 /**
@@ -217,7 +221,9 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
         .map((entry) => ({ at: entry.at, amount: Scenarios.amountOf(dimension, entry) })),
       end
     ),
-    latencies: latenciesOf(run.calls)
+    latencies: latenciesOf(run.calls),
+    planned: Scenarios.callsOf(scenario).length,
+    done: Scenarios.callsOf(scenario).length - run.result.failedCalls
   }
 }
 

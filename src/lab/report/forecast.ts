@@ -46,7 +46,9 @@ const runOf = ({ forecast, tier }: Answer): RunFigures => {
     rates: [],
     latencies: calls
       .map(({ askedAfter, finishesAfter }) => secondsOf(finishesAfter) - secondsOf(askedAfter))
-      .sort((a, b) => a - b)
+      .sort((a, b) => a - b),
+    planned: forecast.usage.requests,
+    done: forecast.calls.length
   }
 }
 
@@ -61,8 +63,10 @@ export const section = (options: {
   readonly answers: ReadonlyArray<Answer>
   readonly heads: ReadonlyArray<string>
   readonly rows: ReadonlyArray<ReadonlyArray<string>>
+  readonly notes: ReadonlyArray<string>
 }): Section => {
-  const { answers, heads, rows, summary } = options
+  const { answers, heads, notes, rows, summary } = options
+  const done = answers.filter(({ forecast }) => forecast.refused.length === 0)
   const figures: ScenarioFigures = {
     name: "forecast",
     summary,
@@ -71,28 +75,29 @@ export const section = (options: {
     dimension: "tokens",
     limitPerSecond: 0,
     agents: answers[0]?.forecast.agents.map(({ name }) => name) ?? [],
-    results: answers.map(({ forecast, tier }) => ({
+    // What is never done takes no time that a bar could show.
+    results: done.map(({ forecast, tier }) => ({
       strategy: tier,
       makespanSeconds: secondsOf(forecast.duration),
       floorSeconds: 0,
       ratio: 1,
       rejections: 0,
       retries: 0,
-      failedCalls: forecast.usage.requests - forecast.calls.length,
-      failedAgents: new Set(forecast.refused.map(({ agent }) => agent)).size,
+      failedCalls: 0,
+      failedAgents: 0,
       p50Seconds: null,
       p99Seconds: null,
       fairness: null,
       tokensUsed: forecast.usage.tokens,
       finished: true
     })),
-    runs: answers.map(runOf)
+    runs: answers.filter(({ forecast }) => forecast.calls.length > 0).map(runOf)
   }
   return {
     figures,
     heads,
     rows,
-    notes: ["A forecast: nobody else uses the limits, and nothing fails."],
+    notes: ["A forecast: nobody else uses the limits, and nothing fails.", ...notes],
     charts: ["makespan", "gantt", "latency"],
     bars: "From the first call to the end of the last agent."
   }

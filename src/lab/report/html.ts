@@ -30,6 +30,7 @@ export interface Section {
   readonly heads: ReadonlyArray<string>
   readonly rows: ReadonlyArray<ReadonlyArray<string>>
   readonly notes: ReadonlyArray<string>
+  /** Those in which there is nothing to see are left out. */
   readonly charts: ReadonlyArray<Chart>
   /** What the bars of the first chart are, in words. */
   readonly bars: string
@@ -117,8 +118,22 @@ const row = (cells: ReadonlyArray<string>): string =>
 
 const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
 
+/** Whether there is something to see in each chart. */
+const hasShapes = ({ results, runs }: ScenarioFigures): Readonly<Record<Chart, boolean>> => ({
+  makespan: results.length > 0,
+  gantt: runs.some(({ bars }) => bars.length > 0),
+  // One level is no line.
+  levels: runs.some(({ levels }) => levels.length > 1),
+  rate: runs.some(({ rates }) => rates.some(({ perSecond }) => perSecond > 0)),
+  latency: runs.some(({ latencies }) => latencies.length > 0)
+})
+
 /** The place of each chart of a section, with what it says. */
-const places = ({ bars, charts, figures }: Section, index: number): Readonly<Record<Chart, () => string>> => {
+const places = (
+  { bars, figures }: Section,
+  charts: ReadonlyArray<Chart>,
+  index: number
+): Readonly<Record<Chart, () => string>> => {
   const lines = figures.runs
     .filter(({ latencies }) => latencies.length > 0)
     .map(({ strategy }, line) => key(`--c${(line % 5) + 1}`, strategy, "line"))
@@ -151,8 +166,10 @@ const choice = ({ figures: { runs } }: Section, index: number): string => {
 }
 
 const part = (section: Section, index: number): string => {
-  const { charts, figures, heads, notes, rows } = section
-  const place = places(section, index)
+  const { figures, heads, notes, rows } = section
+  const some = hasShapes(figures)
+  const charts = section.charts.filter((chart) => some[chart])
+  const place = places(section, charts, index)
   const overall = charts.includes("makespan") ? `<div class="grid">${place.makespan()}</div>` : ""
   const detail = charts.filter((chart) => chart !== "makespan").map((chart) => place[chart]())
   return `<section id="${escape(figures.name)}">
@@ -178,13 +195,7 @@ export const ofScenario = (figures: ScenarioFigures): Section => ({
   figures,
   heads: Table.heads,
   rows: figures.results.map(Table.cells),
-  notes: [
-    "Simulated seconds; latency includes waits.",
-    ...(figures.results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
-      ? ["* ended with calls that failed: the work was not done."]
-      : []),
-    ...(figures.results.some(({ finished }) => !finished) ? ["> stopped there: it had not finished."] : [])
-  ],
+  notes: ["Simulated seconds; latency includes waits.", ...Table.notesOf(figures.results).map((note) => `${note}.`)],
   charts: ["makespan", "gantt", "levels", "rate", "latency"],
   bars: `${key("--good", "floodgate")}${key("--c1", "done")}${key("--bad", "not done, or calls failed")} Bars beyond six floors are cut.`
 })

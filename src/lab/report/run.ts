@@ -18,6 +18,8 @@ import type { Section } from "./html.ts"
  * @since 0.1.0
  */
 export interface Attempt extends Record.Attempt {
+  /** What the budget reserved for it, as far as that is known. */
+  readonly charge: Limits.Charge | undefined
   /** Of one that succeeded. */
   usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined
 }
@@ -47,6 +49,14 @@ export interface Look {
 }
 
 /**
+ * How an agent ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Outcome = "done" | "failed" | "stopped"
+
+/**
  * What a run wrote down.
  *
  * @category models
@@ -55,10 +65,14 @@ export interface Look {
 export interface Recorded {
   readonly calls: ReadonlyArray<Call>
   readonly levels: ReadonlyArray<Look>
+  /** By agent, of those that ended. */
+  readonly outcomes: ReadonlyMap<string, Outcome>
+  /** Answers of an earlier run: nothing was asked for them. */
+  readonly reused: number
 }
 
-/** The dimension that came nearest to its end. */
-const tightest = ({ levels }: Recorded): Limits.Dimension | undefined => {
+/** The dimension that came nearest to its end; where nobody looked, the first that was limited. */
+const tightest = ({ levels }: Recorded, limits: Limits.Limits | undefined): Limits.Dimension | undefined => {
   let least = Infinity
   let found: Limits.Dimension | undefined
   for (const { dimensions } of levels) {
@@ -69,7 +83,7 @@ const tightest = ({ levels }: Recorded): Limits.Dimension | undefined => {
       found = dimension
     }
   }
-  return found
+  return found ?? Limits.dimensions.findLast((dimension) => limits?.[dimension] !== undefined)
 }
 
 const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
@@ -86,15 +100,18 @@ const heads = [
   "outcome"
 ]
 
-const rowOf = (agent: string, calls: ReadonlyArray<Call>, bars: ReadonlyArray<Figures.Bar>): ReadonlyArray<string> => {
+const rowOf = (
+  agent: string,
+  calls: ReadonlyArray<Call>,
+  bars: ReadonlyArray<Figures.Bar>,
+  outcome: Outcome
+): ReadonlyArray<string> => {
   const attempts = calls.flatMap((call) => call.attempts)
   const count = (outcome: Attempt["outcome"]): string =>
     Scenarios.thousands(attempts.filter((attempt) => attempt.outcome === outcome).length)
   const sum = (of: "inputTokens" | "outputTokens"): string =>
     Scenarios.thousands(attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), 0))
   const waited = bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
-  const ended = calls.some((call) => call.outcome === "open") ? "stopped" : "done"
-  const outcome = calls.some((call) => call.outcome === "failed") ? "failed" : ended
   return [
     agent,
     Scenarios.thousands(calls.length),
@@ -117,6 +134,13 @@ const limitOf = (dimension: Limits.Dimension, { levels }: Recorded, limits: Limi
   return last === undefined ? 0 : last.dimensions[dimension]!.perSecond / (last.pace > 0 ? last.pace : 1)
 }
 
+/** What a request took, as far as is known: what was reserved for it until it is answered, nothing if it was refused. */
+const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: Attempt): number => {
+  if (usage !== undefined) return Scenarios.amountOf(dimension, usage)
+  if (outcome === "rejected" || outcome === "failed") return 0
+  return charge?.[dimension] ?? (dimension === "requests" ? 1 : 0)
+}
+
 const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Figures.RunFigures => {
   const attempts = calls.flatMap((call) => call.attempts)
   const end = Math.max(
@@ -134,14 +158,20 @@ const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Fi
       })
     ),
     rates: Figures.ratesOf(
-      attempts.map(({ startedAt: at, usage }) => ({
-        at,
-        amount: usage === undefined ? 0 : Scenarios.amountOf(dimension, usage)
-      })),
+      attempts.map((attempt) => ({ at: attempt.startedAt, amount: amountOf(dimension, attempt) })),
       end
     ),
-    latencies: Figures.latenciesOf(calls)
+    latencies: Figures.latenciesOf(calls),
+    planned: calls.length,
+    done: calls.filter(({ outcome }) => outcome === "ok").length
   }
+}
+
+const fromBefore = ({ calls, reused }: Recorded): ReadonlyArray<string> => {
+  if (reused === 0) return []
+  return calls.length === 0
+    ? [`All ${Scenarios.thousands(reused)} answers are from before: nothing was asked.`]
+    : [`${Scenarios.thousands(reused)} answers are from before: only the others were asked for.`]
 }
 
 /**
@@ -161,7 +191,7 @@ export const section = (options: {
   readonly agents: ReadonlyArray<string>
 }): Section => {
   const { agents, limits, provider, recorded, summary } = options
-  const bound = tightest(recorded)
+  const bound = tightest(recorded, limits)
   const dimension = bound ?? "tokens"
   const run = figuresOf(dimension, recorded)
   return {
@@ -181,14 +211,16 @@ export const section = (options: {
       rowOf(
         agent,
         recorded.calls.filter(({ call }) => call.agent === agent),
-        run.bars.filter((bar) => bar.agent === agent)
+        run.bars.filter((bar) => bar.agent === agent),
+        recorded.outcomes.get(agent) ?? "stopped"
       )
     ),
     notes: [
       "Waits are for the budget, and between attempts. Tokens of a call count when it was sent.",
+      ...fromBefore(recorded),
       ...(bound === undefined ? ["No limit is known: none was given, and no response told of one."] : [])
     ],
-    charts: bound === undefined ? ["gantt", "rate", "latency"] : ["gantt", "levels", "rate", "latency"],
+    charts: ["gantt", "levels", "rate", "latency"],
     bars: ""
   }
 }
