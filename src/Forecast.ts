@@ -404,15 +404,11 @@ export const make = (workload: Workload, options: Options): Forecast => {
 export const agentsThatHelp = (workload: Workload, options: Options): number => {
   const agents = agentsOf(workload, options.latency ?? {})
   const setup = setupOf(options)
-  const within = 1.02 * Internal.play(agents, setup).endsAt
-  let least = 1
-  let most = Math.max(1, Math.min(workload.length, setup.concurrency))
-  while (least < most) {
-    const middle = Math.floor((least + most) / 2)
-    if (Internal.play(agents, { ...setup, concurrency: middle }).endsAt <= within) most = middle
-    else least = middle + 1
-  }
-  return most
+  const most = Math.max(1, Math.min(workload.length, setup.concurrency))
+  const search = Internal.agentsThatHelp(most, (concurrency) => Internal.play(agents, { ...setup, concurrency }).endsAt)
+  let step = search.next()
+  while (step.done !== true) step = search.next()
+  return step.value
 }
 
 /**

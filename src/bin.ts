@@ -3,11 +3,25 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
+import * as Runtime from "effect/Runtime"
 import { main } from "./cli/index.ts"
+import { unwritten } from "./cli/output.ts"
 
-// The reader of the output has gone (`| head`): a run stops as at Ctrl-C, so that it keeps its answers and frees its
-// folder.
-process.stdout.once("error", () => process.emit("SIGINT"))
+/** The code of a command that is stopped: 128 and the number of the signal, or 1 where its output cannot be written. */
+let stopped = 130
+process.once("SIGTERM", () => (stopped = 143))
+
+// A run stops as at Ctrl-C, so that it keeps its answers and frees its folder.
+process.stdout.once("error", (error: NodeJS.ErrnoException) => {
+  // The reader of the output has gone (`| head`): it knows.
+  if (error.code !== "EPIPE") {
+    process.exitCode = stopped = 1
+    console.error(`floodgate: ${unwritten("standard output", error)}`)
+  }
+  process.emit("SIGINT")
+})
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
 
-NodeRuntime.runMain(Effect.provide(main, NodeServices.layer))
+NodeRuntime.runMain(Effect.provide(main, NodeServices.layer), {
+  teardown: (exit, onExit) => Runtime.defaultTeardown(exit, (code) => onExit(code === 130 ? stopped : code))
+})

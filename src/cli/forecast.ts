@@ -6,9 +6,9 @@ import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Forecast from "../Forecast.ts"
+import { agentsThatHelp } from "../internal/forecast.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { round } from "../lab/round.ts"
 import { aligned } from "./columns.ts"
@@ -18,11 +18,15 @@ import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
+import * as View from "./run/view.ts"
 import * as Workload from "./run/workload.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
 // -----------------------------------------------------------------------------
+
+const count = (name: string, text: string, unless: string) =>
+  LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
 
 const flags = {
   paths: Argument.String("path").pipe(
@@ -40,12 +44,10 @@ const flags = {
     ),
     Flag.optional
   ),
-  calls: LimitFlags.count("calls").pipe(LimitFlags.byDefault("Calls that each agent makes in turn", 5)),
-  firstTokens: LimitFlags.count("first-tokens").pipe(
-    LimitFlags.byDefault("Tokens of an agent's first call, output included", 150_000)
-  ),
-  tokens: LimitFlags.count("tokens").pipe(LimitFlags.byDefault("Tokens of each later call, output included", 14_000)),
-  outputTokens: LimitFlags.count("output-tokens").pipe(LimitFlags.byDefault("Output tokens of each call", 200)),
+  calls: count("calls", "Calls that each agent makes in turn", "5"),
+  firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
+  tokens: count("tokens", "Tokens of each later call, output included", "14000"),
+  outputTokens: count("output-tokens", "Output tokens of each call", "200"),
   concurrency: LimitFlags.concurrency,
   latencyPerToken: LimitFlags.atLeastZero("latency-per-token").pipe(
     LimitFlags.byDefault("Milliseconds per output token, besides 500 a call and 0.01 per input token", 10)
@@ -56,8 +58,7 @@ const flags = {
     Flag.optional
   ),
   ...LimitFlags.flags,
-  report: Flag.String("report").pipe(
-    Flag.withMetavar("<file>"),
+  report: Output.flag("report", "file").pipe(
     Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
     Flag.optional
   ),
@@ -76,19 +77,37 @@ interface Wanted {
   readonly paths: ReadonlyArray<string>
   readonly trace: Option.Option<string>
   readonly agents: Option.Option<number>
-  readonly calls: number
-  readonly firstTokens: number
-  readonly tokens: number
-  readonly outputTokens: number
+  readonly calls: Option.Option<number>
+  readonly firstTokens: Option.Option<number>
+  readonly tokens: Option.Option<number>
+  readonly outputTokens: Option.Option<number>
+  readonly report: Option.Option<string>
 }
 
+/** Refuses what the workload is not made of. Trace and documents are named by what they are. */
+const onlyOf = Effect.fnUntraced(function* ({ paths, trace, ...wanted }: Wanted) {
+  const isTrace = Option.isSome(trace)
+  if (isTrace && paths.length > 0)
+    return yield* invalid("trace", "nothing: the documents are the workload", trace.value)
+  if (!isTrace && paths.length === 0) return
+  const own = isTrace ? "the trace has its own" : "the documents decide"
+  for (const name of ["calls", "firstTokens", "tokens", ...(isTrace ? (["outputTokens"] as const) : [])] as const) {
+    const value = wanted[name]
+    if (Option.isSome(value)) return yield* invalid(name, `nothing: ${own}`, String(value.value))
+  }
+})
+
 const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
-  const { calls, firstTokens, outputTokens, paths, tokens, trace } = wanted
+  yield* onlyOf(wanted)
+  const { paths, trace } = wanted
+  const calls = Option.getOrElse(wanted.calls, () => 5)
+  const firstTokens = Option.getOrElse(wanted.firstTokens, () => 150_000)
+  const tokens = Option.getOrElse(wanted.tokens, () => 14_000)
+  const outputTokens = Option.getOrElse(wanted.outputTokens, () => 200)
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
-    const fs = yield* FileSystem.FileSystem
-    const text = yield* Effect.mapError(fs.readFileString(trace.value), () =>
-      invalid("trace", "a readable file", trace.value)
+    const text = yield* Effect.mapError(Documents.text(trace.value), ({ why }) =>
+      invalid("trace", `a readable file (${why})`, trace.value)
     )
     const recorded = Scenarios.parseTrace(text)
     if ("problem" in recorded) {
@@ -103,7 +122,8 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
     return scenario.agents.map(({ calls, name, startsAtMillis }) => ({ name, startsAfter: startsAtMillis, calls }))
   }
   if (paths.length > 0) {
-    const { documents } = yield* Documents.read(paths)
+    const own = { out: Documents.defaultOut, report: Option.getOrUndefined(wanted.report) }
+    const { documents } = yield* Documents.read(paths, own)
     return split(documents, agents).map(({ bytes }, number) => ({
       name: `agent-${number + 1}`,
       calls: Workload.ofDocuments(bytes, outputTokens)
@@ -134,6 +154,25 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
 interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
+
+/** What one tier makes of the workload. Large workloads take seconds, in which Ctrl-C must be heard. */
+const answerOf = Effect.fnUntraced(function* (
+  workload: Forecast.Workload,
+  { limits, name }: Forecast.Tier,
+  how: Omit<Forecast.Options, "limits">
+): Effect.fn.Return<Answer> {
+  yield* Effect.yieldNow
+  const forecast = Forecast.make(workload, { ...how, limits })
+  const search = agentsThatHelp(Math.max(1, Math.min(workload.length, how.concurrency ?? Infinity)), (concurrency) =>
+    Duration.toMillis(Forecast.make(workload, { ...how, limits, concurrency }).duration)
+  )
+  let step = search.next()
+  while (step.done !== true) {
+    yield* Effect.yieldNow
+    step = search.next()
+  }
+  return { tier: name, limits, forecast, agentsThatHelp: step.value }
+})
 
 /** The first call that never fits, where there is one: then it is never done, and nothing else counts. */
 const misfitOf = ({ forecast }: Answer): Forecast.Refused | undefined => forecast.refused[0]
@@ -202,7 +241,7 @@ const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
     return first === undefined
       ? []
       : [
-          `${tier}: ${forecast.refused.length} calls never fit; the first is ${first.agent}'s with ${Scenario.thousands(first.asked)} ${names[first.dimension]} of ${Scenario.thousands(first.limit)}`
+          `${tier}: ${View.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Scenario.thousands(first.asked)} ${names[first.dimension]} of ${Scenario.thousands(first.limit)}`
         ]
   })
 
@@ -228,7 +267,7 @@ interface Printed {
 
 const summaryOf = ({ agents, answers }: Printed): string => {
   const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
-  return `${Scenario.thousands(agents)} agents, ${Scenario.thousands(requests)} calls, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
+  return `${View.counted(agents, "agent")}, ${View.counted(requests, "call")}, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
 }
 
 const json = ({ agents, answers, deadline }: Printed): string => {
@@ -282,32 +321,29 @@ const html = (printed: Printed): string => {
 export const forecastCommand = Command.make(
   "forecast",
   flags,
-  Effect.fnUntraced(function* ({ concurrency, latencyPerToken, report, ...given }) {
+  Effect.fnUntraced(function* ({ concurrency, latencyPerToken, ...given }) {
     const most = yield* deadlineOf(given.deadline)
     const workload = yield* workloadOf(given)
-    const limits = LimitFlags.limitsOf(given)
+    const limits = yield* LimitFlags.checked("forecast", given)
     const how = {
       concurrency: Option.getOrUndefined(concurrency),
       latency: { perOutputTokenMillis: latencyPerToken }
     }
     const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
+    const answers = yield* Effect.forEach(tiers, (tier) => answerOf(workload, tier, how))
+    const enough = answers.find(
+      ({ forecast }) =>
+        most !== undefined && forecast.refused.length === 0 && Duration.isLessThanOrEqualTo(forecast.duration, most)
+    )
     const printed: Printed = {
       agents: workload.length,
-      answers: tiers.map(({ limits, name }) => ({
-        tier: name,
-        limits,
-        forecast: Forecast.make(workload, { ...how, limits }),
-        agentsThatHelp: Forecast.agentsThatHelp(workload, { ...how, limits })
-      })),
+      answers,
       limits,
-      deadline:
-        most === undefined
-          ? undefined
-          : { most, tier: Forecast.cheapest(workload, { ...how, tiers, deadline: most })?.name }
+      deadline: most === undefined ? undefined : { most, tier: enough?.tier }
     }
-    if (Option.isSome(report)) {
-      yield* Output.claim(report.value, "--report")
-      yield* Output.write(report.value, html(printed), "--report")
+    if (Option.isSome(given.report)) {
+      yield* Output.claim(given.report.value, "--report")
+      yield* Output.write(given.report.value, html(printed), "--report")
     }
     yield* Console.log(given.json ? json(printed) : text(printed))
   })

@@ -3,7 +3,8 @@
  *
  * **Details**
  *
- * Exit codes: 0 done; 1 it failed, and one line says why; 2 it was called wrongly; 70 a bug; 130 stopped by Ctrl-C.
+ * Exit codes: 0 done; 1 it failed, and one line says why; 2 it was called wrongly; 70 a bug; 130 stopped by Ctrl-C, 143 by
+ * SIGTERM.
  *
  * @since 0.1.0
  */
@@ -18,6 +19,7 @@ import * as Predicate from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
+import { printable } from "./errors.ts"
 import { forecastCommand } from "./forecast.ts"
 import { labCommand } from "./lab.ts"
 import * as Log from "./log.ts"
@@ -83,7 +85,7 @@ export class Ended extends Schema.TaggedError<Ended>("floodgate/cli/Ended")("End
 const presenter: CliOutput.Presenter = {
   present: (event) => {
     if (event._tag !== "InvalidInvocation") return CliOutput.defaultPresenter.present(event)
-    const lines = event.errors.map((error) => `floodgate: ${error.message}`)
+    const lines = event.errors.map((error) => `floodgate: ${printable(error.message)}`)
     return Console.error([...lines, `See ${event.commandPath.join(" ")} --help`].join("\n"))
   }
 }
@@ -96,7 +98,10 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
   if (isHelp(error)) return error.errors.length === 0 ? Effect.void : Effect.fail(new Ended({ code: 2 }))
   if (error !== undefined) {
     const message = Predicate.hasProperty(error, "message") ? error.message : error
-    return Effect.andThen(Console.error(`floodgate: ${String(message)}`), Effect.fail(new Ended({ code: 1 })))
+    return Effect.andThen(
+      Console.error(`floodgate: ${printable(String(message))}`),
+      Effect.fail(new Ended({ code: 1 }))
+    )
   }
   return Effect.andThen(
     Console.error(`floodgate: a bug. Please report it with the following:\n${Cause.pretty(cause)}`),

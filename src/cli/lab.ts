@@ -1,6 +1,5 @@
 /** `floodgate lab`: the race over all scenarios, as one report and a Markdown table. */
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Path from "effect/Path"
 import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
@@ -9,12 +8,10 @@ import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 
 const flags = {
-  report: Flag.String("report").pipe(
-    Flag.withMetavar("<file>"),
+  report: Output.flag("report", "file").pipe(
     LimitFlags.byDefault("The report: one HTML file that opens offline", "lab-report.html")
   ),
-  docs: Flag.String("docs").pipe(
-    Flag.withMetavar("<folder>"),
+  docs: Output.flag("docs", "folder").pipe(
     LimitFlags.byDefault("Folder for lab.md, and for the charts of the documents in its folder images", "docs")
   ),
   seed: LimitFlags.seed

@@ -1,7 +1,10 @@
 /** The flags that say what a provider limits, and what flags of all commands have in common. */
+import type * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Limits from "../Limits.ts"
+import { invalidFlag } from "./errors.ts"
 
 /** A number for which something holds; what is none is told in the same words as one that does not fit. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
@@ -13,9 +16,12 @@ export const number = (name: string, expected: string, holds: (value: number) =>
     Flag.withMetavar("<n>")
   )
 
+/** What limits allow, too. */
+const most = Number.MAX_SAFE_INTEGER
+
 /** A number above zero. */
 export const positive = (name: string): Flag.Flag<number> =>
-  number(name, "a number above 0", (value) => value > 0 && value < Infinity)
+  number(name, "a number above 0, up to 2^53", (value) => value > 0 && value <= most)
 
 /** A whole number above zero. */
 export const count = (name: string): Flag.Flag<number> =>
@@ -23,7 +29,7 @@ export const count = (name: string): Flag.Flag<number> =>
 
 /** A number that is not below zero. */
 export const atLeastZero = (name: string): Flag.Flag<number> =>
-  number(name, "a number that is not below 0", (value) => value >= 0 && value < Infinity)
+  number(name, "a number from 0 up to 2^53", (value) => value >= 0 && value <= most)
 
 /** A description and a default in one, so that `--help` shows what nobody has to say. */
 export const byDefault =
@@ -80,7 +86,10 @@ export const flags = {
     Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
     Flag.optional
   ),
-  window: window.pipe(byDefault("How it counts what it grants a minute; Anthropic documents a bucket", "bucket"))
+  window: window.pipe(
+    Flag.withDescription("How it counts what it grants a minute; Anthropic documents a bucket (default: bucket)"),
+    Flag.optional
+  )
 }
 
 /** What the flags were given. */
@@ -90,12 +99,12 @@ export interface Given {
   readonly requestsPerMinute: Option.Option<number>
   readonly tokensPerSecond: Option.Option<number>
   readonly burst: Option.Option<number>
-  readonly window: Limits.Window
+  readonly window: Option.Option<Limits.Window>
 }
 
 /** The limits that were given, or nothing when none was. */
 export const limitsOf = (given: Given): Limits.Limits | undefined => {
-  const { window } = given
+  const window = Option.getOrUndefined(given.window)
   const burst = Option.getOrUndefined(given.burst)
   const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>
     Option.isNone(value) ? undefined : { perMinute: value.value, window, burst }
@@ -107,3 +116,19 @@ export const limitsOf = (given: Given): Limits.Limits | undefined => {
   }
   return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined
 }
+
+/** The same, or the help where a flag changes nothing: nobody is to believe that it did. */
+export const checked = Effect.fnUntraced(function* (
+  command: string,
+  given: Given
+): Effect.fn.Return<Limits.Limits | undefined, CliError.ShowHelp> {
+  const { burst, inputTokensPerMinute, outputTokensPerMinute, requestsPerMinute, tokensPerSecond, window } = given
+  const hasNone = (...limits: ReadonlyArray<Option.Option<number>>) => limits.every(Option.isNone)
+  if (Option.isSome(burst) && hasNone(inputTokensPerMinute, outputTokensPerMinute, tokensPerSecond)) {
+    return yield* invalidFlag(command)("burst", "a limit on tokens beside it", String(burst.value))
+  }
+  if (Option.isSome(window) && hasNone(inputTokensPerMinute, outputTokensPerMinute, requestsPerMinute)) {
+    return yield* invalidFlag(command)("window", "a limit per minute beside it", window.value)
+  }
+  return limitsOf(given)
+})

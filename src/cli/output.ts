@@ -1,23 +1,22 @@
 /** Files and folders that commands write, with errors for people. */
+import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
-import { innermost } from "./errors.ts"
+import { innermost, printable } from "./errors.ts"
 
-/** A file or folder of the output that cannot be written. */
-export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/Unwritable")("Unwritable", {
-  path: Schema.String,
-  why: Schema.String,
-  /** What names it. */
-  flag: Schema.String
-}) {
-  override get message(): string {
-    return `cannot write ${this.path}: ${this.why}; choose another ${this.flag}`
-  }
-}
+/** A flag that names a file or folder to write. */
+export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =>
+  Flag.String(name).pipe(
+    Flag.withMetavar(`<${what}>`),
+    Flag.filter(
+      (path) => path !== "",
+      () => `a ${what}`
+    )
+  )
 
 const words: Readonly<Record<string, string>> = {
   EACCES: "no permission",
@@ -29,14 +28,30 @@ const words: Readonly<Record<string, string>> = {
   EROFS: "the disk cannot be written to"
 }
 
+/** That something cannot be written, and why. */
+export const unwritten = (what: string, error: unknown): string => {
+  const why = innermost(error)
+  return `cannot write ${what}: ${words[why] ?? why}`
+}
+
+/** A file or folder of the output that cannot be written. */
+export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/Unwritable")("Unwritable", {
+  what: Schema.String,
+  /** What names it. */
+  flag: Schema.String
+}) {
+  override get message(): string {
+    return `${this.what}; choose another ${this.flag}`
+  }
+}
+
 /** The errors of whatever writes to the path, as those of a flag. */
 export const writing =
   (path: string, flag: string) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
-    Effect.catchTag(effect, "PlatformError", (error) => {
-      const why = innermost(error)
-      return Effect.fail(new Unwritable({ path, why: words[why] ?? why, flag }))
-    })
+    Effect.catchTag(effect, "PlatformError", (error) =>
+      Effect.fail(new Unwritable({ what: unwritten(path, error), flag }))
+    )
 
 /**
  * Makes a folder and those above it, one by one: Node's own recursive way never ends below `/proc`, where a folder that is
@@ -51,6 +66,24 @@ export const folder = (
     if (yield* fs.exists(path)) return
     yield* folder(dirname(path))
     yield* Effect.catchReason(fs.makeDirectory(path), "PlatformError", "AlreadyExists", () => Effect.void)
+  })
+
+/**
+ * Writes a file beside the one that it replaces, so that what was there stays where the disk is full or the process ends. A
+ * link keeps leading to it, and what is no file, such as a terminal, is written to.
+ */
+export const replace = (
+  path: string,
+  text: string
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const real = yield* Effect.catchReason(fs.realPath(path), "PlatformError", "NotFound", () => Effect.succeed(path))
+    if ((yield* fs.exists(real)) && (yield* fs.stat(real)).type !== "File") return yield* fs.writeFileString(real, text)
+    const beside = `${real}.new`
+    yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, real)).pipe(
+      Effect.onError(() => Effect.ignore(fs.remove(beside, { force: true })))
+    )
   })
 
 /**
@@ -70,7 +103,6 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string) {
 
 /** Writes a file, and says so on standard error: standard output belongs to the answer. */
 export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
-  const fs = yield* FileSystem.FileSystem
-  yield* writing(path, flag)(fs.writeFileString(path, text))
-  yield* Console.error(`wrote ${path}`)
+  yield* writing(path, flag)(replace(path, text))
+  yield* Console.error(printable(`wrote ${path}`))
 })

@@ -1,5 +1,7 @@
 /** Lines that are drawn over in place on a terminal. */
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
@@ -39,11 +41,16 @@ export const sizeOf = (
     rows: rows > 0 ? rows : 24
   }))
 
-/** Writes the line on standard error, where that is a terminal; nothing elsewhere. An empty text takes it away. */
+/**
+ * Writes the line on standard error, where that is a terminal that can draw over it; nothing elsewhere. An empty text takes
+ * it away.
+ */
 export const statusLine = Effect.gen(function* () {
   const stdio = yield* Stdio.Stdio
   const terminal = yield* Terminal.Terminal
-  if (!(yield* stdio.stderrIsTerminal)) return (): Effect.Effect<void> => Effect.void
+  // The terminal's capabilities are those of standard output, which may be a file.
+  const term = Option.getOrUndefined(yield* Effect.orElseSucceed(Config.option(Config.String("TERM")), Option.none))
+  if (term === "dumb" || !(yield* stdio.stderrIsTerminal)) return (): Effect.Effect<void> => Effect.void
   return (text: string): Effect.Effect<void> =>
     Effect.flatMap(sizeOf(terminal), ({ columns }) =>
       Effect.ignore(

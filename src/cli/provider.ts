@@ -64,12 +64,19 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/cl
   }
 }
 
+const refusals: Readonly<Record<string, string>> = {
+  EACCES: "no permission",
+  EADDRINUSE: "something listens there already",
+  EADDRNOTAVAIL: "this machine has no such address",
+  ENOTFOUND: "there is no host of this name"
+}
+
 /** The provider server with an error for people. */
 export const listen = (options: ProviderServer.Options) =>
   Effect.mapError(ProviderServer.make(options), (error: HttpServerError.ServeError) => {
     const { cause } = error as { readonly cause?: unknown }
     const code = (cause as { readonly code?: unknown } | undefined)?.code
-    const why = code === "EADDRINUSE" ? "something listens there already" : String(code ?? cause ?? error.message)
+    const why = refusals[String(code)] ?? String(code ?? cause ?? error.message)
     return new CannotListen({ address: `${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why })
   })
 
@@ -77,12 +84,14 @@ export const listen = (options: ProviderServer.Options) =>
 export const summary = (stats: ProviderSim.Stats): string => {
   const by = Object.entries(stats.rejectionsBy).map(([name, count]) => `${name} ${count}`)
   const why = by.length === 0 ? "" : ` (${by.join(", ")})`
+  const each = (count: number, what: string) => `${View.thousands(count)} ${what}`
   return [
-    `${View.thousands(stats.requests)} requests`,
-    `${stats.completed} completed`,
-    `${stats.rejected} rejected${why}`,
-    `${stats.failed + stats.broken} failed`,
-    `${stats.aborted} aborted`,
+    View.counted(stats.requests, "request"),
+    each(stats.completed, "completed"),
+    `${each(stats.rejected, "rejected")}${why}`,
+    each(stats.failed + stats.broken, "failed"),
+    each(stats.aborted, "aborted"),
+    ...(stats.inFlight === 0 ? [] : [each(stats.inFlight, "in flight")]),
     `${View.thousands(stats.inputTokens)} input and ${View.thousands(stats.outputTokens)} output tokens`
   ].join(", ")
 }
@@ -93,7 +102,7 @@ export const providerCommand = Command.make(
   flags,
   Effect.fnUntraced(function* (given) {
     const server = yield* listen({
-      limits: LimitFlags.limitsOf(given),
+      limits: yield* LimitFlags.checked("provider", given),
       host: given.host,
       port: given.port,
       rejections: given.rejections,

@@ -6,7 +6,6 @@ import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { Report } from "../lab/index.ts"
@@ -27,7 +26,14 @@ import * as View from "./run/view.ts"
 // -----------------------------------------------------------------------------
 
 const flags = {
-  paths: Argument.String("path").pipe(Argument.withDescription("Files, or folders of text files"), Argument.atLeast(1)),
+  paths: Argument.String("path").pipe(
+    Argument.filter(
+      (path) => path !== "",
+      () => "a file or folder"
+    ),
+    Argument.withDescription("Files, or folders of text files"),
+    Argument.atLeast(1)
+  ),
   prompt: Flag.String("prompt").pipe(Flag.withDescription("What to do with the documents"), Flag.optional),
   promptFile: Flag.String("prompt-file").pipe(
     Flag.withMetavar("<file>"),
@@ -37,13 +43,18 @@ const flags = {
   agents: LimitFlags.count("agents").pipe(
     LimitFlags.byDefault("Agents, each of which gets an equal share of the documents", 12)
   ),
-  model: Flag.String("model").pipe(LimitFlags.byDefault("The model", "claude-sonnet-5")),
+  model: Flag.String("model").pipe(
+    Flag.filter(
+      (name) => name.trim() !== "",
+      () => "the name of a model"
+    ),
+    LimitFlags.byDefault("The model", "claude-sonnet-5")
+  ),
   maxTokens: LimitFlags.count("max-tokens").pipe(LimitFlags.byDefault("The most output tokens of one call", 1_024)),
-  out: Flag.String("out").pipe(
-    Flag.withMetavar("<folder>"),
+  out: Output.flag("out", "folder").pipe(
     LimitFlags.byDefault(
       "Folder for results.jsonl and summary.md; a run that was stopped goes on from it",
-      "floodgate-out"
+      Documents.defaultOut
     )
   ),
   concurrency: LimitFlags.concurrency,
@@ -56,8 +67,7 @@ const flags = {
   ),
   ...LimitFlags.flags,
   ...Redis.flags,
-  report: Flag.String("report").pipe(
-    Flag.withMetavar("<file>"),
+  report: Output.flag("report", "file").pipe(
     Flag.withDescription("Write a report with charts when it ends: one HTML file that opens offline"),
     Flag.optional
   ),
@@ -81,11 +91,7 @@ const usage = (message: string): CliError.ShowHelp =>
 const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
   if (Option.isSome(prompt) && Option.isSome(file)) return yield* usage("Give --prompt or --prompt-file, not both")
   if (Option.isSome(file)) {
-    const fs = yield* FileSystem.FileSystem
-    const text = yield* Effect.mapError(
-      fs.readFileString(file.value),
-      () => new Documents.Unreadable({ path: file.value, why: "the prompt file cannot be read; check the path" })
-    )
+    const text = yield* Documents.text(file.value)
     if (text.trim() === "") return yield* usage(`${file.value} is empty: say in it what to do with the documents`)
     return text
   }
@@ -136,11 +142,12 @@ export const runCommand = Command.make(
   flags,
   Effect.fnUntraced(function* (given) {
     const prompt = yield* promptOf(given.prompt, given.promptFile)
+    const limits = yield* LimitFlags.checked("run", given)
     const mode = yield* modeOf(given)
     const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
     const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
-      limits: LimitFlags.limitsOf(given),
+      limits,
       concurrency: Option.getOrUndefined(given.concurrency),
       retry: Retry.make({ attempts: given.attempts }),
       wrap: recorder?.wrap
@@ -151,8 +158,10 @@ export const runCommand = Command.make(
       task: { prompt, model: given.model, maxTokens: given.maxTokens },
       agents: given.agents,
       out: given.out,
+      report: Option.getOrUndefined(given.report),
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
+      goesOn: true,
       provider: answering.said,
       recorder
     }).pipe(
@@ -163,7 +172,7 @@ export const runCommand = Command.make(
     )
     const said = yield* answering.summary
     if (said !== undefined && (mode === "live" || mode === "plain")) yield* Console.log(said)
-    yield* Session.complete(report)
+    yield* Session.complete(report, true)
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

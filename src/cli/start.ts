@@ -124,7 +124,9 @@ const race = (
         task,
         agents,
         out: options.out,
-        mode: yield* modeOf({ quiet: false, json: false }),
+        // What 61 calls say is of use where it is drawn over; in a file it would hide the figures.
+        mode: (yield* modeOf({ quiet: false, json: false })) === "live" ? "live" : "quiet",
+        goesOn: false,
         provider: `The simulated provider at ${server.url}; its time passes ${timeScale} times faster than yours`
       }).pipe(Effect.provide(layerOf(server.url)))
       const row: Row = { name, report, rejected: (yield* server.stats).rejected }
@@ -135,12 +137,18 @@ const race = (
 /** How this command is called: from a clone through npm, which has the right Node. */
 const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
 
+/** Where the tour leaves what its agents wrote. */
+const kept = `${Documents.defaultOut}/start`
+
 /** The tour after the storm, without the command around it. */
 const tour = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const paths = yield* documents
-  const bytes = (yield* Documents.read(paths)).documents.reduce((sum, { text }) => sum + text.length, 0)
+  const bytes = (yield* Documents.read(paths, { out: kept, report: undefined })).documents.reduce(
+    (sum, { text }) => sum + text.length,
+    0
+  )
   const limits = limitsOf(bytes)
   const provider: ProviderServer.Options = {
     limits,
@@ -157,7 +165,6 @@ const tour = Effect.gen(function* () {
   )
   const without = yield* race("without", { paths, out: path.join(out, "without"), provider }, unguarded)
   yield* heading("The same documents, with Floodgate")
-  const kept = "floodgate-out/start"
   yield* Output.folder(kept)
   // From the results of an earlier tour this one would go on. Nothing else in the folder is ours to remove.
   yield* fs.remove(path.join(kept, "results.jsonl"), { force: true })
@@ -183,13 +190,15 @@ const tour = Effect.gen(function* () {
       `${kept}/summary.md has what the agents wrote. Next: ${self} run YOUR-FOLDER --prompt "..."`
     ].join("\n")
   )
-  yield* Session.complete(within.report)
+  yield* Session.complete(within.report, false)
 }).pipe(Effect.scoped, Output.writing(".", "folder to start it in"))
 
 /** The tour as a command: what the storm prints comes first. */
 export const startCommand = <E, R>(storm: Effect.Effect<void, E, R>) =>
   Command.make("start", {}, () =>
     Effect.gen(function* () {
+      const { join } = yield* Path.Path
+      yield* Output.claim(join(kept, "summary.md"), "folder to start it in")
       yield* Console.log("== The incident, in simulated time: 12 agents, one rate limit, and five ways to retry\n")
       yield* storm
       yield* tour

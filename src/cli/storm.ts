@@ -3,7 +3,6 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
@@ -11,6 +10,7 @@ import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
+import * as Documents from "./run/documents.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
@@ -38,7 +38,11 @@ const flags = {
   firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
-  rate: amount("rate", "Tokens a second that the provider grants", "60000"),
+  // A minute's worth must be a limit, too.
+  rate: LimitFlags.number("rate", "a number from 0 up to 2^47", (value) => value >= 0 && value <= 2 ** 47).pipe(
+    Flag.withDescription("Tokens a second that the provider grants (default: 60000)"),
+    Flag.optional
+  ),
   burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
@@ -57,16 +61,11 @@ const flags = {
     Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
     Flag.atLeast(0)
   ),
-  report: Flag.String("report").pipe(
-    Flag.withMetavar("<file>"),
+  report: Output.flag("report", "file").pipe(
     Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
     Flag.optional
   ),
-  svg: Flag.String("svg").pipe(
-    Flag.withMetavar("<folder>"),
-    Flag.withDescription("Write the charts as SVG files"),
-    Flag.optional
-  ),
+  svg: Output.flag("svg", "folder").pipe(Flag.withDescription("Write the charts as SVG files"), Flag.optional),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("One JSON object: the scenario and an array of results"),
     Flag.withDefault(false)
@@ -82,15 +81,24 @@ interface Chosen {
 
 const invalid = invalidFlag("storm")
 
+/** A simulation takes at most a month, in which the calls of the last day have to end, too. */
+const mostDays = 29
+
 const attempt = orInvalid("storm", "Scenario")
 
 const traceOf = Effect.fnUntraced(function* (file: string, speed: string, options: Scenario.Options) {
   const factor = speed === "max" ? Infinity : Number(speed)
   if (!(factor > 0)) return yield* invalid("speed", 'a number > 0 or "max"', speed)
-  const fs = yield* FileSystem.FileSystem
-  const text = yield* Effect.mapError(fs.readFileString(file), () => invalid("trace", "a readable file", file))
+  const text = yield* Effect.mapError(Documents.text(file), ({ why }) =>
+    invalid("trace", `a readable file (${why})`, file)
+  )
   const trace = Scenarios.parseTrace(text)
   if ("problem" in trace) return yield* invalid("trace", `a trace; line ${trace.line}: ${trace.problem}`, file)
+  const days = trace.at(-1)!.atMillis / 86_400_000
+  if (days / factor > mostDays) {
+    const most = `a trace of at most ${mostDays} days: this one's last call comes ${Math.round(days)} days after its first`
+    return yield* invalid("trace", `${most}; correct its dates, or raise --speed`, file)
+  }
   return Scenarios.fromTrace(trace, { ...options, speed: factor })
 })
 
@@ -173,7 +181,9 @@ const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: R
   const runs: Array<Race.Run> = []
   for (const one of strategies) {
     const progress = ({ calls, completed, seconds }: Race.Progress) =>
-      status(`${one.name}: ${Scenario.thousands(seconds)} s simulated, ${completed} of ${calls} calls done`)
+      status(
+        `${one.name}: ${Scenario.thousands(seconds)} s simulated, ${Scenario.thousands(completed)} of ${Scenario.thousands(calls)} calls done`
+      )
     runs.push(yield* Race.run(scenario, one, { progress }))
   }
   yield* status("")

@@ -182,7 +182,10 @@ const cut = (line: string, most: number): string => (line.length > most ? `${lin
 /** The provider's words in one short line, without secrets; markup of a proxy says nothing and is left out. */
 const detailOf = (message: string | undefined, secret: string | undefined): string | undefined => {
   if (message === undefined || /^\s*</.test(message)) return undefined
-  const line = redact(message.replace(/[\s\p{Cc}]+/gu, " ").trim(), secret)
+  // As it came: a secret of two lines is not found where lines are joined.
+  const line = redact(message, secret)
+    .replace(/[\s\p{Cc}]+/gu, " ")
+    .trim()
   return line === "" ? undefined : cut(line, 300)
 }
 

@@ -5,7 +5,9 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
+import * as PlatformError from "effect/PlatformError"
 import * as TestConsole from "effect/testing/TestConsole"
+import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Cli from "../../src/cli/index.ts"
@@ -92,14 +94,34 @@ describe("floodgate", () => {
     [["run", "docs", "--prompt", "x", "--agents", "-3"], /--agents: "-3"\. Expected: a whole number above 0\n/],
     [["run", "docs", "--prompt", "x", "--agents", "1.5"], /--agents: "1\.5"\. Expected: a whole number above 0\n/],
     [["run", "docs", "--prompt", "x", "--agents"], /Missing value for flag --agents/],
-    [["run", "docs", "--prompt", "x", "--burst", "1e400"], /--burst: "1e400"\. Expected: a number above 0\n/],
-    [["storm", "--rate", " "], /--rate: " "\. Expected: a number that is not below 0\n/],
+    [
+      ["run", "docs", "--prompt", "x", "--burst", "1e400"],
+      /--burst: "1e400"\. Expected: a number above 0, up to 2\^53\n/
+    ],
+    [["run", "docs", "--prompt", "x", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside it\n/],
+    [["provider", "--requests-per-minute", "9", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside/],
+    [["forecast", "--tokens-per-second", "9", "--window", "fixed"], /--window: "fixed"\. Expected: a limit per minute/],
+    [["forecast", "--input-tokens-per-minute", "1e300"], /--input-tokens-per-minute: "1e300".*, up to 2\^53\n/],
+    [["forecast", "docs", "--first-tokens", "9"], /--first-tokens: "9"\. Expected: nothing: the documents decide\n/],
+    [
+      ["forecast", "docs", "--trace", "t.csv"],
+      /--trace: ".*t\.csv"\. Expected: nothing: the documents are the workload/
+    ],
+    [["forecast", "--trace", "t.csv", "--calls", "9"], /--calls: "9"\. Expected: nothing: the trace has its own\n/],
+    [["storm", "--rate", "9e15"], /--rate: "9e15"\. Expected: a number from 0 up to 2\^47\n/],
+    [["storm", "--burst", "1e300"], /--burst: "1e300"\. Expected: a number from 0 up to 2\^53\n/],
+    [["storm", "--rate", " "], /--rate: " "\. Expected: a number from 0 up to 2\^47\n/],
     [["lab", "--seed", "-1"], /--seed: "-1"\. Expected: a whole number that is not below 0\n/],
     [["provider", "--port", "http"], /--port: "http"\. Expected: a port from 0 to 65535\n/],
     [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
     [["provider", "--rejections", "maybe"], /--rejections.*"free" \| "charged"/],
     [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
-    [["provider", "--window", "round"], /--window/]
+    [["provider", "--window", "round"], /--window/],
+    [["run", "docs", "--prompt", "x", "--out", ""], /Missing value for flag --out\. Expected: a folder\n/],
+    [["storm", "--report", ""], /Missing value for flag --report\. Expected: a file\n/],
+    [["run", "docs", "--prompt", "x", "--model", " "], /--model: " "\. Expected: the name of a model\n/],
+    [["run", "", "--prompt", "x"], /<path>: ""\. Expected: a file or folder\n/],
+    [["storm", "--seed", "\u001b[31m"], /--seed: "\uFFFD\[31m"/]
   ]
   for (const [args, says] of wrong) {
     it.effect(`is called wrongly by "${args.join(" ")}": 2, the error and the way to the help`, () =>
@@ -168,12 +190,60 @@ describe("floodgate", () => {
     )
   }
 
+  it.effect("shows no control character of a name, and no pool that nobody named", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* document
+      const lost = yield* floodgate("run", "no\u001b[31mfile", "--prompt", "x")
+      assert.strictEqual(lost.err, "floodgate: no\uFFFD[31mfile: there is no such file or folder; check the path")
+      const args = [docs, "--prompt", "x", "--agents", "1", "--out", out, "--input-tokens-per-minute", "10"]
+      const { err } = yield* floodgate("run", ...args)
+      assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)
+      assert.match(err, /\nThe same command would fail in the same way: change what it says above\.$/)
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  it.effect("refuses a document that is named and is no text, or no file, and a prompt file that is none", () =>
+    Effect.gen(function* () {
+      const { at, docs, out } = yield* document
+      const pipe = join(at, "pipe")
+      execFileSync("mkfifo", [pipe])
+      for (const [args, says] of [
+        [
+          [join(docs, "d.png"), docs, "--prompt", "x", "-q"],
+          `${docs}/d.png: it is no text; leave it out, or name its text`
+        ],
+        [[pipe, docs, "--prompt", "x"], `${pipe}: it is no file and no folder`],
+        [[docs, "--prompt-file", pipe], `${pipe}: it is no file, but a fifo`],
+        [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
+      ] as const) {
+        const { code, err } = yield* floodgate("run", ...args, "--out", out)
+        assert.strictEqual(code, 1)
+        assert.strictEqual(err.split("\n").at(-1), `floodgate: ${says}`)
+      }
+      for (const command of ["storm", "forecast"]) {
+        const { code, err } = yield* floodgate(command, "--trace", pipe)
+        assert.strictEqual(code, 2)
+        assert.include(err, "Expected: a readable file (it is no file, but a fifo)")
+      }
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   for (const [environment, says] of [
     [{ ANTHROPIC_API_KEY: " " }, /^floodgate: ANTHROPIC_API_KEY is blank: set it to your key, or unset it/],
     [
       { ANTHROPIC_API_KEY: "secret", ANTHROPIC_BASE_URL: "localhost" },
-      /^floodgate: ANTHROPIC_BASE_URL is "localhost": set it to an address such as https:/
-    ]
+      /^floodgate: ANTHROPIC_BASE_URL is no address: set it to one such as https:/
+    ],
+    [{ ANTHROPIC_API_KEY: "first secret" }, /^floodgate: ANTHROPIC_API_KEY holds white space or characters that no/],
+    [{ ANTHROPIC_API_KEY: "first\nsecret" }, /^floodgate: ANTHROPIC_API_KEY holds white space or/],
+    [{ ANTHROPIC_API_KEY: "secrét" }, /^floodgate: ANTHROPIC_API_KEY holds white space or/],
+    ...["http://me:secret@127.0.0.1:9/v", "http://127.0.0.1:9/v?token=secret"].map(
+      (url) =>
+        [
+          { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: url },
+          /^floodgate: ANTHROPIC_BASE_URL has more than http:\/\/127\.0\.0\.1:9\/v: no request can be sent to/
+        ] as const
+    )
   ] as const) {
     it.effect(`fails with 1 and one line when the environment says ${JSON.stringify(environment)}`, () =>
       Effect.gen(function* () {
@@ -191,11 +261,31 @@ describe("floodgate", () => {
     )
   }
 
-  it.effect("fails with 1 when the port is taken", () =>
+  it.effect("lets go between the steps of a forecast, so that a signal is heard", () =>
+    Effect.gen(function* () {
+      const turnsOf = Effect.fnUntraced(function* (agents: number) {
+        const fiber = yield* Effect.forkChild(Cli.runWith(["forecast", "--agents", String(agents)]))
+        let turns = 0
+        while (fiber.pollUnsafe() === undefined) {
+          yield* Effect.yieldNow
+          turns++
+        }
+        return turns
+      })
+      const few = yield* turnsOf(1)
+      // Three tiers, and 64 are halved six times in each.
+      assert.isAtLeast((yield* turnsOf(64)) - few, 15)
+    }).pipe(Effect.provide(services))
+  )
+
+  it.effect("fails with 1 when the address cannot be listened on", () =>
     Effect.gen(function* () {
       const { code, err } = yield* floodgate("provider", "--host", "192.0.2.1")
       assert.strictEqual(code, 1)
-      assert.match(err, /^floodgate: cannot listen on 192\.0\.2\.1:0: EADDRNOTAVAIL; choose another --port or --host$/)
+      assert.match(
+        err,
+        /^floodgate: cannot listen on 192\.0\.2\.1:0: this machine has no such address; choose another --port or --host$/
+      )
     }).pipe(Effect.provide(services))
   )
 
@@ -221,6 +311,91 @@ describe("floodgate", () => {
       assert.deepInclude(done, { event: "done", complete: true, calls: 1, reused: 5 })
       const kept = yield* fs.readFileString(join(out, "results.jsonl"))
       assert.isTrue(kept.startsWith(results.slice(0, -20)))
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  // As above.
+  for (const out of ["out", "."]) {
+    it.live(`does not read what it wrote itself among the documents, with --out ${out}`, () =>
+      Effect.gen(function* () {
+        const { docs } = yield* document
+        const own = ["--out", join(docs, out), "--report", join(docs, "report.html")]
+        const args = [
+          "run",
+          docs,
+          "--prompt",
+          "When does it open?",
+          "--agents",
+          "1",
+          "--max-tokens",
+          "50",
+          "--json",
+          ...own
+        ]
+        assert.strictEqual((yield* floodgate(...args)).code, 0)
+        const again = yield* floodgate(...args)
+        const done = JSON.parse(again.out.split("\n").at(-1)!) as Record<string, unknown>
+        assert.deepInclude(done, { complete: true, calls: 0, reused: 6 })
+      }).pipe(Effect.scoped, Effect.provide(services))
+    )
+  }
+
+  /** A disk that is full when a file with this name is written: half of the text still fits. Afterwards it has room. */
+  const fullOnce = (name: string, from: number) =>
+    Layer.effect(
+      FileSystem.FileSystem,
+      Effect.map(FileSystem.FileSystem, (fs) => {
+        let writes = 0
+        const full = PlatformError.systemError({
+          _tag: "Unknown",
+          module: "FileSystem",
+          method: "writeFileString",
+          cause: Object.assign(new Error("no space left on device"), { code: "ENOSPC" })
+        })
+        return FileSystem.FileSystem.of({
+          ...fs,
+          writeFileString: (path, text, options) =>
+            path.includes(name) && ++writes === from
+              ? Effect.andThen(fs.writeFileString(path, text.slice(0, text.length / 2), options), Effect.fail(full))
+              : fs.writeFileString(path, text, options)
+        })
+      })
+    ).pipe(Layer.provide(NodeServices.layer))
+
+  // As above.
+  it.live("starts a new line after one that did not fit on the disk", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* document
+      const args = ["run", docs, "--prompt", "When does it open?", "--agents", "2", "--max-tokens", "50", "--out", out]
+      const first = yield* floodgate(...args).pipe(Effect.provide(fullOnce("results.jsonl", 2)))
+      assert.strictEqual(first.code, 1)
+      assert.match(
+        first.err,
+        /cannot write .*results\.jsonl: the disk is full; choose another --out\nThe work of the other 1/
+      )
+      const second = yield* floodgate(...args)
+      assert.strictEqual(second.code, 0)
+      // All but the torn one: five of the agent that went on, and the first of the other or its own.
+      assert.match(
+        second.out,
+        /Going on: [56] answers of this task in .*results\.jsonl already\nPassed over in .*: 1 line /
+      )
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  // As above.
+  it.live("leaves the summary as it was where the new one does not fit on the disk", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { docs, out } = yield* document
+      const args = ["run", docs, "--prompt", "When does it open?", "--agents", "1", "--max-tokens", "50", "--out", out]
+      yield* floodgate(...args)
+      const before = yield* fs.readFileString(join(out, "summary.md"))
+      const { code, err } = yield* floodgate(...args).pipe(Effect.provide(fullOnce("summary.md", 1)))
+      assert.strictEqual(code, 1)
+      assert.strictEqual(err, `floodgate: cannot write ${out}/summary.md: the disk is full; choose another --out`)
+      assert.strictEqual(yield* fs.readFileString(join(out, "summary.md")), before)
+      assert.deepStrictEqual((yield* fs.readDirectory(out)).sort(), ["results.jsonl", "summary.md"])
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 })

@@ -1,6 +1,6 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { type ChildProcess, spawn } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
@@ -21,9 +21,9 @@ interface Process {
 
 const running = new Set<ChildProcess>()
 
-const floodgate = (args: ReadonlyArray<string>, env: Record<string, string> = {}): Process => {
-  const child = spawn(process.execPath, ["--conditions=@floodgate/source", "src/bin.ts", ...args], {
-    cwd: root,
+const floodgate = (args: ReadonlyArray<string>, env: Record<string, string> = {}, cwd = root): Process => {
+  const child = spawn(process.execPath, ["--conditions=@floodgate/source", join(root, "src/bin.ts"), ...args], {
+    cwd,
     env: { PATH: process.env.PATH, ...env },
     stdio: ["ignore", "pipe", "pipe"]
   })
@@ -92,6 +92,76 @@ const doneOf = (lines: ReadonlyArray<string>): Done => JSON.parse(lines.at(-1)!)
 
 const resultsIn = (out: string): ReadonlyArray<string> =>
   readFileSync(join(out, "results.jsonl"), "utf8").trim().split("\n")
+
+describe("how floodgate ends", () => {
+  const full = "/dev/full"
+
+  for (const args of [
+    ["--help"],
+    ["forecast", "--tokens-per-second", "60000"],
+    ["run", "README.md", "--prompt", "x"]
+  ]) {
+    it.skipIf(!existsSync(full))(`with 1 and one line when nothing can be written of ${args[0]}`, async () => {
+      const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+      const more = args[0] === "run" ? ["--out", at] : []
+      const stdout = openSync(full, "w")
+      const child = spawn(process.execPath, ["--conditions=@floodgate/source", "src/bin.ts", ...args, ...more], {
+        cwd: root,
+        env: { PATH: process.env.PATH },
+        stdio: ["ignore", stdout, "pipe"]
+      })
+      let stderr = ""
+      child.stderr!.on("data", (data: Buffer) => (stderr += data.toString()))
+      assert.strictEqual(await new Promise((resolve) => child.on("close", resolve)), 1)
+      assert.match(stderr, /^floodgate: cannot write standard output: the disk is full\n/)
+      assert.isFalse(existsSync(join(at, "run.lock")))
+      closeSync(stdout)
+      rmSync(at, { recursive: true })
+    })
+  }
+
+  it("with 1 before it works where the tour cannot write", async () => {
+    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+    writeFileSync(join(at, "floodgate-out"), "")
+    const { exit, stderr } = floodgate(["start"], {}, at)
+    const { code, lines } = await exit
+    assert.strictEqual(code, 1)
+    assert.deepStrictEqual(lines, [])
+    assert.match(stderr(), /^floodgate: cannot write floodgate-out\/start\/summary\.md: a part of it is a file; choose/)
+    rmSync(at, { recursive: true })
+  })
+
+  it("says in flight what a provider was working on", async () => {
+    const { server, url, until } = await provider("--latency", "10000000")
+    const out = mkdtempSync(join(tmpdir(), "floodgate-"))
+    const { child, exit } = floodgate(["run", "README.md", "--prompt", "x", "--agents", "2", "--out", out], {
+      ANTHROPIC_BASE_URL: url,
+      ANTHROPIC_API_KEY: "test"
+    })
+    await until(({ inFlight }) => inFlight > 0)
+    server.child.kill("SIGINT")
+    await server.exit
+    assert.match(
+      server.stderr(),
+      /^Stopped: \d+ requests?, 0 completed, 0 rejected, 0 failed, 0 aborted, [12] in flight,/
+    )
+    child.kill("SIGKILL")
+    await exit
+    rmSync(out, { recursive: true })
+  })
+
+  for (const [signal, code] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143]
+  ] as const) {
+    it(`with ${code} at a ${signal}`, async () => {
+      const { server } = await provider()
+      server.child.kill(signal)
+      assert.strictEqual((await server.exit).code, code)
+      assert.match(server.stderr(), /^Stopped: 0 requests/)
+    })
+  }
+})
 
 describe("floodgate run against floodgate provider", () => {
   let at = ""

@@ -88,8 +88,26 @@ describe("floodgate storm", () => {
       assert.include(yield* wrong("--strategy", "hope"), "--strategy")
       assert.include(yield* wrong("--speed", "2"), '--speed: "2". Expected: nothing: only a trace has a speed')
       assert.include(yield* wrong("--trace", join(import.meta.dirname, "storm.test.ts")), "expected the columns")
-      assert.include(yield* wrong("--trace", import.meta.dirname), "Expected: a readable file")
+      assert.include(
+        yield* wrong("--trace", import.meta.dirname),
+        "Expected: a readable file (it is no file, but a directory)"
+      )
     })
+  )
+
+  it.effect("says of a trace that is too long for a simulation how long it is, unless it is replayed faster", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const trace = join(yield* folder, "trace.csv")
+      yield* fs.writeFileString(
+        trace,
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,9,9\n2024-03-01 00:00:00,9,9\n"
+      )
+      const args = ["storm", "--trace", trace, "--strategy", "floodgate"]
+      const { errors } = yield* floodgate(...args)
+      assert.include(errors.join("\n"), "at most 29 days: this one's last call comes 60 days after its first")
+      assert.include((yield* floodgate(...args, "--speed", "3")).out, "2 calls of a trace")
+    }).pipe(Effect.scoped, Effect.provide(services))
   )
 
   it.effect("replays a trace, and writes a report and charts", () =>
@@ -183,7 +201,7 @@ describe("floodgate forecast", () => {
       const report = join(yield* folder, "forecast.html")
       const { out } = yield* floodgate("forecast", "--input-tokens-per-minute", "100000", "--report", report)
       assert.match(out, /as given +never done +input tokens +- +- +- +-\n/)
-      const misfit = "12 calls never fit; the first is agent-1's with 149,800 input tokens of 100,000"
+      const misfit = "12 calls cannot fit; the first is agent-1's with 149,800 input tokens of 100,000"
       assert.include(out, misfit)
       const html = yield* fs.readFileString(report)
       assert.include(html, `${misfit}.`)

@@ -287,6 +287,7 @@ describe("sdkErrors", () => {
       assert.strictEqual(detail("got Authorization: Bearer abc.def"), "got Authorization: <redacted>")
       assert.strictEqual(detail("https://user:pass@host/v1 failed"), "https:<redacted>host/v1 failed")
       assert.strictEqual(detail("key plain-secret is wrong", "plain-secret"), "key <redacted> is wrong")
+      assert.strictEqual(detail("key plain\nsecret is wrong", "plain\nsecret"), "key <redacted> is wrong")
       assert.strictEqual(detail("one\n  two"), "one two")
       assert.strictEqual(detail("a\u001b[2Jb\u0000c"), "a [2Jb c")
       assert.strictEqual(detail("x".repeat(1_000))?.length, 300)

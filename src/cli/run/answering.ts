@@ -14,6 +14,7 @@ import * as LlmClient from "../../LlmClient.ts"
 import { LlmProvider } from "../../LlmProvider.ts"
 import * as Anthropic from "../../providers/Anthropic.ts"
 import * as Provider from "../provider.ts"
+import * as Redis from "../redis.ts"
 import * as Pipeline from "./pipeline.ts"
 import { reply } from "./reply.ts"
 
@@ -89,12 +90,24 @@ const credentials = Effect.gen(function* () {
       why: "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to ask the embedded simulated provider"
     })
   }
-  if (!/^https?:$/.test(URL.parse(baseUrl)?.protocol ?? "")) {
+  // What a header cannot hold: the error of whatever sends it would quote it.
+  if (!/^[!-~]+$/.test(key.trim())) {
     return yield* new BadConfig({
-      why: `ANTHROPIC_BASE_URL is "${baseUrl}": set it to an address such as https://api.anthropic.com, or unset it`
+      why: "ANTHROPIC_API_KEY holds white space or characters that no key has: was more than the key copied?"
     })
   }
-  return { apiKey: Redacted.make(key), baseUrl }
+  const address = URL.parse(baseUrl)
+  if (!/^https?:$/.test(address?.protocol ?? "")) {
+    return yield* new BadConfig({
+      why: "ANTHROPIC_BASE_URL is no address: set it to one such as https://api.anthropic.com, or unset it"
+    })
+  }
+  if (`${address!.username}${address!.password}${address!.search}${address!.hash}` !== "") {
+    return yield* new BadConfig({
+      why: `ANTHROPIC_BASE_URL has more than ${Redis.shown(baseUrl)}: no request can be sent to an address with a user, a password or a query; the key goes into ANTHROPIC_API_KEY`
+    })
+  }
+  return { apiKey: Redacted.make(key.trim()), baseUrl }
 })
 
 /** The provider of the configuration where `ANTHROPIC_API_KEY` is set, else the embedded one. */
@@ -105,8 +118,8 @@ export const fromConfig = Effect.fnUntraced(function* (
   if (known !== undefined) {
     const answering: Answering = {
       layer: guarded(options, known),
-      provider: known.baseUrl,
-      said: `Answers come from ${known.baseUrl}, with the key in ANTHROPIC_API_KEY`,
+      provider: Redis.shown(known.baseUrl),
+      said: `Answers come from ${Redis.shown(known.baseUrl)}, with the key in ANTHROPIC_API_KEY`,
       summary: Effect.undefined
     }
     return answering

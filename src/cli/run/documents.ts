@@ -27,6 +27,32 @@ const why = ({ reason }: PlatformError.PlatformError): string => {
   }
 }
 
+/** The text of one file. What is no file, such as a pipe that nobody writes to, could keep its reader waiting for ever. */
+export const text = Effect.fnUntraced(function* (
+  path: string
+): Effect.fn.Return<string, Unreadable, FileSystem.FileSystem> {
+  const fs = yield* FileSystem.FileSystem
+  const refuse = (error: PlatformError.PlatformError) => new Unreadable({ path, why: why(error) })
+  const { type } = yield* Effect.mapError(fs.stat(path), refuse)
+  if (type !== "File") return yield* new Unreadable({ path, why: `it is no file, but a ${type.toLowerCase()}` })
+  return yield* Effect.mapError(fs.readFileString(path), refuse)
+})
+
+/** Where a run writes by itself. */
+export const defaultOut = "floodgate-out"
+
+/** Where a run writes its results and its summary. */
+export const filesIn = (join: Path.Path["join"], out: string) => ({
+  results: join(out, "results.jsonl"),
+  summary: join(out, "summary.md")
+})
+
+/** What a run writes to: its next start must not find it among its documents. */
+export interface Own {
+  readonly out: string
+  readonly report: string | undefined
+}
+
 /** Not entered unless they are named themselves: nobody means them. */
 const skipped = (name: string): boolean => name === "node_modules" || name.startsWith(".")
 
@@ -48,39 +74,52 @@ export interface Found {
   readonly binary: number
 }
 
-/** Reads files and folders, in the order in which they are named and sorted within; a file that is named twice once. */
+/**
+ * Reads files and folders, in the order in which they are named and sorted within; a file that is named twice once. What is
+ * the run's own is passed over in folders.
+ */
 export const read = Effect.fnUntraced(function* (
-  paths: ReadonlyArray<string>
+  paths: ReadonlyArray<string>,
+  { out, report }: Own
 ): Effect.fn.Return<Found, Unreadable, FileSystem.FileSystem | Path.Path> {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const documents = new Map<string, Document>()
   const folders = new Set<string>()
   let binary = 0
+  // The files, too: the folder of the documents may be that of the output.
+  const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
+  // What is not there yet is not found either.
+  const own = new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
 
-  const visit = (path: string): Effect.Effect<void, Unreadable> =>
+  const visit = (path: string, isNamed: boolean): Effect.Effect<void, Unreadable> =>
     Effect.gen(function* () {
+      const real = yield* fs.realPath(path)
+      if (!isNamed && own.has(real)) return
       const info = yield* fs.stat(path)
       if (info.type === "Directory") {
         // Links may lead around in a circle.
-        const real = yield* fs.realPath(path)
         if (folders.has(real)) return
         folders.add(real)
         const names = (yield* fs.readDirectory(path)).filter((name) => !skipped(name)).sort()
         for (const name of names) {
           // A link that leads nowhere is nobody's document.
-          if (yield* fs.exists(join(path, name))) yield* visit(join(path, name))
+          if (yield* fs.exists(join(path, name))) yield* visit(join(path, name), false)
         }
-      } else if (info.type === "File" && !documents.has(path)) {
+      } else if (info.type !== "File") {
+        if (isNamed) return yield* new Unreadable({ path, why: "it is no file and no folder" })
+      } else if (!documents.has(path)) {
         const bytes = yield* fs.readFile(path)
-        if (!isText(bytes)) binary++
-        else if (bytes.length > 0) documents.set(path, { path, text: new TextDecoder().decode(bytes) })
+        if (!isText(bytes)) {
+          if (isNamed) return yield* new Unreadable({ path, why: "it is no text; leave it out, or name its text" })
+          binary++
+        } else if (bytes.length > 0) documents.set(path, { path, text: new TextDecoder().decode(bytes) })
       }
     }).pipe(
       Effect.mapError((error) => (error._tag === "Unreadable" ? error : new Unreadable({ path, why: why(error) })))
     )
 
-  for (const path of paths) yield* visit(join(path))
+  for (const path of paths) yield* visit(join(path), true)
   if (documents.size === 0) {
     return yield* new Unreadable({ path: paths.join(", "), why: "no text files there; name files or folders of text" })
   }

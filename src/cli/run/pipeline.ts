@@ -8,12 +8,14 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Agents from "../../Agents.ts"
 import * as Budget from "../../Budget.ts"
 import type * as Limits from "../../Limits.ts"
 import * as LlmClient from "../../LlmClient.ts"
 import type { Params } from "../../LlmProvider.ts"
+import { printable } from "../errors.ts"
 import * as Results from "./results.ts"
 import * as Split from "./split.ts"
 import * as Steps from "./steps.ts"
@@ -67,9 +69,13 @@ export interface Report {
   readonly merged: string | undefined
   readonly calls: number
   readonly reused: number
+  /** Answers that `max_tokens` cut, those from before included. */
+  readonly cut: number
   readonly inputTokens: number
   readonly outputTokens: number
   readonly seconds: number
+  /** Whether the same run, started again, may get further: where nothing is missing, or only what never works, not. */
+  readonly retryHelps: boolean
 }
 
 /** An answer without text leaves the next call nothing to build on. */
@@ -123,6 +129,7 @@ export const callsOf = (agents: number): number => agents * Steps.steps.length +
 interface Totals {
   calls: number
   reused: number
+  cut: number
   inputTokens: number
   outputTokens: number
 }
@@ -160,16 +167,19 @@ const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E
     const at = yield* Clock.currentTimeMillis
     if (known === undefined) yield* report({ event: "asked", agent, step })
     else totals.reused++
-    const { text, usage } = known ?? (yield* ask(agent, step, key, params))
+    const { stop, text, usage } = known ?? (yield* ask(agent, step, key, params))
+    if (stop === "max_tokens") totals.cut++
     const seconds = ((yield* Clock.currentTimeMillis) - at) / 1_000
     yield* report({ event: "answered", agent, step, reused: known !== undefined, ...usage, seconds })
     return text
   })
 }
 
+const errorOf = <E>(cause: Cause.Cause<E>): E | undefined => Option.getOrUndefined(Cause.findErrorOption(cause))
+
 const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
-  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-  if (error !== undefined) return error.message
+  const error = errorOf(cause)
+  if (error !== undefined) return printable(error.message)
   return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
 }
 
@@ -180,13 +190,44 @@ const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: strin
   return { event, agent, how: "failed", failure: reasonOf(exit.cause) }
 }
 
+/** What a request is refused for, every time. */
+const lasting = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
+
+/** Whether the same call fails again, whoever starts it. A cap that let calls go lets the next run go on from them. */
+const isLasting = (error: unknown, { calls }: Totals): boolean => {
+  if (error instanceof NoAnswer) return true
+  const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined
+  if (!Predicate.hasProperty(reason, "_tag")) return false
+  return lasting.has(String(reason._tag)) || (reason._tag === "CapReached" && calls === 0)
+}
+
+/** How many of the answers of a run are there before it starts. */
+export const knownOf = ({ chunks, finished, task }: Pick<Options<never>, "chunks" | "finished" | "task">): number => {
+  const parts: Array<Steps.Part> = []
+  let count = 0
+  chunks.forEach((chunk, index) => {
+    const agent = nameOf(index, chunks.length)
+    const at = { part: index + 1, parts: chunks.length, chunk }
+    let answers: Steps.Answers = {}
+    for (const step of Steps.steps) {
+      const known = finished.get(Results.keyOf(agent, step, Steps.params(task, step, at, answers)))
+      if (known === undefined) return
+      count++
+      answers = { ...answers, [step]: known.text }
+    }
+    parts.push({ agent, text: answers.finish! })
+  })
+  if (parts.length < chunks.length) return count
+  return count + (finished.has(Results.keyOf(Steps.orchestrator, "merge", Steps.mergeParams(task, parts))) ? 1 : 0)
+}
+
 /** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */
 export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
   options: Options<E>
 ): Effect.fn.Return<Report, never, LlmClient.LlmClient | Agents.Meter> {
   const { cap, chunks, report, task } = options
   const startedAt = yield* Clock.currentTimeMillis
-  const totals: Totals = { calls: 0, reused: 0, inputTokens: 0, outputTokens: 0 }
+  const totals: Totals = { calls: 0, reused: 0, cut: 0, inputTokens: 0, outputTokens: 0 }
   const answer = answering(yield* LlmClient.LlmClient, options, totals)
 
   const work = Effect.fnUntraced(function* (agent: string, chunk: Split.Chunk, index: number) {
@@ -208,9 +249,13 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
 
   const parts: Array<Steps.Part> = []
   const missing: Array<Report["missing"][number]> = []
+  const errors: Array<unknown> = []
   outcomes.forEach(({ exit, key: agent }, index) => {
     if (Exit.isSuccess(exit)) parts.push({ agent, text: exit.value })
-    else missing.push({ agent, documents: Split.describe(chunks[index]!), reason: reasonOf(exit.cause) })
+    else {
+      missing.push({ agent, documents: Split.describe(chunks[index]!), reason: reasonOf(exit.cause) })
+      errors.push(errorOf(exit.cause))
+    }
   })
 
   const agent = Steps.orchestrator
@@ -218,11 +263,13 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
     Effect.provideService(Budget.Agent, agent),
     Effect.onExit((exit) => report(ended(agent, exit))),
     Effect.catch((error) => {
-      missing.push({ agent, documents: "all parts", reason: error.message })
+      missing.push({ agent, documents: "all parts", reason: printable(error.message) })
+      errors.push(error)
       return Effect.undefined
     })
   )
   const merged = parts.length === 0 ? undefined : yield* merging
   const seconds = ((yield* Clock.currentTimeMillis) - startedAt) / 1_000
-  return { parts, missing, merged, ...totals, seconds }
+  const retryHelps = errors.some((error) => !isLasting(error, totals))
+  return { parts, missing, merged, ...totals, seconds, retryHelps }
 })

@@ -13,6 +13,7 @@ import type * as Terminal from "effect/Terminal"
 import type * as Agents from "../../Agents.ts"
 import type * as Budget from "../../Budget.ts"
 import type * as LlmClient from "../../LlmClient.ts"
+import { printable } from "../errors.ts"
 import * as Output from "../output.ts"
 import * as Documents from "./documents.ts"
 import * as Lock from "./lock.ts"
@@ -28,7 +29,9 @@ import * as View from "./view.ts"
 export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/run/Incomplete")("Incomplete", {
   missing: Schema.Array(Schema.Struct({ agent: Schema.String, documents: Schema.String, reason: Schema.String })),
   /** Agents that finished. */
-  done: Schema.Finite
+  done: Schema.Finite,
+  /** Whether the same command may get further; undefined where it starts anew. */
+  retryHelps: Schema.UndefinedOr(Schema.Boolean)
 }) {
   override get message(): string {
     const [first] = this.missing
@@ -38,8 +41,12 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
       reasons.size === 1
         ? `${names} failed: ${first?.reason}`
         : `${this.missing.length} failed:${this.missing.map(({ agent, reason }) => `\n  ${agent}: ${reason}`).join("")}`
+    if (this.retryHelps === undefined) return what
     const kept = this.done === 0 ? "" : `The work of the other ${this.done} is kept. `
-    return `${what}\n${kept}Run the same command again to make only the calls that are missing.`
+    const next = this.retryHelps
+      ? "Run the same command again to make only the calls that are missing."
+      : "The same command would fail in the same way: change what it says above."
+    return `${what}\n${kept}${next}`
   }
 }
 
@@ -49,8 +56,12 @@ export interface Options {
   readonly task: Steps.Task
   readonly agents: number
   readonly out: string
+  /** The file of the report, if one is written. */
+  readonly report?: string | undefined
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
+  /** Whether the same command goes on from what this one leaves; if not, it is not said that anything is kept. */
+  readonly goesOn: boolean
   /** Said first: who answers. */
   readonly provider: string
   /** Writes down what happens, for a report. */
@@ -62,10 +73,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /** Where a run writes. */
-interface Paths {
-  readonly results: string
-  readonly summary: string
-}
+type Paths = ReturnType<typeof Documents.filesIn>
 
 /** What a run works on, in lines. */
 const opening = (
@@ -73,7 +81,7 @@ const opening = (
   { results }: Paths,
   { binary, documents }: Documents.Found,
   chunks: ReadonlyArray<Split.Chunk>,
-  before: Results.Loaded
+  { known, unreadable }: { readonly known: number; readonly unreadable: number }
 ): ReadonlyArray<string> => {
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
   const skipped = binary === 0 ? "" : ` (${binary} left out: not text)`
@@ -82,23 +90,29 @@ const opening = (
   return [
     `${agents}, ${files}${skipped}, ${View.short(bytes)} bytes; model ${task.model}`,
     provider,
-    ...(before.results.size > 0 ? [`Going on: ${before.results.size} answers are in ${results} already`] : []),
-    ...(before.unreadable > 0 ? [`${before.unreadable} lines of ${results} cannot be read and are passed over`] : [])
+    ...(known > 0 ? [`Going on: ${View.counted(known, "answer")} of this task in ${results} already`] : []),
+    ...(unreadable > 0 ? [`Passed over in ${results}: ${View.counted(unreadable, "line")} that cannot be read`] : [])
   ]
 }
 
 /** What became of it, in lines. */
 const closing = (
-  { calls, inputTokens, missing, outputTokens, reused, seconds }: Pipeline.Report,
+  { goesOn, task }: Options,
+  { calls, cut, inputTokens, missing, outputTokens, reused, seconds }: Pipeline.Report,
   { results, summary }: Paths
 ): ReadonlyArray<string> => {
   const isDone = missing.length === 0
-  const again = reused === 0 ? "" : ` (and ${reused} from before)`
+  const again = reused === 0 ? "" : ` (and ${View.thousands(reused)} from before)`
   const used = `${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
-    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${calls} calls${again}, ${used}`,
-    `${summary} has ${isDone ? "the answer" : "what is done"}${every}`
+    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${View.counted(calls, "call")}${again}, ${used}`,
+    ...(goesOn && cut > 0
+      ? [
+          `Cut at --max-tokens ${View.thousands(task.maxTokens)}: ${View.counted(cut, "answer")}; raise it for whole ones`
+        ]
+      : []),
+    ...(goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
   ]
 }
 
@@ -122,6 +136,8 @@ const openResults = Effect.fnUntraced(function* (path: string) {
   const append = (result: Results.Result) =>
     Effect.suspend(() => {
       const line = (torn ? "\n" : "") + Results.lineOf(result)
+      // Of a line that could not be written a part may be there.
+      torn = true
       return Effect.tap(fs.writeFileString(path, line, { flag: "a" }), () => Effect.sync(() => (torn = false)))
     })
   return { before, record: (result: Results.Result) => append(result).pipe(one.withPermits(1), writing(path)) }
@@ -141,18 +157,18 @@ export const run = Effect.fnUntraced(function* (
   | Path.Path
   | Terminal.Terminal
 > {
-  const { cap, mode, out, recorder, task } = options
-  const fs = yield* FileSystem.FileSystem
+  const { cap, goesOn, mode, out, recorder, task } = options
   const { join } = yield* Path.Path
-  const paths: Paths = { results: join(out, "results.jsonl"), summary: join(out, "summary.md") }
+  const paths = Documents.filesIn(join, out)
   const say = (lines: ReadonlyArray<string>) =>
-    mode === "live" || mode === "plain" ? Console.log(lines.join("\n")) : Effect.void
+    mode === "live" || mode === "plain" ? Console.log(printable(lines.join("\n"))) : Effect.void
 
-  const found = yield* Documents.read(options.paths)
+  const found = yield* Documents.read(options.paths, { out, report: options.report })
   const chunks = Split.split(found.documents, options.agents)
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(writing(out))
   const { before, record } = yield* openResults(paths.results).pipe(writing(paths.results))
-  yield* say(opening(options, paths, found, chunks, before))
+  let known = Pipeline.knownOf({ task, chunks, finished: before.results })
+  yield* say(opening(options, paths, found, chunks, { known, unreadable: before.unreadable }))
 
   const agents = chunks.map(({ bytes }, index) => [Pipeline.nameOf(index, chunks.length), bytes] as const)
   const report = yield* Effect.gen(function* () {
@@ -162,23 +178,26 @@ export const run = Effect.fnUntraced(function* (
     })
     if (recorder !== undefined) yield* recorder.sample
     const report = (event: Pipeline.Event) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
-    return yield* Pipeline.run({ task, chunks, finished: before.results, record, report, cap })
+    const keep = (result: Results.Result) => Effect.tap(record(result), () => Effect.sync(() => known++))
+    return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap })
   }).pipe(
     Effect.scoped,
-    Effect.onInterrupt(() =>
-      Console.error(`\nStopped. Every answer is kept in ${paths.results}; run the same command again to go on.`)
-    )
+    Effect.onInterrupt(() => {
+      const kept = ` Every answer is kept in ${paths.results}; run the same command again to go on.`
+      return Console.error(printable(`\nStopped.${goesOn && known > 0 ? kept : ""}`))
+    })
   )
 
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
-  yield* fs.writeFileString(paths.summary, text).pipe(writing(paths.summary))
-  yield* say(closing(report, paths))
+  yield* Output.replace(paths.summary, text).pipe(writing(paths.summary))
+  yield* say(closing(options, report, paths))
   if (mode === "json") yield* Console.log(closingJson(report))
   return report
 })
 
 /** Fails when something is missing. */
-export const complete = (report: Pipeline.Report): Effect.Effect<void, Incomplete> =>
-  report.missing.length === 0
-    ? Effect.void
-    : Effect.fail(new Incomplete({ missing: report.missing, done: report.parts.length }))
+export const complete = (report: Pipeline.Report, goesOn: boolean): Effect.Effect<void, Incomplete> => {
+  const { missing, parts } = report
+  const retryHelps = goesOn ? report.retryHelps : undefined
+  return missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))
+}

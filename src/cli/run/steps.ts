@@ -86,7 +86,7 @@ export const summary = (
 ): string => {
   const lines = ["# Summary", "", `> ${task.prompt.trim().replaceAll("\n", "\n> ")}`, ""]
   if (missing.length > 0) {
-    lines.push("**Incomplete.** These parts failed; run the same command again to do only them:", "")
+    lines.push("**Incomplete.** These parts failed:", "")
     for (const { agent, documents, reason } of missing) lines.push(`- ${agent} (${documents}): ${reason}`)
     lines.push("")
   }

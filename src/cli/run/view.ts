@@ -113,14 +113,14 @@ export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead
 // Words and figures
 // -----------------------------------------------------------------------------
 
-/** So many of something. */
-export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
-
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string =>
   Math.round(value)
     .toString()
     .replaceAll(/\B(?=(\d{3})+$)/g, ",")
+
+/** So many of something. */
+export const counted = (count: number, what: string): string => `${thousands(count)} ${what}${count === 1 ? "" : "s"}`
 
 /** 1234567 as 1.2M: for places where there is little room. */
 export const short = (value: number): string => {
@@ -217,15 +217,14 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
 /** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
 export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
   const { answered, calls, reused, tokens } = state
+  const done = `${thousands(answered)} of ${thousands(calls)} calls`
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
   const about = answered === calls ? "" : `, ${eta}`
-  const again = reused === 0 ? "" : ` (${reused} from before)`
+  const again = reused === 0 ? "" : ` (${thousands(reused)} from before)`
   const used = `, ${thousands(tokens)} tokens`
-  const lines = [
-    `${answered} of ${calls} calls${again}${used}`,
-    `${answered} of ${calls} calls${used}`,
-    `${answered}/${calls}`
-  ].map((what) => `${clock(seconds)}  ${what}${about}`)
+  const lines = [`${done}${again}${used}`, `${done}${used}`, `${answered}/${calls}`].map(
+    (what) => `${clock(seconds)}  ${what}${about}`
+  )
   return lines.find((line) => line.length <= columns) ?? lines.at(-1)!
 }
 

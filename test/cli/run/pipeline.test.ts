@@ -149,6 +149,40 @@ describe("pipeline", () => {
       const seen = yield* stats
       assert.isAtMost(seen.inputTokens + seen.outputTokens, 60_000)
       assert.match(report.missing[0]!.reason, /the job's cap of 60000 tokens has \d+ left/)
+      // The next run goes on from what this one answered.
+      assert.isTrue(report.retryHelps)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("knows when the same run would fail in the same way: no call fits into the cap, or none is valid", () =>
+    Effect.gen(function* () {
+      const small = yield* settled(Pipeline.run({ task, chunks, ...store().ports, cap: { tokens: 10 } }))
+      assert.strictEqual(small.missing.length, 12)
+      assert.isFalse(small.retryHelps)
+      const wrong = yield* settled(Pipeline.run({ task: { ...task, maxTokens: 0 }, chunks, ...store().ports }))
+      assert.strictEqual(wrong.missing.length, 12)
+      assert.isFalse(wrong.retryHelps)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("knows before it starts which of its answers are there, and counts those that are cut", () =>
+    Effect.gen(function* () {
+      const { ports, results } = store()
+      const report = yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 2), ...ports }))
+      assert.strictEqual(report.calls, 11)
+      assert.strictEqual(report.cut, 0)
+      const known = (asked: typeof task) =>
+        Pipeline.knownOf({ task: asked, chunks: chunks.slice(0, 2), finished: results })
+      assert.strictEqual(known(task), 11)
+      assert.strictEqual(known({ ...task, prompt: "What else?" }), 0)
+
+      const [[key, merge]] = [...results].filter(([, { step }]) => step === "merge") as [[string, Result]]
+      results.set(key, { ...merge, stop: "max_tokens" })
+      for (const [key, { agent, step }] of results) if (agent === "agent-1" && step === "check") results.delete(key)
+      assert.strictEqual(known(task), 8)
+      const again = yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 2), ...ports }))
+      assert.strictEqual(again.reused, 10)
+      assert.strictEqual(again.cut, 1)
     }).pipe(Effect.provide(live({ limits })))
   )
 

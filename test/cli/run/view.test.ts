@@ -96,12 +96,12 @@ describe("view", () => {
       "0:12  6 of 61 calls, 901,200 tokens, learning the time left"
     )
     const late = { ...six, calls: 5_001, answered: 4_321, reused: 1_234, tokens: 123_456_789 }
-    const line = "61:01  4321 of 5001 calls (1234 from before), 123,456,789 tokens"
+    const line = "61:01  4,321 of 5,001 calls (1,234 from before), 123,456,789 tokens"
     assert.strictEqual(View.total(late, 3_661, 754, 99), `${line}, about 12:34 left`)
-    const shorter = "61:01  4321 of 5001 calls, 123,456,789 tokens, about 12:34 left"
+    const shorter = "61:01  4,321 of 5,001 calls, 123,456,789 tokens, about 12:34 left"
     assert.strictEqual(View.draw(late, { ...around, seconds: 3_661, left: 754 }).at(-1), shorter)
     assert.strictEqual(View.total(late, 3_661, 754, 39), "61:01  4321/5001, about 12:34 left")
-    assert.strictEqual(View.total({ ...late, answered: 5_001 }, 3_661, 0, 79), line.replace("4321", "5001"))
+    assert.strictEqual(View.total({ ...late, answered: 5_001 }, 3_661, 0, 79), line.replace("4,321", "5,001"))
   })
 
   it("forecasts from the agents that have not ended, and what is with the provider for how long", () => {
