@@ -193,8 +193,8 @@ describe("floodgate", () => {
   it.effect("shows no control character of a name, and no pool that nobody named", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* document
-      const lost = yield* floodgate("run", "no\u001b[31mfile", "--prompt", "x")
-      assert.strictEqual(lost.err, "floodgate: no\uFFFD[31mfile: there is no such file or folder; check the path")
+      const lost = yield* floodgate("run", "no\u001b[31m\nfile", "--prompt", "x")
+      assert.strictEqual(lost.err, "floodgate: no\uFFFD[31m\uFFFDfile: there is no such file or folder; check the path")
       const args = [docs, "--prompt", "x", "--agents", "1", "--out", out, "--input-tokens-per-minute", "10"]
       const { err } = yield* floodgate("run", ...args)
       assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)

@@ -12,7 +12,8 @@ export class Unreadable extends Schema.TaggedError<Unreadable>("floodgate/cli/ru
   why: Schema.String
 }) {
   override get message(): string {
-    return `${this.path}: ${this.why}`
+    // A name may hold a line break: an error is one line.
+    return `${this.path.replaceAll("\n", "\uFFFD")}: ${this.why}`
   }
 }
 
