@@ -1,8 +1,9 @@
 /**
- * The buckets of a pool in the memory of this process: the pure steps of the ledger, each applied in one go.
+ * The buckets of a pool in the memory of this process: the pure steps of the ledger, applied to a `Ref`.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Ref from "effect/Ref"
 import type { BudgetStore, Held, Immediate, PoolOptions, PoolStore, Snapshot } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
 import { monotonicMillis } from "../internal/monotonic.ts"
@@ -32,8 +33,9 @@ class Open implements Held {
 
 const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   const millis = monotonicMillis(yield* Clock.Clock)
-  let current = Ledger.make(options.limits, millis(), options)
-  let rules = Ledger.rules(current)
+  const ref = Ref.makeUnsafe(Ledger.make(options.limits, millis(), options))
+  let rules = Ledger.rules(Ref.getUnsafe(ref))
+  const cell = ref.ref
   let open = 0
   /** The output that open calls have reserved. */
   let openOutput = 0
@@ -41,12 +43,12 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
 
   /** Applies a step as of now, and learns the rules that come of it. */
   const step = (f: (ledger: Ledger.Ledger, now: number) => Ledger.Ledger): Effect.Effect<Snapshot> =>
-    Effect.sync(() => {
+    Ref.modify(ref, (before) => {
       const now = millis()
-      current = f(Ledger.advance(current, now), now)
-      const learned = Ledger.rules(current)
+      const ledger = f(Ledger.advance(before, now), now)
+      const learned = Ledger.rules(ledger)
       if (!Limits.sameRules(rules, learned)) rules = learned
-      return { ledger: current, now }
+      return [{ ledger, now }, ledger]
     })
 
   const hold = (ledger: Ledger.Ledger, charge: Limits.Charge, now: number): Held => {
@@ -79,25 +81,25 @@ const openInMemory = Effect.fnUntraced(function* (options: PoolOptions) {
   const steps: Immediate = {
     take: (charge) => {
       const now = millis()
-      const atOnce = Ledger.takeAtOnce(current, charge, now)
+      const atOnce = Ledger.takeAtOnce(cell.current, charge, now)
       if (atOnce !== undefined) {
-        current = atOnce
+        cell.current = atOnce
         return hold(atOnce, charge, now)
       }
-      const ledger = Ledger.advance(current, now)
+      const ledger = Ledger.advance(cell.current, now)
       const decision = Ledger.decide(ledger, charge, now)
       if (decision._tag !== "Granted") {
-        current = ledger
+        cell.current = ledger
         return decision
       }
       const taken = Ledger.take(ledger, charge, now)
-      current = taken
+      cell.current = taken
       return hold(taken, charge, now)
     },
     settle: (held, used) => {
       if (!letGo(held) || Ledger.isAsEstimated(held.charge, used)) return
       const now = millis()
-      current = Ledger.settle(Ledger.advance(current, now), held, used, now)
+      cell.current = Ledger.settle(Ledger.advance(cell.current, now), held, used, now)
     }
   }
 

@@ -457,10 +457,11 @@ describe("Budget laws", () => {
       )
     }
 
-    it.effect("admits at once again after a store broke at once", () =>
+    it.effect("goes on after a store broke where nobody waited: the caller hears what it threw", () =>
       Effect.gen(function* () {
-        assert.strictEqual(yield* Budget.consume(10), undefined)
+        assert.include(String(yield* Effect.exit(Budget.consume(10))), "Error: broken")
         yield* Budget.consume(10)
+        assert.strictEqual((yield* pool).inFlight, 0)
       }).pipe(Effect.provide(make({ limits })), Effect.provide(broken("take", "at once")))
     )
   })
