@@ -6,11 +6,11 @@
  */
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
+import { pushbacks as reasons } from "../internal/pushbacks.ts"
 import { waitBoundaries as boundaries } from "../internal/waitBoundaries.ts"
 import type * as Limits from "../Limits.ts"
 
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
-const reasons = ["rateLimit", "ramp", "overload"] as const
 
 /** What is now, of a pool that is open. */
 interface Source {

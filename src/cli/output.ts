@@ -6,7 +6,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
-import { innermost, printable } from "./errors.ts"
+import { innermost, named, printable } from "./errors.ts"
 
 /** A flag that names a file or folder to write. */
 export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =>
@@ -31,7 +31,7 @@ const words: Readonly<Record<string, string>> = {
 /** That something cannot be written, and why. */
 export const unwritten = (what: string, error: unknown): string => {
   const why = innermost(error)
-  return `cannot write ${what}: ${words[why] ?? why}`
+  return `cannot write ${named(what)}: ${words[why] ?? why}`
 }
 
 /** A file or folder of the output that cannot be written. */

@@ -11,10 +11,11 @@ import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import { isAmount } from "../internal/believed.ts"
+import { pushbacks } from "../internal/pushbacks.ts"
 import { bytesPerToken } from "../internal/requestSize.ts"
 import * as Settlement from "../internal/settlement.ts"
 import * as Limits from "../Limits.ts"
-import { isLlmError, type Pushback } from "../LlmError.ts"
+import { isLlmError } from "../LlmError.ts"
 import * as Retry from "../Retry.ts"
 import * as Attempt from "./attempt.ts"
 import * as Bound from "./bound.ts"
@@ -215,8 +216,6 @@ const ticketOf = ({ budget, estimator }: Means, admitted: Admitted, answered: Se
 const isDown = (error: unknown): boolean =>
   isLlmError(error) &&
   (error.reason._tag === "ServerFailed" || (error.reason._tag === "ConnectionFailed" && !error.reason.sent))
-
-const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
 
 // -----------------------------------------------------------------------------
 // Calls that run together

@@ -195,6 +195,8 @@ describe("floodgate", () => {
       const { docs, out } = yield* document
       const lost = yield* floodgate("run", "no\u001b[31m\nfile", "--prompt", "x")
       assert.strictEqual(lost.err, "floodgate: no\uFFFD[31m\uFFFDfile: there is no such file or folder; check the path")
+      const unwritten = yield* floodgate("run", docs, "--prompt", "x", "--out", `${docs}/a.md/a\nb`)
+      assert.match(unwritten.err, /^floodgate: cannot write .*\uFFFDb: a part of it is a file; choose another --out$/m)
       const args = [docs, "--prompt", "x", "--agents", "1", "--out", out, "--input-tokens-per-minute", "10"]
       const { err } = yield* floodgate("run", ...args)
       assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)

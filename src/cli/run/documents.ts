@@ -4,6 +4,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
+import { named } from "../errors.ts"
 import type { Document } from "./split.ts"
 
 /** A path that cannot be read, or nothing to read in it. */
@@ -12,8 +13,7 @@ export class Unreadable extends Schema.TaggedError<Unreadable>("floodgate/cli/ru
   why: Schema.String
 }) {
   override get message(): string {
-    // A name may hold a line break: an error is one line.
-    return `${this.path.replaceAll("\n", "\uFFFD")}: ${this.why}`
+    return `${named(this.path)}: ${this.why}`
   }
 }
 

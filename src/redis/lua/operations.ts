@@ -145,7 +145,8 @@ function ops.open(S, me, op, now)
 end
 
 -- ['join', [[id, age, [charge]], ...], [[level, age] | false, ...]]: what a process holds and remembers of a state that
--- was lost, or that an older copy has taken the place of. Ids count up across states, so nothing is held twice; what is known here and not held any more goes, as used.
+-- was lost, or that an older copy has taken the place of. Ids count up across states, so nothing is held twice; what is
+-- known here and not held any more goes, as used.
 function ops.join(S, me, op, now)
   local holds = {}
   for _, held in ipairs(op[2]) do holds[idKey(held[1])] = true end
