@@ -140,6 +140,7 @@ export const watch = (
       const end = (conclusion: Conclusion): void => {
         if (over) return
         over = true
+        forgotten.unregister(end)
         signal?.removeEventListener("abort", abandoned)
         ended(conclusion)
       }
@@ -163,7 +164,7 @@ export const watch = (
         },
         cancel: left
       })
-      if (given.body !== null) forgotten.register(given.body, left)
+      if (given.body !== null) forgotten.register(given.body, left, end)
       return given
     },
     replay: () =>

@@ -60,11 +60,13 @@ export class Waiter implements Asker {
     if (this.answer === undefined) this.resume = resume
     else resume(this.answer)
   }
-  /** Ends the wait. */
+  /** Ends the wait. A reservation refers to its waiter, and must not keep the fiber that waited and what that gave. */
   end(answer: Answer): void {
+    const { resume } = this
     this.state = "done"
-    if (this.resume === undefined) this.answer = answer
-    else this.resume(answer)
+    this.resume = undefined
+    if (resume === undefined) this.answer = answer
+    else resume(answer)
   }
 }
 

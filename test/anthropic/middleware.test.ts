@@ -738,6 +738,36 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("that had waited in the queue is settled when it is dropped unread, too", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content, "open"))
+        const { client, pool } = yield* install(url, { ...ledger, concurrency: 1 })
+        const first = yield* Effect.promise(() => client.messages.create({ ...params(), stream: true }))
+        const second = client.messages.create({ ...params(), stream: true }).then(() => undefined)
+        yield* until(pool, ({ queued }) => queued === 1)
+        first.controller.abort()
+        yield* Effect.promise(() => second)
+        yield* until(Effect.andThen(collect, pool), ({ inFlight }) => inFlight === 0)
+      })
+    )
+
+    it.live("leaves nothing in memory when it was read", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content + ended))
+        const { client } = yield* install(url, { ...ledger, concurrency: 1 })
+        const bodies = yield* Effect.promise(() =>
+          Promise.all(
+            Array.from({ length: 3 }, async () => {
+              const { data, response } = await client.messages.create({ ...params(), stream: true }).withResponse()
+              for await (const _ of data);
+              return new WeakRef(response.body!)
+            })
+          )
+        )
+        yield* until(collect, () => bodies.every((body) => body.deref() === undefined))
+      })
+    )
+
     it.live("is retried while it has no content: an error event, a cut, an early end", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response, count) => {
