@@ -190,13 +190,11 @@ class RedisPool {
     })
   }
 
-  private granted(asks: ReadonlyArray<Ask>, [ids, blocked]: Wire.TakeReply, now: number): Taken {
+  private granted(asks: ReadonlyArray<Ask>, reply: Wire.TakeReply, now: number): Taken {
     const at = this.millis()
-    const granted = ids.map(([id, left], i): Held => {
-      const { charge } = asks[i]!
-      this.holdings.add(id, charge, at)
-      return { id, charge, takenAt: now, left: Wire.toCharge(left) }
-    })
+    const granted = Wire.toGranted(asks, reply).map((one): Held => ({ ...one, takenAt: now }))
+    for (const { charge, id } of granted) this.holdings.add(id, charge, at)
+    const blocked = reply[3]
     if (blocked !== 0 && blocked[0] === "wait") this.bell.waitsFor(blocked[3])
     return { granted, blocked: Wire.toBlocked(blocked) }
   }

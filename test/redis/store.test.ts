@@ -696,7 +696,7 @@ const scripted = (replyTo: (operation: Wire.Operation, seq: number) => unknown) 
 }
 
 describe("redis store, over a scripted server", () => {
-  const granting = ([name]: Wire.Operation): unknown => (name === "take" ? [[[1, [false, false, false, 5]]], 0] : 0)
+  const granting = ([name]: Wire.Operation): unknown => (name === "take" ? [1, 1, [false, false, false, 5], 0] : 0)
   const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
   it.effect("takes an answer that makes no sense for none, and goes on with the next that does", () => {
@@ -751,7 +751,7 @@ describe("redis store, over a scripted server", () => {
   it.effect("loses what the script stumbles over, and nothing that was said with it", () => {
     const settled: Array<unknown> = []
     const server = scripted(([name, id]) => {
-      if (name === "take") return [[1, 2, 3].map((granted) => [granted, [false, false, false, 5]]), 0]
+      if (name === "take") return [3, 3, [false, false, false, 5], 0]
       if (name !== "settle") return 0
       if (id === 2) throw new Error("ERR stumbled script: 1, on @user_script:1.")
       settled.push(id)
@@ -770,7 +770,7 @@ describe("redis store, over a scripted server", () => {
     let isFree = false
     const server = scripted(([name]) => {
       if (name !== "take") return 0
-      return isFree ? [[[1, [false, false, false, 5]]], 0] : [[], ["wait", 5_000, 4, 7]]
+      return isFree ? [1, 1, [false, false, false, 5], 0] : [1, 0, [false, false, false, 5], ["wait", 5_000, 4, 7]]
     })
     return Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: slow.limits, headroom: 0 })

@@ -44,26 +44,28 @@ local function grant(S, me, head, ask, now)
   S.virtual = math.max(S.virtual, head.tag)
   proc.finish = head.tag + math.max(1e-9, dominantShare(S, ask))
   takeCharge(S, ask, now)
-  return { hold(S, me, { ask[1], ask[2], ask[3], ask[4] }, now), leftOf(S) }
+  hold(S, me, ask, now)
 end
 
--- ['take', [r, i, o, t, priority], ...] -> [granted, 0 | ['wait', ms, d, turn] | ['exhausted', d, asked, left]]
+-- ['take', [r, i, o, t, priority], ...] -> [last id, how many, what is left after the last,
+-- 0 | ['wait', ms, d, turn] | ['exhausted', d, asked, left]]: the ids of what is granted follow each other.
 function ops.take(S, me, op, now)
-  local proc, granted = procOf(S, me), {}
+  local proc = procOf(S, me)
+  local function answer(granted, blocked) return { S.lastId, granted, leftOf(S), blocked } end
   if #op == 1 then proc.head = false end
   for i = 2, #op do
     local ask = op[i]
     local head = headOf(S, me, ask)
     proc.head = head
     local wait, d = waitForOthers(S, me, head, now)
-    if wait then return { granted, { 'wait', math.ceil(wait), d, head.turn } } end
+    if wait then return answer(i - 2, { 'wait', math.ceil(wait), d, head.turn }) end
     wait, d = waitOf(S, ask, now)
-    if wait and wait > 0 then return { granted, { 'wait', wait == INF and NET or math.ceil(wait), d, head.turn } } end
+    if wait and wait > 0 then return answer(i - 2, { 'wait', wait == INF and NET or math.ceil(wait), d, head.turn }) end
     proc.head = false
-    if not wait then return { granted, { 'exhausted', d, ask[d], math.max(0, S.buckets[d].level) } } end
-    granted[#granted + 1] = grant(S, me, head, ask, now)
+    if not wait then return answer(i - 2, { 'exhausted', d, ask[d], math.max(0, S.buckets[d].level) }) end
+    grant(S, me, head, ask, now)
   end
-  return { granted, 0 }
+  return answer(#op - 1, 0)
 end
 
 -- ['settle', id, [used], succeeded]: unknown ids were settled before, or by the lease.
@@ -73,9 +75,9 @@ function ops.settle(S, me, op, now)
   else
     entry = entryAt(LOST, op[2])
     if not entry then return 0 end
-    redis.call('HDEL', LOST, idKey(op[2]))
+    redis.call('HDEL', LOST, entry.field)
   end
-  settleCharge(S, op[2], entry.charge, op[3], entry.at, now)
+  settleCharge(S, op[2], entry, op[3], entry.at, now)
   return 1
 end
 
@@ -151,14 +153,13 @@ function ops.join(S, me, op, now)
   local holds = {}
   for _, held in ipairs(op[2]) do holds[idKey(held[1])] = true end
   for _, entry in ipairs(entriesOf(OPEN)) do
-    if entry.owner == me and not holds[idKey(entry.id)] then
+    if entry.owner == me and not holds[entry.field] then
       leaveRoom(S, entry, false, now)
     end
   end
   for _, held in ipairs(op[2]) do
-    local entry = { id = held[1], owner = me, at = now - held[2], charge = held[3] }
     redis.call('HDEL', LOST, idKey(held[1]))
-    if redis.call('HSETNX', OPEN, idKey(held[1]), cmsgpack.pack(entry)) == 1 then count(S, entry) end
+    if redis.call('HSETNX', OPEN, idKey(held[1]), packed(me, now - held[2], held[3])) == 1 then count(S, held[3]) end
     S.lastId = math.max(S.lastId, held[1])
   end
   for d = 1, 4 do
@@ -238,7 +239,7 @@ function ops.holders(S, me, op, now)
     local sum = held[entry.owner] or { 0, { 0, 0, 0, 0 } }
     held[entry.owner] = sum
     sum[1] = sum[1] + 1
-    for d = 1, 4 do sum[2][d] = sum[2][d] + math.max(0, entry.charge[d]) end
+    for d = 1, 4 do sum[2][d] = sum[2][d] + math.max(0, entry[d]) end
   end
   for owner, proc in pairs(S.procs) do
     local sum = held[owner] or { 0, { 0, 0, 0, 0 } }
