@@ -67,6 +67,8 @@ const question = <A>(
     line.submit({
       operation: () => (isAnswered ? undefined : operation),
       replied: (reply, now) => {
+        // A sign of life had its place, since nobody waits for it any more.
+        if (isAnswered && reply === 0) return
         const answered = replied(reply, now)
         if (isAnswered) unheard(answered)
         else answer(Effect.succeed(answered))

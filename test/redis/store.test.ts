@@ -748,6 +748,55 @@ describe("redis store, over a scripted server", () => {
     }).pipe(Effect.provide(server.layer), quiet)
   })
 
+  it.effect("says after an outage what is true by then, although it was on its way before", () => {
+    const said: Array<Wire.Operation> = []
+    const server = scripted((operation) => {
+      said.push(operation)
+      return granting(operation)
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      server.isCut = true
+      yield* pool.pause({ reason: "rateLimit", millis: 10_000, charge: undefined })
+      yield* Effect.asVoid(pool.observe({ dimensions: { tokens: { remaining: 10 } } }, undefined))
+      assert.strictEqual((yield* Effect.flip(pool.take(ask(1))))._tag, "StoreUnavailable")
+      yield* TestClock.adjust(8_000)
+      server.isCut = false
+      said.length = 0
+      yield* TestClock.adjust(1_000)
+      const [paused] = said.filter(([name]) => name === "pause")
+      assert.isAtMost(Number(paused?.[2]), 2_000)
+      // Nobody waits for the one, and the other is too old.
+      assert.deepStrictEqual(
+        said.filter(([name]) => name === "take" || name === "observe"),
+        []
+      )
+      assert.lengthOf((yield* pool.take(ask(1))).granted, 1)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("gives back what was granted although the answer was lost and nobody waits any more", () => {
+    const settled: Array<unknown> = []
+    const heard = new Map<number, unknown>()
+    let isLost = false
+    const server = scripted((operation, seq) => {
+      if (operation[0] === "settle") settled.push(operation[1])
+      // As the script does, it answers what it has heard before from memory.
+      const reply = heard.get(seq) ?? granting(operation)
+      heard.set(seq, reply)
+      if (isLost) throw new Error("the answer was lost")
+      return reply
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      isLost = true
+      assert.strictEqual((yield* Effect.flip(pool.take(ask(1))))._tag, "StoreUnavailable")
+      isLost = false
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual(settled, [1])
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
   it.effect("loses what the script stumbles over, and nothing that was said with it", () => {
     const settled: Array<unknown> = []
     const server = scripted(([name, id]) => {
