@@ -516,6 +516,41 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     }
   })
 
+  it("no request fails by what lies among what is held: foreign fields, and bytes that were changed", async () => {
+    const next = mulberry(9)
+    const below = (n: number) => Math.floor(next() * n)
+    const pick = <A>(items: ReadonlyArray<A>): A => items[below(items.length)]!
+    const foreign = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+    const copied = "redis.call('HSET', KEYS[1], ARGV[1], redis.call('HVALS', KEYS[2])[1])"
+    const changed = `
+      local v = redis.call('HVALS', KEYS[2])[1]
+      local at = 1 + ARGV[3] % #v
+      redis.call('HSET', KEYS[1], ARGV[1], string.sub(v, 1, at - 1) .. string.char(ARGV[4]) .. string.sub(v, at + 1))`
+    for (let n = 0; n < 150; n++) {
+      const { keys, pass, say, take } = pool("keep", { concurrency: Infinity })
+      const [, open, lost] = keys as [string, string, string, string]
+      await take("dead/1", 10)
+      await pass(lease + 1, "a/1")
+      const [id] = await take("a/1", 10)
+      await take("b/1", 10)
+      const key = pick([open, lost])
+      const field = pick(["x", "nan", "0x1", "-1", "a/1", ...(await client.hKeys(key))])
+      await client.eval(pick([foreign, copied, changed]), {
+        keys: [key, pick([open, lost])],
+        arguments: [field, pick(["", "1 x", "7"]), `${below(100)}`, `${below(256)}`]
+      })
+      assert.lengthOf(await say("b/1", ["holders"], ["beat"]), 2)
+      await say(
+        "a/1",
+        Wire.observe({ dimensions: { tokens: { remaining: 500 } } }, { id: id!, charge: {}, takenAt: 0 })
+      )
+      await say("a/1", Wire.settle(id!, { tokens: 1 }, true))
+      await pass(lease + 1, "a/1")
+      await pass(601_000, "a/1")
+      await say("a/1", ["join", [], []], ["holders"], ["leave"])
+    }
+  })
+
   it("a pool of which any keys are missing has no more left than before, as long as anybody remembers it", async () => {
     for (let missing = 1; missing < 16; missing++) {
       const { keys, level, take } = pool()

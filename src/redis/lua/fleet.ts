@@ -139,17 +139,21 @@ local function procOf(S, owner)
   return proc
 end
 
--- What is held for one call: its charge as an array, its id, the field it lies in, its owner, since when, and when it was lost.
+-- What is held for one call: its charge as an array, its id, the field it lies in, its owner, since when, and when it was
+-- lost (0 when not).
 local function idKey(id) return string.format('%.0f', id) end
 
 local function packed(owner, at, charge, lost)
-  return cmsgpack.pack(owner, at, charge[1], charge[2], charge[3], charge[4], lost or false)
+  return cmsgpack.pack(owner, at, lost or 0, charge[1], charge[2], charge[3], charge[4])
 end
 
 local function entryOf(field, raw)
-  local ok, owner, at, r, i, o, t, lost = pcall(cmsgpack.unpack, raw)
-  if not (ok and type(owner) == 'string' and isNumber(at) and isNumber(r) and isNumber(i) and isNumber(o) and isNumber(t)) then return nil end
-  return { r, i, o, t, id = tonumber(field), field = field, owner = owner, at = at, lost = lost }
+  local ok, owner, at, lost, r, i, o, t = pcall(cmsgpack.unpack, raw)
+  if not (ok and type(owner) == 'string') then return nil end
+  local entry = { r, i, o, t, id = tonumber(field), field = field, owner = owner, at = at, lost = lost }
+  local isWhole = isNumber(entry.id) and isNumber(at) and isNumber(lost)
+  for d = 1, 4 do isWhole = isWhole and isNumber(entry[d]) end
+  return isWhole and entry or nil
 end
 
 local function entryAt(key, id)
