@@ -28,6 +28,7 @@ export interface Settings {
   readonly timeoutMillis: number
 }
 
+/** What a provider has said matters to the others for so long; a pause till its end, if that is later. */
 const observationLastsMillis = 5_000
 
 // -----------------------------------------------------------------------------
@@ -230,7 +231,10 @@ class RedisPool {
   pause(pause: Pause): void {
     const at = this.millis()
     this.share?.pause(pause, at)
-    this.line.submit(say(() => Wire.pause(pause, this.millis() - at)))
+    // In a long outage there may be no end of them.
+    const isPast = () => this.millis() - at > Math.max(pause.millis, observationLastsMillis)
+    const operation = () => (isPast() ? undefined : Wire.pause(pause, this.millis() - at))
+    this.line.submit(say(operation, { away: isPast }))
   }
 
   resize({ concurrency, limits }: Parameters<PoolStore["resize"]>[0]): void {

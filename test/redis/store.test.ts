@@ -775,6 +775,34 @@ describe("redis store, over a scripted server", () => {
     }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
   })
 
+  it.effect("keeps no pause in line that was over long before Redis is back", () => {
+    const said: Array<Wire.Operation> = []
+    const server = scripted((operation) => {
+      said.push(operation)
+      return granting(operation)
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      server.isCut = true
+      const settling = yield* Effect.forkChild(Effect.exit(pool.take(ask(1))), { startImmediately: true })
+      yield* TestClock.adjust(1)
+      assert.isDefined(settling.pollUnsafe())
+      for (const millis of [10, 60_000, 4_000]) yield* pool.pause({ reason: "rateLimit", millis, charge: undefined })
+      yield* TestClock.adjust(4_000)
+      server.isCut = false
+      yield* TestClock.adjust(500)
+      const heard = () => said.filter(([name]) => name === "pause").length
+      // What was over a moment ago tells the others something still.
+      assert.strictEqual(heard(), 3)
+      server.isCut = true
+      for (const millis of [10, 60_000, 4_000]) yield* pool.pause({ reason: "rateLimit", millis, charge: undefined })
+      yield* TestClock.adjust(6_000)
+      server.isCut = false
+      yield* TestClock.adjust(500)
+      assert.strictEqual(heard(), 4)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
   it.effect("gives back what was granted although the answer was lost and nobody waits any more", () => {
     const settled: Array<unknown> = []
     const heard = new Map<number, unknown>()
