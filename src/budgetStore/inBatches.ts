@@ -167,6 +167,8 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
           if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
           const headLeft = standing?.state === "cancelled"
           return Effect.flatMap(conclude(batch, granted, blocked), () => {
+            // Who was let in may come again at once: those that do so through promises, too, go with the next request.
+            if (blocked === undefined && granted.length > 1) return Effect.andThen(Effect.yieldNow, round)
             if (blocked?._tag !== "Wait" || headLeft) return round
             if (queue.size === 0) return Effect.andThen(withdraw, finish)
             wakeIn(blocked.millis)

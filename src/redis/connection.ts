@@ -33,7 +33,7 @@ const quote = (name: string): string => encodeURIComponent(name).replaceAll("*",
  * Which form it has that lies in Redis. It is part of the keys' names, so that processes of two versions do not take each
  * other's state for damaged: count it up with each change of what `lua/` writes.
  */
-const form = 7
+const form = 8
 
 export const keysOf = (prefix: string, pool: string): Keys => {
   const tag = `{${quote(prefix)}:${quote(pool)}}`

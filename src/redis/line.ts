@@ -4,8 +4,8 @@
  * While a request is under way, what comes up meanwhile waits and goes with the next, so a process costs Redis one
  * request at a time per pool whatever its number of callers. What comes up in one turn of the event loop goes together,
  * and what no caller waits for stays until there is something to send it with. A request whose reply was lost is sent
- * again with the same number, and the script answers it from memory. While Redis is away the policy decides about those
- * who wait for an answer; what must not be lost (settlements, pauses) stays in line.
+ * again with the same number, as is true by then; if the script had heard it, it answers from memory. While Redis is away
+ * the policy decides about those who wait for an answer; what must not be lost (settlements, pauses) stays in line.
  */
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"

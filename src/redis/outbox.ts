@@ -6,7 +6,7 @@ import type { Operation } from "./wire.ts"
 
 /** Something to say. */
 export interface Job {
-  /** Called when the request is made; `undefined` when it is no longer worth saying. */
+  /** Called each time that it is said; `undefined` when it is no longer worth saying. */
   readonly operation: () => Operation | undefined
   /** What became of it. */
   readonly replied: (reply: unknown, now: number) => void
@@ -23,7 +23,7 @@ export interface Request {
   /** The script does what has one number once, however often it is sent. */
   seq: number
   readonly jobs: ReadonlyArray<Job>
-  readonly operations: ReadonlyArray<Operation>
+  operations: ReadonlyArray<Operation>
   /** Whether it says who we are and what we hold. */
   introduces: boolean
   /** How often it was not heeded, because the state is not the one that is known here. */
@@ -32,6 +32,7 @@ export interface Request {
 }
 
 const mostPerRequest = 256
+const signOfLife: Operation = ["beat"]
 
 export class Outbox {
   private jobs: Array<Job> = []
@@ -52,8 +53,16 @@ export class Outbox {
     this.jobs.unshift(job)
   }
 
-  /** The request that is under way, else one of what waits; `undefined` when there is nothing to say. */
+  /**
+   * The request that is under way, as it is to be said by now, else one of what waits; `undefined` when there is nothing to
+   * say.
+   */
   next(introduces: boolean): Request | undefined {
+    if (this.underWay !== undefined) {
+      // If it was executed, the script answers from memory, one reply for each job: so each keeps its place.
+      this.underWay.operations = this.underWay.jobs.map((job) => job.operation() ?? signOfLife)
+      return this.underWay
+    }
     while (this.underWay === undefined && !this.isEmpty) {
       const jobs: Array<Job> = []
       const operations: Array<Operation> = []

@@ -28,6 +28,7 @@ export interface Settings {
   readonly timeoutMillis: number
 }
 
+/** What a provider has said matters to the others for so long; a pause till its end, if that is later. */
 const observationLastsMillis = 5_000
 
 // -----------------------------------------------------------------------------
@@ -67,6 +68,8 @@ const question = <A>(
     line.submit({
       operation: () => (isAnswered ? undefined : operation),
       replied: (reply, now) => {
+        // A sign of life had its place, since nobody waits for it any more.
+        if (isAnswered && reply === 0) return
         const answered = replied(reply, now)
         if (isAnswered) unheard(answered)
         else answer(Effect.succeed(answered))
@@ -190,13 +193,11 @@ class RedisPool {
     })
   }
 
-  private granted(asks: ReadonlyArray<Ask>, [ids, blocked]: Wire.TakeReply, now: number): Taken {
+  private granted(asks: ReadonlyArray<Ask>, reply: Wire.TakeReply, now: number): Taken {
     const at = this.millis()
-    const granted = ids.map(([id, left], i): Held => {
-      const { charge } = asks[i]!
-      this.holdings.add(id, charge, at)
-      return { id, charge, takenAt: now, left: Wire.toCharge(left) }
-    })
+    const granted = Wire.toGranted(asks, reply).map((one): Held => ({ ...one, takenAt: now }))
+    for (const { charge, id } of granted) this.holdings.add(id, charge, at)
+    const blocked = reply[3]
     if (blocked !== 0 && blocked[0] === "wait") this.bell.waitsFor(blocked[3])
     return { granted, blocked: Wire.toBlocked(blocked) }
   }
@@ -230,7 +231,10 @@ class RedisPool {
   pause(pause: Pause): void {
     const at = this.millis()
     this.share?.pause(pause, at)
-    this.line.submit(say(() => Wire.pause(pause, this.millis() - at)))
+    // In a long outage there may be no end of them.
+    const isPast = () => this.millis() - at > Math.max(pause.millis, observationLastsMillis)
+    const operation = () => (isPast() ? undefined : Wire.pause(pause, this.millis() - at))
+    this.line.submit(say(operation, { away: isPast }))
   }
 
   resize({ concurrency, limits }: Parameters<PoolStore["resize"]>[0]): void {

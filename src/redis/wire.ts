@@ -63,7 +63,11 @@ export type Reply = readonly [
 ]
 
 export type TakeReply = readonly [
-  granted: ReadonlyArray<readonly [id: number, left: Four<number>]>,
+  /** The ids of what is granted follow each other: the last of them, and how many. */
+  lastId: number,
+  granted: number,
+  /** What is left after the last. */
+  left: Four<number>,
   blocked:
     | 0
     | readonly ["wait", millis: number, dimension: number, head: number]
@@ -106,9 +110,25 @@ export const toRule = ({ capacity, max, millis, most, quota, rate }: RuleWire): 
   quota
 })
 
+/** Those in front who are granted: what each is called, and what was left after it. */
+export const toGranted = (
+  asks: ReadonlyArray<{ readonly charge: Limits.Charge }>,
+  [lastId, granted, last]: TakeReply
+): ReadonlyArray<Pick<Held, "id" | "charge"> & { readonly left: Limits.Charge }> => {
+  let left = toCharge(last)
+  const backwards = asks.slice(0, granted).toReversed()
+  return backwards
+    .map(({ charge }, i) => {
+      const one = { id: lastId - i, charge, left }
+      left = Limits.mapDimensions(left, (amount, dimension) => amount + (charge[dimension] ?? 0))
+      return one
+    })
+    .reverse()
+}
+
 const dimensionAt = (d: number): Limits.Dimension | undefined => Limits.dimensions[d - 1]
 
-export const toBlocked = (blocked: TakeReply[1]): Blocked | undefined => {
+export const toBlocked = (blocked: TakeReply[3]): Blocked | undefined => {
   if (blocked === 0) return undefined
   return blocked[0] === "wait"
     ? { _tag: "Wait", millis: blocked[1], dimension: dimensionAt(blocked[2]) }

@@ -207,8 +207,10 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
       const reject = Effect.fnUntraced(function* (held: Held) {
         yield* store.settle(held, { tokens: 0 }, false)
         yield* store.pause({ reason: "rateLimit", millis: 10, charge: held.charge, takenAt: held.takenAt })
-        yield* pass(20)
-        return (yield* store.snapshot).ledger.pace.scale
+        // The cooldown began when the store heard of it.
+        const { ledger, now } = yield* store.snapshot
+        yield* pass(Math.ceil((ledger.cooldown?.until ?? now) - now) + 1)
+        return ledger.pace.scale
       })
       const together = [yield* grant(store, { tokens: 1 }), yield* grant(store, { tokens: 1 })] as const
       yield* pass(10)

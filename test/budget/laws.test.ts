@@ -614,6 +614,32 @@ describe("Budget laws", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(1, 1_000) })), Effect.provide(layer))
     })
 
+    it.live("asks a distant store for all together whose calls follow one another through promises", () => {
+      let requests = 0
+      const reply = Effect.promise(() => new Promise<void>((resolve) => void setImmediate(resolve)))
+      const away = Layer.succeed(BudgetStore.BudgetStore, {
+        open: (name, options) =>
+          Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
+            ...opened,
+            drain: BudgetStore.inBatches(Stream.never),
+            take: (asks) => {
+              requests++
+              return Effect.andThen(reply, opened.take(asks))
+            }
+          }))
+      })
+      return Effect.gen(function* () {
+        const context = yield* Effect.context<Budget.TokenBudget>()
+        const call = Budget.withReservation({ tokens: 1 }, () => Effect.void)
+        const caller = async () => {
+          for (let i = 0; i < 20; i++) await Effect.runPromiseWith(context)(call)
+        }
+        yield* Effect.promise(() => Promise.all(Array.from({ length: 16 }, caller)))
+        // Two till all go together, and one each time.
+        assert.isAtMost(requests, 22)
+      }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })), Effect.provide(away))
+    })
+
     it.effect("looks at a bounded number of waiters to foresee a wait", () =>
       Effect.gen(function* () {
         yield* Budget.consume(100)

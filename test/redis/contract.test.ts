@@ -1,4 +1,5 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -10,6 +11,7 @@ import { StoreContract } from "floodgate/testing"
 import { source } from "../../src/redis/scripts.ts"
 import * as Wire from "../../src/redis/wire.ts"
 import * as Redis from "./server.ts"
+import { aroundSend } from "./wire.ts"
 
 describe("memory store", () => {
   for (const check of StoreContract.checks({
@@ -93,6 +95,35 @@ for (const { name, skipped, start } of suites) {
     )
   })
 }
+
+describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store, where a pause comes late", () => {
+  let server: Pick<Redis.Server, "url" | "stop">
+  beforeAll(async () => {
+    server = await Redis.any()
+  })
+  afterAll(() => server.stop())
+
+  // Regression: on a busy machine a check waited for less than the cooldown that a pause on its way would begin.
+  const late = aroundSend(
+    (send) =>
+      (command, ...args) =>
+        args.some((said) => said.includes('["pause"'))
+          ? Effect.delay(send(command, ...args), 100)
+          : send(command, ...args)
+  )
+  const layer = Layer.suspend(() =>
+    FloodgateRedis.layerStore({ prefix: Redis.fresh("late") }).pipe(
+      Layer.provide(late),
+      Layer.provide(NodeRedis.layer({ url: server.url })),
+      Layer.orDie
+    )
+  )
+  for (const check of StoreContract.checks({ layer, shared: true }).filter(({ name }) =>
+    name.startsWith("slows its rates")
+  )) {
+    it.live(check.name, () => check.run)
+  }
+})
 
 describe.skipIf(Redis.skipped !== undefined)("redis script, on a node of a cluster", () => {
   let server: Redis.Server

@@ -85,8 +85,11 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
       sent: () => sent,
       raw,
       say,
-      take: async (owner: string, tokens: number) =>
-        ((await say(owner, ask(tokens))) as [Wire.TakeReply])[0][0].map(([id]) => id),
+      /** The id of what is granted, if it is. */
+      take: async (owner: string, tokens: number) => {
+        const [[id, granted]] = (await say(owner, ask(tokens))) as [Wire.TakeReply]
+        return granted === 0 ? [] : [id]
+      },
       level: async (owner: string) => {
         const [snapshot] = (await say(owner, ["snapshot"])) as [Wire.SnapshotReply]
         return Math.round(Wire.toSnapshot(snapshot, now).ledger.buckets.tokens!.level)
@@ -144,7 +147,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     const { keys, pass, say } = pool("keep", { limits, concurrency: Infinity })
     const take = async (owner: string, outputTokens: number) => {
       const [reply] = (await say(owner, Wire.take([{ charge: { outputTokens }, priority: 0 }]))) as [Wire.TakeReply]
-      return reply[0][0]![0]
+      return reply[0]
     }
     const looks = async () => /cmdstat_hgetall:calls=(\d+)/.exec(await client.info("commandstats"))?.[1]
     let remaining = 50_000
@@ -261,8 +264,8 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
     const [id] = await take("a/1", 100)
     await client.del(keys)
     passSilently(-3_600_000)
-    const [, [granted]] = (await say("a/1", ["join", [[id, 0, [-1, -1, -1, 100]]], []], ask(0))) as [0, Wire.TakeReply]
-    assert.isAbove(granted[0]![0], id!)
+    const [, [next]] = (await say("a/1", ["join", [[id, 0, [-1, -1, -1, 100]]], []], ask(0))) as [0, Wire.TakeReply]
+    assert.isAbove(next, id!)
   })
 
   it("requests do nothing twice when a request is sent again because its reply was lost", async () => {
@@ -372,7 +375,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
 
   it("nothing grows in an hour of calls, of which some end late, and of processes that come, leave and die", async () => {
     const limits = { tokens: { perMinute: 60_000 }, outputTokens: { perMinute: 6_000 } }
-    const { keys, pass, say, take } = pool("keep", { limits, concurrency: Infinity })
+    const { keys, pass, say } = pool("keep", { limits, concurrency: Infinity })
     const [state, open, lost, seen] = keys as [string, string, string, string]
     const next = mulberry(6)
     const sizes = async () => ({
@@ -386,9 +389,10 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
       const owner = `p${minute}/1`
       for (let call = 0; call < 20; call++) {
         await pass(next() * 4_000, "watch/1")
-        const [id] = await take(owner, Math.ceil(next() * 1_000))
+        const charge = { tokens: Math.ceil(next() * 1_000), outputTokens: 0 }
+        const [[id, granted]] = (await say(owner, Wire.take([{ charge, priority: 0 }]))) as [Wire.TakeReply]
         // One in ten is never settled: its process dies with it.
-        if (id !== undefined && next() < 0.9) await say(owner, Wire.settle(id, { tokens: next() * 1_000 }, true))
+        if (granted === 1 && next() < 0.9) await say(owner, Wire.settle(id, { tokens: next() * 1_000 }, true))
       }
       if (next() < 0.5) await say(owner, ["leave"])
       await pass(lease + 1, "watch/1")
@@ -510,6 +514,41 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script, in time", 
       assert.strictEqual(seen, 0, `byte ${at}`)
       await say(`new${n}/1`, ["leave"])
       await client.sendCommand(["COPY", `${keys[0]}:kept`, keys[0]!, "REPLACE"])
+    }
+  })
+
+  it("no request fails by what lies among what is held: foreign fields, and bytes that were changed", async () => {
+    const next = mulberry(9)
+    const below = (n: number) => Math.floor(next() * n)
+    const pick = <A>(items: ReadonlyArray<A>): A => items[below(items.length)]!
+    const foreign = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+    const copied = "redis.call('HSET', KEYS[1], ARGV[1], redis.call('HVALS', KEYS[2])[1])"
+    const changed = `
+      local v = redis.call('HVALS', KEYS[2])[1]
+      local at = 1 + ARGV[3] % #v
+      redis.call('HSET', KEYS[1], ARGV[1], string.sub(v, 1, at - 1) .. string.char(ARGV[4]) .. string.sub(v, at + 1))`
+    for (let n = 0; n < 150; n++) {
+      const { keys, pass, say, take } = pool("keep", { concurrency: Infinity })
+      const [, open, lost] = keys as [string, string, string, string]
+      await take("dead/1", 10)
+      await pass(lease + 1, "a/1")
+      const [id] = await take("a/1", 10)
+      await take("b/1", 10)
+      const key = pick([open, lost])
+      const field = pick(["x", "nan", "0x1", "-1", "a/1", ...(await client.hKeys(key))])
+      await client.eval(pick([foreign, copied, changed]), {
+        keys: [key, pick([open, lost])],
+        arguments: [field, pick(["", "1 x", "7"]), `${below(100)}`, `${below(256)}`]
+      })
+      assert.lengthOf(await say("b/1", ["holders"], ["beat"]), 2)
+      await say(
+        "a/1",
+        Wire.observe({ dimensions: { tokens: { remaining: 500 } } }, { id: id!, charge: {}, takenAt: 0 })
+      )
+      await say("a/1", Wire.settle(id!, { tokens: 1 }, true))
+      await pass(lease + 1, "a/1")
+      await pass(601_000, "a/1")
+      await say("a/1", ["join", [], []], ["holders"], ["leave"])
     }
   })
 

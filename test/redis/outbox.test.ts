@@ -26,6 +26,18 @@ describe("outbox", () => {
     assert.strictEqual(outbox.next(true)!.seq, request!.seq + 1)
   })
 
+  it("says it as it is by then when it is sent again, and gives a sign of life in place of what is said no more", () => {
+    const outbox = new Outbox()
+    let now = 1
+    outbox.add(job("gone soon", { operation: () => (now === 1 ? ["gone soon"] : undefined) }))
+    outbox.add(job("a", { operation: () => ["a", now] }))
+    const request = outbox.next(false)!
+    assert.deepStrictEqual(request.operations, [["gone soon"], ["a", 1]])
+    now = 2
+    assert.strictEqual(outbox.next(false), request)
+    assert.deepStrictEqual(request.operations, [["beat"], ["a", 2]])
+  })
+
   it("says one by one what fails together, and drops what fails alone", () => {
     const outbox = new Outbox()
     const dropped: Array<string> = []

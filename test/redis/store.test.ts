@@ -573,6 +573,24 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(layer({ prefix: `${prefix}-taught` })), Effect.orDie)
   )
 
+  it.live("lets in nobody by a charge that knows nothing of a limit that came while it was on its way", () =>
+    Effect.gen(function* () {
+      const store = yield* BudgetStore
+      const one = yield* store.open("behind", { ...slow, concurrency: Infinity })
+      const other = yield* store.open("behind", { ...slow, concurrency: Infinity })
+      const { granted } = yield* one.take(ask(1))
+      yield* one.observe({ dimensions: { requests: { limit: 60 } } }, granted[0])
+      yield* one.snapshot
+      const behind = yield* other.take(ask(1))
+      assert.deepStrictEqual(behind, { granted: [], blocked: { _tag: "Wait", millis: 0, dimension: undefined } })
+      assert.strictEqual(other.rules().requests?.most, 60)
+      assert.lengthOf((yield* other.take([{ charge: { tokens: 1, requests: 1 }, priority: 0 }])).granted, 1)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: server.url, prefix })))
+    )
+  )
+
   it.live("loses no settlement where its user may neither publish nor hear, and says so once", () => {
     const word = "secret"
     const warnings: Array<string> = []
@@ -696,7 +714,7 @@ const scripted = (replyTo: (operation: Wire.Operation, seq: number) => unknown) 
 }
 
 describe("redis store, over a scripted server", () => {
-  const granting = ([name]: Wire.Operation): unknown => (name === "take" ? [[[1, [false, false, false, 5]]], 0] : 0)
+  const granting = ([name]: Wire.Operation): unknown => (name === "take" ? [1, 1, [false, false, false, 5], 0] : 0)
   const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
   it.effect("takes an answer that makes no sense for none, and goes on with the next that does", () => {
@@ -748,10 +766,87 @@ describe("redis store, over a scripted server", () => {
     }).pipe(Effect.provide(server.layer), quiet)
   })
 
+  it.effect("says after an outage what is true by then, although it was on its way before", () => {
+    const said: Array<Wire.Operation> = []
+    const server = scripted((operation) => {
+      said.push(operation)
+      return granting(operation)
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      server.isCut = true
+      yield* pool.pause({ reason: "rateLimit", millis: 10_000, charge: undefined })
+      yield* Effect.asVoid(pool.observe({ dimensions: { tokens: { remaining: 10 } } }, undefined))
+      assert.strictEqual((yield* Effect.flip(pool.take(ask(1))))._tag, "StoreUnavailable")
+      yield* TestClock.adjust(8_000)
+      server.isCut = false
+      said.length = 0
+      yield* TestClock.adjust(1_000)
+      const [paused] = said.filter(([name]) => name === "pause")
+      assert.isAtMost(Number(paused?.[2]), 2_000)
+      // Nobody waits for the one, and the other is too old.
+      assert.deepStrictEqual(
+        said.filter(([name]) => name === "take" || name === "observe"),
+        []
+      )
+      assert.lengthOf((yield* pool.take(ask(1))).granted, 1)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("keeps no pause in line that was over long before Redis is back", () => {
+    const said: Array<Wire.Operation> = []
+    const server = scripted((operation) => {
+      said.push(operation)
+      return granting(operation)
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      server.isCut = true
+      const settling = yield* Effect.forkChild(Effect.exit(pool.take(ask(1))), { startImmediately: true })
+      yield* TestClock.adjust(1)
+      assert.isDefined(settling.pollUnsafe())
+      for (const millis of [10, 60_000, 4_000]) yield* pool.pause({ reason: "rateLimit", millis, charge: undefined })
+      yield* TestClock.adjust(4_000)
+      server.isCut = false
+      yield* TestClock.adjust(500)
+      const heard = () => said.filter(([name]) => name === "pause").length
+      // What was over a moment ago tells the others something still.
+      assert.strictEqual(heard(), 3)
+      server.isCut = true
+      for (const millis of [10, 60_000, 4_000]) yield* pool.pause({ reason: "rateLimit", millis, charge: undefined })
+      yield* TestClock.adjust(6_000)
+      server.isCut = false
+      yield* TestClock.adjust(500)
+      assert.strictEqual(heard(), 4)
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
+  it.effect("gives back what was granted although the answer was lost and nobody waits any more", () => {
+    const settled: Array<unknown> = []
+    const heard = new Map<number, unknown>()
+    let isLost = false
+    const server = scripted((operation, seq) => {
+      if (operation[0] === "settle") settled.push(operation[1])
+      // As the script does, it answers what it has heard before from memory.
+      const reply = heard.get(seq) ?? granting(operation)
+      heard.set(seq, reply)
+      if (isLost) throw new Error("the answer was lost")
+      return reply
+    })
+    return Effect.gen(function* () {
+      const pool = yield* (yield* BudgetStore).open("p", slow)
+      isLost = true
+      assert.strictEqual((yield* Effect.flip(pool.take(ask(1))))._tag, "StoreUnavailable")
+      isLost = false
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual(settled, [1])
+    }).pipe(Effect.scoped, Effect.provide(server.layer), quiet)
+  })
+
   it.effect("loses what the script stumbles over, and nothing that was said with it", () => {
     const settled: Array<unknown> = []
     const server = scripted(([name, id]) => {
-      if (name === "take") return [[1, 2, 3].map((granted) => [granted, [false, false, false, 5]]), 0]
+      if (name === "take") return [3, 3, [false, false, false, 5], 0]
       if (name !== "settle") return 0
       if (id === 2) throw new Error("ERR stumbled script: 1, on @user_script:1.")
       settled.push(id)
@@ -770,7 +865,7 @@ describe("redis store, over a scripted server", () => {
     let isFree = false
     const server = scripted(([name]) => {
       if (name !== "take") return 0
-      return isFree ? [[[1, [false, false, false, 5]]], 0] : [[], ["wait", 5_000, 4, 7]]
+      return isFree ? [1, 1, [false, false, false, 5], 0] : [1, 0, [false, false, false, 5], ["wait", 5_000, 4, 7]]
     })
     return Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: slow.limits, headroom: 0 })

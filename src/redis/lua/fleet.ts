@@ -139,25 +139,35 @@ local function procOf(S, owner)
   return proc
 end
 
--- What is held for one call: { id, owner, at, charge }, and when it was lost.
+-- What is held for one call: its charge as an array, its id, the field it lies in, its owner, since when, and when it was
+-- lost (0 when not).
 local function idKey(id) return string.format('%.0f', id) end
 
-local function entryOf(raw)
-  local ok, entry = pcall(cmsgpack.unpack, raw)
-  return ok and type(entry) == 'table' and isNumber(entry.id) and type(entry.charge) == 'table' and entry or nil
+local function packed(owner, at, charge, lost)
+  return cmsgpack.pack(owner, at, lost or 0, charge[1], charge[2], charge[3], charge[4])
+end
+
+local function entryOf(field, raw)
+  local ok, owner, at, lost, r, i, o, t = pcall(cmsgpack.unpack, raw)
+  if not (ok and type(owner) == 'string') then return nil end
+  local entry = { r, i, o, t, id = tonumber(field), field = field, owner = owner, at = at, lost = lost }
+  local isWhole = isNumber(entry.id) and isNumber(at) and isNumber(lost)
+  for d = 1, 4 do isWhole = isWhole and isNumber(entry[d]) end
+  return isWhole and entry or nil
 end
 
 local function entryAt(key, id)
-  local raw = redis.call('HGET', key, idKey(id))
-  local entry = raw and entryOf(raw)
-  if raw and not entry then redis.call('HDEL', key, idKey(id)) end
+  local field = idKey(id)
+  local raw = redis.call('HGET', key, field)
+  local entry = raw and entryOf(field, raw)
+  if raw and not entry then redis.call('HDEL', key, field) end
   return entry
 end
 
 local function entriesOf(key)
   local flat, entries = redis.call('HGETALL', key), {}
   for i = 1, #flat, 2 do
-    local entry = entryOf(flat[i + 1])
+    local entry = entryOf(flat[i], flat[i + 1])
     if entry then entries[#entries + 1] = entry
     -- Who only looks changes nothing.
     elseif ARGV[1] ~= '' then redis.call('HDEL', key, flat[i]) end
@@ -166,10 +176,10 @@ local function entriesOf(key)
 end
 
 -- How many calls are held, and what output they have reserved: kept in the state, because each response asks for it.
-local function reservedOutput(entry) return math.max(0, entry.charge[3]) end
+local function reservedOutput(charge) return math.max(0, charge[3]) end
 
-local function count(S, entry)
-  S.opened, S.output = S.opened + 1, S.output + reservedOutput(entry)
+local function count(S, charge)
+  S.opened, S.output = S.opened + 1, S.output + reservedOutput(charge)
 end
 
 local function recount(S)
@@ -180,9 +190,8 @@ end
 -- Ids go by the time: a replica that has not heard the last of its master gives none of them again.
 local function hold(S, owner, charge, at)
   S.lastId = math.max(S.lastId + 1, math.floor(S.now * 1000))
-  local entry = { id = S.lastId, owner = owner, at = at, charge = charge }
-  redis.call('HSET', OPEN, idKey(S.lastId), cmsgpack.pack(entry))
-  count(S, entry)
+  redis.call('HSET', OPEN, idKey(S.lastId), packed(owner, at, charge))
+  count(S, charge)
   return S.lastId
 end
 
@@ -220,7 +229,7 @@ end
 
 local function leaveRoom(S, entry, succeeded, now)
   local id, probe = entry.id, S.probe
-  redis.call('HDEL', OPEN, idKey(id))
+  redis.call('HDEL', OPEN, entry.field)
   S.opened = math.max(0, S.opened - 1)
   S.output = S.opened == 0 and 0 or S.output - reservedOutput(entry)
   if not probe or id <= probe.since then return end
@@ -241,7 +250,7 @@ local function prune(S, now)
   end
   if redis.call('HLEN', LOST) == 0 then return end
   for _, entry in ipairs(entriesOf(LOST)) do
-    if entry.lost + KEEP_LOST < now then redis.call('HDEL', LOST, idKey(entry.id)) end
+    if entry.lost + KEEP_LOST < now then redis.call('HDEL', LOST, entry.field) end
   end
 end
 
@@ -258,11 +267,8 @@ local function reap(S, now, refund)
   for _, entry in ipairs(entriesOf(OPEN)) do
     if lost[entry.owner] then
       leaveRoom(S, entry, false, now)
-      if refund then settleCharge(S, entry.id, entry.charge, { 0, 0, 0, 0 }, entry.at, now)
-      else
-        entry.lost = now
-        redis.call('HSET', LOST, idKey(entry.id), cmsgpack.pack(entry))
-      end
+      if refund then settleCharge(S, entry.id, entry, { 0, 0, 0, 0 }, entry.at, now)
+      else redis.call('HSET', LOST, entry.field, packed(entry.owner, entry.at, entry, now)) end
     elseif not S.procs[entry.owner] then
       -- Its process is unknown here: it gets a lease to show up in.
       procOf(S, entry.owner).till = S.quiet

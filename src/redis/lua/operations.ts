@@ -1,5 +1,6 @@
 /**
- * The operations on a pool. Each is given the state, who asks, its own arguments, and the pool's time.
+ * The operations on a pool. Each is given the state, who asks, its own arguments, the pool's time, and which version of
+ * the rules the process knows.
  */
 export const operations = `
 local ops = {}
@@ -38,32 +39,44 @@ local function waitForOthers(S, me, head, now)
   end
 end
 
+-- Whether a limit has come since its process heard of the rules, and the charge knows nothing of it.
+local function isBehind(S, ask, version)
+  if version == S.rv then return false end
+  for d = 1, 4 do
+    if S.buckets[d] and ask[d] < 0 then return true end
+  end
+  return false
+end
+
 local function grant(S, me, head, ask, now)
   local proc = procOf(S, me)
   enterRoom(S, now)
   S.virtual = math.max(S.virtual, head.tag)
   proc.finish = head.tag + math.max(1e-9, dominantShare(S, ask))
   takeCharge(S, ask, now)
-  return { hold(S, me, { ask[1], ask[2], ask[3], ask[4] }, now), leftOf(S) }
+  hold(S, me, ask, now)
 end
 
--- ['take', [r, i, o, t, priority], ...] -> [granted, 0 | ['wait', ms, d, turn] | ['exhausted', d, asked, left]]
-function ops.take(S, me, op, now)
-  local proc, granted = procOf(S, me), {}
+-- ['take', [r, i, o, t, priority], ...] -> [last id, how many, what is left after the last,
+-- 0 | ['wait', ms, d, turn] | ['exhausted', d, asked, left]]: the ids of what is granted follow each other.
+function ops.take(S, me, op, now, version)
+  local proc = procOf(S, me)
+  local function answer(granted, blocked) return { S.lastId, granted, leftOf(S), blocked } end
   if #op == 1 then proc.head = false end
   for i = 2, #op do
     local ask = op[i]
     local head = headOf(S, me, ask)
     proc.head = head
+    if isBehind(S, ask, version) then return answer(i - 2, { 'wait', 0, 0, head.turn }) end
     local wait, d = waitForOthers(S, me, head, now)
-    if wait then return { granted, { 'wait', math.ceil(wait), d, head.turn } } end
+    if wait then return answer(i - 2, { 'wait', math.ceil(wait), d, head.turn }) end
     wait, d = waitOf(S, ask, now)
-    if wait and wait > 0 then return { granted, { 'wait', wait == INF and NET or math.ceil(wait), d, head.turn } } end
+    if wait and wait > 0 then return answer(i - 2, { 'wait', wait == INF and NET or math.ceil(wait), d, head.turn }) end
     proc.head = false
-    if not wait then return { granted, { 'exhausted', d, ask[d], math.max(0, S.buckets[d].level) } } end
-    granted[#granted + 1] = grant(S, me, head, ask, now)
+    if not wait then return answer(i - 2, { 'exhausted', d, ask[d], math.max(0, S.buckets[d].level) }) end
+    grant(S, me, head, ask, now)
   end
-  return { granted, 0 }
+  return answer(#op - 1, 0)
 end
 
 -- ['settle', id, [used], succeeded]: unknown ids were settled before, or by the lease.
@@ -73,9 +86,9 @@ function ops.settle(S, me, op, now)
   else
     entry = entryAt(LOST, op[2])
     if not entry then return 0 end
-    redis.call('HDEL', LOST, idKey(op[2]))
+    redis.call('HDEL', LOST, entry.field)
   end
-  settleCharge(S, op[2], entry.charge, op[3], entry.at, now)
+  settleCharge(S, op[2], entry, op[3], entry.at, now)
   return 1
 end
 
@@ -151,14 +164,13 @@ function ops.join(S, me, op, now)
   local holds = {}
   for _, held in ipairs(op[2]) do holds[idKey(held[1])] = true end
   for _, entry in ipairs(entriesOf(OPEN)) do
-    if entry.owner == me and not holds[idKey(entry.id)] then
+    if entry.owner == me and not holds[entry.field] then
       leaveRoom(S, entry, false, now)
     end
   end
   for _, held in ipairs(op[2]) do
-    local entry = { id = held[1], owner = me, at = now - held[2], charge = held[3] }
     redis.call('HDEL', LOST, idKey(held[1]))
-    if redis.call('HSETNX', OPEN, idKey(held[1]), cmsgpack.pack(entry)) == 1 then count(S, entry) end
+    if redis.call('HSETNX', OPEN, idKey(held[1]), packed(me, now - held[2], held[3])) == 1 then count(S, held[3]) end
     S.lastId = math.max(S.lastId, held[1])
   end
   for d = 1, 4 do
@@ -238,7 +250,7 @@ function ops.holders(S, me, op, now)
     local sum = held[entry.owner] or { 0, { 0, 0, 0, 0 } }
     held[entry.owner] = sum
     sum[1] = sum[1] + 1
-    for d = 1, 4 do sum[2][d] = sum[2][d] + math.max(0, entry.charge[d]) end
+    for d = 1, 4 do sum[2][d] = sum[2][d] + math.max(0, entry[d]) end
   end
   for owner, proc in pairs(S.procs) do
     local sum = held[owner] or { 0, { 0, 0, 0, 0 } }
