@@ -50,8 +50,8 @@ const unending = (within: string) =>
 
 /**
  * Runs an effect to its end while moving the clock: the `TestClock` of the context, such as that of `it.effect`, or one of
- * its own. Fails as the effect does, and dies if that takes more than a month, or a second of real time in which nothing
- * sleeps: bound what may not end with `Effect.timeout`.
+ * its own. The clock then stands where the effect ended. Fails as the effect does, and dies if that takes more than a
+ * month, or a second of real time in which nothing sleeps: bound what may not end with `Effect.timeout`.
  *
  * **Details**
  *
@@ -115,6 +115,14 @@ export const run = <A, E, R>(
         Effect.provide(simulate(self, seed, progress, clock), TestClock.layer({ warningDelay: "1 hour" }))
   )
 
+/**
+ * Moves the clock, and may be interrupted when the effect ends: it stands then where it stood at that moment.
+ *
+ * Where the scheduler made it yield between taking a sleeper out and waking it, an interruption would lose the sleeper.
+ */
+const moveOn = (seconds: number): Effect.Effect<void> =>
+  Effect.provideService(TestClock.adjust(seconds * 1_000), Scheduler.PreventSchedulerYield, true)
+
 /** With the `live` clock, all sleepers are the effect's own. */
 const simulate = Effect.fnUntraced(function* <A, E, R>(
   self: Effect.Effect<A, E, R>,
@@ -143,7 +151,7 @@ const simulate = Effect.fnUntraced(function* <A, E, R>(
     if (seconds >= longestSeconds) return yield* Effect.die(unending("a month of simulated time"))
     if (seconds > 0 && progress !== undefined) yield* progress(seconds)
     const stride = strideAfter(seconds)
-    yield* TestClock.adjust(stride * 1_000)
+    yield* Effect.raceFirst(moveOn(stride), Fiber.await(fiber))
     seconds += stride
   }
 })
