@@ -11,6 +11,7 @@ import { hasProperty } from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
+import { onlyKnown } from "../internal/invalid.ts"
 import * as Watch from "./watch.ts"
 
 /**
@@ -45,7 +46,8 @@ const longestSeconds = 2_600_000
 
 const unending = (within: string) =>
   new Error(
-    `Simulation.run: expected an end within ${within}; the effect waits for something else than time, or for ever`
+    `Simulation.run: expected an end within ${within}; the effect waits for ever, or for something else than time: ` +
+      "bound it with Effect.timeout, await nothing real, and provide its layers to the effect itself"
   )
 
 /**
@@ -106,14 +108,17 @@ const unending = (within: string) =>
  */
 export const run = <A, E, R>(
   self: Effect.Effect<A, E, R>,
-  { progress, seed = 1 }: Options = {}
-): Effect.Effect<Simulated<A>, E, R> =>
-  Effect.flatMap(Clock.Clock, (clock) =>
+  options: Options = {}
+): Effect.Effect<Simulated<A>, E, R> => {
+  onlyKnown("Simulation.run", options, { seed: true, progress: true })
+  const { progress, seed = 1 } = options
+  return Effect.flatMap(Clock.Clock, (clock) =>
     hasProperty(clock, "adjust")
       ? simulate(self, seed, progress, undefined)
       : // A woken fiber may compute for longer than the second after which TestClock would warn and go on without it.
         Effect.provide(simulate(self, seed, progress, clock), TestClock.layer({ warningDelay: "1 hour" }))
   )
+}
 
 /**
  * Moves the clock, and may be interrupted when the effect ends: it stands then where it stood at that moment.

@@ -5,7 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
 import * as TestClock from "effect/testing/TestClock"
-import { Simulation } from "floodgate/testing"
+import { LlmProvider } from "floodgate/LlmProvider"
+import { ProviderSim, Simulation } from "floodgate/testing"
 
 const slept = Effect.as(Effect.sleep("1 hour"), "done")
 
@@ -158,4 +159,20 @@ describe("Simulation", () => {
       assert.match(String(exit), /expected an end within a month of simulated time/)
     })
   )
+
+  it("says what to do about layers that live under another clock", async () => {
+    const call = Effect.flatMap(LlmProvider, (provider) =>
+      provider.create({ model: "claude-sonnet-5", max_tokens: 10, messages: [{ role: "user", content: "Hello" }] })
+    )
+    const exit = await Effect.runPromiseExit(Effect.provide(Simulation.run(call), ProviderSim.layer()))
+    assert.match(String(exit), /a month of simulated time; .* provide its layers to the effect itself/)
+  })
+
+  it("complains of an option that it does not know", () => {
+    const wrong = { sede: 2 } as Simulation.Options
+    assert.throws(
+      () => Simulation.run(Effect.void, wrong),
+      /Simulation.run: expected nothing but seed, progress, got sede/
+    )
+  })
 })
