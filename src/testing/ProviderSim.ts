@@ -182,6 +182,9 @@ const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect
 const sleepUntil = ({ now }: Playing, time: number): Effect.Effect<void> =>
   Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
 
+/** How long the real client waits for a whole answer or for a stream's headers, and bears silence within a stream. */
+const patience = { answer: Duration.minutes(10), silence: Duration.minutes(1) }
+
 /** Waits for the call's end. A clock may wake a moment early, and the call must not count as aborted for that. */
 const finish = (playing: Playing, call: Engine.Call): Effect.Effect<void> =>
   Effect.andThen(
@@ -220,6 +223,17 @@ const reasonOf = (
   return new LlmError.RateLimited(fields)
 }
 
+/** Fails, in time, where a client does not wait until `time` for what comes then. */
+const patientUntil = (
+  playing: Playing,
+  { entry }: Engine.Call,
+  time: number
+): Effect.Effect<void, LlmError.LlmError> => {
+  const last = entry.at + Duration.toMillis(patience.answer)
+  if (time <= last) return Effect.void
+  return Effect.andThen(sleepUntil(playing, last), fail(new LlmError.TimedOut({ after: patience.answer })))
+}
+
 /** The call of an admitted request, or the failure of another, when its answer has come. */
 const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, params, requestId }: Simulator.Answer) {
   switch (decision._tag) {
@@ -235,6 +249,7 @@ const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, para
     case "Accepted": {
       const { call } = decision
       if (call.fault !== "timeout") return call
+      yield* patientUntil(playing, call, call.endsAt)
       yield* finish(playing, call)
       return yield* fail(new LlmError.TimedOut({ requestId }))
     }
@@ -246,7 +261,7 @@ const create = (playing: Playing, params: Params) =>
     ask(playing, params),
     Effect.fnUntraced(function* (answer) {
       const call = yield* admitted(playing, answer)
-      if (call.fault === "stall") return yield* Effect.never
+      yield* patientUntil(playing, call, call.endsAt)
       yield* finish(playing, call)
       if (call.fault !== undefined) {
         return yield* fail(new LlmError.ConnectionFailed({ sent: true, code: "ECONNRESET" }))
@@ -257,11 +272,21 @@ const create = (playing: Playing, params: Params) =>
     (answer) => release(playing, answer)
   )
 
+/** How a stream breaks, by the fault that breaks it. */
+const breaks: Partial<Record<FaultKind, LlmError.StreamInterrupted["kind"]>> = {
+  cut: "cut",
+  truncated: "truncated",
+  stall: "stalled"
+}
+
 /** What comes of a stream after its last event. */
 const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer, call: Engine.Call) {
-  if (call.fault === "stall") return Stream.never
-  yield* finish(playing, call)
-  if (call.fault !== "cut" && call.fault !== "truncated") return Stream.empty
+  const kind = call.fault && breaks[call.fault]
+  if (kind === "stalled") {
+    yield* Effect.sleep(patience.silence)
+    yield* release(playing, answer)
+  } else yield* finish(playing, call)
+  if (kind === undefined) return Stream.empty
   let text = ""
   for (const { event } of Simulator.events(playing.self, answer, call)) {
     if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
@@ -269,7 +294,7 @@ const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.
   const usage = { requests: 1, inputTokens: answer.inputTokens, outputTokens: call.entry.producedTokens }
   const received = { usage, text, started: text !== "" }
   const { requestId } = answer
-  return Stream.fromEffect(fail(new LlmError.StreamInterrupted({ kind: call.fault, received, requestId, status: 200 })))
+  return Stream.fromEffect(fail(new LlmError.StreamInterrupted({ kind, received, requestId, status: 200 })))
 })
 
 const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
@@ -277,6 +302,7 @@ const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
   const signal = yield* signalOf(playing, params.model)
   const call = yield* admitted(playing, answer)
+  yield* patientUntil(playing, call, call.firstTokenAt)
   yield* sleepUntil(playing, call.firstTokenAt)
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
     Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(playing, at), event))

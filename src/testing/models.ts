@@ -118,7 +118,8 @@ export interface Neighbour {
  * - `"refused"`: the connection is refused
  * - `"cut"`: the connection breaks in the middle of the answer
  * - `"truncated"`: the stream ends early as if it were complete
- * - `"stall"`: the answer stops in the middle, and nothing more is ever heard
+ * - `"stall"`: the answer stops in the middle, and nothing more is ever heard. As the real client does with its defaults,
+ *   `ProviderSim` gives up a stream after a minute of silence, and a whole answer ten minutes after it was asked for
  *
  * @category models
  * @since 0.1.0

@@ -12,7 +12,7 @@ import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Params } from "floodgate/LlmProvider"
 import * as Presets from "floodgate/Presets"
-import { ProviderSim } from "floodgate/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 
 const params = (characters: number, options: Partial<Params> = {}): Params => ({
   model: "claude-sonnet-5",
@@ -329,16 +329,64 @@ describe("ProviderSim", () => {
       )
     }
 
-    it.effect("stalls for ever when told so, until its caller gives up", () =>
+    it.effect("gives up a stream after a minute of silence, as the real client does", () =>
       simulate(
-        { latency, outputTokens: 100, faults: [{ kind: "stall" }] },
+        { latency, outputTokens: 1_000, reply: () => "abcdefghij".repeat(400), faults: [{ kind: "stall" }] },
         Effect.gen(function* () {
-          const fiber = yield* Effect.forkChild(Effect.scoped(collect(params(400))))
-          yield* TestClock.adjust("1 day")
-          assert.isUndefined(fiber.pollUnsafe())
-          yield* Fiber.interrupt(fiber)
+          const seen: Array<number> = []
+          const self = Effect.gen(function* () {
+            const provider = yield* LlmProvider
+            const { value } = yield* provider.stream(params(400))
+            yield* Stream.runForEach(value, () => Effect.map(Clock.currentTimeMillis, (at) => seen.push(at)))
+          })
+          const { value: error } = yield* Simulation.run(Effect.flip(Effect.scoped(self)))
+          assert.strictEqual(yield* Clock.currentTimeMillis, seen.at(-1)! + 60_000)
+          const { reason } = error
+          if (reason._tag !== "StreamInterrupted") return assert.fail(reason._tag)
+          assert.strictEqual(reason.kind, "stalled")
+          assert.isAtLeast(reason.received.text.length, 900)
+          const [entry] = yield* sim((sim) => sim.log)
+          assert.strictEqual(reason.received.usage.outputTokens, entry!.producedTokens)
           const stats = yield* sim((sim) => sim.stats)
           assert.deepStrictEqual([stats.inFlight, stats.aborted], [0, 1])
+        })
+      )
+    )
+  })
+
+  describe("an answer that takes too long", () => {
+    const patience: ReadonlyArray<readonly [what: string, options: ProviderSim.Options]> = [
+      ["stalls", { outputTokens: 100, faults: [{ kind: "stall" }] }],
+      ["is long", { outputTokens: 60_001, latency: { baseMillis: 0, perInputTokenMillis: 0 } }],
+      ["never comes", { faults: [{ kind: "timeout", afterMillis: 3_600_000 }] }]
+    ]
+    for (const [what, options] of patience) {
+      it.effect(`is given up after ten minutes, as by the real client: ${what}`, () =>
+        simulate(
+          options,
+          Effect.gen(function* () {
+            const fiber = yield* Effect.forkChild(Effect.flip(create(params(400, { max_tokens: 100_000 }))))
+            yield* TestClock.adjust(599_999)
+            assert.isUndefined(fiber.pollUnsafe())
+            yield* TestClock.adjust(1)
+            const { reason } = yield* Fiber.join(fiber)
+            assert.deepStrictEqual([reason._tag, "after" in reason && reason.after], ["TimedOut", Duration.minutes(10)])
+            const stats = yield* sim((sim) => sim.stats)
+            assert.deepStrictEqual([stats.inFlight, stats.aborted], [0, 1])
+          })
+        )
+      )
+    }
+
+    it.effect("is waited for if it is streamed", () =>
+      simulate(
+        { outputTokens: 60_001, latency: { baseMillis: 0, perInputTokenMillis: 0 } },
+        Effect.gen(function* () {
+          const self = Effect.flatMap(LlmProvider, (provider) =>
+            Effect.flatMap(provider.stream(params(400, { max_tokens: 100_000 })), ({ value }) => Stream.runDrain(value))
+          )
+          const { duration } = yield* Simulation.run(Effect.scoped(self))
+          assert.strictEqual(Duration.toMillis(duration), 600_010)
         })
       )
     )
