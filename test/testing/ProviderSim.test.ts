@@ -1,4 +1,8 @@
-import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type {
+  DocumentBlockParam,
+  MessageParam,
+  RawMessageStreamEvent
+} from "@anthropic-ai/sdk/resources/messages/messages"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -69,6 +73,33 @@ describe("ProviderSim", () => {
           const { value } = yield* within(create(params(4, { max_tokens: 100 })), "1 minute")
           assert.strictEqual(value.usage.output_tokens, 100)
           assert.strictEqual(value.stop_reason, "max_tokens")
+        })
+      )
+    )
+
+    it.effect("counts what a model sees of files, and not their base64", () =>
+      simulate(
+        {},
+        Effect.gen(function* () {
+          const data = "A".repeat(40_000)
+          const image = { type: "image", source: { type: "base64", media_type: "image/png", data } } as const
+          const pdf = { type: "base64", media_type: "application/pdf", data } as const
+          const count = (content: MessageParam["content"]) =>
+            LlmProvider.use((provider) =>
+              provider.countTokens({ model: "claude-sonnet-5", messages: [{ role: "user", content }] })
+            )
+          const documents: ReadonlyArray<DocumentBlockParam["source"]> = [
+            pdf,
+            { type: "content", content: [image, { type: "text", text: "x".repeat(40) }] },
+            { type: "content", content: "x".repeat(40) },
+            { type: "text", media_type: "text/plain", data: "x".repeat(40) }
+          ]
+          const counts = yield* Effect.forEach(documents, (source) => count([{ type: "document", source }]))
+          assert.deepStrictEqual(
+            counts.map(({ value }) => value),
+            [1_000, 1_578, 10, 10]
+          )
+          assert.strictEqual((yield* count([image])).value, 1_568)
         })
       )
     )
