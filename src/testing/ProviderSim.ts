@@ -361,7 +361,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
     sim: {
       log: Effect.map(now, (now) => {
         Engine.advance(state, now)
-        return [...state.log]
+        return state.log.map((entry) => ({ ...entry }))
       }),
       stats,
       inFlight: Effect.map(stats, (stats) => stats.inFlight),

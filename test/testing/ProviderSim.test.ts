@@ -77,6 +77,21 @@ describe("ProviderSim", () => {
       )
     )
 
+    it.effect("gives a log that does not change any more", () =>
+      simulate(
+        {},
+        Effect.gen(function* () {
+          yield* Effect.forkChild(create(params(40)))
+          yield* TestClock.adjust(1)
+          const [before] = yield* sim((sim) => sim.log)
+          yield* TestClock.adjust("1 minute")
+          const [after] = yield* sim((sim) => sim.log)
+          assert.deepStrictEqual([before!.finishedAt, before!.producedTokens], [undefined, 0])
+          assert.isAbove(after!.producedTokens, 0)
+        })
+      )
+    )
+
     it.effect("counts what a model sees of files, and not their base64", () =>
       simulate(
         {},
