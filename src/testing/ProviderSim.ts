@@ -87,14 +87,15 @@ export type * from "./models.ts"
  * **Details**
  *
  * `mean` is the arithmetic mean in tokens, `sigma` the standard deviation of the logarithm: 0.5 is moderate, 1 has a long
- * tail. Throws a `RangeError` unless `mean` is above 0 and `sigma` is not below.
+ * tail. Throws a `RangeError` unless both are finite, `mean` is above 0 and `sigma` is not below.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const lognormal = (mean: number, sigma: number): ((params: Params, random: number) => number) => {
-  if (!(mean > 0) || !(sigma >= 0)) {
-    throw new RangeError(`ProviderSim.lognormal: expected mean > 0 and sigma >= 0, got ${mean} and ${sigma}`)
+  if (!(mean > 0 && sigma >= 0 && mean + sigma < Infinity)) {
+    const got = `${mean} and ${sigma}`
+    throw new RangeError(`ProviderSim.lognormal: expected finite numbers, mean > 0 and sigma >= 0, got ${got}`)
   }
   return (_, unit) => Math.max(1, Math.round(Seeded.lognormal(mean, sigma, unit)))
 }

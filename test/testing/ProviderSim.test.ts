@@ -620,7 +620,17 @@ describe("ProviderSim", () => {
       const values = Array.from({ length: 10_000 }, (_, n) => size(params(0), (n + 0.5) / 10_000))
       assert.closeTo(values.reduce((sum, value) => sum + value, 0) / values.length, 500, 5)
       assert.isAbove(Math.max(...values), 4_000)
-      assert.throws(() => ProviderSim.lognormal(0, 1), RangeError)
+      for (const [mean, sigma] of [
+        [0, 1],
+        [Infinity, 1],
+        [500, -1],
+        [500, Infinity]
+      ] as const) {
+        assert.throws(
+          () => ProviderSim.lognormal(mean, sigma),
+          `ProviderSim.lognormal: expected finite numbers, mean > 0 and sigma >= 0, got ${mean} and ${sigma}`
+        )
+      }
     })
   })
 
@@ -700,7 +710,22 @@ describe("ProviderSim", () => {
       [{ faults: [{ kind: "500" }, { kind: "503" }] }, `.faults[1].kind: expected ${kinds}, got "503"`],
       [{ faults: [{ kind: "529", calls: 1 }] }, ".faults[0].calls: expected a list, got 1"],
       [{ faults: [{ kind: "529", calls: [0] }] }, ".faults[0].calls[0]: expected an integer >= 1, got 0"],
-      [{ faults: [{ kind: "529", between: [9, 1] }] }, ".faults[0].between: expected two times, from and to, got 9,1"],
+      [
+        { faults: [{ kind: "529", between: [9, 1] }] },
+        ".faults[0].between: expected two times in milliseconds, from <= to, got 9,1"
+      ],
+      [
+        { faults: [{ kind: "stall", afterMillis: 1_000 }] },
+        `.faults[0].afterMillis: expected nothing beside kind "stall", got 1000`
+      ],
+      [
+        { faults: [{ kind: "cut", retryAfterMillis: 1_000 }] },
+        `.faults[0].retryAfterMillis: expected nothing beside kind "cut", got 1000`
+      ],
+      [
+        { faults: [{ kind: "529", errorCode: "slow_down" }] },
+        `.faults[0].errorCode: expected nothing beside kind "529", got slow_down`
+      ],
       [{ faults: [{ kind: "529", rate: 5 }] }, ".faults[0].rate: expected a number from 0 to 1, got 5"],
       [
         { faults: [{ kind: "timeout", afterMillis: NaN }] },
