@@ -68,6 +68,7 @@ import * as Stream from "effect/Stream"
 import type * as Limits from "../Limits.ts"
 import * as LlmError from "../LlmError.ts"
 import { LlmProvider, type Params } from "../LlmProvider.ts"
+import * as Signals from "../Signals.ts"
 import * as Engine from "./engine.ts"
 import * as Headers from "./headers.ts"
 import type { Entry, Fault, FaultKind, HeaderMode, Options, Stats } from "./models.ts"
@@ -198,30 +199,28 @@ const signalOf = ({ mode, now, self, wall }: Playing, model: string): Effect.Eff
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 
+/** What the real client makes of the answer. */
 const reasonOf = (
+  { mode }: Playing,
   rejected: Engine.Rejected,
   requestId: string,
-  retryAfterMillis: number | undefined,
-  signal: Limits.Signal | undefined
+  signal: Limits.Signal | undefined,
+  wall: Headers.Wall
 ): LlmError.LlmErrorReason => {
-  const { errorCode, errorType, message, status } = rejected
-  const fields = {
-    status,
-    requestId,
-    code: errorCode ?? errorType,
-    detail: message,
-    retryAfter: retryAfterMillis === undefined ? undefined : Duration.millis(retryAfterMillis),
-    // Whether a failure of the provider's own tells of limits is not documented.
-    signal: status === 429 ? signal : undefined
+  const { errorCode, errorType, message, retryAfterMillis, status } = rejected
+  // Storms have many of these, and reading an answer takes longer than giving it.
+  if (status === 429 && errorCode === undefined) {
+    const asked = Headers.retryAfterMillis(mode, retryAfterMillis, wall)
+    const retryAfter = asked === undefined ? undefined : Duration.millis(asked)
+    return new LlmError.RateLimited({ status, requestId, code: errorType, detail: message, retryAfter, signal })
   }
-  if (status === 400) return new LlmError.InvalidRequest(fields)
-  if (status === 401) return new LlmError.Unauthenticated(fields)
-  if (status === 404) return new LlmError.NotFound(fields)
-  if (status === 529) return new LlmError.Overloaded(fields)
-  if (status !== 429) return new LlmError.ServerFailed(fields)
-  if (errorCode === "ramp_limit_exceeded") return new LlmError.RampLimited(fields)
-  if (errorCode?.endsWith("spend_limit_reached")) return new LlmError.SpendLimited(fields)
-  return new LlmError.RateLimited(fields)
+  const headers = { "request-id": requestId, ...Headers.retryAfter(mode, retryAfterMillis, wall) }
+  const answer = { status, headers, body: Headers.errorBody(rejected, requestId) }
+  const { reason } = Signals.fromError(answer, wall.epochMillis)
+  // Whether a failure of the provider's own tells of limits is not documented.
+  if (status !== 429) return reason
+  const Reason = LlmError[reason._tag as "RateLimited"]
+  return new Reason({ ...(reason as LlmError.RateLimited), signal })
 }
 
 /** Fails, in time, where a client does not wait until `time` for what comes then. */
@@ -241,9 +240,9 @@ const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, para
     case "Refused":
       return yield* fail(new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" }))
     case "Rejected": {
-      const { mode, now, wall } = playing
-      const asked = Headers.retryAfterMillis(mode, decision.retryAfterMillis, wall(yield* now))
-      const reason = reasonOf(decision, requestId, asked, yield* signalOf(playing, params.model))
+      const { now, wall } = playing
+      const signal = yield* signalOf(playing, params.model)
+      const reason = reasonOf(playing, decision, requestId, signal, wall(yield* now))
       yield* sleepUntil(playing, decision.answersAt)
       return yield* fail(reason)
     }

@@ -5,6 +5,7 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -491,6 +492,27 @@ describe("ProviderSim", () => {
         ])
         assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "ramp_limit_exceeded" }), "RampLimited")
         assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "enforced_spend_limit_reached" }), "SpendLimited")
+      })
+    )
+
+    it.effect("are read as the real client reads them, whatever the code", () =>
+      Effect.gen(function* () {
+        const reasonOf = (errorCode: string) =>
+          simulate(
+            { faults: [{ kind: "429", errorCode }] },
+            Effect.map(Effect.flip(create(params(4))), ({ reason }) => reason)
+          )
+        const codes = ["slow_down", "insufficient_quota", "project_spend_limit_exceeded", "a_code_of_tomorrow"]
+        const reasons = yield* Effect.forEach(codes, reasonOf)
+        assert.deepStrictEqual(
+          reasons.map(({ _tag }) => _tag),
+          ["RampLimited", "SpendLimited", "SpendLimited", "RateLimited"]
+        )
+        const spent = yield* reasonOf("enforced_spend_limit_reached")
+        assert.strictEqual(
+          spent._tag === "SpendLimited" && spent.resumesAt && DateTime.formatIso(spent.resumesAt),
+          "1970-02-01T00:00:00.000Z"
+        )
       })
     )
 
