@@ -285,7 +285,7 @@ export interface Options {
   readonly ramp?: Ramp | undefined
   readonly neighbour?: Neighbour | undefined
   readonly latency?: Latency | undefined
-  /** What goes wrong; the first fault that matches a call wins. */
+  /** What goes wrong; the first fault that matches a call wins. `countTokens` has neither faults nor limits. */
   readonly faults?: ReadonlyArray<Fault> | undefined
   /**
    * What responses tell of the limits.
@@ -306,9 +306,9 @@ export interface Options {
    */
   readonly logSize?: number | undefined
   /**
-   * Characters per input token.
+   * Characters per input token. English has about 2.7 since Claude 4.7, and code has fewer.
    *
-   * @default 4
+   * @default 4, so that figures are round
    */
   readonly charsPerToken?: number | undefined
   /**
