@@ -15,7 +15,7 @@
  *
  * - A request's input tokens are counted from its characters. Its answer is deterministic: an extract of the document
  *   that it was given.
- * - A call that is interrupted is an aborted request: its place is free at once, its input stays counted.
+ * - A call that is interrupted is an aborted request: it is no longer in flight, and its input stays counted.
  * - Times in the log are milliseconds since the layer was built.
  *
  * **Gotchas**
@@ -175,7 +175,7 @@ interface Playing {
 const ask = ({ now, self }: Playing, params: Params): Effect.Effect<Simulator.Answer> =>
   Effect.map(now, (now) => Simulator.ask(self, now, params))
 
-/** Frees the call's place; after its end this changes nothing. */
+/** Takes the call out of flight; after its end this changes nothing. */
 const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect.Effect<void> =>
   Effect.map(now, (now) => {
     if (decision._tag === "Accepted") Engine.abort(self.engine, now, decision.call)
