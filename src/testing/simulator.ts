@@ -27,6 +27,9 @@ export interface Simulator {
   readonly twins: Map<number, number>
 }
 
+/** Requests whose twins are known; of more, the oldest are forgotten, so that a server may run for days. */
+const mostTwins = 100_000
+
 /** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
 export const make = (options: Options): Simulator => {
   const engine = Engine.make(options)
@@ -113,7 +116,10 @@ export const ask = (self: Simulator, now: number, params: Params): Answer => {
     maxTokens: params.max_tokens,
     key: Seeded.hash(key, twin)
   })
-  if (decision._tag === "Accepted") self.twins.set(key, twin + 1)
+  if (decision._tag === "Accepted") {
+    self.twins.set(key, twin + 1)
+    if (self.twins.size > mostTwins) self.twins.delete(self.twins.keys().next().value!)
+  }
   const call = decision._tag === "Accepted" ? decision.call.entry.call : decision.entry.call
   return {
     decision,
