@@ -65,6 +65,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import * as Budget from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import * as LlmError from "../LlmError.ts"
 import { LlmProvider, type Params } from "../LlmProvider.ts"
@@ -173,7 +174,7 @@ interface Playing {
 }
 
 const ask = ({ now, self }: Playing, params: Params): Effect.Effect<Simulator.Answer> =>
-  Effect.map(now, (now) => Simulator.ask(self, now, params))
+  Effect.flatMap(Budget.Agent, (agent) => Effect.map(now, (now) => Simulator.ask(self, now, params, agent)))
 
 /** Takes the call out of flight; after its end this changes nothing. */
 const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect.Effect<void> =>

@@ -348,7 +348,7 @@ export interface Entry {
   /** Its number, counted from 1 as requests arrive. */
   readonly call: number
   readonly at: number
-  /** The `metadata.user_id` of the request. */
+  /** The `metadata.user_id` of the request, or else the `Budget.Agent` on whose behalf it was made in this process. */
   readonly agent: string | undefined
   readonly model: string
   readonly pool: string

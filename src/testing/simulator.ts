@@ -93,8 +93,11 @@ const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
 export const countTokens = (self: Simulator, params: CountParams | Params): number =>
   Replies.inputTokens(params, self.charsPerToken)
 
-/** Decides about a request that arrives at `now`, in milliseconds since the provider started. */
-export const ask = (self: Simulator, now: number, params: Params): Answer => {
+/**
+ * Decides about a request that arrives at `now`, in milliseconds since the provider started. The `agent` is known where the
+ * caller is in this process, and does not name itself in the request.
+ */
+export const ask = (self: Simulator, now: number, params: Params, agent?: string): Answer => {
   const { charsPerToken, engine } = self
   const { seed } = engine
   const key = Replies.keyOf(params)
@@ -109,7 +112,7 @@ export const ask = (self: Simulator, now: number, params: Params): Answer => {
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))
   const decision = Engine.request(engine, now, {
     model: params.model,
-    agent: params.metadata?.user_id ?? undefined,
+    agent: params.metadata?.user_id ?? agent,
     inputTokens: input - cachedTokens,
     cachedTokens,
     outputTokens,

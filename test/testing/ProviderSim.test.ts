@@ -10,9 +10,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
 import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Params } from "floodgate/LlmProvider"
@@ -75,6 +79,35 @@ describe("ProviderSim", () => {
           assert.strictEqual(value.usage.output_tokens, 100)
           assert.strictEqual(value.stop_reason, "max_tokens")
         })
+      )
+    )
+
+    it.effect("logs on whose behalf a call was made, however that was said", () =>
+      Effect.gen(function* () {
+        const call = (options?: LlmClient.CallOptions, more?: Partial<Params>) =>
+          LlmClient.create(params(4, more), options)
+        const calls = Effect.all([
+          call({ agent: "option" }),
+          Stream.runDrain(LlmClient.stream(params(4), { agent: "stream" })),
+          Effect.provideService(call(), Budget.Agent, "reference"),
+          Agents.run([{ key: "job", effect: call() }]),
+          call({ agent: "option" }, { metadata: { user_id: "metadata" } }),
+          call()
+        ])
+        yield* Simulation.run(calls)
+        const log = yield* sim((sim) => sim.log)
+        assert.deepStrictEqual(
+          log.map(({ agent }) => agent),
+          ["option", "stream", "reference", "job", "metadata", "default"]
+        )
+      }).pipe(
+        Effect.provide(
+          LlmClient.layerProvider().pipe(
+            Layer.provideMerge(Agents.layer),
+            Layer.provide(Budget.layer()),
+            Layer.provideMerge(ProviderSim.layer())
+          )
+        )
       )
     )
 
