@@ -3,7 +3,7 @@
  * its own, the best of three, or from rounds in one process, the median of nine; who does not finish in time is cut off,
  * and the table says so. Compare ratios, not times.
  *
- * What is measured: calls per second when nothing waits; the time until all of many callers were served on 10 slots;
+ * What is measured: calls per second when nothing waits; the time until all of many callers were served on 10 permits;
  * what one waiter keeps alive; how long it takes to interrupt all waiters at once.
  */
 import Bottleneck from "bottleneck"
@@ -23,7 +23,7 @@ import pLimit from "p-limit"
 import PQueue from "p-queue"
 import { RateLimiterMemory } from "rate-limiter-flexible"
 
-const slots = 10
+const permits = 10
 const plenty = 1e12
 const cutOffMillis = 30_000
 
@@ -95,20 +95,20 @@ const uncontended: Record<string, Case> = {
     return clock(() => Effect.runPromise(Effect.provide(calls, context)))
   },
   "effect Semaphore.withPermit": (n) => {
-    const semaphore = Semaphore.makeUnsafe(slots)
+    const semaphore = Semaphore.makeUnsafe(permits)
     const calls = repeat(n, () => semaphore.withPermit(Effect.void))
     return clock(() => Effect.runPromise(calls))
   },
   "p-limit": (n) => {
-    const limit = pLimit(slots)
+    const limit = pLimit(permits)
     return oneByOne(n, () => limit(nothing))
   },
   "p-queue": (n) => {
-    const queue = new PQueue({ concurrency: slots })
+    const queue = new PQueue({ concurrency: permits })
     return oneByOne(n, () => queue.add(nothing))
   },
   bottleneck: (n) => {
-    const limiter = new Bottleneck({ maxConcurrent: slots })
+    const limiter = new Bottleneck({ maxConcurrent: permits })
     return oneByOne(n, () => limiter.schedule(nothing))
   },
   limiter: (n) => {
@@ -122,7 +122,7 @@ const uncontended: Record<string, Case> = {
 }
 
 // -----------------------------------------------------------------------------
-// Many callers on few slots. Limiters of rates alone (limiter, rate-limiter-flexible, Effect's) have no slots.
+// Many callers on few permits. Limiters of rates alone (limiter, rate-limiter-flexible, Effect's) have no permits.
 // -----------------------------------------------------------------------------
 
 const fibers = <E, R>(n: number, each: Effect.Effect<unknown, E, R>) =>
@@ -141,12 +141,12 @@ const soon = Effect.gen(function* () {
 const onOneDeferred = (n: number, each: (event: Effect.Effect<void>) => Effect.Effect<void>): Promise<number> =>
   clock(() => Effect.runPromise(Effect.flatMap(soon, (event) => fibers(n, each(event)))))
 
-/** Callers that do nothing find all slots taken, and go on when these come free. */
+/** Callers that do nothing find all permits taken, and go on when these come free. */
 const held = (n: number, call: Effect.Effect<unknown, Budget.BudgetError, Budget.TokenBudget>) =>
   Effect.gen(function* () {
     const event = yield* soon
     const holder = Budget.withReservation(tokens, () => event)
-    for (let i = 0; i < slots; i++) yield* Effect.forkChild(holder, { startImmediately: true })
+    for (let i = 0; i < permits; i++) yield* Effect.forkChild(holder, { startImmediately: true })
     yield* fibers(n, call)
   })
 
@@ -154,7 +154,7 @@ const idle: Record<string, Case> = {
   /** The floor: fibers that await one event and end. */
   "fibers on one Deferred": (n) => onOneDeferred(n, (event) => event),
   floodgate: async (n) => {
-    const context = await budget(slots)
+    const context = await budget(permits)
     const call = Budget.withReservation(tokens, () => Effect.void)
     return clock(() => Effect.runPromise(Effect.provide(held(n, call), context)))
   }
@@ -164,7 +164,7 @@ const contended: Record<string, Case> = {
   /** The floor: what the same fibers cost that wait for one event and then do the same work. */
   "fibers on one Deferred": (n) => onOneDeferred(n, (event) => Effect.andThen(event, Effect.yieldNow)),
   floodgate: async (n) => {
-    const context = await budget(slots)
+    const context = await budget(permits)
     const calls = fibers(
       n,
       Budget.withReservation(tokens, () => Effect.yieldNow)
@@ -172,19 +172,19 @@ const contended: Record<string, Case> = {
     return clock(() => Effect.runPromise(Effect.provide(calls, context)))
   },
   "effect Semaphore": (n) => {
-    const calls = fibers(n, Semaphore.makeUnsafe(slots).withPermit(Effect.yieldNow))
+    const calls = fibers(n, Semaphore.makeUnsafe(permits).withPermit(Effect.yieldNow))
     return clock(() => Effect.runPromise(calls))
   },
   "p-limit": (n) => {
-    const limit = pLimit(slots)
+    const limit = pLimit(permits)
     return all(n, () => limit(nothing))
   },
   "p-queue": (n) => {
-    const queue = new PQueue({ concurrency: slots })
+    const queue = new PQueue({ concurrency: permits })
     return all(n, () => queue.add(nothing))
   },
   bottleneck: (n) => {
-    const limiter = new Bottleneck({ maxConcurrent: slots })
+    const limiter = new Bottleneck({ maxConcurrent: permits })
     return all(n, () => limiter.schedule(nothing))
   }
 }
@@ -205,7 +205,7 @@ const heap = async (n: number, wait: () => unknown): Promise<number> => {
 
 const heapOf = (n: number, effect: Effect.Effect<unknown, unknown>): Promise<number> => {
   const running: Array<unknown> = []
-  for (let i = 0; i < slots; i++) running.push(Effect.runFork(effect))
+  for (let i = 0; i < permits; i++) running.push(Effect.runFork(effect))
   return heap(n, () => Effect.runFork(effect))
 }
 
@@ -223,8 +223,8 @@ const waiters: Record<string, Case> = {
       )
     )
   },
-  "floodgate, for a slot": async (n) => {
-    const context = await budget(slots)
+  "floodgate, for a permit": async (n) => {
+    const context = await budget(permits)
     return heapOf(
       n,
       Effect.provideContext(
@@ -240,20 +240,20 @@ const waiters: Record<string, Case> = {
     const withLimiter = await Effect.runPromise(limit)
     return heapOf(n, withLimiter(options)(Effect.void))
   },
-  "effect Semaphore": (n) => heapOf(n, Semaphore.makeUnsafe(slots).withPermit(Effect.never)),
+  "effect Semaphore": (n) => heapOf(n, Semaphore.makeUnsafe(permits).withPermit(Effect.never)),
   "p-limit": (n) => {
-    const limit = pLimit(slots)
-    for (let i = 0; i < slots; i++) void limit(never)
+    const limit = pLimit(permits)
+    for (let i = 0; i < permits; i++) void limit(never)
     return heap(n, () => limit(never))
   },
   "p-queue": (n) => {
-    const queue = new PQueue({ concurrency: slots })
-    for (let i = 0; i < slots; i++) void queue.add(never)
+    const queue = new PQueue({ concurrency: permits })
+    for (let i = 0; i < permits; i++) void queue.add(never)
     return heap(n, () => queue.add(never))
   },
   bottleneck: (n) => {
-    const limiter = new Bottleneck({ maxConcurrent: slots })
-    for (let i = 0; i < slots; i++) void limiter.schedule(never)
+    const limiter = new Bottleneck({ maxConcurrent: permits })
+    for (let i = 0; i < permits; i++) void limiter.schedule(never)
     return heap(n, () => limiter.schedule(never))
   }
 }
@@ -263,7 +263,7 @@ const waiters: Record<string, Case> = {
 // -----------------------------------------------------------------------------
 
 const interruptAll = async (n: number, effect: Effect.Effect<unknown, unknown>): Promise<number> => {
-  for (let i = 0; i < slots; i++) Effect.runFork(effect)
+  for (let i = 0; i < permits; i++) Effect.runFork(effect)
   const waiting = Array.from({ length: n }, () => Effect.runFork(effect))
   return clock(() => Effect.runPromise(Fiber.interruptAll(waiting)))
 }
@@ -271,7 +271,7 @@ const interruptAll = async (n: number, effect: Effect.Effect<unknown, unknown>):
 const cancelled: Record<string, Case> = {
   "fibers on one Deferred": (n) => interruptAll(n, Deferred.await(Deferred.makeUnsafe<void>())),
   floodgate: async (n) => {
-    const context = await budget(slots)
+    const context = await budget(permits)
     const millis = await interruptAll(
       n,
       Effect.provideContext(
@@ -282,11 +282,11 @@ const cancelled: Record<string, Case> = {
     const status = Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)
     const { dimensions, inFlight, queued } = (await Effect.runPromise(Effect.provideContext(status, context))).pools
       .default!
-    const missing = plenty - slots * tokens.tokens - dimensions.tokens!.level
-    if (queued !== 0 || inFlight !== slots || missing > 0) throw new Error("tokens or permits were lost")
+    const missing = plenty - permits * tokens.tokens - dimensions.tokens!.level
+    if (queued !== 0 || inFlight !== permits || missing > 0) throw new Error("tokens or permits were lost")
     return millis
   },
-  "effect Semaphore": (n) => interruptAll(n, Semaphore.makeUnsafe(slots).withPermit(Effect.never))
+  "effect Semaphore": (n) => interruptAll(n, Semaphore.makeUnsafe(permits).withPermit(Effect.never))
 }
 
 // -----------------------------------------------------------------------------
@@ -380,7 +380,7 @@ console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]!.model.trim
   const counts = [100, 10_000, 100_000, 1_000_000]
   const floor = counts.map((n) => measure("contended", "fibers on one Deferred", n, n > 100_000 ? 1 : 3))
   table(
-    [`callers on ${slots} slots, ms (to the floor)`, ...counts.map((n) => n.toLocaleString("en-US"))],
+    [`callers on ${permits} permits, ms (to the floor)`, ...counts.map((n) => n.toLocaleString("en-US"))],
     Object.keys(contended).map((name, i) => [
       name,
       ...counts.map((n, k) => {
@@ -394,7 +394,7 @@ console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]!.model.trim
   const millis = together("idle", 100_000)
   const [floor] = millis.values()
   table(
-    [`100,000 callers on ${slots} slots that do nothing`, "ms", "to the floor"],
+    [`100,000 callers on ${permits} permits that do nothing`, "ms", "to the floor"],
     [...millis].map(([name, value]) => [name, short(value), ratio(value, floor)])
   )
 }

@@ -12,7 +12,7 @@
  * middleware of `floodgate/anthropic`: such calls are promises, which belong to no agent. A call that would pass the cap is
  * refused before it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a
  * call was estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
- * {@link TimeCapReached}; one that still waits for its place does not start then.
+ * {@link TimeCapReached}; one that has not started by then does not start.
  *
  * Agents share the budget equally, as tenants should: the agent that has the most to do ends last, and alone. If only
  * the end of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end
@@ -166,7 +166,7 @@ export interface Job<A, E> {
   readonly status: Effect.Effect<Progress>
   /** The status now and after every change, until all agents ended; a slow reader gets the latest only. */
   readonly progress: Stream.Stream<Progress>
-  /** Interrupts one agent and waits until it ended: its place is free and it holds no tokens. False if it had ended. */
+  /** Interrupts one agent and waits until it ended: another may start, and it holds no tokens. False if it had ended. */
   readonly cancel: (key: string) => Effect.Effect<boolean>
   /** Interrupts every agent that has not ended, started or not. */
   readonly cancelAll: Effect.Effect<void>
@@ -418,7 +418,7 @@ const end = <A, E, R>(entry: Entry<A, E, R>, state: State): void => {
   entry.counter.changed()
 }
 
-/** Those that wait end before the first is interrupted, so that none starts in a place that another leaves. */
+/** Those that wait end before the first is interrupted, so that none starts because another has ended. */
 const cancel = <A, E, R>(some: ReadonlyArray<Entry<A, E, R>>): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     const open = some.filter((entry) => !hasEnded(entry))

@@ -200,8 +200,11 @@ export const make = Effect.fnUntraced(function* (
         Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusedRetry(refusal, failure)))),
         Effect.tapError((error) => Effect.sync(() => (failure = error))),
         Retry.withPolicy(how.retry ?? defaultPolicy),
-        // The caller's own retry budget goes before the one that was given here.
-        Effect.updateContext((caller: Context.Context<R>) => Context.merge(given, caller)),
+        // The caller's own retry budget goes before the one that was given here, and attempts know for whom they are made.
+        Effect.updateContext((caller: Context.Context<R>) => {
+          const all = Context.merge(given, caller)
+          return how.agent === undefined ? all : Context.add(all, Budget.Agent, how.agent)
+        }),
         Effect.flatten
       )
     })

@@ -123,10 +123,10 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   override get message(): string {
     const tried = this.attempts === undefined || this.attempts < 2 ? [] : [`${this.attempts} attempts`]
     const waited = this.waited === undefined ? [] : [`${Duration.format(this.waited)} waited`]
-    const stopped = this.stoppedBy === undefined ? undefined : stops[this.stoppedBy]
-    const notes = [...tried, ...waited, ...(stopped === undefined ? [] : [stopped])]
+    const past = [...tried, ...waited].join(", ")
+    const notes = [past && `after ${past}`, this.stoppedBy && stops[this.stoppedBy]].filter(Boolean).join("; ")
     const limit = this.limit === undefined ? "" : ` [limit: ${this.limit}]`
-    return `${this.reason.message}${limit}${notes.length === 0 ? "" : ` (after ${notes.join(", ")})`}`
+    return `${this.reason.message}${limit}${notes && ` (${notes})`}`
   }
 
   /** Whether another attempt may succeed without anybody changing anything, and repeats nothing that was handed on. */

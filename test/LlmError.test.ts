@@ -137,7 +137,11 @@ describe("LlmError", () => {
       assert.isTrue(twice.isRetryable, "the failure is what it was")
       assert.strictEqual(
         twice.message,
-        "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited, the retry budget is spent)"
+        "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited; the retry budget is spent)"
+      )
+      assert.strictEqual(
+        LlmError.annotate(error, { attempts: 1, stoppedBy: "retryBudget" }).message,
+        "the provider is overloaded; wait before the next attempt (the retry budget is spent)"
       )
     })
 

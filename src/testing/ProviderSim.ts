@@ -15,7 +15,7 @@
  *
  * - A request's input tokens are counted from its characters. Its answer is deterministic: an extract of the document
  *   that it was given.
- * - A call that is interrupted is an aborted request: its place is free at once, its input stays counted.
+ * - A call that is interrupted is an aborted request: it is no longer in flight, and its input stays counted.
  * - Times in the log are milliseconds since the layer was built.
  *
  * **Gotchas**
@@ -65,9 +65,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import * as Budget from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import * as LlmError from "../LlmError.ts"
 import { LlmProvider, type Params } from "../LlmProvider.ts"
+import * as Signals from "../Signals.ts"
 import * as Engine from "./engine.ts"
 import * as Headers from "./headers.ts"
 import type { Entry, Fault, FaultKind, HeaderMode, Options, Stats } from "./models.ts"
@@ -87,14 +89,15 @@ export type * from "./models.ts"
  * **Details**
  *
  * `mean` is the arithmetic mean in tokens, `sigma` the standard deviation of the logarithm: 0.5 is moderate, 1 has a long
- * tail. Throws a `RangeError` unless `mean` is above 0 and `sigma` is not below.
+ * tail. Throws a `RangeError` unless both are finite, `mean` is above 0 and `sigma` is not below.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const lognormal = (mean: number, sigma: number): ((params: Params, random: number) => number) => {
-  if (!(mean > 0) || !(sigma >= 0)) {
-    throw new RangeError(`ProviderSim.lognormal: expected mean > 0 and sigma >= 0, got ${mean} and ${sigma}`)
+  if (!(mean > 0 && sigma >= 0 && mean + sigma < Infinity)) {
+    const got = `${mean} and ${sigma}`
+    throw new RangeError(`ProviderSim.lognormal: expected finite numbers, mean > 0 and sigma >= 0, got ${got}`)
   }
   return (_, unit) => Math.max(1, Math.round(Seeded.lognormal(mean, sigma, unit)))
 }
@@ -171,9 +174,9 @@ interface Playing {
 }
 
 const ask = ({ now, self }: Playing, params: Params): Effect.Effect<Simulator.Answer> =>
-  Effect.map(now, (now) => Simulator.ask(self, now, params))
+  Effect.flatMap(Budget.Agent, (agent) => Effect.map(now, (now) => Simulator.ask(self, now, params, agent)))
 
-/** Frees the call's place; after its end this changes nothing. */
+/** Takes the call out of flight; after its end this changes nothing. */
 const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect.Effect<void> =>
   Effect.map(now, (now) => {
     if (decision._tag === "Accepted") Engine.abort(self.engine, now, decision.call)
@@ -181,6 +184,9 @@ const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect
 
 const sleepUntil = ({ now }: Playing, time: number): Effect.Effect<void> =>
   Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
+
+/** How long the real client waits for a whole answer or for a stream's headers, and bears silence within a stream. */
+const patience = { answer: Duration.minutes(10), silence: Duration.minutes(1) }
 
 /** Waits for the call's end. A clock may wake a moment early, and the call must not count as aborted for that. */
 const finish = (playing: Playing, call: Engine.Call): Effect.Effect<void> =>
@@ -194,30 +200,39 @@ const signalOf = ({ mode, now, self, wall }: Playing, model: string): Effect.Eff
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 
+/** What the real client makes of the answer. */
 const reasonOf = (
+  { mode }: Playing,
   rejected: Engine.Rejected,
   requestId: string,
-  retryAfterMillis: number | undefined,
-  signal: Limits.Signal | undefined
+  signal: Limits.Signal | undefined,
+  wall: Headers.Wall
 ): LlmError.LlmErrorReason => {
-  const { errorCode, errorType, message, status } = rejected
-  const fields = {
-    status,
-    requestId,
-    code: errorCode ?? errorType,
-    detail: message,
-    retryAfter: retryAfterMillis === undefined ? undefined : Duration.millis(retryAfterMillis),
-    // Whether a failure of the provider's own tells of limits is not documented.
-    signal: status === 429 ? signal : undefined
+  const { errorCode, errorType, message, retryAfterMillis, status } = rejected
+  // Storms have many of these, and reading an answer takes longer than giving it.
+  if (status === 429 && errorCode === undefined) {
+    const asked = Headers.retryAfterMillis(mode, retryAfterMillis, wall)
+    const retryAfter = asked === undefined ? undefined : Duration.millis(asked)
+    return new LlmError.RateLimited({ status, requestId, code: errorType, detail: message, retryAfter, signal })
   }
-  if (status === 400) return new LlmError.InvalidRequest(fields)
-  if (status === 401) return new LlmError.Unauthenticated(fields)
-  if (status === 404) return new LlmError.NotFound(fields)
-  if (status === 529) return new LlmError.Overloaded(fields)
-  if (status !== 429) return new LlmError.ServerFailed(fields)
-  if (errorCode === "ramp_limit_exceeded") return new LlmError.RampLimited(fields)
-  if (errorCode?.endsWith("spend_limit_reached")) return new LlmError.SpendLimited(fields)
-  return new LlmError.RateLimited(fields)
+  const headers = { "request-id": requestId, ...Headers.retryAfter(mode, retryAfterMillis, wall) }
+  const answer = { status, headers, body: Headers.errorBody(rejected, requestId) }
+  const { reason } = Signals.fromError(answer, wall.epochMillis)
+  // Whether a failure of the provider's own tells of limits is not documented.
+  if (status !== 429) return reason
+  const Reason = LlmError[reason._tag as "RateLimited"]
+  return new Reason({ ...(reason as LlmError.RateLimited), signal })
+}
+
+/** Fails, in time, where a client does not wait until `time` for what comes then. */
+const patientUntil = (
+  playing: Playing,
+  { entry }: Engine.Call,
+  time: number
+): Effect.Effect<void, LlmError.LlmError> => {
+  const last = entry.at + Duration.toMillis(patience.answer)
+  if (time <= last) return Effect.void
+  return Effect.andThen(sleepUntil(playing, last), fail(new LlmError.TimedOut({ after: patience.answer })))
 }
 
 /** The call of an admitted request, or the failure of another, when its answer has come. */
@@ -226,15 +241,16 @@ const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, para
     case "Refused":
       return yield* fail(new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" }))
     case "Rejected": {
-      const { mode, now, wall } = playing
-      const asked = Headers.retryAfterMillis(mode, decision.retryAfterMillis, wall(yield* now))
-      const reason = reasonOf(decision, requestId, asked, yield* signalOf(playing, params.model))
+      const { now, wall } = playing
+      const signal = yield* signalOf(playing, params.model)
+      const reason = reasonOf(playing, decision, requestId, signal, wall(yield* now))
       yield* sleepUntil(playing, decision.answersAt)
       return yield* fail(reason)
     }
     case "Accepted": {
       const { call } = decision
       if (call.fault !== "timeout") return call
+      yield* patientUntil(playing, call, call.endsAt)
       yield* finish(playing, call)
       return yield* fail(new LlmError.TimedOut({ requestId }))
     }
@@ -246,7 +262,7 @@ const create = (playing: Playing, params: Params) =>
     ask(playing, params),
     Effect.fnUntraced(function* (answer) {
       const call = yield* admitted(playing, answer)
-      if (call.fault === "stall") return yield* Effect.never
+      yield* patientUntil(playing, call, call.endsAt)
       yield* finish(playing, call)
       if (call.fault !== undefined) {
         return yield* fail(new LlmError.ConnectionFailed({ sent: true, code: "ECONNRESET" }))
@@ -257,11 +273,21 @@ const create = (playing: Playing, params: Params) =>
     (answer) => release(playing, answer)
   )
 
+/** How a stream breaks, by the fault that breaks it. */
+const breaks: Partial<Record<FaultKind, LlmError.StreamInterrupted["kind"]>> = {
+  cut: "cut",
+  truncated: "truncated",
+  stall: "stalled"
+}
+
 /** What comes of a stream after its last event. */
 const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer, call: Engine.Call) {
-  if (call.fault === "stall") return Stream.never
-  yield* finish(playing, call)
-  if (call.fault !== "cut" && call.fault !== "truncated") return Stream.empty
+  const kind = call.fault && breaks[call.fault]
+  if (kind === "stalled") {
+    yield* Effect.sleep(patience.silence)
+    yield* release(playing, answer)
+  } else yield* finish(playing, call)
+  if (kind === undefined) return Stream.empty
   let text = ""
   for (const { event } of Simulator.events(playing.self, answer, call)) {
     if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
@@ -269,7 +295,7 @@ const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.
   const usage = { requests: 1, inputTokens: answer.inputTokens, outputTokens: call.entry.producedTokens }
   const received = { usage, text, started: text !== "" }
   const { requestId } = answer
-  return Stream.fromEffect(fail(new LlmError.StreamInterrupted({ kind: call.fault, received, requestId, status: 200 })))
+  return Stream.fromEffect(fail(new LlmError.StreamInterrupted({ kind, received, requestId, status: 200 })))
 })
 
 const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
@@ -277,6 +303,7 @@ const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
   const signal = yield* signalOf(playing, params.model)
   const call = yield* admitted(playing, answer)
+  yield* patientUntil(playing, call, call.firstTokenAt)
   yield* sleepUntil(playing, call.firstTokenAt)
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
     Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(playing, at), event))
@@ -335,7 +362,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
     sim: {
       log: Effect.map(now, (now) => {
         Engine.advance(state, now)
-        return [...state.log]
+        return state.log.map((entry) => ({ ...entry }))
       }),
       stats,
       inFlight: Effect.map(stats, (stats) => stats.inFlight),

@@ -11,6 +11,7 @@ import { hasProperty } from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
+import { onlyKnown } from "../internal/invalid.ts"
 import * as Watch from "./watch.ts"
 
 /**
@@ -45,13 +46,14 @@ const longestSeconds = 2_600_000
 
 const unending = (within: string) =>
   new Error(
-    `Simulation.run: expected an end within ${within}; the effect waits for something else than time, or for ever`
+    `Simulation.run: expected an end within ${within}; the effect waits for ever, or for something else than time: ` +
+      "bound it with Effect.timeout, await nothing real, and provide its layers to the effect itself"
   )
 
 /**
  * Runs an effect to its end while moving the clock: the `TestClock` of the context, such as that of `it.effect`, or one of
- * its own. Fails as the effect does, and dies if that takes more than a month, or a second of real time in which nothing
- * sleeps: bound what may not end with `Effect.timeout`.
+ * its own. The clock then stands where the effect ended. Fails as the effect does, and dies if that takes more than a
+ * month, or a second of real time in which nothing sleeps: bound what may not end with `Effect.timeout`.
  *
  * **Details**
  *
@@ -106,14 +108,25 @@ const unending = (within: string) =>
  */
 export const run = <A, E, R>(
   self: Effect.Effect<A, E, R>,
-  { progress, seed = 1 }: Options = {}
-): Effect.Effect<Simulated<A>, E, R> =>
-  Effect.flatMap(Clock.Clock, (clock) =>
+  options: Options = {}
+): Effect.Effect<Simulated<A>, E, R> => {
+  onlyKnown("Simulation.run", options, { seed: true, progress: true })
+  const { progress, seed = 1 } = options
+  return Effect.flatMap(Clock.Clock, (clock) =>
     hasProperty(clock, "adjust")
       ? simulate(self, seed, progress, undefined)
       : // A woken fiber may compute for longer than the second after which TestClock would warn and go on without it.
         Effect.provide(simulate(self, seed, progress, clock), TestClock.layer({ warningDelay: "1 hour" }))
   )
+}
+
+/**
+ * Moves the clock, and may be interrupted when the effect ends: it stands then where it stood at that moment.
+ *
+ * Where the scheduler made it yield between taking a sleeper out and waking it, an interruption would lose the sleeper.
+ */
+const moveOn = (seconds: number): Effect.Effect<void> =>
+  Effect.provideService(TestClock.adjust(seconds * 1_000), Scheduler.PreventSchedulerYield, true)
 
 /** With the `live` clock, all sleepers are the effect's own. */
 const simulate = Effect.fnUntraced(function* <A, E, R>(
@@ -143,7 +156,7 @@ const simulate = Effect.fnUntraced(function* <A, E, R>(
     if (seconds >= longestSeconds) return yield* Effect.die(unending("a month of simulated time"))
     if (seconds > 0 && progress !== undefined) yield* progress(seconds)
     const stride = strideAfter(seconds)
-    yield* TestClock.adjust(stride * 1_000)
+    yield* Effect.raceFirst(moveOn(stride), Fiber.await(fiber))
     seconds += stride
   }
 })

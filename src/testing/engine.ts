@@ -368,7 +368,7 @@ export const request = (state: State, now: number, request: Request): Decision =
   return { _tag: "Accepted", call: admit(state, pool, request, charge, fault) }
 }
 
-/** The caller of a call went away: its place is free, its input stays counted, and no more output is produced. */
+/** The caller of a call went away: it is no longer in flight, its input stays counted, and no more output is produced. */
 export const abort = (state: State, now: number, call: Call): void => {
   advance(state, now)
   if (call.phase !== "ended") end(state, call, true)

@@ -118,7 +118,8 @@ export interface Neighbour {
  * - `"refused"`: the connection is refused
  * - `"cut"`: the connection breaks in the middle of the answer
  * - `"truncated"`: the stream ends early as if it were complete
- * - `"stall"`: the answer stops in the middle, and nothing more is ever heard
+ * - `"stall"`: the answer stops in the middle, and nothing more is ever heard. As the real client does with its defaults,
+ *   `ProviderSim` gives up a stream after a minute of silence, and a whole answer ten minutes after it was asked for
  *
  * @category models
  * @since 0.1.0
@@ -284,7 +285,7 @@ export interface Options {
   readonly ramp?: Ramp | undefined
   readonly neighbour?: Neighbour | undefined
   readonly latency?: Latency | undefined
-  /** What goes wrong; the first fault that matches a call wins. */
+  /** What goes wrong; the first fault that matches a call wins. `countTokens` has neither faults nor limits. */
   readonly faults?: ReadonlyArray<Fault> | undefined
   /**
    * What responses tell of the limits.
@@ -305,9 +306,9 @@ export interface Options {
    */
   readonly logSize?: number | undefined
   /**
-   * Characters per input token.
+   * Characters per input token. English has about 2.7 since Claude 4.7, and code has fewer.
    *
-   * @default 4
+   * @default 4, so that figures are round
    */
   readonly charsPerToken?: number | undefined
   /**
@@ -347,7 +348,7 @@ export interface Entry {
   /** Its number, counted from 1 as requests arrive. */
   readonly call: number
   readonly at: number
-  /** The `metadata.user_id` of the request. */
+  /** The `metadata.user_id` of the request, or else the `Budget.Agent` on whose behalf it was made in this process. */
   readonly agent: string | undefined
   readonly model: string
   readonly pool: string

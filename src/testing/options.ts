@@ -132,7 +132,7 @@ const isSpan = (value: unknown): boolean => {
   return typeof from === "number" && typeof to === "number" && from <= to && more.length === 0
 }
 
-const fault = fields<Fault>(
+const faultFields = fields<Fault>(
   {
     kind: oneOf<FaultKind>({
       400: true,
@@ -148,7 +148,7 @@ const fault = fields<Fault>(
       stall: true
     }),
     calls: list(wholeOrInfinite(1)),
-    between: that("two times, from and to", isSpan),
+    between: that("two times in milliseconds, from <= to", isSpan),
     rate: share,
     model: string,
     afterMillis: notNegative,
@@ -157,6 +157,23 @@ const fault = fields<Fault>(
   },
   "kind"
 )
+
+/** What only some kinds of faults have. */
+const onlyOf: Readonly<Partial<Record<keyof Fault, ReadonlyArray<FaultKind>>>> = {
+  afterMillis: ["timeout"],
+  retryAfterMillis: ["429", "529", "500"],
+  errorCode: ["429"]
+}
+
+const fault: Check = (option, value) => {
+  faultFields(option, value)
+  const given = value as Fault
+  for (const [name, kinds] of Object.entries(onlyOf) as ReadonlyArray<[keyof Fault, ReadonlyArray<FaultKind>]>) {
+    if (given[name] !== undefined && !kinds.includes(given.kind)) {
+      invalid(`${option}.${name}`, `nothing beside kind "${given.kind}"`, given[name])
+    }
+  }
+}
 
 /** What each option of the simulated provider must be. */
 export const simulated: Checks<Options> = {

@@ -1,10 +1,13 @@
 /** What the simulated model makes of a request: how many tokens it has, and a short answer that shows it was read. */
-import type { ContentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { ContentBlockParam, DocumentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Seeded from "./seeded.ts"
 
 /** Images cost about this many tokens at full size. */
 const imageTokens = 1_568
+
+/** A PDF's base64 holds layout, fonts and pictures; about a tenth as much text comes out of it. */
+const pdfShare = 0.1
 
 type Content = string | ReadonlyArray<ContentBlockParam> | undefined
 
@@ -22,6 +25,19 @@ const texts = function* (content: Content): Generator<string> {
   }
 }
 
+const documentCharacters = (source: DocumentBlockParam["source"], charsPerToken: number): number => {
+  switch (source.type) {
+    case "text":
+      return source.data.length
+    case "base64":
+      return source.data.length * pdfShare
+    case "content":
+      return characters(source.content as Content, charsPerToken)
+    default:
+      return JSON.stringify(source).length
+  }
+}
+
 const characters = (content: Content, charsPerToken: number): number => {
   if (content === undefined) return 0
   if (typeof content === "string") return content.length
@@ -30,7 +46,7 @@ const characters = (content: Content, charsPerToken: number): number => {
     if (block.type === "text") sum += block.text.length
     else if (block.type === "image") sum += imageTokens * charsPerToken
     else if (block.type === "tool_result") sum += characters(block.content as Content, charsPerToken)
-    else if (block.type === "document" && "data" in block.source) sum += block.source.data.length
+    else if (block.type === "document") sum += documentCharacters(block.source, charsPerToken)
     else sum += JSON.stringify(block).length
   }
   return sum

@@ -27,6 +27,9 @@ export interface Simulator {
   readonly twins: Map<number, number>
 }
 
+/** Requests whose twins are known; of more, the oldest are forgotten, so that a server may run for days. */
+const mostTwins = 100_000
+
 /** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
 export const make = (options: Options): Simulator => {
   const engine = Engine.make(options)
@@ -90,8 +93,11 @@ const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
 export const countTokens = (self: Simulator, params: CountParams | Params): number =>
   Replies.inputTokens(params, self.charsPerToken)
 
-/** Decides about a request that arrives at `now`, in milliseconds since the provider started. */
-export const ask = (self: Simulator, now: number, params: Params): Answer => {
+/**
+ * Decides about a request that arrives at `now`, in milliseconds since the provider started. The `agent` is known where the
+ * caller is in this process, and does not name itself in the request.
+ */
+export const ask = (self: Simulator, now: number, params: Params, agent?: string): Answer => {
   const { charsPerToken, engine } = self
   const { seed } = engine
   const key = Replies.keyOf(params)
@@ -106,14 +112,17 @@ export const ask = (self: Simulator, now: number, params: Params): Answer => {
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))
   const decision = Engine.request(engine, now, {
     model: params.model,
-    agent: params.metadata?.user_id ?? undefined,
+    agent: params.metadata?.user_id ?? agent,
     inputTokens: input - cachedTokens,
     cachedTokens,
     outputTokens,
     maxTokens: params.max_tokens,
     key: Seeded.hash(key, twin)
   })
-  if (decision._tag === "Accepted") self.twins.set(key, twin + 1)
+  if (decision._tag === "Accepted") {
+    self.twins.set(key, twin + 1)
+    if (self.twins.size > mostTwins) self.twins.delete(self.twins.keys().next().value!)
+  }
   const call = decision._tag === "Accepted" ? decision.call.entry.call : decision.entry.call
   return {
     decision,

@@ -29,6 +29,7 @@ import * as Budget from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
 import type { Held, PoolOptions, PoolStore, StoreUnavailable, Taken } from "../BudgetStore.ts"
 import type * as Limits from "../Limits.ts"
+import type { Pushback } from "../LlmError.ts"
 
 /**
  * What a store did that the contract does not allow.
@@ -220,6 +221,40 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
       yield* expect(second === first, "rates as slow as before", second)
       const third = yield* reject(yield* grant(store, { tokens: 1 }))
       yield* expect(third < first, "slower rates still", third)
+    })
+  ],
+  [
+    "leaves its rates as they are for the provider's load, and slows them where usage grew too fast",
+    Effect.fnUntraced(function* ({ expect, grant, open, pass }) {
+      const store = yield* open(slow)
+      const after = Effect.fnUntraced(function* (reason: Pushback) {
+        const { charge, takenAt } = yield* grant(store, { tokens: 1 })
+        yield* store.pause({ reason, millis: 10, charge, takenAt })
+        yield* pass(20)
+        return (yield* store.snapshot).ledger.pace.scale
+      })
+      const overloaded = yield* after("overload")
+      yield* expect(overloaded === 1, "the full rates", overloaded)
+      const grown = yield* after("ramp")
+      yield* expect(grown < 1, "slower rates", grown)
+    })
+  ],
+  [
+    "keeps a part of each burst back",
+    Effect.fnUntraced(function* ({ expect, grant, open, refuse }) {
+      const store = yield* open(slow, { headroom: 0.1 })
+      yield* grant(store, { tokens: 900 })
+      const blocked = yield* refuse(store, { tokens: 50 })
+      yield* expect(blocked._tag === "Wait" && blocked.millis > 40_000, "a wait of about 50 s", blocked)
+    })
+  ],
+  [
+    "starts at a part of its rates where it is told to",
+    Effect.fnUntraced(function* ({ expect, grant, open, refuse }) {
+      const store = yield* open(fast, { ramp: { from: 0.01, millis: 600_000 } })
+      yield* grant(store, { tokens: 1_000 })
+      const blocked = yield* refuse(store, { tokens: 1_000 })
+      yield* expect(blocked._tag === "Wait" && blocked.millis > 5_000, "a wait of about 10 s", blocked)
     })
   ],
   [

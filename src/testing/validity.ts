@@ -30,7 +30,7 @@ const contentProblem = (content: unknown, at: string): Problem => {
         const source = Predicate.hasProperty(block, "source") ? block.source : undefined
         if (!Predicate.isObject(source)) return `${where}.source: Field required`
         const { content, data, type } = source
-        if (data === undefined ? type === "text" : typeof data !== "string") {
+        if (data === undefined ? type === "text" || type === "base64" : typeof data !== "string") {
           return `${where}.source.data: expected a string`
         }
         return content === undefined && type !== "content"

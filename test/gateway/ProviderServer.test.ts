@@ -347,6 +347,14 @@ describe("ProviderServer", () => {
               {
                 model: "m",
                 max_tokens: 1,
+                messages: [{ role: "user", content: [{ type: "document", source: { type: "base64" } }] }]
+              },
+              "messages.0.content.0.source.data: expected a string"
+            ],
+            [
+              {
+                model: "m",
+                max_tokens: 1,
                 messages: [{ role: "user", content: [{ type: "document", source: { type: "content" } }] }]
               },
               "messages.0.content.0.source.content: expected a string or a list of content blocks"

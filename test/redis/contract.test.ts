@@ -22,6 +22,35 @@ describe("memory store", () => {
   }
 })
 
+describe("a store that passes over what it is told", () => {
+  const mutant = (
+    optionsOf: (options: BudgetStore.PoolOptions) => BudgetStore.PoolOptions,
+    storeOf: (store: BudgetStore.PoolStore) => BudgetStore.PoolStore = (store) => store
+  ) =>
+    Layer.succeed(BudgetStore.BudgetStore, {
+      open: (pool, options) => Effect.map(BudgetStore.memory.open(pool, optionsOf(options)), storeOf)
+    })
+  const mutants = {
+    "keeps a part of each burst back": mutant((options) => ({ ...options, headroom: 0 })),
+    "starts at a part of its rates where it is told to": mutant((options) => ({ ...options, ramp: undefined })),
+    "leaves its rates as they are for the provider's load, and slows them where usage grew too fast": mutant(
+      (options) => options,
+      (store) => ({ ...store, pause: (pause) => store.pause({ ...pause, reason: "rateLimit" }) })
+    )
+  }
+  for (const [name, layer] of Object.entries(mutants)) {
+    it.effect(`breaks the contract: ${name}`, () =>
+      Effect.gen(function* () {
+        const broken: Array<string> = []
+        for (const check of StoreContract.checks({ layer, pass: (millis) => TestClock.adjust(millis) })) {
+          yield* Effect.catch(check.run, () => Effect.sync(() => broken.push(check.name)))
+        }
+        assert.deepStrictEqual(broken, [name])
+      })
+    )
+  }
+})
+
 describe("a store in batches", () => {
   /** The memory store, asked in batches: it rings when its own process has changed something, or it does not. */
   const inBatches = (rings: boolean) =>

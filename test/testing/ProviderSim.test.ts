@@ -1,18 +1,27 @@
-import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type {
+  DocumentBlockParam,
+  MessageParam,
+  RawMessageStreamEvent
+} from "@anthropic-ai/sdk/resources/messages/messages"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
 import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Params } from "floodgate/LlmProvider"
 import * as Presets from "floodgate/Presets"
-import { ProviderSim } from "floodgate/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 
 const params = (characters: number, options: Partial<Params> = {}): Params => ({
   model: "claude-sonnet-5",
@@ -69,6 +78,77 @@ describe("ProviderSim", () => {
           const { value } = yield* within(create(params(4, { max_tokens: 100 })), "1 minute")
           assert.strictEqual(value.usage.output_tokens, 100)
           assert.strictEqual(value.stop_reason, "max_tokens")
+        })
+      )
+    )
+
+    it.effect("logs on whose behalf a call was made, however that was said", () =>
+      Effect.gen(function* () {
+        const call = (options?: LlmClient.CallOptions, more?: Partial<Params>) =>
+          LlmClient.create(params(4, more), options)
+        const calls = Effect.all([
+          call({ agent: "option" }),
+          Stream.runDrain(LlmClient.stream(params(4), { agent: "stream" })),
+          Effect.provideService(call(), Budget.Agent, "reference"),
+          Agents.run([{ key: "job", effect: call() }]),
+          call({ agent: "option" }, { metadata: { user_id: "metadata" } }),
+          call()
+        ])
+        yield* Simulation.run(calls)
+        const log = yield* sim((sim) => sim.log)
+        assert.deepStrictEqual(
+          log.map(({ agent }) => agent),
+          ["option", "stream", "reference", "job", "metadata", "default"]
+        )
+      }).pipe(
+        Effect.provide(
+          LlmClient.layerProvider().pipe(
+            Layer.provideMerge(Agents.layer),
+            Layer.provide(Budget.layer()),
+            Layer.provideMerge(ProviderSim.layer())
+          )
+        )
+      )
+    )
+
+    it.effect("gives a log that does not change any more", () =>
+      simulate(
+        {},
+        Effect.gen(function* () {
+          yield* Effect.forkChild(create(params(40)))
+          yield* TestClock.adjust(1)
+          const [before] = yield* sim((sim) => sim.log)
+          yield* TestClock.adjust("1 minute")
+          const [after] = yield* sim((sim) => sim.log)
+          assert.deepStrictEqual([before!.finishedAt, before!.producedTokens], [undefined, 0])
+          assert.isAbove(after!.producedTokens, 0)
+        })
+      )
+    )
+
+    it.effect("counts what a model sees of files, and not their base64", () =>
+      simulate(
+        {},
+        Effect.gen(function* () {
+          const data = "A".repeat(40_000)
+          const image = { type: "image", source: { type: "base64", media_type: "image/png", data } } as const
+          const pdf = { type: "base64", media_type: "application/pdf", data } as const
+          const count = (content: MessageParam["content"]) =>
+            LlmProvider.use((provider) =>
+              provider.countTokens({ model: "claude-sonnet-5", messages: [{ role: "user", content }] })
+            )
+          const documents: ReadonlyArray<DocumentBlockParam["source"]> = [
+            pdf,
+            { type: "content", content: [image, { type: "text", text: "x".repeat(40) }] },
+            { type: "content", content: "x".repeat(40) },
+            { type: "text", media_type: "text/plain", data: "x".repeat(40) }
+          ]
+          const counts = yield* Effect.forEach(documents, (source) => count([{ type: "document", source }]))
+          assert.deepStrictEqual(
+            counts.map(({ value }) => value),
+            [1_000, 1_578, 10, 10]
+          )
+          assert.strictEqual((yield* count([image])).value, 1_568)
         })
       )
     )
@@ -329,16 +409,64 @@ describe("ProviderSim", () => {
       )
     }
 
-    it.effect("stalls for ever when told so, until its caller gives up", () =>
+    it.effect("gives up a stream after a minute of silence, as the real client does", () =>
       simulate(
-        { latency, outputTokens: 100, faults: [{ kind: "stall" }] },
+        { latency, outputTokens: 1_000, reply: () => "abcdefghij".repeat(400), faults: [{ kind: "stall" }] },
         Effect.gen(function* () {
-          const fiber = yield* Effect.forkChild(Effect.scoped(collect(params(400))))
-          yield* TestClock.adjust("1 day")
-          assert.isUndefined(fiber.pollUnsafe())
-          yield* Fiber.interrupt(fiber)
+          const seen: Array<number> = []
+          const self = Effect.gen(function* () {
+            const provider = yield* LlmProvider
+            const { value } = yield* provider.stream(params(400))
+            yield* Stream.runForEach(value, () => Effect.map(Clock.currentTimeMillis, (at) => seen.push(at)))
+          })
+          const { value: error } = yield* Simulation.run(Effect.flip(Effect.scoped(self)))
+          assert.strictEqual(yield* Clock.currentTimeMillis, seen.at(-1)! + 60_000)
+          const { reason } = error
+          if (reason._tag !== "StreamInterrupted") return assert.fail(reason._tag)
+          assert.strictEqual(reason.kind, "stalled")
+          assert.isAtLeast(reason.received.text.length, 900)
+          const [entry] = yield* sim((sim) => sim.log)
+          assert.strictEqual(reason.received.usage.outputTokens, entry!.producedTokens)
           const stats = yield* sim((sim) => sim.stats)
           assert.deepStrictEqual([stats.inFlight, stats.aborted], [0, 1])
+        })
+      )
+    )
+  })
+
+  describe("an answer that takes too long", () => {
+    const patience: ReadonlyArray<readonly [what: string, options: ProviderSim.Options]> = [
+      ["stalls", { outputTokens: 100, faults: [{ kind: "stall" }] }],
+      ["is long", { outputTokens: 60_001, latency: { baseMillis: 0, perInputTokenMillis: 0 } }],
+      ["never comes", { faults: [{ kind: "timeout", afterMillis: 3_600_000 }] }]
+    ]
+    for (const [what, options] of patience) {
+      it.effect(`is given up after ten minutes, as by the real client: ${what}`, () =>
+        simulate(
+          options,
+          Effect.gen(function* () {
+            const fiber = yield* Effect.forkChild(Effect.flip(create(params(400, { max_tokens: 100_000 }))))
+            yield* TestClock.adjust(599_999)
+            assert.isUndefined(fiber.pollUnsafe())
+            yield* TestClock.adjust(1)
+            const { reason } = yield* Fiber.join(fiber)
+            assert.deepStrictEqual([reason._tag, "after" in reason && reason.after], ["TimedOut", Duration.minutes(10)])
+            const stats = yield* sim((sim) => sim.stats)
+            assert.deepStrictEqual([stats.inFlight, stats.aborted], [0, 1])
+          })
+        )
+      )
+    }
+
+    it.effect("is waited for if it is streamed", () =>
+      simulate(
+        { outputTokens: 60_001, latency: { baseMillis: 0, perInputTokenMillis: 0 } },
+        Effect.gen(function* () {
+          const self = Effect.flatMap(LlmProvider, (provider) =>
+            Effect.flatMap(provider.stream(params(400, { max_tokens: 100_000 })), ({ value }) => Stream.runDrain(value))
+          )
+          const { duration } = yield* Simulation.run(Effect.scoped(self))
+          assert.strictEqual(Duration.toMillis(duration), 600_010)
         })
       )
     )
@@ -397,6 +525,27 @@ describe("ProviderSim", () => {
         ])
         assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "ramp_limit_exceeded" }), "RampLimited")
         assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "enforced_spend_limit_reached" }), "SpendLimited")
+      })
+    )
+
+    it.effect("are read as the real client reads them, whatever the code", () =>
+      Effect.gen(function* () {
+        const reasonOf = (errorCode: string) =>
+          simulate(
+            { faults: [{ kind: "429", errorCode }] },
+            Effect.map(Effect.flip(create(params(4))), ({ reason }) => reason)
+          )
+        const codes = ["slow_down", "insufficient_quota", "project_spend_limit_exceeded", "a_code_of_tomorrow"]
+        const reasons = yield* Effect.forEach(codes, reasonOf)
+        assert.deepStrictEqual(
+          reasons.map(({ _tag }) => _tag),
+          ["RampLimited", "SpendLimited", "SpendLimited", "RateLimited"]
+        )
+        const spent = yield* reasonOf("enforced_spend_limit_reached")
+        assert.strictEqual(
+          spent._tag === "SpendLimited" && spent.resumesAt && DateTime.formatIso(spent.resumesAt),
+          "1970-02-01T00:00:00.000Z"
+        )
       })
     )
 
@@ -526,7 +675,17 @@ describe("ProviderSim", () => {
       const values = Array.from({ length: 10_000 }, (_, n) => size(params(0), (n + 0.5) / 10_000))
       assert.closeTo(values.reduce((sum, value) => sum + value, 0) / values.length, 500, 5)
       assert.isAbove(Math.max(...values), 4_000)
-      assert.throws(() => ProviderSim.lognormal(0, 1), RangeError)
+      for (const [mean, sigma] of [
+        [0, 1],
+        [Infinity, 1],
+        [500, -1],
+        [500, Infinity]
+      ] as const) {
+        assert.throws(
+          () => ProviderSim.lognormal(mean, sigma),
+          `ProviderSim.lognormal: expected finite numbers, mean > 0 and sigma >= 0, got ${mean} and ${sigma}`
+        )
+      }
     })
   })
 
@@ -606,7 +765,22 @@ describe("ProviderSim", () => {
       [{ faults: [{ kind: "500" }, { kind: "503" }] }, `.faults[1].kind: expected ${kinds}, got "503"`],
       [{ faults: [{ kind: "529", calls: 1 }] }, ".faults[0].calls: expected a list, got 1"],
       [{ faults: [{ kind: "529", calls: [0] }] }, ".faults[0].calls[0]: expected an integer >= 1, got 0"],
-      [{ faults: [{ kind: "529", between: [9, 1] }] }, ".faults[0].between: expected two times, from and to, got 9,1"],
+      [
+        { faults: [{ kind: "529", between: [9, 1] }] },
+        ".faults[0].between: expected two times in milliseconds, from <= to, got 9,1"
+      ],
+      [
+        { faults: [{ kind: "stall", afterMillis: 1_000 }] },
+        `.faults[0].afterMillis: expected nothing beside kind "stall", got 1000`
+      ],
+      [
+        { faults: [{ kind: "cut", retryAfterMillis: 1_000 }] },
+        `.faults[0].retryAfterMillis: expected nothing beside kind "cut", got 1000`
+      ],
+      [
+        { faults: [{ kind: "529", errorCode: "slow_down" }] },
+        `.faults[0].errorCode: expected nothing beside kind "529", got slow_down`
+      ],
       [{ faults: [{ kind: "529", rate: 5 }] }, ".faults[0].rate: expected a number from 0 to 1, got 5"],
       [
         { faults: [{ kind: "timeout", afterMillis: NaN }] },

@@ -4,7 +4,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
-import { Simulation } from "floodgate/testing"
+import * as TestClock from "effect/testing/TestClock"
+import { LlmProvider } from "floodgate/LlmProvider"
+import { ProviderSim, Simulation } from "floodgate/testing"
 
 const slept = Effect.as(Effect.sleep("1 hour"), "done")
 
@@ -27,6 +29,45 @@ describe("Simulation", () => {
       assert.strictEqual(second.value, from + 77)
     })
   )
+
+  it.effect("leaves the clock where the effect ended, whoever sleeps besides", () =>
+    Effect.gen(function* () {
+      const woken: Array<number> = []
+      const others = Effect.forEach([10, 1_234, 1_235], (millis) =>
+        Effect.forkChild(
+          Effect.andThen(
+            Effect.sleep(millis),
+            Effect.sync(() => woken.push(millis))
+          )
+        )
+      )
+      yield* others
+      const { duration } = yield* Simulation.run(
+        Effect.andThen(
+          Effect.sleep(1_234),
+          Effect.promise(() => Promise.resolve())
+        )
+      )
+      assert.strictEqual(Duration.toMillis(duration), 1_234)
+      assert.strictEqual(yield* Clock.currentTimeMillis, 1_234)
+      assert.deepStrictEqual(woken, [10, 1_234])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(woken, [10, 1_234, 1_235])
+    })
+  )
+
+  it("can be run within another, and beside it", async () => {
+    const inner = Simulation.run(Effect.sleep("3 seconds"))
+    const outer = Effect.gen(function* () {
+      yield* Effect.sleep("5 seconds")
+      const both = yield* Effect.all([inner, inner], { concurrency: "unbounded" })
+      yield* Effect.sleep("5 seconds")
+      return both.map(({ duration }) => Duration.toSeconds(duration))
+    })
+    const { duration, value } = await Effect.runPromise(Simulation.run(outer))
+    assert.deepStrictEqual(value, [3, 3])
+    assert.strictEqual(Duration.toSeconds(duration), 13)
+  })
 
   it.effect("takes no time for what takes none", () =>
     Effect.gen(function* () {
@@ -118,4 +159,20 @@ describe("Simulation", () => {
       assert.match(String(exit), /expected an end within a month of simulated time/)
     })
   )
+
+  it("says what to do about layers that live under another clock", async () => {
+    const call = Effect.flatMap(LlmProvider, (provider) =>
+      provider.create({ model: "claude-sonnet-5", max_tokens: 10, messages: [{ role: "user", content: "Hello" }] })
+    )
+    const exit = await Effect.runPromiseExit(Effect.provide(Simulation.run(call), ProviderSim.layer()))
+    assert.match(String(exit), /a month of simulated time; .* provide its layers to the effect itself/)
+  })
+
+  it("complains of an option that it does not know", () => {
+    const wrong = { sede: 2 } as Simulation.Options
+    assert.throws(
+      () => Simulation.run(Effect.void, wrong),
+      /Simulation.run: expected nothing but seed, progress, got sede/
+    )
+  })
 })

@@ -3,6 +3,7 @@ import * as Schema from "effect/Schema"
 import type * as Limits from "../../src/Limits.ts"
 import * as Engine from "../../src/testing/engine.ts"
 import type { Options } from "../../src/testing/models.ts"
+import * as Simulator from "../../src/testing/simulator.ts"
 
 const instant = { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const model = "claude-sonnet-5"
@@ -475,5 +476,13 @@ describe("engine", () => {
       },
       runs
     )
+  })
+
+  it("remembers no more requests than a long run can hold", () => {
+    const simulator = Simulator.make({ latency: instant, logSize: 0 })
+    for (let n = 0; n < 100_010; n++) {
+      Simulator.ask(simulator, n, { model, max_tokens: 1, messages: [{ role: "user", content: `${n}` }] })
+    }
+    assert.isAtMost(simulator.twins.size, 100_000)
   })
 })

@@ -114,8 +114,8 @@ export const semaphore: Strategy = {
   client: () =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
-      const places = yield* Semaphore.make(4)
-      return (params) => places.withPermits(1)(retrying(attemptOf(provider, params), 2, sdkWait))
+      const permits = yield* Semaphore.make(4)
+      return (params) => permits.withPermits(1)(retrying(attemptOf(provider, params), 2, sdkWait))
     })
 }
 
