@@ -41,6 +41,7 @@
 import * as Duration from "effect/Duration"
 import * as Internal from "./internal/forecast.ts"
 import { invalid, onlyKnown, waitOf } from "./internal/invalid.ts"
+import * as InternalLatency from "./internal/latency.ts"
 import { nearestRank } from "./internal/nearestRank.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
@@ -268,11 +269,11 @@ const span = (option: string, millis: number): number => {
 
 const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.Agent> => {
   onlyKnown("Forecast.latency", latency, { baseMillis: true, perInputTokenMillis: true, perOutputTokenMillis: true })
-  const { baseMillis = 500, perInputTokenMillis = 0.01, perOutputTokenMillis = 10 } = latency
-  const millis = ({ duration, inputTokens, outputTokens }: Call): number =>
-    duration === undefined
-      ? baseMillis + perInputTokenMillis * inputTokens + perOutputTokenMillis * outputTokens
-      : Duration.toMillis(waitOf("Forecast.duration", duration))
+  const usual = InternalLatency.complete(latency)
+  const millis = (call: Call): number =>
+    call.duration === undefined
+      ? InternalLatency.millisOf(usual, call)
+      : Duration.toMillis(waitOf("Forecast.duration", call.duration))
   return workload.map(({ calls, name, startsAfter }) => ({
     name,
     startsAt:

@@ -82,7 +82,7 @@ const rules: ReadonlyArray<Rule> = [
 
   {
     files: /^src\/testing\//,
-    own: ["core", "internal/invalid.ts", "testing/"],
+    own: ["core", "internal/invalid.ts", "internal/latency.ts", "internal/words.ts", "testing/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
@@ -159,7 +159,7 @@ const problemsOf = (file: string): Array<string> => {
 const partOf = (file: string): string | undefined => {
   const [, folder, name] = /^src\/(?:(\w+)\/)?.*?(\w+)\.ts$/.exec(file) ?? []
   if (folder === undefined) return name === "bin" || name === "index" ? undefined : name
-  if (file === "src/internal/invalid.ts") return undefined
+  if (/^src\/internal\/(invalid|latency|words)\.ts$/.test(file)) return undefined
   const module = folder.slice(0, 1).toUpperCase() + folder.slice(1)
   return existsSync(join(root, "src", `${module}.ts`)) ? module : folder
 }

@@ -7,6 +7,7 @@ import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Words from "../internal/words.ts"
 import * as Forecast from "../Forecast.ts"
 import { agentsThatHelp } from "../internal/forecast.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
@@ -18,7 +19,6 @@ import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
-import * as View from "./run/view.ts"
 import * as Workload from "./run/workload.ts"
 
 // -----------------------------------------------------------------------------
@@ -49,9 +49,7 @@ const flags = {
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call", "200"),
   concurrency: LimitFlags.concurrency,
-  latencyPerToken: LimitFlags.atLeastZero("latency-per-token").pipe(
-    LimitFlags.byDefault("Milliseconds per output token, besides 500 a call and 0.01 per input token", 10)
-  ),
+  latencyPerToken: LimitFlags.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
     Flag.withDescription('Say which tier is enough for this, such as "10 minutes"'),
@@ -241,7 +239,7 @@ const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
     return first === undefined
       ? []
       : [
-          `${tier}: ${View.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Scenario.thousands(first.asked)} ${names[first.dimension]} of ${Scenario.thousands(first.limit)}`
+          `${tier}: ${Words.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Words.counted(first.asked, Words.units[first.dimension])} of ${Words.thousands(first.limit)}`
         ]
   })
 
@@ -267,7 +265,7 @@ interface Printed {
 
 const summaryOf = ({ agents, answers }: Printed): string => {
   const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
-  return `${View.counted(agents, "agent")}, ${View.counted(requests, "call")}, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
+  return `${Words.counted(agents, "agent")}, ${Words.counted(requests, "call")}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
 }
 
 const json = ({ agents, answers, deadline }: Printed): string => {
@@ -327,7 +325,7 @@ export const forecastCommand = Command.make(
     const limits = yield* LimitFlags.checked("forecast", given)
     const how = {
       concurrency: Option.getOrUndefined(concurrency),
-      latency: { perOutputTokenMillis: latencyPerToken }
+      latency: { perOutputTokenMillis: Option.getOrUndefined(latencyPerToken) }
     }
     const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
     const answers = yield* Effect.forEach(tiers, (tier) => answerOf(workload, tier, how))

@@ -5,7 +5,8 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import * as Words from "../internal/words.ts"
+import { Race, Report, type Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
@@ -51,11 +52,7 @@ const flags = {
     Flag.optional
   ),
   window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
-  latencyPerToken: amount(
-    "latency-per-token",
-    "Milliseconds per output token, besides 500 a call and 0.01 per input token",
-    "10"
-  ),
+  latencyPerToken: LimitFlags.latencyPerToken,
   seed: LimitFlags.seed,
   strategy: Flag.Literals("strategy", names).pipe(
     Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
@@ -182,7 +179,7 @@ const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: R
   for (const one of strategies) {
     const progress = ({ calls, completed, seconds }: Race.Progress) =>
       status(
-        `${one.name}: ${Scenario.thousands(seconds)} s simulated, ${Scenario.thousands(completed)} of ${Scenario.thousands(calls)} calls done`
+        `${one.name}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
       )
     runs.push(yield* Race.run(scenario, one, { progress }))
   }

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type * as Budget from "../../Budget.ts"
+import * as Words from "../../internal/words.ts"
 import * as Limits from "../../Limits.ts"
 import type * as Record from "../record.ts"
 import { round } from "../round.ts"
@@ -171,7 +172,7 @@ const fromBefore = ({ calls, reused }: Recorded): ReadonlyArray<string> => {
   if (reused === 0) return []
   return calls.length === 0
     ? [`All ${Scenarios.thousands(reused)} answers are from before: nothing was asked.`]
-    : [`${Scenarios.thousands(reused)} answers are from before: only the others were asked for.`]
+    : [`${Words.counted(reused, "answer is", "answers are")} from before: only the others were asked for.`]
 }
 
 /**
