@@ -248,7 +248,7 @@ const deadlineOf = (
 ): Effect.Effect<Duration.Duration | undefined, CliError.ShowHelp> => {
   if (Option.isNone(deadline)) return Effect.undefined
   const duration = Option.getOrUndefined(Duration.fromInput(deadline.value as Duration.Input))
-  return duration !== undefined && Duration.toMillis(duration) > 0
+  return duration !== undefined && Duration.isFinite(duration) && Duration.toMillis(duration) > 0
     ? Effect.succeed(duration)
     : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
 }

@@ -19,6 +19,10 @@ const flags = {
     (port) => Number.isInteger(port) && port >= 0 && port <= 65_535
   ).pipe(LimitFlags.byDefault("Port to listen on; 0 takes a free one", 0)),
   host: Flag.String("host").pipe(
+    Flag.filter(
+      (host) => host.trim() !== "",
+      () => "an address or the name of a host"
+    ),
     LimitFlags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,

@@ -9,7 +9,7 @@ import * as PlatformError from "effect/PlatformError"
 import * as TestConsole from "effect/testing/TestConsole"
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
-import { join } from "node:path"
+import { join, relative } from "node:path"
 import * as Cli from "../../src/cli/index.ts"
 import { root } from "../support/modules.ts"
 
@@ -114,6 +114,9 @@ describe("floodgate", () => {
     [["lab", "--seed", "-1"], /--seed: "-1"\. Expected: a whole number that is not below 0\n/],
     [["provider", "--port", "http"], /--port: "http"\. Expected: a port from 0 to 65535\n/],
     [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
+    // Node would listen on every address.
+    [["provider", "--host", ""], /Missing value for flag --host\. Expected: an address or the name of a host\n/],
+    [["forecast", "--deadline", "Infinity"], /--deadline: "Infinity"\. Expected: a duration such as "10 minutes"\n/],
     [["provider", "--rejections", "maybe"], /--rejections.*"free" \| "charged"/],
     [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
     [["provider", "--window", "round"], /--window/],
@@ -152,6 +155,10 @@ describe("floodgate", () => {
       const empty = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
       assert.strictEqual(empty.code, 1)
       assert.match(empty.err, /^floodgate: .*empty: no text files there/)
+      // A byte order mark is all that some editors leave of an empty file.
+      yield* fs.writeFileString(join(at, "empty/mark.md"), "\uFEFF")
+      const mark = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
+      assert.strictEqual(mark.code, 1)
       const below = join(at, "docs/a.md/out")
       const nowhere = yield* floodgate("run", docs, "--prompt", "x", "--out", below)
       assert.strictEqual(nowhere.code, 1)
@@ -201,6 +208,21 @@ describe("floodgate", () => {
       const { err } = yield* floodgate("run", ...args)
       assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)
       assert.match(err, /\nThe same command would fail in the same way: change what it says above\.$/)
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  it.effect("reads a file once, whatever ways lead to it", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { at, docs } = yield* document
+      const workloadOf = (...paths: ReadonlyArray<string>) =>
+        Effect.map(floodgate("forecast", ...paths), ({ out }) =>
+          out.split("\n").findLast((line) => line.startsWith("Workload: "))
+        )
+      const once = yield* workloadOf(docs)
+      yield* fs.symlink("a.md", join(docs, "link.md"))
+      yield* fs.symlink(docs, join(at, "other"))
+      assert.strictEqual(yield* workloadOf(docs, join(at, "other/a.md"), relative("", join(docs, "a.md"))), once)
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 
