@@ -148,7 +148,8 @@ interface Files {
 
 const claim = Effect.fnUntraced(function* ({ report, svg }: Files) {
   if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
-  if (Option.isSome(svg)) yield* Output.folder(svg.value).pipe(Output.writing(svg.value, "--svg"))
+  const { join } = yield* Path.Path
+  if (Option.isSome(svg)) yield* Output.claim(join(svg.value, "any.svg"), "--svg")
 })
 
 const write = Effect.fnUntraced(function* (
@@ -183,9 +184,8 @@ const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: R
       )
     runs.push(yield* Race.run(scenario, one, { progress }))
   }
-  yield* status("")
   return runs
-})
+}, Effect.scoped)
 
 /** The command. */
 export const stormCommand = Command.make(

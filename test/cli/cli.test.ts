@@ -2,10 +2,14 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as PlatformError from "effect/PlatformError"
+import * as Sink from "effect/Sink"
+import * as Stdio from "effect/Stdio"
 import * as TestConsole from "effect/testing/TestConsole"
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
@@ -196,6 +200,35 @@ describe("floodgate", () => {
       }).pipe(Effect.scoped, Effect.provide(services))
     )
   }
+
+  it.live("leaves no folder and no half line behind when it is stopped", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const at = yield* folder
+      for (const args of [
+        ["lab", "--report", join(at, "a/b/report.html"), "--docs", join(at, "c/docs")],
+        ["storm", "--scenario", "many", "--report", join(at, "a/b/report.html"), "--svg", join(at, "c/svg")]
+      ]) {
+        let drawn = ""
+        const seen = yield* Deferred.make<void>()
+        const write = (text: string | Uint8Array) =>
+          Effect.andThen(
+            Effect.sync(() => (drawn += text.toString())),
+            Deferred.succeed(seen, undefined)
+          )
+        const terminal = Stdio.layerTest({
+          stderrIsTerminal: Effect.succeed(true),
+          stderr: () => Sink.forEach(write)
+        })
+        const fiber = yield* Effect.forkChild(Effect.provide(Cli.runWith(args), terminal))
+        yield* Deferred.await(seen)
+        yield* Fiber.interrupt(fiber)
+        assert.match(drawn, /fixed-retry/)
+        assert.isTrue(drawn.endsWith("\r\u001b[2K"))
+        assert.deepStrictEqual(yield* fs.readDirectory(at), [])
+      }
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
 
   it.effect("shows no control character of a name, and no pool that nobody named", () =>
     Effect.gen(function* () {
