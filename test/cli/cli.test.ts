@@ -420,6 +420,16 @@ describe("floodgate", () => {
     ).pipe(Layer.provide(NodeServices.layer))
 
   // As above.
+  it.live("says that answers were cut, also where it says only what went wrong", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* document
+      const args = ["run", docs, "--prompt", "x", "--agents", "1", "--max-tokens", "3", "--out", out, "-q"]
+      const { code, err } = yield* floodgate(...args)
+      assert.strictEqual(code, 0)
+      assert.strictEqual(err, "floodgate: Cut at --max-tokens 3: 6 answers; raise it for whole ones")
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.live("starts a new line after one that did not fit on the disk", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* document

@@ -96,24 +96,25 @@ const opening = (
   ]
 }
 
+/** That answers are not whole, where there are any. */
+const cutOff = ({ goesOn, task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
+  goesOn && cut > 0
+    ? [
+        `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
+      ]
+    : []
+
 /** What became of it, in lines. */
-const closing = (
-  { goesOn, task }: Options,
-  { calls, cut, inputTokens, missing, outputTokens, reused, seconds }: Pipeline.Report,
-  { results, summary }: Paths
-): ReadonlyArray<string> => {
+const closing = (options: Options, report: Pipeline.Report, { results, summary }: Paths): ReadonlyArray<string> => {
+  const { calls, inputTokens, missing, outputTokens, reused, seconds } = report
   const isDone = missing.length === 0
   const again = reused === 0 ? "" : ` (and ${Words.thousands(reused)} from before)`
   const used = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
     `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}`,
-    ...(goesOn && cut > 0
-      ? [
-          `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
-        ]
-      : []),
-    ...(goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
+    ...cutOff(options, report),
+    ...(options.goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
   ]
 }
 
@@ -192,6 +193,7 @@ export const run = Effect.fnUntraced(function* (
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
   yield* Output.replace(paths.summary, text).pipe(writing(paths.summary))
   yield* say(closing(options, report, paths))
+  if (mode === "quiet") for (const line of cutOff(options, report)) yield* Console.error(`floodgate: ${line}`)
   if (mode === "json") yield* Console.log(closingJson(report))
   return report
 })
