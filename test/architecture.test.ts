@@ -47,12 +47,13 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "governor/", "providers/"], packages: ["effect"] },
   {
     files: /^src\/[^/]+\.ts$/,
-    own: ["core", "internal/", "agents/", "budget/", "budgetStore/", "governor/", "llmError/", "retry/"],
+    own: ["core", "internal/", "agents/", "budget/", "budgetStore/", "forecast/", "governor/", "llmError/", "retry/"],
     packages: ["effect"]
   },
   { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
   { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
   { files: /^src\/agents\//, own: ["core", "internal/", "agents/", "budget/"], packages: ["effect"] },
+  { files: /^src\/forecast\//, own: ["core/models", "internal/", "forecast/"], packages: ["effect"] },
   { files: /^src\/governor\//, own: ["core", "internal/", "governor/", "retry/"], packages: ["effect"] },
   { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "budgetStore/"], packages: ["effect"] },
   { files: /^src\/budgetStore\//, own: ["core", "internal/", "budgetStore/"], packages: ["effect"] },
@@ -92,7 +93,19 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/cli\//,
-    own: ["core", "internal/", "providers/", "anthropic/", "ai/", "redis/", "gateway/", "testing/", "lab/", "cli/"],
+    own: [
+      "core",
+      "internal/",
+      "forecast/",
+      "providers/",
+      "anthropic/",
+      "ai/",
+      "redis/",
+      "gateway/",
+      "testing/",
+      "lab/",
+      "cli/"
+    ],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk", "redis"]
   }
 ]
