@@ -36,6 +36,11 @@ describe("scenarios", () => {
     assert.strictEqual(Scenarios.fromTrace(trace).summary, "1 call of a trace, arrivals kept")
   })
 
+  it("may have very many agents", () => {
+    const many = Scenario.make({ agents: 200_000, calls: 1, firstTokens: 1_000 })
+    assert.closeTo(Floor.lastCallSeconds(many), 0.5 + 0.008 + 2, 1e-9)
+  })
+
   it("have the names that the documents use", () => {
     assert.deepStrictEqual(Scenarios.names, ["incident", "burst", "many", "flaky", "outage", "neighbour", "slow-start"])
   })

@@ -6,6 +6,7 @@
 import type * as Budget from "../../Budget.ts"
 import * as Words from "../../internal/words.ts"
 import * as Limits from "../../Limits.ts"
+import { largest } from "../extremes.ts"
 import type * as Record from "../record.ts"
 import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
@@ -121,7 +122,12 @@ const rowOf = (
     sum("inputTokens"),
     sum("outputTokens"),
     seconds(waited * 1_000),
-    seconds(Math.max(0, ...calls.map(({ endedAt }) => endedAt ?? 0))),
+    seconds(
+      largest(
+        calls.map(({ endedAt }) => endedAt ?? 0),
+        0
+      )
+    ),
     outcome
   ]
 }
@@ -142,13 +148,11 @@ const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: Attem
   return charge?.[dimension] ?? (dimension === "requests" ? 1 : 0)
 }
 
+const endOf = ({ endedAt }: Attempt): number => endedAt ?? 0
+
 const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Figures.RunFigures => {
   const attempts = calls.flatMap((call) => call.attempts)
-  const end = Math.max(
-    1,
-    ...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt),
-    ...attempts.map(({ endedAt }) => endedAt ?? 0)
-  )
+  const end = largest([...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt), ...attempts.map(endOf)], 1)
   return {
     strategy: "this run",
     bars: Figures.barsOf(calls, end),
