@@ -3,6 +3,7 @@
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Forecast from "floodgate/Forecast"
 import { Race, Report, Scenario, Scenarios, Strategies } from "floodgate/lab"
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -55,6 +56,46 @@ describe("Report.Html", () => {
       assert.strictEqual(JSON.parse(figures).figures[0].results.length, 5)
     })
   )
+})
+
+describe("Report.Forecast", () => {
+  const barsOf = (agents: number, calls: number) => {
+    const workload = Forecast.uniform({ agents, calls, first: { inputTokens: 1_000, outputTokens: 100 } })
+    const limits = { requests: { perMinute: 600 } }
+    const forecast = Forecast.make(workload, { limits })
+    const { figures } = Report.Forecast.section({
+      summary: "",
+      answers: [{ tier: "one", limits, forecast }],
+      heads: [],
+      rows: [],
+      notes: []
+    })
+    return { figures, bars: Map.groupBy(figures.runs[0]!.bars, ({ agent }) => agent) }
+  }
+
+  /** Whether nothing is between the bars of an agent. */
+  const hasGaps = (bars: ReadonlyArray<Report.Figures.Bar>): boolean =>
+    bars.some(({ from }, index) => Math.abs(from - (bars[index - 1]?.to ?? 0)) > 0.002)
+
+  it("shows all that each of the agents does that are shown, where there are many", () => {
+    const { bars, figures } = barsOf(1_000, 10)
+    assert.strictEqual(figures.agents.length, 77)
+    assert.deepStrictEqual([...bars.keys()].sort(), [...figures.agents].sort())
+    for (const each of bars.values()) {
+      assert.strictEqual(each.filter(({ what }) => what === "runs").length, 10)
+      assert.isFalse(hasGaps(each))
+    }
+  })
+
+  it("leaves no gaps between very many calls, and says in all how long they waited and ran", () => {
+    const { bars } = barsOf(2, 5_000)
+    for (const each of bars.values()) {
+      assert.isBelow(each.length, 4_000)
+      assert.isFalse(hasGaps(each))
+      const ran = each.reduce((sum, { from, to, what }) => (what === "runs" ? sum + to - from : sum), 0)
+      assert.closeTo(ran, 5_000 * 1.51, 1)
+    }
+  })
 })
 
 describe("Report.Charts", () => {

@@ -199,6 +199,7 @@ export const section = (options: {
   const bound = tightest(recorded, limits)
   const dimension = bound ?? "tokens"
   const run = figuresOf(dimension, recorded)
+  const shown = new Set(Figures.shownAgents(agents))
   return {
     figures: {
       name: "run",
@@ -207,9 +208,9 @@ export const section = (options: {
       floorSeconds: 0,
       dimension: Scenarios.dimensionNames[dimension],
       limitPerSecond: round(limitOf(dimension, recorded, limits)),
-      agents,
+      agents: [...shown],
       results: [],
-      runs: [run]
+      runs: [{ ...run, bars: run.bars.filter(({ agent }) => shown.has(agent)) }]
     },
     heads,
     rows: agents.map((agent) =>
