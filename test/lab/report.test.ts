@@ -199,6 +199,33 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
     }, 30_000)
   }
 
+  it("prints its tables whole, and the colours of its keys", async () => {
+    const { page } = await open(700, "light")
+    const hidden = () =>
+      page.$$eval(".scroll", (places) => places.map((place) => place.scrollWidth - place.clientWidth))
+    assert.isAbove(Math.max(...(await hidden())), 0)
+    await page.emulateMedia({ media: "print" })
+    for (const width of await hidden()) assert.strictEqual(width, 0)
+    assert.strictEqual(
+      await page.evaluate('getComputedStyle(document.querySelector(".key i")).getPropertyValue("print-color-adjust")'),
+      "exact"
+    )
+    await page.close()
+  }, 30_000)
+
+  it("is read without a mouse and without eyes: tables scroll, and charts have names", async () => {
+    const { page } = await open(400, "light")
+    const focused: Array<string | null> = []
+    for (let tabs = 0; tabs < 12; tabs++) {
+      await page.keyboard.press("Tab")
+      focused.push(await page.evaluate("document.activeElement.getAttribute('aria-label')"))
+    }
+    assert.include(focused, "Table: incident")
+    const names = await page.$$eval('[role="img"]', (charts) => charts.map((chart) => chart.getAttribute("aria-label")))
+    assert.deepStrictEqual(names.slice(0, 3), ["How long it takes", "Agents and their calls", "What is left: tokens"])
+    await page.close()
+  }, 30_000)
+
   it("shows another strategy when it is chosen, follows the window, and opens the figures", async () => {
     const { page, problems } = await open(1280, "light")
     const gantt = () => page.$eval('[data-chart="gantt"][data-scenario="0"]', (place) => place.innerHTML)
