@@ -15,7 +15,7 @@
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when limits or options make no sense.
+ * Throws a `RangeError` when the workload, limits or options make no sense.
  *
  * **Example** (the incident, before it happens)
  *
@@ -39,56 +39,17 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import * as Internal from "./internal/forecast.ts"
-import { invalid, onlyKnown, waitOf } from "./internal/invalid.ts"
-import { nearestRank } from "./internal/nearestRank.ts"
+import { invalid, waitOf } from "./internal/invalid.ts"
+import type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
+import * as Play from "./forecast/play.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
 
+export * from "./forecast/models.ts"
+
 // -----------------------------------------------------------------------------
-// Workloads
+// Constructors
 // -----------------------------------------------------------------------------
-
-/**
- * One call: what it will use, and how long the provider works on it where that is known.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Call {
-  readonly inputTokens: number
-  readonly outputTokens: number
-  /**
-   * Output tokens that are reserved until it is known what the call used: the estimator's 95th percentile, or
-   * `max_tokens` where the provider counts that.
-   *
-   * @default outputTokens
-   */
-  readonly reservedOutputTokens?: number | undefined
-  /** @default from the tokens, see {@link Latency} */
-  readonly duration?: Duration.Input | undefined
-}
-
-/**
- * One agent, which makes its calls one after the other.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Agent {
-  readonly name: string
-  /** @default at once */
-  readonly startsAfter?: Duration.Input | undefined
-  readonly calls: ReadonlyArray<Call>
-}
-
-/**
- * What is to be done.
- *
- * @category models
- * @since 0.1.0
- */
-export type Workload = ReadonlyArray<Agent>
 
 /** A forecast of more calls takes minutes, and says no more than one of a tenth of them. */
 const mostCalls = 1_000_000
@@ -112,8 +73,8 @@ export const uniform = (options: {
   readonly later?: Call | undefined
 }): Workload => {
   const { agents, calls, first, later = first } = options
-  whole("agents", agents)
-  whole("calls", calls)
+  Play.whole("agents", agents)
+  Play.whole("calls", calls)
   if (agents * calls > mostCalls) {
     const option = agents > mostCalls ? "agents" : "calls"
     invalid(`Forecast.${option}`, `at most ${mostCalls} calls of all agents`, agents * calls)
@@ -124,256 +85,14 @@ export const uniform = (options: {
   }))
 }
 
-// -----------------------------------------------------------------------------
-// Options
-// -----------------------------------------------------------------------------
-
-/**
- * How long a provider works on a call, in milliseconds. Measure yours: it decides how many agents still help.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Latency {
-  /** @default 500 */
-  readonly baseMillis?: number | undefined
-  /** @default 0.01: 100,000 tokens are read in a second */
-  readonly perInputTokenMillis?: number | undefined
-  /** @default 10: 100 tokens are written in a second */
-  readonly perOutputTokenMillis?: number | undefined
-}
-
-/**
- * What a workload runs under.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
-  readonly limits: Limits.Limits
-  /** Calls in flight at once. @default Infinity */
-  readonly concurrency?: number | undefined
-  /**
-   * The part of each burst that the budget keeps back.
-   *
-   * @default 0.003: what is left of the budget's 5 % once the provider's headers have confirmed its view
-   */
-  readonly headroom?: number | undefined
-  readonly latency?: Latency | undefined
-  /**
-   * What is left of each limit at the start, as `status` of a budget says: for the time that is left of what is under way.
-   * Less than nothing is debt.
-   *
-   * @default all of it
-   */
-  readonly levels?: Limits.Charge | undefined
-}
-
-// -----------------------------------------------------------------------------
-// Forecasts
-// -----------------------------------------------------------------------------
-
-/**
- * Waits in the queue: half, 95 and 99 of 100 calls wait no longer.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Waits {
-  readonly p50: Duration.Duration
-  readonly p95: Duration.Duration
-  readonly p99: Duration.Duration
-}
-
-/**
- * One agent's part of a forecast.
- *
- * @category models
- * @since 0.1.0
- */
-export interface AgentForecast {
-  readonly name: string
-  /** When it is done, from the start of all. */
-  readonly finishesAfter: Duration.Duration
-  readonly waits: Waits
-}
-
-/**
- * One call as it is expected to go, from the start of all.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CallForecast {
-  readonly agent: string
-  readonly askedAfter: Duration.Duration
-  readonly admittedAfter: Duration.Duration
-  readonly finishesAfter: Duration.Duration
-}
-
-/**
- * A call that will never be admitted, because it is larger than a limit or a quota is used up by then. Its agent stops.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Refused extends Limits.Misfit {
-  readonly agent: string
-}
-
-/**
- * What binds: the dimension that calls wait for most, `"concurrency"`, or `"agents"` where hardly anybody waits and the
- * longest agent decides.
- *
- * @category models
- * @since 0.1.0
- */
-export type Binding = Limits.Dimension | "concurrency" | "agents"
-
-/**
- * What a workload will take.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Forecast {
-  readonly duration: Duration.Duration
-  readonly binding: Binding
-  /** For what somebody waits, and how long. */
-  readonly blocked: { readonly [B in Binding]?: Duration.Duration }
-  readonly waits: Waits
-  readonly agents: ReadonlyArray<AgentForecast>
-  readonly calls: ReadonlyArray<CallForecast>
-  readonly refused: ReadonlyArray<Refused>
-  /** What all calls use together. */
-  readonly usage: Limits.Whole
-}
-
-/** If calls wait for less than this part of the time, the agents themselves take that long. */
-const hardly = 0.05
-
-const atLeast = (option: string, value: number, least: number): void => {
-  if (!(value >= least)) invalid(`Forecast.${option}`, `a number >= ${least}`, value)
-}
-
-const whole = (option: string, value: number): void => {
-  if (!(Number.isSafeInteger(value) && value >= 1)) invalid(`Forecast.${option}`, "an integer >= 1", value)
-}
-
-/** A span of a workload, in milliseconds. */
-const span = (option: string, millis: number): number => {
-  if (!(millis >= 0 && millis < Infinity)) invalid(`Forecast.${option}`, "a finite time >= 0", `${millis} ms`)
-  return millis
-}
-
-const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.Agent> => {
-  onlyKnown("Forecast.latency", latency, { baseMillis: true, perInputTokenMillis: true, perOutputTokenMillis: true })
-  const { baseMillis = 500, perInputTokenMillis = 0.01, perOutputTokenMillis = 10 } = latency
-  const millis = ({ duration, inputTokens, outputTokens }: Call): number =>
-    duration === undefined
-      ? baseMillis + perInputTokenMillis * inputTokens + perOutputTokenMillis * outputTokens
-      : Duration.toMillis(waitOf("Forecast.duration", duration))
-  return workload.map(({ calls, name, startsAfter }) => ({
-    name,
-    startsAt:
-      startsAfter === undefined
-        ? 0
-        : span("startsAfter", Duration.toMillis(waitOf("Forecast.startsAfter", startsAfter))),
-    calls: calls.map((call) => {
-      const { inputTokens, outputTokens, reservedOutputTokens = 0 } = call
-      atLeast("reservedOutputTokens", reservedOutputTokens, 0)
-      return {
-        estimate: { requests: 1, inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) },
-        usage: { requests: 1, inputTokens, outputTokens },
-        millis: span("latency", millis(call))
-      }
-    })
-  }))
-}
-
-const setupOf = (options: Options): Internal.Setup => {
-  onlyKnown("Forecast", options, { limits: true, concurrency: true, headroom: true, latency: true, levels: true })
-  const { concurrency = Infinity, headroom = 0.003, levels = {}, limits } = options
-  atLeast("concurrency", concurrency, 1)
-  if (!(headroom >= 0 && headroom <= 0.5)) invalid("Forecast.headroom", "a number from 0 to 0.5", headroom)
-  onlyKnown("Forecast.levels", levels, { requests: true, inputTokens: true, outputTokens: true, tokens: true })
-  for (const [dimension, level] of Object.entries(levels)) {
-    if (!Number.isFinite(level)) invalid(`Forecast.levels.${dimension}`, "a finite number", level)
-  }
-  return { limits, levels, concurrency, headroom }
-}
-
-const quantile = (sorted: ReadonlyArray<number>, share: number): Duration.Duration =>
-  Duration.millis(nearestRank(sorted, share) ?? 0)
-
-const waitsOf = (served: ReadonlyArray<Internal.Served>): Waits => {
-  const waits = served.map(({ admittedAt, askedAt }) => admittedAt - askedAt).sort((a, b) => a - b)
-  return { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95), p99: quantile(waits, 0.99) }
-}
-
-const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Binding => {
-  let binding: Binding = "agents"
-  let longest = hardly * endsAt
-  for (const [obstacle, millis] of Object.entries(blocked) as ReadonlyArray<[Internal.Obstacle, number]>) {
-    if (millis > longest) {
-      longest = millis
-      binding = obstacle
-    }
-  }
-  return binding
-}
-
-const usageOf = (workload: Workload): Forecast["usage"] => {
-  const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
-  for (const { calls } of workload) {
-    for (const { inputTokens, outputTokens } of calls) {
-      sum.requests++
-      sum.inputTokens += inputTokens
-      sum.outputTokens += outputTokens
-      sum.tokens += inputTokens + outputTokens
-    }
-  }
-  return sum
-}
-
 /**
  * What a workload will take.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (workload: Workload, options: Options): Forecast => {
-  const agents = agentsOf(workload, options.latency ?? {})
-  const outcome = Internal.play(agents, setupOf(options))
-  const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
-  const blocked: { [B in Binding]?: Duration.Duration } = {}
-  for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
-    blocked[obstacle as Internal.Obstacle] = Duration.millis(millis)
-  }
-  return {
-    duration: Duration.millis(outcome.endsAt),
-    binding: bindingOf(outcome),
-    blocked,
-    waits: waitsOf(outcome.served),
-    agents: agents.map((agent) => {
-      const served = byAgent.get(agent) ?? []
-      return {
-        name: agent.name,
-        // Its calls come one after the other.
-        finishesAfter: Duration.millis(served.at(-1)?.endsAt ?? 0),
-        waits: waitsOf(served)
-      }
-    }),
-    calls: outcome.served.map(({ admittedAt, agent, askedAt, endsAt }) => ({
-      agent: agent.name,
-      askedAfter: Duration.millis(askedAt),
-      admittedAfter: Duration.millis(admittedAt),
-      finishesAfter: Duration.millis(endsAt)
-    })),
-    refused: outcome.refused.map(({ agent, ...misfit }) => ({ agent: agent.name, ...misfit })),
-    usage: usageOf(workload)
-  }
-}
+export const make = (workload: Workload, options: Options): Forecast =>
+  Play.drained(Play.forecast(Play.prepare(workload, options)))
 
 // -----------------------------------------------------------------------------
 // Questions
@@ -401,15 +120,8 @@ export const make = (workload: Workload, options: Options): Forecast => {
  * @category questions
  * @since 0.1.0
  */
-export const agentsThatHelp = (workload: Workload, options: Options): number => {
-  const agents = agentsOf(workload, options.latency ?? {})
-  const setup = setupOf(options)
-  const most = Math.max(1, Math.min(workload.length, setup.concurrency))
-  const search = Internal.agentsThatHelp(most, (concurrency) => Internal.play(agents, { ...setup, concurrency }).endsAt)
-  let step = search.next()
-  while (step.done !== true) step = search.next()
-  return step.value
-}
+export const agentsThatHelp = (workload: Workload, options: Options): number =>
+  Play.drained(Play.agentsThatHelp(Play.prepare(workload, options)))
 
 /**
  * A set of limits that can be had, by name.
@@ -459,9 +171,5 @@ export const cheapest = (
 ): Tier | undefined => {
   const { deadline, tiers, ...how } = options
   const most = Duration.toMillis(waitOf("Forecast.deadline", deadline))
-  const agents = agentsOf(workload, how.latency ?? {})
-  return tiers.find(({ limits }) => {
-    const { endsAt, refused } = Internal.play(agents, setupOf({ ...how, limits }))
-    return refused.length === 0 && endsAt <= most
-  })
+  return tiers.find(({ limits }) => Play.drained(Play.isDoneWithin(Play.prepare(workload, { ...how, limits }), most)))
 }

@@ -84,7 +84,12 @@ describe("Forecast", () => {
     it("refuses options that make no sense, by name", () => {
       assert.throws(
         () => Forecast.make(incident, { limits, concurrency: 0 }),
-        "Forecast.concurrency: expected a number >= 1, got 0"
+        "Forecast.concurrency: expected an integer >= 1, got 0"
+      )
+      assert.throws(
+        () => Forecast.make(incident, { limits, concurrency: 1.5 }),
+        RangeError,
+        "Forecast.concurrency: expected an integer >= 1, got 1.5"
       )
       for (const headroom of [-1, 0.51, Infinity, Number.NaN]) {
         assert.throws(
@@ -93,12 +98,28 @@ describe("Forecast", () => {
           `Forecast.headroom: expected a number from 0 to 0.5, got ${headroom}`
         )
       }
-      const call = { inputTokens: 1, outputTokens: 1, reservedOutputTokens: -7 }
-      assert.throws(
-        () => Forecast.make([{ name: "a", calls: [call] }], { limits }),
-        RangeError,
-        "Forecast.reservedOutputTokens: expected a number >= 0, got -7"
-      )
+      for (const [wrong, got] of [
+        [-7, "-7"],
+        [Number.NaN, "NaN"],
+        [Infinity, "Infinity"],
+        ["5", '"5"']
+      ] as const) {
+        for (const name of ["inputTokens", "outputTokens", "reservedOutputTokens"]) {
+          const call = { inputTokens: 1, outputTokens: 1, [name]: wrong }
+          assert.throws(
+            () => Forecast.make([{ name: "a", calls: [call] }], { limits }),
+            RangeError,
+            `Forecast.${name}: expected a finite number >= 0, got ${got}`
+          )
+        }
+        for (const name of ["baseMillis", "perInputTokenMillis", "perOutputTokenMillis"]) {
+          assert.throws(
+            () => Forecast.make(incident, { limits, latency: { [name]: wrong } }),
+            RangeError,
+            `Forecast.latency.${name}: expected a finite number >= 0, got ${got}`
+          )
+        }
+      }
       assert.throws(
         () => Forecast.uniform({ agents: 0, calls: 1, first: { inputTokens: 1, outputTokens: 1 } }),
         "Forecast.agents"
@@ -147,12 +168,8 @@ describe("Forecast", () => {
       assert.throws(uniform(2.5, 1), "Forecast.agents: expected an integer >= 1, got 2.5")
       assert.throws(uniform(1, Infinity), "Forecast.calls: expected an integer >= 1, got Infinity")
       assert.throws(
-        () => Forecast.make(incident, { limits, latency: { baseMillis: Number.NaN } }),
-        "Forecast.latency: expected a finite time >= 0, got NaN ms"
-      )
-      assert.throws(
         () => Forecast.make([{ name: "a", calls: [{ ...first, duration: "Infinity" }] }], { limits }),
-        "Forecast.latency"
+        'Forecast.duration: expected a finite duration, got "Infinity"'
       )
     })
 

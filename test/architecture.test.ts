@@ -47,12 +47,13 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "governor/", "providers/"], packages: ["effect"] },
   {
     files: /^src\/[^/]+\.ts$/,
-    own: ["core", "internal/", "agents/", "budget/", "budgetStore/", "governor/", "llmError/", "retry/"],
+    own: ["core", "internal/", "agents/", "budget/", "budgetStore/", "forecast/", "governor/", "llmError/", "retry/"],
     packages: ["effect"]
   },
   { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
   { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
   { files: /^src\/agents\//, own: ["core", "internal/", "agents/", "budget/"], packages: ["effect"] },
+  { files: /^src\/forecast\//, own: ["core/models", "internal/", "forecast/"], packages: ["effect"] },
   { files: /^src\/governor\//, own: ["core", "internal/", "governor/", "retry/"], packages: ["effect"] },
   { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "budgetStore/"], packages: ["effect"] },
   { files: /^src\/budgetStore\//, own: ["core", "internal/", "budgetStore/"], packages: ["effect"] },
@@ -82,7 +83,7 @@ const rules: ReadonlyArray<Rule> = [
 
   {
     files: /^src\/testing\//,
-    own: ["core", "internal/invalid.ts", "testing/"],
+    own: ["core", "internal/invalid.ts", "internal/latency.ts", "internal/words.ts", "testing/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
@@ -92,7 +93,19 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/cli\//,
-    own: ["core", "internal/", "providers/", "anthropic/", "ai/", "redis/", "gateway/", "testing/", "lab/", "cli/"],
+    own: [
+      "core",
+      "internal/",
+      "forecast/",
+      "providers/",
+      "anthropic/",
+      "ai/",
+      "redis/",
+      "gateway/",
+      "testing/",
+      "lab/",
+      "cli/"
+    ],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk", "redis"]
   }
 ]
@@ -159,7 +172,7 @@ const problemsOf = (file: string): Array<string> => {
 const partOf = (file: string): string | undefined => {
   const [, folder, name] = /^src\/(?:(\w+)\/)?.*?(\w+)\.ts$/.exec(file) ?? []
   if (folder === undefined) return name === "bin" || name === "index" ? undefined : name
-  if (file === "src/internal/invalid.ts") return undefined
+  if (/^src\/internal\/(invalid|latency|words)\.ts$/.test(file)) return undefined
   const module = folder.slice(0, 1).toUpperCase() + folder.slice(1)
   return existsSync(join(root, "src", `${module}.ts`)) ? module : folder
 }

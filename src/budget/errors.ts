@@ -5,16 +5,10 @@ import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { StoreUnavailable } from "../BudgetStore.ts"
+import { plural, units } from "../internal/words.ts"
 import * as Limits from "../Limits.ts"
 
-const counted = (count: number, one: string, more = `${one}s`): string => `${count} ${count === 1 ? one : more}`
-
-const units: Record<Limits.Dimension, string> = {
-  requests: "request",
-  inputTokens: "input token",
-  outputTokens: "output token",
-  tokens: "token"
-}
+const counted = (count: number, one: string, more?: string): string => `${count} ${plural(count, one, more)}`
 
 const awaited = (dimension: Limits.Dimension | undefined): string =>
   dimension === undefined ? "a free place" : `${units[dimension]}s`

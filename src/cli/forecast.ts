@@ -7,8 +7,10 @@ import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Words from "../internal/words.ts"
+import * as Play from "../forecast/play.ts"
 import * as Forecast from "../Forecast.ts"
-import { agentsThatHelp } from "../internal/forecast.ts"
+import type { Steps } from "../internal/forecast.ts"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { round } from "../lab/round.ts"
 import { aligned } from "./columns.ts"
@@ -16,9 +18,9 @@ import { invalidFlag, orInvalid } from "./errors.ts"
 import type * as Limits from "../Limits.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
+import { statusLine } from "./painter.ts"
 import * as Documents from "./run/documents.ts"
 import { split } from "./run/split.ts"
-import * as View from "./run/view.ts"
 import * as Workload from "./run/workload.ts"
 
 // -----------------------------------------------------------------------------
@@ -49,9 +51,7 @@ const flags = {
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call", "200"),
   concurrency: LimitFlags.concurrency,
-  latencyPerToken: LimitFlags.atLeastZero("latency-per-token").pipe(
-    LimitFlags.byDefault("Milliseconds per output token, besides 500 a call and 0.01 per input token", 10)
-  ),
+  latencyPerToken: LimitFlags.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
     Flag.withDescription('Say which tier is enough for this, such as "10 minutes"'),
@@ -155,24 +155,41 @@ interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
 
-/** What one tier makes of the workload. Large workloads take seconds, in which Ctrl-C must be heard. */
+/** The steps of a forecast. Large workloads take seconds, in which Ctrl-C must be heard. */
+const taken = Effect.fnUntraced(function* <A>(steps: Steps<A>): Effect.fn.Return<A> {
+  let step = steps.next()
+  while (step.done !== true) {
+    yield* Effect.yieldNow
+    step = steps.next()
+  }
+  return step.value
+})
+
+/** What one tier makes of the workload. */
 const answerOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
   { limits, name }: Forecast.Tier,
   how: Omit<Forecast.Options, "limits">
 ): Effect.fn.Return<Answer> {
-  yield* Effect.yieldNow
-  const forecast = Forecast.make(workload, { ...how, limits })
-  const search = agentsThatHelp(Math.max(1, Math.min(workload.length, how.concurrency ?? Infinity)), (concurrency) =>
-    Duration.toMillis(Forecast.make(workload, { ...how, limits, concurrency }).duration)
-  )
-  let step = search.next()
-  while (step.done !== true) {
-    yield* Effect.yieldNow
-    step = search.next()
-  }
-  return { tier: name, limits, forecast, agentsThatHelp: step.value }
+  const prepared = Play.prepare(workload, { ...how, limits })
+  const forecast = yield* taken(Play.forecast(prepared))
+  return { tier: name, limits, forecast, agentsThatHelp: yield* taken(Play.agentsThatHelp(prepared)) }
 })
+
+/** The same for each tier; says on the way how far it is. */
+const answersOf = Effect.fnUntraced(function* (
+  workload: Forecast.Workload,
+  tiers: ReadonlyArray<Forecast.Tier>,
+  how: Omit<Forecast.Options, "limits">
+) {
+  const status = yield* statusLine
+  return yield* Effect.forEach(tiers, (tier, index) =>
+    Effect.andThen(
+      status(`forecast ${index + 1} of ${tiers.length}: limits ${tier.name}`),
+      answerOf(workload, tier, how)
+    )
+  )
+}, Effect.scoped)
 
 /** The first call that never fits, where there is one: then it is never done, and nothing else counts. */
 const misfitOf = ({ forecast }: Answer): Forecast.Refused | undefined => forecast.refused[0]
@@ -241,7 +258,7 @@ const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
     return first === undefined
       ? []
       : [
-          `${tier}: ${View.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Scenario.thousands(first.asked)} ${names[first.dimension]} of ${Scenario.thousands(first.limit)}`
+          `${tier}: ${Words.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Words.counted(first.asked, Words.units[first.dimension])} of ${Words.thousands(first.limit)}`
         ]
   })
 
@@ -250,7 +267,7 @@ const deadlineOf = (
 ): Effect.Effect<Duration.Duration | undefined, CliError.ShowHelp> => {
   if (Option.isNone(deadline)) return Effect.undefined
   const duration = Option.getOrUndefined(Duration.fromInput(deadline.value as Duration.Input))
-  return duration !== undefined && Duration.toMillis(duration) > 0
+  return duration !== undefined && Duration.isFinite(duration) && Duration.toMillis(duration) > 0
     ? Effect.succeed(duration)
     : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
 }
@@ -267,7 +284,7 @@ interface Printed {
 
 const summaryOf = ({ agents, answers }: Printed): string => {
   const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
-  return `${View.counted(agents, "agent")}, ${View.counted(requests, "call")}, ${Scenario.thousands(inputTokens)} input and ${Scenario.thousands(outputTokens)} output tokens`
+  return `${Words.counted(agents, "agent")}, ${Words.counted(requests, "call")}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
 }
 
 const json = ({ agents, answers, deadline }: Printed): string => {
@@ -327,10 +344,10 @@ export const forecastCommand = Command.make(
     const limits = yield* LimitFlags.checked("forecast", given)
     const how = {
       concurrency: Option.getOrUndefined(concurrency),
-      latency: { perOutputTokenMillis: latencyPerToken }
+      latency: { perOutputTokenMillis: Option.getOrUndefined(latencyPerToken) }
     }
     const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
-    const answers = yield* Effect.forEach(tiers, (tier) => answerOf(workload, tier, how))
+    const answers = yield* answersOf(workload, tiers, how)
     const enough = answers.find(
       ({ forecast }) =>
         most !== undefined && forecast.refused.length === 0 && Duration.isLessThanOrEqualTo(forecast.duration, most)

@@ -20,30 +20,34 @@ const flags = {
 /** The scenario and the runs that the README shows: before and after. */
 const pictured = { scenario: "incident", runs: ["fixed-retry-forever", "floodgate"] }
 
+/** Runs every scenario under every strategy, and says on the way how far it is. */
+const raceAll = Effect.fnUntraced(function* (seed: number) {
+  const status = yield* statusLine
+  const scenarios: Array<Report.Figures.ScenarioFigures> = []
+  const races: Array<Document.Raced> = []
+  for (const name of Scenarios.names) {
+    const scenario = Scenarios.byName(name, { seed })!
+    const runs: Array<Race.Run> = []
+    for (const strategy of Strategies.all) {
+      yield* status(`${name}: ${strategy.name} (${runs.length + 1} of ${Strategies.all.length})`)
+      runs.push(yield* Race.run(scenario, strategy))
+    }
+    scenarios.push(Report.Figures.scenarioFigures(scenario, runs))
+    races.push({ scenario, results: runs.map(({ result }) => result) })
+  }
+  return { scenarios, races }
+}, Effect.scoped)
+
 /** The command. */
 export const labCommand = Command.make(
   "lab",
   flags,
   Effect.fnUntraced(function* ({ docs, report, seed }) {
     const path = yield* Path.Path
-    const status = yield* statusLine
     const images = path.join(docs, "images")
     yield* Output.claim(report, "--report")
     for (const name of [path.join(docs, "lab.md"), path.join(images, "any.svg")]) yield* Output.claim(name, "--docs")
-    const scenarios: Array<Report.Figures.ScenarioFigures> = []
-    const races: Array<Document.Raced> = []
-    for (const name of Scenarios.names) {
-      const scenario = Scenarios.byName(name, { seed })!
-      const runs: Array<Race.Run> = []
-      for (const strategy of Strategies.all) {
-        yield* status(`${name}: ${strategy.name} (${runs.length + 1} of ${Strategies.all.length})`)
-        runs.push(yield* Race.run(scenario, strategy))
-      }
-      scenarios.push(Report.Figures.scenarioFigures(scenario, runs))
-      races.push({ scenario, results: runs.map(({ result }) => result) })
-    }
-    yield* status("")
-
+    const { races, scenarios } = yield* raceAll(seed)
     yield* Output.write(
       report,
       Report.Html.render({

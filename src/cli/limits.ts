@@ -3,6 +3,7 @@ import type * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { usual } from "../internal/latency.ts"
 import type * as Limits from "../Limits.ts"
 import { invalidFlag } from "./errors.ts"
 
@@ -43,6 +44,14 @@ export const seed = number(
   "a whole number that is not below 0",
   (value) => value >= 0 && Number.isSafeInteger(value)
 ).pipe(byDefault("The same seed gives the same figures", 1))
+
+/** How long a call takes, besides what is usual. */
+export const latencyPerToken = atLeastZero("latency-per-token").pipe(
+  Flag.withDescription(
+    `Milliseconds per output token, besides ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
+  ),
+  Flag.optional
+)
 
 /** How many calls may be in flight. */
 export const concurrency = count("concurrency").pipe(

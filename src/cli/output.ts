@@ -55,17 +55,19 @@ export const writing =
 
 /**
  * Makes a folder and those above it, one by one: Node's own recursive way never ends below `/proc`, where a folder that is
- * there takes no other.
+ * there takes no other. Gives the topmost that it made, if any.
  */
 export const folder = (
   path: string
-): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
+): Effect.Effect<string | undefined, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const { dirname } = yield* Path.Path
-    if (yield* fs.exists(path)) return
-    yield* folder(dirname(path))
-    yield* Effect.catchReason(fs.makeDirectory(path), "PlatformError", "AlreadyExists", () => Effect.void)
+    if (yield* fs.exists(path)) return undefined
+    const above = yield* folder(dirname(path))
+    const make = Effect.as(fs.makeDirectory(path), path)
+    const made = yield* Effect.catchReason(make, "PlatformError", "AlreadyExists", () => Effect.undefined)
+    return above ?? made
   })
 
 /**
@@ -87,22 +89,29 @@ export const replace = (
   })
 
 /**
- * Makes sure that a file can be written, and makes its folder: that it cannot be must be told before the work of which it
- * tells. Leaves no file behind.
+ * Makes sure that a file can be written, its folder included: that it cannot be must be told before the work of which it
+ * tells. Leaves nothing behind, since the work may be stopped.
  */
 export const claim = Effect.fnUntraced(function* (path: string, flag: string) {
   const fs = yield* FileSystem.FileSystem
   const { dirname } = yield* Path.Path
   yield* Effect.gen(function* () {
-    yield* folder(dirname(path))
     const wasThere = yield* fs.exists(path)
-    yield* fs.writeFileString(path, "", { flag: "a" })
-    if (!wasThere) yield* fs.remove(path)
-  }).pipe(writing(path, flag))
+    const made = yield* folder(dirname(path))
+    yield* fs
+      .writeFileString(path, "", { flag: "a" })
+      .pipe(Effect.ensuring(made === undefined ? Effect.void : Effect.ignore(fs.remove(made, { recursive: true }))))
+    if (!wasThere) yield* fs.remove(path, { force: true })
+  }).pipe(
+    // A command that was started at the same moment may just have taken away the folder that both of them claim.
+    Effect.retry({ times: 3, while: ({ reason }) => reason._tag === "NotFound" }),
+    writing(path, flag)
+  )
 })
 
-/** Writes a file, and says so on standard error: standard output belongs to the answer. */
+/** Writes a file in its folder, and says so on standard error: standard output belongs to the answer. */
 export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
-  yield* writing(path, flag)(replace(path, text))
+  const { dirname } = yield* Path.Path
+  yield* Effect.andThen(folder(dirname(path)), replace(path, text)).pipe(writing(path, flag))
   yield* Console.error(printable(`wrote ${path}`))
 })

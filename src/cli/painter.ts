@@ -42,8 +42,8 @@ export const sizeOf = (
   }))
 
 /**
- * Writes the line on standard error, where that is a terminal that can draw over it; nothing elsewhere. An empty text takes
- * it away.
+ * Writes a line on standard error, where that is a terminal that can draw over it; nothing elsewhere. The end of the scope
+ * takes it away, also where the work is stopped: what the shell says next must not stand behind it.
  */
 export const statusLine = Effect.gen(function* () {
   const stdio = yield* Stdio.Stdio
@@ -51,10 +51,12 @@ export const statusLine = Effect.gen(function* () {
   // The terminal's capabilities are those of standard output, which may be a file.
   const term = Option.getOrUndefined(yield* Effect.orElseSucceed(Config.option(Config.String("TERM")), Option.none))
   if (term === "dumb" || !(yield* stdio.stderrIsTerminal)) return (): Effect.Effect<void> => Effect.void
-  return (text: string): Effect.Effect<void> =>
+  const write = (text: string): Effect.Effect<void> =>
     Effect.flatMap(sizeOf(terminal), ({ columns }) =>
       Effect.ignore(
         Stream.run(Stream.succeed(`\r\u001b[2K${fit(text, columns - 1)}`), stdio.stderr({ endOnDone: false }))
       )
     )
+  yield* Effect.addFinalizer(() => write(""))
+  return write
 })

@@ -6,10 +6,11 @@ import * as Effect from "effect/Effect"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Latency from "../internal/latency.ts"
+import * as Words from "../internal/words.ts"
 import { ProviderServer } from "../gateway/index.ts"
 import type { ProviderSim } from "../testing/index.ts"
 import * as LimitFlags from "./limits.ts"
-import * as View from "./run/view.ts"
 
 const flags = {
   port: LimitFlags.number(
@@ -18,6 +19,10 @@ const flags = {
     (port) => Number.isInteger(port) && port >= 0 && port <= 65_535
   ).pipe(LimitFlags.byDefault("Port to listen on; 0 takes a free one", 0)),
   host: Flag.String("host").pipe(
+    Flag.filter(
+      (host) => host.trim() !== "",
+      () => "an address or the name of a host"
+    ),
     LimitFlags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,
@@ -33,15 +38,15 @@ const flags = {
   ),
   latencyBase: LimitFlags.atLeastZero("latency").pipe(
     Flag.withMetavar("<ms>"),
-    LimitFlags.byDefault("Milliseconds that every call takes", 500)
+    LimitFlags.byDefault("Milliseconds that every call takes", Latency.usual.baseMillis)
   ),
   latencyInput: LimitFlags.atLeastZero("latency-per-input-token").pipe(
     Flag.withMetavar("<ms>"),
-    LimitFlags.byDefault("Milliseconds per input token, besides", 0.01)
+    LimitFlags.byDefault("Milliseconds per input token, besides", Latency.usual.perInputTokenMillis)
   ),
   latencyOutput: LimitFlags.atLeastZero("latency-per-output-token").pipe(
     Flag.withMetavar("<ms>"),
-    LimitFlags.byDefault("Milliseconds per output token, besides", 10)
+    LimitFlags.byDefault("Milliseconds per output token, besides", Latency.usual.perOutputTokenMillis)
   ),
   noise: LimitFlags.atLeastZero("latency-noise").pipe(
     Flag.withMetavar("<sigma>"),
@@ -84,15 +89,15 @@ export const listen = (options: ProviderServer.Options) =>
 export const summary = (stats: ProviderSim.Stats): string => {
   const by = Object.entries(stats.rejectionsBy).map(([name, count]) => `${name} ${count}`)
   const why = by.length === 0 ? "" : ` (${by.join(", ")})`
-  const each = (count: number, what: string) => `${View.thousands(count)} ${what}`
+  const each = (count: number, what: string) => `${Words.thousands(count)} ${what}`
   return [
-    View.counted(stats.requests, "request"),
+    Words.counted(stats.requests, "request"),
     each(stats.completed, "completed"),
     `${each(stats.rejected, "rejected")}${why}`,
     each(stats.failed + stats.broken, "failed"),
     each(stats.aborted, "aborted"),
     ...(stats.inFlight === 0 ? [] : [each(stats.inFlight, "in flight")]),
-    `${View.thousands(stats.inputTokens)} input and ${View.thousands(stats.outputTokens)} output tokens`
+    `${Words.thousands(stats.inputTokens)} input and ${Words.thousands(stats.outputTokens)} output tokens`
   ].join(", ")
 }
 

@@ -8,6 +8,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Words from "../internal/words.ts"
 import { Report } from "../lab/index.ts"
 import * as Retry from "../Retry.ts"
 import * as LimitFlags from "./limits.ts"
@@ -19,7 +20,6 @@ import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Session from "./run/session.ts"
 import * as Steps from "./run/steps.ts"
-import * as View from "./run/view.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -114,7 +114,7 @@ const writeReport = (
       agents,
       provider,
       limits: LimitFlags.limitsOf(given),
-      summary: `${View.counted(parts.length, "agent")}, ${View.counted(recorded.calls.length, "call")}; model ${given.model}`
+      summary: `${Words.counted(parts.length, "agent")}, ${Words.counted(recorded.calls.length, "call")}; model ${given.model}`
     })
     const html = Report.Html.render({
       title: "floodgate run",

@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Words from "../internal/words.ts"
 import * as Agents from "../Agents.ts"
 import * as Budget from "../Budget.ts"
 import type { ProviderServer } from "../gateway/index.ts"
@@ -23,7 +24,6 @@ import * as Documents from "./run/documents.ts"
 import * as Output from "./output.ts"
 import type * as Pipeline from "./run/pipeline.ts"
 import * as Session from "./run/session.ts"
-import * as View from "./run/view.ts"
 import { modeOf } from "./run.ts"
 
 const agents = 12
@@ -179,7 +179,7 @@ const tour = Effect.gen(function* () {
   yield* Console.log(
     [
       `${agents} agents, ${agents * 5 + 1} calls, over HTTP with the official SDK. The provider grants`,
-      `${View.thousands(perSecond!)} input tokens a second and ${View.thousands(burst!)} at once (a bucket; rejections count).`,
+      `${Words.thousands(perSecond!)} input tokens a second and ${Words.thousands(burst!)} at once (a bucket; rejections count).`,
       `In its own time, which passes ${timeScale} times as fast as yours:`,
       "",
       `${"".padEnd(20)}${"time".padStart(9)}${"429s".padStart(7)}${"agents done".padStart(13)}${"complete".padStart(10)}`,

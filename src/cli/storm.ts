@@ -5,7 +5,8 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import * as Words from "../internal/words.ts"
+import { Race, Report, type Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
@@ -51,11 +52,7 @@ const flags = {
     Flag.optional
   ),
   window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
-  latencyPerToken: amount(
-    "latency-per-token",
-    "Milliseconds per output token, besides 500 a call and 0.01 per input token",
-    "10"
-  ),
+  latencyPerToken: LimitFlags.latencyPerToken,
   seed: LimitFlags.seed,
   strategy: Flag.Literals("strategy", names).pipe(
     Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
@@ -151,7 +148,8 @@ interface Files {
 
 const claim = Effect.fnUntraced(function* ({ report, svg }: Files) {
   if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
-  if (Option.isSome(svg)) yield* Output.folder(svg.value).pipe(Output.writing(svg.value, "--svg"))
+  const { join } = yield* Path.Path
+  if (Option.isSome(svg)) yield* Output.claim(join(svg.value, "any.svg"), "--svg")
 })
 
 const write = Effect.fnUntraced(function* (
@@ -182,13 +180,12 @@ const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: R
   for (const one of strategies) {
     const progress = ({ calls, completed, seconds }: Race.Progress) =>
       status(
-        `${one.name}: ${Scenario.thousands(seconds)} s simulated, ${Scenario.thousands(completed)} of ${Scenario.thousands(calls)} calls done`
+        `${one.name}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
       )
     runs.push(yield* Race.run(scenario, one, { progress }))
   }
-  yield* status("")
   return runs
-})
+}, Effect.scoped)
 
 /** The command. */
 export const stormCommand = Command.make(

@@ -112,7 +112,7 @@ export interface Options extends ProviderSim.Options {
 
 const check = OptionChecks.fields<Options>({
   ...OptionChecks.simulated,
-  host: OptionChecks.string,
+  host: OptionChecks.host,
   port: OptionChecks.number(
     "an integer from 0 to 65535",
     (port) => Number.isInteger(port) && port >= 0 && port < 65_536

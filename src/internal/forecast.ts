@@ -1,17 +1,17 @@
 /**
  * A fan-out played through without a clock: the budget's own queue and buckets, and calls of known length. Pure.
  *
- * Times are milliseconds from the start.
+ * Times are milliseconds from the start. It goes in steps, so that who plays it can do something else between two of them.
  */
 import * as Limits from "../Limits.ts"
 import { type Entry, FairQueue, type Flow, type Turn } from "./fairQueue.ts"
 import * as Heap from "./heap.ts"
 import * as Ledger from "./ledger.ts"
 
-interface Call {
+export interface Call {
   readonly estimate: Limits.Estimate
   /** What it does use: what was reserved beyond that is given back at its end. */
-  readonly usage: Limits.Usage
+  readonly usage: Omit<Limits.Whole, "tokens">
   readonly millis: number
 }
 
@@ -84,11 +84,27 @@ interface Due extends Heap.Item {
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
+/** Something that is computed in steps. */
+export type Steps<A> = Generator<undefined, A, undefined>
+
+/** So many things are done in one step: milliseconds, in which nobody misses anything. */
+const atOnce = 1_000
+
+/** Maps many items in steps. */
+export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Steps<ReadonlyArray<B>> {
+  const all: Array<B> = []
+  for (const item of items) {
+    all.push(f(item))
+    if (all.length % atOnce === 0) yield
+  }
+  return all
+}
+
 /** Plays all agents to their ends. */
-export const play = (agents: ReadonlyArray<Agent>, setup: Setup): Outcome => {
+export function* play(agents: ReadonlyArray<Agent>, setup: Setup): Steps<Outcome> {
   const fanOut = new FanOut(setup)
   for (const agent of agents) fanOut.start(agent)
-  return fanOut.run()
+  return yield* fanOut.run()
 }
 
 class FanOut {
@@ -113,12 +129,18 @@ class FanOut {
     this.schedule(agent.startsAt, { agent, calls: agent.calls.values() }, undefined)
   }
 
-  run(): Outcome {
+  *run(): Steps<Outcome> {
     const blocked: { [O in Obstacle]?: number } = {}
     let now = 0
+    let done = 0
     for (;;) {
-      this.happen(now)
-      const obstacle = this.admit(now)
+      while (this.happen(now)) if (++done % atOnce === 0) yield
+      this.ledger = Ledger.advance(this.ledger, now)
+      let obstacle = this.admit(now)
+      while (obstacle === "admitted") {
+        if (++done % atOnce === 0) yield
+        obstacle = this.admit(now)
+      }
       // A call that did not have to wait is not remembered, as in the budget itself.
       if (obstacle === undefined) this.queue.forget()
       const wake = Math.min(this.due[0]?.at ?? Infinity, now + (obstacle?.millis ?? Infinity))
@@ -132,13 +154,14 @@ class FanOut {
     Heap.push(this.due, { at, turn: this.scheduled++, player, ends, place: -1 }, byTime)
   }
 
-  /** Everything that is due. */
-  private happen(now: number): void {
-    for (let due = this.due[0]; due !== undefined && due.at <= now; due = this.due[0]) {
-      Heap.remove(this.due, due, byTime)
-      if (due.ends !== undefined) this.end(due.ends, now)
-      this.ask(due.player, now)
-    }
+  /** The next thing that is due; false where none is. */
+  private happen(now: number): boolean {
+    const due = this.due[0]
+    if (due === undefined || due.at > now) return false
+    Heap.remove(this.due, due, byTime)
+    if (due.ends !== undefined) this.end(due.ends, now)
+    this.ask(due.player, now)
+    return true
   }
 
   private end({ held, turn, used }: Running, now: number): void {
@@ -177,24 +200,22 @@ class FanOut {
     this.endsAt = now
   }
 
-  /** Admits all that fit; gives what the head waits for, and how long if nothing happens. */
-  private admit(now: number): { readonly by: Obstacle; readonly millis: number } | undefined {
-    this.ledger = Ledger.advance(this.ledger, now)
-    for (;;) {
-      const head = this.queue.peek()
-      if (head === undefined) return undefined
-      if (this.inFlight >= this.concurrency) return { by: "concurrency", millis: Infinity }
-      const decision = Ledger.decide(this.ledger, head.charge, now)
-      // Only a cooldown waits for no dimension, and here is none.
-      if (decision._tag === "Wait") return { by: decision.dimension!, millis: decision.millis }
-      const turn = this.queue.shift()!
-      if (decision._tag === "Granted") {
-        this.serve(turn, now)
-      } else {
-        const { asked, dimension, left } = decision
-        this.refuse(head.player, { dimension, asked, limit: left }, now)
-      }
+  /** Admits the head of the queue where it fits; else gives what it waits for, and how long if nothing happens. */
+  private admit(now: number): "admitted" | { readonly by: Obstacle; readonly millis: number } | undefined {
+    const head = this.queue.peek()
+    if (head === undefined) return undefined
+    if (this.inFlight >= this.concurrency) return { by: "concurrency", millis: Infinity }
+    const decision = Ledger.decide(this.ledger, head.charge, now)
+    // Only a cooldown waits for no dimension, and here is none.
+    if (decision._tag === "Wait") return { by: decision.dimension!, millis: decision.millis }
+    const turn = this.queue.shift()!
+    if (decision._tag === "Granted") {
+      this.serve(turn, now)
+    } else {
+      const { asked, dimension, left } = decision
+      this.refuse(head.player, { dimension, asked, limit: left }, now)
     }
+    return "admitted"
   }
 
   private serve(turn: Turn<Waiting>, now: number): void {
@@ -206,20 +227,4 @@ class FanOut {
     this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
     this.schedule(endsAt, player, { turn, held, used: Limits.used(charge, call.usage, call.estimate) })
   }
-}
-
-/**
- * How many calls at once still help: the fewest with which it takes at most 2 % longer than with all. Found by halving; it
- * stops after each round, so that whoever asks can do something else.
- */
-export function* agentsThatHelp(most: number, endsAt: (concurrency: number) => number): Generator<undefined, number> {
-  const within = 1.02 * endsAt(most)
-  let least = 1
-  while (least < most) {
-    yield
-    const middle = Math.floor((least + most) / 2)
-    if (endsAt(middle) <= within) most = middle
-    else least = middle + 1
-  }
-  return most
 }

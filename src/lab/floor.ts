@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Limits from "../Limits.ts"
+import { smallest } from "./extremes.ts"
 import { rateOf } from "./rate.ts"
 import * as Scenario from "./scenario.ts"
 
@@ -79,8 +80,8 @@ const secondsUntil = (limit: Limits.Limit, used: number): number => {
  * @since 0.1.0
  */
 export const lastCallSeconds = (scenario: Scenario.Scenario): number =>
-  Math.min(
-    ...scenario.agents.map((agent) => {
+  smallest(
+    scenario.agents.map((agent) => {
       const last = agent.calls.at(-1)
       return last === undefined ? 0 : Scenario.latencyMillis(scenario, last) / 1_000
     })

@@ -11,6 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { nearestRank } from "../internal/nearestRank.ts"
 import { LlmProvider } from "../LlmProvider.ts"
 import { ProviderSim, Simulation } from "../testing/index.ts"
+import { largest, smallest } from "./extremes.ts"
 import { floor } from "./floor.ts"
 import * as Record from "./record.ts"
 import { round } from "./round.ts"
@@ -187,8 +188,8 @@ const seconds = (millis: number | undefined): number | null => (millis === undef
 const fairnessOf = (agents: ReadonlyArray<Record.AgentRecord>): number | null => {
   // From its start, so that agents that come later are not late for it.
   const spans = agents.map((agent) => agent.endedAt! - agent.startsAtMillis)
-  const shortest = Math.min(...spans)
-  return shortest > 0 && shortest < Infinity ? round(Math.max(...spans) / shortest) : null
+  const shortest = smallest(spans)
+  return shortest > 0 && shortest < Infinity ? round(largest(spans) / shortest) : null
 }
 
 const resultOf = (
@@ -203,7 +204,12 @@ const resultOf = (
   const succeeded = calls.filter((call) => call.outcome === "ok")
   const latencies = succeeded.map((call) => call.endedAt! - call.askedAt)
   const failedAgents = agents.filter((agent) => agent.failed || agent.endedAt === undefined).length
-  const makespan = finished ? Math.max(0, ...agents.map((agent) => agent.endedAt!)) : scenario.maxSeconds * 1_000
+  const makespan = finished
+    ? largest(
+        agents.map((agent) => agent.endedAt!),
+        0
+      )
+    : scenario.maxSeconds * 1_000
   const floorSeconds = floor(scenario).seconds
   const planned = scenario.agents.reduce((sum, agent) => sum + agent.calls.length, 0)
   return {

@@ -9,6 +9,8 @@
  * @since 0.1.0
  */
 import { invalid } from "../internal/invalid.ts"
+import * as Latency from "../internal/latency.ts"
+import * as Words from "../internal/words.ts"
 import type * as Limits from "../Limits.ts"
 import type { Params } from "../LlmProvider.ts"
 import type { ProviderSim } from "../testing/index.ts"
@@ -146,7 +148,7 @@ const withDefaults = (options: Options) => ({
   concurrency: options.concurrency,
   firstTokens: options.firstTokens ?? 150_000,
   headers: options.headers ?? "rounded",
-  latencyPerToken: options.latencyPerToken ?? 10,
+  latencyPerToken: options.latencyPerToken ?? Latency.usual.perOutputTokenMillis,
   outputTokens: options.outputTokens ?? 200,
   rate: options.rate ?? 60_000,
   rejections: options.rejections ?? "charged",
@@ -215,10 +217,11 @@ export const make = (options: Options = {}): Scenario => {
   const { agents, burst, calls, concurrency, firstTokens, headers, latencyPerToken, rate, rejections } = complete
   const { outputTokens, seed, tokens, window } = complete
   const { maxSeconds = 3_600, name = "incident" } = options
-  const sizes = `the first of ${thousands(firstTokens)} tokens, later ones of ${thousands(tokens)}`
+  const later = calls === 1 ? "" : `, later ones of ${thousands(tokens)}`
+  const sizes = `the first of ${thousands(firstTokens)} tokens${later}`
   return {
     name,
-    summary: options.summary ?? `${agents} agents x ${calls} calls, ${sizes}`,
+    summary: options.summary ?? `${Words.counted(agents, "agent")} x ${Words.counted(calls, "call")}, ${sizes}`,
     settings: {
       agents,
       callsPerAgent: calls,
@@ -253,7 +256,7 @@ export const make = (options: Options = {}): Scenario => {
  * @category getters
  * @since 0.1.0
  */
-export const thousands = (value: number): string => value.toLocaleString("en-US")
+export const thousands = (value: number): string => Words.thousands(value)
 
 /**
  * All calls of a scenario.
@@ -334,7 +337,7 @@ export const providerOf = (scenario: Scenario): ProviderSim.Options => {
  * @since 0.1.0
  */
 export const latencyMillis = ({ provider }: Scenario, call: Call): number => {
-  const { baseMillis = 500, perInputTokenMillis = 0.01, perOutputTokenMillis = 10 } = provider.latency ?? {}
+  const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(provider.latency)
   const input = Math.ceil(baseMillis + perInputTokenMillis * call.inputTokens - 1e-6)
   return Math.ceil(input + perOutputTokenMillis * call.outputTokens - 1e-6)
 }
@@ -346,10 +349,10 @@ export const latencyMillis = ({ provider }: Scenario, call: Call): number => {
  * @since 0.1.0
  */
 export const dimensionNames: Readonly<Record<Limits.Dimension, string>> = {
-  requests: "requests",
-  inputTokens: "input tokens",
-  outputTokens: "output tokens",
-  tokens: "tokens"
+  requests: Words.plural(2, Words.units.requests),
+  inputTokens: Words.plural(2, Words.units.inputTokens),
+  outputTokens: Words.plural(2, Words.units.outputTokens),
+  tokens: Words.plural(2, Words.units.tokens)
 }
 
 /**
@@ -367,7 +370,7 @@ export const limitsText = (limits: Limits.Limits): string =>
       const per = limit.total === undefined ? rate : " in all"
       const bucket = `bucket of ${thousands(limit.burst ?? amount)}`
       const how = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
-      return [`${thousands(amount)} ${dimensionNames[dimension]}${per} (${how})`]
+      return [`${Words.counted(amount, Words.units[dimension])}${per} (${how})`]
     })
     .join("; ")
 
@@ -380,12 +383,12 @@ export const limitsText = (limits: Limits.Limits): string =>
 export const modelOf = ({ limits, provider }: Scenario): string => {
   const parts: Array<string> = [limitsText(limits)]
   const { concurrency, headers = "rounded", neighbour, ramp, rejections = "free" } = provider
-  if (concurrency !== undefined) parts.push(`${concurrency} calls at once`)
+  if (concurrency !== undefined) parts.push(`${Words.counted(concurrency, "call")} at once`)
   const charge = typeof rejections === "object" ? rejections : {}
   parts.push(
     rejections === "free"
       ? "rejections free"
-      : `rejections charged (${charge.requests ?? 1} request and ${(charge.tokenShare ?? 0.05) * 100} % of the tokens)`
+      : `rejections charged (${Words.counted(charge.requests ?? 1, "request")} and ${(charge.tokenShare ?? 0.05) * 100} % of the tokens)`
   )
   parts.push(`headers ${headers}`)
   if (neighbour !== undefined) {

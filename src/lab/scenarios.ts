@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Seeded from "../testing/seeded.ts"
+import * as Words from "../internal/words.ts"
 import * as Scenario from "./scenario.ts"
 
 // -----------------------------------------------------------------------------
@@ -299,8 +300,10 @@ export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions 
   const last = trace.at(-1)?.atMillis ?? 0
   return {
     name: "trace",
-    summary: `${Scenario.thousands(trace.length)} calls of a trace${
-      kept ? `, arrivals ${speed === 1 ? "kept" : `x${speed}`}` : ` dealt to ${count} agents, as fast as possible`
+    summary: `${Words.counted(trace.length, "call")} of a trace${
+      kept
+        ? `, arrivals ${speed === 1 ? "kept" : `x${speed}`}`
+        : ` dealt to ${Words.counted(count, "agent")}, as fast as possible`
     }`,
     settings: {
       agents: count,

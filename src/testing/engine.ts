@@ -6,6 +6,8 @@
  * Time is an argument, in milliseconds since the provider started, and must not go back. Random numbers come from the
  * seed and from the request itself. The arithmetic is the provider's own: nothing of the library's buckets is used here.
  */
+import * as Latency from "../internal/latency.ts"
+import * as Words from "../internal/words.ts"
 import * as Limits from "../Limits.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
@@ -157,13 +159,6 @@ const record = (
   return entry
 }
 
-const units: Readonly<Record<Limits.Dimension, string>> = {
-  requests: "requests",
-  inputTokens: "input tokens",
-  outputTokens: "output tokens",
-  tokens: "tokens"
-}
-
 const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
   switch (by) {
     case "concurrency":
@@ -174,7 +169,7 @@ const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
       return "This request was rejected by a simulated fault"
     default: {
       const { kind, stated } = pool.gauges[by]!
-      const limit = `${stated.toLocaleString("en-US")} ${units[by]}${kind === "quota" ? " in all" : " per minute"}`
+      const limit = `${Words.counted(stated, Words.units[by])}${kind === "quota" ? " in all" : " per minute"}`
       return `This request would exceed your organization's rate limit of ${limit} (model: ${request.model})`
     }
   }
@@ -281,12 +276,8 @@ const rejectByLimit = (
 }
 
 const admit = (state: State, pool: Pool, request: Request, charge: Limits.Whole, fault: Fault | undefined): Call => {
-  const {
-    baseMillis = 500,
-    noise = 0,
-    perInputTokenMillis = 0.01,
-    perOutputTokenMillis = 10
-  } = state.options.latency ?? {}
+  const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(state.options.latency)
+  const { noise = 0 } = state.options.latency ?? {}
   for (const dimension of Limits.dimensions) {
     const one = pool.gauges[dimension]
     if (one !== undefined) Gauge.take(one, state.now, charge[dimension])

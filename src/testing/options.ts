@@ -27,8 +27,13 @@ const that =
 export const number = (expected: string, holds: (value: number) => boolean): Check =>
   that(expected, (value) => typeof value === "number" && holds(value))
 
-/** Some text. */
-export const string = that("a string", Predicate.isString)
+const string = that("a string", Predicate.isString)
+
+/** Where somebody listens. No address at all would be every address of the machine. */
+export const host = that(
+  "an address or the name of a host",
+  (value) => Predicate.isString(value) && value.trim() !== ""
+)
 
 const oneOf = <A extends string>(known: { readonly [K in A]: true }): Check =>
   that(

@@ -2,14 +2,18 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as PlatformError from "effect/PlatformError"
+import * as Sink from "effect/Sink"
+import * as Stdio from "effect/Stdio"
 import * as TestConsole from "effect/testing/TestConsole"
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
-import { join } from "node:path"
+import { join, relative } from "node:path"
 import * as Cli from "../../src/cli/index.ts"
 import { root } from "../support/modules.ts"
 
@@ -114,6 +118,9 @@ describe("floodgate", () => {
     [["lab", "--seed", "-1"], /--seed: "-1"\. Expected: a whole number that is not below 0\n/],
     [["provider", "--port", "http"], /--port: "http"\. Expected: a port from 0 to 65535\n/],
     [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
+    // Node would listen on every address.
+    [["provider", "--host", ""], /Missing value for flag --host\. Expected: an address or the name of a host\n/],
+    [["forecast", "--deadline", "Infinity"], /--deadline: "Infinity"\. Expected: a duration such as "10 minutes"\n/],
     [["provider", "--rejections", "maybe"], /--rejections.*"free" \| "charged"/],
     [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
     [["provider", "--window", "round"], /--window/],
@@ -152,6 +159,10 @@ describe("floodgate", () => {
       const empty = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
       assert.strictEqual(empty.code, 1)
       assert.match(empty.err, /^floodgate: .*empty: no text files there/)
+      // A byte order mark is all that some editors leave of an empty file.
+      yield* fs.writeFileString(join(at, "empty/mark.md"), "\uFEFF")
+      const mark = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
+      assert.strictEqual(mark.code, 1)
       const below = join(at, "docs/a.md/out")
       const nowhere = yield* floodgate("run", docs, "--prompt", "x", "--out", below)
       assert.strictEqual(nowhere.code, 1)
@@ -190,6 +201,35 @@ describe("floodgate", () => {
     )
   }
 
+  it.live("leaves no folder and no half line behind when it is stopped", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const at = yield* folder
+      for (const args of [
+        ["lab", "--report", join(at, "a/b/report.html"), "--docs", join(at, "c/docs")],
+        ["storm", "--scenario", "many", "--report", join(at, "a/b/report.html"), "--svg", join(at, "c/svg")]
+      ]) {
+        let drawn = ""
+        const seen = yield* Deferred.make<void>()
+        const write = (text: string | Uint8Array) =>
+          Effect.andThen(
+            Effect.sync(() => (drawn += text.toString())),
+            Deferred.succeed(seen, undefined)
+          )
+        const terminal = Stdio.layerTest({
+          stderrIsTerminal: Effect.succeed(true),
+          stderr: () => Sink.forEach(write)
+        })
+        const fiber = yield* Effect.forkChild(Effect.provide(Cli.runWith(args), terminal))
+        yield* Deferred.await(seen)
+        yield* Fiber.interrupt(fiber)
+        assert.match(drawn, /fixed-retry/)
+        assert.isTrue(drawn.endsWith("\r\u001b[2K"))
+        assert.deepStrictEqual(yield* fs.readDirectory(at), [])
+      }
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.effect("shows no control character of a name, and no pool that nobody named", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* document
@@ -201,6 +241,21 @@ describe("floodgate", () => {
       const { err } = yield* floodgate("run", ...args)
       assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)
       assert.match(err, /\nThe same command would fail in the same way: change what it says above\.$/)
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
+  it.effect("reads a file once, whatever ways lead to it", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { at, docs } = yield* document
+      const workloadOf = (...paths: ReadonlyArray<string>) =>
+        Effect.map(floodgate("forecast", ...paths), ({ out }) =>
+          out.split("\n").findLast((line) => line.startsWith("Workload: "))
+        )
+      const once = yield* workloadOf(docs)
+      yield* fs.symlink("a.md", join(docs, "link.md"))
+      yield* fs.symlink(docs, join(at, "other"))
+      assert.strictEqual(yield* workloadOf(docs, join(at, "other/a.md"), relative("", join(docs, "a.md"))), once)
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 
@@ -263,10 +318,10 @@ describe("floodgate", () => {
     )
   }
 
-  it.effect("lets go between the steps of a forecast, so that a signal is heard", () =>
+  it.effect("lets go many times within a forecast, so that a signal is heard", () =>
     Effect.gen(function* () {
-      const turnsOf = Effect.fnUntraced(function* (agents: number) {
-        const fiber = yield* Effect.forkChild(Cli.runWith(["forecast", "--agents", String(agents)]))
+      const turnsOf = Effect.fnUntraced(function* (calls: number) {
+        const fiber = yield* Effect.forkChild(Cli.runWith(["forecast", "--agents", "1", "--calls", String(calls)]))
         let turns = 0
         while (fiber.pollUnsafe() === undefined) {
           yield* Effect.yieldNow
@@ -275,8 +330,8 @@ describe("floodgate", () => {
         return turns
       })
       const few = yield* turnsOf(1)
-      // Three tiers, and 64 are halved six times in each.
-      assert.isAtLeast((yield* turnsOf(64)) - few, 15)
+      // Three tiers; of each, 10,000 calls begin and end, and are made figures.
+      assert.isAtLeast((yield* turnsOf(10_000)) - few, 3 * 20)
     }).pipe(Effect.provide(services))
   )
 
@@ -365,6 +420,16 @@ describe("floodgate", () => {
     ).pipe(Layer.provide(NodeServices.layer))
 
   // As above.
+  it.live("says that answers were cut, also where it says only what went wrong", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* document
+      const args = ["run", docs, "--prompt", "x", "--agents", "1", "--max-tokens", "3", "--out", out, "-q"]
+      const { code, err } = yield* floodgate(...args)
+      assert.strictEqual(code, 0)
+      assert.strictEqual(err, "floodgate: Cut at --max-tokens 3: 6 answers; raise it for whole ones")
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.live("starts a new line after one that did not fit on the disk", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* document

@@ -438,6 +438,8 @@ describe("ProviderServer", () => {
         [{ maxBodyBytes: NaN }, "ProviderServer.maxBodyBytes: expected an integer > 0, got NaN"],
         [{ maxBodyBytes: -1 }, "ProviderServer.maxBodyBytes: expected an integer > 0, got -1"],
         [{ port: 99_999 }, "ProviderServer.port: expected an integer from 0 to 65535, got 99999"],
+        // Node would listen on every address.
+        [{ host: "" }, 'ProviderServer.host: expected an address or the name of a host, got ""'],
         [{ headers: "no" }, "ProviderServer.headers: expected one of"],
         [{ timescale: 2 }, "host, port, timeScale, maxBodyBytes, got timescale"]
       ]

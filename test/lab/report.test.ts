@@ -3,6 +3,7 @@
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Forecast from "floodgate/Forecast"
 import { Race, Report, Scenario, Scenarios, Strategies } from "floodgate/lab"
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -55,6 +56,46 @@ describe("Report.Html", () => {
       assert.strictEqual(JSON.parse(figures).figures[0].results.length, 5)
     })
   )
+})
+
+describe("Report.Forecast", () => {
+  const barsOf = (agents: number, calls: number) => {
+    const workload = Forecast.uniform({ agents, calls, first: { inputTokens: 1_000, outputTokens: 100 } })
+    const limits = { requests: { perMinute: 600 } }
+    const forecast = Forecast.make(workload, { limits })
+    const { figures } = Report.Forecast.section({
+      summary: "",
+      answers: [{ tier: "one", limits, forecast }],
+      heads: [],
+      rows: [],
+      notes: []
+    })
+    return { figures, bars: Map.groupBy(figures.runs[0]!.bars, ({ agent }) => agent) }
+  }
+
+  /** Whether nothing is between the bars of an agent. */
+  const hasGaps = (bars: ReadonlyArray<Report.Figures.Bar>): boolean =>
+    bars.some(({ from }, index) => Math.abs(from - (bars[index - 1]?.to ?? 0)) > 0.002)
+
+  it("shows all that each of the agents does that are shown, where there are many", () => {
+    const { bars, figures } = barsOf(1_000, 10)
+    assert.strictEqual(figures.agents.length, 77)
+    assert.deepStrictEqual([...bars.keys()].sort(), [...figures.agents].sort())
+    for (const each of bars.values()) {
+      assert.strictEqual(each.filter(({ what }) => what === "runs").length, 10)
+      assert.isFalse(hasGaps(each))
+    }
+  })
+
+  it("leaves no gaps between very many calls, and says in all how long they waited and ran", () => {
+    const { bars } = barsOf(2, 5_000)
+    for (const each of bars.values()) {
+      assert.isBelow(each.length, 4_000)
+      assert.isFalse(hasGaps(each))
+      const ran = each.reduce((sum, { from, to, what }) => (what === "runs" ? sum + to - from : sum), 0)
+      assert.closeTo(ran, 5_000 * 1.51, 1)
+    }
+  })
 })
 
 describe("Report.Charts", () => {
@@ -157,6 +198,33 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
       await page.close()
     }, 30_000)
   }
+
+  it("prints its tables whole, and the colours of its keys", async () => {
+    const { page } = await open(700, "light")
+    const hidden = () =>
+      page.$$eval(".scroll", (places) => places.map((place) => place.scrollWidth - place.clientWidth))
+    assert.isAbove(Math.max(...(await hidden())), 0)
+    await page.emulateMedia({ media: "print" })
+    for (const width of await hidden()) assert.strictEqual(width, 0)
+    assert.strictEqual(
+      await page.evaluate('getComputedStyle(document.querySelector(".key i")).getPropertyValue("print-color-adjust")'),
+      "exact"
+    )
+    await page.close()
+  }, 30_000)
+
+  it("is read without a mouse and without eyes: tables scroll, and charts have names", async () => {
+    const { page } = await open(400, "light")
+    const focused: Array<string | null> = []
+    for (let tabs = 0; tabs < 12; tabs++) {
+      await page.keyboard.press("Tab")
+      focused.push(await page.evaluate("document.activeElement.getAttribute('aria-label')"))
+    }
+    assert.include(focused, "Table: incident")
+    const names = await page.$$eval('[role="img"]', (charts) => charts.map((chart) => chart.getAttribute("aria-label")))
+    assert.deepStrictEqual(names.slice(0, 3), ["How long it takes", "Agents and their calls", "What is left: tokens"])
+    await page.close()
+  }, 30_000)
 
   it("shows another strategy when it is chosen, follows the window, and opens the figures", async () => {
     const { page, problems } = await open(1280, "light")

@@ -24,6 +24,23 @@ describe("scenarios", () => {
     )
   }
 
+  it("count one as one, in words", () => {
+    const one = Scenario.make({ agents: 1, calls: 1, concurrency: 1 })
+    assert.strictEqual(one.summary, "1 agent x 1 call, the first of 150,000 tokens")
+    assert.include(Scenario.modelOf(one), "; 1 call at once; ")
+    assert.strictEqual(
+      Scenario.limitsText({ requests: { perMinute: 1 }, outputTokens: { perSecond: 1 }, tokens: { perMinute: 1_000 } }),
+      "1 request/min (bucket of 1); 1 output token/s (bucket of 1); 1,000 tokens/min (bucket of 1,000)"
+    )
+    const trace = [{ atMillis: 0, inputTokens: 1, outputTokens: 1 }]
+    assert.strictEqual(Scenarios.fromTrace(trace).summary, "1 call of a trace, arrivals kept")
+  })
+
+  it("may have very many agents", () => {
+    const many = Scenario.make({ agents: 200_000, calls: 1, firstTokens: 1_000 })
+    assert.closeTo(Floor.lastCallSeconds(many), 0.5 + 0.008 + 2, 1e-9)
+  })
+
   it("have the names that the documents use", () => {
     assert.deepStrictEqual(Scenarios.names, ["incident", "burst", "many", "flaky", "outage", "neighbour", "slow-start"])
   })

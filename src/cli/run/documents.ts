@@ -76,8 +76,8 @@ export interface Found {
 }
 
 /**
- * Reads files and folders, in the order in which they are named and sorted within; a file that is named twice once. What is
- * the run's own is passed over in folders.
+ * Reads files and folders, in the order in which they are named and sorted within; a file to which several ways lead once.
+ * What is the run's own is passed over in folders.
  */
 export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
@@ -85,9 +85,10 @@ export const read = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Found, Unreadable, FileSystem.FileSystem | Path.Path> {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
+  // By the path that no link is in.
   const documents = new Map<string, Document>()
   const folders = new Set<string>()
-  let binary = 0
+  const binary = new Set<string>()
   // The files, too: the folder of the documents may be that of the output.
   const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
   // What is not there yet is not found either.
@@ -109,12 +110,15 @@ export const read = Effect.fnUntraced(function* (
         }
       } else if (info.type !== "File") {
         if (isNamed) return yield* new Unreadable({ path, why: "it is no file and no folder" })
-      } else if (!documents.has(path)) {
+      } else if (!documents.has(real)) {
         const bytes = yield* fs.readFile(path)
         if (!isText(bytes)) {
           if (isNamed) return yield* new Unreadable({ path, why: "it is no text; leave it out, or name its text" })
-          binary++
-        } else if (bytes.length > 0) documents.set(path, { path, text: new TextDecoder().decode(bytes) })
+          binary.add(real)
+          return
+        }
+        const text = new TextDecoder().decode(bytes)
+        if (text !== "") documents.set(real, { path, text })
       }
     }).pipe(
       Effect.mapError((error) => (error._tag === "Unreadable" ? error : new Unreadable({ path, why: why(error) })))
@@ -124,5 +128,5 @@ export const read = Effect.fnUntraced(function* (
   if (documents.size === 0) {
     return yield* new Unreadable({ path: paths.join(", "), why: "no text files there; name files or folders of text" })
   }
-  return { documents: [...documents.values()], binary }
+  return { documents: [...documents.values()], binary: binary.size }
 })

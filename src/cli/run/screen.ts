@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Terminal from "effect/Terminal"
 import * as Budget from "../../Budget.ts"
+import * as Words from "../../internal/words.ts"
 import * as Painter from "../painter.ts"
 import * as Eta from "./eta.ts"
 import type { Event } from "./pipeline.ts"
@@ -41,7 +42,7 @@ const plain = Effect.fnUntraced(function* (run: Run) {
   const failures = new Set<string>()
   let alike = 0
   yield* Effect.addFinalizer(() =>
-    alike === 0 ? Effect.void : Console.log(`${View.counted(alike, "more agent")} failed in the same way`)
+    alike === 0 ? Effect.void : Console.log(`${Words.counted(alike, "more agent")} failed in the same way`)
   )
   return Effect.fnUntraced(function* (event: Event) {
     yield* fold(event)

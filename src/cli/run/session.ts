@@ -13,6 +13,7 @@ import type * as Terminal from "effect/Terminal"
 import type * as Agents from "../../Agents.ts"
 import type * as Budget from "../../Budget.ts"
 import type * as LlmClient from "../../LlmClient.ts"
+import * as Words from "../../internal/words.ts"
 import { printable } from "../errors.ts"
 import * as Output from "../output.ts"
 import * as Documents from "./documents.ts"
@@ -85,34 +86,35 @@ const opening = (
 ): ReadonlyArray<string> => {
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
   const skipped = binary === 0 ? "" : ` (${binary} left out: not text)`
-  const agents = View.counted(chunks.length, "agent")
-  const files = View.counted(documents.length, "file")
+  const agents = Words.counted(chunks.length, "agent")
+  const files = Words.counted(documents.length, "file")
   return [
     `${agents}, ${files}${skipped}, ${View.short(bytes)} bytes; model ${task.model}`,
     provider,
-    ...(known > 0 ? [`Going on: ${View.counted(known, "answer")} of this task in ${results} already`] : []),
-    ...(unreadable > 0 ? [`Passed over in ${results}: ${View.counted(unreadable, "line")} that cannot be read`] : [])
+    ...(known > 0 ? [`Going on: ${Words.counted(known, "answer")} of this task in ${results} already`] : []),
+    ...(unreadable > 0 ? [`Passed over in ${results}: ${Words.counted(unreadable, "line")} that cannot be read`] : [])
   ]
 }
 
+/** That answers are not whole, where there are any. */
+const cutOff = ({ goesOn, task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
+  goesOn && cut > 0
+    ? [
+        `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
+      ]
+    : []
+
 /** What became of it, in lines. */
-const closing = (
-  { goesOn, task }: Options,
-  { calls, cut, inputTokens, missing, outputTokens, reused, seconds }: Pipeline.Report,
-  { results, summary }: Paths
-): ReadonlyArray<string> => {
+const closing = (options: Options, report: Pipeline.Report, { results, summary }: Paths): ReadonlyArray<string> => {
+  const { calls, inputTokens, missing, outputTokens, reused, seconds } = report
   const isDone = missing.length === 0
-  const again = reused === 0 ? "" : ` (and ${View.thousands(reused)} from before)`
-  const used = `${View.thousands(inputTokens)} input and ${View.thousands(outputTokens)} output tokens`
+  const again = reused === 0 ? "" : ` (and ${Words.thousands(reused)} from before)`
+  const used = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
-    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${View.counted(calls, "call")}${again}, ${used}`,
-    ...(goesOn && cut > 0
-      ? [
-          `Cut at --max-tokens ${View.thousands(task.maxTokens)}: ${View.counted(cut, "answer")}; raise it for whole ones`
-        ]
-      : []),
-    ...(goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
+    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}`,
+    ...cutOff(options, report),
+    ...(options.goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
   ]
 }
 
@@ -191,6 +193,7 @@ export const run = Effect.fnUntraced(function* (
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
   yield* Output.replace(paths.summary, text).pipe(writing(paths.summary))
   yield* say(closing(options, report, paths))
+  if (mode === "quiet") for (const line of cutOff(options, report)) yield* Console.error(`floodgate: ${line}`)
   if (mode === "json") yield* Console.log(closingJson(report))
   return report
 })

@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import type * as Budget from "../../Budget.ts"
+import { counted, thousands } from "../../internal/words.ts"
 import * as Limits from "../../Limits.ts"
 import { fit } from "../columns.ts"
 import type * as Eta from "./eta.ts"
@@ -113,15 +114,6 @@ export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead
 // Words and figures
 // -----------------------------------------------------------------------------
 
-/** 1234567 as 1,234,567. */
-export const thousands = (value: number): string =>
-  Math.round(value)
-    .toString()
-    .replaceAll(/\B(?=(\d{3})+$)/g, ",")
-
-/** So many of something. */
-export const counted = (count: number, what: string): string => `${thousands(count)} ${what}${count === 1 ? "" : "s"}`
-
 /** 1234567 as 1.2M: for places where there is little room. */
 export const short = (value: number): string => {
   const size = Math.abs(value)
@@ -143,7 +135,7 @@ const bar = (part: number, width: number): string => {
   return "█".repeat(full) + "░".repeat(width - full)
 }
 
-/** Dimensions as they are called on a terminal. */
+/** Dimensions as they are called on a terminal, where there is little room. */
 export const names: Record<Limits.Dimension, string> = {
   requests: "requests",
   inputTokens: "input",
@@ -217,11 +209,11 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
 /** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
 export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
   const { answered, calls, reused, tokens } = state
-  const done = `${thousands(answered)} of ${thousands(calls)} calls`
+  const done = `${thousands(answered)} of ${counted(calls, "call")}`
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
   const about = answered === calls ? "" : `, ${eta}`
   const again = reused === 0 ? "" : ` (${thousands(reused)} from before)`
-  const used = `, ${thousands(tokens)} tokens`
+  const used = `, ${counted(tokens, "token")}`
   const lines = [`${done}${again}${used}`, `${done}${used}`, `${answered}/${calls}`].map(
     (what) => `${clock(seconds)}  ${what}${about}`
   )
@@ -261,7 +253,7 @@ export const plain = (state: State, event: Event, seconds: number): string | und
     case "answered": {
       const how = event.reused
         ? "from before"
-        : `${thousands(event.inputTokens + event.outputTokens)} tokens, ${event.seconds.toFixed(1)} s`
+        : `${counted(event.inputTokens + event.outputTokens, "token")}, ${event.seconds.toFixed(1)} s`
       return `${clock(seconds)}  ${state.answered}/${state.calls}  ${event.agent}  ${event.step}  ${how}`
     }
     case "ended":

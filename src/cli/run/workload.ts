@@ -1,5 +1,6 @@
 /** What the calls of a run use, as far as it can be said before and while it runs. Pure. */
 import type * as Forecast from "../../Forecast.ts"
+import * as Latency from "../../internal/latency.ts"
 import { bytesPerToken } from "../../internal/requestSize.ts"
 import type { Event } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
@@ -38,8 +39,7 @@ export const learn = (
     : learned
 
 /** As a forecast guesses it. */
-const guessedMillis = ({ inputTokens, outputTokens }: Forecast.Call): number =>
-  500 + 0.01 * inputTokens + 10 * outputTokens
+const guessedMillis = (call: Forecast.Call): number => Latency.millisOf(Latency.usual, call)
 
 const mean = (calls: ReadonlyArray<Call>, of: (call: Call) => number): number =>
   calls.reduce((sum, call) => sum + of(call), 0) / calls.length

@@ -186,22 +186,19 @@ export const make = (library: object) => {
 
   /** When each agent waited, ran and was rejected. */
   const gantt = ({ agents }: ScenarioFigures, { bars }: RunFigures, place: Place): Drawn => {
-    const shownAgents =
-      agents.length > 80 ? agents.filter((_, index) => index % Math.ceil(agents.length / 80) === 0) : agents
-    const shown = new Set(shownAgents)
-    const of = (what: string) => bars.filter((bar) => bar.what === what && shown.has(bar.agent))
-    const few = shownAgents.length <= 24
+    const of = (what: string) => bars.filter((bar) => bar.what === what)
+    const few = agents.length <= 24
     /** Names need more room than bars: of many agents not all are named. */
-    const named = few ? shownAgents : shownAgents.filter((_, index) => index % 3 === 0)
+    const named = few ? agents : agents.filter((_, index) => index % 3 === 0)
     const inset = few ? 3 : 0.5
     return plot({
       ...base(place),
       marginTop: 10,
       marginBottom: room.marginBottom,
-      height: 52 + shownAgents.length * (few ? 18 : 5),
+      height: 52 + agents.length * (few ? 18 : 5),
       marginLeft: Math.max(70, 10 + 7 * Math.max(...named.map((agent) => Math.min(agent.length, 20)))),
       x: along,
-      y: { domain: shownAgents, label: null, tickSize: 0, ticks: named },
+      y: { domain: agents, label: null, tickSize: 0, ticks: named },
       marks: [
         Plot.barX(of("waits"), {
           y: "agent",

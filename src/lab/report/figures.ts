@@ -72,6 +72,7 @@ export interface ScenarioFigures {
   /** The dimension of `levels` and `rates`, and its limit per second. */
   readonly dimension: string
   readonly limitPerSecond: number
+  /** Those that are shown in detail. */
   readonly agents: ReadonlyArray<string>
   readonly results: ReadonlyArray<Result>
   readonly runs: ReadonlyArray<RunFigures>
@@ -81,6 +82,8 @@ const secondsOf = (millis: number): number => round(millis / 1_000)
 
 /** A chart shows no more than so many points; what lies between them nobody sees. */
 const mostPoints = 600
+/** A chart of agents has no more rows than so many. */
+const mostAgents = 80
 /** Rejections of one agent that are closer than this share of the whole run are one mark. */
 const markShare = 1 / 150
 /** Slices of a run in which rates are measured. */
@@ -95,6 +98,17 @@ const slices = 80
 export const thinned = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => {
   const step = Math.max(1, Math.ceil(items.length / mostPoints))
   return step === 1 ? items : items.filter((_, index) => index % step === 0 || index === items.length - 1)
+}
+
+/**
+ * As many agents as a chart can show, of many each n-th. All that they did is shown: gaps would say that they did nothing.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const shownAgents = (agents: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const step = Math.ceil(agents.length / mostAgents)
+  return step <= 1 ? agents : agents.filter((_, index) => index % step === 0)
 }
 
 /**
@@ -138,7 +152,8 @@ export const barsOf = (
 
 const order: ReadonlyArray<Limits.Dimension> = ["tokens", "inputTokens", "outputTokens", "requests"]
 
-const shown = ({ limits }: Scenario): Limits.Dimension => order.find((name) => limits[name] !== undefined) ?? "tokens"
+const limitedIn = ({ limits }: Scenario): Limits.Dimension =>
+  order.find((name) => limits[name] !== undefined) ?? "tokens"
 
 /** Each admission is a drop from one point to another: between two of them it is refilled. */
 const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> => {
@@ -209,11 +224,15 @@ export const latenciesOf = (
  * @since 0.1.0
  */
 export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
-  const dimension = shown(scenario)
+  const dimension = limitedIn(scenario)
   const end = run.result.makespanSeconds * 1_000
+  const shown = new Set(shownAgents(scenario.agents.map(({ name }) => name)))
   return {
     strategy: run.result.strategy,
-    bars: barsOf(run.calls, end),
+    bars: barsOf(
+      run.calls.filter(({ call }) => shown.has(call.agent)),
+      end
+    ),
     levels: levelsOf(run, dimension),
     rates: ratesOf(
       run.log
@@ -237,7 +256,7 @@ const detailed = new Set(["fixed-retry-forever", "sdk-10", "incident-fix", "floo
  * @since 0.1.0
  */
 export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): ScenarioFigures => {
-  const dimension = shown(scenario)
+  const dimension = limitedIn(scenario)
   const { amount, seconds } = rateOf(scenario.limits[dimension] ?? {})
   return {
     name: scenario.name,
@@ -246,7 +265,7 @@ export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): S
     floorSeconds: round(floor(scenario).seconds),
     dimension: Scenarios.dimensionNames[dimension],
     limitPerSecond: round(amount / seconds),
-    agents: scenario.agents.map(({ name }) => name),
+    agents: shownAgents(scenario.agents.map(({ name }) => name)),
     results: runs.map(({ result }) => result),
     runs: runs
       .filter(({ result }) => runs.length <= 5 || detailed.has(result.strategy))

@@ -8,7 +8,7 @@ import type * as Forecast from "../../Forecast.ts"
 import type * as Limits from "../../Limits.ts"
 import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
-import type { RunFigures, ScenarioFigures } from "./figures.ts"
+import * as Figures from "./figures.ts"
 import type { Section } from "./html.ts"
 
 /**
@@ -25,28 +25,41 @@ export interface Answer {
 
 const secondsOf = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
-/** A chart shows no more calls than this; what lies between them nobody sees. */
+/** A chart shows no more calls than this one by one: they would be narrower than a point. */
 const mostCalls = 4_000
 
-const runOf = ({ forecast, tier }: Answer): RunFigures => {
-  const step = Math.ceil(forecast.calls.length / mostCalls)
-  const calls = forecast.calls.filter((_, index) => index % step === 0)
+/** Calls that one agent makes one after the other, as one: all their waits, then all that they ran. */
+const barsOf = (agent: string, calls: ReadonlyArray<Forecast.CallForecast>): ReadonlyArray<Figures.Bar> => {
+  const ran = calls.reduce((sum, call) => sum + secondsOf(call.finishesAfter) - secondsOf(call.admittedAfter), 0)
+  const from = secondsOf(calls[0]!.askedAfter)
+  const to = secondsOf(calls.at(-1)!.finishesAfter)
+  const admitted = round(to - ran)
+  const runs: Figures.Bar = { agent, from: admitted, to, what: "runs" }
+  return admitted > from ? [{ agent, from, to: admitted, what: "waits" }, runs] : [runs]
+}
+
+/** What the agents that are shown do. */
+const ganttOf = ({ agents, calls }: Forecast.Forecast): ReadonlyArray<Figures.Bar> => {
+  const shown = new Set(Figures.shownAgents(agents.map(({ name }) => name)))
+  const theirs = calls.filter(({ agent }) => shown.has(agent))
+  const step = Math.ceil(theirs.length / mostCalls)
+  return [...Map.groupBy(theirs, ({ agent }) => agent)].flatMap(([agent, calls]) =>
+    Array.from({ length: Math.ceil(calls.length / step) }, (_, index) =>
+      barsOf(agent, calls.slice(index * step, (index + 1) * step))
+    ).flat()
+  )
+}
+
+const runOf = ({ forecast, tier }: Answer): Figures.RunFigures => {
+  const latencies = forecast.calls.map(({ askedAfter, finishesAfter }) =>
+    round(secondsOf(finishesAfter) - secondsOf(askedAfter))
+  )
   return {
     strategy: tier,
-    bars: calls.flatMap(({ admittedAfter, agent, askedAfter, finishesAfter }) => {
-      const [asked, admitted, finished] = [askedAfter, admittedAfter, finishesAfter].map(secondsOf) as [
-        number,
-        number,
-        number
-      ]
-      const runs = { agent, from: admitted, to: finished, what: "runs" as const }
-      return admitted > asked ? [{ agent, from: asked, to: admitted, what: "waits" as const }, runs] : [runs]
-    }),
+    bars: ganttOf(forecast),
     levels: [],
     rates: [],
-    latencies: calls
-      .map(({ askedAfter, finishesAfter }) => secondsOf(finishesAfter) - secondsOf(askedAfter))
-      .sort((a, b) => a - b),
+    latencies: Figures.thinned(latencies.sort((a, b) => a - b)),
     planned: forecast.usage.requests,
     done: forecast.calls.length
   }
@@ -67,14 +80,14 @@ export const section = (options: {
 }): Section => {
   const { answers, heads, notes, rows, summary } = options
   const done = answers.filter(({ forecast }) => forecast.refused.length === 0)
-  const figures: ScenarioFigures = {
+  const figures: Figures.ScenarioFigures = {
     name: "forecast",
     summary,
     provider: answers.map(({ limits, tier }) => `${tier}: ${Scenarios.limitsText(limits)}`).join(". "),
     floorSeconds: 0,
     dimension: "tokens",
     limitPerSecond: 0,
-    agents: answers[0]?.forecast.agents.map(({ name }) => name) ?? [],
+    agents: Figures.shownAgents(answers[0]?.forecast.agents.map(({ name }) => name) ?? []),
     // What is never done takes no time that a bar could show.
     results: done.map(({ forecast, tier }) => ({
       strategy: tier,

@@ -101,14 +101,15 @@ select{font:inherit;font-size:14px;color:var(--ink);background:var(--panel);bord
 svg{display:block;max-width:100%;overflow:visible}
 details{margin-top:8px}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:11px;max-height:240px;overflow:auto}
-@media print{.choose{display:none}figure{break-inside:avoid}}
+@media print{.choose,details{display:none}figure{break-inside:avoid}.key i{print-color-adjust:exact}.scroll{overflow:visible;background:none}table{font-size:9px;white-space:normal}th,td{padding:3px 4px}}
 `
 
 const key = (color: string, text: string, kind = ""): string =>
   `<span class="key"><i class="${kind}" style="background:var(${color})"></i>${escape(text)}</span>`
 
 const figure = (chart: string, index: number, title: string, caption: string, wide = false): string =>
-  `<figure${wide ? ' class="wide"' : ""}><h3>${title}</h3><div data-chart="${chart}" data-scenario="${index}"></div>` +
+  // To those who cannot see it, a chart is a picture with a name: its figures are in the table, not in a hundred ticks.
+  `<figure${wide ? ' class="wide"' : ""}><h3>${title}</h3><div role="img" aria-label="${title}" data-chart="${chart}" data-scenario="${index}"></div>` +
   `<figcaption>${caption}</figcaption></figure>`
 
 const row = (cells: ReadonlyArray<string>): string =>
@@ -175,7 +176,7 @@ const part = (section: Section, index: number): string => {
   return `<section id="${escape(figures.name)}">
 <h2>${escape(figures.name)}</h2>
 <p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
-<div class="scroll"><table><thead><tr>${heads.map((head) => `<th>${escape(head)}</th>`).join("")}</tr></thead>
+<div class="scroll" role="region" aria-label="Table: ${escape(figures.name)}" tabindex="0"><table><thead><tr>${heads.map((head) => `<th scope="col">${escape(head)}</th>`).join("")}</tr></thead>
 <tbody>${rows.map(row).join("\n")}</tbody></table></div>
 <p class="muted">${notes.map(escape).join(" ")}</p>
 ${overall}

@@ -4,7 +4,9 @@
  * @since 0.1.0
  */
 import type * as Budget from "../../Budget.ts"
+import * as Words from "../../internal/words.ts"
 import * as Limits from "../../Limits.ts"
+import { largest } from "../extremes.ts"
 import type * as Record from "../record.ts"
 import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
@@ -120,7 +122,12 @@ const rowOf = (
     sum("inputTokens"),
     sum("outputTokens"),
     seconds(waited * 1_000),
-    seconds(Math.max(0, ...calls.map(({ endedAt }) => endedAt ?? 0))),
+    seconds(
+      largest(
+        calls.map(({ endedAt }) => endedAt ?? 0),
+        0
+      )
+    ),
     outcome
   ]
 }
@@ -141,13 +148,11 @@ const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: Attem
   return charge?.[dimension] ?? (dimension === "requests" ? 1 : 0)
 }
 
+const endOf = ({ endedAt }: Attempt): number => endedAt ?? 0
+
 const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Figures.RunFigures => {
   const attempts = calls.flatMap((call) => call.attempts)
-  const end = Math.max(
-    1,
-    ...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt),
-    ...attempts.map(({ endedAt }) => endedAt ?? 0)
-  )
+  const end = largest([...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt), ...attempts.map(endOf)], 1)
   return {
     strategy: "this run",
     bars: Figures.barsOf(calls, end),
@@ -171,7 +176,7 @@ const fromBefore = ({ calls, reused }: Recorded): ReadonlyArray<string> => {
   if (reused === 0) return []
   return calls.length === 0
     ? [`All ${Scenarios.thousands(reused)} answers are from before: nothing was asked.`]
-    : [`${Scenarios.thousands(reused)} answers are from before: only the others were asked for.`]
+    : [`${Words.counted(reused, "answer is", "answers are")} from before: only the others were asked for.`]
 }
 
 /**
@@ -194,6 +199,7 @@ export const section = (options: {
   const bound = tightest(recorded, limits)
   const dimension = bound ?? "tokens"
   const run = figuresOf(dimension, recorded)
+  const shown = new Set(Figures.shownAgents(agents))
   return {
     figures: {
       name: "run",
@@ -202,9 +208,9 @@ export const section = (options: {
       floorSeconds: 0,
       dimension: Scenarios.dimensionNames[dimension],
       limitPerSecond: round(limitOf(dimension, recorded, limits)),
-      agents,
+      agents: [...shown],
       results: [],
-      runs: [run]
+      runs: [{ ...run, bars: run.bars.filter(({ agent }) => shown.has(agent)) }]
     },
     heads,
     rows: agents.map((agent) =>

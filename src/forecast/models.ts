@@ -1,0 +1,175 @@
+/**
+ * What goes into a forecast and what comes out.
+ */
+import type * as Duration from "effect/Duration"
+import type * as Limits from "../Limits.ts"
+
+// -----------------------------------------------------------------------------
+// Workloads
+// -----------------------------------------------------------------------------
+
+/**
+ * One call: what it will use, and how long the provider works on it where that is known.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly inputTokens: number
+  readonly outputTokens: number
+  /**
+   * Output tokens that are reserved until it is known what the call used: the estimator's 95th percentile, or
+   * `max_tokens` where the provider counts that.
+   *
+   * @default outputTokens
+   */
+  readonly reservedOutputTokens?: number | undefined
+  /** @default from the tokens, see {@link Latency} */
+  readonly duration?: Duration.Input | undefined
+}
+
+/**
+ * One agent, which makes its calls one after the other.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Agent {
+  readonly name: string
+  /** @default at once */
+  readonly startsAfter?: Duration.Input | undefined
+  readonly calls: ReadonlyArray<Call>
+}
+
+/**
+ * What is to be done.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Workload = ReadonlyArray<Agent>
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How long a provider works on a call, in milliseconds. Measure yours: it decides how many agents still help.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Latency {
+  /** @default 500 */
+  readonly baseMillis?: number | undefined
+  /** @default 0.01: 100,000 tokens are read in a second */
+  readonly perInputTokenMillis?: number | undefined
+  /** @default 10: 100 tokens are written in a second */
+  readonly perOutputTokenMillis?: number | undefined
+}
+
+/**
+ * What a workload runs under.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly limits: Limits.Limits
+  /** Calls in flight at once. @default Infinity */
+  readonly concurrency?: number | undefined
+  /**
+   * The part of each burst that the budget keeps back.
+   *
+   * @default 0.003: what is left of the budget's 5 % once the provider's headers have confirmed its view
+   */
+  readonly headroom?: number | undefined
+  readonly latency?: Latency | undefined
+  /**
+   * What is left of each limit at the start, as `status` of a budget says: for the time that is left of what is under way.
+   * Less than nothing is debt.
+   *
+   * @default all of it
+   */
+  readonly levels?: Limits.Charge | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Forecasts
+// -----------------------------------------------------------------------------
+
+/**
+ * Waits in the queue: half, 95 and 99 of 100 calls wait no longer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Waits {
+  readonly p50: Duration.Duration
+  readonly p95: Duration.Duration
+  readonly p99: Duration.Duration
+}
+
+/**
+ * One agent's part of a forecast.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AgentForecast {
+  readonly name: string
+  /** When it is done, from the start of all. */
+  readonly finishesAfter: Duration.Duration
+  readonly waits: Waits
+}
+
+/**
+ * One call as it is expected to go, from the start of all.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CallForecast {
+  readonly agent: string
+  readonly askedAfter: Duration.Duration
+  readonly admittedAfter: Duration.Duration
+  readonly finishesAfter: Duration.Duration
+}
+
+/**
+ * A call that will never be admitted, because it is larger than a limit or a quota is used up by then. Its agent stops.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Refused extends Limits.Misfit {
+  readonly agent: string
+}
+
+/**
+ * What binds: the dimension that calls wait for most, `"concurrency"`, or `"agents"` where hardly anybody waits and the
+ * longest agent decides.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Binding = Limits.Dimension | "concurrency" | "agents"
+
+/**
+ * What a workload will take.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Forecast {
+  readonly duration: Duration.Duration
+  readonly binding: Binding
+  /** For what somebody waits, and how long. */
+  readonly blocked: { readonly [B in Binding]?: Duration.Duration }
+  readonly waits: Waits
+  readonly agents: ReadonlyArray<AgentForecast>
+  readonly calls: ReadonlyArray<CallForecast>
+  readonly refused: ReadonlyArray<Refused>
+  /** What all calls use together. */
+  readonly usage: Limits.Whole
+}

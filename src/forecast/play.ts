@@ -1,0 +1,200 @@
+/**
+ * A forecast in steps: who drives it may do something else between two of them, since a million calls take seconds.
+ */
+import * as Duration from "effect/Duration"
+import * as Internal from "../internal/forecast.ts"
+import { invalid, onlyKnown, waitOf } from "../internal/invalid.ts"
+import { complete, millisOf } from "../internal/latency.ts"
+import { nearestRank } from "../internal/nearestRank.ts"
+import type * as Limits from "../Limits.ts"
+import type {
+  AgentForecast,
+  Binding,
+  Call,
+  CallForecast,
+  Forecast,
+  Latency,
+  Options,
+  Waits,
+  Workload
+} from "./models.ts"
+
+/** All steps at once. */
+export const drained = <A>(steps: Internal.Steps<A>): A => {
+  let step = steps.next()
+  while (step.done !== true) step = steps.next()
+  return step.value
+}
+
+// -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
+
+const check = (isRight: boolean, option: string, expected: string, value: unknown): void => {
+  if (!isRight) invalid(`Forecast.${option}`, expected, typeof value === "string" ? JSON.stringify(value) : value)
+}
+
+/** A number of something. */
+export const whole = (option: string, value: number): void =>
+  check(Number.isSafeInteger(value) && value >= 1, option, "an integer >= 1", value)
+
+const amount = (option: string, value: number): number => {
+  check(Number.isFinite(value) && value >= 0, option, "a finite number >= 0", value)
+  return value
+}
+
+/** A span of a workload, in milliseconds. */
+const spanOf = (option: string, input: Duration.Input): number => {
+  const millis = Duration.toMillis(waitOf(`Forecast.${option}`, input))
+  check(millis < Infinity, option, "a finite duration", input)
+  return millis
+}
+
+const latencyOf = (latency: Latency): ReturnType<typeof complete> => {
+  onlyKnown("Forecast.latency", latency, { baseMillis: true, perInputTokenMillis: true, perOutputTokenMillis: true })
+  const all = complete(latency)
+  for (const [name, millis] of Object.entries(all)) amount(`latency.${name}`, millis)
+  return all
+}
+
+const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.Agent> => {
+  const usual = latencyOf(latency)
+  const callOf = (call: Call): Internal.Call => {
+    const inputTokens = amount("inputTokens", call.inputTokens)
+    const outputTokens = amount("outputTokens", call.outputTokens)
+    const reserved = Math.max(outputTokens, amount("reservedOutputTokens", call.reservedOutputTokens ?? 0))
+    return {
+      estimate: { requests: 1, inputTokens, outputTokens: reserved },
+      usage: { requests: 1, inputTokens, outputTokens },
+      millis: call.duration === undefined ? millisOf(usual, call) : spanOf("duration", call.duration)
+    }
+  }
+  return workload.map(({ calls, name, startsAfter = 0 }) => ({
+    name,
+    startsAt: spanOf("startsAfter", startsAfter),
+    calls: calls.map(callOf)
+  }))
+}
+
+const setupOf = (options: Options): Internal.Setup => {
+  onlyKnown("Forecast", options, { limits: true, concurrency: true, headroom: true, latency: true, levels: true })
+  const { concurrency = Infinity, headroom = 0.003, levels = {}, limits } = options
+  if (concurrency !== Infinity) whole("concurrency", concurrency)
+  check(Number.isFinite(headroom) && headroom >= 0 && headroom <= 0.5, "headroom", "a number from 0 to 0.5", headroom)
+  onlyKnown("Forecast.levels", levels, { requests: true, inputTokens: true, outputTokens: true, tokens: true })
+  for (const [dimension, level] of Object.entries(levels)) {
+    check(level === undefined || Number.isFinite(level), `levels.${dimension}`, "a finite number", level)
+  }
+  return { limits, levels, concurrency, headroom }
+}
+
+/** A workload and what it runs under, when both make sense. */
+export interface Prepared {
+  readonly agents: ReadonlyArray<Internal.Agent>
+  readonly setup: Internal.Setup
+}
+
+/** Throws where the workload or the options make no sense. */
+export const prepare = (workload: Workload, options: Options): Prepared => ({
+  agents: agentsOf(workload, options.latency ?? {}),
+  setup: setupOf(options)
+})
+
+// -----------------------------------------------------------------------------
+// Figures
+// -----------------------------------------------------------------------------
+
+/** If calls wait for less than this part of the time, the agents themselves take that long. */
+const hardly = 0.05
+
+const quantile = (sorted: Float64Array, share: number): Duration.Duration =>
+  Duration.millis(nearestRank(sorted, share) ?? 0)
+
+const waitsOf = (served: ReadonlyArray<Internal.Served>): Waits => {
+  const waits = Float64Array.from(served, ({ admittedAt, askedAt }) => admittedAt - askedAt).sort()
+  return { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95), p99: quantile(waits, 0.99) }
+}
+
+const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Binding => {
+  let binding: Binding = "agents"
+  let longest = hardly * endsAt
+  for (const [obstacle, millis] of Object.entries(blocked) as ReadonlyArray<[Internal.Obstacle, number]>) {
+    if (millis > longest) {
+      longest = millis
+      binding = obstacle
+    }
+  }
+  return binding
+}
+
+const usageOf = (agents: ReadonlyArray<Internal.Agent>): Limits.Whole => {
+  const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+  for (const { calls } of agents) {
+    for (const { usage } of calls) {
+      sum.requests++
+      sum.inputTokens += usage.inputTokens
+      sum.outputTokens += usage.outputTokens
+      sum.tokens += usage.inputTokens + usage.outputTokens
+    }
+  }
+  return sum
+}
+
+const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): CallForecast => ({
+  agent: agent.name,
+  askedAfter: Duration.millis(askedAt),
+  admittedAfter: Duration.millis(admittedAt),
+  finishesAfter: Duration.millis(endsAt)
+})
+
+// -----------------------------------------------------------------------------
+// Questions
+// -----------------------------------------------------------------------------
+
+/** What a workload will take. */
+export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast> {
+  const outcome = yield* Internal.play(agents, setup)
+  const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
+  const blocked: { [B in Binding]?: Duration.Duration } = {}
+  for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
+    blocked[obstacle as Internal.Obstacle] = Duration.millis(millis)
+  }
+  const forecastOf = (agent: Internal.Agent): AgentForecast => {
+    const served = byAgent.get(agent) ?? []
+    // Its calls come one after the other.
+    const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)
+    return { name: agent.name, finishesAfter, waits: waitsOf(served) }
+  }
+  return {
+    duration: Duration.millis(outcome.endsAt),
+    binding: bindingOf(outcome),
+    blocked,
+    waits: waitsOf(outcome.served),
+    agents: yield* Internal.mapped(agents, forecastOf),
+    calls: yield* Internal.mapped(outcome.served, callOf),
+    refused: outcome.refused.map(({ agent, ...misfit }) => ({ agent: agent.name, ...misfit })),
+    usage: usageOf(agents)
+  }
+}
+
+/** How many calls at once still help: the fewest with which it takes at most 2 % longer than with all. */
+export function* agentsThatHelp({ agents, setup }: Prepared): Internal.Steps<number> {
+  const endsAt = function* (concurrency: number): Internal.Steps<number> {
+    return (yield* Internal.play(agents, { ...setup, concurrency })).endsAt
+  }
+  let most = Math.max(1, Math.min(agents.length, setup.concurrency))
+  let least = 1
+  const within = 1.02 * (yield* endsAt(most))
+  while (least < most) {
+    const middle = Math.floor((least + most) / 2)
+    if ((yield* endsAt(middle)) <= within) most = middle
+    else least = middle + 1
+  }
+  return most
+}
+
+/** Whether all of it is done within so many milliseconds. */
+export function* isDoneWithin({ agents, setup }: Prepared, millis: number): Internal.Steps<boolean> {
+  const { endsAt, refused } = yield* Internal.play(agents, setup)
+  return refused.length === 0 && endsAt <= millis
+}

@@ -1,0 +1,20 @@
+/** How amounts are said: the units of the dimensions, and one way to count. */
+import type * as Limits from "../Limits.ts"
+
+/** One of each dimension. */
+export const units: Readonly<Record<Limits.Dimension, string>> = {
+  requests: "request",
+  inputTokens: "input token",
+  outputTokens: "output token",
+  tokens: "token"
+}
+
+/** The word for so many of something. */
+export const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
+
+/** 1234567 as 1,234,567. */
+export const thousands = (value: number): string => value.toLocaleString("en-US")
+
+/** So many of something. */
+export const counted = (count: number, one: string, more?: string): string =>
+  `${thousands(count)} ${plural(count, one, more)}`
