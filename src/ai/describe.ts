@@ -21,6 +21,7 @@ const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value, 
 const fileBytes = ({ data, mediaType }: Prompt.FilePart): number => {
   if (mediaType.startsWith("image/")) return imageBytes
   if (data instanceof URL) return 0
+  if (mediaType.startsWith("text/")) return typeof data === "string" ? utf8Length(data) : data.byteLength
   const base64Length = typeof data === "string" ? data.length : (data.byteLength * 4) / 3
   return base64Length * documentShare
 }

@@ -282,6 +282,31 @@ describe("floodgate/ai", () => {
     })
   })
 
+  describe("a file", () => {
+    const reserved = (mediaType: string, data: string | Uint8Array | URL) => {
+      const { layer } = scripted({ whole: [[text("Hello")]] })
+      const part = Prompt.makePart("file", { mediaType, data })
+      const prompt = Prompt.fromMessages([Prompt.makeMessage("user", { content: [part] })])
+      // Nobody counts: what was reserved is kept.
+      const ask = Effect.andThen(
+        LanguageModel.generateText({ prompt }),
+        Effect.map(levels, ({ input }) => input)
+      )
+      return under(ask, layer)
+    }
+
+    it.effect("of text counts by its length, and others by what a model makes of them", () =>
+      Effect.gen(function* () {
+        // Regression: a text was reserved as a tenth of it, like a PDF.
+        assert.strictEqual(yield* reserved("text/plain", "x".repeat(2_700)), 1_000)
+        assert.strictEqual(yield* reserved("text/csv", new Uint8Array(2_700)), 1_000)
+        assert.strictEqual(yield* reserved("application/pdf", "x".repeat(27_000)), 1_000)
+        assert.strictEqual(yield* reserved("image/png", "x".repeat(27_000)), 1_556)
+        assert.strictEqual(yield* reserved("text/plain", new URL("https://example.com/a.txt")), 0)
+      })
+    )
+  })
+
   describe("objects", () => {
     const Weather = Schema.Struct({ degrees: Schema.FiniteFromString })
 
