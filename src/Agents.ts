@@ -59,6 +59,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
+import { latest } from "./budget/latest.ts"
 import { checkConcurrency, Uncounted } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
@@ -312,14 +313,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   return {
     await: Fiber.join(all),
     status,
-    progress: Stream.unwrap(
-      Effect.map(PubSub.subscribe(ticks), (subscription) =>
-        Stream.concat(Stream.succeed<void>(undefined), Stream.fromSubscription(subscription)).pipe(
-          Stream.mapEffect(() => status),
-          Stream.takeUntil(({ done }) => done === entries.length)
-        )
-      )
-    ),
+    progress: Stream.takeUntil(latest(ticks, status), ({ done }) => done === entries.length),
     cancel: (key) => cancel(entries.filter(({ agent }) => agent.key === key)),
     cancelAll: Effect.asVoid(cancel(entries))
   }
