@@ -202,6 +202,9 @@ const isOver: Effect.Effect<boolean> = Effect.flatMap(Deadline, (deadline = Infi
  *
  * The first attempt of a bare {@link withPolicy} is made in any case.
  *
+ * A deadline is a time of day, as that of whoever waits for the answer: a machine that slept finds it passed, and a clock
+ * that is set moves it. A wait in a budget's queue is bounded by what was left when it began, whatever the clock does.
+ *
  * **Example** (Not sleeping for nothing)
  *
  * ```ts doctest
