@@ -59,7 +59,8 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
-import { Uncounted } from "./budget/options.ts"
+import { latest } from "./budget/latest.ts"
+import { checkConcurrency, Uncounted } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
 import { durationOf, invalid, onlyKnown } from "./internal/invalid.ts"
@@ -220,7 +221,8 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when two agents have the same key, or when a cap or an agent's work is not a number above zero.
+ * Throws a `RangeError` when two agents have the same key, when a cap or an agent's work is not a number above zero, or when
+ * `concurrency` is no integer above zero.
  *
  * @category constructors
  * @since 0.1.0
@@ -284,6 +286,8 @@ const start = Effect.fnUntraced(function* <A, E, R>(
 ): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
   yield* Meter
   onlyKnown("Agents.run", options, { concurrency: true, cap: true, capPerAgent: true })
+  const { concurrency = "unbounded" } = options
+  if (concurrency !== "unbounded") checkConcurrency(concurrency, "Agents.run: concurrency")
   const ticks = yield* PubSub.sliding<void>(1)
   const changed = () => void PubSub.publishUnsafe(ticks, undefined)
   const { time, ...cap } = checked("cap", options.cap)
@@ -296,7 +300,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   }
   const entries = enter(agents, options, changed)
   const all = yield* Effect.forEach(entries, (entry) => runOne(entry, shared), {
-    concurrency: options.concurrency ?? "unbounded"
+    concurrency
   }).pipe(
     Effect.onInterrupt(() => cancel(entries)),
     Effect.forkScoped({ startImmediately: true })
@@ -309,14 +313,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   return {
     await: Fiber.join(all),
     status,
-    progress: Stream.unwrap(
-      Effect.map(PubSub.subscribe(ticks), (subscription) =>
-        Stream.concat(Stream.succeed<void>(undefined), Stream.fromSubscription(subscription)).pipe(
-          Stream.mapEffect(() => status),
-          Stream.takeUntil(({ done }) => done === entries.length)
-        )
-      )
-    ),
+    progress: Stream.takeUntil(latest(ticks, status), ({ done }) => done === entries.length),
     cancel: (key) => cancel(entries.filter(({ agent }) => agent.key === key)),
     cancelAll: Effect.asVoid(cancel(entries))
   }

@@ -70,7 +70,7 @@ import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
 import { onlyKnown } from "./internal/invalid.ts"
 import type { LlmError } from "./LlmError.ts"
-import { stop } from "./retry/errors.ts"
+import { NoAttempt, stop } from "./retry/errors.ts"
 import * as Retry from "./Retry.ts"
 
 export * from "./governor/models.ts"
@@ -187,7 +187,7 @@ export const make = Effect.fnUntraced(function* (
     })
   }
 
-  /** A refusal of the budget is an answer, not a failure of the provider: it goes around the policy. */
+  /** A refusal of the budget is an answer, no attempt that failed: it goes around the policy. */
   const attempts = <A, E, R>(
     self: (bound: Bound.Bound) => Effect.Effect<A, E, R>,
     how: CallOptions
@@ -196,8 +196,7 @@ export const make = Effect.fnUntraced(function* (
       let failure: Exclude<E, Budget.BudgetError> | undefined
       return Bound.begin(how.maxWait).pipe(
         Effect.flatMap(self),
-        Effect.map((value) => Exit.succeed(value)),
-        Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(Exit.fail(refusedRetry(refusal, failure)))),
+        Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(new NoAttempt(refusedRetry(refusal, failure)))),
         Effect.tapError((error) => Effect.sync(() => (failure = error))),
         Retry.withPolicy(how.retry ?? defaultPolicy),
         // The caller's own retry budget goes before the one that was given here, and attempts know for whom they are made.
@@ -205,7 +204,7 @@ export const make = Effect.fnUntraced(function* (
           const all = Context.merge(given, caller)
           return how.agent === undefined ? all : Context.add(all, Budget.Agent, how.agent)
         }),
-        Effect.flatten
+        Effect.flatMap((value) => (value instanceof NoAttempt ? Effect.fail(value.error) : Effect.succeed(value)))
       )
     })
 

@@ -55,7 +55,7 @@ import * as Schedule from "effect/Schedule"
 import * as Backoff from "./internal/backoff.ts"
 import { durationOf, finiteOf, invalid, type Keys, onlyKnown } from "./internal/invalid.ts"
 import { RetryBudget } from "./retry/budget.ts"
-import { isRetryable, retryAfterMillis, stop } from "./retry/errors.ts"
+import { isRetryable, NoAttempt, retryAfterMillis, stop } from "./retry/errors.ts"
 
 export * from "./retry/budget.ts"
 export { isRetryable, type Retryable, type StopReason, stoppedBy } from "./retry/errors.ts"
@@ -201,6 +201,9 @@ const isOver: Effect.Effect<boolean> = Effect.flatMap(Deadline, (deadline = Infi
  * **Gotchas**
  *
  * The first attempt of a bare {@link withPolicy} is made in any case.
+ *
+ * A deadline is a time of day, as that of whoever waits for the answer: a machine that slept finds it passed, and a clock
+ * that is set moves it. A wait in a budget's queue is bounded by what was left when it began, whatever the clock does.
  *
  * **Example** (Not sleeping for nothing)
  *
@@ -447,6 +450,10 @@ export const defaultPolicy: Policy = make()
 // Combinators
 // -----------------------------------------------------------------------------
 
+/** Whether a first attempt was one: it ended by itself, and something was tried. */
+const isCall = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isSuccess(exit) ? !(exit.value instanceof NoAttempt) : !Exit.hasInterrupts(exit)
+
 /**
  * Which attempt an effect under {@link withPolicy} is: its number, from 1, and whether it is the first.
  *
@@ -513,7 +520,7 @@ export const withPolicy: {
     const attempt: Effect.Effect<Exit.Exit<A, E>, E, R> = Effect.suspend(() => {
       const first = ++number === 1
       return Effect.onExit(Effect.provideService(self, Attempt, { number, first }), (exit) =>
-        first && !Exit.hasInterrupts(exit) ? budget.deposit : Effect.void
+        first && isCall(exit) ? budget.deposit : Effect.void
       )
     }).pipe(
       Effect.map((value) => Exit.succeed(value)),

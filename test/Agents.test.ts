@@ -285,6 +285,17 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
+    it.effect("refuses a concurrency that is no number of agents", () =>
+      Effect.gen(function* () {
+        const run = (concurrency: number) => Agents.run([{ key: "a", effect: Effect.void }], { concurrency })
+        for (const bad of [0, -1, NaN, 1.5]) {
+          const exit = yield* Effect.exit(Effect.timeout(run(bad), "1 minute"))
+          assert.include(String(exit), `RangeError: Agents.run: concurrency: expected an integer >= 1, got ${bad}`)
+        }
+        assert.lengthOf(yield* run(Infinity), 1)
+      }).pipe(Effect.provide(unlimited))
+    )
+
     it.effect(
       "lets no call that must be counted go past the counting, where the layer is not between budget and client",
       () => {

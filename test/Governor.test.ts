@@ -777,6 +777,30 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(4) })))
     )
 
+    it.effect("a call that the budget refused is none for the retry budget, whatever refused it", () =>
+      Effect.gen(function* () {
+        // Regression: nothing was sent, and still each of them earned a fifth of a retry.
+        const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
+        const never = run(() => Effect.die("sent"), {}, { ...call, inputTokens: 2_000_000 })
+        const late = Retry.withDeadline(
+          run(() => Effect.die("sent")),
+          -1
+        )
+        const governor = yield* Governor.Governor
+        const inner = governor.retry(
+          Effect.asVoid(Budget.withReservation({ inputTokens: 2_000_000 }, () => Effect.void))
+        )
+        const errors = yield* Effect.all([Effect.flip(never), Effect.flip(late), Effect.flip(inner)])
+        assert.deepStrictEqual(
+          errors.map((error) => error instanceof Budget.BudgetError && error.reason._tag),
+          ["EstimateTooLarge", "DeadlineMissed", "EstimateTooLarge"]
+        )
+        assert.strictEqual(yield* balance, 0)
+        yield* run(() => Effect.succeed({ value: 1 }))
+        assert.strictEqual(yield* balance, 1)
+      }).pipe(Effect.provide(Retry.layerBudget({ ratio: 1, minPerSecond: 0 })), Effect.provide(layer()))
+    )
+
     it.effect("the agent of the context is the fairness key", () =>
       Effect.gen(function* () {
         const ask = run((ticket) => Effect.succeed({ value: ticket.reservation.agent }))

@@ -69,7 +69,7 @@ const rules: ReadonlyArray<Rule> = [
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   { files: /^src\/ai\//, own: ["core", "internal/", "governor/", "ai/"], packages: ["effect/*"] },
-  { files: /^src\/breaker\//, own: ["core", "breaker/"], packages: ["effect/*"] },
+  { files: /^src\/breaker\//, own: ["core", "internal/invalid.ts", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,
     own: ["core", "internal/", "redis/"],

@@ -2,6 +2,7 @@
 import * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
+import type * as Schema from "effect/Schema"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
 import * as Headers from "../internal/headers.ts"
@@ -21,6 +22,7 @@ const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value, 
 const fileBytes = ({ data, mediaType }: Prompt.FilePart): number => {
   if (mediaType.startsWith("image/")) return imageBytes
   if (data instanceof URL) return 0
+  if (mediaType.startsWith("text/")) return typeof data === "string" ? utf8Length(data) : data.byteLength
   const base64Length = typeof data === "string" ? data.length : (data.byteLength * 4) / 3
   return base64Length * documentShare
 }
@@ -57,9 +59,33 @@ const toolBytes = (tool: Tool.Any): number => {
   return size
 }
 
+const formatSizes = new WeakMap<Schema.Top, number>()
+
+const formatBytes = (schema: Schema.Top): number => {
+  let size = formatSizes.get(schema)
+  if (size === undefined) {
+    try {
+      size = jsonLength(Tool.getJsonSchemaFromSchema(schema))
+    } catch {
+      // One that has no such form is the model's to complain of.
+      size = 0
+    }
+    formatSizes.set(schema, size)
+  }
+  return size
+}
+
+/** What a request puts before the model. */
+export interface Request {
+  readonly prompt: Prompt.RawInput
+  readonly tools: Iterable<Tool.Any>
+  /** Of an object that is asked for. */
+  readonly schema?: Schema.Top | undefined
+}
+
 /** How long a request's text is, in bytes of UTF-8. */
-export const bytesOf = (prompt: Prompt.RawInput, tools: Iterable<Tool.Any>): number => {
-  let bytes = 0
+export const bytesOf = ({ prompt, schema, tools }: Request): number => {
+  let bytes = schema === undefined ? 0 : formatBytes(schema)
   for (const message of Prompt.make(prompt).content) bytes += messageBytes(message)
   for (const tool of tools) bytes += toolBytes(tool)
   return Math.ceil(bytes)

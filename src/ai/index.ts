@@ -192,8 +192,10 @@ export const make = Effect.fnUntraced(function* (
     generateText: (options) => {
       const trip = unresolved(options)
       const { responseFormat } = options
-      const ask = responseFormat.type === "json" ? object(untyped, trip, responseFormat) : untyped.generateText(trip)
-      return RoundTrip.whole(settings, "generateText", options, ask).pipe(
+      const format = responseFormat.type === "json" ? responseFormat : undefined
+      const ask = format === undefined ? untyped.generateText(trip) : object(untyped, trip, format)
+      const request = { prompt: options.prompt, tools: options.tools, schema: format?.schema }
+      return RoundTrip.whole(settings, "generateText", request, ask).pipe(
         Effect.flatMap(({ content }) => encodeParts(content.map(raw))),
         Effect.map((parts) => [...parts]),
         Effect.catchTag("SchemaError", (error) => Effect.fail(undecodable("generateText")(error)))
@@ -217,7 +219,12 @@ export const make = Effect.fnUntraced(function* (
     generateObject: (options) =>
       resolvesTools(options)
         ? resolver.generateObject(options)
-        : RoundTrip.whole(settings, "generateObject", requestOf(options), untyped.generateObject(options)),
+        : RoundTrip.whole(
+            settings,
+            "generateObject",
+            { ...requestOf(options), schema: options.schema },
+            untyped.generateObject(options)
+          ),
     streamText: (options) =>
       resolvesTools(options)
         ? resolver.streamText(options)

@@ -1,7 +1,6 @@
 /** One round trip to a provider behind a `LanguageModel`, under the governor: whole or streamed. */
 import type * as AiError from "effect/ai/AiError"
 import type * as LanguageModel from "effect/ai/LanguageModel"
-import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import type * as Tool from "effect/ai/Tool"
 import * as Clock from "effect/Clock"
@@ -19,12 +18,6 @@ import * as Failure from "./failure.ts"
 
 export type Tools = Record<string, Tool.Any>
 type StreamPart = Response.StreamPart<Tools>
-
-/** What a request puts before the model. */
-export interface Request {
-  readonly prompt: Prompt.RawInput
-  readonly tools: Iterable<Tool.Any>
-}
 
 /** A failed attempt, and what the caller gets if it stays so. */
 class Failed<E> extends FailedAttempt {
@@ -59,16 +52,16 @@ export interface Settings {
   readonly how: Governor.CallOptions
 }
 
-const callOf = ({ call }: Settings, request: Request): Governor.Call => ({
+const callOf = ({ call }: Settings, request: Describe.Request): Governor.Call => ({
   ...call,
-  bytes: Describe.bytesOf(request.prompt, request.tools)
+  bytes: Describe.bytesOf(request)
 })
 
 /** A round trip that is answered as a whole. */
 export const whole = <A extends LanguageModel.GenerateTextResponse<Tools>, E, R>(
   settings: Settings,
   method: string,
-  request: Request,
+  request: Describe.Request,
   trip: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | AiError.AiError, R> => {
   const attempt = Effect.gen(function* () {
@@ -127,7 +120,7 @@ const open = Effect.fnUntraced(function* <E, R>(
 /** A round trip that is answered as a stream. */
 export const streamed = <E, R>(
   settings: Settings,
-  request: Request,
+  request: Describe.Request,
   trip: Stream.Stream<StreamPart, E, R>
 ): Stream.Stream<StreamPart, E | AiError.AiError, R> =>
   Stream.unwrap(

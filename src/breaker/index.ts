@@ -58,6 +58,7 @@ import * as Option from "effect/Option"
 import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Schedule from "effect/Schedule"
 import * as Governor from "../Governor.ts"
+import { durationOf, onlyKnown } from "../internal/invalid.ts"
 import { CircuitOpen, isLlmError, LlmError } from "../LlmError.ts"
 
 /**
@@ -87,7 +88,7 @@ export interface Options {
 }
 
 // Openings last 5, 10, 20 and 40 s; 75 s open in a row are past the bound, and later ones stay at 40 s.
-const openFor = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration: "1 minute" }))
+const openings = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration: "1 minute" }))
 
 /** What a failed attempt says of the provider's health. */
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
@@ -144,22 +145,25 @@ export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreake
  * @category layers
  * @since 0.1.0
  */
-export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> =>
-  layerNoDeps.pipe(
+export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> => {
+  onlyKnown("Breaker.layer", options, { failures: true, openFor: true, tripPolicy: true })
+  const { failures = 10, openFor = openings, tripPolicy = CircuitBreaker.consecutive(failures) } = options
+  return layerNoDeps.pipe(
     Layer.provide(
       CircuitBreaker.layer({
-        tripPolicy: options.tripPolicy ?? CircuitBreaker.consecutive(options.failures ?? 10),
-        openDuration: options.openFor ?? openFor
+        tripPolicy,
+        openDuration: Schedule.isSchedule(openFor) ? openFor : durationOf("Breaker.openFor", openFor)
       })
     )
   )
+}
 
 /**
  * A breaker of this process. Provide it to the layer of the governor or of the client.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when `failures` is not an integer of at least 1.
+ * Throws a `RangeError` when `failures` is not an integer of at least 1, or `openFor` not a duration above zero.
  *
  * @category layers
  * @since 0.1.0

@@ -10,7 +10,6 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
 import * as Believed from "../internal/believed.ts"
@@ -19,6 +18,7 @@ import { monotonicMillis } from "../internal/monotonic.ts"
 import * as Limits from "../Limits.ts"
 import * as Admission from "./admission.ts"
 import { BudgetError } from "./errors.ts"
+import { latest } from "./latest.ts"
 import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./models.ts"
 import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
 import { open } from "./pool.ts"
@@ -175,13 +175,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       },
       poolOf,
       status,
-      changes: Stream.unwrap(
-        Effect.map(PubSub.subscribe(ticks), (subscription) =>
-          Stream.concat(Stream.succeed<void>(undefined), Stream.fromSubscription(subscription)).pipe(
-            Stream.mapEffect(() => status)
-          )
-        )
-      )
+      changes: latest(ticks, status)
     }
     // Not enumerable: whoever spreads a budget to put something around its `reserve` leaves the way past it behind.
     return Object.defineProperty(service, "use", { value: use }) as Service

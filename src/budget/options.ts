@@ -19,8 +19,9 @@ const check = (valid: boolean, option: string, expected: string, value: unknown)
 
 const wholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
 
-export const checkConcurrency = (concurrency: number): void =>
-  check(concurrency >= 1 && wholeOrInfinite(concurrency), "concurrency", "an integer >= 1", concurrency)
+export const checkConcurrency = (concurrency: number, option = "Budget.make: concurrency"): void => {
+  if (!(concurrency >= 1 && wholeOrInfinite(concurrency))) invalid(option, "an integer >= 1", concurrency)
+}
 
 export const parse = (options: Options) => {
   onlyKnown("Budget.make", options, { limits: true, concurrency: true, headroom: true, maxQueued: true, ramp: true })

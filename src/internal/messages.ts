@@ -27,16 +27,10 @@ export const describe = (
 })
 
 /** What a whole response says it used, if it says so. Its prompt is 0 where it is not named. */
-export const messageActual = (usage: UsageReport): Accounting.Actual | undefined => {
-  const outputTokens = StreamUsage.count(usage.output_tokens)
-  if (outputTokens === undefined) return undefined
-  return {
-    inputTokens: StreamUsage.count(usage.input_tokens) ?? 0,
-    cacheCreationTokens: StreamUsage.count(usage.cache_creation_input_tokens) ?? 0,
-    cacheReadTokens: StreamUsage.count(usage.cache_read_input_tokens) ?? 0,
-    outputTokens
-  }
-}
+export const messageActual = (usage: UsageReport): Accounting.Actual | undefined =>
+  StreamUsage.count(usage.output_tokens) === undefined
+    ? undefined
+    : observedActual(StreamUsage.counted(StreamUsage.empty, usage))
 
 /**
  * What a stream has shown so far that it used, if anything. Its prompt is 0 until it is named. Of a whole stream nobody

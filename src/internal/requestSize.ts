@@ -41,12 +41,16 @@ const sizeOf = (value: unknown): number => {
   return sum
 }
 
-/** Tools are shown to the model as their schemas, names of properties included. */
-const toolsOf = (tools: unknown): number => (tools === undefined ? 0 : utf8Length(JSON.stringify(tools) ?? ""))
+/** Tools and the format of an answer are shown to the model as their schemas, names of properties included. */
+const schemasOf = (json: unknown): number => (json === undefined ? 0 : utf8Length(JSON.stringify(json) ?? ""))
 
-/** The length of what a Messages API request puts before the model: system prompt, messages and tools. */
+/** The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format. */
 export const requestBytes = (params: {
   readonly system?: unknown
   readonly messages: unknown
   readonly tools?: unknown
-}): number => Math.ceil(sizeOf(params.system) + sizeOf(params.messages) + toolsOf(params.tools))
+  readonly output_config?: { readonly format?: unknown } | null
+}): number =>
+  Math.ceil(
+    sizeOf(params.system) + sizeOf(params.messages) + schemasOf(params.tools) + schemasOf(params.output_config?.format)
+  )

@@ -76,6 +76,7 @@ const byType: Readonly<Record<string, Tag>> = {
   api_error: "ServerFailed",
   server_error: "ServerFailed",
   internalServerException: "ServerFailed",
+  modelStreamErrorException: "ServerFailed",
   timeout_error: "TimedOut",
   modelTimeoutException: "TimedOut",
   invalid_request_error: "InvalidRequest",
@@ -89,7 +90,9 @@ const byType: Readonly<Record<string, Tag>> = {
 }
 
 const find = (table: Readonly<Record<string, Tag>>, { code, type }: Body): Tag | undefined => {
-  const key = [code, type].find((key) => key !== undefined && Object.hasOwn(table, key))
+  // AWS writes its types small in events, and large in the names of what its SDK throws.
+  const names = [code, type, type?.replace(/^./, (first) => first.toLowerCase())]
+  const key = names.find((key) => key !== undefined && Object.hasOwn(table, key))
   return key === undefined ? undefined : table[key]
 }
 
@@ -144,11 +147,19 @@ const answerOf = (error: unknown): Answer => {
   const all = (...names: ReadonlyArray<string>) => places.flatMap((place) => names.map((name) => field(place, name)))
   const headers = all("headers", "responseHeaders").find((one) => typeof one === "object" && one !== null)
   return {
-    status: all("status", "statusCode").find((status) => typeof status === "number"),
+    status: [...all("status", "statusCode"), field(field(error, "$metadata"), "httpStatusCode")].find(
+      (status) => typeof status === "number"
+    ),
     headers: Headers.getterOf(headers ?? {}),
-    body: firstSaid([...all("error", "body", "responseBody", "data"), field(error, "message")])
+    body: firstSaid([...all("error", "body", "responseBody", "data"), field(error, "message")]) ?? namedOf(error)
   }
 }
+
+/** What the AWS SDK throws has its type as its name, and nothing else where it comes from within a stream. */
+const namedOf = (error: unknown): Body | undefined =>
+  Predicate.hasProperty(error, "$fault")
+    ? { type: text(field(error, "name")), message: text(field(error, "message")) }
+    : undefined
 
 /** The first of these values, or texts of JSON, that says something of an error. */
 const firstSaid = (values: ReadonlyArray<unknown>): Body | undefined => {

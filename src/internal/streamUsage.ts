@@ -50,14 +50,31 @@ interface Usage {
   readonly output_tokens?: number | null
 }
 
-/** Counts are cumulative: they overwrite, and null leaves what was known. */
-const counted = (observed: Observed, usage: Usage | null | undefined): Observed => ({
-  ...observed,
-  input: count(usage?.input_tokens) ?? observed.input,
-  cacheWrite: count(usage?.cache_creation_input_tokens) ?? observed.cacheWrite,
-  cacheRead: count(usage?.cache_read_input_tokens) ?? observed.cacheRead,
-  output: count(usage?.output_tokens) ?? observed.output
-})
+/** The steps behind a response, in a beta that lets the provider shorten a long conversation on the way. */
+interface Iterations {
+  readonly iterations?: ReadonlyArray<Usage & { readonly type?: string }> | null
+}
+
+/**
+ * Counts are cumulative: they overwrite, and null leaves what was known. What the provider's summaries took counts towards
+ * the limits, too, and is left out of its own counts.
+ */
+export const counted = (observed: Observed, usage: (Usage & Iterations) | null | undefined): Observed => {
+  const steps = Array.isArray(usage?.iterations) ? usage.iterations : []
+  const read = (name: keyof Usage, before: number | undefined): number | undefined => {
+    const own = count(usage?.[name])
+    return own === undefined
+      ? before
+      : steps.reduce((sum, step) => sum + (step?.type === "compaction" ? (count(step[name]) ?? 0) : 0), own)
+  }
+  return {
+    ...observed,
+    input: read("input_tokens", observed.input),
+    cacheWrite: read("cache_creation_input_tokens", observed.cacheWrite),
+    cacheRead: read("cache_read_input_tokens", observed.cacheRead),
+    output: read("output_tokens", observed.output)
+  }
+}
 
 /** The characters of output in a delta. */
 const lengthOf = (delta: RawContentBlockDelta): number => {
@@ -93,7 +110,8 @@ export const step = (observed: Observed, event: RawMessageStreamEvent): Observed
       const finishReason = event.delta?.stop_reason ?? undefined
       return {
         ...counted(observed, event.usage),
-        uncounted: 0,
+        // Some gateways count nothing here, or say that it is 0.
+        uncounted: count(event.usage?.output_tokens) ? 0 : observed.uncounted,
         response: finishReason === undefined ? observed.response : { ...observed.response, finishReason }
       }
     }

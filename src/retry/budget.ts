@@ -94,8 +94,8 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  * the program take part in it. There is one per `Clock`, so that tests under a `TestClock` start afresh. {@link
  * layerBudget} gives a part of the program its own, {@link layerBudgetUnlimited} takes the limit away.
  *
- * A call counts when its first attempt ends: while it waits in a queue it earns nothing, and if it is interrupted there it
- * never does. A retry that is interrupted in its wait stays counted.
+ * A call counts when its first attempt ends: while it waits in a queue it earns nothing, and if it is interrupted there, or
+ * a client's budget refuses it, it never does. A retry that is interrupted in its wait stays counted.
  *
  * A call that finds the budget exhausted gets the original error at once. Nobody waits for it: retries that wait are
  * still retries.

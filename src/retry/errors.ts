@@ -60,6 +60,18 @@ export const retryAfterMillis = (error: unknown): number | undefined =>
  */
 export type StopReason = "terminal" | "attempts" | "deadline" | "retryBudget"
 
+/**
+ * What an effect under a policy succeeds with when it came to no attempt: it is over, and earns no retry. Whoever gives it
+ * takes it out behind the policy.
+ */
+export class NoAttempt<E> {
+  readonly error: E
+
+  constructor(error: E) {
+    this.error = error
+  }
+}
+
 const stops = new WeakMap<object, StopReason>()
 
 /** Notes beside an error why there was no further retry. Gives `false`: do not go on. */

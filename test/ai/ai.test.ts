@@ -282,6 +282,31 @@ describe("floodgate/ai", () => {
     })
   })
 
+  describe("a file", () => {
+    const reserved = (mediaType: string, data: string | Uint8Array | URL) => {
+      const { layer } = scripted({ whole: [[text("Hello")]] })
+      const part = Prompt.makePart("file", { mediaType, data })
+      const prompt = Prompt.fromMessages([Prompt.makeMessage("user", { content: [part] })])
+      // Nobody counts: what was reserved is kept.
+      const ask = Effect.andThen(
+        LanguageModel.generateText({ prompt }),
+        Effect.map(levels, ({ input }) => input)
+      )
+      return under(ask, layer)
+    }
+
+    it.effect("of text counts by its length, and others by what a model makes of them", () =>
+      Effect.gen(function* () {
+        // Regression: a text was reserved as a tenth of it, like a PDF.
+        assert.strictEqual(yield* reserved("text/plain", "x".repeat(2_700)), 1_000)
+        assert.strictEqual(yield* reserved("text/csv", new Uint8Array(2_700)), 1_000)
+        assert.strictEqual(yield* reserved("application/pdf", "x".repeat(27_000)), 1_000)
+        assert.strictEqual(yield* reserved("image/png", "x".repeat(27_000)), 1_556)
+        assert.strictEqual(yield* reserved("text/plain", new URL("https://example.com/a.txt")), 0)
+      })
+    )
+  })
+
   describe("objects", () => {
     const Weather = Schema.Struct({ degrees: Schema.FiniteFromString })
 
@@ -333,6 +358,30 @@ describe("floodgate/ai", () => {
       )
     })
 
+    it.effect("are reserved with the schema that the model sees, tools or not, where it has such a form", () =>
+      Effect.gen(function* () {
+        // Regression: of a short question with a long schema two bytes were reserved.
+        const names = Array.from({ length: 100 }, (_, n) => `property ${n}`)
+        const long = Schema.Struct(Object.fromEntries(names.map((name) => [name, Schema.String])))
+        const answer = JSON.stringify(Object.fromEntries(names.map((name) => [name, "x"])))
+        const reserved = <A, E, R>(ask: Effect.Effect<A, E, R>, json: string) =>
+          under(
+            Effect.andThen(
+              Effect.exit(ask),
+              Effect.map(levels, ({ input }) => input)
+            ),
+            scripted({ whole: [[text(json)]] }).layer
+          )
+        const tokens = Math.ceil((2 + JSON.stringify(Tool.getJsonSchemaFromSchema(long)).length) / 2.7)
+        assert.isAbove(tokens, 1_000)
+        const ask = LanguageModel.generateObject({ prompt: "go", schema: long })
+        assert.strictEqual(yield* reserved(ask, answer), tokens)
+        const none = Toolkit.make()
+        const resolved = LanguageModel.generateObject({ prompt: "go", schema: long, toolkit: none })
+        assert.strictEqual(yield* reserved(resolved, answer), tokens)
+      })
+    )
+
     it.effect("that do not decode were answered and paid for: they are not asked for again", () => {
       const { asked, layer } = scripted({ whole: [[text("no json"), finish()]] })
       return under(
@@ -341,8 +390,10 @@ describe("floodgate/ai", () => {
           assert.strictEqual(error.reason._tag, "StructuredOutputError")
           assert.isTrue(error.isRetryable)
           assert.strictEqual(asked.length, 1)
-          // Kept as estimated: 2 bytes, and at most 500 tokens of output.
-          assert.deepStrictEqual(yield* levels, { requests: 1, input: 1, output: 500 })
+          // Kept as estimated: 2 bytes and the schema's, and at most 500 tokens of output.
+          const schema = Tool.getJsonSchemaFromSchema(Weather)
+          const input = Math.ceil((2 + JSON.stringify(schema).length) / 2.7)
+          assert.deepStrictEqual(yield* levels, { requests: 1, input, output: 500 })
         }),
         layer
       )

@@ -220,4 +220,21 @@ describe("breaker", () => {
   it("refuses a number of failures that makes no sense", () => {
     assert.throws(() => Breaker.layer({ failures: 0 }), RangeError)
   })
+
+  it("refuses a time to stay open that is none, and names that are no option's", () => {
+    // Regression: with a time of 0 or a misspelt name a breaker never opened, or for the default's 5 s.
+    for (const bad of [0, -5, NaN, "a while" as never]) {
+      assert.throws(
+        () => Breaker.layer({ openFor: bad }),
+        RangeError,
+        `Breaker.openFor: expected a duration > 0, got ${bad}`
+      )
+    }
+    const misspelt = { failures: 1, openfor: "1 hour" }
+    assert.throws(
+      () => Breaker.layer(misspelt),
+      RangeError,
+      "Breaker.layer: expected nothing but failures, openFor, tripPolicy, got openfor"
+    )
+  })
 })

@@ -30,6 +30,11 @@ describe("requestSize", () => {
     const messages = [{ role: "user", content: "Hello" }]
     const tools = [{ name: "find", input_schema: { type: "object" } }]
     assert.strictEqual(requestBytes({ messages, tools }) - requestBytes({ messages }), utf8(JSON.stringify(tools)))
+    // Regression: the schema of the answer's format was reserved as nothing.
+    const format = { type: "json_schema", schema: { type: "object", properties: { answer: { type: "number" } } } }
+    const formatted = requestBytes({ messages, output_config: { format } })
+    assert.strictEqual(formatted - requestBytes({ messages }), utf8(JSON.stringify(format)))
+    assert.strictEqual(requestBytes({ messages, output_config: {} }), requestBytes({ messages }))
     const marked = [{ role: "user", content: [{ type: "text", text: "Hello", cache_control: { type: "ephemeral" } }] }]
     const plain = [{ role: "user", content: [{ type: "text", text: "Hello" }] }]
     assert.strictEqual(requestBytes({ messages: marked }), requestBytes({ messages: plain }))

@@ -166,6 +166,25 @@ describe("sdkErrors", () => {
       assert.deepInclude(bedrock(400, "ServiceQuotaExceededException"), { _tag: "InvalidRequest" })
     })
 
+    it("reads what the AWS SDK throws by its name, within a stream too, where it has no status", () => {
+      // Regression: a throttled stream was an invalid request that nobody had sent.
+      const aws = (name: string, httpStatusCode?: number) =>
+        thrown(Object.assign(new Error("Too many tokens"), { name, $fault: "client", $metadata: { httpStatusCode } }))
+      for (const [name, _tag] of [
+        ["ThrottlingException", "RateLimited"],
+        ["ServiceUnavailableException", "Overloaded"],
+        ["InternalServerException", "ServerFailed"],
+        ["ModelStreamErrorException", "ServerFailed"],
+        ["ModelTimeoutException", "TimedOut"],
+        ["ValidationException", "InvalidRequest"]
+      ] as const) {
+        assert.deepInclude(aws(name), { _tag, status: 200, code: name, detail: "Too many tokens" })
+      }
+      assert.deepInclude(aws("ThrottlingException", 429), { _tag: "RateLimited", status: 429 })
+      assert.deepInclude(aws("ModelNotReadyException", 429), { _tag: "Overloaded", code: "ModelNotReadyException" })
+      assert.deepInclude(aws("OfTomorrowException"), { _tag: "InvalidRequest" })
+    })
+
     it.each([
       Object.assign(new Error("Request timed out."), { name: "APIConnectionTimeoutError" }),
       connection("UND_ERR_HEADERS_TIMEOUT"),

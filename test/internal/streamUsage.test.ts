@@ -1,6 +1,7 @@
 import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
+import { messageActual, observedActual } from "../../src/internal/messages.ts"
 import * as StreamUsage from "../../src/internal/streamUsage.ts"
 
 const fold = (...events: ReadonlyArray<object>) =>
@@ -42,6 +43,42 @@ describe("streamUsage", () => {
     assert.strictEqual(open.text.length, 27)
     const counted = StreamUsage.step(open, total({ output_tokens: 25 }) as RawMessageStreamEvent)
     assert.strictEqual(StreamUsage.usage(counted).outputTokens, 25)
+  })
+
+  it("keeps its own estimate of the output where the provider's last word does not count it", () => {
+    // Regression: the placeholder of message_start was all that a gateway's stream without usage had put out.
+    const open = fold(
+      start({ input_tokens: 10, output_tokens: 1 }),
+      delta({ type: "text_delta", text: "x".repeat(27) })
+    )
+    for (const usage of [undefined, null, {}, { output_tokens: null }]) {
+      const last = StreamUsage.step(open, { type: "message_delta", usage } as never)
+      assert.strictEqual(StreamUsage.usage(last).outputTokens, 11)
+    }
+    assert.strictEqual(StreamUsage.usage(StreamUsage.step(open, total({ output_tokens: 0 }) as never)).outputTokens, 10)
+  })
+
+  it("counts the provider's summaries of the context, which its own counts leave out, once", () => {
+    // Regression: a call of 203,000 tokens was settled to 23,000.
+    const summary = {
+      type: "compaction",
+      input_tokens: 180_000,
+      cache_creation_input_tokens: 2_000,
+      cache_read_input_tokens: 300,
+      output_tokens: 3_500
+    }
+    const usage = {
+      input_tokens: 23_000,
+      cache_creation_input_tokens: 0,
+      cache_read_input_tokens: 0,
+      output_tokens: 1_000,
+      iterations: [summary, { type: "message", input_tokens: 23_000, output_tokens: 1_000 }, null]
+    }
+    const all = { inputTokens: 203_000, cacheCreationTokens: 2_000, cacheReadTokens: 300, outputTokens: 4_500 }
+    assert.deepStrictEqual(messageActual(usage as never), all)
+    const stream = fold(start({ ...usage, output_tokens: 1 }), total(usage), total(usage))
+    assert.deepStrictEqual(observedActual(stream), all)
+    assert.deepStrictEqual(StreamUsage.usage(stream), { requests: 1, inputTokens: 205_000, outputTokens: 4_500 })
   })
 
   it("leaves out input that was never named", () => {
