@@ -98,7 +98,7 @@ export class TokenBudget extends Context.Service<
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
     /** Tells the budget that the provider said no. */
     readonly cooldown: (pause: Cooldown) => Effect.Effect<void>
-    /** Changes limits or concurrency while calls run; waiters move up at once. */
+    /** Changes limits or concurrency while calls run; waiters move up at once. What is used of a `total` stays used. */
     readonly resize: (options: {
       readonly pool?: string | undefined
       readonly limits?: Limits.Limits | undefined

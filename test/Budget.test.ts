@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Deferred from "effect/Deferred"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -415,6 +416,42 @@ describe("Budget", () => {
         assert.isTrue(isDone(ok))
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency: 10 })))
     )
+
+    for (const [what, tokens, options] of [
+      [
+        "that a window holds calls back which are larger than the burst",
+        150_000,
+        { limits: { tokens: { perMinute: 400_000 } } }
+      ],
+      [
+        "that calls of more than half a window go one by one",
+        250_000,
+        { limits: { tokens: { perMinute: 400_000, window: "sliding" } } }
+      ],
+      ["how the pace grows", 100, { limits: perSecond(100, 100), ramp: { from: 0.1, over: "10 minutes" } }]
+    ] satisfies ReadonlyArray<readonly [string, number, Budget.Options]>) {
+      it.effect(`foresees ${what}`, () =>
+        Effect.gen(function* () {
+          // Regression: calls were let in to time out, 23 s too early each, and others refused that would have gone in time.
+          yield* Budget.consume(tokens)
+          const waits: Array<number> = []
+          const served: Array<number> = []
+          for (let i = 0; i < 12; i++) {
+            const { reason } = yield* Effect.flip(Budget.consume(tokens, { maxWait: 0 }))
+            if (reason._tag === "WaitTooLong") waits.push(Duration.toMillis(reason.wait))
+            yield* start(
+              Effect.andThen(
+                Budget.consume(tokens),
+                Effect.map(Clock.currentTimeMillis, (at) => served.push(at))
+              )
+            )
+          }
+          yield* TestClock.adjust("15 minutes")
+          assert.strictEqual(served.length, 12)
+          for (const [i, at] of served.entries()) assert.closeTo(waits[i]!, at, 20)
+        }).pipe(Effect.provide(make(options)))
+      )
+    }
 
     it.effect("foresees the wait of a retry, which stands before its own agent's calls", () =>
       Effect.gen(function* () {

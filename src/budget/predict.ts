@@ -1,17 +1,24 @@
 /**
- * What a waiter must expect: sums over those before it, against the buckets as they stand.
+ * What a waiter must expect: those before it are let in to the buckets as they stand, as if by the clock.
  */
 import type { Snapshot } from "../BudgetStore.ts"
-import * as Bucket from "../internal/bucket.ts"
 import type { FairQueue, Flow, Turn } from "../internal/fairQueue.ts"
+import * as Ledger from "../internal/ledger.ts"
+import * as Pace from "../internal/pace.ts"
 import * as Limits from "../Limits.ts"
 import type { Newcomer, Prediction, Waiter, Waiting } from "./poolModel.ts"
 
-type Sums = { [D in Limits.Dimension]?: number }
+/** What comes before somebody: how many calls, and what they take in sum. */
+interface Before {
+  calls: number
+  readonly sums: { [D in Limits.Dimension]?: number }
+}
 
 /** A prediction looks at no more than this many agents, and calls of each: the rest is like those. */
 const mostAgents = 256
 const mostCalls = 32
+/** At most so many calls are let in one by one; the others are debt. */
+const mostPlayed = 128
 
 /** When a charge that comes now would be admitted, if everybody uses what was estimated. */
 export const forNewcomer = (
@@ -20,7 +27,7 @@ export const forNewcomer = (
   who: Newcomer,
   snapshot: Snapshot
 ): Prediction => {
-  const before: Sums = {}
+  const before: Before = { calls: 0, sums: {} }
   const part = queue.ahead(who, mostAgents, (flow, upTo) => addBacklog(before, flow, upTo))
   return against(before, part, charge, snapshot)
 }
@@ -36,58 +43,73 @@ export const first = (
   for (let turn = queue.shift(); turn !== undefined; turn = out.length < count ? queue.shift() : undefined) {
     out.push(turn)
   }
-  const before: Sums = {}
+  const before: Before = { calls: 0, sums: {} }
   const result = out.map(({ entry: waiter }) => {
     const expected = against(before, 1, waiter.charge, snapshot)
-    addCharge(before, waiter.charge, 1)
+    addCharge(before, waiter.charge)
     return { waiter, waitedMillis: nowMillis - waiter.since, ...expected }
   })
   for (const turn of out.reverse()) queue.putBack(turn)
   return result
 }
 
-const addCharge = (sums: Sums, charge: Limits.Charge, part: number): void => {
+const addCharge = (before: Before, charge: Limits.Charge, part = 1, calls = 1): void => {
+  before.calls += part * calls
   for (const dimension of Limits.dimensions) {
     const value = charge[dimension]
-    if (value !== undefined) sums[dimension] = (sums[dimension] ?? 0) + value * part
+    if (value !== undefined) before.sums[dimension] = (before.sums[dimension] ?? 0) + value * part
   }
 }
 
 /** Adds the calls of a flow with no more than `upTo` of its backlog in front of them. */
-const addBacklog = (sums: Sums, flow: Flow<Waiter>, upTo: number): void => {
+const addBacklog = (before: Before, flow: Flow<Waiter>, upTo: number): void => {
   const all = Math.min(upTo, flow.backlog)
   let looked = 0
-  let calls = 0
-  const own: Sums = {}
-  for (let waiter = flow.head; waiter !== undefined && looked <= all && calls < mostCalls; waiter = waiter.next) {
-    addCharge(own, waiter.charge, 1)
+  const own: Before = { calls: 0, sums: {} }
+  for (let waiter = flow.head; waiter !== undefined && looked <= all && own.calls < mostCalls; waiter = waiter.next) {
+    addCharge(own, waiter.charge)
     looked += waiter.cost / waiter.weight
-    calls++
   }
-  addCharge(sums, own, Math.max(1, all / looked))
+  addCharge(before, own.sums, Math.max(1, all / looked), own.calls)
 }
 
 /**
- * How long until the buckets have refilled what comes before, of which a part is known, and hold the charge, and the
- * cooldown is over.
+ * How long until what comes before, of which a part is known, is let in and the charge fits. Most of it is debt, which
+ * refills first; calls of the mean size are let in one by one as far as more than the refill decides when they go: while a
+ * window holds back a call that is larger than the burst, the bucket is full and refills no more, and the pace grows with
+ * the calls. The last one is let in in any case: who takes nothing of a limit goes with it.
  */
-const against = (before: Sums, part: number, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
-  let millis = Math.max(0, (ledger.cooldown?.until ?? 0) - now)
-  let binding: Limits.Dimension | undefined
-  for (const dimension of Limits.dimensions) {
-    const bucket = ledger.buckets[dimension]
-    const ahead = (before[dimension] ?? 0) / part
-    const own = charge[dimension] ?? 0
-    const asked = ahead + own
+const against = (before: Before, part: number, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
+  const calls = Math.max(1, Math.round(before.calls / part))
+  // Whoever asks for more than there ever is, because the limits have just changed, is let in by none.
+  const most = (amount: number, dimension: Limits.Dimension) =>
+    Math.min(amount, ledger.buckets[dimension]?.rule.most ?? Infinity)
+  const own = Limits.mapDimensions(charge, most)
+  const mean = Limits.mapDimensions(before.sums, (sum, dimension) => most(sum / part / calls, dimension))
+  const isHeldBack = Limits.dimensions.some((dimension) => {
+    const rule = ledger.buckets[dimension]?.rule
+    return rule?.window !== undefined && Math.max(mean[dimension] ?? 0, own[dimension] ?? 0) > rule.capacity
+  })
+  const played = isHeldBack || Pace.isChanging(ledger.pace) ? Math.min(calls, mostPlayed) : 1
+  const buckets = Limits.mapDimensions(ledger.buckets, (bucket, dimension) => ({
+    ...bucket,
     // What others will leave of a quota is not known, and waiting brings none back.
-    if (bucket === undefined || bucket.rule.quota || asked === 0) continue
-    // More than the bucket holds is let in when it is full.
-    const needed = ahead + (own === 0 ? 0 : Bucket.needed(bucket, own))
-    const wait = Math.max(Bucket.refillWait(bucket, needed), Bucket.windowWait(bucket, asked, now))
-    if (wait > millis) {
-      millis = wait
-      binding = dimension
+    level: bucket.rule.quota ? Infinity : bucket.level - (mean[dimension] ?? 0) * (calls - played)
+  }))
+  let expected: Ledger.Ledger = { ...ledger, buckets }
+  let at = now
+  let binding: Limits.Dimension | undefined
+  for (let entered = 0; entered <= played;) {
+    const asked = entered < played ? mean : own
+    const decision = Ledger.decide(expected, asked, at)
+    if (decision._tag === "Wait") {
+      at += decision.millis
+      binding = decision.dimension
+      expected = Ledger.advance(expected, at)
+    } else {
+      expected = Ledger.take(expected, asked, at)
+      entered++
     }
   }
-  return { millis, dimension: binding }
+  return { millis: at - now, dimension: binding }
 }

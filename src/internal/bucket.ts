@@ -151,12 +151,20 @@ export const forget = (bucket: Bucket, amount: number, takenAt: number): Bucket 
 export const withLevel = (bucket: Bucket, level: number): Bucket =>
   level === bucket.level ? bucket : { ...bucket, level: Math.min(level, bucket.rule.capacity) }
 
-/** Changes the rule or the pace from `bucket.at` on; the time before was refilled at the old rate. */
+const levelBy = ({ level, rule: { capacity, quota } }: Bucket, rule: Rule): number => {
+  if (!rule.quota) return Math.min(level, rule.capacity)
+  return quota ? level + (rule.capacity - capacity) : rule.capacity
+}
+
+/**
+ * Changes the rule or the pace from `bucket.at` on; the time before was refilled at the old rate. Of a quota stays what was
+ * used of it, because nothing would ever fill up to a larger one; what is used of a rate counts for no quota.
+ */
 export const withRule = (bucket: Bucket, rule: Rule, pace: number): Bucket => ({
   ...bucket,
   rule,
   rate: rule.rate * pace,
-  level: Math.min(bucket.level, rule.capacity),
+  level: levelBy(bucket, rule),
   reserve: bucket.rule.capacity === 0 ? 0 : (bucket.reserve / bucket.rule.capacity) * rule.capacity,
   cells: rule.window !== undefined && rule.window.millis === bucket.rule.window?.millis ? bucket.cells : noCells
 })

@@ -287,6 +287,25 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
     })
   ],
   [
+    "keeps what is used of a quota when that is raised or cut, and begins a new one whole",
+    Effect.fnUntraced(function* ({ expect, grant, level, open }) {
+      const store = yield* open({ tokens: { total: 1_000 } })
+      yield* grant(store, { tokens: 900 })
+      const left = Effect.fnUntraced(function* (tokens: Limits.Limit) {
+        yield* store.resize({ limits: { tokens }, concurrency: undefined })
+        return yield* level(store, "tokens")
+      })
+      const raised = yield* left({ total: 1_500 })
+      yield* expect(near(raised, 600), "600 left of 1500", raised)
+      const cut = yield* left({ total: 950 })
+      yield* expect(near(cut, 50), "50 left of 950", cut)
+      const rated = yield* left({ perSecond: 1, burst: 10 })
+      yield* expect(rated <= 10, "no more than the burst of a rate", rated)
+      const begun = yield* left({ total: 500 })
+      yield* expect(near(begun, 500), "500 left of 500", begun)
+    })
+  ],
+  [
     "keeps the limits that it has learned of dimensions that a change does not concern",
     Effect.fnUntraced(function* ({ expect, grant, level, open }) {
       const store = yield* open({ requests: { perMinute: 6_000 } })

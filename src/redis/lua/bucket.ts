@@ -120,7 +120,9 @@ end
 local function withRule(b, rule, scale)
   local old = b.rule
   b.rate = rule.rate * scale
-  b.level = math.min(b.level, rule.capacity)
+  if not rule.quota then b.level = math.min(b.level, rule.capacity)
+  elseif old.quota then b.level = b.level + (rule.capacity - old.capacity)
+  else b.level = rule.capacity end
   b.reserve = old.capacity == 0 and 0 or (b.reserve / old.capacity) * rule.capacity
   if not rule.max or old.millis ~= rule.millis then b.cells = {} end
   b.rule = rule
