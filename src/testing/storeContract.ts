@@ -90,6 +90,8 @@ interface Tools {
     charge: Limits.Charge
   ) => Effect.Effect<NonNullable<Taken["blocked"]>, ContractBroken | StoreUnavailable>
   readonly level: (store: PoolStore, dimension: Limits.Dimension) => Effect.Effect<number, StoreUnavailable>
+  /** Lets a cooldown pass, which began when the store heard of it; how much slower the rates are then. */
+  readonly cooled: (store: PoolStore) => Effect.Effect<number, StoreUnavailable>
 }
 
 /** Slow enough that what refills during a check does not matter. */
@@ -191,27 +193,24 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
   ],
   [
     "pauses for the longest of its cooldowns",
-    Effect.fnUntraced(function* ({ expect, grant, open, pass, refuse }) {
+    Effect.fnUntraced(function* ({ cooled, expect, grant, open, refuse }) {
       const store = yield* open(slow)
       yield* store.pause({ reason: "rateLimit", millis: 300, charge: undefined })
       yield* store.pause({ reason: "rateLimit", millis: 10, charge: undefined })
       const blocked = yield* refuse(store, { tokens: 1 })
       yield* expect(blocked._tag === "Wait" && blocked.millis > 100, "a wait of about 300 ms", blocked)
-      yield* pass(320)
+      yield* cooled(store)
       yield* grant(store, { tokens: 1 })
     })
   ],
   [
     "slows its rates once for rejections of calls that were out together, and again for one that was sent later",
-    Effect.fnUntraced(function* ({ expect, grant, open, pass }) {
+    Effect.fnUntraced(function* ({ cooled, expect, grant, open, pass }) {
       const store = yield* open(slow)
       const reject = Effect.fnUntraced(function* (held: Held) {
         yield* store.settle(held, { tokens: 0 }, false)
         yield* store.pause({ reason: "rateLimit", millis: 10, charge: held.charge, takenAt: held.takenAt })
-        // The cooldown began when the store heard of it.
-        const { ledger, now } = yield* store.snapshot
-        yield* pass(Math.ceil((ledger.cooldown?.until ?? now) - now) + 1)
-        return ledger.pace.scale
+        return yield* cooled(store)
       })
       const together = [yield* grant(store, { tokens: 1 }), yield* grant(store, { tokens: 1 })] as const
       yield* pass(10)
@@ -225,13 +224,12 @@ const bodies: ReadonlyArray<readonly [name: string, body: Body, onlyShared?: tru
   ],
   [
     "leaves its rates as they are for the provider's load, and slows them where usage grew too fast",
-    Effect.fnUntraced(function* ({ expect, grant, open, pass }) {
+    Effect.fnUntraced(function* ({ cooled, expect, grant, open }) {
       const store = yield* open(slow)
       const after = Effect.fnUntraced(function* (reason: Pushback) {
         const { charge, takenAt } = yield* grant(store, { tokens: 1 })
         yield* store.pause({ reason, millis: 10, charge, takenAt })
-        yield* pass(20)
-        return (yield* store.snapshot).ledger.pace.scale
+        return yield* cooled(store)
       })
       const overloaded = yield* after("overload")
       yield* expect(overloaded === 1, "the full rates", overloaded)
@@ -470,6 +468,11 @@ const runCheck = (
         Effect.flatMap(opened.take([{ charge, priority: 0 }]), ({ blocked, granted }) =>
           blocked === undefined ? fail(`no grant of ${JSON.stringify(charge)}`, granted) : Effect.succeed(blocked)
         ),
-      level: (opened, dimension) => Effect.map(opened.snapshot, ({ ledger }) => ledger.buckets[dimension]?.level ?? NaN)
+      level: (opened, dimension) =>
+        Effect.map(opened.snapshot, ({ ledger }) => ledger.buckets[dimension]?.level ?? NaN),
+      cooled: (opened) =>
+        Effect.flatMap(opened.snapshot, ({ ledger, now }) =>
+          Effect.as(pass(Math.ceil((ledger.cooldown?.until ?? now) - now) + 1), ledger.pace.scale)
+        )
     })
   }).pipe(Effect.scoped, Effect.provide(layer))
