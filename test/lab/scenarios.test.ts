@@ -36,9 +36,34 @@ describe("scenarios", () => {
     assert.strictEqual(Scenarios.fromTrace(trace).summary, "1 call of a trace, arrivals kept")
   })
 
+  it("hold no copy of each of their prompts, which together would not fit in memory", () => {
+    const calls = Scenario.callsOf(Scenario.make({ agents: 500, calls: 1 }))
+    const before = process.memoryUsage().heapUsed
+    const prompts = calls.map(Scenario.paramsOf)
+    // A text that is put together is copied when somebody reads a character of it, as whoever answers does.
+    const read = prompts.map(({ messages }) => {
+      const { content } = messages[0]!
+      const texts =
+        typeof content === "string" ? [content] : content.map((part) => (part.type === "text" ? part.text : ""))
+      return texts.map((text) => text.charCodeAt(0)).length
+    })
+    assert.strictEqual(read.length, 500)
+    assert.isBelow(process.memoryUsage().heapUsed - before, 100e6)
+    assert.strictEqual(Scenario.keyOf(prompts[499]!), "agent-500/0")
+  })
+
   it("may have very many agents", () => {
     const many = Scenario.make({ agents: 200_000, calls: 1, firstTokens: 1_000 })
     assert.closeTo(Floor.lastCallSeconds(many), 0.5 + 0.008 + 2, 1e-9)
+  })
+
+  it("have no call that no text can be", () => {
+    const huge = { firstTokens: 100_000_001, rate: 1e9, burst: 1e9 }
+    assert.throws(
+      () => Scenario.make(huge),
+      RangeError,
+      "Scenario.firstTokens: expected at most 100000000 tokens, got 100000001"
+    )
   })
 
   it("have the names that the documents use", () => {
