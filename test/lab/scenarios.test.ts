@@ -272,8 +272,17 @@ describe("parseTrace", () => {
   it("names the line that it cannot read", () => {
     assert.deepStrictEqual(Scenarios.parseTrace(`${azure}later,1,2\n`), {
       line: 4,
-      problem: "expected a time and two numbers of tokens, got later,1,2"
+      problem: "expected a time and two whole numbers of tokens, got later,1,2"
     })
+    for (const wrong of ["1,Infinity,2", "1,,2", "1,2,", "1,2", "1,2.5,2", "1,2,-1", "1,2,1e300", ",1,2"]) {
+      assert.deepStrictEqual(Scenarios.parseTrace(`TIMESTAMP,ContextTokens,GeneratedTokens\n${wrong}\n`), {
+        line: 2,
+        problem: `expected a time and two whole numbers of tokens, got ${wrong}`
+      })
+    }
+    assert.isArray(Scenarios.parseTrace("TIMESTAMP,ContextTokens,GeneratedTokens\n1,12.0,3.0\n"))
+    const none = Scenarios.parseTrace("")
+    assert.isTrue("problem" in none && none.problem.endsWith(", got nothing"))
     const other = Scenarios.parseTrace("a,b\n1,2\n")
     assert.isTrue("problem" in other && other.problem.startsWith("expected the columns TIMESTAMP,"))
   })
