@@ -41,6 +41,12 @@ export const sizeOf = (
     rows: rows > 0 ? rows : 24
   }))
 
+/** How wide a table may be: as the terminal that shows it, or as it likes in a file. */
+export const roomOf = Effect.gen(function* () {
+  const stdio = yield* Stdio.Stdio
+  return (yield* stdio.stdoutIsTerminal) ? (yield* sizeOf(yield* Terminal.Terminal)).columns : Infinity
+})
+
 /**
  * Writes a line on standard error, where that is a terminal that can draw over it; nothing elsewhere. The end of the scope
  * takes it away, also where the work is stopped: what the shell says next must not stand behind it.

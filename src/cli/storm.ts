@@ -10,7 +10,7 @@ import { Race, Report, type Scenario, Scenarios, Strategies, Table } from "../la
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
-import { statusLine } from "./painter.ts"
+import * as Painter from "./painter.ts"
 import * as Documents from "./run/documents.ts"
 
 const names = Strategies.all.map(({ name }) => name)
@@ -175,7 +175,7 @@ const write = Effect.fnUntraced(function* (
 /** Runs the scenario under each strategy, and says on the way how far it is. */
 const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: ReadonlyArray<string>) {
   const strategies = chosen.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => chosen.includes(name))
-  const status = yield* statusLine
+  const status = yield* Painter.statusLine
   const runs: Array<Race.Run> = []
   for (const one of strategies) {
     const progress = ({ calls, completed, seconds }: Race.Progress) =>
@@ -200,7 +200,7 @@ export const stormCommand = Command.make(
     yield* Console.log(
       json
         ? JSON.stringify({ scenario: Table.scenarioJson(scenario), results }, undefined, 2)
-        : Table.text(scenario, results)
+        : Table.text(scenario, results, yield* Painter.roomOf)
     )
   })
 ).pipe(

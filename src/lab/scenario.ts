@@ -140,6 +140,9 @@ const whole = (option: string, value: number, least: number): void =>
 /** Calls that are all held in memory: more would end in a crash, and teach nothing. */
 const mostCalls = 1_000_000
 
+/** More tokens than any model reads; a text of some more is none. */
+const mostTokens = 100_000_000
+
 /** The options with their defaults. */
 const withDefaults = (options: Options) => ({
   agents: options.agents ?? 12,
@@ -182,7 +185,9 @@ const checkAll = (options: Complete): void => {
   )
   const largest = calls === 1 ? firstTokens : Math.max(firstTokens, tokens)
   const most = window === "bucket" ? Math.max(burst, rate * 60) : rate * 60
-  check(largest <= most, largest === firstTokens ? "firstTokens" : "tokens", `at most the provider's ${most}`, largest)
+  const name = largest === firstTokens ? "firstTokens" : "tokens"
+  check(largest <= mostTokens, name, `at most ${mostTokens} tokens`, largest)
+  check(largest <= most, name, `at most the provider's ${most}`, largest)
 }
 
 const agentsOf = ({ agents, calls, firstTokens, outputTokens, tokens }: Complete): ReadonlyArray<Agent> =>
@@ -280,8 +285,16 @@ export const amountOf = (
 /** Characters per token of the prompts that the lab writes: what the simulated provider counts by. */
 const charsPerToken = 4
 
-/** The first line of a prompt says which call it is, so that the simulated provider knows how long its answer is. */
+/** The first text of a prompt says which call it is, so that the simulated provider knows how long its answer is. */
 const headerOf = (call: Call): string => `${call.agent}/${call.index}\n`
+
+/** What all prompts are cut from: thousands of them are held at once, and a slice is no copy. */
+let filling = "x".repeat(1_000_000)
+
+const filled = (length: number): string => {
+  if (length > filling.length) filling = "x".repeat(length)
+  return filling.slice(0, length)
+}
 
 /**
  * The request of a call: as many characters as its tokens have, so that clients that estimate have something to read.
@@ -296,7 +309,13 @@ export const paramsOf = (call: Call): Params => {
     max_tokens: call.maxTokens,
     metadata: { user_id: call.agent },
     messages: [
-      { role: "user", content: header + "x".repeat(Math.max(0, call.inputTokens * charsPerToken - header.length)) }
+      {
+        role: "user",
+        content: [
+          { type: "text", text: header },
+          { type: "text", text: filled(Math.max(0, call.inputTokens * charsPerToken - header.length)) }
+        ]
+      }
     ]
   }
 }
@@ -308,8 +327,8 @@ export const paramsOf = (call: Call): Params => {
  * @since 0.1.0
  */
 export const keyOf = (params: Params): string => {
-  const content = params.messages[0]?.content
-  return typeof content === "string" ? content.slice(0, content.indexOf("\n")) : ""
+  const [header] = params.messages[0]?.content ?? []
+  return typeof header === "object" && header.type === "text" ? header.text.slice(0, -1) : ""
 }
 
 /**

@@ -201,6 +201,12 @@ const millisOf = (text: string): number => {
   return Date.UTC(year!, month! - 1, day!, hour!, minute!) + second! * 1_000
 }
 
+/** A number of tokens; NaN where there is none. A table of numbers may write a whole one as `12.0`. */
+const tokensOf = (cell: string | undefined): number => {
+  const tokens = cell === undefined || cell.trim() === "" ? Number.NaN : Number(cell)
+  return Number.isSafeInteger(tokens) && tokens >= 0 ? tokens : Number.NaN
+}
+
 /**
  * Reads a trace: CSV with a header line, in the columns of the Azure LLM inference traces (`TIMESTAMP`, `ContextTokens`,
  * `GeneratedTokens`) or of BurstGPT (`Timestamp` in seconds, `Request tokens`, `Response tokens`).
@@ -218,7 +224,7 @@ export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable =
   const format = formats.find(({ input, output, time }) => [time, input, output].every((name) => head.includes(name)))
   if (format === undefined) {
     const expected = formats.map(({ input, output, time }) => `${time},${input},${output}`).join(" or ")
-    return { line: 1, problem: `expected the columns ${expected}, got ${head.join(",").slice(0, 80)}` }
+    return { line: 1, problem: `expected the columns ${expected}, got ${head.join(",").slice(0, 80) || "nothing"}` }
   }
   const [time, input, output] = [format.time, format.input, format.output].map((name) => head.indexOf(name))
   const calls: Array<Recorded> = []
@@ -227,10 +233,10 @@ export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable =
     if (line.trim() === "") continue
     const cells = line.split(",")
     const atMillis = millisOf(cells[time!] ?? "")
-    const inputTokens = Number(cells[input!] ?? Number.NaN)
-    const outputTokens = Number(cells[output!] ?? Number.NaN)
-    if (!Number.isFinite(atMillis) || !(inputTokens >= 0) || !(outputTokens >= 0)) {
-      return { line: index + 1, problem: `expected a time and two numbers of tokens, got ${line.slice(0, 80)}` }
+    const inputTokens = tokensOf(cells[input!])
+    const outputTokens = tokensOf(cells[output!])
+    if (!Number.isFinite(atMillis + inputTokens + outputTokens)) {
+      return { line: index + 1, problem: `expected a time and two whole numbers of tokens, got ${line.slice(0, 80)}` }
     }
     if (outputTokens > 0) calls.push({ atMillis, inputTokens: Math.max(1, inputTokens), outputTokens })
   }

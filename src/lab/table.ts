@@ -49,9 +49,38 @@ export const heads: ReadonlyArray<string> = columns.map(({ head }) => head)
 export const cells = (result: Result): ReadonlyArray<string> => columns.map(({ cell }) => cell(result))
 
 /** Heads of two words stand in two lines, so that the table is as wide as its figures. */
-const headLines = (): [Array<string>, Array<string>] => {
-  const words = columns.map(({ head }) => head.split(" "))
+const headLines = (some: ReadonlyArray<Column>): [Array<string>, Array<string>] => {
+  const words = some.map(({ head }) => head.split(" "))
   return [words.map((all) => (all.length > 1 ? all[0]! : "")), words.map((all) => all.at(-1)!)]
+}
+
+/** What a narrow terminal does without, the least first: it can be told from the rest, or matters less. */
+const spared = ["fairness", "retries", "agents failed", "p50", "floor", "p99", "ratio"]
+
+interface Grid {
+  readonly heads: ReadonlyArray<string>
+  readonly lines: ReadonlyArray<ReadonlyArray<string>>
+  readonly widths: ReadonlyArray<number>
+  readonly width: number
+}
+
+const gridOf = (some: ReadonlyArray<Column>, results: ReadonlyArray<Result>): Grid => {
+  const lines = [...headLines(some), ...results.map((result) => some.map(({ cell }) => cell(result)))]
+  const widths = some.map((_, index) => Math.max(...lines.map((line) => line[index]!.length)))
+  return { heads: some.map(({ head }) => head), lines, widths, width: widths.reduce((sum, one) => sum + one + 2, -2) }
+}
+
+/** The columns for which there is room. A line that wraps is read by nobody. */
+const fitting = (results: ReadonlyArray<Result>, room: number): Grid => {
+  let grid = gridOf(columns, results)
+  for (let left = 1; grid.width > room && left <= spared.length; left++) {
+    const out = new Set(spared.slice(0, left))
+    grid = gridOf(
+      columns.filter(({ head }) => !out.has(head)),
+      results
+    )
+  }
+  return grid
 }
 
 /**
@@ -68,30 +97,31 @@ export const notesOf = (results: ReadonlyArray<Result>): ReadonlyArray<string> =
 ]
 
 /**
- * A table for a terminal, with the provider model that the figures belong to.
+ * A table for a terminal, with the provider model that the figures belong to. Columns for which a narrow one has no room are
+ * left out, and named.
  *
  * @category rendering
  * @since 0.1.0
  */
-export const text = (scenario: Scenario, results: ReadonlyArray<Result>): string => {
-  const rows = results.map(cells)
-  const lines = [...headLines(), ...rows]
-  const widths = columns.map((_, index) => Math.max(...lines.map((line) => line[index]!.length)))
+export const text = (scenario: Scenario, results: ReadonlyArray<Result>, room = Infinity): string => {
+  const { heads: shown, lines, width, widths } = fitting(results, room)
+  const missing = heads.filter((head) => !shown.includes(head))
   const render = (line: ReadonlyArray<string>): string =>
     line
       .map((cell, index) => (index === 0 ? cell.padEnd(widths[index]!) : cell.padStart(widths[index]!)))
       .join("  ")
       .trimEnd()
-  const [over, under] = headLines()
+  const [over, under, ...rows] = lines.map(render)
   return [
     `Scenario ${scenario.name}: ${scenario.summary}`,
     `Provider: ${Scenarios.modelOf(scenario)}`,
     "",
-    render(over),
-    render(under),
-    "-".repeat(widths.reduce((sum, width) => sum + width + 2, -2)),
-    ...rows.map(render),
+    over,
+    under,
+    "-".repeat(width),
+    ...rows,
     "",
+    ...(missing.length === 0 ? [] : [`No room for: ${missing.join(", ")}.`]),
     ...notesOf(results),
     "Simulated seconds. Latency (p50, p99) includes waits; fairness is the latest agent over the earliest."
   ].join("\n")

@@ -36,9 +36,34 @@ describe("scenarios", () => {
     assert.strictEqual(Scenarios.fromTrace(trace).summary, "1 call of a trace, arrivals kept")
   })
 
+  it("hold no copy of each of their prompts, which together would not fit in memory", () => {
+    const calls = Scenario.callsOf(Scenario.make({ agents: 500, calls: 1 }))
+    const before = process.memoryUsage().heapUsed
+    const prompts = calls.map(Scenario.paramsOf)
+    // A text that is put together is copied when somebody reads a character of it, as whoever answers does.
+    const read = prompts.map(({ messages }) => {
+      const { content } = messages[0]!
+      const texts =
+        typeof content === "string" ? [content] : content.map((part) => (part.type === "text" ? part.text : ""))
+      return texts.map((text) => text.charCodeAt(0)).length
+    })
+    assert.strictEqual(read.length, 500)
+    assert.isBelow(process.memoryUsage().heapUsed - before, 100e6)
+    assert.strictEqual(Scenario.keyOf(prompts[499]!), "agent-500/0")
+  })
+
   it("may have very many agents", () => {
     const many = Scenario.make({ agents: 200_000, calls: 1, firstTokens: 1_000 })
     assert.closeTo(Floor.lastCallSeconds(many), 0.5 + 0.008 + 2, 1e-9)
+  })
+
+  it("have no call that no text can be", () => {
+    const huge = { firstTokens: 100_000_001, rate: 1e9, burst: 1e9 }
+    assert.throws(
+      () => Scenario.make(huge),
+      RangeError,
+      "Scenario.firstTokens: expected at most 100000000 tokens, got 100000001"
+    )
   })
 
   it("have the names that the documents use", () => {
@@ -247,8 +272,17 @@ describe("parseTrace", () => {
   it("names the line that it cannot read", () => {
     assert.deepStrictEqual(Scenarios.parseTrace(`${azure}later,1,2\n`), {
       line: 4,
-      problem: "expected a time and two numbers of tokens, got later,1,2"
+      problem: "expected a time and two whole numbers of tokens, got later,1,2"
     })
+    for (const wrong of ["1,Infinity,2", "1,,2", "1,2,", "1,2", "1,2.5,2", "1,2,-1", "1,2,1e300", ",1,2"]) {
+      assert.deepStrictEqual(Scenarios.parseTrace(`TIMESTAMP,ContextTokens,GeneratedTokens\n${wrong}\n`), {
+        line: 2,
+        problem: `expected a time and two whole numbers of tokens, got ${wrong}`
+      })
+    }
+    assert.isArray(Scenarios.parseTrace("TIMESTAMP,ContextTokens,GeneratedTokens\n1,12.0,3.0\n"))
+    const none = Scenarios.parseTrace("")
+    assert.isTrue("problem" in none && none.problem.endsWith(", got nothing"))
     const other = Scenarios.parseTrace("a,b\n1,2\n")
     assert.isTrue("problem" in other && other.problem.startsWith("expected the columns TIMESTAMP,"))
   })

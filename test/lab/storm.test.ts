@@ -144,6 +144,16 @@ describe("Table", () => {
       const runs = yield* Race.race(scenario, [strategy("fixed-retry"), strategy("fixed-retry-forever")])
       const results = runs.map((run) => run.result)
       const text = Table.text(scenario, results)
+      for (const room of [100, 80, 60, 1]) {
+        const narrow = Table.text(scenario, results, room).split("\n")
+        const from = narrow.findIndex((line) => line.startsWith("strategy"))
+        const table = narrow.slice(from - 1, from + 2 + results.length)
+        // Below this nothing is left that can be spared.
+        const most = Math.max(room, 56)
+        assert.isAtMost(Math.max(...table.map((line) => line.length)), most)
+        for (const head of ["strategy", "makespan", "429s", "failed"]) assert.include(table[1], head)
+        assert.isTrue(narrow.some((line) => line.startsWith("No room for: ")) === room < 100)
+      }
       assert.include(text, "Provider: 60,000 tokens/s (bucket of 200,000); rejections charged")
       assert.include(text, "> 60.0")
       assert.include(text, "* ended with calls that failed")
