@@ -134,6 +134,8 @@ class RedisPool {
   private share: LocalShare | undefined
   /** How often it asked in Redis: a later question has the place of an earlier one. */
   private asked = 0
+  /** Questions that have no answer yet. */
+  private open = 0
 
   constructor(line: Line.Line, bell: Bell, given: PoolOptions, millis: () => number) {
     this.line = line
@@ -168,21 +170,32 @@ class RedisPool {
       this.line.submitFirst(say(() => report, { replied: arrived }))
       this.share = undefined
     }
+    // Who waited in Redis may have gone meanwhile.
+    if (this.open === 0) this.withdraw(this.asked)
     this.bell.ring()
   }
 
+  /** Nobody stands behind the head that a question left in Redis, unless somebody has asked since. */
+  private withdraw(number: number): void {
+    this.line.submitFirst(say(() => (number === this.asked ? Wire.take([]) : undefined)))
+  }
+
   take(asks: ReadonlyArray<Ask>): Effect.Effect<Taken, StoreUnavailable> {
-    return Effect.suspend(() => this.ask(asks, this.share === undefined ? ++this.asked : this.asked))
+    return Effect.suspend(() => {
+      this.open++
+      const answer = this.ask(asks, this.share === undefined ? ++this.asked : this.asked)
+      return Effect.ensuring(
+        answer,
+        Effect.sync(() => this.open--)
+      )
+    })
   }
 
   private ask(asks: ReadonlyArray<Ask>, number: number): Effect.Effect<Taken, StoreUnavailable> {
     return question(this.line, Wire.take(asks), {
       replied: (reply, now) => this.granted(asks, reply as Wire.TakeReply, now),
       unheard: ({ blocked, granted }) => {
-        // Nobody stands behind the head that it left in Redis, unless somebody has asked since.
-        if (blocked?._tag === "Wait") {
-          this.line.submitFirst(say(() => (number === this.asked ? Wire.take([]) : undefined)))
-        }
+        if (blocked?._tag === "Wait") this.withdraw(number)
         for (const held of granted) this.settle(held, Limits.used(held.charge, Limits.nothing), false)
       },
       away: (error, lapsed) => {
