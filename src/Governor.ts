@@ -187,7 +187,7 @@ export const make = Effect.fnUntraced(function* (
     })
   }
 
-  /** A refusal of the budget is an answer, no attempt that failed: it goes around the policy. */
+  /** A refusal of the budget is an answer, no attempt that failed: it goes around the policy, which makes a failure of it again. */
   const attempts = <A, E, R>(
     self: (bound: Bound.Bound) => Effect.Effect<A, E, R>,
     how: CallOptions
@@ -200,9 +200,8 @@ export const make = Effect.fnUntraced(function* (
         Effect.tapError((error) => Effect.sync(() => (failure = error))),
         Retry.withPolicy(how.retry ?? defaultPolicy),
         // The caller's own retry budget goes before the one that was given here.
-        Effect.updateContext((caller: Context.Context<R>) => Context.merge(given, caller)),
-        Effect.flatMap((value) => (value instanceof NoAttempt ? Effect.fail(value.error) : Effect.succeed(value)))
-      )
+        Effect.updateContext((caller: Context.Context<R>) => Context.merge(given, caller))
+      ) as Effect.Effect<A, E | Budget.BudgetError, R>
     })
 
   const begin = <A, E, R>(
