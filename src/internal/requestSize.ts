@@ -29,28 +29,37 @@ interface Source {
 
 const isSource = (value: object): value is Source => "type" in value && typeof value.type === "string"
 
-const sizeOf = (value: unknown): number => {
+const sizeOf = (value: unknown, share: number): number => {
   if (typeof value === "string") return utf8Length(value)
   if (typeof value !== "object" || value === null) return 0
   if (isSource(value)) {
     if (value.type === "image") return imageBytes
-    if (value.type === "base64" && typeof value.data === "string") return value.data.length * documentShare
+    if (value.type === "base64" && typeof value.data === "string") return value.data.length * share
   }
   let sum = 0
-  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") sum += sizeOf(part)
+  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") sum += sizeOf(part, share)
   return sum
 }
 
 /** Tools and the format of an answer are shown to the model as their schemas, names of properties included. */
 const schemasOf = (json: unknown): number => (json === undefined ? 0 : utf8Length(JSON.stringify(json) ?? ""))
 
-/** The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format. */
-export const requestBytes = (params: {
-  readonly system?: unknown
-  readonly messages: unknown
-  readonly tools?: unknown
-  readonly output_config?: { readonly format?: unknown } | null
-}): number =>
+/**
+ * The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format. Of
+ * a document's data, that share counts.
+ */
+export const requestBytes = (
+  params: {
+    readonly system?: unknown
+    readonly messages: unknown
+    readonly tools?: unknown
+    readonly output_config?: { readonly format?: unknown } | null
+  },
+  share = documentShare
+): number =>
   Math.ceil(
-    sizeOf(params.system) + sizeOf(params.messages) + schemasOf(params.tools) + schemasOf(params.output_config?.format)
+    sizeOf(params.system, share) +
+      sizeOf(params.messages, share) +
+      schemasOf(params.tools) +
+      schemasOf(params.output_config?.format)
   )
