@@ -93,12 +93,7 @@ describe("documentation", () => {
         "| `idleTimeout` of a stream | 1 minute "
       ],
       ["Calls", "src/governor/warmup.ts", "patience = Duration.minutes(1)", "for at most a minute"],
-      [
-        "Circuit breaker",
-        "src/breaker/index.ts",
-        "options.failures ?? 10",
-        "| `failures` in a row that open it | 10 |"
-      ],
+      ["Circuit breaker", "src/breaker/index.ts", "failures = 10", "| `failures` in a row that open it | 10 |"],
       ["Circuit breaker", "src/breaker/index.ts", 'Schedule.exponential("5 seconds")', "| `openFor` | 5 s, doubled "],
       ["Redis", "src/redis/index.ts", '{ wait: "30 seconds" }', "| `whenAway` | wait up to 30 s"],
       ["Redis", "src/redis/index.ts", 'lease = "20 seconds"', "| `lease` | 20 s "],
