@@ -127,8 +127,8 @@ const guessedTooHigh = 1.6
 
 /**
  * The least that a call can take of a limit, however wrong the guesses in its estimate are. What was learned of prompts is
- * such a guess, too: of another call with a short body and a long document, for example; and of a document's data nobody
- * knows what is text in it, and what pictures of pages.
+ * such a guess, too: of another call with a short body and a long document, for example. So are pictures, of any size, and
+ * documents, whose data may be text or pictures of pages.
  */
 const leastOf = (
   accounting: Accounting.Accounting,

@@ -5,7 +5,10 @@
  * sources are in src/Estimator.ts.
  */
 export const bytesPerToken = 2.7
-/** An image costs at most 1,568 tokens on most models, whatever its file: as much as this much text. */
+/**
+ * An image costs what its size in pixels says, whatever its file: at most 1,568 tokens, as much as this much text. On models
+ * since Claude 4.7 a large one costs up to 4,784; what calls of its kind used tells.
+ */
 export const imageBytes = 4_200
 /** A PDF's base64 holds layout, fonts and pictures; about a tenth as much text comes out of it. */
 export const documentShare = 0.1
@@ -29,15 +32,15 @@ interface Source {
 
 const isSource = (value: object): value is Source => "type" in value && typeof value.type === "string"
 
-const sizeOf = (value: unknown, share: number): number => {
+const sizeOf = (value: unknown, files: number): number => {
   if (typeof value === "string") return utf8Length(value)
   if (typeof value !== "object" || value === null) return 0
   if (isSource(value)) {
-    if (value.type === "image") return imageBytes
-    if (value.type === "base64" && typeof value.data === "string") return value.data.length * share
+    if (value.type === "image") return imageBytes * files
+    if (value.type === "base64" && typeof value.data === "string") return value.data.length * documentShare * files
   }
   let sum = 0
-  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") sum += sizeOf(part, share)
+  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") sum += sizeOf(part, files)
   return sum
 }
 
@@ -45,8 +48,8 @@ const sizeOf = (value: unknown, share: number): number => {
 const schemasOf = (json: unknown): number => (json === undefined ? 0 : utf8Length(JSON.stringify(json) ?? ""))
 
 /**
- * The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format. Of
- * a document's data, that share counts.
+ * The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format.
+ * With 0 `files`, its text alone: what is guessed of pictures and documents is left out.
  */
 export const requestBytes = (
   params: {
@@ -55,11 +58,11 @@ export const requestBytes = (
     readonly tools?: unknown
     readonly output_config?: { readonly format?: unknown } | null
   },
-  share = documentShare
+  files = 1
 ): number =>
   Math.ceil(
-    sizeOf(params.system, share) +
-      sizeOf(params.messages, share) +
+    sizeOf(params.system, files) +
+      sizeOf(params.messages, files) +
       schemasOf(params.tools) +
       schemasOf(params.output_config?.format)
   )
