@@ -450,9 +450,9 @@ export const defaultPolicy: Policy = make()
 // Combinators
 // -----------------------------------------------------------------------------
 
-/** Whether a first attempt was one: it ended by itself, and something was tried. */
-const isCall = (exit: Exit.Exit<unknown, unknown>): boolean =>
-  Exit.isSuccess(exit) ? !(exit.value instanceof NoAttempt) : !Exit.hasInterrupts(exit)
+/** Whether a first attempt came to nothing: it was given up, or tried nothing. */
+const isNone = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isSuccess(exit) ? exit.value instanceof NoAttempt : Exit.hasInterrupts(exit)
 
 /**
  * Which attempt an effect under {@link withPolicy} is: its number, from 1, and whether it is the first.
@@ -520,7 +520,7 @@ export const withPolicy: {
     const attempt: Effect.Effect<A | NoAttempt<E>, E, R> = Effect.suspend(() => {
       const first = ++number === 1
       return Effect.onExit(Effect.provideService(self, Attempt, { number, first }), (exit) =>
-        first && isCall(exit) ? budget.deposit : Effect.void
+        !first || isNone(exit) ? Effect.void : budget.deposit
       )
     }).pipe(Effect.tapError((error) => Effect.sync(() => (failure = error))))
     // A wait may be longer than it should, as on a machine that slept: whether the time is over is asked after it, too.

@@ -45,7 +45,7 @@ const sizeOf = (value: unknown, files: number): number => {
 }
 
 /** Tools and the format of an answer are shown to the model as their schemas, names of properties included. */
-const schemasOf = (json: unknown): number => (json === undefined ? 0 : utf8Length(JSON.stringify(json) ?? ""))
+const schemasOf = (json: unknown): number => utf8Length(JSON.stringify(json) ?? "")
 
 /**
  * The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format.
