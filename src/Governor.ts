@@ -187,7 +187,7 @@ export const make = Effect.fnUntraced(function* (
     })
   }
 
-  /** A refusal of the budget is an answer, no attempt that failed: it goes around the policy. */
+  /** A refusal of the budget is an answer, no attempt that failed: it goes around the policy, which makes a failure of it again. */
   const attempts = <A, E, R>(
     self: (bound: Bound.Bound) => Effect.Effect<A, E, R>,
     how: CallOptions
@@ -203,9 +203,8 @@ export const make = Effect.fnUntraced(function* (
         Effect.updateContext((caller: Context.Context<R>) => {
           const all = Context.merge(given, caller)
           return how.agent === undefined ? all : Context.add(all, Budget.Agent, how.agent)
-        }),
-        Effect.flatMap((value) => (value instanceof NoAttempt ? Effect.fail(value.error) : Effect.succeed(value)))
-      )
+        })
+      ) as Effect.Effect<A, E | Budget.BudgetError, R>
     })
 
   const begin = <A, E, R>(

@@ -450,9 +450,9 @@ export const defaultPolicy: Policy = make()
 // Combinators
 // -----------------------------------------------------------------------------
 
-/** Whether a first attempt was one: it ended by itself, and something was tried. */
-const isCall = (exit: Exit.Exit<unknown, unknown>): boolean =>
-  Exit.isSuccess(exit) ? !(exit.value instanceof NoAttempt) : !Exit.hasInterrupts(exit)
+/** Whether a first attempt came to nothing: it was given up, or tried nothing. */
+const isNone = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isSuccess(exit) ? exit.value instanceof NoAttempt : Exit.hasInterrupts(exit)
 
 /**
  * Which attempt an effect under {@link withPolicy} is: its number, from 1, and whether it is the first.
@@ -517,24 +517,23 @@ export const withPolicy: {
     if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
     let number = 0
     let failure: E | undefined
-    const attempt: Effect.Effect<Exit.Exit<A, E>, E, R> = Effect.suspend(() => {
+    const attempt: Effect.Effect<A | NoAttempt<E>, E, R> = Effect.suspend(() => {
       const first = ++number === 1
       return Effect.onExit(Effect.provideService(self, Attempt, { number, first }), (exit) =>
-        first && isCall(exit) ? budget.deposit : Effect.void
+        !first || isNone(exit) ? Effect.void : budget.deposit
       )
-    }).pipe(
-      Effect.map((value) => Exit.succeed(value)),
-      Effect.tapError((error) => Effect.sync(() => (failure = error)))
-    )
+    }).pipe(Effect.tapError((error) => Effect.sync(() => (failure = error))))
     // A wait may be longer than it should, as on a machine that slept: whether the time is over is asked after it, too.
     const inTime = Effect.flatMap(isOver, (over): typeof attempt => {
       if (!over || failure === undefined) return attempt
       stop(failure, "deadline")
-      return Effect.succeed(Exit.fail(failure))
+      return Effect.succeed(new NoAttempt(failure))
     })
     const withinBudget = Schedule.while(scheduleOf(policy), ({ input }) =>
       Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "retryBudget"))
     )
-    return Effect.flatten(Effect.retry(inTime, withinBudget))
+    return Effect.flatMap(Effect.retry(inTime, withinBudget), (value) =>
+      value instanceof NoAttempt ? Effect.fail(value.error as E) : Effect.succeed(value)
+    )
   })
 )

@@ -994,6 +994,22 @@ describe("Governor", () => {
       )
     )
 
+    it.effect("of a document nobody knows how many tokens it has: its text decides whether it is refused", () =>
+      Effect.gen(function* () {
+        // Regression: a scan of a few pages was refused as too large, and never sent.
+        const ask = (textBytes: number) =>
+          run((ticket) => Effect.succeed({ value: ticket.reservation.charge }), undefined, {
+            model: "m",
+            bytes: 100_000,
+            textBytes: () => textBytes
+          })
+        assert.deepStrictEqual(yield* ask(100), { inputTokens: 1_000 })
+        const error = yield* Effect.flip(ask(5_000))
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.strictEqual(error.reason._tag, "EstimateTooLarge")
+      }).pipe(Effect.provide(small))
+    )
+
     it.effect("refuses what is larger than the limit however it is counted", () =>
       Effect.gen(function* () {
         for (const [bytes, inputTokens] of [

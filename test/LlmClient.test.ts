@@ -95,6 +95,21 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
+    it.effect("with a PDF and pictures is not refused for what is guessed of them", () => {
+      const { live } = over({ create: () => Effect.succeed(message("Hello")) })
+      const source = { type: "base64" as const, media_type: "application/pdf" as const, data: "x".repeat(10_000_000) }
+      const picture = { type: "base64" as const, media_type: "image/png" as const, data: "x" }
+      const pictures = Array.from({ length: 150 }, () => ({ type: "image" as const, source: picture }))
+      const content = [{ type: "document" as const, source }, ...pictures]
+      return Effect.gen(function* () {
+        const text = [{ type: "text" as const, text: "x".repeat(1_000_000) }]
+        const error = yield* Effect.flip(LlmClient.create({ ...params, messages: [{ role: "user", content: text }] }))
+        assert.instanceOf(error, Budget.BudgetError)
+        const { id } = yield* LlmClient.create({ ...params, messages: [{ role: "user", content }] })
+        assert.strictEqual(id, "msg_1")
+      }).pipe(Effect.provide(live))
+    })
+
     it.effect("is retried, and says in the end what it tried", () => {
       const { live, seen } = over({ create: () => fail(new LlmError.Overloaded({ status: 529, requestId: "req_1" })) })
       return Effect.gen(function* () {

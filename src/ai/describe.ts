@@ -19,23 +19,23 @@ const printable = (_: string, value: unknown): unknown => (typeof value === "big
 const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value, printable) ?? "")
 
 /** A file counts by what a model makes of it, not by its bytes; the figures are those of the Messages API's requests. */
-const fileBytes = ({ data, mediaType }: Prompt.FilePart): number => {
-  if (mediaType.startsWith("image/")) return imageBytes
+const fileBytes = ({ data, mediaType }: Prompt.FilePart, files: number): number => {
+  if (mediaType.startsWith("image/")) return imageBytes * files
   if (data instanceof URL) return 0
   if (mediaType.startsWith("text/")) return typeof data === "string" ? utf8Length(data) : data.byteLength
   const base64Length = typeof data === "string" ? data.length : (data.byteLength * 4) / 3
-  return base64Length * documentShare
+  return base64Length * documentShare * files
 }
 
 type Part = Exclude<Prompt.Message["content"], string>[number]
 
-const partBytes = (part: Part): number => {
+const partBytes = (part: Part, files: number): number => {
   switch (part.type) {
     case "text":
     case "reasoning":
       return utf8Length(part.text)
     case "file":
-      return fileBytes(part)
+      return fileBytes(part, files)
     case "tool-call":
       return utf8Length(part.name) + jsonLength(part.params)
     case "tool-result":
@@ -45,8 +45,8 @@ const partBytes = (part: Part): number => {
   }
 }
 
-const messageBytes = ({ content }: Prompt.Message): number =>
-  typeof content === "string" ? utf8Length(content) : content.reduce((sum, part) => sum + partBytes(part), 0)
+const messageBytes = ({ content }: Prompt.Message, files: number): number =>
+  typeof content === "string" ? utf8Length(content) : content.reduce((sum, part) => sum + partBytes(part, files), 0)
 
 const toolSizes = new WeakMap<Tool.Any, number>()
 
@@ -83,10 +83,10 @@ export interface Request {
   readonly schema?: Schema.Top | undefined
 }
 
-/** How long a request's text is, in bytes of UTF-8. */
-export const bytesOf = ({ prompt, schema, tools }: Request): number => {
+/** How long a request's text is, in bytes of UTF-8. With 0 `files`, what is guessed of pictures and documents is left out. */
+export const bytesOf = ({ prompt, schema, tools }: Request, files = 1): number => {
   let bytes = schema === undefined ? 0 : formatBytes(schema)
-  for (const message of Prompt.make(prompt).content) bytes += messageBytes(message)
+  for (const message of Prompt.make(prompt).content) bytes += messageBytes(message, files)
   for (const tool of tools) bytes += toolBytes(tool)
   return Math.ceil(bytes)
 }

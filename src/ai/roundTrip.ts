@@ -54,7 +54,8 @@ export interface Settings {
 
 const callOf = ({ call }: Settings, request: Describe.Request): Governor.Call => ({
   ...call,
-  bytes: Describe.bytesOf(request)
+  bytes: Describe.bytesOf(request),
+  textBytes: () => Describe.bytesOf(request, 0)
 })
 
 /** A round trip that is answered as a whole. */

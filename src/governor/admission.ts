@@ -51,7 +51,7 @@ export const make = (means: Means): Admit => {
         const agent = how.agent ?? (yield* Budget.Agent)
         // What is no number of tokens is the provider's to complain of.
         const maxTokens = isAmount(call.maxTokens) ? call.maxTokens : undefined
-        const known: Estimator.Call = {
+        const known: Known = {
           ...call,
           maxTokens,
           pool,
@@ -106,7 +106,7 @@ interface Reserved {
 const reserve = (
   accounting: Accounting.Accounting,
   ask: (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>,
-  call: Estimator.Call,
+  call: Known,
   estimate: Limits.Estimate
 ): Effect.Effect<Reserved, Budget.BudgetError, Scope.Scope> =>
   Effect.matchEffect(ask(estimate), {
@@ -119,21 +119,26 @@ const reserve = (
     }
   })
 
+/** A call as the estimator takes it, and how much of it is text. */
+type Known = Estimator.Call & Pick<Call, "textBytes">
+
 /** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
 const guessedTooHigh = 1.6
 
 /**
  * The least that a call can take of a limit, however wrong the guesses in its estimate are. What was learned of prompts is
- * such a guess, too: of another call with a short body and a long document, for example.
+ * such a guess, too: of another call with a short body and a long document, for example. So are pictures, of any size, and
+ * documents, whose data may be text or pictures of pages.
  */
 const leastOf = (
   accounting: Accounting.Accounting,
-  call: Estimator.Call,
+  call: Known,
   { inputTokens = Infinity, outputTokens = 0 }: Limits.Estimate,
   dimension: Limits.Dimension
 ): number => {
   const least = accounting.estimate({
-    inputTokens: call.inputTokens ?? Math.min(inputTokens, call.bytes / bytesPerToken) / guessedTooHigh,
+    inputTokens:
+      call.inputTokens ?? Math.min(inputTokens, (call.textBytes?.() ?? call.bytes) / bytesPerToken) / guessedTooHigh,
     cachedTokens: 0,
     outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
     maxTokens: call.maxTokens

@@ -21,6 +21,7 @@ export const describe = (
   model: params.model,
   kind: known.kind,
   bytes: requestBytes(params),
+  textBytes: () => requestBytes(params, 0),
   inputTokens: known.inputTokens,
   maxTokens: params.max_tokens,
   thinking: (params.thinking?.type ?? "disabled") !== "disabled"

@@ -5,7 +5,10 @@
  * sources are in src/Estimator.ts.
  */
 export const bytesPerToken = 2.7
-/** An image costs at most 1,568 tokens on most models, whatever its file: as much as this much text. */
+/**
+ * An image costs what its size in pixels says, whatever its file: at most 1,568 tokens, as much as this much text. On models
+ * since Claude 4.7 a large one costs up to 4,784; what calls of its kind used tells.
+ */
 export const imageBytes = 4_200
 /** A PDF's base64 holds layout, fonts and pictures; about a tenth as much text comes out of it. */
 export const documentShare = 0.1
@@ -29,28 +32,37 @@ interface Source {
 
 const isSource = (value: object): value is Source => "type" in value && typeof value.type === "string"
 
-const sizeOf = (value: unknown): number => {
+const sizeOf = (value: unknown, files: number): number => {
   if (typeof value === "string") return utf8Length(value)
   if (typeof value !== "object" || value === null) return 0
   if (isSource(value)) {
-    if (value.type === "image") return imageBytes
-    if (value.type === "base64" && typeof value.data === "string") return value.data.length * documentShare
+    if (value.type === "image") return imageBytes * files
+    if (value.type === "base64" && typeof value.data === "string") return value.data.length * documentShare * files
   }
   let sum = 0
-  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") sum += sizeOf(part)
+  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") sum += sizeOf(part, files)
   return sum
 }
 
 /** Tools and the format of an answer are shown to the model as their schemas, names of properties included. */
-const schemasOf = (json: unknown): number => (json === undefined ? 0 : utf8Length(JSON.stringify(json) ?? ""))
+const schemasOf = (json: unknown): number => utf8Length(JSON.stringify(json) ?? "")
 
-/** The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format. */
-export const requestBytes = (params: {
-  readonly system?: unknown
-  readonly messages: unknown
-  readonly tools?: unknown
-  readonly output_config?: { readonly format?: unknown } | null
-}): number =>
+/**
+ * The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format.
+ * With 0 `files`, its text alone: what is guessed of pictures and documents is left out.
+ */
+export const requestBytes = (
+  params: {
+    readonly system?: unknown
+    readonly messages: unknown
+    readonly tools?: unknown
+    readonly output_config?: { readonly format?: unknown } | null
+  },
+  files = 1
+): number =>
   Math.ceil(
-    sizeOf(params.system) + sizeOf(params.messages) + schemasOf(params.tools) + schemasOf(params.output_config?.format)
+    sizeOf(params.system, files) +
+      sizeOf(params.messages, files) +
+      schemasOf(params.tools) +
+      schemasOf(params.output_config?.format)
   )

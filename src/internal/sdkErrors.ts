@@ -151,15 +151,14 @@ const answerOf = (error: unknown): Answer => {
       (status) => typeof status === "number"
     ),
     headers: Headers.getterOf(headers ?? {}),
-    body: firstSaid([...all("error", "body", "responseBody", "data"), field(error, "message")]) ?? namedOf(error)
+    body: firstSaid([
+      ...all("error", "body", "responseBody", "data"),
+      field(error, "message"),
+      // What the AWS SDK throws has its type as its name, and nothing else where it comes from within a stream.
+      field(error, "$fault") && { type: calledOf(error), message: field(error, "message") }
+    ])
   }
 }
-
-/** What the AWS SDK throws has its type as its name, and nothing else where it comes from within a stream. */
-const namedOf = (error: unknown): Body | undefined =>
-  Predicate.hasProperty(error, "$fault")
-    ? { type: text(field(error, "name")), message: text(field(error, "message")) }
-    : undefined
 
 /** The first of these values, or texts of JSON, that says something of an error. */
 const firstSaid = (values: ReadonlyArray<unknown>): Body | undefined => {

@@ -62,10 +62,10 @@ interface Iterations {
 export const counted = (observed: Observed, usage: (Usage & Iterations) | null | undefined): Observed => {
   const steps = Array.isArray(usage?.iterations) ? usage.iterations : []
   const read = (name: keyof Usage, before: number | undefined): number | undefined => {
-    const own = count(usage?.[name])
-    return own === undefined
-      ? before
-      : steps.reduce((sum, step) => sum + (step?.type === "compaction" ? (count(step[name]) ?? 0) : 0), own)
+    let sum = count(usage?.[name])
+    if (sum === undefined) return before
+    for (const step of steps) if (step?.type === "compaction") sum += count(step[name]) ?? 0
+    return sum
   }
   return {
     ...observed,

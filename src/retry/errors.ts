@@ -61,8 +61,8 @@ export const retryAfterMillis = (error: unknown): number | undefined =>
 export type StopReason = "terminal" | "attempts" | "deadline" | "retryBudget"
 
 /**
- * What an effect under a policy succeeds with when it came to no attempt: it is over, and earns no retry. Whoever gives it
- * takes it out behind the policy.
+ * What an effect under a policy succeeds with when it came to no attempt: it fails with this error at once, which is neither
+ * retried nor counts as a call.
  */
 export class NoAttempt<E> {
   readonly error: E

@@ -295,6 +295,19 @@ describe("floodgate/ai", () => {
       return under(ask, layer)
     }
 
+    it.effect("that is no text has no call refused for its size", () => {
+      const { layer } = scripted({ whole: [[text("Hello"), finish()]] })
+      const part = Prompt.makePart("file", { mediaType: "application/pdf", data: "x".repeat(1_000_000) })
+      const prompt = Prompt.fromMessages([Prompt.makeMessage("user", { content: [part] })])
+      const ask = Effect.map(LanguageModel.generateText({ prompt }), (response) => response.text)
+      const limits = { inputTokens: { perMinute: 10_000, window: "bucket" as const } }
+      return under(
+        Effect.map(ask, (said) => assert.strictEqual(said, "Hello")),
+        layer,
+        { limits }
+      )
+    })
+
     it.effect("of text counts by its length, and others by what a model makes of them", () =>
       Effect.gen(function* () {
         // Regression: a text was reserved as a tenth of it, like a PDF.

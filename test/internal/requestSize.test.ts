@@ -21,6 +21,8 @@ describe("requestSize", () => {
     const of = (...content: ReadonlyArray<object>) => requestBytes({ messages: [{ role: "user", content }] })
     assert.strictEqual(of(image) - of(), imageBytes)
     assert.strictEqual(of(image, image) - of(image), imageBytes)
+    const text = requestBytes({ messages: [{ role: "user", content: [image, document] }] }, 0)
+    assert.strictEqual(text - of(), "document".length)
     assert.strictEqual(of(document) - of(), "document".length + 1_000 * documentShare)
     // Data that is no text is none: nothing is known of it but its type.
     assert.strictEqual(of({ type: "base64", data: 5 }) - of(), "base64".length)
