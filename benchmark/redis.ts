@@ -186,7 +186,7 @@ const timesAsFast = (name: string): number => {
   return best("floodgate") / best(name)
 }
 const bars = [
-  { what: "x persistence/RateLimiter at 64 in flight", seen: timesAsFast("effect"), holds: (x: number) => x >= 0.5 },
+  { what: "x persistence/RateLimiter at 64 in flight", seen: timesAsFast("effect"), holds: (x: number) => x >= 0.75 },
   { what: "x bottleneck at 64 in flight", seen: timesAsFast("bottleneck"), holds: (x: number) => x >= 10 },
   {
     what: "round trips per call at most",

@@ -6,9 +6,15 @@
  * What its local share admitted while Redis was away gets a name there only when Redis is back: till then it is on its
  * way, and what is settled of it waits.
  */
-import type { Held } from "../BudgetStore.ts"
 import type * as Limits from "../Limits.ts"
 import type { Job } from "./outbox.ts"
+
+/** A call that goes from a share to Redis. */
+export interface Moving {
+  readonly id: number
+  readonly charge: Limits.Charge
+  readonly at: number
+}
 
 export class Holdings {
   private readonly held = new Map<number, { readonly charge: Limits.Charge; readonly at: number }>()
@@ -46,7 +52,7 @@ export class Holdings {
     return [...this.held].map(([id, { at, charge }]) => [id, now - at, charge])
   }
 
-  depart(calls: ReadonlyArray<Held>): void {
+  depart(calls: ReadonlyArray<Moving>): void {
     for (const { id } of calls) this.moving.set(id, undefined)
   }
 
@@ -58,13 +64,13 @@ export class Holdings {
   }
 
   /** They have arrived, under these names; gives the settlements that waited for them. */
-  arrive(calls: ReadonlyArray<Held>, names: ReadonlyArray<number>): ReadonlyArray<Job> {
-    return calls.flatMap(({ charge, id, takenAt }, i) => {
+  arrive(calls: ReadonlyArray<Moving>, names: ReadonlyArray<number>): ReadonlyArray<Job> {
+    return calls.flatMap(({ at, charge, id }, i) => {
       const name = names[i]!
       const settlement = this.moving.get(id)
       this.moving.delete(id)
       this.names.set(id, name)
-      this.add(name, charge, takenAt)
+      this.add(name, charge, at)
       return settlement === undefined ? [] : [settlement]
     })
   }

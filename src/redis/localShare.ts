@@ -1,12 +1,13 @@
 /**
  * A process's own share of a pool while Redis is away: its part of the limits, starting from nothing, so without a burst.
  *
- * When Redis is back, the share says what it spent and holds, and the pool goes on from the sum of the shares.
+ * When Redis is back, the share says what it spent and holds, and the pool goes on from the sum of the shares. Its ledger
+ * runs by the pool's time, so that what Redis admitted and what the share did are one history; it is told this process's.
  */
 import type { Ask, Held, Pause, Snapshot, Taken } from "../BudgetStore.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
-import type { Holdings } from "./holdings.ts"
+import type { Holdings, Moving } from "./holdings.ts"
 import { type Configuration, four, type Operation } from "./wire.ts"
 
 /** What was known of the pool when Redis was last heard. */
@@ -14,6 +15,8 @@ export interface Known {
   readonly rules: Limits.Rules
   readonly levels: Limits.Charge
   readonly processes: number
+  /** By how much the pool's time is ahead of this process's. */
+  readonly ahead: number
   readonly configuration: Pick<Configuration, "headroom" | "concurrency">
 }
 
@@ -36,6 +39,7 @@ export class LocalShare {
   private readonly permits: number
   private readonly processes: number
   private readonly since: number
+  private readonly ahead: number
   private readonly holdings: Pick<Holdings, "size" | "nextLocal">
 
   constructor(known: Known, holdings: LocalShare["holdings"], now: number) {
@@ -43,9 +47,11 @@ export class LocalShare {
     const n = Math.max(1, known.processes)
     this.processes = n
     this.since = now
+    this.ahead = known.ahead
+    const time = now + known.ahead
     this.holdings = holdings
     this.permits = concurrency < 0 ? Infinity : Math.max(1, Math.floor(concurrency / n))
-    const empty = Ledger.make({}, now, { headroom, ramp: undefined })
+    const empty = Ledger.make({}, time, { headroom, ramp: undefined })
     const buckets: { -readonly [D in keyof Ledger.Ledger["buckets"]]: Ledger.Ledger["buckets"][D] } = {}
     for (const dimension of Limits.dimensions) {
       const rule = known.rules[dimension]
@@ -56,7 +62,7 @@ export class LocalShare {
         rate: share.rate,
         // What was left may have been taken by others since: only debt and quotas are taken over.
         level: rule.quota ? (known.levels[dimension] ?? 0) / n : Math.min(0, (known.levels[dimension] ?? 0) / n),
-        at: now,
+        at: time,
         reserve: rule.quota ? 0 : share.capacity * headroom,
         cells: []
       }
@@ -65,20 +71,20 @@ export class LocalShare {
   }
 
   take(asks: ReadonlyArray<Ask>, now: number): Taken | "exhausted" {
-    this.ledger = Ledger.advance(this.ledger, now)
+    const time = this.advance(now)
     const granted: Array<Held> = []
     for (const { charge } of asks) {
       if (this.open.size + this.holdings.size >= this.permits) {
         return { granted, blocked: { _tag: "Wait", millis: retryMillis, dimension: undefined } }
       }
-      const decision = Ledger.decide(this.ledger, charge, now)
+      const decision = Ledger.decide(this.ledger, charge, time)
       // The share of a quota is used up, not the quota: nobody knows what is left of that.
       if (decision._tag === "Exhausted") return granted.length === 0 ? "exhausted" : { granted, blocked: undefined }
       if (decision._tag === "Wait") {
         return { granted, blocked: { ...decision, millis: Math.min(decision.millis, 86_400_000) } }
       }
-      this.ledger = Ledger.take(this.ledger, charge, now)
-      const held: Held = { id: this.holdings.nextLocal(), charge, takenAt: now }
+      this.ledger = Ledger.take(this.ledger, charge, time)
+      const held: Held = { id: this.holdings.nextLocal(), charge, takenAt: time }
       this.open.set(held.id, held)
       this.spend(charge, 1)
       granted.push(held)
@@ -88,29 +94,31 @@ export class LocalShare {
 
   settle(held: Held, used: Limits.Charge, now: number): boolean {
     if (!this.open.delete(held.id)) return false
-    this.ledger = Ledger.settle(Ledger.advance(this.ledger, now), held, used, now)
+    const time = this.advance(now)
+    this.ledger = Ledger.settle(this.ledger, held, used, time)
     this.spend(held.charge, -1)
     this.spend({ ...held.charge, ...used }, 1)
     return true
   }
 
   pause(pause: Pause, now: number): void {
-    this.ledger = Ledger.cool(Ledger.advance(this.ledger, now), pause, now)
+    const time = this.advance(now)
+    this.ledger = Ledger.cool(this.ledger, pause, time)
   }
 
   snapshot(now: number): Snapshot {
-    this.ledger = Ledger.advance(this.ledger, now)
-    return { ledger: this.ledger, now }
+    const time = this.advance(now)
+    return { ledger: this.ledger, now: time }
   }
 
-  /** What it still holds, in the order in which `report` names it. */
-  holds(): ReadonlyArray<Held> {
-    return [...this.open.values()]
+  /** What it still holds, in the order in which `report` names it, and since when by this process's time. */
+  holds(): ReadonlyArray<Moving> {
+    return [...this.open.values()].map(({ charge, id, takenAt }) => ({ id, charge, at: takenAt - this.ahead }))
   }
 
   /** What the script must know of it. */
   report(now: number): Operation {
-    this.ledger = Ledger.advance(this.ledger, now)
+    const time = this.advance(now)
     return [
       "back",
       this.processes,
@@ -122,11 +130,18 @@ export class LocalShare {
         return [
           bucket.level,
           Math.max(0, this.spent[dimension] ?? 0),
-          bucket.cells.map(({ amount, index }) => [Math.max(0, now - (index + 1) * millis), amount])
+          bucket.cells.map(({ amount, index }) => [Math.max(0, time - (index + 1) * millis), amount])
         ]
       }),
-      this.holds().map((held) => [now - held.takenAt, four(held.charge)])
+      this.holds().map(({ at, charge }) => [now - at, four(charge)])
     ]
+  }
+
+  /** Gives the pool's time. */
+  private advance(now: number): number {
+    const time = now + this.ahead
+    this.ledger = Ledger.advance(this.ledger, time)
+    return time
   }
 
   private spend(charge: Limits.Charge, sign: 1 | -1): void {

@@ -153,9 +153,9 @@ class RedisPool {
 
   /** Redis is away: a process that knows its share goes on with that. */
   degrade(): void {
-    const { configuration, levels, processes, rules } = this.line.view
+    const { ahead, configuration, levels, processes, rules } = this.line.view
     if (configuration === undefined) return
-    this.share = new LocalShare({ configuration, levels, processes, rules }, this.holdings, this.millis())
+    this.share = new LocalShare({ ahead, configuration, levels, processes, rules }, this.holdings, this.millis())
   }
 
   /** Redis is back: it hears what the share spent and holds. */

@@ -21,12 +21,19 @@ export class View {
   isTight = true
   /** This process's time of the last reply; -Infinity before the first. */
   at = -Infinity
+  /** By how much the pool's time was ahead of this process's then. */
+  ahead = 0
   /** How long the last reply took, as far as is known: a grant in it was heard so late at most. */
   private lateMillis = 0
 
   /** Takes over what a reply says. `sentAt` is known of a request that was sent once. */
-  hear([, epoch, processes, , version, news, levels, , , tight]: Reply, now: number, sentAt: number | undefined): void {
+  hear(
+    [time, epoch, processes, , version, news, levels, , , tight]: Reply,
+    now: number,
+    sentAt: number | undefined
+  ): void {
     this.at = now
+    this.ahead = time - now
     this.epoch = epoch
     this.processes = processes
     this.levels = Wire.toCharge(levels)

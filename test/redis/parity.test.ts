@@ -188,15 +188,45 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
       const held = oracle.open.size > 0 && next() < 0.9 ? pick([...oracle.open.values()]) : undefined
       const action = next()
       if (action < 0.45) {
-        const estimate = extreme
-          ? { inputTokens: pick([0, 1e-9, next(), 1e12 * next()]), outputTokens: pick([0, next(), 1e9]) }
-          : { inputTokens: below(pick([10, 1_000, 30_000, 300_000])), outputTokens: below(5_000) }
-        const charge = Limits.charge(estimate, Ledger.rules(oracle.ledger))
-        const expected = oracle.take(charge, now)
-        const asked = [{ charge, priority: 0 }]
+        const asked = Array.from({ length: pick([1, 1, 3]) }, () => {
+          const estimate = extreme
+            ? { inputTokens: pick([0, 1e-9, next(), 1e12 * next()]), outputTokens: pick([0, next(), 1e9]) }
+            : { inputTokens: below(pick([10, 1_000, 30_000, 300_000])), outputTokens: below(5_000) }
+          return { charge: Limits.charge(estimate, Ledger.rules(oracle.ledger)), priority: 0 }
+        })
+        const expected: Array<Ledger.Held> = []
+        let refused: Ledger.Decision | undefined
+        for (const { charge } of asked) {
+          const decided = oracle.take(charge, now)
+          if ("_tag" in decided) {
+            refused = decided
+            break
+          }
+          expected.push(decided)
+        }
         const [reply] = (await ask(Wire.take(asked))) as [Wire.TakeReply]
-        const granted = Wire.toGranted(asked, reply).map((one) => ({ ...one, takenAt: now }))
-        assert.deepStrictEqual(Wire.toBlocked(reply[3]) ?? granted[0], expected, label)
+        const granted = Wire.toGranted(asked, reply)
+        assert.deepStrictEqual(Wire.toBlocked(reply[3]), refused, label)
+        assert.deepStrictEqual(
+          granted.map(({ id }) => id),
+          expected.map(({ id }) => id),
+          label
+        )
+        if (granted.length > 0) assert.deepStrictEqual(granted.at(-1)!.left, expected.at(-1)!.left, label)
+        // What was left before the last is reckoned back from that.
+        granted.forEach(({ left }, i) => {
+          for (const dimension of Limits.dimensions) {
+            const known = expected[i]!.left![dimension]
+            if (known === undefined) assert.isUndefined(left[dimension], label)
+            else
+              assert.closeTo(
+                left[dimension]!,
+                known,
+                1e-9 * Math.max(1, ...asked.map(({ charge }) => charge[dimension] ?? 0), Math.abs(known)),
+                label
+              )
+          }
+        })
       } else if (action < 0.7 && held !== undefined) {
         const used: { [D in Limits.Dimension]?: number } = {}
         for (const dimension of Limits.dimensions) {

@@ -12,7 +12,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
-import { BudgetStore, type PoolOptions } from "floodgate/BudgetStore"
+import { BudgetStore, type Held, type PoolOptions } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
@@ -492,6 +492,36 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       yield* isBack(20)
       yield* one.settle(second, { tokens: 20 }, true)
       yield* isBack(0)
+    }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
+  })
+
+  it.live("slows its share once for calls that were out together, whoever admitted them", () => {
+    const wire = cuttable({ prefix: `${prefix}-judged`, whenAway: "degrade" })
+    return Effect.gen(function* () {
+      const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
+      const pool = yield* Effect.flatMap(BudgetStore, (store) =>
+        store.open("judged", { ...slow, limits, concurrency: Infinity })
+      )
+      const reject = Effect.fnUntraced(function* (held: Held) {
+        yield* pool.pause({ reason: "rateLimit", millis: 10, charge: held.charge, takenAt: held.takenAt })
+        const { ledger, now } = yield* pool.snapshot
+        yield* Effect.sleep(Math.ceil((ledger.cooldown?.until ?? now) - now) + 1)
+        return ledger.pace.scale
+      })
+      const { granted } = yield* pool.take([...ask(1), ...ask(1)])
+      wire.isCut = true
+      yield* Effect.repeat(pool.take(ask(1)), {
+        until: (taken) => taken.granted.length > 0,
+        schedule: Schedule.spaced(10)
+      })
+      const once = yield* reject(granted[0]!)
+      assert.isBelow(once, 1)
+      assert.strictEqual(yield* reject(granted[1]!), once)
+      const own = yield* Effect.repeat(pool.take([...ask(1), ...ask(1)]), {
+        until: (taken) => taken.granted.length === 2,
+        schedule: Schedule.spaced(10)
+      })
+      assert.isBelow(yield* reject(own.granted[0]!), once)
     }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
   })
 
