@@ -264,6 +264,8 @@ describe("floodgate", () => {
       const { at, docs, out } = yield* document
       const pipe = join(at, "pipe")
       execFileSync("mkfifo", [pipe])
+      const utf16 = join(at, "utf16.txt")
+      yield* (yield* FileSystem.FileSystem).writeFile(utf16, Buffer.from("\uFEFFWhat is new?", "utf16le"))
       for (const [args, says] of [
         [
           [join(docs, "d.png"), docs, "--prompt", "x", "-q"],
@@ -271,6 +273,8 @@ describe("floodgate", () => {
         ],
         [[pipe, docs, "--prompt", "x"], `${pipe}: it is no file and no folder`],
         [[docs, "--prompt-file", pipe], `${pipe}: it is no file, but a fifo`],
+        // As some shells write what is redirected.
+        [[docs, "--prompt-file", utf16], `${utf16}: it is no text in UTF-8`],
         [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
       ] as const) {
         const { code, err } = yield* floodgate("run", ...args, "--out", out)
