@@ -139,6 +139,11 @@ describe("view", () => {
     )
   })
 
+  it("copies nothing for an event: thousands of agents start at once", () => {
+    const before = start(names, 61)
+    assert.strictEqual(View.step(before, answered("agent-01", "read"), 1).rows, before.rows)
+  })
+
   it("writes figures for people", () => {
     assert.deepStrictEqual([0, 999, 1_000, 12_345, 999_960, 4_000_000].map(View.short), [
       "0",
