@@ -209,10 +209,12 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
 
 /** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
 export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
-  const { answered, calls, reused, tokens } = state
+  const { answered, calls, reused, rows, tokens } = state
   const done = `${thousands(answered)} of ${counted(calls, "call")}`
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
-  const about = answered === calls ? "" : `, ${eta}`
+  // Nothing is left of a run that is stopped: the next one takes what it takes.
+  const isOver = answered === calls || [...rows.values()].some(({ ended }) => ended === "stopped")
+  const about = isOver ? "" : `, ${eta}`
   const again = reused === 0 ? "" : ` (${thousands(reused)} from before)`
   const used = `, ${counted(tokens, "token")}`
   const lines = [`${done}${again}${used}`, `${done}${used}`, `${answered}/${calls}`].map(
