@@ -201,6 +201,21 @@ describe("floodgate", () => {
     )
   }
 
+  it.effect("writes to where a link leads, also where nothing is yet", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const at = yield* folder
+      yield* fs.symlink("target.html", join(at, "link.html"))
+      for (let times = 0; times < 2; times++) {
+        const { code } = yield* floodgate("forecast", "--report", join(at, "link.html"))
+        assert.strictEqual(code, 0)
+        assert.strictEqual(yield* fs.readLink(join(at, "link.html")), "target.html")
+        assert.include(yield* fs.readFileString(join(at, "target.html")), "floodgate forecast")
+      }
+      assert.deepStrictEqual((yield* fs.readDirectory(at)).sort(), ["link.html", "target.html"])
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.live("leaves no folder and no half line behind when it is stopped", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
