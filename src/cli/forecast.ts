@@ -244,7 +244,7 @@ const rowOf = (answer: Answer): ReadonlyArray<string> => {
     tier,
     span(forecast.duration),
     names[forecast.binding],
-    `${agentsThatHelp} of ${forecast.agents.length}`,
+    `${Words.thousands(agentsThatHelp)} of ${Words.thousands(forecast.agents.length)}`,
     ...[p50, p95, p99].map(span)
   ]
 }

@@ -46,7 +46,8 @@ export const labCommand = Command.make(
     const path = yield* Path.Path
     const images = path.join(docs, "images")
     yield* Output.claim(report, "--report")
-    for (const name of [path.join(docs, "lab.md"), path.join(images, "any.svg")]) yield* Output.claim(name, "--docs")
+    yield* Output.claim(path.join(docs, "lab.md"), "--docs")
+    yield* Output.claim(path.join(images, "any.svg"), "--docs", images)
     const { races, scenarios } = yield* raceAll(seed)
     yield* Output.write(
       report,

@@ -70,6 +70,18 @@ export const folder = (
     return above ?? made
   })
 
+/** What a path leads to, though it may not be there yet: a link to nothing is a link all the same. */
+const target = (path: string): Effect.Effect<string, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const { dirname, resolve } = yield* Path.Path
+    const led = fs.readLink(path).pipe(
+      Effect.flatMap((next) => target(resolve(dirname(path), next))),
+      Effect.orElseSucceed(() => path)
+    )
+    return yield* Effect.catchReason(fs.realPath(path), "PlatformError", "NotFound", () => led)
+  })
+
 /**
  * Writes a file beside the one that it replaces, so that what was there stays where the disk is full or the process ends. A
  * link keeps leading to it, and what is no file, such as a terminal, is written to.
@@ -77,10 +89,10 @@ export const folder = (
 export const replace = (
   path: string,
   text: string
-): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem> =>
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    const real = yield* Effect.catchReason(fs.realPath(path), "PlatformError", "NotFound", () => Effect.succeed(path))
+    const real = yield* target(path)
     if ((yield* fs.exists(real)) && (yield* fs.stat(real)).type !== "File") return yield* fs.writeFileString(real, text)
     const beside = `${real}.new`
     yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, real)).pipe(
@@ -90,22 +102,23 @@ export const replace = (
 
 /**
  * Makes sure that a file can be written, its folder included: that it cannot be must be told before the work of which it
- * tells. Leaves nothing behind, since the work may be stopped.
+ * tells. Leaves nothing behind, since the work may be stopped. An error names the path, if nothing else.
  */
-export const claim = Effect.fnUntraced(function* (path: string, flag: string) {
+export const claim = Effect.fnUntraced(function* (path: string, flag: string, named = path) {
   const fs = yield* FileSystem.FileSystem
   const { dirname } = yield* Path.Path
   yield* Effect.gen(function* () {
     const wasThere = yield* fs.exists(path)
     const made = yield* folder(dirname(path))
+    const real = yield* target(path)
     yield* fs
-      .writeFileString(path, "", { flag: "a" })
+      .writeFileString(real, "", { flag: "a" })
       .pipe(Effect.ensuring(made === undefined ? Effect.void : Effect.ignore(fs.remove(made, { recursive: true }))))
-    if (!wasThere) yield* fs.remove(path, { force: true })
+    if (!wasThere) yield* fs.remove(real, { force: true })
   }).pipe(
     // A command that was started at the same moment may just have taken away the folder that both of them claim.
     Effect.retry({ times: 3, while: ({ reason }) => reason._tag === "NotFound" }),
-    writing(path, flag)
+    writing(named, flag)
   )
 })
 

@@ -6,6 +6,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
+import * as Words from "../internal/words.ts"
 import * as Limits from "../Limits.ts"
 import * as FloodgateRedis from "../redis/index.ts"
 import { aligned, fit } from "./columns.ts"
@@ -106,7 +107,7 @@ const lines = (pools: Pools): ReadonlyArray<string> =>
       ...(index === 0 ? [] : [""]),
       `pool ${pool}`,
       ...View.levelLines(levelsOf(snapshot)),
-      `${"calls".padEnd(12)} ${inFlight}${most} in flight${dead}, ${waiting} of ${processes.length} processes wait${View.paused(pausedSeconds(snapshot))}`,
+      `${"calls".padEnd(12)} ${inFlight}${most} in flight${dead}, ${waiting} of ${Words.counted(processes.length, "process", "processes")} waiting${View.paused(pausedSeconds(snapshot))}`,
       ...(said === undefined ? [] : [said]),
       "",
       ...table(processes)

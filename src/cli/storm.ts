@@ -149,7 +149,7 @@ interface Files {
 const claim = Effect.fnUntraced(function* ({ report, svg }: Files) {
   if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
   const { join } = yield* Path.Path
-  if (Option.isSome(svg)) yield* Output.claim(join(svg.value, "any.svg"), "--svg")
+  if (Option.isSome(svg)) yield* Output.claim(join(svg.value, "any.svg"), "--svg", svg.value)
 })
 
 const write = Effect.fnUntraced(function* (

@@ -201,6 +201,21 @@ describe("floodgate", () => {
     )
   }
 
+  it.effect("writes to where a link leads, also where nothing is yet", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const at = yield* folder
+      yield* fs.symlink("target.html", join(at, "link.html"))
+      for (let times = 0; times < 2; times++) {
+        const { code } = yield* floodgate("forecast", "--report", join(at, "link.html"))
+        assert.strictEqual(code, 0)
+        assert.strictEqual(yield* fs.readLink(join(at, "link.html")), "target.html")
+        assert.include(yield* fs.readFileString(join(at, "target.html")), "floodgate forecast")
+      }
+      assert.deepStrictEqual((yield* fs.readDirectory(at)).sort(), ["link.html", "target.html"])
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.live("leaves no folder and no half line behind when it is stopped", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
@@ -264,6 +279,8 @@ describe("floodgate", () => {
       const { at, docs, out } = yield* document
       const pipe = join(at, "pipe")
       execFileSync("mkfifo", [pipe])
+      const utf16 = join(at, "utf16.txt")
+      yield* (yield* FileSystem.FileSystem).writeFile(utf16, Buffer.from("\uFEFFWhat is new?", "utf16le"))
       for (const [args, says] of [
         [
           [join(docs, "d.png"), docs, "--prompt", "x", "-q"],
@@ -271,6 +288,8 @@ describe("floodgate", () => {
         ],
         [[pipe, docs, "--prompt", "x"], `${pipe}: it is no file and no folder`],
         [[docs, "--prompt-file", pipe], `${pipe}: it is no file, but a fifo`],
+        // As some shells write what is redirected.
+        [[docs, "--prompt-file", utf16], `${utf16}: it is no text in UTF-8`],
         [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
       ] as const) {
         const { code, err } = yield* floodgate("run", ...args, "--out", out)

@@ -28,6 +28,18 @@ const why = ({ reason }: PlatformError.PlatformError): string => {
   }
 }
 
+/** What has a zero byte or is not UTF-8 near its start is no text. */
+const isText = (bytes: Uint8Array): boolean => {
+  const head = bytes.subarray(0, 8_000)
+  if (head.includes(0)) return false
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: true })
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** The text of one file. What is no file, such as a pipe that nobody writes to, could keep its reader waiting for ever. */
 export const text = Effect.fnUntraced(function* (
   path: string
@@ -36,7 +48,9 @@ export const text = Effect.fnUntraced(function* (
   const refuse = (error: PlatformError.PlatformError) => new Unreadable({ path, why: why(error) })
   const { type } = yield* Effect.mapError(fs.stat(path), refuse)
   if (type !== "File") return yield* new Unreadable({ path, why: `it is no file, but a ${type.toLowerCase()}` })
-  return yield* Effect.mapError(fs.readFileString(path), refuse)
+  const bytes = yield* Effect.mapError(fs.readFile(path), refuse)
+  if (!isText(bytes)) return yield* new Unreadable({ path, why: "it is no text in UTF-8" })
+  return new TextDecoder().decode(bytes)
 })
 
 /** Where a run writes by itself. */
@@ -56,18 +70,6 @@ export interface Own {
 
 /** Not entered unless they are named themselves: nobody means them. */
 const skipped = (name: string): boolean => name === "node_modules" || name.startsWith(".")
-
-/** What has a zero byte or is not UTF-8 near its start is no text. */
-const isText = (bytes: Uint8Array): boolean => {
-  const head = bytes.subarray(0, 8_000)
-  if (head.includes(0)) return false
-  try {
-    new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: true })
-    return true
-  } catch {
-    return false
-  }
-}
 
 /** What was read, and how many files were left out because they are no text. */
 export interface Found {

@@ -31,7 +31,8 @@ interface Row {
 
 /** What is shown, folded from events. */
 export interface State {
-  readonly rows: ReadonlyMap<string, Row>
+  /** Changed in place: copies of thousands of rows, one for each event, would take longer than the calls. */
+  readonly rows: Map<string, Row>
   readonly calls: number
   readonly answered: number
   readonly reused: number
@@ -59,10 +60,10 @@ export const start = (agents: ReadonlyMap<string, number>, calls: number): State
   learned: Workload.nothing
 })
 
-/** The state after an event, which happened at so many seconds of the run. */
+/** The state after an event, which takes the place of the one before. The event happened at so many seconds of the run. */
 export const step = (state: State, event: Event, seconds: number): State => {
-  const row = state.rows.get(event.agent) ?? emptyRow
-  const rows = new Map(state.rows)
+  const { rows } = state
+  const row = rows.get(event.agent) ?? emptyRow
   switch (event.event) {
     case "asked":
       return { ...state, rows: rows.set(event.agent, { ...row, step: event.step }) }
@@ -208,10 +209,12 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
 
 /** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
 export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
-  const { answered, calls, reused, tokens } = state
+  const { answered, calls, reused, rows, tokens } = state
   const done = `${thousands(answered)} of ${counted(calls, "call")}`
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
-  const about = answered === calls ? "" : `, ${eta}`
+  // Nothing is left of a run that is stopped: the next one takes what it takes.
+  const isOver = answered === calls || [...rows.values()].some(({ ended }) => ended === "stopped")
+  const about = isOver ? "" : `, ${eta}`
   const again = reused === 0 ? "" : ` (${thousands(reused)} from before)`
   const used = `, ${counted(tokens, "token")}`
   const lines = [`${done}${again}${used}`, `${done}${used}`, `${answered}/${calls}`].map(

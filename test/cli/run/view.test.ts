@@ -139,6 +139,17 @@ describe("view", () => {
     )
   })
 
+  it("says nothing of a time that is left when it is stopped", () => {
+    const ended = { event: "ended", agent: "agent-01", how: "stopped", failure: undefined } as const
+    const state = View.step(start(names, 61), ended, 12)
+    assert.strictEqual(View.total(state, 12, 4, 80), "0:12  0 of 61 calls, 0 tokens")
+  })
+
+  it("copies nothing for an event: thousands of agents start at once", () => {
+    const before = start(names, 61)
+    assert.strictEqual(View.step(before, answered("agent-01", "read"), 1).rows, before.rows)
+  })
+
   it("writes figures for people", () => {
     assert.deepStrictEqual([0, 999, 1_000, 12_345, 999_960, 4_000_000].map(View.short), [
       "0",
