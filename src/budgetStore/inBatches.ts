@@ -108,18 +108,20 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   const conclude = (
     batch: ReadonlyArray<Turn<W>>,
     granted: ReadonlyArray<Held>,
-    blocked: Blocked | undefined
+    blocked: Blocked | undefined,
+    isWhole: (held: Held) => boolean
   ): Effect.Effect<unknown> => {
     const after: Array<Effect.Effect<unknown>> = []
     for (let i = batch.length - 1; i >= 0; i--) {
       const turn = batch[i]!
       const waiter = turn.entry
       const held = granted[i]
+      const goes = held !== undefined && waiter.state !== "cancelled" && isWhole(held)
       if (held === undefined) permits.leave(undefined, false)
+      else if (!goes) after.push(settle(held, Limits.used(held.charge, Limits.nothing), false))
       if (waiter.state === "cancelled") {
         queue.correct(turn, 0)
-        if (held !== undefined) after.push(settle(held, Limits.used(held.charge, Limits.nothing), false))
-      } else if (held !== undefined) {
+      } else if (goes) {
         grant(turn, held, millis())
       } else if (i === granted.length && blocked?._tag === "Exhausted") {
         queue.correct(turn, 0)
@@ -148,6 +150,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
     return Effect.flatMap(shiftBatch([]), (batch) => {
       if (batch.length === 0) return Effect.andThen(withdraw, finish)
       asking = batch.map(({ entry }) => entry)
+      const asked = store.rules()
       const taken = Effect.suspend(() => store.take(asking))
       return Effect.matchCauseEffect(taken, {
         onFailure: (cause) => {
@@ -166,7 +169,12 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
           standing = blocked?._tag === "Wait" ? batch[granted.length]?.entry : undefined
           if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
           const headLeft = standing?.state === "cancelled"
-          return Effect.flatMap(conclude(batch, granted, blocked), () => {
+          // What became limited meanwhile was not asked for: such a call gives back what it has, and asks anew.
+          const rules = store.rules()
+          const isWhole = (held: Held) =>
+            rules === asked ||
+            Limits.dimensions.every((each) => rules[each] === undefined || held.charge[each] !== undefined)
+          return Effect.flatMap(conclude(batch, granted, blocked, isWhole), () => {
             if (blocked?._tag !== "Wait" || headLeft) return round
             if (queue.size === 0) return Effect.andThen(withdraw, finish)
             wakeIn(blocked.millis)

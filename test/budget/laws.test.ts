@@ -39,14 +39,14 @@ const counted = () => {
 }
 
 /** The memory store as if it were far away: every step takes `millis`. */
-const distant = (millis: number) =>
+const distant = (millis: number, settles = millis) =>
   Layer.succeed(BudgetStore.BudgetStore, {
     open: (name, options) =>
       Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
         ...opened,
         drain: BudgetStore.inBatches(Stream.never),
         take: (asks) => Effect.andThen(Effect.sleep(millis), opened.take(asks)),
-        settle: (held, used, succeeded) => Effect.andThen(Effect.sleep(millis), opened.settle(held, used, succeeded))
+        settle: (held, used, succeeded) => Effect.andThen(Effect.sleep(settles), opened.settle(held, used, succeeded))
       }))
   })
 
@@ -430,6 +430,24 @@ describe("Budget laws", () => {
         })
       })
     }
+    it.effect("charges what became limited while a store elsewhere was asked", () =>
+      Effect.gen(function* () {
+        // Regression: everybody of that request went out without it.
+        const budget = yield* Budget.TokenBudget
+        const calls = yield* Effect.forEach(["a", "b", "c"], (agent) =>
+          start(budget.reserve({ tokens: 10 }, { agent }))
+        )
+        yield* TestClock.adjust(5)
+        yield* budget.resize({ limits: { ...limits, requests: { perSecond: 1, burst: 2 } } })
+        yield* TestClock.adjust(100)
+        assert.deepStrictEqual(calls.map(isDone), [true, true, false])
+        assert.deepStrictEqual((yield* Fiber.join(calls[0]!)).charge, { requests: 1, tokens: 10 })
+        assert.strictEqual((yield* pool).inFlight, 2)
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual([isDone(calls[2]!), (yield* pool).inFlight], [true, 3])
+      }).pipe(Effect.scoped, Effect.provide(make({ limits })), Effect.provide(distant(10, 0)))
+    )
+
     for (const kind of ["at once", "in batches"] as const) {
       it.effect(`refuses whom it asked for when a store breaks, and goes on with the others, ${kind}`, () =>
         Effect.gen(function* () {
