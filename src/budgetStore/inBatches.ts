@@ -84,6 +84,8 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   /** The head that waits at the store, where others may stand behind it, and until when. */
   let standing: W | undefined
   let standsUntil = 0
+  /** Whether somebody had to wait for more than the store's answer since all were let in the last time. */
+  let isScarce = false
   /** Whether its time has come. Till then the store need not be asked for it again. */
   let due = false
 
@@ -175,6 +177,10 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
             rules === asked ||
             Limits.dimensions.every((each) => rules[each] === undefined || held.charge[each] !== undefined)
           return Effect.flatMap(conclude(batch, granted, blocked, isWhole), () => {
+            if (blocked === undefined && queue.size === 0) {
+              if (!isScarce) queue.forget()
+              isScarce = false
+            }
             if (blocked?._tag !== "Wait" || headLeft) return round
             if (queue.size === 0) return Effect.andThen(withdraw, finish)
             wakeIn(blocked.millis)
@@ -197,6 +203,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
     const returned = permits.returnPermits()
     if (returned !== undefined) return Effect.andThen(returned, finish)
     running = false
+    if (queue.size > 0) isScarce = true
     idle()
     return Effect.void
   })

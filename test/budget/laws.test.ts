@@ -213,6 +213,33 @@ describe("Budget laws", () => {
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
     )
 
+    const nearby: Layer.Layer<never> = Layer.empty
+    for (const [how, concurrency, store] of [
+      ["without slots", Infinity, nearby],
+      ["with slots", 10, nearby],
+      ["with a store elsewhere", Infinity, distant(0)]
+    ] as const) {
+      it.effect(`forgets who was served while nobody had to wait, ${how}`, () =>
+        Effect.gen(function* () {
+          // Regression: with slots, and with a store elsewhere, an agent that had made many calls stood behind all others.
+          const order: Array<string> = []
+          const call = (agent: string) =>
+            Budget.withReservation({ tokens: 100 }, () => Effect.sync(() => order.push(agent)), { agent })
+          const then = (wait: Duration.Input) => Effect.tap(() => TestClock.adjust(wait))
+          yield* then("1 second")(start(call("new")))
+          for (let i = 0; i < 50; i++) yield* then("1 second")(start(call("old")))
+          yield* then(1)(start(Budget.consume(1_000)))
+          order.length = 0
+          for (let i = 0; i < 10; i++) {
+            yield* start(call("new"))
+            yield* start(call("old"))
+          }
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(order.slice(0, 6).join(), "new,old,new,old,new,old")
+        }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency })), Effect.provide(store))
+      )
+    }
+
     it.effect("puts a retry first among its own agent's calls", () =>
       Effect.gen(function* () {
         yield* Budget.consume(100)

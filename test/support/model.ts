@@ -76,7 +76,7 @@ export class Model extends Levels {
       if (this.tooLarge(full)) return this.refuse(full, "EstimateTooLarge")
       if (this.overQuota(full)) return this.refuse(full, "QuotaExhausted")
     }
-    if (this.waiting.length === 0 && this.concurrency === Infinity && this.mayGo(full)) {
+    if (this.waiting.length === 0 && this.mayGo(full)) {
       // Nobody had to wait: what agents were served before counts no more.
       this.flows.clear()
       this.virtual.clear()
