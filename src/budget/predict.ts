@@ -18,7 +18,7 @@ interface Before {
 const mostAgents = 256
 const mostCalls = 32
 /** At most so many calls are let in one by one; the others are debt. */
-const mostPlayed = 128
+const mostPlayed = 64
 
 /** When a charge that comes now would be admitted, if everybody uses what was estimated. */
 export const forNewcomer = (
