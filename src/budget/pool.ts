@@ -77,6 +77,7 @@ export const open = Effect.fnUntraced(function* (
     if (waiter.rules === rules) return true
     waiter.rules = rules
     waiter.charge = Limits.charge(waiter.estimate, rules)
+    queue.reprice(waiter, costOf(waiter.charge, rules))
     const tooLarge = Limits.neverFits(waiter.charge, rules)
     if (tooLarge === undefined) return true
     queue.remove(waiter)

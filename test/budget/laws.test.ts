@@ -240,6 +240,25 @@ describe("Budget laws", () => {
       )
     }
 
+    it.effect("is fair to calls that came before the limits were known", () =>
+      Effect.gen(function* () {
+        // Regression: those cost next to nothing, and so the first agent's backlog went before everybody's second call.
+        const budget = yield* Budget.TokenBudget
+        const order: Array<string> = []
+        const call = (agent: string) =>
+          Budget.withReservation({ inputTokens: 1_000 }, () => Effect.sync(() => order.push(agent)), { agent })
+        const reservation = yield* budget.reserve({ inputTokens: 10 })
+        for (let i = 0; i < 50; i++) yield* start(call("greedy"))
+        yield* start(Effect.repeat(call("modest"), { times: 10 }))
+        const inputTokens = { limit: 60_000, remaining: 1_000, window: "bucket" } as const
+        yield* budget.observe({ reservation, dimensions: { inputTokens } })
+        yield* reservation.refund
+        yield* TestClock.adjust("15 seconds")
+        const served = (agent: string) => order.filter((each) => each === agent).length
+        assert.closeTo(served("modest"), served("greedy"), 1)
+      }).pipe(Effect.scoped, Effect.provide(make({})))
+    )
+
     it.effect("puts a retry first among its own agent's calls", () =>
       Effect.gen(function* () {
         yield* Budget.consume(100)
