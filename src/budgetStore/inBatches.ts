@@ -106,19 +106,24 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
       return Effect.succeed(batch)
     })
 
+  /** Whether all that is limited was asked for: what became so meanwhile was not. Then it is given back, and asked anew. */
+  const isWhole = ({ charge }: W): boolean => {
+    const rules = store.rules()
+    return Limits.dimensions.every((each) => rules[each] === undefined || charge[each] !== undefined)
+  }
+
   /** Answers a batch that the store has decided on; gives what remains to be done. */
   const conclude = (
     batch: ReadonlyArray<Turn<W>>,
     granted: ReadonlyArray<Held>,
-    blocked: Blocked | undefined,
-    isWhole: (held: Held) => boolean
+    blocked: Blocked | undefined
   ): Effect.Effect<unknown> => {
     const after: Array<Effect.Effect<unknown>> = []
     for (let i = batch.length - 1; i >= 0; i--) {
       const turn = batch[i]!
       const waiter = turn.entry
       const held = granted[i]
-      const goes = held !== undefined && waiter.state !== "cancelled" && isWhole(held)
+      const goes = held !== undefined && waiter.state !== "cancelled" && isWhole(waiter)
       if (held === undefined) permits.leave(undefined, false)
       else if (!goes) after.push(settle(held, Limits.used(held.charge, Limits.nothing), false))
       if (waiter.state === "cancelled") {
@@ -152,7 +157,6 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
     return Effect.flatMap(shiftBatch([]), (batch) => {
       if (batch.length === 0) return Effect.andThen(withdraw, finish)
       asking = batch.map(({ entry }) => entry)
-      const asked = store.rules()
       const taken = Effect.suspend(() => store.take(asking))
       return Effect.matchCauseEffect(taken, {
         onFailure: (cause) => {
@@ -171,12 +175,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
           standing = blocked?._tag === "Wait" ? batch[granted.length]?.entry : undefined
           if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
           const headLeft = standing?.state === "cancelled"
-          // What became limited meanwhile was not asked for: such a call gives back what it has, and asks anew.
-          const rules = store.rules()
-          const isWhole = (held: Held) =>
-            rules === asked ||
-            Limits.dimensions.every((each) => rules[each] === undefined || held.charge[each] !== undefined)
-          return Effect.flatMap(conclude(batch, granted, blocked, isWhole), () => {
+          return Effect.flatMap(conclude(batch, granted, blocked), () => {
             if (blocked === undefined && queue.size === 0) {
               if (!isScarce) queue.forget()
               isScarce = false
