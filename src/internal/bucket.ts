@@ -95,13 +95,13 @@ export const waitFor = (bucket: Bucket, amount: number, now: number): number => 
   return Math.max(refillWait(bucket, needed(bucket, amount)), windowWait(bucket, amount, now))
 }
 
-/** Milliseconds until so much has been refilled, however large: what a caller behind others must wait for. */
-export const refillWait = (bucket: Bucket, need: number): number =>
+/** Milliseconds until so much has been refilled. */
+const refillWait = (bucket: Bucket, need: number): number =>
   // Aimed half a slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
   bucket.level >= need - slack(bucket) ? 0 : (need - slack(bucket) / 2 - bucket.level) / bucket.rate
 
 /** Milliseconds until the window holds `amount` more; a whole window where it never does at once. */
-export const windowWait = (bucket: Bucket, amount: number, now: number): number => {
+const windowWait = (bucket: Bucket, amount: number, now: number): number => {
   const window = bucket.rule.window
   if (window === undefined) return 0
   let over = 0
