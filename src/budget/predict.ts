@@ -80,7 +80,7 @@ const addBacklog = (before: Before, flow: Flow<Waiter>, upTo: number): void => {
  * the calls. The last one is let in in any case: who takes nothing of a limit goes with it.
  */
 const against = (before: Before, part: number, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
-  const calls = Math.max(1, Math.round(before.calls / part))
+  const calls = Math.round(before.calls / part) || 1
   // Whoever asks for more than there ever is, because the limits have just changed, is let in by none.
   const most = (amount: number, dimension: Limits.Dimension) =>
     Math.min(amount, ledger.buckets[dimension]?.rule.most ?? Infinity)
