@@ -50,6 +50,7 @@ export const open = Effect.fnUntraced(function* (
     const waited = now - waiter.since
     counts.reservations++
     if (waiter.isAwaited) counts.waited(waited / 1_000)
+    else queue.forget()
     const reservation = new HeldReservation(pool, waiter.agent, waiter.estimate, held, turn, waited)
     waiter.reservation = reservation
     waiter.end(Effect.succeed(reservation))
@@ -76,6 +77,7 @@ export const open = Effect.fnUntraced(function* (
     if (waiter.rules === rules) return true
     waiter.rules = rules
     waiter.charge = Limits.charge(waiter.estimate, rules)
+    queue.reprice(waiter, costOf(waiter.charge, rules))
     const tooLarge = Limits.neverFits(waiter.charge, rules)
     if (tooLarge === undefined) return true
     queue.remove(waiter)

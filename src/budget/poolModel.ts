@@ -15,7 +15,8 @@ export const costOf = (charge: Limits.Charge, rules: Limits.Rules): number =>
 export class Waiter implements Asker {
   readonly pool: Pool
   private readonly who: WaiterOptions
-  readonly cost: number
+  /** By `rules`, too. */
+  cost: number
   readonly estimate: Limits.Estimate
   /** What the estimate takes by `rules`; made anew when the rules have changed by the time it is asked for. */
   charge: Limits.Charge

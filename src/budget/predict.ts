@@ -18,7 +18,7 @@ interface Before {
 const mostAgents = 256
 const mostCalls = 32
 /** At most so many calls are let in one by one; the others are debt. */
-const mostPlayed = 128
+const mostPlayed = 64
 
 /** When a charge that comes now would be admitted, if everybody uses what was estimated. */
 export const forNewcomer = (
@@ -80,7 +80,7 @@ const addBacklog = (before: Before, flow: Flow<Waiter>, upTo: number): void => {
  * the calls. The last one is let in in any case: who takes nothing of a limit goes with it.
  */
 const against = (before: Before, part: number, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
-  const calls = Math.max(1, Math.round(before.calls / part))
+  const calls = Math.round(before.calls / part) || 1
   // Whoever asks for more than there ever is, because the limits have just changed, is let in by none.
   const most = (amount: number, dimension: Limits.Dimension) =>
     Math.min(amount, ledger.buckets[dimension]?.rule.most ?? Infinity)

@@ -84,6 +84,8 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
   /** The head that waits at the store, where others may stand behind it, and until when. */
   let standing: W | undefined
   let standsUntil = 0
+  /** Whether somebody had to wait for more than the store's answer since all were let in the last time. */
+  let isScarce = false
   /** Whether its time has come. Till then the store need not be asked for it again. */
   let due = false
 
@@ -104,6 +106,12 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
       return Effect.succeed(batch)
     })
 
+  /** Whether all that is limited was asked for: what became so meanwhile was not. Then it is given back, and asked anew. */
+  const isWhole = ({ charge }: W): boolean => {
+    const rules = store.rules()
+    return Limits.dimensions.every((each) => rules[each] === undefined || charge[each] !== undefined)
+  }
+
   /** Answers a batch that the store has decided on; gives what remains to be done. */
   const conclude = (
     batch: ReadonlyArray<Turn<W>>,
@@ -115,11 +123,12 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
       const turn = batch[i]!
       const waiter = turn.entry
       const held = granted[i]
+      const goes = held !== undefined && waiter.state !== "cancelled" && isWhole(waiter)
       if (held === undefined) permits.leave(undefined, false)
+      else if (!goes) after.push(settle(held, Limits.used(held.charge, Limits.nothing), false))
       if (waiter.state === "cancelled") {
         queue.correct(turn, 0)
-        if (held !== undefined) after.push(settle(held, Limits.used(held.charge, Limits.nothing), false))
-      } else if (held !== undefined) {
+      } else if (goes) {
         grant(turn, held, millis())
       } else if (i === granted.length && blocked?._tag === "Exhausted") {
         queue.correct(turn, 0)
@@ -167,6 +176,10 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
           if (blocked?._tag === "Wait") standsUntil = millis() + blocked.millis
           const headLeft = standing?.state === "cancelled"
           return Effect.flatMap(conclude(batch, granted, blocked), () => {
+            if (blocked === undefined && queue.size === 0) {
+              if (!isScarce) queue.forget()
+              isScarce = false
+            }
             // Who was let in may come again at once: those that do so through promises, too, go with the next request.
             if (blocked === undefined && granted.length > 1) return Effect.andThen(Effect.yieldNow, round)
             if (blocked?._tag !== "Wait" || headLeft) return round
@@ -191,6 +204,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
     const returned = permits.returnPermits()
     if (returned !== undefined) return Effect.andThen(returned, finish)
     running = false
+    if (queue.size > 0) isScarce = true
     idle()
     return Effect.void
   })

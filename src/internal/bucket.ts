@@ -95,7 +95,7 @@ export const waitFor = (bucket: Bucket, amount: number, now: number): number => 
   return Math.max(refillWait(bucket, needed(bucket, amount)), windowWait(bucket, amount, now))
 }
 
-/** Milliseconds until so much has been refilled, however large: what a caller behind others must wait for. */
+/** Milliseconds until so much has been refilled. */
 const refillWait = (bucket: Bucket, need: number): number =>
   // Aimed half a slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
   bucket.level >= need - slack(bucket) ? 0 : (need - slack(bucket) / 2 - bucket.level) / bucket.rate

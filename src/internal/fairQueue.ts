@@ -21,8 +21,8 @@ export interface Entry {
   readonly priority: number
   /** Share of service relative to other agents, > 0. */
   readonly weight: number
-  /** What serving it costs, in the queue's own unit, > 0. */
-  readonly cost: number
+  /** What serving it costs, in the queue's own unit, > 0. To be changed by `reprice` while it waits. */
+  cost: number
   /** queue: where it stands, `undefined` when it does not. */
   flow: Flow<this> | undefined
   /** queue */
@@ -185,6 +185,13 @@ export class FairQueue<E extends Entry> {
     flow.start = start
     flow.rank = this.ranks++
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
+  }
+
+  /** What serving an entry costs has changed while it waits. */
+  reprice(entry: E, cost: number): void {
+    const before = stepOf(entry)
+    entry.cost = cost
+    entry.flow!.backlog += stepOf(entry) - before
   }
 
   /** Takes an entry out, wherever it stands. */

@@ -39,14 +39,14 @@ const counted = () => {
 }
 
 /** The memory store as if it were far away: every step takes `millis`. */
-const distant = (millis: number) =>
+const distant = (millis: number, settles = millis) =>
   Layer.succeed(BudgetStore.BudgetStore, {
     open: (name, options) =>
       Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
         ...opened,
         drain: BudgetStore.inBatches(Stream.never),
         take: (asks) => Effect.andThen(Effect.sleep(millis), opened.take(asks)),
-        settle: (held, used, succeeded) => Effect.andThen(Effect.sleep(millis), opened.settle(held, used, succeeded))
+        settle: (held, used, succeeded) => Effect.andThen(Effect.sleep(settles), opened.settle(held, used, succeeded))
       }))
   })
 
@@ -211,6 +211,52 @@ describe("Budget laws", () => {
         assert.isTrue(isDone(large))
         assert.isFalse(isDone(small))
       }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    const nearby: Layer.Layer<never> = Layer.empty
+    for (const [how, concurrency, store] of [
+      ["without slots", Infinity, nearby],
+      ["with slots", 10, nearby],
+      ["with a store elsewhere", Infinity, distant(0)]
+    ] as const) {
+      it.effect(`forgets who was served while nobody had to wait, ${how}`, () =>
+        Effect.gen(function* () {
+          // Regression: with slots, and with a store elsewhere, an agent that had made many calls stood behind all others.
+          const order: Array<string> = []
+          const call = (agent: string) =>
+            Budget.withReservation({ tokens: 100 }, () => Effect.sync(() => order.push(agent)), { agent })
+          const then = (wait: Duration.Input) => Effect.tap(() => TestClock.adjust(wait))
+          yield* then("1 second")(start(call("new")))
+          for (let i = 0; i < 50; i++) yield* then("1 second")(start(call("old")))
+          yield* then(1)(start(Budget.consume(1_000)))
+          order.length = 0
+          for (let i = 0; i < 10; i++) {
+            yield* start(call("new"))
+            yield* start(call("old"))
+          }
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(order.slice(0, 6).join(), "new,old,new,old,new,old")
+        }).pipe(Effect.provide(make({ limits: perSecond(1_000, 1_000), concurrency })), Effect.provide(store))
+      )
+    }
+
+    it.effect("is fair to calls that came before the limits were known", () =>
+      Effect.gen(function* () {
+        // Regression: those cost next to nothing, and so the first agent's backlog went before everybody's second call.
+        const budget = yield* Budget.TokenBudget
+        const order: Array<string> = []
+        const call = (agent: string) =>
+          Budget.withReservation({ inputTokens: 1_000 }, () => Effect.sync(() => order.push(agent)), { agent })
+        const reservation = yield* budget.reserve({ inputTokens: 10 })
+        for (let i = 0; i < 50; i++) yield* start(call("greedy"))
+        yield* start(Effect.repeat(call("modest"), { times: 10 }))
+        const inputTokens = { limit: 60_000, remaining: 1_000, window: "bucket" } as const
+        yield* budget.observe({ reservation, dimensions: { inputTokens } })
+        yield* reservation.refund
+        yield* TestClock.adjust("15 seconds")
+        const served = (agent: string) => order.filter((each) => each === agent).length
+        assert.closeTo(served("modest"), served("greedy"), 1)
+      }).pipe(Effect.scoped, Effect.provide(make({})))
     )
 
     it.effect("puts a retry first among its own agent's calls", () =>
@@ -430,6 +476,24 @@ describe("Budget laws", () => {
         })
       })
     }
+    it.effect("charges what became limited while a store elsewhere was asked", () =>
+      Effect.gen(function* () {
+        // Regression: everybody of that request went out without it.
+        const budget = yield* Budget.TokenBudget
+        const calls = yield* Effect.forEach(["a", "b", "c"], (agent) =>
+          start(budget.reserve({ tokens: 10 }, { agent }))
+        )
+        yield* TestClock.adjust(5)
+        yield* budget.resize({ limits: { ...limits, requests: { perSecond: 1, burst: 2 } } })
+        yield* TestClock.adjust(100)
+        assert.deepStrictEqual(calls.map(isDone), [true, true, false])
+        assert.deepStrictEqual((yield* Fiber.join(calls[0]!)).charge, { requests: 1, tokens: 10 })
+        assert.strictEqual((yield* pool).inFlight, 2)
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual([isDone(calls[2]!), (yield* pool).inFlight], [true, 3])
+      }).pipe(Effect.scoped, Effect.provide(make({ limits })), Effect.provide(distant(10, 0)))
+    )
+
     for (const kind of ["at once", "in batches"] as const) {
       it.effect(`refuses whom it asked for when a store breaks, and goes on with the others, ${kind}`, () =>
         Effect.gen(function* () {

@@ -71,12 +71,12 @@ export class Model extends Levels {
       for (const dimension of this.dims.keys()) if (this.given[dimension] === undefined) this.dims.delete(dimension)
       this.resize(this.given, undefined)
     }
-    full.cost = Math.max(1e-4, ...[...this.dims].map(([dimension, { rule }]) => call.charge[dimension]! / rule.most))
+    this.price(full)
     if (!(this.waiting.length === 0 && this.mayGo(full))) {
       if (this.tooLarge(full)) return this.refuse(full, "EstimateTooLarge")
       if (this.overQuota(full)) return this.refuse(full, "QuotaExhausted")
     }
-    if (this.waiting.length === 0 && this.concurrency === Infinity && this.mayGo(full)) {
+    if (this.waiting.length === 0 && this.mayGo(full)) {
       // Nobody had to wait: what agents were served before counts no more.
       this.flows.clear()
       this.virtual.clear()
@@ -261,6 +261,11 @@ export class Model extends Levels {
     return this.at(time, () => this.hasPlace() && (this.tooLarge(head) || this.overQuota(head) || this.mayGo(head)))
   }
 
+  /** What its service costs, by the limits as they are now. */
+  private price(call: Call): void {
+    call.cost = Math.max(1e-4, ...[...this.dims].map(([dimension, { rule }]) => call.charge[dimension]! / rule.most))
+  }
+
   private settleQueue(): void {
     for (let head = this.head(); head !== undefined; head = this.head()) {
       if (!this.hasPlace()) return
@@ -269,6 +274,7 @@ export class Model extends Levels {
         continue
       }
       if (!this.mayGo(head)) return
+      this.price(head)
       const flows = this.backlogged(head.priority)
       const weight = flows.reduce((sum, flow) => sum + flow.weight, 0)
       const flow = this.flows.get(this.keyOf(head))!
