@@ -634,24 +634,6 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(layer({ prefix: `${prefix}-taught` })), Effect.orDie)
   )
 
-  it.live("lets in nobody by a charge that knows nothing of a limit that came while it was on its way", () =>
-    Effect.gen(function* () {
-      const store = yield* BudgetStore
-      const one = yield* store.open("behind", { ...slow, concurrency: Infinity })
-      const other = yield* store.open("behind", { ...slow, concurrency: Infinity })
-      const { granted } = yield* one.take(ask(1))
-      yield* one.observe({ dimensions: { requests: { limit: 60 } } }, granted[0])
-      yield* one.snapshot
-      const behind = yield* other.take(ask(1))
-      assert.deepStrictEqual(behind, { granted: [], blocked: { _tag: "Wait", millis: 0, dimension: undefined } })
-      assert.strictEqual(other.rules().requests?.most, 60)
-      assert.lengthOf((yield* other.take([{ charge: { tokens: 1, requests: 1 }, priority: 0 }])).granted, 1)
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(Layer.suspend(() => FloodgateRedis.layerStoreUrl({ url: server.url, prefix })))
-    )
-  )
-
   it.live("loses no settlement where its user may neither publish nor hear, and says so once", () => {
     const word = "secret"
     const warnings: Array<string> = []

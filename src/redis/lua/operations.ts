@@ -1,6 +1,5 @@
 /**
- * The operations on a pool. Each is given the state, who asks, its own arguments, the pool's time, and which version of
- * the rules the process knows.
+ * The operations on a pool. Each is given the state, who asks, its own arguments, and the pool's time.
  */
 export const operations = `
 local ops = {}
@@ -39,15 +38,6 @@ local function waitForOthers(S, me, head, now)
   end
 end
 
--- Whether a limit has come since its process heard of the rules, and the charge knows nothing of it.
-local function isBehind(S, ask, version)
-  if version == S.rv then return false end
-  for d = 1, 4 do
-    if S.buckets[d] and ask[d] < 0 then return true end
-  end
-  return false
-end
-
 local function grant(S, me, head, ask, now)
   local proc = procOf(S, me)
   enterRoom(S, now)
@@ -59,7 +49,7 @@ end
 
 -- ['take', [r, i, o, t, priority], ...] -> [last id, how many, what is left after the last,
 -- 0 | ['wait', ms, d, turn] | ['exhausted', d, asked, left]]: the ids of what is granted follow each other.
-function ops.take(S, me, op, now, version)
+function ops.take(S, me, op, now)
   local proc = procOf(S, me)
   local function answer(granted, blocked) return { S.lastId, granted, leftOf(S), blocked } end
   if #op == 1 then proc.head = false end
@@ -67,7 +57,6 @@ function ops.take(S, me, op, now, version)
     local ask = op[i]
     local head = headOf(S, me, ask)
     proc.head = head
-    if isBehind(S, ask, version) then return answer(i - 2, { 'wait', 0, 0, head.turn }) end
     local wait, d = waitForOthers(S, me, head, now)
     if wait then return answer(i - 2, { 'wait', math.ceil(wait), d, head.turn }) end
     wait, d = waitOf(S, ask, now)

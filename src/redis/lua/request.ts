@@ -141,7 +141,7 @@ local function run()
     reap(S, now, refund)
   end
   local replies = {}
-  for i, op in ipairs(list) do replies[i] = ops[op[1]](S, me, op, now, request[3]) end
+  for i, op in ipairs(list) do replies[i] = ops[op[1]](S, me, op, now) end
   if watching then return replyOf(S, now, replies, -1) end
   reply = replyOf(S, now, replies, notify(S, me, list[#list][1] == 'take', now))
   if S.procs[me] then redis.call('HSET', SEEN, me, seq .. ' ' .. reply) else redis.call('HDEL', SEEN, me) end
