@@ -174,7 +174,7 @@ describe("Agents", () => {
         })
         assert.strictEqual(
           error.message,
-          'Agent "large" asks for 400 tokens, but its cap of 1000 tokens has 200 left: raise the cap, or give it less to do'
+          'Agent "large" asks for 400 tokens, but its cap of 1,000 tokens has 200 left: raise the cap, or give it less to do'
         )
         assert.deepStrictEqual(large!.used, { tokens: 800, calls: 2 })
       }).pipe(Effect.provide(unlimited))

@@ -29,7 +29,7 @@ describe("Budget", () => {
       assert.deepStrictEqual(told(yield* refused({ tokens: 100_000 })), [
         "EstimateTooLarge",
         false,
-        'The call asks for 100000 tokens but pool "default" admits at most 60000: split the call, or raise the limit'
+        'The call asks for 100,000 tokens but pool "default" admits at most 60,000: split the call, or raise the limit'
       ])
       yield* Budget.consume(1)
       assert.deepStrictEqual(told(yield* refused({ requests: 3 })), [

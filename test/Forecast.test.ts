@@ -156,6 +156,14 @@ describe("Forecast", () => {
       assert.throws(() => after(Number.NaN), "Forecast.levels.tokens: expected a finite number, got NaN")
     })
 
+    it("ends after aeons, too, where a second more is no later", () => {
+      const call = { inputTokens: 60_000, outputTokens: 0 }
+      const workload = [{ name: "a", calls: [call, call, call, call, call] }]
+      const forecast = Forecast.make(workload, { limits, headroom: 0, levels: { tokens: -1e30 } })
+      assert.strictEqual(seconds(forecast.duration), 1e30 / 60_000)
+      assert.strictEqual(forecast.calls.length, 5)
+    })
+
     // A million agents of a million calls used to end in a crash of the process, a latency of NaN never.
     it("refuses workloads that no machine plays through, and times that are none", () => {
       const first = { inputTokens: 1, outputTokens: 1 }

@@ -5,10 +5,8 @@ import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { StoreUnavailable } from "../BudgetStore.ts"
-import { plural, units } from "../internal/words.ts"
+import { counted, thousands, units } from "../internal/words.ts"
 import * as Limits from "../Limits.ts"
-
-const counted = (count: number, one: string, more?: string): string => `${count} ${plural(count, one, more)}`
 
 const awaited = (dimension: Limits.Dimension | undefined): string =>
   dimension === undefined ? "a free place" : `${units[dimension]}s`
@@ -28,7 +26,7 @@ export class EstimateTooLarge extends Schema.TaggedError<EstimateTooLarge>("floo
     return false
   }
   override get message(): string {
-    return `The call asks for ${counted(this.asked, units[this.dimension])} but pool "${this.pool}" admits at most ${this.limit}: split the call, or raise the limit`
+    return `The call asks for ${counted(this.asked, units[this.dimension])} but pool "${this.pool}" admits at most ${thousands(this.limit)}: split the call, or raise the limit`
   }
 }
 
@@ -113,7 +111,7 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
     return false
   }
   override get message(): string {
-    return `The call asks for ${counted(this.asked, units[this.dimension])} but the quota of pool "${this.pool}" has ${this.left} left`
+    return `The call asks for ${counted(this.asked, units[this.dimension])} but the quota of pool "${this.pool}" has ${thousands(this.left)} left`
   }
 }
 
@@ -138,7 +136,7 @@ export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Budget
   override get message(): string {
     const one = this.unit === "calls" ? "call" : "token"
     const whose = this.cap === "job" ? "the job's" : "its"
-    return `Agent "${this.key}" asks for ${counted(this.asked, one)}, but ${whose} cap of ${counted(this.limit, one)} has ${this.left} left: raise the cap, or give it less to do`
+    return `Agent "${this.key}" asks for ${counted(this.asked, one)}, but ${whose} cap of ${counted(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give it less to do`
   }
 }
 

@@ -156,9 +156,10 @@ export const decide = (ledger: Ledger, charge: Limits.Charge, now: number): Deci
   }
   const left = (ledger.cooldown?.until ?? now) - now
   if (left > 0 && left >= millis) return { _tag: "Wait", millis: left, dimension: undefined }
-  if (millis === 0) return granted
   const nextStep = Pace.isChanging(ledger.pace) ? ledger.pace.at + Pace.stepMillis - now : Infinity
-  return { _tag: "Wait", millis: Math.ceil(Math.min(millis, nextStep)), dimension: binding }
+  const wait = Math.ceil(Math.min(millis, nextStep))
+  // After aeons a number holds no milliseconds any more: who plays ahead would wait for ever.
+  return now + wait === now ? granted : { _tag: "Wait", millis: wait, dimension: binding }
 }
 
 /** Takes a charge from every dimension at one instant. */

@@ -137,6 +137,13 @@ describe("ledger", () => {
       assert.deepStrictEqual(decision, { _tag: "Exhausted", dimension: "tokens", asked: 3_001, left: 3_000 })
     })
 
+    it("lets in whom waiting brings nowhere: aeons from now a second more is no later", () => {
+      const after = (now: number) =>
+        Ledger.decide(Ledger.take(Ledger.make(tokens, now, options), { tokens: 1_000 }, now), { tokens: 1_000 }, now)
+      assert.deepStrictEqual(after(1e15), { _tag: "Wait", millis: 1_000, dimension: "tokens" })
+      assert.deepStrictEqual(after(1e25), { _tag: "Granted" })
+    })
+
     it("lets what takes nothing of a quota pass, however deep that is in debt", () => {
       const limits = { requests: { perSecond: 1 }, tokens: { total: 100 } }
       const inDebt = Ledger.take(Ledger.make(limits, 0, options), { requests: 0, tokens: 105 }, 0)

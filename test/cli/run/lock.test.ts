@@ -84,7 +84,8 @@ describe("run.lock", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it.effect("is taken over by one of several runs that find it, however late the others act", () =>
+  // In real time: who finds a lock that is not written yet looks again a moment later.
+  it.live("is taken over by one of several runs that find it, however late the others act", () =>
     Effect.gen(function* () {
       const { fs, lock, out } = yield* folder
       yield* fs.writeFileString(lock, `${dead} ${hostname()} 0\n`)

@@ -148,7 +148,7 @@ describe("pipeline", () => {
       const report = yield* settled(Pipeline.run({ task, chunks, ...ports, cap: { tokens: 60_000 } }))
       const seen = yield* stats
       assert.isAtMost(seen.inputTokens + seen.outputTokens, 60_000)
-      assert.match(report.missing[0]!.reason, /the job's cap of 60000 tokens has \d+ left/)
+      assert.match(report.missing[0]!.reason, /the job's cap of 60,000 tokens has [\d,]+ left/)
       // The next run goes on from what this one answered.
       assert.isTrue(report.retryHelps)
     }).pipe(Effect.provide(live({ limits })))
