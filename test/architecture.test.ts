@@ -230,6 +230,21 @@ describe("architecture", () => {
     assert.deepStrictEqual(missing, [], "in the code, and neither drawn nor implied")
   })
 
+  it("has every folder in the tables of docs/architecture.md and AGENTS.md", () => {
+    const folders = new Set(sourceFiles().flatMap((file) => /^src\/(\w+)\//.exec(file)?.[1] ?? []))
+    for (const page of ["docs/architecture.md", "AGENTS.md"]) {
+      const rows = readFileSync(join(root, page), "utf8").match(/^\| `src\/.*$/gm)!
+      const named = new Set(
+        rows.flatMap((row) => [...row.split("|")[1]!.matchAll(/(\w+)\/`/g)].map(([, name]) => name))
+      )
+      assert.deepStrictEqual(
+        [...folders].filter((folder) => !named.has(folder)),
+        [],
+        page
+      )
+    }
+  })
+
   it("has what the way of a call names, where it says", () => {
     const page = readFileSync(join(root, "docs/architecture.md"), "utf8")
     const places = [...page.matchAll(/`(\w+)` in `(src\/[\w/]+\.ts)`/g)]
