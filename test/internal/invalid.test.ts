@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -6,8 +7,10 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Agents from "floodgate/Agents"
+import * as FloodgateAi from "floodgate/ai"
 import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import * as Redis from "floodgate/redis"
@@ -154,6 +157,19 @@ describe("options that nobody reads", () => {
       "a governor",
       () => Governor.layer(any({ retries: 1 })),
       "Governor.make: expected nothing but retry, accounting, learned, got retries"
+    ],
+    [
+      "an estimator",
+      () => Estimator.layer(any({ learnt: { profiles: [] } })),
+      "Estimator.make: expected nothing but accounting, learned, got learnt"
+    ],
+    [
+      "a model of effect/ai",
+      () =>
+        FloodgateAi.layer(any({ model: "m", maxOutput: 1 })).pipe(
+          Layer.provide([Governor.layer(), Layer.succeed(LanguageModel.LanguageModel, any({}))])
+        ),
+      "FloodgateAi.make: expected nothing but model, kind, maxTokens, thinking, agent, priority, weight, maxWait, retry, timeout, cacheKey, got maxOutput"
     ],
     [
       "a client",
