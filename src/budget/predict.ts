@@ -81,11 +81,14 @@ const addBacklog = (before: Before, flow: Flow<Waiter>, upTo: number): void => {
  */
 const against = (before: Before, part: number, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
   const calls = Math.round(before.calls / part) || 1
-  // Whoever asks for more than there ever is, because the limits have just changed, is let in by none.
-  const most = (amount: number, dimension: Limits.Dimension) =>
-    Math.min(amount, ledger.buckets[dimension]?.rule.most ?? Infinity)
-  const own = Limits.mapDimensions(charge, most)
-  const mean = Limits.mapDimensions(before.sums, (sum, dimension) => most(sum / part / calls, dimension))
+  // Whoever asks for more than there ever is, because the limits have just changed or it is a process's share, is let in
+  // by none. What others will leave of a quota is not known, and waiting brings none back.
+  const atMost = (amount: number, dimension: Limits.Dimension) => {
+    const { most = Infinity, quota = false } = ledger.buckets[dimension]?.rule ?? {}
+    return quota ? 0 : Math.min(amount, most)
+  }
+  const own = Limits.mapDimensions(charge, atMost)
+  const mean = Limits.mapDimensions(before.sums, (sum, dimension) => atMost(sum / part / calls, dimension))
   const isHeldBack = Limits.dimensions.some((dimension) => {
     const rule = ledger.buckets[dimension]?.rule
     return rule?.window !== undefined && Math.max(mean[dimension] ?? 0, own[dimension] ?? 0) > rule.capacity
@@ -93,8 +96,7 @@ const against = (before: Before, part: number, charge: Limits.Charge, { ledger, 
   const played = isHeldBack || Pace.isChanging(ledger.pace) ? Math.min(calls, mostPlayed) : 1
   const buckets = Limits.mapDimensions(ledger.buckets, (bucket, dimension) => ({
     ...bucket,
-    // What others will leave of a quota is not known, and waiting brings none back.
-    level: bucket.rule.quota ? Infinity : bucket.level - (mean[dimension] ?? 0) * (calls - played)
+    level: bucket.level - (mean[dimension] ?? 0) * (calls - played)
   }))
   let expected: Ledger.Ledger = { ...ledger, buckets }
   let at = now

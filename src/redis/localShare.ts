@@ -27,7 +27,8 @@ const retryMillis = 1_000
 const part = (rule: Limits.Rule, n: number): Limits.Rule => ({
   capacity: rule.capacity / n,
   rate: rule.rate / n,
-  most: rule.most,
+  // What is more than its window waits for Redis.
+  most: rule.window === undefined ? rule.most : rule.window.max / n,
   window: rule.window === undefined ? undefined : { max: rule.window.max / n, millis: rule.window.millis },
   quota: rule.quota
 })

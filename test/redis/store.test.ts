@@ -495,6 +495,25 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
   })
 
+  it.live("foresees something of a call that is larger than its share of a window", () => {
+    // Regression: nothing ever lets it in, and the process stood still over when that would be.
+    const name = `${prefix}-large`
+    const wire = cuttable({ prefix: name, whenAway: "degrade" })
+    return Effect.gen(function* () {
+      const open = Budget.make({ limits: { tokens: { perMinute: 1_000 } } })
+      const one = yield* Effect.provideContext(open, yield* Layer.build(wire.layer))
+      const other = yield* Effect.provideContext(open, yield* Layer.build(layer({ prefix: name })))
+      for (const budget of [other, one]) yield* Effect.scoped(budget.reserve({ tokens: 1 }))
+      wire.isCut = true
+      const waits = yield* Effect.forkScoped(one.reserve({ tokens: 900 }), { startImmediately: true })
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(one.reserve({ tokens: 900 }, { maxWait: "50 millis" }))))
+      const waiting = Effect.map(one.status, ({ pools }) => pools["default"]!.waiting.length)
+      yield* Effect.repeat(waiting, { until: (count) => count === 1, schedule: Schedule.spaced(10) })
+      wire.isCut = false
+      yield* Effect.timeout(Fiber.join(waits), "10 seconds")
+    }).pipe(Effect.scoped, quiet)
+  })
+
   it.live("slows its share once for calls that were out together, whoever admitted them", () => {
     const wire = cuttable({ prefix: `${prefix}-judged`, whenAway: "degrade" })
     return Effect.gen(function* () {
