@@ -151,9 +151,10 @@ export const forget = (bucket: Bucket, amount: number, takenAt: number): Bucket 
 export const withLevel = (bucket: Bucket, level: number): Bucket =>
   level === bucket.level ? bucket : { ...bucket, level: Math.min(level, bucket.rule.capacity) }
 
+/** Never above the capacity, by no rounding either. */
 const levelBy = ({ level, rule: { capacity, quota } }: Bucket, rule: Rule): number => {
-  if (!rule.quota) return Math.min(level, rule.capacity)
-  return quota ? level + (rule.capacity - capacity) : rule.capacity
+  const gained = quota ? rule.capacity - capacity : Infinity
+  return Math.min(rule.capacity, rule.quota ? level + gained : level)
 }
 
 /**

@@ -228,6 +228,19 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
   )
 
+  it.live("takes no total that was cut for damage, however its level is rounded", () =>
+    Effect.gen(function* () {
+      // Regression: the level of 67,316.5 became 1,320.6000000000058 of 1,320.6, and all other levels began at nothing.
+      const requests = { perSecond: 0.001, burst: 10 }
+      const one = yield* Effect.flatMap(BudgetStore, (store) =>
+        store.open("rounded", { ...slow, limits: { requests, tokens: { total: 67_316.5 } } })
+      )
+      yield* one.resize({ limits: { requests, tokens: { total: 1_320.6 } }, concurrency: undefined })
+      yield* one.snapshot
+      assert.lengthOf((yield* one.take([{ charge: { requests: 5, tokens: 1 }, priority: 0 }])).granted, 1)
+    }).pipe(Effect.scoped, Effect.provide(layer()), quiet)
+  )
+
   it.live("wakes the head of another process at the moment of a refund", () =>
     Effect.gen(function* () {
       const limits = { tokens: { perSecond: 1, burst: 1_000 } }
