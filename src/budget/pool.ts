@@ -73,11 +73,16 @@ export const open = Effect.fnUntraced(function* (
     options.changed()
   }
 
-  const recharge = (waiter: Waiter): boolean => {
-    if (waiter.rules === rules) return true
+  /** What a waiter takes and costs by the rules as they are. */
+  const price = (waiter: Waiter): void => {
+    if (waiter.rules === rules) return
     waiter.rules = rules
     waiter.charge = Limits.charge(waiter.estimate, rules)
     queue.reprice(waiter, costOf(waiter.charge, rules))
+  }
+
+  const recharge = (waiter: Waiter): boolean => {
+    price(waiter)
     const tooLarge = Limits.neverFits(waiter.charge, rules)
     if (tooLarge === undefined) return true
     queue.remove(waiter)
@@ -106,7 +111,10 @@ export const open = Effect.fnUntraced(function* (
   /** Hears the rules from the store; with no limits known the first call goes alone, with some all may go. */
   const learn = (): void => {
     const wasLimited = isLimited()
+    const before = rules
     rules = store.rules()
+    // What is foreseen is the sum of what others wait for. Only the most that a limit ever admits makes prices.
+    if (Limits.dimensions.some((each) => rules[each]?.most !== before[each]?.most)) for (const one of queue) price(one)
     if (isLimited()) gate.known()
     else if (wasLimited) gate.unknown()
   }

@@ -18,7 +18,7 @@ export class Waiter implements Asker {
   /** By `rules`, too. */
   cost: number
   readonly estimate: Limits.Estimate
-  /** What the estimate takes by `rules`; made anew when the rules have changed by the time it is asked for. */
+  /** What the estimate takes by `rules`; made anew when they change. */
   charge: Limits.Charge
   rules: Limits.Rules
   readonly since: number

@@ -194,6 +194,13 @@ export class FairQueue<E extends Entry> {
     entry.flow!.backlog += stepOf(entry) - before
   }
 
+  /** Everybody who waits, in no order. What an entry costs may change meanwhile, not who waits. */
+  *[Symbol.iterator](): Generator<E> {
+    for (const { heap } of this.backlogged) {
+      for (const { head } of heap) for (let entry = head; entry !== undefined; entry = entry.next) yield entry
+    }
+  }
+
   /** Takes an entry out, wherever it stands. */
   remove(entry: E): void {
     if (entry.flow !== undefined) this.unlink(entry.flow, entry)

@@ -661,6 +661,27 @@ describe("Budget laws", () => {
         }).pipe(Effect.scoped)
       )
     }
+
+    it.effect("foresees the wait behind calls that came before the limits were known", () =>
+      Effect.gen(function* () {
+        // Regression: all but the head stood for nothing, and whoever came was let in to time out.
+        const budget = yield* Budget.TokenBudget
+        const first = yield* budget.reserve({ inputTokens: 10 })
+        for (let i = 0; i < 50; i++) yield* start(budget.reserve({ inputTokens: 1_000 }, { agent: `${i % 2}` }))
+        const inputTokens = { limit: 60_000, remaining: 1_000, window: "bucket" } as const
+        yield* budget.observe({ reservation: first, dimensions: { inputTokens } })
+        const { waiting } = yield* pool
+        const waits = waiting.map(({ expected }) => Math.round(Duration.toSeconds(expected)))
+        assert.deepStrictEqual(
+          waits,
+          waits.map((_, i) => i + 1)
+        )
+        const last = yield* start(
+          budget.reserve({ inputTokens: 1_000 }, { agent: "last", priority: -1, maxWait: 40_000 })
+        )
+        assert.isTrue(isDone(last))
+      }).pipe(Effect.scoped, Effect.provide(make({ headroom: 0 })))
+    )
   })
 
   describe("8, linear", () => {
