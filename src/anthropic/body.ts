@@ -141,24 +141,23 @@ export const watch = (
         if (over) return
         over = true
         forgotten.unregister(end)
-        signal?.removeEventListener("abort", abandoned)
+        signal?.removeEventListener("abort", left)
         ended(conclusion)
       }
-      const abandoned = (): void => end({ _tag: "Abandoned" })
-      // Covers the caller's abort, and the SDK's own.
-      signal?.addEventListener("abort", abandoned, { once: true })
       const settled = (): void =>
         end(
           failure === undefined
             ? { _tag: "Complete", actual: observedActual(observed), info: observed.response }
             : { _tag: "Failed", reason: failure }
         )
-      const left = (): void => (failure === undefined && !observed.complete ? abandoned() : settled())
+      const left = (): void => (failure === undefined && !observed.complete ? end({ _tag: "Abandoned" }) : settled())
+      // Covers the caller's abort, and the SDK's own.
+      signal?.addEventListener("abort", left, { once: true })
+      if (signal?.aborted === true) left()
       const given = respond({
         pull: async (controller) => {
           const chunk = head.shift() ?? (await read())
           if (chunk !== undefined) return controller.enqueue(chunk)
-          if (signal?.aborted === true) abandoned()
           settled()
           finish(controller)
         },

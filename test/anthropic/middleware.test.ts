@@ -712,6 +712,21 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("that is aborted at its message_stop has succeeded", () =>
+      Effect.gen(function* () {
+        // Regression: it counted as interrupted. Nothing was learned, and a pool that had paused never came back to its speed.
+        const { url } = yield* scripted((response) => events(response, started + content + ended, "open"))
+        const { client, floodgate, pool } = yield* install(url, ledger)
+        yield* Effect.promise(async () => {
+          const stream = await client.messages.create({ ...params(), stream: true })
+          for await (const event of stream) if (event.type === "message_stop") stream.controller.abort()
+        })
+        yield* idle(pool)
+        const { profiles } = yield* Effect.promise(floodgate.learned)
+        assert.deepStrictEqual(profiles[0]?.outputs, [7])
+      })
+    )
+
     it.live("that is whole and dropped unread has succeeded", () =>
       Effect.gen(function* () {
         const { url } = yield* scripted((response) => events(response, started + content + ended, "open"))
