@@ -8,7 +8,7 @@
  * **Details**
  *
  * The order of composition, from the outside: `retry( warm cache( reserve( breaker( timeout( attempt ) ) ) ) )`. A
- * retry gives its reservation and its place back while it waits, and stands in the queue again as its agent's first.
+ * retry gives its reservation and its permit back while it waits, and stands in the queue again as its agent's first.
  * The time in the queue is not part of the attempt, so the timeout does not count it.
  *
  * Retries are taken from the {@link Retry.RetryBudget} that the caller's context has, else from the one that was provided

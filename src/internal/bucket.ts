@@ -25,7 +25,7 @@ export interface Bucket {
 }
 
 /** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
-const cellsPerWindow = 60
+export const cellsPerWindow = 60
 
 /** Guards comparisons against rounding: a billionth of the capacity is no token. */
 const tolerance = 1e-9

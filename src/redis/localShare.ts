@@ -5,6 +5,7 @@
  * runs by the pool's time, so that what Redis admitted and what the share did are one history; it is told this process's.
  */
 import type { Ask, Held, Pause, Snapshot, Taken } from "../BudgetStore.ts"
+import { cellsPerWindow } from "../internal/bucket.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
 import type { Holdings, Moving } from "./holdings.ts"
@@ -20,8 +21,6 @@ export interface Known {
   readonly configuration: Pick<Configuration, "headroom" | "concurrency">
 }
 
-/** A window's cells are a sixtieth of it, see the bucket. */
-const cellsPerWindow = 60
 const retryMillis = 1_000
 
 const part = (rule: Limits.Rule, n: number): Limits.Rule => ({
