@@ -91,6 +91,9 @@ const idleLevels = 64
 /** Bounds a tag's growth, so that tiny weights leave the arithmetic finite. */
 const largestStep = 1e12
 
+/** Sums of the same steps differ by less. */
+const rounding = 1e-6
+
 const byTag = <E>(a: Flow<E>, b: Flow<E>): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
 const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
 
@@ -229,12 +232,16 @@ export class FairQueue<E extends Entry> {
       if (level.priority < entry.priority) continue
       all += level.heap.length
       const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
+      const waits = own !== undefined && own.size > 0 ? own : undefined
       const start = Math.max(own?.start ?? level.virtual - level.refunded, level.heap[0]!.start)
       const tag = level.priority > entry.priority ? Infinity : start + (entry.first ? 0 : (own?.backlog ?? 0))
       for (const flow of level.heap) {
         if (visited >= most) break
         visited++
-        if (flow.start <= tag && (flow !== own || !entry.first)) visit(flow, tag - flow.start)
+        // Of calls with the same tag those go first whose flow did before, and none of a flow that comes behind.
+        const isBefore = waits !== undefined && byTag(flow, waits)
+        if (entry.first && waits !== undefined ? !isBefore : flow.start > tag) continue
+        visit(flow, (tag - flow.start) * (isBefore ? 1 + rounding : 1 - rounding))
       }
     }
     return all === 0 ? 1 : visited / all
