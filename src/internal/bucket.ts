@@ -151,21 +151,15 @@ export const forget = (bucket: Bucket, amount: number, takenAt: number): Bucket 
 export const withLevel = (bucket: Bucket, level: number): Bucket =>
   level === bucket.level ? bucket : { ...bucket, level: Math.min(level, bucket.rule.capacity) }
 
-/** Never above the capacity, by no rounding either. */
-const levelBy = ({ level, rule: { capacity, quota } }: Bucket, rule: Rule): number => {
-  const gained = quota ? rule.capacity - capacity : Infinity
-  return Math.min(rule.capacity, rule.quota ? level + gained : level)
-}
-
 /**
  * Changes the rule or the pace from `bucket.at` on; the time before was refilled at the old rate. Of a quota stays what was
- * used of it, because nothing would ever fill up to a larger one; what is used of a rate counts for no quota.
+ * used of it, because nothing would ever fill up to a larger one.
  */
 export const withRule = (bucket: Bucket, rule: Rule, pace: number): Bucket => ({
   ...bucket,
   rule,
   rate: rule.rate * pace,
-  level: levelBy(bucket, rule),
+  level: Math.min(rule.capacity, bucket.level + (rule.quota ? rule.capacity - bucket.rule.capacity : 0)),
   reserve: bucket.rule.capacity === 0 ? 0 : (bucket.reserve / bucket.rule.capacity) * rule.capacity,
   cells: rule.window !== undefined && rule.window.millis === bucket.rule.window?.millis ? bucket.cells : noCells
 })

@@ -319,10 +319,10 @@ export const replaced = <A>(
     (value) => value
   )
 
-/** The bucket of a dimension by a rule that may be its first: then it is full. */
+/** The bucket of a dimension by a rule that may be the first of its kind: then it is full. */
 export const ruled = (ledger: Ledger, dimension: Limits.Dimension, rule: Limits.Rule, now: number): Bucket.Bucket => {
   const bucket = ledger.buckets[dimension]
-  return bucket === undefined
+  return bucket === undefined || bucket.rule.quota !== rule.quota
     ? Bucket.make(rule, now, { pace: ledger.pace.scale, headroom: ledger.headroom })
     : Bucket.withRule(bucket, rule, ledger.pace.scale)
 }

@@ -444,6 +444,14 @@ describe("ledger", () => {
       assert.strictEqual(levelOf(Ledger.resize(debtor, smaller, 0)), -500)
     })
 
+    it("begins anew with a limit of another kind", () => {
+      // Regression: a rate that took the place of a total kept no headroom.
+      const kept = { ...options, headroom: 0.05 }
+      const quota = Ledger.take(Ledger.make({ tokens: { total: 5_000 } }, 0, kept), { tokens: 4_900 }, 0)
+      assert.deepStrictEqual(Ledger.resize(quota, tokens, 0).buckets, Ledger.make(tokens, 0, kept).buckets)
+      assert.strictEqual(levelOf(Ledger.resize(quota, { tokens: { total: 6_000 } }, 0)), 1_100)
+    })
+
     it("keeps what responses taught of dimensions that nobody configured, and no others", () => {
       // Regression: whoever changed one limit lifted all that had been learned.
       const both = { tokens: tokens.tokens, requests: { perSecond: 1 } }

@@ -120,9 +120,7 @@ end
 local function withRule(b, rule, scale)
   local old = b.rule
   b.rate = rule.rate * scale
-  local gained = 0
-  if rule.quota then gained = old.quota and rule.capacity - old.capacity or INF end
-  b.level = math.min(rule.capacity, b.level + gained)
+  b.level = math.min(rule.capacity, b.level + (rule.quota and rule.capacity - old.capacity or 0))
   b.reserve = old.capacity == 0 and 0 or (b.reserve / old.capacity) * rule.capacity
   if not rule.max or old.millis ~= rule.millis then b.cells = {} end
   b.rule = rule

@@ -278,12 +278,13 @@ local function cool(S, reason, millis, charge, takenAt, now)
   slower(S, UNEXPLAINED, RECOVERY, now)
 end
 
--- Replaces the limit of a dimension; the level keeps its debt and is cut to the new capacity.
+-- Replaces the limit of a dimension; the level keeps its debt and is cut to the new capacity. One of another kind begins
+-- anew.
 local function setLimit(S, d, limit, now)
-  local b = S.buckets[d]
-  if not limit then S.buckets[d] = false
-  elseif not b then S.buckets[d] = makeBucket(resolve(d, limit), now, S.pace.scale, S.headroom)
-  else withRule(b, resolve(d, limit), S.pace.scale) end
+  local b, rule = S.buckets[d], limit and resolve(d, limit)
+  if not rule then S.buckets[d] = false
+  elseif not b or b.rule.quota ~= rule.quota then S.buckets[d] = makeBucket(rule, now, S.pace.scale, S.headroom)
+  else withRule(b, rule, S.pace.scale) end
 end
 
 local function limitsTold(S, now)
