@@ -39,12 +39,12 @@ export type Held = Ledger.Held
 
 /**
  * Why a charge is not admitted now: it must wait `millis` for `dimension` (`undefined`: for the end of a cooldown or
- * for a change elsewhere), or a quota has too little left.
+ * for a change elsewhere), a quota has too little left, or a store that is away cannot say.
  *
  * @category models
  * @since 0.1.0
  */
-export type Blocked = Exclude<Ledger.Decision, { readonly _tag: "Granted" }>
+export type Blocked = Exclude<Ledger.Decision, { readonly _tag: "Granted" }> | StoreUnavailable
 
 /**
  * One call that asks to be admitted. Higher priority goes first.

@@ -3,7 +3,7 @@
  * asked for where it stands, and leaves the queue only when it is admitted.
  */
 import * as Effect from "effect/Effect"
-import type { Blocked, Held, Immediate, PoolStore, StoreUnavailable } from "../BudgetStore.ts"
+import type { Blocked, Held, Immediate, PoolStore } from "../BudgetStore.ts"
 import type * as Limits from "../Limits.ts"
 import type { Asker, Desk, Drain } from "./drain.ts"
 
@@ -71,7 +71,7 @@ const drainOf = <W extends Asker>(
   let running = false
   let again = false
 
-  const ask = (charge: Limits.Charge): Held | Blocked | StoreUnavailable => {
+  const ask = (charge: Limits.Charge): Held | Blocked => {
     try {
       return store.take(charge)
     } catch (defect) {

@@ -85,4 +85,4 @@ export interface Permits {
 }
 
 /** Why a store refuses a waiter. */
-export type Refused = StoreUnavailable | (Blocked & { readonly _tag: "Exhausted" })
+export type Refused = Exclude<Blocked, { readonly _tag: "Wait" }>

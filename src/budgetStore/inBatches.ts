@@ -130,7 +130,7 @@ const drainOf = Effect.fnUntraced(function* <W extends Asker>(
         queue.correct(turn, 0)
       } else if (goes) {
         grant(turn, held, millis())
-      } else if (i === granted.length && blocked?._tag === "Exhausted") {
+      } else if (i === granted.length && blocked !== undefined && blocked._tag !== "Wait") {
         queue.correct(turn, 0)
         refuse(waiter, blocked)
       } else {

@@ -4,7 +4,7 @@
  * When Redis is back, the share says what it spent and holds, and the pool goes on from the sum of the shares. Its ledger
  * runs by the pool's time, so that what Redis admitted and what the share did are one history; it is told this process's.
  */
-import type { Ask, Held, Pause, Snapshot, Taken } from "../BudgetStore.ts"
+import type { Ask, Held, Pause, Snapshot, StoreUnavailable, Taken } from "../BudgetStore.ts"
 import { cellsPerWindow } from "../internal/bucket.ts"
 import * as Ledger from "../internal/ledger.ts"
 import * as Limits from "../Limits.ts"
@@ -36,18 +36,18 @@ export class LocalShare {
   private ledger: Ledger.Ledger
   private readonly spent: { [D in Limits.Dimension]?: number } = {}
   private readonly open = new Map<number, Held>()
+  private readonly known: Known
   private readonly permits: number
   private readonly processes: number
   private readonly since: number
-  private readonly ahead: number
   private readonly holdings: Pick<Holdings, "size" | "nextLocal">
 
   constructor(known: Known, holdings: LocalShare["holdings"], now: number) {
     const { concurrency, headroom } = known.configuration
     const n = Math.max(1, known.processes)
+    this.known = known
     this.processes = n
     this.since = now
-    this.ahead = known.ahead
     const time = now + known.ahead
     this.holdings = holdings
     this.permits = concurrency < 0 ? Infinity : Math.max(1, Math.floor(concurrency / n))
@@ -70,7 +70,8 @@ export class LocalShare {
     this.ledger = { ...empty, buckets }
   }
 
-  take(asks: ReadonlyArray<Ask>, now: number): Taken | "exhausted" {
+  /** `away` is what is said of Redis where the share cannot say. */
+  take(asks: ReadonlyArray<Ask>, now: number, away: StoreUnavailable): Taken {
     const time = this.advance(now)
     const granted: Array<Held> = []
     for (const { charge } of asks) {
@@ -79,7 +80,7 @@ export class LocalShare {
       }
       const decision = Ledger.decide(this.ledger, charge, time)
       // The share of a quota is used up, not the quota: nobody knows what is left of that.
-      if (decision._tag === "Exhausted") return granted.length === 0 ? "exhausted" : { granted, blocked: undefined }
+      if (decision._tag === "Exhausted") return { granted, blocked: away }
       if (decision._tag === "Wait") {
         return { granted, blocked: { ...decision, millis: Math.min(decision.millis, 86_400_000) } }
       }
@@ -106,14 +107,21 @@ export class LocalShare {
     this.ledger = Ledger.cool(this.ledger, pause, time)
   }
 
+  /** Of a quota it has what is left of all, as far as is known: what is more than that never fits. */
   snapshot(now: number): Snapshot {
     const time = this.advance(now)
-    return { ledger: this.ledger, now: time }
+    const { levels, rules } = this.known
+    const buckets = Limits.mapDimensions(this.ledger.buckets, (bucket, dimension) =>
+      bucket.rule.quota
+        ? { ...bucket, rule: rules[dimension]!, level: (levels[dimension] ?? 0) - (this.spent[dimension] ?? 0) }
+        : bucket
+    )
+    return { ledger: { ...this.ledger, buckets }, now: time }
   }
 
   /** What it still holds, in the order in which `report` names it, and since when by this process's time. */
   holds(): ReadonlyArray<Moving> {
-    return [...this.open.values()].map(({ charge, id, takenAt }) => ({ id, charge, at: takenAt - this.ahead }))
+    return [...this.open.values()].map(({ charge, id, takenAt }) => ({ id, charge, at: takenAt - this.known.ahead }))
   }
 
   /** What the script must know of it. */
@@ -139,7 +147,7 @@ export class LocalShare {
 
   /** Gives the pool's time. */
   private advance(now: number): number {
-    const time = now + this.ahead
+    const time = now + this.known.ahead
     this.ledger = Ledger.advance(this.ledger, time)
     return time
   }

@@ -199,9 +199,9 @@ class RedisPool {
         for (const held of granted) this.settle(held, Limits.used(held.charge, Limits.nothing), false)
       },
       away: (error, lapsed) => {
-        const taken = this.share?.take(asks, this.millis())
-        if (taken === undefined) return lapsed ? Effect.fail(error) : undefined
-        return taken === "exhausted" ? Effect.fail(error) : Effect.succeed(taken)
+        const taken = this.share?.take(asks, this.millis(), error)
+        if (taken !== undefined) return Effect.succeed(taken)
+        return lapsed ? Effect.fail(error) : undefined
       }
     })
   }

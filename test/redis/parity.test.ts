@@ -9,7 +9,7 @@ import { observe } from "../../src/internal/observe.ts"
 import { withClock } from "../../src/redis/scripts.ts"
 import * as Wire from "../../src/redis/wire.ts"
 import * as Limits from "floodgate/Limits"
-import type { PoolOptions } from "floodgate/BudgetStore"
+import type { Blocked, PoolOptions } from "floodgate/BudgetStore"
 import { mulberry } from "../support/random.ts"
 import * as Redis from "./server.ts"
 
@@ -66,7 +66,7 @@ class Oracle {
     const isProbed = this.probe !== undefined && this.probe.open >= this.probe.allowed
     return isFirst || isProbed ? Math.max(0, this.heardAt + 60_000 - now) : 0
   }
-  take(charge: Limits.Charge, now: number): Ledger.Held | Ledger.Decision {
+  take(charge: Limits.Charge, now: number): Ledger.Held | Blocked {
     const decision = Ledger.decide(this.ledger, charge, now)
     if (decision._tag === "Wait") return { ...decision, millis: Math.ceil(decision.millis) }
     if (decision._tag !== "Granted") return decision
@@ -195,7 +195,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis script", () => {
           return { charge: Limits.charge(estimate, Ledger.rules(oracle.ledger)), priority: 0 }
         })
         const expected: Array<Ledger.Held> = []
-        let refused: Ledger.Decision | undefined
+        let refused: Blocked | undefined
         for (const { charge } of asked) {
           const decided = oracle.take(charge, now)
           if ("_tag" in decided) {

@@ -1,11 +1,13 @@
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as PersistenceRedis from "effect/persistence/Redis"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
@@ -524,6 +526,31 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       yield* Effect.repeat(waiting, { until: (count) => count === 1, schedule: Schedule.spaced(10) })
       wire.isCut = false
       yield* Effect.timeout(Fiber.join(waits), "10 seconds")
+    }).pipe(Effect.scoped, quiet)
+  })
+
+  it.live("refuses what is more than its share of a quota has left, and nothing else", () => {
+    const name = `${prefix}-quota`
+    const wire = cuttable({ prefix: name, whenAway: "degrade" })
+    return Effect.gen(function* () {
+      const open = Budget.make({ limits: { tokens: { total: 1_000 } } })
+      const one = yield* Effect.provideContext(open, yield* Layer.build(wire.layer))
+      const other = yield* Effect.provideContext(open, yield* Layer.build(layer({ prefix: name })))
+      const call = (tokens: number, budget = one) => Effect.exit(Effect.scoped(budget.reserve({ tokens })))
+      const reasonOf = (exit: Exit.Exit<unknown, Budget.BudgetError>) =>
+        Exit.match(exit, {
+          onFailure: (cause) => Option.getOrThrow(Cause.findErrorOption(cause)).reason._tag,
+          onSuccess: () => "admitted"
+        })
+      yield* call(1, other)
+      yield* call(99)
+      wire.isCut = true
+      // The first is asked for alone, and the others together.
+      const calls = yield* Effect.forEach([10, 500, 10, 950], (tokens) =>
+        Effect.forkScoped(call(tokens), { startImmediately: true })
+      )
+      const reasons = (yield* Effect.forEach(calls, Fiber.join)).map(reasonOf)
+      assert.deepStrictEqual(reasons, ["admitted", "StoreUnavailable", "admitted", "QuotaExhausted"])
     }).pipe(Effect.scoped, quiet)
   })
 
