@@ -171,20 +171,16 @@ export const make = Effect.fnUntraced(function* (
     conclude: (ticket: Ticket, value: A) => Effect.Effect<void>
   ) => {
     const within = Attempt.within(how.timeout)
-    return Effect.uninterruptibleMask((restore) => {
-      let sent = false
-      return Effect.flatMap(restore(admit(trace, call, how, bound, () => sent)), (ticket) => {
-        const send = Effect.flatMap(Trace.sent(trace), () => {
-          sent = true
-          return within(attempt(ticket))
-        })
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(admit(trace, call, how, bound)), (ticket) => {
+        const send = Effect.flatMap(Trace.sent(trace), () => within(attempt(ticket)))
         return Effect.onExit(restore(Failed.protect(breaker, trace.pool, send)), (exit) => {
           if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
           if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
           return ticket.fail(Cause.squash(exit.cause))
         })
       })
-    })
+    )
   }
 
   /** A refusal of the budget is an answer, no attempt that failed: it goes around the policy, which makes a failure of it again. */
@@ -243,10 +239,9 @@ export const make = Effect.fnUntraced(function* (
     open: (call, attempt, how = {}) => begin(call, attempt, how, () => Effect.void),
     admit: (call, how = {}) =>
       Effect.suspend(() => {
-        let given = false
         const trace = Trace.silent(budget.poolOf(call.model))
-        const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound, () => given))
-        return Effect.tap(ticket, () => Effect.map(Trace.sent(trace), () => (given = true)))
+        const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound))
+        return Effect.tap(ticket, () => Trace.sent(trace))
       }),
     retry: (self, how = {}) => attempts(() => self, how),
     learned: estimator.learned

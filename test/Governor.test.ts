@@ -1001,7 +1001,7 @@ describe("Governor", () => {
           run((ticket) => Effect.succeed({ value: ticket.reservation.charge }), undefined, {
             model: "m",
             bytes: 100_000,
-            textBytes: () => textBytes
+            textBytes
           })
         assert.deepStrictEqual(yield* ask(100), { inputTokens: 1_000 })
         const error = yield* Effect.flip(ask(5_000))

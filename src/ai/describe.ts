@@ -6,7 +6,7 @@ import type * as Schema from "effect/Schema"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
 import * as Headers from "../internal/headers.ts"
-import { documentShare, imageBytes, utf8Length } from "../internal/requestSize.ts"
+import { documentShare, imageBytes, type Size, sizeOf, type Sum, utf8Length } from "../internal/requestSize.ts"
 import type * as Limits from "../Limits.ts"
 
 // -----------------------------------------------------------------------------
@@ -19,34 +19,35 @@ const printable = (_: string, value: unknown): unknown => (typeof value === "big
 const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value, printable) ?? "")
 
 /** A file counts by what a model makes of it, not by its bytes; the figures are those of the Messages API's requests. */
-const fileBytes = ({ data, mediaType }: Prompt.FilePart, files: number): number => {
-  if (mediaType.startsWith("image/")) return imageBytes * files
-  if (data instanceof URL) return 0
-  if (mediaType.startsWith("text/")) return typeof data === "string" ? utf8Length(data) : data.byteLength
-  const base64Length = typeof data === "string" ? data.length : (data.byteLength * 4) / 3
-  return base64Length * documentShare * files
+const addFile = (sum: Sum, { data, mediaType }: Prompt.FilePart): void => {
+  if (mediaType.startsWith("image/")) {
+    sum.files += imageBytes
+  } else if (!(data instanceof URL)) {
+    const isString = typeof data === "string"
+    if (mediaType.startsWith("text/")) sum.text += isString ? utf8Length(data) : data.byteLength
+    else sum.files += (isString ? data.length : (data.byteLength * 4) / 3) * documentShare
+  }
 }
 
 type Part = Exclude<Prompt.Message["content"], string>[number]
 
-const partBytes = (part: Part, files: number): number => {
+const addPart = (sum: Sum, part: Part): void => {
   switch (part.type) {
     case "text":
     case "reasoning":
-      return utf8Length(part.text)
+      sum.text += utf8Length(part.text)
+      break
     case "file":
-      return fileBytes(part, files)
+      addFile(sum, part)
+      break
     case "tool-call":
-      return utf8Length(part.name) + jsonLength(part.params)
+      sum.text += utf8Length(part.name) + jsonLength(part.params)
+      break
     case "tool-result":
-      return utf8Length(part.name) + jsonLength(part.result)
-    default:
-      return 0
+      sum.text += utf8Length(part.name) + jsonLength(part.result)
+      break
   }
 }
-
-const messageBytes = ({ content }: Prompt.Message, files: number): number =>
-  typeof content === "string" ? utf8Length(content) : content.reduce((sum, part) => sum + partBytes(part, files), 0)
 
 const toolSizes = new WeakMap<Tool.Any, number>()
 
@@ -83,12 +84,14 @@ export interface Request {
   readonly schema?: Schema.Top | undefined
 }
 
-/** How long a request's text is, in bytes of UTF-8. With 0 `files`, what is guessed of pictures and documents is left out. */
-export const bytesOf = ({ prompt, schema, tools }: Request, files = 1): number => {
-  let bytes = schema === undefined ? 0 : formatBytes(schema)
-  for (const message of Prompt.make(prompt).content) bytes += messageBytes(message, files)
-  for (const tool of tools) bytes += toolBytes(tool)
-  return Math.ceil(bytes)
+export const requestSize = ({ prompt, schema, tools }: Request): Size => {
+  const sum = { text: schema === undefined ? 0 : formatBytes(schema), files: 0 }
+  for (const { content } of Prompt.make(prompt).content) {
+    if (typeof content === "string") sum.text += utf8Length(content)
+    else for (const part of content) addPart(sum, part)
+  }
+  for (const tool of tools) sum.text += toolBytes(tool)
+  return sizeOf(sum)
 }
 
 // -----------------------------------------------------------------------------

@@ -54,8 +54,7 @@ export interface Settings {
 
 const callOf = ({ call }: Settings, request: Describe.Request): Governor.Call => ({
   ...call,
-  bytes: Describe.bytesOf(request),
-  textBytes: () => Describe.bytesOf(request, 0)
+  ...Describe.requestSize(request)
 })
 
 /** A round trip that is answered as a whole. */

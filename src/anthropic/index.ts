@@ -131,6 +131,17 @@ const unmistakable = (error: unknown): unknown => {
   return error
 }
 
+const concluded = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effect<void> => {
+  switch (conclusion._tag) {
+    case "Complete":
+      return ticket.succeed(conclusion.actual, conclusion.info)
+    case "Failed":
+      return ticket.fail(new LlmError({ reason: conclusion.reason }))
+    case "Abandoned":
+      return Effect.void
+  }
+}
+
 /**
  * Makes the middleware over the governor of the context: for Effect apps that hold an SDK client. Calls that run or wait
  * when the scope closes fail, and so does every later one.
@@ -154,6 +165,10 @@ export const make = Effect.fnUntraced(function* (
    */
   const givenUp = new WeakMap<object, { readonly thrown: unknown }>()
 
+  /** Concludes a stream. The request is not at hand here: it would stay in memory as long as the stream. */
+  const ended = (ticket: Governor.Ticket, scope: Scope.Closeable) => (conclusion: Conclusion) =>
+    void runFork(Effect.andThen(concluded(ticket, conclusion), Scope.close(scope, Exit.void)))
+
   /** The reservation lives as long as the body: its scope closes when the body ends, breaks or is cancelled. */
   const streamed = (call: Governor.Call, how: Governor.CallOptions, request: Attempt.Request, next: Attempt.Next) =>
     Effect.uninterruptibleMask((restore) =>
@@ -165,20 +180,7 @@ export const make = Effect.fnUntraced(function* (
           restore(Scope.provide(governor.open({ ...call, stream: true }, attempt, how), scope)),
           (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
         )
-        const told = (conclusion: Conclusion): Effect.Effect<void> => {
-          switch (conclusion._tag) {
-            case "Complete":
-              return ticket.succeed(conclusion.actual, conclusion.info)
-            case "Failed":
-              return ticket.fail(new LlmError({ reason: conclusion.reason }))
-            case "Abandoned":
-              return Effect.void
-          }
-        }
-        return body.give(
-          (conclusion) => void runFork(Effect.andThen(told(conclusion), Scope.close(scope, Exit.void))),
-          request.signal
-        )
+        return body.give(ended(ticket, scope), request.signal)
       })
     )
 

@@ -30,13 +30,12 @@ export interface Means {
   readonly estimator: Estimator.Estimator["Service"]
 }
 
-/** Admits a call for as long as the scope lasts. `sent` says at its end whether the request had gone out. */
+/** Admits a call for as long as the scope lasts. */
 export type Admit = (
   trace: Trace.Trace,
   call: Call,
   how: CallOptions,
-  bound: Bound.Bound,
-  sent: () => boolean
+  bound: Bound.Bound
 ) => Effect.Effect<Ticket, Budget.BudgetError, Scope.Scope>
 
 /** Makes the admissions of a governor, which count together how many calls usually run. */
@@ -44,7 +43,7 @@ export const make = (means: Means): Admit => {
   const { accounting, budget, estimator } = means
   const flights = makeFlights()
   const answered = new Set<string>()
-  return (trace, call, how, bound, sent) =>
+  return (trace, call, how, bound) =>
     Effect.uninterruptibleMask(
       Effect.fnUntraced(function* (restore) {
         const { pool } = trace
@@ -75,12 +74,15 @@ export const make = (means: Means): Admit => {
           )
         const { estimate, reservation } = yield* reserve(accounting, ask, known, expected)
         const admitted: Admitted = { accounting, trace, known, estimate, reservation, observed: undefined }
+        const { attempts } = trace
         flights.began(pool)
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
             flights.ended(pool)
             // Nobody said how it ended: input is spent, and output as far as it was seen.
-            return sent() ? reservation.settle(Settlement.counted(admitted), "failure") : reservation.refund
+            return trace.attempts > attempts
+              ? reservation.settle(Settlement.counted(admitted), "failure")
+              : reservation.refund
           })
         )
         yield* Trace.admitted(trace, estimate, reservation)
@@ -138,7 +140,7 @@ const leastOf = (
 ): number => {
   const least = accounting.estimate({
     inputTokens:
-      call.inputTokens ?? Math.min(inputTokens, (call.textBytes?.() ?? call.bytes) / bytesPerToken) / guessedTooHigh,
+      call.inputTokens ?? Math.min(inputTokens, (call.textBytes ?? call.bytes) / bytesPerToken) / guessedTooHigh,
     cachedTokens: 0,
     outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
     maxTokens: call.maxTokens

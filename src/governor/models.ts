@@ -26,11 +26,8 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
   readonly model: string
   /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
   readonly kind?: string | undefined
-  /**
-   * `bytes` without pictures and documents: how many tokens a file has is a guess. Asked where a call seems to be too large
-   * for a limit. @default `bytes`
-   */
-  readonly textBytes?: (() => number) | undefined
+  /** `bytes` without pictures and documents: how many tokens a file has is a guess. @default `bytes` */
+  readonly textBytes?: number | undefined
   /** The provider's name as OpenTelemetry's GenAI conventions spell it: for the span. */
   readonly provider?: string | undefined
   /** The operation as OpenTelemetry's GenAI conventions spell it: for the span. @default "chat" */

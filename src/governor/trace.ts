@@ -132,11 +132,10 @@ export const within =
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     span === undefined ? self : Effect.provideService(self, Tracer.ParentSpan, span)
 
-/** An attempt is sent. */
+/** An attempt is sent, in the last step of this. */
 export const sent = (trace: Trace): Effect.Effect<void> =>
-  Effect.suspend(() => {
+  Effect.map(record(Metrics.attempts, { pool: trace.pool }), () => {
     trace.attempts++
-    return record(Metrics.attempts, { pool: trace.pool })
   })
 
 /** An attempt was admitted. */

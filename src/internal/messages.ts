@@ -2,7 +2,7 @@
 import type { Message, MessageCreateParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
 import type * as Accounting from "../Accounting.ts"
-import { requestBytes } from "./requestSize.ts"
+import { requestSize } from "./requestSize.ts"
 import * as StreamUsage from "./streamUsage.ts"
 
 export type Params = MessageCreateParams
@@ -20,8 +20,7 @@ export const describe = (
 ) => ({
   model: params.model,
   kind: known.kind,
-  bytes: requestBytes(params),
-  textBytes: () => requestBytes(params, 0),
+  ...requestSize(params),
   inputTokens: known.inputTokens,
   maxTokens: params.max_tokens,
   thinking: (params.thinking?.type ?? "disabled") !== "disabled"

@@ -1,4 +1,4 @@
-/** How long a request's text is, in bytes of UTF-8: what the estimator learns its tokens from. Pure. */
+/** How long a request is, in bytes of UTF-8: what the estimator learns its tokens from. Pure. */
 
 /**
  * What is assumed where nobody has counted: English has about 2.7 bytes, or characters, a token since Claude 4.7. The
@@ -25,6 +25,21 @@ export const utf8Length = (text: string): number => {
   return bytes
 }
 
+/** How long a request is. */
+export interface Size {
+  readonly bytes: number
+  /** Without what is guessed of pictures and documents. */
+  readonly textBytes: number
+}
+
+/** A size that is being added up. */
+export interface Sum {
+  text: number
+  files: number
+}
+
+export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text + files), textBytes: Math.ceil(text) })
+
 interface Source {
   readonly type: string
   readonly data?: unknown
@@ -32,37 +47,34 @@ interface Source {
 
 const isSource = (value: object): value is Source => "type" in value && typeof value.type === "string"
 
-const sizeOf = (value: unknown, files: number): number => {
-  if (typeof value === "string") return utf8Length(value)
-  if (typeof value !== "object" || value === null) return 0
+const add = (sum: Sum, value: unknown): void => {
+  if (typeof value === "string") sum.text += utf8Length(value)
+  if (typeof value !== "object" || value === null) return
   if (isSource(value)) {
-    if (value.type === "image") return imageBytes * files
-    if (value.type === "base64" && typeof value.data === "string") return value.data.length * documentShare * files
+    if (value.type === "image") {
+      sum.files += imageBytes
+      return
+    }
+    if (value.type === "base64" && typeof value.data === "string") {
+      sum.files += value.data.length * documentShare
+      return
+    }
   }
-  let sum = 0
-  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") sum += sizeOf(part, files)
-  return sum
+  for (const [key, part] of Object.entries(value)) if (key !== "cache_control") add(sum, part)
 }
 
 /** Tools and the format of an answer are shown to the model as their schemas, names of properties included. */
-const schemasOf = (json: unknown): number => utf8Length(JSON.stringify(json) ?? "")
+const schemaBytes = (json: unknown): number => utf8Length(JSON.stringify(json) ?? "")
 
-/**
- * The length of what a Messages API request puts before the model: system prompt, messages, tools and the answer's format.
- * With 0 `files`, its text alone: what is guessed of pictures and documents is left out.
- */
-export const requestBytes = (
-  params: {
-    readonly system?: unknown
-    readonly messages: unknown
-    readonly tools?: unknown
-    readonly output_config?: { readonly format?: unknown } | null
-  },
-  files = 1
-): number =>
-  Math.ceil(
-    sizeOf(params.system, files) +
-      sizeOf(params.messages, files) +
-      schemasOf(params.tools) +
-      schemasOf(params.output_config?.format)
-  )
+/** What a Messages API request puts before the model: system prompt, messages, tools and the answer's format. */
+export const requestSize = (params: {
+  readonly system?: unknown
+  readonly messages: unknown
+  readonly tools?: unknown
+  readonly output_config?: { readonly format?: unknown } | null
+}): Size => {
+  const sum = { text: schemaBytes(params.tools) + schemaBytes(params.output_config?.format), files: 0 }
+  add(sum, params.system)
+  add(sum, params.messages)
+  return sizeOf(sum)
+}

@@ -766,6 +766,20 @@ describe("floodgate/anthropic", () => {
       })
     )
 
+    it.live("keeps no request in memory while it streams", () =>
+      Effect.gen(function* () {
+        const { url } = yield* scripted((response) => events(response, started + content, "open"))
+        const { client, pool } = yield* install(url, ledger)
+        const [stream, request] = yield* Effect.promise(async () => {
+          const request = params()
+          return [await client.messages.create({ ...request, stream: true }), new WeakRef(request.messages)] as const
+        })
+        yield* until(collect, () => request.deref() === undefined)
+        assert.strictEqual((yield* pool).inFlight, 1)
+        stream.controller.abort()
+      })
+    )
+
     it.live("leaves nothing in memory when it was read", () =>
       Effect.gen(function* () {
         const { url } = yield* scripted((response) => events(response, started + content + ended))
