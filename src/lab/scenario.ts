@@ -222,11 +222,12 @@ export const make = (options: Options = {}): Scenario => {
   const { agents, burst, calls, concurrency, firstTokens, headers, latencyPerToken, rate, rejections } = complete
   const { outputTokens, seed, tokens, window } = complete
   const { maxSeconds = 3_600, name = "incident" } = options
-  const later = calls === 1 ? "" : `, later ones of ${thousands(tokens)}`
-  const sizes = `the first of ${thousands(firstTokens)} tokens${later}`
+  const each = calls === 1 || tokens === firstTokens
+  const first = `of ${thousands(firstTokens)} tokens`
+  const sizes = each ? ` ${first}` : `, the first ${first}, later ones of ${thousands(tokens)}`
   return {
     name,
-    summary: options.summary ?? `${Words.counted(agents, "agent")} x ${Words.counted(calls, "call")}, ${sizes}`,
+    summary: options.summary ?? `${Words.counted(agents, "agent")} x ${Words.counted(calls, "call")}${sizes}`,
     settings: {
       agents,
       callsPerAgent: calls,

@@ -87,6 +87,14 @@ describe("floodgate storm", () => {
       assert.include(yield* wrong("--scenario", "many", "--rate", "5"), "--rate")
       assert.include(yield* wrong("--strategy", "hope"), "--strategy")
       assert.include(yield* wrong("--speed", "2"), '--speed: "2". Expected: nothing: only a trace has a speed')
+      const trace = ["--trace", "t.csv"]
+      assert.include(yield* wrong(...trace, "--calls", "9"), '--calls: "9". Expected: nothing: a trace has its own')
+      assert.include(yield* wrong(...trace, "--scenario", "many"), '--scenario: "many". Expected: nothing: the trace')
+      assert.include(
+        yield* wrong(...trace, "--agents", "9"),
+        '--agents: "9". Expected: nothing: each call of a trace is'
+      )
+      assert.include(yield* wrong("--scenario", "many", "--agents", "1000000000"), "at most 1000000")
       assert.include(yield* wrong("--trace", join(import.meta.dirname, "storm.test.ts")), "expected the columns")
       assert.include(
         yield* wrong("--trace", import.meta.dirname),
