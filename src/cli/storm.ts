@@ -18,9 +18,6 @@ const names = Strategies.all.map(({ name }) => name)
 const count = (name: string, text: string, unless: string) =>
   LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
 
-const amount = (name: string, text: string, unless: string) =>
-  LimitFlags.atLeastZero(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
-
 const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
     Flag.withDescription(
@@ -43,11 +40,14 @@ const flags = {
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
   // A minute's worth must be a limit, too.
-  rate: LimitFlags.number("rate", "a number from 0 up to 2^47", (value) => value >= 0 && value <= 2 ** 47).pipe(
+  rate: LimitFlags.number("rate", "a number above 0, up to 2^47", (value) => value > 0 && value <= 2 ** 47).pipe(
     Flag.withDescription("Tokens a second that the provider grants (default: 60000)"),
     Flag.optional
   ),
-  burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
+  burst: LimitFlags.positive("burst").pipe(
+    Flag.withDescription("Tokens that its bucket holds; a window holds a minute's worth (default: 200000)"),
+    Flag.optional
+  ),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
   headers: LimitFlags.headers.pipe(
