@@ -259,12 +259,13 @@ export interface TraceOptions {
   readonly seed?: number | undefined
 }
 
-/** The largest answer that a request of a trace allows: its callers did not know how long answers would be. */
-const traceMaxTokens = 2_048
+/** What a request of a trace allows its answer, unless that was longer: its caller did not know how long it would be. */
+const usualMaxTokens = 2_048
 
 /**
  * A trace as a scenario. With its arrivals kept, each call is an agent of its own that starts at its time. Throws a
- * `RangeError` for a speed or a number of agents that makes no sense.
+ * `RangeError` for a speed or a number of agents that makes no sense. A call that uses more than a minute's limit, which no
+ * strategy could make, is cut to it.
  *
  * @category traces
  * @since 0.1.0
@@ -287,14 +288,15 @@ export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions 
   const width = String(count).length
   const nameOf = (number: number) => `${kept ? "call" : "agent"}-${String(number + 1).padStart(width, "0")}`
   const queues: Array<Array<Scenario.Call>> = Array.from({ length: count }, () => [])
-  for (const [number, { inputTokens, outputTokens }] of trace.entries()) {
+  for (const [number, recorded] of trace.entries()) {
     const queue = queues[number % count]!
+    const outputTokens = Math.min(recorded.outputTokens, outputTokensPerMinute)
     queue.push({
       agent: nameOf(number % count),
       index: queue.length,
-      inputTokens: Math.min(inputTokens, inputTokensPerMinute),
-      outputTokens: Math.min(outputTokens, traceMaxTokens),
-      maxTokens: traceMaxTokens
+      inputTokens: Math.min(recorded.inputTokens, inputTokensPerMinute),
+      outputTokens,
+      maxTokens: Math.max(usualMaxTokens, outputTokens)
     })
   }
   const last = trace.at(-1)?.atMillis ?? 0

@@ -151,6 +151,16 @@ describe("floodgate storm", () => {
 })
 
 describe("floodgate forecast", () => {
+  it.effect("counts the calls of a trace as they were recorded", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const trace = join(yield* folder, "trace.csv")
+      yield* fs.writeFileString(trace, "Timestamp,Request tokens,Response tokens\n5,500000,90000\n6,100,9000\n")
+      const { out } = yield* floodgate("forecast", "--trace", trace)
+      assert.include(out, "2 calls, 500,100 input and 99,000 output tokens")
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.effect("says how long it takes, what binds and how many agents help", () =>
     Effect.gen(function* () {
       const { out } = yield* floodgate("forecast", "--tokens-per-second", "60000", "--burst", "200000", "--json")

@@ -325,6 +325,16 @@ describe("fromTrace", () => {
     outputTokens: 50
   }))
 
+  it("has the calls as they were recorded, but none that no limit lets through", () => {
+    const long = [{ atMillis: 0, inputTokens: 500_000, outputTokens: 9_000 }]
+    const [call] = Scenario.callsOf(Scenarios.fromTrace(long))
+    assert.deepInclude(call, { inputTokens: 400_000, outputTokens: 9_000, maxTokens: 9_000 })
+    const [cut] = Scenario.callsOf(Scenarios.fromTrace(long, { outputTokensPerMinute: 5_000 }))
+    assert.deepInclude(cut, { outputTokens: 5_000, maxTokens: 5_000 })
+    const [short] = Scenario.callsOf(Scenarios.fromTrace(trace))
+    assert.deepInclude(short, { outputTokens: 50, maxTokens: 2_048 })
+  })
+
   it("has no speed and no number of agents that make no sense", () => {
     for (const speed of [0, -1, NaN]) {
       assert.throws(() => Scenarios.fromTrace(trace, { speed }), RangeError, "Scenario.speed: expected a number > 0")
