@@ -8,12 +8,12 @@ import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import { innermost, named, printable } from "./errors.ts"
 
-/** A flag that names a file or folder to write. */
+/** A flag that names a file or folder to write. What ends in a slash is a folder. */
 export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =>
   Flag.String(name).pipe(
     Flag.withMetavar(`<${what}>`),
     Flag.filter(
-      (path) => path !== "",
+      (path) => path !== "" && (what === "folder" || !path.endsWith("/")),
       () => `a ${what}`
     )
   )
@@ -80,11 +80,15 @@ const target = (path: string): Effect.Effect<string, PlatformError.PlatformError
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const { dirname, resolve } = yield* Path.Path
-    const led = fs.readLink(path).pipe(
+    if (yield* fs.exists(path)) {
+      const real = yield* fs.realPath(path)
+      // A pipe to which `/dev/stdout` leads has no path of its own.
+      return (yield* fs.exists(real)) ? real : path
+    }
+    return yield* fs.readLink(path).pipe(
       Effect.flatMap((next) => target(resolve(dirname(path), next))),
       Effect.orElseSucceed(() => path)
     )
-    return yield* Effect.catchReason(fs.realPath(path), "PlatformError", "NotFound", () => led)
   })
 
 /**

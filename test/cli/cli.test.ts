@@ -134,6 +134,7 @@ describe("floodgate", () => {
     [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
     [["provider", "--window", "round"], /--window/],
     [["run", "docs", "--prompt", "x", "--out", ""], /Missing value for flag --out\. Expected: a folder\n/],
+    [["storm", "--report", "none/"], /--report: "none\/"\. Expected: a file\n/],
     [["storm", "--report", ""], /Missing value for flag --report\. Expected: a file\n/],
     [["run", "docs", "--prompt", "x", "--model", " "], /--model: " "\. Expected: the name of a model\n/],
     [["run", "", "--prompt", "x"], /<path>: ""\. Expected: a file or folder\n/],

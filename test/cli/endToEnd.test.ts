@@ -1,5 +1,5 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -258,6 +258,13 @@ describe("floodgate run against floodgate provider", () => {
     await until(({ inFlight }) => inFlight === 0)
     server.child.kill("SIGINT")
     await server.exit
+  })
+
+  it("writes a report to a pipe, which has no path", () => {
+    const command = `"${process.execPath}" --conditions=@floodgate/source src/bin.ts forecast --report /dev/fd/3`
+    const report = execFileSync("sh", ["-c", `${command} 3>&1 >/dev/null 2>&1 | cat`], { cwd: root, encoding: "utf8" })
+    assert.match(report, /^<!doctype html>/)
+    assert.isTrue(report.trimEnd().endsWith("</html>"))
   })
 
   it("writes to a folder that no other run writes to, and takes over what a killed one left", async () => {
