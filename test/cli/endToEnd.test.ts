@@ -1,7 +1,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { hostname, tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { root } from "../support/modules.ts"
@@ -130,6 +130,19 @@ describe("how floodgate ends", () => {
     assert.match(stderr(), /^floodgate: cannot write floodgate-out\/start\/summary\.md: a part of it is a file; choose/)
     rmSync(at, { recursive: true })
   })
+
+  it("leaves what another tour writes as it is", async () => {
+    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+    const kept = join(at, "floodgate-out/start")
+    mkdirSync(kept, { recursive: true })
+    writeFileSync(join(kept, "run.lock"), `${process.pid} ${hostname()} ${Date.now()}\n`)
+    writeFileSync(join(kept, "results.jsonl"), "of the other one")
+    const tour = floodgate(["start"], {}, at)
+    assert.strictEqual((await tour.exit).code, 1)
+    assert.match(tour.stderr(), /^floodgate: another run \(process \d+\) writes to floodgate-out\/start: /)
+    assert.strictEqual(readFileSync(join(kept, "results.jsonl"), "utf8"), "of the other one")
+    rmSync(at, { recursive: true, force: true })
+  }, 60_000)
 
   it("says in flight what a provider was working on", async () => {
     const { server, url, until } = await provider("--latency", "10000000")
