@@ -113,7 +113,7 @@ export interface Given {
 
 /** The limits that were given, or nothing when none was. */
 export const limitsOf = (given: Given): Limits.Limits | undefined => {
-  const window = Option.getOrUndefined(given.window)
+  const window = Option.getOrElse(given.window, () => "bucket" as const)
   const burst = Option.getOrUndefined(given.burst)
   const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>
     Option.isNone(value) ? undefined : { perMinute: value.value, window, burst }

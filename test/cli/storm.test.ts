@@ -151,6 +151,17 @@ describe("floodgate storm", () => {
 })
 
 describe("floodgate forecast", () => {
+  it.effect("takes a limit for a bucket, as it says, unless --window says otherwise", () =>
+    Effect.gen(function* () {
+      const args = ["forecast", "--input-tokens-per-minute", "4000000", "--json"]
+      const given = (...window: ReadonlyArray<string>) =>
+        Effect.map(Effect.provide(floodgate(...args, ...window), services), ({ out }) => out)
+      const unsaid = yield* given()
+      assert.strictEqual(unsaid, yield* given("--window", "bucket"))
+      assert.notStrictEqual(unsaid, yield* given("--window", "sliding"))
+    })
+  )
+
   it.effect("counts the calls of a trace as they were recorded", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
