@@ -113,12 +113,10 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
     if ("problem" in recorded) {
       return yield* invalid("trace", `a trace; line ${recorded.line}: ${recorded.problem}`, trace.value)
     }
-    const scenario = Scenarios.fromTrace(
-      recorded,
-      Option.isSome(wanted.agents)
-        ? { agents, speed: Infinity, inputTokensPerMinute: Infinity }
-        : { inputTokensPerMinute: Infinity }
-    )
+    // The calls as they were recorded, whatever the limits are.
+    const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
+    const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
+    const scenario = Scenarios.fromTrace(recorded, { ...whole, ...dealt })
     return scenario.agents.map(({ calls, name, startsAtMillis }) => ({ name, startsAfter: startsAtMillis, calls }))
   }
   if (paths.length > 0) {

@@ -4,8 +4,8 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { usual } from "../internal/latency.ts"
-import type * as Limits from "../Limits.ts"
-import { invalidFlag } from "./errors.ts"
+import * as Limits from "../Limits.ts"
+import { invalidFlag, orInvalid } from "./errors.ts"
 
 /** A number for which something holds; what is none is told in the same words as one that does not fit. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
@@ -113,7 +113,7 @@ export interface Given {
 
 /** The limits that were given, or nothing when none was. */
 export const limitsOf = (given: Given): Limits.Limits | undefined => {
-  const window = Option.getOrUndefined(given.window)
+  const window = Option.getOrElse(given.window, () => "bucket" as const)
   const burst = Option.getOrUndefined(given.burst)
   const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>
     Option.isNone(value) ? undefined : { perMinute: value.value, window, burst }
@@ -126,7 +126,7 @@ export const limitsOf = (given: Given): Limits.Limits | undefined => {
   return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined
 }
 
-/** The same, or the help where a flag changes nothing: nobody is to believe that it did. */
+/** The same, or the help where they make no sense, or a flag changes nothing: nobody is to believe that it did. */
 export const checked = Effect.fnUntraced(function* (
   command: string,
   given: Given
@@ -139,5 +139,7 @@ export const checked = Effect.fnUntraced(function* (
   if (Option.isSome(window) && hasNone(inputTokensPerMinute, outputTokensPerMinute, requestsPerMinute)) {
     return yield* invalidFlag(command)("window", "a limit per minute beside it", window.value)
   }
-  return limitsOf(given)
+  const limits = limitsOf(given)
+  if (limits !== undefined) yield* orInvalid(command, "Limits")(() => Limits.resolve(limits))
+  return limits
 })

@@ -8,12 +8,12 @@ import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import { innermost, named, printable } from "./errors.ts"
 
-/** A flag that names a file or folder to write. */
+/** A flag that names a file or folder to write. What ends in a slash is a folder. */
 export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =>
   Flag.String(name).pipe(
     Flag.withMetavar(`<${what}>`),
     Flag.filter(
-      (path) => path !== "",
+      (path) => path !== "" && (what === "folder" || !path.endsWith("/")),
       () => `a ${what}`
     )
   )
@@ -55,36 +55,45 @@ export const writing =
 
 /**
  * Makes a folder and those above it, one by one: Node's own recursive way never ends below `/proc`, where a folder that is
- * there takes no other. Gives the topmost that it made, if any.
+ * there takes no other.
  */
 export const folder = (
   path: string
-): Effect.Effect<string | undefined, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const { dirname } = yield* Path.Path
-    if (yield* fs.exists(path)) return undefined
-    const above = yield* folder(dirname(path))
-    const make = Effect.as(fs.makeDirectory(path), path)
-    const made = yield* Effect.catchReason(make, "PlatformError", "AlreadyExists", () => Effect.undefined)
-    return above ?? made
+    if (yield* fs.exists(path)) return
+    yield* folder(dirname(path))
+    yield* Effect.catchReason(fs.makeDirectory(path), "PlatformError", "AlreadyExists", () => Effect.void)
   })
+
+/**
+ * A folder in another that lasts as long as the scope, and that no other command writes to: one that was started at the
+ * same moment may well write to the same files.
+ */
+const ownFolder = (directory: string) =>
+  Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ directory, prefix: ".floodgate-" }))
 
 /** What a path leads to, though it may not be there yet: a link to nothing is a link all the same. */
 const target = (path: string): Effect.Effect<string, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const { dirname, resolve } = yield* Path.Path
-    const led = fs.readLink(path).pipe(
+    if (yield* fs.exists(path)) {
+      const real = yield* fs.realPath(path)
+      // A pipe to which `/dev/stdout` leads has no path of its own.
+      return (yield* fs.exists(real)) ? real : path
+    }
+    return yield* fs.readLink(path).pipe(
       Effect.flatMap((next) => target(resolve(dirname(path), next))),
       Effect.orElseSucceed(() => path)
     )
-    return yield* Effect.catchReason(fs.realPath(path), "PlatformError", "NotFound", () => led)
   })
 
 /**
- * Writes a file beside the one that it replaces, so that what was there stays where the disk is full or the process ends. A
- * link keeps leading to it, and what is no file, such as a terminal, is written to.
+ * Writes a file, in its folder, beside the one that it replaces, so that what was there stays where the disk is full or the
+ * process ends. A link keeps leading to it, and what is no file, such as a terminal, is written to.
  */
 export const replace = (
   path: string,
@@ -92,39 +101,37 @@ export const replace = (
 ): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
+    const { basename, dirname, join } = yield* Path.Path
     const real = yield* target(path)
     if ((yield* fs.exists(real)) && (yield* fs.stat(real)).type !== "File") return yield* fs.writeFileString(real, text)
-    const beside = `${real}.new`
-    yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, real)).pipe(
-      Effect.onError(() => Effect.ignore(fs.remove(beside, { force: true })))
-    )
-  })
+    yield* folder(dirname(real))
+    const beside = join(yield* ownFolder(dirname(real)), basename(real))
+    yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, real))
+  }).pipe(Effect.scoped)
 
 /**
  * Makes sure that a file can be written, its folder included: that it cannot be must be told before the work of which it
- * tells. Leaves nothing behind, since the work may be stopped. An error names the path, if nothing else.
+ * tells. Leaves nothing behind, since the work may be stopped, and takes nothing away. An error names the path, if nothing
+ * else.
  */
 export const claim = Effect.fnUntraced(function* (path: string, flag: string, named = path) {
   const fs = yield* FileSystem.FileSystem
-  const { dirname } = yield* Path.Path
+  const { dirname, join, relative } = yield* Path.Path
   yield* Effect.gen(function* () {
-    const wasThere = yield* fs.exists(path)
-    const made = yield* folder(dirname(path))
     const real = yield* target(path)
-    yield* fs
-      .writeFileString(real, "", { flag: "a" })
-      .pipe(Effect.ensuring(made === undefined ? Effect.void : Effect.ignore(fs.remove(made, { recursive: true }))))
-    if (!wasThere) yield* fs.remove(real, { force: true })
-  }).pipe(
-    // A command that was started at the same moment may just have taken away the folder that both of them claim.
-    Effect.retry({ times: 3, while: ({ reason }) => reason._tag === "NotFound" }),
-    writing(named, flag)
-  )
+    if (yield* fs.exists(real)) {
+      yield* fs.writeFileString(real, "", { flag: "a" })
+      if ((yield* fs.stat(real)).type !== "File") return
+    }
+    let there = dirname(real)
+    while (!(yield* fs.exists(there))) there = dirname(there)
+    const trial = join(yield* ownFolder(there), relative(there, real))
+    yield* Effect.andThen(folder(dirname(trial)), fs.writeFileString(trial, ""))
+  }).pipe(Effect.scoped, writing(named, flag))
 })
 
-/** Writes a file in its folder, and says so on standard error: standard output belongs to the answer. */
+/** Writes a file, and says so on standard error: standard output belongs to the answer. */
 export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
-  const { dirname } = yield* Path.Path
-  yield* Effect.andThen(folder(dirname(path)), replace(path, text)).pipe(writing(path, flag))
+  yield* replace(path, text).pipe(writing(path, flag))
   yield* Console.error(printable(`wrote ${path}`))
 })

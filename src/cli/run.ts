@@ -108,6 +108,8 @@ const writeReport = (
     if (recorder === undefined || Option.isNone(given.report)) return
     const { recorded } = recorder
     const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
+    // A run that failed before its first call leaves the report of an earlier one, or of one that goes on, as it is.
+    if (agents.length === 0) return
     const parts = agents.filter((agent) => agent !== Steps.orchestrator)
     const section = Report.Run.section({
       recorded,

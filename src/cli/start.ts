@@ -156,7 +156,7 @@ const tour = Effect.gen(function* () {
     rejections: "charged",
     latency: { perOutputTokenMillis: 5 }
   }
-  // A fresh folder for each, or the second would go on from the first.
+  // Of the run without, nothing is kept.
   const out = yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })
   const { burst, perSecond } = limits.inputTokens!
 
@@ -166,8 +166,6 @@ const tour = Effect.gen(function* () {
   const without = yield* race("without", { paths, out: path.join(out, "without"), provider }, unguarded)
   yield* heading("The same documents, with Floodgate")
   yield* Output.folder(kept)
-  // From the results of an earlier tour this one would go on. Nothing else in the folder is ours to remove.
-  yield* fs.remove(path.join(kept, "results.jsonl"), { force: true })
   // What a tour leaves behind is nobody's change.
   yield* fs.writeFileString(path.join(kept, ".gitignore"), "*\n")
   const within = yield* race("with Floodgate", { paths, out: kept, provider }, (baseUrl) =>

@@ -18,12 +18,12 @@ const names = Strategies.all.map(({ name }) => name)
 const count = (name: string, text: string, unless: string) =>
   LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
 
-const amount = (name: string, text: string, unless: string) =>
-  LimitFlags.atLeastZero(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
-
 const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
-    LimitFlags.byDefault("What is raced; the other flags change it", "incident")
+    Flag.withDescription(
+      "What is raced; the other flags change it, and their defaults are the incident's (default: incident)"
+    ),
+    Flag.optional
   ),
   trace: Flag.Path("trace").pipe(
     Flag.withMetavar("<file>"),
@@ -40,11 +40,14 @@ const flags = {
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
   // A minute's worth must be a limit, too.
-  rate: LimitFlags.number("rate", "a number from 0 up to 2^47", (value) => value >= 0 && value <= 2 ** 47).pipe(
+  rate: LimitFlags.number("rate", "a number above 0, up to 2^47", (value) => value > 0 && value <= 2 ** 47).pipe(
     Flag.withDescription("Tokens a second that the provider grants (default: 60000)"),
     Flag.optional
   ),
-  burst: amount("burst", "Tokens that its bucket holds; a window holds a minute's worth", "200000"),
+  burst: LimitFlags.positive("burst").pipe(
+    Flag.withDescription("Tokens that its bucket holds; a window holds a minute's worth (default: 200000)"),
+    Flag.optional
+  ),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
   headers: LimitFlags.headers.pipe(
@@ -69,9 +72,9 @@ const flags = {
   )
 }
 
-/** Where a workload comes from: the same for `storm` and its reports. */
+/** Where a workload comes from. */
 interface Chosen {
-  readonly scenario: string
+  readonly scenario: Option.Option<string>
   readonly trace: Option.Option<string>
   readonly speed: Option.Option<string>
 }
@@ -86,6 +89,10 @@ const attempt = orInvalid("storm", "Scenario")
 const traceOf = Effect.fnUntraced(function* (file: string, speed: string, options: Scenario.Options) {
   const factor = speed === "max" ? Infinity : Number(speed)
   if (!(factor > 0)) return yield* invalid("speed", 'a number > 0 or "max"', speed)
+  if (factor < Infinity && options.agents !== undefined) {
+    const expected = "nothing: each call of a trace is an agent of its own, but with --speed max"
+    return yield* invalid("agents", expected, String(options.agents))
+  }
   const text = yield* Effect.mapError(Documents.text(file), ({ why }) =>
     invalid("trace", `a readable file (${why})`, file)
   )
@@ -99,8 +106,8 @@ const traceOf = Effect.fnUntraced(function* (file: string, speed: string, option
   return Scenarios.fromTrace(trace, { ...options, speed: factor })
 })
 
-/** The options that not every scenario is made of. */
-const sizes = new Set([
+/** The options that the scenario many is not made of. */
+const sizes: ReadonlyArray<keyof Scenario.Options> = [
   "firstTokens",
   "tokens",
   "outputTokens",
@@ -109,26 +116,24 @@ const sizes = new Set([
   "concurrency",
   "window",
   "latencyPerToken"
-])
+]
 
 /** The scenario that the flags choose. A flag that it is not made of is an error, so that nobody is misled. */
 const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chosen, options: Scenario.Options) {
-  if (Option.isSome(speed) && Option.isNone(trace)) {
-    return yield* invalid("speed", "nothing: only a trace has a speed", speed.value)
+  const only = Effect.fnUntraced(function* (names: ReadonlyArray<keyof Scenario.Options>, of: string) {
+    const stray = names.find((name) => options[name] !== undefined)
+    if (stray !== undefined) return yield* invalid(stray, `nothing: ${of} has its own`, String(options[stray]))
+  })
+  if (Option.isSome(trace)) {
+    if (Option.isSome(scenario)) return yield* invalid("scenario", "nothing: the trace is raced", scenario.value)
+    yield* only([...sizes, "calls"], "a trace")
+    const factor = Option.getOrElse(speed, () => "1")
+    return yield* traceOf(trace.value, factor, options)
   }
-  const fixed = Option.isSome(trace) || scenario === "many"
-  const stray = Object.entries(options).find(([name, value]) => fixed && value !== undefined && sizes.has(name))
-  if (stray !== undefined) {
-    const of = Option.isSome(trace) ? "a trace" : `the scenario ${scenario}`
-    return yield* invalid(stray[0], `nothing: ${of} has its own`, String(stray[1]))
-  }
-  return Option.isSome(trace)
-    ? yield* traceOf(
-        trace.value,
-        Option.getOrElse(speed, () => "1"),
-        options
-      )
-    : yield* attempt(() => Scenarios.byName(scenario, options)!)
+  if (Option.isSome(speed)) return yield* invalid("speed", "nothing: only a trace has a speed", speed.value)
+  const name = Option.getOrElse(scenario, () => "incident")
+  if (name === "many") yield* only(sizes, "the scenario many")
+  return yield* attempt(() => Scenarios.byName(name, options)!)
 })
 
 /** Options by name, without those that were not given. */

@@ -137,7 +137,8 @@ const check = (ok: boolean, option: string, expected: string, got: number): void
 const whole = (option: string, value: number, least: number): void =>
   check(Number.isSafeInteger(value) && value >= least, option, `an integer >= ${least}`, value)
 
-/** Calls that are all held in memory: more would end in a crash, and teach nothing. */
+/** What is all held in memory, an agent that waits with some 24 KB: more would end in a crash, and teach nothing. */
+const mostAgents = 100_000
 const mostCalls = 1_000_000
 
 /** More tokens than any model reads; a text of some more is none. */
@@ -168,7 +169,7 @@ const checkAll = (options: Complete): void => {
     options
   whole("agents", agents, 1)
   whole("calls", calls, 1)
-  check(agents <= mostCalls, "agents", `at most ${mostCalls}`, agents)
+  check(agents <= mostAgents, "agents", `at most ${mostAgents}`, agents)
   check(agents * calls <= mostCalls, "calls", `at most ${mostCalls} calls of all agents together`, calls)
   whole("outputTokens", outputTokens, 1)
   whole("firstTokens", firstTokens, outputTokens + 1)
@@ -222,11 +223,12 @@ export const make = (options: Options = {}): Scenario => {
   const { agents, burst, calls, concurrency, firstTokens, headers, latencyPerToken, rate, rejections } = complete
   const { outputTokens, seed, tokens, window } = complete
   const { maxSeconds = 3_600, name = "incident" } = options
-  const later = calls === 1 ? "" : `, later ones of ${thousands(tokens)}`
-  const sizes = `the first of ${thousands(firstTokens)} tokens${later}`
+  const each = calls === 1 || tokens === firstTokens
+  const first = `of ${thousands(firstTokens)} tokens`
+  const sizes = each ? ` ${first}` : `, the first ${first}, later ones of ${thousands(tokens)}`
   return {
     name,
-    summary: options.summary ?? `${Words.counted(agents, "agent")} x ${Words.counted(calls, "call")}, ${sizes}`,
+    summary: options.summary ?? `${Words.counted(agents, "agent")} x ${Words.counted(calls, "call")}${sizes}`,
     settings: {
       agents,
       callsPerAgent: calls,

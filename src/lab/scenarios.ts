@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { invalid } from "../internal/invalid.ts"
 import * as Seeded from "../testing/seeded.ts"
 import * as Words from "../internal/words.ts"
 import * as Scenario from "./scenario.ts"
@@ -20,7 +21,6 @@ const between = (least: number, value: number, most: number): number =>
 /** 12 agents of 5 calls of 150,000 tokens against 4M a minute, with the whole minute there to begin with. */
 const burst = (options: Scenario.Options): Scenario.Scenario =>
   Scenario.make({
-    summary: "12 agents x 5 calls of 150,000 tokens; a minute's worth of tokens there to begin with",
     firstTokens: 150_000,
     tokens: 150_000,
     rate: 4_000_000 / 60,
@@ -30,57 +30,58 @@ const burst = (options: Scenario.Options): Scenario.Scenario =>
   })
 
 /** 64 agents of 20 calls of random sizes, output unknown, against three limits at once. */
-const many = (options: Scenario.Options): Scenario.Scenario => {
-  const { agents = 64, calls = 20, headers = "rounded", maxSeconds = 3_600, rejections = "charged", seed = 1 } = options
+const many = ({ agents = 64, calls = 20, ...options }: Scenario.Options): Scenario.Scenario => {
+  const { headers, maxSeconds, rejections, seed } = options
+  const base = Scenario.make({ name: "many", agents, calls, headers, maxSeconds, rejections, seed })
   const maxTokens = 1_024
+  const unit = (lane: number, number: number, index: number) => Seeded.unit(base.seed, lane, number, index)
   return {
-    name: "many",
-    summary: `${agents} agents x ${calls} calls of lognormal size (1,500 input tokens in the mean, 300 of output)`,
-    settings: { agents, callsPerAgent: calls, maxTokens, rejections, headers, seed },
-    agents: Array.from({ length: agents }, (_, number) => {
-      const agent = `agent-${String(number + 1).padStart(String(agents).length, "0")}`
-      return {
-        name: agent,
-        startsAtMillis: 0,
-        calls: Array.from({ length: calls }, (_, index) => ({
-          agent,
-          index,
-          inputTokens: between(20, Seeded.lognormal(1_500, 0.8, Seeded.unit(seed, lanes.input, number, index)), 40_000),
-          outputTokens: between(
-            1,
-            Seeded.lognormal(300, 0.6, Seeded.unit(seed, lanes.output, number, index)),
-            maxTokens
-          ),
-          maxTokens
-        }))
-      }
-    }),
+    ...base,
+    summary: `${Words.counted(agents, "agent")} x ${Words.counted(calls, "call")} of lognormal size (1,500 input tokens in the mean, 300 of output)`,
+    settings: {
+      agents,
+      callsPerAgent: calls,
+      maxTokens,
+      rejections: base.settings.rejections!,
+      headers: base.settings.headers!,
+      seed: base.seed
+    },
+    agents: base.agents.map((agent, number) => ({
+      ...agent,
+      calls: agent.calls.map((call, index) => ({
+        ...call,
+        inputTokens: between(20, Seeded.lognormal(1_500, 0.8, unit(lanes.input, number, index)), 40_000),
+        outputTokens: between(1, Seeded.lognormal(300, 0.6, unit(lanes.output, number, index)), maxTokens),
+        maxTokens
+      }))
+    })),
     limits: {
       requests: { perMinute: 1_000, window: "bucket" },
       inputTokens: { perMinute: 400_000, window: "bucket" },
       outputTokens: { perMinute: 160_000, window: "bucket" }
     },
-    provider: { rejections, headers, latency: { noise: 0.2 } },
-    faulty: false,
-    maxSeconds,
-    seed
+    provider: { rejections: base.provider.rejections, headers: base.provider.headers, latency: { noise: 0.2 } }
   }
 }
 
+/** A scenario whose provider is another one, and what it does. */
 const withProvider = (
   scenario: Scenario.Scenario,
+  does: string,
   provider: Scenario.ProviderOptions,
   faulty: boolean
-): Scenario.Scenario => ({ ...scenario, provider: { ...scenario.provider, ...provider }, faulty })
+): Scenario.Scenario => ({
+  ...scenario,
+  summary: `${scenario.summary}; ${does}`,
+  provider: { ...scenario.provider, ...provider },
+  faulty
+})
 
 /** The incident where one request in twenty fails for another reason. */
 const flaky = (options: Scenario.Options): Scenario.Scenario =>
   withProvider(
-    Scenario.make({
-      summary: "the incident, and 5 % of all requests fail",
-      ...options,
-      name: "flaky"
-    }),
+    Scenario.make({ ...options, name: "flaky" }),
+    "5 % of all requests fail",
     {
       faults: [
         { kind: "529", rate: 0.02 },
@@ -96,11 +97,8 @@ const flaky = (options: Scenario.Options): Scenario.Scenario =>
 /** The incident, and the provider is down for 30 s in the middle of it. */
 const outage = (options: Scenario.Options): Scenario.Scenario =>
   withProvider(
-    Scenario.make({
-      summary: "the incident, and the provider answers 529 from 10 to 40 s",
-      ...options,
-      name: "outage"
-    }),
+    Scenario.make({ ...options, name: "outage" }),
+    "the provider answers 529 from 10 to 40 s",
     { faults: [{ kind: "529", between: [10_000, 40_000] }] },
     true
   )
@@ -108,11 +106,8 @@ const outage = (options: Scenario.Options): Scenario.Scenario =>
 /** The incident where somebody else uses 30 % of the limits. */
 const neighbour = (options: Scenario.Options): Scenario.Scenario =>
   withProvider(
-    Scenario.make({
-      summary: "the incident, and somebody else takes 30 % of the limits",
-      ...options,
-      name: "neighbour"
-    }),
+    Scenario.make({ ...options, name: "neighbour" }),
+    "somebody else takes 30 % of the limits",
     { neighbour: { share: 0.3 } },
     false
   )
@@ -120,15 +115,8 @@ const neighbour = (options: Scenario.Options): Scenario.Scenario =>
 /** Small agents against a provider that limits how fast usage grows. */
 const slowStart = (options: Scenario.Options): Scenario.Scenario =>
   withProvider(
-    Scenario.make({
-      agents: 24,
-      calls: 10,
-      firstTokens: 14_000,
-      tokens: 14_000,
-      summary: "24 agents x 10 calls of 14,000 tokens; usage may grow by half from one minute to the next",
-      ...options,
-      name: "slow-start"
-    }),
+    Scenario.make({ agents: 24, calls: 10, firstTokens: 14_000, tokens: 14_000, ...options, name: "slow-start" }),
+    "usage may grow by half from one minute to the next",
     { ramp: { fromPerMinute: 1_000_000, growth: 1.5 } },
     false
   )
@@ -157,8 +145,11 @@ export const names: ReadonlyArray<string> = Object.keys(makers)
  * @category scenarios
  * @since 0.1.0
  */
-export const byName = (name: string, options: Scenario.Options = {}): Scenario.Scenario | undefined =>
-  makers[name]?.(options)
+export const byName = (name: string, options: Scenario.Options = {}): Scenario.Scenario | undefined => {
+  // An option that is undefined is none: it must not take the place of what the scenario says itself.
+  const given = Object.entries(options).filter(([, value]) => value !== undefined)
+  return Object.hasOwn(makers, name) ? makers[name]!(Object.fromEntries(given)) : undefined
+}
 
 // -----------------------------------------------------------------------------
 // Traces
@@ -268,11 +259,13 @@ export interface TraceOptions {
   readonly seed?: number | undefined
 }
 
-/** The largest answer that a request of a trace allows: its callers did not know how long answers would be. */
-const traceMaxTokens = 2_048
+/** What a request of a trace allows its answer, unless that was longer: its caller did not know how long it would be. */
+const usualMaxTokens = 2_048
 
 /**
- * A trace as a scenario. With its arrivals kept, each call is an agent of its own that starts at its time.
+ * A trace as a scenario. With its arrivals kept, each call is an agent of its own that starts at its time. Throws a
+ * `RangeError` for a speed or a number of agents that makes no sense. A call that uses more than a minute's limit, which no
+ * strategy could make, is cut to it.
  *
  * @category traces
  * @since 0.1.0
@@ -288,19 +281,22 @@ export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions 
     seed = 1,
     speed = 1
   } = options
+  if (!(speed > 0)) invalid("Scenario.speed", "a number > 0", speed)
+  if (!(Number.isSafeInteger(agents) && agents >= 1)) invalid("Scenario.agents", "an integer >= 1", agents)
   const kept = Number.isFinite(speed)
   const count = kept ? trace.length : Math.min(agents, trace.length)
   const width = String(count).length
   const nameOf = (number: number) => `${kept ? "call" : "agent"}-${String(number + 1).padStart(width, "0")}`
   const queues: Array<Array<Scenario.Call>> = Array.from({ length: count }, () => [])
-  for (const [number, { inputTokens, outputTokens }] of trace.entries()) {
+  for (const [number, recorded] of trace.entries()) {
     const queue = queues[number % count]!
+    const outputTokens = Math.min(recorded.outputTokens, outputTokensPerMinute)
     queue.push({
       agent: nameOf(number % count),
       index: queue.length,
-      inputTokens: Math.min(inputTokens, inputTokensPerMinute),
-      outputTokens: Math.min(outputTokens, traceMaxTokens),
-      maxTokens: traceMaxTokens
+      inputTokens: Math.min(recorded.inputTokens, inputTokensPerMinute),
+      outputTokens,
+      maxTokens: Math.max(usualMaxTokens, outputTokens)
     })
   }
   const last = trace.at(-1)?.atMillis ?? 0

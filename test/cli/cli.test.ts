@@ -105,6 +105,13 @@ describe("floodgate", () => {
     [["run", "docs", "--prompt", "x", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside it\n/],
     [["provider", "--requests-per-minute", "9", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside/],
     [["forecast", "--tokens-per-second", "9", "--window", "fixed"], /--window: "fixed"\. Expected: a limit per minute/],
+    ...[["forecast"], ["provider"], ["run", "docs", "--prompt", "x"]].map(
+      (command) =>
+        [
+          [...command, "--input-tokens-per-minute", "9", "--window", "fixed", "--burst", "10"],
+          /--burst: "10"\. Expected: less than the limit of 9 that the window holds\n/
+        ] as const
+    ),
     [["forecast", "--input-tokens-per-minute", "1e300"], /--input-tokens-per-minute: "1e300".*, up to 2\^53\n/],
     [["forecast", "docs", "--first-tokens", "9"], /--first-tokens: "9"\. Expected: nothing: the documents decide\n/],
     [
@@ -112,9 +119,11 @@ describe("floodgate", () => {
       /--trace: ".*t\.csv"\. Expected: nothing: the documents are the workload/
     ],
     [["forecast", "--trace", "t.csv", "--calls", "9"], /--calls: "9"\. Expected: nothing: the trace has its own\n/],
-    [["storm", "--rate", "9e15"], /--rate: "9e15"\. Expected: a number from 0 up to 2\^47\n/],
-    [["storm", "--burst", "1e300"], /--burst: "1e300"\. Expected: a number from 0 up to 2\^53\n/],
-    [["storm", "--rate", " "], /--rate: " "\. Expected: a number from 0 up to 2\^47\n/],
+    [["storm", "--rate", "9e15"], /--rate: "9e15"\. Expected: a number above 0, up to 2\^47\n/],
+    [["storm", "--burst", "1e300"], /--burst: "1e300"\. Expected: a number above 0, up to 2\^53\n/],
+    [["storm", "--rate", " "], /--rate: " "\. Expected: a number above 0, up to 2\^47\n/],
+    [["storm", "--rate", "0"], /--rate: "0"\. Expected: a number above 0, up to 2\^47\n/],
+    [["storm", "--burst", "0"], /--burst: "0"\. Expected: a number above 0, up to 2\^53\n/],
     [["lab", "--seed", "-1"], /--seed: "-1"\. Expected: a whole number that is not below 0\n/],
     [["provider", "--port", "http"], /--port: "http"\. Expected: a port from 0 to 65535\n/],
     [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
@@ -125,6 +134,7 @@ describe("floodgate", () => {
     [["provider", "--time-scale", "0"], /--time-scale.*above 0/],
     [["provider", "--window", "round"], /--window/],
     [["run", "docs", "--prompt", "x", "--out", ""], /Missing value for flag --out\. Expected: a folder\n/],
+    [["storm", "--report", "none/"], /--report: "none\/"\. Expected: a file\n/],
     [["storm", "--report", ""], /Missing value for flag --report\. Expected: a file\n/],
     [["run", "docs", "--prompt", "x", "--model", " "], /--model: " "\. Expected: the name of a model\n/],
     [["run", "", "--prompt", "x"], /<path>: ""\. Expected: a file or folder\n/],

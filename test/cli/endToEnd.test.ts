@@ -1,7 +1,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { hostname, tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { root } from "../support/modules.ts"
@@ -131,6 +131,19 @@ describe("how floodgate ends", () => {
     rmSync(at, { recursive: true })
   })
 
+  it("leaves what another tour writes as it is", async () => {
+    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+    const kept = join(at, "floodgate-out/start")
+    mkdirSync(kept, { recursive: true })
+    writeFileSync(join(kept, "run.lock"), `${process.pid} ${hostname()} ${Date.now()}\n`)
+    writeFileSync(join(kept, "results.jsonl"), "of the other one")
+    const tour = floodgate(["start"], {}, at)
+    assert.strictEqual((await tour.exit).code, 1)
+    assert.match(tour.stderr(), /^floodgate: another run \(process \d+\) writes to floodgate-out\/start: /)
+    assert.strictEqual(readFileSync(join(kept, "results.jsonl"), "utf8"), "of the other one")
+    rmSync(at, { recursive: true, force: true })
+  }, 60_000)
+
   it("says in flight what a provider was working on", async () => {
     const { server, url, until } = await provider("--latency", "10000000")
     const out = mkdtempSync(join(tmpdir(), "floodgate-"))
@@ -258,6 +271,13 @@ describe("floodgate run against floodgate provider", () => {
     await until(({ inFlight }) => inFlight === 0)
     server.child.kill("SIGINT")
     await server.exit
+  })
+
+  it("writes a report to a pipe, which has no path", () => {
+    const command = `"${process.execPath}" --conditions=@floodgate/source src/bin.ts forecast --report /dev/fd/3`
+    const report = execFileSync("sh", ["-c", `${command} 3>&1 >/dev/null 2>&1 | cat`], { cwd: root, encoding: "utf8" })
+    assert.match(report, /^<!doctype html>/)
+    assert.isTrue(report.trimEnd().endsWith("</html>"))
   })
 
   it("writes to a folder that no other run writes to, and takes over what a killed one left", async () => {

@@ -6,7 +6,7 @@ import type { Report } from "floodgate/lab"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { hostname, tmpdir } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { chromium } from "playwright-core"
@@ -104,6 +104,17 @@ describe("floodgate run --report", () => {
     },
     60_000
   )
+
+  it("stays as it is where another run of the same name does not begin", async () => {
+    const before = join(at, "before.html")
+    writeFileSync(before, "of a run that goes on")
+    mkdirSync(join(at, "held"))
+    writeFileSync(join(at, "held/run.lock"), `${process.pid} ${hostname()} ${Date.now()}\n`)
+    const { code, stderr } = await run("held", before)
+    assert.strictEqual(code, 1)
+    assert.match(stderr, /^floodgate: another run \(process \d+\) writes to .*\n$/)
+    assert.strictEqual(readFileSync(before, "utf8"), "of a run that goes on")
+  })
 
   it("says in one line that it cannot be written, before it asks anything", async () => {
     const { code, stderr } = await run("none", join(at, "docs/0.md/report.html"))

@@ -87,6 +87,14 @@ describe("floodgate storm", () => {
       assert.include(yield* wrong("--scenario", "many", "--rate", "5"), "--rate")
       assert.include(yield* wrong("--strategy", "hope"), "--strategy")
       assert.include(yield* wrong("--speed", "2"), '--speed: "2". Expected: nothing: only a trace has a speed')
+      const trace = ["--trace", "t.csv"]
+      assert.include(yield* wrong(...trace, "--calls", "9"), '--calls: "9". Expected: nothing: a trace has its own')
+      assert.include(yield* wrong(...trace, "--scenario", "many"), '--scenario: "many". Expected: nothing: the trace')
+      assert.include(
+        yield* wrong(...trace, "--agents", "9"),
+        '--agents: "9". Expected: nothing: each call of a trace is'
+      )
+      assert.include(yield* wrong("--scenario", "many", "--agents", "100001"), "at most 100000")
       assert.include(yield* wrong("--trace", join(import.meta.dirname, "storm.test.ts")), "expected the columns")
       assert.include(
         yield* wrong("--trace", import.meta.dirname),
@@ -143,6 +151,27 @@ describe("floodgate storm", () => {
 })
 
 describe("floodgate forecast", () => {
+  it.effect("takes a limit for a bucket, as it says, unless --window says otherwise", () =>
+    Effect.gen(function* () {
+      const args = ["forecast", "--input-tokens-per-minute", "4000000", "--json"]
+      const given = (...window: ReadonlyArray<string>) =>
+        Effect.map(Effect.provide(floodgate(...args, ...window), services), ({ out }) => out)
+      const unsaid = yield* given()
+      assert.strictEqual(unsaid, yield* given("--window", "bucket"))
+      assert.notStrictEqual(unsaid, yield* given("--window", "sliding"))
+    })
+  )
+
+  it.effect("counts the calls of a trace as they were recorded", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const trace = join(yield* folder, "trace.csv")
+      yield* fs.writeFileString(trace, "Timestamp,Request tokens,Response tokens\n5,500000,90000\n6,100,9000\n")
+      const { out } = yield* floodgate("forecast", "--trace", trace)
+      assert.include(out, "2 calls, 500,100 input and 99,000 output tokens")
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.effect("says how long it takes, what binds and how many agents help", () =>
     Effect.gen(function* () {
       const { out } = yield* floodgate("forecast", "--tokens-per-second", "60000", "--burst", "200000", "--json")

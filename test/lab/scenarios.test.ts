@@ -26,7 +26,7 @@ describe("scenarios", () => {
 
   it("count one as one, in words", () => {
     const one = Scenario.make({ agents: 1, calls: 1, concurrency: 1 })
-    assert.strictEqual(one.summary, "1 agent x 1 call, the first of 150,000 tokens")
+    assert.strictEqual(one.summary, "1 agent x 1 call of 150,000 tokens")
     assert.include(Scenario.modelOf(one), "; 1 call at once; ")
     assert.strictEqual(
       Scenario.limitsText({ requests: { perMinute: 1 }, outputTokens: { perSecond: 1 }, tokens: { perMinute: 1_000 } }),
@@ -34,6 +34,36 @@ describe("scenarios", () => {
     )
     const trace = [{ atMillis: 0, inputTokens: 1, outputTokens: 1 }]
     assert.strictEqual(Scenarios.fromTrace(trace).summary, "1 call of a trace, arrivals kept")
+  })
+
+  it("say of what they are made, whatever was changed about them", () => {
+    const changed = { agents: 3, calls: 2, firstTokens: 9_000, tokens: 2_000 }
+    const sizes = "3 agents x 2 calls, the first of 9,000 tokens, later ones of 2,000"
+    for (const [name, says] of [
+      ["incident", sizes],
+      ["burst", sizes],
+      ["many", "3 agents x 2 calls of lognormal size (1,500 input tokens in the mean, 300 of output)"],
+      ["flaky", `${sizes}; 5 % of all requests fail`],
+      ["outage", `${sizes}; the provider answers 529 from 10 to 40 s`],
+      ["neighbour", `${sizes}; somebody else takes 30 % of the limits`],
+      ["slow-start", `${sizes}; usage may grow by half from one minute to the next`]
+    ] as const) {
+      assert.strictEqual(Scenarios.byName(name, changed)!.summary, says)
+    }
+    assert.strictEqual(Scenarios.byName("burst")!.summary, "12 agents x 5 calls of 150,000 tokens")
+  })
+
+  it("are what they are without an option that is undefined", () => {
+    const options = { agents: undefined, firstTokens: undefined, rate: undefined }
+    for (const name of Scenarios.names) {
+      assert.deepStrictEqual(Scenarios.byName(name, options)!.settings, Scenarios.byName(name)!.settings)
+    }
+  })
+
+  it("have no more calls than fit in memory, whatever their name", () => {
+    for (const name of Scenarios.names) {
+      assert.throws(() => Scenarios.byName(name, { agents: 100_001 }), RangeError, "Scenario.agents: expected at most")
+    }
   })
 
   it("hold no copy of each of their prompts, which together would not fit in memory", () => {
@@ -53,7 +83,8 @@ describe("scenarios", () => {
   })
 
   it("may have very many agents", () => {
-    const many = Scenario.make({ agents: 200_000, calls: 1, firstTokens: 1_000 })
+    const one = Scenario.make({ agents: 1, calls: 1, firstTokens: 1_000 })
+    const many = { ...one, agents: Array.from({ length: 200_000 }, () => one.agents[0]!) }
     assert.closeTo(Floor.lastCallSeconds(many), 0.5 + 0.008 + 2, 1e-9)
   })
 
@@ -71,7 +102,7 @@ describe("scenarios", () => {
   })
 
   it("knows no other name", () => {
-    assert.isUndefined(Scenarios.byName("nothing"))
+    for (const name of ["nothing", "constructor"]) assert.isUndefined(Scenarios.byName(name))
   })
 })
 
@@ -294,6 +325,26 @@ describe("fromTrace", () => {
     inputTokens: 20_000,
     outputTokens: 50
   }))
+
+  it("has the calls as they were recorded, but none that no limit lets through", () => {
+    const long = [{ atMillis: 0, inputTokens: 500_000, outputTokens: 9_000 }]
+    const [call] = Scenario.callsOf(Scenarios.fromTrace(long))
+    assert.deepInclude(call, { inputTokens: 400_000, outputTokens: 9_000, maxTokens: 9_000 })
+    const [cut] = Scenario.callsOf(Scenarios.fromTrace(long, { outputTokensPerMinute: 5_000 }))
+    assert.deepInclude(cut, { outputTokens: 5_000, maxTokens: 5_000 })
+    const [short] = Scenario.callsOf(Scenarios.fromTrace(trace))
+    assert.deepInclude(short, { outputTokens: 50, maxTokens: 2_048 })
+  })
+
+  it("has no speed and no number of agents that make no sense", () => {
+    for (const speed of [0, -1, NaN]) {
+      assert.throws(() => Scenarios.fromTrace(trace, { speed }), RangeError, "Scenario.speed: expected a number > 0")
+    }
+    for (const agents of [0, 1.5, NaN]) {
+      const dealt = { agents, speed: Infinity }
+      assert.throws(() => Scenarios.fromTrace(trace, dealt), RangeError, "Scenario.agents: expected an integer >= 1")
+    }
+  })
 
   it.effect("keeps arrivals, or deals the calls to agents as fast as possible", () =>
     Effect.gen(function* () {

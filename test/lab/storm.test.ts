@@ -8,7 +8,7 @@ const charged = Scenario.make({ rejections: "charged" })
 describe("a scenario", () => {
   // It used to be built, and to end in a crash of the whole process for want of memory.
   it("of more calls than a machine holds is refused by name", () => {
-    assert.throws(() => Scenario.make({ agents: 1e9 }), "Scenario.agents: expected at most 1000000, got 1000000000")
+    assert.throws(() => Scenario.make({ agents: 1e9 }), "Scenario.agents: expected at most 100000, got 1000000000")
     assert.throws(
       () => Scenario.make({ agents: 1_000, calls: 1_001 }),
       /Scenario.calls: expected at most 1000000 calls/

@@ -61,7 +61,7 @@ export interface Options {
   readonly report?: string | undefined
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
-  /** Whether the same command goes on from what this one leaves; if not, it is not said that anything is kept. */
+  /** Whether the same command goes on from what this one leaves; if not, it starts anew, and does not say what is kept. */
   readonly goesOn: boolean
   /** Said first: who answers. */
   readonly provider: string
@@ -129,8 +129,9 @@ const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Rep
 const writing = (path: string) => Output.writing(path, "--out")
 
 /** What earlier runs left in the file, and what adds a result to it. */
-const openResults = Effect.fnUntraced(function* (path: string) {
+const openResults = Effect.fnUntraced(function* (path: string, goesOn: boolean) {
   const fs = yield* FileSystem.FileSystem
+  if (!goesOn) yield* fs.remove(path, { force: true })
   const text = yield* Effect.catchReason(fs.readFileString(path), "PlatformError", "NotFound", () => Effect.succeed(""))
   const before = Results.parse(text)
   const one = yield* Semaphore.make(1)
@@ -168,7 +169,7 @@ export const run = Effect.fnUntraced(function* (
   const found = yield* Documents.read(options.paths, { out, report: options.report })
   const chunks = Split.split(found.documents, options.agents)
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(writing(out))
-  const { before, record } = yield* openResults(paths.results).pipe(writing(paths.results))
+  const { before, record } = yield* openResults(paths.results, goesOn).pipe(writing(paths.results))
   let known = Pipeline.knownOf({ task, chunks, finished: before.results })
   yield* say(opening(options, paths, found, chunks, { known, unreadable: before.unreadable }))
 

@@ -1,5 +1,6 @@
 /** Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure. */
 import { utf8Length } from "../../internal/requestSize.ts"
+import * as Words from "../../internal/words.ts"
 
 /** A text file. */
 export interface Document {
@@ -95,5 +96,5 @@ export const textOf = ({ pieces }: Chunk): string =>
 export const describe = ({ bytes, pieces }: Chunk): string => {
   const files = new Set(pieces.map(({ path }) => path)).size
   const kilobytes = bytes < 10_240 ? (bytes / 1_024).toFixed(1) : Math.round(bytes / 1_024).toString()
-  return `${files} ${files === 1 ? "file" : "files"}, ${kilobytes} KB`
+  return `${Words.counted(files, "file")}, ${kilobytes} KB`
 }

@@ -200,6 +200,8 @@ export const section = (options: {
   const dimension = bound ?? "tokens"
   const run = figuresOf(dimension, recorded)
   const shown = new Set(Figures.shownAgents(agents))
+  const calls = Map.groupBy(recorded.calls, ({ call }) => call.agent)
+  const bars = Map.groupBy(run.bars, ({ agent }) => agent)
   return {
     figures: {
       name: "run",
@@ -214,12 +216,7 @@ export const section = (options: {
     },
     heads,
     rows: agents.map((agent) =>
-      rowOf(
-        agent,
-        recorded.calls.filter(({ call }) => call.agent === agent),
-        run.bars.filter((bar) => bar.agent === agent),
-        recorded.outcomes.get(agent) ?? "stopped"
-      )
+      rowOf(agent, calls.get(agent) ?? [], bars.get(agent) ?? [], recorded.outcomes.get(agent) ?? "stopped")
     ),
     notes: [
       "Waits are for the budget, and between attempts. Tokens of a call count when it was sent.",

@@ -106,4 +106,23 @@ describe("recorder", () => {
       assert.deepStrictEqual(outcomes(section()), ["failed", "failed", "failed"])
     })
   )
+
+  it("looks at each call a few times, however many agents there are: Ctrl-C must not wait for the report", () => {
+    const agents = Array.from({ length: 1_000 }, (_, index) => `agent-${index}`)
+    let looks = 0
+    const calls = agents.map((agent) => ({
+      get call() {
+        looks++
+        return { agent }
+      },
+      askedAt: 0,
+      endedAt: 1,
+      outcome: "ok" as const,
+      attempts: []
+    }))
+    const recorded = { calls, levels: [], outcomes: new Map(), reused: 0 }
+    const { rows } = Report.Run.section({ recorded, agents, provider: "simulated", summary: "1,000 agents" })
+    assert.strictEqual(rows.length, agents.length)
+    assert.isAtMost(looks, 10 * agents.length)
+  })
 })
