@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Result } from "./race.ts"
-import * as Scenarios from "./scenario.ts"
+import * as Words from "../internal/words.ts"
 import type { Scenario } from "./scenario.ts"
 import * as Strategies from "./strategies/index.ts"
 import * as Table from "./table.ts"
@@ -40,7 +40,7 @@ const remarks: Readonly<Record<string, (of: Of) => string>> = {
   neighbour: () =>
     "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by a first rejection, and leaves it more than it needs. A rejection near the end costs most: calls come back one, two, four at a time, and the agent that was rejected ends last. Whose call it hits is luck, and that is the difference between `floodgate` and `floodgate-weighted` here.",
   "slow-start": (of) =>
-    `No header tells of a growth limit. The oracle knows it; everybody else runs into it. The library pays ${of("floodgate").rejections} rejections to find out, waits for as long as the provider asks, and then comes back with one call, two, four: about 10 s each time, which is what it is behind the oracle. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Scenarios.thousands(of("fixed-retry-forever").rejections)} rejections, which the provider might count.`
+    `No header tells of a growth limit. The oracle knows it; everybody else runs into it. The library pays ${of("floodgate").rejections} rejections to find out, waits for as long as the provider asks, and then comes back with one call, two, four: about 10 s each time, which is what it is behind the oracle. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which the provider might count.`
 }
 
 /**

@@ -224,8 +224,8 @@ export const make = (options: Options = {}): Scenario => {
   const { outputTokens, seed, tokens, window } = complete
   const { maxSeconds = 3_600, name = "incident" } = options
   const each = calls === 1 || tokens === firstTokens
-  const first = `of ${thousands(firstTokens)} tokens`
-  const sizes = each ? ` ${first}` : `, the first ${first}, later ones of ${thousands(tokens)}`
+  const first = `of ${Words.thousands(firstTokens)} tokens`
+  const sizes = each ? ` ${first}` : `, the first ${first}, later ones of ${Words.thousands(tokens)}`
   return {
     name,
     summary: options.summary ?? `${Words.counted(agents, "agent")} x ${Words.counted(calls, "call")}${sizes}`,
@@ -256,14 +256,6 @@ export const make = (options: Options = {}): Scenario => {
 // -----------------------------------------------------------------------------
 // Getters
 // -----------------------------------------------------------------------------
-
-/**
- * A number with thousands separated.
- *
- * @category getters
- * @since 0.1.0
- */
-export const thousands = (value: number): string => Words.thousands(value)
 
 /**
  * All calls of a scenario.
@@ -389,7 +381,7 @@ export const limitsText = (limits: Limits.Limits): string =>
       const { amount, seconds } = rateOf(limit)
       const rate = seconds === 1 ? "/s" : "/min"
       const per = limit.total === undefined ? rate : " in all"
-      const bucket = `bucket of ${thousands(limit.burst ?? amount)}`
+      const bucket = `bucket of ${Words.thousands(limit.burst ?? amount)}`
       const how = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
       return [`${Words.counted(amount, Words.units[dimension])}${per} (${how})`]
     })
@@ -420,7 +412,9 @@ export const modelOf = ({ limits, provider }: Scenario): string => {
     parts.push(`a neighbour takes ${neighbour.share * 100} %${when}`)
   }
   if (ramp !== undefined)
-    parts.push(`growth limited to x${ramp.growth ?? 1.5} a minute above ${thousands(ramp.fromPerMinute)} a minute`)
+    parts.push(
+      `growth limited to x${ramp.growth ?? 1.5} a minute above ${Words.thousands(ramp.fromPerMinute)} a minute`
+    )
   for (const { between, kind, rate } of provider.faults ?? []) {
     const share = rate === undefined ? "" : ` ${rate * 100} %`
     const when = between === undefined ? "" : ` from ${between[0] / 1000} to ${between[1] / 1000} s`

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { Result } from "./race.ts"
+import * as Words from "../internal/words.ts"
 import * as Scenarios from "./scenario.ts"
 import type { Scenario } from "./scenario.ts"
 
@@ -23,10 +24,10 @@ const columns: ReadonlyArray<Column> = [
   },
   { head: "floor", cell: ({ floorSeconds }) => fixed(floorSeconds, 1) },
   { head: "ratio", cell: ({ finished, ratio }) => `${finished ? "" : "> "}${fixed(ratio, 2)}` },
-  { head: "429s", cell: ({ rejections }) => Scenarios.thousands(rejections) },
-  { head: "retries", cell: ({ retries }) => Scenarios.thousands(retries) },
-  { head: "calls failed", cell: ({ failedCalls }) => Scenarios.thousands(failedCalls) },
-  { head: "agents failed", cell: ({ failedAgents }) => Scenarios.thousands(failedAgents) },
+  { head: "429s", cell: ({ rejections }) => Words.thousands(rejections) },
+  { head: "retries", cell: ({ retries }) => Words.thousands(retries) },
+  { head: "calls failed", cell: ({ failedCalls }) => Words.thousands(failedCalls) },
+  { head: "agents failed", cell: ({ failedAgents }) => Words.thousands(failedAgents) },
   { head: "p50", cell: ({ p50Seconds }) => fixed(p50Seconds, 1) },
   { head: "p99", cell: ({ p99Seconds }) => fixed(p99Seconds, 1) },
   { head: "fairness", cell: ({ fairness }) => fixed(fairness, 2) }

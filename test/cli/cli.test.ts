@@ -284,34 +284,40 @@ describe("floodgate", () => {
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 
-  it.effect("refuses a document that is named and is no text, or no file, and a prompt file that is none", () =>
-    Effect.gen(function* () {
-      const { at, docs, out } = yield* document
-      const pipe = join(at, "pipe")
-      execFileSync("mkfifo", [pipe])
-      const utf16 = join(at, "utf16.txt")
-      yield* (yield* FileSystem.FileSystem).writeFile(utf16, Buffer.from("\uFEFFWhat is new?", "utf16le"))
-      for (const [args, says] of [
-        [
-          [join(docs, "d.png"), docs, "--prompt", "x", "-q"],
-          `${docs}/d.png: it is no text; leave it out, or name its text`
-        ],
-        [[pipe, docs, "--prompt", "x"], `${pipe}: it is no file and no folder`],
-        [[docs, "--prompt-file", pipe], `${pipe}: it is no file, but a fifo`],
-        // As some shells write what is redirected.
-        [[docs, "--prompt-file", utf16], `${utf16}: it is no text in UTF-8`],
-        [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
-      ] as const) {
-        const { code, err } = yield* floodgate("run", ...args, "--out", out)
-        assert.strictEqual(code, 1)
-        assert.strictEqual(err.split("\n").at(-1), `floodgate: ${says}`)
-      }
-      for (const command of ["storm", "forecast"]) {
-        const { code, err } = yield* floodgate(command, "--trace", pipe)
-        assert.strictEqual(code, 2)
-        assert.include(err, "Expected: a readable file (it is no file, but a fifo)")
-      }
-    }).pipe(Effect.scoped, Effect.provide(services))
+  it.effect(
+    "refuses a document that is named and is no text, no file, or its own report, and a prompt file that is none",
+    () =>
+      Effect.gen(function* () {
+        const { at, docs, out } = yield* document
+        const pipe = join(at, "pipe")
+        execFileSync("mkfifo", [pipe])
+        const utf16 = join(at, "utf16.txt")
+        yield* (yield* FileSystem.FileSystem).writeFile(utf16, Buffer.from("\uFEFFWhat is new?", "utf16le"))
+        for (const [args, says] of [
+          [
+            [join(docs, "d.png"), docs, "--prompt", "x", "-q"],
+            `${docs}/d.png: it is no text; leave it out, or name its text`
+          ],
+          [
+            [join(docs, "a.md"), "--prompt", "x", "--report", join(docs, "a.md")],
+            `${docs}/a.md: the command would write over it; choose another --report or --out`
+          ],
+          [[pipe, docs, "--prompt", "x"], `${pipe}: it is no file and no folder`],
+          [[docs, "--prompt-file", pipe], `${pipe}: it is no file, but a fifo`],
+          // As some shells write what is redirected.
+          [[docs, "--prompt-file", utf16], `${utf16}: it is no text in UTF-8`],
+          [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
+        ] as const) {
+          const { code, err } = yield* floodgate("run", ...args, "--out", out)
+          assert.strictEqual(code, 1)
+          assert.strictEqual(err.split("\n").at(-1), `floodgate: ${says}`)
+        }
+        for (const command of ["storm", "forecast"]) {
+          const { code, err } = yield* floodgate(command, "--trace", pipe)
+          assert.strictEqual(code, 2)
+          assert.include(err, "Expected: a readable file (it is no file, but a fifo)")
+        }
+      }).pipe(Effect.scoped, Effect.provide(services))
   )
 
   for (const [environment, says] of [

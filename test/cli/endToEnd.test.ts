@@ -290,7 +290,7 @@ describe("floodgate run against floodgate provider", () => {
     assert.strictEqual((await second.exit).code, 1)
     assert.strictEqual(
       second.stderr(),
-      `floodgate: another run (process ${first.child.pid}) writes to ${out}: wait for its end, or choose another --out. ` +
+      `floodgate: another run (process ${first.child.pid}) writes to ${out}: wait for its end, or choose another folder. ` +
         `If that process is no run, delete ${join(out, "run.lock")}\n`
     )
     first.child.kill("SIGKILL")

@@ -79,7 +79,7 @@ export interface Found {
 
 /**
  * Reads files and folders, in the order in which they are named and sorted within; a file to which several ways lead once.
- * What is the run's own is passed over in folders.
+ * What is the run's own is passed over in folders, and refused where it is named: it would be lost.
  */
 export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
@@ -99,8 +99,11 @@ export const read = Effect.fnUntraced(function* (
   const visit = (path: string, isNamed: boolean): Effect.Effect<void, Unreadable> =>
     Effect.gen(function* () {
       const real = yield* fs.realPath(path)
-      if (!isNamed && own.has(real)) return
       const info = yield* fs.stat(path)
+      if (own.has(real) && isNamed && info.type === "File") {
+        return yield* new Unreadable({ path, why: "the command would write over it; choose another --report or --out" })
+      }
+      if (own.has(real) && !isNamed) return
       if (info.type === "Directory") {
         // Links may lead around in a circle.
         if (folders.has(real)) return

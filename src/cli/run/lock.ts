@@ -22,7 +22,7 @@ export class Taken extends Schema.TaggedError<Taken>("floodgate/cli/run/Taken")(
     const who = this.host === undefined ? `process ${this.pid}` : `process ${this.pid} on ${this.host}`
     const gone =
       this.host === undefined ? "If that process is no run" : "Whether it still runs is only seen there; if it does not"
-    return `another run (${who}) writes to ${this.out}: wait for its end, or choose another --out. ${gone}, delete ${this.lock}`
+    return `another run (${who}) writes to ${this.out}: wait for its end, or choose another folder. ${gone}, delete ${this.lock}`
   }
 }
 

@@ -110,13 +110,13 @@ const rowOf = (
 ): ReadonlyArray<string> => {
   const attempts = calls.flatMap((call) => call.attempts)
   const count = (outcome: Attempt["outcome"]): string =>
-    Scenarios.thousands(attempts.filter((attempt) => attempt.outcome === outcome).length)
+    Words.thousands(attempts.filter((attempt) => attempt.outcome === outcome).length)
   const sum = (of: "inputTokens" | "outputTokens"): string =>
-    Scenarios.thousands(attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), 0))
+    Words.thousands(attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), 0))
   const waited = bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
   return [
     agent,
-    Scenarios.thousands(calls.length),
+    Words.thousands(calls.length),
     count("rejected"),
     count("failed"),
     sum("inputTokens"),
@@ -175,7 +175,7 @@ const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Fi
 const fromBefore = ({ calls, reused }: Recorded): ReadonlyArray<string> => {
   if (reused === 0) return []
   return calls.length === 0
-    ? [`All ${Scenarios.thousands(reused)} answers are from before: nothing was asked.`]
+    ? [`All ${Words.thousands(reused)} answers are from before: nothing was asked.`]
     : [`${Words.counted(reused, "answer is", "answers are")} from before: only the others were asked for.`]
 }
 

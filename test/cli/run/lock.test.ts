@@ -77,7 +77,7 @@ describe("run.lock", () => {
       yield* fs.writeFileString(lock, `${dead} elsewhere 0\n`)
       assert.strictEqual(
         yield* taken(out),
-        `another run (process ${dead} on elsewhere) writes to ${out}: wait for its end, or choose another --out. ` +
+        `another run (process ${dead} on elsewhere) writes to ${out}: wait for its end, or choose another folder. ` +
           `Whether it still runs is only seen there; if it does not, delete ${lock}`
       )
       assert.isTrue(yield* fs.exists(lock))
