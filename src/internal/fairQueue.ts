@@ -108,12 +108,14 @@ export class FairQueue<E extends Entry> {
   private ranks = 0
   /** Turns of a lower rank were forgotten. */
   private since = 0
+  private isForgotten = true
   private readonly levels = new Map<number, Level<E>>()
   /** The levels in which somebody waits, highest priority first. */
   private readonly backlogged: Array<Level<E>> = []
 
   /** Adds an entry at its agent's end, or at its agent's front. */
   push(entry: E, front = false): void {
+    this.isForgotten = false
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     if (flow.size === 0) {
@@ -211,9 +213,15 @@ export class FairQueue<E extends Entry> {
 
   /** Nobody had to wait: whatever agents were served before counts no more. Does nothing while anybody waits. */
   forget(): void {
-    if (this.size > 0 || this.levels.size === 0) return
-    this.levels.clear()
+    if (this.size > 0 || this.isForgotten) return
+    this.isForgotten = true
     this.since = this.ranks
+    for (const level of this.levels.values()) {
+      if (this.levels.size > 1 || level.flows.size > 1) return this.levels.clear()
+      // Mostly one agent comes again and again: what is kept of it begins anew, which costs less than making it anew.
+      level.virtual = level.refunded = 0
+      for (const flow of level.flows.values()) flow.start = flow.owed = 0
+    }
   }
 
   /**

@@ -135,6 +135,23 @@ describe("fairQueue", () => {
     assert.strictEqual(remembered(queue), 0)
   })
 
+  it("is as a new one when it has forgotten, whether one agent had come or many", () => {
+    const order = (before: ReadonlyArray<string>, [one, other]: readonly [string, string]) => {
+      const queue = new FairQueue<Call>()
+      for (const agent of before) {
+        queue.push(call(agent, 3))
+        queue.correct(queue.shift()!, 2)
+      }
+      queue.forget()
+      for (const agent of [one, one, other, other, one, other]) queue.push(call(agent, 2))
+      return Array.from({ length: 6 }, () => queue.shift()!.entry.agent).join()
+    }
+    for (const before of [[], ["old"], ["old", "old", "old"], ["new", "old"], ["a", "b", "c", "old"]]) {
+      assert.strictEqual(order(before, ["new", "old"]), "new,old,new,old,new,old", before.join())
+      assert.strictEqual(order(before, ["old", "new"]), "old,new,old,new,old,new", before.join())
+    }
+  })
+
   it("keeps a hundred thousand priorities apart without a scan", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 100_000; i++) queue.push(call("a", 1, { priority: (i * 7919) % 100_003 }))
