@@ -216,11 +216,11 @@ export class FairQueue<E extends Entry> {
     if (this.size > 0 || this.isForgotten) return
     this.isForgotten = true
     this.since = this.ranks
+    if (this.levels.size > 1) return this.levels.clear()
+    // Mostly it is one: to begin it anew costs less than to make another.
     for (const level of this.levels.values()) {
-      if (this.levels.size > 1 || level.flows.size > 1) return this.levels.clear()
-      // Mostly one agent comes again and again: what is kept of it begins anew, which costs less than making it anew.
       level.virtual = level.refunded = 0
-      for (const flow of level.flows.values()) flow.start = flow.owed = 0
+      for (const agent of level.flows.keys()) level.flows.delete(agent)
     }
   }
 
