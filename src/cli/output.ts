@@ -64,7 +64,8 @@ export const folder = (
     const fs = yield* FileSystem.FileSystem
     const { dirname } = yield* Path.Path
     if (yield* fs.exists(path)) return
-    yield* folder(dirname(path))
+    // A drive that is not there is in no folder: the error is of making it.
+    if (dirname(path) !== path) yield* folder(dirname(path))
     yield* Effect.catchReason(fs.makeDirectory(path), "PlatformError", "AlreadyExists", () => Effect.void)
   })
 
@@ -124,7 +125,7 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string, na
       if ((yield* fs.stat(real)).type !== "File") return
     }
     let there = dirname(real)
-    while (!(yield* fs.exists(there))) there = dirname(there)
+    while (dirname(there) !== there && !(yield* fs.exists(there))) there = dirname(there)
     const trial = join(yield* ownFolder(there), relative(there, real))
     yield* Effect.andThen(folder(dirname(trial)), fs.writeFileString(trial, ""))
   }).pipe(Effect.scoped, writing(named, flag))

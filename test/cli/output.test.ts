@@ -3,9 +3,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
+import * as PlatformError from "effect/PlatformError"
 import * as TestConsole from "effect/testing/TestConsole"
 import { join } from "node:path"
 import * as Output from "../../src/cli/output.ts"
+
+const notThere = PlatformError.systemError({ _tag: "NotFound", module: "FileSystem", method: "makeDirectory" })
 
 type Step = Effect.Effect<unknown, unknown>
 
@@ -65,5 +68,25 @@ describe("a command that writes into a new folder while another one does", () =>
         )
       }
     }
+  }
+})
+
+describe("a file on a drive that is not there", () => {
+  for (const [does, way] of Object.entries(ways)) {
+    // Regression: the way up to a folder that is there had no end.
+    it.effect(`is refused when a command ${does} it`, () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(way("/none/report.html"))
+        assert.match(error.message, /^cannot write \/none\/report.html: .*; choose another --report$/)
+      }).pipe(
+        Effect.provide(
+          FileSystem.layerNoop({
+            makeDirectory: () => Effect.fail(notThere),
+            makeTempDirectoryScoped: () => Effect.fail(notThere)
+          })
+        ),
+        Effect.provide(NodeServices.layer)
+      )
+    )
   }
 })
