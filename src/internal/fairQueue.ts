@@ -108,14 +108,12 @@ export class FairQueue<E extends Entry> {
   private ranks = 0
   /** Turns of a lower rank were forgotten. */
   private since = 0
-  private isForgotten = true
   private readonly levels = new Map<number, Level<E>>()
   /** The levels in which somebody waits, highest priority first. */
   private readonly backlogged: Array<Level<E>> = []
 
   /** Adds an entry at its agent's end, or at its agent's front. */
   push(entry: E, front = false): void {
-    this.isForgotten = false
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     if (flow.size === 0) {
@@ -213,8 +211,7 @@ export class FairQueue<E extends Entry> {
 
   /** Nobody had to wait: whatever agents were served before counts no more. Does nothing while anybody waits. */
   forget(): void {
-    if (this.size > 0 || this.isForgotten) return
-    this.isForgotten = true
+    if (this.size > 0 || this.since === this.ranks) return
     this.since = this.ranks
     if (this.levels.size > 1) return this.levels.clear()
     // Mostly it is one: to begin it anew costs less than to make another.

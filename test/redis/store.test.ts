@@ -15,6 +15,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import { BudgetStore, type Held, type PoolOptions } from "floodgate/BudgetStore"
+import type * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "floodgate/redis"
 import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
@@ -68,6 +69,15 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       )
     })
   }
+
+  /** Budgets of two processes with one pool, of which one serves itself while its wire is cut. */
+  const two = Effect.fnUntraced(function* (name: string, limits: Limits.Limits) {
+    const wire = cuttable({ prefix: name, whenAway: "degrade" })
+    const open = Budget.make({ limits })
+    const one = yield* Effect.provideContext(open, yield* Layer.build(wire.layer))
+    const other = yield* Effect.provideContext(open, yield* Layer.build(layer({ prefix: name })))
+    return { one, other, wire }
+  })
 
   const scriptsRun = async (): Promise<number> => {
     const stats = String(await server.command("INFO", "commandstats"))
@@ -510,14 +520,10 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
     }).pipe(Effect.scoped, Effect.provide(wire.layer), quiet)
   })
 
-  it.live("foresees something of a call that is larger than its share of a window", () => {
+  it.live("foresees something of a call that is larger than its share of a window", () =>
     // Regression: nothing ever lets it in, and the process stood still over when that would be.
-    const name = `${prefix}-large`
-    const wire = cuttable({ prefix: name, whenAway: "degrade" })
-    return Effect.gen(function* () {
-      const open = Budget.make({ limits: { tokens: { perMinute: 1_000 } } })
-      const one = yield* Effect.provideContext(open, yield* Layer.build(wire.layer))
-      const other = yield* Effect.provideContext(open, yield* Layer.build(layer({ prefix: name })))
+    Effect.gen(function* () {
+      const { one, other, wire } = yield* two(`${prefix}-large`, { tokens: { perMinute: 1_000 } })
       for (const budget of [other, one]) yield* Effect.scoped(budget.reserve({ tokens: 1 }))
       wire.isCut = true
       const waits = yield* Effect.forkScoped(one.reserve({ tokens: 900 }), { startImmediately: true })
@@ -527,15 +533,11 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       wire.isCut = false
       yield* Effect.timeout(Fiber.join(waits), "10 seconds")
     }).pipe(Effect.scoped, quiet)
-  })
+  )
 
-  it.live("refuses what is more than its share of a quota has left, and nothing else", () => {
-    const name = `${prefix}-quota`
-    const wire = cuttable({ prefix: name, whenAway: "degrade" })
-    return Effect.gen(function* () {
-      const open = Budget.make({ limits: { tokens: { total: 1_000 } } })
-      const one = yield* Effect.provideContext(open, yield* Layer.build(wire.layer))
-      const other = yield* Effect.provideContext(open, yield* Layer.build(layer({ prefix: name })))
+  it.live("refuses what is more than its share of a quota has left, and nothing else", () =>
+    Effect.gen(function* () {
+      const { one, other, wire } = yield* two(`${prefix}-quota`, { tokens: { total: 1_000 } })
       const call = (tokens: number, budget = one) => Effect.exit(Effect.scoped(budget.reserve({ tokens })))
       const reasonOf = (exit: Exit.Exit<unknown, Budget.BudgetError>) =>
         Exit.match(exit, {
@@ -552,7 +554,7 @@ describe.skipIf(Redis.skippedWithoutAny !== undefined)("redis store", () => {
       const reasons = (yield* Effect.forEach(calls, Fiber.join)).map(reasonOf)
       assert.deepStrictEqual(reasons, ["admitted", "StoreUnavailable", "admitted", "QuotaExhausted"])
     }).pipe(Effect.scoped, quiet)
-  })
+  )
 
   it.live("slows its share once for calls that were out together, whoever admitted them", () => {
     const wire = cuttable({ prefix: `${prefix}-judged`, whenAway: "degrade" })

@@ -99,11 +99,8 @@ export const read = Effect.fnUntraced(function* (
   const visit = (path: string, isNamed: boolean): Effect.Effect<void, Unreadable> =>
     Effect.gen(function* () {
       const real = yield* fs.realPath(path)
+      if (!isNamed && own.has(real)) return
       const info = yield* fs.stat(path)
-      if (own.has(real) && isNamed && info.type === "File") {
-        return yield* new Unreadable({ path, why: "the command would write over it; choose another --report or --out" })
-      }
-      if (own.has(real) && !isNamed) return
       if (info.type === "Directory") {
         // Links may lead around in a circle.
         if (folders.has(real)) return
@@ -115,6 +112,8 @@ export const read = Effect.fnUntraced(function* (
         }
       } else if (info.type !== "File") {
         if (isNamed) return yield* new Unreadable({ path, why: "it is no file and no folder" })
+      } else if (own.has(real)) {
+        return yield* new Unreadable({ path, why: "the command would write over it; choose another --report or --out" })
       } else if (!documents.has(real)) {
         const bytes = yield* fs.readFile(path)
         if (!isText(bytes)) {
