@@ -193,6 +193,8 @@ export interface Rule {
   readonly capacity: number
   /** Refill per millisecond; 0 for a quota. */
   readonly rate: number
+  /** The provider's limit per millisecond, which is more than the refill where a window or a share keeps something back. */
+  readonly limit: number
   /** The largest estimate that can ever be admitted. */
   readonly most: number
   /** Where the provider counts by windows: no span of `millis` may hold more than `max`. */
@@ -235,7 +237,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
     invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", JSON.stringify(limit))
   }
   if (total !== undefined) {
-    return { capacity: total, rate: 0, most: total, window: undefined, quota: true }
+    return { capacity: total, rate: 0, limit: 0, most: total, window: undefined, quota: true }
   }
   if (limit.window !== undefined && !windows.includes(limit.window)) {
     invalid(`Limits.${dimension}.window`, `one of ${windows.join(", ")}`, limit.window)
@@ -248,11 +250,18 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
     if (capacity >= max) {
       invalid(`Limits.${dimension}.burst`, `less than the limit of ${max} that the window holds`, burst)
     }
-    return { capacity, rate: (max - capacity) / millis, most: max, window: { max, millis }, quota: false }
+    return {
+      capacity,
+      rate: (max - capacity) / millis,
+      limit: max / millis,
+      most: max,
+      window: { max, millis },
+      quota: false
+    }
   }
   const rate = max / millis
   const capacity = burst ?? (dimension === "requests" && perMinute !== undefined ? rate * requestBurstMillis : max)
-  return { capacity, rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false }
+  return { capacity, rate, limit: rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false }
 }
 
 /**

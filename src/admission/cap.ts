@@ -1,0 +1,100 @@
+/**
+ * The limit that the user states: a bucket that nothing but the user changes. Headers and rejections never touch it.
+ *
+ * The level refills up to the rule's capacity and may be negative: that is debt, and it is never forgiven. Where the
+ * limit is kept for any span of one window, cells remember what was admitted within the last one. A quota is a bucket
+ * that never refills.
+ *
+ * Times are milliseconds, rates are per millisecond. A cap is mutable and has one owner.
+ */
+import type { Rule } from "../Limits.ts"
+
+/** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
+const cellsPerWindow = 60
+/** Rounding of sums: a billionth of the capacity is no token. */
+const rounding = 1e-9
+
+/** What was admitted in the slice of time with this index. */
+interface Cell {
+  readonly index: number
+  amount: number
+}
+
+export interface Cap {
+  rule: Rule
+  level: number
+  at: number
+  /** Oldest first; empty where the rule has no window. */
+  cells: Array<Cell>
+}
+
+export const make = (rule: Rule, now: number): Cap => ({ rule, level: rule.capacity, at: now, cells: [] })
+
+const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
+
+/** A cell counts until its youngest amount has left the window. */
+const leavesAt = (cell: Cell, window: { readonly millis: number }): number =>
+  (cell.index + 1) * cellMillis(window) + window.millis
+
+/** Brings a cap up to a time. */
+export const advance = (cap: Cap, now: number): void => {
+  if (now <= cap.at) return
+  const { cells, rule } = cap
+  cap.level = Math.min(Math.max(cap.level, rule.capacity), cap.level + rule.rate * (now - cap.at))
+  cap.at = now
+  if (rule.window === undefined || cells.length === 0) return
+  let gone = 0
+  while (gone < cells.length && leavesAt(cells[gone]!, rule.window) <= now) gone++
+  if (gone > 0) cells.splice(0, gone)
+}
+
+const remember = (cap: Cap, at: number, amount: number): void => {
+  const { cells, rule } = cap
+  if (rule.window === undefined || amount === 0) return
+  const index = Math.floor(at / cellMillis(rule.window))
+  const place = cells.findLastIndex((cell) => cell.index <= index)
+  const found = cells[place]
+  if (found?.index === index) found.amount = Math.max(0, found.amount + amount)
+  else if (amount > 0) cells.splice(place + 1, 0, { index, amount })
+}
+
+/**
+ * Milliseconds until a charge fits: 0 when it does, `Infinity` when a quota no longer holds it. One that is larger than
+ * the burst goes when the bucket is full. The cap must be up to date.
+ */
+export const wait = ({ at, cells, level, rule }: Cap, charge: number): number => {
+  if (charge === 0) return 0
+  const slack = rule.capacity * rounding
+  const missing = (rule.quota ? charge : Math.min(charge, rule.capacity)) - level
+  // Aimed half the slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
+  const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
+  if (rule.window === undefined) return refilled
+  let over = charge - rule.window.max * (1 + rounding)
+  for (const cell of cells) over += cell.amount
+  if (over <= 0) return refilled
+  for (const cell of cells) {
+    over -= cell.amount
+    if (over <= 0) return Math.max(refilled, leavesAt(cell, rule.window) - at)
+  }
+  return Math.max(refilled, rule.window.millis)
+}
+
+/** Takes a charge, into debt where it is more than the level. */
+export const take = (cap: Cap, charge: number): void => {
+  cap.level -= charge
+  remember(cap, cap.at, charge)
+}
+
+/** Replaces a charge that was taken at a time by what was used; a level above the capacity is never made by it. */
+export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
+  cap.level = Math.min(Math.max(cap.level, cap.rule.capacity), cap.level + charge - used)
+  remember(cap, used > charge ? cap.at : takenAt, used - charge)
+}
+
+/** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */
+export const setRule = (cap: Cap, rule: Rule): void => {
+  const grown = rule.quota && cap.rule.quota ? rule.capacity - cap.rule.capacity : 0
+  cap.level = Math.min(rule.capacity, cap.level + grown)
+  if (rule.window?.millis !== cap.rule.window?.millis) cap.cells = []
+  cap.rule = rule
+}

@@ -1,0 +1,342 @@
+/**
+ * A queue that is first come, first served within an agent, fair by weight between agents, and strict by priority.
+ *
+ * Start-time fair queueing (Goyal, Vin, Cheng 1996) with the virtual time of WF2Q+ (Bennett, Zhang 1997): a flow's head
+ * carries a start tag, the lowest is served next, and serving moves the flow's tag on by cost over weight. Virtual time
+ * moves on with the service that the average flow gets. A new flow starts there: its tag grows with every call, so a
+ * stream of new agents starves nobody. No flow starts before the head that is being waited for, so none overtakes it.
+ *
+ * An agent's service is remembered while anybody waits, not only while it waits itself: agents that make one call at a
+ * time share by cost, too. Pushing, shifting and removing cost O(log flows).
+ *
+ * The structure is mutable and has one owner.
+ */
+import * as Heap from "./heap.ts"
+
+/** What the queue needs to know of an entry. The fields marked "queue" belong to the queue. */
+export interface Entry {
+  readonly agent: string
+  readonly priority: number
+  /** Share of service relative to other agents, > 0. */
+  readonly weight: number
+  /** What serving it costs, in any one unit, > 0. */
+  cost: number
+  /** queue: where it stands, `undefined` when it does not. */
+  flow: Flow<this> | undefined
+  /** queue */
+  previous: this | undefined
+  /** queue */
+  next: this | undefined
+}
+
+/** One agent's entries of one priority. */
+export interface Flow<E> extends Heap.Item {
+  readonly agent: string
+  readonly level: Level<E>
+  head: E | undefined
+  tail: E | undefined
+  size: number
+  /** Sum of the costs of its entries over their weights. */
+  backlog: number
+  /** What it adds to its level's weight: the weight of the first entry that came when it was empty. */
+  weight: number
+  /** The start tag of the head; of the next entry to come when empty. */
+  start: number
+  /** Breaks ties between tags: the order of arrival. */
+  rank: number
+  /** A correction of the tag that waits for the next service: negative where the agent was charged too much. */
+  owed: number
+}
+
+/** All flows of one priority. */
+interface Level<E> extends Heap.Item {
+  readonly priority: number
+  readonly flows: Map<string, Flow<E>>
+  /** The backlogged flows by (start, rank). */
+  readonly heap: Array<Flow<E>>
+  /** The sum of the weights of the backlogged flows. */
+  weight: number
+  /** Virtual time as if every service had cost what was asked for. */
+  virtual: number
+  /** How much less they did: a new flow starts at `virtual - refunded`. */
+  refunded: number
+  /** At this number of flows the idle ones are swept; it doubles with what must stay, so a sweep costs O(1) a call. */
+  sweepAt: number
+}
+
+/** What an agent was charged for a service, to correct it later. */
+export interface Service {
+  readonly agent: string
+  readonly priority: number
+  readonly step: number
+  /** By how much virtual time was moved on. */
+  readonly moved: number
+  /** The flow's rank: what was served before the queue forgot is not corrected. */
+  readonly rank: number
+}
+
+/** Weights lie between this and its inverse: a wider range than any use needs, and sums of shares stay exact. */
+export const leastWeight = 0.001
+
+const firstSweep = 1024
+/** Empty priorities whose history is kept; more are forgotten. */
+const idleLevels = 64
+/** Bounds a tag's growth, so that tiny weights leave the arithmetic finite. */
+const largestStep = 1e12
+/** Sums of the same steps differ by less. */
+const rounding = 1e-6
+
+const byTag = <E>(a: Flow<E>, b: Flow<E>): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
+const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
+
+const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
+  Math.min(entry.cost / entry.weight, largestStep)
+
+export class FairQueue<E extends Entry> {
+  size = 0
+  private ranks = 0
+  /** Services of a lower rank are forgotten. */
+  private since = 0
+  private readonly levels = new Map<number, Level<E>>()
+  /** The levels with entries, highest priority first. */
+  private readonly backlogged: Array<Level<E>> = []
+
+  /** Adds an entry at its agent's end, or at its agent's front. */
+  push(entry: E, front = false): void {
+    const level = this.levelOf(entry.priority)
+    const flow = this.flowOf(level, entry.agent)
+    if (flow.size === 0) {
+      flow.start = Math.max(flow.start + flow.owed, level.heap[0]?.start ?? 0)
+      flow.owed = 0
+      flow.rank = this.ranks++
+    }
+    this.link(flow, entry, front)
+  }
+
+  /** The entry that is served next. */
+  peek(): E | undefined {
+    return this.backlogged[0]?.heap[0]!.head
+  }
+
+  /** Removes the entry that `peek` gives, and charges its agent. */
+  shift(): Service | undefined {
+    const entry = this.peek()
+    if (entry === undefined) return undefined
+    const flow = entry.flow!
+    const level = flow.level
+    const step = stepOf(entry)
+    const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
+    const service = { agent: flow.agent, priority: level.priority, step, moved, rank: flow.rank }
+    // No flow that comes now may start earlier than the one that is served.
+    level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
+    flow.start += step + flow.owed
+    flow.owed = 0
+    flow.rank = this.ranks++
+    this.unlink(flow, entry)
+    if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
+    return service
+  }
+
+  /**
+   * A service used only `part` of its cost in the end: 0 when nothing was served after all, more than 1 when too little
+   * was asked for it. The agent's tag is corrected at once, but not so far that it would overtake the head that is being
+   * waited for; the rest is corrected with its next service. No agent is owed more than one call: one that failed many
+   * times does not get as many calls at once while everybody else waits.
+   */
+  correct({ agent, moved, priority, rank, step }: Service, part: number): void {
+    const level = this.levels.get(priority)
+    const flow = level?.flows.get(agent)
+    if (part === 1 || level === undefined || flow === undefined || rank < this.since) return
+    level.refunded += (1 - part) * moved
+    const owed = flow.owed + (part - 1) * step
+    const head = level.heap[0]
+    const earliest = flow.size === 0 ? -Infinity : head!.start
+    const start = flow === head ? flow.start : Math.max(earliest, flow.start + owed)
+    flow.owed = Math.max(flow.start + owed - start, -step)
+    if (start === flow.start) return
+    flow.start = start
+    flow.rank = this.ranks++
+    if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
+  }
+
+  /** Removes an entry, wherever it stands. */
+  remove(entry: E): void {
+    if (entry.flow !== undefined) this.unlink(entry.flow, entry)
+  }
+
+  /** Sets anew what each entry costs. */
+  reprice(cost: (entry: E) => number): void {
+    for (const { heap } of this.backlogged) {
+      for (const flow of heap) {
+        flow.backlog = 0
+        for (let entry = flow.head; entry !== undefined; entry = entry.next) {
+          entry.cost = cost(entry)
+          flow.backlog += stepOf(entry)
+        }
+      }
+    }
+  }
+
+  /** Nobody had to wait: what agents were served before counts no more. Does nothing while anybody waits. */
+  forget(): void {
+    if (this.size > 0 || this.since === this.ranks) return
+    this.since = this.ranks
+    if (this.levels.size > 1) return this.levels.clear()
+    // Mostly it is one: to clear it costs less than to make another.
+    for (const level of this.levels.values()) {
+      level.virtual = level.refunded = 0
+      level.flows.clear()
+    }
+  }
+
+  /** The first entries in the order of service, if nobody else comes. Changes nothing. */
+  first(count: number): ReadonlyArray<E> {
+    const found: Array<E> = []
+    for (const { heap } of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
+      const cursors = firstFlows(heap, count).map((flow) => ({ entry: flow.head, start: flow.start, owed: flow.owed }))
+      while (found.length < count) {
+        let next: (typeof cursors)[number] | undefined
+        for (const one of cursors) {
+          if (one.entry !== undefined && (next === undefined || one.start < next.start)) next = one
+        }
+        if (next?.entry === undefined) break
+        found.push(next.entry)
+        next.start += stepOf(next.entry) + next.owed
+        next.owed = 0
+        next.entry = next.entry.next
+      }
+    }
+    return found
+  }
+
+  /**
+   * Visits what is served before an entry that would come now: `visit(flow, upTo)` for each flow of which something is,
+   * namely every entry with no more than `upTo` of the flow's backlog in front of it. An approximation by tags that looks
+   * at no more than `most` flows; returns which part of all backlogged flows that was.
+   */
+  ahead(
+    entry: { readonly agent: string; readonly priority: number; readonly first: boolean },
+    most: number,
+    visit: (flow: Flow<E>, upTo: number) => void
+  ): number {
+    let visited = 0
+    let all = 0
+    for (const level of this.backlogged) {
+      if (level.priority < entry.priority) continue
+      all += level.heap.length
+      const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
+      const waits = own !== undefined && own.size > 0 ? own : undefined
+      const start = Math.max(own?.start ?? level.virtual - level.refunded, level.heap[0]!.start)
+      const tag = level.priority > entry.priority ? Infinity : start + (entry.first ? 0 : (own?.backlog ?? 0))
+      for (const flow of level.heap) {
+        if (visited >= most) break
+        visited++
+        // Of calls with the same tag those go first whose flow did before, and none of a flow that comes behind.
+        const isBefore = waits !== undefined && byTag(flow, waits)
+        if (entry.first && waits !== undefined ? !isBefore : flow.start > tag) continue
+        visit(flow, (tag - flow.start) * (isBefore ? 1 + rounding : 1 - rounding))
+      }
+    }
+    return all === 0 ? 1 : visited / all
+  }
+
+  private levelOf(priority: number): Level<E> {
+    const found = this.levels.get(priority)
+    if (found !== undefined) return found
+    const level: Level<E> = {
+      priority,
+      flows: new Map(),
+      heap: [],
+      weight: 0,
+      virtual: 0,
+      refunded: 0,
+      sweepAt: firstSweep,
+      place: -1
+    }
+    this.levels.set(priority, level)
+    return level
+  }
+
+  private flowOf(level: Level<E>, agent: string): Flow<E> {
+    const found = level.flows.get(agent)
+    if (found !== undefined) return found
+    if (level.flows.size >= level.sweepAt) sweep(level)
+    const flow: Flow<E> = {
+      agent,
+      level,
+      head: undefined,
+      tail: undefined,
+      size: 0,
+      backlog: 0,
+      weight: 0,
+      start: level.virtual - level.refunded,
+      rank: 0,
+      owed: 0,
+      place: -1
+    }
+    level.flows.set(agent, flow)
+    return flow
+  }
+
+  private link(flow: Flow<E>, entry: E, front: boolean): void {
+    entry.flow = flow
+    entry.previous = front ? undefined : flow.tail
+    entry.next = front ? flow.head : undefined
+    if (entry.previous !== undefined) entry.previous.next = entry
+    else flow.head = entry
+    if (entry.next !== undefined) entry.next.previous = entry
+    else flow.tail = entry
+    flow.backlog += stepOf(entry)
+    this.size++
+    if (flow.size++ > 0) return
+    const { level } = flow
+    flow.weight = entry.weight
+    level.weight += entry.weight
+    Heap.push(level.heap, flow, byTag)
+    if (level.place < 0) Heap.push(this.backlogged, level, byPriority)
+  }
+
+  private unlink(flow: Flow<E>, entry: E): void {
+    if (entry.previous !== undefined) entry.previous.next = entry.next
+    else flow.head = entry.next
+    if (entry.next !== undefined) entry.next.previous = entry.previous
+    else flow.tail = entry.previous
+    entry.flow = entry.previous = entry.next = undefined
+    this.size--
+    if (--flow.size > 0) {
+      flow.backlog -= stepOf(entry)
+      return
+    }
+    const { level } = flow
+    flow.backlog = 0
+    level.weight -= flow.weight
+    Heap.remove(level.heap, flow, byTag)
+    if (level.heap.length > 0) return
+    level.weight = 0
+    Heap.remove(this.backlogged, level, byPriority)
+    if (this.levels.size > idleLevels) this.levels.delete(level.priority)
+  }
+}
+
+/** The flows with the lowest tags, in order: no item of a heap comes before its parent. */
+const firstFlows = <E>(heap: ReadonlyArray<Flow<E>>, count: number): ReadonlyArray<Flow<E>> => {
+  const found: Array<Flow<E>> = []
+  const places = heap.length === 0 ? [] : [0]
+  while (found.length < count && places.length > 0) {
+    let next = 0
+    for (let i = 1; i < places.length; i++) if (byTag(heap[places[i]!]!, heap[places[next]!]!)) next = i
+    const place = places.splice(next, 1)[0]!
+    found.push(heap[place]!)
+    for (const child of [2 * place + 1, 2 * place + 2]) if (child < heap.length) places.push(child)
+  }
+  return found
+}
+
+/** Forgets the idle flows that everybody has caught up with. */
+const sweep = <E extends Entry>(level: Level<E>): void => {
+  const now = level.heap[0]?.start ?? level.virtual - level.refunded
+  for (const flow of level.flows.values()) {
+    if (flow.size === 0 && flow.start <= now) level.flows.delete(flow.agent)
+  }
+  level.sweepAt = Math.max(firstSweep, 2 * level.flows.size)
+}

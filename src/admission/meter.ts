@@ -1,0 +1,276 @@
+/**
+ * The provider's bucket of one dimension as far as we know it: what it holds, and how much of its refill is ours.
+ *
+ * Others spend the same limit, so the rate in use follows a curve. After the bucket was found empty it starts a tenth
+ * below what was delivered, is back there after one period, stays there for a while, and then tries more and more.
+ * {@link refill} integrates that curve exactly, so that it does not matter how often a meter is brought up to date.
+ *
+ * Times are milliseconds, rates are per millisecond. A meter is mutable and has one owner.
+ */
+import type { Dimension } from "../Limits.ts"
+
+/** Part of what was delivered that is used right after a cut: the bucket stores the rest, which makes room to grow. */
+export const floorPart = 0.9
+/** Growth one period after the measured share is reached, in parts of the best share known; with the cube of the time, as CUBIC (RFC 9438). */
+const growth = 0.03
+/** From this phase on nothing was found for so long that growth doubles each period. */
+const doublingPhase = 3
+/**
+ * A period is the geometric mean of the gap between calls and this time. Probing costs rejections for each call, not
+ * probing costs share for each minute: the sum of the two is least at the mean of their scales.
+ */
+const periodTau = 60_000
+/** A period is not shorter than a few verdicts, and short enough that a change is found within 15 s. */
+const leastPeriod = 1_000
+const longestPeriod = 4_000
+/** What a bucket of unknown size surely takes at once: this much of its refill. */
+const burstMillis = 3_000
+/** Time over which the recent rate is averaged: the minute that limits are stated in. */
+const recentMillis = 60_000
+/** Calls over which the mean charge is averaged. */
+const meanCalls = 64
+/** Growth per minute after the provider's ramp error. OpenAI asks for at most 50 % in 15 minutes above a size, Anthropic names none. */
+const rampGrowth = 1.4
+/** Rounding of sums: a billionth of a charge is no token. */
+const rounding = 1e-9
+
+/** What was sent and not rejected up to a moment. */
+export interface Mark {
+  readonly at: number
+  readonly given: number
+}
+
+/** The last header that counted, and what had been sent by then. */
+export interface Reference {
+  readonly at: number
+  readonly remaining: number
+  readonly sum: number
+}
+
+export interface Meter {
+  readonly dimension: Dimension
+  /** The provider's limit; `Infinity` while it is unknown. */
+  limit: number
+  /** What the bucket holds, where that is known. */
+  burst: number | undefined
+  level: number
+  at: number
+  /** The curve of the rate in use: `floor` at phase -1, `peak`, the share that was measured, at phase 0, then beyond. */
+  floor: number
+  peak: number
+  phase: number
+  /** The length of one phase, fixed at the cut. */
+  period: number
+  /** The largest share that was measured. */
+  best: number
+  /** What was sent and not rejected in about a minute, as a sum that decays. */
+  recent: number
+  readonly since: number
+  /** The bound on the rate at the last ramp error, and when that was. */
+  ramp: number
+  rampAt: number
+  /** Charges sent, in all, and those that were rejected or never counted. */
+  sum: number
+  rejected: number
+  /** Charges in flight that the provider counts only when they are spent. */
+  held: number
+  /** Mean and largest charge. */
+  mean: number
+  largest: number
+  /** Kept back from each admission, because two clocks and a network never agree to the token. */
+  reserve: number
+  /** Where the share is measured from: the last exhaustion. */
+  mark: Mark | undefined
+  /** What had been given at the last exhaustion, and when the level was set to what that left. */
+  emptied: number
+  fence: number
+  /** Used by the verdicts: what had been given at the last rejection. */
+  tested: number
+  /** Used by headers: the last one that counted, and the largest `remaining` lately. */
+  header: Reference | undefined
+  most: number
+}
+
+/** A bucket of which the limit is known, and perhaps what it holds; it is held to be full. */
+export const make = (
+  dimension: Dimension,
+  now: number,
+  limit = Infinity,
+  burst: number | undefined = undefined
+): Meter => ({
+  dimension,
+  limit,
+  burst,
+  level: burst ?? limit * burstMillis,
+  at: now,
+  floor: limit,
+  peak: limit,
+  phase: 0,
+  period: longestPeriod,
+  best: 0,
+  recent: 0,
+  since: now,
+  ramp: Infinity,
+  rampAt: now,
+  sum: 0,
+  rejected: 0,
+  held: 0,
+  mean: 0,
+  largest: 0,
+  reserve: 0,
+  mark: undefined,
+  emptied: -Infinity,
+  fence: -Infinity,
+  tested: 0,
+  header: undefined,
+  most: 0
+})
+
+/** Output is counted by providers when it is produced, everything else when the call is admitted. */
+export const isLate = (meter: Meter): boolean => meter.dimension === "outputTokens"
+
+/** The unit of growth: the limit, or the best share known where there is no limit. */
+const unit = (m: Meter): number => (m.limit < Infinity ? m.limit : Math.max(m.best, m.peak))
+
+/** The rate in use at a phase, without the limit. */
+const curve = (m: Meter, phase: number): number => {
+  if (phase < 0) return m.peak + (m.peak - m.floor) * phase ** 3
+  const step = growth * unit(m)
+  return phase < doublingPhase
+    ? m.peak + step * phase ** 3
+    : m.peak + step * doublingPhase ** 3 * 2 ** (phase - doublingPhase)
+}
+
+/** The rate in use. */
+export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.min(m.limit, curve(m, m.phase)))
+
+/** The rate in use within what the provider lets us grow to by now, if it had to say so. */
+const rateAt = (m: Meter, now: number): number =>
+  m.ramp === Infinity ? rate(m) : Math.min(rate(m), m.ramp * rampGrowth ** ((now - m.rampAt) / 60_000))
+
+/** The antiderivative of the curve, continuous over its three pieces. */
+const area = (m: Meter, phase: number): number => {
+  if (phase < 0) return m.peak * phase + ((m.peak - m.floor) * phase ** 4) / 4
+  const step = growth * unit(m)
+  if (phase < doublingPhase) return m.peak * phase + (step * phase ** 4) / 4
+  const doubled = (step * doublingPhase ** 3) / Math.LN2
+  return m.peak * phase + (step * doublingPhase ** 4) / 4 + doubled * (2 ** (phase - doublingPhase) - 1)
+}
+
+/** The phase at which the curve reaches the limit. */
+const phaseOfLimit = (m: Meter): number => {
+  const growths = (m.limit - m.peak) / (growth * unit(m))
+  const cubed = doublingPhase ** 3
+  return growths <= cubed ? Math.cbrt(growths) : doublingPhase + Math.log2(growths / cubed)
+}
+
+/** What is refilled in a time from now on, with a phase that stops growing at `most`. */
+const refill = (m: Meter, millis: number, most: number): number => {
+  const to = m.phase + millis / m.period
+  const flatFrom = Math.min(Math.max(m.phase, Math.min(most, phaseOfLimit(m))), to)
+  const flat = Math.min(m.limit, curve(m, flatFrom))
+  const sum = m.period * (area(m, flatFrom) - area(m, m.phase) + flat * (to - flatFrom))
+  return m.ramp === Infinity ? sum : Math.min(sum, millis * rateAt(m, m.at))
+}
+
+/** What the bucket holds. A bucket that has taken a call of some size holds as much. */
+export const burst = (m: Meter): number => m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
+
+/** The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. */
+const needed = (m: Meter, charge: number): number => Math.min(charge + m.reserve, burst(m))
+
+/** Whether calls take as much as is refilled. A rate that is not used does not grow. */
+export const isUsed = (m: Meter): boolean => m.level <= burst(m) / 2
+
+/** The gap between calls at the rate in use. */
+export const gap = (m: Meter): number => m.mean / rate(m)
+
+/** How often growth is tried: see `periodTau`. */
+export const periodOf = (m: Meter): number =>
+  Math.min(longestPeriod, Math.max(leastPeriod, Math.sqrt(gap(m) * periodTau)))
+
+/** Brings a meter up to a time. `most` bounds the phase, where headers measure the share. */
+export const advance = (m: Meter, now: number, most: number): void => {
+  const elapsed = now - m.at
+  if (elapsed <= 0) return
+  m.recent *= Math.exp(-elapsed / recentMillis)
+  if (m.peak < Infinity) {
+    const full = burst(m)
+    if (m.level >= full) m.level = full
+    else if (!isUsed(m)) m.level = Math.min(full, m.level + refill(m, elapsed, m.phase))
+    else {
+      m.level = Math.min(full, m.level + refill(m, elapsed, most))
+      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most))
+    }
+  }
+  m.at = now
+}
+
+/** Milliseconds until a charge fits; 0 when it does. The meter must be up to date. */
+export const wait = (m: Meter, charge: number, most: number): number => {
+  if (m.peak === Infinity || charge === 0) return 0
+  const missing = needed(m, charge) - m.level
+  if (missing <= rounding * charge) return 0
+  // At the rate of now it takes too long, at the limit not long enough; the curve only grows.
+  let long = missing / rateAt(m, m.at)
+  if (m.phase >= most || m.ramp < Infinity) return long
+  let short = missing / Math.min(m.limit, curve(m, m.phase + long / m.period))
+  while (long - short > 0.5) {
+    const middle = (short + long) / 2
+    if (refill(m, middle, most) < missing) short = middle
+    else long = middle
+  }
+  return long
+}
+
+/** What was sent and not rejected in the last minute, as a rate. */
+export const recentRate = (m: Meter, now: number): number =>
+  m.recent / recentMillis / -Math.expm1(-Math.max(1, now - m.since) / recentMillis)
+
+/** Takes a charge, into debt where it is more than the level. */
+export const take = (m: Meter, charge: number, calls: number): void => {
+  m.level -= charge
+  m.recent += charge
+  if (isLate(m)) m.held += charge
+  else m.sum += charge
+  m.mean += (charge - m.mean) / Math.min(meanCalls, calls)
+  m.largest = Math.max(m.largest * 0.999, charge)
+}
+
+/**
+ * Replaces a charge by what was used. `isGiven`: whether the level had it, which is not so once it was set to what an
+ * exhaustion left. `isAccepted`: whether the call was, so that what it used counts as delivered.
+ */
+export const settle = (m: Meter, charge: number, used: number, isGiven: boolean, isAccepted: boolean): void => {
+  if (isGiven || used > charge) m.level = Math.min(Math.max(m.level, burst(m)), m.level + charge - used)
+  m.recent = Math.max(0, m.recent + used - charge)
+  if (isLate(m)) {
+    m.held -= charge
+    m.sum += used
+  } else {
+    m.sum += used - charge
+    if (!isAccepted) m.rejected += charge - used
+  }
+}
+
+/** The rate may now grow from `floor` over `peak`. */
+export const restart = (m: Meter, peak: number, phase: number): void => {
+  m.peak = Math.min(m.limit, peak)
+  m.floor = floorPart * m.peak
+  m.phase = phase
+  m.period = periodOf(m)
+}
+
+/** Another limit. A share that was the whole stays the whole. */
+export const setLimit = (m: Meter, limit: number): void => {
+  const isWhole = m.peak >= m.limit
+  m.limit = limit
+  if (isWhole) m.floor = m.peak = limit
+  else if (m.peak > limit) restart(m, limit, 0)
+  m.level = Math.min(m.level, burst(m))
+}
+
+/** A rate in use where none was known: what was delivered in the last minute, or one call a period. */
+export const pin = (m: Meter, now: number): void => {
+  if (m.peak === Infinity) restart(m, Math.max(recentRate(m, now), m.mean / longestPeriod), 0)
+}

@@ -1,0 +1,66 @@
+/**
+ * Verdicts: which of two explanations a failed call speaks for.
+ *
+ * A one-sided CUSUM (Page 1954), which is Wald's sequential test restarted at 0: a failure adds log(q/p), a success
+ * between two failures takes log((1-p)/(1-q)) away, where p is the rate of failures that come at random and q the rate
+ * that would be worth a reaction. An alarm is raised when the score passes the logarithm of the number of calls in
+ * which one false alarm may occur.
+ *
+ * Nobody waits for successes: verdicts come in the order of the calls, so that at a failure whatever was sent earlier
+ * and has not failed counts as accepted. Hence an answer that takes a minute slows nothing, and no timer is needed.
+ */
+
+/** Calls over which the random rate is averaged: it learns 5 % in a minute at 150 calls a minute. */
+const learnedOver = 150
+/** The random rate at most: with more than one call in ten failing, something is wrong. */
+const mostRandom = 0.1
+
+export interface Test {
+  /** The evidence for a reaction. */
+  score: number
+  /** Acceptances that no failure had to be weighed against, for failures that arrive out of order. */
+  surplus: number
+  /** The number of the latest call that failed. */
+  seen: number
+}
+
+export const makeTest = (): Test => ({ score: 0, surplus: 0, seen: 0 })
+
+/** What failures are weighed by: their random rate and the one worth a reaction, and how many calls are without a verdict. */
+export interface Scale {
+  readonly p: number
+  readonly q: number
+  readonly pending: number
+}
+
+/**
+ * A call failed, before which so many were accepted since the last failure. Returns whether it is the first since the
+ * score was 0.
+ *
+ * A failure that arrives out of order uses up acceptances that were left over, as many as there are calls without a
+ * verdict. Without this, 25 random rejections of one burst that arrive in the same millisecond look like a streak.
+ */
+export const failed = (test: Test, number: number, accepted: number, { p, pending, q }: Scale): boolean => {
+  const each = Math.log((1 - p) / (1 - q))
+  let cost = Math.log(q / p)
+  if (number > test.seen) {
+    const credit = accepted * each
+    test.surplus = Math.min(pending * each, test.surplus + Math.max(0, credit - test.score))
+    test.score = Math.max(0, test.score - credit)
+    test.seen = number
+  } else {
+    const spent = Math.min(cost, test.surplus)
+    test.surplus -= spent
+    cost -= spent
+  }
+  const isFirst = test.score === 0
+  test.score += cost
+  return isFirst
+}
+
+/** The score at which less than one false alarm is expected in so many calls. */
+export const thresholdFor = (calls: number): number => Math.log(Math.max(3, calls))
+
+/** The random rate after so many calls, of which the last one failed or not. */
+export const learn = (p: number, calls: number, hasFailed: boolean, least: number): number =>
+  Math.min(mostRandom, Math.max(least, p * (1 - 1 / learnedOver) ** calls + (hasFailed ? 1 / learnedOver : 0)))
