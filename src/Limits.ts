@@ -120,16 +120,27 @@ export type Window = (typeof windows)[number]
 const windows = ["bucket", "sliding", "fixed"] as const
 
 /**
- * The limit of one dimension, written as people say it: exactly one of `perSecond`, `perMinute` and `total`.
+ * How a provider counts the limits of its dimensions. An `Accounting` says it for its provider.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Counting = PerDimension<Window>
+
+/**
+ * The limit of one dimension: exactly one of `perSecond`, `perMinute` and `total`, or a `share` alone.
  *
  * **Details**
  *
- * - `perMinute` with no `window` is kept safe against every kind of provider: a burst of 5 % of the limit, the rest
- *   spread over the minute, and never more than the limit within any 60 s.
+ * - `perMinute` without a `window` is read as the provider counts that the client knows. A budget without a client keeps
+ *   it safe against every kind of provider: a burst of 5 % of the limit, the rest spread over the minute, and never more
+ *   than the limit within any 60 s.
  * - `perMinute` with `window: "bucket"` may use a whole minute's worth as burst.
  * - `perSecond` is a bucket that refills at that rate; its burst is one second's worth unless given.
  * - `total` never refills: a cap on a whole job.
  * - The default burst of `requests` is 5 s worth, because providers may enforce 60 a minute as one a second.
+ *
+ * What is stated here is a cap: what a provider's headers say can lower the rate in use, and never raises it.
  *
  * @category models
  * @since 0.1.0
@@ -141,9 +152,23 @@ export interface Limit {
   /** The most that is granted at once, in the dimension's unit. */
   readonly burst?: number | undefined
   readonly window?: Window | undefined
+  /**
+   * The part that this budget may use, above 0 and at most 1, where another program should get the rest: of the stated
+   * limit, else of the limit that headers name. Two programs cannot share a limit fairly without it.
+   *
+   * @default 1
+   */
+  readonly share?: number | undefined
 }
 
-const limitOptions: Keys<Limit> = { perSecond: true, perMinute: true, total: true, burst: true, window: true }
+const limitOptions: Keys<Limit> = {
+  perSecond: true,
+  perMinute: true,
+  total: true,
+  burst: true,
+  window: true,
+  share: true
+}
 
 /**
  * The limits of one pool. A dimension that is absent is not limited.
@@ -193,14 +218,14 @@ export interface Rule {
   readonly capacity: number
   /** Refill per millisecond; 0 for a quota. */
   readonly rate: number
-  /** The provider's limit per millisecond, which is more than the refill where a window or a share keeps something back. */
-  readonly limit: number
   /** The largest estimate that can ever be admitted. */
   readonly most: number
   /** Where the provider counts by windows: no span of `millis` may hold more than `max`. */
   readonly window: { readonly max: number; readonly millis: number } | undefined
   /** Whether it never refills. */
   readonly quota: boolean
+  /** The provider's own bucket, of which a window or a share keeps something back. */
+  readonly provider: { readonly rate: number; readonly burst: number }
 }
 
 /**
@@ -227,45 +252,48 @@ const positive = (option: string, value: number | undefined): number | undefined
   return value
 }
 
-const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
+const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | undefined): Rule | undefined => {
   onlyKnown(`Limits.${dimension}`, limit, limitOptions)
   const perSecond = positive(`${dimension}.perSecond`, limit.perSecond)
   const perMinute = positive(`${dimension}.perMinute`, limit.perMinute)
   const total = positive(`${dimension}.total`, limit.total)
   const burst = positive(`${dimension}.burst`, limit.burst)
-  if ([perSecond, perMinute, total].filter((value) => value !== undefined).length !== 1) {
+  const share = positive(`${dimension}.share`, limit.share) ?? 1
+  if (share > 1) invalid(`Limits.${dimension}.share`, "a number above 0, at most 1", share)
+  const stated = [perSecond, perMinute, total].filter((value) => value !== undefined).length
+  if (stated === 0 && limit.share !== undefined && burst === undefined) return undefined
+  if (stated !== 1)
     invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", JSON.stringify(limit))
-  }
   if (total !== undefined) {
-    return { capacity: total, rate: 0, limit: 0, most: total, window: undefined, quota: true }
+    const capacity = total * share
+    const provider = { rate: 0, burst: capacity }
+    return { capacity, rate: 0, most: capacity, window: undefined, quota: true, provider }
   }
   if (limit.window !== undefined && !windows.includes(limit.window)) {
     invalid(`Limits.${dimension}.window`, `one of ${windows.join(", ")}`, limit.window)
   }
   const millis = perSecond === undefined ? minute : 1_000
-  const max = perSecond ?? perMinute!
-  const windowed = limit.window === undefined ? perMinute !== undefined : limit.window !== "bucket"
-  if (windowed) {
-    const capacity = burst ?? (dimension === "requests" ? (max * requestBurstMillis) / minute : max * safeBurst)
+  const whole = perSecond ?? perMinute!
+  const max = whole * share
+  const window = limit.window ?? (perMinute === undefined ? "bucket" : counting)
+  const smoothed = (max * requestBurstMillis) / minute
+  if (window !== "bucket") {
+    const capacity = burst ?? (dimension === "requests" ? smoothed : max * safeBurst)
     if (capacity >= max) {
       invalid(`Limits.${dimension}.burst`, `less than the limit of ${max} that the window holds`, burst)
     }
-    return {
-      capacity,
-      rate: (max - capacity) / millis,
-      limit: max / millis,
-      most: max,
-      window: { max, millis },
-      quota: false
-    }
+    const provider = { rate: whole / millis, burst: capacity / share }
+    return { capacity, rate: (max - capacity) / millis, most: max, window: { max, millis }, quota: false, provider }
   }
   const rate = max / millis
-  const capacity = burst ?? (dimension === "requests" && perMinute !== undefined ? rate * requestBurstMillis : max)
-  return { capacity, rate, limit: rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false }
+  const capacity = burst ?? (dimension === "requests" && perMinute !== undefined ? smoothed : max)
+  const provider = { rate: whole / millis, burst: burst ?? capacity / share }
+  return { capacity, rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false, provider }
 }
 
 /**
- * Turns limits into the rules that buckets run by.
+ * Turns limits into the rules that buckets run by. `counting` is how the provider counts where a limit does not say it; a
+ * limit that is a `share` alone has no rule until the provider names its limit.
  *
  * **Gotchas**
  *
@@ -287,9 +315,9 @@ const resolveLimit = (dimension: Dimension, limit: Limit): Rule => {
  * @category constructors
  * @since 0.1.0
  */
-export const resolve = (limits: Limits): Rules => {
+export const resolve = (limits: Limits, counting: Counting = {}): Rules => {
   onlyKnown("Limits", limits, { requests: true, inputTokens: true, outputTokens: true, tokens: true })
-  return mapDimensions(limits, (limit, dimension) => resolveLimit(dimension, limit))
+  return mapDimensions<Limit, Rule>(limits, (limit, dimension) => resolveLimit(dimension, limit, counting[dimension]))
 }
 
 // -----------------------------------------------------------------------------
@@ -304,12 +332,13 @@ export const resolve = (limits: Limits): Rules => {
  */
 export const mapDimensions = <A, B>(
   self: { readonly [D in Dimension]?: A | undefined },
-  f: (value: A, dimension: Dimension) => B
+  f: (value: A, dimension: Dimension) => B | undefined
 ): PerDimension<B> => {
   const result: { [D in Dimension]?: B } = {}
   for (const dimension of dimensions) {
     const value = self[dimension]
-    if (value !== undefined) result[dimension] = f(value, dimension)
+    const mapped = value === undefined ? undefined : f(value, dimension)
+    if (mapped !== undefined) result[dimension] = mapped
   }
   return result
 }

@@ -7,7 +7,7 @@
  *
  * A pool is mutable and has one owner. Nothing here reads a clock or draws a random number: time is an argument.
  */
-import type { Charge, Dimension, PerDimension, Rules, Whole } from "../Limits.ts"
+import type { Charge, Dimension, PerDimension, Rule, Rules, Whole } from "../Limits.ts"
 import * as Cap from "./cap.ts"
 import * as Meter from "./meter.ts"
 import * as Verdicts from "./verdicts.ts"
@@ -68,11 +68,15 @@ const mostProbes = 8
 const smoothedMillis = 5_000
 /** Of a limit that is used less than this an exhaustion is not expected. */
 const suspectedPart = 0.7
+/** A call that is estimated to be larger than the limit by this factor is larger: estimates err by less. */
+const certainly = 1.6
 /** The pause after a ramp error that names none. */
 const rampPause = 5_000
 /** Time to a rejection and to an overload, before one was seen. */
 const firstRejectMillis = 200
 const firstOverloadMillis = 1_000
+/** Time to the end of an answer, before one was seen. */
+const firstAnswerMillis = 2_000
 /** Verdicts over which those times are averaged. */
 const verdictWeight = 1 / 8
 
@@ -109,7 +113,9 @@ export interface Pool {
   /** The provider's buckets. */
   readonly meters: Array<Meter.Meter>
   /** The user's limits. */
-  readonly caps: PerDimension<Cap.Cap>
+  readonly caps: { [D in Dimension]?: Cap.Cap }
+  /** The part that is ours of limits that only headers name. */
+  shares: PerDimension<number>
   readonly gate: Gate
   readonly window: Window.Window
   opening: Opening | undefined
@@ -130,6 +136,7 @@ export interface Pool {
   block: { at: number; sent: number; before: number }
   rejectMillis: number
   overloadMillis: number
+  answerMillis: number
   distrustUntil: number
   rampAt: number
 }
@@ -166,9 +173,10 @@ export type Readings = PerDimension<Reading>
 
 /**
  * What a failure says. `"isolated"`: it is the call's own. `"exhausted"`: the bucket was empty. `"ramp"`: usage grows too
- * fast. `"outage"`: the provider does not work. All but the first concern every caller, and are no call's own failure.
+ * fast. `"outage"`: the provider does not work. These three concern every caller, and are no call's own failure. `"impossible"`: the
+ * call is larger than the provider's limit.
  */
-export type Verdict = "isolated" | "exhausted" | "ramp" | "outage"
+export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 
 /** Why a charge does not go now. `millis` is `Infinity` where only another event lets it go. */
 export interface Blocked {
@@ -176,10 +184,11 @@ export interface Blocked {
   readonly dimension: Dimension | undefined
 }
 
-export const make = (rules: Rules, now: number): Pool => {
+export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pool => {
   const pool: Pool = {
     meters: [],
     caps: {},
+    shares: {},
     gate: {
       reason: "rateLimit",
       misses: 0,
@@ -204,10 +213,11 @@ export const make = (rules: Rules, now: number): Pool => {
     block: { at: now, sent: 0, before: 0 },
     rejectMillis: firstRejectMillis,
     overloadMillis: firstOverloadMillis,
+    answerMillis: firstAnswerMillis,
     distrustUntil: -Infinity,
     rampAt: -Infinity
   }
-  resize(pool, rules, now)
+  resize(pool, rules, shares, now)
   return pool
 }
 
@@ -215,30 +225,36 @@ export const make = (rules: Rules, now: number): Pool => {
 const dimensions: ReadonlyArray<Dimension> = ["requests", "inputTokens", "outputTokens", "tokens"]
 
 /** Replaces the user's limits. What was learned of dimensions that the user does not limit stays. */
-export const resize = (pool: Pool, rules: Rules, now: number): void => {
-  const caps: { [D in Dimension]?: Cap.Cap } = pool.caps
+export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, now: number): void => {
+  pool.shares = shares
   for (const dimension of dimensions) {
     const rule = rules[dimension]
-    const cap = caps[dimension]
-    if (rule === undefined) delete caps[dimension]
-    else if (cap === undefined || cap.rule.quota !== rule.quota) caps[dimension] = Cap.make(rule, now)
-    else {
-      Cap.advance(cap, now)
-      Cap.setRule(cap, rule)
-    }
-    const meter = pool.meters.find((each) => each.dimension === dimension)
+    limitTo(pool, dimension, rule, now)
     if (rule === undefined || rule.quota) continue
-    if (meter === undefined) pool.meters.push(Meter.make(dimension, now, rule.limit, rule.capacity))
+    const { burst, rate } = rule.provider
+    const meter = pool.meters.find((each) => each.dimension === dimension)
+    if (meter === undefined) pool.meters.push(Meter.make(dimension, now, rate, burst))
     else {
       Meter.advance(meter, now, bound(pool, meter, now))
-      Meter.setLimit(meter, rule.limit)
-      meter.burst = rule.capacity
+      Meter.setLimit(meter, rate)
+      meter.burst = burst
     }
   }
   // Providers limit requests and tokens: where nobody says how, the law finds out.
   if (pool.meters.length === 0) pool.meters.push(Meter.make("requests", now))
   if (!pool.meters.some((each) => each.dimension !== "requests")) pool.meters.push(Meter.make("tokens", now))
   if (!pool.meters.some((each) => each.limit === Infinity)) pool.opening = undefined
+}
+
+/** Sets or removes the user's limit of a dimension. */
+const limitTo = ({ caps }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
+  const cap = caps[dimension]
+  if (rule === undefined) delete caps[dimension]
+  else if (cap === undefined || cap.rule.quota !== rule.quota) caps[dimension] = Cap.make(rule, now)
+  else {
+    Cap.advance(cap, now)
+    Cap.setRule(cap, rule)
+  }
 }
 
 // -----------------------------------------------------------------------------
@@ -426,6 +442,7 @@ export const accept = (pool: Pool, ticket: Ticket): void => {
 /** A call is over: what it reserved is replaced by what it used. */
 export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
+  pool.answerMillis += (now - ticket.at - pool.answerMillis) * verdictWeight
   end(pool, ticket, used, ticket.isJudged)
 }
 
@@ -496,7 +513,17 @@ const learnLimit = (
   const most = dimension === "requests" ? limit * smoothedMillis : Infinity
   meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, most)) || undefined
   if (isNew) meter.level = remaining
+  const share = pool.shares[dimension]
+  if (share !== undefined) limitTo(pool, dimension, shareOf(meter, share), now)
   return meter
+}
+
+/** The user's part of a limit that headers name. */
+const shareOf = (meter: Meter.Meter, share: number): Rule => {
+  const rate = meter.limit * share
+  const capacity = Meter.burst(meter) * share
+  const provider = { rate: meter.limit, burst: Meter.burst(meter) }
+  return { capacity, rate, most: Math.max(capacity, rate * 60_000), window: undefined, quota: false, provider }
 }
 
 const learnLevel = (
@@ -529,8 +556,11 @@ const learnLevel = (
   else learnSlope(meter, header, { at: ticket.at, remaining, sum }, roundedTo)
 }
 
+/** What headers promise beyond our own count may be gone, so that is believed by and by; a debt they replace at once. */
 const raise = (meter: Meter.Meter, level: number): void => {
-  if (level > meter.level) meter.level = Math.min(Meter.burst(meter), meter.level + levelGain * (level - meter.level))
+  if (level <= meter.level) return
+  meter.level = Math.max(meter.level, Math.min(0, level))
+  meter.level = Math.min(Meter.burst(meter), meter.level + levelGain * (level - meter.level))
 }
 
 /** What the bucket got between two headers, and what we took of it: the rest of the refill is ours. */
@@ -572,7 +602,8 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   const isTrusted = readings !== undefined && now >= pool.distrustUntil
   if (isTrusted) {
     for (const meter of pool.meters) {
-      const { remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
+      const { limit = Infinity, remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
+      if (ticket.charge[meter.dimension] > certainly * limit * 60_000) return "impossible"
       if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {
         exhaust(pool, meter, ticket, retryAfter, remaining, now)
         return "exhausted"
@@ -761,3 +792,23 @@ export const overload = (
   close(gate, "overload", now + Math.max(pause, Math.min(failure.retryAfter ?? 0, longestSilence)))
   return "outage"
 }
+
+// -----------------------------------------------------------------------------
+// Foreseeing
+// -----------------------------------------------------------------------------
+
+/** A copy to play ahead with: as if nothing failed from now on, and no call were in flight. */
+export const preview = (pool: Pool): Pool => ({
+  ...pool,
+  meters: pool.meters.map((meter) => ({ ...meter })),
+  caps: Object.fromEntries(
+    Object.entries(pool.caps).map(([dimension, cap]) => [
+      dimension,
+      { ...cap, cells: cap.cells.map((cell) => ({ ...cell })) }
+    ])
+  ),
+  gate: { ...pool.gate, misses: 0 },
+  window: Window.make(),
+  opening: undefined,
+  inFlight: 0
+})
