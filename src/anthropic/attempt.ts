@@ -6,9 +6,9 @@ import type * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failed.ts"
 import type * as Governor from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
-import * as Headers from "../internal/headers.ts"
 import { longestWait, messageActual, type UsageReport } from "../internal/messages.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { headerReader, signalOf as signalOfHeaders } from "../protocol/headers.ts"
 import { type Body, Stalled, watch, withBody } from "./body.ts"
 
 /** A request of the SDK. */
@@ -131,7 +131,7 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
   })
 
 const signalOf = (response: Response) =>
-  Effect.map(Clock.currentTimeMillis, (now) => Headers.signal((name) => response.headers.get(name), now))
+  Effect.map(Clock.currentTimeMillis, (now) => signalOfHeaders(headerReader(response.headers), now))
 
 interface Answer {
   readonly id?: string

@@ -10,8 +10,8 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as LlmError from "../LlmError.ts"
-import * as Headers from "./headers.ts"
-import { parseJson } from "./json.ts"
+import * as Headers from "../protocol/headers.ts"
+import { parseJson } from "../protocol/json.ts"
 
 /** What the mapping needs to know beside the error. */
 export interface Context {
@@ -137,7 +137,7 @@ const bodyOf = (body: unknown): Body => {
 /** An answer with an error, wherever an SDK puts its parts. */
 interface Answer {
   readonly status: number | undefined
-  readonly headers: Headers.Get
+  readonly headers: Headers.HeaderReader
   /** What is said of the error; undefined where nothing is. */
   readonly body: Body | undefined
 }
@@ -150,7 +150,7 @@ const answerOf = (error: unknown): Answer => {
     status: [...all("status", "statusCode"), field(field(error, "$metadata"), "httpStatusCode")].find(
       (status) => typeof status === "number"
     ),
-    headers: Headers.getterOf(headers ?? {}),
+    headers: Headers.headerReader(headers ?? {}),
     body: firstSaid([
       ...all("error", "body", "responseBody", "data"),
       field(error, "message"),
@@ -204,7 +204,7 @@ const nameOf = (name: string | null | undefined, secret: string | undefined): st
   name == null ? undefined : cut(redact(name.replace(/\p{Cc}/gu, ""), secret), 100)
 
 /** The provider's name for the request, by the header of whoever answers: Anthropic and Google, OpenAI, AWS, Azure. */
-export const requestIdOf = (get: Headers.Get, secret: string | undefined): string | undefined =>
+export const requestIdOf = (get: Headers.HeaderReader, secret: string | undefined): string | undefined =>
   nameOf(get("request-id") ?? get("x-request-id") ?? get("x-amzn-requestid") ?? get("apim-request-id"), secret)
 
 /** The error and its causes: `fetch failed` hides ECONNREFUSED one level down. */
@@ -295,7 +295,7 @@ const fromStatus = (error: unknown, status: number, context: Context): LlmError.
   const body: Body = { ...said, type: said?.type ?? text(get("x-amzn-errortype")?.split(":")[0]) }
   // Without a JSON body the SDK's message is the status and the text of the body.
   const message = said === undefined ? text(field(error, "message"))?.replace(/^\d{3} /, "") : said.message
-  const waitOf = (get: Headers.Get) => Headers.retryAfterMillis(get, context.now)
+  const waitOf = (get: Headers.HeaderReader) => Headers.retryAfterMillis(get, context.now)
   const retryAfter =
     waitOf(get) ?? waitOf((name) => (name === "retry-after" ? body.retryDelay?.replace(/s$/, "") : undefined))
   const fields: Fields = {
@@ -305,7 +305,7 @@ const fromStatus = (error: unknown, status: number, context: Context): LlmError.
     detail: detailOf(message, context.secret),
     retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
     shouldRetry: get("x-should-retry") === "false" ? false : undefined,
-    signal: Headers.signal(get, context.now)
+    signal: Headers.signalOf(get, context.now)
   }
   const resumesAt =
     body.code === "enforced_spend_limit_reached" ? nextMonth(Headers.timeOf(get, context.now)) : undefined

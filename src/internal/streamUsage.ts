@@ -4,7 +4,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Limits from "../Limits.ts"
 import type { Received } from "../LlmError.ts"
 import { isAmount } from "./believed.ts"
-import { parseJson } from "./json.ts"
+import { parseJson } from "../protocol/json.ts"
 import { bytesPerToken } from "./requestSize.ts"
 
 /** What was seen of a stream. Counts are undefined until the provider has named them. */

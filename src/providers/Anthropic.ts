@@ -57,11 +57,11 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { durationOf, type Keys, onlyKnown } from "../internal/invalid.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
-import * as Headers from "../internal/headers.ts"
 import { longestWait } from "../internal/messages.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
 import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
+import { headerReader, signalOf } from "../protocol/headers.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -158,8 +158,8 @@ const sdkMost = 2 ** 31 - 1
 const drainMillis = 1_000
 
 const replyOf = <A>(value: A, response: Response, now: number, secret: string | undefined): Reply<A> => {
-  const get: Headers.Get = (name) => response.headers.get(name)
-  return { value, signal: Headers.signal(get, now), requestId: SdkErrors.requestIdOf(get, secret) }
+  const header = headerReader(response.headers)
+  return { value, signal: signalOf(header, now), requestId: SdkErrors.requestIdOf(header, secret) }
 }
 
 /**
