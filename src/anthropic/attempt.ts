@@ -8,6 +8,7 @@ import type * as Governor from "../Governor.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import { longestWait, messageActual, type UsageReport } from "../internal/messages.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { requestIdOf } from "../protocol/errors.ts"
 import { headerReader, signalOf as signalOfHeaders } from "../protocol/headers.ts"
 import { type Body, Stalled, watch, withBody } from "./body.ts"
 
@@ -190,7 +191,7 @@ export const opened = Effect.fnUntraced(function* (
   const response = yield* send(request, next, controller, idleTimeout)
   yield* ticket.heard(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
-  const requestId = SdkErrors.requestIdOf((name) => response.headers.get(name), undefined)
+  const requestId = requestIdOf(headerReader(response.headers))
   if (!isUnread(response)) {
     const reason = new MalformedResponse({ status: response.status, requestId, detail: "no body to read" })
     return yield* Effect.fail(new AttemptFailed(reason, () => response))

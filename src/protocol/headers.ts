@@ -72,7 +72,7 @@ export const timeOf = (header: HeaderReader, now: number): number => dateOf(head
 const units: Readonly<Record<string, number>> = { d: day, h: hour, m: minute, s: 1_000, ms: 1 }
 
 /** Milliseconds of a duration in Go's notation, such as `6m0s`, `2m59.56s`, `20ms` and Google's `36.4s`. */
-const durationMillis = (text: string): number | undefined => {
+export const durationMillis = (text: string): number | undefined => {
   if (!/^(\d{1,9}(\.\d{1,9})?(ms|[dhms]))+$/.test(text)) return undefined
   let millis = 0
   for (const [, value, unit = "s"] of text.matchAll(/(\d+(?:\.\d+)?)(ms|[dhms])/g)) {
@@ -250,7 +250,7 @@ export const signalOf = (header: HeaderReader, now: number): Limits.Signal | und
 }
 
 /** The longest pause that is believed, in milliseconds: a limit that is closed for longer is probed once an hour. */
-const maxRetryAfterMillis = hour
+export const maxRetryAfterMillis = hour
 
 /**
  * How long the provider asks to wait, in milliseconds, above 0 and at most an hour: `retry-after-ms`, or `retry-after` as

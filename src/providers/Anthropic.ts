@@ -61,6 +61,7 @@ import { longestWait } from "../internal/messages.ts"
 import * as StreamUsage from "../internal/streamUsage.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
 import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
+import { requestIdOf } from "../protocol/errors.ts"
 import { headerReader, signalOf } from "../protocol/headers.ts"
 
 // -----------------------------------------------------------------------------
@@ -159,7 +160,7 @@ const drainMillis = 1_000
 
 const replyOf = <A>(value: A, response: Response, now: number, secret: string | undefined): Reply<A> => {
   const header = headerReader(response.headers)
-  return { value, signal: signalOf(header, now), requestId: SdkErrors.requestIdOf(header, secret) }
+  return { value, signal: signalOf(header, now), requestId: requestIdOf(header, secret) }
 }
 
 /**
