@@ -37,5 +37,9 @@ export const nameOf = (value: unknown): string | undefined =>
 /** The largest amount that is believed: no limit and no usage comes near it. */
 export const maxAmount = 1e12
 
+/** A number of tokens or requests: finite, not negative, at most 10^12. */
+export const amountOf = (value: unknown): number | undefined =>
+  typeof value === "number" && value >= 0 && value <= maxAmount ? value : undefined
+
 /** A list; anything else is an empty one. */
 export const listOf = (value: unknown): ReadonlyArray<unknown> => (Array.isArray(value) ? value : [])

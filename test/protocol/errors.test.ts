@@ -1,11 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
+import {
+  anthropic,
+  type Failure,
+  type FailureReason,
+  gemini,
+  openaiChat,
+  openaiResponses,
+  type Protocol
+} from "floodgate/protocol"
 import { LlmError } from "floodgate/LlmError"
 import { fromResponse } from "../../src/internal/sdkErrors.ts"
-import { type Failure, type FailureReason, failureOf as read } from "../../src/protocol/errors.ts"
-
-const reader = { failure: read }
-type Protocol = typeof reader
-const [anthropic, openaiChat, openaiResponses, gemini] = [reader, reader, reader, reader]
 
 /** 24 Nov 2026, 12:00:00 UTC. */
 const now = Date.UTC(2026, 10, 24, 12)
