@@ -70,7 +70,7 @@ const isClaude = (body: Readonly<Record<string, unknown>>, { model = "" }: Route
   Array.isArray(body["messages"]) || /claude|anthropic/.test(model)
 
 /** What a request asks for; see {@link Protocol.describe}. */
-const describe: Protocol["describe"] = (body, route, header) => {
+export const describe: Protocol["describe"] = (body, route, header) => {
   if (!isRecord(body) || !isClaude(body, route)) return undefined
   const sum: Sum = { text: 0, files: 0 }
   add(sum, body["system"])
@@ -129,7 +129,7 @@ const withMessage = (answer: Answer, message: unknown): Answer => {
 }
 
 /** Reads a whole answer; see {@link Protocol.answer}. */
-const readAnswer = (body: unknown): Answer =>
+export const readAnswer = (body: unknown): Answer =>
   at(body, "type") === "error"
     ? { ...emptyAnswer, error: body }
     : {
