@@ -40,7 +40,7 @@ const keep = async <A>(layer: Layer.Layer<A>) => {
 
 const floodgate = async (): Promise<Contender> => {
   const { close, context } = await keep(
-    Budget.layer({ headroom: 0, limits: { tokens: { perSecond: plenty, burst: plenty } } }).pipe(
+    Budget.layer({ limits: { tokens: { perSecond: plenty, burst: plenty } } }).pipe(
       Layer.provide(FloodgateRedis.layerStoreUrl({ url: server.url }))
     )
   )

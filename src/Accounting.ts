@@ -29,6 +29,7 @@
  * @since 0.1.0
  */
 import { invalid } from "./internal/invalid.ts"
+import { poolOf } from "./internal/modelClass.ts"
 import type * as Limits from "./Limits.ts"
 
 /**
@@ -73,11 +74,18 @@ export interface Accounting {
   readonly name: string
   /** Whether a rejected request counts towards the limits. */
   readonly rejections: "free" | "charged"
+  /** How its limits are counted, for limits that are written without a window. @default safe with every provider */
+  readonly counting?: Limits.Counting | undefined
+  /** Which models share their limits: the name of the pool of a model. @default each model is its own pool */
+  readonly poolOf?: ((model: string) => string) | undefined
   /** What it takes of the limits when it admits a call. */
   readonly estimate: (expected: Expected) => Limits.Estimate
   /** What it has taken when the call is over. A dimension that is absent keeps its estimate. */
   readonly usage: (actual: Actual) => Limits.Usage
 }
+
+/** Replenished continuously, in every dimension. */
+const buckets: Limits.Counting = { requests: "bucket", inputTokens: "bucket", outputTokens: "bucket", tokens: "bucket" }
 
 const prompt = (expected: Expected): number => expected.inputTokens + expected.cachedTokens
 
@@ -118,6 +126,8 @@ const uncached = (actual: Actual): number => actual.inputTokens + (actual.cacheC
 export const anthropic: Accounting = {
   name: "anthropic",
   rejections: "free",
+  counting: buckets,
+  poolOf,
   estimate: ({ inputTokens, outputTokens }) => ({ inputTokens, outputTokens }),
   usage: (actual) => ({ inputTokens: uncached(actual), outputTokens: actual.outputTokens })
 }
@@ -142,7 +152,7 @@ export const anthropic: Accounting = {
  * @category providers
  * @since 0.1.0
  */
-export const vertex: Accounting = { ...anthropic, name: "vertex" }
+export const vertex: Accounting = { ...anthropic, name: "vertex", counting: undefined }
 
 /**
  * Amazon Bedrock's `bedrock-runtime` endpoint: one limit on input and output together. It reserves the whole prompt and
@@ -259,6 +269,7 @@ export const bedrockMantle: Accounting = {
 export const openai: Accounting = {
   name: "openai",
   rejections: "charged",
+  counting: buckets,
   estimate: (expected) => ({
     inputTokens: prompt(expected),
     outputTokens: expected.outputTokens,
@@ -295,6 +306,7 @@ export const openai: Accounting = {
 export const azure: Accounting = {
   name: "azure",
   rejections: "charged",
+  counting: { requests: "sliding", inputTokens: "fixed", outputTokens: "fixed", tokens: "fixed" },
   estimate: (expected) => ({
     inputTokens: prompt(expected),
     outputTokens: expected.outputTokens,

@@ -60,10 +60,10 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
 import { latest } from "./budget/latest.ts"
-import { checkConcurrency, Uncounted } from "./budget/options.ts"
+import { checkConcurrency } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./internal/counter.ts"
-import { durationOf, invalid, onlyKnown } from "./internal/invalid.ts"
+import { durationOf, invalid } from "./internal/invalid.ts"
 import * as Work from "./internal/work.ts"
 
 export { layer, Meter } from "./agents/meter.ts"
@@ -285,7 +285,6 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   options: Options
 ): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
   yield* Meter
-  onlyKnown("Agents.run", options, { concurrency: true, cap: true, capPerAgent: true })
   const { concurrency = "unbounded" } = options
   if (concurrency !== "unbounded") checkConcurrency(concurrency, "Agents.run: concurrency")
   const ticks = yield* PubSub.sliding<void>(1)
@@ -370,9 +369,6 @@ const bounded = <A, E, R>(
     ends("job", shared.time, shared.startedAt),
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
     Effect.provideService(Budget.Agent, key),
-    isCapped(counter) || isCapped(shared.counter) || work !== undefined
-      ? Effect.provideService(Uncounted, true)
-      : identity,
     Effect.provideService(Running, {
       agent: key,
       counters: [counter, shared.counter, ...shared.outer],
@@ -431,7 +427,6 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
 
 /** A cap that makes sense, its time in milliseconds. */
 const checked = (name: string, cap: Cap = {}) => {
-  onlyKnown(`Agents.run: ${name}`, cap, { tokens: true, calls: true, time: true })
   const { calls, time, tokens } = cap
   for (const [option, value] of Object.entries({ tokens, calls })) {
     if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)

@@ -51,11 +51,10 @@ import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
 import * as Internal from "./budget/make.ts"
@@ -66,7 +65,8 @@ import {
   type Options,
   type RateLimitSignal,
   type Reservation,
-  type ReserveOptions
+  type ReserveOptions,
+  type Verdict
 } from "./budget/models.ts"
 import * as Limits from "./Limits.ts"
 
@@ -96,8 +96,8 @@ export class TokenBudget extends Context.Service<
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
     /** Tells the budget what a response says about the limits. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
-    /** Tells the budget that the provider said no. */
-    readonly cooldown: (pause: Cooldown) => Effect.Effect<void>
+    /** Tells the budget that a call was rejected or failed, and returns what that says. */
+    readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
     /** Changes limits or concurrency while calls run; waiters move up at once. What is used of a `total` stays used. */
     readonly resize: (options: {
       readonly pool?: string | undefined
@@ -223,7 +223,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
         refund: Effect.void
       })),
     observe: () => Effect.void,
-    cooldown: () => Effect.void,
+    cooldown: () => Effect.succeed("isolated"),
     resize: () => Effect.void,
     poolOf: () => "default",
     status: Effect.succeed({ pools: {} }),
@@ -245,19 +245,12 @@ export const withReservation = <A, E, R>(
   estimate: Limits.Estimate,
   use: (reservation: Reservation) => Effect.Effect<A, E, R>,
   options?: ReserveOptions
-): Effect.Effect<A, E | BudgetError, R | TokenBudget> =>
-  Effect.uninterruptibleMask((restore) => {
-    // Read from the fiber that evaluates this: one step less than `contextWith`, on the hottest path.
-    const { context } = Fiber.getCurrent()!
-    const budget = Context.getUnsafe(context, TokenBudget)
-    return Internal.hasUse(budget)
-      ? budget.use(context, restore, estimate, use, options)
-      : restore(
-          Effect.scopedWith((scope) =>
-            Effect.flatMap(Scope.provide(budget.reserve(estimate, options), scope), (reservation) => use(reservation))
-          )
-        )
-  })
+): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
+  Effect.scoped(
+    Effect.withFiber(({ context }) =>
+      Effect.flatMap(Context.getUnsafe(context, TokenBudget).reserve(estimate, options), use)
+    )
+  )
 
 /**
  * Charges tokens and goes on: the form of the incident report. Nothing is corrected later.

@@ -61,7 +61,6 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import { isAmount, mostAmount } from "./internal/believed.ts"
-import { onlyKnown } from "./internal/invalid.ts"
 import * as Learning from "./internal/learning.ts"
 import * as Recency from "./internal/recency.ts"
 import { bytesPerToken } from "./protocol/requestSize.ts"
@@ -315,7 +314,6 @@ const keyOf = ({ kind, pool }: Pick<Call, "pool" | "kind">): string => JSON.stri
  */
 export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]> =>
   Effect.sync(() => {
-    onlyKnown("Estimator.make", options, { accounting: true, learned: true })
     const { accounting = Accounting.anthropic, learned } = options
     const memories = new Map<string, Memory>()
     const put = (key: string, memory: Memory): void => Recency.put(memories, key, memory, maxProfiles)

@@ -52,36 +52,25 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
-import * as Admission from "./governor/admission.ts"
-import * as Attempt from "./governor/attempt.ts"
-import * as Bound from "./governor/bound.ts"
-import * as Failed from "./governor/failed.ts"
+import * as GovernedCall from "./governor/call.ts"
+import { makeFlights } from "./governor/estimate.ts"
+import * as Health from "./governor/health.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
-import { onlyKnown } from "./internal/invalid.ts"
 import type { LlmError } from "./LlmError.ts"
-import { NoAttempt, stop } from "./retry/errors.ts"
 import * as Retry from "./Retry.ts"
 
+export { causeOf } from "./governor/failure.ts"
 export * from "./governor/models.ts"
-
-/**
- * What a governor counts.
- *
- * @category metrics
- * @since 0.1.0
- */
-export * as metrics from "./governor/metrics.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -155,108 +144,52 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
-  onlyKnown("Governor.make", options, { retry: true, accounting: true, learned: true })
-  const { accounting = estimator.accounting, retry: defaultPolicy = Retry.defaultPolicy } = options
-  const given = Context.pick(Retry.RetryBudget)(yield* Effect.context<never>())
-  const warmup = Warmup.make()
-  const admit = Admission.make({ accounting, budget, estimator })
-
-  /** One attempt under a reservation that outlives it. What fails is concluded here. */
-  const once = <A, E, R>(
-    trace: Trace.Trace,
-    call: Call,
-    attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
-    how: CallOptions,
-    bound: Bound.Bound,
-    conclude: (ticket: Ticket, value: A) => Effect.Effect<void>
-  ) => {
-    const within = Attempt.within(how.timeout)
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(admit(trace, call, how, bound)), (ticket) => {
-        const send = Effect.flatMap(Trace.sent(trace), () => within(attempt(ticket)))
-        return Effect.onExit(restore(Failed.protect(breaker, trace.pool, send)), (exit) => {
-          if (Exit.isSuccess(exit)) return conclude(ticket, exit.value)
-          if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
-          return ticket.fail(Cause.squash(exit.cause))
-        })
-      })
-    )
+  const { accounting = estimator.accounting, retry: policy = Retry.defaultPolicy } = options
+  const parts: GovernedCall.Parts = {
+    accounting,
+    breaker,
+    budget,
+    estimator,
+    flights: makeFlights(),
+    given: Context.pick(Retry.RetryBudget)(yield* Effect.context<never>()),
+    health: Health.make(),
+    policy,
+    warmup: Warmup.make()
   }
 
-  /** A refusal of the budget is an answer, no attempt that failed: it goes around the policy, which makes a failure of it again. */
-  const attempts = <A, E, R>(
-    self: (bound: Bound.Bound) => Effect.Effect<A, E, R>,
-    how: CallOptions
-  ): Effect.Effect<A, E | Budget.BudgetError, R> =>
-    Effect.suspend(() => {
-      let failure: Exclude<E, Budget.BudgetError> | undefined
-      return Bound.begin(how.maxWait).pipe(
-        Effect.flatMap(self),
-        Effect.catchIf(Attempt.isRefusal, (refusal) => Effect.succeed(new NoAttempt(refusedRetry(refusal, failure)))),
-        Effect.tapError((error) => Effect.sync(() => (failure = error))),
-        Retry.withPolicy(how.retry ?? defaultPolicy),
-        // The caller's own retry budget goes before the one that was given here, and attempts know for whom they are made.
-        Effect.updateContext((caller: Context.Context<R>) => {
-          const all = Context.merge(given, caller)
-          return how.agent === undefined ? all : Context.add(all, Budget.Agent, how.agent)
-        })
-      ) as Effect.Effect<A, E | Budget.BudgetError, R>
-    })
-
-  const begin = <A, E, R>(
-    call: Call,
-    attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
-    how: CallOptions,
-    conclude: (ticket: Ticket, value: A) => Effect.Effect<void>
-  ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R | Scope.Scope> =>
-    Effect.suspend(() => {
-      const pool = budget.poolOf(call.model)
-      const key = how.cacheKey === undefined ? undefined : JSON.stringify([call.model, how.cacheKey])
-      return Effect.flatMap(Trace.begin(pool, call), (trace) => {
-        const open = (bound: Bound.Bound) =>
-          Attempt.scopedIfItSucceeds(warmup(key, bound.until, once(trace, call, attempt, how, bound, conclude)))
-        return attempts((bound) => Effect.andThen(Trace.resumed(trace), open(bound)), how).pipe(
-          Effect.mapError((error) => Attempt.withHistory(error, trace)),
-          Trace.within(trace)
-        )
-      })
-    })
-
-  // The scope is provided here. The compiler cannot take it out of an `R` that it does not know, hence the cast.
   const run = <A, E, R>(
     call: Call,
     attempt: (ticket: Ticket) => Effect.Effect<Outcome<A>, E, R>,
     how: CallOptions = {}
   ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> =>
-    Effect.scoped(
-      begin(call, attempt, how, (ticket, { actual, response, signal }) =>
-        Effect.andThen(ticket.heard(signal), ticket.succeed(actual, response))
-      )
-    ).pipe(Effect.map((outcome) => outcome.value)) as Effect.Effect<A, E | LlmError | Budget.BudgetError, R>
+    Effect.map(
+      GovernedCall.make(parts, call, how, {
+        attempt,
+        conclude: (ticket, { actual, response, signal }) =>
+          Effect.andThen(ticket.observeLimits(signal), ticket.succeed(actual, response)),
+        within: undefined
+      }),
+      ({ value }) => value
+    )
 
   return Governor.of({
     run,
-    open: (call, attempt, how = {}) => begin(call, attempt, how, () => Effect.void),
+    open: (call, attempt, how = {}) =>
+      Effect.flatMap(Effect.scope, (within) =>
+        GovernedCall.make(parts, call, how, { attempt, conclude: () => Effect.void, within })
+      ),
     admit: (call, how = {}) =>
-      Effect.suspend(() => {
-        const trace = Trace.silent(budget.poolOf(call.model))
-        const ticket = Effect.flatMap(Bound.begin(how.maxWait), (bound) => admit(trace, call, how, bound))
-        return Effect.tap(ticket, () => Trace.sent(trace))
-      }),
-    retry: (self, how = {}) => attempts(() => self, how),
+      Effect.uninterruptibleMask((restore) =>
+        Effect.withFiber(({ context }) => {
+          const trace = Trace.begin(GovernedCall.poolOf(parts, call), Context.get(context, Clock.Clock), context)
+          const admitted = GovernedCall.admit(parts, call, how, trace, false, restore)
+          return Effect.tap(admitted, (ticket) => Effect.sync(() => ticket.send()))
+        })
+      ),
+    retry: (self, how = {}) => GovernedCall.retry(parts, self, how.retry ?? policy),
     learned: estimator.learned
   })
 })
-
-/** What a call fails with whose retry was refused: at the deadline with its failure, else with the refusal, which has it. */
-const refusedRetry = <E>(refusal: Budget.BudgetError, failure: E | undefined): Budget.BudgetError | E => {
-  if (failure === undefined) return refusal
-  if (refusal.reason._tag !== "DeadlineMissed") {
-    return new Budget.BudgetError({ reason: refusal.reason, failure: Failed.causeOf(failure) })
-  }
-  stop(failure, "deadline")
-  return failure
-}
 
 // -----------------------------------------------------------------------------
 // Layers

@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { invalid, type Keys, onlyKnown } from "./internal/invalid.ts"
+import { invalid } from "./internal/invalid.ts"
 
 // -----------------------------------------------------------------------------
 // Dimensions and amounts
@@ -99,7 +99,7 @@ export type Whole = { readonly [D in Dimension]: number }
  * @category models
  * @since 0.1.0
  */
-export const nothing: Usage = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
 
 // -----------------------------------------------------------------------------
 // Limits
@@ -159,15 +159,6 @@ export interface Limit {
    * @default 1
    */
   readonly share?: number | undefined
-}
-
-const limitOptions: Keys<Limit> = {
-  perSecond: true,
-  perMinute: true,
-  total: true,
-  burst: true,
-  window: true,
-  share: true
 }
 
 /**
@@ -253,7 +244,6 @@ const positive = (option: string, value: number | undefined): number | undefined
 }
 
 const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | undefined): Rule | undefined => {
-  onlyKnown(`Limits.${dimension}`, limit, limitOptions)
   const perSecond = positive(`${dimension}.perSecond`, limit.perSecond)
   const perMinute = positive(`${dimension}.perMinute`, limit.perMinute)
   const total = positive(`${dimension}.total`, limit.total)
@@ -316,9 +306,19 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
  * @since 0.1.0
  */
 export const resolve = (limits: Limits, counting: Counting = {}): Rules => {
-  onlyKnown("Limits", limits, { requests: true, inputTokens: true, outputTokens: true, tokens: true })
   return mapDimensions<Limit, Rule>(limits, (limit, dimension) => resolveLimit(dimension, limit, counting[dimension]))
 }
+
+/**
+ * The parts of limits that are stated without their limits.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const shares = (limits: Limits): PerDimension<number> =>
+  mapDimensions<Limit, number>(limits, ({ perMinute, perSecond, share, total }) =>
+    (perMinute ?? perSecond ?? total) === undefined ? share : undefined
+  )
 
 // -----------------------------------------------------------------------------
 // Arithmetic
@@ -401,6 +401,24 @@ const unsaid: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 
 export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
 
 /**
+ * The {@link whole} of an estimate that a caller gives.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when an amount is negative or above 2^53.
+ *
+ * @category combinators
+ * @since 0.2.0
+ */
+export const wholeOf = (estimate: Estimate): Whole => {
+  checkAmount("requests", estimate.requests)
+  checkAmount("inputTokens", estimate.inputTokens)
+  checkAmount("outputTokens", estimate.outputTokens)
+  checkAmount("tokens", estimate.tokens)
+  return whole(estimate)
+}
+
+/**
  * What an estimate takes of each limited dimension: its part of the {@link whole}.
  *
  * **Gotchas**
@@ -420,13 +438,7 @@ export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
  * @category combinators
  * @since 0.1.0
  */
-export const charge = (estimate: Estimate, rules: Rules): Charge => {
-  checkAmount("requests", estimate.requests)
-  checkAmount("inputTokens", estimate.inputTokens)
-  checkAmount("outputTokens", estimate.outputTokens)
-  checkAmount("tokens", estimate.tokens)
-  return part(whole(estimate), rules)
-}
+export const charge = (estimate: Estimate, rules: Rules): Charge => part(wholeOf(estimate), rules)
 
 const checkAmount = (dimension: Dimension, value: number | undefined): void => {
   if (value !== undefined && !isCount(value)) {

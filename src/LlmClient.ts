@@ -161,7 +161,7 @@ const openStream = Effect.fnUntraced(function* (
       answer = step(answer, event)
       text += textOfEvent(event)
       const actual = usageOf(answer)
-      if (actual !== undefined) ticket.observed(actual)
+      if (actual !== undefined) ticket.recordUsage(actual)
       // Now and not at the stream's end, because a consumer may leave with this event.
       return answer.complete ? ticket.succeed(actual, infoOf(answer)) : Effect.void
     })
@@ -175,7 +175,7 @@ const openStream = Effect.fnUntraced(function* (
   )
 
   const reply = yield* provider.stream(params)
-  yield* ticket.heard(reply.signal)
+  yield* ticket.observeLimits(reply.signal)
   const events = Stream.tap(reply.value, watch).pipe(
     // What breaks after the whole answer takes nothing from it.
     Stream.catchIf(
@@ -187,7 +187,7 @@ const openStream = Effect.fnUntraced(function* (
   const [head, rest] = yield* peel(events, () => !answer.started && !answer.complete)
   return Stream.concat(Stream.fromArray(head), rest).pipe(
     Stream.tapError((error) => ticket.fail(error)),
-    Stream.mapError((error) => ticket.withHistory(interrupted(error, answer, text)))
+    Stream.mapError((error) => ticket.annotate(interrupted(error, answer, text)))
   )
 })
 

@@ -76,14 +76,17 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
     case "RampLimited":
       return "ramp"
     case "Overloaded":
-      return "overload"
+    case "ServerFailed":
+    case "ConnectionFailed":
+    case "TimedOut":
+      return reason.received?.started === true ? undefined : "overload"
     default:
       return undefined
   }
 }
 
 /** Why there was no further attempt, where the number of them does not say it. */
-const stops = { attempts: undefined, deadline: "no time left for another", retryBudget: "the retry budget is spent" }
+const stops = { attempts: undefined, deadline: "no time left for another", schedule: "the retry schedule has ended" }
 
 /**
  * The failure of a call. The `reason` says what happened, the getters what to do about it.
@@ -115,7 +118,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   reason: LlmErrorReason,
   attempts: Schema.optional(Schema.Finite),
   waited: Schema.optional(Schema.Duration),
-  stoppedBy: Schema.optional(Schema.Literals(["attempts", "deadline", "retryBudget"])),
+  stoppedBy: Schema.optional(Schema.Literals(["attempts", "deadline", "schedule"])),
   limit: Schema.optional(Limits.Dimension)
 }) {
   override readonly cause = this.reason
@@ -185,7 +188,7 @@ export interface Annotations {
   /** How long the client waited between the attempts, all in all. */
   readonly waited?: Duration.Duration | undefined
   /** Why the client stopped although the failure is retryable. */
-  readonly stoppedBy?: "attempts" | "deadline" | "retryBudget" | undefined
+  readonly stoppedBy?: "attempts" | "deadline" | "schedule" | undefined
   /** The limit that was hit, where the response tells. */
   readonly limit?: Limits.Dimension | undefined
 }

@@ -9,14 +9,14 @@
  * - **The provider's `retry-after` is a floor.** It is spread upwards only: an earlier retry is known to fail.
  * - **A retry budget.** `attempts` bounds one call. It does not bound a thousand calls that fail together, which five
  *   attempts each turn into five thousand requests, just when the provider has no room. The {@link RetryBudget} is
- *   shared by all callers and lets at most a fifth of the calls be retries, plus a small floor.
+ *   shared by all callers: once a fifth of the calls are retries, further retries wait for their turn.
  *
  * **Details**
  *
- * {@link withPolicy} retries by a {@link Policy}, which takes the waits from any `Schedule`: what may be retried, how soon
- * and how often does not depend on it. The whole policy is an ordinary `Schedule` ({@link schedule}), too, and works with
- * `Effect.retry`; it lacks the retry budget, and does not tell the effect which {@link Attempt} it is. Both return the
- * original error when they give up; {@link stoppedBy} says why they did.
+ * {@link withPolicy} retries by a {@link Policy}, which takes the waits from any `Schedule` of the error: what may be
+ * retried, how soon and how often does not depend on it. The whole policy is an ordinary `Schedule` ({@link schedule}),
+ * too, and works with `Effect.retry`; it lacks the retry budget. Both fail with the last error when they give up; an
+ * `LlmError` says in its field `stoppedBy` why they did.
  *
  * **Gotchas**
  *
@@ -30,11 +30,12 @@
  * import * as Effect from "effect/Effect"
  * import * as Retry from "floodgate/Retry"
  *
- * const call = Effect.gen(function* () {
- *   const attempt = yield* Retry.Attempt
- *   if (attempt.first) return yield* Effect.fail({ isRetryable: true, retryAfter: Duration.millis(5) })
- *   return `done at attempt ${attempt.number}`
- * })
+ * let attempts = 0
+ * const call = Effect.suspend(() =>
+ *   ++attempts < 2
+ *     ? Effect.fail({ isRetryable: true, retryAfter: Duration.millis(5) })
+ *     : Effect.succeed(`done at attempt ${attempts}`)
+ * )
  *
  * const policy = Retry.make({ base: "1 millis", cap: "1 second" })
  *
@@ -43,22 +44,21 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import * as Backoff from "./internal/backoff.ts"
-import { durationOf, finiteOf, invalid, type Keys, onlyKnown } from "./internal/invalid.ts"
-import { RetryBudget } from "./retry/budget.ts"
-import { isRetryable, NoAttempt, retryAfterMillis, stop } from "./retry/errors.ts"
+import { durationOf, finiteOf, invalid } from "./internal/invalid.ts"
+import { annotate, isLlmError } from "./LlmError.ts"
+import * as Backoff from "./retry/backoff.ts"
+import { isRetryable, type Retryable, retryAfterMillis, type StopReason } from "./retry/errors.ts"
+import * as Loop from "./retry/loop.ts"
 
 export * from "./retry/budget.ts"
-export { isRetryable, type Retryable, type StopReason, stoppedBy } from "./retry/errors.ts"
+export { isRetryable, type Retryable, type StopReason } from "./retry/errors.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -119,14 +119,21 @@ export interface BackoffOptions {
  * @category options
  * @since 0.1.0
  */
-export interface Options extends BackoffOptions {
+export interface Options<in E = Retryable> extends BackoffOptions {
   /**
-   * The waits, in place of `base`, `factor`, `cap` and `jitter`: any schedule. What may be retried, the `retry-after` below
-   * which no wait falls, `attempts` and `maxElapsed` hold whatever it says; if it ends, so do the retries.
+   * The waits, in place of `base`, `factor`, `cap` and `jitter`: any schedule, which may look at the error. What may be
+   * retried, the `retry-after` below which no wait falls, `attempts` and `maxElapsed` hold whatever it says; if it ends, so
+   * do the retries.
    *
    * @default {@link backoff} of the other options
    */
-  readonly backoff?: Schedule.Schedule<unknown> | undefined
+  readonly backoff?: Schedule.Schedule<unknown, E> | undefined
+  /**
+   * Which errors are retried. Needed for errors that do not say of themselves whether they are {@link Retryable}.
+   *
+   * @default those whose `isRetryable` is true
+   */
+  readonly while?: ((error: E) => boolean) | undefined
   /**
    * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window.
    *
@@ -134,8 +141,8 @@ export interface Options extends BackoffOptions {
    */
   readonly attempts?: number | undefined
   /**
-   * How long after the first failure an attempt may still begin. Four waits of a minute fit well, and waits for a daily
-   * limit do not. Time in a queue before the first attempt does not count; for a limit on everything see
+   * How long after the first failure an attempt may still begin. An outage of some minutes is survived, and a wait for a
+   * daily limit is not begun. Time in a queue before the first attempt does not count; for a limit on everything see
    * {@link withDeadline}.
    *
    * @default "10 minutes"
@@ -143,17 +150,15 @@ export interface Options extends BackoffOptions {
   readonly maxElapsed?: Duration.Input | undefined
 }
 
-const backoffOptions: Keys<BackoffOptions> = { base: true, factor: true, cap: true, jitter: true }
-const ownOptions: Keys<Omit<Options, keyof BackoffOptions>> = { backoff: true, attempts: true, maxElapsed: true }
-
 /**
  * When to retry: how long to wait after each failure, how often, and until when. Made by {@link make}.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Policy {
-  readonly backoff: Schedule.Schedule<unknown>
+export interface Policy<in E = Retryable> {
+  readonly backoff: Schedule.Schedule<unknown, E>
+  readonly while: (error: E) => boolean
   readonly attempts: number
   readonly maxElapsed: Duration.Duration
 }
@@ -183,11 +188,6 @@ export const Deadline: Context.Reference<number | undefined> = Context.Reference
   { defaultValue: () => undefined }
 )
 
-/** Whether the deadline has passed. */
-const isOver: Effect.Effect<boolean> = Effect.flatMap(Deadline, (deadline = Infinity) =>
-  Effect.map(Clock.currentTimeMillis, (now) => now > deadline)
-)
-
 /**
  * Lets no attempt begin later than this long from now, whatever the policies within. The nearest deadline holds.
  *
@@ -212,12 +212,15 @@ const isOver: Effect.Effect<boolean> = Effect.flatMap(Deadline, (deadline = Infi
  * import * as Effect from "effect/Effect"
  * import * as Retry from "floodgate/Retry"
  *
- * const call = Effect.fail({ isRetryable: true, retryAfter: Duration.hours(5) }).pipe(
+ * let attempts = 0
+ * const refused = Effect.fail({ isRetryable: true, retryAfter: Duration.hours(5) })
+ * const call = Effect.suspend(() => (attempts++, refused)).pipe(
  *   Retry.withPolicy(Retry.make({ maxElapsed: Duration.infinity })),
  *   Retry.withDeadline("2 minutes")
  * )
  *
- * Retry.stoppedBy(await Effect.runPromise(Effect.flip(call))) // => "deadline"
+ * await Effect.runPromise(Effect.flip(call))
+ * attempts // => 1
  * ```
  *
  * @category combinators
@@ -256,31 +259,21 @@ const decorrelated = (base: number, cap: number): Schedule.Schedule<Duration.Dur
     })
   )
 
-/** Whether to go on after this failure; marks the error when not. The most final reason is looked at first. */
+/** Whether to go on after this failure. */
 const goOn =
-  (policy: Policy) =>
-  (meta: Schedule.Metadata<unknown, unknown>): Effect.Effect<boolean> =>
+  <E>(policy: Policy<E>) =>
+  (meta: Schedule.Metadata<unknown, E>): Effect.Effect<boolean> =>
     Effect.map(Deadline, (deadline = Infinity) => {
-      if (!isRetryable(meta.input)) return stop(meta.input, "terminal")
-      if (!(meta.attempt < policy.attempts)) return stop(meta.input, "attempts")
       const wait = Duration.toMillis(meta.duration)
       const left = Math.min(Duration.toMillis(policy.maxElapsed) - meta.elapsed, deadline - meta.now)
-      return wait <= left && wait < Infinity ? true : stop(meta.input, "deadline")
+      return policy.while(meta.input) && meta.attempt < policy.attempts && wait <= left && wait < Infinity
     })
 
-/** Comes after a backoff that ended, and marks the error. */
-const ended: Schedule.Schedule<never> = Schedule.fromStep(
-  Effect.succeed((_now: number, input: unknown) => {
-    stop(input, isRetryable(input) ? "attempts" : "terminal")
-    return Cause.done<never>()
-  })
-)
-
-const scheduleOf = (policy: Policy): Schedule.Schedule<Duration.Duration> =>
-  Schedule.concat(policy.backoff, ended).pipe(
+const scheduleOf = <E>(policy: Policy<E>): Schedule.Schedule<Duration.Duration, E> =>
+  policy.backoff.pipe(
     Schedule.modifyDelay((meta) =>
       Effect.map(Random.next, (random) =>
-        Backoff.atLeast(Duration.toMillis(meta.duration), retryAfterMillis(meta.input), random)
+        Duration.millis(Backoff.atLeast(Duration.toMillis(meta.duration), retryAfterMillis(meta.input), random))
       )
     ),
     Schedule.while(goOn(policy)),
@@ -320,7 +313,6 @@ const scheduleOf = (policy: Policy): Schedule.Schedule<Duration.Duration> =>
  * @since 0.1.0
  */
 export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duration.Duration> => {
-  onlyKnown("Retry.backoff", options, backoffOptions)
   const { factor = 2, jitter = "full" } = options
   const base = finiteOf("Retry.base", options.base ?? "2 seconds")
   if (!(factor >= 1 && factor < Infinity)) invalid("Retry.factor", "a finite number >= 1", factor)
@@ -351,7 +343,7 @@ export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duratio
  *
  * The floor is spread upwards by up to a fifth, so that callers who were told the same time do not return together, and
  * is rounded up to whole milliseconds. `cap` does not apply to it. If the wait ends after `maxElapsed` or the deadline,
- * the schedule ends at once. It marks the error with the reason (see {@link stoppedBy}); its output is the wait.
+ * the schedule ends at once. Its output is the wait.
  *
  * **Gotchas**
  *
@@ -373,7 +365,10 @@ export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duratio
  * @category schedules
  * @since 0.1.0
  */
-export const schedule = (options: Options = {}): Schedule.Schedule<Duration.Duration> => scheduleOf(make(options))
+export const schedule: {
+  (options?: Options): Schedule.Schedule<Duration.Duration, Retryable>
+  <E>(options: Options<E> & { readonly while: (error: E) => boolean }): Schedule.Schedule<Duration.Duration, E>
+} = (options: Options = {}) => scheduleOf(make(options))
 
 // -----------------------------------------------------------------------------
 // Policies
@@ -416,13 +411,17 @@ export const schedule = (options: Options = {}): Schedule.Schedule<Duration.Dura
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options = {}): Policy => {
-  const { attempts = 5, backoff: given, maxElapsed = "10 minutes", ...waits } = options
-  if (given === undefined) onlyKnown("Retry.make", options, { ...ownOptions, ...backoffOptions })
-  else onlyKnown<Omit<Options, keyof BackoffOptions>>("Retry.make", options, ownOptions)
+export const make: {
+  (options?: Options): Policy
+  <E>(options: Options<E> & { readonly while: (error: E) => boolean }): Policy<E>
+} = (options: Options = {}): Policy => {
+  const { attempts = 5, backoff: given, maxElapsed = "10 minutes", while: isRetried = isRetryable, ...waits } = options
   if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)
+  const [replaced] = Object.keys(waits)
+  if (given !== undefined && replaced !== undefined) invalid("Retry.make", `no ${replaced} beside a backoff`, replaced)
   return {
     backoff: given ?? backoff(waits),
+    while: isRetried,
     attempts,
     maxElapsed: durationOf("Retry.maxElapsed", maxElapsed)
   }
@@ -450,47 +449,22 @@ export const defaultPolicy: Policy = make()
 // Combinators
 // -----------------------------------------------------------------------------
 
-/** Whether a first attempt came to nothing: it was given up, or tried nothing. */
-const isNone = (exit: Exit.Exit<unknown, unknown>): boolean =>
-  Exit.isSuccess(exit) ? exit.value instanceof NoAttempt : Exit.hasInterrupts(exit)
-
-/**
- * Which attempt an effect under {@link withPolicy} is: its number, from 1, and whether it is the first.
- *
- * **Details**
- *
- * Outside of a policy it is the first attempt. A retried call stands in a queue again as its agent's first, so whoever
- * queues calls needs to know.
- *
- * **Example** (Outside of a policy)
- *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
- * import * as Retry from "floodgate/Retry"
- *
- * await Effect.runPromise(Effect.gen(function* () { return yield* Retry.Attempt })) // => { number: 1, first: true }
- * ```
- *
- * @category services
- * @since 0.1.0
- */
-export const Attempt: Context.Reference<{ readonly number: number; readonly first: boolean }> = Context.Reference<{
-  readonly number: number
-  readonly first: boolean
-}>("floodgate/Retry/Attempt", { defaultValue: () => ({ number: 1, first: true }) })
+/** An `LlmError` says in the end why nobody tried again. */
+const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
+  isLlmError(error) && stoppedBy !== undefined ? (annotate(error, { stoppedBy }) as typeof error) : error
 
 /**
  * Retries an effect as the policy says, within the {@link RetryBudget}. Success, error and requirements stay the same.
  *
  * **Details**
  *
- * Whatever the policy's backoff, only failures that say `isRetryable: true` are retried, never sooner than their
- * `retryAfter`, and none after the {@link Deadline}; defects and interruptions never are. Nothing is held during a
- * wait, and interruption ends it at once. When it gives up it fails with the last error, and {@link stoppedBy} says why.
- * Each attempt can read its number from {@link Attempt}.
+ * Whatever the policy's backoff, only failures that say `isRetryable: true`, or that the policy's `while` accepts, are
+ * retried, never sooner than their `retryAfter`, and none after the {@link Deadline}; defects and interruptions never are.
+ * Nothing is held during a wait, and interruption ends it at once. When it gives up it fails with the last error.
  *
- * A call counts for the budget when its first attempt ends, and a retry is taken from it only when everything else
- * allows it.
+ * **Gotchas**
+ *
+ * An error type that does not have `isRetryable` does not fit the default policy: make one with `while`.
  *
  * **Example** (An error that may not be retried comes back at once)
  *
@@ -503,37 +477,36 @@ export const Attempt: Context.Reference<{ readonly number: number; readonly firs
  * const error = await Effect.runPromise(call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip))
  *
  * error.reason // => "invalid request"
- * Retry.stoppedBy(error) // => "terminal"
+ * ```
+ *
+ * **Example** (Errors of another kind)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * let attempts = 0
+ * const call = Effect.suspend(() => (++attempts < 3 ? Effect.fail("busy" as const) : Effect.succeed(attempts)))
+ *
+ * const policy = Retry.make({ base: "1 millis", while: (error: "busy") => error === "busy" })
+ *
+ * await Effect.runPromise(Retry.withPolicy(call, policy)) // => 3
  * ```
  *
  * @category combinators
  * @since 0.1.0
  */
 export const withPolicy: {
-  (policy: Policy): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R>
-} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy): Effect.Effect<A, E, R> =>
-  Effect.flatMap(RetryBudget, (budget) => {
+  <E>(policy: Policy<E>): <A, E1 extends E, R>(self: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R>
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Deadline, (deadline = Infinity) => {
     if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
-    let number = 0
-    let failure: E | undefined
-    const attempt: Effect.Effect<A | NoAttempt<E>, E, R> = Effect.suspend(() => {
-      const first = ++number === 1
-      return Effect.onExit(Effect.provideService(self, Attempt, { number, first }), (exit) =>
-        !first || isNone(exit) ? Effect.void : budget.deposit
-      )
-    }).pipe(Effect.tapError((error) => Effect.sync(() => (failure = error))))
-    // A wait may be longer than it should, as on a machine that slept: whether the time is over is asked after it, too.
-    const inTime = Effect.flatMap(isOver, (over): typeof attempt => {
-      if (!over || failure === undefined) return attempt
-      stop(failure, "deadline")
-      return Effect.succeed(new NoAttempt(failure))
+    const judge = (error: E): Loop.Judgement => ({
+      isRetryable: policy.while(error),
+      retryAfter: retryAfterMillis(error),
+      isOwn: true
     })
-    const withinBudget = Schedule.while(scheduleOf(policy), ({ input }) =>
-      Effect.map(budget.withdraw, (allowed) => allowed || stop(input, "retryBudget"))
-    )
-    return Effect.flatMap(Effect.retry(inTime, withinBudget), (value) =>
-      value instanceof NoAttempt ? Effect.fail(value.error as E) : Effect.succeed(value)
-    )
+    return Loop.retry(self, policy, { judge, finish, deadline })
   })
 )

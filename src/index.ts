@@ -11,8 +11,6 @@ export * as Agents from "./Agents.ts"
 /** @since 0.1.0 */
 export * as Budget from "./Budget.ts"
 /** @since 0.1.0 */
-export * as BudgetStore from "./BudgetStore.ts"
-/** @since 0.1.0 */
 export * as Estimator from "./Estimator.ts"
 /** @since 0.1.0 */
 export * as Forecast from "./Forecast.ts"

@@ -17,7 +17,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { together } from "./support/together.ts"
 
-const capped = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer({ headroom: 0, ...options })))
+const capped = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer({ ...options })))
 
 const unlimited = capped({ limits: { tokens: { perSecond: 1_000_000 } } })
 

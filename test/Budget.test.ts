@@ -299,7 +299,7 @@ describe("Budget", () => {
     it.effect("goes back to what the pool is configured to, and not to what this process was started with", () =>
       Effect.gen(function* () {
         // Regression: a process that was started without limits took everybody's away, and one with limits undid a resize.
-        const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
+        const options = { limits: perSecond(1_000, 1_000), concurrency: Infinity, ramp: undefined }
         const store = yield* BudgetStore.memory.open("default", options)
         const shared = Effect.provideService(BudgetStore.BudgetStore, { open: () => Effect.succeed(store) })
         const second = yield* shared(Budget.make({ limits: perSecond(1_000, 1_000) }))
@@ -342,7 +342,7 @@ describe("Budget", () => {
     it.effect("undoes no limits that another process set while it doubted those that it knew", () =>
       Effect.gen(function* () {
         // Regression: it asked how the pool is configured, and then configured it so. In one step the later word counts.
-        const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
+        const options = { limits: perSecond(1_000, 1_000), concurrency: Infinity, ramp: undefined }
         const store = yield* BudgetStore.memory.open("default", options)
         const smaller = { tokens: { perMinute: 500 } }
         let other: Effect.Effect<void, BudgetStore.StoreUnavailable> = Effect.void
@@ -366,7 +366,7 @@ describe("Budget", () => {
     it.effect("asks the store before it refuses what the limits that it last heard of do not admit", () =>
       Effect.gen(function* () {
         // Regression: a process that was idle refused by limits that another had raised meanwhile.
-        const options = { limits: perSecond(1_000, 1_000), headroom: 0, concurrency: Infinity, ramp: undefined }
+        const options = { limits: perSecond(1_000, 1_000), concurrency: Infinity, ramp: undefined }
         const store = yield* BudgetStore.memory.open("default", options)
         const shared = Effect.provideService(BudgetStore.BudgetStore, { open: () => Effect.succeed(store) })
         const first = yield* shared(Budget.make())
@@ -695,7 +695,7 @@ describe("Budget", () => {
     Effect.gen(function* () {
       const exit = yield* Effect.scoped(
         Effect.gen(function* () {
-          const budget = yield* Budget.make({ limits: perSecond(1, 1), headroom: 0 })
+          const budget = yield* Budget.make({ limits: perSecond(1, 1) })
           yield* budget.reserve({ tokens: 1 })
           return yield* Effect.forkDetach(Effect.scoped(budget.reserve({ tokens: 1 })), { startImmediately: true })
         })

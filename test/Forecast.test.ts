@@ -24,7 +24,7 @@ describe("Forecast", () => {
     })
 
     it("says that tokens bind in the incident, and is not below its floor", () => {
-      const forecast = Forecast.make(incident, { limits, headroom: 0 })
+      const forecast = Forecast.make(incident, { limits })
       assert.strictEqual(forecast.binding, "tokens")
       assert.isAtLeast(seconds(forecast.duration), (2_472_000 - 200_000) / 60_000)
       assert.isAtMost(seconds(forecast.duration), 42)
@@ -148,7 +148,7 @@ describe("Forecast", () => {
     it("starts from what is left of the limits, debt included", () => {
       const one = [{ name: "a", calls: [{ inputTokens: 60_000, outputTokens: 0, duration: "1 second" as const }] }]
       const after = (tokens: number) =>
-        seconds(Forecast.make(one, { limits, headroom: 0, levels: { tokens } }).duration)
+        seconds(Forecast.make(one, { limits, levels: { tokens } }).duration)
       assert.strictEqual(after(60_000), 1)
       assert.strictEqual(after(0), 2)
       assert.strictEqual(after(-60_000), 3)
@@ -159,7 +159,7 @@ describe("Forecast", () => {
     it("ends after aeons, too, where a second more is no later", () => {
       const call = { inputTokens: 60_000, outputTokens: 0 }
       const workload = [{ name: "a", calls: [call, call, call, call, call] }]
-      const forecast = Forecast.make(workload, { limits, headroom: 0, levels: { tokens: -1e30 } })
+      const forecast = Forecast.make(workload, { limits, levels: { tokens: -1e30 } })
       assert.strictEqual(seconds(forecast.duration), 1e30 / 60_000)
       assert.strictEqual(forecast.calls.length, 5)
     })

@@ -35,14 +35,14 @@ const steady = (attempts: number) => Retry.make({ base: "1 second", jitter: "non
 
 const layer = ({ budget, ...options }: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
   Governor.layer({ retry: once, ...options }).pipe(
-    Layer.provideMerge(Budget.layer({ limits, headroom: 0, ...budget })),
+    Layer.provideMerge(Budget.layer({ limits, ...budget })),
     Layer.provide(Retry.layerBudgetUnlimited)
   )
 
 /** A budget that does not hear of rejections, so that its levels show only what calls took. */
 const deaf = Layer.effect(
   Budget.TokenBudget,
-  Effect.map(Budget.make({ limits, headroom: 0 }), (budget) =>
+  Effect.map(Budget.make({ limits }), (budget) =>
     Budget.TokenBudget.of({
       ...budget,
       cooldown: ({ reservation, usage }) => reservation!.settle(usage!, "failure")
@@ -895,7 +895,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    const small = layer({ budget: { headroom: 0, limits: { inputTokens: { perMinute: 1_000, window: "bucket" } } } })
+    const small = layer({ budget: { limits: { inputTokens: { perMinute: 1_000, window: "bucket" } } } })
 
     it.effect("reserves the whole limit where only a guess is larger", () =>
       Effect.gen(function* () {

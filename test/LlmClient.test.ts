@@ -46,7 +46,7 @@ const limits: Limits.Limits = {
 
 const steady = Retry.make({ base: "1 second", jitter: "none", attempts: 3 })
 
-const budget = (options: Budget.Options = {}) => Budget.layer({ limits, headroom: 0, ...options })
+const budget = (options: Budget.Options = {}) => Budget.layer({ limits, ...options })
 
 type Options = Governor.Options & { readonly budget?: Budget.Options }
 

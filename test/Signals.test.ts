@@ -168,7 +168,7 @@ describe("Signals", () => {
         Effect.provide(
           Governor.layer({ retry: Retry.make({ attempts: 1 }) }).pipe(
             Layer.provideMerge(
-              Budget.layer({ limits: { inputTokens: { total: 1_000 }, outputTokens: { total: 1_000 } }, headroom: 0 })
+              Budget.layer({ limits: { inputTokens: { total: 1_000 }, outputTokens: { total: 1_000 } } })
             )
           )
         )

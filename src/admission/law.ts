@@ -329,7 +329,12 @@ const open = (gate: Gate): void => {
   gate.misses = 0
 }
 
-/** Nothing goes out for a time, and then one probe. */
+/** Nothing goes out before a time. */
+export const pause = (pool: Pool, until: number): void => {
+  pool.gate.until = Math.max(pool.gate.until, until)
+}
+
+/** Nothing goes out before a time, and then one probe. */
 const close = (gate: Gate, reason: Gate["reason"], until: number): void => {
   gate.reason = reason
   gate.until = until
@@ -444,6 +449,12 @@ export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): v
   advance(pool, now)
   pool.answerMillis += (now - ticket.at - pool.answerMillis) * verdictWeight
   end(pool, ticket, used, ticket.isJudged)
+}
+
+/** A call is over, and what it reserved stays taken. */
+export const keep = (pool: Pool, ticket: Ticket): void => {
+  pool.inFlight--
+  for (const meter of pool.meters) if (Meter.isLate(meter)) Meter.spend(meter, ticket.charge[meter.dimension])
 }
 
 /** A call never went out, or nobody knows what became of it: it says nothing. */

@@ -253,6 +253,12 @@ export const settle = (m: Meter, charge: number, used: number, isGiven: boolean,
   }
 }
 
+/** A charge that was counted as in flight was spent. */
+export const spend = (m: Meter, charge: number): void => {
+  m.held -= charge
+  m.sum += charge
+}
+
 /** The rate may now grow from `floor` over `peak`. */
 export const restart = (m: Meter, peak: number, phase: number): void => {
   m.peak = Math.min(m.limit, peak)

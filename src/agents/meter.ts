@@ -4,7 +4,6 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Uncounted } from "../budget/options.ts"
 import * as Budget from "../Budget.ts"
 import * as Counter from "../internal/counter.ts"
 import * as Limits from "../Limits.ts"
@@ -85,9 +84,6 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
   }
 }
 
-/** What the budget below hears of the agent: nothing that it, too, would have to count. */
-const isCounted = Context.make(Uncounted, false).pipe(Context.add(Running, undefined))
-
 const reserveCounted = (
   inner: Budget.TokenBudget["Service"],
   { agent, counters, weight }: Running,
@@ -106,7 +102,7 @@ const reserveCounted = (
           reason: new Budget.CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
         })
       }
-      const held = yield* restore(Effect.provideContext(inner.reserve(estimate, how), isCounted)).pipe(
+      const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Running, undefined)).pipe(
         Effect.onError(() => Effect.sync(() => share.settle(Limits.nothing)))
       )
       // Nobody said what it used: it is kept as estimated, as the budget does.

@@ -68,7 +68,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Governor from "../Governor.ts"
-import { invalid, type Keys, onlyKnown } from "../internal/invalid.ts"
+import { invalid } from "../internal/invalid.ts"
 import * as RoundTrip from "./roundTrip.ts"
 
 // -----------------------------------------------------------------------------
@@ -96,20 +96,6 @@ export interface Options extends Governor.CallOptions {
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
-
-const known: Keys<Options> = {
-  model: true,
-  kind: true,
-  maxTokens: true,
-  thinking: true,
-  agent: true,
-  priority: true,
-  weight: true,
-  maxWait: true,
-  retry: true,
-  timeout: true,
-  cacheKey: true
-}
 
 type TextOptions = LanguageModel.GenerateTextOptions<RoundTrip.Tools>
 type ObjectSchema = Schema.Codec<unknown, Record<string, unknown>>
@@ -191,7 +177,6 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> {
   const inner = yield* LanguageModel.LanguageModel
   const governor = yield* Governor.Governor
-  onlyKnown("FloodgateAi.make", options, known)
   const { kind, maxTokens, model: given, thinking, ...how } = options
   const model = given ?? Option.getOrUndefined(yield* Effect.serviceOption(Model.ModelName))
   if (model === undefined) {

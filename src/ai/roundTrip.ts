@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
-import { FailedAttempt } from "../governor/failed.ts"
+import { FailedAttempt } from "../governor/failure.ts"
 import { peel } from "../governor/peel.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import { isLlmError, type LlmError } from "../LlmError.ts"
@@ -92,8 +92,8 @@ const open = Effect.fnUntraced(function* <E, R>(
       seen = Describe.see(seen, part)
       const counted = seen.usage && Describe.actualOf(seen.usage)
       const outputTokens = Math.ceil(seen.characters / bytesPerToken)
-      if (counted !== undefined) ticket.observed(counted)
-      else if (seen.started) ticket.observed({ inputTokens: 0, outputTokens })
+      if (counted !== undefined) ticket.recordUsage(counted)
+      else if (seen.started) ticket.recordUsage({ inputTokens: 0, outputTokens })
       // Now and not at the stream's end, because a consumer may leave with this part. A stream that ends without its
       // finish was cut: its scope settles it to what was observed.
       return part.type === "finish" || part.type === "error" ? conclude : Effect.void
@@ -102,7 +102,7 @@ const open = Effect.fnUntraced(function* <E, R>(
     Effect.flatMap(Clock.currentTimeMillis, (now) => ticket.fail(Failure.failureOf(error, now)))
   const conclude = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    yield* ticket.heard(Describe.signalOf(seen, now))
+    yield* ticket.observeLimits(Describe.signalOf(seen, now))
     yield* seen.error === undefined
       ? ticket.succeed(seen.usage && Describe.actualOf(seen.usage), seen.info)
       : ticket.fail(Failure.failureOfPart(seen.error.value, now))

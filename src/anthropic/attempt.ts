@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { FailedAttempt } from "../governor/failed.ts"
+import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
 import { infoOf, longestWait } from "../internal/messages.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
@@ -179,7 +179,7 @@ export const opened = Effect.fnUntraced(function* (
     (controller) => Effect.sync(() => controller.abort())
   )
   const response = yield* send(request, next, controller, idleTimeout)
-  yield* ticket.heard(yield* signalOf(response))
+  yield* ticket.observeLimits(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
   const requestId = requestIdOf(headerReader(response.headers))
   if (!isUnread(response)) {
@@ -190,7 +190,7 @@ export const opened = Effect.fnUntraced(function* (
   const body = watch(response, response.body, {
     now,
     requestId,
-    observed: ticket.observed,
+    observed: ticket.recordUsage,
     inTime: (read) => runPromise(inTime(tried(read), idleTimeout, controller))
   })
   const failure = yield* Effect.promise(body.begin)

@@ -48,7 +48,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Governor from "../Governor.ts"
-import { durationOf, onlyKnown } from "../internal/invalid.ts"
+import { durationOf } from "../internal/invalid.ts"
 import { describe, type Params } from "../internal/messages.ts"
 import { LlmError } from "../LlmError.ts"
 import { anthropic } from "../protocol/anthropic.ts"
@@ -162,7 +162,6 @@ const concluded = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effe
 export const make = Effect.fnUntraced(function* (
   options: MiddlewareOptions = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  onlyKnown("Floodgate.make", options, { callOptions: true, idleTimeout: true, name: true })
   const idleTimeout = durationOf("Floodgate.idleTimeout", options.idleTimeout ?? "1 minute")
   const governor = yield* Governor.Governor
   const run = yield* FiberSet.runtime(yield* FiberSet.make<Response, unknown>())()

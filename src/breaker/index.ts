@@ -58,7 +58,7 @@ import * as Option from "effect/Option"
 import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Schedule from "effect/Schedule"
 import * as Governor from "../Governor.ts"
-import { durationOf, onlyKnown } from "../internal/invalid.ts"
+import { durationOf } from "../internal/invalid.ts"
 import { CircuitOpen, isLlmError, LlmError } from "../LlmError.ts"
 
 /**
@@ -93,7 +93,7 @@ const openings = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration
 /** What a failed attempt says of the provider's health. */
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
   if (Exit.isSuccess(exit)) return CircuitBreaker.success
-  const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+  const error = Governor.causeOf(Option.getOrUndefined(Cause.findErrorOption(exit.cause)))
   if (!isLlmError(error)) return CircuitBreaker.ignored
   switch (error.reason._tag) {
     case "Overloaded":
@@ -146,7 +146,6 @@ export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreake
  * @since 0.1.0
  */
 export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> => {
-  onlyKnown("Breaker.layer", options, { failures: true, openFor: true, tripPolicy: true })
   const { failures = 10, openFor = openings, tripPolicy = CircuitBreaker.consecutive(failures) } = options
   return layerNoDeps.pipe(
     Layer.provide(

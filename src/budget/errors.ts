@@ -4,9 +4,27 @@
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { StoreUnavailable } from "../BudgetStore.ts"
 import { counted, thousands, units } from "../internal/words.ts"
 import * as Limits from "../Limits.ts"
+
+/**
+ * The store that holds the meters cannot be reached, its state cannot be read, or it breaks: then `cause` is what it threw.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floodgate/Budget/StoreUnavailable")(
+  "StoreUnavailable",
+  { pool: Schema.String, cause: Schema.Defect() }
+) {
+  /** The store may be back at the next attempt. */
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    return `The budget's store did not answer for pool "${this.pool}": check that it is reachable, or choose what happens when it is away`
+  }
+}
 
 const awaited = (dimension: Limits.Dimension | undefined): string =>
   dimension === undefined ? "a free place" : `${units[dimension]}s`

@@ -1,186 +1,163 @@
 /**
  * The budget service: looks up the pool, checks what can be refused at once, and hands out reservations.
  */
-import * as Cache from "effect/Cache"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
-import { BudgetStore } from "../BudgetStore.ts"
-import * as Believed from "../internal/believed.ts"
 import { waitOf } from "../internal/invalid.ts"
-import { monotonicMillis } from "../internal/monotonic.ts"
 import * as Limits from "../Limits.ts"
-import * as Admission from "./admission.ts"
-import { BudgetError } from "./errors.ts"
+import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
-import type { BudgetStatus, Options, Reservation, ReserveOptions } from "./models.ts"
-import { ambience, checkConcurrency, defaultPool, parse, type Queueing, queueingOf } from "./options.ts"
-import { open } from "./pool.ts"
-import type { Pool } from "./poolModel.ts"
-import { heldOf, HeldReservation } from "./reservation.ts"
-import * as Span from "./span.ts"
+import { countsOf } from "./metrics.ts"
+import type { BudgetStatus, Cooldown, Options, RateLimitSignal, ReserveOptions } from "./models.ts"
+import { checkConcurrency, defaultPool, parse, queueingOf } from "./options.ts"
+import { heldOf, Pool } from "./pool.ts"
+import { readingsOf } from "./readings.ts"
+import { HeldReservation } from "./reservation.ts"
 import * as Status from "./status.ts"
+import { Waiter } from "./waiter.ts"
 
-/** The first step of the default retry policy. */
-const defaultPause = Duration.seconds(2)
-
-/** The public service, and what stays within the package. */
-export interface Service extends Public {
-  /** `reserve` around one effect, without a scope: half the cost. To be called where nothing interrupts. */
-  readonly use: <A, E, R>(
-    context: Context.Context<never>,
-    restore: Admission.Restore,
-    estimate: Limits.Estimate,
-    f: (reservation: Reservation) => Effect.Effect<A, E, R>,
-    options?: ReserveOptions
-  ) => Effect.Effect<A, E | BudgetError, R>
-}
-
-type Public = TokenBudget["Service"]
+type Service = TokenBudget["Service"]
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
-  const { concurrency, headroom, isPool, limitsOf, maxQueued, poolNamed, poolOf, ramp } = parse(options)
+  const { concurrency, isPool, known, limitsOf, maxQueued, poolNamed, poolOf } = parse(options)
 
   return Effect.gen(function* () {
-    const store = yield* BudgetStore
-    const scope = yield* Effect.scope
-    const millis = monotonicMillis(yield* Clock.Clock)
+    const clock = yield* Clock.Clock
+    const context = yield* Effect.context<never>()
+    const runTimer = yield* FiberSet.makeRuntime<never>()
     const ticks = yield* PubSub.sliding<void>(1)
-    const ambientOf = ambience()
     const pools = new Map<string, Pool>()
     const changed = () => void PubSub.publishUnsafe(ticks, undefined)
+    const after = (millis: number, then: Effect.Effect<void>) =>
+      void runTimer(Effect.andThen(Effect.sleep(millis), then))
 
-    /** Opens a pool once, however many ask for it meanwhile. A failure is not remembered. */
-    const opened = yield* Cache.makeWith(
-      (name: string) =>
-        open(name, store, { limits: limitsOf(name), headroom, ramp, concurrency, maxQueued, changed }).pipe(
-          Scope.provide(scope),
-          Effect.tap((pool) => Effect.sync(() => pools.set(name, pool)))
-        ),
-      { capacity: Infinity, timeToLive: (exit) => (exit._tag === "Success" ? Duration.infinity : Duration.zero) }
+    const open = (name: string): Pool => {
+      const counts = countsOf(name, context)
+      const pool = new Pool({ name, limits: limitsOf(name), concurrency, maxQueued, counts, clock, after, changed })
+      pools.set(name, pool)
+      return pool
+    }
+    for (const name of known) open(name)
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const pool of pools.values()) pool.shutDown()
+      })
     )
-    /** It is opened by a fiber of the budget's own, so that a caller that goes away leaves nothing half open. */
-    const openPool = (name: string) =>
-      Effect.flatMap(Effect.forkIn(Cache.get(opened, name), scope, { startImmediately: true }), Fiber.join)
 
-    /**
-     * What a pool is told and its store misses is lost, not fatal: the provider will say it again. So is what is said of a
-     * pool that is nobody's.
-     */
-    const tell = (name = defaultPool, f: (pool: Pool) => Effect.Effect<void>) =>
-      Effect.suspend(() => {
-        const pool = pools.get(name)
-        if (pool !== undefined) return f(pool)
-        return isPool(name) ? Effect.ignore(Effect.flatMap(openPool(name), f)) : Effect.void
-      })
+    /** The pool of a response or a failure; undefined where there can be none of that name. */
+    const existing = (name = defaultPool): Pool | undefined =>
+      pools.get(name) ?? (isPool(name) ? open(name) : undefined)
 
-    /** A store that is away when it is first asked is waited for no longer than the caller would wait in the queue. */
-    const openAndAdmit = (name: string, estimate: Limits.Estimate, how: Queueing, restore: Admission.Restore) => {
-      const opens = Effect.mapError(openPool(name), (reason) => new BudgetError({ reason }))
-      return Effect.flatMap(restore(Admission.inTime(opens, name, how.patience)), (pool) =>
-        Admission.asEffect(Admission.admit(pool, estimate, how, restore), restore)
-      )
-    }
-
-    /** The way in. */
-    const begin = (
-      context: Context.Context<never>,
-      estimate: Limits.Estimate,
-      how: ReserveOptions | undefined,
-      restore: Admission.Restore
-    ): Admission.Admission => {
-      const ambient = ambientOf(context)
-      const queueing = queueingOf(how, ambient, millis)
-      const named = how?.pool ?? (how?.model === undefined ? undefined : poolOf(how.model))
-      const name = named ?? defaultPool
-      const pool = pools.get(name)
-      const admission =
-        pool === undefined
-          ? openAndAdmit(poolNamed("reserve", named), estimate, queueing, restore)
-          : Admission.admit(pool, estimate, queueing, restore)
-      return ambient.isTraced ? Span.traced(Admission.asEffect(admission, restore), name, queueing.agent) : admission
-    }
-
-    /** A caller that is interrupted before it has its reservation has taken nothing. */
+    // A caller that is interrupted before it has its reservation has taken nothing.
     const reserve: Service["reserve"] = (estimate, how) =>
-      Effect.contextWith((context: Context.Context<Scope.Scope>) => {
-        let atHand = false
-        const end = (reservation: HeldReservation) => (exit: Exit.Exit<unknown, unknown>) =>
-          atHand ? (reservation.end(exit) ?? Effect.void) : reservation.refund
-        const held = Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(Admission.asEffect(begin(context, estimate, how, restore), restore), (reservation) =>
-            Effect.as(Scope.addFinalizerExit(Context.get(context, Scope.Scope), end(reservation)), reservation)
-          )
-        )
-        return Effect.map(held, (reservation) => {
-          atHand = true
-          return reservation
+      Effect.uninterruptibleMask((restore) =>
+        Effect.withFiber((fiber) => {
+          const { context } = fiber
+          const pool = poolFor(how)
+          if (how?.counting !== undefined) pool.countAs(how.counting)
+          const admission = pool.admit(estimate, queueingOf(context, how))
+          const scope = Context.getUnsafe(context, Scope.Scope)
+          if (admission instanceof HeldReservation) return within(scope, admission)
+          const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
+          return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => within(scope, held))
         })
+      )
+
+    const observe = ({ pool: name, reservation, ...signal }: RateLimitSignal) =>
+      Effect.sync(() => {
+        const held = heldOf(reservation)
+        ;(held?.owner ?? existing(name))?.observe(readingsOf(signal), held)
       })
 
-    const use: Service["use"] = (context, restore, estimate, f, how) => {
-      const admission = begin(context, estimate, how, restore)
-      return Admission.around(admission, f, restore)
+    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Limits.nothing }: Cooldown) => {
+      const asked =
+        retryAfter === undefined ? undefined : Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter))
+      return Effect.sync(() => {
+        const held = heldOf(reservation)
+        if (held === undefined) {
+          existing(name)?.pause(asked ?? 0)
+          return "isolated"
+        }
+        const readings = signal === undefined ? undefined : readingsOf(signal)
+        const used = Limits.used(held.ticket.charge, usage, held.estimate)
+        return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
+      })
     }
 
-    const status = Effect.suspend(() =>
-      Effect.forEach(pools.values(), (pool) =>
-        Effect.map(
-          Effect.orElseSucceed(pool.snapshot, () => undefined),
-          (snapshot) => [pool.name, Status.of(pool, snapshot)] as const
-        )
-      )
-    ).pipe(Effect.map((entries): BudgetStatus => ({ pools: Object.fromEntries(entries) })))
+    const poolFor = (how: ReserveOptions | undefined): Pool => {
+      const named = how?.pool ?? (how?.model === undefined ? undefined : poolOf(how.model))
+      return pools.get(named ?? defaultPool) ?? open(poolNamed("reserve", named))
+    }
 
-    const service: Public = {
+    const status = Effect.sync((): BudgetStatus => ({
+      pools: Object.fromEntries(Array.from(pools, ([name, pool]) => [name, Status.of(pool)]))
+    }))
+
+    return {
       reserve,
-      observe: ({ pool: name, reservation, ...said }) =>
-        tell(name ?? reservation?.pool, (pool) => {
-          const signal = Believed.signal(said)
-          if (reservation instanceof HeldReservation) reservation.signal = signal
-          return pool.observe(signal, heldOf(reservation))
-        }),
-      cooldown: ({ pool: name, reason, reservation, retryAfter, usage }) => {
-        const unsaid = reason === "overload" ? Duration.zero : defaultPause
-        const asked = retryAfter === undefined ? unsaid : waitOf("Budget.cooldown: retryAfter", retryAfter)
-        const millis = Believed.pause(Duration.toMillis(asked))
-        const settle = usage === undefined ? undefined : reservation?.settle(usage, "failure")
-        const told = tell(name ?? reservation?.pool, (pool) =>
-          pool.together(
-            Effect.gen(function* () {
-              if (settle !== undefined) yield* settle
-              // What the rejection said of the limits was read with the rejected call still held; now it is given back.
-              if (reason !== "overload" && reservation instanceof HeldReservation && reservation.signal !== undefined) {
-                yield* pool.observe(reservation.signal, undefined)
-              }
-              yield* pool.pause({ reason, millis, charge: reservation?.charge }, heldOf(reservation))
-            })
-          )
-        )
-        // A pool that is nobody's hears nothing, but the call is settled all the same; it counts once.
-        return settle === undefined ? told : Effect.andThen(told, settle)
-      },
+      observe,
+      cooldown,
       resize: ({ concurrency: permits, limits, pool: name }) => {
         if (permits !== undefined) checkConcurrency(permits)
         if (limits !== undefined) Limits.resolve(limits)
-        return Effect.suspend(() =>
-          tell(poolNamed("resize", name), (pool) => pool.resize({ limits, concurrency: permits }))
-        )
+        return Effect.sync(() => existing(poolNamed("resize", name))?.resize(limits, permits))
       },
       poolOf,
       status,
       changes: latest(ticks, status)
     }
-    // Not enumerable: whoever spreads a budget to put something around its `reserve` leaves the way past it behind.
-    return Object.defineProperty(service, "use", { value: use }) as Service
   })
 }
 
-/** Whether a budget is one of ours, and not a double that somebody made for a test. */
-export const hasUse = (budget: object): budget is Pick<Service, "use"> => "use" in budget
+/** Hands a reservation out for as long as a scope lasts: what nobody settles is kept as estimated. */
+const within = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>
+  Effect.as(
+    Scope.addFinalizerExit(scope, (exit) => held.end(exit)),
+    held
+  )
+
+/** Sleeps until the caller is let in. Whatever else ends the wait gives everything back. */
+const wait = (
+  pool: Pool,
+  admission: Waiter | BudgetErrorReason,
+  isTraced: boolean,
+  restore: Restore
+): Effect.Effect<HeldReservation, BudgetError> => {
+  if (!(admission instanceof Waiter)) return Effect.fail(new BudgetError({ reason: admission }))
+  if (admission.ended !== undefined) return admission.ended
+  const { maxWait } = admission
+  const asleep = Effect.callback<HeldReservation, BudgetError>((resume) => admission.listen(resume))
+  const bounded =
+    maxWait === Infinity
+      ? asleep
+      : Effect.timeoutOrElse(asleep, {
+          duration: maxWait,
+          orElse: () => Effect.fail(new BudgetError({ reason: pool.tooLong(admission.binding, maxWait, maxWait) }))
+        })
+  return Effect.onExitPrimitive(restore(isTraced ? traced(bounded, pool.name, admission.agent) : bounded), (exit) => {
+    if (exit._tag !== "Success") pool.cancel(admission)
+    return undefined
+  })
+}
+
+/** The span of a wait, for a caller that is traced. */
+const traced = (
+  waiting: Effect.Effect<HeldReservation, BudgetError>,
+  pool: string,
+  agent: string
+): Effect.Effect<HeldReservation, BudgetError> =>
+  Effect.useSpan("TokenBudget.reserve", { attributes: { "floodgate.pool": pool, "floodgate.agent": agent } }, (span) =>
+    Effect.tap(waiting, ({ binding, waitedMillis }) => {
+      span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)
+      if (binding !== undefined) span.attribute("floodgate.wait.dimension", binding)
+      return Effect.void
+    })
+  )

@@ -6,16 +6,16 @@
  */
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
-import { pushbacks as reasons } from "../internal/pushbacks.ts"
 import { waitBoundaries as boundaries } from "../internal/waitBoundaries.ts"
 import type * as Limits from "../Limits.ts"
 
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
+const reasons = ["rateLimit", "ramp", "overload"] as const
 
 /** What is now, of a pool that is open. */
 interface Source {
-  readonly queued: () => number
-  readonly inFlight: () => number
+  readonly queued: number
+  readonly inFlight: number
 }
 
 /** The numbers of the pools of one name. */
@@ -76,8 +76,8 @@ export class Counts {
         { reason }
       )
     }
-    gauge("floodgate_budget_queue_length", "Callers that wait", (source) => source.queued())
-    gauge("floodgate_budget_in_flight", "Admitted calls that run", (source) => source.inFlight())
+    gauge("floodgate_budget_queue_length", "Callers that wait", (source) => source.queued)
+    gauge("floodgate_budget_in_flight", "Admitted calls that run", (source) => source.inFlight)
   }
 
   settled(charge: Limits.Charge, used: Limits.Charge): void {

@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Law from "../admission/law.ts"
 import type { Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
 
@@ -19,9 +20,10 @@ import type * as Limits from "../Limits.ts"
  */
 export interface Options {
   /**
-   * The provider's limits: one set that every pool gets, or a set per pool. A pool without limits learns them: its
-   * first call goes alone, and the response's headers set them. Where each pool has its own, a reservation must name
-   * the `model` or the `pool`; a name that is neither given nor a model's is refused, because nothing would limit it.
+   * The provider's limits: one set, or a set for each pool. A pool without limits learns them: calls go out 1, 2, 4 at a
+   * time until headers name the limits or the provider rejects calls. Where each pool has its own, a reservation must
+   * name the `model` or the `pool`; a name that is neither given nor a model's is refused, because nothing would limit
+   * it.
    */
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /**
@@ -31,25 +33,11 @@ export interface Options {
    */
   readonly concurrency?: number | undefined
   /**
-   * The part of each burst that is kept back, 0 to 0.5. It shrinks while the provider confirms the local view.
-   *
-   * @default 0.05: two clocks and a network never agree to the token, and a bucket that spends to the last one loses races of
-   * milliseconds.
-   */
-  readonly headroom?: number | undefined
-  /**
    * Callers that may wait, per pool; the next fails at once with `QueueFull`.
    *
    * @default Infinity: a waiter costs about 1.5 KB, and losing work costs more.
    */
   readonly maxQueued?: number | undefined
-  /**
-   * A slow start for providers that limit how fast usage grows: rates begin at the part `from` and reach the whole after
-   * `over`. A provider's ramp error switches the same on by itself.
-   *
-   * @default no slow start
-   */
-  readonly ramp?: { readonly from: number; readonly over: Duration.Input } | undefined
 }
 
 /**
@@ -66,8 +54,7 @@ export interface ReserveOptions {
   /** Higher goes first. @default {@link Priority} */
   readonly priority?: number | undefined
   /**
-   * The longest wait; more fails with `WaitTooLong`, at once where it can be foreseen. Whatever a store elsewhere takes to
-   * answer counts as waiting: with one, 0 admits nobody.
+   * The longest wait; more fails with `WaitTooLong`, at once where it can be foreseen.
    *
    * @default no bound
    */
@@ -83,6 +70,13 @@ export interface ReserveOptions {
   readonly pool?: string | undefined
   /** Stand first among the agent's own waiters: for a retry, which was already served once. @default false */
   readonly first?: boolean | undefined
+  /**
+   * How the provider of this call counts limits that are written without a window, as its `Accounting` says. It holds for
+   * the pool from then on.
+   *
+   * @default every 60 s are kept within the limit, which is safe with every provider
+   */
+  readonly counting?: Limits.Counting | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -147,38 +141,49 @@ export interface RateLimitSignal extends Limits.Signal {
 }
 
 /**
- * The provider said no: nobody in the pool is admitted for a while.
+ * The provider rejected a call, or failed.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Cooldown {
   /**
-   * `"rateLimit"` and `"ramp"` pause the pool; `"overload"` is the provider's load: fewer calls in flight, and a rest of 5
-   * to 20 s after each call that was sent alone and failed so.
+   * `"rateLimit"` and `"ramp"` for a rejection (429), `"overload"` where the provider failed or could not be reached. With
+   * the `reservation` of the call the budget judges what that says of its limits; see {@link Verdict}.
    */
   readonly reason: Pushback
   /**
-   * An hour is believed at most: what is closed for longer is probed once an hour.
+   * How long the provider asked to wait. Without a `reservation` the whole pool pauses so long.
    *
-   * @default 2 s for rate limits, the first step of the default retry policy; none for overload
+   * @default none
    */
   readonly retryAfter?: Duration.Input | undefined
-  /** The reservation of the rejected call: tells whether the local view explains the rejection. */
+  /** The reservation of the failed call, which ends with this. */
   readonly reservation?: Reservation | undefined
-  /**
-   * What the rejected call used: its reservation is settled to that in the same step, so that what it frees lets nobody
-   * out before the pause.
-   *
-   * @default the reservation is settled already
-   */
+  /** What the failed call used. @default nothing */
   readonly usage?: Limits.Usage | undefined
-  /** One that is nobody's is ignored. @default the reservation's pool, or "default" */
+  /** What the response says of the limits. @default what was observed for this reservation */
+  readonly signal?: Limits.Signal | undefined
+  /** The pool that pauses, where there is no `reservation`. One that does not exist is ignored. @default "default" */
   readonly pool?: string | undefined
 }
 
 /**
- * One dimension of a pool as it stands. Amounts in the dimension's unit.
+ * What a failure says.
+ *
+ * - `"isolated"`: nothing about the limits; it concerns its own call only
+ * - `"exhausted"`: the provider's bucket was empty; everybody goes slower
+ * - `"ramp"`: usage grows too fast; growth is bounded
+ * - `"outage"`: the provider does not work; one call at a time finds out when it does again
+ * - `"impossible"`: the call is larger than the provider's limit
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Verdict = Law.Verdict
+
+/**
+ * One dimension of a pool as it stands. Amounts are in the dimension's unit.
  *
  * @category models
  * @since 0.1.0
@@ -187,12 +192,14 @@ export interface DimensionStatus {
   /** What may be taken now; negative is debt. */
   readonly level: number
   readonly capacity: number
-  /** Refill per second; 0 for a quota. */
+  /** The rate in use, per second; 0 for a quota. It is less than the limit while others spend the same limit. */
   readonly perSecond: number
+  /** The limit per second: what the user states, else what the provider's headers do; `Infinity` while it is unknown. */
+  readonly limitPerSecond: number
 }
 
 /**
- * A waiter: for what it waits, and how long still.
+ * A caller that waits: for what, and how long still.
  *
  * @category models
  * @since 0.1.0
@@ -201,8 +208,9 @@ export interface WaiterStatus {
   readonly agent: string
   readonly priority: number
   readonly charge: Limits.Charge
-  readonly waited: Duration.Duration
-  readonly expected: Duration.Duration
+  readonly waitedMillis: number
+  /** How long it still waits, if everybody uses what was estimated. */
+  readonly expectedMillis: number
   readonly dimension: Limits.Dimension | undefined
 }
 
@@ -215,18 +223,14 @@ export interface WaiterStatus {
 export interface PoolStatus {
   readonly dimensions: Limits.PerDimension<DimensionStatus>
   readonly inFlight: number
-  /** Calls that may be in flight now: less than the concurrency while a cooldown is probed. */
+  /** The most calls in flight: the concurrency, or less where the provider was found to limit it. */
   readonly allowed: number
   readonly queued: number
-  /** The first waiters in the order of service, at most 32. */
+  /** The first callers in the order of service, at most 32. */
   readonly waiting: ReadonlyArray<WaiterStatus>
-  readonly cooldown: { readonly reason: Pushback; readonly left: Duration.Duration } | undefined
-  /** The part of the rates that is used: below 1 after rejections that the local view did not explain. */
-  readonly pace: number
-  /** What the first waiter waits for. */
+  readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
+  /** What the first caller waits for. */
   readonly binding: Limits.Dimension | undefined
-  /** Whether the store answered; without it the figures are this process's own. */
-  readonly storeAvailable: boolean
 }
 
 /**

@@ -1,218 +1,420 @@
 /**
- * One pool at work: the queue of this process, its calls in flight, and its store.
+ * One pool at work: its meters, the queue of callers, and the calls in flight.
  *
- * Nobody waits on the semaphore or on the store. A waiter stands in the queue; `drain` moves the head on whenever
- * something changed (an arrival, a settlement, a cancellation, a pause, the timer), takes a permit without waiting,
- * asks the store, and resumes the waiters that were granted. One timer sleeps for the head.
+ * Whatever happens (an arrival, a settlement, a cancellation, a verdict, the timer) ends in {@link Pool.drain}, the one
+ * loop that lets callers in. It runs in the fiber that causes it and takes no time. One timer sleeps for the head.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberHandle from "effect/FiberHandle"
-import * as Random from "effect/Random"
-import type * as Scope from "effect/Scope"
-import { type BudgetStore, type Held, type PoolOptions, type Snapshot, StoreUnavailable } from "../BudgetStore.ts"
-import type { Drain, Refused } from "../budgetStore/drain.ts"
-import * as Believed from "../internal/believed.ts"
-import { FairQueue, type Turn } from "../internal/fairQueue.ts"
-import { monotonicMillis } from "../internal/monotonic.ts"
+import * as Ref from "effect/Ref"
+import { FairQueue, type Service } from "../admission/fairQueue.ts"
+import * as Law from "../admission/law.ts"
 import * as Limits from "../Limits.ts"
-import { EstimateTooLarge } from "./errors.ts"
-import { Gate } from "./gate.ts"
-import { countsOf } from "./metrics.ts"
-import { costOf, type Pool, Waiter } from "./poolModel.ts"
+import {
+  BudgetError,
+  type BudgetErrorReason,
+  EstimateTooLarge,
+  QueueFull,
+  QuotaExhausted,
+  WaitTooLong
+} from "./errors.ts"
+import type { Counts } from "./metrics.ts"
+import type { Reservation } from "./models.ts"
 import * as Predict from "./predict.ts"
-import * as Refuse from "./refuse.ts"
+import { Permits } from "./permits.ts"
 import { HeldReservation } from "./reservation.ts"
+import { type Queueing, Waiter } from "./waiter.ts"
 
-/** Timers of the runtime reach no further than 24 days; the head looks again every day. */
-const longestSleepMillis = 86_400_000
+/** Timers of the runtime reach no further than 24 days: the head looks again every day. */
+const longestSleep = 86_400_000
+/** A pool that is closed for longer refuses its callers: as long as the default policy tries. */
+const longestPause = 600_000
+/** A call that takes nothing of any limit still takes its turn. */
+const leastCost = 1e-4
 
-export const open = Effect.fnUntraced(function* (
-  name: string,
-  backend: BudgetStore,
-  options: PoolOptions & { readonly maxQueued: number; readonly changed: () => void }
-): Effect.fn.Return<Pool, StoreUnavailable, Scope.Scope> {
-  const store = yield* backend.open(name, options)
-  const runTimer = yield* FiberHandle.makeRuntime<never>()
-  const queue = new FairQueue<Waiter>()
-  let rules = store.rules()
-  const isLimited = () => Object.keys(rules).length > 0
-  const millis = monotonicMillis(yield* Clock.Clock)
-  // With no limits known the first call goes alone; its headers set them.
-  const gate = new Gate(options.concurrency, !isLimited(), millis)
-  const counts = countsOf(name, yield* Effect.context<never>())
-  let closed = false
-  let wakeAt = Infinity
+export interface Options {
+  readonly name: string
+  readonly limits: Limits.Limits
+  readonly concurrency: number
+  readonly maxQueued: number
+  readonly counts: Counts
+  readonly clock: Clock.Clock
+  /** Runs an effect in the budget's scope after so many milliseconds. */
+  readonly after: (millis: number, then: Effect.Effect<void>) => void
+  /** Called when something changed that a status shows. */
+  readonly changed: () => void
+}
 
-  const grant = (turn: Turn<Waiter>, held: Held, now: number): void => {
-    const waiter = turn.entry
-    gate.admitted(held.id)
+export class Pool {
+  readonly name: string
+  readonly maxQueued: number
+  private readonly options: Options
+  private readonly meters: Ref.Ref<Law.Pool>
+  private readonly queue = new FairQueue<Waiter>()
+  private permits: Permits | undefined
+  private limits: Limits.Limits
+  /** How the provider counts, once a client has said so. */
+  private counting: Limits.Counting | undefined = undefined
+  private rules: Limits.Rules
+  private wakeAt = Infinity
+  private isDraining = false
+  private isClosed = false
+
+  constructor(options: Options) {
+    this.options = options
+    this.name = options.name
+    this.maxQueued = options.maxQueued
+    this.limits = options.limits
+    this.rules = Limits.resolve(options.limits)
+    this.meters = Ref.makeUnsafe(Law.make(this.rules, Limits.shares(options.limits), this.now()))
+    this.permits = options.concurrency === Infinity ? undefined : new Permits(options.concurrency)
+    options.counts.open.add(this)
+  }
+
+  /** Milliseconds of the monotonic clock: no step of the wall clock moves them. */
+  now(): number {
+    return Number(this.options.clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+  get law(): Law.Pool {
+    return this.meters.ref.current
+  }
+  get queued(): number {
+    return this.queue.size
+  }
+  get inFlight(): number {
+    return this.law.inFlight
+  }
+  /** The most calls in flight: the concurrency, and less where the provider was found to limit it. */
+  get allowed(): number {
+    return Math.min(this.permits?.most ?? Infinity, this.law.window.size)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Arrival
+  // ---------------------------------------------------------------------------
+
+  /** Admits an estimate at once, or lets its caller stand in the queue. */
+  admit(estimate: Limits.Estimate, how: Queueing): HeldReservation | Waiter | BudgetErrorReason {
+    const charge = Limits.wholeOf(estimate)
+    const tooLarge = Limits.neverFits(charge, this.rules)
+    if (tooLarge !== undefined) return new EstimateTooLarge({ pool: this.name, ...tooLarge })
+    const now = this.now()
+    if (
+      this.queue.size === 0 &&
+      !this.isClosed &&
+      (this.permits === undefined || this.permits.isFree) &&
+      !this.isDraining
+    ) {
+      const blocked = Law.decide(this.law, charge, now)
+      if (blocked === undefined) {
+        this.queue.forget()
+        return this.hold(how.agent, estimate, Law.take(this.law, charge, now))
+      }
+    }
+    return this.enqueue(estimate, charge, how, now)
+  }
+
+  private enqueue(
+    estimate: Limits.Estimate,
+    charge: Limits.Whole,
+    how: Queueing,
+    now: number
+  ): HeldReservation | Waiter | BudgetErrorReason {
+    const refused = this.quotaFor(charge) ?? this.closedFor(now)
+    if (refused !== undefined) return refused
+    if (how.maxWait < Infinity) {
+      const { dimension, millis } = Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
+      if (millis > how.maxWait) return this.tooLong(dimension, millis, how.maxWait)
+    }
+    if (this.isClosed) return this.closed(how, estimate, charge, now)
+    if (this.queue.size >= this.maxQueued) return new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
+    const waiter = new Waiter(how, estimate, charge, this.costOf(charge), now)
+    this.queue.push(waiter, how.first)
+    this.drain()
+    return waiter
+  }
+
+  /** A budget that is closed interrupts its callers. */
+  private closed(how: Queueing, estimate: Limits.Estimate, charge: Limits.Whole, now: number): Waiter {
+    const waiter = new Waiter(how, estimate, charge, leastCost, now)
+    waiter.end(Effect.interrupt)
+    return waiter
+  }
+
+  /** Why a quota no longer holds a charge. */
+  private quotaFor(charge: Limits.Whole): QuotaExhausted | undefined {
+    for (const dimension of Limits.dimensions) {
+      const cap = this.law.caps[dimension]
+      const asked = charge[dimension]
+      if (cap?.rule.quota !== true || asked <= cap.level * (1 + 1e-9)) continue
+      return new QuotaExhausted({ pool: this.name, dimension, asked, left: Math.max(0, cap.level) })
+    }
+    return undefined
+  }
+
+  tooLong(dimension: Limits.Dimension | undefined, millis: number, maxWait: number): WaitTooLong {
+    const wait = Duration.millis(Math.ceil(Math.max(millis, maxWait)))
+    return new WaitTooLong({ pool: this.name, dimension, wait, maxWait: Duration.millis(maxWait) })
+  }
+
+  private costOf(charge: Limits.Whole): number {
+    const { meters } = this.law
+    let most = Limits.dominantShare(charge, this.rules)
+    for (const { dimension, limit } of meters) {
+      if (limit < Infinity && limit > 0) most = Math.max(most, charge[dimension] / (limit * 60_000))
+    }
+    return Math.max(leastCost, most)
+  }
+
+  private hold(
+    agent: string,
+    estimate: Limits.Estimate,
+    ticket: Law.Ticket,
+    service?: Service,
+    waited?: number,
+    binding?: Limits.Dimension
+  ): HeldReservation {
+    this.permits?.take()
+    this.options.counts.reservations++
+    this.options.changed()
+    return new HeldReservation(this, agent, estimate, ticket, service, waited, binding)
+  }
+
+  // ---------------------------------------------------------------------------
+  // The loop
+  // ---------------------------------------------------------------------------
+
+  /** Lets the heads of the queue in for as long as they fit, and sleeps for the first that does not. */
+  drain(): void {
+    this.options.changed()
+    if (this.queue.size === 0 || this.isDraining || this.isClosed) return
+    this.isDraining = true
+    for (let waiter = this.queue.peek(); waiter !== undefined; waiter = this.queue.peek()) {
+      if (this.permits?.isFree === false) break
+      const now = this.now()
+      const blocked = Law.decide(this.law, waiter.charge, now)
+      if (blocked === undefined) this.grant(waiter, now)
+      else {
+        const exhausted = blocked.millis === Infinity ? this.quotaFor(waiter.charge) : undefined
+        if (exhausted === undefined) {
+          waiter.binding = blocked.dimension ?? waiter.binding
+          this.wakeIn(blocked.millis)
+          break
+        }
+        this.refuse(waiter, exhausted)
+      }
+    }
+    this.isDraining = false
+  }
+
+  private grant(waiter: Waiter, now: number): void {
+    const service = this.queue.shift()
     const waited = now - waiter.since
-    counts.reservations++
-    if (waiter.isAwaited) counts.waited(waited / 1_000)
-    else queue.forget()
-    const reservation = new HeldReservation(pool, waiter.agent, waiter.estimate, held, turn, waited)
-    waiter.reservation = reservation
+    const ticket = Law.take(this.law, waiter.charge, now)
+    const reservation = this.hold(waiter.agent, waiter.estimate, ticket, service, waited, waiter.binding)
+    if (waiter.isAwaited) this.options.counts.waited(waited / 1_000)
+    else this.queue.forget()
+    waiter.granted = reservation
     waiter.end(Effect.succeed(reservation))
   }
 
-  const refuse = (waiter: Waiter, refused: Refused): void => waiter.end(Refuse.byStore(name, refused))
+  /** An earlier timer stays: it looks again, and sleeps on. */
+  private wakeIn(millis: number): void {
+    const sleep = Math.min(Math.ceil(millis), longestSleep)
+    const at = this.now() + sleep
+    if (millis === Infinity || at >= this.wakeAt) return
+    this.wakeAt = at
+    this.options.after(sleep, this.wake)
+  }
+  private readonly wake = Effect.sync(() => {
+    this.wakeAt = Infinity
+    this.drain()
+  })
 
-  /** Sleeps for the head. A timer that is set for earlier stays: it looks again and sleeps on. */
-  const wakeIn = (wait: number): void => {
-    const sleep = Math.min(wait, longestSleepMillis)
-    const at = millis() + sleep
-    if (closed || at >= wakeAt) return
-    wakeAt = at
-    runTimer(Effect.andThen(Effect.sleep(sleep), timeIsUp))
+  // ---------------------------------------------------------------------------
+  // Ends
+  // ---------------------------------------------------------------------------
+
+  /** A caller waits no longer: what it was granted meanwhile is given back. */
+  cancel(waiter: Waiter): void {
+    if (waiter.granted !== undefined) return this.settle(waiter.granted, Limits.nothing, "failure")
+    const wasHead = this.queue.peek() === waiter
+    this.queue.remove(waiter)
+    if (wasHead) this.drain()
+    else this.options.changed()
   }
 
-  /** A caller that waits for a silent probe looks again when the probe's time is up. */
-  const idle = (): void => {
-    if (queue.size > 0 && gate.patience > 0) wakeIn(gate.patience)
-    options.changed()
+  /** Ends a reservation: what it reserved is replaced by what it used. Only the first end counts. */
+  settle(held: HeldReservation, used: Limits.Charge, outcome: "success" | "failure"): void {
+    if (!this.close(held)) return
+    const now = this.now()
+    if (outcome === "success") {
+      Law.accept(this.law, held.ticket)
+      Law.settle(this.law, held.ticket, used, now)
+    } else Law.release(this.law, held.ticket, used, now)
+    this.account(held, used, true)
+    this.drain()
   }
 
-  /** What a waiter takes and costs by the rules as they are. */
-  const price = (waiter: Waiter): void => {
-    if (waiter.rules === rules) return
-    waiter.rules = rules
-    waiter.charge = Limits.charge(waiter.estimate, rules)
-    queue.reprice(waiter, costOf(waiter.charge, rules))
+  /** Ends a reservation of which nothing is known: it is kept as estimated. */
+  end(held: HeldReservation, hasSucceeded: boolean): void {
+    if (!this.close(held)) return
+    if (hasSucceeded) Law.accept(this.law, held.ticket)
+    Law.keep(this.law, held.ticket)
+    this.drain()
   }
 
-  const recharge = (waiter: Waiter): boolean => {
-    price(waiter)
-    const tooLarge = Limits.neverFits(waiter.charge, rules)
-    if (tooLarge === undefined) return true
-    queue.remove(waiter)
-    waiter.end(Refuse.refuse(new EstimateTooLarge({ pool: name, ...tooLarge })))
-    return false
+  private close(held: HeldReservation): boolean {
+    if (!held.isOpen) return false
+    held.isOpen = false
+    this.permits?.release()
+    return true
   }
 
-  const settle = (
-    held: Held,
-    used: Limits.Charge,
-    succeeded: boolean,
-    turn?: Turn<Waiter>
-  ): Effect.Effect<void> | undefined => {
-    counts.settled(held.charge, used)
-    // Agents share what is used, not what is asked for; what is given back is not paid twice. But a probe that fails
-    // has had its turn: another agent's call is the next, so that an outage does not use up the attempts of one agent.
-    if (turn !== undefined && used !== held.charge && (succeeded || !gate.probesOverload)) {
-      const share = Limits.dominantShare(used, rules)
-      if (share !== Limits.dominantShare(held.charge, rules)) {
-        queue.correct(turn, share === 0 ? 0 : costOf(used, rules) / costOf(held.charge, rules))
-      }
+  /** Agents share what is used, not what is asked for, and a call that was rejected has not had its turn. */
+  private account(held: HeldReservation, used: Limits.Charge, isServed: boolean): void {
+    const { charge } = held.ticket
+    this.options.counts.settled(charge, used)
+    if (held.service === undefined || !isServed) return
+    const whole = { ...charge, ...used } as Limits.Whole
+    const asked = this.costOf(charge)
+    const cost = Limits.dimensions.every((each) => whole[each] === 0) ? 0 : this.costOf(whole)
+    if (cost !== asked) this.queue.correct(held.service, cost / asked)
+  }
+
+  // ---------------------------------------------------------------------------
+  // What the provider says
+  // ---------------------------------------------------------------------------
+
+  /** The headers of a response. A response that is no rejection shows that its call was accepted. */
+  observe(readings: Law.Readings, held: HeldReservation | undefined): void {
+    if (held !== undefined) Law.accept(this.law, held.ticket)
+    this.read(readings, held)
+    this.drain()
+  }
+
+  private read(readings: Law.Readings, held: HeldReservation | undefined): void {
+    const before = this.law.meters.length
+    Law.observe(this.law, held?.ticket, readings, this.now())
+    // Costs are parts of limits: with the first that are known, they are others.
+    if (this.law.meters.length !== before) this.queue.reprice((waiter) => this.costOf(waiter.charge))
+  }
+
+  /** The provider rejected a call, or failed. Returns what that says. */
+  fail(
+    held: HeldReservation,
+    failure: {
+      readonly reason: "rateLimit" | "ramp" | "overload"
+      readonly retryAfter: number | undefined
+      readonly readings: Law.Readings | undefined
+      readonly used: Limits.Charge
     }
-    return draining.settle(held, used, succeeded)
+  ): Law.Verdict {
+    if (!this.close(held)) return "isolated"
+    const { reason, retryAfter, used } = failure
+    const now = this.now()
+    this.options.counts.cooldowns[reason]++
+    const verdict =
+      reason === "overload"
+        ? Law.overload(this.law, held.ticket, { retryAfter, used }, now)
+        : Law.reject(this.law, held.ticket, { ...failure, isRamp: reason === "ramp" }, now)
+    // A failed probe of an outage has had its turn: another agent's call is the next.
+    this.account(held, used, verdict !== "outage")
+    this.drain()
+    return verdict
   }
 
-  /** Hears the rules from the store; with no limits known the first call goes alone, with some all may go. */
-  const learn = (): void => {
-    const wasLimited = isLimited()
-    const before = rules
-    rules = store.rules()
-    // What is foreseen is the sum of what others wait for. Only the most that a limit ever admits makes prices.
-    if (Limits.dimensions.some((each) => rules[each]?.most !== before[each]?.most)) for (const one of queue) price(one)
-    if (isLimited()) gate.known()
-    else if (wasLimited) gate.unknown()
+  /** Nothing goes out for a time. Where that is long, whoever waits is refused rather than kept. */
+  pause(millis: number): void {
+    Law.pause(this.law, this.now() + millis)
+    const refusal = this.closedFor(this.now())
+    if (refusal !== undefined) {
+      for (const waiter of this.queue.first(Infinity)) this.refuse(waiter, refusal)
+    }
+    this.drain()
   }
 
-  const unavailable = (cause: unknown) => new StoreUnavailable({ pool: name, cause })
-  const desk = { queue, permits: gate, learn, recharge, grant, refuse, unavailable, wakeIn, idle }
-  const draining: Drain = yield* store.drain(store, desk)
-  const drain = Effect.uninterruptible(Effect.suspend(() => draining.now() ?? Effect.void))
-  const timeIsUp = Effect.uninterruptible(
-    Effect.suspend(() => {
-      wakeAt = Infinity
-      return draining.timeIsUp() ?? Effect.void
-    })
-  )
+  private closedFor(now: number): WaitTooLong | undefined {
+    const left = this.law.gate.until - now
+    return left > longestPause ? this.tooLong(undefined, left, longestPause) : undefined
+  }
 
-  /**
-   * Tells the store what may change the rules, hears them, and moves the queue on. The rest is done for who is interrupted,
-   * too: else everybody would go by the old rules.
-   */
-  const tell = (step: Effect.Effect<void, StoreUnavailable>, then: Effect.Effect<void> = Effect.void) =>
-    Effect.ensuring(
-      Effect.ignoreCause(step),
-      Effect.suspend(() => {
-        learn()
-        return Effect.andThen(then, drain)
-      })
+  // ---------------------------------------------------------------------------
+  // Changes
+  // ---------------------------------------------------------------------------
+
+  /** A client says how its provider counts, where the limits do not say it. */
+  countAs(counting: Limits.Counting): void {
+    if (counting === this.counting) return
+    this.counting = counting
+    this.apply()
+  }
+
+  resize(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+    if (concurrency === Infinity) this.permits = undefined
+    else if (concurrency !== undefined) this.limitTo(concurrency)
+    if (limits !== undefined) {
+      this.limits = limits
+      this.apply()
+    }
+    this.drain()
+  }
+
+  private limitTo(concurrency: number): void {
+    if (this.permits !== undefined) return this.permits.resize(concurrency)
+    this.permits = new Permits(Math.max(concurrency, this.inFlight))
+    for (let i = 0; i < this.inFlight; i++) this.permits.take()
+    this.permits.resize(concurrency)
+  }
+
+  private apply(): void {
+    this.rules = Limits.resolve(this.limits, this.counting)
+    Law.resize(this.law, this.rules, Limits.shares(this.limits), this.now())
+    this.queue.reprice((waiter) => this.costOf(waiter.charge))
+    for (const waiter of this.queue.first(Infinity)) {
+      const tooLarge = Limits.neverFits(waiter.charge, this.rules)
+      if (tooLarge !== undefined) this.refuse(waiter, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
+    }
+  }
+
+  private refuse(waiter: Waiter, reason: BudgetErrorReason): void {
+    this.queue.remove(waiter)
+    waiter.end(Effect.fail(new BudgetError({ reason })))
+  }
+
+  /** The part of a charge that is limited. */
+  limited(charge: Limits.Whole): Limits.Charge {
+    return Limits.mapDimensions(charge, (amount, dimension) =>
+      this.law.caps[dimension] !== undefined ||
+      this.law.meters.some((each) => each.dimension === dimension && each.limit < Infinity)
+        ? amount
+        : undefined
     )
-
-  /** While this process rests after a failed probe, nobody is admitted: as in a cooldown of the pool. */
-  const resting = (snapshot: Snapshot): Snapshot => {
-    const until = snapshot.now + gate.rest
-    return gate.rest === 0 || until <= (snapshot.ledger.cooldown?.until ?? 0)
-      ? snapshot
-      : { ...snapshot, ledger: { ...snapshot.ledger, cooldown: { until, reason: "overload" } } }
   }
 
-  const pool: Pool = {
-    name,
-    rules: () => rules,
-    queued: () => queue.size,
-    isInstant: draining.isInstant,
-    maxQueued: options.maxQueued,
-    unasked: draining.unasked,
-    inFlight: () => gate.inFlight,
-    allowed: () => gate.allowed,
-    takeNow: (charge) => {
-      const held = closed ? undefined : draining.takeNow(charge)
-      if (held === undefined) return undefined
-      gate.admitted(held.id)
-      counts.reservations++
-      options.changed()
-      return held
-    },
-    admit: (estimate, charge, who) => {
-      const waiter = new Waiter(pool, estimate, charge, who, millis())
-      if (closed) waiter.end(Effect.interrupt)
-      else queue.push(waiter, who.first)
-      return waiter
-    },
-    drainNow: draining.now,
-    cancel: (waiter) => {
-      const { reservation, state } = waiter
-      if (state === "asking") waiter.state = "cancelled"
-      if (state !== "queued") return reservation?.refund
-      const wasHead = queue.peek() === waiter
-      waiter.state = "done"
-      queue.remove(waiter)
-      if (wasHead) return drain
-      options.changed()
-      return undefined
-    },
-    settle,
-    observe: (signal, answered) => tell(store.observe(signal, answered)),
-    doubt: tell(Effect.suspend(() => store.unlearn(Believed.longestMillis))),
-    together: (self) => Effect.uninterruptible(Effect.ensuring(gate.whileShut(self), drain)),
-    pause: (pause, rejected) =>
-      Effect.andThen(
-        Effect.ignoreCause(store.pause({ ...pause, takenAt: rejected?.takenAt })),
-        Effect.flatMap(Random.next, (random) => {
-          counts.cooldowns[pause.reason]++
-          gate.pause(pause.reason, rejected?.id, random)
-          return drain
-        })
-      ),
-    resize: (change) =>
-      tell(store.resize(change), change.concurrency === undefined ? Effect.void : gate.resize(change.concurrency)),
-    snapshot: Effect.map(store.snapshot, resting),
-    predict: (charge, who, snapshot) => Predict.forNewcomer(queue, charge, who, snapshot),
-    waiting: (count, snapshot) => Predict.first(queue, count, snapshot, millis())
+  shutDown(): void {
+    this.isClosed = true
+    this.options.counts.open.delete(this)
+    for (const waiter of this.queue.first(Infinity)) {
+      this.queue.remove(waiter)
+      waiter.end(Effect.interrupt)
+    }
   }
 
-  counts.open.add(pool)
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      closed = true
-      counts.open.delete(pool)
-      for (let out = queue.shift(); out !== undefined; out = queue.shift()) out.entry.end(Effect.interrupt)
-    })
-  )
-  return pool
-})
+  // ---------------------------------------------------------------------------
+  // Status
+  // ---------------------------------------------------------------------------
+
+  slots(): Predict.Slots {
+    return { most: this.allowed, inFlight: this.inFlight, answerMillis: this.law.answerMillis }
+  }
+
+  /** The first waiters in the order of service, and how long each still waits. */
+  waiting(count: number): ReadonlyArray<Predict.Expected> {
+    return Predict.first(this.law, this.queue.first(count), this.slots(), this.now())
+  }
+}
+
+export const heldOf = (reservation: Reservation | undefined): HeldReservation | undefined =>
+  reservation instanceof HeldReservation ? reservation : undefined

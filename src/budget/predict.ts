@@ -1,117 +1,128 @@
 /**
- * What a waiter must expect: those before it are let in to the buckets as they stand, as if by the clock.
+ * How long a caller will wait, if everybody uses what was estimated and nothing fails: the law is played ahead.
  */
-import type { Snapshot } from "../BudgetStore.ts"
-import type { FairQueue, Flow, Turn } from "../internal/fairQueue.ts"
-import * as Ledger from "../internal/ledger.ts"
-import * as Pace from "../internal/pace.ts"
+import type { FairQueue, Flow } from "../admission/fairQueue.ts"
+import * as Law from "../admission/law.ts"
 import * as Limits from "../Limits.ts"
-import type { Newcomer, Prediction, Waiter, Waiting } from "./poolModel.ts"
+import type { Queueing, Waiter } from "./waiter.ts"
 
-/** What comes before somebody: how many calls, and what they take in sum. */
-interface Before {
-  calls: number
-  readonly sums: { [D in Limits.Dimension]?: number }
+/** A caller that waits, and for how long still. */
+export interface Expected {
+  readonly waiter: Waiter
+  readonly waitedMillis: number
+  readonly expectedMillis: number
+  readonly dimension: Limits.Dimension | undefined
+}
+
+/** The calls that may be in flight, those that are, and how long one takes. */
+export interface Slots {
+  readonly most: number
+  readonly inFlight: number
+  readonly answerMillis: number
 }
 
 /** A prediction looks at no more than this many agents, and calls of each: the rest is like those. */
 const mostAgents = 256
 const mostCalls = 32
-/** At most so many calls are let in one by one; the others are debt. */
+/** It plays no more than this many calls, each of which then stands for several. */
 const mostPlayed = 64
+/** A wait that grows less than this with each look ends: then a limit is too small to ever hold the charge. */
+const mostLooks = 64
 
-/** When a charge that comes now would be admitted, if everybody uses what was estimated. */
-export const forNewcomer = (
-  queue: FairQueue<Waiter>,
-  charge: Limits.Charge,
-  who: Newcomer,
-  snapshot: Snapshot
-): Prediction => {
-  const before: Before = { calls: 0, sums: {} }
-  const part = queue.ahead(who, mostAgents, (flow, upTo) => addBacklog(before, flow, upTo))
-  return against(before, part, charge, snapshot)
+/** A law that is played ahead. */
+class Play {
+  private readonly law: Law.Pool
+  private readonly slots: Slots
+  private readonly now: number
+  private entered = 0
+  at: number
+  dimension: Limits.Dimension | undefined = undefined
+
+  constructor(law: Law.Pool, slots: Slots, now: number) {
+    this.law = Law.preview(law)
+    this.slots = slots
+    this.now = now
+    this.at = Math.max(now, law.gate.until)
+  }
+
+  /** So many calls enter, which take this much together. */
+  enter(charge: Limits.Whole, calls = 1): void {
+    this.entered += calls
+    const { answerMillis, inFlight, most } = this.slots
+    const beyond = this.entered - Math.max(0, most - inFlight)
+    if (beyond > 0) this.at = Math.max(this.at, this.now + (beyond * answerMillis) / most)
+    for (let looks = 0; looks < mostLooks; looks++) {
+      const blocked = Law.decide(this.law, charge, this.at)
+      if (blocked === undefined || blocked.millis === Infinity) break
+      this.at += Math.max(0.01, blocked.millis)
+      this.dimension = blocked.dimension
+    }
+    Law.take(this.law, charge, this.at)
+  }
 }
 
-/** The first waiters in the order of service, at most `count`. */
+/** The first callers in the order of service. */
 export const first = (
-  queue: FairQueue<Waiter>,
-  count: number,
-  snapshot: Snapshot,
-  nowMillis: number
-): ReadonlyArray<Waiting> => {
-  const out: Array<Turn<Waiter>> = []
-  for (let turn = queue.shift(); turn !== undefined; turn = out.length < count ? queue.shift() : undefined) {
-    out.push(turn)
-  }
-  const before: Before = { calls: 0, sums: {} }
-  const result = out.map(({ entry: waiter }) => {
-    const expected = against(before, 1, waiter.charge, snapshot)
-    addCharge(before, waiter.charge)
-    return { waiter, waitedMillis: nowMillis - waiter.since, ...expected }
+  law: Law.Pool,
+  waiters: ReadonlyArray<Waiter>,
+  slots: Slots,
+  now: number
+): ReadonlyArray<Expected> => {
+  const play = new Play(law, slots, now)
+  return waiters.map((waiter) => {
+    play.dimension = undefined
+    play.enter(waiter.charge)
+    const dimension = play.dimension ?? waiter.binding
+    return { waiter, waitedMillis: now - waiter.since, expectedMillis: play.at - now, dimension }
   })
-  for (const turn of out.reverse()) queue.putBack(turn)
-  return result
 }
 
-const addCharge = (before: Before, charge: Limits.Charge, part = 1, calls = 1): void => {
-  before.calls += part * calls
-  for (const dimension of Limits.dimensions) {
-    const value = charge[dimension]
-    if (value !== undefined) before.sums[dimension] = (before.sums[dimension] ?? 0) + value * part
-  }
+/** A caller that would come now. */
+export const newcomer = (
+  law: Law.Pool,
+  queue: FairQueue<Waiter>,
+  slots: Slots,
+  charge: Limits.Whole,
+  how: Queueing,
+  now: number
+): { readonly millis: number; readonly dimension: Limits.Dimension | undefined } => {
+  const before = { calls: 0, requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+  const part = queue.ahead(how, mostAgents, (flow, upTo) => addBacklog(before, flow, upTo))
+  const calls = Math.round(before.calls / part)
+  const play = new Play(law, slots, now)
+  const steps = Math.min(calls, mostPlayed)
+  for (let step = 0; step < steps; step++) play.enter(scaled(before, 1 / part / steps), calls / steps)
+  play.enter(charge)
+  return { millis: play.at - now, dimension: play.dimension }
 }
+
+interface Backlog {
+  calls: number
+  requests: number
+  inputTokens: number
+  outputTokens: number
+  tokens: number
+}
+
+const scaled = ({ inputTokens, outputTokens, requests, tokens }: Limits.Whole, factor: number): Limits.Whole => ({
+  requests: requests * factor,
+  inputTokens: inputTokens * factor,
+  outputTokens: outputTokens * factor,
+  tokens: tokens * factor
+})
 
 /** Adds the calls of a flow with no more than `upTo` of its backlog in front of them. */
-const addBacklog = (before: Before, flow: Flow<Waiter>, upTo: number): void => {
+const addBacklog = (before: Backlog, flow: Flow<Waiter>, upTo: number): void => {
   const all = Math.min(upTo, flow.backlog)
   let looked = 0
-  const own: Before = { calls: 0, sums: {} }
-  for (let waiter = flow.head; waiter !== undefined && looked <= all && own.calls < mostCalls; waiter = waiter.next) {
-    addCharge(own, waiter.charge)
+  let calls = 0
+  const own = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+  for (let waiter = flow.head; waiter !== undefined && looked <= all && calls < mostCalls; waiter = waiter.next) {
+    calls++
+    for (const dimension of Limits.dimensions) own[dimension] += waiter.charge[dimension]
     looked += waiter.cost / waiter.weight
   }
-  addCharge(before, own.sums, Math.max(1, all / looked), own.calls)
-}
-
-/**
- * How long until what comes before, of which a part is known, is let in and the charge fits. Most of it is debt, which
- * refills first; calls of the mean size are let in one by one as far as more than the refill decides when they go: while a
- * window holds back a call that is larger than the burst, the bucket is full and refills no more, and the pace grows with
- * the calls. The last one is let in in any case: who takes nothing of a limit goes with it.
- */
-const against = (before: Before, part: number, charge: Limits.Charge, { ledger, now }: Snapshot): Prediction => {
-  const calls = Math.round(before.calls / part) || 1
-  // Whoever asks for more than there ever is, because the limits have just changed or it is a process's share, is let in
-  // by none. What others will leave of a quota is not known, and waiting brings none back.
-  const atMost = (amount: number, dimension: Limits.Dimension) => {
-    const { most = Infinity, quota = false } = ledger.buckets[dimension]?.rule ?? {}
-    return quota ? 0 : Math.min(amount, most)
-  }
-  const own = Limits.mapDimensions(charge, atMost)
-  const mean = Limits.mapDimensions(before.sums, (sum, dimension) => atMost(sum / part / calls, dimension))
-  const isHeldBack = Limits.dimensions.some((dimension) => {
-    const rule = ledger.buckets[dimension]?.rule
-    return rule?.window !== undefined && Math.max(mean[dimension] ?? 0, own[dimension] ?? 0) > rule.capacity
-  })
-  const played = isHeldBack || Pace.isChanging(ledger.pace) ? Math.min(calls, mostPlayed) : 1
-  const buckets = Limits.mapDimensions(ledger.buckets, (bucket, dimension) => ({
-    ...bucket,
-    level: bucket.level - (mean[dimension] ?? 0) * (calls - played)
-  }))
-  let expected: Ledger.Ledger = { ...ledger, buckets }
-  let at = now
-  let binding: Limits.Dimension | undefined
-  for (let entered = 0; entered <= played;) {
-    const asked = entered < played ? mean : own
-    const decision = Ledger.decide(expected, asked, at)
-    if (decision._tag === "Wait") {
-      at += decision.millis
-      binding = decision.dimension
-      expected = Ledger.advance(expected, at)
-    } else {
-      expected = Ledger.take(expected, asked, at)
-      entered++
-    }
-  }
-  return { millis: at - now, dimension: binding }
+  const factor = Math.max(1, all / looked)
+  before.calls += calls * factor
+  for (const dimension of Limits.dimensions) before[dimension] += own[dimension] * factor
 }

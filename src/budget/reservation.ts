@@ -4,73 +4,61 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type { Held } from "../BudgetStore.ts"
-import type { Turn } from "../internal/fairQueue.ts"
+import type { Service } from "../admission/fairQueue.ts"
+import type { Ticket } from "../admission/law.ts"
 import * as Limits from "../Limits.ts"
 import type { Reservation } from "./models.ts"
-import type * as Pool from "./poolModel.ts"
+import type { Pool } from "./pool.ts"
 
 export class HeldReservation implements Reservation {
   readonly agent: string
-  private readonly estimate: Limits.Estimate
-  readonly charge: Limits.Charge
-  readonly owner: Pool.Pool
-  readonly held: Held
+  readonly estimate: Limits.Estimate
+  readonly owner: Pool
+  readonly ticket: Ticket
+  /** What its agent was charged in the queue; `undefined` where it did not stand there. */
+  readonly service: Service | undefined
   readonly waitedMillis: number
-  /** The turn it was granted in; undefined where nobody had to wait. */
-  private readonly turn: Turn<Pool.Waiter> | undefined
-  private closed = false
-  /** What its response said of the limits. */
-  signal: Limits.Signal | undefined
+  readonly binding: Limits.Dimension | undefined
+  /** Whether it still holds its permit and its charge. */
+  isOpen = true
 
   constructor(
-    owner: Pool.Pool,
+    owner: Pool,
     agent: string,
     estimate: Limits.Estimate,
-    held: Held,
-    turn?: Turn<Pool.Waiter>,
-    waitedMillis = 0
+    ticket: Ticket,
+    service?: Service,
+    waitedMillis = 0,
+    binding?: Limits.Dimension
   ) {
     this.owner = owner
-    this.held = held
     this.agent = agent
     this.estimate = estimate
-    this.charge = held.charge
-    this.turn = turn
+    this.ticket = ticket
+    this.service = service
     this.waitedMillis = waitedMillis
+    this.binding = binding
   }
   get pool(): string {
     return this.owner.name
   }
-  get binding(): Limits.Dimension | undefined {
-    return this.turn?.entry.binding
+  get charge(): Limits.Charge {
+    return this.owner.limited(this.ticket.charge)
   }
   get waited(): Duration.Duration {
     return Duration.millis(this.waitedMillis)
   }
   /** A function of its own, made when asked for: it may be passed on without its reservation. */
   get settle(): Reservation["settle"] {
-    return (usage, outcome = "success") => this.close(usage, outcome === "success")
+    return (usage, outcome = "success") =>
+      Effect.sync(() => this.owner.settle(this, Limits.used(this.ticket.charge, usage, this.estimate), outcome))
   }
   get refund(): Effect.Effect<void> {
-    return this.close(Limits.nothing, false)
+    return Effect.sync(() => this.owner.settle(this, Limits.nothing, "failure"))
   }
-  /** Nobody said what it used: it is kept as estimated. */
-  end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    if (this.closed) return undefined
-    this.closed = true
-    return this.owner.settle(this.held, this.charge, exit._tag === "Success")
-  }
-  private close(usage: Limits.Usage, succeeded: boolean): Effect.Effect<void> {
-    const settle = () => {
-      if (this.closed) return Effect.void
-      this.closed = true
-      const used = Limits.used(this.charge, usage, this.estimate)
-      return this.owner.settle(this.held, used, succeeded, this.turn) ?? Effect.void
-    }
-    return Effect.suspend(() => (this.owner.isInstant() ? settle() : Effect.uninterruptible(Effect.suspend(settle))))
+  /** Nothing is known of what it used, so it is kept as estimated. */
+  end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    this.owner.end(this, exit._tag === "Success")
+    return Effect.void
   }
 }
-
-export const heldOf = (reservation: Reservation | undefined): Held | undefined =>
-  reservation instanceof HeldReservation ? reservation.held : undefined

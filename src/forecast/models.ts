@@ -78,12 +78,6 @@ export interface Options {
   readonly limits: Limits.Limits
   /** Calls in flight at once. @default Infinity */
   readonly concurrency?: number | undefined
-  /**
-   * The part of each burst that the budget keeps back.
-   *
-   * @default 0.003: what is left of the budget's 5 % once the provider's headers have confirmed its view
-   */
-  readonly headroom?: number | undefined
   readonly latency?: Latency | undefined
   /**
    * What is left of each limit at the start, as `status` of a budget says: for the time that is left of what is under way.

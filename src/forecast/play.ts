@@ -3,7 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Internal from "../internal/forecast.ts"
-import { invalid, onlyKnown, waitOf } from "../internal/invalid.ts"
+import { invalid, waitOf } from "../internal/invalid.ts"
 import { complete, millisOf } from "../internal/latency.ts"
 import { nearestRank } from "../internal/nearestRank.ts"
 import type * as Limits from "../Limits.ts"
@@ -51,7 +51,6 @@ const spanOf = (option: string, input: Duration.Input): number => {
 }
 
 const latencyOf = (latency: Latency): ReturnType<typeof complete> => {
-  onlyKnown("Forecast.latency", latency, { baseMillis: true, perInputTokenMillis: true, perOutputTokenMillis: true })
   const all = complete(latency)
   for (const [name, millis] of Object.entries(all)) amount(`latency.${name}`, millis)
   return all
@@ -77,15 +76,12 @@ const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.
 }
 
 const setupOf = (options: Options): Internal.Setup => {
-  onlyKnown("Forecast", options, { limits: true, concurrency: true, headroom: true, latency: true, levels: true })
-  const { concurrency = Infinity, headroom = 0.003, levels = {}, limits } = options
+  const { concurrency = Infinity, levels = {}, limits } = options
   if (concurrency !== Infinity) whole("concurrency", concurrency)
-  check(Number.isFinite(headroom) && headroom >= 0 && headroom <= 0.5, "headroom", "a number from 0 to 0.5", headroom)
-  onlyKnown("Forecast.levels", levels, { requests: true, inputTokens: true, outputTokens: true, tokens: true })
   for (const [dimension, level] of Object.entries(levels)) {
     check(level === undefined || Number.isFinite(level), `levels.${dimension}`, "a finite number", level)
   }
-  return { limits, levels, concurrency, headroom }
+  return { limits, levels, concurrency }
 }
 
 /** A workload and what it runs under, when both make sense. */

@@ -1,71 +1,74 @@
 /**
- * What a governor counts. The names are part of the public interface: dashboards depend on them.
+ * What a governor counts, resolved once for each pool. The names are part of the public interface: dashboards depend on
+ * them.
+ *
+ * - `floodgate_calls`: calls that ended, by `pool` and `outcome`: success, failure, refused (by the budget), interrupted
+ * - `floodgate_attempts`: attempts that were sent, by `pool`; more than calls by the number of retries
+ * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
+ * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
+ * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
+ * - `floodgate_call_seconds`: time of whole calls, queue, retries and stream included, by `pool` (a histogram)
  */
+import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
-import { waitBoundaries } from "../internal/waitBoundaries.ts"
+import type * as Accounting from "../Accounting.ts"
+import { waitBoundaries as boundaries } from "../internal/waitBoundaries.ts"
 
-/**
- * Calls by `pool` and `outcome`: success, failure, refused (by the budget) or interrupted.
- *
- * @category metrics
- * @since 0.1.0
- */
-export const calls = Metric.counter("floodgate_calls", {
-  description: "Calls that ended, by pool and outcome",
-  incremental: true
-})
+export type Outcome = "success" | "failure" | "refused" | "interrupted"
 
-/**
- * Attempts that were sent, by `pool`. More than calls by the number of retries.
- *
- * @category metrics
- * @since 0.1.0
- */
-export const attempts = Metric.counter("floodgate_attempts", {
-  description: "Attempts that were sent, by pool",
-  incremental: true
-})
+/** The numbers of one pool. */
+export class Counts {
+  readonly attempt: () => void
+  readonly failed: (reason: string) => void
+  readonly queued: (seconds: number) => void
+  readonly ended: (outcome: Outcome, seconds: number) => void
+  readonly used: (actual: Accounting.Actual) => void
 
-/**
- * Attempts that failed, by `pool` and `reason`: the tag of the error's reason, such as RateLimited.
- *
- * @category metrics
- * @since 0.1.0
- */
-export const failures = Metric.counter("floodgate_attempt_failures", {
-  description: "Attempts that failed, by pool and reason",
-  incremental: true
-})
+  constructor(pool: string, context: Context.Context<never>) {
+    const counter = (id: string, description: string) => {
+      const known = new Map<string, Metric.Metric<number, unknown>>()
+      return (amount: number, attribute?: string, value = ""): void => {
+        let metric = known.get(value)
+        if (metric === undefined) {
+          const attributes = attribute === undefined ? { pool } : { pool, [attribute]: value }
+          metric = Metric.counter(id, { description, attributes, incremental: true })
+          known.set(value, metric)
+        }
+        metric.updateUnsafe(amount, context)
+      }
+    }
+    const histogram = (id: string, description: string) => {
+      const metric = Metric.histogram(id, { description, attributes: { pool }, boundaries })
+      return (seconds: number): void => metric.updateUnsafe(seconds, context)
+    }
+    const calls = counter("floodgate_calls", "Calls that ended, by pool and outcome")
+    const attempts = counter("floodgate_attempts", "Attempts that were sent, by pool")
+    const failures = counter("floodgate_attempt_failures", "Attempts that failed, by pool and reason")
+    const tokens = counter("floodgate_tokens", "Tokens that calls used, by pool and type")
+    const callSeconds = histogram("floodgate_call_seconds", "Time of whole calls, queue and retries included, by pool")
+    this.queued = histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
+    this.attempt = () => attempts(1)
+    this.failed = (reason) => failures(1, "reason", reason)
+    this.ended = (outcome, seconds) => {
+      calls(1, "outcome", outcome)
+      callSeconds(seconds)
+    }
+    this.used = ({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }) => {
+      if (inputTokens > 0) tokens(inputTokens, "type", "input")
+      if (outputTokens > 0) tokens(outputTokens, "type", "output")
+      if (cacheReadTokens > 0) tokens(cacheReadTokens, "type", "cache_read")
+      if (cacheCreationTokens > 0) tokens(cacheCreationTokens, "type", "cache_write")
+    }
+  }
+}
 
-/**
- * Tokens that calls used, by `pool` and `type`: input, output, cache_read or cache_write.
- *
- * @category metrics
- * @since 0.1.0
- */
-export const tokens = Metric.counter("floodgate_tokens", {
-  description: "Tokens that calls used, by pool and type",
-  incremental: true
-})
+const known = new WeakMap<Metric.MetricRegistry, Map<string, Counts>>()
 
-/**
- * The time that attempts stood in the budget's queue, in seconds, by `pool`.
- *
- * @category metrics
- * @since 0.1.0
- */
-export const queueSeconds = Metric.histogram("floodgate_queue_seconds", {
-  description: "Time in the budget's queue, by pool",
-  boundaries: waitBoundaries
-})
-
-/**
- * The time from a call's start to its end, queue, retries and stream included, in seconds, by `pool`.
- *
- * @category metrics
- * @since 0.1.0
- */
-export const callSeconds = Metric.histogram("floodgate_call_seconds", {
-  description: "Time of whole calls, queue and retries included, by pool",
-  boundaries: waitBoundaries
-})
+/** The numbers of a pool in the registry of the context. */
+export const countsOf = (pool: string, context: Context.Context<never>): Counts => {
+  const registry = Context.get(context, Metric.MetricRegistry)
+  const named = known.get(registry) ?? new Map<string, Counts>()
+  const counts = named.get(pool) ?? new Counts(pool, context)
+  known.set(registry, named.set(pool, counts))
+  return counts
+}

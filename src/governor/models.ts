@@ -90,7 +90,7 @@ export interface Failure {
  * @category options
  * @since 0.1.0
  */
-export interface CallOptions extends Omit<ReserveOptions, "pool" | "first"> {
+export interface CallOptions extends Omit<ReserveOptions, "pool" | "first" | "counting"> {
   /**
    * The longest that each attempt may wait until it is sent, for another call with its `cacheKey` and in the queue; more
    * fails with `WaitTooLong`, at once where it can be foreseen.
@@ -118,21 +118,21 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "first"> {
 }
 
 /**
- * An admitted call. It must be concluded once, the first counts; what its scope finds unconcluded counts as interrupted.
+ * An admitted call. It must be concluded once, by `succeed` or `fail`; one that its scope finds open counts as interrupted.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Ticket {
   readonly reservation: Reservation
-  /** Tells the budget what the response says about the limits, as soon as that is known. */
-  readonly heard: (signal: Limits.Signal | undefined) => Effect.Effect<void>
-  /** Notes what was observed of the usage so far, in case the call is interrupted; the prompt's is 0 until it is known. */
-  readonly observed: (actual: Accounting.Actual) => void
+  /** Passes on what the response says about the limits, as soon as that is known. */
+  readonly observeLimits: (signal: Limits.Signal | undefined) => Effect.Effect<void>
+  /** Records the usage that was observed so far, in case the call is interrupted; the prompt's is 0 until it is known. */
+  readonly recordUsage: (actual: Accounting.Actual) => void
   readonly succeed: (actual: Accounting.Actual | undefined, response?: ResponseInfo) => Effect.Effect<void>
   readonly fail: (error: unknown) => Effect.Effect<void>
   /** The error as the caller should get it: an `LlmError` with how often the call was tried, and how long it waited. */
-  readonly withHistory: <E>(error: E) => E
+  readonly annotate: <E>(error: E) => E
 }
 
 // -----------------------------------------------------------------------------
@@ -145,7 +145,7 @@ export interface Ticket {
  * **Details**
  *
  * `protect` runs an attempt, or fails with the reason `CircuitOpen` without running it. Whatever adapter made the attempt,
- * it fails with what went wrong, an `LlmError` where that can be told. It is read when the governor is made.
+ * {@link causeOf} its error is what went wrong, an `LlmError` where that can be told. It is read when the governor is made.
  *
  * **Example** (None by default)
  *
@@ -153,17 +153,18 @@ export interface Ticket {
  * import * as Effect from "effect/Effect"
  * import * as Governor from "floodgate/Governor"
  *
- * const program = Effect.flatMap(Governor.Breaker, (breaker) => breaker.protect("default", Effect.succeed(1)))
+ * const program = Effect.gen(function* () { return yield* Governor.Breaker })
  *
- * await Effect.runPromise(program) // => 1
+ * await Effect.runPromise(program) // => undefined
  * ```
  *
  * @category references
  * @since 0.1.0
  */
-export const Breaker: Context.Reference<Breaker> = Context.Reference<Breaker>("floodgate/Governor/Breaker", {
-  defaultValue: () => ({ protect: (_, self) => self })
-})
+export const Breaker: Context.Reference<Breaker | undefined> = Context.Reference<Breaker | undefined>(
+  "floodgate/Governor/Breaker",
+  { defaultValue: () => undefined }
+)
 
 /**
  * See the reference {@link Breaker}.

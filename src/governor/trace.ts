@@ -1,28 +1,30 @@
 /**
- * What is told of one call: a span by OpenTelemetry's names for generative AI, and metrics.
+ * What is recorded of one call: a span by OpenTelemetry's names for generative AI, and metrics.
  *
- * A call has one span, whatever the number of its attempts; a stream's ends with the stream. Nothing of a request's or a
- * response's content goes into it, and no key.
+ * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only where
+ * somebody traces. Nothing of a request's or a response's content goes into it, and no key.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Metric from "effect/Metric"
 import * as Predicate from "effect/Predicate"
-import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import { BudgetError, type Reservation } from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import { isLlmError } from "../LlmError.ts"
-import * as Metrics from "./metrics.ts"
+import { type Counts, countsOf, type Outcome } from "./metrics.ts"
 import type { Call, ResponseInfo } from "./models.ts"
 
 /** One call as it goes on, over all of its attempts. */
 export interface Trace {
-  readonly span: Tracer.Span | undefined
   readonly pool: string
+  readonly clock: Clock.Clock
+  readonly counts: Counts
+  readonly startedAt: number
+  span: Tracer.Span | undefined
   /** How many were sent. */
   attempts: number
   /** Milliseconds in the queue, of all attempts. */
@@ -35,10 +37,12 @@ export interface Trace {
   limit: Limits.Dimension | undefined
 }
 
-/** A call of which nobody asked for a span. */
-export const silent = (pool: string): Trace => ({
-  span: undefined,
+export const begin = (pool: string, clock: Clock.Clock, context: Context.Context<never>): Trace => ({
   pool,
+  clock,
+  counts: countsOf(pool, context),
+  startedAt: clock.currentTimeMillisUnsafe(),
+  span: undefined,
   attempts: 0,
   queued: 0,
   waited: 0,
@@ -46,18 +50,35 @@ export const silent = (pool: string): Trace => ({
   limit: undefined
 })
 
-const record = (
-  metric: Metric.Metric<number, unknown>,
-  attributes: Record<string, string>,
-  amount = 1
-): Effect.Effect<void> => Metric.update(Metric.withAttributes(metric, attributes), amount)
+/** Whether a context has a tracer, or is within a span. */
+export const isTraced = (context: Context.Context<never>): boolean =>
+  Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined ||
+  Context.getOrUndefined(context, Tracer.Tracer) !== undefined
+
+/** Runs a call within its span. */
+export const within = <A, E, R>(trace: Trace, call: Call, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+  const operation = call.operation ?? "chat"
+  const attributes = {
+    "gen_ai.operation.name": operation,
+    "gen_ai.request.model": call.model,
+    "floodgate.pool": trace.pool,
+    ...(call.provider !== undefined && { "gen_ai.provider.name": call.provider }),
+    ...(call.maxTokens !== undefined && { "gen_ai.request.max_tokens": call.maxTokens }),
+    ...(call.stream === true && { "gen_ai.request.stream": true })
+  }
+  return Effect.flatMap(Effect.makeSpanScoped(`${operation} ${call.model}`, { kind: "client", attributes }), (span) => {
+    trace.span = span
+    return Effect.provideService(self, Tracer.ParentSpan, span)
+  }) as Effect.Effect<A, E, R>
+}
 
 /** Notes in the span what is known. */
 const note = (span: Tracer.Span | undefined, attributes: Readonly<Record<string, unknown>>): void => {
-  for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span?.attribute(key, value)
+  if (span === undefined) return
+  for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span.attribute(key, value)
 }
 
-const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
+const outcomeOf = (exit: Exit.Exit<unknown, unknown>): Outcome => {
   if (Exit.isSuccess(exit)) return "success"
   if (Exit.hasInterrupts(exit)) return "interrupted"
   const error = Exit.findErrorOption(exit)
@@ -71,132 +92,85 @@ const tagOf = (value: unknown): string | undefined =>
 const errorType = (error: unknown): string =>
   (Predicate.hasProperty(error, "reason") ? tagOf(error.reason) : undefined) ?? tagOf(error) ?? "_OTHER"
 
-/** Begins a call. Its span and its metrics end with the scope. */
-export const begin = Effect.fnUntraced(function* (
-  pool: string,
-  call: Call
-): Effect.fn.Return<Trace, never, Scope.Scope> {
-  const operation = call.operation ?? "chat"
-  const started = yield* Clock.currentTimeMillis
-  const span = yield* Effect.makeSpanScoped(`${operation} ${call.model}`, {
-    kind: "client",
-    attributes: {
-      "gen_ai.operation.name": operation,
-      "gen_ai.request.model": call.model,
-      "floodgate.pool": pool,
-      ...(call.provider !== undefined && { "gen_ai.provider.name": call.provider }),
-      ...(call.maxTokens !== undefined && { "gen_ai.request.max_tokens": call.maxTokens }),
-      ...(call.stream === true && { "gen_ai.request.stream": true })
-    }
-  })
-  const trace: Trace = { ...silent(pool), span }
-  yield* Effect.addFinalizer((exit) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      note(span, {
-        "floodgate.attempts": trace.attempts,
-        "floodgate.queue.seconds": trace.queued / 1_000,
-        "floodgate.retry.wait.seconds": trace.waited / 1_000
-      })
-      const error = Exit.findErrorOption(exit)
-      if (error._tag === "Some") failedFinally(span, error.value)
-      const attributes = { pool, outcome: outcomeOf(exit) }
-      return Effect.andThen(
-        record(Metrics.calls, attributes),
-        record(Metrics.callSeconds, { pool }, (now - started) / 1_000)
-      )
-    })
-  )
-  return trace
-})
-
-const failedFinally = (span: Tracer.Span, error: unknown): void => {
-  note(span, { "error.type": errorType(error) })
-  if (!isLlmError(error)) return
+/** A call is over. */
+export const end = (trace: Trace, exit: Exit.Exit<unknown, unknown>): void => {
+  const { clock, counts, span, startedAt } = trace
+  counts.ended(outcomeOf(exit), (clock.currentTimeMillisUnsafe() - startedAt) / 1_000)
   note(span, {
-    "http.response.status_code": error.status,
-    "floodgate.request.id": error.requestId,
-    "floodgate.stopped_by": error.stoppedBy
+    "floodgate.attempts": trace.attempts,
+    "floodgate.queue.seconds": trace.queued / 1_000,
+    "floodgate.retry.wait.seconds": trace.waited / 1_000
+  })
+  const error = Exit.findErrorOption(exit)
+  if (error._tag === "None") return
+  note(span, { "error.type": errorType(error.value) })
+  if (!isLlmError(error.value)) return
+  note(span, {
+    "http.response.status_code": error.value.status,
+    "floodgate.request.id": error.value.requestId,
+    "floodgate.stopped_by": error.value.stoppedBy
   })
 }
 
 /** An attempt begins: the time since the last one was waited. */
-export const resumed = (trace: Trace): Effect.Effect<void> =>
-  Effect.map(Clock.currentTimeMillis, (now) => {
-    if (trace.failedAt !== undefined) trace.waited += now - trace.failedAt
-    trace.failedAt = undefined
-  })
-
-/** What runs within belongs to the call's span. */
-export const within =
-  ({ span }: Trace) =>
-  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    span === undefined ? self : Effect.provideService(self, Tracer.ParentSpan, span)
-
-/** An attempt is sent, in the last step of this. */
-export const sent = (trace: Trace): Effect.Effect<void> =>
-  Effect.map(record(Metrics.attempts, { pool: trace.pool }), () => {
-    trace.attempts++
-  })
+export const resume = (trace: Trace): void => {
+  if (trace.failedAt !== undefined) trace.waited += trace.clock.currentTimeMillisUnsafe() - trace.failedAt
+  trace.failedAt = undefined
+}
 
 /** An attempt was admitted. */
-export const admitted = (trace: Trace, estimate: Limits.Estimate, reservation: Reservation): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const millis = Duration.toMillis(reservation.waited)
-    trace.limit = undefined
-    trace.queued += millis
-    note(trace.span, {
-      "floodgate.agent": reservation.agent,
-      "floodgate.queue.bound_by": reservation.binding,
-      "floodgate.estimate.input_tokens": estimate.inputTokens,
-      "floodgate.estimate.output_tokens": estimate.outputTokens,
-      "floodgate.estimate.tokens": estimate.tokens
-    })
-    return record(Metrics.queueSeconds, { pool: trace.pool }, millis / 1_000)
+export const admitted = (trace: Trace, estimate: Limits.Estimate, reservation: Reservation): void => {
+  const millis = Duration.toMillis(reservation.waited)
+  trace.limit = undefined
+  trace.queued += millis
+  trace.counts.queued(millis / 1_000)
+  note(trace.span, {
+    "floodgate.agent": reservation.agent,
+    "floodgate.queue.bound_by": reservation.binding,
+    "floodgate.estimate.input_tokens": estimate.inputTokens,
+    "floodgate.estimate.output_tokens": estimate.outputTokens,
+    "floodgate.estimate.tokens": estimate.tokens
   })
+}
+
+/** An attempt is sent. */
+export const sent = (trace: Trace): void => {
+  trace.attempts++
+  trace.counts.attempt()
+}
 
 /** An attempt failed. */
-export const failed = (trace: Trace, error: unknown, limit: Limits.Dimension | undefined): Effect.Effect<void> =>
-  Effect.clockWith((clock) => {
-    const reason = errorType(error)
-    trace.failedAt = clock.currentTimeMillisUnsafe()
-    trace.limit = limit
-    note(trace.span, { "floodgate.limit": limit })
-    trace.span?.event("floodgate.attempt.failed", clock.currentTimeNanosUnsafe(), {
-      "error.type": reason,
-      "floodgate.attempt": trace.attempts
-    })
-    return record(Metrics.failures, { pool: trace.pool, reason })
+export const failed = (trace: Trace, error: unknown, limit: Limits.Dimension | undefined): void => {
+  const { clock, counts, span } = trace
+  const reason = errorType(error)
+  trace.failedAt = clock.currentTimeMillisUnsafe()
+  trace.limit = limit
+  counts.failed(reason)
+  note(span, { "floodgate.limit": limit })
+  span?.event("floodgate.attempt.failed", clock.currentTimeNanosUnsafe(), {
+    "error.type": reason,
+    "floodgate.attempt": trace.attempts
   })
+}
 
 /** An attempt succeeded: what it used, and what the response says of itself. */
 export const succeeded = (
-  { pool, span }: Trace,
+  { counts, span }: Trace,
   actual: Accounting.Actual | undefined,
   { finishReason, id, model }: ResponseInfo
-): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    note(span, {
-      "gen_ai.response.id": id,
-      "gen_ai.response.model": model,
-      "gen_ai.response.finish_reasons": finishReason && [finishReason]
-    })
-    if (actual === undefined) return Effect.void
-    const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-    note(span, {
-      "gen_ai.usage.input_tokens": inputTokens + cacheCreationTokens + cacheReadTokens,
-      "gen_ai.usage.output_tokens": outputTokens,
-      "gen_ai.usage.cache_read.input_tokens": cacheReadTokens > 0 ? cacheReadTokens : undefined,
-      "gen_ai.usage.cache_write.input_tokens": cacheCreationTokens > 0 ? cacheCreationTokens : undefined
-    })
-    const used = [
-      ["input", inputTokens],
-      ["output", outputTokens],
-      ["cache_read", cacheReadTokens],
-      ["cache_write", cacheCreationTokens]
-    ] as const
-    return Effect.forEach(
-      used,
-      ([type, amount]) => (amount > 0 ? record(Metrics.tokens, { pool, type }, amount) : Effect.void),
-      { discard: true }
-    )
+): void => {
+  note(span, {
+    "gen_ai.response.id": id,
+    "gen_ai.response.model": model,
+    "gen_ai.response.finish_reasons": finishReason && [finishReason]
   })
+  if (actual === undefined) return
+  counts.used(actual)
+  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
+  note(span, {
+    "gen_ai.usage.input_tokens": inputTokens + cacheCreationTokens + cacheReadTokens,
+    "gen_ai.usage.output_tokens": outputTokens,
+    "gen_ai.usage.cache_read.input_tokens": cacheReadTokens > 0 ? cacheReadTokens : undefined,
+    "gen_ai.usage.cache_write.input_tokens": cacheCreationTokens > 0 ? cacheCreationTokens : undefined
+  })
+}

@@ -4,9 +4,9 @@
  * Times are milliseconds from the start. It goes in steps, so that who plays it can do something else between two of them.
  */
 import * as Limits from "../Limits.ts"
-import { type Entry, FairQueue, type Flow, type Turn } from "./fairQueue.ts"
-import * as Heap from "./heap.ts"
-import * as Ledger from "./ledger.ts"
+import { type Entry, FairQueue, type Flow, type Service } from "../admission/fairQueue.ts"
+import * as Heap from "../admission/heap.ts"
+import * as Law from "../admission/law.ts"
 
 export interface Call {
   readonly estimate: Limits.Estimate
@@ -25,7 +25,6 @@ export interface Setup {
   readonly limits: Limits.Limits
   /** What is left of each at the start; all of it where nothing is said. */
   readonly levels: Limits.Charge
-  readonly headroom: number
   readonly concurrency: number
 }
 
@@ -62,15 +61,15 @@ interface Player {
 interface Waiting extends Entry {
   readonly player: Player
   readonly call: Call
-  readonly charge: Limits.Charge
+  readonly charge: Limits.Whole
   readonly askedAt: number
   flow: Flow<this> | undefined
 }
 
 /** A call that was admitted, and what of its reservation it will have used. */
 interface Running {
-  readonly turn: Turn<Waiting>
-  readonly held: Ledger.Held
+  readonly service: Service
+  readonly ticket: Law.Ticket
   readonly used: Limits.Charge
 }
 
@@ -110,7 +109,7 @@ export function* play(agents: ReadonlyArray<Agent>, setup: Setup): Steps<Outcome
 class FanOut {
   private readonly concurrency: number
   private readonly rules: Limits.Rules
-  private ledger: Ledger.Ledger
+  private readonly law: Law.Pool
   private readonly queue = new FairQueue<Waiting>()
   private readonly due: Array<Due> = []
   private scheduled = 0
@@ -119,10 +118,14 @@ class FanOut {
   private readonly refused: Array<Refused> = []
   private endsAt = 0
 
-  constructor({ concurrency, headroom, levels, limits }: Setup) {
+  constructor({ concurrency, levels, limits }: Setup) {
     this.concurrency = concurrency
     this.rules = Limits.resolve(limits)
-    this.ledger = Ledger.withLevels(Ledger.make(limits, 0, { headroom, ramp: undefined }), levels)
+    this.law = Law.preview(Law.make(this.rules, {}, 0))
+    for (const dimension of Limits.dimensions) {
+      const cap = this.law.caps[dimension]
+      if (cap !== undefined) cap.level = Math.min(cap.level, levels[dimension] ?? Infinity)
+    }
   }
 
   start(agent: Agent): void {
@@ -135,7 +138,6 @@ class FanOut {
     let done = 0
     for (;;) {
       while (this.happen(now)) if (++done % atOnce === 0) yield
-      this.ledger = Ledger.advance(this.ledger, now)
       let obstacle = this.admit(now)
       while (obstacle === "admitted") {
         if (++done % atOnce === 0) yield
@@ -164,11 +166,12 @@ class FanOut {
     return true
   }
 
-  private end({ held, turn, used }: Running, now: number): void {
+  private end({ service, ticket, used }: Running, now: number): void {
     this.inFlight--
-    const asked = Limits.dominantShare(held.charge, this.rules)
-    if (asked > 0) this.queue.correct(turn, Limits.dominantShare(used, this.rules) / asked)
-    this.ledger = Ledger.settle(Ledger.advance(this.ledger, now), held, used, now)
+    const asked = Limits.dominantShare(ticket.charge, this.rules)
+    if (asked > 0) this.queue.correct(service, Limits.dominantShare(used, this.rules) / asked)
+    Law.accept(this.law, ticket)
+    Law.settle(this.law, ticket, used, now)
   }
 
   private ask(player: Player, now: number): void {
@@ -177,7 +180,7 @@ class FanOut {
       this.endsAt = now
       return
     }
-    const charge = Limits.charge(call.estimate, this.rules)
+    const charge = Limits.wholeOf(call.estimate)
     const never = Limits.neverFits(charge, this.rules)
     if (never !== undefined) return this.refuse(player, never, now)
     this.queue.push({
@@ -205,26 +208,24 @@ class FanOut {
     const head = this.queue.peek()
     if (head === undefined) return undefined
     if (this.inFlight >= this.concurrency) return { by: "concurrency", millis: Infinity }
-    const decision = Ledger.decide(this.ledger, head.charge, now)
-    // Only a cooldown waits for no dimension, and here is none.
-    if (decision._tag === "Wait") return { by: decision.dimension!, millis: decision.millis }
-    const turn = this.queue.shift()!
-    if (decision._tag === "Granted") {
-      this.serve(turn, now)
-    } else {
-      const { asked, dimension, left } = decision
-      this.refuse(head.player, { dimension, asked, limit: left }, now)
+    const blocked = Law.decide(this.law, head.charge, now)
+    if (blocked === undefined) {
+      this.serve(head, this.queue.shift()!, now)
+      return "admitted"
     }
+    const by = blocked.dimension!
+    const cap = this.law.caps[by]
+    if (cap?.rule.quota !== true) return { by, millis: Math.ceil(blocked.millis) }
+    this.queue.remove(head)
+    this.refuse(head.player, { dimension: by, asked: head.charge[by], limit: cap.level }, now)
     return "admitted"
   }
 
-  private serve(turn: Turn<Waiting>, now: number): void {
-    const { askedAt, call, charge, player } = turn.entry
-    const held: Ledger.Held = { id: this.served.length + 1, charge, takenAt: now }
+  private serve({ askedAt, call, charge, player }: Waiting, service: Service, now: number): void {
+    const ticket = Law.take(this.law, charge, now)
     const endsAt = now + call.millis
-    this.ledger = Ledger.take(this.ledger, charge, now)
     this.inFlight++
     this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
-    this.schedule(endsAt, player, { turn, held, used: Limits.used(charge, call.usage, call.estimate) })
+    this.schedule(endsAt, player, { service, ticket, used: Limits.used(charge, call.usage, call.estimate) })
   }
 }

@@ -6,21 +6,6 @@ export const invalid = (option: string, expected: string, got: unknown): never =
   throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
 }
 
-/** All keys of some options: the compiler complains of one that is missing. */
-export type Keys<A> = { readonly [K in keyof A]-?: true }
-
-/**
- * Complains of a key that nobody reads, or of a value that has none, and says which are read. For options that are given
- * once; those of a call are many, and may be made of others.
- */
-export const onlyKnown = <A extends object>(what: string, given: A, known: Keys<NoInfer<A>>): void => {
-  const keys = Object.keys(known).join(", ")
-  if (Object(given) !== given) invalid(what, `{ ${keys} }`, given)
-  for (const [key, value] of Object.entries(given)) {
-    if (value !== undefined && !Object.hasOwn(known, key)) invalid(what, `nothing but ${keys}`, key)
-  }
-}
-
 /** The duration that an option gives; complains of one that is none, or that makes no sense. */
 export const durationOf = (
   option: string,

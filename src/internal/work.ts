@@ -2,7 +2,7 @@
  * How the agents of a job share by what each has left to do, so that all end together. Changed in place; every step is
  * O(1), however many agents there are.
  */
-import { leastWeight } from "./fairQueue.ts"
+import { leastWeight } from "../admission/fairQueue.ts"
 
 /** What the agents of a job that have not ended still have to do, in sum. */
 export interface Job {

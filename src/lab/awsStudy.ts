@@ -13,7 +13,7 @@
  *
  * @since 0.1.0
  */
-import * as Backoff from "../internal/backoff.ts"
+import * as Backoff from "../retry/backoff.ts"
 import * as Agenda from "../testing/agenda.ts"
 import * as Seeded from "../testing/seeded.ts"
 

@@ -55,7 +55,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { durationOf, type Keys, onlyKnown } from "../internal/invalid.ts"
+import { durationOf } from "../internal/invalid.ts"
 import { longestWait, readEvent, receivedOf, textOfEvent } from "../internal/messages.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
@@ -89,8 +89,6 @@ export interface Timeouts {
    */
   readonly idleTimeout?: Duration.Input | undefined
 }
-
-const timeouts: Keys<Timeouts> = { timeout: true, idleTimeout: true }
 
 /**
  * What {@link make} and {@link layer} take.
@@ -216,7 +214,6 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
-  onlyKnown("Anthropic.fromClient", options, { name: true, ...timeouts })
   const secret = secretOf(client)
   const timeout = durationOf("Anthropic.timeout", options.timeout ?? longestWait)
   const idleTimeout = durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
@@ -321,7 +318,6 @@ export const fromClient = (client: Client, options: ClientOptions = {}): LlmProv
  */
 export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
   Effect.sync(() => {
-    onlyKnown("Anthropic.make", options, { apiKey: true, baseUrl: true, ...timeouts })
     const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
     if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")

@@ -5,10 +5,11 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { invalid, onlyKnown } from "../internal/invalid.ts"
-import * as Step from "../internal/retryBudget.ts"
+import { invalid } from "../internal/invalid.ts"
+import * as Tokens from "./tokens.ts"
 
 /**
  * The options of a {@link RetryBudget}. Both are counted over ten seconds, as in Finagle.
@@ -24,8 +25,8 @@ export interface RetryBudgetOptions {
    */
   readonly ratio?: number | undefined
   /**
-   * Retries per second that are allowed besides, however few calls there are. Finagle's 10 suit thousands of requests a
-   * second; with 2, up to 25 agents that are rejected together may each try again.
+   * Retries per second that are allowed besides, however few calls there are; a tenth of the calls in flight where that is
+   * more. Finagle's 10 suit thousands of requests a second.
    *
    * @default 2
    */
@@ -33,22 +34,25 @@ export interface RetryBudgetOptions {
 }
 
 /**
- * A limit on retries in sum, shared by all who hold it.
+ * A limit on retries in sum, shared by all callers that hold it.
  *
  * @category models
  * @since 0.1.0
  */
 export interface RetryBudget {
-  /** Counts a call, which earns its share of a retry. */
-  readonly deposit: Effect.Effect<void>
-  /** Takes one retry, and says whether it was there to take. */
-  readonly withdraw: Effect.Effect<boolean>
-  /** How many retries could be taken now; a fraction is not one yet. */
+  /** A call begins: while it is in flight it may be retried once in any case. */
+  readonly begin: Effect.Effect<void>
+  /** A call has ended, and earns its share of a retry. */
+  readonly end: Effect.Effect<void>
+  /** Takes a retry, and returns how long to wait before it is made; infinite where retries are not allowed at all. */
+  readonly take: Effect.Effect<Duration.Duration>
+  /** Gives a retry back that is not made. */
+  readonly giveBack: Effect.Effect<void>
+  /** How many retries could be made now without a wait; negative where some wait. */
   readonly balance: Effect.Effect<number>
 }
 
-const resolveBudget = (options: RetryBudgetOptions): Step.Rule => {
-  onlyKnown("Retry.makeBudget", options, { ratio: true, minPerSecond: true })
+const resolveBudget = (options: RetryBudgetOptions): Tokens.Rule => {
   const { minPerSecond = 2, ratio = 0.2 } = options
   if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
   if (!(minPerSecond >= 0 && minPerSecond < Infinity))
@@ -56,18 +60,15 @@ const resolveBudget = (options: RetryBudgetOptions): Step.Rule => {
   return { ratio, minPerSecond }
 }
 
-const budgetOf = (rule: Step.Rule): RetryBudget => {
-  let state = Step.empty
-  const apply = (event: Step.Event): Effect.Effect<boolean> =>
-    Effect.map(Clock.currentTimeMillis, (now) => {
-      const decision = Step.step(rule, state, now, event)
-      state = decision.state
-      return decision.allowed
-    })
+const budgetOf = (rule: Tokens.Rule): RetryBudget => {
+  const tokens = Tokens.make(0)
+  const now = Clock.clockWith((clock) => Effect.succeed(clock.currentTimeMillisUnsafe()))
   return {
-    deposit: Effect.asVoid(apply("call")),
-    withdraw: apply("retry"),
-    balance: Effect.map(Clock.currentTimeMillis, (now) => Step.balance(rule, state, now))
+    begin: Effect.map(now, (now) => Tokens.begin(rule, tokens, now)),
+    end: Effect.map(now, (now) => Tokens.end(rule, tokens, now)),
+    take: Effect.map(now, (now) => Duration.millis(Tokens.take(rule, tokens, now))),
+    giveBack: Effect.sync(() => Tokens.giveBack(tokens)),
+    balance: Effect.map(now, (now) => Tokens.balance(rule, tokens, now))
   }
 }
 
@@ -85,8 +86,8 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
   })
 
 /**
- * The retry budget that {@link withPolicy} takes from: retries are at most a fifth of all calls, plus 2 per second,
- * over the last ten seconds.
+ * The retry budget that {@link withPolicy} takes from: retries are at most a fifth of all calls, plus 2 per second or a
+ * tenth of the calls in flight.
  *
  * **Details**
  *
@@ -94,13 +95,10 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  * the program take part in it. There is one per `Clock`, so that tests under a `TestClock` start afresh. {@link
  * layerBudget} gives a part of the program its own, {@link layerBudgetUnlimited} takes the limit away.
  *
- * A call counts when its first attempt ends: while it waits in a queue it earns nothing, and if it is interrupted there, or
- * a client's budget refuses it, it never does. A retry that is interrupted in its wait stays counted.
+ * When it is spent, retries wait until there is room for them; they do not fail. Retries that the provider's limits or an
+ * outage cost are not taken from it, because the token budget paces those already.
  *
- * A call that finds the budget exhausted gets the original error at once. Nobody waits for it: retries that wait are
- * still retries.
- *
- * Source: https://finagle.github.io/blog/2016/02/08/retry-budgets/
+ * Source of the shares: https://finagle.github.io/blog/2016/02/08/retry-budgets/
  *
  * **Example** (Reading the balance)
  *
@@ -110,7 +108,7 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  *
  * const program = Effect.gen(function* () {
  *   const budget = yield* Retry.RetryBudget
- *   yield* budget.withdraw
+ *   yield* budget.take
  *   return yield* budget.balance
  * })
  *
@@ -124,43 +122,14 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
   "floodgate/Retry/RetryBudget",
   {
     defaultValue: () => ({
-      deposit: ofProcess((budget) => budget.deposit),
-      withdraw: ofProcess((budget) => budget.withdraw),
+      begin: ofProcess((budget) => budget.begin),
+      end: ofProcess((budget) => budget.end),
+      take: ofProcess((budget) => budget.take),
+      giveBack: ofProcess((budget) => budget.giveBack),
       balance: ofProcess((budget) => budget.balance)
     })
   }
 )
-
-/**
- * Makes a retry budget, which begins with the floor of ten seconds.
- *
- * **Gotchas**
- *
- * Throws a `RangeError` when `ratio` or `minPerSecond` is negative or not finite.
- *
- * **Example** (Five calls earn a retry)
- *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
- * import * as Retry from "floodgate/Retry"
- *
- * const program = Effect.gen(function* () {
- *   const budget = yield* Retry.makeBudget({ minPerSecond: 0 })
- *   yield* Effect.replicateEffect(budget.deposit, 5)
- *   return [yield* budget.withdraw, yield* budget.withdraw]
- * })
- *
- * await Effect.runPromise(program) // => [true, false]
- * ```
- *
- * @see {@link layerBudget} for providing it
- * @category constructors
- * @since 0.1.0
- */
-export const makeBudget = (options: RetryBudgetOptions = {}): Effect.Effect<RetryBudget> => {
-  const rule = resolveBudget(options)
-  return Effect.sync(() => budgetOf(rule))
-}
 
 /**
  * A retry budget of its own for the part of the program that the layer is provided to.
@@ -171,26 +140,35 @@ export const makeBudget = (options: RetryBudgetOptions = {}): Effect.Effect<Retr
  *
  * **Gotchas**
  *
- * Throws a `RangeError` as {@link makeBudget} does.
+ * Throws a `RangeError` when `ratio` or `minPerSecond` is negative or not finite.
  *
- * **Example** (No retries beyond a tenth of the calls)
+ * **Example** (Five calls earn a retry)
  *
  * ```ts doctest
+ * import * as Duration from "effect/Duration"
  * import * as Effect from "effect/Effect"
  * import * as Retry from "floodgate/Retry"
  *
- * const call = Effect.fail({ isRetryable: true })
- * const strict = Retry.layerBudget({ ratio: 0.1, minPerSecond: 0 })
- * const program = call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip, Effect.provide(strict))
+ * const program = Effect.gen(function* () {
+ *   const budget = yield* Retry.RetryBudget
+ *   yield* budget.take
+ *   yield* Effect.replicateEffect(Effect.andThen(budget.begin, budget.end), 5)
+ *   return yield* budget.balance
+ * })
  *
- * Retry.stoppedBy(await Effect.runPromise(program)) // => "retryBudget"
+ * await Effect.runPromise(Effect.provide(program, Retry.layerBudget({ minPerSecond: 1 }))) // => 10
  * ```
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never> =>
-  Layer.effect(RetryBudget, makeBudget(options))
+export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never> => {
+  const rule = resolveBudget(options)
+  return Layer.effect(
+    RetryBudget,
+    Effect.sync(() => budgetOf(rule))
+  )
+}
 
 /**
  * No limit on retries in sum. For tests, and for programs that make so few calls that a storm cannot be.
@@ -210,7 +188,9 @@ export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never
  * @since 0.1.0
  */
 export const layerBudgetUnlimited: Layer.Layer<never> = Layer.succeed(RetryBudget, {
-  deposit: Effect.void,
-  withdraw: Effect.succeed(true),
+  begin: Effect.void,
+  end: Effect.void,
+  take: Effect.succeed(Duration.zero),
+  giveBack: Effect.void,
   balance: Effect.succeed(Infinity)
 })

@@ -11,7 +11,6 @@ import { hasProperty } from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
-import { onlyKnown } from "../internal/invalid.ts"
 import * as Watch from "./watch.ts"
 
 /**
@@ -110,7 +109,6 @@ export const run = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   options: Options = {}
 ): Effect.Effect<Simulated<A>, E, R> => {
-  onlyKnown("Simulation.run", options, { seed: true, progress: true })
   const { progress, seed = 1 } = options
   return Effect.flatMap(Clock.Clock, (clock) =>
     hasProperty(clock, "adjust")

@@ -17,10 +17,3 @@ export * as ProviderSim from "./ProviderSim.ts"
  * @since 0.1.0
  */
 export * as Simulation from "./Simulation.ts"
-
-/**
- * The contract of a `BudgetStore` as checks, for those who write one.
- *
- * @since 0.1.0
- */
-export * as StoreContract from "./storeContract.ts"

@@ -3,7 +3,7 @@
  * option, what is expected of it, and what was given.
  */
 import * as Predicate from "effect/Predicate"
-import { invalid, type Keys, onlyKnown } from "../internal/invalid.ts"
+import { invalid } from "../internal/invalid.ts"
 import type { Limit, Limits, Window } from "../Limits.ts"
 import type { Fault, FaultKind, HeaderMode, Latency, Neighbour, Options, Ramp, RejectionCharge } from "./models.ts"
 
@@ -54,7 +54,6 @@ export const fields =
   <A extends object>(checks: Checks<A>, ...required: ReadonlyArray<keyof A & string>): Check =>
   (option, value) => {
     if (!Predicate.isObject(value)) return invalid(option, "an object", value)
-    onlyKnown(option, value as A, checks as unknown as Keys<A>)
     for (const [name, check] of Object.entries<Check>(checks)) {
       const given = value[name]
       if (given !== undefined || required.some((one) => one === name)) check(`${option}.${name}`, given)
@@ -88,7 +87,7 @@ const finite = number("a finite number", Number.isFinite)
 const wholeOrInfinite = (least: number): Check =>
   number(`an integer >= ${least}`, (value) => value >= least && (value === Infinity || Number.isInteger(value)))
 
-const limitFields = fields<Limit>({
+const limitFields = fields<Omit<Limit, "share">>({
   perSecond: positive,
   perMinute: positive,
   total: positive,

@@ -87,7 +87,7 @@ const under = <A, E, R>(
     FloodgateAi.layer({ model: "m", maxTokens: 500, ...how }).pipe(
       Layer.provide(model),
       Layer.provideMerge(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
-      Layer.provideMerge(Budget.layer({ limits: quotas, headroom: 0, ...options }))
+      Layer.provideMerge(Budget.layer({ limits: quotas, ...options }))
     )
   )
 

@@ -542,7 +542,7 @@ describe("floodgate/anthropic", () => {
         const { count, url } = yield* scripted((response) =>
           response.writeHead(504).end('{"error":{"type":"timeout_error","message":"Timed out"}}')
         )
-        const { client } = yield* install(url, { limits: { requests: { total: 2 } }, headroom: 0 }, { maxRetries: 1 })
+        const { client } = yield* install(url, { limits: { requests: { total: 2 } } }, { maxRetries: 1 })
         const error = yield* rejection(() => client.messages.create(params()))
         assert.instanceOf(error, Budget.BudgetError)
         assert.match(error.message, /has 0 left \(a retry, after: .*Timed out/)

@@ -45,7 +45,7 @@ const ways: Record<string, Budget.Options & { readonly maxWait?: number; readonl
 /** Interrupts a caller after `before` turns without room and `after` turns with it. */
 const attempt = Effect.fnUntraced(function* (way: (typeof ways)[string], before: number, after: number) {
   const { elsewhere: _, maxWait, ...options } = way
-  const budget = yield* Budget.make({ limits, headroom: 0, ...options })
+  const budget = yield* Budget.make({ limits, ...options })
   const blocker = yield* Effect.scoped(
     Effect.gen(function* () {
       const reservation = yield* budget.reserve({ tokens: burst })
@@ -160,7 +160,7 @@ describe("Budget, interrupted", () => {
   it.effect("takes nothing for a reservation that was granted and has not come to hand", () =>
     Effect.gen(function* () {
       // Regression: interrupted on the way back from a grant, it was kept as estimated although nobody ever had it.
-      const budget = yield* Budget.make({ limits, headroom: 0 })
+      const budget = yield* Budget.make({ limits })
       const level = Effect.map(budget.status, ({ pools }) => pools.default!.dimensions.tokens!.level)
       yield* Effect.scoped(budget.reserve({ tokens: 0 }))
       const lost: Array<number> = []
@@ -196,7 +196,7 @@ describe("Budget, interrupted", () => {
         const seen = { reached: false }
         for (let step = 1; !seen.reached; step++) {
           yield* Effect.gen(function* () {
-            const budget = yield* Budget.make({ limits, headroom: 0 })
+            const budget = yield* Budget.make({ limits })
             yield* Effect.scoped(budget.reserve({ tokens: 0 }))
             const told = Effect.andThen(
               tell(budget),

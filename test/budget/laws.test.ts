@@ -94,7 +94,7 @@ describe("Budget laws", () => {
       { steps: Schema.Array(Step).check(Schema.isMaxLength(40)) },
       ({ steps }) =>
         Effect.gen(function* () {
-          const budget = yield* Budget.make({ limits: perSecond(1_000, 2_000), headroom: 0, concurrency: 5 })
+          const budget = yield* Budget.make({ limits: perSecond(1_000, 2_000), concurrency: 5 })
           const admitted: Array<{ readonly at: number; readonly tokens: number; readonly debt: number }> = []
           const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
           let running = 0
@@ -620,7 +620,7 @@ describe("Budget laws", () => {
       Effect.gen(function* () {
         // Regression: a reservation of a closed budget waited for ever.
         const budget = yield* Effect.scoped(
-          Effect.tap(Budget.make({ limits: perSecond(1, 1), headroom: 0 }), (budget) =>
+          Effect.tap(Budget.make({ limits: perSecond(1, 1) }), (budget) =>
             Effect.scoped(budget.reserve({ tokens: 1 }))
           )
         )
@@ -680,7 +680,7 @@ describe("Budget laws", () => {
           budget.reserve({ inputTokens: 1_000 }, { agent: "last", priority: -1, maxWait: 40_000 })
         )
         assert.isTrue(isDone(last))
-      }).pipe(Effect.scoped, Effect.provide(make({ headroom: 0 })))
+      }).pipe(Effect.scoped, Effect.provide(make({})))
     )
   })
 

@@ -8,7 +8,7 @@ import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 
 const burst = 1_000
-const budget = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst } }, headroom: 0 })
+const budget = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst } } })
 
 const level = Effect.map(
   Effect.flatMap(Budget.TokenBudget, ({ status }) => status),

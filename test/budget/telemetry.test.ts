@@ -7,7 +7,7 @@ import * as Budget from "floodgate/Budget"
 import { start } from "../support/budget.ts"
 import { recordingTracer } from "../support/spans.ts"
 
-const make = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } }, headroom: 0 })
+const make = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })
 
 const read = (id: string, attributes: Record<string, string> = {}) =>
   Effect.map(Metric.snapshot, (all) => {

@@ -83,7 +83,7 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
             CircuitBreaker.layer({ tripPolicy: CircuitBreaker.consecutive(1), openDuration: "1 minute" })
           ),
           Layer.provide(CircuitBreaker.layerStoreMemory()),
-          Layer.provideMerge(Budget.layer({ limits: quotas, concurrency: 8, headroom: 0 }))
+          Layer.provideMerge(Budget.layer({ limits: quotas, concurrency: 8 }))
         )
       )
     )

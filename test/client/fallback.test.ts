@@ -26,7 +26,7 @@ const limits = { inputTokens: { total: 10_000 }, outputTokens: { total: 10_000 }
 
 /** A step whose budget the test can read. */
 const step = Effect.fnUntraced(function* (model: string, script: Script) {
-  const budget = yield* Budget.make({ limits, headroom: 0 })
+  const budget = yield* Budget.make({ limits })
   const { layer, seen } = scripted(script)
   const client = LlmClient.layerProvider({ retry: Retry.make({ attempts: 2, base: "1 second", jitter: "none" }) }).pipe(
     Layer.provide(Layer.succeed(Budget.TokenBudget, budget)),

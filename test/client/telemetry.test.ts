@@ -45,7 +45,7 @@ const collecting = () => {
 
 const live = (script: Script, options: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
   LlmClient.layerProvider({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }), ...options }).pipe(
-    Layer.provideMerge(Budget.layer({ limits, headroom: 0, ...options.budget })),
+    Layer.provideMerge(Budget.layer({ limits, ...options.budget })),
     Layer.provide(scripted(script).layer),
     Layer.provideMerge(Retry.layerBudgetUnlimited)
   )

@@ -107,7 +107,7 @@ it.effect("a wait that is less than nothing is over: the rest of a time that has
   }).pipe(
     Effect.provide(
       LlmClient.layerProvider().pipe(
-        Layer.provideMerge(Budget.layer({ limits: { tokens: { perSecond: 1, burst: 100 } }, headroom: 0 })),
+        Layer.provideMerge(Budget.layer({ limits: { tokens: { perSecond: 1, burst: 100 } } })),
         Layer.provide(ProviderSim.layer())
       )
     )

@@ -4,7 +4,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Budget from "floodgate/Budget"
 
 /** A budget that keeps nothing back, unless the options say so. */
-export const make = (options: Budget.Options) => Budget.layer({ headroom: 0, ...options })
+export const make = (options: Budget.Options) => Budget.layer({ ...options })
 
 /** The status of the pool that calls without a model use. */
 export const pool = Effect.flatMap(Budget.TokenBudget, (budget) =>

@@ -52,7 +52,7 @@ export const guarantees = ({ clock, name, start }: Way): void => {
       retry: quick,
       ...setup,
       provider: { latency: fast, outputTokens: 20, reply: () => "four words of text", ...setup.provider },
-      budget: { limits: quotas, headroom: 0, ...setup.budget }
+      budget: { limits: quotas, ...setup.budget }
     })
 
   /** Lets time pass until a condition holds; the test's own timeout is the limit. */
@@ -77,7 +77,7 @@ export const guarantees = ({ clock, name, start }: Way): void => {
         const rate = clock === "live" ? 120_000 : 6_000
         const { ask, log, stats } = yield* world({
           provider: { limits: { inputTokens: { perSecond: rate, burst: 60_000 } } },
-          budget: { limits: { inputTokens: { perSecond: rate, burst: 60_000 } }, headroom: 0.05 }
+          budget: { limits: { inputTokens: { perSecond: rate, burst: 60_000 } } }
         })
         const agents = Array.from({ length: 12 }, (_, n) => `agent ${n}`)
         yield* finish(

@@ -1,0 +1,59 @@
+/**
+ * What a failed attempt says, whoever made it.
+ */
+import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
+import { isLlmError, type Pushback } from "../LlmError.ts"
+import type * as Limits from "../Limits.ts"
+import type { Failure } from "./models.ts"
+
+/** A failed attempt of an adapter whose callers expect another error than the governor reads. */
+export class FailedAttempt implements Pick<Failure, "isRetryable" | "retryAfter"> {
+  /** What failed, as far as the adapter can tell: an `LlmError` where it can. */
+  readonly failure: Failure
+
+  constructor(failure: Failure) {
+    this.failure = failure
+  }
+  get isRetryable(): boolean | undefined {
+    return this.failure.isRetryable
+  }
+  get retryAfter(): Duration.Duration | undefined {
+    return this.failure.retryAfter
+  }
+}
+
+/** What failed, whatever the adapter's callers get of it. */
+export const causeOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)
+
+const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
+
+/** What an error says of itself, where each property has the form that it should have. */
+export interface Reading {
+  readonly isRetryable: boolean
+  readonly retryAfter: Duration.Duration | undefined
+  readonly pushback: Pushback | undefined
+  readonly signal: Limits.Signal | undefined
+  readonly usage: Limits.Usage | undefined
+}
+
+export const read = (error: unknown): Reading => {
+  const cause = causeOf(error)
+  const failure: Failure = typeof cause === "object" && cause !== null ? cause : {}
+  return {
+    isRetryable: failure.isRetryable === true,
+    retryAfter: Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined,
+    pushback: pushbacks.find((one) => one === failure.pushback),
+    signal: Predicate.isObject(failure.signal?.dimensions) ? failure.signal : undefined,
+    usage: failure.usage
+  }
+}
+
+/** The code of a connection that was never made: a name that does not exist, or a refusal. */
+export const unreachable = (error: unknown): "unknown" | "refused" | undefined => {
+  const cause = causeOf(error)
+  if (!isLlmError(cause) || cause.reason._tag !== "ConnectionFailed" || cause.reason.sent) return undefined
+  const { code } = cause.reason
+  if (code === "ENOTFOUND") return "unknown"
+  return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
+}

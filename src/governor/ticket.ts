@@ -1,0 +1,138 @@
+/**
+ * An admitted call: what its reservation is settled to, and what its end teaches.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Accounting from "../Accounting.ts"
+import type * as Budget from "../Budget.ts"
+import type * as Estimator from "../Estimator.ts"
+import type * as Limits from "../Limits.ts"
+import { annotate, isLlmError } from "../LlmError.ts"
+import type { StopReason } from "../Retry.ts"
+import type * as Failure from "./failure.ts"
+import { read, unreachable } from "./failure.ts"
+import type { Health } from "./health.ts"
+import type { ResponseInfo, Ticket } from "./models.ts"
+import * as Settlement from "./settlement.ts"
+import * as Trace from "./trace.ts"
+
+/** What tickets are made of. */
+export interface Parts {
+  readonly accounting: Accounting.Accounting
+  readonly budget: Budget.TokenBudget["Service"]
+  readonly estimator: Estimator.Estimator["Service"]
+  readonly health: Health
+}
+
+/** What became of an attempt that failed. */
+export interface Failed extends Failure.Reading {
+  readonly verdict: Budget.Verdict | undefined
+  readonly isWrongAddress: boolean
+}
+
+/** Whether a reply is as long as its limit, which the request or the provider sets. */
+const wasCut = ({ finishReason = "" }: ResponseInfo): boolean => ["max_tokens", "length"].includes(finishReason)
+
+export class HeldTicket implements Ticket {
+  private readonly parts: Parts
+  private readonly trace: Trace.Trace
+  private readonly call: Estimator.Call
+  readonly estimate: Limits.Estimate
+  readonly reservation: Budget.Reservation
+  private isConcluded = false
+  private isSent = false
+  private actual: Accounting.Actual | undefined = undefined
+  /** What the attempt failed with, if it did. */
+  failed: Failed | undefined = undefined
+
+  constructor(
+    parts: Parts,
+    trace: Trace.Trace,
+    call: Estimator.Call,
+    estimate: Limits.Estimate,
+    reservation: Budget.Reservation
+  ) {
+    this.parts = parts
+    this.trace = trace
+    this.call = call
+    this.estimate = estimate
+    this.reservation = reservation
+  }
+
+  private get held(): Settlement.Held {
+    return { accounting: this.parts.accounting, estimate: this.estimate, known: this.call, observed: this.actual }
+  }
+
+  /** The request goes out. */
+  send(): void {
+    this.isSent = true
+    Trace.sent(this.trace)
+  }
+
+  readonly observeLimits = (signal: Limits.Signal | undefined): Effect.Effect<void> =>
+    signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
+
+  readonly recordUsage = (actual: Accounting.Actual): void => {
+    this.actual = actual
+  }
+
+  readonly succeed = (actual: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> =>
+    this.conclude(() => {
+      this.parts.health.answered(this.trace.pool)
+      Trace.succeeded(this.trace, actual, response)
+      if (actual === undefined) return this.reservation.settle({})
+      const call = wasCut(response) ? { ...this.call, maxTokens: actual.outputTokens } : this.call
+      return Effect.andThen(
+        this.reservation.settle(Settlement.counted(this.held, actual)),
+        this.parts.estimator.learn(call, actual)
+      )
+    })
+
+  readonly fail = (error: unknown): Effect.Effect<void> =>
+    this.conclude(() => {
+      const { budget, health } = this.parts
+      const { clock, pool } = this.trace
+      const reading = read(error)
+      const isWrongAddress = health.isWrongAddress(pool, unreachable(error), clock.currentTimeMillisUnsafe())
+      const reason = isWrongAddress ? undefined : reading.pushback
+      const { retryAfter, signal } = reading
+      const usage = Settlement.afterFailure(this.held, reading.pushback, reading.usage)
+      const limit = reason === "rateLimit" ? Settlement.limitHit(signal, this.estimate) : undefined
+      const { reservation } = this
+      const concluded: Effect.Effect<Budget.Verdict | undefined> =
+        reason === undefined
+          ? Effect.as(Effect.andThen(this.observeLimits(signal), reservation.settle(usage, "failure")), undefined)
+          : budget.cooldown({ reason, retryAfter, reservation, usage, signal })
+      return Effect.map(concluded, (verdict) => {
+        this.failed = { ...reading, verdict, isWrongAddress }
+        Trace.failed(this.trace, error, limit)
+      })
+    })
+
+  readonly annotate = <E>(error: E, stoppedBy?: StopReason): E => withHistory(error, this.trace, stoppedBy)
+
+  /** Nobody said how it ended: input is spent, and output as far as it was observed; one that never went out used nothing. */
+  readonly close = (): Effect.Effect<void> =>
+    this.conclude(() =>
+      this.isSent ? this.reservation.settle(Settlement.counted(this.held), "failure") : this.reservation.refund
+    )
+
+  private conclude(as: () => Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.isConcluded) return Effect.void
+      this.isConcluded = true
+      return as()
+    })
+  }
+}
+
+/** The final error with what only the client knows: how often it tried, how long it waited, and why it stopped. */
+export const withHistory = <E>(error: E, trace: Trace.Trace, stoppedBy?: StopReason): E =>
+  isLlmError(error)
+    ? (annotate(error, {
+        attempts: trace.attempts,
+        waited: trace.waited > 0 ? Duration.millis(trace.waited) : undefined,
+        stoppedBy,
+        limit: trace.limit
+      }) as typeof error)
+    : error
