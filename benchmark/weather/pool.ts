@@ -1,0 +1,48 @@
+/** Runs tasks, in this thread or in several. */
+import { parentPort, Worker } from "node:worker_threads"
+import { type Done, perform, type Task } from "./tasks.ts"
+
+/** Gives the results in the order of the tasks. `onDone` is called after each. */
+export const runAll = async (
+  tasks: ReadonlyArray<Task>,
+  threads: number,
+  onDone: (done: number) => void
+): Promise<ReadonlyArray<Done>> => {
+  const results: Array<Done> = []
+  let done = 0
+  const record = (index: number, result: Done) => {
+    results[index] = result
+    onDone(++done)
+  }
+  if (threads <= 1 || tasks.length < 2) {
+    for (const [index, task] of tasks.entries()) record(index, await perform(task))
+    return results
+  }
+  let next = 0
+  const work = () =>
+    new Promise<void>((resolve, reject) => {
+      const worker = new Worker(new URL(import.meta.url))
+      const assign = () => {
+        if (next >= tasks.length) return void worker.terminate().then(() => resolve())
+        const index = next++
+        worker.once("message", (result: Done) => {
+          record(index, result)
+          assign()
+        })
+        worker.postMessage(tasks[index], [])
+      }
+      worker.once("error", reject)
+      assign()
+    })
+  await Promise.all(Array.from({ length: Math.min(threads, tasks.length) }, work))
+  return results
+}
+
+parentPort?.on("message", (task: Task) => {
+  perform(task).then(
+    (done) => parentPort!.postMessage(done, []),
+    (error: unknown) => {
+      throw error
+    }
+  )
+})
