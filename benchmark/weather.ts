@@ -14,7 +14,6 @@ import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
 import { cells } from "./weather/cells.ts"
 import { runAll } from "./weather/pool.ts"
-import { rivals } from "./weather/rivals.ts"
 import * as Table from "./weather/table.ts"
 import type { Task } from "./weather/tasks.ts"
 
@@ -22,7 +21,7 @@ const { values: options } = parseArgs({
   options: {
     cells: { type: "string", default: "" },
     random: { type: "string" },
-    law: { type: "string", default: Object.keys(rivals).join(",") },
+    law: { type: "string", default: "retry-after,aimd,aws,sre,oracle" },
     "law-file": { type: "string", multiple: true, default: [] },
     seeds: { type: "string", default: "3" },
     parallel: { type: "string", default: String(availableParallelism()) },

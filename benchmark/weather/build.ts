@@ -1,5 +1,5 @@
 /** Scenarios from what is special about them: the rest is ordinary. */
-import type { Dimension } from "./amounts.ts"
+import { type Dimension, dimensionsOf } from "./amounts.ts"
 import { factorAt } from "./account.ts"
 import { demandOf } from "./neighbours.ts"
 import { binding, leastBurst, meanCall, type Scenario, type Told } from "./scenario.ts"
@@ -15,34 +15,36 @@ export interface Options extends Partial<Omit<Scenario, "limits" | "told" | "nam
   readonly told?: Told | Scenario["told"]
   /** @default 12 */
   readonly agents?: number
+  /** Instead of those that follow from the above. */
+  readonly limits?: Scenario["limits"]
   /** Calls of each agent, by their mean input tokens; without them agents always have a next call. */
   readonly jobs?: ReadonlyArray<number>
 }
 
 export const scenario = (name: string, options: Options = {}): Scenario => {
-  const { agents = 12, binds = "inputTokens", burst = 1 / 6, jobs, perMinute = 600, told = "burst", ...rest } = options
+  const { agents = 12, binds = "inputTokens", burst = 1 / 6, jobs, neighbours = [], perMinute = 600, ...rest } = options
+  const { told = "burst" } = options
   const inputTokens = options.inputTokens ?? { mean: 2000, sigma: 0.5 }
   const call = meanCall({ inputTokens })
   const limit = (calls: number, each: number) => ({
     perMinute: calls * each,
     burst: Math.max(calls * burst, leastBurst) * each
   })
-  const limits: { [D in Dimension]?: { perMinute: number; burst: number } } = {}
+  const limits: { [D in Dimension]?: { readonly perMinute: number; readonly burst: number } } = {}
   limits.requests = limit(binds === "requests" ? perMinute : 2 * perMinute, 1)
   if (binds !== "requests") limits[binds] = limit(perMinute, call[binds])
   if (binds === "outputTokens") limits.inputTokens = limit(2 * perMinute, call.inputTokens)
 
-  const all = Object.fromEntries(Object.keys(limits).map((dimension) => [dimension, told]))
+  const given = options.limits ?? limits
+  const toldOf = typeof told === "string" ? Object.fromEntries(dimensionsOf(given).map((each) => [each, told])) : told
   const base: Scenario = {
     name,
     millis: 600_000,
-    limits,
     window: "bucket",
     rejections: "free",
     random429: 0,
     random5xx: 0,
     outages: [],
-    neighbours: [],
     changes: [],
     poison: false,
     headers: "exact",
@@ -51,11 +53,16 @@ export const scenario = (name: string, options: Options = {}): Scenario => {
     latency: { mean: 2000, sigma: 0.5 },
     verdict: { mean: 150, sigma: 0.3 },
     work: { kind: "jobs", agents, calls: jobs ?? [] },
-    told: typeof told === "string" ? all : told,
+    retold: [],
+    share: 1,
     ...rest,
+    told: toldOf,
+    neighbours,
+    limits: given,
     inputTokens
   }
-  return jobs === undefined ? { ...base, work: { kind: "loop", agents, workers: workersOf(base) } } : base
+  if (jobs !== undefined) return base
+  return { ...base, work: { kind: "loop", agents, workers: Math.max(agents, workersOf(base)) } }
 }
 
 /**

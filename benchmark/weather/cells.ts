@@ -15,6 +15,13 @@ export interface Target {
   readonly lost?: number
   /** Seconds until the share is used again, at most, in every run. */
   readonly back?: number
+  /** Beside a polite neighbour: from and to, in parts of the fair half. */
+  readonly ofFair?: readonly [from: number, to: number]
+  /** Of jobs, how much longer they take at most: in parts of what the oracle takes, in seconds more than it, */
+  readonly ofOracle?: number
+  readonly afterOracle?: number
+  /** and in seconds more than with nothing but retries. */
+  readonly afterNoLimits?: number
 }
 
 export interface Cell {
@@ -38,13 +45,20 @@ const cell = (name: string, target: Target, weathers: ReadonlyArray<Options>): C
   weathers: weathers.map((options) => scenario(`${name}: ${describe(options)}`, options))
 })
 /** What tells the weathers of one cell apart. */
-const describe = ({ burst, latency, outages, perMinute = 600, agents = 12 }: Options): string =>
-  [
-    `${perMinute}/min`,
-    `${(latency?.mean ?? 2000) / 1000} s`,
-    ...(burst === undefined ? [] : [`burst ${burst.toFixed(3)}`]),
+const describe = (options: Options): string => {
+  const { agents, binds, burst, headers, jobs, latency, limits, outages, perMinute = 600, told } = options
+  return [
+    jobs === undefined ? `${perMinute}/min` : `${agents} x ${jobs.length} calls of ${jobs[0]} tokens`,
+    `answers after ${(latency?.mean ?? 2000) / 1000} s`,
+    binds !== undefined && `${binds} bind`,
+    burst !== undefined && `burst ${burst.toFixed(3)}`,
+    headers !== undefined && `headers ${headers}`,
+    typeof told === "string" && limits === undefined && `told ${told}`,
     ...(outages ?? []).map(({ failure, from, to }) => `${failure} ${from / 1000}-${to / 1000} s, ${agents} agents`)
-  ].join(", ")
+  ]
+    .filter((part) => part !== false)
+    .join(", ")
+}
 
 const product = (rates: ReadonlyArray<number>, latencies: ReadonlyArray<number>, options: Options) =>
   rates.flatMap((perMinute) =>
@@ -54,6 +68,9 @@ const product = (rates: ReadonlyArray<number>, latencies: ReadonlyArray<number>,
 const rates = [60, 600, 6000, 60_000]
 const percent = (p: number) => `${p * 100} %`
 
+/** Five random failures in a row lose a call of any law: about one of the millions that a row makes at 5 %. */
+const chanceLosses = (p: number) => (p < 0.05 ? 0 : 6)
+
 const random = [
   ...(
     [
@@ -62,7 +79,11 @@ const random = [
       [0.05, 0.92, 0.01]
     ] as const
   ).map(([p, used, excess]) =>
-    cell(`random 429s of ${percent(p)}, headers`, { used, excess }, product(rates, [2, 20, 60], { random429: p }))
+    cell(
+      `random 429s of ${percent(p)}, headers`,
+      { used, excess, lost: chanceLosses(p) },
+      product(rates, [2, 20, 60], { random429: p })
+    )
   ),
   ...(
     [
@@ -72,7 +93,7 @@ const random = [
   ).map(([p, used, excess]) =>
     cell(
       `random 429s of ${percent(p)}, no headers`,
-      { used, excess },
+      { used, excess, lost: chanceLosses(p) },
       product(rates, [2], { random429: p, headers: "none" })
     )
   )
@@ -104,8 +125,11 @@ const shared = [
     ])
   ),
   cell("neighbour in bursts, no headers", { used: 0.88, excess: 0.04 }, [beside(bursts, blind)]),
-  cell("polite neighbour, headers", { used: 0.999 }, [beside({ kind: "polite" })]),
-  cell("polite neighbour, no headers", { used: 0.999 }, [beside({ kind: "polite" }, blind)])
+  cell("share of half beside a polite neighbour", { ofFair: [0.85, 1.15] }, [
+    beside({ kind: "polite" }, { share: 0.5 }),
+    beside({ kind: "polite" }, { share: 0.5, ...blind }),
+    beside({ kind: "polite" }, { share: 0.5, told: "nothing" })
+  ])
 ]
 
 const unknown = [
@@ -162,7 +186,7 @@ const kinds = [
 
 const faults = [
   ...[0.001, 0.01, 0.05].map((p) =>
-    cell(`random 500s of ${percent(p)}`, { used: 0.95, excess: 0.01 }, [
+    cell(`random 500s of ${percent(p)}`, { used: 0.95, excess: 0.01, lost: chanceLosses(p) }, [
       ...product([600, 60_000], [2], { random5xx: p }),
       ...product([600, 60_000], [2], { random5xx: p, burst: 0.01 })
     ])
@@ -179,6 +203,14 @@ const faults = [
     { told: { requests: "burst" } },
     { told: { requests: "bare" }, headers: "none" }
   ]),
+  cell("limits dropped and added while it runs", { used: 0.95, excess: 0.01 }, [
+    {
+      retold: [
+        { at: minutes(3), told: { requests: "burst" } },
+        { at: minutes(6), told: { requests: "burst", inputTokens: "burst" } }
+      ]
+    }
+  ]),
   cell("output tokens bind", { used: 0.95, excess: 0.02 }, [
     { binds: "outputTokens" },
     { binds: "outputTokens", ...answers(20) },
@@ -188,7 +220,8 @@ const faults = [
 
 const outage = (failure: Failure, from: number, lasts: number, agents: number): Options => ({
   outages: [{ failure, from: seconds(from), to: seconds(from + lasts), showsAfter: showsAfter[failure] }],
-  backFrom: seconds(from + lasts),
+  // A call that is sent at its very end shows only then that it failed.
+  backFrom: seconds(from + lasts) + (failure === "timeout" ? showsAfter.timeout : 0),
   agents,
   millis: minutes(6)
 })
@@ -204,4 +237,47 @@ const outages = failures.map((failure) =>
   )
 )
 
-export const cells: ReadonlyArray<Cell> = [random, shared, unknown, changing, kinds, faults, outages].flat()
+/** All answers take equally long, so that makespans can be compared. */
+const jobs = (agents: number, calls: ReadonlyArray<number>, options: Options): Options => ({
+  agents,
+  jobs: calls,
+  inputTokens: { mean: calls[0]!, sigma: 0 },
+  latency: { mean: seconds(2), sigma: 0 },
+  told: "asCounted",
+  ...options
+})
+const repeated = (n: number, tokens: number): ReadonlyArray<number> => Array.from({ length: n }, () => tokens)
+const perMinute = (n: number, burst = n) => ({ perMinute: n, burst })
+/** As the README and the guides write them, counted as Anthropic counts: a bucket that holds a minute. */
+const asWritten = { requests: perMinute(1000), inputTokens: perMinute(2_000_000), outputTokens: perMinute(400_000) }
+
+const incident = jobs(12, [150_000, ...repeated(4, 14_000)], { limits: { inputTokens: perMinute(3_600_000, 200_000) } })
+const exact: Target = { ofOracle: 1.01, excess: 0 }
+
+const finite = [
+  cell("the incident", exact, [incident]),
+  cell("burst: 12 agents, 5 calls of 150K each, a minute at once", exact, [
+    jobs(12, repeated(5, 150_000), { limits: { inputTokens: perMinute(4_000_000) } })
+  ]),
+  cell("many: 64 agents, 20 calls of lognormal size each", exact, [
+    jobs(64, repeated(20, 1500), {
+      inputTokens: { mean: 1500, sigma: 0.8 },
+      limits: { requests: perMinute(1000), inputTokens: perMinute(400_000), outputTokens: perMinute(160_000) }
+    })
+  ]),
+  cell("limits as the README writes them", { afterNoLimits: 2.1 }, [
+    jobs(40, [30_000], { limits: asWritten }),
+    jobs(12, repeated(5, 30_000), { limits: asWritten }),
+    jobs(100, repeated(3, 5000), { limits: asWritten }),
+    jobs(40, repeated(3, 60_000), { limits: asWritten })
+  ]),
+  cell(
+    "40 agents, and the provider is down at the start",
+    { afterOracle: 15 },
+    (["500", "529", "refused"] as const).flatMap((failure) =>
+      [1, 3, 10].map((lasts) => jobs(40, repeated(5, 2000), { limits: asWritten, ...outage(failure, 0, lasts, 40) }))
+    )
+  )
+]
+
+export const cells: ReadonlyArray<Cell> = [random, shared, unknown, changing, kinds, faults, outages, finite].flat()

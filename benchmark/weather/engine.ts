@@ -5,7 +5,7 @@
  * between agents, and the retries. It asks the law about the call at the head of the queue, and again when the wait that
  * the law gave is over or any event happened. Nobody overtakes the head.
  *
- * To plug a law in, export `make(limits, dimensions, now)` from a module and run
+ * To plug a law in, export `make(limits, dimensions, now, { share })` from a module and run
  *
  *     npm run -s bench -- weather --law-file path/of/the/module.ts --random 1..40
  *
@@ -18,7 +18,7 @@ import { type Amounts, type Dimension, dimensionsOf, type Readings, type ToldLim
 import * as Prng from "./prng.ts"
 import * as Provider from "./provider.ts"
 import * as Queue from "./queue.ts"
-import { type Failure, meanCall, type Scenario } from "./scenario.ts"
+import { type Failure, fairPart, meanCall, type Scenario } from "./scenario.ts"
 import * as Score from "./score.ts"
 import * as Workload from "./workload.ts"
 
@@ -54,6 +54,8 @@ export interface Law<T = unknown> {
   rejected(ticket: T, now: number, rejection: Rejection): Verdict
   /** The call failed for something else than a limit. "outage": the provider's, so it is no attempt of the call. */
   overloaded(ticket: T, now: number, overload: Overload): "isolated" | "outage"
+  /** The user states other limits; a dimension that is missing has no stated limit any more. */
+  resized?(limits: ToldLimits, now: number): void
   /** Asked once before a call is queued, where a law refuses calls itself: that counts as a rejected attempt. */
   refuses?(charge: Amounts, now: number): boolean
 }
@@ -63,10 +65,11 @@ export interface Setting {
   readonly limits: ToldLimits
   readonly dimensions: ReadonlyArray<Dimension>
   readonly seed: number
-  /** What a polite neighbour leaves to us; else 1. */
-  readonly fairShare: number
-  /** For the oracle: the limits as they are, and milliseconds until the call at the head of the queue would be accepted. */
+  /** The part of the limits that the user leaves to this client. */
+  readonly share: number
+  /** For the oracle: the limits as they are, our fair part of them, and how long until the queue's head is accepted. */
   readonly trueLimits: ToldLimits
+  readonly fairPart: number
   readonly waitFor: (now: number) => number
 }
 export type MakeLaw = (setting: Setting) => Law
@@ -78,16 +81,17 @@ const deadlineMillis = 600_000
 const backoff = { first: 2000, most: 60_000, above: 0.2 }
 
 type Event =
+  | { readonly kind: "retold"; readonly limits: ToldLimits }
   | { readonly kind: "queue"; readonly call: Workload.Call }
   | { readonly kind: "end"; readonly call: Workload.Call; readonly ticket: unknown; readonly outcome: Provider.Outcome }
 
 /** What the limits are as the client is told them. */
-const toldOf = ({ limits, told }: Scenario): ToldLimits => {
+const toldOf = (limits: Scenario["limits"], told: Scenario["told"]): ToldLimits => {
   const result: { [D in Dimension]?: { perMinute: number; burst: number | undefined } } = {}
   for (const dimension of dimensionsOf(limits)) {
     const { burst, perMinute } = limits[dimension]!
     if (told[dimension] === "bare") result[dimension] = { perMinute, burst: undefined }
-    if (told[dimension] === "burst") result[dimension] = { perMinute, burst }
+    if (told[dimension] === "burst" || told[dimension] === "asCounted") result[dimension] = { perMinute, burst }
   }
   return result
 }
@@ -105,11 +109,12 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
   let wakeAt = Infinity
 
   const law = makeLaw({
-    limits: toldOf(scenario),
+    limits: toldOf(scenario.limits, scenario.told),
     dimensions,
     seed,
-    fairShare: scenario.neighbours.some(({ kind }) => kind === "polite") ? 0.5 : 1,
+    share: scenario.share,
     trueLimits: scenario.limits,
+    fairPart: fairPart(scenario),
     waitFor: (now) => provider.waitFor(queue.head()!, now)
   })
 
@@ -194,6 +199,7 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
     }
   }
 
+  for (const { at, told } of scenario.retold) agenda.add(at, { kind: "retold", limits: toldOf(scenario.limits, told) })
   for (const call of work.start()) enqueue(call)
   drain()
   while (true) {
@@ -203,7 +209,8 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
     if (next <= wakeAt) {
       const event = agenda.take()!
       if (event.kind === "queue") enqueue(event.call)
-      else finish(event)
+      else if (event.kind === "end") finish(event)
+      else law.resized?.(event.limits, now)
     }
     drain()
   }

@@ -7,7 +7,12 @@ import { rivals } from "./rivals.ts"
 
 /** What a module of a law exports. */
 export interface LawModule {
-  readonly make: (limits: ToldLimits, dimensions: ReadonlyArray<Dimension>, now: number) => Law
+  readonly make: (
+    limits: ToldLimits,
+    dimensions: ReadonlyArray<Dimension>,
+    now: number,
+    options: { readonly share: number }
+  ) => Law
 }
 
 /** A rival's name, or the path of a module, which ends with `.ts` or `.js`. */
@@ -20,7 +25,7 @@ export const load = async (law: string): Promise<MakeLaw> => {
   const module = (await import(pathToFileURL(resolve(law)).href)) as Partial<LawModule>
   const { make } = module
   if (typeof make !== "function") throw new Error(`${law} exports no function "make"`)
-  return ({ dimensions, limits }) => make(limits, dimensions, 0)
+  return ({ dimensions, limits, share }) => make(limits, dimensions, 0, { share })
 }
 
 export const titleOf = (law: string): string =>

@@ -13,7 +13,7 @@
  * | told | rates alone 3, rates and bursts 3, nothing 2 |
  * | random 429s | none 3, 0.1 % 2, 1 % 3, 5 % 2 |
  * | random 500s | none 6, 0.1 % 1, 1 % 1 |
- * | neighbours | in half: 25, 50 and 75 %, square wave, ramp, bursts, one that leaves or comes, polite, each as often |
+ * | neighbours | in half: 25, 50 and 75 %, square wave, ramp, bursts, one that leaves or comes, polite, each as often; half of the polite ones beside a stated share of half |
  * | an outage | in an eighth: 1 to 30 s, at the start or later, each kind as often |
  * | the limit halved, and back | in an eighth |
  * | a limit of calls in flight | in an eighth: 30 to 90 % of what the limit needs, at least 4 |
@@ -24,7 +24,7 @@
  */
 import { scenario } from "./build.ts"
 import * as Prng from "./prng.ts"
-import { type Failure, type Neighbour, type Scenario, showsAfter } from "./scenario.ts"
+import { type Failure, fairPart, type Neighbour, type Scenario, showsAfter } from "./scenario.ts"
 
 export const heldOutFrom = 1_000_001
 
@@ -41,7 +41,8 @@ export const make = (seed: number): Scenario => {
   const latency = Math.round(prng.logUniform(1000, 60_000))
   const millis = lengthOf(perMinute, latency)
   const concurrency = Math.round((perMinute / 60_000) * latency * (0.3 + 0.6 * prng.next()))
-  const neighbours = [neighbourOf(prng, millis)]
+  const neighbours = chance(1 / 2) ? [neighbourOf(prng, millis)] : []
+  const isShared = chance(1 / 2)
   const outages = [outageOf(prng, millis)]
   const from = Math.round(millis * (0.25 + 0.25 * prng.next()))
   const changes = [
@@ -88,13 +89,14 @@ export const make = (seed: number): Scenario => {
       [1, "sliding"],
       [1, "fixed"]
     ]),
-    neighbours: chance(1 / 2) ? neighbours : [],
+    neighbours,
     outages: chance(1 / 8) ? outages : [],
     changes: chance(1 / 8) ? changes : [],
     concurrency: chance(1 / 8) ? Math.max(4, concurrency) : undefined,
     poison: chance(1 / 16),
     rejections: chance(1 / 8) ? "charged" : "free",
-    retryAfter: chance(3 / 4)
+    retryAfter: chance(3 / 4),
+    share: isShared && fairPart({ neighbours }) < 1 ? 0.5 : 1
   })
 }
 

@@ -16,12 +16,19 @@ export const retryAfter: MakeLaw = () => ({
   overloaded: isolated
 })
 
+/** The same with as many attempts as it takes: how long jobs take with no limits at all. */
+export const patient: MakeLaw = (setting) => ({
+  ...retryAfter(setting),
+  rejected: () => "exhausted",
+  overloaded: () => "outage"
+})
+
 /** Knows the provider's meters, its outages and its limit of calls in flight; not which calls are rejected at random. */
-export const oracle: MakeLaw = ({ fairShare, trueLimits, waitFor }) => {
-  const share = fairShare === 1 ? undefined : makeBuckets(trueLimits, () => fairShare)
+export const oracle: MakeLaw = ({ fairPart, trueLimits, waitFor }) => {
+  const own = fairPart === 1 ? undefined : makeBuckets(trueLimits, () => fairPart)
   return {
-    ask: (charge, now) => Math.max(waitFor(now), share?.waitFor(charge, now) ?? 0),
-    send: (charge, now) => share?.take(charge, now),
+    ask: (charge, now) => Math.max(waitFor(now), own?.waitFor(charge, now) ?? 0),
+    send: (charge, now) => own?.take(charge, now),
     answered: () => undefined,
     rejected: isolated,
     overloaded: isolated
@@ -214,4 +221,11 @@ export const sre: MakeLaw = ({ seed }) => {
   }
 }
 
-export const rivals: { readonly [name: string]: MakeLaw } = { "retry-after": retryAfter, aimd, aws, sre, oracle }
+export const rivals: { readonly [name: string]: MakeLaw } = {
+  "retry-after": retryAfter,
+  patient,
+  aimd,
+  aws,
+  sre,
+  oracle
+}

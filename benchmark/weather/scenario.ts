@@ -46,8 +46,11 @@ export const showsAfter: { readonly [F in Failure]: number } = {
 /** Headers: exact; tokens rounded to 1,000 as Anthropic's are; none; of another replica, some seconds old; of requests only. */
 export type Headers = "exact" | "rounded" | "none" | "stale" | "requestsOnly"
 
-/** What the client is told of a limit: its rate, its rate and its burst, or nothing. */
-export type Told = "bare" | "burst" | "nothing"
+/**
+ * What the client is told of a limit: its rate, its rate and its burst, or nothing. "asCounted" is a rate by itself, of which
+ * the client knows how the provider counts it: a law is told the burst, the library gets the rate and its accounting.
+ */
+export type Told = "bare" | "burst" | "nothing" | "asCounted"
 
 /** Agents that always have a next call, or agents with a number of calls each, one after the other. */
 export type Work =
@@ -83,10 +86,14 @@ export interface Scenario {
   readonly latency: { readonly mean: number; readonly sigma: number }
   /** Time to a rejection. */
   readonly verdict: { readonly mean: number; readonly sigma: number }
-  /** Tokens of a call: input, and a quarter of that as output. */
+  /** Tokens of a call: input, and a tenth of that as output. */
   readonly inputTokens: { readonly mean: number; readonly sigma: number }
   readonly work: Work
   readonly told: { readonly [D in Dimension]?: Told }
+  /** What the user states later on instead. */
+  readonly retold: ReadonlyArray<{ readonly at: number; readonly told: { readonly [D in Dimension]?: Told } }>
+  /** The part of the limits that the user leaves to this client; 1 unless another program is to have the rest. */
+  readonly share: number
   /** A moment after which the client should use its share again, for "back within 15 s". */
   readonly backFrom?: number | undefined
 }
@@ -94,7 +101,11 @@ export interface Scenario {
 /** A burst holds this many calls of the mean size, however small it is otherwise. */
 export const leastBurst = 4
 
-export const outputPart = 0.25
+/** What is fair beside the neighbours: all that they leave, and half beside one that wants everything and yields. */
+export const fairPart = ({ neighbours }: Pick<Scenario, "neighbours">): number =>
+  neighbours.some(({ kind }) => kind === "polite") ? 0.5 : 1
+
+export const outputPart = 0.1
 
 /** Mean amounts of one call. */
 export const meanCall = (scenario: Pick<Scenario, "inputTokens">): { readonly [D in Dimension]: number } => {

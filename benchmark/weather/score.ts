@@ -11,11 +11,13 @@
  */
 import type { Account } from "./account.ts"
 import type { Outcome } from "./provider.ts"
-import type { Scenario } from "./scenario.ts"
+import { fairPart, type Scenario } from "./scenario.ts"
 import type { Call } from "./workload.ts"
 
 export interface Result {
   readonly used: number
+  /** Beside a polite neighbour: what we used, in parts of the half that is fair. */
+  readonly ofFair: number | undefined
   readonly excess: number
   readonly score: number
   readonly sent: number
@@ -26,11 +28,20 @@ export interface Result {
   readonly random: number
   /** Seconds from creation to answer, of the slowest hundredth. */
   readonly p99: number
-  /** Seconds until the share was used again and every agent served again, where a scenario asks; Infinity: never. */
+  /**
+   * Seconds until the share was used again and every agent served again, where a scenario asks; Infinity: never. The time in
+   * which an agent still waited for calls from before does not count.
+   */
   readonly backAfter: number | undefined
   /** Of agents with a number of calls: those that had all answers, and the seconds until the last answer. */
   readonly finished: number | undefined
   readonly makespan: number | undefined
+}
+
+/** The makespans of the same jobs under the oracle, and with nothing but retries. */
+export interface Yardsticks {
+  readonly oracle: number
+  readonly noLimits: number
 }
 
 export interface Tally {
@@ -41,11 +52,17 @@ export interface Tally {
 
 const fairFrom = 0.8
 const fairTo = 1.25
+const fairness = (ofFair: number): number => {
+  if (ofFair < fairFrom) return ofFair / fairFrom
+  return ofFair > fairTo ? fairTo / ofFair : 1
+}
 
 export const tally = (scenario: Scenario): Tally => {
   const { agents } = scenario.work
   const durations: Array<number> = []
   const endedOf = Array.from({ length: agents }, () => 0)
+  /** The end of the calls that were out at `backFrom`, and the first call that was accepted afterwards. */
+  const busyUntil = Array.from({ length: agents }, () => scenario.backFrom ?? 0)
   const servedAt = Array.from({ length: agents }, () => Infinity)
   let sent = 0
   let rejected = 0
@@ -53,17 +70,10 @@ export const tally = (scenario: Scenario): Tally => {
   let lost = 0
   let lastEnd = 0
 
-  const usedOf = (account: Account): number => {
-    if (!scenario.neighbours.some(({ kind }) => kind === "polite")) return account.used()
-    const part = account.part() / 0.5
-    if (part >= fairFrom && part <= fairTo) return 1
-    return part < fairFrom ? part / fairFrom : fairTo / part
-  }
-
   const backAfter = (account: Account): number | undefined => {
     const { backFrom } = scenario
     if (backFrom === undefined) return undefined
-    const served = Math.max(...servedAt) - backFrom
+    const served = Math.max(...servedAt.map((at, agent) => at - busyUntil[agent]!))
     return Math.max(account.backAfter(backFrom) ?? Infinity, served / 1000)
   }
 
@@ -74,8 +84,9 @@ export const tally = (scenario: Scenario): Tally => {
         if (outcome.isRandom) random++
         else rejected++
       }
-      const isServed = outcome.kind === "answer" && now >= (scenario.backFrom ?? Infinity)
-      if (isServed) servedAt[call.agent] = Math.min(servedAt[call.agent]!, now)
+      const { agent } = call
+      if (now < (scenario.backFrom ?? 0)) busyUntil[agent] = Math.max(busyUntil[agent]!, now + outcome.after)
+      else if (outcome.kind === "answer") servedAt[agent] = Math.min(servedAt[agent]!, now)
     },
     ended: (call, now, isLost) => {
       lastEnd = now
@@ -87,7 +98,9 @@ export const tally = (scenario: Scenario): Tally => {
     result: (account, expired) => {
       const answered = durations.length
       const allLost = lost + expired.length
-      const used = usedOf(account)
+      const fair = fairPart(scenario)
+      const ofFair = fair === 1 ? undefined : account.part() / fair
+      const used = ofFair === undefined ? account.used() : fairness(ofFair)
       const excess = rejected / Math.max(1, sent)
       const missed = allLost / Math.max(1, answered + allLost)
       durations.sort((a, b) => a - b)
@@ -95,6 +108,7 @@ export const tally = (scenario: Scenario): Tally => {
       const isDone = (calls: number) => work.kind === "jobs" && calls === work.calls.length
       return {
         used,
+        ofFair,
         excess,
         score: Math.max(-3, Math.min(1, used) - 2 * excess - 10 * missed),
         sent,
