@@ -15,7 +15,7 @@ import { parseArgs } from "node:util"
 import { cells } from "./weather/cells.ts"
 import { runAll } from "./weather/pool.ts"
 import * as Table from "./weather/table.ts"
-import type { Task } from "./weather/tasks.ts"
+import { hasDied, hasEnded, type Task } from "./weather/tasks.ts"
 
 const { values: options } = parseArgs({
   options: {
@@ -57,11 +57,16 @@ const progress = (done: number) => {
     process.stderr.write(`\r${done} of ${tasks.length} runs${done === tasks.length ? "\n" : ""}`)
 }
 const start = performance.now()
-const done = await runAll(tasks, Number(options.parallel), progress)
+const ended = await runAll(tasks, Number(options.parallel), progress)
+const died = ended.filter(hasDied)
+const done = ended.filter(hasEnded)
 
-if (options.json) console.log(JSON.stringify(done))
+if (options.json) console.log(JSON.stringify(ended))
 else {
   if (options.each) console.log(`${Table.ofRuns(done)}\n`)
-  console.log(options.random === undefined ? Table.ofCells(wanted, laws, done) : Table.ofRandom(laws, done))
+  console.log(options.random === undefined ? Table.ofCells(wanted, laws, ended) : Table.ofRandom(laws, done))
   console.log(`\n${tasks.length} runs in ${((performance.now() - start) / 1000).toFixed(0)} s`)
 }
+for (const { error, task } of died)
+  console.error(`died: ${task.law}, ${task.weather ?? "random"}, seed ${task.seed}: ${error}`)
+process.exitCode = died.length === 0 ? 0 : 1

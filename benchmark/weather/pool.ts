@@ -1,16 +1,16 @@
 /** Runs tasks, in this thread or in several. */
 import { parentPort, Worker } from "node:worker_threads"
-import { type Done, perform, type Task } from "./tasks.ts"
+import { type Died, type Done, perform, type Task } from "./tasks.ts"
 
 /** Gives the results in the order of the tasks. `onDone` is called after each. */
 export const runAll = async (
   tasks: ReadonlyArray<Task>,
   threads: number,
   onDone: (done: number) => void
-): Promise<ReadonlyArray<Done>> => {
-  const results: Array<Done> = []
+): Promise<ReadonlyArray<Done | Died>> => {
+  const results: Array<Done | Died> = []
   let done = 0
-  const record = (index: number, result: Done) => {
+  const record = (index: number, result: Done | Died) => {
     results[index] = result
     onDone(++done)
   }
@@ -25,7 +25,7 @@ export const runAll = async (
       const assign = () => {
         if (next >= tasks.length) return void worker.terminate().then(() => resolve())
         const index = next++
-        worker.once("message", (result: Done) => {
+        worker.once("message", (result: Done | Died) => {
           record(index, result)
           assign()
         })
@@ -39,10 +39,5 @@ export const runAll = async (
 }
 
 parentPort?.on("message", (task: Task) => {
-  perform(task).then(
-    (done) => parentPort!.postMessage(done, []),
-    (error: unknown) => {
-      throw error
-    }
-  )
+  void perform(task).then((done) => parentPort!.postMessage(done, []))
 })

@@ -2,7 +2,7 @@
 import type { Cell, Target } from "./cells.ts"
 import * as Laws from "./laws.ts"
 import type { Result } from "./score.ts"
-import type { Done } from "./tasks.ts"
+import { type Died, type Done, hasDied, hasEnded } from "./tasks.ts"
 
 const mean = (values: ReadonlyArray<number>) =>
   values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
@@ -91,10 +91,11 @@ const targetOf = (target: Target, runs: ReadonlyArray<Done>): string =>
     .filter((each) => each !== "")
     .join(", ")
 
-const isReached = (target: Target, runs: ReadonlyArray<Done>) => measures(target, runs).every((each) => each.isReached)
+const isReached = (target: Target, runs: ReadonlyArray<Done>) =>
+  runs.length > 0 && measures(target, runs).every((each) => each.isReached)
 
 const resultOf = (target: Target, runs: ReadonlyArray<Done>): string => {
-  if (runs.length === 0) return "-"
+  if (runs.length === 0) return "**died**"
   const results = measures(target, runs).map(({ result }) => result)
   return [...results, isReached(target, runs) ? "yes" : "**no**"].join(", ")
 }
@@ -108,9 +109,17 @@ const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<st
   [row(head), row(head.map(() => "---")), ...rows.map(row)].join("\n")
 
 /** Of each law the mean and, in brackets, the worst of its runs, and whether the target is reached. */
-export const ofCells = (cells: ReadonlyArray<Cell>, laws: ReadonlyArray<string>, done: ReadonlyArray<Done>): string => {
+export const ofCells = (
+  cells: ReadonlyArray<Cell>,
+  laws: ReadonlyArray<string>,
+  ended: ReadonlyArray<Done | Died>
+): string => {
+  const died = ended.filter(hasDied)
+  const done = ended.filter(hasEnded)
+  /** None if one of them died. */
   const runsOf = (cell: Cell, law: string) => {
     const names = new Set<string | undefined>(cell.weathers.map(({ name }) => name))
+    if (died.some(({ task }) => task.law === law && names.has(task.weather))) return []
     return done.filter(({ task }) => task.law === law && names.has(task.weather))
   }
   const rows = cells.map((cell) => [

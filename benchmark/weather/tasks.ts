@@ -13,8 +13,18 @@ export interface Task {
   readonly weather: string | undefined
   readonly seed: number
 }
-export interface Done {
+export interface Done extends Measured {
   readonly task: Task
+}
+/** A run that died: a defect of the law, or an option that it does not know. */
+export interface Died {
+  readonly task: Task
+  readonly error: string
+}
+export const hasDied = (run: Done | Died): run is Died => "error" in run
+export const hasEnded = (run: Done | Died): run is Done => "result" in run
+
+interface Measured {
   readonly result: Result
   /** Where agents have a number of calls each. */
   readonly yardsticks: Yardsticks | undefined
@@ -35,13 +45,28 @@ export const scenarioOf = ({ seed, weather }: Task): Scenario => {
   return scenario
 }
 
-export const perform = async (task: Task): Promise<Done> => {
-  const makeLaw = await Laws.load(task.law)
+export const perform = async (task: Task): Promise<Done | Died> => {
+  try {
+    return { task, ...(await measure(task)) }
+  } catch (error) {
+    return { task, error: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+const measure = async (task: Task): Promise<Measured> => {
+  const run = await runnerOf(task.law)
   const scenario = scenarioOf(task)
   const start = performance.now()
-  const result = Engine.run(scenario, task.seed, makeLaw)
+  const result = run(scenario, task.seed)
   const millis = performance.now() - start
-  return { task, result, yardsticks: yardsticksOf(scenario, task.seed), millis }
+  return { result, yardsticks: yardsticksOf(scenario, task.seed), millis }
+}
+
+/** The library runs in an engine of its own, which is loaded only where it is wanted. */
+const runnerOf = async (law: string): Promise<(scenario: Scenario, seed: number) => Result> => {
+  if (law === "library") return (await import("./library.ts")).run
+  const makeLaw = await Laws.load(law)
+  return (scenario, seed) => Engine.run(scenario, seed, makeLaw)
 }
 
 const yardsticksOf = (scenario: Scenario, seed: number): Yardsticks | undefined => {
