@@ -1,16 +1,12 @@
 /**
- * Engine B: the library itself in a weather, through its public door. The provider model is an `LlmProvider`, and the calls
- * go through `LlmClient.layerProvider` over `Budget.layer`, as an application would make them.
- *
- * It differs from engine A in what belongs to the library: queue, retries, deadlines and estimates are its own. Input is
- * given with each call, output is estimated by the library. Time is virtual and passes in whole milliseconds.
+ * The library itself as a client, through its public door: calls go through `LlmClient.layerProvider` over `Budget.layer`,
+ * as an application would make them. Input is given with each call, output is estimated by the library.
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Random from "effect/Random"
 import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
@@ -18,80 +14,44 @@ import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
 import * as LlmProvider from "floodgate/LlmProvider"
 import { dimensionsOf, type Readings } from "./amounts.ts"
-import * as Provider from "./provider.ts"
+import type { Answer, Failed, MakeClient, Rejected } from "./clientEngine.ts"
 import { type Failure, meanCall, type Scenario } from "./scenario.ts"
-import * as Score from "./score.ts"
-import * as VirtualTime from "./virtualTime.ts"
 import * as Workload from "./workload.ts"
 
-/** More fibers than this take gigabytes. */
-const mostWorkers = 20_000
-
-export const run = (scenario: Scenario, seed: number): Score.Result => {
-  const limited = withFewerWorkers(scenario)
-  const time = VirtualTime.make()
-  const provider = Provider.make(limited, seed)
-  const tally = Score.tally(limited)
-  const work = Workload.make(limited, seed)
+export const makeClient: MakeClient = Effect.fnUntraced(function* (scenario, attempt) {
   const calls = new Map<string, Workload.Call>()
   let made = 0
 
-  const attempt = (params: LlmProvider.Params): Effect.Effect<LlmProvider.Reply<Message>, LlmError.LlmError> =>
-    Effect.suspend(() => {
+  const none = () => Effect.die(new Error("the weather makes whole calls only"))
+  const provider = LlmProvider.LlmProvider.of({
+    name: "weather",
+    create: (params) => {
       const call = calls.get(params.metadata!.user_id!)!
-      const now = time.now()
-      const outcome = provider.arrive(call, now)
-      tally.sent(call, outcome, now)
-      return Effect.delay(replyOf(call, outcome, params), Duration.millis(outcome.after))
-    })
+      return Effect.mapBoth(attempt(call), {
+        onSuccess: (answer) => replyOf(call, answer, params),
+        onFailure: (outcome) => errorOf(outcome)
+      })
+    },
+    stream: none,
+    countTokens: none
+  })
+  const context = yield* Layer.build(layerOf(scenario, provider))
+  const client = Context.get(context, LlmClient.LlmClient)
+  const budget = Context.get(context, Budget.TokenBudget)
 
-  /** One call, and then the worker's next one. */
-  const worker = (first: Workload.Call): Effect.Effect<void, never, LlmClient.LlmClient> =>
-    Effect.gen(function* () {
-      for (let call: Workload.Call | undefined = first; call !== undefined;) {
+  return {
+    make: (call) =>
+      Effect.suspend(() => {
         const id = String(made++)
         calls.set(id, call)
-        const exit = yield* Effect.exit(LlmClient.create(paramsOf(id, scenario), optionsOf(call)))
-        calls.delete(id)
-        const now = time.now()
-        tally.ended(call, now, Exit.isFailure(exit))
-        call = work.next(call, now, Exit.isFailure(exit))
-      }
-    })
-
-  const retold = Effect.forEach(
-    scenario.retold,
-    ({ at, told }) =>
-      Budget.TokenBudget.pipe(
-        Effect.flatMap((budget) => budget.resize({ limits: limitsOf(scenario, told) })),
-        Effect.delay(Duration.millis(at))
-      ),
-    { concurrency: "unbounded", discard: true }
-  )
-  const workers = Effect.forEach(work.start(), worker, { concurrency: "unbounded", discard: true })
-  const program = Effect.raceFirst(
-    Effect.all([workers, retold], { concurrency: "unbounded" }),
-    Effect.sleep(Duration.millis(scenario.millis))
-  ).pipe(Effect.provide(layerOf(scenario, attempt)), Random.withSeed(seed))
-
-  const exit = time.run(program)
-  if (Exit.isFailure(exit)) throw new Error(`the library died in "${scenario.name}"`, { cause: exit.cause })
-  const isExpired = (call: Workload.Call) => call.createdAt + deadlineMillis < scenario.millis
-  return tally.result(provider.account(scenario.millis), [...calls.values()].filter(isExpired))
-}
-
-const deadlineMillis = 600_000
-
-const withFewerWorkers = (scenario: Scenario): Scenario => {
-  const { work } = scenario
-  return work.kind === "loop"
-    ? { ...scenario, work: { ...work, workers: Math.min(mostWorkers, work.workers) } }
-    : scenario
-}
-
-// -----------------------------------------------------------------------------
-// The client
-// -----------------------------------------------------------------------------
+        return Effect.ensuring(
+          client.create(paramsOf(id, scenario), optionsOf(call)),
+          Effect.sync(() => calls.delete(id))
+        )
+      }),
+    restate: (told) => budget.resize({ limits: limitsOf(scenario, told) })
+  }
+})
 
 const limitsOf = ({ limits }: Scenario, told: Scenario["told"]): Limits.Limits => {
   const result: { -readonly [D in keyof Limits.Limits]: Limits.Limit } = {}
@@ -109,21 +69,16 @@ const limitsOf = ({ limits }: Scenario, told: Scenario["told"]): Limits.Limits =
   return result
 }
 
-const layerOf = (
-  scenario: Scenario,
-  attempt: (params: LlmProvider.Params) => Effect.Effect<LlmProvider.Reply<Message>, LlmError.LlmError>
-) => {
-  const none = () => Effect.die(new Error("the weather makes whole calls only"))
-  const provider = Layer.succeed(
-    LlmProvider.LlmProvider,
-    LlmProvider.LlmProvider.of({ name: "weather", create: attempt, stream: none, countTokens: none })
-  )
+const layerOf = (scenario: Scenario, provider: LlmProvider.LlmProvider["Service"]) => {
   const limits = limitsOf(scenario, scenario.told)
   const isTold = dimensionsOf(limits).length > 0
   const shared = scenario.share === 1 ? {} : { share: scenario.share }
   const budget = Budget.layer({ ...(isTold ? { limits } : {}), ...shared })
   const accounting = { ...Accounting.anthropic, rejections: scenario.rejections }
-  return LlmClient.layerProvider({ accounting }).pipe(Layer.provideMerge(budget), Layer.provide(provider))
+  return LlmClient.layerProvider({ accounting }).pipe(
+    Layer.provideMerge(budget),
+    Layer.provide(Layer.succeed(LlmProvider.LlmProvider, provider))
+  )
 }
 
 const model = "claude-sonnet-5"
@@ -148,32 +103,18 @@ const optionsOf = (call: Workload.Call): LlmClient.CallOptions => ({
 const signalOf = (readings: Readings | undefined): Limits.Signal | undefined =>
   readings === undefined ? undefined : { dimensions: readings }
 
-const replyOf = (
-  call: Workload.Call,
-  outcome: Provider.Outcome,
-  params: LlmProvider.Params
-): Effect.Effect<LlmProvider.Reply<Message>, LlmError.LlmError> => {
-  switch (outcome.kind) {
-    case "answer":
-      return Effect.succeed({
-        value: messageOf(call, params),
-        signal: signalOf(outcome.readings),
-        requestId: undefined
-      })
-    case "rejection":
-      return fail(rejectionOf(outcome))
-    case "failure":
-      return fail(failureOf(outcome.failure, outcome.after))
-  }
-}
+const replyOf = (call: Workload.Call, answer: Answer, params: LlmProvider.Params): LlmProvider.Reply<Message> => ({
+  value: messageOf(call, params),
+  signal: signalOf(answer.readings),
+  requestId: undefined
+})
 
-const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
+const errorOf = (outcome: Rejected | Failed): LlmError.LlmError =>
+  new LlmError.LlmError({
+    reason: outcome.kind === "rejection" ? rejectionOf(outcome) : failureOf(outcome.failure, outcome.after)
+  })
 
-const rejectionOf = ({
-  code,
-  readings,
-  retryAfter
-}: Provider.Outcome & { readonly kind: "rejection" }): LlmError.LlmErrorReason => {
+const rejectionOf = ({ code, readings, retryAfter }: Rejected): LlmError.LlmErrorReason => {
   const fields = {
     status: 429,
     signal: signalOf(readings),

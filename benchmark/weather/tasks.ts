@@ -64,7 +64,11 @@ const measure = async (task: Task): Promise<Measured> => {
 
 /** The library runs in an engine of its own, which is loaded only where it is wanted. */
 const runnerOf = async (law: string): Promise<(scenario: Scenario, seed: number) => Result> => {
-  if (law === "library") return (await import("./library.ts")).run
+  if (law === "library") {
+    const { run } = await import("./clientEngine.ts")
+    const { makeClient } = await import("./library.ts")
+    return (scenario, seed) => run(scenario, seed, makeClient)
+  }
   const makeLaw = await Laws.load(law)
   return (scenario, seed) => Engine.run(scenario, seed, makeLaw)
 }

@@ -7,6 +7,7 @@ import * as Prng from "../../benchmark/weather/prng.ts"
 import * as Provider from "../../benchmark/weather/provider.ts"
 import * as Random from "../../benchmark/weather/random.ts"
 import { rivals } from "../../benchmark/weather/rivals.ts"
+import * as ClientEngine from "../../benchmark/weather/clientEngine.ts"
 import * as Library from "../../benchmark/weather/library.ts"
 import type { Neighbour } from "../../benchmark/weather/scenario.ts"
 import { cells } from "../../benchmark/weather/cells.ts"
@@ -179,7 +180,7 @@ describe("Engine", () => {
 describe("Library", () => {
   it("makes the jobs of the incident without a rejection", () => {
     const incident = cells.find(({ name }) => name === "the incident")!.weathers[0]!
-    const { excess, finished, lost } = Library.run(incident, 1)
+    const { excess, finished, lost } = ClientEngine.run(incident, 1, Library.makeClient)
     assert.deepStrictEqual({ excess, finished, lost }, { excess: 0, finished: 12, lost: 0 })
   })
 })
