@@ -56,6 +56,11 @@ export interface Law<T = unknown> {
   overloaded(ticket: T, now: number, overload: Overload): "isolated" | "outage"
   /** The user states other limits; a dimension that is missing has no stated limit any more. */
   resized?(limits: ToldLimits, now: number): void
+  /**
+   * Milliseconds until the next attempt after a number of failures of the call's own; undefined to give up. Without it the
+   * retries are those of the engine. `random` is from 0 to 1.
+   */
+  retryIn?(failures: number, retryAfter: number | undefined, random: number): number | undefined
   /** Asked once before a call is queued, where a law refuses calls itself: that counts as a rejected attempt. */
   refuses?(charge: Amounts, now: number): boolean
 }
@@ -84,6 +89,13 @@ type Event =
   | { readonly kind: "retold"; readonly limits: ToldLimits }
   | { readonly kind: "queue"; readonly call: Workload.Call }
   | { readonly kind: "end"; readonly call: Workload.Call; readonly ticket: unknown; readonly outcome: Provider.Outcome }
+
+/** Retries of the engine, see above. */
+const retryIn = (failures: number, retryAfter: number | undefined, random: number): number | undefined => {
+  if (failures >= attemptsMost) return undefined
+  const most = Math.min(backoff.most, backoff.first * 2 ** Math.max(0, failures - 1))
+  return Math.max(most * random, (retryAfter ?? 0) * (1 + backoff.above * random))
+}
 
 /** What the limits are as the client is told them. */
 const toldOf = (limits: Scenario["limits"], told: Scenario["told"]): ToldLimits => {
@@ -142,10 +154,8 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
   }
 
   const retry = (call: Workload.Call, retryAfter: number | undefined) => {
-    if (call.failures >= attemptsMost) return ended(call, true)
-    const most = Math.min(backoff.most, backoff.first * 2 ** Math.max(0, call.failures - 1))
-    const wait = Math.max(most * prng.next(), (retryAfter ?? 0) * (1 + backoff.above * prng.next()))
-    if (now + wait > call.createdAt + deadlineMillis) return ended(call, true)
+    const wait = (law.retryIn?.bind(law) ?? retryIn)(call.failures, retryAfter, prng.next())
+    if (wait === undefined || now + wait > call.createdAt + deadlineMillis) return ended(call, true)
     agenda.add(now + wait, { kind: "queue", call })
   }
 

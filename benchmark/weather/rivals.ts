@@ -16,7 +16,22 @@ export const retryAfter: MakeLaw = () => ({
   overloaded: isolated
 })
 
-/** The same with as many attempts as it takes: how long jobs take with no limits at all. */
+/**
+ * The retries of the official SDKs of Anthropic and OpenAI: half a second, doubled, at most 8 s, less up to a quarter; a
+ * `retry-after` of at most a minute instead of it. They make 2 retries unless they are told otherwise.
+ */
+const sdk =
+  (retries: number): MakeLaw =>
+  (setting) => ({
+    ...retryAfter(setting),
+    retryIn: (failures, retryAfter, random) => {
+      if (failures > retries) return undefined
+      if (retryAfter !== undefined && retryAfter <= 60_000) return retryAfter
+      return Math.min(8000, 500 * 2 ** (failures - 1)) * (1 - random / 4)
+    }
+  })
+
+/** Retries alone with as many attempts as it takes: how long jobs take with no limits at all. */
 export const patient: MakeLaw = (setting) => ({
   ...retryAfter(setting),
   rejected: () => "exhausted",
@@ -223,6 +238,8 @@ export const sre: MakeLaw = ({ seed }) => {
 
 export const rivals: { readonly [name: string]: MakeLaw } = {
   "retry-after": retryAfter,
+  sdk: sdk(2),
+  "sdk-10": sdk(10),
   patient,
   aimd,
   aws,

@@ -1,5 +1,6 @@
 /** One run, as it is handed to a worker: a law in a weather with a seed. */
 import { cells } from "./cells.ts"
+import type { MakeClient } from "./clientEngine.ts"
 import * as Engine from "./engine.ts"
 import * as Laws from "./laws.ts"
 import * as Random from "./random.ts"
@@ -62,11 +63,17 @@ const measure = async (task: Task): Promise<Measured> => {
   return { result, yardsticks: yardsticksOf(scenario, task.seed), millis }
 }
 
-/** The library runs in an engine of its own, which is loaded only where it is wanted. */
+/** Clients made of effects, and the engine that they need, are loaded only where they are wanted. */
+const clients: { readonly [name: string]: () => Promise<MakeClient> } = {
+  library: async () => (await import("./library.ts")).makeClient,
+  "effect-rate-limiter": async () => (await import("./effectClients.ts")).rateLimiter,
+  "effect-http": async () => (await import("./effectClients.ts")).withRateLimiter
+}
+
 const runnerOf = async (law: string): Promise<(scenario: Scenario, seed: number) => Result> => {
-  if (law === "library") {
-    const { run } = await import("./clientEngine.ts")
-    const { makeClient } = await import("./library.ts")
+  const client = clients[law]
+  if (client !== undefined) {
+    const [{ run }, makeClient] = await Promise.all([import("./clientEngine.ts"), client()])
     return (scenario, seed) => run(scenario, seed, makeClient)
   }
   const makeLaw = await Laws.load(law)
