@@ -7,10 +7,11 @@ import * as Random from "./random.ts"
 import type { Scenario } from "./scenario.ts"
 import { rivals } from "./rivals.ts"
 import type { Result, Yardsticks } from "./score.ts"
+import * as Sweep from "./sweep.ts"
 
 export interface Task {
   readonly law: string
-  /** The name of a weather of a cell; without it the weather is random. */
+  /** The name of a weather of a cell or of the sweep; without it the weather is random. */
   readonly weather: string | undefined
   readonly seed: number
 }
@@ -34,7 +35,10 @@ interface Measured {
 }
 
 const named = new Map<string, Scenario>()
-for (const weather of cells.flatMap(({ weathers }) => weathers)) {
+for (const weather of [
+  ...cells.flatMap(({ weathers }) => weathers),
+  ...Sweep.weathers.map(({ scenario }) => scenario)
+]) {
   if (named.has(weather.name)) throw new Error(`two weathers are called "${weather.name}"`)
   named.set(weather.name, weather)
 }
