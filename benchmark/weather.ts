@@ -8,6 +8,7 @@
  *     --seeds N            seeds of each weather of a cell (3)
  *     --parallel N         threads (the number of cores)
  *     --each               one line a run, too
+ *     --features           of random weathers: mean scores by what is special about them
  *     --json               all results as JSON instead of tables
  *     --docs               writes the tables and the chart of docs/weather.md: cells, a hundred held-out seeds, a sweep
  */
@@ -19,7 +20,7 @@ import { runAll } from "./weather/pool.ts"
 import { heldOutFrom } from "./weather/random.ts"
 import * as Sweep from "./weather/sweep.ts"
 import * as Table from "./weather/table.ts"
-import { type Done, hasDied, hasEnded, type Task } from "./weather/tasks.ts"
+import { hasDied, hasEnded, type Task } from "./weather/tasks.ts"
 
 const { values: options } = parseArgs({
   options: {
@@ -30,6 +31,7 @@ const { values: options } = parseArgs({
     seeds: { type: "string", default: "3" },
     parallel: { type: "string", default: String(availableParallelism()) },
     each: { type: "boolean", default: false },
+    features: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     docs: { type: "boolean", default: false }
   }
@@ -74,11 +76,6 @@ const runLaws = async (laws: ReadonlyArray<string>, runs: ReadonlyArray<Run>) =>
   return { ended, done: ended.filter(hasEnded), seconds: (performance.now() - start) / 1000 }
 }
 
-const print = (table: string, { done, seconds }: { readonly done: ReadonlyArray<Done>; readonly seconds: number }) => {
-  if (options.each) console.log(`${Table.ofRuns(done)}\n`)
-  console.log(`${table}\n\n${done.length} runs in ${seconds.toFixed(0)} s`)
-}
-
 const pattern = new RegExp(options.cells, "i")
 const wanted = cells.filter(({ name }) => pattern.test(name))
 const weathersOf = wanted.flatMap((cell) => cell.weathers.map(({ name }) => name))
@@ -100,7 +97,11 @@ if (options.docs) {
   const laws = lawsOr(usual)
   const runs = options.random === undefined ? ofWeathers(weathersOf) : ofSeeds(seedsOf(options.random))
   const ran = await runLaws(laws, runs)
+  const table = options.random === undefined ? Table.ofCells(wanted, laws, ran.ended) : Table.ofRandom(laws, ran.done)
   if (options.json) console.log(JSON.stringify(ran.ended))
-  else
-    print(options.random === undefined ? Table.ofCells(wanted, laws, ran.ended) : Table.ofRandom(laws, ran.done), ran)
+  else {
+    if (options.each) console.log(`${Table.ofRuns(ran.done)}\n`)
+    if (options.features && options.random !== undefined) console.log(`${Table.ofFeatures(laws, ran.done)}\n`)
+    console.log(`${table}\n\n${ran.done.length} runs in ${ran.seconds.toFixed(0)} s`)
+  }
 }

@@ -22,7 +22,7 @@
  * | charged rejections | in an eighth |
  * | retry-after | in three quarters |
  */
-import { scenario } from "./build.ts"
+import { type Options, scenario } from "./build.ts"
 import * as Prng from "./prng.ts"
 import { type Failure, fairPart, type Neighbour, type Scenario, showsAfter } from "./scenario.ts"
 
@@ -49,7 +49,7 @@ export const make = (seed: number): Scenario => {
     { at: from, factor: 0.5 },
     { at: Math.round(from + millis * 0.25), factor: 1 }
   ]
-  return scenario(`random ${seed}`, {
+  const drawn: Options = {
     perMinute,
     millis,
     latency: { mean: latency, sigma: 0.5 },
@@ -97,8 +97,38 @@ export const make = (seed: number): Scenario => {
     rejections: chance(1 / 8) ? "charged" : "free",
     retryAfter: chance(3 / 4),
     share: isShared && fairPart({ neighbours }) < 1 ? 0.5 : 1
-  })
+  }
+  return scenario(`random ${seed}: ${featuresOf(drawn).join(", ")}`, drawn)
 }
+
+/** What a random weather is like, in words: to see what it was, and where a law is weak. */
+const featuresOf = (drawn: Options): ReadonlyArray<string> => {
+  const { binds, concurrency, inputTokens, latency, neighbours, outages, perMinute, window } = drawn
+  const { changes, headers, poison, random429, random5xx, rejections, retryAfter, share, told } = drawn
+  const decade = (value: number) => `${10 ** Math.floor(Math.log10(value))}`
+  return [
+    `from ${decade(perMinute!)} calls a minute`,
+    `from ${decade(latency!.mean / 1000)} s`,
+    `from ${decade(inputTokens!.mean)} tokens`,
+    `${binds} bind`,
+    `headers ${headers}`,
+    `told ${String(told)}`,
+    `429s ${random429! * 100} %`,
+    `500s ${random5xx! * 100} %`,
+    `window ${window}`,
+    neighbours?.[0] === undefined ? "no neighbour" : `neighbour ${neighbours[0].kind}`,
+    share !== 1 && "share stated",
+    outages?.[0] !== undefined && `outage ${outages[0].failure}`,
+    changes?.[0] !== undefined && "limit halved",
+    concurrency !== undefined && `${concurrency < 8 ? "under 8" : "a limit of calls"} in flight`,
+    poison === true && "one call always fails",
+    rejections === "charged" && "rejections charged",
+    retryAfter === false && "no retry-after"
+  ].filter((feature) => typeof feature === "string")
+}
+/** The features of a random weather again, from its name. */
+export const featuresIn = ({ name }: Pick<Scenario, "name">): ReadonlyArray<string> =>
+  name.slice(name.indexOf(": ") + 2).split(", ")
 
 const neighbourOf = (prng: Prng.Prng, millis: number): Neighbour => {
   const part = prng.pick([

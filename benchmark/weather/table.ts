@@ -1,8 +1,9 @@
 /** Results as Markdown tables. */
 import type { Cell, Target } from "./cells.ts"
 import * as Laws from "./laws.ts"
+import * as Random from "./random.ts"
 import type { Result } from "./score.ts"
-import { type Died, type Done, hasDied, hasEnded } from "./tasks.ts"
+import { type Died, type Done, hasDied, hasEnded, scenarioOf } from "./tasks.ts"
 
 const mean = (values: ReadonlyArray<number>) =>
   values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
@@ -163,12 +164,32 @@ export const ofRandom = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>)
   return table(["law", "n", "score", "p10", "U", "U p10", "X", "X p90", "lost", "p99, median"], rows)
 }
 
+/** Mean scores in the random weathers that have a feature. */
+export const ofFeatures = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>): string => {
+  const scores = new Map<string, ReadonlyArray<Array<number>>>()
+  for (const { result, task } of done) {
+    for (const feature of Random.featuresIn(scenarioOf(task))) {
+      if (!scores.has(feature)) {
+        scores.set(
+          feature,
+          laws.map(() => [])
+        )
+      }
+      scores.get(feature)![laws.indexOf(task.law)]!.push(result.score)
+    }
+  }
+  const rows = [...scores.entries()]
+    .toSorted(([one], [other]) => (one < other ? -1 : 1))
+    .map(([feature, columns]) => [feature, String(columns[0]!.length), ...columns.map((values) => part(mean(values)))])
+  return table(["random weathers with", "n", ...laws.map(Laws.titleOf)], rows)
+}
+
 /** One line a run. */
 export const ofRuns = (done: ReadonlyArray<Done>): string =>
   table(
     ["weather", "seed", "law", "score", "used", "429s", "lost", "back", "sent", "random", "p99", "ms"],
     done.map(({ millis, result, task }) => [
-      task.weather ?? "random",
+      scenarioOf(task).name,
       String(task.seed),
       Laws.titleOf(task.law),
       part(result.score),
