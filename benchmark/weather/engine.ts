@@ -172,16 +172,16 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
       case "answer":
         law.answered(ticket, only(Provider.amountsOf(call)), now, outcome.readings)
         return ended(call, false)
-      case "rejection":
-        if (law.rejected(ticket, now, outcome) === "isolated") call.failures++
-        return retry(call, outcome.retryAfter)
-      case "failure":
-        if (
-          law.overloaded(ticket, now, { failure: outcome.failure, used: usedBy(outcome.failure, call) }) === "isolated"
-        ) {
-          call.failures++
-        }
+      case "rejection": {
+        const { code, readings, retryAfter } = outcome
+        if (law.rejected(ticket, now, { code, readings, retryAfter }) === "isolated") call.failures++
+        return retry(call, retryAfter)
+      }
+      case "failure": {
+        const { failure } = outcome
+        if (law.overloaded(ticket, now, { failure, used: usedBy(failure, call) }) === "isolated") call.failures++
         return retry(call, undefined)
+      }
     }
   }
   /** A status: a request. Refused: nothing. After a reset or a timeout a client must assume that the input was counted. */
@@ -200,6 +200,7 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
         continue
       }
       const wait = law.ask(call.charge!, now)
+      if (!(wait >= 0)) throw new Error(`the law let a call wait for ${wait} ms`)
       if (wait > 0) {
         wakeAt = now + Math.max(leastWait, wait)
         return

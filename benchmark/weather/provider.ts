@@ -14,7 +14,8 @@
  */
 import * as Account from "./account.ts"
 import * as Agenda from "./agenda.ts"
-import { type Amounts, type Dimension, dimensionsOf, type Reading, type Readings } from "./amounts.ts"
+import { type Amounts, type Dimension, dimensionsOf, type Readings } from "./amounts.ts"
+import * as Headers from "./headers.ts"
 import * as Meter from "./meter.ts"
 import * as Neighbours from "./neighbours.ts"
 import * as Prng from "./prng.ts"
@@ -53,9 +54,6 @@ export interface Provider {
 
 const failureSigma = 0.3
 const outputPieces = 5
-/** Stale headers are looked up in a history of this granularity. */
-const historyMillis = 250
-const historyLength = 256
 
 export const amountsOf = (request: Request): Amounts & { readonly inputTokens: number } => ({
   requests: 1,
@@ -70,7 +68,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
   const phase = Math.floor(prng.next() * 60_000)
   const meters = dimensions.map((dimension) => ({
     dimension,
-    limit: scenario.limits[dimension]!,
+    perMinute: scenario.limits[dimension]!.perMinute,
     burst: (factor: number) => burstAt(scenario, dimension, factor),
     meter: Meter.make(scenario.window, scenario.limits[dimension]!, phase)
   }))
@@ -81,7 +79,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
   const boundLimit = scenario.limits[bound.dimension]!.perMinute / 60_000
   const ramp = scenario.acceleration && Ramp.make(scenario.acceleration.growth, scenario.acceleration.from, boundLimit)
   const spending = Agenda.make<{ readonly output: number; readonly isLast: boolean }>()
-  const history = makeHistory()
+  const readings = Headers.make(scenario, meters, prng)
   let inFlight = 0
   /** Output of accepted calls that is not spent yet. */
   let unspent = 0
@@ -113,7 +111,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
       const change = scenario.changes[changed++]!
       advanceTo(change.at)
       factor = change.factor
-      for (const { burst, limit, meter } of meters) meter.resize(limit.perMinute * factor, burst(factor), change.at)
+      for (const { burst, meter, perMinute } of meters) meter.resize(perMinute * factor, burst(factor), change.at)
     }
     advanceTo(now)
   }
@@ -132,24 +130,6 @@ export const make = (scenario: Scenario, seed: number): Provider => {
   const allowed = (calls: number, at: number) =>
     outageAt(scenario, at) === undefined ? takeForNeighbours(calls, at) : 0
 
-  const remaining = (now: number): Array<number> => meters.map(({ meter }) => Math.max(0, Math.floor(meter.room(now))))
-  const readingsAt = (now: number): Readings | undefined => {
-    if (scenario.headers === "none") return undefined
-    let values = remaining(now)
-    if (scenario.headers === "stale") values = history.at(now - scenario.staleMillis * (0.5 + prng.next()), now, values)
-    const readings: { [D in Dimension]?: Reading } = {}
-    for (const [i, { dimension, limit }] of meters.entries()) {
-      if (scenario.headers === "requestsOnly" && dimension !== "requests") continue
-      const roundedTo = scenario.headers === "rounded" && dimension !== "requests" ? 1000 : 1
-      readings[dimension] = {
-        limit: Math.round(limit.perMinute * factor),
-        remaining: Math.round(values[i]! / roundedTo) * roundedTo,
-        roundedTo
-      }
-    }
-    return readings
-  }
-
   const fail = (failure: Failure, mean: number): Outcome => ({
     kind: "failure",
     failure,
@@ -159,7 +139,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
   const reject = (now: number, wait: number | undefined, code: "ramp" | undefined, isRandom: boolean): Outcome => ({
     kind: "rejection",
     after: prng.lognormal(scenario.verdict.mean, scenario.verdict.sigma),
-    readings: readingsAt(now),
+    readings: readings(now, factor),
     retryAfter:
       scenario.retryAfter && wait !== undefined && wait < Infinity
         ? Math.max(1, Math.ceil(wait / 1000)) * 1000
@@ -219,7 +199,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
       const at = now + (after * piece) / pieces
       spending.add(at, { output: request.output / pieces, isLast: piece === pieces })
     }
-    return { kind: "answer", after, readings: readingsAt(now) }
+    return { kind: "answer", after, readings: readings(now, factor) }
   }
 
   const waitFor = (request: Request, now: number): number => {
@@ -261,24 +241,3 @@ const burstAt = (scenario: Scenario, dimension: Dimension, factor: number): numb
 
 const outageAt = (scenario: Scenario, at: number) =>
   scenario.outages.find((outage) => at >= outage.from && at < outage.to)
-
-/** What was left at the last few moments, for headers that come from a replica which lags behind. */
-const makeHistory = () => {
-  const times: Array<number> = []
-  const values: Array<Array<number>> = []
-  return {
-    /** What was left at a time; what is left now is remembered for later. */
-    at: (then: number, now: number, left: Array<number>): Array<number> => {
-      if (now - (times.at(-1) ?? -Infinity) >= historyMillis) {
-        times.push(now)
-        values.push(left)
-        if (times.length > historyLength) {
-          times.shift()
-          values.shift()
-        }
-      }
-      const index = times.findLastIndex((time) => time <= then)
-      return values[Math.max(0, index)]!
-    }
-  }
-}
