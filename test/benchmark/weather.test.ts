@@ -1,5 +1,8 @@
 /** The provider model and the engine of `npm run bench -- weather`: what its figures rest on. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { scenario } from "../../benchmark/weather/build.ts"
 import * as Engine from "../../benchmark/weather/engine.ts"
 import * as Meter from "../../benchmark/weather/meter.ts"
@@ -11,6 +14,7 @@ import * as ClientEngine from "../../benchmark/weather/clientEngine.ts"
 import * as Library from "../../benchmark/weather/library.ts"
 import type { Neighbour } from "../../benchmark/weather/scenario.ts"
 import { cells } from "../../benchmark/weather/cells.ts"
+import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 
 const request = { input: 2000, output: 200, isPoison: false }
 const oracle = rivals["oracle"]!
@@ -174,6 +178,29 @@ describe("Engine", () => {
     const weather = scenario("jobs", { agents: 3, jobs: [2000, 1000, 1000], latency: { mean: 2000, sigma: 0 } })
     const { answered, finished, makespan } = Engine.run(weather, 1, oracle)
     assert.deepStrictEqual({ answered, finished, makespan }, { answered: 9, finished: 3, makespan: 6 })
+  })
+})
+
+describe("VirtualTime", () => {
+  it("wakes sleepers in order, at whole milliseconds", () => {
+    const time = VirtualTime.make()
+    const woken: Array<readonly [name: string, at: number]> = []
+    const sleeper = (name: string, millis: number) =>
+      Effect.delay(
+        Effect.sync(() => woken.push([name, time.now()])),
+        Duration.millis(millis)
+      )
+    const exit = time.run(
+      Effect.all([sleeper("a", 20), sleeper("b", 10.2), Effect.timeoutOption(sleeper("c", 100), 15)], {
+        concurrency: "unbounded"
+      })
+    )
+    assert.isTrue(Exit.isSuccess(exit))
+    assert.deepStrictEqual(woken, [
+      ["b", 11],
+      ["a", 20]
+    ])
+    assert.throws(() => time.run(Effect.never), "something else than time")
   })
 })
 
