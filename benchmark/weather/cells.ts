@@ -243,13 +243,15 @@ const jobs = (agents: number, calls: ReadonlyArray<number>, options: Options): O
   jobs: calls,
   inputTokens: { mean: calls[0]!, sigma: 0 },
   latency: { mean: seconds(2), sigma: 0 },
-  told: "asCounted",
   ...options
 })
 const repeated = (n: number, tokens: number): ReadonlyArray<number> => Array.from({ length: n }, () => tokens)
 const perMinute = (n: number, burst = n) => ({ perMinute: n, burst })
 /** As the README and the guides write them, counted as Anthropic counts: a bucket that holds a minute. */
-const asWritten = { requests: perMinute(1000), inputTokens: perMinute(2_000_000), outputTokens: perMinute(400_000) }
+const asWritten: Options = {
+  limits: { requests: perMinute(1000), inputTokens: perMinute(2_000_000), outputTokens: perMinute(400_000) },
+  told: "asCounted"
+}
 
 const incident = jobs(12, [150_000, ...repeated(4, 14_000)], { limits: { inputTokens: perMinute(3_600_000, 200_000) } })
 const exact: Target = { ofOracle: 1.01, excess: 0 }
@@ -266,16 +268,16 @@ const finite = [
     })
   ]),
   cell("limits as the README writes them", { afterNoLimits: 2.1 }, [
-    jobs(40, [30_000], { limits: asWritten }),
-    jobs(12, repeated(5, 30_000), { limits: asWritten }),
-    jobs(100, repeated(3, 5000), { limits: asWritten }),
-    jobs(40, repeated(3, 60_000), { limits: asWritten })
+    jobs(40, [30_000], asWritten),
+    jobs(12, repeated(5, 30_000), asWritten),
+    jobs(100, repeated(3, 5000), asWritten),
+    jobs(40, repeated(3, 60_000), asWritten)
   ]),
   cell(
     "40 agents, and the provider is down at the start",
     { afterOracle: 15 },
     (["500", "529", "refused"] as const).flatMap((failure) =>
-      [1, 3, 10].map((lasts) => jobs(40, repeated(5, 2000), { limits: asWritten, ...outage(failure, 0, lasts, 40) }))
+      [1, 3, 10].map((lasts) => jobs(40, repeated(5, 2000), { ...asWritten, ...outage(failure, 0, lasts, 40) }))
     )
   )
 ]
