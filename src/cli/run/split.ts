@@ -1,5 +1,5 @@
 /** Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure. */
-import { utf8Length } from "../../internal/requestSize.ts"
+import { utf8Length } from "../../protocol/requestSize.ts"
 import * as Words from "../../internal/words.ts"
 
 /** A text file. */

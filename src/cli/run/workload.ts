@@ -1,7 +1,7 @@
 /** What the calls of a run use, as far as it can be said before and while it runs. Pure. */
 import type * as Forecast from "../../Forecast.ts"
 import * as Latency from "../../internal/latency.ts"
-import { bytesPerToken } from "../../internal/requestSize.ts"
+import { bytesPerToken } from "../../protocol/requestSize.ts"
 import type { Event } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
 
