@@ -147,8 +147,7 @@ describe("Forecast", () => {
 
     it("starts from what is left of the limits, debt included", () => {
       const one = [{ name: "a", calls: [{ inputTokens: 60_000, outputTokens: 0, duration: "1 second" as const }] }]
-      const after = (tokens: number) =>
-        seconds(Forecast.make(one, { limits, levels: { tokens } }).duration)
+      const after = (tokens: number) => seconds(Forecast.make(one, { limits, levels: { tokens } }).duration)
       assert.strictEqual(after(60_000), 1)
       assert.strictEqual(after(0), 2)
       assert.strictEqual(after(-60_000), 3)

@@ -753,10 +753,13 @@ const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
 const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, now: number): Verdict => {
   if (ticket.at <= pool.rampAt) return "ramp"
   const { gate } = pool
+  gate.fence = now
   for (const meter of pool.meters) {
     meter.level = Math.min(meter.level, 0)
+    meter.fence = now
     if (meter.dimension === "requests") continue
-    meter.ramp = Math.max(Meter.recentRate(meter, now), meter.mean / Meter.periodOf(meter))
+    const known = meter.ramp === Infinity ? 0 : 0.8 * Meter.rateAt(meter, now)
+    meter.ramp = Math.max(Meter.recentRate(meter, now), known, meter.mean / Meter.periodOf(meter))
     meter.rampAt = now
     Meter.pin(meter, now)
   }

@@ -31,6 +31,8 @@ const recentMillis = 60_000
 const meanCalls = 64
 /** Growth per minute after the provider's ramp error. OpenAI asks for at most 50 % in 15 minutes above a size, Anthropic names none. */
 const rampGrowth = 1.4
+/** While growth is bounded, what may go at once. */
+const rampBurstMillis = 500
 /** Rounding of sums: a billionth of a charge is no token. */
 const rounding = 1e-9
 
@@ -145,7 +147,7 @@ const curve = (m: Meter, phase: number): number => {
 export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.min(m.limit, curve(m, m.phase)))
 
 /** The rate in use within what the provider lets us grow to by now, if it had to say so. */
-const rateAt = (m: Meter, now: number): number =>
+export const rateAt = (m: Meter, now: number): number =>
   m.ramp === Infinity ? rate(m) : Math.min(rate(m), m.ramp * rampGrowth ** ((now - m.rampAt) / 60_000))
 
 /** The antiderivative of the curve, continuous over its three pieces. */
@@ -173,8 +175,14 @@ const refill = (m: Meter, millis: number, most: number): number => {
   return m.ramp === Infinity ? sum : Math.min(sum, millis * rateAt(m, m.at))
 }
 
-/** What the bucket holds. A bucket that has taken a call of some size holds as much. */
-export const burst = (m: Meter): number => m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
+/**
+ * What the bucket holds. A bucket that has taken a call of some size holds as much. Where the provider limits growth, what
+ * is saved up is no room.
+ */
+export const burst = (m: Meter): number => {
+  const whole = m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
+  return m.ramp === Infinity ? whole : Math.min(whole, Math.max(m.mean, rampBurstMillis * rateAt(m, m.at)))
+}
 
 /** The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. */
 const needed = (m: Meter, charge: number): number => Math.min(charge + m.reserve, burst(m))

@@ -52,8 +52,8 @@ export const make = (): Window => ({
   need: 0
 })
 
-/** As many as ever, within one standard deviation of random arrivals. */
-const crowd = ({ high, size }: Window): number => Math.min(size, Math.max(leastSize, high - Math.sqrt(high)))
+/** As many as ever, within a third of the standard deviation of random arrivals. */
+const crowd = ({ high, size }: Window): number => Math.min(size, Math.max(leastSize, high - Math.sqrt(high) / 3))
 
 /** A call goes out and makes so many in flight. */
 export const sent = (w: Window, inFlight: number): void => {
@@ -63,7 +63,7 @@ export const sent = (w: Window, inFlight: number): void => {
 
 /** A call that made so many in flight was accepted. */
 export const accepted = (w: Window, inFlight: number): void => {
-  w.high = Math.max(w.high * 0.99, inFlight)
+  w.high = Math.max(w.high * 0.999, inFlight)
 }
 
 /** A call that made so many in flight was rejected. `confirmed` are calls in flight that are known to be accepted. */

@@ -25,9 +25,7 @@ const once = Retry.make({ attempts: 1 })
 const layer = (options: Breaker.Options = { failures: 2 }, retry = once) =>
   Governor.layer({ retry }).pipe(
     Layer.provide(Breaker.layer(options)),
-    Layer.provideMerge(
-      Budget.layer({ limits: { pools: { a: limits, b: limits }, poolOf: (model) => model } })
-    ),
+    Layer.provideMerge(Budget.layer({ limits: { pools: { a: limits, b: limits }, poolOf: (model) => model } })),
     Layer.provideMerge(Retry.layerBudgetUnlimited)
   )
 

@@ -620,9 +620,7 @@ describe("Budget laws", () => {
       Effect.gen(function* () {
         // Regression: a reservation of a closed budget waited for ever.
         const budget = yield* Effect.scoped(
-          Effect.tap(Budget.make({ limits: perSecond(1, 1) }), (budget) =>
-            Effect.scoped(budget.reserve({ tokens: 1 }))
-          )
+          Effect.tap(Budget.make({ limits: perSecond(1, 1) }), (budget) => Effect.scoped(budget.reserve({ tokens: 1 })))
         )
         const exit = yield* Effect.exit(Effect.scoped(budget.reserve({ tokens: 1 })))
         assert.isTrue(Exit.hasInterrupts(exit))

@@ -1,0 +1,69 @@
+/**
+ * The library's own law (`src/admission`) for the engine of pure laws: without queue, client and retries it runs ten times
+ * as fast as the library. Output is estimated as its mean.
+ */
+import * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import type * as Amounts from "./amounts.ts"
+import type * as Engine from "./engine.ts"
+
+const whole = ({ inputTokens = 0, outputTokens = 0, requests = 0, tokens }: Amounts.Amounts): Limits.Whole => ({
+  requests,
+  inputTokens,
+  outputTokens,
+  tokens: tokens ?? inputTokens + outputTokens
+})
+
+const readingsOf = (readings: Amounts.Readings | undefined): Law.Readings | undefined =>
+  readings === undefined
+    ? undefined
+    : Limits.mapDimensions<Amounts.Reading, Law.Reading>(readings, ({ limit, remaining, roundedTo }) => ({
+        limit: limit / 60_000,
+        remaining,
+        roundedTo
+      }))
+
+const limitsOf = (told: Amounts.ToldLimits, share: number): Limits.Limits =>
+  Limits.mapDimensions<Amounts.Told, Limits.Limit>(told, ({ burst, perMinute }) => ({
+    perMinute,
+    burst,
+    window: "bucket",
+    share
+  }))
+
+export const make = (
+  told: Amounts.ToldLimits,
+  dimensions: ReadonlyArray<Amounts.Dimension>,
+  now: number,
+  { share }: { readonly share: number }
+): Engine.Law<Law.Ticket> => {
+  const sharesOf = (limits: Limits.Limits): Limits.PerDimension<number> =>
+    share === 1
+      ? {}
+      : Object.fromEntries(dimensions.filter((each) => limits[each] === undefined).map((each) => [each, share]))
+  const stated = limitsOf(told, share)
+  const pool = Law.make(Limits.resolve(stated), sharesOf(stated), now)
+  return {
+    pool,
+    ask: (charge, now) => Math.min(Law.decide(pool, whole(charge), now)?.millis ?? 0, 3_600_000),
+    send: (charge, now) => Law.take(pool, whole(charge), now),
+    answered: (ticket, used, now, readings) => {
+      Law.accept(pool, ticket)
+      if (readings !== undefined) Law.observe(pool, ticket, readingsOf(readings)!, now)
+      Law.settle(pool, ticket, whole(used), now)
+    },
+    rejected: (ticket, now, { code, readings, retryAfter }) => {
+      const rejection = { isRamp: code === "ramp", retryAfter, readings: readingsOf(readings), used: Limits.nothing }
+      const verdict = Law.reject(pool, ticket, rejection, now)
+      return verdict === "ramp" || verdict === "isolated" ? verdict : "exhausted"
+    },
+    overloaded: (ticket, now, { used }) => {
+      const verdict = Law.overload(pool, ticket, { retryAfter: undefined, used: whole(used) }, now)
+      return verdict === "outage" ? "outage" : "isolated"
+    },
+    resized: (limits, now) => {
+      const next = limitsOf(limits, share)
+      Law.resize(pool, Limits.resolve(next), sharesOf(next), now)
+    }
+  }
+}
