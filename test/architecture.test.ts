@@ -94,15 +94,15 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/cli\/src\/commands\//,
-    own: ["commands/", "lab/", "latency.ts", "words.ts"],
+    own: ["commands/", "lab/", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate"]
   },
   {
     files: /^packages\/cli\/src\/lab\//,
-    own: ["lab/", "invalid.ts", "latency.ts", "words.ts"],
+    own: ["lab/", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@observablehq/plot", "linkedom"]
   },
-  { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["floodgate"] }
+  { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["effect", "floodgate"] }
 ]
 
 /** Within core: what a module may not import. The rest is free, and no-cycle keeps it a tree. */

@@ -5,9 +5,10 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import { main } from "./commands/index.ts"
+import { codes } from "./commands/exit.ts"
 import { unwritten } from "./commands/output.ts"
 
-/** The code of a command that is stopped: 128 and the number of the signal, or 1 where its output cannot be written. */
+/** The code of a command that is stopped: 128 and the number of the signal, or 3 where its output cannot be written. */
 let stopped = 130
 process.once("SIGTERM", () => (stopped = 143))
 
@@ -15,7 +16,7 @@ process.once("SIGTERM", () => (stopped = 143))
 process.stdout.once("error", (error: NodeJS.ErrnoException) => {
   // The reader of the output has gone (`| head`): it knows.
   if (error.code !== "EPIPE") {
-    process.exitCode = stopped = 1
+    process.exitCode = stopped = codes.file
     console.error(`floodgate: ${unwritten("standard output", error)}`)
   }
   process.emit("SIGINT")

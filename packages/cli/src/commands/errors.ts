@@ -4,16 +4,6 @@
 import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
 
-/**
- * A text as it goes to a terminal. Names of files may hold any character, and a terminal obeys some of them; the tool has
- * one budget, whose pool nobody named.
- */
-export const printable = (text: string): string =>
-  text.replaceAll(/[^\P{Cc}\n]/gu, "\uFFFD").replaceAll(/(the budget's )?pool "default"/g, "the budget")
-
-/** The name of a file within an error, which is one line. */
-export const named = (path: string): string => path.replaceAll("\n", "\uFFFD")
-
 const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
 /** A command that was given a flag whose value makes no sense. An option is named as in the code. */

@@ -3,7 +3,6 @@ import * as Argument from "effect/cli/Argument"
 import type * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -11,15 +10,18 @@ import * as Words from "../words.ts"
 import * as Forecast from "floodgate/Forecast"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { round } from "../lab/round.ts"
-import { aligned } from "./columns.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import type * as Limits from "floodgate/Limits"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
+import * as Print from "./print.ts"
 import * as Documents from "./run/documents.ts"
-import { split } from "./run/split.ts"
+import * as Selection from "./run/selection.ts"
+import { finished } from "../stepwise.ts"
+import { aligned } from "./text.ts"
 import * as Workload from "./run/workload.ts"
+import * as Trace from "./trace.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -33,7 +35,12 @@ const flags = {
     Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
     Argument.variadic()
   ),
-  trace: Flag.Path("trace").pipe(
+  ...Selection.flags,
+  trace: Flag.String("trace").pipe(
+    Flag.filter(
+      (path) => path !== "",
+      () => "a file"
+    ),
     Flag.withMetavar("<file>"),
     Flag.withDescription("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
     Flag.optional
@@ -71,10 +78,8 @@ const invalid = invalidFlag("forecast")
 
 const attempt = orInvalid("forecast", "Forecast")
 
-interface Wanted {
-  readonly paths: ReadonlyArray<string>
+interface Wanted extends Selection.Given {
   readonly trace: Option.Option<string>
-  readonly agents: Option.Option<number>
   readonly calls: Option.Option<number>
   readonly firstTokens: Option.Option<number>
   readonly tokens: Option.Option<number>
@@ -83,8 +88,14 @@ interface Wanted {
 }
 
 /** Refuses what the workload is not made of. Trace and documents are named by what they are. */
-const onlyOf = Effect.fnUntraced(function* ({ paths, trace, ...wanted }: Wanted) {
+const onlyOf = Effect.fnUntraced(function* ({ exclude, followLinks, include, paths, trace, ...wanted }: Wanted) {
   const isTrace = Option.isSome(trace)
+  if (paths.length === 0) {
+    const stray = { include: include[0], exclude: exclude[0], followLinks: followLinks ? "true" : undefined }
+    for (const [name, value] of Object.entries(stray)) {
+      if (value !== undefined) return yield* invalid(name, "nothing: there is no folder among the paths", value)
+    }
+  }
   if (isTrace && paths.length > 0)
     return yield* invalid("trace", "nothing: the documents are the workload", trace.value)
   if (!isTrace && paths.length === 0) return
@@ -104,13 +115,7 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
   const outputTokens = Option.getOrElse(wanted.outputTokens, () => 200)
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
-    const text = yield* Effect.mapError(Documents.text(trace.value), ({ why }) =>
-      invalid("trace", `a readable file (${why})`, trace.value)
-    )
-    const recorded = Scenarios.parseTrace(text)
-    if ("problem" in recorded) {
-      return yield* invalid("trace", `a trace; line ${recorded.line}: ${recorded.problem}`, trace.value)
-    }
+    const recorded = yield* Trace.read(trace.value)
     // The calls as they were recorded, whatever the limits are.
     const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
     const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
@@ -119,8 +124,8 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
   }
   if (paths.length > 0) {
     const own = { out: Documents.defaultOut, report: Option.getOrUndefined(wanted.report) }
-    const { documents } = yield* Documents.read(paths, own)
-    return split(documents, agents).map(({ bytes }, number) => ({
+    const { chunks } = yield* Selection.workOf("forecast", wanted, own)
+    return chunks.map(({ bytes }, number) => ({
       name: `agent-${number + 1}`,
       calls: Workload.ofDocuments(bytes, outputTokens)
     }))
@@ -151,16 +156,6 @@ interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
 
-/** The result of a computation in steps. A large workload takes seconds, in which Ctrl-C must be heard. */
-const resultOf = Effect.fnUntraced(function* <A>(steps: Generator<undefined, A, undefined>): Effect.fn.Return<A> {
-  let step = steps.next()
-  while (step.done !== true) {
-    yield* Effect.yieldNow
-    step = steps.next()
-  }
-  return step.value
-})
-
 /** What one tier makes of the workload. */
 const answerOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
@@ -168,8 +163,8 @@ const answerOf = Effect.fnUntraced(function* (
   how: Omit<Forecast.Options, "limits">
 ): Effect.fn.Return<Answer> {
   const options = { ...how, limits }
-  const forecast = yield* resultOf(Forecast.makeSteps(workload, options))
-  const agentsThatHelp = yield* resultOf(Forecast.agentsThatHelpSteps(workload, options))
+  const forecast = yield* finished(Forecast.makeSteps(workload, options))
+  const agentsThatHelp = yield* finished(Forecast.agentsThatHelpSteps(workload, options))
   return { tier: name, limits, forecast, agentsThatHelp }
 })
 
@@ -284,14 +279,14 @@ const summaryOf = ({ agents, answers }: Printed): string => {
   return `${Words.counted(agents, "agent")}, ${Words.counted(requests, "call")}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
 }
 
-const json = ({ agents, answers, deadline }: Printed): string => {
+const jsonOf = ({ agents, answers, deadline }: Printed) => {
   const { inputTokens, outputTokens, requests: calls } = answers[0]!.forecast.usage
   const met =
     deadline === undefined
       ? {}
       : { deadline: { seconds: Duration.toSeconds(deadline.most), cheapestTier: deadline.tier ?? null } }
   const workload = { agents, calls, inputTokens, outputTokens }
-  return JSON.stringify({ workload, forecasts: answers.map(toJson), ...met }, undefined, 2)
+  return { workload, forecasts: answers.map(toJson), ...met }
 }
 
 const met = ({ deadline }: Printed): ReadonlyArray<string> => {
@@ -359,7 +354,7 @@ export const forecastCommand = Command.make(
       yield* Output.claim(given.report.value, "--report")
       yield* Output.write(given.report.value, html(printed), "--report")
     }
-    yield* Console.log(given.json ? json(printed) : text(printed))
+    yield* given.json ? Print.json(jsonOf(printed), 2) : Print.out(text(printed))
   })
 ).pipe(
   Command.withDescription(

@@ -1,26 +1,22 @@
 /**
  * The command-line tool: its commands, and how it ends.
- *
- * **Details**
- *
- * Exit codes: 0 done; 1 it failed, and one line says why; 2 it was called wrongly; 70 a bug; 130 stopped by Ctrl-C, 143 by
- * SIGTERM.
  */
 import * as Cause from "effect/Cause"
 import type * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
-import { printable } from "./errors.ts"
+import * as Exit from "./exit.ts"
 import { forecastCommand } from "./forecast.ts"
+import * as Help from "./help.ts"
 import { labCommand } from "./lab.ts"
 import * as Log from "./log.ts"
+import * as Print from "./print.ts"
 import { providerCommand } from "./provider.ts"
 import { runCommand } from "./run.ts"
 import { startCommand } from "./start.ts"
@@ -70,31 +66,22 @@ export class Ended extends Schema.TaggedError<Ended>("floodgate/cli/Ended")("End
   override readonly [Runtime.errorReported] = false
 }
 
-/** A wrong call gets its error and the way to the help, not the whole help. */
-const presenter: CliOutput.Presenter = {
-  present: (event) => {
-    if (event._tag !== "InvalidInvocation") return CliOutput.defaultPresenter.present(event)
-    const lines = event.errors.map((error) => `floodgate: ${printable(error.message)}`)
-    return Console.error([...lines, `See ${event.commandPath.join(" ")} --help`].join("\n"))
-  }
-}
-
 const isHelp = (error: unknown): error is CliError.ShowHelp => Predicate.isTagged(error, "ShowHelp")
+
+const codeOf = (error: unknown): number =>
+  Predicate.hasProperty(error, "exitCode") && typeof error.exitCode === "number" ? error.exitCode : Exit.codes.failed
 
 const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-  if (isHelp(error)) return error.errors.length === 0 ? Effect.void : Effect.fail(new Ended({ code: 2 }))
+  if (isHelp(error)) return error.errors.length === 0 ? Effect.void : Effect.fail(new Ended({ code: Exit.codes.usage }))
   if (error !== undefined) {
     const message = Predicate.hasProperty(error, "message") ? error.message : error
-    return Effect.andThen(
-      Console.error(`floodgate: ${printable(String(message))}`),
-      Effect.fail(new Ended({ code: 1 }))
-    )
+    return Effect.andThen(Print.err(`floodgate: ${String(message)}`), Effect.fail(new Ended({ code: codeOf(error) })))
   }
   return Effect.andThen(
-    Console.error(`floodgate: a bug. Please report it with the following:\n${Cause.pretty(cause)}`),
-    Effect.fail(new Ended({ code: 70 }))
+    Print.err(`floodgate: a bug. Please report it with the following:\n${Cause.pretty(cause)}`),
+    Effect.fail(new Ended({ code: Exit.codes.bug }))
   )
 }
 
@@ -103,9 +90,10 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
  */
 export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, Ended, Command.Environment> =>
   Command.runWith(command, { version })(args).pipe(
-    Effect.provideService(CliOutput.Presenter, presenter),
+    Effect.provideService(CliOutput.Presenter, Help.presenter),
     Effect.catchCause(ended),
-    Effect.provide(Log.layer)
+    Effect.provide(Log.layer),
+    Effect.provideServiceEffect(Print.Room, Print.measured)
   )
 
 /**

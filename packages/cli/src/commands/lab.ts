@@ -1,18 +1,24 @@
-/** `floodgate lab`: the race over all scenarios, as one report and a Markdown table. */
+/** `floodgate lab`: the race over all scenarios, as one report. */
 import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
-import { statusLine } from "./painter.ts"
+import { finished } from "../stepwise.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
+import { statusLine } from "./painter.ts"
 
 const flags = {
   report: Output.flag("report", "file").pipe(
     LimitFlags.byDefault("The report: one HTML file that opens offline", "lab-report.html")
   ),
   docs: Output.flag("docs", "folder").pipe(
-    LimitFlags.byDefault("Folder for lab.md, and for the charts of the documents in its folder images", "docs")
+    Flag.withDescription(
+      "Also write the pages of this project's documentation: lab.md, and charts as SVG files in images (default: only the report)"
+    ),
+    Flag.optional
   ),
   seed: LimitFlags.seed
 }
@@ -38,38 +44,55 @@ const raceAll = Effect.fnUntraced(function* (seed: number) {
   return { scenarios, races }
 }, Effect.scoped)
 
+/** Writes the pages of the documentation: the tables, the charts that the README shows, and the study of backoffs. */
+const writeDocs = Effect.fnUntraced(function* (
+  docs: string,
+  {
+    races,
+    scenarios
+  }: {
+    readonly races: ReadonlyArray<Document.Raced>
+    readonly scenarios: ReadonlyArray<Report.Figures.ScenarioFigures>
+  },
+  seed: number
+) {
+  const { join } = yield* Path.Path
+  yield* Output.writeOwn(join(docs, "lab.md"), Document.render(races), "--docs")
+  const shown = scenarios.find(({ name }) => name === pictured.scenario)!
+  const charts = Report.Svg.ofScenario({
+    ...shown,
+    runs: shown.runs.filter(({ strategy }) => pictured.runs.includes(strategy))
+  })
+  for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* finished(AwsStudy.studySteps({ seed })))]) {
+    yield* Output.writeOwn(join(docs, "images", name), text, "--docs")
+  }
+})
+
 /** The command. */
 export const labCommand = Command.make(
   "lab",
   flags,
   Effect.fnUntraced(function* ({ docs, report, seed }) {
-    const path = yield* Path.Path
-    const images = path.join(docs, "images")
+    const { join } = yield* Path.Path
     yield* Output.claim(report, "--report")
-    yield* Output.claim(path.join(docs, "lab.md"), "--docs")
-    yield* Output.claim(path.join(images, "any.svg"), "--docs", images)
-    const { races, scenarios } = yield* raceAll(seed)
+    if (Option.isSome(docs)) {
+      yield* Output.claimOwn(docs.value, ["lab.md"], "--docs")
+      yield* Output.claimOwn(join(docs.value, "images"), ["any.svg"], "--docs")
+    }
+    const raced = yield* raceAll(seed)
     yield* Output.write(
       report,
       Report.Html.render({
         title: "Floodgate: the lab",
         intro: Report.Html.raceIntro,
-        sections: scenarios.map(Report.Html.ofScenario)
+        sections: raced.scenarios.map(Report.Html.ofScenario)
       }),
       "--report"
     )
-    yield* Output.write(path.join(docs, "lab.md"), Document.render(races), "--docs")
-    const shown = scenarios.find(({ name }) => name === pictured.scenario)!
-    const files = Report.Svg.ofScenario({
-      ...shown,
-      runs: shown.runs.filter(({ strategy }) => pictured.runs.includes(strategy))
-    })
-    for (const { name, text } of [...files, ...Report.Svg.ofStudy(AwsStudy.study({ seed }))]) {
-      yield* Output.write(path.join(images, name), text, "--docs")
-    }
+    if (Option.isSome(docs)) yield* writeDocs(docs.value, raced, seed)
   })
 ).pipe(
   Command.withDescription(
-    "Races every strategy over every scenario in simulated time: a report with charts, and the tables of the documentation."
+    "Races every strategy over every scenario in simulated time, and writes a report with charts: one HTML file."
   )
 )

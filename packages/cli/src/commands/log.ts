@@ -3,7 +3,9 @@ import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import type * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import { innermost, printable } from "./errors.ts"
+import { innermost } from "./errors.ts"
+import { Room } from "./print.ts"
+import { printable, wrap } from "./text.ts"
 
 const wordOf = (part: unknown): string => {
   if (part instanceof Error) return `(${innermost(part)})`
@@ -16,7 +18,8 @@ const logger = Logger.make(({ cause, fiber, logLevel, message }) => {
   const text = textOf(message)
   const level = logLevel === "Info" ? "" : `${logLevel.toLowerCase()}: `
   const why = cause.reasons.length === 0 ? "" : ` (${innermost(Cause.squash(cause))})`
-  fiber.getRef(Console.Console).error(printable(`floodgate: ${level}${text}${why}`.replaceAll(/\s*\n\s*/g, " ")))
+  const line = printable(`floodgate: ${level}${text}${why}`.replaceAll(/\s*\n\s*/g, " "))
+  fiber.getRef(Console.Console).error(wrap(line, fiber.getRef(Room).stderr))
 })
 
 /** The logger of the tool. */

@@ -1,12 +1,14 @@
 /** Files and folders that commands write, with errors for people. */
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
-import { innermost, named, printable } from "./errors.ts"
+import { innermost } from "./errors.ts"
+import * as Exit from "./exit.ts"
+import * as Print from "./print.ts"
+import { oneLine } from "./text.ts"
 
 /** A flag that names a file or folder to write. What ends in a slash is a folder. */
 export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =>
@@ -18,9 +20,15 @@ export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =
     )
   )
 
-const words: Readonly<Record<string, string>> = {
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+const reasons: Readonly<Record<string, string>> = {
   EACCES: "no permission",
   EISDIR: "it is a folder",
+  ELOOP: "its links lead around in a circle",
+  ENAMETOOLONG: "the name is too long",
   ENOENT: "there is no such folder",
   ENOSPC: "the disk is full",
   ENOTDIR: "a part of it is a file",
@@ -30,28 +38,77 @@ const words: Readonly<Record<string, string>> = {
 
 /** That something cannot be written, and why. */
 export const unwritten = (what: string, error: unknown): string => {
-  const why = innermost(error)
-  return `cannot write ${named(what)}: ${words[why] ?? why}`
+  const reason = innermost(error)
+  return `cannot write ${oneLine(what)}: ${reasons[reason] ?? reason}`
 }
 
-/** A file or folder of the output that cannot be written. */
-export class Unwritable extends Schema.TaggedError<Unwritable>("floodgate/cli/Unwritable")("Unwritable", {
+/** A file or folder of the output that cannot be used. */
+export class Unusable extends Schema.TaggedError<Unusable>("floodgate/cli/Unusable")("Unusable", {
   what: Schema.String,
-  /** What names it. */
+  /** The flag that names it. */
   flag: Schema.String
 }) {
+  readonly exitCode = Exit.codes.file
   override get message(): string {
     return `${this.what}; choose another ${this.flag}`
   }
 }
 
-/** The errors of whatever writes to the path, as those of a flag. */
+/** The errors of an effect that writes to the path, as those of a flag. */
 export const writing =
   (path: string, flag: string) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
     Effect.catchTag(effect, "PlatformError", (error) =>
-      Effect.fail(new Unwritable({ what: unwritten(path, error), flag }))
+      Effect.fail(new Unusable({ what: unwritten(path, error), flag }))
     )
+
+// -----------------------------------------------------------------------------
+// Kinds of files
+// -----------------------------------------------------------------------------
+
+const kinds: Readonly<Record<FileSystem.File.Type, string>> = {
+  BlockDevice: "a device",
+  CharacterDevice: "a device",
+  Directory: "a folder",
+  FIFO: "a pipe",
+  File: "a file",
+  Socket: "a socket",
+  SymbolicLink: "a link",
+  Unknown: "of an unknown kind"
+}
+
+/** What something is that should be a file, in words. */
+export const kindOf = (type: FileSystem.File.Type): string => kinds[type]
+
+/** What there is at a path, links not followed; undefined where there is nothing. */
+export const look = (path: string) =>
+  Effect.flatMap(FileSystem.FileSystem, (fs) =>
+    Effect.catchReason(fs.lstat(path), "PlatformError", "NotFound", () => Effect.undefined)
+  )
+
+/**
+ * Refuses anything but a file, or nothing yet, where a command writes a file whose name it chose itself. A link could lead
+ * anywhere, and a pipe keeps a writer waiting.
+ */
+export const ownFile = Effect.fnUntraced(function* (path: string, flag: string) {
+  const info = yield* writing(path, flag)(look(path))
+  if (info !== undefined && info.type !== "File") {
+    return yield* new Unusable({ what: `cannot write ${oneLine(path)}: it is ${kindOf(info.type)}`, flag })
+  }
+  return info
+})
+
+/** Refuses a folder that is a link, where nobody named it. */
+export const ownFolder = Effect.fnUntraced(function* (path: string, flag: string) {
+  const info = yield* writing(path, flag)(look(path))
+  if (info?.type === "SymbolicLink") {
+    return yield* new Unusable({ what: `cannot write ${oneLine(path)}: it is a link, and no flag names it`, flag })
+  }
+})
+
+// -----------------------------------------------------------------------------
+// Folders
+// -----------------------------------------------------------------------------
 
 /**
  * Makes a folder and those above it, one by one: Node's own recursive way never ends below `/proc`, where a folder that is
@@ -73,8 +130,12 @@ export const folder = (
  * A folder in another that lasts as long as the scope, and that no other command writes to: one that was started at the
  * same moment may well write to the same files.
  */
-const ownFolder = (directory: string) =>
+const scratch = (directory: string) =>
   Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ directory, prefix: ".floodgate-" }))
+
+// -----------------------------------------------------------------------------
+// Files
+// -----------------------------------------------------------------------------
 
 /** What a path leads to, though it may not be there yet: a link to nothing is a link all the same. */
 const target = (path: string): Effect.Effect<string, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
@@ -92,23 +153,40 @@ const target = (path: string): Effect.Effect<string, PlatformError.PlatformError
     )
   })
 
+/** Writes a file beside the one that it replaces, so that the old one stays where the disk is full or the process ends. */
+const replace = Effect.fnUntraced(function* (path: string, text: string) {
+  const fs = yield* FileSystem.FileSystem
+  const { basename, dirname, join } = yield* Path.Path
+  yield* folder(dirname(path))
+  const beside = join(yield* scratch(dirname(path)), basename(path))
+  yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, path))
+}, Effect.scoped)
+
+/** Writes a file whose name the command chose itself, within a folder that a flag names. */
+export const replaceOwn = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
+  yield* ownFile(path, flag)
+  yield* replace(path, text).pipe(writing(path, flag))
+})
+
 /**
- * Writes a file, in its folder, beside the one that it replaces, so that what was there stays where the disk is full or the
- * process ends. A link keeps leading to it, and what is no file, such as a terminal, is written to.
+ * Writes a file that a flag names. A link keeps leading to it, and what is no file, such as a terminal, is written to. A
+ * line on standard error says so.
  */
-export const replace = (
-  path: string,
-  text: string
-): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
-  Effect.gen(function* () {
-    const fs = yield* FileSystem.FileSystem
-    const { basename, dirname, join } = yield* Path.Path
+export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* Effect.gen(function* () {
     const real = yield* target(path)
-    if ((yield* fs.exists(real)) && (yield* fs.stat(real)).type !== "File") return yield* fs.writeFileString(real, text)
-    yield* folder(dirname(real))
-    const beside = join(yield* ownFolder(dirname(real)), basename(real))
-    yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, real))
-  }).pipe(Effect.scoped)
+    const isFile = !(yield* fs.exists(real)) || (yield* fs.stat(real)).type === "File"
+    yield* isFile ? replace(real, text) : fs.writeFileString(real, text)
+  }).pipe(writing(path, flag))
+  yield* Print.err(`wrote ${oneLine(path)}`)
+})
+
+/** As {@link replaceOwn}, and a line on standard error says so. */
+export const writeOwn = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
+  yield* replaceOwn(path, text, flag)
+  yield* Print.err(`wrote ${oneLine(path)}`)
+})
 
 /**
  * Makes sure that a file can be written, its folder included: that it cannot be must be told before the work of which it
@@ -126,13 +204,14 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string, na
     }
     let there = dirname(real)
     while (dirname(there) !== there && !(yield* fs.exists(there))) there = dirname(there)
-    const trial = join(yield* ownFolder(there), relative(there, real))
+    const trial = join(yield* scratch(there), relative(there, real))
     yield* Effect.andThen(folder(dirname(trial)), fs.writeFileString(trial, ""))
   }).pipe(Effect.scoped, writing(named, flag))
 })
 
-/** Writes a file, and says so on standard error: standard output belongs to the answer. */
-export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
-  yield* replace(path, text).pipe(writing(path, flag))
-  yield* Console.error(printable(`wrote ${path}`))
+/** The same for files within a folder that a flag names, whose names the command chose itself. */
+export const claimOwn = Effect.fnUntraced(function* (folder: string, names: ReadonlyArray<string>, flag: string) {
+  const { join } = yield* Path.Path
+  for (const name of names) yield* ownFile(join(folder, name), flag)
+  yield* claim(join(folder, names[0]!), flag, folder)
 })

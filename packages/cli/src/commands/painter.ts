@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
-import { fit } from "./columns.ts"
+import { fit, oneLine } from "./text.ts"
 
 const hideCursor = "\u001b[?25l"
 const showCursor = "\u001b[?25h"
@@ -26,7 +26,7 @@ export const make = (terminal: Terminal.Terminal): Painter => {
       Effect.suspend(() => {
         const up = height === 0 ? "\r" : `\u001b[${height}A\r`
         height = lines.length
-        return write(`${hideCursor}${up}\u001b[J${lines.join("\n")}\n`)
+        return write(`${hideCursor}${up}\u001b[J${lines.map(oneLine).join("\n")}\n`)
       }),
     end: write(showCursor)
   }
@@ -41,12 +41,6 @@ export const sizeOf = (
     rows: rows > 0 ? rows : 24
   }))
 
-/** How wide a table may be: as the terminal that shows it, or as it likes in a file. */
-export const roomOf = Effect.gen(function* () {
-  const stdio = yield* Stdio.Stdio
-  return (yield* stdio.stdoutIsTerminal) ? (yield* sizeOf(yield* Terminal.Terminal)).columns : Infinity
-})
-
 /**
  * Writes a line on standard error, where that is a terminal that can draw over it; nothing elsewhere. The end of the scope
  * takes it away, also where the work is stopped: what the shell says next must not stand behind it.
@@ -60,7 +54,7 @@ export const statusLine = Effect.gen(function* () {
   const write = (text: string): Effect.Effect<void> =>
     Effect.flatMap(sizeOf(terminal), ({ columns }) =>
       Effect.ignore(
-        Stream.run(Stream.succeed(`\r\u001b[2K${fit(text, columns - 1)}`), stdio.stderr({ endOnDone: false }))
+        Stream.run(Stream.succeed(`\r\u001b[2K${fit(oneLine(text), columns - 1)}`), stdio.stderr({ endOnDone: false }))
       )
     )
   yield* Effect.addFinalizer(() => write(""))

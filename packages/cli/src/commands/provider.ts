@@ -1,7 +1,6 @@
 /** `floodgate provider`: the simulated provider over HTTP, for any client that can be given a base URL. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Option from "effect/Option"
@@ -10,7 +9,9 @@ import * as Latency from "../latency.ts"
 import * as Words from "../words.ts"
 import { ProviderServer } from "floodgate/testing/server"
 import type { ProviderSim } from "floodgate/testing"
+import * as Exit from "./exit.ts"
 import * as LimitFlags from "./limits.ts"
+import * as Print from "./print.ts"
 
 const flags = {
   port: LimitFlags.number(
@@ -64,6 +65,7 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/cl
   address: Schema.String,
   why: Schema.String
 }) {
+  readonly exitCode = Exit.codes.network
   override get message(): string {
     return `cannot listen on ${this.address}: ${this.why}; choose another --port or --host`
   }
@@ -123,9 +125,9 @@ export const providerCommand = Command.make(
       timeScale: given.timeScale,
       seed: given.seed
     })
-    yield* Console.log(`floodgate provider listening on ${server.url}`)
+    yield* Print.out(`floodgate provider listening on ${server.url}`)
     return yield* Effect.onInterrupt(Effect.never, () =>
-      Effect.flatMap(server.stats, (stats) => Console.error(`Stopped: ${summary(stats)}`))
+      Effect.flatMap(server.stats, (stats) => Print.err(`Stopped: ${summary(stats)}`))
     )
   }, Effect.scoped)
 ).pipe(

@@ -6,6 +6,7 @@ import * as Schema from "effect/Schema"
 import type { StoreUnavailable } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import { innermost } from "./errors.ts"
+import * as Exit from "./exit.ts"
 import * as LimitFlags from "./limits.ts"
 
 const isAddress = (text: string): boolean => /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
@@ -33,6 +34,7 @@ export class NoRedis extends Schema.TaggedError<NoRedis>("floodgate/cli/NoRedis"
   address: Schema.String,
   why: Schema.String
 }) {
+  readonly exitCode = Exit.codes.network
   override get message(): string {
     return `no Redis answers at ${this.address} (${this.why}); start one there, or correct --redis`
   }

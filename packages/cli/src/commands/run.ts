@@ -4,20 +4,24 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Words from "../words.ts"
 import { Report } from "../lab/index.ts"
 import * as Retry from "floodgate/Retry"
+import * as Files from "./files.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
+import * as Print from "./print.ts"
 import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
+import * as Confirm from "./run/confirm.ts"
 import * as Documents from "./run/documents.ts"
+import * as DryRun from "./run/dryRun.ts"
 import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
+import * as Selection from "./run/selection.ts"
 import * as Session from "./run/session.ts"
 import * as Steps from "./run/steps.ts"
 
@@ -40,8 +44,12 @@ const flags = {
     Flag.withDescription("A file that says it, instead of --prompt"),
     Flag.optional
   ),
+  ...Selection.flags,
   agents: LimitFlags.count("agents").pipe(
-    LimitFlags.byDefault("Agents, each of which gets an equal share of the documents", 12)
+    Flag.withDescription(
+      `Agents, each of which gets an equal share of the documents (default: ${Selection.usualAgents}, or one a line)`
+    ),
+    Flag.optional
   ),
   model: Flag.String("model").pipe(
     Flag.filter(
@@ -52,10 +60,19 @@ const flags = {
   ),
   maxTokens: LimitFlags.count("max-tokens").pipe(LimitFlags.byDefault("The most output tokens of one call", 1_024)),
   out: Output.flag("out", "folder").pipe(
-    LimitFlags.byDefault(
-      "Folder for results.jsonl and summary.md; a run that was stopped goes on from it",
-      Documents.defaultOut
-    )
+    Flag.withDescription(
+      `Folder for results.jsonl and summary.md; a run that was stopped goes on from it (default: ${Documents.defaultOut})`
+    ),
+    Flag.optional
+  ),
+  dryRun: Flag.Boolean("dry-run").pipe(
+    Flag.withDescription("Show what would be sent, its size and how long it takes; send and write nothing"),
+    Flag.withDefault(false)
+  ),
+  yes: Flag.Boolean("yes").pipe(
+    Flag.withAlias("y"),
+    Flag.withDescription("Do not ask before the first call to a provider that costs something"),
+    Flag.withDefault(false)
   ),
   concurrency: LimitFlags.concurrency,
   attempts: LimitFlags.count("attempts").pipe(
@@ -88,10 +105,13 @@ const usage = (message: string): CliError.ShowHelp =>
     errors: [new CliError.UserError({ cause: message, userMessage: message })]
   })
 
+/** The prompt goes into every call. */
+const mostPromptBytes = 1e6
+
 const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
   if (Option.isSome(prompt) && Option.isSome(file)) return yield* usage("Give --prompt or --prompt-file, not both")
   if (Option.isSome(file)) {
-    const text = yield* Documents.text(file.value)
+    const text = yield* Files.text(file.value, mostPromptBytes)
     if (text.trim() === "") return yield* usage(`${file.value} is empty: say in it what to do with the documents`)
     return text
   }
@@ -146,26 +166,34 @@ export const runCommand = Command.make(
     const prompt = yield* promptOf(given.prompt, given.promptFile)
     const limits = yield* LimitFlags.checked("run", given)
     const mode = yield* modeOf(given)
+    const out = Option.getOrElse(given.out, () => Documents.defaultOut)
+    const report = Option.getOrUndefined(given.report)
+    const task = { prompt, model: given.model, maxTokens: given.maxTokens }
+    const concurrency = Option.getOrUndefined(given.concurrency)
+    const work = yield* Selection.workOf("run", given, { out, report })
+    if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, json: given.json })
     const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
     const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
       limits,
-      concurrency: Option.getOrUndefined(given.concurrency),
+      concurrency,
       retry: Retry.make({ attempts: given.attempts }),
       wrap: recorder?.wrap
     })
-    if (Option.isSome(given.report)) yield* Output.claim(given.report.value, "--report")
-    const report = yield* Session.run({
-      paths: given.paths,
-      task: { prompt, model: given.model, maxTokens: given.maxTokens },
-      agents: given.agents,
-      out: given.out,
-      report: Option.getOrUndefined(given.report),
+    if (report !== undefined) yield* Output.claim(report, "--report")
+    const { canPrompt } = yield* TerminalCapabilities.TerminalCapabilities
+    const asks = answering.costs && canPrompt && !given.yes
+    const outcome = yield* Session.run({
+      work,
+      task,
+      out,
+      outIsNamed: Option.isSome(given.out),
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
       goesOn: true,
       provider: answering.said,
-      recorder
+      recorder,
+      confirm: asks ? yield* Confirm.onTerminal(answering.provider) : undefined
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
       // A run that was stopped or that failed has its report, too.
@@ -173,8 +201,8 @@ export const runCommand = Command.make(
       Effect.tap(() => writeReport(given, recorder, answering.provider))
     )
     const said = yield* answering.summary
-    if (said !== undefined && (mode === "live" || mode === "plain")) yield* Console.log(said)
-    yield* Session.complete(report, true)
+    if (said !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(said)
+    yield* Session.complete(outcome, true)
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

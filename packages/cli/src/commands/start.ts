@@ -3,7 +3,6 @@
  * real HTTP with the official SDK.
  */
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -21,7 +20,10 @@ import * as Anthropic from "floodgate/providers/Anthropic"
 import * as Retry from "floodgate/Retry"
 import * as Answering from "./run/answering.ts"
 import * as Documents from "./run/documents.ts"
+import type { Work } from "./run/selection.ts"
+import { split } from "./run/split.ts"
 import * as Output from "./output.ts"
+import * as Print from "./print.ts"
 import type * as Pipeline from "./run/pipeline.ts"
 import * as Session from "./run/session.ts"
 import { modeOf } from "./run.ts"
@@ -110,22 +112,22 @@ const rowOf = ({ name, rejected, report }: Row): string => {
   ].join("")
 }
 
-const heading = (text: string) => Console.log(`\n== ${text}\n`)
+const heading = (text: string) => Print.out(`\n== ${text}\n`)
 
 /** Runs the documents against a new provider. */
 const race = (
   name: string,
-  options: { readonly paths: ReadonlyArray<string>; readonly out: string; readonly provider: ProviderServer.Options },
+  options: { readonly work: Work; readonly out: string; readonly provider: ProviderServer.Options },
   layerOf: (url: string) => Layer.Layer<Answering.Services>
 ) =>
   Effect.scoped(
     Effect.gen(function* () {
       const server = yield* Answering.serve(options.provider)
       const report = yield* Session.run({
-        paths: options.paths,
+        work: options.work,
         task,
-        agents,
         out: options.out,
+        outIsNamed: false,
         // What 61 calls say is of use where it is drawn over; in a file it would hide the figures.
         mode: (yield* modeOf({ quiet: false, json: false })) === "live" ? "live" : "quiet",
         goesOn: false,
@@ -139,6 +141,9 @@ const race = (
 /** How this command is called: from a clone through npm, which has the right Node. */
 const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
 
+/** What to change where nothing can be written: the tour has no flags. */
+const startedIn = "folder to start it in"
+
 /** Where the tour leaves what its agents wrote. */
 const kept = `${Documents.defaultOut}/start`
 
@@ -147,10 +152,9 @@ const tour = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const paths = yield* documents
-  const bytes = (yield* Documents.read(paths, { out: kept, report: undefined })).documents.reduce(
-    (sum, { text }) => sum + text.length,
-    0
-  )
+  const found = yield* Documents.read(paths, { out: kept, report: undefined })
+  const work: Work = { found, chunks: split(found.documents, agents) }
+  const bytes = found.documents.reduce((sum, { text }) => sum + text.length, 0)
   const limits = limitsOf(bytes)
   const provider: ProviderServer.Options = {
     limits,
@@ -165,18 +169,18 @@ const tour = Effect.gen(function* () {
   yield* heading(
     "The documents of this project and of effect, without Floodgate: retries after exactly 1 s, five attempts"
   )
-  const without = yield* race("without", { paths, out: path.join(out, "without"), provider }, unguarded)
+  const without = yield* race("without", { work, out: path.join(out, "without"), provider }, unguarded)
   yield* heading("The same documents, with Floodgate")
-  yield* Output.folder(kept)
+  for (const folder of [path.dirname(kept), kept]) yield* Output.ownFolder(folder, startedIn)
   // What a tour leaves behind is nobody's change.
-  yield* fs.writeFileString(path.join(kept, ".gitignore"), "*\n")
-  const within = yield* race("with Floodgate", { paths, out: kept, provider }, (baseUrl) =>
+  yield* Output.replaceOwn(path.join(kept, ".gitignore"), "*\n", startedIn)
+  const within = yield* race("with Floodgate", { work, out: kept, provider }, (baseUrl) =>
     Answering.guarded({ limits: asSeen(limits) }, { apiKey: Redacted.make("embedded"), baseUrl })
   )
 
   const floor = Math.max(0, within.report.inputTokens - burst!) / perSecond!
   yield* heading("What happened")
-  yield* Console.log(
+  yield* Print.out(
     [
       `${agents} agents, ${agents * 5 + 1} calls, over HTTP with the official SDK. The provider grants`,
       `${Words.thousands(perSecond!)} input tokens a second and ${Words.thousands(burst!)} at once (a bucket; rejections count).`,
@@ -191,15 +195,15 @@ const tour = Effect.gen(function* () {
     ].join("\n")
   )
   yield* Session.complete(within.report, false)
-}).pipe(Effect.scoped, Output.writing(".", "folder to start it in"))
+}).pipe(Effect.scoped, Output.writing(".", startedIn))
 
 /** The tour as a command: what the storm prints comes first. */
 export const startCommand = <E, R>(storm: Effect.Effect<void, E, R>) =>
   Command.make("start", {}, () =>
     Effect.gen(function* () {
-      const { join } = yield* Path.Path
-      yield* Output.claim(join(kept, "summary.md"), "folder to start it in")
-      yield* Console.log("== The incident, in simulated time: 12 agents, one rate limit, and five ways to retry\n")
+      for (const folder of [Documents.defaultOut, kept]) yield* Output.ownFolder(folder, startedIn)
+      yield* Output.claimOwn(kept, ["summary.md", "results.jsonl", ".gitignore"], startedIn)
+      yield* Print.out("== The incident, in simulated time: 12 agents, one rate limit, and five ways to retry\n")
       yield* storm
       yield* tour
     })

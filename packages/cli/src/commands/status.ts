@@ -2,17 +2,17 @@
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
 import * as Words from "../words.ts"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "floodgate/redis"
-import { aligned, fit } from "./columns.ts"
 import * as Painter from "./painter.ts"
+import * as Print from "./print.ts"
 import * as Redis from "./redis.ts"
 import * as View from "./run/view.ts"
+import { aligned, fit, oneLine } from "./text.ts"
 
 const flags = {
   redis: Redis.url("Where the budget is (default: redis://127.0.0.1:6379)").pipe(
@@ -76,12 +76,12 @@ const charge = (amounts: Limits.Charge): string => {
   return parts.length === 0 ? "-" : parts.join(", ")
 }
 
-const heads = ["process", "in flight", "holds", "its first waiter needs", "sign of life due in"]
+const heads = ["process", "in flight", "holds", "next call needs", "next sign of life"]
 
 const table = (processes: ReadonlyArray<FloodgateRedis.ProcessStatus>): ReadonlyArray<string> => {
   if (processes.length === 0) return ["no process uses it"]
   const rows = processes.map(({ held, inFlight, leaseMillis, name, waiting }) => [
-    name,
+    oneLine(name),
     inFlight.toString(),
     charge(held),
     waiting === undefined ? "-" : charge(waiting),
@@ -105,7 +105,7 @@ const lines = (pools: Pools): ReadonlyArray<string> =>
     const said = origins[origin]
     return [
       ...(index === 0 ? [] : [""]),
-      `pool ${pool}`,
+      `pool ${oneLine(pool)}`,
       ...View.levelLines(levelsOf(snapshot)),
       `${"calls".padEnd(12)} ${inFlight}${most} in flight${dead}, ${waiting} of ${Words.counted(processes.length, "process", "processes")} waiting${View.paused(pausedSeconds(snapshot))}`,
       ...(said === undefined ? [] : [said]),
@@ -128,14 +128,14 @@ export const statusCommand = Command.make(
     const explained = Redis.explained(url)
     if (!watch) {
       const pools = yield* Effect.mapError(FloodgateRedis.status({ url, prefix }), explained)
-      return yield* Console.log(json ? JSON.stringify(toJson(pools), undefined, 2) : picture(pools).join("\n"))
+      return yield* json ? Print.json(toJson(pools), 2) : Print.out(picture(pools).join("\n"))
     }
     const terminal = yield* Terminal.Terminal
     const { canAnimate } = yield* TerminalCapabilities.TerminalCapabilities
     const painter = Painter.make(terminal)
     const show = (pools: Pools) => {
-      if (json) return Console.log(JSON.stringify(toJson(pools)))
-      if (!canAnimate) return Console.log(`${picture(pools).join("\n")}\n`)
+      if (json) return Print.json(toJson(pools))
+      if (!canAnimate) return Print.out(`${picture(pools).join("\n")}\n`)
       return Effect.flatMap(Painter.sizeOf(terminal), ({ columns, rows }) =>
         painter.draw(
           picture(pools)

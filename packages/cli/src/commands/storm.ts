@@ -1,7 +1,6 @@
 /** `floodgate storm`: the incident, and what each strategy makes of it, in simulated time. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
@@ -11,7 +10,8 @@ import { invalidFlag, orInvalid } from "./errors.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Painter from "./painter.ts"
-import * as Documents from "./run/documents.ts"
+import * as Print from "./print.ts"
+import * as Trace from "./trace.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
@@ -25,7 +25,11 @@ const flags = {
     ),
     Flag.optional
   ),
-  trace: Flag.Path("trace").pipe(
+  trace: Flag.String("trace").pipe(
+    Flag.filter(
+      (path) => path !== "",
+      () => "a file"
+    ),
     Flag.withMetavar("<file>"),
     Flag.withDescription("Replay a trace instead: CSV of the Azure LLM inference or BurstGPT format"),
     Flag.optional
@@ -93,11 +97,7 @@ const traceOf = Effect.fnUntraced(function* (file: string, speed: string, option
     const expected = "nothing: each call of a trace is an agent of its own, but with --speed max"
     return yield* invalid("agents", expected, String(options.agents))
   }
-  const text = yield* Effect.mapError(Documents.text(file), ({ why }) =>
-    invalid("trace", `a readable file (${why})`, file)
-  )
-  const trace = Scenarios.parseTrace(text)
-  if ("problem" in trace) return yield* invalid("trace", `a trace; line ${trace.line}: ${trace.problem}`, file)
+  const trace = yield* Trace.read(file)
   const days = trace.at(-1)!.atMillis / 86_400_000
   if (days / factor > mostDays) {
     const most = `a trace of at most ${mostDays} days: this one's last call comes ${Math.round(days)} days after its first`
@@ -153,8 +153,7 @@ interface Files {
 
 const claim = Effect.fnUntraced(function* ({ report, svg }: Files) {
   if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
-  const { join } = yield* Path.Path
-  if (Option.isSome(svg)) yield* Output.claim(join(svg.value, "any.svg"), "--svg", svg.value)
+  if (Option.isSome(svg)) yield* Output.claimOwn(svg.value, ["any.svg"], "--svg")
 })
 
 const write = Effect.fnUntraced(function* (
@@ -172,7 +171,7 @@ const write = Effect.fnUntraced(function* (
   }
   if (Option.isSome(svg)) {
     for (const { name, text } of Report.Svg.ofScenario(figures)) {
-      yield* Output.write(join(svg.value, name), text, "--svg")
+      yield* Output.writeOwn(join(svg.value, name), text, "--svg")
     }
   }
 })
@@ -202,11 +201,9 @@ export const stormCommand = Command.make(
     const runs = yield* race(scenario, strategy)
     yield* write({ report, svg }, scenario, runs)
     const results = runs.map(({ result }) => result)
-    yield* Console.log(
-      json
-        ? JSON.stringify({ scenario: Table.scenarioJson(scenario), results }, undefined, 2)
-        : Table.text(scenario, results, yield* Painter.roomOf)
-    )
+    yield* json
+      ? Print.json({ scenario: Table.scenarioJson(scenario), results }, 2)
+      : Print.out(Table.text(scenario, results, (yield* Print.Room).stdout))
   })
 ).pipe(
   Command.withDescription(

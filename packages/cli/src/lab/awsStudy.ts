@@ -14,6 +14,7 @@
  * @since 0.1.0
  */
 import type * as Retry from "floodgate/Retry"
+import { drained, type Stepwise } from "../stepwise.ts"
 import * as Seeded from "./seeded.ts"
 
 /**
@@ -139,18 +140,30 @@ const once = (
  * @category running
  * @since 0.1.0
  */
-export const study = ({ clients = tens, runs = 100, seed = 1 }: Options = {}): ReadonlyArray<Measured> =>
-  jitters.flatMap((jitter, variant) =>
-    clients.map((count) => {
+export const study = (options: Options = {}): ReadonlyArray<Measured> => drained(studySteps(options))
+
+/**
+ * {@link study} in steps of some milliseconds: it takes seconds.
+ *
+ * @category running
+ * @since 0.2.0
+ */
+export function* studySteps({ clients = tens, runs = 100, seed = 1 }: Options = {}): Stepwise<ReadonlyArray<Measured>> {
+  const measured: Array<Measured> = []
+  for (const [variant, jitter] of jitters.entries()) {
+    for (const count of clients) {
       let work = 0
       let millis = 0
       for (let run = 0; run < runs; run++) {
         const one = once(jitter, count, Seeded.seedFor(seed, variant, count, run))
         work += one.work
         millis += one.millis
+        yield
       }
-      return { jitter, clients: count, work: work / runs, millis: millis / runs }
-    })
-  )
+      measured.push({ jitter, clients: count, work: work / runs, millis: millis / runs })
+    }
+  }
+  return measured
+}
 
 const tens: ReadonlyArray<number> = Array.from({ length: 19 }, (_, index) => 10 * (index + 1))

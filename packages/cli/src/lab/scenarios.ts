@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { invalid } from "../invalid.ts"
+import { drained, type Stepwise } from "../stepwise.ts"
 import * as Words from "../words.ts"
 import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"
@@ -209,7 +210,18 @@ const tokensOf = (cell: string | undefined): number => {
  * @category traces
  * @since 0.1.0
  */
-export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable => {
+export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable => drained(parseTraceSteps(text))
+
+/** So many lines are read in one step. */
+const atOnce = 2_000
+
+/**
+ * {@link parseTrace} in steps of a millisecond or two: a long trace takes seconds.
+ *
+ * @category traces
+ * @since 0.2.0
+ */
+export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<Recorded> | Unreadable> {
   const lines = text.split(/\r?\n/)
   const head = (lines[0] ?? "").replace(/^\uFEFF/, "").split(",")
   const format = formats.find(({ input, output, time }) => [time, input, output].every((name) => head.includes(name)))
@@ -221,6 +233,7 @@ export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable =
   const calls: Array<Recorded> = []
   for (let index = 1; index < lines.length; index++) {
     const line = lines[index]!
+    if (index % atOnce === 0) yield
     if (line.trim() === "") continue
     const cells = line.split(",")
     const atMillis = millisOf(cells[time!] ?? "")

@@ -153,29 +153,29 @@ describe("floodgate", () => {
     )
   }
 
-  it.effect("fails with 1 and one line when a document is missing", () =>
+  it.effect("fails with 3 and one line when a document is missing", () =>
     Effect.gen(function* () {
       const { code, err } = yield* floodgate("run", "no/such/file.md", "--prompt", "x", "--out", "/dev/null/out")
-      assert.strictEqual(code, 1)
+      assert.strictEqual(code, 3)
       assert.strictEqual(err, "floodgate: no/such/file.md: there is no such file or folder; check the path")
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("fails with 1 and one line when there is nothing to read, or nowhere to write", () =>
+  it.effect("fails with 3 and one line when there is nothing to read, or nowhere to write", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { at, docs } = yield* document
       yield* fs.makeDirectory(join(at, "empty"))
       const empty = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
-      assert.strictEqual(empty.code, 1)
+      assert.strictEqual(empty.code, 3)
       assert.match(empty.err, /^floodgate: .*empty: no text files there/)
       // A byte order mark is all that some editors leave of an empty file.
       yield* fs.writeFileString(join(at, "empty/mark.md"), "\uFEFF")
       const mark = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
-      assert.strictEqual(mark.code, 1)
+      assert.strictEqual(mark.code, 3)
       const below = join(at, "docs/a.md/out")
       const nowhere = yield* floodgate("run", docs, "--prompt", "x", "--out", below)
-      assert.strictEqual(nowhere.code, 1)
+      assert.strictEqual(nowhere.code, 3)
       assert.strictEqual(
         nowhere.err.split("\n").at(-1),
         `floodgate: cannot write ${below}: a part of it is a file; choose another --out`
@@ -203,7 +203,7 @@ describe("floodgate", () => {
           flag,
           join(at, path)
         )
-        assert.strictEqual(code, 1)
+        assert.strictEqual(code, 3)
         assert.match(err, new RegExp(`^floodgate: cannot write ${at}/.*: ${why}; choose another ${flag}$`))
         // Nothing was done, and nothing is left behind.
         assert.deepStrictEqual(yield* fs.readDirectory(at), ["docs"])
@@ -269,7 +269,7 @@ describe("floodgate", () => {
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 
-  it.effect("reads a file once, whatever ways lead to it", () =>
+  it.effect("reads a file once, whatever ways lead to it, and one of two with the same content", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { at, docs } = yield* document
@@ -280,7 +280,10 @@ describe("floodgate", () => {
       const once = yield* workloadOf(docs)
       yield* fs.symlink("a.md", join(docs, "link.md"))
       yield* fs.symlink(docs, join(at, "other"))
-      assert.strictEqual(yield* workloadOf(docs, join(at, "other/a.md"), relative("", join(docs, "a.md"))), once)
+      yield* fs.copyFile(join(docs, "a.md"), join(docs, "copy.md"))
+      const ways = [docs, join(at, "other/a.md"), relative("", join(docs, "a.md")), join(docs, "copy.md")]
+      assert.strictEqual(yield* workloadOf(...ways), once)
+      assert.strictEqual(yield* workloadOf(...ways, "--follow-links"), once)
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 
@@ -296,26 +299,26 @@ describe("floodgate", () => {
         for (const [args, says] of [
           [
             [join(docs, "d.png"), docs, "--prompt", "x", "-q"],
-            `${docs}/d.png: it is no text; leave it out, or name its text`
+            `${docs}/d.png: it is not text in UTF-8; leave it out, or convert it`
           ],
           [
             [join(docs, "a.md"), "--prompt", "x", "--report", join(docs, "a.md")],
             `${docs}/a.md: the command would write over it; choose another --report or --out`
           ],
-          [[pipe, docs, "--prompt", "x"], `${pipe}: it is no file and no folder`],
-          [[docs, "--prompt-file", pipe], `${pipe}: it is no file, but a fifo`],
+          [[pipe, docs, "--prompt", "x"], `${pipe}: it is a pipe, not a file or folder`],
+          [[docs, "--prompt-file", pipe], `${pipe}: it is a pipe, not a file`],
           // As some shells write what is redirected.
-          [[docs, "--prompt-file", utf16], `${utf16}: it is no text in UTF-8`],
+          [[docs, "--prompt-file", utf16], `${utf16}: it is not text in UTF-8`],
           [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
         ] as const) {
           const { code, err } = yield* floodgate("run", ...args, "--out", out)
-          assert.strictEqual(code, 1)
+          assert.strictEqual(code, 3)
           assert.strictEqual(err.split("\n").at(-1), `floodgate: ${says}`)
         }
         for (const command of ["storm", "forecast"]) {
           const { code, err } = yield* floodgate(command, "--trace", pipe)
-          assert.strictEqual(code, 2)
-          assert.include(err, "Expected: a readable file (it is no file, but a fifo)")
+          assert.strictEqual(code, 3)
+          assert.strictEqual(err.split("\n").at(-1), `floodgate: ${pipe}: it is a pipe, not a file`)
         }
       }).pipe(Effect.scoped, Effect.provide(services))
   )
@@ -337,12 +340,12 @@ describe("floodgate", () => {
         ] as const
     )
   ] as const) {
-    it.effect(`fails with 1 and one line when the environment says ${JSON.stringify(environment)}`, () =>
+    it.effect(`fails with 2 and one line when the environment says ${JSON.stringify(environment)}`, () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
         const { docs, out } = yield* document
         const { code, err } = yield* floodgate("run", docs, "--prompt", "x", "--out", out)
-        assert.strictEqual(code, 1)
+        assert.strictEqual(code, 2)
         assert.match(err, says)
         assert.notInclude(err, "secret")
         assert.isFalse(yield* fs.exists(out))
@@ -370,10 +373,10 @@ describe("floodgate", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("fails with 1 when the address cannot be listened on", () =>
+  it.effect("fails with 4 when the address cannot be listened on", () =>
     Effect.gen(function* () {
       const { code, err } = yield* floodgate("provider", "--host", "192.0.2.1")
-      assert.strictEqual(code, 1)
+      assert.strictEqual(code, 4)
       assert.match(
         err,
         /^floodgate: cannot listen on 192\.0\.2\.1:0: this machine has no such address; choose another --port or --host$/
@@ -390,7 +393,7 @@ describe("floodgate", () => {
       const first = yield* floodgate(...args)
       assert.strictEqual(first.err, "")
       assert.strictEqual(first.code, 0)
-      assert.match(first.out, /^1 agent, 1 file \(1 left out: not text\)/)
+      assert.match(first.out, /^1 agent, 1 file \(3 left out: 2 links, 1 not text\)/)
       assert.match(first.out, /No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at http:\/\/127/)
       const results = yield* fs.readFileString(join(out, "results.jsonl"))
       assert.strictEqual(results.trim().split("\n").length, 6)
@@ -494,7 +497,7 @@ describe("floodgate", () => {
       yield* floodgate(...args)
       const before = yield* fs.readFileString(join(out, "summary.md"))
       const { code, err } = yield* floodgate(...args).pipe(Effect.provide(fullOnce("summary.md", 1)))
-      assert.strictEqual(code, 1)
+      assert.strictEqual(code, 3)
       assert.strictEqual(err, `floodgate: cannot write ${out}/summary.md: the disk is full; choose another --out`)
       assert.strictEqual(yield* fs.readFileString(join(out, "summary.md")), before)
       assert.deepStrictEqual((yield* fs.readDirectory(out)).sort(), ["results.jsonl", "summary.md"])

@@ -1,4 +1,8 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as FloodgateRedis from "floodgate/redis"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -51,9 +55,9 @@ describe("a Redis that is not there", () => {
     ["status", "--redis", "redis://127.0.0.1:1"],
     ["status", "--redis", "redis://:secret@127.0.0.1:1", "--watch"],
     ["run", "README.md", "--prompt", "x", "--redis", "redis://:secret@127.0.0.1:1", "--out", "/dev/null/out"]
-  ])("is one line and a 1 for %s %s", async (...args) => {
+  ])("is one line and a 4 for %s %s", async (...args) => {
     const { code, out, stderr } = await floodgate(args).exit
-    assert.strictEqual(code, 1)
+    assert.strictEqual(code, 4)
     assert.match(stderr, said)
     assert.notInclude(stderr, "secret")
     assert.strictEqual(out, "")
@@ -122,7 +126,7 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     assert.isAtMost(pool!.levels.inputTokens.perSecond, 1_500)
     const { out } = await floodgate(["status", "--redis", server.url, "--redis-prefix", "shared"]).exit
     assert.match(out, /^pool default\ninput +[█░]{20} /)
-    assert.match(out, /\nprocess +in flight {2}holds +its first waiter needs {2}sign of life due in\n\S+ {2}/)
+    assert.match(out, /\nprocess +in flight {2}holds +next call needs {2}next sign of life\n\S+ {2}/)
     for (const { exit } of runs) {
       const { code, lines, stderr } = await exit
       assert.strictEqual(code, 0, stderr)
@@ -131,6 +135,28 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     }
     assert.deepStrictEqual((await status()).pools[0]!.processes, [])
   }, 90_000)
+
+  it("shows names of other programs without the characters that a terminal obeys", async () => {
+    // Regression: status printed them as they came.
+    const name = "\u001b[2J\u202Eevil\n\u009b31m"
+    const budget = Budget.layer({
+      limits: { pools: { [name]: { inputTokens: { perMinute: 1_000 } } }, poolOf: () => name }
+    }).pipe(Layer.provide(FloodgateRedis.layerStoreUrl({ url: server.url, prefix: "hostile", name })))
+    const held = Budget.withReservation(
+      { inputTokens: 1 },
+      () => Effect.promise(() => Promise.all(["--json=false", "--json"].map(look))),
+      { pool: name }
+    )
+    const look = (flag: string) => floodgate(["status", "--redis", server.url, "--redis-prefix", "hostile", flag]).exit
+    const looks = await Effect.runPromise(Effect.provide(held, budget))
+    for (const { code, out, stderr } of looks) {
+      assert.strictEqual(code, 0, stderr)
+      assert.include(out, "evil")
+      assert.notMatch(out, /[^\P{Cc}\n]|[\u202A-\u202E\u2066-\u2069]/u)
+    }
+    assert.match(looks[0]!.out, /^pool \uFFFD\[2J\uFFFDevil\uFFFD\uFFFD31m$/m)
+    assert.strictEqual((JSON.parse(looks[1]!.out) as Status).pools[0]!.pool, name)
+  })
 
   it("says in one line that Redis went away, and what became of the calls", async () => {
     const going = run("three")

@@ -111,14 +111,14 @@ describe("floodgate run --report", () => {
     mkdirSync(join(at, "held"))
     writeFileSync(join(at, "held/run.lock"), `${process.pid} ${hostname()} ${Date.now()}\n`)
     const { code, stderr } = await run("held", before)
-    assert.strictEqual(code, 1)
+    assert.strictEqual(code, 3)
     assert.match(stderr, /^floodgate: another run \(process \d+\) writes to .*\n$/)
     assert.strictEqual(readFileSync(before, "utf8"), "of a run that goes on")
   })
 
   it("says in one line that it cannot be written, before it asks anything", async () => {
     const { code, stderr } = await run("none", join(at, "docs/0.md/report.html"))
-    assert.strictEqual(code, 1)
+    assert.strictEqual(code, 3)
     assert.match(stderr, /^floodgate: cannot write .*choose another --report\n$/)
     assert.isFalse(existsSync(join(at, "none")))
   })

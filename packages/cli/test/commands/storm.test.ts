@@ -95,11 +95,17 @@ describe("floodgate storm", () => {
         '--agents: "9". Expected: nothing: each call of a trace is'
       )
       assert.include(yield* wrong("--scenario", "many", "--agents", "100001"), "at most 100000")
-      assert.include(yield* wrong("--trace", join(import.meta.dirname, "storm.test.ts")), "expected the columns")
-      assert.include(
-        yield* wrong("--trace", import.meta.dirname),
-        "Expected: a readable file (it is no file, but a directory)"
-      )
+    })
+  )
+
+  it.effect("names the trace that cannot be read", () =>
+    Effect.gen(function* () {
+      const unreadable = (path: string) =>
+        Effect.map(Effect.flip(Effect.provide(floodgate("storm", "--trace", path), services)), String)
+      const other = join(import.meta.dirname, "storm.test.ts")
+      assert.include(yield* unreadable(other), `${other}: line 1 is not of a trace: expected the columns`)
+      const folder = import.meta.dirname
+      assert.include(yield* unreadable(folder), `${folder}: it is a folder, not a file`)
     })
   )
 

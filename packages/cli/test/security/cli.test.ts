@@ -1,57 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { ProviderServer } from "floodgate/testing/server"
 import { type Handler, serve } from "../../../../test/support/httpServer.ts"
+import { filesIn, folder, type Ran, run } from "../support/command.ts"
 
 // The command as a process of its own, with a key in its environment and names that try to leave its folder.
 
 const canary = "CaNaRy7Zq94xW2fKd81Ls0"
-const bin = Path.resolve(import.meta.dirname, "../../src/bin.ts")
-
-interface Ran {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-/** Runs the command in a folder; ends it when the test does. */
-const run = (cwd: string, args: ReadonlyArray<string>, env: Record<string, string> = {}): Effect.Effect<Ran> =>
-  Effect.callback((resume) => {
-    const child = spawn(process.execPath, ["--conditions=@floodgate/source", bin, ...args], {
-      cwd,
-      env: { PATH: process.env["PATH"] ?? "", ...env },
-      stdio: ["ignore", "pipe", "pipe"]
-    })
-    let stdout = ""
-    let stderr = ""
-    child.stdout.on("data", (chunk) => (stdout += chunk))
-    child.stderr.on("data", (chunk) => (stderr += chunk))
-    child.on("close", (code) => resume(Effect.succeed({ code, stdout, stderr })))
-    return Effect.sync(() => child.kill())
-  })
-
-/** A folder of its own: `inside` is where the command runs, and nothing beside it may change. */
-const folder = Effect.acquireRelease(
-  Effect.sync(() => {
-    const root = Fs.mkdtempSync(Path.join(Os.tmpdir(), "floodgate-security-"))
-    const inside = Path.join(root, "inside")
-    Fs.mkdirSync(Path.join(inside, "docs"), { recursive: true })
-    Fs.writeFileSync(Path.join(inside, "docs", "one.txt"), "The first document.")
-    return { root, inside }
-  }),
-  ({ root }) => Effect.sync(() => Fs.rmSync(root, { recursive: true, force: true }))
-)
-
-const filesIn = (root: string): ReadonlyArray<string> =>
-  Fs.readdirSync(root, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => Path.relative(root, Path.join(entry.parentPath, entry.name)))
-    .sort()
-
 const runArgs = (...more: ReadonlyArray<string>) => [
   "run",
   "docs",
@@ -171,7 +128,7 @@ describe("the command", { timeout: 60_000 }, () => {
           const { inside } = yield* folder
           for (const out of ["/proc/floodgate", "/proc/self/floodgate/deeper"]) {
             const ran = yield* run(inside, ["run", "docs", "--prompt", "x", "--out", out])
-            assert.strictEqual(ran.code, 1)
+            assert.strictEqual(ran.code, 3)
             assert.match(ran.stderr, /^floodgate: cannot write \/proc\/.*choose another --out\n$/)
           }
         })
@@ -182,7 +139,7 @@ describe("the command", { timeout: 60_000 }, () => {
         const { inside, root } = yield* folder
         Fs.writeFileSync(Path.join(root, "precious"), "keep me")
         const ran = yield* run(inside, ["run", "docs", "--prompt", "x", "--out", "../precious"])
-        assert.strictEqual(ran.code, 1)
+        assert.strictEqual(ran.code, 3)
         assert.match(ran.stderr, /^floodgate: cannot write \.\.\/precious: .*\n$/)
         assert.strictEqual(Fs.readFileSync(Path.join(root, "precious"), "utf8"), "keep me")
       })

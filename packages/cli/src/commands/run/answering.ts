@@ -13,6 +13,7 @@ import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmProvider } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
+import * as Exit from "../exit.ts"
 import * as Provider from "../provider.ts"
 import * as Redis from "../redis.ts"
 import * as Pipeline from "./pipeline.ts"
@@ -26,13 +27,15 @@ export interface Answering {
   readonly layer: Layer.Layer<Services>
   /** Who answers, in a few words. */
   readonly provider: string
+  /** Whether its answers cost something. */
+  readonly costs: boolean
   readonly said: string
   /** What is known of the provider at the end, where there is something to know. */
   readonly summary: Effect.Effect<string | undefined>
 }
 
 /** What the embedded provider grants when nobody says: about what Anthropic grants an organisation that pays. */
-const embeddedLimits: Limits.Limits = {
+export const embeddedLimits: Limits.Limits = {
   requests: { perMinute: 1_000 },
   inputTokens: { perMinute: 2_000_000 },
   outputTokens: { perMinute: 400_000 }
@@ -68,6 +71,7 @@ const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.Tok
 export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/run/BadConfig")("BadConfig", {
   why: Schema.String
 }) {
+  readonly exitCode = Exit.codes.usage
   override get message(): string {
     return this.why
   }
@@ -81,7 +85,7 @@ const variable = (name: string): Effect.Effect<string | undefined, BadConfig> =>
   )
 
 /** The key and the address of the provider; undefined where no key is set. */
-const credentials = Effect.gen(function* () {
+export const credentials = Effect.gen(function* () {
   const key = yield* variable("ANTHROPIC_API_KEY")
   const baseUrl = (yield* variable("ANTHROPIC_BASE_URL")) ?? "https://api.anthropic.com"
   if (key === undefined) return undefined
@@ -119,6 +123,7 @@ export const fromConfig = Effect.fnUntraced(function* (
     const answering: Answering = {
       layer: guarded(options, known),
       provider: Redis.shown(known.baseUrl),
+      costs: true,
       said: `Answers come from ${Redis.shown(known.baseUrl)}, with the key in ANTHROPIC_API_KEY`,
       summary: Effect.undefined
     }
@@ -128,6 +133,7 @@ export const fromConfig = Effect.fnUntraced(function* (
   const answering: Answering = {
     layer: guarded(options, { apiKey: Redacted.make("embedded"), baseUrl: server.url }),
     provider: `simulated, embedded in the command, at ${server.url}`,
+    costs: false,
     said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
     summary: Effect.map(server.stats, (stats) => `The embedded provider saw ${Provider.summary(stats)}`)
   }

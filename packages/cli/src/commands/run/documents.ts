@@ -2,56 +2,12 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
-import type * as PlatformError from "effect/PlatformError"
-import * as Schema from "effect/Schema"
-import { named } from "../errors.ts"
+import { createHash } from "node:crypto"
+import { isText, reading, sizeText, Unreadable } from "../files.ts"
+import * as Output from "../output.ts"
+import * as Words from "../../words.ts"
+import * as Glob from "./glob.ts"
 import type { Document } from "./split.ts"
-
-/** A path that cannot be read, or nothing to read in it. */
-export class Unreadable extends Schema.TaggedError<Unreadable>("floodgate/cli/run/Unreadable")("Unreadable", {
-  path: Schema.String,
-  why: Schema.String
-}) {
-  override get message(): string {
-    return `${named(this.path)}: ${this.why}`
-  }
-}
-
-const why = ({ reason }: PlatformError.PlatformError): string => {
-  switch (reason._tag) {
-    case "NotFound":
-      return "there is no such file or folder; check the path"
-    case "PermissionDenied":
-      return "no permission to read it"
-    default:
-      return reason.message
-  }
-}
-
-/** What has a zero byte or is not UTF-8 near its start is no text. */
-const isText = (bytes: Uint8Array): boolean => {
-  const head = bytes.subarray(0, 8_000)
-  if (head.includes(0)) return false
-  try {
-    new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: true })
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** The text of one file. What is no file, such as a pipe that nobody writes to, could keep its reader waiting for ever. */
-export const text = Effect.fnUntraced(function* (
-  path: string
-): Effect.fn.Return<string, Unreadable, FileSystem.FileSystem> {
-  const fs = yield* FileSystem.FileSystem
-  const refuse = (error: PlatformError.PlatformError) => new Unreadable({ path, why: why(error) })
-  const { type } = yield* Effect.mapError(fs.stat(path), refuse)
-  if (type !== "File") return yield* new Unreadable({ path, why: `it is no file, but a ${type.toLowerCase()}` })
-  const bytes = yield* Effect.mapError(fs.readFile(path), refuse)
-  if (!isText(bytes)) return yield* new Unreadable({ path, why: "it is no text in UTF-8" })
-  return new TextDecoder().decode(bytes)
-})
 
 /** Where a run writes by itself. */
 export const defaultOut = "floodgate-out"
@@ -68,69 +24,190 @@ export interface Own {
   readonly report: string | undefined
 }
 
-/** Not entered unless they are named themselves: nobody means them. */
-const skipped = (name: string): boolean => name === "node_modules" || name.startsWith(".")
+/** Which of the files in a folder are documents. */
+export interface Selection {
+  readonly include: ReadonlyArray<Glob.Matcher>
+  readonly exclude: ReadonlyArray<Glob.Matcher>
+  readonly followLinks: boolean
+}
 
-/** What was read, and how many files were left out because they are no text. */
+/** What is read where no flag says otherwise. */
+export const everything: Selection = { include: [], exclude: [], followLinks: false }
+
+// -----------------------------------------------------------------------------
+// What is left out
+// -----------------------------------------------------------------------------
+
+/** Not entered unless they are named themselves: nobody means them. */
+const isHidden = (name: string): boolean => name === "node_modules" || name.startsWith(".")
+
+/** Text that is not written to be read: drawings, what tools generate, and keys. `--include` asks for it. */
+const isUnlikely = Glob.matcher(
+  "{*.svg,*.lock,*-lock.json,*-lock.yaml,npm-shrinkwrap.json,go.sum,*.map,*.min.js,*.min.css,*.pem,*.key}"
+)!
+
+/** Why a file is left out, as it is said of one and of several. */
+const whys = {
+  excluded: "excluded",
+  notIncluded: "not included",
+  unlikely: "SVG, lock files and the like",
+  link: "links",
+  notFile: "not a file",
+  notText: "not text",
+  same: "the same as another"
+} as const
+
+/** Why a file is left out. */
+export type Why = keyof typeof whys
+
+/** A file of a folder that is no document. */
+export interface LeftOut {
+  readonly path: string
+  readonly why: Why
+}
+
+/** Why a file is left out, in words. */
+export const whyText = (why: Why): string => whys[why]
+
+/** How many files are left out, and why. What the user asked for need not be said. */
+export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
+  const unasked = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
+  if (unasked.length === 0) return ""
+  const groups = [...Map.groupBy(unasked, ({ why }) => why)]
+  const reasons = groups.map(([why, all]) => (groups.length === 1 ? whys[why] : `${all.length} ${whys[why]}`))
+  return ` (${Words.thousands(unasked.length)} left out: ${reasons.join(", ")})`
+}
+
+// -----------------------------------------------------------------------------
+// Reading
+// -----------------------------------------------------------------------------
+
+/** More text in one file is no document that an agent could read. */
+const mostFileBytes = 64e6
+/** All documents are held in memory. */
+const mostBytes = 256e6
+
+/** What was read, and what was left out. */
 export interface Found {
   readonly documents: ReadonlyArray<Document>
-  readonly binary: number
+  readonly leftOut: ReadonlyArray<LeftOut>
+  /** Whether a folder was among the paths: only then there is something to select. */
+  readonly hasFolder: boolean
 }
 
 /**
- * Reads files and folders, in the order in which they are named and sorted within; a file to which several ways lead once.
- * What is the run's own is passed over in folders, and refused where it is named: it would be lost.
+ * Reads files and folders, in the order in which they are named and sorted within. A file to which several ways lead, or
+ * whose content another has, is read once. What is the run's own is passed over in folders, and refused where it is named:
+ * it would be lost.
  */
 export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
-  { out, report }: Own
+  { out, report }: Own,
+  { exclude, followLinks, include }: Selection = everything
 ): Effect.fn.Return<Found, Unreadable, FileSystem.FileSystem | Path.Path> {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  // By the path that no link is in.
-  const documents = new Map<string, Document>()
-  const folders = new Set<string>()
-  const binary = new Set<string>()
+  const documents: Array<Document> = []
+  const leftOut: Array<LeftOut> = []
+  /** Paths without links, and the hashes of contents. */
+  const seen = new Set<string>()
+  let total = 0
   // The files, too: the folder of the documents may be that of the output.
   const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
   // What is not there yet is not found either.
   const own = new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
 
-  const visit = (path: string, isNamed: boolean): Effect.Effect<void, Unreadable> =>
+  const tooLarge = (path: string, size: bigint): Unreadable =>
+    size > mostFileBytes
+      ? new Unreadable({
+          path,
+          why: `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(mostFileBytes)}: split it, or leave it out with --exclude`
+        })
+      : new Unreadable({
+          path,
+          why: `with it the documents have more than ${sizeText(mostBytes)}, which is the most of a run: leave some out with --exclude`
+        })
+
+  const readFile = Effect.fnUntraced(function* (path: string, real: string, size: bigint, isNamed: boolean) {
+    if (size > mostFileBytes || total + Number(size) > mostBytes) return yield* tooLarge(path, size)
+    const bytes = yield* fs.readFile(path)
+    if (!isText(bytes)) {
+      if (isNamed) return yield* new Unreadable({ path, why: "it is not text in UTF-8; leave it out, or convert it" })
+      leftOut.push({ path, why: "notText" })
+      return
+    }
+    const hash = createHash("sha256").update(bytes).digest("hex")
+    const text = new TextDecoder().decode(bytes)
+    if (text === "") return
+    if (seen.has(hash)) {
+      leftOut.push({ path, why: "same" })
+      return
+    }
+    seen.add(hash)
+    total += bytes.length
+    documents.push({ path, text })
+  })
+
+  /** Whether the selection has a file of a folder. */
+  const selected = (within: string): Why | undefined => {
+    if (exclude.some((matches) => matches(within))) return "excluded"
+    if (include.length > 0) return include.some((matches) => matches(within)) ? undefined : "notIncluded"
+    return isUnlikely(within) ? "unlikely" : undefined
+  }
+
+  /** A path, and what it is from the folder that was named; undefined where it was named itself. */
+  const visit = (path: string, within: string | undefined): Effect.Effect<void, Unreadable> =>
     Effect.gen(function* () {
+      if (within !== undefined && !followLinks && (yield* fs.lstat(path)).type === "SymbolicLink") {
+        leftOut.push({ path, why: "link" })
+        return
+      }
       const real = yield* fs.realPath(path)
-      if (!isNamed && own.has(real)) return
-      const info = yield* fs.stat(path)
-      if (info.type === "Directory") {
+      if (within !== undefined && own.has(real)) return
+      const { size, type } = yield* fs.stat(path)
+      if (type === "Directory") {
         // Links may lead around in a circle.
-        if (folders.has(real)) return
-        folders.add(real)
-        const names = (yield* fs.readDirectory(path)).filter((name) => !skipped(name)).sort()
-        for (const name of names) {
-          // A link that leads nowhere is nobody's document.
-          if (yield* fs.exists(join(path, name))) yield* visit(join(path, name), false)
+        if (seen.has(real)) return
+        seen.add(real)
+        for (const name of (yield* fs.readDirectory(path)).filter((name) => !isHidden(name)).sort()) {
+          const child = within === undefined || within === "" ? name : `${within}/${name}`
+          if (exclude.some((matches) => matches(child))) leftOut.push({ path: join(path, name), why: "excluded" })
+          else yield* visit(join(path, name), child)
         }
-      } else if (info.type !== "File") {
-        if (isNamed) return yield* new Unreadable({ path, why: "it is no file and no folder" })
+        return
+      }
+      const why = within === undefined ? undefined : selected(within)
+      if (why !== undefined) leftOut.push({ path, why })
+      else if (type !== "File") {
+        if (within === undefined) {
+          return yield* new Unreadable({ path, why: `it is ${Output.kindOf(type)}, not a file or folder` })
+        }
+        leftOut.push({ path, why: "notFile" })
       } else if (own.has(real)) {
         return yield* new Unreadable({ path, why: "the command would write over it; choose another --report or --out" })
-      } else if (!documents.has(real)) {
-        const bytes = yield* fs.readFile(path)
-        if (!isText(bytes)) {
-          if (isNamed) return yield* new Unreadable({ path, why: "it is no text; leave it out, or name its text" })
-          binary.add(real)
-          return
-        }
-        const text = new TextDecoder().decode(bytes)
-        if (text !== "") documents.set(real, { path, text })
+      } else if (!seen.has(real)) {
+        seen.add(real)
+        yield* readFile(path, real, size, within === undefined)
       }
     }).pipe(
-      Effect.mapError((error) => (error._tag === "Unreadable" ? error : new Unreadable({ path, why: why(error) })))
+      // A link that leads nowhere is nobody's document, and neither is a file that has just gone.
+      Effect.catchReason("PlatformError", "NotFound", (reason, error) =>
+        within === undefined ? Effect.fail(error) : Effect.void
+      ),
+      reading(path)
     )
 
-  for (const path of paths) yield* visit(join(path), true)
-  if (documents.size === 0) {
-    return yield* new Unreadable({ path: paths.join(", "), why: "no text files there; name files or folders of text" })
+  let hasFolder = false
+  for (const path of paths.map((path) => join(path))) {
+    hasFolder ||= (yield* Effect.orElseSucceed(fs.stat(path), () => undefined))?.type === "Directory"
+    yield* visit(path, undefined)
   }
-  return { documents: [...documents.values()], binary: binary.size }
+  if (documents.length === 0) {
+    const path = paths.join(", ")
+    return yield* new Unreadable({
+      path,
+      why: `no text files there${leftOutText(leftOut)}; name files or folders of text`
+    })
+  }
+  return { documents, leftOut, hasFolder }
 })

@@ -15,7 +15,7 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import type { Params } from "floodgate/LlmProvider"
-import { printable } from "../errors.ts"
+import { printable } from "../text.ts"
 import * as Results from "./results.ts"
 import * as Split from "./split.ts"
 import * as Steps from "./steps.ts"
@@ -201,24 +201,35 @@ const isLasting = (error: unknown, { calls }: Totals): boolean => {
   return lasting.has(String(reason._tag)) || (reason._tag === "CapReached" && calls === 0)
 }
 
-/** How many of the answers of a run are there before it starts. */
-export const knownOf = ({ chunks, finished, task }: Pick<Options<never>, "chunks" | "finished" | "task">): number => {
+/** The answers of a run that are there before it starts. */
+export interface Known {
+  /** How many of each agent. */
+  readonly ofAgents: ReadonlyArray<number>
+  readonly isMerged: boolean
+}
+
+/** How many answers that is. */
+export const countOf = ({ isMerged, ofAgents }: Known): number =>
+  ofAgents.reduce((sum, count) => sum + count, isMerged ? 1 : 0)
+
+/** Looks up the answers of a run. */
+export const knownOf = ({ chunks, finished, task }: Pick<Options<never>, "chunks" | "finished" | "task">): Known => {
+  if (finished.size === 0) return { ofAgents: chunks.map(() => 0), isMerged: false }
   const parts: Array<Steps.Part> = []
-  let count = 0
-  chunks.forEach((chunk, index) => {
+  const ofAgents = chunks.map((chunk, index) => {
     const agent = nameOf(index, chunks.length)
     const at = { part: index + 1, parts: chunks.length, chunk }
     let answers: Steps.Answers = {}
-    for (const step of Steps.steps) {
+    for (const [count, step] of Steps.steps.entries()) {
       const known = finished.get(Results.keyOf(agent, step, Steps.params(task, step, at, answers)))
-      if (known === undefined) return
-      count++
+      if (known === undefined) return count
       answers = { ...answers, [step]: known.text }
     }
     parts.push({ agent, text: answers.finish! })
+    return Steps.steps.length
   })
-  if (parts.length < chunks.length) return count
-  return count + (finished.has(Results.keyOf(Steps.orchestrator, "merge", Steps.mergeParams(task, parts))) ? 1 : 0)
+  const merge = Results.keyOf(Steps.orchestrator, "merge", Steps.mergeParams(task, parts))
+  return { ofAgents, isMerged: parts.length === chunks.length && finished.has(merge) }
 }
 
 /** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */

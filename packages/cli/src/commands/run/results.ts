@@ -11,6 +11,8 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 import type { Params } from "floodgate/LlmProvider"
+import { drained, type Stepwise } from "../../stepwise.ts"
+import { safeJson } from "../text.ts"
 
 const Tokens = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Schema.Finite })
 
@@ -53,11 +55,20 @@ export interface Loaded {
   readonly torn: boolean
 }
 
-/** Reads a file. Of two results of one call the later counts. */
-export const parse = (text: string): Loaded => {
+/** So many lines are read in one step. */
+const atOnce = 200
+
+/** Reads a file in steps. Of two results of one call the later counts. */
+export function* parseSteps(text: string): Stepwise<Loaded> {
   const results = new Map<string, Result>()
   let unreadable = 0
-  for (const line of text.split("\n")) {
+  let lines = 0
+  for (let from = 0; from < text.length;) {
+    const newline = text.indexOf("\n", from)
+    const end = newline === -1 ? text.length : newline
+    const line = text.slice(from, end)
+    from = end + 1
+    if (++lines % atOnce === 0) yield
     if (line.trim() === "") continue
     const result = decode(line)
     if (Option.isSome(result)) results.set(result.value.key, result.value)
@@ -66,5 +77,8 @@ export const parse = (text: string): Loaded => {
   return { results, unreadable, torn: text !== "" && !text.endsWith("\n") }
 }
 
+/** Reads a file at once. */
+export const parse = (text: string): Loaded => drained(parseSteps(text))
+
 /** A result as its line. */
-export const lineOf = (result: Result): string => `${JSON.stringify(result)}\n`
+export const lineOf = (result: Result): string => `${safeJson(result)}\n`

@@ -2,7 +2,6 @@
  * Shows a run: a picture that is redrawn in place on a terminal, plain lines elsewhere, JSON lines for machines, or nothing.
  */
 import * as Clock from "effect/Clock"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -10,6 +9,7 @@ import * as Terminal from "effect/Terminal"
 import * as Budget from "floodgate/Budget"
 import * as Words from "../../words.ts"
 import * as Painter from "../painter.ts"
+import * as Print from "../print.ts"
 import * as Eta from "./eta.ts"
 import type { Event } from "./pipeline.ts"
 import * as View from "./view.ts"
@@ -42,7 +42,7 @@ const plain = Effect.fnUntraced(function* (run: Run) {
   const failures = new Set<string>()
   let alike = 0
   yield* Effect.addFinalizer(() =>
-    alike === 0 ? Effect.void : Console.log(`${Words.counted(alike, "more agent")} failed in the same way`)
+    alike === 0 ? Effect.void : Print.out(`${Words.counted(alike, "more agent")} failed in the same way`)
   )
   return Effect.fnUntraced(function* (event: Event) {
     yield* fold(event)
@@ -55,7 +55,7 @@ const plain = Effect.fnUntraced(function* (run: Run) {
       failures.add(kind)
     }
     const line = View.plain(state(), event, yield* seconds)
-    if (line !== undefined) yield* Console.log(line)
+    if (line !== undefined) yield* Print.out(line)
   })
 })
 
@@ -98,7 +98,7 @@ export const make = (
     case "quiet":
       return Effect.succeed(() => Effect.void)
     case "json":
-      return Effect.succeed((event) => Console.log(JSON.stringify(event)))
+      return Effect.succeed(Print.json)
     case "plain":
       return plain(run)
     case "live":

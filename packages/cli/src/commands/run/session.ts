@@ -1,29 +1,31 @@
 /**
- * One run over files: reads the documents and what earlier runs left, runs the pipeline, keeps every result as it comes,
- * and writes the summary.
+ * One run over documents: reads what earlier runs left, runs the pipeline, keeps every result as it comes, and writes the
+ * summary.
  */
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
+import type * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import type * as Terminal from "effect/Terminal"
 import type * as Agents from "floodgate/Agents"
 import type * as Budget from "floodgate/Budget"
 import type * as LlmClient from "floodgate/LlmClient"
 import * as Words from "../../words.ts"
-import { printable } from "../errors.ts"
 import * as Output from "../output.ts"
+import * as Print from "../print.ts"
+import { oneLine } from "../text.ts"
+import type * as Confirm from "./confirm.ts"
 import * as Documents from "./documents.ts"
 import * as Lock from "./lock.ts"
 import * as Pipeline from "./pipeline.ts"
+import * as Plan from "./plan.ts"
 import type * as Recorder from "./recorder.ts"
-import * as Results from "./results.ts"
+import type * as Results from "./results.ts"
 import * as Screen from "./screen.ts"
-import * as Split from "./split.ts"
+import type { Work } from "./selection.ts"
 import * as Steps from "./steps.ts"
+import * as Store from "./store.ts"
 import * as View from "./view.ts"
 
 /** Some of the agents failed. */
@@ -53,12 +55,11 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
 
 /** What a run is asked to do. */
 export interface Options {
-  readonly paths: ReadonlyArray<string>
+  readonly work: Work
   readonly task: Steps.Task
-  readonly agents: number
   readonly out: string
-  /** The file of the report, if one is written. */
-  readonly report?: string | undefined
+  /** Whether the user named that folder: only then it may be a link. */
+  readonly outIsNamed: boolean
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
   /** Whether the same command goes on from what this one leaves; if not, it starts anew, and does not say what is kept. */
@@ -67,29 +68,25 @@ export interface Options {
   readonly provider: string
   /** Writes down what happens, for a report. */
   readonly recorder?: Recorder.Recorder | undefined
+  /** Asks before the first call, where there is something to ask. */
+  readonly confirm?: Confirm.Confirm | undefined
 }
 
 // -----------------------------------------------------------------------------
 // What is said
 // -----------------------------------------------------------------------------
 
-/** Where a run writes. */
-type Paths = ReturnType<typeof Documents.filesIn>
-
 /** What a run works on, in lines. */
 const opening = (
-  { provider, task }: Options,
-  { results }: Paths,
-  { binary, documents }: Documents.Found,
-  chunks: ReadonlyArray<Split.Chunk>,
+  { provider, task, work: { chunks, found } }: Options,
+  { results }: Store.Paths,
   { known, unreadable }: { readonly known: number; readonly unreadable: number }
 ): ReadonlyArray<string> => {
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
-  const skipped = binary === 0 ? "" : ` (${binary} left out: not text)`
   const agents = Words.counted(chunks.length, "agent")
-  const files = Words.counted(documents.length, "file")
+  const files = Words.counted(found.documents.length, "file")
   return [
-    `${agents}, ${files}${skipped}, ${View.short(bytes)} bytes; model ${task.model}`,
+    `${agents}, ${files}${Documents.leftOutText(found.leftOut)}, ${View.short(bytes)} bytes; model ${task.model}`,
     provider,
     ...(known > 0 ? [`Going on: ${Words.counted(known, "answer")} of this task in ${results} already`] : []),
     ...(unreadable > 0 ? [`Passed over in ${results}: ${Words.counted(unreadable, "line")} that cannot be read`] : [])
@@ -105,7 +102,11 @@ const cutOff = ({ goesOn, task }: Options, { cut }: Pipeline.Report): ReadonlyAr
     : []
 
 /** What became of it, in lines. */
-const closing = (options: Options, report: Pipeline.Report, { results, summary }: Paths): ReadonlyArray<string> => {
+const closing = (
+  options: Options,
+  report: Pipeline.Report,
+  { results, summary }: Store.Paths
+): ReadonlyArray<string> => {
   const { calls, inputTokens, missing, outputTokens, reused, seconds } = report
   const isDone = missing.length === 0
   const again = reused === 0 ? "" : ` (and ${Words.thousands(reused)} from before)`
@@ -119,39 +120,23 @@ const closing = (options: Options, report: Pipeline.Report, { results, summary }
 }
 
 /** The same for a program. */
-const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Report): string =>
-  JSON.stringify({ event: "done", complete: missing.length === 0, missing, ...figures })
+const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Report) => ({
+  event: "done",
+  complete: missing.length === 0,
+  missing,
+  ...figures
+})
 
 // -----------------------------------------------------------------------------
 // The run
 // -----------------------------------------------------------------------------
-
-const writing = (path: string) => Output.writing(path, "--out")
-
-/** What earlier runs left in the file, and what adds a result to it. */
-const openResults = Effect.fnUntraced(function* (path: string, goesOn: boolean) {
-  const fs = yield* FileSystem.FileSystem
-  if (!goesOn) yield* fs.remove(path, { force: true })
-  const text = yield* Effect.catchReason(fs.readFileString(path), "PlatformError", "NotFound", () => Effect.succeed(""))
-  const before = Results.parse(text)
-  const one = yield* Semaphore.make(1)
-  let torn = before.torn
-  const append = (result: Results.Result) =>
-    Effect.suspend(() => {
-      const line = (torn ? "\n" : "") + Results.lineOf(result)
-      // Of a line that could not be written a part may be there.
-      torn = true
-      return Effect.tap(fs.writeFileString(path, line, { flag: "a" }), () => Effect.sync(() => (torn = false)))
-    })
-  return { before, record: (result: Results.Result) => append(result).pipe(one.withPermits(1), writing(path)) }
-})
 
 /** Runs it, and gives what became of it; a run that is not complete is in the report. */
 export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<
   Pipeline.Report,
-  Documents.Unreadable | Output.Unwritable | Lock.Taken,
+  Output.Unusable | Lock.Taken | Confirm.Declined,
   | Scope.Scope
   | LlmClient.LlmClient
   | Agents.Meter
@@ -160,18 +145,21 @@ export const run = Effect.fnUntraced(function* (
   | Path.Path
   | Terminal.Terminal
 > {
-  const { cap, goesOn, mode, out, recorder, task } = options
+  const { cap, confirm, goesOn, mode, out, outIsNamed, recorder, task } = options
+  const { chunks } = options.work
   const { join } = yield* Path.Path
   const paths = Documents.filesIn(join, out)
   const say = (lines: ReadonlyArray<string>) =>
-    mode === "live" || mode === "plain" ? Console.log(printable(lines.join("\n"))) : Effect.void
+    mode === "live" || mode === "plain" ? Print.out(lines.join("\n")) : Effect.void
 
-  const found = yield* Documents.read(options.paths, { out, report: options.report })
-  const chunks = Split.split(found.documents, options.agents)
-  yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(writing(out))
-  const { before, record } = yield* openResults(paths.results, goesOn).pipe(writing(paths.results))
-  let known = Pipeline.knownOf({ task, chunks, finished: before.results })
-  yield* say(opening(options, paths, found, chunks, { known, unreadable: before.unreadable }))
+  if (!outIsNamed) yield* Output.ownFolder(out, "--out")
+  yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(Output.writing(out, "--out"))
+  yield* Store.checkSummary(paths)
+  const { before, record } = yield* Store.open(paths, goesOn)
+  const plan = Plan.make(task, chunks, Pipeline.knownOf({ task, chunks, finished: before.results }))
+  let { known } = plan
+  yield* say(opening(options, paths, { known, unreadable: before.unreadable }))
+  if (confirm !== undefined && plan.calls > 0) yield* confirm(plan)
 
   const agents = chunks.map(({ bytes }, index) => [Pipeline.nameOf(index, chunks.length), bytes] as const)
   const report = yield* Effect.gen(function* () {
@@ -186,16 +174,16 @@ export const run = Effect.fnUntraced(function* (
   }).pipe(
     Effect.scoped,
     Effect.onInterrupt(() => {
-      const kept = ` Every answer is kept in ${paths.results}; run the same command again to go on.`
-      return Console.error(printable(`\nStopped.${goesOn && known > 0 ? kept : ""}`))
+      const kept = ` Every answer is kept in ${oneLine(paths.results)}; run the same command again to go on.`
+      return Print.err(`\nStopped.${goesOn && known > 0 ? kept : ""}`)
     })
   )
 
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
-  yield* Output.replace(paths.summary, text).pipe(writing(paths.summary))
+  yield* Output.replaceOwn(paths.summary, text, "--out")
   yield* say(closing(options, report, paths))
-  if (mode === "quiet") for (const line of cutOff(options, report)) yield* Console.error(`floodgate: ${line}`)
-  if (mode === "json") yield* Console.log(closingJson(report))
+  if (mode === "quiet") for (const line of cutOff(options, report)) yield* Print.err(`floodgate: ${line}`)
+  if (mode === "json") yield* Print.json(closingJson(report))
   return report
 })
 

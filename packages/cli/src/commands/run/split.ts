@@ -1,5 +1,6 @@
 /** Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure. */
 import * as Words from "../../words.ts"
+import { drained, type Stepwise } from "../../stepwise.ts"
 
 /** A text file. */
 export interface Document {
@@ -24,66 +25,86 @@ export interface Chunk {
 /** Longer lines are cut, so that a file of one line can be shared, too. */
 const longestLine = 4_000
 
+/** A line, or a part of a long one: where it stands in the text of its document. */
 interface Line {
-  readonly path: string
   readonly number: number
-  readonly text: string
-  readonly bytes: number
+  readonly from: number
+  readonly to: number
 }
 
-/** Cuts a line into parts of `longestLine` characters, never between the halves of one character. */
-const cut = (text: string): ReadonlyArray<string> => {
-  const parts: Array<string> = []
-  for (let at = 0; at < text.length;) {
-    let end = Math.min(text.length, at + longestLine)
-    if (end < text.length && /[\uD800-\uDBFF]/.test(text[end - 1]!)) end--
-    parts.push(text.slice(at, end))
-    at = end
+/** Where a line, or the part of a long one, ends that begins at a position: never between the halves of one character. */
+const endOf = (text: string, from: number, end: number): number => {
+  const most = from + longestLine
+  if (end <= most) return end
+  return /[\uD800-\uDBFF]/.test(text[most - 1]!) ? most - 1 : most
+}
+
+function* linesOf({ text }: Document): Generator<Line> {
+  let number = 1
+  for (let from = 0; from < text.length;) {
+    const newline = text.indexOf("\n", from)
+    const end = newline === -1 ? text.length : newline + 1
+    while (from < end) {
+      const to = endOf(text, from, end)
+      yield { number, from, to }
+      from = to
+    }
+    number++
   }
-  return parts
 }
 
-const linesOf = ({ path, text }: Document): Array<Line> =>
-  text
-    .split(/(?<=\n)/)
-    .flatMap((line, index) =>
-      cut(line).map((part) => ({ path, number: index + 1, text: part, bytes: Buffer.byteLength(part) }))
-    )
+/** So many lines are looked at in one step: a millisecond or two. */
+const atOnce = 10_000
 
-const chunkOf = (lines: ReadonlyArray<Line>): Chunk => {
-  const pieces: Array<{ path: string; from: number; to: number; text: string }> = []
-  for (const { number, path, text } of lines) {
-    const last = pieces.at(-1)
-    if (last?.path === path) {
-      last.text += text
-      last.to = number
-    } else {
-      pieces.push({ path, from: number, to: number, text })
+/** A piece that grows line by line. */
+interface Growing {
+  readonly document: Document
+  readonly first: Line
+  last: Line
+}
+
+const pieceOf = ({ document, first, last }: Growing): Piece => ({
+  path: document.path,
+  from: first.number,
+  to: last.number,
+  text: document.text.slice(first.from, last.to)
+})
+
+/** {@link split} in steps: large documents take seconds, in which something else may be done. */
+export function* splitSteps(documents: ReadonlyArray<Document>, count: number): Stepwise<ReadonlyArray<Chunk>> {
+  let left = 0
+  let total = 0
+  for (const document of documents) {
+    total += Buffer.byteLength(document.text)
+    for (const _ of linesOf(document)) if (++left % atOnce === 0) yield
+  }
+  const chunks: Array<{ readonly pieces: Array<Growing>; bytes: number }> = []
+  let before = 0
+  for (const document of documents) {
+    for (const line of linesOf(document)) {
+      const bytes = Buffer.byteLength(document.text.slice(line.from, line.to))
+      // The chunk in which the middle of the line falls; but no chunk is passed over, and each of the later ones gets a line.
+      const wanted = Math.floor(((before + bytes / 2) / total) * count)
+      const isNext = wanted >= chunks.length || count - chunks.length >= left
+      if (chunks.length === 0 || (isNext && chunks.length < count)) chunks.push({ pieces: [], bytes: 0 })
+      const chunk = chunks.at(-1)!
+      const piece = chunk.pieces.at(-1)
+      if (piece?.document === document) piece.last = line
+      else chunk.pieces.push({ document, first: line, last: line })
+      chunk.bytes += bytes
+      before += bytes
+      if (--left % atOnce === 0) yield
     }
   }
-  return { pieces, bytes: lines.reduce((sum, { bytes }) => sum + bytes, 0) }
+  return chunks.map(({ bytes, pieces }) => ({ bytes, pieces: pieces.map(pieceOf) }))
 }
 
 /**
- * Splits documents, in their order, into at most `count` chunks of about equal size. Fewer when there are fewer lines; a
- * chunk is never empty. Nothing is lost and nothing is repeated.
+ * Splits documents, in their order, into `count` chunks of about equal size; into one for each line where there are fewer
+ * lines. A chunk is never empty. Nothing is lost and nothing is repeated.
  */
-export const split = (documents: ReadonlyArray<Document>, count: number): ReadonlyArray<Chunk> => {
-  const lines = documents.flatMap(linesOf)
-  const total = lines.reduce((sum, { bytes }) => sum + bytes, 0)
-  const groups: Array<Array<Line>> = []
-  let before = 0
-  let current = -1
-  for (const line of lines) {
-    // The chunk in which the middle of the line falls.
-    const wanted = Math.floor(((before + line.bytes / 2) / total) * count)
-    if (wanted > current) groups.push([])
-    current = Math.max(current, wanted)
-    groups.at(-1)!.push(line)
-    before += line.bytes
-  }
-  return groups.map(chunkOf)
-}
+export const split = (documents: ReadonlyArray<Document>, count: number): ReadonlyArray<Chunk> =>
+  drained(splitSteps(documents, count))
 
 /** A chunk as a prompt shows it: every piece under the name of its file. */
 export const textOf = ({ pieces }: Chunk): string =>

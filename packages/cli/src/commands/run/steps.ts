@@ -1,5 +1,6 @@
 /** What an agent asks, call by call: each prompt builds on the answers before. Pure. */
 import type { Params } from "floodgate/LlmProvider"
+import { clean } from "../text.ts"
 import { type Chunk, textOf } from "./split.ts"
 
 /** The calls of an agent, in order. The first carries its documents, the others what it made of them. */
@@ -77,20 +78,27 @@ export const mergeParams = (task: Task, parts: ReadonlyArray<Part>): Params => (
   ]
 })
 
-/** `summary.md`: the merged text, then every part, then what is missing. */
+const heading = "# Summary"
+
+/** Whether a text begins as a summary does. */
+export const isSummary = (text: string): boolean => text.startsWith(`${heading}\n\n> `)
+
+/** `summary.md`: the merged text, then every part, then what is missing, without control characters. */
 export const summary = (
   task: Task,
   merged: string | undefined,
   parts: ReadonlyArray<Part>,
   missing: ReadonlyArray<{ readonly agent: string; readonly documents: string; readonly reason: string }>
 ): string => {
-  const lines = ["# Summary", "", `> ${task.prompt.trim().replaceAll("\n", "\n> ")}`, ""]
+  const lines = [heading, "", `> ${task.prompt.trim().replaceAll("\n", "\n> ")}`, ""]
   if (missing.length > 0) {
     lines.push("**Incomplete.** These parts failed:", "")
-    for (const { agent, documents, reason } of missing) lines.push(`- ${agent} (${documents}): ${reason}`)
+    for (const { agent, documents, reason } of missing) {
+      lines.push(`- ${agent} (${documents}): ${reason.replaceAll(/\s*\n\s*/g, " ")}`)
+    }
     lines.push("")
   }
   lines.push(merged?.trim() ?? "_Not merged._", "", "# Parts", "")
   for (const { agent, text } of parts) lines.push(`## ${agent}`, "", text.trim(), "")
-  return lines.join("\n")
+  return clean(lines.join("\n"))
 }

@@ -10,11 +10,21 @@ const bytesPerToken = 2.7
 /** What the instructions of a call come to. */
 const promptTokens = 250
 
+/** The tokens of a text of so many bytes, before they are counted. */
+export const tokensOf = (bytes: number): number => Math.ceil(bytes / bytesPerToken)
+
 /** What an agent asks: the answers before are part of each prompt. */
 export const ofDocuments = (bytes: number, outputTokens: number): ReadonlyArray<Forecast.Call> =>
-  [Math.ceil(bytes / bytesPerToken), outputTokens, 2 * outputTokens, 2 * outputTokens, 2 * outputTokens].map(
-    (inputTokens) => ({ inputTokens: inputTokens + promptTokens, outputTokens })
-  )
+  [tokensOf(bytes), outputTokens, 2 * outputTokens, 2 * outputTokens, 2 * outputTokens].map((inputTokens) => ({
+    inputTokens: inputTokens + promptTokens,
+    outputTokens
+  }))
+
+/** What the orchestrator asks when all agents are done. */
+export const ofMerge = (agents: number, outputTokens: number): Forecast.Call => ({
+  inputTokens: agents * outputTokens + promptTokens,
+  outputTokens
+})
 
 /** A call and how long the provider works on it, in milliseconds. */
 export interface Call extends Forecast.Call {

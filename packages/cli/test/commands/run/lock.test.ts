@@ -78,9 +78,56 @@ describe("run.lock", () => {
       assert.strictEqual(
         yield* taken(out),
         `another run (process ${dead} on elsewhere) writes to ${out}: wait for its end, or choose another folder. ` +
-          `Whether it still runs is only seen there; if it does not, delete ${lock}`
+          `Only that machine can tell whether it still runs; if it does not, delete ${lock}`
       )
       assert.isTrue(yield* fs.exists(lock))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  for (const [what, make] of [
+    ["a link to nothing", (fs: FileSystem.FileSystem, lock: string) => fs.symlink("nowhere", lock)],
+    ["a folder", (fs: FileSystem.FileSystem, lock: string) => fs.makeDirectory(lock)]
+  ] as const) {
+    // Regression: a link to nothing was tried again and again, without an end, and no signal was heard.
+    it.effect(`is refused by name where it is ${what}`, () =>
+      Effect.gen(function* () {
+        const { fs, lock, out } = yield* folder
+        yield* make(fs, lock)
+        const error = yield* Effect.flip(Effect.scoped(Lock.hold(out)))
+        assert.match(error.message, /^cannot write .*run\.lock: it is a (link|folder); choose another --out$/)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+    )
+  }
+
+  for (const line of ["junk", "junk elsewhere junk", "1e400 elsewhere 0", "x".repeat(10_000)]) {
+    it.effect(`is taken over, or named, where somebody wrote "${line.slice(0, 20)}" into it`, () =>
+      Effect.gen(function* () {
+        const { fs, lock, out } = yield* folder
+        yield* fs.writeFileString(lock, line)
+        const message = yield* taken(out)
+        if (message !== undefined) assert.match(message, /^another run \((its lock names no process|process \d+) on/)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+    )
+  }
+
+  it.live("is not waited for by a run that is interrupted", () =>
+    Effect.gen(function* () {
+      const { fs, lock, out } = yield* folder
+      // A lock is empty for the moment in which it is made.
+      yield* fs.writeFileString(lock, "")
+      const looked = yield* Latch.make()
+      const observed: FileSystem.FileSystem = {
+        ...fs,
+        readFileString: (path, encoding) => Effect.ensuring(fs.readFileString(path, encoding), looked.open)
+      }
+      const waiting = yield* Effect.forkChild(
+        Effect.provideService(Effect.scoped(Lock.hold(out)), FileSystem.FileSystem, observed)
+      )
+      yield* looked.await
+      const start = performance.now()
+      yield* Fiber.interrupt(waiting)
+      assert.isBelow(performance.now() - start, 150)
+      assert.deepStrictEqual(yield* fs.readDirectory(out), ["run.lock"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -172,7 +172,7 @@ describe("pipeline", () => {
       assert.strictEqual(report.calls, 11)
       assert.strictEqual(report.cut, 0)
       const known = (asked: typeof task) =>
-        Pipeline.knownOf({ task: asked, chunks: chunks.slice(0, 2), finished: results })
+        Pipeline.countOf(Pipeline.knownOf({ task: asked, chunks: chunks.slice(0, 2), finished: results }))
       assert.strictEqual(known(task), 11)
       assert.strictEqual(known({ ...task, prompt: "What else?" }), 0)
 

@@ -38,6 +38,19 @@ describe("split", () => {
     )
   })
 
+  it("makes as many chunks as it is asked for where the lines suffice, however unequal they are", () => {
+    // Regression: a long line took the share of several agents, and they were quietly left out.
+    for (const lines of [
+      [1, 1, 1, 3_000],
+      [3_000, 1, 1, 1],
+      [1, 3_000, 1, 1, 1, 1],
+      [900, 900, 1, 1, 1]
+    ]) {
+      const text = lines.map((length) => `${"x".repeat(length - 1)}\n`).join("")
+      for (let count = 1; count <= lines.length; count++) assert.lengthOf(split([{ path: "a", text }], count), count)
+    }
+  })
+
   it("shares a file of one long line, and cuts no character in half", () => {
     const text = "😀".repeat(10_000)
     const chunks = split([{ path: "a", text }], 4)
@@ -52,7 +65,8 @@ describe("split", () => {
     ({ count, texts }) => {
       const documents = texts.map((text, n) => ({ path: `${n}`, text }))
       const chunks = split(documents, count)
-      assert.isAtMost(chunks.length, count)
+      const lines = split(documents, 1e9).length
+      assert.lengthOf(chunks, Math.min(count, lines))
       assert.strictEqual(whole(chunks.flatMap(({ pieces }) => pieces)), whole(documents))
       assert.isTrue(chunks.every(({ bytes }) => bytes > 0))
     }
