@@ -205,6 +205,14 @@ describe("architecture", () => {
     assert.deepStrictEqual(found, [])
   })
 
+  it("lets commands print through one module only, which cleans what comes from outside", () => {
+    const printers = cliFiles().filter((file) => importsOf(file).some(({ from }) => from === "effect/Console"))
+    assert.deepStrictEqual(
+      printers,
+      ["help", "log", "print"].map((name) => `packages/cli/src/commands/${name}.ts`)
+    )
+  })
+
   it("exports no value that nobody takes", () => {
     const folders = ["src", "test", "benchmark", "scripts", "examples", "packages/cli/src", "packages/cli/test"]
     const taken = new Set(folders.flatMap(filesOf).flatMap(takenBy))

@@ -78,6 +78,9 @@ const invalid = invalidFlag("forecast")
 
 const attempt = orInvalid("forecast", "Forecast")
 
+/** A forecast of more takes minutes. */
+const mostCalls = 1_000_000
+
 interface Wanted extends Selection.Given {
   readonly trace: Option.Option<string>
   readonly calls: Option.Option<number>
@@ -138,6 +141,10 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
       return yield* invalid(option, `more than the ${outputTokens} output tokens`, String(value))
     }
   }
+  if (agents * calls > mostCalls) {
+    const [option, given] = agents > mostCalls ? ["agents", agents] : ["calls", calls]
+    return yield* invalid(option, `at most ${Words.thousands(mostCalls)} calls of all agents`, String(given))
+  }
   return yield* attempt(() =>
     Forecast.uniform({
       agents,
@@ -197,7 +204,7 @@ const span = (duration: Duration.Duration): string => {
 const names: Readonly<Record<Forecast.Binding, string>> = {
   ...Scenario.dimensionNames,
   concurrency: "calls at once",
-  agents: "the agents themselves"
+  agents: "the agents"
 }
 
 const waitsJson = ({ p50, p95, p99 }: Forecast.Waits) => ({

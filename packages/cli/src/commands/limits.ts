@@ -4,6 +4,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { usual } from "../latency.ts"
+import * as Words from "../words.ts"
 import * as Limits from "floodgate/Limits"
 import { invalidFlag, orInvalid } from "./errors.ts"
 
@@ -17,20 +18,36 @@ export const number = (name: string, expected: string, holds: (value: number) =>
     Flag.withMetavar("<n>")
   )
 
-/** What limits allow, too. */
+/** What limits allow, too: 2^53. */
 const most = Number.MAX_SAFE_INTEGER
+/** Smaller rates and factors mean nothing, and a figure that is divided by them cannot be read. */
+const least = 0.001
 
 /** A number above zero. */
-export const positive = (name: string): Flag.Flag<number> =>
-  number(name, "a number above 0, up to 2^53", (value) => value > 0 && value <= most)
+export const positive = (name: string, upTo = most): Flag.Flag<number> =>
+  number(
+    name,
+    upTo < most ? `a number from ${least} to ${Words.thousands(upTo)}` : `a number from ${least} up to 2^53`,
+    (value) => value >= least && value <= upTo
+  )
 
 /** A whole number above zero. */
-export const count = (name: string): Flag.Flag<number> =>
-  number(name, "a whole number above 0", (value) => value > 0 && Number.isSafeInteger(value))
+export const count = (name: string, upTo = most): Flag.Flag<number> =>
+  number(
+    name,
+    upTo < most ? `a whole number from 1 to ${Words.thousands(upTo)}` : "a whole number above 0",
+    (value) => value > 0 && Number.isSafeInteger(value) && value <= upTo
+  )
 
 /** A number that is not below zero. */
-export const atLeastZero = (name: string): Flag.Flag<number> =>
-  number(name, "a number from 0 up to 2^53", (value) => value >= 0 && value <= most)
+export const atLeastZero = (name: string, upTo: number): Flag.Flag<number> =>
+  number(name, `a number from 0 to ${Words.thousands(upTo)}`, (value) => value >= 0 && value <= upTo)
+
+/** A day in milliseconds: nothing that is tried takes longer. */
+export const mostMillis = 86_400_000
+
+/** No model writes as much in one answer. */
+export const mostOutputTokens = 10_000_000
 
 /** A description and a default in one, so that `--help` shows what nobody has to say. */
 export const byDefault =
@@ -38,15 +55,18 @@ export const byDefault =
   <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
     flag.pipe(Flag.withDescription(`${text} (default: ${value})`), Flag.withDefault(value as A))
 
+/** Random numbers have 32 bits, so that a larger seed would be another one. */
+const mostSeed = 2 ** 32 - 1
+
 /** What decides everything that is random. */
 export const seed = number(
   "seed",
-  "a whole number that is not below 0",
-  (value) => value >= 0 && Number.isSafeInteger(value)
+  `a whole number from 0 to ${Words.thousands(mostSeed)}`,
+  (value) => Number.isSafeInteger(value) && value >= 0 && value <= mostSeed
 ).pipe(byDefault("The same seed gives the same figures", 1))
 
 /** How long a call takes, besides what is usual. */
-export const latencyPerToken = atLeastZero("latency-per-token").pipe(
+export const latencyPerToken = atLeastZero("latency-per-token", mostMillis).pipe(
   Flag.withDescription(
     `Milliseconds per output token, besides ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
   ),
@@ -54,7 +74,7 @@ export const latencyPerToken = atLeastZero("latency-per-token").pipe(
 )
 
 /** How many calls may be in flight. */
-export const concurrency = count("concurrency").pipe(
+export const concurrency = count("concurrency", 1_000_000).pipe(
   Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
   Flag.optional
 )

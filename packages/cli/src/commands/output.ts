@@ -4,7 +4,11 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+// Effect's file system has no way to open a pipe without waiting.
+import { constants, openSync } from "node:fs"
+import { Socket } from "node:net"
 import { innermost } from "./errors.ts"
 import * as Exit from "./exit.ts"
 import * as Print from "./print.ts"
@@ -33,6 +37,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENOSPC: "the disk is full",
   ENOTDIR: "a part of it is a file",
   EPERM: "no permission",
+  EPIPE: "nobody reads it any more",
   EROFS: "the disk cannot be written to"
 }
 
@@ -81,7 +86,7 @@ const kinds: Readonly<Record<FileSystem.File.Type, string>> = {
 export const kindOf = (type: FileSystem.File.Type): string => kinds[type]
 
 /** What there is at a path, links not followed; undefined where there is nothing. */
-export const look = (path: string) =>
+const look = (path: string) =>
   Effect.flatMap(FileSystem.FileSystem, (fs) =>
     Effect.catchReason(fs.lstat(path), "PlatformError", "NotFound", () => Effect.undefined)
   )
@@ -169,6 +174,30 @@ export const replaceOwn = Effect.fnUntraced(function* (path: string, text: strin
 })
 
 /**
+ * Opens a pipe when somebody reads it. The system's own wait for a reader would keep the process from its end, whatever the
+ * signal; this one hears it.
+ */
+const openPipe = (path: string) =>
+  Effect.retry(
+    Effect.try({
+      try: () => openSync(path, constants.O_WRONLY | constants.O_NONBLOCK),
+      catch: (error) => error
+    }),
+    { schedule: Schedule.spaced("100 millis"), while: (error) => innermost(error) === "ENXIO" }
+  )
+
+/** Writes to a pipe as its reader reads. */
+const writePipe = (path: string, text: string) =>
+  Effect.flatMap(openPipe(path), (fd) =>
+    Effect.callback<void, unknown>((resume) => {
+      const socket = new Socket({ fd, readable: false, writable: true })
+      socket.on("error", (error) => resume(Effect.fail(error)))
+      socket.end(text, () => resume(Effect.void))
+      return Effect.sync(() => socket.destroy())
+    })
+  )
+
+/**
  * Writes a file that a flag names. A link keeps leading to it, and what is no file, such as a terminal, is written to. A
  * line on standard error says so.
  */
@@ -176,8 +205,11 @@ export const write = Effect.fnUntraced(function* (path: string, text: string, fl
   const fs = yield* FileSystem.FileSystem
   yield* Effect.gen(function* () {
     const real = yield* target(path)
-    const isFile = !(yield* fs.exists(real)) || (yield* fs.stat(real)).type === "File"
-    yield* isFile ? replace(real, text) : fs.writeFileString(real, text)
+    const type = (yield* fs.exists(real)) ? (yield* fs.stat(real)).type : "File"
+    if (type === "File") yield* replace(real, text)
+    else if (type === "FIFO") {
+      yield* Effect.mapError(writePipe(real, text), (error) => new Unusable({ what: unwritten(path, error), flag }))
+    } else yield* fs.writeFileString(real, text)
   }).pipe(writing(path, flag))
   yield* Print.err(`wrote ${oneLine(path)}`)
 })
@@ -199,8 +231,11 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string, na
   yield* Effect.gen(function* () {
     const real = yield* target(path)
     if (yield* fs.exists(real)) {
+      const { type } = yield* fs.stat(real)
+      // Its reader would take an open and a close for the end.
+      if (type === "FIFO") return
       yield* fs.writeFileString(real, "", { flag: "a" })
-      if ((yield* fs.stat(real)).type !== "File") return
+      if (type !== "File") return
     }
     let there = dirname(real)
     while (dirname(there) !== there && !(yield* fs.exists(there))) there = dirname(there)

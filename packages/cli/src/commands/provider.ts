@@ -33,27 +33,27 @@ const flags = {
     Flag.optional
   ),
   headers: LimitFlags.headers.pipe(LimitFlags.byDefault("What responses tell of the limits", "rounded")),
-  outputTokens: LimitFlags.count("output-tokens").pipe(
+  outputTokens: LimitFlags.count("output-tokens", LimitFlags.mostOutputTokens).pipe(
     Flag.withDescription("Output tokens of every answer (default: as many as its text has)"),
     Flag.optional
   ),
-  latencyBase: LimitFlags.atLeastZero("latency").pipe(
+  latencyBase: LimitFlags.atLeastZero("latency", LimitFlags.mostMillis).pipe(
     Flag.withMetavar("<ms>"),
     LimitFlags.byDefault("Milliseconds that every call takes", Latency.usual.baseMillis)
   ),
-  latencyInput: LimitFlags.atLeastZero("latency-per-input-token").pipe(
+  latencyInput: LimitFlags.atLeastZero("latency-per-input-token", LimitFlags.mostMillis).pipe(
     Flag.withMetavar("<ms>"),
     LimitFlags.byDefault("Milliseconds per input token, besides", Latency.usual.perInputTokenMillis)
   ),
-  latencyOutput: LimitFlags.atLeastZero("latency-per-output-token").pipe(
+  latencyOutput: LimitFlags.atLeastZero("latency-per-output-token", LimitFlags.mostMillis).pipe(
     Flag.withMetavar("<ms>"),
     LimitFlags.byDefault("Milliseconds per output token, besides", Latency.usual.perOutputTokenMillis)
   ),
-  noise: LimitFlags.atLeastZero("latency-noise").pipe(
+  noise: LimitFlags.atLeastZero("latency-noise", 5).pipe(
     Flag.withMetavar("<sigma>"),
     LimitFlags.byDefault("Spread of the latency: 0 for none, 0.3 for a realistic one", 0)
   ),
-  timeScale: LimitFlags.positive("time-scale").pipe(
+  timeScale: LimitFlags.positive("time-scale", 1_000_000).pipe(
     Flag.withMetavar("<x>"),
     LimitFlags.byDefault("How many times faster than real time its time passes", 1)
   ),

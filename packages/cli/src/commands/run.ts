@@ -58,7 +58,9 @@ const flags = {
     ),
     LimitFlags.byDefault("The model", "claude-sonnet-5")
   ),
-  maxTokens: LimitFlags.count("max-tokens").pipe(LimitFlags.byDefault("The most output tokens of one call", 1_024)),
+  maxTokens: LimitFlags.count("max-tokens", LimitFlags.mostOutputTokens).pipe(
+    LimitFlags.byDefault("The most output tokens of one call", 1_024)
+  ),
   out: Output.flag("out", "folder").pipe(
     Flag.withDescription(
       `Folder for results.jsonl and summary.md; a run that was stopped goes on from it (default: ${Documents.defaultOut})`
@@ -75,7 +77,7 @@ const flags = {
     Flag.withDefault(false)
   ),
   concurrency: LimitFlags.concurrency,
-  attempts: LimitFlags.count("attempts").pipe(
+  attempts: LimitFlags.count("attempts", 1_000).pipe(
     LimitFlags.byDefault("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked", 5)
   ),
   capTokens: LimitFlags.count("cap-tokens").pipe(

@@ -44,7 +44,7 @@ const flags = {
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
   // A minute's worth must be a limit, too.
-  rate: LimitFlags.number("rate", "a number above 0, up to 2^47", (value) => value > 0 && value <= 2 ** 47).pipe(
+  rate: LimitFlags.number("rate", "a number from 0.001 up to 2^47", (value) => value >= 0.001 && value <= 2 ** 47).pipe(
     Flag.withDescription("Tokens a second that the provider grants (default: 60000)"),
     Flag.optional
   ),

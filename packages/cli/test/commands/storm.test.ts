@@ -216,7 +216,7 @@ describe("floodgate forecast", () => {
         Effect.map(Effect.provide(floodgate("forecast", ...args), services), ({ errors }) => errors.join("\n"))
       assert.include(yield* wrong("--deadline", "soon"), "--deadline")
       assert.include(yield* wrong("--tokens", "100"), "--tokens")
-      assert.include(yield* wrong("--agents", "1000000000"), "at most 1000000 calls of all agents")
+      assert.include(yield* wrong("--agents", "1000000000"), "at most 1,000,000 calls of all agents")
     })
   )
 

@@ -32,7 +32,7 @@ export interface Selection {
 }
 
 /** What is read where no flag says otherwise. */
-export const everything: Selection = { include: [], exclude: [], followLinks: false }
+const everything: Selection = { include: [], exclude: [], followLinks: false }
 
 // -----------------------------------------------------------------------------
 // What is left out

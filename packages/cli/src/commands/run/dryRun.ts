@@ -71,13 +71,17 @@ export const show = Effect.fnUntraced(function* ({ concurrency, json, limits, ou
     })
   }
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0)
-  const rows = files.map(({ bytes, path, tokens }) => [Words.thousands(bytes), Words.thousands(tokens), oneLine(path)])
+  const rows = files.map(({ bytes, path, tokens }) => [
+    Words.thousands(bytes).padStart(10),
+    Words.thousands(tokens).padStart(12),
+    oneLine(path)
+  ])
   const known = plan.known === 0 ? "" : `; ${Words.counted(plan.known, "answer is", "answers are")} in ${paths.results}`
   yield* Print.out(
     [
       `Would go to ${provider}, model ${task.model}:`,
       "",
-      ...aligned([["bytes", "tokens, about", "file"], ...rows]),
+      ...aligned([["     bytes", "about tokens", "file"], ...rows]),
       "",
       ...found.leftOut.map(({ path, why }) => `Left out: ${oneLine(path)} (${Documents.whyText(why)})`),
       ...(found.leftOut.length === 0 ? [] : [""]),
