@@ -11,7 +11,7 @@ export const drained = <A>(steps: Stepwise<A>): A => {
   return step.value
 }
 
-/** All steps; between two of them the fiber lets go, so that Ctrl-C is heard. */
+/** All steps; between two of them the fiber lets go, so that Ctrl-C takes effect. */
 export const finished = Effect.fnUntraced(function* <A>(steps: Stepwise<A>): Effect.fn.Return<A> {
   let step = steps.next()
   while (step.done !== true) {

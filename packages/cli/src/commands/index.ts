@@ -59,7 +59,7 @@ const command = Command.make("floodgate").pipe(
 )
 
 /**
- * How the tool ends when it does not end well. What there was to say has been said.
+ * The tool failed, and the reason is printed. Its exit code says what kind of failure it was.
  */
 export class Ended extends Schema.TaggedError<Ended>("floodgate/cli/Ended")("Ended", { code: Schema.Finite }) {
   override readonly [Runtime.errorExitCode] = this.code

@@ -8,7 +8,7 @@ import * as Words from "../words.ts"
 import * as Limits from "floodgate/Limits"
 import { invalidFlag, orInvalid } from "./errors.ts"
 
-/** A number for which something holds; what is none is told in the same words as one that does not fit. */
+/** A number within a range. A text that is no number is refused in the same words as one outside of it. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
   Flag.String(name).pipe(
     Flag.filterMap(

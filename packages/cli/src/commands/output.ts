@@ -221,9 +221,8 @@ export const writeOwn = Effect.fnUntraced(function* (path: string, text: string,
 })
 
 /**
- * Makes sure that a file can be written, its folder included: that it cannot be must be told before the work of which it
- * tells. Leaves nothing behind, since the work may be stopped, and takes nothing away. An error names the path, if nothing
- * else.
+ * Makes sure before the work that a file for its result can be written, its folder included. Leaves nothing behind, since
+ * the work may be stopped, and removes nothing. An error names the path, unless another name is given.
  */
 export const claim = Effect.fnUntraced(function* (path: string, flag: string, named = path) {
   const fs = yield* FileSystem.FileSystem

@@ -192,8 +192,8 @@ export const runCommand = Command.make(
       outIsNamed: Option.isSome(given.out),
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
-      goesOn: true,
-      provider: answering.said,
+      resumes: true,
+      provider: answering.notice,
       recorder,
       confirm: asks ? yield* Confirm.onTerminal(answering.provider) : undefined
     }).pipe(
@@ -202,8 +202,8 @@ export const runCommand = Command.make(
       Effect.onError(() => Effect.ignore(writeReport(given, recorder, answering.provider))),
       Effect.tap(() => writeReport(given, recorder, answering.provider))
     )
-    const said = yield* answering.summary
-    if (said !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(said)
+    const summary = yield* answering.summary
+    if (summary !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(summary)
     yield* Session.complete(outcome, true)
   }, Effect.scoped)
 ).pipe(

@@ -130,7 +130,7 @@ const race = (
         outIsNamed: false,
         // What 61 calls say is of use where it is drawn over; in a file it would hide the figures.
         mode: (yield* modeOf({ quiet: false, json: false })) === "live" ? "live" : "quiet",
-        goesOn: false,
+        resumes: false,
         provider: `The simulated provider at ${server.url}; its time passes ${timeScale} times faster than yours`
       }).pipe(Effect.provide(layerOf(server.url)))
       const row: Row = { name, report, rejected: (yield* server.stats).rejected }

@@ -93,7 +93,7 @@ const table = (processes: ReadonlyArray<FloodgateRedis.ProcessStatus>): Readonly
 const origins: Readonly<Record<FloodgateRedis.SharedPoolStatus["origin"], string | undefined>> = {
   new: undefined,
   wiped: "Its state was wiped: it started again from empty levels.",
-  damaged: "Its state was damaged: processes said again what they hold."
+  damaged: "Its state was damaged: processes reported again what they hold."
 }
 
 /** The picture for people. */
@@ -102,13 +102,13 @@ const lines = (pools: Pools): ReadonlyArray<string> =>
     const most = allowed === Infinity ? "" : ` of ${allowed}`
     const waiting = processes.filter(({ waiting }) => waiting !== undefined).length
     const dead = lost === 0 ? "" : `, ${lost} of processes that died`
-    const said = origins[origin]
+    const notice = origins[origin]
     return [
       ...(index === 0 ? [] : [""]),
       `pool ${oneLine(pool)}`,
       ...View.levelLines(levelsOf(snapshot)),
       `${"calls".padEnd(12)} ${inFlight}${most} in flight${dead}, ${waiting} of ${Words.counted(processes.length, "process", "processes")} waiting${View.paused(pausedSeconds(snapshot))}`,
-      ...(said === undefined ? [] : [said]),
+      ...(notice === undefined ? [] : [notice]),
       "",
       ...table(processes)
     ]

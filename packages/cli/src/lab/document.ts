@@ -30,17 +30,17 @@ const remarks: Readonly<Record<string, (of: Of) => string>> = {
   incident: () =>
     "Fixed retries never end here because rejections are charged: eleven agents that ask every second use up what is refilled. Five attempts lose most agents. The SDK's retries wait exactly what `retry-after` says, all of them. With exact estimates the incident's own fix is as good as the library: what it lacks shows below.",
   burst: (of) =>
-    `A whole minute's worth is there to begin with, so headroom is large: a twentieth of 4M tokens. Headers let it shrink; without them it stays (${seconds(of("floodgate-no-headers"))}). \`floodgate-unknown\` is told nothing: the first call goes alone, and what Anthropic's headers then say is left may be used at once.`,
+    `A whole minute's worth is there to begin with, so headroom is large: a twentieth of 4M tokens. Headers let it shrink; without them it stays (${seconds(of("floodgate-no-headers"))}). \`floodgate-unknown\` has no limits: the first call goes alone, and what Anthropic's headers then say is left may be used at once.`,
   many: (of) =>
     `Equal shares are right for tenants, and have a price in one job: the library shares by tokens, so that an agent whose calls are large ends later, and at the end a few agents are left that cannot use the whole limit. Its median wait is shorter for it. Where only the end counts, say how many tokens each agent will use (\`work\` of \`Agents\`): then shares go by what is left, all end together, and it takes ${seconds(of("floodgate-weighted"))} instead of ${seconds(of("floodgate"))}. One key for all agents (\`floodgate-fifo\`, ${seconds(of("floodgate-fifo"))}) does as well here, where all have as many calls. \`floodgate-estimates\` starts with guesses that are half too high, and has learned after a few calls.`,
   flaky: () =>
     "A call that times out takes 30 s and is made again after that: the makespan is that of the unluckiest agent. Those who give up on other failures than rate limits end sooner, without the work.",
   outage: () =>
-    "Nobody's attempts last for thirty seconds if each agent spends its own. The library finds out with one call at a time, and rests for 5, 10 and 20 s between them; what it is behind the oracle, which asks every second, is the end of the last rest.",
+    "Nobody's attempts last for thirty seconds if each agent spends its own. The library finds out with one call at a time, and rests for 5, 10 and 20 s between them; what it is behind the oracle, which probes every second, is the remainder of its last pause.",
   neighbour: () =>
     "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by a first rejection, and leaves it more than it needs. A rejection near the end costs most: calls come back one, two, four at a time, and the agent that was rejected ends last. Whose call it hits is luck, and that is the difference between `floodgate` and `floodgate-weighted` here.",
   "slow-start": (of) =>
-    `No header tells of a growth limit. The oracle knows it; everybody else runs into it. The library pays ${of("floodgate").rejections} rejections to find out, waits for as long as the provider asks, and then comes back with one call, two, four: about 10 s each time, which is what it is behind the oracle. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which the provider might count.`
+    `No header names a growth limit. The oracle knows it; all others run into it. The library pays ${of("floodgate").rejections} rejections to find out, waits for as long as the provider asks, and then comes back with one call, two, four: about 10 s each time, which is what it is behind the oracle. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which the provider might count.`
 }
 
 /**
@@ -108,7 +108,7 @@ const strategyList = (): string => Strategies.all.map(({ name, summary }) => `| 
  */
 export const render = (races: ReadonlyArray<Raced>): string => `# The lab
 
-<!-- Written by \`npm run lab\`. Change packages/cli/src/lab/document.ts, not this page. -->
+<!-- Written by \`npm run lab -- --docs docs\`. Change packages/cli/src/lab/document.ts, not this page. -->
 
 The same calls under each strategy, each running its real code in simulated time against the simulated provider of
 \`floodgate/testing\`. Figures are simulated seconds. A figure says little without the provider model that stands above

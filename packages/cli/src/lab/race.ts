@@ -150,7 +150,7 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
       progress && ((seconds) => progress({ strategy: strategy.name, seconds, completed: recorder.completed, calls }))
   }).pipe(
     Effect.map(({ value }) => value),
-    // Each race has a clock of its own, whoever asks for it: its times count from 0.
+    // Each race has a clock of its own, whose times count from 0.
     Effect.provide(TestClock.layer({ warningDelay: "1 hour" }))
   )
 }

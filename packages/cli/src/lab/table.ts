@@ -55,7 +55,7 @@ const headLines = (some: ReadonlyArray<Column>): [Array<string>, Array<string>] 
   return [words.map((all) => (all.length > 1 ? all[0]! : "")), words.map((all) => all.at(-1)!)]
 }
 
-/** What a narrow terminal does without, the least first: it can be told from the rest, or matters less. */
+/** The columns that a narrow terminal leaves out, the least important first. */
 const spared = ["fairness", "retries", "agents failed", "p50", "floor", "p99", "ratio"]
 
 interface Grid {

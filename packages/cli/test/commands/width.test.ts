@@ -9,6 +9,9 @@ import * as Queue from "effect/Queue"
 import * as Stdio from "effect/Stdio"
 import * as Terminal from "effect/Terminal"
 import * as TestConsole from "effect/testing/TestConsole"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import { root } from "../../../../test/support/modules.ts"
 import * as Exit from "../../src/commands/exit.ts"
 import * as Cli from "../../src/commands/index.ts"
 
@@ -75,6 +78,8 @@ describe("on a narrow terminal", () => {
         const text = (yield* linesOf([...command, "--help"], 80)).join("\n")
         for (const [code] of Exit.meanings) assert.match(text, new RegExp(`\n  ${code} `))
       }
+      const guide = readFileSync(join(root, "docs/guides/command-line.md"), "utf8")
+      for (const [code, meaning] of Exit.meanings) assert.include(guide, `| ${code} | ${meaning} |`)
     })
   )
 })

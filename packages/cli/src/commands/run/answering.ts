@@ -22,14 +22,14 @@ import { reply } from "./reply.ts"
 /** What a run needs to ask. */
 export type Services = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
 
-/** A client of whoever answers, and a line that says who. */
+/** A client of the provider that answers, and a line that names it. */
 export interface Answering {
   readonly layer: Layer.Layer<Services>
   /** Who answers, in a few words. */
   readonly provider: string
   /** Whether its answers cost something. */
   readonly costs: boolean
-  readonly said: string
+  readonly notice: string
   /** What is known of the provider at the end, where there is something to know. */
   readonly summary: Effect.Effect<string | undefined>
 }
@@ -63,7 +63,7 @@ export const guarded = (
 
 const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
   Agents.layer.pipe(
-    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.heard))),
+    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
     Layer.provide(Budget.layer(options))
   )
 
@@ -124,7 +124,7 @@ export const fromConfig = Effect.fnUntraced(function* (
       layer: guarded(options, known),
       provider: Redis.shown(known.baseUrl),
       costs: true,
-      said: `Answers come from ${Redis.shown(known.baseUrl)}, with the key in ANTHROPIC_API_KEY`,
+      notice: `Answers come from ${Redis.shown(known.baseUrl)}, with the key in ANTHROPIC_API_KEY`,
       summary: Effect.undefined
     }
     return answering
@@ -134,7 +134,7 @@ export const fromConfig = Effect.fnUntraced(function* (
     layer: guarded(options, { apiKey: Redacted.make("embedded"), baseUrl: server.url }),
     provider: `simulated, embedded in the command, at ${server.url}`,
     costs: false,
-    said: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
+    notice: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
     summary: Effect.map(server.stats, (stats) => `The embedded provider saw ${Provider.summary(stats)}`)
   }
   return answering

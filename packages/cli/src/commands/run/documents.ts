@@ -46,7 +46,7 @@ const isUnlikely = Glob.matcher(
   "{*.svg,*.lock,*-lock.json,*-lock.yaml,npm-shrinkwrap.json,go.sum,*.map,*.min.js,*.min.css,*.pem,*.key}"
 )!
 
-/** Why a file is left out, as it is said of one and of several. */
+/** Why a file is left out, in words that fit one and several. */
 const whys = {
   excluded: "excluded",
   notIncluded: "not included",
@@ -69,13 +69,13 @@ export interface LeftOut {
 /** Why a file is left out, in words. */
 export const whyText = (why: Why): string => whys[why]
 
-/** How many files are left out, and why. What the user asked for need not be said. */
+/** How many files are left out, and why. What the user asked for is not repeated. */
 export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
-  const unasked = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
-  if (unasked.length === 0) return ""
-  const groups = [...Map.groupBy(unasked, ({ why }) => why)]
+  const surprising = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
+  if (surprising.length === 0) return ""
+  const groups = [...Map.groupBy(surprising, ({ why }) => why)]
   const reasons = groups.map(([why, all]) => (groups.length === 1 ? whys[why] : `${all.length} ${whys[why]}`))
-  return ` (${Words.thousands(unasked.length)} left out: ${reasons.join(", ")})`
+  return ` (${Words.thousands(surprising.length)} left out: ${reasons.join(", ")})`
 }
 
 // -----------------------------------------------------------------------------

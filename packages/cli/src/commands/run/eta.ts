@@ -85,7 +85,7 @@ const startOf = ({ calls, out }: Work, paused: number): number => {
 const fewest = 3
 
 /**
- * Seconds until all agents have ended and their work is merged. Undefined while nothing can be said: no limit is known, or
+ * Seconds until all agents have ended and their work is merged. Undefined while it is unknown: no limit is known, or
  * fewer calls were answered than are out. Of calls that went out together those that are back are the short ones.
  */
 export const left = (

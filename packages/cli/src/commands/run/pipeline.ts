@@ -99,7 +99,7 @@ const Attempts = Context.Reference<{
 }>("floodgate/cli/run/Attempts", { defaultValue: () => ({ admitted: () => Effect.void, failed: Effect.void }) })
 
 /** A budget that tells a run what it reserves for whom, and when. */
-export const heard = (budget: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
+export const reporting = (budget: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
   ...budget,
   reserve: (estimate, options) =>
     Effect.flatMap(Attempts, ({ admitted, failed }) =>
@@ -193,7 +193,7 @@ const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: strin
 /** What a request is refused for, every time. */
 const lasting = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
 
-/** Whether the same call fails again, whoever starts it. A cap that let calls go lets the next run go on from them. */
+/** Whether the same call fails again in another run. After a cap that admitted calls, the next run goes on from them. */
 const isLasting = (error: unknown, { calls }: Totals): boolean => {
   if (error instanceof NoAnswer) return true
   const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined

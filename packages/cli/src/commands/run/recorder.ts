@@ -118,7 +118,7 @@ export const make = (): Recorder => {
     recorded,
     observe,
     wrap,
-    // Also at the end: what a short run was told of its limits came with its last responses.
+    // Also at the end: a short run learns its limits from its last responses.
     sample: Effect.andThen(
       Effect.addFinalizer(() => look),
       Effect.asVoid(Effect.forkScoped(Effect.repeat(look, Schedule.spaced("500 millis"))))

@@ -85,7 +85,7 @@ const live = Effect.fnUntraced(function* (run: Run) {
   return fold
 })
 
-/** Opens a screen, which closes with the scope. Gives the function to be told of events. */
+/** Opens a screen, which closes with the scope. Returns the function that takes events. */
 export const make = (
   mode: Mode,
   run: Run

@@ -63,7 +63,7 @@ export interface Options {
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
   /** Whether the same command goes on from what this one leaves; if not, it starts anew, and does not say what is kept. */
-  readonly goesOn: boolean
+  readonly resumes: boolean
   /** Said first: who answers. */
   readonly provider: string
   /** Writes down what happens, for a report. */
@@ -73,7 +73,7 @@ export interface Options {
 }
 
 // -----------------------------------------------------------------------------
-// What is said
+// Messages
 // -----------------------------------------------------------------------------
 
 /** What a run works on, in lines. */
@@ -94,8 +94,8 @@ const opening = (
 }
 
 /** That answers are not whole, where there are any. */
-const cutOff = ({ goesOn, task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
-  goesOn && cut > 0
+const cutOff = ({ resumes, task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
+  resumes && cut > 0
     ? [
         `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
       ]
@@ -115,7 +115,7 @@ const closing = (
   return [
     `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}`,
     ...cutOff(options, report),
-    ...(options.goesOn ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
+    ...(options.resumes ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
   ]
 }
 
@@ -145,7 +145,7 @@ export const run = Effect.fnUntraced(function* (
   | Path.Path
   | Terminal.Terminal
 > {
-  const { cap, confirm, goesOn, mode, out, outIsNamed, recorder, task } = options
+  const { cap, confirm, resumes, mode, out, outIsNamed, recorder, task } = options
   const { chunks } = options.work
   const { join } = yield* Path.Path
   const paths = Documents.filesIn(join, out)
@@ -155,7 +155,7 @@ export const run = Effect.fnUntraced(function* (
   if (!outIsNamed) yield* Output.ownFolder(out, "--out")
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(Output.writing(out, "--out"))
   yield* Store.checkSummary(paths)
-  const { before, record } = yield* Store.open(paths, goesOn)
+  const { before, record } = yield* Store.open(paths, resumes)
   const plan = Plan.make(task, chunks, Pipeline.knownOf({ task, chunks, finished: before.results }))
   let { known } = plan
   yield* say(opening(options, paths, { known, unreadable: before.unreadable }))
@@ -175,7 +175,7 @@ export const run = Effect.fnUntraced(function* (
     Effect.scoped,
     Effect.onInterrupt(() => {
       const kept = ` Every answer is kept in ${oneLine(paths.results)}; run the same command again to go on.`
-      return Print.err(`\nStopped.${goesOn && known > 0 ? kept : ""}`)
+      return Print.err(`\nStopped.${resumes && known > 0 ? kept : ""}`)
     })
   )
 
@@ -188,8 +188,8 @@ export const run = Effect.fnUntraced(function* (
 })
 
 /** Fails when something is missing. */
-export const complete = (report: Pipeline.Report, goesOn: boolean): Effect.Effect<void, Incomplete> => {
+export const complete = (report: Pipeline.Report, resumes: boolean): Effect.Effect<void, Incomplete> => {
   const { missing, parts } = report
-  const retryHelps = goesOn ? report.retryHelps : undefined
+  const retryHelps = resumes ? report.retryHelps : undefined
   return missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))
 }

@@ -44,10 +44,10 @@ export const checkSummary = Effect.fnUntraced(function* ({ results, summary }: P
 })
 
 /** Opens the results of a run, anew or to go on from them. */
-export const open = Effect.fnUntraced(function* (paths: Paths, goesOn: boolean) {
+export const open = Effect.fnUntraced(function* (paths: Paths, resumes: boolean) {
   const fs = yield* FileSystem.FileSystem
   const { results: path } = paths
-  if (!goesOn) yield* fs.remove(path, { force: true }).pipe(Output.writing(path, flag))
+  if (!resumes) yield* fs.remove(path, { force: true }).pipe(Output.writing(path, flag))
   const before = yield* load(paths)
   const one = yield* Semaphore.make(1)
   let torn = before.torn

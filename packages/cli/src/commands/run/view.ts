@@ -154,7 +154,7 @@ export interface Around {
   readonly rows: number
   readonly seconds: number
   readonly status: Budget.BudgetStatus
-  /** Seconds that it still takes; undefined while that cannot be said. */
+  /** Seconds that it still takes; undefined while it is unknown. */
   readonly left: number | undefined
 }
 
@@ -200,10 +200,10 @@ export const paused = (seconds: number | undefined): string =>
 
 const poolLines = (name: string, pool: Budget.PoolStatus, width: number): ReadonlyArray<string> => {
   const { cooldown, inFlight, queued } = pool
-  const said = paused(cooldown === undefined ? undefined : Duration.toSeconds(cooldown.left))
+  const pause = paused(cooldown === undefined ? undefined : Duration.toSeconds(cooldown.left))
   return [
     ...levelLines(pool.dimensions, width),
-    `${name.padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${said}`
+    `${name.padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${pause}`
   ]
 }
 

@@ -1,4 +1,4 @@
-/** What the calls of a run use, as far as it can be said before and while it runs. Pure. */
+/** What the calls of a run use, as far as it is known before it and while it runs. Pure. */
 import type * as Forecast from "floodgate/Forecast"
 import * as Latency from "../../latency.ts"
 import type { Event } from "./pipeline.ts"

@@ -139,7 +139,7 @@ export const make = (library: object) => {
 
   /** What is left: as the provider has it, and as the budget believes. */
   const levels = ({ dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn => {
-    const told = levels.filter((level) => level.provider !== null)
+    const known = levels.filter((level) => level.provider !== null)
     return plot({
       ...base(place),
       ...room,
@@ -149,8 +149,8 @@ export const make = (library: object) => {
       y: { label: `${dimension} left`, tickFormat: short, ticks: 5, grid: true },
       marks: [
         Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.areaY(told, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
-        Plot.lineY(told, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5 }),
+        Plot.areaY(known, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
+        Plot.lineY(known, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5 }),
         Plot.lineY(
           levels.filter((level) => level.budget !== null),
           { x: "at", y: "budget", stroke: "var(--c2)", strokeWidth: 1.5, strokeDasharray: "4,3" }

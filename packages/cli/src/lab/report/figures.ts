@@ -157,15 +157,15 @@ const limitedIn = ({ limits }: Scenario): Limits.Dimension =>
 
 /** Each admission is a drop from one point to another: between two of them it is refilled. */
 const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> => {
-  const told = run.levels
+  const readings = run.levels
   let next = 0
   let believed: number | undefined
   const points = run.log.flatMap((entry): Array<Level> => {
     const taken = entry.outcome === "accepted" ? Scenarios.amountOf(dimension, entry) : 0
     const provider = Math.round(entry.left[dimension] ?? 0)
     let asked = false
-    for (; next < told.length && told[next]!.at <= entry.at; next++) {
-      believed = told[next]!.left[dimension]
+    for (; next < readings.length && readings[next]!.at <= entry.at; next++) {
+      believed = readings[next]!.left[dimension]
       asked = true
     }
     const budget = believed === undefined || !asked ? null : Math.round(believed)
@@ -246,7 +246,7 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
   }
 }
 
-/** What is shown in detail where nothing else is said: the incident, what people do about it, the library, the yardstick. */
+/** The strategies that are shown in detail by default: the incident, its usual fixes, the library and the oracle. */
 const detailed = new Set(["fixed-retry-forever", "sdk-10", "incident-fix", "floodgate", "oracle"])
 
 /**

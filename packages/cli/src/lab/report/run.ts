@@ -221,7 +221,7 @@ export const section = (options: {
     notes: [
       "Waits are for the budget, and between attempts. Tokens of a call count when it was sent.",
       ...fromBefore(recorded),
-      ...(bound === undefined ? ["No limit is known: none was given, and no response told of one."] : [])
+      ...(bound === undefined ? ["No limit is known: none was given, and no response named one."] : [])
     ],
     charts: ["gantt", "levels", "rate", "latency"],
     bars: ""

@@ -78,7 +78,7 @@ const headersOf = (error: LlmError): Record<string, string> =>
   error.retryAfter === undefined ? {} : { "retry-after": `${Duration.toSeconds(error.retryAfter)}` }
 
 /**
- * Effect's `HttpClient.withRateLimiter` around the request, with what it is told of the limits, reading `retry-after`. It
+ * Effect's `HttpClient.withRateLimiter` around the request, with the limits as options, reading `retry-after`. It
  * retries 429s without an end.
  *
  * **Details**

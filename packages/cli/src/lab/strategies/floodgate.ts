@@ -14,7 +14,7 @@ import type { Client, Strategy } from "../strategy.ts"
 interface Options {
   readonly name: string
   readonly summary: string
-  /** What the budget is told. @default the provider's true limits and its limit on calls at once */
+  /** The limits that the budget gets. @default the provider's true limits and its limit on calls at once */
   readonly budget?: ((scenario: Scenario) => Budget.Options) | undefined
   /** Whether input tokens are counted before each call, as the incident report did. @default true */
   readonly counted?: boolean | undefined
@@ -22,7 +22,7 @@ interface Options {
   readonly agent?: ((call: Call) => string) | undefined
   /** Whether it hears what responses say of the limits. @default true */
   readonly listens?: boolean | undefined
-  /** Whether `Agents` runs the agents, told how many tokens each will use in all. @default false */
+  /** Whether `Agents` runs the agents, with the tokens that each will use in all. @default false */
   readonly knowsWork?: boolean | undefined
 }
 
@@ -119,10 +119,10 @@ export const withoutHeaders: Strategy = make({
   listens: false
 })
 
-/** The library that is told how much each agent has to do, which somebody who runs one job knows from its documents. */
+/** The library with the work of each agent, which a single job knows from its documents. */
 export const weighted: Strategy = make({
   name: "floodgate-weighted",
-  summary: "this library, told how many tokens each agent will use: shares go by what each has left",
+  summary: "this library with the tokens that each agent will use: shares follow the work left",
   knowsWork: true
 })
 
@@ -133,24 +133,24 @@ export const inOrder: Strategy = make({
   agent: () => "all"
 })
 
-/** The library that was told half of the limits: headers cannot raise what was configured. */
+/** The library with half of the limits: headers cannot raise what was configured. */
 export const halfLimits: Strategy = make({
   name: "floodgate-half",
-  summary: "this library, told half of the limits",
+  summary: "this library with half of the limits",
   budget: scaled(0.5)
 })
 
-/** The library that was told twice the limits. */
+/** The library with twice the limits. */
 export const doubleLimits: Strategy = make({
   name: "floodgate-double",
-  summary: "this library, told twice the limits",
+  summary: "this library with twice the limits",
   budget: scaled(2)
 })
 
-/** The library that was told nothing of the limits, and must hear them. */
+/** The library without limits, which it must learn. */
 export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
-  summary: "this library, told nothing of the limits: it learns them from responses",
+  summary: "this library without limits: it learns them from responses",
   budget: ({ provider }) => ({ concurrency: provider.concurrency })
 })
 

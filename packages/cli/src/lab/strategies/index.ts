@@ -21,7 +21,7 @@ import { oracle } from "./oracle.ts"
 import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2, semaphore } from "./peers.ts"
 
 /**
- * Those that `floodgate storm` runs unless it is told otherwise: the incident, its fix, the library and the yardstick.
+ * Those that `floodgate storm` runs by default: the incident, its fix, the library and the yardstick.
  *
  * @category strategies
  * @since 0.1.0

@@ -41,7 +41,7 @@ const attemptOf = (provider: LlmProvider["Service"], params: Params): Effect.Eff
   Effect.map(provider.create(params), (reply) => reply.value)
 
 /**
- * `retryRequest` of @anthropic-ai/sdk 1.13: `retry-after` exactly as it is said and without jitter, else 0.5 s doubled up
+ * `retryRequest` of @anthropic-ai/sdk 1.13: `retry-after` exactly and without jitter, else 0.5 s doubled up
  * to 8 s, less up to a quarter.
  */
 const sdkWait = (error: LlmError, n: number): Effect.Effect<number> => {

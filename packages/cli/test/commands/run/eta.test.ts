@@ -170,7 +170,7 @@ describe("eta", () => {
           Effect.provide(
             LlmClient.layerProvider().pipe(
               Layer.provideMerge(Agents.layer),
-              Layer.provideMerge(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.heard))),
+              Layer.provideMerge(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
               Layer.provideMerge(Budget.layer(known ? { limits } : {})),
               Layer.provideMerge(ProviderSim.layer({ limits, latency: { noise: noise ?? 0.1 }, outputTokens, reply }))
             )

@@ -27,7 +27,7 @@ const limits: Limits.Limits = { inputTokens: { perSecond: 5_000, burst: 20_000 }
 const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Policy }) =>
   LlmClient.layerProvider(options).pipe(
     Layer.provideMerge(Agents.layer),
-    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.heard))),
+    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
     Layer.provide(Budget.layer({ limits })),
     Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 300 }, ...sim }))
   )

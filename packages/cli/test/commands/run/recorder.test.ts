@@ -31,7 +31,7 @@ const recording = (finished: Map<string, Result>, sim: ProviderSim.Options = {})
   const live = LlmClient.layerProvider().pipe(
     Layer.provideMerge(Agents.layer),
     Layer.provideMerge(
-      Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.heard)).pipe(
+      Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting)).pipe(
         Layer.provide(Budget.layer({ limits }))
       )
     ),
