@@ -177,14 +177,19 @@ export const replaceOwn = Effect.fnUntraced(function* (path: string, text: strin
  * Opens a pipe when somebody reads it. The system's own wait for a reader would keep the process from its end, whatever the
  * signal; this one hears it.
  */
-const openPipe = (path: string) =>
-  Effect.retry(
-    Effect.try({
-      try: () => openSync(path, constants.O_WRONLY | constants.O_NONBLOCK),
-      catch: (error) => error
-    }),
-    { schedule: Schedule.spaced("100 millis"), while: (error) => innermost(error) === "ENXIO" }
+const openPipe = Effect.fnUntraced(function* (path: string) {
+  const opened = Effect.try({
+    try: () => openSync(path, constants.O_WRONLY | constants.O_NONBLOCK),
+    catch: (error) => error
+  })
+  const hasNoReader = (error: unknown) => innermost(error) === "ENXIO"
+  return yield* Effect.catchIf(opened, hasNoReader, () =>
+    Effect.andThen(
+      Print.err(`waiting for a reader of ${oneLine(path)}`),
+      Effect.retry(opened, { schedule: Schedule.spaced("100 millis"), while: hasNoReader })
+    )
   )
+})
 
 /** Writes to a pipe as its reader reads. */
 const writePipe = (path: string, text: string) =>

@@ -111,9 +111,10 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
   })
 
   it("says who holds what, live and for machines, and both runs end", async () => {
-    const runs = [run("one"), run("two")]
-    await Promise.all(runs.map(({ output }) => once(output, "line")))
     const watching = floodgate(["status", "--redis", server.url, "--redis-prefix", "shared", "--watch", "--json"])
+    // On a busy machine the runs would be over before the first look.
+    await once(watching.output, "line")
+    const runs = [run("one"), run("two")]
     const looks: Array<Status> = []
     for await (const line of watching.output) {
       looks.push(JSON.parse(line) as Status)

@@ -24,13 +24,13 @@ const silent = Effect.acquireRelease(
   ({ server }) => Effect.sync(() => void server.close())
 )
 
-/** Sends the signal, and how the command ends: within a second, even on a busy machine. */
+/** Sends the signal, and how the command ends: at once, or a little later on a busy machine. */
 const ends = (command: ReturnType<typeof start>, signal: NodeJS.Signals) =>
   Effect.gen(function* () {
     const at = performance.now()
     command.child.kill(signal)
     const { code, stderr } = yield* Effect.promise(() => command.ended)
-    assert.isBelow(performance.now() - at, 1_000)
+    assert.isBelow(performance.now() - at, 5_000)
     return { code, stderr }
   })
 
@@ -75,9 +75,8 @@ describe("a command that waits", { timeout: 60_000 }, () => {
         const { inside } = yield* folder
         execFileSync("mkfifo", [Path.join(inside, "pipe")])
         const command = yield* scoped(inside, ["forecast", "--report", "pipe"])
-        // Regression: whoever waits for a pipe in a call of the system cannot end.
-        yield* Effect.sleep("3 seconds")
-        assert.isNull(command.child.exitCode)
+        // Regression: a process that waits for a pipe in a call of the system cannot end.
+        while (!command.output().includes("waiting for a reader of")) yield* Effect.sleep("20 millis")
         assert.strictEqual((yield* ends(command, signal)).code, codes[signal])
       })
     )
@@ -138,7 +137,7 @@ describe("a command that waits", { timeout: 60_000 }, () => {
         ["forecast", "--trace", "trace.csv"],
         ["run", "docs/one.txt", "--prompt", "x", "--out", "out", "--dry-run"]
       ]) {
-        for (const millis of [700, 1_200, 2_000]) {
+        for (const millis of [700, 1_500]) {
           const command = yield* scoped(inside, args)
           yield* Effect.sleep(millis)
           // One that is done already, or has not begun to listen, has heard it too.
