@@ -94,12 +94,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/cli\/src\/commands\//,
-    own: ["commands/", "lab/", "latency.ts", "stepwise.ts", "words.ts"],
+    own: ["commands/", "lab/", "dimensions.ts", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate"]
   },
   {
     files: /^packages\/cli\/src\/lab\//,
-    own: ["lab/", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
+    own: ["lab/", "dimensions.ts", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@observablehq/plot", "linkedom"]
   },
   { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["effect", "floodgate"] }

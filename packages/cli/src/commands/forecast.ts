@@ -21,6 +21,7 @@ import * as Selection from "./run/selection.ts"
 import { finished } from "../stepwise.ts"
 import { aligned } from "./text.ts"
 import * as Workload from "./run/workload.ts"
+import * as Tiers from "./tiers.ts"
 import * as Trace from "./trace.ts"
 
 // -----------------------------------------------------------------------------
@@ -166,7 +167,7 @@ interface Answer extends Report.Forecast.Answer {
 /** What one tier makes of the workload. */
 const answerOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
-  { limits, name }: Forecast.Tier,
+  { limits, name }: Tiers.Tier,
   how: Omit<Forecast.Options, "limits">
 ): Effect.fn.Return<Answer> {
   const options = { ...how, limits }
@@ -178,7 +179,7 @@ const answerOf = Effect.fnUntraced(function* (
 /** The same for each tier; says on the way how far it is. */
 const answersOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
-  tiers: ReadonlyArray<Forecast.Tier>,
+  tiers: ReadonlyArray<Tiers.Tier>,
   how: Omit<Forecast.Options, "limits">
 ) {
   const status = yield* statusLine
@@ -345,7 +346,7 @@ export const forecastCommand = Command.make(
       concurrency: Option.getOrUndefined(concurrency),
       latency: { perOutputTokenMillis: Option.getOrUndefined(latencyPerToken) }
     }
-    const tiers = limits === undefined ? Forecast.anthropicTiers : [{ name: "as given", limits }]
+    const tiers = limits === undefined ? Tiers.anthropic : [{ name: "as given", limits }]
     const answers = yield* answersOf(workload, tiers, how)
     const enough = answers.find(
       ({ forecast }) =>

@@ -5,6 +5,7 @@ import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
+import * as Dimensions from "../dimensions.ts"
 import * as Words from "../words.ts"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "floodgate/redis"
@@ -37,7 +38,7 @@ const flags = {
 type Pools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
 
 const levelsOf = ({ ledger }: FloodgateRedis.SharedPoolStatus["snapshot"]) =>
-  Limits.mapDimensions(ledger.buckets, ({ level, rate, rule }) => ({
+  Dimensions.map(ledger.buckets, ({ level, rate, rule }) => ({
     level,
     capacity: rule.capacity,
     perSecond: rate * 1_000

@@ -1,13 +1,13 @@
 /** `floodgate run --dry-run`: what would be sent, and nothing else. */
 import * as Effect from "effect/Effect"
 import * as Path from "effect/Path"
-import * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
 import * as Words from "../../words.ts"
 import { sizeText } from "../files.ts"
 import * as Print from "../print.ts"
 import * as Redis from "../redis.ts"
 import { aligned, oneLine } from "../text.ts"
+import * as Tiers from "../tiers.ts"
 import * as Answering from "./answering.ts"
 import * as Documents from "./documents.ts"
 import * as Pipeline from "./pipeline.ts"
@@ -29,10 +29,10 @@ export interface Options {
 }
 
 /** The limits that the time is foreseen for: those that are given, or else those that the provider may have. */
-const tiersOf = (limits: Limits.Limits | undefined, isEmbedded: boolean): ReadonlyArray<Forecast.Tier> => {
+const tiersOf = (limits: Limits.Limits | undefined, isEmbedded: boolean): ReadonlyArray<Tiers.Tier> => {
   if (limits !== undefined) return [{ name: "the limits given", limits }]
   if (isEmbedded) return [{ name: "the limits of the embedded provider", limits: Answering.embeddedLimits }]
-  return Forecast.anthropicTiers.map(({ limits, name }) => ({ name: `Anthropic's tier ${name}`, limits }))
+  return Tiers.anthropic.map(({ limits, name }) => ({ name: `Anthropic's tier ${name}`, limits }))
 }
 
 const filesOf = ({ found: { documents } }: Work) =>

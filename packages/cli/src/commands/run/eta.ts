@@ -5,7 +5,8 @@
 import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
 import * as Forecast from "floodgate/Forecast"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
+import * as Dimensions from "../../dimensions.ts"
 import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 
@@ -21,7 +22,7 @@ export interface Ahead {
 }
 
 const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
-  Limits.mapDimensions(dimensions, ({ capacity, perSecond }) =>
+  Dimensions.map(dimensions, ({ capacity, perSecond }) =>
     perSecond > 0 ? { perSecond, burst: capacity } : { total: capacity }
   )
 
@@ -43,7 +44,7 @@ const workOf = (agents: ReadonlyArray<Ahead>, learned: Workload.Learned, count: 
   })
 }
 
-const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Limits.Whole => ({
+const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.Charge> => ({
   requests: 1,
   inputTokens,
   outputTokens,
@@ -55,7 +56,7 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Limits.Whole => 
  * first answers that is several times what calls use, so that a level without it means a wait that never comes.
  */
 const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge =>
-  Limits.mapDimensions(dimensions, ({ level }, dimension) =>
+  Dimensions.map(dimensions, ({ level }, dimension) =>
     work.reduce((level, { out }) => {
       if (out === undefined) return level
       const used = usageOf(out.call)[dimension]

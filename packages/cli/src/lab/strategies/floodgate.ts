@@ -1,7 +1,8 @@
 /** The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
+import * as Dimensions from "../../dimensions.ts"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
@@ -59,7 +60,7 @@ const scaled =
   (factor: number) =>
   (scenario: Scenario): Budget.Options => {
     const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
-    const limits = Limits.mapDimensions(scenario.limits, (limit) => ({
+    const limits = Dimensions.map(scenario.limits, (limit) => ({
       ...limit,
       perSecond: times(limit.perSecond),
       perMinute: times(limit.perMinute),
