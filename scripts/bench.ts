@@ -1,10 +1,16 @@
-/** Runs the benchmarks one after the other: all of benchmark/*.ts, or those whose name contains an argument. */
+/**
+ * Runs the benchmarks one after the other: all of benchmark/*.ts, or those whose name contains an argument. Arguments from
+ * the first one with dashes on are handed to each of them.
+ */
 import { spawnSync } from "node:child_process"
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
 
 const folder = join(import.meta.dirname, "../benchmark")
-const wanted = process.argv.slice(2)
+const args = process.argv.slice(2)
+const firstOption = args.findIndex((arg) => arg.startsWith("-"))
+const wanted = firstOption === -1 ? args : args.slice(0, firstOption)
+const options = firstOption === -1 ? [] : args.slice(firstOption)
 const files = readdirSync(folder)
   .filter((file) => file.endsWith(".ts"))
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
@@ -16,6 +22,8 @@ if (files.length === 0) {
 }
 for (const file of files) {
   console.log(`\n# ${file}`)
-  const { status } = spawnSync(process.execPath, [...process.execArgv, join(folder, file)], { stdio: "inherit" })
+  const { status } = spawnSync(process.execPath, [...process.execArgv, join(folder, file), ...options], {
+    stdio: "inherit"
+  })
   if (status !== 0) process.exit(status ?? 1)
 }

@@ -64,7 +64,7 @@ import { isAmount, mostAmount } from "./internal/believed.ts"
 import { onlyKnown } from "./internal/invalid.ts"
 import * as Learning from "./internal/learning.ts"
 import * as Recency from "./internal/recency.ts"
-import { bytesPerToken } from "./internal/requestSize.ts"
+import { bytesPerToken } from "./protocol/requestSize.ts"
 import type * as Limits from "./Limits.ts"
 
 // -----------------------------------------------------------------------------

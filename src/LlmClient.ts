@@ -43,10 +43,11 @@ import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import { peel } from "./governor/peel.ts"
 import * as Governor from "./Governor.ts"
-import { describe, messageActual, observedActual } from "./internal/messages.ts"
-import * as StreamUsage from "./internal/streamUsage.ts"
+import { describe, infoOf, receivedOf, textOfEvent } from "./internal/messages.ts"
 import { LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
+import { readAnswer, step } from "./protocol/anthropic.ts"
+import { type Answer, emptyAnswer, usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./providers/Anthropic.ts"
 
 // -----------------------------------------------------------------------------
@@ -115,7 +116,7 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
   const provider = yield* LlmProvider.LlmProvider
 
   const describeFor = (params: MessageCreateParams, options: CallOptions | undefined): Governor.Call => ({
-    ...describe(params, options),
+    ...describe(params, options).call,
     provider: provider.name
   })
 
@@ -124,12 +125,10 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
       governor.run(
         describeFor(params, options),
         () =>
-          Effect.map(provider.create(params), ({ signal, value }) => ({
-            value,
-            actual: messageActual(value.usage),
-            signal,
-            response: { id: value.id, model: value.model, finishReason: value.stop_reason ?? undefined }
-          })),
+          Effect.map(provider.create(params), ({ signal, value }) => {
+            const answer = readAnswer(value)
+            return { value, actual: usageOf(answer), signal, response: infoOf(answer) }
+          }),
         options
       ),
     stream: ({ stream: _, ...params }, options) =>
@@ -155,23 +154,23 @@ const openStream = Effect.fnUntraced(function* (
   params: LlmProvider.Params,
   ticket: Governor.Ticket
 ) {
-  let observed = StreamUsage.empty
+  let answer = emptyAnswer
+  let text = ""
   const watch = (event: RawMessageStreamEvent) =>
     Effect.suspend(() => {
-      observed = StreamUsage.step(observed, event)
-      const actual = observedActual(observed)
+      answer = step(answer, event)
+      text += textOfEvent(event)
+      const actual = usageOf(answer)
       if (actual !== undefined) ticket.observed(actual)
       // Now and not at the stream's end, because a consumer may leave with this event.
-      return observed.complete ? ticket.succeed(actual, observed.response) : Effect.void
+      return answer.complete ? ticket.succeed(actual, infoOf(answer)) : Effect.void
     })
   /** Only `message_stop` says that a stream is whole. */
   const whole = Effect.suspend(() =>
-    observed.complete
+    answer.complete
       ? Effect.void
       : Effect.fail(
-          new LlmError({
-            reason: new StreamInterrupted({ kind: "truncated", received: StreamUsage.received(observed) })
-          })
+          new LlmError({ reason: new StreamInterrupted({ kind: "truncated", received: receivedOf(answer, text) }) })
         )
   )
 
@@ -180,23 +179,23 @@ const openStream = Effect.fnUntraced(function* (
   const events = Stream.tap(reply.value, watch).pipe(
     // What breaks after the whole answer takes nothing from it.
     Stream.catchIf(
-      () => observed.complete,
+      () => answer.complete,
       () => Stream.empty
     ),
     Stream.onEnd(whole)
   )
-  const [head, rest] = yield* peel(events, () => !observed.started && !observed.complete)
+  const [head, rest] = yield* peel(events, () => !answer.started && !answer.complete)
   return Stream.concat(Stream.fromArray(head), rest).pipe(
     Stream.tapError((error) => ticket.fail(error)),
-    Stream.mapError((error) => ticket.withHistory(interrupted(error, observed)))
+    Stream.mapError((error) => ticket.withHistory(interrupted(error, answer, text)))
   )
 })
 
 /** What the consumer is told once it has content: whatever broke the stream, this is what it has. */
-const interrupted = ({ reason }: LlmError, observed: StreamUsage.Observed): LlmError => {
+const interrupted = ({ reason }: LlmError, answer: Answer, text: string): LlmError => {
   const { code, detail, requestId, retryAfter, signal, status } = reason
   const kind = reason._tag === "StreamInterrupted" ? reason.kind : "failed"
-  const received = { ...(reason.received ?? StreamUsage.received(observed)), started: true }
+  const received = { ...(reason.received ?? receivedOf(answer, text)), started: true }
   return new LlmError({
     reason: new StreamInterrupted({ kind, code, detail, received, requestId, retryAfter, signal, status })
   })

@@ -30,9 +30,9 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as SdkErrors from "./internal/sdkErrors.ts"
-import * as Internal from "./internal/headers.ts"
 import type * as Limits from "./Limits.ts"
 import { LlmError } from "./LlmError.ts"
+import { headerReader, retryAfterMillis, signalOf } from "./protocol/headers.ts"
 
 /**
  * The headers of a response: a `Headers` object, or a record with names in lower case, as Node and `effect/http` have
@@ -65,7 +65,7 @@ export type Source =
  * @since 0.1.0
  */
 export const fromHeaders = (headers: Source, now: number): Limits.Signal | undefined =>
-  Internal.signal(Internal.getterOf(headers), now)
+  signalOf(headerReader(headers), now)
 
 /**
  * How long the response asks to wait: `retry-after-ms`, or `retry-after` as seconds or as a date; at most an hour.
@@ -85,7 +85,7 @@ export const fromHeaders = (headers: Source, now: number): Limits.Signal | undef
  * @since 0.1.0
  */
 export const retryAfter = (headers: Source, now: number): Duration.Duration | undefined => {
-  const millis = Internal.retryAfterMillis(Internal.getterOf(headers), now)
+  const millis = retryAfterMillis(headerReader(headers), now)
   return millis === undefined ? undefined : Duration.millis(millis)
 }
 

@@ -44,31 +44,48 @@ interface Rule {
 const rules: ReadonlyArray<Rule> = [
   { files: /^src\/index\.ts$/, own: ["core"], packages: [] },
   // The client's own layers are over the official SDK; who brings a provider needs only the port.
-  { files: /^src\/LlmClient\.ts$/, own: ["core", "internal/", "governor/", "providers/"], packages: ["effect"] },
   {
-    files: /^src\/[^/]+\.ts$/,
-    own: ["core", "internal/", "agents/", "budget/", "budgetStore/", "forecast/", "governor/", "llmError/", "retry/"],
+    files: /^src\/LlmClient\.ts$/,
+    own: ["core", "internal/", "governor/", "protocol/", "providers/"],
     packages: ["effect"]
   },
+  {
+    files: /^src\/[^/]+\.ts$/,
+    own: [
+      "core",
+      "internal/",
+      "agents/",
+      "budget/",
+      "budgetStore/",
+      "forecast/",
+      "governor/",
+      "llmError/",
+      "protocol/",
+      "retry/"
+    ],
+    packages: ["effect"]
+  },
+  // What goes over the wire: no Effect, no package, and of the core only types.
+  { files: /^src\/protocol\//, own: ["Accounting.ts", "Limits.ts", "protocol/"], packages: [] },
   { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
   { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
   { files: /^src\/agents\//, own: ["core", "internal/", "agents/", "budget/"], packages: ["effect"] },
   { files: /^src\/forecast\//, own: ["core/models", "internal/", "forecast/"], packages: ["effect"] },
-  { files: /^src\/governor\//, own: ["core", "internal/", "governor/", "retry/"], packages: ["effect"] },
+  { files: /^src\/governor\//, own: ["core", "internal/", "governor/", "protocol/", "retry/"], packages: ["effect"] },
   { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "budgetStore/"], packages: ["effect"] },
   { files: /^src\/budgetStore\//, own: ["core", "internal/", "budgetStore/"], packages: ["effect"] },
-  { files: /^src\/internal\//, own: ["internal/", "core/models"], packages: ["effect"] },
+  { files: /^src\/internal\//, own: ["internal/", "protocol/", "core/models"], packages: ["effect"] },
   {
     files: /^src\/providers\//,
-    own: ["core", "internal/", "providers/"],
+    own: ["core", "internal/", "protocol/", "providers/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "internal/", "governor/", "anthropic/"],
+    own: ["core", "internal/", "governor/", "protocol/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
-  { files: /^src\/ai\//, own: ["core", "internal/", "governor/", "ai/"], packages: ["effect/*"] },
+  { files: /^src\/ai\//, own: ["core", "internal/", "governor/", "protocol/", "ai/"], packages: ["effect/*"] },
   { files: /^src\/breaker\//, own: ["core", "internal/invalid.ts", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,
@@ -159,7 +176,8 @@ const problemsOf = (file: string): Array<string> => {
     const banned =
       !allowed(rule, file, from, typeOnly) ||
       (strangers[name] ?? []).some((stranger) => from === `src/${stranger}.ts`) ||
-      (file.startsWith("src/internal/") && runtime.test(from))
+      (file.startsWith("src/internal/") && runtime.test(from)) ||
+      (file.startsWith("src/protocol/") && !from.startsWith("src/protocol/") && !typeOnly)
     return banned ? [`${file}:${line}: may not import ${from}`] : []
   })
 }

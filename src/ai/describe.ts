@@ -5,9 +5,9 @@ import * as Tool from "effect/ai/Tool"
 import type * as Schema from "effect/Schema"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
-import * as Headers from "../internal/headers.ts"
-import { documentShare, imageBytes, type Size, sizeOf, type Sum, utf8Length } from "../internal/requestSize.ts"
 import type * as Limits from "../Limits.ts"
+import { headerReader, signalOf as signalOfHeaders } from "../protocol/headers.ts"
+import { documentShare, imageBytes, type Size, sizeOf, type Sum, utf8Length } from "../protocol/requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -161,4 +161,4 @@ export const see = (seen: Seen, part: Response.AnyPart): Seen => {
 }
 
 export const signalOf = ({ http }: Seen, now: number): Limits.Signal | undefined =>
-  http === undefined ? undefined : Headers.signal(Headers.getterOf(http.headers), now)
+  http === undefined ? undefined : signalOfHeaders(headerReader(http.headers), now)

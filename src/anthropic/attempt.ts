@@ -5,10 +5,13 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failed.ts"
 import type * as Governor from "../Governor.ts"
+import { infoOf, longestWait } from "../internal/messages.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
-import * as Headers from "../internal/headers.ts"
-import { longestWait, messageActual, type UsageReport } from "../internal/messages.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { anthropic } from "../protocol/anthropic.ts"
+import { requestIdOf } from "../protocol/errors.ts"
+import { headerReader, signalOf as signalOfHeaders } from "../protocol/headers.ts"
+import { usageOf } from "../protocol/protocol.ts"
 import { type Body, Stalled, watch, withBody } from "./body.ts"
 
 /** A request of the SDK. */
@@ -131,14 +134,7 @@ const send = (request: Request, next: Next, controller: AbortController, idleTim
   })
 
 const signalOf = (response: Response) =>
-  Effect.map(Clock.currentTimeMillis, (now) => Headers.signal((name) => response.headers.get(name), now))
-
-interface Answer {
-  readonly id?: string
-  readonly model?: string
-  readonly stop_reason?: string | null
-  readonly usage?: UsageReport | null
-}
+  Effect.map(Clock.currentTimeMillis, (now) => signalOfHeaders(headerReader(response.headers), now))
 
 /** An answer that comes as a whole. */
 export const whole = (request: Request, next: Next, ctx: Context, idleTimeout: Duration.Duration) =>
@@ -157,20 +153,15 @@ const answered = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Governor.Outcome<Response>, AttemptFailed> {
   const response = yield* send(request, next, controller, idleTimeout)
   const now = yield* Clock.currentTimeMillis
-  const parse = tried(() => ctx.parse<Answer | string | null | undefined>(response))
+  const parse = tried(() => ctx.parse<unknown>(response))
   // When all of it is here the SDK has nothing to wait for. There are no pings: a proxy may send its headers long before.
   const arrived = isUnread(response) ? textOf(response.clone(), longestWait, controller) : Effect.void
-  const answer = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
+  const parsed = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
     const reason = SdkErrors.fromThrown(thrown, { now })
     return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))
   })
-  const { id, model, stop_reason, usage } = typeof answer === "object" && answer !== null ? answer : ({} as Answer)
-  return {
-    value: response,
-    actual: usage ? messageActual(usage) : undefined,
-    signal: yield* signalOf(response),
-    response: { id, model, finishReason: stop_reason ?? undefined }
-  }
+  const answer = anthropic.answer(parsed)
+  return { value: response, actual: usageOf(answer), signal: yield* signalOf(response), response: infoOf(answer) }
 })
 
 /**
@@ -190,7 +181,7 @@ export const opened = Effect.fnUntraced(function* (
   const response = yield* send(request, next, controller, idleTimeout)
   yield* ticket.heard(yield* signalOf(response))
   const now = yield* Clock.currentTimeMillis
-  const requestId = SdkErrors.requestIdOf((name) => response.headers.get(name), undefined)
+  const requestId = requestIdOf(headerReader(response.headers))
   if (!isUnread(response)) {
     const reason = new MalformedResponse({ status: response.status, requestId, detail: "no body to read" })
     return yield* Effect.fail(new AttemptFailed(reason, () => response))

@@ -1,12 +1,13 @@
 /** The body of a streamed response: watched event by event as the SDK reads it, and never held back. */
 import { APIConnectionTimeoutError } from "@anthropic-ai/sdk"
-import * as Sse from "effect/encoding/Sse"
 import type * as Accounting from "../Accounting.ts"
 import type { ResponseInfo } from "../Governor.ts"
+import { infoOf, receivedOf } from "../internal/messages.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
-import { observedActual } from "../internal/messages.ts"
-import * as StreamUsage from "../internal/streamUsage.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { anthropic } from "../protocol/anthropic.ts"
+import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
+import { makeSseParser, type SseEvent } from "../protocol/sse.ts"
 
 /** How a body ended. */
 export type Conclusion =
@@ -68,52 +69,51 @@ export const watch = (
   }
 ): Body => {
   const reader = source.getReader()
-  const decoder = new TextDecoder()
+  const parser = makeSseParser()
   const head: Array<Uint8Array> = []
   const fields = { requestId: options.requestId }
-  let observed = StreamUsage.empty
+  let answer = emptyAnswer
+  // The text is not kept: the SDK's caller has it.
+  const received = () => receivedOf(answer, "")
 
   let events = 0
   let failure: LlmErrorReason | undefined
   let broken: { readonly thrown: unknown } | undefined
 
-  const parser = Sse.makeParser((sse) => {
-    if (sse._tag !== "Event") return
-    const step = StreamUsage.read(observed, sse)
-    if (step._tag !== "Ignored") events++
-    if (step._tag === "Error") {
-      const received = observed.started ? StreamUsage.received(observed) : undefined
-      failure ??= SdkErrors.fromEvent(step.data, received, fields, options)
-    } else if (step._tag === "Event") {
-      observed = step.observed
-      const actual = observedActual(observed)
-      if (actual !== undefined) options.observed(actual)
+  const observe = (event: SseEvent): void => {
+    if (event.data === "" || event.name === "ping") return
+    events++
+    answer = anthropic.observe(answer, event)
+    if (answer.error !== undefined) {
+      failure ??= SdkErrors.fromEvent(answer.error, answer.started ? received() : undefined, fields, options)
     }
-  })
+    const actual = usageOf(answer)
+    if (actual !== undefined) options.observed(actual)
+  }
 
   /** The next chunk; undefined at the end, for which there is a failure then unless the stream was whole. */
   const read = async (): Promise<Uint8Array | undefined> => {
     try {
       const { value } = await options.inTime(() => reader.read())
       if (value !== undefined) {
-        parser.feed(decoder.decode(value, { stream: true }))
+        for (const event of parser.feed(value)) observe(event)
         return value
       }
-      if (!observed.complete) {
+      for (const event of parser.end()) observe(event)
+      if (!answer.complete) {
         failure ??=
           events === 0
             ? new MalformedResponse({ ...fields, status: response.status, detail: "not a stream of events" })
-            : SdkErrors.interrupted("truncated", StreamUsage.received(observed), fields)
+            : SdkErrors.interrupted("truncated", received(), fields)
       }
     } catch (thrown) {
       const stalled = thrown instanceof Stalled
       // Everything is here, only the connection was left open.
-      if (stalled && observed.complete) return undefined
+      if (stalled && answer.complete) return undefined
       broken = { thrown }
-      const received = StreamUsage.received(observed)
       failure ??= stalled
-        ? SdkErrors.interrupted("stalled", received, fields)
-        : SdkErrors.fromBroken(thrown, received, fields, options)
+        ? SdkErrors.interrupted("stalled", received(), fields)
+        : SdkErrors.fromBroken(thrown, received(), fields, options)
     }
     return undefined
   }
@@ -127,13 +127,13 @@ export const watch = (
 
   return {
     begin: async () => {
-      const undecided = (): boolean => !observed.started && !observed.complete && failure === undefined
+      const undecided = (): boolean => !answer.started && !answer.complete && failure === undefined
       while (undecided()) {
         const chunk = await read()
         if (chunk === undefined) break
         head.push(chunk)
       }
-      return observed.started ? undefined : failure
+      return answer.started ? undefined : failure
     },
     give: (ended, signal) => {
       let over = false
@@ -147,10 +147,10 @@ export const watch = (
       const settled = (): void =>
         end(
           failure === undefined
-            ? { _tag: "Complete", actual: observedActual(observed), info: observed.response }
+            ? { _tag: "Complete", actual: usageOf(answer), info: infoOf(answer) }
             : { _tag: "Failed", reason: failure }
         )
-      const left = (): void => (failure === undefined && !observed.complete ? end({ _tag: "Abandoned" }) : settled())
+      const left = (): void => (failure === undefined && !answer.complete ? end({ _tag: "Abandoned" }) : settled())
       // Covers the caller's abort, and the SDK's own.
       signal?.addEventListener("abort", left, { once: true })
       if (signal?.aborted === true) left()

@@ -51,6 +51,9 @@ import * as Governor from "../Governor.ts"
 import { durationOf, onlyKnown } from "../internal/invalid.ts"
 import { describe, type Params } from "../internal/messages.ts"
 import { LlmError } from "../LlmError.ts"
+import { anthropic } from "../protocol/anthropic.ts"
+import { headerReader } from "../protocol/headers.ts"
+import { match } from "../protocol/protocol.ts"
 import * as Attempt from "./attempt.ts"
 import type { Conclusion } from "./body.ts"
 
@@ -68,7 +71,8 @@ export interface MiddlewareOptions {
   /**
    * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the request.
    *
-   * @default no bounds; the agent is the request's `metadata.user_id`
+   * @default no bounds; the agent is named by the header `x-floodgate-agent`, by Claude Code's session, or by the request's
+   * `metadata.user_id`
    */
   readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
   /**
@@ -105,13 +109,19 @@ export type Middleware = (request: Attempt.Request, next: Attempt.Next, ctx: Att
 
 /** The request of a call of the Messages API; undefined for every other call. */
 const paramsOf = ({ options }: Attempt.Context): Params | undefined => {
-  if (options?.method !== "post" || !/^\/v1\/messages(\?|$)/.test(options.path)) return undefined
+  if (options === undefined || match([anthropic], options.method, options.path)?.route.operation !== "generate") {
+    return undefined
+  }
   const body = options.body as Partial<Params> | null | undefined
   return typeof body === "object" && typeof body?.model === "string" ? (body as Params) : undefined
 }
 
-const optionsOf = (params: Params, given: MiddlewareOptions["callOptions"]): Governor.CallOptions => ({
-  agent: params.metadata?.user_id ?? undefined,
+const optionsOf = (
+  params: Params,
+  agent: string | undefined,
+  given: MiddlewareOptions["callOptions"]
+): Governor.CallOptions => ({
+  agent,
   ...(typeof given === "function" ? given(params) : given)
 })
 
@@ -191,8 +201,9 @@ export const make = Effect.fnUntraced(function* (
     const before = request.headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
     if (before !== undefined) throw before.thrown
 
-    const how = optionsOf(params, options.callOptions)
-    const call: Governor.Call = { ...describe(params), provider: options.name ?? "anthropic" }
+    const described = describe(params, {}, headerReader(request.headers))
+    const how = optionsOf(params, described.agent, options.callOptions)
+    const call: Governor.Call = { ...described.call, provider: options.name ?? "anthropic" }
     const signal = request.signal ?? undefined
     const fiber = run(
       params.stream === true

@@ -1,47 +1,91 @@
-/** Reads Messages API requests and responses: what a call asks for, and what it used. Pure. */
-import type { Message, MessageCreateParams } from "@anthropic-ai/sdk/resources/messages/messages"
+/** Calls of the Messages API as the governor knows them, and the events of their streams. Pure. */
+import type { MessageCreateParams, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
-import type * as Accounting from "../Accounting.ts"
-import { requestSize } from "./requestSize.ts"
-import * as StreamUsage from "./streamUsage.ts"
+import type { Received } from "../LlmError.ts"
+import * as Anthropic from "../protocol/anthropic.ts"
+import type { HeaderReader } from "../protocol/headers.ts"
+import { at, parseJson } from "../protocol/json.ts"
+import { type Answer, type Description, usageOf } from "../protocol/protocol.ts"
 
 export type Params = MessageCreateParams
 
-/** How long a whole answer may let us wait, as in the SDK: longer ones should be streamed. */
+/** The longest wait for a whole answer, as in the SDK: longer ones should be streamed. */
 export const longestWait = Duration.minutes(10)
 
-/** The counts that a response reports; some providers leave some out. */
-export type UsageReport = Pick<Message["usage"], "input_tokens" | "output_tokens"> & Partial<Message["usage"]>
+const route = { operation: "generate", path: "/v1/messages" } as const
+const noHeaders: HeaderReader = () => undefined
 
-/** What is known of a request before it is sent. */
+/** What is known of a request before it is sent, and the agent that its headers or its body name. */
 export const describe = (
   params: Params,
-  known: { readonly kind?: string | undefined; readonly inputTokens?: number | undefined } = {}
-) => ({
-  model: params.model,
-  kind: known.kind,
-  ...requestSize(params),
-  inputTokens: known.inputTokens,
-  maxTokens: params.max_tokens,
-  thinking: (params.thinking?.type ?? "disabled") !== "disabled"
-})
+  known: { readonly kind?: string | undefined; readonly inputTokens?: number | undefined } = {},
+  header: HeaderReader = noHeaders
+) => {
+  const {
+    agents = [],
+    bytes = 0,
+    maxTokens,
+    textBytes = 0,
+    thinking = false
+  }: Partial<Description> = Anthropic.describe(params, route, header) ?? {}
+  const { inputTokens, kind } = known
+  return { call: { model: params.model, kind, bytes, textBytes, inputTokens, maxTokens, thinking }, agent: agents[0] }
+}
 
-/** What a whole response says it used, if it says so. Its prompt is 0 where it is not named. */
-export const messageActual = (usage: UsageReport): Accounting.Actual | undefined =>
-  StreamUsage.count(usage.output_tokens) === undefined
-    ? undefined
-    : observedActual(StreamUsage.counted(StreamUsage.empty, usage))
+/** The facts about an answer that its span records. */
+export const infoOf = ({ finishReason, id, model }: Answer) => ({ id, model, finishReason })
 
 /**
- * What a stream has shown so far that it used, if anything. Its prompt is 0 until it is named. Of a whole stream nobody
- * estimates what the provider did not count.
+ * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do
+ * not. Input that was never reported is left out, so that its estimate stays.
  */
-export const observedActual = (observed: StreamUsage.Observed): Accounting.Actual | undefined =>
-  (observed.input ?? observed.output) === undefined && (observed.complete || !observed.started)
-    ? undefined
-    : {
-        inputTokens: observed.input ?? 0,
-        cacheCreationTokens: observed.cacheWrite ?? 0,
-        cacheReadTokens: observed.cacheRead ?? 0,
-        outputTokens: StreamUsage.usage(observed).outputTokens ?? 0
-      }
+export const receivedOf = (answer: Answer, text: string): Received => {
+  const { cacheCreationTokens, inputTokens } = answer.counts
+  const outputTokens = usageOf(answer)?.outputTokens ?? 0
+  const usage =
+    inputTokens === undefined
+      ? { requests: 1, outputTokens }
+      : { requests: 1, inputTokens: inputTokens + (cacheCreationTokens ?? 0), outputTokens }
+  return { usage, text, started: answer.started }
+}
+
+/** The text that an event adds to an answer. */
+export const textOfEvent = (event: RawMessageStreamEvent): string =>
+  event.type === "content_block_delta" && event.delta.type === "text_delta" ? event.delta.text : ""
+
+/** What one server-sent event means. */
+export type Step =
+  | { readonly _tag: "Event"; readonly event: RawMessageStreamEvent }
+  | { readonly _tag: "Error"; readonly data: unknown }
+  | { readonly _tag: "Malformed" }
+  | { readonly _tag: "Ignored" }
+
+/** What a delta must have for its type; of other types nothing is read. */
+const deltaParts: Readonly<Record<string, string>> = {
+  text_delta: "text",
+  thinking_delta: "thinking",
+  input_json_delta: "partial_json"
+}
+
+const isMalformed = (event: unknown): boolean => {
+  if (at(event, "type") !== "content_block_delta") return false
+  const type = at(event, "delta", "type")
+  if (typeof type !== "string") return true
+  const part = Object.hasOwn(deltaParts, type) ? deltaParts[type] : undefined
+  return part !== undefined && typeof at(event, "delta", part) !== "string"
+}
+
+/**
+ * Reads one server-sent event. Pings are ignored, and events of a type that is not known yet are passed on, as Anthropic
+ * asks of clients.
+ */
+export const readEvent = (sse: { readonly event: string | null; readonly data: string }): Step => {
+  if (sse.event === "ping" || sse.data === "") return { _tag: "Ignored" }
+  const data = parseJson(sse.data)
+  const type = at(data, "type")
+  if (sse.event === "error" || type === "error") return { _tag: "Error", data: data ?? sse.data }
+  if (type === "ping") return { _tag: "Ignored" }
+  if (typeof type !== "string" || isMalformed(data)) return { _tag: "Malformed" }
+  // Its type is a text, and the parts that are read of it were checked.
+  return { _tag: "Event", event: data as RawMessageStreamEvent }
+}

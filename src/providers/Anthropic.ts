@@ -56,12 +56,14 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { durationOf, type Keys, onlyKnown } from "../internal/invalid.ts"
+import { longestWait, readEvent, receivedOf, textOfEvent } from "../internal/messages.ts"
 import * as SdkErrors from "../internal/sdkErrors.ts"
-import * as Headers from "../internal/headers.ts"
-import { longestWait } from "../internal/messages.ts"
-import * as StreamUsage from "../internal/streamUsage.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
 import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
+import { step } from "../protocol/anthropic.ts"
+import { requestIdOf } from "../protocol/errors.ts"
+import { headerReader, signalOf } from "../protocol/headers.ts"
+import { emptyAnswer } from "../protocol/protocol.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -158,8 +160,8 @@ const sdkMost = 2 ** 31 - 1
 const drainMillis = 1_000
 
 const replyOf = <A>(value: A, response: Response, now: number, secret: string | undefined): Reply<A> => {
-  const get: Headers.Get = (name) => response.headers.get(name)
-  return { value, signal: Headers.signal(get, now), requestId: SdkErrors.requestIdOf(get, secret) }
+  const header = headerReader(response.headers)
+  return { value, signal: signalOf(header, now), requestId: requestIdOf(header, secret) }
 }
 
 /**
@@ -378,8 +380,9 @@ const events = (
   }
 ): Stream.Stream<RawMessageStreamEvent, LlmError> => {
   const { fields, idleTimeout, secret } = options
-  let observed = StreamUsage.empty
-  const received = () => StreamUsage.received(observed)
+  let answer = emptyAnswer
+  let text = ""
+  const received = () => receivedOf(answer, text)
   const interrupted = (kind: "truncated" | "stalled") =>
     fail(SdkErrors.interrupted(kind, received(), { ...fields, status: 200 }))
 
@@ -401,22 +404,23 @@ const events = (
 
   const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<RawMessageStreamEvent>, LlmError | Cause.Done> = Effect.gen(
     function* () {
-      if (observed.complete) {
+      if (answer.complete) {
         yield* drain
         return yield* Cause.done()
       }
       while (true) {
         const next = yield* readOrStall
         if (next.done === true) return yield* interrupted("truncated")
-        const step = StreamUsage.read(observed, next.value)
-        switch (step._tag) {
+        const read = readEvent(next.value)
+        switch (read._tag) {
           case "Event":
-            observed = step.observed
-            return [step.event]
+            answer = step(answer, read.event)
+            text += textOfEvent(read.event)
+            return [read.event]
           case "Error": {
-            const seen = observed === StreamUsage.empty ? undefined : received()
+            const seen = answer === emptyAnswer ? undefined : received()
             const now = yield* Clock.currentTimeMillis
-            return yield* fail(SdkErrors.fromEvent(step.data, seen, fields, { now, secret }))
+            return yield* fail(SdkErrors.fromEvent(read.data, seen, fields, { now, secret }))
           }
           case "Malformed":
             return yield* fail(new MalformedResponse({ ...fields, status: 200, received: received() }))

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
-import * as Headers from "../../src/internal/headers.ts"
+import * as Headers from "../../src/protocol/headers.ts"
 import type { Figures } from "../../src/testing/engine.ts"
 import * as Simulated from "../../src/testing/headers.ts"
 
@@ -13,8 +13,8 @@ const figures: Figures = {
 
 const read = (headers: Record<string, string>, now = wall.epochMillis) => {
   const date = new Date(wall.epochMillis).toUTCString()
-  const get: Headers.Get = (name) => (name === "date" ? date : headers[name])
-  return Headers.signal(get, now)
+  const get: Headers.HeaderReader = (name) => (name === "date" ? date : headers[name])
+  return Headers.signalOf(get, now)
 }
 
 describe("simulated headers", () => {

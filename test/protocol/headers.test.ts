@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import * as Headers from "../../src/internal/headers.ts"
+import * as Headers from "../../src/protocol/headers.ts"
 import * as Limits from "../../src/Limits.ts"
 
 type Table = Record<string, string>
@@ -8,7 +8,7 @@ const get = (headers: Table) => (name: string) => headers[name]
 /** 24 Nov 2026, 12:00:00 UTC. */
 const now = 1_795_521_600_000
 const at = (millis: number) => new Date(now + millis).toISOString()
-const signal = (headers: Table) => Headers.signal(get(headers), now)
+const signal = (headers: Table) => Headers.signalOf(get(headers), now)
 const dimensions = (headers: Table) => signal(headers)?.dimensions
 const wait = (headers: Table) => Headers.retryAfterMillis(get(headers), now)
 
@@ -32,7 +32,7 @@ const sample: Table = {
 }
 
 describe("headers", () => {
-  describe("signal", () => {
+  describe("signalOf", () => {
     it("reads the separate limits of a real 429 and leaves out the combined one that hides them", () => {
       assert.deepStrictEqual(signal(sample), {
         dimensions: {
@@ -53,7 +53,7 @@ describe("headers", () => {
 
     it("measures resets from the provider's date, so that a wrong local clock does no harm", () => {
       const headers = { ...sample, date: "Tue, 14 Oct 2025 15:15:00 GMT" }
-      assert.strictEqual(Headers.signal(get(headers), 0)?.dimensions.inputTokens?.resetMillis, 48_000)
+      assert.strictEqual(Headers.signalOf(get(headers), 0)?.dimensions.inputTokens?.resetMillis, 48_000)
     })
 
     it("reads OpenAI's limits, with durations", () => {
@@ -137,6 +137,19 @@ describe("headers", () => {
       assert.deepStrictEqual(dimensions(headers)?.requests, expected)
     })
 
+    it("reads the limits per minute of servers that name the window, and not those of a day", () => {
+      const headers = {
+        "x-ratelimit-limit-requests-day": "1000",
+        "x-ratelimit-remaining-requests-day": "750",
+        "x-ratelimit-limit-tokens-minute": "60000",
+        "x-ratelimit-remaining-tokens-minute": "50",
+        "x-ratelimit-reset-tokens-minute": "26.5"
+      }
+      assert.deepStrictEqual(dimensions(headers), {
+        tokens: { limit: 60_000, remaining: 50, roundedTo: 1, resetMillis: 26_500 }
+      })
+    })
+
     it("reads the limits of servers that name no dimension as requests", () => {
       assert.deepStrictEqual(
         dimensions({
@@ -176,7 +189,7 @@ describe("headers", () => {
       assert.isUndefined(dimensions({ "ratelimit-limit": "100, 100;w=3600", ...rest }))
     })
 
-    it("says nothing when the headers do", () => {
+    it("finds nothing where no limit is stated", () => {
       assert.isUndefined(signal({}))
       assert.isUndefined(signal({ date: "Tue, 14 Oct 2025 15:14:45 GMT", "content-type": "text/html" }))
     })
@@ -240,7 +253,7 @@ describe("headers", () => {
         const within = (value: number | undefined, low: number, high: number) =>
           assert.isTrue(value === undefined || (value >= low && value <= high), `${value} of ${low} to ${high}`)
         within(Headers.retryAfterMillis(lookup, clock), 0, 3_600_000)
-        const signal = Headers.signal(lookup, clock)
+        const signal = Headers.signalOf(lookup, clock)
         for (const name of Limits.dimensions) {
           const dimension = signal?.dimensions[name]
           within(dimension?.limit, Number.MIN_VALUE, 1e12)

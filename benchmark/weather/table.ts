@@ -1,0 +1,205 @@
+/** Results as Markdown tables. */
+import type { Cell, Target } from "./cells.ts"
+import * as Laws from "./laws.ts"
+import * as Random from "./random.ts"
+import type { Result } from "./score.ts"
+import { type Died, type Done, hasDied, hasEnded, scenarioOf } from "./tasks.ts"
+
+const mean = (values: ReadonlyArray<number>) =>
+  values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
+const sum = (values: ReadonlyArray<number>) => values.reduce((sum, value) => sum + value, 0)
+const quantile = (values: ReadonlyArray<number>, part: number) =>
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))] ?? NaN
+
+const part = (value: number) => value.toFixed(3)
+const percent = (value: number) => `${(100 * value).toFixed(1)} %`
+const secondsOf = (value: number) => (value === Infinity ? "never" : `${value.toFixed(0)} s`)
+
+// -----------------------------------------------------------------------------
+// What a cell comes to
+// -----------------------------------------------------------------------------
+
+/** One thing that a cell measures: how its target reads, what came out, and whether that is enough. */
+interface Measure {
+  readonly target: string
+  readonly result: string
+  readonly isReached: boolean
+}
+/** A hair's breadth below a target is not below it. */
+const tolerance = 5e-4
+
+const measures = (target: Target, runs: ReadonlyArray<Done>): ReadonlyArray<Measure> => {
+  const { afterNoLimits, afterOracle, back, excess, lost, ofFair, ofOracle, used } = target
+  const results = runs.map(({ result }) => result)
+  const each = (read: (result: Result) => number | undefined) => results.map((result) => read(result) ?? NaN)
+  const list: Array<Measure> = []
+  /** The mean must reach the target. */
+  const add = (target: string, result: string, isReached: boolean) => list.push({ target, result, isReached })
+
+  if (ofFair !== undefined) {
+    const values = each((result) => result.ofFair)
+    const [from, to] = ofFair
+    const isFair = mean(values) >= from && mean(values) <= to
+    add(
+      `${from} to ${to} of fair`,
+      `${part(mean(values))} (${part(Math.min(...values))}-${part(Math.max(...values))})`,
+      isFair
+    )
+  } else if (results.every(({ makespan }) => makespan === undefined)) {
+    const values = each((result) => result.used)
+    const isEnough = mean(values) >= (used ?? 0) - tolerance
+    add(used === undefined ? "" : `used ${used}`, `${part(mean(values))} (${part(Math.min(...values))})`, isEnough)
+  }
+  const over = (
+    title: string,
+    most: number | undefined,
+    read: (run: Done) => number,
+    say: (value: number) => string
+  ) => {
+    if (most === undefined) return
+    const values = runs.map(read)
+    add(
+      `${title} ${say(most)}`,
+      `${say(mean(values))} (${say(Math.max(...values))})`,
+      Math.max(...values) <= most + tolerance
+    )
+  }
+  over("of the oracle's time", ofOracle, ({ result, yardsticks }) => result.makespan! / yardsticks!.oracle, part)
+  over("after the oracle", afterOracle, ({ result, yardsticks }) => result.makespan! - yardsticks!.oracle, secondsOf)
+  over(
+    "after retries alone",
+    afterNoLimits,
+    ({ result, yardsticks }) => result.makespan! - yardsticks!.noLimits,
+    secondsOf
+  )
+  over("back in", back, ({ result }) => result.backAfter ?? 0, secondsOf)
+
+  const rejected = each((result) => result.excess)
+  const isQuiet = mean(rejected) <= (excess ?? 1) + (excess === 0 ? 0 : tolerance)
+  add(
+    excess === undefined ? "" : `429s ${percent(excess)}`,
+    `${percent(mean(rejected))} (${percent(Math.max(...rejected))})`,
+    isQuiet
+  )
+  const losses = sum(results.map((result) => result.lost))
+  add(lost === undefined ? "" : `lost ${lost}`, `lost ${losses}`, losses <= (lost ?? Infinity))
+  return list
+}
+
+const targetOf = (target: Target, runs: ReadonlyArray<Done>): string =>
+  measures(target, runs)
+    .map((each) => each.target)
+    .filter((each) => each !== "")
+    .join(", ")
+
+const isReached = (target: Target, runs: ReadonlyArray<Done>) =>
+  runs.length > 0 && measures(target, runs).every((each) => each.isReached)
+
+const resultOf = (target: Target, runs: ReadonlyArray<Done>): string => {
+  if (runs.length === 0) return "**died**"
+  const results = measures(target, runs).map(({ result }) => result)
+  return [...results, isReached(target, runs) ? "yes" : "**no**"].join(", ")
+}
+
+// -----------------------------------------------------------------------------
+// Tables
+// -----------------------------------------------------------------------------
+
+const row = (columns: ReadonlyArray<string>) => `| ${columns.join(" | ")} |`
+const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string =>
+  [row(head), row(head.map(() => "---")), ...rows.map(row)].join("\n")
+
+/** Of each law the mean and, in brackets, the worst of its runs, and whether the target is reached. */
+export const ofCells = (
+  cells: ReadonlyArray<Cell>,
+  laws: ReadonlyArray<string>,
+  ended: ReadonlyArray<Done | Died>
+): string => {
+  const died = ended.filter(hasDied)
+  const done = ended.filter(hasEnded)
+  /** None if one of them died. */
+  const runsOf = (cell: Cell, law: string) => {
+    const names = new Set<string | undefined>(cell.weathers.map(({ name }) => name))
+    if (died.some(({ task }) => task.law === law && names.has(task.weather))) return []
+    return done.filter(({ task }) => task.law === law && names.has(task.weather))
+  }
+  const rows = cells.map((cell) => [
+    cell.name,
+    targetOf(cell.target, runsOf(cell, laws[0]!)),
+    ...laws.map((law) => resultOf(cell.target, runsOf(cell, law)))
+  ])
+  const reached = laws.map((law) => cells.filter((cell) => isReached(cell.target, runsOf(cell, law))).length)
+  return table(
+    ["weather", "target", ...laws.map(Laws.titleOf)],
+    [...rows, ["targets reached", `${cells.length}`, ...reached.map(String)]]
+  )
+}
+
+/** Random weathers in sum. */
+export const ofRandom = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>): string => {
+  const rows = laws.map((law) => {
+    const results = done
+      .filter(({ task }) => task.law === law && task.weather === undefined)
+      .map(({ result }) => result)
+    const scores = results.map(({ score }) => score)
+    const used = results.map(({ used }) => Math.min(1, used))
+    const excess = results.map(({ excess }) => excess)
+    const lost = results.map(({ lost }) => lost)
+    return [
+      Laws.titleOf(law),
+      String(results.length),
+      part(mean(scores)),
+      part(quantile(scores, 0.1)),
+      part(mean(used)),
+      part(quantile(used, 0.1)),
+      part(mean(excess)),
+      part(quantile(excess, 0.9)),
+      `${sum(lost)} in ${lost.filter((n) => n > 0).length}`,
+      `${quantile(
+        results.map(({ p99 }) => p99),
+        0.5
+      ).toFixed(0)} s`
+    ]
+  })
+  return table(["law", "n", "score", "p10", "U", "U p10", "X", "X p90", "lost", "p99, median"], rows)
+}
+
+/** Mean scores in the random weathers that have a feature. */
+export const ofFeatures = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>): string => {
+  const scores = new Map<string, ReadonlyArray<Array<number>>>()
+  for (const { result, task } of done) {
+    for (const feature of Random.featuresIn(scenarioOf(task))) {
+      if (!scores.has(feature)) {
+        scores.set(
+          feature,
+          laws.map(() => [])
+        )
+      }
+      scores.get(feature)![laws.indexOf(task.law)]!.push(result.score)
+    }
+  }
+  const rows = [...scores.entries()]
+    .toSorted(([one], [other]) => (one < other ? -1 : 1))
+    .map(([feature, columns]) => [feature, String(columns[0]!.length), ...columns.map((values) => part(mean(values)))])
+  return table(["random weathers with", "n", ...laws.map(Laws.titleOf)], rows)
+}
+
+/** One line a run. */
+export const ofRuns = (done: ReadonlyArray<Done>): string =>
+  table(
+    ["weather", "seed", "law", "score", "used", "429s", "lost", "back", "sent", "random", "p99", "ms"],
+    done.map(({ millis, result, task }) => [
+      scenarioOf(task).name,
+      String(task.seed),
+      Laws.titleOf(task.law),
+      part(result.score),
+      part(result.used),
+      percent(result.excess),
+      String(result.lost),
+      result.backAfter === undefined ? "-" : secondsOf(result.backAfter),
+      String(result.sent),
+      String(result.random),
+      secondsOf(result.p99),
+      millis.toFixed(0)
+    ])
+  )

@@ -1,0 +1,236 @@
+/**
+ * Anthropic's Messages API, at Anthropic, on Vertex AI, in Microsoft Foundry, and as Bedrock's `invoke`.
+ *
+ * Sources:
+ *
+ * - https://platform.claude.com/docs/en/api/messages
+ * - https://platform.claude.com/docs/en/build-with-claude/streaming
+ * - https://platform.claude.com/docs/en/api/errors
+ */
+import { failureOf } from "./errors.ts"
+import { signalOf } from "./headers.ts"
+import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { type Answer, type Counts, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import { jsonWhitespace, type Refusal, refusalResponse, sseEvent } from "./refusal.ts"
+import { agentsOf, decodeSegment, withVersion } from "./requests.ts"
+import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+
+// -----------------------------------------------------------------------------
+// Routes
+// -----------------------------------------------------------------------------
+
+/** `/messages`, at the root, after a version, or after the name of the API as in Foundry's `/anthropic/v1/messages`. */
+const messages = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|anthropic))\/messages(?<rest>\/.*)?$/
+/** Vertex AI: `.../publishers/anthropic/models/MODEL:rawPredict`. */
+const vertex = /\/publishers\/anthropic\/models\/(?<model>[^/:]+):(?<method>rawPredict|streamRawPredict)$/
+/** Bedrock: `/model/MODEL/invoke`. Its streams are Amazon's binary events, which this protocol does not read. */
+const bedrock = /^\/model\/(?<model>[^/]+)\/(?<method>invoke|invoke-with-response-stream)$/
+/** A POST to a model's path is a call of Gemini's. */
+const others = /^GET \/(?:.*\/)?v\d+\/models(?:\/.*)?$|^\w+ \/(?:.*\/)?v\d+\/(?:files|complete)(?:\/.*)?$/
+
+const matchVertex = (path: string): Route | undefined => {
+  const { method, model = "" } = vertex.exec(path)?.groups ?? {}
+  if (method === undefined) return undefined
+  if (model === "count-tokens") return { operation: "countTokens", path }
+  return { operation: method === "rawPredict" ? "generate" : "stream", model: decodeSegment(model), path }
+}
+
+const matchBedrock = (path: string): Route | undefined => {
+  const { method, model = "" } = bedrock.exec(path)?.groups ?? {}
+  if (method === undefined) return undefined
+  return { operation: method === "invoke" ? "generate" : "passThrough", model: decodeSegment(model), path }
+}
+
+const matchRoute = (method: string, path: string): Route | undefined => {
+  const found = messages.exec(path)
+  if (found === null) {
+    if (others.test(`${method} ${path}`)) return { operation: "passThrough", path }
+    return method === "POST" ? (matchVertex(path) ?? matchBedrock(path)) : undefined
+  }
+  const rest = found.groups?.["rest"]
+  const route = { path: path.startsWith("/messages") ? withVersion(path, "v1") : path }
+  if (rest?.startsWith("/batches") === true) return { ...route, operation: "passThrough" }
+  if (method !== "POST") return undefined
+  if (rest === undefined) return { ...route, operation: "generate" }
+  return rest === "/count_tokens" ? { ...route, operation: "countTokens" } : undefined
+}
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/** Claude Code's `metadata.user_id` is a JSON text that names the session; anybody else's is a name. */
+const userOf = (body: unknown): ReadonlyArray<unknown> => {
+  const user = textOf(at(body, "metadata", "user_id"))
+  if (user === undefined || !user.startsWith("{")) return [user]
+  return [at(parseJson(user), "session_id"), user]
+}
+
+const isClaude = (body: Readonly<Record<string, unknown>>, { model = "" }: Route): boolean =>
+  Array.isArray(body["messages"]) || /claude|anthropic/.test(model)
+
+/** What a request asks for; see {@link Protocol.describe}. */
+export const describe: Protocol["describe"] = (body, route, header) => {
+  if (!isRecord(body) || !isClaude(body, route)) return undefined
+  const sum: Sum = { text: 0, files: 0 }
+  add(sum, body["system"])
+  add(sum, body["messages"])
+  addSchema(sum, body["tools"])
+  addSchema(sum, at(body, "output_config", "format") ?? body["output_format"])
+  const continues =
+    at(body, "thread", "type") === "continue" ? nameOf(at(body, "thread", "previous_message_id")) : undefined
+  return {
+    ...sizeOf(sum),
+    model: route.model ?? nameOf(body["model"]),
+    maxTokens: amountOf(body["max_tokens"]),
+    thinking: (textOf(at(body, "thinking", "type")) ?? "disabled") !== "disabled",
+    stream: route.operation === "stream" || body["stream"] === true,
+    agents: agentsOf(header, ...userOf(body)),
+    continues,
+    stored: continues !== undefined || sum.stored === true,
+    needsUsageRequest: false
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/**
+ * The counts of a `usage` object; null leaves a count as it was. What compactions of a long conversation used counts towards
+ * the limits as well, and is left out of the provider's own sums.
+ */
+const countsOf = (usage: unknown): Counts => {
+  const compactions = listOf(at(usage, "iterations")).filter((step) => at(step, "type") === "compaction")
+  const read = (name: string): number | undefined => {
+    const own = amountOf(at(usage, name))
+    return own === undefined
+      ? undefined
+      : compactions.reduce<number>((sum, step) => sum + (amountOf(at(step, name)) ?? 0), own)
+  }
+  return {
+    inputTokens: read("input_tokens"),
+    cacheCreationTokens: read("cache_creation_input_tokens"),
+    cacheReadTokens: read("cache_read_input_tokens"),
+    outputTokens: read("output_tokens")
+  }
+}
+
+/** The parts of a message that both a whole answer and `message_start` have. */
+const withMessage = (answer: Answer, message: unknown): Answer => {
+  const id = nameOf(at(message, "id"))
+  return {
+    ...withCounts(answer, countsOf(at(message, "usage"))),
+    id,
+    // A thread is continued from the answer's own id.
+    continuation: id,
+    model: nameOf(at(message, "model"))
+  }
+}
+
+/** Reads a whole answer; see {@link Protocol.answer}. */
+export const readAnswer = (body: unknown): Answer =>
+  at(body, "type") === "error"
+    ? { ...emptyAnswer, error: body }
+    : {
+        ...withMessage(emptyAnswer, body),
+        finishReason: nameOf(at(body, "stop_reason")),
+        started: isRecord(body),
+        complete: isRecord(body)
+      }
+
+/** Characters of output in a delta: text, thinking, or the input of a tool. */
+const lengthOf = (delta: unknown): number =>
+  ["text", "thinking", "partial_json"].reduce((sum, name) => sum + (textOf(at(delta, name))?.length ?? 0), 0)
+
+/** Takes in the parsed data of one event of a stream; an unknown one changes nothing, as Anthropic asks of clients. */
+export const step = (answer: Answer, event: unknown): Answer => {
+  switch (at(event, "type")) {
+    case "message_start":
+      return withMessage(answer, at(event, "message"))
+    case "content_block_start":
+      return answer.started ? answer : { ...answer, started: true }
+    case "content_block_delta":
+      return { ...answer, started: true, uncounted: answer.uncounted + lengthOf(at(event, "delta")) }
+    case "message_delta":
+      return {
+        ...withCounts(answer, countsOf(at(event, "usage"))),
+        finishReason: nameOf(at(event, "delta", "stop_reason")) ?? answer.finishReason
+      }
+    case "message_stop":
+      return { ...answer, complete: true }
+    case "error":
+      return { ...answer, error: event }
+    default:
+      return answer
+  }
+}
+
+const observe: Protocol["observe"] = (answer, { data, name }) => {
+  if (data === "" || name === "ping") return answer
+  const event = parseJson(data)
+  // An error that a proxy writes may be no JSON.
+  return name === "error" ? { ...answer, error: event ?? data } : step(answer, event)
+}
+
+// -----------------------------------------------------------------------------
+// Refusals
+// -----------------------------------------------------------------------------
+
+/** Not `overloaded_error`: Claude Code retries that only three times within 4 s. */
+const errorTypes = {
+  rateLimited: "rate_limit_error",
+  unavailable: "api_error",
+  tooLarge: "request_too_large",
+  spendLimited: "billing_error"
+} as const
+
+const errorBody = ({ kind, message }: Refusal) => ({
+  type: "error",
+  error: { type: errorTypes[kind], message },
+  request_id: null
+})
+
+/**
+ * Anthropic's Messages API, including message threads.
+ *
+ * **Details**
+ *
+ * Recognised are `/v1/messages` with and without its version, `count_tokens`, batches, models and files, Vertex AI's
+ * `publishers/anthropic/models/M:rawPredict` and `:streamRawPredict`, Foundry's `/anthropic/v1/messages`, and Bedrock's
+ * `/model/M/invoke`. A stream of Bedrock's is binary and passes through.
+ *
+ * **Example** (A turn that continues a thread)
+ *
+ * ```ts doctest
+ * import { anthropic } from "floodgate/protocol"
+ *
+ * const body = {
+ *   model: "claude-sonnet-5",
+ *   max_tokens: 1_024,
+ *   thread: { type: "continue", previous_message_id: "msg_1" },
+ *   messages: [{ role: "user", content: "And now?" }]
+ * }
+ * const route = anthropic.match("POST", "/v1/messages")!
+ * const description = anthropic.describe(body, route, () => undefined)
+ *
+ * description?.continues // => "msg_1"
+ * description?.stored // => true
+ * ```
+ *
+ * @category protocols
+ * @since 0.1.0
+ */
+export const anthropic: Protocol = {
+  name: "anthropic-messages",
+  provider: "anthropic",
+  match: matchRoute,
+  describe,
+  answer: readAnswer,
+  observe,
+  limits: ({ header }, now) => signalOf(header, now),
+  failure: failureOf,
+  refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
+  refuseInStream: (refusal) => sseEvent("error", errorBody(refusal)),
+  keepAlive: { stream: sseEvent("ping", { type: "ping" }), whole: jsonWhitespace }
+}

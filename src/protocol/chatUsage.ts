@@ -1,0 +1,86 @@
+/**
+ * Requests usage in Chat Completions streams for callers who did not, and hides it from them again.
+ *
+ * Only `stream_options` is touched: a body that went through a JSON parser would lose large integers and the spelling of its
+ * numbers. Source: https://developers.openai.com/api/reference/resources/chat, `stream_options.include_usage`.
+ */
+import { at, isRecord, parseJson } from "./json.ts"
+import type { SseEvent } from "./sse.ts"
+
+const isSpace = (code: number): boolean => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
+const quote = 0x22
+const backslash = 0x5c
+
+/** The offset after the string that begins at `start`. */
+const afterString = (text: string, start: number): number => {
+  let index = start + 1
+  while (index < text.length && text.charCodeAt(index) !== quote) {
+    index += text.charCodeAt(index) === backslash ? 2 : 1
+  }
+  return index + 1
+}
+
+const skipSpace = (text: string, start: number): number => {
+  let index = start
+  while (isSpace(text.charCodeAt(index))) index++
+  return index
+}
+
+/** The offset after the value that begins at `start`, in JSON that is known to be valid. */
+const afterValue = (text: string, start: number): number => {
+  let depth = 0
+  let index = start
+  while (index < text.length) {
+    const character = text[index]
+    if (character === '"') {
+      index = afterString(text, index)
+      if (depth === 0) return index
+      continue
+    }
+    if (depth === 0 && (character === "," || character === "}")) return index
+    if (character === "{" || character === "[") depth++
+    if ((character === "}" || character === "]") && --depth === 0) return index + 1
+    index++
+  }
+  return index
+}
+
+/** Where the value of a property stands in the text of a JSON object. The last one counts, as in every parser. */
+const valueSpan = (text: string, name: string): readonly [start: number, end: number] | undefined => {
+  let found: readonly [number, number] | undefined
+  let index = skipSpace(text, skipSpace(text, 0) + 1)
+  while (text[index] === '"') {
+    const keyEnd = afterString(text, index)
+    const start = skipSpace(text, skipSpace(text, keyEnd) + 1)
+    const end = afterValue(text, start)
+    if (parseJson(text.slice(index, keyEnd)) === name) found = [start, start + text.slice(start, end).trimEnd().length]
+    const next = skipSpace(text, end)
+    index = text[next] === "," ? skipSpace(text, next + 1) : text.length
+  }
+  return found
+}
+
+/**
+ * The body of a request with `stream_options.include_usage`, otherwise byte for byte as it was. A body that is no JSON object
+ * is left as it is.
+ */
+export const injectUsageRequest = (body: string): string => {
+  const parsed = parseJson(body)
+  if (!isRecord(parsed)) return body
+  const options = parsed["stream_options"]
+  const requested = JSON.stringify({ ...(isRecord(options) ? options : {}), include_usage: true })
+  const span = valueSpan(body, "stream_options")
+  if (span !== undefined) return body.slice(0, span[0]) + requested + body.slice(span[1])
+  const start = body.indexOf("{") + 1
+  const comma = Object.keys(parsed).length === 0 ? "" : ","
+  return `${body.slice(0, start)}"stream_options":${requested}${comma}${body.slice(start)}`
+}
+
+/** Whether an event is the additional chunk: usage, and no choices. Azure's first chunk has no choices either. */
+export const isUsageChunk = ({ data }: SseEvent): boolean => {
+  // Every chunk has a `usage`, null in all but this one; most are decided without parsing them.
+  if (!/"choices"\s*:\s*\[\s*\]/.test(data)) return false
+  const chunk = parseJson(data)
+  const choices = at(chunk, "choices")
+  return Array.isArray(choices) && choices.length === 0 && isRecord(at(chunk, "usage"))
+}

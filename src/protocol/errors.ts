@@ -1,0 +1,325 @@
+/**
+ * What a failed response means: the error object of any of the protocols, read to one of our reasons.
+ *
+ * The status, the error type and the error code decide. The text of a message never does, because its wording may change.
+ * Sources of the codes and types:
+ *
+ * - https://platform.claude.com/docs/en/api/errors
+ * - https://developers.openai.com/api/docs/guides/error-codes
+ * - https://ai.google.dev/gemini-api/docs/troubleshooting
+ * - https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ResponseStream.html
+ */
+import type * as Limits from "../Limits.ts"
+import { isUsedUp, type Quota, quotaOf, signalOfQuota } from "./googleErrors.ts"
+import { type HeaderReader, maxRetryAfterMillis, retryAfterMillis, signalOf, timeOf } from "./headers.ts"
+import { at, isRecord, parseJson, textOf } from "./json.ts"
+
+/**
+ * Why a request failed, by the name of the reason in `floodgate/LlmError`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type FailureReason =
+  | "RateLimited"
+  | "RampLimited"
+  | "SpendLimited"
+  | "Overloaded"
+  | "ServerFailed"
+  | "TimedOut"
+  | "Conflict"
+  | "InvalidRequest"
+  | "Unauthenticated"
+  | "Forbidden"
+  | "NotFound"
+  | "TooLarge"
+  | "BillingFailed"
+  | "MalformedResponse"
+
+/**
+ * What a failed response means.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Failure {
+  readonly reason: FailureReason
+  /** The status of the response; 200 for an error within a stream. */
+  readonly status: number
+  /** The provider's name for the request. */
+  readonly requestId: string | undefined
+  /** The provider's error code, or its error type where it gave no code. */
+  readonly code: string | undefined
+  /** The provider's words in one line, without secrets: to be read, never to be matched on. */
+  readonly detail: string | undefined
+  /** How long the provider asks to wait, in milliseconds, at most an hour. */
+  readonly retryAfterMillis: number | undefined
+  /** False where the header `x-should-retry` states that a retry does not help. */
+  readonly shouldRetry: false | undefined
+  /** When a spend limit or a quota starts anew, in milliseconds since the epoch, where that is known. */
+  readonly resumesAt: number | undefined
+  /** The limits that the response states. */
+  readonly signal: Limits.Signal | undefined
+}
+
+/**
+ * What reading a failure needs beside the response.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FailureContext {
+  /** Milliseconds since the epoch. */
+  readonly now: number
+  /** A secret to cut out of the provider's words. */
+  readonly secret?: string | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Tables
+// -----------------------------------------------------------------------------
+
+/** Codes that name a cause more exactly than the status. A 429 with one of the spend codes lasts for days. */
+const byCode: Readonly<Record<string, FailureReason>> = {
+  ramp_limit_exceeded: "RampLimited",
+  slow_down: "RampLimited",
+  enforced_spend_limit_reached: "SpendLimited",
+  contract_spend_limit_reached: "SpendLimited",
+  linked_organization_spend_limit_reached: "SpendLimited",
+  insufficient_quota: "SpendLimited",
+  credit_balance_exhausted: "SpendLimited",
+  organization_spend_limit_exceeded: "SpendLimited",
+  project_spend_limit_exceeded: "SpendLimited",
+  organization_usage_limit_exceeded: "SpendLimited",
+  // OpenAI's flex tier lacks capacity: a 429 that is no sign of our limits.
+  resource_unavailable: "Overloaded",
+  // The workspace's own encryption key: a 503 that is no sign of load.
+  cmek_context_unavailable: "ServerFailed",
+  cmek_key_unreachable: "ServerFailed",
+  // Bedrock: a 429 of a model that is still being loaded.
+  ModelNotReadyException: "Overloaded"
+}
+
+const byStatus: Readonly<Record<number, FailureReason>> = {
+  401: "Unauthenticated",
+  402: "BillingFailed",
+  403: "Forbidden",
+  404: "NotFound",
+  408: "TimedOut",
+  409: "Conflict",
+  413: "TooLarge",
+  // Bedrock: the model failed while it worked on the request.
+  424: "ServerFailed",
+  429: "RateLimited",
+  // Groq: the flex tier lacks capacity.
+  498: "Overloaded",
+  501: "InvalidRequest",
+  503: "Overloaded",
+  504: "TimedOut",
+  529: "Overloaded"
+}
+
+/** By type or code, where there is no status: errors within a stream. */
+const byType: Readonly<Record<string, FailureReason>> = {
+  overloaded_error: "Overloaded",
+  service_unavailable_error: "Overloaded",
+  server_is_overloaded: "Overloaded",
+  serviceUnavailableException: "Overloaded",
+  UNAVAILABLE: "Overloaded",
+  rate_limit_error: "RateLimited",
+  // OpenAI's code. Groq gives it, with a 413, to a request that is larger than the limit and never fits.
+  rate_limit_exceeded: "RateLimited",
+  throttlingException: "RateLimited",
+  RESOURCE_EXHAUSTED: "RateLimited",
+  api_error: "ServerFailed",
+  server_error: "ServerFailed",
+  internalServerException: "ServerFailed",
+  modelStreamErrorException: "ServerFailed",
+  INTERNAL: "ServerFailed",
+  timeout_error: "TimedOut",
+  modelTimeoutException: "TimedOut",
+  DEADLINE_EXCEEDED: "TimedOut",
+  invalid_request_error: "InvalidRequest",
+  validationException: "InvalidRequest",
+  INVALID_ARGUMENT: "InvalidRequest",
+  FAILED_PRECONDITION: "InvalidRequest",
+  authentication_error: "Unauthenticated",
+  UNAUTHENTICATED: "Unauthenticated",
+  permission_error: "Forbidden",
+  PERMISSION_DENIED: "Forbidden",
+  not_found_error: "NotFound",
+  NOT_FOUND: "NotFound",
+  request_too_large: "TooLarge",
+  billing_error: "BillingFailed",
+  conflict_error: "Conflict"
+}
+
+const lookUp = (
+  table: Readonly<Record<string, FailureReason>>,
+  { code, type }: ErrorObject
+): FailureReason | undefined => {
+  // AWS writes its types with a small letter in events, and with a capital in the names of what its SDK throws.
+  const names = [code, type, type?.replace(/^./, (first) => first.toLowerCase())]
+  const key = names.find((key) => key !== undefined && Object.hasOwn(table, key))
+  return key === undefined ? undefined : table[key]
+}
+
+/** Whether a code or a type is one of the known names of providers. */
+export const isKnown = (error: ErrorObject): boolean =>
+  lookUp(byCode, error) !== undefined || lookUp(byType, error) !== undefined
+
+const reasonOf = (status: number | undefined, error: ErrorObject): FailureReason => {
+  const coded = lookUp(byCode, error)
+  if (coded !== undefined) return coded
+  if (status === undefined) return lookUp(byType, error) ?? "ServerFailed"
+  // A quota of Google's that is used up until tomorrow comes with the status of a rate limit.
+  if (status === 429 && isUsedUp(error.quota)) return "SpendLimited"
+  const known = byStatus[status]
+  if (known !== undefined) return known
+  if (status >= 500) return "ServerFailed"
+  return status >= 400 ? "InvalidRequest" : "MalformedResponse"
+}
+
+// -----------------------------------------------------------------------------
+// Error objects
+// -----------------------------------------------------------------------------
+
+/** The error object of a body, in any protocol's form. */
+export interface ErrorObject {
+  readonly type?: string | undefined
+  readonly code?: string | undefined
+  readonly message?: string | undefined
+  /** The status that an error within a stream has in its body: Google's and OpenRouter's. */
+  readonly status?: number | undefined
+  readonly quota: Quota
+}
+
+const noQuota: Quota = { violations: [], retryDelayMillis: undefined }
+const nothing: ErrorObject = { quota: noQuota }
+
+/**
+ * The error object of a body, as text or parsed: Anthropic's and OpenAI's `error`, Google's (in a list where it streams), a
+ * bare text, or Bedrock's bare message. Undefined when the body has nothing of an error.
+ */
+export const errorObjectOf = (body: unknown): ErrorObject | undefined => {
+  const parsed = typeof body === "string" ? parseJson(body) : body
+  const whole: unknown = Array.isArray(parsed) ? parsed[0] : parsed
+  const error = at(whole, "error") ?? whole
+  const type = textOf(at(error, "type"))
+  const code = textOf(at(error, "details", "error_code")) ?? textOf(at(error, "code")) ?? textOf(at(error, "status"))
+  const message = textOf(error) ?? textOf(at(error, "message"))
+  if ((type ?? code ?? message) === undefined) return undefined
+  const status = at(error, "code")
+  return {
+    type,
+    code,
+    message,
+    status: typeof status === "number" && status >= 400 && status < 600 ? status : undefined,
+    quota: isRecord(error) ? quotaOf(error) : noQuota
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Words
+// -----------------------------------------------------------------------------
+
+const secrets = [/\bsk-[\w-]{6,}/g, /\bAIza[\w-]{30,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
+
+const redact = (text: string, secret: string | undefined): string => {
+  // A short one, such as a test's, is no secret, and part of many words.
+  let clean = secret !== undefined && secret.length >= 8 ? text.replaceAll(secret, "<redacted>") : text
+  for (const pattern of secrets) clean = clean.replace(pattern, "<redacted>")
+  return clean
+}
+
+const cut = (line: string, length: number): string => (line.length > length ? `${line.slice(0, length - 1)}…` : line)
+
+/** The provider's words in one short line, without secrets. The markup of a proxy's page is left out. */
+export const detailOf = (message: string | undefined, secret: string | undefined): string | undefined => {
+  if (message === undefined || /^\s*</.test(message)) return undefined
+  // Redacted as it came: a secret of two lines would not be found in joined lines.
+  const line = redact(message, secret)
+    .replace(/[\s\p{Cc}]+/gu, " ")
+    .trim()
+  return line === "" ? undefined : cut(line, 300)
+}
+
+/** A name that the provider gives, such as a request's: short, and without secrets. */
+const givenNameOf = (name: string | null | undefined, secret: string | undefined): string | undefined =>
+  name == null ? undefined : cut(redact(name.replace(/\p{Cc}/gu, ""), secret), 100)
+
+/** The provider's name for a request, by the header of Anthropic and Google, OpenAI, AWS, or Azure. */
+export const requestIdOf = (header: HeaderReader, secret?: string | undefined): string | undefined =>
+  givenNameOf(
+    header("request-id") ?? header("x-request-id") ?? header("x-amzn-requestid") ?? header("apim-request-id"),
+    secret
+  )
+
+// -----------------------------------------------------------------------------
+// Failures
+// -----------------------------------------------------------------------------
+
+/** Anthropic's monthly limit of a tier starts anew at 00:00 UTC on the first: https://platform.claude.com/docs/en/api/rate-limits. */
+const nextMonth = (now: number): number => {
+  const date = new Date(now)
+  return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1)
+}
+
+const resumesAt = (reason: FailureReason, error: ErrorObject, now: number): number | undefined => {
+  if (reason !== "SpendLimited") return undefined
+  if (error.code === "enforced_spend_limit_reached") return nextMonth(now)
+  const { retryDelayMillis } = error.quota
+  return retryDelayMillis === undefined ? undefined : now + retryDelayMillis
+}
+
+const waitOf = (header: HeaderReader, { quota }: ErrorObject, now: number): number | undefined => {
+  const delay = quota.retryDelayMillis
+  return (
+    retryAfterMillis(header, now) ??
+    (delay !== undefined && delay > 0 ? Math.min(delay, maxRetryAfterMillis) : undefined)
+  )
+}
+
+/** A response with its error object, where one was found. */
+export interface FailedResponse {
+  /** Undefined for an error within a stream that began with success. */
+  readonly status: number | undefined
+  readonly header: HeaderReader
+  readonly error: ErrorObject | undefined
+  /** The words where there is no error object: the text of the body. */
+  readonly text?: string | undefined
+}
+
+/** What a response with this error object means. */
+export const failureOfError = (response: FailedResponse, { now, secret }: FailureContext): Failure => {
+  const { header } = response
+  const found = response.error ?? nothing
+  // Bedrock's bare message has its type in a header, such as `ThrottlingException:http://internal.amazon.com/`.
+  const error = { ...found, type: found.type ?? textOf(header("x-amzn-errortype")?.split(":")[0]) }
+  const time = timeOf(header, now)
+  const reason = reasonOf(response.status ?? error.status, error)
+  return {
+    reason,
+    status: response.status ?? 200,
+    requestId: requestIdOf(header, secret),
+    code: givenNameOf(error.code ?? error.type, secret),
+    detail: detailOf(response.error === undefined ? response.text : error.message, secret),
+    retryAfterMillis: waitOf(header, error, now),
+    shouldRetry: header("x-should-retry") === "false" ? false : undefined,
+    resumesAt: resumesAt(reason, error, time),
+    signal: signalOf(header, now) ?? signalOfQuota(error.quota)
+  }
+}
+
+/** What a response means that has no status of success, or that has an error within its stream. */
+export const failureOf = (
+  response: { readonly status: number; readonly header: HeaderReader; readonly body?: unknown },
+  context: FailureContext
+): Failure => {
+  const { body, header, status } = response
+  const text = typeof body === "string" ? body : undefined
+  return failureOfError(
+    { status: status >= 200 && status < 300 ? undefined : status, header, error: errorObjectOf(body), text },
+    context
+  )
+}

@@ -1,0 +1,227 @@
+/**
+ * Gemini's generateContent, in the Gemini API and on Vertex AI.
+ *
+ * Sources:
+ *
+ * - https://ai.google.dev/api/generate-content
+ * - https://ai.google.dev/gemini-api/docs/rate-limits
+ */
+import { errorObjectOf, failureOf } from "./errors.ts"
+import { signalOfQuota } from "./googleErrors.ts"
+import { signalOf } from "./headers.ts"
+import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { errorIn } from "./openai.ts"
+import { type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import {
+  jsonWhitespace,
+  type Refusal,
+  refusalResponse,
+  retryAfterSecondsOf,
+  sseComment,
+  sseEvent,
+  statusOf
+} from "./refusal.ts"
+import { agentsOf, decodeSegment, withVersion } from "./requests.ts"
+import { add, addSchema, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+
+// -----------------------------------------------------------------------------
+// Routes
+// -----------------------------------------------------------------------------
+
+/** `models/M:method`, also of tuned models and of Vertex AI's publishers and endpoints. */
+const call = /\/(?:models|tunedModels|endpoints)\/(?<model>[^/:]+):(?<method>[a-zA-Z]+)$/
+const others = /^\/(?:.*\/)?v\d[a-z]+\d*\/(?:models|tunedModels|files|cachedContents|batches|corpora)(?:\/[^:]*)?$/
+
+const operations: Readonly<Record<string, Route["operation"]>> = {
+  generateContent: "generate",
+  streamGenerateContent: "stream",
+  countTokens: "countTokens"
+}
+
+/** Vertex AI serves the models of others under the same verbs, such as Claude's `rawPredict`. */
+const isOthers = (path: string): boolean => /\/publishers\/(?!google\/)/.test(path)
+
+const matchRoute = (method: string, path: string): Route | undefined => {
+  const { method: name, model = "" } = call.exec(path)?.groups ?? {}
+  if (isOthers(path)) return undefined
+  if (name === undefined) return others.test(path) ? { operation: "passThrough", path } : undefined
+  const isCall = method === "POST" && Object.hasOwn(operations, name)
+  return {
+    operation: isCall ? (operations[name] ?? "passThrough") : "passThrough",
+    model: decodeSegment(model),
+    path: withVersion(path, "v1beta")
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/** Google's JSON may have names in camel case or in snake case. */
+const either = (value: unknown, camel: string, snake: string): unknown => at(value, camel) ?? at(value, snake)
+
+const thinks = (config: unknown): boolean => {
+  const thinking = either(config, "thinkingConfig", "thinking_config")
+  return isRecord(thinking) && either(thinking, "thinkingBudget", "thinking_budget") !== 0
+}
+
+const describe: Protocol["describe"] = (body, route, header) => {
+  if (!isRecord(body)) return undefined
+  const config = either(body, "generationConfig", "generation_config")
+  const sum: Sum = { text: 0, files: 0 }
+  add(sum, either(body, "systemInstruction", "system_instruction"))
+  add(sum, body["contents"])
+  addSchema(sum, body["tools"])
+  addSchema(sum, either(config, "responseSchema", "response_schema"))
+  addSchema(sum, either(config, "responseJsonSchema", "response_json_schema"))
+  const cached = either(body, "cachedContent", "cached_content")
+  return {
+    ...sizeOf(sum),
+    model: route.model ?? nameOf(body["model"]),
+    maxTokens: amountOf(either(config, "maxOutputTokens", "max_output_tokens")),
+    thinking: thinks(config),
+    stream: route.operation === "stream",
+    agents: agentsOf(header),
+    continues: undefined,
+    stored: typeof cached === "string" || sum.stored === true,
+    needsUsageRequest: false
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/**
+ * The prompt's count includes what was read from the cache; what tools returned to the model is counted apart, and so is
+ * the thinking. The counts of a stream are cumulative, and Google's JSON leaves out those that are 0.
+ */
+const withUsage = (answer: Answer, usage: unknown): Answer => {
+  const prompt = amountOf(at(usage, "promptTokenCount"))
+  if (prompt === undefined) return answer
+  const count = (name: string): number => amountOf(at(usage, name)) ?? 0
+  const cacheReadTokens = Math.min(prompt, count("cachedContentTokenCount"))
+  return withCounts(answer, {
+    inputTokens: prompt - cacheReadTokens + count("toolUsePromptTokenCount"),
+    cacheReadTokens,
+    outputTokens: count("candidatesTokenCount") + count("thoughtsTokenCount")
+  })
+}
+
+const partsOf = (body: unknown): ReadonlyArray<unknown> =>
+  listOf(at(body, "candidates")).flatMap((candidate) => listOf(at(candidate, "content", "parts")))
+
+/** Characters of output in a part: its text, or a call of a function. */
+const lengthOf = (part: unknown): number => {
+  const text = textOf(at(part, "text"))
+  if (text !== undefined) return text.length
+  const called = at(part, "functionCall") ?? at(part, "executableCode")
+  return called === undefined ? 0 : jsonBytes(called)
+}
+
+/** Why the model stopped, or why the prompt was blocked. */
+const finishReasonOf = (body: unknown): string | undefined => {
+  for (const candidate of listOf(at(body, "candidates"))) {
+    const reason = nameOf(at(candidate, "finishReason"))
+    if (reason !== undefined) return reason
+  }
+  return nameOf(at(body, "promptFeedback", "blockReason"))
+}
+
+/** Takes in a response object: an event of a stream, or the whole. */
+const step = (answer: Answer, body: unknown): Answer => {
+  const error = errorIn(body)
+  if (error !== undefined) return { ...answer, error }
+  const parts = partsOf(body)
+  const finishReason = finishReasonOf(body)
+  const uncounted = parts.reduce<number>((sum, part) => sum + lengthOf(part), answer.uncounted)
+  return {
+    ...withUsage({ ...answer, uncounted }, at(body, "usageMetadata")),
+    id: nameOf(at(body, "responseId")) ?? answer.id,
+    model: nameOf(at(body, "modelVersion")) ?? answer.model,
+    finishReason: finishReason ?? answer.finishReason,
+    started: answer.started || parts.some((part) => isRecord(part) && Object.keys(part).length > 0),
+    complete: answer.complete || finishReason !== undefined
+  }
+}
+
+/** A whole answer; a list of them where a stream was asked for without `alt=sse`. */
+const readAnswer = (body: unknown): Answer => {
+  const objects = Array.isArray(body) ? listOf(body) : [body]
+  const answer = objects.reduce<Answer>(step, emptyAnswer)
+  const isWhole = answer.error === undefined && objects.some(isRecord)
+  return { ...answer, uncounted: 0, started: isWhole, complete: isWhole }
+}
+
+const observe: Protocol["observe"] = (answer, { data }) => {
+  const event = data === "" ? undefined : parseJson(data)
+  return isRecord(event) ? step(answer, event) : answer
+}
+
+// -----------------------------------------------------------------------------
+// Refusals
+// -----------------------------------------------------------------------------
+
+const statuses = {
+  rateLimited: "RESOURCE_EXHAUSTED",
+  unavailable: "UNAVAILABLE",
+  tooLarge: "INVALID_ARGUMENT",
+  spendLimited: "FAILED_PRECONDITION"
+} as const
+
+/** The numeric code is what the genai SDK reads within a stream. */
+const errorBody = (refusal: Refusal) => {
+  const seconds = retryAfterSecondsOf(refusal)
+  const retryInfo = { "@type": "type.googleapis.com/google.rpc.RetryInfo", retryDelay: `${seconds}s` }
+  return {
+    error: {
+      code: statusOf(refusal),
+      message: refusal.message,
+      status: statuses[refusal.kind],
+      ...(seconds === undefined ? {} : { details: [retryInfo] })
+    }
+  }
+}
+
+/**
+ * Gemini's generateContent and streamGenerateContent, in the Gemini API and on Vertex AI.
+ *
+ * **Details**
+ *
+ * Limits are not in the headers: an error names the quota that was exceeded, from which the limits are read. A stream
+ * without `alt=sse` comes as one JSON list and is read when it is whole.
+ *
+ * **Example** (The limit that an error names)
+ *
+ * ```ts doctest
+ * import { gemini } from "floodgate/protocol"
+ *
+ * const quotaId = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
+ * const violations = [{ quotaId, quotaValue: "15" }]
+ * const body = { error: { code: 429, status: "RESOURCE_EXHAUSTED", details: [{ violations }, { retryDelay: "16s" }] } }
+ * const failure = gemini.failure({ status: 429, header: () => undefined, body }, { now: 0 })
+ *
+ * failure.reason // => "RateLimited"
+ * failure.retryAfterMillis // => 16_000
+ * failure.signal?.dimensions.requests?.limit // => 15
+ * ```
+ *
+ * @category protocols
+ * @since 0.1.0
+ */
+export const gemini: Protocol = {
+  name: "gemini",
+  provider: "gcp.gemini",
+  match: matchRoute,
+  describe,
+  answer: readAnswer,
+  observe,
+  limits: ({ body, header }, now) => {
+    const quota = errorObjectOf(body)?.quota
+    return signalOf(header, now) ?? (quota === undefined ? undefined : signalOfQuota(quota))
+  },
+  failure: failureOf,
+  refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
+  refuseInStream: (refusal) => sseEvent(undefined, errorBody(refusal)),
+  keepAlive: { stream: sseComment, whole: jsonWhitespace }
+}

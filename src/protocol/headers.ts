@@ -1,0 +1,270 @@
+/**
+ * Reads rate limits from the headers of a response.
+ *
+ * Three families are understood: Anthropic's `anthropic-ratelimit-*`, the `x-ratelimit-*` of OpenAI and compatible
+ * services, and the IETF draft in its current and its older form. Values come from outside, so they are bounded: a limit
+ * below 1 or above 10^12, a negative number, and a reset outside of -1 minute to +1 day count as absent.
+ *
+ * Sources:
+ *
+ * - https://platform.claude.com/docs/en/api/rate-limits#response-headers
+ * - https://developers.openai.com/api/docs/guides/rate-limits
+ * - https://inference-docs.cerebras.ai/support/rate-limits
+ * - https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+ */
+import type * as Limits from "../Limits.ts"
+import { maxAmount } from "./json.ts"
+
+/**
+ * Looks a header up by its name in lower case.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type HeaderReader = (name: string) => string | null | undefined
+
+/** Reads from a `Headers` object, or from a record with names in lower case. Values of other types count as absent. */
+export const headerReader = (source: object): HeaderReader => {
+  // Any object may stand where headers should; its properties are only read, and checked before use.
+  const record = source as { readonly get?: unknown } & Readonly<Record<string, unknown>>
+  const valueOf = (value: unknown): string | undefined => {
+    if (Array.isArray(value)) return value.join(", ")
+    return typeof value === "string" ? value : undefined
+  }
+  const { get } = record
+  if (typeof get === "function") return (name) => valueOf(get.call(record, name))
+  return (name) => (Object.hasOwn(record, name) ? valueOf(record[name]) : undefined)
+}
+
+const minute = 60_000
+const hour = 3_600_000
+const day = 86_400_000
+
+// -----------------------------------------------------------------------------
+// Values
+// -----------------------------------------------------------------------------
+
+/** A plain decimal number that is neither negative nor absurd. */
+const numberOf = (text: string | null | undefined): number | undefined => {
+  const trimmed = text?.trim() ?? ""
+  if (!/^\d{1,16}(\.\d{1,9})?$/.test(trimmed)) return undefined
+  const value = Number(trimmed)
+  return value <= maxAmount * 10 ? value : undefined
+}
+
+const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/i
+const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
+
+/** Milliseconds since the epoch of a text that looks like a date; undefined when it is not one. */
+const epochMillis = (text: string): number | undefined => {
+  const millis = Date.parse(text)
+  return Number.isNaN(millis) ? undefined : millis
+}
+
+const dateOf = (text: string | null | undefined): number | undefined => {
+  const trimmed = text?.trim() ?? ""
+  return httpDate.test(trimmed) ? epochMillis(trimmed) : undefined
+}
+
+/** The provider's time of a response, so that its clock and ours need not agree; `now` when the response has none. */
+export const timeOf = (header: HeaderReader, now: number): number => dateOf(header("date")) ?? now
+
+const units: Readonly<Record<string, number>> = { d: day, h: hour, m: minute, s: 1_000, ms: 1 }
+
+/** Milliseconds of a duration in Go's notation, such as `6m0s`, `2m59.56s`, `20ms` and Google's `36.4s`. */
+export const durationMillis = (text: string): number | undefined => {
+  if (!/^(\d{1,9}(\.\d{1,9})?(ms|[dhms]))+$/.test(text)) return undefined
+  let millis = 0
+  for (const [, value, unit = "s"] of text.matchAll(/(\d+(?:\.\d+)?)(ms|[dhms])/g)) {
+    millis += Number(value) * (units[unit] ?? 0)
+  }
+  return millis
+}
+
+const untilReset = (text: string, now: number): number | undefined => {
+  const bare = numberOf(text)
+  if (bare === undefined)
+    return rfc3339.test(text) ? (epochMillis(text.toUpperCase()) ?? NaN) - now : durationMillis(text)
+  if (bare >= 1e12) return bare - now
+  return bare >= 1e9 ? bare * 1_000 - now : bare * 1_000
+}
+
+/**
+ * Milliseconds until a reset that is given as a time (RFC 3339, or seconds or milliseconds since the epoch) or as a span
+ * (a Go duration, or seconds). A reset within the last minute is one of now; any other outside of a day is ignored.
+ */
+const resetOf = (text: string | null | undefined, now: number): number | undefined => {
+  const millis = untilReset(text?.trim() ?? "", now)
+  return millis !== undefined && millis >= -minute && millis <= day ? Math.max(0, millis) : undefined
+}
+
+interface Fields {
+  readonly limit: string | null | undefined
+  readonly remaining: string | null | undefined
+  readonly reset: string | null | undefined
+}
+
+/** One dimension; undefined when none of its fields is usable. */
+const dimensionOf = (fields: Fields, now: number, roundedTo = 1): Limits.DimensionSignal | undefined => {
+  const limit = numberOf(fields.limit)
+  // A limit of 0, -1 or a word means that the provider does not count this dimension: its other fields mean nothing.
+  if (fields.limit != null && !(limit !== undefined && limit >= 1 && limit <= maxAmount)) return undefined
+  const left = numberOf(fields.remaining)
+  const remaining = left === undefined || left > maxAmount ? undefined : Math.min(left, limit ?? left)
+  if (limit === undefined && remaining === undefined) return undefined
+  const resetMillis = resetOf(fields.reset, now)
+  return {
+    ...(limit === undefined ? {} : { limit }),
+    ...(remaining === undefined ? {} : { remaining, roundedTo }),
+    ...(resetMillis === undefined ? {} : { resetMillis })
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Families
+// -----------------------------------------------------------------------------
+
+type Dimensions = { -readonly [D in Limits.Dimension]?: Limits.DimensionSignal | undefined }
+
+/** Anthropic rounds tokens to the nearest thousand; requests are exact. */
+const anthropicRounding = 1_000
+
+const anthropic = (header: HeaderReader, now: number): Dimensions => {
+  const read = (name: string, roundedTo?: number): Limits.DimensionSignal | undefined => {
+    const field = (suffix: string) => header(`anthropic-ratelimit-${name}-${suffix}`)
+    const fields = { limit: field("limit"), remaining: field("remaining"), reset: field("reset") }
+    const dimension = dimensionOf(fields, now, roundedTo)
+    // "Continuously replenished up to your maximum limit": the provider counts by token bucket.
+    return dimension?.limit === undefined ? dimension : { ...dimension, window: "bucket" }
+  }
+  const inputTokens = read("input-tokens", anthropicRounding)
+  const outputTokens = read("output-tokens", anthropicRounding)
+  // The combined figure is the sum of both and hides the one that is exhausted: a real 429 had 80,000 "tokens" left and
+  // no input token. It is used only when there are no separate figures.
+  const separate = inputTokens !== undefined || outputTokens !== undefined
+  return {
+    requests: read("requests"),
+    inputTokens,
+    outputTokens,
+    tokens: separate ? undefined : read("tokens", anthropicRounding)
+  }
+}
+
+/** Of several limits on the same dimension, the one with the least remaining. */
+const tightest = (...limits: ReadonlyArray<Limits.DimensionSignal | undefined>): Limits.DimensionSignal | undefined => {
+  let result: Limits.DimensionSignal | undefined
+  for (const limit of limits) {
+    if (limit === undefined) continue
+    if (result === undefined || (limit.remaining ?? Infinity) < (result.remaining ?? Infinity)) result = limit
+  }
+  return result
+}
+
+const openAi = (header: HeaderReader, now: number): Dimensions => {
+  const read = (suffix: string): Limits.DimensionSignal | undefined => {
+    const field = (name: string) => header(`x-ratelimit-${name}${suffix}`)
+    return dimensionOf({ limit: field("limit"), remaining: field("remaining"), reset: field("reset") }, now)
+  }
+  return {
+    // Cerebras and Mistral name the window as well; only their minutes are comparable with a limit per minute.
+    requests: read("-requests") ?? read("-requests-minute") ?? read(""),
+    tokens: tightest(read("-tokens") ?? read("-tokens-minute"), read("-project-tokens"))
+  }
+}
+
+interface Item {
+  readonly name: string
+  readonly params: ReadonlyMap<string, string>
+}
+
+/** A structured-field list of strings or tokens with parameters, such as `"burst";q=100;w=60,"day";q=1000;w=86400`. */
+const itemsOf = (text: string | null | undefined): ReadonlyArray<Item> =>
+  (text ?? "")
+    .slice(0, 2_000)
+    .split(",")
+    .map((part) => {
+      const [name = "", ...params] = part.split(";").map((piece) => piece.trim())
+      const pairs = params.flatMap((param) => {
+        const equals = param.indexOf("=")
+        return equals < 0 ? [] : [[param.slice(0, equals), param.slice(equals + 1).replaceAll('"', "")] as const]
+      })
+      return { name: name.replaceAll('"', ""), params: new Map(pairs) }
+    })
+
+const isMinute = (window: string | undefined): boolean => window === undefined || numberOf(window) === 60
+
+/** The older drafts: `RateLimit-Limit: 100, 100;w=60`. */
+const olderDraft = (header: HeaderReader, now: number): Limits.DimensionSignal | undefined => {
+  const [limit, ...windows] = itemsOf(header("ratelimit-limit"))
+  const window = windows.find((item) => item.name === limit?.name)?.params.get("w") ?? limit?.params.get("w")
+  if (!isMinute(window)) return undefined
+  const fields = {
+    limit: limit?.name || undefined,
+    remaining: header("ratelimit-remaining"),
+    reset: header("ratelimit-reset")
+  }
+  return dimensionOf(fields, now)
+}
+
+/** The policies of the current draft that have a window of one minute, because a signal's limit is per minute. */
+const draft = (header: HeaderReader, now: number): Dimensions => {
+  const result: Dimensions = {}
+  const policies = itemsOf(header("ratelimit-policy"))
+  for (const { name, params } of itemsOf(header("ratelimit"))) {
+    const policy = policies.find((policy) => policy.name === name)?.params
+    const window = policy?.get("w")
+    const unit = policy?.get("qu") ?? "requests"
+    if (!isMinute(window) || (unit !== "requests" && unit !== "tokens") || result[unit] !== undefined) continue
+    const limit = window === undefined ? undefined : policy?.get("q")
+    result[unit] = dimensionOf({ limit, remaining: params.get("r"), reset: params.get("t") }, now)
+  }
+  return result.requests === undefined ? { ...result, requests: olderDraft(header, now) } : result
+}
+
+// -----------------------------------------------------------------------------
+// Readers
+// -----------------------------------------------------------------------------
+
+const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
+
+/**
+ * The limits that the headers state; undefined when they state none.
+ *
+ * Resets are measured from the response's own `date`, so that the two clocks need not agree, and from `now` (milliseconds
+ * since the epoch) when it has none.
+ */
+export const signalOf = (header: HeaderReader, now: number): Limits.Signal | undefined => {
+  const date = dateOf(header("date"))
+  const from = date ?? now
+  const families = [anthropic(header, from), openAi(header, from), draft(header, from)]
+  const result: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
+  let found = false
+  for (const name of dimensions) {
+    const value = families.find((family) => family[name] !== undefined)?.[name]
+    if (value === undefined) continue
+    result[name] = value
+    found = true
+  }
+  if (!found) return undefined
+  return date === undefined ? { dimensions: result } : { dimensions: result, date }
+}
+
+/** The longest pause that is believed, in milliseconds: a limit that is closed for longer is probed once an hour. */
+export const maxRetryAfterMillis = hour
+
+/**
+ * How long the provider asks to wait, in milliseconds, above 0 and at most an hour: `retry-after-ms`, or `retry-after` as
+ * seconds or as an HTTP date. Zero, a date in the past and malformed values count as absent.
+ *
+ * Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+ */
+export const retryAfterMillis = (header: HeaderReader, now: number): number | undefined => {
+  const text = header("retry-after")
+  const date = dateOf(text)
+  const millis = [
+    numberOf(header("retry-after-ms")) ?? 0,
+    (numberOf(text) ?? 0) * 1_000,
+    date === undefined ? 0 : date - timeOf(header, now)
+  ].find((millis) => millis > 0)
+  return millis === undefined ? undefined : Math.min(millis, maxRetryAfterMillis)
+}

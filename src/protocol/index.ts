@@ -1,0 +1,63 @@
+/**
+ * The protocols of LLM providers as pure functions: which requests they have, what a request asks for, what an answer used,
+ * what a failure means, and how a refusal is written.
+ *
+ * The governed `fetch`, the gateway and the simulated provider are built on these. Nothing here does I/O, reads a clock or
+ * throws on what comes from outside. A service of your own that speaks one of the protocols under other paths is a copy of
+ * it with another `match`; any other is an implementation of {@link Protocol}.
+ *
+ * **Example** (A service that speaks Chat Completions at a path of its own)
+ *
+ * ```ts doctest
+ * import { match, openaiChat, type Protocol } from "floodgate/protocol"
+ *
+ * const assistant: Protocol = {
+ *   ...openaiChat,
+ *   name: "assistant",
+ *   match: (method, path) =>
+ *     method === "POST" && path === "/assistant/ask" ? { operation: "generate", path } : undefined
+ * }
+ *
+ * match([assistant], "post", "https://llm.example.com/assistant/ask")?.protocol.name // => "assistant"
+ * ```
+ *
+ * **Example** (Reading a stream, event by event)
+ *
+ * ```ts doctest
+ * import { emptyAnswer, openaiChat, usageOf } from "floodgate/protocol"
+ *
+ * const events = [
+ *   '{"id":"c1","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":"stop"}],"usage":null}',
+ *   '{"id":"c1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}',
+ *   "[DONE]"
+ * ]
+ * const answer = events.reduce(
+ *   (answer, data) => openaiChat.observe(answer, { name: undefined, data }),
+ *   emptyAnswer
+ * )
+ *
+ * answer.complete // => true
+ * usageOf(answer)?.inputTokens // => 9
+ * ```
+ *
+ * @since 0.1.0
+ */
+export { anthropic } from "./anthropic.ts"
+export type { Failure, FailureReason } from "./errors.ts"
+export { gemini } from "./gemini.ts"
+export type { HeaderReader } from "./headers.ts"
+export { openaiChat } from "./openaiChat.ts"
+export { openaiResponses } from "./openaiResponses.ts"
+export {
+  type Answer,
+  type Description,
+  emptyAnswer,
+  match,
+  type Protocol,
+  type ResponseParts,
+  type Route,
+  usageOf,
+  type UsageRequest
+} from "./protocol.ts"
+export type { Refusal, RefusalResponse } from "./refusal.ts"
+export type { SseEvent } from "./sse.ts"

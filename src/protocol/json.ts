@@ -1,0 +1,45 @@
+/** Small total decoders of untrusted JSON: none of them throws. */
+
+/** Parses a text as JSON. Returns undefined for anything else. */
+export const parseJson = (text: string | undefined): unknown => {
+  try {
+    return text === undefined ? undefined : JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a value is an object that is not a list. */
+export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** The value at a path of property names; undefined where the path ends early. */
+export const at = (value: unknown, ...path: ReadonlyArray<string>): unknown => {
+  let current = value
+  for (const name of path) {
+    if (!isRecord(current) || !Object.hasOwn(current, name)) return undefined
+    current = current[name]
+  }
+  return current
+}
+
+/** A text that is not empty. */
+export const textOf = (value: unknown): string | undefined =>
+  typeof value === "string" && value !== "" ? value : undefined
+
+/** The longest name that is kept: identifiers of responses, models and users are at most a few hundred characters long. */
+const maxNameLength = 512
+
+/** A short text such as an identifier. A longer one is ignored, so that a broken answer cannot fill the memory. */
+export const nameOf = (value: unknown): string | undefined =>
+  typeof value === "string" && value !== "" && value.length <= maxNameLength ? value : undefined
+
+/** The largest amount that is believed: no limit and no usage comes near it. */
+export const maxAmount = 1e12
+
+/** A number of tokens or requests: finite, not negative, at most 10^12. */
+export const amountOf = (value: unknown): number | undefined =>
+  typeof value === "number" && value >= 0 && value <= maxAmount ? value : undefined
+
+/** A list; anything else is an empty one. */
+export const listOf = (value: unknown): ReadonlyArray<unknown> => (Array.isArray(value) ? value : [])

@@ -1,0 +1,60 @@
+/**
+ * What OpenAI's Chat Completions and Responses have in common: agents, routes that pass through, errors.
+ *
+ * Sources:
+ *
+ * - https://developers.openai.com/api/docs/guides/error-codes
+ * - https://developers.openai.com/api/docs/guides/rate-limits
+ */
+import { amountOf, at, isRecord } from "./json.ts"
+import type { HeaderReader } from "./headers.ts"
+import type { Counts } from "./protocol.ts"
+import type { Refusal } from "./refusal.ts"
+import { agentsOf, decodeSegment } from "./requests.ts"
+
+/** The deployment in a path of Azure OpenAI: limits belong to it, and not to the model that it runs. */
+export const deploymentOf = (path: string): string | undefined => {
+  const name = /\/openai\/deployments\/([^/]+)\//.exec(path)?.[1]
+  return name === undefined ? undefined : decodeSegment(name)
+}
+
+/** The agents of a request. `prompt_cache_key` is not one of them: it names a prefix that many callers may share. */
+export const openAiAgents = (header: HeaderReader, body: Readonly<Record<string, unknown>>): ReadonlyArray<string> =>
+  agentsOf(header, body["safety_identifier"], body["user"])
+
+/** Whether a model is asked to reason: an effort that is not `none`. */
+export const reasons = (effort: unknown): boolean => typeof effort === "string" && effort !== "none"
+
+/**
+ * Splits the input, of which the parts that were read from a cache and written to it are details. OpenAI counts both towards
+ * the limits, and only the accounting knows that.
+ */
+export const countsOf = (input: unknown, details: unknown, output: unknown): Counts => {
+  const all = amountOf(input)
+  const outputTokens = amountOf(output)
+  if (all === undefined) return { outputTokens }
+  const cacheReadTokens = Math.min(all, amountOf(at(details, "cached_tokens")) ?? 0)
+  const cacheCreationTokens = Math.min(all - cacheReadTokens, amountOf(at(details, "cache_write_tokens")) ?? 0)
+  return {
+    inputTokens: all - cacheReadTokens - cacheCreationTokens,
+    cacheCreationTokens,
+    cacheReadTokens,
+    outputTokens
+  }
+}
+
+const errors = {
+  rateLimited: { type: "rate_limit_error", code: "rate_limit_exceeded" },
+  unavailable: { type: "service_unavailable_error", code: "server_is_overloaded" },
+  tooLarge: { type: "invalid_request_error", code: "request_too_large" },
+  spendLimited: { type: "insufficient_quota", code: "insufficient_quota" }
+} as const
+
+/** The `error` object of a refusal. */
+export const errorOf = ({ kind, message }: Refusal) => ({ message, param: null, ...errors[kind] })
+
+/** The body of an error within a stream or an answer with status 200; undefined when there is none. */
+export const errorIn = (body: unknown): unknown => {
+  const error = at(body, "error")
+  return isRecord(error) || typeof error === "string" ? body : undefined
+}

@@ -1,0 +1,176 @@
+/**
+ * OpenAI's Chat Completions, which most other services speak as well: Azure OpenAI, Groq, Mistral, xAI, DeepSeek,
+ * OpenRouter, vLLM, Ollama.
+ *
+ * Sources:
+ *
+ * - https://developers.openai.com/api/reference/resources/chat
+ * - https://developers.openai.com/api/docs/guides/rate-limits
+ */
+import { injectUsageRequest, isUsageChunk } from "./chatUsage.ts"
+import { failureOf } from "./errors.ts"
+import { signalOf } from "./headers.ts"
+import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, openAiAgents, reasons } from "./openai.ts"
+import { type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
+import { withVersion } from "./requests.ts"
+import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+
+// -----------------------------------------------------------------------------
+// Routes
+// -----------------------------------------------------------------------------
+
+const completions = /\/chat\/completions(?<rest>\/.*)?$/
+/** A POST to a model's path is a call of Gemini's. */
+const models = /^(?:GET|DELETE) \/(?:.*\/)?v\d+\/models(?:\/.*)?$/
+const others = /^\/(?:.*\/)?v\d+\/(?:files|batches|embeddings|completions|moderations|images|audio|uploads)(?:\/.*)?$/
+
+const matchRoute = (method: string, path: string): Route | undefined => {
+  const found = completions.exec(path)
+  if (found === null) {
+    return others.test(path) || models.test(`${method} ${path}`) ? { operation: "passThrough", path } : undefined
+  }
+  const isCall = method === "POST" && found.groups?.["rest"] === undefined
+  return {
+    operation: isCall ? "generate" : "passThrough",
+    model: deploymentOf(path),
+    path: path.startsWith("/chat/") ? withVersion(path, "v1") : path
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+const describe: Protocol["describe"] = (body, route, header) => {
+  if (!isRecord(body)) return undefined
+  const sum: Sum = { text: 0, files: 0 }
+  add(sum, body["messages"])
+  addSchema(sum, body["tools"] ?? body["functions"])
+  addSchema(sum, body["response_format"])
+  const stream = body["stream"] === true
+  return {
+    ...sizeOf(sum),
+    model: route.model ?? nameOf(body["model"]),
+    maxTokens: amountOf(body["max_completion_tokens"]) ?? amountOf(body["max_tokens"]),
+    // OpenRouter has the effort in an object, as the Responses API has.
+    thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
+    stream,
+    agents: openAiAgents(header, body),
+    continues: undefined,
+    stored: sum.stored === true,
+    needsUsageRequest: stream && at(body, "stream_options", "include_usage") !== true
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+const withUsage = (answer: Answer, usage: unknown): Answer =>
+  isRecord(usage)
+    ? withCounts(answer, countsOf(usage["prompt_tokens"], usage["prompt_tokens_details"], usage["completion_tokens"]))
+    : answer
+
+/** The finish reason of the first choice that has one. */
+const finishReasonOf = (body: unknown): string | undefined => {
+  for (const choice of listOf(at(body, "choices"))) {
+    const reason = nameOf(at(choice, "finish_reason"))
+    if (reason !== undefined) return reason
+  }
+  return undefined
+}
+
+const readAnswer = (body: unknown): Answer => {
+  const error = errorIn(body)
+  const isWhole = isRecord(body) && error === undefined
+  return {
+    ...withUsage(emptyAnswer, at(body, "usage")),
+    id: nameOf(at(body, "id")),
+    model: nameOf(at(body, "model")),
+    finishReason: finishReasonOf(body),
+    started: isWhole,
+    complete: isWhole,
+    error
+  }
+}
+
+/** Characters of output in a delta: its texts, which services name differently, and the arguments of tools. */
+const lengthOf = (delta: unknown): number => {
+  const texts = ["content", "refusal", "reasoning_content", "reasoning"].map((name) => at(delta, name))
+  const calls = [...listOf(at(delta, "tool_calls")).map((call) => at(call, "function")), at(delta, "function_call")]
+  return [...texts, ...calls.map((call) => at(call, "arguments"))].reduce<number>(
+    (sum, text) => sum + (textOf(text)?.length ?? 0),
+    0
+  )
+}
+
+/** Whether a delta has content: the first one only names the role, with an empty text. */
+const hasContent = (delta: unknown): boolean =>
+  isRecord(delta) &&
+  Object.entries(delta).some(
+    ([name, value]) =>
+      name !== "role" && value !== null && value !== "" && !(Array.isArray(value) && value.length === 0)
+  )
+
+const step = (answer: Answer, chunk: unknown): Answer => {
+  const error = errorIn(chunk)
+  if (error !== undefined) return { ...answer, error }
+  const deltas = listOf(at(chunk, "choices")).map((choice) => at(choice, "delta"))
+  const finishReason = finishReasonOf(chunk)
+  const uncounted = deltas.reduce<number>((sum, delta) => sum + lengthOf(delta), answer.uncounted)
+  return {
+    ...withUsage({ ...answer, uncounted }, at(chunk, "usage")),
+    id: nameOf(at(chunk, "id")) ?? answer.id,
+    model: nameOf(at(chunk, "model")) ?? answer.model,
+    finishReason: finishReason ?? answer.finishReason,
+    started: answer.started || deltas.some(hasContent),
+    // Some services close the stream without `[DONE]`.
+    complete: answer.complete || finishReason !== undefined
+  }
+}
+
+const observe: Protocol["observe"] = (answer, { data }) => {
+  if (data === "") return answer
+  if (data === "[DONE]") return { ...answer, complete: true }
+  const chunk = parseJson(data)
+  return isRecord(chunk) ? step(answer, chunk) : answer
+}
+
+/**
+ * OpenAI's Chat Completions, under any base URL.
+ *
+ * **Details**
+ *
+ * A stream reports its usage only when the request has `stream_options.include_usage`, in an additional chunk without
+ * choices. For callers who did not ask, `usageRequest` adds the option and recognises that chunk, so that it can be taken
+ * out again. Prompt tokens include those read from a cache and written to it; {@link Answer.counts} has them apart.
+ *
+ * **Example** (Asking for usage)
+ *
+ * ```ts doctest
+ * import { openaiChat } from "floodgate/protocol"
+ *
+ * const body = openaiChat.usageRequest?.inject('{"model":"gpt-6","stream":true}')
+ *
+ * body // => '{"stream_options":{"include_usage":true},"model":"gpt-6","stream":true}'
+ * ```
+ *
+ * @category protocols
+ * @since 0.1.0
+ */
+export const openaiChat: Protocol = {
+  name: "openai-chat",
+  provider: "openai",
+  match: matchRoute,
+  describe,
+  answer: readAnswer,
+  observe,
+  limits: ({ header }, now) => signalOf(header, now),
+  failure: failureOf,
+  refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
+  refuseInStream: (refusal) => sseEvent(undefined, { error: errorOf(refusal) }),
+  keepAlive: { stream: sseComment, whole: jsonWhitespace },
+  usageRequest: { inject: injectUsageRequest, isExtra: isUsageChunk }
+}

@@ -1,0 +1,177 @@
+/**
+ * OpenAI's Responses.
+ *
+ * Sources:
+ *
+ * - https://developers.openai.com/api/reference/resources/responses
+ * - https://developers.openai.com/api/docs/guides/conversation-state
+ */
+import { failureOf } from "./errors.ts"
+import { signalOf } from "./headers.ts"
+import { amountOf, at, isRecord, nameOf, parseJson, textOf } from "./json.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, openAiAgents, reasons } from "./openai.ts"
+import { type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
+import { withVersion } from "./requests.ts"
+import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+
+// -----------------------------------------------------------------------------
+// Routes
+// -----------------------------------------------------------------------------
+
+/** `/responses` at the root, after a version, or after `openai` as at Azure. */
+const responses = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|openai))\/responses(?<rest>\/.*)?$/
+
+const operations: Readonly<Record<string, Route["operation"]>> = {
+  "": "generate",
+  // A model shortens a conversation, and reports its usage as every answer.
+  "/compact": "generate",
+  "/input_tokens": "countTokens"
+}
+
+const matchRoute = (method: string, path: string): Route | undefined => {
+  const found = responses.exec(path)
+  if (found === null) return undefined
+  const rest = found.groups?.["rest"] ?? ""
+  const isCall = method === "POST" && Object.hasOwn(operations, rest)
+  return {
+    operation: isCall ? (operations[rest] ?? "passThrough") : "passThrough",
+    model: deploymentOf(path),
+    path: path.startsWith("/responses") ? withVersion(path, "v1") : path
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/** A conversation that OpenAI stores, by its id or in an object. */
+const conversationOf = (body: unknown): string | undefined =>
+  nameOf(at(body, "conversation")) ?? nameOf(at(body, "conversation", "id"))
+
+const describe: Protocol["describe"] = (body, route, header) => {
+  if (!isRecord(body)) return undefined
+  const sum: Sum = { text: 0, files: 0 }
+  add(sum, body["instructions"])
+  add(sum, body["input"])
+  add(sum, at(body, "prompt", "variables"))
+  addSchema(sum, body["tools"])
+  addSchema(sum, at(body, "text", "format"))
+  const continues = nameOf(body["previous_response_id"]) ?? conversationOf(body)
+  return {
+    ...sizeOf(sum),
+    model: route.model ?? nameOf(body["model"]),
+    maxTokens: amountOf(body["max_output_tokens"]),
+    thinking: reasons(at(body, "reasoning", "effort")),
+    stream: body["stream"] === true,
+    agents: openAiAgents(header, body),
+    continues,
+    stored: continues !== undefined || sum.stored === true || isRecord(body["prompt"]),
+    needsUsageRequest: false
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/** Takes in a response object, from a body or an event. The answer is whole once its status is final. */
+const withResponse = (answer: Answer, response: unknown): Answer => {
+  const id = nameOf(at(response, "id"))
+  const usage = at(response, "usage")
+  const status = textOf(at(response, "status"))
+  const counts = countsOf(at(usage, "input_tokens"), at(usage, "input_tokens_details"), at(usage, "output_tokens"))
+  return {
+    ...withCounts(answer, counts),
+    id: id ?? answer.id,
+    continuation: conversationOf(response) ?? id ?? answer.continuation,
+    model: nameOf(at(response, "model")) ?? answer.model,
+    finishReason:
+      nameOf(at(response, "incomplete_details", "reason")) ?? (isEnd(status) ? status : answer.finishReason),
+    complete: answer.complete || isEnd(status),
+    error: status === "failed" ? (errorIn(response) ?? { error: { code: "server_error" } }) : answer.error
+  }
+}
+
+const isEnd = (status: string | undefined): boolean => status === "completed" || status === "incomplete"
+
+const readAnswer = (body: unknown): Answer => {
+  const answer = withResponse(emptyAnswer, body)
+  const error = answer.error ?? errorIn(body)
+  // A compacted conversation has no status; one in the background has not begun.
+  const isWhole = error === undefined && (answer.complete || (isRecord(body) && body["status"] === undefined))
+  return { ...answer, error, started: isWhole, complete: isWhole }
+}
+
+/** Events that come before any content. */
+const preludes: ReadonlySet<unknown> = new Set(["response.created", "response.in_progress", "response.queued"])
+
+/** Texts, arguments of tools and summaries of reasoning come as `delta`; sound and pictures are not counted by length. */
+const lengthOf = (event: unknown, type: string): number =>
+  type.endsWith(".delta") && type !== "response.audio.delta" ? (textOf(at(event, "delta"))?.length ?? 0) : 0
+
+const step = (answer: Answer, event: unknown): Answer => {
+  const type = textOf(at(event, "type"))
+  if (type === "error") return { ...answer, error: event }
+  if (type === undefined || !type.startsWith("response.")) return answer
+  if (isRecord(at(event, "response"))) {
+    const next = withResponse(answer, at(event, "response"))
+    return next.complete && !preludes.has(type) ? { ...next, started: true } : next
+  }
+  if (preludes.has(type)) return answer
+  return { ...answer, started: true, uncounted: answer.uncounted + lengthOf(event, type) }
+}
+
+const observe: Protocol["observe"] = (answer, { data, name }) => {
+  if (data === "") return answer
+  const event = parseJson(data)
+  if (name === "error" || errorIn(event) !== undefined) return { ...answer, error: event ?? data }
+  return step(answer, event)
+}
+
+/** Clients read the error from the event itself (the openai SDK) or from its `error` (the AI SDK). */
+const errorEvent = (refusal: Refusal) => {
+  const error = errorOf(refusal)
+  const { code, message, param } = error
+  return { type: "error", sequence_number: 0, code, message, param, error }
+}
+
+/**
+ * OpenAI's Responses, including stored conversations.
+ *
+ * **Details**
+ *
+ * A request that names `previous_response_id` or a `conversation` sends only what is new, and the model reads all that came
+ * before: remember the usage of an answer by its {@link Answer.continuation}.
+ *
+ * **Example** (Usage with cached input apart)
+ *
+ * ```ts doctest
+ * import { openaiResponses } from "floodgate/protocol"
+ *
+ * const { counts } = openaiResponses.answer({
+ *   id: "resp_1",
+ *   status: "completed",
+ *   usage: { input_tokens: 1_000, input_tokens_details: { cached_tokens: 600 }, output_tokens: 50 }
+ * })
+ *
+ * counts.inputTokens // => 400
+ * counts.cacheReadTokens // => 600
+ * ```
+ *
+ * @category protocols
+ * @since 0.1.0
+ */
+export const openaiResponses: Protocol = {
+  name: "openai-responses",
+  provider: "openai",
+  match: matchRoute,
+  describe,
+  answer: readAnswer,
+  observe,
+  limits: ({ header }, now) => signalOf(header, now),
+  failure: failureOf,
+  refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
+  refuseInStream: (refusal) => sseEvent("error", errorEvent(refusal)),
+  keepAlive: { stream: sseComment, whole: jsonWhitespace }
+}

@@ -1,0 +1,299 @@
+/**
+ * What Floodgate needs to know of a provider's protocol: which requests it has, what they ask for, what their answers
+ * used, what a failure means, and how a refusal is written so that clients understand it.
+ *
+ * Everything here is a plain value or a pure function. A service that speaks a known protocol under other paths is a
+ * protocol of its own with another `match`.
+ */
+import type * as Accounting from "../Accounting.ts"
+import type * as Limits from "../Limits.ts"
+import type { Failure, FailureContext } from "./errors.ts"
+import type { HeaderReader } from "./headers.ts"
+import type { Refusal, RefusalResponse } from "./refusal.ts"
+import { pathOf } from "./requests.ts"
+import { bytesPerToken, type Size } from "./requestSize.ts"
+import type { SseEvent } from "./sse.ts"
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/**
+ * What a request does.
+ *
+ * - `"generate"`: the model answers. Where the body decides whether the answer is streamed, {@link Description} has it.
+ * - `"stream"`: the model answers with a stream of server-sent events.
+ * - `"countTokens"`: tokens are counted, which has limits of its own.
+ * - `"passThrough"`: anything else that the provider serves, to be sent on as it is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Operation = "generate" | "stream" | "countTokens" | "passThrough"
+
+/**
+ * A request that a protocol recognises by its method and path.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Route {
+  readonly operation: Operation
+  /** The model, where the path names it; it decides even if the body names another. */
+  readonly model?: string | undefined
+  /** The path as the provider serves it: `/v1/messages` for `/messages` and for `/v1/v1/messages`. */
+  readonly path: string
+}
+
+/**
+ * What a request asks for. Token counts are in tokens, sizes in bytes of UTF-8.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Description extends Size {
+  /** Undefined where neither path nor body names one. */
+  readonly model: string | undefined
+  /** The most output that the request allows, where it sets a limit. */
+  readonly maxTokens: number | undefined
+  /** Whether the model is asked to think before it answers. */
+  readonly thinking: boolean
+  /** Whether a stream is requested. The response's content type decides whether the answer is one. */
+  readonly stream: boolean
+  /** Who makes the call, by the names in the request, the most specific first; empty where it has none. */
+  readonly agents: ReadonlyArray<string>
+  /** The answer, or the stored conversation, that this request continues: {@link Answer.continuation} of that answer. */
+  readonly continues: string | undefined
+  /**
+   * Whether the provider adds content that it stores to the prompt: the conversation that is continued, a cached prefix, a
+   * file. The prompt then has more tokens than its bytes account for.
+   */
+  readonly stored: boolean
+  /** Whether the stream will report its usage only if {@link UsageRequest} asks for it. */
+  readonly needsUsageRequest: boolean
+}
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/**
+ * Tokens as the provider has counted them; undefined until it does. The three kinds of input do not overlap.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Counts {
+  /** Input that was neither read from a cache nor written to it. */
+  readonly inputTokens?: number | undefined
+  readonly cacheCreationTokens?: number | undefined
+  readonly cacheReadTokens?: number | undefined
+  /** Output, thinking included. */
+  readonly outputTokens?: number | undefined
+}
+
+/**
+ * What is known of an answer, whole or as far as its stream has been read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Answer {
+  readonly id: string | undefined
+  /** The model that answered, which may be more exact than the one that was asked. */
+  readonly model: string | undefined
+  /** Why the model stopped, in the provider's words. */
+  readonly finishReason: string | undefined
+  /** What a later request names to continue from here: {@link Description.continues} of that request. */
+  readonly continuation: string | undefined
+  readonly counts: Counts
+  /** Characters of output since the provider last counted it. */
+  readonly uncounted: number
+  /** Whether content has begun: from here on a retry would repeat it. */
+  readonly started: boolean
+  /** Whether the answer is whole. A stream that ends before was cut. */
+  readonly complete: boolean
+  /** An error within an answer that began with status 200: the body for {@link Protocol.failure}. */
+  readonly error: unknown
+}
+
+/**
+ * An answer of which nothing is known yet: where {@link Protocol.observe} starts.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const emptyAnswer: Answer = {
+  id: undefined,
+  model: undefined,
+  finishReason: undefined,
+  continuation: undefined,
+  counts: {},
+  uncounted: 0,
+  started: false,
+  complete: false,
+  error: undefined
+}
+
+/** Overwrites the counts that are given: a provider's counts are cumulative. Counted output is not estimated any more. */
+export const withCounts = (answer: Answer, counts: Counts): Answer => ({
+  ...answer,
+  counts: {
+    inputTokens: counts.inputTokens ?? answer.counts.inputTokens,
+    cacheCreationTokens: counts.cacheCreationTokens ?? answer.counts.cacheCreationTokens,
+    cacheReadTokens: counts.cacheReadTokens ?? answer.counts.cacheReadTokens,
+    outputTokens: counts.outputTokens ?? answer.counts.outputTokens
+  },
+  // Some gateways count nothing, or report 0.
+  uncounted: counts.outputTokens !== undefined && counts.outputTokens > 0 ? 0 : answer.uncounted
+})
+
+/**
+ * What an answer has used so far; undefined when the provider reported nothing and nothing can be estimated.
+ *
+ * **Details**
+ *
+ * Output that the provider has not counted yet is estimated from its length, so that a broken stream counts what came. The
+ * input is 0 until it is known. Of a whole answer whose output is not counted nothing is known: its estimate stands.
+ *
+ * **Example** (A stream that broke before its output was counted)
+ *
+ * ```ts doctest
+ * import { emptyAnswer, usageOf } from "floodgate/protocol"
+ *
+ * const broken = { ...emptyAnswer, counts: { inputTokens: 900 }, started: true, uncounted: 270 }
+ *
+ * usageOf(broken)?.outputTokens // => 100
+ * usageOf(emptyAnswer) // => undefined
+ * ```
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accounting.Actual | undefined => {
+  const isReported = (counts.inputTokens ?? counts.outputTokens) !== undefined
+  const isUnknown = complete
+    ? !isReported || (counts.outputTokens === undefined && uncounted === 0)
+    : !isReported && !started
+  if (isUnknown) return undefined
+  return {
+    inputTokens: counts.inputTokens ?? 0,
+    cacheCreationTokens: counts.cacheCreationTokens ?? 0,
+    cacheReadTokens: counts.cacheReadTokens ?? 0,
+    outputTokens: (counts.outputTokens ?? 0) + Math.ceil(uncounted / bytesPerToken)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Protocols
+// -----------------------------------------------------------------------------
+
+/**
+ * A response as far as its meaning is read from it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResponseParts {
+  readonly status: number
+  readonly header: HeaderReader
+  /** The body of an error, as text or as parsed JSON. */
+  readonly body?: unknown
+}
+
+/**
+ * How a protocol asks for usage that its streams leave out by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UsageRequest {
+  /** The request's body with the request for usage added; everything else keeps its bytes. */
+  readonly inject: (body: string) => string
+  /** Whether an event exists only because usage was requested, so that a caller who did not ask must not see it. */
+  readonly isExtra: (event: SseEvent) => boolean
+}
+
+/**
+ * A provider's protocol.
+ *
+ * **Details**
+ *
+ * No function throws: bodies, headers and events come from outside, and may be malformed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Protocol {
+  /** A unique name, such as `openai-chat`. */
+  readonly name: string
+  /** The provider's name as OpenTelemetry's GenAI conventions spell it, such as `openai`. */
+  readonly provider: string
+  /** Recognises a request by method and path, never by host. The path is as {@link match} prepares it. */
+  readonly match: (method: string, path: string) => Route | undefined
+  /** What a request asks for; undefined when its parsed body is not one of this protocol. */
+  readonly describe: (body: unknown, route: Route, header: HeaderReader) => Description | undefined
+  /** Reads the parsed body of an answer that came whole. */
+  readonly answer: (body: unknown) => Answer
+  /** Takes in one event of a stream; an unknown or malformed one changes nothing. */
+  readonly observe: (answer: Answer, event: Pick<SseEvent, "name" | "data">) => Answer
+  /** The limits that a response states, in its headers or in the body of an error. `now` is in ms since the epoch. */
+  readonly limits: (response: ResponseParts, now: number) => Limits.Signal | undefined
+  /** What an error status means; with status 200, what {@link Answer.error} means. */
+  readonly failure: (response: ResponseParts, context: FailureContext) => Failure
+  /** A refusal of our own as a whole response in the provider's shape. */
+  readonly refuse: (refusal: Refusal) => RefusalResponse
+  /** A refusal of our own as the last event of a stream that has begun. */
+  readonly refuseInStream: (refusal: Refusal) => string
+  /** What keeps a response alive that has begun and has nothing to send yet; clients skip it. */
+  readonly keepAlive: { readonly stream: string; readonly whole: string }
+  /** How usage is requested, where streams leave it out by default. */
+  readonly usageRequest?: UsageRequest | undefined
+}
+
+/**
+ * A request that a protocol recognised.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Match {
+  readonly protocol: Protocol
+  readonly route: Route
+}
+
+/**
+ * Finds the protocol of a request by its method and the path of its URL, never by its host. The first protocol that
+ * recognises it wins; undefined when none does.
+ *
+ * **Details**
+ *
+ * Both forms of base URL are understood, with the version and without, and so is a version that stands there twice:
+ * clients disagree about which of them a base URL should have. The URL may be relative.
+ *
+ * **Example** (Three spellings of one path)
+ *
+ * ```ts doctest
+ * import { anthropic, match, openaiChat } from "floodgate/protocol"
+ *
+ * const find = (url: string) => match([anthropic, openaiChat], "POST", url)
+ *
+ * find("http://localhost:8788/v1/messages?beta=true")?.protocol.name // => "anthropic-messages"
+ * find("/messages")?.route // => { operation: "generate", path: "/v1/messages" }
+ * find("/v1/v1/messages")?.route.path // => "/v1/messages"
+ * find("/api/v1/chat/completions")?.protocol.name // => "openai-chat"
+ * find("/weather") // => undefined
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const match = (protocols: ReadonlyArray<Protocol>, method: string, url: string): Match | undefined => {
+  const path = pathOf(url)
+  if (path === undefined) return undefined
+  for (const protocol of protocols) {
+    const route = protocol.match(method.toUpperCase(), path)
+    if (route !== undefined) return { protocol, route }
+  }
+  return undefined
+}

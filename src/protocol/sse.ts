@@ -1,0 +1,274 @@
+/**
+ * Server-sent events, read from chunks of bytes as they arrive, wherever the chunks are cut.
+ *
+ * Only the lines of an event that is still incomplete are kept, and their length is bounded: a stream that passes the
+ * bound ends the parser with a typed failure, and its bytes can still be passed on.
+ *
+ * Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+ */
+
+/**
+ * A block of a stream that ended with a blank line.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SseEvent {
+  /** The `event` field; undefined when the block has none. */
+  readonly name: string | undefined
+  /** The `data` fields, joined by line feeds; empty for a block without data, such as a comment. */
+  readonly data: string
+  /** Where the block ends in the chunk that completed it: the offset after its blank line. */
+  readonly end: number
+}
+
+/** Why a parser stopped. */
+export interface SseFailure {
+  /** `"line"`: one line was too long. `"event"`: the data lines of one event were too long together. */
+  readonly tooLong: "line" | "event"
+  readonly maxBytes: number
+}
+
+/** An incremental parser. It is mutable and belongs to one stream. */
+export interface SseParser {
+  /** The blocks that this chunk completes, in order. After a failure there are none. */
+  readonly feed: (chunk: Uint8Array) => ReadonlyArray<SseEvent>
+  /** The block that the end of the stream completes: the standard drops it, clients read it. */
+  readonly end: () => ReadonlyArray<SseEvent>
+  /** Why the parser stopped; undefined as long as it reads. */
+  readonly failure: () => SseFailure | undefined
+}
+
+/** Images come as base64 in one line, and an answer of the Responses API is repeated whole in its last event. */
+const defaultMaxBytes = 16 * 1_024 * 1_024
+
+const LF = 0x0a
+const CR = 0x0d
+const colon = 0x3a
+const space = 0x20
+const byteOrderMark = [0xef, 0xbb, 0xbf] as const
+
+const bytesOf = (text: string): ReadonlyArray<number> => Array.from(text, (character) => character.charCodeAt(0))
+const fields = { data: bytesOf("data"), event: bytesOf("event") }
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+
+const startsWith = (line: Uint8Array, bytes: ReadonlyArray<number>): boolean =>
+  line.length >= bytes.length && bytes.every((byte, index) => line[index] === byte)
+
+/** The value of a field; undefined when the line is a comment or another field. */
+const valueOf = (line: Uint8Array, field: ReadonlyArray<number>): string | undefined => {
+  if (!startsWith(line, field)) return undefined
+  if (line.length === field.length) return ""
+  if (line[field.length] !== colon) return undefined
+  const start = field.length + (line[field.length + 1] === space ? 2 : 1)
+  return decoder.decode(line.subarray(start))
+}
+
+/** A line whose end has not arrived yet, in a buffer that grows by doubling. */
+const makePending = () => {
+  let buffer = new Uint8Array(0)
+  let length = 0
+  return {
+    length: () => length,
+    append: (bytes: Uint8Array): void => {
+      if (length + bytes.length > buffer.length) {
+        const larger = new Uint8Array(Math.max(256, 2 * buffer.length, length + bytes.length))
+        larger.set(buffer.subarray(0, length))
+        buffer = larger
+      }
+      buffer.set(bytes, length)
+      length += bytes.length
+    },
+    take: (): Uint8Array => {
+      const line = buffer.subarray(0, length)
+      buffer = new Uint8Array(0)
+      length = 0
+      return line
+    }
+  }
+}
+
+/** Finds line ends in a chunk from left to right. Each byte is compared with LF and with CR once. */
+const makeScanner = (chunk: Uint8Array) => {
+  const find = (byte: number, from: number): number => {
+    const index = chunk.indexOf(byte, from)
+    return index < 0 ? chunk.length : index
+  }
+  let lf = -1
+  let cr = -1
+  /** The next line end at or after an offset; the length of the chunk when there is none. */
+  return (from: number): number => {
+    if (lf < from) lf = find(LF, from)
+    if (cr < from) cr = find(CR, from)
+    return Math.min(lf, cr)
+  }
+}
+
+/** Makes a parser for one stream. A line or an event longer than `maxBytes` (16 MiB by default) is a failure. */
+export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {
+  const pending = makePending()
+  let failure: SseFailure | undefined
+  let isFirstLine = true
+  /** The last chunk ended with CR: an LF at the start of the next one belongs to it. */
+  let endedWithCr = false
+  let name: string | undefined
+  let data: string | undefined
+  let dataBytes = 0
+
+  const fail = (tooLong: SseFailure["tooLong"]): "failed" => {
+    failure = { tooLong, maxBytes }
+    pending.take()
+    name = undefined
+    data = undefined
+    return "failed"
+  }
+
+  const complete = (end: number): SseEvent => {
+    const event = { name, data: data ?? "", end }
+    name = undefined
+    data = undefined
+    dataBytes = 0
+    return event
+  }
+
+  const readField = (line: Uint8Array): "field" | "failed" => {
+    const value = valueOf(line, fields.data)
+    if (value === undefined) {
+      name = valueOf(line, fields.event) ?? name
+      return "field"
+    }
+    dataBytes += line.length
+    if (dataBytes > maxBytes) return fail("event")
+    data = data === undefined ? value : `${data}\n${value}`
+    return "field"
+  }
+
+  /** Reads a line that has ended. */
+  const readLine = (bytes: Uint8Array): "blank" | "field" | "failed" => {
+    const line = isFirstLine && startsWith(bytes, byteOrderMark) ? bytes.subarray(byteOrderMark.length) : bytes
+    isFirstLine = false
+    if (line.length > maxBytes) return fail("line")
+    return line.length === 0 ? "blank" : readField(line)
+  }
+
+  const lineOf = (piece: Uint8Array): Uint8Array => {
+    if (pending.length() === 0) return piece
+    pending.append(piece)
+    return pending.take()
+  }
+
+  /** Keeps the part of a line that has arrived. */
+  const keep = (piece: Uint8Array): void => {
+    // The mark at the start of a stream is no part of its first line.
+    if (pending.length() + piece.length > maxBytes + byteOrderMark.length) fail("line")
+    else pending.append(piece)
+  }
+
+  const feed = (chunk: Uint8Array): ReadonlyArray<SseEvent> => {
+    const events: Array<SseEvent> = []
+    if (failure !== undefined || chunk.length === 0) return events
+    const nextEnd = makeScanner(chunk)
+    let start = endedWithCr && chunk[0] === LF ? 1 : 0
+    endedWithCr = false
+    while (start < chunk.length) {
+      const end = nextEnd(start)
+      const piece = chunk.subarray(start, end)
+      if (end === chunk.length) {
+        keep(piece)
+        break
+      }
+      start = end + 1
+      if (chunk[end] === CR && chunk[start] === LF) start++
+      else endedWithCr = chunk[end] === CR && start === chunk.length
+      const line = readLine(lineOf(piece))
+      if (line === "failed") break
+      if (line === "blank") events.push(complete(start))
+    }
+    return events
+  }
+
+  return {
+    feed,
+    end: () => {
+      if (pending.length() > 0 && failure === undefined) readLine(pending.take())
+      return name === undefined && data === undefined ? [] : [complete(0)]
+    },
+    failure: () => failure
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Filters
+// -----------------------------------------------------------------------------
+
+/** Passes on the bytes of a stream without some of its events. It is mutable and belongs to one stream. */
+export interface SseFilter {
+  /** The bytes to pass on when a chunk arrived in which a parser found these events. They are views, not copies. */
+  readonly push: (chunk: Uint8Array, events: ReadonlyArray<SseEvent>) => ReadonlyArray<Uint8Array>
+  /** The bytes that are still held back at the end of the stream. */
+  readonly end: () => ReadonlyArray<Uint8Array>
+}
+
+/** An event that has grown longer is passed on as it arrives. */
+const defaultMaxHeldBytes = 64 * 1_024
+
+/**
+ * Makes a filter that drops the events for which `drops` holds, and passes on every other byte unchanged. An event is held
+ * back until it is complete, but no more than `maxHeldBytes` (64 KiB by default) of it.
+ */
+export const makeSseFilter = (
+  drops: (event: SseEvent) => boolean,
+  { maxHeldBytes = defaultMaxHeldBytes }: { readonly maxHeldBytes?: number } = {}
+): SseFilter => {
+  let held: Array<Uint8Array> = []
+  let heldBytes = 0
+  /** A part of the current event was passed on already, so the rest of it must be, too. */
+  let isOpen = false
+  /** What became of an event that ended with CR at the end of its chunk: an LF that follows is a part of it. */
+  let lastEvent: "passed" | "dropped" | undefined
+
+  const release = (): Array<Uint8Array> => {
+    const released = held
+    held = []
+    heldBytes = 0
+    return released
+  }
+
+  const push = (chunk: Uint8Array, events: ReadonlyArray<SseEvent>): ReadonlyArray<Uint8Array> => {
+    if (chunk.length === 0) return []
+    const passed: Array<Uint8Array> = []
+    const pass = (start: number, end: number): void => {
+      if (end > start) passed.push(chunk.subarray(start, end))
+    }
+    /** Where the bytes begin that are to be passed on, and where the current event does. */
+    let eventStart = lastEvent !== undefined && chunk[0] === LF ? 1 : 0
+    let passFrom = lastEvent === "dropped" ? eventStart : 0
+    lastEvent = undefined
+    for (const event of events) {
+      const dropped = !isOpen && drops(event)
+      const before = release()
+      if (dropped) {
+        pass(passFrom, eventStart)
+        passFrom = event.end
+      } else {
+        for (const piece of before) passed.push(piece)
+      }
+      if (event.end === chunk.length && chunk[event.end - 1] === CR) lastEvent = dropped ? "dropped" : "passed"
+      eventStart = event.end
+      isOpen = false
+    }
+    isOpen = isOpen || heldBytes + chunk.length - eventStart > maxHeldBytes
+    if (isOpen) {
+      for (const piece of release()) passed.push(piece)
+      pass(passFrom, chunk.length)
+      return passed
+    }
+    pass(passFrom, eventStart)
+    if (eventStart < chunk.length) held.push(chunk.subarray(eventStart))
+    heldBytes += chunk.length - eventStart
+    return passed
+  }
+
+  return { push, end: release }
+}

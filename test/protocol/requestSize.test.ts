@@ -1,0 +1,130 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
+import { documentShare, imageBytes, jsonBytes, mediaShare, utf8Length } from "../../src/protocol/requestSize.ts"
+
+const utf8 = (text: string): number => new TextEncoder().encode(text).length
+
+const describeBody = (protocol: Protocol, path: string, body: object) => {
+  const route = protocol.match("POST", path)
+  const description = route && protocol.describe(body, route, () => undefined)
+  return description ?? assert.fail("no description")
+}
+
+interface Messages {
+  readonly messages: ReadonlyArray<object>
+  readonly [name: string]: unknown
+}
+
+const sizeOf = (body: Messages) => describeBody(anthropic, "/v1/messages", body)
+const bytesOf = (body: Messages): number => sizeOf(body).bytes
+const contentBytes = (...content: ReadonlyArray<object>) => bytesOf({ messages: [{ role: "user", content }] })
+
+describe("requestSize", () => {
+  it("counts bytes of UTF-8, of one to four a character", () => {
+    for (const text of ["", "plain", "é", "漢字", "👍🏽", "a é 漢 👍", "\u07ff\u0800\uffff"]) {
+      assert.strictEqual(utf8Length(text), utf8(text), text)
+    }
+  })
+
+  it.prop("counts any characters, in short texts and in long ones", { text: Schema.String }, ({ text }) => {
+    const formed = text.toWellFormed()
+    for (const times of [1, 50, 5_000]) {
+      assert.strictEqual(utf8Length(formed.repeat(times)), times * utf8(formed))
+    }
+  })
+
+  it("cuts no character of a long text in two", () => {
+    for (const shift of ["", "x", "xx", "é"]) {
+      const text = shift + "👍🏽".repeat(20_000)
+      assert.strictEqual(utf8Length(text), utf8(text))
+    }
+  })
+
+  it("takes a picture for what it costs, and of a PDF what its text is, whatever their data", () => {
+    const image = { type: "image", source: { type: "base64", media_type: "image/png", data: "x".repeat(100_000) } }
+    const document = { type: "document", source: { type: "base64", data: "x".repeat(1_000) } }
+    assert.strictEqual(contentBytes(image) - contentBytes(), imageBytes)
+    assert.strictEqual(contentBytes(image, image) - contentBytes(image), imageBytes)
+    const { textBytes } = sizeOf({ messages: [{ role: "user", content: [image, document] }] })
+    assert.strictEqual(textBytes - contentBytes(), "document".length)
+    assert.strictEqual(contentBytes(document) - contentBytes(), "document".length + 1_000 * documentShare)
+    // Data that is no text is none: nothing is known of it but its type.
+    assert.strictEqual(contentBytes({ type: "base64", data: 5 }) - contentBytes(), "base64".length)
+  })
+
+  it("counts tools as the schemas that the model sees, and cache marks not at all", () => {
+    const messages = [{ role: "user", content: "Hello" }]
+    const tools = [{ name: "find", input_schema: { type: "object" } }]
+    assert.strictEqual(bytesOf({ messages, tools }) - bytesOf({ messages }), utf8(JSON.stringify(tools)))
+    // Regression: the schema of the answer's format was reserved as nothing.
+    const format = { type: "json_schema", schema: { type: "object", properties: { answer: { type: "number" } } } }
+    for (const formatted of [{ output_config: { format } }, { output_format: format }]) {
+      assert.strictEqual(bytesOf({ messages, ...formatted }) - bytesOf({ messages }), utf8(JSON.stringify(format)))
+    }
+    assert.strictEqual(bytesOf({ messages, output_config: {} }), bytesOf({ messages }))
+    const marked = [{ role: "user", content: [{ type: "text", text: "Hello", cache_control: { type: "ephemeral" } }] }]
+    const plain = [{ role: "user", content: [{ type: "text", text: "Hello" }] }]
+    assert.strictEqual(bytesOf({ messages: marked }), bytesOf({ messages: plain }))
+  })
+
+  describe("of files in every protocol", () => {
+    const data = "x".repeat(10_000)
+    const chat = (part: object) =>
+      describeBody(openaiChat, "/v1/chat/completions", { messages: [{ role: "user", content: [part] }] })
+    const responses = (part: object) =>
+      describeBody(openaiResponses, "/v1/responses", { input: [{ role: "user", content: [part] }] })
+    const google = (part: object) =>
+      describeBody(gemini, "/v1beta/models/m:generateContent", { contents: [{ parts: [part] }] })
+    const url = `data:image/png;base64,${data}`
+
+    it.each([
+      ["Chat's images", chat({ type: "image_url", image_url: { url } }), imageBytes],
+      ["Chat's files", chat({ type: "file", file: { filename: "a", file_data: data } }), 10_000 * documentShare],
+      ["Chat's recordings", chat({ type: "input_audio", input_audio: { data, format: "mp3" } }), 10_000 * mediaShare],
+      ["the images of Responses", responses({ type: "input_image", image_url: url, detail: "auto" }), imageBytes],
+      ["the files of Responses", responses({ type: "input_file", file_data: data }), 10_000 * documentShare],
+      ["Gemini's images", google({ inlineData: { mimeType: "image/png", data } }), imageBytes],
+      ["Gemini's documents", google({ inlineData: { mimeType: "application/pdf", data } }), 10_000 * documentShare],
+      ["Gemini's films", google({ inline_data: { mime_type: "video/mp4", data } }), 10_000 * mediaShare]
+    ])("counts %s", (_, { bytes, stored, textBytes }, expected) => {
+      assert.strictEqual(bytes - textBytes, expected)
+      assert.isBelow(textBytes, 50)
+      assert.isFalse(stored)
+    })
+
+    it.each([
+      [
+        "a document by its address",
+        sizeOf({ messages: [{ content: [{ source: { type: "url", url: "https://x" } }] }] })
+      ],
+      ["an uploaded file", sizeOf({ messages: [{ content: [{ source: { type: "file", file_id: "file_1" } }] }] })],
+      ["a file of Chat's", chat({ type: "file", file: { file_id: "file_1" } })],
+      ["an item of an earlier answer", responses({ type: "item_reference", id: "msg_1" })],
+      ["a file of Google's", google({ fileData: { mimeType: "video/mp4", fileUri: "gs://a/b" } })]
+    ])("notices %s, which the body does not contain", (_, { stored }) => {
+      assert.isTrue(stored)
+    })
+
+    it("does not take the input of a tool for a file because it has a format", () => {
+      const input = { format: "csv", data: "x".repeat(1_000) }
+      assert.isAbove(contentBytes({ type: "tool_use", name: "save", input }), 1_000)
+    })
+  })
+
+  const scalar = Schema.Union([Schema.String, Schema.Finite, Schema.Null, Schema.Boolean])
+  const flat = Schema.Union([scalar, Schema.Array(scalar), Schema.Record(Schema.String, scalar)])
+  it.prop(
+    "knows the length of a value as JSON without writing it",
+    { value: Schema.Union([flat, Schema.Array(flat), Schema.Record(Schema.String, flat)]) },
+    ({ value }) => {
+      assert.strictEqual(jsonBytes(value), utf8(JSON.stringify(value)))
+    },
+    { arbitrary: { runs: 1_000 } }
+  )
+
+  it("survives content that is nested deeper than any stack", () => {
+    const deep = JSON.parse(`${"[".repeat(50_000)}${"]".repeat(50_000)}`) as Array<object>
+    assert.isAtLeast(bytesOf({ messages: deep, tools: deep }), 0)
+  })
+})
