@@ -6,13 +6,13 @@ const ssr = { resolve }
 
 /** Whole programs: child processes, a browser, a packed package. They take longer, and `npm run verify` runs them. */
 const system = [
-  "test/cli/endToEnd.test.ts",
-  "test/cli/redis.test.ts",
-  "test/cli/report.test.ts",
+  "packages/cli/test/commands/endToEnd.test.ts",
+  "packages/cli/test/commands/redis.test.ts",
+  "packages/cli/test/commands/report.test.ts",
+  "packages/cli/test/lab/report.test.ts",
+  "packages/cli/test/security/**/*.test.ts",
   "test/examples.test.ts",
-  "test/lab/report.test.ts",
-  "test/packaging/**/*.test.ts",
-  "test/security/cli.test.ts"
+  "test/packaging/**/*.test.ts"
 ]
 
 const project = (
@@ -33,16 +33,19 @@ export default defineConfig({
     projects: [
       // Files share their modules: half of the time went into loading them again. A timeout is for what hangs: a busy
       // machine may take ten times as long as a quiet one.
-      project("unit", ["test/**/*.test.ts", "examples/**/*.test.ts"], 60_000, { exclude: system, isolate: false }),
+      project("unit", ["test/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/**/*.test.ts"], 60_000, {
+        exclude: system,
+        isolate: false
+      }),
       project("system", system, 120_000),
       project("docs", [".doctest/*.test.ts"], 60_000, { isolate: false }),
-      project("soak", ["test/**/*.soak.ts"], 900_000)
+      project("soak", ["test/**/*.soak.ts", "packages/*/test/**/*.soak.ts"], 900_000)
     ],
     reporters: process.env.CI ? ["default", ["json", { outputFile: ".vitest/results.json" }]] : ["default"],
     coverage: {
       provider: "v8",
-      include: ["src/**/*.ts"],
-      exclude: ["src/bin.ts"],
+      include: ["src/**/*.ts", "packages/*/src/**/*.ts"],
+      exclude: ["packages/cli/src/bin.ts"],
       reporter: ["text-summary", "html", "json-summary"],
       // The core, taken together. Child processes, such as those of the command, are not seen.
       thresholds: {

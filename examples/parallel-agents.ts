@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
-import { ProviderServer } from "floodgate/gateway"
+import { ProviderServer } from "floodgate/testing/server"
 import * as LlmClient from "floodgate/LlmClient"
 
 /** One agent: each question builds on the answer before. Nothing here knows of limits or of the other agents. */

@@ -3,7 +3,7 @@
 import Anthropic, { RateLimitError } from "@anthropic-ai/sdk"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Floodgate from "floodgate/anthropic"
-import { ProviderServer } from "floodgate/gateway"
+import { ProviderServer } from "floodgate/testing/server"
 
 const agents = Array.from({ length: 12 }, (_, n) => `agent ${n}`)
 

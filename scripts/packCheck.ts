@@ -1,11 +1,12 @@
 /**
- * Packs the package as npm would publish it, and uses it as strangers do. Needs a build (`npm run build`), no network.
+ * Packs both packages as npm would publish them, and uses them as strangers do. Needs a build (`npm run build`), no network.
  *
- * 1. The tarball holds what it must and nothing else.
+ * 1. The tarballs hold what they must and nothing else, and the library depends on nothing but its peers.
  * 2. Every subpath of `exports` loads where only its own dependencies are installed; private ones do not.
  * 3. A strict TypeScript project (`exactOptionalPropertyTypes`, no `skipLibCheck`) compiles against all of them, with the
  *    oldest version of the SDK that the package asks for, one in between, and the newest.
- * 4. The compiled program runs with each, and so does the command.
+ * 4. The compiled program runs with each.
+ * 5. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
  *
  *     node scripts/packCheck.ts                     with links to this project's node_modules
  *     node scripts/packCheck.ts --install           with `npm install TARBALL`, from npm's cache where it can
@@ -14,6 +15,7 @@
 import { execFile } from "node:child_process"
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -26,17 +28,23 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 
 const root = join(import.meta.dirname, "..")
+const cliRoot = join(root, "packages/cli")
 const modules = join(root, "node_modules")
 const temp = mkdtempSync(join(tmpdir(), "floodgate-pack-"))
 const args = process.argv.slice(2)
 const nodes = [process.execPath, ...args.filter((_, index) => args[index - 1] === "--node")]
 let failed = 0
 
-const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+interface Manifest {
   readonly version: string
   readonly exports: Record<string, unknown>
+  readonly dependencies?: Record<string, string>
   readonly devDependencies: Record<string, string>
 }
+
+const manifestIn = (folder: string): Manifest => JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))
+const manifest = manifestIn(root)
+const cliManifest = manifestIn(cliRoot)
 
 const check = (name: string, problem: string | undefined): void => {
   if (problem !== undefined) failed++
@@ -88,18 +96,14 @@ const problemOf = ({ ok, out }: { readonly out: string; readonly ok: boolean }):
 
 const sdk = "@anthropic-ai/sdk"
 const node = "@effect/platform-node"
-const everything = ["effect", sdk, node, "redis", "@observablehq/plot", "d3", "linkedom"]
+const everything = ["effect", sdk, node, "redis"]
 
-/** All that is not here needs `effect` alone. */
+/** The subpaths that need more than `effect`. */
 const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
-  ".": ["effect", sdk],
-  "./LlmClient": ["effect", sdk],
   "./anthropic": ["effect", sdk],
   "./providers/Anthropic": ["effect", sdk],
-  "./gateway": ["effect", node],
-  "./redis": ["effect", node, "redis"],
-  "./lab": everything,
-  "./cli": everything
+  "./redis": ["effect", "redis"],
+  "./testing/server": ["effect", node]
 }
 
 const isPublic = (file: string): boolean => /^[A-Z]\w*\.ts$/.test(file)
@@ -118,58 +122,72 @@ const subpaths = [
 const forbidden = [
   "./internal/bucket",
   "./budget/make",
-  "./bin",
   "./index",
   "./redis/index",
-  "./lab/race",
+  "./testing/engine",
   "./dist/index.js"
 ]
 
 const specifier = (subpath: string): string => `floodgate${subpath.slice(1)}`
 
 // -----------------------------------------------------------------------------
-// The tarball
+// The tarballs
 // -----------------------------------------------------------------------------
 
-const packed = await run("npm", ["pack", "--silent", "--pack-destination", temp], root)
-const tarball = join(temp, packed.out.split("\n").at(-1) ?? "")
-if (!packed.ok) {
-  console.error(packed.out)
-  process.exit(1)
+interface Packed {
+  readonly tarball: string
+  /** Where its files are unpacked. */
+  readonly unpacked: string
 }
-mkdirSync(join(temp, "unpacked"))
-await run("tar", ["-xzf", tarball, "-C", join(temp, "unpacked")], temp)
-const unpacked = join(temp, "unpacked/package")
 
-const files = readdirSync(unpacked, { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile())
-  .map((entry) => join(entry.parentPath, entry.name).slice(unpacked.length + 1))
-const wanted =
-  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/
-check(
-  "the tarball holds sources, their build and the papers, nothing else",
-  files.find((file) => !wanted.test(file))
+/** Packs one of the packages and looks at what the tarball holds. */
+const pack = async (name: string, folder: string, wanted: RegExp, needed: ReadonlyArray<string>): Promise<Packed> => {
+  const packed = await run("npm", ["pack", "--silent", "--pack-destination", temp], folder)
+  if (!packed.ok) {
+    console.error(packed.out)
+    process.exit(1)
+  }
+  const tarball = join(temp, packed.out.split("\n").at(-1) ?? "")
+  const unpacked = join(temp, `unpacked-${name}`)
+  mkdirSync(unpacked)
+  await run("tar", ["-xzf", tarball, "-C", unpacked, "--strip-components=1"], temp)
+  const files = readdirSync(unpacked, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(unpacked.length + 1))
+  check(
+    `the tarball of ${name} holds sources, their build and its papers, nothing else`,
+    files.find((file) => !wanted.test(file))
+  )
+  check(
+    `and all of them`,
+    needed.find((file) => !files.includes(file))
+  )
+  const lost = files
+    .filter((file) => file.endsWith(".map"))
+    .find((file) => {
+      const { sources } = JSON.parse(readFileSync(join(unpacked, file), "utf8")) as { sources: ReadonlyArray<string> }
+      return sources.some((source) => !files.includes(join(dirname(file), source)))
+    })
+  check("every source map leads to a source in the tarball", lost)
+  return { tarball, unpacked }
+}
+
+const library = await pack(
+  "floodgate",
+  root,
+  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
+  ["README.md", "LICENSE", "docs/README.md", "examples/README.md", "dist/index.js", "dist/index.d.ts"]
 )
-const needed = [
-  "README.md",
-  "LICENSE",
-  "docs/README.md",
-  "examples/README.md",
-  "dist/index.js",
-  "dist/index.d.ts",
-  "dist/bin.js"
-]
-check(
-  "and all of them",
-  needed.find((file) => !files.includes(file))
+const cli = await pack(
+  "@floodgate-cli",
+  cliRoot,
+  /^(package\.json|LICENSE|[A-Z]+\.md|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
+  ["README.md", "LICENSE", "dist/bin.js", "dist/lab/index.js", "dist/lab/index.d.ts"]
 )
-const lost = files
-  .filter((file) => file.endsWith(".map"))
-  .find((file) => {
-    const { sources } = JSON.parse(readFileSync(join(unpacked, file), "utf8")) as { sources: ReadonlyArray<string> }
-    return sources.some((source) => !files.includes(join(dirname(file), source)))
-  })
-check("every source map leads to a source in the tarball", lost)
+check(
+  "the library has no dependencies besides its peers",
+  Object.keys(manifest.dependencies ?? {}).join(", ") || undefined
+)
 
 // -----------------------------------------------------------------------------
 // Consumers
@@ -179,28 +197,51 @@ check("every source map leads to a source in the tarball", lost)
 const sdks = [sdk, `${sdk}-between`, `${sdk}-oldest`]
 const versionOf = (name: string): string => manifest.devDependencies[name]!.replace(/^npm:.*@/, "")
 
-/** A project in an empty folder with the package and only these beside it. */
-const project = async (name: string, packages: ReadonlyArray<string>, sdkName = sdk): Promise<string> => {
+const emptyProject = (name: string): string => {
   const folder = join(temp, name)
   mkdirSync(join(folder, "node_modules"), { recursive: true })
   writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }))
-  if (args.includes("--install")) {
-    const list = [
-      tarball,
-      `${sdk}@${versionOf(sdkName)}`,
-      ...["effect", "@types/node"].map((one) => `${one}@${versionOf(one)}`)
-    ]
-    check(
-      `npm install beside the SDK ${versionOf(sdkName)}`,
-      problemOf(await run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", ...list], folder))
-    )
+  return folder
+}
+
+const install = (folder: string, list: ReadonlyArray<string>): ReturnType<typeof run> =>
+  run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", ...list], folder)
+
+/** Puts an unpacked package into a project, and links to the packages of this one beside it. */
+const link = async (
+  folder: string,
+  own: Readonly<Record<string, Packed>>,
+  others: ReadonlyArray<string>,
+  sdkName = sdk
+): Promise<void> => {
+  const at = (name: string): string => {
+    const path = join(folder, "node_modules", name)
+    mkdirSync(dirname(path), { recursive: true })
+    return path
+  }
+  for (const [name, { unpacked }] of Object.entries(own)) await run("cp", ["-r", unpacked, at(name)], folder)
+  for (const one of others) symlinkSync(join(modules, one === sdk ? sdkName : one), at(one))
+}
+
+/** A project in an empty folder with the library and only these packages beside it. */
+const project = async (name: string, packages: ReadonlyArray<string>, sdkName = sdk): Promise<string> => {
+  const folder = emptyProject(name)
+  if (!args.includes("--install")) {
+    await link(folder, { floodgate: library }, packages, sdkName)
     return folder
   }
-  await run("cp", ["-r", unpacked, join(folder, "node_modules/floodgate")], folder)
-  for (const one of packages) {
-    mkdirSync(dirname(join(folder, "node_modules", one)), { recursive: true })
-    symlinkSync(join(modules, one === sdk ? sdkName : one), join(folder, "node_modules", one))
-  }
+  const asked = [sdk, "effect"].map((one) => `${one}@${versionOf(one === sdk ? sdkName : one)}`)
+  const installed = await install(folder, [library.tarball, ...asked])
+  check(`npm install beside the SDK ${versionOf(sdkName)}`, problemOf(installed))
+  const listed = await run("npm", ["ls", "--omit=dev", "--parseable"], folder)
+  const names = listed.out
+    .split("\n")
+    .slice(1)
+    .map((path) => path.slice(folder.length + "/node_modules/".length))
+  check("it brings nothing but effect and the SDK", names.join() === `${sdk},effect,floodgate` ? undefined : listed.out)
+  // What the compiler and the optional subpaths of the program need.
+  const more = packages.filter((one) => one !== sdk && one !== "effect").map((one) => `${one}@${versionOf(one)}`)
+  check("and what its optional subpaths need", problemOf(await install(folder, more)))
   return folder
 }
 
@@ -267,9 +308,32 @@ const [newest] = await Promise.all(sdks.map(checkConsumer))
 for (const [one, problem] of await imported(process.execPath, forbidden.map(specifier), newest!)) {
   check(`${one} is private`, problem === undefined ? "it can be imported" : undefined)
 }
+
+// -----------------------------------------------------------------------------
+// The command
+// -----------------------------------------------------------------------------
+
+const commandProject = emptyProject("command")
+if (args.includes("--install")) {
+  check("npm install of the command", problemOf(await install(commandProject, [library.tarball, cli.tarball])))
+} else {
+  const dependencies = Object.keys(cliManifest.dependencies ?? {}).filter((one) => one !== "floodgate")
+  await link(commandProject, { floodgate: library, "@floodgate/cli": cli }, dependencies)
+}
+writeFileSync(join(commandProject, "note.txt"), "The budget is shared by all agents.")
+const bin = "node_modules/@floodgate/cli/dist/bin.js"
 for (const runtime of nodes) {
-  const { ok, out } = await run(runtime, ["node_modules/floodgate/dist/bin.js", "--version"], newest!)
-  check(`the command runs on Node ${await versionAt(runtime)}`, ok && out.includes(manifest.version) ? undefined : out)
+  const on = `on Node ${await versionAt(runtime)}`
+  const version = await run(runtime, [bin, "--version"], commandProject)
+  check(`the command starts ${on}`, version.out.includes(cliManifest.version) ? undefined : version.out)
+  const storm = await run(runtime, [bin, "storm", "--strategy", "oracle", "--report", "storm.html"], commandProject)
+  check(`it simulates, and draws a report ${on}`, problemOf(storm))
+  const args = ["run", "note.txt", "--prompt", "Say what it is", "--agents", "1", "--out", `out-${on}`]
+  const ran = await run(runtime, [bin, ...args], commandProject)
+  const isWritten = existsSync(join(commandProject, `out-${on}`, "summary.md"))
+  check(`it runs agents over documents ${on}`, isWritten ? problemOf(ran) : ran.out)
+  const lab = (await imported(runtime, ["@floodgate/cli/lab"], commandProject)).get("@floodgate/cli/lab")
+  check(`@floodgate/cli/lab loads ${on}`, lab)
 }
 
 rmSync(temp, { recursive: true, force: true })

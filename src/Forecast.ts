@@ -42,6 +42,7 @@ import * as Duration from "effect/Duration"
 import { invalid, waitOf } from "./internal/invalid.ts"
 import type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
 import * as Play from "./forecast/play.ts"
+import type { Steps } from "./internal/forecast.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
 
@@ -94,6 +95,16 @@ export const uniform = (options: {
 export const make = (workload: Workload, options: Options): Forecast =>
   Play.drained(Play.forecast(Play.prepare(workload, options)))
 
+/**
+ * {@link make} as a generator that yields about once a millisecond and returns the forecast. A forecast of a million calls
+ * takes seconds; a program that must stay responsive does something else between two steps.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeSteps = (workload: Workload, options: Options): Steps<Forecast> =>
+  Play.forecast(Play.prepare(workload, options))
+
 // -----------------------------------------------------------------------------
 // Questions
 // -----------------------------------------------------------------------------
@@ -122,6 +133,15 @@ export const make = (workload: Workload, options: Options): Forecast =>
  */
 export const agentsThatHelp = (workload: Workload, options: Options): number =>
   Play.drained(Play.agentsThatHelp(Play.prepare(workload, options)))
+
+/**
+ * {@link agentsThatHelp} in steps, see {@link makeSteps}.
+ *
+ * @category questions
+ * @since 0.1.0
+ */
+export const agentsThatHelpSteps = (workload: Workload, options: Options): Steps<number> =>
+  Play.agentsThatHelp(Play.prepare(workload, options))
 
 /**
  * A set of limits that can be had, by name.

@@ -48,7 +48,7 @@ import { LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import { readAnswer, step } from "./protocol/anthropic.ts"
 import { type Answer, emptyAnswer, usageOf } from "./protocol/protocol.ts"
-import * as Anthropic from "./providers/Anthropic.ts"
+import type * as Anthropic from "./providers/Anthropic.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -235,8 +235,19 @@ export const layerProvider = (
 ): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> =>
   layerNoDeps.pipe(Layer.provide(Governor.layer(options)))
 
+/** Loaded by the layers that use it: the SDK is an optional peer, and everything else works without it. */
+const withAdapter = <E>(
+  layerOf: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
+): Layer.Layer<LlmProvider.LlmProvider, E> =>
+  Layer.unwrap(
+    Effect.map(
+      Effect.promise(() => import("./providers/Anthropic.ts")),
+      layerOf
+    )
+  )
+
 /**
- * A client over Anthropic's API through the official SDK.
+ * A client over Anthropic's API through the official SDK, which must be installed.
  *
  * @category layers
  * @since 0.1.0
@@ -247,7 +258,7 @@ export const layer = ({
   retry,
   ...options
 }: Options): Layer.Layer<LlmClient, never, TokenBudget> =>
-  layerProvider({ accounting, learned, retry }).pipe(Layer.provide(Anthropic.layer(options)))
+  layerProvider({ accounting, learned, retry }).pipe(Layer.provide(withAdapter((adapter) => adapter.layer(options))))
 
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
@@ -262,7 +273,9 @@ export const layerConfig = ({
   retry,
   ...options
 }: Anthropic.Timeouts & Governor.Options = {}): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
-  layerProvider({ accounting, learned, retry }).pipe(Layer.provide(Anthropic.layerConfig(options)))
+  layerProvider({ accounting, learned, retry }).pipe(
+    Layer.provide(withAdapter((adapter) => adapter.layerConfig(options)))
+  )
 
 // -----------------------------------------------------------------------------
 // Accessors

@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
 import {
+  cliFiles,
   filesOf,
   importsOf,
   isExported,
@@ -20,7 +21,10 @@ import {
 
 interface Rule {
   readonly files: RegExp
-  /** Own files it may import. `core` is src/*.ts except index and bin; `core/models` its pure values; the rest, folders and files of src. */
+  /**
+   * Own files it may import. `core` is src/*.ts except index; `core/models` its pure values; the rest, folders and files of
+   * its package's src.
+   */
   readonly own: ReadonlyArray<"core" | "core/models" | `${string}/` | `${string}.ts`>
   /** Packages it may import. `effect` is its stable top-level modules; `effect/*` is everything in it. */
   readonly packages: ReadonlyArray<
@@ -30,6 +34,7 @@ interface Rule {
     | "@anthropic-ai/sdk"
     | "@effect/platform-node"
     | "redis"
+    | "floodgate"
     | "@observablehq/plot"
     | "linkedom"
   >
@@ -37,11 +42,6 @@ interface Rule {
 
 /** The first rule that matches a file counts. */
 const rules: ReadonlyArray<Rule> = [
-  {
-    files: /^src\/bin\.ts$/,
-    own: ["core", "cli/"],
-    packages: ["effect/*", "node:", "@effect/platform-node"]
-  },
   { files: /^src\/index\.ts$/, own: ["core"], packages: [] },
   // The client's own layers are over the official SDK; who brings a provider needs only the port.
   {
@@ -90,42 +90,36 @@ const rules: ReadonlyArray<Rule> = [
   {
     files: /^src\/redis\//,
     own: ["core", "internal/", "redis/"],
-    packages: ["effect/*", "node:", "redis", "@effect/platform-node"]
+    packages: ["effect/*", "node:", "redis"]
   },
   {
-    files: /^src\/gateway\//,
-    own: ["core", "internal/", "providers/", "testing/", "gateway/"],
+    files: /^src\/testing\/server\//,
+    own: ["core", "testing/"],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
-
   {
     files: /^src\/testing\//,
     own: ["core", "internal/invalid.ts", "internal/latency.ts", "internal/words.ts", "testing/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
+
+  // The command knows the library by its public names.
   {
-    files: /^src\/lab\//,
-    own: ["core", "internal/", "providers/", "testing/", "redis/", "gateway/", "lab/"],
-    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk", "@observablehq/plot", "linkedom"]
+    files: /^packages\/cli\/src\/bin\.ts$/,
+    own: ["commands/"],
+    packages: ["effect/*", "@effect/platform-node"]
   },
   {
-    files: /^src\/cli\//,
-    own: [
-      "core",
-      "internal/",
-      "forecast/",
-      "protocol/",
-      "providers/",
-      "anthropic/",
-      "ai/",
-      "redis/",
-      "gateway/",
-      "testing/",
-      "lab/",
-      "cli/"
-    ],
-    packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk", "redis"]
-  }
+    files: /^packages\/cli\/src\/commands\//,
+    own: ["commands/", "lab/", "dimensions.ts", "latency.ts", "stepwise.ts", "words.ts"],
+    packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate"]
+  },
+  {
+    files: /^packages\/cli\/src\/lab\//,
+    own: ["lab/", "dimensions.ts", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
+    packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@observablehq/plot", "linkedom"]
+  },
+  { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["effect", "floodgate"] }
 ]
 
 /** Within core: what a module may not import. The rest is free, and no-cycle keeps it a tree. */
@@ -150,7 +144,7 @@ const speaksMessages = /^src\/(LlmClient\.ts|LlmProvider\.ts|internal\/)/
 const runtime =
   /^effect\/(Clock|Config|ConfigProvider|Context|Deferred|Effect|Fiber|Layer|Logger|ManagedRuntime|Metric|PubSub|Queue|Random|Ref|Runtime|Schedule|Scope|Semaphore|Stream|SubscriptionRef|SynchronizedRef|Tracer)$/
 
-const isCore = (file: string): boolean => /^src\/[^/]+\.ts$/.test(file) && !/\/(bin|index)\.ts$/.test(file)
+const isCore = (file: string): boolean => /^src\/[^/]+\.ts$/.test(file) && !file.endsWith("/index.ts")
 
 const isStable = (module: string): boolean => {
   const path = join(root, "node_modules/effect/src", `${module.slice("effect/".length)}.ts`)
@@ -160,6 +154,7 @@ const isStable = (module: string): boolean => {
 }
 
 const allowed = (rule: Rule, file: string, from: string, typeOnly: boolean): boolean => {
+  if (from.startsWith("packages/")) return rule.own.some((own) => from.startsWith(`packages/cli/src/${own}`))
   if (from.startsWith("src/")) {
     return rule.own.some((own) => {
       if (own === "core") return isCore(from)
@@ -190,7 +185,7 @@ const problemsOf = (file: string): Array<string> => {
 /** The part of the picture that a file belongs to. What everybody says belongs to none. */
 const partOf = (file: string): string | undefined => {
   const [, folder, name] = /^src\/(?:(\w+)\/)?.*?(\w+)\.ts$/.exec(file) ?? []
-  if (folder === undefined) return name === "bin" || name === "index" ? undefined : name
+  if (folder === undefined) return name === "index" ? undefined : name
   if (/^src\/internal\/(invalid|latency|words)\.ts$/.test(file)) return undefined
   const module = folder.slice(0, 1).toUpperCase() + folder.slice(1)
   return existsSync(join(root, "src", `${module}.ts`)) ? module : folder
@@ -209,13 +204,38 @@ const picture = (page: string): Map<string, Set<string>> => {
 
 describe("architecture", () => {
   it("lets every source file import only what its folder may know", () => {
-    assert.deepStrictEqual(sourceFiles().flatMap(problemsOf), [])
+    assert.deepStrictEqual([...sourceFiles(), ...cliFiles()].flatMap(problemsOf), [])
+  })
+
+  it("keeps Node and HTTP out of the core and of the simulated provider", () => {
+    const seen = new Set<string>()
+    const found: Array<string> = []
+    const follow = (file: string): void => {
+      if (seen.has(file)) return
+      seen.add(file)
+      for (const { from, typeOnly } of importsOf(file)) {
+        if (/^(node:|@effect\/|effect\/http\/)/.test(from) && !typeOnly) found.push(`${file}: ${from}`)
+        if (from.startsWith("src/")) follow(from)
+      }
+    }
+    for (const entry of ["src/index.ts", "src/testing/index.ts"]) follow(entry)
+    assert.isAbove(seen.size, 50)
+    assert.deepStrictEqual(found, [])
+  })
+
+  it("lets commands print through one module only, which cleans what comes from outside", () => {
+    const printers = cliFiles().filter((file) => importsOf(file).some(({ from }) => from === "effect/Console"))
+    assert.deepStrictEqual(
+      printers,
+      ["help", "log", "print"].map((name) => `packages/cli/src/commands/${name}.ts`)
+    )
   })
 
   it("exports no value that nobody takes", () => {
-    const taken = new Set(["src", "test", "benchmark", "scripts", "examples"].flatMap(filesOf).flatMap(takenBy))
+    const folders = ["src", "test", "benchmark", "scripts", "examples", "packages/cli/src", "packages/cli/test"]
+    const taken = new Set(folders.flatMap(filesOf).flatMap(takenBy))
     const entries = new Set(publicModules().map(({ file }) => file))
-    const idle = sourceFiles().flatMap((file) =>
+    const idle = [...sourceFiles(), ...cliFiles()].flatMap((file) =>
       entries.has(file) || taken.has(`${file} *`)
         ? []
         : parse(file)

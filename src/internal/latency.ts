@@ -2,7 +2,7 @@
  * How long a provider works on a call where nobody says, in milliseconds: 100,000 tokens are read and 100 are written in a
  * second. Forecasts, simulations and the tools assume the same.
  */
-export const usual = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 } as const
+const usual = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 } as const
 
 /** A latency of which a part may be left to the usual one. */
 export interface Latency {

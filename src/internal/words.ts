@@ -10,7 +10,7 @@ export const units: Readonly<Record<Limits.Dimension, string>> = {
 }
 
 /** The word for so many of something. */
-export const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
+const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
 
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string => value.toLocaleString("en-US")

@@ -38,7 +38,7 @@ export const hashText = (text: string): number => {
 export const unit = (...parts: ReadonlyArray<number>): number => hash(...parts) / 0x1_0000_0000
 
 /** The standard normal value below which a share `p` of values lies (Acklam's approximation, error below 1.2e-9). */
-export const normal = (p: number): number => {
+const normal = (p: number): number => {
   const clamped = Math.min(1 - 1e-9, Math.max(1e-9, p))
   if (clamped > 0.5) return -normal(1 - clamped)
   if (clamped < 0.02425) {

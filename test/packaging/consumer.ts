@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { Budget, LlmClient, LlmProvider } from "floodgate"
 import * as Floodgate from "floodgate/anthropic"
-import { ProviderServer } from "floodgate/gateway"
+import { ProviderServer } from "floodgate/testing/server"
 import * as Provider from "floodgate/providers/Anthropic"
 import { ProviderSim } from "floodgate/testing"
 

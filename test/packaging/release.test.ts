@@ -30,6 +30,8 @@ describe.each(workflows)("%s", (_, text) => {
 
 describe("package.json", () => {
   interface Manifest {
+    readonly dependencies?: Record<string, string>
+    readonly peerDependenciesMeta: Record<string, { readonly optional: boolean }>
     readonly exports: Record<string, Record<string, string> | string | null>
     readonly devDependencies: Record<string, string>
     readonly files: ReadonlyArray<string>
@@ -38,7 +40,22 @@ describe("package.json", () => {
     readonly scripts: Record<string, string>
     readonly version: string
   }
-  const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest
+  const read = (folder: string) => JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8")) as Manifest
+  const manifest = read(".")
+  const cli = read("packages/cli")
+
+  it("of the library depends on nothing, and asks for effect alone", () => {
+    assert.notProperty(manifest, "dependencies")
+    const asked = Object.keys(manifest.peerDependencies).filter(
+      (name) => manifest.peerDependenciesMeta[name]?.optional !== true
+    )
+    assert.deepStrictEqual(asked, ["effect"])
+  })
+
+  it("of the command has the version of the library, and asks for it", () => {
+    assert.strictEqual(cli.version, manifest.version)
+    assert.strictEqual(cli.dependencies!["floodgate"], `^${manifest.version}`)
+  })
 
   it("exports every folder of sources, or hides it", () => {
     const folders = readdirSync(join(root, "src"), { withFileTypes: true }).filter((entry) => entry.isDirectory())
@@ -61,7 +78,9 @@ describe("package.json", () => {
   })
 
   it("runs nothing when it is installed", () => {
-    for (const name of ["preinstall", "install", "postinstall", "prepare"]) assert.notProperty(manifest.scripts, name)
+    for (const { scripts } of [manifest, cli]) {
+      for (const name of ["preinstall", "install", "postinstall", "prepare"]) assert.notProperty(scripts, name)
+    }
   })
 
   it("has a changelog of its version", () => {

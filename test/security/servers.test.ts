@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { ProviderServer } from "floodgate/gateway"
+import { ProviderServer } from "floodgate/testing/server"
 import * as Net from "node:net"
 import * as Os from "node:os"
 

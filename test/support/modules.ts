@@ -19,6 +19,8 @@ export const filesOf = (folder: string): Array<string> =>
 
 export const sourceFiles = (): Array<string> => filesOf("src")
 
+export const cliFiles = (): Array<string> => filesOf("packages/cli/src")
+
 export const parse = (file: string): ts.SourceFile =>
   ts.createSourceFile(file, readFileSync(join(root, file), "utf8"), ts.ScriptTarget.Latest, true)
 

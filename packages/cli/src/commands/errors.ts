@@ -1,0 +1,48 @@
+/**
+ * What goes wrong, for people: a flag that makes no sense, and why something failed in a few words.
+ */
+import * as CliError from "effect/cli/CliError"
+import * as Effect from "effect/Effect"
+
+const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+
+/** A command that was given a flag whose value makes no sense. An option is named as in the code. */
+export const invalidFlag =
+  (command: string) =>
+  (option: string, expected: string, value: string): CliError.ShowHelp =>
+    new CliError.ShowHelp({
+      commandPath: ["floodgate", command],
+      errors: [new CliError.InvalidValue({ kind: "flag", option: kebab(option), expected, value })]
+    })
+
+/** What a module makes of flags, or the help with an error that names the one whose value it refuses. */
+export const orInvalid =
+  (command: string, module: string) =>
+  <A>(make: () => A): Effect.Effect<A, CliError.ShowHelp> =>
+    Effect.suspend(() => {
+      try {
+        return Effect.succeed(make())
+      } catch (error) {
+        const message = error instanceof RangeError ? error.message : ""
+        const match = /^(\w+)\.(?:\w+\.)?(\w+): expected (.*), got (.*)$/.exec(message)
+        if (match?.[1] !== module) throw error
+        return Effect.fail(invalidFlag(command)(match[2]!, match[3]!, match[4]!))
+      }
+    })
+
+/** Causes may lead around in a circle. */
+const deepest = 8
+
+/** The innermost cause, which says most: its code, or the first line of its message. */
+export const innermost = (error: unknown, depth = 0): string => {
+  if (!(error instanceof Error)) return String(error)
+  const { cause, code, errors } = error as Error & {
+    readonly code?: unknown
+    readonly errors?: ReadonlyArray<unknown>
+  }
+  const inner = cause ?? errors?.[0]
+  if (inner !== undefined && depth < deepest) return innermost(inner, depth + 1)
+  if (typeof code === "string") return code
+  const [line = ""] = error.message.split("\n")
+  return line === "" ? error.name : line
+}

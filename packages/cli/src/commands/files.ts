@@ -1,0 +1,77 @@
+/** Text files as commands read them, with errors for people. */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type * as PlatformError from "effect/PlatformError"
+import * as Schema from "effect/Schema"
+import * as Exit from "./exit.ts"
+import { kindOf } from "./output.ts"
+import { oneLine } from "./text.ts"
+
+/** A path that cannot be read, or nothing to read in it. */
+export class Unreadable extends Schema.TaggedError<Unreadable>("floodgate/cli/Unreadable")("Unreadable", {
+  path: Schema.String,
+  why: Schema.String
+}) {
+  readonly exitCode = Exit.codes.file
+  override get message(): string {
+    return `${oneLine(this.path)}: ${this.why}`
+  }
+}
+
+const reasonOf = ({ reason }: PlatformError.PlatformError): string => {
+  switch (reason._tag) {
+    case "NotFound":
+      return "there is no such file or folder; check the path"
+    case "PermissionDenied":
+      return "no permission to read it"
+    default:
+      return reason.message
+  }
+}
+
+/** The errors of an effect that reads the path. */
+export const reading =
+  (path: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
+    Effect.catchTag(effect, "PlatformError", (error) =>
+      Effect.fail(new Unreadable({ path, why: reasonOf(error as PlatformError.PlatformError) }))
+    )
+
+/** Bytes in words: 734,003,200 as 734 MB. */
+export const sizeText = (bytes: number): string => {
+  if (bytes < 1e3) return `${bytes} bytes`
+  const [unit, name] = bytes < 1e6 ? [1e3, "KB"] : [1e6, "MB"]
+  return `${bytes < 10 * unit ? Math.round((10 * bytes) / unit) / 10 : Math.round(bytes / unit)} ${name}`
+}
+
+/** What has a zero byte or is not UTF-8 near its start is no text. */
+export const isText = (bytes: Uint8Array): boolean => {
+  const head = bytes.subarray(0, 8_000)
+  if (head.includes(0)) return false
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: true })
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * The text of a file that is named. Anything but a file could keep its reader waiting for ever, and a giant one does not fit
+ * into memory: both are refused.
+ */
+export const text = Effect.fnUntraced(function* (
+  path: string,
+  mostBytes: number
+): Effect.fn.Return<string, Unreadable, FileSystem.FileSystem> {
+  const fs = yield* FileSystem.FileSystem
+  const { size, type } = yield* reading(path)(fs.stat(path))
+  if (type !== "File") return yield* new Unreadable({ path, why: `it is ${kindOf(type)}, not a file` })
+  if (size > mostBytes) {
+    const why = `it has ${sizeText(Number(size))}, and at most ${sizeText(mostBytes)} are read`
+    return yield* new Unreadable({ path, why })
+  }
+  const bytes = yield* reading(path)(fs.readFile(path))
+  if (!isText(bytes)) return yield* new Unreadable({ path, why: "it is not text in UTF-8" })
+  return new TextDecoder().decode(bytes)
+})

@@ -1,0 +1,379 @@
+/** `floodgate forecast`: what a workload will take, before it runs. */
+import * as Argument from "effect/cli/Argument"
+import type * as CliError from "effect/cli/CliError"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Words from "../words.ts"
+import * as Forecast from "floodgate/Forecast"
+import { Report, Scenario, Scenarios } from "../lab/index.ts"
+import { round } from "../lab/round.ts"
+import { invalidFlag, orInvalid } from "./errors.ts"
+import type * as Limits from "floodgate/Limits"
+import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
+import { statusLine } from "./painter.ts"
+import * as Print from "./print.ts"
+import * as Documents from "./run/documents.ts"
+import * as Selection from "./run/selection.ts"
+import { finished } from "../stepwise.ts"
+import { aligned } from "./text.ts"
+import * as Workload from "./run/workload.ts"
+import * as Tiers from "./tiers.ts"
+import * as Trace from "./trace.ts"
+
+// -----------------------------------------------------------------------------
+// Flags
+// -----------------------------------------------------------------------------
+
+const count = (name: string, text: string, unless: string) =>
+  LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+
+const flags = {
+  paths: Argument.String("path").pipe(
+    Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
+    Argument.variadic()
+  ),
+  ...Selection.flags,
+  trace: Flag.String("trace").pipe(
+    Flag.filter(
+      (path) => path !== "",
+      () => "a file"
+    ),
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
+    Flag.optional
+  ),
+  agents: LimitFlags.count("agents").pipe(
+    Flag.withDescription(
+      "Agents; with --trace, deal its calls to them as fast as possible (default: 12, or the trace's arrivals)"
+    ),
+    Flag.optional
+  ),
+  calls: count("calls", "Calls that each agent makes in turn", "5"),
+  firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
+  tokens: count("tokens", "Tokens of each later call, output included", "14000"),
+  outputTokens: count("output-tokens", "Output tokens of each call", "200"),
+  concurrency: LimitFlags.concurrency,
+  latencyPerToken: LimitFlags.latencyPerToken,
+  deadline: Flag.String("deadline").pipe(
+    Flag.withMetavar("<duration>"),
+    Flag.withDescription('Say which tier is enough for this, such as "10 minutes"'),
+    Flag.optional
+  ),
+  ...LimitFlags.flags,
+  report: Output.flag("report", "file").pipe(
+    Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
+    Flag.optional
+  ),
+  json: Flag.Boolean("json").pipe(Flag.withDescription("One JSON object"), Flag.withDefault(false))
+}
+
+const invalid = invalidFlag("forecast")
+
+// -----------------------------------------------------------------------------
+// Workloads
+// -----------------------------------------------------------------------------
+
+const attempt = orInvalid("forecast", "Forecast")
+
+/** A forecast of more takes minutes. */
+const mostCalls = 1_000_000
+
+interface Wanted extends Selection.Given {
+  readonly trace: Option.Option<string>
+  readonly calls: Option.Option<number>
+  readonly firstTokens: Option.Option<number>
+  readonly tokens: Option.Option<number>
+  readonly outputTokens: Option.Option<number>
+  readonly report: Option.Option<string>
+}
+
+/** Refuses what the workload is not made of. Trace and documents are named by what they are. */
+const onlyOf = Effect.fnUntraced(function* ({ exclude, followLinks, include, paths, trace, ...wanted }: Wanted) {
+  const isTrace = Option.isSome(trace)
+  if (paths.length === 0) {
+    const stray = { include: include[0], exclude: exclude[0], followLinks: followLinks ? "true" : undefined }
+    for (const [name, value] of Object.entries(stray)) {
+      if (value !== undefined) return yield* invalid(name, "nothing: there is no folder among the paths", value)
+    }
+  }
+  if (isTrace && paths.length > 0)
+    return yield* invalid("trace", "nothing: the documents are the workload", trace.value)
+  if (!isTrace && paths.length === 0) return
+  const own = isTrace ? "the trace has its own" : "the documents decide"
+  for (const name of ["calls", "firstTokens", "tokens", ...(isTrace ? (["outputTokens"] as const) : [])] as const) {
+    const value = wanted[name]
+    if (Option.isSome(value)) return yield* invalid(name, `nothing: ${own}`, String(value.value))
+  }
+})
+
+const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
+  yield* onlyOf(wanted)
+  const { paths, trace } = wanted
+  const calls = Option.getOrElse(wanted.calls, () => 5)
+  const firstTokens = Option.getOrElse(wanted.firstTokens, () => 150_000)
+  const tokens = Option.getOrElse(wanted.tokens, () => 14_000)
+  const outputTokens = Option.getOrElse(wanted.outputTokens, () => 200)
+  const agents = Option.getOrElse(wanted.agents, () => 12)
+  if (Option.isSome(trace)) {
+    const recorded = yield* Trace.read(trace.value)
+    // The calls as they were recorded, whatever the limits are.
+    const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
+    const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
+    const scenario = Scenarios.fromTrace(recorded, { ...whole, ...dealt })
+    return scenario.agents.map(({ calls, name, startsAtMillis }) => ({ name, startsAfter: startsAtMillis, calls }))
+  }
+  if (paths.length > 0) {
+    const own = { out: Documents.defaultOut, report: Option.getOrUndefined(wanted.report) }
+    const { chunks } = yield* Selection.workOf("forecast", wanted, own)
+    return chunks.map(({ bytes }, number) => ({
+      name: `agent-${number + 1}`,
+      calls: Workload.ofDocuments(bytes, outputTokens)
+    }))
+  }
+  for (const [option, value] of [
+    ["first-tokens", firstTokens],
+    ["tokens", tokens]
+  ] as const) {
+    if (value <= outputTokens) {
+      return yield* invalid(option, `more than the ${outputTokens} output tokens`, String(value))
+    }
+  }
+  if (agents * calls > mostCalls) {
+    const [option, given] = agents > mostCalls ? ["agents", agents] : ["calls", calls]
+    return yield* invalid(option, `at most ${Words.thousands(mostCalls)} calls of all agents`, String(given))
+  }
+  return yield* attempt(() =>
+    Forecast.uniform({
+      agents,
+      calls,
+      first: { inputTokens: firstTokens - outputTokens, outputTokens },
+      later: { inputTokens: tokens - outputTokens, outputTokens }
+    })
+  )
+})
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+interface Answer extends Report.Forecast.Answer {
+  readonly agentsThatHelp: number
+}
+
+/** What one tier makes of the workload. */
+const answerOf = Effect.fnUntraced(function* (
+  workload: Forecast.Workload,
+  { limits, name }: Tiers.Tier,
+  how: Omit<Forecast.Options, "limits">
+): Effect.fn.Return<Answer> {
+  const options = { ...how, limits }
+  const forecast = yield* finished(Forecast.makeSteps(workload, options))
+  const agentsThatHelp = yield* finished(Forecast.agentsThatHelpSteps(workload, options))
+  return { tier: name, limits, forecast, agentsThatHelp }
+})
+
+/** The same for each tier; says on the way how far it is. */
+const answersOf = Effect.fnUntraced(function* (
+  workload: Forecast.Workload,
+  tiers: ReadonlyArray<Tiers.Tier>,
+  how: Omit<Forecast.Options, "limits">
+) {
+  const status = yield* statusLine
+  return yield* Effect.forEach(tiers, (tier, index) =>
+    Effect.andThen(
+      status(`forecast ${index + 1} of ${tiers.length}: limits ${tier.name}`),
+      answerOf(workload, tier, how)
+    )
+  )
+}, Effect.scoped)
+
+/** The first call that never fits, where there is one: then it is never done, and nothing else counts. */
+const misfitOf = ({ forecast }: Answer): Forecast.Refused | undefined => forecast.refused[0]
+
+const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
+
+const span = (duration: Duration.Duration): string => {
+  const whole = Duration.toSeconds(duration)
+  if (whole < 120) return `${whole.toFixed(1)} s`
+  return whole < 7_200 ? `${(whole / 60).toFixed(1)} min` : `${(whole / 3_600).toFixed(1)} h`
+}
+
+const names: Readonly<Record<Forecast.Binding, string>> = {
+  ...Scenario.dimensionNames,
+  concurrency: "calls at once",
+  agents: "the agents"
+}
+
+const waitsJson = ({ p50, p95, p99 }: Forecast.Waits) => ({
+  p50Seconds: seconds(p50),
+  p95Seconds: seconds(p95),
+  p99Seconds: seconds(p99)
+})
+
+const toJson = (answer: Answer) => {
+  const { agentsThatHelp, forecast, tier } = answer
+  const misfit = misfitOf(answer)
+  const stopped = new Set(forecast.refused.map(({ agent }) => agent))
+  return {
+    tier,
+    seconds: misfit === undefined ? seconds(forecast.duration) : null,
+    binding: misfit?.dimension ?? forecast.binding,
+    agentsThatHelp: misfit === undefined ? agentsThatHelp : null,
+    waits: misfit === undefined ? waitsJson(forecast.waits) : null,
+    refused: forecast.refused,
+    agents: forecast.agents.map(({ finishesAfter, name, waits }) => ({
+      name,
+      finishSeconds: stopped.has(name) ? null : seconds(finishesAfter),
+      waits: stopped.has(name) ? null : waitsJson(waits)
+    }))
+  }
+}
+
+const heads = ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"]
+
+const rowOf = (answer: Answer): ReadonlyArray<string> => {
+  const { agentsThatHelp, forecast, tier } = answer
+  const misfit = misfitOf(answer)
+  if (misfit !== undefined) return [tier, "never done", names[misfit.dimension], "-", "-", "-", "-"]
+  const { p50, p95, p99 } = forecast.waits
+  return [
+    tier,
+    span(forecast.duration),
+    names[forecast.binding],
+    `${Words.thousands(agentsThatHelp)} of ${Words.thousands(forecast.agents.length)}`,
+    ...[p50, p95, p99].map(span)
+  ]
+}
+
+const rowsOf = (answers: ReadonlyArray<Answer>): ReadonlyArray<ReadonlyArray<string>> => answers.map(rowOf)
+
+const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
+  answers.flatMap((answer) => {
+    const { forecast, tier } = answer
+    const first = misfitOf(answer)
+    return first === undefined
+      ? []
+      : [
+          `${tier}: ${Words.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Words.counted(first.asked, Words.units[first.dimension])} of ${Words.thousands(first.limit)}`
+        ]
+  })
+
+const deadlineOf = (
+  deadline: Option.Option<string>
+): Effect.Effect<Duration.Duration | undefined, CliError.ShowHelp> => {
+  if (Option.isNone(deadline)) return Effect.undefined
+  const duration = Option.getOrUndefined(Duration.fromInput(deadline.value as Duration.Input))
+  return duration !== undefined && Duration.isFinite(duration) && Duration.toMillis(duration) > 0
+    ? Effect.succeed(duration)
+    : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
+}
+
+/** Everything that is printed. */
+interface Printed {
+  readonly agents: number
+  readonly answers: ReadonlyArray<Answer>
+  /** The limits that were given, if any. */
+  readonly limits: Limits.Limits | undefined
+  /** The deadline that was given, and the first tier that meets it. */
+  readonly deadline: { readonly most: Duration.Duration; readonly tier: string | undefined } | undefined
+}
+
+const summaryOf = ({ agents, answers }: Printed): string => {
+  const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
+  return `${Words.counted(agents, "agent")}, ${Words.counted(requests, "call")}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
+}
+
+const jsonOf = ({ agents, answers, deadline }: Printed) => {
+  const { inputTokens, outputTokens, requests: calls } = answers[0]!.forecast.usage
+  const met =
+    deadline === undefined
+      ? {}
+      : { deadline: { seconds: Duration.toSeconds(deadline.most), cheapestTier: deadline.tier ?? null } }
+  const workload = { agents, calls, inputTokens, outputTokens }
+  return { workload, forecasts: answers.map(toJson), ...met }
+}
+
+const met = ({ deadline }: Printed): ReadonlyArray<string> => {
+  if (deadline === undefined) return []
+  const { most, tier } = deadline
+  return ["", tier === undefined ? `None of these is enough for ${span(most)}.` : `Enough for ${span(most)}: ${tier}.`]
+}
+
+const text = (printed: Printed): string =>
+  [
+    `Workload: ${summaryOf(printed)}`,
+    printed.limits === undefined
+      ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
+      : `Limits: ${Scenario.limitsText(printed.limits)}`,
+    "",
+    ...aligned([heads, ...rowsOf(printed.answers)]),
+    ...refusals(printed.answers),
+    ...met(printed),
+    "",
+    "Nobody else uses the limits, and nothing fails."
+  ].join("\n")
+
+const html = (printed: Printed): string => {
+  const { answers } = printed
+  const section = Report.Forecast.section({
+    summary: summaryOf(printed),
+    answers,
+    heads,
+    rows: rowsOf(answers),
+    notes: refusals(answers).map((refusal) => `${refusal}.`)
+  })
+  const intro = "What a workload will take, before it runs."
+  return Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
+}
+
+// -----------------------------------------------------------------------------
+// The command
+// -----------------------------------------------------------------------------
+
+/** The command. */
+export const forecastCommand = Command.make(
+  "forecast",
+  flags,
+  Effect.fnUntraced(function* ({ concurrency, latencyPerToken, ...given }) {
+    const most = yield* deadlineOf(given.deadline)
+    const workload = yield* workloadOf(given)
+    const limits = yield* LimitFlags.checked("forecast", given)
+    const how = {
+      concurrency: Option.getOrUndefined(concurrency),
+      latency: { perOutputTokenMillis: Option.getOrUndefined(latencyPerToken) }
+    }
+    const tiers = limits === undefined ? Tiers.anthropic : [{ name: "as given", limits }]
+    const answers = yield* answersOf(workload, tiers, how)
+    const enough = answers.find(
+      ({ forecast }) =>
+        most !== undefined && forecast.refused.length === 0 && Duration.isLessThanOrEqualTo(forecast.duration, most)
+    )
+    const printed: Printed = {
+      agents: workload.length,
+      answers,
+      limits,
+      deadline: most === undefined ? undefined : { most, tier: enough?.tier }
+    }
+    if (Option.isSome(given.report)) {
+      yield* Output.claim(given.report.value, "--report")
+      yield* Output.write(given.report.value, html(printed), "--report")
+    }
+    yield* given.json ? Print.json(jsonOf(printed), 2) : Print.out(text(printed))
+  })
+).pipe(
+  Command.withDescription(
+    "What a workload will take before it runs: how long, what binds, how many agents still help, which tier is enough."
+  ),
+  Command.withExamples([
+    { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },
+    {
+      command: 'floodgate forecast docs --agents 8 --deadline "2 minutes"',
+      description: "Your documents, tier by tier"
+    },
+    { command: "floodgate forecast --trace calls.csv --input-tokens-per-minute 400000", description: "A recorded hour" }
+  ])
+)

@@ -1,0 +1,127 @@
+/** The help of the commands, with lines that break between words. */
+import * as CliOutput from "effect/cli/CliOutput"
+import type * as HelpDoc from "effect/cli/HelpDoc"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Exit from "./exit.ts"
+import * as Print from "./print.ts"
+import { wrapLine } from "./text.ts"
+
+const usualColumns = 80
+const mostColumns = 100
+
+/** Breaks a text that begins at a column into lines that begin there. */
+const hung = (text: string, start: number, columns: number): string =>
+  wrapLine(text, Math.max(20, columns - start), "").join(`\n${" ".repeat(start)}`)
+
+/** Where the formatter lets the descriptions of a table begin, line by line. */
+const startsOf = (lefts: ReadonlyArray<string>, cap: number): ReadonlyArray<number> => {
+  const column = Math.min(cap, Math.max(...lefts.map((left) => left.length)) + 4)
+  return lefts.map((left) => 2 + Math.max(column, left.length + 1))
+}
+
+/** A list of choices stands in the description, too. */
+const shortType = (type: string): string => (type.length > 20 ? "<choice>" : type)
+
+const flagsIn = (flags: ReadonlyArray<HelpDoc.FlagDoc>, columns: number): ReadonlyArray<HelpDoc.FlagDoc> => {
+  const short = flags.map((flag) => ({ ...flag, type: shortType(flag.type) }))
+  const starts = startsOf(
+    short.map(({ aliases, name, type }) =>
+      [`--${name}`, ...aliases].join(", ").concat(type === "boolean" ? "" : ` ${type}`)
+    ),
+    Infinity
+  )
+  return short.map((flag, index) => ({
+    ...flag,
+    description: Option.map(flag.description, (text) => hung(text, starts[index]!, columns))
+  }))
+}
+
+/** A command breaks where the shell lets it go on: never within quotes, nor between a flag and its value. */
+const commandIn = (command: string, columns: number): string => {
+  let line = ""
+  const lines: Array<string> = []
+  for (const word of command.match(/(?:--\S+ (?!--))?(?:"[^"]*"|[^\s"])+/g) ?? []) {
+    if (line !== "" && line.length + 1 + word.length > columns - 8) {
+      lines.push(line)
+      line = ""
+    }
+    line += line === "" ? word : ` ${word}`
+  }
+  return [...lines, line].join(" \\\n      ")
+}
+
+/** A document whose texts break at a width, as the default formatter places them. */
+const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
+  const argumentStarts = startsOf(
+    (doc.args ?? []).map(({ name, type, variadic }) => `${name}${variadic ? "..." : ""} ${type}`),
+    25
+  )
+  return {
+    ...doc,
+    description: hung(doc.description, 2, columns),
+    flags: flagsIn(doc.flags, columns),
+    ...(doc.globalFlags !== undefined && { globalFlags: flagsIn(doc.globalFlags, columns) }),
+    ...(doc.args !== undefined && {
+      args: doc.args.map((arg, index) => ({
+        ...arg,
+        description: Option.map(arg.description, (text) => hung(text, argumentStarts[index]!, columns))
+      }))
+    }),
+    ...(doc.subcommands !== undefined && {
+      subcommands: doc.subcommands.map((group) => {
+        const starts = startsOf(
+          group.commands.map(({ name }) => name),
+          20
+        )
+        const [first, ...rest] = group.commands.map((command, index) => ({
+          ...command,
+          shortDescription: hung(command.shortDescription ?? command.description, starts[index]!, columns)
+        }))
+        return { ...group, commands: [first!, ...rest] as const }
+      })
+    }),
+    ...(doc.examples !== undefined && {
+      examples: doc.examples.map(({ command, description }) => ({
+        command: commandIn(command, columns),
+        description: description === undefined ? undefined : wrapLine(description, columns - 4, "").join("\n  # ")
+      }))
+    })
+  }
+}
+
+/** The exit codes as a section of the help. */
+const exitCodes = (columns: number): string => {
+  const starts = startsOf(
+    Exit.meanings.map(([code]) => code),
+    Infinity
+  )
+  const rows = Exit.meanings.map(
+    ([code, meaning], index) => `  ${code.padEnd(starts[index]! - 2)}${hung(meaning, starts[index]!, columns)}`
+  )
+  return ["EXIT CODES", ...rows].join("\n")
+}
+
+/** Help goes to standard output. A wrong call gets its error and the way to the help, not the whole help. */
+export const presenter: CliOutput.Presenter = {
+  present: Effect.fnUntraced(function* (event) {
+    switch (event._tag) {
+      case "Help": {
+        const { stdout } = yield* Print.Room
+        const columns = stdout === Infinity ? usualColumns : Math.min(stdout, mostColumns)
+        const { canColor } = yield* TerminalCapabilities.TerminalCapabilities
+        const formatter = CliOutput.defaultFormatter({ colors: canColor })
+        const text = formatter.formatHelpDoc(docIn(event.helpDoc, columns))
+        return yield* Console.log(`${text.trimEnd()}\n\n${exitCodes(columns)}`)
+      }
+      case "InvalidInvocation": {
+        const lines = event.errors.map((error) => `floodgate: ${error.message}`)
+        return yield* Print.err([...lines, `See ${event.commandPath.join(" ")} --help`].join("\n"))
+      }
+      case "Version":
+        return yield* CliOutput.defaultPresenter.present(event)
+    }
+  })
+}

@@ -1,0 +1,104 @@
+/**
+ * The command-line tool: its commands, and how it ends.
+ */
+import * as Cause from "effect/Cause"
+import type * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import * as Stdio from "effect/Stdio"
+import * as Exit from "./exit.ts"
+import { forecastCommand } from "./forecast.ts"
+import * as Help from "./help.ts"
+import { labCommand } from "./lab.ts"
+import * as Log from "./log.ts"
+import * as Print from "./print.ts"
+import { providerCommand } from "./provider.ts"
+import { runCommand } from "./run.ts"
+import { startCommand } from "./start.ts"
+import { statusCommand } from "./status.ts"
+import { stormCommand } from "./storm.ts"
+
+/**
+ * The version of the package.
+ */
+export const version = "0.1.0"
+
+/** The storm of the tour: the command as anybody calls it, without flags. */
+const stormOf = Effect.suspend(() => Command.runWith(stormCommand, { version })([]))
+
+/**
+ * The root of all commands.
+ */
+const command = Command.make("floodgate").pipe(
+  Command.withDescription("Keeps parallel LLM calls inside a provider's rate limits. `start` is the tour."),
+  Command.withExamples([
+    { command: "floodgate start", description: "The tour, in about half a minute" },
+    { command: "floodgate storm", description: "The incident in simulated time, strategy by strategy" },
+    {
+      command: "floodgate forecast docs --agents 12 --input-tokens-per-minute 400000",
+      description: "How long it will take"
+    },
+    { command: 'floodgate run docs --prompt "What must an operator know?"', description: "Agents over your documents" },
+    { command: "floodgate provider --port 8787 --input-tokens-per-minute 400000", description: "A provider to try on" },
+    { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
+  ]),
+  Command.withSubcommands([
+    startCommand(stormOf),
+    stormCommand,
+    forecastCommand,
+    runCommand,
+    statusCommand,
+    providerCommand,
+    labCommand
+  ])
+)
+
+/**
+ * The tool failed, and the reason is printed. Its exit code says what kind of failure it was.
+ */
+export class Ended extends Schema.TaggedError<Ended>("floodgate/cli/Ended")("Ended", { code: Schema.Finite }) {
+  override readonly [Runtime.errorExitCode] = this.code
+  override readonly [Runtime.errorReported] = false
+}
+
+const isHelp = (error: unknown): error is CliError.ShowHelp => Predicate.isTagged(error, "ShowHelp")
+
+const codeOf = (error: unknown): number =>
+  Predicate.hasProperty(error, "exitCode") && typeof error.exitCode === "number" ? error.exitCode : Exit.codes.failed
+
+const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
+  if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+  if (isHelp(error)) return error.errors.length === 0 ? Effect.void : Effect.fail(new Ended({ code: Exit.codes.usage }))
+  if (error !== undefined) {
+    const message = Predicate.hasProperty(error, "message") ? error.message : error
+    return Effect.andThen(Print.err(`floodgate: ${String(message)}`), Effect.fail(new Ended({ code: codeOf(error) })))
+  }
+  return Effect.andThen(
+    Print.err(`floodgate: a bug. Please report it with the following:\n${Cause.pretty(cause)}`),
+    Effect.fail(new Ended({ code: Exit.codes.bug }))
+  )
+}
+
+/**
+ * Runs the tool with these arguments, and says on standard error what went wrong.
+ */
+export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, Ended, Command.Environment> =>
+  Command.runWith(command, { version })(args).pipe(
+    Effect.provideService(CliOutput.Presenter, Help.presenter),
+    Effect.catchCause(ended),
+    Effect.provide(Log.layer),
+    Effect.provideServiceEffect(Print.Room, Print.measured)
+  )
+
+/**
+ * Runs the tool with the arguments of the process.
+ */
+export const main: Effect.Effect<void, Ended, Command.Environment> = Effect.flatMap(Stdio.Stdio, (stdio) =>
+  Effect.flatMap(stdio.args, runWith)
+)

@@ -1,0 +1,98 @@
+/** `floodgate lab`: the race over all scenarios, as one report. */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
+import { finished } from "../stepwise.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
+import { statusLine } from "./painter.ts"
+
+const flags = {
+  report: Output.flag("report", "file").pipe(
+    LimitFlags.byDefault("The report: one HTML file that opens offline", "lab-report.html")
+  ),
+  docs: Output.flag("docs", "folder").pipe(
+    Flag.withDescription(
+      "Also write the pages of this project's documentation: lab.md, and charts as SVG files in images (default: only the report)"
+    ),
+    Flag.optional
+  ),
+  seed: LimitFlags.seed
+}
+
+/** The scenario and the runs that the README shows: before and after. */
+const pictured = { scenario: "incident", runs: ["fixed-retry-forever", "floodgate"] }
+
+/** Runs every scenario under every strategy, and says on the way how far it is. */
+const raceAll = Effect.fnUntraced(function* (seed: number) {
+  const status = yield* statusLine
+  const scenarios: Array<Report.Figures.ScenarioFigures> = []
+  const races: Array<Document.Raced> = []
+  for (const name of Scenarios.names) {
+    const scenario = Scenarios.byName(name, { seed })!
+    const runs: Array<Race.Run> = []
+    for (const strategy of Strategies.all) {
+      yield* status(`${name}: ${strategy.name} (${runs.length + 1} of ${Strategies.all.length})`)
+      runs.push(yield* Race.run(scenario, strategy))
+    }
+    scenarios.push(Report.Figures.scenarioFigures(scenario, runs))
+    races.push({ scenario, results: runs.map(({ result }) => result) })
+  }
+  return { scenarios, races }
+}, Effect.scoped)
+
+/** Writes the pages of the documentation: the tables, the charts that the README shows, and the study of backoffs. */
+const writeDocs = Effect.fnUntraced(function* (
+  docs: string,
+  {
+    races,
+    scenarios
+  }: {
+    readonly races: ReadonlyArray<Document.Raced>
+    readonly scenarios: ReadonlyArray<Report.Figures.ScenarioFigures>
+  },
+  seed: number
+) {
+  const { join } = yield* Path.Path
+  yield* Output.writeOwn(join(docs, "lab.md"), Document.render(races), "--docs")
+  const shown = scenarios.find(({ name }) => name === pictured.scenario)!
+  const charts = Report.Svg.ofScenario({
+    ...shown,
+    runs: shown.runs.filter(({ strategy }) => pictured.runs.includes(strategy))
+  })
+  for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* finished(AwsStudy.studySteps({ seed })))]) {
+    yield* Output.writeOwn(join(docs, "images", name), text, "--docs")
+  }
+})
+
+/** The command. */
+export const labCommand = Command.make(
+  "lab",
+  flags,
+  Effect.fnUntraced(function* ({ docs, report, seed }) {
+    const { join } = yield* Path.Path
+    yield* Output.claim(report, "--report")
+    if (Option.isSome(docs)) {
+      yield* Output.claimOwn(docs.value, ["lab.md"], "--docs")
+      yield* Output.claimOwn(join(docs.value, "images"), ["any.svg"], "--docs")
+    }
+    const raced = yield* raceAll(seed)
+    yield* Output.write(
+      report,
+      Report.Html.render({
+        title: "Floodgate: the lab",
+        intro: Report.Html.raceIntro,
+        sections: raced.scenarios.map(Report.Html.ofScenario)
+      }),
+      "--report"
+    )
+    if (Option.isSome(docs)) yield* writeDocs(docs.value, raced, seed)
+  })
+).pipe(
+  Command.withDescription(
+    "Races every strategy over every scenario in simulated time, and writes a report with charts: one HTML file."
+  )
+)

@@ -1,0 +1,165 @@
+/** The flags that say what a provider limits, and what flags of all commands have in common. */
+import type * as CliError from "effect/cli/CliError"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { usual } from "../latency.ts"
+import * as Words from "../words.ts"
+import * as Limits from "floodgate/Limits"
+import { invalidFlag, orInvalid } from "./errors.ts"
+
+/** A number within a range. A text that is no number is refused in the same words as one outside of it. */
+export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => Option.filter(Option.some(text.trim() === "" ? Number.NaN : Number(text)), holds),
+      () => expected
+    ),
+    Flag.withMetavar("<n>")
+  )
+
+/** What limits allow, too: 2^53. */
+const most = Number.MAX_SAFE_INTEGER
+/** Smaller rates and factors mean nothing, and a figure that is divided by them cannot be read. */
+const least = 0.001
+
+/** A number above zero. */
+export const positive = (name: string, upTo = most): Flag.Flag<number> =>
+  number(
+    name,
+    upTo < most ? `a number from ${least} to ${Words.thousands(upTo)}` : `a number from ${least} up to 2^53`,
+    (value) => value >= least && value <= upTo
+  )
+
+/** A whole number above zero. */
+export const count = (name: string, upTo = most): Flag.Flag<number> =>
+  number(
+    name,
+    upTo < most ? `a whole number from 1 to ${Words.thousands(upTo)}` : "a whole number above 0",
+    (value) => value > 0 && Number.isSafeInteger(value) && value <= upTo
+  )
+
+/** A number that is not below zero. */
+export const atLeastZero = (name: string, upTo: number): Flag.Flag<number> =>
+  number(name, `a number from 0 to ${Words.thousands(upTo)}`, (value) => value >= 0 && value <= upTo)
+
+/** A day in milliseconds: nothing that is tried takes longer. */
+export const mostMillis = 86_400_000
+
+/** No model writes as much in one answer. */
+export const mostOutputTokens = 10_000_000
+
+/** A description and a default in one, so that `--help` shows what nobody has to say. */
+export const byDefault =
+  (text: string, value: string | number) =>
+  <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
+    flag.pipe(Flag.withDescription(`${text} (default: ${value})`), Flag.withDefault(value as A))
+
+/** Random numbers have 32 bits, so that a larger seed would be another one. */
+const mostSeed = 2 ** 32 - 1
+
+/** What decides everything that is random. */
+export const seed = number(
+  "seed",
+  `a whole number from 0 to ${Words.thousands(mostSeed)}`,
+  (value) => Number.isSafeInteger(value) && value >= 0 && value <= mostSeed
+).pipe(byDefault("The same seed gives the same figures", 1))
+
+/** How long a call takes, besides what is usual. */
+export const latencyPerToken = atLeastZero("latency-per-token", mostMillis).pipe(
+  Flag.withDescription(
+    `Milliseconds per output token, besides ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
+  ),
+  Flag.optional
+)
+
+/** How many calls may be in flight. */
+export const concurrency = count("concurrency", 1_000_000).pipe(
+  Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
+  Flag.optional
+)
+
+/** How the provider counts. */
+export const window = Flag.Literals("window", ["bucket", "sliding", "fixed"])
+
+/** Whether a simulated provider charges what it rejects. */
+export const rejections = (value: "free" | "charged") =>
+  Flag.Literals("rejections", ["free", "charged"]).pipe(
+    byDefault("Whether a rejected request counts against the limits", value)
+  )
+
+/** What a simulated provider tells. */
+export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
+  Flag.withDescription("What responses tell of the limits")
+)
+
+/** The flags for limits. None given is no limit. */
+export const flags = {
+  inputTokensPerMinute: positive("input-tokens-per-minute").pipe(
+    Flag.withDescription("Input tokens that the provider grants a minute"),
+    Flag.optional
+  ),
+  outputTokensPerMinute: positive("output-tokens-per-minute").pipe(
+    Flag.withDescription("Output tokens that it grants a minute"),
+    Flag.optional
+  ),
+  requestsPerMinute: positive("requests-per-minute").pipe(
+    Flag.withDescription("Requests that it grants a minute"),
+    Flag.optional
+  ),
+  tokensPerSecond: positive("tokens-per-second").pipe(
+    Flag.withDescription("Input and output tokens together that it grants a second"),
+    Flag.optional
+  ),
+  burst: positive("burst").pipe(
+    Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
+    Flag.optional
+  ),
+  window: window.pipe(
+    Flag.withDescription("How it counts what it grants a minute; Anthropic documents a bucket (default: bucket)"),
+    Flag.optional
+  )
+}
+
+/** What the flags were given. */
+export interface Given {
+  readonly inputTokensPerMinute: Option.Option<number>
+  readonly outputTokensPerMinute: Option.Option<number>
+  readonly requestsPerMinute: Option.Option<number>
+  readonly tokensPerSecond: Option.Option<number>
+  readonly burst: Option.Option<number>
+  readonly window: Option.Option<Limits.Window>
+}
+
+/** The limits that were given, or nothing when none was. */
+export const limitsOf = (given: Given): Limits.Limits | undefined => {
+  const window = Option.getOrElse(given.window, () => "bucket" as const)
+  const burst = Option.getOrUndefined(given.burst)
+  const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>
+    Option.isNone(value) ? undefined : { perMinute: value.value, window, burst }
+  const limits: Limits.Limits = {
+    requests: perMinute(given.requestsPerMinute, undefined),
+    inputTokens: perMinute(given.inputTokensPerMinute, burst),
+    outputTokens: perMinute(given.outputTokensPerMinute, burst),
+    tokens: Option.isNone(given.tokensPerSecond) ? undefined : { perSecond: given.tokensPerSecond.value, burst }
+  }
+  return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined
+}
+
+/** The same, or the help where they make no sense, or a flag changes nothing: nobody is to believe that it did. */
+export const checked = Effect.fnUntraced(function* (
+  command: string,
+  given: Given
+): Effect.fn.Return<Limits.Limits | undefined, CliError.ShowHelp> {
+  const { burst, inputTokensPerMinute, outputTokensPerMinute, requestsPerMinute, tokensPerSecond, window } = given
+  const hasNone = (...limits: ReadonlyArray<Option.Option<number>>) => limits.every(Option.isNone)
+  if (Option.isSome(burst) && hasNone(inputTokensPerMinute, outputTokensPerMinute, tokensPerSecond)) {
+    return yield* invalidFlag(command)("burst", "a limit on tokens beside it", String(burst.value))
+  }
+  if (Option.isSome(window) && hasNone(inputTokensPerMinute, outputTokensPerMinute, requestsPerMinute)) {
+    return yield* invalidFlag(command)("window", "a limit per minute beside it", window.value)
+  }
+  const limits = limitsOf(given)
+  if (limits !== undefined) yield* orInvalid(command, "Limits")(() => Limits.resolve(limits))
+  return limits
+})

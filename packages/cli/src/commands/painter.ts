@@ -1,0 +1,62 @@
+/** Lines that are drawn over in place on a terminal. */
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
+import { fit, oneLine } from "./text.ts"
+
+const hideCursor = "\u001b[?25l"
+const showCursor = "\u001b[?25h"
+
+/** Draws over what it drew before. */
+export interface Painter {
+  readonly draw: (lines: ReadonlyArray<string>) => Effect.Effect<void>
+  /** Gives the cursor back; what was drawn last stays. */
+  readonly end: Effect.Effect<void>
+}
+
+/** A painter that has drawn nothing yet. */
+export const make = (terminal: Terminal.Terminal): Painter => {
+  let height = 0
+  const write = (text: string) => Effect.ignore(terminal.display(text))
+  return {
+    draw: (lines) =>
+      Effect.suspend(() => {
+        const up = height === 0 ? "\r" : `\u001b[${height}A\r`
+        height = lines.length
+        return write(`${hideCursor}${up}\u001b[J${lines.map(oneLine).join("\n")}\n`)
+      }),
+    end: write(showCursor)
+  }
+}
+
+/** How much a terminal shows, where it says so. */
+export const sizeOf = (
+  terminal: Terminal.Terminal
+): Effect.Effect<{ readonly columns: number; readonly rows: number }> =>
+  Effect.zipWith(terminal.columns, terminal.rows, (columns, rows) => ({
+    columns: columns > 0 ? columns : 80,
+    rows: rows > 0 ? rows : 24
+  }))
+
+/**
+ * Writes a line on standard error, where that is a terminal that can draw over it; nothing elsewhere. The end of the scope
+ * takes it away, also where the work is stopped: what the shell says next must not stand behind it.
+ */
+export const statusLine = Effect.gen(function* () {
+  const stdio = yield* Stdio.Stdio
+  const terminal = yield* Terminal.Terminal
+  // The terminal's capabilities are those of standard output, which may be a file.
+  const term = Option.getOrUndefined(yield* Effect.orElseSucceed(Config.option(Config.String("TERM")), Option.none))
+  if (term === "dumb" || !(yield* stdio.stderrIsTerminal)) return (): Effect.Effect<void> => Effect.void
+  const write = (text: string): Effect.Effect<void> =>
+    Effect.flatMap(sizeOf(terminal), ({ columns }) =>
+      Effect.ignore(
+        Stream.run(Stream.succeed(`\r\u001b[2K${fit(oneLine(text), columns - 1)}`), stdio.stderr({ endOnDone: false }))
+      )
+    )
+  yield* Effect.addFinalizer(() => write(""))
+  return write
+})

@@ -1,0 +1,152 @@
+/** `floodgate provider`: the simulated provider over HTTP, for any client that can be given a base URL. */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import type * as HttpServerError from "effect/http/HttpServerError"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Latency from "../latency.ts"
+import * as Words from "../words.ts"
+import { ProviderServer } from "floodgate/testing/server"
+import type { ProviderSim } from "floodgate/testing"
+import * as Exit from "./exit.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Print from "./print.ts"
+
+const flags = {
+  port: LimitFlags.number(
+    "port",
+    "a port from 0 to 65535",
+    (port) => Number.isInteger(port) && port >= 0 && port <= 65_535
+  ).pipe(LimitFlags.byDefault("Port to listen on; 0 takes a free one", 0)),
+  host: Flag.String("host").pipe(
+    Flag.filter(
+      (host) => host.trim() !== "",
+      () => "an address or the name of a host"
+    ),
+    LimitFlags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
+  ),
+  ...LimitFlags.flags,
+  rejections: LimitFlags.rejections("free"),
+  concurrency: LimitFlags.count("concurrency").pipe(
+    Flag.withDescription("Calls that it takes at once (default: no limit)"),
+    Flag.optional
+  ),
+  headers: LimitFlags.headers.pipe(LimitFlags.byDefault("What responses tell of the limits", "rounded")),
+  outputTokens: LimitFlags.count("output-tokens", LimitFlags.mostOutputTokens).pipe(
+    Flag.withDescription("Output tokens of every answer (default: as many as its text has)"),
+    Flag.optional
+  ),
+  latencyBase: LimitFlags.atLeastZero("latency", LimitFlags.mostMillis).pipe(
+    Flag.withMetavar("<ms>"),
+    LimitFlags.byDefault("Milliseconds that every call takes", Latency.usual.baseMillis)
+  ),
+  latencyInput: LimitFlags.atLeastZero("latency-per-input-token", LimitFlags.mostMillis).pipe(
+    Flag.withMetavar("<ms>"),
+    LimitFlags.byDefault("Milliseconds per input token, besides", Latency.usual.perInputTokenMillis)
+  ),
+  latencyOutput: LimitFlags.atLeastZero("latency-per-output-token", LimitFlags.mostMillis).pipe(
+    Flag.withMetavar("<ms>"),
+    LimitFlags.byDefault("Milliseconds per output token, besides", Latency.usual.perOutputTokenMillis)
+  ),
+  noise: LimitFlags.atLeastZero("latency-noise", 5).pipe(
+    Flag.withMetavar("<sigma>"),
+    LimitFlags.byDefault("Spread of the latency: 0 for none, 0.3 for a realistic one", 0)
+  ),
+  timeScale: LimitFlags.positive("time-scale", 1_000_000).pipe(
+    Flag.withMetavar("<x>"),
+    LimitFlags.byDefault("How many times faster than real time its time passes", 1)
+  ),
+  seed: LimitFlags.seed
+}
+
+/** The address cannot be listened on. */
+export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/cli/CannotListen")("CannotListen", {
+  address: Schema.String,
+  why: Schema.String
+}) {
+  readonly exitCode = Exit.codes.network
+  override get message(): string {
+    return `cannot listen on ${this.address}: ${this.why}; choose another --port or --host`
+  }
+}
+
+const refusals: Readonly<Record<string, string>> = {
+  EACCES: "no permission",
+  EADDRINUSE: "something listens there already",
+  EADDRNOTAVAIL: "this machine has no such address",
+  ENOTFOUND: "there is no host of this name"
+}
+
+/** The provider server with an error for people. */
+export const listen = (options: ProviderServer.Options) =>
+  Effect.mapError(ProviderServer.make(options), (error: HttpServerError.ServeError) => {
+    const { cause } = error as { readonly cause?: unknown }
+    const code = (cause as { readonly code?: unknown } | undefined)?.code
+    const why = refusals[String(code)] ?? String(code ?? cause ?? error.message)
+    return new CannotListen({ address: `${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why })
+  })
+
+/** What happened, in one line. */
+export const summary = (stats: ProviderSim.Stats): string => {
+  const by = Object.entries(stats.rejectionsBy).map(([name, count]) => `${name} ${count}`)
+  const why = by.length === 0 ? "" : ` (${by.join(", ")})`
+  const each = (count: number, what: string) => `${Words.thousands(count)} ${what}`
+  return [
+    Words.counted(stats.requests, "request"),
+    each(stats.completed, "completed"),
+    `${each(stats.rejected, "rejected")}${why}`,
+    each(stats.failed + stats.broken, "failed"),
+    each(stats.aborted, "aborted"),
+    ...(stats.inFlight === 0 ? [] : [each(stats.inFlight, "in flight")]),
+    `${Words.thousands(stats.inputTokens)} input and ${Words.thousands(stats.outputTokens)} output tokens`
+  ].join(", ")
+}
+
+/** The command. */
+export const providerCommand = Command.make(
+  "provider",
+  flags,
+  Effect.fnUntraced(function* (given) {
+    const server = yield* listen({
+      limits: yield* LimitFlags.checked("provider", given),
+      host: given.host,
+      port: given.port,
+      rejections: given.rejections,
+      concurrency: Option.getOrUndefined(given.concurrency),
+      headers: given.headers,
+      outputTokens: Option.getOrUndefined(given.outputTokens),
+      latency: {
+        baseMillis: given.latencyBase,
+        perInputTokenMillis: given.latencyInput,
+        perOutputTokenMillis: given.latencyOutput,
+        noise: given.noise
+      },
+      timeScale: given.timeScale,
+      seed: given.seed
+    })
+    yield* Print.out(`floodgate provider listening on ${server.url}`)
+    return yield* Effect.onInterrupt(Effect.never, () =>
+      Effect.flatMap(server.stats, (stats) => Print.err(`Stopped: ${summary(stats)}`))
+    )
+  }, Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "A simulated provider over HTTP, with Anthropic's Messages API, limits, headers and errors. Prints one line with its URL when it is ready; GET /stats tells what it saw. Ctrl-C stops it."
+  ),
+  Command.withShortDescription("A simulated provider over HTTP, with limits of your choice"),
+  Command.withExamples([
+    {
+      command: "floodgate provider --port 8787 --input-tokens-per-minute 400000 --requests-per-minute 50",
+      description: "A small tier; point any client's base URL to http://127.0.0.1:8787"
+    },
+    {
+      command: "floodgate provider --tokens-per-second 60000 --burst 200000 --rejections charged",
+      description: "The provider of the incident"
+    },
+    {
+      command: "floodgate provider --input-tokens-per-minute 2000000 --time-scale 60",
+      description: "An hour of it in a minute"
+    }
+  ])
+)

@@ -1,0 +1,69 @@
+/** The flags that say where a shared budget is, and the server there. */
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { StoreUnavailable } from "floodgate/BudgetStore"
+import * as FloodgateRedis from "floodgate/redis"
+import { innermost } from "./errors.ts"
+import * as Exit from "./exit.ts"
+import * as LimitFlags from "./limits.ts"
+
+const isAddress = (text: string): boolean => /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
+
+/** Where Redis is. */
+export const url = (description: string): Flag.Flag<string> =>
+  Flag.String("redis").pipe(
+    Flag.withMetavar("<url>"),
+    Flag.filter(isAddress, () => "an address such as redis://127.0.0.1:6379"),
+    Flag.withDescription(description)
+  )
+
+/** Which budget there. */
+export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
+  Flag.withMetavar("<name>"),
+  Flag.filter(
+    (name) => name !== "",
+    () => "a name"
+  ),
+  LimitFlags.byDefault("The name of the budget in Redis: runs that give the same share it", "floodgate")
+)
+
+/** Nobody answers as Redis at the address. */
+export class NoRedis extends Schema.TaggedError<NoRedis>("floodgate/cli/NoRedis")("NoRedis", {
+  address: Schema.String,
+  why: Schema.String
+}) {
+  readonly exitCode = Exit.codes.network
+  override get message(): string {
+    return `no Redis answers at ${this.address} (${this.why}); start one there, or correct --redis`
+  }
+}
+
+/** An address as it may be shown: without its password. */
+export const shown = (address: string): string => {
+  const { host, pathname, protocol } = new URL(address)
+  return `${protocol}//${host}${pathname === "/" ? "" : pathname}`
+}
+
+/** The error of a store as one for people. */
+export const explained = (address: string) => (error: StoreUnavailable) =>
+  new NoRedis({ address: shown(address), why: innermost(error.cause) })
+
+/** The store of a run at the address, after a look whether anybody is there. */
+const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {
+  yield* Effect.mapError(FloodgateRedis.status(at), explained(at.url))
+  return FloodgateRedis.layerStoreUrl(at)
+})
+
+/** The flags of a command that may share its budget. */
+export const flags = {
+  redis: url("Keep the budget in this Redis, so that several runs share one limit (default: this process alone)").pipe(
+    Flag.optional
+  ),
+  redisPrefix: prefix
+}
+
+/** The store that the flags name, if they name one. */
+export const storeOf = (given: { readonly redis: Option.Option<string>; readonly redisPrefix: string }) =>
+  Option.isNone(given.redis) ? Effect.undefined : store({ url: given.redis.value, prefix: given.redisPrefix })

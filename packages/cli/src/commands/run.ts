@@ -1,0 +1,232 @@
+/** `floodgate run`: the pipeline of the incident on your own documents. */
+import * as CliError from "effect/cli/CliError"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Words from "../words.ts"
+import { Report } from "../lab/index.ts"
+import * as Retry from "floodgate/Retry"
+import * as Files from "./files.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
+import * as Print from "./print.ts"
+import * as Redis from "./redis.ts"
+import * as Answering from "./run/answering.ts"
+import * as Confirm from "./run/confirm.ts"
+import * as Documents from "./run/documents.ts"
+import * as DryRun from "./run/dryRun.ts"
+import * as Recorder from "./run/recorder.ts"
+import type * as Screen from "./run/screen.ts"
+import * as Selection from "./run/selection.ts"
+import * as Session from "./run/session.ts"
+import * as Steps from "./run/steps.ts"
+
+// -----------------------------------------------------------------------------
+// Flags
+// -----------------------------------------------------------------------------
+
+const flags = {
+  paths: Argument.String("path").pipe(
+    Argument.filter(
+      (path) => path !== "",
+      () => "a file or folder"
+    ),
+    Argument.withDescription("Files, or folders of text files"),
+    Argument.atLeast(1)
+  ),
+  prompt: Flag.String("prompt").pipe(Flag.withDescription("What to do with the documents"), Flag.optional),
+  promptFile: Flag.String("prompt-file").pipe(
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("A file that says it, instead of --prompt"),
+    Flag.optional
+  ),
+  ...Selection.flags,
+  agents: LimitFlags.count("agents").pipe(
+    Flag.withDescription(
+      `Agents, each of which gets an equal share of the documents (default: ${Selection.usualAgents}, or one a line)`
+    ),
+    Flag.optional
+  ),
+  model: Flag.String("model").pipe(
+    Flag.filter(
+      (name) => name.trim() !== "",
+      () => "the name of a model"
+    ),
+    LimitFlags.byDefault("The model", "claude-sonnet-5")
+  ),
+  maxTokens: LimitFlags.count("max-tokens", LimitFlags.mostOutputTokens).pipe(
+    LimitFlags.byDefault("The most output tokens of one call", 1_024)
+  ),
+  out: Output.flag("out", "folder").pipe(
+    Flag.withDescription(
+      `Folder for results.jsonl and summary.md; a run that was stopped goes on from it (default: ${Documents.defaultOut})`
+    ),
+    Flag.optional
+  ),
+  dryRun: Flag.Boolean("dry-run").pipe(
+    Flag.withDescription("Show what would be sent, its size and how long it takes; send and write nothing"),
+    Flag.withDefault(false)
+  ),
+  yes: Flag.Boolean("yes").pipe(
+    Flag.withAlias("y"),
+    Flag.withDescription("Do not ask before the first call to a provider that costs something"),
+    Flag.withDefault(false)
+  ),
+  concurrency: LimitFlags.concurrency,
+  attempts: LimitFlags.count("attempts", 1_000).pipe(
+    LimitFlags.byDefault("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked", 5)
+  ),
+  capTokens: LimitFlags.count("cap-tokens").pipe(
+    Flag.withDescription("The most tokens that all calls together may use (default: no cap)"),
+    Flag.optional
+  ),
+  ...LimitFlags.flags,
+  ...Redis.flags,
+  report: Output.flag("report", "file").pipe(
+    Flag.withDescription("Write a report with charts when it ends: one HTML file that opens offline"),
+    Flag.optional
+  ),
+  quiet: Flag.Boolean("quiet").pipe(
+    Flag.withAlias("q"),
+    Flag.withDescription("Say only what went wrong"),
+    Flag.withDefault(false)
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("One JSON object a line: every event, then the report"),
+    Flag.withDefault(false)
+  )
+}
+
+const usage = (message: string): CliError.ShowHelp =>
+  new CliError.ShowHelp({
+    commandPath: ["floodgate", "run"],
+    errors: [new CliError.UserError({ cause: message, userMessage: message })]
+  })
+
+/** The prompt goes into every call. */
+const mostPromptBytes = 1e6
+
+const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
+  if (Option.isSome(prompt) && Option.isSome(file)) return yield* usage("Give --prompt or --prompt-file, not both")
+  if (Option.isSome(file)) {
+    const text = yield* Files.text(file.value, mostPromptBytes)
+    if (text.trim() === "") return yield* usage(`${file.value} is empty: say in it what to do with the documents`)
+    return text
+  }
+  const text = Option.getOrElse(prompt, () => "").trim()
+  return text === "" ? yield* usage("Say what to do with the documents: --prompt TEXT or --prompt-file FILE") : text
+})
+
+const writeReport = (
+  given: LimitFlags.Given & { readonly report: Option.Option<string>; readonly model: string },
+  recorder: Recorder.Recorder | undefined,
+  provider: string
+) =>
+  Effect.gen(function* () {
+    if (recorder === undefined || Option.isNone(given.report)) return
+    const { recorded } = recorder
+    const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
+    // A run that failed before its first call leaves the report of an earlier one, or of one that goes on, as it is.
+    if (agents.length === 0) return
+    const parts = agents.filter((agent) => agent !== Steps.orchestrator)
+    const section = Report.Run.section({
+      recorded,
+      agents,
+      provider,
+      limits: LimitFlags.limitsOf(given),
+      summary: `${Words.counted(parts.length, "agent")}, ${Words.counted(recorded.calls.length, "call")}; model ${given.model}`
+    })
+    const html = Report.Html.render({
+      title: "floodgate run",
+      intro: "What the agents did and waited for, and what the budget had left.",
+      sections: [section]
+    })
+    yield* Output.write(given.report.value, html, "--report")
+  })
+
+// -----------------------------------------------------------------------------
+// The command
+// -----------------------------------------------------------------------------
+
+/** Live on a terminal that can redraw, plain lines elsewhere. */
+export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean }) =>
+  Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.Mode => {
+    if (given.json) return "json"
+    if (given.quiet) return "quiet"
+    return canAnimate ? "live" : "plain"
+  })
+
+/** The command. */
+export const runCommand = Command.make(
+  "run",
+  flags,
+  Effect.fnUntraced(function* (given) {
+    const prompt = yield* promptOf(given.prompt, given.promptFile)
+    const limits = yield* LimitFlags.checked("run", given)
+    const mode = yield* modeOf(given)
+    const out = Option.getOrElse(given.out, () => Documents.defaultOut)
+    const report = Option.getOrUndefined(given.report)
+    const task = { prompt, model: given.model, maxTokens: given.maxTokens }
+    const concurrency = Option.getOrUndefined(given.concurrency)
+    const work = yield* Selection.workOf("run", given, { out, report })
+    if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, json: given.json })
+    const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
+    const store = yield* Redis.storeOf(given)
+    const answering = yield* Answering.fromConfig({
+      limits,
+      concurrency,
+      retry: Retry.make({ attempts: given.attempts }),
+      wrap: recorder?.wrap
+    })
+    if (report !== undefined) yield* Output.claim(report, "--report")
+    const { canPrompt } = yield* TerminalCapabilities.TerminalCapabilities
+    const asks = answering.costs && canPrompt && !given.yes
+    const outcome = yield* Session.run({
+      work,
+      task,
+      out,
+      outIsNamed: Option.isSome(given.out),
+      mode,
+      cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
+      resumes: true,
+      provider: answering.notice,
+      recorder,
+      confirm: asks ? yield* Confirm.onTerminal(answering.provider) : undefined
+    }).pipe(
+      Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
+      // A run that was stopped or that failed has its report, too.
+      Effect.onError(() => Effect.ignore(writeReport(given, recorder, answering.provider))),
+      Effect.tap(() => writeReport(given, recorder, answering.provider))
+    )
+    const summary = yield* answering.summary
+    if (summary !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(summary)
+    yield* Session.complete(outcome, true)
+  }, Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "Gives documents to agents, one part each. Every agent reads, extracts, drafts, checks and finishes, all under one budget; an orchestrator merges their work into summary.md. With ANTHROPIC_API_KEY it asks Anthropic (ANTHROPIC_BASE_URL for another address), without it the embedded simulated provider. Limits that are not given are learned from the responses. Ctrl-C keeps what is done; the same command goes on."
+  ),
+  Command.withShortDescription("Agents over your own documents, under one budget"),
+  Command.withExamples([
+    {
+      command: 'floodgate run docs README.md --prompt "What must an operator know?"',
+      description: "Twelve agents over a folder and a file"
+    },
+    {
+      command: "floodgate run reports --prompt-file task.md --agents 40 --out out --json",
+      description: "Forty agents, events as JSON lines"
+    },
+    {
+      command: 'floodgate run docs --prompt "List the decisions" --redis redis://127.0.0.1:6379',
+      description: "One limit for all runs that name this Redis; floodgate status shows them"
+    },
+    {
+      command: 'floodgate run docs --prompt "List the decisions" --input-tokens-per-minute 400000',
+      description: "With the limit of your tier, so that the first calls need not learn it"
+    }
+  ])
+)

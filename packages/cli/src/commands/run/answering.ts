@@ -1,0 +1,141 @@
+/** Who answers the calls of a run: the provider of the configuration, or the embedded one. */
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import type { ProviderServer } from "floodgate/testing/server"
+import type * as Governor from "floodgate/Governor"
+import type * as Limits from "floodgate/Limits"
+import * as LlmClient from "floodgate/LlmClient"
+import { LlmProvider } from "floodgate/LlmProvider"
+import * as Anthropic from "floodgate/providers/Anthropic"
+import * as Exit from "../exit.ts"
+import * as Provider from "../provider.ts"
+import * as Redis from "../redis.ts"
+import * as Pipeline from "./pipeline.ts"
+import { reply } from "./reply.ts"
+
+/** What a run needs to ask. */
+export type Services = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
+
+/** A client of the provider that answers, and a line that names it. */
+export interface Answering {
+  readonly layer: Layer.Layer<Services>
+  /** Who answers, in a few words. */
+  readonly provider: string
+  /** Whether its answers cost something. */
+  readonly costs: boolean
+  readonly notice: string
+  /** What is known of the provider at the end, where there is something to know. */
+  readonly summary: Effect.Effect<string | undefined>
+}
+
+/** What the embedded provider grants when nobody says: about what Anthropic grants an organisation that pays. */
+export const embeddedLimits: Limits.Limits = {
+  requests: { perMinute: 1_000 },
+  inputTokens: { perMinute: 2_000_000 },
+  outputTokens: { perMinute: 400_000 }
+}
+
+/** The embedded provider, over real HTTP on loopback. It stops with the scope. */
+export const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
+
+/** How calls are guarded, besides the budget. */
+interface Guard {
+  readonly retry?: Governor.Options["retry"]
+  /** Stands between the client and the provider. */
+  readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
+}
+
+/** Floodgate in front of a provider. */
+export const guarded = (
+  options: Budget.Options & Guard,
+  at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
+): Layer.Layer<Services> => {
+  const { retry, wrap = (provider) => provider, ...budget } = options
+  const provider = Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(Anthropic.layer(at)))
+  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(budget)))
+}
+
+const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
+  Agents.layer.pipe(
+    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
+    Layer.provide(Budget.layer(options))
+  )
+
+/** A variable of the environment that is set, but to nothing of use. */
+export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/run/BadConfig")("BadConfig", {
+  why: Schema.String
+}) {
+  readonly exitCode = Exit.codes.usage
+  override get message(): string {
+    return this.why
+  }
+}
+
+/** What a variable says; undefined where it is not set, or to nothing. */
+const variable = (name: string): Effect.Effect<string | undefined, BadConfig> =>
+  Config.option(Config.NonEmptyString(name)).pipe(
+    Effect.map(Option.getOrUndefined),
+    Effect.mapError((error) => new BadConfig({ why: `${name} cannot be read: ${error.message}` }))
+  )
+
+/** The key and the address of the provider; undefined where no key is set. */
+export const credentials = Effect.gen(function* () {
+  const key = yield* variable("ANTHROPIC_API_KEY")
+  const baseUrl = (yield* variable("ANTHROPIC_BASE_URL")) ?? "https://api.anthropic.com"
+  if (key === undefined) return undefined
+  if (key.trim() === "") {
+    return yield* new BadConfig({
+      why: "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to ask the embedded simulated provider"
+    })
+  }
+  // What a header cannot hold: the error of whatever sends it would quote it.
+  if (!/^[!-~]+$/.test(key.trim())) {
+    return yield* new BadConfig({
+      why: "ANTHROPIC_API_KEY holds white space or characters that no key has: was more than the key copied?"
+    })
+  }
+  const address = URL.parse(baseUrl)
+  if (!/^https?:$/.test(address?.protocol ?? "")) {
+    return yield* new BadConfig({
+      why: "ANTHROPIC_BASE_URL is no address: set it to one such as https://api.anthropic.com, or unset it"
+    })
+  }
+  if (`${address!.username}${address!.password}${address!.search}${address!.hash}` !== "") {
+    return yield* new BadConfig({
+      why: `ANTHROPIC_BASE_URL has more than ${Redis.shown(baseUrl)}: no request can be sent to an address with a user, a password or a query; the key goes into ANTHROPIC_API_KEY`
+    })
+  }
+  return { apiKey: Redacted.make(key.trim()), baseUrl }
+})
+
+/** The provider of the configuration where `ANTHROPIC_API_KEY` is set, else the embedded one. */
+export const fromConfig = Effect.fnUntraced(function* (
+  options: Omit<Budget.Options, "limits"> & Guard & { readonly limits?: Limits.Limits | undefined }
+) {
+  const known = yield* credentials
+  if (known !== undefined) {
+    const answering: Answering = {
+      layer: guarded(options, known),
+      provider: Redis.shown(known.baseUrl),
+      costs: true,
+      notice: `Answers come from ${Redis.shown(known.baseUrl)}, with the key in ANTHROPIC_API_KEY`,
+      summary: Effect.undefined
+    }
+    return answering
+  }
+  const server = yield* serve({ limits: options.limits ?? embeddedLimits })
+  const answering: Answering = {
+    layer: guarded(options, { apiKey: Redacted.make("embedded"), baseUrl: server.url }),
+    provider: `simulated, embedded in the command, at ${server.url}`,
+    costs: false,
+    notice: `No ANTHROPIC_API_KEY is set: the embedded simulated provider answers, at ${server.url}`,
+    summary: Effect.map(server.stats, (stats) => `The embedded provider saw ${Provider.summary(stats)}`)
+  }
+  return answering
+})

@@ -1,0 +1,38 @@
+/** The question before the first call that costs something. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
+import * as Words from "../../words.ts"
+import * as Exit from "../exit.ts"
+import * as Print from "../print.ts"
+import { clean, wrap } from "../text.ts"
+import type { Plan } from "./plan.ts"
+
+/** The answer was no. */
+export class Declined extends Schema.TaggedError<Declined>("floodgate/cli/run/Declined")("Declined", {}) {
+  readonly exitCode = Exit.codes.failed
+  override get message(): string {
+    return "nothing was sent. --dry-run shows what would be, --yes sends it without a question"
+  }
+}
+
+/** Asks. Anything but a yes is a no. */
+export type Confirm = (plan: Plan) => Effect.Effect<void, Declined>
+
+/** A question on the terminal, on standard error: standard output belongs to the answer. */
+export const onTerminal = (provider: string): Effect.Effect<Confirm, never, Stdio.Stdio | Terminal.Terminal> =>
+  Effect.gen(function* () {
+    const stdio = yield* Stdio.Stdio
+    const terminal = yield* Terminal.Terminal
+    const room = yield* Print.Room
+    return Effect.fnUntraced(function* ({ calls, inputTokens, outputTokens }) {
+      const tokens = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
+      const question = `Send this to ${provider} in ${Words.counted(calls, "call")}, at most about ${tokens}? [y/N] `
+      const text = wrap(clean(question), room.stderr)
+      yield* Effect.ignore(Stream.run(Stream.succeed(text), stdio.stderr({ endOnDone: false })))
+      const answer = yield* Effect.orElseSucceed(terminal.readLine, () => "")
+      if (!/^\s*y(es)?\s*$/i.test(answer)) return yield* new Declined()
+    })
+  })

@@ -1,0 +1,213 @@
+/** Reads the documents of a run: the files that are named, and the text files in the folders that are named. */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import { createHash } from "node:crypto"
+import { isText, reading, sizeText, Unreadable } from "../files.ts"
+import * as Output from "../output.ts"
+import * as Words from "../../words.ts"
+import * as Glob from "./glob.ts"
+import type { Document } from "./split.ts"
+
+/** Where a run writes by itself. */
+export const defaultOut = "floodgate-out"
+
+/** Where a run writes its results and its summary. */
+export const filesIn = (join: Path.Path["join"], out: string) => ({
+  results: join(out, "results.jsonl"),
+  summary: join(out, "summary.md")
+})
+
+/** What a run writes to: its next start must not find it among its documents. */
+export interface Own {
+  readonly out: string
+  readonly report: string | undefined
+}
+
+/** Which of the files in a folder are documents. */
+export interface Selection {
+  readonly include: ReadonlyArray<Glob.Matcher>
+  readonly exclude: ReadonlyArray<Glob.Matcher>
+  readonly followLinks: boolean
+}
+
+/** What is read where no flag says otherwise. */
+const everything: Selection = { include: [], exclude: [], followLinks: false }
+
+// -----------------------------------------------------------------------------
+// What is left out
+// -----------------------------------------------------------------------------
+
+/** Not entered unless they are named themselves: nobody means them. */
+const isHidden = (name: string): boolean => name === "node_modules" || name.startsWith(".")
+
+/** Text that is not written to be read: drawings, what tools generate, and keys. `--include` asks for it. */
+const isUnlikely = Glob.matcher(
+  "{*.svg,*.lock,*-lock.json,*-lock.yaml,npm-shrinkwrap.json,go.sum,*.map,*.min.js,*.min.css,*.pem,*.key}"
+)!
+
+/** Why a file is left out, in words that fit one and several. */
+const whys = {
+  excluded: "excluded",
+  notIncluded: "not included",
+  unlikely: "SVG, lock files and the like",
+  link: "links",
+  notFile: "not a file",
+  notText: "not text",
+  same: "the same as another"
+} as const
+
+/** Why a file is left out. */
+export type Why = keyof typeof whys
+
+/** A file of a folder that is no document. */
+export interface LeftOut {
+  readonly path: string
+  readonly why: Why
+}
+
+/** Why a file is left out, in words. */
+export const whyText = (why: Why): string => whys[why]
+
+/** How many files are left out, and why. What the user asked for is not repeated. */
+export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
+  const surprising = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
+  if (surprising.length === 0) return ""
+  const groups = [...Map.groupBy(surprising, ({ why }) => why)]
+  const reasons = groups.map(([why, all]) => (groups.length === 1 ? whys[why] : `${all.length} ${whys[why]}`))
+  return ` (${Words.thousands(surprising.length)} left out: ${reasons.join(", ")})`
+}
+
+// -----------------------------------------------------------------------------
+// Reading
+// -----------------------------------------------------------------------------
+
+/** More text in one file is no document that an agent could read. */
+const mostFileBytes = 64e6
+/** All documents are held in memory. */
+const mostBytes = 256e6
+
+/** What was read, and what was left out. */
+export interface Found {
+  readonly documents: ReadonlyArray<Document>
+  readonly leftOut: ReadonlyArray<LeftOut>
+  /** Whether a folder was among the paths: only then there is something to select. */
+  readonly hasFolder: boolean
+}
+
+/**
+ * Reads files and folders, in the order in which they are named and sorted within. A file to which several ways lead, or
+ * whose content another has, is read once. What is the run's own is passed over in folders, and refused where it is named:
+ * it would be lost.
+ */
+export const read = Effect.fnUntraced(function* (
+  paths: ReadonlyArray<string>,
+  { out, report }: Own,
+  { exclude, followLinks, include }: Selection = everything
+): Effect.fn.Return<Found, Unreadable, FileSystem.FileSystem | Path.Path> {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  const documents: Array<Document> = []
+  const leftOut: Array<LeftOut> = []
+  /** Paths without links, and the hashes of contents. */
+  const seen = new Set<string>()
+  let total = 0
+  // The files, too: the folder of the documents may be that of the output.
+  const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
+  // What is not there yet is not found either.
+  const own = new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
+
+  const tooLarge = (path: string, size: bigint): Unreadable =>
+    size > mostFileBytes
+      ? new Unreadable({
+          path,
+          why: `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(mostFileBytes)}: split it, or leave it out with --exclude`
+        })
+      : new Unreadable({
+          path,
+          why: `with it the documents have more than ${sizeText(mostBytes)}, which is the most of a run: leave some out with --exclude`
+        })
+
+  const readFile = Effect.fnUntraced(function* (path: string, real: string, size: bigint, isNamed: boolean) {
+    if (size > mostFileBytes || total + Number(size) > mostBytes) return yield* tooLarge(path, size)
+    const bytes = yield* fs.readFile(path)
+    if (!isText(bytes)) {
+      if (isNamed) return yield* new Unreadable({ path, why: "it is not text in UTF-8; leave it out, or convert it" })
+      leftOut.push({ path, why: "notText" })
+      return
+    }
+    const hash = createHash("sha256").update(bytes).digest("hex")
+    const text = new TextDecoder().decode(bytes)
+    if (text === "") return
+    if (seen.has(hash)) {
+      leftOut.push({ path, why: "same" })
+      return
+    }
+    seen.add(hash)
+    total += bytes.length
+    documents.push({ path, text })
+  })
+
+  /** Whether the selection has a file of a folder. */
+  const selected = (within: string): Why | undefined => {
+    if (exclude.some((matches) => matches(within))) return "excluded"
+    if (include.length > 0) return include.some((matches) => matches(within)) ? undefined : "notIncluded"
+    return isUnlikely(within) ? "unlikely" : undefined
+  }
+
+  /** A path, and what it is from the folder that was named; undefined where it was named itself. */
+  const visit = (path: string, within: string | undefined): Effect.Effect<void, Unreadable> =>
+    Effect.gen(function* () {
+      if (within !== undefined && !followLinks && (yield* fs.lstat(path)).type === "SymbolicLink") {
+        leftOut.push({ path, why: "link" })
+        return
+      }
+      const real = yield* fs.realPath(path)
+      if (within !== undefined && own.has(real)) return
+      const { size, type } = yield* fs.stat(path)
+      if (type === "Directory") {
+        // Links may lead around in a circle.
+        if (seen.has(real)) return
+        seen.add(real)
+        for (const name of (yield* fs.readDirectory(path)).filter((name) => !isHidden(name)).sort()) {
+          const child = within === undefined || within === "" ? name : `${within}/${name}`
+          if (exclude.some((matches) => matches(child))) leftOut.push({ path: join(path, name), why: "excluded" })
+          else yield* visit(join(path, name), child)
+        }
+        return
+      }
+      const why = within === undefined ? undefined : selected(within)
+      if (why !== undefined) leftOut.push({ path, why })
+      else if (type !== "File") {
+        if (within === undefined) {
+          return yield* new Unreadable({ path, why: `it is ${Output.kindOf(type)}, not a file or folder` })
+        }
+        leftOut.push({ path, why: "notFile" })
+      } else if (own.has(real)) {
+        return yield* new Unreadable({ path, why: "the command would write over it; choose another --report or --out" })
+      } else if (!seen.has(real)) {
+        seen.add(real)
+        yield* readFile(path, real, size, within === undefined)
+      }
+    }).pipe(
+      // A link that leads nowhere is nobody's document, and neither is a file that has just gone.
+      Effect.catchReason("PlatformError", "NotFound", (reason, error) =>
+        within === undefined ? Effect.fail(error) : Effect.void
+      ),
+      reading(path)
+    )
+
+  let hasFolder = false
+  for (const path of paths.map((path) => join(path))) {
+    hasFolder ||= (yield* Effect.orElseSucceed(fs.stat(path), () => undefined))?.type === "Directory"
+    yield* visit(path, undefined)
+  }
+  if (documents.length === 0) {
+    const path = paths.join(", ")
+    return yield* new Unreadable({
+      path,
+      why: `no text files there${leftOutText(leftOut)}; name files or folders of text`
+    })
+  }
+  return { documents, leftOut, hasFolder }
+})

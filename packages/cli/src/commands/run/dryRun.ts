@@ -1,0 +1,99 @@
+/** `floodgate run --dry-run`: what would be sent, and nothing else. */
+import * as Effect from "effect/Effect"
+import * as Path from "effect/Path"
+import type * as Limits from "floodgate/Limits"
+import * as Words from "../../words.ts"
+import { sizeText } from "../files.ts"
+import * as Print from "../print.ts"
+import * as Redis from "../redis.ts"
+import { aligned, oneLine } from "../text.ts"
+import * as Tiers from "../tiers.ts"
+import * as Answering from "./answering.ts"
+import * as Documents from "./documents.ts"
+import * as Pipeline from "./pipeline.ts"
+import * as Plan from "./plan.ts"
+import type { Work } from "./selection.ts"
+import type * as Steps from "./steps.ts"
+import * as Store from "./store.ts"
+import * as View from "./view.ts"
+import * as Workload from "./workload.ts"
+
+/** What the run would be asked to do. */
+export interface Options {
+  readonly work: Work
+  readonly task: Steps.Task
+  readonly out: string
+  readonly limits: Limits.Limits | undefined
+  readonly concurrency: number | undefined
+  readonly json: boolean
+}
+
+/** The limits that the time is foreseen for: those that are given, or else those that the provider may have. */
+const tiersOf = (limits: Limits.Limits | undefined, isEmbedded: boolean): ReadonlyArray<Tiers.Tier> => {
+  if (limits !== undefined) return [{ name: "the limits given", limits }]
+  if (isEmbedded) return [{ name: "the limits of the embedded provider", limits: Answering.embeddedLimits }]
+  return Tiers.anthropic.map(({ limits, name }) => ({ name: `Anthropic's tier ${name}`, limits }))
+}
+
+const filesOf = ({ found: { documents } }: Work) =>
+  documents.map(({ path, text }) => {
+    const bytes = Buffer.byteLength(text)
+    return { path, bytes, tokens: Workload.tokensOf(bytes) }
+  })
+
+/** Shows the plan of a run. Reads the documents and what earlier runs left; writes nothing, and asks nobody. */
+export const show = Effect.fnUntraced(function* ({ concurrency, json, limits, out, task, work }: Options) {
+  const { join } = yield* Path.Path
+  const { chunks, found } = work
+  const credentials = yield* Answering.credentials
+  const paths = Documents.filesIn(join, out)
+  const { results } = yield* Store.load(paths)
+  const plan = Plan.make(task, chunks, Pipeline.knownOf({ task, chunks, finished: results }))
+  const provider = credentials === undefined ? "the embedded simulated provider" : Redis.shown(credentials.baseUrl)
+  const files = filesOf(work)
+  const times = yield* Effect.forEach(tiersOf(limits, credentials === undefined), ({ limits, name }) =>
+    Effect.map(Plan.secondsUnder(plan, { limits, concurrency }), (seconds) => ({ limits: name, seconds }))
+  )
+
+  if (json) {
+    return yield* Print.json({
+      event: "plan",
+      provider,
+      model: task.model,
+      files,
+      leftOut: found.leftOut.map(({ path, why }) => ({ path, why: Documents.whyText(why) })),
+      agents: chunks.length,
+      calls: plan.calls,
+      known: plan.known,
+      inputTokens: plan.inputTokens,
+      outputTokens: plan.outputTokens,
+      times: times.map(({ limits, seconds }) => ({ limits, seconds: seconds ?? null }))
+    })
+  }
+  const total = files.reduce((sum, { bytes }) => sum + bytes, 0)
+  const rows = files.map(({ bytes, path, tokens }) => [
+    Words.thousands(bytes).padStart(10),
+    Words.thousands(tokens).padStart(12),
+    oneLine(path)
+  ])
+  const known = plan.known === 0 ? "" : `; ${Words.counted(plan.known, "answer is", "answers are")} in ${paths.results}`
+  yield* Print.out(
+    [
+      `Would go to ${provider}, model ${task.model}:`,
+      "",
+      ...aligned([["     bytes", "about tokens", "file"], ...rows]),
+      "",
+      ...found.leftOut.map(({ path, why }) => `Left out: ${oneLine(path)} (${Documents.whyText(why)})`),
+      ...(found.leftOut.length === 0 ? [] : [""]),
+      `${Words.counted(files.length, "file")}, ${sizeText(total)}; ${Words.counted(chunks.length, "agent")}, ${Words.counted(plan.calls, "call")}${known}`,
+      `At most about ${Words.thousands(plan.inputTokens)} input and ${Words.thousands(plan.outputTokens)} output tokens`,
+      ...times.map(({ limits, seconds }) =>
+        seconds === undefined
+          ? `Never done under ${limits}: a call is larger than they admit; use more agents`
+          : `At most about ${View.clock(seconds)} under ${limits}`
+      ),
+      "",
+      "Nothing was sent, and nothing was written."
+    ].join("\n")
+  )
+})

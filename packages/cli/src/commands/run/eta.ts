@@ -1,0 +1,123 @@
+/**
+ * How long a run still takes: a forecast of the calls that are left, from the limits as they are known and what is left of
+ * them. Pure.
+ */
+import * as Duration from "effect/Duration"
+import type * as Budget from "floodgate/Budget"
+import * as Forecast from "floodgate/Forecast"
+import type * as Limits from "floodgate/Limits"
+import * as Dimensions from "../../dimensions.ts"
+import * as Steps from "./steps.ts"
+import * as Workload from "./workload.ts"
+
+/** An agent that has not ended. */
+export interface Ahead {
+  readonly name: string
+  /** Of its documents. */
+  readonly bytes: number
+  /** Calls that were answered. */
+  readonly done: number
+  /** Its call that is with the provider: for how many seconds, and what is reserved for it. */
+  readonly out: { readonly seconds: number; readonly charge: Limits.Charge } | undefined
+}
+
+const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
+  Dimensions.map(dimensions, ({ capacity, perSecond }) =>
+    perSecond > 0 ? { perSecond, burst: capacity } : { total: capacity }
+  )
+
+/** What an agent still has to do: its call that is with the provider, and those after it. */
+interface Work {
+  readonly name: string
+  readonly out: { readonly call: Workload.Call; readonly seconds: number; readonly charge: Limits.Charge } | undefined
+  readonly calls: ReadonlyArray<Workload.Call>
+}
+
+const workOf = (agents: ReadonlyArray<Ahead>, learned: Workload.Learned, count: number): ReadonlyArray<Work> => {
+  const expected = Workload.expect(learned)
+  return agents.map(({ bytes, done, name, out }, number) => {
+    const all = name === Steps.orchestrator ? [expected.ofMerge(count)] : expected.ofAgent(bytes, number)
+    const [call, ...later] = all.slice(done)
+    return out === undefined || call === undefined
+      ? { name, out: undefined, calls: all.slice(done) }
+      : { name, out: { ...out, call }, calls: later }
+  })
+}
+
+const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.Charge> => ({
+  requests: 1,
+  inputTokens,
+  outputTokens,
+  tokens: inputTokens + outputTokens
+})
+
+/**
+ * What is left of each limit once all that is out is back. What was reserved beyond its use is given back then: before the
+ * first answers that is several times what calls use, so that a level without it means a wait that never comes.
+ */
+const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge =>
+  Dimensions.map(dimensions, ({ level }, dimension) =>
+    work.reduce((level, { out }) => {
+      if (out === undefined) return level
+      const used = usageOf(out.call)[dimension]
+      return level + (out.charge[dimension] ?? used) - used
+    }, level)
+  )
+
+/**
+ * The output that is reserved for a call, going by those that are out; undefined where none is. It holds for the next call
+ * of each agent: later ones are estimated better.
+ */
+const reservedOf = (work: ReadonlyArray<Work>): number | undefined => {
+  const out = work.flatMap(({ out }) => (out === undefined ? [] : [out]))
+  const reserved = out.map(({ call, charge }) => charge.outputTokens ?? (charge.tokens ?? 0) - call.inputTokens)
+  if (out.length === 0) return undefined
+  // Without a limit on output nothing is reserved for it, and the difference is below zero.
+  return Math.max(0, reserved.reduce((sum, tokens) => sum + tokens, 0) / out.length)
+}
+
+/** When an agent asks next: what is out is paid for, and its agent goes on when it is back, but not in a pause. */
+const startOf = ({ calls, out }: Work, paused: number): number => {
+  const back = out === undefined ? 0 : Math.max(0, out.call.duration - 1_000 * out.seconds)
+  return calls.length === 0 ? back : Math.max(back, paused)
+}
+
+/** One answer says little of the next. */
+const fewest = 3
+
+/**
+ * Seconds until all agents have ended and their work is merged. Undefined while it is unknown: no limit is known, or
+ * fewer calls were answered than are out. Of calls that went out together those that are back are the short ones.
+ */
+export const left = (
+  agents: ReadonlyArray<Ahead>,
+  learned: Workload.Learned,
+  status: Budget.BudgetStatus,
+  count: number
+): number | undefined => {
+  const pool = Object.values(status.pools).find(({ dimensions }) => Object.keys(dimensions).length > 0)
+  const answers = [...learned.values()].reduce((sum, calls) => sum + calls.length, 0)
+  const out = agents.filter(({ out }) => out !== undefined).length
+  if (pool === undefined || answers < Math.max(fewest, out)) return undefined
+  const work = workOf(agents, learned, count)
+  const paused = pool.cooldown === undefined ? 0 : Duration.toMillis(pool.cooldown.left)
+  const reservedOutputTokens = reservedOf(work)
+  const how = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
+  /** How long they take, the orchestrator from then on. */
+  const takes = (work: ReadonlyArray<Work>, worked: number): number =>
+    Duration.toMillis(
+      Forecast.make(
+        work.map((each) => ({
+          name: each.name,
+          startsAfter: Math.max(startOf(each, paused), each.name === Steps.orchestrator ? worked : 0),
+          calls: each.calls.map((call, index) => (index === 0 ? { ...call, reservedOutputTokens } : call))
+        })),
+        how
+      ).duration
+    )
+  const worked = takes(
+    work.filter(({ name }) => name !== Steps.orchestrator),
+    0
+  )
+  return takes(work, worked) / 1_000
+}

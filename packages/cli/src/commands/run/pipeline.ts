@@ -1,0 +1,286 @@
+/**
+ * The pipeline of `floodgate run`: an agent per chunk, five calls each, and an orchestrator that merges. It knows no
+ * terminal and no file, so that it runs under any clock and any provider.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
+import * as LlmClient from "floodgate/LlmClient"
+import type { Params } from "floodgate/LlmProvider"
+import { printable } from "../text.ts"
+import * as Results from "./results.ts"
+import * as Split from "./split.ts"
+import * as Steps from "./steps.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** What happens in a run, in the order in which it happens. */
+export type Event =
+  | { readonly event: "asked"; readonly agent: string; readonly step: string }
+  /** The budget let an attempt go, and reserved that much for it. */
+  | { readonly event: "admitted"; readonly agent: string; readonly step: string; readonly charge: Limits.Charge }
+  /** An attempt that failed; another may follow. */
+  | { readonly event: "failed"; readonly agent: string; readonly step: string }
+  | {
+      readonly event: "answered"
+      readonly agent: string
+      readonly step: string
+      /** Whether an earlier run had the answer, so that nothing was asked. */
+      readonly reused: boolean
+      readonly inputTokens: number
+      readonly outputTokens: number
+      readonly seconds: number
+    }
+  | {
+      readonly event: "ended"
+      readonly agent: string
+      readonly how: "done" | "failed" | "stopped"
+      /** Why, where it failed. */
+      readonly failure: string | undefined
+    }
+
+/** What a run is made of. */
+export interface Options<E> {
+  readonly task: Steps.Task
+  readonly chunks: ReadonlyArray<Split.Chunk>
+  /** Results of earlier runs, by key: these calls are not made again. */
+  readonly finished: ReadonlyMap<string, Results.Result>
+  /** Keeps a result. It is done before the next call of the agent starts, and is not interrupted. */
+  readonly record: (result: Results.Result) => Effect.Effect<void, E>
+  readonly report: (event: Event) => Effect.Effect<void>
+  readonly cap?: Agents.Cap | undefined
+}
+
+/** What became of a run. */
+export interface Report {
+  readonly parts: ReadonlyArray<Steps.Part>
+  readonly missing: ReadonlyArray<{ readonly agent: string; readonly documents: string; readonly reason: string }>
+  /** The text of the orchestrator, unless it failed or had nothing to merge. */
+  readonly merged: string | undefined
+  readonly calls: number
+  readonly reused: number
+  /** Answers that `max_tokens` cut, those from before included. */
+  readonly cut: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly seconds: number
+  /** Whether the same run, started again, may get further: where nothing is missing, or only what never works, not. */
+  readonly retryHelps: boolean
+}
+
+/** An answer without text leaves the next call nothing to build on. */
+export class NoAnswer extends Schema.TaggedError<NoAnswer>("floodgate/cli/run/NoAnswer")("NoAnswer", {
+  step: Schema.String,
+  stop: Schema.NullOr(Schema.String)
+}) {
+  override get message(): string {
+    return `the answer to "${this.step}" has no text (${this.stop ?? "no reason given"}): raise --max-tokens, or change the prompt`
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Attempts
+// -----------------------------------------------------------------------------
+
+/** Who hears of the attempts of the call that runs. */
+const Attempts = Context.Reference<{
+  readonly admitted: (charge: Limits.Charge) => Effect.Effect<void>
+  readonly failed: Effect.Effect<void>
+}>("floodgate/cli/run/Attempts", { defaultValue: () => ({ admitted: () => Effect.void, failed: Effect.void }) })
+
+/** A budget that tells a run what it reserves for whom, and when. */
+export const reporting = (budget: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
+  ...budget,
+  reserve: (estimate, options) =>
+    Effect.flatMap(Attempts, ({ admitted, failed }) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.tap(restore(budget.reserve(estimate, options)), ({ charge }) =>
+          Effect.andThen(
+            admitted(charge),
+            Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? Effect.void : failed))
+          )
+        )
+      )
+    )
+})
+
+// -----------------------------------------------------------------------------
+// Running
+// -----------------------------------------------------------------------------
+
+/** The name of an agent, which sorts as it counts. */
+export const nameOf = (index: number, count: number): string =>
+  `agent-${(index + 1).toString().padStart(count.toString().length, "0")}`
+
+/** How many calls a run of that many agents makes. */
+export const callsOf = (agents: number): number => agents * Steps.steps.length + 1
+
+/** What the calls of a run come to, as they are answered. */
+interface Totals {
+  calls: number
+  reused: number
+  cut: number
+  inputTokens: number
+  outputTokens: number
+}
+
+/** What answers the steps of a run: an earlier run where it can, else the provider. */
+const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E>, totals: Totals) => {
+  const { finished, record, report } = options
+
+  /** An answer that was paid for is kept, even if Ctrl-C comes at that moment. */
+  const ask = (agent: string, step: string, key: string, params: Params) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const attempts = {
+          admitted: (charge: Limits.Charge) => report({ event: "admitted", agent, step, charge }),
+          failed: report({ event: "failed", agent, step })
+        }
+        const message = yield* client
+          .create(params, { kind: step })
+          .pipe(Effect.provideService(Attempts, attempts), restore)
+        const text = LlmClient.text(message)
+        if (text.trim() === "") return yield* new NoAnswer({ step, stop: message.stop_reason })
+        const { model, stop_reason: stop } = message
+        const result: Results.Result = { agent, step, key, model, usage: Results.tokensOf(message.usage), stop, text }
+        yield* record(result)
+        totals.calls++
+        totals.inputTokens += result.usage.inputTokens
+        totals.outputTokens += result.usage.outputTokens
+        return result
+      })
+    )
+
+  return Effect.fnUntraced(function* (agent: string, step: string, params: Params) {
+    const key = Results.keyOf(agent, step, params)
+    const known = finished.get(key)
+    const at = yield* Clock.currentTimeMillis
+    if (known === undefined) yield* report({ event: "asked", agent, step })
+    else totals.reused++
+    const { stop, text, usage } = known ?? (yield* ask(agent, step, key, params))
+    if (stop === "max_tokens") totals.cut++
+    const seconds = ((yield* Clock.currentTimeMillis) - at) / 1_000
+    yield* report({ event: "answered", agent, step, reused: known !== undefined, ...usage, seconds })
+    return text
+  })
+}
+
+const errorOf = <E>(cause: Cause.Cause<E>): E | undefined => Option.getOrUndefined(Cause.findErrorOption(cause))
+
+const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
+  const error = errorOf(cause)
+  if (error !== undefined) return printable(error.message)
+  return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
+}
+
+const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>): Event => {
+  const event = "ended"
+  if (Exit.isSuccess(exit)) return { event, agent, how: "done", failure: undefined }
+  if (Cause.hasInterruptsOnly(exit.cause)) return { event, agent, how: "stopped", failure: undefined }
+  return { event, agent, how: "failed", failure: reasonOf(exit.cause) }
+}
+
+/** What a request is refused for, every time. */
+const lasting = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
+
+/** Whether the same call fails again in another run. After a cap that admitted calls, the next run goes on from them. */
+const isLasting = (error: unknown, { calls }: Totals): boolean => {
+  if (error instanceof NoAnswer) return true
+  const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined
+  if (!Predicate.hasProperty(reason, "_tag")) return false
+  return lasting.has(String(reason._tag)) || (reason._tag === "CapReached" && calls === 0)
+}
+
+/** The answers of a run that are there before it starts. */
+export interface Known {
+  /** How many of each agent. */
+  readonly ofAgents: ReadonlyArray<number>
+  readonly isMerged: boolean
+}
+
+/** How many answers that is. */
+export const countOf = ({ isMerged, ofAgents }: Known): number =>
+  ofAgents.reduce((sum, count) => sum + count, isMerged ? 1 : 0)
+
+/** Looks up the answers of a run. */
+export const knownOf = ({ chunks, finished, task }: Pick<Options<never>, "chunks" | "finished" | "task">): Known => {
+  if (finished.size === 0) return { ofAgents: chunks.map(() => 0), isMerged: false }
+  const parts: Array<Steps.Part> = []
+  const ofAgents = chunks.map((chunk, index) => {
+    const agent = nameOf(index, chunks.length)
+    const at = { part: index + 1, parts: chunks.length, chunk }
+    let answers: Steps.Answers = {}
+    for (const [count, step] of Steps.steps.entries()) {
+      const known = finished.get(Results.keyOf(agent, step, Steps.params(task, step, at, answers)))
+      if (known === undefined) return count
+      answers = { ...answers, [step]: known.text }
+    }
+    parts.push({ agent, text: answers.finish! })
+    return Steps.steps.length
+  })
+  const merge = Results.keyOf(Steps.orchestrator, "merge", Steps.mergeParams(task, parts))
+  return { ofAgents, isMerged: parts.length === chunks.length && finished.has(merge) }
+}
+
+/** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */
+export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
+  options: Options<E>
+): Effect.fn.Return<Report, never, LlmClient.LlmClient | Agents.Meter> {
+  const { cap, chunks, report, task } = options
+  const startedAt = yield* Clock.currentTimeMillis
+  const totals: Totals = { calls: 0, reused: 0, cut: 0, inputTokens: 0, outputTokens: 0 }
+  const answer = answering(yield* LlmClient.LlmClient, options, totals)
+
+  const work = Effect.fnUntraced(function* (agent: string, chunk: Split.Chunk, index: number) {
+    const at = { part: index + 1, parts: chunks.length, chunk }
+    let answers: Steps.Answers = {}
+    for (const step of Steps.steps) {
+      const text = yield* answer(agent, step, Steps.params(task, step, at, answers))
+      answers = { ...answers, [step]: text }
+    }
+    return answers.finish!
+  })
+  const outcomes = yield* Agents.run(
+    chunks.map((chunk, index) => {
+      const key = nameOf(index, chunks.length)
+      return { key, effect: Effect.onExit(work(key, chunk, index), (exit) => report(ended(key, exit))) }
+    }),
+    { cap }
+  )
+
+  const parts: Array<Steps.Part> = []
+  const missing: Array<Report["missing"][number]> = []
+  const errors: Array<unknown> = []
+  outcomes.forEach(({ exit, key: agent }, index) => {
+    if (Exit.isSuccess(exit)) parts.push({ agent, text: exit.value })
+    else {
+      missing.push({ agent, documents: Split.describe(chunks[index]!), reason: reasonOf(exit.cause) })
+      errors.push(errorOf(exit.cause))
+    }
+  })
+
+  const agent = Steps.orchestrator
+  const merging = answer(agent, "merge", Steps.mergeParams(task, parts)).pipe(
+    Effect.provideService(Budget.Agent, agent),
+    Effect.onExit((exit) => report(ended(agent, exit))),
+    Effect.catch((error) => {
+      missing.push({ agent, documents: "all parts", reason: printable(error.message) })
+      errors.push(error)
+      return Effect.undefined
+    })
+  )
+  const merged = parts.length === 0 ? undefined : yield* merging
+  const seconds = ((yield* Clock.currentTimeMillis) - startedAt) / 1_000
+  const retryHelps = errors.some((error) => !isLasting(error, totals))
+  return { parts, missing, merged, ...totals, seconds, retryHelps }
+})

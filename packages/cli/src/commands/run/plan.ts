@@ -1,0 +1,61 @@
+/** What a run will do, before it does it: its calls, their tokens, and how long they take. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Forecast from "floodgate/Forecast"
+import type * as Limits from "floodgate/Limits"
+import { finished } from "../../stepwise.ts"
+import * as Pipeline from "./pipeline.ts"
+import type { Chunk } from "./split.ts"
+import * as Steps from "./steps.ts"
+import * as Workload from "./workload.ts"
+
+/**
+ * The calls that are left. No answer is there yet, so each counts with all the output that it may have: every figure is an
+ * upper bound. What it costs would be a sum over the same calls, by the prices of the model.
+ */
+export interface Plan {
+  readonly agents: ReadonlyArray<{ readonly name: string; readonly calls: ReadonlyArray<Forecast.Call> }>
+  /** The call of the orchestrator, unless its answer is there. */
+  readonly merge: Forecast.Call | undefined
+  readonly calls: number
+  /** Answers of an earlier run. */
+  readonly known: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+}
+
+/** Plans the calls of a run. */
+export const make = (task: Steps.Task, chunks: ReadonlyArray<Chunk>, known: Pipeline.Known): Plan => {
+  const taskTokens = Workload.tokensOf(Buffer.byteLength(task.prompt))
+  const withTask = (call: Forecast.Call): Forecast.Call => ({ ...call, inputTokens: call.inputTokens + taskTokens })
+  const agents = chunks.map(({ bytes }, index) => ({
+    name: Pipeline.nameOf(index, chunks.length),
+    calls: Workload.ofDocuments(bytes, task.maxTokens).slice(known.ofAgents[index]).map(withTask)
+  }))
+  const merge = known.isMerged ? undefined : withTask(Workload.ofMerge(chunks.length, task.maxTokens))
+  const left = [...agents.flatMap(({ calls }) => calls), ...(merge === undefined ? [] : [merge])]
+  const sum = (of: (call: Forecast.Call) => number) => left.reduce((total, call) => total + of(call), 0)
+  return {
+    agents,
+    merge,
+    calls: left.length,
+    known: Pipeline.countOf(known),
+    inputTokens: sum(({ inputTokens }) => inputTokens),
+    outputTokens: sum(({ outputTokens }) => outputTokens)
+  }
+}
+
+/** How long the calls take at most under some limits, in seconds; undefined where one of them never fits. */
+export const secondsUnder = Effect.fnUntraced(function* (
+  { agents, merge }: Plan,
+  options: Omit<Forecast.Options, "limits"> & { readonly limits: Limits.Limits }
+) {
+  let seconds = 0
+  // The orchestrator waits for all agents.
+  for (const workload of [agents, merge === undefined ? [] : [{ name: Steps.orchestrator, calls: [merge] }]]) {
+    const { duration, refused } = yield* finished(Forecast.makeSteps(workload, options))
+    if (refused.length > 0) return undefined
+    seconds += Duration.toSeconds(duration)
+  }
+  return seconds
+})

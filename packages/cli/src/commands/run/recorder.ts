@@ -1,0 +1,127 @@
+/**
+ * Writes down what happens in a run, for its report: each call of an agent, each request, and what the budget has left.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
+import type { LlmError } from "floodgate/LlmError"
+import type { LlmProvider } from "floodgate/LlmProvider"
+import type { Report } from "../../lab/index.ts"
+import type { Event } from "./pipeline.ts"
+import * as Results from "./results.ts"
+
+/** What was written down so far, and what writes it. */
+export interface Recorder {
+  readonly recorded: Report.Run.Recorded
+  /** Opens and closes calls. */
+  readonly observe: (event: Event) => Effect.Effect<void>
+  /** A provider of which every request is written down. */
+  readonly wrap: (provider: LlmProvider["Service"]) => LlmProvider["Service"]
+  /** Looks at the budget twice a second for as long as the scope lasts, and at its end. */
+  readonly sample: Effect.Effect<void, never, Budget.TokenBudget | Scope.Scope>
+}
+
+const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.Attempt["outcome"] => {
+  if (Exit.isSuccess(exit)) return "ok"
+  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+  if (error !== undefined) return error.status === 429 ? "rejected" : "failed"
+  return Exit.hasInterrupts(exit) ? "interrupted" : "failed"
+}
+
+/** A recorder whose time starts with the first of what it writes down: reading documents is no part of a run. */
+export const make = (): Recorder => {
+  let startedAt: number | undefined
+  const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - (startedAt ??= millis))
+  const calls: Array<Report.Run.Call> = []
+  const levels: Array<Report.Run.Look> = []
+  const outcomes = new Map<string, Report.Run.Outcome>()
+  const recorded = { calls, levels, outcomes, reused: 0 }
+  /** An agent makes one call at a time. */
+  const open = new Map<string, Report.Run.Call>()
+  /** What is reserved for the request that an agent sends next. */
+  const reserved = new Map<string, Limits.Charge>()
+
+  const close = (agent: string, at: number, outcome: Report.Run.Call["outcome"]): void => {
+    const call = open.get(agent)
+    if (call === undefined) return
+    open.delete(agent)
+    call.endedAt = at
+    call.outcome = outcome
+  }
+
+  const observe = (event: Event) =>
+    Effect.map(now, (at) => {
+      const { agent } = event
+      switch (event.event) {
+        case "asked": {
+          const call: Report.Run.Call = {
+            call: { agent },
+            askedAt: at,
+            endedAt: undefined,
+            outcome: "open",
+            attempts: []
+          }
+          open.set(agent, call)
+          calls.push(call)
+          return
+        }
+        case "admitted":
+          reserved.set(agent, event.charge)
+          return
+        case "failed":
+          return
+        case "answered":
+          if (event.reused) recorded.reused++
+          close(agent, at, "ok")
+          return
+        case "ended":
+          outcomes.set(agent, event.how)
+          // The call of an agent that was stopped is neither done nor failed.
+          close(agent, at, event.how === "failed" ? "failed" : "open")
+      }
+    })
+
+  const wrap = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
+    ...provider,
+    create: Effect.fnUntraced(function* (params) {
+      const agent = yield* Budget.Agent
+      const attempt: Report.Run.Attempt = {
+        startedAt: yield* now,
+        endedAt: undefined,
+        outcome: "open",
+        charge: reserved.get(agent),
+        usage: undefined
+      }
+      open.get(agent)?.attempts.push(attempt)
+      return yield* Effect.onExit(provider.create(params), (exit) =>
+        Effect.map(now, (at) => {
+          attempt.endedAt = at
+          attempt.outcome = outcomeOf(exit)
+          if (Exit.isSuccess(exit)) attempt.usage = Results.tokensOf(exit.value.value.usage)
+        })
+      )
+    })
+  })
+
+  const look = Effect.gen(function* () {
+    const budget = yield* Budget.TokenBudget
+    const [pool] = Object.values((yield* budget.status).pools)
+    if (pool !== undefined) levels.push({ at: yield* now, dimensions: pool.dimensions, pace: pool.pace })
+  })
+
+  return {
+    recorded,
+    observe,
+    wrap,
+    // Also at the end: a short run learns its limits from its last responses.
+    sample: Effect.andThen(
+      Effect.addFinalizer(() => look),
+      Effect.asVoid(Effect.forkScoped(Effect.repeat(look, Schedule.spaced("500 millis"))))
+    )
+  }
+}

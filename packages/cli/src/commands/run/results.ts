@@ -1,0 +1,84 @@
+/**
+ * `results.jsonl`: one line per finished call, added as calls finish, so that a run can go on where it stopped. Pure.
+ *
+ * **Details**
+ *
+ * Lines are only ever added. A line that cannot be read (a crash tore it, somebody edited it) is skipped and left where it
+ * is: its call is made again, and its result added at the end.
+ */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
+import type { Params } from "floodgate/LlmProvider"
+import { drained, type Stepwise } from "../../stepwise.ts"
+import { safeJson } from "../text.ts"
+
+const Tokens = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Schema.Finite })
+
+const Result = Schema.Struct({
+  agent: Schema.String,
+  step: Schema.String,
+  /** Names the call by everything that its answer depends on. */
+  key: Schema.String,
+  model: Schema.String,
+  usage: Tokens,
+  /** Why the model stopped: `max_tokens` says that the answer is cut. */
+  stop: Schema.NullOr(Schema.String),
+  text: Schema.String
+})
+
+/** A finished call. */
+export type Result = typeof Result.Type
+
+/** What a call used; what was read from the cache or written to it is input, too. */
+export const tokensOf = (usage: Message["usage"]): typeof Tokens.Type => ({
+  inputTokens: usage.input_tokens + (usage.cache_creation_input_tokens ?? 0) + (usage.cache_read_input_tokens ?? 0),
+  outputTokens: usage.output_tokens
+})
+
+/** Names a call by its agent, its step and its whole request: another input, model or limit is another call. */
+export const keyOf = (agent: string, step: string, params: Params): string =>
+  createHash("sha256")
+    .update(JSON.stringify([agent, step, params]))
+    .digest("hex")
+    .slice(0, 32)
+
+const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Result))
+
+/** What a file holds. */
+export interface Loaded {
+  readonly results: ReadonlyMap<string, Result>
+  /** Lines that are no results. */
+  readonly unreadable: number
+  /** Whether the last line has no end, so that the next result must start a new one. */
+  readonly torn: boolean
+}
+
+/** So many lines are read in one step. */
+const atOnce = 200
+
+/** Reads a file in steps. Of two results of one call the later counts. */
+export function* parseSteps(text: string): Stepwise<Loaded> {
+  const results = new Map<string, Result>()
+  let unreadable = 0
+  let lines = 0
+  for (let from = 0; from < text.length;) {
+    const newline = text.indexOf("\n", from)
+    const end = newline === -1 ? text.length : newline
+    const line = text.slice(from, end)
+    from = end + 1
+    if (++lines % atOnce === 0) yield
+    if (line.trim() === "") continue
+    const result = decode(line)
+    if (Option.isSome(result)) results.set(result.value.key, result.value)
+    else unreadable++
+  }
+  return { results, unreadable, torn: text !== "" && !text.endsWith("\n") }
+}
+
+/** Reads a file at once. */
+export const parse = (text: string): Loaded => drained(parseSteps(text))
+
+/** A result as its line. */
+export const lineOf = (result: Result): string => `${safeJson(result)}\n`

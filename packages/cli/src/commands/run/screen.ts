@@ -1,0 +1,107 @@
+/**
+ * Shows a run: a picture that is redrawn in place on a terminal, plain lines elsewhere, JSON lines for machines, or nothing.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Terminal from "effect/Terminal"
+import * as Budget from "floodgate/Budget"
+import * as Words from "../../words.ts"
+import * as Painter from "../painter.ts"
+import * as Print from "../print.ts"
+import * as Eta from "./eta.ts"
+import type { Event } from "./pipeline.ts"
+import * as View from "./view.ts"
+
+/** How a run is shown. */
+export type Mode = "live" | "plain" | "json" | "quiet"
+
+/** What is shown. */
+interface Run {
+  /** With the bytes of their documents. */
+  readonly agents: ReadonlyMap<string, number>
+  readonly calls: number
+}
+
+/** Folds the events of a run into what is shown of it, at the seconds of the run. */
+const folding = Effect.fnUntraced(function* ({ agents, calls }: Run) {
+  const startedAt = yield* Clock.currentTimeMillis
+  const seconds = Effect.map(Clock.currentTimeMillis, (now) => (now - startedAt) / 1_000)
+  let state = View.start(agents, calls)
+  const fold = (event: Event) =>
+    Effect.map(seconds, (at) => {
+      state = View.step(state, event, at)
+    })
+  return { fold, seconds, state: () => state }
+})
+
+/** A line for each answer and each kind of failure: many agents at one limit fail alike, and one line says so for all. */
+const plain = Effect.fnUntraced(function* (run: Run) {
+  const { fold, seconds, state } = yield* folding(run)
+  const failures = new Set<string>()
+  let alike = 0
+  yield* Effect.addFinalizer(() =>
+    alike === 0 ? Effect.void : Print.out(`${Words.counted(alike, "more agent")} failed in the same way`)
+  )
+  return Effect.fnUntraced(function* (event: Event) {
+    yield* fold(event)
+    if (event.event === "ended" && event.failure !== undefined) {
+      const kind = event.failure.replaceAll(/req_\w+|\d+/g, "")
+      if (failures.has(kind)) {
+        alike++
+        return
+      }
+      failures.add(kind)
+    }
+    const line = View.plain(state(), event, yield* seconds)
+    if (line !== undefined) yield* Print.out(line)
+  })
+})
+
+const frame = "100 millis"
+/** How often it is forecast what is left: a forecast of many calls takes as long as many frames. */
+const forecastSeconds = 1
+
+/** A picture that is redrawn in place; what was drawn last stays. */
+const live = Effect.fnUntraced(function* (run: Run) {
+  const terminal = yield* Terminal.Terminal
+  const budget = yield* Budget.TokenBudget
+  const { fold, seconds, state } = yield* folding(run)
+  const painter = Painter.make(terminal)
+  let foreseen: { readonly at: number; readonly left: number | undefined } = { at: -Infinity, left: undefined }
+  const draw = Effect.gen(function* () {
+    const at = yield* seconds
+    const status = yield* budget.status
+    if (at - foreseen.at >= forecastSeconds) {
+      foreseen = { at, left: Eta.left(View.ahead(state(), at), state().learned, status, run.agents.size - 1) }
+    }
+    const left = foreseen.left === undefined ? undefined : Math.max(0, foreseen.left - (at - foreseen.at))
+    yield* painter.draw(View.draw(state(), { ...(yield* Painter.sizeOf(terminal)), seconds: at, status, left }))
+  })
+  // Runs after the fiber that draws has ended: finalizers run in the reverse order.
+  yield* Effect.addFinalizer(() => Effect.andThen(draw, painter.end))
+  yield* Effect.forkScoped(Effect.repeat(draw, Schedule.spaced(frame)))
+  return fold
+})
+
+/** Opens a screen, which closes with the scope. Returns the function that takes events. */
+export const make = (
+  mode: Mode,
+  run: Run
+): Effect.Effect<
+  (event: Event) => Effect.Effect<void>,
+  never,
+  Terminal.Terminal | Budget.TokenBudget | Scope.Scope
+> => {
+  switch (mode) {
+    case "quiet":
+      return Effect.succeed(() => Effect.void)
+    case "json":
+      return Effect.succeed(Print.json)
+    case "plain":
+      return plain(run)
+    case "live":
+      return live(run)
+  }
+}

@@ -1,0 +1,88 @@
+/** The flags that choose documents, and what they choose: the same for `run` and `forecast`. */
+import type * as CliError from "effect/cli/CliError"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import type * as Path from "effect/Path"
+import { invalidFlag } from "../errors.ts"
+import type { Unreadable } from "../files.ts"
+import { finished } from "../../stepwise.ts"
+import * as Documents from "./documents.ts"
+import * as Glob from "./glob.ts"
+import * as Split from "./split.ts"
+
+const patterns = (name: string, text: string) =>
+  Flag.String(name).pipe(
+    Flag.withMetavar("<glob>"),
+    Flag.filter(
+      (pattern) => Glob.matcher(pattern) !== undefined,
+      () => 'a pattern such as "*.md" or "drafts/**"'
+    ),
+    Flag.withDescription(text),
+    Flag.atLeast(0)
+  )
+
+/** The flags. */
+export const flags = {
+  include: patterns(
+    "include",
+    'Read only these files of a folder, such as "*.md"; may be repeated (default: all text but SVG, lock files and the like)'
+  ),
+  exclude: patterns("exclude", 'Leave these files of a folder out, such as "drafts/**"; may be repeated'),
+  followLinks: Flag.Boolean("follow-links").pipe(
+    Flag.withDescription("Follow links within folders (default: they are left out)"),
+    Flag.withDefault(false)
+  )
+}
+
+/** What the flags were given. */
+export interface Given {
+  readonly paths: ReadonlyArray<string>
+  readonly agents: Option.Option<number>
+  readonly include: ReadonlyArray<string>
+  readonly exclude: ReadonlyArray<string>
+  readonly followLinks: boolean
+}
+
+/** The agents of a run where no flag says how many. */
+export const usualAgents = 12
+
+/** The documents of a run and the part of each agent. */
+export interface Work {
+  readonly found: Documents.Found
+  readonly chunks: ReadonlyArray<Split.Chunk>
+}
+
+/** Reads the documents and splits them. More agents than the documents have lines are refused where they are asked for. */
+export const workOf = Effect.fnUntraced(function* (
+  command: string,
+  given: Given,
+  own: Documents.Own
+): Effect.fn.Return<Work, Unreadable | CliError.ShowHelp, FileSystem.FileSystem | Path.Path> {
+  const invalid = invalidFlag(command)
+  const matchers = (patterns: ReadonlyArray<string>) => patterns.map((pattern) => Glob.matcher(pattern)!)
+  const found = yield* Documents.read(given.paths, own, {
+    include: matchers(given.include),
+    exclude: matchers(given.exclude),
+    followLinks: given.followLinks
+  })
+  if (!found.hasFolder) {
+    for (const name of ["include", "exclude"] as const) {
+      const [pattern] = given[name]
+      if (pattern !== undefined) return yield* invalid(name, "nothing: there is no folder among the paths", pattern)
+    }
+    if (given.followLinks) return yield* invalid("follow-links", "nothing: there is no folder among the paths", "true")
+  }
+  const chunks = yield* finished(
+    Split.splitSteps(
+      found.documents,
+      Option.getOrElse(given.agents, () => usualAgents)
+    )
+  )
+  if (Option.isSome(given.agents) && given.agents.value > chunks.length) {
+    const most = `at most ${chunks.length}: the documents have no more lines to share`
+    return yield* invalid("agents", most, String(given.agents.value))
+  }
+  return { found, chunks }
+})

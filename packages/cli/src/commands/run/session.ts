@@ -1,0 +1,195 @@
+/**
+ * One run over documents: reads what earlier runs left, runs the pipeline, keeps every result as it comes, and writes the
+ * summary.
+ */
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type * as Terminal from "effect/Terminal"
+import type * as Agents from "floodgate/Agents"
+import type * as Budget from "floodgate/Budget"
+import type * as LlmClient from "floodgate/LlmClient"
+import * as Words from "../../words.ts"
+import * as Output from "../output.ts"
+import * as Print from "../print.ts"
+import { oneLine } from "../text.ts"
+import type * as Confirm from "./confirm.ts"
+import * as Documents from "./documents.ts"
+import * as Lock from "./lock.ts"
+import * as Pipeline from "./pipeline.ts"
+import * as Plan from "./plan.ts"
+import type * as Recorder from "./recorder.ts"
+import type * as Results from "./results.ts"
+import * as Screen from "./screen.ts"
+import type { Work } from "./selection.ts"
+import * as Steps from "./steps.ts"
+import * as Store from "./store.ts"
+import * as View from "./view.ts"
+
+/** Some of the agents failed. */
+export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/run/Incomplete")("Incomplete", {
+  missing: Schema.Array(Schema.Struct({ agent: Schema.String, documents: Schema.String, reason: Schema.String })),
+  /** Agents that finished. */
+  done: Schema.Finite,
+  /** Whether the same command may get further; undefined where it starts anew. */
+  retryHelps: Schema.UndefinedOr(Schema.Boolean)
+}) {
+  override get message(): string {
+    const [first] = this.missing
+    const reasons = new Set(this.missing.map(({ reason }) => reason))
+    const names = this.missing.map(({ agent }) => agent).join(", ")
+    const what =
+      reasons.size === 1
+        ? `${names} failed: ${first?.reason}`
+        : `${this.missing.length} failed:${this.missing.map(({ agent, reason }) => `\n  ${agent}: ${reason}`).join("")}`
+    if (this.retryHelps === undefined) return what
+    const kept = this.done === 0 ? "" : `The work of the other ${this.done} is kept. `
+    const next = this.retryHelps
+      ? "Run the same command again to make only the calls that are missing."
+      : "The same command would fail in the same way: change what it says above."
+    return `${what}\n${kept}${next}`
+  }
+}
+
+/** What a run is asked to do. */
+export interface Options {
+  readonly work: Work
+  readonly task: Steps.Task
+  readonly out: string
+  /** Whether the user named that folder: only then it may be a link. */
+  readonly outIsNamed: boolean
+  readonly mode: Screen.Mode
+  readonly cap?: Agents.Cap | undefined
+  /** Whether the same command goes on from what this one leaves; if not, it starts anew, and does not say what is kept. */
+  readonly resumes: boolean
+  /** Said first: who answers. */
+  readonly provider: string
+  /** Writes down what happens, for a report. */
+  readonly recorder?: Recorder.Recorder | undefined
+  /** Asks before the first call, where there is something to ask. */
+  readonly confirm?: Confirm.Confirm | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Messages
+// -----------------------------------------------------------------------------
+
+/** What a run works on, in lines. */
+const opening = (
+  { provider, task, work: { chunks, found } }: Options,
+  { results }: Store.Paths,
+  { known, unreadable }: { readonly known: number; readonly unreadable: number }
+): ReadonlyArray<string> => {
+  const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
+  const agents = Words.counted(chunks.length, "agent")
+  const files = Words.counted(found.documents.length, "file")
+  return [
+    `${agents}, ${files}${Documents.leftOutText(found.leftOut)}, ${View.short(bytes)} bytes; model ${task.model}`,
+    provider,
+    ...(known > 0 ? [`Going on: ${Words.counted(known, "answer")} of this task in ${results} already`] : []),
+    ...(unreadable > 0 ? [`Passed over in ${results}: ${Words.counted(unreadable, "line")} that cannot be read`] : [])
+  ]
+}
+
+/** That answers are not whole, where there are any. */
+const cutOff = ({ resumes, task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
+  resumes && cut > 0
+    ? [
+        `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
+      ]
+    : []
+
+/** What became of it, in lines. */
+const closing = (
+  options: Options,
+  report: Pipeline.Report,
+  { results, summary }: Store.Paths
+): ReadonlyArray<string> => {
+  const { calls, inputTokens, missing, outputTokens, reused, seconds } = report
+  const isDone = missing.length === 0
+  const again = reused === 0 ? "" : ` (and ${Words.thousands(reused)} from before)`
+  const used = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
+  const every = calls + reused === 0 ? "" : `, ${results} every call`
+  return [
+    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}`,
+    ...cutOff(options, report),
+    ...(options.resumes ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
+  ]
+}
+
+/** The same for a program. */
+const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Report) => ({
+  event: "done",
+  complete: missing.length === 0,
+  missing,
+  ...figures
+})
+
+// -----------------------------------------------------------------------------
+// The run
+// -----------------------------------------------------------------------------
+
+/** Runs it, and gives what became of it; a run that is not complete is in the report. */
+export const run = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<
+  Pipeline.Report,
+  Output.Unusable | Lock.Taken | Confirm.Declined,
+  | Scope.Scope
+  | LlmClient.LlmClient
+  | Agents.Meter
+  | Budget.TokenBudget
+  | FileSystem.FileSystem
+  | Path.Path
+  | Terminal.Terminal
+> {
+  const { cap, confirm, resumes, mode, out, outIsNamed, recorder, task } = options
+  const { chunks } = options.work
+  const { join } = yield* Path.Path
+  const paths = Documents.filesIn(join, out)
+  const say = (lines: ReadonlyArray<string>) =>
+    mode === "live" || mode === "plain" ? Print.out(lines.join("\n")) : Effect.void
+
+  if (!outIsNamed) yield* Output.ownFolder(out, "--out")
+  yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(Output.writing(out, "--out"))
+  yield* Store.checkSummary(paths)
+  const { before, record } = yield* Store.open(paths, resumes)
+  const plan = Plan.make(task, chunks, Pipeline.knownOf({ task, chunks, finished: before.results }))
+  let { known } = plan
+  yield* say(opening(options, paths, { known, unreadable: before.unreadable }))
+  if (confirm !== undefined && plan.calls > 0) yield* confirm(plan)
+
+  const agents = chunks.map(({ bytes }, index) => [Pipeline.nameOf(index, chunks.length), bytes] as const)
+  const report = yield* Effect.gen(function* () {
+    const show = yield* Screen.make(mode, {
+      agents: new Map([...agents, [Steps.orchestrator, 0]]),
+      calls: Pipeline.callsOf(agents.length)
+    })
+    if (recorder !== undefined) yield* recorder.sample
+    const report = (event: Pipeline.Event) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
+    const keep = (result: Results.Result) => Effect.tap(record(result), () => Effect.sync(() => known++))
+    return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap })
+  }).pipe(
+    Effect.scoped,
+    Effect.onInterrupt(() => {
+      const kept = ` Every answer is kept in ${oneLine(paths.results)}; run the same command again to go on.`
+      return Print.err(`\nStopped.${resumes && known > 0 ? kept : ""}`)
+    })
+  )
+
+  const text = Steps.summary(task, report.merged, report.parts, report.missing)
+  yield* Output.replaceOwn(paths.summary, text, "--out")
+  yield* say(closing(options, report, paths))
+  if (mode === "quiet") for (const line of cutOff(options, report)) yield* Print.err(`floodgate: ${line}`)
+  if (mode === "json") yield* Print.json(closingJson(report))
+  return report
+})
+
+/** Fails when something is missing. */
+export const complete = (report: Pipeline.Report, resumes: boolean): Effect.Effect<void, Incomplete> => {
+  const { missing, parts } = report
+  const retryHelps = resumes ? report.retryHelps : undefined
+  return missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))
+}

@@ -1,0 +1,120 @@
+/** Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure. */
+import * as Words from "../../words.ts"
+import { drained, type Stepwise } from "../../stepwise.ts"
+
+/** A text file. */
+export interface Document {
+  readonly path: string
+  readonly text: string
+}
+
+/** A part of a document, with the lines that it comes from, counted from 1. */
+export interface Piece {
+  readonly path: string
+  readonly from: number
+  readonly to: number
+  readonly text: string
+}
+
+/** What one agent reads. */
+export interface Chunk {
+  readonly pieces: ReadonlyArray<Piece>
+  readonly bytes: number
+}
+
+/** Longer lines are cut, so that a file of one line can be shared, too. */
+const longestLine = 4_000
+
+/** A line, or a part of a long one: where it stands in the text of its document. */
+interface Line {
+  readonly number: number
+  readonly from: number
+  readonly to: number
+}
+
+/** Where a line, or the part of a long one, ends that begins at a position: never between the halves of one character. */
+const endOf = (text: string, from: number, end: number): number => {
+  const most = from + longestLine
+  if (end <= most) return end
+  return /[\uD800-\uDBFF]/.test(text[most - 1]!) ? most - 1 : most
+}
+
+function* linesOf({ text }: Document): Generator<Line> {
+  let number = 1
+  for (let from = 0; from < text.length;) {
+    const newline = text.indexOf("\n", from)
+    const end = newline === -1 ? text.length : newline + 1
+    while (from < end) {
+      const to = endOf(text, from, end)
+      yield { number, from, to }
+      from = to
+    }
+    number++
+  }
+}
+
+/** So many lines are looked at in one step: a millisecond or two. */
+const atOnce = 10_000
+
+/** A piece that grows line by line. */
+interface Growing {
+  readonly document: Document
+  readonly first: Line
+  last: Line
+}
+
+const pieceOf = ({ document, first, last }: Growing): Piece => ({
+  path: document.path,
+  from: first.number,
+  to: last.number,
+  text: document.text.slice(first.from, last.to)
+})
+
+/** {@link split} in steps: large documents take seconds, in which something else may be done. */
+export function* splitSteps(documents: ReadonlyArray<Document>, count: number): Stepwise<ReadonlyArray<Chunk>> {
+  let left = 0
+  let total = 0
+  for (const document of documents) {
+    total += Buffer.byteLength(document.text)
+    for (const _ of linesOf(document)) if (++left % atOnce === 0) yield
+  }
+  const chunks: Array<{ readonly pieces: Array<Growing>; bytes: number }> = []
+  let before = 0
+  for (const document of documents) {
+    for (const line of linesOf(document)) {
+      const bytes = Buffer.byteLength(document.text.slice(line.from, line.to))
+      // The chunk in which the middle of the line falls; but no chunk is passed over, and each of the later ones gets a line.
+      const wanted = Math.floor(((before + bytes / 2) / total) * count)
+      const isNext = wanted >= chunks.length || count - chunks.length >= left
+      if (chunks.length === 0 || (isNext && chunks.length < count)) chunks.push({ pieces: [], bytes: 0 })
+      const chunk = chunks.at(-1)!
+      const piece = chunk.pieces.at(-1)
+      if (piece?.document === document) piece.last = line
+      else chunk.pieces.push({ document, first: line, last: line })
+      chunk.bytes += bytes
+      before += bytes
+      if (--left % atOnce === 0) yield
+    }
+  }
+  return chunks.map(({ bytes, pieces }) => ({ bytes, pieces: pieces.map(pieceOf) }))
+}
+
+/**
+ * Splits documents, in their order, into `count` chunks of about equal size; into one for each line where there are fewer
+ * lines. A chunk is never empty. Nothing is lost and nothing is repeated.
+ */
+export const split = (documents: ReadonlyArray<Document>, count: number): ReadonlyArray<Chunk> =>
+  drained(splitSteps(documents, count))
+
+/** A chunk as a prompt shows it: every piece under the name of its file. */
+export const textOf = ({ pieces }: Chunk): string =>
+  pieces
+    .map(({ from, path, text, to }) => `<document path="${path}" lines="${from}-${to}">\n${text}\n</document>`)
+    .join("\n\n")
+
+/** What a chunk holds, in a few words. */
+export const describe = ({ bytes, pieces }: Chunk): string => {
+  const files = new Set(pieces.map(({ path }) => path)).size
+  const kilobytes = bytes < 10_240 ? (bytes / 1_024).toFixed(1) : Math.round(bytes / 1_024).toString()
+  return `${Words.counted(files, "file")}, ${kilobytes} KB`
+}

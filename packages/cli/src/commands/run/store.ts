@@ -1,0 +1,66 @@
+/** The files of a run in its folder: `results.jsonl` and `summary.md`. */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Semaphore from "effect/Semaphore"
+import { finished } from "../../stepwise.ts"
+import { sizeText } from "../files.ts"
+import * as Output from "../output.ts"
+import { oneLine } from "../text.ts"
+import type * as Documents from "./documents.ts"
+import * as Results from "./results.ts"
+import * as Steps from "./steps.ts"
+
+/** Where a run writes. */
+export type Paths = ReturnType<typeof Documents.filesIn>
+
+const flag = "--out"
+
+/** All results are held in memory. */
+const mostBytes = 256e6
+
+/** What earlier runs left, where there is anything. A file that is giant, or no file, is refused. */
+export const load = Effect.fnUntraced(function* ({ results }: Paths) {
+  const fs = yield* FileSystem.FileSystem
+  const info = yield* Output.ownFile(results, flag)
+  if (info === undefined) return yield* finished(Results.parseSteps(""))
+  if (info.size > mostBytes) {
+    const what = `cannot read ${oneLine(results)}: it has ${sizeText(Number(info.size))}, and a run reads at most ${sizeText(mostBytes)}`
+    return yield* new Output.Unusable({ what, flag })
+  }
+  const text = yield* fs.readFileString(results).pipe(Output.writing(results, flag))
+  return yield* finished(Results.parseSteps(text))
+})
+
+/** Refuses a summary that no run has written: it would be lost. */
+export const checkSummary = Effect.fnUntraced(function* ({ results, summary }: Paths) {
+  const fs = yield* FileSystem.FileSystem
+  const info = yield* Output.ownFile(summary, flag)
+  if (info === undefined || (yield* Output.ownFile(results, flag)) !== undefined) return
+  const isOurs =
+    info.size <= mostBytes && Steps.isSummary(yield* fs.readFileString(summary).pipe(Output.writing(summary, flag)))
+  if (isOurs) return
+  const what = `cannot write ${oneLine(summary)}: it is there, and not from a run`
+  return yield* new Output.Unusable({ what, flag })
+})
+
+/** Opens the results of a run, anew or to go on from them. */
+export const open = Effect.fnUntraced(function* (paths: Paths, resumes: boolean) {
+  const fs = yield* FileSystem.FileSystem
+  const { results: path } = paths
+  if (!resumes) yield* fs.remove(path, { force: true }).pipe(Output.writing(path, flag))
+  const before = yield* load(paths)
+  const one = yield* Semaphore.make(1)
+  let torn = before.torn
+  const append = (result: Results.Result) =>
+    Effect.suspend(() => {
+      const line = (torn ? "\n" : "") + Results.lineOf(result)
+      // Of a line that could not be written a part may be there.
+      torn = true
+      return Effect.tap(fs.writeFileString(path, line, { flag: "a" }), () => Effect.sync(() => (torn = false)))
+    })
+  return {
+    before,
+    /** Adds a result. */
+    record: (result: Results.Result) => append(result).pipe(one.withPermits(1), Output.writing(path, flag))
+  }
+})

@@ -1,0 +1,265 @@
+/**
+ * What a run looks like on a terminal: a bar per agent, one per limit, and a line that sums up. Pure: events and a status
+ * in, lines out.
+ */
+import * as Duration from "effect/Duration"
+import type * as Budget from "floodgate/Budget"
+import { counted, thousands } from "../../words.ts"
+import * as Limits from "floodgate/Limits"
+import { fit } from "../text.ts"
+import type * as Eta from "./eta.ts"
+import type { Event } from "./pipeline.ts"
+import * as Steps from "./steps.ts"
+import * as Workload from "./workload.ts"
+
+// -----------------------------------------------------------------------------
+// State
+// -----------------------------------------------------------------------------
+
+/** An agent as it is shown. */
+interface Row {
+  /** Of its documents. */
+  readonly bytes: number
+  /** Its call that is with the provider: since when, in seconds of the run, and what is reserved for it. */
+  readonly out: { readonly since: number; readonly charge: Limits.Charge } | undefined
+  readonly done: number
+  readonly step: string | undefined
+  readonly tokens: number
+  readonly failure: string | undefined
+  readonly ended: "done" | "failed" | "stopped" | undefined
+}
+
+/** What is shown, folded from events. */
+export interface State {
+  /** Changed in place: copies of thousands of rows, one for each event, would take longer than the calls. */
+  readonly rows: Map<string, Row>
+  readonly calls: number
+  readonly answered: number
+  readonly reused: number
+  readonly tokens: number
+  readonly learned: Workload.Learned
+}
+
+const emptyRow: Row = {
+  bytes: 0,
+  out: undefined,
+  done: 0,
+  step: undefined,
+  tokens: 0,
+  failure: undefined,
+  ended: undefined
+}
+
+/** Nothing happened yet. Agents with the bytes of their documents. */
+export const start = (agents: ReadonlyMap<string, number>, calls: number): State => ({
+  rows: new Map(Array.from(agents, ([agent, bytes]) => [agent, { ...emptyRow, bytes }])),
+  calls,
+  answered: 0,
+  reused: 0,
+  tokens: 0,
+  learned: Workload.nothing
+})
+
+/** The state after an event, which takes the place of the one before. The event happened at so many seconds of the run. */
+export const step = (state: State, event: Event, seconds: number): State => {
+  const { rows } = state
+  const row = rows.get(event.agent) ?? emptyRow
+  switch (event.event) {
+    case "asked":
+      return { ...state, rows: rows.set(event.agent, { ...row, step: event.step }) }
+    case "admitted":
+      return { ...state, rows: rows.set(event.agent, { ...row, out: { since: seconds, charge: event.charge } }) }
+    case "failed":
+      return { ...state, rows: rows.set(event.agent, { ...row, out: undefined }) }
+    case "answered": {
+      const tokens = event.reused ? 0 : event.inputTokens + event.outputTokens
+      return {
+        ...state,
+        rows: rows.set(event.agent, {
+          ...row,
+          step: event.step,
+          out: undefined,
+          done: row.done + 1,
+          tokens: row.tokens + tokens
+        }),
+        learned: row.out === undefined ? state.learned : Workload.learn(state.learned, event, seconds - row.out.since),
+        answered: state.answered + 1,
+        reused: state.reused + (event.reused ? 1 : 0),
+        tokens: state.tokens + tokens
+      }
+    }
+    case "ended":
+      return {
+        ...state,
+        rows: rows.set(event.agent, { ...row, out: undefined, ended: event.how, failure: event.failure })
+      }
+  }
+}
+
+/** The agents that have not ended, for a forecast. */
+export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead> =>
+  [...rows].flatMap(([name, { bytes, done, ended, out }]) =>
+    ended === undefined
+      ? [
+          {
+            name,
+            bytes,
+            done,
+            out: out === undefined ? undefined : { charge: out.charge, seconds: seconds - out.since }
+          }
+        ]
+      : []
+  )
+
+// -----------------------------------------------------------------------------
+// Words and figures
+// -----------------------------------------------------------------------------
+
+/** 1234567 as 1.2M: for places where there is little room. */
+export const short = (value: number): string => {
+  const size = Math.abs(value)
+  if (size < 1_000) return `${Math.round(value)}`
+  const [unit, name] = size >= 999_950 ? [1e6, "M"] : [1e3, "K"]
+  const scaled = value / unit
+  return `${Math.abs(scaled) >= 100 ? Math.round(scaled) : Number(scaled.toFixed(1))}${name}`
+}
+
+/** 75 seconds as 1:15. */
+export const clock = (seconds: number): string => {
+  const whole = Math.max(0, Math.round(seconds))
+  return `${Math.floor(whole / 60)}:${(whole % 60).toString().padStart(2, "0")}`
+}
+
+/** A part of 1 as a bar. */
+const bar = (part: number, width: number): string => {
+  const full = Math.round(Math.min(1, Math.max(0, part)) * width)
+  return "█".repeat(full) + "░".repeat(width - full)
+}
+
+/** Dimensions as they are called on a terminal, where there is little room. */
+export const names: Record<Limits.Dimension, string> = {
+  requests: "requests",
+  inputTokens: "input",
+  outputTokens: "output",
+  tokens: "tokens"
+}
+
+// -----------------------------------------------------------------------------
+// Lines
+// -----------------------------------------------------------------------------
+
+/** What is drawn besides the events. */
+export interface Around {
+  readonly columns: number
+  readonly rows: number
+  readonly seconds: number
+  readonly status: Budget.BudgetStatus
+  /** Seconds that it still takes; undefined while it is unknown. */
+  readonly left: number | undefined
+}
+
+const nameWidth = 12
+const barWidth = 20
+const shortestBar = 4
+
+/** The bars of a narrow terminal are shorter: it says what agents do and how long it takes, too. */
+const barWidthIn = (columns: number): number => Math.max(shortestBar, Math.min(barWidth, columns - 60))
+
+const agentLine = (agent: string, row: Row, waiter: Budget.WaiterStatus | undefined, width: number): string => {
+  const calls = agent === Steps.orchestrator ? 1 : Steps.steps.length
+  const now = doing(row, waiter)
+  return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, width)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
+}
+
+/** What an agent does now, or how it ended. */
+const doing = ({ ended, failure, step }: Row, waiter: Budget.WaiterStatus | undefined): string => {
+  if (failure !== undefined) return `failed: ${failure}`
+  if (ended !== undefined || step === undefined) return ended ?? ""
+  if (waiter === undefined) return step
+  const what = waiter.dimension === undefined ? "a place" : names[waiter.dimension]
+  return `${step}, waits ${clock(Duration.toSeconds(waiter.waited))} for ${what}`
+}
+
+/** A bar for each limit of a pool. */
+export const levelLines = (
+  dimensions: Budget.PoolStatus["dimensions"],
+  width: number = barWidth
+): ReadonlyArray<string> =>
+  Limits.dimensions.flatMap((dimension) => {
+    const status = dimensions[dimension]
+    if (status === undefined) return []
+    const { capacity, level, perSecond } = status
+    const rate = perSecond === 0 ? "" : `, refills ${short(perSecond)}/s`
+    const debt = level < 0 ? `${short(-level)} in debt` : `${short(level)} of ${short(capacity)} free`
+    return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${rate}`]
+  })
+
+/** That a pool is paused, and for how long. */
+export const paused = (seconds: number | undefined): string =>
+  seconds === undefined ? "" : `, paused by the provider for ${clock(seconds)}`
+
+const poolLines = (name: string, pool: Budget.PoolStatus, width: number): ReadonlyArray<string> => {
+  const { cooldown, inFlight, queued } = pool
+  const pause = paused(cooldown === undefined ? undefined : Duration.toSeconds(cooldown.left))
+  return [
+    ...levelLines(pool.dimensions, width),
+    `${name.padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${pause}`
+  ]
+}
+
+/** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
+export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
+  const { answered, calls, reused, rows, tokens } = state
+  const done = `${thousands(answered)} of ${counted(calls, "call")}`
+  const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
+  // Nothing is left of a run that is stopped: the next one takes what it takes.
+  const isOver = answered === calls || [...rows.values()].some(({ ended }) => ended === "stopped")
+  const about = isOver ? "" : `, ${eta}`
+  const again = reused === 0 ? "" : ` (${thousands(reused)} from before)`
+  const used = `, ${counted(tokens, "token")}`
+  const lines = [`${done}${again}${used}`, `${done}${used}`, `${answered}/${calls}`].map(
+    (what) => `${clock(seconds)}  ${what}${about}`
+  )
+  return lines.find((line) => line.length <= columns) ?? lines.at(-1)!
+}
+
+/** The whole picture, no line longer than the terminal and not more lines than it has. */
+export const draw = (state: State, around: Around): ReadonlyArray<string> => {
+  const width = barWidthIn(around.columns)
+  const pools = Object.entries(around.status.pools)
+  const waiting = new Map(pools.flatMap(([, pool]) => pool.waiting.map((waiter) => [waiter.agent, waiter] as const)))
+  const below = [
+    ...pools.flatMap(([name, pool]) => poolLines(pools.length > 1 ? name : "calls", pool, width)),
+    total(state, around.seconds, around.left, around.columns - 1)
+  ]
+  const rows = [...state.rows]
+  const room = Math.max(1, around.rows - below.length - 2)
+  // Those that are done say least.
+  const shown =
+    rows.length <= room
+      ? rows
+      : [...rows]
+          .sort(([, one], [, other]) => Number(one.ended !== undefined) - Number(other.ended !== undefined))
+          .slice(0, room - 1)
+  const agents = shown.map(([agent, row]) => agentLine(agent, row, waiting.get(agent), width))
+  if (shown.length < rows.length) agents.push(`and ${counted(rows.length - shown.length, "more agent")}`)
+  return [...agents, ...below].map((line) => fit(line, around.columns - 1))
+}
+
+/** An event as a line where there is no terminal; most say nothing. */
+export const plain = (state: State, event: Event, seconds: number): string | undefined => {
+  switch (event.event) {
+    case "asked":
+    case "admitted":
+    case "failed":
+      return undefined
+    case "answered": {
+      const how = event.reused
+        ? "from before"
+        : `${counted(event.inputTokens + event.outputTokens, "token")}, ${event.seconds.toFixed(1)} s`
+      return `${clock(seconds)}  ${state.answered}/${state.calls}  ${event.agent}  ${event.step}  ${how}`
+    }
+    case "ended":
+      return event.failure === undefined ? undefined : `${clock(seconds)}  ${event.agent} failed: ${event.failure}`
+  }
+}

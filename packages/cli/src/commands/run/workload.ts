@@ -1,0 +1,88 @@
+/** What the calls of a run use, as far as it is known before it and while it runs. Pure. */
+import type * as Forecast from "floodgate/Forecast"
+import * as Latency from "../../latency.ts"
+import type { Event } from "./pipeline.ts"
+import * as Steps from "./steps.ts"
+
+/** English text in UTF-8, as the library estimates it before it has learned better. */
+const bytesPerToken = 2.7
+
+/** What the instructions of a call come to. */
+const promptTokens = 250
+
+/** The tokens of a text of so many bytes, before they are counted. */
+export const tokensOf = (bytes: number): number => Math.ceil(bytes / bytesPerToken)
+
+/** What an agent asks: the answers before are part of each prompt. */
+export const ofDocuments = (bytes: number, outputTokens: number): ReadonlyArray<Forecast.Call> =>
+  [tokensOf(bytes), outputTokens, 2 * outputTokens, 2 * outputTokens, 2 * outputTokens].map((inputTokens) => ({
+    inputTokens: inputTokens + promptTokens,
+    outputTokens
+  }))
+
+/** What the orchestrator asks when all agents are done. */
+export const ofMerge = (agents: number, outputTokens: number): Forecast.Call => ({
+  inputTokens: agents * outputTokens + promptTokens,
+  outputTokens
+})
+
+/** A call and how long the provider works on it, in milliseconds. */
+export interface Call extends Forecast.Call {
+  readonly duration: number
+}
+
+/** What the answers so far say: the calls of each step, in the order in which they came back. */
+export type Learned = ReadonlyMap<string, ReadonlyArray<Call>>
+
+/** Before the first answer. */
+export const nothing: Learned = new Map()
+
+/** Takes note of an answer, for which the provider took so many seconds. A proxy may leave the figures out. */
+export const learn = (
+  learned: Learned,
+  { inputTokens, outputTokens, step }: Extract<Event, { event: "answered" }>,
+  seconds: number
+): Learned =>
+  inputTokens >= 0 && outputTokens >= 0 && inputTokens + outputTokens < Infinity
+    ? new Map(learned).set(step, [
+        ...(learned.get(step) ?? []),
+        { inputTokens, outputTokens, duration: 1_000 * seconds }
+      ])
+    : learned
+
+/** As a forecast guesses it. */
+const guessedMillis = (call: Forecast.Call): number => Latency.millisOf(Latency.usual, call)
+
+const mean = (calls: ReadonlyArray<Call>, of: (call: Call) => number): number =>
+  calls.reduce((sum, call) => sum + of(call), 0) / calls.length
+
+/** What the answers so far, of which there is one at least, let expect of the calls that are left. */
+export interface Expected {
+  /**
+   * The calls of an agent that has so many bytes of documents. Each is as one of its step was, and those of the agents
+   * with other numbers as others: the last to end is one whose calls are long, which a mean would not show.
+   */
+  readonly ofAgent: (bytes: number, number: number) => ReadonlyArray<Call>
+  /** The call that reads what so many agents finished with, and says at least as much as each of them. */
+  readonly ofMerge: (agents: number) => Call
+}
+
+/** Expects the calls that are left to be as those that were answered. */
+export const expect = (learned: Learned): Expected => {
+  const seen = [...learned.values()].flat()
+  const outputTokens = mean(seen, (call) => call.outputTokens)
+  const slowness = mean(seen, ({ duration }) => duration) / mean(seen, guessedMillis)
+  const timed = (guess: Forecast.Call): Call => ({ ...guess, duration: slowness * guessedMillis(guess) })
+  return {
+    ofAgent: (bytes, number) =>
+      ofDocuments(bytes, outputTokens).map((guess, index) => {
+        const alike = learned.get(Steps.steps[index]!)
+        return alike === undefined ? timed(guess) : alike[number % alike.length]!
+      }),
+    ofMerge: (agents) => {
+      const finished = mean(learned.get("finish") ?? seen, (call) => call.outputTokens)
+      const longest = seen.reduce((most, call) => Math.max(most, call.outputTokens), 0)
+      return timed({ inputTokens: agents * finished + promptTokens, outputTokens: longest })
+    }
+  }
+}

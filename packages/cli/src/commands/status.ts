@@ -1,0 +1,163 @@
+/** `floodgate status`: who holds what of a budget in Redis, across processes. */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
+import * as Dimensions from "../dimensions.ts"
+import * as Words from "../words.ts"
+import * as Limits from "floodgate/Limits"
+import * as FloodgateRedis from "floodgate/redis"
+import * as Painter from "./painter.ts"
+import * as Print from "./print.ts"
+import * as Redis from "./redis.ts"
+import * as View from "./run/view.ts"
+import { aligned, fit, oneLine } from "./text.ts"
+
+const flags = {
+  redis: Redis.url("Where the budget is (default: redis://127.0.0.1:6379)").pipe(
+    Flag.withDefault("redis://127.0.0.1:6379")
+  ),
+  redisPrefix: Redis.prefix,
+  watch: Flag.Boolean("watch").pipe(
+    Flag.withAlias("w"),
+    Flag.withDescription("Look again every second, until Ctrl-C"),
+    Flag.withDefault(false)
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("One JSON object; with --watch one a line"),
+    Flag.withDefault(false)
+  )
+}
+
+// -----------------------------------------------------------------------------
+// Figures and lines
+// -----------------------------------------------------------------------------
+
+type Pools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
+
+const levelsOf = ({ ledger }: FloodgateRedis.SharedPoolStatus["snapshot"]) =>
+  Dimensions.map(ledger.buckets, ({ level, rate, rule }) => ({
+    level,
+    capacity: rule.capacity,
+    perSecond: rate * 1_000
+  }))
+
+const pausedSeconds = ({ ledger, now }: FloodgateRedis.SharedPoolStatus["snapshot"]): number | undefined => {
+  const left = (ledger.cooldown?.until ?? 0) - now
+  return left > 0 ? left / 1_000 : undefined
+}
+
+/** What `--json` prints. */
+const toJson = (pools: Pools) => ({
+  pools: pools.map(({ allowed, inFlight, lost, origin, pool, processes, snapshot }) => ({
+    pool,
+    levels: levelsOf(snapshot),
+    inFlight,
+    allowed: allowed === Infinity ? null : allowed,
+    pausedSeconds: pausedSeconds(snapshot) ?? null,
+    lost,
+    origin,
+    processes: processes.map(({ held, inFlight, leaseMillis, name, waiting }) => ({
+      name,
+      inFlight,
+      held,
+      waiting: waiting ?? null,
+      leaseMillis
+    }))
+  }))
+})
+
+const charge = (amounts: Limits.Charge): string => {
+  const parts = Limits.dimensions.flatMap((dimension) => {
+    const amount = dimension === "requests" ? undefined : amounts[dimension]
+    return amount === undefined || amount === 0 ? [] : [`${View.short(amount)} ${View.names[dimension]}`]
+  })
+  return parts.length === 0 ? "-" : parts.join(", ")
+}
+
+const heads = ["process", "in flight", "holds", "next call needs", "next sign of life"]
+
+const table = (processes: ReadonlyArray<FloodgateRedis.ProcessStatus>): ReadonlyArray<string> => {
+  if (processes.length === 0) return ["no process uses it"]
+  const rows = processes.map(({ held, inFlight, leaseMillis, name, waiting }) => [
+    oneLine(name),
+    inFlight.toString(),
+    charge(held),
+    waiting === undefined ? "-" : charge(waiting),
+    `${Math.max(0, Math.ceil(leaseMillis / 1_000))} s`
+  ])
+  return aligned([heads, ...rows])
+}
+
+const origins: Readonly<Record<FloodgateRedis.SharedPoolStatus["origin"], string | undefined>> = {
+  new: undefined,
+  wiped: "Its state was wiped: it started again from empty levels.",
+  damaged: "Its state was damaged: processes reported again what they hold."
+}
+
+/** The picture for people. */
+const lines = (pools: Pools): ReadonlyArray<string> =>
+  pools.flatMap(({ allowed, inFlight, lost, origin, pool, processes, snapshot }, index) => {
+    const most = allowed === Infinity ? "" : ` of ${allowed}`
+    const waiting = processes.filter(({ waiting }) => waiting !== undefined).length
+    const dead = lost === 0 ? "" : `, ${lost} of processes that died`
+    const notice = origins[origin]
+    return [
+      ...(index === 0 ? [] : [""]),
+      `pool ${oneLine(pool)}`,
+      ...View.levelLines(levelsOf(snapshot)),
+      `${"calls".padEnd(12)} ${inFlight}${most} in flight${dead}, ${waiting} of ${Words.counted(processes.length, "process", "processes")} waiting${View.paused(pausedSeconds(snapshot))}`,
+      ...(notice === undefined ? [] : [notice]),
+      "",
+      ...table(processes)
+    ]
+  })
+
+// -----------------------------------------------------------------------------
+// The command
+// -----------------------------------------------------------------------------
+
+/** The command. */
+export const statusCommand = Command.make(
+  "status",
+  flags,
+  Effect.fnUntraced(function* ({ json, redis: url, redisPrefix: prefix, watch }) {
+    const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately`
+    const picture = (pools: Pools): ReadonlyArray<string> => (pools.length === 0 ? [nothing] : lines(pools))
+    const explained = Redis.explained(url)
+    if (!watch) {
+      const pools = yield* Effect.mapError(FloodgateRedis.status({ url, prefix }), explained)
+      return yield* json ? Print.json(toJson(pools), 2) : Print.out(picture(pools).join("\n"))
+    }
+    const terminal = yield* Terminal.Terminal
+    const { canAnimate } = yield* TerminalCapabilities.TerminalCapabilities
+    const painter = Painter.make(terminal)
+    const show = (pools: Pools) => {
+      if (json) return Print.json(toJson(pools))
+      if (!canAnimate) return Print.out(`${picture(pools).join("\n")}\n`)
+      return Effect.flatMap(Painter.sizeOf(terminal), ({ columns, rows }) =>
+        painter.draw(
+          picture(pools)
+            .slice(0, rows - 1)
+            .map((line) => fit(line, columns - 1))
+        )
+      )
+    }
+    return yield* Stream.runForEach(FloodgateRedis.watch({ url, prefix, millis: 1_000 }), show).pipe(
+      Effect.mapError(explained),
+      Effect.ensuring(canAnimate && !json ? painter.end : Effect.void)
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Who holds what of a budget that processes share in Redis: what is left of each limit, and by process the calls in flight, what they hold, and what the first in its queue waits for. It only looks."
+  ),
+  Command.withShortDescription("Who holds what of a budget in Redis"),
+  Command.withExamples([
+    { command: "floodgate status --redis redis://127.0.0.1:6379", description: "As it stands" },
+    { command: "floodgate status --watch", description: "Live, from the Redis of this machine" },
+    { command: "floodgate status --watch --json", description: "A line a second, for a program" }
+  ])
+)

@@ -1,0 +1,220 @@
+/** `floodgate storm`: the incident, and what each strategy makes of it, in simulated time. */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as Words from "../words.ts"
+import { Race, Report, type Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import { invalidFlag, orInvalid } from "./errors.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
+import * as Painter from "./painter.ts"
+import * as Print from "./print.ts"
+import * as Trace from "./trace.ts"
+
+const names = Strategies.all.map(({ name }) => name)
+
+const count = (name: string, text: string, unless: string) =>
+  LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+
+const flags = {
+  scenario: Flag.Literals("scenario", Scenarios.names).pipe(
+    Flag.withDescription(
+      "What is raced; the other flags change it, and their defaults are the incident's (default: incident)"
+    ),
+    Flag.optional
+  ),
+  trace: Flag.String("trace").pipe(
+    Flag.filter(
+      (path) => path !== "",
+      () => "a file"
+    ),
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("Replay a trace instead: CSV of the Azure LLM inference or BurstGPT format"),
+    Flag.optional
+  ),
+  speed: Flag.String("speed").pipe(
+    Flag.withDescription('With --trace: times faster than recorded, or "max" for as fast as possible (default: 1)'),
+    Flag.optional
+  ),
+  agents: count("agents", "Agents", "12"),
+  calls: count("calls", "Calls that each agent makes in turn", "5"),
+  firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
+  tokens: count("tokens", "Tokens of each later call, output included", "14000"),
+  outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
+  // A minute's worth must be a limit, too.
+  rate: LimitFlags.number("rate", "a number from 0.001 up to 2^47", (value) => value >= 0.001 && value <= 2 ** 47).pipe(
+    Flag.withDescription("Tokens a second that the provider grants (default: 60000)"),
+    Flag.optional
+  ),
+  burst: LimitFlags.positive("burst").pipe(
+    Flag.withDescription("Tokens that its bucket holds; a window holds a minute's worth (default: 200000)"),
+    Flag.optional
+  ),
+  concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
+  rejections: LimitFlags.rejections("charged"),
+  headers: LimitFlags.headers.pipe(
+    Flag.withDescription("What responses tell of the limits (default: rounded)"),
+    Flag.optional
+  ),
+  window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
+  latencyPerToken: LimitFlags.latencyPerToken,
+  seed: LimitFlags.seed,
+  strategy: Flag.Literals("strategy", names).pipe(
+    Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
+    Flag.atLeast(0)
+  ),
+  report: Output.flag("report", "file").pipe(
+    Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
+    Flag.optional
+  ),
+  svg: Output.flag("svg", "folder").pipe(Flag.withDescription("Write the charts as SVG files"), Flag.optional),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("One JSON object: the scenario and an array of results"),
+    Flag.withDefault(false)
+  )
+}
+
+/** Where a workload comes from. */
+interface Chosen {
+  readonly scenario: Option.Option<string>
+  readonly trace: Option.Option<string>
+  readonly speed: Option.Option<string>
+}
+
+const invalid = invalidFlag("storm")
+
+/** A simulation takes at most a month, in which the calls of the last day have to end, too. */
+const mostDays = 29
+
+const attempt = orInvalid("storm", "Scenario")
+
+const traceOf = Effect.fnUntraced(function* (file: string, speed: string, options: Scenario.Options) {
+  const factor = speed === "max" ? Infinity : Number(speed)
+  if (!(factor > 0)) return yield* invalid("speed", 'a number > 0 or "max"', speed)
+  if (factor < Infinity && options.agents !== undefined) {
+    const expected = "nothing: each call of a trace is an agent of its own, but with --speed max"
+    return yield* invalid("agents", expected, String(options.agents))
+  }
+  const trace = yield* Trace.read(file)
+  const days = trace.at(-1)!.atMillis / 86_400_000
+  if (days / factor > mostDays) {
+    const most = `a trace of at most ${mostDays} days: this one's last call comes ${Math.round(days)} days after its first`
+    return yield* invalid("trace", `${most}; correct its dates, or raise --speed`, file)
+  }
+  return Scenarios.fromTrace(trace, { ...options, speed: factor })
+})
+
+/** The options that the scenario many is not made of. */
+const sizes: ReadonlyArray<keyof Scenario.Options> = [
+  "firstTokens",
+  "tokens",
+  "outputTokens",
+  "rate",
+  "burst",
+  "concurrency",
+  "window",
+  "latencyPerToken"
+]
+
+/** The scenario that the flags choose. A flag that it is not made of is an error, so that nobody is misled. */
+const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chosen, options: Scenario.Options) {
+  const only = Effect.fnUntraced(function* (names: ReadonlyArray<keyof Scenario.Options>, of: string) {
+    const stray = names.find((name) => options[name] !== undefined)
+    if (stray !== undefined) return yield* invalid(stray, `nothing: ${of} has its own`, String(options[stray]))
+  })
+  if (Option.isSome(trace)) {
+    if (Option.isSome(scenario)) return yield* invalid("scenario", "nothing: the trace is raced", scenario.value)
+    yield* only([...sizes, "calls"], "a trace")
+    const factor = Option.getOrElse(speed, () => "1")
+    return yield* traceOf(trace.value, factor, options)
+  }
+  if (Option.isSome(speed)) return yield* invalid("speed", "nothing: only a trace has a speed", speed.value)
+  const name = Option.getOrElse(scenario, () => "incident")
+  if (name === "many") yield* only(sizes, "the scenario many")
+  return yield* attempt(() => Scenarios.byName(name, options)!)
+})
+
+/** Options by name, without those that were not given. */
+const optionsOf = (given: Readonly<Record<string, unknown>>): Scenario.Options =>
+  Object.fromEntries(
+    Object.entries(given).flatMap(([name, value]) => {
+      const one = Option.isOption(value) ? Option.getOrUndefined(value) : value
+      return one === undefined ? [] : [[name, one]]
+    })
+  )
+
+/** Where a race is written to, besides what is printed. */
+interface Files {
+  readonly report: Option.Option<string>
+  readonly svg: Option.Option<string>
+}
+
+const claim = Effect.fnUntraced(function* ({ report, svg }: Files) {
+  if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
+  if (Option.isSome(svg)) yield* Output.claimOwn(svg.value, ["any.svg"], "--svg")
+})
+
+const write = Effect.fnUntraced(function* (
+  { report, svg }: Files,
+  scenario: Scenario.Scenario,
+  runs: ReadonlyArray<Race.Run>
+) {
+  if (Option.isNone(report) && Option.isNone(svg)) return
+  const { join } = yield* Path.Path
+  const figures = Report.Figures.scenarioFigures(scenario, runs)
+  if (Option.isSome(report)) {
+    const title = `floodgate storm: ${scenario.name}`
+    const sections = [Report.Html.ofScenario(figures)]
+    yield* Output.write(report.value, Report.Html.render({ title, intro: Report.Html.raceIntro, sections }), "--report")
+  }
+  if (Option.isSome(svg)) {
+    for (const { name, text } of Report.Svg.ofScenario(figures)) {
+      yield* Output.writeOwn(join(svg.value, name), text, "--svg")
+    }
+  }
+})
+
+/** Runs the scenario under each strategy, and says on the way how far it is. */
+const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: ReadonlyArray<string>) {
+  const strategies = chosen.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => chosen.includes(name))
+  const status = yield* Painter.statusLine
+  const runs: Array<Race.Run> = []
+  for (const one of strategies) {
+    const progress = ({ calls, completed, seconds }: Race.Progress) =>
+      status(
+        `${one.name}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
+      )
+    runs.push(yield* Race.run(scenario, one, { progress }))
+  }
+  return runs
+}, Effect.scoped)
+
+/** The command. */
+export const stormCommand = Command.make(
+  "storm",
+  flags,
+  Effect.fnUntraced(function* ({ json, report, scenario: name, speed, strategy, svg, trace, ...given }) {
+    const scenario = yield* scenarioOf({ scenario: name, trace, speed }, optionsOf(given))
+    yield* claim({ report, svg })
+    const runs = yield* race(scenario, strategy)
+    yield* write({ report, svg }, scenario, runs)
+    const results = runs.map(({ result }) => result)
+    yield* json
+      ? Print.json({ scenario: Table.scenarioJson(scenario), results }, 2)
+      : Print.out(Table.text(scenario, results, (yield* Print.Room).stdout))
+  })
+).pipe(
+  Command.withDescription(
+    "The incident in simulated time: the same work under each strategy, in seconds. Without flags: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
+  ),
+  Command.withExamples([
+    { command: "floodgate storm", description: "The incident, where a rejected request counts" },
+    { command: "floodgate storm --rejections free", description: "The same where rejections cost nothing" },
+    {
+      command: "floodgate storm --agents 40 --strategy floodgate --strategy oracle --json",
+      description: "Two strategies, for a program to read"
+    }
+  ])
+)

@@ -1,0 +1,71 @@
+/** Texts as terminals and files get them: without characters that change more than what is read. Pure. */
+import { displayWidth } from "effect/cli/CliOutput"
+
+/** Control characters but for tabs and the ends of lines, and those that change the direction of the text around them. */
+const unsafe = /[^\P{Cc}\n\t]|[\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/gu
+
+/** A text from outside, such as a name or an answer, for a file that people open. */
+export const clean = (text: string): string => text.replaceAll("\r\n", "\n").replaceAll(unsafe, "\uFFFD")
+
+/** The same in one line. */
+export const oneLine = (text: string): string => clean(text).replaceAll(/[\n\t]/g, "\uFFFD")
+
+/** A text for a terminal. The tool has one budget, so its pool needs no name. */
+export const printable = (text: string): string =>
+  clean(text).replaceAll(/(the budget's )?pool "default"/g, "the budget")
+
+const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+
+/** A value as JSON that is as safe to show, and means the same. */
+export const safeJson = (value: unknown, indent?: number): string =>
+  JSON.stringify(value, undefined, indent).replaceAll(unsafe, escaped)
+
+/** Cuts a line to a width, since a line that wraps cannot be redrawn in place. */
+export const fit = (line: string, columns: number): string => {
+  if (displayWidth(line) <= columns) return line
+  let cut = ""
+  for (const { segment } of new Intl.Segmenter().segment(line)) {
+    if (displayWidth(cut + segment) >= columns) break
+    cut += segment
+  }
+  return columns > 0 ? `${cut}…` : ""
+}
+
+/** Breaks a line between words. The lines after the first begin with the indent. A word that is longer stays whole. */
+export const wrapLine = (line: string, columns: number, indent: string): ReadonlyArray<string> => {
+  if (displayWidth(line) <= columns) return [line]
+  const lines: Array<string> = []
+  const [, start = "", rest = ""] = /^(\s*)(.*)$/.exec(line)!
+  let current = start
+  let isEmpty = true
+  for (const word of rest.split(/ +/)) {
+    if (!isEmpty && displayWidth(current) + 1 + displayWidth(word) > columns) {
+      lines.push(current)
+      current = indent
+      isEmpty = true
+    }
+    current += isEmpty ? word : ` ${word}`
+    isEmpty = false
+  }
+  return [...lines, current]
+}
+
+/** Breaks the lines of a text that are longer than a terminal is wide. */
+export const wrap = (text: string, columns: number): string =>
+  columns === Infinity
+    ? text
+    : text
+        .split("\n")
+        .flatMap((line) => wrapLine(line, columns, /^\s*/.exec(line)![0]))
+        .join("\n")
+
+/** Rows as lines, every column as wide as its widest cell. */
+export const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> => {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd()
+  )
+}

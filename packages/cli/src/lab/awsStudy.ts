@@ -1,0 +1,169 @@
+/**
+ * The backoff study of the AWS Architecture Blog, "Exponential Backoff And Jitter" (Marc Brooker, 2015), for the jitter
+ * variants that `Retry` offers.
+ *
+ * **Details**
+ *
+ * `N` clients each want to write one row under optimistic locking. A client reads the row's version, and writes if it is
+ * still the same; else it backs off and begins again. All begin at once. Requests and answers take 10 ms, give or take
+ * 2 (normally distributed); the base is 5 ms and the cap 2 s, as in the study. *Work* is the number of writes that were
+ * tried, *time* the time until all have written.
+ *
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ *
+ * @since 0.1.0
+ */
+import type * as Retry from "floodgate/Retry"
+import { drained, type Stepwise } from "../stepwise.ts"
+import * as Seeded from "./seeded.ts"
+
+/**
+ * How much work and time a variant took, in the mean of the runs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Measured {
+  readonly jitter: Retry.Jitter
+  readonly clients: number
+  /** Writes tried by all clients together. */
+  readonly work: number
+  /** Until the last client has written. */
+  readonly millis: number
+}
+
+/**
+ * What is studied.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** @default 10, 20 ... 190 */
+  readonly clients?: ReadonlyArray<number> | undefined
+  /** Runs of which the mean is taken. @default 100 */
+  readonly runs?: number | undefined
+  /** @default 1 */
+  readonly seed?: number | undefined
+}
+
+const base = 5
+const cap = 2_000
+const network = { mean: 10, deviation: 2 }
+
+const jitters: ReadonlyArray<Retry.Jitter> = ["full", "equal", "decorrelated", "proportional", "none"]
+
+/** How long a client waits after so many failed attempts, if it waited `before` the last time; `random` is in [0, 1). */
+const waitOf = (jitter: Retry.Jitter, failed: number, before: number, random: number): number => {
+  const whole = Math.min(cap, base * 2 ** (failed - 1))
+  switch (jitter) {
+    case "full":
+      return random * whole
+    case "equal":
+      return ((1 + random) * whole) / 2
+    case "decorrelated":
+      return Math.min(cap, base + random * (3 * before - base))
+    case "proportional":
+      return (0.8 + 0.4 * random) * whole
+    case "none":
+      return whole
+  }
+}
+
+interface Client {
+  failed: number
+  /** How long it waited before its last attempt. */
+  waited: number
+}
+
+interface Message {
+  readonly arrivesAt: number
+  readonly client: Client
+  /** A write carries the version that was read; a read none. */
+  readonly version: number | undefined
+  /** Whether it is on its way to the row, or back. */
+  readonly toRow: boolean
+  readonly ok: boolean
+}
+
+/** Adds a message to others, the next to arrive last. Each client has one under way, so the list stays short. */
+const post = (messages: Array<Message>, message: Message): void => {
+  let at = messages.length
+  while (at > 0 && messages[at - 1]!.arrivesAt <= message.arrivesAt) at--
+  messages.splice(at, 0, message)
+}
+
+/** One run: all clients begin at once, and it ends when all have written. */
+const once = (
+  jitter: Retry.Jitter,
+  clients: number,
+  seed: number
+): { readonly work: number; readonly millis: number } => {
+  const unit = Seeded.draws(seed)
+  const delay = () => Math.max(0, network.mean + network.deviation * Seeded.normal(unit))
+  const underWay: Array<Message> = []
+  const send = (at: number, message: Omit<Message, "arrivesAt">): void =>
+    post(underWay, { ...message, arrivesAt: at + delay() })
+  const read = (client: Client, at: number): void => send(at, { client, version: undefined, toRow: true, ok: true })
+  let version = 0
+  let work = 0
+  let left = clients
+  let at = 0
+  for (let client = 0; client < clients; client++) read({ failed: 0, waited: base }, at)
+  while (left > 0) {
+    const message = underWay.pop()!
+    const { client } = message
+    at = message.arrivesAt
+    if (message.toRow) {
+      const reads = message.version === undefined
+      const ok = reads || message.version === version
+      if (!reads) work++
+      const answered = reads ? version : undefined
+      if (!reads && ok) version++
+      send(at, { client, version: answered, toRow: false, ok })
+    } else if (message.version !== undefined) {
+      send(at, { client, version: message.version, toRow: true, ok: true })
+    } else if (message.ok) {
+      left--
+    } else {
+      client.failed++
+      client.waited = waitOf(jitter, client.failed, client.waited, unit())
+      read(client, at + client.waited)
+    }
+  }
+  return { work, millis: at }
+}
+
+/**
+ * Runs the study: every jitter variant with every number of clients. The same seed gives the same figures.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const study = (options: Options = {}): ReadonlyArray<Measured> => drained(studySteps(options))
+
+/**
+ * {@link study} in steps of some milliseconds: it takes seconds.
+ *
+ * @category running
+ * @since 0.2.0
+ */
+export function* studySteps({ clients = tens, runs = 100, seed = 1 }: Options = {}): Stepwise<ReadonlyArray<Measured>> {
+  const measured: Array<Measured> = []
+  for (const [variant, jitter] of jitters.entries()) {
+    for (const count of clients) {
+      let work = 0
+      let millis = 0
+      for (let run = 0; run < runs; run++) {
+        const one = once(jitter, count, Seeded.seedFor(seed, variant, count, run))
+        work += one.work
+        millis += one.millis
+        yield
+      }
+      measured.push({ jitter, clients: count, work: work / runs, millis: millis / runs })
+    }
+  }
+  return measured
+}
+
+const tens: ReadonlyArray<number> = Array.from({ length: 19 }, (_, index) => 10 * (index + 1))

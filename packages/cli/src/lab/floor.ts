@@ -1,0 +1,88 @@
+/**
+ * How fast a scenario could be at best, whatever the strategy: computed from the scenario alone.
+ *
+ * @since 0.1.0
+ */
+import * as Limits from "floodgate/Limits"
+import { smallest } from "./extremes.ts"
+import { rateOf } from "./rate.ts"
+import * as Scenario from "./scenario.ts"
+
+/**
+ * A lower bound on the makespan in seconds, and what it comes from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Floor {
+  readonly seconds: number
+  /** The limited dimension that binds, `"agent"` for the longest agent, or `"concurrency"`. */
+  readonly binding: Limits.Dimension | "agent" | "concurrency"
+}
+
+/**
+ * The physical floor of a scenario: the largest of
+ *
+ * - per limited dimension, the time until its last unit is available. With `U` used in all, a bucket that holds `B` and
+ *   is refilled at `r` per second has it at `(U - B) / r`. Of a provider that counts `L` in each minute it is there at
+ *   `60 x (ceil(U / L) - 1)`
+ * - the longest agent alone: its start and the sum of its calls' latencies
+ * - with at most `C` calls at once, the sum of all latencies divided by `C`
+ *
+ * **Details**
+ *
+ * In the incident `U` = 12 x (150,000 + 4 x 14,000) = 2,472,000 tokens, so (2,472,000 - 200,000) / 60,000 = 37.9 s.
+ * Latency noise, neighbours, faults and growth limits are left out: they only add to it.
+ *
+ * **Gotchas**
+ *
+ * By a limit's time the last call can be sent at the earliest; its own latency comes after. A strategy's ratio to the
+ * floor can thus be a little over 1 without anything having been wasted.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const floor = (scenario: Scenario.Scenario): Floor => {
+  const calls = Scenario.callsOf(scenario)
+  let worst: Floor = { seconds: 0, binding: "agent" }
+  const consider = (seconds: number, binding: Floor["binding"]) => {
+    if (seconds > worst.seconds) worst = { seconds, binding }
+  }
+  for (const dimension of Limits.dimensions) {
+    const limit = scenario.limits[dimension]
+    if (limit === undefined) continue
+    const used = calls.reduce((sum, call) => sum + Scenario.amountOf(dimension, call), 0)
+    consider(secondsUntil(limit, used), dimension)
+  }
+  let sum = 0
+  for (const agent of scenario.agents) {
+    const busy = agent.calls.reduce((sum, call) => sum + Scenario.latencyMillis(scenario, call), 0)
+    sum += busy
+    consider((agent.startsAtMillis + busy) / 1_000, "agent")
+  }
+  if (scenario.provider.concurrency !== undefined) consider(sum / 1_000 / scenario.provider.concurrency, "concurrency")
+  return worst
+}
+
+const secondsUntil = (limit: Limits.Limit, used: number): number => {
+  if (limit.total !== undefined) return used > limit.total ? Infinity : 0
+  const { amount, seconds } = rateOf(limit)
+  if (limit.window === undefined || limit.window === "bucket") {
+    return Math.max(0, ((used - (limit.burst ?? amount)) * seconds) / amount)
+  }
+  return seconds * Math.max(0, Math.ceil(used / amount) - 1)
+}
+
+/**
+ * The latency of the quickest call that can be an agent's last, in seconds: what follows the floor at the least.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const lastCallSeconds = (scenario: Scenario.Scenario): number =>
+  smallest(
+    scenario.agents.map((agent) => {
+      const last = agent.calls.at(-1)
+      return last === undefined ? 0 : Scenario.latencyMillis(scenario, last) / 1_000
+    })
+  )

@@ -1,0 +1,75 @@
+/**
+ * The lab: see what a policy does before it costs money.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * The AWS backoff study of the jitter variants that `Retry` offers.
+ *
+ * @since 0.1.0
+ */
+export * as AwsStudy from "./awsStudy.ts"
+
+/**
+ * The page of the documentation.
+ *
+ * @since 0.1.0
+ */
+export * as Document from "./document.ts"
+
+/**
+ * How fast a scenario could be at best.
+ *
+ * @since 0.1.0
+ */
+export * as Floor from "./floor.ts"
+
+/**
+ * The same work under each strategy, in simulated time.
+ *
+ * @since 0.1.0
+ */
+export * as Race from "./race.ts"
+
+/**
+ * Reports: one HTML file that opens offline, and charts as SVG.
+ *
+ * @since 0.1.0
+ */
+export * as Report from "./report/index.ts"
+
+/**
+ * What is raced: the calls, and the provider model that they meet.
+ *
+ * @since 0.1.0
+ */
+export * as Scenario from "./scenario.ts"
+
+/**
+ * The scenarios by name, and workloads from traces.
+ *
+ * @since 0.1.0
+ */
+export * as Scenarios from "./scenarios.ts"
+
+/**
+ * The strategies by name.
+ *
+ * @since 0.1.0
+ */
+export * as Strategies from "./strategies/index.ts"
+
+/**
+ * What a strategy is.
+ *
+ * @since 0.1.0
+ */
+export * as Strategy from "./strategy.ts"
+
+/**
+ * Results as tables.
+ *
+ * @since 0.1.0
+ */
+export * as Table from "./table.ts"

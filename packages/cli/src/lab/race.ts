@@ -1,0 +1,229 @@
+/**
+ * The race: the same work under each strategy, each running its real code in simulated time against `ProviderSim`.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as TestClock from "effect/testing/TestClock"
+import { LlmProvider } from "floodgate/LlmProvider"
+import { ProviderSim, Simulation } from "floodgate/testing"
+import { largest, smallest } from "./extremes.ts"
+import { floor } from "./floor.ts"
+import * as Record from "./record.ts"
+import { round } from "./round.ts"
+import type { Scenario } from "./scenario.ts"
+import * as Scenarios from "./scenario.ts"
+import type { Client, Strategy } from "./strategy.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * How a strategy did. Times are in simulated seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Result {
+  readonly strategy: string
+  /** Until the last agent ended, well or badly; the bound where it did not. */
+  readonly makespanSeconds: number
+  /** What no strategy can undercut, see `floor`. */
+  readonly floorSeconds: number
+  readonly ratio: number
+  /** 429s, those that faults injected included. */
+  readonly rejections: number
+  /** Requests beyond the first of each call. */
+  readonly retries: number
+  /** Calls that did not succeed: failed, never made because an earlier one failed, or not finished. */
+  readonly failedCalls: number
+  readonly failedAgents: number
+  /** Latency of the calls that succeeded, waits included; null where none did. */
+  readonly p50Seconds: number | null
+  readonly p99Seconds: number | null
+  /** The time of the agent that ended last over that of the one that ended first; null where not all did their work. */
+  readonly fairness: number | null
+  /** Tokens of admitted calls, input and output. */
+  readonly tokensUsed: number
+  /** Whether all of it ended within the simulated time that it was given. */
+  readonly finished: boolean
+}
+
+/**
+ * A result with all that happened, for charts.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Run {
+  readonly result: Result
+  readonly calls: ReadonlyArray<Record.CallRecord>
+  readonly agents: ReadonlyArray<Record.AgentRecord>
+  /** What the strategy's own budget believed to be left, whenever a request was sent; empty without one. */
+  readonly levels: Record.Recorder["levels"]
+  /** Every request as the provider saw it. */
+  readonly log: ReadonlyArray<ProviderSim.Entry>
+}
+
+/**
+ * Where a race stands.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Progress {
+  readonly strategy: string
+  readonly seconds: number
+  readonly completed: number
+  readonly calls: number
+}
+
+/**
+ * How a race is run.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly progress?: ((progress: Progress) => Effect.Effect<void>) | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Running
+// -----------------------------------------------------------------------------
+
+/**
+ * Runs one strategy. The same scenario and seed give the same run.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const run = (scenario: Scenario, strategy: Strategy, options: Options = {}): Effect.Effect<Run> => {
+  const recorder = Record.make(scenario)
+  const { progress } = options
+  const calls = scenario.agents.reduce((sum, agent) => sum + agent.calls.length, 0)
+  const agentsOf = (client: Client) =>
+    Effect.fnUntraced(function* ({ calls, name, startsAtMillis }: Scenario["agents"][number]) {
+      if (startsAtMillis > 0) yield* Effect.sleep(startsAtMillis)
+      const all = Effect.forEach(calls, (call) => Record.call(recorder, call)(client(Scenarios.paramsOf(call), call)), {
+        discard: true
+      })
+      const failed = yield* Effect.match(all, { onSuccess: () => false, onFailure: () => true })
+      const record = recorder.agents.get(name)!
+      record.failed = failed
+      record.endedAt = yield* Clock.currentTimeMillis
+    })
+
+  const whole = Effect.gen(function* () {
+    const { provider, sim } = yield* ProviderSim.make(Scenarios.providerOf(scenario))
+    let client: Client | undefined
+    const services = Context.make(
+      LlmProvider,
+      Record.provider(recorder, provider, () => client?.left)
+    ).pipe(Context.add(ProviderSim.ProviderSim, sim))
+    const finished = yield* Effect.gen(function* () {
+      client = yield* strategy.client(scenario)
+      const start = agentsOf(client)
+      const agents = scenario.agents.map((agent) => ({ agent, effect: start(agent) }))
+      yield* (
+        client.run?.(agents) ??
+        Effect.forEach(agents, ({ effect }) => effect, { concurrency: "unbounded", discard: true })
+      )
+    }).pipe(Effect.scoped, Effect.provide(services), Effect.timeoutOption(scenario.maxSeconds * 1_000))
+    const result = resultOf(scenario, strategy, recorder, yield* sim.stats, Option.isSome(finished))
+    return {
+      result,
+      calls: [...recorder.calls.values()],
+      agents: [...recorder.agents.values()],
+      levels: recorder.levels,
+      log: yield* sim.log
+    }
+  })
+
+  return Simulation.run(whole, {
+    seed: `${strategy.name}/${scenario.seed}`,
+    progress:
+      progress && ((seconds) => progress({ strategy: strategy.name, seconds, completed: recorder.completed, calls }))
+  }).pipe(
+    Effect.map(({ value }) => value),
+    // Each race has a clock of its own, whose times count from 0.
+    Effect.provide(TestClock.layer({ warningDelay: "1 hour" }))
+  )
+}
+
+/**
+ * Runs the strategies one after the other.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const race = (
+  scenario: Scenario,
+  strategies: ReadonlyArray<Strategy>,
+  options?: Options
+): Effect.Effect<ReadonlyArray<Run>> => Effect.forEach(strategies, (strategy) => run(scenario, strategy, options))
+
+// -----------------------------------------------------------------------------
+// Figures
+// -----------------------------------------------------------------------------
+
+/**
+ * The value below or at which a share of the values lies (nearest rank); undefined of none.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const quantile = (values: ReadonlyArray<number>, share: number): number | undefined => {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]
+}
+
+const seconds = (millis: number | undefined): number | null => (millis === undefined ? null : round(millis / 1_000))
+
+const fairnessOf = (agents: ReadonlyArray<Record.AgentRecord>): number | null => {
+  // From its start, so that agents that come later are not late for it.
+  const spans = agents.map((agent) => agent.endedAt! - agent.startsAtMillis)
+  const shortest = smallest(spans)
+  return shortest > 0 && shortest < Infinity ? round(largest(spans) / shortest) : null
+}
+
+const resultOf = (
+  scenario: Scenario,
+  strategy: Strategy,
+  recorder: Record.Recorder,
+  stats: ProviderSim.Stats,
+  finished: boolean
+): Result => {
+  const agents = [...recorder.agents.values()]
+  const calls = [...recorder.calls.values()]
+  const succeeded = calls.filter((call) => call.outcome === "ok")
+  const latencies = succeeded.map((call) => call.endedAt! - call.askedAt)
+  const failedAgents = agents.filter((agent) => agent.failed || agent.endedAt === undefined).length
+  const makespan = finished
+    ? largest(
+        agents.map((agent) => agent.endedAt!),
+        0
+      )
+    : scenario.maxSeconds * 1_000
+  const floorSeconds = floor(scenario).seconds
+  const planned = scenario.agents.reduce((sum, agent) => sum + agent.calls.length, 0)
+  return {
+    strategy: strategy.name,
+    makespanSeconds: round(makespan / 1_000),
+    floorSeconds: round(floorSeconds),
+    ratio: round(makespan / 1_000 / floorSeconds, 4),
+    rejections: stats.rejected,
+    retries: calls.reduce((sum, call) => sum + Math.max(0, call.attempts.length - 1), 0),
+    failedCalls: planned - succeeded.length,
+    failedAgents,
+    p50Seconds: seconds(quantile(latencies, 0.5)),
+    p99Seconds: seconds(quantile(latencies, 0.99)),
+    fairness: failedAgents > 0 ? null : fairnessOf(agents),
+    tokensUsed: stats.inputTokens + stats.outputTokens,
+    finished
+  }
+}

@@ -1,0 +1,103 @@
+/** What happened in a race, call by call and attempt by attempt. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Limits from "floodgate/Limits"
+import type { LlmProvider } from "floodgate/LlmProvider"
+import type { Call, Scenario } from "./scenario.ts"
+import * as Scenarios from "./scenario.ts"
+
+/** One request to the provider. Times are in simulated milliseconds. */
+export interface Attempt {
+  readonly startedAt: number
+  endedAt: number | undefined
+  outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
+}
+
+/** One call of an agent: from when the agent asked for it, waits included, to its end. */
+export interface CallRecord {
+  readonly call: Call
+  readonly askedAt: number
+  endedAt: number | undefined
+  outcome: "open" | "ok" | "failed"
+  readonly attempts: Array<Attempt>
+}
+
+/** One agent: when it ended, and whether all of its calls succeeded. */
+export interface AgentRecord {
+  readonly name: string
+  readonly startsAtMillis: number
+  endedAt: number | undefined
+  failed: boolean
+}
+
+/** All of a race. Changed in place while it runs. */
+export interface Recorder {
+  readonly calls: Map<string, CallRecord>
+  readonly agents: Map<string, AgentRecord>
+  /** What the strategy's own budget believed to be left, whenever a request was sent. */
+  readonly levels: Array<{ readonly at: number; readonly left: Limits.Charge }>
+  completed: number
+  failed: number
+}
+
+/** A recorder that has seen nothing yet. */
+export const make = (scenario: Scenario): Recorder => ({
+  calls: new Map(),
+  agents: new Map(
+    scenario.agents.map(({ name, startsAtMillis }) => [
+      name,
+      { name, startsAtMillis, endedAt: undefined, failed: false } as AgentRecord
+    ])
+  ),
+  levels: [],
+  completed: 0,
+  failed: 0
+})
+
+const keyOf = (call: Call): string => `${call.agent}/${call.index}`
+
+/** Records one call around the effect that makes it. */
+export const call =
+  (recorder: Recorder, of: Call) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Clock.currentTimeMillis, (askedAt) => {
+      const record: CallRecord = { call: of, askedAt, endedAt: undefined, outcome: "open", attempts: [] }
+      recorder.calls.set(keyOf(of), record)
+      return Effect.onExit(self, (exit) =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          // What the end of the race interrupts is neither: it was not finished.
+          if (Exit.isFailure(exit) && Exit.hasInterrupts(exit)) return
+          record.endedAt = now
+          record.outcome = Exit.isSuccess(exit) ? "ok" : "failed"
+          if (record.outcome === "ok") recorder.completed++
+          else recorder.failed++
+        })
+      )
+    })
+
+/** A provider of which every attempt is recorded. */
+export const provider = (
+  recorder: Recorder,
+  self: LlmProvider["Service"],
+  left: () => Effect.Effect<Limits.Charge> | undefined
+): LlmProvider["Service"] => ({
+  ...self,
+  create: Effect.fnUntraced(function* (params) {
+    const startedAt = yield* Clock.currentTimeMillis
+    const believed = left()
+    if (believed !== undefined) recorder.levels.push({ at: startedAt, left: yield* believed })
+    const attempt: Attempt = { startedAt, endedAt: undefined, outcome: "open" }
+    recorder.calls.get(Scenarios.keyOf(params))?.attempts.push(attempt)
+    const end = (outcome: Attempt["outcome"]) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        attempt.endedAt = now
+        attempt.outcome = outcome
+      })
+    return yield* self.create(params).pipe(
+      Effect.tap(() => end("ok")),
+      Effect.tapError((error) => end(error.status === 429 ? "rejected" : "failed")),
+      Effect.onInterrupt(() => end("interrupted"))
+    )
+  })
+})

@@ -1,0 +1,274 @@
+/**
+ * The figures behind the charts: what a race recorded, as small as charts need it. Plain JSON.
+ *
+ * @since 0.1.0
+ */
+import type * as Limits from "floodgate/Limits"
+import { floor } from "../floor.ts"
+import type { Result, Run } from "../race.ts"
+import { rateOf } from "../rate.ts"
+import type { Attempt, CallRecord } from "../record.ts"
+import { round } from "../round.ts"
+import type { Scenario } from "../scenario.ts"
+import * as Scenarios from "../scenario.ts"
+
+/**
+ * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. Times are in seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Bar {
+  readonly agent: string
+  readonly from: number
+  readonly to: number
+  readonly what: "waits" | "runs" | "rejected" | "failed"
+}
+
+/**
+ * A level at a time: what the provider has left, and what the budget believes, where there is one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Level {
+  readonly at: number
+  /** `null` where only the provider knows. */
+  readonly provider: number | null
+  readonly budget: number | null
+}
+
+/**
+ * One strategy in one scenario.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunFigures {
+  readonly strategy: string
+  readonly bars: ReadonlyArray<Bar>
+  readonly levels: ReadonlyArray<Level>
+  /** Tokens that were admitted, per second, in slices of equal length. */
+  readonly rates: ReadonlyArray<{ readonly from: number; readonly to: number; readonly perSecond: number }>
+  /** Latencies of calls that succeeded, sorted: waits included. */
+  readonly latencies: ReadonlyArray<number>
+  /** How many calls there were to make; those that were never made, because an earlier one failed, are among them. */
+  readonly planned: number
+  /** How many of them succeeded. */
+  readonly done: number
+}
+
+/**
+ * One scenario: its table, and the runs that are shown in detail.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ScenarioFigures {
+  readonly name: string
+  readonly summary: string
+  readonly provider: string
+  readonly floorSeconds: number
+  /** The dimension of `levels` and `rates`, and its limit per second. */
+  readonly dimension: string
+  readonly limitPerSecond: number
+  /** Those that are shown in detail. */
+  readonly agents: ReadonlyArray<string>
+  readonly results: ReadonlyArray<Result>
+  readonly runs: ReadonlyArray<RunFigures>
+}
+
+const secondsOf = (millis: number): number => round(millis / 1_000)
+
+/** A chart shows no more than so many points; what lies between them nobody sees. */
+const mostPoints = 600
+/** A chart of agents has no more rows than so many. */
+const mostAgents = 80
+/** Rejections of one agent that are closer than this share of the whole run are one mark. */
+const markShare = 1 / 150
+/** Slices of a run in which rates are measured. */
+const slices = 80
+
+/**
+ * As many points as a chart can show.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const thinned = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => {
+  const step = Math.max(1, Math.ceil(items.length / mostPoints))
+  return step === 1 ? items : items.filter((_, index) => index % step === 0 || index === items.length - 1)
+}
+
+/**
+ * As many agents as a chart can show, of many each n-th. All that they did is shown: gaps would say that they did nothing.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const shownAgents = (agents: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const step = Math.ceil(agents.length / mostAgents)
+  return step <= 1 ? agents : agents.filter((_, index) => index % step === 0)
+}
+
+/**
+ * What agents did when. `end` is the end of all, in milliseconds.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const barsOf = (
+  calls: ReadonlyArray<
+    Pick<CallRecord, "askedAt" | "endedAt"> & {
+      readonly call: { readonly agent: string }
+      readonly attempts: ReadonlyArray<Attempt>
+    }
+  >,
+  end: number
+): ReadonlyArray<Bar> => {
+  const bars: Array<Bar> = []
+  const marked = new Map<string, number>()
+  const add = (agent: string, what: Bar["what"], from: number, to: number) =>
+    bars.push({ agent, what, from: secondsOf(from), to: secondsOf(to) })
+  for (const { askedAt, attempts, call, endedAt } of calls) {
+    let free = askedAt
+    for (const { endedAt: done = end, outcome, startedAt } of attempts) {
+      if (outcome === "rejected") {
+        const key = `${call.agent}/rejected`
+        if (startedAt - (marked.get(key) ?? -Infinity) < end * markShare) continue
+        marked.set(key, startedAt)
+        add(call.agent, "rejected", startedAt, startedAt)
+        continue
+      }
+      if (startedAt > free) add(call.agent, "waits", free, startedAt)
+      add(call.agent, outcome === "failed" ? "failed" : "runs", startedAt, done)
+      free = done
+    }
+    const last = endedAt ?? end
+    if (last > free) add(call.agent, "waits", free, last)
+  }
+  return bars
+}
+
+const order: ReadonlyArray<Limits.Dimension> = ["tokens", "inputTokens", "outputTokens", "requests"]
+
+const limitedIn = ({ limits }: Scenario): Limits.Dimension =>
+  order.find((name) => limits[name] !== undefined) ?? "tokens"
+
+/** Each admission is a drop from one point to another: between two of them it is refilled. */
+const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> => {
+  const readings = run.levels
+  let next = 0
+  let believed: number | undefined
+  const points = run.log.flatMap((entry): Array<Level> => {
+    const taken = entry.outcome === "accepted" ? Scenarios.amountOf(dimension, entry) : 0
+    const provider = Math.round(entry.left[dimension] ?? 0)
+    let asked = false
+    for (; next < readings.length && readings[next]!.at <= entry.at; next++) {
+      believed = readings[next]!.left[dimension]
+      asked = true
+    }
+    const budget = believed === undefined || !asked ? null : Math.round(believed)
+    const at = secondsOf(entry.at)
+    const after: Level = { at, provider, budget }
+    return taken === 0
+      ? [after]
+      : [{ at, provider: provider + taken, budget: budget === null ? null : budget + taken }, after]
+  })
+  return thinned(points)
+}
+
+/**
+ * What was admitted per second, in slices of equal length.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const ratesOf = (
+  admitted: ReadonlyArray<{ readonly at: number; readonly amount: number }>,
+  end: number
+): RunFigures["rates"] => {
+  const length = Math.max(1_000, end / slices)
+  const sums: Array<number> = Array.from({ length: Math.max(1, Math.ceil(end / length)) }, () => 0)
+  for (const { amount, at } of admitted) {
+    const slice = Math.min(sums.length - 1, Math.floor(at / length))
+    sums[slice]! += amount
+  }
+  return sums.map((sum, index) => ({
+    from: secondsOf(index * length),
+    to: secondsOf((index + 1) * length),
+    perSecond: Math.round(sum / (length / 1_000))
+  }))
+}
+
+/**
+ * Latencies of calls that succeeded, sorted: waits included.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const latenciesOf = (
+  calls: ReadonlyArray<Pick<CallRecord, "askedAt" | "endedAt" | "outcome">>
+): RunFigures["latencies"] =>
+  thinned(
+    calls
+      .filter(({ outcome }) => outcome === "ok")
+      .map(({ askedAt, endedAt }) => secondsOf(endedAt! - askedAt))
+      .sort((a, b) => a - b)
+  )
+
+/**
+ * The figures of one run.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
+  const dimension = limitedIn(scenario)
+  const end = run.result.makespanSeconds * 1_000
+  const shown = new Set(shownAgents(scenario.agents.map(({ name }) => name)))
+  return {
+    strategy: run.result.strategy,
+    bars: barsOf(
+      run.calls.filter(({ call }) => shown.has(call.agent)),
+      end
+    ),
+    levels: levelsOf(run, dimension),
+    rates: ratesOf(
+      run.log
+        .filter(({ outcome }) => outcome === "accepted")
+        .map((entry) => ({ at: entry.at, amount: Scenarios.amountOf(dimension, entry) })),
+      end
+    ),
+    latencies: latenciesOf(run.calls),
+    planned: Scenarios.callsOf(scenario).length,
+    done: Scenarios.callsOf(scenario).length - run.result.failedCalls
+  }
+}
+
+/** The strategies that are shown in detail by default: the incident, its usual fixes, the library and the oracle. */
+const detailed = new Set(["fixed-retry-forever", "sdk-10", "incident-fix", "floodgate", "oracle"])
+
+/**
+ * The figures of a scenario: all results, and the usual strategies in detail (all, where there are no more than five).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): ScenarioFigures => {
+  const dimension = limitedIn(scenario)
+  const { amount, seconds } = rateOf(scenario.limits[dimension] ?? {})
+  return {
+    name: scenario.name,
+    summary: scenario.summary,
+    provider: Scenarios.modelOf(scenario),
+    floorSeconds: round(floor(scenario).seconds),
+    dimension: Scenarios.dimensionNames[dimension],
+    limitPerSecond: round(amount / seconds),
+    agents: shownAgents(scenario.agents.map(({ name }) => name)),
+    results: runs.map(({ result }) => result),
+    runs: runs
+      .filter(({ result }) => runs.length <= 5 || detailed.has(result.strategy))
+      .map((run) => runFigures(scenario, run))
+  }
+}

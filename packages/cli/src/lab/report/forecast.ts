@@ -1,0 +1,117 @@
+/**
+ * A forecast as figures and as part of a report: one run per set of limits.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import type * as Forecast from "floodgate/Forecast"
+import type * as Limits from "floodgate/Limits"
+import { round } from "../round.ts"
+import * as Scenarios from "../scenario.ts"
+import * as Figures from "./figures.ts"
+import type { Section } from "./html.ts"
+
+/**
+ * A forecast under the limits of a tier.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Answer {
+  readonly tier: string
+  readonly limits: Limits.Limits
+  readonly forecast: Forecast.Forecast
+}
+
+const secondsOf = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
+
+/** A chart shows no more calls than this one by one: they would be narrower than a point. */
+const mostCalls = 4_000
+
+/** Calls that one agent makes one after the other, as one: all their waits, then all that they ran. */
+const barsOf = (agent: string, calls: ReadonlyArray<Forecast.CallForecast>): ReadonlyArray<Figures.Bar> => {
+  const ran = calls.reduce((sum, call) => sum + secondsOf(call.finishesAfter) - secondsOf(call.admittedAfter), 0)
+  const from = secondsOf(calls[0]!.askedAfter)
+  const to = secondsOf(calls.at(-1)!.finishesAfter)
+  const admitted = round(to - ran)
+  const runs: Figures.Bar = { agent, from: admitted, to, what: "runs" }
+  return admitted > from ? [{ agent, from, to: admitted, what: "waits" }, runs] : [runs]
+}
+
+/** What the agents that are shown do. */
+const ganttOf = ({ agents, calls }: Forecast.Forecast): ReadonlyArray<Figures.Bar> => {
+  const shown = new Set(Figures.shownAgents(agents.map(({ name }) => name)))
+  const theirs = calls.filter(({ agent }) => shown.has(agent))
+  const step = Math.ceil(theirs.length / mostCalls)
+  return [...Map.groupBy(theirs, ({ agent }) => agent)].flatMap(([agent, calls]) =>
+    Array.from({ length: Math.ceil(calls.length / step) }, (_, index) =>
+      barsOf(agent, calls.slice(index * step, (index + 1) * step))
+    ).flat()
+  )
+}
+
+const runOf = ({ forecast, tier }: Answer): Figures.RunFigures => {
+  const latencies = forecast.calls.map(({ askedAfter, finishesAfter }) =>
+    round(secondsOf(finishesAfter) - secondsOf(askedAfter))
+  )
+  return {
+    strategy: tier,
+    bars: ganttOf(forecast),
+    levels: [],
+    rates: [],
+    latencies: Figures.thinned(latencies.sort((a, b) => a - b)),
+    planned: forecast.usage.requests,
+    done: forecast.calls.length
+  }
+}
+
+/**
+ * The part of a report about forecasts of one workload.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const section = (options: {
+  readonly summary: string
+  readonly answers: ReadonlyArray<Answer>
+  readonly heads: ReadonlyArray<string>
+  readonly rows: ReadonlyArray<ReadonlyArray<string>>
+  readonly notes: ReadonlyArray<string>
+}): Section => {
+  const { answers, heads, notes, rows, summary } = options
+  const done = answers.filter(({ forecast }) => forecast.refused.length === 0)
+  const figures: Figures.ScenarioFigures = {
+    name: "forecast",
+    summary,
+    provider: answers.map(({ limits, tier }) => `${tier}: ${Scenarios.limitsText(limits)}`).join(". "),
+    floorSeconds: 0,
+    dimension: "tokens",
+    limitPerSecond: 0,
+    agents: Figures.shownAgents(answers[0]?.forecast.agents.map(({ name }) => name) ?? []),
+    // What is never done takes no time that a bar could show.
+    results: done.map(({ forecast, tier }) => ({
+      strategy: tier,
+      makespanSeconds: secondsOf(forecast.duration),
+      floorSeconds: 0,
+      ratio: 1,
+      rejections: 0,
+      retries: 0,
+      failedCalls: 0,
+      failedAgents: 0,
+      p50Seconds: null,
+      p99Seconds: null,
+      fairness: null,
+      tokensUsed: forecast.usage.tokens,
+      finished: true
+    })),
+    runs: answers.filter(({ forecast }) => forecast.calls.length > 0).map(runOf)
+  }
+  return {
+    figures,
+    heads,
+    rows,
+    notes: ["A forecast: nobody else uses the limits, and nothing fails.", ...notes],
+    charts: ["makespan", "gantt", "latency"],
+    bars: "From the first call to the end of the last agent."
+  }
+}

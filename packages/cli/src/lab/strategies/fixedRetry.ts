@@ -1,0 +1,31 @@
+/** The incident: fixed waits of one second, nothing shared. Written as its authors wrote it. */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import { LlmProvider } from "floodgate/LlmProvider"
+import type { Strategy } from "../strategy.ts"
+
+const everySecond =
+  (times?: number): Strategy["client"] =>
+  () =>
+    Effect.map(
+      LlmProvider,
+      (provider) => (params) =>
+        provider.create(params).pipe(
+          Effect.retry({ schedule: Schedule.spaced("1 second"), times }),
+          Effect.map((reply) => reply.value)
+        )
+    )
+
+/** `wait_fixed(1)`, `stop_after_attempt(5)`: waits exactly one second, five attempts, no budget. */
+export const fixedRetry: Strategy = {
+  name: "fixed-retry",
+  summary: "wait exactly 1 s, 5 attempts, no budget",
+  client: everySecond(4)
+}
+
+/** `wait_fixed(1)` without an end: stopped by the race, and then reported as not finished. */
+export const fixedRetryForever: Strategy = {
+  name: "fixed-retry-forever",
+  summary: "wait exactly 1 s, for ever, no budget",
+  client: everySecond()
+}

@@ -1,0 +1,163 @@
+/** The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Limits from "floodgate/Limits"
+import * as Dimensions from "../../dimensions.ts"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
+import { LlmError, RateLimited } from "floodgate/LlmError"
+import { LlmProvider } from "floodgate/LlmProvider"
+import type { Agent, Call, Scenario } from "../scenario.ts"
+import type { Client, Strategy } from "../strategy.ts"
+
+/** How the library is used in a race. */
+interface Options {
+  readonly name: string
+  readonly summary: string
+  /** The limits that the budget gets. @default the provider's true limits and its limit on calls at once */
+  readonly budget?: ((scenario: Scenario) => Budget.Options) | undefined
+  /** Whether input tokens are counted before each call, as the incident report did. @default true */
+  readonly counted?: boolean | undefined
+  /** The fairness key of a call. @default its agent */
+  readonly agent?: ((call: Call) => string) | undefined
+  /** Whether it hears what responses say of the limits. @default true */
+  readonly listens?: boolean | undefined
+  /** Whether `Agents` runs the agents, with the tokens that each will use in all. @default false */
+  readonly knowsWork?: boolean | undefined
+}
+
+/** What an account's owner tells the budget: the limits that the provider's console shows. */
+const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
+  limits,
+  concurrency: provider.concurrency
+})
+
+const leftOf = ({ pools }: Budget.BudgetStatus): Limits.Charge => {
+  const left: { [D in Limits.Dimension]?: number } = {}
+  for (const { dimensions } of Object.values(pools)) {
+    for (const [dimension, { level }] of Object.entries(dimensions)) left[dimension as Limits.Dimension] = level
+  }
+  return left
+}
+
+/** A provider whose responses say nothing of its limits; a rejection still says when to come back. */
+const deaf = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
+  ...provider,
+  create: (params) =>
+    provider.create(params).pipe(
+      Effect.map((reply) => ({ ...reply, signal: undefined })),
+      Effect.mapError((error) =>
+        error.reason._tag === "RateLimited"
+          ? new LlmError({ reason: new RateLimited({ ...error.reason, signal: undefined }) })
+          : error
+      )
+    )
+})
+
+/** All limits times a factor: what somebody tells the budget who is mistaken. */
+const scaled =
+  (factor: number) =>
+  (scenario: Scenario): Budget.Options => {
+    const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
+    const limits = Dimensions.map(scenario.limits, (limit) => ({
+      ...limit,
+      perSecond: times(limit.perSecond),
+      perMinute: times(limit.perMinute),
+      burst: times(limit.burst)
+    }))
+    return { ...trueLimits(scenario), limits }
+  }
+
+const workOf = ({ calls }: Agent): number =>
+  calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
+
+/** A strategy that is the library with the given options. */
+const make = ({
+  agent = ({ agent }) => agent,
+  budget = trueLimits,
+  counted = true,
+  knowsWork = false,
+  listens = true,
+  name,
+  summary
+}: Options): Strategy => ({
+  name,
+  summary,
+  client: (scenario) =>
+    Effect.gen(function* () {
+      const provider = yield* LlmProvider
+      const live = LlmClient.layerProvider().pipe(
+        Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer(budget(scenario))))),
+        Layer.provide(Layer.succeed(LlmProvider, listens ? provider : deaf(provider)))
+      )
+      const context = yield* Layer.build(live)
+      const client = yield* Effect.provide(LlmClient.LlmClient, context)
+      const shared = yield* Effect.provide(Budget.TokenBudget, context)
+      const create: Client = (params, call) =>
+        client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
+      const left = Effect.map(shared.status, leftOf)
+      if (!knowsWork) return Object.assign(create, { left })
+      const run: NonNullable<Client["run"]> = (agents) =>
+        Effect.provide(
+          Agents.run(agents.map(({ agent, effect }) => ({ key: agent.name, effect, work: workOf(agent) }))),
+          context
+        )
+      return Object.assign(create, { left, run })
+    })
+})
+
+/** The library with the provider's true limits. */
+export const floodgate: Strategy = make({
+  name: "floodgate",
+  summary: "this library: LlmClient under one TokenBudget with the provider's limits"
+})
+
+/** The library where responses say nothing of the limits. */
+export const withoutHeaders: Strategy = make({
+  name: "floodgate-no-headers",
+  summary: "this library, deaf to what responses say of the limits",
+  listens: false
+})
+
+/** The library with the work of each agent, which a single job knows from its documents. */
+export const weighted: Strategy = make({
+  name: "floodgate-weighted",
+  summary: "this library with the tokens that each agent will use: shares follow the work left",
+  knowsWork: true
+})
+
+/** The library where all agents are one: first come, first served, as a plain queue does. */
+export const inOrder: Strategy = make({
+  name: "floodgate-fifo",
+  summary: "this library with one fairness key for all agents: first come, first served",
+  agent: () => "all"
+})
+
+/** The library with half of the limits: headers cannot raise what was configured. */
+export const halfLimits: Strategy = make({
+  name: "floodgate-half",
+  summary: "this library with half of the limits",
+  budget: scaled(0.5)
+})
+
+/** The library with twice the limits. */
+export const doubleLimits: Strategy = make({
+  name: "floodgate-double",
+  summary: "this library with twice the limits",
+  budget: scaled(2)
+})
+
+/** The library without limits, which it must learn. */
+export const unknownLimits: Strategy = make({
+  name: "floodgate-unknown",
+  summary: "this library without limits: it learns them from responses",
+  budget: ({ provider }) => ({ concurrency: provider.concurrency })
+})
+
+/** The library without counting tokens first: input is estimated from bytes, output learned. */
+export const estimates: Strategy = make({
+  name: "floodgate-estimates",
+  summary: "this library without count_tokens: input and output are estimated and learned",
+  counted: false
+})

@@ -1,0 +1,82 @@
+/**
+ * The fix of the incident report: full-jitter backoff, and one token bucket that all agents share. Written as its
+ * authors wrote it: what is estimated is never corrected, and nobody hears of another's 429.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
+import type { LlmError } from "floodgate/LlmError"
+import { LlmProvider } from "floodgate/LlmProvider"
+import type { Scenario } from "../scenario.ts"
+import type { Strategy } from "../strategy.ts"
+
+/**
+ * Exponential backoff with full jitter: a random part of 2 s, 4 s, 8 s ... up to a minute, five attempts, only after
+ * rate limits.
+ */
+const backoff = Schedule.exponential("2 seconds").pipe(
+  Schedule.modifyDelay(({ duration }) =>
+    Effect.map(Random.next, (random) => Duration.times(Duration.min(duration, Duration.minutes(1)), random))
+  )
+)
+
+const isRateLimit = ({ reason }: LlmError): boolean => reason._tag === "RateLimited" || reason._tag === "RampLimited"
+
+/**
+ * A token bucket that is served in the order of arrival: a call that does not fit sleeps until it does, and the others
+ * queue.
+ */
+const makeBucket = (perSecond: number, burst: number) =>
+  Effect.gen(function* () {
+    const lock = yield* Semaphore.make(1)
+    let level = burst
+    let updated = yield* Clock.currentTimeMillis
+    const refill = Effect.map(Clock.currentTimeMillis, (now) => {
+      level = Math.min(burst, level + ((now - updated) * perSecond) / 1_000)
+      updated = now
+    })
+    return (tokens: number) =>
+      lock.withPermits(1)(
+        Effect.gen(function* () {
+          yield* refill
+          if (level < Math.min(tokens, burst)) {
+            yield* Effect.sleep(Math.ceil(((Math.min(tokens, burst) - level) / perSecond) * 1_000))
+            yield* refill
+          }
+          level -= tokens
+        })
+      )
+  })
+
+/** The one limit that it watches, as the incident report read it: a rate and a burst. */
+const limitOf = ({ limits }: Scenario): { readonly rate: number; readonly burst: number } => {
+  const limit = limits.tokens ?? limits.inputTokens ?? limits.outputTokens ?? {}
+  if (limit.perSecond !== undefined) return { rate: limit.perSecond, burst: limit.burst ?? limit.perSecond }
+  // 4M a minute were taken as 60,000 a second and a burst of 200,000: a twentieth, and the rest spread over the minute.
+  const perMinute = limit.perMinute ?? Infinity
+  const bucket = limit.window === undefined || limit.window === "bucket"
+  const burst = limit.burst ?? (bucket ? perMinute : perMinute / 20)
+  return { rate: bucket ? perMinute / 60 : (perMinute - burst) / 60, burst }
+}
+
+/** The incident report's fix. */
+export const incidentFix: Strategy = {
+  name: "incident-fix",
+  summary: "full jitter 2 s to 60 s, 5 attempts; one bucket charged with the estimate, never corrected",
+  client: (scenario) =>
+    Effect.gen(function* () {
+      const provider = yield* LlmProvider
+      const { burst, rate } = limitOf(scenario)
+      const consume = yield* makeBucket(rate, burst)
+      return (params) =>
+        Effect.gen(function* () {
+          const { max_tokens, messages, model } = params
+          const counted = yield* provider.countTokens({ model, messages })
+          yield* consume(scenario.limits.inputTokens === undefined ? counted.value + max_tokens : counted.value)
+          return (yield* provider.create(params)).value
+        }).pipe(Effect.retry({ schedule: backoff, times: 4, while: isRateLimit }))
+    })
+}

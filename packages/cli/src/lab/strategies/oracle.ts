@@ -1,0 +1,112 @@
+/**
+ * The yardstick: a queue in the order of arrival whose master knows what every call will use and what the provider has
+ * left, and sends each at the earliest instant at which it is admitted.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
+import * as Limits from "floodgate/Limits"
+import { LlmProvider } from "floodgate/LlmProvider"
+import { ProviderSim } from "floodgate/testing"
+import { Growth } from "../growth.ts"
+import { rateOf } from "../rate.ts"
+import type { Call, Scenario } from "../scenario.ts"
+import type { Strategy } from "../strategy.ts"
+
+/** What must be left before a call is sent, and how to know when it will be. */
+interface Need {
+  readonly dimension: Limits.Dimension
+  readonly amount: number
+  readonly limit: Limits.Limit
+}
+
+const needsOf = ({ limits, provider }: Scenario, call: Call): ReadonlyArray<Need> =>
+  Limits.dimensions.flatMap((dimension) => {
+    const limit = limits[dimension]
+    if (limit === undefined) return []
+    const used = {
+      requests: 1,
+      inputTokens: call.inputTokens,
+      // Where output counts while it is produced, a call is admitted as long as anything is left.
+      outputTokens: (provider.output ?? "live") === "live" ? 1e-3 : call.outputTokens,
+      tokens: call.inputTokens + call.outputTokens
+    }[dimension]
+    const capacity = limit.burst ?? rateOf(limit).amount
+    // More than a bucket holds is admitted into debt when it is full.
+    const amount = limit.window === undefined || limit.window === "bucket" ? Math.min(used, capacity) : used
+    return [{ dimension, amount, limit }]
+  })
+
+/** Milliseconds until `missing` more is there, or at which to look again. */
+const waitMillis = ({ limit }: Need, missing: number, now: number, sent: ReadonlyArray<number>): number => {
+  const { amount, seconds } = rateOf(limit)
+  const period = seconds * 1_000
+  switch (limit.window ?? "bucket") {
+    case "bucket":
+      return Math.max(1, Math.ceil((missing * period) / amount - 1e-6))
+    case "sliding":
+      return Math.max(1, (sent.find((at) => at + period > now) ?? now - period + 1) + period - now)
+    case "fixed":
+      return period - (now % period)
+  }
+}
+
+/**
+ * First in, first out, with perfect knowledge. Nobody could really have it; it is what the others are compared with.
+ */
+export const oracle: Strategy = {
+  name: "oracle",
+  summary: "first in, first out, knowing every call's usage and the provider's level; a call that fails is made again",
+  client: (scenario) =>
+    Effect.gen(function* () {
+      const provider = yield* LlmProvider
+      const sim = yield* ProviderSim.ProviderSim
+      const head = yield* Semaphore.make(1)
+      const places = yield* Semaphore.make(scenario.provider.concurrency ?? Number.MAX_SAFE_INTEGER)
+      const { ramp } = scenario.provider
+      const growth = new Growth()
+      const sent: Array<number> = []
+      let expired = 0
+
+      const fits = Effect.fnUntraced(function* (model: string, call: Call) {
+        const needs = needsOf(scenario, call)
+        while (true) {
+          const left = yield* sim.left(model)
+          const now = yield* Clock.currentTimeMillis
+          while (expired < sent.length && sent[expired]! + 60_000 <= now) expired++
+          let wait = 0
+          for (const need of needs) {
+            const missing = need.amount - (left[need.dimension] ?? Infinity)
+            if (missing > 1e-6) wait = Math.max(wait, waitMillis(need, missing, now, sent.slice(expired)))
+          }
+          if (ramp !== undefined) wait = Math.max(wait, growth.waitMillis(ramp, now, call.inputTokens))
+          if (wait === 0) {
+            sent.push(now)
+            growth.add(now, call.inputTokens)
+            return
+          }
+          yield* Effect.sleep(wait)
+        }
+      })
+
+      return (params, call) =>
+        head
+          .withPermits(1)(
+            Effect.gen(function* () {
+              yield* places.take(1)
+              yield* fits(params.model, call)
+              // The request is on its way before the next in the queue looks at what is left.
+              return yield* Effect.forkChild(Effect.ensuring(provider.create(params), places.release(1)), {
+                startImmediately: true
+              })
+            })
+          )
+          .pipe(
+            Effect.flatMap(Fiber.join),
+            Effect.map((reply) => reply.value),
+            Effect.retry({ schedule: Schedule.spaced("1 second"), while: (error) => error.isRetryable })
+          )
+    })
+}

@@ -1,0 +1,138 @@
+/**
+ * What people do today: retries of their own in each caller, or a semaphore. Each is the algorithm of the thing that it
+ * names, with its defaults, under simulated time.
+ */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
+import type { LlmError } from "floodgate/LlmError"
+import { LlmProvider, type Params } from "floodgate/LlmProvider"
+import type { Strategy } from "../strategy.ts"
+
+/** Which failures the SDKs retry: 408, 409, 429, everything from 500, and connections that broke or timed out. */
+const isRetried = (error: LlmError): boolean => {
+  const { status } = error
+  if (status !== undefined) return status === 408 || status === 409 || status === 429 || status >= 500
+  return error.reason._tag === "ConnectionFailed" || error.reason._tag === "TimedOut"
+}
+
+const retryAfterMillis = (error: LlmError): number | undefined =>
+  error.retryAfter === undefined ? undefined : Duration.toMillis(error.retryAfter)
+
+/** Retries in a loop: `wait` gives the milliseconds before retry `n`, counted from 0. */
+const retrying = (
+  attempt: Effect.Effect<Message, LlmError>,
+  retries: number,
+  wait: (error: LlmError, n: number) => Effect.Effect<number>
+): Effect.Effect<Message, LlmError> => {
+  const from = (n: number): Effect.Effect<Message, LlmError> =>
+    Effect.catch(attempt, (error) =>
+      n < retries && isRetried(error)
+        ? Effect.flatMap(wait(error, n), (millis) => Effect.delay(from(n + 1), millis))
+        : Effect.fail(error)
+    )
+  return from(0)
+}
+
+const attemptOf = (provider: LlmProvider["Service"], params: Params): Effect.Effect<Message, LlmError> =>
+  Effect.map(provider.create(params), (reply) => reply.value)
+
+/**
+ * `retryRequest` of @anthropic-ai/sdk 1.13: `retry-after` exactly and without jitter, else 0.5 s doubled up
+ * to 8 s, less up to a quarter.
+ */
+const sdkWait = (error: LlmError, n: number): Effect.Effect<number> => {
+  const asked = retryAfterMillis(error)
+  if (asked !== undefined && asked > 0 && asked <= 0x7f_ff_ff_ff) return Effect.succeed(asked)
+  return Effect.map(Random.next, (random) => Math.min(0.5 * 2 ** n, 8) * (1 - random * 0.25) * 1_000)
+}
+
+const sdk = (retries: number): Strategy => ({
+  name: `sdk-${retries}`,
+  summary: `the official SDK's own retries, maxRetries: ${retries}`,
+  client: () =>
+    Effect.map(LlmProvider, (provider) => (params) => retrying(attemptOf(provider, params), retries, sdkWait))
+})
+
+/** The official SDK as it comes: two retries. */
+export const sdk2: Strategy = sdk(2)
+
+/** The official SDK with `maxRetries: 10`, the usual advice. */
+export const sdk10: Strategy = sdk(10)
+
+/**
+ * The AI SDK's `generateText` (ai 6): two retries, 2 s doubled, no jitter, `retry-after` where it is below a minute.
+ */
+export const aiSdk: Strategy = {
+  name: "ai-sdk",
+  summary: "2 retries after 2 s and 4 s without jitter, retry-after if below a minute",
+  client: () =>
+    Effect.map(
+      LlmProvider,
+      (provider) => (params) =>
+        retrying(attemptOf(provider, params), 2, (error, n) => {
+          const backoff = 2_000 * 2 ** n
+          const asked = retryAfterMillis(error)
+          return Effect.succeed(asked !== undefined && (asked < 60_000 || asked < backoff) ? asked : backoff)
+        })
+    )
+}
+
+/** Full jitter alone: a random part of 2 s, 4 s ... 60 s, ten attempts, nothing shared, `retry-after` not read. */
+export const fullJitter: Strategy = {
+  name: "full-jitter",
+  summary: "full jitter 2 s to 60 s alone, 10 attempts, no budget",
+  client: () =>
+    Effect.map(
+      LlmProvider,
+      (provider) => (params) =>
+        retrying(attemptOf(provider, params), 9, (_, n) =>
+          Effect.map(Random.next, (random) => random * Math.min(60_000, 2_000 * 2 ** n))
+        )
+    )
+}
+
+/** What `retry-after` says, exactly, ten attempts; 2 s where it says nothing. */
+export const retryAfter: Strategy = {
+  name: "retry-after",
+  summary: "wait exactly what retry-after says, 10 attempts, no budget",
+  client: () =>
+    Effect.map(
+      LlmProvider,
+      (provider) => (params) =>
+        retrying(attemptOf(provider, params), 9, (error) => Effect.succeed(retryAfterMillis(error) ?? 2_000))
+    )
+}
+
+/** Four calls at once, and the SDK's two retries inside: the usual `p-limit(4)`. */
+export const semaphore: Strategy = {
+  name: "semaphore",
+  summary: "4 calls at once over the SDK's 2 retries",
+  client: () =>
+    Effect.gen(function* () {
+      const provider = yield* LlmProvider
+      const permits = yield* Semaphore.make(4)
+      return (params) => permits.withPermits(1)(retrying(attemptOf(provider, params), 2, sdkWait))
+    })
+}
+
+/** Exponential backoff as Effect offers it: 2 s doubled, `Schedule.jittered` (0.8 to 1.2), ten attempts. */
+export const jittered: Strategy = {
+  name: "effect-jittered",
+  summary: "Schedule.exponential of 2 s with Schedule.jittered, 10 attempts, no budget",
+  client: () =>
+    Effect.map(
+      LlmProvider,
+      (provider) => (params) =>
+        attemptOf(provider, params).pipe(
+          Effect.retry({
+            schedule: Schedule.jittered(Schedule.exponential("2 seconds")),
+            times: 9,
+            while: isRetried
+          })
+        )
+    )
+}

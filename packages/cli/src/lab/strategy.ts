@@ -1,0 +1,45 @@
+/**
+ * What a strategy is: a way to make calls to a provider. The race gives each the same work.
+ *
+ * @since 0.1.0
+ */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { BudgetError } from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
+import type { LlmError } from "floodgate/LlmError"
+import type { LlmProvider, Params } from "floodgate/LlmProvider"
+import type { ProviderSim } from "floodgate/testing"
+import type { Agent, Call, Scenario } from "./scenario.ts"
+
+/**
+ * Makes one call, with all the retries and waits that the strategy is about.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Client {
+  (params: Params, call: Call): Effect.Effect<Message, LlmError | BudgetError>
+  /** What the strategy's own budget believes is left, where it has one. */
+  readonly left?: Effect.Effect<Limits.Charge>
+  /** Runs the agents. @default all at once */
+  readonly run?: (
+    agents: ReadonlyArray<{ readonly agent: Agent; readonly effect: Effect.Effect<void> }>
+  ) => Effect.Effect<unknown>
+}
+
+/**
+ * A strategy by name. `client` is run once per race: what it makes is shared by all agents.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Strategy {
+  readonly name: string
+  /** One line for people. */
+  readonly summary: string
+  readonly client: (
+    scenario: Scenario
+  ) => Effect.Effect<Client, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>
+}

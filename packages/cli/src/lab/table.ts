@@ -1,0 +1,164 @@
+/**
+ * Results as tables: for a terminal, and as Markdown.
+ *
+ * @since 0.1.0
+ */
+import type { Result } from "./race.ts"
+import * as Words from "../words.ts"
+import * as Scenarios from "./scenario.ts"
+import type { Scenario } from "./scenario.ts"
+
+interface Column {
+  readonly head: string
+  readonly cell: (result: Result) => string
+}
+
+const fixed = (value: number | null, digits: number): string => (value === null ? "-" : value.toFixed(digits))
+
+const columns: ReadonlyArray<Column> = [
+  { head: "strategy", cell: ({ strategy }) => strategy },
+  {
+    head: "makespan",
+    cell: ({ failedCalls, finished, makespanSeconds }) =>
+      `${finished ? "" : "> "}${fixed(makespanSeconds, 1)}${finished && failedCalls > 0 ? "*" : ""}`
+  },
+  { head: "floor", cell: ({ floorSeconds }) => fixed(floorSeconds, 1) },
+  { head: "ratio", cell: ({ finished, ratio }) => `${finished ? "" : "> "}${fixed(ratio, 2)}` },
+  { head: "429s", cell: ({ rejections }) => Words.thousands(rejections) },
+  { head: "retries", cell: ({ retries }) => Words.thousands(retries) },
+  { head: "calls failed", cell: ({ failedCalls }) => Words.thousands(failedCalls) },
+  { head: "agents failed", cell: ({ failedAgents }) => Words.thousands(failedAgents) },
+  { head: "p50", cell: ({ p50Seconds }) => fixed(p50Seconds, 1) },
+  { head: "p99", cell: ({ p99Seconds }) => fixed(p99Seconds, 1) },
+  { head: "fairness", cell: ({ fairness }) => fixed(fairness, 2) }
+]
+
+/**
+ * The heads of the table's columns.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const heads: ReadonlyArray<string> = columns.map(({ head }) => head)
+
+/**
+ * A result as the cells of its row.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const cells = (result: Result): ReadonlyArray<string> => columns.map(({ cell }) => cell(result))
+
+/** Heads of two words stand in two lines, so that the table is as wide as its figures. */
+const headLines = (some: ReadonlyArray<Column>): [Array<string>, Array<string>] => {
+  const words = some.map(({ head }) => head.split(" "))
+  return [words.map((all) => (all.length > 1 ? all[0]! : "")), words.map((all) => all.at(-1)!)]
+}
+
+/** The columns that a narrow terminal leaves out, the least important first. */
+const spared = ["fairness", "retries", "agents failed", "p50", "floor", "p99", "ratio"]
+
+interface Grid {
+  readonly heads: ReadonlyArray<string>
+  readonly lines: ReadonlyArray<ReadonlyArray<string>>
+  readonly widths: ReadonlyArray<number>
+  readonly width: number
+}
+
+const gridOf = (some: ReadonlyArray<Column>, results: ReadonlyArray<Result>): Grid => {
+  const lines = [...headLines(some), ...results.map((result) => some.map(({ cell }) => cell(result)))]
+  const widths = some.map((_, index) => Math.max(...lines.map((line) => line[index]!.length)))
+  return { heads: some.map(({ head }) => head), lines, widths, width: widths.reduce((sum, one) => sum + one + 2, -2) }
+}
+
+/** The columns for which there is room. A line that wraps is read by nobody. */
+const fitting = (results: ReadonlyArray<Result>, room: number): Grid => {
+  let grid = gridOf(columns, results)
+  for (let left = 1; grid.width > room && left <= spared.length; left++) {
+    const out = new Set(spared.slice(0, left))
+    grid = gridOf(
+      columns.filter(({ head }) => !out.has(head)),
+      results
+    )
+  }
+  return grid
+}
+
+/**
+ * What the marks in the rows mean, where there are any.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const notesOf = (results: ReadonlyArray<Result>): ReadonlyArray<string> => [
+  ...(results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
+    ? ["* ended with calls that failed: the work was not done"]
+    : []),
+  ...(results.some(({ finished }) => !finished) ? ["> stopped there: it had not finished"] : [])
+]
+
+/**
+ * A table for a terminal, with the provider model that the figures belong to. Columns for which a narrow one has no room are
+ * left out, and named.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const text = (scenario: Scenario, results: ReadonlyArray<Result>, room = Infinity): string => {
+  const { heads: shown, lines, width, widths } = fitting(results, room)
+  const missing = heads.filter((head) => !shown.includes(head))
+  const render = (line: ReadonlyArray<string>): string =>
+    line
+      .map((cell, index) => (index === 0 ? cell.padEnd(widths[index]!) : cell.padStart(widths[index]!)))
+      .join("  ")
+      .trimEnd()
+  const [over, under, ...rows] = lines.map(render)
+  return [
+    `Scenario ${scenario.name}: ${scenario.summary}`,
+    `Provider: ${Scenarios.modelOf(scenario)}`,
+    "",
+    over,
+    under,
+    "-".repeat(width),
+    ...rows,
+    "",
+    ...(missing.length === 0 ? [] : [`No room for: ${missing.join(", ")}.`]),
+    ...notesOf(results),
+    "Simulated seconds. Latency (p50, p99) includes waits; fairness is the latest agent over the earliest."
+  ].join("\n")
+}
+
+/**
+ * A table in Markdown, with the provider model that the figures belong to.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const markdown = (scenario: Scenario, results: ReadonlyArray<Result>): string => {
+  const line = (cells: ReadonlyArray<string>): string => `| ${cells.join(" | ")} |`
+  const escaped = (text: string): string => text.replace("*", "\\*").replace("> ", "&gt; ")
+  const notes = notesOf(results).map(escaped)
+  return [
+    `Provider: ${Scenarios.modelOf(scenario)}.`,
+    "",
+    line(columns.map(({ head }) => head)),
+    line(columns.map((_, index) => (index === 0 ? "---" : "---:"))),
+    ...results.map((result) => line(cells(result).map(escaped))),
+    ...(notes.length === 0 ? [] : ["", `${notes.join("; ")}.`])
+  ].join("\n")
+}
+
+/**
+ * The scenario as it stands in the JSON beside its results.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const scenarioJson = (scenario: Scenario): Readonly<Record<string, string | number | boolean | null>> => ({
+  name: scenario.name,
+  summary: scenario.summary,
+  provider: Scenarios.modelOf(scenario),
+  ...scenario.settings,
+  calls: Scenarios.callsOf(scenario).length,
+  maxSeconds: scenario.maxSeconds
+})

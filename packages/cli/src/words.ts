@@ -1,0 +1,22 @@
+/** Amounts in words, as every command says them. */
+import type * as Limits from "floodgate/Limits"
+
+const english = new Intl.NumberFormat("en-US")
+
+/** 1234567 as 1,234,567. */
+export const thousands = (value: number): string => english.format(value)
+
+/** The singular for one, the plural for any other number. */
+export const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
+
+/** A number and what it counts: "1 file", "1,200 files". */
+export const counted = (count: number, one: string, more?: string): string =>
+  `${thousands(count)} ${plural(count, one, more)}`
+
+/** The unit of each dimension, in the singular. */
+export const units: Readonly<Record<Limits.Dimension, string>> = {
+  requests: "request",
+  inputTokens: "input token",
+  outputTokens: "output token",
+  tokens: "token"
+}

@@ -1,0 +1,174 @@
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as FloodgateRedis from "floodgate/redis"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { root } from "../../../../test/support/modules.ts"
+import * as Redis from "../../../../test/redis/server.ts"
+
+// Real processes and a real server. Every wait is for a line or an exit, never for a time.
+
+const running = new Set<ChildProcess>()
+
+const floodgate = (args: ReadonlyArray<string>) => {
+  const child = spawn(process.execPath, ["--conditions=@floodgate/source", "packages/cli/src/bin.ts", ...args], {
+    cwd: root,
+    env: { PATH: process.env.PATH },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  running.add(child)
+  let stderr = ""
+  child.stderr.on("data", (data: Buffer) => (stderr += data.toString()))
+  const lines: Array<string> = []
+  const output = createInterface({ input: child.stdout })
+  output.on("line", (line) => lines.push(line))
+  const exit = once(child, "close").then(([code]) => {
+    running.delete(child)
+    return { code: code as number | null, lines, out: lines.join("\n"), stderr }
+  })
+  return { child, exit, output }
+}
+
+interface Status {
+  readonly pools: ReadonlyArray<{
+    readonly pool: string
+    readonly levels: { readonly inputTokens: { readonly capacity: number; readonly perSecond: number } }
+    readonly inFlight: number
+    readonly processes: ReadonlyArray<{ readonly name: string; readonly inFlight: number; readonly waiting: unknown }>
+  }>
+}
+
+afterAll(() => {
+  for (const child of running) child.kill("SIGKILL")
+})
+
+describe("a Redis that is not there", () => {
+  const said = /^floodgate: no Redis answers at redis:\/\/127\.0\.0\.1:1 \(.*ECONNREFUSED.*\); start one there, .*\n$/
+
+  it.each([
+    ["status", "--redis", "redis://127.0.0.1:1"],
+    ["status", "--redis", "redis://:secret@127.0.0.1:1", "--watch"],
+    ["run", "README.md", "--prompt", "x", "--redis", "redis://:secret@127.0.0.1:1", "--out", "/dev/null/out"]
+  ])("is one line and a 4 for %s %s", async (...args) => {
+    const { code, out, stderr } = await floodgate(args).exit
+    assert.strictEqual(code, 4)
+    assert.match(stderr, said)
+    assert.notInclude(stderr, "secret")
+    assert.strictEqual(out, "")
+  })
+
+  it("is a wrong call where the address is none", async () => {
+    const { code, stderr } = await floodgate(["status", "--redis", "localhost:6379"]).exit
+    assert.strictEqual(code, 2)
+    assert.match(stderr, /--redis.*redis:\/\/127\.0\.0\.1:6379/)
+  })
+})
+
+describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis", () => {
+  let server: Redis.Server
+  const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+  beforeAll(async () => {
+    server = await Redis.start()
+    mkdirSync(join(at, "docs"))
+    for (let n = 0; n < 4; n++) {
+      writeFileSync(join(at, "docs", `${n}.md`), `Document ${n} says that the gate opens.\n\n`.repeat(400))
+    }
+  })
+  afterAll(async () => {
+    await server.stop()
+    rmSync(at, { recursive: true, force: true })
+  })
+
+  const run = (name: string) =>
+    floodgate(
+      `run ${at}/docs --prompt x --agents 4 --max-tokens 50 --json --input-tokens-per-minute 90000 --window sliding --out ${at}/${name} --redis ${server.url} --redis-prefix shared`.split(
+        " "
+      )
+    )
+  const status = async () => {
+    const { code, out, stderr } = await floodgate([
+      "status",
+      "--redis",
+      server.url,
+      "--redis-prefix",
+      "shared",
+      "--json"
+    ]).exit
+    assert.strictEqual(code, 0, stderr)
+    return JSON.parse(out) as Status
+  }
+
+  it("has nothing to tell before anybody came", async () => {
+    const { code, out } = await floodgate(["status", "--redis", server.url]).exit
+    assert.strictEqual(code, 0)
+    assert.match(out, /^No process has used a budget named "floodgate" in redis:/)
+  })
+
+  it("says who holds what, live and for machines, and both runs end", async () => {
+    const watching = floodgate(["status", "--redis", server.url, "--redis-prefix", "shared", "--watch", "--json"])
+    // On a busy machine the runs would be over before the first look.
+    await once(watching.output, "line")
+    const runs = [run("one"), run("two")]
+    const looks: Array<Status> = []
+    for await (const line of watching.output) {
+      looks.push(JSON.parse(line) as Status)
+      const processes = looks.at(-1)!.pools[0]?.processes ?? []
+      if (looks.length > 1 && processes.length === 2 && processes.some(({ waiting }) => waiting !== null)) break
+    }
+    watching.child.kill("SIGINT")
+    const [pool] = looks.at(-1)!.pools
+    assert.strictEqual(pool!.pool, "default")
+    assert.isAtMost(pool!.levels.inputTokens.perSecond, 1_500)
+    const { out } = await floodgate(["status", "--redis", server.url, "--redis-prefix", "shared"]).exit
+    assert.match(out, /^pool default\ninput +[█░]{20} /)
+    assert.match(out, /\nprocess +in flight {2}holds +next call needs {2}next sign of life\n\S+ {2}/)
+    for (const { exit } of runs) {
+      const { code, lines, stderr } = await exit
+      assert.strictEqual(code, 0, stderr)
+      assert.strictEqual(stderr, "")
+      assert.deepInclude(JSON.parse(lines.at(-1)!), { event: "done", complete: true, calls: 21 })
+    }
+    assert.deepStrictEqual((await status()).pools[0]!.processes, [])
+  }, 90_000)
+
+  it("shows names of other programs without the characters that a terminal obeys", async () => {
+    // Regression: status printed them as they came.
+    const name = "\u001b[2J\u202Eevil\n\u009b31m"
+    const budget = Budget.layer({
+      limits: { pools: { [name]: { inputTokens: { perMinute: 1_000 } } }, poolOf: () => name }
+    }).pipe(Layer.provide(FloodgateRedis.layerStoreUrl({ url: server.url, prefix: "hostile", name })))
+    const held = Budget.withReservation(
+      { inputTokens: 1 },
+      () => Effect.promise(() => Promise.all(["--json=false", "--json"].map(look))),
+      { pool: name }
+    )
+    const look = (flag: string) => floodgate(["status", "--redis", server.url, "--redis-prefix", "hostile", flag]).exit
+    const looks = await Effect.runPromise(Effect.provide(held, budget))
+    for (const { code, out, stderr } of looks) {
+      assert.strictEqual(code, 0, stderr)
+      assert.include(out, "evil")
+      assert.notMatch(out, /[^\P{Cc}\n]|[\u202A-\u202E\u2066-\u2069]/u)
+    }
+    assert.match(looks[0]!.out, /^pool \uFFFD\[2J\uFFFDevil\uFFFD\uFFFD31m$/m)
+    assert.strictEqual((JSON.parse(looks[1]!.out) as Status).pools[0]!.pool, name)
+  })
+
+  it("says in one line that Redis went away, and what became of the calls", async () => {
+    const going = run("three")
+    await once(going.output, "line")
+    await server.restart(1_500)
+    const { code, stderr } = await going.exit
+    assert.strictEqual(code, 0, stderr)
+    assert.isAtMost(stderr.trim().split("\n").length, 3)
+    assert.match(stderr, /^floodgate: warn: Redis does not answer for the budget \(.+\)\n/)
+    assert.match(stderr, /\nfloodgate: Redis is back for the budget\n/)
+  }, 60_000)
+})
+
+if (Redis.skipped !== undefined) console.warn(`SKIPPED: runs that share a budget, because ${Redis.skipped}`)

@@ -1,0 +1,201 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scheduler from "effect/Scheduler"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
+import * as LlmClient from "floodgate/LlmClient"
+import * as Retry from "floodgate/Retry"
+import { ProviderSim, Simulation } from "floodgate/testing"
+import * as Pipeline from "../../../src/commands/run/pipeline.ts"
+import type { Result } from "../../../src/commands/run/results.ts"
+import { split } from "../../../src/commands/run/split.ts"
+import { summary } from "../../../src/commands/run/steps.ts"
+
+const task = { prompt: "What must an operator know?", model: "claude-sonnet-5", maxTokens: 500 }
+
+const chunks = split(
+  [{ path: "a.md", text: "Floodgate holds calls back until the provider has room for them.\n".repeat(6_000) }],
+  12
+)
+
+const limits: Limits.Limits = { inputTokens: { perSecond: 5_000, burst: 20_000 } }
+
+const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Policy }) =>
+  LlmClient.layerProvider(options).pipe(
+    Layer.provideMerge(Agents.layer),
+    Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
+    Layer.provide(Budget.layer({ limits })),
+    Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 300 }, ...sim }))
+  )
+
+/** What a run leaves behind, as the files of the command do. */
+const store = () => {
+  const results = new Map<string, Result>()
+  const events: Array<Pipeline.Event> = []
+  return {
+    results,
+    events,
+    ports: {
+      finished: results as ReadonlyMap<string, Result>,
+      record: (result: Result) => Effect.sync(() => void results.set(result.key, result)),
+      report: (event: Pipeline.Event) => Effect.sync(() => void events.push(event))
+    }
+  }
+}
+
+const settled = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.map(Simulation.run(effect), ({ value }) => value)
+
+const stats = Effect.flatMap(ProviderSim.ProviderSim, (sim) => sim.stats)
+
+describe("pipeline", () => {
+  it.effect("makes five calls an agent and one to merge, with no rejection at a limit that binds", () =>
+    Effect.gen(function* () {
+      const { events, ports, results } = store()
+      const report = yield* settled(Pipeline.run({ task, chunks, ...ports }))
+      assert.strictEqual(report.parts.length, 12)
+      assert.deepStrictEqual(report.missing, [])
+      assert.strictEqual(report.calls, Pipeline.callsOf(12))
+      assert.strictEqual(results.size, 61)
+      assert.isAtLeast(report.seconds, 10)
+      assert.strictEqual(events.filter(({ event }) => event === "answered").length, 61)
+      const seen = yield* stats
+      assert.strictEqual(seen.rejected, 0)
+      assert.strictEqual(seen.inputTokens, report.inputTokens)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect(
+    "builds each prompt on the answers before, so that a later call has another key when an answer changes",
+    () =>
+      Effect.gen(function* () {
+        const first = store()
+        yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 1), ...first.ports }))
+        const second = store()
+        for (const [key, result] of first.results) {
+          second.results.set(key, result.step === "draft" ? { ...result, text: "Another draft." } : result)
+        }
+        const report = yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 1), ...second.ports }))
+        assert.strictEqual(report.reused, 3)
+        assert.strictEqual(report.calls, 3)
+      }).pipe(Effect.provide(live({})))
+  )
+
+  it.effect("goes on where it was interrupted, and repeats no finished call", () =>
+    Effect.gen(function* () {
+      const { ports, results } = store()
+      const fiber = yield* Effect.forkChild(Pipeline.run({ task, chunks, ...ports }))
+      yield* TestClock.adjust("8 seconds")
+      yield* Fiber.interrupt(fiber)
+      const kept = results.size
+      assert.isAbove(kept, 5)
+      assert.isBelow(kept, 61)
+      const before = yield* stats
+      assert.strictEqual(before.inFlight, 0)
+
+      const report = yield* settled(Pipeline.run({ task, chunks, ...ports }))
+      assert.strictEqual(report.reused, kept)
+      assert.strictEqual(report.calls, 61 - kept)
+      const after = yield* stats
+      assert.strictEqual(after.completed, 61)
+      assert.strictEqual(after.completed + after.aborted, after.accepted)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("tells the end of every attempt that it told of, wherever it is interrupted", () =>
+    Effect.gen(function* () {
+      const open: Array<string> = []
+      for (let ops = 5; ops < 12; ops++) {
+        for (let turns = 0; turns < 80; turns++) {
+          const { events, ports } = store()
+          const fiber = yield* Pipeline.run({ task, chunks: chunks.slice(0, 1), ...ports }).pipe(
+            Effect.provideService(Scheduler.MaxOpsBeforeYield, ops),
+            Effect.forkChild
+          )
+          for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+          yield* Fiber.interrupt(fiber)
+          // What it took comes back.
+          yield* TestClock.adjust("1 minute")
+          const count = (event: Pipeline.Event["event"]) => events.filter((told) => told.event === event).length
+          if (count("admitted") !== count("failed")) open.push(`after ${turns} turns of ${ops} steps`)
+        }
+      }
+      assert.deepStrictEqual(open, [])
+    }).pipe(Effect.provide(live({})))
+  )
+
+  it.effect("keeps the others' work when one agent fails, and says which and why", () =>
+    Effect.gen(function* () {
+      const { ports } = store()
+      const report = yield* settled(Pipeline.run({ task, chunks, ...ports }))
+      assert.strictEqual(report.parts.length, 11)
+      assert.strictEqual(report.missing.length, 1)
+      assert.match(report.missing[0]!.reason, /the provider failed with 500/)
+      const text = summary(task, report.merged, report.parts, report.missing)
+      assert.include(text, `- ${report.missing[0]!.agent} (1 file, `)
+      assert.include(text, "## agent-12")
+    }).pipe(
+      Effect.provide(live({ limits, faults: [{ kind: "500", calls: [3] }] }, { retry: Retry.make({ attempts: 1 }) }))
+    )
+  )
+
+  it.effect("stops before the job uses more than its cap", () =>
+    Effect.gen(function* () {
+      const { ports } = store()
+      const report = yield* settled(Pipeline.run({ task, chunks, ...ports, cap: { tokens: 60_000 } }))
+      const seen = yield* stats
+      assert.isAtMost(seen.inputTokens + seen.outputTokens, 60_000)
+      assert.match(report.missing[0]!.reason, /the job's cap of 60,000 tokens has [\d,]+ left/)
+      // The next run goes on from what this one answered.
+      assert.isTrue(report.retryHelps)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("knows when the same run would fail in the same way: no call fits into the cap, or none is valid", () =>
+    Effect.gen(function* () {
+      const small = yield* settled(Pipeline.run({ task, chunks, ...store().ports, cap: { tokens: 10 } }))
+      assert.strictEqual(small.missing.length, 12)
+      assert.isFalse(small.retryHelps)
+      const wrong = yield* settled(Pipeline.run({ task: { ...task, maxTokens: 0 }, chunks, ...store().ports }))
+      assert.strictEqual(wrong.missing.length, 12)
+      assert.isFalse(wrong.retryHelps)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("knows before it starts which of its answers are there, and counts those that are cut", () =>
+    Effect.gen(function* () {
+      const { ports, results } = store()
+      const report = yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 2), ...ports }))
+      assert.strictEqual(report.calls, 11)
+      assert.strictEqual(report.cut, 0)
+      const known = (asked: typeof task) =>
+        Pipeline.countOf(Pipeline.knownOf({ task: asked, chunks: chunks.slice(0, 2), finished: results }))
+      assert.strictEqual(known(task), 11)
+      assert.strictEqual(known({ ...task, prompt: "What else?" }), 0)
+
+      const [[key, merge]] = [...results].filter(([, { step }]) => step === "merge") as [[string, Result]]
+      results.set(key, { ...merge, stop: "max_tokens" })
+      for (const [key, { agent, step }] of results) if (agent === "agent-1" && step === "check") results.delete(key)
+      assert.strictEqual(known(task), 8)
+      const again = yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 2), ...ports }))
+      assert.strictEqual(again.reused, 10)
+      assert.strictEqual(again.cut, 1)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("fails an agent whose answer cannot be kept", () =>
+    Effect.gen(function* () {
+      const { ports } = store()
+      const record = () => Effect.fail({ message: "the disk is full" })
+      const report = yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 1), ...ports, record }))
+      assert.deepStrictEqual(
+        report.missing.map(({ reason }) => reason),
+        ["the disk is full"]
+      )
+      assert.isUndefined(report.merged)
+    }).pipe(Effect.provide(live({})))
+  )
+})

@@ -1,0 +1,128 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import { Report } from "@floodgate/cli/lab"
+import type * as Limits from "floodgate/Limits"
+import * as LlmClient from "floodgate/LlmClient"
+import { LlmProvider } from "floodgate/LlmProvider"
+import { ProviderSim, Simulation } from "floodgate/testing"
+import * as Pipeline from "../../../src/commands/run/pipeline.ts"
+import * as Recorder from "../../../src/commands/run/recorder.ts"
+import type { Result } from "../../../src/commands/run/results.ts"
+import { split } from "../../../src/commands/run/split.ts"
+
+const task = { prompt: "What must an operator know?", model: "claude-sonnet-5", maxTokens: 500 }
+const chunks = split([{ path: "a.md", text: "The gate opens when the bucket has room.\n".repeat(600) }], 3)
+const agents = [1, 2, 3].map((n) => `agent-${n}`)
+const limits: Limits.Limits = { requests: { perMinute: 600, window: "bucket" }, inputTokens: { perMinute: 1_000_000 } }
+
+/** A run of three agents that is written down, and what is to be seen of it. */
+const recording = (finished: Map<string, Result>, sim: ProviderSim.Options = {}) => {
+  const recorder = Recorder.make()
+  const ports = {
+    finished: new Map(finished) as ReadonlyMap<string, Result>,
+    record: (result: Result) => Effect.sync(() => void finished.set(result.key, result)),
+    report: recorder.observe
+  }
+  const live = LlmClient.layerProvider().pipe(
+    Layer.provideMerge(Agents.layer),
+    Layer.provideMerge(
+      Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting)).pipe(
+        Layer.provide(Budget.layer({ limits }))
+      )
+    ),
+    Layer.provide(Layer.effect(LlmProvider, Effect.map(LlmProvider, recorder.wrap))),
+    Layer.provide(ProviderSim.layer({ limits, ...sim }))
+  )
+  const run = Effect.scoped(Effect.andThen(recorder.sample, Pipeline.run({ task, chunks, ...ports }))).pipe(
+    Effect.provide(live)
+  )
+  const section = () =>
+    Report.Run.section({ recorded: recorder.recorded, agents, provider: "simulated", limits, summary: "3 agents" })
+  const shown = () =>
+    [...Report.Html.render({ title: "", intro: "", sections: [section()] }).matchAll(/data-chart="(\w+)"/g)].map(
+      ([, chart]) => chart
+    )
+  return { run, section, shown, recorder }
+}
+
+const outcomes = (section: Report.Html.Section) => section.rows.map((row) => row.at(-1))
+
+describe("recorder", () => {
+  it.effect("writes down a run from its first call on", () =>
+    Effect.gen(function* () {
+      const { recorder, run, section, shown } = recording(new Map())
+      yield* TestClock.adjust("1 minute")
+      yield* Simulation.run(run)
+      assert.strictEqual(recorder.recorded.calls[0]?.askedAt, 0)
+      assert.deepStrictEqual(outcomes(section()), ["done", "done", "done"])
+      assert.deepStrictEqual(shown(), ["gantt", "levels", "rate", "latency"])
+    })
+  )
+
+  // The report had no agents, said that no limit was given, and drew one rectangle around 0.
+  it.effect("says that all answers are from before, and draws no empty chart", () =>
+    Effect.gen(function* () {
+      const finished = new Map<string, Result>()
+      yield* Simulation.run(recording(finished).run)
+      const { run, section, shown } = recording(finished)
+      yield* Simulation.run(run)
+      const { figures, notes } = section()
+      assert.deepStrictEqual(outcomes(section()), ["done", "done", "done"])
+      assert.strictEqual(figures.dimension, "input tokens")
+      assert.isAbove(figures.limitPerSecond, 0)
+      assert.include(notes, "All 16 answers are from before: nothing was asked.")
+      assert.isFalse(notes.some((note) => note.includes("No limit is known")))
+      assert.deepStrictEqual(shown(), [])
+    })
+  )
+
+  // All agents were called failed, and of three requests one was counted.
+  it.effect("tells stopped from failed, and counts requests that are not answered yet", () =>
+    Effect.gen(function* () {
+      const { recorder, run, section, shown } = recording(new Map(), { latency: { baseMillis: 10_000 } })
+      const fiber = yield* Effect.forkChild(run)
+      yield* TestClock.adjust("4 seconds")
+      yield* Fiber.interrupt(fiber)
+      const { figures } = section()
+      assert.deepStrictEqual(outcomes(section()), ["stopped", "stopped", "stopped"])
+      const sent = recorder.recorded.calls.flatMap(({ attempts }) => attempts)
+      const reserved = sent.reduce((sum, { charge }) => sum + (charge?.inputTokens ?? 0), 0)
+      assert.isAbove(reserved, 0)
+      const admitted = figures.runs[0]!.rates.reduce((sum, { from, perSecond, to }) => sum + perSecond * (to - from), 0)
+      assert.closeTo(admitted, reserved, 10)
+      assert.deepStrictEqual(shown(), ["gantt", "levels", "rate"])
+    })
+  )
+
+  it.effect("calls an agent failed whose call failed", () =>
+    Effect.gen(function* () {
+      const { run, section } = recording(new Map(), { faults: [{ kind: "400", rate: 1 }] })
+      yield* Simulation.run(run)
+      assert.deepStrictEqual(outcomes(section()), ["failed", "failed", "failed"])
+    })
+  )
+
+  it("looks at each call a few times, however many agents there are: Ctrl-C must not wait for the report", () => {
+    const agents = Array.from({ length: 1_000 }, (_, index) => `agent-${index}`)
+    let looks = 0
+    const calls = agents.map((agent) => ({
+      get call() {
+        looks++
+        return { agent }
+      },
+      askedAt: 0,
+      endedAt: 1,
+      outcome: "ok" as const,
+      attempts: []
+    }))
+    const recorded = { calls, levels: [], outcomes: new Map(), reused: 0 }
+    const { rows } = Report.Run.section({ recorded, agents, provider: "simulated", summary: "1,000 agents" })
+    assert.strictEqual(rows.length, agents.length)
+    assert.isAtMost(looks, 10 * agents.length)
+  })
+})

@@ -1,0 +1,58 @@
+import { assert, describe, it } from "@effect/vitest"
+import { keyOf, lineOf, parse, type Result } from "../../../src/commands/run/results.ts"
+
+const result = (key: string, text = "an answer"): Result => ({
+  agent: "agent-1",
+  step: "read",
+  key,
+  model: "claude-sonnet-5",
+  usage: { inputTokens: 10, outputTokens: 2 },
+  stop: "end_turn",
+  text
+})
+
+const params = (content: string) => ({
+  model: "claude-sonnet-5",
+  max_tokens: 100,
+  messages: [{ role: "user" as const, content }]
+})
+
+describe("results.jsonl", () => {
+  it("gives back what was written, line breaks in answers included", () => {
+    const results = [result("a", "two\nlines"), result("b")]
+    const loaded = parse(results.map(lineOf).join(""))
+    assert.deepStrictEqual([...loaded.results.values()], results)
+    assert.deepInclude(loaded, { unreadable: 0, torn: false })
+  })
+
+  it("passes over a last line that a crash tore, and says that it has no end", () => {
+    const text = lineOf(result("a")) + lineOf(result("b")).slice(0, 30)
+    const loaded = parse(text)
+    assert.deepStrictEqual([...loaded.results.keys()], ["a"])
+    assert.deepInclude(loaded, { unreadable: 1, torn: true })
+    assert.deepStrictEqual([...parse(`${text}\n${lineOf(result("b"))}`).results.keys()], ["a", "b"])
+  })
+
+  it("passes over lines that are something else", () => {
+    const loaded = parse(`hello\n{"agent":1}\nnull\n\n${lineOf(result("a"))}`)
+    assert.deepStrictEqual([...loaded.results.keys()], ["a"])
+    assert.strictEqual(loaded.unreadable, 3)
+  })
+
+  it("lets the later of two results of one call count", () => {
+    assert.strictEqual(parse(lineOf(result("a", "1")) + lineOf(result("a", "2"))).results.get("a")?.text, "2")
+  })
+
+  it("names a call by its agent, its step and its whole request", () => {
+    const keys = [
+      keyOf("agent-1", "read", params("x")),
+      keyOf("agent-2", "read", params("x")),
+      keyOf("agent-1", "draft", params("x")),
+      keyOf("agent-1", "read", params("y")),
+      keyOf("agent-1", "read", { ...params("x"), max_tokens: 200 }),
+      keyOf("agent-1", "read", { ...params("x"), model: "claude-haiku-5" })
+    ]
+    assert.strictEqual(new Set(keys).size, keys.length)
+    assert.strictEqual(keys[0], keyOf("agent-1", "read", params("x")))
+  })
+})

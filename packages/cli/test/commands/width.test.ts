@@ -1,0 +1,85 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import { displayWidth } from "effect/cli/CliOutput"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Stdio from "effect/Stdio"
+import * as Terminal from "effect/Terminal"
+import * as TestConsole from "effect/testing/TestConsole"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import { root } from "../../../../test/support/modules.ts"
+import * as Exit from "../../src/commands/exit.ts"
+import * as Cli from "../../src/commands/index.ts"
+
+// No line is wider than the terminal: it would break within a word.
+
+const terminal = (columns: number) =>
+  Layer.mergeAll(
+    NodeServices.layer,
+    TestConsole.layer,
+    ConfigProvider.layer(ConfigProvider.fromUnknown({ TERM: "dumb" })),
+    Layer.succeed(TerminalCapabilities.TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false })
+  ).pipe(
+    Layer.merge(Stdio.layerTest({ stdoutIsTerminal: Effect.succeed(true), stderrIsTerminal: Effect.succeed(true) })),
+    Layer.merge(
+      Layer.succeed(
+        Terminal.Terminal,
+        Terminal.make({
+          columns: Effect.succeed(columns),
+          rows: Effect.succeed(24),
+          size: Effect.map(Queue.unbounded<Terminal.Size>(), Queue.asDequeue),
+          readInput: Effect.never,
+          readLine: Effect.never,
+          display: () => Effect.void
+        })
+      )
+    )
+  )
+
+const commands = ["start", "storm", "forecast", "run", "status", "provider", "lab"]
+
+const linesOf = (args: ReadonlyArray<string>, columns: number) =>
+  Effect.gen(function* () {
+    yield* Effect.ignore(Cli.runWith(args))
+    return [...(yield* TestConsole.logLines), ...(yield* TestConsole.errorLines)].map(String).join("\n").split("\n")
+  }).pipe(Effect.provide(terminal(columns)))
+
+describe("on a narrow terminal", () => {
+  for (const args of [
+    ["--help"],
+    ...commands.map((command) => [command, "--help"]),
+    ["storm", "--strategy", "oracle"],
+    ["storm", "--scenario", "slow-start", "--strategy", "oracle"],
+    ["forecast", "--agents", "1000", "--calls", "2"],
+    ["forecast", "--tokens-per-second", "60000", "--deadline", "1 minute"],
+    ["forecast", "--tokens-per-second", "1"],
+    ["run", "README.md", "--prompt", "x", "--dry-run"],
+    ["run", "README.md", "--prompt", "x", "--agents", "1000000"],
+    ["run", "a file that is not there and whose name is long enough for two lines of a terminal", "--prompt", "x"],
+    ["provider", "--host", "192.0.2.1"]
+  ]) {
+    it.effect(`"${args.join(" ").slice(0, 60)}" breaks between words`, () =>
+      Effect.gen(function* () {
+        const lines = yield* linesOf(args, 80)
+        assert.isAbove(lines.length, 1)
+        const long = lines.filter((line) => displayWidth(line) > 80)
+        assert.deepStrictEqual(long, [])
+      })
+    )
+  }
+
+  it.effect("help lists the exit codes, and the guide and the code agree", () =>
+    Effect.gen(function* () {
+      for (const command of [[], ...commands.map((command) => [command])]) {
+        const text = (yield* linesOf([...command, "--help"], 80)).join("\n")
+        for (const [code] of Exit.meanings) assert.match(text, new RegExp(`\n  ${code} `))
+      }
+      const guide = readFileSync(join(root, "docs/guides/command-line.md"), "utf8")
+      for (const [code, meaning] of Exit.meanings) assert.include(guide, `| ${code} | ${meaning} |`)
+    })
+  )
+})

@@ -1,0 +1,242 @@
+/**
+ * The report in a real browser: Debian's Chromium. Skipped plainly where there is none.
+ */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Forecast from "floodgate/Forecast"
+import { Race, Report, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import * as Plot from "@observablehq/plot"
+import { parseHTML } from "linkedom"
+import { chromium, type Browser, type Page } from "playwright-core"
+
+const executablePath = "/usr/bin/chromium"
+const flags = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync"
+]
+
+const figuresOf = (scenario: Scenario.Scenario, names: ReadonlyArray<string>) =>
+  Effect.map(
+    Race.race(
+      scenario,
+      Strategies.all.filter(({ name }) => names.includes(name))
+    ),
+    (runs) => Report.Figures.scenarioFigures(scenario, runs)
+  )
+
+const render = (title: string, figures: ReadonlyArray<Report.Figures.ScenarioFigures>): string =>
+  Report.Html.render({ title, intro: Report.Html.raceIntro, sections: figures.map(Report.Html.ofScenario) })
+
+const scenarios = Effect.all([
+  figuresOf(
+    Scenario.make({ maxSeconds: 300 }),
+    Strategies.usual.map(({ name }) => name)
+  ),
+  figuresOf(Scenarios.byName("many", { agents: 32, calls: 4 })!, ["sdk-2", "floodgate"])
+])
+
+describe("Report.Html", () => {
+  it.effect("is one file that loads nothing, with the figures and the provider models in it", () =>
+    Effect.gen(function* () {
+      const html = render('A "title" <b>', yield* scenarios)
+      assert.include(html, "A &quot;title&quot; &lt;b&gt;")
+      assert.include(html, "rejections charged (1 request and 5 % of the tokens)")
+      assert.notMatch(html, /<(?:script|img|iframe)[^>]+src=|<link[^>]+href="(?!data:)/)
+      const figures = /<script type="application\/json" id="figures">(.*)<\/script>/.exec(html)![1]!
+      assert.strictEqual(JSON.parse(figures).figures[0].results.length, 5)
+    })
+  )
+})
+
+describe("Report.Forecast", () => {
+  const barsOf = (agents: number, calls: number) => {
+    const workload = Forecast.uniform({ agents, calls, first: { inputTokens: 1_000, outputTokens: 100 } })
+    const limits = { requests: { perMinute: 600 } }
+    const forecast = Forecast.make(workload, { limits })
+    const { figures } = Report.Forecast.section({
+      summary: "",
+      answers: [{ tier: "one", limits, forecast }],
+      heads: [],
+      rows: [],
+      notes: []
+    })
+    return { figures, bars: Map.groupBy(figures.runs[0]!.bars, ({ agent }) => agent) }
+  }
+
+  /** Whether nothing is between the bars of an agent. */
+  const hasGaps = (bars: ReadonlyArray<Report.Figures.Bar>): boolean =>
+    bars.some(({ from }, index) => Math.abs(from - (bars[index - 1]?.to ?? 0)) > 0.002)
+
+  it("shows all that each of the agents does that are shown, where there are many", () => {
+    const { bars, figures } = barsOf(1_000, 10)
+    assert.strictEqual(figures.agents.length, 77)
+    assert.deepStrictEqual([...bars.keys()].sort(), [...figures.agents].sort())
+    for (const each of bars.values()) {
+      assert.strictEqual(each.filter(({ what }) => what === "runs").length, 10)
+      assert.isFalse(hasGaps(each))
+    }
+  })
+
+  it("leaves no gaps between very many calls, and says in all how long they waited and ran", () => {
+    const { bars } = barsOf(2, 5_000)
+    for (const each of bars.values()) {
+      assert.isBelow(each.length, 4_000)
+      assert.isFalse(hasGaps(each))
+      const ran = each.reduce((sum, { from, to, what }) => (what === "runs" ? sum + to - from : sum), 0)
+      assert.closeTo(ran, 5_000 * 1.51, 1)
+    }
+  })
+})
+
+describe("Report.Charts", () => {
+  // Lines of calls that were lost went up to 100 %, and those of strategies that take as long hid one another.
+  it.effect("draws the latency of all calls that there were, so that each line can be seen", () =>
+    Effect.gen(function* () {
+      const [incident] = yield* scenarios
+      const { document } = parseHTML("<!doctype html><html><body></body></html>")
+      const chart = Report.Charts.make(Plot).latency(incident, { width: 760, document })
+      const lines = [...chart.outerHTML.matchAll(/<g [^>]*stroke="var\(--c(\d)\)"[^>]*><path d="([^"]*)"/g)]
+      const dashes = [...chart.outerHTML.matchAll(/stroke-dasharray="([^"]*)"/g)].map(([, dash]) => dash)
+      assert.strictEqual(lines.length, 5)
+      assert.strictEqual(new Set(dashes).size, 4)
+      const [bottom, top] = [220, 30]
+      for (const [, color, path] of lines) {
+        const { done, planned } = incident.runs[Number(color) - 1]!
+        const highest = Math.min(...[...path!.matchAll(/[,V]([\d.]+)/g)].map(([, y]) => Number(y)))
+        assert.closeTo(highest, bottom - ((bottom - top) * done) / planned, 0.1)
+      }
+    })
+  )
+})
+
+describe("Report.Svg", () => {
+  it.effect("draws each chart as a file that stands alone", () =>
+    Effect.gen(function* () {
+      const [incident] = yield* scenarios
+      const files = Report.Svg.ofScenario(incident)
+      assert.strictEqual(files.length, 1 + 2 * 5)
+      for (const { name, text } of files) {
+        assert.match(text, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, name)
+        assert.include(text, "prefers-color-scheme:dark")
+        assert.match(text, /<\/svg>$/)
+        assert.notInclude(text, "NaN", name)
+      }
+    })
+  )
+})
+
+describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
+  let browser: Browser
+  const folder = mkdtempSync(join(tmpdir(), "floodgate-report-"))
+  const file = join(folder, "report.html")
+
+  beforeAll(async () => {
+    writeFileSync(file, render("The lab", await Effect.runPromise(scenarios)))
+    browser = await chromium.launch({ executablePath, args: flags })
+  }, 60_000)
+  afterAll(async () => {
+    await browser?.close()
+    rmSync(folder, { recursive: true })
+  })
+
+  const open = async (width: number, colorScheme: "light" | "dark") => {
+    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme, reducedMotion: "reduce" })
+    const problems: Array<string> = []
+    page.on("console", (message) => {
+      if (message.type() === "error" || message.type() === "warning") problems.push(message.text())
+    })
+    page.on("pageerror", (error) => problems.push(String(error)))
+    page.on("request", (request) => {
+      if (request.url() !== pathToFileURL(file).href && !request.url().startsWith("data:")) problems.push(request.url())
+    })
+    await page.goto(pathToFileURL(file).href)
+    await page.waitForSelector("html[data-drawn]")
+    return { page, problems }
+  }
+
+  /** Every place of a chart, and whether something is drawn in it that can be seen and does not stick out. */
+  const chartsOf = (page: Page) =>
+    page.$$eval("[data-chart]", (places) =>
+      places.map((place) => {
+        const svg = place.querySelector("svg")
+        const box = svg?.getBoundingClientRect()
+        const room = place.getBoundingClientRect()
+        return {
+          chart: place.getAttribute("data-chart"),
+          shapes: svg?.querySelectorAll("rect, path, line, circle, text").length ?? 0,
+          fits: box !== undefined && box.height > 50 && box.width > 100 && box.width <= room.width + 1
+        }
+      })
+    )
+
+  for (const [width, scheme] of [
+    [1280, "light"],
+    [400, "light"],
+    [1280, "dark"],
+    [400, "dark"]
+  ] as const) {
+    it(`draws every chart at ${width} pixels, ${scheme}, without an error or a request`, async () => {
+      const { page, problems } = await open(width, scheme)
+      const charts = await chartsOf(page)
+      assert.strictEqual(charts.length, 10)
+      for (const { chart, fits, shapes } of charts) {
+        assert.isAbove(shapes, 5, chart ?? "")
+        assert.isTrue(fits, `${chart} fits`)
+      }
+      assert.isAtMost(await page.evaluate("document.documentElement.scrollWidth"), width)
+      assert.deepStrictEqual(problems, [])
+      await page.close()
+    }, 30_000)
+  }
+
+  it("prints its tables whole, and the colours of its keys", async () => {
+    const { page } = await open(700, "light")
+    const hidden = () =>
+      page.$$eval(".scroll", (places) => places.map((place) => place.scrollWidth - place.clientWidth))
+    assert.isAbove(Math.max(...(await hidden())), 0)
+    await page.emulateMedia({ media: "print" })
+    for (const width of await hidden()) assert.strictEqual(width, 0)
+    assert.strictEqual(
+      await page.evaluate('getComputedStyle(document.querySelector(".key i")).getPropertyValue("print-color-adjust")'),
+      "exact"
+    )
+    await page.close()
+  }, 30_000)
+
+  it("is read without a mouse and without eyes: tables scroll, and charts have names", async () => {
+    const { page } = await open(400, "light")
+    const focused: Array<string | null> = []
+    for (let tabs = 0; tabs < 12; tabs++) {
+      await page.keyboard.press("Tab")
+      focused.push(await page.evaluate("document.activeElement.getAttribute('aria-label')"))
+    }
+    assert.include(focused, "Table: incident")
+    const names = await page.$$eval('[role="img"]', (charts) => charts.map((chart) => chart.getAttribute("aria-label")))
+    assert.deepStrictEqual(names.slice(0, 3), ["How long it takes", "Agents and their calls", "What is left: tokens"])
+    await page.close()
+  }, 30_000)
+
+  it("shows another strategy when it is chosen, follows the window, and opens the figures", async () => {
+    const { page, problems } = await open(1280, "light")
+    const gantt = () => page.$eval('[data-chart="gantt"][data-scenario="0"]', (place) => place.innerHTML)
+    const before = await gantt()
+    await page.selectOption('select[data-scenario="0"]', { label: "fixed-retry" })
+    assert.notStrictEqual(await gantt(), before)
+    await page.setViewportSize({ width: 500, height: 900 })
+    await page.waitForFunction('document.querySelector("[data-chart=gantt] svg").getBoundingClientRect().width < 500')
+    await page.click("details summary")
+    await page.waitForFunction('document.querySelector("details pre").textContent.includes("fixed-retry-forever")')
+    assert.deepStrictEqual(problems, [])
+    await page.close()
+  }, 30_000)
+})

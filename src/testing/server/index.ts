@@ -1,0 +1,12 @@
+/**
+ * The simulated provider as an HTTP server. It needs Node and `@effect/platform-node`.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * A simulated provider that any client of the Messages API can talk to.
+ *
+ * @since 0.1.0
+ */
+export * as ProviderServer from "./ProviderServer.ts"
