@@ -11,6 +11,8 @@ import type { Rule } from "../Limits.ts"
 
 /** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
 const cellsPerWindow = 60
+/** At most this part of a burst is kept back. */
+export const mostKept = 1 / 4
 /** Rounding of sums: a billionth of the capacity is no token. */
 const rounding = 1e-9
 
@@ -60,12 +62,14 @@ const remember = (cap: Cap, at: number, amount: number): void => {
 
 /**
  * Milliseconds until a charge fits: 0 when it does, `Infinity` when a quota no longer holds it. One that is larger than
- * the burst goes when the bucket is full. The cap must be up to date.
+ * the burst goes when the bucket is full. Calls that are admitted now may go out `lag` later, and others at once: what is
+ * refilled meanwhile is kept back. The cap must be up to date.
  */
-export const wait = ({ at, cells, level, rule }: Cap, charge: number): number => {
+export const wait = ({ at, cells, level, rule }: Cap, charge: number, lag: number): number => {
   if (charge === 0) return 0
   const slack = rule.capacity * rounding
-  const missing = (rule.quota ? charge : Math.min(charge, rule.capacity)) - level
+  const kept = Math.min(rule.rate * lag, rule.capacity * mostKept)
+  const missing = (rule.quota ? charge : Math.min(charge + kept, rule.capacity)) - level
   // Aimed half the slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
   const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
   if (rule.window === undefined) return refilled
@@ -74,7 +78,7 @@ export const wait = ({ at, cells, level, rule }: Cap, charge: number): number =>
   if (over <= 0) return refilled
   for (const cell of cells) {
     over -= cell.amount
-    if (over <= 0) return Math.max(refilled, leavesAt(cell, rule.window) - at)
+    if (over <= 0) return Math.max(refilled, leavesAt(cell, rule.window) + lag - at)
   }
   return Math.max(refilled, rule.window.millis)
 }

@@ -73,6 +73,8 @@ export interface Service {
   readonly moved: number
   /** The flow's rank: what was served before the queue forgot is not corrected. */
   readonly rank: number
+  /** The weight of all agents that waited. */
+  readonly weight: number
 }
 
 /** Weights lie between this and its inverse: a wider range than any use needs, and sums of shares stay exact. */
@@ -86,7 +88,21 @@ const largestStep = 1e12
 /** Sums of the same steps differ by less. */
 const rounding = 1e-6
 
-const byTag = <E>(a: Flow<E>, b: Flow<E>): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
+/** How far a look ahead has come in one flow; `flowAt` is the flow's place in the heap until its head was seen. */
+interface Cursor<E> extends Heap.Item, Tagged {
+  start: number
+  rank: number
+  owed: number
+  entry: E
+  flowAt: number
+}
+
+interface Tagged {
+  readonly start: number
+  readonly rank: number
+}
+
+const byTag = (a: Tagged, b: Tagged): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
 const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
 
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
@@ -118,15 +134,18 @@ export class FairQueue<E extends Entry> {
     return this.backlogged[0]?.heap[0]!.head
   }
 
-  /** Removes the entry that `peek` gives, and charges its agent. */
-  shift(): Service | undefined {
-    const entry = this.peek()
-    if (entry === undefined) return undefined
+  /** The weight of all agents that wait. */
+  get weight(): number {
+    return this.backlogged.reduce((sum, { weight }) => sum + weight, 0)
+  }
+
+  /** Removes an entry that is served, and charges its agent. */
+  serve(entry: E): Service {
     const flow = entry.flow!
     const level = flow.level
     const step = stepOf(entry)
     const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
-    const service = { agent: flow.agent, priority: level.priority, step, moved, rank: flow.rank }
+    const service = { agent: flow.agent, priority: level.priority, step, moved, rank: flow.rank, weight: this.weight }
     // No flow that comes now may start earlier than the one that is served.
     level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
     flow.start += step + flow.owed
@@ -189,24 +208,37 @@ export class FairQueue<E extends Entry> {
     }
   }
 
-  /** The first entries in the order of service, if nobody else comes. Changes nothing. */
-  first(count: number): ReadonlyArray<E> {
-    const found: Array<E> = []
+  /** The entries in the order of service, if nobody else comes. Changes nothing; the queue must not change meanwhile. */
+  *inOrder(): Generator<E, undefined> {
     for (const { heap } of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
-      const cursors = firstFlows(heap, count).map((flow) => ({ entry: flow.head, start: flow.start, owed: flow.owed }))
-      while (found.length < count) {
-        let next: (typeof cursors)[number] | undefined
-        for (const one of cursors) {
-          if (one.entry !== undefined && (next === undefined || one.start < next.start)) next = one
+      const cursors: Array<Cursor<E>> = []
+      let ranks = this.ranks
+      const visit = (place: number): void => {
+        const flow = heap[place]
+        if (flow === undefined) return
+        const { head, owed, rank, start } = flow
+        Heap.push(cursors, { start, rank, owed, entry: head!, flowAt: place, place: -1 }, byTag)
+      }
+      visit(0)
+      for (let next = cursors[0]; next !== undefined; next = cursors[0]) {
+        const { entry, flowAt } = next
+        yield entry
+        if (flowAt >= 0) {
+          visit(2 * flowAt + 1)
+          visit(2 * flowAt + 2)
+          next.flowAt = -1
         }
-        if (next?.entry === undefined) break
-        found.push(next.entry)
-        next.start += stepOf(next.entry) + next.owed
-        next.owed = 0
-        next.entry = next.entry.next
+        if (entry.next === undefined) Heap.remove(cursors, next, byTag)
+        else {
+          next.entry = entry.next
+          next.start += stepOf(entry) + next.owed
+          next.owed = 0
+          next.rank = ranks++
+          Heap.fix(cursors, next, byTag)
+        }
       }
     }
-    return found
+    return undefined
   }
 
   /**
@@ -316,20 +348,6 @@ export class FairQueue<E extends Entry> {
     Heap.remove(this.backlogged, level, byPriority)
     if (this.levels.size > idleLevels) this.levels.delete(level.priority)
   }
-}
-
-/** The flows with the lowest tags, in order: no item of a heap comes before its parent. */
-const firstFlows = <E>(heap: ReadonlyArray<Flow<E>>, count: number): ReadonlyArray<Flow<E>> => {
-  const found: Array<Flow<E>> = []
-  const places = heap.length === 0 ? [] : [0]
-  while (found.length < count && places.length > 0) {
-    let next = 0
-    for (let i = 1; i < places.length; i++) if (byTag(heap[places[i]!]!, heap[places[next]!]!)) next = i
-    const place = places.splice(next, 1)[0]!
-    found.push(heap[place]!)
-    for (const child of [2 * place + 1, 2 * place + 2]) if (child < heap.length) places.push(child)
-  }
-  return found
 }
 
 /** Forgets the idle flows that everybody has caught up with. */

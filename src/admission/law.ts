@@ -139,6 +139,8 @@ export interface Pool {
   answerMillis: number
   distrustUntil: number
   rampAt: number
+  /** How much later than it is admitted a call may go out, where processes share the pool. */
+  lag: number
 }
 
 /** What a call carries from its admission to its end. */
@@ -157,10 +159,6 @@ export interface Ticket {
   readonly failed: number
   /** For each meter in order what had been sent by then, and what of it had been rejected. */
   readonly sums: ReadonlyArray<number>
-  /** Whether it has had its verdict. */
-  isJudged: boolean
-  /** The meters, as bits, whose level a header has set with this call counted as it was used. */
-  corrected: number
 }
 
 /** What a response says of one dimension: the limit per millisecond, what is left of it, and the step that this is rounded to. */
@@ -215,7 +213,8 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
     overloadMillis: firstOverloadMillis,
     answerMillis: firstAnswerMillis,
     distrustUntil: -Infinity,
-    rampAt: -Infinity
+    rampAt: -Infinity,
+    lag: 0
   }
   resize(pool, rules, shares, now)
   return pool
@@ -291,7 +290,7 @@ export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undef
     const amount = charge[meter.dimension] ?? 0
     const most = bound(pool, meter, now)
     Meter.advance(meter, now, most)
-    const wait = Meter.wait(meter, amount, most)
+    const wait = Meter.wait(meter, amount, most, pool.lag)
     if (wait > millis) {
       millis = wait
       dimension = meter.dimension
@@ -301,7 +300,7 @@ export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undef
     const cap = pool.caps[each]
     if (cap === undefined) continue
     Cap.advance(cap, now)
-    const wait = Cap.wait(cap, charge[each] ?? 0)
+    const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)
     if (wait > millis) {
       millis = wait
       dimension = each
@@ -394,9 +393,7 @@ export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
     crowded: pool.window.crowded,
     earlier: pool.block.before,
     failed: pool.failed,
-    sums,
-    isJudged: false,
-    corrected: 0
+    sums
   }
   if (gate.misses > 1) {
     gate.probes++
@@ -434,8 +431,6 @@ const isBelowShare = (pool: Pool): boolean => {
 
 /** The provider accepted a call: its answer has begun. */
 export const accept = (pool: Pool, ticket: Ticket): void => {
-  if (ticket.isJudged) return
-  ticket.isJudged = true
   if (ticket.at > pool.gate.fence) open(pool.gate)
   Window.accepted(pool.window, ticket.inFlight)
   for (const meter of pool.meters) {
@@ -444,11 +439,11 @@ export const accept = (pool: Pool, ticket: Ticket): void => {
   }
 }
 
-/** A call is over: what it reserved is replaced by what it used. */
+/** An accepted call is over: what it reserved is replaced by what it used. */
 export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
   pool.answerMillis += (now - ticket.at - pool.answerMillis) * verdictWeight
-  end(pool, ticket, used, ticket.isJudged)
+  end(pool, ticket, used, true)
 }
 
 /** A call is over, and what it reserved stays taken. */
@@ -465,12 +460,26 @@ export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): 
   if (pool.gate.probes > 0 && ticket.at > pool.gate.fence) pool.gate.probes--
 }
 
+/** A call that went out by a smaller pool is ours from now on: as if it went out now, by what that pool has paid. */
+export const adopt = (pool: Pool, ticket: Ticket): void => {
+  pool.inFlight++
+  pool.sent++
+  const sums: Array<number> = []
+  for (const meter of pool.meters) {
+    if (Meter.isLate(meter)) meter.held += ticket.charge[meter.dimension]
+    sums.push(meter.sum, meter.rejected)
+  }
+  const { crowded } = pool.window
+  const { block, failed, safe } = pool
+  Object.assign(ticket, { sums, crowded, failed, safe, number: pool.sent, earlier: block.before })
+}
+
 const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean): void => {
   pool.inFlight--
   pool.meters.forEach((meter, i) => {
     if (ticket.sums[2 * i] === undefined) return
     const charge = ticket.charge[meter.dimension]
-    const isGiven = (isAccepted || ticket.at > meter.fence) && (ticket.corrected & (1 << i)) === 0
+    const isGiven = ticket.at > (isAccepted ? meter.loweredAt : Math.max(meter.loweredAt, meter.fence))
     Meter.settle(meter, charge, used[meter.dimension] ?? charge, isGiven, isAccepted)
   })
   for (const dimension of dimensions) {
@@ -560,7 +569,7 @@ const learnLevel = (
     const level = least - (meter.sum - sum) + Meter.rate(meter) * (now - ticket.at)
     if (level < meter.level) {
       meter.level = level
-      ticket.corrected |= 1 << pool.meters.indexOf(meter)
+      meter.loweredAt = ticket.at
     } else raise(meter, level)
   }
   if (header === undefined) meter.header = { at: ticket.at, remaining, sum }
@@ -604,7 +613,6 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   const { gate } = pool
   const { readings, retryAfter } = rejection
   advance(pool, now)
-  ticket.isJudged = true
   pool.rejectMillis += (now - ticket.at - pool.rejectMillis) * verdictWeight
   if (gate.reason === "overload" && ticket.at > gate.fence) open(gate)
   end(pool, ticket, rejection.used, false)
@@ -783,7 +791,6 @@ export const overload = (
   const { gate, outageTest } = pool
   const isOutage = gate.reason === "overload" && gate.misses > 0
   advance(pool, now)
-  ticket.isJudged = true
   end(pool, ticket, failure.used, false)
   if (isOutage && ticket.at <= gate.fence) return "outage"
   pool.overloadMillis += (now - ticket.at - pool.overloadMillis) * verdictWeight

@@ -8,6 +8,7 @@
  * Times are milliseconds, rates are per millisecond. A meter is mutable and has one owner.
  */
 import type { Dimension } from "../Limits.ts"
+import { mostKept } from "./cap.ts"
 
 /** Part of what was delivered that is used right after a cut: the bucket stores the rest, which makes room to grow. */
 export const floorPart = 0.9
@@ -91,6 +92,8 @@ export interface Meter {
   /** Used by headers: the last one that counted, and the largest `remaining` lately. */
   header: Reference | undefined
   most: number
+  /** Calls sent up to this time are in the level as they were used, because a header said what was left after them. */
+  loweredAt: number
 }
 
 /** A bucket of which the limit is known, and perhaps what it holds; it is held to be full. */
@@ -125,7 +128,8 @@ export const make = (
   fence: -Infinity,
   tested: 0,
   header: undefined,
-  most: 0
+  most: 0,
+  loweredAt: -Infinity
 })
 
 /** Output is counted by providers when it is produced, everything else when the call is admitted. */
@@ -184,8 +188,15 @@ export const burst = (m: Meter): number => {
   return m.ramp === Infinity ? whole : Math.min(whole, Math.max(m.mean, rampBurstMillis * rateAt(m, m.at)))
 }
 
-/** The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. */
-const needed = (m: Meter, charge: number): number => Math.min(charge + m.reserve, burst(m))
+/**
+ * The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. Calls
+ * that are admitted now may go out `lag` later, and others at once: what is refilled meanwhile is kept back.
+ */
+const needed = (m: Meter, charge: number, lag: number): number => {
+  const whole = burst(m)
+  const kept = lag === 0 ? 0 : Math.min(rate(m) * lag, whole * mostKept)
+  return Math.min(charge + Math.max(m.reserve, kept), whole)
+}
 
 /** Whether calls take as much as is refilled. A rate that is not used does not grow. */
 export const isUsed = (m: Meter): boolean => m.level <= burst(m) / 2
@@ -215,9 +226,9 @@ export const advance = (m: Meter, now: number, most: number): void => {
 }
 
 /** Milliseconds until a charge fits; 0 when it does. The meter must be up to date. */
-export const wait = (m: Meter, charge: number, most: number): number => {
+export const wait = (m: Meter, charge: number, most: number, lag: number): number => {
   if (m.peak === Infinity || charge === 0) return 0
-  const missing = needed(m, charge) - m.level
+  const missing = needed(m, charge, lag) - m.level
   if (missing <= rounding * charge) return 0
   // At the rate of now it takes too long, at the limit not long enough; the curve only grows.
   let long = missing / rateAt(m, m.at)

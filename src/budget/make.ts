@@ -10,6 +10,7 @@ import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
+import { BudgetStore } from "../BudgetStore.ts"
 import { waitOf } from "../internal/invalid.ts"
 import * as Limits from "../Limits.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
@@ -39,16 +40,19 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const after = (millis: number, then: Effect.Effect<void>) =>
       void runTimer(Effect.andThen(Effect.sleep(millis), then))
 
+    const sharing = yield* BudgetStore
     const open = (name: string): Pool => {
       const counts = countsOf(name, context)
-      const pool = new Pool({ name, limits: limitsOf(name), concurrency, maxQueued, counts, clock, after, changed })
+      const limits = limitsOf(name)
+      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, after, changed })
       pools.set(name, pool)
       return pool
     }
     for (const name of known) open(name)
     yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         for (const pool of pools.values()) pool.shutDown()
+        return Effect.forEach(pools.values(), ({ leave }) => leave, { concurrency: "unbounded", discard: true })
       })
     )
 

@@ -24,8 +24,8 @@ export class Permits {
     return this.limit
   }
 
-  get isFree(): boolean {
-    return this.atHand > 0 || this.taken < this.limit
+  get free(): number {
+    return this.limit - this.taken + this.atHand
   }
 
   /** Takes a permit, which must be free. */

@@ -1,8 +1,9 @@
 /**
  * One pool at work: its meters, the queue of callers, and the calls in flight.
  *
- * Whatever happens (an arrival, a settlement, a cancellation, a verdict, the timer) ends in {@link Pool.drain}, the one
- * loop that lets callers in. It runs in the fiber that causes it and takes no time. One timer sleeps for the head.
+ * Whatever happens (an arrival, a settlement, a cancellation, a verdict, the timer) ends in {@link Pool.drain}, which lets
+ * callers in by one loop. It runs in the fiber that causes it and takes no time. One timer sleeps for the head. Where
+ * processes share the pool, the same loop is played on the state that they share, by {@link Exchange}.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -17,13 +18,18 @@ import {
   EstimateTooLarge,
   QueueFull,
   QuotaExhausted,
+  StoreUnavailable,
   WaitTooLong
 } from "./errors.ts"
+import type { Sharing } from "../BudgetStore.ts"
 import type { Counts } from "./metrics.ts"
 import type { Reservation } from "./models.ts"
 import * as Predict from "./predict.ts"
 import { Permits } from "./permits.ts"
 import { HeldReservation } from "./reservation.ts"
+import { Exchange, type Front, type Host, type Outcome, type Plan } from "./shared/exchange.ts"
+import * as Fleet from "./shared/fleet.ts"
+import type { Config } from "./shared/state.ts"
 import { type Queueing, Waiter } from "./waiter.ts"
 
 /** Timers of the runtime reach no further than 24 days: the head looks again every day. */
@@ -40,23 +46,28 @@ export interface Options {
   readonly maxQueued: number
   readonly counts: Counts
   readonly clock: Clock.Clock
+  /** The store that processes share; undefined where the pool is this process's own. */
+  readonly sharing: Sharing | undefined
   /** Runs an effect in the budget's scope after so many milliseconds. */
   readonly after: (millis: number, then: Effect.Effect<void>) => void
   /** Called when something changed that a status shows. */
   readonly changed: () => void
 }
 
-export class Pool {
+export class Pool implements Host<Waiter> {
   readonly name: string
   readonly maxQueued: number
   private readonly options: Options
   private readonly meters: Ref.Ref<Law.Pool>
   private readonly queue = new FairQueue<Waiter>()
+  private readonly exchange: Exchange<Waiter> | undefined
   private permits: Permits | undefined
   private limits: Limits.Limits
   /** How the provider counts, once a client has said so. */
   private counting: Limits.Counting | undefined = undefined
   private rules: Limits.Rules
+  /** The reservations that are open in this process. */
+  private held = 0
   private wakeAt = Infinity
   private isDraining = false
   private isClosed = false
@@ -68,16 +79,34 @@ export class Pool {
     this.limits = options.limits
     this.rules = Limits.resolve(options.limits)
     this.meters = Ref.makeUnsafe(Law.make(this.rules, Limits.shares(options.limits), this.now()))
-    this.permits = options.concurrency === Infinity ? undefined : new Permits(options.concurrency)
+    this.limitTo(options.concurrency)
+    this.exchange = options.sharing === undefined ? undefined : new Exchange(this, options.sharing)
     options.counts.open.add(this)
   }
 
+  get clock(): Clock.Clock {
+    return this.options.clock
+  }
+  get after(): Options["after"] {
+    return this.options.after
+  }
   /** Milliseconds of the monotonic clock: no step of the wall clock moves them. */
+  private clockNow(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+  /** The same as the law counts them, which is as the processes do that share the pool. */
   now(): number {
-    return Number(this.options.clock.monotonicTimeNanosUnsafe()) / 1e6
+    return this.exchange?.now() ?? this.clockNow()
   }
   get law(): Law.Pool {
-    return this.meters.ref.current
+    return this.exchange?.law ?? this.meters.ref.current
+  }
+  /** The law that decides at once; undefined where processes decide together. */
+  private get own(): { readonly law: Law.Pool; readonly most: number } | undefined {
+    return this.exchange === undefined ? { law: this.meters.ref.current, most: Infinity } : this.exchange.own
+  }
+  get config(): Config {
+    return { rules: this.rules, shares: Limits.shares(this.limits), concurrency: this.permits?.most ?? Infinity }
   }
   get queued(): number {
     return this.queue.size
@@ -87,7 +116,7 @@ export class Pool {
   }
   /** The most calls in flight: the concurrency, and less where the provider was found to limit it. */
   get allowed(): number {
-    return Math.min(this.permits?.most ?? Infinity, this.law.window.size)
+    return Math.min(this.permits?.most ?? Infinity, this.exchange?.most ?? Infinity, this.law.window.size)
   }
 
   // ---------------------------------------------------------------------------
@@ -99,53 +128,52 @@ export class Pool {
     const charge = Limits.wholeOf(estimate)
     const tooLarge = Limits.neverFits(charge, this.rules)
     if (tooLarge !== undefined) return new EstimateTooLarge({ pool: this.name, ...tooLarge })
-    const now = this.now()
-    if (
-      this.queue.size === 0 &&
-      !this.isClosed &&
-      (this.permits === undefined || this.permits.isFree) &&
-      !this.isDraining
-    ) {
-      const blocked = Law.decide(this.law, charge, now)
-      if (blocked === undefined) {
+    if (this.queue.size === 0 && this.exchange === undefined && !this.isClosed && !this.isDraining && this.hasPlace) {
+      const now = this.now()
+      if (Law.decide(this.law, charge, now) === undefined) {
         this.queue.forget()
         return this.hold(how.agent, estimate, Law.take(this.law, charge, now))
       }
     }
-    return this.enqueue(estimate, charge, how, now)
+    return this.enqueue(estimate, charge, how)
+  }
+
+  private get hasPlace(): boolean {
+    return this.permits === undefined || this.permits.free > 0
   }
 
   private enqueue(
     estimate: Limits.Estimate,
     charge: Limits.Whole,
-    how: Queueing,
-    now: number
+    how: Queueing
   ): HeldReservation | Waiter | BudgetErrorReason {
-    const refused = this.quotaFor(charge) ?? this.closedFor(now)
+    const now = this.now()
+    // Others may have given back since: only the store knows.
+    const refused = (this.exchange === undefined ? this.quotaFor(this.law, charge) : undefined) ?? this.closedFor(now)
     if (refused !== undefined) return refused
     if (how.maxWait < Infinity) {
       const { dimension, millis } = Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
       if (millis > how.maxWait) return this.tooLong(dimension, millis, how.maxWait)
     }
-    if (this.isClosed) return this.closed(how, estimate, charge, now)
+    if (this.isClosed) return this.closed(how, estimate, charge)
     if (this.queue.size >= this.maxQueued) return new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
-    const waiter = new Waiter(how, estimate, charge, this.costOf(charge), now)
+    const waiter = new Waiter(how, estimate, charge, this.costOf(charge), this.clockNow())
     this.queue.push(waiter, how.first)
     this.drain()
     return waiter
   }
 
   /** A budget that is closed interrupts its callers. */
-  private closed(how: Queueing, estimate: Limits.Estimate, charge: Limits.Whole, now: number): Waiter {
-    const waiter = new Waiter(how, estimate, charge, leastCost, now)
+  private closed(how: Queueing, estimate: Limits.Estimate, charge: Limits.Whole): Waiter {
+    const waiter = new Waiter(how, estimate, charge, leastCost, this.clockNow())
     waiter.end(Effect.interrupt)
     return waiter
   }
 
   /** Why a quota no longer holds a charge. */
-  private quotaFor(charge: Limits.Whole): QuotaExhausted | undefined {
+  private quotaFor(law: Law.Pool, charge: Limits.Whole): QuotaExhausted | undefined {
     for (const dimension of Limits.dimensions) {
-      const cap = this.law.caps[dimension]
+      const cap = law.caps[dimension]
       const asked = charge[dimension]
       if (cap?.rule.quota !== true || asked <= cap.level * (1 + 1e-9)) continue
       return new QuotaExhausted({ pool: this.name, dimension, asked, left: Math.max(0, cap.level) })
@@ -176,6 +204,7 @@ export class Pool {
     binding?: Limits.Dimension
   ): HeldReservation {
     this.permits?.take()
+    this.held++
     this.options.counts.reservations++
     this.options.changed()
     return new HeldReservation(this, agent, estimate, ticket, service, waited, binding)
@@ -189,34 +218,117 @@ export class Pool {
   drain(): void {
     this.options.changed()
     if (this.queue.size === 0 || this.isDraining || this.isClosed) return
+    const { own } = this
+    if (own === undefined) return this.exchange!.ask()
     this.isDraining = true
-    for (let waiter = this.queue.peek(); waiter !== undefined; waiter = this.queue.peek()) {
-      if (this.permits?.isFree === false) break
-      const now = this.now()
-      const blocked = Law.decide(this.law, waiter.charge, now)
-      if (blocked === undefined) this.grant(waiter, now)
-      else {
-        const exhausted = blocked.millis === Infinity ? this.quotaFor(waiter.charge) : undefined
-        if (exhausted === undefined) {
-          waiter.binding = blocked.dimension ?? waiter.binding
-          this.wakeIn(blocked.millis)
-          break
+    const next = (): Waiter | undefined => (this.hasPlace ? this.queue.peek() : undefined)
+    const blocked = this.serve(
+      own.law,
+      () => this.now(),
+      next,
+      (charge, now) => Fleet.decide(own.law, charge, Fleet.nobody, own.most, now),
+      (waiter, ticket) => {
+        if (ticket === undefined) this.refuse(waiter, this.exhausted(own.law, waiter.charge))
+        else {
+          this.exchange?.takenAlone(ticket)
+          this.grant(waiter, ticket)
         }
-        this.refuse(waiter, exhausted)
       }
-    }
+    )
+    if (blocked !== undefined) this.wakeIn(blocked.millis)
     this.isDraining = false
   }
 
-  private grant(waiter: Waiter, now: number): void {
-    const service = this.queue.shift()
-    const waited = now - waiter.since
-    const ticket = Law.take(this.law, waiter.charge, now)
+  /**
+   * The loop: decides on the first callers in their order, until one has to wait. Returns what that one waits for. A
+   * caller without a ticket is refused: a quota no longer holds its charge.
+   */
+  private serve(
+    law: Law.Pool,
+    time: () => number,
+    next: () => Waiter | undefined,
+    decide: (charge: Limits.Whole, now: number, waiter: Waiter) => Law.Blocked | undefined,
+    each: (waiter: Waiter, ticket: Law.Ticket | undefined) => void
+  ): Law.Blocked | undefined {
+    for (let waiter = next(); waiter !== undefined; waiter = next()) {
+      const now = time()
+      const blocked = decide(waiter.charge, now, waiter)
+      if (blocked === undefined) each(waiter, Law.take(law, waiter.charge, now))
+      else if (blocked.millis === Infinity && this.quotaFor(law, waiter.charge) !== undefined) each(waiter, undefined)
+      else {
+        waiter.binding = blocked.dimension ?? waiter.binding
+        return blocked
+      }
+    }
+    return undefined
+  }
+
+  /** A process that goes on with its part knows only what is left of that. */
+  private exhausted(law: Law.Pool, charge: Limits.Whole): BudgetErrorReason {
+    const reason = this.quotaFor(law, charge)!
+    return this.exchange?.own === undefined ? reason : new StoreUnavailable({ pool: this.name, cause: reason })
+  }
+
+  private grant(waiter: Waiter, ticket: Law.Ticket): void {
+    const service = this.queue.serve(waiter)
+    const waited = this.waitedBy(waiter)
     const reservation = this.hold(waiter.agent, waiter.estimate, ticket, service, waited, waiter.binding)
     if (waiter.isAwaited) this.options.counts.waited(waited / 1_000)
     else this.queue.forget()
     waiter.granted = reservation
     waiter.end(Effect.succeed(reservation))
+  }
+
+  // ---------------------------------------------------------------------------
+  // The loop where processes decide together
+  // ---------------------------------------------------------------------------
+
+  front(): Front | undefined {
+    const head = this.hasPlace ? this.queue.peek() : undefined
+    return head === undefined ? undefined : this.frontOf(head)
+  }
+  private frontOf({ charge, cost, priority }: Waiter): Front {
+    return { charge, cost, priority, weight: this.queue.weight }
+  }
+
+  plan(law: Law.Pool, most: number, now: number, ahead: (front: Front, served: number) => Fleet.Ahead): Plan<Waiter> {
+    const outcomes: Array<Outcome<Waiter>> = []
+    const order = this.queue.inOrder()
+    let places = this.permits?.free ?? Infinity
+    const { weight } = this.queue
+    let served = 0
+    let last: Waiter | undefined
+    const next = (): Waiter | undefined => (last = places > 0 ? (order.next().value ?? undefined) : undefined)
+    const blocked = this.serve(
+      law,
+      () => now,
+      next,
+      (charge, _, waiter) => Fleet.decide(law, charge, ahead(this.frontOf(waiter), served), most, now),
+      (waiter, ticket) => {
+        outcomes.push({ waiter, ticket })
+        if (ticket === undefined) return
+        places--
+        served += waiter.cost / weight
+      }
+    )
+    return { outcomes, served, blocked, front: last === undefined ? undefined : this.frontOf(last) }
+  }
+
+  carryOut({ ticket, waiter }: Outcome<Waiter>): boolean {
+    if (waiter.flow === undefined) return false
+    if (ticket === undefined) this.refuse(waiter, this.exhausted(this.law, waiter.charge))
+    else this.grant(waiter, ticket)
+    return true
+  }
+
+  refuseAll(reason: BudgetErrorReason): void {
+    for (const waiter of [...this.queue.inOrder()]) this.refuse(waiter, reason)
+  }
+
+  configure({ concurrency, rules }: Config): void {
+    this.rules = rules
+    this.limitTo(concurrency)
+    this.checkWaiters()
   }
 
   /** An earlier timer stays: it looks again, and sleeps on. */
@@ -245,14 +357,26 @@ export class Pool {
     else this.options.changed()
   }
 
+  /** An event of the law: it takes effect at once, and where processes share the pool for all of them. */
+  private apply<A>(run: (law: Law.Pool, now: number) => A, held?: HeldReservation, used?: Limits.Charge): A {
+    if (this.exchange !== undefined) return this.exchange.apply(run, held?.ticket, used)
+    return run(this.meters.ref.current, this.clockNow())
+  }
+
+  private accept(held: HeldReservation): void {
+    if (held.isAccepted) return
+    held.isAccepted = true
+    this.apply((law) => Law.accept(law, held.ticket), held)
+  }
+
   /** Ends a reservation: what it reserved is replaced by what it used. Only the first end counts. */
   settle(held: HeldReservation, used: Limits.Charge, outcome: "success" | "failure"): void {
     if (!this.close(held)) return
-    const now = this.now()
+    const { ticket } = held
     if (outcome === "success") {
-      Law.accept(this.law, held.ticket)
-      Law.settle(this.law, held.ticket, used, now)
-    } else Law.release(this.law, held.ticket, used, now)
+      this.accept(held)
+      this.apply((law, now) => Law.settle(law, ticket, used, now), held, used)
+    } else this.apply((law, now) => Law.release(law, ticket, used, now), held, used)
     this.account(held, used, true)
     this.drain()
   }
@@ -260,14 +384,15 @@ export class Pool {
   /** Ends a reservation of which nothing is known: it is kept as estimated. */
   end(held: HeldReservation, hasSucceeded: boolean): void {
     if (!this.close(held)) return
-    if (hasSucceeded) Law.accept(this.law, held.ticket)
-    Law.keep(this.law, held.ticket)
+    if (hasSucceeded) this.accept(held)
+    this.apply((law) => Law.keep(law, held.ticket), held, held.ticket.charge)
     this.drain()
   }
 
   private close(held: HeldReservation): boolean {
     if (!held.isOpen) return false
     held.isOpen = false
+    this.held--
     this.permits?.release()
     return true
   }
@@ -280,7 +405,9 @@ export class Pool {
     const whole = { ...charge, ...used } as Limits.Whole
     const asked = this.costOf(charge)
     const cost = Limits.dimensions.every((each) => whole[each] === 0) ? 0 : this.costOf(whole)
-    if (cost !== asked) this.queue.correct(held.service, cost / asked)
+    if (cost === asked) return
+    this.queue.correct(held.service, cost / asked)
+    this.exchange?.correct((cost - asked) / held.service.weight)
   }
 
   // ---------------------------------------------------------------------------
@@ -289,16 +416,12 @@ export class Pool {
 
   /** The headers of a response. A response that is no rejection shows that its call was accepted. */
   observe(readings: Law.Readings, held: HeldReservation | undefined): void {
-    if (held !== undefined) Law.accept(this.law, held.ticket)
-    this.read(readings, held)
-    this.drain()
-  }
-
-  private read(readings: Law.Readings, held: HeldReservation | undefined): void {
+    if (held !== undefined) this.accept(held)
     const before = this.law.meters.length
-    Law.observe(this.law, held?.ticket, readings, this.now())
+    this.apply((law, now) => Law.observe(law, held?.ticket, readings, now), held)
     // Costs are parts of limits: with the first that are known, they are others.
     if (this.law.meters.length !== before) this.queue.reprice((waiter) => this.costOf(waiter.charge))
+    this.drain()
   }
 
   /** The provider rejected a call, or failed. Returns what that says. */
@@ -313,12 +436,15 @@ export class Pool {
   ): Law.Verdict {
     if (!this.close(held)) return "isolated"
     const { reason, retryAfter, used } = failure
-    const now = this.now()
+    const { ticket } = held
     this.options.counts.cooldowns[reason]++
-    const verdict =
+    const verdict = this.apply<Law.Verdict>(
       reason === "overload"
-        ? Law.overload(this.law, held.ticket, { retryAfter, used }, now)
-        : Law.reject(this.law, held.ticket, { ...failure, isRamp: reason === "ramp" }, now)
+        ? (law, now) => Law.overload(law, ticket, { retryAfter, used }, now)
+        : (law, now) => Law.reject(law, ticket, { ...failure, isRamp: reason === "ramp" }, now),
+      held,
+      used
+    )
     // A failed probe of an outage has had its turn: another agent's call is the next.
     this.account(held, used, verdict !== "outage")
     this.drain()
@@ -327,11 +453,9 @@ export class Pool {
 
   /** Nothing goes out for a time. Where that is long, whoever waits is refused rather than kept. */
   pause(millis: number): void {
-    Law.pause(this.law, this.now() + millis)
+    this.apply((law, now) => Law.pause(law, now + millis))
     const refusal = this.closedFor(this.now())
-    if (refusal !== undefined) {
-      for (const waiter of this.queue.first(Infinity)) this.refuse(waiter, refusal)
-    }
+    if (refusal !== undefined) this.refuseAll(refusal)
     this.drain()
   }
 
@@ -348,31 +472,36 @@ export class Pool {
   countAs(counting: Limits.Counting): void {
     if (counting === this.counting) return
     this.counting = counting
-    this.apply()
+    this.resize(this.limits, undefined)
   }
 
   resize(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
-    if (concurrency === Infinity) this.permits = undefined
-    else if (concurrency !== undefined) this.limitTo(concurrency)
+    if (concurrency !== undefined) this.limitTo(concurrency)
     if (limits !== undefined) {
       this.limits = limits
-      this.apply()
+      this.rules = Limits.resolve(limits, this.counting)
     }
+    const { config } = this
+    if (this.exchange !== undefined) this.exchange.resize(config)
+    else if (limits !== undefined) Law.resize(this.law, config.rules, config.shares, this.now())
+    this.checkWaiters()
     this.drain()
   }
 
   private limitTo(concurrency: number): void {
-    if (this.permits !== undefined) return this.permits.resize(concurrency)
-    this.permits = new Permits(Math.max(concurrency, this.inFlight))
-    for (let i = 0; i < this.inFlight; i++) this.permits.take()
-    this.permits.resize(concurrency)
+    if (concurrency === Infinity) this.permits = undefined
+    else if (this.permits !== undefined) this.permits.resize(concurrency)
+    else {
+      this.permits = new Permits(Math.max(concurrency, this.held))
+      for (let i = 0; i < this.held; i++) this.permits.take()
+      this.permits.resize(concurrency)
+    }
   }
 
-  private apply(): void {
-    this.rules = Limits.resolve(this.limits, this.counting)
-    Law.resize(this.law, this.rules, Limits.shares(this.limits), this.now())
+  /** Limits have changed: what callers cost, and who never fits. */
+  private checkWaiters(): void {
     this.queue.reprice((waiter) => this.costOf(waiter.charge))
-    for (const waiter of this.queue.first(Infinity)) {
+    for (const waiter of [...this.queue.inOrder()]) {
       const tooLarge = Limits.neverFits(waiter.charge, this.rules)
       if (tooLarge !== undefined) this.refuse(waiter, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
     }
@@ -396,10 +525,15 @@ export class Pool {
   shutDown(): void {
     this.isClosed = true
     this.options.counts.open.delete(this)
-    for (const waiter of this.queue.first(Infinity)) {
+    for (const waiter of [...this.queue.inOrder()]) {
       this.queue.remove(waiter)
       waiter.end(Effect.interrupt)
     }
+  }
+
+  /** Tells the other processes that this one goes. */
+  get leave(): Effect.Effect<void> {
+    return this.exchange?.leave ?? Effect.void
   }
 
   // ---------------------------------------------------------------------------
@@ -412,7 +546,12 @@ export class Pool {
 
   /** The first waiters in the order of service, and how long each still waits. */
   waiting(count: number): ReadonlyArray<Predict.Expected> {
-    return Predict.first(this.law, this.queue.first(count), this.slots(), this.now())
+    return Predict.first(this.law, this.queue.inOrder(), count, this.slots(), this.now())
+  }
+
+  /** How long a caller has waited by now. */
+  waitedBy(waiter: Waiter): number {
+    return this.clockNow() - waiter.since
   }
 }
 

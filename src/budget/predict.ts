@@ -9,7 +9,6 @@ import type { Queueing, Waiter } from "./waiter.ts"
 /** A caller that waits, and for how long still. */
 export interface Expected {
   readonly waiter: Waiter
-  readonly waitedMillis: number
   readonly expectedMillis: number
   readonly dimension: Limits.Dimension | undefined
 }
@@ -64,17 +63,21 @@ class Play {
 /** The first callers in the order of service. */
 export const first = (
   law: Law.Pool,
-  waiters: ReadonlyArray<Waiter>,
+  waiters: Iterable<Waiter>,
+  count: number,
   slots: Slots,
   now: number
 ): ReadonlyArray<Expected> => {
   const play = new Play(law, slots, now)
-  return waiters.map((waiter) => {
+  const found: Array<Expected> = []
+  for (const waiter of waiters) {
+    if (found.length === count) break
     play.dimension = undefined
     play.enter(waiter.charge)
     const dimension = play.dimension ?? waiter.binding
-    return { waiter, waitedMillis: now - waiter.since, expectedMillis: play.at - now, dimension }
-  })
+    found.push({ waiter, expectedMillis: play.at - now, dimension })
+  }
+  return found
 }
 
 /** A caller that would come now. */

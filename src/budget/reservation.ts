@@ -19,8 +19,9 @@ export class HeldReservation implements Reservation {
   readonly service: Service | undefined
   readonly waitedMillis: number
   readonly binding: Limits.Dimension | undefined
-  /** Whether it still holds its permit and its charge. */
+  /** Whether it still holds its permit and its charge, and whether the provider has accepted its call. */
   isOpen = true
+  isAccepted = false
 
   constructor(
     owner: Pool,

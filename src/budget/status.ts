@@ -20,11 +20,11 @@ export const of = (pool: Pool): PoolStatus => {
     inFlight: pool.inFlight,
     allowed: pool.allowed,
     queued: pool.queued,
-    waiting: waiting.map(({ dimension, expectedMillis, waitedMillis, waiter }) => ({
+    waiting: waiting.map(({ dimension, expectedMillis, waiter }) => ({
       agent: waiter.agent,
       priority: waiter.priority,
       charge: pool.limited(waiter.charge),
-      waitedMillis,
+      waitedMillis: pool.waitedBy(waiter),
       expectedMillis,
       dimension
     })),
@@ -34,7 +34,7 @@ export const of = (pool: Pool): PoolStatus => {
 }
 
 /** Of each dimension the tighter of what the user states and what the provider has. */
-const dimensionsOf = (law: Law.Pool, now: number): Limits.PerDimension<DimensionStatus> => {
+export const dimensionsOf = (law: Law.Pool, now: number): Limits.PerDimension<DimensionStatus> => {
   const result: { [D in Limits.Dimension]?: DimensionStatus } = {}
   for (const dimension of Limits.dimensions) {
     const cap = law.caps[dimension]

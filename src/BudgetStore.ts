@@ -1,0 +1,221 @@
+/**
+ * Where processes keep a budget that they share: anything that can replace a value if nobody else did meanwhile.
+ *
+ * A process decides by the same law as with a budget of its own. It reads the pool's state, plays what has happened since
+ * and who may go now, and puts the new state in place of the one that it read. Where another process was faster, it plays
+ * the same on what is there now. So a store knows nothing of limits, and needs two operations. `docs/stores.md` has a
+ * complete one of files; `StoreContract.checks` of `floodgate/testing` is what every store must pass.
+ *
+ * **Example** (a store of one's own)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as BudgetStore from "floodgate/BudgetStore"
+ *
+ * const values = new Map<string, BudgetStore.Stored>()
+ * const store: BudgetStore.Store = {
+ *   read: (key) => Effect.sync(() => values.get(key)),
+ *   swap: (key, expected, next) =>
+ *     Effect.sync(() => {
+ *       if (values.get(key)?.version === expected) values.set(key, next)
+ *       return values.get(key)
+ *     })
+ * }
+ *
+ * const shared = Budget.layer({ limits: { tokens: { perMinute: 2_000_000 } } }).pipe(
+ *   Layer.provide(BudgetStore.layer(store, { whenAway: "degrade" }))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { finiteOf } from "./internal/invalid.ts"
+
+// -----------------------------------------------------------------------------
+// The store
+// -----------------------------------------------------------------------------
+
+/**
+ * A value and its version. Versions are never used twice.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Stored {
+  readonly version: string
+  readonly value: string
+}
+
+/**
+ * What a store does. Values are texts of a few KB, keys are names of pools.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Store {
+  /** What is stored: `undefined` where nothing is. A read that follows a swap sees it, in every process. */
+  readonly read: (key: string) => Effect.Effect<Stored | undefined, StoreError>
+  /**
+   * Stores `next` if the version that is stored is `expected` (`undefined`: if nothing is), in one step that no other can
+   * come between. Returns what is stored after that. It may be forgotten when it was not replaced for `keepMillis`.
+   */
+  readonly swap: (
+    key: string,
+    expected: string | undefined,
+    next: Stored,
+    keepMillis: number
+  ) => Effect.Effect<Stored | undefined, StoreError>
+}
+
+/**
+ * The store did not do what it was asked, or nobody knows whether it did.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class StoreError extends Schema.TaggedError<StoreError>("floodgate/BudgetStore/StoreError")("StoreError", {
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `The store of a budget failed: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * What a budget does while its store cannot be reached.
+ *
+ * - `"fail"`: a caller fails at once with `StoreUnavailable`
+ * - `{ wait }`: a caller waits until the store is back, at most this long after it went away; then it fails
+ * - `"degrade"`: after a second this process goes on with its part of the limits, which the others leave to it. A process
+ *   that has never reached the store has no part, and fails.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
+
+/**
+ * How processes share.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * What happens while the store is away.
+   *
+   * @default { wait: "30 seconds" }: a server that restarts costs nobody a job
+   */
+  readonly whenAway?: WhenAway | undefined
+  /**
+   * Under `"degrade"`: how long a process that cannot reach the store goes on, and the others keep its part for it. Then it
+   * fails its callers with `StoreUnavailable`. A process that dies keeps its part so long, too.
+   *
+   * @default "10 minutes": longer than most outages, and as long as the default policy tries
+   */
+  readonly degradeFor?: Duration.Input | undefined
+  /**
+   * After how long without a sign of life a process is taken for dead, and its calls in flight for ended.
+   *
+   * @default "20 seconds": longer than a garbage collection or a paused machine, shorter than a person's patience
+   */
+  readonly lease?: Duration.Input | undefined
+  /**
+   * What becomes of the estimates that a dead process held.
+   *
+   * - `"keep"`: they count as used, because the provider may have counted them
+   * - `"refund"`: they are given back
+   *
+   * @default "keep"
+   */
+  readonly lost?: "keep" | "refund" | undefined
+  /**
+   * After how long without a reply the store counts as away.
+   *
+   * @default "2 seconds"
+   */
+  readonly timeout?: Duration.Input | undefined
+  /**
+   * What this process is called in a status.
+   *
+   * @default "process"
+   */
+  readonly name?: string | undefined
+}
+
+/**
+ * A store, and how processes share it. Times are milliseconds.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Sharing extends Store {
+  readonly whenAway: "fail" | "degrade" | "wait"
+  readonly patienceMillis: number
+  readonly degradeMillis: number
+  readonly leaseMillis: number
+  readonly lost: "keep" | "refund"
+  readonly timeoutMillis: number
+  readonly name: string
+}
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/**
+ * The store that a budget shares with other processes. Without a layer its meters are in the memory of this process.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const BudgetStore = Context.Reference<Sharing | undefined>("floodgate/BudgetStore", {
+  defaultValue: () => undefined
+})
+
+/**
+ * A store with options.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` where a duration is not finite and above zero.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const make = (store: Store, options: Options = {}): Sharing => {
+  const { degradeFor = "10 minutes", lease = "20 seconds", lost = "keep", name = "process" } = options
+  const { timeout = "2 seconds", whenAway = { wait: "30 seconds" } } = options
+  const millis = (option: string, value: Duration.Input): number =>
+    Duration.toMillis(finiteOf(`BudgetStore: ${option}`, value))
+  return {
+    ...store,
+    whenAway: typeof whenAway === "string" ? whenAway : "wait",
+    patienceMillis: typeof whenAway === "string" ? 0 : millis("whenAway.wait", whenAway.wait),
+    degradeMillis: millis("degradeFor", degradeFor),
+    leaseMillis: millis("lease", lease),
+    lost,
+    timeoutMillis: millis("timeout", timeout),
+    name
+  }
+}
+
+/**
+ * A store with options as a layer, to be provided to a budget.
+ *
+ * @category layers
+ * @since 0.2.0
+ */
+export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =>
+  Layer.succeed(BudgetStore, make(store, options))

@@ -1,0 +1,355 @@
+/**
+ * The steps by which processes come and go, take turns, and leave each other their parts. All are plain functions of a
+ * state, a process and a time, played by whoever commits next.
+ */
+import * as Cap from "../../admission/cap.ts"
+import * as Law from "../../admission/law.ts"
+import * as Meter from "../../admission/meter.ts"
+import * as Limits from "../../Limits.ts"
+import type { Config, Head, Owner, Part, State } from "./state.ts"
+
+/** A process that does not come when it is due is passed over after this time. */
+const graceMillis = 250
+/** A process may be ahead of its turn by what the pool gives in this time, or by one call: that saves round trips. */
+const aheadMillis = 100
+const minute = 60_000
+
+/** A process as it sees itself: its calls in flight are those of its last commit. */
+export interface Self {
+  readonly name: string
+  readonly leaseMillis: number
+  readonly lost: "keep" | "refund"
+  readonly inFlight: number
+  readonly held: Limits.Whole
+}
+
+const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.leaseMillis
+
+// -----------------------------------------------------------------------------
+// Coming and going
+// -----------------------------------------------------------------------------
+
+/** Keeps their parts for processes that are silent, and takes those for dead whose lease is over. */
+export const absorb = (state: State, now: number): void => {
+  for (const [id, owner] of Object.entries(state.owners)) {
+    const { part } = owner
+    if (part !== undefined) keepPart(state.law, owner, part, now)
+    if (!isLate(owner, now)) continue
+    giveUp(state.law, owner)
+    if (part === undefined || now > owner.at + part.untilMillis) delete state.owners[id]
+  }
+}
+
+/** A process goes: nobody will hear how its calls end. */
+export const leave = (law: Law.Pool, owner: Owner): void => {
+  owner.hasLeft = true
+  owner.part = undefined
+  giveUp(law, owner)
+}
+
+/** The calls of a process that is taken for dead are over. */
+const giveUp = (law: Law.Pool, owner: Owner): void => {
+  law.inFlight -= owner.inFlight
+  for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
+  if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
+  owner.inFlight = 0
+  owner.held = Limits.nothing
+}
+
+/** Finds a process in the state, or lets it join: with the calls that it still has, if it was taken for dead. */
+export const enter = (state: State, id: string, self: Self, now: number): Owner => {
+  const { inFlight, leaseMillis, lost, name } = self
+  const found = state.owners[id]
+  const isNew = found === undefined
+  const owner: Owner = found ?? {
+    name,
+    seq: 0,
+    at: now,
+    dueAt: now,
+    leaseMillis,
+    lost,
+    rank: state.joined++,
+    hasLeft: false,
+    inFlight: 0,
+    held: Limits.nothing,
+    spent: Limits.nothing,
+    tag: state.virtual,
+    head: undefined,
+    lag: 0,
+    part: undefined
+  }
+  state.owners[id] = owner
+  if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
+    state.law.inFlight += inFlight
+    for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
+    if (lost === "refund") charge(state.law, self.held, 1, now)
+    owner.inFlight = inFlight
+    owner.held = self.held
+  }
+  return owner
+}
+
+/** Takes an amount from every level, or gives it back. */
+const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number): void => {
+  for (const dimension of Limits.dimensions) {
+    const change = sign * (amount[dimension] ?? 0)
+    const cap = law.caps[dimension]
+    if (cap !== undefined && change !== 0) Cap.settle(cap, 0, change, at)
+  }
+  for (const meter of law.meters) {
+    const change = sign * (amount[meter.dimension] ?? 0)
+    meter.level = Math.min(Math.max(meter.level, Meter.burst(meter)), meter.level - change)
+  }
+}
+
+/** A process starts with values of its own: they are news where others were started with others. */
+export const start = (state: State, config: Config, now: number): void => {
+  const { concurrency, rules, shares } = state.started
+  const isKnown = concurrency === config.concurrency && Limits.sameRules(rules, config.rules) && sameShares(shares, config.shares)
+  if (isKnown) return
+  state.started = config
+  configure(state, config, now)
+}
+
+const sameShares = (a: Limits.PerDimension<number>, b: Limits.PerDimension<number>): boolean =>
+  Limits.dimensions.every((dimension) => a[dimension] === b[dimension])
+
+/** Other limits hold from now on. */
+export const configure = (state: State, config: Config, now: number): void => {
+  state.config = config
+  state.changes++
+  Law.resize(state.law, config.rules, config.shares, now)
+}
+
+// -----------------------------------------------------------------------------
+// Turns
+// -----------------------------------------------------------------------------
+
+/** A caller, and the weight of all that wait beside it. */
+export interface Turn {
+  readonly tag: number
+  readonly weight: number
+  readonly priority: number
+  readonly cost: number
+}
+
+/** What those who come first are about to take: their calls go out before this one. */
+export interface Ahead {
+  readonly calls: number
+  readonly charge: Limits.Whole
+}
+
+export const nobody: Ahead = { calls: 0, charge: Limits.nothing }
+
+/** What a call waits for, when those ahead of it go first and no more than so many calls may be in flight. */
+export const decide = (
+  law: Law.Pool,
+  charge: Limits.Whole,
+  ahead: Ahead,
+  most: number,
+  now: number
+): Law.Blocked | undefined => {
+  if (law.inFlight + ahead.calls >= most) return { millis: Infinity, dimension: undefined }
+  if (ahead === nobody) return Law.decide(law, charge, now)
+  law.inFlight += ahead.calls
+  const blocked = Law.decide(law, plus(charge, ahead.charge), now)
+  law.inFlight -= ahead.calls
+  return blocked
+}
+
+/**
+ * The first callers of other processes that come before one of ours: those of a higher priority, and those whose process
+ * has had less, by start tags as in the queue of a process (start-time fair queueing). A place that a process has just
+ * given back it may take again where it is ahead by no more than a call: nobody else knows of it yet.
+ */
+export const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
+  const early = tag - Math.max(cost, aheadMillis / minute) / weight
+  let calls = 0
+  let sum = Limits.nothing
+  for (const [other, { dueAt, head, tag: theirs }] of Object.entries(state.owners)) {
+    if (head === undefined || other === id || now > dueAt + graceMillis || head.priority < priority) continue
+    const isHigher = head.priority > priority
+    if (isHigher || theirs < early) calls++
+    if (isHigher || theirs < tag || (theirs === tag && other < id)) sum = plus(sum, head.charge)
+  }
+  return { calls, charge: sum }
+}
+
+export const plus = (a: Limits.Whole, b: Limits.Whole, sign: 1 | -1 = 1): Limits.Whole => ({
+  requests: a.requests + sign * b.requests,
+  inputTokens: a.inputTokens + sign * b.inputTokens,
+  outputTokens: a.outputTokens + sign * b.outputTokens,
+  tokens: a.tokens + sign * b.tokens
+})
+
+/** Whether another process waits. */
+export const isContended = (state: State, id: string): boolean =>
+  Object.entries(state.owners).some(([other, { head }]) => other !== id && head !== undefined)
+
+/** The tag of a process that waits: who has not waited starts with those who do. */
+export const startTag = (state: State, owner: Owner): number =>
+  owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
+
+/** Virtual time is the least tag of those who wait. */
+export const wait = (state: State, owner: Owner, head: Head | undefined): void => {
+  owner.head = head
+  const tags = Object.values(state.owners).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
+  state.virtual = Math.max(state.virtual, tags.length === 0 ? owner.tag : Math.min(...tags))
+}
+
+// -----------------------------------------------------------------------------
+// Parts, for a store that is away
+// -----------------------------------------------------------------------------
+
+/**
+ * The part of a process: an equal one, but no more than others have left, so that together they are never more than the
+ * whole.
+ */
+export const partOf = (state: State, owner: Owner, millis: { readonly from: number; readonly until: number }): Part => {
+  const others = Object.values(state.owners).filter((each) => each !== owner && each.part !== undefined)
+  const count = others.length + 1
+  const calls = state.config.concurrency
+  const place = others.filter(({ rank }) => rank < owner.rank).length
+  const equal = Math.floor(calls / count) + (place < calls % count ? 1 : 0)
+  const taken = (of: (part: Part) => number): number => others.reduce((sum, { part }) => sum + of(part!), 0)
+  const of = Math.max(0, Math.min(1 / count, 1 - taken((part) => part.of)))
+  return {
+    of,
+    calls: calls === Infinity ? Infinity : Math.max(0, Math.min(equal, calls - taken((part) => part.calls))),
+    quotas: Limits.mapDimensions<Cap.Cap, number>(state.law.caps, ({ level, rule }) =>
+      rule.quota ? Math.max(0, level) * of : undefined
+    ),
+    fromMillis: millis.from,
+    untilMillis: millis.until,
+    keptTo: 0
+  }
+}
+
+/** Leaves to a process that is silent what its part gives, because it may use it where nobody sees it. */
+const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void => {
+  const from = Math.max(owner.at + part.fromMillis, part.keptTo)
+  const to = Math.min(now, owner.at + part.untilMillis)
+  if (to <= from) return
+  const millis = (to - from) * part.of
+  for (const dimension of Limits.dimensions) {
+    const cap = law.caps[dimension]
+    if (cap === undefined) continue
+    if (!cap.rule.quota) Cap.settle(cap, 0, cap.rule.rate * millis, to)
+    else if (part.keptTo === 0) cap.level -= part.quotas[dimension] ?? 0
+  }
+  for (const meter of law.meters) if (meter.peak < Infinity) meter.level -= Meter.rate(meter) * millis
+  owner.part = { ...part, keptTo: to }
+}
+
+/** The calls that may be in flight besides those that silent processes may have. */
+export const mostInFlight = ({ config, owners }: State, now: number): number => {
+  let most = config.concurrency
+  for (const { at, inFlight, part } of Object.values(owners)) {
+    if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, part.calls - inFlight)
+  }
+  return most
+}
+
+/** What a process goes on with alone: the law of the whole pool, made smaller. It starts with nothing but its debts. */
+export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: number): Law.Pool => {
+  const { of } = part
+  const debt = (level: number): number => Math.min(0, level) * of
+  return {
+    ...law,
+    inFlight,
+    lag: 0,
+    meters: law.meters.map((meter) => ({
+      ...meter,
+      limit: meter.limit * of,
+      burst: meter.burst === undefined ? undefined : meter.burst * of,
+      level: debt(meter.level),
+      at: now,
+      floor: meter.floor * of,
+      peak: meter.peak * of,
+      best: meter.best * of,
+      recent: meter.recent * of,
+      ramp: meter.ramp * of,
+      reserve: meter.reserve * of
+    })),
+    caps: Limits.mapDimensions<Cap.Cap, Cap.Cap>(law.caps, (cap, dimension) => ({
+      ...cap,
+      rule: partOfRule(cap.rule, of),
+      level: cap.rule.quota ? (part.quotas[dimension] ?? 0) : debt(cap.level),
+      at: now,
+      cells: cap.cells.map(({ amount, index }) => ({ index, amount: amount * of }))
+    })),
+    gate: { ...law.gate },
+    window: { ...law.window, size: Math.max(1, Math.floor(law.window.size * of)) },
+    opening: law.opening === undefined ? undefined : { ...law.opening },
+    bucketTest: { ...law.bucketTest },
+    outageTest: { ...law.outageTest },
+    block: { ...law.block }
+  }
+}
+
+const partOfRule = (rule: Limits.Rule, of: number): Limits.Rule => ({
+  ...rule,
+  capacity: rule.capacity * of,
+  rate: rule.rate * of,
+  most: rule.most * of,
+  window: rule.window === undefined ? undefined : { ...rule.window, max: rule.window.max * of }
+})
+
+/** A process is back from going on alone: its debts are everybody's, and what is left of its quotas, too. */
+export const comeBack = (state: State, id: string, alone: Law.Pool): void => {
+  const part = state.owners[id]?.part
+  for (const dimension of Limits.dimensions) {
+    const cap = state.law.caps[dimension]
+    const own = alone.caps[dimension]
+    if (cap === undefined || own === undefined) continue
+    if (!cap.rule.quota) cap.level += Math.min(0, own.level)
+    else if (part !== undefined && part.keptTo > 0) cap.level += own.level
+    else cap.level -= (part?.quotas[dimension] ?? 0) - own.level
+  }
+  for (const meter of state.law.meters) {
+    const own = alone.meters.find(({ dimension }) => dimension === meter.dimension)
+    if (own !== undefined) meter.level += Math.min(0, own.level)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// States that went back
+// -----------------------------------------------------------------------------
+
+/** Whether a state has everything that another one has: each process's commits, and its time. */
+export const includes = (state: State, older: State): boolean =>
+  state.time >= older.time &&
+  Object.entries(older.owners).every(([id, owner]) => {
+    const found = state.owners[id]
+    return found === undefined ? isForgotten(owner, state.time) : found.seq >= owner.seq
+  })
+
+const isForgotten = (owner: Owner, now: number): boolean =>
+  now > owner.at + Math.max(owner.leaseMillis, owner.part?.untilMillis ?? 0)
+
+/**
+ * A store has gone back to an older state, and some may have gone on from there. The later of two states, with what
+ * processes have spent by the other alone.
+ */
+export const merge = (one: State, other: State): State => {
+  const [state, older] = one.time >= other.time ? [one, other] : [other, one]
+  for (const [id, owner] of Object.entries(older.owners)) {
+    const found = state.owners[id]
+    if (found === undefined ? isForgotten(owner, state.time) : found.seq >= owner.seq) continue
+    const spent = plus(owner.spent, found?.spent ?? Limits.nothing, -1)
+    for (const dimension of Limits.dimensions) {
+      const cap = state.law.caps[dimension]
+      const least = cap?.rule.quota === true ? -Infinity : -(cap?.rule.capacity ?? 0)
+      if (cap !== undefined) cap.level = Math.max(cap.level - spent[dimension], Math.min(cap.level, least))
+    }
+    for (const meter of state.law.meters) {
+      const least = -Meter.burst(meter)
+      meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, least))
+    }
+    state.law.inFlight += owner.inFlight - (found?.inFlight ?? 0)
+    state.owners[id] = owner
+  }
+  state.joined = Math.max(state.joined, older.joined)
+  state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until)
+  return state
+}

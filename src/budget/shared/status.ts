@@ -1,0 +1,75 @@
+/**
+ * A pool as its store holds it, in plain numbers.
+ */
+import type { Pushback } from "../../LlmError.ts"
+import * as Limits from "../../Limits.ts"
+import type { DimensionStatus } from "../models.ts"
+import { dimensionsOf } from "../status.ts"
+import * as State from "./state.ts"
+
+/**
+ * One process, as of its last sign of life.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ProcessStatus {
+  readonly name: string
+  /** How long before the last sign of life of any process it gave its own. */
+  readonly silentMillis: number
+  /** After how long without one it is taken for dead. */
+  readonly leaseMillis: number
+  readonly inFlight: number
+  /** What it holds, in sum. */
+  readonly held: Limits.Charge
+  /** What the first of its queue waits for; `undefined` when nobody waits. */
+  readonly waiting: Limits.Charge | undefined
+}
+
+/**
+ * One pool, as of the last sign of life of any process.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SharedPoolStatus {
+  readonly pool: string
+  readonly dimensions: Limits.PerDimension<DimensionStatus>
+  readonly inFlight: number
+  /** Calls that may be in flight in all processes together. */
+  readonly allowed: number
+  readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
+  readonly processes: ReadonlyArray<ProcessStatus>
+}
+
+/** Reads the state of a pool under its key; `undefined` where it is of another version, or damaged. */
+export const statusOf = (key: string, text: string): SharedPoolStatus | undefined => {
+  const pool = State.poolOf(key)
+  if (pool === undefined) return undefined
+  let state: State.State
+  try {
+    state = State.decode(text)
+  } catch {
+    return undefined
+  }
+  const { config, law, owners, time } = state
+  const left = law.gate.until - time
+  return {
+    pool,
+    dimensions: dimensionsOf(law, time),
+    inFlight: law.inFlight,
+    allowed: Math.min(config.concurrency, law.window.size),
+    pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
+    processes: Object.values(owners)
+      .filter(({ hasLeft }) => !hasLeft)
+      .map(({ at, head, held, inFlight, leaseMillis, name }) => ({
+        name,
+        silentMillis: time - at,
+        leaseMillis,
+        inFlight,
+        held,
+        waiting: head?.charge
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * A connection to Redis by whichever client is installed, `redis` or `ioredis`: to a server, or to its cluster.
+ *
+ * A client is used for as long as it answers. One that fails, or is silent for longer than somebody waits, is closed, and
+ * the next command opens another. So nothing here depends on how a client finds back to its server.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { StoreError } from "../BudgetStore.ts"
+
+/** So long may it take to connect. */
+const connectMillis = 2_000
+
+/** What either client does for us. */
+interface Client {
+  /** Sends a command to the node that serves a key. */
+  readonly send: (key: string, words: ReadonlyArray<string>) => Promise<unknown>
+  /** Sends a command to one of the nodes that hold keys. */
+  readonly nodes: () => ReadonlyArray<(words: ReadonlyArray<string>) => Promise<unknown>>
+  readonly close: () => void
+}
+
+/** A connection that is there when it is used. */
+export interface Connection {
+  readonly send: (key: string, words: ReadonlyArray<string>) => Effect.Effect<unknown, StoreError>
+  /** All keys of all nodes that match a pattern. */
+  readonly keys: (pattern: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
+}
+
+const ignore = (): void => {}
+const isCluster = (info: unknown): boolean => String(info).includes("cluster_enabled:1")
+
+const openRedis = async (url: string): Promise<Client> => {
+  const { createClient, createCluster } = await import("redis")
+  const options = {
+    disableOfflineQueue: true,
+    socket: { connectTimeout: connectMillis, reconnectStrategy: false as const }
+  }
+  const client = createClient({ url, ...options }).on("error", ignore)
+  await client.connect()
+  if (!isCluster(await client.sendCommand(["INFO", "cluster"]))) {
+    const send = (words: ReadonlyArray<string>): Promise<unknown> => client.sendCommand([...words])
+    return { send: (_, words) => send(words), nodes: () => [send], close: () => client.destroy() }
+  }
+  client.destroy()
+  const { password, protocol, username } = new URL(url)
+  const socket = { ...options.socket, ...(protocol === "rediss:" && { tls: true as const }) }
+  const login = { username: decodeURIComponent(username), password: decodeURIComponent(password) }
+  // What the address says of one node holds for all of them.
+  const defaults = { ...options, socket, ...(password !== "" && login) }
+  const cluster = createCluster({ rootNodes: [{ url }], defaults }).on("error", ignore)
+  await cluster.connect()
+  return {
+    send: (key, words) => cluster.sendCommand(key, false, [...words]),
+    nodes: () =>
+      cluster.masters.map((node) => async (words) => (await cluster.nodeClient(node)).sendCommand([...words])),
+    close: () => cluster.destroy()
+  }
+}
+
+const openIoredis = async (url: string): Promise<Client> => {
+  const { Cluster, Redis } = await import("ioredis")
+  const options = {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    connectTimeout: connectMillis,
+    retryStrategy: () => null
+  }
+  const senderTo =
+    (node: InstanceType<typeof Redis>) =>
+    ([command = "", ...words]: ReadonlyArray<string>): Promise<unknown> =>
+      node.call(command, ...words)
+  const client = new Redis(url, options).on("error", ignore)
+  await client.connect()
+  if (!isCluster(await client.info("cluster"))) {
+    const send = senderTo(client)
+    return { send: (_, words) => send(words), nodes: () => [send], close: () => client.disconnect() }
+  }
+  client.disconnect()
+  const { hostname, password, port, protocol, username } = new URL(url)
+  const cluster = new Cluster([{ host: hostname, port: Number(port || 6379) }], {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    clusterRetryStrategy: () => null,
+    redisOptions: {
+      connectTimeout: connectMillis,
+      ...(password !== "" && { username: decodeURIComponent(username), password: decodeURIComponent(password) }),
+      ...(protocol === "rediss:" && { tls: {} })
+    }
+  }).on("error", ignore)
+  await cluster.connect()
+  return {
+    send: (_, [command = "", ...words]) => cluster.call(command, ...words) as Promise<unknown>,
+    nodes: () => cluster.nodes("master").map(senderTo),
+    close: () => cluster.disconnect()
+  }
+}
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND"
+
+const open = async (url: string): Promise<Client> => {
+  try {
+    return await openRedis(url)
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+  try {
+    return await openIoredis(url)
+  } catch (error) {
+    if (!isMissing(error)) throw error
+    throw new Error("no client is installed: npm install redis, or npm install ioredis", { cause: error })
+  }
+}
+
+/** What a server answers begins with a code. Some of its answers say that another server is the right one by now. */
+const isAnswer = /^[A-Z]{2,} /
+const isElsewhere = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|NOREPLICAS) /
+
+/** A connection to an address, which is opened when it is used, and closed with its scope. */
+export const connect = (url: string): Effect.Effect<Connection, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Lasting(url)),
+    (lasting) => Effect.sync(() => lasting.close())
+  )
+
+class Lasting implements Connection {
+  private readonly url: string
+  private client: Promise<Client> | undefined = undefined
+
+  constructor(url: string) {
+    this.url = url
+  }
+  readonly send: Connection["send"] = (key, words) => this.use((client) => client.send(key, words))
+  readonly keys: Connection["keys"] = (pattern) =>
+    this.use(async (client) => (await Promise.all(client.nodes().map((send) => keysOf(send, pattern)))).flat())
+
+  close(): void {
+    this.client?.then((client) => client.close(), ignore)
+    this.client = undefined
+  }
+
+  private use<A>(run: (client: Client) => Promise<A>): Effect.Effect<A, StoreError> {
+    return Effect.tryPromise({
+      try: async () => run(await (this.client ??= open(this.url))),
+      catch: (cause) => {
+        const { message } = cause as Error
+        if (!isAnswer.test(message) || isElsewhere.test(message)) this.close()
+        return new StoreError({ cause })
+      }
+      // Who waited has waited long enough: a connection may die without a word.
+    }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close())))
+  }
+}
+
+/** `SCAN` gives a page of keys, and where the next one begins: at 0 after the last. A key may come twice. */
+const keysOf = async (
+  send: (words: ReadonlyArray<string>) => Promise<unknown>,
+  pattern: string
+): Promise<ReadonlyArray<string>> => {
+  const keys = new Set<string>()
+  let cursor = "0"
+  do {
+    const reply = await send(["SCAN", cursor, "MATCH", pattern, "COUNT", "500"])
+    const [next, page] = Array.isArray(reply) ? reply : ["0", []]
+    cursor = String(next)
+    for (const key of Array.isArray(page) ? page : []) keys.add(String(key))
+  } while (cursor !== "0")
+  return [...keys]
+}

@@ -1,0 +1,62 @@
+/**
+ * Who holds what, across processes.
+ */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { StoreError } from "../BudgetStore.ts"
+import { type SharedPoolStatus, statusOf } from "../budget/shared/status.ts"
+import * as Client from "./client.ts"
+import * as Store from "./store.ts"
+
+export type { ProcessStatus, SharedPoolStatus } from "../budget/shared/status.ts"
+
+/**
+ * Where to look.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface StatusOptions {
+  readonly url: string
+  /** @default "floodgate" */
+  readonly prefix?: string | undefined
+}
+
+const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: string) {
+  const store = Store.make(prefix, client.send)
+  const pools: Array<SharedPoolStatus> = []
+  for (const key of [...(yield* client.keys(Store.pattern(prefix)))].sort()) {
+    const name = Store.nameOf(prefix, key)
+    const stored = name === undefined ? undefined : yield* store.read(name)
+    const pool = stored === undefined ? undefined : statusOf(name!, stored.value)
+    if (pool !== undefined) pools.push(pool)
+  }
+  return pools
+})
+
+const connected = ({ prefix = "floodgate", url }: StatusOptions): Effect.Effect<Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError>, never, Scope.Scope> =>
+  Effect.map(Client.connect(url), (client) => look(client, prefix))
+
+/**
+ * All pools under a prefix as they stand: levels, and who holds and waits for what in which process. It only looks.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError> =>
+  Effect.scoped(Effect.flatten(connected(options)))
+
+/**
+ * The status every `millis`, over one connection.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const watch = (
+  options: StatusOptions & { readonly millis: number }
+): Stream.Stream<ReadonlyArray<SharedPoolStatus>, StoreError> =>
+  Stream.unwrap(
+    Effect.map(connected(options), (look) => Stream.fromEffectSchedule(look, Schedule.spaced(options.millis)))
+  )
