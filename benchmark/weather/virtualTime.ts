@@ -2,7 +2,7 @@
  * Runs an effect in virtual time, synchronously: a clock and a scheduler of one thread. It does what `TestClock` does, but in
  * a heap and without yielding to the platform, so that an hour with 60,000 calls a minute takes minutes.
  *
- * Time passes in whole milliseconds, as timers do. Nothing real may be awaited.
+ * Time passes in whole milliseconds, as timers do, or as finely as asked for. Nothing real may be awaited.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -17,7 +17,7 @@ export interface VirtualTime {
   readonly run: <A, E>(effect: Effect.Effect<A, E>) => Exit.Exit<A, E>
 }
 
-export const make = (): VirtualTime => {
+export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime => {
   let now = 0
   let tasks: Array<() => void> = []
   const sleepers = Agenda.make<() => void>()
@@ -36,7 +36,7 @@ export const make = (): VirtualTime => {
   }
 
   const millis = () => now
-  const nanos = () => BigInt(now) * 1_000_000n
+  const nanos = () => BigInt(Math.round(now * 1e6))
   const clock: Clock.Clock = {
     currentTimeMillisUnsafe: millis,
     currentTimeMillis: Effect.sync(millis),
@@ -50,7 +50,7 @@ export const make = (): VirtualTime => {
         const wake = () => {
           if (!isInterrupted) resume(Effect.void)
         }
-        sleepers.add(Math.ceil(now + Duration.toMillis(duration)), wake)
+        sleepers.add(tick(now + Duration.toMillis(duration)), wake)
         return Effect.sync(() => {
           isInterrupted = true
         })

@@ -11,8 +11,6 @@ import type { Rule } from "../Limits.ts"
 
 /** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
 const cellsPerWindow = 60
-/** At most this part of a burst is kept back. */
-export const mostKept = 1 / 4
 /** Rounding of sums: a billionth of the capacity is no token. */
 const rounding = 1e-9
 
@@ -68,8 +66,7 @@ const remember = (cap: Cap, at: number, amount: number): void => {
 export const wait = ({ at, cells, level, rule }: Cap, charge: number, lag: number): number => {
   if (charge === 0) return 0
   const slack = rule.capacity * rounding
-  const kept = Math.min(rule.rate * lag, rule.capacity * mostKept)
-  const missing = (rule.quota ? charge : Math.min(charge + kept, rule.capacity)) - level
+  const missing = (rule.quota ? charge : Math.min(charge + rule.rate * lag, rule.capacity)) - level
   // Aimed half the slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
   const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
   if (rule.window === undefined) return refilled

@@ -8,7 +8,6 @@
  * Times are milliseconds, rates are per millisecond. A meter is mutable and has one owner.
  */
 import type { Dimension } from "../Limits.ts"
-import { mostKept } from "./cap.ts"
 
 /** Part of what was delivered that is used right after a cut: the bucket stores the rest, which makes room to grow. */
 export const floorPart = 0.9
@@ -192,11 +191,8 @@ export const burst = (m: Meter): number => {
  * The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. Calls
  * that are admitted now may go out `lag` later, and others at once: what is refilled meanwhile is kept back.
  */
-const needed = (m: Meter, charge: number, lag: number): number => {
-  const whole = burst(m)
-  const kept = lag === 0 ? 0 : Math.min(rate(m) * lag, whole * mostKept)
-  return Math.min(charge + Math.max(m.reserve, kept), whole)
-}
+const needed = (m: Meter, charge: number, lag: number): number =>
+  Math.min(charge + Math.max(m.reserve, lag === 0 ? 0 : rate(m) * lag), burst(m))
 
 /** Whether calls take as much as is refilled. A rate that is not used does not grow. */
 export const isUsed = (m: Meter): boolean => m.level <= burst(m) / 2

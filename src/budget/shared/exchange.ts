@@ -28,8 +28,11 @@ const longestLook = 250
 const refundLook = 500
 /** A process that waits commits so often, so that others know that it lives. */
 const waitingBeat = 1_000
-/** Under `"degrade"` a process is silent, and goes on alone, after this time; it commits four times as often. */
+/** Under `"degrade"` a process is silent, and goes on alone, after this time, or eight commits; it commits four times as often. */
 const silentMillis = 1_000
+const silentCommits = 8
+/** A process that other processes are faster than so often waits a bit. */
+const mostConflicts = 4
 /** What clocks and the network may differ by, when a process goes on alone. */
 const silentMargin = 100
 /** A process that does nothing commits no more after this time: what it has spent has been refilled. */
@@ -39,7 +42,9 @@ const retryMillis = 500
 /** A state is kept so long where nobody uses it: for any debt and window to be over, and with a quota for a month. */
 const keepMillis = 3_600_000
 const keepQuotaMillis = 30 * 86_400_000
-/** The longest commit lately is forgotten by this part with each. */
+/** How long a commit took lately at the most: at first, how much more is reckoned with, and how fast that is forgotten. */
+const firstLag = 10
+const lagMargin = 1.5
 const lagDecay = 0.02
 
 /** One caller at the front of the queue, and the weight of all that wait. */
@@ -127,7 +132,7 @@ export class Exchange<W> {
   private seq = 0
   private changes = 0
   private offset = 0
-  private lag = 0
+  private lag = firstLag
   /** When the last commit was sent, and the last thing happened that others may want to know, by this process's clock. */
   private sentAt = -Infinity
   private activeAt = -Infinity
@@ -265,9 +270,13 @@ export class Exchange<W> {
     return Math.min(this.view.config.concurrency, this.view.law.window.size) < Infinity ? flushPlaces : flushContended
   }
 
+  private get silent(): number {
+    return Math.max(silentMillis, silentCommits * this.lag)
+  }
+
   /** The longest time without a commit. */
   private beatMillis(): number {
-    if (this.sharing.whenAway === "degrade") return silentMillis / 4
+    if (this.sharing.whenAway === "degrade") return this.silent / 4
     if (this.host.front() !== undefined) return waitingBeat
     const rests = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
     return rests ? Infinity : this.sharing.leaseMillis / 4
@@ -327,15 +336,15 @@ export class Exchange<W> {
     const swap = sharing.swap(State.keyOf(this.host.name), this.base.version, draft.next, keepOf(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const took = this.clockNow() - from
+      this.lag = Math.max(lagMargin * took, this.lag * (1 - lagDecay))
       this.receive(stored)
       if (stored?.version === draft.next.version) {
-        this.lag = Math.max(took, this.lag * (1 - lagDecay))
         return Effect.void
       }
-      // Whoever has lost several times lets others go first.
-      return Effect.flatMap(Random.nextBetween(0, conflicts * took), (pause) =>
-        Effect.andThen(pause < 1 ? Effect.void : Effect.sleep(pause), Effect.suspend(() => this.commit(conflicts + 1)))
-      )
+      if (conflicts < mostConflicts) return this.commit(conflicts + 1)
+      // Too many come at once. Whoever waits has an old state then, and looks first.
+      const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
+      return Effect.andThen(pause, Effect.andThen(this.read, Effect.suspend(() => this.commit(conflicts + 1))))
     })
   }
 
@@ -346,7 +355,7 @@ export class Exchange<W> {
   private inTime<A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
     const { timeoutMillis, whenAway } = this.sharing
     return Effect.timeoutOrElse(call, {
-      duration: whenAway === "degrade" ? Math.min(timeoutMillis, silentMillis) : timeoutMillis,
+      duration: whenAway === "degrade" ? Math.min(timeoutMillis, this.silent) : timeoutMillis,
       orElse: () => Effect.fail(new StoreError({ cause: new Error("no reply in time") }))
     })
   }
@@ -381,7 +390,7 @@ export class Exchange<W> {
     owner.spent = Fleet.plus(this.spent, held)
     Fleet.wait(state, owner, plan.front)
     if (sharing.whenAway === "degrade") {
-      owner.part = Fleet.partOf(state, owner, { from: silentMillis, until: sharing.degradeMillis })
+      owner.part = Fleet.partOf(state, owner, { from: this.silent, until: sharing.degradeMillis })
     }
     if (this.isClosed) Fleet.leave(state.law, owner)
     state.time = now
@@ -405,7 +414,8 @@ export class Exchange<W> {
     const state = this.reconcile(found, known)
     this.base = { version: stored?.version, text: state === found ? stored!.value : State.encode(state) }
     this.doubted = []
-    this.offset = Math.max(this.offset, state.time - this.clockNow())
+    const offset = state.time - this.clockNow()
+    this.offset = known === undefined ? offset : Math.max(this.offset, offset)
     this.view = state
     const own = state.owners[this.id]
     if (done !== undefined) {
@@ -414,7 +424,9 @@ export class Exchange<W> {
       if (own !== undefined) this.committed = { inFlight: own.inFlight, held: own.held }
     }
     for (const { at, run } of this.pending) run(state, at)
-    if (done !== undefined) for (const outcome of done.plan.outcomes) this.carryOut(outcome)
+    // A call that goes out later than the pool reckons with would come upon others at the provider.
+    const isLate = done !== undefined && this.now() - done.at > done.state.law.lag
+    for (const outcome of done?.plan.outcomes ?? []) this.carryOut(outcome, isLate)
     if (this.hasJoined && this.changes !== state.changes) {
       this.changes = state.changes
       this.host.configure(state.config)
@@ -429,11 +441,12 @@ export class Exchange<W> {
     return found === undefined ? known : Fleet.merge(found, known)
   }
 
-  /** A caller goes; one that is gone meanwhile gives back what it was granted. */
-  private carryOut(outcome: Outcome<W>): void {
+  /** A caller goes. What one was granted that is gone meanwhile, or would go too late, is given back. */
+  private carryOut(outcome: Outcome<W>, isLate: boolean): void {
     const { ticket } = outcome
-    if (ticket !== undefined) this.take(ticket)
-    if (this.host.carryOut(outcome) || ticket === undefined) return
+    if (ticket === undefined) return void this.host.carryOut(outcome)
+    this.take(ticket)
+    if (!isLate && this.host.carryOut(outcome)) return
     this.apply((law, now) => Law.release(law, ticket, Limits.nothing, now), ticket, Limits.nothing)
   }
 
@@ -457,7 +470,7 @@ export class Exchange<W> {
     if (whenAway === "wait") this.host.after(patienceMillis, Effect.sync(() => this.refuse()))
     if (whenAway === "degrade") {
       const sent = this.sentAt - this.clockNow()
-      this.host.after(Math.max(0, sent + silentMillis + silentMargin), Effect.sync(() => this.goAlone()))
+      this.host.after(Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin), Effect.sync(() => this.goAlone()))
       this.host.after(Math.max(0, sent + degradeMillis), Effect.sync(() => this.refuse()))
     }
     return Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause)

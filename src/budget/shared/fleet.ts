@@ -164,13 +164,14 @@ export const decide = (
  */
 export const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
   const early = tag - Math.max(cost, aheadMillis / minute) / weight
+  const own = state.owners[id]?.rank ?? Infinity
   let calls = 0
   let sum = Limits.nothing
-  for (const [other, { dueAt, head, tag: theirs }] of Object.entries(state.owners)) {
+  for (const [other, { dueAt, head, rank, tag: theirs }] of Object.entries(state.owners)) {
     if (head === undefined || other === id || now > dueAt + graceMillis || head.priority < priority) continue
     const isHigher = head.priority > priority
     if (isHigher || theirs < early) calls++
-    if (isHigher || theirs < tag || (theirs === tag && other < id)) sum = plus(sum, head.charge)
+    if (isHigher || theirs < tag || (theirs === tag && rank < own)) sum = plus(sum, head.charge)
   }
   return { calls, charge: sum }
 }

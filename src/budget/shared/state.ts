@@ -1,7 +1,6 @@
 /**
  * What processes share of one pool, as plain data and as text.
  */
-import type { Cap } from "../../admission/cap.ts"
 import * as Law from "../../admission/law.ts"
 import * as Meter from "../../admission/meter.ts"
 import * as Limits from "../../Limits.ts"
@@ -104,46 +103,67 @@ export class Damaged extends Error {
   override readonly name = "Damaged"
 }
 
+/** A value that has to be of some type, and what it is called. */
+const expect = (isThat: boolean, name: string, type: string): void => {
+  if (!isThat) throw new Damaged(`${name} is no ${type}`)
+}
+
 /** JSON has no infinity: it writes `null`, which is read as the infinity that the same place of a new state has. */
-const numberLike = (template: number, value: unknown, path: string): number => {
-  if (typeof value === "number") return value
+const numberLike = (template: number, value: unknown, name: string): number => {
   if (value === null && Math.abs(template) === Infinity) return template
-  throw new Damaged(`${path} is no number`)
+  expect(typeof value === "number", name, "number")
+  return value as number
 }
 
-const recordOf = (value: unknown, path: string): Record<string, unknown> => {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>
-  throw new Damaged(`${path} is no object`)
+const recordOf = (value: unknown, name: string): Record<string, unknown> => {
+  expect(typeof value === "object" && value !== null && !Array.isArray(value), name, "object")
+  return value as Record<string, unknown>
 }
 
-const listOf = (value: unknown, path: string): ReadonlyArray<unknown> => {
-  if (Array.isArray(value)) return value
-  throw new Damaged(`${path} is no list`)
+const listOf = (value: unknown, name: string): ReadonlyArray<unknown> => {
+  expect(Array.isArray(value), name, "list")
+  return value as ReadonlyArray<unknown>
 }
 
-/** Reads what has the form of a template into it. What the template does not know is left out. */
-const like = <A>(template: A, value: unknown, path: string): A => {
-  if (typeof template === "number") return numberLike(template, value, path) as A
-  if (typeof template !== "object" || template === null) {
-    if (template !== undefined && typeof value !== typeof template) throw new Damaged(`${path} is no ${typeof template}`)
-    return (value ?? template) as A
+/**
+ * Reads numbers, words and objects of them that a template has, in place. What is `undefined` or a list in the template is
+ * read by whoever knows what it may be.
+ */
+const like = <A extends object>(template: A, value: unknown, name: string): A => {
+  const record = recordOf(value, name)
+  for (const key in template) {
+    const part: unknown = template[key]
+    if (typeof part === "number") record[key] = numberLike(part, record[key], key)
+    else if (typeof part === "object" && !Array.isArray(part)) like(part!, record[key], key)
+    else if (part !== undefined && !Array.isArray(part)) expect(typeof record[key] === typeof part, key, typeof part)
   }
-  const record = recordOf(value, path)
-  const result: Record<string, unknown> = {}
-  for (const [key, part] of Object.entries(template)) result[key] = like(part, record[key], `${path}.${key}`)
-  return result as A
+  return record as A
 }
 
-const aConfig: Config = { rules: {}, shares: {}, concurrency: Infinity }
-const aRule: Limits.Rule = {
-  capacity: 0,
-  rate: 0,
-  most: 0,
-  window: undefined,
-  quota: false,
-  provider: { rate: 0, burst: 0 }
+/** Reads what may be missing. */
+const optional = (record: object, key: string, read: (value: unknown, name: string) => void): void => {
+  const value = (record as Record<string, unknown>)[key]
+  if (value !== undefined) read(value, key)
 }
+
+const perDimension = (value: unknown, name: string, read: (value: unknown, name: string) => void): void => {
+  const record = recordOf(value, name)
+  for (const key in record) {
+    expect(Limits.dimensions.includes(key as Limits.Dimension), key, "dimension")
+    read(record[key], key)
+  }
+}
+
+const amounts = (value: unknown, name: string): void => perDimension(value, name, (amount, key) => numberLike(0, amount, key))
+
+const aRule = { capacity: 0, rate: 0, most: 0, quota: false, provider: { rate: 0, burst: 0 } }
+const aWindow = { max: 0, millis: 0 }
+const aCell = { index: 0, amount: 0 }
+const aMark = { at: 0, given: 0 }
+const aReference = { at: 0, remaining: 0, sum: 0 }
+const aHead: Head = { priority: 0, charge: Limits.nothing, weight: 0 }
 const aPart: Part = { of: 0, calls: Infinity, quotas: {}, fromMillis: 0, untilMillis: 0, keptTo: 0 }
+const aMeter = Meter.make("tokens", 0)
 const anOwner: Owner = {
   name: "",
   seq: 0,
@@ -161,82 +181,46 @@ const anOwner: Owner = {
   lag: 0,
   part: undefined
 }
-const aHead: Head = { priority: 0, charge: Limits.nothing, weight: 0 }
-const aCap: Omit<Cap, "rule" | "cells"> = { level: 0, at: 0 }
+const aState = make({ rules: {}, shares: {}, concurrency: Infinity }, 0)
+const anOpening = aState.law.opening!
+const theLaw: Law.Pool = { ...aState.law, opening: undefined }
 
-const optional = <A>(value: unknown, read: (value: unknown) => A): A | undefined =>
-  value === undefined || value === null ? undefined : read(value)
+const readRule = (value: unknown, name: string): void =>
+  optional(like(aRule, value, name), "window", (window, key) => like(aWindow, window, key))
 
-const perDimension = <A>(value: unknown, path: string, read: (value: unknown, path: string) => A) => {
-  const record = recordOf(value, path)
-  const result: { [D in Limits.Dimension]?: A } = {}
-  for (const dimension of Limits.dimensions) {
-    if (record[dimension] !== undefined) result[dimension] = read(record[dimension], `${path}.${dimension}`)
-  }
-  return result
+const readConfig = (value: unknown, name: string): void => {
+  const { rules, shares } = recordOf(value, name)
+  perDimension(rules, "rules", readRule)
+  amounts(shares, "shares")
 }
 
-const amounts = (value: unknown, path: string): Limits.Charge =>
-  perDimension(value, path, (amount, at) => like(0, amount, at))
-
-const ruleOf = (value: unknown, path: string): Limits.Rule => {
-  const { window } = recordOf(value, path)
-  return { ...like(aRule, value, path), window: optional(window, (each) => like({ max: 0, millis: 0 }, each, path)) }
+const readCap = (value: unknown, name: string): void => {
+  const { cells, rule } = like({ level: 0, at: 0 }, value, name) as Record<string, unknown>
+  readRule(rule, "rule")
+  for (const cell of listOf(cells, "cells")) like(aCell, cell, "cell")
 }
 
-const configOf = (value: unknown, path: string): Config => {
-  const { rules, shares } = recordOf(value, path)
-  return {
-    ...like(aConfig, value, path),
-    rules: perDimension(rules, `${path}.rules`, ruleOf),
-    shares: amounts(shares, `${path}.shares`)
-  }
+const readMeter = (value: unknown): void => {
+  const meter = like(aMeter, value, "meter")
+  expect(Limits.dimensions.includes(meter.dimension), "meter", "dimension")
+  optional(meter, "burst", (burst, key) => numberLike(0, burst, key))
+  optional(meter, "mark", (mark, key) => like(aMark, mark, key))
+  optional(meter, "header", (header, key) => like(aReference, header, key))
 }
 
-const capOf = (value: unknown, path: string): Cap => {
-  const { cells, rule } = recordOf(value, path)
-  return {
-    ...like(aCap, value, path),
-    rule: ruleOf(rule, `${path}.rule`),
-    cells: listOf(cells, `${path}.cells`).map((cell) => like({ index: 0, amount: 0 }, cell, path))
-  }
+const readLaw = (value: unknown): void => {
+  const law = like(theLaw, value, "law")
+  for (const meter of listOf(law.meters, "meters")) readMeter(meter)
+  perDimension(law.caps, "caps", readCap)
+  amounts(law.shares, "shares")
+  optional(law.window, "dueAt", (at, key) => numberLike(0, at, key))
+  optional(law, "opening", (opening, key) => like(anOpening, opening, key))
 }
 
-const meterOf = (value: unknown, path: string): Meter.Meter => {
-  const { burst, dimension, header, mark } = recordOf(value, path)
-  if (!Limits.dimensions.includes(dimension as Limits.Dimension)) throw new Damaged(`${path} is of no dimension`)
-  return {
-    ...like(Meter.make(dimension as Limits.Dimension, 0), value, path),
-    burst: optional(burst, (each) => like(0, each, path)),
-    mark: optional(mark, (each) => like({ at: 0, given: 0 }, each, path)),
-    header: optional(header, (each) => like({ at: 0, remaining: 0, sum: 0 }, each, path))
-  }
-}
-
-const lawOf = (value: unknown, path: string): Law.Pool => {
-  const { caps, meters, opening, shares, window } = recordOf(value, path)
-  const { caps: _, meters: __, opening: aRound, window: aWindow, ...template } = Law.make({}, {}, 0)
-  const { dueAt } = recordOf(window, path)
-  return {
-    ...like(template, value, path),
-    meters: listOf(meters, path).map((meter, i) => meterOf(meter, `${path}.meters[${i}]`)),
-    caps: perDimension(caps, path, capOf),
-    shares: amounts(shares, path),
-    window: { ...like(aWindow, window, path), dueAt: optional(dueAt, (each) => like(0, each, path)) },
-    opening: optional(opening, (each) => like(aRound, each, path))
-  }
-}
-
-const ownerOf = (value: unknown, path: string): Owner => {
-  const { head, part } = recordOf(value, path)
-  return {
-    ...like(anOwner, value, path),
-    head: optional(head, (each) => like(aHead, each, path)),
-    part: optional(part, (each) => {
-      const { quotas } = recordOf(each, path)
-      return { ...like(aPart, each, path), quotas: amounts(quotas, path) }
-    })
-  }
+const readOwner = (value: unknown): void => {
+  const owner = like(anOwner, value, "owner")
+  optional(owner, "head", (head, key) => like(aHead, head, key))
+  optional(owner, "part", (part, key) => amounts(like(aPart, part, key).quotas, key))
 }
 
 /** Reads a state. Throws `Damaged` where the text is none. */
@@ -247,15 +231,11 @@ export const decode = (text: string): State => {
   } catch {
     throw new Damaged("the text is no JSON")
   }
-  const { config, law, owners, started, ...rest } = recordOf(value, "state")
-  const { config: _, law: __, owners: ___, started: ____, ...template } = make(aConfig, 0)
-  return {
-    ...like(template, rest, "state"),
-    started: configOf(started, "started"),
-    config: configOf(config, "config"),
-    law: lawOf(law, "law"),
-    owners: Object.fromEntries(
-      Object.entries(recordOf(owners, "owners")).map(([id, owner]) => [id, ownerOf(owner, `owners.${id}`)])
-    )
-  }
+  const { law, ...template } = aState
+  const state = like<Omit<State, "law">>(template, value, "state") as State
+  readLaw(state.law)
+  readConfig(state.config, "config")
+  readConfig(state.started, "started")
+  for (const id in state.owners) readOwner(state.owners[id])
+  return state
 }

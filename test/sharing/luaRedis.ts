@@ -1,0 +1,96 @@
+/**
+ * A Redis in this process: the commands that the store sends, and its script in a real Lua 5.1, which is what Redis has.
+ * `parity.test.ts` shows that it answers as a real server does.
+ */
+import { createHash } from "node:crypto"
+import { Lua } from "wasmoon-lua5.1"
+
+/** Hashes in Lua tables; `false` stands for nil in a reply, as in Redis. Its state can be copied and put back. */
+const server = `
+local db = {}
+local commands = {}
+function commands.HGET(key, field) return db[key] and db[key][field] or false end
+function commands.HMGET(key, ...)
+  local reply = {}
+  for i, field in ipairs({...}) do reply[i] = commands.HGET(key, field) end
+  return reply
+end
+function commands.HSET(key, ...)
+  local words = {...}
+  db[key] = db[key] or {}
+  for i = 1, #words, 2 do db[key][words[i]] = words[i + 1] end
+  return #words / 2
+end
+function commands.PEXPIRE(key) return db[key] and 1 or 0 end
+function commands.DEL(key) local had = db[key]; db[key] = nil; return had and 1 or 0 end
+redis = { call = function(name, ...) return commands[name](...) end }
+
+local function copy(from)
+  local to = {}
+  for key, hash in pairs(from) do
+    to[key] = {}
+    for field, value in pairs(hash) do to[key][field] = value end
+  end
+  return to
+end
+local snapshots = {}
+function snapshot() snapshots[#snapshots + 1] = copy(db); return #snapshots end
+function restore(number) db = copy(snapshots[number]) end
+function wipe() db = {} end
+
+local function answer(reply)
+  if type(reply) == 'table' then return 2, reply[1], reply[2] end
+  return 1, reply, false
+end
+function command(name, ...) return answer(commands[name](...)) end
+
+local scripts = {}
+function known(sha) return scripts[sha] ~= nil end
+function load(sha, source) scripts[sha] = loadstring(source) end
+function run(sha, key, a, b, c, d)
+  KEYS, ARGV = { key }, { a, b, c, d }
+  return answer(scripts[sha]())
+end
+`
+
+export interface LuaRedis {
+  /** The reply to a command. Throws what a server would say where it does not know a script. */
+  readonly send: (words: ReadonlyArray<string>) => unknown
+  /** A copy of everything, and what puts it back. */
+  readonly snapshot: () => () => void
+  readonly wipe: () => void
+}
+
+type Answer = readonly [count: number, first: unknown, second: unknown]
+
+const toReply = ([count, first, second]: Answer): unknown => {
+  const one = (value: unknown): unknown => (value === false || value === undefined ? null : value)
+  return count === 2 ? [one(first), one(second)] : one(first)
+}
+
+export const make = async (): Promise<LuaRedis> => {
+  const lua = await Lua.create()
+  lua.doStringSync(server)
+  const call = (name: string, ...words: ReadonlyArray<unknown>): Answer => lua.global.call(name, ...words) as never
+  const run = (sha: string, [count, ...words]: ReadonlyArray<string>): unknown => {
+    if (count !== "1") throw new Error(`ERR this server knows scripts with one key, not ${count}`)
+    return toReply(call("run", sha, ...words))
+  }
+  return {
+    send: ([name = "", first = "", ...words]) => {
+      if (name === "EVALSHA") {
+        if (call("known", first)[0] as unknown as boolean) return run(first, words)
+        throw new Error("NOSCRIPT No matching script. Please use EVAL.")
+      }
+      if (name !== "EVAL") return toReply(call("command", name, first, ...words))
+      const sha = createHash("sha1").update(first).digest("hex")
+      call("load", sha, first)
+      return run(sha, words)
+    },
+    snapshot: () => {
+      const number = call("snapshot")[0]
+      return () => void call("restore", number)
+    },
+    wipe: () => void call("wipe")
+  }
+}

@@ -1,0 +1,246 @@
+/**
+ * Random histories of a fleet: processes that come, die and are cut off, a network that loses, doubles and delays, clocks
+ * that are off. One seed makes one history.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import type * as Budget from "floodgate/Budget"
+import type * as BudgetStore from "floodgate/BudgetStore"
+import type * as Limits from "floodgate/Limits"
+import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
+import type { LuaRedis } from "./luaRedis.ts"
+import * as World from "./world.ts"
+
+/** What happens, and when. */
+export type Event =
+  | { readonly at: number; readonly what: "crash" | "leave"; readonly process: number }
+  | { readonly at: number; readonly what: "start" }
+  | { readonly at: number; readonly what: "cut"; readonly process: number; readonly way: "to" | "from" | "both"; readonly millis: number }
+  | { readonly at: number; readonly what: "down"; readonly millis: number }
+  | { readonly at: number; readonly what: "wipe" }
+  | { readonly at: number; readonly what: "restore"; readonly millis: number }
+
+export interface Plan {
+  readonly seed: number
+  readonly processes: number
+  readonly agents: number
+  readonly calls: number
+  readonly limits: Limits.Limits
+  readonly concurrency: number
+  readonly sharing: BudgetStore.Options
+  readonly network: World.Network
+  readonly sizes: readonly [least: number, most: number]
+  readonly answerMillis: number
+  readonly events: ReadonlyArray<Event>
+}
+
+export interface Outcome {
+  readonly plan: Plan
+  readonly log: ReadonlyArray<World.Entry>
+  readonly peak: number
+  readonly done: number
+  readonly refused: ReadonlyArray<string>
+  /** Calls that still wait, though all faults have ended long ago. */
+  readonly stuck: number
+  readonly inFlight: number
+  readonly requests: number
+  readonly endedAt: number
+}
+
+const horizon = 30_000
+
+export const run = (plan: Plan, redis: LuaRedis): Outcome => {
+  redis.wipe()
+  const virtual = VirtualTime.make((millis) => millis)
+  const exit = virtual.run(Random.withSeed(scene(plan, redis), plan.seed))
+  if (exit._tag === "Failure") throw new Error(`seed ${plan.seed}`, { cause: exit.cause })
+  return exit.value
+}
+
+const scene = (plan: Plan, redis: LuaRedis): Effect.Effect<Outcome> =>
+  Effect.gen(function* () {
+    const world = yield* World.make(redis)
+    const options: Budget.Options = { limits: plan.limits, concurrency: plan.concurrency }
+    const processes: Array<World.Process> = []
+    const work: Array<Fiber.Fiber<void>> = []
+    const alive = new Set<World.Process>()
+    const refused: Array<string> = []
+    let done = 0
+    let waiting = 0
+
+    const agent = (process: World.Process, name: string) =>
+      Effect.forEach(
+        Array.from({ length: plan.calls }),
+        () =>
+          Effect.gen(function* () {
+            const tokens = yield* Random.nextIntBetween(...plan.sizes)
+            const used = Math.ceil(tokens * (yield* Random.nextBetween(0.5, 1)))
+            yield* Effect.sleep(yield* Random.nextBetween(0, plan.answerMillis))
+            const call = {
+              estimate: { tokens },
+              usage: { tokens: used },
+              millis: yield* Random.nextBetween(0, 2 * plan.answerMillis),
+              options: { agent: name }
+            }
+            waiting++
+            const error = yield* Effect.flip(process.call(call)).pipe(
+              Effect.catch(() => Effect.undefined),
+              Effect.ensuring(Effect.sync(() => waiting--))
+            )
+            if (error === undefined) done++
+            else {
+              refused.push(error.reason._tag)
+              yield* Effect.sleep(1_000)
+            }
+          }),
+        { discard: true }
+      )
+
+    const start = Effect.gen(function* () {
+      const name = `p${processes.length}`
+      const process = yield* world.start(name, options, {
+        ...plan.sharing,
+        network: plan.network,
+        skewMillis: yield* Random.nextBetween(-1e7, 1e7),
+        drift: yield* Random.nextBetween(-1e-5, 1e-5)
+      })
+      processes.push(process)
+      alive.add(process)
+      const agents = Array.from({ length: plan.agents }, (_, n) => agent(process, `${name}.${n}`))
+      work.push(yield* Effect.forkDetach(Effect.all(agents, { concurrency: "unbounded", discard: true })))
+    })
+
+    const happen = (event: Event): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        yield* Effect.sleep(event.at)
+        switch (event.what) {
+          case "start":
+            return yield* start
+          case "wipe":
+            return redis.wipe()
+          case "restore": {
+            const back = redis.snapshot()
+            yield* Effect.sleep(event.millis)
+            return back()
+          }
+          case "down":
+            world.isDown = true
+            yield* Effect.sleep(event.millis)
+            world.isDown = false
+            return
+          case "crash":
+          case "leave": {
+            const process = processes[event.process]
+            if (process === undefined || !alive.delete(process)) return
+            return yield* event.what === "crash" ? process.crash : process.close
+          }
+          case "cut": {
+            const process = processes[event.process]
+            if (process === undefined || !alive.has(process)) return
+            if (event.way !== "from") process.link.isCutTo = true
+            if (event.way !== "to") process.link.isCutFrom = true
+            yield* Effect.sleep(event.millis)
+            if (!alive.has(process)) return
+            process.link.isCutTo = process.link.isCutFrom = false
+          }
+        }
+      })
+
+    for (let i = 0; i < plan.processes; i++) yield* start
+    const events = yield* Effect.forEach(plan.events, (event) => Effect.forkDetach(happen(event)))
+    yield* Effect.forEach(events, Fiber.await)
+    const all = Effect.forEach(work, Fiber.await)
+    // Long after the last fault everything must be done.
+    yield* Effect.timeoutOption(all, horizon + plan.processes * plan.agents * plan.calls * 3_000)
+    const stuck = waiting
+    const endedAt = yield* Clock.currentTimeMillis
+    yield* Effect.sleep(120_000)
+    const inFlight = Math.max(
+      0,
+      ...(yield* Effect.forEach([...alive], ({ budget }) =>
+        Effect.map(budget.status, ({ pools }) => pools.default?.inFlight ?? 0)
+      ))
+    )
+    yield* Effect.forEach([...alive], ({ close }) => close, { concurrency: "unbounded" })
+    return {
+      plan,
+      log: world.log,
+      peak: world.peak(),
+      done,
+      refused,
+      stuck,
+      inFlight,
+      requests: world.requests(),
+      endedAt
+    }
+  })
+
+// -----------------------------------------------------------------------------
+// Plans
+// -----------------------------------------------------------------------------
+
+/** Numbers from 0 to 1, the same for the same seed. */
+const numbers = (seed: number) => (): number => {
+  seed = (seed + 0x6d2b79f5) | 0
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+  return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
+}
+
+/** A random plan. Without `losses` the store forgets nothing, so that no call too many may go out. */
+export const plan = (seed: number, losses = false): Plan => {
+  const next = numbers(seed)
+  const between = (least: number, most: number): number => least + next() * (most - least)
+  const whole = (least: number, most: number): number => Math.floor(between(least, most + 1))
+  const pick = <A>(...values: ReadonlyArray<A>): A => values[Math.floor(next() * values.length)]!
+  const perSecond = 10 ** between(3, 5)
+  const burst = perSecond * between(0.5, 4)
+  const processes = whole(1, 4)
+  const events: Array<Event> = []
+  for (let i = whole(0, 4); i > 0; i--) {
+    const at = between(0, 20_000)
+    const process = whole(0, processes - 1)
+    const millis = 10 ** between(1, 4.5)
+    const kinds: ReadonlyArray<() => Event> = [
+      () => ({ at, what: "crash", process }),
+      () => ({ at, what: "leave", process }),
+      () => ({ at, what: "start" }),
+      () => ({ at, what: "cut", process, way: pick("to", "from", "both"), millis }),
+      () => ({ at, what: "cut", process, way: pick("to", "from", "both"), millis }),
+      () => ({ at, what: "down", millis }),
+      ...(losses
+        ? [
+            (): Event => ({ at, what: "wipe" }),
+            (): Event => ({ at, what: "restore", millis: between(100, 15_000) })
+          ]
+        : [])
+    ]
+    events.push(pick(...kinds)())
+  }
+  const isLossy = next() < 0.5
+  return {
+    seed,
+    processes,
+    agents: whole(1, 4),
+    calls: whole(2, 8),
+    limits: { tokens: { perSecond, burst } },
+    concurrency: next() < 0.5 ? Infinity : whole(1, 8),
+    sharing: {
+      whenAway: pick("fail", "degrade", "degrade", { wait: "1 minute" }),
+      lost: pick("keep", "refund"),
+      lease: pick("5 seconds", "20 seconds"),
+      degradeFor: pick("1 minute", "10 minutes")
+    },
+    network: {
+      least: 0.1,
+      most: pick(1, 10, 200),
+      lost: isLossy ? between(0, 0.2) : 0,
+      doubled: isLossy ? between(0, 0.3) : 0
+    },
+    sizes: [1, Math.ceil(burst * pick(0.05, 0.3, 0.9, 1.5))],
+    answerMillis: pick(50, 500, 3_000),
+    events
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * A fleet of processes in simulated time: each has a clock of its own, a way to the store that may be slow, lossy or cut,
+ * and a budget with the code that real processes run. The store is the client code of `floodgate/redis` with its script in
+ * a Lua of this process.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
+import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
+import type * as Limits from "floodgate/Limits"
+import { make as makeStore } from "../../src/redis/store.ts"
+import * as LuaRedis from "./luaRedis.ts"
+
+/** What the network does to each message. */
+export interface Network {
+  /** One way, in milliseconds. */
+  readonly least: number
+  readonly most: number
+  /** How likely a message is lost, and how likely a request comes twice. */
+  readonly lost: number
+  readonly doubled: number
+}
+
+export const calm: Network = { least: 0.2, most: 1, lost: 0, doubled: 0 }
+
+/** One process's way to the store. */
+export interface Link {
+  network: Network
+  isCutTo: boolean
+  isCutFrom: boolean
+}
+
+/** A call as the provider sees it. */
+export interface Entry {
+  readonly at: number
+  readonly process: string
+  readonly agent: string
+  readonly amounts: Limits.Amounts
+}
+
+export interface Process {
+  readonly name: string
+  readonly link: Link
+  readonly budget: Budget.TokenBudget["Service"]
+  /** Runs with this process's clock and budget, until the process ends. */
+  readonly run: <A, E>(effect: Effect.Effect<A, E, Budget.TokenBudget>) => Effect.Effect<A, E>
+  /** Sends a call: reserves, is with the provider for a time, and settles. */
+  readonly call: (call: Call) => Effect.Effect<void, Budget.BudgetError>
+  /** Ends it in order, or at once: then nobody hears of it. */
+  readonly close: Effect.Effect<void>
+  readonly crash: Effect.Effect<void>
+}
+
+export interface Call {
+  readonly estimate: Limits.Estimate
+  /** What it uses, where that is not what was estimated. */
+  readonly usage?: Limits.Usage
+  readonly millis: number
+  readonly options?: Budget.ReserveOptions
+}
+
+export interface World {
+  readonly log: Array<Entry>
+  /** The calls that the provider works on. */
+  readonly inFlight: () => number
+  readonly peak: () => number
+  readonly redis: LuaRedis.LuaRedis
+  /** No request is answered while it is down. */
+  isDown: boolean
+  readonly requests: () => number
+  readonly start: (name: string, options: Budget.Options, sharing?: ProcessOptions) => Effect.Effect<Process>
+}
+
+export interface ProcessOptions extends BudgetStore.Options {
+  readonly network?: Network
+  /** How far its clock is off, and by how much it runs fast. */
+  readonly skewMillis?: number
+  readonly drift?: number
+}
+
+/** A clock that is off. Its sleeps last as long as others do. */
+const clockWith = (clock: Clock.Clock, skewMillis: number, drift: number): Clock.Clock => {
+  const skewed = (nanos: bigint): bigint =>
+    BigInt(Math.round(Number(nanos) * (1 + drift))) + BigInt(Math.round(skewMillis * 1e6))
+  const nanos = () => skewed(clock.monotonicTimeNanosUnsafe())
+  return { ...clock, sleep: clock.sleep, monotonicTimeNanosUnsafe: nanos, monotonicTimeNanos: Effect.sync(nanos) }
+}
+
+/** A message on its way: whether it arrives. */
+const travels = ({ least, lost, most }: Network, isCut: () => boolean): Effect.Effect<boolean> =>
+  Effect.gen(function* () {
+    yield* Effect.sleep(yield* Random.nextBetween(least, most))
+    return !isCut() && !(lost > 0 && (yield* Random.next) < lost)
+  })
+
+export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
+  Effect.map(Clock.clockWith(Effect.succeed), (clock) => {
+    let inFlight = 0
+    let peak = 0
+    let requests = 0
+
+    const serve = (words: ReadonlyArray<string>) =>
+      Effect.try({
+        try: () => {
+          requests++
+          return redis.send(words)
+        },
+        catch: (cause) => new BudgetStore.StoreError({ cause })
+      })
+
+    /** A request that has left arrives whatever becomes of who waits for the reply. */
+    const send = (link: Link) => (_: string, words: ReadonlyArray<string>) =>
+      Effect.gen(function* () {
+        const reply = yield* Deferred.make<unknown, BudgetStore.StoreError>()
+        const { network } = link
+        const arrives = travels(network, () => link.isCutTo || world.isDown)
+        const returns = travels(network, () => link.isCutFrom || world.isDown)
+        yield* Effect.forkDetach(
+          Effect.gen(function* () {
+            if (!(yield* arrives)) return
+            const exit = yield* Effect.exit(serve(words))
+            if (yield* returns) yield* Deferred.done(reply, exit)
+          })
+        )
+        if (network.doubled > 0 && (yield* Random.next) < network.doubled) {
+          const late = Effect.andThen(Effect.sleep(yield* Random.nextBetween(0, 3_000)), Effect.exit(serve(words)))
+          yield* Effect.forkDetach(late)
+        }
+        return yield* Deferred.await(reply)
+      })
+
+    const world: World = {
+      log: [],
+      inFlight: () => inFlight,
+      peak: () => peak,
+      redis,
+      isDown: false,
+      requests: () => requests,
+      start: Effect.fnUntraced(function* (name, options, { drift = 0, network = calm, skewMillis = 0, ...sharing } = {}) {
+        const link: Link = { network, isCutTo: false, isCutFrom: false }
+        const store = BudgetStore.layer(makeStore("world", send(link)), { ...sharing, name })
+        const own = clockWith(clock, skewMillis, drift)
+        const scope = yield* Scope.make()
+        const layer = Budget.layer(options).pipe(Layer.provide(store))
+        const context = yield* Layer.buildWithScope(layer, scope).pipe(
+          Effect.provideService(Clock.Clock, own),
+          Effect.provideService(References.MinimumLogLevel, "None")
+        )
+        const run: Process["run"] = (effect) =>
+          Effect.flatMap(
+            Effect.forkIn(Effect.provideService(Effect.provideContext(effect, context), Clock.Clock, own), scope),
+            Fiber.join
+          )
+        const call: Process["call"] = ({ estimate, millis, options, usage = estimate }) =>
+          run(
+            Budget.withReservation(
+              estimate,
+              (reservation) => {
+                const at = clock.currentTimeMillisUnsafe()
+                world.log.push({ at, process: name, agent: reservation.agent, amounts: usage })
+                peak = Math.max(peak, ++inFlight)
+                if (process.env.LOG) console.log("begin", at.toFixed(1), name, usage.tokens, inFlight)
+                return Effect.sleep(millis).pipe(
+                  Effect.andThen(reservation.settle(usage)),
+                  Effect.ensuring(Effect.sync(() => { inFlight--; if (process.env.LOG) console.log("end", clock.currentTimeMillisUnsafe().toFixed(1), name) }))
+                )
+              },
+              options
+            )
+          )
+        const close = Scope.close(scope, Exit.void)
+        return {
+          name,
+          link,
+          budget: Context.get(context, Budget.TokenBudget),
+          run,
+          call,
+          close,
+          crash: Effect.suspend(() => {
+            link.isCutTo = link.isCutFrom = true
+            return Effect.asVoid(Effect.forkDetach(close))
+          })
+        }
+      })
+    }
+    return world
+  })
+
+/** A Lua for a file of tests: each test wipes it. */
+export const redis = LuaRedis.make
+
+// -----------------------------------------------------------------------------
+// Judges: they know the limit and the log, and nothing of the library
+// -----------------------------------------------------------------------------
+
+/** By how much the log exceeds a bucket at the worst: over every interval, what was sent less burst and refill. */
+export const excessOf = (
+  log: ReadonlyArray<Entry>,
+  dimension: Limits.Dimension,
+  limit: { readonly perSecond: number; readonly burst: number }
+): number => {
+  let level = limit.burst
+  let before = 0
+  let worst = 0
+  for (const { amounts, at } of log) {
+    level = Math.min(limit.burst, level + (limit.perSecond * (at - before)) / 1_000)
+    before = at
+    level -= dimension === "requests" ? 1 : (amounts[dimension] ?? 0)
+    worst = Math.max(worst, -level)
+  }
+  return worst
+}
+
+/** The most that any span of a length holds. */
+export const mostIn = (log: ReadonlyArray<Entry>, dimension: Limits.Dimension, millis: number): number => {
+  let sum = 0
+  let most = 0
+  let first = 0
+  const of = ({ amounts }: Entry): number => (dimension === "requests" ? 1 : (amounts[dimension] ?? 0))
+  for (const entry of log) {
+    sum += of(entry)
+    while (entry.at - log[first]!.at >= millis) sum -= of(log[first++]!)
+    most = Math.max(most, sum)
+  }
+  return most
+}
+
+/** Jain's index of what each of several got. */
+export const jain = (amounts: ReadonlyArray<number>): number => {
+  const sum = amounts.reduce((a, b) => a + b, 0)
+  return sum ** 2 / (amounts.length * amounts.reduce((a, b) => a + b * b, 0))
+}
