@@ -219,9 +219,9 @@ export const wait = (m: Meter, charge: number, most: number): number => {
   if (m.peak === Infinity || charge === 0) return 0
   const missing = needed(m, charge) - m.level
   if (missing <= rounding * charge) return 0
-  // At the rate of now it takes too long, at the limit not long enough; the curve only grows.
+  // At the rate of now it takes too long, at that time's rate not long enough; the curve only grows.
   let long = missing / rateAt(m, m.at)
-  if (m.phase >= most || m.ramp < Infinity) return long
+  if (m.phase >= most || m.ramp < Infinity || !isUsed(m)) return long
   let short = missing / Math.min(m.limit, curve(m, m.phase + long / m.period))
   while (long - short > 0.5) {
     const middle = (short + long) / 2
