@@ -192,7 +192,8 @@ describe("fairQueue", () => {
       const action = random()
       if (action < 0.5) {
         const options = { weight: [1, 1, 7, 0.3][below(4)]!, priority: agents > 1_000 ? 0 : below(2) }
-        queue.push({ ...call(`${below(agents)}`, 0.01 + random(), options), id: n }, random() < 0.1)
+        const cost = random() < 0.5 ? 0.01 + random() : 0.5
+        queue.push({ ...call(`${below(agents)}`, cost, options), id: n }, random() < 0.1)
       } else if (action < 0.85) {
         const next = serve(queue)
         if (next !== undefined) served.push(next)
@@ -209,6 +210,20 @@ describe("fairQueue", () => {
       const looked = history(seed, agents, (queue, n) => (n % 5 === 0 ? queue.first(32) : undefined))
       const unseen = history(seed, agents, () => {})
       assert.deepStrictEqual(looked.order, unseen.order, `seed ${seed}`)
+    }
+  })
+
+  it.each([3, 40])("says in which order entries will be served, with %i agents", (agents) => {
+    for (let seed = 1; seed <= 100; seed++) {
+      const { queue } = history(seed, agents, () => {})
+      for (const count of [1, 7, 32, Infinity]) {
+        const foreseen = queue.first(count).map(({ id }) => id)
+        assert.strictEqual(foreseen.length, Math.min(count, queue.size))
+        if (count < Infinity) continue
+        const served: Array<number> = []
+        for (let next = serve(queue); next !== undefined; next = serve(queue)) served.push(next.entry.id)
+        assert.deepStrictEqual(foreseen, served, `seed ${seed}`)
+      }
     }
   })
 
