@@ -179,9 +179,9 @@ const refill = (m: Meter, millis: number, most: number): number => {
  * What the bucket holds. A bucket that has taken a call of some size holds as much. Where the provider limits growth, what
  * is saved up is no room.
  */
-export const burst = (m: Meter): number => {
+export const burst = (m: Meter, now = m.at): number => {
   const whole = m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
-  return m.ramp === Infinity ? whole : Math.min(whole, Math.max(m.mean, rampBurstMillis * rateAt(m, m.at)))
+  return m.ramp === Infinity ? whole : Math.min(whole, Math.max(m.mean, rampBurstMillis * rateAt(m, now)))
 }
 
 /** The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. */
@@ -203,7 +203,7 @@ export const advance = (m: Meter, now: number, most: number): void => {
   if (elapsed <= 0) return
   m.recent *= Math.exp(-elapsed / recentMillis)
   if (m.peak < Infinity) {
-    const full = burst(m)
+    const full = burst(m, now)
     if (m.level >= full) m.level = full
     else if (!isUsed(m)) m.level = Math.min(full, m.level + refill(m, elapsed, m.phase))
     else {

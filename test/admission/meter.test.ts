@@ -202,4 +202,14 @@ describe("meter", () => {
     }
     assert.strictEqual(Meter.rateAt(meter, 60 * 60_000), 1)
   })
+
+  it("lets a call in that is larger than what growth lets go at once", () => {
+    // Regression: the bucket was full by the bound of a moment ago, and so a hair short of full for ever.
+    const meter = Meter.make("tokens", 0, 1, 100_000)
+    meter.mean = 10
+    meter.ramp = 0.1
+    meter.level = 0
+    for (const now of [10_000, 10_001, 10_002]) Meter.advance(meter, now, Infinity)
+    assert.strictEqual(Meter.wait(meter, 5_000, Infinity), 0)
+  })
 })
