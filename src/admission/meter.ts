@@ -15,6 +15,8 @@ export const floorPart = 0.9
 const growth = 0.03
 /** From this phase on nothing was found for so long that growth doubles each period. */
 const doublingPhase = 3
+/** Growth ends here, at a quadrillion times the share known: numbers that double for ever overflow. */
+const lastPhase = 60
 /**
  * A period is the geometric mean of the gap between calls and this time. Probing costs rejections for each call, not
  * probing costs share for each minute: the sum of the two is least at the mean of their scales.
@@ -159,11 +161,11 @@ const area = (m: Meter, phase: number): number => {
   return m.peak * phase + (step * doublingPhase ** 4) / 4 + doubled * (2 ** (phase - doublingPhase) - 1)
 }
 
-/** The phase at which the curve reaches the limit. */
+/** The phase at which the curve reaches the limit, or ends. */
 const phaseOfLimit = (m: Meter): number => {
   const growths = (m.limit - m.peak) / (growth * unit(m))
   const cubed = doublingPhase ** 3
-  return growths <= cubed ? Math.cbrt(growths) : doublingPhase + Math.log2(growths / cubed)
+  return growths <= cubed ? Math.cbrt(growths) : Math.min(lastPhase, doublingPhase + Math.log2(growths / cubed))
 }
 
 /** What is refilled in a time from now on, with a phase that stops growing at `most`. */
@@ -208,7 +210,7 @@ export const advance = (m: Meter, now: number, most: number): void => {
     else if (!isUsed(m)) m.level = Math.min(full, m.level + refill(m, elapsed, m.phase))
     else {
       m.level = Math.min(full, m.level + refill(m, elapsed, most))
-      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most))
+      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most, lastPhase))
     }
   }
   m.at = now

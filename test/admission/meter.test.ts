@@ -111,6 +111,24 @@ describe("meter", () => {
     }
   })
 
+  it("stays in finite numbers for a week after a cut, used or not", () => {
+    // Regression: the curve overflowed after a thousand periods, the level was no number any more, and nothing held back.
+    for (const limit of [1, Infinity]) {
+      const meter = Meter.make("tokens", 0, limit, 1_000)
+      meter.mean = 1
+      Meter.restart(meter, 0.5, -1)
+      meter.level = 0
+      for (let seconds = 1; seconds < 604_800; seconds += seconds % 7 === 0 ? 3_000 : 1) {
+        Meter.advance(meter, seconds * 1_000, Infinity)
+        if (Meter.wait(meter, 1_000, Infinity) === 0) Meter.take(meter, 1_000, 1e9)
+      }
+      assert.isTrue(Number.isFinite(meter.level))
+      assert.isTrue(Number.isFinite(Meter.rate(meter)))
+      meter.level = -500
+      assert.isAbove(Meter.wait(meter, 1_000, Infinity), 0)
+    }
+  })
+
   it("does not grow while it is not used, nor beyond a bound", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     meter.mean = 100
