@@ -1,0 +1,278 @@
+/** The control law: what a rejection, a failure and a header change, and for whom. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Meter from "../../src/admission/meter.ts"
+import { play, readings, whole } from "../support/play.ts"
+import { answer, exhaust, fail, flow, poolOf, rateOf, reject, rules, send, wait } from "../support/rules.ts"
+
+const tokens = 1_000
+const meterOf = (pool: Law.Pool, dimension: Limits.Dimension) =>
+  pool.meters.find((meter) => meter.dimension === dimension)
+
+/** Headers of requests and tokens, so that everything is known. */
+const headers = (limit: number, remaining: number): Law.Readings => ({
+  requests: { limit: 1e6, remaining: 1e9, roundedTo: 1 },
+  ...readings(limit, remaining)
+})
+
+describe("law", () => {
+  for (const [name, rule] of Object.entries(rules)) it(`${name}`, () => assert.isUndefined(rule(Law)))
+
+  describe("a rejection", () => {
+    it("is judged by the evidence: a false alarm needs as many calls as pass in half a minute", () => {
+      // One of 300 calls in half a minute is enough, one of 3,000 is not, and two in a row are.
+      for (const [size, verdicts] of [
+        [2_000, ["exhausted"]],
+        [100, ["isolated", "exhausted"]]
+      ] satisfies ReadonlyArray<readonly [number, ReadonlyArray<Law.Verdict>]>) {
+        const pool = poolOf(Law)
+        const now = flow(Law, pool, 0, 10_000, 1, size)
+        const found = verdicts.map(() => reject(Law, pool, send(Law, pool, now, size), now + 50))
+        assert.deepStrictEqual(found, verdicts)
+      }
+    })
+
+    it("is an exhaustion already known when its call was sent before that was", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+      let now = flow(Law, pool, 0, 10_000)
+      const open = Array.from({ length: 20 }, () => send(Law, pool, now))
+      now = exhaust(Law, pool, now)
+      const rate = rateOf(Law, pool, now)
+      // Regression: each of twelve calls that were out together slowed the pool down.
+      for (const ticket of open) assert.strictEqual(reject(Law, pool, ticket, now + 10), "exhausted")
+      assert.closeTo(rateOf(Law, pool, now + 10), rate, 0.1)
+    })
+
+    it("gives its tokens back, or keeps what the provider charges for it", () => {
+      for (const [used, level] of [
+        [Limits.nothing, 10_000],
+        [whole(300), 9_700]
+      ] as const) {
+        const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
+        reject(Law, pool, send(Law, pool, 0), 50, { used })
+        assert.closeTo(pool.caps.tokens!.level, level, 1)
+      }
+    })
+
+    it("of a call that is larger than the provider's limit says that it is impossible", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(1, 60_000), 0)
+      for (const [size, verdict] of [
+        [100_000, "impossible"],
+        [80_000, "exhausted"]
+      ] as const) {
+        const copy = structuredClone(pool)
+        assert.strictEqual(reject(Law, copy, send(Law, copy, 0, size), 50, { readings: headers(1, 50_000) }), verdict)
+      }
+    })
+
+    it("pauses a pool in a blackout as long as the provider asks at first, and not the whole hour that it may ask", () => {
+      for (const [retryAfter, pause] of [
+        [300, 300],
+        [undefined, 1_000],
+        [3_600_000, 1_100]
+      ] as const) {
+        const pool = poolOf(Law)
+        let now = exhaust(Law, pool, flow(Law, pool, 0, 10_000))
+        const ticket = send(Law, pool, now)
+        now = ticket.at + 50
+        assert.strictEqual(
+          reject(Law, pool, ticket, now, { retryAfter, readings: readings(undefined, 0) }),
+          "exhausted"
+        )
+        assert.closeTo(wait(Law, pool, now, 1), pause, 0.2 * pause, `${retryAfter}`)
+      }
+    })
+  })
+
+  describe("headers", () => {
+    it("of an older call than the last one that counted say nothing", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      const [first, second] = [send(Law, pool, 0), send(Law, pool, 10)]
+      Law.observe(pool, second, headers(10, 8_000), 100)
+      Law.observe(pool, first, headers(10, 0), 110)
+      assert.strictEqual(wait(Law, pool, 110), 0)
+    })
+
+    it("replace a debt of our own counting at once", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      const ticket = send(Law, pool, 0)
+      Law.accept(pool, ticket)
+      Law.settle(pool, ticket, whole(60_000), 100)
+      assert.isAbove(wait(Law, pool, 100), 4_000)
+      const next = send(Law, pool, 100, 0)
+      Law.observe(pool, next, headers(10, 9_000), 200)
+      assert.strictEqual(wait(Law, pool, 200), 0)
+    })
+
+    it("teach a limit that nobody stated, and another one when they name it", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      assert.closeTo(rateOf(Law, pool, 100), 10, 0.2)
+      Law.observe(pool, undefined, headers(2, 10_000), 200)
+      assert.closeTo(rateOf(Law, pool, 300), 2, 0.1)
+      Law.observe(pool, undefined, headers(20, 10_000), 400)
+      assert.closeTo(rateOf(Law, pool, 500), 20, 0.5)
+    })
+
+    it("of requests are no evidence about tokens", () => {
+      // Regression: any headers counted as room, so that an empty bucket of tokens looked like random rejections.
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+      const requests = { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }
+      let now = flow(Law, pool, 0, 10_000)
+      const verdicts = Array.from({ length: 3 }, () => {
+        const ticket = send(Law, pool, now)
+        now = ticket.at + 50
+        return reject(Law, pool, ticket, now, { readings: requests })
+      })
+      assert.include(verdicts, "exhausted")
+      assert.isBelow(Meter.rate(meterOf(pool, "tokens")!), 10)
+      assert.strictEqual(Meter.rate(meterOf(pool, "requests")!), 1)
+    })
+  })
+
+  describe("a share", () => {
+    it("takes its part of the limit that headers name, and of no more", () => {
+      const pool = Law.make({}, { tokens: 0.25 }, 0)
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      let now = 0
+      let sum = 0
+      while (now < 60_000) {
+        const ticket = send(Law, pool, now)
+        now = ticket.at
+        sum += tokens
+        Law.accept(pool, ticket)
+        Law.observe(pool, ticket, headers(10, 10_000), now)
+        Law.settle(pool, ticket, ticket.charge, now)
+      }
+      assert.closeTo(sum / now, 2.5, 0.1)
+    })
+
+    it("of a stated limit is a cap", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, share: 0.3 } })
+      assert.closeTo(rateOf(Law, pool, 0, 5_000), 3, 0.05)
+    })
+  })
+
+  describe("an overload", () => {
+    it("of a call that was sent before an outage was known says nothing new", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      const verdicts = open.map((ticket) => fail(Law, pool, ticket, 100))
+      assert.strictEqual(verdicts[7], "outage")
+      assert.closeTo(wait(Law, pool, 100), 1_000, 1)
+    })
+
+    it("pauses as long as the provider asks where that is longer, up to a minute", () => {
+      for (const [retryAfter, pause] of [
+        [7_000, 7_000],
+        [3_600_000, 60_000]
+      ] as const) {
+        const pool = poolOf(Law)
+        const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+        for (const ticket of open) fail(Law, pool, ticket, 100, retryAfter)
+        assert.strictEqual(wait(Law, pool, 100), pause)
+      }
+    })
+
+    it("of a probe that is silent for twice the time to an overload lets two calls out, and then four", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      let now = 1_100
+      const times = Array.from({ length: 7 }, () => (now = send(Law, pool, now, 10).at))
+      const groups = [...new Set(times)].map((time) => times.filter((each) => each === time).length)
+      assert.deepStrictEqual(groups, [1, 2, 4])
+    })
+
+    it("ends when the provider rejects a call: then it is there", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const probe = send(Law, pool, 100)
+      reject(Law, pool, probe, probe.at + 50)
+      assert.strictEqual(wait(Law, pool, probe.at + 50, 0), 0)
+    })
+  })
+
+  describe("a release", () => {
+    it("of a call that was not sent gives everything back and says nothing", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
+      for (let i = 0; i < 100; i++) Law.release(pool, send(Law, pool, 0), Limits.nothing, 0)
+      assert.strictEqual(pool.inFlight, 0)
+      assert.strictEqual(wait(Law, pool, 0), 0)
+    })
+
+    it("of a probe makes room for another", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const probe = send(Law, pool, 100)
+      assert.isAbove(wait(Law, pool, probe.at), 0)
+      Law.release(pool, probe, Limits.nothing, probe.at)
+      assert.strictEqual(wait(Law, pool, probe.at), 0)
+    })
+  })
+
+  describe("a resize", () => {
+    it("limits what was not limited, also for calls that are in flight", () => {
+      const pool = poolOf(Law, { requests: { perSecond: 10, burst: 10 } })
+      const before = Array.from({ length: 5 }, () => Law.take(pool, whole(tokens), 0))
+      Law.resize(pool, Limits.resolve({ tokens: { perSecond: 1_000, burst: 3_000 } }), {}, 0)
+      for (const ticket of before) answer(Law, pool, ticket, 0)
+      let now = 0
+      for (let i = 0; i < 3; i++) now = send(Law, pool, now).at
+      assert.isAtMost(now, 10)
+      assert.closeTo(wait(Law, pool, now), 1_000, 100)
+    })
+
+    it("keeps what was learned of dimensions that are not stated", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      Law.resize(pool, Limits.resolve({ requests: { perSecond: 1_000, burst: 1_000 } }), {}, 0)
+      assert.closeTo(rateOf(Law, pool, 100), 10, 0.2)
+    })
+  })
+
+  it("looks a pool ahead without changing it", () => {
+    const pool = poolOf(Law, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
+    let now = flow(Law, pool, 0, 20_000)
+    now = exhaust(Law, pool, now)
+    const before = structuredClone(pool)
+    const ahead = Law.preview(pool)
+    for (let i = 0; i < 20; i++) now = send(Law, ahead, now).at
+    assert.deepStrictEqual(pool, before)
+  })
+
+  it("never blocks for ever where nothing is in flight and no quota is used up", () => {
+    // Liveness: after anything that a provider does, calls go out again.
+    for (let seed = 1; seed <= 30; seed++) {
+      const outage = seed % 3 === 0 ? { from: 20_000, to: 40_000 } : undefined
+      const weather = {
+        rate: 10,
+        burst: 10_000,
+        random: 0.05,
+        broken: 0.05,
+        concurrency: 5,
+        outage,
+        hasHeaders: seed % 2 === 0
+      }
+      const share = (now: number) => (now > 60_000 && now < 90_000 ? 0 : 1)
+      const { sent } = play(Law, {
+        weather: { ...weather, share },
+        limits: seed % 2 === 0 ? {} : { tokens: { perSecond: 10_000 } },
+        callers: 30,
+        millis: 180_000,
+        seed
+      })
+      assert.isAbove(
+        sent.filter(({ at, outcome }) => at > 120_000 && outcome.kind === "accepted").length,
+        20,
+        `seed ${seed}`
+      )
+    }
+  })
+})
