@@ -454,7 +454,9 @@ export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): v
 /** A call is over, and what it reserved stays taken. */
 export const keep = (pool: Pool, ticket: Ticket): void => {
   pool.inFlight--
-  for (const meter of pool.meters) if (Meter.isLate(meter)) Meter.spend(meter, ticket.charge[meter.dimension])
+  pool.meters.forEach((meter, i) => {
+    if (Meter.isLate(meter) && isCharged(ticket, i)) Meter.spend(meter, ticket.charge[meter.dimension])
+  })
 }
 
 /** A call never went out, or nobody knows what became of it: it says nothing. */
@@ -465,10 +467,13 @@ export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): 
   if (pool.gate.probes > 0 && ticket.at > pool.gate.fence) pool.gate.probes--
 }
 
+/** Whether the meter with this index has taken the charge of a call. It has not if it is younger. */
+const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
+
 const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean): void => {
   pool.inFlight--
   pool.meters.forEach((meter, i) => {
-    if (ticket.sums[2 * i] === undefined) return
+    if (!isCharged(ticket, i)) return
     const charge = ticket.charge[meter.dimension]
     const isGiven = (isAccepted || ticket.at > meter.fence) && (ticket.corrected & (1 << i)) === 0
     Meter.settle(meter, charge, used[meter.dimension] ?? charge, isGiven, isAccepted)

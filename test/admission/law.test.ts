@@ -237,6 +237,20 @@ describe("law", () => {
     })
   })
 
+  it("charges a dimension that appears while calls are in flight only for later ones", () => {
+    const pool = poolOf(Law, { requests: { perSecond: 100, burst: 100 } })
+    const open = Array.from({ length: 5 }, () => Law.take(pool, { ...whole(10), outputTokens: 50 }, 0))
+    Law.observe(pool, undefined, { outputTokens: { limit: 1, remaining: 500, roundedTo: 1 } }, 0)
+    const spent = { ...whole(0), outputTokens: 100, tokens: 100 }
+    for (const [i, ticket] of open.entries()) {
+      if (i % 2 === 0) Law.settle(pool, ticket, spent, 10)
+      else Law.keep(pool, ticket)
+    }
+    const meter = meterOf(pool, "outputTokens")!
+    assert.deepStrictEqual([meter.held, meter.sum], [0, 0])
+    assert.strictEqual(pool.inFlight, 0)
+  })
+
   it("looks a pool ahead without changing it", () => {
     const pool = poolOf(Law, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
     let now = flow(Law, pool, 0, 20_000)
