@@ -732,7 +732,8 @@ const endOpening = (pool: Pool, now: number): void => {
   if (pool.opening === undefined) return
   const rate = pool.opening.last / verdictMillis(pool) / 2
   for (const meter of pool.meters) {
-    Meter.restart(meter, Math.min(rate * meter.mean, Meter.recentRate(meter, now)), 0)
+    const delivered = Math.min(rate * meter.mean, Meter.recentRate(meter, now))
+    Meter.restart(meter, Math.max(delivered, Meter.leastRate(meter)), 0)
     meter.floor = meter.peak
   }
   pool.opening = undefined

@@ -286,7 +286,10 @@ export const setLimit = (m: Meter, limit: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
+/** One call a period: at a rate of nothing no call would go out to find a better one. */
+export const leastRate = (m: Meter): number => m.mean / longestPeriod
+
 /** A rate in use where none was known: what was delivered in the last minute, or one call a period. */
 export const pin = (m: Meter, now: number): void => {
-  if (m.peak === Infinity) restart(m, Math.max(recentRate(m, now), m.mean / longestPeriod), 0)
+  if (m.peak === Infinity) restart(m, Math.max(recentRate(m, now), leastRate(m)), 0)
 }

@@ -251,6 +251,17 @@ describe("law", () => {
     assert.strictEqual(pool.inFlight, 0)
   })
 
+  describe("while nothing is known", () => {
+    it("goes on although the provider's bucket is empty at first", () => {
+      // Regression: nothing was delivered, so the rate became 0, and no call ever went out again.
+      const share = (now: number) => (now < 10_000 ? 0 : 1)
+      const weather = { rate: 10, burst: 10_000, level: 0, share }
+      const { lost, used } = play(Law, { weather, callers: 20, millis: 240_000, seed: 1 })
+      assert.deepStrictEqual(lost, [])
+      assert.isAtLeast(used, 0.6)
+    })
+  })
+
   it("looks a pool ahead without changing it", () => {
     const pool = poolOf(Law, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
     let now = flow(Law, pool, 0, 20_000)

@@ -7,6 +7,8 @@ export interface Weather {
   /** Tokens that are refilled in a millisecond, and those that the bucket holds. */
   readonly rate: number
   readonly burst: number
+  /** What the bucket holds at first. @default burst */
+  readonly level?: number | undefined
   /** The part of the refill that others leave, at a time. @default 1 */
   readonly share?: ((now: number) => number) | undefined
   /** The part of the calls that is rejected for no reason, and the part that fails with an overload. @default 0 */
@@ -47,8 +49,7 @@ export class Provider {
   constructor(weather: Weather, random: () => number) {
     this.weather = weather
     this.random = random
-    this.level = weather.burst
-    this.available = weather.burst
+    this.level = this.available = weather.level ?? weather.burst
   }
 
   /** Refills the bucket in steps, because the part that is ours changes. */
