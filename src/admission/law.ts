@@ -552,7 +552,7 @@ const learnLevel = (
 ): void => {
   const given = givenAt(pool, meter, ticket)
   const { header, mark } = meter
-  if (given === undefined || now < pool.distrustUntil) return
+  if (given === undefined || meter.peak === Infinity || now < pool.distrustUntil) return
   if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
   meter.most = Math.max(meter.most * 0.999, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
@@ -732,6 +732,8 @@ const endOpening = (pool: Pool, now: number): void => {
   if (pool.opening === undefined) return
   const rate = pool.opening.last / verdictMillis(pool) / 2
   for (const meter of pool.meters) {
+    // What nobody has used yet is as unknown as before.
+    if (meter.mean === 0) continue
     const delivered = Math.min(rate * meter.mean, Meter.recentRate(meter, now))
     Meter.restart(meter, Math.max(delivered, Meter.leastRate(meter)), 0)
     meter.floor = meter.peak
@@ -763,7 +765,7 @@ const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, no
   for (const meter of pool.meters) {
     meter.level = Math.min(meter.level, 0)
     meter.fence = now
-    if (meter.dimension === "requests") continue
+    if (meter.dimension === "requests" || meter.mean === 0) continue
     const known = meter.ramp === Infinity ? 0 : 0.8 * Meter.rateAt(meter, now)
     meter.ramp = Math.max(Meter.recentRate(meter, now), known, meter.mean / Meter.periodOf(meter))
     meter.rampAt = now

@@ -291,5 +291,5 @@ export const leastRate = (m: Meter): number => m.mean / longestPeriod
 
 /** A rate in use where none was known: what was delivered in the last minute, or one call a period. */
 export const pin = (m: Meter, now: number): void => {
-  if (m.peak === Infinity) restart(m, Math.max(recentRate(m, now), leastRate(m)), 0)
+  if (m.peak === Infinity && m.mean > 0) restart(m, Math.max(recentRate(m, now), leastRate(m)), 0)
 }

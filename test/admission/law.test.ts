@@ -4,6 +4,7 @@ import * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
 import * as Meter from "../../src/admission/meter.ts"
 import { play, readings, whole } from "../support/play.ts"
+import { mulberry } from "../support/random.ts"
 import { answer, exhaust, fail, flow, poolOf, rateOf, reject, rules, send, wait } from "../support/rules.ts"
 
 const tokens = 1_000
@@ -252,6 +253,25 @@ describe("law", () => {
   })
 
   describe("while nothing is known", () => {
+    it("learns nothing of a dimension that no call has used", () => {
+      // Regression: its rate became 0, and later its level no number, so that headers could not limit it any more.
+      for (const isRamp of [false, true]) {
+        const pool = poolOf(Law, {})
+        let now = 0
+        for (let i = 0; i < 40; i++) {
+          const ticket = send(Law, pool, now, 0)
+          now = ticket.at + 50
+          if (i < 30) answer(Law, pool, ticket, now)
+          else reject(Law, pool, ticket, now, { isRamp: isRamp && i === 39 })
+        }
+        now += 600_000
+        for (let i = 0; i < 5; i++) now = send(Law, pool, now).at
+        Law.observe(pool, send(Law, pool, now), headers(1, 100), now)
+        now = send(Law, pool, now).at
+        assert.closeTo(wait(Law, pool, now), 1_000, 50)
+      }
+    })
+
     it("goes on although the provider's bucket is empty at first", () => {
       // Regression: nothing was delivered, so the rate became 0, and no call ever went out again.
       const share = (now: number) => (now < 10_000 ? 0 : 1)
@@ -260,6 +280,88 @@ describe("law", () => {
       assert.deepStrictEqual(lost, [])
       assert.isAtLeast(used, 0.6)
     })
+  })
+
+  it("stays in finite numbers whatever happens in whichever order", () => {
+    const isFinitely = (value: unknown): boolean =>
+      typeof value === "number"
+        ? !Number.isNaN(value)
+        : typeof value !== "object" || value === null || Object.values(value).every(isFinitely)
+    for (let seed = 1; seed <= 150; seed++) {
+      const random = mulberry(seed)
+      const pick = <A>(of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
+      const limitsOf = (): Limits.Limits =>
+        Object.fromEntries(
+          Limits.dimensions
+            .filter(() => random() < 0.3)
+            .map((dimension) => [
+              dimension,
+              pick([{ perMinute: 60_000 }, { perSecond: 1_000 }, { perSecond: 10, burst: 5_000 }, { share: 0.5 }])
+            ])
+        )
+      const stated = limitsOf()
+      const pool = Law.make(Limits.resolve(stated), Limits.shares(stated), 0)
+      const open: Array<Law.Ticket> = []
+      let now = 0
+      const says = (): Law.Readings =>
+        Object.fromEntries(
+          Limits.dimensions
+            .filter(() => random() < 0.5)
+            .map((dimension) => [
+              dimension,
+              {
+                limit: pick([undefined, 0.001, 1, 1e6]),
+                remaining: pick([undefined, 0, 10, 1e4, 1e12]),
+                roundedTo: pick([1, 1_000])
+              }
+            ])
+        )
+      for (let step = 0; step < 300; step++) {
+        now += pick([0, 0, 1, 50, 1_000, 1]) * random()
+        if (random() < 0.01) now += 3_600_000
+        const size = pick([0, 0, 1, 100, 5_000])
+        const charge: Limits.Whole = { requests: 1, inputTokens: size, outputTokens: pick([0, size]), tokens: 2 * size }
+        if (random() < 0.6 && Law.decide(pool, charge, now) === undefined) open.push(Law.take(pool, charge, now))
+        if (random() < 0.05) {
+          const next = limitsOf()
+          Law.resize(pool, Limits.resolve(next), Limits.shares(next), now)
+        }
+        if (open.length === 0 || random() < 0.4) continue
+        const [ticket] = open.splice(Math.floor(random() * open.length), 1) as [Law.Ticket]
+        const used = pick([Limits.nothing, ticket.charge, { tokens: 700 }])
+        switch (pick(["answer", "answer", "keep", "release", "reject", "reject", "ramp", "overload"] as const)) {
+          case "answer": {
+            Law.accept(pool, ticket)
+            if (random() < 0.5) Law.observe(pool, ticket, says(), now)
+            Law.settle(pool, ticket, used, now)
+            break
+          }
+          case "keep": {
+            Law.keep(pool, ticket)
+            break
+          }
+          case "release": {
+            Law.release(pool, ticket, used, now)
+            break
+          }
+          case "reject":
+          case "ramp": {
+            const isRamp = random() < 0.1
+            reject(Law, pool, ticket, now, {
+              isRamp,
+              used,
+              readings: pick([undefined, says()]),
+              retryAfter: pick([undefined, 10, 60_000])
+            })
+            break
+          }
+          case "overload":
+            fail(Law, pool, ticket, now, pick([undefined, 10, 60_000]))
+        }
+        assert.isTrue(isFinitely(pool), `seed ${seed}, step ${step}: ${JSON.stringify(pool)}`)
+      }
+      assert.strictEqual(pool.inFlight, open.length, `seed ${seed}`)
+    }
   })
 
   it("looks a pool ahead without changing it", () => {
