@@ -225,7 +225,7 @@ export const wait = (m: Meter, charge: number, most: number): number => {
   let long = missing / rateAt(m, m.at)
   if (m.phase >= most || m.ramp < Infinity || !isUsed(m)) return long
   let short = missing / Math.min(m.limit, curve(m, m.phase + long / m.period))
-  while (long - short > 0.5) {
+  while (long - short > Math.max(0.5, long * rounding)) {
     const middle = (short + long) / 2
     if (refill(m, middle, most) < missing) short = middle
     else long = middle

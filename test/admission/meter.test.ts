@@ -129,6 +129,15 @@ describe("meter", () => {
     }
   })
 
+  it("foresees any wait, however long", () => {
+    // Regression: where half a millisecond is less than the rounding of the wait, it was looked for for ever.
+    const meter = Meter.make("tokens", 0, 1e-5, 1_000)
+    meter.mean = 1
+    Meter.restart(meter, 1e-6, -1)
+    meter.level = -1e12
+    assert.isAbove(Meter.wait(meter, 1_000, Infinity), 1e16)
+  })
+
   it("does not grow while it is not used, nor beyond a bound", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     meter.mean = 100
