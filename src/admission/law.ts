@@ -334,10 +334,10 @@ export const pause = (pool: Pool, until: number): void => {
   pool.gate.until = Math.max(pool.gate.until, until)
 }
 
-/** Nothing goes out before a time, and then one probe. */
+/** Nothing goes out before a time, nor before the end of a pause that lasts longer, and then one probe. */
 const close = (gate: Gate, reason: Gate["reason"], until: number): void => {
   gate.reason = reason
-  gate.until = until
+  gate.until = Math.max(gate.until, until)
   gate.allowed = 1
   gate.probes = 0
 }
@@ -773,7 +773,7 @@ const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, no
   }
   pool.rampAt = now
   gate.misses = 2
-  close(gate, "ramp", Math.max(gate.until, now + (retryAfter ?? rampPause)))
+  close(gate, "ramp", now + (retryAfter ?? rampPause))
   return "ramp"
 }
 

@@ -199,6 +199,28 @@ describe("law", () => {
     })
   })
 
+  it("keeps a pause that was asked for, whatever calls that were in flight end with", () => {
+    // Regression: the second exhaustion in a row, and an outage, ended a pause of a minute after a second.
+    const ends = [
+      (pool: Law.Pool, ticket: Law.Ticket) => fail(Law, pool, ticket, 200),
+      (pool: Law.Pool, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { readings: readings(undefined, 0) }),
+      (pool: Law.Pool, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { isRamp: true, retryAfter: 100 }),
+      (pool: Law.Pool, ticket: Law.Ticket) => answer(Law, pool, ticket, 200)
+    ]
+    for (const end of ends) {
+      const pool = poolOf(Law)
+      reject(Law, pool, send(Law, pool, 0), 50, { readings: readings(undefined, 0) })
+      let now = 50
+      const open = Array.from({ length: 8 }, () => {
+        const ticket = Law.take(pool, whole(tokens), (now += 1))
+        return ticket
+      })
+      Law.pause(pool, 60_000)
+      for (const ticket of open) end(pool, ticket)
+      assert.strictEqual(wait(Law, pool, 200, 0), 59_800)
+    }
+  })
+
   describe("a release", () => {
     it("of a call that was not sent gives everything back and says nothing", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
