@@ -224,33 +224,43 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
 /** The dimensions in the order in which a binding one is looked for. */
 const dimensions: ReadonlyArray<Dimension> = ["requests", "inputTokens", "outputTokens", "tokens"]
 
-/** Replaces the user's limits. What was learned of dimensions that the user does not limit stays. */
+/**
+ * Replaces the user's limits. What headers have said of dimensions that the user does not limit stays. A pool that has
+ * sent nothing is full by the new limits.
+ */
 export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, now: number): void => {
   pool.shares = shares
   for (const dimension of dimensions) {
     const rule = rules[dimension]
+    const wasLimited = pool.caps[dimension] !== undefined
     limitTo(pool, dimension, rule, now)
-    if (rule === undefined || rule.quota) continue
-    const { burst, rate } = rule.provider
     const meter = pool.meters.find((each) => each.dimension === dimension)
+    if (rule === undefined || rule.quota) {
+      if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
+      continue
+    }
+    const { burst, rate } = rule.provider
     if (meter === undefined) pool.meters.push(Meter.make(dimension, now, rate, burst))
     else {
       Meter.advance(meter, now, bound(pool, meter, now))
       Meter.setLimit(meter, rate)
       meter.burst = burst
+      if (pool.sent === 0) meter.level = burst
     }
   }
   // Providers limit requests and tokens: where nobody says how, the law finds out.
   if (pool.meters.length === 0) pool.meters.push(Meter.make("requests", now))
-  if (!pool.meters.some((each) => each.dimension !== "requests")) pool.meters.push(Meter.make("tokens", now))
-  if (!pool.meters.some((each) => each.limit === Infinity)) pool.opening = undefined
+  if (!pool.meters.some(isOfTokens)) pool.meters.push(Meter.make("tokens", now))
+  if (pool.meters.some((each) => isOfTokens(each) && each.limit < Infinity)) pool.opening = undefined
 }
 
+const isOfTokens = ({ dimension }: Meter.Meter): boolean => dimension !== "requests"
+
 /** Sets or removes the user's limit of a dimension. */
-const limitTo = ({ caps }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
+const limitTo = ({ caps, sent }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
   const cap = caps[dimension]
   if (rule === undefined) delete caps[dimension]
-  else if (cap === undefined || cap.rule.quota !== rule.quota) caps[dimension] = Cap.make(rule, now)
+  else if (cap === undefined || sent === 0 || cap.rule.quota !== rule.quota) caps[dimension] = Cap.make(rule, now)
   else {
     Cap.advance(cap, now)
     Cap.setRule(cap, rule)

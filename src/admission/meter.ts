@@ -286,6 +286,12 @@ export const setLimit = (m: Meter, limit: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
+/** The limit is not known any more. A share that was measured stays. */
+export const forget = (m: Meter): void => {
+  m.burst = undefined
+  setLimit(m, Infinity)
+}
+
 /** One call a period: at a rate of nothing no call would go out to find a better one. */
 export const leastRate = (m: Meter): number => m.mean / longestPeriod
 

@@ -252,6 +252,33 @@ describe("law", () => {
       assert.closeTo(wait(Law, pool, now), 1_000, 100)
     })
 
+    it("that drops a limit limits that dimension no more, unless headers have named it", () => {
+      // Regression: what the user had stated stayed as if it were the provider's.
+      const stated = { tokens: { perSecond: 1_000, burst: 1_000 } }
+      const pool = poolOf(Law, stated)
+      send(Law, pool, 0)
+      Law.resize(pool, {}, {}, 0)
+      for (let i = 0; i < 10; i++) assert.strictEqual(send(Law, pool, 0).at, 0)
+      const named = poolOf(Law, stated)
+      Law.observe(named, send(Law, named, 0), readings(1, 500), 0)
+      Law.resize(named, {}, {}, 0)
+      assert.isAbove(wait(Law, named, 0), 0)
+    })
+
+    it("of a pool that has sent nothing leaves it full, and of another makes no room", () => {
+      // Regression: a full bucket of a small burst was that little of a large one, which filled within a minute. A client
+      // that says how its provider counts makes such a change with the first call.
+      const limits = { tokens: { perMinute: 600_000 } }
+      const [assumed, counted] = [Limits.resolve(limits), Limits.resolve(limits, { tokens: "bucket" })]
+      const pool = Law.make(assumed, {}, 0)
+      Law.resize(pool, counted, {}, 0)
+      for (let i = 0; i < 600; i++) assert.strictEqual(send(Law, pool, 0).at, 0)
+      for (const rules of [assumed, counted, assumed, counted]) {
+        Law.resize(pool, rules, {}, 0)
+        assert.closeTo(wait(Law, pool, 0), 100, 10)
+      }
+    })
+
     it("keeps what was learned of dimensions that are not stated", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
