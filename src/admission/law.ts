@@ -458,7 +458,7 @@ export const accept = (pool: Pool, ticket: Ticket): void => {
 export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
   pool.answerMillis += (now - ticket.at - pool.answerMillis) * verdictWeight
-  end(pool, ticket, used, ticket.isJudged)
+  end(pool, ticket, used, ticket.isJudged, now)
 }
 
 /** A call is over, and what it reserved stays taken. */
@@ -472,7 +472,7 @@ export const keep = (pool: Pool, ticket: Ticket): void => {
 /** A call never went out, or nobody knows what became of it: it says nothing. */
 export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
-  end(pool, ticket, used, false)
+  end(pool, ticket, used, false, now)
   // A probe that told nothing makes room for another.
   if (pool.gate.probes > 0 && ticket.at > pool.gate.fence) pool.gate.probes--
 }
@@ -480,7 +480,7 @@ export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): 
 /** Whether the meter with this index has taken the charge of a call. It has not if it is younger. */
 const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
 
-const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean): void => {
+const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean, now: number): void => {
   pool.inFlight--
   pool.meters.forEach((meter, i) => {
     if (!isCharged(ticket, i)) return
@@ -491,7 +491,9 @@ const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean): voi
   for (const dimension of dimensions) {
     const cap = pool.caps[dimension]
     const charge = ticket.charge[dimension]
-    if (cap !== undefined) Cap.settle(cap, charge, used[dimension] ?? charge, ticket.at)
+    if (cap === undefined) continue
+    Cap.advance(cap, now)
+    Cap.settle(cap, charge, used[dimension] ?? charge, ticket.at)
   }
 }
 
@@ -622,7 +624,7 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   ticket.isJudged = true
   pool.rejectMillis += (now - ticket.at - pool.rejectMillis) * verdictWeight
   if (gate.reason === "overload" && ticket.at > gate.fence) open(gate)
-  end(pool, ticket, rejection.used, false)
+  end(pool, ticket, rejection.used, false, now)
   if (readings !== undefined) observe(pool, ticket, readings, now)
   if (rejection.isRamp) return slowDown(pool, ticket, retryAfter, now)
   const isTrusted = readings !== undefined && now >= pool.distrustUntil
@@ -802,7 +804,7 @@ export const overload = (
   const isOutage = gate.reason === "overload" && gate.misses > 0
   advance(pool, now)
   ticket.isJudged = true
-  end(pool, ticket, failure.used, false)
+  end(pool, ticket, failure.used, false, now)
   if (isOutage && ticket.at <= gate.fence) return "outage"
   pool.overloadMillis += (now - ticket.at - pool.overloadMillis) * verdictWeight
   if (!isOutage) {

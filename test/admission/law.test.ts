@@ -221,6 +221,15 @@ describe("law", () => {
     }
   })
 
+  it("settles at the time of the settlement, not at the last time that anybody looked", () => {
+    // Regression: a debt was paid by what had been refilled in an idle hour before it, which the full bucket never held.
+    const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 1_000 } })
+    const ticket = send(Law, pool, 0)
+    Law.accept(pool, ticket)
+    Law.settle(pool, ticket, whole(tokens + 700), 3_600_000)
+    assert.strictEqual(pool.caps.tokens!.level, 300)
+  })
+
   describe("a release", () => {
     it("of a call that was not sent gives everything back and says nothing", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
