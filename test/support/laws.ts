@@ -94,6 +94,7 @@ export const laws = {
       const of: History.Options = { kinds: ["bucket", "quota"], isGenerous: true, shape: { arrivals: 2 } }
       yield* histories(60, () => of, isAsSoonAsPossible)(make)
       yield* sleepsOncePerWait(make)
+      yield* sleepsTwicePerCall(make)
     }),
 
   "law 6, settled once": histories(
@@ -315,6 +316,15 @@ const sleepsOncePerWait: Law = (make) =>
     assert.isAtMost(count.sleeps, 55)
     for (const reservation of held) yield* reservation.refund
   }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
+
+/** Where waits become shorter and longer, timers that are not needed any more end. */
+const sleepsTwicePerCall: Law = (make) =>
+  Effect.gen(function* () {
+    const { count, counted } = yield* counting
+    const watched: History.Make = (options) => Effect.provideService(make(options), Clock.Clock, counted)
+    const { sent } = yield* Traffic.run(watched, { ...steady, weather: { ...calm, share: () => 0.8 } })
+    assert.isAtMost(count.sleeps, 3 * sent.length)
+  }).pipe(Effect.provide(TestClock.layer()))
 
 /** How often a budget with so many waiters looks at the clock, as it does to let one in, for each of several steps. */
 const looksPerStep = (make: History.Make, waiters: number) =>
