@@ -11,6 +11,8 @@ import type { Rule } from "../Limits.ts"
 
 /** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
 const cellsPerWindow = 60
+/** Levels that are remembered: those that nothing came near later, which are few. */
+const mostHighs = 16
 /** Rounding of sums: a billionth of the capacity is no token. */
 const rounding = 1e-9
 
@@ -20,15 +22,23 @@ interface Cell {
   amount: number
 }
 
+/** The level before a call was taken. */
+interface High {
+  readonly at: number
+  level: number
+}
+
 export interface Cap {
   rule: Rule
   level: number
   at: number
   /** Oldest first; empty where the rule has no window. */
   cells: Array<Cell>
+  /** Oldest first, each higher than all that came later; empty where the rule is no bucket. */
+  highs: Array<High>
 }
 
-export const make = (rule: Rule, now: number): Cap => ({ rule, level: rule.capacity, at: now, cells: [] })
+export const make = (rule: Rule, now: number): Cap => ({ rule, level: rule.capacity, at: now, cells: [], highs: [] })
 
 const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
 
@@ -63,7 +73,7 @@ const remember = (cap: Cap, at: number, amount: number): void => {
  * the burst goes when the bucket is full. Calls that are admitted now may go out `lag` later, and others at once: what is
  * refilled meanwhile is kept back. The cap must be up to date.
  */
-export const wait = ({ at, cells, level, rule }: Cap, charge: number, lag: number): number => {
+export const wait = ({ at, cells, level, rule }: Cap, charge: number, lag = 0): number => {
   if (charge === 0) return 0
   const slack = rule.capacity * rounding
   const missing = (rule.quota ? charge : Math.min(charge + rule.rate * lag, rule.capacity)) - level
@@ -82,14 +92,40 @@ export const wait = ({ at, cells, level, rule }: Cap, charge: number, lag: numbe
 
 /** Takes a charge, into debt where it is more than the level. */
 export const take = (cap: Cap, charge: number): void => {
+  if (isBucket(cap.rule) && charge > 0) note(cap)
   cap.level -= charge
   remember(cap, cap.at, charge)
 }
 
-/** Replaces a charge that was taken at a time by what was used; a level above the capacity is never made by it. */
+const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
+
+/** Remembers how full the bucket was. The oldest of too many is taken for as young as the next. */
+const note = (cap: Cap): void => {
+  const { highs, level } = cap
+  while (highs.length > 0 && highs.at(-1)!.level <= level) highs.pop()
+  highs.push({ at: cap.at, level })
+  if (highs.length > mostHighs) highs.splice(0, 2, { at: highs[1]!.at, level: highs[0]!.level })
+}
+
+/**
+ * Replaces a charge that was taken at a time by what was used. What is given back counts as if it had been there since: as
+ * far as the bucket would have been full with it, it is lost.
+ */
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
-  cap.level = Math.min(Math.max(cap.level, cap.rule.capacity), cap.level + charge - used)
+  const given = charge - used
+  if (given > 0 && isBucket(cap.rule)) refund(cap, given, takenAt)
+  else cap.level = Math.min(Math.max(cap.level, cap.rule.capacity), cap.level + given)
   remember(cap, used > charge ? cap.at : takenAt, used - charge)
+}
+
+const refund = (cap: Cap, given: number, takenAt: number): void => {
+  const { highs, rule } = cap
+  const since = highs.filter(({ at }) => at > takenAt)
+  const high = Math.max(cap.level, since[0]?.level ?? -Infinity)
+  const room = Math.min(given, Math.max(0, rule.capacity - high))
+  cap.level += room
+  for (const each of since) each.level += room
+  cap.highs = highs.filter(({ at, level }) => at > takenAt || level > high + room)
 }
 
 /** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */
@@ -97,5 +133,6 @@ export const setRule = (cap: Cap, rule: Rule): void => {
   const grown = rule.quota && cap.rule.quota ? rule.capacity - cap.rule.capacity : 0
   cap.level = Math.min(rule.capacity, cap.level + grown)
   if (rule.window?.millis !== cap.rule.window?.millis) cap.cells = []
+  if (!isBucket(rule)) cap.highs = []
   cap.rule = rule
 }

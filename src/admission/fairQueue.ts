@@ -134,6 +134,12 @@ export class FairQueue<E extends Entry> {
     return this.backlogged[0]?.heap[0]!.head
   }
 
+  /** Serves the entry that `peek` gives. */
+  shift(): Service | undefined {
+    const entry = this.peek()
+    return entry === undefined ? undefined : this.serve(entry)
+  }
+
   /** The weight of all agents that wait. */
   get weight(): number {
     return this.backlogged.reduce((sum, { weight }) => sum + weight, 0)

@@ -210,7 +210,7 @@ class FanOut {
     if (this.inFlight >= this.concurrency) return { by: "concurrency", millis: Infinity }
     const blocked = Law.decide(this.law, head.charge, now)
     if (blocked === undefined) {
-      this.serve(head, this.queue.serve(head), now)
+      this.serve(head, this.queue.shift()!, now)
       return "admitted"
     }
     const by = blocked.dimension!

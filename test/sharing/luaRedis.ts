@@ -45,6 +45,7 @@ end
 function command(name, ...) return answer(commands[name](...)) end
 
 local scripts = {}
+function reset() db, scripts = {}, {} end
 function known(sha) return scripts[sha] ~= nil end
 function load(sha, source) scripts[sha] = loadstring(source) end
 function run(sha, key, a, b, c, d)
@@ -59,6 +60,8 @@ export interface LuaRedis {
   /** A copy of everything, and what puts it back. */
   readonly snapshot: () => () => void
   readonly wipe: () => void
+  /** A server that has just started. */
+  readonly reset: () => void
 }
 
 type Answer = readonly [count: number, first: unknown, second: unknown]
@@ -91,6 +94,7 @@ export const make = async (): Promise<LuaRedis> => {
       const number = call("snapshot")[0]
       return () => void call("restore", number)
     },
-    wipe: () => void call("wipe")
+    wipe: () => void call("wipe"),
+    reset: () => void call("reset")
   }
 }

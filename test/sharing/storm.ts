@@ -49,10 +49,14 @@ export interface Outcome {
   readonly endedAt: number
 }
 
-const horizon = 30_000
+/** Long enough for everything, one after the other, if all faults have ended. */
+const horizonOf = ({ agents, answerMillis, calls, limits, processes, sizes }: Plan): number => {
+  const each = 3 * answerMillis + (1_000 * sizes[1]) / (limits.tokens!.perSecond ?? 1) + 1_000
+  return 120_000 + (processes + 4) * agents * calls * each
+}
 
 export const run = (plan: Plan, redis: LuaRedis): Outcome => {
-  redis.wipe()
+  redis.reset()
   const virtual = VirtualTime.make((millis) => millis)
   const exit = virtual.run(Random.withSeed(scene(plan, redis), plan.seed))
   if (exit._tag === "Failure") throw new Error(`seed ${plan.seed}`, { cause: exit.cause })
@@ -153,13 +157,17 @@ const scene = (plan: Plan, redis: LuaRedis): Effect.Effect<Outcome> =>
     yield* Effect.forEach(events, Fiber.await)
     const all = Effect.forEach(work, Fiber.await)
     // Long after the last fault everything must be done.
-    yield* Effect.timeoutOption(all, horizon + plan.processes * plan.agents * plan.calls * 3_000)
+    yield* Effect.timeoutOption(all, horizonOf(plan))
     const stuck = waiting
     const endedAt = yield* Clock.currentTimeMillis
-    yield* Effect.sleep(120_000)
+    // Whoever has died is noticed by the next that asks.
+    yield* Effect.sleep(30_000)
+    const [last] = alive
+    if (last !== undefined) yield* Effect.ignore(last.call({ estimate: { tokens: 1 }, millis: 1 }))
+    yield* Effect.sleep(1_000)
     const inFlight = Math.max(
       0,
-      ...(yield* Effect.forEach([...alive], ({ budget }) =>
+      ...(yield* Effect.forEach(last === undefined ? [] : [last], ({ budget }) =>
         Effect.map(budget.status, ({ pools }) => pools.default?.inFlight ?? 0)
       ))
     )
@@ -228,7 +236,7 @@ export const plan = (seed: number, losses = false): Plan => {
     limits: { tokens: { perSecond, burst } },
     concurrency: next() < 0.5 ? Infinity : whole(1, 8),
     sharing: {
-      whenAway: pick("fail", "degrade", "degrade", { wait: "1 minute" }),
+      whenAway: pick<BudgetStore.WhenAway>("fail", "degrade", "degrade", { wait: "1 minute" }),
       lost: pick("keep", "refund"),
       lease: pick("5 seconds", "20 seconds"),
       degradeFor: pick("1 minute", "10 minutes")

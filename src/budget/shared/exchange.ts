@@ -102,7 +102,9 @@ interface Draft<W> {
   readonly seq: number
   readonly operations: number
   readonly plan: Plan<W>
+  /** When it was made: by the pool's time, and by this process's clock. */
   readonly at: number
+  readonly sentAt: number
 }
 
 /** A process that goes on with its part. */
@@ -133,8 +135,12 @@ export class Exchange<W> {
   private changes = 0
   private offset = 0
   private lag = firstLag
-  /** When the last commit was sent, and the last thing happened that others may want to know, by this process's clock. */
+  /**
+   * By this process's clock: when the last commit was sent, when the last one that was stored was, and when something
+   * happened last that others may want to know.
+   */
   private sentAt = -Infinity
+  private storedAt = -Infinity
   private activeAt = -Infinity
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
@@ -302,7 +308,7 @@ export class Exchange<W> {
     return Effect.ensuring(
       this.lock.withPermit(Effect.catchCause(this.exchange, (cause) => this.failed(cause))),
       Effect.sync(() => {
-        const beatAt = this.awaySince === undefined ? this.sentAt + this.beatMillis() : Infinity
+        const beatAt = this.awaySince === undefined ? this.storedAt + this.beatMillis() : Infinity
         const at = Math.min(this.dueAt, beatAt)
         this.isBusy = false
         this.dueAt = Infinity
@@ -330,7 +336,7 @@ export class Exchange<W> {
 
   private send(draft: Draft<W>, conflicts: number): Effect.Effect<void, StoreError> {
     const { sharing } = this
-    const from = this.clockNow()
+    const from = draft.sentAt
     this.sentAt = from
     this.doubted.push(draft)
     const swap = sharing.swap(State.keyOf(this.host.name), this.base.version, draft.next, keepOf(draft.state))
@@ -376,7 +382,7 @@ export class Exchange<W> {
     )
     this.lookFor(plan.blocked)
     const hasNews = this.pending.length > 0 || plan.outcomes.length > 0 || this.isClosed
-    const isDue = this.clockNow() >= this.sentAt + this.beatMillis() - 1
+    const isDue = this.clockNow() >= this.storedAt + this.beatMillis() - 1
     if (!hasNews && !isDue && (owner.head === undefined) === (plan.front === undefined)) return undefined
     owner.seq = ++this.seq
     owner.at = now
@@ -395,7 +401,7 @@ export class Exchange<W> {
     if (this.isClosed) Fleet.leave(state.law, owner)
     state.time = now
     const next = { version: `${id}.${owner.seq}`, value: State.encode(state) }
-    return { state, next, seq: owner.seq, operations: this.pending.length, plan, at: now }
+    return { state, next, seq: owner.seq, operations: this.pending.length, plan, at: now, sentAt: this.clockNow() }
   }
 
   private lookFor(blocked: Law.Blocked | undefined): void {
@@ -420,6 +426,7 @@ export class Exchange<W> {
     const own = state.owners[this.id]
     if (done !== undefined) {
       this.hasJoined = true
+      this.storedAt = done.sentAt
       this.pending.splice(0, done.operations)
       if (own !== undefined) this.committed = { inFlight: own.inFlight, held: own.held }
     }

@@ -222,7 +222,7 @@ export const partOf = (state: State, owner: Owner, millis: { readonly from: numb
     ),
     fromMillis: millis.from,
     untilMillis: millis.until,
-    keptTo: 0
+    keptTo: -Infinity
   }
 }
 
@@ -236,7 +236,7 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
     const cap = law.caps[dimension]
     if (cap === undefined) continue
     if (!cap.rule.quota) Cap.settle(cap, 0, cap.rule.rate * millis, to)
-    else if (part.keptTo === 0) cap.level -= part.quotas[dimension] ?? 0
+    else if (part.keptTo === -Infinity) cap.level -= part.quotas[dimension] ?? 0
   }
   for (const meter of law.meters) if (meter.peak < Infinity) meter.level -= Meter.rate(meter) * millis
   owner.part = { ...part, keptTo: to }
@@ -277,7 +277,8 @@ export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: numb
       rule: partOfRule(cap.rule, of),
       level: cap.rule.quota ? (part.quotas[dimension] ?? 0) : debt(cap.level),
       at: now,
-      cells: cap.cells.map(({ amount, index }) => ({ index, amount: amount * of }))
+      cells: cap.cells.map(({ amount, index }) => ({ index, amount: amount * of })),
+      highs: []
     })),
     gate: { ...law.gate },
     window: { ...law.window, size: Math.max(1, Math.floor(law.window.size * of)) },
@@ -304,7 +305,7 @@ export const comeBack = (state: State, id: string, alone: Law.Pool): void => {
     const own = alone.caps[dimension]
     if (cap === undefined || own === undefined) continue
     if (!cap.rule.quota) cap.level += Math.min(0, own.level)
-    else if (part !== undefined && part.keptTo > 0) cap.level += own.level
+    else if (part !== undefined && part.keptTo > -Infinity) cap.level += own.level
     else cap.level -= (part?.quotas[dimension] ?? 0) - own.level
   }
   for (const meter of state.law.meters) {

@@ -159,10 +159,11 @@ const amounts = (value: unknown, name: string): void => perDimension(value, name
 const aRule = { capacity: 0, rate: 0, most: 0, quota: false, provider: { rate: 0, burst: 0 } }
 const aWindow = { max: 0, millis: 0 }
 const aCell = { index: 0, amount: 0 }
+const aHigh = { at: 0, level: 0 }
 const aMark = { at: 0, given: 0 }
 const aReference = { at: 0, remaining: 0, sum: 0 }
 const aHead: Head = { priority: 0, charge: Limits.nothing, weight: 0 }
-const aPart: Part = { of: 0, calls: Infinity, quotas: {}, fromMillis: 0, untilMillis: 0, keptTo: 0 }
+const aPart: Part = { of: 0, calls: Infinity, quotas: {}, fromMillis: 0, untilMillis: 0, keptTo: -Infinity }
 const aMeter = Meter.make("tokens", 0)
 const anOwner: Owner = {
   name: "",
@@ -195,9 +196,10 @@ const readConfig = (value: unknown, name: string): void => {
 }
 
 const readCap = (value: unknown, name: string): void => {
-  const { cells, rule } = like({ level: 0, at: 0 }, value, name) as Record<string, unknown>
+  const { cells, highs, rule } = like({ level: 0, at: 0 }, value, name) as Record<string, unknown>
   readRule(rule, "rule")
   for (const cell of listOf(cells, "cells")) like(aCell, cell, "cell")
+  for (const high of listOf(highs, "highs")) like(aHigh, high, "high")
 }
 
 const readMeter = (value: unknown): void => {
