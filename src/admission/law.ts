@@ -722,12 +722,15 @@ const exhaust = (
   close(gate, "rateLimit", now + (gate.misses === 2 ? Math.min(retryAfter ?? pause, pause) : pause))
 }
 
-/** The last doubling went too far by up to two, and a bucket that was full by more: what was delivered bounds both. */
+/**
+ * The last doubling went too far by up to two, and a bucket that was full by more: what was delivered bounds both. Where
+ * that is nothing yet, one call a period is a start.
+ */
 const endOpening = (pool: Pool, now: number): void => {
   if (pool.opening === undefined) return
   const rate = pool.opening.last / verdictMillis(pool) / 2
   for (const meter of pool.meters) {
-    Meter.restart(meter, Math.min(rate * meter.mean, Meter.recentRate(meter, now)), 0)
+    Meter.restart(meter, Math.min(rate * meter.mean, Meter.recentRate(meter, now)) || Meter.oneCall(meter), 0)
     meter.floor = meter.peak
   }
   pool.opening = undefined

@@ -284,7 +284,10 @@ export const setLimit = (m: Meter, limit: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
+/** One call a period, where nothing better is known. */
+export const oneCall = (m: Meter): number => m.mean / longestPeriod
+
 /** A rate in use where none was known: what was delivered in the last minute, or one call a period. */
 export const pin = (m: Meter, now: number): void => {
-  if (m.peak === Infinity) restart(m, Math.max(recentRate(m, now), m.mean / longestPeriod), 0)
+  if (m.peak === Infinity) restart(m, Math.max(recentRate(m, now), oneCall(m)), 0)
 }
