@@ -111,7 +111,7 @@ export const make = (): Recorder => {
   const look = Effect.gen(function* () {
     const budget = yield* Budget.TokenBudget
     const [pool] = Object.values((yield* budget.status).pools)
-    if (pool !== undefined) levels.push({ at: yield* now, dimensions: pool.dimensions, pace: pool.pace })
+    if (pool !== undefined) levels.push({ at: yield* now, dimensions: pool.dimensions })
   })
 
   return {

@@ -159,8 +159,8 @@ export const make = (library: object) => {
     })
   }
 
-  /** What was admitted per second, against the limit. */
-  const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { rates }: RunFigures, place: Place): Drawn =>
+  /** What was admitted per second, against the limit and the rate that the budget used. */
+  const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { inUse, rates }: RunFigures, place: Place): Drawn =>
     plot({
       ...base(place),
       ...room,
@@ -180,7 +180,8 @@ export const make = (library: object) => {
           dy: -8,
           fill: "var(--bad)",
           ...halo
-        })
+        }),
+        Plot.lineY(inUse, { x: "at", y: "perSecond", stroke: "var(--c2)", strokeWidth: 1.5, curve: "step-after" })
       ]
     })
 

@@ -50,6 +50,8 @@ export interface RunFigures {
   readonly levels: ReadonlyArray<Level>
   /** Tokens that were admitted, per second, in slices of equal length. */
   readonly rates: ReadonlyArray<{ readonly from: number; readonly to: number; readonly perSecond: number }>
+  /** The rate that the budget used, from each time on; empty without a budget. */
+  readonly inUse: ReadonlyArray<{ readonly at: number; readonly perSecond: number }>
   /** Latencies of calls that succeeded, sorted: waits included. */
   readonly latencies: ReadonlyArray<number>
   /** How many calls there were to make; those that were never made, because an earlier one failed, are among them. */
@@ -202,6 +204,26 @@ export const ratesOf = (
 }
 
 /**
+ * The rate that a budget used over time: one point for each change.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const inUseOf = (
+  looks: ReadonlyArray<{ readonly at: number; readonly perSecond: number | undefined }>
+): RunFigures["inUse"] => {
+  const points: Array<RunFigures["inUse"][number]> = []
+  for (const { at, perSecond } of looks) {
+    if (perSecond === undefined || !(perSecond < Infinity)) continue
+    const point = { at: secondsOf(at), perSecond: Math.round(perSecond) }
+    if (points.at(-1)?.perSecond !== point.perSecond) points.push(point)
+  }
+  const last = looks.at(-1)
+  const end = points.at(-1)
+  return thinned(last === undefined || end === undefined ? points : [...points, { ...end, at: secondsOf(last.at) }])
+}
+
+/**
  * Latencies of calls that succeeded, sorted: waits included.
  *
  * @category constructors
@@ -240,6 +262,7 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
         .map((entry) => ({ at: entry.at, amount: Scenarios.amountOf(dimension, entry) })),
       end
     ),
+    inUse: inUseOf(run.levels.map(({ at, perSecond }) => ({ at, perSecond: perSecond[dimension] }))),
     latencies: latenciesOf(run.calls),
     planned: Scenarios.callsOf(scenario).length,
     done: Scenarios.callsOf(scenario).length - run.result.failedCalls

@@ -59,6 +59,7 @@ const runOf = ({ forecast, tier }: Answer): Figures.RunFigures => {
     bars: ganttOf(forecast),
     levels: [],
     rates: [],
+    inUse: [],
     latencies: Figures.thinned(latencies.sort((a, b) => a - b)),
     planned: forecast.usage.requests,
     done: forecast.calls.length

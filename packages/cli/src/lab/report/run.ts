@@ -46,8 +46,6 @@ export interface Call extends Omit<Record.CallRecord, "call" | "attempts"> {
 export interface Look {
   readonly at: number
   readonly dimensions: Budget.PoolStatus["dimensions"]
-  /** The part of the limits' rates that it used. */
-  readonly pace: number
 }
 
 /**
@@ -73,14 +71,14 @@ export interface Recorded {
   readonly reused: number
 }
 
-/** The dimension that came nearest to its end; where nobody looked, the first that was limited. */
+/** The dimension that came nearest to its end, tokens rather than requests; where nobody looked, what was limited. */
 const tightest = ({ levels }: Recorded, limits: Limits.Limits | undefined): Limits.Dimension | undefined => {
   let least = Infinity
   let found: Limits.Dimension | undefined
   for (const { dimensions } of levels) {
     for (const dimension of Limits.dimensions) {
       const status = dimensions[dimension]
-      if (status === undefined || status.level / status.capacity >= least) continue
+      if (status === undefined || status.level / status.capacity > least) continue
       least = status.level / status.capacity
       found = dimension
     }
@@ -137,8 +135,8 @@ const limitOf = (dimension: Limits.Dimension, { levels }: Recorded, limits: Limi
   const given = limits?.[dimension]
   if (given?.perSecond !== undefined) return given.perSecond
   if (given?.perMinute !== undefined) return given.perMinute / 60
-  const last = levels.findLast(({ dimensions }) => dimensions[dimension] !== undefined)
-  return last === undefined ? 0 : last.dimensions[dimension]!.perSecond / (last.pace > 0 ? last.pace : 1)
+  const last = levels.findLast(({ dimensions }) => (dimensions[dimension]?.limitPerSecond ?? Infinity) < Infinity)
+  return last?.dimensions[dimension]!.limitPerSecond ?? 0
 }
 
 /** What a request took, as far as is known: what was reserved for it until it is answered, nothing if it was refused. */
@@ -162,6 +160,7 @@ const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Fi
         return level === undefined ? [] : [{ at: at / 1_000, provider: null, budget: Math.round(level) }]
       })
     ),
+    inUse: Figures.inUseOf(levels.map(({ at, dimensions }) => ({ at, perSecond: dimensions[dimension]?.perSecond }))),
     rates: Figures.ratesOf(
       attempts.map((attempt) => ({ at: attempt.startedAt, amount: amountOf(dimension, attempt) })),
       end
