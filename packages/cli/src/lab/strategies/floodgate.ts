@@ -26,10 +26,14 @@ interface Options {
   readonly knowsWork?: boolean | undefined
 }
 
+/** The limit on calls at once, where the provider declares it. */
+const declaredConcurrency = ({ isConcurrencyDeclared, provider }: Scenario): number | undefined =>
+  isConcurrencyDeclared ? provider.concurrency : undefined
+
 /** What an account's owner tells the budget: the limits that the provider's console shows. */
-const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
-  limits,
-  concurrency: provider.concurrency
+const trueLimits = (scenario: Scenario): Budget.Options => ({
+  limits: scenario.limits,
+  concurrency: declaredConcurrency(scenario)
 })
 
 /** The calls of a scenario are all to one model, so they share one pool. */
@@ -153,7 +157,7 @@ export const doubleLimits: Strategy = make({
 export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
   summary: "this library without limits: it learns them from responses",
-  budget: ({ provider }) => ({ concurrency: provider.concurrency })
+  budget: (scenario) => ({ concurrency: declaredConcurrency(scenario) })
 })
 
 /** The library without counting tokens first: input is estimated from bytes, output learned. */
