@@ -28,9 +28,6 @@ import { stormCommand } from "./storm.ts"
  */
 export const version = "0.1.0"
 
-/** The storm of the tour: the command as anybody calls it, without flags. */
-const stormOf = Effect.suspend(() => Command.runWith(stormCommand, { version })([]))
-
 /**
  * The root of all commands.
  */
@@ -48,7 +45,7 @@ const command = Command.make("floodgate").pipe(
     { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
   ]),
   Command.withSubcommands([
-    startCommand(stormOf),
+    startCommand,
     stormCommand,
     forecastCommand,
     runCommand,

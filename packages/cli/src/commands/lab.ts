@@ -4,11 +4,11 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
+import { AwsStudy, Document, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { finished } from "../stepwise.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
-import { statusLine } from "./painter.ts"
+import * as Racing from "./racing.ts"
 
 const flags = {
   report: Output.flag("report", "file").pipe(
@@ -26,23 +26,18 @@ const flags = {
 /** The scenario and the runs that the README shows: before and after. */
 const pictured = { scenario: "incident", runs: ["fixed-retry-forever", "floodgate"] }
 
-/** Runs every scenario under every strategy, and says on the way how far it is. */
+/** Runs every scenario under every strategy. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
-  const status = yield* statusLine
   const scenarios: Array<Report.Figures.ScenarioFigures> = []
   const races: Array<Document.Raced> = []
   for (const name of Scenarios.names) {
     const scenario = Scenarios.byName(name, { seed })!
-    const runs: Array<Race.Run> = []
-    for (const strategy of Strategies.all) {
-      yield* status(`${name}: ${strategy.name} (${runs.length + 1} of ${Strategies.all.length})`)
-      runs.push(yield* Race.run(scenario, strategy))
-    }
+    const runs = yield* Racing.race(scenario, Strategies.all)
     scenarios.push(Report.Figures.scenarioFigures(scenario, runs))
     races.push({ scenario, results: runs.map(({ result }) => result) })
   }
   return { scenarios, races }
-}, Effect.scoped)
+})
 
 /** Writes the pages of the documentation: the tables, the charts that the README shows, and the study of backoffs. */
 const writeDocs = Effect.fnUntraced(function* (

@@ -192,7 +192,6 @@ export const runCommand = Command.make(
       outIsNamed: Option.isSome(given.out),
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
-      resumes: true,
       provider: answering.notice,
       recorder,
       confirm: asks ? yield* Confirm.onTerminal(answering.provider) : undefined
@@ -204,7 +203,7 @@ export const runCommand = Command.make(
     )
     const summary = yield* answering.summary
     if (summary !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(summary)
-    yield* Session.complete(outcome, true)
+    yield* Session.complete(outcome)
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

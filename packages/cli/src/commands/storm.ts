@@ -4,15 +4,14 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import * as Words from "../words.ts"
-import { Race, Report, type Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import { type Race, Report, type Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as Help from "./help.ts"
 import * as Legend from "./legend.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
-import * as Painter from "./painter.ts"
 import * as Print from "./print.ts"
+import * as Racing from "./racing.ts"
 import * as Trace from "./trace.ts"
 
 const names = Strategies.all.map(({ name }) => name)
@@ -180,21 +179,6 @@ const write = Effect.fnUntraced(function* (
   }
 })
 
-/** Runs the scenario under each strategy, and says on the way how far it is. */
-const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: ReadonlyArray<string>) {
-  const strategies = chosen.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => chosen.includes(name))
-  const status = yield* Painter.statusLine
-  const runs: Array<Race.Run> = []
-  for (const one of strategies) {
-    const progress = ({ calls, completed, seconds }: Race.Progress) =>
-      status(
-        `${one.name}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
-      )
-    runs.push(yield* Race.run(scenario, one, { progress }))
-  }
-  return runs
-}, Effect.scoped)
-
 /** The command. */
 export const stormCommand = Command.make(
   "storm",
@@ -202,7 +186,9 @@ export const stormCommand = Command.make(
   Effect.fnUntraced(function* ({ json, report, scenario: name, speed, strategy, svg, trace, ...given }) {
     const scenario = yield* scenarioOf({ scenario: name, trace, speed }, optionsOf(given))
     yield* claim({ report, svg })
-    const runs = yield* race(scenario, strategy)
+    const chosen =
+      strategy.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => strategy.includes(name))
+    const runs = yield* Racing.race(scenario, chosen)
     yield* write({ report, svg }, scenario, runs)
     const results = runs.map(({ result }) => result)
     if (json) return yield* Print.json({ scenario: Table.scenarioJson(scenario), results }, 2)

@@ -130,7 +130,7 @@ export const clock = (seconds: number): string => {
 }
 
 /** A part of 1 as a bar. */
-const bar = (part: number, width: number): string => {
+export const bar = (part: number, width: number): string => {
   const full = Math.round(Math.min(1, Math.max(0, part)) * width)
   return "█".repeat(full) + "░".repeat(width - full)
 }

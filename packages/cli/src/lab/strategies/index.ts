@@ -21,6 +21,14 @@ import { oracle } from "./oracle.ts"
 import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2, semaphore } from "./peers.ts"
 
 /**
+ * The yardstick that the others are compared with.
+ *
+ * @category strategies
+ * @since 0.2.0
+ */
+export { oracle }
+
+/**
  * Those that `floodgate storm` runs by default: what people really run, the library and the yardstick.
  *
  * @category strategies
