@@ -4,10 +4,12 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { AwsStudy, Document, Report, Scenarios, Strategies } from "../lab/index.ts"
+import { AwsStudy, Document, Matrix, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { finished } from "../stepwise.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
+import * as Print from "./print.ts"
+import * as Provenance from "./provenance.ts"
 import * as Racing from "./racing.ts"
 
 const flags = {
@@ -80,14 +82,30 @@ export const labCommand = Command.make(
       Report.Html.render({
         title: "Floodgate: the lab",
         intro: Report.Html.raceIntro,
-        sections: raced.scenarios.map(Report.Html.ofScenario)
+        sections: raced.scenarios.map(Report.Html.ofScenario),
+        verdict: Report.Verdict.ofRaces(raced.scenarios),
+        matrix: raced.scenarios,
+        provenance: yield* Provenance.of([
+          ["seed", String(seed)],
+          ["limits and provider model", "stand above the table of each scenario"]
+        ])
       }),
       "--report"
     )
     if (Option.isSome(docs)) yield* writeDocs(docs.value, raced, seed)
+    const { stdout } = yield* Print.Room
+    yield* Print.out(
+      [
+        Report.Verdict.ofRaces(raced.scenarios).text,
+        "",
+        Matrix.text(raced.scenarios, stdout),
+        "",
+        "Simulated seconds until all of the work was done, or calls that were lost."
+      ].join("\n")
+    )
   })
 ).pipe(
   Command.withDescription(
-    "Races every strategy over every scenario in simulated time, and writes a report with charts: one HTML file."
+    "Races every strategy over every scenario in simulated time, prints who did what in which, and writes a report with charts: one HTML file."
   )
 )

@@ -4,13 +4,14 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { type Race, Report, type Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import { type Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as Help from "./help.ts"
 import * as Legend from "./legend.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
+import * as Provenance from "./provenance.ts"
 import * as Racing from "./racing.ts"
 import * as Trace from "./trace.ts"
 
@@ -168,9 +169,17 @@ const write = Effect.fnUntraced(function* (
   const { join } = yield* Path.Path
   const figures = Report.Figures.scenarioFigures(scenario, runs)
   if (Option.isSome(report)) {
-    const title = `floodgate storm: ${scenario.name}`
-    const sections = [Report.Html.ofScenario(figures)]
-    yield* Output.write(report.value, Report.Html.render({ title, intro: Report.Html.raceIntro, sections }), "--report")
+    const html = Report.Html.render({
+      title: `floodgate storm: ${scenario.name}`,
+      intro: Report.Html.raceIntro,
+      sections: [Report.Html.ofScenario(figures)],
+      provenance: yield* Provenance.of([
+        ["seed", String(scenario.seed)],
+        ["limits", Scenario.limitsText(scenario.limits)],
+        ["provider model", Scenario.modelOf(scenario)]
+      ])
+    })
+    yield* Output.write(report.value, html, "--report")
   }
   if (Option.isSome(svg)) {
     for (const { name, text } of Report.Svg.ofScenario(figures)) {

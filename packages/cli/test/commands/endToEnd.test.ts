@@ -260,7 +260,7 @@ describe("floodgate run against floodgate provider", () => {
     assert.isAtLeast(kept.length, 20)
     assert.isBelow(kept.length, calls)
     for (const line of kept)
-      assert.hasAllKeys(JSON.parse(line), ["agent", "step", "key", "model", "usage", "stop", "text"])
+      assert.hasAllKeys(JSON.parse(line), ["agent", "step", "key", "model", "usage", "stop", "text", "when"])
     const before = await until(({ inFlight }) => inFlight === 0)
     assert.isAtLeast(before.aborted, 1)
 
