@@ -40,7 +40,7 @@ describe("the duel of the tour", () => {
       "          the SDK by itself                 with Floodgate",
       "agent-01  ██████████ 5/5 done 0:09          ████████░░ 4/5 asks",
       "agent-02  ██░░░░░░░░ 1/5 lost: 429          ░░░░░░░░░░ 0/5 waits 0:12",
-      "0:12      6 of 10, 4 lost, 3 429s           4 of 10, 0 429s"
+      "0:12      6 of 10, 4 lost, 429s: 3          4 of 10, 429s: 0"
     ])
   })
 
@@ -53,7 +53,7 @@ describe("the duel of the tour", () => {
   it("says the same in a line where nothing can be redrawn", () => {
     assert.strictEqual(
       View.plain([alone, guarded], 65),
-      "1:05  the SDK by itself: 6 of 10, 4 lost, 3 429s; with Floodgate: 4 of 10, 0 429s"
+      "1:05  the SDK by itself: 6 of 10, 4 lost, 429s: 3; with Floodgate: 4 of 10, 429s: 0"
     )
   })
 
@@ -61,7 +61,7 @@ describe("the duel of the tour", () => {
     const all: View.Look = { ...guarded, agents: new Map([["agent-01", agent({ done: 5, endedAt: 20 })]]) }
     const lines = View.summary([alone, all], 18.5)
     assert.deepStrictEqual(lines.slice(0, 2), [
-      "The SDK by itself: 4 of 10 calls lost, 6 answered after 9.4 s, 3 429s.",
+      "The SDK by itself: 4 of 10 calls lost, 6 answered after 9.4 s, 3 rejections (429).",
       "With Floodgate: all 5 calls answered after 20.0 s, no 429."
     ])
     assert.match(lines.at(-1)!, /^the oracle, simulated +18\.5 s$/)

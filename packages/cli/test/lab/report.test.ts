@@ -136,7 +136,7 @@ describe("Report.Verdict", () => {
     )
     assert.strictEqual(
       text,
-      "Floodgate answered all 60 calls in 40.0 s, 25 % behind the oracle, with 1 429. " +
+      "Floodgate answered all 60 calls in 40.0 s, 25 % behind the oracle, with 1 rejection (429). " +
         "Others lost calls: sdk-2 45 and retry-after 55. Quicker: effect-rate-limiter in 36.0 s."
     )
     assert.deepStrictEqual(

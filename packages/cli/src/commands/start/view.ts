@@ -1,6 +1,6 @@
 /** What the duel looks like: both sides beside each other, under one clock. Pure. */
 import type { ProviderSim } from "floodgate/testing"
-import * as Words from "../../words.ts"
+import { Report } from "../../lab/index.ts"
 import * as View from "../run/view.ts"
 import { aligned, fit } from "../text.ts"
 import type { Agent, Side } from "./duel.ts"
@@ -43,7 +43,7 @@ const cell = (agent: Agent, waited: number | undefined): string =>
 const total = (look: Look): string => {
   const { calls, done, lost } = countsOf(look)
   const gone = lost === 0 ? "" : `, ${lost} lost`
-  return `${done} of ${calls}${gone}, ${Words.counted(look.stats.rejected, "429")}`
+  return `${done} of ${calls}${gone}, 429s: ${look.stats.rejected}`
 }
 
 /** The picture of a moment, within the size of a terminal. */
@@ -86,7 +86,7 @@ export const summary = (looks: ReadonlyArray<Look>, oracleSeconds: number): Read
     ...looks.map((look) => {
       const { calls, done, lost, seconds } = countsOf(look)
       const after = `after ${seconds.toFixed(1)} s`
-      const rejections = look.stats.rejected === 0 ? "no 429" : Words.counted(look.stats.rejected, "429")
+      const rejections = Report.Verdict.rejections(look.stats.rejected)
       const what = lost === 0 ? `all ${calls} calls answered` : `${lost} of ${calls} calls lost, ${done} answered`
       const name = look.name.slice(0, 1).toUpperCase() + look.name.slice(1)
       return `${name}: ${what} ${after}, ${rejections}.`

@@ -40,12 +40,13 @@ const short = (value: number): string => {
 }
 
 /**
- * How many, as "no 429", "1 429" or "30 429s".
+ * How many, as "no 429", "1 rejection (429)" or "30 rejections (429)".
  *
  * @category getters
  * @since 0.2.0
  */
-export const rejections = (count: number): string => (count === 0 ? "no 429" : Words.counted(count, "429"))
+export const rejections = (count: number): string =>
+  count === 0 ? "no 429" : `${Words.counted(count, "rejection")} (429)`
 
 /**
  * The tile of calls that were answered.
