@@ -16,6 +16,7 @@ import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
 import * as Print from "./print.ts"
+import * as Provenance from "./provenance.ts"
 import * as Documents from "./run/documents.ts"
 import * as Selection from "./run/selection.ts"
 import { finished } from "../stepwise.ts"
@@ -297,37 +298,70 @@ const jsonOf = ({ agents, answers, deadline }: Printed) => {
   return { workload, forecasts: answers.map(toJson), ...met }
 }
 
-const met = ({ deadline }: Printed): ReadonlyArray<string> => {
-  if (deadline === undefined) return []
+/** The answer to a deadline. */
+const met = ({ deadline }: Printed): string | undefined => {
+  if (deadline === undefined) return undefined
   const { most, tier } = deadline
-  return ["", tier === undefined ? `None of these is enough for ${span(most)}.` : `Enough for ${span(most)}: ${tier}.`]
+  return tier === undefined ? `None of these is enough for ${span(most)}.` : `Enough for ${span(most)}: ${tier}.`
 }
+
+/** What the forecasts come to, for the head of a report. */
+const verdictOf = (printed: Printed): Report.Verdict.Verdict => {
+  const { answers } = printed
+  const possible = answers.filter((answer) => misfitOf(answer) === undefined)
+  const under = (tier: string): string => (printed.limits === undefined ? tier : `the limits ${tier}`)
+  const takes = possible.map(({ forecast, tier }) => `${span(forecast.duration)} under ${under(tier)}`)
+  const how =
+    takes.length === 0
+      ? "Never done under these limits: calls are larger than they admit."
+      : `Takes ${takes.join(", ")}.`
+  return {
+    text: [met(printed), how].filter((sentence) => sentence !== undefined).join(" "),
+    tiles: [
+      ...answers.map((answer): Report.Verdict.Tile => {
+        const { forecast, tier } = answer
+        const misfit = misfitOf(answer)
+        const binding = names[misfit?.dimension ?? forecast.binding]
+        if (misfit !== undefined) return { value: "never", label: `${tier}; too small: ${binding}`, tone: "bad" }
+        const tile = { value: span(forecast.duration), label: `${tier}; what binds: ${binding}` }
+        if (printed.deadline === undefined) return tile
+        const isInTime = Duration.isLessThanOrEqualTo(forecast.duration, printed.deadline.most)
+        return { ...tile, tone: isInTime ? "good" : "bad" }
+      }),
+      Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all")
+    ]
+  }
+}
+
+const limitsTextOf = ({ limits }: Printed): string =>
+  limits === undefined
+    ? "Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
+    : Scenario.limitsText(limits)
 
 const text = (printed: Printed): string =>
   [
     `Workload: ${summaryOf(printed)}`,
-    printed.limits === undefined
-      ? "Limits: Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
-      : `Limits: ${Scenario.limitsText(printed.limits)}`,
+    `Limits: ${limitsTextOf(printed)}`,
     "",
     ...aligned([heads, ...rowsOf(printed.answers)]),
     ...refusals(printed.answers),
-    ...met(printed),
+    ...(met(printed) === undefined ? [] : ["", met(printed)!]),
     "",
     "Nobody else uses the limits, and nothing fails."
   ].join("\n")
 
-const html = (printed: Printed): string => {
+const html = (printed: Printed, provenance: Report.Html.Options["provenance"]): string => {
   const { answers } = printed
   const section = Report.Forecast.section({
     summary: summaryOf(printed),
+    verdict: verdictOf(printed),
     answers,
     heads,
     rows: rowsOf(answers),
     notes: refusals(answers).map((refusal) => `${refusal}.`)
   })
   const intro = "What a workload will take, before it runs."
-  return Report.Html.render({ title: "floodgate forecast", intro, sections: [section] })
+  return Report.Html.render({ title: "floodgate forecast", intro, sections: [section], provenance })
 }
 
 // -----------------------------------------------------------------------------
@@ -360,7 +394,8 @@ export const forecastCommand = Command.make(
     }
     if (Option.isSome(given.report)) {
       yield* Output.claim(given.report.value, "--report")
-      yield* Output.write(given.report.value, html(printed), "--report")
+      const provenance = yield* Provenance.of([["limits", limitsTextOf(printed)]])
+      yield* Output.write(given.report.value, html(printed, provenance), "--report")
     }
     yield* given.json ? Print.json(jsonOf(printed), 2) : Print.out(text(printed))
   })

@@ -3,18 +3,15 @@ import * as CliOutput from "effect/cli/CliOutput"
 import type * as HelpDoc from "effect/cli/HelpDoc"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Exit from "./exit.ts"
 import * as Print from "./print.ts"
-import { wrapLine } from "./text.ts"
+import { hung, wrapLine } from "./text.ts"
 
 const usualColumns = 80
 const mostColumns = 100
-
-/** Breaks a text that begins at a column into lines that begin there. */
-const hung = (text: string, start: number, columns: number): string =>
-  wrapLine(text, Math.max(20, columns - start), "").join(`\n${" ".repeat(start)}`)
 
 /** Where the formatter lets the descriptions of a table begin, line by line. */
 const startsOf = (lefts: ReadonlyArray<string>, cap: number): ReadonlyArray<number> => {
@@ -92,16 +89,28 @@ const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
   }
 }
 
-/** The exit codes as a section of the help. */
-const exitCodes = (columns: number): string => {
+/** A list that the help of a command ends with: names, and what they mean. */
+export interface Section {
+  readonly heading: string
+  readonly rows: ReadonlyArray<readonly [name: string, meaning: string]>
+}
+
+/** The lists of a command, an annotation of it. */
+export const Sections: Context.Reference<ReadonlyArray<Section>> = Context.Reference<ReadonlyArray<Section>>(
+  "floodgate/cli/Sections",
+  { defaultValue: () => [] }
+)
+
+/** A list as a section of the help. */
+const sectionIn = ({ heading, rows }: Section, columns: number): string => {
   const starts = startsOf(
-    Exit.meanings.map(([code]) => code),
+    rows.map(([name]) => name),
     Infinity
   )
-  const rows = Exit.meanings.map(
-    ([code, meaning], index) => `  ${code.padEnd(starts[index]! - 2)}${hung(meaning, starts[index]!, columns)}`
+  const lines = rows.map(
+    ([name, meaning], index) => `  ${name.padEnd(starts[index]! - 2)}${hung(meaning, starts[index]!, columns)}`
   )
-  return ["EXIT CODES", ...rows].join("\n")
+  return [heading, ...lines].join("\n")
 }
 
 /** Help goes to standard output. A wrong call gets its error and the way to the help, not the whole help. */
@@ -114,7 +123,12 @@ export const presenter: CliOutput.Presenter = {
         const { canColor } = yield* TerminalCapabilities.TerminalCapabilities
         const formatter = CliOutput.defaultFormatter({ colors: canColor })
         const text = formatter.formatHelpDoc(docIn(event.helpDoc, columns))
-        return yield* Console.log(`${text.trimEnd()}\n\n${exitCodes(columns)}`)
+        const sections = [
+          ...Context.get(event.helpDoc.annotations, Sections),
+          { heading: "EXIT CODES", rows: Exit.meanings }
+        ]
+        const lists = sections.map((section) => sectionIn(section, columns))
+        return yield* Console.log([text.trimEnd(), ...lists].join("\n\n"))
       }
       case "InvalidInvocation": {
         const lines = event.errors.map((error) => `floodgate: ${error.message}`)

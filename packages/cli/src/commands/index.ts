@@ -17,19 +17,15 @@ import * as Help from "./help.ts"
 import { labCommand } from "./lab.ts"
 import * as Log from "./log.ts"
 import * as Print from "./print.ts"
+import * as Provenance from "./provenance.ts"
 import { providerCommand } from "./provider.ts"
 import { runCommand } from "./run.ts"
 import { startCommand } from "./start.ts"
 import { statusCommand } from "./status.ts"
 import { stormCommand } from "./storm.ts"
+import { version } from "./version.ts"
 
-/**
- * The version of the package.
- */
-export const version = "0.1.0"
-
-/** The storm of the tour: the command as anybody calls it, without flags. */
-const stormOf = Effect.suspend(() => Command.runWith(stormCommand, { version })([]))
+export { version }
 
 /**
  * The root of all commands.
@@ -48,7 +44,7 @@ const command = Command.make("floodgate").pipe(
     { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
   ]),
   Command.withSubcommands([
-    startCommand(stormOf),
+    startCommand,
     stormCommand,
     forecastCommand,
     runCommand,
@@ -91,6 +87,7 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
 export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, Ended, Command.Environment> =>
   Command.runWith(command, { version })(args).pipe(
     Effect.provideService(CliOutput.Presenter, Help.presenter),
+    Effect.provideService(Provenance.Arguments, args),
     Effect.catchCause(ended),
     Effect.provide(Log.layer),
     Effect.provideServiceEffect(Print.Room, Print.measured)

@@ -4,11 +4,13 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { AwsStudy, Document, Race, Report, Scenarios, Strategies } from "../lab/index.ts"
+import { AwsStudy, Document, Matrix, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { finished } from "../stepwise.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
-import { statusLine } from "./painter.ts"
+import * as Print from "./print.ts"
+import * as Provenance from "./provenance.ts"
+import * as Racing from "./racing.ts"
 
 const flags = {
   report: Output.flag("report", "file").pipe(
@@ -23,26 +25,25 @@ const flags = {
   seed: LimitFlags.seed
 }
 
-/** The scenario and the runs that the README shows: before and after. */
-const pictured = { scenario: "incident", runs: ["fixed-retry-forever", "floodgate"] }
+/** The scenario that the README shows: how long what was reported and what people run take, and two runs in detail. */
+const pictured = {
+  scenario: "incident",
+  bars: [...Strategies.reported, ...Strategies.usual].map(({ name }) => name),
+  runs: ["fixed-retry-forever", "floodgate"]
+}
 
-/** Runs every scenario under every strategy, and says on the way how far it is. */
+/** Runs every scenario under every strategy. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
-  const status = yield* statusLine
   const scenarios: Array<Report.Figures.ScenarioFigures> = []
   const races: Array<Document.Raced> = []
   for (const name of Scenarios.names) {
     const scenario = Scenarios.byName(name, { seed })!
-    const runs: Array<Race.Run> = []
-    for (const strategy of Strategies.all) {
-      yield* status(`${name}: ${strategy.name} (${runs.length + 1} of ${Strategies.all.length})`)
-      runs.push(yield* Race.run(scenario, strategy))
-    }
+    const runs = yield* Racing.race(scenario, Strategies.all)
     scenarios.push(Report.Figures.scenarioFigures(scenario, runs))
     races.push({ scenario, results: runs.map(({ result }) => result) })
   }
   return { scenarios, races }
-}, Effect.scoped)
+})
 
 /** Writes the pages of the documentation: the tables, the charts that the README shows, and the study of backoffs. */
 const writeDocs = Effect.fnUntraced(function* (
@@ -61,6 +62,7 @@ const writeDocs = Effect.fnUntraced(function* (
   const shown = scenarios.find(({ name }) => name === pictured.scenario)!
   const charts = Report.Svg.ofScenario({
     ...shown,
+    results: shown.results.filter(({ strategy }) => pictured.bars.includes(strategy)),
     runs: shown.runs.filter(({ strategy }) => pictured.runs.includes(strategy))
   })
   for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* finished(AwsStudy.studySteps({ seed })))]) {
@@ -85,14 +87,30 @@ export const labCommand = Command.make(
       Report.Html.render({
         title: "Floodgate: the lab",
         intro: Report.Html.raceIntro,
-        sections: raced.scenarios.map(Report.Html.ofScenario)
+        sections: raced.scenarios.map(Report.Html.ofScenario),
+        verdict: Report.Verdict.ofRaces(raced.scenarios),
+        matrix: raced.scenarios,
+        provenance: yield* Provenance.of([
+          ["seed", String(seed)],
+          ["limits and provider model", "stand above the table of each scenario"]
+        ])
       }),
       "--report"
     )
     if (Option.isSome(docs)) yield* writeDocs(docs.value, raced, seed)
+    const { stdout } = yield* Print.Room
+    yield* Print.out(
+      [
+        Report.Verdict.ofRaces(raced.scenarios).text,
+        "",
+        Matrix.text(raced.scenarios, stdout),
+        "",
+        "Simulated seconds until all of the work was done, or calls that were lost."
+      ].join("\n")
+    )
   })
 ).pipe(
   Command.withDescription(
-    "Races every strategy over every scenario in simulated time, and writes a report with charts: one HTML file."
+    "Races every strategy over every scenario in simulated time, prints who did what in which, and writes a report with charts: one HTML file."
   )
 )

@@ -8,17 +8,19 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Words from "../words.ts"
-import { Report } from "../lab/index.ts"
+import { Report, Scenario } from "../lab/index.ts"
 import * as Retry from "floodgate/Retry"
 import * as Files from "./files.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
+import * as Provenance from "./provenance.ts"
 import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
 import * as Confirm from "./run/confirm.ts"
 import * as Documents from "./run/documents.ts"
 import * as DryRun from "./run/dryRun.ts"
+import * as Pipeline from "./run/pipeline.ts"
 import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Selection from "./run/selection.ts"
@@ -124,11 +126,12 @@ const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, fil
 const writeReport = (
   given: LimitFlags.Given & { readonly report: Option.Option<string>; readonly model: string },
   recorder: Recorder.Recorder | undefined,
-  provider: string
+  { planned, provider }: { readonly planned: number; readonly provider: string }
 ) =>
   Effect.gen(function* () {
     if (recorder === undefined || Option.isNone(given.report)) return
     const { recorded } = recorder
+    const limits = LimitFlags.limitsOf(given)
     const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
     // A run that failed before its first call leaves the report of an earlier one, or of one that goes on, as it is.
     if (agents.length === 0) return
@@ -137,13 +140,19 @@ const writeReport = (
       recorded,
       agents,
       provider,
-      limits: LimitFlags.limitsOf(given),
-      summary: `${Words.counted(parts.length, "agent")}, ${Words.counted(recorded.calls.length, "call")}; model ${given.model}`
+      limits,
+      planned,
+      summary: `${Words.counted(parts.length, "agent")}, ${Words.counted(planned, "call")}; model ${given.model}`
     })
     const html = Report.Html.render({
       title: "floodgate run",
       intro: "What the agents did and waited for, and what the budget had left.",
-      sections: [section]
+      sections: [section],
+      provenance: yield* Provenance.of([
+        ["model", given.model],
+        ["provider", provider],
+        ["limits", limits === undefined ? "none given: learned from the responses" : Scenario.limitsText(limits)]
+      ])
     })
     yield* Output.write(given.report.value, html, "--report")
   })
@@ -184,6 +193,7 @@ export const runCommand = Command.make(
     })
     if (report !== undefined) yield* Output.claim(report, "--report")
     const { canPrompt } = yield* TerminalCapabilities.TerminalCapabilities
+    const about = { planned: Pipeline.callsOf(work.chunks.length), provider: answering.provider }
     const asks = answering.costs && canPrompt && !given.yes
     const outcome = yield* Session.run({
       work,
@@ -192,19 +202,18 @@ export const runCommand = Command.make(
       outIsNamed: Option.isSome(given.out),
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
-      resumes: true,
       provider: answering.notice,
       recorder,
       confirm: asks ? yield* Confirm.onTerminal(answering.provider) : undefined
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
       // A run that was stopped or that failed has its report, too.
-      Effect.onError(() => Effect.ignore(writeReport(given, recorder, answering.provider))),
-      Effect.tap(() => writeReport(given, recorder, answering.provider))
+      Effect.onError(() => Effect.ignore(writeReport(given, recorder, about))),
+      Effect.tap(() => writeReport(given, recorder, about))
     )
     const summary = yield* answering.summary
     if (summary !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(summary)
-    yield* Session.complete(outcome, true)
+    yield* Session.complete(outcome)
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

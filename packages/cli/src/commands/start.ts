@@ -1,216 +1,158 @@
 /**
- * `floodgate start`: the tour. The incident in simulated time, then the same fault and its cure on real documents, over
- * real HTTP with the official SDK.
+ * `floodgate start`: the tour. What people run and Floodgate, in simulated time and in several weathers; then the official
+ * SDK with and without it, over real HTTP.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
-import * as Layer from "effect/Layer"
-import * as Path from "effect/Path"
-import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import * as Words from "../words.ts"
-import * as Agents from "floodgate/Agents"
-import * as Budget from "floodgate/Budget"
-import type { ProviderServer } from "floodgate/testing/server"
-import type * as Limits from "floodgate/Limits"
-import * as LlmClient from "floodgate/LlmClient"
-import { LlmProvider } from "floodgate/LlmProvider"
-import * as Anthropic from "floodgate/providers/Anthropic"
-import * as Retry from "floodgate/Retry"
-import * as Answering from "./run/answering.ts"
-import * as Documents from "./run/documents.ts"
-import type { Work } from "./run/selection.ts"
-import { split } from "./run/split.ts"
-import * as Output from "./output.ts"
+import * as Schema from "effect/Schema"
+import * as Terminal from "effect/Terminal"
+import { Matrix, Race, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import * as Exit from "./exit.ts"
+import * as Legend from "./legend.ts"
+import * as Painter from "./painter.ts"
 import * as Print from "./print.ts"
-import type * as Pipeline from "./run/pipeline.ts"
-import * as Session from "./run/session.ts"
+import * as Racing from "./racing.ts"
 import { modeOf } from "./run.ts"
-
-const agents = 12
-const task = {
-  prompt: "What must somebody know who runs many agents against one rate limit?",
-  model: "claude-sonnet-5",
-  maxTokens: 300
-}
-
-/** The provider's time passes this much faster, so that the tour is short. */
-const timeScale = 4
-
-/** How many times smaller than the incident's 2.472M tokens these documents are, at four bytes a token. */
-const scaleOf = (bytes: number): number => bytes / 4 / 2_472_000
-
-/** The incident's limit, scaled to the documents: 60,000 tokens a second and a burst of 200,000. */
-const limitsOf = (bytes: number): Limits.Limits => {
-  const scale = scaleOf(bytes)
-  const burst = Math.ceil(Math.max(200_000 * scale, (1.15 * bytes) / 4 / agents))
-  return { inputTokens: { perSecond: Math.ceil(60_000 * scale), burst } }
-}
-
-/** What a limit is to a client for which the provider's time passes faster: more a second, the same burst. */
-const asSeen = ({ inputTokens }: Limits.Limits): Limits.Limits => ({
-  inputTokens: { perSecond: (inputTokens?.perSecond ?? 1) * timeScale, burst: inputTokens?.burst }
-})
-
-// -----------------------------------------------------------------------------
-// Without
-// -----------------------------------------------------------------------------
-
-/** A client as it was in the incident: no budget, and after each rejection exactly one second of waiting, five attempts. */
-const unguarded = (baseUrl: string): Layer.Layer<Answering.Services> => {
-  const oneSecond = Schedule.spaced(1_000 / timeScale)
-  const retrying = Layer.effect(
-    LlmProvider,
-    Effect.map(LlmProvider, (provider) =>
-      LlmProvider.of({
-        ...provider,
-        create: (params) => Effect.retry(provider.create(params), { schedule: oneSecond, times: 4 })
-      })
-    )
-  ).pipe(Layer.provide(Anthropic.layer({ apiKey: Redacted.make("embedded"), baseUrl })))
-  return LlmClient.layerProvider({ retry: Retry.make({ attempts: 1 }) }).pipe(
-    Layer.provide(retrying),
-    Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layerUnlimited)))
-  )
-}
-
-// -----------------------------------------------------------------------------
-// The tour
-// -----------------------------------------------------------------------------
-
-/** Documents that every clone has: the project's own, and those of effect. */
-const documents = Effect.gen(function* () {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const folderOf = (name: string) =>
-    Effect.map(path.fromFileUrl(new URL(import.meta.resolve(`${name}/package.json`))), path.dirname)
-  const own = yield* folderOf("floodgate")
-  const effect = yield* folderOf("effect")
-  const wanted = [
-    ...["README.md", "AGENTS.md", "CONTRIBUTING.md", "docs"].map((name) => path.join(own, name)),
-    ...["README.md", "AGENTS.md", "ai-docs"].map((name) => path.join(effect, name))
-  ]
-  return (yield* Effect.filter(wanted, (each) => fs.exists(each))).map((each) => path.relative("", each))
-}).pipe(Effect.orDie)
-
-interface Row {
-  readonly name: string
-  readonly report: Pipeline.Report
-  readonly rejected: number
-}
-
-const rowOf = ({ name, rejected, report }: Row): string => {
-  const failed = report.missing.length
-  const parts = report.parts.length
-  return [
-    name.padEnd(20),
-    `${(report.seconds * timeScale).toFixed(1)} s`.padStart(9),
-    rejected.toString().padStart(7),
-    `${parts} of ${agents}`.padStart(13),
-    (failed === 0 ? "yes" : "no").padStart(10)
-  ].join("")
-}
+import * as Duel from "./start/duel.ts"
+import * as View from "./start/view.ts"
+import { aligned, hung } from "./text.ts"
 
 const heading = (text: string) => Print.out(`\n== ${text}\n`)
 
-/** Runs the documents against a new provider. */
-const race = (
-  name: string,
-  options: { readonly work: Work; readonly out: string; readonly provider: ProviderServer.Options },
-  layerOf: (url: string) => Layer.Layer<Answering.Services>
-) =>
-  Effect.scoped(
+// -----------------------------------------------------------------------------
+// In simulated time
+// -----------------------------------------------------------------------------
+
+/** The weathers of the tour, besides the incident itself. */
+const weathers = ["neighbour", "outage-at-start", "random-rejections", "undeclared-concurrency"]
+
+/** What is shown of it while it runs. */
+type Mode = Effect.Success<ReturnType<typeof modeOf>>
+
+const resultsOf = (scenario: Scenario.Scenario) =>
+  Effect.map(Racing.race(scenario, Strategies.usual), (runs) => runs.map(({ result }) => result))
+
+const incident = Effect.gen(function* () {
+  yield* Print.out("== The incident, in simulated time: what people run, and Floodgate\n")
+  const scenario = Scenario.make()
+  const results = yield* resultsOf(scenario)
+  yield* Print.out(`${Table.text(scenario, results, (yield* Print.Room).stdout)}\n`)
+  yield* Legend.print(results.map(({ strategy }) => strategy))
+  return { name: scenario.name, results }
+})
+
+const weather = Effect.fnUntraced(function* (first: Matrix.Raced, mode: Mode) {
+  yield* heading("In other weather, in simulated time")
+  const races = [first]
+  for (const [index, name] of weathers.entries()) {
+    races.push({ name, results: yield* resultsOf(Scenarios.byName(name)!) })
+    if (mode === "plain") yield* Print.out(`${index + 1} of ${weathers.length}: ${name}`)
+  }
+  if (mode === "plain") yield* Print.out("")
+  const { stdout } = yield* Print.Room
+  const raced = new Set(races.map(({ name }) => name))
+  const described = Scenarios.described.filter(([name]) => raced.has(name))
+  const width = Math.max(...described.map(([name]) => name.length)) + 2
+  yield* Print.out(
+    [
+      Matrix.text(races, stdout),
+      "",
+      "Seconds until all of the work was done, or calls that were lost.",
+      "",
+      ...described.map(([name, what]) => `${name.padEnd(width)}${hung(what, width, stdout)}`)
+    ].join("\n")
+  )
+})
+
+// -----------------------------------------------------------------------------
+// Over HTTP
+// -----------------------------------------------------------------------------
+
+/** Calls were lost although Floodgate held them back. */
+export class Lost extends Schema.TaggedError<Lost>("floodgate/cli/Lost")("Lost", { calls: Schema.Finite }) {
+  readonly exitCode = Exit.codes.failed
+  override get message(): string {
+    return `${this.calls} calls were lost with Floodgate, which must not happen: please report it with the output above`
+  }
+}
+
+const look = ({ sides }: Duel.Duel) =>
+  Effect.forEach(sides, ({ agents, name, stats, waits }) =>
+    Effect.zipWith(stats, waits, (stats, waits): View.Look => ({ name, agents, stats, waits }))
+  )
+
+const frame = "100 millis"
+/** Without a terminal a line comes now and then. */
+const lines = "5 seconds"
+
+/** Draws the duel in place as long as the scope lasts, or prints a line now and then. */
+const show = Effect.fnUntraced(function* (duel: Duel.Duel, mode: Mode) {
+  if (mode === "live") {
+    const terminal = yield* Terminal.Terminal
+    const painter = Painter.make(terminal)
+    const draw = Effect.gen(function* () {
+      yield* painter.draw(View.draw(yield* look(duel), yield* duel.seconds, yield* Painter.sizeOf(terminal)))
+    })
+    yield* Effect.addFinalizer(() => Effect.andThen(draw, painter.end))
+    return yield* Effect.asVoid(Effect.forkScoped(Effect.repeat(draw, Schedule.spaced(frame))))
+  }
+  const line = Effect.gen(function* () {
+    yield* Effect.sleep(lines)
+    yield* Print.out(View.plain(yield* look(duel), yield* duel.seconds))
+  })
+  yield* Effect.forkScoped(Effect.forever(line))
+})
+
+const overHttp = Effect.fnUntraced(function* (mode: Mode) {
+  const { scenario } = Duel
+  yield* heading("The incident at half its size, over real HTTP and in real time")
+  yield* Print.out(
+    [
+      "@anthropic-ai/sdk as it comes, and the same SDK with Floodgate's middleware, side by side.",
+      `Each has a provider of its own: ${Scenario.modelOf(scenario)}.`,
+      ""
+    ].join("\n")
+  )
+  const duel = yield* Duel.make
+  yield* Effect.scoped(
     Effect.gen(function* () {
-      const server = yield* Answering.serve(options.provider)
-      const report = yield* Session.run({
-        work: options.work,
-        task,
-        out: options.out,
-        outIsNamed: false,
-        // What 61 calls say is of use where it is drawn over; in a file it would hide the figures.
-        mode: (yield* modeOf({ quiet: false, json: false })) === "live" ? "live" : "quiet",
-        resumes: false,
-        provider: `The simulated provider at ${server.url}; its time passes ${timeScale} times faster than yours`
-      }).pipe(Effect.provide(layerOf(server.url)))
-      const row: Row = { name, report, rejected: (yield* server.stats).rejected }
-      return row
+      yield* show(duel, mode)
+      yield* Effect.forEach(duel.sides, ({ run }) => run, { concurrency: "unbounded", discard: true })
     })
   )
+  const looks = yield* look(duel)
+  const oracle = yield* Race.run(scenario, Strategies.oracle)
+  yield* Print.out(["", ...View.summary(looks, oracle.result.makespanSeconds)].join("\n"))
+  return View.countsOf(looks[1]!).lost
+}, Effect.scoped)
 
 /** How this command is called: from a clone through npm, which has the right Node. */
 const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
 
-/** What to change where nothing can be written: the tour has no flags. */
-const startedIn = "folder to start it in"
+const next = [
+  "",
+  "Next:",
+  ...aligned([
+    [`  ${self} run docs --prompt "..."`, "your own documents"],
+    [`  ${self} storm --help`, "other weather, other sizes"],
+    [`  ${self} lab`, "all of it as one report"]
+  ])
+].join("\n")
 
-/** Where the tour leaves what its agents wrote. */
-const kept = `${Documents.defaultOut}/start`
-
-/** The tour after the storm, without the command around it. */
-const tour = Effect.gen(function* () {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const paths = yield* documents
-  const found = yield* Documents.read(paths, { out: kept, report: undefined })
-  const work: Work = { found, chunks: split(found.documents, agents) }
-  const bytes = found.documents.reduce((sum, { text }) => sum + text.length, 0)
-  const limits = limitsOf(bytes)
-  const provider: ProviderServer.Options = {
-    limits,
-    timeScale,
-    rejections: "charged",
-    latency: { perOutputTokenMillis: 5 }
-  }
-  // Of the run without, nothing is kept.
-  const out = yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })
-  const { burst, perSecond } = limits.inputTokens!
-
-  yield* heading(
-    "The documents of this project and of effect, without Floodgate: retries after exactly 1 s, five attempts"
-  )
-  const without = yield* race("without", { work, out: path.join(out, "without"), provider }, unguarded)
-  yield* heading("The same documents, with Floodgate")
-  for (const folder of [path.dirname(kept), kept]) yield* Output.ownFolder(folder, startedIn)
-  // What a tour leaves behind is nobody's change.
-  yield* Output.replaceOwn(path.join(kept, ".gitignore"), "*\n", startedIn)
-  const within = yield* race("with Floodgate", { work, out: kept, provider }, (baseUrl) =>
-    Answering.guarded({ limits: asSeen(limits) }, { apiKey: Redacted.make("embedded"), baseUrl })
-  )
-
-  const floor = Math.max(0, within.report.inputTokens - burst!) / perSecond!
-  yield* heading("What happened")
-  yield* Print.out(
-    [
-      `${agents} agents, ${agents * 5 + 1} calls, over HTTP with the official SDK. The provider grants`,
-      `${Words.thousands(perSecond!)} input tokens a second and ${Words.thousands(burst!)} at once (a bucket; rejections count).`,
-      `In its own time, which passes ${timeScale} times as fast as yours:`,
-      "",
-      `${"".padEnd(20)}${"time".padStart(9)}${"429s".padStart(7)}${"agents done".padStart(13)}${"complete".padStart(10)}`,
-      rowOf(without),
-      rowOf(within),
-      `${"no faster than".padEnd(20)}${`${floor.toFixed(1)} s`.padStart(9)}`,
-      "",
-      `${kept}/summary.md has what the agents wrote. Next: ${self} run YOUR-FOLDER --prompt "..."`
-    ].join("\n")
-  )
-  yield* Session.complete(within.report, false)
-}).pipe(Effect.scoped, Output.writing(".", startedIn))
-
-/** The tour as a command: what the storm prints comes first. */
-export const startCommand = <E, R>(storm: Effect.Effect<void, E, R>) =>
-  Command.make("start", {}, () =>
-    Effect.gen(function* () {
-      for (const folder of [Documents.defaultOut, kept]) yield* Output.ownFolder(folder, startedIn)
-      yield* Output.claimOwn(kept, ["summary.md", "results.jsonl", ".gitignore"], startedIn)
-      yield* Print.out("== The incident, in simulated time: 12 agents, one rate limit, and five ways to retry\n")
-      yield* storm
-      yield* tour
-    })
-  ).pipe(
-    Command.withDescription(
-      "The tour, in about half a minute: the incident in simulated time, then real documents over HTTP against a provider that is the bottleneck, without Floodgate and with it."
-    ),
-    Command.withShortDescription("A tour in about half a minute: start here"),
-    Command.withExamples([{ command: "floodgate start", description: "Needs no key and no network" }])
-  )
+/** The command. */
+export const startCommand = Command.make("start", {}, () =>
+  Effect.gen(function* () {
+    const mode = yield* modeOf({ quiet: false, json: false })
+    yield* weather(yield* incident, mode)
+    const lost = yield* overHttp(mode)
+    yield* Print.out(next)
+    if (lost > 0) return yield* new Lost({ calls: lost })
+  })
+).pipe(
+  Command.withDescription(
+    "The tour, in about half a minute: what people run and Floodgate in simulated time, in several weathers; then the official SDK with and without Floodgate over real HTTP. It needs no key and no network, and writes nothing."
+  ),
+  Command.withShortDescription("A tour in about half a minute: start here"),
+  Command.withExamples([{ command: "floodgate start", description: "Needs no key and no network" }])
+)

@@ -4,13 +4,15 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import * as Words from "../words.ts"
-import { Race, Report, type Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import { type Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
+import * as Help from "./help.ts"
+import * as Legend from "./legend.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
-import * as Painter from "./painter.ts"
 import * as Print from "./print.ts"
+import * as Provenance from "./provenance.ts"
+import * as Racing from "./racing.ts"
 import * as Trace from "./trace.ts"
 
 const names = Strategies.all.map(({ name }) => name)
@@ -21,7 +23,7 @@ const count = (name: string, text: string, unless: string) =>
 const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
     Flag.withDescription(
-      "What is raced; the other flags change it, and their defaults are the incident's (default: incident)"
+      "What is raced, see SCENARIOS below; the other flags change it, and their defaults are the incident's (default: incident)"
     ),
     Flag.optional
   ),
@@ -62,7 +64,9 @@ const flags = {
   latencyPerToken: LimitFlags.latencyPerToken,
   seed: LimitFlags.seed,
   strategy: Flag.Literals("strategy", names).pipe(
-    Flag.withDescription("Only this strategy; may be repeated (default: the usual five)"),
+    Flag.withDescription(
+      `Only this strategy, see STRATEGIES below; may be repeated (default: ${Strategies.usual.map(({ name }) => name).join(", ")})`
+    ),
     Flag.atLeast(0)
   ),
   report: Output.flag("report", "file").pipe(
@@ -165,9 +169,17 @@ const write = Effect.fnUntraced(function* (
   const { join } = yield* Path.Path
   const figures = Report.Figures.scenarioFigures(scenario, runs)
   if (Option.isSome(report)) {
-    const title = `floodgate storm: ${scenario.name}`
-    const sections = [Report.Html.ofScenario(figures)]
-    yield* Output.write(report.value, Report.Html.render({ title, intro: Report.Html.raceIntro, sections }), "--report")
+    const html = Report.Html.render({
+      title: `floodgate storm: ${scenario.name}`,
+      intro: Report.Html.raceIntro,
+      sections: [Report.Html.ofScenario(figures)],
+      provenance: yield* Provenance.of([
+        ["seed", String(scenario.seed)],
+        ["limits", Scenario.limitsText(scenario.limits)],
+        ["provider model", Scenario.modelOf(scenario)]
+      ])
+    })
+    yield* Output.write(report.value, html, "--report")
   }
   if (Option.isSome(svg)) {
     for (const { name, text } of Report.Svg.ofScenario(figures)) {
@@ -176,21 +188,6 @@ const write = Effect.fnUntraced(function* (
   }
 })
 
-/** Runs the scenario under each strategy, and says on the way how far it is. */
-const race = Effect.fnUntraced(function* (scenario: Scenario.Scenario, chosen: ReadonlyArray<string>) {
-  const strategies = chosen.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => chosen.includes(name))
-  const status = yield* Painter.statusLine
-  const runs: Array<Race.Run> = []
-  for (const one of strategies) {
-    const progress = ({ calls, completed, seconds }: Race.Progress) =>
-      status(
-        `${one.name}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
-      )
-    runs.push(yield* Race.run(scenario, one, { progress }))
-  }
-  return runs
-}, Effect.scoped)
-
 /** The command. */
 export const stormCommand = Command.make(
   "storm",
@@ -198,20 +195,28 @@ export const stormCommand = Command.make(
   Effect.fnUntraced(function* ({ json, report, scenario: name, speed, strategy, svg, trace, ...given }) {
     const scenario = yield* scenarioOf({ scenario: name, trace, speed }, optionsOf(given))
     yield* claim({ report, svg })
-    const runs = yield* race(scenario, strategy)
+    const chosen =
+      strategy.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => strategy.includes(name))
+    const runs = yield* Racing.race(scenario, chosen)
     yield* write({ report, svg }, scenario, runs)
     const results = runs.map(({ result }) => result)
-    yield* json
-      ? Print.json({ scenario: Table.scenarioJson(scenario), results }, 2)
-      : Print.out(Table.text(scenario, results, (yield* Print.Room).stdout))
+    if (json) return yield* Print.json({ scenario: Table.scenarioJson(scenario), results }, 2)
+    yield* Print.out(`${Table.text(scenario, results, (yield* Print.Room).stdout)}\n`)
+    yield* Legend.print(results.map(({ strategy }) => strategy))
   })
 ).pipe(
   Command.withDescription(
-    "The incident in simulated time: the same work under each strategy, in seconds. Without flags: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
+    "The same work under each strategy, in simulated time: what people run today, Floodgate, and the oracle that knows everything. Without flags it is the incident: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
   ),
+  Command.withShortDescription("What people run today and Floodgate, in simulated time"),
+  Command.annotate(Help.Sections, [
+    { heading: "SCENARIOS", rows: Scenarios.described },
+    { heading: "STRATEGIES", rows: Strategies.all.map(({ name, summary }) => [name, summary] as const) }
+  ]),
   Command.withExamples([
     { command: "floodgate storm", description: "The incident, where a rejected request counts" },
     { command: "floodgate storm --rejections free", description: "The same where rejections cost nothing" },
+    { command: "floodgate storm --scenario outage-at-start", description: "In other weather, see SCENARIOS" },
     {
       command: "floodgate storm --agents 40 --strategy floodgate --strategy oracle --json",
       description: "Two strategies, for a program to read"

@@ -50,6 +50,10 @@ export const wrapLine = (line: string, columns: number, indent: string): Readonl
   return [...lines, current]
 }
 
+/** Breaks a text that begins at a column into lines that begin there. */
+export const hung = (text: string, start: number, columns: number): string =>
+  wrapLine(text, Math.max(20, columns - start), "").join(`\n${" ".repeat(start)}`)
+
 /** Breaks the lines of a text that are longer than a terminal is wide. */
 export const wrap = (text: string, columns: number): string =>
   columns === Infinity

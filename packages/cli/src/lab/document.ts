@@ -5,6 +5,7 @@
  */
 import type { Result } from "./race.ts"
 import * as Words from "../words.ts"
+import * as Matrix from "./matrix.ts"
 import type { Scenario } from "./scenario.ts"
 import * as Strategies from "./strategies/index.ts"
 import * as Table from "./table.ts"
@@ -27,20 +28,28 @@ const seconds = ({ makespanSeconds }: Result): string => `${makespanSeconds.toFi
 
 /** What a reader must know of a scenario, where the table alone would mislead. Figures come from the results. */
 const remarks: Readonly<Record<string, (of: Of) => string>> = {
-  incident: () =>
-    "Fixed retries never end here because rejections are charged: eleven agents that ask every second use up what is refilled. Five attempts lose most agents. The SDK's retries wait exactly what `retry-after` says, all of them. With exact estimates the incident's own fix is as good as the library: what it lacks shows below.",
+  incident: (of) =>
+    `Fixed retries never end here because rejections are charged: eleven agents that ask every second use up what is refilled. Five attempts lose most agents. The SDKs wait exactly what \`retry-after\` says, all at once, and collide again. Where estimates are exact and nobody else calls, a bucket that is charged before each call is as good as the library (\`incident-fix\`, ${seconds(of("incident-fix"))}) or nearly (\`effect-rate-limiter\`, ${seconds(of("effect-rate-limiter"))}). What it lacks shows in other weather.`,
   burst: (of) =>
-    `A whole minute's worth is there to begin with, so headroom is large: a twentieth of 4M tokens. Headers let it shrink; without them it stays (${seconds(of("floodgate-no-headers"))}). \`floodgate-unknown\` has no limits: the first call goes alone, and what Anthropic's headers then say is left may be used at once.`,
+    `A whole minute's worth is there to begin with. \`floodgate-unknown\` has no limits: it begins with one call and doubles, until headers and ${Words.counted(of("floodgate-unknown").rejections, "rejection")} have shown it what there is (${seconds(of("floodgate-unknown"))}).`,
   many: (of) =>
-    `Equal shares are right for tenants, and have a price in one job: the library shares by tokens, so that an agent whose calls are large ends later, and at the end a few agents are left that cannot use the whole limit. Its median wait is shorter for it. Where only the end counts, say how many tokens each agent will use (\`work\` of \`Agents\`): then shares go by what is left, all end together, and it takes ${seconds(of("floodgate-weighted"))} instead of ${seconds(of("floodgate"))}. One key for all agents (\`floodgate-fifo\`, ${seconds(of("floodgate-fifo"))}) does as well here, where all have as many calls. \`floodgate-estimates\` starts with guesses that are half too high, and has learned after a few calls.`,
+    `Equal shares are right for tenants, and have a price in one job: the library shares by tokens, so that an agent whose calls are large ends later, and at the end a few agents are left that cannot use the whole limit. Its median wait is shorter for it. Where only the end counts, say how many tokens each agent will use (\`work\` of \`Agents\`): then shares follow what is left, all end together, and it takes ${seconds(of("floodgate-weighted"))} instead of ${seconds(of("floodgate"))}. One key for all agents (\`floodgate-fifo\`, ${seconds(of("floodgate-fifo"))}) does as well here, where all have as many calls. \`floodgate-estimates\` starts with guesses that are half too high, and has learned after a few calls. A semaphore of 4 is never rejected and uses a fifth of the limit.`,
   flaky: () =>
-    "A call that times out takes 30 s and is made again after that: the makespan is that of the unluckiest agent. Those who give up on other failures than rate limits end sooner, without the work.",
+    "A call that times out takes 30 s and is made again after that: the makespan is that of the unluckiest agent. Strategies that give up after other failures than rate limits end sooner, without the work.",
   outage: () =>
-    "Nobody's attempts last for thirty seconds if each agent spends its own. The library finds out with one call at a time, and rests for 5, 10 and 20 s between them; what it is behind the oracle, which probes every second, is the remainder of its last pause.",
-  neighbour: () =>
-    "Nobody can know what somebody else will take. The oracle sees the provider's level at every instant; the library sees it in answers only, learns of the neighbour by a first rejection, and leaves it more than it needs. A rejection near the end costs most: calls come back one, two, four at a time, and the agent that was rejected ends last. Whose call it hits is luck, and that is the difference between `floodgate` and `floodgate-weighted` here.",
+    "Nobody's attempts last for thirty seconds if each agent spends its own. The library finds out with one call at a time, after pauses of 1, 2, 5, 10 and 20 s. What it is behind the oracle, which asks every second, is the remainder of its last pause. `effect-rate-limiter` has five attempts with growing waits for each agent, and here the last of them come just after the end; in a longer outage they would all be spent.",
+  "outage-at-start": () =>
+    "As in `outage`: the provider is back after 10 s, and the library's next probe goes out after 18. The SDKs have spent their attempts by then.",
+  neighbour: (of) =>
+    `Nobody can know what somebody else will take. The oracle sees the provider's level at every instant. The library sees it in answers only: it learns what is left to it from ${Words.counted(of("floodgate").rejections, "rejection")} and from headers.`,
+  "neighbour-in-bursts": (of) =>
+    `A burst empties the bucket within two seconds, and calls that are sent then are rejected (${Words.counted(of("floodgate").rejections, "rejection")} with the library). It must not take that for the rate from now on: headers show when the neighbour has gone.`,
+  "random-rejections": (of) =>
+    `A rejection for no reason delays its own call and nothing else: the library has ${Words.counted(of("floodgate").rejections, "rejection")}, as many as the provider injects. The losses of the SDKs come from the limit, not from the weather. A semaphore of 4 loses nothing, and takes ${(of("semaphore").makespanSeconds / of("oracle").makespanSeconds).toFixed(1)} times as long.`,
+  "undeclared-concurrency": (of) =>
+    `The provider rejects an eleventh call, and neither its console nor its headers say why. The library's bound on calls in flight finds that out with ${Words.counted(of("floodgate").rejections, "rejection")}. A limiter of tokens cannot: \`effect-rate-limiter\` loses ${Words.thousands(of("effect-rate-limiter").failedCalls)} calls. A semaphore is right here, if its number is guessed well; 4 is too few.`,
   "slow-start": (of) =>
-    `No header names a growth limit. The oracle knows it; all others run into it. The library pays ${of("floodgate").rejections} rejections to find out, waits for as long as the provider asks, and then comes back with one call, two, four: about 10 s each time, which is what it is behind the oracle. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which the provider might count.`
+    `No header names a limit on growth. The oracle knows it; all others run into it. The library finds it with ${Words.counted(of("floodgate").rejections, "rejection")}, and then lets usage grow more slowly than the provider would. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which the provider might count.`
 }
 
 /**
@@ -127,6 +136,12 @@ same figures.
 | strategy | what it does |
 | --- | --- |
 ${strategyList()}
+
+## All scenarios
+
+Simulated seconds until all of the work was done, or how many calls were lost.
+
+${Matrix.markdown(races.map(({ results, scenario }) => ({ name: scenario.name, results })))}
 
 ## Against the oracle
 

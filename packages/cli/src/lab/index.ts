@@ -26,6 +26,13 @@ export * as Document from "./document.ts"
 export * as Floor from "./floor.ts"
 
 /**
+ * Scenarios and strategies on one screen.
+ *
+ * @since 0.2.0
+ */
+export * as Matrix from "./matrix.ts"
+
+/**
  * The same work under each strategy, in simulated time.
  *
  * @since 0.1.0

@@ -63,7 +63,7 @@ export interface Run {
   readonly result: Result
   readonly calls: ReadonlyArray<Record.CallRecord>
   readonly agents: ReadonlyArray<Record.AgentRecord>
-  /** What the strategy's own budget believed to be left, whenever a request was sent; empty without one. */
+  /** What the strategy's own budget believed, whenever a request was sent; empty without one. */
   readonly levels: Record.Recorder["levels"]
   /** Every request as the provider saw it. */
   readonly log: ReadonlyArray<ProviderSim.Entry>
@@ -123,7 +123,7 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
     let client: Client | undefined
     const services = Context.make(
       LlmProvider,
-      Record.provider(recorder, provider, () => client?.left)
+      Record.provider(recorder, provider, () => client?.believes)
     ).pipe(Context.add(ProviderSim.ProviderSim, sim))
     const finished = yield* Effect.gen(function* () {
       client = yield* strategy.client(scenario)

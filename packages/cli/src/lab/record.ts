@@ -2,9 +2,9 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Limits from "floodgate/Limits"
 import type { LlmProvider } from "floodgate/LlmProvider"
 import type { Call, Scenario } from "./scenario.ts"
+import type { Believed } from "./strategy.ts"
 import * as Scenarios from "./scenario.ts"
 
 /** One request to the provider. Times are in simulated milliseconds. */
@@ -35,8 +35,8 @@ export interface AgentRecord {
 export interface Recorder {
   readonly calls: Map<string, CallRecord>
   readonly agents: Map<string, AgentRecord>
-  /** What the strategy's own budget believed to be left, whenever a request was sent. */
-  readonly levels: Array<{ readonly at: number; readonly left: Limits.Charge }>
+  /** What the strategy's own budget believed, whenever a request was sent. */
+  readonly levels: Array<Believed & { readonly at: number }>
   completed: number
   failed: number
 }
@@ -80,13 +80,13 @@ export const call =
 export const provider = (
   recorder: Recorder,
   self: LlmProvider["Service"],
-  left: () => Effect.Effect<Limits.Charge> | undefined
+  believes: () => Effect.Effect<Believed> | undefined
 ): LlmProvider["Service"] => ({
   ...self,
   create: Effect.fnUntraced(function* (params) {
     const startedAt = yield* Clock.currentTimeMillis
-    const believed = left()
-    if (believed !== undefined) recorder.levels.push({ at: startedAt, left: yield* believed })
+    const believed = believes()
+    if (believed !== undefined) recorder.levels.push({ at: startedAt, ...(yield* believed) })
     const attempt: Attempt = { startedAt, endedAt: undefined, outcome: "open" }
     recorder.calls.get(Scenarios.keyOf(params))?.attempts.push(attempt)
     const end = (outcome: Attempt["outcome"]) =>

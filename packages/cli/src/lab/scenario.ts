@@ -73,6 +73,8 @@ export interface Scenario {
   /** What the provider enforces, and what the account's owner can read in the provider's console. */
   readonly limits: Limits.Limits
   readonly provider: ProviderOptions
+  /** Whether clients know the provider's limit on calls at once. */
+  readonly isConcurrencyDeclared: boolean
   /** Whether strategies are expected to meet failures that are not rate limits. */
   readonly faulty: boolean
   /** Simulated time after which a race is stopped and reported as not finished. */
@@ -247,6 +249,7 @@ export const make = (options: Options = {}): Scenario => {
     agents: agentsOf(complete),
     limits: { tokens: window === "bucket" ? { perSecond: rate, burst } : { perMinute: rate * 60, window } },
     provider: { rejections, headers, concurrency, latency: { perOutputTokenMillis: latencyPerToken } },
+    isConcurrencyDeclared: true,
     faulty: false,
     maxSeconds,
     seed
@@ -393,10 +396,12 @@ export const limitsText = (limits: Limits.Limits): string =>
  * @category getters
  * @since 0.1.0
  */
-export const modelOf = ({ limits, provider }: Scenario): string => {
+export const modelOf = ({ isConcurrencyDeclared, limits, provider }: Scenario): string => {
   const parts: Array<string> = [limitsText(limits)]
   const { concurrency, headers = "rounded", neighbour, ramp, rejections = "free" } = provider
-  if (concurrency !== undefined) parts.push(`${Words.counted(concurrency, "call")} at once`)
+  if (concurrency !== undefined) {
+    parts.push(`${Words.counted(concurrency, "call")} at once${isConcurrencyDeclared ? "" : ", undeclared"}`)
+  }
   const charge = typeof rejections === "object" ? rejections : {}
   parts.push(
     rejections === "free"

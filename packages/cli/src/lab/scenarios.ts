@@ -122,14 +122,78 @@ const slowStart = (options: Scenario.Options): Scenario.Scenario =>
     false
   )
 
-const makers: Readonly<Record<string, (options: Scenario.Options) => Scenario.Scenario>> = {
-  incident: Scenario.make,
-  burst,
-  many,
-  flaky,
-  outage,
-  neighbour,
-  "slow-start": slowStart
+/** Many small calls, of which the provider rejects a few although its limits have room. It does not say why. */
+const randomRejections = (options: Scenario.Options): Scenario.Scenario =>
+  withProvider(
+    Scenario.make({ agents: 40, calls: 30, firstTokens: 5_000, tokens: 5_000, ...options, name: "random-rejections" }),
+    "1 % of all requests are rejected for no reason",
+    { faults: [{ kind: "429", rate: 0.01 }] },
+    true
+  )
+
+/** The incident, and the provider is down when it starts. */
+const outageAtStart = (options: Scenario.Options): Scenario.Scenario =>
+  withProvider(
+    Scenario.make({ ...options, name: "outage-at-start" }),
+    "the provider answers 500 for the first 10 s",
+    { faults: [{ kind: "500", between: [0, 10_000] }] },
+    true
+  )
+
+/** The incident beside somebody who takes all that is left of the limits now and then. */
+const neighbourInBursts = (options: Scenario.Options): Scenario.Scenario =>
+  withProvider(
+    Scenario.make({ ...options, name: "neighbour-in-bursts" }),
+    "for 5 s of every 30 s somebody else asks for three times the limits",
+    { neighbour: { share: 3, everyMillis: 30_000, forMillis: 5_000 } },
+    false
+  )
+
+/** Small calls of many agents, of which the provider takes a few at once. Neither its console nor its headers say so. */
+const undeclaredConcurrency = (options: Scenario.Options): Scenario.Scenario => ({
+  ...Scenario.make({
+    agents: 40,
+    calls: 15,
+    firstTokens: 5_000,
+    tokens: 5_000,
+    concurrency: 10,
+    ...options,
+    name: "undeclared-concurrency"
+  }),
+  isConcurrencyDeclared: false
+})
+
+/** A scenario that can be named. */
+interface Named {
+  readonly make: (options: Scenario.Options) => Scenario.Scenario
+  /** One line for people. */
+  readonly what: string
+}
+
+const named: Readonly<Record<string, Named>> = {
+  incident: {
+    make: Scenario.make,
+    what: "12 agents at one limit, as reported: their first calls are large, and together more than the burst"
+  },
+  burst: { make: burst, what: "12 agents whose calls are all large, and a minute's worth of the limit at once" },
+  many: { make: many, what: "64 agents with small calls of random sizes, and three limits" },
+  flaky: { make: flaky, what: "the incident, and 5 % of all requests fail: 529, 500, refused, cut, timed out" },
+  outage: { make: outage, what: "the incident, and the provider answers 529 from 10 to 40 s" },
+  "outage-at-start": { make: outageAtStart, what: "the incident, and the provider answers 500 for the first 10 s" },
+  neighbour: { make: neighbour, what: "the incident, and somebody else takes 30 % of the limits" },
+  "neighbour-in-bursts": {
+    make: neighbourInBursts,
+    what: "the incident, and somebody else takes all that is left for 5 s of every 30 s"
+  },
+  "random-rejections": {
+    make: randomRejections,
+    what: "40 agents with small calls, of which the provider rejects 1 % for no reason"
+  },
+  "undeclared-concurrency": {
+    make: undeclaredConcurrency,
+    what: "40 agents with small calls, of which the provider takes 10 at once without saying so"
+  },
+  "slow-start": { make: slowStart, what: "24 agents, and usage may grow by half from one minute to the next" }
 }
 
 /**
@@ -138,7 +202,17 @@ const makers: Readonly<Record<string, (options: Scenario.Options) => Scenario.Sc
  * @category scenarios
  * @since 0.1.0
  */
-export const names: ReadonlyArray<string> = Object.keys(makers)
+export const names: ReadonlyArray<string> = Object.keys(named)
+
+/**
+ * Each scenario by its name, and what it is in one line.
+ *
+ * @category scenarios
+ * @since 0.2.0
+ */
+export const described: ReadonlyArray<readonly [name: string, what: string]> = Object.entries(named).map(
+  ([name, { what }]) => [name, what]
+)
 
 /**
  * The scenario of a name; options change what it is made of. Undefined for a name that there is not.
@@ -149,7 +223,7 @@ export const names: ReadonlyArray<string> = Object.keys(makers)
 export const byName = (name: string, options: Scenario.Options = {}): Scenario.Scenario | undefined => {
   // An option that is undefined is none: it must not take the place of what the scenario says itself.
   const given = Object.entries(options).filter(([, value]) => value !== undefined)
-  return Object.hasOwn(makers, name) ? makers[name]!(Object.fromEntries(given)) : undefined
+  return Object.hasOwn(named, name) ? named[name]!.make(Object.fromEntries(given)) : undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -341,6 +415,7 @@ export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions 
       outputTokens: { perMinute: outputTokensPerMinute, window: "bucket" }
     },
     provider: { rejections, headers },
+    isConcurrencyDeclared: true,
     faulty: false,
     maxSeconds: Math.ceil(last / 1_000 / (kept ? speed : 1)) + 7_200,
     seed

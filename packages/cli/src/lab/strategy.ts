@@ -14,6 +14,18 @@ import type { ProviderSim } from "floodgate/testing"
 import type { Agent, Call, Scenario } from "./scenario.ts"
 
 /**
+ * What a strategy's own budget believes of the limits.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Believed {
+  readonly left: Limits.Charge
+  /** The rates that it uses. */
+  readonly perSecond: Limits.Charge
+}
+
+/**
  * Makes one call, with all the retries and waits that the strategy is about.
  *
  * @category models
@@ -21,8 +33,8 @@ import type { Agent, Call, Scenario } from "./scenario.ts"
  */
 export interface Client {
   (params: Params, call: Call): Effect.Effect<Message, LlmError | BudgetError>
-  /** What the strategy's own budget believes is left, where it has one. */
-  readonly left?: Effect.Effect<Limits.Charge>
+  /** What the strategy's own budget believes, where it has one. */
+  readonly believes?: Effect.Effect<Believed>
   /** Runs the agents. @default all at once */
   readonly run?: (
     agents: ReadonlyArray<{ readonly agent: Agent; readonly effect: Effect.Effect<void> }>

@@ -17,6 +17,8 @@ const fixed = (value: number | null, digits: number): string => (value === null 
 
 const columns: ReadonlyArray<Column> = [
   { head: "strategy", cell: ({ strategy }) => strategy },
+  // First of all, whether the work was done: who gives up is quick.
+  { head: "calls failed", cell: ({ failedCalls }) => Words.thousands(failedCalls) },
   {
     head: "makespan",
     cell: ({ failedCalls, finished, makespanSeconds }) =>
@@ -26,7 +28,6 @@ const columns: ReadonlyArray<Column> = [
   { head: "ratio", cell: ({ finished, ratio }) => `${finished ? "" : "> "}${fixed(ratio, 2)}` },
   { head: "429s", cell: ({ rejections }) => Words.thousands(rejections) },
   { head: "retries", cell: ({ retries }) => Words.thousands(retries) },
-  { head: "calls failed", cell: ({ failedCalls }) => Words.thousands(failedCalls) },
   { head: "agents failed", cell: ({ failedAgents }) => Words.thousands(failedAgents) },
   { head: "p50", cell: ({ p50Seconds }) => fixed(p50Seconds, 1) },
   { head: "p99", cell: ({ p99Seconds }) => fixed(p99Seconds, 1) },
@@ -56,7 +57,7 @@ const headLines = (some: ReadonlyArray<Column>): [Array<string>, Array<string>] 
 }
 
 /** The columns that a narrow terminal leaves out, the least important first. */
-const spared = ["fairness", "retries", "agents failed", "p50", "floor", "p99", "ratio"]
+const spared = ["fairness", "retries", "agents failed", "p50", "floor", "ratio", "p99"]
 
 interface Grid {
   readonly heads: ReadonlyArray<string>

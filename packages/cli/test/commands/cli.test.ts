@@ -263,7 +263,7 @@ describe("floodgate", () => {
         const fiber = yield* Effect.forkChild(Effect.provide(Cli.runWith(args), terminal))
         yield* Deferred.await(seen)
         yield* Fiber.interrupt(fiber)
-        assert.match(drawn, /fixed-retry/)
+        assert.match(drawn, /sdk-2|fixed-retry/)
         assert.isTrue(drawn.endsWith("\r\u001b[2K"))
         assert.deepStrictEqual(yield* fs.readDirectory(at), [])
       }

@@ -1,7 +1,17 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { hostname, tmpdir } from "node:os"
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { root } from "../../../../test/support/modules.ts"
@@ -128,30 +138,6 @@ describe("how floodgate ends", () => {
     })
   }
 
-  it("with 3 before it works where the tour cannot write", async () => {
-    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
-    writeFileSync(join(at, "floodgate-out"), "")
-    const { exit, stderr } = floodgate(["start"], {}, at)
-    const { code, lines } = await exit
-    assert.strictEqual(code, 3)
-    assert.deepStrictEqual(lines, [])
-    assert.match(stderr(), /^floodgate: cannot write floodgate-out\/start[\w./]*: a part of it is a file; choose/)
-    rmSync(at, { recursive: true })
-  })
-
-  it("leaves what another tour writes as it is", async () => {
-    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
-    const kept = join(at, "floodgate-out/start")
-    mkdirSync(kept, { recursive: true })
-    writeFileSync(join(kept, "run.lock"), `${process.pid} ${hostname()} ${Date.now()}\n`)
-    writeFileSync(join(kept, "results.jsonl"), "of the other one")
-    const tour = floodgate(["start"], {}, at)
-    assert.strictEqual((await tour.exit).code, 3)
-    assert.match(tour.stderr(), /^floodgate: another run \(process \d+\) writes to floodgate-out\/start: /)
-    assert.strictEqual(readFileSync(join(kept, "results.jsonl"), "utf8"), "of the other one")
-    rmSync(at, { recursive: true, force: true })
-  }, 60_000)
-
   it("says in flight what a provider was working on", async () => {
     const { server, url, until } = await provider("--latency", "10000000")
     const out = mkdtempSync(join(tmpdir(), "floodgate-"))
@@ -182,6 +168,29 @@ describe("how floodgate ends", () => {
       assert.match(server.stderr(), /^Stopped: 0 requests/)
     })
   }
+})
+
+describe("floodgate start, piped", () => {
+  it("says now and then how far it is, ends with what came of it, and writes nothing", async () => {
+    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+    const { exit, stderr } = floodgate(["start"], {}, at)
+    const { code, lines } = await exit
+    assert.strictEqual(stderr(), "")
+    assert.strictEqual(code, 0)
+    // One clock: seconds of the reader.
+    const clocks = lines.flatMap((line) => /^(\d+):(\d\d)  the SDK by itself: /.exec(line) ?? [])
+    assert.isAtLeast(clocks.length, 3)
+    assert.isTrue(lines.some((line) => line.startsWith("4 of 4: ")))
+    assert.match(
+      lines.join("\n"),
+      /\nThe SDK by itself: \d+ of 60 calls lost, .*\nWith Floodgate: all 60 calls answered after/
+    )
+    for (const name of ["sdk-2", "sdk-10", "ai-sdk", "semaphore", "effect-rate-limiter", "floodgate", "oracle"]) {
+      assert.isTrue(lines.some((line) => line.startsWith(`${name} `)))
+    }
+    assert.deepStrictEqual(readdirSync(at), [])
+    rmSync(at, { recursive: true })
+  }, 120_000)
 })
 
 describe("floodgate run against floodgate provider", () => {
@@ -251,7 +260,7 @@ describe("floodgate run against floodgate provider", () => {
     assert.isAtLeast(kept.length, 20)
     assert.isBelow(kept.length, calls)
     for (const line of kept)
-      assert.hasAllKeys(JSON.parse(line), ["agent", "step", "key", "model", "usage", "stop", "text"])
+      assert.hasAllKeys(JSON.parse(line), ["agent", "step", "key", "model", "usage", "stop", "text", "when"])
     const before = await until(({ inFlight }) => inFlight === 0)
     assert.isAtLeast(before.aborted, 1)
 

@@ -53,6 +53,12 @@ describe("floodgate run --report", () => {
     assert.deepStrictEqual(figures!.agents, ["agent-1", "agent-2", "agent-3", "orchestrator"])
     // The orchestrator, which merges what they found, is none of those that were asked for.
     assert.strictEqual(figures!.summary, "3 agents, 16 calls; model claude-sonnet-5")
+    const html = readFileSync(file, "utf8")
+    assert.match(html, /<p class="verdict">Done: all 16 calls answered in [\d.]+ s, with no 429\.<\/p>/)
+    for (const fact of ["made", "by", "command", "model", "provider", "limits"])
+      assert.include(html, `<dt>${fact}</dt>`)
+    assert.include(html, `<dd>floodgate run ${at}/docs --prompt x --agents 3`)
+    assert.include(html, "100,000 input tokens/min (bucket of 100,000)")
     assert.match(figures!.provider, /^simulated, embedded in the command, at http/)
     assert.strictEqual(figures!.dimension, "input tokens")
     assert.approximately(figures!.limitPerSecond, 100_000 / 60, 1)

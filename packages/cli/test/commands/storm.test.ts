@@ -168,6 +168,36 @@ describe("floodgate forecast", () => {
     })
   )
 
+  // Regression: the answer to --deadline was printed, and missing in the report.
+  it.effect("answers --deadline in the report, too, and says how it was made", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const report = join(yield* folder, "forecast.html")
+      const html = (deadline: string) =>
+        Effect.andThen(
+          floodgate(
+            "forecast",
+            "--tokens-per-second",
+            "60000",
+            "--burst",
+            "200000",
+            "--deadline",
+            deadline,
+            "--report",
+            report
+          ),
+          fs.readFileString(report)
+        )
+      const enough = yield* html("1 minute")
+      assert.include(enough, "Enough for 60.0 s: as given. Takes 41.5 s under the limits as given.")
+      assert.include(enough, '<li class="good"><b>41.5 s</b>')
+      assert.include(enough, "<dt>limits</dt><dd>60,000 tokens/s (bucket of 200,000)</dd>")
+      const tooShort = yield* html("30 seconds")
+      assert.include(tooShort, "None of these is enough for 30.0 s.")
+      assert.include(tooShort, '<li class="bad"><b>41.5 s</b>')
+    }).pipe(Effect.scoped, Effect.provide(services))
+  )
+
   it.effect("counts the calls of a trace as they were recorded", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem

@@ -5,7 +5,7 @@ import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forecast from "floodgate/Forecast"
 import { Race, Report, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
@@ -38,10 +38,13 @@ const render = (title: string, figures: ReadonlyArray<Report.Figures.ScenarioFig
   Report.Html.render({ title, intro: Report.Html.raceIntro, sections: figures.map(Report.Html.ofScenario) })
 
 const scenarios = Effect.all([
-  figuresOf(
-    Scenario.make({ maxSeconds: 300 }),
-    Strategies.usual.map(({ name }) => name)
-  ),
+  figuresOf(Scenario.make({ maxSeconds: 300 }), [
+    "fixed-retry",
+    "fixed-retry-forever",
+    "incident-fix",
+    "floodgate",
+    "oracle"
+  ]),
   figuresOf(Scenarios.byName("many", { agents: 32, calls: 4 })!, ["sdk-2", "floodgate"])
 ])
 
@@ -58,6 +61,119 @@ describe("Report.Html", () => {
   )
 })
 
+describe("a report of several races", () => {
+  it.effect("says first what happened, in a sentence and on one screen, and how it was made", () =>
+    Effect.gen(function* () {
+      const figures = yield* scenarios
+      const html = Report.Html.render({
+        title: "The lab",
+        intro: Report.Html.raceIntro,
+        sections: figures.map(Report.Html.ofScenario),
+        matrix: [figures[0]],
+        verdict: { text: "All is well & <done>.", tiles: [{ value: "2 of 2", label: "scenarios" }] },
+        provenance: [["command", "floodgate lab"]]
+      })
+      const at = (text: string): number => {
+        assert.include(html, text)
+        return html.indexOf(text)
+      }
+      const order = [
+        '<p class="verdict">All is well &amp; &lt;done&gt;.</p>',
+        "<b>2 of 2</b>",
+        "<dt>command</dt><dd>floodgate lab</dd>",
+        'class="matrix"',
+        '<section id="incident">'
+      ].map(at)
+      assert.deepStrictEqual(
+        order.toSorted((a, b) => a - b),
+        order
+      )
+      // Each strategy is explained where it stands.
+      assert.include(html, 'incident-fix<span class="why">the incident&#39;s fix'.replace("&#39;", "'"))
+    })
+  )
+})
+
+describe("Report.Verdict", () => {
+  const result = (strategy: string, more: Partial<Race.Result> = {}): Race.Result => ({
+    strategy,
+    makespanSeconds: 40,
+    floorSeconds: 38,
+    ratio: 1.05,
+    rejections: 0,
+    retries: 0,
+    failedCalls: 0,
+    failedAgents: 0,
+    p50Seconds: 2,
+    p99Seconds: 20,
+    fairness: 1,
+    tokensUsed: 2_472_000,
+    finished: true,
+    ...more
+  })
+  const of = (...results: ReadonlyArray<Race.Result>): Report.Figures.ScenarioFigures => ({
+    name: "incident",
+    summary: "",
+    provider: "",
+    floorSeconds: 38,
+    dimension: "tokens",
+    limitPerSecond: 60_000,
+    calls: 60,
+    agents: [],
+    results,
+    runs: []
+  })
+
+  it("says how the library did, who lost calls and who was quicker", () => {
+    const { text, tiles } = Report.Verdict.ofRace(
+      of(
+        result("retry-after", { failedCalls: 55 }),
+        result("sdk-2", { failedCalls: 45 }),
+        result("effect-rate-limiter", { makespanSeconds: 36 }),
+        result("floodgate", { rejections: 1 }),
+        result("oracle", { makespanSeconds: 32 })
+      )
+    )
+    assert.strictEqual(
+      text,
+      "Floodgate answered all 60 calls in 40.0 s, 25 % behind the oracle, with 1 rejection (429). " +
+        "Others lost calls: sdk-2 45 and retry-after 55. Quicker: effect-rate-limiter in 36.0 s."
+    )
+    assert.deepStrictEqual(
+      tiles.map(({ value }) => value),
+      ["60 of 60", "40.0 s", "1", "2.0 s", "2.47M"]
+    )
+    assert.strictEqual(tiles[0]!.tone, "good")
+  })
+
+  it("says of the library, too, what it lost and that it had no end", () => {
+    const of1 = (more: Partial<Race.Result>) => Report.Verdict.ofRace(of(result("floodgate", more)))
+    assert.strictEqual(of1({ failedCalls: 3 }).text, "Floodgate lost 3 of 60 calls.")
+    assert.strictEqual(of1({ failedCalls: 3 }).tiles[0]!.tone, "bad")
+    assert.strictEqual(of1({ finished: false, failedCalls: 3 }).text, "Floodgate had not finished after 40.0 s.")
+  })
+
+  it("speaks of the quickest where the library is not among them", () => {
+    const { text } = Report.Verdict.ofRace(of(result("sdk-10", { makespanSeconds: 90 }), result("semaphore")))
+    assert.strictEqual(text, "Semaphore answered all 60 calls in 40.0 s, with no 429.")
+  })
+
+  it("counts the scenarios in which each did all of the work", () => {
+    const good = of(result("sdk-2", { failedCalls: 9 }), result("floodgate"), result("oracle"))
+    const far = of(result("sdk-2"), result("floodgate", { makespanSeconds: 60 }), result("oracle"))
+    const { text, tiles } = Report.Verdict.ofRaces([good, { ...far, name: "outage" }])
+    assert.strictEqual(
+      text,
+      "Floodgate did all of the work in 2 of 2 scenarios, within 5 % of the oracle in 1. " +
+        "It is furthest behind in outage: 50 %. Of the others sdk-2 did in 1."
+    )
+    assert.deepStrictEqual(
+      tiles.map(({ value }) => value),
+      ["2 of 2", "1 of 2"]
+    )
+  })
+})
+
 describe("Report.Forecast", () => {
   const barsOf = (agents: number, calls: number) => {
     const workload = Forecast.uniform({ agents, calls, first: { inputTokens: 1_000, outputTokens: 100 } })
@@ -65,6 +181,7 @@ describe("Report.Forecast", () => {
     const forecast = Forecast.make(workload, { limits })
     const { figures } = Report.Forecast.section({
       summary: "",
+      verdict: { text: "", tiles: [] },
       answers: [{ tier: "one", limits, forecast }],
       heads: [],
       rows: [],
@@ -199,6 +316,17 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
     }, 30_000)
   }
 
+  it("says at a pointer what a bar is", async () => {
+    const { page, problems } = await open(1280, "light")
+    const bar = page.locator('[data-chart="gantt"][data-scenario="0"] svg rect').first()
+    await bar.hover()
+    await page.waitForFunction(
+      'document.querySelector("[data-chart=gantt] [aria-label=tip]").textContent.includes("agent-")'
+    )
+    assert.deepStrictEqual(problems, [])
+    await page.close()
+  }, 30_000)
+
   it("prints its tables whole, and the colours of its keys", async () => {
     const { page } = await open(700, "light")
     const hidden = () =>
@@ -216,7 +344,7 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
   it("is read without a mouse and without eyes: tables scroll, and charts have names", async () => {
     const { page } = await open(400, "light")
     const focused: Array<string | null> = []
-    for (let tabs = 0; tabs < 12; tabs++) {
+    for (let tabs = 0; tabs < 16; tabs++) {
       await page.keyboard.press("Tab")
       focused.push(await page.evaluate("document.activeElement.getAttribute('aria-label')"))
     }
@@ -234,8 +362,15 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
     assert.notStrictEqual(await gantt(), before)
     await page.setViewportSize({ width: 500, height: 900 })
     await page.waitForFunction('document.querySelector("[data-chart=gantt] svg").getBoundingClientRect().width < 500')
-    await page.click("details summary")
-    await page.waitForFunction('document.querySelector("details pre").textContent.includes("fixed-retry-forever")')
+    await page.click("details.figures summary")
+    const shown = () => page.$eval("details.figures table", (table) => table.textContent)
+    assert.include(await shown(), "fixed-retry-forever")
+    await page.selectOption("details.figures select", "calls")
+    assert.include(await shown(), "agent-01")
+    const [download] = await Promise.all([page.waitForEvent("download"), page.click("details.figures a")])
+    assert.strictEqual(download.suggestedFilename(), "incident-fixed-retry-calls.csv")
+    const csv = readFileSync(await download.path(), "utf8")
+    assert.match(csv, /^agent,what,from \(s\),to \(s\)\nagent-01,runs,0,/)
     assert.deepStrictEqual(problems, [])
     await page.close()
   }, 30_000)

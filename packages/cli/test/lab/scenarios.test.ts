@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Floor, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
+import { Floor, Matrix, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
 import { resultOf, strategy } from "../support/race.ts"
 
 describe("scenarios", () => {
@@ -46,7 +46,11 @@ describe("scenarios", () => {
       ["flaky", `${sizes}; 5 % of all requests fail`],
       ["outage", `${sizes}; the provider answers 529 from 10 to 40 s`],
       ["neighbour", `${sizes}; somebody else takes 30 % of the limits`],
-      ["slow-start", `${sizes}; usage may grow by half from one minute to the next`]
+      ["slow-start", `${sizes}; usage may grow by half from one minute to the next`],
+      ["random-rejections", `${sizes}; 1 % of all requests are rejected for no reason`],
+      ["outage-at-start", `${sizes}; the provider answers 500 for the first 10 s`],
+      ["neighbour-in-bursts", `${sizes}; for 5 s of every 30 s somebody else asks for three times the limits`],
+      ["undeclared-concurrency", sizes]
     ] as const) {
       assert.strictEqual(Scenarios.byName(name, changed)!.summary, says)
     }
@@ -98,7 +102,23 @@ describe("scenarios", () => {
   })
 
   it("have the names that the documents use", () => {
-    assert.deepStrictEqual(Scenarios.names, ["incident", "burst", "many", "flaky", "outage", "neighbour", "slow-start"])
+    assert.deepStrictEqual(Scenarios.names, [
+      "incident",
+      "burst",
+      "many",
+      "flaky",
+      "outage",
+      "outage-at-start",
+      "neighbour",
+      "neighbour-in-bursts",
+      "random-rejections",
+      "undeclared-concurrency",
+      "slow-start"
+    ])
+  })
+
+  it("say that a limit on calls at once is undeclared", () => {
+    assert.include(Scenario.modelOf(Scenarios.byName("undeclared-concurrency")!), "; 10 calls at once, undeclared; ")
   })
 
   it("knows no other name", () => {
@@ -176,8 +196,8 @@ describe("floodgate where it is behind the oracle", () => {
   // Why, says docs/lab.md; here it is kept from growing.
   for (const [name, most] of [
     ["many", 1.1],
-    ["neighbour", 1.15],
-    ["slow-start", 1.2]
+    ["neighbour", 1.1],
+    ["slow-start", 1.1]
   ] as const) {
     it.effect(`takes at most ${most} of its time in ${name}, and does all of the work`, () =>
       Effect.gen(function* () {
@@ -185,7 +205,7 @@ describe("floodgate where it is behind the oracle", () => {
         const result = yield* resultOf(scenario, "floodgate")
         const oracle = yield* resultOf(scenario, "oracle")
         assert.strictEqual(result.failedCalls, 0)
-        assert.isAtMost(result.rejections, 3)
+        assert.isAtMost(result.rejections, 5)
         assert.isAtMost(result.makespanSeconds, most * oracle.makespanSeconds)
       })
     )
@@ -199,11 +219,13 @@ describe("floodgate that must learn", () => {
     ["floodgate-unknown", "many"],
     ["floodgate-estimates", "many"]
   ] as const) {
-    it.effect(`is within 3 % of who knows it all: ${name} in ${scenario}`, () =>
+    it.effect(`is within 3 % of one that knows them all: ${name} in ${scenario}`, () =>
       Effect.gen(function* () {
         const knowing = yield* resultOf(Scenarios.byName(scenario)!, "floodgate")
         const result = yield* resultOf(Scenarios.byName(scenario)!, name)
-        assert.strictEqual(result.rejections, 0)
+        assert.strictEqual(result.failedCalls, 0)
+        // A few rejections tell it how far it may double.
+        assert.isAtMost(result.rejections, name === "floodgate-unknown" ? 8 : 0)
         assert.isAtMost(result.makespanSeconds, 1.03 * knowing.makespanSeconds)
       })
     )
@@ -240,8 +262,8 @@ describe("floodgate, in an outage", () => {
         const result = yield* resultOf({ ...incident, provider, faulty: true }, "floodgate")
         assert.deepStrictEqual([result.failedAgents, result.failedCalls], [0, 0])
         assert.isAtMost(result.makespanSeconds, sound.makespanSeconds + seconds + 24)
-        // One probe every 20 s, and those before.
-        assert.isAtMost(result.retries, 4 + seconds / 20)
+        // One probe every 20 s, those before, and the calls that met its beginning.
+        assert.isAtMost(result.retries, 6 + seconds / 20)
       })
     )
   }
@@ -259,6 +281,86 @@ describe("floodgate, whose provider is gone for half a minute", () => {
       })
     )
   }
+})
+
+describe("floodgate, in the weather", () => {
+  for (const [name, most, rejections] of [
+    ["random-rejections", 1.02, 12],
+    ["outage-at-start", 1.2, 0],
+    ["neighbour-in-bursts", 1.1, 6],
+    ["undeclared-concurrency", 1.03, 30]
+  ] as const) {
+    it.effect(`does all of the work in ${name}, in ${most} of the oracle's time`, () =>
+      Effect.gen(function* () {
+        const scenario = Scenarios.byName(name)!
+        const result = yield* resultOf(scenario, "floodgate")
+        const oracle = yield* resultOf(scenario, "oracle")
+        assert.strictEqual(result.failedCalls, 0)
+        assert.isAtMost(result.rejections, rejections)
+        assert.isAtMost(result.makespanSeconds, most * oracle.makespanSeconds)
+      })
+    )
+  }
+
+  it.effect("does not know a limit that is undeclared, unlike one that is declared", () =>
+    Effect.gen(function* () {
+      const scenario = Scenarios.byName("undeclared-concurrency")!
+      const declared = yield* resultOf({ ...scenario, isConcurrencyDeclared: true }, "floodgate")
+      assert.strictEqual(declared.rejections, 0)
+      const result = yield* resultOf(scenario, "floodgate")
+      assert.isAbove(result.rejections, 0)
+    })
+  )
+})
+
+describe("what people run", () => {
+  // The default table: each loses calls in the incident but for those that share a limiter.
+  it.effect("loses calls without a budget", () =>
+    Effect.gen(function* () {
+      const lost: Array<string> = []
+      for (const { name } of Strategies.usual) {
+        const { failedCalls } = yield* resultOf(Scenario.make(), name)
+        if (failedCalls > 0) lost.push(name)
+      }
+      assert.deepStrictEqual(lost, ["sdk-2", "sdk-10", "ai-sdk", "semaphore"])
+    })
+  )
+})
+
+describe("Matrix", () => {
+  const races = Effect.forEach(["incident", "undeclared-concurrency"], (name) =>
+    Effect.map(
+      Effect.forEach(["sdk-2", "floodgate", "oracle"], (strategy) => resultOf(Scenarios.byName(name)!, strategy)),
+      (results) => ({ name, results })
+    )
+  )
+
+  it.effect("says of each pair how long it took, or what was lost", () =>
+    Effect.gen(function* () {
+      const both = yield* races
+      const lines = Matrix.text(both).split("\n")
+      assert.match(lines[0]!, /^ +undeclared-$/)
+      assert.match(lines[1]!, /^strategy +incident +concurrency$/)
+      assert.match(lines[3]!, /^sdk-2 +45 lost +450 lost$/)
+      assert.match(lines[4]!, /^floodgate +41\.\d s +15\d\.\d s$/)
+      const [lost, done] = Matrix.rowsOf(both).map(({ cells }) => cells[0]!)
+      assert.deepStrictEqual(lost, { kind: "lost", text: "45 lost", ratio: undefined })
+      assert.closeTo(done!.ratio!, 1, 0.02)
+      assert.include(Matrix.markdown(both), "| `sdk-2` | 45 lost | 450 lost |")
+    })
+  )
+
+  it.effect("stands in several tables where one is too wide, and says what has no end", () =>
+    Effect.gen(function* () {
+      const [incident] = yield* races
+      const many = Array.from({ length: 9 }, () => incident!)
+      const lines = Matrix.text(many, 80).split("\n")
+      assert.isAtMost(Math.max(...lines.map((line) => line.length)), 80)
+      assert.strictEqual(lines.filter((line) => line.startsWith("strategy")).length, 2)
+      const endless = { ...incident!.results[0]!, finished: false }
+      assert.strictEqual(Matrix.cellOf(endless, []).text, "no end")
+    })
+  )
 })
 
 describe("floodgate-fifo", () => {

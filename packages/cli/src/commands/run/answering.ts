@@ -42,7 +42,7 @@ export const embeddedLimits: Limits.Limits = {
 }
 
 /** The embedded provider, over real HTTP on loopback. It stops with the scope. */
-export const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
+const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
 
 /** How calls are guarded, besides the budget. */
 interface Guard {
@@ -52,7 +52,7 @@ interface Guard {
 }
 
 /** Floodgate in front of a provider. */
-export const guarded = (
+const guarded = (
   options: Budget.Options & Guard,
   at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
 ): Layer.Layer<Services> => {

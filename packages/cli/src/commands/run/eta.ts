@@ -21,9 +21,16 @@ export interface Ahead {
   readonly out: { readonly seconds: number; readonly charge: Limits.Charge } | undefined
 }
 
+/**
+ * The rate that is to be expected from now on. One that was lowered grows back, up to the limit unless others spend a part
+ * of it: which of both is unknown, so the mean of both ends is.
+ */
+const rateOf = ({ limitPerSecond, perSecond }: Budget.DimensionStatus): number =>
+  limitPerSecond < Infinity ? (perSecond + limitPerSecond) / 2 : perSecond
+
 const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
-  Dimensions.map(dimensions, ({ capacity, perSecond }) =>
-    perSecond > 0 ? { perSecond, burst: capacity } : { total: capacity }
+  Dimensions.map(dimensions, (status) =>
+    status.perSecond > 0 ? { perSecond: rateOf(status), burst: status.capacity } : { total: status.capacity }
   )
 
 /** What an agent still has to do: its call that is with the provider, and those after it. */
@@ -56,13 +63,14 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.
  * first answers that is several times what calls use, so that a level without it means a wait that never comes.
  */
 const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge =>
-  Dimensions.map(dimensions, ({ level }, dimension) =>
-    work.reduce((level, { out }) => {
+  Dimensions.map(dimensions, ({ capacity, level }, dimension) => {
+    const back = work.reduce((level, { out }) => {
       if (out === undefined) return level
       const used = usageOf(out.call)[dimension]
       return level + (out.charge[dimension] ?? used) - used
     }, level)
-  )
+    return Math.min(capacity, back)
+  })
 
 /**
  * The output that is reserved for a call, going by those that are out; undefined where none is. It holds for the next call
@@ -100,7 +108,7 @@ export const left = (
   const out = agents.filter(({ out }) => out !== undefined).length
   if (pool === undefined || answers < Math.max(fewest, out)) return undefined
   const work = workOf(agents, learned, count)
-  const paused = pool.cooldown === undefined ? 0 : Duration.toMillis(pool.cooldown.left)
+  const paused = pool.pause?.leftMillis ?? 0
   const reservedOutputTokens = reservedOf(work)
   const how = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
   /** How long they take, the orchestrator from then on. */

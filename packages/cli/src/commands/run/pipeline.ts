@@ -40,6 +40,8 @@ export type Event =
       readonly inputTokens: number
       readonly outputTokens: number
       readonly seconds: number
+      /** When an earlier run asked for it and had the answer, where that is known. */
+      readonly when?: Results.Result["when"]
     }
   | {
       readonly event: "ended"
@@ -139,7 +141,7 @@ const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E
   const { finished, record, report } = options
 
   /** An answer that was paid for is kept, even if Ctrl-C comes at that moment. */
-  const ask = (agent: string, step: string, key: string, params: Params) =>
+  const ask = (agent: string, step: string, key: string, params: Params, asked: number) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const attempts = {
@@ -152,7 +154,9 @@ const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E
         const text = LlmClient.text(message)
         if (text.trim() === "") return yield* new NoAnswer({ step, stop: message.stop_reason })
         const { model, stop_reason: stop } = message
-        const result: Results.Result = { agent, step, key, model, usage: Results.tokensOf(message.usage), stop, text }
+        const usage = Results.tokensOf(message.usage)
+        const when = { asked, answered: yield* Clock.currentTimeMillis }
+        const result: Results.Result = { agent, step, key, model, usage, stop, text, when }
         yield* record(result)
         totals.calls++
         totals.inputTokens += result.usage.inputTokens
@@ -167,10 +171,11 @@ const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E
     const at = yield* Clock.currentTimeMillis
     if (known === undefined) yield* report({ event: "asked", agent, step })
     else totals.reused++
-    const { stop, text, usage } = known ?? (yield* ask(agent, step, key, params))
+    const { stop, text, usage } = known ?? (yield* ask(agent, step, key, params, at))
     if (stop === "max_tokens") totals.cut++
     const seconds = ((yield* Clock.currentTimeMillis) - at) / 1_000
-    yield* report({ event: "answered", agent, step, reused: known !== undefined, ...usage, seconds })
+    const earlier = known?.when === undefined ? {} : { when: known.when }
+    yield* report({ event: "answered", agent, step, reused: known !== undefined, ...usage, seconds, ...earlier })
     return text
   })
 }

@@ -40,7 +40,8 @@ export const make = (): Recorder => {
   const calls: Array<Report.Run.Call> = []
   const levels: Array<Report.Run.Look> = []
   const outcomes = new Map<string, Report.Run.Outcome>()
-  const recorded = { calls, levels, outcomes, reused: 0 }
+  const earlier: Array<Report.Run.Earlier> = []
+  const recorded = { calls, levels, outcomes, earlier }
   /** An agent makes one call at a time. */
   const open = new Map<string, Report.Run.Call>()
   /** What is reserved for the request that an agent sends next. */
@@ -76,7 +77,10 @@ export const make = (): Recorder => {
         case "failed":
           return
         case "answered":
-          if (event.reused) recorded.reused++
+          if (event.reused) {
+            const { inputTokens, outputTokens, when } = event
+            earlier.push({ agent, usage: { inputTokens, outputTokens }, when })
+          }
           close(agent, at, "ok")
           return
         case "ended":
@@ -111,7 +115,7 @@ export const make = (): Recorder => {
   const look = Effect.gen(function* () {
     const budget = yield* Budget.TokenBudget
     const [pool] = Object.values((yield* budget.status).pools)
-    if (pool !== undefined) levels.push({ at: yield* now, dimensions: pool.dimensions, pace: pool.pace })
+    if (pool !== undefined) levels.push({ at: yield* now, dimensions: pool.dimensions })
   })
 
   return {

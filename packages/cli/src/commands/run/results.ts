@@ -25,7 +25,9 @@ const Result = Schema.Struct({
   usage: Tokens,
   /** Why the model stopped: `max_tokens` says that the answer is cut. */
   stop: Schema.NullOr(Schema.String),
-  text: Schema.String
+  text: Schema.String,
+  /** When the agent asked for it, waits included, and when it was answered: milliseconds since 1970. */
+  when: Schema.optionalKey(Schema.Struct({ asked: Schema.Finite, answered: Schema.Finite }))
 })
 
 /** A finished call. */

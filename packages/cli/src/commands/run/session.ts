@@ -33,8 +33,8 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
   missing: Schema.Array(Schema.Struct({ agent: Schema.String, documents: Schema.String, reason: Schema.String })),
   /** Agents that finished. */
   done: Schema.Finite,
-  /** Whether the same command may get further; undefined where it starts anew. */
-  retryHelps: Schema.UndefinedOr(Schema.Boolean)
+  /** Whether the same command may get further. */
+  retryHelps: Schema.Boolean
 }) {
   override get message(): string {
     const [first] = this.missing
@@ -44,7 +44,6 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
       reasons.size === 1
         ? `${names} failed: ${first?.reason}`
         : `${this.missing.length} failed:${this.missing.map(({ agent, reason }) => `\n  ${agent}: ${reason}`).join("")}`
-    if (this.retryHelps === undefined) return what
     const kept = this.done === 0 ? "" : `The work of the other ${this.done} is kept. `
     const next = this.retryHelps
       ? "Run the same command again to make only the calls that are missing."
@@ -62,8 +61,6 @@ export interface Options {
   readonly outIsNamed: boolean
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
-  /** Whether the same command goes on from what this one leaves; if not, it starts anew, and does not say what is kept. */
-  readonly resumes: boolean
   /** Said first: who answers. */
   readonly provider: string
   /** Writes down what happens, for a report. */
@@ -94,8 +91,8 @@ const opening = (
 }
 
 /** That answers are not whole, where there are any. */
-const cutOff = ({ resumes, task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
-  resumes && cut > 0
+const cutOff = ({ task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
+  cut > 0
     ? [
         `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
       ]
@@ -115,7 +112,7 @@ const closing = (
   return [
     `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}`,
     ...cutOff(options, report),
-    ...(options.resumes ? [`${summary} has ${isDone ? "the answer" : "what is done"}${every}`] : [])
+    `${summary} has ${isDone ? "the answer" : "what is done"}${every}`
   ]
 }
 
@@ -145,7 +142,7 @@ export const run = Effect.fnUntraced(function* (
   | Path.Path
   | Terminal.Terminal
 > {
-  const { cap, confirm, resumes, mode, out, outIsNamed, recorder, task } = options
+  const { cap, confirm, mode, out, outIsNamed, recorder, task } = options
   const { chunks } = options.work
   const { join } = yield* Path.Path
   const paths = Documents.filesIn(join, out)
@@ -155,7 +152,7 @@ export const run = Effect.fnUntraced(function* (
   if (!outIsNamed) yield* Output.ownFolder(out, "--out")
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(Output.writing(out, "--out"))
   yield* Store.checkSummary(paths)
-  const { before, record } = yield* Store.open(paths, resumes)
+  const { before, record } = yield* Store.open(paths)
   const plan = Plan.make(task, chunks, Pipeline.knownOf({ task, chunks, finished: before.results }))
   let { known } = plan
   yield* say(opening(options, paths, { known, unreadable: before.unreadable }))
@@ -175,7 +172,7 @@ export const run = Effect.fnUntraced(function* (
     Effect.scoped,
     Effect.onInterrupt(() => {
       const kept = ` Every answer is kept in ${oneLine(paths.results)}; run the same command again to go on.`
-      return Print.err(`\nStopped.${resumes && known > 0 ? kept : ""}`)
+      return Print.err(`\nStopped.${known > 0 ? kept : ""}`)
     })
   )
 
@@ -188,8 +185,5 @@ export const run = Effect.fnUntraced(function* (
 })
 
 /** Fails when something is missing. */
-export const complete = (report: Pipeline.Report, resumes: boolean): Effect.Effect<void, Incomplete> => {
-  const { missing, parts } = report
-  const retryHelps = resumes ? report.retryHelps : undefined
-  return missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))
-}
+export const complete = ({ missing, parts, retryHelps }: Pipeline.Report): Effect.Effect<void, Incomplete> =>
+  missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))

@@ -43,11 +43,10 @@ export const checkSummary = Effect.fnUntraced(function* ({ results, summary }: P
   return yield* new Output.Unusable({ what, flag })
 })
 
-/** Opens the results of a run, anew or to go on from them. */
-export const open = Effect.fnUntraced(function* (paths: Paths, resumes: boolean) {
+/** Opens the results of a run, to go on from them. */
+export const open = Effect.fnUntraced(function* (paths: Paths) {
   const fs = yield* FileSystem.FileSystem
   const { results: path } = paths
-  if (!resumes) yield* fs.remove(path, { force: true }).pipe(Output.writing(path, flag))
   const before = yield* load(paths)
   const one = yield* Semaphore.make(1)
   let torn = before.torn

@@ -2,7 +2,6 @@
  * What a run looks like on a terminal: a bar per agent, one per limit, and a line that sums up. Pure: events and a status
  * in, lines out.
  */
-import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
 import { counted, thousands } from "../../words.ts"
 import * as Limits from "floodgate/Limits"
@@ -131,7 +130,7 @@ export const clock = (seconds: number): string => {
 }
 
 /** A part of 1 as a bar. */
-const bar = (part: number, width: number): string => {
+export const bar = (part: number, width: number): string => {
   const full = Math.round(Math.min(1, Math.max(0, part)) * width)
   return "█".repeat(full) + "░".repeat(width - full)
 }
@@ -177,33 +176,47 @@ const doing = ({ ended, failure, step }: Row, waiter: Budget.WaiterStatus | unde
   if (ended !== undefined || step === undefined) return ended ?? ""
   if (waiter === undefined) return step
   const what = waiter.dimension === undefined ? "a place" : names[waiter.dimension]
-  return `${step}, waits ${clock(Duration.toSeconds(waiter.waited))} for ${what}`
+  return `${step}, waits ${clock(waiter.waitedMillis / 1_000)} for ${what}`
+}
+
+/** A limit as it is drawn. Where the limit itself is unknown, so is how much less than it is in use. */
+type Level = Omit<Budget.DimensionStatus, "limitPerSecond"> & Partial<Budget.DimensionStatus>
+
+/** The rate in use, and the limit where that is more: others spend the rest. */
+const refill = ({ limitPerSecond = Infinity, perSecond }: Level): string => {
+  if (perSecond === 0) return ""
+  const isLess = limitPerSecond < Infinity && perSecond < 0.99 * limitPerSecond
+  return `, refills ${short(perSecond)}${isLess ? ` of ${short(limitPerSecond)}` : ""}/s`
 }
 
 /** A bar for each limit of a pool. */
-export const levelLines = (
-  dimensions: Budget.PoolStatus["dimensions"],
-  width: number = barWidth
-): ReadonlyArray<string> =>
+export const levelLines = (dimensions: Limits.PerDimension<Level>, width: number = barWidth): ReadonlyArray<string> =>
   Limits.dimensions.flatMap((dimension) => {
     const status = dimensions[dimension]
     if (status === undefined) return []
-    const { capacity, level, perSecond } = status
-    const rate = perSecond === 0 ? "" : `, refills ${short(perSecond)}/s`
+    const { capacity, level } = status
     const debt = level < 0 ? `${short(-level)} in debt` : `${short(level)} of ${short(capacity)} free`
-    return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${rate}`]
+    return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${refill(status)}`]
   })
 
-/** That a pool is paused, and for how long. */
-export const paused = (seconds: number | undefined): string =>
-  seconds === undefined ? "" : `, paused by the provider for ${clock(seconds)}`
+/** That a pool is paused, why, and for how long. */
+export const paused = (seconds: number | undefined, reason: Pause["reason"] = "rateLimit"): string =>
+  seconds === undefined ? "" : `, ${pauses[reason]} ${clock(seconds)}`
+
+type Pause = NonNullable<Budget.PoolStatus["pause"]>
+
+const pauses: Readonly<Record<Pause["reason"], string>> = {
+  rateLimit: "paused by the provider for",
+  ramp: "growing too fast for the provider, paused for",
+  overload: "the provider fails, tried again in"
+}
 
 const poolLines = (name: string, pool: Budget.PoolStatus, width: number): ReadonlyArray<string> => {
-  const { cooldown, inFlight, queued } = pool
-  const pause = paused(cooldown === undefined ? undefined : Duration.toSeconds(cooldown.left))
+  const { allowed, inFlight, pause, queued } = pool
+  const most = allowed < Infinity ? ` of ${Math.floor(allowed)}` : ""
   return [
     ...levelLines(pool.dimensions, width),
-    `${name.padEnd(nameWidth)} ${inFlight} in flight, ${queued} waiting${pause}`
+    `${name.padEnd(nameWidth)} ${inFlight}${most} in flight, ${queued} waiting${paused(pause && pause.leftMillis / 1_000, pause?.reason)}`
   ]
 }
 

@@ -46,14 +46,14 @@ export type Charts = ReturnType<typeof make>
  * **Gotchas**
  *
  * A page gets this function as its text: it uses nothing but its argument, and the CSS variables `--ink`, `--muted`,
- * `--line`, `--good`, `--bad`, `--wait`, `--c1` to `--c5`.
+ * `--line`, `--panel`, `--good`, `--bad`, `--wait`, `--early`, `--c1` to `--c8`.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (library: object) => {
   const Plot = library as typeof ObservablePlot
-  const palette = ["var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)"]
+  const palette = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--c${number})`)
   const count = (value: number): string => value.toLocaleString("en-US")
   const short = (value: number): string => {
     const figures = (scale: number): string => `${Number((value / scale).toPrecision(3))}`
@@ -67,6 +67,11 @@ export const make = (library: object) => {
   const along = { label: "seconds", labelOffset: 38, zero: true }
   /** Text over lines and bars stands on the colour of the panel. */
   const halo = { stroke: "var(--panel)", strokeWidth: 9, strokeLinejoin: "round" as const }
+  /** What a mark says where a pointer is: only a page has one. */
+  const saying = <A>(place: Place, title: (datum: A) => string) =>
+    place.document === undefined
+      ? { title, tip: { fill: "var(--paper)", stroke: "var(--line)", lineHeight: 1.3, fontSize: 12 } }
+      : {}
   const base = (place: Place) => ({
     width: place.width,
     document: place.document as never,
@@ -74,55 +79,90 @@ export const make = (library: object) => {
   })
   const plot = (options: ObservablePlot.PlotOptions): Drawn => Plot.plot(options) as unknown as Drawn
 
-  /** How long each strategy took, against the floor. Bars that are longer than six floors are cut. */
-  const makespan = ({ floorSeconds, results }: ScenarioFigures, place: Place): Drawn => {
+  /**
+   * How long each strategy took, against the floor. Where calls were lost, the bar is hollow: it is no time to be compared.
+   * Bars that are longer than six floors are cut, with a mark where.
+   */
+  const makespan = ({ calls, floorSeconds, results }: ScenarioFigures, place: Place): Drawn => {
+    type Row = (typeof results)[number]
     const longest = Math.max(...results.map((result) => result.makespanSeconds))
     const most = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
-    const done = (result: (typeof results)[number]): boolean => result.finished && result.failedCalls === 0
-    const label = (result: (typeof results)[number]): string => {
-      const cut = result.finished ? "" : "> "
-      const time = `${cut}${seconds(result.makespanSeconds)}`
-      if (result.failedCalls === 0) return time
-      const failed = count(result.failedCalls)
-      return narrow(place) ? `${time} (${failed} ✗)` : `${time}, ${failed} calls not done`
+    const done = (result: Row): boolean => result.finished && result.failedCalls === 0
+    const end = (result: Row): number => Math.min(result.makespanSeconds, most)
+    const label = (result: Row): string => {
+      const time = seconds(result.makespanSeconds)
+      if (done(result)) return time
+      const missing = `${count(result.failedCalls)} ${result.finished ? "lost" : "open"}`
+      if (narrow(place)) return `${missing}, ${time}`
+      return `${missing} of ${count(calls)}, ${result.finished ? "ended after" : "stopped after"} ${time}`
     }
-    const color = (result: (typeof results)[number]): string => {
+    const color = (result: Row): string => {
       if (!done(result)) return "var(--bad)"
       return result.strategy === "floodgate" ? "var(--good)" : "var(--c1)"
     }
-    const inside = (result: (typeof results)[number]): boolean => Math.min(result.makespanSeconds, most) > 0.55 * most
-    const text = (inner: boolean) =>
+    /** A label stands within its bar where it has no room beside it. */
+    const inside = (result: Row): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * most
+    const text = (inner: boolean, full: boolean) =>
       Plot.text(
-        results.filter((result) => inside(result) === inner),
+        results.filter((result) => inside(result) === inner && (inner ? done(result) === full : full)),
         {
           y: "strategy",
-          x: (result: (typeof results)[number]) => Math.min(result.makespanSeconds, most),
+          x: end,
           text: label,
           textAnchor: inner ? "end" : "start",
           dx: inner ? -6 : 6,
-          fill: inner ? "var(--on)" : "var(--ink)",
+          fill: inner && full ? "var(--on)" : "var(--ink)",
           ...(inner ? {} : halo)
         }
       )
+    const bar = {
+      y: "strategy",
+      x: end,
+      rx: 2,
+      insetTop: 2,
+      insetBottom: 2,
+      ...saying(
+        place,
+        (result: Row) =>
+          `${result.strategy}: ${label(result)}\n${count(result.rejections)} 429s, ${count(result.retries)} retries`
+      )
+    }
     return plot({
       ...base(place),
-      height: 40 + 24 * results.length,
+      height: 66 + 24 * results.length,
       marginLeft: narrow(place) ? 138 : 150,
       marginRight: 16,
       marginTop: 20,
-      marginBottom: 20,
-      x: { domain: [0, most], axis: null },
+      marginBottom: room.marginBottom,
+      x: {
+        domain: [0, most],
+        label: along.label,
+        labelOffset: along.labelOffset,
+        ticks: narrow(place) ? 4 : 8,
+        nice: false
+      },
       y: { domain: results.map((result) => result.strategy), label: null, tickSize: 0 },
       marks: [
-        Plot.barX(results, {
-          y: "strategy",
-          x: (result: (typeof results)[number]) => Math.min(result.makespanSeconds, most),
-          fill: color,
-          fillOpacity: (result: (typeof results)[number]) => (done(result) ? 1 : 0.75),
-          rx: 2,
-          insetTop: 2,
-          insetBottom: 2
-        }),
+        Plot.barX(results.filter(done), { ...bar, fill: color }),
+        Plot.barX(
+          results.filter((result) => !done(result)),
+          { ...bar, fill: color, fillOpacity: 0.12, stroke: color, strokeDasharray: "4,3" }
+        ),
+        // Where a bar is cut.
+        Plot.text(
+          results.filter((result) => result.makespanSeconds > most),
+          {
+            y: "strategy",
+            x: most,
+            dx: 2,
+            text: () => "//",
+            fontSize: 20,
+            fontWeight: "bold",
+            fill: "var(--panel)",
+            stroke: "var(--ink)",
+            strokeWidth: 1
+          }
+        ),
         Plot.ruleX(floorSeconds > 0 ? [floorSeconds] : [], { stroke: "var(--ink)", strokeDasharray: "3,3" }),
         Plot.text(floorSeconds > 0 ? [floorSeconds] : [], {
           x: (value: number) => value,
@@ -131,8 +171,9 @@ export const make = (library: object) => {
           dy: -14,
           fill: "var(--muted)"
         }),
-        text(true),
-        text(false)
+        text(true, true),
+        text(true, false),
+        text(false, true)
       ]
     })
   }
@@ -140,6 +181,14 @@ export const make = (library: object) => {
   /** What is left: as the provider has it, and as the budget believes. */
   const levels = ({ dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn => {
     const known = levels.filter((level) => level.provider !== null)
+    const believed = levels.filter((level) => level.budget !== null)
+    const said = saying(place, ({ at, budget, provider }: (typeof levels)[number]) =>
+      [
+        `after ${seconds(at)}`,
+        ...(provider === null ? [] : [`${count(provider)} at the provider`]),
+        ...(budget === null ? [] : [`${count(budget)} in the budget`])
+      ].join("\n")
+    )
     return plot({
       ...base(place),
       ...room,
@@ -150,17 +199,21 @@ export const make = (library: object) => {
       marks: [
         Plot.ruleY([0], { stroke: "var(--line)" }),
         Plot.areaY(known, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
-        Plot.lineY(known, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5 }),
-        Plot.lineY(
-          levels.filter((level) => level.budget !== null),
-          { x: "at", y: "budget", stroke: "var(--c2)", strokeWidth: 1.5, strokeDasharray: "4,3" }
-        )
+        Plot.lineY(known, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5, ...said }),
+        Plot.lineY(believed, {
+          x: "at",
+          y: "budget",
+          stroke: "var(--c2)",
+          strokeWidth: 1.5,
+          strokeDasharray: "4,3",
+          ...(known.length === 0 ? said : {})
+        })
       ]
     })
   }
 
-  /** What was admitted per second, against the limit. */
-  const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { rates }: RunFigures, place: Place): Drawn =>
+  /** What was admitted per second, against the limit and the rate that the budget used. */
+  const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { inUse, rates }: RunFigures, place: Place): Drawn =>
     plot({
       ...base(place),
       ...room,
@@ -169,7 +222,19 @@ export const make = (library: object) => {
       x: along,
       y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true, zero: true },
       marks: [
-        Plot.rectY(rates, { x1: "from", x2: "to", y: "perSecond", fill: "var(--c1)", insetLeft: 0.5, insetRight: 0.5 }),
+        Plot.rectY(rates, {
+          x1: "from",
+          x2: "to",
+          y: "perSecond",
+          fill: "var(--c1)",
+          insetLeft: 0.5,
+          insetRight: 0.5,
+          ...saying(
+            place,
+            ({ from, perSecond, to }: (typeof rates)[number]) =>
+              `${seconds(from)} to ${seconds(to)}\n${count(perSecond)} ${dimension} a second`
+          )
+        }),
         Plot.ruleY([0], { stroke: "var(--line)" }),
         Plot.ruleY(limitPerSecond > 0 ? [limitPerSecond] : [], { stroke: "var(--bad)", strokeDasharray: "4,3" }),
         Plot.text(limitPerSecond > 0 ? [limitPerSecond] : [], {
@@ -180,22 +245,35 @@ export const make = (library: object) => {
           dy: -8,
           fill: "var(--bad)",
           ...halo
-        })
+        }),
+        Plot.lineY(inUse, { x: "at", y: "perSecond", stroke: "var(--c2)", strokeWidth: 1.5, curve: "step-after" })
       ]
     })
 
   /** When each agent waited, ran and was rejected. */
-  const gantt = ({ agents }: ScenarioFigures, { bars }: RunFigures, place: Place): Drawn => {
+  const gantt = ({ agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: Place): Drawn => {
+    type Bar = (typeof bars)[number]
     const of = (what: string) => bars.filter((bar) => bar.what === what)
+    const does: Record<Bar["what"], string> = {
+      waits: "waits",
+      runs: "call runs",
+      failed: "request fails",
+      rejected: "429",
+      earlier: "call of an earlier run, waits included"
+    }
+    const said = saying(place, ({ agent, from, to, what }: Bar) => {
+      const when = what === "rejected" ? `after ${seconds(from)}` : `${seconds(from)} to ${seconds(to)}`
+      return `${agent}: ${does[what]}\n${when}`
+    })
     const few = agents.length <= 24
     /** Names need more room than bars: of many agents not all are named. */
     const named = few ? agents : agents.filter((_, index) => index % 3 === 0)
     const inset = few ? 3 : 0.5
     return plot({
       ...base(place),
-      marginTop: 10,
+      marginTop: resumed.length === 0 ? 10 : 20,
       marginBottom: room.marginBottom,
-      height: 52 + agents.length * (few ? 18 : 5),
+      height: (resumed.length === 0 ? 52 : 62) + agents.length * (few ? 18 : 5),
       marginLeft: Math.max(70, 10 + 7 * Math.max(...named.map((agent) => Math.min(agent.length, 20)))),
       x: along,
       y: { domain: agents, label: null, tickSize: 0, ticks: named },
@@ -206,7 +284,17 @@ export const make = (library: object) => {
           x2: "to",
           fill: "var(--wait)",
           insetTop: inset * 2,
-          insetBottom: inset * 2
+          insetBottom: inset * 2,
+          ...said
+        }),
+        Plot.barX(of("earlier"), {
+          y: "agent",
+          x1: "from",
+          x2: "to",
+          fill: "var(--early)",
+          insetTop: inset,
+          insetBottom: inset,
+          ...said
         }),
         Plot.barX(of("runs"), {
           y: "agent",
@@ -215,7 +303,8 @@ export const make = (library: object) => {
           fill: "var(--c1)",
           insetTop: inset,
           insetBottom: inset,
-          rx: few ? 2 : 0
+          rx: few ? 2 : 0,
+          ...said
         }),
         Plot.barX(of("failed"), {
           y: "agent",
@@ -223,28 +312,52 @@ export const make = (library: object) => {
           x2: "to",
           fill: "var(--bad)",
           insetTop: inset,
-          insetBottom: inset
+          insetBottom: inset,
+          ...said
         }),
-        Plot.dot(of("rejected"), { y: "agent", x: "from", r: few ? 2.5 : 1.2, fill: "var(--bad)", fillOpacity: 0.8 })
+        Plot.dot(of("rejected"), {
+          y: "agent",
+          x: "from",
+          r: few ? 2.5 : 1.2,
+          fill: "var(--bad)",
+          fillOpacity: 0.8,
+          ...said
+        }),
+        Plot.ruleX(resumed, { stroke: "var(--ink)", strokeDasharray: "2,3" }),
+        Plot.text(resumed, {
+          x: (at: number) => at,
+          text: () => "resumed",
+          frameAnchor: "top",
+          textAnchor: "start",
+          dx: 4,
+          dy: -10,
+          fill: "var(--muted)"
+        })
       ]
     })
   }
 
   /** How large a part of all calls was done within which time, waits included. */
   const latency = ({ runs }: ScenarioFigures, place: Place): Drawn => {
+    /** A logarithm has no zero. */
+    const least = 0.01
     const some = runs.filter((run) => run.latencies.length > 0)
     const longest = Math.max(...some.map((run) => run.latencies.at(-1)!))
+    const shortest = Math.min(...some.map((run) => Math.max(least, run.latencies[0]!)))
+    // Whole decades, so that the axis begins and ends where a reader expects it.
+    const domain = [10 ** Math.floor(Math.log10(shortest)), 10 ** Math.ceil(Math.log10(longest * 1.001))]
     // The line of the library is whole; those that are drawn over it have gaps, the last most, so that where several take
     // as long each of them is seen.
     const drawn = some.toSorted((a, b) => Number(b.strategy === "floodgate") - Number(a.strategy === "floodgate"))
-    const period = 6 * drawn.length
+    const unit = drawn.length > 5 ? 4 : 6
+    const period = unit * drawn.length
     const points = ({ done, latencies, planned }: RunFigures) => {
       const line = latencies.map((seconds, index) => ({
-        seconds: Math.max(0.01, seconds),
+        seconds: Math.max(least, seconds),
         share: (((index + 1) / latencies.length) * done) / planned
       }))
       // What was never done is what the line lacks to the top: it goes on to the right.
-      return done < planned ? [...line, { ...line.at(-1)!, seconds: Math.max(0.01, longest) }] : line
+      return done < planned ? [...line, { ...line.at(-1)!, seconds: domain[1]! }] : line
     }
     return plot({
       ...base(place),
@@ -254,10 +367,12 @@ export const make = (library: object) => {
       marginRight: 16,
       x: {
         type: "log",
-        label: "latency in seconds, waits included",
+        domain,
+        label: narrow(place) ? "latency in seconds (log scale)" : "latency in seconds (log scale), waits included",
         labelOffset: along.labelOffset,
         tickFormat: short,
-        ticks: narrow(place) ? 3 : 6
+        ticks: narrow(place) ? 3 : 6,
+        grid: true
       },
       y: { label: "% of all calls done", percent: true, grid: true, domain: [0, 100] },
       marks: drawn.map((run, index) =>
@@ -266,8 +381,13 @@ export const make = (library: object) => {
           y: "share",
           stroke: palette[some.indexOf(run) % palette.length]!,
           strokeWidth: 1.8,
-          ...(index > 0 && { strokeDasharray: `${period - 6 * index},${6 * index}` }),
-          curve: "step-after"
+          ...(index > 0 && { strokeDasharray: `${period - unit * index},${unit * index}` }),
+          curve: "step-after",
+          ...saying(
+            place,
+            ({ seconds: at, share }: ReturnType<typeof points>[number]) =>
+              `${run.strategy}\n${(100 * share).toFixed(0)} % of all calls within ${seconds(at)}`
+          )
         })
       )
     })

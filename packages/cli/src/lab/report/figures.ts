@@ -13,7 +13,8 @@ import type { Scenario } from "../scenario.ts"
 import * as Scenarios from "../scenario.ts"
 
 /**
- * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. Times are in seconds.
+ * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. Of a call of an earlier run it
+ * is known when it was asked for and answered. Times are in seconds.
  *
  * @category models
  * @since 0.1.0
@@ -22,7 +23,7 @@ export interface Bar {
   readonly agent: string
   readonly from: number
   readonly to: number
-  readonly what: "waits" | "runs" | "rejected" | "failed"
+  readonly what: "waits" | "runs" | "rejected" | "failed" | "earlier"
 }
 
 /**
@@ -50,12 +51,16 @@ export interface RunFigures {
   readonly levels: ReadonlyArray<Level>
   /** Tokens that were admitted, per second, in slices of equal length. */
   readonly rates: ReadonlyArray<{ readonly from: number; readonly to: number; readonly perSecond: number }>
+  /** The rate that the budget used, from each time on; empty without a budget. */
+  readonly inUse: ReadonlyArray<{ readonly at: number; readonly perSecond: number }>
   /** Latencies of calls that succeeded, sorted: waits included. */
   readonly latencies: ReadonlyArray<number>
   /** How many calls there were to make; those that were never made, because an earlier one failed, are among them. */
   readonly planned: number
   /** How many of them succeeded. */
   readonly done: number
+  /** The seconds at which a run went on from an earlier one. */
+  readonly resumed: ReadonlyArray<number>
 }
 
 /**
@@ -72,6 +77,8 @@ export interface ScenarioFigures {
   /** The dimension of `levels` and `rates`, and its limit per second. */
   readonly dimension: string
   readonly limitPerSecond: number
+  /** All calls that there were to make. */
+  readonly calls: number
   /** Those that are shown in detail. */
   readonly agents: ReadonlyArray<string>
   readonly results: ReadonlyArray<Result>
@@ -202,6 +209,26 @@ export const ratesOf = (
 }
 
 /**
+ * The rate that a budget used over time: one point for each change.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const inUseOf = (
+  looks: ReadonlyArray<{ readonly at: number; readonly perSecond: number | undefined }>
+): RunFigures["inUse"] => {
+  const points: Array<RunFigures["inUse"][number]> = []
+  for (const { at, perSecond } of looks) {
+    if (perSecond === undefined || !(perSecond < Infinity)) continue
+    const point = { at: secondsOf(at), perSecond: Math.round(perSecond) }
+    if (points.at(-1)?.perSecond !== point.perSecond) points.push(point)
+  }
+  const last = looks.at(-1)
+  const end = points.at(-1)
+  return thinned(last === undefined || end === undefined ? points : [...points, { ...end, at: secondsOf(last.at) }])
+}
+
+/**
  * Latencies of calls that succeeded, sorted: waits included.
  *
  * @category constructors
@@ -240,17 +267,22 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
         .map((entry) => ({ at: entry.at, amount: Scenarios.amountOf(dimension, entry) })),
       end
     ),
+    inUse: inUseOf(run.levels.map(({ at, perSecond }) => ({ at, perSecond: perSecond[dimension] }))),
     latencies: latenciesOf(run.calls),
     planned: Scenarios.callsOf(scenario).length,
-    done: Scenarios.callsOf(scenario).length - run.result.failedCalls
+    done: Scenarios.callsOf(scenario).length - run.result.failedCalls,
+    resumed: []
   }
 }
 
-/** The strategies that are shown in detail by default: the incident, its usual fixes, the library and the oracle. */
-const detailed = new Set(["fixed-retry-forever", "sdk-10", "incident-fix", "floodgate", "oracle"])
+/** Lines of more runs cannot be told apart. */
+const mostDetailed = 8
+
+/** The strategies that are shown in detail where there are more: what people run, the library and the oracle. */
+const detailed = new Set(["fixed-retry-forever", "sdk-10", "semaphore", "effect-rate-limiter", "floodgate", "oracle"])
 
 /**
- * The figures of a scenario: all results, and the usual strategies in detail (all, where there are no more than five).
+ * The figures of a scenario: all results, and the usual strategies in detail (all, where there are few).
  *
  * @category constructors
  * @since 0.1.0
@@ -265,10 +297,11 @@ export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): S
     floorSeconds: round(floor(scenario).seconds),
     dimension: Scenarios.dimensionNames[dimension],
     limitPerSecond: round(amount / seconds),
+    calls: Scenarios.callsOf(scenario).length,
     agents: shownAgents(scenario.agents.map(({ name }) => name)),
     results: runs.map(({ result }) => result),
     runs: runs
-      .filter(({ result }) => runs.length <= 5 || detailed.has(result.strategy))
+      .filter(({ result }) => runs.length <= mostDetailed || detailed.has(result.strategy))
       .map((run) => runFigures(scenario, run))
   }
 }

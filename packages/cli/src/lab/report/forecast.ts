@@ -10,6 +10,7 @@ import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
 import * as Figures from "./figures.ts"
 import type { Section } from "./html.ts"
+import type { Verdict } from "./verdict.ts"
 
 /**
  * A forecast under the limits of a tier.
@@ -59,9 +60,11 @@ const runOf = ({ forecast, tier }: Answer): Figures.RunFigures => {
     bars: ganttOf(forecast),
     levels: [],
     rates: [],
+    inUse: [],
     latencies: Figures.thinned(latencies.sort((a, b) => a - b)),
     planned: forecast.usage.requests,
-    done: forecast.calls.length
+    done: forecast.calls.length,
+    resumed: []
   }
 }
 
@@ -73,12 +76,14 @@ const runOf = ({ forecast, tier }: Answer): Figures.RunFigures => {
  */
 export const section = (options: {
   readonly summary: string
+  /** What it comes to. */
+  readonly verdict: Verdict
   readonly answers: ReadonlyArray<Answer>
   readonly heads: ReadonlyArray<string>
   readonly rows: ReadonlyArray<ReadonlyArray<string>>
   readonly notes: ReadonlyArray<string>
 }): Section => {
-  const { answers, heads, notes, rows, summary } = options
+  const { answers, heads, notes, rows, summary, verdict } = options
   const done = answers.filter(({ forecast }) => forecast.refused.length === 0)
   const figures: Figures.ScenarioFigures = {
     name: "forecast",
@@ -87,6 +92,7 @@ export const section = (options: {
     floorSeconds: 0,
     dimension: "tokens",
     limitPerSecond: 0,
+    calls: answers[0]?.forecast.usage.requests ?? 0,
     agents: Figures.shownAgents(answers[0]?.forecast.agents.map(({ name }) => name) ?? []),
     // What is never done takes no time that a bar could show.
     results: done.map(({ forecast, tier }) => ({
@@ -108,6 +114,7 @@ export const section = (options: {
   }
   return {
     figures,
+    verdict,
     heads,
     rows,
     notes: ["A forecast: nobody else uses the limits, and nothing fails.", ...notes],

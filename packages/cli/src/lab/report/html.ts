@@ -6,10 +6,13 @@
 import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
+import * as Matrix from "../matrix.ts"
+import * as Strategies from "../strategies/index.ts"
 import * as Table from "../table.ts"
 import * as Charts from "./charts.ts"
 import type { ScenarioFigures } from "./figures.ts"
-import { variables } from "./theme.ts"
+import * as Page from "./page.ts"
+import * as Verdict from "./verdict.ts"
 
 /**
  * The names of the charts that a section can show, see `Charts`.
@@ -20,19 +23,22 @@ import { variables } from "./theme.ts"
 export type Chart = "makespan" | "gantt" | "levels" | "rate" | "latency"
 
 /**
- * A part of a report: a table, and charts of its figures.
+ * A part of a report: what happened, a table, and charts of its figures.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Section {
   readonly figures: ScenarioFigures
+  readonly verdict: Verdict.Verdict
   readonly heads: ReadonlyArray<string>
   readonly rows: ReadonlyArray<ReadonlyArray<string>>
+  /** What the first cells of rows mean, by what they say. */
+  readonly explained?: ReadonlyMap<string, string> | undefined
   readonly notes: ReadonlyArray<string>
   /** Those in which there is nothing to see are left out. */
   readonly charts: ReadonlyArray<Chart>
-  /** What the bars of the first chart are, in words. */
+  /** What the bars of the first chart are, as HTML. */
   readonly bars: string
 }
 
@@ -47,6 +53,12 @@ export interface Options {
   /** One sentence below the title. */
   readonly intro: string
   readonly sections: ReadonlyArray<Section>
+  /** What happened in all. @default what happened in the only section */
+  readonly verdict?: Verdict.Verdict | undefined
+  /** When, how and from what it was made. @default nothing */
+  readonly provenance?: ReadonlyArray<readonly [name: string, value: string]> | undefined
+  /** The scenarios that are shown on one screen, before their sections. @default none */
+  readonly matrix?: ReadonlyArray<Matrix.Raced> | undefined
 }
 
 const escape = (text: string): string =>
@@ -66,43 +78,87 @@ const script = (text: string): string => `<script>${text.replaceAll("</script", 
 const json = (value: unknown): string =>
   JSON.stringify(value).replaceAll("<", "\\u003c").replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029")
 
-const style = `
-:root{color-scheme:light dark}
-${variables(":root")}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1120px;margin:0 auto;padding:24px 16px 64px}
-h1{font-size:26px;line-height:1.2;margin:8px 0 4px}
-h2{font-size:20px;margin:48px 0 4px;padding-top:16px;border-top:1px solid var(--line)}
-h3{font-size:14px;margin:0 0 6px;font-weight:600}
-p{margin:4px 0 12px}
-.muted{color:var(--muted)}
-nav{display:flex;flex-wrap:wrap;gap:6px 14px;margin:12px 0}
-a{color:var(--c1)}
-.scroll{overflow-x:auto;-webkit-overflow-scrolling:touch;background:linear-gradient(270deg,var(--paper) 40%,transparent) right/48px 100% no-repeat local,linear-gradient(270deg,var(--wait),transparent) right/20px 100% no-repeat scroll}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;width:100%;white-space:nowrap}
-th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}
-th{color:var(--muted);font-weight:600}
-tr.us td{font-weight:600}
-td.bad{color:var(--bad)}
-figure{margin:0;min-width:0;background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:14px}
-figure>div{min-height:60px}
-figcaption{color:var(--muted);font-size:12.5px;margin-top:6px}
-.grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:16px;margin:16px 0}
-.wide{grid-column:1/-1}
-@media (max-width:760px){.grid{grid-template-columns:minmax(0,1fr)}main{padding:12px 12px 48px}figure{padding:10px}}
-label{font-size:13px;color:var(--muted)}
-select{font:inherit;font-size:14px;color:var(--ink);background:var(--panel);border:1px solid var(--line);border-radius:6px;padding:3px 6px;margin-left:6px}
-.key{display:inline-flex;align-items:center;vertical-align:middle;gap:5px;margin-right:12px;white-space:nowrap}
-.key i{width:12px;height:12px;border-radius:2px;display:inline-block}
-.key i.line{height:3px}
-.key i.dot{width:8px;height:8px;border-radius:50%}
-svg{display:block;max-width:100%;overflow:visible}
-details{margin-top:8px}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:11px;max-height:240px;overflow:auto}
-@media print{.choose,details{display:none}figure{break-inside:avoid}.key i{print-color-adjust:exact}.scroll{overflow:visible;background:none}table{font-size:9px;white-space:normal}th,td{padding:3px 4px}}
-`
+// -----------------------------------------------------------------------------
+// The head
+// -----------------------------------------------------------------------------
+
+const verdictOf = ({ text }: Verdict.Verdict): string => (text === "" ? "" : `<p class="verdict">${escape(text)}</p>`)
+
+const tilesOf = ({ tiles }: Verdict.Verdict): string =>
+  tiles.length === 0
+    ? ""
+    : `<ul class="tiles">${tiles
+        .map(
+          ({ label, tone, value }) =>
+            `<li${tone === undefined ? "" : ` class="${tone}"`}><b>${escape(value)}</b><span>${escape(label)}</span></li>`
+        )
+        .join("")}</ul>`
+
+const factsOf = (provenance: Options["provenance"] = []): string =>
+  provenance.length === 0
+    ? ""
+    : `<details class="facts" open><summary>How this was made</summary><dl>${provenance
+        .map(([name, value]) => `<dt>${escape(name)}</dt><dd>${escape(value)}</dd>`)
+        .join("")}</dl></details>`
+
+const summaries: ReadonlyMap<string, string> = new Map(Strategies.all.map(({ name, summary }) => [name, summary]))
+
+/** The head of a row: its name, and what it means where that is known. */
+const rowHead = (name: string, explained: ReadonlyMap<string, string> | undefined): string => {
+  const why = explained?.get(name)
+  return `<th scope="row">${escape(name)}${why === undefined ? "" : `<span class="why">${escape(why)}</span>`}</th>`
+}
+
+/** The same below a table, where it has no room within: always, or on a narrow screen. */
+const whysOf = (
+  names: ReadonlyArray<string>,
+  explained: ReadonlyMap<string, string> | undefined,
+  isAlways: boolean
+): string => {
+  const known = names.flatMap((name) => {
+    const why = explained?.get(name)
+    return why === undefined ? [] : [`<dt>${escape(name)}</dt><dd>${escape(why)}</dd>`]
+  })
+  return known.length === 0
+    ? ""
+    : `<details class="whys${isAlways ? " always" : ""}"><summary>What they do</summary><dl>${known.join("")}</dl></details>`
+}
+
+const isUs = (name: string): string => (name === "floodgate" ? ' class="us"' : "")
+
+const matrixCell = ({ kind, ratio, text }: Matrix.Cell): string => {
+  if (kind !== "done") return `<td class="lost">${escape(text)}</td>`
+  if (ratio === undefined) return `<td>${escape(text)}</td>`
+  return `<td${ratio <= 1.05 ? ' class="near"' : ""}>${escape(text)}<small>× ${ratio.toFixed(2)}</small></td>`
+}
+
+const matrixOf = (races: Options["matrix"] = []): string =>
+  races.length === 0
+    ? ""
+    : `<section id="all">
+<h2>All scenarios and strategies</h2>
+<p class="muted">Simulated seconds until all of the work was done, and how many times as long as the oracle that is (green: at most 1.05); or how many calls were lost.</p>
+<div class="scroll" role="region" aria-label="Table: all scenarios and strategies" tabindex="0"><table class="matrix"><thead><tr><th scope="col">strategy</th>${races
+        .map(
+          ({ name }) => `<th scope="col"><a href="#${escape(name)}">${escape(name).replaceAll("-", "-<wbr>")}</a></th>`
+        )
+        .join("")}</tr></thead>
+<tbody>${Matrix.rowsOf(races)
+        .map(
+          ({ cells, strategy }) =>
+            `<tr${isUs(strategy)}>${rowHead(strategy, undefined)}${cells.map(matrixCell).join("")}</tr>`
+        )
+        .join("\n")}</tbody></table></div>
+${whysOf(
+  Matrix.rowsOf(races).map(({ strategy }) => strategy),
+  summaries,
+  true
+)}
+</section>`
+
+// -----------------------------------------------------------------------------
+// Sections
+// -----------------------------------------------------------------------------
 
 const key = (color: string, text: string, kind = ""): string =>
   `<span class="key"><i class="${kind}" style="background:var(${color})"></i>${escape(text)}</span>`
@@ -112,9 +168,12 @@ const figure = (chart: string, index: number, title: string, caption: string, wi
   `<figure${wide ? ' class="wide"' : ""}><h3>${title}</h3><div role="img" aria-label="${title}" data-chart="${chart}" data-scenario="${index}"></div>` +
   `<figcaption>${caption}</figcaption></figure>`
 
-const row = (cells: ReadonlyArray<string>): string =>
-  `<tr${cells[0] === "floodgate" ? ' class="us"' : ""}>${cells
-    .map((cell, index) => `<td${index === 1 && /[*>]|never/.test(cell) ? ' class="bad"' : ""}>${escape(cell)}</td>`)
+const row = (
+  [name = "", ...cells]: ReadonlyArray<string>,
+  explained: ReadonlyMap<string, string> | undefined
+): string =>
+  `<tr${isUs(name)}>${rowHead(name, explained)}${cells
+    .map((cell) => `<td${/[*>]|never/.test(cell) ? ' class="bad"' : ""}>${escape(cell)}</td>`)
     .join("")}</tr>`
 
 const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
@@ -123,8 +182,8 @@ const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCas
 const hasShapes = ({ results, runs }: ScenarioFigures): Readonly<Record<Chart, boolean>> => ({
   makespan: results.length > 0,
   gantt: runs.some(({ bars }) => bars.length > 0),
-  // One level is no line.
-  levels: runs.some(({ levels }) => levels.length > 1),
+  // One level is no line, and a budget that nobody used says nothing.
+  levels: runs.some(({ bars, levels }) => bars.length > 0 && levels.length > 1),
   rate: runs.some(({ rates }) => rates.some(({ perSecond }) => perSecond > 0)),
   latency: runs.some(({ latencies }) => latencies.length > 0)
 })
@@ -135,21 +194,38 @@ const places = (
   charts: ReadonlyArray<Chart>,
   index: number
 ): Readonly<Record<Chart, () => string>> => {
-  const lines = figures.runs
+  const { dimension, limitPerSecond, runs } = figures
+  const lines = runs
     .filter(({ latencies }) => latencies.length > 0)
-    .map(({ strategy }, line) => key(`--c${(line % 5) + 1}`, strategy, "line"))
+    .map(({ strategy }, line) => key(`--c${(line % 8) + 1}`, strategy, "line"))
     .join("")
-  const known = figures.runs.some(({ levels }) => levels.some(({ provider }) => provider !== null))
-  const running = `${key("--c1", "running")}${key("--wait", "waiting")}${key("--bad", "429", "dot")}${key("--bad", "failed")}`
-  const left = `${known ? key("--c1", "at the provider", "line") : ""}${key("--c2", "in the budget", "line")}`
-  const limit = figures.limitPerSecond > 0 ? key("--bad", "limit", "line") : ""
-  const admitted = `${key("--c1", `${figures.dimension} admitted`)}${limit}`
+  const known = runs.some(({ levels }) => levels.some(({ provider }) => provider !== null))
+  const believed = runs.some(({ levels }) => levels.some(({ budget }) => budget !== null))
+  const earlier = runs.some(({ bars }) => bars.some(({ what }) => what === "earlier"))
+  const running = [
+    key("--c1", "running"),
+    key("--wait", "waiting"),
+    key("--bad", "429", "dot"),
+    key("--bad", "failed"),
+    ...(earlier ? [key("--early", "answered in an earlier run, waits included")] : [])
+  ].join("")
+  const left = `${known ? key("--c1", "at the provider", "line") : ""}${believed ? key("--c2", "in the budget", "line") : ""}`
+  const limit = limitPerSecond > 0 ? key("--bad", "limit", "line") : ""
+  const used = runs.some(({ inUse }) => inUse.length > 0) ? key("--c2", "rate in use by the budget", "line") : ""
   return {
     makespan: () => figure("makespan", index, "How long it takes", bars, true),
     gantt: () => figure("gantt", index, "Agents and their calls", running, true),
-    levels: () => figure("levels", index, `What is left: ${escape(figures.dimension)}`, left),
-    rate: () => figure("rate", index, "Admitted a second", admitted, !charts.includes("levels")),
-    latency: () => figure("latency", index, "Latency of calls, all that are shown in detail", lines, true)
+    levels: () => figure("levels", index, `What is left: ${escape(dimension)}`, left),
+    rate: () =>
+      figure(
+        "rate",
+        index,
+        "Admitted a second",
+        `${key("--c1", `${dimension} admitted`)}${limit}${used}`,
+        !charts.includes("levels")
+      ),
+    latency: () =>
+      figure("latency", index, runs.length < 2 ? "Latency of calls" : "Latency of calls, all in detail", lines, true)
   }
 }
 
@@ -166,8 +242,29 @@ const choice = ({ figures: { runs } }: Section, index: number): string => {
   return `<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>`
 }
 
-const part = (section: Section, index: number): string => {
-  const { figures, heads, notes, rows } = section
+/** The figures behind a section, for those who cannot or will not read charts. */
+const figuresOf = ({ figures: { runs } }: Section, charts: ReadonlyArray<Chart>, index: number): string => {
+  const kinds = [
+    ["results", "the table above"],
+    ...(charts.includes("gantt") ? [["calls", "agents and their calls"] as const] : []),
+    ...(charts.includes("levels") ? [["left", "what is left"] as const] : []),
+    ...(charts.includes("rate") ? [["rates", "admitted a second"] as const] : []),
+    ...(charts.includes("latency") ? [["latencies", "latencies"] as const] : [])
+  ] as const
+  const of = runs.length < 2 ? "" : ", of the run that is shown in detail"
+  const options = kinds.map(([kind, name]) => `<option value="${kind}">${name}${kind === "results" ? "" : of}</option>`)
+  return `<details class="figures" data-figures="${index}"><summary>Figures as a table, and as CSV</summary>
+<p><label>Figures: <select>${options.join("")}</select></label> <a href="#" download>Download as CSV</a> <span class="muted count"></span></p>
+<div class="scroll" role="region" aria-label="Figures" tabindex="0"><table></table></div></details>`
+}
+
+/** Rows of a table of which each explains itself. */
+const mostExplained = 10
+
+const part = (section: Section, index: number, isOnly: boolean): string => {
+  const { figures, heads, notes, rows, verdict } = section
+  // Explanations within a long table would make it several screens long.
+  const isLong = rows.length > mostExplained
   const some = hasShapes(figures)
   const charts = section.charts.filter((chart) => some[chart])
   const place = places(section, charts, index)
@@ -176,13 +273,19 @@ const part = (section: Section, index: number): string => {
   return `<section id="${escape(figures.name)}">
 <h2>${escape(figures.name)}</h2>
 <p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
+${isOnly ? "" : verdictOf(verdict)}
 <div class="scroll" role="region" aria-label="Table: ${escape(figures.name)}" tabindex="0"><table><thead><tr>${heads.map((head) => `<th scope="col">${escape(head)}</th>`).join("")}</tr></thead>
-<tbody>${rows.map(row).join("\n")}</tbody></table></div>
+<tbody>${rows.map((cells) => row(cells, isLong ? undefined : section.explained)).join("\n")}</tbody></table></div>
 <p class="muted">${notes.map(escape).join(" ")}</p>
+${whysOf(
+  rows.map(([name = ""]) => name),
+  section.explained,
+  isLong
+)}
 ${overall}
 ${choice(section, index)}
 <div class="grid">${detail.join("\n")}</div>
-<details><summary>Figures behind the charts</summary><pre data-figures="${index}"></pre></details>
+${figuresOf(section, charts, index)}
 </section>`
 }
 
@@ -194,11 +297,18 @@ ${choice(section, index)}
  */
 export const ofScenario = (figures: ScenarioFigures): Section => ({
   figures,
+  verdict: Verdict.ofRace(figures),
   heads: Table.heads,
   rows: figures.results.map(Table.cells),
+  explained: summaries,
   notes: ["Simulated seconds; latency includes waits.", ...Table.notesOf(figures.results).map((note) => `${note}.`)],
   charts: ["makespan", "gantt", "levels", "rate", "latency"],
-  bars: `${key("--good", "floodgate")}${key("--c1", "done")}${key("--bad", "not done, or calls failed")} Bars beyond six floors are cut.`
+  bars: `${key("--good", "floodgate")}${key("--c1", "done")}${key("--bad", "not done, or calls lost", "hollow")}${
+    figures.floorSeconds > 0 &&
+    figures.results.some(({ makespanSeconds }) => makespanSeconds > 6 * figures.floorSeconds)
+      ? " Bars that are marked // are cut at six floors."
+      : ""
+  }`
 })
 
 /**
@@ -210,45 +320,6 @@ export const ofScenario = (figures: ScenarioFigures): Section => ({
 export const raceIntro =
   "The same calls under each strategy, against a simulated provider. Every figure belongs to the provider model that stands above it."
 
-/** Draws every chart into its place, and again when the place or the choice changes. */
-const client = `
-const report = JSON.parse(document.getElementById("figures").textContent)
-const charts = makeCharts(Plot)
-const chosen = report.figures.map((s) => Math.max(0, s.runs.findIndex((r) => r.strategy === "floodgate")))
-const draw = (place) => {
-  const width = Math.floor(place.clientWidth)
-  if (width < 40) return
-  const index = Number(place.dataset.scenario)
-  const figures = report.figures[index]
-  const run = figures.runs[chosen[index]]
-  const name = place.dataset.chart
-  const element = name === "makespan" || name === "latency"
-    ? charts[name](figures, { width })
-    : run === undefined ? undefined : charts[name](figures, run, { width })
-  if (element !== undefined) place.replaceChildren(element)
-  place.dataset.width = String(width)
-}
-const places = [...document.querySelectorAll("[data-chart]")]
-for (const place of places) draw(place)
-const resized = new ResizeObserver((entries) => {
-  for (const { target } of entries) if (target.dataset.width !== String(Math.floor(target.clientWidth))) draw(target)
-})
-for (const place of places) resized.observe(place)
-for (const select of document.querySelectorAll("select[data-scenario]")) {
-  select.addEventListener("change", () => {
-    chosen[Number(select.dataset.scenario)] = Number(select.value)
-    for (const place of places) if (place.dataset.scenario === select.dataset.scenario) draw(place)
-  })
-}
-for (const details of document.querySelectorAll("details")) {
-  details.addEventListener("toggle", () => {
-    const pre = details.querySelector("pre")
-    if (details.open && pre.textContent === "") pre.textContent = JSON.stringify(report.figures[Number(pre.dataset.figures)])
-  })
-}
-document.documentElement.dataset.drawn = "true"
-`
-
 /**
  * The report as HTML: one file, with the charting library, the figures and the drawing in it.
  *
@@ -259,9 +330,15 @@ document.documentElement.dataset.drawn = "true"
  * @category rendering
  * @since 0.1.0
  */
-export const render = ({ intro, sections, title }: Options): string => {
+export const render = ({ intro, matrix, provenance, sections, title, verdict }: Options): string => {
   const names = sections.map(({ figures }) => escape(figures.name))
   const links = names.map((name) => `<a href="#${name}">${name}</a>`)
+  const isOnly = sections.length === 1
+  const whole = verdict ?? (isOnly ? sections[0]!.verdict : { text: "", tiles: [] })
+  const data = {
+    figures: sections.map(({ figures }) => figures),
+    tables: sections.map(({ heads, rows }) => ({ heads, rows }))
+  }
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -269,18 +346,24 @@ export const render = ({ intro, sections, title }: Options): string => {
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <link rel="icon" href="data:,">
 <title>${escape(title)}</title>
-<style>${style}</style>
+<style>${Page.style}</style>
 </head>
 <body>
 <main>
+<header>
 <h1>${escape(title)}</h1>
+${verdictOf(whole)}
+${tilesOf(whole)}
 <p class="muted">${escape(intro)}</p>
-${sections.length > 1 ? `<nav>${links.join("")}</nav>` : ""}
-${sections.map(part).join("\n")}
+${factsOf(provenance)}
+</header>
+${matrixOf(matrix)}
+${isOnly ? "" : `<nav aria-label="Scenarios">${links.join("")}</nav>`}
+${sections.map((section, index) => part(section, index, isOnly && verdict === undefined)).join("\n")}
 </main>
-<script type="application/json" id="figures">${json({ figures: sections.map(({ figures }) => figures) })}</script>
+<script type="application/json" id="figures">${json(data)}</script>
 ${libraries().map(script).join("\n")}
-${script(`const makeCharts = ${Charts.make.toString()};${client}`)}
+${script(`const makeCharts = ${Charts.make.toString()};${Page.client}`)}
 </body>
 </html>
 `

@@ -16,3 +16,5 @@ export * as Html from "./html.ts"
 export * as Run from "./run.ts"
 /** @since 0.1.0 */
 export * as Svg from "./svg.ts"
+/** @since 0.2.0 */
+export * as Verdict from "./verdict.ts"

@@ -12,6 +12,17 @@ import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
 import * as Figures from "./figures.ts"
 import type { Section } from "./html.ts"
+import * as Verdict from "./verdict.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** Tokens of an answer. */
+interface Tokens {
+  readonly inputTokens: number
+  readonly outputTokens: number
+}
 
 /**
  * One request. Times are in milliseconds from the start of the run.
@@ -23,7 +34,7 @@ export interface Attempt extends Record.Attempt {
   /** What the budget reserved for it, as far as that is known. */
   readonly charge: Limits.Charge | undefined
   /** Of one that succeeded. */
-  usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined
+  usage: Tokens | undefined
 }
 
 /**
@@ -38,6 +49,19 @@ export interface Call extends Omit<Record.CallRecord, "call" | "attempts"> {
 }
 
 /**
+ * An answer of an earlier run, which this one goes on from.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Earlier {
+  readonly agent: string
+  readonly usage: Tokens
+  /** When it was asked for and answered, in milliseconds since 1970, where that is known. */
+  readonly when: { readonly asked: number; readonly answered: number } | undefined
+}
+
+/**
  * What the budget had left at a time.
  *
  * @category models
@@ -46,8 +70,6 @@ export interface Call extends Omit<Record.CallRecord, "call" | "attempts"> {
 export interface Look {
   readonly at: number
   readonly dimensions: Budget.PoolStatus["dimensions"]
-  /** The part of the limits' rates that it used. */
-  readonly pace: number
 }
 
 /**
@@ -69,18 +91,60 @@ export interface Recorded {
   readonly levels: ReadonlyArray<Look>
   /** By agent, of those that ended. */
   readonly outcomes: ReadonlyMap<string, Outcome>
-  /** Answers of an earlier run: nothing was asked for them. */
-  readonly reused: number
+  /** Answers of earlier runs: nothing was asked for them. */
+  readonly earlier: ReadonlyArray<Earlier>
 }
 
-/** The dimension that came nearest to its end; where nobody looked, the first that was limited. */
+// -----------------------------------------------------------------------------
+// The time of the whole job
+// -----------------------------------------------------------------------------
+
+/** A longer time in which nothing was under way is the time between two runs. */
+const longestGap = 5_000
+
+/** The time of earlier runs on the axis of the whole job: what lies between two runs is cut out. */
+interface Before {
+  /** Milliseconds of all earlier runs together. */
+  readonly millis: number
+  /** Where the next run begins, in milliseconds of the axis. */
+  readonly resumed: ReadonlyArray<number>
+  readonly calls: ReadonlyArray<{ readonly agent: string; readonly from: number; readonly to: number }>
+}
+
+const beforeOf = (earlier: ReadonlyArray<Earlier>): Before => {
+  const known = earlier.flatMap(({ agent, when }) =>
+    when === undefined ? [] : [{ agent, from: when.asked, to: Math.max(when.asked, when.answered) }]
+  )
+  known.sort((a, b) => a.from - b.from)
+  const resumed: Array<number> = []
+  const calls: Array<Before["calls"][number]> = []
+  let end = -Infinity
+  let cut = 0
+  for (const { agent, from, to } of known) {
+    if (from - end > longestGap) {
+      if (end > -Infinity) resumed.push(end - cut)
+      // What follows begins where the run before ended.
+      cut = end === -Infinity ? from : cut + from - end
+    }
+    end = Math.max(end, to)
+    calls.push({ agent, from: from - cut, to: to - cut })
+  }
+  const millis = known.length === 0 ? 0 : end - cut
+  return { millis, resumed: known.length === 0 ? [] : [...resumed, millis], calls }
+}
+
+// -----------------------------------------------------------------------------
+// Figures
+// -----------------------------------------------------------------------------
+
+/** The dimension that came nearest to its end, tokens rather than requests; where nobody looked, what was limited. */
 const tightest = ({ levels }: Recorded, limits: Limits.Limits | undefined): Limits.Dimension | undefined => {
   let least = Infinity
   let found: Limits.Dimension | undefined
   for (const { dimensions } of levels) {
     for (const dimension of Limits.dimensions) {
       const status = dimensions[dimension]
-      if (status === undefined || status.level / status.capacity >= least) continue
+      if (status === undefined || status.level / status.capacity > least) continue
       least = status.level / status.capacity
       found = dimension
     }
@@ -88,57 +152,13 @@ const tightest = ({ levels }: Recorded, limits: Limits.Limits | undefined): Limi
   return found ?? Limits.dimensions.findLast((dimension) => limits?.[dimension] !== undefined)
 }
 
-const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
-
-const heads = [
-  "agent",
-  "calls",
-  "429s",
-  "other failures",
-  "input tokens",
-  "output tokens",
-  "waited",
-  "ended after",
-  "outcome"
-]
-
-const rowOf = (
-  agent: string,
-  calls: ReadonlyArray<Call>,
-  bars: ReadonlyArray<Figures.Bar>,
-  outcome: Outcome
-): ReadonlyArray<string> => {
-  const attempts = calls.flatMap((call) => call.attempts)
-  const count = (outcome: Attempt["outcome"]): string =>
-    Words.thousands(attempts.filter((attempt) => attempt.outcome === outcome).length)
-  const sum = (of: "inputTokens" | "outputTokens"): string =>
-    Words.thousands(attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), 0))
-  const waited = bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
-  return [
-    agent,
-    Words.thousands(calls.length),
-    count("rejected"),
-    count("failed"),
-    sum("inputTokens"),
-    sum("outputTokens"),
-    seconds(waited * 1_000),
-    seconds(
-      largest(
-        calls.map(({ endedAt }) => endedAt ?? 0),
-        0
-      )
-    ),
-    outcome
-  ]
-}
-
-/** What the provider grants a second of a dimension: as given, else as the budget last knew it. */
+/** What the provider grants a second of a dimension: as given, else as the budget last knew it; 0 where nobody does. */
 const limitOf = (dimension: Limits.Dimension, { levels }: Recorded, limits: Limits.Limits | undefined): number => {
   const given = limits?.[dimension]
   if (given?.perSecond !== undefined) return given.perSecond
   if (given?.perMinute !== undefined) return given.perMinute / 60
-  const last = levels.findLast(({ dimensions }) => dimensions[dimension] !== undefined)
-  return last === undefined ? 0 : last.dimensions[dimension]!.perSecond / (last.pace > 0 ? last.pace : 1)
+  const last = levels.findLast(({ dimensions }) => (dimensions[dimension]?.limitPerSecond ?? Infinity) < Infinity)
+  return last?.dimensions[dimension]!.limitPerSecond ?? 0
 }
 
 /** What a request took, as far as is known: what was reserved for it until it is answered, nothing if it was refused. */
@@ -150,34 +170,213 @@ const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: Attem
 
 const endOf = ({ endedAt }: Attempt): number => endedAt ?? 0
 
-const figuresOf = (dimension: Limits.Dimension, { calls, levels }: Recorded): Figures.RunFigures => {
+/** When the last call or request of this run ended. */
+const lastOf = (calls: ReadonlyArray<Call>): number =>
+  largest(
+    [
+      ...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt),
+      ...calls.flatMap(({ attempts }) => attempts).map(endOf)
+    ],
+    1
+  )
+
+/**
+ * No run of these calls could have been shorter: what they used, less what may be there at once, at the limits that are
+ * known, or the requests of the longest agent one after the other.
+ */
+const floorOf = ({ calls, levels }: Recorded, limits: Limits.Limits | undefined): number => {
   const attempts = calls.flatMap((call) => call.attempts)
-  const end = largest([...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt), ...attempts.map(endOf)], 1)
+  let floor = 0
+  for (const dimension of Limits.dimensions) {
+    const limit = limitOf(dimension, { calls, levels, outcomes: new Map(), earlier: [] }, limits)
+    const capacity = levels.at(-1)?.dimensions[dimension]?.capacity
+    if (!(limit > 0) || capacity === undefined) continue
+    const used = attempts.reduce((sum, attempt) => sum + amountOf(dimension, attempt), 0)
+    floor = Math.max(floor, (used - capacity) / limit)
+  }
+  const busy = new Map<string, number>()
+  for (const { attempts, call } of calls) {
+    const millis = attempts.reduce(
+      (sum, { endedAt, outcome, startedAt }) => (outcome === "ok" ? sum + endedAt! - startedAt : sum),
+      0
+    )
+    busy.set(call.agent, (busy.get(call.agent) ?? 0) + millis)
+  }
+  return Math.max(floor, largest([...busy.values()], 0) / 1_000)
+}
+
+const figuresOf = (
+  dimension: Limits.Dimension,
+  { calls, levels }: Recorded,
+  before: Before,
+  planned: number,
+  done: number
+): Figures.RunFigures => {
+  const attempts = calls.flatMap((call) => call.attempts)
+  const end = lastOf(calls)
+  const offset = round(before.millis / 1_000)
+  const later = (seconds: number): number => round(seconds + offset)
+  const own = Figures.barsOf(calls, end).map((bar) => ({ ...bar, from: later(bar.from), to: later(bar.to) }))
+  const earlier = before.calls.map(({ agent, from, to }): Figures.Bar => ({
+    agent,
+    from: round(from / 1_000),
+    to: round(to / 1_000),
+    what: "earlier"
+  }))
   return {
     strategy: "this run",
-    bars: Figures.barsOf(calls, end),
+    bars: [...earlier, ...own],
     levels: Figures.thinned(
       levels.flatMap(({ at, dimensions }): Array<Figures.Level> => {
         const level = dimensions[dimension]?.level
-        return level === undefined ? [] : [{ at: at / 1_000, provider: null, budget: Math.round(level) }]
+        return level === undefined ? [] : [{ at: later(at / 1_000), provider: null, budget: Math.round(level) }]
       })
+    ),
+    inUse: Figures.inUseOf(
+      levels.map(({ at, dimensions }) => ({ at: at + before.millis, perSecond: dimensions[dimension]?.perSecond }))
     ),
     rates: Figures.ratesOf(
       attempts.map((attempt) => ({ at: attempt.startedAt, amount: amountOf(dimension, attempt) })),
       end
-    ),
-    latencies: Figures.latenciesOf(calls),
-    planned: calls.length,
-    done: calls.filter(({ outcome }) => outcome === "ok").length
+    ).map(({ from, perSecond, to }) => ({ from: later(from), to: later(to), perSecond })),
+    latencies: Figures.latenciesOf([
+      ...calls,
+      ...before.calls.map(({ from, to }) => ({ askedAt: from, endedAt: to, outcome: "ok" as const }))
+    ]),
+    planned,
+    done,
+    resumed: before.resumed.map((millis) => round(millis / 1_000))
   }
 }
 
-const fromBefore = ({ calls, reused }: Recorded): ReadonlyArray<string> => {
-  if (reused === 0) return []
-  return calls.length === 0
-    ? [`All ${Words.thousands(reused)} answers are from before: nothing was asked.`]
-    : [`${Words.counted(reused, "answer is", "answers are")} from before: only the others were asked for.`]
+// -----------------------------------------------------------------------------
+// The table
+// -----------------------------------------------------------------------------
+
+const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
+
+const heads = [
+  "agent",
+  "outcome",
+  "answers",
+  "429s",
+  "other failures",
+  "input tokens",
+  "output tokens",
+  "waited",
+  "ended after"
+]
+
+/** What belongs to one agent. */
+interface Own {
+  readonly calls: ReadonlyArray<Call>
+  readonly earlier: ReadonlyArray<Earlier>
+  readonly bars: ReadonlyArray<Figures.Bar>
 }
+
+const sumOf = (of: keyof Tokens, calls: ReadonlyArray<Call>, earlier: ReadonlyArray<Earlier>): number =>
+  calls.reduce((sum, { attempts }) => attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), sum), 0) +
+  earlier.reduce((sum, { usage }) => sum + usage[of], 0)
+
+/** Milliseconds for which agents waited in this run. */
+const waitedOf = (bars: ReadonlyArray<Figures.Bar>): number =>
+  1_000 * bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
+
+const rowOf = (
+  agent: string,
+  { bars, calls, earlier }: Own,
+  outcome: Outcome,
+  before: number
+): ReadonlyArray<string> => {
+  const attempts = calls.flatMap((call) => call.attempts)
+  const count = (outcome: Attempt["outcome"]): string =>
+    Words.thousands(attempts.filter((attempt) => attempt.outcome === outcome).length)
+  const answered = calls.filter(({ outcome }) => outcome === "ok").length
+  const again = earlier.length === 0 ? "" : ` (${Words.thousands(earlier.length)} before)`
+  const ended = calls.map(({ endedAt }) => endedAt ?? 0)
+  return [
+    agent,
+    outcome,
+    `${Words.thousands(answered + earlier.length)}${again}`,
+    count("rejected"),
+    count("failed"),
+    Words.thousands(sumOf("inputTokens", calls, earlier)),
+    Words.thousands(sumOf("outputTokens", calls, earlier)),
+    seconds(waitedOf(bars)),
+    ended.length === 0 ? "-" : seconds(before + largest(ended, 0))
+  ]
+}
+
+// -----------------------------------------------------------------------------
+// The verdict
+// -----------------------------------------------------------------------------
+
+const span = (millis: number): string => {
+  const whole = millis / 1_000
+  return whole < 120 ? `${whole.toFixed(1)} s` : `${(whole / 60).toFixed(1)} min`
+}
+
+const verdictOf = (
+  recorded: Recorded,
+  figures: Figures.ScenarioFigures,
+  { before, end, waited }: { readonly before: Before; readonly end: number; readonly waited: number }
+): Verdict.Verdict => {
+  const { calls, earlier, outcomes } = recorded
+  const [run] = figures.runs
+  const { done, planned } = run!
+  const rejected = calls.reduce(
+    (sum, { attempts }) => sum + attempts.filter(({ outcome }) => outcome === "rejected").length,
+    0
+  )
+  const ended = [...outcomes.values()]
+  const failed = ended.filter((outcome) => outcome === "failed").length
+  const answered = `${Words.thousands(done)} of ${Words.counted(planned, "call")} answered`
+  const of429 = `with ${Verdict.rejections(rejected)}`
+  const ofThem = `${Words.thousands(earlier.length)} of them in earlier runs`
+  const how = () => {
+    if (earlier.length === 0) return ` in ${span(end)}, ${of429}`
+    return calls.length === 0 ? ", all of them in earlier runs" : `, ${ofThem}; this one took ${span(end)}, ${of429}`
+  }
+  const text = () => {
+    if (done === planned) return `Done: all ${Words.counted(planned, "call")} answered${how()}.`
+    const why = failed > 0 ? `Incomplete: ${Words.counted(failed, "agent")} failed` : "Stopped"
+    return `${why}; ${answered}${how()}.`
+  }
+  const whole = before.millis + end
+  const floor = `no run of these calls is shorter than ${figures.floorSeconds.toFixed(1)} s`
+  return {
+    text: text(),
+    tiles: [
+      Verdict.answeredTile(done, planned),
+      {
+        value: calls.length === 0 ? "-" : span(end),
+        label: before.millis > 0 ? `this run; ${span(whole)} in all, with those before` : floor
+      },
+      Verdict.rejectionsTile(rejected),
+      { value: span(waited), label: "waited by all agents together" },
+      Verdict.tokensTile(
+        sumOf("inputTokens", calls, earlier) + sumOf("outputTokens", calls, earlier),
+        earlier.length === 0 ? "tokens used" : "tokens used, earlier runs included"
+      )
+    ]
+  }
+}
+
+const fromBefore = ({ calls, earlier }: Recorded, before: Before): ReadonlyArray<string> => {
+  if (earlier.length === 0) return []
+  const unknown = earlier.length - before.calls.length
+  return [
+    calls.length === 0
+      ? `All ${Words.thousands(earlier.length)} answers are from before: nothing was asked.`
+      : `${Words.counted(earlier.length, "answer is", "answers are")} from before: only the others were asked for. 429s, failures and waits are those of this run.`,
+    ...(before.calls.length > 0 ? ["The time between two runs is left out."] : []),
+    ...(unknown > 0 ? [`It is not known when ${Words.thousands(unknown)} of them came.`] : [])
+  ]
+}
+
+// -----------------------------------------------------------------------------
+// The section
+// -----------------------------------------------------------------------------
 
 /**
  * The part of a report about a run.
@@ -194,33 +393,48 @@ export const section = (options: {
   readonly limits?: Limits.Limits | undefined
   /** All agents, in the order in which they are shown. */
   readonly agents: ReadonlyArray<string>
+  /** All calls of the job. @default those that were made or answered */
+  readonly planned?: number | undefined
 }): Section => {
   const { agents, limits, provider, recorded, summary } = options
   const bound = tightest(recorded, limits)
   const dimension = bound ?? "tokens"
-  const run = figuresOf(dimension, recorded)
+  const before = beforeOf(recorded.earlier)
+  const done = recorded.calls.filter(({ outcome }) => outcome === "ok").length + recorded.earlier.length
+  const planned = options.planned ?? recorded.calls.length + recorded.earlier.length
+  const run = figuresOf(dimension, recorded, before, planned, done)
   const shown = new Set(Figures.shownAgents(agents))
   const calls = Map.groupBy(recorded.calls, ({ call }) => call.agent)
+  const earlier = Map.groupBy(recorded.earlier, ({ agent }) => agent)
   const bars = Map.groupBy(run.bars, ({ agent }) => agent)
+  const figures: Figures.ScenarioFigures = {
+    name: "run",
+    summary,
+    provider,
+    floorSeconds: round(floorOf(recorded, limits)),
+    dimension: Scenarios.dimensionNames[dimension],
+    limitPerSecond: round(limitOf(dimension, recorded, limits)),
+    calls: planned,
+    agents: [...shown],
+    results: [],
+    runs: [{ ...run, bars: run.bars.filter(({ agent }) => shown.has(agent)) }]
+  }
+  const end = recorded.calls.length === 0 ? 0 : lastOf(recorded.calls)
   return {
-    figures: {
-      name: "run",
-      summary,
-      provider,
-      floorSeconds: 0,
-      dimension: Scenarios.dimensionNames[dimension],
-      limitPerSecond: round(limitOf(dimension, recorded, limits)),
-      agents: [...shown],
-      results: [],
-      runs: [{ ...run, bars: run.bars.filter(({ agent }) => shown.has(agent)) }]
-    },
+    figures,
+    verdict: verdictOf(recorded, figures, { before, end, waited: waitedOf(run.bars) }),
     heads,
     rows: agents.map((agent) =>
-      rowOf(agent, calls.get(agent) ?? [], bars.get(agent) ?? [], recorded.outcomes.get(agent) ?? "stopped")
+      rowOf(
+        agent,
+        { calls: calls.get(agent) ?? [], earlier: earlier.get(agent) ?? [], bars: bars.get(agent) ?? [] },
+        recorded.outcomes.get(agent) ?? "stopped",
+        before.millis
+      )
     ),
     notes: [
       "Waits are for the budget, and between attempts. Tokens of a call count when it was sent.",
-      ...fromBefore(recorded),
+      ...fromBefore(recorded, before),
       ...(bound === undefined ? ["No limit is known: none was given, and no response named one."] : [])
     ],
     charts: ["gantt", "levels", "rate", "latency"],

@@ -10,59 +10,69 @@ import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schedule from "effect/Schedule"
+import type * as Limits from "floodgate/Limits"
 import { LlmError, ServerFailed } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import { rateOf } from "../rate.ts"
-import type { Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 
 const limiter = Effect.map(Layer.build(Layer.provide(RateLimiter.layer, RateLimiter.layerStoreMemory)), (context) =>
   Effect.provide(RateLimiter.RateLimiter, context)
 ).pipe(Effect.flatten)
 
-/**
- * A token bucket in its terms, so many tokens a window: it holds `limit` and is refilled by `limit` in each window. The
- * limit on tokens is the one that is watched; it has no several dimensions.
- */
-const bucketOf = ({ limits }: Scenario): { readonly limit: number; readonly window: Duration.Duration } => {
-  const limit = limits.tokens ?? limits.inputTokens ?? limits.outputTokens ?? { perMinute: 1e9 }
-  const { amount, seconds } = rateOf(limit)
-  const burst = limit.burst ?? amount
-  return { limit: burst, window: Duration.millis((burst / (amount / seconds)) * 1_000) }
+/** A limit as it is written for a `RateLimiter`. */
+interface Rule {
+  readonly key: string
+  readonly limit: number
+  readonly window: Duration.Duration
+  readonly algorithm: "fixed-window" | "token-bucket"
 }
 
-const algorithmOf = ({ limits }: Scenario): "fixed-window" | "token-bucket" =>
-  (limits.tokens ?? limits.inputTokens)?.window === "fixed" ? "fixed-window" : "token-bucket"
+/**
+ * A limit in its terms, so many tokens a window: a token bucket holds `limit` and is refilled by `limit` in each window. An
+ * exact burst is so expressed by a shorter window.
+ */
+const ruleOf = (key: string, limit: Limits.Limit): Rule => {
+  const { amount, seconds } = rateOf(limit)
+  const burst = limit.burst ?? amount
+  return {
+    key,
+    limit: burst,
+    window: Duration.millis((burst / (amount / seconds)) * 1_000),
+    algorithm: limit.window === "fixed" ? "fixed-window" : "token-bucket"
+  }
+}
 
-const tokensOf = (scenario: Scenario, counted: number, params: Params): number =>
-  scenario.limits.tokens === undefined ? counted : counted + params.max_tokens
+/** What is known of a call before it is made. Its output is not, so that a limit on output alone is left to the provider. */
+const chargedOf = (dimension: Limits.Dimension, params: Params, inputTokens: number): number =>
+  ({ requests: 1, inputTokens, outputTokens: 0, tokens: inputTokens + params.max_tokens })[dimension]
+
+/** The dimensions whose amounts are known before a call. */
+const charged = ["requests", "inputTokens", "tokens"] as const
 
 /**
- * Effect's `RateLimiter`: charged with the estimate before each call, `onExceeded: "delay"`, and a jittered backoff after
- * rejections.
+ * Effect's `RateLimiter`: one key for each limited dimension, charged with the estimate before each attempt, and a jittered
+ * backoff after failures.
  */
 export const effectRateLimiter: Strategy = {
   name: "effect-rate-limiter",
-  summary: "Effect's RateLimiter as a token bucket, charged with the estimate; jittered backoff, 5 attempts",
+  summary: "Effect's RateLimiter with the provider's limits, charged with the estimate; jittered backoff, 5 attempts",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
       const shared = yield* limiter
-      const algorithm = algorithmOf(scenario)
+      const rules = charged.flatMap((dimension) => {
+        const limit = scenario.limits[dimension]
+        return limit === undefined ? [] : [{ dimension, rule: ruleOf(dimension, limit) }]
+      })
       return (params, call) => {
-        const charged = shared
-          .consume({
-            ...bucketOf(scenario),
-            algorithm,
-            onExceeded: "delay",
-            key: "anthropic",
-            tokens: tokensOf(scenario, call.inputTokens, params)
-          })
-          .pipe(
-            Effect.orDie,
-            Effect.flatMap(({ delay }) => Effect.sleep(delay))
-          )
-        return Effect.andThen(charged, provider.create(params)).pipe(
+        const admitted = Effect.forEach(
+          rules,
+          ({ dimension, rule }) =>
+            RateLimiter.sleep(shared, { ...rule, tokens: chargedOf(dimension, params, call.inputTokens) }),
+          { discard: true }
+        )
+        return Effect.andThen(Effect.orDie(admitted), provider.create(params)).pipe(
           Effect.map((reply) => reply.value),
           Effect.retry({
             schedule: Schedule.jittered(Schedule.exponential("2 seconds")),
@@ -87,11 +97,15 @@ const headersOf = (error: LlmError): Record<string, string> =>
  */
 export const effectHttpLimiter: Strategy = {
   name: "effect-http-limiter",
-  summary: "HttpClient.withRateLimiter with the limits, learning from retry-after, 429s retried for ever",
+  summary:
+    "Effect's HttpClient.withRateLimiter with the limit on tokens, learning from retry-after; 429s retried for ever",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
       const shared = yield* limiter
+      const { limits } = scenario
+      const dimension = limits.tokens === undefined ? "inputTokens" : "tokens"
+      const rule = ruleOf("anthropic", limits[dimension] ?? { perMinute: 1e9 })
       const asked = new Map<string, { readonly params: Params; readonly tokens: number; answer?: Message | LlmError }>()
       const keyOf = (request: HttpClientRequest.HttpClientRequest): string => request.headers["x-call"] ?? ""
 
@@ -112,17 +126,15 @@ export const effectHttpLimiter: Strategy = {
         })
       }).pipe(
         HttpClient.withRateLimiter({
-          ...bucketOf(scenario),
+          ...rule,
           limiter: shared,
-          algorithm: algorithmOf(scenario),
-          key: "anthropic",
           tokens: (request) => asked.get(keyOf(request))!.tokens
         })
       )
 
       return (params, call) => {
         const key = `${call.agent}/${call.index}`
-        asked.set(key, { params, tokens: tokensOf(scenario, call.inputTokens, params) })
+        asked.set(key, { params, tokens: chargedOf(dimension, params, call.inputTokens) })
         const request = HttpClientRequest.post("http://provider.invalid/v1/messages", { headers: { "x-call": key } })
         return Effect.flatMap(Effect.orDie(http.execute(request)), () => {
           const answer = asked.get(key)!.answer ?? new LlmError({ reason: new ServerFailed({ status: 500 }) })

@@ -19,13 +19,13 @@ const everySecond =
 /** `wait_fixed(1)`, `stop_after_attempt(5)`: waits exactly one second, five attempts, no budget. */
 export const fixedRetry: Strategy = {
   name: "fixed-retry",
-  summary: "wait exactly 1 s, 5 attempts, no budget",
+  summary: "the incident: waits exactly 1 s after each failure, 5 attempts, nothing shared",
   client: everySecond(4)
 }
 
 /** `wait_fixed(1)` without an end: stopped by the race, and then reported as not finished. */
 export const fixedRetryForever: Strategy = {
   name: "fixed-retry-forever",
-  summary: "wait exactly 1 s, for ever, no budget",
+  summary: "waits exactly 1 s after each failure, for ever, nothing shared",
   client: everySecond()
 }

@@ -1,7 +1,6 @@
 /** The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Limits from "floodgate/Limits"
 import * as Dimensions from "../../dimensions.ts"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
@@ -9,7 +8,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Agent, Call, Scenario } from "../scenario.ts"
-import type { Client, Strategy } from "../strategy.ts"
+import type { Believed, Client, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
 interface Options {
@@ -27,18 +26,24 @@ interface Options {
   readonly knowsWork?: boolean | undefined
 }
 
+/** The limit on calls at once, where the provider declares it. */
+const declaredConcurrency = ({ isConcurrencyDeclared, provider }: Scenario): number | undefined =>
+  isConcurrencyDeclared ? provider.concurrency : undefined
+
 /** What an account's owner tells the budget: the limits that the provider's console shows. */
-const trueLimits = ({ limits, provider }: Scenario): Budget.Options => ({
-  limits,
-  concurrency: provider.concurrency
+const trueLimits = (scenario: Scenario): Budget.Options => ({
+  limits: scenario.limits,
+  concurrency: declaredConcurrency(scenario)
 })
 
-const leftOf = ({ pools }: Budget.BudgetStatus): Limits.Charge => {
-  const left: { [D in Limits.Dimension]?: number } = {}
-  for (const { dimensions } of Object.values(pools)) {
-    for (const [dimension, { level }] of Object.entries(dimensions)) left[dimension as Limits.Dimension] = level
+/** The calls of a scenario are all to one model, so they share one pool. */
+const believedOf = ({ pools }: Budget.BudgetStatus): Believed => {
+  const [pool] = Object.values(pools)
+  const dimensions = pool?.dimensions ?? {}
+  return {
+    left: Dimensions.map(dimensions, ({ level }) => level),
+    perSecond: Dimensions.map(dimensions, ({ perSecond }) => perSecond)
   }
-  return left
 }
 
 /** A provider whose responses say nothing of its limits; a rejection still says when to come back. */
@@ -96,14 +101,14 @@ const make = ({
       const shared = yield* Effect.provide(Budget.TokenBudget, context)
       const create: Client = (params, call) =>
         client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
-      const left = Effect.map(shared.status, leftOf)
-      if (!knowsWork) return Object.assign(create, { left })
+      const believes = Effect.map(shared.status, believedOf)
+      if (!knowsWork) return Object.assign(create, { believes })
       const run: NonNullable<Client["run"]> = (agents) =>
         Effect.provide(
           Agents.run(agents.map(({ agent, effect }) => ({ key: agent.name, effect, work: workOf(agent) }))),
           context
         )
-      return Object.assign(create, { left, run })
+      return Object.assign(create, { believes, run })
     })
 })
 
@@ -152,7 +157,7 @@ export const doubleLimits: Strategy = make({
 export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
   summary: "this library without limits: it learns them from responses",
-  budget: ({ provider }) => ({ concurrency: provider.concurrency })
+  budget: (scenario) => ({ concurrency: declaredConcurrency(scenario) })
 })
 
 /** The library without counting tokens first: input is estimated from bytes, output learned. */

@@ -65,7 +65,8 @@ const limitOf = ({ limits }: Scenario): { readonly rate: number; readonly burst:
 /** The incident report's fix. */
 export const incidentFix: Strategy = {
   name: "incident-fix",
-  summary: "full jitter 2 s to 60 s, 5 attempts; one bucket charged with the estimate, never corrected",
+  summary:
+    "the incident's fix: one bucket charged with the estimate, never corrected; full jitter 2 s to 60 s, 5 attempts",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

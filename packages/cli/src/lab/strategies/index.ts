@@ -21,12 +21,28 @@ import { oracle } from "./oracle.ts"
 import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2, semaphore } from "./peers.ts"
 
 /**
- * Those that `floodgate storm` runs by default: the incident, its fix, the library and the yardstick.
+ * The yardstick that the others are compared with.
+ *
+ * @category strategies
+ * @since 0.2.0
+ */
+export { oracle }
+
+/**
+ * Those that `floodgate storm` runs by default: what people really run, the library and the yardstick.
  *
  * @category strategies
  * @since 0.1.0
  */
-export const usual: ReadonlyArray<Strategy> = [fixedRetry, fixedRetryForever, incidentFix, floodgate, oracle]
+export const usual: ReadonlyArray<Strategy> = [sdk2, sdk10, aiSdk, semaphore, effectRateLimiter, floodgate, oracle]
+
+/**
+ * The incident as it was reported: fixed waits, and the fix.
+ *
+ * @category strategies
+ * @since 0.2.0
+ */
+export const reported: ReadonlyArray<Strategy> = [fixedRetry, fixedRetryForever, incidentFix]
 
 /**
  * What others do, the library aside.
@@ -68,4 +84,4 @@ export const variants: ReadonlyArray<Strategy> = [
  * @category strategies
  * @since 0.1.0
  */
-export const all: ReadonlyArray<Strategy> = [...usual.slice(0, 3), ...peers, ...variants, ...usual.slice(3)]
+export const all: ReadonlyArray<Strategy> = [...reported, ...peers, ...variants, floodgate, oracle]

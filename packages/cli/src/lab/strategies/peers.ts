@@ -50,25 +50,25 @@ const sdkWait = (error: LlmError, n: number): Effect.Effect<number> => {
   return Effect.map(Random.next, (random) => Math.min(0.5 * 2 ** n, 8) * (1 - random * 0.25) * 1_000)
 }
 
-const sdk = (retries: number): Strategy => ({
+const sdk = (retries: number, summary: string): Strategy => ({
   name: `sdk-${retries}`,
-  summary: `the official SDK's own retries, maxRetries: ${retries}`,
+  summary,
   client: () =>
     Effect.map(LlmProvider, (provider) => (params) => retrying(attemptOf(provider, params), retries, sdkWait))
 })
 
 /** The official SDK as it comes: two retries. */
-export const sdk2: Strategy = sdk(2)
+export const sdk2: Strategy = sdk(2, "@anthropic-ai/sdk as it comes: 2 retries, each after what retry-after says")
 
 /** The official SDK with `maxRetries: 10`, the usual advice. */
-export const sdk10: Strategy = sdk(10)
+export const sdk10: Strategy = sdk(10, "@anthropic-ai/sdk with maxRetries: 10, each after what retry-after says")
 
 /**
- * The AI SDK's `generateText` (ai 6): two retries, 2 s doubled, no jitter, `retry-after` where it is below a minute.
+ * The AI SDK's `generateText` (ai 7): two retries, 2 s doubled, no jitter, `retry-after` where it is below a minute.
  */
 export const aiSdk: Strategy = {
   name: "ai-sdk",
-  summary: "2 retries after 2 s and 4 s without jitter, retry-after if below a minute",
+  summary: "AI SDK's generateText as it comes: 2 retries after 2 s and 4 s, or what retry-after says below a minute",
   client: () =>
     Effect.map(
       LlmProvider,
@@ -84,7 +84,7 @@ export const aiSdk: Strategy = {
 /** Full jitter alone: a random part of 2 s, 4 s ... 60 s, ten attempts, nothing shared, `retry-after` not read. */
 export const fullJitter: Strategy = {
   name: "full-jitter",
-  summary: "full jitter 2 s to 60 s alone, 10 attempts, no budget",
+  summary: "full jitter 2 s to 60 s, 10 attempts, nothing shared",
   client: () =>
     Effect.map(
       LlmProvider,
@@ -98,7 +98,7 @@ export const fullJitter: Strategy = {
 /** What `retry-after` says, exactly, ten attempts; 2 s where it says nothing. */
 export const retryAfter: Strategy = {
   name: "retry-after",
-  summary: "wait exactly what retry-after says, 10 attempts, no budget",
+  summary: "waits exactly what retry-after says, 10 attempts, nothing shared",
   client: () =>
     Effect.map(
       LlmProvider,
@@ -110,7 +110,7 @@ export const retryAfter: Strategy = {
 /** Four calls at once, and the SDK's two retries inside: the usual `p-limit(4)`. */
 export const semaphore: Strategy = {
   name: "semaphore",
-  summary: "4 calls at once over the SDK's 2 retries",
+  summary: "a semaphore as of p-limit: 4 calls at once, each with the SDK's 2 retries",
   client: () =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
@@ -122,7 +122,7 @@ export const semaphore: Strategy = {
 /** Exponential backoff as Effect offers it: 2 s doubled, `Schedule.jittered` (0.8 to 1.2), ten attempts. */
 export const jittered: Strategy = {
   name: "effect-jittered",
-  summary: "Schedule.exponential of 2 s with Schedule.jittered, 10 attempts, no budget",
+  summary: "Effect's Schedule.exponential from 2 s with Schedule.jittered, 10 attempts, nothing shared",
   client: () =>
     Effect.map(
       LlmProvider,

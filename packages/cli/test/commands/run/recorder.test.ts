@@ -50,7 +50,7 @@ const recording = (finished: Map<string, Result>, sim: ProviderSim.Options = {})
   return { run, section, shown, recorder }
 }
 
-const outcomes = (section: Report.Html.Section) => section.rows.map((row) => row.at(-1))
+const outcomes = (section: Report.Html.Section) => section.rows.map((row) => row[1])
 
 describe("recorder", () => {
   it.effect("writes down a run from its first call on", () =>
@@ -76,8 +76,55 @@ describe("recorder", () => {
       assert.strictEqual(figures.dimension, "input tokens")
       assert.isAbove(figures.limitPerSecond, 0)
       assert.include(notes, "All 16 answers are from before: nothing was asked.")
+      assert.strictEqual(section().verdict.text, "Done: all 16 calls answered, all of them in earlier runs.")
       assert.isFalse(notes.some((note) => note.includes("No limit is known")))
+      // When they were asked for is known from the results.
+      assert.deepStrictEqual(shown(), ["gantt", "latency"])
+    })
+  )
+
+  it.effect("draws nothing of answers of which it is not known when they came", () =>
+    Effect.gen(function* () {
+      const finished = new Map<string, Result>()
+      yield* Simulation.run(recording(finished).run)
+      for (const [key, { when: _, ...result }] of finished) finished.set(key, result)
+      const { run, section, shown } = recording(finished)
+      yield* Simulation.run(run)
+      assert.include(section().notes, "It is not known when 16 of them came.")
       assert.deepStrictEqual(shown(), [])
+    })
+  )
+
+  // Regression: after a resume the report was of the second half only.
+  it.effect("shows the whole job after a resume, without the time between", () =>
+    Effect.gen(function* () {
+      const finished = new Map<string, Result>()
+      const slow = { latency: { baseMillis: 10_000 } }
+      const fiber = yield* Effect.forkChild(recording(finished, slow).run)
+      yield* TestClock.adjust("25 seconds")
+      yield* Fiber.interrupt(fiber)
+      const before = finished.size
+      assert.isAbove(before, 0)
+      yield* TestClock.adjust("1 hour")
+      const { run, section } = recording(finished, slow)
+      yield* Simulation.run(run)
+      const { figures, rows, verdict } = section()
+      const [{ bars, done, planned, resumed }] = figures.runs as [Report.Figures.RunFigures]
+      assert.deepStrictEqual([done, planned], [16, 16])
+      assert.strictEqual(bars.filter(({ what }) => what === "earlier").length, before)
+      // The orchestrator is not among the agents that are shown.
+      assert.strictEqual(bars.filter(({ what }) => what === "runs").length, 15 - before)
+      const [at] = resumed as [number]
+      assert.strictEqual(resumed.length, 1)
+      assert.isAbove(at, 9)
+      assert.isBelow(at, 30)
+      for (const { from, to, what } of bars) assert.isTrue(what === "earlier" ? to <= at : from >= at)
+      assert.match(
+        verdict.text,
+        new RegExp(`^Done: all 16 calls answered, ${before} of them in earlier runs; this one took`)
+      )
+      const answers = rows.map((row) => row[2])
+      assert.isTrue(answers.every((text) => /^5 \(\d before\)$/.test(text!)))
     })
   )
 
@@ -120,7 +167,7 @@ describe("recorder", () => {
       outcome: "ok" as const,
       attempts: []
     }))
-    const recorded = { calls, levels: [], outcomes: new Map(), reused: 0 }
+    const recorded = { calls, levels: [], outcomes: new Map(), earlier: [] }
     const { rows } = Report.Run.section({ recorded, agents, provider: "simulated", summary: "1,000 agents" })
     assert.strictEqual(rows.length, agents.length)
     assert.isAtMost(looks, 10 * agents.length)

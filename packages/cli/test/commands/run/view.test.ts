@@ -1,12 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
 import * as View from "../../../src/commands/run/view.ts"
 
 const status: Budget.BudgetStatus = {
   pools: {
     default: {
-      dimensions: { inputTokens: { level: 50_000, capacity: 200_000, perSecond: 60_000 } },
+      dimensions: { inputTokens: { level: 50_000, capacity: 200_000, perSecond: 45_000, limitPerSecond: 60_000 } },
       inFlight: 3,
       allowed: 10,
       queued: 1,
@@ -15,15 +14,13 @@ const status: Budget.BudgetStatus = {
           agent: "agent-02",
           priority: 0,
           charge: { inputTokens: 150_000 },
-          waited: Duration.seconds(3),
-          expected: Duration.seconds(2),
+          waitedMillis: 3_000,
+          expectedMillis: 2_000,
           dimension: "inputTokens"
         }
       ],
-      cooldown: { reason: "rateLimit", left: Duration.seconds(9) },
-      pace: 1,
-      binding: "inputTokens",
-      storeAvailable: true
+      pause: { reason: "rateLimit", leftMillis: 9_000 },
+      binding: "inputTokens"
     }
   }
 }
@@ -64,10 +61,29 @@ describe("view", () => {
     assert.strictEqual(lines[0], "agent-01     ████░░░░░░░░░░░░░░░░ 1/5    150K  read")
     assert.strictEqual(lines[1], "agent-02     ░░░░░░░░░░░░░░░░░░░░ 0/5       0  extract, waits 0:03 for input")
     assert.match(lines[2]!, /^agent-03 .* failed: the provider is ov.*…$/)
-    assert.strictEqual(lines[13], "input        █████░░░░░░░░░░░░░░░ 50K of 200K free, refills 60K/s")
-    assert.strictEqual(lines[14], "calls        3 in flight, 1 waiting, paused by the provider for 0:09")
+    assert.strictEqual(lines[13], "input        █████░░░░░░░░░░░░░░░ 50K of 200K free, refills 45K of 60K/s")
+    assert.strictEqual(lines[14], "calls        3 of 10 in flight, 1 waiting, paused by the provider for 0:09")
     assert.strictEqual(lines[15], "0:12  1 of 61 calls, 150,200 tokens, about 1:50 left")
     for (const line of lines) assert.isBelow(line.length, 80)
+  })
+
+  it("names a rate, a bound on calls in flight and a pause only where there is one", () => {
+    const { default: pool } = status.pools
+    const more = {
+      dimensions: { inputTokens: { level: 50_000, capacity: 200_000, perSecond: 60_000, limitPerSecond: 60_000 } },
+      allowed: Infinity,
+      pause: undefined
+    }
+    const draw = (pools: Budget.BudgetStatus["pools"]) =>
+      View.draw(start(names, 61), { ...around, status: { pools } }).slice(-3, -1)
+    assert.deepStrictEqual(draw({ default: { ...pool!, ...more } }), [
+      "input        █████░░░░░░░░░░░░░░░ 50K of 200K free, refills 60K/s",
+      "calls        3 in flight, 1 waiting"
+    ])
+    const pause = { reason: "overload", leftMillis: 4_000 } as const
+    assert.deepStrictEqual(draw({ default: { ...pool!, ...more, pause } }).slice(1), [
+      "calls        3 in flight, 1 waiting, the provider fails, tried again in 0:04"
+    ])
   })
 
   it("says what agents do and what is left in 40 columns, too", () => {

@@ -1,0 +1,15 @@
+/** What the strategies of a table do, below it. */
+import * as Effect from "effect/Effect"
+import { Strategies } from "../lab/index.ts"
+import * as Print from "./print.ts"
+import { hung } from "./text.ts"
+
+/** Prints a line for each strategy; where there is little room, it goes on below its beginning. */
+export const print = (names: ReadonlyArray<string>): Effect.Effect<void> =>
+  Effect.flatMap(Print.Room, ({ stdout }) => {
+    const width = Math.max(...names.map((name) => name.length))
+    const lines = Strategies.all
+      .filter(({ name }) => names.includes(name))
+      .map(({ name, summary }) => `${name.padEnd(width)}  ${hung(summary, width + 2, stdout)}`)
+    return Print.out(lines.join("\n"))
+  })

@@ -1,0 +1,37 @@
+/** When, how and from what a report was made. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import { oneLine } from "./text.ts"
+import { version } from "./version.ts"
+
+/** The arguments of this call of the command. */
+export const Arguments: Context.Reference<ReadonlyArray<string>> = Context.Reference<ReadonlyArray<string>>(
+  "floodgate/cli/Arguments",
+  { defaultValue: () => [] }
+)
+
+/** An address without its user and password: reports are passed on. */
+const withoutPassword = (argument: string): string => argument.replace(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]*@/i, "$1")
+
+/** An argument as a shell takes it. */
+const quoted = (argument: string): string =>
+  /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`
+
+/** Longer prompts stand in the run's own files. */
+const mostCharacters = 200
+
+const short = (argument: string): string =>
+  argument.length <= mostCharacters ? argument : `${argument.slice(0, mostCharacters)}…`
+
+/** What every report says of itself, and what the command adds. */
+export const of = Effect.fnUntraced(function* (facts: ReadonlyArray<readonly [name: string, value: string]> = []) {
+  const millis = yield* Clock.currentTimeMillis
+  const args = yield* Arguments
+  const date = DateTime.formatIso(DateTime.makeUnsafe(millis)).slice(0, 16).replace("T", " ")
+  const command = ["floodgate", ...args.map((argument) => quoted(short(oneLine(withoutPassword(argument)))))].join(" ")
+  return [["made", `${date} UTC`], ["by", `floodgate ${version}`], ["command", command], ...facts] as ReadonlyArray<
+    readonly [name: string, value: string]
+  >
+})

@@ -1,0 +1,24 @@
+/** Races for several commands: each strategy in turn, with a word on the way of how far it is. */
+import * as Effect from "effect/Effect"
+import { Race, type Scenario, type Strategy } from "../lab/index.ts"
+import * as Words from "../words.ts"
+import { statusLine } from "./painter.ts"
+
+/** Runs a scenario under each strategy, and says on the way how far it is, where somebody can see it. */
+export const race = Effect.fnUntraced(function* (
+  scenario: Scenario.Scenario,
+  strategies: ReadonlyArray<Strategy.Strategy>
+) {
+  const status = yield* statusLine
+  const runs: Array<Race.Run> = []
+  for (const strategy of strategies) {
+    const at = `${scenario.name}, ${strategy.name} (${runs.length + 1} of ${strategies.length})`
+    yield* status(at)
+    const progress = ({ calls, completed, seconds }: Race.Progress) =>
+      status(
+        `${at}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
+      )
+    runs.push(yield* Race.run(scenario, strategy, { progress }))
+  }
+  return runs as ReadonlyArray<Race.Run>
+}, Effect.scoped)

@@ -1,0 +1,101 @@
+/** What the duel looks like: both sides beside each other, under one clock. Pure. */
+import type { ProviderSim } from "floodgate/testing"
+import { Report } from "../../lab/index.ts"
+import * as View from "../run/view.ts"
+import { aligned, fit } from "../text.ts"
+import type { Agent, Side } from "./duel.ts"
+
+/** A side at a moment. */
+export interface Look {
+  readonly name: string
+  readonly agents: Side["agents"]
+  readonly stats: ProviderSim.Stats
+  readonly waits: ReadonlyMap<string, number>
+}
+
+const nameWidth = 10
+const barWidth = 10
+
+/** What became of the calls of a side. Those that an agent never makes, because one before failed, are lost, too. */
+export const countsOf = ({ agents }: Pick<Look, "agents">) => {
+  let calls = 0
+  let done = 0
+  let lost = 0
+  let seconds = 0
+  for (const agent of agents.values()) {
+    calls += agent.calls
+    done += agent.done
+    if (agent.failure !== undefined) lost += agent.calls - agent.done
+    seconds = Math.max(seconds, agent.endedAt ?? 0)
+  }
+  return { calls, done, lost, seconds }
+}
+
+const doing = ({ endedAt, failure }: Agent, waited: number | undefined): string => {
+  if (failure !== undefined) return `lost: ${failure}`
+  if (endedAt !== undefined) return `done ${View.clock(endedAt)}`
+  return waited === undefined ? "asks" : `waits ${View.clock(waited)}`
+}
+
+const cell = (agent: Agent, waited: number | undefined): string =>
+  `${View.bar(agent.done / agent.calls, barWidth)} ${agent.done}/${agent.calls} ${doing(agent, waited)}`
+
+const total = (look: Look): string => {
+  const { calls, done, lost } = countsOf(look)
+  const gone = lost === 0 ? "" : `, ${lost} lost`
+  return `${done} of ${calls}${gone}, 429s: ${look.stats.rejected}`
+}
+
+/** The picture of a moment, within the size of a terminal. */
+export const draw = (
+  looks: ReadonlyArray<Look>,
+  seconds: number,
+  { columns, rows }: { readonly columns: number; readonly rows: number }
+): ReadonlyArray<string> => {
+  const width = Math.max(barWidth, Math.floor((columns - 1 - nameWidth) / looks.length))
+  const row = (name: string, cells: ReadonlyArray<string>): string =>
+    name.padEnd(nameWidth) + cells.map((one) => fit(one, width - 1).padEnd(width)).join("")
+  // What does not fit is redrawn below itself.
+  const names = [...looks[0]!.agents.keys()].slice(0, Math.max(0, rows - 3))
+  return [
+    row(
+      "",
+      looks.map(({ name }) => name)
+    ),
+    ...names.map((name) =>
+      row(
+        name,
+        looks.map(({ agents, waits }) => cell(agents.get(name)!, waits.get(name)))
+      )
+    ),
+    row(View.clock(seconds), looks.map(total))
+  ].map((line) => fit(line.trimEnd(), columns - 1))
+}
+
+/** The same in one line, where nothing can be redrawn. */
+export const plain = (looks: ReadonlyArray<Look>, seconds: number): string =>
+  `${View.clock(seconds)}  ${looks.map((look) => `${look.name}: ${total(look)}`).join("; ")}`
+
+/** What came of it, in a sentence for each and a table. The oracle is what could have been. */
+export const summary = (looks: ReadonlyArray<Look>, oracleSeconds: number): ReadonlyArray<string> => {
+  const rows = looks.map((look) => {
+    const { calls, done, seconds } = countsOf(look)
+    return [look.name, `${done} of ${calls}`, `${seconds.toFixed(1)} s`, `${look.stats.rejected}`]
+  })
+  return [
+    ...looks.map((look) => {
+      const { calls, done, lost, seconds } = countsOf(look)
+      const after = `after ${seconds.toFixed(1)} s`
+      const rejections = Report.Verdict.rejections(look.stats.rejected)
+      const what = lost === 0 ? `all ${calls} calls answered` : `${lost} of ${calls} calls lost, ${done} answered`
+      const name = look.name.slice(0, 1).toUpperCase() + look.name.slice(1)
+      return `${name}: ${what} ${after}, ${rejections}.`
+    }),
+    "",
+    ...aligned([
+      ["", "answered", "ended after", "429s"],
+      ...rows,
+      ["the oracle, simulated", "", `${oracleSeconds.toFixed(1)} s`, ""]
+    ])
+  ]
+}

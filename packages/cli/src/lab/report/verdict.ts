@@ -1,0 +1,215 @@
+/**
+ * What happened, in a sentence and a few figures.
+ *
+ * @since 0.2.0
+ */
+import * as Words from "../../words.ts"
+import type { Result } from "../race.ts"
+import * as Strategies from "../strategies/index.ts"
+import type { ScenarioFigures } from "./figures.ts"
+
+/**
+ * A figure that stands at the top of a report.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Tile {
+  readonly value: string
+  readonly label: string
+  readonly tone?: "good" | "bad" | undefined
+}
+
+/**
+ * A sentence or two, and the figures behind them.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Verdict {
+  readonly text: string
+  readonly tiles: ReadonlyArray<Tile>
+}
+
+/** 2,472,000 as 2.47M: a tile has little room. */
+const short = (value: number): string => {
+  const figures = (scale: number, unit: string) => `${Number((value / scale).toPrecision(3))}${unit}`
+  if (value >= 1e9) return figures(1e9, "B")
+  if (value >= 1e6) return figures(1e6, "M")
+  return value >= 1e4 ? figures(1e3, "K") : Words.thousands(value)
+}
+
+/**
+ * How many, as "no 429", "1 rejection (429)" or "30 rejections (429)".
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const rejections = (count: number): string =>
+  count === 0 ? "no 429" : `${Words.counted(count, "rejection")} (429)`
+
+/**
+ * The tile of calls that were answered.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const answeredTile = (done: number, planned: number, of = "calls answered"): Tile => ({
+  value: `${Words.thousands(done)} of ${Words.thousands(planned)}`,
+  label: of,
+  tone: done === planned ? "good" : "bad"
+})
+
+/**
+ * The tile of rejections.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const rejectionsTile = (count: number): Tile => ({ value: Words.thousands(count), label: "429s" })
+
+/**
+ * The tile of tokens.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const tokensTile = (tokens: number, label = "tokens used"): Tile => ({ value: short(tokens), label })
+
+const isDone = ({ failedCalls, finished }: Result): boolean => finished && failedCalls === 0
+
+const seconds = (value: number): string => `${value.toFixed(1)} s`
+
+/** More names make no sentence. */
+const mostNamed = 4
+
+/** Names with what belongs to each, in a sentence: "a 5, b 3 and 2 others". */
+const listed = (items: ReadonlyArray<string>): string => {
+  const named = items.slice(0, items.length > mostNamed + 1 ? mostNamed : items.length)
+  const rest = items.length - named.length
+  const all = rest > 0 ? [...named, `${rest} others`] : named
+  return all.length < 2 ? all.join("") : `${all.slice(0, -1).join(", ")} and ${all.at(-1)!}`
+}
+
+const against = (result: Result, oracle: Result | undefined): string => {
+  if (oracle === undefined || !isDone(oracle)) return ""
+  const ratio = result.makespanSeconds / oracle.makespanSeconds
+  if (ratio < 1.005) return ", as quickly as the oracle"
+  return `, ${(100 * (ratio - 1)).toFixed(ratio < 1.1 ? 1 : 0)} % behind the oracle`
+}
+
+/** How the subject of a race did. */
+const ofSubject = (result: Result, figures: ScenarioFigures): string => {
+  const { calls, results } = figures
+  const oracle = results.find(({ strategy }) => strategy === "oracle" && strategy !== result.strategy)
+  const who = `${result.strategy.slice(0, 1).toUpperCase()}${result.strategy.slice(1)}`
+  if (!result.finished) return `${who} had not finished after ${seconds(result.makespanSeconds)}.`
+  if (!isDone(result)) return `${who} lost ${Words.thousands(result.failedCalls)} of ${Words.counted(calls, "call")}.`
+  const all = calls === 1 ? "the call" : `all ${Words.thousands(calls)} calls`
+  const after = `${seconds(result.makespanSeconds)}${against(result, oracle)}`
+  return `${who} answered ${all} in ${after}, with ${rejections(result.rejections)}.`
+}
+
+const usual = new Set(Strategies.usual.map(({ name }) => name))
+
+/** Whether it is one of those that people run. */
+const isUsual = ({ strategy }: Result): boolean => usual.has(strategy)
+
+/** A strategy that is quicker by less is as quick. */
+const noticeable = 0.98
+
+/**
+ * What came of a race: how the library did (or who did best), who lost calls, and who was quicker.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const ofRace = (figures: ScenarioFigures): Verdict => {
+  const { calls, floorSeconds, results } = figures
+  const quickest = results
+    .filter(isDone)
+    .reduce<Result | undefined>(
+      (best, one) => (best === undefined || one.makespanSeconds < best.makespanSeconds ? one : best),
+      undefined
+    )
+  const subject = results.find(({ strategy }) => strategy === "floodgate") ?? quickest ?? results[0]
+  if (subject === undefined) return { text: "", tiles: [] }
+  const others = results.filter((one) => one !== subject && one.strategy !== "oracle")
+  const lost = others
+    .filter((one) => !isDone(one))
+    .toSorted((a, b) => Number(isUsual(b)) - Number(isUsual(a)))
+    .map(({ failedCalls, strategy }) => `${strategy} ${Words.thousands(failedCalls)}`)
+  const quicker = others
+    .filter((one) => isDone(one) && isDone(subject))
+    .filter(({ makespanSeconds }) => makespanSeconds < noticeable * subject.makespanSeconds)
+    .map(({ makespanSeconds, strategy }) => `${strategy} in ${seconds(makespanSeconds)}`)
+  const sentences = [
+    ofSubject(subject, figures),
+    ...(lost.length === 0 ? [] : [`Others lost calls: ${listed(lost)}.`]),
+    ...(quicker.length === 0 ? [] : [`Quicker: ${listed(quicker)}.`])
+  ]
+  return {
+    text: sentences.join(" "),
+    tiles: [
+      answeredTile(
+        calls - subject.failedCalls,
+        calls,
+        `calls answered by ${subject.strategy.replaceAll("-", "\u2011")}`
+      ),
+      {
+        value: `${subject.finished ? "" : "> "}${seconds(subject.makespanSeconds)}`,
+        label: `simulated; the floor is ${seconds(floorSeconds)}`
+      },
+      rejectionsTile(subject.rejections),
+      {
+        value: subject.p50Seconds === null ? "-" : seconds(subject.p50Seconds),
+        label: "median latency, waits included"
+      },
+      tokensTile(subject.tokensUsed)
+    ]
+  }
+}
+
+/** Behind the oracle by no more than this is as good as it. */
+const near = 1.05
+
+/**
+ * What came of several races.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const ofRaces = (races: ReadonlyArray<ScenarioFigures>): Verdict => {
+  const strategies = (races[0]?.results ?? []).map(({ strategy }) => strategy)
+  const of = ({ results }: ScenarioFigures, name: string) => results.find(({ strategy }) => strategy === name)!
+  const doneBy = (name: string): number => races.filter((race) => isDone(of(race, name))).length
+  const all = (count: number): string => `${count} of ${Words.counted(races.length, "scenario")}`
+  if (!strategies.includes("floodgate") || !strategies.includes("oracle")) return { text: "", tiles: [] }
+  const ratios = races
+    .map((race) => ({
+      name: race.name,
+      ratio: of(race, "floodgate").makespanSeconds / of(race, "oracle").makespanSeconds
+    }))
+    .toSorted((a, b) => b.ratio - a.ratio)
+  const within = ratios.filter(({ ratio }) => ratio <= near).length
+  const worst = ratios[0]!
+  const rivals = strategies.filter((name) => !name.startsWith("floodgate") && name !== "oracle")
+  const best = rivals.toSorted((a, b) => doneBy(b) - doneBy(a)).slice(0, 2)
+  const text = [
+    `Floodgate did all of the work in ${all(doneBy("floodgate"))}, within 5 % of the oracle in ${within}.`,
+    ...(worst.ratio > near
+      ? [`It is furthest behind in ${worst.name}: ${(100 * (worst.ratio - 1)).toFixed(0)} %.`]
+      : []),
+    `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`
+  ]
+  const shown = ["floodgate", "effect-rate-limiter", "semaphore", "sdk-10", "sdk-2", "ai-sdk"]
+  return {
+    text: text.join(" "),
+    tiles: shown
+      .filter((name) => strategies.includes(name))
+      .map((name) => ({
+        value: `${doneBy(name)} of ${races.length}`, // A name is not broken at its hyphens.
+        label: `scenarios done by ${name.replaceAll("-", "\u2011")}`
+      }))
+  }
+}

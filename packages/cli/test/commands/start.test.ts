@@ -1,0 +1,69 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { ProviderSim } from "floodgate/testing"
+import type { Agent } from "../../src/commands/start/duel.ts"
+import * as View from "../../src/commands/start/view.ts"
+
+const stats = (rejected: number) => ({ rejected }) as ProviderSim.Stats
+
+const agent = (more: Partial<Agent> = {}): Agent => ({
+  calls: 5,
+  done: 0,
+  endedAt: undefined,
+  failure: undefined,
+  ...more
+})
+
+const alone: View.Look = {
+  name: "the SDK by itself",
+  agents: new Map([
+    ["agent-01", agent({ done: 5, endedAt: 9.4 })],
+    ["agent-02", agent({ done: 1, endedAt: 5, failure: "429" })]
+  ]),
+  stats: stats(3),
+  waits: new Map()
+}
+
+const guarded: View.Look = {
+  name: "with Floodgate",
+  agents: new Map([
+    ["agent-01", agent({ done: 4 })],
+    ["agent-02", agent()]
+  ]),
+  stats: stats(0),
+  waits: new Map([["agent-02", 12]])
+}
+
+describe("the duel of the tour", () => {
+  it("shows both sides under one clock, in 80 columns", () => {
+    const lines = View.draw([alone, guarded], 12.2, { columns: 80, rows: 24 })
+    assert.deepStrictEqual(lines, [
+      "          the SDK by itself                 with Floodgate",
+      "agent-01  ██████████ 5/5 done 0:09          ████████░░ 4/5 asks",
+      "agent-02  ██░░░░░░░░ 1/5 lost: 429          ░░░░░░░░░░ 0/5 waits 0:12",
+      "0:12      6 of 10, 4 lost, 429s: 3          4 of 10, 429s: 0"
+    ])
+  })
+
+  it("draws no more lines than a terminal has, and none that wraps", () => {
+    const lines = View.draw([alone, guarded], 12, { columns: 40, rows: 4 })
+    assert.strictEqual(lines.length, 3)
+    for (const line of lines) assert.isBelow(line.length, 40)
+  })
+
+  it("says the same in a line where nothing can be redrawn", () => {
+    assert.strictEqual(
+      View.plain([alone, guarded], 65),
+      "1:05  the SDK by itself: 6 of 10, 4 lost, 429s: 3; with Floodgate: 4 of 10, 429s: 0"
+    )
+  })
+
+  it("sums up who lost calls, and what the oracle would have needed", () => {
+    const all: View.Look = { ...guarded, agents: new Map([["agent-01", agent({ done: 5, endedAt: 20 })]]) }
+    const lines = View.summary([alone, all], 18.5)
+    assert.deepStrictEqual(lines.slice(0, 2), [
+      "The SDK by itself: 4 of 10 calls lost, 6 answered after 9.4 s, 3 rejections (429).",
+      "With Floodgate: all 5 calls answered after 20.0 s, no 429."
+    ])
+    assert.match(lines.at(-1)!, /^the oracle, simulated +18\.5 s$/)
+  })
+})
