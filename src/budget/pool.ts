@@ -333,7 +333,7 @@ export class Pool {
     Law.pause(this.law, this.now() + millis)
     const refusal = this.closedFor(this.now())
     if (refusal !== undefined) {
-      for (const waiter of this.queue.first(Infinity)) this.refuse(waiter, refusal)
+      for (const waiter of this.queue.all()) this.refuse(waiter, refusal)
     }
     this.drain()
   }
@@ -375,7 +375,7 @@ export class Pool {
     this.rules = Limits.resolve(this.limits, this.counting)
     Law.resize(this.law, this.rules, Limits.shares(this.limits), this.now())
     this.queue.reprice((waiter) => this.costOf(waiter.charge))
-    for (const waiter of this.queue.first(Infinity)) {
+    for (const waiter of this.queue.all()) {
       const tooLarge = Limits.neverFits(waiter.charge, this.rules)
       if (tooLarge !== undefined) this.refuse(waiter, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
     }
@@ -399,7 +399,7 @@ export class Pool {
   shutDown(): void {
     this.isClosed = true
     this.options.counts.open.delete(this)
-    for (const waiter of this.queue.first(Infinity)) {
+    for (const waiter of this.queue.all()) {
       this.queue.remove(waiter)
       waiter.end(Effect.interrupt)
     }
