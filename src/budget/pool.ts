@@ -57,6 +57,7 @@ export class Pool {
   /** How the provider counts, once a client has said so. */
   private counting: Limits.Counting | undefined = undefined
   private rules: Limits.Rules
+  private knownLimits = 0
   private wakeAt = Infinity
   private isDraining = false
   private isClosed = false
@@ -293,15 +294,18 @@ export class Pool {
   /** The headers of a response. A response that is no rejection shows that its call was accepted. */
   observe(readings: Law.Readings, held: HeldReservation | undefined): void {
     if (held !== undefined) Law.accept(this.law, held.ticket)
-    this.read(readings, held)
+    Law.observe(this.law, held?.ticket, readings, this.now())
+    this.repriceOnce()
     this.drain()
   }
 
-  private read(readings: Law.Readings, held: HeldReservation | undefined): void {
-    const before = this.law.meters.length
-    Law.observe(this.law, held?.ticket, readings, this.now())
-    // Costs are parts of limits: with the first that are known, they are others.
-    if (this.law.meters.length !== before) this.queue.reprice((waiter) => this.costOf(waiter.charge))
+  /** Costs are parts of limits: when more limits are known than before, they are others. */
+  private repriceOnce(): void {
+    let known = 0
+    for (const { limit } of this.law.meters) if (limit < Infinity) known++
+    if (known === this.knownLimits) return
+    this.knownLimits = known
+    this.queue.reprice((waiter) => this.costOf(waiter.charge))
   }
 
   /** The provider rejected a call, or failed. Returns what that says. */
@@ -322,6 +326,7 @@ export class Pool {
       reason === "overload"
         ? Law.overload(this.law, held.ticket, { retryAfter, used }, now)
         : Law.reject(this.law, held.ticket, { ...failure, isRamp: reason === "ramp" }, now)
+    this.repriceOnce()
     // A failed probe of an outage has had its turn: another agent's call is the next.
     this.account(held, used, verdict !== "outage")
     this.drain()

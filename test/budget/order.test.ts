@@ -106,7 +106,7 @@ describe("Budget order", () => {
     )
   }
 
-  for (const dimension of ["inputTokens"] as const) {
+  for (const dimension of ["inputTokens", "tokens"] as const) {
     it.effect(`is fair to calls that came before the limits were known: ${dimension}`, () =>
       Effect.gen(function* () {
         // Regression: those cost next to nothing, and so the first agent's backlog went before everybody's second call.
