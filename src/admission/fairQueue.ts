@@ -86,7 +86,13 @@ const largestStep = 1e12
 /** Sums of the same steps differ by less. */
 const rounding = 1e-6
 
-const byTag = <E>(a: Flow<E>, b: Flow<E>): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
+/** What flows are ordered by. */
+interface Tag {
+  readonly start: number
+  readonly rank: number
+}
+
+const byTag = (a: Tag, b: Tag): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
 const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
 
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
@@ -193,16 +199,17 @@ export class FairQueue<E extends Entry> {
   first(count: number): ReadonlyArray<E> {
     const found: Array<E> = []
     for (const { heap } of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
-      const cursors = firstFlows(heap, count).map((flow) => ({ entry: flow.head, start: flow.start, owed: flow.owed }))
+      const cursors = firstFlows(heap, count).map(({ head, owed, rank, start }) => ({ entry: head, owed, rank, start }))
       while (found.length < count) {
         let next: (typeof cursors)[number] | undefined
         for (const one of cursors) {
-          if (one.entry !== undefined && (next === undefined || one.start < next.start)) next = one
+          if (one.entry !== undefined && (next === undefined || byTag(one, next))) next = one
         }
         if (next?.entry === undefined) break
         found.push(next.entry)
         next.start += stepOf(next.entry) + next.owed
         next.owed = 0
+        next.rank = this.ranks + found.length
         next.entry = next.entry.next
       }
     }

@@ -224,33 +224,43 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
 /** The dimensions in the order in which a binding one is looked for. */
 const dimensions: ReadonlyArray<Dimension> = ["requests", "inputTokens", "outputTokens", "tokens"]
 
-/** Replaces the user's limits. What was learned of dimensions that the user does not limit stays. */
+/**
+ * Replaces the user's limits. What headers have said of dimensions that the user does not limit stays. A pool that has
+ * sent nothing is full by the new limits.
+ */
 export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, now: number): void => {
   pool.shares = shares
   for (const dimension of dimensions) {
     const rule = rules[dimension]
+    const wasLimited = pool.caps[dimension] !== undefined
     limitTo(pool, dimension, rule, now)
-    if (rule === undefined || rule.quota) continue
-    const { burst, rate } = rule.provider
     const meter = pool.meters.find((each) => each.dimension === dimension)
+    if (rule === undefined || rule.quota) {
+      if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
+      continue
+    }
+    const { burst, rate } = rule.provider
     if (meter === undefined) pool.meters.push(Meter.make(dimension, now, rate, burst))
     else {
       Meter.advance(meter, now, bound(pool, meter, now))
       Meter.setLimit(meter, rate)
       meter.burst = burst
+      if (pool.sent === 0) meter.level = burst
     }
   }
   // Providers limit requests and tokens: where nobody says how, the law finds out.
   if (pool.meters.length === 0) pool.meters.push(Meter.make("requests", now))
-  if (!pool.meters.some((each) => each.dimension !== "requests")) pool.meters.push(Meter.make("tokens", now))
-  if (!pool.meters.some((each) => each.limit === Infinity)) pool.opening = undefined
+  if (!pool.meters.some(isOfTokens)) pool.meters.push(Meter.make("tokens", now))
+  if (pool.meters.some((each) => isOfTokens(each) && each.limit < Infinity)) pool.opening = undefined
 }
 
+const isOfTokens = ({ dimension }: Meter.Meter): boolean => dimension !== "requests"
+
 /** Sets or removes the user's limit of a dimension. */
-const limitTo = ({ caps }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
+const limitTo = ({ caps, sent }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
   const cap = caps[dimension]
   if (rule === undefined) delete caps[dimension]
-  else if (cap === undefined || cap.rule.quota !== rule.quota) caps[dimension] = Cap.make(rule, now)
+  else if (cap === undefined || sent === 0 || cap.rule.quota !== rule.quota) caps[dimension] = Cap.make(rule, now)
   else {
     Cap.advance(cap, now)
     Cap.setRule(cap, rule)
@@ -334,10 +344,10 @@ export const pause = (pool: Pool, until: number): void => {
   pool.gate.until = Math.max(pool.gate.until, until)
 }
 
-/** Nothing goes out before a time, and then one probe. */
+/** Nothing goes out before a time, nor before the end of a pause that lasts longer, and then one probe. */
 const close = (gate: Gate, reason: Gate["reason"], until: number): void => {
   gate.reason = reason
-  gate.until = until
+  gate.until = Math.max(gate.until, until)
   gate.allowed = 1
   gate.probes = 0
 }
@@ -447,27 +457,32 @@ export const accept = (pool: Pool, ticket: Ticket): void => {
 export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
   pool.answerMillis += (now - ticket.at - pool.answerMillis) * verdictWeight
-  end(pool, ticket, used, ticket.isJudged)
+  end(pool, ticket, used, ticket.isJudged, now)
 }
 
 /** A call is over, and what it reserved stays taken. */
 export const keep = (pool: Pool, ticket: Ticket): void => {
   pool.inFlight--
-  for (const meter of pool.meters) if (Meter.isLate(meter)) Meter.spend(meter, ticket.charge[meter.dimension])
+  pool.meters.forEach((meter, i) => {
+    if (Meter.isLate(meter) && isCharged(ticket, i)) Meter.spend(meter, ticket.charge[meter.dimension])
+  })
 }
 
 /** A call never went out, or nobody knows what became of it: it says nothing. */
 export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
-  end(pool, ticket, used, false)
+  end(pool, ticket, used, false, now)
   // A probe that told nothing makes room for another.
   if (pool.gate.probes > 0 && ticket.at > pool.gate.fence) pool.gate.probes--
 }
 
-const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean): void => {
+/** Whether the meter with this index has taken the charge of a call. It has not if it is younger. */
+const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
+
+const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean, now: number): void => {
   pool.inFlight--
   pool.meters.forEach((meter, i) => {
-    if (ticket.sums[2 * i] === undefined) return
+    if (!isCharged(ticket, i)) return
     const charge = ticket.charge[meter.dimension]
     const isGiven = (isAccepted || ticket.at > meter.fence) && (ticket.corrected & (1 << i)) === 0
     Meter.settle(meter, charge, used[meter.dimension] ?? charge, isGiven, isAccepted)
@@ -475,7 +490,9 @@ const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean): voi
   for (const dimension of dimensions) {
     const cap = pool.caps[dimension]
     const charge = ticket.charge[dimension]
-    if (cap !== undefined) Cap.settle(cap, charge, used[dimension] ?? charge, ticket.at)
+    if (cap === undefined) continue
+    Cap.advance(cap, now)
+    Cap.settle(cap, charge, used[dimension] ?? charge, ticket.at)
   }
 }
 
@@ -546,7 +563,7 @@ const learnLevel = (
 ): void => {
   const given = givenAt(pool, meter, ticket)
   const { header, mark } = meter
-  if (given === undefined || now < pool.distrustUntil) return
+  if (given === undefined || meter.peak === Infinity || now < pool.distrustUntil) return
   if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
   meter.most = Math.max(meter.most * 0.999, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
@@ -606,7 +623,7 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   ticket.isJudged = true
   pool.rejectMillis += (now - ticket.at - pool.rejectMillis) * verdictWeight
   if (gate.reason === "overload" && ticket.at > gate.fence) open(gate)
-  end(pool, ticket, rejection.used, false)
+  end(pool, ticket, rejection.used, false, now)
   if (readings !== undefined) observe(pool, ticket, readings, now)
   if (rejection.isRamp) return slowDown(pool, ticket, retryAfter, now)
   const isTrusted = readings !== undefined && now >= pool.distrustUntil
@@ -726,7 +743,10 @@ const endOpening = (pool: Pool, now: number): void => {
   if (pool.opening === undefined) return
   const rate = pool.opening.last / verdictMillis(pool) / 2
   for (const meter of pool.meters) {
-    Meter.restart(meter, Math.min(rate * meter.mean, Meter.recentRate(meter, now)), 0)
+    // What nobody has used yet is as unknown as before.
+    if (meter.mean === 0) continue
+    const delivered = Math.min(rate * meter.mean, Meter.recentRate(meter, now))
+    Meter.restart(meter, Math.max(delivered, Meter.leastRate(meter)), 0)
     meter.floor = meter.peak
   }
   pool.opening = undefined
@@ -756,7 +776,7 @@ const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, no
   for (const meter of pool.meters) {
     meter.level = Math.min(meter.level, 0)
     meter.fence = now
-    if (meter.dimension === "requests") continue
+    if (meter.dimension === "requests" || meter.mean === 0) continue
     const known = meter.ramp === Infinity ? 0 : 0.8 * Meter.rateAt(meter, now)
     meter.ramp = Math.max(Meter.recentRate(meter, now), known, meter.mean / Meter.periodOf(meter))
     meter.rampAt = now
@@ -764,7 +784,7 @@ const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, no
   }
   pool.rampAt = now
   gate.misses = 2
-  close(gate, "ramp", Math.max(gate.until, now + (retryAfter ?? rampPause)))
+  close(gate, "ramp", now + (retryAfter ?? rampPause))
   return "ramp"
 }
 
@@ -783,7 +803,7 @@ export const overload = (
   const isOutage = gate.reason === "overload" && gate.misses > 0
   advance(pool, now)
   ticket.isJudged = true
-  end(pool, ticket, failure.used, false)
+  end(pool, ticket, failure.used, false, now)
   const upTo = ticket.earlier - pool.failed++
   if (isOutage && ticket.at <= gate.fence) return "outage"
   pool.overloadMillis += (now - ticket.at - pool.overloadMillis) * verdictWeight

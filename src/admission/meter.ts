@@ -15,6 +15,8 @@ export const floorPart = 0.9
 const growth = 0.03
 /** From this phase on nothing was found for so long that growth doubles each period. */
 const doublingPhase = 3
+/** Growth ends here, at a quadrillion times the share known: numbers that double for ever overflow. */
+const lastPhase = 60
 /**
  * A period is the geometric mean of the gap between calls and this time. Probing costs rejections for each call, not
  * probing costs share for each minute: the sum of the two is least at the mean of their scales.
@@ -159,11 +161,11 @@ const area = (m: Meter, phase: number): number => {
   return m.peak * phase + (step * doublingPhase ** 4) / 4 + doubled * (2 ** (phase - doublingPhase) - 1)
 }
 
-/** The phase at which the curve reaches the limit. */
+/** The phase at which the curve reaches the limit, or ends. */
 const phaseOfLimit = (m: Meter): number => {
   const growths = (m.limit - m.peak) / (growth * unit(m))
   const cubed = doublingPhase ** 3
-  return growths <= cubed ? Math.cbrt(growths) : doublingPhase + Math.log2(growths / cubed)
+  return growths <= cubed ? Math.cbrt(growths) : Math.min(lastPhase, doublingPhase + Math.log2(growths / cubed))
 }
 
 /** What is refilled in a time from now on, with a phase that stops growing at `most`. */
@@ -179,9 +181,9 @@ const refill = (m: Meter, millis: number, most: number): number => {
  * What the bucket holds. A bucket that has taken a call of some size holds as much. Where the provider limits growth, what
  * is saved up is no room.
  */
-export const burst = (m: Meter): number => {
+export const burst = (m: Meter, now = m.at): number => {
   const whole = m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
-  return m.ramp === Infinity ? whole : Math.min(whole, Math.max(m.mean, rampBurstMillis * rateAt(m, m.at)))
+  return m.ramp === Infinity ? whole : Math.min(whole, Math.max(m.mean, rampBurstMillis * rateAt(m, now)))
 }
 
 /** The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. */
@@ -203,12 +205,12 @@ export const advance = (m: Meter, now: number, most: number): void => {
   if (elapsed <= 0) return
   m.recent *= Math.exp(-elapsed / recentMillis)
   if (m.peak < Infinity) {
-    const full = burst(m)
+    const full = burst(m, now)
     if (m.level >= full) m.level = full
     else if (!isUsed(m)) m.level = Math.min(full, m.level + refill(m, elapsed, m.phase))
     else {
       m.level = Math.min(full, m.level + refill(m, elapsed, most))
-      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most))
+      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most, lastPhase))
     }
   }
   m.at = now
@@ -219,11 +221,11 @@ export const wait = (m: Meter, charge: number, most: number): number => {
   if (m.peak === Infinity || charge === 0) return 0
   const missing = needed(m, charge) - m.level
   if (missing <= rounding * charge) return 0
-  // At the rate of now it takes too long, at the limit not long enough; the curve only grows.
+  // At the rate of now it takes too long, at that time's rate not long enough; the curve only grows.
   let long = missing / rateAt(m, m.at)
-  if (m.phase >= most || m.ramp < Infinity) return long
+  if (m.phase >= most || m.ramp < Infinity || !isUsed(m)) return long
   let short = missing / Math.min(m.limit, curve(m, m.phase + long / m.period))
-  while (long - short > 0.5) {
+  while (long - short > Math.max(0.5, long * rounding)) {
     const middle = (short + long) / 2
     if (refill(m, middle, most) < missing) short = middle
     else long = middle
@@ -284,7 +286,16 @@ export const setLimit = (m: Meter, limit: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
+/** The limit is not known any more. A share that was measured stays. */
+export const forget = (m: Meter): void => {
+  m.burst = undefined
+  setLimit(m, Infinity)
+}
+
+/** One call a period: at a rate of nothing no call would go out to find a better one. */
+export const leastRate = (m: Meter): number => m.mean / longestPeriod
+
 /** A rate in use where none was known: what was delivered in the last minute, or one call a period. */
 export const pin = (m: Meter, now: number): void => {
-  if (m.peak === Infinity) restart(m, Math.max(recentRate(m, now), m.mean / longestPeriod), 0)
+  if (m.peak === Infinity && m.mean > 0) restart(m, Math.max(recentRate(m, now), leastRate(m)), 0)
 }

@@ -219,18 +219,21 @@ export class Pool {
     waiter.end(Effect.succeed(reservation))
   }
 
-  /** An earlier timer stays: it looks again, and sleeps on. */
+  /** An earlier timer stays: it looks again, and sleeps on. A later one ends in vain. */
   private wakeIn(millis: number): void {
     const sleep = Math.min(Math.ceil(millis), longestSleep)
     const at = this.now() + sleep
     if (millis === Infinity || at >= this.wakeAt) return
     this.wakeAt = at
-    this.options.after(sleep, this.wake)
+    this.options.after(
+      sleep,
+      Effect.sync(() => {
+        if (at !== this.wakeAt) return
+        this.wakeAt = Infinity
+        this.drain()
+      })
+    )
   }
-  private readonly wake = Effect.sync(() => {
-    this.wakeAt = Infinity
-    this.drain()
-  })
 
   // ---------------------------------------------------------------------------
   // Ends

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { type Entry, FairQueue, type Flow, type Turn } from "../../src/internal/fairQueue.ts"
+import { type Entry, FairQueue, type Service } from "../../src/admission/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
 import { mulberry } from "../support/random.ts"
 
@@ -16,14 +16,25 @@ const call = (agent: string, cost = 1, options: { weight?: number; priority?: nu
   cost,
   weight: options.weight ?? 1,
   priority: options.priority ?? 0,
-  flow: undefined as Flow<Call> | undefined as never,
-  previous: undefined as never,
-  next: undefined as never
+  flow: undefined,
+  previous: undefined,
+  next: undefined
 })
 
-const drain = (queue: FairQueue<Call>): Array<string> => {
+/** Serves the next entry: what it is, and what its agent was charged. */
+const serve = (queue: FairQueue<Call>): { readonly entry: Call; readonly service: Service } | undefined => {
+  const entry = queue.peek()
+  const service = queue.shift()
+  return entry === undefined || service === undefined ? undefined : { entry, service }
+}
+
+/** The agents of so many entries in the order of service; of all by default. */
+const drain = (queue: FairQueue<Call>, count = Infinity): Array<string> => {
   const order: Array<string> = []
-  for (let turn = queue.shift(); turn !== undefined; turn = queue.shift()) order.push(turn.entry.agent)
+  for (let next = queue.peek(); next !== undefined && order.length < count; next = queue.peek()) {
+    order.push(next.agent)
+    queue.shift()
+  }
   return order
 }
 
@@ -32,7 +43,7 @@ const remembered = (queue: FairQueue<Call>): number =>
   [...queue["levels"].values()].reduce((sum, { flows }) => sum + flows.size, 0)
 
 const Operation = Schema.Struct({
-  kind: Schema.Literals(["push", "front", "shift", "putBack", "remove", "correct", "forget"]),
+  kind: Schema.Literals(["push", "front", "shift", "look", "remove", "correct", "forget"]),
   agent: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 })),
   priority: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2 })),
   weight: Schema.Literals([0.001, 0.5, 1, 3, 1000]),
@@ -46,8 +57,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 10_000; i++) queue.push(call("greedy"))
     queue.shift()
     queue.push(call("modest"))
-    assert.strictEqual(queue.shift()!.entry.agent, "greedy")
-    assert.strictEqual(queue.shift()!.entry.agent, "modest")
+    assert.deepStrictEqual(drain(queue, 2), ["greedy", "modest"])
   })
 
   it("shares by cost, not by calls", () => {
@@ -56,7 +66,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 100; i++) queue.push(call("small", 1))
     const served = { large: 0, small: 0 }
     for (let i = 0; i < 55; i++) {
-      const { entry } = queue.shift()!
+      const { entry } = serve(queue)!
       served[entry.agent as "large" | "small"] += entry.cost
     }
     assert.closeTo(served.large, served.small, 10)
@@ -68,8 +78,7 @@ describe("fairQueue", () => {
       queue.push(call("heavy", 1, { weight: 3 }))
       queue.push(call("light", 1))
     }
-    const order = Array.from({ length: 100 }, () => queue.shift()!.entry.agent)
-    assert.strictEqual(order.filter((agent) => agent === "heavy").length, 75)
+    assert.strictEqual(drain(queue, 100).filter((agent) => agent === "heavy").length, 75)
   })
 
   it("serves a higher priority first", () => {
@@ -81,13 +90,14 @@ describe("fairQueue", () => {
     assert.deepStrictEqual(drain(queue), ["b", "d", "a", "c"])
   })
 
-  it("remembers what an agent was served although a lone head is asked for in vain", () => {
+  it("remembers what an agent was served while a lone head waits", () => {
     // Regression: shifting out a lone head to ask for it forgot every other agent's history.
     const queue = new FairQueue<Call>()
     queue.push(call("a", 10))
     queue.push(call("b", 10))
-    assert.strictEqual(queue.shift()!.entry.agent, "a")
-    queue.putBack(queue.shift()!)
+    assert.strictEqual(serve(queue)!.entry.agent, "a")
+    assert.strictEqual(queue.first(2).length, 1)
+    queue.forget()
     queue.push(call("a", 10))
     queue.push(call("c", 10))
     assert.deepStrictEqual(drain(queue), ["b", "c", "a"])
@@ -99,8 +109,7 @@ describe("fairQueue", () => {
     queue.push(call("large", 10))
     for (let i = 0; i < 3; i++) queue.push(call(`small-${i}`, 1))
     for (let i = 0; i < 4_000; i++) {
-      queue.putBack(queue.shift()!)
-      const { agent, cost } = queue.shift()!.entry
+      const { agent, cost } = serve(queue)!.entry
       served.set(agent, (served.get(agent) ?? 0) + cost)
       queue.push(call(agent, cost))
     }
@@ -113,7 +122,7 @@ describe("fairQueue", () => {
     queue.push(call("old"))
     queue.push(call("old"))
     for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))
-    assert.strictEqual(queue.shift()!.entry.agent, "old")
+    assert.strictEqual(serve(queue)!.entry.agent, "old")
     let waited = 0
     for (; queue.peek()!.agent !== "old" && waited < 1_000; waited++) {
       queue.shift()
@@ -149,7 +158,7 @@ describe("fairQueue", () => {
         queue.shift()
       }
       for (const agent of [other, other, one, one, other, one]) queue.push(call(agent, 2))
-      return Array.from({ length: 6 }, () => queue.shift()!.entry.agent).join()
+      return drain(queue, 6).join()
     }
     for (const agents of [
       ["new", "old"],
@@ -165,7 +174,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 100_000; i++) queue.push(call("a", 1, { priority: (i * 7919) % 100_003 }))
     const served: Array<number> = []
-    for (let turn = queue.shift(); turn !== undefined; turn = queue.shift()) served.push(turn.entry.priority)
+    for (let next = serve(queue); next !== undefined; next = serve(queue)) served.push(next.entry.priority)
     assert.deepStrictEqual(
       served,
       served.toSorted((a, b) => b - a)
@@ -173,46 +182,48 @@ describe("fairQueue", () => {
     assert.strictEqual(new Set(served).size, 100_000)
   })
 
-  it("puts the head back where it was, whatever came meanwhile", () => {
+  /** A random history of arrivals, services and corrections. */
+  const history = (seed: number, agents: number, look: (queue: FairQueue<Call>, n: number) => void) => {
+    const random = mulberry(seed)
+    const below = (n: number) => Math.floor(random() * n)
     const queue = new FairQueue<Call>()
-    queue.push(call("a"))
-    queue.push(call("a"))
-    queue.push(call("b"))
-    const one = queue.shift()!
-    const two = queue.shift()!
-    queue.push(call("c"))
-    queue.push(call("a"))
-    queue.putBack(two)
-    queue.putBack(one)
-    assert.strictEqual(queue.shift()!.entry, one.entry)
-    assert.strictEqual(queue.shift()!.entry, two.entry)
-  })
+    const served: Array<{ readonly entry: Call; readonly service: Service }> = []
+    for (let n = 0; n < Math.max(300, 2 * agents); n++) {
+      const action = random()
+      if (action < 0.5) {
+        const options = { weight: [1, 1, 7, 0.3][below(4)]!, priority: agents > 1_000 ? 0 : below(2) }
+        const cost = random() < 0.5 ? 0.01 + random() : 0.5
+        queue.push({ ...call(`${below(agents)}`, cost, options), id: n }, random() < 0.1)
+      } else if (action < 0.85) {
+        const next = serve(queue)
+        if (next !== undefined) served.push(next)
+      } else if (served.length > 0) queue.correct(served[below(served.length)]!.service, 2 * random())
+      look(queue, n)
+    }
+    return { queue, order: served.map(({ entry }) => entry.id) }
+  }
 
   it.each([5, 2_000])("serves in the same order whether its front is looked at or not, with %i agents", (agents) => {
-    // Regression: an agent whose calls weigh differently weighed as the one that was put back last, and what others had
-    // been served was forgotten while the front was out.
-    const history = (seed: number, isLookedAt: boolean) => {
-      const random = mulberry(seed)
-      const below = (n: number) => Math.floor(random() * n)
-      const queue = new FairQueue<Call>()
-      const served: Array<Turn<Call>> = []
-      for (let n = 0; n < Math.max(300, 2 * agents); n++) {
-        const action = random()
-        if (action < 0.5) {
-          const options = { weight: [1, 1, 7, 0.3][below(4)]!, priority: agents > 1_000 ? 0 : below(2) }
-          queue.push({ ...call(`${below(agents)}`, 0.01 + random(), options), id: n }, random() < 0.1)
-        } else if (action < 0.85) {
-          const turn = queue.shift()
-          if (turn !== undefined) served.push(turn)
-        } else if (served.length > 0) queue.correct(served[below(served.length)]!, 2 * random())
-        if (!isLookedAt || n % 5 > 0) continue
-        const front = Array.from({ length: 32 }, () => queue.shift()).filter((turn) => turn !== undefined)
-        for (const turn of front.reverse()) queue.putBack(turn)
-      }
-      return served.map(({ entry }) => entry.id)
-    }
+    // Regression: an agent whose calls weigh differently weighed as the one that was looked at last, and what others had
+    // been served was forgotten meanwhile.
     for (let seed = 1; seed <= 50; seed++) {
-      assert.deepStrictEqual(history(seed, true), history(seed, false), `seed ${seed}`)
+      const looked = history(seed, agents, (queue, n) => (n % 5 === 0 ? queue.first(32) : undefined))
+      const unseen = history(seed, agents, () => {})
+      assert.deepStrictEqual(looked.order, unseen.order, `seed ${seed}`)
+    }
+  })
+
+  it.each([3, 40])("says in which order entries will be served, with %i agents", (agents) => {
+    for (let seed = 1; seed <= 100; seed++) {
+      const { queue } = history(seed, agents, () => {})
+      for (const count of [1, 7, 32, Infinity]) {
+        const foreseen = queue.first(count).map(({ id }) => id)
+        assert.strictEqual(foreseen.length, Math.min(count, queue.size))
+        if (count < Infinity) continue
+        const served: Array<number> = []
+        for (let next = serve(queue); next !== undefined; next = serve(queue)) served.push(next.entry.id)
+        assert.deepStrictEqual(foreseen, served, `seed ${seed}`)
+      }
     }
   })
 
@@ -222,8 +233,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 4; i++) queue.push(call("b"))
     const cancelled = queue.shift()!
     queue.correct(cancelled, 0)
-    const order = drain(queue)
-    assert.deepStrictEqual(order.slice(0, 4).filter((agent) => agent === "a").length, 2)
+    assert.strictEqual(drain(queue, 4).filter((agent) => agent === "a").length, 2)
   })
 
   it("makes a newcomer wait for one call, however many of another's calls have failed", () => {
@@ -231,10 +241,9 @@ describe("fairQueue", () => {
     for (let i = 0; i < 200; i++) queue.push(call("failing"))
     const failed = Array.from({ length: 50 }, () => queue.shift()!)
     for (let i = 0; i < 3; i++) queue.push(call("new"))
-    for (const turn of failed) queue.correct(turn, 0)
+    for (const service of failed) queue.correct(service, 0)
     queue.push(call("newer"))
-    const order = Array.from({ length: 6 }, () => queue.shift()!.entry.agent)
-    assert.deepStrictEqual(order, ["failing", "new", "newer", "failing", "new", "failing"])
+    assert.deepStrictEqual(drain(queue, 6), ["failing", "new", "newer", "failing", "new", "failing"])
   })
 
   it("starts a newcomer beside those who used less than they asked for", () => {
@@ -243,8 +252,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 2_000; i++) queue.push(call(i % 2 === 0 ? "a" : "b"))
     for (let i = 0; i < 1_000; i++) queue.correct(queue.shift()!, 0.01)
     queue.push(call("new"))
-    const order = Array.from({ length: 4 }, () => queue.shift()!.entry.agent)
-    assert.include(order, "new")
+    assert.include(drain(queue, 4), "new")
   })
 
   it("keeps what an agent is owed when a smaller call of it used what it asked for", () => {
@@ -256,19 +264,19 @@ describe("fairQueue", () => {
     for (let i = 0; i < 9; i++) queue.push(call("b", 3))
     queue.correct(large, 0)
     queue.correct(small, 1)
-    assert.deepStrictEqual(drain(queue).slice(0, 6), ["a", "a", "b", "a", "b", "a"])
+    assert.deepStrictEqual(drain(queue, 6), ["a", "a", "b", "a", "b", "a"])
   })
 
-  it("keeps what an agent is owed while the store is asked for it in vain", () => {
+  it("serves by the costs that entries were repriced to", () => {
     const queue = new FairQueue<Call>()
-    queue.push(call("a", 2))
-    for (const agent of ["b", "b", "b", "b", "a", "a", "a"]) queue.push(call(agent))
-    const [first] = [queue.shift()!, queue.shift()!, queue.shift()!]
-    const asking = queue.shift()!
-    assert.deepStrictEqual([first.entry.agent, asking.entry.agent], ["a", "a"])
-    queue.correct(first, 0)
-    queue.putBack(asking)
-    assert.deepStrictEqual(drain(queue).slice(0, 3), ["a", "a", "b"])
+    for (let i = 0; i < 10; i++) {
+      queue.push(call("large", 1e-4))
+      queue.push(call("small", 1e-4))
+    }
+    queue.reprice(({ agent }) => (agent === "large" ? 3 : 1))
+    const order = drain(queue, 8)
+    assert.strictEqual(order.filter((agent) => agent === "large").length, 2)
+    assert.deepStrictEqual(foreseen(queue, "large", 0), { large: 8, small: 4 })
   })
 
   it.effect.prop(
@@ -286,7 +294,7 @@ describe("fairQueue", () => {
           return found
         }
         const all = () => [...model.values()].flat()
-        const out: Array<Turn<Call>> = []
+        const out: Array<Service> = []
         for (const { agent, cost, kind, pick, priority, weight } of operations) {
           switch (kind) {
             case "push":
@@ -300,28 +308,26 @@ describe("fairQueue", () => {
             }
             case "shift": {
               const highest = Math.max(...all().map((entry) => entry.priority))
-              const turn = queue.shift()
-              if (turn === undefined) {
+              const next = serve(queue)
+              if (next === undefined) {
                 assert.strictEqual(all().length, 0)
                 break
               }
-              assert.strictEqual(turn.entry.priority, highest)
-              assert.strictEqual(lane(turn.entry).shift(), turn.entry)
-              out.push(turn)
+              assert.strictEqual(next.entry.priority, highest)
+              assert.strictEqual(lane(next.entry).shift(), next.entry)
+              out.push(next.service)
               break
             }
-            case "putBack": {
-              const turn = out.pop()
-              if (turn === undefined) break
-              queue.putBack(turn)
-              lane(turn.entry).unshift(turn.entry)
-              assert.strictEqual(queue.peek(), turn.entry)
+            case "look": {
+              const front = queue.first(pick % 5)
+              assert.strictEqual(front.length, Math.min(pick % 5, all().length))
+              assert.strictEqual(queue.peek(), front[0] ?? queue.peek())
               break
             }
             case "correct": {
-              const turn = out.pop()
+              const service = out.pop()
               const head = queue.peek()
-              if (turn !== undefined) queue.correct(turn, (pick % 5) / 2)
+              if (service !== undefined) queue.correct(service, (pick % 5) / 2)
               assert.strictEqual(queue.peek(), head)
               break
             }
@@ -368,7 +374,7 @@ describe("fairQueue", () => {
         }
         for (const agent of agents) for (let i = 0; i < 5; i++) push(agent)
         for (let i = 0; i < 500; i++) {
-          const { entry } = queue.shift()!
+          const { entry } = serve(queue)!
           const agent = agents[Number(entry.agent)]!
           agent.served += entry.cost
           push(agent)
@@ -391,7 +397,7 @@ describe("fairQueue", () => {
     const push = (i: number) => queue.push(call(`${i}`, (1 + (i % 16)) * (0.5 + random()) * 0.001))
     for (let i = 0; i < 64; i++) for (let j = 0; j < 20; j++) push(i)
     for (let i = 0; i < 20_000; i++) {
-      const { entry } = queue.shift()!
+      const { entry } = serve(queue)!
       served.set(entry.agent, (served.get(entry.agent) ?? 0) + entry.cost)
       push(Number(entry.agent))
     }
@@ -429,7 +435,7 @@ describe("fairQueue", () => {
   it.each([
     ["the same", () => 1],
     ["any", (random: () => number) => random()]
-  ] as const)("predicts who is served before a newcomer, to the call, whose calls cost %s", (_, cost) => {
+  ] as const)("predicts to the call who is served before a newcomer, where calls cost %s", (_, cost) => {
     // Regression: of agents whose calls cost the same, a call each was counted that goes after the newcomer's.
     for (let seed = 1; seed <= 300; seed++) {
       const random = mulberry(seed)
@@ -441,7 +447,7 @@ describe("fairQueue", () => {
       const sum = Object.values(foreseen(queue, newcomer.agent, 0, first)).reduce((a, b) => a + b, 0)
       queue.push(newcomer, first)
       let served = 0
-      while (queue.shift()!.entry !== newcomer) served++
+      while (serve(queue)!.entry !== newcomer) served++
       assert.strictEqual(sum, served, `seed ${seed}`)
     }
   })

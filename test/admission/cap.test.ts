@@ -1,0 +1,178 @@
+/** The user's limit: a bucket, a window, a quota. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Limits from "floodgate/Limits"
+import * as Cap from "../../src/admission/cap.ts"
+import * as Ledger from "../support/ledger.ts"
+import { mulberry } from "../support/random.ts"
+
+const capOf = (limit: Limits.Limit, now = 0): Cap.Cap => Cap.make(Limits.resolve({ tokens: limit }).tokens!, now)
+
+const minute = 60_000
+
+/** Takes a charge as soon as it fits, and says when. */
+const takeWhenItFits = (cap: Cap.Cap, charge: number): number => {
+  for (let looks = 0; ; looks++) {
+    const wait = Cap.wait(cap, charge)
+    if (wait === 0) break
+    assert.isBelow(looks, 3, "a wait that is over should be over")
+    Cap.advance(cap, cap.at + wait)
+  }
+  Cap.take(cap, charge)
+  return cap.at
+}
+
+/** A random history of calls that go as soon as they fit, and settle to less or more than their estimate. */
+const history = (limit: Limits.Limit, seed: number, largest: number): Array<Ledger.Movement> => {
+  const random = mulberry(seed)
+  const cap = capOf(limit)
+  const flow: Array<Ledger.Movement> = []
+  const open: Array<{ readonly charge: number; readonly admittedAt: number }> = []
+  for (let i = 0; i < 120; i++) {
+    if (random() < 0.5) {
+      const charge = Math.ceil(largest * random() ** 3)
+      const at = takeWhenItFits(cap, charge)
+      flow.push({ at, amount: charge, admittedAt: undefined })
+      open.push({ charge, admittedAt: at })
+    } else if (open.length > 0) {
+      const [{ admittedAt, charge }] = open.splice(Math.floor(random() * open.length), 1) as [(typeof open)[number]]
+      const used = Math.floor(charge * random() * 1.5)
+      Cap.settle(cap, charge, used, admittedAt)
+      flow.push({ at: cap.at, amount: used - charge, admittedAt })
+    }
+    if (random() < 0.3) Cap.advance(cap, cap.at + Math.floor(20_000 * random() ** 4))
+  }
+  return flow
+}
+
+const seeds = Array.from({ length: 150 }, (_, i) => i + 1)
+
+describe("cap", () => {
+  it("admits at most burst + rate x interval + debt in every interval", () => {
+    for (const seed of seeds) {
+      const flow = history({ perSecond: 100, burst: 1_000 }, seed, 2_000)
+      assert.isUndefined(Ledger.overBucket(flow, { burst: 1_000, rate: 0.1 }), `seed ${seed}`)
+    }
+  })
+
+  it("admits at most a window's limit in any 60 s, wherever these begin", () => {
+    for (const seed of seeds) {
+      const limit =
+        seed % 2 === 0 ? { perMinute: 6_000 } : ({ perMinute: 6_000, burst: 5_000, window: "fixed" } as const)
+      const flow = history(limit, seed, 3_000)
+      assert.isUndefined(Ledger.overWindow(flow, { max: 6_000, millis: minute }), `seed ${seed}`)
+    }
+  })
+
+  it.each([
+    ["a bucket", { perSecond: 7 }, 7],
+    ["a call that is larger than the burst", { perSecond: 7, burst: 11 }, 50],
+    ["a window", { perMinute: 700 }, 300],
+    ["a sliding window with a large burst", { perMinute: 700, burst: 600, window: "sliding" }, 500]
+  ] as const)("says to the millisecond when a charge fits: %s", (_, limit: Limits.Limit, largest) => {
+    for (const seed of seeds) {
+      const random = mulberry(seed)
+      const cap = capOf(limit)
+      for (let i = 0; i < 30; i++) {
+        const charge = Math.ceil(random() * largest)
+        const wait = Cap.wait(cap, charge)
+        if (wait > 1) {
+          Cap.advance(cap, cap.at + wait - 1)
+          assert.isAbove(Cap.wait(cap, charge), 0, `seed ${seed}: it fits earlier`)
+          Cap.advance(cap, cap.at + 1)
+          assert.strictEqual(Cap.wait(cap, charge), 0, `seed ${seed}: it does not fit at its time`)
+        }
+        if (random() < 0.8) takeWhenItFits(cap, charge)
+        if (random() < 0.5) Cap.advance(cap, cap.at + 1_000 * random())
+      }
+    }
+  })
+
+  it("lets a call in that is larger than the burst when it is full, and takes the whole of it", () => {
+    const cap = capOf({ perSecond: 1_000 })
+    Cap.take(cap, 1)
+    assert.closeTo(Cap.wait(cap, 20_000), 1, 1e-3)
+    Cap.advance(cap, 1)
+    assert.strictEqual(Cap.wait(cap, 20_000), 0)
+    Cap.take(cap, 20_000)
+    // Regression: one large call raised the burst, and 19,900 tokens went at once later.
+    Cap.advance(cap, 10 * minute)
+    assert.strictEqual(cap.level, 1_000)
+    assert.strictEqual(cap.rule.capacity, 1_000)
+  })
+
+  it("pays debt before anything else", () => {
+    const cap = capOf({ perSecond: 1_000 })
+    Cap.take(cap, 500)
+    Cap.settle(cap, 500, 1_700, 0)
+    assert.strictEqual(cap.level, -700)
+    assert.closeTo(Cap.wait(cap, 100), 800, 1e-3)
+  })
+
+  it("never holds more than its burst, whatever is given back", () => {
+    const cap = capOf({ perSecond: 1_000 })
+    Cap.take(cap, 600)
+    Cap.advance(cap, 500)
+    Cap.settle(cap, 600, 0, 0)
+    assert.strictEqual(cap.level, 1_000)
+  })
+
+  it("never refills a quota, and gives back what was not used of it", () => {
+    const cap = capOf({ total: 100 })
+    Cap.take(cap, 60)
+    Cap.advance(cap, 1e9)
+    assert.strictEqual(Cap.wait(cap, 60), Infinity)
+    assert.strictEqual(Cap.wait(cap, 40), 0)
+    Cap.settle(cap, 60, 10, 0)
+    assert.strictEqual(Cap.wait(cap, 90), 0)
+    assert.strictEqual(Cap.wait(cap, 91), Infinity)
+  })
+
+  it("asks nothing of itself for a call that takes nothing of it", () => {
+    const cap = capOf({ total: 100 })
+    Cap.take(cap, 105)
+    assert.strictEqual(Cap.wait(cap, 0), 0)
+  })
+
+  it("remembers a window in at most 62 cells, however many calls there are", () => {
+    const cap = capOf({ perMinute: 6_000, window: "sliding" })
+    for (let i = 0; i < 20_000; i++) {
+      takeWhenItFits(cap, 1)
+      assert.isAtMost(cap.cells.length, 62)
+    }
+  })
+
+  describe("with another rule", () => {
+    const other = (cap: Cap.Cap, limit: Limits.Limit) => Cap.setRule(cap, Limits.resolve({ tokens: limit }).tokens!)
+
+    it("keeps its debt", () => {
+      const cap = capOf({ perSecond: 1_000 })
+      Cap.take(cap, 3_000)
+      other(cap, { perSecond: 500, burst: 100 })
+      assert.strictEqual(cap.level, -2_000)
+    })
+
+    it("holds no more than the new burst", () => {
+      const cap = capOf({ perSecond: 1_000 })
+      other(cap, { perSecond: 100 })
+      assert.strictEqual(cap.level, 100)
+    })
+
+    it("keeps what was used of a quota", () => {
+      const cap = capOf({ total: 100 })
+      Cap.take(cap, 60)
+      other(cap, { total: 50 })
+      assert.strictEqual(cap.level, -10)
+      other(cap, { total: 200 })
+      assert.strictEqual(cap.level, 140)
+    })
+
+    it("keeps what its window has seen while the window's length is the same", () => {
+      const cap = capOf({ perMinute: 6_000 })
+      Cap.take(cap, 5_000)
+      other(cap, { perMinute: 7_000, window: "fixed" })
+      Cap.advance(cap, 59_000)
+      assert.strictEqual(Cap.wait(cap, 2_000), 0)
+      assert.isAbove(Cap.wait(cap, 2_001), 0)
+    })
+  })
+})

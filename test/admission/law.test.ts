@@ -1,0 +1,463 @@
+/** The control law: what a rejection, a failure and a header change, and for whom. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Meter from "../../src/admission/meter.ts"
+import { play, readings, whole } from "../support/play.ts"
+import { mulberry } from "../support/random.ts"
+import { answer, exhaust, fail, flow, poolOf, rateOf, reject, rules, send, wait } from "../support/rules.ts"
+
+const tokens = 1_000
+const meterOf = (pool: Law.Pool, dimension: Limits.Dimension) =>
+  pool.meters.find((meter) => meter.dimension === dimension)
+
+/** Headers of requests and tokens, so that everything is known. */
+const headers = (limit: number, remaining: number): Law.Readings => ({
+  requests: { limit: 1e6, remaining: 1e9, roundedTo: 1 },
+  ...readings(limit, remaining)
+})
+
+describe("law", () => {
+  for (const [name, rule] of Object.entries(rules)) it(`${name}`, () => assert.isUndefined(rule(Law)))
+
+  describe("a rejection", () => {
+    it("is judged by the evidence: a false alarm needs as many calls as pass in half a minute", () => {
+      // One of 300 calls in half a minute is enough, one of 3,000 is not, and two in a row are.
+      for (const [size, verdicts] of [
+        [2_000, ["exhausted"]],
+        [100, ["isolated", "exhausted"]]
+      ] satisfies ReadonlyArray<readonly [number, ReadonlyArray<Law.Verdict>]>) {
+        const pool = poolOf(Law)
+        const now = flow(Law, pool, 0, 10_000, 1, size)
+        const found = verdicts.map(() => reject(Law, pool, send(Law, pool, now, size), now + 50))
+        assert.deepStrictEqual(found, verdicts)
+      }
+    })
+
+    it("is an exhaustion already known when its call was sent before that was", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+      let now = flow(Law, pool, 0, 10_000)
+      const open = Array.from({ length: 20 }, () => send(Law, pool, now))
+      now = exhaust(Law, pool, now)
+      const rate = rateOf(Law, pool, now)
+      // Regression: each of twelve calls that were out together slowed the pool down.
+      for (const ticket of open) assert.strictEqual(reject(Law, pool, ticket, now + 10), "exhausted")
+      assert.closeTo(rateOf(Law, pool, now + 10), rate, 0.1)
+    })
+
+    it("gives its tokens back, or keeps what the provider charges for it", () => {
+      for (const [used, level] of [
+        [Limits.nothing, 10_000],
+        [whole(300), 9_700]
+      ] as const) {
+        const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
+        reject(Law, pool, send(Law, pool, 0), 50, { used })
+        assert.closeTo(pool.caps.tokens!.level, level, 1)
+      }
+    })
+
+    it("of a call that is larger than the provider's limit says that it is impossible", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(1, 60_000), 0)
+      for (const [size, verdict] of [
+        [100_000, "impossible"],
+        [80_000, "exhausted"]
+      ] as const) {
+        const copy = structuredClone(pool)
+        assert.strictEqual(reject(Law, copy, send(Law, copy, 0, size), 50, { readings: headers(1, 50_000) }), verdict)
+      }
+    })
+
+    it("pauses a pool in a blackout as long as the provider asks at first, and not the whole hour that it may ask", () => {
+      for (const [retryAfter, pause] of [
+        [300, 300],
+        [undefined, 1_000],
+        [3_600_000, 1_100]
+      ] as const) {
+        const pool = poolOf(Law)
+        let now = exhaust(Law, pool, flow(Law, pool, 0, 10_000))
+        const ticket = send(Law, pool, now)
+        now = ticket.at + 50
+        assert.strictEqual(
+          reject(Law, pool, ticket, now, { retryAfter, readings: readings(undefined, 0) }),
+          "exhausted"
+        )
+        assert.closeTo(wait(Law, pool, now, 1), pause, 0.2 * pause, `${retryAfter}`)
+      }
+    })
+  })
+
+  describe("headers", () => {
+    it("of an older call than the last one that counted say nothing", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      const [first, second] = [send(Law, pool, 0), send(Law, pool, 10)]
+      Law.observe(pool, second, headers(10, 8_000), 100)
+      Law.observe(pool, first, headers(10, 0), 110)
+      assert.strictEqual(wait(Law, pool, 110), 0)
+    })
+
+    it("replace a debt of our own counting at once", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      const ticket = send(Law, pool, 0)
+      Law.accept(pool, ticket)
+      Law.settle(pool, ticket, whole(60_000), 100)
+      assert.isAbove(wait(Law, pool, 100), 4_000)
+      const next = send(Law, pool, 100, 0)
+      Law.observe(pool, next, headers(10, 9_000), 200)
+      assert.strictEqual(wait(Law, pool, 200), 0)
+    })
+
+    it("teach a limit that nobody stated, and another one when they name it", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      assert.closeTo(rateOf(Law, pool, 100), 10, 0.2)
+      Law.observe(pool, undefined, headers(2, 10_000), 200)
+      assert.closeTo(rateOf(Law, pool, 300), 2, 0.1)
+      Law.observe(pool, undefined, headers(20, 10_000), 400)
+      assert.closeTo(rateOf(Law, pool, 500), 20, 0.5)
+    })
+
+    it("of requests are no evidence about tokens", () => {
+      // Regression: any headers counted as room, so that an empty bucket of tokens looked like random rejections.
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+      const requests = { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }
+      let now = flow(Law, pool, 0, 10_000)
+      const verdicts = Array.from({ length: 3 }, () => {
+        const ticket = send(Law, pool, now)
+        now = ticket.at + 50
+        return reject(Law, pool, ticket, now, { readings: requests })
+      })
+      assert.include(verdicts, "exhausted")
+      assert.isBelow(Meter.rate(meterOf(pool, "tokens")!), 10)
+      assert.strictEqual(Meter.rate(meterOf(pool, "requests")!), 1)
+    })
+  })
+
+  describe("a share", () => {
+    it("takes its part of the limit that headers name, and of no more", () => {
+      const pool = Law.make({}, { tokens: 0.25 }, 0)
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      let now = 0
+      let sum = 0
+      while (now < 60_000) {
+        const ticket = send(Law, pool, now)
+        now = ticket.at
+        sum += tokens
+        Law.accept(pool, ticket)
+        Law.observe(pool, ticket, headers(10, 10_000), now)
+        Law.settle(pool, ticket, ticket.charge, now)
+      }
+      assert.closeTo(sum / now, 2.5, 0.1)
+    })
+
+    it("of a stated limit is a cap", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, share: 0.3 } })
+      assert.closeTo(rateOf(Law, pool, 0, 5_000), 3, 0.05)
+    })
+  })
+
+  describe("an overload", () => {
+    it("of a call that was sent before an outage was known says nothing new", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      const verdicts = open.map((ticket) => fail(Law, pool, ticket, 100))
+      assert.strictEqual(verdicts[7], "outage")
+      assert.closeTo(wait(Law, pool, 100), 1_000, 1)
+    })
+
+    it("pauses as long as the provider asks where that is longer, up to a minute", () => {
+      for (const [retryAfter, pause] of [
+        [7_000, 7_000],
+        [3_600_000, 60_000]
+      ] as const) {
+        const pool = poolOf(Law)
+        const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+        for (const ticket of open) fail(Law, pool, ticket, 100, retryAfter)
+        assert.strictEqual(wait(Law, pool, 100), pause)
+      }
+    })
+
+    it("of a probe that is silent for twice the time to an overload lets two calls out, and then four", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      let now = 1_100
+      const times = Array.from({ length: 7 }, () => (now = send(Law, pool, now, 10).at))
+      const groups = [...new Set(times)].map((time) => times.filter((each) => each === time).length)
+      assert.deepStrictEqual(groups, [1, 2, 4])
+    })
+
+    it("ends when the provider rejects a call: then it is there", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const probe = send(Law, pool, 100)
+      reject(Law, pool, probe, probe.at + 50)
+      assert.strictEqual(wait(Law, pool, probe.at + 50, 0), 0)
+    })
+  })
+
+  it("keeps a pause that was asked for, whatever calls that were in flight end with", () => {
+    // Regression: the second exhaustion in a row, and an outage, ended a pause of a minute after a second.
+    const ends = [
+      (pool: Law.Pool, ticket: Law.Ticket) => fail(Law, pool, ticket, 200),
+      (pool: Law.Pool, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { readings: readings(undefined, 0) }),
+      (pool: Law.Pool, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { isRamp: true, retryAfter: 100 }),
+      (pool: Law.Pool, ticket: Law.Ticket) => answer(Law, pool, ticket, 200)
+    ]
+    for (const end of ends) {
+      const pool = poolOf(Law)
+      reject(Law, pool, send(Law, pool, 0), 50, { readings: readings(undefined, 0) })
+      let now = 50
+      const open = Array.from({ length: 8 }, () => {
+        const ticket = Law.take(pool, whole(tokens), (now += 1))
+        return ticket
+      })
+      Law.pause(pool, 60_000)
+      for (const ticket of open) end(pool, ticket)
+      assert.strictEqual(wait(Law, pool, 200, 0), 59_800)
+    }
+  })
+
+  it("settles at the time of the settlement, not at the last time that anybody looked", () => {
+    // Regression: a debt was paid by what had been refilled in an idle hour before it, which the full bucket never held.
+    const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 1_000 } })
+    const ticket = send(Law, pool, 0)
+    Law.accept(pool, ticket)
+    Law.settle(pool, ticket, whole(tokens + 700), 3_600_000)
+    assert.strictEqual(pool.caps.tokens!.level, 300)
+  })
+
+  describe("a release", () => {
+    it("of a call that was not sent gives everything back and says nothing", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
+      for (let i = 0; i < 100; i++) Law.release(pool, send(Law, pool, 0), Limits.nothing, 0)
+      assert.strictEqual(pool.inFlight, 0)
+      assert.strictEqual(wait(Law, pool, 0), 0)
+    })
+
+    it("of a probe makes room for another", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const probe = send(Law, pool, 100)
+      assert.isAbove(wait(Law, pool, probe.at), 0)
+      Law.release(pool, probe, Limits.nothing, probe.at)
+      assert.strictEqual(wait(Law, pool, probe.at), 0)
+    })
+  })
+
+  describe("a resize", () => {
+    it("limits what was not limited, also for calls that are in flight", () => {
+      const pool = poolOf(Law, { requests: { perSecond: 10, burst: 10 } })
+      const before = Array.from({ length: 5 }, () => Law.take(pool, whole(tokens), 0))
+      Law.resize(pool, Limits.resolve({ tokens: { perSecond: 1_000, burst: 3_000 } }), {}, 0)
+      for (const ticket of before) answer(Law, pool, ticket, 0)
+      let now = 0
+      for (let i = 0; i < 3; i++) now = send(Law, pool, now).at
+      assert.isAtMost(now, 10)
+      assert.closeTo(wait(Law, pool, now), 1_000, 100)
+    })
+
+    it("that drops a limit limits that dimension no more, unless headers have named it", () => {
+      // Regression: what the user had stated stayed as if it were the provider's.
+      const stated = { tokens: { perSecond: 1_000, burst: 1_000 } }
+      const pool = poolOf(Law, stated)
+      send(Law, pool, 0)
+      Law.resize(pool, {}, {}, 0)
+      for (let i = 0; i < 10; i++) assert.strictEqual(send(Law, pool, 0).at, 0)
+      const named = poolOf(Law, stated)
+      Law.observe(named, send(Law, named, 0), readings(1, 500), 0)
+      Law.resize(named, {}, {}, 0)
+      assert.isAbove(wait(Law, named, 0), 0)
+    })
+
+    it("of a pool that has sent nothing leaves it full, and of another makes no room", () => {
+      // Regression: a full bucket of a small burst was that little of a large one, which filled within a minute. A client
+      // that says how its provider counts makes such a change with the first call.
+      const limits = { tokens: { perMinute: 600_000 } }
+      const [assumed, counted] = [Limits.resolve(limits), Limits.resolve(limits, { tokens: "bucket" })]
+      const pool = Law.make(assumed, {}, 0)
+      Law.resize(pool, counted, {}, 0)
+      for (let i = 0; i < 600; i++) assert.strictEqual(send(Law, pool, 0).at, 0)
+      for (const rules of [assumed, counted, assumed, counted]) {
+        Law.resize(pool, rules, {}, 0)
+        assert.closeTo(wait(Law, pool, 0), 100, 10)
+      }
+    })
+
+    it("keeps what was learned of dimensions that are not stated", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      Law.resize(pool, Limits.resolve({ requests: { perSecond: 1_000, burst: 1_000 } }), {}, 0)
+      assert.closeTo(rateOf(Law, pool, 100), 10, 0.2)
+    })
+  })
+
+  it("charges a dimension that appears while calls are in flight only for later ones", () => {
+    const pool = poolOf(Law, { requests: { perSecond: 100, burst: 100 } })
+    const open = Array.from({ length: 5 }, () => Law.take(pool, { ...whole(10), outputTokens: 50 }, 0))
+    Law.observe(pool, undefined, { outputTokens: { limit: 1, remaining: 500, roundedTo: 1 } }, 0)
+    const spent = { ...whole(0), outputTokens: 100, tokens: 100 }
+    for (const [i, ticket] of open.entries()) {
+      if (i % 2 === 0) Law.settle(pool, ticket, spent, 10)
+      else Law.keep(pool, ticket)
+    }
+    const meter = meterOf(pool, "outputTokens")!
+    assert.deepStrictEqual([meter.held, meter.sum], [0, 0])
+    assert.strictEqual(pool.inFlight, 0)
+  })
+
+  describe("while nothing is known", () => {
+    it("learns nothing of a dimension that no call has used", () => {
+      // Regression: its rate became 0, and later its level no number, so that headers could not limit it any more.
+      for (const isRamp of [false, true]) {
+        const pool = poolOf(Law, {})
+        let now = 0
+        for (let i = 0; i < 40; i++) {
+          const ticket = send(Law, pool, now, 0)
+          now = ticket.at + 50
+          if (i < 30) answer(Law, pool, ticket, now)
+          else reject(Law, pool, ticket, now, { isRamp: isRamp && i === 39 })
+        }
+        now += 600_000
+        for (let i = 0; i < 5; i++) now = send(Law, pool, now).at
+        Law.observe(pool, send(Law, pool, now), headers(1, 100), now)
+        now = send(Law, pool, now).at
+        assert.closeTo(wait(Law, pool, now), 1_000, 50)
+      }
+    })
+
+    it("goes on although the provider's bucket is empty at first", () => {
+      // Regression: nothing was delivered, so the rate became 0, and no call ever went out again.
+      const share = (now: number) => (now < 10_000 ? 0 : 1)
+      const weather = { rate: 10, burst: 10_000, level: 0, share }
+      const { lost, used } = play(Law, { weather, callers: 20, millis: 240_000, seed: 1 })
+      assert.deepStrictEqual(lost, [])
+      assert.isAtLeast(used, 0.6)
+    })
+  })
+
+  it("stays in finite numbers whatever happens in whichever order", () => {
+    const isFinitely = (value: unknown): boolean =>
+      typeof value === "number"
+        ? !Number.isNaN(value)
+        : typeof value !== "object" || value === null || Object.values(value).every(isFinitely)
+    for (let seed = 1; seed <= 150; seed++) {
+      const random = mulberry(seed)
+      const pick = <A>(of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
+      const limitsOf = (): Limits.Limits =>
+        Object.fromEntries(
+          Limits.dimensions
+            .filter(() => random() < 0.3)
+            .map((dimension) => [
+              dimension,
+              pick([{ perMinute: 60_000 }, { perSecond: 1_000 }, { perSecond: 10, burst: 5_000 }, { share: 0.5 }])
+            ])
+        )
+      const stated = limitsOf()
+      const pool = Law.make(Limits.resolve(stated), Limits.shares(stated), 0)
+      const open: Array<Law.Ticket> = []
+      let now = 0
+      const says = (): Law.Readings =>
+        Object.fromEntries(
+          Limits.dimensions
+            .filter(() => random() < 0.5)
+            .map((dimension) => [
+              dimension,
+              {
+                limit: pick([undefined, 0.001, 1, 1e6]),
+                remaining: pick([undefined, 0, 10, 1e4, 1e12]),
+                roundedTo: pick([1, 1_000])
+              }
+            ])
+        )
+      for (let step = 0; step < 300; step++) {
+        now += pick([0, 0, 1, 50, 1_000, 1]) * random()
+        if (random() < 0.01) now += 3_600_000
+        const size = pick([0, 0, 1, 100, 5_000])
+        const charge: Limits.Whole = { requests: 1, inputTokens: size, outputTokens: pick([0, size]), tokens: 2 * size }
+        if (random() < 0.6 && Law.decide(pool, charge, now) === undefined) open.push(Law.take(pool, charge, now))
+        if (random() < 0.05) {
+          const next = limitsOf()
+          Law.resize(pool, Limits.resolve(next), Limits.shares(next), now)
+        }
+        if (open.length === 0 || random() < 0.4) continue
+        const [ticket] = open.splice(Math.floor(random() * open.length), 1) as [Law.Ticket]
+        const used = pick([Limits.nothing, ticket.charge, { tokens: 700 }])
+        switch (pick(["answer", "answer", "keep", "release", "reject", "reject", "ramp", "overload"] as const)) {
+          case "answer": {
+            Law.accept(pool, ticket)
+            if (random() < 0.5) Law.observe(pool, ticket, says(), now)
+            Law.settle(pool, ticket, used, now)
+            break
+          }
+          case "keep": {
+            Law.keep(pool, ticket)
+            break
+          }
+          case "release": {
+            Law.release(pool, ticket, used, now)
+            break
+          }
+          case "reject":
+          case "ramp": {
+            const isRamp = random() < 0.1
+            reject(Law, pool, ticket, now, {
+              isRamp,
+              used,
+              readings: pick([undefined, says()]),
+              retryAfter: pick([undefined, 10, 60_000])
+            })
+            break
+          }
+          case "overload":
+            fail(Law, pool, ticket, now, pick([undefined, 10, 60_000]))
+        }
+        assert.isTrue(isFinitely(pool), `seed ${seed}, step ${step}: ${JSON.stringify(pool)}`)
+      }
+      assert.strictEqual(pool.inFlight, open.length, `seed ${seed}`)
+    }
+  })
+
+  it("looks a pool ahead without changing it", () => {
+    const pool = poolOf(Law, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
+    let now = flow(Law, pool, 0, 20_000)
+    now = exhaust(Law, pool, now)
+    const before = structuredClone(pool)
+    const ahead = Law.preview(pool)
+    for (let i = 0; i < 20; i++) now = send(Law, ahead, now).at
+    assert.deepStrictEqual(pool, before)
+  })
+
+  it("never blocks for ever where nothing is in flight and no quota is used up", () => {
+    // Liveness: after anything that a provider does, calls go out again.
+    for (let seed = 1; seed <= 30; seed++) {
+      const outage = seed % 3 === 0 ? { from: 20_000, to: 40_000 } : undefined
+      const weather = {
+        rate: 10,
+        burst: 10_000,
+        random: 0.05,
+        broken: 0.05,
+        concurrency: 5,
+        outage,
+        hasHeaders: seed % 2 === 0
+      }
+      const share = (now: number) => (now > 60_000 && now < 90_000 ? 0 : 1)
+      const { sent } = play(Law, {
+        weather: { ...weather, share },
+        limits: seed % 2 === 0 ? {} : { tokens: { perSecond: 10_000 } },
+        callers: 30,
+        millis: 180_000,
+        seed
+      })
+      assert.isAbove(
+        sent.filter(({ at, outcome }) => at > 120_000 && outcome.kind === "accepted").length,
+        20,
+        `seed ${seed}`
+      )
+    }
+  })
+})

@@ -1,0 +1,103 @@
+/** The sequential test: failures are weighed against what was accepted between them. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Verdicts from "../../src/admission/verdicts.ts"
+import { mulberry } from "../support/random.ts"
+
+const scale = { p: 0.01, q: 0.3, pending: 10 }
+
+/** So many calls, of which each fails with this probability; the alarms, and the calls until the first. */
+const calls = (count: number, rate: number, threshold: number, seed: number) => {
+  const random = mulberry(seed)
+  const test = Verdicts.makeTest()
+  let alarms = 0
+  let first: number | undefined
+  for (let number = 1; number <= count; number++) {
+    if (random() >= rate) continue
+    Verdicts.failed(test, number, number - test.seen - 1, scale)
+    if (test.score < threshold) continue
+    alarms++
+    first ??= number
+    test.score = 0
+  }
+  return { alarms, first: first ?? Infinity }
+}
+
+describe("verdicts", () => {
+  it("raises fewer false alarms than one in as many calls as the threshold stands for", () => {
+    for (const each of [100, 1_000, 10_000]) {
+      const { alarms } = calls(500_000, scale.p, Verdicts.thresholdFor(each), 7)
+      assert.isBelow(alarms, 500_000 / each, `one in ${each}`)
+    }
+  })
+
+  it("raises an alarm within 20 calls on average when so many fail as it looks for", () => {
+    const threshold = Verdicts.thresholdFor(300)
+    let sum = 0
+    for (let seed = 1; seed <= 100; seed++) sum += calls(10_000, scale.q, threshold, seed).first
+    assert.isBelow(sum / 100, 20)
+  })
+
+  it("takes one failure among many calls for nothing, and three in a row for an alarm", () => {
+    const test = Verdicts.makeTest()
+    const threshold = Verdicts.thresholdFor(300)
+    assert.isTrue(Verdicts.failed(test, 100, 99, scale))
+    assert.isBelow(test.score, threshold)
+    Verdicts.failed(test, 200, 99, scale)
+    assert.isBelow(test.score, threshold)
+    assert.isFalse(Verdicts.failed(test, 201, 0, scale))
+    Verdicts.failed(test, 202, 0, scale)
+    assert.isAbove(test.score, threshold)
+  })
+
+  it("weighs each acceptance the same, whenever it came: a score depends on counts alone", () => {
+    const one = Verdicts.makeTest()
+    const other = Verdicts.makeTest()
+    Verdicts.failed(one, 1, 0, scale)
+    Verdicts.failed(other, 1_001, 0, scale)
+    Verdicts.failed(one, 9, 7, scale)
+    Verdicts.failed(other, 1_009, 7, scale)
+    assert.strictEqual(one.score, other.score)
+  })
+
+  it("takes random failures of one burst that arrive in another order for what they are", () => {
+    // Regression: 25 random rejections of a burst that ended in the same millisecond looked like a streak.
+    const threshold = Verdicts.thresholdFor(2_500)
+    const numbers = Array.from({ length: 25 }, (_, i) => 100 * (i + 1))
+    for (const order of [numbers, numbers.toReversed(), numbers.toSorted((a, b) => ((a * 7) % 11) - ((b * 7) % 11))]) {
+      const test = Verdicts.makeTest()
+      let most = 0
+      for (const number of order) {
+        Verdicts.failed(test, number, Math.max(0, number - test.seen - 1), { ...scale, pending: 2_500 })
+        most = Math.max(most, test.score)
+      }
+      assert.isBelow(most, threshold, order.join())
+    }
+  })
+
+  it("keeps no more acceptances for failures out of order than calls are without a verdict", () => {
+    const test = Verdicts.makeTest()
+    Verdicts.failed(test, 100_000, 99_999, { ...scale, pending: 0 })
+    for (const number of [5, 4, 3]) Verdicts.failed(test, number, 0, { ...scale, pending: 0 })
+    assert.isAbove(test.score, Verdicts.thresholdFor(2_500))
+  })
+
+  it("learns the random rate on average, between its least and a tenth", () => {
+    for (const rate of [0.01, 0.05]) {
+      const random = mulberry(3)
+      let p = 0.001
+      let sum = 0
+      for (let i = 0; i < 20_000; i++) sum += p = Verdicts.learn(p, 1, random() < rate, 0.001)
+      assert.closeTo(sum / 20_000 / rate, 1, 0.2)
+    }
+    let p = 0.001
+    for (let i = 0; i < 1_000; i++) p = Verdicts.learn(p, 1, true, 0.001)
+    assert.strictEqual(p, 0.1)
+    assert.strictEqual(Verdicts.learn(p, 1e6, false, 0.001), 0.001)
+  })
+
+  it("learns the same of many calls at once as of one after the other", () => {
+    let each = 0.05
+    for (let i = 0; i < 40; i++) each = Verdicts.learn(each, 1, false, 0.001)
+    assert.closeTo(Verdicts.learn(0.05, 40, false, 0.001), each, 1e-12)
+  })
+})

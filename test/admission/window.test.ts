@@ -1,0 +1,134 @@
+/** The in-flight window: what is learned of a limit of calls in flight that the provider does not name. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Window from "../../src/admission/window.ts"
+import { mulberry } from "../support/random.ts"
+
+interface Provider {
+  /** Calls in flight that it takes, at a time in seconds. */
+  readonly limit: (seconds: number) => number
+  /** The part that it rejects at random. */
+  readonly random?: number
+  /** Calls that would like to be in flight. */
+  readonly demand: number
+}
+
+const rejectMillis = 50
+
+/**
+ * Calls that take a second each, against a provider that rejects within 50 ms. Returns for each second the mean number in
+ * flight, and the part of all calls that was rejected.
+ */
+const play = ({ demand, limit, random: part = 0 }: Provider, seconds: number, seed = 1) => {
+  const random = mulberry(seed)
+  const window = Window.make()
+  interface Call {
+    readonly inFlight: number
+    readonly crowded: number
+    readonly isRejected: boolean
+    readonly endsAt: number
+  }
+  const open = new Set<Call>()
+  const used: Array<number> = []
+  let sent = 0
+  let rejected = 0
+  let atProvider = 0
+  const step = 10
+  for (let now = 0; now < seconds * 1_000; now += step) {
+    for (const call of open) {
+      if (call.endsAt > now) continue
+      open.delete(call)
+      if (call.isRejected) {
+        const confirmed = [...open].filter(({ endsAt }) => endsAt - now < 1_000 - rejectMillis).length
+        Window.rejected(window, call, { random: part, score: 5, pending: 1 }, confirmed)
+      } else {
+        atProvider--
+        Window.accepted(window, call.inFlight)
+      }
+    }
+    const mayGo = () => {
+      if (open.size < window.size) return true
+      Window.grow(window, now, 2 * rejectMillis)
+      return open.size < window.size
+    }
+    while (open.size < demand && mayGo()) {
+      sent++
+      const isRejected = atProvider >= limit(now / 1_000) || random() < part
+      if (isRejected) rejected++
+      else atProvider++
+      const millis = isRejected ? rejectMillis : 500 + 1_000 * random()
+      Window.sent(window, open.size + 1)
+      open.add({ inFlight: open.size + 1, crowded: window.crowded, isRejected, endsAt: now + millis })
+      // A caller whose call was rejected is away for a moment, and one that comes takes a moment.
+      if (random() < 0.5) break
+    }
+    const second = Math.floor(now / 1_000)
+    used[second] = (used[second] ?? 0) + (atProvider * step) / 1_000
+  }
+  return { used, rejected: rejected / sent, window }
+}
+
+const mean = (values: ReadonlyArray<number>): number => values.reduce((a, b) => a + b, 0) / values.length
+
+describe("window", () => {
+  it("finds an undeclared limit of calls in flight, uses it, and seldom exceeds it", () => {
+    for (const limit of [4, 10, 30]) {
+      const { rejected, used } = play({ limit: () => limit, demand: 60 }, 300)
+      assert.isAtLeast(mean(used.slice(60)), 0.85 * limit, `${limit} in flight`)
+      assert.isAtMost(rejected, 0.08, `${limit} in flight`)
+    }
+  })
+
+  it("is open until rejections of calls that find as many in flight as ever come in a row", () => {
+    const window = Window.make()
+    assert.strictEqual(window.size, Infinity)
+    for (let i = 0; i < 100; i++) {
+      Window.sent(window, 20)
+      Window.accepted(window, 20)
+    }
+    Window.sent(window, 20)
+    Window.rejected(window, { inFlight: 20, crowded: window.crowded }, { random: 0.001, score: 5, pending: 1 }, 19)
+    assert.strictEqual(window.size, Infinity)
+  })
+
+  it("takes nothing for its own that hits calls with few others in flight", () => {
+    const window = Window.make()
+    for (let i = 0; i < 200; i++) {
+      Window.sent(window, 20)
+      Window.accepted(window, 20)
+    }
+    for (let i = 0; i < 50; i++) {
+      Window.sent(window, 5)
+      Window.rejected(window, { inFlight: 5, crowded: window.crowded }, { random: 0.001, score: 5, pending: 1 }, 4)
+    }
+    assert.strictEqual(window.size, Infinity)
+  })
+
+  it("leaves most of the calls in flight to random rejections of 1 and 5 %", () => {
+    for (const random of [0.01, 0.05]) {
+      for (let seed = 1; seed <= 5; seed++) {
+        const { used } = play({ limit: () => Infinity, random, demand: 40 }, 300, seed)
+        assert.isAtLeast(mean(used.slice(10)), 0.8 * 40, `${random}, seed ${seed}`)
+      }
+    }
+  })
+
+  it("grows back when the limit is raised, and when it is gone", () => {
+    const raised = play({ limit: (seconds) => (seconds < 120 ? 10 : 40), demand: 60 }, 600)
+    assert.isAtMost(mean(raised.used.slice(60, 120)), 10)
+    assert.isAtLeast(mean(raised.used.slice(300)), 0.85 * 40)
+    const gone = play({ limit: (seconds) => (seconds < 120 ? 10 : Infinity), demand: 150 }, 600)
+    assert.isAtLeast(mean(gone.used.slice(500)), 0.9 * 150)
+  })
+
+  it("shrinks to a limit that was lowered", () => {
+    const { used } = play({ limit: (seconds) => (seconds < 120 ? 40 : 10), demand: 60 }, 400)
+    assert.isAtLeast(mean(used.slice(60, 120)), 0.85 * 40)
+    assert.isAtMost(mean(used.slice(200)), 10)
+    assert.isAtLeast(mean(used.slice(200)), 8)
+  })
+
+  it("never asks for fewer than two in flight, which cannot be told from a bucket", () => {
+    const { window } = play({ limit: () => 1, demand: 10 }, 60)
+    assert.isTrue(window.size === Infinity || window.size >= 2)
+  })
+})

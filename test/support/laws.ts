@@ -1,0 +1,453 @@
+/**
+ * The laws of DESIGN section 5, as checks that take a budget's constructor: they judge the library, and broken copies of
+ * it. A check fails by an assertion.
+ */
+import { assert } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/testing/TestClock"
+import type * as Budget from "floodgate/Budget"
+import * as History from "./history.ts"
+import * as Ledger from "./ledger.ts"
+import { mulberry } from "./random.ts"
+import * as Traffic from "./traffic.ts"
+
+export type Law = (make: History.Make) => Effect.Effect<void>
+
+const seedsUpTo = (count: number) => Array.from({ length: count }, (_, i) => i + 1)
+
+/** Judges so many random histories. */
+const histories =
+  (count: number, options: (seed: number) => History.Options, judge: (history: History.History) => void): Law =>
+  (make) =>
+    Effect.forEach(seedsUpTo(count), (seed) => Effect.map(History.run(make, seed, options(seed)), judge), {
+      discard: true
+    })
+
+/** Each dimension that is limited in a history. */
+const limited = ({ flows, stated }: History.History) =>
+  History.dimensions.flatMap((dimension) => {
+    const limit = stated[dimension]
+    return limit === undefined ? [] : [{ dimension, limit, flow: flows[dimension] }]
+  })
+
+/** What the history has moved up to an event. */
+const until = ({ events }: History.History, flow: Ledger.Flow, event: number): Ledger.Flow =>
+  flow.slice(0, events.filter((each) => each <= event).length)
+
+/** At every look the levels are what admissions and settlements have left, and nothing else has taken anything. */
+const levelsAreThoseOfAdmissions = (history: History.History): void => {
+  for (const { at, event, status } of history.looks) {
+    for (const { dimension, flow, limit } of limited(history)) {
+      const expected = Ledger.levelAt(until(history, flow, event), limit, at)
+      const { level } = status.dimensions[dimension]!
+      assert.closeTo(level, expected, 1e-6 * limit.burst, `seed ${history.seed}, ${dimension} at ${at} ms`)
+    }
+  }
+}
+
+const isEmptyInTheEnd = ({ looks, seed }: History.History): void => {
+  const { inFlight, queued } = looks.at(-1)!.status
+  assert.deepStrictEqual([inFlight, queued], [0, 0], `seed ${seed}`)
+}
+
+const isOdd = (seed: number): boolean => seed % 2 === 1
+
+export const laws = {
+  "law 1, never over": histories(
+    120,
+    (seed) => ({ shape: { weather: isOdd(seed) ? 0.6 : 0, resizes: 0.1 }, isGenerous: seed % 3 > 0 }),
+    (history) => {
+      for (const { dimension, flow, limit } of limited(history)) {
+        const name = `seed ${history.seed}, ${dimension}`
+        assert.isUndefined(Ledger.overBucket(flow, limit), name)
+        if (limit.window === undefined) continue
+        assert.isUndefined(Ledger.overWindow(flow, { max: limit.window, millis: 60_000 }), name)
+      }
+      assert.isAtMost(history.mostInFlight, history.concurrency, `seed ${history.seed}`)
+    }
+  ),
+
+  "law 2, all or nothing": histories(60, (seed) => ({ isGenerous: isOdd(seed) }), levelsAreThoseOfAdmissions),
+
+  "law 3, order": (make) =>
+    Effect.gen(function* () {
+      yield* histories(60, (seed) => ({ isGenerous: isOdd(seed) }), isInOrder)(make)
+      yield* sharesByCost(make)
+    }),
+
+  "law 4, cancel-safe": histories(
+    60,
+    (seed) => ({ shape: { interrupts: 1.5, arrivals: 2 }, isGenerous: isOdd(seed) }),
+    (history) => {
+      levelsAreThoseOfAdmissions(history)
+      isEmptyInTheEnd(history)
+      for (const { admittedAt, id, wasInterrupted } of history.calls) {
+        if (wasInterrupted) assert.isUndefined(admittedAt, `seed ${history.seed}, call ${id}`)
+      }
+    }
+  ),
+
+  "law 5, work-conserving": (make) =>
+    Effect.gen(function* () {
+      const of: History.Options = { kinds: ["bucket", "quota"], isGenerous: true, shape: { arrivals: 2 } }
+      yield* histories(60, () => of, isAsSoonAsPossible)(make)
+      yield* sleepsOncePerWait(make)
+      yield* sleepsTwicePerCall(make)
+    }),
+
+  "law 6, settled once": histories(
+    60,
+    (seed) => ({ shape: { ends: 2, interrupts: 0 }, isGenerous: isOdd(seed) }),
+    (history) => {
+      levelsAreThoseOfAdmissions(history)
+      isEmptyInTheEnd(history)
+    }
+  ),
+
+  "law 7, typed refusal at once": histories(
+    80,
+    (seed) => ({
+      largest: 30,
+      maxQueued: [Infinity, 0, 1, 3],
+      maxWait: true,
+      shape: { weather: isOdd(seed) ? 0.2 : 0 }
+    }),
+    (history) => {
+      isEmptyInTheEnd(history)
+      for (const call of history.calls) isAnswered(history, call)
+    }
+  ),
+
+  "law 8, logarithmic": (make) =>
+    Effect.gen(function* () {
+      const looks = yield* Effect.forEach([100, 10_000], (waiters) => looksPerStep(make, waiters))
+      for (const [i, many] of looks[1]!.entries()) {
+        assert.isAtMost(many, 2 * looks[0]![i]! + 10, `step ${i}: ${looks[0]!.join()} and ${looks[1]!.join()} looks`)
+      }
+    }),
+
+  "law 9, a lone rejection costs one call": (make) =>
+    Effect.gen(function* () {
+      for (const seed of seedsUpTo(4)) {
+        for (const how of ["rateLimit", "overload"] as const) {
+          const [calm, met] = yield* Effect.all([openLoop(make, seed, undefined), openLoop(make, seed, how)])
+          assert.strictEqual(met.verdict, "isolated", `seed ${seed}`)
+          assert.deepStrictEqual(met.admitted, calm.admitted, `seed ${seed}, ${how}`)
+        }
+      }
+      // Random rejections and overloads cost next to nothing.
+      for (const weather of [{ random: 0.03 }, { broken: 0.03 }]) {
+        const { lost, used } = yield* Traffic.run(make, { ...steady, weather: { ...calm, ...weather } })
+        assert.isAtLeast(used, 0.94)
+        assert.deepStrictEqual(lost, [])
+      }
+    }),
+
+  "law 10, what was delivered decides": (make) =>
+    Effect.gen(function* () {
+      for (const share of [0.8, 0.6, 0.4]) {
+        const of = { ...steady, weather: { ...calm, share: () => share }, millis: 120_000 }
+        const { rejected, sent, used } = yield* Traffic.run(make, of)
+        assert.isAtLeast(used, 0.9, `a share of ${share}`)
+        assert.isAtMost(rejected, 0.05, `a share of ${share}`)
+        assert.include(
+          sent.map(({ verdict }) => verdict),
+          "exhausted"
+        )
+      }
+    }),
+
+  "law 11, verdicts, not answers": (make) =>
+    Effect.gen(function* () {
+      const runs = yield* Effect.forEach([1_000, 20_000, 50_000], (answerMillis) => rejectedLoop(make, answerMillis))
+      assert.isAtLeast(runs[0]!.verdicts.filter((each) => each.endsWith("exhausted")).length, 2)
+      for (const run of runs) {
+        assert.deepStrictEqual(run.verdicts, runs[0]!.verdicts)
+        for (const [i, at] of run.admitted.entries()) assert.closeTo(at, runs[0]!.admitted[i]!, 1_000)
+      }
+    }),
+
+  "law 12, weather loses no work": (make) =>
+    Effect.gen(function* () {
+      for (const seed of seedsUpTo(6)) {
+        const random = mulberry(seed)
+        const from = isOdd(seed) ? 0 : 20_000 * random()
+        const outage = { from, to: from + 1_000 + 30_000 * random() }
+        const of = {
+          ...steady,
+          weather: { ...calm, outage },
+          callers: 40,
+          calls: 10,
+          seed,
+          millis: 300_000,
+          isOneAgent: seed % 3 === 0
+        }
+        const { finishedAt, lost } = yield* Traffic.run(make, of)
+        const name = `seed ${seed}, an outage from ${outage.from} to ${outage.to} ms`
+        assert.deepStrictEqual(lost, [], name)
+        assert.strictEqual(finishedAt.filter((at) => at !== undefined).length, 40, name)
+        assert.isAtMost(Math.max(...finishedAt), outage.to + 20_000 + 60_000, name)
+      }
+      // A request that always fails ends alone.
+      for (const isOneAgent of [true, false]) {
+        const weather = { ...calm, isPoison: (id: number) => id % 100 === 30 }
+        const { lost, used } = yield* Traffic.run(make, { ...steady, weather, isOneAgent })
+        assert.isTrue(lost.every((id) => id % 100 === 30))
+        assert.isAtLeast(used, 0.9)
+      }
+    })
+} satisfies Record<string, Law>
+
+export type LawName = keyof typeof laws
+
+// -----------------------------------------------------------------------------
+// Order
+// -----------------------------------------------------------------------------
+
+const isInOrder = ({ calls, looks, seed }: History.History): void => {
+  const admitted = calls.filter((call) => call.admission !== undefined)
+  for (const one of admitted) {
+    for (const other of admitted) {
+      const isBefore = one.arrival < other.arrival && other.admission! < one.admission!
+      const name = `seed ${seed}, calls ${one.id} and ${other.id}`
+      const isSame = one.agent === other.agent && one.priority === other.priority
+      if (isSame && !one.first && !other.first) assert.isFalse(isBefore, `${name}: out of turn`)
+      const isOvertaken =
+        one.priority > other.priority && one.arrival < other.admission! && other.admission! < one.admission!
+      assert.isFalse(isOvertaken, `${name}: a lower priority went first`)
+    }
+  }
+  // Whoever is said to be the next, is, unless it leaves.
+  for (const { event, status } of looks) {
+    const [head] = status.waiting
+    if (head === undefined) continue
+    const next = admitted
+      .filter(({ admission, priority }) => admission! > event && priority === head.priority)
+      .sort((a, b) => a.admission! - b.admission!)[0]
+    const hasLeft = calls.some(
+      ({ agent, left, priority }) =>
+        agent === head.agent && priority === head.priority && left !== undefined && left > event
+    )
+    if (next === undefined || hasLeft) continue
+    assert.strictEqual(next.agent, head.agent, `seed ${seed}, after event ${event}: the head was overtaken`)
+  }
+}
+
+/** Agents whose calls differ in size get the same out of a limit, to one call of each, and by weight. */
+const sharesByCost: Law = (make) =>
+  Effect.gen(function* () {
+    const budget = yield* make({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })
+    const agents = [
+      { agent: "small", tokens: 50, weight: 1 },
+      { agent: "large", tokens: 800, weight: 1 },
+      { agent: "heavy", tokens: 200, weight: 3 }
+    ]
+    const served = new Map(agents.map(({ agent }) => [agent, 0]))
+    for (const { agent, tokens, weight } of agents) {
+      const call = Effect.scoped(budget.reserve({ tokens }, { agent, weight }))
+      const count = Effect.sync(() => served.set(agent, served.get(agent)! + tokens / weight))
+      for (let i = 0; i < 3; i++) yield* Effect.forkChild(Effect.forever(Effect.andThen(call, count)))
+    }
+    yield* TestClock.adjust("10 minutes")
+    const shares = [...served.values()]
+    assert.isAtMost(Math.max(...shares) - Math.min(...shares), 2_000, JSON.stringify([...served]))
+  }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
+
+// -----------------------------------------------------------------------------
+// Work
+// -----------------------------------------------------------------------------
+
+/** A millisecond before a call was admitted that had to wait, something it needs was not there. */
+const isAsSoonAsPossible = (history: History.History): void => {
+  const { calls, events, flows, seed } = history
+  for (const call of calls) {
+    const { admission, admittedAt, arrivedAt, charge, id } = call
+    if (admission === undefined || admittedAt! - arrivedAt < 2) continue
+    // What moved in the last millisecond may have made room, or have had its turn before.
+    const index = events.indexOf(admission)
+    const before = flows.requests.slice(0, index)
+    if (calls.some(({ endedAt }) => endedAt === admittedAt || endedAt === admittedAt! - 1)) continue
+    const isFirst = calls.every(
+      ({ left, leftAt }) => left === undefined || left > admission || leftAt! < admittedAt! - 1
+    )
+    if (!isFirst || before.some(({ at }) => at >= admittedAt! - 1)) continue
+    const lacks = limited(history).some(({ dimension, flow, limit }) => {
+      const level = Ledger.levelAt(flow.slice(0, index), limit, admittedAt! - 1)
+      return level < Math.min(charge[dimension], limit.burst) - 1e-9 * limit.burst
+    })
+    assert.isTrue(lacks, `seed ${seed}, call ${id} could have gone before ${admittedAt} ms`)
+  }
+}
+
+/** A clock that counts who sleeps by it and who looks at it. */
+const counting = Effect.map(Clock.Clock, (clock) => {
+  const count = { sleeps: 0, looks: 0 }
+  const counted: Clock.Clock = Object.create(clock, {
+    sleep: {
+      value: (duration: Parameters<Clock.Clock["sleep"]>[0]) => {
+        count.sleeps++
+        return clock.sleep(duration)
+      }
+    },
+    monotonicTimeNanosUnsafe: {
+      value: () => {
+        count.looks++
+        return clock.monotonicTimeNanosUnsafe()
+      }
+    }
+  })
+  return { count, counted }
+})
+
+/** Nobody polls: a queue sleeps once for each call that it lets in, and not at all while a permit is missing. */
+const sleepsOncePerWait: Law = (make) =>
+  Effect.gen(function* () {
+    const { count, counted } = yield* counting
+    const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
+    const budget = yield* Effect.provideService(make({ limits, concurrency: 3 }), Clock.Clock, counted)
+    for (let i = 0; i < 50; i++) yield* Effect.forkChild(Effect.scoped(budget.reserve({ tokens: 900 })))
+    yield* TestClock.adjust("2 minutes")
+    assert.isAtMost(count.sleeps, 55)
+    const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 1 }), 3)
+    yield* Effect.forkChild(Effect.scoped(budget.reserve({ tokens: 1 })))
+    yield* TestClock.adjust("1 hour")
+    assert.isAtMost(count.sleeps, 55)
+    for (const reservation of held) yield* reservation.refund
+  }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
+
+/** Where waits become shorter and longer, timers that are not needed any more end. */
+const sleepsTwicePerCall: Law = (make) =>
+  Effect.gen(function* () {
+    const { count, counted } = yield* counting
+    const watched: History.Make = (options) => Effect.provideService(make(options), Clock.Clock, counted)
+    const { sent } = yield* Traffic.run(watched, { ...steady, weather: { ...calm, share: () => 0.8 } })
+    assert.isAtMost(count.sleeps, 3 * sent.length)
+  }).pipe(Effect.provide(TestClock.layer()))
+
+/** How often a budget with so many waiters looks at the clock, as it does to let one in, for each of several steps. */
+const looksPerStep = (make: History.Make, waiters: number) =>
+  Effect.gen(function* () {
+    const { count, counted } = yield* counting
+    const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
+    const budget = yield* Effect.provideService(make({ limits, concurrency: 50 }), Clock.Clock, counted)
+    const held = yield* budget.reserve({ tokens: 1_000 })
+    const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+    for (let i = 0; i < waiters; i++) {
+      const waiter = Effect.scoped(budget.reserve({ tokens: 1_000 }, { agent: `${i % 1_000}` }))
+      fibers.push(yield* Effect.forkChild(waiter, { startImmediately: true }))
+    }
+    const steps: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+      Fiber.interrupt(fibers[Math.floor(waiters / 2)]!),
+      Fiber.interrupt(fibers[0]!),
+      Effect.forkChild(Effect.scoped(budget.reserve({ tokens: 1 })), { startImmediately: true }),
+      Effect.flip(Effect.scoped(budget.reserve({ tokens: 1 }, { maxWait: 1 }))),
+      budget.observe({ dimensions: { tokens: { remaining: 10 } } }),
+      budget.status,
+      held.settle({ tokens: 500 }),
+      TestClock.adjust(500)
+    ]
+    const looks: Array<number> = []
+    for (const step of steps) {
+      const before = count.looks
+      yield* step
+      yield* Effect.yieldNow
+      looks.push(count.looks - before)
+    }
+    return looks
+  }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
+
+// -----------------------------------------------------------------------------
+// Refusals
+// -----------------------------------------------------------------------------
+
+/** Each call is admitted or refused, for a reason that holds, and at once where it is known at once. */
+const isAnswered = (history: History.History, call: History.Call): void => {
+  const { admission, arrivedAt, charge, id, left, leftAt, maxWait, refusal, wasInterrupted } = call
+  const name = `seed ${history.seed}, call ${id}`
+  assert.isTrue(admission !== undefined || refusal !== undefined || wasInterrupted, `${name}: it waits for ever`)
+  const isTooLarge = limited(history).some(({ dimension, limit }) => charge[dimension] > limit.most)
+  if (isTooLarge) assert.strictEqual(refusal, "EstimateTooLarge", name)
+  switch (refusal) {
+    case undefined:
+      break
+    case "EstimateTooLarge":
+      assert.isTrue(isTooLarge, name)
+      assert.strictEqual(leftAt, arrivedAt, `${name}: refused late`)
+      break
+    case "QuotaExhausted":
+      assert.isTrue(
+        limited(history).some(
+          ({ dimension, flow, limit }) =>
+            limit.isQuota && Ledger.levelAt(until(history, flow, left!), limit, leftAt!) < charge[dimension]
+        ),
+        name
+      )
+      break
+    case "QueueFull":
+      assert.isBelow(history.maxQueued, Infinity, name)
+      assert.strictEqual(leftAt, arrivedAt, `${name}: refused late`)
+      break
+    case "WaitTooLong":
+      assert.isAtMost(leftAt! - arrivedAt, maxWait ?? 0, name)
+      break
+    default:
+      assert.fail(`${name}: ${refusal}`)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Verdicts
+// -----------------------------------------------------------------------------
+
+/** 10,000 tokens a second, which is ten mean calls. */
+const calm = { rate: 10, burst: 10_000 }
+const limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
+const steady = { limits, callers: 60, calls: Infinity, seed: 1, millis: 60_000 }
+
+/** Calls that come faster than the limit; one of them ends in a failure, or is given back. When the others go out. */
+const openLoop = (make: History.Make, seed: number, failure: "rateLimit" | "overload" | undefined) =>
+  Effect.gen(function* () {
+    const random = mulberry(seed)
+    const budget = yield* make({ limits })
+    const number = 500 + Math.floor(200 * random())
+    const admitted: Array<number> = []
+    let verdict: Budget.Verdict | undefined
+    const call = Effect.fnUntraced(function* (id: number, tokens: number) {
+      const reservation = yield* budget.reserve({ tokens }, { agent: `${id % 7}` })
+      if (id !== number) admitted[id] = yield* Clock.currentTimeMillis
+      yield* Effect.sleep(id === number ? 50 : 1_000)
+      if (id !== number) return yield* reservation.settle({ tokens })
+      if (failure === undefined) return yield* reservation.refund
+      verdict = yield* budget.cooldown({ reason: failure, reservation })
+    }, Effect.scoped)
+    for (let id = 0; id < 1_000; id++) {
+      yield* Effect.forkChild(call(id, Math.ceil(50 + 100 * random())))
+      yield* TestClock.adjust(Math.floor(18 * random()))
+    }
+    yield* TestClock.adjust("1 minute")
+    return { admitted, verdict }
+  }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
+
+/** Calls at fixed times of which the same are rejected after 50 ms, whatever the others take. */
+const rejectedLoop = (make: History.Make, answerMillis: number) =>
+  Effect.gen(function* () {
+    const random = mulberry(4)
+    const budget = yield* make({ limits })
+    const admitted: Array<number> = []
+    const verdicts: Array<string> = []
+    const call = Effect.fnUntraced(function* (id: number, isRejected: boolean) {
+      const reservation = yield* budget.reserve({ tokens: 900 })
+      admitted[id] = yield* Clock.currentTimeMillis
+      yield* Effect.sleep(isRejected ? 50 : answerMillis)
+      if (!isRejected) return yield* reservation.settle({ tokens: 900 })
+      verdicts.push(`${id} ${yield* budget.cooldown({ reason: "rateLimit", reservation })}`)
+    }, Effect.scoped)
+    for (let id = 0; id < 600; id++) {
+      yield* Effect.forkChild(call(id, random() < 0.01 || id % 150 === 100 || id % 150 === 101))
+      yield* TestClock.adjust(100)
+    }
+    yield* TestClock.adjust("2 minutes")
+    return { admitted, verdicts }
+  }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
