@@ -188,9 +188,11 @@ export const make = Effect.fnUntraced(function* (
         Effect.withFiber(({ context }) => {
           const trace = Trace.begin(GovernedCall.poolOf(parts, call), Context.get(context, Clock.Clock), context)
           const bounds = GovernedCall.boundsOf(trace, how, Context.get(context, Retry.Deadline))
-          const admitted = GovernedCall.admit(parts, call, how, trace, bounds, false, restore)
-          return Effect.tap(admitted, (ticket) => Effect.sync(() => ticket.send()))
+          return GovernedCall.admit(parts, call, how, trace, bounds, false, restore)
         })
+      ).pipe(
+        // Once the caller has it: one that was interrupted before has sent nothing.
+        Effect.tap((ticket) => Effect.sync(() => ticket.send()))
       ),
     retry: (self, how = {}) => GovernedCall.retry(parts, self, how.retry ?? policy),
     learned: estimator.learned

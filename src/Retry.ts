@@ -136,7 +136,8 @@ export interface Options<in E = Retryable> extends BackoffOptions {
    */
   readonly while?: ((error: E) => boolean) | undefined
   /**
-   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window.
+   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window. Attempts that the
+   * provider's limits or an outage cost a client are not counted, but where this is 1 there is no other in any case.
    *
    * @default 5
    */

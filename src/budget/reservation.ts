@@ -21,6 +21,8 @@ export class HeldReservation implements Reservation {
   readonly binding: Limits.Dimension | undefined
   /** Whether it still holds its permit and its charge. */
   isOpen = true
+  /** Whether its caller has it: one that was interrupted before has sent nothing. */
+  isAtHand = false
 
   constructor(
     owner: Pool,

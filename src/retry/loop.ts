@@ -84,8 +84,9 @@ export const retry = <A, E, R, F>(
         const random = yield* Random.next
         last ??= Math.min(now + Duration.toMillis(rules.maxElapsed), deadline)
         let delay: number
+        // Whoever wants a single attempt wants no other, whatever this one cost.
+        if (rules.attempts === 1 || (isOwn && ++own >= rules.attempts)) return "attempts"
         if (isOwn) {
-          if (++own >= rules.attempts) return "attempts"
           step ??= yield* Schedule.toStep(rules.backoff)
           const stepped = yield* Pull.catchDone(step(now, failure), () => Effect.undefined)
           if (stepped === undefined) return "schedule"
