@@ -235,11 +235,9 @@ class GovernedCall<A, E, R> {
 
   /** A provider that asks for more time than any bucket needs is closed for everybody until then. */
   private closed(error: unknown): Effect.Effect<unknown> {
-    const { isRetryable, pushback, retryAfter } = read(error)
-    return isRetryable === true &&
-      pushback === "rateLimit" &&
-      retryAfter !== undefined &&
-      Duration.toMillis(retryAfter) > longestRefill
+    const { isRetryable, pushback, retryAfter = Duration.zero } = read(error)
+    const millis = Duration.toMillis(retryAfter)
+    return isRetryable === true && pushback === "rateLimit" && millis > longestRefill && millis < Infinity
       ? this.parts.budget.cooldown({ reason: pushback, retryAfter, pool: this.trace.pool })
       : Effect.void
   }
