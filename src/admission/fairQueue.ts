@@ -195,6 +195,15 @@ export class FairQueue<E extends Entry> {
     }
   }
 
+  /** All entries, in no particular order. */
+  all(): ReadonlyArray<E> {
+    const found: Array<E> = []
+    for (const { heap } of this.backlogged) {
+      for (const flow of heap) for (let entry = flow.head; entry !== undefined; entry = entry.next) found.push(entry)
+    }
+    return found
+  }
+
   /** The first entries in the order of service, if nobody else comes. Changes nothing. */
   first(count: number): ReadonlyArray<E> {
     const found: Array<E> = []

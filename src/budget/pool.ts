@@ -57,6 +57,7 @@ export class Pool {
   /** How the provider counts, once a client has said so. */
   private counting: Limits.Counting | undefined = undefined
   private rules: Limits.Rules
+  private knownLimits = 0
   private wakeAt = Infinity
   private isDraining = false
   private isClosed = false
@@ -293,15 +294,18 @@ export class Pool {
   /** The headers of a response. A response that is no rejection shows that its call was accepted. */
   observe(readings: Law.Readings, held: HeldReservation | undefined): void {
     if (held !== undefined) Law.accept(this.law, held.ticket)
-    this.read(readings, held)
+    Law.observe(this.law, held?.ticket, readings, this.now())
+    this.repriceOnce()
     this.drain()
   }
 
-  private read(readings: Law.Readings, held: HeldReservation | undefined): void {
-    const before = this.law.meters.length
-    Law.observe(this.law, held?.ticket, readings, this.now())
-    // Costs are parts of limits: with the first that are known, they are others.
-    if (this.law.meters.length !== before) this.queue.reprice((waiter) => this.costOf(waiter.charge))
+  /** Costs are parts of limits: when more limits are known than before, they are others. */
+  private repriceOnce(): void {
+    let known = 0
+    for (const { limit } of this.law.meters) if (limit < Infinity) known++
+    if (known === this.knownLimits) return
+    this.knownLimits = known
+    this.queue.reprice((waiter) => this.costOf(waiter.charge))
   }
 
   /** The provider rejected a call, or failed. Returns what that says. */
@@ -322,6 +326,7 @@ export class Pool {
       reason === "overload"
         ? Law.overload(this.law, held.ticket, { retryAfter, used }, now)
         : Law.reject(this.law, held.ticket, { ...failure, isRamp: reason === "ramp" }, now)
+    this.repriceOnce()
     // A failed probe of an outage has had its turn: another agent's call is the next.
     this.account(held, used, verdict !== "outage")
     this.drain()
@@ -333,7 +338,7 @@ export class Pool {
     Law.pause(this.law, this.now() + millis)
     const refusal = this.closedFor(this.now())
     if (refusal !== undefined) {
-      for (const waiter of this.queue.first(Infinity)) this.refuse(waiter, refusal)
+      for (const waiter of this.queue.all()) this.refuse(waiter, refusal)
     }
     this.drain()
   }
@@ -375,7 +380,7 @@ export class Pool {
     this.rules = Limits.resolve(this.limits, this.counting)
     Law.resize(this.law, this.rules, Limits.shares(this.limits), this.now())
     this.queue.reprice((waiter) => this.costOf(waiter.charge))
-    for (const waiter of this.queue.first(Infinity)) {
+    for (const waiter of this.queue.all()) {
       const tooLarge = Limits.neverFits(waiter.charge, this.rules)
       if (tooLarge !== undefined) this.refuse(waiter, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
     }
@@ -399,7 +404,7 @@ export class Pool {
   shutDown(): void {
     this.isClosed = true
     this.options.counts.open.delete(this)
-    for (const waiter of this.queue.first(Infinity)) {
+    for (const waiter of this.queue.all()) {
       this.queue.remove(waiter)
       waiter.end(Effect.interrupt)
     }

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { type Entry, FairQueue, type Service } from "../../src/admission/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
+import { isLogarithmic } from "../support/queue.ts"
 import { mulberry } from "../support/random.ts"
 
 interface Call extends Entry {
@@ -450,6 +451,10 @@ describe("fairQueue", () => {
       while (serve(queue)!.entry !== newcomer) served++
       assert.strictEqual(sum, served, `seed ${seed}`)
     }
+  })
+
+  it("reads no more entries where more wait", () => {
+    assert.isUndefined(isLogarithmic(FairQueue))
   })
 
   it("predicts who is served before a newcomer without looking at everybody", () => {

@@ -316,7 +316,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       yield* look()
     }
     // Everybody is let in or refused, and then ends.
-    for (let rounds = 0; rounds < 1_000 && waiting().length > 0; rounds++) {
+    for (let rounds = 0; rounds < 300 && waiting().length > 0; rounds++) {
       yield* TestClock.adjust("1 minute")
       for (const one of open()) yield* Effect.andThen(end(one, false), look())
     }

@@ -120,6 +120,26 @@ export const rules = {
     assert.deepStrictEqual(law.decide(pool, whole(5_000), 2_000)?.dimension, "tokens")
   },
 
+  "meter: lets a call in to the millisecond, however often anybody looks": (law) => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const random = mulberry(seed)
+      const pool = poolOf(law)
+      let now = exhaust(law, pool, flow(law, pool, 0, 10_000))
+      for (let call = 0; call < 10; call++) {
+        const size = Math.ceil(4_000 * random())
+        const from = now
+        const millis = Math.ceil(wait(law, pool, now, size))
+        while (now < from + millis - 1) {
+          assert.isAbove(wait(law, pool, now, size), 0, `seed ${seed}: it fits early`)
+          now = Math.min(from + millis - 1, now + 1 + Math.floor(100 * random()))
+        }
+        now = from + millis
+        assert.isUndefined(law.decide(pool, whole(size), now), `seed ${seed}: it does not fit after ${millis} ms`)
+        law.take(pool, whole(size), now)
+      }
+    }
+  },
+
   "verdicts: come in order, and wait for no answer": (law) => {
     // Arrivals at fixed times, of which some are rejected; answers take 1, 20 or 60 s.
     const verdicts = [1_000, 20_000, 60_000].map((answerMillis) => {

@@ -1,0 +1,53 @@
+/** Law 8 at the budget: what concerns all who wait costs no more than all who wait. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Budget from "floodgate/Budget"
+
+const limits = { tokens: { perSecond: 0.001, burst: 1_000 } }
+
+/** A budget whose burst is used up, and so many waiters that are an agent each. */
+const crowded = Effect.fnUntraced(function* (count: number) {
+  const budget = yield* Budget.make({ limits })
+  yield* budget.reserve({ tokens: 1_000 })
+  const fibers: Array<Fiber.Fiber<unknown, Budget.BudgetError>> = []
+  for (let i = 0; i < count; i++) {
+    const waiter = Effect.scoped(budget.reserve({ tokens: 50 }, { agent: `${i}` }))
+    fibers.push(yield* Effect.forkDetach(waiter, { startImmediately: true }))
+  }
+  return { budget, fibers }
+})
+
+const reasons = (fibers: ReadonlyArray<Fiber.Fiber<unknown, Budget.BudgetError>>) =>
+  Effect.map(
+    Effect.forEach(fibers, (fiber) => Effect.flip(Fiber.join(fiber))),
+    (errors) => new Set(errors.map(({ reason }) => reason._tag))
+  )
+
+describe("Budget with many agents that wait", () => {
+  it.effect("closes, also with 100,000 of them", () =>
+    Effect.gen(function* () {
+      // Regression: what concerned all looked for the next in order among all agents, once for each of them.
+      const { fibers } = yield* Effect.scoped(crowded(100_000))
+      const exits = yield* Effect.forEach(fibers, Fiber.await)
+      assert.isTrue(exits.every(Exit.hasInterrupts))
+    })
+  )
+
+  it.effect("refuses those that never fit a smaller limit", () =>
+    Effect.gen(function* () {
+      const { budget, fibers } = yield* crowded(1_000)
+      yield* budget.resize({ limits: { tokens: { total: 10 } } })
+      assert.deepStrictEqual([...(yield* reasons(fibers))], ["EstimateTooLarge"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("refuses all when the provider is closed for hours", () =>
+    Effect.gen(function* () {
+      const { budget, fibers } = yield* crowded(1_000)
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "5 hours" })
+      assert.deepStrictEqual([...(yield* reasons(fibers))], ["WaitTooLong"])
+    }).pipe(Effect.scoped)
+  )
+})

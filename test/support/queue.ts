@@ -1,0 +1,58 @@
+/** Law 8 for the queue alone: how much it looks at, whatever stands in it. */
+import { assert } from "@effect/vitest"
+import type { Entry, FairQueue, Flow, Service } from "../../src/admission/fairQueue.ts"
+
+let reads = 0
+
+/** An entry that counts how often it is read. */
+class Counted implements Entry {
+  readonly agent: string
+  readonly priority = 0
+  flow: Flow<this> | undefined = undefined
+  previous: this | undefined = undefined
+  next: this | undefined = undefined
+  constructor(agent: string) {
+    this.agent = agent
+  }
+  get weight(): number {
+    reads++
+    return 1
+  }
+  get cost(): number {
+    reads++
+    return 1
+  }
+  set cost(_: number) {}
+}
+
+/** How often entries are read by each operation of a queue that holds so many. */
+const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): ReadonlyArray<number> => {
+  const queue = new Queue<Counted>()
+  const all = Array.from({ length: entries }, (_, i) => new Counted(`${i % agents}`))
+  for (const entry of all) queue.push(entry)
+  let served: Service | undefined
+  const operations: ReadonlyArray<() => unknown> = [
+    () => queue.push(new Counted("1")),
+    () => queue.push(new Counted("2"), true),
+    () => queue.peek(),
+    () => (served = queue.shift()),
+    () => queue.correct(served!, 0.5),
+    () => queue.remove(all[Math.floor(entries / 2)]!),
+    () => queue.first(10),
+    () => queue.ahead({ agent: "new", priority: 0, first: false }, 10, () => {})
+  ]
+  return operations.map((operation) => {
+    const before = reads
+    operation()
+    return reads - before
+  })
+}
+
+/** No operation reads more entries of a long queue than of a short one, in one flow or in as many as there are entries. */
+export const isLogarithmic = (Queue: typeof FairQueue): void => {
+  for (const inFlows of [() => 1, (entries: number) => entries]) {
+    const few = readsOf(Queue, 100, inFlows(100))
+    const many = readsOf(Queue, 20_000, inFlows(20_000))
+    assert.deepStrictEqual(many, few)
+  }
+}
