@@ -401,8 +401,6 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
   return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
 })
 
-const isCapped = ({ cap }: Counter.Counter): boolean => cap.tokens !== undefined || cap.calls !== undefined
-
 const hasEnded = ({ state }: { readonly state: State }): boolean => state !== "waiting" && state !== "running"
 
 const end = <A, E, R>(entry: Entry<A, E, R>, state: State): void => {

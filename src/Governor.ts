@@ -120,8 +120,13 @@ export class Governor extends Context.Service<
  * @since 0.1.0
  */
 export interface Options {
-  /** @default {@link Retry.defaultPolicy} */
-  readonly retry?: Retry.Policy | undefined
+  /**
+   * When to retry. Whatever adapter made the attempt, the policy sees what {@link causeOf} says of its failure: an
+   * `LlmError` where that can be told.
+   *
+   * @default {@link Retry.defaultPolicy}
+   */
+  readonly retry?: Retry.Policy<LlmError> | undefined
   /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in {@link layer} */
   readonly accounting?: Accounting.Accounting | undefined
   /** What an earlier governor had learned of calls, for the estimator of {@link layer}. @default nothing */
@@ -182,9 +187,12 @@ export const make = Effect.fnUntraced(function* (
       Effect.uninterruptibleMask((restore) =>
         Effect.withFiber(({ context }) => {
           const trace = Trace.begin(GovernedCall.poolOf(parts, call), Context.get(context, Clock.Clock), context)
-          const admitted = GovernedCall.admit(parts, call, how, trace, false, restore)
-          return Effect.tap(admitted, (ticket) => Effect.sync(() => ticket.send()))
+          const bounds = GovernedCall.boundsOf(trace, how, Context.get(context, Retry.Deadline))
+          return GovernedCall.admit(parts, call, how, trace, bounds, false, restore)
         })
+      ).pipe(
+        // Once the caller has it: one that was interrupted before has sent nothing.
+        Effect.tap((ticket) => Effect.sync(() => ticket.send()))
       ),
     retry: (self, how = {}) => GovernedCall.retry(parts, self, how.retry ?? policy),
     learned: estimator.learned

@@ -79,6 +79,7 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
     case "ServerFailed":
     case "ConnectionFailed":
     case "TimedOut":
+    case "StreamInterrupted":
       return reason.received?.started === true ? undefined : "overload"
     default:
       return undefined

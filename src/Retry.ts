@@ -121,21 +121,23 @@ export interface BackoffOptions {
  */
 export interface Options<in E = Retryable> extends BackoffOptions {
   /**
-   * The waits, in place of `base`, `factor`, `cap` and `jitter`: any schedule, which may look at the error. What may be
-   * retried, the `retry-after` below which no wait falls, `attempts` and `maxElapsed` hold whatever it says; if it ends, so
-   * do the retries.
+   * The waits, in place of `base`, `factor`, `cap` and `jitter`: any schedule of the errors. What may be retried, the
+   * `retry-after` below which no wait falls, `attempts` and `maxElapsed` hold whatever it says; if it ends, so do the
+   * retries.
    *
    * @default {@link backoff} of the other options
    */
   readonly backoff?: Schedule.Schedule<unknown, E> | undefined
   /**
-   * Which errors are retried. Needed for errors that do not say of themselves whether they are {@link Retryable}.
+   * Which errors are retried. Needed for errors that do not say of themselves whether they are {@link Retryable}. A client
+   * or a governor never retries what says that it is not, whatever this says.
    *
    * @default those whose `isRetryable` is true
    */
   readonly while?: ((error: E) => boolean) | undefined
   /**
-   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window.
+   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window. Attempts that the
+   * provider's limits or an outage cost a client are not counted, but where this is 1 there is no other in any case.
    *
    * @default 5
    */
@@ -366,7 +368,7 @@ export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duratio
  * @since 0.1.0
  */
 export const schedule: {
-  (options?: Options): Schedule.Schedule<Duration.Duration, Retryable>
+  <E extends Retryable = Retryable>(options?: Options<E>): Schedule.Schedule<Duration.Duration, E>
   <E>(options: Options<E> & { readonly while: (error: E) => boolean }): Schedule.Schedule<Duration.Duration, E>
 } = (options: Options = {}) => scheduleOf(make(options))
 
@@ -381,7 +383,7 @@ export const schedule: {
  *
  * Throws a `RangeError` that names the option, what is expected and the value: `base` and `cap` are finite durations
  * with 0 < `base` <= `cap`, `factor` is a finite number >= 1, `attempts` is an integer >= 1 and `maxElapsed` is a
- * duration above zero. Beside a `backoff` the four options that it replaces are refused, as is every unknown one.
+ * duration above zero. Beside a `backoff` the four options that it replaces are refused.
  *
  * **Example** (Longer, and no retries at all)
  *
@@ -408,17 +410,38 @@ export const schedule: {
  * attempts // => 3
  * ```
  *
+ * **Example** (Slower after an overload)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import * as Schedule from "effect/Schedule"
+ * import type { LlmError } from "floodgate/LlmError"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const backoff = Retry.backoff().pipe(
+ *   Schedule.setInputType<LlmError>(),
+ *   Schedule.modifyDelay(({ duration, input }) =>
+ *     Effect.succeed(input.reason._tag === "Overloaded" ? Duration.times(duration, 3) : duration)
+ *   )
+ * )
+ *
+ * Retry.make({ backoff, attempts: 8 }).attempts // => 8
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const make: {
-  (options?: Options): Policy
+  <E extends Retryable = Retryable>(options?: Options<E>): Policy<E>
   <E>(options: Options<E> & { readonly while: (error: E) => boolean }): Policy<E>
 } = (options: Options = {}): Policy => {
   const { attempts = 5, backoff: given, maxElapsed = "10 minutes", while: isRetried = isRetryable, ...waits } = options
+  const { base, cap, factor, jitter } = waits
   if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)
-  const [replaced] = Object.keys(waits)
-  if (given !== undefined && replaced !== undefined) invalid("Retry.make", `no ${replaced} beside a backoff`, replaced)
+  for (const [option, value] of Object.entries({ base, cap, factor, jitter })) {
+    if (given !== undefined && value !== undefined) invalid(`Retry.${option}`, "nothing beside a backoff", value)
+  }
   return {
     backoff: given ?? backoff(waits),
     while: isRetried,
@@ -502,11 +525,12 @@ export const withPolicy: {
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Deadline, (deadline = Infinity) => {
     if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
-    const judge = (error: E): Loop.Judgement => ({
-      isRetryable: policy.while(error),
-      retryAfter: retryAfterMillis(error),
-      isOwn: true
+    const judge = (failure: E): Loop.Judgement<E> => ({
+      isRetryable: policy.while(failure),
+      retryAfter: retryAfterMillis(failure),
+      isOwn: true,
+      failure
     })
-    return Loop.retry(self, policy, { judge, finish, deadline })
+    return Loop.retry(() => self, policy, { judge, finish, deadline })
   })
 )

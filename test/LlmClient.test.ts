@@ -111,11 +111,10 @@ describe("LlmClient", () => {
     })
 
     it.effect("is retried, and says in the end what it tried", () => {
-      const { live, seen } = over({ create: () => fail(new LlmError.Overloaded({ status: 529, requestId: "req_1" })) })
+      const { live, seen } = over({ create: () => fail(new LlmError.Conflict({ status: 409, requestId: "req_1" })) })
       return Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(Effect.flip(LlmClient.create(params)))
-        // The third attempt waits for the rest after the second, which was sent alone.
-        yield* TestClock.adjust("10 seconds")
+        yield* TestClock.adjust("3 seconds")
         const error = yield* Fiber.join(fiber)
         assert.instanceOf(error, LlmError.LlmError)
         assert.strictEqual(seen.attempts, 3)
@@ -184,16 +183,14 @@ describe("LlmClient", () => {
       return Effect.gen(function* () {
         const calls = Effect.forEach([1, 2, 3], () => LlmClient.create(params), { concurrency: "unbounded" })
         const fiber = yield* Effect.forkChild(calls)
-        yield* TestClock.adjust("999 millis")
+        yield* Effect.yieldNow
         assert.strictEqual(seen.attempts, 1)
-        yield* TestClock.adjust("1 millis")
-        assert.strictEqual(seen.attempts, 3)
-        yield* TestClock.adjust("1 second")
+        yield* TestClock.adjust("3 seconds")
         yield* Fiber.join(fiber)
         const shared = yield* Budget.TokenBudget
         const { pools } = yield* shared.status
         assert.deepStrictEqual(Object.keys(pools), ["sonnet-5"])
-        assert.isAbove(pools["sonnet-5"]!.dimensions.inputTokens!.capacity, 0)
+        assert.strictEqual(pools["sonnet-5"]!.dimensions.inputTokens!.limitPerSecond, 1_000)
       }).pipe(Effect.provide(live))
     })
   })
@@ -353,8 +350,6 @@ describe("LlmClient", () => {
         assert.strictEqual(textOf(got), "Once upon")
         assert.deepStrictEqual([seen.attempts, seen.open], [1, 0])
         assert.deepStrictEqual(yield* taken, { input: 900, output: 5, inFlight: 0 })
-        // The budget hears what the provider said.
-        assert.isBelow((yield* pool).allowed, 8)
       }).pipe(Effect.provide(live))
     })
 
@@ -514,7 +509,7 @@ describe("LlmClient", () => {
         yield* TestClock.adjust("1 second")
         assert.strictEqual(yield* Fiber.join(fiber), 7)
         assert.strictEqual(seen.attempts, 2)
-        assert.isUndefined((yield* pool).cooldown)
+        assert.isUndefined((yield* pool).pause)
       }).pipe(Effect.provide(live))
     })
   })

@@ -22,10 +22,10 @@ const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmE
   [new LlmError.RampLimited({ status: 429 }), true, Limits.nothing, "ramp"],
   [new LlmError.SpendLimited({ status: 429 }), false, Limits.nothing, undefined],
   [new LlmError.Overloaded({ status: 529 }), true, refused, "overload"],
-  [new LlmError.ServerFailed({ status: 500 }), true, refused, undefined],
-  [new LlmError.TimedOut({ after: Duration.minutes(10) }), true, unanswered, undefined],
-  [new LlmError.ConnectionFailed({ sent: false }), true, Limits.nothing, undefined],
-  [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, undefined],
+  [new LlmError.ServerFailed({ status: 500 }), true, refused, "overload"],
+  [new LlmError.TimedOut({ after: Duration.minutes(10) }), true, unanswered, "overload"],
+  [new LlmError.ConnectionFailed({ sent: false }), true, Limits.nothing, "overload"],
+  [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, "overload"],
   [new LlmError.Conflict({ status: 409 }), true, refused, undefined],
   [new LlmError.InvalidRequest({ status: 400 }), false, refused, undefined],
   [new LlmError.InvalidRequest(), false, Limits.nothing, undefined],
@@ -35,13 +35,13 @@ const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmE
   [new LlmError.TooLarge({ status: 413 }), false, refused, undefined],
   [new LlmError.BillingFailed({ status: 402 }), false, refused, undefined],
   [new LlmError.MalformedResponse({ status: 200 }), false, { requests: 1 }, undefined],
-  [new LlmError.StreamInterrupted({ kind: "cut", received: received(false) }), true, received(false).usage, undefined],
+  [new LlmError.StreamInterrupted({ kind: "cut", received: received(false) }), true, received(false).usage, "overload"],
   [new LlmError.StreamInterrupted({ kind: "cut", received: received(true) }), false, received(true).usage, undefined]
 ]
 
 describe("LlmError", () => {
   for (const [reason, retryable, usage, pushback] of table) {
-    it(`says of ${reason._tag} "${reason.message}" whether to retry, what was used and what to tell the budget`, () => {
+    it(`knows whether to retry, what was used and what the budget must judge: ${reason.message}`, () => {
       const error = wrap(reason)
       assert.strictEqual(error.isRetryable, retryable)
       assert.deepStrictEqual(error.usage, usage)
@@ -59,6 +59,7 @@ describe("LlmError", () => {
       const error = wrap(new Reason({ received: received(true) }))
       assert.isFalse(error.isRetryable)
       assert.deepStrictEqual(error.usage, received(true).usage)
+      if (Reason !== LlmError.RateLimited) assert.isUndefined(error.pushback)
     }
   })
 
@@ -130,18 +131,18 @@ describe("LlmError", () => {
     it("adds what the client knows, and keeps what was known", () => {
       const error = wrap(new LlmError.Overloaded({ status: 529 }))
       const once = LlmError.annotate(error, { attempts: 5, waited: Duration.seconds(30) })
-      const twice = once.pipe(LlmError.annotate({ stoppedBy: "retryBudget" }))
+      const twice = once.pipe(LlmError.annotate({ stoppedBy: "deadline" }))
       assert.strictEqual(twice.reason, error.reason)
       assert.strictEqual(twice.attempts, 5)
-      assert.strictEqual(twice.stoppedBy, "retryBudget")
+      assert.strictEqual(twice.stoppedBy, "deadline")
       assert.isTrue(twice.isRetryable, "the failure is what it was")
       assert.strictEqual(
         twice.message,
-        "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited; the retry budget is spent)"
+        "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited; no time left for another)"
       )
       assert.strictEqual(
-        LlmError.annotate(error, { attempts: 1, stoppedBy: "retryBudget" }).message,
-        "the provider is overloaded; wait before the next attempt (the retry budget is spent)"
+        LlmError.annotate(error, { attempts: 1, stoppedBy: "deadline" }).message,
+        "the provider is overloaded; wait before the next attempt (no time left for another)"
       )
     })
 

@@ -13,7 +13,9 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
+import { LlmError, NotFound, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
+import { interruptAt } from "./support/yieldAt.ts"
 
 class Refused extends Data.TaggedError("Refused")<{
   readonly isRetryable: boolean
@@ -26,15 +28,17 @@ const refused = (retryAfter?: Duration.Input) =>
     retryAfter: retryAfter === undefined ? undefined : Duration.fromInputUnsafe(retryAfter)
   })
 
+const overloaded = new LlmError({ reason: new Overloaded({ status: 529 }) })
+
 /** The delays of a schedule that is stepped with one input for as long as it goes on, without time between the steps. */
-const delays = (schedule: Schedule.Schedule<unknown, unknown>, input: unknown, times: number, between = 0) =>
+const delays = <I>(schedule: Schedule.Schedule<unknown, I>, input: I, times: number, between = 0) =>
   Effect.gen(function* () {
     const step = yield* Schedule.toStep(schedule)
     const millis: Array<number> = []
     for (let n = 0; n < times; n++) {
       const delay = yield* step(n * between, input).pipe(
         Effect.map(([, delay]) => Duration.toMillis(delay)),
-        Pull.catchDone(() => Effect.succeed(undefined))
+        Pull.catchDone(() => Effect.undefined)
       )
       if (delay === undefined) break
       millis.push(delay)
@@ -42,22 +46,22 @@ const delays = (schedule: Schedule.Schedule<unknown, unknown>, input: unknown, t
     return millis
   })
 
-/** A call that is refused `failures` times and keeps the times of its attempts. */
-const recorded = (failures: number, retryAfter?: Duration.Input) => {
+/** A call that fails so many times and keeps the times of its attempts. */
+const failing = <E>(failures: number, error: E) => {
   const starts: Array<number> = []
-  const attempts: Array<number> = []
   const call = Effect.gen(function* () {
     starts.push(yield* Clock.currentTimeMillis)
-    const attempt = yield* Retry.Attempt
-    assert.strictEqual(attempt.first, attempt.number === 1)
-    attempts.push(attempt.number)
-    return starts.length > failures ? "done" : yield* refused(retryAfter)
+    return starts.length > failures ? "done" : yield* Effect.fail(error)
   })
-  return { call, starts, attempts }
+  return { call, starts }
 }
+
+const recorded = (failures: number, retryAfter?: Duration.Input) => failing(failures, refused(retryAfter))
 
 /** No jitter of our own: what is left is the upward spread of `retryAfter`. */
 const plain = Retry.make({ jitter: "none" })
+/** One millisecond after each failure. */
+const immediate = Retry.make({ base: 1, cap: 1, jitter: "none" })
 
 const unit = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1, exclusiveMaximum: true }))
 const withRandom = (value: number) =>
@@ -139,11 +143,10 @@ describe("Retry", () => {
 
     it.effect("ends at once after an error that may not be retried", () =>
       Effect.gen(function* () {
-        const error = new Refused({ isRetryable: false })
-        assert.deepStrictEqual(yield* delays(Retry.schedule(), error, 9), [])
-        assert.deepStrictEqual(yield* delays(Retry.schedule(), "a string", 9), [])
-        assert.strictEqual(Retry.stoppedBy(error), "terminal")
-        assert.strictEqual(Retry.stoppedBy("a string"), undefined)
+        assert.deepStrictEqual(yield* delays(Retry.schedule(), new Refused({ isRetryable: false }), 9), [])
+        const busy = Retry.schedule({ while: (error: string) => error === "busy", jitter: "none", attempts: 2 })
+        assert.deepStrictEqual(yield* delays(busy, "busy", 9), [2_000])
+        assert.deepStrictEqual(yield* delays(busy, "broken", 9), [])
       })
     )
 
@@ -201,7 +204,6 @@ describe("Retry", () => {
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(yield* Fiber.join(fiber), error)
         assert.strictEqual(attempts, 3)
-        assert.strictEqual(Retry.stoppedBy(error), "attempts")
       })
     )
   })
@@ -211,7 +213,7 @@ describe("Retry", () => {
       Effect.gen(function* () {
         const { attempts, backoff, maxElapsed } = Retry.defaultPolicy
         assert.deepStrictEqual([attempts, maxElapsed], [5, Duration.minutes(10)])
-        const drawn = yield* delays(backoff, undefined, 7).pipe(withRandom(0.5))
+        const drawn = yield* delays(backoff, refused(), 7).pipe(withRandom(0.5))
         assert.deepStrictEqual(drawn, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])
       })
     )
@@ -221,21 +223,53 @@ describe("Retry", () => {
 
       it.effect("waits as it says, within the attempts of the policy", () =>
         Effect.gen(function* () {
-          const { call, starts } = recorded(9)
+          const { call, starts } = failing(9, overloaded)
           const fiber = yield* Effect.forkChild(Effect.flip(Retry.withPolicy(call, everySecond)))
           yield* TestClock.adjust("1 minute")
-          assert.strictEqual(Retry.stoppedBy(yield* Fiber.join(fiber)), "attempts")
+          assert.strictEqual((yield* Fiber.join(fiber)).stoppedBy, "attempts")
           assert.deepStrictEqual(starts, [0, 1_000, 2_000, 3_000, 4_000])
+        })
+      )
+
+      it.effect("waits longer after one error than after another, where the schedule looks at it", () =>
+        Effect.gen(function* () {
+          const slower = Schedule.spaced("1 second").pipe(
+            Schedule.setInputType<LlmError>(),
+            Schedule.modifyDelay(({ duration, input }) =>
+              Effect.succeed(input.reason._tag === "Overloaded" ? Duration.times(duration, 10) : duration)
+            )
+          )
+          const limited = new LlmError({ reason: new RateLimited({ status: 429 }) })
+          const errors = [limited, overloaded, limited]
+          const starts: Array<number> = []
+          const call = Effect.gen(function* () {
+            starts.push(yield* Clock.currentTimeMillis)
+            const error = errors.shift()
+            if (error !== undefined) yield* Effect.fail(error)
+          })
+          const fiber = yield* Effect.forkChild(Retry.withPolicy(call, Retry.make({ backoff: slower })))
+          for (const [millis, attempts] of [
+            [999, 1],
+            [1_000, 2],
+            [10_999, 2],
+            [11_000, 3],
+            [11_999, 3],
+            [12_000, 4]
+          ] as const) {
+            yield* TestClock.setTime(millis)
+            assert.strictEqual(starts.length, attempts, `at ${millis}`)
+          }
+          yield* Fiber.join(fiber)
         })
       )
 
       it.effect("does not retry an error that may not be retried, also in place of another policy's", () =>
         Effect.gen(function* () {
           const error = new Refused({ isRetryable: false })
-          const policy = { ...Retry.defaultPolicy, backoff: Schedule.forever }
-          for (const each of [everySecond, policy]) {
-            assert.strictEqual(yield* Effect.flip(Retry.withPolicy(Effect.fail(error), each)), error)
-            assert.strictEqual(Retry.stoppedBy(error), "terminal")
+          for (const policy of [everySecond, { ...Retry.defaultPolicy, backoff: Schedule.forever }]) {
+            const { call, starts } = failing(9, error)
+            assert.strictEqual(yield* Effect.flip(Retry.withPolicy(call, policy)), error)
+            assert.strictEqual(starts.length, 1)
           }
         })
       )
@@ -253,33 +287,74 @@ describe("Retry", () => {
 
       it.effect("heeds maxElapsed and the deadline", () =>
         Effect.gen(function* () {
-          const { call } = recorded(9)
+          const { call } = failing(9, overloaded)
           const short = Retry.make({ backoff: Schedule.spaced("1 second"), maxElapsed: 999 })
-          assert.strictEqual(Retry.stoppedBy(yield* Effect.flip(Retry.withPolicy(call, short))), "deadline")
+          assert.strictEqual((yield* Effect.flip(Retry.withPolicy(call, short))).stoppedBy, "deadline")
           const late = Retry.withPolicy(call, everySecond).pipe(Retry.withDeadline(999))
-          assert.strictEqual(Retry.stoppedBy(yield* Effect.flip(late)), "deadline")
+          assert.strictEqual((yield* Effect.flip(late)).stoppedBy, "deadline")
         })
       )
 
-      it.effect("ends where the schedule does", () =>
+      it.effect("ends where the schedule does, and says so", () =>
         Effect.gen(function* () {
-          const { call, starts } = recorded(9)
+          const { call, starts } = failing(9, overloaded)
           const error = yield* Effect.flip(Retry.withPolicy(call, Retry.make({ backoff: Schedule.recurs(2) })))
-          assert.strictEqual(Retry.stoppedBy(error), "attempts")
+          assert.strictEqual(error.stoppedBy, "schedule")
+          assert.include(error.message, "the retry schedule has ended")
           assert.strictEqual(starts.length, 3)
-          const terminal = new Refused({ isRetryable: false })
-          yield* Effect.flip(Retry.withPolicy(Effect.fail(terminal), Retry.make({ backoff: Schedule.recurs(0) })))
-          assert.strictEqual(Retry.stoppedBy(terminal), "terminal")
+          const never = Retry.make({ backoff: Schedule.recurs(0) })
+          const notFound = new LlmError({ reason: new NotFound({ status: 404 }) })
+          assert.isUndefined((yield* Effect.flip(Retry.withPolicy(Effect.fail(notFound), never))).stoppedBy)
+        })
+      )
+
+      it.effect("fails as the schedule does where that has a bug", () =>
+        Effect.gen(function* () {
+          const bug = Schedule.modifyDelay(Schedule.forever, () => Effect.die("bug"))
+          const exit = yield* Effect.exit(Retry.withPolicy(Effect.fail(overloaded), Retry.make({ backoff: bug })))
+          assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
         })
       )
 
       it.effect("is a policy only when made into one", () =>
         Effect.gen(function* () {
-          const call = Effect.fail(refused())
           for (const policy of [Schedule.spaced("1 second"), { attempts: 1 }]) {
-            const exit = yield* Effect.exit(Retry.withPolicy(call, policy as unknown as Retry.Policy))
+            const exit = yield* Effect.exit(
+              Retry.withPolicy(Effect.fail(refused()), policy as unknown as Retry.Policy<Refused>)
+            )
             assert.include(String(exit), "Retry.withPolicy: expected a policy, as Retry.make gives it")
           }
+        })
+      )
+    })
+
+    describe("with `while`", () => {
+      it.effect("retries what it accepts, of any type of error", () =>
+        Effect.gen(function* () {
+          const policy = Retry.make({ jitter: "none", while: (error: "busy" | "broken") => error === "busy" })
+          const busy = failing<"busy" | "broken">(1, "busy")
+          const fiber = yield* Effect.forkChild(Retry.withPolicy(busy.call, policy))
+          yield* TestClock.adjust("1999 millis")
+          assert.strictEqual(busy.starts.length, 1)
+          yield* TestClock.adjust("1 millis")
+          assert.strictEqual(yield* Fiber.join(fiber), "done")
+          const broken = failing<"busy" | "broken">(1, "broken")
+          assert.strictEqual(yield* Effect.flip(Retry.withPolicy(broken.call, policy)), "broken")
+          assert.strictEqual(broken.starts.length, 1)
+        })
+      )
+
+      it.effect("decides alone, whatever the error says", () =>
+        Effect.gen(function* () {
+          const notFound = new LlmError({ reason: new NotFound({ status: 404 }) })
+          const always = Retry.make({ jitter: "none", while: (_: LlmError) => true })
+          const { call, starts } = failing(1, notFound)
+          const fiber = yield* Effect.forkChild(Retry.withPolicy(call, always))
+          yield* TestClock.adjust("2 seconds")
+          yield* Fiber.join(fiber)
+          const never = Retry.make({ while: (_: LlmError) => false })
+          assert.strictEqual(yield* Effect.flip(Retry.withPolicy(Effect.fail(overloaded), never)), overloaded)
+          assert.deepStrictEqual(starts, [0, 2_000])
         })
       )
     })
@@ -300,14 +375,7 @@ describe("Retry", () => {
         "Retry.jitter: expected one of full, equal, decorrelated, proportional, none, got some"
       ],
       [{ maxElapsed: 0 }, "Retry.maxElapsed: expected a duration > 0, got 0"],
-      [
-        { backoff: Schedule.forever, base: "1 second" },
-        "Retry.make: expected nothing but backoff, attempts, maxElapsed, got base"
-      ],
-      [
-        { maxAttempts: 3 } as Retry.Options,
-        "Retry.make: expected nothing but backoff, attempts, maxElapsed, base, factor, cap, jitter, got maxAttempts"
-      ]
+      [{ backoff: Schedule.forever, base: "1 second" }, "Retry.base: expected nothing beside a backoff, got 1 second"]
     ]
     for (const [options, message] of bad) {
       it(`refuses ${message.slice("Retry.".length)}`, () => {
@@ -316,7 +384,7 @@ describe("Retry", () => {
     }
   })
 
-  describe("isRetryable and stoppedBy", () => {
+  describe("isRetryable", () => {
     it("accepts AiError of effect/ai as it is", () => {
       const limited = AiError.make({
         module: "LanguageModel",
@@ -331,7 +399,6 @@ describe("Retry", () => {
         reason: new AiError.QuotaExhaustedError({})
       })
       assert.isFalse(Retry.isRetryable(exhausted))
-      assert.strictEqual(Retry.stoppedBy(limited), undefined)
     })
 
     it.effect("waits for as long as an AiError asks", () =>
@@ -358,9 +425,9 @@ describe("Retry", () => {
   })
 
   describe("withPolicy", () => {
-    it.effect("begins each attempt at the millisecond of the schedule, and tells it its number", () =>
+    it.effect("begins each attempt at the millisecond of the schedule", () =>
       Effect.gen(function* () {
-        const { attempts, call, starts } = recorded(2)
+        const { call, starts } = recorded(2)
         const fiber = yield* Effect.forkChild(Retry.withPolicy(call, plain))
         yield* TestClock.adjust(1_999)
         assert.deepStrictEqual(starts, [0])
@@ -371,74 +438,76 @@ describe("Retry", () => {
         yield* TestClock.adjust(1)
         assert.deepStrictEqual(starts, [0, 2_000, 6_000])
         assert.strictEqual(yield* Fiber.join(fiber), "done")
-        assert.deepStrictEqual(attempts, [1, 2, 3])
-      })
-    )
-
-    it.effect("is the first attempt outside of a policy", () =>
-      Effect.gen(function* () {
-        assert.deepStrictEqual(yield* Retry.Attempt, { number: 1, first: true })
       })
     )
 
     it.effect("counts anew for each run of the same effect", () =>
       Effect.gen(function* () {
-        const numbers: Array<number> = []
-        const call = Retry.withPolicy(
-          Effect.map(Retry.Attempt, ({ number }) => void numbers.push(number)),
-          plain
+        const { call, starts } = recorded(99)
+        const twice = Effect.replicateEffect(Effect.exit(Retry.withPolicy(call, plain)), 2)
+        const fiber = yield* Effect.forkChild(twice)
+        yield* TestClock.adjust("10 minutes")
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(
+          starts,
+          [0, 2, 6, 14, 30, 30, 32, 36, 44, 60].map((seconds) => seconds * 1_000)
         )
-        yield* Effect.all([call, call])
-        assert.deepStrictEqual(numbers, [1, 1])
       })
     )
 
-    it.effect("gives the last error back when attempts are exhausted", () =>
+    it.effect("gives the last error back when attempts are exhausted, and says so", () =>
       Effect.gen(function* () {
-        const { call, starts } = recorded(9)
+        const { call, starts } = failing(9, overloaded)
         const fiber = yield* Effect.forkChild(Effect.flip(Retry.withPolicy(call, plain)))
         yield* TestClock.adjust("30 seconds")
         const error = yield* Fiber.join(fiber)
-        assert.strictEqual(Retry.stoppedBy(error), "attempts")
+        assert.deepStrictEqual([error.reason, error.stoppedBy], [overloaded.reason, "attempts"])
         assert.deepStrictEqual(starts, [0, 2_000, 6_000, 14_000, 30_000])
       })
     )
 
-    it.effect("does not retry errors that say nothing, nor defects", () =>
+    it.effect("gives an error of somebody else back as it is", () =>
+      Effect.gen(function* () {
+        const error = refused("5 hours")
+        assert.strictEqual(yield* Effect.flip(Retry.withPolicy(Effect.fail(error), plain)), error)
+      })
+    )
+
+    it.effect("retries neither defects nor interruptions", () =>
       Effect.gen(function* () {
         let runs = 0
-        const failing = <E>(effect: Effect.Effect<never, E>) =>
-          Retry.withPolicy(
-            Effect.suspend(() => {
-              runs++
-              return effect
-            }),
-            Retry.defaultPolicy
+        const once = <E extends Retry.Retryable>(effect: Effect.Effect<never, E>) =>
+          Effect.exit(
+            Retry.withPolicy(
+              Effect.andThen(
+                Effect.sync(() => runs++),
+                effect
+              ),
+              Retry.defaultPolicy
+            )
           )
-        const error = new Error("broken")
-        assert.strictEqual(yield* Effect.flip(failing(Effect.fail(error))), error)
-        assert.strictEqual(Retry.stoppedBy(error), "terminal")
-        assert.strictEqual(yield* Effect.flip(failing(Effect.fail("text"))), "text")
-        const exit = yield* Effect.exit(failing(Effect.die(refused())))
-        assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
-        assert.strictEqual(runs, 3)
+        const defect = yield* once(Effect.die(refused()))
+        assert.isTrue(Exit.isFailure(defect) && Cause.hasDies(defect.cause))
+        assert.isTrue(Exit.hasInterrupts(yield* once(Effect.interrupt)))
+        assert.strictEqual(runs, 2)
       })
     )
 
     it.effect("fails at once when retry-after is longer than the time that is left", () =>
       Effect.gen(function* () {
-        const { call, starts } = recorded(9, "5 hours")
+        const limited = new LlmError({ reason: new RateLimited({ status: 429, retryAfter: Duration.hours(5) }) })
+        const { call, starts } = failing(9, limited)
         const error = yield* Effect.flip(Retry.withPolicy(call, Retry.defaultPolicy))
-        assert.strictEqual(Retry.stoppedBy(error), "deadline")
+        assert.deepStrictEqual([error.stoppedBy, error.retryAfter], ["deadline", Duration.hours(5)])
         assert.deepStrictEqual(starts, [0])
       })
     )
 
     it.effect("does not sleep for ever when retry-after is infinite", () =>
       Effect.gen(function* () {
-        const { call } = recorded(9, Duration.infinity)
-        const policy = Retry.make({ maxElapsed: Duration.infinity })
-        assert.strictEqual(Retry.stoppedBy(yield* Effect.flip(Retry.withPolicy(call, policy))), "deadline")
+        const { call, starts } = recorded(9, Duration.infinity)
+        yield* Effect.flip(Retry.withPolicy(call, Retry.make({ maxElapsed: Duration.infinity })))
+        assert.deepStrictEqual(starts, [0])
       })
     )
 
@@ -494,7 +563,7 @@ describe("Retry", () => {
       Effect.gen(function* () {
         const run = (after: Duration.Input) =>
           Effect.gen(function* () {
-            const { call, starts } = recorded(9)
+            const { call, starts } = failing(9, overloaded)
             const began = yield* Clock.currentTimeMillis
             const fiber = yield* call.pipe(
               Retry.withPolicy(second),
@@ -503,7 +572,7 @@ describe("Retry", () => {
               Effect.forkChild
             )
             yield* TestClock.adjust("10 seconds")
-            return [starts.map((start) => start - began), Retry.stoppedBy(yield* Fiber.join(fiber))]
+            return [starts.map((start) => start - began), (yield* Fiber.join(fiber)).stoppedBy]
           })
         assert.deepStrictEqual(yield* run(2_000), [[0, 1_000, 2_000], "deadline"])
         assert.deepStrictEqual(yield* run(1_999), [[0, 1_000], "deadline"])
@@ -516,7 +585,7 @@ describe("Retry", () => {
         const asleep: Clock.Clock = Object.assign(Object.create(clock), {
           sleep: (duration: Duration.Duration) => clock.sleep(Duration.sum(duration, Duration.hours(1)))
         })
-        const { attempts, call } = recorded(9)
+        const { call, starts } = failing(9, overloaded)
         const fiber = yield* call.pipe(
           Retry.withPolicy(Retry.make({ base: "1 second", jitter: "none", attempts: 2 })),
           Retry.withDeadline("5 seconds"),
@@ -525,8 +594,8 @@ describe("Retry", () => {
           Effect.forkChild
         )
         yield* TestClock.adjust("2 hours")
-        assert.strictEqual(Retry.stoppedBy(yield* Fiber.join(fiber)), "deadline")
-        assert.deepStrictEqual(attempts, [1])
+        assert.strictEqual((yield* Fiber.join(fiber)).stoppedBy, "deadline")
+        assert.deepStrictEqual(starts, [0])
       })
     )
 
@@ -541,132 +610,141 @@ describe("Retry", () => {
   })
 
   describe("RetryBudget", () => {
-    const immediate = Retry.make({ base: 1, cap: 1, jitter: "none" })
+    /** A retry every ten seconds, and one at once. */
+    const sparse = { ratio: 0, minPerSecond: 0.1 }
+    const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
 
-    /** How many attempts `calls` failing calls make, `perSecond` of them starting each second. */
-    const storm = (calls: number, perSecond: number) =>
+    it.effect("lets retries wait when it is spent, and fails none", () =>
       Effect.gen(function* () {
-        let attempts = 0
-        const reasons: Record<string, number> = {}
-        const call = Effect.suspend(() => {
-          attempts++
-          return Effect.fail(refused())
-        })
-        for (let n = 0; n < calls; n += perSecond) {
-          const fiber = yield* Effect.forEach(
-            Array.from({ length: perSecond }),
-            () => Effect.flip(Retry.withPolicy(call, immediate)),
-            { concurrency: "unbounded" }
-          ).pipe(Effect.forkChild)
-          yield* TestClock.adjust("1 second")
-          for (const error of yield* Fiber.join(fiber)) {
-            const reason = String(Retry.stoppedBy(error))
-            reasons[reason] = (reasons[reason] ?? 0) + 1
-          }
-        }
-        return { retries: attempts - calls, reasons }
-      })
+        const { call, starts } = recorded(4)
+        const fiber = yield* Effect.forkChild(Retry.withPolicy(call, immediate))
+        yield* TestClock.adjust("9999 millis")
+        assert.deepStrictEqual(starts, [0, 1])
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual(starts, [0, 1, 10_000])
+        yield* TestClock.adjust("9999 millis")
+        assert.strictEqual(starts.length, 3)
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(starts.length, 4)
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* Fiber.join(fiber), "done")
+      }).pipe(Effect.provide(Retry.layerBudget(sparse)))
+    )
 
-    it.effect("keeps the retries of 10,000 failing calls to a fifth", () =>
+    it.effect("lets as many be retried at once as calls are in flight, and paces what comes after", () =>
       Effect.gen(function* () {
-        const { reasons, retries } = yield* storm(10_000, 100).pipe(
-          Effect.provide(Retry.layerBudget({ minPerSecond: 0 }))
+        const calls = Array.from({ length: 30 }, () => recorded(2))
+        const fiber = yield* Effect.forkChild(
+          Effect.forEach(calls, ({ call }) => Retry.withPolicy(call, immediate), { concurrency: "unbounded" })
         )
-        assert.strictEqual(retries, 2_000)
-        assert.isTrue(reasons.retryBudget! >= 9_500)
-      })
+        yield* TestClock.adjust("1 millis")
+        const made = () => calls.reduce((sum, { starts }) => sum + starts.length, 0)
+        assert.strictEqual(made(), 60)
+        // Thirty calls have three retries a second.
+        yield* TestClock.adjust("333 millis")
+        assert.strictEqual(made(), 61)
+        yield* TestClock.adjust("9 seconds")
+        yield* TestClock.adjust("666 millis")
+        assert.strictEqual(made(), 90)
+        yield* Fiber.join(fiber)
+      }).pipe(Effect.provide(Retry.layerBudget(sparse)))
     )
 
-    it.effect("adds the floor per second", () =>
+    it.effect("earns a fifth of a retry with each call", () =>
       Effect.gen(function* () {
-        // The hundredth second is the last: ten windows of 20 besides the fifth.
-        const { retries } = yield* storm(10_000, 100).pipe(Effect.provide(Retry.layerBudget()))
-        assert.strictEqual(retries, 2_000 + 200)
-      })
+        yield* Effect.flatMap(Retry.RetryBudget, (budget) => Effect.replicateEffect(budget.take, 30))
+        assert.closeTo(yield* balance, -10, 1e-9)
+        yield* Effect.replicateEffect(Retry.withPolicy(Effect.void, plain), 5)
+        assert.closeTo(yield* balance, -9, 1e-9)
+      }).pipe(Effect.provide(Retry.layerBudget()))
     )
 
-    it.effect("makes five attempts of every call when unlimited", () =>
+    it.effect("gets a retry back that was interrupted while it waited", () =>
       Effect.gen(function* () {
-        const { reasons, retries } = yield* storm(1_000, 100).pipe(Effect.provide(Retry.layerBudgetUnlimited))
-        assert.strictEqual(retries, 4_000)
-        assert.deepStrictEqual(reasons, { attempts: 1_000 })
-        const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
-        assert.strictEqual(yield* Effect.provide(balance, Retry.layerBudgetUnlimited), Infinity)
-      })
+        const fiber = yield* Effect.forkChild(Retry.withPolicy(recorded(9, "1 minute").call, plain))
+        yield* Effect.yieldNow
+        assert.strictEqual(yield* balance, 19)
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(yield* balance, 20)
+      }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
+    )
+
+    it.effect("gets a retry back at whatever step it is interrupted", () =>
+      Effect.gen(function* () {
+        const budget = yield* Retry.RetryBudget
+        let taken = 0
+        const counting: Retry.RetryBudget = {
+          ...budget,
+          take: Effect.tap(budget.take, () => Effect.sync(() => taken++)),
+          giveBack: Effect.andThen(
+            budget.giveBack,
+            Effect.sync(() => taken--)
+          )
+        }
+        for (let step = 1; step <= 60; step++) {
+          const retried = Retry.withPolicy(recorded(9, "1 minute").call, plain)
+          yield* interruptAt(Effect.provideService(retried, Retry.RetryBudget, counting), step)
+          assert.strictEqual(taken, 0, `step ${step}`)
+        }
+      }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
+    )
+
+    it.effect("keeps nobody waiting beyond the deadline, and gets that retry back", () =>
+      Effect.gen(function* () {
+        const budget = yield* Retry.RetryBudget
+        yield* budget.take
+        const run = (after: Duration.Input) =>
+          Effect.exit(Retry.withPolicy(failing(1, overloaded).call, immediate)).pipe(
+            Retry.withDeadline(after),
+            Effect.forkChild
+          )
+        const late = yield* run("9999 millis")
+        yield* Effect.yieldNow
+        const exit = late.pollUnsafe()
+        assert.isTrue(exit !== undefined && Exit.isSuccess(exit) && Exit.isFailure(exit.value))
+        assert.strictEqual(yield* balance, 0)
+        const inTime = yield* run("10 seconds")
+        yield* TestClock.adjust("10 seconds")
+        assert.isTrue(Exit.isSuccess(yield* Fiber.join(inTime)))
+      }).pipe(Effect.provide(Retry.layerBudget(sparse)))
+    )
+
+    it.effect("is not charged for errors that are not retried", () =>
+      Effect.gen(function* () {
+        yield* Effect.flip(Retry.withPolicy(Effect.fail(new Refused({ isRetryable: false })), plain))
+        yield* Effect.flip(Retry.withPolicy(Effect.fail(refused("5 hours")), plain))
+        yield* Effect.flip(Retry.withPolicy(Effect.fail(refused()), Retry.make({ attempts: 1 })))
+        assert.strictEqual(yield* balance, 20)
+      }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
+    )
+
+    it.effect("makes five attempts of every call at once when unlimited", () =>
+      Effect.gen(function* () {
+        const calls = Array.from({ length: 1_000 }, () => recorded(9))
+        const all = Effect.forEach(calls, ({ call }) => Effect.flip(Retry.withPolicy(call, immediate)), {
+          concurrency: "unbounded"
+        })
+        const fiber = yield* Effect.forkChild(all)
+        yield* TestClock.adjust("4 millis")
+        yield* Fiber.join(fiber)
+        assert.isTrue(calls.every(({ starts }) => starts.length === 5))
+        assert.strictEqual(yield* balance, Infinity)
+      }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
     )
 
     it.effect("is one for the whole process without a layer, and one per clock", () =>
       Effect.gen(function* () {
-        const { retries } = yield* storm(100, 100)
-        assert.strictEqual(retries, 20 + 20)
-        const budget = yield* Retry.RetryBudget
-        assert.isFalse(yield* budget.withdraw)
-        const other = yield* Effect.provide(budget.balance, TestClock.layer())
-        assert.strictEqual(other, 20)
-      })
-    )
-
-    it.effect("gives the original error back at once", () =>
-      Effect.gen(function* () {
-        const error = refused("1 minute")
-        const failed = yield* Retry.withPolicy(Effect.fail(error), plain).pipe(
-          Effect.flip,
-          Effect.provide(Retry.layerBudget({ minPerSecond: 0, ratio: 0 }))
-        )
-        assert.strictEqual(failed, error)
-        assert.strictEqual(Retry.stoppedBy(error), "retryBudget")
-      })
-    )
-
-    it.effect("is not charged for errors that would not be retried anyway", () =>
-      Effect.gen(function* () {
-        const budget = yield* Retry.makeBudget({ ratio: 0 })
-        const provided = Effect.provideService(Retry.RetryBudget, budget)
-        yield* Effect.flip(Retry.withPolicy(Effect.fail("text"), plain).pipe(provided))
-        yield* Effect.flip(Retry.withPolicy(Effect.fail(refused("5 hours")), plain).pipe(provided))
-        yield* Effect.flip(Retry.withPolicy(Effect.fail(refused()), Retry.make({ attempts: 1 })).pipe(provided))
-        assert.strictEqual(yield* budget.balance, 20)
-      })
-    )
-
-    it.effect("counts a call when its first attempt ends, however long that took, and once", () =>
-      Effect.gen(function* () {
-        // Regression: calls that stood in a queue for longer than the ten seconds had earned nothing when they failed.
-        const budget = yield* Retry.makeBudget({ minPerSecond: 0 })
-        let attempts = 0
-        const queued = Effect.suspend(() => {
-          attempts++
-          return Effect.andThen(Effect.sleep("30 seconds"), Effect.fail(refused()))
-        })
-        const calls = Effect.replicateEffect(Effect.flip(Retry.withPolicy(queued, immediate)), 5, {
-          concurrency: "unbounded"
-        })
-        const fiber = yield* Effect.forkChild(Effect.provideService(calls, Retry.RetryBudget, budget))
-        yield* TestClock.adjust("29999 millis")
-        assert.strictEqual(yield* budget.balance, 0)
-        yield* TestClock.adjust("2 millis")
-        assert.strictEqual(attempts, 6)
-        yield* TestClock.adjust("1 minute")
-        const stops = (yield* Fiber.join(fiber)).map(Retry.stoppedBy)
-        assert.deepStrictEqual([attempts, ...new Set(stops)], [6, "retryBudget"])
-      })
-    )
-
-    it.effect("does not count a call that was interrupted in its first attempt", () =>
-      Effect.gen(function* () {
-        // Regression: callers that left a queue together earned retries for others.
-        const budget = yield* Retry.makeBudget({ minPerSecond: 0 })
-        const waiting = Effect.provideService(Retry.withPolicy(Effect.never, immediate), Retry.RetryBudget, budget)
-        const fiber = yield* Effect.forkChild(Effect.replicateEffect(waiting, 10, { concurrency: "unbounded" }))
+        const fiber = yield* Effect.forkChild(Retry.withPolicy(recorded(1, "1 second").call, plain))
         yield* Effect.yieldNow
+        assert.strictEqual(yield* balance, 19)
+        assert.strictEqual(yield* Effect.provide(balance, TestClock.layer()), 20)
         yield* Fiber.interrupt(fiber)
-        assert.strictEqual(yield* budget.balance, 0)
       })
     )
 
     it("refuses options out of range", () => {
       assert.throws(
-        () => Retry.makeBudget({ ratio: -1 }),
+        () => Retry.layerBudget({ ratio: -1 }),
         RangeError,
         "Retry.ratio: expected a finite number >= 0, got -1"
       )

@@ -130,9 +130,10 @@ export interface Pool {
   sent: number
   safe: number
   inFlight: number
-  /** Calls that failed by an overload; calls sent up to some time ago, and up to the time after it. */
+  /** Calls that failed by an overload, and how many had been accepted by the last one that an outage did not explain. */
   failed: number
   failedUpTo: number
+  /** Calls sent up to some time ago, and up to the time before it. */
   block: { at: number; sent: number; before: number }
   rejectMillis: number
   overloadMillis: number
@@ -154,9 +155,8 @@ export interface Ticket {
   readonly safe: number
   /** Calls sent so far that found about as many in flight as ever. */
   readonly crowded: number
-  /** Calls sent long enough before that they would have failed earlier, and failures by then. */
+  /** Calls sent long enough before that they would have failed earlier. */
   readonly earlier: number
-  readonly failed: number
   /** For each meter in order what had been sent by then, and what of it had been rejected. */
   readonly sums: ReadonlyArray<number>
 }
@@ -402,7 +402,6 @@ export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
     safe: pool.safe,
     crowded: pool.window.crowded,
     earlier: pool.block.before,
-    failed: pool.failed,
     sums
   }
   if (gate.misses > 1) {
@@ -812,12 +811,11 @@ export const overload = (
   const isOutage = gate.reason === "overload" && gate.misses > 0
   advance(pool, now)
   end(pool, ticket, failure.used, false, now)
+  const upTo = ticket.earlier - pool.failed++
   if (isOutage && ticket.at <= gate.fence) return "outage"
   pool.overloadMillis += (now - ticket.at - pool.overloadMillis) * verdictWeight
   if (!isOutage) {
-    const upTo = ticket.earlier - (pool.failed - ticket.failed)
     const accepted = Math.max(0, upTo - pool.failedUpTo)
-    pool.failed++
     pool.failedUpTo = Math.max(pool.failedUpTo, upTo)
     const pending = callRate(pool) * silenceMillis(pool)
     Verdicts.failed(outageTest, ticket.earlier, accepted, { p: pool.randomOverload, q: outageRate, pending })

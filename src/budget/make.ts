@@ -61,9 +61,9 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       pools.get(name) ?? (isPool(name) ? open(name) : undefined)
 
     // A caller that is interrupted before it has its reservation has taken nothing.
-    const reserve: Service["reserve"] = (estimate, how) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.withFiber((fiber) => {
+    const reserve: Service["reserve"] = (estimate, how) => {
+      const admitted = Effect.uninterruptibleMask((restore) =>
+        Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>((fiber) => {
           const { context } = fiber
           const pool = poolFor(how)
           if (how?.counting !== undefined) pool.countAs(how.counting)
@@ -74,6 +74,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => within(scope, held))
         })
       )
+      return Effect.map(admitted, (held) => {
+        held.isAtHand = true
+        return held
+      })
+    }
 
     const observe = ({ pool: name, reservation, ...signal }: RateLimitSignal) =>
       Effect.sync(() => {
@@ -121,10 +126,10 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
   })
 }
 
-/** Hands a reservation out for as long as a scope lasts: what nobody settles is kept as estimated. */
+/** Hands a reservation out for as long as a scope lasts: what nobody settles is kept as estimated, once it is at hand. */
 const within = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>
   Effect.as(
-    Scope.addFinalizerExit(scope, (exit) => held.end(exit)),
+    Scope.addFinalizerExit(scope, (exit) => (held.isAtHand ? held.end(exit) : held.refund)),
     held
   )
 

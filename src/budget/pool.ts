@@ -68,6 +68,7 @@ export class Pool implements Host<Waiter> {
   private rules: Limits.Rules
   /** The reservations that are open in this process. */
   private held = 0
+  private knownLimits = 0
   private wakeAt = Infinity
   private isDraining = false
   private isClosed = false
@@ -420,11 +421,18 @@ export class Pool implements Host<Waiter> {
   /** The headers of a response. A response that is no rejection shows that its call was accepted. */
   observe(readings: Law.Readings, held: HeldReservation | undefined): void {
     if (held !== undefined) this.accept(held)
-    const before = this.law.meters.length
     this.apply((law, now) => Law.observe(law, held?.ticket, readings, now), held)
-    // Costs are parts of limits: with the first that are known, they are others.
-    if (this.law.meters.length !== before) this.queue.reprice((waiter) => this.costOf(waiter.charge))
+    this.repriceOnce()
     this.drain()
+  }
+
+  /** Costs are parts of limits: when more limits are known than before, they are others. */
+  private repriceOnce(): void {
+    let known = 0
+    for (const { limit } of this.law.meters) if (limit < Infinity) known++
+    if (known === this.knownLimits) return
+    this.knownLimits = known
+    this.queue.reprice((waiter) => this.costOf(waiter.charge))
   }
 
   /** The provider rejected a call, or failed. Returns what that says. */
@@ -448,6 +456,7 @@ export class Pool implements Host<Waiter> {
       held,
       used
     )
+    this.repriceOnce()
     // A failed probe of an outage has had its turn: another agent's call is the next.
     this.account(held, used, verdict !== "outage")
     this.drain()

@@ -22,6 +22,8 @@ export class HeldReservation implements Reservation {
   /** Whether it still holds its permit and its charge, and whether the provider has accepted its call. */
   isOpen = true
   isAccepted = false
+  /** Whether its caller has it: one that was interrupted before has sent nothing. */
+  isAtHand = false
 
   constructor(
     owner: Pool,

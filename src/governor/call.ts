@@ -26,7 +26,7 @@ import type { Warmup } from "./warmup.ts"
 export interface Parts extends TicketParts {
   readonly breaker: Breaker | undefined
   readonly flights: Flights
-  readonly policy: Retry.Policy
+  readonly policy: Retry.Policy<LlmError>
   /** The retry budget of the governor's own context, if it has one. */
   readonly given: Context.Context<never>
   readonly warmup: Warmup
@@ -42,6 +42,19 @@ export interface Uses<A, E, R> {
 }
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** When an attempt begins to wait, the longest that it may, and the time after which it may not begin, in milliseconds. */
+interface Bounds {
+  readonly from: number
+  readonly longest: number
+  readonly last: number
+}
+
+export const boundsOf = ({ clock }: Trace.Trace, { maxWait }: CallOptions, last = Infinity): Bounds => ({
+  from: clock.currentTimeMillisUnsafe(),
+  longest: maxWait === undefined ? Infinity : Duration.toMillis(waitOf("CallOptions.maxWait", maxWait)),
+  last
+})
 
 /** Longer than any bucket of a minute takes to be full again: what a provider closes for longer is closed for everybody. */
 const longestRefill = 120_000
@@ -62,8 +75,7 @@ export const make = <A, E, R>(
   Effect.withFiber(({ context }) => {
     const { within } = uses
     const trace = Trace.begin(poolOf(parts, call), Context.get(context, Clock.Clock), context)
-    const deadline = Context.get(context, Retry.Deadline) ?? Infinity
-    const made = new GovernedCall(parts, call, how, uses, trace, deadline).attempts
+    const made = new GovernedCall(parts, call, how, uses, trace).attempts
     const end = (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => Trace.end(trace, exit))
     const traced = Trace.isTraced(context)
     if (within === undefined) {
@@ -78,22 +90,41 @@ export const make = <A, E, R>(
 export const retry = <A, E, R>(
   { given }: Parts,
   self: Effect.Effect<A, E, R>,
-  policy: Retry.Policy
+  policy: Retry.Policy<LlmError>
+): Effect.Effect<A, E | Budget.BudgetError, R> => {
+  const attempt = (last: number) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<A, E | Budget.BudgetError, R> =>
+      last < now ? tooLate : self
+    )
+  const judge = (error: unknown) => ({ ...judgementOf(error, policy), isOwn: true })
+  const finish = <Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error =>
+    isLlmError(error) ? (annotate(error, { stoppedBy }) as typeof error) : error
+  return underPolicy(given, attempt, policy, judge, finish)
+}
+
+/** The loop of a policy. The caller's own retry budget goes before the governor's. */
+const underPolicy = <A, E, R>(
+  given: Context.Context<never>,
+  attempt: (last: number) => Effect.Effect<A, E, R>,
+  policy: Retry.Policy<LlmError>,
+  judge: (error: E) => Loop.Judgement<LlmError>,
+  finish: (error: E, stoppedBy: Retry.StopReason | undefined) => E
 ): Effect.Effect<A, E, R> =>
   Effect.contextWith((caller: Context.Context<R>) => {
     const deadline = Context.get(caller, Retry.Deadline) ?? Infinity
-    const judge = (error: unknown): Loop.Judgement => {
-      const { isRetryable, retryAfter } = read(error)
-      const after = retryAfter === undefined ? undefined : Duration.toMillis(retryAfter)
-      return { isRetryable: isRetryable && !(error instanceof Budget.BudgetError), retryAfter: after, isOwn: true }
-    }
-    const finish = (error: E, stoppedBy: Retry.StopReason | undefined): E =>
-      isLlmError(error) ? (annotate(error, { stoppedBy }) as typeof error) : error
-    return Effect.provideContext(
-      Loop.retry(self, policy as Loop.Rules<unknown>, { judge, finish, deadline }),
-      Context.merge(given, caller)
-    )
+    return Effect.provideContext(Loop.retry(attempt, policy, { judge, finish, deadline }), Context.merge(given, caller))
   })
+
+/** What an error says of another attempt. Where it says that there must be none, the policy is not asked. */
+const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.Judgement<LlmError>, "isOwn"> => {
+  const { isRetryable, retryAfter } = read(error)
+  const failure = causeOf(error) as LlmError
+  return {
+    isRetryable: !(error instanceof Budget.BudgetError) && isRetryable !== false && policy.while(failure),
+    retryAfter: retryAfter === undefined ? undefined : Duration.toMillis(retryAfter),
+    failure
+  }
+}
 
 class GovernedCall<A, E, R> {
   private readonly parts: Parts
@@ -101,63 +132,61 @@ class GovernedCall<A, E, R> {
   private readonly how: CallOptions
   private readonly uses: Uses<A, E, R>
   private readonly trace: Trace.Trace
-  private readonly deadline: number
   /** The ticket of the last attempt, and what that failed with. */
   private ticket: HeldTicket | undefined = undefined
   private failure: E | LlmError | undefined = undefined
 
-  constructor(parts: Parts, call: Call, how: CallOptions, uses: Uses<A, E, R>, trace: Trace.Trace, deadline: number) {
+  constructor(parts: Parts, call: Call, how: CallOptions, uses: Uses<A, E, R>, trace: Trace.Trace) {
     this.parts = parts
     this.call = call
     this.how = how
     this.uses = uses
     this.trace = trace
-    this.deadline = deadline
   }
 
   get attempts(): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
-    const { agent, retry = this.parts.policy } = this.how
-    const loop = Loop.retry(
-      Effect.suspend(() => this.once()),
-      retry as Loop.Rules<unknown>,
-      { judge: (error) => this.judge(error), finish: (error, why) => this.finish(error, why), deadline: this.deadline }
+    const { agent } = this.how
+    const all = Effect.tapError(
+      underPolicy(
+        this.parts.given,
+        (last) => Effect.suspend(() => this.once(last)),
+        this.policy,
+        (error) => this.judge(error),
+        (error, stoppedBy) => this.finish(error, stoppedBy)
+      ),
+      (error) => this.closed(error)
     )
-    return Effect.contextWith((caller: Context.Context<R>) => {
-      // The caller's own retry budget goes before the governor's, and attempts know for whom they are made.
-      const all = Context.merge(this.parts.given, caller)
-      return Effect.provideContext(
-        Effect.tapError(loop, (error) => this.closed(error)),
-        agent === undefined ? all : Context.add(all, Budget.Agent, agent)
-      )
-    })
+    // Attempts know for whom they are made.
+    return agent === undefined ? all : Effect.provideService(all, Budget.Agent, agent)
+  }
+
+  private get policy(): Retry.Policy<LlmError> {
+    return this.how.retry ?? this.parts.policy
   }
 
   // ---------------------------------------------------------------------------
   // One attempt
   // ---------------------------------------------------------------------------
 
-  private once(): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
-    const { clock } = this.trace
-    const now = clock.currentTimeMillisUnsafe()
+  private once(last: number): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
+    const { cacheKey } = this.how
     Trace.resume(this.trace)
-    if (this.deadline < now) {
-      const reason = new Budget.DeadlineMissed({ wait: Duration.zero, left: Duration.zero })
-      return Effect.fail(new Budget.BudgetError({ reason }))
-    }
-    const { cacheKey, maxWait } = this.how
-    const longest = maxWait === undefined ? Infinity : Duration.toMillis(waitOf("CallOptions.maxWait", maxWait))
+    const bounds = boundsOf(this.trace, this.how, last)
     const key = cacheKey === undefined ? undefined : JSON.stringify([this.call.model, cacheKey])
-    return this.parts.warmup(key, Math.min(this.deadline, now + longest), this.underReservation(now, longest))
+    return this.parts.warmup(key, Math.min(last, bounds.from + bounds.longest), this.underReservation(bounds))
   }
 
   /** Reserves, sends, and settles what fails. A retry waits with empty hands: the attempt's scope closes when it fails. */
-  private underReservation(from: number, longest: number): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
-    const { attempt, conclude, within } = this.uses
+  private underReservation(bounds: Bounds): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
+    const { call, how, parts, trace } = this
+    const { conclude, within } = this.uses
+    // A call that the provider's limits cost its turn stands first among its agent's own; one that failed does not.
+    const first = this.ticket !== undefined && this.ticket.failed?.verdict !== "outage"
     return Effect.uninterruptibleMask((restore) => {
       const scope = within === undefined ? Scope.makeUnsafe() : Scope.forkUnsafe(within)
-      const sent = Effect.flatMap(this.admit(from, longest, restore), (ticket) => {
-        ticket.send()
-        return Effect.flatMap(Effect.exit(restore(this.bounded(attempt(ticket)))), (exit) => {
+      const sent = Effect.flatMap(admit(parts, call, how, trace, bounds, first, restore), (ticket) => {
+        this.ticket = ticket
+        return Effect.flatMap(Effect.exit(restore(this.bounded(ticket))), (exit) => {
           if (Exit.isSuccess(exit)) return Effect.as(conclude(ticket, exit.value), exit.value)
           const ended = Cause.hasInterruptsOnly(exit.cause) ? Effect.void : ticket.fail(Cause.squash(exit.cause))
           return Effect.andThen(ended, exit)
@@ -169,11 +198,14 @@ class GovernedCall<A, E, R> {
     })
   }
 
-  /** The attempt within its timeout and the breaker of its pool. */
-  private bounded(attempt: Effect.Effect<A, E, R>): Effect.Effect<A, E | LlmError, R> {
+  /** The attempt within its timeout and the breaker of its pool, which may send nothing. */
+  private bounded(ticket: HeldTicket): Effect.Effect<A, E | LlmError, R> {
     const { timeout } = this.how
     const { breaker } = this.parts
-    let bounded: Effect.Effect<A, E | LlmError, R> = attempt
+    let bounded: Effect.Effect<A, E | LlmError, R> = Effect.suspend(() => {
+      ticket.send()
+      return this.uses.attempt(ticket)
+    })
     if (timeout !== undefined) {
       const duration = durationOf("CallOptions.timeout", timeout)
       const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after: duration }) }))
@@ -182,64 +214,40 @@ class GovernedCall<A, E, R> {
     return breaker === undefined ? bounded : breaker.protect(this.trace.pool, bounded)
   }
 
-  private admit(
-    from: number,
-    longest: number,
-    restore: Restore
-  ): Effect.Effect<HeldTicket, Budget.BudgetError, Scope.Scope> {
-    const { deadline, how, parts, ticket, trace } = this
-    // A call that the provider's limits cost its turn stands first among its agent's own; one that failed does not.
-    const first = ticket !== undefined && ticket.failed?.verdict !== "outage"
-    const now = trace.clock.currentTimeMillisUnsafe()
-    const left = Math.min(deadline, from + longest) - now
-    return admit(
-      parts,
-      this.call,
-      { ...how, maxWait: left === Infinity ? undefined : Math.max(0, left) },
-      trace,
-      first,
-      restore
-    ).pipe(
-      Effect.mapError((error) =>
-        inTermsOfCall(error, now - from, deadline - from < longest ? deadline - from : undefined)
-      ),
-      Effect.tap((ticket) => Effect.sync(() => (this.ticket = ticket)))
-    )
-  }
-
   // ---------------------------------------------------------------------------
   // Failures
   // ---------------------------------------------------------------------------
 
-  private judge(error: unknown): Loop.Judgement {
+  private judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
+    const judgement = judgementOf(error, this.policy)
     const failed = this.ticket?.failed
     if (error instanceof Budget.BudgetError || failed === undefined) {
-      return { isRetryable: false, retryAfter: undefined, isOwn: true }
+      return { ...judgement, isRetryable: false, isOwn: true }
     }
-    this.failure = error as E | LlmError
-    const { isRetryable, isWrongAddress, retryAfter, verdict } = failed
+    this.failure = error
+    const { isWrongAddress, verdict } = failed
     return {
-      isRetryable: isRetryable && !isWrongAddress && verdict !== "impossible",
-      retryAfter: retryAfter === undefined ? undefined : Duration.toMillis(retryAfter),
+      ...judgement,
+      isRetryable: judgement.isRetryable && !isWrongAddress && verdict !== "impossible",
       isOwn: verdict === undefined || verdict === "isolated"
     }
   }
 
   /** A provider that asks for more time than any bucket needs is closed for everybody until then. */
   private closed(error: unknown): Effect.Effect<unknown> {
-    const { isRetryable, pushback, retryAfter } = read(error)
-    return isRetryable &&
-      pushback === "rateLimit" &&
-      retryAfter !== undefined &&
-      Duration.toMillis(retryAfter) > longestRefill
+    const { isRetryable, pushback, retryAfter = Duration.zero } = read(error)
+    const millis = Duration.toMillis(retryAfter)
+    return isRetryable === true && pushback === "rateLimit" && millis > longestRefill && millis < Infinity
       ? this.parts.budget.cooldown({ reason: pushback, retryAfter, pool: this.trace.pool })
       : Effect.void
   }
 
   /** What the call fails with in the end: its own failure, or the refusal of a retry with the failure before it. */
   private finish<Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error {
-    if (!(error instanceof Budget.BudgetError)) return withHistory(error, this.trace, stoppedBy)
-    const { failure } = this
+    const { failure, ticket } = this
+    if (!(error instanceof Budget.BudgetError)) {
+      return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error
+    }
     if (failure === undefined) return error
     if (error.reason._tag === "DeadlineMissed") return withHistory(failure as Error, this.trace, "deadline")
     return new Budget.BudgetError({ reason: error.reason, failure: causeOf(failure) }) as typeof error
@@ -250,18 +258,25 @@ class GovernedCall<A, E, R> {
 // Admission
 // -----------------------------------------------------------------------------
 
+const tooLate = Effect.fail(
+  new Budget.BudgetError({ reason: new Budget.DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) })
+)
+
 /** Admits a call for as long as the scope lasts. To be called where nothing interrupts. */
 export const admit = (
   parts: TicketParts & { readonly flights: Flights },
   call: Call,
   how: CallOptions,
   trace: Trace.Trace,
+  { from, last, longest }: Bounds,
   first: boolean,
   restore: Restore
 ): Effect.Effect<HeldTicket, Budget.BudgetError, Scope.Scope> =>
   Effect.withFiber(({ context }) => {
     const { accounting, budget, estimator, flights } = parts
     const { pool } = trace
+    const now = trace.clock.currentTimeMillisUnsafe()
+    if (last < now) return tooLate
     const agent = how.agent ?? Context.get(context, Budget.Agent)
     const known: Known = {
       ...call,
@@ -271,9 +286,14 @@ export const admit = (
       kind: call.kind ?? agent,
       together: flights.usual(pool)
     }
-    const { maxWait, priority, weight } = how
+    const { priority, weight } = how
+    const left = Math.min(last, from + longest) - now
+    const maxWait = left === Infinity ? undefined : Math.max(0, left)
     const queueing = { agent, priority, weight, maxWait, pool, first, counting: accounting.counting }
-    const ask = (estimate: Limits.Estimate) => restore(budget.reserve(estimate, queueing))
+    const ask = (estimate: Limits.Estimate) =>
+      Effect.mapError(restore(budget.reserve(estimate, queueing)), (error) =>
+        inTermsOfCall(error, now - from, last - from < longest ? last - from : undefined)
+      )
     return Effect.flatMap(estimator.estimate(known), (expected) =>
       Effect.flatMap(reserve(accounting, ask, known, expected), ({ estimate, reservation }) => {
         const ticket = new HeldTicket(parts, trace, known, estimate, reservation)

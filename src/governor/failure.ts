@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import { isLlmError, type Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
+import type { Reach } from "./health.ts"
 import type { Failure } from "./models.ts"
 
 /** A failed attempt of an adapter whose callers expect another error than the governor reads. */
@@ -30,7 +31,7 @@ const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
 
 /** What an error says of itself, where each property has the form that it should have. */
 export interface Reading {
-  readonly isRetryable: boolean
+  readonly isRetryable: boolean | undefined
   readonly retryAfter: Duration.Duration | undefined
   readonly pushback: Pushback | undefined
   readonly signal: Limits.Signal | undefined
@@ -41,7 +42,7 @@ export const read = (error: unknown): Reading => {
   const cause = causeOf(error)
   const failure: Failure = typeof cause === "object" && cause !== null ? cause : {}
   return {
-    isRetryable: failure.isRetryable === true,
+    isRetryable: typeof failure.isRetryable === "boolean" ? failure.isRetryable : undefined,
     retryAfter: Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined,
     pushback: pushbacks.find((one) => one === failure.pushback),
     signal: Predicate.isObject(failure.signal?.dimensions) ? failure.signal : undefined,
@@ -49,10 +50,15 @@ export const read = (error: unknown): Reading => {
   }
 }
 
-/** The code of a connection that was never made: a name that does not exist, or a refusal. */
-export const unreachable = (error: unknown): "unknown" | "refused" | undefined => {
+/**
+ * How far a failed call got: to a provider that answered, or no further than a name that does not exist or a refused
+ * connection; undefined where that cannot be told.
+ */
+export const reach = (error: unknown): Reach | undefined => {
   const cause = causeOf(error)
-  if (!isLlmError(cause) || cause.reason._tag !== "ConnectionFailed" || cause.reason.sent) return undefined
+  if (!isLlmError(cause)) return undefined
+  if (cause.status !== undefined) return "answered"
+  if (cause.reason._tag !== "ConnectionFailed" || cause.reason.sent) return undefined
   const { code } = cause.reason
   if (code === "ENOTFOUND") return "unknown"
   return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined

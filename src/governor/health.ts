@@ -9,34 +9,25 @@
 /** Longer than a server that starts together with its clients needs. */
 const refusedMillis = 60_000
 
-interface Pool {
-  hasAnswered: boolean
-  refusedSince: number | undefined
-}
+/** How far a call got. */
+export type Reach = "answered" | "unknown" | "refused"
 
 export interface Health {
-  readonly answered: (pool: string) => void
-  /** Takes note of a failure, and says whether the address is wrong. */
-  readonly isWrongAddress: (pool: string, failure: "unknown" | "refused" | undefined, now: number) => boolean
+  /** Notes how far a call of a pool got, and says whether the address is wrong. */
+  readonly note: (pool: string, reach: Reach | undefined, now: number) => boolean
 }
 
 export const make = (): Health => {
-  const pools = new Map<string, Pool>()
-  const poolOf = (name: string): Pool => {
-    const pool = pools.get(name) ?? { hasAnswered: false, refusedSince: undefined }
-    pools.set(name, pool)
-    return pool
-  }
+  const answered = new Set<string>()
+  const refusedSince = new Map<string, number>()
   return {
-    answered: (name) => {
-      poolOf(name).hasAnswered = true
-    },
-    isWrongAddress: (name, failure, now) => {
-      const pool = poolOf(name)
-      if (pool.hasAnswered || failure === undefined) return false
-      if (failure === "unknown") return true
-      pool.refusedSince ??= now
-      return now - pool.refusedSince >= refusedMillis
+    note: (pool, reach, now) => {
+      if (reach === "answered") answered.add(pool)
+      if (answered.has(pool)) return false
+      if (reach !== "refused") return reach === "unknown"
+      const since = refusedSince.get(pool) ?? now
+      refusedSince.set(pool, since)
+      return now - since >= refusedMillis
     }
   }
 }

@@ -99,7 +99,7 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "first" | "co
    */
   readonly maxWait?: Duration.Input | undefined
   /** @default the governor's */
-  readonly retry?: Retry.Policy | undefined
+  readonly retry?: Retry.Policy<LlmError> | undefined
   /**
    * The longest that one attempt may take, up to the first content of a stream; then it fails with `TimedOut`. The time in
    * the queue is not part of it. For a bound on everything see {@link Retry.withDeadline}.

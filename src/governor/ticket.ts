@@ -4,13 +4,13 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
-import type * as Budget from "../Budget.ts"
+import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
-import type * as Limits from "../Limits.ts"
+import * as Limits from "../Limits.ts"
 import { annotate, isLlmError } from "../LlmError.ts"
 import type { StopReason } from "../Retry.ts"
 import type * as Failure from "./failure.ts"
-import { read, unreachable } from "./failure.ts"
+import { causeOf, reach, read } from "./failure.ts"
 import type { Health } from "./health.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
 import * as Settlement from "./settlement.ts"
@@ -78,7 +78,8 @@ export class HeldTicket implements Ticket {
 
   readonly succeed = (actual: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> =>
     this.conclude(() => {
-      this.parts.health.answered(this.trace.pool)
+      const { clock, pool } = this.trace
+      this.parts.health.note(pool, "answered", clock.currentTimeMillisUnsafe())
       Trace.succeeded(this.trace, actual, response)
       if (actual === undefined) return this.reservation.settle({})
       const call = wasCut(response) ? { ...this.call, maxTokens: actual.outputTokens } : this.call
@@ -93,7 +94,7 @@ export class HeldTicket implements Ticket {
       const { budget, health } = this.parts
       const { clock, pool } = this.trace
       const reading = read(error)
-      const isWrongAddress = health.isWrongAddress(pool, unreachable(error), clock.currentTimeMillisUnsafe())
+      const isWrongAddress = health.note(pool, reach(error), clock.currentTimeMillisUnsafe())
       const reason = isWrongAddress ? undefined : reading.pushback
       const { retryAfter, signal } = reading
       const usage = Settlement.afterFailure(this.held, reading.pushback, reading.usage)
@@ -108,6 +109,21 @@ export class HeldTicket implements Ticket {
         Trace.failed(this.trace, error, limit)
       })
     })
+
+  /** The refusal of a call that is larger than the provider's limit: no attempt of it can succeed. */
+  tooLarge(error: unknown): Budget.BudgetError | undefined {
+    const { failed } = this
+    if (failed?.verdict !== "impossible") return undefined
+    const whole = Limits.whole(this.estimate)
+    for (const dimension of Limits.dimensions) {
+      const asked = whole[dimension]
+      const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
+      if (asked <= limit) continue
+      const reason = new Budget.EstimateTooLarge({ pool: this.trace.pool, dimension, asked, limit })
+      return new Budget.BudgetError({ reason, failure: causeOf(error) })
+    }
+    return undefined
+  }
 
   readonly annotate = <E>(error: E, stoppedBy?: StopReason): E => withHistory(error, this.trace, stoppedBy)
 

@@ -52,11 +52,11 @@ export const Received = Schema.Struct({
 export type Received = typeof Received.Type
 
 /**
- * What the provider asked of everybody, and so what the budget must be told.
+ * What a failure may mean for other calls, too; the budget judges it.
  *
- * - `"rateLimit"`: a limit was passed; cool down
- * - `"ramp"`: usage grows too fast; cool down and grow more slowly
- * - `"overload"`: the provider is overloaded; fewer calls in flight, but the bucket is not at fault
+ * - `"rateLimit"`: a limit was passed
+ * - `"ramp"`: usage grows too fast
+ * - `"overload"`: the provider failed or could not be reached; its limits are not at fault
  *
  * @category models
  * @since 0.1.0

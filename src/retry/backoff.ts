@@ -16,14 +16,13 @@ export interface Backoff {
   readonly base: number
   readonly factor: number
   readonly cap: number
-  readonly jitter: Jitter
 }
 
 /** The part of a `retry-after` that may be added to it. */
 const upward = 0.2
 
 /** The delay after the failure of attempt `attempt` (from 1), without jitter. */
-export const exponential = (backoff: Omit<Backoff, "jitter">, attempt: number): number =>
+export const exponential = (backoff: Backoff, attempt: number): number =>
   Math.min(backoff.cap, backoff.base * backoff.factor ** (attempt - 1))
 
 /**
@@ -50,12 +49,6 @@ export const decorrelated = (
   previous: number | undefined,
   random: number
 ): number => Math.min(cap, base + ((previous ?? base) * 3 - base) * random)
-
-/** The delay of any variant after the failure of attempt `attempt` (from 1). */
-export const delay = (backoff: Backoff, attempt: number, previous: number | undefined, random: number): number =>
-  backoff.jitter === "decorrelated"
-    ? decorrelated(backoff, previous, random)
-    : spread(backoff.jitter, exponential(backoff, attempt), random)
 
 /**
  * A delay with the provider's `retryAfter` as its floor. The floor is spread upwards only, by up to a fifth, and whole

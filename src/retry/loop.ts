@@ -6,13 +6,14 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "./backoff.ts"
 import { RetryBudget } from "./budget.ts"
 import type { StopReason } from "./errors.ts"
 
-/** When to retry, whatever the failures are. */
+/** When to retry, whatever may be retried. */
 export interface Rules<in E> {
   readonly backoff: Schedule.Schedule<unknown, E>
   readonly attempts: number
@@ -20,16 +21,18 @@ export interface Rules<in E> {
 }
 
 /** What a failure says of another attempt. */
-export interface Judgement {
+export interface Judgement<out F> {
   readonly isRetryable: boolean
   /** Milliseconds that the provider asked to wait. */
   readonly retryAfter: number | undefined
   /** Whether it is the call's own: what the provider's limits or an outage cost uses up no attempt. */
   readonly isOwn: boolean
+  /** The failure as the backoff sees it. */
+  readonly failure: F
 }
 
-export interface Options<E> {
-  readonly judge: (error: E) => Judgement
+export interface Options<E, F> {
+  readonly judge: (error: E) => Judgement<F>
   /** What the call fails with in the end. */
   readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
   /** The time after which no attempt begins, in milliseconds of the clock. */
@@ -40,69 +43,72 @@ export interface Options<E> {
 const spread = { base: 2_000, factor: 2, cap: 60_000 }
 const patience = 4
 
-/** A schedule as it goes on: the time and the error give its output and the delay. */
-type Step<E> = (now: number, error: E) => Effect.Effect<[unknown, Duration.Duration], unknown>
+/** A schedule as it goes on: the time and the failure give its output and the delay. */
+type Step<F> = (now: number, failure: F) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
 
-/** The wait before the next attempt, in milliseconds; why there is none otherwise. */
-type Next = { readonly millis: number } | { readonly stoppedBy: StopReason }
-
-export const retry = <A, E, R>(
-  attempt: Effect.Effect<A, E, R>,
-  rules: Rules<E>,
-  { deadline, finish, judge }: Options<E>
+/** Makes attempts, which are told after which time they may no longer begin. */
+export const retry = <A, E, R, F>(
+  attempt: (last: number) => Effect.Effect<A, E, R>,
+  rules: Rules<F>,
+  { deadline, finish, judge }: Options<E, F>
 ): Effect.Effect<A, E, R> =>
   Effect.flatMap(RetryBudget, (budget) => {
     const loop = Effect.gen(function* () {
-      let step: Step<E> | undefined
-      let since: number | undefined
+      let step: Step<F> | undefined
+      let last: number | undefined
       let own = 0
       let others = 0
 
-      /** Takes a retry from the budget, and gives it back where the wait comes to nothing. */
-      const waitInTurn = (millis: number, until: number) =>
-        Effect.flatMap(budget.take, (turn) => {
-          const wait = Math.max(millis, Duration.toMillis(turn))
-          return until - wait < 0
-            ? Effect.as(budget.giveBack, false)
-            : Effect.as(
-                Effect.onInterrupt(Effect.sleep(wait), () => budget.giveBack),
-                true
-              )
-        })
+      /** Waits, and for its turn where the retry budget is spent; false if it would be too long. */
+      const wait = (millis: number, isOwn: boolean, left: number): Effect.Effect<boolean> =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(isOwn ? budget.take : Effect.succeed(Duration.zero), (turn) => {
+            const giveBack = isOwn ? budget.giveBack : Effect.void
+            const longest = Math.max(millis, Duration.toMillis(turn))
+            return longest <= left && longest < Infinity
+              ? Effect.as(
+                  Effect.onInterrupt(restore(Effect.sleep(longest)), () => giveBack),
+                  true
+                )
+              : Effect.as(giveBack, false)
+          })
+        )
 
-      const next = Effect.fnUntraced(function* (error: E, judgement: Judgement): Effect.fn.Return<Next> {
+      /** Waits until the next attempt; if there is none, it returns why. */
+      const next = Effect.fnUntraced(function* ({
+        failure,
+        isOwn,
+        retryAfter
+      }: Judgement<F>): Effect.fn.Return<StopReason | undefined> {
         const now = yield* Clock.currentTimeMillis
         const random = yield* Random.next
-        since ??= now
-        const until = Math.min(since + Duration.toMillis(rules.maxElapsed), deadline) - now
+        last ??= Math.min(now + Duration.toMillis(rules.maxElapsed), deadline)
         let delay: number
-        if (judgement.isOwn) {
-          if (++own >= rules.attempts) return { stoppedBy: "attempts" }
+        // Whoever wants a single attempt wants no other, whatever this one cost.
+        if (rules.attempts === 1 || (isOwn && ++own >= rules.attempts)) return "attempts"
+        if (isOwn) {
           step ??= yield* Schedule.toStep(rules.backoff)
-          const stepped = yield* Effect.exit(step(now, error))
-          if (Exit.isFailure(stepped)) return { stoppedBy: "schedule" }
+          const stepped = yield* Pull.catchDone(step(now, failure), () => Effect.undefined)
+          if (stepped === undefined) return "schedule"
           others = 0
-          delay = Duration.toMillis(stepped.value[1])
+          delay = Duration.toMillis(stepped[1])
         } else {
           delay = Backoff.exponential(spread, Math.max(1, ++others - patience)) * random
         }
-        const millis = Backoff.atLeast(delay, judgement.retryAfter, random)
-        if (!(millis <= until)) return { stoppedBy: "deadline" }
-        if (!judgement.isOwn) yield* Effect.sleep(millis)
-        else if (!(yield* waitInTurn(millis, until))) return { stoppedBy: "deadline" }
+        const hasWaited = yield* wait(Backoff.atLeast(delay, retryAfter, random), isOwn, last - now)
         // A machine that slept meanwhile is later than it should be.
-        return (yield* Clock.currentTimeMillis) > deadline ? { stoppedBy: "deadline" } : { millis }
+        return hasWaited && (yield* Clock.currentTimeMillis) <= last ? undefined : "deadline"
       })
 
       for (;;) {
-        const exit = yield* Effect.exit(attempt)
+        const exit = yield* Effect.exit(attempt(last ?? deadline))
         if (Exit.isSuccess(exit)) return exit.value
-        const failure = Cause.findErrorOption(exit.cause)
-        if (failure._tag === "None") return yield* exit
-        const judgement = judge(failure.value)
-        if (!judgement.isRetryable) return yield* Effect.fail(finish(failure.value, undefined))
-        const decided = yield* next(failure.value, judgement)
-        if ("stoppedBy" in decided) return yield* Effect.fail(finish(failure.value, decided.stoppedBy))
+        const error = Cause.findErrorOption(exit.cause)
+        if (error._tag === "None") return yield* exit
+        const judgement = judge(error.value)
+        if (!judgement.isRetryable) return yield* Effect.fail(finish(error.value, undefined))
+        const stoppedBy = yield* next(judgement)
+        if (stoppedBy !== undefined) return yield* Effect.fail(finish(error.value, stoppedBy))
       }
     })
     return Effect.acquireUseRelease(

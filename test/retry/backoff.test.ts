@@ -6,13 +6,6 @@ const within = (minimum: number, maximum: number, exclusiveMaximum = false) =>
   Schema.Finite.check(Schema.isBetween({ minimum, maximum, exclusiveMaximum }))
 
 const unit = within(0, 1, true)
-const backoffs = {
-  base: within(1, 10_000),
-  factor: within(1, 4),
-  caps: within(1, 100),
-  attempt: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2_000 })),
-  random: unit
-}
 const runs = { arbitrary: { runs: 300 } }
 const incident = { base: 2_000, factor: 2, cap: 60_000 }
 
@@ -34,40 +27,21 @@ describe("backoff", () => {
     })
   })
 
-  describe("delay", () => {
-    it("draws each variant from its range", () => {
-      const draw = (jitter: Backoff.Jitter, random: number) =>
-        Backoff.delay({ ...incident, jitter }, 3, undefined, random)
-      assert.deepStrictEqual(
-        Backoff.jitters.map((jitter) => [jitter, draw(jitter, 0), draw(jitter, 0.5)]),
-        [
-          ["full", 0, 4_000],
-          ["equal", 4_000, 6_000],
-          ["decorrelated", 2_000, 4_000],
-          ["proportional", 6_400, 8_000],
-          ["none", 8_000, 8_000]
-        ]
-      )
-    })
-
+  describe("spread", () => {
     it.prop(
       "keeps every variant within its bounds",
-      backoffs,
-      ({ attempt, base, caps, factor, random }) => {
-        const cap = base * caps
-        const capped = Backoff.exponential({ base, factor, cap }, attempt)
-        const draw = (jitter: Backoff.Jitter) =>
-          Backoff.delay({ base, factor, cap, jitter }, attempt, undefined, random)
-        between(draw("full"), 0, capped)
-        between(draw("equal"), capped / 2, capped)
-        between(draw("proportional"), capped * 0.8, capped * 1.2)
-        between(draw("decorrelated"), base, Math.min(cap, base * 3))
-        assert.strictEqual(draw("none"), capped)
-        between(capped, base, cap)
+      { delay: within(1, 60_000), random: unit },
+      ({ delay, random }) => {
+        between(Backoff.spread("full", delay, random), 0, delay)
+        between(Backoff.spread("equal", delay, random), delay / 2, delay)
+        between(Backoff.spread("proportional", delay, random), delay * 0.8, delay * 1.2)
+        assert.strictEqual(Backoff.spread("none", delay, random), delay)
       },
       runs
     )
+  })
 
+  describe("decorrelated", () => {
     it.prop(
       "keeps a decorrelated sequence between the base and three times the last delay",
       { base: within(1, 10_000), caps: within(1, 100), draws: Schema.Array(unit) },

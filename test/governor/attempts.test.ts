@@ -1,0 +1,198 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import * as LlmError from "floodgate/LlmError"
+import * as Retry from "floodgate/Retry"
+import { pool } from "../support/budget.ts"
+
+const call: Governor.Call = { model: "m", bytes: 2_700, inputTokens: 1_000, maxTokens: 500 }
+const once = Retry.make({ attempts: 1 })
+const steady = (attempts: number, options: Retry.Options = {}) =>
+  Retry.make({ base: "1 second", jitter: "none", attempts, ...options })
+
+const plenty = { requests: { perMinute: 60_000 }, inputTokens: { perMinute: 60_000_000 } }
+
+const layer = (retry: Retry.Policy<LlmError.LlmError>, budget: Budget.Options = {}) =>
+  Governor.layer({ retry }).pipe(
+    Layer.provideMerge(Budget.layer({ limits: plenty, ...budget })),
+    Layer.provide(Retry.layerBudgetUnlimited)
+  )
+
+const run = <A, E, R>(
+  attempt: (ticket: Governor.Ticket) => Effect.Effect<Governor.Outcome<A>, E, R>,
+  options?: Governor.CallOptions
+) => Effect.flatMap(Governor.Governor, (governor) => governor.run(call, attempt, options))
+
+const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
+const succeed = <A>(value: A) => Effect.succeed({ value, actual: { inputTokens: 900, outputTokens: 100 } })
+
+/** An attempt that fails with each of some reasons, then succeeds, and keeps the times at which it began. */
+const script = (...reasons: ReadonlyArray<LlmError.LlmErrorReason>) => {
+  const starts: Array<number> = []
+  const attempt = () =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const reason = reasons[starts.length]
+      starts.push(now)
+      return reason === undefined ? succeed("done") : fail(reason)
+    })
+  return { attempt, starts }
+}
+
+const down = new LlmError.ServerFailed({ status: 500 })
+/** Eight calls that fail together. */
+const outage = Effect.forkChild(
+  Effect.replicateEffect(Effect.exit(run(() => Effect.andThen(Effect.yieldNow, fail(down)), { retry: once })), 8, {
+    concurrency: "unbounded"
+  })
+)
+
+describe("attempts", () => {
+  it.effect("are not used up by the probes of a known outage, which go out 1, 2, 5 and 10 s apart", () =>
+    Effect.gen(function* () {
+      yield* outage
+      yield* Effect.yieldNow
+      yield* Effect.yieldNow
+      assert.strictEqual((yield* pool).pause?.leftMillis, 1_000)
+      const { attempt, starts } = script(down, down, down, down)
+      const fiber = yield* Effect.forkChild(run(attempt))
+      yield* TestClock.adjust("17999 millis")
+      assert.deepStrictEqual(starts, [1_000, 3_000, 8_000])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(starts, [1_000, 3_000, 8_000, 18_000])
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* Fiber.join(fiber), "done")
+    }).pipe(Effect.provide(layer(steady(2))))
+  )
+
+  it.effect("are not used up by rejections of an empty bucket", () =>
+    Effect.gen(function* () {
+      const signal = { dimensions: { inputTokens: { limit: 60_000_000, remaining: 0 } } }
+      const empty = new LlmError.RateLimited({ status: 429, signal })
+      const { attempt, starts } = script(empty, empty, empty, empty)
+      const fiber = yield* Effect.forkChild(run(attempt))
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual(yield* Fiber.join(fiber), "done")
+      assert.strictEqual(starts.length, 5)
+    }).pipe(Effect.provide(layer(steady(2))))
+  )
+
+  it.effect("are used up by failures that are the call's own, while others succeed", () =>
+    Effect.gen(function* () {
+      const { attempt, starts } = script(...Array.from({ length: 99 }, () => down))
+      const others = Effect.forever(
+        Effect.andThen(
+          run(() => succeed(1)),
+          Effect.sleep("50 millis")
+        )
+      )
+      yield* Effect.forkChild(others)
+      yield* TestClock.adjust("1 second")
+      const fiber = yield* Effect.forkChild(Effect.flip(run(attempt)))
+      yield* TestClock.adjust("30 seconds")
+      const error = yield* Fiber.join(fiber)
+      assert.instanceOf(error, LlmError.LlmError)
+      assert.deepStrictEqual([error.attempts, error.stoppedBy], [5, "attempts"])
+      assert.deepStrictEqual(
+        starts,
+        [0, 1, 3, 7, 15].map((seconds) => 1_000 + seconds * 1_000)
+      )
+    }).pipe(Effect.provide(layer(steady(5))))
+  )
+
+  it.effect("are one where one was asked for, whatever it cost", () =>
+    Effect.gen(function* () {
+      yield* outage
+      yield* Effect.yieldNow
+      const { attempt, starts } = script(down)
+      const fiber = yield* Effect.forkChild(Effect.flip(run(attempt)))
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(fiber)
+      assert.strictEqual(starts.length, 1)
+    }).pipe(Effect.provide(layer(once)))
+  )
+
+  it.effect("wait by a schedule of what failed", () =>
+    Effect.gen(function* () {
+      const backoff = Schedule.spaced("1 second").pipe(
+        Schedule.setInputType<LlmError.LlmError>(),
+        Schedule.modifyDelay(({ duration, input }) =>
+          Effect.succeed(input.reason._tag === "Overloaded" ? Duration.times(duration, 10) : duration)
+        )
+      )
+      const { attempt, starts } = script(
+        new LlmError.Conflict({ status: 409 }),
+        new LlmError.Overloaded({ status: 529 })
+      )
+      yield* Effect.forkChild(
+        Effect.forever(
+          Effect.andThen(
+            run(() => succeed(1)),
+            Effect.sleep("50 millis")
+          )
+        )
+      )
+      const fiber = yield* Effect.forkChild(run(attempt, { retry: Retry.make({ backoff }) }))
+      yield* TestClock.adjust("10999 millis")
+      assert.deepStrictEqual(starts, [0, 1_000])
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(yield* Fiber.join(fiber), "done")
+    }).pipe(Effect.provide(layer(once)))
+  )
+
+  it.effect("end where the policy's schedule ends, and say so", () =>
+    Effect.gen(function* () {
+      const { attempt, starts } = script(...Array.from({ length: 9 }, () => new LlmError.Conflict({ status: 409 })))
+      const error = yield* Effect.flip(run(attempt))
+      assert.instanceOf(error, LlmError.LlmError)
+      assert.deepStrictEqual([error.stoppedBy, starts.length], ["schedule", 3])
+    }).pipe(Effect.provide(layer(Retry.make({ backoff: Schedule.recurs(2) }))))
+  )
+
+  it.effect("are made for what `while` accepts, and never for what may not be retried", () =>
+    Effect.gen(function* () {
+      const asked: Array<string> = []
+      const retry = Retry.make({
+        backoff: Schedule.forever,
+        while: ({ reason }: LlmError.LlmError) => asked.push(reason._tag) < 2
+      })
+      const conflict = new LlmError.Conflict({ status: 409 })
+      const refused = script(conflict, conflict, conflict)
+      yield* Effect.flip(run(refused.attempt, { retry }))
+      const missing = script(new LlmError.NotFound({ status: 404 }))
+      yield* Effect.flip(run(missing.attempt, { retry }))
+      assert.deepStrictEqual([refused.starts.length, missing.starts.length], [2, 1])
+      assert.deepStrictEqual(asked, ["Conflict", "Conflict"])
+    }).pipe(Effect.provide(layer(once)))
+  )
+
+  it.effect("are made of an error that says nothing where `while` accepts it", () =>
+    Effect.gen(function* () {
+      let attempts = 0
+      const attempt = () => (++attempts < 3 ? Effect.fail("busy") : succeed("done"))
+      const retry = Retry.make({ backoff: Schedule.forever, while: (error: unknown) => error === "busy" })
+      assert.strictEqual(yield* run(attempt, { retry }), "done")
+    }).pipe(Effect.provide(layer(once)))
+  )
+
+  it.effect("stand in the queue no longer than the policy lets them begin, and end with what had failed", () =>
+    Effect.gen(function* () {
+      const { attempt } = script(new LlmError.Conflict({ status: 409, requestId: "req_1" }))
+      const fiber = yield* Effect.forkChild(Effect.flip(run(attempt)))
+      yield* Effect.yieldNow
+      yield* Effect.forkChild(run(() => Effect.never))
+      yield* TestClock.adjust("59999 millis")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      const error = yield* Fiber.join(fiber)
+      assert.instanceOf(error, LlmError.LlmError)
+      assert.deepStrictEqual([error.requestId, error.stoppedBy], ["req_1", "deadline"])
+    }).pipe(Effect.provide(layer(steady(3, { maxElapsed: "1 minute" }), { concurrency: 1 })))
+  )
+})
