@@ -107,8 +107,9 @@ interface Draft<W> {
   readonly sentAt: number
 }
 
-/** A process that goes on with its part. */
+/** A process that goes on with its part, and the part as it began. */
 interface Alone {
+  readonly began: Law.Pool
   readonly law: Law.Pool
   readonly most: number
   readonly tickets: Set<Law.Ticket>
@@ -399,6 +400,7 @@ export class Exchange<W> {
       owner.part = Fleet.partOf(state, owner, { from: this.silent, until: sharing.degradeMillis })
     }
     if (this.isClosed) Fleet.leave(state.law, owner)
+    Fleet.count(state)
     state.time = now
     const next = { version: `${id}.${owner.seq}`, value: State.encode(state) }
     return { state, next, seq: owner.seq, operations: this.pending.length, plan, at: now, sentAt: this.clockNow() }
@@ -509,8 +511,9 @@ export class Exchange<W> {
   private goAlone(): void {
     const part = this.part()
     if (this.awaySince === undefined || this.alone !== undefined || part === undefined) return
-    const law = Fleet.partOfLaw(this.view.law, part, this.open.size, this.now())
-    this.alone = { law, most: part.calls, tickets: new Set() }
+    const now = this.now()
+    const make = () => Fleet.partOfLaw(this.view.law, part, this.open.size, now)
+    this.alone = { began: make(), law: make(), most: part.calls, tickets: new Set() }
     this.host.drain()
   }
 
@@ -522,7 +525,7 @@ export class Exchange<W> {
     for (const ticket of alone.tickets) this.open.add(ticket)
     const tickets = [...alone.tickets]
     this.record((state) => {
-      Fleet.comeBack(state, this.id, alone.law)
+      Fleet.comeBack(state, this.id, alone)
       for (const ticket of tickets) Law.adopt(state.law, ticket)
     }, this.now())
   }

@@ -40,6 +40,11 @@ export const absorb = (state: State, now: number): void => {
   }
 }
 
+/** What is in flight is what the processes have in flight. */
+export const count = ({ law, owners }: State): void => {
+  law.inFlight = Object.values(owners).reduce((sum, { inFlight }) => sum + inFlight, 0)
+}
+
 /** A process goes: nobody will hear how its calls end. */
 export const leave = (law: Law.Pool, owner: Owner): void => {
   owner.hasLeft = true
@@ -49,7 +54,6 @@ export const leave = (law: Law.Pool, owner: Owner): void => {
 
 /** The calls of a process that is taken for dead are over. */
 const giveUp = (law: Law.Pool, owner: Owner): void => {
-  law.inFlight -= owner.inFlight
   for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
   if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
   owner.inFlight = 0
@@ -80,12 +84,12 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
   }
   state.owners[id] = owner
   if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
-    state.law.inFlight += inFlight
     for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
     if (lost === "refund") charge(state.law, self.held, 1, now)
     owner.inFlight = inFlight
     owner.held = self.held
   }
+  count(state)
   return owner
 }
 
@@ -297,20 +301,23 @@ const partOfRule = (rule: Limits.Rule, of: number): Limits.Rule => ({
   window: rule.window === undefined ? undefined : { ...rule.window, max: rule.window.max * of }
 })
 
-/** A process is back from going on alone: its debts are everybody's, and what is left of its quotas, too. */
-export const comeBack = (state: State, id: string, alone: Law.Pool): void => {
+/**
+ * A process is back from going on alone. The others have left it what its part gave: what it has used beyond that is
+ * everybody's debt, and what is left of its quotas is everybody's, too.
+ */
+export const comeBack = (state: State, id: string, { began, law }: { readonly began: Law.Pool; readonly law: Law.Pool }): void => {
   const part = state.owners[id]?.part
   for (const dimension of Limits.dimensions) {
     const cap = state.law.caps[dimension]
-    const own = alone.caps[dimension]
+    const own = law.caps[dimension]
     if (cap === undefined || own === undefined) continue
-    if (!cap.rule.quota) cap.level += Math.min(0, own.level)
+    if (!cap.rule.quota) cap.level += Math.min(0, own.level - began.caps[dimension]!.level)
     else if (part !== undefined && part.keptTo > -Infinity) cap.level += own.level
     else cap.level -= (part?.quotas[dimension] ?? 0) - own.level
   }
-  for (const meter of state.law.meters) {
-    const own = alone.meters.find(({ dimension }) => dimension === meter.dimension)
-    if (own !== undefined) meter.level += Math.min(0, own.level)
+  for (const [i, { dimension, level }] of law.meters.entries()) {
+    const meter = state.law.meters.find((each) => each.dimension === dimension)
+    if (meter !== undefined) meter.level += Math.min(0, level - (began.meters[i]?.level ?? 0))
   }
 }
 
@@ -348,9 +355,9 @@ export const merge = (one: State, other: State): State => {
       const least = -Meter.burst(meter)
       meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, least))
     }
-    state.law.inFlight += owner.inFlight - (found?.inFlight ?? 0)
     state.owners[id] = owner
   }
+  count(state)
   state.joined = Math.max(state.joined, older.joined)
   state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until)
   return state
