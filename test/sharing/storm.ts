@@ -17,7 +17,13 @@ import * as World from "./world.ts"
 export type Event =
   | { readonly at: number; readonly what: "crash" | "leave"; readonly process: number }
   | { readonly at: number; readonly what: "start" }
-  | { readonly at: number; readonly what: "cut"; readonly process: number; readonly way: "to" | "from" | "both"; readonly millis: number }
+  | {
+      readonly at: number
+      readonly what: "cut"
+      readonly process: number
+      readonly way: "to" | "from" | "both"
+      readonly millis: number
+    }
   | { readonly at: number; readonly what: "down"; readonly millis: number }
   | { readonly at: number; readonly what: "wipe" }
   | { readonly at: number; readonly what: "restore"; readonly millis: number }
@@ -192,6 +198,13 @@ const scene = (plan: Plan, redis: LuaRedis): Effect.Effect<Outcome> =>
 /** How long requests fail, and messages are lost, before a process is late with its signs of life. */
 const patience = 3_000
 
+/** By how many bursts a history exceeds its limit, beside one call that is larger than the bucket. */
+export const burstsOver = ({ log, plan: { limits, sizes } }: Outcome): number => {
+  const { burst = 1, perSecond = 0 } = limits.tokens!
+  const excess = World.excessOf(log, "tokens", { perSecond, burst }) - Math.max(0, sizes[1] - burst)
+  return Math.max(0, excess) / burst
+}
+
 /** The laws that a history breaks. */
 export const broken = ({ inFlight, log, peak, plan, stuck }: Outcome): ReadonlyArray<string> => {
   const { concurrency, events, limits, network, processes, sharing, sizes } = plan
@@ -204,9 +217,13 @@ export const broken = ({ inFlight, log, peak, plan, stuck }: Outcome): ReadonlyA
   // What a store has lost, and what processes use where others do not see it, is one declared burst each at the most.
   const allowed = oversized + ((hasLost ? 1 : 0) + (isAlone ? 1 : 0)) * burst
   const leaseMillis = sharing.lease === "5 seconds" ? 5_000 : 20_000
-  const longest = Math.max(0, ...events.map((event) => ("millis" in event && event.what !== "restore" ? event.millis : 0)))
+  const longest = Math.max(
+    0,
+    ...events.map((event) => ("millis" in event && event.what !== "restore" ? event.millis : 0))
+  )
   // The calls of a process that is taken for dead go on at the provider; so do those that went before parts were taken.
-  const isKnownToAll = !isAlone && !hasLost && longest + patience < leaseMillis && (network.lost === 0 || leaseMillis > 5_000)
+  const isKnownToAll =
+    !isAlone && !hasLost && longest + patience < leaseMillis && (network.lost === 0 || leaseMillis > 5_000)
   const places = isKnownToAll ? concurrency : Infinity
   const excess = World.excessOf(log, "tokens", { perSecond, burst })
   return [
@@ -251,10 +268,7 @@ export const plan = (seed: number, losses = false): Plan => {
       () => ({ at, what: "cut", process, way: pick("to", "from", "both"), millis }),
       () => ({ at, what: "down", millis }),
       ...(losses
-        ? [
-            (): Event => ({ at, what: "wipe" }),
-            (): Event => ({ at, what: "restore", millis: between(100, 15_000) })
-          ]
+        ? [(): Event => ({ at, what: "wipe" }), (): Event => ({ at, what: "restore", millis: between(100, 15_000) })]
         : [])
     ]
     events.push(pick(...kinds)())

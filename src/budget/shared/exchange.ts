@@ -146,7 +146,6 @@ export class Exchange<W> {
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
   private alone: Alone | undefined = undefined
-  private hasLost = false
   private dueAt = Infinity
   private timers = 0
   private isBusy = false
@@ -351,7 +350,13 @@ export class Exchange<W> {
       if (conflicts < mostConflicts) return this.commit(conflicts + 1)
       // Too many come at once. Whoever waits has an old state then, and looks first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
-      return Effect.andThen(pause, Effect.andThen(this.read, Effect.suspend(() => this.commit(conflicts + 1))))
+      return Effect.andThen(
+        pause,
+        Effect.andThen(
+          this.read,
+          Effect.suspend(() => this.commit(conflicts + 1))
+        )
+      )
     })
   }
 
@@ -419,10 +424,13 @@ export class Exchange<W> {
     const found = done?.state ?? (stored === undefined ? undefined : State.decode(stored.value))
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     const known = done?.state ?? (this.base.version === undefined ? undefined : State.decode(this.base.text))
-    const state = this.reconcile(found, known)
-    this.base = { version: stored?.version, text: state === found ? stored!.value : State.encode(state) }
+    // The store may have lost what we know.
+    const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
+    const state = hasAll ? found! : found === undefined ? known : Fleet.merge(found, known)
+    this.base = { version: stored?.version, text: hasAll ? stored!.value : State.encode(state) }
     this.doubted = []
-    const offset = state.time - this.clockNow()
+    const age = known === undefined ? Math.max(0, stored?.ageMillis ?? 0) : 0
+    const offset = state.time + age - this.clockNow()
     this.offset = known === undefined ? offset : Math.max(this.offset, offset)
     this.view = state
     const own = state.owners[this.id]
@@ -440,14 +448,6 @@ export class Exchange<W> {
       this.changes = state.changes
       this.host.configure(state.config)
     }
-  }
-
-  /** What is true, where the store may have lost what we know. */
-  private reconcile(found: State.State | undefined, known: State.State | undefined): State.State {
-    if (known === undefined) return found!
-    if (found !== undefined && Fleet.includes(found, known)) return found
-    this.hasLost = true
-    return found === undefined ? known : Fleet.merge(found, known)
   }
 
   /** A caller goes. What one was granted that is gone meanwhile, or would go too late, is given back. */
@@ -476,11 +476,21 @@ export class Exchange<W> {
     this.awaySince = this.clockNow()
     this.refuse()
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    if (whenAway === "wait") this.host.after(patienceMillis, Effect.sync(() => this.refuse()))
+    if (whenAway === "wait")
+      this.host.after(
+        patienceMillis,
+        Effect.sync(() => this.refuse())
+      )
     if (whenAway === "degrade") {
       const sent = this.sentAt - this.clockNow()
-      this.host.after(Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin), Effect.sync(() => this.goAlone()))
-      this.host.after(Math.max(0, sent + degradeMillis), Effect.sync(() => this.refuse()))
+      this.host.after(
+        Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin),
+        Effect.sync(() => this.goAlone())
+      )
+      this.host.after(
+        Math.max(0, sent + degradeMillis),
+        Effect.sync(() => this.refuse())
+      )
     }
     return Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause)
   }
@@ -501,7 +511,9 @@ export class Exchange<W> {
 
   /** The least part that the store may hold for us; none, where it holds nothing. */
   private part(): State.Part | undefined {
-    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(({ owners }) => owners[this.id]?.part ?? [])
+    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(
+      ({ owners }) => owners[this.id]?.part ?? []
+    )
     const least = parts.sort((a, b) => a.of - b.of)[0]
     const calls = Math.min(...parts.map(({ calls }) => calls))
     return least === undefined || !this.hasJoined || least.of === 0 || calls === 0 ? undefined : { ...least, calls }

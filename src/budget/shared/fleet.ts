@@ -10,9 +10,6 @@ import type { Config, Head, Owner, Part, State } from "./state.ts"
 
 /** A process that does not come when it is due is passed over after this time. */
 const graceMillis = 250
-/** A process may be ahead of its turn by what the pool gives in this time, or by one call: that saves round trips. */
-const aheadMillis = 100
-const minute = 60_000
 
 /** A process as it sees itself: its calls in flight are those of its last commit. */
 export interface Self {
@@ -109,7 +106,8 @@ const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number):
 /** A process starts with values of its own: they are news where others were started with others. */
 export const start = (state: State, config: Config, now: number): void => {
   const { concurrency, rules, shares } = state.started
-  const isKnown = concurrency === config.concurrency && Limits.sameRules(rules, config.rules) && sameShares(shares, config.shares)
+  const isKnown =
+    concurrency === config.concurrency && Limits.sameRules(rules, config.rules) && sameShares(shares, config.shares)
   if (isKnown) return
   state.started = config
   configure(state, config, now)
@@ -167,7 +165,7 @@ export const decide = (
  * given back it may take again where it is ahead by no more than a call: nobody else knows of it yet.
  */
 export const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
-  const early = tag - Math.max(cost, aheadMillis / minute) / weight
+  const early = tag - cost / weight
   const own = state.owners[id]?.rank ?? Infinity
   let calls = 0
   let sum = Limits.nothing
@@ -305,7 +303,11 @@ const partOfRule = (rule: Limits.Rule, of: number): Limits.Rule => ({
  * A process is back from going on alone. The others have left it what its part gave: what it has used beyond that is
  * everybody's debt, and what is left of its quotas is everybody's, too.
  */
-export const comeBack = (state: State, id: string, { began, law }: { readonly began: Law.Pool; readonly law: Law.Pool }): void => {
+export const comeBack = (
+  state: State,
+  id: string,
+  { began, law }: { readonly began: Law.Pool; readonly law: Law.Pool }
+): void => {
   const part = state.owners[id]?.part
   for (const dimension of Limits.dimensions) {
     const cap = state.law.caps[dimension]
