@@ -305,7 +305,7 @@ describe("while the store is away", () => {
     const world = outage("degrade", 4)
     for (const name of names(2)) {
       const before = began(world, name, 2_000, 10_000)
-      assert.isAtLeast(began(world, name, 12_000, 18_000), 0.6 * before * (6 / 8), `${name} in the outage`)
+      assert.isAtLeast(began(world, name, 12_000, 18_000), 0.4 * before * (6 / 8), `${name} in the outage`)
       assert.isAtLeast(began(world, name, 20_000, 25_000), 0.8 * before * (5 / 8), `${name} afterwards`)
     }
   })

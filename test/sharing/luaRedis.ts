@@ -47,7 +47,10 @@ end
 function command(name, ...) return answer(commands[name](...)) end
 
 local scripts = {}
-function reset() db, scripts = {}, {} end
+function reset()
+  db, scripts, snapshots = {}, {}, {}
+  collectgarbage()
+end
 function known(sha) return scripts[sha] ~= nil end
 function load(sha, source) scripts[sha] = loadstring(source) end
 function run(time, sha, key, ...)

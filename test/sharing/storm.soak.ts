@@ -8,7 +8,7 @@ const first = Number(process.env.SEED ?? 1)
 
 describe("a thousand storms", () => {
   for (const losses of [false, true]) {
-    it(losses ? "with a store that forgets" : "without losses", () => {
+    it(`with a store that ${losses ? "forgets" : "remembers"}`, () => {
       const bad: Array<string> = []
       let worst = 0
       for (let seed = first; seed < first + 1_000; seed++) {

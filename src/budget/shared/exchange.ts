@@ -118,7 +118,7 @@ interface Alone {
 export class Exchange<W> {
   private readonly host: Host<W>
   private readonly sharing: Sharing
-  private readonly id = crypto.randomUUID()
+  private readonly id: string
   /** The last state that was stored, as far as we know; `version` is undefined where nothing is. */
   private base: { readonly version: string | undefined; readonly text: string }
   private view: State.State
@@ -152,9 +152,10 @@ export class Exchange<W> {
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(host: Host<W>, sharing: Sharing) {
+  constructor(host: Host<W>, sharing: Sharing, id: string) {
     this.host = host
     this.sharing = sharing
+    this.id = id
     this.view = State.make(host.config, this.now())
     this.base = { version: undefined, text: State.encode(this.view) }
   }
@@ -426,7 +427,7 @@ export class Exchange<W> {
     const known = done?.state ?? (this.base.version === undefined ? undefined : State.decode(this.base.text))
     // The store may have lost what we know.
     const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
-    const state = hasAll ? found! : found === undefined ? known : Fleet.merge(found, known)
+    const state = hasAll ? found! : Fleet.merge(known, found)
     this.base = { version: stored?.version, text: hasAll ? stored!.value : State.encode(state) }
     this.doubted = []
     const age = known === undefined ? Math.max(0, stored?.ageMillis ?? 0) : 0

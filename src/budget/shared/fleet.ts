@@ -206,11 +206,11 @@ export const wait = (state: State, owner: Owner, head: Head | undefined): void =
 
 /**
  * The part of a process: an equal one, but no more than others have left, so that together they are never more than the
- * whole.
+ * whole. One is left spare: were all to die at once, those who start after them would else have nothing for minutes.
  */
 export const partOf = (state: State, owner: Owner, millis: { readonly from: number; readonly until: number }): Part => {
   const others = Object.values(state.owners).filter((each) => each !== owner && each.part !== undefined)
-  const count = others.length + 1
+  const count = others.length + 2
   const calls = state.config.concurrency
   const place = others.filter(({ rank }) => rank < owner.rank).length
   const equal = Math.floor(calls / count) + (place < calls % count ? 1 : 0)
@@ -244,13 +244,13 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   owner.part = { ...part, keptTo: to }
 }
 
-/** The calls that may be in flight besides those that silent processes may have. */
+/** The calls that may be in flight besides those that silent processes may have: one, at the least. */
 export const mostInFlight = ({ config, owners }: State, now: number): number => {
   let most = config.concurrency
   for (const { at, inFlight, part } of Object.values(owners)) {
     if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, part.calls - inFlight)
   }
-  return most
+  return Math.max(1, most)
 }
 
 /** What a process goes on with alone: the law of the whole pool, made smaller. It starts with nothing but its debts. */
@@ -342,7 +342,8 @@ const isForgotten = (owner: Owner, now: number): boolean =>
  * A store has gone back to an older state, and some may have gone on from there. The later of two states, with what
  * processes have spent by the other alone.
  */
-export const merge = (one: State, other: State): State => {
+export const merge = (one: State, other: State | undefined): State => {
+  if (other === undefined) return one
   const [state, older] = one.time >= other.time ? [one, other] : [other, one]
   for (const [id, owner] of Object.entries(older.owners)) {
     const found = state.owners[id]

@@ -185,7 +185,8 @@ const anOwner: Owner = {
 }
 const aState = make({ rules: {}, shares: {}, concurrency: Infinity }, 0)
 const anOpening = aState.law.opening!
-const theLaw: Law.Pool = { ...aState.law, opening: undefined }
+const { law: aLaw, ...theState } = aState
+const theLaw: Law.Pool = { ...aLaw, opening: undefined }
 
 const readRule = (value: unknown, name: string): void =>
   optional(like(aRule, value, name), "window", (window, key) => like(aWindow, window, key))
@@ -234,8 +235,7 @@ export const decode = (text: string): State => {
   } catch {
     throw new Damaged("the text is no JSON")
   }
-  const { law, ...template } = aState
-  const state = like<Omit<State, "law">>(template, value, "state") as State
+  const state = like<Omit<State, "law">>(theState, value, "state") as State
   readLaw(state.law)
   readConfig(state.config, "config")
   readConfig(state.started, "started")

@@ -3,7 +3,7 @@
  */
 import type { Stored } from "../../BudgetStore.ts"
 import type { Pushback } from "../../LlmError.ts"
-import * as Limits from "../../Limits.ts"
+import type * as Limits from "../../Limits.ts"
 import type { DimensionStatus } from "../models.ts"
 import { dimensionsOf } from "../status.ts"
 import * as State from "./state.ts"
