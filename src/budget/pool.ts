@@ -148,6 +148,7 @@ export class Pool implements Host<Waiter> {
     charge: Limits.Whole,
     how: Queueing
   ): HeldReservation | Waiter | BudgetErrorReason {
+    if (this.isClosed) return this.closed(how, estimate, charge)
     const now = this.now()
     // Others may have given back since: only the store knows.
     const refused = (this.exchange === undefined ? this.quotaFor(this.law, charge) : undefined) ?? this.closedFor(now)
@@ -156,7 +157,6 @@ export class Pool implements Host<Waiter> {
       const { dimension, millis } = Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
       if (millis > how.maxWait) return this.tooLong(dimension, millis, how.maxWait)
     }
-    if (this.isClosed) return this.closed(how, estimate, charge)
     if (this.queue.size >= this.maxQueued) return new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
     const waiter = new Waiter(how, estimate, charge, this.costOf(charge), this.clockNow())
     this.queue.push(waiter, how.first)
