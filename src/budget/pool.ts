@@ -12,6 +12,7 @@ import * as Ref from "effect/Ref"
 import { FairQueue, type Service } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import * as Limits from "../Limits.ts"
+import type { Pushback } from "../LlmError.ts"
 import {
   BudgetError,
   type BudgetErrorReason,
@@ -439,7 +440,7 @@ export class Pool implements Host<Waiter> {
   fail(
     held: HeldReservation,
     failure: {
-      readonly reason: "rateLimit" | "ramp" | "overload"
+      readonly reason: Pushback
       readonly retryAfter: number | undefined
       readonly readings: Law.Readings | undefined
       readonly used: Limits.Charge
@@ -464,8 +465,9 @@ export class Pool implements Host<Waiter> {
   }
 
   /** Nothing goes out for a time. Where that is long, whoever waits is refused rather than kept. */
-  pause(millis: number): void {
-    this.apply((law, now) => Law.pause(law, now + millis))
+  pause(reason: Pushback, millis: number): void {
+    this.options.counts.cooldowns[reason]++
+    this.apply((law, now) => Law.pause(law, reason, now + millis))
     const refusal = this.closedFor(this.now())
     if (refusal !== undefined) this.refuseAll(refusal)
     this.drain()
