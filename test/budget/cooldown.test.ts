@@ -8,13 +8,14 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import type * as Limits from "floodgate/Limits"
 import { isDone, make, pool, start } from "../support/budget.ts"
 import { MapStore } from "../support/store.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 
 /** Starts calls that last a second each, and notes when each began. */
-const calls = Effect.fnUntraced(function* (count: number, estimate: Budget.Usage = { tokens: 1 }) {
+const calls = Effect.fnUntraced(function* (count: number, estimate: Limits.Estimate = { tokens: 1 }) {
   const begun: Array<number> = []
   const call = Budget.withReservation(estimate, () =>
     Effect.andThen(
@@ -194,7 +195,7 @@ describe("Budget in an outage", () => {
       // Nobody spends its attempts for all.
       const probes = sent.slice(6)
       assert.strictEqual(new Set(probes.map(({ agent }) => agent)).size, probes.length)
-      assert.deepStrictEqual(new Set(probes.map(({ verdict }) => verdict)), new Set(["outage"]))
+      assert.isTrue(probes.every(({ verdict }) => verdict === "outage"))
       yield* TestClock.adjust(20_000 + 200)
       yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(
