@@ -122,8 +122,7 @@ export class TokenBudget extends Context.Service<
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option when limits, concurrency, headroom, queue length or ramp make no sense, or
- * when there is an option that is unknown.
+ * Throws a `RangeError` that names the option when limits, concurrency or queue length make no sense.
  *
  * @category constructors
  * @since 0.1.0

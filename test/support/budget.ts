@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
 
@@ -10,11 +11,14 @@ export const make = (options: Budget.Options) => Budget.layer({ ...options })
 
 const promised = { dimensions: Limits.mapDimensions(Limits.nothing, () => ({ limit: 1e12, remaining: 1e12 })) }
 
-/** A budget whose provider has much more than the options state, so that nothing but these holds a call back. */
+/**
+ * A budget whose provider has much more than the options state, so that nothing but these holds a call back. A millisecond
+ * passes, in which the provider's bucket fills.
+ */
 export const makeStated = (options: Budget.Options) =>
   Layer.effect(
     Budget.TokenBudget,
-    Effect.tap(Budget.make(options), (budget) => budget.observe(promised))
+    Effect.tap(Budget.make(options), (budget) => Effect.andThen(budget.observe(promised), TestClock.adjust(1)))
   )
 
 /** The status of the pool that calls without a model use. */
