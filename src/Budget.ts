@@ -17,7 +17,7 @@
  * - `floodgate_budget_waits`, `floodgate_budget_wait_seconds`: those that had to wait, and how long (a histogram)
  * - `floodgate_budget_refunded_tokens`, `floodgate_budget_debt_tokens`: estimates that were too high, and too low, by
  *   `dimension`
- * - `floodgate_budget_cooldowns`: pauses, by `reason`
+ * - `floodgate_budget_cooldowns`: rejections and failures of the provider, by `reason`
  * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: callers that wait, and calls that run
  *
  * Where the caller is traced, a span `TokenBudget.reserve` says how long it waited and for which dimension.
@@ -122,8 +122,7 @@ export class TokenBudget extends Context.Service<
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option when limits, concurrency, headroom, queue length or ramp make no sense, or
- * when there is an option that is unknown.
+ * Throws a `RangeError` that names the option when limits, concurrency or queue length make no sense.
  *
  * @category constructors
  * @since 0.1.0

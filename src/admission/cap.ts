@@ -22,7 +22,7 @@ interface Cell {
   amount: number
 }
 
-/** The level before a call was taken. */
+/** The level before something was taken. */
 interface High {
   readonly at: number
   level: number
@@ -92,9 +92,13 @@ export const wait = ({ at, cells, level, rule }: Cap, charge: number, lag = 0): 
 
 /** Takes a charge, into debt where it is more than the level. */
 export const take = (cap: Cap, charge: number): void => {
-  if (isBucket(cap.rule) && charge > 0) note(cap)
-  cap.level -= charge
+  lower(cap, charge)
   remember(cap, cap.at, charge)
+}
+
+const lower = (cap: Cap, amount: number): void => {
+  if (isBucket(cap.rule) && amount > 0) note(cap)
+  cap.level -= amount
 }
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
@@ -113,7 +117,8 @@ const note = (cap: Cap): void => {
  */
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
   const given = charge - used
-  if (given > 0 && isBucket(cap.rule)) refund(cap, given, takenAt)
+  if (given <= 0) lower(cap, -given)
+  else if (isBucket(cap.rule)) refund(cap, given, takenAt)
   else cap.level = Math.min(Math.max(cap.level, cap.rule.capacity), cap.level + given)
   remember(cap, used > charge ? cap.at : takenAt, used - charge)
 }

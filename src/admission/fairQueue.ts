@@ -110,6 +110,8 @@ const stepOf = (entry: { readonly cost: number; readonly weight: number }): numb
 
 export class FairQueue<E extends Entry> {
   size = 0
+  /** The weight of all agents that wait. */
+  weight = 0
   private ranks = 0
   /** Services of a lower rank are forgotten. */
   private since = 0
@@ -138,11 +140,6 @@ export class FairQueue<E extends Entry> {
   shift(): Service | undefined {
     const entry = this.peek()
     return entry === undefined ? undefined : this.serve(entry)
-  }
-
-  /** The weight of all agents that wait. */
-  get weight(): number {
-    return this.backlogged.reduce((sum, { weight }) => sum + weight, 0)
   }
 
   /** Removes an entry that is served, and charges its agent. */
@@ -330,6 +327,7 @@ export class FairQueue<E extends Entry> {
     const { level } = flow
     flow.weight = entry.weight
     level.weight += entry.weight
+    this.weight += entry.weight
     Heap.push(level.heap, flow, byTag)
     if (level.place < 0) Heap.push(this.backlogged, level, byPriority)
   }
@@ -348,6 +346,8 @@ export class FairQueue<E extends Entry> {
     const { level } = flow
     flow.backlog = 0
     level.weight -= flow.weight
+    // Sums of numbers that come and go are not exact.
+    this.weight = this.size === 0 ? 0 : this.weight - flow.weight
     Heap.remove(level.heap, flow, byTag)
     if (level.heap.length > 0) return
     level.weight = 0

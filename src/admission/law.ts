@@ -338,9 +338,10 @@ const open = (gate: Gate): void => {
   gate.misses = 0
 }
 
-/** Nothing goes out before a time. */
-export const pause = (pool: Pool, until: number): void => {
-  pool.gate.until = Math.max(pool.gate.until, until)
+/** Nothing goes out before a time. Probes that are under way keep their reason. */
+export const pause = ({ gate }: Pool, reason: Gate["reason"], until: number): void => {
+  if (gate.misses === 0) gate.reason = reason
+  gate.until = Math.max(gate.until, until)
 }
 
 /** Nothing goes out before a time, nor before the end of a pause that lasts longer, and then one probe. */

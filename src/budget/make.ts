@@ -94,7 +94,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       return Effect.sync(() => {
         const held = heldOf(reservation)
         if (held === undefined) {
-          existing(name)?.pause(asked ?? 0)
+          existing(name)?.pause(reason, asked ?? 0)
           return "isolated"
         }
         const readings = signal === undefined ? undefined : readingsOf(signal)

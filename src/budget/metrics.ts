@@ -71,7 +71,7 @@ export class Counts {
     for (const reason of reasons) {
       counter(
         "floodgate_budget_cooldowns",
-        "Pauses after the provider said no, by reason",
+        "Rejections and failures of the provider, by reason",
         () => this.cooldowns[reason],
         { reason }
       )

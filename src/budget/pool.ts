@@ -12,6 +12,7 @@ import * as Ref from "effect/Ref"
 import { FairQueue, type Service } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import * as Limits from "../Limits.ts"
+import type { Pushback } from "../LlmError.ts"
 import {
   BudgetError,
   type BudgetErrorReason,
@@ -150,6 +151,7 @@ export class Pool implements Host<Waiter> {
     charge: Limits.Whole,
     how: Queueing
   ): HeldReservation | Waiter | BudgetErrorReason {
+    if (this.isClosed) return this.closed(how, estimate, charge)
     const now = this.now()
     // Others may have given back since: only the store knows.
     const refused = (this.exchange === undefined ? this.quotaFor(this.law, charge) : undefined) ?? this.closedFor(now)
@@ -158,7 +160,6 @@ export class Pool implements Host<Waiter> {
       const { dimension, millis } = Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
       if (millis > how.maxWait) return this.tooLong(dimension, millis, how.maxWait)
     }
-    if (this.isClosed) return this.closed(how, estimate, charge)
     if (this.queue.size >= this.maxQueued) return new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
     const waiter = new Waiter(how, estimate, charge, this.costOf(charge), this.clockNow())
     this.queue.push(waiter, how.first)
@@ -441,7 +442,7 @@ export class Pool implements Host<Waiter> {
   fail(
     held: HeldReservation,
     failure: {
-      readonly reason: "rateLimit" | "ramp" | "overload"
+      readonly reason: Pushback
       readonly retryAfter: number | undefined
       readonly readings: Law.Readings | undefined
       readonly used: Limits.Charge
@@ -466,8 +467,9 @@ export class Pool implements Host<Waiter> {
   }
 
   /** Nothing goes out for a time. Where that is long, whoever waits is refused rather than kept. */
-  pause(millis: number): void {
-    this.apply((law, now) => Law.pause(law, now + millis))
+  pause(reason: Pushback, millis: number): void {
+    this.options.counts.cooldowns[reason]++
+    this.apply((law, now) => Law.pause(law, reason, now + millis))
     const refusal = this.closedFor(this.now())
     if (refusal !== undefined) this.refuseAll(refusal)
     this.drain()

@@ -67,7 +67,7 @@ const statusOfMeter = (meter: Meter.Meter, now: number): DimensionStatus => {
   return {
     level: copy.level,
     capacity: Meter.burst(meter),
-    perSecond: Meter.rate(meter) * 1_000,
+    perSecond: Meter.rateAt(copy, now) * 1_000,
     limitPerSecond: meter.limit * 1_000
   }
 }

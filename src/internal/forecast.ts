@@ -215,7 +215,8 @@ class FanOut {
     }
     const by = blocked.dimension!
     const cap = this.law.caps[by]
-    if (cap?.rule.quota !== true) return { by, millis: Math.ceil(blocked.millis) }
+    // After aeons a millisecond more is no later.
+    if (cap?.rule.quota !== true) return { by, millis: Math.max(Math.ceil(blocked.millis), now * Number.EPSILON) }
     this.queue.remove(head)
     this.refuse(head.player, { dimension: by, asked: head.charge[by], limit: cap.level }, now)
     return "admitted"

@@ -215,7 +215,7 @@ describe("law", () => {
         const ticket = Law.take(pool, whole(tokens), (now += 1))
         return ticket
       })
-      Law.pause(pool, 60_000)
+      Law.pause(pool, "rateLimit", 60_000)
       for (const ticket of open) end(pool, ticket)
       assert.strictEqual(wait(Law, pool, 200, 0), 59_800)
     }

@@ -143,12 +143,21 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     }
   ],
   [
+    "law 1, never over",
+    {
+      without: "the loss of what is given back to a bucket that was full since",
+      file: "admission/cap.ts",
+      from: "else if (isBucket(cap.rule)) refund",
+      to: "else if (false) refund"
+    }
+  ],
+  [
     "law 2, all or nothing",
     {
       without: "one instant: a call that waits for one dimension takes of the others",
       file: "admission/law.ts",
-      from: "const wait = Cap.wait(cap, charge[each] ?? 0)\n",
-      to: "const wait = Cap.wait(cap, charge[each] ?? 0)\n    if (wait === 0) Cap.take(cap, 1)\n"
+      from: "const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)\n",
+      to: "const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)\n    if (wait === 0) Cap.take(cap, 1)\n"
     }
   ],
   [
@@ -183,8 +192,8 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     {
       without: "debt",
       file: "admission/cap.ts",
-      from: "cap.level + charge - used)",
-      to: "cap.level + Math.max(0, charge - used))"
+      from: "if (given <= 0) lower(cap, -given)",
+      to: "if (given <= 0) lower(cap, 0)"
     }
   ],
   [
@@ -201,8 +210,8 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     {
       without: "an end of the loop at the first that does not fit",
       file: "budget/pool.ts",
-      from: "          this.wakeIn(blocked.millis)\n",
-      to: "          this.wakeIn(blocked.millis)\n          for (const each of this.queue.first(Infinity)) Law.decide(this.law, each.charge, this.now())\n"
+      from: "if (blocked !== undefined) this.wakeIn(blocked.millis)",
+      to: "if (blocked !== undefined) this.wakeIn(blocked.millis)\n    for (const each of this.queue.inOrder()) Law.decide(own.law, each.charge, this.now())"
     }
   ],
   [

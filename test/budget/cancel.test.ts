@@ -98,19 +98,6 @@ describe("Budget, interrupted", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("gives back what was granted to a waiter in the moment in which it is interrupted", () =>
-    Effect.gen(function* () {
-      const budget = yield* Budget.TokenBudget
-      const held = yield* budget.reserve({ tokens: 1_000 })
-      const waiter = yield* start(Budget.withReservation({ tokens: 600 }, () => Effect.never))
-      yield* held.refund
-      // It is granted now, and has not run since.
-      yield* Fiber.interrupt(waiter)
-      const { dimensions, inFlight, queued } = yield* pool
-      assert.deepStrictEqual([queued, inFlight, dimensions.tokens!.level], [0, 0, 1_000])
-    }).pipe(Effect.scoped, Effect.provide(make({ limits: perSecond(0.001, 1_000), concurrency: 1 })))
-  )
-
   it.effect("restores tokens and permits exactly when 100,000 waiters are interrupted at once", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void>()

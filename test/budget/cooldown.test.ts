@@ -1,24 +1,23 @@
-/** What happens after the provider said no, and before it said anything. */
+/** What callers meet after the provider rejected a call, or failed. How that is judged is the law's, and tested there. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import type * as Limits from "floodgate/Limits"
 import { isDone, make, pool, start } from "../support/budget.ts"
+import { MapStore } from "../support/store.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 
 /** Starts calls that last a second each, and notes when each began. */
-const calls = Effect.fnUntraced(function* (count: number) {
+const calls = Effect.fnUntraced(function* (count: number, estimate: Limits.Estimate = { tokens: 1 }) {
   const begun: Array<number> = []
-  const call = Budget.withReservation({ tokens: 1 }, () =>
+  const call = Budget.withReservation(estimate, () =>
     Effect.andThen(
       Effect.map(Clock.currentTimeMillis, (now) => begun.push(now)),
       Effect.sleep(1_000)
@@ -28,375 +27,242 @@ const calls = Effect.fnUntraced(function* (count: number) {
   return begun
 })
 
-const beginning = (begun: ReadonlyArray<number>, at: number) => begun.filter((time) => time === at).length
-
 describe("Budget cooldown", () => {
-  it.effect("lets one call out at its end, then two, then four, whatever was in flight before", () =>
+  it.effect("without a reservation lets nobody out before its end, and then whoever fits", () =>
     Effect.gen(function* () {
-      // Regression: calls that were sent before the rejection and succeeded during the pause counted as probes, so that
-      // at its end as many went out together.
       const budget = yield* Budget.TokenBudget
-      const gate = yield* Deferred.make<void>()
-      const old = Budget.withReservation({ tokens: 1 }, () => Deferred.await(gate))
-      const before = yield* Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8], () => start(old))
       yield* budget.cooldown({ reason: "rateLimit", retryAfter: "10 seconds" })
-      const begun = yield* calls(12)
-      yield* TestClock.adjust(5_000)
-      yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.joinAll(before)
-      yield* TestClock.adjust(4_999)
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second" })
+      const begun = yield* calls(5)
+      yield* TestClock.adjust(9_999)
       assert.deepStrictEqual(begun, [])
-      yield* TestClock.adjust(60_000)
-      assert.deepStrictEqual(
-        [10_000, 11_000, 12_000, 13_000].map((at) => beginning(begun, at)),
-        [1, 2, 4, 5]
-      )
+      yield* TestClock.adjust(1)
+      assert.strictEqual(begun.length, 5)
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("does not wait with the probe for calls that are still in flight", () =>
+  it.effect("shows why the pool pauses and for how long, and refuses at once who cannot wait so long", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      yield* start(Budget.withReservation({ tokens: 1 }, () => Effect.never))
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second" })
-      const begun = yield* calls(2)
+      yield* budget.cooldown({ reason: "overload", retryAfter: "6 seconds" })
+      const waiter = yield* start(Budget.consume(1, { agent: "b", maxWait: "6 seconds" }))
       yield* TestClock.adjust(1_000)
-      assert.deepStrictEqual(begun, [1_000])
-      assert.strictEqual((yield* pool).allowed, 2)
-    }).pipe(Effect.provide(make({ limits })))
-  )
-
-  it.effect("starts again with one when a probe is rejected", () =>
-    Effect.gen(function* () {
-      const budget = yield* Budget.TokenBudget
-      yield* Budget.consume(1)
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second" })
-      const begun = yield* calls(8)
-      yield* TestClock.adjust(2_500)
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "10 seconds" })
-      yield* TestClock.adjust(60_000)
+      const { pause, waiting } = yield* pool
+      assert.deepStrictEqual(pause, { reason: "overload", leftMillis: 5_000 })
       assert.deepStrictEqual(
-        [1_000, 2_000, 12_500, 13_500, 14_500].map((at) => beginning(begun, at)),
-        [1, 2, 1, 2, 2]
+        waiting.map(({ agent, expectedMillis, waitedMillis }) => [agent, waitedMillis, expectedMillis]),
+        [["b", 1_000, 5_000]]
       )
+      const changed = yield* Stream.runHead(budget.changes)
+      assert.deepStrictEqual(changed._tag === "Some" && changed.value.pools.default!.pause, pause)
+      const { reason } = yield* Effect.flip(Budget.consume(1, { agent: "c", maxWait: 4_999 }))
+      assert.deepInclude(reason, { _tag: "WaitTooLong", dimension: undefined })
+      yield* TestClock.adjust(4_999)
+      assert.isFalse(isDone(waiter))
+      yield* TestClock.adjust(1)
+      assert.isTrue(isDone(waiter))
+      assert.isUndefined((yield* pool).pause)
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("lets the next call out when a probe fails or is interrupted", () =>
+  it.effect("refuses callers of a pool that is closed for more than ten minutes, those that wait already, too", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      yield* Budget.consume(1)
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second" })
-      const probe = yield* start(Budget.withReservation({ tokens: 1 }, () => Effect.never))
-      const next = yield* start(Budget.consume(1))
-      yield* TestClock.adjust(2_000)
-      assert.isFalse(isDone(next))
-      yield* Fiber.interrupt(probe)
-      yield* Effect.yieldNow
-      assert.isTrue(isDone(next))
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 minute" })
+      const waiter = yield* start(Effect.flip(Budget.consume(1)))
+      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "11 minutes" })
+      assert.strictEqual((yield* Fiber.join(waiter)).reason._tag, "WaitTooLong")
+      assert.strictEqual((yield* Effect.flip(Budget.consume(1))).reason._tag, "WaitTooLong")
+      yield* TestClock.adjust("1 minute")
+      const patient = yield* start(Budget.consume(1))
+      yield* TestClock.adjust(599_999)
+      assert.isFalse(isDone(patient))
+      yield* TestClock.adjust(1)
+      assert.isTrue(isDone(patient))
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("slows down once when many calls that were out together are rejected, one pause after the other", () =>
+  it.effect("slows down once when many calls that were out together are rejected", () =>
     Effect.gen(function* () {
       // Regression: each of twelve slowed the pool down, to a twentieth.
       const budget = yield* Budget.TokenBudget
       const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 10 }), 12)
+      const verdicts: Array<Budget.Verdict> = []
       for (const reservation of held) {
-        yield* budget.cooldown({ reason: "rateLimit", retryAfter: 100, reservation, usage: { tokens: 0 } })
-        yield* TestClock.adjust(150)
-        assert.strictEqual((yield* pool).pace, 0.7)
+        verdicts.push(yield* budget.cooldown({ reason: "rateLimit", retryAfter: 100, reservation }))
       }
-      const later = yield* budget.reserve({ tokens: 10 })
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: 100, reservation: later, usage: { tokens: 0 } })
-      assert.isBelow((yield* pool).pace, 0.7)
+      assert.deepStrictEqual(new Set(verdicts.slice(2)), new Set(["exhausted"]))
+      const { dimensions, inFlight, pause } = yield* pool
+      assert.deepStrictEqual([dimensions.tokens!.perSecond, inFlight, pause], [900, 0, undefined])
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
-  )
-
-  it.effect("halves the calls in flight once when many of one round are told of overload", () =>
-    Effect.gen(function* () {
-      // Regression: twelve calls that failed together halved the places twelve times.
-      const budget = yield* Budget.TokenBudget
-      yield* Effect.scoped(
-        Effect.gen(function* () {
-          const held = yield* Effect.forEach(Array.from({ length: 12 }), () => budget.reserve({ tokens: 1 }))
-          for (const reservation of held) {
-            yield* reservation.settle({ tokens: 0 }, "failure")
-            yield* budget.cooldown({ reason: "overload", reservation })
-          }
-        })
-      )
-      assert.strictEqual((yield* pool).allowed, 6)
-      const begun = yield* calls(30)
-      assert.strictEqual(begun.length, 6)
-      yield* TestClock.adjust(1_000)
-      assert.strictEqual(begun.length, 18)
-    }).pipe(Effect.provide(make({ limits })))
   )
 
   it.effect("reads a rejection's own headers with the rejected call given back", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const reservation = yield* budget.reserve({ tokens: 400 })
-      yield* budget.observe({ dimensions: { tokens: { remaining: 200 } }, reservation })
-      yield* reservation.refund
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second", reservation })
-      const { dimensions, pace } = yield* pool
-      assert.strictEqual(dimensions.tokens!.level, 200)
-      assert.isAtLeast(pace, 0.8)
+      const signal = { dimensions: { tokens: { remaining: 200 } } }
+      assert.strictEqual(yield* budget.cooldown({ reason: "rateLimit", reservation, signal }), "exhausted")
+      assert.strictEqual((yield* pool).dimensions.tokens!.level, 200)
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
 
-  it.effect("sends the first call alone when no limits are known, and charges those that waited what it learned", () =>
+  it.effect("sends one call alone when no limits are known, and charges those that waited what it learned", () =>
     Effect.gen(function* () {
       // Regression: calls that were queued before the limits were known were let out together, uncharged.
       const budget = yield* Budget.TokenBudget
-      const first = yield* start(
-        Budget.withReservation({ inputTokens: 100 }, (reservation) =>
-          Effect.andThen(
-            Effect.sleep(1_000),
-            budget.observe({
-              dimensions: { inputTokens: { limit: 6_000, remaining: 6_000 } },
-              reservation
-            })
-          )
+      const dimensions = { requests: { limit: 600, remaining: 599 }, inputTokens: { limit: 6_000, remaining: 150 } }
+      yield* start(
+        Budget.withReservation({ inputTokens: 150 }, (reservation) =>
+          Effect.andThen(Effect.sleep(100), budget.observe({ dimensions, reservation }))
         )
       )
-      const rest = yield* Effect.forEach(Array.from({ length: 10 }), () =>
-        start(Budget.withReservation({ inputTokens: 150 }, () => Effect.never))
-      )
-      const huge = yield* start(Effect.flip(Budget.consume(10_000)))
-      yield* TestClock.adjust(999)
-      assert.strictEqual((yield* pool).inFlight, 1)
+      const begun = yield* calls(5, { inputTokens: 150 })
+      yield* TestClock.adjust(99)
+      assert.deepStrictEqual(begun, [])
       yield* TestClock.adjust(1)
-      assert.isTrue(isDone(first))
-      assert.strictEqual((yield* pool).inFlight, 2)
-      assert.closeTo((yield* pool).dimensions.inputTokens!.level, 0, 1e-6)
-      yield* TestClock.adjust("5 minutes")
-      assert.strictEqual((yield* pool).inFlight, 10)
-      assert.strictEqual((yield* Fiber.join(huge)).reason._tag, "EstimateTooLarge")
-      yield* Fiber.interruptAll(rest)
+      assert.deepStrictEqual(begun, [100])
+      // 100 tokens a second are 1.5 s for each call.
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual(begun.length, 5)
+      for (const [i, at] of begun.entries()) assert.closeTo(at, 100 + 1_500 * i, 100)
     }).pipe(Effect.provide(make({})))
   )
 
-  it.effect("ramps up by option", () =>
-    Effect.gen(function* () {
-      yield* Budget.consume(1_000)
-      const waiter = yield* start(Budget.consume(1_000))
-      // 10 s at a tenth of the rate refill it.
-      yield* TestClock.adjust(9_999)
-      assert.isFalse(isDone(waiter))
-      yield* TestClock.adjust(1)
-      assert.isTrue(isDone(waiter))
-      yield* TestClock.adjust("100 seconds")
-      assert.strictEqual((yield* pool).pace, 1)
-    }).pipe(Effect.provide(make({ limits, ramp: { from: 0.1, over: "100 seconds" } })))
-  )
-
-  it.effect("slows down on the provider's ramp error", () =>
+  it.effect("goes by what it used when the provider says that usage grows too fast, and up from there", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      yield* Budget.consume(1_000)
-      yield* budget.cooldown({ reason: "ramp", retryAfter: "1 second" })
-      assert.strictEqual((yield* pool).pace, 0.9)
-      yield* TestClock.adjust("59 seconds")
-      assert.isBelow((yield* pool).pace, 1)
-      yield* TestClock.adjust("1 second")
-      assert.closeTo((yield* pool).pace, 1, 1e-9)
-    }).pipe(Effect.provide(make({ limits })))
+      for (let second = 0; second < 120; second++) {
+        yield* Budget.consume(100)
+        yield* TestClock.adjust("1 second")
+      }
+      const reservation = yield* budget.reserve({ tokens: 100 })
+      assert.strictEqual(yield* budget.cooldown({ reason: "ramp", retryAfter: "3 seconds", reservation }), "ramp")
+      const { dimensions, pause } = yield* pool
+      assert.deepStrictEqual(pause, { reason: "ramp", leftMillis: 3_000 })
+      const before = dimensions.tokens!.perSecond
+      assert.closeTo(before, 100, 20)
+      yield* TestClock.adjust("1 minute")
+      assert.closeTo((yield* pool).dimensions.tokens!.perSecond, 1.4 * before, 1e-6)
+    }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
 })
 
-/** Spreads nothing: a rest is 5, 10 and then 20 s. */
-const evenly = Effect.provideService(Random.Random, { nextDoubleUnsafe: () => 0.5, nextIntUnsafe: () => 0 })
-
-/** A provider that is down until a time: an attempt takes 100 ms and is retried after a second, as often as it takes. */
-const down = (until: number, ofRetryAfter = 0) => {
-  const sent: Array<{ readonly agent: string; readonly at: number }> = []
+/** A provider that is down until a time: an attempt takes 100 ms. One that failed alone is tried again after a second. */
+const down = (until: number, retryAfter?: number) => {
+  const sent: Array<{ readonly agent: string; readonly at: number; verdict: Budget.Verdict | undefined }> = []
   const attempt = (agent: string, first: boolean): Effect.Effect<void, Budget.BudgetError, Budget.TokenBudget> =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      const succeeded = yield* Budget.withReservation(
+      const verdict = yield* Budget.withReservation(
         { tokens: 1 },
         (reservation) =>
           Effect.gen(function* () {
-            const now = yield* Clock.currentTimeMillis
-            sent.push({ agent, at: now })
+            const made = { agent, at: yield* Clock.currentTimeMillis, verdict: undefined as Budget.Verdict | undefined }
+            sent.push(made)
             yield* Effect.sleep(100)
-            if (now >= until) return true
-            const retryAfter = ofRetryAfter === 0 ? undefined : ofRetryAfter
-            yield* budget.cooldown({ reason: "overload", reservation, retryAfter, usage: { tokens: 0 } })
-            return false
+            if (made.at < until) made.verdict = yield* budget.cooldown({ reason: "overload", reservation, retryAfter })
+            return made.verdict
           }),
         { agent, first }
       )
-      if (succeeded) return
-      yield* Effect.sleep(1_000)
-      return yield* attempt(agent, true)
+      if (verdict === undefined) return
+      if (verdict === "isolated") yield* Effect.sleep(1_000)
+      return yield* attempt(agent, verdict === "isolated")
     })
   return { sent, times: () => sent.map(({ at }) => at), call: (agent: string) => attempt(agent, false) }
 }
 
 describe("Budget in an outage", () => {
-  it.effect("rests after each probe that failed alone, 5, 10 and 20 s, and lets out 1, 2, 4 when one succeeds", () =>
+  it.effect("lets one call out after 1, 2, 5, 10 and 20 s, each of another agent, and all when one succeeds", () =>
     Effect.gen(function* () {
       // Regression: probes that failed let the next one out at once, and so an outage of 30 s cost every agent its five
       // attempts.
       const { call, sent, times } = down(60_000)
       const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e", "f"], (agent) => start(call(agent)))
-      // Six fail together, and then three and one of those that wait; from then on each goes alone.
-      yield* TestClock.adjust(1_300)
-      const before = sent.length
-      assert.deepStrictEqual(times(), [0, 0, 0, 0, 0, 0, 1_100, 1_100, 1_100, 1_200])
-      const rests = [5_000, 10_000, 20_000, 20_000]
-      let at = 1_300
-      for (const rest of rests) {
-        const { allowed, cooldown } = yield* pool
-        assert.strictEqual(allowed, 1)
-        assert.deepStrictEqual([cooldown!.reason, Duration.toMillis(cooldown!.left)], ["overload", rest])
-        at += rest
+      yield* TestClock.adjust(100)
+      assert.deepStrictEqual(times(), [0, 0, 0, 0, 0, 0])
+      let at = 100
+      for (const rest of [1_000, 2_000, 5_000, 10_000, 20_000, 20_000]) {
+        const before = sent.length
+        assert.deepStrictEqual((yield* pool).pause, { reason: "overload", leftMillis: rest })
         yield* TestClock.adjust(rest - 1)
-        assert.strictEqual(sent.at(-1)!.at < at - 1_000, true)
-        yield* TestClock.adjust(1)
-        assert.strictEqual(sent.at(-1)!.at, at)
+        assert.strictEqual(sent.length, before)
+        yield* TestClock.adjust(1 + 100)
+        assert.deepStrictEqual(times().slice(before), [(at += rest)])
         at += 100
-        yield* TestClock.adjust(100)
       }
-      assert.strictEqual(sent.length, before + rests.length)
-      yield* TestClock.adjust(20_000 + 1_000)
+      // Nobody spends its attempts for all.
+      const probes = sent.slice(6)
+      assert.strictEqual(new Set(probes.map(({ agent }) => agent)).size, probes.length)
+      assert.isTrue(probes.every(({ verdict }) => verdict === "outage"))
+      yield* TestClock.adjust(20_000 + 200)
       yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(
         times()
           .slice(-6)
           .map((time) => time - at - 20_000),
-        [0, 100, 100, 200, 200, 200]
+        [0, 100, 100, 100, 100, 100]
       )
-      // The probes that failed were of different agents: nobody spends his attempts for all.
-      assert.strictEqual(new Set(sent.slice(before, -6).map(({ agent }) => agent)).size, rests.length)
-    }).pipe(Effect.provide(make({ limits })), evenly)
+    }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("spreads the rests by a fifth", () =>
-    Effect.gen(function* () {
-      for (const [random, rest] of [
-        [0, 4_000],
-        [1 - 2 ** -53, 6_000]
-      ] as const) {
-        yield* Effect.gen(function* () {
-          const budget = yield* Budget.make({ limits })
-          for (let i = 0; i < 2; i++) {
-            yield* Effect.scoped(
-              Effect.flatMap(budget.reserve({ tokens: 1 }), (reservation) =>
-                budget.cooldown({ reason: "overload", reservation, usage: {} })
-              )
-            )
-          }
-          const { cooldown } = (yield* budget.status).pools.default!
-          assert.strictEqual(Duration.toMillis(cooldown!.left), rest)
-        }).pipe(
-          Effect.scoped,
-          Effect.provideService(Random.Random, { nextDoubleUnsafe: () => random, nextIntUnsafe: () => 0 })
-        )
-      }
-    })
-  )
-
-  it.effect("does not rest for one overload in sound traffic, nor for many reports of one", () =>
+  it.effect("does not pause for one overload in sound traffic", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      yield* Budget.consume(1)
-      yield* budget.cooldown({ reason: "overload" })
-      const begun = yield* calls(2)
-      assert.deepStrictEqual(begun, [0])
-      yield* TestClock.adjust(2_000)
-      assert.deepStrictEqual([begun, (yield* pool).allowed], [[0, 1_000], 3])
-      yield* budget.cooldown({ reason: "overload" })
-      assert.deepStrictEqual([(yield* pool).allowed, (yield* pool).cooldown], [1, undefined])
-      for (let i = 0; i < 12; i++) yield* budget.cooldown({ reason: "overload" })
-      assert.deepStrictEqual(Duration.toMillis((yield* pool).cooldown!.left), 5_000)
-    }).pipe(Effect.provide(make({ limits })), evenly)
+      for (let i = 0; i < 20; i++) {
+        yield* Budget.consume(10)
+        yield* TestClock.adjust(1_000)
+      }
+      const reservation = yield* budget.reserve({ tokens: 10 })
+      yield* TestClock.adjust(100)
+      assert.strictEqual(yield* budget.cooldown({ reason: "overload", reservation }), "isolated")
+      assert.isUndefined((yield* pool).pause)
+      assert.isTrue(isDone(yield* start(Budget.consume(10))))
+    }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
 
   it.effect("waits as long as the provider asks when that is longer", () =>
     Effect.gen(function* () {
       const { call, times } = down(2_000, 7_000)
-      const fiber = yield* start(call("a"))
-      yield* TestClock.adjust(7_100)
-      assert.deepStrictEqual(times(), [0, 7_100])
-      yield* TestClock.adjust(200)
-      yield* Fiber.join(fiber)
-      const longer = down(9_000, 7_000)
-      yield* start(longer.call("a"))
-      yield* TestClock.adjust(20_000)
-      assert.deepStrictEqual(longer.times(), [7_300, 14_400])
-    }).pipe(Effect.provide(make({ limits })), evenly)
+      const agents = ["a", "b", "c", "d"]
+      const fibers = yield* Effect.forEach(agents, (agent) => start(call(agent)))
+      yield* TestClock.adjust(7_099)
+      assert.deepStrictEqual(times(), [0, 0, 0, 0])
+      yield* TestClock.adjust(1 + 300)
+      yield* Fiber.joinAll(fibers)
+      assert.strictEqual(times()[4], 7_100)
+    }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("never rests for rejections, and forgets a rest at the first: who rejects is there", () =>
+  it.effect("lets the next call out when a probe is interrupted", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      for (let i = 0; i < 5; i++) {
-        yield* budget.cooldown({ reason: "rateLimit", retryAfter: 1 })
-        assert.deepStrictEqual(Duration.toMillis((yield* pool).cooldown!.left), 1)
-        yield* TestClock.adjust(1)
-        assert.isUndefined((yield* pool).cooldown)
-      }
-      for (let i = 0; i < 2; i++) {
-        const reservation = yield* budget.reserve({ tokens: 1 })
-        yield* budget.cooldown({ reason: "overload", reservation, usage: {} })
-      }
-      assert.strictEqual((yield* pool).cooldown!.reason, "overload")
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: 1 })
-      assert.strictEqual((yield* pool).cooldown!.reason, "rateLimit")
-    }).pipe(Effect.scoped, Effect.provide(make({ limits })), evenly)
-  )
-
-  it.effect("tells who waits for how long, and refuses at once who cannot wait so long", () =>
-    Effect.gen(function* () {
-      const budget = yield* Budget.TokenBudget
-      const { call } = down(10_000)
-      yield* start(call("a"))
-      yield* TestClock.adjust(1_200)
-      const waiter = yield* start(Budget.consume(1, { agent: "b", maxWait: "5 seconds" }))
-      const { cooldown, waiting } = yield* pool
-      assert.deepStrictEqual(
-        [cooldown?.reason, waiting.map(({ agent, expected }) => [agent, Duration.toMillis(expected)])],
-        ["overload", [["b", 5_000]]]
+      const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 1 }), 4)
+      for (const reservation of held) yield* budget.cooldown({ reason: "overload", reservation })
+      const probe = yield* start(
+        Budget.withReservation({ tokens: 1 }, ({ refund }) => Effect.onInterrupt(Effect.never, () => refund))
       )
-      const told = yield* Stream.runHead(budget.changes)
-      assert.strictEqual(told._tag === "Some" ? told.value.pools.default!.cooldown?.reason : "nothing", "overload")
-      const refused = yield* Effect.flip(Budget.consume(1, { agent: "c", maxWait: 4_999 }))
-      if (refused.reason._tag !== "WaitTooLong") return assert.fail(refused.reason._tag)
-      assert.strictEqual(Duration.toMillis(refused.reason.wait), 5_000)
-      yield* TestClock.adjust(4_999)
-      assert.isFalse(isDone(waiter))
-      yield* TestClock.adjust(1)
-      assert.isTrue(isDone(waiter))
-    }).pipe(Effect.provide(make({ limits })), evenly)
+      const next = yield* start(Budget.consume(1))
+      yield* TestClock.adjust(1_001)
+      assert.isFalse(isDone(next))
+      yield* Fiber.interrupt(probe)
+      assert.isTrue(isDone(next))
+    }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
 
-  it.effect("rests with a store that takes time, too", () =>
-    Effect.gen(function* () {
+  it.effect("sends one call at a time through a store that takes time, too", () => {
+    const store = new MapStore()
+    store.latency = 2
+    return Effect.gen(function* () {
       const { call, times } = down(40_000)
       const fibers = yield* Effect.forEach(["a", "b", "c"], (agent) => start(call(agent)))
       yield* TestClock.adjust("2 minutes")
       yield* Fiber.joinAll(fibers)
-      const probes = times().filter((at) => at > 3_000 && at < 40_000)
-      assert.isAtMost(probes.length, 3)
+      const probes = times().filter((at) => at > 2_000 && at < 40_000)
+      assert.isAtMost(probes.length, 5)
       assert.isAtMost(Math.max(...times()), 61_000)
-    }).pipe(
-      Effect.provide(make({ limits })),
-      Effect.provide(
-        Layer.succeed(BudgetStore.BudgetStore, {
-          open: (name, options) =>
-            Effect.map(BudgetStore.memory.open(name, options), (opened) => ({
-              ...opened,
-              drain: BudgetStore.inBatches(Stream.never),
-              take: (asks) => Effect.andThen(Effect.sleep(2), opened.take(asks))
-            }))
-        })
-      ),
-      evenly
-    )
-  )
+      store.latency = 0
+    }).pipe(Effect.provide(Layer.provide(make({ limits }), BudgetStore.layer(store))))
+  })
 })

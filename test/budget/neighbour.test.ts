@@ -42,20 +42,21 @@ describe("Budget, with a neighbour that takes half", () => {
     for (const [name, limits] of Object.entries(locals(burst))) {
       for (const headers of ["rounded", "exact"] as const) {
         it.effect(
-          `stays within 1.15 of the floor and 2 % of rejections: ${headers} headers, ${burstName}, ${name}`,
+          `stays within 1.02 of the floor and 3 % of rejections: ${headers} headers, ${burstName}, ${name}`,
           () =>
             Effect.gen(function* () {
               const { makespan, rejected } = yield* measure(headers, burst, limits)
-              assert.isAtMost(makespan, 1.15)
-              assert.isAtMost(rejected, 0.02)
+              assert.isAtMost(makespan, 1.02)
+              assert.isAtMost(rejected, 0.03)
             })
         )
       }
-      it.effect(`stays within 1.35 of the floor and 5 % of rejections: no headers, ${burstName}, ${name}`, () =>
+      // Where only rejections tell what is left, a share is tried again within seconds, which are about ten calls here.
+      it.effect(`stays within 1.02 of the floor and 15 % of rejections: no headers, ${burstName}, ${name}`, () =>
         Effect.gen(function* () {
           const { makespan, rejected } = yield* measure("none", burst, limits)
-          assert.isAtMost(makespan, 1.35)
-          assert.isAtMost(rejected, 0.05)
+          assert.isAtMost(makespan, 1.02)
+          assert.isAtMost(rejected, 0.15)
         })
       )
     }

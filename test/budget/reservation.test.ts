@@ -6,9 +6,10 @@ import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import { makeStated } from "../support/budget.ts"
 
 const burst = 1_000
-const budget = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst } } })
+const budget = makeStated({ limits: { tokens: { perSecond: 1_000, burst } } })
 
 const level = Effect.map(
   Effect.flatMap(Budget.TokenBudget, ({ status }) => status),
@@ -79,8 +80,7 @@ describe("Reservation", () => {
               inputTokens: { perSecond: 1_000 },
               outputTokens: { perSecond: 1_000 },
               tokens: { perSecond: 1_000 }
-            },
-            headroom: 0
+            }
           })
         )
       )

@@ -4,10 +4,10 @@ import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
-import { start } from "../support/budget.ts"
+import { makeStated, start } from "../support/budget.ts"
 import { recordingTracer } from "../support/spans.ts"
 
-const make = Budget.layer({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })
+const make = makeStated({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })
 
 const read = (id: string, attributes: Record<string, string> = {}) =>
   Effect.map(Metric.snapshot, (all) => {

@@ -1,10 +1,25 @@
 /** What tests of a budget begin with: the budget, its one pool, and fibers that wait for it. */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
+import * as Limits from "floodgate/Limits"
 
 /** A budget that keeps nothing back, unless the options say so. */
 export const make = (options: Budget.Options) => Budget.layer({ ...options })
+
+const promised = { dimensions: Limits.mapDimensions(Limits.nothing, () => ({ limit: 1e12, remaining: 1e12 })) }
+
+/**
+ * A budget whose provider has much more than the options state, so that nothing but these holds a call back. A millisecond
+ * passes, in which the provider's bucket fills.
+ */
+export const makeStated = (options: Budget.Options) =>
+  Layer.effect(
+    Budget.TokenBudget,
+    Effect.tap(Budget.make(options), (budget) => Effect.andThen(budget.observe(promised), TestClock.adjust(1)))
+  )
 
 /** The status of the pool that calls without a model use. */
 export const pool = Effect.flatMap(Budget.TokenBudget, (budget) =>

@@ -51,7 +51,10 @@ const isNeverOver = (history: History.History): void => {
   for (const { dimension, flow, limit } of limited(history)) {
     const name = `seed ${history.seed}, ${dimension}`
     assert.isUndefined(Ledger.overBucket(flow, limit), name)
-    if (limit.window === undefined) continue
+    if (limit.window === undefined) {
+      assert.isUndefined(Ledger.overBucket(Ledger.asUsed(flow), limit), `${name}, as used`)
+      continue
+    }
     assert.isUndefined(Ledger.overWindow(flow, { max: limit.window, millis: 60_000 }), name)
   }
   assert.isAtMost(history.mostInFlight, history.concurrency, `seed ${history.seed}`)

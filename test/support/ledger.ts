@@ -20,6 +20,11 @@ export interface Bucket {
   readonly rate: number
 }
 
+/** A bucket, and the most that any window of it may hold where the provider counts so. */
+export interface Limit extends Bucket {
+  readonly window: number | undefined
+}
+
 const slack = (amount: number): number => 1e-6 * Math.max(1, amount)
 
 /**
@@ -64,14 +69,25 @@ export const overWindow = (
   return undefined
 }
 
-/** What a bucket holds that only the history has touched. */
-export const levelAt = (flow: Flow, { burst, rate }: Bucket, now: number): number => {
+/**
+ * What a limit holds that only the history has touched. A provider's bucket never held what a call did not use, so in a
+ * bucket a refund counts from the admission on: as far as the bucket was full since, it is lost. A window is kept from what
+ * was estimated, and so a refund counts there when it comes.
+ */
+export const levelAt = (flow: Flow, { burst, rate, window }: Limit, now: number): number => {
+  const moves = window === undefined ? asUsed(flow) : flow
   let level = burst
   let at = flow[0]?.at ?? now
-  for (const movement of [...flow, { at: now, amount: 0 }]) {
+  for (const movement of [...moves, { at: now, amount: 0 }]) {
     level = Math.min(burst, level + rate * (movement.at - at))
     level = Math.min(burst, level - movement.amount)
     at = movement.at
   }
   return level
 }
+
+/** The flow with every refund at the time of the admission that it corrects. */
+export const asUsed = (flow: Flow): Flow =>
+  flow
+    .map((movement) => (movement.amount < 0 ? { ...movement, at: movement.admittedAt ?? movement.at } : movement))
+    .sort((a, b) => a.at - b.at)

@@ -24,6 +24,8 @@ export interface Run {
 
 /** One character of the request counts as this many tokens, so that large calls are short strings. */
 const tokensPerCharacter = 100
+/** A call whose rejection says nothing about the limits waits up to this, in milliseconds. */
+const longestWait = 2_000
 
 export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }: Run) => {
   const random = mulberry(seed)
@@ -49,16 +51,16 @@ export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }
               Effect.matchEffect({
                 onSuccess: ({ signal, value }) =>
                   Effect.gen(function* () {
-                    yield* reservation.settle({ inputTokens, outputTokens: value.usage.output_tokens })
                     if (signal !== undefined) yield* budget.observe({ ...signal, reservation })
+                    yield* reservation.settle({ inputTokens, outputTokens: value.usage.output_tokens })
                     return true
                   }),
                 onFailure: (error) =>
                   Effect.gen(function* () {
-                    yield* reservation.refund
                     const signal = "signal" in error.reason ? error.reason.signal : undefined
-                    if (signal !== undefined) yield* budget.observe({ ...signal, reservation })
-                    yield* budget.cooldown({ reason: "rateLimit", retryAfter: error.retryAfter, reservation })
+                    const { retryAfter } = error
+                    const verdict = yield* budget.cooldown({ reason: "rateLimit", retryAfter, reservation, signal })
+                    if (verdict === "isolated") yield* Effect.sleep(Math.ceil(longestWait * random()))
                     return false
                   })
               })

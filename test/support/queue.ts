@@ -25,6 +25,11 @@ class Counted implements Entry {
   set cost(_: number) {}
 }
 
+const lookAt = <E extends Entry>(queue: FairQueue<E>, count: number): void => {
+  const order = queue.inOrder()
+  for (let i = 0; i < count; i++) order.next()
+}
+
 /** How often entries are read by each operation of a queue that holds so many. */
 const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): ReadonlyArray<number> => {
   const queue = new Queue<Counted>()
@@ -38,7 +43,7 @@ const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): Read
     () => (served = queue.shift()),
     () => queue.correct(served!, 0.5),
     () => queue.remove(all[Math.floor(entries / 2)]!),
-    () => queue.first(10),
+    () => lookAt(queue, 10),
     () => queue.ahead({ agent: "new", priority: 0, first: false }, 10, () => {})
   ]
   return operations.map((operation) => {

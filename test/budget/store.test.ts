@@ -1,0 +1,172 @@
+/** What callers of a budget meet that shares a store with other processes: while it is there, slow, and away. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as References from "effect/References"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
+import { isDone, start } from "../support/budget.ts"
+import { MapStore } from "../support/store.ts"
+
+const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
+
+/** A budget as another process would have it. */
+const open = (store: MapStore, options: BudgetStore.Options = {}, of: Budget.Options = { limits }) =>
+  Effect.provideService(Budget.make(of), BudgetStore.BudgetStore, BudgetStore.make(store, options)).pipe(
+    Effect.provideService(References.MinimumLogLevel, "None")
+  )
+
+const consume = (budget: Budget.TokenBudget["Service"], tokens: number, how?: Budget.ReserveOptions) =>
+  Effect.scoped(Effect.asVoid(budget.reserve({ tokens }, how)))
+
+const reasonOf = (error: Budget.BudgetError) => error.reason._tag
+
+describe("Budget, sharing a store", () => {
+  it.effect("spends one limit together", () =>
+    Effect.gen(function* () {
+      const store = new MapStore()
+      const budgets = [yield* open(store), yield* open(store)]
+      let served = 0
+      for (const budget of budgets) {
+        const call = Effect.andThen(
+          consume(budget, 100),
+          Effect.sync(() => (served += 100))
+        )
+        yield* Effect.forkScoped(Effect.forever(call))
+      }
+      yield* TestClock.adjust("30 seconds")
+      assert.isAtMost(served, 1_000 + 30_000)
+      assert.isAtLeast(served, 0.9 * 30_000)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("goes by the limits that another process sets", () =>
+    Effect.gen(function* () {
+      const store = new MapStore()
+      const budgets = [yield* open(store), yield* open(store)] as const
+      for (const budget of budgets) yield* Fiber.join(yield* start(consume(budget, 1)))
+      yield* budgets[1].resize({ limits: { tokens: { perSecond: 10, burst: 10 } } })
+      yield* TestClock.adjust("1 second")
+      const [first, second] = yield* Effect.replicateEffect(start(consume(budgets[0], 10)), 2)
+      yield* TestClock.adjust(500)
+      assert.deepStrictEqual([isDone(first!), isDone(second!)], [true, false])
+      yield* TestClock.adjust("2 seconds")
+      assert.isTrue(isDone(second!))
+      assert.strictEqual(reasonOf(yield* Effect.flip(consume(budgets[0], 1_000))), "EstimateTooLarge")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("waits for a store that is slow no longer than it may", () =>
+    Effect.gen(function* () {
+      const store = new MapStore()
+      store.latency = 1_000
+      const budget = yield* open(store)
+      const hasty = yield* start(Effect.flip(consume(budget, 1, { maxWait: 999 })))
+      const patient = yield* start(consume(budget, 1, { maxWait: "5 seconds" }))
+      yield* TestClock.adjust(998)
+      assert.isFalse(isDone(hasty))
+      yield* TestClock.adjust(1)
+      assert.strictEqual(reasonOf(yield* Fiber.join(hasty)), "WaitTooLong")
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(patient)
+      store.latency = 0
+    }).pipe(Effect.scoped)
+  )
+
+  describe("that is away", () => {
+    it.effect("fails its callers at once, and serves them again when it is back", () =>
+      Effect.gen(function* () {
+        const store = new MapStore()
+        const budget = yield* open(store, { whenAway: "fail" })
+        yield* Fiber.join(yield* start(consume(budget, 1)))
+        store.isAway = true
+        for (let i = 0; i < 2; i++) {
+          const failed = yield* start(Effect.flip(consume(budget, 1)))
+          yield* TestClock.adjust(0)
+          const error = yield* Fiber.join(failed)
+          assert.strictEqual(reasonOf(error), "StoreUnavailable")
+          assert.isTrue(error.isRetryable)
+          assert.include(error.message, "check that it is reachable")
+        }
+        store.isAway = false
+        yield* TestClock.adjust("1 second")
+        const served = yield* start(consume(budget, 1))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(served)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("lets its callers wait until it is back, for 30 s by default", () =>
+      Effect.gen(function* () {
+        const store = new MapStore()
+        const budget = yield* open(store)
+        yield* Fiber.join(yield* start(consume(budget, 1)))
+        const away = Effect.sync(() => (store.isAway = true))
+        yield* away
+        const served = yield* start(consume(budget, 1))
+        yield* TestClock.adjust("20 seconds")
+        assert.isFalse(isDone(served))
+        store.isAway = false
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(served)
+        yield* away
+        const failed = yield* start(Effect.flip(consume(budget, 1)))
+        yield* TestClock.adjust(29_999)
+        assert.isFalse(isDone(failed))
+        yield* TestClock.adjust(1_001)
+        assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
+        // Those that come later fail at once.
+        assert.strictEqual(reasonOf(yield* Effect.flip(consume(budget, 1))), "StoreUnavailable")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("counts as away when it has not answered in time", () =>
+      Effect.gen(function* () {
+        const store = new MapStore()
+        store.latency = 60_000
+        const budget = yield* open(store, { whenAway: "fail", timeout: "3 seconds" })
+        const failed = yield* start(Effect.flip(consume(budget, 1)))
+        yield* TestClock.adjust(2_999)
+        assert.isFalse(isDone(failed))
+        yield* TestClock.adjust(1)
+        assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("lets each process go on with its part, and one that it never knew with none", () =>
+      Effect.gen(function* () {
+        const store = new MapStore()
+        const options = { whenAway: "degrade", degradeFor: "1 minute" } as const
+        const budgets = [yield* open(store, options), yield* open(store, options)]
+        const served = [0, 0]
+        const failures: Array<string> = []
+        for (const [i, budget] of budgets.entries()) {
+          const call = Effect.andThen(
+            consume(budget, 50),
+            Effect.sync(() => (served[i]! += 50))
+          )
+          const calls = Effect.forever(call).pipe(
+            Effect.catch((error) => Effect.sync(() => failures.push(reasonOf(error))))
+          )
+          yield* Effect.forkScoped(calls)
+        }
+        yield* TestClock.adjust("10 seconds")
+        store.isAway = true
+        const before = [...served]
+        yield* TestClock.adjust("40 seconds")
+        const during = served.map((all, i) => all - before[i]!)
+        const sum = during[0]! + during[1]!
+        assert.isAtMost(sum, 40_000 + 1_000)
+        assert.isAtLeast(sum, 0.8 * 40_000)
+        assert.closeTo(during[0]!, during[1]!, 0.1 * sum)
+        const stranger = yield* open(store, options)
+        const failed = yield* start(Effect.flip(consume(stranger, 1)))
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
+        yield* TestClock.adjust("30 seconds")
+        assert.deepStrictEqual(failures, ["StoreUnavailable", "StoreUnavailable"])
+      }).pipe(Effect.scoped)
+    )
+  })
+})

@@ -1,0 +1,24 @@
+/** A store of a budget that is a map, takes a time to answer, and can be away. */
+import * as Effect from "effect/Effect"
+import * as BudgetStore from "floodgate/BudgetStore"
+
+export class MapStore implements BudgetStore.Store {
+  isAway = false
+  /** How long an answer takes, in milliseconds. At the end of a test nobody moves the clock on for it. */
+  latency = 0
+  private readonly values = new Map<string, BudgetStore.Stored>()
+
+  readonly read: BudgetStore.Store["read"] = (key) => this.answer(() => this.values.get(key))
+  readonly swap: BudgetStore.Store["swap"] = (key, expected, next) =>
+    this.answer(() => {
+      if (this.values.get(key)?.version === expected) this.values.set(key, next)
+      return this.values.get(key)
+    })
+
+  private answer<A>(of: () => A): Effect.Effect<A, BudgetStore.StoreError> {
+    const answered = Effect.suspend(() =>
+      this.isAway ? Effect.fail(new BudgetStore.StoreError({ cause: "away" })) : Effect.sync(of)
+    )
+    return this.latency === 0 ? answered : Effect.delay(answered, this.latency)
+  }
+}
