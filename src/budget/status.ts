@@ -66,8 +66,8 @@ const statusOfMeter = (meter: Meter.Meter, now: number): DimensionStatus => {
   Meter.advance(copy, now, meter.phase)
   return {
     level: copy.level,
-    capacity: Meter.burst(meter),
-    perSecond: Meter.rate(meter) * 1_000,
+    capacity: Meter.burst(copy),
+    perSecond: Meter.rateAt(copy, now) * 1_000,
     limitPerSecond: meter.limit * 1_000
   }
 }

@@ -133,8 +133,7 @@ const byHand = Effect.fnUntraced(function* (status: number, options: Floodgate.M
 
 /** Limits that never refill, so that levels show what was settled. */
 const ledger: Floodgate.Options = {
-  limits: { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } },
-  headroom: 0
+  limits: { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
 }
 
 const frame = (type: string, more: object = {}) => `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`

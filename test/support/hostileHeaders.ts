@@ -214,10 +214,9 @@ const assertFinite = (value: unknown, path: string): void => {
 const checkStatus = Effect.gen(function* () {
   const { pools } = yield* Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)
   assertFinite(pools, "pools")
-  for (const { dimensions, pace } of Object.values(pools)) {
-    assert.isTrue(pace > 0 && pace <= 1)
-    for (const { capacity, level, perSecond } of Object.values(dimensions)) {
-      assert.isTrue(level <= capacity && capacity > 0 && perSecond > 0)
+  for (const { dimensions } of Object.values(pools)) {
+    for (const { capacity, level, limitPerSecond, perSecond } of Object.values(dimensions)) {
+      assert.isTrue(level <= capacity && capacity > 0 && perSecond > 0 && perSecond <= limitPerSecond)
     }
   }
   return pools
@@ -260,17 +259,16 @@ export const run = Effect.fnUntraced(function* (
   yield* callFrom(last, soon)
   for (const pools of yield* checkAll) {
     const [pool] = Object.values(pools)
-    assert.strictEqual(pool!.pace, 1)
-    assert.isUndefined(pool!.cooldown)
+    assert.isUndefined(pool!.pause)
     for (const [dimension, minutes] of [
       ["requests", 1_000],
       ["inputTokens", 2_000_000],
       ["outputTokens", 400_000]
     ] as const) {
-      const { capacity, level, perSecond } = pool!.dimensions[dimension]!
-      // A limit that is given as it is has a burst besides; one that Anthropic told is a bucket.
-      assert.closeTo(given === undefined ? perSecond * 60 : capacity + perSecond * 60, minutes, minutes * 1e-9)
-      if (given === undefined && dimension !== "requests") assert.strictEqual(capacity, minutes)
+      const { capacity, level, limitPerSecond, perSecond } = pool!.dimensions[dimension]!
+      assert.closeTo(limitPerSecond * 60, minutes, minutes * 1e-9)
+      // What is not used is not tried, so a rate that was cut comes back no faster than it is needed.
+      assert.isAtLeast(perSecond, 0.9 * limitPerSecond)
       assert.isAbove(level, 0.9 * capacity)
     }
   }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Settlement from "../../src/internal/settlement.ts"
+import * as Settlement from "../../src/governor/settlement.ts"
 import * as Accounting from "floodgate/Accounting"
 import type * as Limits from "floodgate/Limits"
 
