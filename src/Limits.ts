@@ -288,8 +288,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
  * **Gotchas**
  *
  * Throws a `RangeError` that names the option when a limit is not a number above zero, up to 2^53, when a dimension has
- * none or several of `perSecond`, `perMinute` and `total`, when the burst fills a whole window, when there is an unknown
- * dimension or option, or when a number stands where limits do.
+ * none or several of `perSecond`, `perMinute` and `total`, or when the burst fills a whole window.
  *
  * **Example** (a bare limit is safe against every kind of provider)
  *

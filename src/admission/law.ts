@@ -583,7 +583,7 @@ const learnLevel = (
   if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
   meter.most = Math.max(meter.most * 0.999, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
-  const least = remaining - (roundedTo > 1 ? roundedTo / 2 : 0)
+  const least = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
   if (Meter.isLate(meter)) {
     // What is in flight is spent while the bucket refills: it is ours only for as far as the bucket would hold it now.
     if (least < meter.level) meter.level = least
@@ -643,11 +643,12 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   if (rejection.isRamp) return slowDown(pool, ticket, retryAfter, now)
   const isTrusted = readings !== undefined && now >= pool.distrustUntil
   if (isTrusted) {
+    for (const each of dimensions) {
+      const reading = readings[each]
+      if (reading !== undefined && isExceeded(ticket, each, reading)) return "impossible"
+    }
     for (const meter of pool.meters) {
-      const reading = readings[meter.dimension]
-      if (reading === undefined) continue
-      const { remaining = Infinity, roundedTo } = reading
-      if (isExceeded(ticket, meter.dimension, reading)) return "impossible"
+      const { remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
       if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {
         exhaust(pool, meter, ticket, retryAfter, remaining, now)
         return "exhausted"

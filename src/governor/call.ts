@@ -237,7 +237,7 @@ class GovernedCall<A, E, R> {
   private closed(error: unknown): Effect.Effect<unknown> {
     const { isRetryable, pushback, retryAfter = Duration.zero } = read(error)
     const millis = Duration.toMillis(retryAfter)
-    return isRetryable === true && pushback === "rateLimit" && millis > longestRefill
+    return isRetryable === true && pushback === "rateLimit" && millis > longestRefill && millis < Infinity
       ? this.parts.budget.cooldown({ reason: pushback, retryAfter, pool: this.trace.pool })
       : Effect.void
   }
