@@ -249,7 +249,8 @@ export const run = Effect.fnUntraced(function* (
     yield* checkAll
     if (exit._tag === "Failure") refused.push(String(exit.cause))
   }
-  if (one.refuses === true) for (const reason of refused) assert.match(reason, /EstimateTooLarge|RateLimited|WaitTooLong/)
+  if (one.refuses === true)
+    for (const reason of refused) assert.match(reason, /EstimateTooLarge|RateLimited|WaitTooLong/)
   else assert.deepStrictEqual(refused, [])
   // Normal answers put it right, at the latest when the hour of belief is over.
   hostile = false
@@ -259,7 +260,8 @@ export const run = Effect.fnUntraced(function* (
     assert.strictEqual(exit._tag, "Success", String(exit))
   }
   yield* TestClock.adjust(10 * minute)
-  yield* callFrom(last, soon)
+  // A process hears what others have learned when it next has a call.
+  for (const process of processes) yield* callFrom(process, soon)
   for (const pools of yield* checkAll) {
     const [pool] = Object.values(pools)
     assert.isUndefined(pool!.pause)

@@ -284,7 +284,9 @@ export class Exchange<W> {
   private beatMillis(): number {
     if (this.sharing.whenAway === "degrade") return this.silent / 4
     if (this.host.front() !== undefined) return waitingBeat
-    const rests = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
+    const isIdle = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
+    // Who joins later takes the time from the state: while the pool pauses, somebody has to tell it.
+    const rests = isIdle && this.view.law.gate.until <= this.now()
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
@@ -350,7 +352,13 @@ export class Exchange<W> {
       if (conflicts < mostConflicts) return this.commit(conflicts + 1)
       // Too many come at once. Whoever waits has an old state then, and looks first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
-      return Effect.andThen(pause, Effect.andThen(this.read, Effect.suspend(() => this.commit(conflicts + 1))))
+      return Effect.andThen(
+        pause,
+        Effect.andThen(
+          this.read,
+          Effect.suspend(() => this.commit(conflicts + 1))
+        )
+      )
     })
   }
 
@@ -474,11 +482,21 @@ export class Exchange<W> {
     this.awaySince = this.clockNow()
     this.refuse()
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    if (whenAway === "wait") this.host.after(patienceMillis, Effect.sync(() => this.refuse()))
+    if (whenAway === "wait")
+      this.host.after(
+        patienceMillis,
+        Effect.sync(() => this.refuse())
+      )
     if (whenAway === "degrade") {
       const sent = this.sentAt - this.clockNow()
-      this.host.after(Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin), Effect.sync(() => this.goAlone()))
-      this.host.after(Math.max(0, sent + degradeMillis), Effect.sync(() => this.refuse()))
+      this.host.after(
+        Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin),
+        Effect.sync(() => this.goAlone())
+      )
+      this.host.after(
+        Math.max(0, sent + degradeMillis),
+        Effect.sync(() => this.refuse())
+      )
     }
     return Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause)
   }
@@ -499,7 +517,9 @@ export class Exchange<W> {
 
   /** The least part that the store may hold for us; none, where it holds nothing. */
   private part(): State.Part | undefined {
-    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(({ owners }) => owners[this.id]?.part ?? [])
+    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(
+      ({ owners }) => owners[this.id]?.part ?? []
+    )
     const least = parts.sort((a, b) => a.of - b.of)[0]
     const calls = Math.min(...parts.map(({ calls }) => calls))
     return least === undefined || !this.hasJoined || least.of === 0 || calls === 0 ? undefined : { ...least, calls }
