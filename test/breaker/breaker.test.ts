@@ -19,18 +19,15 @@ import * as Retry from "floodgate/Retry"
 import { rejection } from "../support/rejection.ts"
 import { together } from "../support/together.ts"
 
-const once = Retry.make({ attempts: 1 })
-
-/** Lets everything through, so that what is seen is the breaker's, and has a pool for each model. */
-const open = Layer.effect(
+const limited = Budget.layer({ limits: { inputTokens: { perSecond: 0.001, burst: 1_000_000 } } })
+/** A budget meets an outage itself and lets calls wait: with this one only the breaker stands between them and the provider. */
+const unlimited = Layer.effect(
   Budget.TokenBudget,
   Effect.map(Budget.TokenBudget, (budget) => ({ ...budget, poolOf: (model: string) => model }))
 ).pipe(Layer.provide(Budget.layerUnlimited))
+const once = Retry.make({ attempts: 1 })
 
-const capacity = 1_000_000
-const limited = Budget.layer({ limits: { inputTokens: { perMinute: capacity, window: "bucket" } } })
-
-const layer = (options: Breaker.Options = { failures: 2 }, budget = open, retry = once) =>
+const layer = (options: Breaker.Options = { failures: 2 }, retry = once, budget = unlimited) =>
   Governor.layer({ retry }).pipe(
     Layer.provide(Breaker.layer(options)),
     Layer.provideMerge(budget),
@@ -56,7 +53,7 @@ const input = Effect.gen(function* () {
   const budget = yield* Budget.TokenBudget
   const { dimensions, inFlight } = (yield* budget.status).pools.default!
   assert.strictEqual(inFlight, 0)
-  return capacity - dimensions.inputTokens!.level
+  return 1_000_000 - dimensions.inputTokens!.level
 })
 
 describe("breaker", () => {
@@ -72,13 +69,13 @@ describe("breaker", () => {
     }).pipe(Effect.provide(layer()))
   )
 
-  it.effect("a call that it turns away takes nothing of the budget", () =>
+  it.effect("gives back what a call has reserved that it turns away", () =>
     Effect.gen(function* () {
-      yield* Effect.exit(run(lost))
+      yield* Effect.exit(run(broken))
       const before = yield* input
       assert.strictEqual((yield* reasonOf(run(Effect.die("was sent"))))._tag, "CircuitOpen")
       assert.strictEqual(yield* input, before)
-    }).pipe(Effect.provide(layer({ failures: 1 }, limited)))
+    }).pipe(Effect.provide(layer({ failures: 1 }, once, limited)))
   )
 
   // It was built once for the whole program, with the options of the first.
@@ -226,7 +223,7 @@ describe("breaker", () => {
       yield* input
       yield* TestClock.adjust("2 seconds")
       assert.strictEqual(yield* Fiber.join(fiber), 1)
-    }).pipe(Effect.provide(layer({ failures: 1 }, limited, Retry.make({ base: "1 second", attempts: 2 }))))
+    }).pipe(Effect.provide(layer({ failures: 1 }, Retry.make({ base: "1 second", attempts: 2 }), limited)))
   )
 
   it("refuses a number of failures that makes no sense", () => {
