@@ -10,14 +10,21 @@ interface Model {
   readonly name: string
 }
 
-declare const call: Effect.Effect<string, AiError | Error, Model>
+declare const call: Effect.Effect<string, AiError, Model>
+declare const unjudged: Effect.Effect<string, AiError | Error, Model>
 declare const infallible: Effect.Effect<number>
 
 describe("Retry", () => {
   it("withPolicy keeps success, error and requirements", () => {
-    expect(Retry.withPolicy(call, Retry.defaultPolicy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
-    expect(pipe(call, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(Retry.withPolicy(call, Retry.defaultPolicy)).type.toBe<Effect.Effect<string, AiError, Model>>()
+    expect(pipe(call, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<string, AiError, Model>>()
     expect(Retry.withPolicy(infallible, Retry.defaultPolicy)).type.toBe<Effect.Effect<number>>()
+  })
+
+  it("an error that cannot be judged is refused, unless the policy judges it", () => {
+    expect(Retry.withPolicy).type.not.toBeCallableWith(unjudged, Retry.defaultPolicy)
+    const policy = Retry.make({ while: (error: AiError | Error) => error instanceof TypeError })
+    expect(Retry.withPolicy(unjudged, policy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
   })
 
   it("a schedule gives a policy its waits, and is none itself", () => {
@@ -28,8 +35,8 @@ describe("Retry", () => {
   })
 
   it("withDeadline keeps success, error and requirements", () => {
-    expect(Retry.withDeadline(call, "1 minute")).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
-    expect(pipe(call, Retry.withDeadline(1_000))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(Retry.withDeadline(call, "1 minute")).type.toBe<Effect.Effect<string, AiError, Model>>()
+    expect(pipe(call, Retry.withDeadline(1_000))).type.toBe<Effect.Effect<string, AiError, Model>>()
   })
 
   it("layers provide nothing that must be asked for", () => {

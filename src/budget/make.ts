@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
+import * as Believed from "../internal/believed.ts"
 import { waitOf } from "../internal/invalid.ts"
 import * as Limits from "../Limits.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
@@ -90,7 +91,9 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Limits.nothing }: Cooldown) => {
       const asked =
-        retryAfter === undefined ? undefined : Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter))
+        retryAfter === undefined
+          ? undefined
+          : Believed.pause(Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter)))
       return Effect.sync(() => {
         const held = heldOf(reservation)
         if (held === undefined) {

@@ -285,7 +285,9 @@ export class Exchange<W> {
   private beatMillis(): number {
     if (this.sharing.whenAway === "degrade") return this.silent / 4
     if (this.host.front() !== undefined) return waitingBeat
-    const rests = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
+    const isIdle = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
+    // Who joins later takes the time from the state: while the pool pauses, somebody has to tell it.
+    const rests = isIdle && this.view.law.gate.until <= this.now()
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
