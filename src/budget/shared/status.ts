@@ -20,7 +20,7 @@ export interface ProcessStatus {
   /** After how long without one it is taken for dead. */
   readonly leaseMillis: number
   readonly inFlight: number
-  /** What it holds, in sum. */
+  /** What it holds of what the pool limits, in sum. */
   readonly held: Limits.Charge
   /** What the first of its queue waits for; `undefined` when nobody waits. */
   readonly waiting: Limits.Charge | undefined
@@ -53,10 +53,13 @@ export const statusOf = (key: string, text: string): SharedPoolStatus | undefine
     return undefined
   }
   const { config, law, owners, time } = state
+  const dimensions = dimensionsOf(law, time)
+  const limited = (charge: Limits.Whole): Limits.Charge =>
+    Limits.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
   const left = law.gate.until - time
   return {
     pool,
-    dimensions: dimensionsOf(law, time),
+    dimensions,
     inFlight: law.inFlight,
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
@@ -67,8 +70,8 @@ export const statusOf = (key: string, text: string): SharedPoolStatus | undefine
         silentMillis: time - at,
         leaseMillis,
         inFlight,
-        held,
-        waiting: head?.charge
+        held: limited(held),
+        waiting: head && limited(head.charge)
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
