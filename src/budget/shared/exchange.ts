@@ -305,8 +305,10 @@ export class Exchange<W> {
   private readonly turn: Effect.Effect<void> = Effect.suspend(() => {
     this.isBusy = true
     this.dueAt = Infinity
+    const isBack = Effect.logInfo(`The store of pool "${this.host.name}" is back`)
+    const exchanged = this.awaySince === undefined ? this.exchange : Effect.andThen(this.exchange, isBack)
     return Effect.ensuring(
-      this.lock.withPermit(Effect.catchCause(this.exchange, (cause) => this.failed(cause))),
+      this.lock.withPermit(Effect.catchCause(exchanged, (cause) => this.failed(cause))),
       Effect.sync(() => {
         const beatAt = this.awaySince === undefined ? this.storedAt + this.beatMillis() : Infinity
         const at = Math.min(this.dueAt, beatAt)
@@ -350,7 +352,13 @@ export class Exchange<W> {
       if (conflicts < mostConflicts) return this.commit(conflicts + 1)
       // Too many come at once. Whoever waits has an old state then, and looks first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
-      return Effect.andThen(pause, Effect.andThen(this.read, Effect.suspend(() => this.commit(conflicts + 1))))
+      return Effect.andThen(
+        pause,
+        Effect.andThen(
+          this.read,
+          Effect.suspend(() => this.commit(conflicts + 1))
+        )
+      )
     })
   }
 
@@ -474,11 +482,21 @@ export class Exchange<W> {
     this.awaySince = this.clockNow()
     this.refuse()
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    if (whenAway === "wait") this.host.after(patienceMillis, Effect.sync(() => this.refuse()))
+    if (whenAway === "wait")
+      this.host.after(
+        patienceMillis,
+        Effect.sync(() => this.refuse())
+      )
     if (whenAway === "degrade") {
       const sent = this.sentAt - this.clockNow()
-      this.host.after(Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin), Effect.sync(() => this.goAlone()))
-      this.host.after(Math.max(0, sent + degradeMillis), Effect.sync(() => this.refuse()))
+      this.host.after(
+        Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin),
+        Effect.sync(() => this.goAlone())
+      )
+      this.host.after(
+        Math.max(0, sent + degradeMillis),
+        Effect.sync(() => this.refuse())
+      )
     }
     return Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause)
   }
@@ -499,7 +517,9 @@ export class Exchange<W> {
 
   /** The least part that the store may hold for us; none, where it holds nothing. */
   private part(): State.Part | undefined {
-    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(({ owners }) => owners[this.id]?.part ?? [])
+    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(
+      ({ owners }) => owners[this.id]?.part ?? []
+    )
     const least = parts.sort((a, b) => a.of - b.of)[0]
     const calls = Math.min(...parts.map(({ calls }) => calls))
     return least === undefined || !this.hasJoined || least.of === 0 || calls === 0 ? undefined : { ...least, calls }
