@@ -38,9 +38,13 @@ const floodgate = (args: ReadonlyArray<string>) => {
 interface Status {
   readonly pools: ReadonlyArray<{
     readonly pool: string
-    readonly levels: { readonly inputTokens: { readonly capacity: number; readonly perSecond: number } }
+    readonly dimensions: { readonly inputTokens: { readonly level: number; readonly limitPerSecond: number } }
     readonly inFlight: number
-    readonly processes: ReadonlyArray<{ readonly name: string; readonly inFlight: number; readonly waiting: unknown }>
+    readonly processes: ReadonlyArray<{
+      readonly name: string
+      readonly inFlight: number
+      readonly waiting: object | null
+    }>
   }>
 }
 
@@ -124,10 +128,15 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     watching.child.kill("SIGINT")
     const [pool] = looks.at(-1)!.pools
     assert.strictEqual(pool!.pool, "default")
-    assert.isAtMost(pool!.levels.inputTokens.perSecond, 1_500)
+    assert.isAtMost(pool!.dimensions.inputTokens.limitPerSecond, 1_500)
+    const waiting = pool!.processes.flatMap(({ waiting }) => waiting ?? [])
+    for (const charge of waiting) assert.hasAllKeys(charge, ["inputTokens"])
     const { out } = await floodgate(["status", "--redis", server.url, "--redis-prefix", "shared"]).exit
     assert.match(out, /^pool default\ninput +[█░]{20} /)
-    assert.match(out, /\nprocess +in flight {2}holds +next call needs {2}next sign of life\n\S+ {2}/)
+    assert.match(
+      out,
+      /\nprocess +in flight {2}holds +next call needs +silent for\n\S+\/\d+ +\d +.* \d+ s, dead at 20 s$/m
+    )
     for (const { exit } of runs) {
       const { code, lines, stderr } = await exit
       assert.strictEqual(code, 0, stderr)
@@ -166,8 +175,8 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     const { code, stderr } = await going.exit
     assert.strictEqual(code, 0, stderr)
     assert.isAtMost(stderr.trim().split("\n").length, 3)
-    assert.match(stderr, /^floodgate: warn: Redis does not answer for the budget \(.+\)\n/)
-    assert.match(stderr, /\nfloodgate: Redis is back for the budget\n/)
+    assert.match(stderr, /^floodgate: warn: The store of the budget is away \(.+\)\n/)
+    assert.match(stderr, /\nfloodgate: The store of the budget is back\n/)
   }, 60_000)
 })
 
