@@ -6,6 +6,7 @@ import type { Pushback } from "../../LlmError.ts"
 import * as Limits from "../../Limits.ts"
 import type { DimensionStatus } from "../models.ts"
 import { dimensionsOf } from "../status.ts"
+import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 
 /**
@@ -55,6 +56,9 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   }
   const { config, law, owners } = state
   const time = state.time + Math.max(0, ageMillis)
+  // As the next process will find it: the calls of those that are taken for dead by then are over.
+  Fleet.absorb(state, time)
+  Fleet.count(state)
   const dimensions = dimensionsOf(law, time)
   const limited = (charge: Limits.Whole): Limits.Charge =>
     Limits.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))

@@ -16,8 +16,10 @@ import * as Redis from "../../../../test/redis/server.ts"
 
 const running = new Set<ChildProcess>()
 
-const floodgate = (args: ReadonlyArray<string>) => {
-  const child = spawn(process.execPath, ["--conditions=@floodgate/source", "packages/cli/src/bin.ts", ...args], {
+const floodgate = (args: ReadonlyArray<string>) => start("packages/cli/src/bin.ts", args)
+
+const start = (script: string, args: ReadonlyArray<string>) => {
+  const child = spawn(process.execPath, ["--conditions=@floodgate/source", script, ...args], {
     cwd: root,
     env: { PATH: process.env.PATH },
     stdio: ["ignore", "pipe", "pipe"]
@@ -43,6 +45,7 @@ interface Status {
     readonly processes: ReadonlyArray<{
       readonly name: string
       readonly inFlight: number
+      readonly held: object
       readonly waiting: object | null
     }>
   }>
@@ -166,6 +169,23 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     }
     assert.match(looks[0]!.out, /^pool \uFFFD\[2J\uFFFDevil\uFFFD\uFFFD31m$/m)
     assert.strictEqual((JSON.parse(looks[1]!.out) as Status).pools[0]!.pool, name)
+  })
+
+  it("shows a process that was killed, and that its calls are over when it is taken for dead", async () => {
+    // Regression: where all processes had died, they were shown at work for an hour.
+    const holder = start("packages/cli/test/support/holder.ts", [server.url, "killed"])
+    await once(holder.output, "line")
+    const watching = floodgate(["status", "--redis", server.url, "--redis-prefix", "killed", "--watch", "--json"])
+    const looks: Array<Status["pools"][number]> = []
+    for await (const line of watching.output) {
+      looks.push((JSON.parse(line) as Status).pools[0]!)
+      holder.child.kill("SIGKILL")
+      if (looks.at(-1)!.processes.length === 0) break
+    }
+    watching.child.kill("SIGINT")
+    assert.deepInclude(looks[0]!.processes[0]!, { name: "holder", inFlight: 1, held: { inputTokens: 100 } })
+    assert.strictEqual(looks[0]!.inFlight, 1)
+    assert.strictEqual(looks.at(-1)!.inFlight, 0)
   })
 
   it("says in one line that Redis went away, and what became of the calls", async () => {
