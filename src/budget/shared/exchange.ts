@@ -308,8 +308,10 @@ export class Exchange<W> {
   private readonly turn: Effect.Effect<void> = Effect.suspend(() => {
     this.isBusy = true
     this.dueAt = Infinity
+    const isBack = Effect.logInfo(`The store of pool "${this.host.name}" is back`)
+    const exchanged = this.awaySince === undefined ? this.exchange : Effect.andThen(this.exchange, isBack)
     return Effect.ensuring(
-      this.lock.withPermit(Effect.catchCause(this.exchange, (cause) => this.failed(cause))),
+      this.lock.withPermit(Effect.catchCause(exchanged, (cause) => this.failed(cause))),
       Effect.sync(() => {
         const beatAt = this.awaySince === undefined ? this.storedAt + this.beatMillis() : Infinity
         const at = Math.min(this.dueAt, beatAt)

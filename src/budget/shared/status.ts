@@ -3,9 +3,10 @@
  */
 import type { Stored } from "../../BudgetStore.ts"
 import type { Pushback } from "../../LlmError.ts"
-import type * as Limits from "../../Limits.ts"
+import * as Limits from "../../Limits.ts"
 import type { DimensionStatus } from "../models.ts"
 import { dimensionsOf } from "../status.ts"
+import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 
 /**
@@ -21,7 +22,7 @@ export interface ProcessStatus {
   /** After how long without one it is taken for dead. */
   readonly leaseMillis: number
   readonly inFlight: number
-  /** What it holds, in sum. */
+  /** What it holds of what the pool limits, in sum. */
   readonly held: Limits.Charge
   /** What the first of its queue waits for; `undefined` when nobody waits. */
   readonly waiting: Limits.Charge | undefined
@@ -55,10 +56,16 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   }
   const { config, law, owners } = state
   const time = state.time + Math.max(0, ageMillis)
+  // As the next process will find it: the calls of those that are taken for dead by then are over.
+  Fleet.absorb(state, time)
+  Fleet.count(state)
+  const dimensions = dimensionsOf(law, time)
+  const limited = (charge: Limits.Whole): Limits.Charge =>
+    Limits.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
   const left = law.gate.until - time
   return {
     pool,
-    dimensions: dimensionsOf(law, time),
+    dimensions,
     inFlight: law.inFlight,
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
@@ -69,8 +76,8 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
         silentMillis: time - at,
         leaseMillis,
         inFlight,
-        held,
-        waiting: head?.charge
+        held: limited(held),
+        waiting: head && limited(head.charge)
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
