@@ -36,7 +36,10 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
   return pools
 })
 
-const connected = ({ prefix = "floodgate", url }: StatusOptions): Effect.Effect<Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError>, never, Scope.Scope> =>
+const connected = ({
+  prefix = "floodgate",
+  url
+}: StatusOptions): Effect.Effect<Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError>, never, Scope.Scope> =>
   Effect.map(Client.connect(url), (client) => look(client, prefix))
 
 /**

@@ -44,7 +44,8 @@ export const storedOf = (reply: unknown): Effect.Effect<Stored | undefined, Stor
   return Effect.fail(new StoreError({ cause: new Error("the reply of Redis is no version and value") }))
 }
 
-const isUnknownScript = ({ cause }: StoreError): boolean => cause instanceof Error && cause.message.startsWith("NOSCRIPT")
+const isUnknownScript = ({ cause }: StoreError): boolean =>
+  cause instanceof Error && cause.message.startsWith("NOSCRIPT")
 
 export const make = (prefix: string, send: Send): Store => ({
   read: (name) => {

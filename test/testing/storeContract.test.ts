@@ -268,18 +268,18 @@ describe("a store that is broken", () => {
         })
     })),
     "stays locked where it is interrupted": memory((store) => {
-      let isLocked = false
+      const lock = { isTaken: false }
       return {
         swap: (...swap) =>
           Effect.gen(function* () {
-            for (let turn = 0; isLocked; turn++) {
+            for (let turn = 0; lock.isTaken; turn++) {
               if (turn > 100) return yield* new StoreError({ cause: new Error("locked") })
               yield* Effect.sleep(1)
             }
-            isLocked = true
+            lock.isTaken = true
             yield* Effect.yieldNow
             const stored = yield* store.swap(...swap)
-            isLocked = false
+            lock.isTaken = false
             return stored
           })
       }
