@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
+import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
@@ -41,10 +42,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       void runTimer(Effect.andThen(Effect.sleep(millis), then))
 
     const sharing = yield* BudgetStore
+    const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
     const open = (name: string): Pool => {
       const counts = countsOf(name, context)
       const limits = limitsOf(name)
-      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, after, changed })
+      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, id, after, changed })
       pools.set(name, pool)
       return pool
     }

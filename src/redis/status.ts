@@ -30,7 +30,7 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
   for (const key of [...(yield* client.keys(Store.pattern(prefix)))].sort()) {
     const name = Store.nameOf(prefix, key)
     const stored = name === undefined ? undefined : yield* store.read(name)
-    const pool = stored === undefined ? undefined : statusOf(name!, stored.value)
+    const pool = stored === undefined ? undefined : statusOf(name!, stored)
     if (pool !== undefined) pools.push(pool)
   }
   return pools

@@ -1,8 +1,9 @@
 /**
  * A pool as its store holds it, in plain numbers.
  */
+import type { Stored } from "../../BudgetStore.ts"
 import type { Pushback } from "../../LlmError.ts"
-import * as Limits from "../../Limits.ts"
+import type * as Limits from "../../Limits.ts"
 import type { DimensionStatus } from "../models.ts"
 import { dimensionsOf } from "../status.ts"
 import * as State from "./state.ts"
@@ -15,7 +16,7 @@ import * as State from "./state.ts"
  */
 export interface ProcessStatus {
   readonly name: string
-  /** How long before the last sign of life of any process it gave its own. */
+  /** How long ago it gave its last sign of life. */
   readonly silentMillis: number
   /** After how long without one it is taken for dead. */
   readonly leaseMillis: number
@@ -27,7 +28,7 @@ export interface ProcessStatus {
 }
 
 /**
- * One pool, as of the last sign of life of any process.
+ * One pool as it stands; without a store's clock, as of the last sign of life of any process.
  *
  * @category models
  * @since 0.1.0
@@ -43,16 +44,17 @@ export interface SharedPoolStatus {
 }
 
 /** Reads the state of a pool under its key; `undefined` where it is of another version, or damaged. */
-export const statusOf = (key: string, text: string): SharedPoolStatus | undefined => {
+export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedPoolStatus | undefined => {
   const pool = State.poolOf(key)
   if (pool === undefined) return undefined
   let state: State.State
   try {
-    state = State.decode(text)
+    state = State.decode(value)
   } catch {
     return undefined
   }
-  const { config, law, owners, time } = state
+  const { config, law, owners } = state
+  const time = state.time + Math.max(0, ageMillis)
   const left = law.gate.until - time
   return {
     pool,
