@@ -19,7 +19,7 @@ import { DatabaseSync } from "node:sqlite"
 // -----------------------------------------------------------------------------
 
 const schema = `
-  CREATE TABLE IF NOT EXISTS budgets (key TEXT PRIMARY KEY, version TEXT, value TEXT, expires INTEGER) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS budgets (key TEXT PRIMARY KEY, version TEXT, value TEXT, at INTEGER, expires INTEGER);
   PRAGMA journal_mode = wal;
   PRAGMA synchronous = normal;
 `
@@ -38,15 +38,16 @@ export const make = Effect.fnUntraced(function* (file: string) {
   )
   yield* run(() => database.exec(schema))
   yield* run(() => database.prepare("DELETE FROM budgets WHERE expires < ?").run(Date.now()))
-  const select = database.prepare("SELECT version, value FROM budgets WHERE key = ?")
-  const insert = database.prepare("INSERT INTO budgets VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+  const select = database.prepare("SELECT version, value, at FROM budgets WHERE key = ?")
+  const insert = database.prepare("INSERT INTO budgets VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
   const update = database.prepare(
-    "UPDATE budgets SET version = ?, value = ?, expires = ? WHERE key = ? AND version = ?"
+    "UPDATE budgets SET version = ?, value = ?, at = ?, expires = ? WHERE key = ? AND version = ?"
   )
 
   const read = (key: string): BudgetStore.Stored | undefined => {
     const row = select.get(key)
-    return row === undefined ? undefined : { version: String(row.version), value: String(row.value) }
+    if (row === undefined) return undefined
+    return { version: String(row.version), value: String(row.value), ageMillis: Date.now() - Number(row.at) }
   }
   const store: BudgetStore.Store = {
     read: (key) => run(() => read(key)),
@@ -54,11 +55,11 @@ export const make = Effect.fnUntraced(function* (file: string) {
     swap: (key, expected, next, keepMillis) =>
       run(() => {
         const { value, version } = next
-        const expires = Date.now() + keepMillis
+        const now = Date.now()
         const { changes } =
           expected === undefined
-            ? insert.run(key, version, value, expires)
-            : update.run(version, value, expires, key, expected)
+            ? insert.run(key, version, value, now, now + keepMillis)
+            : update.run(version, value, now, now + keepMillis, key, expected)
         return changes === 1 ? next : read(key)
       })
   }

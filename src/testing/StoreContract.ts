@@ -24,11 +24,12 @@
  * for (const check of StoreContract.checks) {
  *   await Effect.runPromise(check.run(Effect.succeed(store))) // fails with ContractBroken where the store does not keep it
  * }
- * StoreContract.checks.length // => 13
+ * StoreContract.checks.length // => 14
  * ```
  *
  * @since 0.2.0
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
@@ -94,6 +95,8 @@ type Body = (tools: Tools) => Effect.Effect<void, ContractBroken | StoreError, S
 
 /** A store that takes longer for one check hangs. */
 const longest = 20_000
+/** What an age may be off by. */
+const clocksDiffer = 100
 const hour = 3_600_000
 const month = 30 * 24 * hour
 
@@ -191,21 +194,20 @@ const bodies: Readonly<Record<string, Body>> = {
   "never shows a version with the value of another": Effect.fnUntraced(function* ({ connect, expect, key, put }) {
     const writer = yield* connect
     const reader = yield* connect
-    const last = 59
-    const writes = Effect.gen(function* () {
-      for (let n = 0, before: Stored | undefined; n <= last; n++) {
-        yield* put(writer, before, wide(`v${n}`))
-        before = wide(`v${n}`)
-      }
-    })
-    const looks = Effect.gen(function* () {
-      for (let seen: Stored | undefined; seen?.version !== `v${last}`;) {
-        seen = yield* reader.read(key)
-        yield* expect(seen === undefined || isSame(seen, wide(seen.version)), "a whole value", seen)
-        yield* Effect.yieldNow
-      }
-    })
-    yield* Effect.all([writes, looks], { concurrency: 2 })
+    const writes = yield* Effect.forkChild(
+      Effect.gen(function* () {
+        for (let n = 0, before: Stored | undefined; n < 60; n++) {
+          yield* put(writer, before, wide(`v${n}`))
+          before = wide(`v${n}`)
+        }
+      })
+    )
+    while (writes.pollUnsafe() === undefined) {
+      const seen = yield* reader.read(key)
+      yield* expect(seen === undefined || isSame(seen, wide(seen.version)), "a whole value", seen)
+      yield* Effect.yieldNow
+    }
+    yield* Fiber.join(writes)
   }),
   "keeps texts as they are: any characters, and 64 KB": Effect.fnUntraced(function* ({ connect, put, sees }) {
     const one = yield* connect
@@ -242,6 +244,24 @@ const bodies: Readonly<Record<string, Body>> = {
     )
     yield* Effect.sleep(400)
     yield* sees(yield* connect, stored("b"), key)
+  }),
+  "tells how old a value is, if it tells that at all": Effect.fnUntraced(function* ({ connect, expect, key, put }) {
+    const store = yield* connect
+    const isRight = Effect.fnUntraced(function* (from: number, to: number, seen: Stored | undefined) {
+      const now = yield* Clock.currentTimeMillis
+      const [least, most] = [now - to - clocksDiffer, now - from + clocksDiffer]
+      const age = seen?.ageMillis
+      yield* expect(age === undefined || (age >= least && age <= most), `an age of ${least} to ${most} ms`, age)
+    })
+    for (let n = 0, before: Stored | undefined; n < 2; n++) {
+      const from = yield* Clock.currentTimeMillis
+      yield* put(store, before, stored(`v${n}`))
+      const to = yield* Clock.currentTimeMillis
+      before = stored(`v${n}`)
+      yield* Effect.sleep(250)
+      yield* isRight(from, to, yield* store.read(key))
+      yield* isRight(from, to, yield* store.swap(key, "other", stored("new"), hour))
+    }
   }),
   "holds the old value or the new one where a swap was interrupted, and goes on": Effect.fnUntraced(function* (tools) {
     const { connect, expect, key, put, sees } = tools

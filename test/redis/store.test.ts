@@ -82,7 +82,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
           yield* Effect.promise(() => own.command("CLIENT", "KILL", "TYPE", "normal"))
           // The command that finds the connection dead may fail; the next one opens another.
           yield* Effect.ignore(store.read("pool"))
-          assert.deepStrictEqual(yield* store.read("pool"), first)
+          assert.deepInclude(yield* store.read("pool"), first)
           yield* Effect.promise(() => own.restart())
           yield* Effect.ignore(store.read("pool"))
           assert.isUndefined(yield* store.read("pool"))
@@ -134,14 +134,25 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         Effect.gen(function* () {
           const word = "p@ss:w/rd%"
           // All that a user must be allowed.
-          const rights = ["~with*", "+hmget", "+hget", "+hset", "+pexpire", "+evalsha", "+eval", "+info", "+select"]
+          const rights = [
+            "~with*",
+            "+hmget",
+            "+hget",
+            "+hset",
+            "+pexpire",
+            "+time",
+            "+evalsha",
+            "+eval",
+            "+info",
+            "+select"
+          ]
           yield* commands("ACL", "SETUSER", "gate", "reset", "on", `>${word}`, ...rights, "+client")
           const url = `${server.url.replace("//", `//gate:${encodeURIComponent(word)}@`)}/3`
           const store = yield* connect("with", url)
           assert.deepStrictEqual(yield* store.swap("pool", undefined, first, hour), first)
           assert.strictEqual(yield* commands("EXISTS", keyOf("with", "pool")), 0)
           const elsewhere = yield* Clients.store(client, `${server.url}/3`, `with by ${client}`)
-          assert.deepStrictEqual(yield* elsewhere.read("pool"), first)
+          assert.deepInclude(yield* elsewhere.read("pool"), first)
         }).pipe(Effect.scoped)
       )
     })
@@ -177,12 +188,17 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
   it.live("answers as the Lua of the simulated tests does, whatever comes in what order", () =>
     Effect.gen(function* () {
       const lua = yield* Effect.promise(LuaRedis.make)
+      lua.now = Date.now
       const next = mulberry(7)
       const pick = <A>(items: ReadonlyArray<A>): A => items[Math.floor(next() * items.length)]!
       const replies = new Set<string>()
       const ask = async (send: (words: ReadonlyArray<string>) => unknown, words: ReadonlyArray<string>) => {
         try {
-          return await send(words)
+          const reply = await send(words)
+          if (!Array.isArray(reply) || reply.length !== 3) return reply
+          // Each has a clock of its own, so an age need only be about right.
+          assert.isTrue(Math.abs(reply[2]) < 5_000, String(reply[2]))
+          return reply.slice(0, 2)
         } catch (error) {
           return String((error as Error).message).split(" ")[0]
         }
@@ -193,7 +209,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         const key = `parity:${pick(["a", "b", "c"])}`
         const swap = ["1", key, pick(["", "1", "2", "3"]), pick(["1", "2", "3"]), pick(["", "x", "ä€🜁"]), "60000"]
         const words = pick([
-          ["HMGET", key, "version", "value"],
+          ["EVALSHA", String(sha), "1", key],
           ["EVALSHA", String(sha), ...swap],
           ["EVALSHA", String(sha), ...swap],
           ["DEL", key],
