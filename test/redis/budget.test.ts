@@ -33,7 +33,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
 
   const commandsOf = async (at: Redis.Server): Promise<number> => {
     const stats = String(await at.command("INFO", "commandstats"))
-    return [...stats.matchAll(/cmdstat_(?:eval|evalsha|hmget):calls=(\d+)/g)].reduce((sum, [, n]) => sum + Number(n), 0)
+    return [...stats.matchAll(/cmdstat_(?:eval|evalsha):calls=(\d+)/g)].reduce((sum, [, n]) => sum + Number(n), 0)
   }
 
   for (const client of Clients.names) {
@@ -56,12 +56,11 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         Effect.gen(function* () {
           const [one, other] = yield* Effect.all([process("wakes"), process("wakes")])
           const reservation = yield* one.reserve({ tokens: 1_000 })
-          const waiter = yield* Effect.forkChild(Effect.timed(other.reserve({ tokens: 900 })))
+          const waiter = yield* Effect.forkChild(other.reserve({ tokens: 900 }))
           yield* Effect.sleep(300)
           assert.isUndefined(waiter.pollUnsafe())
           yield* reservation.refund
-          const [waited] = yield* Effect.timeout(Fiber.join(waiter), 2_000)
-          assert.isAtLeast(Number(waited) || 300, 300)
+          yield* Effect.timeout(Fiber.join(waiter), 2_000)
         }).pipe(Effect.scoped)
       )
 
