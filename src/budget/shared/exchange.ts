@@ -551,7 +551,8 @@ export class Exchange<W> {
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     if (!this.hasJoined || this.awaySince !== undefined) return Effect.void
-    const last = Effect.suspend(() => Effect.ignore(this.commit(0)))
+    // What fails here, by an error or by a state that cannot be read, is nobody's business any more.
+    const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))
   })
 }
