@@ -34,6 +34,7 @@ interface Rule {
     | "@anthropic-ai/sdk"
     | "@effect/platform-node"
     | "redis"
+    | "ioredis"
     | "floodgate"
     | "@observablehq/plot"
     | "linkedom"
@@ -56,7 +57,6 @@ const rules: ReadonlyArray<Rule> = [
       "internal/",
       "agents/",
       "budget/",
-      "budgetStore/",
       "forecast/",
       "governor/",
       "llmError/",
@@ -72,8 +72,9 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/agents\//, own: ["core", "internal/", "agents/", "budget/"], packages: ["effect"] },
   { files: /^src\/forecast\//, own: ["core/models", "internal/", "forecast/"], packages: ["effect"] },
   { files: /^src\/governor\//, own: ["core", "internal/", "governor/", "protocol/", "retry/"], packages: ["effect"] },
-  { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "budgetStore/"], packages: ["effect"] },
-  { files: /^src\/budgetStore\//, own: ["core", "internal/", "budgetStore/"], packages: ["effect"] },
+  // The whole algorithm, without time, chance or anything that runs.
+  { files: /^src\/admission\//, own: ["Limits.ts", "admission/"], packages: [] },
+  { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "admission/"], packages: ["effect"] },
   { files: /^src\/internal\//, own: ["internal/", "protocol/", "core/models"], packages: ["effect"] },
   {
     files: /^src\/providers\//,
@@ -89,8 +90,8 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/breaker\//, own: ["core", "internal/invalid.ts", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,
-    own: ["core", "internal/", "redis/"],
-    packages: ["effect/*", "node:", "redis"]
+    own: ["core", "internal/", "budget/shared/status.ts", "redis/"],
+    packages: ["effect/*", "node:", "redis", "ioredis"]
   },
   {
     files: /^src\/testing\/server\//,

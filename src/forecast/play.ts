@@ -2,7 +2,7 @@
  * A forecast in steps: who drives it may do something else between two of them, since a million calls take seconds.
  */
 import * as Duration from "effect/Duration"
-import * as Internal from "../internal/forecast.ts"
+import * as Internal from "./queue.ts"
 import { invalid, waitOf } from "../internal/invalid.ts"
 import { complete, millisOf } from "../internal/latency.ts"
 import { nearestRank } from "../internal/nearestRank.ts"

@@ -27,7 +27,7 @@ const sha = createHash("sha1").update(script).digest("hex")
 
 /** The key of a pool. A name may hold anything but what is a pattern to `SCAN`. */
 const quote = (text: string): string => encodeURIComponent(text).replaceAll("*", "%2A")
-export const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
+const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
 export const pattern = (prefix: string): string => `${quote(prefix)}:*`
 /** The name in a key; `undefined` where it is none of ours. */
 export const nameOf = (prefix: string, key: string): string | undefined => {
@@ -39,7 +39,7 @@ export const nameOf = (prefix: string, key: string): string | undefined => {
 }
 
 /** A hash without one of the fields is none of ours, and so is anything else that lies there. */
-export const storedOf = (reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
+const storedOf = (reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
   const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
   if (version === null && value === null) return Effect.undefined
   if (typeof version === "string" && typeof value === "string" && typeof ageMillis === "number") {
