@@ -60,7 +60,7 @@ describe("Governor", () => {
   })
 
   it("a breaker is nothing that must be asked for", () => {
-    expect(Governor.Breaker).type.toBe<Context.Reference<Governor.Breaker>>()
+    expect(Governor.Breaker).type.toBe<Context.Reference<Governor.Breaker | undefined>>()
     expect(Breaker.layer()).type.toBe<Layer.Layer<never>>()
   })
 })

@@ -10,14 +10,23 @@ interface Model {
   readonly name: string
 }
 
-declare const call: Effect.Effect<string, AiError | Error, Model>
+declare const call: Effect.Effect<string, AiError, Model>
+declare const other: Effect.Effect<string, AiError | Error, Model>
 declare const infallible: Effect.Effect<number>
 
 describe("Retry", () => {
   it("withPolicy keeps success, error and requirements", () => {
-    expect(Retry.withPolicy(call, Retry.defaultPolicy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
-    expect(pipe(call, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(Retry.withPolicy(call, Retry.defaultPolicy)).type.toBe<Effect.Effect<string, AiError, Model>>()
+    expect(pipe(call, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<string, AiError, Model>>()
     expect(Retry.withPolicy(infallible, Retry.defaultPolicy)).type.toBe<Effect.Effect<number>>()
+    expect(pipe(infallible, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<number>>()
+  })
+
+  it("errors that do not say whether they may be retried need a policy that does", () => {
+    expect(Retry.withPolicy).type.not.toBeCallableWith(other, Retry.defaultPolicy)
+    const policy = Retry.make({ while: (error: AiError | Error) => "isRetryable" in error })
+    expect(Retry.withPolicy(other, policy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(pipe(other, Retry.withPolicy(policy))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
   })
 
   it("a schedule gives a policy its waits, and is none itself", () => {
@@ -28,8 +37,8 @@ describe("Retry", () => {
   })
 
   it("withDeadline keeps success, error and requirements", () => {
-    expect(Retry.withDeadline(call, "1 minute")).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
-    expect(pipe(call, Retry.withDeadline(1_000))).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+    expect(Retry.withDeadline(call, "1 minute")).type.toBe<Effect.Effect<string, AiError, Model>>()
+    expect(pipe(call, Retry.withDeadline(1_000))).type.toBe<Effect.Effect<string, AiError, Model>>()
   })
 
   it("layers provide nothing that must be asked for", () => {
