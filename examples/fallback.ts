@@ -15,9 +15,9 @@ import { ProviderSim } from "floodgate/testing"
 /** The model of the step that runs. */
 export class Model extends Context.Service<Model, string>()("examples/fallback/Model") {}
 
-/** One step's client. The retries are few, because somebody else can answer. */
+/** One step's client. It tries for a short time only, because somebody else can answer: an outage uses up no attempts. */
 export const client = (model: string, provider: Layer.Layer<LlmProvider>) =>
-  LlmClient.layerProvider({ retry: Retry.make({ attempts: 2 }) }).pipe(
+  LlmClient.layerProvider({ retry: Retry.make({ maxElapsed: "5 seconds" }) }).pipe(
     Layer.provide(Breaker.layer({ failures: 5 })),
     Layer.provide(Budget.layer({ limits: { requests: { perMinute: 1_000 }, inputTokens: { perMinute: 2_000_000 } } })),
     Layer.provide(provider),

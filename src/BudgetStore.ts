@@ -51,6 +51,11 @@ import { finiteOf } from "./internal/invalid.ts"
 export interface Stored {
   readonly version: string
   readonly value: string
+  /**
+   * How long ago it was stored, in milliseconds, by a clock of the store. What a bucket has refilled while no process was
+   * there is known from it; without it a budget's time stands still so long.
+   */
+  readonly ageMillis?: number | undefined
 }
 
 /**

@@ -26,7 +26,7 @@
  *   fail keep the estimate of whatever was sent
  * - interruption: refunded before the attempt begins; after that input kept, output as far as it was observed
  *
- * Each call has one span, and is counted in {@link metrics}.
+ * Each call has one span, and is counted by the metrics of `docs/guides/observability.md`.
  *
  * **Example** (Any effect that calls a model)
  *

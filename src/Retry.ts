@@ -521,11 +521,11 @@ const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
  */
 export const withPolicy: {
   <E>(policy: Policy<E>): <A, E1 extends E, R>(self: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1, R>
-  <A, E1 extends E, R, E>(self: Effect.Effect<A, E1, R>, policy: Policy<E>): Effect.Effect<A, E1, R>
-} = dual(2, <A, E1 extends E, R, E>(self: Effect.Effect<A, E1, R>, policy: Policy<E>): Effect.Effect<A, E1, R> =>
+  <E, A, E1 extends E, R>(self: Effect.Effect<A, E1, R>, policy: Policy<E>): Effect.Effect<A, E1, R>
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Deadline, (deadline = Infinity) => {
     if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
-    const judge = (failure: E1): Loop.Judgement<E1> => ({
+    const judge = (failure: E): Loop.Judgement<E> => ({
       isRetryable: policy.while(failure),
       retryAfter: retryAfterMillis(failure),
       isOwn: true,

@@ -95,11 +95,11 @@ describe("documentation", () => {
       ["Calls", "src/governor/warmup.ts", "patience = Duration.minutes(1)", "for at most a minute"],
       ["Circuit breaker", "src/breaker/index.ts", "failures = 10", "| `failures` in a row that open it | 10 |"],
       ["Circuit breaker", "src/breaker/index.ts", 'Schedule.exponential("5 seconds")', "| `openFor` | 5 s, doubled "],
-      ["Redis", "src/redis/index.ts", '{ wait: "30 seconds" }', "| `whenAway` | wait up to 30 s"],
-      ["Redis", "src/redis/index.ts", 'lease = "20 seconds"', "| `lease` | 20 s "],
-      ["Redis", "src/redis/index.ts", 'lost = "keep"', "| `lost` | keep |"],
-      ["Redis", "src/redis/index.ts", 'timeout = "2 seconds"', "| `timeout` | 2 s "],
-      ["Redis", "src/redis/index.ts", 'prefix = "floodgate"', '| `prefix` | "floodgate" |']
+      ["Redis", "src/BudgetStore.ts", '{ wait: "30 seconds" }', "| `whenAway` | wait up to 30 s"],
+      ["Redis", "src/BudgetStore.ts", 'lease = "20 seconds"', "| `lease` | 20 s "],
+      ["Redis", "src/BudgetStore.ts", 'lost = "keep"', "| `lost` | keep |"],
+      ["Redis", "src/BudgetStore.ts", 'timeout = "2 seconds"', "| `timeout` | 2 s "],
+      ["Redis", "src/redis/index.ts", 'defaultPrefix = "floodgate"', '| `prefix` | "floodgate" |']
     ] as const) {
       assert.include(read(file), code, `${file}: then docs/defaults.md says it wrong`)
       assert.include(sectionOf(heading), row)

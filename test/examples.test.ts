@@ -79,6 +79,15 @@ describe("examples", () => {
     assert.match(run("two-processes.ts", { ...process.env, PATH: "" }), /^There is no redis-server on the PATH/)
   })
 
+  it("sqlite-store.ts: two processes keep to one limit, by a file", () => {
+    const text = run("sqlite-store.ts")
+    const seconds = ["one", "two"].map((name) =>
+      Number(new RegExp(`^${name}: 40,000 tokens in (\\d+\\.\\d) s$`, "m").exec(text)![1])
+    )
+    // 80,000 tokens, of which 20,000 go at once: the later of the two ends after three seconds, less how it started later.
+    assert.isAtLeast(Math.max(...seconds), 2.5)
+  })
+
   it("fallback.ts: the second provider answers when the first is down", () => {
     const lines = run("fallback.ts").trim().split("\n")
     assert.deepStrictEqual(

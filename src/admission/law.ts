@@ -522,6 +522,7 @@ export const observe = (pool: Pool, ticket: Ticket | undefined, readings: Readin
   for (const dimension of dimensions) {
     const reading = readings[dimension]
     if (reading === undefined) continue
+    if (ticket !== undefined && isExceeded(ticket, dimension, reading)) continue
     const meter = learnLimit(pool, dimension, reading, now)
     if (meter === undefined || ticket === undefined || reading.remaining === undefined) continue
     Meter.advance(meter, now, bound(pool, meter, now))
@@ -529,6 +530,10 @@ export const observe = (pool: Pool, ticket: Ticket | undefined, readings: Readin
   }
   if (covers(pool, readings)) pool.opening = undefined
 }
+
+/** Whether a call is certainly larger than the limit: then it never fits, or the limit is none. It teaches nothing of others. */
+const isExceeded = ({ charge }: Ticket, dimension: Dimension, { limit = Infinity }: Reading): boolean =>
+  charge[dimension] > certainly * limit * 60_000
 
 /** Whether readings are of everything that providers limit: requests, and tokens of one kind or the other. */
 const covers = (pool: Pool, readings: Readings): boolean =>
@@ -545,11 +550,13 @@ const learnLimit = (
   if (limit === undefined) return meter
   if (meter === undefined) pool.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
+  // The burst that headers of a larger limit taught is not this one's.
+  if (limit < meter.limit && pool.caps[dimension] === undefined) meter.burst = undefined
   Meter.setLimit(meter, limit)
   // What is left of a bucket can be had at once, but providers may enforce 60 requests a minute as one a second.
   const most = dimension === "requests" ? limit * smoothedMillis : Infinity
   meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, most)) || undefined
-  if (isNew) meter.level = remaining
+  if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
   const share = pool.shares[dimension]
   if (share !== undefined) limitTo(pool, dimension, shareOf(meter, share), now)
   return meter
@@ -577,7 +584,7 @@ const learnLevel = (
   if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
   meter.most = Math.max(meter.most * 0.999, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
-  const least = remaining - (roundedTo > 1 ? roundedTo / 2 : 0)
+  const least = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
   if (Meter.isLate(meter)) {
     // What is in flight is spent while the bucket refills: it is ours only for as far as the bucket would hold it now.
     if (least < meter.level) meter.level = least
@@ -637,9 +644,12 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   if (rejection.isRamp) return slowDown(pool, ticket, retryAfter, now)
   const isTrusted = readings !== undefined && now >= pool.distrustUntil
   if (isTrusted) {
+    for (const each of dimensions) {
+      const reading = readings[each]
+      if (reading !== undefined && isExceeded(ticket, each, reading)) return "impossible"
+    }
     for (const meter of pool.meters) {
-      const { limit = Infinity, remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
-      if (ticket.charge[meter.dimension] > certainly * limit * 60_000) return "impossible"
+      const { remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
       if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {
         exhaust(pool, meter, ticket, retryAfter, remaining, now)
         return "exhausted"

@@ -282,6 +282,7 @@ export const restart = (m: Meter, peak: number, phase: number): void => {
   m.floor = floorPart * m.peak
   m.phase = phase
   m.period = periodOf(m)
+  m.level = Math.min(m.level, burst(m))
 }
 
 /** Another limit. A share that was the whole stays the whole. */

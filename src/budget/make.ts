@@ -7,10 +7,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
+import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
+import * as Believed from "../internal/believed.ts"
 import { waitOf } from "../internal/invalid.ts"
 import * as Limits from "../Limits.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
@@ -41,10 +43,11 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       void runTimer(Effect.andThen(Effect.sleep(millis), then))
 
     const sharing = yield* BudgetStore
+    const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
     const open = (name: string): Pool => {
       const counts = countsOf(name, context)
       const limits = limitsOf(name)
-      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, after, changed })
+      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, id, after, changed })
       pools.set(name, pool)
       return pool
     }
@@ -88,7 +91,9 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Limits.nothing }: Cooldown) => {
       const asked =
-        retryAfter === undefined ? undefined : Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter))
+        retryAfter === undefined
+          ? undefined
+          : Believed.pause(Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter)))
       return Effect.sync(() => {
         const held = heldOf(reservation)
         if (held === undefined) {

@@ -49,6 +49,8 @@ export interface Options {
   readonly clock: Clock.Clock
   /** The store that processes share; undefined where the pool is this process's own. */
   readonly sharing: Sharing | undefined
+  /** What this process is called in what it shares: nobody else is. */
+  readonly id: string
   /** Runs an effect in the budget's scope after so many milliseconds. */
   readonly after: (millis: number, then: Effect.Effect<void>) => void
   /** Called when something changed that a status shows. */
@@ -82,7 +84,7 @@ export class Pool implements Host<Waiter> {
     this.rules = Limits.resolve(options.limits)
     this.meters = Ref.makeUnsafe(Law.make(this.rules, Limits.shares(options.limits), this.now()))
     this.limitTo(options.concurrency)
-    this.exchange = options.sharing === undefined ? undefined : new Exchange(this, options.sharing)
+    this.exchange = options.sharing === undefined ? undefined : new Exchange(this, options.sharing, options.id)
     options.counts.open.add(this)
   }
 
@@ -324,7 +326,7 @@ export class Pool implements Host<Waiter> {
   }
 
   refuseAll(reason: BudgetErrorReason): void {
-    for (const waiter of [...this.queue.inOrder()]) this.refuse(waiter, reason)
+    for (const waiter of Array.from(this.queue.inOrder())) this.refuse(waiter, reason)
   }
 
   configure({ concurrency, rules }: Config): void {
@@ -515,7 +517,7 @@ export class Pool implements Host<Waiter> {
   /** Limits have changed: what callers cost, and who never fits. */
   private checkWaiters(): void {
     this.queue.reprice((waiter) => this.costOf(waiter.charge))
-    for (const waiter of [...this.queue.inOrder()]) {
+    for (const waiter of Array.from(this.queue.inOrder())) {
       const tooLarge = Limits.neverFits(waiter.charge, this.rules)
       if (tooLarge !== undefined) this.refuse(waiter, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
     }
@@ -539,7 +541,7 @@ export class Pool implements Host<Waiter> {
   shutDown(): void {
     this.isClosed = true
     this.options.counts.open.delete(this)
-    for (const waiter of [...this.queue.inOrder()]) {
+    for (const waiter of Array.from(this.queue.inOrder())) {
       this.queue.remove(waiter)
       waiter.end(Effect.interrupt)
     }

@@ -76,7 +76,7 @@ export const make = <A, E, R>(
     const { within } = uses
     const trace = Trace.begin(poolOf(parts, call), Context.get(context, Clock.Clock), context)
     const made = new GovernedCall(parts, call, how, uses, trace).attempts
-    const end = (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => Trace.end(trace, exit))
+    const end = ending(trace)
     const traced = Trace.isTraced(context)
     if (within === undefined) {
       const ended = Effect.onExit(made, end)
@@ -85,6 +85,9 @@ export const make = <A, E, R>(
     const ended = Effect.andThen(Scope.addFinalizerExit(within, end), made)
     return traced ? Scope.provide(Trace.within(trace, call, ended), within) : ended
   })
+
+/** Made out of sight of the call, because a stream keeps it for as long as it lasts. */
+const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => Trace.end(trace, exit))
 
 /** Runs an effect, which does its own admissions, under a retry policy. */
 export const retry = <A, E, R>(

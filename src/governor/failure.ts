@@ -24,7 +24,12 @@ export class FailedAttempt implements Pick<Failure, "isRetryable" | "retryAfter"
   }
 }
 
-/** What failed, whatever the adapter's callers get of it. */
+/**
+ * What failed, whatever the adapter's callers get of it.
+ *
+ * @category guards
+ * @since 0.2.0
+ */
 export const causeOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)
 
 const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]

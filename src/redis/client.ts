@@ -17,8 +17,10 @@ interface Client {
   readonly send: (key: string, words: ReadonlyArray<string>) => Promise<unknown>
   /** Sends a command to one of the nodes that hold keys. */
   readonly nodes: () => ReadonlyArray<(words: ReadonlyArray<string>) => Promise<unknown>>
-  readonly close: () => void
 }
+
+/** Opens a client, which is closed by the signal: also while it opens, because a server may accept and say nothing. */
+type Open = (url: string, signal: AbortSignal) => Promise<Client>
 
 /** A connection that is there when it is used. */
 export interface Connection {
@@ -28,37 +30,48 @@ export interface Connection {
 }
 
 const ignore = (): void => {}
+/** A client that has closed itself may not be closed again. */
+const closing = (client: { readonly isOpen: boolean; readonly destroy: () => void }) => (): void => {
+  if (client.isOpen) client.destroy()
+}
+
 const isCluster = (info: unknown): boolean => String(info).includes("cluster_enabled:1")
 
-const openRedis = async (url: string): Promise<Client> => {
+/** Opens a client by the package `redis`. */
+export const openRedis: Open = async (url, signal) => {
   const { createClient, createCluster } = await import("redis")
   const options = {
     disableOfflineQueue: true,
     socket: { connectTimeout: connectMillis, reconnectStrategy: false as const }
   }
   const client = createClient({ url, ...options }).on("error", ignore)
+  const close = closing(client)
+  signal.throwIfAborted()
+  signal.addEventListener("abort", close)
   await client.connect()
   if (!isCluster(await client.sendCommand(["INFO", "cluster"]))) {
     const send = (words: ReadonlyArray<string>): Promise<unknown> => client.sendCommand([...words])
-    return { send: (_, words) => send(words), nodes: () => [send], close: () => client.destroy() }
+    return { send: (_, words) => send(words), nodes: () => [send] }
   }
-  client.destroy()
+  close()
   const { password, protocol, username } = new URL(url)
   const socket = { ...options.socket, ...(protocol === "rediss:" && { tls: true as const }) }
   const login = { username: decodeURIComponent(username), password: decodeURIComponent(password) }
   // What the address says of one node holds for all of them.
   const defaults = { ...options, socket, ...(password !== "" && login) }
   const cluster = createCluster({ rootNodes: [{ url }], defaults }).on("error", ignore)
+  signal.throwIfAborted()
+  signal.addEventListener("abort", closing(cluster))
   await cluster.connect()
   return {
     send: (key, words) => cluster.sendCommand(key, false, [...words]),
     nodes: () =>
-      cluster.masters.map((node) => async (words) => (await cluster.nodeClient(node)).sendCommand([...words])),
-    close: () => cluster.destroy()
+      cluster.masters.map((node) => async (words) => (await cluster.nodeClient(node)).sendCommand([...words]))
   }
 }
 
-const openIoredis = async (url: string): Promise<Client> => {
+/** Opens a client by the package `ioredis`. */
+export const openIoredis: Open = async (url, signal) => {
   const { Cluster, Redis } = await import("ioredis")
   const options = {
     lazyConnect: true,
@@ -71,11 +84,18 @@ const openIoredis = async (url: string): Promise<Client> => {
     (node: InstanceType<typeof Redis>) =>
     ([command = "", ...words]: ReadonlyArray<string>): Promise<unknown> =>
       node.call(command, ...words)
-  const client = new Redis(url, options).on("error", ignore)
-  await client.connect()
+  const client = new Redis(url, options)
+  // Its promise says only that there is no connection; this says why.
+  let reason: unknown
+  client.on("error", (error) => (reason = error))
+  signal.throwIfAborted()
+  signal.addEventListener("abort", () => client.disconnect())
+  await client.connect().catch((error) => {
+    throw reason ?? error
+  })
   if (!isCluster(await client.info("cluster"))) {
     const send = senderTo(client)
-    return { send: (_, words) => send(words), nodes: () => [send], close: () => client.disconnect() }
+    return { send: (_, words) => send(words), nodes: () => [send] }
   }
   client.disconnect()
   const { hostname, password, port, protocol, username } = new URL(url)
@@ -89,25 +109,26 @@ const openIoredis = async (url: string): Promise<Client> => {
       ...(protocol === "rediss:" && { tls: {} })
     }
   }).on("error", ignore)
+  signal.throwIfAborted()
+  signal.addEventListener("abort", () => cluster.disconnect())
   await cluster.connect()
   return {
     send: (_, [command = "", ...words]) => cluster.call(command, ...words) as Promise<unknown>,
-    nodes: () => cluster.nodes("master").map(senderTo),
-    close: () => cluster.disconnect()
+    nodes: () => cluster.nodes("master").map(senderTo)
   }
 }
 
 const isMissing = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND"
 
-const open = async (url: string): Promise<Client> => {
+const openInstalled: Open = async (url, signal) => {
   try {
-    return await openRedis(url)
+    return await openRedis(url, signal)
   } catch (error) {
     if (!isMissing(error)) throw error
   }
   try {
-    return await openIoredis(url)
+    return await openIoredis(url, signal)
   } catch (error) {
     if (!isMissing(error)) throw error
     throw new Error("no client is installed: npm install redis, or npm install ioredis", { cause: error })
@@ -119,38 +140,55 @@ const isAnswer = /^[A-Z]{2,} /
 const isElsewhere = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|NOREPLICAS) /
 
 /** A connection to an address, which is opened when it is used, and closed with its scope. */
-export const connect = (url: string): Effect.Effect<Connection, never, Scope.Scope> =>
+export const connect = (url: string, open = openInstalled): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.sync(() => new Lasting(url)),
+    Effect.sync(() => new Lasting(url, open)),
     (lasting) => Effect.sync(() => lasting.close())
   )
 
 class Lasting implements Connection {
   private readonly url: string
-  private client: Promise<Client> | undefined = undefined
+  private readonly open: Open
+  private opened: { readonly client: Promise<Client>; readonly end: AbortController } | undefined = undefined
 
-  constructor(url: string) {
+  constructor(url: string, open: Open) {
     this.url = url
+    this.open = open
   }
   readonly send: Connection["send"] = (key, words) => this.use((client) => client.send(key, words))
   readonly keys: Connection["keys"] = (pattern) =>
     this.use(async (client) => (await Promise.all(client.nodes().map((send) => keysOf(send, pattern)))).flat())
 
   close(): void {
-    this.client?.then((client) => client.close(), ignore)
-    this.client = undefined
+    this.opened?.end.abort()
+    this.opened = undefined
+  }
+
+  private client(): Promise<Client> {
+    if (this.opened === undefined) {
+      const end = new AbortController()
+      this.opened = { client: this.open(this.url, end.signal), end }
+    }
+    return this.opened.client
   }
 
   private use<A>(run: (client: Client) => Promise<A>): Effect.Effect<A, StoreError> {
-    return Effect.tryPromise({
-      try: async () => run(await (this.client ??= open(this.url))),
-      catch: (cause) => {
-        const { message } = cause as Error
-        if (!isAnswer.test(message) || isElsewhere.test(message)) this.close()
-        return new StoreError({ cause })
-      }
-      // Who waited has waited long enough: a connection may die without a word.
-    }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close())))
+    return Effect.suspend(() => {
+      let isOpen = false
+      return Effect.tryPromise({
+        try: async () => {
+          const client = await this.client()
+          isOpen = true
+          return run(client)
+        },
+        catch: (cause) => {
+          const { message } = cause as Error
+          if (!isOpen || !isAnswer.test(message) || isElsewhere.test(message)) this.close()
+          return new StoreError({ cause })
+        }
+        // Who waited has waited long enough: a connection may die without a word.
+      }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close())))
+    })
   }
 }
 

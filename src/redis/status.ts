@@ -30,13 +30,16 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
   for (const key of [...(yield* client.keys(Store.pattern(prefix)))].sort()) {
     const name = Store.nameOf(prefix, key)
     const stored = name === undefined ? undefined : yield* store.read(name)
-    const pool = stored === undefined ? undefined : statusOf(name!, stored.value)
+    const pool = stored === undefined ? undefined : statusOf(name!, stored)
     if (pool !== undefined) pools.push(pool)
   }
   return pools
 })
 
-const connected = ({ prefix = "floodgate", url }: StatusOptions): Effect.Effect<Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError>, never, Scope.Scope> =>
+const connected = ({
+  prefix = "floodgate",
+  url
+}: StatusOptions): Effect.Effect<Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError>, never, Scope.Scope> =>
   Effect.map(Client.connect(url), (client) => look(client, prefix))
 
 /**

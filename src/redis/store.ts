@@ -10,14 +10,16 @@ export type Send = (key: string, words: ReadonlyArray<string>) => Effect.Effect<
 
 /**
  * `KEYS[1]` is the pool; the arguments are the version that is expected (empty for none), the next one, its value and how
- * many milliseconds it is kept. Returns nothing where it was replaced, else what is stored.
+ * many milliseconds it is kept, or none to read. Returns nothing where it was replaced, else what is stored, and its age.
  */
 export const script = `
-local stored = redis.call('HGET', KEYS[1], 'version')
-if (stored or '') ~= ARGV[1] then
-  return redis.call('HMGET', KEYS[1], 'version', 'value')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local stored = redis.call('HMGET', KEYS[1], 'version', 'at')
+if ARGV[1] ~= (stored[1] or '') then
+  return { stored[1], redis.call('HGET', KEYS[1], 'value'), now - (stored[2] or now) }
 end
-redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3])
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3], 'at', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return false
 `
@@ -36,27 +38,31 @@ export const nameOf = (prefix: string, key: string): string | undefined => {
   }
 }
 
-/** A hash without one of the two fields is none of ours, and so is anything else that lies there. */
+/** A hash without one of the fields is none of ours, and so is anything else that lies there. */
 export const storedOf = (reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
-  const [version, value] = Array.isArray(reply) && reply.length === 2 ? reply : [0, 0]
+  const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
   if (version === null && value === null) return Effect.undefined
-  if (typeof version === "string" && typeof value === "string") return Effect.succeed({ version, value })
-  return Effect.fail(new StoreError({ cause: new Error("the reply of Redis is no version and value") }))
+  if (typeof version === "string" && typeof value === "string" && typeof ageMillis === "number") {
+    return Effect.succeed({ version, value, ageMillis })
+  }
+  return Effect.fail(new StoreError({ cause: new Error("the reply of Redis is no version, value and age") }))
 }
 
-const isUnknownScript = ({ cause }: StoreError): boolean => cause instanceof Error && cause.message.startsWith("NOSCRIPT")
+const isUnknownScript = ({ cause }: StoreError): boolean =>
+  cause instanceof Error && cause.message.startsWith("NOSCRIPT")
 
-export const make = (prefix: string, send: Send): Store => ({
-  read: (name) => {
+export const make = (prefix: string, send: Send): Store => {
+  const run = (name: string, words: ReadonlyArray<string>): Effect.Effect<unknown, StoreError> => {
     const key = keyOf(prefix, name)
-    return Effect.flatMap(send(key, ["HMGET", key, "version", "value"]), storedOf)
-  },
-  swap: (name, expected, next, keepMillis) => {
-    const key = keyOf(prefix, name)
-    const words = ["1", key, expected ?? "", next.version, next.value, String(keepMillis)]
-    return send(key, ["EVALSHA", sha, ...words]).pipe(
-      Effect.catchIf(isUnknownScript, () => send(key, ["EVAL", script, ...words])),
-      Effect.flatMap((reply) => (reply === null ? Effect.succeed(next) : storedOf(reply)))
+    return Effect.catchIf(send(key, ["EVALSHA", sha, "1", key, ...words]), isUnknownScript, () =>
+      send(key, ["EVAL", script, "1", key, ...words])
     )
   }
-})
+  return {
+    read: (name) => Effect.flatMap(run(name, []), storedOf),
+    swap: (name, expected, next, keepMillis) =>
+      Effect.flatMap(run(name, [expected ?? "", next.version, next.value, String(keepMillis)]), (reply) =>
+        reply === null ? Effect.succeed(next) : storedOf(reply)
+      )
+  }
+}

@@ -17,3 +17,10 @@ export * as ProviderSim from "./ProviderSim.ts"
  * @since 0.1.0
  */
 export * as Simulation from "./Simulation.ts"
+
+/**
+ * What every store of a budget must do, as checks.
+ *
+ * @since 0.2.0
+ */
+export * as StoreContract from "./StoreContract.ts"

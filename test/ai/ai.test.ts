@@ -11,6 +11,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import * as Stream from "effect/Stream"
@@ -417,10 +419,10 @@ describe("floodgate/ai", () => {
     const overloaded = { type: "error", error: { type: "overloaded_error", message: "Overloaded" } }
     const network = { method: "POST", url: "https://provider.test" } as const
     const table: ReadonlyArray<
-      readonly [name: string, reason: AiError.AiErrorReason, attempts: number, requests: number, input: number]
+      readonly [name: string, reason: AiError.AiErrorReason, isRetried: boolean, requests: number, input: number]
     > = [
-      ["429 with its response", new AiError.RateLimitError({ http: http(429) }), 2, 0, 0],
-      ["429 without", new AiError.RateLimitError({ retryAfter: Duration.seconds(3) }), 2, 0, 0],
+      ["429 with its response", new AiError.RateLimitError({ http: http(429) }), true, 0, 0],
+      ["429 without", new AiError.RateLimitError({ retryAfter: Duration.seconds(3) }), true, 0, 0],
       [
         "a spend limit that comes as 429",
         new AiError.RateLimitError({
@@ -428,65 +430,77 @@ describe("floodgate/ai", () => {
             error: { type: "rate_limit_error", details: { error_code: "enforced_spend_limit_reached" } }
           })
         }),
-        1,
+        false,
         0,
         0
       ],
-      ["a quota", new AiError.QuotaExhaustedError({}), 1, 0, 0],
-      ["529, which the adapter does not know", new AiError.UnknownError({ http: http(529, overloaded) }), 2, 2, 0],
-      ["500", new AiError.InternalProviderError({ description: "500" }), 2, 2, 0],
-      ["401", new AiError.AuthenticationError({ kind: "InvalidKey", http: http(401) }), 1, 1, 0],
-      ["400", new AiError.InvalidRequestError({ http: http(400) }), 1, 1, 0],
+      ["a quota", new AiError.QuotaExhaustedError({}), false, 0, 0],
+      ["529, which the adapter does not know", new AiError.UnknownError({ http: http(529, overloaded) }), true, 1, 0],
+      ["500", new AiError.InternalProviderError({ description: "500" }), true, 1, 0],
+      ["401", new AiError.AuthenticationError({ kind: "InvalidKey", http: http(401) }), false, 1, 0],
+      ["400", new AiError.InvalidRequestError({ http: http(400) }), false, 1, 0],
       [
         "a refused connection",
         new AiError.NetworkError({ ...network, reason: "TransportError", cause: { code: "ECONNREFUSED" } }),
-        2,
+        true,
         0,
         0
       ],
       [
         "a connection that broke",
         new AiError.NetworkError({ ...network, reason: "TransportError", cause: { code: "ECONNRESET" } }),
-        2,
-        2,
-        2
+        true,
+        1,
+        1
       ],
-      ["a URL that is none", new AiError.NetworkError({ ...network, reason: "InvalidUrlError" }), 1, 0, 0],
+      ["a URL that is none", new AiError.NetworkError({ ...network, reason: "InvalidUrlError" }), false, 0, 0],
       [
         "output that does not decode, and says what it used",
         new AiError.InvalidOutputError({ description: "x", usage: { promptTokens: 7, completionTokens: 3 } }),
-        1,
+        false,
         1,
         7
       ]
     ]
-    for (const [name, reason, attempts, requests, input] of table) {
-      it.effect(`${name}: ${attempts} attempt(s), ${requests} request(s) and ${input} token(s) of input kept`, () => {
-        const { asked, layer } = scripted({ whole: [reason, reason] })
+    for (const [name, reason, isRetried, requests, input] of table) {
+      const outcome = isRetried ? "retried" : "not retried"
+      it.effect(`${name}: ${outcome}, ${requests} request(s) and ${input} token(s) of input kept`, () => {
+        const { asked, layer } = scripted({ whole: [reason, [text("ok"), finish()]] })
         return under(
           Effect.gen(function* () {
-            const error = yield* ending(Effect.flip(LanguageModel.generateText({ prompt: "hi" })))
-            assert.strictEqual(error.reason, reason)
-            assert.strictEqual(asked.length, attempts)
+            const result = yield* ending(Effect.result(LanguageModel.generateText({ prompt: "hi" })))
             const kept = yield* levels
-            assert.deepStrictEqual([kept.requests, kept.input], [requests, input])
+            if (isRetried) {
+              assert.isTrue(Result.isSuccess(result))
+              assert.strictEqual(asked.length, 2)
+              assert.deepStrictEqual([kept.requests - 1, kept.input - 100], [requests, input])
+            } else {
+              assert.strictEqual(Result.isFailure(result) && result.failure.reason, reason)
+              assert.strictEqual(asked.length, 1)
+              assert.deepStrictEqual([kept.requests, kept.input], [requests, input])
+            }
           }),
           layer
         )
       })
     }
 
-    it.effect("of a provider that has answered before make fewer calls in flight, where the response tells", () => {
+    it.effect("of a provider that fails again and again pause the pool, and use up no attempts", () => {
       const down = new AiError.UnknownError({ http: http(500) })
-      const { layer } = scripted({ whole: [[text("ok"), finish()], down, down] })
+      const { layer } = scripted({ whole: [down, down, down, down, down, [text("ok"), finish()]] })
       return under(
         Effect.gen(function* () {
-          yield* LanguageModel.generateText({ prompt: "hi" })
-          yield* ending(Effect.flip(LanguageModel.generateText({ prompt: "hi" })))
-          assert.isBelow((yield* (yield* Budget.TokenBudget).status).pools["default"]!.allowed, 8)
+          const budget = yield* Budget.TokenBudget
+          const pauses = yield* Effect.forkChild(
+            Stream.runHead(
+              Stream.filterMap(budget.changes, ({ pools }) => Result.fromNullishOr(pools["default"]?.pause, () => "none"))
+            )
+          )
+          const { text } = yield* ending(LanguageModel.generateText({ prompt: "hi" }))
+          assert.strictEqual(text, "ok")
+          assert.strictEqual(Option.getOrUndefined(yield* Fiber.join(pauses))?.reason, "overload")
         }),
-        layer,
-        { concurrency: 8 }
+        layer
       )
     })
 
@@ -529,8 +543,10 @@ describe("floodgate/ai", () => {
             startImmediately: true
           })
           // One has the place, and one waits: the queue is full.
-          for (const _ of [1, 2]) yield* Effect.forkChild(budget.reserve({ tokens: 1 }), { startImmediately: true })
-          yield* TestClock.adjust("1 second")
+          for (const _ of [1, 2]) {
+            yield* Effect.forkChild(budget.reserve({ tokens: 1 }), { startImmediately: true })
+            yield* TestClock.adjust("500 millis")
+          }
           const { reason } = yield* Fiber.join(fiber)
           assert.match(JSON.stringify(reason), /"reason":"QueueFull","message":".*after: the provider is overloaded/)
         }).pipe(Effect.scoped),
@@ -610,13 +626,15 @@ describe("floodgate/ai", () => {
     })
 
     it.effect("give the error part when they give up", () => {
-      const { layer } = scripted({ streams: [Stream.make(begin, failed), Stream.make(begin, failed)] })
+      const { layer } = scripted({ streams: [Stream.make(begin, failed)] })
       return under(
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* ending(types), ["response-metadata", "error"])
           assert.strictEqual((yield* levels).input, 0)
         }),
-        layer
+        layer,
+        {},
+        { retry: Retry.make({ attempts: 1 }) }
       )
     })
 
@@ -661,9 +679,8 @@ describe("floodgate/ai", () => {
     })
 
     it.effect("have failed with their error part, whether the consumer asks on or not", () => {
-      const { layer } = scripted({
-        streams: [Stream.concat(Stream.make(begin, delta("a"), failed), Stream.never)]
-      })
+      const overloaded = Stream.concat(Stream.make(begin, delta("a"), failed), Stream.never)
+      const { layer } = scripted({ streams: [overloaded, overloaded] })
       const toItsEnd = LanguageModel.streamText({ prompt: "hi" }).pipe(
         Stream.takeUntil(({ type }) => type === "error"),
         Stream.runDrain
@@ -671,11 +688,11 @@ describe("floodgate/ai", () => {
       return under(
         Effect.gen(function* () {
           yield* ending(toItsEnd)
-          const { allowed } = (yield* (yield* Budget.TokenBudget).status).pools["default"]!
-          assert.strictEqual(allowed, 1)
+          yield* toItsEnd
+          const { pause } = (yield* (yield* Budget.TokenBudget).status).pools["default"]!
+          assert.strictEqual(pause?.reason, "overload")
         }),
-        layer,
-        { concurrency: 8 }
+        layer
       )
     })
 

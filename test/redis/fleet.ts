@@ -63,6 +63,13 @@ export const burstOf = (log: ReadonlyArray<Omit<Entry, "process" | "agent">>, ra
   return most
 }
 
+/**
+ * What a busy machine adds to the way of a call from its process to the provider, now and then: no budget knows of it. A
+ * call that is late comes upon those that were admitted for that time.
+ */
+const jitterMillis = 50
+export const jitter = (ratePerSecond: number): number => (ratePerSecond * jitterMillis) / 1_000
+
 /** How far apart the two moments are at most. */
 export const blurOf = (log: ReadonlyArray<Entry>): number => Math.max(...log.map(({ at, from }) => at - from))
 

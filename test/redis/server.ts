@@ -1,10 +1,8 @@
 /**
- * A Redis server of the test's own: on a free port, in a temporary directory, without persistence. `REDIS_SERVER` names
- * another binary, such as `valkey-server`. Where there is none, tests that neither stop the server nor wipe it use the one
- * at `REDIS_URL`.
+ * A Redis server of the test's own: on a free port, in a temporary directory. `REDIS_SERVER` names another binary, such as
+ * `valkey-server`.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
-import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { createServer } from "node:net"
@@ -15,14 +13,9 @@ import { createClient } from "redis"
 const binary = process.env.REDIS_SERVER ?? "redis-server"
 export const hasServer = spawnSync(binary, ["--version"]).status === 0
 
-/** Why tests are skipped that need a server of their own, or undefined. */
+/** Why tests that need a server are skipped, or undefined. */
 export const skipped = hasServer ? undefined : `${binary} is not on the PATH`
-
-/** Why tests are skipped that any server will do for, or undefined. */
-export const skippedWithoutAny = hasServer || process.env.REDIS_URL ? undefined : `${skipped}, and REDIS_URL is not set`
-
-/** A prefix that no earlier run has used, for a server that outlives the tests. */
-export const fresh = (name: string): string => `${name}-${randomBytes(4).toString("hex")}`
+if (skipped !== undefined && process.env.CI) throw new Error(`${skipped}: on CI these tests have to run`)
 
 const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, "127.0.0.1")
@@ -39,7 +32,7 @@ export interface Server {
   readonly signal: (signal: NodeJS.Signals) => void
   /** Runs a command on a connection of its own. */
   readonly command: (...args: ReadonlyArray<string>) => Promise<unknown>
-  /** Kills it and starts an empty one on the same port. */
+  /** Kills it and starts one on the same port: with what was last saved by `SAVE`, or empty. */
   readonly restart: (downMillis?: number) => Promise<void>
   readonly stop: () => Promise<void>
 }
@@ -66,13 +59,6 @@ const commandAt =
       client.destroy()
     }
   }
-
-/** A server for tests that leave it running: their own, or the one at `REDIS_URL`. */
-export const any = async (): Promise<Pick<Server, "url" | "command" | "stop">> => {
-  const url = process.env.REDIS_URL
-  if (hasServer || url === undefined) return start()
-  return { url, command: commandAt(url), stop: () => Promise.resolve() }
-}
 
 interface Options {
   /**

@@ -8,9 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as Budget from "floodgate/Budget"
-import { BudgetStore } from "floodgate/BudgetStore"
+import type { Options } from "floodgate/BudgetStore"
 import type { Limits } from "floodgate/Limits"
-import * as FloodgateRedis from "floodgate/redis"
+import * as Clients from "./clients.ts"
 
 export interface Job {
   readonly url: string
@@ -19,7 +19,9 @@ export interface Job {
   readonly provider: string
   readonly limits: Limits
   readonly concurrency?: number
-  readonly store?: FloodgateRedis.Options
+  readonly store?: Options
+  /** The package that it reaches Redis by. */
+  readonly client?: Clients.Name
   readonly agents: number
   /** The sizes of each agent's calls. */
   readonly calls: ReadonlyArray<number>
@@ -27,7 +29,7 @@ export interface Job {
   readonly callsPerAgent?: ReadonlyArray<ReadonlyArray<number>>
   /** What is estimated for a call of one token. */
   readonly estimate?: number
-  /** How far this process's clock is off. */
+  /** How far this process's clocks are off: of the day, and since the machine was started. */
   readonly skewMillis?: number
 }
 
@@ -36,15 +38,17 @@ export interface Outcome {
   readonly done: number
   readonly failed: number
   readonly errors: ReadonlyArray<string>
-  /** Every grant: when the store made it, in milliseconds by the server's clock, and the tokens. */
+  /** Every grant: when it was heard of, in milliseconds since the epoch, and the tokens. */
   readonly grants: ReadonlyArray<readonly [at: number, tokens: number]>
 }
 
 const job = JSON.parse(process.argv[2]!) as Job
-const realNow = Date.now
 if (job.skewMillis !== undefined) {
   const skew = job.skewMillis
-  Date.now = () => realNow() + skew
+  const now = Date.now.bind(Date)
+  const nanos = process.hrtime.bigint.bind(process.hrtime)
+  Date.now = () => now() + skew
+  process.hrtime.bigint = () => nanos() + BigInt(skew) * 1_000_000n
 }
 
 const errors = new Set<string>()
@@ -52,25 +56,13 @@ const grants: Array<readonly [at: number, tokens: number]> = []
 let done = 0
 let failed = 0
 
-/** Notes what the store grants. */
-const noted = (store: BudgetStore): BudgetStore => ({
-  open: (pool, options) =>
-    Effect.map(store.open(pool, options), (opened) => ({
-      ...opened,
-      take: (asks) =>
-        Effect.map(opened.take(asks), (taken) => {
-          for (const { charge, takenAt } of taken.granted) grants.push([takenAt, charge.tokens ?? 0])
-          return taken
-        })
-    }))
-})
-
 const call = (agent: number, tokens: number) =>
   Budget.withReservation(
     { tokens: Math.ceil(tokens * (job.estimate ?? 1)) },
     (reservation) =>
       Effect.flatMap(
         Effect.promise(async (signal) => {
+          grants.push([performance.timeOrigin + performance.now(), tokens])
           const response = await fetch(job.provider, {
             method: "POST",
             body: JSON.stringify({ process: job.name, agent, tokens }),
@@ -122,8 +114,7 @@ await Effect.runPromise(
   Effect.provide(
     program,
     Budget.layer({ limits: job.limits, concurrency: job.concurrency }).pipe(
-      Layer.provide(Layer.effect(BudgetStore, Effect.map(BudgetStore, noted))),
-      Layer.provide(FloodgateRedis.layerStoreUrl({ ...job.store, url: job.url, prefix: job.prefix, name: job.name }))
+      Layer.provide(Clients.layer(job.client ?? "redis", job.url, job.prefix, { ...job.store, name: job.name }))
     )
   ).pipe(
     Effect.provideService(References.MinimumLogLevel, "None"),

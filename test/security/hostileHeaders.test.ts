@@ -3,20 +3,42 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
 import * as LlmClient from "floodgate/LlmClient"
 import { answer, cases, limits, run, type Setting, soon, timed } from "../support/hostileHeaders.ts"
 import { quiet, serve } from "../support/httpServer.ts"
 
-const inMemory: Setting = { stores: [Layer.empty], quiet }
+const alone = (): Setting => ({ stores: [Layer.empty], quiet })
+
+/** Two processes that share a budget: the first one hears the nonsense, the other what is normal again. */
+const together = (): Setting => {
+  const values = new Map<string, BudgetStore.Stored>()
+  const store = BudgetStore.layer({
+    read: (key) => Effect.sync(() => values.get(key)),
+    swap: (key, expected, next) =>
+      Effect.sync(() => {
+        if (values.get(key)?.version === expected) values.set(key, next)
+        return values.get(key)
+      })
+  })
+  return { stores: [store, store], quiet }
+}
 
 describe("hostile headers", () => {
   describe.each([
     ["with limits", limits],
     ["without", undefined]
   ] as const)("%s", (_, given) => {
-    describe.each([200, 429])("in answers of %i", (status) => {
-      for (const one of cases)
-        it.effect(`${one.name} stalls nobody, and normal answers put it right`, () => run(one, status, given, inMemory))
+    describe.each([
+      ["to a process alone", alone],
+      ["to one of two", together]
+    ] as const)("%s", (_, setting) => {
+      describe.each([200, 429])("in answers of %i", (status) => {
+        for (const one of cases)
+          it.effect(`${one.name} stalls nobody, and normal answers put it right`, () =>
+            run(one, status, given, setting())
+          )
+      })
     })
   })
 

@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
+import * as Retry from "floodgate/Retry"
 import { assertReadable, everyWord, limits, say, Word } from "../support/hostileWords.ts"
 
 const words = Schema.Array(Word)
@@ -33,21 +34,25 @@ describe("whatever is said to a budget", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("a failure that asks to wait for ever, or in a form that is none, pauses for what is believed", () =>
-    Effect.gen(function* () {
-      const governor = yield* Governor.Governor
-      const budget = yield* Budget.TokenBudget
-      const paused = Effect.fnUntraced(function* (retryAfter: unknown) {
-        const failure = { isRetryable: false, pushback: "rateLimit", retryAfter }
-        const call = { model: "m", bytes: 10, maxTokens: 5 }
-        assert.strictEqual(yield* Effect.flip(governor.run(call, () => Effect.fail(failure))), failure)
-        const left = (yield* budget.status).pools.default?.cooldown?.left
-        yield* TestClock.adjust("1 hour")
-        return left
-      })
-      assert.deepStrictEqual(yield* paused("30"), Duration.seconds(2))
-      assert.deepStrictEqual(yield* paused(Duration.infinity), Duration.hours(1))
-    }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(Budget.layer({ limits })))))
+  it.effect(
+    "a failure that asks to wait for years closes the pool for an hour, one in a form that is none for no time",
+    () =>
+      Effect.gen(function* () {
+        const governor = yield* Governor.Governor
+        const budget = yield* Budget.TokenBudget
+        const closedFor = Effect.fnUntraced(function* (retryAfter: unknown) {
+          const failure = { isRetryable: true, pushback: "rateLimit", retryAfter }
+          const call = { model: "m", bytes: 10, maxTokens: 5 }
+          const failed = Effect.flip(
+            governor.run(call, () => Effect.fail(failure), { retry: Retry.make({ attempts: 1 }) })
+          )
+          assert.strictEqual(yield* failed, failure)
+          return (yield* budget.status).pools.default?.pause?.leftMillis
+        })
+        assert.isUndefined(yield* closedFor("30"))
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* closedFor(Duration.days(3_650)), 3_600_000)
+      }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(Budget.layer({ limits })))))
   )
 
   it.effect.prop("who is given limits again is let out within hours, if nothing was used", { words }, ({ words }) =>
@@ -56,6 +61,8 @@ describe("whatever is said to a budget", () => {
       // What a rejection takes at the rate of absurd limits is a debt that stays.
       for (const word of words) if (word.say !== "resize") yield* say(budget, word, false, soon)
       yield* budget.resize({ limits, concurrency: 1 })
+      // While the pool is closed for long, whoever comes is refused.
+      yield* TestClock.adjust("1 hour")
       const call = yield* Effect.forkChild(Effect.scoped(budget.reserve({ inputTokens: 1, outputTokens: 1 })))
       yield* TestClock.adjust("12 hours")
       assert.strictEqual(call.pollUnsafe()?._tag, "Success", JSON.stringify(yield* budget.status))

@@ -6,8 +6,9 @@ import { createHash } from "node:crypto"
 import { Lua } from "wasmoon-lua5.1"
 
 /** Hashes in Lua tables; `false` stands for nil in a reply, as in Redis. Its state can be copied and put back. */
-const server = `
+const source = `
 local db = {}
+now = 0
 local commands = {}
 function commands.HGET(key, field) return db[key] and db[key][field] or false end
 function commands.HMGET(key, ...)
@@ -21,6 +22,7 @@ function commands.HSET(key, ...)
   for i = 1, #words, 2 do db[key][words[i]] = words[i + 1] end
   return #words / 2
 end
+function commands.TIME() return { string.format('%d', now / 1000), string.format('%d', now % 1000 * 1000) } end
 function commands.PEXPIRE(key) return db[key] and 1 or 0 end
 function commands.DEL(key) local had = db[key]; db[key] = nil; return had and 1 or 0 end
 redis = { call = function(name, ...) return commands[name](...) end }
@@ -39,22 +41,28 @@ function restore(number) db = copy(snapshots[number]) end
 function wipe() db = {} end
 
 local function answer(reply)
-  if type(reply) == 'table' then return 2, reply[1], reply[2] end
-  return 1, reply, false
+  if type(reply) == 'table' then return #reply, reply[1], reply[2], reply[3] end
+  return 1, reply, false, false
 end
 function command(name, ...) return answer(commands[name](...)) end
 
 local scripts = {}
-function reset() db, scripts = {}, {} end
+function reset()
+  db, scripts, snapshots = {}, {}, {}
+  collectgarbage()
+end
 function known(sha) return scripts[sha] ~= nil end
 function load(sha, source) scripts[sha] = loadstring(source) end
-function run(sha, key, a, b, c, d)
-  KEYS, ARGV = { key }, { a, b, c, d }
+function run(time, sha, key, ...)
+  now = time
+  KEYS, ARGV = { key }, {...}
   return answer(scripts[sha]())
 end
 `
 
 export interface LuaRedis {
+  /** Its clock, in milliseconds. */
+  now: () => number
   /** The reply to a command. Throws what a server would say where it does not know a script. */
   readonly send: (words: ReadonlyArray<string>) => unknown
   /** A copy of everything, and what puts it back. */
@@ -64,22 +72,23 @@ export interface LuaRedis {
   readonly reset: () => void
 }
 
-type Answer = readonly [count: number, first: unknown, second: unknown]
+type Answer = readonly [count: number, ...values: ReadonlyArray<unknown>]
 
-const toReply = ([count, first, second]: Answer): unknown => {
+const toReply = ([count, ...values]: Answer): unknown => {
   const one = (value: unknown): unknown => (value === false || value === undefined ? null : value)
-  return count === 2 ? [one(first), one(second)] : one(first)
+  return count === 1 ? one(values[0]) : values.slice(0, count).map(one)
 }
 
 export const make = async (): Promise<LuaRedis> => {
   const lua = await Lua.create()
-  lua.doStringSync(server)
+  lua.doStringSync(source)
   const call = (name: string, ...words: ReadonlyArray<unknown>): Answer => lua.global.call(name, ...words) as never
   const run = (sha: string, [count, ...words]: ReadonlyArray<string>): unknown => {
     if (count !== "1") throw new Error(`ERR this server knows scripts with one key, not ${count}`)
-    return toReply(call("run", sha, ...words))
+    return toReply(call("run", server.now(), sha, ...words))
   }
-  return {
+  const server: LuaRedis = {
+    now: () => 0,
     send: ([name = "", first = "", ...words]) => {
       if (name === "EVALSHA") {
         if (call("known", first)[0] as unknown as boolean) return run(first, words)
@@ -97,4 +106,5 @@ export const make = async (): Promise<LuaRedis> => {
     wipe: () => void call("wipe"),
     reset: () => void call("reset")
   }
+  return server
 }

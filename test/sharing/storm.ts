@@ -17,7 +17,13 @@ import * as World from "./world.ts"
 export type Event =
   | { readonly at: number; readonly what: "crash" | "leave"; readonly process: number }
   | { readonly at: number; readonly what: "start" }
-  | { readonly at: number; readonly what: "cut"; readonly process: number; readonly way: "to" | "from" | "both"; readonly millis: number }
+  | {
+      readonly at: number
+      readonly what: "cut"
+      readonly process: number
+      readonly way: "to" | "from" | "both"
+      readonly millis: number
+    }
   | { readonly at: number; readonly what: "down"; readonly millis: number }
   | { readonly at: number; readonly what: "wipe" }
   | { readonly at: number; readonly what: "restore"; readonly millis: number }
@@ -186,6 +192,49 @@ const scene = (plan: Plan, redis: LuaRedis): Effect.Effect<Outcome> =>
   })
 
 // -----------------------------------------------------------------------------
+// The judge
+// -----------------------------------------------------------------------------
+
+/** How long requests fail, and messages are lost, before a process is late with its signs of life. */
+const patience = 3_000
+
+/** By how many bursts a history exceeds its limit, beside one call that is larger than the bucket. */
+export const burstsOver = ({ log, plan: { limits, sizes } }: Outcome): number => {
+  const { burst = 1, perSecond = 0 } = limits.tokens!
+  const excess = World.excessOf(log, "tokens", { perSecond, burst }) - Math.max(0, sizes[1] - burst)
+  return Math.max(0, excess) / burst
+}
+
+/** The laws that a history breaks. */
+export const broken = ({ inFlight, log, peak, plan, stuck }: Outcome): ReadonlyArray<string> => {
+  const { concurrency, events, limits, network, processes, sharing, sizes } = plan
+  const { burst = 0, perSecond = 0 } = limits.tokens!
+  const isAlone = sharing.whenAway === "degrade"
+  const hasLost = events.some(({ what }) => what === "wipe" || what === "restore")
+  const most = processes + events.filter(({ what }) => what === "start").length
+  // A call larger than the bucket goes when that is full; one that is larger than a part, when that is.
+  const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : Math.max(0, sizes[1] - burst)
+  // What a store has lost, and what processes use where others do not see it, is one declared burst each at the most.
+  const allowed = oversized + ((hasLost ? 1 : 0) + (isAlone ? 1 : 0)) * burst
+  const leaseMillis = sharing.lease === "5 seconds" ? 5_000 : 20_000
+  const longest = Math.max(
+    0,
+    ...events.map((event) => ("millis" in event && event.what !== "restore" ? event.millis : 0))
+  )
+  // The calls of a process that is taken for dead go on at the provider; so do those that went before parts were taken.
+  const isKnownToAll =
+    !isAlone && !hasLost && longest + patience < leaseMillis && (network.lost === 0 || leaseMillis > 5_000)
+  const places = isKnownToAll ? concurrency : Infinity
+  const excess = World.excessOf(log, "tokens", { perSecond, burst })
+  return [
+    ...(stuck > 0 ? [`${stuck} calls wait for ever`] : []),
+    ...(inFlight > 0 ? [`${inFlight} calls are in flight for ever`] : []),
+    ...(peak > places ? [`${peak} calls are in flight where ${places} may be`] : []),
+    ...(excess > allowed + 1e-6 ? [`the limit of ${burst} is exceeded by ${excess} where ${allowed} is allowed`] : [])
+  ]
+}
+
+// -----------------------------------------------------------------------------
 // Plans
 // -----------------------------------------------------------------------------
 
@@ -219,10 +268,7 @@ export const plan = (seed: number, losses = false): Plan => {
       () => ({ at, what: "cut", process, way: pick("to", "from", "both"), millis }),
       () => ({ at, what: "down", millis }),
       ...(losses
-        ? [
-            (): Event => ({ at, what: "wipe" }),
-            (): Event => ({ at, what: "restore", millis: between(100, 15_000) })
-          ]
+        ? [(): Event => ({ at, what: "wipe" }), (): Event => ({ at, what: "restore", millis: between(100, 15_000) })]
         : [])
     ]
     events.push(pick(...kinds)())

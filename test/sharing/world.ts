@@ -106,6 +106,8 @@ export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
     let inFlight = 0
     let peak = 0
     let requests = 0
+    // Its clock is off, as any is.
+    redis.now = () => Math.floor(clock.currentTimeMillisUnsafe() * 1.00002) + 1_700_000_000_000
 
     const serve = (words: ReadonlyArray<string>) =>
       Effect.try({
@@ -144,7 +146,11 @@ export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
       redis,
       isDown: false,
       requests: () => requests,
-      start: Effect.fnUntraced(function* (name, options, { drift = 0, network = calm, skewMillis = 0, ...sharing } = {}) {
+      start: Effect.fnUntraced(function* (
+        name,
+        options,
+        { drift = 0, network = calm, skewMillis = 0, ...sharing } = {}
+      ) {
         const link: Link = { network, isCutTo: false, isCutFrom: false }
         const store = BudgetStore.layer(makeStore("world", send(link)), { ...sharing, name })
         const own = clockWith(clock, skewMillis, drift)
@@ -167,10 +173,9 @@ export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
                 const at = clock.currentTimeMillisUnsafe()
                 world.log.push({ at, process: name, agent: reservation.agent, amounts: usage })
                 peak = Math.max(peak, ++inFlight)
-                if (process.env.LOG) console.log("begin", at.toFixed(1), name, usage.tokens, inFlight)
                 return Effect.sleep(millis).pipe(
                   Effect.andThen(reservation.settle(usage)),
-                  Effect.ensuring(Effect.sync(() => { inFlight--; if (process.env.LOG) console.log("end", clock.currentTimeMillisUnsafe().toFixed(1), name) }))
+                  Effect.ensuring(Effect.sync(() => void inFlight--))
                 )
               },
               options

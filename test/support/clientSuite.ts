@@ -236,11 +236,23 @@ export const guarantees = ({ clock, name, start }: Way): void => {
         assert.strictEqual((yield* stats).requests, 1)
       }))
 
-    test("gives up after its attempts", () =>
+    test("waits until an outage is over, which uses up no attempts", () =>
       Effect.gen(function* () {
-        const { ask, pool, stats } = yield* world({ provider: { faults: [{ kind: "529" }] } })
-        assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(40, "a")))))
+        const { ask, stats } = yield* world({
+          retry: Retry.make({ base: "5 millis", jitter: "none", attempts: 2 }),
+          provider: { faults: [{ kind: "529", calls: [1, 2] }] }
+        })
+        yield* finish(ask(40, "a"))
         assert.strictEqual((yield* stats).requests, 3)
+      }))
+
+    test("gives up at its deadline while the provider is down, and takes nothing", () =>
+      Effect.gen(function* () {
+        const { ask, pool } = yield* world({
+          retry: Retry.make({ base: "5 millis", jitter: "none", maxElapsed: "500 millis" }),
+          provider: { faults: [{ kind: "529" }] }
+        })
+        assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(40, "a")))))
         assert.strictEqual((yield* idle(pool)).dimensions.inputTokens!.level, 100_000)
       }))
 

@@ -22,10 +22,8 @@ export const unused: Budget.PoolStatus = {
   allowed: 1,
   queued: 0,
   waiting: [],
-  cooldown: undefined,
-  pace: 1,
-  binding: undefined,
-  storeAvailable: true
+  pause: undefined,
+  binding: undefined
 }
 
 /** What is seen of a provider that answers, and of the budget in front of it. */

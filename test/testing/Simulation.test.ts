@@ -167,12 +167,4 @@ describe("Simulation", () => {
     const exit = await Effect.runPromiseExit(Effect.provide(Simulation.run(call), ProviderSim.layer()))
     assert.match(String(exit), /a month of simulated time; .* provide its layers to the effect itself/)
   })
-
-  it("complains of an option that it does not know", () => {
-    const wrong = { sede: 2 } as Simulation.Options
-    assert.throws(
-      () => Simulation.run(Effect.void, wrong),
-      /Simulation.run: expected nothing but seed, progress, got sede/
-    )
-  })
 })

@@ -107,8 +107,9 @@ interface Draft<W> {
   readonly sentAt: number
 }
 
-/** A process that goes on with its part. */
+/** A process that goes on with its part, and the part as it began. */
 interface Alone {
+  readonly began: Law.Pool
   readonly law: Law.Pool
   readonly most: number
   readonly tickets: Set<Law.Ticket>
@@ -117,7 +118,7 @@ interface Alone {
 export class Exchange<W> {
   private readonly host: Host<W>
   private readonly sharing: Sharing
-  private readonly id = crypto.randomUUID()
+  private readonly id: string
   /** The last state that was stored, as far as we know; `version` is undefined where nothing is. */
   private base: { readonly version: string | undefined; readonly text: string }
   private view: State.State
@@ -145,16 +146,16 @@ export class Exchange<W> {
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
   private alone: Alone | undefined = undefined
-  private hasLost = false
   private dueAt = Infinity
   private timers = 0
   private isBusy = false
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(host: Host<W>, sharing: Sharing) {
+  constructor(host: Host<W>, sharing: Sharing, id: string) {
     this.host = host
     this.sharing = sharing
+    this.id = id
     this.view = State.make(host.config, this.now())
     this.base = { version: undefined, text: State.encode(this.view) }
   }
@@ -284,7 +285,9 @@ export class Exchange<W> {
   private beatMillis(): number {
     if (this.sharing.whenAway === "degrade") return this.silent / 4
     if (this.host.front() !== undefined) return waitingBeat
-    const rests = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
+    const isIdle = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
+    // Who joins later takes the time from the state: while the pool pauses, somebody has to tell it.
+    const rests = isIdle && this.view.law.gate.until <= this.now()
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
@@ -305,8 +308,10 @@ export class Exchange<W> {
   private readonly turn: Effect.Effect<void> = Effect.suspend(() => {
     this.isBusy = true
     this.dueAt = Infinity
+    const isBack = Effect.logInfo(`The store of pool "${this.host.name}" is back`)
+    const exchanged = this.awaySince === undefined ? this.exchange : Effect.andThen(this.exchange, isBack)
     return Effect.ensuring(
-      this.lock.withPermit(Effect.catchCause(this.exchange, (cause) => this.failed(cause))),
+      this.lock.withPermit(Effect.catchCause(exchanged, (cause) => this.failed(cause))),
       Effect.sync(() => {
         const beatAt = this.awaySince === undefined ? this.storedAt + this.beatMillis() : Infinity
         const at = Math.min(this.dueAt, beatAt)
@@ -350,7 +355,13 @@ export class Exchange<W> {
       if (conflicts < mostConflicts) return this.commit(conflicts + 1)
       // Too many come at once. Whoever waits has an old state then, and looks first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
-      return Effect.andThen(pause, Effect.andThen(this.read, Effect.suspend(() => this.commit(conflicts + 1))))
+      return Effect.andThen(
+        pause,
+        Effect.andThen(
+          this.read,
+          Effect.suspend(() => this.commit(conflicts + 1))
+        )
+      )
     })
   }
 
@@ -399,6 +410,7 @@ export class Exchange<W> {
       owner.part = Fleet.partOf(state, owner, { from: this.silent, until: sharing.degradeMillis })
     }
     if (this.isClosed) Fleet.leave(state.law, owner)
+    Fleet.count(state)
     state.time = now
     const next = { version: `${id}.${owner.seq}`, value: State.encode(state) }
     return { state, next, seq: owner.seq, operations: this.pending.length, plan, at: now, sentAt: this.clockNow() }
@@ -417,10 +429,13 @@ export class Exchange<W> {
     const found = done?.state ?? (stored === undefined ? undefined : State.decode(stored.value))
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     const known = done?.state ?? (this.base.version === undefined ? undefined : State.decode(this.base.text))
-    const state = this.reconcile(found, known)
-    this.base = { version: stored?.version, text: state === found ? stored!.value : State.encode(state) }
+    // The store may have lost what we know.
+    const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
+    const state = hasAll ? found! : Fleet.merge(known, found)
+    this.base = { version: stored?.version, text: hasAll ? stored!.value : State.encode(state) }
     this.doubted = []
-    const offset = state.time - this.clockNow()
+    const age = known === undefined ? Math.max(0, stored?.ageMillis ?? 0) : 0
+    const offset = state.time + age - this.clockNow()
     this.offset = known === undefined ? offset : Math.max(this.offset, offset)
     this.view = state
     const own = state.owners[this.id]
@@ -438,14 +453,6 @@ export class Exchange<W> {
       this.changes = state.changes
       this.host.configure(state.config)
     }
-  }
-
-  /** What is true, where the store may have lost what we know. */
-  private reconcile(found: State.State | undefined, known: State.State | undefined): State.State {
-    if (known === undefined) return found!
-    if (found !== undefined && Fleet.includes(found, known)) return found
-    this.hasLost = true
-    return found === undefined ? known : Fleet.merge(found, known)
   }
 
   /** A caller goes. What one was granted that is gone meanwhile, or would go too late, is given back. */
@@ -474,11 +481,21 @@ export class Exchange<W> {
     this.awaySince = this.clockNow()
     this.refuse()
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    if (whenAway === "wait") this.host.after(patienceMillis, Effect.sync(() => this.refuse()))
+    if (whenAway === "wait")
+      this.host.after(
+        patienceMillis,
+        Effect.sync(() => this.refuse())
+      )
     if (whenAway === "degrade") {
       const sent = this.sentAt - this.clockNow()
-      this.host.after(Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin), Effect.sync(() => this.goAlone()))
-      this.host.after(Math.max(0, sent + degradeMillis), Effect.sync(() => this.refuse()))
+      this.host.after(
+        Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin),
+        Effect.sync(() => this.goAlone())
+      )
+      this.host.after(
+        Math.max(0, sent + degradeMillis),
+        Effect.sync(() => this.refuse())
+      )
     }
     return Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause)
   }
@@ -499,7 +516,9 @@ export class Exchange<W> {
 
   /** The least part that the store may hold for us; none, where it holds nothing. */
   private part(): State.Part | undefined {
-    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(({ owners }) => owners[this.id]?.part ?? [])
+    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(
+      ({ owners }) => owners[this.id]?.part ?? []
+    )
     const least = parts.sort((a, b) => a.of - b.of)[0]
     const calls = Math.min(...parts.map(({ calls }) => calls))
     return least === undefined || !this.hasJoined || least.of === 0 || calls === 0 ? undefined : { ...least, calls }
@@ -509,8 +528,9 @@ export class Exchange<W> {
   private goAlone(): void {
     const part = this.part()
     if (this.awaySince === undefined || this.alone !== undefined || part === undefined) return
-    const law = Fleet.partOfLaw(this.view.law, part, this.open.size, this.now())
-    this.alone = { law, most: part.calls, tickets: new Set() }
+    const now = this.now()
+    const make = () => Fleet.partOfLaw(this.view.law, part, this.open.size, now)
+    this.alone = { began: make(), law: make(), most: part.calls, tickets: new Set() }
     this.host.drain()
   }
 
@@ -522,7 +542,7 @@ export class Exchange<W> {
     for (const ticket of alone.tickets) this.open.add(ticket)
     const tickets = [...alone.tickets]
     this.record((state) => {
-      Fleet.comeBack(state, this.id, alone.law)
+      Fleet.comeBack(state, this.id, alone)
       for (const ticket of tickets) Law.adopt(state.law, ticket)
     }, this.now())
   }
@@ -531,7 +551,8 @@ export class Exchange<W> {
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     if (!this.hasJoined || this.awaySince !== undefined) return Effect.void
-    const last = Effect.suspend(() => Effect.ignore(this.commit(0)))
+    // What fails here, by an error or by a state that cannot be read, is nobody's business any more.
+    const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))
   })
 }

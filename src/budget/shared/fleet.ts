@@ -10,9 +10,6 @@ import type { Config, Head, Owner, Part, State } from "./state.ts"
 
 /** A process that does not come when it is due is passed over after this time. */
 const graceMillis = 250
-/** A process may be ahead of its turn by what the pool gives in this time, or by one call: that saves round trips. */
-const aheadMillis = 100
-const minute = 60_000
 
 /** A process as it sees itself: its calls in flight are those of its last commit. */
 export interface Self {
@@ -40,6 +37,11 @@ export const absorb = (state: State, now: number): void => {
   }
 }
 
+/** What is in flight is what the processes have in flight. */
+export const count = ({ law, owners }: State): void => {
+  law.inFlight = Object.values(owners).reduce((sum, { inFlight }) => sum + inFlight, 0)
+}
+
 /** A process goes: nobody will hear how its calls end. */
 export const leave = (law: Law.Pool, owner: Owner): void => {
   owner.hasLeft = true
@@ -49,7 +51,6 @@ export const leave = (law: Law.Pool, owner: Owner): void => {
 
 /** The calls of a process that is taken for dead are over. */
 const giveUp = (law: Law.Pool, owner: Owner): void => {
-  law.inFlight -= owner.inFlight
   for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
   if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
   owner.inFlight = 0
@@ -80,12 +81,12 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
   }
   state.owners[id] = owner
   if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
-    state.law.inFlight += inFlight
     for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
     if (lost === "refund") charge(state.law, self.held, 1, now)
     owner.inFlight = inFlight
     owner.held = self.held
   }
+  count(state)
   return owner
 }
 
@@ -105,7 +106,8 @@ const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number):
 /** A process starts with values of its own: they are news where others were started with others. */
 export const start = (state: State, config: Config, now: number): void => {
   const { concurrency, rules, shares } = state.started
-  const isKnown = concurrency === config.concurrency && Limits.sameRules(rules, config.rules) && sameShares(shares, config.shares)
+  const isKnown =
+    concurrency === config.concurrency && Limits.sameRules(rules, config.rules) && sameShares(shares, config.shares)
   if (isKnown) return
   state.started = config
   configure(state, config, now)
@@ -163,7 +165,7 @@ export const decide = (
  * given back it may take again where it is ahead by no more than a call: nobody else knows of it yet.
  */
 export const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
-  const early = tag - Math.max(cost, aheadMillis / minute) / weight
+  const early = tag - cost / weight
   const own = state.owners[id]?.rank ?? Infinity
   let calls = 0
   let sum = Limits.nothing
@@ -204,11 +206,11 @@ export const wait = (state: State, owner: Owner, head: Head | undefined): void =
 
 /**
  * The part of a process: an equal one, but no more than others have left, so that together they are never more than the
- * whole.
+ * whole. One is left spare: were all to die at once, those who start after them would else have nothing for minutes.
  */
 export const partOf = (state: State, owner: Owner, millis: { readonly from: number; readonly until: number }): Part => {
   const others = Object.values(state.owners).filter((each) => each !== owner && each.part !== undefined)
-  const count = others.length + 1
+  const count = others.length + 2
   const calls = state.config.concurrency
   const place = others.filter(({ rank }) => rank < owner.rank).length
   const equal = Math.floor(calls / count) + (place < calls % count ? 1 : 0)
@@ -242,13 +244,13 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   owner.part = { ...part, keptTo: to }
 }
 
-/** The calls that may be in flight besides those that silent processes may have. */
+/** The calls that may be in flight besides those that silent processes may have: one, at the least. */
 export const mostInFlight = ({ config, owners }: State, now: number): number => {
   let most = config.concurrency
   for (const { at, inFlight, part } of Object.values(owners)) {
     if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, part.calls - inFlight)
   }
-  return most
+  return Math.max(1, most)
 }
 
 /** What a process goes on with alone: the law of the whole pool, made smaller. It starts with nothing but its debts. */
@@ -297,20 +299,27 @@ const partOfRule = (rule: Limits.Rule, of: number): Limits.Rule => ({
   window: rule.window === undefined ? undefined : { ...rule.window, max: rule.window.max * of }
 })
 
-/** A process is back from going on alone: its debts are everybody's, and what is left of its quotas, too. */
-export const comeBack = (state: State, id: string, alone: Law.Pool): void => {
+/**
+ * A process is back from going on alone. The others have left it what its part gave: what it has used beyond that is
+ * everybody's debt, and what is left of its quotas is everybody's, too.
+ */
+export const comeBack = (
+  state: State,
+  id: string,
+  { began, law }: { readonly began: Law.Pool; readonly law: Law.Pool }
+): void => {
   const part = state.owners[id]?.part
   for (const dimension of Limits.dimensions) {
     const cap = state.law.caps[dimension]
-    const own = alone.caps[dimension]
+    const own = law.caps[dimension]
     if (cap === undefined || own === undefined) continue
-    if (!cap.rule.quota) cap.level += Math.min(0, own.level)
+    if (!cap.rule.quota) cap.level += Math.min(0, own.level - began.caps[dimension]!.level)
     else if (part !== undefined && part.keptTo > -Infinity) cap.level += own.level
     else cap.level -= (part?.quotas[dimension] ?? 0) - own.level
   }
-  for (const meter of state.law.meters) {
-    const own = alone.meters.find(({ dimension }) => dimension === meter.dimension)
-    if (own !== undefined) meter.level += Math.min(0, own.level)
+  for (const [i, { dimension, level }] of law.meters.entries()) {
+    const meter = state.law.meters.find((each) => each.dimension === dimension)
+    if (meter !== undefined) meter.level += Math.min(0, level - (began.meters[i]?.level ?? 0))
   }
 }
 
@@ -333,7 +342,8 @@ const isForgotten = (owner: Owner, now: number): boolean =>
  * A store has gone back to an older state, and some may have gone on from there. The later of two states, with what
  * processes have spent by the other alone.
  */
-export const merge = (one: State, other: State): State => {
+export const merge = (one: State, other: State | undefined): State => {
+  if (other === undefined) return one
   const [state, older] = one.time >= other.time ? [one, other] : [other, one]
   for (const [id, owner] of Object.entries(older.owners)) {
     const found = state.owners[id]
@@ -348,9 +358,9 @@ export const merge = (one: State, other: State): State => {
       const least = -Meter.burst(meter)
       meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, least))
     }
-    state.law.inFlight += owner.inFlight - (found?.inFlight ?? 0)
     state.owners[id] = owner
   }
+  count(state)
   state.joined = Math.max(state.joined, older.joined)
   state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until)
   return state

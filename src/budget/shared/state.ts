@@ -154,7 +154,8 @@ const perDimension = (value: unknown, name: string, read: (value: unknown, name:
   }
 }
 
-const amounts = (value: unknown, name: string): void => perDimension(value, name, (amount, key) => numberLike(0, amount, key))
+const amounts = (value: unknown, name: string): void =>
+  perDimension(value, name, (amount, key) => numberLike(0, amount, key))
 
 const aRule = { capacity: 0, rate: 0, most: 0, quota: false, provider: { rate: 0, burst: 0 } }
 const aWindow = { max: 0, millis: 0 }
@@ -184,7 +185,8 @@ const anOwner: Owner = {
 }
 const aState = make({ rules: {}, shares: {}, concurrency: Infinity }, 0)
 const anOpening = aState.law.opening!
-const theLaw: Law.Pool = { ...aState.law, opening: undefined }
+const { law: aLaw, ...theState } = aState
+const theLaw: Law.Pool = { ...aLaw, opening: undefined }
 
 const readRule = (value: unknown, name: string): void =>
   optional(like(aRule, value, name), "window", (window, key) => like(aWindow, window, key))
@@ -233,8 +235,7 @@ export const decode = (text: string): State => {
   } catch {
     throw new Damaged("the text is no JSON")
   }
-  const { law, ...template } = aState
-  const state = like<Omit<State, "law">>(template, value, "state") as State
+  const state = like<Omit<State, "law">>(theState, value, "state") as State
   readLaw(state.law)
   readConfig(state.config, "config")
   readConfig(state.started, "started")

@@ -1,10 +1,12 @@
 /**
  * A pool as its store holds it, in plain numbers.
  */
+import type { Stored } from "../../BudgetStore.ts"
 import type { Pushback } from "../../LlmError.ts"
 import * as Limits from "../../Limits.ts"
 import type { DimensionStatus } from "../models.ts"
 import { dimensionsOf } from "../status.ts"
+import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 
 /**
@@ -15,19 +17,19 @@ import * as State from "./state.ts"
  */
 export interface ProcessStatus {
   readonly name: string
-  /** How long before the last sign of life of any process it gave its own. */
+  /** How long ago it gave its last sign of life. */
   readonly silentMillis: number
   /** After how long without one it is taken for dead. */
   readonly leaseMillis: number
   readonly inFlight: number
-  /** What it holds, in sum. */
+  /** What it holds of what the pool limits, in sum. */
   readonly held: Limits.Charge
   /** What the first of its queue waits for; `undefined` when nobody waits. */
   readonly waiting: Limits.Charge | undefined
 }
 
 /**
- * One pool, as of the last sign of life of any process.
+ * One pool as it stands; without a store's clock, as of the last sign of life of any process.
  *
  * @category models
  * @since 0.1.0
@@ -43,20 +45,27 @@ export interface SharedPoolStatus {
 }
 
 /** Reads the state of a pool under its key; `undefined` where it is of another version, or damaged. */
-export const statusOf = (key: string, text: string): SharedPoolStatus | undefined => {
+export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedPoolStatus | undefined => {
   const pool = State.poolOf(key)
   if (pool === undefined) return undefined
   let state: State.State
   try {
-    state = State.decode(text)
+    state = State.decode(value)
   } catch {
     return undefined
   }
-  const { config, law, owners, time } = state
+  const { config, law, owners } = state
+  const time = state.time + Math.max(0, ageMillis)
+  // As the next process will find it: the calls of those that are taken for dead by then are over.
+  Fleet.absorb(state, time)
+  Fleet.count(state)
+  const dimensions = dimensionsOf(law, time)
+  const limited = (charge: Limits.Whole): Limits.Charge =>
+    Limits.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
   const left = law.gate.until - time
   return {
     pool,
-    dimensions: dimensionsOf(law, time),
+    dimensions,
     inFlight: law.inFlight,
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
@@ -67,8 +76,8 @@ export const statusOf = (key: string, text: string): SharedPoolStatus | undefine
         silentMillis: time - at,
         leaseMillis,
         inFlight,
-        held,
-        waiting: head?.charge
+        held: limited(held),
+        waiting: head && limited(head.charge)
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }

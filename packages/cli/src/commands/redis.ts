@@ -3,8 +3,10 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { StoreUnavailable } from "floodgate/BudgetStore"
+import type { StoreError } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
+import { hostname } from "node:os"
+import { pid } from "node:process"
 import { innermost } from "./errors.ts"
 import * as Exit from "./exit.ts"
 import * as LimitFlags from "./limits.ts"
@@ -47,13 +49,14 @@ export const shown = (address: string): string => {
 }
 
 /** The error of a store as one for people. */
-export const explained = (address: string) => (error: StoreUnavailable) =>
+export const explained = (address: string) => (error: StoreError) =>
   new NoRedis({ address: shown(address), why: innermost(error.cause) })
 
 /** The store of a run at the address, after a look whether anybody is there. */
 const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {
   yield* Effect.mapError(FloodgateRedis.status(at), explained(at.url))
-  return FloodgateRedis.layerStoreUrl(at)
+  // Several runs on one machine are told apart.
+  return FloodgateRedis.layerStoreUrl({ ...at, name: `${hostname()}/${pid}` })
 })
 
 /** The flags of a command that may share its budget. */

@@ -105,12 +105,11 @@ const show = Effect.fnUntraced(function* (duel: Duel.Duel, mode: Mode) {
 })
 
 const overHttp = Effect.fnUntraced(function* (mode: Mode) {
-  const { scenario } = Duel
   yield* heading("The incident at half its size, over real HTTP and in real time")
   yield* Print.out(
     [
       "@anthropic-ai/sdk as it comes, and the same SDK with Floodgate's middleware, side by side.",
-      `Each has a provider of its own: ${Scenario.modelOf(scenario)}.`,
+      `Each has a provider of its own: ${Scenario.modelOf(Duel.scenario)}.`,
       ""
     ].join("\n")
   )
@@ -122,7 +121,7 @@ const overHttp = Effect.fnUntraced(function* (mode: Mode) {
     })
   )
   const looks = yield* look(duel)
-  const oracle = yield* Race.run(scenario, Strategies.oracle)
+  const oracle = yield* Race.run(Duel.scenario, Strategies.oracle)
   yield* Print.out(["", ...View.summary(looks, oracle.result.makespanSeconds)].join("\n"))
   return View.countsOf(looks[1]!).lost
 }, Effect.scoped)

@@ -5,7 +5,6 @@ import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
-import * as Dimensions from "../dimensions.ts"
 import * as Words from "../words.ts"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "floodgate/redis"
@@ -37,35 +36,12 @@ const flags = {
 
 type Pools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
 
-const levelsOf = ({ ledger }: FloodgateRedis.SharedPoolStatus["snapshot"]) =>
-  Dimensions.map(ledger.buckets, ({ level, rate, rule }) => ({
-    level,
-    capacity: rule.capacity,
-    perSecond: rate * 1_000
-  }))
-
-const pausedSeconds = ({ ledger, now }: FloodgateRedis.SharedPoolStatus["snapshot"]): number | undefined => {
-  const left = (ledger.cooldown?.until ?? 0) - now
-  return left > 0 ? left / 1_000 : undefined
-}
-
-/** What `--json` prints. */
+/** What `--json` prints: the status as a program gets it. JSON has `null` for what is infinite or not there. */
 const toJson = (pools: Pools) => ({
-  pools: pools.map(({ allowed, inFlight, lost, origin, pool, processes, snapshot }) => ({
-    pool,
-    levels: levelsOf(snapshot),
-    inFlight,
-    allowed: allowed === Infinity ? null : allowed,
-    pausedSeconds: pausedSeconds(snapshot) ?? null,
-    lost,
-    origin,
-    processes: processes.map(({ held, inFlight, leaseMillis, name, waiting }) => ({
-      name,
-      inFlight,
-      held,
-      waiting: waiting ?? null,
-      leaseMillis
-    }))
+  pools: pools.map(({ pause = null, processes, ...pool }) => ({
+    ...pool,
+    pause,
+    processes: processes.map(({ waiting = null, ...process }) => ({ ...process, waiting }))
   }))
 })
 
@@ -77,39 +53,30 @@ const charge = (amounts: Limits.Charge): string => {
   return parts.length === 0 ? "-" : parts.join(", ")
 }
 
-const heads = ["process", "in flight", "holds", "next call needs", "next sign of life"]
+const heads = ["process", "in flight", "holds", "next call needs", "silent for"]
 
 const table = (processes: ReadonlyArray<FloodgateRedis.ProcessStatus>): ReadonlyArray<string> => {
   if (processes.length === 0) return ["no process uses it"]
-  const rows = processes.map(({ held, inFlight, leaseMillis, name, waiting }) => [
+  const rows = processes.map(({ held, inFlight, leaseMillis, name, silentMillis, waiting }) => [
     oneLine(name),
     inFlight.toString(),
     charge(held),
     waiting === undefined ? "-" : charge(waiting),
-    `${Math.max(0, Math.ceil(leaseMillis / 1_000))} s`
+    `${Math.round(silentMillis / 1_000)} s, dead at ${Math.ceil(leaseMillis / 1_000)} s`
   ])
   return aligned([heads, ...rows])
 }
 
-const origins: Readonly<Record<FloodgateRedis.SharedPoolStatus["origin"], string | undefined>> = {
-  new: undefined,
-  wiped: "Its state was wiped: it started again from empty levels.",
-  damaged: "Its state was damaged: processes reported again what they hold."
-}
-
 /** The picture for people. */
 const lines = (pools: Pools): ReadonlyArray<string> =>
-  pools.flatMap(({ allowed, inFlight, lost, origin, pool, processes, snapshot }, index) => {
-    const most = allowed === Infinity ? "" : ` of ${allowed}`
+  pools.flatMap((pool, index) => {
+    const { dimensions, pool: name, processes } = pool
     const waiting = processes.filter(({ waiting }) => waiting !== undefined).length
-    const dead = lost === 0 ? "" : `, ${lost} of processes that died`
-    const notice = origins[origin]
     return [
       ...(index === 0 ? [] : [""]),
-      `pool ${oneLine(pool)}`,
-      ...View.levelLines(levelsOf(snapshot)),
-      `${"calls".padEnd(12)} ${inFlight}${most} in flight${dead}, ${waiting} of ${Words.counted(processes.length, "process", "processes")} waiting${View.paused(pausedSeconds(snapshot))}`,
-      ...(notice === undefined ? [] : [notice]),
+      `pool ${oneLine(name)}`,
+      ...View.levelLines(dimensions),
+      View.callsLine("calls", pool, `${waiting} of ${Words.counted(processes.length, "process", "processes")}`),
       "",
       ...table(processes)
     ]

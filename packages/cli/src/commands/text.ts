@@ -11,8 +11,7 @@ export const clean = (text: string): string => text.replaceAll("\r\n", "\n").rep
 export const oneLine = (text: string): string => clean(text).replaceAll(/[\n\t]/g, "\uFFFD")
 
 /** A text for a terminal. The tool has one budget, so its pool needs no name. */
-export const printable = (text: string): string =>
-  clean(text).replaceAll(/(the budget's )?pool "default"/g, "the budget")
+export const printable = (text: string): string => clean(text).replaceAll('pool "default"', "the budget")
 
 const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
 

@@ -1,7 +1,5 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -16,13 +14,7 @@ import { readFileSync } from "node:fs"
 import { join, relative } from "node:path"
 import * as Cli from "../../src/commands/index.ts"
 import { root } from "../../../../test/support/modules.ts"
-
-const services = Layer.mergeAll(
-  NodeServices.layer,
-  TestConsole.layer,
-  ConfigProvider.layer(ConfigProvider.fromUnknown({})),
-  Layer.succeed(TerminalCapabilities.TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false })
-)
+import { services } from "../support/services.ts"
 
 /** The exit code of a call, and what it printed. */
 const floodgate = (...args: ReadonlyArray<string>) =>
@@ -65,7 +57,7 @@ describe("floodgate", () => {
       assert.strictEqual(err, "")
       for (const text of ["storm", "run", "provider", "EXAMPLES", "floodgate run docs --prompt"])
         assert.include(out, text)
-    }).pipe(Effect.provide(services))
+    }).pipe(Effect.provide(services()))
   )
 
   for (const command of ["run", "provider", "storm"]) {
@@ -75,7 +67,7 @@ describe("floodgate", () => {
         assert.strictEqual(code, 0)
         assert.include(out, "EXAMPLES")
         assert.include(out, `floodgate ${command} --`.slice(0, -3))
-      }).pipe(Effect.provide(services))
+      }).pipe(Effect.provide(services()))
     )
   }
 
@@ -84,7 +76,7 @@ describe("floodgate", () => {
       const { code, out } = yield* floodgate("--completions", "bash")
       assert.strictEqual(code, 0)
       assert.include(out, "--input-tokens-per-minute")
-    }).pipe(Effect.provide(services))
+    }).pipe(Effect.provide(services()))
   )
 
   const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: RegExp]> = [
@@ -164,7 +156,7 @@ describe("floodgate", () => {
         assert.match(err, /^floodgate: /)
         assert.match(err, /\nSee floodgate.* --help$/)
         assert.strictEqual(out, "")
-      }).pipe(Effect.provide(services))
+      }).pipe(Effect.provide(services()))
     )
   }
 
@@ -173,7 +165,7 @@ describe("floodgate", () => {
       const { code, err } = yield* floodgate("run", "no/such/file.md", "--prompt", "x", "--out", "/dev/null/out")
       assert.strictEqual(code, 3)
       assert.strictEqual(err, "floodgate: no/such/file.md: there is no such file or folder; check the path")
-    }).pipe(Effect.provide(services))
+    }).pipe(Effect.provide(services()))
   )
 
   it.effect("fails with 3 and one line when there is nothing to read, or nowhere to write", () =>
@@ -195,7 +187,7 @@ describe("floodgate", () => {
         nowhere.err.split("\n").at(-1),
         `floodgate: cannot write ${below}: a part of it is a file; choose another --out`
       )
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   for (const [command, flag, path, why] of [
@@ -222,7 +214,7 @@ describe("floodgate", () => {
         assert.match(err, new RegExp(`^floodgate: cannot write ${at}/.*: ${why}; choose another ${flag}$`))
         // Nothing was done, and nothing is left behind.
         assert.deepStrictEqual(yield* fs.readDirectory(at), ["docs"])
-      }).pipe(Effect.scoped, Effect.provide(services))
+      }).pipe(Effect.scoped, Effect.provide(services()))
     )
   }
 
@@ -238,7 +230,7 @@ describe("floodgate", () => {
         assert.include(yield* fs.readFileString(join(at, "target.html")), "floodgate forecast")
       }
       assert.deepStrictEqual((yield* fs.readDirectory(at)).sort(), ["link.html", "target.html"])
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   it.live("leaves no folder and no half line behind when it is stopped", () =>
@@ -267,7 +259,7 @@ describe("floodgate", () => {
         assert.isTrue(drawn.endsWith("\r\u001b[2K"))
         assert.deepStrictEqual(yield* fs.readDirectory(at), [])
       }
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   it.effect("shows no control character of a name, and no pool that nobody named", () =>
@@ -281,7 +273,7 @@ describe("floodgate", () => {
       const { err } = yield* floodgate("run", ...args)
       assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)
       assert.match(err, /\nThe same command would fail in the same way: change what it says above\.$/)
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   it.effect("reads a file once, whatever ways lead to it, and one of two with the same content", () =>
@@ -299,7 +291,7 @@ describe("floodgate", () => {
       const ways = [docs, join(at, "other/a.md"), relative("", join(docs, "a.md")), join(docs, "copy.md")]
       assert.strictEqual(yield* workloadOf(...ways), once)
       assert.strictEqual(yield* workloadOf(...ways, "--follow-links"), once)
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   it.effect(
@@ -335,7 +327,7 @@ describe("floodgate", () => {
           assert.strictEqual(code, 3)
           assert.strictEqual(err.split("\n").at(-1), `floodgate: ${pipe}: it is a pipe, not a file`)
         }
-      }).pipe(Effect.scoped, Effect.provide(services))
+      }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   for (const [environment, says] of [
@@ -364,10 +356,7 @@ describe("floodgate", () => {
         assert.match(err, says)
         assert.notInclude(err, "secret")
         assert.isFalse(yield* fs.exists(out))
-      }).pipe(
-        Effect.scoped,
-        Effect.provide(Layer.merge(services, ConfigProvider.layer(ConfigProvider.fromUnknown(environment))))
-      )
+      }).pipe(Effect.scoped, Effect.provide(services({ env: environment })))
     )
   }
 
@@ -385,7 +374,7 @@ describe("floodgate", () => {
       const few = yield* turnsOf(1)
       // Three tiers; of each, 10,000 calls begin and end, and are made figures.
       assert.isAtLeast((yield* turnsOf(10_000)) - few, 3 * 20)
-    }).pipe(Effect.provide(services))
+    }).pipe(Effect.provide(services()))
   )
 
   it.effect("fails with 4 when the address cannot be listened on", () =>
@@ -396,7 +385,7 @@ describe("floodgate", () => {
         err,
         /^floodgate: cannot listen on 192\.0\.2\.1:0: this machine has no such address; choose another --port or --host$/
       )
-    }).pipe(Effect.provide(services))
+    }).pipe(Effect.provide(services()))
   )
 
   // Real HTTP on loopback, with the embedded provider: nothing here waits for a clock of its own.
@@ -421,7 +410,7 @@ describe("floodgate", () => {
       assert.deepInclude(done, { event: "done", complete: true, calls: 1, reused: 5 })
       const kept = yield* fs.readFileString(join(out, "results.jsonl"))
       assert.isTrue(kept.startsWith(results.slice(0, -20)))
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   // As above.
@@ -446,7 +435,7 @@ describe("floodgate", () => {
         const again = yield* floodgate(...args)
         const done = JSON.parse(again.out.split("\n").at(-1)!) as Record<string, unknown>
         assert.deepInclude(done, { complete: true, calls: 0, reused: 6 })
-      }).pipe(Effect.scoped, Effect.provide(services))
+      }).pipe(Effect.scoped, Effect.provide(services()))
     )
   }
 
@@ -480,7 +469,7 @@ describe("floodgate", () => {
       const { code, err } = yield* floodgate(...args)
       assert.strictEqual(code, 0)
       assert.strictEqual(err, "floodgate: Cut at --max-tokens 3: 6 answers; raise it for whole ones")
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   it.live("starts a new line after one that did not fit on the disk", () =>
@@ -500,7 +489,7 @@ describe("floodgate", () => {
         second.out,
         /Going on: [56] answers of this task in .*results\.jsonl already\nPassed over in .*: 1 line /
       )
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   // As above.
@@ -516,6 +505,6 @@ describe("floodgate", () => {
       assert.strictEqual(err, `floodgate: cannot write ${out}/summary.md: the disk is full; choose another --out`)
       assert.strictEqual(yield* fs.readFileString(join(out, "summary.md")), before)
       assert.deepStrictEqual((yield* fs.readDirectory(out)).sort(), ["results.jsonl", "summary.md"])
-    }).pipe(Effect.scoped, Effect.provide(services))
+    }).pipe(Effect.scoped, Effect.provide(services()))
   )
 })

@@ -1,10 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as TestConsole from "effect/testing/TestConsole"
 import { ProviderServer } from "floodgate/testing/server"
@@ -12,16 +9,9 @@ import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { join } from "node:path"
 import * as Cli from "../../src/commands/index.ts"
+import { services } from "../support/services.ts"
 
 // Folders that somebody else has prepared: links, pipes and giant files where the command reads and writes.
-
-const services = (env: Record<string, string>) =>
-  Layer.mergeAll(
-    NodeServices.layer,
-    TestConsole.layer,
-    ConfigProvider.layer(ConfigProvider.fromUnknown(env)),
-    Layer.succeed(TerminalCapabilities.TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false })
-  )
 
 /** Somebody's folder with a document, a place for the output, a file outside, and a provider that answers at once. */
 const prepared = Effect.gen(function* () {
@@ -41,7 +31,7 @@ const prepared = Effect.gen(function* () {
       const out = (yield* TestConsole.logLines).map(String).join("\n")
       const err = (yield* TestConsole.errorLines).map(String).join("\n")
       return { code, out, err }
-    }).pipe(Effect.provide(services({ ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: url })))
+    }).pipe(Effect.provide(services({ env: { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: url } })))
   const run = (...more: ReadonlyArray<string>) =>
     floodgate("run", docs, "--prompt", "Say what it is", "--agents", "1", "--out", out, ...more)
   return { at, docs, floodgate, out, precious, run }

@@ -16,8 +16,10 @@ import * as Redis from "../../../../test/redis/server.ts"
 
 const running = new Set<ChildProcess>()
 
-const floodgate = (args: ReadonlyArray<string>) => {
-  const child = spawn(process.execPath, ["--conditions=@floodgate/source", "packages/cli/src/bin.ts", ...args], {
+const floodgate = (args: ReadonlyArray<string>) => start("packages/cli/src/bin.ts", args)
+
+const start = (script: string, args: ReadonlyArray<string>) => {
+  const child = spawn(process.execPath, ["--conditions=@floodgate/source", script, ...args], {
     cwd: root,
     env: { PATH: process.env.PATH },
     stdio: ["ignore", "pipe", "pipe"]
@@ -38,9 +40,14 @@ const floodgate = (args: ReadonlyArray<string>) => {
 interface Status {
   readonly pools: ReadonlyArray<{
     readonly pool: string
-    readonly levels: { readonly inputTokens: { readonly capacity: number; readonly perSecond: number } }
+    readonly dimensions: { readonly inputTokens: { readonly level: number; readonly limitPerSecond: number } }
     readonly inFlight: number
-    readonly processes: ReadonlyArray<{ readonly name: string; readonly inFlight: number; readonly waiting: unknown }>
+    readonly processes: ReadonlyArray<{
+      readonly name: string
+      readonly inFlight: number
+      readonly held: object
+      readonly waiting: object | null
+    }>
   }>
 }
 
@@ -124,10 +131,15 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     watching.child.kill("SIGINT")
     const [pool] = looks.at(-1)!.pools
     assert.strictEqual(pool!.pool, "default")
-    assert.isAtMost(pool!.levels.inputTokens.perSecond, 1_500)
+    assert.isAtMost(pool!.dimensions.inputTokens.limitPerSecond, 1_500)
+    const waiting = pool!.processes.flatMap(({ waiting }) => waiting ?? [])
+    for (const charge of waiting) assert.hasAllKeys(charge, ["inputTokens"])
     const { out } = await floodgate(["status", "--redis", server.url, "--redis-prefix", "shared"]).exit
     assert.match(out, /^pool default\ninput +[█░]{20} /)
-    assert.match(out, /\nprocess +in flight {2}holds +next call needs {2}next sign of life\n\S+ {2}/)
+    assert.match(
+      out,
+      /\nprocess +in flight {2}holds +next call needs +silent for\n\S+\/\d+ +\d +.* \d+ s, dead at 20 s$/m
+    )
     for (const { exit } of runs) {
       const { code, lines, stderr } = await exit
       assert.strictEqual(code, 0, stderr)
@@ -159,6 +171,23 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     assert.strictEqual((JSON.parse(looks[1]!.out) as Status).pools[0]!.pool, name)
   })
 
+  it("shows a process that was killed, and that its calls are over when it is taken for dead", async () => {
+    // Regression: where all processes had died, they were shown at work for an hour.
+    const holder = start("packages/cli/test/support/holder.ts", [server.url, "killed"])
+    await once(holder.output, "line")
+    const watching = floodgate(["status", "--redis", server.url, "--redis-prefix", "killed", "--watch", "--json"])
+    const looks: Array<Status["pools"][number]> = []
+    for await (const line of watching.output) {
+      looks.push((JSON.parse(line) as Status).pools[0]!)
+      holder.child.kill("SIGKILL")
+      if (looks.at(-1)!.processes.length === 0) break
+    }
+    watching.child.kill("SIGINT")
+    assert.deepInclude(looks[0]!.processes[0]!, { name: "holder", inFlight: 1, held: { inputTokens: 100 } })
+    assert.strictEqual(looks[0]!.inFlight, 1)
+    assert.strictEqual(looks.at(-1)!.inFlight, 0)
+  })
+
   it("says in one line that Redis went away, and what became of the calls", async () => {
     const going = run("three")
     await once(going.output, "line")
@@ -166,8 +195,8 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     const { code, stderr } = await going.exit
     assert.strictEqual(code, 0, stderr)
     assert.isAtMost(stderr.trim().split("\n").length, 3)
-    assert.match(stderr, /^floodgate: warn: Redis does not answer for the budget \(.+\)\n/)
-    assert.match(stderr, /\nfloodgate: Redis is back for the budget\n/)
+    assert.match(stderr, /^floodgate: warn: The store of the budget is away \(.+\)\n/)
+    assert.match(stderr, /\nfloodgate: The store of the budget is back\n/)
   }, 60_000)
 })
 

@@ -1,43 +1,13 @@
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Layer from "effect/Layer"
-import * as Queue from "effect/Queue"
-import * as Terminal from "effect/Terminal"
 import * as TestConsole from "effect/testing/TestConsole"
 import { ProviderServer } from "floodgate/testing/server"
 import { join } from "node:path"
 import * as Cli from "../../src/commands/index.ts"
+import { services } from "../support/services.ts"
 
 // Which files go to the provider, and what is asked before.
-
-const terminal = (answer: string) =>
-  Layer.succeed(
-    Terminal.Terminal,
-    Terminal.make({
-      columns: Effect.succeed(80),
-      rows: Effect.succeed(24),
-      size: Effect.map(Queue.unbounded<Terminal.Size>(), Queue.asDequeue),
-      readInput: Effect.never,
-      readLine: answer === "" ? Effect.fail(new Terminal.QuitError({})) : Effect.succeed(answer),
-      display: () => Effect.void
-    })
-  )
-
-const services = (env: Record<string, string> = {}, answer?: string) =>
-  Layer.mergeAll(
-    NodeServices.layer,
-    TestConsole.layer,
-    ConfigProvider.layer(ConfigProvider.fromUnknown(env)),
-    Layer.succeed(TerminalCapabilities.TerminalCapabilities, {
-      canColor: false,
-      canAnimate: false,
-      canPrompt: answer !== undefined
-    })
-  ).pipe(answer === undefined ? (layer) => layer : Layer.merge(terminal(answer)))
 
 /** The exit code of a call, and what it printed since the last one. */
 const floodgate = (...args: ReadonlyArray<string>) =>
@@ -193,7 +163,7 @@ describe("floodgate run --dry-run", () => {
       )
     }).pipe(
       Effect.scoped,
-      Effect.provide(services({ ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: "http://192.0.2.1" }))
+      Effect.provide(services({ env: { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: "http://192.0.2.1" } }))
     )
   )
 })
@@ -209,14 +179,18 @@ describe("the question before the first call", () => {
       const { docs, out } = yield* project
       const env = { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: server.url }
       const args = ["run", join(docs, "notes.txt"), "--prompt", "x", "--out", out, "--quiet", ...flags]
-      const ran = yield* Effect.provide(floodgate(...args), services(env, answer))
-      return { ...ran, requests: (yield* server.stats).requests, hasSummary: yield* fs.exists(join(out, "summary.md")) }
+      let question = ""
+      const heard = (text: string) => (question += text)
+      const ran = yield* Effect.provide(floodgate(...args), services({ answer, env, heard }))
+      const { requests } = yield* server.stats
+      return { ...ran, question, requests, hasSummary: yield* fs.exists(join(out, "summary.md")) }
     }).pipe(Effect.scoped, Effect.provide(services()))
 
   for (const answer of ["n", "", "maybe", "yesterday"]) {
     it.live(`sends nothing when the answer is "${answer}"`, () =>
       Effect.gen(function* () {
-        const { code, err, hasSummary, requests } = yield* asked(answer)
+        const { code, err, hasSummary, question, requests } = yield* asked(answer)
+        assert.match(question, /^Send this to http:\S+ in 6 calls, at most about [\d,]+ input and .* \[y\/N\] $/)
         assert.strictEqual(code, 1)
         assert.match(err, /floodgate: nothing was sent\. --dry-run shows what would be, --yes sends it/)
         assert.strictEqual(requests, 0)
@@ -241,9 +215,9 @@ describe("the question before the first call", () => {
       const { docs, out } = yield* project
       const args = ["run", join(docs, "notes.txt"), "--prompt", "x", "--out", out, "--max-tokens", "5", "--quiet"]
       // The embedded provider answers.
-      assert.strictEqual((yield* Effect.provide(floodgate(...args), services({}, "n"))).code, 0)
+      assert.strictEqual((yield* Effect.provide(floodgate(...args), services({ answer: "n" }))).code, 0)
       const env = { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: "http://127.0.0.1:1" }
-      assert.strictEqual((yield* Effect.provide(floodgate(...args), services(env, "n"))).code, 0)
+      assert.strictEqual((yield* Effect.provide(floodgate(...args), services({ env, answer: "n" }))).code, 0)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 })

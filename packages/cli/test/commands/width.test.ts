@@ -1,44 +1,15 @@
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import { displayWidth } from "effect/cli/CliOutput"
-import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Queue from "effect/Queue"
-import * as Stdio from "effect/Stdio"
-import * as Terminal from "effect/Terminal"
 import * as TestConsole from "effect/testing/TestConsole"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { root } from "../../../../test/support/modules.ts"
 import * as Exit from "../../src/commands/exit.ts"
 import * as Cli from "../../src/commands/index.ts"
+import { services } from "../support/services.ts"
 
 // No line is wider than the terminal: it would break within a word.
-
-const terminal = (columns: number) =>
-  Layer.mergeAll(
-    NodeServices.layer,
-    TestConsole.layer,
-    ConfigProvider.layer(ConfigProvider.fromUnknown({ TERM: "dumb" })),
-    Layer.succeed(TerminalCapabilities.TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false })
-  ).pipe(
-    Layer.merge(Stdio.layerTest({ stdoutIsTerminal: Effect.succeed(true), stderrIsTerminal: Effect.succeed(true) })),
-    Layer.merge(
-      Layer.succeed(
-        Terminal.Terminal,
-        Terminal.make({
-          columns: Effect.succeed(columns),
-          rows: Effect.succeed(24),
-          size: Effect.map(Queue.unbounded<Terminal.Size>(), Queue.asDequeue),
-          readInput: Effect.never,
-          readLine: Effect.never,
-          display: () => Effect.void
-        })
-      )
-    )
-  )
 
 const commands = ["start", "storm", "forecast", "run", "status", "provider", "lab"]
 
@@ -46,7 +17,7 @@ const linesOf = (args: ReadonlyArray<string>, columns: number) =>
   Effect.gen(function* () {
     yield* Effect.ignore(Cli.runWith(args))
     return [...(yield* TestConsole.logLines), ...(yield* TestConsole.errorLines)].map(String).join("\n").split("\n")
-  }).pipe(Effect.provide(terminal(columns)))
+  }).pipe(Effect.provide(services({ columns, env: { TERM: "dumb" } })))
 
 describe("on a narrow terminal", () => {
   for (const args of [

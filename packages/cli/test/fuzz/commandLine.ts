@@ -1,23 +1,16 @@
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as TestConsole from "effect/testing/TestConsole"
 import * as Cli from "../../src/commands/index.ts"
+import { services } from "../support/services.ts"
 import { type Effort, options } from "../../../../test/fuzz/kept.ts"
 
 // Whatever is typed, the tool does it or says in a line what is wrong: code 70, a bug, never comes. There are no files.
 
-const services = Layer.mergeAll(
-  FileSystem.layerNoop({}).pipe(Layer.provideMerge(NodeServices.layer)),
-  TestConsole.layer,
-  ConfigProvider.layer(ConfigProvider.fromUnknown({})),
-  Layer.succeed(TerminalCapabilities.TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false })
-)
+const around = Layer.merge(services(), FileSystem.layerNoop({}))
 
 const flags = [
   "--agents --calls --tokens --first-tokens --output-tokens --rate --burst --concurrency --rejections --headers",
@@ -72,7 +65,7 @@ export const commandLine = (effort: Effort): void => {
           assert.include([0, 1, 2, 3, 4], code, said)
           if (code !== 0) assert.match(said, /^floodgate: .+/)
           assert.notMatch(said, /\n\s+at .*:\d+:\d+|undefined|\[object/)
-        }).pipe(Effect.provide(services)),
+        }).pipe(Effect.provide(around)),
       { ...options(effort), timeout: 600_000 }
     )
   })

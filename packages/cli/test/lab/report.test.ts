@@ -363,6 +363,8 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
     await page.setViewportSize({ width: 500, height: 900 })
     await page.waitForFunction('document.querySelector("[data-chart=gantt] svg").getBoundingClientRect().width < 500')
     await page.click("details.figures summary")
+    // The browser says that it is open in its own time.
+    await page.waitForSelector("details.figures[open] td")
     const shown = () => page.$eval("details.figures table", (table) => table.textContent)
     assert.include(await shown(), "fixed-retry-forever")
     await page.selectOption("details.figures select", "calls")

@@ -5,8 +5,7 @@
 import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
 import * as Forecast from "floodgate/Forecast"
-import type * as Limits from "floodgate/Limits"
-import * as Dimensions from "../../dimensions.ts"
+import * as Limits from "floodgate/Limits"
 import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 
@@ -29,7 +28,7 @@ const rateOf = ({ limitPerSecond, perSecond }: Budget.DimensionStatus): number =
   limitPerSecond < Infinity ? (perSecond + limitPerSecond) / 2 : perSecond
 
 const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
-  Dimensions.map(dimensions, (status) =>
+  Limits.mapDimensions(dimensions, (status) =>
     status.perSecond > 0 ? { perSecond: rateOf(status), burst: status.capacity } : { total: status.capacity }
   )
 
@@ -63,7 +62,7 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.
  * first answers that is several times what calls use, so that a level without it means a wait that never comes.
  */
 const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge =>
-  Dimensions.map(dimensions, ({ capacity, level }, dimension) => {
+  Limits.mapDimensions(dimensions, ({ capacity, level }, dimension) => {
     const back = work.reduce((level, { out }) => {
       if (out === undefined) return level
       const used = usageOf(out.call)[dimension]

@@ -179,18 +179,18 @@ const doing = ({ ended, failure, step }: Row, waiter: Budget.WaiterStatus | unde
   return `${step}, waits ${clock(waiter.waitedMillis / 1_000)} for ${what}`
 }
 
-/** A limit as it is drawn. Where the limit itself is unknown, so is how much less than it is in use. */
-type Level = Omit<Budget.DimensionStatus, "limitPerSecond"> & Partial<Budget.DimensionStatus>
-
 /** The rate in use, and the limit where that is more: others spend the rest. */
-const refill = ({ limitPerSecond = Infinity, perSecond }: Level): string => {
+const refill = ({ limitPerSecond, perSecond }: Budget.DimensionStatus): string => {
   if (perSecond === 0) return ""
   const isLess = limitPerSecond < Infinity && perSecond < 0.99 * limitPerSecond
   return `, refills ${short(perSecond)}${isLess ? ` of ${short(limitPerSecond)}` : ""}/s`
 }
 
 /** A bar for each limit of a pool. */
-export const levelLines = (dimensions: Limits.PerDimension<Level>, width: number = barWidth): ReadonlyArray<string> =>
+export const levelLines = (
+  dimensions: Budget.PoolStatus["dimensions"],
+  width: number = barWidth
+): ReadonlyArray<string> =>
   Limits.dimensions.flatMap((dimension) => {
     const status = dimensions[dimension]
     if (status === undefined) return []
@@ -199,26 +199,27 @@ export const levelLines = (dimensions: Limits.PerDimension<Level>, width: number
     return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${refill(status)}`]
   })
 
-/** That a pool is paused, why, and for how long. */
-export const paused = (seconds: number | undefined, reason: Pause["reason"] = "rateLimit"): string =>
-  seconds === undefined ? "" : `, ${pauses[reason]} ${clock(seconds)}`
-
-type Pause = NonNullable<Budget.PoolStatus["pause"]>
-
-const pauses: Readonly<Record<Pause["reason"], string>> = {
+const pauses: Readonly<Record<NonNullable<Budget.PoolStatus["pause"]>["reason"], string>> = {
   rateLimit: "paused by the provider for",
   ramp: "growing too fast for the provider, paused for",
   overload: "the provider fails, tried again in"
 }
 
-const poolLines = (name: string, pool: Budget.PoolStatus, width: number): ReadonlyArray<string> => {
-  const { allowed, inFlight, pause, queued } = pool
+/** The calls of a pool in flight, how many callers wait, and whether all pause: why, and for how long. */
+export const callsLine = (
+  name: string,
+  { allowed, inFlight, pause }: Pick<Budget.PoolStatus, "allowed" | "inFlight" | "pause">,
+  waiting: string
+): string => {
   const most = allowed < Infinity ? ` of ${Math.floor(allowed)}` : ""
-  return [
-    ...levelLines(pool.dimensions, width),
-    `${name.padEnd(nameWidth)} ${inFlight}${most} in flight, ${queued} waiting${paused(pause && pause.leftMillis / 1_000, pause?.reason)}`
-  ]
+  const paused = pause === undefined ? "" : `, ${pauses[pause.reason]} ${clock(pause.leftMillis / 1_000)}`
+  return `${name.padEnd(nameWidth)} ${inFlight}${most} in flight, ${waiting} waiting${paused}`
 }
+
+const poolLines = (name: string, pool: Budget.PoolStatus, width: number): ReadonlyArray<string> => [
+  ...levelLines(pool.dimensions, width),
+  callsLine(name, pool, `${pool.queued}`)
+]
 
 /** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
 export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {

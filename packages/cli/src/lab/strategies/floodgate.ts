@@ -1,9 +1,9 @@
 /** The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Dimensions from "../../dimensions.ts"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
@@ -41,8 +41,8 @@ const believedOf = ({ pools }: Budget.BudgetStatus): Believed => {
   const [pool] = Object.values(pools)
   const dimensions = pool?.dimensions ?? {}
   return {
-    left: Dimensions.map(dimensions, ({ level }) => level),
-    perSecond: Dimensions.map(dimensions, ({ perSecond }) => perSecond)
+    left: Limits.mapDimensions(dimensions, ({ level }) => level),
+    perSecond: Limits.mapDimensions(dimensions, ({ perSecond }) => perSecond)
   }
 }
 
@@ -65,7 +65,7 @@ const scaled =
   (factor: number) =>
   (scenario: Scenario): Budget.Options => {
     const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
-    const limits = Dimensions.map(scenario.limits, (limit) => ({
+    const limits = Limits.mapDimensions(scenario.limits, (limit) => ({
       ...limit,
       perSecond: times(limit.perSecond),
       perMinute: times(limit.perMinute),

@@ -18,7 +18,7 @@ import { split } from "../../../src/commands/run/split.ts"
 const task = { prompt: "What must an operator know?", model: "claude-sonnet-5", maxTokens: 500 }
 const chunks = split([{ path: "a.md", text: "The gate opens when the bucket has room.\n".repeat(600) }], 3)
 const agents = [1, 2, 3].map((n) => `agent-${n}`)
-const limits: Limits.Limits = { requests: { perMinute: 600, window: "bucket" }, inputTokens: { perMinute: 1_000_000 } }
+const limits: Limits.Limits = { requests: { perMinute: 600, window: "bucket" }, inputTokens: { perMinute: 100_000 } }
 
 /** A run of three agents that is written down, and what is to be seen of it. */
 const recording = (finished: Map<string, Result>, sim: ProviderSim.Options = {}) => {

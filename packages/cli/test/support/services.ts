@@ -1,0 +1,60 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Sink from "effect/Sink"
+import * as Stdio from "effect/Stdio"
+import * as Terminal from "effect/Terminal"
+import * as TestConsole from "effect/testing/TestConsole"
+
+interface Around {
+  readonly env?: Record<string, string> | undefined
+  /** The width of the terminal that shows the output. @default none does */
+  readonly columns?: number | undefined
+  /** What somebody at the terminal answers; nothing is a closed standard input. @default nobody can be asked */
+  readonly answer?: string | undefined
+  /** Hears what is written to standard error beside the console. */
+  readonly heard?: ((text: string) => void) | undefined
+}
+
+/**
+ * What the command has of its process, in that of a test. Nothing is read from the test's own standard input: whether that
+ * is a terminal, closed or open for ever depends on who runs the tests.
+ */
+export const services = ({ answer, columns, env = {}, heard }: Around = {}) => {
+  const isTerminal = Effect.succeed(columns !== undefined)
+  const closed = Effect.fail(new Terminal.QuitError({}))
+  return Layer.mergeAll(
+    NodeServices.layer,
+    TestConsole.layer,
+    ConfigProvider.layer(ConfigProvider.fromUnknown(env)),
+    Layer.succeed(TerminalCapabilities.TerminalCapabilities, {
+      canColor: false,
+      canAnimate: false,
+      canPrompt: answer !== undefined
+    })
+  ).pipe(
+    Layer.merge(
+      Stdio.layerTest({
+        stdoutIsTerminal: isTerminal,
+        stderrIsTerminal: isTerminal,
+        stderr: () => Sink.forEach((text) => Effect.sync(() => heard?.(text.toString())))
+      })
+    ),
+    Layer.merge(
+      Layer.succeed(
+        Terminal.Terminal,
+        Terminal.make({
+          columns: Effect.succeed(columns ?? 80),
+          rows: Effect.succeed(24),
+          size: Effect.map(Queue.unbounded<Terminal.Size>(), Queue.asDequeue),
+          readInput: Effect.never,
+          readLine: answer ? Effect.succeed(answer) : closed,
+          display: () => Effect.void
+        })
+      )
+    )
+  )
+}

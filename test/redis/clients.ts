@@ -1,0 +1,24 @@
+/**
+ * The store over a client of a test's choice. `floodgate/redis` takes the one that is installed; here both are.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as BudgetStore from "floodgate/BudgetStore"
+import type { StoreContract } from "floodgate/testing"
+import * as Client from "../../src/redis/client.ts"
+import * as Store from "../../src/redis/store.ts"
+
+const opens = { redis: Client.openRedis, ioredis: Client.openIoredis }
+
+export type Name = keyof typeof opens
+
+export const names = Object.keys(opens) as ReadonlyArray<Name>
+
+export const store = (name: Name, url: string, prefix: string): StoreContract.Connect =>
+  Effect.map(Client.connect(url, opens[name]), ({ send }) => Store.make(prefix, send))
+
+export const layer = (name: Name, url: string, prefix: string, options?: BudgetStore.Options): Layer.Layer<never> =>
+  Layer.effect(
+    BudgetStore.BudgetStore,
+    Effect.map(Effect.orDie(store(name, url, prefix)), (made) => BudgetStore.make(made, options))
+  )

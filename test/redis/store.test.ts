@@ -1,0 +1,242 @@
+/** The store in a real Redis, by both clients. */
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { BudgetStore, type Stored, StoreError } from "floodgate/BudgetStore"
+import * as FloodgateRedis from "floodgate/redis"
+import { StoreContract } from "floodgate/testing"
+import { execFileSync } from "node:child_process"
+import { once } from "node:events"
+import { type AddressInfo, createServer, type Socket } from "node:net"
+import { join } from "node:path"
+import { script } from "../../src/redis/store.ts"
+import * as LuaRedis from "../sharing/luaRedis.ts"
+import { mulberry } from "../support/random.ts"
+import * as Clients from "./clients.ts"
+import * as Redis from "./server.ts"
+
+const hour = 3_600_000
+const first: Stored = { version: "1", value: "one" }
+
+describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
+  let server: Redis.Server
+  beforeAll(async () => {
+    server = await Redis.start()
+  })
+  afterAll(() => server.stop())
+
+  const commands = (...words: ReadonlyArray<string>) => Effect.promise(() => server.command(...words))
+
+  for (const client of Clients.names) {
+    describe(`by the package ${client}`, () => {
+      const connect = (prefix: string, url = server.url) => Clients.store(client, url, `${prefix} by ${client}`)
+      const keyOf = (prefix: string, name: string) => `${prefix}%20by%20${client}:${name}`
+
+      for (const check of StoreContract.checks) {
+        it.live(check.name, () => Effect.suspend(() => check.run(connect("contract"))))
+      }
+
+      it.live("lets every value expire", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("expires")
+          yield* store.swap("pool", undefined, first, hour)
+          const left = Number(yield* commands("PTTL", keyOf("expires", "pool")))
+          assert.isAbove(left, hour - 60_000)
+          assert.isAtMost(left, hour)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("fails where something else lies under its key, and changes nothing", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("foreign")
+          yield* commands("SET", keyOf("foreign", "text"), "x")
+          yield* commands("HSET", keyOf("foreign", "half"), "version", "1")
+          yield* commands("HSET", keyOf("foreign", "other"), "value", "1")
+          for (const name of ["text", "half", "other"]) {
+            assert.instanceOf(yield* Effect.flip(store.read(name)), StoreError)
+            assert.instanceOf(yield* Effect.flip(store.swap(name, "0", first, hour)), StoreError)
+          }
+          assert.strictEqual(yield* commands("GET", keyOf("foreign", "text")), "x")
+          assert.strictEqual(yield* commands("HLEN", keyOf("foreign", "half")), 1)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("needs no second attempt where the server has forgotten the script", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("forgotten")
+          yield* store.swap("pool", undefined, first, hour)
+          yield* commands("SCRIPT", "FLUSH")
+          const next = { version: "2", value: "two" }
+          assert.deepStrictEqual(yield* store.swap("pool", "1", next, hour), next)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("finds its way back after its connection was cut, and after a restart of the server", () =>
+        Effect.gen(function* () {
+          const own = yield* Effect.promise(() => Redis.start())
+          yield* Effect.addFinalizer(() => Effect.promise(own.stop))
+          const store = yield* connect("cut", own.url)
+          yield* store.swap("pool", undefined, first, hour)
+          yield* Effect.promise(() => own.command("CLIENT", "KILL", "TYPE", "normal"))
+          // The command that finds the connection dead may fail; the next one opens another.
+          yield* Effect.ignore(store.read("pool"))
+          assert.deepInclude(yield* store.read("pool"), first)
+          yield* Effect.promise(() => own.restart())
+          yield* Effect.ignore(store.read("pool"))
+          assert.isUndefined(yield* store.read("pool"))
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("fails at once where nobody listens", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("nobody", "redis://127.0.0.1:1")
+          const error = yield* Effect.timeout(Effect.flip(store.read("pool")), 1_000)
+          assert.match(error.message, /ECONNREFUSED/)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("tries again after it was not let in", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("let in", server.url.replace("//", `//late-${client}:word@`))
+          assert.match((yield* Effect.flip(store.read("pool"))).message, /WRONGPASS/)
+          yield* commands("ACL", "SETUSER", `late-${client}`, "on", ">word", "~*", "+@all")
+          assert.isUndefined(yield* store.read("pool"))
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("leaves no connection open to a server that accepts and says nothing", () =>
+        Effect.gen(function* () {
+          const open = new Set<Socket>()
+          let accepted = 0
+          const silent = createServer((socket) => {
+            accepted++
+            open.add(socket)
+            socket.on("error", () => {}).on("close", () => open.delete(socket))
+            socket.resume()
+          }).listen(0, "127.0.0.1")
+          yield* Effect.addFinalizer(() => Effect.sync(() => silent.close()))
+          yield* Effect.promise(() => once(silent, "listening"))
+          const url = `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const store = yield* connect("silent", url)
+              for (let n = 0; n < 2; n++) yield* Effect.timeoutOption(store.read("pool"), 200)
+            })
+          )
+          yield* Effect.promise(() => Redis.until(() => Promise.resolve(open.size === 0)))
+          assert.isAtLeast(accepted, 1)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("uses the name, the password and the number of the database in the address", () =>
+        Effect.gen(function* () {
+          const word = "p@ss:w/rd%"
+          // All that a user must be allowed.
+          const rights = [
+            "~with*",
+            "+hmget",
+            "+hget",
+            "+hset",
+            "+pexpire",
+            "+time",
+            "+evalsha",
+            "+eval",
+            "+info",
+            "+select"
+          ]
+          yield* commands("ACL", "SETUSER", "gate", "reset", "on", `>${word}`, ...rights, "+client")
+          const url = `${server.url.replace("//", `//gate:${encodeURIComponent(word)}@`)}/3`
+          const store = yield* connect("with", url)
+          assert.deepStrictEqual(yield* store.swap("pool", undefined, first, hour), first)
+          assert.strictEqual(yield* commands("EXISTS", keyOf("with", "pool")), 0)
+          const elsewhere = yield* Clients.store(client, `${server.url}/3`, `with by ${client}`)
+          assert.deepInclude(yield* elsewhere.read("pool"), first)
+        }).pipe(Effect.scoped)
+      )
+    })
+  }
+
+  it.live("is the same over a Redis service of Effect", () =>
+    Effect.gen(function* () {
+      const sharing = yield* Layer.build(
+        FloodgateRedis.layerStore({ prefix: "service" }).pipe(Layer.provide(NodeRedis.layer({ url: server.url })))
+      )
+      const { read, swap } = Context.get(sharing, BudgetStore)!
+      for (const check of StoreContract.checks) {
+        // The connection belongs to the service, so its processes are one.
+        yield* check.run(Effect.succeed({ read, swap }))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("takes a star in a prefix for a star, not for a pattern", () =>
+    Effect.gen(function* () {
+      const layers = ["star", "star*", "stars"].map((prefix) =>
+        FloodgateRedis.layerStoreUrl({ url: server.url, prefix })
+      )
+      for (const [n, layer] of layers.entries()) {
+        const { swap } = Context.get(yield* Layer.build(layer), BudgetStore)!
+        yield* swap(`pool${n}`, undefined, first, hour)
+      }
+      const keys = (yield* commands("KEYS", "star*")) as ReadonlyArray<string>
+      assert.deepStrictEqual([...keys].sort(), ["star%2A:pool1", "star:pool0", "stars:pool2"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("answers as the Lua of the simulated tests does, whatever comes in what order", () =>
+    Effect.gen(function* () {
+      const lua = yield* Effect.promise(LuaRedis.make)
+      lua.now = Date.now
+      const next = mulberry(7)
+      const pick = <A>(items: ReadonlyArray<A>): A => items[Math.floor(next() * items.length)]!
+      const replies = new Set<string>()
+      const ask = async (send: (words: ReadonlyArray<string>) => unknown, words: ReadonlyArray<string>) => {
+        try {
+          const reply = await send(words)
+          if (!Array.isArray(reply) || reply.length !== 3) return reply
+          // Each has a clock of its own, so an age need only be about right.
+          assert.isTrue(Math.abs(reply[2]) < 5_000, String(reply[2]))
+          return reply.slice(0, 2)
+        } catch (error) {
+          return String((error as Error).message).split(" ")[0]
+        }
+      }
+      const sha = yield* commands("SCRIPT", "LOAD", script)
+      yield* commands("SCRIPT", "FLUSH")
+      for (let step = 0; step < 1_500; step++) {
+        const key = `parity:${pick(["a", "b", "c"])}`
+        const swap = ["1", key, pick(["", "1", "2", "3"]), pick(["1", "2", "3"]), pick(["", "x", "ä€🜁"]), "60000"]
+        const words = pick([
+          ["EVALSHA", String(sha), "1", key],
+          ["EVALSHA", String(sha), ...swap],
+          ["EVALSHA", String(sha), ...swap],
+          ["DEL", key],
+          ...(step > 50 && next() < 0.5 ? [["EVAL", script, ...swap]] : [])
+        ])
+        const expected = yield* Effect.promise(() => ask((each) => server.command(...each), words))
+        const seen = yield* Effect.promise(() => ask(lua.send, words))
+        assert.deepStrictEqual(seen, expected, `step ${step}: ${words.join(" ")}`)
+        replies.add(JSON.stringify(seen))
+      }
+      // The history has come to every kind of reply.
+      for (const reply of ['"NOSCRIPT"', "null", "[null,null]", '["1",""]', "0", "1"])
+        assert.isTrue(replies.has(reply), reply)
+    })
+  )
+
+  it("takes the package that is installed, and says what to install where none is", () => {
+    const run = (...without: ReadonlyArray<string>) =>
+      execFileSync(
+        process.execPath,
+        ["--conditions=@floodgate/source", join(import.meta.dirname, "withoutPackages.ts"), server.url, ...without],
+        { encoding: "utf8" }
+      ).trim()
+    assert.match(run("ioredis"), /^node-redis/)
+    assert.match(run("redis"), /^ioredis/)
+    assert.match(run("redis", "ioredis"), /no client is installed: npm install redis, or npm install ioredis/)
+  })
+})
+
+if (Redis.skipped !== undefined) console.warn(`SKIPPED: the tests of the store in Redis, because ${Redis.skipped}`)

@@ -1,0 +1,22 @@
+/** Random histories of a fleet keep its laws; `storm.soak.ts` plays more of them. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Storm from "./storm.ts"
+import * as World from "./world.ts"
+
+const redis = await World.redis()
+
+describe("a fleet in a storm", () => {
+  for (const losses of [false, true]) {
+    it(`of crashes, cuts, delays and lost messages${losses ? ", whose store forgets" : ""}`, () => {
+      for (let seed = 1; seed <= 40; seed++) {
+        const outcome = Storm.run(Storm.plan(seed, losses), redis)
+        assert.deepStrictEqual(Storm.broken(outcome), [], `seed ${seed}`)
+      }
+    })
+  }
+
+  it("is the same for the same seed", () => {
+    const once = Storm.run(Storm.plan(7), redis)
+    assert.deepStrictEqual(Storm.run(Storm.plan(7), redis).log, once.log)
+  })
+})
