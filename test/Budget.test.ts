@@ -17,7 +17,7 @@ const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate,
 const level = Effect.map(pool, ({ dimensions }) => dimensions.tokens!.level)
 
 describe("Budget", () => {
-  it.effect("says of each refusal whether to try again, and what to do", () =>
+  it.effect("names the reason of each refusal, whether to try again, and what to do", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const refused = (estimate: Budget.ReserveOptions & { readonly tokens?: number; readonly requests?: number }) =>
@@ -54,13 +54,13 @@ describe("Budget", () => {
     )
   )
 
-  it.live("admits who will not wait where there is room, by a clock that goes on meanwhile", () =>
+  it.live("admits a caller with a maxWait of 0 where there is room, by a clock that goes on meanwhile", () =>
     Budget.consume(1, { maxWait: 0 }).pipe(
       Effect.provide(Budget.layer({ limits: perSecond(1_000, 1_000), concurrency: 1 }))
     )
   )
 
-  it.effect("names a free place where it is concurrency that somebody would wait for", () =>
+  it.effect("names a free place where a call would wait for the concurrency", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.reserve({ tokens: 1 })
@@ -83,7 +83,7 @@ describe("Budget", () => {
     }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
   )
 
-  it.effect("without limits admits everything, and still says for whom", () =>
+  it.effect("admits everything with layerUnlimited, and still names the pool and the agent", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const named = yield* budget.reserve({ tokens: 1e9 }, { agent: "a", pool: "opus" })
@@ -302,7 +302,7 @@ describe("Budget", () => {
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000), maxQueued: 1 })))
     )
 
-    it.effect("says what a quota has left", () =>
+    it.effect("names what a quota has left", () =>
       Effect.gen(function* () {
         yield* Budget.consume(60)
         const error = yield* Effect.flip(Budget.consume(60))
@@ -313,7 +313,7 @@ describe("Budget", () => {
     )
   })
 
-  it.effect("asks what somebody put around a budget's reserve, whichever way a call comes", () =>
+  it.effect("goes through a reserve that wraps the budget's own, in every way in", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const asked: Array<number | undefined> = []
@@ -373,9 +373,9 @@ describe("Budget", () => {
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
     )
 
-    it.effect("tells of a waiter that leaves, wherever it stood", () =>
+    it.effect("shows that a waiter has left, wherever it stood", () =>
       Effect.gen(function* () {
-        // Regression: only the head's leaving was told.
+        // Regression: only the head's leaving was shown.
         const budget = yield* Budget.TokenBudget
         yield* Budget.consume(1_000)
         yield* start(Budget.consume(10))
@@ -418,9 +418,9 @@ describe("Budget", () => {
     })
   )
 
-  it.effect("says of configuration what its values break, and not what a mistake of our own does", () =>
+  it.effect("blames configuration for values that make no sense, and for no other defect", () =>
     Effect.gen(function* () {
-      // Regression: whatever was thrown was said to be the configuration's fault.
+      // Regression: whatever was thrown became a ConfigError.
       const live = Budget.layerConfig({ limits: Config.succeed(null as never) })
       const exit = yield* Effect.exit(Effect.provide(Budget.consume(1), live))
       assert.isTrue(Exit.hasDies(exit))

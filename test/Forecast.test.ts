@@ -23,7 +23,7 @@ describe("Forecast", () => {
       assert.deepStrictEqual(forecast.usage, { requests: 1, inputTokens: 1_000, outputTokens: 100, tokens: 1_100 })
     })
 
-    it("says that tokens bind in the incident, and is not below its floor", () => {
+    it("finds that tokens bind in the incident, and is not below its floor", () => {
       const forecast = Forecast.make(incident, { limits })
       assert.strictEqual(forecast.binding, "tokens")
       assert.isAtLeast(seconds(forecast.duration), (2_472_000 - 200_000) / 60_000)
@@ -41,7 +41,7 @@ describe("Forecast", () => {
       assert.strictEqual(Forecast.make(incident, { limits: several }).binding, "outputTokens")
     })
 
-    it("says that calls at once bind where they do", () => {
+    it("finds that the concurrency binds where it does", () => {
       const forecast = Forecast.make(incident, { limits: {}, concurrency: 2 })
       assert.strictEqual(forecast.binding, "concurrency")
       // 12 x (3.998 + 4 x 2.638) s of work, two at a time.

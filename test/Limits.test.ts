@@ -45,7 +45,7 @@ describe("Limits", () => {
     )
   })
 
-  it("reads a bare limit per minute as the provider counts, and keeps any 60 s within it where nobody says how", () => {
+  it("reads a bare limit per minute as the provider counts, and keeps any 60 s within it where that is unknown", () => {
     const limit = { tokens: { perMinute: 6_000 } }
     for (const counting of [{}, { tokens: "sliding" }, { tokens: "fixed" }] as const) {
       const { capacity, rate, window } = Limits.resolve(limit, counting).tokens!
@@ -53,7 +53,7 @@ describe("Limits", () => {
     }
     const { capacity, rate, window } = Limits.resolve(limit, { tokens: "bucket" }).tokens!
     assert.deepStrictEqual([capacity, rate * 60_000, window], [6_000, 6_000, undefined])
-    // What the limit says itself holds.
+    // A window that is stated holds.
     const stated = { tokens: { perMinute: 6_000, window: "sliding" } } as const
     assert.deepStrictEqual(Limits.resolve(stated, { tokens: "bucket" }), Limits.resolve(stated))
   })
@@ -134,7 +134,7 @@ describe("Limits", () => {
     assert.deepStrictEqual(Limits.used(held, Limits.nothing, given), all)
   })
 
-  it.prop("what is said of a call is used as it is said", { estimate, usage: estimate }, ({ estimate, usage }) => {
+  it.prop("takes what a usage states as it is stated", { estimate, usage: estimate }, ({ estimate, usage }) => {
     const used = Limits.used(Limits.charge(estimate, rules), usage, estimate)
     assert.deepStrictEqual({ ...used, ...usage }, used)
   })

@@ -44,7 +44,6 @@ export const make = (
   const stated = limitsOf(told, share)
   const pool = Law.make(Limits.resolve(stated), sharesOf(stated), now)
   return {
-    pool,
     ask: (charge, now) => Math.min(Law.decide(pool, whole(charge), now)?.millis ?? 0, 3_600_000),
     send: (charge, now) => Law.take(pool, whole(charge), now),
     answered: (ticket, used, now, readings) => {

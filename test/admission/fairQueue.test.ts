@@ -224,7 +224,7 @@ describe("fairQueue", () => {
     }
   })
 
-  it.each([3, 40])("says in which order entries will be served, with %i agents", (agents) => {
+  it.each([3, 40])("lists entries in the order in which they will be served, with %i agents", (agents) => {
     for (let seed = 1; seed <= 100; seed++) {
       const { queue } = history(seed, agents, () => {})
       for (const count of [1, 7, 32, Infinity]) {

@@ -57,7 +57,7 @@ const input = Effect.gen(function* () {
 })
 
 describe("breaker", () => {
-  it.effect("opens after failures in a row, sends nothing then, and says when to come back", () =>
+  it.effect("opens after failures in a row, sends nothing then, and names the time until it closes", () =>
     Effect.gen(function* () {
       yield* Effect.exit(run(lost))
       yield* run(Effect.succeed(1))
@@ -100,7 +100,7 @@ describe("breaker", () => {
     }).pipe(Effect.provide(layer()))
   )
 
-  it.effect("never opens for what does not tell of the provider's health", () =>
+  it.effect("never opens for failures that are no sign of an outage", () =>
     Effect.gen(function* () {
       const reasons = [
         new LlmError.RateLimited({ status: 429, retryAfter: Duration.millis(1) }),

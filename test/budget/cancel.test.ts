@@ -147,7 +147,7 @@ describe("Budget, interrupted", () => {
     }).pipe(Effect.scoped, Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
   )
 
-  it.effect("interrupts its waiters when it closes, and whoever comes later", () =>
+  it.effect("interrupts its waiters when it closes, and later callers", () =>
     Effect.gen(function* () {
       // Regression: a reservation of a closed budget waited for ever.
       const { budget, waiter } = yield* Effect.scoped(

@@ -28,7 +28,7 @@ const calls = Effect.fnUntraced(function* (count: number, estimate: Limits.Estim
 })
 
 describe("Budget cooldown", () => {
-  it.effect("without a reservation lets nobody out before its end, and then whoever fits", () =>
+  it.effect("without a reservation stops every call until its end", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.cooldown({ reason: "rateLimit", retryAfter: "10 seconds" })
@@ -41,7 +41,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("shows why the pool pauses and for how long, and refuses at once who cannot wait so long", () =>
+  it.effect("shows why the pool pauses and for how long, and refuses at once a caller that cannot wait so long", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.cooldown({ reason: "overload", retryAfter: "6 seconds" })
@@ -65,7 +65,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("refuses callers of a pool that is closed for more than ten minutes, those that wait already, too", () =>
+  it.effect("refuses callers while a pool is closed for more than ten minutes, and those that wait already", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 minute" })
@@ -129,7 +129,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.provide(make({})))
   )
 
-  it.effect("goes by what it used when the provider says that usage grows too fast, and up from there", () =>
+  it.effect("bounds growth from what was used on, after a ramp error", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       for (let second = 0; second < 120; second++) {
@@ -192,7 +192,7 @@ describe("Budget in an outage", () => {
         assert.deepStrictEqual(times().slice(before), [(at += rest)])
         at += 100
       }
-      // Nobody spends its attempts for all.
+      // No agent spends its attempts for all.
       const probes = sent.slice(6)
       assert.strictEqual(new Set(probes.map(({ agent }) => agent)).size, probes.length)
       assert.isTrue(probes.every(({ verdict }) => verdict === "outage"))

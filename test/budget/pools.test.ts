@@ -1,4 +1,4 @@
-/** Where each pool has its own limits, nobody goes without. */
+/** Where each pool has its own limits, no call goes without one. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -36,13 +36,16 @@ describe("Budget with limits per pool", () => {
     () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
-        const said = (effect: Effect.Effect<unknown, unknown>) => Effect.map(Effect.exit(effect), String)
+        const failure = (effect: Effect.Effect<unknown, unknown>) => Effect.map(Effect.exit(effect), String)
         for (const [pool, got] of [
           [undefined, "none"],
           ["sonet-5", '"sonet-5"']
         ] as const) {
-          assert.include(yield* said(Effect.scoped(budget.reserve({ tokens: 1 }, { pool }))), refused("reserve", got))
-          assert.include(yield* said(budget.resize({ concurrency: 2, pool })), refused("resize", got))
+          assert.include(
+            yield* failure(Effect.scoped(budget.reserve({ tokens: 1 }, { pool }))),
+            refused("reserve", got)
+          )
+          assert.include(yield* failure(budget.resize({ concurrency: 2, pool })), refused("resize", got))
           // Regression: news of a pool that does not exist was fatal for the call that brought it.
           yield* budget.observe({ dimensions: { inputTokens: { remaining: 1 } }, pool })
           yield* budget.cooldown({ reason: "rateLimit", pool })
@@ -62,9 +65,9 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.scoped, Effect.provide(live))
   )
 
-  it.effect("knows the classes of Claude by name, whoever asked before", () =>
+  it.effect("knows the classes of Claude by name, before any call of their models", () =>
     Effect.gen(function* () {
-      // Regression: the pool of a model that nobody had asked for yet was refused, and later it was not.
+      // Regression: the pool of a model without a call so far was refused, and later it was not.
       yield* Budget.consume(1, { pool: "opus-3" })
       assert.deepStrictEqual(yield* names, [...given, "opus-3"])
     }).pipe(Effect.provide(live))
@@ -82,7 +85,7 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(live))))
   )
 
-  it("refuses the name of a model in the place of its pool's, where no rule says that it is one", () => {
+  it("refuses the name of a model in the place of its pool's, unless the rule of the pools gives it", () => {
     const bedrock = "us.anthropic.claude-opus-4-5-20251101-v1:0"
     for (const [model, pool] of [
       ["claude-sonnet-5", "sonnet-5"],

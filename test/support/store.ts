@@ -4,7 +4,7 @@ import * as BudgetStore from "floodgate/BudgetStore"
 
 export class MapStore implements BudgetStore.Store {
   isAway = false
-  /** How long an answer takes, in milliseconds. At the end of a test nobody moves the clock on for it. */
+  /** How long an answer takes, in milliseconds. A test sets it to 0 before it ends: the clock stands still then. */
   latency = 0
   private readonly values = new Map<string, BudgetStore.Stored>()
 
