@@ -20,7 +20,8 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
   it("is not over-spent by a process that is killed in flight, whose places are free after its lease", async () => {
     const store = { lease: 800 }
     const calls = [3_000, 2_000, 4_000, 1_000, 3_000]
-    const [dead, ...alive] = await Fleet.start([0, 1, 2].map(() => job({ store, calls, concurrency: 4 })))
+    const jobs = [0, 1, 2].map(() => job({ store, calls, concurrency: 4 }))
+    const [dead, ...alive] = await Fleet.start(jobs)
     await Fleet.sleep(500)
     dead!.child.kill("SIGKILL")
     await finish(alive, 20)
@@ -29,7 +30,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     const { inFlight, processes } = await status()
     assert.strictEqual(inFlight, 0)
     assert.deepStrictEqual(
-      processes.filter(({ name }) => name === "p1"),
+      processes.filter(({ name }) => name === jobs[0]!.name),
       []
     )
   })
