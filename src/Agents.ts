@@ -63,7 +63,7 @@ import { latest } from "./budget/latest.ts"
 import { checkConcurrency } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./agents/counter.ts"
-import { durationOf, invalid } from "./internal/invalid.ts"
+import { durationOf, invalid } from "./input/arguments.ts"
 import * as Work from "./agents/work.ts"
 
 export { layer, Meter } from "./agents/meter.ts"

@@ -27,7 +27,7 @@ const sha = createHash("sha1").update(script).digest("hex")
 
 /** The key of a pool. A name may hold anything but what is a pattern to `SCAN`. */
 const quote = (text: string): string => encodeURIComponent(text).replaceAll("*", "%2A")
-const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
+export const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
 export const pattern = (prefix: string): string => `${quote(prefix)}:*`
 /** The name in a key; `undefined` where it is none of ours. */
 export const nameOf = (prefix: string, key: string): string | undefined => {

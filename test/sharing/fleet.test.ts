@@ -87,7 +87,8 @@ describe("a fleet", () => {
       assert.strictEqual(World.excessOf(log, "tokens", limit), 0, `${count} processes exceed the limit`)
       assert.isAtMost(span / least, 1.01, `${count} processes leave something unused`)
       assert.isAtLeast(World.jain(shares), 0.98, `${count} processes share unfairly`)
-      if (count === 1) assert.isAtMost(requests() / log.length, 1.1, "one process asks the store once a call at the most")
+      if (count === 1)
+        assert.isAtMost(requests() / log.length, 1.1, "one process asks the store once a call at the most")
     }
   })
 
