@@ -120,7 +120,7 @@ const subpaths = [
     .map((file) => `./providers/${file.slice(0, -3)}`)
 ]
 const forbidden = [
-  "./internal/bucket",
+  "./admission/law",
   "./budget/make",
   "./index",
   "./redis/index",

@@ -28,8 +28,8 @@
  *
  * @since 0.1.0
  */
-import { invalid } from "./internal/invalid.ts"
-import { poolOf } from "./internal/modelClass.ts"
+import { invalid } from "./input/arguments.ts"
+import { poolOf } from "./limits/modelClass.ts"
 import type * as Limits from "./Limits.ts"
 
 /**

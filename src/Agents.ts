@@ -62,9 +62,9 @@ import { Meter, Running } from "./agents/meter.ts"
 import { latest } from "./budget/latest.ts"
 import { checkConcurrency } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
-import * as Counter from "./internal/counter.ts"
-import { durationOf, invalid } from "./internal/invalid.ts"
-import * as Work from "./internal/work.ts"
+import * as Counter from "./agents/counter.ts"
+import { durationOf, invalid } from "./input/arguments.ts"
+import * as Work from "./agents/work.ts"
 
 export { layer, Meter } from "./agents/meter.ts"
 

@@ -36,7 +36,7 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { finiteOf } from "./internal/invalid.ts"
+import { finiteOf } from "./input/arguments.ts"
 
 // -----------------------------------------------------------------------------
 // The store

@@ -39,10 +39,10 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import { invalid, waitOf } from "./internal/invalid.ts"
+import { invalid, waitOf } from "./input/arguments.ts"
 import type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
 import * as Play from "./forecast/play.ts"
-import type { Steps } from "./internal/forecast.ts"
+import type { Steps } from "./forecast/queue.ts"
 import type * as Limits from "./Limits.ts"
 import * as Presets from "./Presets.ts"
 

@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { invalid } from "./internal/invalid.ts"
+import { invalid } from "./input/arguments.ts"
 
 // -----------------------------------------------------------------------------
 // Dimensions and amounts

@@ -34,6 +34,7 @@ interface Rule {
     | "@anthropic-ai/sdk"
     | "@effect/platform-node"
     | "redis"
+    | "ioredis"
     | "floodgate"
     | "@observablehq/plot"
     | "linkedom"
@@ -46,51 +47,63 @@ const rules: ReadonlyArray<Rule> = [
   // The client's own layers are over the official SDK; who brings a provider needs only the port.
   {
     files: /^src\/LlmClient\.ts$/,
-    own: ["core", "internal/", "governor/", "protocol/", "providers/"],
+    own: ["core", "input/", "governor/", "protocol/", "providers/"],
     packages: ["effect"]
   },
   {
     files: /^src\/[^/]+\.ts$/,
     own: [
       "core",
-      "internal/",
       "agents/",
       "budget/",
-      "budgetStore/",
+      "estimator/",
       "forecast/",
       "governor/",
+      "input/",
+      "limits/",
       "llmError/",
       "protocol/",
       "retry/"
     ],
     packages: ["effect"]
   },
+  // The whole algorithm, without time, chance or anything that runs.
+  { files: /^src\/admission\//, own: ["Limits.ts", "admission/"], packages: [] },
   // What goes over the wire: no Effect, no package, and of the core only types.
-  { files: /^src\/protocol\//, own: ["Accounting.ts", "Limits.ts", "protocol/"], packages: [] },
-  { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
-  { files: /^src\/retry\//, own: ["internal/", "retry/"], packages: ["effect"] },
-  { files: /^src\/agents\//, own: ["core", "internal/", "agents/", "budget/"], packages: ["effect"] },
-  { files: /^src\/forecast\//, own: ["core/models", "internal/", "forecast/"], packages: ["effect"] },
-  { files: /^src\/governor\//, own: ["core", "internal/", "governor/", "protocol/", "retry/"], packages: ["effect"] },
-  { files: /^src\/budget\//, own: ["core", "internal/", "budget/", "budgetStore/"], packages: ["effect"] },
-  { files: /^src\/budgetStore\//, own: ["core", "internal/", "budgetStore/"], packages: ["effect"] },
-  { files: /^src\/internal\//, own: ["internal/", "protocol/", "core/models"], packages: ["effect"] },
+  { files: /^src\/protocol\//, own: ["core/models", "protocol/"], packages: [] },
+  { files: /^src\/input\//, own: [], packages: ["effect"] },
+  { files: /^src\/limits\//, own: ["Limits.ts"], packages: [] },
+  { files: /^src\/llmError\//, own: ["core/models", "llmError/", "protocol/"], packages: ["effect"] },
+  { files: /^src\/estimator\//, own: ["estimator/"], packages: [] },
+  { files: /^src\/retry\//, own: ["input/", "retry/"], packages: ["effect"] },
+  { files: /^src\/agents\//, own: ["core", "input/", "admission/", "agents/", "budget/"], packages: ["effect"] },
+  { files: /^src\/forecast\//, own: ["core/models", "input/", "admission/", "forecast/"], packages: ["effect"] },
+  {
+    files: /^src\/governor\//,
+    own: ["core", "input/", "budget/", "estimator/", "governor/", "protocol/", "retry/"],
+    packages: ["effect"]
+  },
+  { files: /^src\/budget\//, own: ["core", "input/", "limits/", "budget/", "admission/"], packages: ["effect"] },
   {
     files: /^src\/providers\//,
-    own: ["core", "internal/", "protocol/", "providers/"],
+    own: ["core", "input/", "llmError/", "protocol/", "providers/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "internal/", "governor/", "protocol/", "anthropic/"],
+    own: ["core", "input/", "llmError/", "governor/", "protocol/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
-  { files: /^src\/ai\//, own: ["core", "internal/", "governor/", "protocol/", "ai/"], packages: ["effect/*"] },
-  { files: /^src\/breaker\//, own: ["core", "internal/invalid.ts", "breaker/"], packages: ["effect/*"] },
+  {
+    files: /^src\/ai\//,
+    own: ["core", "input/", "llmError/", "governor/", "protocol/", "ai/"],
+    packages: ["effect/*"]
+  },
+  { files: /^src\/breaker\//, own: ["core", "input/", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,
-    own: ["core", "internal/", "redis/"],
-    packages: ["effect/*", "node:", "redis"]
+    own: ["core", "input/", "budget/shared/status.ts", "redis/"],
+    packages: ["effect/*", "node:", "redis", "ioredis"]
   },
   {
     files: /^src\/testing\/server\//,
@@ -99,7 +112,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/testing\//,
-    own: ["core", "internal/invalid.ts", "internal/latency.ts", "internal/words.ts", "testing/"],
+    own: ["core", "input/arguments.ts", "forecast/latency.ts", "limits/words.ts", "testing/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
 
@@ -111,12 +124,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/cli\/src\/commands\//,
-    own: ["commands/", "lab/", "dimensions.ts", "latency.ts", "stepwise.ts", "words.ts"],
+    own: ["commands/", "lab/", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate"]
   },
   {
     files: /^packages\/cli\/src\/lab\//,
-    own: ["lab/", "dimensions.ts", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
+    own: ["lab/", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@observablehq/plot", "linkedom"]
   },
   { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["effect", "floodgate"] }
@@ -134,15 +147,11 @@ const strangers: Record<string, ReadonlyArray<string>> = {
   LlmClient: ["Agents", "Forecast"]
 }
 
-/** Core that is only values, which internal code may use. */
+/** Core that is only values. */
 const models = new Set(["src/Accounting.ts", "src/Limits.ts", "src/LlmError.ts"])
 
 /** Core that may name the types of the Messages API (types only, never values). */
-const speaksMessages = /^src\/(LlmClient\.ts|LlmProvider\.ts|internal\/)/
-
-/** What makes a file impure: internal code takes time and random numbers as arguments. */
-const runtime =
-  /^effect\/(Clock|Config|ConfigProvider|Context|Deferred|Effect|Fiber|Layer|Logger|ManagedRuntime|Metric|PubSub|Queue|Random|Ref|Runtime|Schedule|Scope|Semaphore|Stream|SubscriptionRef|SynchronizedRef|Tracer)$/
+const speaksMessages = /^src\/(LlmClient\.ts|LlmProvider\.ts|protocol\/messages\.ts)/
 
 const isCore = (file: string): boolean => /^src\/[^/]+\.ts$/.test(file) && !file.endsWith("/index.ts")
 
@@ -176,7 +185,6 @@ const problemsOf = (file: string): Array<string> => {
     const banned =
       !allowed(rule, file, from, typeOnly) ||
       (strangers[name] ?? []).some((stranger) => from === `src/${stranger}.ts`) ||
-      (file.startsWith("src/internal/") && runtime.test(from)) ||
       (file.startsWith("src/protocol/") && !from.startsWith("src/protocol/") && !typeOnly)
     return banned ? [`${file}:${line}: may not import ${from}`] : []
   })
@@ -186,7 +194,7 @@ const problemsOf = (file: string): Array<string> => {
 const partOf = (file: string): string | undefined => {
   const [, folder, name] = /^src\/(?:(\w+)\/)?.*?(\w+)\.ts$/.exec(file) ?? []
   if (folder === undefined) return name === "index" ? undefined : name
-  if (/^src\/internal\/(invalid|latency|words)\.ts$/.test(file)) return undefined
+  if (folder === "input") return undefined
   const module = folder.slice(0, 1).toUpperCase() + folder.slice(1)
   return existsSync(join(root, "src", `${module}.ts`)) ? module : folder
 }
@@ -290,7 +298,7 @@ describe("architecture", () => {
     assert.isAbove(places.length, 15)
     const lost = places.filter(
       ([, name, file]) =>
-        !new RegExp(`(const|class) ${name}\\b|^ +(readonly )?${name}: `, "m").test(
+        !new RegExp(`(const|class) ${name}\\b|^ +(readonly )?${name}: |^  ${name}\\(`, "m").test(
           readFileSync(join(root, file!), "utf8")
         )
     )

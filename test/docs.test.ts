@@ -80,12 +80,7 @@ describe("documentation", () => {
     const page = read("docs/defaults.md")
     const sectionOf = (heading: string): string => page.slice(page.indexOf(`## ${heading}\n`)).split(/\n## /)[0]!
     for (const [heading, file, code, row] of [
-      [
-        "Calls",
-        "src/internal/messages.ts",
-        "longestWait = Duration.minutes(10)",
-        "| `timeout` of an attempt | 10 minutes |"
-      ],
+      ["Calls", "src/protocol/messages.ts", "longestWaitMillis = 600_000", "| `timeout` of an attempt | 10 minutes |"],
       [
         "Calls",
         "src/providers/Anthropic.ts",

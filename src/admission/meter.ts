@@ -10,7 +10,7 @@
 import type { Dimension } from "../Limits.ts"
 
 /** Part of what was delivered that is used right after a cut: the bucket stores the rest, which makes room to grow. */
-export const floorPart = 0.9
+const floorPart = 0.9
 /** Growth one period after the measured share is reached, in parts of the best share known; with the cube of the time, as CUBIC (RFC 9438). */
 const growth = 0.03
 /** From this phase on nothing was found for so long that growth doubles each period. */

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Budget from "../Budget.ts"
-import * as Counter from "../internal/counter.ts"
+import * as Counter from "./counter.ts"
 import * as Limits from "../Limits.ts"
 
 /**

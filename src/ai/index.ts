@@ -68,7 +68,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Governor from "../Governor.ts"
-import { invalid } from "../internal/invalid.ts"
+import { invalid } from "../input/arguments.ts"
 import * as RoundTrip from "./roundTrip.ts"
 
 // -----------------------------------------------------------------------------

@@ -5,8 +5,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
-import { infoOf, longestWait } from "../internal/messages.ts"
-import * as SdkErrors from "../internal/sdkErrors.ts"
+import { infoOf, longestWaitMillis } from "../protocol/messages.ts"
+import * as SdkErrors from "../llmError/sdkErrors.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { requestIdOf } from "../protocol/errors.ts"
@@ -155,7 +155,9 @@ const answered = Effect.fnUntraced(function* (
   const now = yield* Clock.currentTimeMillis
   const parse = tried(() => ctx.parse<unknown>(response))
   // When all of it is here the SDK has nothing to wait for. There are no pings: a proxy may send its headers long before.
-  const arrived = isUnread(response) ? textOf(response.clone(), longestWait, controller) : Effect.void
+  const arrived = isUnread(response)
+    ? textOf(response.clone(), Duration.millis(longestWaitMillis), controller)
+    : Effect.void
   const parsed = yield* Effect.mapError(Effect.andThen(arrived, parse), (thrown) => {
     const reason = SdkErrors.fromThrown(thrown, { now })
     return new AttemptFailed(reason, reason._tag === "MalformedResponse" ? () => response : rethrow(thrown))

@@ -58,7 +58,7 @@ import * as Option from "effect/Option"
 import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Schedule from "effect/Schedule"
 import * as Governor from "../Governor.ts"
-import { durationOf } from "../internal/invalid.ts"
+import { durationOf } from "../input/arguments.ts"
 import { CircuitOpen, isLlmError, LlmError } from "../LlmError.ts"
 
 /**

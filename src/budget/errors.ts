@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { counted, thousands, units } from "../internal/words.ts"
+import { counted, thousands, units } from "../limits/words.ts"
 import * as Limits from "../Limits.ts"
 
 /**

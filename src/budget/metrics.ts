@@ -6,8 +6,10 @@
  */
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
-import { waitBoundaries as boundaries } from "../internal/waitBoundaries.ts"
 import type * as Limits from "../Limits.ts"
+
+/** The boundaries of histograms of waits, in seconds: from a hundredth of a second to ten minutes. */
+export const waitBoundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
 
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
 const reasons = ["rateLimit", "ramp", "overload"] as const
@@ -46,7 +48,7 @@ export class Counts {
     const waits = Metric.histogram("floodgate_budget_wait_seconds", {
       description: "The time that estimates waited, of those that had to",
       attributes: { pool },
-      boundaries
+      boundaries: waitBoundaries
     })
     const waited = () => waits.valueUnsafe(context).count
     waited()

@@ -2,7 +2,7 @@
  * Turns what a response says of the limits into what the law reads, without the figures that no provider has.
  */
 import type * as Law from "../admission/law.ts"
-import { mostAmount } from "../internal/believed.ts"
+import { mostAmount } from "../input/believed.ts"
 import * as Limits from "../Limits.ts"
 
 const within = (value: number | undefined, least: number): number | undefined =>

@@ -2,10 +2,9 @@
  * A forecast in steps: who drives it may do something else between two of them, since a million calls take seconds.
  */
 import * as Duration from "effect/Duration"
-import * as Internal from "../internal/forecast.ts"
-import { invalid, waitOf } from "../internal/invalid.ts"
-import { complete, millisOf } from "../internal/latency.ts"
-import { nearestRank } from "../internal/nearestRank.ts"
+import * as Internal from "./queue.ts"
+import { invalid, waitOf } from "../input/arguments.ts"
+import { complete, millisOf } from "./latency.ts"
 import type * as Limits from "../Limits.ts"
 import type {
   AgentForecast,
@@ -103,8 +102,9 @@ export const prepare = (workload: Workload, options: Options): Prepared => ({
 /** If calls wait for less than this part of the time, the agents themselves take that long. */
 const hardly = 0.05
 
+/** By the nearest rank. */
 const quantile = (sorted: Float64Array, share: number): Duration.Duration =>
-  Duration.millis(nearestRank(sorted, share) ?? 0)
+  Duration.millis(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
 
 const waitsOf = (served: ReadonlyArray<Internal.Served>): Waits => {
   const waits = Float64Array.from(served, ({ admittedAt, askedAt }) => admittedAt - askedAt).sort()

@@ -12,7 +12,7 @@
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
-import { waitBoundaries as boundaries } from "../internal/waitBoundaries.ts"
+import { waitBoundaries } from "../budget/metrics.ts"
 
 export type Outcome = "success" | "failure" | "refused" | "interrupted"
 
@@ -38,7 +38,7 @@ export class Counts {
       }
     }
     const histogram = (id: string, description: string) => {
-      const metric = Metric.histogram(id, { description, attributes: { pool }, boundaries })
+      const metric = Metric.histogram(id, { description, attributes: { pool }, boundaries: waitBoundaries })
       return (seconds: number): void => metric.updateUnsafe(seconds, context)
     }
     const calls = counter("floodgate_calls", "Calls that ended, by pool and outcome")

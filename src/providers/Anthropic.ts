@@ -55,9 +55,9 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { durationOf } from "../internal/invalid.ts"
-import { longestWait, readEvent, receivedOf, textOfEvent } from "../internal/messages.ts"
-import * as SdkErrors from "../internal/sdkErrors.ts"
+import { durationOf } from "../input/arguments.ts"
+import { longestWaitMillis, readEvent, receivedOf, textOfEvent } from "../protocol/messages.ts"
+import * as SdkErrors from "../llmError/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
 import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
 import { step } from "../protocol/anthropic.ts"
@@ -215,7 +215,7 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
   const secret = secretOf(client)
-  const timeout = durationOf("Anthropic.timeout", options.timeout ?? longestWait)
+  const timeout = durationOf("Anthropic.timeout", options.timeout ?? longestWaitMillis)
   const idleTimeout = durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
   const sdkTimeout = Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost)
 

@@ -39,7 +39,7 @@ export const nameOf = (prefix: string, key: string): string | undefined => {
 }
 
 /** A hash without one of the fields is none of ours, and so is anything else that lies there. */
-export const storedOf = (reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
+const storedOf = (reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
   const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
   if (version === null && value === null) return Effect.undefined
   if (typeof version === "string" && typeof value === "string" && typeof ageMillis === "number") {

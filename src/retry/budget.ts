@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { invalid } from "../internal/invalid.ts"
+import { invalid } from "../input/arguments.ts"
 import * as Tokens from "./tokens.ts"
 
 /**

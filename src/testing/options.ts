@@ -3,7 +3,7 @@
  * option, what is expected of it, and what was given.
  */
 import * as Predicate from "effect/Predicate"
-import { invalid } from "../internal/invalid.ts"
+import { invalid } from "../input/arguments.ts"
 import type { Limit, Limits, Window } from "../Limits.ts"
 import type { Fault, FaultKind, HeaderMode, Latency, Neighbour, Options, Ramp, RejectionCharge } from "./models.ts"
 

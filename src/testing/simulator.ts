@@ -11,7 +11,7 @@ import type {
   Usage
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Predicate from "effect/Predicate"
-import { invalid } from "../internal/invalid.ts"
+import { invalid } from "../input/arguments.ts"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
 import type { Options, ToolUse } from "./models.ts"

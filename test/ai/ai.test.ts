@@ -493,7 +493,9 @@ describe("floodgate/ai", () => {
           const budget = yield* Budget.TokenBudget
           const pauses = yield* Effect.forkChild(
             Stream.runHead(
-              Stream.filterMap(budget.changes, ({ pools }) => Result.fromNullishOr(pools["default"]?.pause, () => "none"))
+              Stream.filterMap(budget.changes, ({ pools }) =>
+                Result.fromNullishOr(pools["default"]?.pause, () => "none")
+              )
             )
           )
           const { text } = yield* ending(LanguageModel.generateText({ prompt: "hi" }))

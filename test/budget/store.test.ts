@@ -177,7 +177,7 @@ describe("Budget, sharing a store", () => {
         const during = served.map((all, i) => all - before[i]!)
         const sum = during[0]! + during[1]!
         assert.isAtMost(sum, 40_000 + 1_000)
-        // A third part is left for a process that comes.
+        // One of three parts is left spare.
         assert.isAtLeast(sum, 0.6 * 40_000)
         assert.closeTo(during[0]!, during[1]!, 0.1 * sum)
         const stranger = yield* open(store, options)

@@ -151,16 +151,8 @@ const failures: ReadonlyArray<readonly [string, Handler, Row]> = [
   ["413 request_too_large", error(413, "request_too_large"), { is: "TooLarge" }],
   ["413 from a proxy", html(413), { is: "TooLarge" }],
   ["422", error(422, "invalid_request_error"), { is: "InvalidRequest" }],
-  [
-    "429 rate_limit_error",
-    error(429, "rate_limit_error", soon),
-    { is: "RateLimited", retried: true, used: nothing }
-  ],
-  [
-    "429 without retry-after",
-    error(429, "rate_limit_error"),
-    { is: "RateLimited", retried: true, used: nothing }
-  ],
+  ["429 rate_limit_error", error(429, "rate_limit_error", soon), { is: "RateLimited", retried: true, used: nothing }],
+  ["429 without retry-after", error(429, "rate_limit_error"), { is: "RateLimited", retried: true, used: nothing }],
   [
     "429 ramp_limit_exceeded",
     error(429, "rate_limit_error", soon, "ramp_limit_exceeded"),
@@ -186,11 +178,7 @@ const failures: ReadonlyArray<readonly [string, Handler, Row]> = [
   ],
   ["503", error(503, "overloaded_error"), { is: "Overloaded", retried: true, counts: true }],
   ["504 timeout_error", error(504, "timeout_error"), { is: "TimedOut", retried: true, used: input, counts: true }],
-  [
-    "529 overloaded_error",
-    error(529, "overloaded_error"),
-    { is: "Overloaded", retried: true, counts: true }
-  ],
+  ["529 overloaded_error", error(529, "overloaded_error"), { is: "Overloaded", retried: true, counts: true }],
   [
     "529 compaction_unavailable",
     error(529, "overloaded_error", {}, "compaction_unavailable"),

@@ -10,6 +10,10 @@ import type { Outcome } from "./worker.ts"
 const rate = 100_000
 const burst = 200_000
 const perAgent = 6
+/** Of the burst: what a machine adds that is busy with ten processes. A call leaves later than its process decided. */
+const blur = 0.05 * burst
+/** Where all wait for the limit and none is faster than the others, most requests find that another was. */
+const mostRequests = 5
 
 /** The same 96 agents however they are spread. */
 const callsOf = (agent: number): ReadonlyArray<number> => {
@@ -71,19 +75,19 @@ describe.skipIf(Redis.skipped !== undefined)("a fleet on one budget in Redis", (
     const makespan = fleet.span / alone.span
     console.log(JSON.stringify({ makespan, fleet, alone }))
     // When processes sent, and what the provider saw, which is later.
-    assert.isAtMost(fleet.granted, burst + Fleet.jitter(rate))
-    assert.isAtMost(fleet.burstSeen, burst + Fleet.jitter(rate))
+    assert.isAtMost(fleet.granted, burst + blur)
+    assert.isAtMost(fleet.burstSeen, burst + blur)
     assert.isAtMost(makespan, 1.03)
     assert.isAtLeast(fleet.jain, 0.98)
-    assert.isAtMost(fleet.requestsPerCall, 2)
+    assert.isAtMost(fleet.requestsPerCall, mostRequests)
     assert.isAtMost(alone.requestsPerCall, 2)
   })
 
   it("does the same where each call gives back a quarter of its estimate", { timeout: 100_000 }, async () => {
     const fleet = await run(8, 4 / 3)
     console.log(JSON.stringify({ fleet }))
-    assert.isAtMost(fleet.burstSeen, burst + Fleet.jitter(rate))
+    assert.isAtMost(fleet.burstSeen, burst + blur)
     assert.isAtLeast(fleet.jain, 0.98)
-    assert.isAtMost(fleet.requestsPerCall, 2)
+    assert.isAtMost(fleet.requestsPerCall, mostRequests)
   })
 })

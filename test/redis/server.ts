@@ -1,6 +1,6 @@
 /**
- * A Redis server of the test's own: on a free port, in a temporary directory. `REDIS_SERVER` names another binary, such as
- * `valkey-server`.
+ * A Redis server of the test's own: on a free port, in a temporary directory. It is `redis-server` or else
+ * `valkey-server`; `REDIS_SERVER` names another binary.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -10,11 +10,15 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createClient } from "redis"
 
-const binary = process.env.REDIS_SERVER ?? "redis-server"
-export const hasServer = spawnSync(binary, ["--version"]).status === 0
+const candidates =
+  process.env.REDIS_SERVER === undefined ? ["redis-server", "valkey-server"] : [process.env.REDIS_SERVER]
+
+/** The servers that are installed. */
+export const binaries = candidates.filter((name) => spawnSync(name, ["--version"]).status === 0)
+export const hasServer = binaries.length > 0
 
 /** Why tests that need a server are skipped, or undefined. */
-export const skipped = hasServer ? undefined : `${binary} is not on the PATH`
+export const skipped = hasServer ? undefined : `${candidates.join(" or ")} is not on the PATH`
 if (skipped !== undefined && process.env.CI) throw new Error(`${skipped}: on CI these tests have to run`)
 
 const freePort = async (): Promise<number> => {
@@ -61,6 +65,7 @@ const commandAt =
   }
 
 interface Options {
+  readonly binary?: string | undefined
   /**
    * Whether it belongs to a cluster: as its one node, or as one that `startCluster` gives its slots. It then refuses what
    * concerns keys of more than one slot, or of another's.
@@ -74,7 +79,7 @@ const serveAllSlots = async (command: Server["command"]): Promise<void> => {
 }
 
 /** Starts a server. */
-export const start = async ({ cluster }: Options = {}): Promise<Server> => {
+export const start = async ({ binary = binaries[0]!, cluster }: Options = {}): Promise<Server> => {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), "floodgate-redis-"))
   const url = `redis://127.0.0.1:${port}`

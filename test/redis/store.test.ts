@@ -158,6 +158,20 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
     })
   }
 
+  for (const binary of Redis.binaries.slice(1)) {
+    describe(`in ${binary}`, () => {
+      let other: Redis.Server
+      beforeAll(async () => {
+        other = await Redis.start({ binary })
+      })
+      afterAll(() => other.stop())
+
+      for (const check of StoreContract.checks) {
+        it.live(check.name, () => Effect.suspend(() => check.run(Clients.store("redis", other.url, "contract"))))
+      }
+    })
+  }
+
   it.live("is the same over a Redis service of Effect", () =>
     Effect.gen(function* () {
       const sharing = yield* Layer.build(

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { emptyAnswer } from "floodgate/protocol"
-import { readEvent, receivedOf } from "../../src/internal/messages.ts"
+import { readEvent, receivedOf } from "../../src/protocol/messages.ts"
 
 describe("messages", () => {
   describe("readEvent", () => {

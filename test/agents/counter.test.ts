@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
-import * as Counter from "../../src/internal/counter.ts"
+import * as Counter from "../../src/agents/counter.ts"
 
 /** What is counted in the end of a call with an estimate, and of its usage. */
 const settled = (estimate: Limits.Estimate, usage: Limits.Usage) => {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Words from "../../src/internal/words.ts"
+import * as Words from "../../src/limits/words.ts"
 
 describe("words", () => {
   it("counts one as one, and separates thousands", () => {

@@ -3,7 +3,7 @@
  * goes on.
  */
 /** The longest wait. What a provider closes for longer is probed once an hour. */
-export const longestMillis = 3_600_000
+const longestMillis = 3_600_000
 
 /** The largest limit, the most that is left of one, and the most that a call takes of it. */
 export const mostAmount = 1e12

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import * as Learning from "../../src/internal/learning.ts"
+import * as Learning from "../../src/estimator/learning.ts"
 
 const amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 100_000 }))
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Work from "../../src/internal/work.ts"
+import * as Work from "../../src/agents/work.ts"
 
 describe("work", () => {
   it("weighs by what is left, and by 1 who has as much left as the mean", () => {

@@ -1,16 +1,15 @@
 /** Calls of the Messages API as the governor knows them, and the events of their streams. Pure. */
 import type { MessageCreateParams, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
-import * as Duration from "effect/Duration"
 import type { Received } from "../LlmError.ts"
-import * as Anthropic from "../protocol/anthropic.ts"
-import type { HeaderReader } from "../protocol/headers.ts"
-import { at, parseJson } from "../protocol/json.ts"
-import { type Answer, type Description, usageOf } from "../protocol/protocol.ts"
+import * as Anthropic from "./anthropic.ts"
+import type { HeaderReader } from "./headers.ts"
+import { at, parseJson } from "./json.ts"
+import { type Answer, type Description, usageOf } from "./protocol.ts"
 
 export type Params = MessageCreateParams
 
 /** The longest wait for a whole answer, as in the SDK: longer ones should be streamed. */
-export const longestWait = Duration.minutes(10)
+export const longestWaitMillis = 600_000
 
 const route = { operation: "generate", path: "/v1/messages" } as const
 const noHeaders: HeaderReader = () => undefined
