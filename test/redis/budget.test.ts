@@ -109,6 +109,24 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
+      it.live("asks again at once for a caller whose grant came too late to be used", () =>
+        Effect.gen(function* () {
+          const own = yield* ownServer
+          const budget = yield* process("late", plenty, {}, own)
+          const call = Effect.scoped(
+            Effect.flatMap(budget.reserve({ tokens: 100 }), (reservation) => reservation.settle({ tokens: 100 }))
+          )
+          // It gets used to a server that answers at once.
+          yield* Effect.repeat(call, { times: 300 })
+          for (const millis of [100, 400]) {
+            yield* Effect.promise(() => own.command("CLIENT", "PAUSE", String(millis), "ALL"))
+            const start = performance.now()
+            yield* call
+            assert.isBelow(performance.now() - start, millis + 350)
+          }
+        }).pipe(Effect.scoped)
+      )
+
       it.live("takes no state that is damaged or wiped for a full bucket, and goes on with what it knows", () =>
         Effect.gen(function* () {
           const spoilt: Readonly<Record<string, (key: string) => ReadonlyArray<string>>> = {

@@ -386,6 +386,7 @@ export class Exchange<W> {
   /** The last state with all that has happened since, and with who goes now; nothing, where that says nothing new. */
   private draft(): Draft<W> | undefined {
     const { host, id, sharing } = this
+    const sentAt = this.clockNow()
     const state = State.decode(this.base.text)
     const now = Math.max(this.now(), state.time)
     Fleet.absorb(state, now)
@@ -419,7 +420,7 @@ export class Exchange<W> {
     Fleet.count(state)
     state.time = now
     const next = { version: `${id}.${owner.seq}`, value: State.encode(state) }
-    return { state, next, seq: owner.seq, operations: this.pending.length, plan, at: now, sentAt: this.clockNow() }
+    return { state, next, seq: owner.seq, operations: this.pending.length, plan, at: now, sentAt }
   }
 
   private lookFor(blocked: Law.Blocked | undefined): void {
@@ -468,6 +469,8 @@ export class Exchange<W> {
     this.take(ticket)
     if (!isLate && this.host.carryOut(outcome)) return
     this.apply((law, now) => Law.release(law, ticket, Limits.nothing, now), ticket, Limits.nothing)
+    // Who was granted too late still waits.
+    if (isLate) this.soon(0)
   }
 
   // ---------------------------------------------------------------------------
