@@ -56,6 +56,7 @@ const rules: ReadonlyArray<Rule> = [
       "core",
       "agents/",
       "budget/",
+      "budgetStore/",
       "estimator/",
       "forecast/",
       "governor/",
@@ -85,7 +86,12 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "input/", "budget/", "estimator/", "governor/", "protocol/", "retry/"],
     packages: ["effect"]
   },
-  { files: /^src\/budget\//, own: ["core", "input/", "limits/", "budget/", "admission/"], packages: ["effect"] },
+  {
+    files: /^src\/budget\//,
+    own: ["core", "input/", "limits/", "budget/", "budgetStore/", "admission/"],
+    packages: ["effect"]
+  },
+  { files: /^src\/budgetStore\//, own: ["core/models", "admission/", "budgetStore/"], packages: ["effect"] },
   {
     files: /^src\/providers\//,
     own: ["core", "input/", "protocol/", "providers/", "signals/"],
@@ -104,7 +110,7 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/breaker\//, own: ["core", "input/", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,
-    own: ["core", "input/", "budget/shared/status.ts", "redis/"],
+    own: ["core", "input/", "budgetStore/", "redis/"],
     packages: ["effect/*", "node:", "redis", "ioredis"]
   },
   {

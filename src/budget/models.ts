@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Law from "../admission/law.ts"
+import type { DimensionStatus } from "../admission/status.ts"
 import type { Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
 
@@ -182,21 +183,7 @@ export interface Cooldown {
  */
 export type Verdict = Law.Verdict
 
-/**
- * One dimension of a pool as it stands. Amounts are in the dimension's unit.
- *
- * @category models
- * @since 0.1.0
- */
-export interface DimensionStatus {
-  /** What may be taken now; negative is debt. */
-  readonly level: number
-  readonly capacity: number
-  /** The rate in use, per second; 0 for a quota. It is less than the limit while others spend the same limit. */
-  readonly perSecond: number
-  /** The limit per second: what the user states, else what the provider's headers do; `Infinity` while it is unknown. */
-  readonly limitPerSecond: number
-}
+export type { DimensionStatus } from "../admission/status.ts"
 
 /**
  * A caller that waits: for what, and how long still.

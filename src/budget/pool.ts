@@ -23,20 +23,21 @@ import {
   WaitTooLong
 } from "./errors.ts"
 import type { Sharing } from "../BudgetStore.ts"
+import type { Exchange, Front, Host, Outcome, Plan } from "../budgetStore/exchange.ts"
+import type { Config } from "../budgetStore/state.ts"
 import type { Counts } from "./metrics.ts"
 import type { Reservation } from "./models.ts"
 import * as Predict from "./predict.ts"
 import { Permits } from "./permits.ts"
 import { HeldReservation } from "./reservation.ts"
-import { Exchange, type Front, type Host, type Outcome, type Plan } from "./shared/exchange.ts"
-import * as Fleet from "./shared/fleet.ts"
-import type { Config } from "./shared/state.ts"
 import { type Queueing, Waiter } from "./waiter.ts"
 
 /** Timers of the runtime reach no further than 24 days: the head looks again every day. */
 const longestSleep = 86_400_000
 /** A pool that is closed for longer refuses its callers: as long as the default policy tries. */
 const longestPause = 600_000
+/** Others have as many calls in flight as there may be. */
+const noPlace: Law.Blocked = { millis: Infinity, dimension: undefined }
 /** A call that takes nothing of any limit still takes its turn. */
 const leastCost = 1e-4
 
@@ -84,7 +85,7 @@ export class Pool implements Host<Waiter> {
     this.rules = Limits.resolve(options.limits)
     this.meters = Ref.makeUnsafe(Law.make(this.rules, Limits.shares(options.limits), this.now()))
     this.limitTo(options.concurrency)
-    this.exchange = options.sharing === undefined ? undefined : new Exchange(this, options.sharing, options.id)
+    this.exchange = options.sharing?.open(this, options.id)
     options.counts.open.add(this)
   }
 
@@ -234,7 +235,7 @@ export class Pool implements Host<Waiter> {
       own.law,
       () => this.now(),
       next,
-      (charge, now) => Fleet.decide(own.law, charge, Fleet.nobody, own.most, now),
+      ({ charge }, now) => (own.law.inFlight < own.most ? Law.decide(own.law, charge, now) : noPlace),
       (waiter, ticket) => {
         if (ticket === undefined) this.refuse(waiter, this.exhausted(own.law, waiter.charge))
         else {
@@ -255,12 +256,12 @@ export class Pool implements Host<Waiter> {
     law: Law.Pool,
     time: () => number,
     next: () => Waiter | undefined,
-    decide: (charge: Limits.Whole, now: number, waiter: Waiter) => Law.Blocked | undefined,
+    decide: (waiter: Waiter, now: number) => Law.Blocked | undefined,
     each: (waiter: Waiter, ticket: Law.Ticket | undefined) => void
   ): Law.Blocked | undefined {
     for (let waiter = next(); waiter !== undefined; waiter = next()) {
       const now = time()
-      const blocked = decide(waiter.charge, now, waiter)
+      const blocked = decide(waiter, now)
       if (blocked === undefined) each(waiter, Law.take(law, waiter.charge, now))
       else if (blocked.millis === Infinity && this.quotaFor(law, waiter.charge) !== undefined) each(waiter, undefined)
       else {
@@ -299,7 +300,7 @@ export class Pool implements Host<Waiter> {
     return { charge, cost, priority, weight: this.queue.weight }
   }
 
-  plan(law: Law.Pool, most: number, now: number, ahead: (front: Front, served: number) => Fleet.Ahead): Plan<Waiter> {
+  plan(law: Law.Pool, now: number, decide: (front: Front, served: number) => Law.Blocked | undefined): Plan<Waiter> {
     const outcomes: Array<Outcome<Waiter>> = []
     const order = this.queue.inOrder()
     let places = this.permits?.free ?? Infinity
@@ -311,7 +312,7 @@ export class Pool implements Host<Waiter> {
       law,
       () => now,
       next,
-      (charge, _, waiter) => Fleet.decide(law, charge, ahead(this.frontOf(waiter), served), most, now),
+      (waiter) => decide(this.frontOf(waiter), served),
       (waiter, ticket) => {
         outcomes.push({ waiter, ticket })
         if (ticket === undefined) return
@@ -329,7 +330,11 @@ export class Pool implements Host<Waiter> {
     return true
   }
 
-  refuseAll(reason: BudgetErrorReason): void {
+  refuseAll(cause: unknown): void {
+    this.refuseEach(new StoreUnavailable({ pool: this.name, cause }))
+  }
+
+  private refuseEach(reason: BudgetErrorReason): void {
     for (const waiter of Array.from(this.queue.inOrder())) this.refuse(waiter, reason)
   }
 
@@ -475,7 +480,7 @@ export class Pool implements Host<Waiter> {
     this.options.counts.cooldowns[reason]++
     this.apply((law, now) => Law.pause(law, reason, now + millis))
     const refusal = this.closedFor(this.now())
-    if (refusal !== undefined) this.refuseAll(refusal)
+    if (refusal !== undefined) this.refuseEach(refusal)
     this.drain()
   }
 

@@ -6,11 +6,11 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { StoreError } from "../BudgetStore.ts"
-import { type SharedPoolStatus, statusOf } from "../budget/shared/status.ts"
+import { type SharedPoolStatus, statusOf } from "../budgetStore/status.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export type { ProcessStatus, SharedPoolStatus } from "../budget/shared/status.ts"
+export type { ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
 
 /**
  * Where to look.

@@ -1,9 +1,9 @@
 /**
  * What processes share of one pool, as plain data and as text.
  */
-import * as Law from "../../admission/law.ts"
-import * as Meter from "../../admission/meter.ts"
-import * as Limits from "../../Limits.ts"
+import * as Law from "../admission/law.ts"
+import * as Meter from "../admission/meter.ts"
+import * as Limits from "../Limits.ts"
 
 /** Counts up with each change of what is below: processes of two versions must not read each other's states. */
 const format = 9

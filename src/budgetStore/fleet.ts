@@ -2,10 +2,10 @@
  * The steps by which processes come and go, take turns, and leave each other their parts. All are plain functions of a
  * state, a process and a time, played by whoever commits next.
  */
-import * as Cap from "../../admission/cap.ts"
-import * as Law from "../../admission/law.ts"
-import * as Meter from "../../admission/meter.ts"
-import * as Limits from "../../Limits.ts"
+import * as Cap from "../admission/cap.ts"
+import * as Law from "../admission/law.ts"
+import * as Meter from "../admission/meter.ts"
+import * as Limits from "../Limits.ts"
 import type { Config, Head, Owner, Part, State } from "./state.ts"
 
 /** A process that does not come when it is due is passed over after this time. */
@@ -141,8 +141,6 @@ export interface Ahead {
   readonly charge: Limits.Whole
 }
 
-export const nobody: Ahead = { calls: 0, charge: Limits.nothing }
-
 /** What a call waits for, when those ahead of it go first and no more than so many calls may be in flight. */
 export const decide = (
   law: Law.Pool,
@@ -152,7 +150,6 @@ export const decide = (
   now: number
 ): Law.Blocked | undefined => {
   if (law.inFlight + ahead.calls >= most) return { millis: Infinity, dimension: undefined }
-  if (ahead === nobody) return Law.decide(law, charge, now)
   law.inFlight += ahead.calls
   const blocked = Law.decide(law, plus(charge, ahead.charge), now)
   law.inFlight -= ahead.calls

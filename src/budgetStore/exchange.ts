@@ -10,11 +10,10 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
-import * as Law from "../../admission/law.ts"
-import { type Sharing, StoreError, type Stored } from "../../BudgetStore.ts"
-import * as Limits from "../../Limits.ts"
-import { StoreUnavailable } from "../errors.ts"
+import * as Law from "../admission/law.ts"
+import * as Limits from "../Limits.ts"
 import * as Fleet from "./fleet.ts"
+import { type Settings, StoreError, type Stored } from "./models.ts"
 import * as State from "./state.ts"
 
 /** What has happened goes out after this time: at the latest, where somebody waits, and where one waits for a place. */
@@ -75,16 +74,16 @@ export interface Host<W> {
   readonly config: State.Config
   readonly clock: Clock.Clock
   readonly front: () => Front | undefined
-  /** Who may go now by a law, which it changes. `ahead` is who comes first, when the tag has moved on by so much. */
+  /** Who may go now by a law, which it changes. `decide` says what one waits for, when the tag has moved on by so much. */
   readonly plan: (
     law: Law.Pool,
-    most: number,
     now: number,
-    ahead: (front: Front, served: number) => Fleet.Ahead
+    decide: (front: Front, served: number) => Law.Blocked | undefined
   ) => Plan<W>
   /** Lets a caller go, or refuses it. Gives false where it waits no longer. */
   readonly carryOut: (outcome: Outcome<W>) => boolean
-  readonly refuseAll: (reason: StoreUnavailable) => void
+  /** Refuses all that wait, because the store is away. */
+  readonly refuseAll: (cause: unknown) => void
   readonly configure: (config: State.Config) => void
   readonly drain: () => void
   readonly after: (millis: number, then: Effect.Effect<void>) => void
@@ -117,7 +116,7 @@ interface Alone {
 
 export class Exchange<W> {
   private readonly host: Host<W>
-  private readonly sharing: Sharing
+  private readonly sharing: Settings
   private readonly id: string
   /** The last state that was stored, as far as we know; `version` is undefined where nothing is. */
   private base: { readonly version: string | undefined; readonly text: string }
@@ -152,7 +151,7 @@ export class Exchange<W> {
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(host: Host<W>, sharing: Sharing, id: string) {
+  constructor(host: Host<W>, sharing: Settings, id: string) {
     this.host = host
     this.sharing = sharing
     this.id = id
@@ -395,8 +394,9 @@ export class Exchange<W> {
     for (const { at, run } of this.pending) run(state, at)
     state.law.lag = Math.max(this.lag, ...Object.values(state.owners).map(({ lag }) => lag))
     const tag = Fleet.startTag(state, owner)
-    const plan = host.plan(state.law, Fleet.mostInFlight(state, now), now, (front, served) =>
-      Fleet.aheadOf(state, id, { ...front, tag: tag + served }, now)
+    const most = Fleet.mostInFlight(state, now)
+    const plan = host.plan(state.law, now, (front, served) =>
+      Fleet.decide(state.law, front.charge, Fleet.aheadOf(state, id, { ...front, tag: tag + served }, now), most, now)
     )
     this.lookFor(plan.blocked)
     const hasNews = this.pending.length > 0 || plan.outcomes.length > 0 || this.isClosed
@@ -520,7 +520,7 @@ export class Exchange<W> {
         : now >= this.awaySince + patienceMillis
     if (!isHopeless) return
     this.alone = undefined
-    this.host.refuseAll(new StoreUnavailable({ pool: this.host.name, cause: this.error }))
+    this.host.refuseAll(this.error)
   }
 
   /** The least part that the store may hold for us; none, where it holds nothing. */

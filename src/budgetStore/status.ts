@@ -1,11 +1,10 @@
 /**
  * A pool as its store holds it, in plain numbers.
  */
-import type { Stored } from "../../BudgetStore.ts"
-import type { Pushback } from "../../LlmError.ts"
-import * as Limits from "../../Limits.ts"
-import type { DimensionStatus } from "../models.ts"
-import { dimensionsOf } from "../status.ts"
+import type { Stored } from "./models.ts"
+import type { Pushback } from "../LlmError.ts"
+import * as Limits from "../Limits.ts"
+import { type DimensionStatus, dimensionsOf } from "../admission/status.ts"
 import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 
