@@ -29,7 +29,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
-import * as SdkErrors from "./llmError/sdkErrors.ts"
+import * as SdkErrors from "./signals/sdkErrors.ts"
 import type * as Limits from "./Limits.ts"
 import { LlmError } from "./LlmError.ts"
 import { headerReader, retryAfterMillis, signalOf } from "./protocol/headers.ts"

@@ -63,7 +63,8 @@ const rules: ReadonlyArray<Rule> = [
       "limits/",
       "llmError/",
       "protocol/",
-      "retry/"
+      "retry/",
+      "signals/"
     ],
     packages: ["effect"]
   },
@@ -73,7 +74,8 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/protocol\//, own: ["core/models", "protocol/"], packages: [] },
   { files: /^src\/input\//, own: [], packages: ["effect"] },
   { files: /^src\/limits\//, own: ["Limits.ts"], packages: [] },
-  { files: /^src\/llmError\//, own: ["core/models", "llmError/", "protocol/"], packages: ["effect"] },
+  { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
+  { files: /^src\/signals\//, own: ["core/models", "llmError/", "protocol/", "signals/"], packages: ["effect"] },
   { files: /^src\/estimator\//, own: ["estimator/"], packages: [] },
   { files: /^src\/retry\//, own: ["input/", "retry/"], packages: ["effect"] },
   { files: /^src\/agents\//, own: ["core", "input/", "admission/", "agents/", "budget/"], packages: ["effect"] },
@@ -86,17 +88,17 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/budget\//, own: ["core", "input/", "limits/", "budget/", "admission/"], packages: ["effect"] },
   {
     files: /^src\/providers\//,
-    own: ["core", "input/", "llmError/", "protocol/", "providers/"],
+    own: ["core", "input/", "protocol/", "providers/", "signals/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "input/", "llmError/", "governor/", "protocol/", "anthropic/"],
+    own: ["core", "input/", "governor/", "protocol/", "signals/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
     files: /^src\/ai\//,
-    own: ["core", "input/", "llmError/", "governor/", "protocol/", "ai/"],
+    own: ["core", "input/", "signals/", "governor/", "protocol/", "ai/"],
     packages: ["effect/*"]
   },
   { files: /^src\/breaker\//, own: ["core", "input/", "breaker/"], packages: ["effect/*"] },

@@ -2,7 +2,7 @@
 import * as AiError from "effect/ai/AiError"
 import type { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
-import * as SdkErrors from "../llmError/sdkErrors.ts"
+import * as SdkErrors from "../signals/sdkErrors.ts"
 import {
   InvalidRequest,
   LlmError,

@@ -131,7 +131,11 @@ export class Pool implements Host<Waiter> {
   admit(estimate: Limits.Estimate, how: Queueing): HeldReservation | Waiter | BudgetErrorReason {
     const charge = Limits.wholeOf(estimate)
     const tooLarge = Limits.neverFits(charge, this.rules)
-    if (tooLarge !== undefined) return new EstimateTooLarge({ pool: this.name, ...tooLarge })
+    if (tooLarge !== undefined) {
+      // Others may have raised the limit: later callers go by that.
+      this.exchange?.look()
+      return new EstimateTooLarge({ pool: this.name, ...tooLarge })
+    }
     if (this.queue.size === 0 && this.exchange === undefined && !this.isClosed && !this.isDraining && this.hasPlace) {
       const now = this.now()
       if (Law.decide(this.law, charge, now) === undefined) {

@@ -1,6 +1,5 @@
 /** Calls of the Messages API as the governor knows them, and the events of their streams. Pure. */
 import type { MessageCreateParams, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { Received } from "../LlmError.ts"
 import * as Anthropic from "./anthropic.ts"
 import type { HeaderReader } from "./headers.ts"
 import { at, parseJson } from "./json.ts"
@@ -38,7 +37,7 @@ export const infoOf = ({ finishReason, id, model }: Answer) => ({ id, model, fin
  * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do
  * not. Input that was never reported is left out, so that its estimate stays.
  */
-export const receivedOf = (answer: Answer, text: string): Received => {
+export const receivedOf = (answer: Answer, text: string) => {
   const { cacheCreationTokens, inputTokens } = answer.counts
   const outputTokens = usageOf(answer)?.outputTokens ?? 0
   const usage =

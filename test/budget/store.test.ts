@@ -57,6 +57,25 @@ describe("Budget, sharing a store", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("learns of limits that were raised while it was idle when it refuses a call that is too large", () =>
+    Effect.gen(function* () {
+      // Regression: an idle process went on to refuse what the limits admit that another had raised meanwhile.
+      const store = new MapStore()
+      const budgets = [yield* open(store), yield* open(store)] as const
+      for (const budget of budgets) yield* Fiber.join(yield* start(consume(budget, 1)))
+      const refused = Effect.map(Effect.flip(consume(budgets[0], 100_000)), reasonOf)
+      assert.strictEqual(yield* refused, "EstimateTooLarge")
+      yield* TestClock.adjust("5 minutes")
+      yield* budgets[1].resize({ limits: { tokens: { perSecond: 2_000, burst: 2_000 } } })
+      yield* TestClock.adjust("5 minutes")
+      assert.strictEqual(yield* refused, "EstimateTooLarge")
+      yield* TestClock.adjust("1 second")
+      const admitted = yield* start(consume(budgets[0], 100_000))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(admitted)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("waits for a store that is slow no longer than it may", () =>
     Effect.gen(function* () {
       const store = new MapStore()

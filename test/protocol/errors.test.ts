@@ -9,7 +9,7 @@ import {
   type Protocol
 } from "floodgate/protocol"
 import { LlmError } from "floodgate/LlmError"
-import { fromResponse } from "../../src/llmError/sdkErrors.ts"
+import { fromResponse } from "../../src/signals/sdkErrors.ts"
 
 /** 24 Nov 2026, 12:00:00 UTC. */
 const now = Date.UTC(2026, 10, 24, 12)

@@ -258,6 +258,12 @@ export class Exchange<W> {
     else this.soon(0)
   }
 
+  /** Looks for news. */
+  look(): void {
+    this.activeAt = this.clockNow()
+    this.soon(0)
+  }
+
   private blockedNow(front: Front): Law.Blocked | undefined {
     const now = this.now()
     const owner = this.view.owners[this.id]

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
-import * as Errors from "../../src/llmError/sdkErrors.ts"
+import * as Errors from "../../src/signals/sdkErrors.ts"
 import * as Limits from "floodgate/Limits"
 import { LlmError } from "floodgate/LlmError"
 
