@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import type * as BudgetStore from "floodgate/BudgetStore"
@@ -15,6 +16,9 @@ import * as Redis from "./server.ts"
 /** Slow enough that what is refilled during a test does not matter. */
 const slow: Budget.Options = { limits: { tokens: { perSecond: 1, burst: 1_000 } } }
 const plenty: Budget.Options = { limits: { tokens: { perSecond: 1_000_000_000, burst: 1_000_000_000 } } }
+
+/** Long enough to ask Redis, and far too short for anything to be refilled. */
+const maxWait = 1_000
 
 const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
@@ -137,12 +141,12 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
           }
           for (const [how, command] of Object.entries(spoilt)) {
             const prefix = `spoilt-${how}`
-            const one = yield* process(prefix)
-            const other = yield* process(prefix)
+            const one = yield* process(prefix, slow, { whenAway: "fail" })
+            const other = yield* process(prefix, slow, { whenAway: "fail" })
             yield* one.reserve({ tokens: 600 })
             // It has heard of what the first one took.
             assert.strictEqual(
-              (yield* Effect.flip(other.reserve({ tokens: 500 }, { maxWait: 0 }))).reason._tag,
+              (yield* Effect.flip(other.reserve({ tokens: 500 }, { maxWait }))).reason._tag,
               "WaitTooLong"
             )
             const keys = (yield* Effect.promise(() =>
@@ -151,13 +155,14 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
             assert.lengthOf(keys, 1)
             yield* Effect.promise(() => server.command(...command(keys[0]!)))
             for (const each of [other, one]) {
-              const error = yield* Effect.flip(each.reserve({ tokens: 500 }, { maxWait: 0 }))
+              const error = yield* Effect.flip(each.reserve({ tokens: 500 }, { maxWait }))
               assert.include(["WaitTooLong", "StoreUnavailable"], error.reason._tag, how)
             }
             // What cannot be read is deleted by whoever looks after the server. What was known then comes back.
             yield* Effect.promise(() => server.command("DEL", keys[0]!))
-            yield* Effect.timeout(other.reserve({ tokens: 300 }), 5_000)
-            const error = yield* Effect.flip(one.reserve({ tokens: 500 }, { maxWait: 0 }))
+            const soon = Effect.retry(other.reserve({ tokens: 300 }), { schedule: Schedule.spaced(50) })
+            yield* Effect.timeout(soon, 5_000)
+            const error = yield* Effect.flip(one.reserve({ tokens: 500 }, { maxWait }))
             assert.strictEqual(error.reason._tag, "WaitTooLong", how)
           }
         }).pipe(Effect.scoped, quiet)
