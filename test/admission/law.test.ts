@@ -288,6 +288,14 @@ describe("law", () => {
       }
     })
 
+    it("counts what was refilled until then by the limits that held", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 10_000 } })
+      Law.take(pool, whole(10_000), 0)
+      Law.resize(pool, Limits.resolve({ tokens: { perSecond: 5_000, burst: 10_000 } }), {}, 2_000)
+      assert.closeTo(pool.caps.tokens!.level, 2_000, 1)
+      assert.closeTo(meterOf(pool, "tokens")!.level, 2_000, 1)
+    })
+
     it("keeps what was learned of dimensions that are not stated", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
