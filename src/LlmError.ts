@@ -34,6 +34,7 @@ import { dual } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Limits from "./Limits.ts"
+import * as Amounts from "./limits/amounts.ts"
 import type { Pushback } from "./llmError/models.ts"
 import { LlmErrorReason } from "./llmError/reasons.ts"
 
@@ -45,7 +46,7 @@ export * from "./llmError/reasons.ts"
 // -----------------------------------------------------------------------------
 
 /** A call that was answered with an error before any output. */
-const requestOnly: Limits.Usage = { ...Limits.nothing, requests: 1 }
+const requestOnly: Limits.Usage = { ...Amounts.nothing, requests: 1 }
 /** A call whose input the provider had, and of whose output nothing was seen. */
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
@@ -56,16 +57,16 @@ const usageOf = (reason: LlmErrorReason): Limits.Usage => {
     case "RampLimited":
     case "SpendLimited":
     case "CircuitOpen":
-      return Limits.nothing
+      return Amounts.nothing
     case "ConnectionFailed":
-      return reason.sent ? unanswered : Limits.nothing
+      return reason.sent ? unanswered : Amounts.nothing
     case "TimedOut":
       return unanswered
     case "MalformedResponse":
       return { requests: 1 }
     default:
       // Without a status the SDK refused the request before it was sent.
-      return reason.status === undefined && !reason.isRetryable ? Limits.nothing : requestOnly
+      return reason.status === undefined && !reason.isRetryable ? Amounts.nothing : requestOnly
   }
 }
 

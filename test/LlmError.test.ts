@@ -3,7 +3,8 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
+import * as Amounts from "../src/limits/amounts.ts"
 import * as LlmError from "floodgate/LlmError"
 
 const wrap = (reason: LlmError.LlmErrorReason) => new LlmError.LlmError({ reason })
@@ -18,17 +19,17 @@ const received = (started: boolean): LlmError.Received => ({
 
 /** DESIGN's table of outcomes: the reason, whether to retry, what the call used, what the budget is told. */
 const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.Pushback | undefined]> = [
-  [new LlmError.RateLimited({ status: 429 }), true, Limits.nothing, "rateLimit"],
-  [new LlmError.RampLimited({ status: 429 }), true, Limits.nothing, "ramp"],
-  [new LlmError.SpendLimited({ status: 429 }), false, Limits.nothing, undefined],
+  [new LlmError.RateLimited({ status: 429 }), true, Amounts.nothing, "rateLimit"],
+  [new LlmError.RampLimited({ status: 429 }), true, Amounts.nothing, "ramp"],
+  [new LlmError.SpendLimited({ status: 429 }), false, Amounts.nothing, undefined],
   [new LlmError.Overloaded({ status: 529 }), true, refused, "overload"],
   [new LlmError.ServerFailed({ status: 500 }), true, refused, "overload"],
   [new LlmError.TimedOut({ after: Duration.minutes(10) }), true, unanswered, "overload"],
-  [new LlmError.ConnectionFailed({ sent: false }), true, Limits.nothing, "overload"],
+  [new LlmError.ConnectionFailed({ sent: false }), true, Amounts.nothing, "overload"],
   [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, "overload"],
   [new LlmError.Conflict({ status: 409 }), true, refused, undefined],
   [new LlmError.InvalidRequest({ status: 400 }), false, refused, undefined],
-  [new LlmError.InvalidRequest(), false, Limits.nothing, undefined],
+  [new LlmError.InvalidRequest(), false, Amounts.nothing, undefined],
   [new LlmError.Unauthenticated({ status: 401 }), false, refused, undefined],
   [new LlmError.Forbidden({ status: 403 }), false, refused, undefined],
   [new LlmError.NotFound({ status: 404 }), false, refused, undefined],

@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Internal from "./queue.ts"
 import { invalid, waitOf } from "../input/arguments.ts"
 import { complete, millisOf } from "./latency.ts"
-import type * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
 import type {
   AgentForecast,
   Binding,
@@ -123,7 +123,7 @@ const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Binding => {
   return binding
 }
 
-const usageOf = (agents: ReadonlyArray<Internal.Agent>): Limits.Whole => {
+const usageOf = (agents: ReadonlyArray<Internal.Agent>): Amounts.Whole => {
   const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
   for (const { calls } of agents) {
     for (const { usage } of calls) {

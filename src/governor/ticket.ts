@@ -7,6 +7,7 @@ import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import { annotate, isLlmError } from "../LlmError.ts"
 import type { StopReason } from "../Retry.ts"
 import type * as Failure from "./failure.ts"
@@ -114,7 +115,7 @@ export class HeldTicket implements Ticket {
   tooLarge(error: unknown): Budget.BudgetError | undefined {
     const { failed } = this
     if (failed?.verdict !== "impossible") return undefined
-    const whole = Limits.whole(this.estimate)
+    const whole = Amounts.whole(this.estimate)
     for (const dimension of Limits.dimensions) {
       const asked = whole[dimension]
       const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity

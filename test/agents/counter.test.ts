@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
 import * as Counter from "../../src/agents/counter.ts"
 
 /** What is counted in the end of a call with an estimate, and of its usage. */
@@ -33,8 +34,8 @@ describe("counter", () => {
   const amounts = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
 
   it.prop("counts the tokens that a budget keeps", { estimate: amounts, usage: amounts }, ({ estimate, usage }) => {
-    const held = Limits.charge(estimate, Limits.resolve({ tokens: { perMinute: 1_000 } }))
-    assert.strictEqual(settled(estimate, usage).used, Limits.used(held, usage, estimate).tokens)
+    const held = Amounts.charge(estimate, Limits.resolve({ tokens: { perMinute: 1_000 } }))
+    assert.strictEqual(settled(estimate, usage).used, Amounts.used(held, usage, estimate).tokens)
   })
 
   it("takes figures that make no sense for not said", () => {
