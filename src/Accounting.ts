@@ -39,7 +39,7 @@ import type * as Rules from "./limits/rules.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Expected {
+interface Expected {
   /** The part of the prompt that is not read from the cache. */
   readonly inputTokens: number
   /** The part of the prompt that is read from the cache. */

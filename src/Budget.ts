@@ -71,8 +71,28 @@ import {
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./limits/amounts.ts"
 
-export * from "./budget/errors.ts"
-export * from "./budget/models.ts"
+export {
+  BudgetError,
+  CapReached,
+  DeadlineMissed,
+  EstimateTooLarge,
+  QueueFull,
+  QuotaExhausted,
+  StoreUnavailable,
+  WaitTooLong
+} from "./budget/errors.ts"
+export {
+  Agent,
+  type BudgetStatus,
+  type Cooldown,
+  type Options,
+  type PoolStatus,
+  Priority,
+  type RateLimitSignal,
+  type Reservation,
+  type ReserveOptions,
+  type Verdict
+} from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service

@@ -25,7 +25,7 @@ export interface Ahead {
  * The rate that is to be expected from now on. One that was lowered grows back, up to the limit unless others spend a part
  * of it: which of both is unknown, so the mean of both ends is.
  */
-const rateOf = ({ limitPerSecond, perSecond }: Budget.DimensionStatus): number =>
+const rateOf = ({ limitPerSecond, perSecond }: NonNullable<Budget.PoolStatus["dimensions"]["tokens"]>): number =>
   limitPerSecond < Infinity ? (perSecond + limitPerSecond) / 2 : perSecond
 
 const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
