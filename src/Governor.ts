@@ -156,9 +156,9 @@ export const make = Effect.fnUntraced(function* (
     budget,
     estimator,
     flights: makeFlights(),
-    given: Context.pick(Retry.RetryBudget)(yield* Effect.context<never>()),
     health: Health.make(),
     policy,
+    retryBudget: Context.getOrUndefined(yield* Effect.context<never>(), Retry.RetryBudget),
     warmup: Warmup.make()
   }
 
