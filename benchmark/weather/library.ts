@@ -35,7 +35,11 @@ export const makeFleet: MakeClient = Effect.fnUntraced(function* (scenario, atte
 const roundTripMillis = 2
 
 const storeIn = (values: Map<string, BudgetStore.Stored>): BudgetStore.Store => ({
-  read: (key) => Effect.delay(Effect.sync(() => values.get(key)), roundTripMillis),
+  read: (key) =>
+    Effect.delay(
+      Effect.sync(() => values.get(key)),
+      roundTripMillis
+    ),
   swap: (key, expected, next) =>
     Effect.sync(() => {
       if (values.get(key)?.version === expected) values.set(key, next)
