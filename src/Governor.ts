@@ -70,7 +70,7 @@ import type { LlmError } from "./LlmError.ts"
 import * as Retry from "./Retry.ts"
 
 export { causeOf } from "./governor/failure.ts"
-export * from "./governor/models.ts"
+export { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service

@@ -435,10 +435,18 @@ describe("Budget", () => {
   it.effect("blames configuration for values that make no sense, and for no other defect", () =>
     Effect.gen(function* () {
       // Regression: whatever was thrown became a ConfigError.
-      const live = Budget.layerConfig({ limits: Config.succeed(null as never) })
+      const bug = (): never => {
+        throw new TypeError("a bug")
+      }
+      const limits = Config.map(Config.succeed(1), (perMinute) => ({
+        tokens: Object.defineProperty({ perMinute }, "burst", { get: bug })
+      }))
+      const live = Budget.layerConfig({ limits: limits as never })
       const exit = yield* Effect.exit(Effect.provide(Budget.consume(1), live))
       assert.isTrue(Exit.hasDies(exit))
       assert.include(String(exit), "TypeError")
+      const wrong = Budget.layerConfig({ limits: Config.succeed(null as never) })
+      assert.isFalse(Exit.hasDies(yield* Effect.exit(Effect.provide(Budget.consume(1), wrong))))
     })
   )
 })

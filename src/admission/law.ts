@@ -7,7 +7,8 @@
  *
  * A pool is mutable and has one owner. Nothing here reads a clock or draws a random number: time is an argument.
  */
-import type { Charge, Dimension, PerDimension, Rule, Rules, Whole } from "../Limits.ts"
+import type { Charge, Dimension, PerDimension, Whole } from "../limits/amounts.ts"
+import type { Rule, Rules } from "../limits/rules.ts"
 import * as Cap from "./cap.ts"
 import * as Meter from "./meter.ts"
 import * as Verdicts from "./verdicts.ts"

@@ -15,6 +15,7 @@ import { BudgetStore } from "../BudgetStore.ts"
 import * as Believed from "../input/believed.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
 import { countsOf } from "./metrics.ts"
@@ -89,7 +90,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         ;(held?.owner ?? existing(name))?.observe(readingsOf(signal), held)
       })
 
-    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Limits.nothing }: Cooldown) => {
+    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing }: Cooldown) => {
       const asked =
         retryAfter === undefined
           ? undefined
@@ -101,7 +102,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           return "isolated"
         }
         const readings = signal === undefined ? undefined : readingsOf(signal)
-        const used = Limits.used(held.ticket.charge, usage, held.estimate)
+        const used = Amounts.used(held.ticket.charge, usage, held.estimate)
         return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
       })
     }

@@ -12,8 +12,9 @@ import * as Budget from "../Budget.ts"
 import { isAmount } from "../input/believed.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
-import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
+import { isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import * as Loop from "../retry/loop.ts"
+import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import { type Flights, type Known, reserve } from "./estimate.ts"
 import { causeOf, read } from "./failure.ts"
@@ -100,8 +101,8 @@ export const retry = <A, E, R>(
       last < now ? tooLate : self
     )
   const judge = (error: unknown) => ({ ...judgementOf(error, policy), isOwn: true })
-  const finish = <Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error =>
-    isLlmError(error) ? (annotate(error, { stoppedBy }) as typeof error) : error
+  const finish = <Error>(error: Error, stoppedBy: StopReason | undefined): Error =>
+    isLlmError(error) ? (error.annotate({ stoppedBy }) as typeof error) : error
   return underPolicy(given, attempt, policy, judge, finish)
 }
 
@@ -111,7 +112,7 @@ const underPolicy = <A, E, R>(
   attempt: (last: number) => Effect.Effect<A, E, R>,
   policy: Retry.Policy<LlmError>,
   judge: (error: E) => Loop.Judgement<LlmError>,
-  finish: (error: E, stoppedBy: Retry.StopReason | undefined) => E
+  finish: (error: E, stoppedBy: StopReason | undefined) => E
 ): Effect.Effect<A, E, R> =>
   Effect.contextWith((caller: Context.Context<R>) => {
     const deadline = Context.get(caller, Retry.Deadline) ?? Infinity
@@ -246,7 +247,7 @@ class GovernedCall<A, E, R> {
   }
 
   /** What the call fails with in the end: its own failure, or the refusal of a retry with the failure before it. */
-  private finish<Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error {
+  private finish<Error>(error: Error, stoppedBy: StopReason | undefined): Error {
     const { failure, ticket } = this
     if (!(error instanceof Budget.BudgetError)) {
       return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error

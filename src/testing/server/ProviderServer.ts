@@ -66,6 +66,7 @@ import { createServer } from "node:http"
 import type { CountParams, Params } from "../../LlmProvider.ts"
 import * as Engine from "../engine.ts"
 import * as Headers from "../headers.ts"
+import type { HeaderMode } from "../models.ts"
 import * as OptionChecks from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import * as Simulator from "../simulator.ts"
@@ -153,7 +154,7 @@ export class ProviderServer extends Context.Service<
 /** A simulated provider whose time passes by a clock. */
 interface Playing {
   readonly self: Simulator.Simulator
-  readonly mode: ProviderSim.HeaderMode
+  readonly mode: HeaderMode
   /** How many times faster its time passes. */
   readonly scale: number
   /** The provider's time: milliseconds since it started. */
