@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
+import * as Events from "../Events.ts"
 import * as Believed from "../input/believed.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
@@ -44,10 +45,23 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const sharing = yield* BudgetStore
     const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
+    const observer = Events.observerOf(context)
     const open = (name: string, kind = name): Pool => {
       const counts = countsOf(name, context)
       const limits = limitsOf(kind)
-      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, id, after, changed })
+      const pool = new Pool({
+        name,
+        limits,
+        concurrency,
+        maxQueued,
+        counts,
+        clock,
+        sharing,
+        id,
+        after,
+        changed,
+        observer
+      })
       pools.set(name, pool)
       return pool
     }
