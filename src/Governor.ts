@@ -61,6 +61,7 @@ import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import * as GovernedCall from "./governor/call.ts"
+import * as Conversations from "./governor/conversations.ts"
 import { makeFlights } from "./governor/estimate.ts"
 import * as Health from "./governor/health.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
@@ -154,6 +155,7 @@ export const make = Effect.fnUntraced(function* (
     accounting,
     breaker,
     budget,
+    conversations: Conversations.make(),
     estimator,
     flights: makeFlights(),
     given: Context.pick(Retry.RetryBudget)(yield* Effect.context<never>()),

@@ -9,6 +9,7 @@ import type * as Estimator from "../Estimator.ts"
 import * as Limits from "../Limits.ts"
 import { annotate, isLlmError } from "../LlmError.ts"
 import type { StopReason } from "../Retry.ts"
+import type { Conversations } from "./conversations.ts"
 import type * as Failure from "./failure.ts"
 import { causeOf, reach, read } from "./failure.ts"
 import type { Health } from "./health.ts"
@@ -20,6 +21,7 @@ import * as Trace from "./trace.ts"
 export interface Parts {
   readonly accounting: Accounting.Accounting
   readonly budget: Budget.TokenBudget["Service"]
+  readonly conversations: Conversations
   readonly estimator: Estimator.Estimator["Service"]
   readonly health: Health
 }
@@ -60,7 +62,8 @@ export class HeldTicket implements Ticket {
   }
 
   private get held(): Settlement.Held {
-    return { accounting: this.parts.accounting, estimate: this.estimate, known: this.call, observed: this.actual }
+    const { accounting = this.parts.accounting } = this.call
+    return { accounting, estimate: this.estimate, known: this.call, observed: this.actual }
   }
 
   /** The request goes out. */
@@ -82,6 +85,7 @@ export class HeldTicket implements Ticket {
       this.parts.health.note(pool, "answered", clock.currentTimeMillisUnsafe())
       Trace.succeeded(this.trace, actual, response)
       if (actual === undefined) return this.reservation.settle({})
+      this.parts.conversations.remember(response.continuation, actual)
       const call = wasCut(response) ? { ...this.call, maxTokens: actual.outputTokens } : this.call
       return Effect.andThen(
         this.reservation.settle(Settlement.counted(this.held, actual)),
