@@ -86,9 +86,12 @@ export const watch = <Part>(
     else controller.error(broken.thrown)
   }
 
+  /** Whether a retry is still possible, and not yet called for. */
+  const isUndecided = (): boolean => !answer.started && failure === undefined
+
   return {
     begin: async () => {
-      while (!answer.started && failure === undefined) {
+      while (isUndecided()) {
         const part = await read()
         if (part === undefined) break
         head.push(part)

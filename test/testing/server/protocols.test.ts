@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import { ProviderServer } from "floodgate/testing/server"
 import OpenAI, { BadRequestError } from "openai"
 import { headerReader } from "../../../src/protocol/headers.ts"
-import { answerOf, failureOf, send, spoken } from "./spoken.ts"
+import { answerOf, failureOf, send, spoken } from "../../support/spoken.ts"
 
 // Real HTTP, so these run on the real clock.
 

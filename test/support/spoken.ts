@@ -8,11 +8,13 @@ import {
   openaiResponses,
   type Protocol
 } from "floodgate/protocol"
-import { headerReader } from "../../../src/protocol/headers.ts"
-import { makeSseParser } from "../../../src/protocol/sse.ts"
+import { headerReader } from "../../src/protocol/headers.ts"
+import { makeSseParser } from "../../src/protocol/sse.ts"
 
 export interface Asks {
   readonly text: string
+  /** Who asks, as the protocol's clients say it. */
+  readonly agent?: string | undefined
   readonly maxTokens?: number | undefined
   readonly stream?: boolean | undefined
 }
@@ -24,6 +26,8 @@ export interface Spoken {
   readonly path: (asks: Asks) => string
   readonly body: (asks: Asks) => Readonly<Record<string, unknown>>
   readonly keyHeader: string
+  /** The text that an event of a stream adds. */
+  readonly textOf: (event: unknown) => string
   /** The texts and the calls of tools in a whole answer's body. */
   readonly said: (body: unknown) => ReadonlyArray<unknown>
 }
@@ -38,26 +42,30 @@ export const spoken: ReadonlyArray<Spoken> = [
   {
     protocol: anthropic,
     path: () => "/v1/messages",
-    body: ({ maxTokens = 1_000, stream, text }) => ({
+    body: ({ agent, maxTokens = 1_000, stream, text }) => ({
       model,
+      metadata: { user_id: agent },
       max_tokens: maxTokens,
       stream,
       messages: [{ role: "user", content: text }]
     }),
     keyHeader: "x-api-key",
+    textOf: (event: Any) => event.delta?.text ?? "",
     said: (body: Any) => body.content.map((block: Any) => block.text ?? [block.name, block.input])
   },
   {
     protocol: openaiChat,
     path: () => "/v1/chat/completions",
-    body: ({ maxTokens, stream, text }) => ({
+    body: ({ agent, maxTokens, stream, text }) => ({
       model,
+      user: agent,
       max_completion_tokens: maxTokens,
       stream,
       ...(stream === true ? { stream_options: { include_usage: true } } : {}),
       messages: [{ role: "user", content: text }]
     }),
     keyHeader: "authorization",
+    textOf: (event: Any) => event.choices[0]?.delta.content ?? "",
     said: ({ choices: [{ message }] }: Any) => [
       ...(message.content === null ? [] : [message.content]),
       ...(message.tool_calls ?? []).map(({ function: call }: Any) => [call.name, JSON.parse(call.arguments)])
@@ -66,8 +74,15 @@ export const spoken: ReadonlyArray<Spoken> = [
   {
     protocol: openaiResponses,
     path: () => "/v1/responses",
-    body: ({ maxTokens, stream, text }) => ({ model, max_output_tokens: maxTokens, stream, input: text }),
+    body: ({ agent, maxTokens, stream, text }) => ({
+      model,
+      user: agent,
+      max_output_tokens: maxTokens,
+      stream,
+      input: text
+    }),
     keyHeader: "authorization",
+    textOf: (event: Any) => (event.type === "response.output_text.delta" ? event.delta : ""),
     said: ({ output }: Any) =>
       output.map((item: Any) =>
         item.type === "message" ? item.content[0].text : [item.name, JSON.parse(item.arguments)]
@@ -82,18 +97,38 @@ export const spoken: ReadonlyArray<Spoken> = [
       ...(maxTokens === undefined ? {} : { generationConfig: { maxOutputTokens: maxTokens } })
     }),
     keyHeader: "x-goog-api-key",
+    textOf: (event: Any) => event.candidates[0].content.parts.map((part: Any) => part.text ?? "").join(""),
     said: ({ candidates: [{ content }] }: Any) =>
       content.parts.map((part: Any) => part.text ?? [part.functionCall.name, part.functionCall.args])
   }
 ]
 
 /** Sends a request of a protocol. */
-export const send = (url: string, { body, keyHeader, path }: Spoken, asks: Asks): Promise<Response> =>
+export const send = (
+  url: string,
+  { body, keyHeader, path }: Spoken,
+  asks: Asks,
+  { fetch = globalThis.fetch, signal }: { readonly fetch?: typeof globalThis.fetch; readonly signal?: AbortSignal } = {}
+): Promise<Response> =>
   fetch(url + path(asks), {
     method: "POST",
-    headers: { "content-type": "application/json", [keyHeader]: "Bearer any" },
-    body: JSON.stringify(body(asks))
+    headers: {
+      "content-type": "application/json",
+      [keyHeader]: "Bearer any",
+      // Gemini's bodies name no agent.
+      ...(asks.agent === undefined ? {} : { "x-claude-code-session-id": asks.agent })
+    },
+    body: JSON.stringify(body(asks)),
+    ...(signal === undefined ? {} : { signal })
   })
+
+/** The texts of a stream as they come. */
+export const textsOf = async function* ({ textOf }: Spoken, response: Response): AsyncGenerator<string> {
+  const parser = makeSseParser()
+  for await (const chunk of response.body!) {
+    for (const { data } of parser.feed(chunk)) if (data.startsWith("{")) yield textOf(JSON.parse(data))
+  }
+}
 
 /** What an answer says of itself, whole or streamed, by the protocol's own reader. */
 export const answerOf = async ({ protocol }: Spoken, response: Response): Promise<Answer> => {
