@@ -128,7 +128,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/testing\/server\//,
-    own: ["core", "testing/"],
+    own: ["core", "protocol/", "testing/"],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
   {
