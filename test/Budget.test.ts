@@ -99,6 +99,20 @@ describe("Budget", () => {
   )
 
   describe("reserve", () => {
+    it.effect("makes nobody wait who calls one at a time, where nothing is known of limits", () =>
+      Effect.gen(function* () {
+        const call = Budget.withReservation({ tokens: 1_000 }, ({ settle, waited }) =>
+          Effect.sleep(1).pipe(Effect.andThen(settle({ tokens: 1_000 })), Effect.as(Duration.toMillis(waited)))
+        )
+        const waits = yield* start(Effect.replicateEffect(call, 20))
+        yield* TestClock.adjust(20)
+        assert.deepStrictEqual(
+          yield* Fiber.join(waits),
+          Array.from({ length: 20 }, () => 0)
+        )
+      }).pipe(Effect.provide(Budget.layer({})))
+    )
+
     it.effect("admits a waiter exactly when enough has refilled", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1_000)

@@ -106,6 +106,11 @@ const rules: ReadonlyArray<Rule> = [
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
+    files: /^src\/fetch\//,
+    own: ["core", "input/", "estimator/", "governor/", "protocol/", "signals/", "fetch/"],
+    packages: ["effect"]
+  },
+  {
     files: /^src\/anthropic\//,
     own: ["core", "input/", "governor/", "protocol/", "signals/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
@@ -123,7 +128,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/testing\/server\//,
-    own: ["core", "testing/"],
+    own: ["core", "protocol/", "testing/"],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
   {

@@ -363,7 +363,8 @@ const passWindow = (pool: Pool, now: number): number => {
 /** While nothing is known, calls for each round of verdicts double, evenly spaced. */
 const passOpening = (pool: Pool, now: number): number => {
   const { opening } = pool
-  if (opening === undefined) return 0
+  // Whoever calls one at a time goes on as fast as the provider answers.
+  if (opening === undefined || pool.inFlight === 0) return 0
   const round = verdictMillis(pool)
   if (now >= opening.at + round) {
     opening.last = Math.max(1, pool.sent - opening.since)

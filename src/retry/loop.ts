@@ -41,6 +41,8 @@ export interface Retried<A, E, R, F> {
   readonly judge: (error: E) => Judgement<F>
   /** What the call fails with in the end. */
   readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
+  /** Called when another attempt follows, with the milliseconds until then. */
+  readonly waits?: (error: E, millis: number) => void
 }
 
 /** Retries that are not the call's own are spread over this time, and more and more after a few of them in a row. */
@@ -69,12 +71,14 @@ const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Ca
     let others = 0
 
     /** Waits, and for its turn where the retry budget is spent; false if it would be too long. */
-    const wait = (millis: number, isOwn: boolean, left: number): Effect.Effect<boolean> =>
+    const wait = (millis: number, isOwn: boolean, left: number, error: E): Effect.Effect<boolean> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(isOwn ? budget.take : Effect.succeed(Duration.zero), (turn) => {
           const giveBack = isOwn ? budget.giveBack : Effect.void
           const longest = Math.max(millis, Duration.toMillis(turn))
-          return longest <= left && longest < Infinity
+          const isInTime = longest <= left && longest < Infinity
+          if (isInTime) call.waits?.(error, longest)
+          return isInTime
             ? Effect.as(
                 Effect.onInterrupt(restore(Effect.sleep(longest)), () => giveBack),
                 true
@@ -84,11 +88,10 @@ const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Ca
       )
 
     /** Waits until the next attempt; if there is none, it returns why. */
-    const next = Effect.fnUntraced(function* ({
-      failure,
-      isOwn,
-      retryAfter
-    }: Judgement<F>): Effect.fn.Return<StopReason | undefined> {
+    const next = Effect.fnUntraced(function* (
+      error: E,
+      { failure, isOwn, retryAfter }: Judgement<F>
+    ): Effect.fn.Return<StopReason | undefined> {
       const now = yield* Clock.currentTimeMillis
       const random = yield* Random.next
       last ??= Math.min(now + Duration.toMillis(rules.maxElapsed), deadline)
@@ -104,7 +107,7 @@ const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Ca
       } else {
         delay = Backoff.exponential(spread, Math.max(1, ++others - patience)) * random
       }
-      const hasWaited = yield* wait(Backoff.atLeast(delay, retryAfter, random), isOwn, last - now)
+      const hasWaited = yield* wait(Backoff.atLeast(delay, retryAfter, random), isOwn, last - now, error)
       // A machine that slept meanwhile is later than it should be.
       return hasWaited && (yield* Clock.currentTimeMillis) <= last ? undefined : "deadline"
     })
@@ -114,7 +117,7 @@ const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Ca
       if (error._tag === "None") return yield* Effect.failCause(cause)
       const judgement = call.judge(error.value)
       if (!judgement.isRetryable) return yield* Effect.fail(call.finish(error.value, undefined))
-      const stoppedBy = yield* next(judgement)
+      const stoppedBy = yield* next(error.value, judgement)
       if (stoppedBy !== undefined) return yield* Effect.fail(call.finish(error.value, stoppedBy))
       const exit = yield* Effect.exit(call.attempt(last ?? deadline))
       if (Exit.isSuccess(exit)) return exit.value

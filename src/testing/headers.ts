@@ -79,12 +79,17 @@ const span = (millis: number): string => {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Number((seconds % 60).toFixed(3))}s`
 }
 
-/** The headers that tell of the limits. */
-export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Record<string, string> => {
+/** The headers that tell of the limits, under the names that a provider's family has for them. */
+export const rateLimits = (
+  mode: HeaderMode,
+  figures: Figures,
+  wall: Wall,
+  names: "anthropic" | "openai" = mode === "openai" ? "openai" : "anthropic"
+): Record<string, string> => {
   const headers: Record<string, string> = {}
   if (mode === "none") return headers
   const told = all(mode, figures, wall)
-  if (mode === "openai") {
+  if (names === "openai") {
     for (const [name, value] of [
       ["requests", told.requests] as const,
       ["tokens", told.tokens ?? told.inputTokens] as const
@@ -96,13 +101,13 @@ export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Reco
     }
     return headers
   }
-  const names = {
+  const figuresByName = {
     requests: told.requests,
     "input-tokens": told.inputTokens,
     "output-tokens": told.outputTokens,
     tokens: combined(told)
   }
-  for (const [name, value] of Object.entries(names)) {
+  for (const [name, value] of Object.entries(figuresByName)) {
     if (value === undefined) continue
     headers[`anthropic-ratelimit-${name}-limit`] = `${value.limit}`
     headers[`anthropic-ratelimit-${name}-remaining`] = `${value.remaining}`
