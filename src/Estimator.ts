@@ -110,7 +110,7 @@ const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
  * @category schemas
  * @since 0.1.0
  */
-export const Profile = Schema.Struct({
+const Profile = Schema.Struct({
   pool: Schema.String,
   kind: Schema.optional(Schema.String),
   /** Input tokens, cached ones included, per byte. */
@@ -120,14 +120,6 @@ export const Profile = Schema.Struct({
   /** The output tokens of the last calls, the oldest first. */
   outputs: Schema.Array(Amount)
 })
-
-/**
- * What was learned of one kind of call.
- *
- * @category models
- * @since 0.1.0
- */
-export type Profile = typeof Profile.Type
 
 /**
  * All that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
@@ -265,7 +257,11 @@ const isNews = (call: Call, memory: Memory, pool: Memory | undefined, output: nu
   output < (call.maxTokens ?? Infinity) ||
   margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory, pool)
 
-const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
+const expect = (
+  call: Call,
+  memory: Memory,
+  pool: Memory | undefined
+): Parameters<Accounting.Accounting["estimate"]>[0] => {
   const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.min(mostAmount, Math.ceil(call.bytes * perByte))

@@ -1,6 +1,6 @@
 /** A stream of the AI SDK: watched part by part as it is read, and never held back. */
 import type * as Accounting from "../Accounting.ts"
-import type { ResponseInfo } from "../Governor.ts"
+import type { ResponseInfo } from "../governor/models.ts"
 import type { LlmErrorReason } from "../LlmError.ts"
 import { isRecord } from "../protocol/json.ts"
 import { infoOf, receivedOf } from "../protocol/messages.ts"

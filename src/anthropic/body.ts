@@ -1,7 +1,7 @@
 /** The body of a streamed response: watched event by event as the SDK reads it, and never held back. */
 import { APIConnectionTimeoutError } from "@anthropic-ai/sdk"
 import type * as Accounting from "../Accounting.ts"
-import type { ResponseInfo } from "../Governor.ts"
+import type { ResponseInfo } from "../governor/models.ts"
 import { infoOf, receivedOf } from "../protocol/messages.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"

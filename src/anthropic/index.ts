@@ -67,7 +67,7 @@ import type { Conclusion } from "./body.ts"
  * @category options
  * @since 0.1.0
  */
-export interface MiddlewareOptions {
+interface MiddlewareOptions {
   /**
    * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the request.
    *

@@ -13,8 +13,9 @@ import { isAmount } from "../input/believed.ts"
 import { nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
-import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
+import { isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import * as Loop from "../retry/loop.ts"
+import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import { type Flights, type Known, reserve } from "./estimate.ts"
 import { causeOf, read } from "./failure.ts"
@@ -79,7 +80,7 @@ export const make = <A, E, R>(
 ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> =>
   Effect.withFiber(({ context }) => {
     const { within } = uses
-    const trace = Trace.begin(poolOf(parts, call), Context.get(context, Clock.Clock), context)
+    const trace = Trace.begin(poolOf(parts, call), call.model, Context.get(context, Clock.Clock), context)
     const made = new GovernedCall(parts, call, how, uses, trace).attempts
     const end = ending(trace)
     const traced = Trace.isTraced(context)
@@ -105,8 +106,8 @@ export const retry = <A, E, R>(
       last < now ? tooLate : self
     )
   const judge = (error: unknown) => ({ ...judgementOf(error, policy), isOwn: true })
-  const finish = <Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error =>
-    isLlmError(error) ? (annotate(error, { stoppedBy }) as typeof error) : error
+  const finish = <Error>(error: Error, stoppedBy: StopReason | undefined): Error =>
+    isLlmError(error) ? (error.annotate({ stoppedBy }) as typeof error) : error
   return underPolicy(given, attempt, policy, judge, finish)
 }
 
@@ -116,11 +117,15 @@ const underPolicy = <A, E, R>(
   attempt: (last: number) => Effect.Effect<A, E, R>,
   policy: Retry.Policy<LlmError>,
   judge: (error: E) => Loop.Judgement<LlmError>,
-  finish: (error: E, stoppedBy: Retry.StopReason | undefined) => E
+  finish: (error: E, stoppedBy: StopReason | undefined) => E,
+  waits?: (error: E, millis: number) => void
 ): Effect.Effect<A, E, R> =>
   Effect.contextWith((caller: Context.Context<R>) => {
     const deadline = Context.get(caller, Retry.Deadline) ?? Infinity
-    return Effect.provideContext(Loop.retry(attempt, policy, { judge, finish, deadline }), Context.merge(given, caller))
+    return Effect.provideContext(
+      Loop.retry(attempt, policy, { judge, finish, deadline, waits }),
+      Context.merge(given, caller)
+    )
   })
 
 /** What an error says of another attempt. Where it says that there must be none, the policy is not asked. */
@@ -160,7 +165,8 @@ class GovernedCall<A, E, R> {
         (last) => Effect.suspend(() => this.once(last)),
         this.policy,
         (error) => this.judge(error),
-        (error, stoppedBy) => this.finish(error, stoppedBy)
+        (error, stoppedBy) => this.finish(error, stoppedBy),
+        (error, millis) => this.reportRetry(error, millis)
       ),
       (error) => this.closed(error)
     )
@@ -226,6 +232,16 @@ class GovernedCall<A, E, R> {
   // Failures
   // ---------------------------------------------------------------------------
 
+  private reportRetry(error: unknown, millis: number): void {
+    const { parts, ticket, trace } = this
+    if (parts.observer === undefined || ticket === undefined) return
+    const { agent, pool } = ticket.reservation
+    const at = trace.clock.currentTimeMillisUnsafe()
+    const { attempts: attempt, model } = trace
+    const reason = Trace.errorType(error)
+    parts.observer({ type: "retry", at, pool, agent, model, attempt, reason, until: at + Math.ceil(millis) })
+  }
+
   private judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
     const judgement = judgementOf(error, this.policy)
     const failed = this.ticket?.failed
@@ -251,7 +267,7 @@ class GovernedCall<A, E, R> {
   }
 
   /** What the call fails with in the end: its own failure, or the refusal of a retry with the failure before it. */
-  private finish<Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error {
+  private finish<Error>(error: Error, stoppedBy: StopReason | undefined): Error {
     const { failure, ticket } = this
     if (!(error instanceof Budget.BudgetError)) {
       return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error

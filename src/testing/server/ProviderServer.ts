@@ -77,6 +77,7 @@ import { headerReader } from "../../protocol/headers.ts"
 import { match, type Route } from "../../protocol/protocol.ts"
 import * as Engine from "../engine.ts"
 import * as Headers from "../headers.ts"
+import type { HeaderMode } from "../models.ts"
 import * as OptionChecks from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import * as Simulator from "../simulator.ts"
@@ -169,7 +170,7 @@ export class ProviderServer extends Context.Service<
 /** A simulated provider whose time passes by a clock. */
 interface Playing {
   readonly self: Simulator.Simulator
-  readonly mode: ProviderSim.HeaderMode
+  readonly mode: HeaderMode
   /** How many times faster its time passes. */
   readonly scale: number
   /** The provider's time: milliseconds since it started. */
