@@ -10,6 +10,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
@@ -108,12 +109,12 @@ const time = async (context: Context.Context<Services>): Promise<void> => {
 const waiters = 10_000
 
 /** Bytes that each of many fibers keeps alive once it stands still. */
-const bytesOf = async (call: () => Effect.Effect<unknown>): Promise<number> => {
+const bytesOf = async (fork: () => Fiber.Fiber<unknown, unknown>): Promise<number> => {
   const collect = globalThis.gc ?? (() => console.error("bench: run node with --expose-gc"))
   const settled = () => new Promise((resolve) => setTimeout(resolve, 50))
   collect()
   const before = process.memoryUsage().heapUsed
-  const fibers = Array.from({ length: waiters }, () => Effect.runFork(call()))
+  const fibers = Array.from({ length: waiters }, fork)
   await settled()
   collect()
   const bytes = (process.memoryUsage().heapUsed - before) / waiters
@@ -124,8 +125,9 @@ const bytesOf = async (call: () => Effect.Effect<unknown>): Promise<number> => {
 
 const memory = async (context: Context.Context<Services>): Promise<void> => {
   await Effect.runPromise(Effect.provide(Budget.consume(1_000), context))
-  const governed = () => Effect.provide(Effect.orDie(LlmClient.create(params)), context)
-  const asleep = () => Effect.sleep("1 day")
+  const fork = Effect.runForkWith(context)
+  const governed = () => fork(LlmClient.create(params))
+  const asleep = () => fork(Effect.sleep("1 day"))
   for (const call of [governed, asleep]) await bytesOf(call)
   const [waits, sleeps] = [await bytesOf(governed), await bytesOf(asleep)]
   console.log(

@@ -160,10 +160,10 @@ export const make = Effect.fnUntraced(function* (
     conversations: Conversations.make(),
     estimator,
     flights: makeFlights(),
-    given: Context.pick(Retry.RetryBudget)(context),
     health: Health.make(),
     observer: Events.observerOf(context),
     policy,
+    retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     warmup: Warmup.make()
   }
 

@@ -54,6 +54,7 @@ import * as Schedule from "effect/Schedule"
 import { durationOf, finiteOf, invalid } from "./input/arguments.ts"
 import { isLlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
+import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, type Retryable, retryAfterMillis, type StopReason } from "./retry/errors.ts"
 import * as Loop from "./retry/loop.ts"
 
@@ -507,7 +508,7 @@ export const withPolicy: {
   <E>(policy: Policy<E>): <A, E1 extends E, R>(self: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1, R>
   <E, A, E1 extends E, R>(self: Effect.Effect<A, E1, R>, policy: Policy<E>): Effect.Effect<A, E1, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R> =>
-  Effect.flatMap(Deadline, (deadline = Infinity) => {
+  Effect.contextWith((context: Context.Context<R>) => {
     if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
     const judge = (failure: E): Loop.Judgement<E> => ({
       isRetryable: policy.while(failure),
@@ -515,6 +516,13 @@ export const withPolicy: {
       isOwn: true,
       failure
     })
-    return Loop.retry(() => self, policy, { judge, finish, deadline })
+    const deadline = Context.get(context, Deadline) ?? Infinity
+    return Loop.retry(policy, {
+      budget: Context.get(context, RetryBudget),
+      deadline,
+      attempt: () => self,
+      judge,
+      finish
+    })
   })
 )

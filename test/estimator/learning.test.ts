@@ -12,7 +12,8 @@ describe("learning", () => {
       ({ fill, values }) => {
         // Equal values too: they must leave one by one. Adding 0 makes -0 equal to it.
         const all = [...Array.from({ length: fill }, (_, n) => n % 7), ...values.map((value) => value + 0)]
-        const recent = all.reduce(Learning.push, Learning.recent([]))
+        const recent = Learning.recent([])
+        for (const value of all) Learning.push(recent, value)
         assert.deepStrictEqual(recent, Learning.recent(all))
         assert.deepStrictEqual(recent.values, all.slice(-Learning.size))
       },
