@@ -4,7 +4,7 @@
  *
  *     npm run mutate                            every mutant
  *     npm run mutate -- --every 5               each fifth
- *     npm run mutate -- --file cap.ts,heap.ts   those of some files
+ *     npm run mutate -- --at cap.ts,law.ts:120  those of some files or lines
  *     npm run mutate -- --list                  says what would be changed, and runs nothing
  *
  * Constants stay as they are, because measurements choose them and not rules. A mutant that does not end counts as found.
@@ -17,8 +17,10 @@ import ts from "typescript6"
 
 const root = join(import.meta.dirname, "..")
 const folder = "src/admission"
+/** The tests, those that notice soonest first. */
+const folders = ["test/admission", "test/proof"]
 /** A mutant whose tests take longer does not end. */
-const patienceMillis = 60_000
+const patienceMillis = 90_000
 
 interface Mutant {
   readonly file: string
@@ -110,7 +112,9 @@ const work = async (): Promise<void> => {
   let current: Mutant | undefined
   /** The tests of what is mutated notice soonest. */
   const rankOf = (path: string): number =>
-    Number(!path.endsWith(`/${current?.file.replace(".ts", ".test.ts")}`)) + Number(!path.includes("/admission/"))
+    path.endsWith(`/${current?.file.replace(".ts", ".test.ts")}`)
+      ? -1
+      : folders.findIndex((each) => path.includes(`/${each}/`))
   class OwnFirst {
     shard = <A>(files: A): A => files
     sort = <A extends { readonly moduleId: string }>(files: ReadonlyArray<A>): Array<A> =>
@@ -130,9 +134,9 @@ const work = async (): Promise<void> => {
       isolate: false,
       testTimeout: patienceMillis,
       setupFiles: ["test/setup.ts"],
-      include: ["test/admission/*.test.ts", "test/proof/*.test.ts"],
+      include: folders.map((each) => `${each}/*.test.ts`),
       // These are about other mutants.
-      exclude: ["**/mutants.test.ts", "**/twins.test.ts"],
+      exclude: ["**/{mutants,twins}.test.ts"],
       sequence: { sequencer: OwnFirst as never }
     },
     {
@@ -217,10 +221,13 @@ const nameOf = ({ file, is, line, was }: Mutant): string =>
   `${file}:${line}  ${was.replaceAll(/\s+/g, " ")}  ->  ${is === ";" ? "nothing" : is}`
 
 const main = async (): Promise<void> => {
-  const wanted = argument("--file")?.split(",")
+  const places = argument("--at")?.split(",")
   const every = Number(argument("--every") ?? 1)
-  const files = readdirSync(join(root, folder)).filter((file) => wanted?.includes(file) ?? true)
-  const mutants = files.flatMap(mutantsOf).filter((_, n) => n % every === 0)
+  const files = readdirSync(join(root, folder))
+  const mutants = files
+    .flatMap(mutantsOf)
+    .filter(({ file, line }) => places === undefined || places.includes(file) || places.includes(`${file}:${line}`))
+    .filter((_, n) => n % every === 0)
   if (process.argv.includes("--list")) return console.log(mutants.map(nameOf).join("\n"))
   const begun = performance.now()
   const seconds = (): string => `${((performance.now() - begun) / 1_000).toFixed(0)} s`
@@ -243,6 +250,7 @@ const main = async (): Promise<void> => {
   console.log("")
   for (const file of files) {
     const all = mutants.filter((mutant) => mutant.file === file).length
+    if (all === 0) continue
     const left = survivors.filter((mutant) => mutant.file === file).length
     console.log(`${file.padEnd(14)} ${all - left} of ${all} found`)
   }

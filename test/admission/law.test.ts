@@ -111,6 +111,47 @@ describe("law", () => {
       assert.strictEqual(wait(Law, pool, 200), 0)
     })
 
+    it("count to the token where they are exact, and to half of what they are rounded to", () => {
+      for (const [roundedTo, level] of [
+        [1, 4_000],
+        [1_000, 3_500]
+      ] as const) {
+        const pool = poolOf(Law)
+        const ticket = send(Law, pool, 0)
+        Law.observe(pool, ticket, readings(10, 4_000, roundedTo), 0)
+        assert.strictEqual(meterOf(pool, "tokens")!.level, level)
+      }
+    })
+
+    it("have counted what went out before their call: nothing of it is given back", () => {
+      const pool = poolOf(Law)
+      const before = Law.take(pool, whole(tokens), 0)
+      const ticket = Law.take(pool, whole(tokens), 10)
+      Law.observe(pool, ticket, readings(10, 4_000), 10)
+      Law.settle(pool, before, Limits.nothing, 10)
+      assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
+    })
+
+    it("of output say what is left while calls in flight have still to spend theirs", () => {
+      const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
+      const output = (amount: number): Limits.Whole => ({
+        requests: 1,
+        inputTokens: 0,
+        outputTokens: amount,
+        tokens: 0
+      })
+      const meter = meterOf(pool, "outputTokens")!
+      const [kept, ticket] = [Law.take(pool, output(2_000), 0), Law.take(pool, output(3_000), 0)]
+      const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 1, remaining, roundedTo: 1 } })
+      Law.observe(pool, ticket, says(4_000), 0)
+      assert.deepStrictEqual([meter.level, meter.held, meter.sum], [4_000, 5_000, 0])
+      // More is believed by and by, and of it no more than those calls leave: 0.2 of (10,000 - 5,000 - 4,000).
+      Law.observe(pool, ticket, says(10_000), 0)
+      assert.closeTo(meter.level, 4_200, 1e-6)
+      Law.keep(pool, kept)
+      assert.deepStrictEqual([meter.held, meter.sum], [3_000, 2_000])
+    })
+
     it("teach a limit that nobody stated, and another one when they name it", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
@@ -191,6 +232,39 @@ describe("law", () => {
       assert.deepStrictEqual(groups, [1, 2, 4])
     })
 
+    it("of a probe is waited for twice the time to an overload, to the millisecond", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const { at } = send(Law, pool, 100)
+      const silence = 2 * pool.overloadMillis + 20
+      assert.isAbove(silence, 2 * pool.rejectMillis + 20)
+      assert.strictEqual(wait(Law, pool, at + silence - 1, 10), 1)
+      assert.strictEqual(wait(Law, pool, at + silence, 10), 0)
+    })
+
+    it("of one of several probes lets one call out again", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const first = send(Law, pool, 100, 10)
+      const second = send(Law, pool, first.at, 10)
+      assert.isAbove(second.at, first.at)
+      assert.strictEqual(fail(Law, pool, second, second.at + 50), "outage")
+      const probe = send(Law, pool, second.at + 50, 10)
+      assert.isAbove(wait(Law, pool, probe.at, 10), 0)
+    })
+
+    it("keeps its reason in a pause that is asked for meanwhile", () => {
+      const pool = poolOf(Law)
+      Law.pause(pool, "ramp", 1_000)
+      assert.strictEqual(pool.gate.reason, "ramp")
+      for (const ticket of Array.from({ length: 8 }, () => Law.take(pool, whole(tokens), 0)))
+        fail(Law, pool, ticket, 100)
+      Law.pause(pool, "rateLimit", 5_000)
+      assert.strictEqual(pool.gate.reason, "overload")
+    })
+
     it("ends when the provider rejects a call: then it is there", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
@@ -230,6 +304,41 @@ describe("law", () => {
     Law.accept(pool, ticket)
     Law.settle(pool, ticket, whole(tokens + 700), 3_600_000)
     assert.strictEqual(pool.caps.tokens!.level, 300)
+  })
+
+  it("knows how long answers take", () => {
+    const pool = poolOf(Law)
+    for (let now = 0; now < 60_000; now += 1_000) Law.settle(pool, Law.take(pool, whole(1), now), whole(1), now + 500)
+    assert.closeTo(pool.answerMillis, 500, 5)
+  })
+
+  it("takes a call over from a smaller pool as if it went out now", () => {
+    const limits = { outputTokens: { perSecond: 1_000, burst: 10_000 } }
+    const [whole, part] = [poolOf(Law, limits), poolOf(Law, limits)]
+    const charge = { requests: 1, inputTokens: 0, outputTokens: 500, tokens: 0 }
+    for (let i = 0; i < 3; i++) Law.keep(whole, Law.take(whole, charge, 0))
+    const ticket = Law.take(part, charge, 0)
+    Law.adopt(whole, ticket)
+    assert.deepStrictEqual([whole.inFlight, whole.sent, ticket.number], [1, 4, 4])
+    const meter = meterOf(whole, "outputTokens")!
+    assert.strictEqual(meter.held, 500)
+    assert.deepStrictEqual(ticket.sums.slice(0, 2), [1_500, 0])
+    Law.settle(whole, ticket, { ...charge, outputTokens: 200 }, 0)
+    assert.deepStrictEqual([whole.inFlight, meter.held, meter.sum], [0, 0, 1_700])
+  })
+
+  it("lets a call in at the moment in which the window of calls in flight grows", () => {
+    const pool = poolOf(Law)
+    pool.window.size = 2
+    pool.window.need = 2
+    for (let i = 0; i < 2; i++) Law.take(pool, whole(10), 0)
+    pool.window.full = 2
+    const verdict = 2 * pool.rejectMillis + 20
+    assert.strictEqual(wait(Law, pool, 0, 10), verdict)
+    assert.strictEqual(wait(Law, pool, verdict - 1, 10), 1)
+    assert.strictEqual(wait(Law, pool, verdict, 10), 0)
+    Law.take(pool, whole(10), verdict)
+    assert.strictEqual(wait(Law, pool, verdict, 10), Infinity)
   })
 
   describe("a release", () => {
@@ -288,6 +397,14 @@ describe("law", () => {
         Law.resize(pool, rules, {}, 0)
         assert.closeTo(wait(Law, pool, 0), 100, 10)
       }
+    })
+
+    it("counts what was refilled until then by the limits that held", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 10_000 } })
+      Law.take(pool, whole(10_000), 0)
+      Law.resize(pool, Limits.resolve({ tokens: { perSecond: 5_000, burst: 10_000 } }), {}, 2_000)
+      assert.closeTo(pool.caps.tokens!.level, 2_000, 1)
+      assert.closeTo(meterOf(pool, "tokens")!.level, 2_000, 1)
     })
 
     it("keeps what was learned of dimensions that are not stated", () => {

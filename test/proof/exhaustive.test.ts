@@ -11,6 +11,7 @@ const depths: Record<ScopeName, number> = {
   dimensions: 4,
   turns: 6,
   shares: 11,
+  corrections: 7,
   priorities: 5,
   window: 4,
   quota: 5,

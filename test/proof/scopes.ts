@@ -62,6 +62,16 @@ export const scopes = {
     endings: ["used"],
     ticks: []
   },
+  corrections: {
+    name: "corrections",
+    settings: [{ limits: { tokens: { perSecond: 100, burst: 400 } }, concurrency: 1 }],
+    agents: ["a", "b"],
+    sizes: [small],
+    calls: 5,
+    endings: ["none", "twice"],
+    leaves: true,
+    ticks: []
+  },
   priorities: {
     name: "priorities",
     settings: [{ limits: { tokens: bucket }, concurrency: 1 }],

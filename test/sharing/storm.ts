@@ -362,12 +362,15 @@ export const shrink = (plan: Plan, fails: (plan: Plan) => boolean): Plan => {
   }
 }
 
+export const isBroken = (plan: Plan, redis: LuaRedis, code = World.library): boolean =>
+  broken(run(plan, redis, code)).length > 0
+
 /** What a seed breaks, the command that shows it, and the smallest plan that breaks something; nothing, where it is well. */
 export const complaint = (seed: number, isLossyStore: boolean, redis: LuaRedis, code = World.library) => {
   const failing = plan(seed, isLossyStore)
   const laws = broken(run(failing, redis, code))
   if (laws.length === 0) return undefined
-  const small = shrink(failing, (each) => broken(run(each, redis, code)).length > 0)
+  const small = shrink(failing, (each) => isBroken(each, redis, code))
   return [
     `seed ${seed}: ${laws.join("; ")}`,
     `SEED=${seed} SEEDS=1 npm run test:soak -- test/sharing/storm.soak.ts`,
