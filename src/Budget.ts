@@ -1,30 +1,30 @@
 /**
  * `TokenBudget`: one budget that all callers of a provider share.
  *
- * A call reserves what it is expected to use before it is sent, and settles to what it did use. No call is admitted
- * beyond the provider's limits. A call that must wait stands in a queue that is first come, first served within an
- * agent, and fair between agents. A waiter that is interrupted has taken nothing.
+ * A call reserves its expected usage before it is sent, and settles to its actual usage afterwards. No call is admitted
+ * beyond the provider's limits. Calls that must wait are queued: first come, first served within an agent, and fair between
+ * agents. An interrupted waiter has taken nothing.
  *
  * **Details**
  *
  * Each pool (the models that share one set of limits) has a bucket per dimension in a store, a semaphore for calls in
- * flight, and a queue of its own. All dimensions are taken at one instant or none. What was estimated too high is given
- * back at settlement; what was estimated too low becomes debt, which later refill pays first.
+ * flight, and its own queue. A call is charged in all dimensions at once, or in none. Settlement gives back what was
+ * estimated too high. What was estimated too low becomes debt, which later refill pays first.
  *
  * Metrics, each with the attribute `pool`:
  *
  * - `floodgate_budget_reservations`: estimates that were admitted
- * - `floodgate_budget_waits`, `floodgate_budget_wait_seconds`: those that had to wait, and how long (a histogram)
+ * - `floodgate_budget_waits`, `floodgate_budget_wait_seconds`: estimates that had to wait, and how long (a histogram)
  * - `floodgate_budget_refunded_tokens`, `floodgate_budget_debt_tokens`: estimates that were too high, and too low, by
  *   `dimension`
  * - `floodgate_budget_cooldowns`: rejections and failures of the provider, by `reason`
  * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: callers that wait, and calls that run
  *
- * Where the caller is traced, a span `TokenBudget.reserve` says how long it waited and for which dimension.
+ * If the caller is traced, a reservation that waits has a span `TokenBudget.reserve` with its wait and its dimension.
  *
  * **Gotchas**
  *
- * Limits belong to an organisation: another process or a colleague spends the same bucket. Pass every response's headers
+ * Limits belong to an organisation: other processes and colleagues use the same bucket. Pass the headers of every response
  * to `observe`, as `LlmClient` does, or share the budget through `floodgate/redis`.
  *
  * **Example** (twelve agents, one budget)

@@ -1,8 +1,8 @@
 /**
- * `LlmClient`: Messages API calls under budget and retry.
+ * `LlmClient` makes Messages API calls under a budget and with retries.
  *
- * A thin adapter of the {@link Governor} over an {@link LlmProvider}: it says how large a request is, makes one attempt,
- * and reads what the response used.
+ * It is a thin adapter of the {@link Governor} over an {@link LlmProvider}: it measures requests, makes attempts, and reads
+ * the usage of responses.
  *
  * **Example** (twelve agents over one client; the provider is simulated here)
  *
