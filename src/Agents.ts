@@ -21,7 +21,7 @@
  * {@link layer} counts. Put it between the budget and the client. Without it, a call of an agent with a cap on tokens or
  * calls, or with stated work, dies with a `RangeError`.
  *
- * **Example** (an agent's failure stays its own, and a cap on calls)
+ * **Example** (A cap on calls stops one agent only)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -73,7 +73,7 @@ export { layer, Meter } from "./agents/meter.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * The most that an agent, or a job, may use. What is absent is not bounded.
+ * The most that an agent, or a job, may use. Options that are left out are not bounded.
  *
  * @category models
  * @since 0.1.0
@@ -102,8 +102,8 @@ export interface Agent<A, E, R> {
   /** The priority of its calls; higher goes first. @default that of the code which runs the job */
   readonly priority?: number | undefined
   /**
-   * The tokens that it is expected to use in all. Agents that say so share the budget by what each has left, so that they
-   * end together: right for one job, of which only the end counts. A guess is enough.
+   * The tokens that it is expected to use in all. Agents with `work` share the budget by their remaining work, so that
+   * they end together. This is right for one job of which only the end counts. A guess is enough.
    *
    * @default unknown: an equal share, as tenants should have
    */
@@ -122,7 +122,7 @@ interface Used {
 }
 
 /**
- * What became of an agent. A cancelled agent's exit is an interruption.
+ * The result of an agent. A cancelled agent's exit is an interruption.
  *
  * @category models
  * @since 0.1.0
@@ -217,7 +217,7 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 // -----------------------------------------------------------------------------
 
 /**
- * Starts agents and goes on: the job can be watched and its agents cancelled. It ends with the scope.
+ * Starts agents and returns a job that can be watched and whose agents can be cancelled. The job ends with the scope.
  *
  * **Gotchas**
  *
@@ -238,8 +238,8 @@ type Failure<Each extends Agent<unknown, unknown, unknown>> = Effect.Error<Each[
 type Services<Each extends Agent<unknown, unknown, unknown>> = Effect.Services<Each["effect"]>
 
 /**
- * Runs agents and gives what became of each, in their order. It never fails: whether a failure matters is the caller's to
- * say. Interrupting it interrupts every agent.
+ * Runs agents and returns the outcome of each, in their order. It never fails; the caller decides whether a failure
+ * matters. Interrupting it interrupts every agent.
  *
  * @category combinators
  * @since 0.1.0

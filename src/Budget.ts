@@ -108,16 +108,16 @@ export class TokenBudget extends Context.Service<
   TokenBudget,
   {
     /**
-     * Waits until the estimate is admitted, and holds it until it is settled or the scope closes: then it is kept as
-     * estimated, because nobody said what it used.
+     * Waits until the estimate is admitted, and holds it until it is settled or the scope closes. If the scope closes
+     * first, the estimate counts as used.
      */
     readonly reserve: (
       estimate: Limits.Estimate,
       options?: ReserveOptions
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
-    /** Tells the budget what a response says about the limits. */
+    /** Updates the budget with what a response says about the limits. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
-    /** Tells the budget that a call was rejected or failed, and returns what that says. */
+    /** Reports that a call was rejected or failed, and returns the verdict. */
     readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
     /** Changes limits or concurrency while calls run; waiters move up at once. What is used of a `total` stays used. */
     readonly resize: (options: {
@@ -128,7 +128,7 @@ export class TokenBudget extends Context.Service<
     /** The pool of a model: "default" where one set of limits was given, else by the rule of the pools. */
     readonly poolOf: (model: string) => string
     readonly status: Effect.Effect<BudgetStatus>
-    /** The status now, and again after changes; a slow reader gets the latest only. */
+    /** The status now and after changes. A slow reader gets only the latest. */
     readonly changes: Stream.Stream<BudgetStatus>
   }
 >()("floodgate/Budget/TokenBudget") {}
@@ -224,7 +224,7 @@ const makesNoSense = (refusal: unknown): Config.ConfigError => {
 }
 
 /**
- * A budget that admits everything at once: for tests of other things, and to measure what a budget changes.
+ * A budget that admits everything at once, for tests and for comparisons.
  *
  * @category layers
  * @since 0.1.0
@@ -256,7 +256,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
 // -----------------------------------------------------------------------------
 
 /**
- * Runs an effect under a reservation: the form most users want. The reservation ends with the effect, settled or not.
+ * Runs an effect under a reservation; most users want this. The reservation ends with the effect, settled or not.
  *
  * @category combinators
  * @since 0.1.0
@@ -273,7 +273,7 @@ export const withReservation = <A, E, R>(
   )
 
 /**
- * Charges tokens and goes on: the form of the incident report. Nothing is corrected later.
+ * Charges tokens without a later correction, as in the incident report.
  *
  * @category combinators
  * @since 0.1.0

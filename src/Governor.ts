@@ -94,8 +94,8 @@ export class Governor extends Context.Service<
       options?: CallOptions
     ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R>
     /**
-     * Begins a call that outlives the effect, such as a stream: retried as in `run` until an attempt succeeds. Its
-     * reservation and what the attempt opened live as long as the scope. The caller that began it must conclude the
+     * Begins a call that outlives the effect, such as a stream. It is retried as in `run` until an attempt succeeds.
+     * Its reservation, and everything that the attempt opened, lives as long as the scope. The caller must conclude the
      * ticket.
      */
     readonly open: <A, E, R>(
@@ -110,7 +110,7 @@ export class Governor extends Context.Service<
       self: Effect.Effect<A, E, R>,
       options?: Pick<CallOptions, "retry">
     ) => Effect.Effect<A, E | Budget.BudgetError, R>
-    /** All that was learned of calls so far: to be kept, and given to the next governor as `learned`. */
+    /** Everything learned about calls so far. Keep it, and pass it to the next governor as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
   }
 >()("floodgate/Governor/Governor") {}
@@ -123,15 +123,14 @@ export class Governor extends Context.Service<
  */
 export interface Options {
   /**
-   * When to retry. Whatever adapter made the attempt, the policy sees what {@link causeOf} says of its failure: an
-   * `LlmError` where that can be told.
+   * When to retry. For every adapter, the policy sees {@link causeOf} the failure: an `LlmError` if there is one.
    *
    * @default {@link Retry.defaultPolicy}
    */
   readonly retry?: Retry.Policy<LlmError> | undefined
   /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in {@link layer} */
   readonly accounting?: Accounting.Accounting | undefined
-  /** What an earlier governor had learned of calls, for the estimator of {@link layer}. @default nothing */
+  /** What an earlier governor learned about calls, for the estimator of {@link layer}. @default nothing */
   readonly learned?: Estimator.Learned | undefined
 }
 
