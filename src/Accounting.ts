@@ -31,6 +31,7 @@
 import { invalid } from "./input/arguments.ts"
 import { poolOf } from "./limits/modelClass.ts"
 import type * as Limits from "./Limits.ts"
+import type * as Rules from "./limits/rules.ts"
 
 /**
  * What a call is expected to use, in tokens.
@@ -38,7 +39,7 @@ import type * as Limits from "./Limits.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Expected {
+interface Expected {
   /** The part of the prompt that is not read from the cache. */
   readonly inputTokens: number
   /** The part of the prompt that is read from the cache. */
@@ -75,7 +76,7 @@ export interface Accounting {
   /** Whether a rejected request counts towards the limits. */
   readonly rejections: "free" | "charged"
   /** How its limits are counted, for limits that are written without a window. @default safe with every provider */
-  readonly counting?: Limits.Counting | undefined
+  readonly counting?: Rules.Counting | undefined
   /** Which models share their limits: the name of the pool of a model. @default each model is its own pool */
   readonly poolOf?: ((model: string) => string) | undefined
   /** What it takes of the limits when it admits a call. */
@@ -85,7 +86,7 @@ export interface Accounting {
 }
 
 /** Replenished continuously, in every dimension. */
-const buckets: Limits.Counting = { requests: "bucket", inputTokens: "bucket", outputTokens: "bucket", tokens: "bucket" }
+const buckets: Rules.Counting = { requests: "bucket", inputTokens: "bucket", outputTokens: "bucket", tokens: "bucket" }
 
 const prompt = (expected: Expected): number => expected.inputTokens + expected.cachedTokens
 

@@ -116,7 +116,7 @@ export interface Agent<A, E, R> {
  * @category models
  * @since 0.1.0
  */
-export interface Used {
+interface Used {
   readonly tokens: number
   readonly calls: number
 }
@@ -140,7 +140,7 @@ export interface Outcome<A, E> {
  * @category models
  * @since 0.1.0
  */
-export type State = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
+type State = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
 /**
  * Where a job stands.

@@ -68,10 +68,31 @@ import {
   type ReserveOptions,
   type Verdict
 } from "./budget/models.ts"
-import * as Limits from "./Limits.ts"
+import type * as Limits from "./Limits.ts"
+import * as Amounts from "./limits/amounts.ts"
 
-export * from "./budget/errors.ts"
-export * from "./budget/models.ts"
+export {
+  BudgetError,
+  CapReached,
+  DeadlineMissed,
+  EstimateTooLarge,
+  QueueFull,
+  QuotaExhausted,
+  StoreUnavailable,
+  WaitTooLong
+} from "./budget/errors.ts"
+export {
+  Agent,
+  type BudgetStatus,
+  type Cooldown,
+  type Options,
+  type PoolStatus,
+  Priority,
+  type RateLimitSignal,
+  type Reservation,
+  type ReserveOptions,
+  type Verdict
+} from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -215,7 +236,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
       Effect.map(Effect.context<never>(), (context) => ({
         pool: options?.pool ?? "default",
         agent: options?.agent ?? Context.get(context, Agent),
-        charge: Limits.charge(estimate, {}),
+        charge: Amounts.charge(estimate, {}),
         waited: Duration.zero,
         binding: undefined,
         settle: () => Effect.void,

@@ -38,7 +38,7 @@ import { Exchange, type Host } from "./budgetStore/exchange.ts"
 import type { Options, Settings, Store } from "./budgetStore/models.ts"
 import { finiteOf } from "./input/arguments.ts"
 
-export { type Options, type Store, type Stored, StoreError, type WhenAway } from "./budgetStore/models.ts"
+export { type Options, type Store, type Stored, StoreError } from "./budgetStore/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service

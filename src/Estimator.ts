@@ -110,7 +110,7 @@ const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
  * @category schemas
  * @since 0.1.0
  */
-export const Profile = Schema.Struct({
+const Profile = Schema.Struct({
   pool: Schema.String,
   kind: Schema.optional(Schema.String),
   /** Input tokens, cached ones included, per byte. */
@@ -120,14 +120,6 @@ export const Profile = Schema.Struct({
   /** The output tokens of the last calls, the oldest first. */
   outputs: Schema.Array(Amount)
 })
-
-/**
- * What was learned of one kind of call.
- *
- * @category models
- * @since 0.1.0
- */
-export type Profile = typeof Profile.Type
 
 /**
  * All that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
@@ -227,12 +219,12 @@ const maxProfiles = 1_000
 interface Memory {
   readonly pool: string
   readonly kind: string | undefined
-  readonly tokensPerByte: Learning.Trend | undefined
-  readonly cachedShare: Learning.Trend | undefined
+  tokensPerByte: Learning.Trend | undefined
+  cachedShare: Learning.Trend | undefined
   readonly outputs: Learning.Recent
 }
 
-const nothing = ({ kind, pool }: Call): Memory => ({
+const nothing = (pool: string, kind: string | undefined): Memory => ({
   pool,
   kind,
   tokensPerByte: undefined,
@@ -265,7 +257,11 @@ const isNews = (call: Call, memory: Memory, pool: Memory | undefined, output: nu
   output < (call.maxTokens ?? Infinity) ||
   margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory, pool)
 
-const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
+const expect = (
+  call: Call,
+  memory: Memory,
+  pool: Memory | undefined
+): Parameters<Accounting.Accounting["estimate"]>[0] => {
   const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.min(mostAmount, Math.ceil(call.bytes * perByte))
@@ -279,29 +275,23 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
   }
 }
 
-const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): Memory => {
+const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
-  const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
-  return {
-    ...memory,
-    tokensPerByte:
-      known && call.bytes > 0 && call.stored !== true
-        ? Learning.follow(memory.tokensPerByte, prompt / call.bytes)
-        : memory.tokensPerByte,
-    cachedShare: known ? Learning.follow(memory.cachedShare, cacheReadTokens / prompt) : memory.cachedShare,
-    outputs:
-      isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)
-        ? Learning.push(memory.outputs, outputTokens)
-        : memory.outputs
-  }
+  if (isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)) Learning.push(memory.outputs, outputTokens)
+  const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
+  if (!isKnown) return
+  if (call.bytes > 0 && call.stored !== true)
+    memory.tokensPerByte = Learning.follow(memory.tokensPerByte, prompt / call.bytes)
+  memory.cachedShare = Learning.follow(memory.cachedShare, cacheReadTokens / prompt)
 }
 
 // -----------------------------------------------------------------------------
 // Constructors and layers
 // -----------------------------------------------------------------------------
 
-const keyOf = ({ kind, pool }: Pick<Call, "pool" | "kind">): string => JSON.stringify([pool, kind])
+const keyOf = (pool: string, kind: string | undefined): string =>
+  kind === undefined ? `pool ${pool}` : `${pool.length} ${pool} ${kind}`
 
 /**
  * Makes an estimator. It keeps the 1,000 kinds of calls that were asked for last.
@@ -327,30 +317,36 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
     const memories = new Map<string, Memory>()
     const put = (key: string, memory: Memory): void => Recency.put(memories, key, memory, maxProfiles)
     for (const { cachedShare, kind, outputs, pool, tokensPerByte } of learned?.profiles ?? []) {
-      const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
-      put(keyOf(memory), memory)
+      put(keyOf(pool, kind), { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) })
     }
     /** What all calls of the pool taught is for those of a kind that knows too little. */
-    const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf({ pool })))
+    const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf(pool, undefined)))
     return Estimator.of({
       accounting,
       estimate: (call) =>
         Effect.sync(() => {
-          const key = keyOf(call)
+          const key = keyOf(call.pool, call.kind)
           const memory = memories.get(key)
           if (memory !== undefined) put(key, memory)
-          return (call.accounting ?? accounting).estimate(expect(call, memory ?? nothing(call), poolOf(call)))
+          return (call.accounting ?? accounting).estimate(
+            expect(call, memory ?? nothing(call.pool, call.kind), poolOf(call))
+          )
         }),
       learn: (call, actual) =>
         Effect.sync(() => {
-          for (const kind of new Set([call.kind, undefined])) {
-            const of = { ...call, kind }
-            const key = keyOf(of)
-            put(key, learn(of, memories.get(key) ?? nothing(of), poolOf(of), actual))
+          const { kind, pool } = call
+          for (const of of kind === undefined ? [undefined] : [kind, undefined]) {
+            const key = keyOf(pool, of)
+            const memory = memories.get(key) ?? nothing(pool, of)
+            learn(call, memory, of === undefined ? undefined : poolOf(call), actual)
+            put(key, memory)
           }
         }),
       learned: Effect.sync(() => ({
-        profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({ ...memory, outputs: outputs.values }))
+        profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({
+          ...memory,
+          outputs: [...outputs.values]
+        }))
       }))
     })
   })

@@ -72,7 +72,7 @@ import type { LlmError } from "./LlmError.ts"
 import * as Retry from "./Retry.ts"
 
 export { causeOf } from "./governor/failure.ts"
-export * from "./governor/models.ts"
+export { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -160,10 +160,10 @@ export const make = Effect.fnUntraced(function* (
     conversations: Conversations.make(),
     estimator,
     flights: makeFlights(),
-    given: Context.pick(Retry.RetryBudget)(context),
     health: Health.make(),
     observer: Events.observerOf(context),
     policy,
+    retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     warmup: Warmup.make()
   }
 

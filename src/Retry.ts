@@ -52,33 +52,18 @@ import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import { durationOf, finiteOf, invalid } from "./input/arguments.ts"
-import { annotate, isLlmError } from "./LlmError.ts"
+import { isLlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
+import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, type Retryable, retryAfterMillis, type StopReason } from "./retry/errors.ts"
 import * as Loop from "./retry/loop.ts"
 
-export * from "./retry/budget.ts"
-export { isRetryable, type Retryable, type StopReason } from "./retry/errors.ts"
+export { layerBudget, layerBudgetUnlimited, RetryBudget } from "./retry/budget.ts"
+export { isRetryable, type Retryable } from "./retry/errors.ts"
 
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
-
-/**
- * How a wait is spread. With `d` the capped exponential delay:
- *
- * - `"full"`: between 0 and `d`. Few calls and soon done in the AWS study, and the fix of the incident report
- * - `"equal"`: between `d / 2` and `d`. About as few calls, and takes longer
- * - `"decorrelated"`: between `base` and three times the last wait, up to the cap. Soon piles up at the cap
- * - `"proportional"`: 0.8 to 1.2 times `d`, as `Schedule.jittered`. May pass the cap by a fifth, and hardly spreads
- * - `"none"`: `d` itself. Those who failed together return together
- *
- * Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
- *
- * @category options
- * @since 0.1.0
- */
-export type Jitter = Backoff.Jitter
 
 /**
  * The options of a {@link backoff}.
@@ -86,7 +71,7 @@ export type Jitter = Backoff.Jitter
  * @category options
  * @since 0.1.0
  */
-export interface BackoffOptions {
+interface BackoffOptions {
   /**
    * The first delay, before jitter. Limits are replenished over tens of seconds: a shorter one asks too often.
    *
@@ -110,7 +95,7 @@ export interface BackoffOptions {
    *
    * @default "full"
    */
-  readonly jitter?: Jitter | undefined
+  readonly jitter?: Backoff.Jitter | undefined
 }
 
 /**
@@ -474,7 +459,7 @@ export const defaultPolicy: Policy = make()
 
 /** An `LlmError` says in the end why nobody tried again. */
 const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
-  isLlmError(error) && stoppedBy !== undefined ? (annotate(error, { stoppedBy }) as typeof error) : error
+  isLlmError(error) && stoppedBy !== undefined ? (error.annotate({ stoppedBy }) as typeof error) : error
 
 /**
  * Retries an effect as the policy says, within the {@link RetryBudget}. Success, error and requirements stay the same.
@@ -523,7 +508,7 @@ export const withPolicy: {
   <E>(policy: Policy<E>): <A, E1 extends E, R>(self: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1, R>
   <E, A, E1 extends E, R>(self: Effect.Effect<A, E1, R>, policy: Policy<E>): Effect.Effect<A, E1, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R> =>
-  Effect.flatMap(Deadline, (deadline = Infinity) => {
+  Effect.contextWith((context: Context.Context<R>) => {
     if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
     const judge = (failure: E): Loop.Judgement<E> => ({
       isRetryable: policy.while(failure),
@@ -531,6 +516,13 @@ export const withPolicy: {
       isOwn: true,
       failure
     })
-    return Loop.retry(() => self, policy, { judge, finish, deadline })
+    const deadline = Context.get(context, Deadline) ?? Infinity
+    return Loop.retry(policy, {
+      budget: Context.get(context, RetryBudget),
+      deadline,
+      attempt: () => self,
+      judge,
+      finish
+    })
   })
 )

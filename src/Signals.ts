@@ -41,7 +41,7 @@ import { headerReader, retryAfterMillis, signalOf } from "./protocol/headers.ts"
  * @category models
  * @since 0.1.0
  */
-export type Source =
+type Source =
   | { readonly get: (name: string) => string | null | undefined }
   | Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 

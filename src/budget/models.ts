@@ -8,6 +8,8 @@ import type * as Law from "../admission/law.ts"
 import type { DimensionStatus } from "../admission/status.ts"
 import type { Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
+import type * as Rules from "../limits/rules.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -84,7 +86,7 @@ export interface ReserveOptions {
    *
    * @default every 60 s are kept within the limit, which is safe with every provider
    */
-  readonly counting?: Limits.Counting | undefined
+  readonly counting?: Rules.Counting | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -215,7 +217,7 @@ export interface WaiterStatus {
  * @since 0.1.0
  */
 export interface PoolStatus {
-  readonly dimensions: Limits.PerDimension<DimensionStatus>
+  readonly dimensions: Amounts.PerDimension<DimensionStatus>
   readonly inFlight: number
   /** The most calls in flight: the concurrency, or less where the provider was found to limit it. */
   readonly allowed: number

@@ -77,7 +77,7 @@ import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
 import * as Validity from "./validity.ts"
 
-export type * from "./models.ts"
+export type { Entry, Fault, Options, Stats } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Options

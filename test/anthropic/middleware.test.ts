@@ -108,7 +108,11 @@ const governed = Governor.layer({ retry: Retry.make({ base: "5 millis", jitter: 
 )
 
 /** A call on the test's clock, whose answers' bodies are written by hand. */
-const byHand = Effect.fnUntraced(function* (status: number, options: Floodgate.MiddlewareOptions = {}, maxRetries = 0) {
+const byHand = Effect.fnUntraced(function* (
+  status: number,
+  options: Parameters<typeof Floodgate.make>[0] = {},
+  maxRetries = 0
+) {
   const bodies: Array<ReadableStreamDefaultController<Uint8Array>> = []
   const signals: Array<AbortSignal | null | undefined> = []
   const fetch: typeof globalThis.fetch = (_, init) => {

@@ -132,7 +132,7 @@ export const providerCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "A simulated provider over HTTP, with Anthropic's Messages API, limits, headers and errors. Prints one line with its URL when it is ready; GET /stats tells what it saw. Ctrl-C stops it."
+    "A simulated provider over HTTP that speaks the protocols of Anthropic, OpenAI and Gemini, with limits, headers and errors. Prints one line with its URL when it is ready; GET /stats tells what it saw. Ctrl-C stops it."
   ),
   Command.withShortDescription("A simulated provider over HTTP, with limits of your choice"),
   Command.withExamples([

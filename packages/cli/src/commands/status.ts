@@ -55,7 +55,7 @@ const charge = (amounts: Limits.Charge): string => {
 
 const heads = ["process", "in flight", "holds", "next call needs", "silent for"]
 
-const table = (processes: ReadonlyArray<FloodgateRedis.ProcessStatus>): ReadonlyArray<string> => {
+const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): ReadonlyArray<string> => {
   if (processes.length === 0) return ["no process uses it"]
   const rows = processes.map(({ held, inFlight, leaseMillis, name, silentMillis, waiting }) => [
     oneLine(name),

@@ -117,7 +117,7 @@ export interface Options {
    */
   readonly rejections?: "free" | "charged" | undefined
   /** What responses tell of the limits: Anthropic's headers. @default "rounded" */
-  readonly headers?: ProviderSim.HeaderMode | undefined
+  readonly headers?: ProviderSim.Options["headers"]
   /** How the provider counts. @default "bucket" */
   readonly window?: Limits.Window | undefined
   /** Milliseconds per output token, besides 500 per call and 0.01 per input token. @default 10 */
