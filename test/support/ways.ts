@@ -121,6 +121,8 @@ const ai = <E, R>(setup: Setup, model: Effect.Effect<LanguageModel.LanguageModel
 export const aiSimulated: Way = {
   name: "floodgate/ai, simulated",
   clock: "test",
+  // Its models know their toolkits.
+  tools: false,
   start: Effect.fnUntraced(function* (setup) {
     const context = yield* simulated(setup)
     const layer = Layer.provide(ai(setup, Models.overProvider), Layer.succeedContext(context))
@@ -135,6 +137,8 @@ export const aiSimulated: Way = {
 export const aiServed: Way = {
   name: "floodgate/ai, over HTTP",
   clock: "live",
+  // Its models know their toolkits.
+  tools: false,
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
     const layer = ai(setup, Models.overHttp(server.url)).pipe(
@@ -172,10 +176,12 @@ const askFrom = <A>(ask: (signal: AbortSignal) => Promise<A>): Effect.Effect<A, 
 const overServer = <A>(
   name: string,
   make: Effect.Effect<A, never, Governor.Governor | Scope.Scope>,
-  worldOf: (made: A, url: string) => Pick<World, "ask" | "stream">
+  worldOf: (made: A, url: string) => Pick<World, "ask" | "stream" | "follow">,
+  { follows = false }: Pick<Way, "follows"> = {}
 ): Way => ({
   name,
   clock: "live",
+  follows,
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
     const governor = yield* Layer.build(
@@ -198,13 +204,23 @@ export const middlewareServed: Way = overServer(
           const { usage } = await client.messages.create(params(characters, agent), { signal })
           return [usage.input_tokens, usage.output_tokens]
         }),
+      follow: (characters, agent, previous) =>
+        askFrom(async (signal) => {
+          const thread =
+            previous === undefined
+              ? { type: "create" as const }
+              : { type: "continue" as const, previous_message_id: previous }
+          const { id, usage } = await client.beta.messages.create({ ...params(characters, agent), thread }, { signal })
+          return [id, usage.input_tokens]
+        }),
       stream: (characters, agent) =>
         streamFrom(async function* (signal) {
           const stream = await client.messages.create({ ...params(characters, agent), stream: true }, { signal })
           for await (const event of stream) yield LlmClient.text(event)
         })
     }
-  }
+  },
+  { follows: true }
 )
 
 /** A governed fetch, under any protocol. All count as Anthropic does, so that the levels can be compared. */
@@ -219,6 +235,12 @@ export const fetchServed = (one: Spoken): Way =>
       }
       const asks = (characters: number, agent: string) => ({ text: "x".repeat(characters), agent, maxTokens: 100 })
       return {
+        follow: (characters, agent, previous) =>
+          askFrom(async (signal) => {
+            const given = { ...asks(characters, agent), thread: previous ?? "new" }
+            const answer = await answerOf(one, await accepted(await send(url, one, given, { fetch, signal })))
+            return [answer.continuation ?? "", answer.counts.inputTokens ?? 0]
+          }),
         ask: (characters, agent) =>
           askFrom(async (signal) => {
             const response = await accepted(await send(url, one, asks(characters, agent), { fetch, signal }))
@@ -231,7 +253,8 @@ export const fetchServed = (one: Spoken): Way =>
             yield* textsOf(one, await accepted(await send(url, one, given, { fetch, signal })))
           })
       }
-    }
+    },
+    { follows: one.stores }
   )
 
 /** The AI SDK's middleware around a model that speaks HTTP. */
