@@ -112,8 +112,14 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "input/", "governor/", "protocol/", "signals/", "anthropic/"],
-    packages: ["effect/*", "@anthropic-ai/sdk"]
+    own: ["core", "fetch/", "protocol/", "anthropic/"],
+    packages: ["effect", "@anthropic-ai/sdk"]
+  },
+  // For programs without Effect: all ways in that share a budget.
+  {
+    files: /^src\/promise\//,
+    own: ["core", "input/", "anthropic/", "fetch/", "governor/", "protocol/", "redis/", "signals/", "promise/"],
+    packages: ["effect/*"]
   },
   {
     files: /^src\/ai\//,

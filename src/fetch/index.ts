@@ -63,7 +63,7 @@ import type * as Scope from "effect/Scope"
 import type * as Governor from "../Governor.ts"
 import { headerReader } from "../protocol/headers.ts"
 import * as Engine from "./engine.ts"
-import { governedResponse, type Sent, sourceOf } from "./response.ts"
+import { governedResponse, type Sent, sentOf } from "./response.ts"
 
 export type { CallRequest, EngineOptions } from "./engine.ts"
 
@@ -171,10 +171,7 @@ export const make = Effect.fnUntraced(function* (
     const sent = outgoing(init, headers, planned.body === text ? undefined : planned.body)
     const signal = init.signal ?? undefined
     const fiber = run(
-      engine.call(planned, async (signal) => {
-        const response = await send(url, { ...sent, signal })
-        return { status: response.status, header: headerReader(response.headers), body: sourceOf(response), response }
-      }),
+      engine.call(planned, async (signal) => sentOf(await send(url, { ...sent, signal }))),
       signal === undefined ? {} : { signal }
     )
     const exit = await new Promise<Exit.Exit<Engine.Result<Sent>, unknown>>(
@@ -182,7 +179,11 @@ export const make = Effect.fnUntraced(function* (
     )
     if (Exit.isSuccess(exit)) return governedResponse(exit.value, signal)
     signal?.throwIfAborted()
-    throw Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
+    if (Cause.hasInterruptsOnly(exit.cause)) throw closed()
+    const error = Cause.squash(exit.cause)
+    const refusal = Engine.refuse(planned, error)
+    if (refusal === undefined) throw error
+    return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
   }
 
   return async (input, init = {}) => {

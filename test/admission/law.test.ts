@@ -128,13 +128,13 @@ describe("law", () => {
       const before = Law.take(pool, whole(tokens), 0)
       const ticket = Law.take(pool, whole(tokens), 10)
       Law.observe(pool, ticket, readings(10, 4_000), 10)
-      Law.settle(pool, before, Limits.nothing, 10)
+      Law.settle(pool, before, Amounts.nothing, 10)
       assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
     })
 
     it("of output say what is left while calls in flight have still to spend theirs", () => {
       const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
-      const output = (amount: number): Limits.Whole => ({
+      const output = (amount: number): Amounts.Whole => ({
         requests: 1,
         inputTokens: 0,
         outputTokens: amount,
