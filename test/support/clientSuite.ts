@@ -11,14 +11,13 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import type * as Budget from "floodgate/Budget"
-import * as Retry from "floodgate/Retry"
 import type { ProviderSim } from "floodgate/testing"
 
 /** How a client is set up: what the provider does, and what the budget is told of it. */
 export interface Setup {
   readonly provider?: ProviderSim.Options
   readonly budget?: Budget.Options
-  readonly retry: Retry.Policy
+  readonly retry: { readonly attempts?: number; readonly maxElapsedMillis?: number }
 }
 
 /** A client, and the provider as it saw it. */
@@ -43,6 +42,8 @@ export interface Way {
   readonly clock: "test" | "live"
   /** Whether it has conversations that the provider stores. @default false */
   readonly follows?: boolean
+  /** Whether a stream is passed on as it comes. @default true */
+  readonly streams?: boolean
   /** Whether it knows calls of tools that it did not ask for. @default true */
   readonly tools?: boolean
   readonly start: (setup: Setup) => Effect.Effect<World, unknown, Scope.Scope>
@@ -52,13 +53,16 @@ const fast = { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const slow = { ...fast, baseMillis: 3_600_000 }
 /** An answer whose stream has content long before its end. */
 const wordy = { latency: { ...fast, perOutputTokenMillis: 5 }, outputTokens: 100, reply: () => "word ".repeat(100) }
-const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 3 })
+const quick = { attempts: 3 }
 
 /** Quotas never refill, so that levels show what was settled. */
 const quotas = { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
 
-export const guarantees = ({ clock, follows = false, name, start, tools = true }: Way): void => {
+export const guarantees = ({ clock, follows = false, name, start, streams = true, tools = true }: Way): void => {
   const test = clock === "live" ? it.live : it.effect
+  const ofStreams = (title: string, effect: Parameters<typeof it.live>[1]): void => {
+    if (streams) test(title, effect)
+  }
   const world = (setup: Partial<Setup> = {}) =>
     start({
       retry: quick,
@@ -168,7 +172,7 @@ export const guarantees = ({ clock, follows = false, name, start, tools = true }
         assert.strictEqual(dimensions.outputTokens!.level, 99_980)
       }))
 
-    test("holds a stream's reservation for its life, and ends it when the consumer has enough", () =>
+    ofStreams("holds a stream's reservation for its life, and ends it when the consumer has enough", () =>
       Effect.gen(function* () {
         // So slow that a busy machine hears the first words long before the last is sent.
         const { pool, stats, stream } = yield* world({
@@ -189,7 +193,8 @@ export const guarantees = ({ clock, follows = false, name, start, tools = true }
         const output = 100_000 - dimensions.outputTokens!.level
         assert.isTrue(output > 0 && output < 500, `${output}`)
         yield* until(stats, ({ aborted }) => aborted === 1)
-      }))
+      })
+    )
 
     test("is retried once on 529, and settles each attempt", () =>
       Effect.gen(function* () {
@@ -208,7 +213,7 @@ export const guarantees = ({ clock, follows = false, name, start, tools = true }
         assert.strictEqual((yield* stats).requests, 2)
       }))
 
-    test("does not retry a stream that broke after content, and ends its reservation", () =>
+    ofStreams("does not retry a stream that broke after content, and ends its reservation", () =>
       Effect.gen(function* () {
         const { pool, stats, stream } = yield* world({
           // Long before the cut there is content: what a socket has not delivered when it breaks is lost.
@@ -223,7 +228,8 @@ export const guarantees = ({ clock, follows = false, name, start, tools = true }
         assert.isTrue(Exit.isFailure(exit))
         assert.strictEqual((yield* stats).requests, 1)
         yield* idle(pool)
-      }))
+      })
+    )
 
     test("refunds a rejected call and waits as long as it was asked to", () =>
       Effect.gen(function* () {
@@ -251,7 +257,7 @@ export const guarantees = ({ clock, follows = false, name, start, tools = true }
     test("waits until an outage is over, which uses up no attempts", () =>
       Effect.gen(function* () {
         const { ask, stats } = yield* world({
-          retry: Retry.make({ base: "5 millis", jitter: "none", attempts: 2 }),
+          retry: { attempts: 2 },
           provider: { faults: [{ kind: "529", calls: [1, 2] }] }
         })
         yield* finish(ask(40, "a"))
@@ -261,7 +267,7 @@ export const guarantees = ({ clock, follows = false, name, start, tools = true }
     test("gives up at its deadline while the provider is down, and takes nothing", () =>
       Effect.gen(function* () {
         const { ask, pool } = yield* world({
-          retry: Retry.make({ base: "5 millis", jitter: "none", maxElapsed: "500 millis" }),
+          retry: { maxElapsedMillis: 500 },
           provider: { faults: [{ kind: "529" }] }
         })
         assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(40, "a")))))
@@ -289,13 +295,14 @@ export const guarantees = ({ clock, follows = false, name, start, tools = true }
         assert.isBelow(dimensions.inputTokens!.level, 99_100)
       }))
 
-    test("ends the reservation of a stream that ends without its end", () =>
+    ofStreams("ends the reservation of a stream that ends without its end", () =>
       Effect.gen(function* () {
         const { pool, stats, stream } = yield* world({ provider: { ...wordy, faults: [{ kind: "truncated" }] } })
         yield* finish(Effect.exit(texts(stream(4_000, "a"))))
         assert.strictEqual((yield* stats).requests, 1)
         yield* idle(pool)
-      }))
+      })
+    )
 
     if (follows) {
       test("knows what a conversation costs of which it sees only what is new", () =>

@@ -17,6 +17,8 @@ import * as Fetch from "floodgate/fetch"
 import { ProviderServer } from "floodgate/testing/server"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
+import * as Floodgate from "floodgate/promise"
+import * as Retry from "floodgate/Retry"
 import { ProviderSim } from "floodgate/testing"
 import type { Setup, Way, World } from "./clientSuite.ts"
 import * as AiSdkModel from "./aiSdkModel.ts"
@@ -44,6 +46,14 @@ const seen = ({ log, stats }: Pick<World, "log" | "stats">, context: Context.Con
     return pools[name] ?? unused
   })
 })
+
+const policyOf = ({ retry: { attempts, maxElapsedMillis } }: Setup) =>
+  Retry.make({
+    base: "5 millis",
+    jitter: "none",
+    attempts,
+    maxElapsed: maxElapsedMillis === undefined ? undefined : `${maxElapsedMillis} millis`
+  })
 
 const budgetOf = (setup: Setup) => Budget.layer(setup.budget)
 
@@ -89,7 +99,7 @@ export const clientSimulated: Way = {
   start: Effect.fnUntraced(function* (setup) {
     const context = yield* simulated(setup)
     const built = yield* Layer.build(
-      Layer.provide(LlmClient.layerProvider({ retry: setup.retry }), Layer.succeedContext(context))
+      Layer.provide(LlmClient.layerProvider({ retry: policyOf(setup) }), Layer.succeedContext(context))
     )
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
@@ -103,7 +113,7 @@ export const clientServed: Way = {
   clock: "live",
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
-    const layer = LlmClient.layer({ retry: setup.retry, apiKey: Redacted.make("any"), baseUrl: server.url })
+    const layer = LlmClient.layer({ retry: policyOf(setup), apiKey: Redacted.make("any"), baseUrl: server.url })
     const built = yield* Layer.build(Layer.provide(layer, Layer.succeedContext(context)))
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
@@ -115,7 +125,7 @@ export const clientServed: Way = {
 const ai = <E, R>(setup: Setup, model: Effect.Effect<LanguageModel.LanguageModel, E, R>) =>
   FloodgateAi.layer({ model: Models.modelName, maxTokens: 100 }).pipe(
     Layer.provide(Layer.effect(LanguageModel.LanguageModel, model)),
-    Layer.provide(Governor.layer({ retry: setup.retry }))
+    Layer.provide(Governor.layer({ retry: policyOf(setup) }))
   )
 
 export const aiSimulated: Way = {
@@ -185,7 +195,7 @@ const overServer = <A>(
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
     const governor = yield* Layer.build(
-      Layer.provide(Governor.layer({ retry: setup.retry }), Layer.succeedContext(context))
+      Layer.provide(Governor.layer({ retry: policyOf(setup) }), Layer.succeedContext(context))
     )
     const made = yield* Effect.provideContext(make, governor)
     return { ...worldOf(made, server.url), ...seen(server, context) }
@@ -287,3 +297,49 @@ export const aiSdkServed: Way = overServer(
     }
   }
 )
+
+/** Code of one's own without Effect. What it gives is whole: nobody knows of its streams. */
+export const runServed: Way = {
+  name: "run of floodgate/promise, over HTTP",
+  clock: "live",
+  streams: false,
+  start: Effect.fnUntraced(function* (setup) {
+    const { attempts, maxElapsedMillis } = setup.retry
+    const { budget, provider } = setup
+    const server = yield* ProviderServer.make(provider)
+    const maxElapsedSeconds = maxElapsedMillis === undefined ? undefined : maxElapsedMillis / 1_000
+    const floodgate = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        Floodgate.create({
+          limits: budget?.limits,
+          concurrency: typeof budget?.concurrency === "number" ? budget.concurrency : undefined,
+          retry: { baseSeconds: 0.005, attempts, maxElapsedSeconds }
+        })
+      ),
+      (floodgate) => Effect.promise(floodgate.dispose)
+    )
+    const model = AiSdkModel.make(server.url)
+    const answer = (characters: number, agent: string) =>
+      askFrom((signal) =>
+        floodgate.run(
+          { model: Models.modelName, bytes: characters, maxTokens: 100, agent, signal },
+          async ({ signal, used }) => {
+            const prompt = [{ role: "user", content: [{ type: "text", text: "x".repeat(characters) }] }]
+            const providerOptions = { floodgate: { agent } }
+            const given = { prompt, maxOutputTokens: 100, abortSignal: signal, providerOptions }
+            const answer = await model.doGenerate(given)
+            const [inputTokens, outputTokens] = [answer.usage.inputTokens.total, answer.usage.outputTokens.total ?? 0]
+            used({ inputTokens, outputTokens })
+            return { text: answer.text, used: [inputTokens, outputTokens] as const }
+          }
+        )
+      )
+    return {
+      ask: (characters, agent) => Effect.map(answer(characters, agent), ({ used }) => used),
+      stream: (characters, agent) => Stream.fromEffect(Effect.map(answer(characters, agent), ({ text }) => text)),
+      log: server.log,
+      stats: server.stats,
+      pool: Effect.map(Effect.promise(floodgate.status), ({ pools }) => pools["default"] ?? unused)
+    }
+  })
+}
