@@ -9,16 +9,49 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
 import * as LlmProvider from "floodgate/LlmProvider"
 import { dimensionsOf, type Readings } from "./amounts.ts"
-import type { Answer, Failed, MakeClient, Rejected } from "./clientEngine.ts"
+import type { Answer, Attempt, Failed, MakeClient, Rejected } from "./clientEngine.ts"
 import { type Failure, meanCall, type Scenario } from "./scenario.ts"
 import * as Workload from "./workload.ts"
 
-export const makeClient: MakeClient = Effect.fnUntraced(function* (scenario, attempt) {
+export const makeClient: MakeClient = (scenario, attempt) => makeOne(scenario, attempt)
+
+/** Four processes that share the agents, and a store that answers within a few milliseconds. */
+export const makeFleet: MakeClient = Effect.fnUntraced(function* (scenario, attempt) {
+  const store = storeIn(new Map())
+  const clients = yield* Effect.replicateEffect(makeOne(scenario, attempt, BudgetStore.layer(store)), 4)
+  const [first] = clients
+  return {
+    make: (call) => clients[call.agent % clients.length]!.make(call),
+    restate: first!.restate
+  }
+})
+
+const roundTripMillis = 2
+
+const storeIn = (values: Map<string, BudgetStore.Stored>): BudgetStore.Store => ({
+  read: (key) =>
+    Effect.delay(
+      Effect.sync(() => values.get(key)),
+      roundTripMillis
+    ),
+  swap: (key, expected, next) =>
+    Effect.sync(() => {
+      if (values.get(key)?.version === expected) values.set(key, next)
+      return values.get(key)
+    }).pipe(Effect.delay(roundTripMillis / 2), Effect.delay(roundTripMillis / 2))
+})
+
+const makeOne = Effect.fnUntraced(function* (
+  scenario: Scenario,
+  attempt: Attempt,
+  store: Layer.Layer<never> = Layer.empty
+) {
   const calls = new Map<string, Workload.Call>()
   let made = 0
 
@@ -35,12 +68,12 @@ export const makeClient: MakeClient = Effect.fnUntraced(function* (scenario, att
     stream: none,
     countTokens: none
   })
-  const context = yield* Layer.build(layerOf(scenario, provider))
+  const context = yield* Layer.build(Layer.provide(layerOf(scenario, provider), store))
   const client = Context.get(context, LlmClient.LlmClient)
   const budget = Context.get(context, Budget.TokenBudget)
 
   return {
-    make: (call) =>
+    make: (call: Workload.Call) =>
       Effect.suspend(() => {
         const id = String(made++)
         calls.set(id, call)
@@ -49,7 +82,7 @@ export const makeClient: MakeClient = Effect.fnUntraced(function* (scenario, att
           Effect.sync(() => calls.delete(id))
         )
       }),
-    restate: (told) => budget.resize({ limits: limitsOf(scenario, told) })
+    restate: (told: Scenario["told"]) => budget.resize({ limits: limitsOf(scenario, told) })
   }
 })
 

@@ -70,6 +70,7 @@ const measure = async (task: Task): Promise<Measured> => {
 /** Clients made of effects, and the engine that they need, are loaded only where they are wanted. */
 const clients: { readonly [name: string]: () => Promise<MakeClient> } = {
   library: async () => (await import("./library.ts")).makeClient,
+  "library-x4": async () => (await import("./library.ts")).makeFleet,
   "effect-rate-limiter": async () => (await import("./effectClients.ts")).rateLimiter,
   "effect-http": async () => (await import("./effectClients.ts")).withRateLimiter
 }

@@ -12,14 +12,16 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
+import * as Events from "../Events.ts"
 import * as Believed from "../input/believed.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
 import { countsOf } from "./metrics.ts"
 import type { BudgetStatus, Cooldown, Options, RateLimitSignal, ReserveOptions } from "./models.ts"
-import { checkConcurrency, defaultPool, parse, queueingOf } from "./options.ts"
+import { checkConcurrency, defaultPool, nameIn, parse, queueingOf } from "./options.ts"
 import { heldOf, Pool } from "./pool.ts"
 import { readingsOf } from "./readings.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -44,10 +46,23 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const sharing = yield* BudgetStore
     const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
-    const open = (name: string): Pool => {
+    const observer = Events.observerOf(context)
+    const open = (name: string, kind = name): Pool => {
       const counts = countsOf(name, context)
-      const limits = limitsOf(name)
-      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, id, after, changed })
+      const limits = limitsOf(kind)
+      const pool = new Pool({
+        name,
+        limits,
+        concurrency,
+        maxQueued,
+        counts,
+        clock,
+        sharing,
+        id,
+        after,
+        changed,
+        observer
+      })
       pools.set(name, pool)
       return pool
     }
@@ -89,7 +104,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         ;(held?.owner ?? existing(name))?.observe(readingsOf(signal), held)
       })
 
-    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Limits.nothing }: Cooldown) => {
+    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing }: Cooldown) => {
       const asked =
         retryAfter === undefined
           ? undefined
@@ -101,14 +116,15 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           return "isolated"
         }
         const readings = signal === undefined ? undefined : readingsOf(signal)
-        const used = Limits.used(held.ticket.charge, usage, held.estimate)
+        const used = Amounts.used(held.ticket.charge, usage, held.estimate)
         return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
       })
     }
 
     const poolFor = (how: ReserveOptions | undefined): Pool => {
       const named = how?.pool ?? (how?.model === undefined ? undefined : poolOf(how.model))
-      return pools.get(named ?? defaultPool) ?? open(poolNamed("reserve", named))
+      const name = nameIn(how?.account, named ?? defaultPool)
+      return pools.get(name) ?? open(name, poolNamed("reserve", named))
     }
 
     const status = Effect.sync((): BudgetStatus => ({

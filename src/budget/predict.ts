@@ -4,6 +4,7 @@
 import type { FairQueue, Flow } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
 import type { Queueing, Waiter } from "./waiter.ts"
 
 /** A caller that waits, and for how long still. */
@@ -45,7 +46,7 @@ class Play {
   }
 
   /** So many calls enter, which take this much together. */
-  enter(charge: Limits.Whole, calls = 1): void {
+  enter(charge: Amounts.Whole, calls = 1): void {
     this.entered += calls
     const { answerMillis, inFlight, most } = this.slots
     const beyond = this.entered - Math.max(0, most - inFlight)
@@ -80,15 +81,21 @@ export const first = (
   return found
 }
 
+/** How long a caller waits, and for what last. */
+export interface Foreseen {
+  readonly millis: number
+  readonly dimension: Limits.Dimension | undefined
+}
+
 /** A caller that would come now. */
 export const newcomer = (
   law: Law.Pool,
   queue: FairQueue<Waiter>,
   slots: Slots,
-  charge: Limits.Whole,
+  charge: Amounts.Whole,
   how: Queueing,
   now: number
-): { readonly millis: number; readonly dimension: Limits.Dimension | undefined } => {
+): Foreseen => {
   const before = { calls: 0, requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
   const part = queue.ahead(how, mostAgents, (flow, upTo) => addBacklog(before, flow, upTo))
   const calls = Math.round(before.calls / part)
@@ -107,7 +114,7 @@ interface Backlog {
   tokens: number
 }
 
-const scaled = ({ inputTokens, outputTokens, requests, tokens }: Limits.Whole, factor: number): Limits.Whole => ({
+const scaled = ({ inputTokens, outputTokens, requests, tokens }: Amounts.Whole, factor: number): Amounts.Whole => ({
   requests: requests * factor,
   inputTokens: inputTokens * factor,
   outputTokens: outputTokens * factor,

@@ -10,10 +10,12 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import { isAmount } from "../input/believed.ts"
+import { nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
-import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
+import { isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import * as Loop from "../retry/loop.ts"
+import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import { type Flights, type Known, reserve } from "./estimate.ts"
 import { causeOf, read } from "./failure.ts"
@@ -28,7 +30,7 @@ export interface Parts extends TicketParts {
   readonly flights: Flights
   readonly policy: Retry.Policy<LlmError>
   /** The retry budget of the governor's own context, if it has one. */
-  readonly given: Context.Context<never>
+  readonly retryBudget: Retry.RetryBudget | undefined
   readonly warmup: Warmup
 }
 
@@ -60,10 +62,14 @@ export const boundsOf = ({ clock }: Trace.Trace, { maxWait }: CallOptions, last 
 const longestRefill = 120_000
 
 /** The pool of a call's model: what the budget says, else the class of models that share their limits. */
-export const poolOf = ({ accounting, budget }: TicketParts, { model }: Call): string => {
+const classOf = ({ accounting, budget }: TicketParts, call: Call): string => {
+  const { model } = call
   const pool = budget.poolOf(model)
-  return pool === model ? (accounting.poolOf?.(model) ?? pool) : pool
+  return pool === model ? ((call.accounting ?? accounting).poolOf?.(model) ?? pool) : pool
 }
+
+/** The name of the pool of a call. */
+export const poolOf = (parts: TicketParts, call: Call): string => nameIn(call.account, classOf(parts, call))
 
 /** Makes a call, retried as its policy says. */
 export const make = <A, E, R>(
@@ -74,8 +80,8 @@ export const make = <A, E, R>(
 ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> =>
   Effect.withFiber(({ context }) => {
     const { within } = uses
-    const trace = Trace.begin(poolOf(parts, call), Context.get(context, Clock.Clock), context)
-    const made = new GovernedCall(parts, call, how, uses, trace).attempts
+    const trace = Trace.begin(poolOf(parts, call), call.model, Context.get(context, Clock.Clock), context)
+    const made = new GovernedCall(parts, call, how, uses, trace, context).attempts
     const end = ending(trace)
     const traced = Trace.isTraced(context)
     if (within === undefined) {
@@ -91,32 +97,27 @@ const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Ef
 
 /** Runs an effect, which does its own admissions, under a retry policy. */
 export const retry = <A, E, R>(
-  { given }: Parts,
+  parts: Parts,
   self: Effect.Effect<A, E, R>,
   policy: Retry.Policy<LlmError>
-): Effect.Effect<A, E | Budget.BudgetError, R> => {
-  const attempt = (last: number) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<A, E | Budget.BudgetError, R> =>
-      last < now ? tooLate : self
-    )
-  const judge = (error: unknown) => ({ ...judgementOf(error, policy), isOwn: true })
-  const finish = <Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error =>
-    isLlmError(error) ? (annotate(error, { stoppedBy }) as typeof error) : error
-  return underPolicy(given, attempt, policy, judge, finish)
-}
+): Effect.Effect<A, E | Budget.BudgetError, R> =>
+  Effect.contextWith((context: Context.Context<R>) =>
+    Loop.retry(policy, {
+      ...boundsOfRetries(parts, context),
+      attempt: (last) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<A, E | Budget.BudgetError, R> =>
+          last < now ? tooLate : self
+        ),
+      judge: (error) => ({ ...judgementOf(error, policy), isOwn: true }),
+      finish: (error, stoppedBy) => (isLlmError(error) ? (error.annotate({ stoppedBy }) as typeof error) : error)
+    })
+  )
 
-/** The loop of a policy. The caller's own retry budget goes before the governor's. */
-const underPolicy = <A, E, R>(
-  given: Context.Context<never>,
-  attempt: (last: number) => Effect.Effect<A, E, R>,
-  policy: Retry.Policy<LlmError>,
-  judge: (error: E) => Loop.Judgement<LlmError>,
-  finish: (error: E, stoppedBy: Retry.StopReason | undefined) => E
-): Effect.Effect<A, E, R> =>
-  Effect.contextWith((caller: Context.Context<R>) => {
-    const deadline = Context.get(caller, Retry.Deadline) ?? Infinity
-    return Effect.provideContext(Loop.retry(attempt, policy, { judge, finish, deadline }), Context.merge(given, caller))
-  })
+/** What bounds the retries of a caller. Its own retry budget goes before the governor's. */
+const boundsOfRetries = ({ retryBudget }: Parts, context: Context.Context<never>) => ({
+  budget: Context.getOrUndefined(context, Retry.RetryBudget) ?? retryBudget ?? Context.get(context, Retry.RetryBudget),
+  deadline: Context.get(context, Retry.Deadline) ?? Infinity
+})
 
 /** What an error says of another attempt. Where it says that there must be none, the policy is not asked. */
 const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.Judgement<LlmError>, "isOwn"> => {
@@ -129,36 +130,40 @@ const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.
   }
 }
 
-class GovernedCall<A, E, R> {
+class GovernedCall<A, E, R> implements Loop.Retried<A, E | LlmError | Budget.BudgetError, R, LlmError> {
   private readonly parts: Parts
   private readonly call: Call
   private readonly how: CallOptions
   private readonly uses: Uses<A, E, R>
   private readonly trace: Trace.Trace
+  readonly budget: Retry.RetryBudget
+  readonly deadline: number
   /** The ticket of the last attempt, and what that failed with. */
   private ticket: HeldTicket | undefined = undefined
   private failure: E | LlmError | undefined = undefined
 
-  constructor(parts: Parts, call: Call, how: CallOptions, uses: Uses<A, E, R>, trace: Trace.Trace) {
+  constructor(
+    parts: Parts,
+    call: Call,
+    how: CallOptions,
+    uses: Uses<A, E, R>,
+    trace: Trace.Trace,
+    context: Context.Context<never>
+  ) {
     this.parts = parts
     this.call = call
     this.how = how
     this.uses = uses
     this.trace = trace
+    const { budget, deadline } = boundsOfRetries(parts, context)
+    this.budget = budget
+    this.deadline = deadline
   }
 
   get attempts(): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
     const { agent } = this.how
-    const all = Effect.tapError(
-      underPolicy(
-        this.parts.given,
-        (last) => Effect.suspend(() => this.once(last)),
-        this.policy,
-        (error) => this.judge(error),
-        (error, stoppedBy) => this.finish(error, stoppedBy)
-      ),
-      (error) => this.closed(error)
-    )
+    const retried = Loop.retry<A, E | LlmError | Budget.BudgetError, R, LlmError>(this.policy, this)
+    const all = Effect.tapError(retried, (error) => this.closed(error))
     // Attempts know for whom they are made.
     return agent === undefined ? all : Effect.provideService(all, Budget.Agent, agent)
   }
@@ -171,7 +176,7 @@ class GovernedCall<A, E, R> {
   // One attempt
   // ---------------------------------------------------------------------------
 
-  private once(last: number): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
+  attempt(last: number): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
     const { cacheKey } = this.how
     Trace.resume(this.trace)
     const bounds = boundsOf(this.trace, this.how, last)
@@ -221,7 +226,17 @@ class GovernedCall<A, E, R> {
   // Failures
   // ---------------------------------------------------------------------------
 
-  private judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
+  waits(error: unknown, millis: number): void {
+    const { parts, ticket, trace } = this
+    if (parts.observer === undefined || ticket === undefined) return
+    const { agent, pool } = ticket.reservation
+    const at = trace.clock.currentTimeMillisUnsafe()
+    const { attempts: attempt, model } = trace
+    const reason = Trace.errorType(error)
+    parts.observer({ type: "retry", at, pool, agent, model, attempt, reason, until: at + Math.ceil(millis) })
+  }
+
+  judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
     const judgement = judgementOf(error, this.policy)
     const failed = this.ticket?.failed
     if (error instanceof Budget.BudgetError || failed === undefined) {
@@ -246,7 +261,7 @@ class GovernedCall<A, E, R> {
   }
 
   /** What the call fails with in the end: its own failure, or the refusal of a retry with the failure before it. */
-  private finish<Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error {
+  finish<Error>(error: Error, stoppedBy: StopReason | undefined): Error {
     const { failure, ticket } = this
     if (!(error instanceof Budget.BudgetError)) {
       return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error
@@ -276,7 +291,8 @@ export const admit = (
   restore: Restore
 ): Effect.Effect<HeldTicket, Budget.BudgetError, Scope.Scope> =>
   Effect.withFiber(({ context }) => {
-    const { accounting, budget, estimator, flights } = parts
+    const { budget, conversations, estimator, flights } = parts
+    const { accounting = parts.accounting } = call
     const { pool } = trace
     const now = trace.clock.currentTimeMillisUnsafe()
     if (last < now) return tooLate
@@ -285,6 +301,7 @@ export const admit = (
       ...call,
       // What is no number of tokens is the provider's to complain of.
       maxTokens: isAmount(call.maxTokens) ? call.maxTokens : undefined,
+      inputTokens: call.inputTokens ?? conversations.promptOf(call),
       pool,
       kind: call.kind ?? agent,
       together: flights.usual(pool)
@@ -292,7 +309,16 @@ export const admit = (
     const { priority, weight } = how
     const left = Math.min(last, from + longest) - now
     const maxWait = left === Infinity ? undefined : Math.max(0, left)
-    const queueing = { agent, priority, weight, maxWait, pool, first, counting: accounting.counting }
+    const queueing = {
+      agent,
+      priority,
+      weight,
+      maxWait,
+      pool: classOf(parts, call),
+      account: call.account,
+      first,
+      counting: accounting.counting
+    }
     const ask = (estimate: Limits.Estimate) =>
       Effect.mapError(restore(budget.reserve(estimate, queueing)), (error) =>
         inTermsOfCall(error, now - from, last - from < longest ? last - from : undefined)

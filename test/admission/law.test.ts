@@ -1,6 +1,8 @@
 /** The control law: what a rejection, a failure and a header change, and for whom. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
+import * as Rules from "../../src/limits/rules.ts"
 import * as Law from "../../src/admission/law.ts"
 import * as Meter from "../../src/admission/meter.ts"
 import { play, readings, whole } from "../support/play.ts"
@@ -47,7 +49,7 @@ describe("law", () => {
 
     it("gives its tokens back, or keeps what the provider charges for it", () => {
       for (const [used, level] of [
-        [Limits.nothing, 10_000],
+        [Amounts.nothing, 10_000],
         [whole(300), 9_700]
       ] as const) {
         const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
@@ -126,7 +128,7 @@ describe("law", () => {
       const before = Law.take(pool, whole(tokens), 0)
       const ticket = Law.take(pool, whole(tokens), 10)
       Law.observe(pool, ticket, readings(10, 4_000), 10)
-      Law.settle(pool, before, Limits.nothing, 10)
+      Law.settle(pool, before, Amounts.nothing, 10)
       assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
     })
 
@@ -153,7 +155,7 @@ describe("law", () => {
 
     it("of output say what is left while calls in flight have still to spend theirs", () => {
       const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
-      const output = (amount: number): Limits.Whole => ({
+      const output = (amount: number): Amounts.Whole => ({
         requests: 1,
         inputTokens: 0,
         outputTokens: amount,
@@ -363,7 +365,7 @@ describe("law", () => {
   describe("a release", () => {
     it("of a call that was not sent gives everything back and says nothing", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
-      for (let i = 0; i < 100; i++) Law.release(pool, send(Law, pool, 0), Limits.nothing, 0)
+      for (let i = 0; i < 100; i++) Law.release(pool, send(Law, pool, 0), Amounts.nothing, 0)
       assert.strictEqual(pool.inFlight, 0)
       assert.strictEqual(wait(Law, pool, 0), 0)
     })
@@ -374,7 +376,7 @@ describe("law", () => {
       for (const ticket of open) fail(Law, pool, ticket, 100)
       const probe = send(Law, pool, 100)
       assert.isAbove(wait(Law, pool, probe.at), 0)
-      Law.release(pool, probe, Limits.nothing, probe.at)
+      Law.release(pool, probe, Amounts.nothing, probe.at)
       assert.strictEqual(wait(Law, pool, probe.at), 0)
     })
   })
@@ -496,7 +498,7 @@ describe("law", () => {
             ])
         )
       const stated = limitsOf()
-      const pool = Law.make(Limits.resolve(stated), Limits.shares(stated), 0)
+      const pool = Law.make(Limits.resolve(stated), Rules.shares(stated), 0)
       const open: Array<Law.Ticket> = []
       let now = 0
       const says = (): Law.Readings =>
@@ -516,15 +518,20 @@ describe("law", () => {
         now += pick([0, 0, 1, 50, 1_000, 1]) * random()
         if (random() < 0.01) now += 3_600_000
         const size = pick([0, 0, 1, 100, 5_000])
-        const charge: Limits.Whole = { requests: 1, inputTokens: size, outputTokens: pick([0, size]), tokens: 2 * size }
+        const charge: Amounts.Whole = {
+          requests: 1,
+          inputTokens: size,
+          outputTokens: pick([0, size]),
+          tokens: 2 * size
+        }
         if (random() < 0.6 && Law.decide(pool, charge, now) === undefined) open.push(Law.take(pool, charge, now))
         if (random() < 0.05) {
           const next = limitsOf()
-          Law.resize(pool, Limits.resolve(next), Limits.shares(next), now)
+          Law.resize(pool, Limits.resolve(next), Rules.shares(next), now)
         }
         if (open.length === 0 || random() < 0.4) continue
         const [ticket] = open.splice(Math.floor(random() * open.length), 1) as [Law.Ticket]
-        const used = pick([Limits.nothing, ticket.charge, { tokens: 700 }])
+        const used = pick([Amounts.nothing, ticket.charge, { tokens: 700 }])
         switch (pick(["answer", "answer", "keep", "release", "reject", "reject", "ramp", "overload"] as const)) {
           case "answer": {
             Law.accept(pool, ticket)

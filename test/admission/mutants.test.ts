@@ -90,7 +90,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     {
       without: "an opening",
       file: "admission/law.ts",
-      from: "if (opening === undefined) return 0",
+      from: "if (opening === undefined || pool.inFlight === 0) return 0",
       to: "if (opening !== null) return 0"
     }
   ],

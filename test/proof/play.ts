@@ -6,7 +6,8 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
 import * as Law from "../../src/admission/law.ts"
 import { countsOf } from "../../src/budget/metrics.ts"
 import { type Options, Pool } from "../../src/budget/pool.ts"
@@ -85,7 +86,7 @@ export interface Call {
   readonly id: number
   readonly agent: string
   readonly priority: number
-  readonly charge: Limits.Whole
+  readonly charge: Amounts.Whole
   readonly askedAt: number
   waiter: Waiter | undefined
   held: HeldReservation | undefined
@@ -99,7 +100,7 @@ export interface Call {
   /** The moves in which it was admitted and ended, which order them within a millisecond. */
   grantedIn: number
   endedIn: number
-  used: Limits.Whole | undefined
+  used: Amounts.Whole | undefined
 }
 
 /** What happened in one move, for the laws of order. */
@@ -131,7 +132,7 @@ const half = (amount: number): number => amount / 2
 const twice = (amount: number): number => 2 * amount
 
 /** A limit of the provider that holds nobody back, so that only what the user states does. */
-const generous: Law.Readings = Limits.mapDimensions(Limits.nothing, () => ({
+const generous: Law.Readings = Amounts.mapDimensions(Amounts.nothing, () => ({
   limit: 1e9,
   remaining: 1e12,
   roundedTo: 1
@@ -178,7 +179,8 @@ export class Play {
       sharing: undefined,
       id: "proof",
       after: (wait, run) => void this.timers.push({ at: this.now + wait, run }),
-      changed: () => {}
+      changed: () => {},
+      observer: undefined
     }
     this.pool = new code.Pool(options)
     if (!isCalm(scope)) return
@@ -248,7 +250,7 @@ export class Play {
       id: this.calls.length,
       agent,
       priority,
-      charge: Limits.wholeOf(estimate),
+      charge: Amounts.wholeOf(estimate),
       askedAt: this.now,
       waiter: undefined,
       held: undefined,
@@ -301,7 +303,7 @@ export class Play {
 
   private end(call: Call, how: Ending): void {
     const { charge, held, waiter } = call
-    const times = (factor: (amount: number) => number): Limits.Whole => ({
+    const times = (factor: (amount: number) => number): Amounts.Whole => ({
       requests: charge.requests,
       inputTokens: factor(charge.inputTokens),
       outputTokens: factor(charge.outputTokens),
@@ -309,19 +311,19 @@ export class Play {
     })
     call.endedAt = this.now
     call.endedIn = this.steps.length
-    call.used = Limits.nothing
-    const settle = (used: Limits.Whole): void => {
+    call.used = Amounts.nothing
+    const settle = (used: Amounts.Whole): void => {
       call.used = used
       this.pool.settle(held!, used, "success")
     }
     const fail = (reason: "rateLimit" | "overload" | "ramp"): void =>
-      void this.pool.fail(held!, { reason, retryAfter: undefined, readings: undefined, used: Limits.nothing })
+      void this.pool.fail(held!, { reason, retryAfter: undefined, readings: undefined, used: Amounts.nothing })
     switch (how) {
       case "used":
         settle(charge)
         break
       case "none":
-        settle(Limits.nothing)
+        settle(Amounts.nothing)
         break
       case "half":
         settle(times(half))
@@ -334,7 +336,7 @@ export class Play {
         this.pool.end(held!, false)
         break
       case "gone":
-        if (waiter === undefined) this.pool.settle(held!, Limits.nothing, "failure")
+        if (waiter === undefined) this.pool.settle(held!, Amounts.nothing, "failure")
         else this.pool.cancel(waiter)
         break
       case "rejected":
@@ -348,7 +350,7 @@ export class Play {
     }
     if (how === "gone") return
     // Only the first end counts.
-    this.pool.settle(held!, Limits.nothing, "failure")
+    this.pool.settle(held!, Amounts.nothing, "failure")
     this.pool.end(held!, true)
   }
 

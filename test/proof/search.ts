@@ -2,7 +2,7 @@
  * Breadth-first search over a small world: every order of every move, up to a depth. Two histories that leave the same
  * state are one, so that the first one found that breaks a law is a shortest one.
  */
-import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
 import * as Laws from "./laws.ts"
 import { type Code, type History, isCalm, type Play, replay, type Scope } from "./play.ts"
 
@@ -141,7 +141,7 @@ const keyOf = (play: Play): string => {
     })
   const { caps } = pool.law
   const law = isCalm(scope)
-    ? Limits.mapDimensions(caps, ({ at, cells, highs, level, rule }) => ({
+    ? Amounts.mapDimensions(caps, ({ at, cells, highs, level, rule }) => ({
         level: round(Math.min(Math.max(level, rule.capacity), level + rule.rate * (now - at))),
         cells: cells.map(({ amount, index }) => [amount, round(index - (now * 60) / (rule.window?.millis ?? 1))]),
         highs

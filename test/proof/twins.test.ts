@@ -59,7 +59,7 @@ const twins: ReadonlyArray<Twin> = [
     scope: "places",
     moves: 4,
     file: "budget/pool.ts",
-    from: 'if (waiter.granted !== undefined) return this.settle(waiter.granted, Limits.nothing, "failure")',
+    from: 'if (waiter.granted !== undefined) return this.settle(waiter.granted, Amounts.nothing, "failure")',
     to: "if (waiter.granted !== undefined) return"
   },
   {

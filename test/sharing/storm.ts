@@ -368,7 +368,7 @@ export const plan = (seed: number, isLossyStore = false): Plan => {
     limits: { tokens: { perSecond, burst } },
     concurrency: next() < 0.5 ? Infinity : whole(1, 8),
     sharing: {
-      whenAway: pick<BudgetStore.WhenAway>("fail", "degrade", "degrade", { wait: "1 minute" }),
+      whenAway: pick<BudgetStore.Options["whenAway"]>("fail", "degrade", "degrade", { wait: "1 minute" }),
       lost: pick("keep", "refund"),
       lease: pick("5 seconds", "20 seconds"),
       degradeFor: pick("1 minute", "10 minutes")

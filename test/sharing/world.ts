@@ -52,7 +52,7 @@ export interface Entry {
   readonly at: number
   readonly process: string
   readonly agent: string
-  readonly amounts: Limits.Amounts
+  readonly amounts: Limits.Estimate
 }
 
 export interface Process {

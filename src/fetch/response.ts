@@ -1,0 +1,97 @@
+/** Web responses of governed calls, and the bodies of those that `fetch` gives. */
+import { headerReader } from "../protocol/headers.ts"
+import type { Result, Source, Upstream } from "./engine.ts"
+
+/** A response of `fetch`, as the engine takes it. */
+export interface Sent extends Upstream {
+  readonly response: Response
+  /** Whether somebody had read the body before: there is nothing to give but the response itself. */
+  readonly isSpent: boolean
+}
+
+/** The body of a response. Some `fetch`, such as node-fetch, give streams of Node. */
+const sourceOf = (body: unknown): Source | undefined => {
+  if (typeof body !== "object" || body === null) return undefined
+  const stream =
+    "getReader" in body ? (body as ReadableStream<Uint8Array>) : ReadableStream.from(body as AsyncIterable<Uint8Array>)
+  const reader = stream.getReader()
+  return {
+    read: async () => (await reader.read()).value,
+    cancel: (reason) => void reader.cancel(reason).catch(() => {})
+  }
+}
+
+/** A body that nobody refers to any more will never be read. */
+const forgotten = new FinalizationRegistry<() => void>((left) => left())
+
+/** A stream that is read as its reader asks. What ends it before its end cancels the source. */
+const streamOf = (source: Source, signal: AbortSignal | undefined): ReadableStream<Uint8Array> => {
+  const token = {}
+  // It must not hold the stream, which could not be forgotten then as long as the signal lives.
+  const aborted = (): void => {
+    end()
+    source.cancel(signal?.reason)
+  }
+  const end = (): void => {
+    forgotten.unregister(token)
+    signal?.removeEventListener("abort", aborted)
+  }
+  const body = new ReadableStream<Uint8Array>(
+    {
+      pull: async (controller) => {
+        try {
+          const chunk = await source.read()
+          signal?.throwIfAborted()
+          if (chunk !== undefined) return controller.enqueue(chunk)
+          end()
+          controller.close()
+        } catch (thrown) {
+          end()
+          controller.error(signal?.aborted === true ? signal.reason : thrown)
+        }
+      },
+      cancel: (reason) => {
+        end()
+        source.cancel(reason)
+      }
+    },
+    { highWaterMark: 0 }
+  )
+  forgotten.register(body, () => source.cancel("nobody reads the body"), token)
+  signal?.addEventListener("abort", aborted, { once: true })
+  if (signal?.aborted === true) aborted()
+  return body
+}
+
+/**
+ * The same response with another body. Its constructor knows no address, no status above 599, and for some statuses no
+ * body; a provider's proxy may answer with any of them.
+ */
+const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableStream, headers: Headers): Response => {
+  const { status, statusText, url } = response
+  const bodiless = [204, 205, 304].includes(status)
+  const made = new Response(bodiless ? null : body, { headers, status: Math.min(status, 599), statusText })
+  return Object.defineProperties(made, { status: { value: status }, url: { value: url } })
+}
+
+/** A response of the provider's, as the caller of a governed call gets it. */
+export const governedResponse = (result: Result<Sent>, signal: AbortSignal | undefined): Response => {
+  const { body, isChanged, isFinal, response: sent } = result
+  if (sent.isSpent && sent.response.ok) return sent.response
+  const headers = new Headers([...sent.response.headers])
+  if (isFinal) headers.set("x-should-retry", "false")
+  // `fetch` has decoded the body, and its length may have changed.
+  if (headers.has("content-encoding") || isChanged) headers.delete("content-length")
+  headers.delete("content-encoding")
+  const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal)
+  return withBody(sent.response, given, headers)
+}
+
+/** A response of `fetch` as the engine takes it. */
+export const sentOf = (response: Response): Sent => {
+  const isSpent = response.bodyUsed || response.body?.locked === true
+  const body = isSpent ? undefined : sourceOf(response.body)
+  // It is read some forty times, which `Headers` are slow for.
+  const header = headerReader(Object.fromEntries(response.headers))
+  return { status: response.status, header, body, response, isSpent }
+}
