@@ -126,6 +126,12 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "input/", "signals/", "governor/", "protocol/", "ai/"],
     packages: ["effect/*"]
   },
+  // The AI SDK is met by its form alone.
+  {
+    files: /^src\/aiSdk\//,
+    own: ["core", "signals/", "governor/", "protocol/", "aiSdk/"],
+    packages: ["effect"]
+  },
   { files: /^src\/breaker\//, own: ["core", "input/", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,
