@@ -199,7 +199,8 @@ export const make = Effect.fnUntraced(function* (
     if (key === undefined || parsed === undefined) return next(request)
     const { headers, url } = request
     const { method, path } = key
-    const planned = engine.plan({ method, url, path, header: headerReader(headers), body: "", parsed })
+    const found = engine.route(method, path)
+    const planned = found && engine.plan(found, { url, header: headerReader(headers), body: "", parsed })
     if (planned === undefined) return next(request)
     const before = headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
     if (before !== undefined) throw before.thrown

@@ -26,6 +26,7 @@ import { type Description, match, type Match, type Protocol, usageOf } from "../
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { makeAccounts } from "./account.ts"
+import { bound, type Connection, type Patience } from "./silence.ts"
 import { type Conclusion, type Source, watch } from "./stream.ts"
 
 export type { Source } from "./stream.ts"
@@ -116,15 +117,12 @@ export interface Settings extends EngineOptions {
 
 /** A request, as its transport has it. */
 export interface Incoming {
-  readonly method: string
-  /** The URL that it is sent to: its path decides the protocol, its host the account. */
+  /** The URL that it is sent to, which decides the account. */
   readonly url: string
   readonly header: HeaderReader
   readonly body: string
   /** The parsed body, where the transport has it. @default parsed here */
   readonly parsed?: unknown
-  /** The path that decides the protocol, where the URL's is another. @default the URL's */
-  readonly path?: string | undefined
 }
 
 /** A request that is governed. */
@@ -271,49 +269,15 @@ class Left {
 const whyLeft = (value: unknown): unknown => (value instanceof Left ? value.why : undefined)
 
 /**
- * What ends the connection of an attempt when its scope closes. Made apart from its call, which would stay in memory as long as
- * a stream.
+ * The connection of an attempt: it ends when the attempt's scope closes. Made apart from its call, which would stay in memory as
+ * long as a stream.
  */
 const connection = Effect.acquireRelease(
-  Effect.sync(() => new AbortController()),
-  (controller, exit) => Effect.sync(() => controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined))
+  Effect.sync((): Connection => ({ controller: new AbortController(), isOver: false })),
+  ({ controller, isOver }, exit) =>
+    // An abort has a price even where nothing is left to be ended.
+    isOver ? Effect.void : Effect.sync(() => controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined))
 )
-
-/** How long a body may be silent, and what then becomes of it: the connection is closed. */
-interface Patience {
-  readonly silence: Duration.Duration
-  readonly controller: AbortController
-  readonly stalled: (silence: string) => Effect.Effect<unknown>
-  /** Whether this is what a read failed with, because nothing came. */
-  readonly isStalled: (thrown: unknown) => boolean
-}
-
-const patience = (silence: Duration.Duration, controller: AbortController, stalled: Patience["stalled"]): Patience => {
-  let last: unknown
-  return {
-    silence,
-    controller,
-    stalled: (silence) => Effect.tap(stalled(silence), (error) => Effect.sync(() => (last = error))),
-    isStalled: (thrown) => last !== undefined && thrown === last
-  }
-}
-
-const inTime = <A>(read: () => Promise<A>, { controller, silence, stalled }: Patience) =>
-  Effect.timeoutOrElse(Effect.tryPromise({ try: read, catch: (thrown) => thrown }), {
-    duration: silence,
-    orElse: () =>
-      Effect.flatMap(stalled(Duration.format(silence)), (error) => {
-        controller.abort(error)
-        return Effect.fail(error)
-      })
-  })
-
-/** A source whose silences are bounded; it, too, is made apart from its call. */
-const bounded = (
-  { cancel, read }: Source,
-  how: Patience,
-  runPromise: <A>(effect: Effect.Effect<A, unknown>) => Promise<A>
-): Source => ({ cancel, read: () => runPromise(inTime(read, how)) })
 
 const empty = new Uint8Array(0)
 
@@ -328,19 +292,22 @@ const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   return all
 }
 
+const bounded = (source: Source | undefined, opened: Connection, how: Patience) =>
+  source === undefined ? Effect.undefined : bound(source, opened, how)
+
 /** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
-const bytesOf = Effect.fnUntraced(function* (
-  source: Source | undefined,
-  how: Patience
-): Effect.fn.Return<Uint8Array, unknown> {
-  if (source === undefined) return empty
-  const chunks: Array<Uint8Array> = []
-  for (;;) {
-    const chunk = yield* inTime(source.read, how)
-    if (chunk === undefined) return join(chunks)
-    chunks.push(chunk)
+const bytesOf = (source: Source | undefined): Effect.Effect<Uint8Array, unknown> => {
+  if (source === undefined) return Effect.succeed(empty)
+  const read = async (): Promise<Uint8Array> => {
+    const chunks: Array<Uint8Array> = []
+    for (;;) {
+      const chunk = await source.read()
+      if (chunk === undefined) return join(chunks)
+      chunks.push(chunk)
+    }
   }
-})
+  return Effect.tryPromise({ try: read, catch: (thrown) => thrown })
+}
 
 const decoder = new TextDecoder()
 const longestWait = Duration.millis(longestWaitMillis)
@@ -354,10 +321,10 @@ const isEventStream = ({ header, isStream }: Upstream): boolean =>
 
 /** Governs requests. */
 export interface Engine {
-  /** Whether a request is worth reading: its path is one of a known call's. */
-  readonly mayGovern: (method: string, url: string) => boolean
-  /** What is to be done with a request; undefined where it is none to govern, and is to be passed on as it is. */
-  readonly plan: (request: Incoming) => Planned | undefined
+  /** The route of a call that a model answers; undefined for every other request, which is to be passed on as it is. */
+  readonly route: (method: string, path: string) => Match | undefined
+  /** What is to be done with a call; undefined where its body is none of the protocol's, and is to be passed on as it is. */
+  readonly plan: (found: Match, request: Incoming) => Planned | undefined
   /**
    * Makes a planned call. It fails with what `send` rejected with, with a `BudgetError` for a call that was refused, or with an
    * `LlmError` of the governor's own: its timeout, or a circuit that is open. A body that is still to be read must be read to its
@@ -376,19 +343,15 @@ export const make = Effect.fnUntraced(function* (
   const governor = yield* Governor.Governor
   const context = yield* Effect.context<never>()
   const runFork = Effect.runForkWith(context)
-  const runPromise = Effect.runPromiseWith(context)
   const accounts = makeAccounts()
 
-  /** The route of a call that a model answers. */
-  const find = (method: string, url: string): Match | undefined => {
-    const found = match(known, method, url)
+  const route: Engine["route"] = (method, path) => {
+    const found = match(known, method, path)
     const operation = found?.route.operation
     return operation === "generate" || operation === "stream" ? found : undefined
   }
 
-  const plan: Engine["plan"] = ({ body, header, method, parsed: given, path, url }) => {
-    const found = find(method, path ?? url)
-    if (found === undefined) return undefined
+  const plan: Engine["plan"] = (found, { body, header, parsed: given, url }) => {
     const { protocol, route } = found
     const parsed = given ?? parseJson(body)
     const description = protocol.describe(parsed, route, header)
@@ -408,10 +371,12 @@ export const make = Effect.fnUntraced(function* (
   const attempt = <R extends Upstream>(planned: Planned, send: Send<R>, ticket: Governor.Ticket) =>
     Effect.gen(function* () {
       const { protocol } = planned.match
-      const controller = yield* connection
+      const opened = yield* connection
       const silence = idle ?? durationOf("Floodgate.idleTimeout", idleDefault(protocol))
-      const how = patience(silence, controller, stalled)
-      const response = yield* Effect.tryPromise({ try: () => send(controller.signal), catch: (thrown) => thrown }).pipe(
+      const response = yield* Effect.tryPromise({
+        try: () => send(opened.controller.signal),
+        catch: (thrown) => thrown
+      }).pipe(
         Effect.catch((thrown) =>
           Effect.flatMap(Clock.currentTimeMillis, (now) =>
             Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
@@ -434,7 +399,10 @@ export const make = Effect.fnUntraced(function* (
 
       if (status < 200 || status >= 300) {
         // An error is short: one that drips is not waited for, and is the error without its text.
-        const told = Effect.timeoutOption(bytesOf(response.body, how), Duration.times(silence, 4))
+        const told = Effect.timeoutOption(
+          bytesOf(yield* bounded(response.body, opened, { silence, stalled })),
+          Duration.times(silence, 4)
+        )
         const bytes = yield* Effect.match(told, { onFailure: () => empty, onSuccess: Option.getOrElse(() => empty) })
         return yield* failedWith(decoder.decode(bytes), bytes)
       }
@@ -442,7 +410,7 @@ export const make = Effect.fnUntraced(function* (
       yield* ticket.observeLimits(protocol.limits({ status, header }, now))
       if (response.body === undefined || !isEventStream(response)) {
         const bytes = yield* Effect.mapError(
-          bytesOf(response.body, { ...how, silence: longestWait }),
+          bytesOf(yield* bounded(response.body, opened, { silence: longestWait, stalled })),
           (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
         )
         const parsed = parseJson(decoder.decode(bytes))
@@ -456,15 +424,16 @@ export const make = Effect.fnUntraced(function* (
         return { result: answered(bytes, false) }
       }
 
+      const source = yield* bound(response.body, opened, { silence, stalled })
       const body = watch({
         protocol,
         header,
         status,
         now,
-        source: bounded(response.body, how, runPromise),
+        source,
         hidesUsage: planned.hidesUsage,
         observed: ticket.recordUsage,
-        isStalled: how.isStalled
+        isStalled: source.isStalled
       })
       const failure = yield* Effect.promise(body.begin)
       if (failure !== undefined) return yield* failed(failure, body.replay())
@@ -512,7 +481,7 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  return { mayGovern: (method, url) => find(method, url) !== undefined, plan, call }
+  return { route, plan, call }
 })
 
 /**

@@ -91,5 +91,7 @@ export const governedResponse = (result: Result<Sent>, signal: AbortSignal | und
 export const sentOf = (response: Response): Sent => {
   const isSpent = response.bodyUsed || response.body?.locked === true
   const body = isSpent ? undefined : sourceOf(response.body)
-  return { status: response.status, header: headerReader(response.headers), body, response, isSpent }
+  // It is read some forty times, which `Headers` are slow for.
+  const header = headerReader(Object.fromEntries(response.headers))
+  return { status: response.status, header, body, response, isSpent }
 }

@@ -32,7 +32,7 @@ interface Reply {
   readonly headers?: Record<string, string>
   readonly body: string | Uint8Array
   /** What becomes of the connection after the body. */
-  readonly then?: "end" | "cut" | "hang"
+  readonly last?: "end" | "cut" | "hang"
 }
 
 interface World extends TestServer {
@@ -43,11 +43,11 @@ interface World extends TestServer {
   readonly pool: Effect.Effect<Budget.PoolStatus>
 }
 
-const write = (response: Http.ServerResponse, { body, headers, status = 200, then = "end" }: Reply): void => {
+const write = (response: Http.ServerResponse, { body, headers, status = 200, last = "end" }: Reply): void => {
   response.writeHead(status, { "content-type": "application/json", ...headers })
   response.write(body, () => {
-    if (then === "end") response.end()
-    if (then === "cut") response.socket?.destroy()
+    if (last === "end") response.end()
+    if (last === "cut") response.socket?.destroy()
   })
 }
 
@@ -157,7 +157,7 @@ describe("floodgate/fetch", () => {
     it.live("is asked for again when its body breaks off", () =>
       Effect.gen(function* () {
         const here = yield* world((_, __, count) =>
-          count === 1 ? { body: completion.slice(0, 20), then: "cut" } : { body: completion }
+          count === 1 ? { body: completion.slice(0, 20), last: "cut" } : { body: completion }
         )
         assert.strictEqual(yield* text(yield* ask(here)), completion)
         assert.strictEqual(here.bodies.length, 2)
@@ -228,7 +228,7 @@ describe("floodgate/fetch", () => {
 
     it.live("names its agent by a header, which is not sent on, by its body, or by the callback", () =>
       Effect.gen(function* () {
-        const here = yield* world(() => ({ body: completion, then: "hang" }), {
+        const here = yield* world(() => ({ body: completion, last: "hang" }), {
           budget: { concurrency: 1 },
           callOptions: ({ model }) => (model === "gpt-7" ? { agent: "called" } : {})
         })
@@ -306,7 +306,7 @@ describe("floodgate/fetch", () => {
         const replies: ReadonlyArray<Reply> = [
           { status: 503, body: error("server_is_overloaded") },
           { body: `data: ${error("server_error")}\n\n`, headers: sse },
-          { body: `${role}\n\n`, headers: sse, then: "cut" },
+          { body: `${role}\n\n`, headers: sse, last: "cut" },
           { body: `${role}\n\n`, headers: sse }
         ]
         const here = yield* world((_, body, count) => replies[count - 1] ?? streaming(_, body))
@@ -318,7 +318,7 @@ describe("floodgate/fetch", () => {
 
     it.live("that breaks off after its first content is not repeated, and settles to what came", () =>
       Effect.gen(function* () {
-        const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, then: "cut" }))
+        const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, last: "cut" }))
         const response = yield* ask(here, chat({ stream: true }))
         yield* rejection(() => response.text())
         assert.strictEqual(here.bodies.length, 1)
@@ -341,7 +341,7 @@ describe("floodgate/fetch", () => {
     for (const leave of ["cancelled", "aborted", "aborted while nobody reads", "cancelled unread"] as const) {
       it.live(`that is ${leave} gives everything back, and hangs up`, () =>
         Effect.gen(function* () {
-          const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, then: "hang" }), {
+          const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, last: "hang" }), {
             budget: { concurrency: 1 }
           })
           const controller = new AbortController()
@@ -369,7 +369,7 @@ describe("floodgate/fetch", () => {
 
     it.live("that nobody refers to any more gives everything back", () =>
       Effect.gen(function* () {
-        const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, then: "hang" }))
+        const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, last: "hang" }))
         const { signal } = new AbortController()
         yield* Effect.asVoid(ask(here, { ...chat({ stream: true }), signal }))
         yield* Effect.repeat(Effect.andThen(collect, here.pool), {
@@ -422,7 +422,7 @@ describe("floodgate/fetch", () => {
 
     it.live("of a call that its caller aborts is the caller's own reason, in the queue, too", () =>
       Effect.gen(function* () {
-        const here = yield* world(() => ({ body: completion, then: "hang" }), { budget: { concurrency: 1 } })
+        const here = yield* world(() => ({ body: completion, last: "hang" }), { budget: { concurrency: 1 } })
         const [running, waiting] = [new AbortController(), new AbortController()]
         const send = ({ signal }: AbortController) =>
           here.fetch(`${here.url}/v1/chat/completions`, { ...chat(), signal })
@@ -470,7 +470,7 @@ describe("floodgate/fetch", () => {
 
     it.live("is a 429 with 5 to 59 s where the wait would be too long, whatever the protocol", () =>
       Effect.gen(function* () {
-        const here = yield* world(() => ({ body: completion, then: "hang" }), {
+        const here = yield* world(() => ({ body: completion, last: "hang" }), {
           budget: { limits: { requests: { perMinute: 1 } } },
           callOptions: { maxWait: "1 second" }
         })
@@ -599,7 +599,7 @@ describe("floodgate/fetch", () => {
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const here = yield* Scope.provide(
-        world(() => ({ body: completion, then: "hang" })),
+        world(() => ({ body: completion, last: "hang" })),
         scope
       )
       const call = rejection(() => here.fetch(`${here.url}/v1/chat/completions`, chat()))
