@@ -118,7 +118,18 @@ const rules: ReadonlyArray<Rule> = [
   // For programs without Effect: all ways in that share a budget.
   {
     files: /^src\/promise\//,
-    own: ["core", "input/", "anthropic/", "fetch/", "governor/", "protocol/", "redis/", "signals/", "promise/"],
+    own: [
+      "core",
+      "input/",
+      "aiSdk/",
+      "anthropic/",
+      "fetch/",
+      "governor/",
+      "protocol/",
+      "redis/",
+      "signals/",
+      "promise/"
+    ],
     packages: ["effect/*"]
   },
   {

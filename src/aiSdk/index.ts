@@ -19,7 +19,8 @@
  * - Limits are read from the headers of an answer, where the provider's package passes them on.
  * - The agent is `providerOptions.floodgate.agent`, or the header `x-floodgate-agent`; its class `providerOptions.floodgate.kind`.
  *
- * It fits versions 5, 6 and 7 of the SDK by its form, without a dependency on it.
+ * It fits versions 5, 6 and 7 of the SDK by its form, without a dependency on it. Programs without Effect have it as
+ * `Floodgate.create({ ... }).aiSdk` of `floodgate/promise`.
  *
  * **Gotchas**
  *
@@ -29,21 +30,31 @@
  * **Example** (A model under the budget)
  *
  * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
  * import * as FloodgateAiSdk from "floodgate/ai-sdk"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
  *
- * const floodgate = FloodgateAiSdk.create({ limits: { inputTokens: { perMinute: 2_000_000 } } })
- *
- * // With the SDK: wrapLanguageModel({ model: bedrock("..."), middleware: floodgate.middleware })
+ * // With the SDK: generateText({ model: wrapLanguageModel({ model: bedrock("..."), middleware }), prompt })
  * const model = {
  *   provider: "example",
  *   modelId: "m-1",
  *   doGenerate: async () => ({ usage: { inputTokens: { total: 3 }, outputTokens: { total: 1 } } })
  * }
- * const params = { prompt: [{ role: "user", content: [{ type: "text", text: "Hello" }] }] }
- * const { usage } = await floodgate.middleware.wrapGenerate({ params, model })
  *
- * usage.outputTokens.total // => 1
- * await floodgate.dispose()
+ * const program = Effect.gen(function* () {
+ *   const middleware = yield* FloodgateAiSdk.make()
+ *   const params = { prompt: [{ role: "user", content: [{ type: "text", text: "Hello" }] }] }
+ *   const { usage } = yield* Effect.promise(() => middleware.wrapGenerate({ params, model }))
+ *   return usage.outputTokens.total
+ * })
+ *
+ * const live = Governor.layer().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }))
+ * )
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => 1
  * ```
  *
  * @since 0.2.0
@@ -53,12 +64,8 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import * as Layer from "effect/Layer"
-import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
-import * as Budget from "../Budget.ts"
-import type * as Estimator from "../Estimator.ts"
 import { FailedAttempt } from "../governor/failure.ts"
 import * as Governor from "../Governor.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
@@ -314,53 +321,3 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 })
-
-/**
- * What {@link create} gives.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Installation {
-  /** To be given to any number of models: `wrapLanguageModel({ model, middleware })`. */
-  readonly middleware: Middleware
-  /** The budget's status, for a dashboard or a log. */
-  readonly status: () => Promise<Budget.BudgetStatus>
-  /** All that was learned of calls so far, as plain data: to be kept, and given to the next {@link create} as `learned`. */
-  readonly learned: () => Promise<Estimator.Learned>
-  /** Closes the budget. Calls that run or wait fail, and so does every later one. */
-  readonly dispose: () => Promise<void>
-}
-
-/**
- * How {@link create} makes its budget and its governor.
- *
- * @category options
- * @since 0.2.0
- */
-export interface Options extends Budget.Options, Governor.Options, MiddlewareOptions {}
-
-/**
- * Makes a middleware with a budget of its own, for programs without Effect. Share one between all models that call the same
- * provider with the same limits.
- *
- * **Gotchas**
- *
- * Throws a `RangeError` that names the option when limits, concurrency or headroom make no sense.
- *
- * @category constructors
- * @since 0.2.0
- */
-export const create = (options: Options = {}): Installation => {
-  const { accounting, callOptions, learned, retry, ...budget } = options
-  const governor = Governor.layer({ accounting, learned, retry })
-  const runtime = ManagedRuntime.make(Layer.provideMerge(governor, Budget.layer(budget)))
-  const scope = Scope.makeUnsafe()
-  const middleware = runtime.runSync(Scope.provide(make({ callOptions }), scope))
-  return {
-    middleware,
-    status: () => runtime.runPromise(Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)),
-    learned: () => runtime.runPromise(Effect.flatMap(Governor.Governor, (governor) => governor.learned)),
-    dispose: () => Effect.runPromise(Effect.andThen(Scope.close(scope, Exit.void), runtime.disposeEffect))
-  }
-}

@@ -4,6 +4,7 @@
  * **Details**
  *
  * - `fetch` is for any client that takes one: the openai SDK, the Vercel AI SDK, LangChain, Gemini's SDK.
+ * - `aiSdk` is for models of the Vercel AI SDK whose HTTP nobody sees: Bedrock, gateways.
  * - `middleware` is for Anthropic's SDK. The time in the queue does not count towards the SDK's timeout there.
  * - `run` is for anything that can be called again, and `limiter` for the rest.
  *
@@ -41,6 +42,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
+import * as AiSdk from "../aiSdk/index.ts"
 import * as Anthropic from "../anthropic/index.ts"
 import * as Budget from "../Budget.ts"
 import type { Learned } from "../Estimator.ts"
@@ -161,6 +163,8 @@ export interface Floodgate {
   readonly fetch: Fetch.Fetch
   /** A middleware of Anthropic's SDK: `new Anthropic({ middleware: [floodgate.middleware] })`. */
   readonly middleware: Middleware
+  /** A middleware of the Vercel AI SDK: `wrapLanguageModel({ model, middleware: floodgate.aiSdk })`; see `floodgate/ai-sdk`. */
+  readonly aiSdk: AiSdk.Middleware
   /**
    * Makes a call when its turn has come, and again when what it throws says so. Rejects with what the last attempt threw, or
    * with a `RefusedError`.
@@ -194,6 +198,7 @@ class Parts extends Context.Service<
     readonly governor: Governor.Governor["Service"]
     readonly fetch: Fetch.Fetch
     readonly middleware: Anthropic.Middleware
+    readonly aiSdk: AiSdk.Middleware
     readonly run: Run
     readonly metrics: () => Promise<string>
   }
@@ -204,6 +209,8 @@ const closed = (): Error => new Error("The floodgate was closed; the call was no
 
 const layerParts = (options: Options) => {
   const fetching = fetchOf(options)
+  // A function of an HTTP request says nothing of a call that has none.
+  const callOptions = typeof options.callOptions === "object" ? governedBy(options.callOptions) : undefined
   return Layer.effect(
     Parts,
     Effect.gen(function* () {
@@ -222,6 +229,7 @@ const layerParts = (options: Options) => {
         governor: yield* Governor.Governor,
         fetch: yield* Fetch.make(fetching),
         middleware: yield* Anthropic.make({ ...fetching, account: fetching.account ?? "origin" }),
+        aiSdk: yield* AiSdk.make({ callOptions }),
         run,
         metrics: async () => {
           const Prometheus = await import("effect/observability/PrometheusMetrics")
@@ -246,6 +254,10 @@ const layerStore = (options: Options): Layer.Layer<never> => {
 // -----------------------------------------------------------------------------
 // Calls
 // -----------------------------------------------------------------------------
+
+const rethrow = (error: unknown): never => {
+  throw plain(error)
+}
 
 /** A failed attempt, and what it threw. */
 class Thrown extends FailedAttempt {
@@ -343,6 +355,11 @@ export const create = (options: Options = {}): Floodgate => {
   return {
     fetch: async (input, init) => (await ready).fetch(input, init),
     middleware: async (request, next, context) => (await ready).middleware(request, next, context),
+    aiSdk: {
+      specificationVersion: "v3",
+      wrapGenerate: async (options) => (await ready).aiSdk.wrapGenerate(options).catch(rethrow),
+      wrapStream: async (options) => (await ready).aiSdk.wrapStream(options).catch(rethrow)
+    },
     run: async (call, attempt) => {
       const { governor, run } = await ready
       const [known, how] = described(call)

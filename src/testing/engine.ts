@@ -298,7 +298,8 @@ const admit = (state: State, pool: Pool, request: Request, charge: Amounts.Whole
       firstTokenAt + (0.25 + 0.5 * Seeded.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
     )
   const silent = fault?.kind === "timeout"
-  let outputEndsAt = fault === undefined ? finishesAt : cutAt()
+  const isWhole = fault === undefined || fault.kind === "malformed"
+  let outputEndsAt = isWhole ? finishesAt : cutAt()
   let endsAt = fault?.kind === "stall" ? Infinity : outputEndsAt
   if (silent) {
     outputEndsAt = now

@@ -6,6 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as FloodgateAiSdk from "floodgate/ai-sdk"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
+import * as Floodgate from "floodgate/promise"
 import * as Retry from "floodgate/Retry"
 import { describe as describeCall } from "../../src/aiSdk/describe.ts"
 import { ApiCallError } from "../support/aiSdkModel.ts"
@@ -334,14 +335,18 @@ describe("floodgate/ai-sdk", () => {
     })
   })
 
-  it.live("has a budget of its own for programs without Effect", () =>
+  it.live("has a budget of its own for programs without Effect, and refuses in its words", () =>
     Effect.promise(async () => {
-      const floodgate = FloodgateAiSdk.create({ limits: { inputTokens: { total: 100_000 } } })
-      await floodgate.middleware.wrapGenerate({ params: ask(), model: scripted({ usage }) })
+      await using floodgate = Floodgate.create({ limits: { inputTokens: { total: 1_000 } } })
+      await floodgate.aiSdk.wrapGenerate({ params: ask(), model: scripted({ usage }) })
       const { pools } = await floodgate.status()
-      assert.strictEqual(pools["default"]!.dimensions.inputTokens!.level, 99_990)
-      assert.isObject(await floodgate.learned())
-      await floodgate.dispose()
+      assert.strictEqual(pools["default"]!.dimensions.inputTokens!.level, 990)
+      const model = scripted<{ readonly usage: unknown }>()
+      const refused = await floodgate.aiSdk
+        .wrapGenerate({ params: ask("x".repeat(4_000)), model })
+        .catch((error: unknown) => error)
+      assert.instanceOf(refused, Floodgate.RefusedError)
+      assert.strictEqual(refused.reason, "used")
     })
   )
 })

@@ -28,9 +28,11 @@ afterAll(() => {
 
 describe("the storm", () => {
   for (const client of clients) {
-    it(`is weathered by ${client.name}`, async () => {
+    // Once more where the machine was busy: what arrives late at the provider is as a limit of its own.
+    it(`is weathered by ${client.name}`, { retry: 1 }, async () => {
       const [bare, governed] = await Promise.all([storm(client, "bare"), storm(client, "governed")])
       const { name, packages, through } = client
+      rows.splice(0, rows.length, ...rows.filter((row) => row.name !== name))
       rows.push({ name, through, versions: packages.map((name) => `${name} ${versionOf(name)}`), bare, governed })
       assert.deepStrictEqual(governed.failures, [])
       assert.strictEqual(governed.ok, calls)

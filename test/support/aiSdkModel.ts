@@ -41,6 +41,7 @@ const usageOf = (body: { usage: { input_tokens: number; output_tokens?: number }
 })
 
 interface Message {
+  readonly content: ReadonlyArray<{ readonly text?: string }>
   readonly id: string
   readonly model: string
   readonly stop_reason: string
@@ -103,6 +104,7 @@ export const make = (url: string, modelId = "my-model") => {
       })) as Message
       return {
         content: [],
+        text: message.content.map(({ text = "" }) => text).join(""),
         finishReason: { unified: message.stop_reason },
         usage: usageOf(message),
         response: { id: message.id, modelId: message.model, headers: Object.fromEntries(response.headers) }

@@ -16,6 +16,8 @@ export interface Asks {
   /** Who asks, as the protocol's clients say it. */
   readonly agent?: string | undefined
   readonly maxTokens?: number | undefined
+  /** The answer that this one continues, or `new` for the first of a conversation that is stored. */
+  readonly thread?: string | undefined
   readonly stream?: boolean | undefined
 }
 
@@ -25,6 +27,8 @@ export interface Spoken {
   /** The path of a request, with its query. */
   readonly path: (asks: Asks) => string
   readonly body: (asks: Asks) => Readonly<Record<string, unknown>>
+  /** Whether it has conversations that the provider stores. */
+  readonly stores: boolean
   readonly keyHeader: string
   /** The text that an event of a stream adds. */
   readonly textOf: (event: unknown) => string
@@ -42,13 +46,17 @@ export const spoken: ReadonlyArray<Spoken> = [
   {
     protocol: anthropic,
     path: () => "/v1/messages",
-    body: ({ agent, maxTokens = 1_000, stream, text }) => ({
+    body: ({ agent, maxTokens = 1_000, stream, text, thread }) => ({
       model,
+      ...(thread === undefined
+        ? {}
+        : { thread: thread === "new" ? { type: "create" } : { type: "continue", previous_message_id: thread } }),
       metadata: { user_id: agent },
       max_tokens: maxTokens,
       stream,
       messages: [{ role: "user", content: text }]
     }),
+    stores: true,
     keyHeader: "x-api-key",
     textOf: (event: Any) => event.delta?.text ?? "",
     said: (body: Any) => body.content.map((block: Any) => block.text ?? [block.name, block.input])
@@ -64,6 +72,7 @@ export const spoken: ReadonlyArray<Spoken> = [
       ...(stream === true ? { stream_options: { include_usage: true } } : {}),
       messages: [{ role: "user", content: text }]
     }),
+    stores: false,
     keyHeader: "authorization",
     textOf: (event: Any) => event.choices[0]?.delta.content ?? "",
     said: ({ choices: [{ message }] }: Any) => [
@@ -74,13 +83,15 @@ export const spoken: ReadonlyArray<Spoken> = [
   {
     protocol: openaiResponses,
     path: () => "/v1/responses",
-    body: ({ agent, maxTokens, stream, text }) => ({
+    body: ({ agent, maxTokens, stream, text, thread }) => ({
       model,
       user: agent,
+      previous_response_id: thread === "new" ? undefined : thread,
       max_output_tokens: maxTokens,
       stream,
       input: text
     }),
+    stores: true,
     keyHeader: "authorization",
     textOf: (event: Any) => (event.type === "response.output_text.delta" ? event.delta : ""),
     said: ({ output }: Any) =>
@@ -96,6 +107,7 @@ export const spoken: ReadonlyArray<Spoken> = [
       contents: [{ role: "user", parts: [{ text }] }],
       ...(maxTokens === undefined ? {} : { generationConfig: { maxOutputTokens: maxTokens } })
     }),
+    stores: false,
     keyHeader: "x-goog-api-key",
     textOf: (event: Any) => event.candidates[0].content.parts.map((part: Any) => part.text ?? "").join(""),
     said: ({ candidates: [{ content }] }: Any) =>

@@ -17,6 +17,8 @@ import * as Fetch from "floodgate/fetch"
 import { ProviderServer } from "floodgate/testing/server"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
+import * as Floodgate from "floodgate/promise"
+import * as Retry from "floodgate/Retry"
 import { ProviderSim } from "floodgate/testing"
 import type { Setup, Way, World } from "./clientSuite.ts"
 import * as AiSdkModel from "./aiSdkModel.ts"
@@ -44,6 +46,14 @@ const seen = ({ log, stats }: Pick<World, "log" | "stats">, context: Context.Con
     return pools[name] ?? unused
   })
 })
+
+const policyOf = ({ retry: { attempts, maxElapsedMillis } }: Setup) =>
+  Retry.make({
+    base: "5 millis",
+    jitter: "none",
+    attempts,
+    maxElapsed: maxElapsedMillis === undefined ? undefined : `${maxElapsedMillis} millis`
+  })
 
 const budgetOf = (setup: Setup) => Budget.layer(setup.budget)
 
@@ -89,7 +99,7 @@ export const clientSimulated: Way = {
   start: Effect.fnUntraced(function* (setup) {
     const context = yield* simulated(setup)
     const built = yield* Layer.build(
-      Layer.provide(LlmClient.layerProvider({ retry: setup.retry }), Layer.succeedContext(context))
+      Layer.provide(LlmClient.layerProvider({ retry: policyOf(setup) }), Layer.succeedContext(context))
     )
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
@@ -103,7 +113,7 @@ export const clientServed: Way = {
   clock: "live",
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
-    const layer = LlmClient.layer({ retry: setup.retry, apiKey: Redacted.make("any"), baseUrl: server.url })
+    const layer = LlmClient.layer({ retry: policyOf(setup), apiKey: Redacted.make("any"), baseUrl: server.url })
     const built = yield* Layer.build(Layer.provide(layer, Layer.succeedContext(context)))
     return {
       ...clientWorld(Context.get(built, LlmClient.LlmClient)),
@@ -115,12 +125,14 @@ export const clientServed: Way = {
 const ai = <E, R>(setup: Setup, model: Effect.Effect<LanguageModel.LanguageModel, E, R>) =>
   FloodgateAi.layer({ model: Models.modelName, maxTokens: 100 }).pipe(
     Layer.provide(Layer.effect(LanguageModel.LanguageModel, model)),
-    Layer.provide(Governor.layer({ retry: setup.retry }))
+    Layer.provide(Governor.layer({ retry: policyOf(setup) }))
   )
 
 export const aiSimulated: Way = {
   name: "floodgate/ai, simulated",
   clock: "test",
+  // Its models know their toolkits.
+  tools: false,
   start: Effect.fnUntraced(function* (setup) {
     const context = yield* simulated(setup)
     const layer = Layer.provide(ai(setup, Models.overProvider), Layer.succeedContext(context))
@@ -135,6 +147,8 @@ export const aiSimulated: Way = {
 export const aiServed: Way = {
   name: "floodgate/ai, over HTTP",
   clock: "live",
+  // Its models know their toolkits.
+  tools: false,
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
     const layer = ai(setup, Models.overHttp(server.url)).pipe(
@@ -172,14 +186,16 @@ const askFrom = <A>(ask: (signal: AbortSignal) => Promise<A>): Effect.Effect<A, 
 const overServer = <A>(
   name: string,
   make: Effect.Effect<A, never, Governor.Governor | Scope.Scope>,
-  worldOf: (made: A, url: string) => Pick<World, "ask" | "stream">
+  worldOf: (made: A, url: string) => Pick<World, "ask" | "stream" | "follow">,
+  { follows = false }: Pick<Way, "follows"> = {}
 ): Way => ({
   name,
   clock: "live",
+  follows,
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
     const governor = yield* Layer.build(
-      Layer.provide(Governor.layer({ retry: setup.retry }), Layer.succeedContext(context))
+      Layer.provide(Governor.layer({ retry: policyOf(setup) }), Layer.succeedContext(context))
     )
     const made = yield* Effect.provideContext(make, governor)
     return { ...worldOf(made, server.url), ...seen(server, context) }
@@ -198,13 +214,23 @@ export const middlewareServed: Way = overServer(
           const { usage } = await client.messages.create(params(characters, agent), { signal })
           return [usage.input_tokens, usage.output_tokens]
         }),
+      follow: (characters, agent, previous) =>
+        askFrom(async (signal) => {
+          const thread =
+            previous === undefined
+              ? { type: "create" as const }
+              : { type: "continue" as const, previous_message_id: previous }
+          const { id, usage } = await client.beta.messages.create({ ...params(characters, agent), thread }, { signal })
+          return [id, usage.input_tokens]
+        }),
       stream: (characters, agent) =>
         streamFrom(async function* (signal) {
           const stream = await client.messages.create({ ...params(characters, agent), stream: true }, { signal })
           for await (const event of stream) yield LlmClient.text(event)
         })
     }
-  }
+  },
+  { follows: true }
 )
 
 /** A governed fetch, under any protocol. All count as Anthropic does, so that the levels can be compared. */
@@ -219,6 +245,12 @@ export const fetchServed = (one: Spoken): Way =>
       }
       const asks = (characters: number, agent: string) => ({ text: "x".repeat(characters), agent, maxTokens: 100 })
       return {
+        follow: (characters, agent, previous) =>
+          askFrom(async (signal) => {
+            const given = { ...asks(characters, agent), thread: previous ?? "new" }
+            const answer = await answerOf(one, await accepted(await send(url, one, given, { fetch, signal })))
+            return [answer.continuation ?? "", answer.counts.inputTokens ?? 0]
+          }),
         ask: (characters, agent) =>
           askFrom(async (signal) => {
             const response = await accepted(await send(url, one, asks(characters, agent), { fetch, signal }))
@@ -231,7 +263,8 @@ export const fetchServed = (one: Spoken): Way =>
             yield* textsOf(one, await accepted(await send(url, one, given, { fetch, signal })))
           })
       }
-    }
+    },
+    { follows: one.stores }
   )
 
 /** The AI SDK's middleware around a model that speaks HTTP. */
@@ -264,3 +297,49 @@ export const aiSdkServed: Way = overServer(
     }
   }
 )
+
+/** Code of one's own without Effect. What it gives is whole: nobody knows of its streams. */
+export const runServed: Way = {
+  name: "run of floodgate/promise, over HTTP",
+  clock: "live",
+  streams: false,
+  start: Effect.fnUntraced(function* (setup) {
+    const { attempts, maxElapsedMillis } = setup.retry
+    const { budget, provider } = setup
+    const server = yield* ProviderServer.make(provider)
+    const maxElapsedSeconds = maxElapsedMillis === undefined ? undefined : maxElapsedMillis / 1_000
+    const floodgate = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        Floodgate.create({
+          limits: budget?.limits,
+          concurrency: typeof budget?.concurrency === "number" ? budget.concurrency : undefined,
+          retry: { baseSeconds: 0.005, attempts, maxElapsedSeconds }
+        })
+      ),
+      (floodgate) => Effect.promise(floodgate.dispose)
+    )
+    const model = AiSdkModel.make(server.url)
+    const answer = (characters: number, agent: string) =>
+      askFrom((signal) =>
+        floodgate.run(
+          { model: Models.modelName, bytes: characters, maxTokens: 100, agent, signal },
+          async ({ signal, used }) => {
+            const prompt = [{ role: "user", content: [{ type: "text", text: "x".repeat(characters) }] }]
+            const providerOptions = { floodgate: { agent } }
+            const given = { prompt, maxOutputTokens: 100, abortSignal: signal, providerOptions }
+            const answer = await model.doGenerate(given)
+            const [inputTokens, outputTokens] = [answer.usage.inputTokens.total, answer.usage.outputTokens.total ?? 0]
+            used({ inputTokens, outputTokens })
+            return { text: answer.text, used: [inputTokens, outputTokens] as const }
+          }
+        )
+      )
+    return {
+      ask: (characters, agent) => Effect.map(answer(characters, agent), ({ used }) => used),
+      stream: (characters, agent) => Stream.fromEffect(Effect.map(answer(characters, agent), ({ text }) => text)),
+      log: server.log,
+      stats: server.stats,
+      pool: Effect.map(Effect.promise(floodgate.status), ({ pools }) => pools["default"] ?? unused)
+    }
+  })
+}

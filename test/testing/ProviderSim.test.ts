@@ -409,6 +409,20 @@ describe("ProviderSim", () => {
       )
     }
 
+    it.effect("fails at its end when it is malformed, with all that came before", () =>
+      simulate(
+        { latency, outputTokens: 1_000, reply: () => "abcdefghij".repeat(400), faults: [{ kind: "malformed" }] },
+        Effect.gen(function* () {
+          const exit = yield* Effect.exit(within(Effect.scoped(collect(params(400))), "1 minute"))
+          const error = yield* Effect.flip(Effect.failCause(Exit.isFailure(exit) ? exit.cause : assert.fail()))
+          const reason = (error as { reason: { _tag: string; received: { text: string } } }).reason
+          assert.strictEqual(reason._tag, "MalformedResponse")
+          assert.isAtLeast(reason.received.text.length, 3_500)
+          assert.strictEqual((yield* sim((sim) => sim.stats)).broken, 1)
+        })
+      )
+    )
+
     it.effect("gives up a stream after a minute of silence, as the real client does", () =>
       simulate(
         { latency, outputTokens: 1_000, reply: () => "abcdefghij".repeat(400), faults: [{ kind: "stall" }] },
@@ -510,7 +524,10 @@ describe("ProviderSim", () => {
 
     it.effect("map to the errors that a real provider's client gives", () =>
       Effect.gen(function* () {
-        const kinds = ["400", "401", "404", "429", "529", "500", "timeout", "refused", "cut", "truncated"] as const
+        const kinds = [
+          ...(["400", "401", "404", "429", "529", "500"] as const),
+          ...(["timeout", "refused", "cut", "truncated", "malformed"] as const)
+        ]
         assert.deepStrictEqual(yield* Effect.forEach(kinds, (kind) => tagOf({ kind })), [
           "InvalidRequest",
           "Unauthenticated",
@@ -521,7 +538,8 @@ describe("ProviderSim", () => {
           "TimedOut",
           "ConnectionFailed",
           "ConnectionFailed",
-          "ConnectionFailed"
+          "ConnectionFailed",
+          "MalformedResponse"
         ])
         assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "ramp_limit_exceeded" }), "RampLimited")
         assert.strictEqual(yield* tagOf({ kind: "429", errorCode: "enforced_spend_limit_reached" }), "SpendLimited")

@@ -299,17 +299,22 @@ const whole = Effect.fnUntraced(function* (
 ) {
   if (call.fault === "stall") return yield* Effect.never
   yield* finish(playing, call)
-  if (call.fault !== undefined) return yield* Http.broken
+  if (call.fault !== undefined && call.fault !== "malformed") return yield* Http.broken
   const { dialect, exchange } = asked
   const { params, requestId } = answer
   const message = Simulator.message(playing.self, answer)
+  const body = JSON.stringify(dialect.whole(message, { ...exchange, requestId }))
+  const headers = { ...limitsTold(playing, dialect, params.model), ...requestIdOf(dialect, requestId) }
+  const given = { contentType: "application/json", headers }
+  if (call.fault === "malformed") return HttpServerResponse.text(body.slice(0, body.length / 2), given)
   keep(playing, asked, message)
-  return HttpServerResponse.jsonUnsafe(dialect.whole(message, { ...exchange, requestId }), {
-    headers: { ...limitsTold(playing, dialect, params.model), ...requestIdOf(dialect, requestId) }
-  })
+  return HttpServerResponse.text(body, given)
 })
 
 const encoder = new TextEncoder()
+
+/** An event that is no JSON, where the last events should be. */
+const garbled = encoder.encode('data: {"type":"message_de\n\n')
 
 const streamed = Effect.fnUntraced(function* (
   playing: Playing,
@@ -334,7 +339,8 @@ const streamed = Effect.fnUntraced(function* (
   const last = call.fault === "cut" ? Http.broken : Effect.void
   const ending = call.fault === "stall" ? Effect.never : Effect.andThen(finish(playing, call), last)
   const context = yield* Effect.context<HttpServerRequest.HttpServerRequest>()
-  const body = Stream.concat(events, Stream.drain(Stream.fromEffect(Effect.provideContext(ending, context))))
+  const end = Stream.fromEffect(Effect.provideContext(ending, context))
+  const body = Stream.concat(events, call.fault === "malformed" ? Stream.map(end, () => garbled) : Stream.drain(end))
   return HttpServerResponse.stream(body, {
     contentType,
     headers: { ...limits, "cache-control": "no-cache", ...requestIdOf(dialect, requestId) }

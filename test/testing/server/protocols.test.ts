@@ -98,6 +98,24 @@ describe("ProviderServer's protocols", () => {
         )
       )
 
+      it.live("garbles what a fault garbles: a whole answer, and the last events of a stream", () =>
+        withServer(
+          {
+            faults: [{ kind: "malformed" }],
+            latency: { ...fast, perOutputTokenMillis: 1 },
+            outputTokens: 20,
+            reply: () => "word ".repeat(50)
+          },
+          async (url) => {
+            const whole = await send(url, one, { text: "Hello" })
+            assert.strictEqual(whole.status, 200)
+            assert.instanceOf(await whole.json().catch((error: unknown) => error), SyntaxError)
+            const streamed = await answerOf(one, await send(url, one, { text: "Hello", stream: true }))
+            assert.deepStrictEqual([streamed.started, streamed.complete], [true, false])
+          }
+        )
+      )
+
       it.live("tells of its limits where this provider does", () =>
         withServer(
           { limits: { requests: { perMinute: 1, burst: 1 }, tokens: { perMinute: 60_000 } }, timeScale: 2 },
