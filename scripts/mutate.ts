@@ -5,6 +5,7 @@
  *     npm run mutate                            every mutant
  *     npm run mutate -- --every 5               each fifth
  *     npm run mutate -- --at cap.ts,law.ts:120  those of some files or lines
+ *     npm run mutate -- --again FILE            those that FILE names, which is what an earlier run has printed
  *     npm run mutate -- --list                  says what would be changed, and runs nothing
  *
  * Constants stay as they are, because measurements choose them and not rules. A mutant that does not end counts as found.
@@ -19,8 +20,8 @@ const root = join(import.meta.dirname, "..")
 const folder = "src/admission"
 /** The tests, those that notice soonest first. */
 const folders = ["test/admission", "test/proof"]
-/** A mutant whose tests take longer does not end. */
-const patienceMillis = 90_000
+/** A mutant whose tests take so many times as long as those of the code as it is does not end. */
+const patience = 5
 
 interface Mutant {
   readonly file: string
@@ -132,7 +133,7 @@ const work = async (): Promise<void> => {
       pool: "threads",
       maxWorkers: 1,
       isolate: false,
-      testTimeout: patienceMillis,
+      testTimeout: 600_000,
       setupFiles: ["test/setup.ts"],
       include: folders.map((each) => `${each}/*.test.ts`),
       // These are about other mutants.
@@ -175,35 +176,40 @@ const work = async (): Promise<void> => {
 // All of them
 // -----------------------------------------------------------------------------
 
+/** What became of a mutant: a test noticed it, its tests did not end, or nobody noticed. */
+type Fate = "found" | "endless" | "survived"
+
 /** A worker, which is replaced when a mutant does not end. */
 class Worker {
   private child: ChildProcess | undefined = undefined
 
-  /** What it answers; an end without an answer says that the mutant does not end. */
-  private reply(): Promise<unknown> {
+  private reply(): Promise<Fate> {
     const child = this.child!
     return new Promise((resolve) => {
-      const hear = (answer: unknown): void => {
-        child.off("message", hear).off("exit", end)
-        resolve(answer)
+      const hear = (isFound: unknown): void => {
+        child.off("exit", end)
+        resolve(isFound === true ? "found" : "survived")
       }
-      const end = (): void => hear(true)
-      child.on("message", hear).on("exit", end)
+      const end = (): void => {
+        child.off("message", hear)
+        resolve("endless")
+      }
+      child.once("message", hear).once("exit", end)
     })
   }
 
-  /** Whether the tests notice a mutant; `null` is the code as it is. */
-  async try(mutant: Mutant | null): Promise<boolean> {
+  /** Tries a mutant; `null` is the code as it is. */
+  async try(mutant: Mutant | null, millis: number): Promise<Fate> {
     if (this.child === undefined) {
       const options = { cwd: root, stdio: ["ignore", "ignore", "inherit", "ipc"] as never }
       this.child = fork(import.meta.filename, ["--worker"], options)
       await this.reply()
     }
-    const timer = setTimeout(() => this.end(), patienceMillis)
+    const timer = setTimeout(() => this.end(), Math.min(millis, 2 ** 31 - 1))
     this.child.send(mutant as object)
-    const isFound = await this.reply()
+    const fate = await this.reply()
     clearTimeout(timer)
-    return isFound === true
+    return fate
   }
 
   end(): void {
@@ -222,40 +228,48 @@ const nameOf = ({ file, is, line, was }: Mutant): string =>
 
 const main = async (): Promise<void> => {
   const places = argument("--at")?.split(",")
+  const again = argument("--again")
+  const named = again === undefined ? undefined : readFileSync(again, "utf8").split("\n")
   const every = Number(argument("--every") ?? 1)
   const files = readdirSync(join(root, folder))
   const mutants = files
     .flatMap(mutantsOf)
     .filter(({ file, line }) => places === undefined || places.includes(file) || places.includes(`${file}:${line}`))
+    .filter((mutant) => named === undefined || named.some((line) => line.endsWith(nameOf(mutant))))
     .filter((_, n) => n % every === 0)
   if (process.argv.includes("--list")) return console.log(mutants.map(nameOf).join("\n"))
   const begun = performance.now()
   const seconds = (): string => `${((performance.now() - begun) / 1_000).toFixed(0)} s`
   const workers = Array.from({ length: Math.min(availableParallelism(), mutants.length) }, () => new Worker())
-  if (await workers[0]!.try(null)) throw new Error("the tests fail without a mutant")
-  const survivors: Array<Mutant> = []
+  if ((await workers[0]!.try(null, Infinity)) === "found") throw new Error("the tests fail without a mutant")
+  const millis = patience * (performance.now() - begun)
+  const fates = new Map<Mutant, Fate>()
   let next = 0
-  let tried = 0
   const run = async (worker: Worker): Promise<void> => {
     for (let mutant = mutants[next++]; mutant !== undefined; mutant = mutants[next++]) {
-      const isFound = await worker.try(mutant)
-      tried++
-      if (isFound) continue
-      survivors.push(mutant)
-      console.log(`${tried} of ${mutants.length} in ${seconds()}: not noticed: ${nameOf(mutant)}`)
+      const fate = await worker.try(mutant, millis)
+      fates.set(mutant, fate)
+      if (fate !== "found")
+        console.log(`${fates.size} of ${mutants.length} in ${seconds()}: ${fate}: ${nameOf(mutant)}`)
     }
     worker.end()
   }
   await Promise.all(workers.map(run))
-  console.log("")
-  for (const file of files) {
-    const all = mutants.filter((mutant) => mutant.file === file).length
-    if (all === 0) continue
-    const left = survivors.filter((mutant) => mutant.file === file).length
-    console.log(`${file.padEnd(14)} ${all - left} of ${all} found`)
+  const report = (name: string, of: ReadonlyArray<Mutant>): void => {
+    const count = (fate: Fate): number => of.filter((mutant) => fates.get(mutant) === fate).length
+    const score = ((100 * (of.length - count("survived"))) / of.length).toFixed(1)
+    const counts = `${count("found")} found, ${count("endless")} endless, ${count("survived")} survived`
+    if (of.length > 0) console.log(`${name.padEnd(14)} ${counts} of ${of.length}: ${score} %`)
   }
-  const score = ((100 * (mutants.length - survivors.length)) / mutants.length).toFixed(1)
-  console.log(`\n${mutants.length - survivors.length} of ${mutants.length} found: ${score} %, in ${seconds()}`)
+  console.log("")
+  for (const name of files) {
+    report(
+      name,
+      mutants.filter(({ file }) => file === name)
+    )
+  }
+  report("all", mutants)
+  console.log(`in ${seconds()}`)
 }
 
 await (process.argv.includes("--worker") ? work() : main())

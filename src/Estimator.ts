@@ -1,35 +1,34 @@
 /**
- * What a call is going to use, learned from what calls did use.
+ * Estimates the usage of a call from the usage of previous calls.
  *
- * A budget reserves before it knows. Too little becomes a debt that others wait for later; too much keeps them waiting
- * now, and `max_tokens` is often ten times what is produced. So each pool and kind of call has a memory of its own:
+ * A budget reserves before the usage is known. An estimate that is too low becomes debt, and one that is too high makes
+ * others wait; `max_tokens` is often ten times the actual output. So the estimator learns for each pool and kind of call:
  *
- * - **Input** is the request's size times the tokens per byte seen so far, unless the number is known.
+ * - **Input** is the size of the request times the observed tokens per byte, unless the number is known.
  * - **Cached input** is the share of the prompt that was read from the cache before.
- * - **Output** is what 95 of 100 calls stay below (99 when the model thinks), and 15 % more. Calls that run together
- *   reserve less each: long ones and short ones make up for each other, so that only their sum needs to be safe.
+ * - **Output** is the 95th percentile of previous calls (the 99th with thinking), plus 15 %. Concurrent calls reserve less
+ *   each, because long and short answers even out and only their sum must be safe.
  *
  * **Details**
  *
- * A kind that is new borrows from its pool: tokens per byte from the first call on, and the output until 30 calls of its own
- * are known. Agents are many and short-lived, so that most would never know enough by themselves. The cached share is not
- * borrowed, because each has a cache of its own.
+ * A new kind borrows from its pool: tokens per byte from the first call on, and output until it has 30 calls of its own.
+ * Agents are many and short-lived, so most would never learn enough alone. The cached share is not borrowed, because each
+ * kind has its own cache.
  *
- * All of it leans to the safe side: input by twice the mean deviation upwards, the cached share downwards. Of the output,
- * the last 256 calls are kept, and 30 must be known. Before that an output of 4,096 tokens is expected (16,384 when the
- * model thinks), or more if more was seen, but never more than `maxTokens`. That is longer than most replies, and does
- * not stop a fan-out as 64,000 would.
+ * Estimates err on the safe side: input by twice the mean deviation upwards, the cached share downwards. The last 256
+ * outputs are kept. Before 30 are known, the estimate is 4,096 tokens (16,384 with thinking), or more if a longer output was
+ * seen, but never more than `maxTokens`. That is longer than most replies, and does not stop a fan-out as 64,000 would.
  *
- * Before anything is known, 2.7 bytes make a token: Anthropic's rule of thumb is 3.5 characters, and its models since
+ * At first, 2.7 bytes count as a token: Anthropic's rule of thumb is 3.5 characters, and its models since
  * Claude 4.7 make about 30 % more tokens of the same text (https://platform.claude.com/docs/en/about-claude/glossary,
  * https://platform.claude.com/docs/en/build-with-claude/token-counting).
  *
- * The scheme for output is that of Fenic (https://github.com/typedef-ai/fenic).
+ * The estimate of the output follows Fenic (https://github.com/typedef-ai/fenic).
  *
  * **Gotchas**
  *
- * Learn from whole calls only: what an interrupted reply used is less than it would have been. One that was cut off at its
- * `maxTokens` tells that it is at least so long, and is learned where that is more than was expected.
+ * Learn from complete calls only, because an interrupted reply used less than it would have. A reply that was cut off at
+ * `maxTokens` is learned only if it is longer than expected.
  *
  * **Example** (Learning how many tokens a byte makes)
  *

@@ -1,15 +1,15 @@
 /**
- * The typed failures of a call: what went wrong, whether to retry, and what to tell the budget.
+ * The typed failures of a call: what went wrong, whether to retry, and what the budget must know.
  *
- * Every failure is an {@link LlmError} with a `reason`. The reason's class says what happened; the wrapper answers the
- * questions that the rest of the library asks, whatever the reason: `isRetryable`, `retryAfter`, `usage` (what of its
- * reservation the call used), `pushback` (whether the provider asked everybody to slow down) and `signal`.
+ * Every failure is an {@link LlmError} with a `reason`. The class of the reason says what happened. The wrapper answers
+ * the same questions for every reason: `isRetryable`, `retryAfter`, `usage` (what the call used of its reservation),
+ * `pushback` (whether the provider asked to slow down) and `signal`.
  *
  * **Details**
  *
- * Reasons are told apart by status, error type and error code; by the text of a message only where a `fetch` fails and says
- * nothing else. A reason's `message` names the cause and the way out in one line. Errors never hold API keys or request
- * headers.
+ * The reason depends on the status, the error type and the error code; the text of a message matters only if a failing
+ * `fetch` gives nothing else. The `message` of a reason names the cause and a remedy in one line. Errors never hold API
+ * keys or request headers.
  *
  * **Example** (Handling one reason)
  *
@@ -145,7 +145,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return `${this.reason.message}${limit}${notes && ` (${notes})`}`
   }
 
-  /** Whether another attempt may succeed without anybody changing anything, and repeats nothing that was handed on. */
+  /** Whether another attempt may succeed without a change, and without repeating content that was handed on. */
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -155,12 +155,12 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return this.reason.retryAfter
   }
 
-  /** What of its reservation the call used; a dimension that is left out keeps its estimate. */
+  /** What the call used of its reservation; a dimension that is left out keeps its estimate. */
   get usage(): Limits.Usage {
     return usageOf(this.reason)
   }
 
-  /** What the budget must be told, if the provider asked everybody to slow down. */
+  /** How the provider asked to slow down, if it did. */
   get pushback(): Pushback | undefined {
     return pushbackOf(this.reason)
   }

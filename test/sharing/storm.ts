@@ -216,6 +216,12 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
 // The judge
 // -----------------------------------------------------------------------------
 
+/** What of a plan allows more than the limit: the mode, and what its store loses. */
+export const causeOf = ({ events, sharing }: Plan): string => {
+  const lost = new Set(events.flatMap(({ what }) => (losses.has(what) ? [what] : [])))
+  return [sharing.whenAway === "degrade" ? "degrade" : "no degrade", ...Array.from(lost).sort()].join(", ")
+}
+
 /** What makes a store lose what it had, or how old that is. */
 const losses: ReadonlySet<Event["what"]> = new Set(["wipe", "restore", "failover", "stepOfRedis"])
 

@@ -34,7 +34,7 @@ const count = (name: string, text: string, unless: string) =>
 
 const flags = {
   paths: Argument.String("path").pipe(
-    Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
+    Argument.withDescription("Files, or folders of text files, as the workload that run would make of them"),
     Argument.variadic()
   ),
   ...Selection.flags,
@@ -49,7 +49,7 @@ const flags = {
   ),
   agents: LimitFlags.count("agents").pipe(
     Flag.withDescription(
-      "Agents; with --trace, deal its calls to them as fast as possible (default: 12, or the trace's arrivals)"
+      "Agents; with --trace, the agents make its calls as fast as possible (default: 12, or the trace's arrivals)"
     ),
     Flag.optional
   ),
@@ -61,7 +61,7 @@ const flags = {
   latencyPerToken: LimitFlags.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
-    Flag.withDescription('Say which tier is enough for this, such as "10 minutes"'),
+    Flag.withDescription('Say which tier is enough for this deadline, such as "10 minutes"'),
     Flag.optional
   ),
   ...LimitFlags.flags,
@@ -416,7 +416,7 @@ export const forecastCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "What a workload will take before it runs: how long, what binds, how many agents still help, which tier is enough."
+    "Says how long a workload will take, which limit binds, how many agents still help, and which tier is enough."
   ),
   Command.withExamples([
     { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },
