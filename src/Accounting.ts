@@ -314,3 +314,40 @@ export const azure: Accounting = {
   }),
   usage: openai.usage
 }
+
+/**
+ * Google's Gemini: requests, and the tokens of the prompt. Output has no limit a minute.
+ *
+ * **Details**
+ *
+ * The limits are "requests per minute" and "tokens per minute (input)". Whether cached input and rejected requests count is not
+ * documented: cached input is held to count, rejections to be free. How the minutes are counted is not documented either.
+ *
+ * Source: https://ai.google.dev/gemini-api/docs/rate-limits
+ *
+ * **Example** (Output takes nothing of `tokens`)
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * const expected = { inputTokens: 1_000, cachedTokens: 500, outputTokens: 2_000, maxTokens: 4_096 }
+ *
+ * Accounting.gemini.estimate(expected) // => { inputTokens: 1_500, outputTokens: 2_000, tokens: 1_500 }
+ * ```
+ *
+ * @category providers
+ * @since 0.2.0
+ */
+export const gemini: Accounting = {
+  name: "gemini",
+  rejections: "free",
+  estimate: (expected) => ({
+    inputTokens: prompt(expected),
+    outputTokens: expected.outputTokens,
+    tokens: prompt(expected)
+  }),
+  usage: (actual) => {
+    const inputTokens = uncached(actual) + (actual.cacheReadTokens ?? 0)
+    return { inputTokens, outputTokens: actual.outputTokens, tokens: inputTokens }
+  }
+}

@@ -91,6 +91,13 @@ export interface Call {
   readonly thinking?: boolean | undefined
   /** How many calls of the pool run at the same time, this one included: what one uses more, another uses less. @default 1 */
   readonly together?: number | undefined
+  /**
+   * Whether the provider adds content that it stores to the prompt, such as the conversation that the call continues. The
+   * size of the request says nothing of such a prompt, so that it teaches no ratio. @default false
+   */
+  readonly stored?: boolean | undefined
+  /** How the provider of this call counts, where one estimator serves several. @default the estimator's */
+  readonly accounting?: Accounting.Accounting | undefined
 }
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
@@ -279,7 +286,9 @@ const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Acc
   return {
     ...memory,
     tokensPerByte:
-      known && call.bytes > 0 ? Learning.follow(memory.tokensPerByte, prompt / call.bytes) : memory.tokensPerByte,
+      known && call.bytes > 0 && call.stored !== true
+        ? Learning.follow(memory.tokensPerByte, prompt / call.bytes)
+        : memory.tokensPerByte,
     cachedShare: known ? Learning.follow(memory.cachedShare, cacheReadTokens / prompt) : memory.cachedShare,
     outputs:
       isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)
@@ -330,7 +339,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
           const key = keyOf(call)
           const memory = memories.get(key)
           if (memory !== undefined) put(key, memory)
-          return accounting.estimate(expect(call, memory ?? nothing(call), poolOf(call)))
+          return (call.accounting ?? accounting).estimate(expect(call, memory ?? nothing(call), poolOf(call)))
         }),
       learn: (call, actual) =>
         Effect.sync(() => {

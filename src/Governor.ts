@@ -60,7 +60,9 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
+import * as Events from "./Events.ts"
 import * as GovernedCall from "./governor/call.ts"
+import * as Conversations from "./governor/conversations.ts"
 import { makeFlights } from "./governor/estimate.ts"
 import * as Health from "./governor/health.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
@@ -150,14 +152,17 @@ export const make = Effect.fnUntraced(function* (
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
   const { accounting = estimator.accounting, retry: policy = Retry.defaultPolicy } = options
+  const context = yield* Effect.context<never>()
   const parts: GovernedCall.Parts = {
     accounting,
     breaker,
     budget,
+    conversations: Conversations.make(),
     estimator,
     flights: makeFlights(),
-    given: Context.pick(Retry.RetryBudget)(yield* Effect.context<never>()),
+    given: Context.pick(Retry.RetryBudget)(context),
     health: Health.make(),
+    observer: Events.observerOf(context),
     policy,
     warmup: Warmup.make()
   }
@@ -186,7 +191,12 @@ export const make = Effect.fnUntraced(function* (
     admit: (call, how = {}) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.withFiber(({ context }) => {
-          const trace = Trace.begin(GovernedCall.poolOf(parts, call), Context.get(context, Clock.Clock), context)
+          const trace = Trace.begin(
+            GovernedCall.poolOf(parts, call),
+            call.model,
+            Context.get(context, Clock.Clock),
+            context
+          )
           const bounds = GovernedCall.boundsOf(trace, how, Context.get(context, Retry.Deadline))
           return GovernedCall.admit(parts, call, how, trace, bounds, false, restore)
         })

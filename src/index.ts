@@ -13,6 +13,7 @@ export * as Budget from "./Budget.ts"
 /** @since 0.1.0 */
 export * as Estimator from "./Estimator.ts"
 /** @since 0.1.0 */
+export * as Events from "./Events.ts"
 export * as Forecast from "./Forecast.ts"
 /** @since 0.1.0 */
 export * as Governor from "./Governor.ts"

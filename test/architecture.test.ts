@@ -98,6 +98,11 @@ const rules: ReadonlyArray<Rule> = [
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
   {
+    files: /^src\/fetch\//,
+    own: ["core", "input/", "estimator/", "governor/", "protocol/", "signals/", "fetch/"],
+    packages: ["effect"]
+  },
+  {
     files: /^src\/anthropic\//,
     own: ["core", "input/", "governor/", "protocol/", "signals/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]

@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
+import * as Events from "../Events.ts"
 import * as Believed from "../input/believed.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
@@ -19,7 +20,7 @@ import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
 import { countsOf } from "./metrics.ts"
 import type { BudgetStatus, Cooldown, Options, RateLimitSignal, ReserveOptions } from "./models.ts"
-import { checkConcurrency, defaultPool, parse, queueingOf } from "./options.ts"
+import { checkConcurrency, defaultPool, nameIn, parse, queueingOf } from "./options.ts"
 import { heldOf, Pool } from "./pool.ts"
 import { readingsOf } from "./readings.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -44,10 +45,23 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const sharing = yield* BudgetStore
     const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
-    const open = (name: string): Pool => {
+    const observer = Events.observerOf(context)
+    const open = (name: string, kind = name): Pool => {
       const counts = countsOf(name, context)
-      const limits = limitsOf(name)
-      const pool = new Pool({ name, limits, concurrency, maxQueued, counts, clock, sharing, id, after, changed })
+      const limits = limitsOf(kind)
+      const pool = new Pool({
+        name,
+        limits,
+        concurrency,
+        maxQueued,
+        counts,
+        clock,
+        sharing,
+        id,
+        after,
+        changed,
+        observer
+      })
       pools.set(name, pool)
       return pool
     }
@@ -108,7 +122,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 
     const poolFor = (how: ReserveOptions | undefined): Pool => {
       const named = how?.pool ?? (how?.model === undefined ? undefined : poolOf(how.model))
-      return pools.get(named ?? defaultPool) ?? open(poolNamed("reserve", named))
+      const name = nameIn(how?.account, named ?? defaultPool)
+      return pools.get(name) ?? open(name, poolNamed("reserve", named))
     }
 
     const status = Effect.sync((): BudgetStatus => ({

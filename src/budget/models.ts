@@ -69,6 +69,13 @@ export interface ReserveOptions {
    * @default the pool of `model`, or "default", which is refused where limits are given per pool and none is called so
    */
   readonly pool?: string | undefined
+  /**
+   * The account with a provider that the call is made with, such as `api.openai.com/org-1`. Each has pools of its own, with
+   * the limits that were given for `pool`, so that two providers, or two customers of one, never share one.
+   *
+   * @default none: there is only one
+   */
+  readonly account?: string | undefined
   /** Stand first among the agent's own waiters: for a retry, which was already served once. @default false */
   readonly first?: boolean | undefined
   /**

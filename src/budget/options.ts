@@ -12,6 +12,12 @@ import type { Queueing } from "./waiter.ts"
 
 export const defaultPool = "default"
 
+/** The name of an account's pool, which no pool without an account has. */
+export const nameIn = (account: string | undefined, pool: string): string => {
+  if (account === undefined) return pool
+  return pool === defaultPool ? account : `${account}/${pool}`
+}
+
 const wholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
 
 export const checkConcurrency = (concurrency: number, option = "Budget.make: concurrency"): void => {

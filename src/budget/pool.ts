@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import { FairQueue, type Service } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
+import type { Event } from "../Events.ts"
 import * as Limits from "../Limits.ts"
 import type { Pushback } from "../LlmError.ts"
 import {
@@ -56,6 +57,8 @@ export interface Options {
   readonly after: (millis: number, then: Effect.Effect<void>) => void
   /** Called when something changed that a status shows. */
   readonly changed: () => void
+  /** Gets each event, where somebody wants to know. */
+  readonly observer: ((event: Event) => void) | undefined
 }
 
 export class Pool implements Host<Waiter> {
@@ -161,15 +164,34 @@ export class Pool implements Host<Waiter> {
     // Others may have given back since: only the store knows.
     const refused = (this.exchange === undefined ? this.quotaFor(this.law, charge) : undefined) ?? this.closedFor(now)
     if (refused !== undefined) return refused
-    if (how.maxWait < Infinity) {
-      const { dimension, millis } = Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
-      if (millis > how.maxWait) return this.tooLong(dimension, millis, how.maxWait)
+    const foreseen =
+      how.maxWait < Infinity || this.options.observer !== undefined
+        ? Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
+        : undefined
+    if (foreseen !== undefined && foreseen.millis > how.maxWait) {
+      return this.tooLong(foreseen.dimension, foreseen.millis, how.maxWait)
     }
     if (this.queue.size >= this.maxQueued) return new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
     const waiter = new Waiter(how, estimate, charge, this.costOf(charge), this.clockNow())
     this.queue.push(waiter, how.first)
     this.drain()
+    if (foreseen !== undefined) this.reportWait(waiter, foreseen)
     return waiter
+  }
+
+  private reportWait({ agent, binding, granted }: Waiter, { dimension, millis }: Predict.Foreseen): void {
+    const { observer } = this.options
+    // With a store all wait for its answer, and only some for more.
+    if (observer === undefined || granted !== undefined || (this.exchange !== undefined && millis === 0)) return
+    const at = this.clock.currentTimeMillisUnsafe()
+    observer({
+      type: "wait",
+      at,
+      pool: this.name,
+      agent,
+      dimension: binding ?? dimension,
+      until: at + Math.ceil(millis)
+    })
   }
 
   /** A budget that is closed interrupts its callers. */
@@ -461,6 +483,7 @@ export class Pool implements Host<Waiter> {
     const { reason, retryAfter, used } = failure
     const { ticket } = held
     this.options.counts.cooldowns[reason]++
+    const pausedUntil = this.law.gate.until
     const verdict = this.apply<Law.Verdict>(
       reason === "overload"
         ? (law, now) => Law.overload(law, ticket, { retryAfter, used }, now)
@@ -468,6 +491,7 @@ export class Pool implements Host<Waiter> {
       held,
       used
     )
+    this.reportPause(pausedUntil)
     this.repriceOnce()
     // A failed probe of an outage has had its turn: another agent's call is the next.
     this.account(held, used, verdict !== "outage")
@@ -478,10 +502,22 @@ export class Pool implements Host<Waiter> {
   /** Nothing goes out for a time. Where that is long, whoever waits is refused rather than kept. */
   pause(reason: Pushback, millis: number): void {
     this.options.counts.cooldowns[reason]++
+    const pausedUntil = this.law.gate.until
     this.apply((law, now) => Law.pause(law, reason, now + millis))
+    this.reportPause(pausedUntil)
     const refusal = this.closedFor(this.now())
     if (refusal !== undefined) this.refuseEach(refusal)
     this.drain()
+  }
+
+  /** Reports that a pause has begun, or is longer than before. */
+  private reportPause(before: number): void {
+    const { observer } = this.options
+    const { reason, until } = this.law.gate
+    const now = this.now()
+    if (observer === undefined || until <= Math.max(before, now)) return
+    const at = this.clock.currentTimeMillisUnsafe()
+    observer({ type: "pause", at, pool: this.name, reason, until: at + Math.ceil(until - now) })
   }
 
   private closedFor(now: number): WaitTooLong | undefined {

@@ -80,6 +80,12 @@ export const first = (
   return found
 }
 
+/** How long a caller waits, and for what last. */
+export interface Foreseen {
+  readonly millis: number
+  readonly dimension: Limits.Dimension | undefined
+}
+
 /** A caller that would come now. */
 export const newcomer = (
   law: Law.Pool,
@@ -88,7 +94,7 @@ export const newcomer = (
   charge: Limits.Whole,
   how: Queueing,
   now: number
-): { readonly millis: number; readonly dimension: Limits.Dimension | undefined } => {
+): Foreseen => {
   const before = { calls: 0, requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
   const part = queue.ahead(how, mostAgents, (flow, upTo) => addBacklog(before, flow, upTo))
   const calls = Math.round(before.calls / part)

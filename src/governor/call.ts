@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import { isAmount } from "../input/believed.ts"
+import { nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
 import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
@@ -60,10 +61,14 @@ export const boundsOf = ({ clock }: Trace.Trace, { maxWait }: CallOptions, last 
 const longestRefill = 120_000
 
 /** The pool of a call's model: what the budget says, else the class of models that share their limits. */
-export const poolOf = ({ accounting, budget }: TicketParts, { model }: Call): string => {
+const classOf = ({ accounting, budget }: TicketParts, call: Call): string => {
+  const { model } = call
   const pool = budget.poolOf(model)
-  return pool === model ? (accounting.poolOf?.(model) ?? pool) : pool
+  return pool === model ? ((call.accounting ?? accounting).poolOf?.(model) ?? pool) : pool
 }
+
+/** The name of the pool of a call. */
+export const poolOf = (parts: TicketParts, call: Call): string => nameIn(call.account, classOf(parts, call))
 
 /** Makes a call, retried as its policy says. */
 export const make = <A, E, R>(
@@ -74,7 +79,7 @@ export const make = <A, E, R>(
 ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> =>
   Effect.withFiber(({ context }) => {
     const { within } = uses
-    const trace = Trace.begin(poolOf(parts, call), Context.get(context, Clock.Clock), context)
+    const trace = Trace.begin(poolOf(parts, call), call.model, Context.get(context, Clock.Clock), context)
     const made = new GovernedCall(parts, call, how, uses, trace).attempts
     const end = ending(trace)
     const traced = Trace.isTraced(context)
@@ -111,11 +116,15 @@ const underPolicy = <A, E, R>(
   attempt: (last: number) => Effect.Effect<A, E, R>,
   policy: Retry.Policy<LlmError>,
   judge: (error: E) => Loop.Judgement<LlmError>,
-  finish: (error: E, stoppedBy: Retry.StopReason | undefined) => E
+  finish: (error: E, stoppedBy: Retry.StopReason | undefined) => E,
+  waits?: (error: E, millis: number) => void
 ): Effect.Effect<A, E, R> =>
   Effect.contextWith((caller: Context.Context<R>) => {
     const deadline = Context.get(caller, Retry.Deadline) ?? Infinity
-    return Effect.provideContext(Loop.retry(attempt, policy, { judge, finish, deadline }), Context.merge(given, caller))
+    return Effect.provideContext(
+      Loop.retry(attempt, policy, { judge, finish, deadline, waits }),
+      Context.merge(given, caller)
+    )
   })
 
 /** What an error says of another attempt. Where it says that there must be none, the policy is not asked. */
@@ -155,7 +164,8 @@ class GovernedCall<A, E, R> {
         (last) => Effect.suspend(() => this.once(last)),
         this.policy,
         (error) => this.judge(error),
-        (error, stoppedBy) => this.finish(error, stoppedBy)
+        (error, stoppedBy) => this.finish(error, stoppedBy),
+        (error, millis) => this.reportRetry(error, millis)
       ),
       (error) => this.closed(error)
     )
@@ -221,6 +231,16 @@ class GovernedCall<A, E, R> {
   // Failures
   // ---------------------------------------------------------------------------
 
+  private reportRetry(error: unknown, millis: number): void {
+    const { parts, ticket, trace } = this
+    if (parts.observer === undefined || ticket === undefined) return
+    const { agent, pool } = ticket.reservation
+    const at = trace.clock.currentTimeMillisUnsafe()
+    const { attempts: attempt, model } = trace
+    const reason = Trace.errorType(error)
+    parts.observer({ type: "retry", at, pool, agent, model, attempt, reason, until: at + Math.ceil(millis) })
+  }
+
   private judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
     const judgement = judgementOf(error, this.policy)
     const failed = this.ticket?.failed
@@ -276,7 +296,8 @@ export const admit = (
   restore: Restore
 ): Effect.Effect<HeldTicket, Budget.BudgetError, Scope.Scope> =>
   Effect.withFiber(({ context }) => {
-    const { accounting, budget, estimator, flights } = parts
+    const { budget, conversations, estimator, flights } = parts
+    const { accounting = parts.accounting } = call
     const { pool } = trace
     const now = trace.clock.currentTimeMillisUnsafe()
     if (last < now) return tooLate
@@ -285,6 +306,7 @@ export const admit = (
       ...call,
       // What is no number of tokens is the provider's to complain of.
       maxTokens: isAmount(call.maxTokens) ? call.maxTokens : undefined,
+      inputTokens: call.inputTokens ?? conversations.promptOf(call),
       pool,
       kind: call.kind ?? agent,
       together: flights.usual(pool)
@@ -292,7 +314,16 @@ export const admit = (
     const { priority, weight } = how
     const left = Math.min(last, from + longest) - now
     const maxWait = left === Infinity ? undefined : Math.max(0, left)
-    const queueing = { agent, priority, weight, maxWait, pool, first, counting: accounting.counting }
+    const queueing = {
+      agent,
+      priority,
+      weight,
+      maxWait,
+      pool: classOf(parts, call),
+      account: call.account,
+      first,
+      counting: accounting.counting
+    }
     const ask = (estimate: Limits.Estimate) =>
       Effect.mapError(restore(budget.reserve(estimate, queueing)), (error) =>
         inTermsOfCall(error, now - from, last - from < longest ? last - from : undefined)

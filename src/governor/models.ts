@@ -26,6 +26,13 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
   readonly model: string
   /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
   readonly kind?: string | undefined
+  /** The account with the provider, which has limits of its own; see `account` of `ReserveOptions`. @default none */
+  readonly account?: string | undefined
+  /**
+   * The answer, or the conversation, that this call continues: the `continuation` of an earlier `ResponseInfo`. Only what is new
+   * is in the request, and the model reads everything.
+   */
+  readonly continues?: string | undefined
   /** `bytes` without pictures and documents: how many tokens a file has is a guess. @default `bytes` */
   readonly textBytes?: number | undefined
   /** The provider's name as OpenTelemetry's GenAI conventions spell it: for the span. */
@@ -47,6 +54,8 @@ export interface ResponseInfo {
   /** The model that answered, which may be more exact than the one that was asked. */
   readonly model?: string | undefined
   readonly finishReason?: string | undefined
+  /** What a call names that continues from here, where it may name it: {@link Call.continues} of that call. */
+  readonly continuation?: string | undefined
 }
 
 /**
@@ -90,7 +99,7 @@ export interface Failure {
  * @category options
  * @since 0.1.0
  */
-export interface CallOptions extends Omit<ReserveOptions, "pool" | "first" | "counting"> {
+export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "first" | "counting"> {
   /**
    * The longest that each attempt may wait until it is sent, for another call with its `cacheKey` and in the queue; more
    * fails with `WaitTooLong`, at once where it can be foreseen.

@@ -5,10 +5,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
+import type * as Events from "../Events.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Limits from "../Limits.ts"
 import { annotate, isLlmError } from "../LlmError.ts"
 import type { StopReason } from "../Retry.ts"
+import type { Conversations } from "./conversations.ts"
 import type * as Failure from "./failure.ts"
 import { causeOf, reach, read } from "./failure.ts"
 import type { Health } from "./health.ts"
@@ -20,8 +22,11 @@ import * as Trace from "./trace.ts"
 export interface Parts {
   readonly accounting: Accounting.Accounting
   readonly budget: Budget.TokenBudget["Service"]
+  readonly conversations: Conversations
   readonly estimator: Estimator.Estimator["Service"]
   readonly health: Health
+  /** Gets each event, where somebody wants to know. */
+  readonly observer: ((event: Events.Event) => void) | undefined
 }
 
 /** What became of an attempt that failed. */
@@ -60,7 +65,8 @@ export class HeldTicket implements Ticket {
   }
 
   private get held(): Settlement.Held {
-    return { accounting: this.parts.accounting, estimate: this.estimate, known: this.call, observed: this.actual }
+    const { accounting = this.parts.accounting } = this.call
+    return { accounting, estimate: this.estimate, known: this.call, observed: this.actual }
   }
 
   /** The request goes out. */
@@ -82,6 +88,7 @@ export class HeldTicket implements Ticket {
       this.parts.health.note(pool, "answered", clock.currentTimeMillisUnsafe())
       Trace.succeeded(this.trace, actual, response)
       if (actual === undefined) return this.reservation.settle({})
+      this.parts.conversations.remember(response.continuation, actual)
       const call = wasCut(response) ? { ...this.call, maxTokens: actual.outputTokens } : this.call
       return Effect.andThen(
         this.reservation.settle(Settlement.counted(this.held, actual)),
@@ -106,9 +113,22 @@ export class HeldTicket implements Ticket {
           : budget.cooldown({ reason, retryAfter, reservation, usage, signal })
       return Effect.map(concluded, (verdict) => {
         this.failed = { ...reading, verdict, isWrongAddress }
+        if (reason === "rateLimit" || reason === "ramp") this.reportRejection(verdict, limit, retryAfter)
         Trace.failed(this.trace, error, limit)
       })
     })
+
+  private reportRejection(
+    verdict: Budget.Verdict = "isolated",
+    dimension: Limits.Dimension | undefined,
+    retryAfter: Duration.Duration | undefined
+  ): void {
+    const { agent, pool } = this.reservation
+    const { attempts, clock, model } = this.trace
+    const at = clock.currentTimeMillisUnsafe()
+    const until = retryAfter === undefined ? undefined : at + Duration.toMillis(retryAfter)
+    this.parts.observer?.({ type: "rejection", at, pool, agent, model, attempt: attempts, verdict, dimension, until })
+  }
 
   /** The refusal of a call that is larger than the provider's limit: no attempt of it can succeed. */
   tooLarge(error: unknown): Budget.BudgetError | undefined {

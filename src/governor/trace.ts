@@ -15,12 +15,14 @@ import type * as Accounting from "../Accounting.ts"
 import { BudgetError, type Reservation } from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import { isLlmError } from "../LlmError.ts"
+import { causeOf } from "./failure.ts"
 import { type Counts, countsOf, type Outcome } from "./metrics.ts"
 import type { Call, ResponseInfo } from "./models.ts"
 
 /** One call as it goes on, over all of its attempts. */
 export interface Trace {
   readonly pool: string
+  readonly model: string
   readonly clock: Clock.Clock
   readonly counts: Counts
   readonly startedAt: number
@@ -37,8 +39,9 @@ export interface Trace {
   limit: Limits.Dimension | undefined
 }
 
-export const begin = (pool: string, clock: Clock.Clock, context: Context.Context<never>): Trace => ({
+export const begin = (pool: string, model: string, clock: Clock.Clock, context: Context.Context<never>): Trace => ({
   pool,
+  model,
   clock,
   counts: countsOf(pool, context),
   startedAt: clock.currentTimeMillisUnsafe(),
@@ -89,8 +92,10 @@ const tagOf = (value: unknown): string | undefined =>
   Predicate.hasProperty(value, "_tag") && typeof value._tag === "string" ? value._tag : undefined
 
 /** The name of a failure: the tag of its reason where it has one. */
-const errorType = (error: unknown): string =>
-  (Predicate.hasProperty(error, "reason") ? tagOf(error.reason) : undefined) ?? tagOf(error) ?? "_OTHER"
+export const errorType = (error: unknown): string => {
+  const cause = causeOf(error)
+  return (Predicate.hasProperty(cause, "reason") ? tagOf(cause.reason) : undefined) ?? tagOf(cause) ?? "_OTHER"
+}
 
 /** A call is over. */
 export const end = (trace: Trace, exit: Exit.Exit<unknown, unknown>): void => {

@@ -22,16 +22,21 @@ export const describe = (
   const {
     agents = [],
     bytes = 0,
+    continues,
     maxTokens,
+    stored = false,
     textBytes = 0,
     thinking = false
   }: Partial<Description> = Anthropic.describe(params, route, header) ?? {}
   const { inputTokens, kind } = known
-  return { call: { model: params.model, kind, bytes, textBytes, inputTokens, maxTokens, thinking }, agent: agents[0] }
+  return {
+    call: { model: params.model, kind, bytes, textBytes, inputTokens, maxTokens, thinking, continues, stored },
+    agent: agents[0]
+  }
 }
 
 /** The facts about an answer that its span records. */
-export const infoOf = ({ finishReason, id, model }: Answer) => ({ id, model, finishReason })
+export const infoOf = ({ continuation, finishReason, id, model }: Answer) => ({ id, model, finishReason, continuation })
 
 /**
  * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do

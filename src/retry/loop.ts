@@ -35,6 +35,8 @@ export interface Options<E, F> {
   readonly judge: (error: E) => Judgement<F>
   /** What the call fails with in the end. */
   readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
+  /** Called when another attempt follows, with the milliseconds until then. */
+  readonly waits?: ((error: E, millis: number) => void) | undefined
   /** The time after which no attempt begins, in milliseconds of the clock. */
   readonly deadline: number
 }
@@ -50,7 +52,7 @@ type Step<F> = (now: number, failure: F) => Pull.Pull<[unknown, Duration.Duratio
 export const retry = <A, E, R, F>(
   attempt: (last: number) => Effect.Effect<A, E, R>,
   rules: Rules<F>,
-  { deadline, finish, judge }: Options<E, F>
+  { deadline, finish, judge, waits }: Options<E, F>
 ): Effect.Effect<A, E, R> =>
   Effect.flatMap(RetryBudget, (budget) => {
     const loop = Effect.gen(function* () {
@@ -60,12 +62,14 @@ export const retry = <A, E, R, F>(
       let others = 0
 
       /** Waits, and for its turn where the retry budget is spent; false if it would be too long. */
-      const wait = (millis: number, isOwn: boolean, left: number): Effect.Effect<boolean> =>
+      const wait = (millis: number, isOwn: boolean, left: number, error: E): Effect.Effect<boolean> =>
         Effect.uninterruptibleMask((restore) =>
           Effect.flatMap(isOwn ? budget.take : Effect.succeed(Duration.zero), (turn) => {
             const giveBack = isOwn ? budget.giveBack : Effect.void
             const longest = Math.max(millis, Duration.toMillis(turn))
-            return longest <= left && longest < Infinity
+            const isInTime = longest <= left && longest < Infinity
+            if (isInTime) waits?.(error, longest)
+            return isInTime
               ? Effect.as(
                   Effect.onInterrupt(restore(Effect.sleep(longest)), () => giveBack),
                   true
@@ -75,11 +79,10 @@ export const retry = <A, E, R, F>(
         )
 
       /** Waits until the next attempt; if there is none, it returns why. */
-      const next = Effect.fnUntraced(function* ({
-        failure,
-        isOwn,
-        retryAfter
-      }: Judgement<F>): Effect.fn.Return<StopReason | undefined> {
+      const next = Effect.fnUntraced(function* (
+        error: E,
+        { failure, isOwn, retryAfter }: Judgement<F>
+      ): Effect.fn.Return<StopReason | undefined> {
         const now = yield* Clock.currentTimeMillis
         const random = yield* Random.next
         last ??= Math.min(now + Duration.toMillis(rules.maxElapsed), deadline)
@@ -95,7 +98,7 @@ export const retry = <A, E, R, F>(
         } else {
           delay = Backoff.exponential(spread, Math.max(1, ++others - patience)) * random
         }
-        const hasWaited = yield* wait(Backoff.atLeast(delay, retryAfter, random), isOwn, last - now)
+        const hasWaited = yield* wait(Backoff.atLeast(delay, retryAfter, random), isOwn, last - now, error)
         // A machine that slept meanwhile is later than it should be.
         return hasWaited && (yield* Clock.currentTimeMillis) <= last ? undefined : "deadline"
       })
@@ -107,7 +110,7 @@ export const retry = <A, E, R, F>(
         if (error._tag === "None") return yield* exit
         const judgement = judge(error.value)
         if (!judgement.isRetryable) return yield* Effect.fail(finish(error.value, undefined))
-        const stoppedBy = yield* next(judgement)
+        const stoppedBy = yield* next(error.value, judgement)
         if (stoppedBy !== undefined) return yield* Effect.fail(finish(error.value, stoppedBy))
       }
     })

@@ -143,7 +143,7 @@ export const interrupted = (
 ): LlmError.StreamInterrupted => new LlmError.StreamInterrupted({ ...fields, kind, received })
 
 /** A failure that a protocol has read, as a reason. */
-const reasonOf = (failure: Failure, more: Fields = {}): LlmError.LlmErrorReason => {
+export const reasonOf = (failure: Failure, more: Fields = {}): LlmError.LlmErrorReason => {
   const { code, detail, reason, requestId, resumesAt, retryAfterMillis, shouldRetry, signal, status } = failure
   const fields: Fields = {
     status,

@@ -1,0 +1,141 @@
+/**
+ * What happens to calls, as plain data: for a log, a dashboard, or a test.
+ *
+ * Waits, rejections, retries and pauses are reported to the {@link Observer} of the context in which a budget and a governor are
+ * made. Metrics and spans have the same in sums; an event has the why, and until when.
+ *
+ * **Example** (Who waits)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Events from "floodgate/Events"
+ *
+ * const seen: Array<Events.Event> = []
+ *
+ * const limits = { tokens: { perSecond: 1_000_000, burst: 1_000 } }
+ * const live = Budget.layer({ limits }).pipe(Layer.provide(Layer.succeed(Events.Observer, (event) => void seen.push(event))))
+ *
+ * const twice = Effect.andThen(Budget.consume(1_000), Budget.consume(1_000))
+ * await Effect.runPromise(Effect.provide(twice, live))
+ *
+ * seen.map(({ agent, type }) => [type, agent]) // => [["wait", "default"]]
+ * ```
+ *
+ * @since 0.2.0
+ */
+import * as Context from "effect/Context"
+import type { Dimension } from "./Limits.ts"
+
+/**
+ * What all events have. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+interface Base {
+  readonly at: number
+  readonly pool: string
+}
+
+/**
+ * A call has to wait for its turn. `until` is foreseen, and later where others come first or the provider rejects calls.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Wait extends Base {
+  readonly type: "wait"
+  readonly agent: string
+  /** What it waits for first; undefined for a place among the calls in flight, or the end of a pause. */
+  readonly dimension: Dimension | undefined
+  readonly until: number
+}
+
+/**
+ * The provider rejected a call because of a limit (429).
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Rejection extends Base {
+  readonly type: "rejection"
+  readonly agent: string
+  readonly model: string
+  /** The attempt that was rejected, counted from 1. */
+  readonly attempt: number
+  /** What it says: `isolated` concerns this call only, after `exhausted` everybody goes slower; see `Budget.Verdict`. */
+  readonly verdict: "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
+  /** The limit that was hit, where the response tells. */
+  readonly dimension: Dimension | undefined
+  /** Until when the provider asks to wait, where it does. */
+  readonly until: number | undefined
+}
+
+/**
+ * A call failed, and is tried again.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Retry extends Base {
+  readonly type: "retry"
+  readonly agent: string
+  readonly model: string
+  /** The attempt that failed, counted from 1. */
+  readonly attempt: number
+  /** Why it failed, by the name of the reason in `floodgate/LlmError`, such as `Overloaded`. */
+  readonly reason: string
+  /** When it stands in the queue again. */
+  readonly until: number
+}
+
+/**
+ * Nothing of a pool goes out for a time.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Pause extends Base {
+  readonly type: "pause"
+  readonly reason: "rateLimit" | "ramp" | "overload"
+  readonly until: number
+}
+
+/**
+ * What happens to calls.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Event = Wait | Rejection | Retry | Pause
+
+/**
+ * Gets each event, as it happens. It is read when a budget and a governor are made; what it throws is ignored, so that it cannot
+ * break a call.
+ *
+ * @category references
+ * @since 0.2.0
+ */
+export const Observer: Context.Reference<((event: Event) => void) | undefined> = Context.Reference<
+  ((event: Event) => void) | undefined
+>("floodgate/Events/Observer", { defaultValue: () => undefined })
+
+/**
+ * The observer of a context, made safe: undefined where there is none.
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const observerOf = (context: Context.Context<never>): ((event: Event) => void) | undefined => {
+  const observer = Context.get(context, Observer)
+  if (observer === undefined) return undefined
+  return (event) => {
+    try {
+      observer(event)
+    } catch {
+      // Its failures are not the call's.
+    }
+  }
+}
