@@ -103,6 +103,11 @@ const rules: ReadonlyArray<Rule> = [
     packages: ["effect"]
   },
   {
+    files: /^src\/gateway\//,
+    own: ["core", "input/", "estimator/", "protocol/", "fetch/", "gateway/"],
+    packages: ["effect/*", "node:", "@effect/platform-node"]
+  },
+  {
     files: /^src\/anthropic\//,
     own: ["core", "input/", "governor/", "protocol/", "signals/", "anthropic/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]

@@ -44,6 +44,8 @@ export interface CallRequest {
   /** The protocol by its name, such as `openai-chat`. */
   readonly protocol: string
   readonly model: string
+  /** The agent that the request names, in a header or in its body. */
+  readonly agent: string | undefined
   /** Looks a header up by its name in lower case. */
   readonly header: HeaderReader
   /** The body as parsed JSON. */
@@ -301,9 +303,10 @@ export interface Engine {
   readonly call: <R extends Upstream>(planned: Planned, send: Send<R>) => Effect.Effect<Result<R>, unknown>
 }
 
-/** Makes an engine over the governor of the context. */
+/** Makes an engine over the governor of the context. `used` is told what a call used, once it has succeeded. */
 export const make = Effect.fnUntraced(function* (
-  options: EngineOptions = {}
+  options: EngineOptions = {},
+  used: (request: CallRequest, actual: Accounting.Actual | undefined) => void = () => {}
 ): Effect.fn.Return<Engine, never, Governor.Governor> {
   const { idleTimeout, protocols: known = protocols, streamUsage = true } = options
   const idle = idleTimeout === undefined ? undefined : durationOf("Floodgate.idleTimeout", idleTimeout)
@@ -332,7 +335,7 @@ export const make = Effect.fnUntraced(function* (
     return {
       match: found,
       description: { ...description, model },
-      request: { url, protocol: protocol.name, model, header, body: parsed },
+      request: { url, protocol: protocol.name, model, agent: description.agents[0], header, body: parsed },
       body: hidesUsage ? protocol.usageRequest!.inject(body) : body,
       hidesUsage
     }
@@ -342,7 +345,7 @@ export const make = Effect.fnUntraced(function* (
     const { description, match: found, request } = planned
     const { protocol } = found
     const silence = idle ?? durationOf("Floodgate.idleTimeout", idleDefault(protocol))
-    const how = { agent: description.agents[0], ...given(options.callOptions, request) }
+    const how = { agent: request.agent, ...given(options.callOptions, request) }
 
     /** One attempt, up to the first content of a stream. What it opened lives as long as its scope. */
     const attempt = (ticket: Governor.Ticket) =>
@@ -402,7 +405,9 @@ export const make = Effect.fnUntraced(function* (
               bytes
             )
           }
-          yield* ticket.succeed(usageOf(answer), infoOf(answer))
+          const actual = usageOf(answer)
+          used(request, actual)
+          yield* ticket.succeed(actual, infoOf(answer))
           return { _tag: "Whole" as const, result: answered(bytes, false) }
         }
 
@@ -439,7 +444,10 @@ export const make = Effect.fnUntraced(function* (
           if (opened._tag === "Whole") return yield* Effect.as(Scope.close(scope, Exit.void), opened.result)
           const { answered, give, ticket } = opened
           return answered(
-            give((conclusion) => void runFork(concluded(ticket, scope, conclusion))),
+            give((conclusion) => {
+              if (conclusion._tag === "Complete") used(request, conclusion.actual)
+              runFork(concluded(ticket, scope, conclusion))
+            }),
             false
           )
         })

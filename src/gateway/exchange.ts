@@ -1,0 +1,254 @@
+/** One request and its response. */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { isUtf8 } from "node:buffer"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Engine, Planned, Result, Send } from "../fetch/engine.ts"
+import { headerReader } from "../protocol/headers.ts"
+import { anthropic } from "../protocol/anthropic.ts"
+import { at, parseJson } from "../protocol/json.ts"
+import type { Protocol } from "../protocol/protocol.ts"
+import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
+import * as Retry from "../Retry.ts"
+import type { Activity, Ended } from "./activity.ts"
+import * as Headers from "./headers.ts"
+import * as Request from "./request.ts"
+import * as Response from "./response.ts"
+import type { Routed } from "./routes.ts"
+import type { Sent, Transport } from "./transport.ts"
+
+/** What all exchanges share. */
+export interface Parts {
+  readonly engine: Engine
+  readonly transports: ReadonlyMap<string, Transport>
+  readonly activity: Activity
+  readonly memory: Request.Memory
+  readonly maxBodyBytes: number
+  readonly hold: { readonly silence: Duration.Duration; readonly every: Duration.Duration }
+  readonly maxHold: Duration.Duration
+}
+
+// -----------------------------------------------------------------------------
+// Refusals and failures
+// -----------------------------------------------------------------------------
+
+/** Answers with a refusal of ours. Clients that follow `x-should-retry` do not come back to a final one. */
+export const refuse = (
+  response: ServerResponse,
+  { body, headers, status }: RefusalResponse,
+  isFinal = false
+): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    response.writeHead(status, {
+      ...headers,
+      ...(isFinal ? { "x-should-retry": "false" } : {}),
+      "content-length": Buffer.byteLength(body)
+    })
+    return Response.end(response, body)
+  })
+
+/** Errors of routes that no protocol is known of are as Anthropic writes them: any client can read them. */
+export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
+  protocol.refuse(refusal)
+
+const unread: Readonly<Record<Request.Unread, Refusal>> = {
+  tooLarge: { kind: "tooLarge", message: "The body is larger than this gateway takes (its option maxBodyBytes)" },
+  full: { kind: "unavailable", message: "This gateway holds as many bodies as it may; come back in a moment" }
+}
+
+/** Why the provider could not be asked, without a word of the request. */
+const whyOf = (thrown: unknown): string => {
+  const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
+  const why = typeof code === "string" ? code : message
+  return `The provider gave no answer: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
+}
+
+/** The kind of refusal that says what a status of the provider says. */
+const kindOf = (status: number): Refusal["kind"] => {
+  if (status === 429) return "rateLimited"
+  if (status === 413) return "tooLarge"
+  return status === 402 ? "spendLimited" : "unavailable"
+}
+
+/** The longest part of a provider's error that is quoted. */
+const mostQuoted = 1_000
+const decoder = new TextDecoder()
+
+/** What a stream says last that has begun and came to nothing. */
+const lastWords = (result: Result<Sent>): Refusal => {
+  if (result._tag === "Refused") {
+    const { body, status } = result.refusal
+    const message = at(parseJson(body), "error", "message")
+    return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
+  }
+  const { status } = result.response
+  const body = result.body instanceof Uint8Array ? decoder.decode(result.body.subarray(0, mostQuoted)) : ""
+  return { kind: kindOf(status), message: `The provider answered with status ${status}: ${body}` }
+}
+
+// -----------------------------------------------------------------------------
+// Exchanges
+// -----------------------------------------------------------------------------
+
+const isEventStream = ({ header }: Sent): boolean => header("content-type")?.includes("text/event-stream") === true
+
+/** Sends a request on as it is, and its response back as it comes. */
+const pass = (
+  { activity, transports }: Parts,
+  routed: Routed,
+  request: IncomingMessage,
+  response: ServerResponse,
+  body: Buffer | undefined
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const controller = yield* Effect.acquireRelease(
+      Effect.sync(() => new AbortController()),
+      (controller) => Effect.sync(() => controller.abort())
+    )
+    const { headers: given, method = "GET", rawHeaders } = request
+    const headers = Headers.outgoing(rawHeaders, given.connection, false)
+    const length = given["content-length"]
+    const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
+    // Its own length, so that it is not sent in chunks, which some providers refuse.
+    if (body === undefined && length !== undefined) headers.push("content-length", length)
+    const sending = Effect.tryPromise({
+      try: () =>
+        transports.get(routed.upstream.name)!(
+          { method, path: routed.path, headers, body: body ?? (hasBody ? request : null), read: false },
+          controller.signal
+        ),
+      catch: (thrown) => thrown
+    })
+    const answer = yield* Effect.exit(sending)
+    if (Exit.isFailure(answer)) {
+      activity.ended({ outcome: "failed", upstream: routed.upstream.name })
+      const message = whyOf(Cause.squash(answer.cause))
+      return yield* refuse(response, refusalFor({ kind: "unavailable", message }))
+    }
+    activity.ended({ outcome: "passed", upstream: routed.upstream.name })
+    response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
+    yield* Response.relay(response, answer.value.body)
+  }).pipe(Effect.scoped)
+
+/** Writes what a governed call ended with, where the response has not begun. */
+const answer = (response: ServerResponse, result: Result<Sent>): Effect.Effect<void> => {
+  if (result._tag === "Refused") return refuse(response, result.refusal, result.isFinal)
+  const { body, isChanged, isFinal, response: sent } = result
+  const isWhole = body instanceof Uint8Array
+  const drop = [
+    ...(isWhole || isChanged || sent.isDecoded ? ["content-length"] : []),
+    ...(sent.isDecoded ? ["content-encoding"] : [])
+  ]
+  const headers = Headers.incoming(sent.headers, drop)
+  if (isFinal) headers["x-should-retry"] = "false"
+  if (isWhole) headers["content-length"] = String(body.length)
+  response.writeHead(sent.status, headers)
+  return isWhole ? Response.end(response, body) : Response.relay(response, body)
+}
+
+/** Writes what a governed call ended with into a response that has begun with status 200. */
+const complete = (response: ServerResponse, planned: Planned, result: Result<Sent>): Effect.Effect<void> => {
+  const { protocol } = planned.match
+  if (result._tag === "Answered") {
+    const { body, response: sent } = result
+    // The body of the other kind would be nonsense to the client.
+    const isOfItsKind = planned.description.stream === isEventStream(sent)
+    if (sent.status < 300 && isOfItsKind) {
+      return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
+    }
+    if (!(body instanceof Uint8Array)) body.cancel("it came too late")
+  }
+  // An error under status 200 would be taken for an answer.
+  if (!planned.description.stream) return Effect.sync(() => void response.destroy())
+  return Response.end(response, protocol.refuseInStream(lastWords(result)))
+}
+
+/** Makes a call that is governed. */
+const govern = (
+  parts: Parts,
+  routed: Routed,
+  request: IncomingMessage,
+  response: ServerResponse,
+  planned: Planned
+): Effect.Effect<void> => {
+  const { activity, engine, hold, maxHold, transports } = parts
+  const { description, match } = planned
+  const { protocol } = match
+  const transport = transports.get(routed.upstream.name)!
+  const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
+  const outgoing = { method: request.method ?? "POST", path: routed.path, headers, body: planned.body, read: true }
+  const send: Send<Sent> = (signal) => transport(outgoing, signal)
+  const { name: upstream } = routed.upstream
+  const { stream } = description
+  const said = { upstream, request: planned.request }
+  let began = false
+  const kept: Response.Hold = {
+    ...hold,
+    contentType: stream ? "text/event-stream" : "application/json",
+    text: stream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
+    began: () => {
+      began = true
+      activity.held(upstream)
+    }
+  }
+  const outcome = (result: Result<Sent>): Ended["outcome"] => {
+    if (result._tag === "Refused") return "refused"
+    return result.isFinal ? "failed" : "answered"
+  }
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const called = restore(Response.held(response, kept, Retry.withDeadline(engine.call(planned, send), maxHold)))
+      const exit = yield* Effect.exit(called)
+      if (Exit.isFailure(exit)) {
+        if (Cause.hasInterrupts(exit.cause)) {
+          activity.ended({ ...said, outcome: "hung up" })
+          return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+        }
+        activity.ended({ ...said, outcome: "failed" })
+        const refusal: Refusal = { kind: "unavailable", message: whyOf(Cause.squash(exit.cause)) }
+        const result = { _tag: "Refused" as const, refusal: refusalFor(refusal, protocol), isFinal: true }
+        return yield* restore(began ? complete(response, planned, result) : answer(response, result))
+      }
+      const result = exit.value
+      activity.ended({ ...said, outcome: outcome(result) })
+      const left = Effect.sync(() => {
+        if (result._tag === "Answered" && !(result.body instanceof Uint8Array)) result.body.cancel("the client hung up")
+      })
+      const written = began ? complete(response, planned, result) : answer(response, result)
+      yield* Effect.onInterrupt(restore(written), () => left)
+    })
+  )
+}
+
+/** Answers one request whose upstream is known. An interruption means that the client has gone. */
+export const exchange = (
+  parts: Parts,
+  routed: Routed,
+  request: IncomingMessage,
+  response: ServerResponse
+): Effect.Effect<void> => {
+  const { activity, engine, maxBodyBytes, memory } = parts
+  const { method = "GET" } = request
+  if (!engine.mayGovern(method, routed.url)) return pass(parts, routed, request, response, undefined)
+  const { body, release } = Request.readBody(request, memory, maxBodyBytes)
+  return Effect.matchEffect(body, {
+    onFailure: (why) => {
+      activity.ended({ outcome: "refused", upstream: routed.upstream.name })
+      // The rest of it is not read.
+      response.setHeader("connection", "close")
+      return refuse(response, refusalFor(unread[why]))
+    },
+    onSuccess: (bytes) => {
+      // What is no text is no call either, and has to keep its bytes.
+      const text = isUtf8(bytes) ? bytes.toString() : undefined
+      const planned =
+        text === undefined
+          ? undefined
+          : engine.plan({ method, url: routed.url, header: headerReader(request.headers), body: text })
+      if (planned === undefined) return pass(parts, routed, request, response, bytes)
+      return govern(parts, routed, request, response, planned)
+    }
+  }).pipe(Effect.onExit(() => Effect.sync(release)))
+}
