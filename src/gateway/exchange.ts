@@ -1,5 +1,6 @@
 /** One request and its response. */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -165,6 +166,22 @@ const complete = (response: ServerResponse, planned: Planned, result: Result<Sen
   return Response.end(response, protocol.refuseInStream(lastWords(result)))
 }
 
+/** What the log says of a call that is over: nothing of what is in it, and no key. */
+const logged = ({ outcome, request, upstream }: Ended, startedAt: number, status: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const { agent, model, protocol } = request!
+    return Effect.logDebug({
+      event: "call",
+      upstream,
+      protocol,
+      model,
+      agent,
+      outcome,
+      status,
+      millis: now - startedAt
+    })
+  })
+
 /** Makes a call that is governed. */
 const govern = (
   parts: Parts,
@@ -199,20 +216,25 @@ const govern = (
   }
   return Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
+      const startedAt = yield* Clock.currentTimeMillis
+      const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
+        activity.ended({ ...said, outcome })
+        return logged({ ...said, outcome }, startedAt, status)
+      }
       const called = restore(Response.held(response, kept, Retry.withDeadline(engine.call(planned, send), maxHold)))
       const exit = yield* Effect.exit(called)
       if (Exit.isFailure(exit)) {
         if (Cause.hasInterrupts(exit.cause)) {
-          activity.ended({ ...said, outcome: "hung up" })
+          yield* ended("hung up", 0)
           return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
         }
-        activity.ended({ ...said, outcome: "failed" })
+        yield* ended("failed", 0)
         const refusal: Refusal = { kind: "unavailable", message: whyOf(Cause.squash(exit.cause)) }
         const result = { _tag: "Refused" as const, refusal: refusalFor(refusal, protocol), isFinal: true }
         return yield* restore(began ? complete(response, planned, result) : answer(response, result))
       }
       const result = exit.value
-      activity.ended({ ...said, outcome: outcome(result) })
+      yield* ended(outcome(result), result._tag === "Refused" ? result.refusal.status : result.response.status)
       const left = Effect.sync(() => {
         if (result._tag === "Answered" && !(result.body instanceof Uint8Array)) result.body.cancel("the client hung up")
       })

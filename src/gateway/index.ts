@@ -253,14 +253,11 @@ export const make = Effect.fnUntraced(function* (
   const { drain, keepAlive, maxHold, silence, timeout, upstreams, ...checked } = parse(options)
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
   const budget = yield* Budget.TokenBudget
   const journal = Context.get(context, Remembered)
   const callers = makeCallers(options.rules ?? [])
-  const activity = new Activity(
-    context,
-    () => clock.currentTimeMillisUnsafe(),
-    (request) => callers(request).agent
-  )
+  const activity = new Activity(context, now, (request) => callers(request).agent)
   const engine = yield* Engine.make(
     { ...options, callOptions: (request) => ({ ...callers(request), timeout }) },
     (request, actual) => activity.used(request, actual)
@@ -279,7 +276,7 @@ export const make = Effect.fnUntraced(function* (
   const run = yield* FiberSet.runtime(yield* FiberSet.make<void, never>())()
   const { server, url } = yield* Server.listen(checked)
   const door = makeDoor(checked.token)
-  const page = yield* Page.make({ activity, budget, journal, upstreams })
+  const page = yield* Page.make({ activity, budget, journal, upstreams, now })
   let closing = false
 
   /** What is asked of the gateway itself; false where it is none of that. */

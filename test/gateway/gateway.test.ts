@@ -4,6 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
@@ -381,6 +383,48 @@ describe("floodgate/gateway", () => {
       })
     )
   })
+
+  it.live("shows and logs who calls and what happens, and nothing of keys or content", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(JSON.stringify(message)))
+      const here = yield* world(answers).pipe(
+        Effect.provide(Logger.layer([logger])),
+        Effect.provideService(References.MinimumLogLevel, "Debug")
+      )
+      const name = "a7 <script>"
+      const headers = { "x-floodgate-agent": name }
+      yield* ask(`${here.url}/v1/chat/completions`, chat({ secret: "a secret prompt" }, headers))
+      const page = yield* ask(`${here.url}/floodgate/`)
+      assert.strictEqual(page.status, 200)
+      assert.match(page.headers.get("content-security-policy")!, /^default-src 'none'/)
+      assert.notMatch(page.text, /https?:/)
+      for (const file of ["page.js", "page.css"]) {
+        assert.strictEqual((yield* ask(`${here.url}/floodgate/${file}`)).status, 200)
+      }
+      const events = yield* Effect.promise(() => fetch(`${here.url}/floodgate/events`))
+      const reader = events.body!.getReader()
+      const { value } = yield* Effect.promise(() => reader.read())
+      yield* Effect.promise(() => reader.cancel())
+      const text = new TextDecoder().decode(value)
+      const { agents, pools } = JSON.parse(text.replace(/^data: /, "")) as {
+        readonly agents: ReadonlyArray<{ readonly name: string; readonly calls: number; readonly inputTokens: number }>
+        readonly pools: ReadonlyArray<{ readonly name: string }>
+      }
+      assert.deepStrictEqual(
+        agents.map(({ calls, inputTokens, name }) => [name, calls, inputTokens]),
+        [[name, 1, 900]]
+      )
+      assert.strictEqual(pools.length, 1)
+      const metrics = yield* ask(`${here.url}/metrics`)
+      assert.match(metrics.text, /floodgate_gateway_requests\{[^}]*outcome="answered"[^}]*\} [1-9]/)
+      assert.strictEqual(lines.length, 1)
+      assert.match(lines[0]!, /"model":"gpt-6".*"outcome":"answered","status":200/)
+      for (const said of [text, metrics.text, ...lines]) {
+        assert.notMatch(said, /sk-one|secret prompt|Hi, /)
+      }
+    })
+  )
 
   it.live("closes when its calls have ended, and answers new ones 503 meanwhile", () =>
     Effect.gen(function* () {
