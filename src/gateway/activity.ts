@@ -95,8 +95,8 @@ export class Activity {
   }
 
   /** The response began before it was known what it will be. */
-  held(upstream: string): void {
-    this.count("floodgate_gateway_held", "Responses that began early, to keep their client", { upstream })
+  held(): void {
+    this.count("floodgate_gateway_held", "Responses that began early, to keep their client", {})
   }
 
   ended({ outcome, request, upstream }: Ended): void {

@@ -79,7 +79,9 @@ export const makeCallers = (rules: ReadonlyArray<Rule>): ((request: CallRequest)
     model: fits(rule.model),
     headers: Object.entries(rule.headers ?? {}).map(([name, text]) => [name.toLowerCase(), fits(text)] as const)
   }))
-  return (request) => {
+  /** A call is described once, however often that is asked. */
+  const known = new WeakMap<CallRequest, Caller>()
+  const describe = (request: CallRequest): Caller => {
     const key = keyOf(request)
     const agent = request.agent ?? nameOfKey(key)
     const fitting = parsed.filter(
@@ -94,5 +96,10 @@ export const makeCallers = (rules: ReadonlyArray<Rule>): ((request: CallRequest)
       weight: fitting.find(({ weight }) => weight !== undefined)?.weight,
       priority: fitting.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header)
     }
+  }
+  return (request) => {
+    const caller = known.get(request) ?? describe(request)
+    known.set(request, caller)
+    return caller
   }
 }

@@ -27,7 +27,7 @@ export interface Parts {
   readonly activity: Activity
   readonly memory: Request.Memory
   readonly maxBodyBytes: number
-  readonly hold: { readonly silence: Duration.Duration; readonly every: Duration.Duration }
+  readonly keeper: Response.Keeper
   readonly maxHold: Duration.Duration
 }
 
@@ -190,7 +190,7 @@ const govern = (
   response: ServerResponse,
   planned: Planned
 ): Effect.Effect<void> => {
-  const { activity, engine, hold, maxHold, transports } = parts
+  const { activity, engine, keeper, maxHold, transports } = parts
   const { description, match } = planned
   const { protocol } = match
   const transport = transports.get(routed.upstream.name)!
@@ -200,15 +200,11 @@ const govern = (
   const { name: upstream } = routed.upstream
   const { stream } = description
   const said = { upstream, request: planned.request }
-  let began = false
-  const kept: Response.Hold = {
-    ...hold,
+  const held: Response.Held = {
+    response,
     contentType: stream ? "text/event-stream" : "application/json",
     text: stream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
-    began: () => {
-      began = true
-      activity.held(upstream)
-    }
+    began: false
   }
   const outcome = (result: Result<Sent>): Ended["outcome"] => {
     if (result._tag === "Refused") return "refused"
@@ -221,7 +217,7 @@ const govern = (
         activity.ended({ ...said, outcome })
         return logged({ ...said, outcome }, startedAt, status)
       }
-      const called = restore(Response.held(response, kept, Retry.withDeadline(engine.call(planned, send), maxHold)))
+      const called = restore(keeper.during(held, Retry.withDeadline(engine.call(planned, send), maxHold)))
       const exit = yield* Effect.exit(called)
       if (Exit.isFailure(exit)) {
         if (Cause.hasInterrupts(exit.cause)) {
@@ -231,14 +227,14 @@ const govern = (
         yield* ended("failed", 0)
         const refusal: Refusal = { kind: "unavailable", message: whyOf(Cause.squash(exit.cause)) }
         const result = { _tag: "Refused" as const, refusal: refusalFor(refusal, protocol), isFinal: true }
-        return yield* restore(began ? complete(response, planned, result) : answer(response, result))
+        return yield* restore(held.began ? complete(response, planned, result) : answer(response, result))
       }
       const result = exit.value
       yield* ended(outcome(result), result._tag === "Refused" ? result.refusal.status : result.response.status)
       const left = Effect.sync(() => {
         if (result._tag === "Answered" && !(result.body instanceof Uint8Array)) result.body.cancel("the client hung up")
       })
-      const written = began ? complete(response, planned, result) : answer(response, result)
+      const written = held.began ? complete(response, planned, result) : answer(response, result)
       yield* Effect.onInterrupt(restore(written), () => left)
     })
   )

@@ -71,6 +71,7 @@ import { isAtHome, isLoopback, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
 import * as Page from "./page.ts"
 import { routeOf, type Upstream, upstreamOf } from "./routes.ts"
+import * as Response from "./response.ts"
 import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
 
@@ -120,7 +121,7 @@ export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
   /** How often a response is kept alive that has begun early. @default "10 seconds" */
   readonly keepAlive?: Duration.Input | undefined
   /**
-   * The longest that one attempt may take until it answers, or until the first content of its stream.
+   * The longest that one attempt may take until the provider begins to answer.
    *
    * @default "10 minutes"
    */
@@ -178,7 +179,7 @@ const parse = (options: Options) => {
     maxHold: finiteOf("Gateway.maxHold", options.maxHold ?? "5 minutes"),
     silence: durationOf("Gateway.silence", options.silence ?? "20 seconds"),
     keepAlive: finiteOf("Gateway.keepAlive", options.keepAlive ?? "10 seconds"),
-    timeout: durationOf("Gateway.timeout", options.timeout ?? "10 minutes"),
+    timeout: finiteOf("Gateway.timeout", options.timeout ?? "10 minutes"),
     drain: finiteOf("Gateway.drain", options.drain ?? "2 minutes"),
     maxBodyBytes: positive("maxBodyBytes", options.maxBodyBytes ?? 32 * 1_024 * 1_024),
     maxHeldBytes: positive("maxHeldBytes", options.maxHeldBytes ?? 256 * 1_024 * 1_024),
@@ -258,19 +259,18 @@ export const make = Effect.fnUntraced(function* (
   const journal = Context.get(context, Remembered)
   const callers = makeCallers(options.rules ?? [])
   const activity = new Activity(context, now, (request) => callers(request).agent)
-  const engine = yield* Engine.make(
-    { ...options, callOptions: (request) => ({ ...callers(request), timeout }) },
-    (request, actual) => activity.used(request, actual)
+  const engine = yield* Engine.make({ ...options, callOptions: callers }, (request, actual) =>
+    activity.used(request, actual)
   )
   const transports = new Map<string, Transport.Transport>()
-  for (const upstream of upstreams.values()) transports.set(upstream.name, yield* Transport.make(upstream))
+  for (const upstream of upstreams.values()) transports.set(upstream.name, yield* Transport.make(upstream, timeout))
   const parts: Exchange.Parts = {
     engine,
     transports,
     activity,
     memory: { held: 0, most: checked.maxHeldBytes },
     maxBodyBytes: checked.maxBodyBytes,
-    hold: { silence, every: keepAlive },
+    keeper: yield* Response.makeKeeper(silence, keepAlive, () => activity.held()),
     maxHold
   }
   const run = yield* FiberSet.runtime(yield* FiberSet.make<void, never>())()

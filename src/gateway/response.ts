@@ -4,9 +4,10 @@
  * Clients bear silence only so long (openai and Anthropic's SDK about 5 minutes, others less), and headers without a body
  * no longer. A few bytes that they skip, every ten seconds, they bear for ten minutes and more.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 import type { ServerResponse } from "node:http"
 import type { Source } from "../fetch/engine.ts"
 
@@ -54,34 +55,64 @@ export const relay = (response: ServerResponse, source: Source): Effect.Effect<v
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
   )
 
-/** How a response is kept alive. */
-export interface Hold {
-  /** How long nothing is said, so that the status can still be the provider's. */
-  readonly silence: Duration.Duration
-  /** How often something is said after that. */
-  readonly every: Duration.Duration
+/** A response that may have to begin before it is known what it will be. */
+export interface Held {
+  readonly response: ServerResponse
   readonly contentType: string
-  /** What is said: clients skip it. */
+  /** What keeps it alive: clients skip it. */
   readonly text: string
-  /** The response begins before it is known what it will be. */
-  readonly began: () => void
+  /** Whether it has begun. */
+  began: boolean
 }
 
-/** Does the work, and keeps the response alive meanwhile. */
-export const held = <A, E, R>(
-  response: ServerResponse,
-  { began, contentType, every, silence, text }: Hold,
-  work: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const keep = Effect.gen(function* () {
-    yield* Effect.sleep(silence)
-    response.writeHead(200, { "content-type": contentType, "cache-control": "no-cache" })
-    began()
-    for (;;) {
-      // Who does not read it needs no more of it.
-      if (!response.writableNeedDrain) response.write(text)
-      yield* Effect.sleep(every)
+/** Keeps responses alive. */
+export interface Keeper {
+  /** Does the work, and keeps the response alive meanwhile. */
+  readonly during: <A, E, R>(held: Held, work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/** The timer looks so often within the times that it keeps, and at least each second. */
+const looks = 4
+
+/**
+ * Makes a keeper: nothing is said for `silence`, so that the status can still be the provider's, and something after that
+ * `every` so often. One timer serves all responses, so that a quick answer costs nothing.
+ */
+export const makeKeeper = Effect.fnUntraced(function* (
+  silence: Duration.Duration,
+  every: Duration.Duration,
+  began: (held: Held) => void
+): Effect.fn.Return<Keeper, never, Scope.Scope> {
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.currentTimeNanosUnsafe()) / 1e6
+  const [silenceMillis, everyMillis] = [Duration.toMillis(silence), Duration.toMillis(every)]
+  /** When something is to be said. */
+  const due = new Map<Held, number>()
+  const keep = (held: Held): void => {
+    const { contentType, response, text } = held
+    if (!held.began) {
+      response.writeHead(200, { "content-type": contentType, "cache-control": "no-cache" })
+      held.began = true
+      began(held)
+    }
+    // Who does not read it needs no more of it.
+    if (!response.writableNeedDrain) response.write(text)
+  }
+  const tick = Effect.sync(() => {
+    const at = now()
+    for (const [held, when] of due) {
+      if (when > at) continue
+      due.set(held, at + everyMillis)
+      keep(held)
     }
   })
-  return Effect.flatMap(Effect.forkChild(keep), (keeper) => Effect.onExit(work, () => Fiber.interrupt(keeper)))
-}
+  const pause = Effect.sleep(Math.min(1_000, silenceMillis / looks, everyMillis / looks))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(pause, tick)))
+  return {
+    during: (held, work) =>
+      Effect.suspend(() => {
+        due.set(held, now() + silenceMillis)
+        return Effect.onExit(work, () => Effect.sync(() => void due.delete(held)))
+      })
+  }
+})

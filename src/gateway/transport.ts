@@ -4,6 +4,7 @@
  */
 import Undici from "@effect/platform-node/Undici"
 import type { Dispatcher } from "@effect/platform-node/Undici"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Readable } from "node:stream"
@@ -60,15 +61,15 @@ const decoded = (body: Readable, decoder: NodeJS.ReadWriteStream & Readable): Re
   return decoder
 }
 
-/** Opens the way to an upstream; its connections close with the scope. */
-export const make = ({ origin }: Upstream): Effect.Effect<Transport, never, Scope.Scope> =>
+/** Opens the way to an upstream, which may take so long to begin its answers; connections close with the scope. */
+export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.Effect<Transport, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(
         () =>
           new Undici.Pool(origin, {
+            headersTimeout: Duration.toMillis(timeout),
             // The engine has limits of its own, which know streams from whole answers.
-            headersTimeout: 0,
             bodyTimeout: 0,
             allowH2: false
           })
