@@ -34,12 +34,14 @@ export default defineConfig({
       // Files share their modules: half of the time went into loading them again. A timeout is for what hangs: a busy
       // machine may take ten times as long as a quiet one.
       project("unit", ["test/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/**/*.test.ts"], 60_000, {
-        exclude: system,
+        exclude: [...system, "test/clients/**"],
         isolate: false
       }),
       project("system", system, 120_000),
       project("docs", [".doctest/*.test.ts"], 60_000, { isolate: false }),
-      project("soak", ["test/**/*.soak.ts", "packages/*/test/**/*.soak.ts"], 900_000)
+      // Packages of test/clients' own lock file: `npm run test:clients` installs them.
+      project("clients", ["test/clients/*.test.ts"], 120_000),
+      project("soak", ["test/**/*.soak.ts", "packages/*/test/**/*.soak.ts"], 900_000, { exclude: ["test/clients/**"] })
     ],
     reporters: process.env.CI ? ["default", ["json", { outputFile: ".vitest/results.json" }]] : ["default"],
     coverage: {

@@ -2,7 +2,7 @@
 //     npm run -s example examples/sdk-middleware.ts
 import Anthropic, { RateLimitError } from "@anthropic-ai/sdk"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Floodgate from "floodgate/anthropic"
+import * as Floodgate from "floodgate/promise"
 import { ProviderServer } from "floodgate/testing/server"
 
 const agents = Array.from({ length: 12 }, (_, n) => `agent ${n}`)

@@ -1,19 +1,18 @@
 /**
- * What a provider reserves when it admits a call, and what it has counted when the call is over.
+ * Describes what a provider reserves when it admits a call, and what it has counted when the call is over.
  *
- * Providers differ: Anthropic counts the output that was produced, OpenAI and Azure the output that was allowed,
- * Bedrock first the one and then a multiple of the other; some count prompts that are read from a cache, others do not.
- * An {@link Accounting} turns what a call is expected to use into an estimate, and what it did use into a usage, so
- * that the local budget holds what the provider's does.
+ * Providers differ. Anthropic counts the output that was produced, OpenAI and Azure the output that was allowed, and
+ * Bedrock first the allowed output and then a multiple of the produced one. Some count cached prompts, others do not.
+ * An {@link Accounting} computes the estimate and the usage of a call, so that the local budget matches the provider's.
  *
  * **Gotchas**
  *
  * Counts follow Anthropic's names: `inputTokens` never includes what was read from the cache. OpenAI's `prompt_tokens`
  * do include it, and must be split first.
  *
- * An accounting belongs to the client (`accounting` of `LlmClient`, `Governor`, the middleware): it says what a call takes.
- * How much there is, and how its minutes are counted (`window`), belongs to the limits of the budget. A client whose
- * accounting is not its provider's reserves too little or too much, and only rejections or an idle budget tell.
+ * An accounting says what a call takes, so it belongs to the client (`accounting` of `LlmClient`, `Governor`, the
+ * middleware). The limits say how much there is, so they belong to the budget. With another provider's accounting a
+ * client reserves too little or too much, which shows only as rejections or an idle budget.
  *
  * **Example** (One call, counted by two providers)
  *
@@ -31,6 +30,7 @@
 import { invalid } from "./input/arguments.ts"
 import { poolOf } from "./limits/modelClass.ts"
 import type * as Limits from "./Limits.ts"
+import type * as Rules from "./limits/rules.ts"
 
 /**
  * What a call is expected to use, in tokens.
@@ -38,7 +38,7 @@ import type * as Limits from "./Limits.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Expected {
+interface Expected {
   /** The part of the prompt that is not read from the cache. */
   readonly inputTokens: number
   /** The part of the prompt that is read from the cache. */
@@ -75,7 +75,7 @@ export interface Accounting {
   /** Whether a rejected request counts towards the limits. */
   readonly rejections: "free" | "charged"
   /** How its limits are counted, for limits that are written without a window. @default safe with every provider */
-  readonly counting?: Limits.Counting | undefined
+  readonly counting?: Rules.Counting | undefined
   /** Which models share their limits: the name of the pool of a model. @default each model is its own pool */
   readonly poolOf?: ((model: string) => string) | undefined
   /** What it takes of the limits when it admits a call. */
@@ -85,7 +85,7 @@ export interface Accounting {
 }
 
 /** Replenished continuously, in every dimension. */
-const buckets: Limits.Counting = { requests: "bucket", inputTokens: "bucket", outputTokens: "bucket", tokens: "bucket" }
+const buckets: Rules.Counting = { requests: "bucket", inputTokens: "bucket", outputTokens: "bucket", tokens: "bucket" }
 
 const prompt = (expected: Expected): number => expected.inputTokens + expected.cachedTokens
 
@@ -99,9 +99,9 @@ const uncached = (actual: Actual): number => actual.inputTokens + (actual.cacheC
  *
  * **Details**
  *
- * "The `max_tokens` parameter does not factor into OTPM", and cache reads do not count towards ITPM, save on Haiku
- * 3.5. Limits are token buckets. Whether rejected requests count is not documented; they are held to be free here, and
- * the headers of the next response correct that.
+ * "The `max_tokens` parameter does not factor into OTPM", and cache reads do not count towards ITPM, save on Haiku 3.5.
+ * Limits are token buckets. Whether rejected requests count is not documented. They are assumed to be free, and the
+ * headers of the next response correct that.
  *
  * Source: https://platform.claude.com/docs/en/api/rate-limits
  *
@@ -138,7 +138,7 @@ export const anthropic: Accounting = {
  * **Details**
  *
  * Source: https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/partner-models/claude/quotas. How the
- * minutes are counted is not documented there: say nothing of the `window` in its limits.
+ * minutes are counted is not documented there, so leave out the `window` in its limits.
  *
  * **Example** (The same counts)
  *
@@ -160,8 +160,8 @@ export const vertex: Accounting = { ...anthropic, name: "vertex", counting: unde
  *
  * **Details**
  *
- * Unlike at Anthropic, a large `max_tokens` takes room here: set it near what you need. The burndown rate depends on
- * the model and changes with new ones; AWS lists it. It was 5 for Claude Sonnet 4, and is more for newer ones.
+ * Unlike with Anthropic, a large `max_tokens` is reserved here, so set it near what you need. The burndown rate depends
+ * on the model and changes with new ones; AWS lists it. It was 5 for Claude Sonnet 4, and is more for newer ones.
  *
  * Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html and
  * https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-runtime.html
@@ -212,8 +212,8 @@ export const bedrockRuntime = (options: {
  *
  * **Details**
  *
- * What was held too much is given back, and cache reads count nothing in the end. Whether they do at admission is not
- * said, so they are reserved here.
+ * The excess is given back, and cache reads do not count in the end. Whether they count at admission is not documented,
+ * so they are reserved.
  *
  * Source: https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-mantle.html
  *
@@ -247,7 +247,7 @@ export const bedrockMantle: Accounting = {
  * **Details**
  *
  * The limit is "calculated as the maximum of `max_tokens` and the estimated number of tokens based on the character
- * count"; nothing is said of a later correction, so `tokens` keep their estimate. And "unsuccessful requests contribute to
+ * count". No later correction is documented, so `tokens` keep their estimate. And "unsuccessful requests contribute to
  * your per-minute limit".
  *
  * Source: https://developers.openai.com/api/docs/guides/rate-limits
@@ -320,8 +320,9 @@ export const azure: Accounting = {
  *
  * **Details**
  *
- * The limits are "requests per minute" and "tokens per minute (input)". Whether cached input and rejected requests count is not
- * documented: cached input is held to count, rejections to be free. How the minutes are counted is not documented either.
+ * The limits are "requests per minute" and "tokens per minute (input)". Whether cached input and rejected requests
+ * count is not documented. Cached input is assumed to count, and rejections to be free. How the minutes are counted is
+ * not documented either.
  *
  * Source: https://ai.google.dev/gemini-api/docs/rate-limits
  *

@@ -1,27 +1,27 @@
 /**
- * `Agents`: many agents at once, of which one may fail, be cancelled or run out of its cap without the others noticing.
+ * `Agents` runs many agents at once. One may fail, be cancelled or exhaust its cap without affecting the others.
  *
- * Every agent has a key. It is the fairness key of the budget, so an agent that makes many calls does not delay the
- * others', and it is the name by which progress is reported and an agent is cancelled. What became of each agent is an
+ * Every agent has a key. The key is the fairness key of the budget, so an agent that makes many calls does not delay the
+ * calls of others. Progress is reported by key, and agents are cancelled by key. The result of each agent is an
  * {@link Outcome} with its `Exit`.
  *
  * **Details**
  *
- * A {@link Cap} bounds tokens, calls and time, for every agent and for the whole job. Tokens and calls are counted where
- * they are reserved, whatever code inside of the agent makes the call, except through a client of the SDK with the
- * middleware of `floodgate/anthropic`: such calls are promises, which belong to no agent. A call that would pass the cap is
- * refused before it waits or is sent, with a `CapReached` that names what is left, which the agent may handle. What a
- * call was estimated to use counts until it is settled, so caps hold at every instant. Time ends the agent with
- * {@link TimeCapReached}; one that has not started by then does not start.
+ * A {@link Cap} bounds tokens, calls and time, for every agent and for the whole job. Tokens and calls are counted when
+ * they are reserved, whichever code inside the agent makes the call. Calls through an SDK client with the middleware of
+ * `floodgate/anthropic` are not counted, because promises belong to no agent. A call that would exceed a cap is refused
+ * before it waits or is sent, with a `CapReached` that names what is left; the agent may handle it. Estimates count until
+ * they are settled, so caps hold at every instant. When its time is over, an agent ends with {@link TimeCapReached}, and an
+ * agent that has not started does not start.
  *
- * Agents share the budget equally, as tenants should: the agent that has the most to do ends last, and alone. If only
- * the end of the whole job counts, say how much {@link Agent.work} each has: then they share by what is left, and end
+ * Agents share the budget equally, as tenants should, so the agent with the most work ends last, and alone. If only the end
+ * of the whole job counts, state the {@link Agent.work} of each: then shares follow the remaining work, and all end
  * together.
  *
- * {@link layer} does the counting. It goes between the budget and the client. Where it is missing, a call of an agent whose
- * tokens or calls are capped, or whose work is known, dies of a `RangeError` that says so.
+ * {@link layer} counts. Put it between the budget and the client. Without it, a call of an agent with a cap on tokens or
+ * calls, or with stated work, dies with a `RangeError`.
  *
- * **Example** (an agent's failure stays its own, and a cap on calls)
+ * **Example** (A cap on calls stops one agent only)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -73,7 +73,7 @@ export { layer, Meter } from "./agents/meter.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * The most that an agent, or a job, may use. What is absent is not bounded.
+ * The most that an agent, or a job, may use. Options that are left out are not bounded.
  *
  * @category models
  * @since 0.1.0
@@ -102,8 +102,8 @@ export interface Agent<A, E, R> {
   /** The priority of its calls; higher goes first. @default that of the code which runs the job */
   readonly priority?: number | undefined
   /**
-   * The tokens that it is expected to use in all. Agents that say so share the budget by what each has left, so that they
-   * end together: right for one job, of which only the end counts. A guess is enough.
+   * The tokens that it is expected to use in all. Agents with `work` share the budget by their remaining work, so that
+   * they end together. This is right for one job of which only the end counts. A guess is enough.
    *
    * @default unknown: an equal share, as tenants should have
    */
@@ -116,13 +116,13 @@ export interface Agent<A, E, R> {
  * @category models
  * @since 0.1.0
  */
-export interface Used {
+interface Used {
   readonly tokens: number
   readonly calls: number
 }
 
 /**
- * What became of an agent. A cancelled agent's exit is an interruption.
+ * The result of an agent. A cancelled agent's exit is an interruption.
  *
  * @category models
  * @since 0.1.0
@@ -140,7 +140,7 @@ export interface Outcome<A, E> {
  * @category models
  * @since 0.1.0
  */
-export type State = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
+type State = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
 /**
  * Where a job stands.
@@ -217,7 +217,7 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 // -----------------------------------------------------------------------------
 
 /**
- * Starts agents and goes on: the job can be watched and its agents cancelled. It ends with the scope.
+ * Starts agents and returns a job that can be watched and whose agents can be cancelled. The job ends with the scope.
  *
  * **Gotchas**
  *
@@ -238,8 +238,8 @@ type Failure<Each extends Agent<unknown, unknown, unknown>> = Effect.Error<Each[
 type Services<Each extends Agent<unknown, unknown, unknown>> = Effect.Services<Each["effect"]>
 
 /**
- * Runs agents and gives what became of each, in their order. It never fails: whether a failure matters is the caller's to
- * say. Interrupting it interrupts every agent.
+ * Runs agents and returns the outcome of each, in their order. It never fails; the caller decides whether a failure
+ * matters. Interrupting it interrupts every agent.
  *
  * @category combinators
  * @since 0.1.0

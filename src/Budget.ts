@@ -1,30 +1,30 @@
 /**
  * `TokenBudget`: one budget that all callers of a provider share.
  *
- * A call reserves what it is expected to use before it is sent, and settles to what it did use. No call is admitted
- * beyond the provider's limits. A call that must wait stands in a queue that is first come, first served within an
- * agent, and fair between agents. A waiter that is interrupted has taken nothing.
+ * A call reserves its expected usage before it is sent, and settles to its actual usage afterwards. No call is admitted
+ * beyond the provider's limits. Calls that must wait are queued: first come, first served within an agent, and fair between
+ * agents. An interrupted waiter has taken nothing.
  *
  * **Details**
  *
  * Each pool (the models that share one set of limits) has a bucket per dimension in a store, a semaphore for calls in
- * flight, and a queue of its own. All dimensions are taken at one instant or none. What was estimated too high is given
- * back at settlement; what was estimated too low becomes debt, which later refill pays first.
+ * flight, and its own queue. A call is charged in all dimensions at once, or in none. Settlement gives back what was
+ * estimated too high. What was estimated too low becomes debt, which later refill pays first.
  *
  * Metrics, each with the attribute `pool`:
  *
  * - `floodgate_budget_reservations`: estimates that were admitted
- * - `floodgate_budget_waits`, `floodgate_budget_wait_seconds`: those that had to wait, and how long (a histogram)
+ * - `floodgate_budget_waits`, `floodgate_budget_wait_seconds`: estimates that had to wait, and how long (a histogram)
  * - `floodgate_budget_refunded_tokens`, `floodgate_budget_debt_tokens`: estimates that were too high, and too low, by
  *   `dimension`
  * - `floodgate_budget_cooldowns`: rejections and failures of the provider, by `reason`
  * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: callers that wait, and calls that run
  *
- * Where the caller is traced, a span `TokenBudget.reserve` says how long it waited and for which dimension.
+ * If the caller is traced, a reservation that waits has a span `TokenBudget.reserve` with its wait and its dimension.
  *
  * **Gotchas**
  *
- * Limits belong to an organisation: another process or a colleague spends the same bucket. Pass every response's headers
+ * Limits belong to an organisation: other processes and colleagues use the same bucket. Pass the headers of every response
  * to `observe`, as `LlmClient` does, or share the budget through `floodgate/redis`.
  *
  * **Example** (twelve agents, one budget)
@@ -68,10 +68,31 @@ import {
   type ReserveOptions,
   type Verdict
 } from "./budget/models.ts"
-import * as Limits from "./Limits.ts"
+import type * as Limits from "./Limits.ts"
+import * as Amounts from "./limits/amounts.ts"
 
-export * from "./budget/errors.ts"
-export * from "./budget/models.ts"
+export {
+  BudgetError,
+  CapReached,
+  DeadlineMissed,
+  EstimateTooLarge,
+  QueueFull,
+  QuotaExhausted,
+  StoreUnavailable,
+  WaitTooLong
+} from "./budget/errors.ts"
+export {
+  Agent,
+  type BudgetStatus,
+  type Cooldown,
+  type Options,
+  type PoolStatus,
+  Priority,
+  type RateLimitSignal,
+  type Reservation,
+  type ReserveOptions,
+  type Verdict
+} from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -87,16 +108,16 @@ export class TokenBudget extends Context.Service<
   TokenBudget,
   {
     /**
-     * Waits until the estimate is admitted, and holds it until it is settled or the scope closes: then it is kept as
-     * estimated, because nobody said what it used.
+     * Waits until the estimate is admitted, and holds it until it is settled or the scope closes. If the scope closes
+     * first, the estimate counts as used.
      */
     readonly reserve: (
       estimate: Limits.Estimate,
       options?: ReserveOptions
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
-    /** Tells the budget what a response says about the limits. */
+    /** Updates the budget with what a response says about the limits. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
-    /** Tells the budget that a call was rejected or failed, and returns what that says. */
+    /** Reports that a call was rejected or failed, and returns the verdict. */
     readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
     /** Changes limits or concurrency while calls run; waiters move up at once. What is used of a `total` stays used. */
     readonly resize: (options: {
@@ -107,7 +128,7 @@ export class TokenBudget extends Context.Service<
     /** The pool of a model: "default" where one set of limits was given, else by the rule of the pools. */
     readonly poolOf: (model: string) => string
     readonly status: Effect.Effect<BudgetStatus>
-    /** The status now, and again after changes; a slow reader gets the latest only. */
+    /** The status now and after changes. A slow reader gets only the latest. */
     readonly changes: Stream.Stream<BudgetStatus>
   }
 >()("floodgate/Budget/TokenBudget") {}
@@ -203,7 +224,7 @@ const makesNoSense = (refusal: unknown): Config.ConfigError => {
 }
 
 /**
- * A budget that admits everything at once: for tests of other things, and to measure what a budget changes.
+ * A budget that admits everything at once, for tests and for comparisons.
  *
  * @category layers
  * @since 0.1.0
@@ -215,7 +236,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
       Effect.map(Effect.context<never>(), (context) => ({
         pool: options?.pool ?? "default",
         agent: options?.agent ?? Context.get(context, Agent),
-        charge: Limits.charge(estimate, {}),
+        charge: Amounts.charge(estimate, {}),
         waited: Duration.zero,
         binding: undefined,
         settle: () => Effect.void,
@@ -235,7 +256,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
 // -----------------------------------------------------------------------------
 
 /**
- * Runs an effect under a reservation: the form most users want. The reservation ends with the effect, settled or not.
+ * Runs an effect under a reservation; most users want this. The reservation ends with the effect, settled or not.
  *
  * @category combinators
  * @since 0.1.0
@@ -252,7 +273,7 @@ export const withReservation = <A, E, R>(
   )
 
 /**
- * Charges tokens and goes on: the form of the incident report. Nothing is corrected later.
+ * Charges tokens without a later correction, as in the incident report.
  *
  * @category combinators
  * @since 0.1.0

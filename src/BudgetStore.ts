@@ -1,12 +1,12 @@
 /**
- * Where processes keep a budget that they share: anything that can replace a value if nobody else did meanwhile.
+ * A `BudgetStore` holds a budget that processes share. Any store with compare-and-swap will do.
  *
- * A process decides by the same law as with a budget of its own. It reads the pool's state, plays what has happened since
- * and who may go now, and puts the new state in place of the one that it read. Where another process was faster, it plays
- * the same on what is there now. So a store knows nothing of limits, and needs two operations. `docs/stores.md` has a
- * complete one of files; `StoreContract.checks` of `floodgate/testing` is what every store must pass.
+ * Each process applies the same law as with its own budget. It reads the state of the pool, applies its recent events and
+ * admissions, and swaps in the new state. If another process was faster, it applies the same to the newer state. So a store
+ * knows nothing about limits and needs only two operations. `docs/stores.md` has a complete store over SQLite, and every
+ * store must pass `StoreContract.checks` of `floodgate/testing`.
  *
- * **Example** (a store of one's own)
+ * **Example** (A custom store)
  *
  * ```ts
  * import * as Effect from "effect/Effect"
@@ -38,7 +38,7 @@ import { Exchange, type Host } from "./budgetStore/exchange.ts"
 import type { Options, Settings, Store } from "./budgetStore/models.ts"
 import { finiteOf } from "./input/arguments.ts"
 
-export { type Options, type Store, type Stored, StoreError, type WhenAway } from "./budgetStore/models.ts"
+export { type Options, type Store, type Stored, StoreError } from "./budgetStore/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service

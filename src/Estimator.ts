@@ -1,35 +1,34 @@
 /**
- * What a call is going to use, learned from what calls did use.
+ * Estimates the usage of a call from the usage of previous calls.
  *
- * A budget reserves before it knows. Too little becomes a debt that others wait for later; too much keeps them waiting
- * now, and `max_tokens` is often ten times what is produced. So each pool and kind of call has a memory of its own:
+ * A budget reserves before the usage is known. An estimate that is too low becomes debt, and one that is too high makes
+ * others wait; `max_tokens` is often ten times the actual output. So the estimator learns for each pool and kind of call:
  *
- * - **Input** is the request's size times the tokens per byte seen so far, unless the number is known.
+ * - **Input** is the size of the request times the observed tokens per byte, unless the number is known.
  * - **Cached input** is the share of the prompt that was read from the cache before.
- * - **Output** is what 95 of 100 calls stay below (99 when the model thinks), and 15 % more. Calls that run together
- *   reserve less each: long ones and short ones make up for each other, so that only their sum needs to be safe.
+ * - **Output** is the 95th percentile of previous calls (the 99th with thinking), plus 15 %. Concurrent calls reserve less
+ *   each, because long and short answers even out and only their sum must be safe.
  *
  * **Details**
  *
- * A kind that is new borrows from its pool: tokens per byte from the first call on, and the output until 30 calls of its own
- * are known. Agents are many and short-lived, so that most would never know enough by themselves. The cached share is not
- * borrowed, because each has a cache of its own.
+ * A new kind borrows from its pool: tokens per byte from the first call on, and output until it has 30 calls of its own.
+ * Agents are many and short-lived, so most would never learn enough alone. The cached share is not borrowed, because each
+ * kind has its own cache.
  *
- * All of it leans to the safe side: input by twice the mean deviation upwards, the cached share downwards. Of the output,
- * the last 256 calls are kept, and 30 must be known. Before that an output of 4,096 tokens is expected (16,384 when the
- * model thinks), or more if more was seen, but never more than `maxTokens`. That is longer than most replies, and does
- * not stop a fan-out as 64,000 would.
+ * Estimates err on the safe side: input by twice the mean deviation upwards, the cached share downwards. The last 256
+ * outputs are kept. Before 30 are known, the estimate is 4,096 tokens (16,384 with thinking), or more if a longer output was
+ * seen, but never more than `maxTokens`. That is longer than most replies, and does not stop a fan-out as 64,000 would.
  *
- * Before anything is known, 2.7 bytes make a token: Anthropic's rule of thumb is 3.5 characters, and its models since
+ * At first, 2.7 bytes count as a token: Anthropic's rule of thumb is 3.5 characters, and its models since
  * Claude 4.7 make about 30 % more tokens of the same text (https://platform.claude.com/docs/en/about-claude/glossary,
  * https://platform.claude.com/docs/en/build-with-claude/token-counting).
  *
- * The scheme for output is that of Fenic (https://github.com/typedef-ai/fenic).
+ * The estimate of the output follows Fenic (https://github.com/typedef-ai/fenic).
  *
  * **Gotchas**
  *
- * Learn from whole calls only: what an interrupted reply used is less than it would have been. One that was cut off at its
- * `maxTokens` tells that it is at least so long, and is learned where that is more than was expected.
+ * Learn from complete calls only, because an interrupted reply used less than it would have. A reply that was cut off at
+ * `maxTokens` is learned only if it is longer than expected.
  *
  * **Example** (Learning how many tokens a byte makes)
  *
@@ -110,7 +109,7 @@ const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
  * @category schemas
  * @since 0.1.0
  */
-export const Profile = Schema.Struct({
+const Profile = Schema.Struct({
   pool: Schema.String,
   kind: Schema.optional(Schema.String),
   /** Input tokens, cached ones included, per byte. */
@@ -120,14 +119,6 @@ export const Profile = Schema.Struct({
   /** The output tokens of the last calls, the oldest first. */
   outputs: Schema.Array(Amount)
 })
-
-/**
- * What was learned of one kind of call.
- *
- * @category models
- * @since 0.1.0
- */
-export type Profile = typeof Profile.Type
 
 /**
  * All that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
@@ -227,12 +218,12 @@ const maxProfiles = 1_000
 interface Memory {
   readonly pool: string
   readonly kind: string | undefined
-  readonly tokensPerByte: Learning.Trend | undefined
-  readonly cachedShare: Learning.Trend | undefined
+  tokensPerByte: Learning.Trend | undefined
+  cachedShare: Learning.Trend | undefined
   readonly outputs: Learning.Recent
 }
 
-const nothing = ({ kind, pool }: Call): Memory => ({
+const nothing = (pool: string, kind: string | undefined): Memory => ({
   pool,
   kind,
   tokensPerByte: undefined,
@@ -265,7 +256,11 @@ const isNews = (call: Call, memory: Memory, pool: Memory | undefined, output: nu
   output < (call.maxTokens ?? Infinity) ||
   margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory, pool)
 
-const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accounting.Expected => {
+const expect = (
+  call: Call,
+  memory: Memory,
+  pool: Memory | undefined
+): Parameters<Accounting.Accounting["estimate"]>[0] => {
   const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.min(mostAmount, Math.ceil(call.bytes * perByte))
@@ -279,29 +274,23 @@ const expect = (call: Call, memory: Memory, pool: Memory | undefined): Accountin
   }
 }
 
-const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): Memory => {
+const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
-  const known = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
-  return {
-    ...memory,
-    tokensPerByte:
-      known && call.bytes > 0 && call.stored !== true
-        ? Learning.follow(memory.tokensPerByte, prompt / call.bytes)
-        : memory.tokensPerByte,
-    cachedShare: known ? Learning.follow(memory.cachedShare, cacheReadTokens / prompt) : memory.cachedShare,
-    outputs:
-      isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)
-        ? Learning.push(memory.outputs, outputTokens)
-        : memory.outputs
-  }
+  if (isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)) Learning.push(memory.outputs, outputTokens)
+  const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
+  if (!isKnown) return
+  if (call.bytes > 0 && call.stored !== true)
+    memory.tokensPerByte = Learning.follow(memory.tokensPerByte, prompt / call.bytes)
+  memory.cachedShare = Learning.follow(memory.cachedShare, cacheReadTokens / prompt)
 }
 
 // -----------------------------------------------------------------------------
 // Constructors and layers
 // -----------------------------------------------------------------------------
 
-const keyOf = ({ kind, pool }: Pick<Call, "pool" | "kind">): string => JSON.stringify([pool, kind])
+const keyOf = (pool: string, kind: string | undefined): string =>
+  kind === undefined ? `pool ${pool}` : `${pool.length} ${pool} ${kind}`
 
 /**
  * Makes an estimator. It keeps the 1,000 kinds of calls that were asked for last.
@@ -327,30 +316,36 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
     const memories = new Map<string, Memory>()
     const put = (key: string, memory: Memory): void => Recency.put(memories, key, memory, maxProfiles)
     for (const { cachedShare, kind, outputs, pool, tokensPerByte } of learned?.profiles ?? []) {
-      const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
-      put(keyOf(memory), memory)
+      put(keyOf(pool, kind), { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) })
     }
     /** What all calls of the pool taught is for those of a kind that knows too little. */
-    const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf({ pool })))
+    const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf(pool, undefined)))
     return Estimator.of({
       accounting,
       estimate: (call) =>
         Effect.sync(() => {
-          const key = keyOf(call)
+          const key = keyOf(call.pool, call.kind)
           const memory = memories.get(key)
           if (memory !== undefined) put(key, memory)
-          return (call.accounting ?? accounting).estimate(expect(call, memory ?? nothing(call), poolOf(call)))
+          return (call.accounting ?? accounting).estimate(
+            expect(call, memory ?? nothing(call.pool, call.kind), poolOf(call))
+          )
         }),
       learn: (call, actual) =>
         Effect.sync(() => {
-          for (const kind of new Set([call.kind, undefined])) {
-            const of = { ...call, kind }
-            const key = keyOf(of)
-            put(key, learn(of, memories.get(key) ?? nothing(of), poolOf(of), actual))
+          const { kind, pool } = call
+          for (const of of kind === undefined ? [undefined] : [kind, undefined]) {
+            const key = keyOf(pool, of)
+            const memory = memories.get(key) ?? nothing(pool, of)
+            learn(call, memory, of === undefined ? undefined : poolOf(call), actual)
+            put(key, memory)
           }
         }),
       learned: Effect.sync(() => ({
-        profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({ ...memory, outputs: outputs.values }))
+        profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({
+          ...memory,
+          outputs: [...outputs.values]
+        }))
       }))
     })
   })

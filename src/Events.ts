@@ -20,7 +20,7 @@
  * const twice = Effect.andThen(Budget.consume(1_000), Budget.consume(1_000))
  * await Effect.runPromise(Effect.provide(twice, live))
  *
- * seen.map(({ agent, type }) => [type, agent]) // => [["wait", "default"]]
+ * seen.map(({ pool, type }) => [type, pool]) // => [["wait", "default"]]
  * ```
  *
  * @since 0.2.0

@@ -1,32 +1,32 @@
 /**
- * `Governor`: the one place where admission, attempt, settlement, learning and retry meet.
+ * `Governor` runs a call: it combines admission, attempt, settlement, learning and retries.
  *
- * Every client is a thin adapter of it. A call is described by what is known before it is sent; the governor estimates
- * what it will use, reserves that, runs one attempt, settles to what the attempt used, tells the budget what the response
- * said about the limits, and lets the retry policy decide about the next attempt.
+ * Every client is a thin adapter of it. For each attempt the governor estimates the usage of the call, reserves it, runs the
+ * attempt, settles the reservation to the actual usage, and passes the limits in the response to the budget. If the attempt
+ * fails, the retry policy decides about the next one.
  *
  * **Details**
  *
- * The order of composition, from the outside: `retry( warm cache( reserve( breaker( timeout( attempt ) ) ) ) )`. A
- * retry gives its reservation and its permit back while it waits, and stands in the queue again as its agent's first.
- * The time in the queue is not part of the attempt, so the timeout does not count it.
+ * The order of composition, from the outside: `retry( warm cache( reserve( breaker( timeout( attempt ) ) ) ) )`. While a
+ * retry waits, it holds neither a reservation nor a permit; then it is queued as its agent's first call. The timeout does
+ * not include time in the queue.
  *
- * Retries are taken from the {@link Retry.RetryBudget} that the caller's context has, else from the one that was provided
- * to the governor's layer, else from that of the process.
+ * Retries use the {@link Retry.RetryBudget} of the caller's context, otherwise the one provided to the governor's layer,
+ * otherwise that of the process.
  *
- * No attempt begins after the {@link Retry.Deadline}, nor waits longer for a warm cache and in the queue than it
- * leaves. If the deadline refuses a retry, the call ends with the failure before it. If something else does, the
- * refusal has that failure as its `failure`.
+ * No attempt begins after the {@link Retry.Deadline}, or waits beyond it for a warm cache or in the queue. If the deadline
+ * prevents a retry, the call fails with its last failure. If the budget refuses a retry, the refusal has that failure as
+ * its `failure`.
  *
  * What happens to the reservation:
  *
  * - success: settled to the usage
- * - failure: settled to what the error says was used (`usage`), so a rejected call is refunded, a timeout keeps its
- *   input; an error that says nothing keeps the estimate, and so does a defect. Providers that charge what they reject or
- *   fail keep the estimate of whatever was sent
- * - interruption: refunded before the attempt begins; after that input kept, output as far as it was observed
+ * - failure: settled to the `usage` of the error, so a rejected call is refunded and a timeout keeps its input. An error
+ *   without `usage`, and a defect, keep the estimate. If the provider charges failed requests, every request that was sent
+ *   keeps the estimate
+ * - interruption: refunded before the attempt begins; later the input is kept, and the output as observed
  *
- * Each call has one span, and is counted by the metrics of `docs/guides/observability.md`.
+ * Each call has one span and is counted by the metrics in `docs/guides/observability.md`.
  *
  * **Example** (Any effect that calls a model)
  *
@@ -72,7 +72,7 @@ import type { LlmError } from "./LlmError.ts"
 import * as Retry from "./Retry.ts"
 
 export { causeOf } from "./governor/failure.ts"
-export * from "./governor/models.ts"
+export { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -94,8 +94,8 @@ export class Governor extends Context.Service<
       options?: CallOptions
     ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R>
     /**
-     * Begins a call that outlives the effect, such as a stream: retried as in `run` until an attempt succeeds. Its
-     * reservation and what the attempt opened live as long as the scope. The caller that began it must conclude the
+     * Begins a call that outlives the effect, such as a stream. It is retried as in `run` until an attempt succeeds.
+     * Its reservation, and everything that the attempt opened, lives as long as the scope. The caller must conclude the
      * ticket.
      */
     readonly open: <A, E, R>(
@@ -110,7 +110,7 @@ export class Governor extends Context.Service<
       self: Effect.Effect<A, E, R>,
       options?: Pick<CallOptions, "retry">
     ) => Effect.Effect<A, E | Budget.BudgetError, R>
-    /** All that was learned of calls so far: to be kept, and given to the next governor as `learned`. */
+    /** Everything learned about calls so far. Keep it, and pass it to the next governor as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
   }
 >()("floodgate/Governor/Governor") {}
@@ -123,15 +123,14 @@ export class Governor extends Context.Service<
  */
 export interface Options {
   /**
-   * When to retry. Whatever adapter made the attempt, the policy sees what {@link causeOf} says of its failure: an
-   * `LlmError` where that can be told.
+   * When to retry. For every adapter, the policy sees {@link causeOf} the failure: an `LlmError` if there is one.
    *
    * @default {@link Retry.defaultPolicy}
    */
   readonly retry?: Retry.Policy<LlmError> | undefined
   /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in {@link layer} */
   readonly accounting?: Accounting.Accounting | undefined
-  /** What an earlier governor had learned of calls, for the estimator of {@link layer}. @default nothing */
+  /** What an earlier governor learned about calls, for the estimator of {@link layer}. @default nothing */
   readonly learned?: Estimator.Learned | undefined
 }
 
@@ -160,10 +159,10 @@ export const make = Effect.fnUntraced(function* (
     conversations: Conversations.make(),
     estimator,
     flights: makeFlights(),
-    given: Context.pick(Retry.RetryBudget)(context),
     health: Health.make(),
     observer: Events.observerOf(context),
     policy,
+    retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     warmup: Warmup.make()
   }
 

@@ -1,8 +1,8 @@
 /**
- * `LlmClient`: Messages API calls under budget and retry.
+ * `LlmClient` makes Messages API calls under a budget and with retries.
  *
- * A thin adapter of the {@link Governor} over an {@link LlmProvider}: it says how large a request is, makes one attempt,
- * and reads what the response used.
+ * It is a thin adapter of the {@link Governor} over an {@link LlmProvider}: it measures requests, makes attempts, and reads
+ * the usage of responses.
  *
  * **Example** (twelve agents over one client; the provider is simulated here)
  *
@@ -61,14 +61,14 @@ import type * as Anthropic from "./providers/Anthropic.ts"
  * @since 0.1.0
  */
 export interface CallOptions extends Governor.CallOptions {
-  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  /** Calls of one kind resemble each other: estimates are learned per kind. @default the agent */
   readonly kind?: string | undefined
-  /** Input tokens, where they are known, from `countTokens` for example: then they are not estimated. */
+  /** The number of input tokens, if it is known, for example from `countTokens`. @default estimated */
   readonly inputTokens?: number | undefined
 }
 
 /**
- * Calls to a provider's Messages API, under budget and retry.
+ * Makes calls to a provider's Messages API under a budget and with retries.
  *
  * @category services
  * @since 0.1.0
@@ -82,8 +82,8 @@ export class LlmClient extends Context.Service<
       options?: CallOptions
     ) => Effect.Effect<Message, LlmError | BudgetError>
     /**
-     * One answer as the stream of its events, with back-pressure. It is retried only while nothing was given to the
-     * consumer; after that it fails with the reason `StreamInterrupted`, which has what was received. The reservation
+     * One answer as a stream of its events, with back-pressure. It is retried only until the consumer has received
+     * content. After that it fails with the reason `StreamInterrupted`, which holds what was received. The reservation
      * lives as long as the stream, and interrupting the consumer aborts the request.
      */
     readonly stream: (
@@ -92,7 +92,7 @@ export class LlmClient extends Context.Service<
     ) => Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError>
     /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
     readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
-    /** All that was learned of calls so far: to be kept, and given to the next client as `learned`. */
+    /** Everything learned about calls so far. Keep it, and pass it to the next client as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
   }
 >()("floodgate/LlmClient/LlmClient") {}
@@ -214,7 +214,7 @@ const interrupted = ({ reason }: LlmError, answer: Answer, text: string): LlmErr
 export interface Options extends Anthropic.Options, Governor.Options {}
 
 /**
- * A client over the governor and the provider of the context: bring your own.
+ * A client over the governor and the provider of the context.
  *
  * @category layers
  * @since 0.1.0
@@ -317,7 +317,7 @@ export const countTokens = (
   Effect.flatMap(LlmClient, (client) => client.countTokens(params))
 
 /**
- * All that the client of the context has learned of calls so far, see {@link LlmClient}.
+ * Everything that the client of the context has learned about calls so far, see {@link LlmClient}.
  *
  * @category combinators
  * @since 0.1.0
@@ -332,8 +332,8 @@ export const learned: Effect.Effect<Estimator.Learned, never, LlmClient> = Effec
 // -----------------------------------------------------------------------------
 
 /**
- * The text of an answer: its text blocks, put together. Of an event of a stream, the text that it adds; tool calls and
- * thinking have none.
+ * The text of an answer, that is its text blocks joined. For an event of a stream, the text that it adds. Tool calls
+ * and thinking have no text.
  *
  * **Example** (A stream of text)
  *

@@ -1,15 +1,15 @@
 /**
- * The typed failures of a call: what went wrong, whether to retry, and what to tell the budget.
+ * The typed failures of a call: what went wrong, whether to retry, and what the budget must know.
  *
- * Every failure is an {@link LlmError} with a `reason`. The reason's class says what happened; the wrapper answers the
- * questions that the rest of the library asks, whatever the reason: `isRetryable`, `retryAfter`, `usage` (what of its
- * reservation the call used), `pushback` (whether the provider asked everybody to slow down) and `signal`.
+ * Every failure is an {@link LlmError} with a `reason`. The class of the reason says what happened. The wrapper answers
+ * the same questions for every reason: `isRetryable`, `retryAfter`, `usage` (what the call used of its reservation),
+ * `pushback` (whether the provider asked to slow down) and `signal`.
  *
  * **Details**
  *
- * Reasons are told apart by status, error type and error code; by the text of a message only where a `fetch` fails and says
- * nothing else. A reason's `message` names the cause and the way out in one line. Errors never hold API keys or request
- * headers.
+ * The reason depends on the status, the error type and the error code; the text of a message matters only if a failing
+ * `fetch` gives nothing else. The `message` of a reason names the cause and a remedy in one line. Errors never hold API
+ * keys or request headers.
  *
  * **Example** (Handling one reason)
  *
@@ -30,10 +30,10 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import { dual } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Limits from "./Limits.ts"
+import * as Amounts from "./limits/amounts.ts"
 import type { Pushback } from "./llmError/models.ts"
 import { LlmErrorReason } from "./llmError/reasons.ts"
 
@@ -45,7 +45,7 @@ export * from "./llmError/reasons.ts"
 // -----------------------------------------------------------------------------
 
 /** A call that was answered with an error before any output. */
-const requestOnly: Limits.Usage = { ...Limits.nothing, requests: 1 }
+const requestOnly: Limits.Usage = { ...Amounts.nothing, requests: 1 }
 /** A call whose input the provider had, and of whose output nothing was seen. */
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
@@ -56,16 +56,16 @@ const usageOf = (reason: LlmErrorReason): Limits.Usage => {
     case "RampLimited":
     case "SpendLimited":
     case "CircuitOpen":
-      return Limits.nothing
+      return Amounts.nothing
     case "ConnectionFailed":
-      return reason.sent ? unanswered : Limits.nothing
+      return reason.sent ? unanswered : Amounts.nothing
     case "TimedOut":
       return unanswered
     case "MalformedResponse":
       return { requests: 1 }
     default:
       // Without a status the SDK refused the request before it was sent.
-      return reason.status === undefined && !reason.isRetryable ? Limits.nothing : requestOnly
+      return reason.status === undefined && !reason.isRetryable ? Amounts.nothing : requestOnly
   }
 }
 
@@ -86,6 +86,18 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
   }
 }
 
+/** What a client knows of its retries. */
+interface Annotations {
+  /** How often the call was sent. A call that a circuit breaker turned away was not sent. */
+  readonly attempts?: number | undefined
+  /** How long the client waited between the attempts, all in all. */
+  readonly waited?: Duration.Duration | undefined
+  /** Why the client stopped although the failure is retryable. */
+  readonly stoppedBy?: "attempts" | "deadline" | "schedule" | undefined
+  /** The limit that was hit, where the response names it. */
+  readonly limit?: Limits.Dimension | undefined
+}
+
 /** Why there was no further attempt, where the number of them does not say it. */
 const stops = { attempts: undefined, deadline: "no time left for another", schedule: "the retry schedule has ended" }
 
@@ -94,7 +106,7 @@ const stops = { attempts: undefined, deadline: "no time left for another", sched
  *
  * **Details**
  *
- * `attempts`, `waited`, `stoppedBy` and `limit` are set by the client that retried (see {@link annotate}): how often it
+ * `attempts`, `waited`, `stoppedBy` and `limit` are set by the client that retried (see `annotate`): how often it
  * sent the call, how long it waited between attempts, why it stopped although the failure is retryable, and which limit
  * was hit.
  *
@@ -133,7 +145,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return `${this.reason.message}${limit}${notes && ` (${notes})`}`
   }
 
-  /** Whether another attempt may succeed without anybody changing anything, and repeats nothing that was handed on. */
+  /** Whether another attempt may succeed without a change, and without repeating content that was handed on. */
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -143,12 +155,12 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return this.reason.retryAfter
   }
 
-  /** What of its reservation the call used; a dimension that is left out keeps its estimate. */
+  /** What the call used of its reservation; a dimension that is left out keeps its estimate. */
   get usage(): Limits.Usage {
     return usageOf(this.reason)
   }
 
-  /** What the budget must be told, if the provider asked everybody to slow down. */
+  /** How the provider asked to slow down, if it did. */
   get pushback(): Pushback | undefined {
     return pushbackOf(this.reason)
   }
@@ -167,6 +179,17 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   get status(): number | undefined {
     return this.reason.status
   }
+
+  /** The same failure with what the client knows of its retries. */
+  annotate(annotations: Annotations): LlmError {
+    return new LlmError({
+      reason: this.reason,
+      attempts: annotations.attempts ?? this.attempts,
+      waited: annotations.waited ?? this.waited,
+      stoppedBy: annotations.stoppedBy ?? this.stoppedBy,
+      limit: annotations.limit ?? this.limit
+    })
+  }
 }
 
 /**
@@ -176,53 +199,3 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
  * @since 0.1.0
  */
 export const isLlmError = (u: unknown): u is LlmError => Predicate.isTagged(u, "LlmError") && u instanceof LlmError
-
-/**
- * What a client adds to the failure that it returns.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Annotations {
-  /** How often the call was sent: what a circuit breaker turned away was not. */
-  readonly attempts?: number | undefined
-  /** How long the client waited between the attempts, all in all. */
-  readonly waited?: Duration.Duration | undefined
-  /** Why the client stopped although the failure is retryable. */
-  readonly stoppedBy?: "attempts" | "deadline" | "schedule" | undefined
-  /** The limit that was hit, where the response tells. */
-  readonly limit?: Limits.Dimension | undefined
-}
-
-/**
- * The same failure with what the client knows of its retries.
- *
- * **Example** (Marking a failure as final)
- *
- * ```ts doctest
- * import * as Duration from "effect/Duration"
- * import { annotate, LlmError, Overloaded } from "floodgate/LlmError"
- *
- * const error = new LlmError({ reason: new Overloaded({ status: 529 }) })
- * const final = annotate(error, { attempts: 5, waited: Duration.seconds(30), stoppedBy: "attempts" })
- *
- * final.message // => "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited)"
- * ```
- *
- * @category combinators
- * @since 0.1.0
- */
-export const annotate: {
-  (annotations: Annotations): (self: LlmError) => LlmError
-  (self: LlmError, annotations: Annotations): LlmError
-} = dual(
-  2,
-  (self: LlmError, annotations: Annotations): LlmError =>
-    new LlmError({
-      reason: self.reason,
-      attempts: annotations.attempts ?? self.attempts,
-      waited: annotations.waited ?? self.waited,
-      stoppedBy: annotations.stoppedBy ?? self.stoppedBy,
-      limit: annotations.limit ?? self.limit
-    })
-)

@@ -20,7 +20,7 @@ import type * as Limits from "./Limits.ts"
 import type { LlmError } from "./LlmError.ts"
 
 /**
- * The request of a Messages API call. Whether it streams is decided by the function that is called.
+ * The request of a Messages API call. The called function decides whether it streams.
  *
  * @category models
  * @since 0.1.0

@@ -3,13 +3,13 @@
  *
  * **Details**
  *
- * Published limits are ceilings, not promises, and an organisation may have others: a budget also learns from each
- * response, and never takes more than the limits that it was given. So a preset is a safe start, and the console of the
- * provider tells the truth.
+ * Published limits are ceilings, not promises, and your organisation may have others; the provider's console shows
+ * them. A budget also learns from each response and never uses more than its configured limits, so a preset is a safe
+ * start.
  *
  * **Gotchas**
  *
- * Limits belong to an organisation, not to a process: share them between processes, or give each its part.
+ * Limits belong to an organisation, not to a process. Share a budget between processes, or give each its part.
  *
  * **Example** (The limits of a tier)
  *
@@ -71,15 +71,15 @@ const startCommon = perMinute(1_000, 2_000_000, 400_000)
  * | Opus 5.5, 5 and 4, Sonnet 5 and 4, Haiku 4.5 | 1,000 / 2M / 400K | 5,000 / 5M / 1M | 10,000 / 10M / 2M |
  * | Sonnet 5.5 | 1,000 / 2M / 400K | as start | as start |
  *
- * For Sonnet 5.5 only the start tier's figures were found, so that they stand for all tiers. Of a class that is not in
- * the table, such as Haiku 5.5, the budget learns the limits from the first response.
+ * Only the start tier's figures were found for Sonnet 5.5, and are used for all tiers. The limits of a class that is
+ * not in the table, such as Haiku 5.5, are learned from the first response.
  *
  * Source: https://platform.claude.com/docs/en/api/rate-limits (2026-08-22; Opus 5.5 and Sonnet 5.5: 2026-10)
  *
  * **Gotchas**
  *
  * New organisations may be below the start tier, and workspaces may have lower limits of their own. Message Batches,
- * `count_tokens` and the fast mode have limits apart.
+ * `count_tokens` and the fast mode have separate limits.
  *
  * **Example** (Every class has its own)
  *

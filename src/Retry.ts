@@ -1,27 +1,27 @@
 /**
- * Retries that do not make things worse: spread in time, never earlier than the provider asked, bounded in number, and
- * bounded in sum over all callers.
+ * Retries that do not make an overload worse: they are spread in time, are never earlier than the provider asked, and
+ * are bounded for each call and for all callers together.
  *
- * Twelve agents that are rejected together and wait a fixed second come back together, and are rejected again. Three
- * things break that up:
+ * Twelve agents that are rejected together and wait a fixed second come back together and are rejected again. Three
+ * things prevent that:
  *
- * - **Jitter.** A wait is drawn at random, so that those who failed together do not return together.
- * - **The provider's `retry-after` is a floor.** It is spread upwards only: an earlier retry is known to fail.
- * - **A retry budget.** `attempts` bounds one call. It does not bound a thousand calls that fail together, which five
- *   attempts each turn into five thousand requests, just when the provider has no room. The {@link RetryBudget} is
- *   shared by all callers: once a fifth of the calls are retries, further retries wait for their turn.
+ * - **Jitter.** Waits are random, so that calls that failed together do not return together.
+ * - **The provider's `retry-after` is a floor.** Waits are only extended beyond it, because an earlier retry fails.
+ * - **A retry budget.** `attempts` bounds one call. It does not bound a thousand calls that fail together and make five
+ *   thousand requests when the provider has no room. All callers share the {@link RetryBudget}: once a fifth of the
+ *   calls are retries, further retries wait for a token.
  *
  * **Details**
  *
- * {@link withPolicy} retries by a {@link Policy}, which takes the waits from any `Schedule` of the error: what may be
- * retried, how soon and how often does not depend on it. The whole policy is an ordinary `Schedule` ({@link schedule}),
- * too, and works with `Effect.retry`; it lacks the retry budget. Both fail with the last error when they give up; an
- * `LlmError` says in its field `stoppedBy` why they did.
+ * {@link withPolicy} retries by a {@link Policy}. A policy takes its waits from any `Schedule` of the error, and
+ * decides itself what is retried, how early and how often. {@link schedule} is the whole policy as an ordinary
+ * `Schedule` for `Effect.retry`, without the retry budget. Both fail with the last error when they give up. The field
+ * `stoppedBy` of an `LlmError` says why.
  *
  * **Gotchas**
  *
- * Retries multiply: five attempts around a client that makes three are fifteen requests. Let one place own them, and
- * switch others off (`maxRetries: 0` in the SDKs).
+ * Retries multiply: five attempts around a client that makes three are fifteen requests. Retry in one place, and switch
+ * other retries off (`maxRetries: 0` in the SDKs).
  *
  * **Example** (Retrying a call that was refused)
  *
@@ -52,33 +52,18 @@ import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import { durationOf, finiteOf, invalid } from "./input/arguments.ts"
-import { annotate, isLlmError } from "./LlmError.ts"
+import { isLlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
+import { RetryBudget } from "./retry/budget.ts"
 import { isRetryable, type Retryable, retryAfterMillis, type StopReason } from "./retry/errors.ts"
 import * as Loop from "./retry/loop.ts"
 
-export * from "./retry/budget.ts"
-export { isRetryable, type Retryable, type StopReason } from "./retry/errors.ts"
+export { layerBudget, layerBudgetUnlimited, RetryBudget } from "./retry/budget.ts"
+export { isRetryable, type Retryable } from "./retry/errors.ts"
 
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
-
-/**
- * How a wait is spread. With `d` the capped exponential delay:
- *
- * - `"full"`: between 0 and `d`. Few calls and soon done in the AWS study, and the fix of the incident report
- * - `"equal"`: between `d / 2` and `d`. About as few calls, and takes longer
- * - `"decorrelated"`: between `base` and three times the last wait, up to the cap. Soon piles up at the cap
- * - `"proportional"`: 0.8 to 1.2 times `d`, as `Schedule.jittered`. May pass the cap by a fifth, and hardly spreads
- * - `"none"`: `d` itself. Those who failed together return together
- *
- * Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
- *
- * @category options
- * @since 0.1.0
- */
-export type Jitter = Backoff.Jitter
 
 /**
  * The options of a {@link backoff}.
@@ -86,21 +71,21 @@ export type Jitter = Backoff.Jitter
  * @category options
  * @since 0.1.0
  */
-export interface BackoffOptions {
+interface BackoffOptions {
   /**
-   * The first delay, before jitter. Limits are replenished over tens of seconds: a shorter one asks too often.
+   * The first delay, before jitter. Limits replenish over tens of seconds, so a shorter delay retries too often.
    *
    * @default "2 seconds"
    */
   readonly base?: Duration.Input | undefined
   /**
-   * By how much a delay is longer than the one before. Decorrelated jitter does not use it.
+   * The factor between one delay and the next. Decorrelated jitter does not use it.
    *
    * @default 2
    */
   readonly factor?: number | undefined
   /**
-   * The longest delay before jitter: the minute by which providers count. It never shortens a `retry-after`.
+   * The longest delay before jitter. Providers count by the minute. It never shortens a `retry-after`.
    *
    * @default "60 seconds"
    */
@@ -110,7 +95,7 @@ export interface BackoffOptions {
    *
    * @default "full"
    */
-  readonly jitter?: Jitter | undefined
+  readonly jitter?: Backoff.Jitter | undefined
 }
 
 /**
@@ -121,31 +106,30 @@ export interface BackoffOptions {
  */
 export interface Options<in E = Retryable> extends BackoffOptions {
   /**
-   * The waits, in place of `base`, `factor`, `cap` and `jitter`: any schedule of the errors. What may be retried, the
-   * `retry-after` below which no wait falls, `attempts` and `maxElapsed` hold whatever it says; if it ends, so do the
-   * retries.
+   * The waits, as any schedule of the errors, instead of `base`, `factor`, `cap` and `jitter`. `while`, `retry-after`,
+   * `attempts` and `maxElapsed` still apply. If the schedule ends, so do the retries.
    *
    * @default {@link backoff} of the other options
    */
   readonly backoff?: Schedule.Schedule<unknown, E> | undefined
   /**
-   * Which errors are retried. Needed for errors that do not say of themselves whether they are {@link Retryable}. A client
-   * or a governor never retries what says that it is not, whatever this says.
+   * Which errors are retried. It is needed for errors that are not {@link Retryable}. A client or a governor never
+   * retries an error with `isRetryable: false`, whatever this returns.
    *
    * @default those whose `isRetryable` is true
    */
   readonly while?: ((error: E) => boolean) | undefined
   /**
-   * The number of attempts in all, the first included. Five of them span 30 s of backoff: half a window. Attempts that the
-   * provider's limits or an outage cost a client are not counted, but where this is 1 there is no other in any case.
+   * The number of attempts, including the first. Five span 30 s of backoff, half a window. A client does not count
+   * attempts that rate limits or an outage cost. With 1 there are no retries at all.
    *
    * @default 5
    */
   readonly attempts?: number | undefined
   /**
-   * How long after the first failure an attempt may still begin. An outage of some minutes is survived, and a wait for a
-   * daily limit is not begun. Time in a queue before the first attempt does not count; for a limit on everything see
-   * {@link withDeadline}.
+   * How long after the first failure an attempt may still begin. Calls survive an outage of some minutes, and do not
+   * wait for a daily limit. Time in the queue before the first attempt does not count; {@link withDeadline} bounds
+   * everything.
    *
    * @default "10 minutes"
    */
@@ -191,21 +175,21 @@ export const Deadline: Context.Reference<number | undefined> = Context.Reference
 )
 
 /**
- * Lets no attempt begin later than this long from now, whatever the policies within. The nearest deadline holds.
+ * Sets a deadline, as a duration from now, after which no attempt begins, whatever the policies. The nearest deadline
+ * applies.
  *
  * **Details**
  *
- * A call whose next attempt would come too late fails at once with its own error, instead of sleeping for nothing; where
- * its wait for the budget would be too long, too. A call of a client or a governor that is too late for its first attempt
- * has no error yet, and is refused with `DeadlineMissed`. An attempt that runs is not cut short: that is what
- * `Effect.timeout` is for.
+ * A call whose next attempt would be too late, or would wait too long in the queue, fails at once with its last error
+ * instead of sleeping in vain. If the first attempt of a client or a governor is too late, the call is refused with
+ * `DeadlineMissed`. A running attempt is not cut short; use `Effect.timeout` for that.
  *
  * **Gotchas**
  *
- * The first attempt of a bare {@link withPolicy} is made in any case.
+ * {@link withPolicy} itself always makes the first attempt.
  *
- * A deadline is a time of day, as that of whoever waits for the answer: a machine that slept finds it passed, and a clock
- * that is set moves it. A wait in a budget's queue is bounded by what was left when it began, whatever the clock does.
+ * A deadline is a wall-clock time: it passes while a machine sleeps, and moves if the clock is set. A wait in the queue
+ * is bounded by the time that was left when it began.
  *
  * **Example** (Not sleeping for nothing)
  *
@@ -283,12 +267,12 @@ const scheduleOf = <E>(policy: Policy<E>): Schedule.Schedule<Duration.Duration, 
   )
 
 /**
- * The bare backoff: capped exponential delays with jitter, for ever and after any failure. Its output is the delay
- * without jitter, or with it when decorrelated.
+ * The bare backoff: capped exponential delays with jitter, without end and after any failure. Its output is the delay
+ * without jitter, or with jitter if decorrelated.
  *
  * **Details**
  *
- * It is meant for building other schedules: {@link make} takes what becomes of it as its `backoff`.
+ * Use it to build other schedules, for the option `backoff` of {@link make}.
  *
  * **Gotchas**
  *
@@ -343,13 +327,13 @@ export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duratio
  *
  * **Details**
  *
- * The floor is spread upwards by up to a fifth, so that callers who were told the same time do not return together, and
- * is rounded up to whole milliseconds. `cap` does not apply to it. If the wait ends after `maxElapsed` or the deadline,
- * the schedule ends at once. Its output is the wait.
+ * The floor is extended by up to a fifth, so that callers with the same `retryAfter` do not return together, and
+ * rounded up to whole milliseconds. `cap` does not apply to it. If the wait would end after `maxElapsed` or the
+ * deadline, the schedule ends at once. Its output is the wait.
  *
  * **Gotchas**
  *
- * It knows nothing of other callers: use {@link withPolicy} for the retry budget. Throws a `RangeError` as
+ * It does not coordinate with other callers; use {@link withPolicy} for the retry budget. Throws a `RangeError` as
  * {@link make} does.
  *
  * **Example** (With Effect.retry)
@@ -383,7 +367,7 @@ export const schedule: {
  *
  * Throws a `RangeError` that names the option, what is expected and the value: `base` and `cap` are finite durations
  * with 0 < `base` <= `cap`, `factor` is a finite number >= 1, `attempts` is an integer >= 1 and `maxElapsed` is a
- * duration above zero. Beside a `backoff` the four options that it replaces are refused.
+ * duration above zero. A `backoff` excludes the four options that it replaces.
  *
  * **Example** (Longer, and no retries at all)
  *
@@ -472,22 +456,22 @@ export const defaultPolicy: Policy = make()
 // Combinators
 // -----------------------------------------------------------------------------
 
-/** An `LlmError` says in the end why nobody tried again. */
+/** Notes in an `LlmError` why there was no further retry. */
 const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
-  isLlmError(error) && stoppedBy !== undefined ? (annotate(error, { stoppedBy }) as typeof error) : error
+  isLlmError(error) && stoppedBy !== undefined ? (error.annotate({ stoppedBy }) as typeof error) : error
 
 /**
  * Retries an effect as the policy says, within the {@link RetryBudget}. Success, error and requirements stay the same.
  *
  * **Details**
  *
- * Whatever the policy's backoff, only failures that say `isRetryable: true`, or that the policy's `while` accepts, are
- * retried, never sooner than their `retryAfter`, and none after the {@link Deadline}; defects and interruptions never are.
- * Nothing is held during a wait, and interruption ends it at once. When it gives up it fails with the last error.
+ * Only failures with `isRetryable: true`, or that the policy's `while` accepts, are retried, never before their
+ * `retryAfter` or after the {@link Deadline}. Defects and interruptions are not retried. Nothing is held during a wait,
+ * and interruption ends it at once. When it gives up, it fails with the last error.
  *
  * **Gotchas**
  *
- * An error type that does not have `isRetryable` does not fit the default policy: make one with `while`.
+ * Error types without `isRetryable` do not fit the default policy; make a policy with `while`.
  *
  * **Example** (An error that may not be retried comes back at once)
  *
@@ -523,7 +507,7 @@ export const withPolicy: {
   <E>(policy: Policy<E>): <A, E1 extends E, R>(self: Effect.Effect<A, E1, R>) => Effect.Effect<A, E1, R>
   <E, A, E1 extends E, R>(self: Effect.Effect<A, E1, R>, policy: Policy<E>): Effect.Effect<A, E1, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R> =>
-  Effect.flatMap(Deadline, (deadline = Infinity) => {
+  Effect.contextWith((context: Context.Context<R>) => {
     if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
     const judge = (failure: E): Loop.Judgement<E> => ({
       isRetryable: policy.while(failure),
@@ -531,6 +515,13 @@ export const withPolicy: {
       isOwn: true,
       failure
     })
-    return Loop.retry(() => self, policy, { judge, finish, deadline })
+    const deadline = Context.get(context, Deadline) ?? Infinity
+    return Loop.retry(policy, {
+      budget: Context.get(context, RetryBudget),
+      deadline,
+      attempt: () => self,
+      judge,
+      finish
+    })
   })
 )

@@ -1,14 +1,14 @@
 /**
- * Reads what a provider's response or error says about its limits, for code that calls a provider in its own way.
+ * Reads the limits in a provider's responses and errors, for code that calls a provider with another client.
  *
- * `LlmClient`, `floodgate/anthropic` and `floodgate/ai` do this by themselves. If you run another client under {@link
- * Governor.run}, give the signal back with the outcome, and turn what the client throws into a failure: the budget then
- * follows what the provider counts, and the policy knows what may be retried. `examples/openai.ts` shows it whole.
+ * `LlmClient`, `floodgate/anthropic` and `floodgate/ai` do this themselves. If you run another client under {@link
+ * Governor.run}, return the signal with the outcome, and turn what the client throws into a failure. The budget then
+ * follows the provider's counts, and the policy knows what to retry. `examples/openai.ts` is a complete example.
  *
  * **Details**
  *
- * Understood are the headers of Anthropic, of OpenAI and compatible servers (`6m0s`, `20ms`, seconds, epochs), and the
- * IETF draft. Values come from outside, so they are bounded: what is absurd is as good as absent.
+ * It understands the headers of Anthropic, of OpenAI and compatible servers (`6m0s`, `20ms`, seconds, epochs), and of
+ * the IETF draft. Values are untrusted and bounded; absurd values are ignored.
  *
  * **Example** (The headers of an OpenAI response)
  *
@@ -41,14 +41,14 @@ import { headerReader, retryAfterMillis, signalOf } from "./protocol/headers.ts"
  * @category models
  * @since 0.1.0
  */
-export type Source =
+type Source =
   | { readonly get: (name: string) => string | null | undefined }
   | Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 
 /**
- * What the headers say about the limits; undefined when they say nothing usable. `now` is `Clock.currentTimeMillis`:
- * resets that are given as times are measured from it, or from the response's own `date` where it has one. (The headers
- * in these examples have no times, so 0 will do.)
+ * Reads the limits from headers; undefined if they contain nothing usable. `now` is `Clock.currentTimeMillis`. Absolute
+ * reset times are measured from the response's `date`, or from `now` without one. (The headers in these examples have
+ * no times, so 0 will do.)
  *
  * **Example** (A record of headers, as `effect/http` has them)
  *
@@ -69,7 +69,7 @@ export const fromHeaders = (headers: Source, now: number): Limits.Signal | undef
 
 /**
  * How long the response asks to wait: `retry-after-ms`, or `retry-after` as seconds or as a date; at most an hour.
- * Undefined when it does not say, or says nonsense. `now` is `Clock.currentTimeMillis`, from which a date is measured.
+ * Undefined if the header is missing or invalid. `now` is `Clock.currentTimeMillis`, from which a date is measured.
  *
  * **Example** (Seconds)
  *
@@ -90,24 +90,24 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
 }
 
 /**
- * What an SDK threw, as a failure that the governor understands: whether to retry and when, what the call used, and what
- * the response said of the limits.
+ * Turns what an SDK threw into a failure that the governor understands: whether to retry and when, what the call used,
+ * and the limits in the response.
  *
  * **Details**
  *
- * Read are the status (`status`, `statusCode`), the headers and the body of the answer, wherever the error keeps them; else
- * the error codes and the names along its causes: a timeout, an abort, a connection that was refused or broke. That fits
- * the SDKs of Anthropic, OpenAI, Google GenAI, Mistral and AWS, the AI SDK, axios, got, ky, undici, and `fetch` with its
- * `Response` where that is thrown; an object `{ status, headers, body }` does as well. The text of a message decides
- * nothing, but for a `fetch` that says nothing else. What `Effect.tryPromise` wrapped is unwrapped. `now` is
- * `Clock.currentTimeMillis`, from which dates in headers are measured.
+ * It reads the status (`status`, `statusCode`), the headers and the body of the response wherever the error keeps them.
+ * Otherwise it reads error codes and names along the causes: a timeout, an abort, a refused or broken connection. It
+ * supports the SDKs of Anthropic, OpenAI, Google GenAI, Mistral and AWS, the AI SDK, axios, got, ky, undici, `fetch`
+ * with a thrown `Response`, and objects `{ status, headers, body }`. The text of a message is used only for a `fetch`
+ * that gives nothing else. Errors that `Effect.tryPromise` wrapped are unwrapped. `now` is `Clock.currentTimeMillis`,
+ * from which dates in headers are measured.
  *
  * **Gotchas**
  *
- * - Switch off the client's own retries: what it gives up with hides what happened, and retries have one owner.
- * - An abort is taken for a lost connection, because some SDKs report their timeouts so, and is retried. To give up, interrupt
- *   the fiber: `Effect.tryPromise((signal) => ...)` passes it on.
- * - What is nothing of this, such as a bug in the code around the call, is an `InvalidRequest` without a status.
+ * - Switch off the client's own retries, because its final error may hide the cause, and retries have one owner.
+ * - An abort counts as a lost connection and is retried, because some SDKs report their timeouts as aborts. To give up,
+ *   interrupt the fiber: `Effect.tryPromise((signal) => ...)` passes the interruption on.
+ * - Anything else, such as a bug in the code around the call, gives an `InvalidRequest` without a status.
  *
  * **Example** (A spent quota, which comes as 429)
  *

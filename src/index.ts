@@ -1,5 +1,5 @@
 /**
- * Keeps parallel LLM calls inside a provider's rate limits, and makes them recover well when they are not.
+ * Keeps parallel LLM calls inside a provider's rate limits, and recovers gracefully when the limits are exceeded anyway.
  *
  * @since 0.1.0
  */
@@ -14,6 +14,7 @@ export * as Budget from "./Budget.ts"
 export * as Estimator from "./Estimator.ts"
 /** @since 0.1.0 */
 export * as Events from "./Events.ts"
+/** @since 0.1.0 */
 export * as Forecast from "./Forecast.ts"
 /** @since 0.1.0 */
 export * as Governor from "./Governor.ts"

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Accounting from "floodgate/Accounting"
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../src/limits/amounts.ts"
 
 const expected = { inputTokens: 1_000, cachedTokens: 9_000, outputTokens: 500, maxTokens: 4_096 }
 const actual = { inputTokens: 200, cacheCreationTokens: 700, cacheReadTokens: 9_100, outputTokens: 400 }
@@ -16,8 +17,8 @@ const everything = Limits.resolve({
 
 /** What a pool that limits everything holds while the call runs, and after it. */
 const counted = (accounting: Accounting.Accounting) => {
-  const held = Limits.charge(accounting.estimate(expected), everything)
-  return { held, used: Limits.used(held, accounting.usage(actual)) }
+  const held = Amounts.charge(accounting.estimate(expected), everything)
+  return { held, used: Amounts.used(held, accounting.usage(actual)) }
 }
 
 describe("Accounting", () => {
@@ -121,8 +122,8 @@ describe("Accounting", () => {
         Accounting.openai,
         Accounting.azure
       ]) {
-        const held = Limits.charge(accounting.estimate(expected), everything)
-        const used = Limits.used(held, accounting.usage(actual))
+        const held = Amounts.charge(accounting.estimate(expected), everything)
+        const used = Amounts.used(held, accounting.usage(actual))
         for (const dimension of Limits.dimensions) assert.isAtLeast(held[dimension]!, used[dimension]!)
       }
     }

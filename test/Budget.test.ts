@@ -99,6 +99,20 @@ describe("Budget", () => {
   )
 
   describe("reserve", () => {
+    it.effect("makes nobody wait who calls one at a time, where nothing is known of limits", () =>
+      Effect.gen(function* () {
+        const call = Budget.withReservation({ tokens: 1_000 }, ({ settle, waited }) =>
+          Effect.sleep(1).pipe(Effect.andThen(settle({ tokens: 1_000 })), Effect.as(Duration.toMillis(waited)))
+        )
+        const waits = yield* start(Effect.replicateEffect(call, 20))
+        yield* TestClock.adjust(20)
+        assert.deepStrictEqual(
+          yield* Fiber.join(waits),
+          Array.from({ length: 20 }, () => 0)
+        )
+      }).pipe(Effect.provide(Budget.layer({})))
+    )
+
     it.effect("admits a waiter exactly when enough has refilled", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1_000)
@@ -421,10 +435,18 @@ describe("Budget", () => {
   it.effect("blames configuration for values that make no sense, and for no other defect", () =>
     Effect.gen(function* () {
       // Regression: whatever was thrown became a ConfigError.
-      const live = Budget.layerConfig({ limits: Config.succeed(null as never) })
+      const bug = (): never => {
+        throw new TypeError("a bug")
+      }
+      const limits = Config.map(Config.succeed(1), (perMinute) => ({
+        tokens: Object.defineProperty({ perMinute }, "burst", { get: bug })
+      }))
+      const live = Budget.layerConfig({ limits: limits as never })
       const exit = yield* Effect.exit(Effect.provide(Budget.consume(1), live))
       assert.isTrue(Exit.hasDies(exit))
       assert.include(String(exit), "TypeError")
+      const wrong = Budget.layerConfig({ limits: Config.succeed(null as never) })
+      assert.isFalse(Exit.hasDies(yield* Effect.exit(Effect.provide(Budget.consume(1), wrong))))
     })
   )
 })

@@ -160,26 +160,4 @@ describe("Forecast", () => {
       assert.strictEqual(seconds(forecast.agents[0]!.finishesAfter), seconds(forecast.duration))
     })
   })
-
-  describe("agentsThatHelp", () => {
-    it("is all of them where nothing binds, and few where tokens do", () => {
-      const even = Forecast.uniform({ agents: 8, calls: 3, first: { inputTokens: 10_000, outputTokens: 100 } })
-      assert.strictEqual(Forecast.agentsThatHelp(even, { limits: {} }), 8)
-      const tight = { inputTokens: { perMinute: 240_000, burst: 20_000, window: "bucket" as const } }
-      assert.isAtMost(Forecast.agentsThatHelp(even, { limits: tight }), 2)
-    })
-  })
-
-  describe("cheapest", () => {
-    const workload = Forecast.uniform({ agents: 100, calls: 10, first: { inputTokens: 30_000, outputTokens: 200 } })
-    const tiers = Forecast.anthropicTiers
-
-    it("is the first tier that is enough, or none", () => {
-      const nameOf = (deadline: Duration.Input) => Forecast.cheapest(workload, { tiers, deadline })?.name
-      assert.strictEqual(nameOf("20 minutes"), "Start")
-      assert.strictEqual(nameOf("7 minutes"), "Build")
-      assert.strictEqual(nameOf("3 minutes"), "Scale")
-      assert.isUndefined(nameOf("1 minute"))
-    })
-  })
 })

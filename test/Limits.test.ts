@@ -1,6 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../src/limits/amounts.ts"
+import * as Rules from "../src/limits/rules.ts"
 
 const rules = Limits.resolve({
   requests: { perMinute: 60 },
@@ -38,11 +42,30 @@ describe("Limits", () => {
       RangeError,
       'Limits.inputTokens.perMinute: expected a number above 0, up to 2^53, got "2000000"'
     )
-    assert.throws(
-      resolve({ inputTokens: 2_000_000 }),
-      RangeError,
-      "Limits.inputTokens: expected exactly one of perSecond, perMinute and total, got 2000000"
-    )
+    const known = "perSecond, perMinute, total, burst, window, share"
+    const expected = "an object with requests, inputTokens, outputTokens, tokens"
+    for (const [limits, message] of [
+      [null, `Limits: expected ${expected}, got null`],
+      [7, `Limits: expected ${expected}, got 7`],
+      ["2M", `Limits: expected ${expected}, got "2M"`],
+      [
+        { inputToken: { perMinute: 1 } },
+        `Limits: expected no options but requests, inputTokens, outputTokens, tokens, got "inputToken"`
+      ],
+      [{ tokens: null }, `Limits.tokens: expected an object with ${known}, got null`],
+      [{ inputTokens: 2_000_000 }, `Limits.inputTokens: expected an object with ${known}, got 2000000`],
+      [{ tokens: { perMinutes: 60 } }, `Limits.tokens: expected no options but ${known}, got "perMinutes"`],
+      [{ tokens: { perMinute: 60, bursts: 5 } }, `Limits.tokens: expected no options but ${known}, got "bursts"`]
+    ] as const) {
+      assert.throws(resolve(limits), RangeError, message)
+      assert.throws(() => Effect.runSync(Budget.make({ limits: limits as Limits.Limits }).pipe(Effect.scoped)), message)
+    }
+    const pools = (limits: unknown) => () =>
+      Effect.runSync(Budget.make({ limits: limits as Limits.Pools }).pipe(Effect.scoped))
+    assert.throws(pools({ pools: null }), "Limits.pools: expected an object with limits by pool, got null")
+    assert.throws(pools({ pools: {}, poolof: String }), 'Limits: expected no options but pools, poolOf, got "poolof"')
+    assert.throws(pools({ pools: { one: { token: {} } } }), 'got "token"')
+    assert.throws(pools({ pools: {}, poolOf: "opus" }), "Limits.poolOf: expected a function, got opus")
   })
 
   it("reads a bare limit per minute as the provider counts, and keeps any 60 s within it where that is unknown", () => {
@@ -63,7 +86,7 @@ describe("Limits", () => {
     const { requests, tokens } = Limits.resolve(limits)
     assert.deepStrictEqual([tokens!.capacity, tokens!.rate, tokens!.provider.rate], [250, 0.25, 1])
     assert.isUndefined(requests)
-    assert.deepStrictEqual(Limits.shares(limits), { requests: 0.5 })
+    assert.deepStrictEqual(Rules.shares(limits), { requests: 0.5 })
     assert.throws(
       () => Limits.resolve({ tokens: { share: 1.5 } }),
       RangeError,
@@ -83,20 +106,20 @@ describe("Limits", () => {
   })
 
   it("charges one request, and fills in what an estimate leaves out", () => {
-    assert.deepStrictEqual(Limits.charge({}, rules), { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 })
+    assert.deepStrictEqual(Amounts.charge({}, rules), { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 })
     const output = { requests: 1, inputTokens: 0, outputTokens: 30, tokens: 30 }
-    assert.deepStrictEqual(Limits.charge({ outputTokens: 30 }, rules), output)
+    assert.deepStrictEqual(Amounts.charge({ outputTokens: 30 }, rules), output)
     // Tokens without saying which may all be input.
     const whole = { requests: 1, inputTokens: 50, outputTokens: 0, tokens: 50 }
-    assert.deepStrictEqual(Limits.charge({ tokens: 50 }, rules), whole)
+    assert.deepStrictEqual(Amounts.charge({ tokens: 50 }, rules), whole)
     const rest = { requests: 1, inputTokens: 35, outputTokens: 15, tokens: 50 }
-    assert.deepStrictEqual(Limits.charge({ tokens: 50, outputTokens: 15 }, rules), rest)
-    assert.deepStrictEqual(Limits.charge({ tokens: 50, inputTokens: 35 }, rules), rest)
+    assert.deepStrictEqual(Amounts.charge({ tokens: 50, outputTokens: 15 }, rules), rest)
+    assert.deepStrictEqual(Amounts.charge({ tokens: 50, inputTokens: 35 }, rules), rest)
   })
 
   it("reads a usage over the estimate, part by part", () => {
     const read = (estimate: Limits.Estimate, usage: Limits.Usage) => {
-      const { inputTokens, outputTokens, tokens } = Limits.used(Limits.charge(estimate, rules), usage, estimate)
+      const { inputTokens, outputTokens, tokens } = Amounts.used(Amounts.charge(estimate, rules), usage, estimate)
       return [inputTokens, outputTokens, tokens]
     }
     const both = { inputTokens: 100, outputTokens: 50 }
@@ -115,27 +138,27 @@ describe("Limits", () => {
   const amount = Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1e9 })))
   const estimate = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
   const limited = Schema.Array(Schema.Literals(Limits.dimensions))
-  const some = (dimensions: ReadonlyArray<Limits.Dimension>): Limits.Rules =>
+  const some = (dimensions: ReadonlyArray<Limits.Dimension>): Rules.Rules =>
     Object.fromEntries(dimensions.map((dimension) => [dimension, rules[dimension]]))
 
   it.prop("a call that used what was estimated settles nothing", { estimate, limited }, ({ estimate, limited }) => {
-    const held = Limits.charge(estimate, some(limited))
-    assert.deepStrictEqual(Limits.used(held, estimate, estimate), held)
-    assert.deepStrictEqual(Limits.used(held, held, estimate), held)
-    assert.deepStrictEqual(Limits.used(held, {}, estimate), held)
+    const held = Amounts.charge(estimate, some(limited))
+    assert.deepStrictEqual(Amounts.used(held, estimate, estimate), held)
+    assert.deepStrictEqual(Amounts.used(held, held, estimate), held)
+    assert.deepStrictEqual(Amounts.used(held, {}, estimate), held)
   })
 
   it.prop("a call that used none of what was estimated gives all back", { estimate, limited }, (drawn) => {
     const given = { requests: 1, ...drawn.estimate }
-    const held = Limits.charge(given, some(drawn.limited))
+    const held = Amounts.charge(given, some(drawn.limited))
     const none = Object.fromEntries(Object.keys(given).map((dimension) => [dimension, 0]))
     const all = Object.fromEntries(Object.keys(held).map((dimension) => [dimension, 0]))
-    assert.deepStrictEqual(Limits.used(held, none, given), all)
-    assert.deepStrictEqual(Limits.used(held, Limits.nothing, given), all)
+    assert.deepStrictEqual(Amounts.used(held, none, given), all)
+    assert.deepStrictEqual(Amounts.used(held, Amounts.nothing, given), all)
   })
 
   it.prop("takes what a usage states as it is stated", { estimate, usage: estimate }, ({ estimate, usage }) => {
-    const used = Limits.used(Limits.charge(estimate, rules), usage, estimate)
+    const used = Amounts.used(Amounts.charge(estimate, rules), usage, estimate)
     assert.deepStrictEqual({ ...used, ...usage }, used)
   })
 
@@ -143,7 +166,7 @@ describe("Limits", () => {
     for (const dimension of Limits.dimensions) {
       for (const bad of [-1, NaN, Infinity, 1e308]) {
         assert.throws(
-          () => Limits.charge({ [dimension]: bad }, {}),
+          () => Amounts.charge({ [dimension]: bad }, {}),
           RangeError,
           `Estimate.${dimension}: expected a number from 0 up to 2^53, got ${bad}`
         )

@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
+import * as Amounts from "../src/limits/amounts.ts"
 import * as LlmError from "floodgate/LlmError"
 
 const wrap = (reason: LlmError.LlmErrorReason) => new LlmError.LlmError({ reason })
@@ -18,17 +18,17 @@ const received = (started: boolean): LlmError.Received => ({
 
 /** DESIGN's table of outcomes: the reason, whether to retry, what the call used, what the budget is told. */
 const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.Pushback | undefined]> = [
-  [new LlmError.RateLimited({ status: 429 }), true, Limits.nothing, "rateLimit"],
-  [new LlmError.RampLimited({ status: 429 }), true, Limits.nothing, "ramp"],
-  [new LlmError.SpendLimited({ status: 429 }), false, Limits.nothing, undefined],
+  [new LlmError.RateLimited({ status: 429 }), true, Amounts.nothing, "rateLimit"],
+  [new LlmError.RampLimited({ status: 429 }), true, Amounts.nothing, "ramp"],
+  [new LlmError.SpendLimited({ status: 429 }), false, Amounts.nothing, undefined],
   [new LlmError.Overloaded({ status: 529 }), true, refused, "overload"],
   [new LlmError.ServerFailed({ status: 500 }), true, refused, "overload"],
   [new LlmError.TimedOut({ after: Duration.minutes(10) }), true, unanswered, "overload"],
-  [new LlmError.ConnectionFailed({ sent: false }), true, Limits.nothing, "overload"],
+  [new LlmError.ConnectionFailed({ sent: false }), true, Amounts.nothing, "overload"],
   [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, "overload"],
   [new LlmError.Conflict({ status: 409 }), true, refused, undefined],
   [new LlmError.InvalidRequest({ status: 400 }), false, refused, undefined],
-  [new LlmError.InvalidRequest(), false, Limits.nothing, undefined],
+  [new LlmError.InvalidRequest(), false, Amounts.nothing, undefined],
   [new LlmError.Unauthenticated({ status: 401 }), false, refused, undefined],
   [new LlmError.Forbidden({ status: 403 }), false, refused, undefined],
   [new LlmError.NotFound({ status: 404 }), false, refused, undefined],
@@ -40,18 +40,16 @@ const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmE
 ]
 
 describe("LlmError", () => {
-  for (const [reason, retryable, usage, pushback] of table) {
-    it(`knows whether to retry, what was used and what the budget must judge: ${reason.message}`, () => {
+  it("knows of every reason whether to retry, what the call used and what the budget must judge", () => {
+    for (const [reason, retryable, usage, pushback] of table) {
       const error = wrap(reason)
-      assert.strictEqual(error.isRetryable, retryable)
-      assert.deepStrictEqual(error.usage, usage)
-      assert.strictEqual(error.pushback, pushback)
+      assert.strictEqual(error.isRetryable, retryable, reason.message)
+      assert.deepStrictEqual(error.usage, usage, reason.message)
+      assert.strictEqual(error.pushback, pushback, reason.message)
       assert.strictEqual(error.cause, reason)
-      assert.strictEqual(error.message, reason.message)
       assert.notInclude(error.message, "\n")
-      assert.include(error.message, "; ", "the cause; the way out")
-    })
-  }
+    }
+  })
 
   it("settles to what was observed, and does not retry, once content was handed on, whatever the reason", () => {
     for (const Reason of [LlmError.Overloaded, LlmError.RateLimited, LlmError.ServerFailed, LlmError.TimedOut]) {
@@ -79,14 +77,6 @@ describe("LlmError", () => {
     assert.strictEqual(error.requestId, "req_1")
     assert.strictEqual(error.status, 429)
     assert.deepStrictEqual(error.retryAfter, Duration.seconds(16))
-  })
-
-  it("says when a spend limit starts anew, and that retrying does not help", () => {
-    const resumesAt = DateTime.makeUnsafe("2026-12-01T00:00:00Z")
-    assert.strictEqual(
-      wrap(new LlmError.SpendLimited({ status: 429, resumesAt })).message,
-      "spend limit reached; resumes at 2026-12-01T00:00:00.000Z; raise the limit or add credit, retrying does not help"
-    )
   })
 
   it("survives a trip through JSON", () => {
@@ -118,20 +108,11 @@ describe("LlmError", () => {
     })
   )
 
-  describe("isLlmError", () => {
-    it("knows its own", () => {
-      assert.isTrue(LlmError.isLlmError(wrap(new LlmError.Conflict())))
-      assert.isFalse(LlmError.isLlmError({ _tag: "LlmError" }))
-      assert.isFalse(LlmError.isLlmError(new LlmError.Conflict()))
-      assert.isFalse(LlmError.isLlmError(undefined))
-    })
-  })
-
   describe("annotate", () => {
     it("adds what the client knows, and keeps what was known", () => {
       const error = wrap(new LlmError.Overloaded({ status: 529 }))
-      const once = LlmError.annotate(error, { attempts: 5, waited: Duration.seconds(30) })
-      const twice = once.pipe(LlmError.annotate({ stoppedBy: "deadline" }))
+      const once = error.annotate({ attempts: 5, waited: Duration.seconds(30) })
+      const twice = once.annotate({ stoppedBy: "deadline" })
       assert.strictEqual(twice.reason, error.reason)
       assert.strictEqual(twice.attempts, 5)
       assert.strictEqual(twice.stoppedBy, "deadline")
@@ -141,14 +122,9 @@ describe("LlmError", () => {
         "the provider is overloaded; wait before the next attempt (after 5 attempts, 30s waited; no time left for another)"
       )
       assert.strictEqual(
-        LlmError.annotate(error, { attempts: 1, stoppedBy: "deadline" }).message,
+        error.annotate({ attempts: 1, stoppedBy: "deadline" }).message,
         "the provider is overloaded; wait before the next attempt (no time left for another)"
       )
-    })
-
-    it("does not speak of a single attempt", () => {
-      const error = wrap(new LlmError.NotFound({ status: 404 }))
-      assert.strictEqual(LlmError.annotate(error, { attempts: 1 }).message, error.message)
     })
   })
 })

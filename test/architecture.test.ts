@@ -70,20 +70,28 @@ const rules: ReadonlyArray<Rule> = [
     packages: ["effect"]
   },
   // The whole algorithm, without time, chance or anything that runs.
-  { files: /^src\/admission\//, own: ["Limits.ts", "admission/"], packages: [] },
+  { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },
   // What goes over the wire: no Effect, no package, and of the core only types.
-  { files: /^src\/protocol\//, own: ["core/models", "protocol/"], packages: [] },
+  { files: /^src\/protocol\//, own: ["core/models", "limits/", "protocol/"], packages: [] },
   { files: /^src\/input\//, own: [], packages: ["effect"] },
-  { files: /^src\/limits\//, own: ["Limits.ts"], packages: [] },
+  { files: /^src\/limits\//, own: ["input/", "limits/"], packages: ["effect"] },
   { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
   { files: /^src\/signals\//, own: ["core/models", "llmError/", "protocol/", "signals/"], packages: ["effect"] },
   { files: /^src\/estimator\//, own: ["estimator/"], packages: [] },
   { files: /^src\/retry\//, own: ["input/", "retry/"], packages: ["effect"] },
-  { files: /^src\/agents\//, own: ["core", "input/", "admission/", "agents/", "budget/"], packages: ["effect"] },
-  { files: /^src\/forecast\//, own: ["core/models", "input/", "admission/", "forecast/"], packages: ["effect"] },
+  {
+    files: /^src\/agents\//,
+    own: ["core", "input/", "limits/", "admission/", "agents/", "budget/"],
+    packages: ["effect"]
+  },
+  {
+    files: /^src\/forecast\//,
+    own: ["core/models", "input/", "limits/", "admission/", "forecast/"],
+    packages: ["effect"]
+  },
   {
     files: /^src\/governor\//,
-    own: ["core", "input/", "budget/", "estimator/", "governor/", "protocol/", "retry/"],
+    own: ["core", "input/", "limits/", "budget/", "estimator/", "governor/", "protocol/", "retry/"],
     packages: ["effect"]
   },
   {
@@ -91,7 +99,7 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "input/", "limits/", "budget/", "budgetStore/", "admission/"],
     packages: ["effect"]
   },
-  { files: /^src\/budgetStore\//, own: ["core/models", "admission/", "budgetStore/"], packages: ["effect"] },
+  { files: /^src\/budgetStore\//, own: ["core/models", "limits/", "admission/", "budgetStore/"], packages: ["effect"] },
   {
     files: /^src\/providers\//,
     own: ["core", "input/", "protocol/", "providers/", "signals/"],
@@ -109,13 +117,36 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "input/", "governor/", "protocol/", "signals/", "anthropic/"],
-    packages: ["effect/*", "@anthropic-ai/sdk"]
+    own: ["core", "fetch/", "protocol/", "anthropic/"],
+    packages: ["effect", "@anthropic-ai/sdk"]
+  },
+  // For programs without Effect: all ways in that share a budget.
+  {
+    files: /^src\/promise\//,
+    own: [
+      "core",
+      "input/",
+      "aiSdk/",
+      "anthropic/",
+      "fetch/",
+      "governor/",
+      "protocol/",
+      "redis/",
+      "signals/",
+      "promise/"
+    ],
+    packages: ["effect/*"]
   },
   {
     files: /^src\/ai\//,
     own: ["core", "input/", "signals/", "governor/", "protocol/", "ai/"],
     packages: ["effect/*"]
+  },
+  // The AI SDK is met by its form alone.
+  {
+    files: /^src\/aiSdk\//,
+    own: ["core", "signals/", "governor/", "protocol/", "aiSdk/"],
+    packages: ["effect"]
   },
   { files: /^src\/breaker\//, own: ["core", "input/", "breaker/"], packages: ["effect/*"] },
   {
@@ -125,12 +156,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/testing\/server\//,
-    own: ["core", "testing/"],
+    own: ["core", "protocol/", "testing/"],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
   {
     files: /^src\/testing\//,
-    own: ["core", "input/arguments.ts", "forecast/latency.ts", "limits/words.ts", "testing/"],
+    own: ["core", "input/arguments.ts", "forecast/latency.ts", "limits/", "testing/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
 
@@ -142,12 +173,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/cli\/src\/commands\//,
-    own: ["commands/", "lab/", "latency.ts", "stepwise.ts", "words.ts"],
+    own: ["commands/", "lab/", "dimensions.ts", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate"]
   },
   {
     files: /^packages\/cli\/src\/lab\//,
-    own: ["lab/", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
+    own: ["lab/", "dimensions.ts", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@observablehq/plot", "linkedom"]
   },
   { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["effect", "floodgate"] }

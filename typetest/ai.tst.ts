@@ -11,6 +11,7 @@ import type * as Stream from "effect/Stream"
 import * as FloodgateAi from "floodgate/ai"
 import * as FloodgateAnthropic from "floodgate/anthropic"
 import type { Governor } from "floodgate/Governor"
+import * as Floodgate from "floodgate/promise"
 import { describe, expect, it } from "tstyche"
 
 declare const provider: Layer.Layer<LanguageModel.LanguageModel>
@@ -57,9 +58,8 @@ describe("floodgate/anthropic", () => {
     >()
   })
 
-  it("create needs no Effect", () => {
-    expect(FloodgateAnthropic.create()).type.toBe<FloodgateAnthropic.Installation>()
-    expect(FloodgateAnthropic.create().middleware).type.toBe<FloodgateAnthropic.Middleware>()
+  it("floodgate/promise has one that needs no Effect", () => {
+    expect(Floodgate.create().middleware).type.toBe<FloodgateAnthropic.Middleware>()
   })
 
   it("a middleware is one of the SDK's", () => {

@@ -4,10 +4,11 @@
  */
 import * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
+import { mapDimensions, nothing, type PerDimension, type Whole } from "../../src/limits/amounts.ts"
 import type * as Amounts from "./amounts.ts"
 import type * as Engine from "./engine.ts"
 
-const whole = ({ inputTokens = 0, outputTokens = 0, requests = 0, tokens }: Amounts.Amounts): Limits.Whole => ({
+const whole = ({ inputTokens = 0, outputTokens = 0, requests = 0, tokens }: Amounts.Amounts): Whole => ({
   requests,
   inputTokens,
   outputTokens,
@@ -17,14 +18,14 @@ const whole = ({ inputTokens = 0, outputTokens = 0, requests = 0, tokens }: Amou
 const readingsOf = (readings: Amounts.Readings | undefined): Law.Readings | undefined =>
   readings === undefined
     ? undefined
-    : Limits.mapDimensions<Amounts.Reading, Law.Reading>(readings, ({ limit, remaining, roundedTo }) => ({
+    : mapDimensions<Amounts.Reading, Law.Reading>(readings, ({ limit, remaining, roundedTo }) => ({
         limit: limit / 60_000,
         remaining,
         roundedTo
       }))
 
 const limitsOf = (told: Amounts.ToldLimits, share: number): Limits.Limits =>
-  Limits.mapDimensions<Amounts.Told, Limits.Limit>(told, ({ burst, perMinute }) => ({
+  mapDimensions<Amounts.Told, Limits.Limit>(told, ({ burst, perMinute }) => ({
     perMinute,
     burst,
     window: "bucket",
@@ -37,7 +38,7 @@ export const make = (
   now: number,
   { share }: { readonly share: number }
 ): Engine.Law<Law.Ticket> => {
-  const sharesOf = (limits: Limits.Limits): Limits.PerDimension<number> =>
+  const sharesOf = (limits: Limits.Limits): PerDimension<number> =>
     share === 1
       ? {}
       : Object.fromEntries(dimensions.filter((each) => limits[each] === undefined).map((each) => [each, share]))
@@ -52,7 +53,7 @@ export const make = (
       Law.settle(pool, ticket, whole(used), now)
     },
     rejected: (ticket, now, { code, readings, retryAfter }) => {
-      const rejection = { isRamp: code === "ramp", retryAfter, readings: readingsOf(readings), used: Limits.nothing }
+      const rejection = { isRamp: code === "ramp", retryAfter, readings: readingsOf(readings), used: nothing }
       const verdict = Law.reject(pool, ticket, rejection, now)
       return verdict === "ramp" || verdict === "isolated" ? verdict : "exhausted"
     },

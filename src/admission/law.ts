@@ -7,7 +7,8 @@
  *
  * A pool is mutable and has one owner. Nothing here reads a clock or draws a random number: time is an argument.
  */
-import type { Charge, Dimension, PerDimension, Rule, Rules, Whole } from "../Limits.ts"
+import type { Charge, Dimension, PerDimension, Whole } from "../limits/amounts.ts"
+import type { Rule, Rules } from "../limits/rules.ts"
 import * as Cap from "./cap.ts"
 import * as Meter from "./meter.ts"
 import * as Verdicts from "./verdicts.ts"
@@ -362,7 +363,8 @@ const passWindow = (pool: Pool, now: number): number => {
 /** While nothing is known, calls for each round of verdicts double, evenly spaced. */
 const passOpening = (pool: Pool, now: number): number => {
   const { opening } = pool
-  if (opening === undefined) return 0
+  // Whoever calls one at a time goes on as fast as the provider answers.
+  if (opening === undefined || pool.inFlight === 0) return 0
   const round = verdictMillis(pool)
   if (now >= opening.at + round) {
     opening.last = Math.max(1, pool.sent - opening.since)

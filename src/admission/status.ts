@@ -2,6 +2,7 @@
  * The dimensions of a pool as they stand, in plain numbers.
  */
 import * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
 import type * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
@@ -23,7 +24,7 @@ export interface DimensionStatus {
 }
 
 /** Of each dimension the tighter of what the user states and what the provider has. */
-export const dimensionsOf = (law: Law.Pool, now: number): Limits.PerDimension<DimensionStatus> => {
+export const dimensionsOf = (law: Law.Pool, now: number): Amounts.PerDimension<DimensionStatus> => {
   const result: { [D in Limits.Dimension]?: DimensionStatus } = {}
   for (const dimension of Limits.dimensions) {
     const cap = law.caps[dimension]

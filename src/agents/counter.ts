@@ -1,7 +1,8 @@
 /**
  * Counts what calls hold and used, up to a cap. Changed in place: a take is all or none, over every counter at once.
  */
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 
 /** What one agent, or one job, holds and has used. */
 export interface Counter {
@@ -48,7 +49,7 @@ export type Share = Taken | Refused
 
 /** Takes an estimate from every counter, or from none and says which had too little left. */
 export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate): Share => {
-  const { requests: calls, tokens } = Limits.whole(estimate)
+  const { requests: calls, tokens } = Amounts.whole(estimate)
   for (const { agent, calls: made, cap, tokens: spent } of counters) {
     const asks = [
       { unit: "tokens", asked: tokens, used: spent, limit: cap.tokens ?? Infinity },
@@ -75,7 +76,7 @@ export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate
       if (!open) return
       open = false
       // As the budget reads it: one usage has one meaning.
-      const used = Limits.used({ requests: calls, tokens }, usage, estimate)
+      const used = Amounts.used({ requests: calls, tokens }, usage, estimate)
       add(used.tokens! - tokens, used.requests! - calls)
     }
   }

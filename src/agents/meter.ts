@@ -6,7 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Budget from "../Budget.ts"
 import * as Counter from "./counter.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 
 /**
  * Says that the budget of this context counts for {@link run}. {@link layer} provides it.
@@ -103,7 +104,7 @@ const reserveCounted = (
         })
       }
       const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Running, undefined)).pipe(
-        Effect.onError(() => Effect.sync(() => share.settle(Limits.nothing)))
+        Effect.onError(() => Effect.sync(() => share.settle(Amounts.nothing)))
       )
       // Nobody said what it used: it is kept as estimated, as the budget does.
       yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
@@ -126,7 +127,7 @@ const counted = (held: Budget.Reservation, share: Counter.Taken): Budget.Reserva
       held.settle(usage, outcome)
     ),
   refund: Effect.andThen(
-    Effect.sync(() => share.settle(Limits.nothing)),
+    Effect.sync(() => share.settle(Amounts.nothing)),
     held.refund
   )
 })

@@ -1,7 +1,7 @@
 /** What effect/ai's errors mean for the budget and the retry policy, and what the governor's mean to effect/ai. Pure. */
 import * as AiError from "effect/ai/AiError"
 import type { BudgetError } from "../Budget.ts"
-import type * as Governor from "../Governor.ts"
+import type { Failure } from "../governor/models.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import {
   InvalidRequest,
@@ -18,10 +18,10 @@ import {
 // From effect/ai
 // -----------------------------------------------------------------------------
 
-const failed = (reason: LlmErrorReason): Governor.Failure => new LlmError({ reason })
+const failed = (reason: LlmErrorReason): Failure => new LlmError({ reason })
 
 /** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
-const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure | undefined => {
+const fromHttp = (reason: AiError.AiErrorReason, now: number): Failure | undefined => {
   if (!("http" in reason) || reason.http?.response === undefined) return undefined
   const { body, response } = reason.http
   const { headers, status } = response
@@ -29,7 +29,7 @@ const fromHttp = (reason: AiError.AiErrorReason, now: number): Governor.Failure 
   return failed(SdkErrors.fromResponse({ status, headers, body }, { now }))
 }
 
-const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
+const fromReason = (error: AiError.AiError, now: number): Failure => {
   const { reason } = error
   switch (reason._tag) {
     case "RateLimitError":
@@ -63,13 +63,13 @@ const fromReason = (error: AiError.AiError, now: number): Governor.Failure => {
  * What the governor needs to know of a failed round trip. An answer that does not decode was answered and paid for: it is
  * not asked for again here, although the error says that it may be.
  */
-export const failureOf = (error: unknown, now: number): Governor.Failure => {
+export const failureOf = (error: unknown, now: number): Failure => {
   if (!AiError.isAiError(error)) return { isRetryable: false }
   return fromHttp(error.reason, now) ?? fromReason(error, now)
 }
 
 /** What an error part of a stream means. Providers put their error event there, or what is in it. */
-export const failureOfPart = (value: unknown, now: number): Governor.Failure => {
+export const failureOfPart = (value: unknown, now: number): Failure => {
   const data = typeof value === "object" && value !== null && "error" in value ? value : { error: value }
   return failed(SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }))
 }

@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
 import { FailedAttempt } from "../governor/failure.ts"
+import type { Failure as GovernorFailure } from "../governor/models.ts"
 import { peel } from "../governor/peel.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import { isLlmError, type LlmError } from "../LlmError.ts"
@@ -27,7 +28,7 @@ class Failed<E> extends FailedAttempt {
   /** What had come of a stream whose error is a part of it. */
   readonly parts: ReadonlyArray<StreamPart> | undefined
 
-  constructor(error: E, failure: Governor.Failure, parts?: ReadonlyArray<StreamPart>) {
+  constructor(error: E, failure: GovernorFailure, parts?: ReadonlyArray<StreamPart>) {
     super(failure)
     this.error = error
     this.reason = typeof error === "object" && error !== null && "reason" in error ? error.reason : undefined

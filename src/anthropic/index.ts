@@ -1,6 +1,7 @@
 /**
  * A middleware for the official SDK: code that already calls `client.messages.create` gets the budget and the retries by
- * one line, frameworks included, in an Effect app or not.
+ * one line, frameworks included. Programs without Effect have it as `Floodgate.create({ ... }).middleware` of
+ * `floodgate/promise`.
  *
  * **Details**
  *
@@ -21,17 +22,24 @@
  * What the budget refuses (a full queue, a call that can never fit) reaches the caller as a `BudgetError`, and what the
  * governor ends (its `timeout`, an open circuit) as an `LlmError`.
  *
- * **Example** (a plain program)
+ * **Example** (An Effect program with an SDK client)
  *
  * ```ts doctest
  * import Anthropic from "@anthropic-ai/sdk"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
  * import * as Floodgate from "floodgate/anthropic"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
  *
- * const floodgate = Floodgate.create({ limits: { inputTokens: { perMinute: 2_000_000 } } })
- * const client = new Anthropic({ apiKey: "test", middleware: [floodgate.middleware] })
+ * const governed = Governor.layer().pipe(Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })))
  *
- * client.middleware.length // => 1
- * await floodgate.dispose()
+ * const program = Effect.gen(function* () {
+ *   const middleware = yield* Floodgate.make() // lives as long as the scope
+ *   return new Anthropic({ apiKey: "test", middleware: [middleware] }).middleware.length
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, governed))) // => 1
  * ```
  *
  * @since 0.1.0
@@ -41,21 +49,15 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import * as Layer from "effect/Layer"
-import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Predicate from "effect/Predicate"
-import * as Scope from "effect/Scope"
-import * as Budget from "../Budget.ts"
-import type * as Estimator from "../Estimator.ts"
-import * as Governor from "../Governor.ts"
-import { durationOf } from "../input/arguments.ts"
-import { describe, type Params } from "../protocol/messages.ts"
-import { LlmError } from "../LlmError.ts"
+import type * as Scope from "effect/Scope"
+import * as Engine from "../fetch/engine.ts"
+import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
+import type * as Governor from "../Governor.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
-import { match } from "../protocol/protocol.ts"
-import * as Attempt from "./attempt.ts"
-import type { Conclusion } from "./body.ts"
+
+export type { CallRequest } from "../fetch/engine.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -67,14 +69,14 @@ import type { Conclusion } from "./body.ts"
  * @category options
  * @since 0.1.0
  */
-export interface MiddlewareOptions {
+export interface MiddlewareOptions extends Omit<Engine.EngineOptions, "account" | "protocols" | "streamUsage"> {
   /**
-   * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the request.
+   * The account whose limits a call counts towards: `"origin"` is the host with a hash of the credential, as in
+   * `floodgate/fetch`.
    *
-   * @default no bounds; the agent is named by the header `x-floodgate-agent`, by Claude Code's session, or by the request's
-   * `metadata.user_id`
+   * @default none: calls count towards the same limits as those of `LlmClient` over the same budget
    */
-  readonly callOptions?: Governor.CallOptions | ((params: Params) => Governor.CallOptions) | undefined
+  readonly account?: "origin" | ((request: Engine.CallRequest) => string | undefined) | undefined
   /**
    * The longest silence within a stream. Pings are signs of life: while they come, nothing bounds the whole of a stream.
    * After it a call without content is retried, and one with content ends with the SDK's `APIConnectionTimeoutError`; else
@@ -95,35 +97,32 @@ export interface MiddlewareOptions {
   readonly name?: string | undefined
 }
 
+/** A request of the SDK. */
+interface Request extends RequestInit {
+  readonly url: string
+  headers: globalThis.Headers
+}
+
+/** What is used of what the SDK tells of a request. */
+interface Context {
+  readonly options?: { readonly method: string; readonly path: string; readonly body?: unknown } | undefined
+}
+
 /**
  * A middleware of the SDK, by what is used of it: it fits whichever copy of the SDK a client comes from.
  *
  * @category models
  * @since 0.1.0
  */
-export type Middleware = (request: Attempt.Request, next: Attempt.Next, ctx: Attempt.Context) => Promise<Response>
+export type Middleware = (
+  request: Request,
+  next: (request: Request) => Promise<Response>,
+  ctx: Context
+) => Promise<Response>
 
 // -----------------------------------------------------------------------------
-// Constructors
+// Errors
 // -----------------------------------------------------------------------------
-
-/** The request of a call of the Messages API; undefined for every other call. */
-const paramsOf = ({ options }: Attempt.Context): Params | undefined => {
-  if (options === undefined || match([anthropic], options.method, options.path)?.route.operation !== "generate") {
-    return undefined
-  }
-  const body = options.body as Partial<Params> | null | undefined
-  return typeof body === "object" && typeof body?.model === "string" ? (body as Params) : undefined
-}
-
-const optionsOf = (
-  params: Params,
-  agent: string | undefined,
-  given: MiddlewareOptions["callOptions"]
-): Governor.CallOptions => ({
-  agent,
-  ...(typeof given === "function" ? given(params) : given)
-})
 
 /** What a call fails with that is interrupted, but not by its caller. */
 const closed = (): Error => new Error("The floodgate of this client was closed; the call was not made, or was aborted")
@@ -141,15 +140,31 @@ const unmistakable = (error: unknown): unknown => {
   return error
 }
 
-const concluded = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effect<void> => {
-  switch (conclusion._tag) {
-    case "Complete":
-      return ticket.succeed(conclusion.actual, conclusion.info)
-    case "Failed":
-      return ticket.fail(new LlmError({ reason: conclusion.reason }))
-    case "Abandoned":
-      return Effect.void
-  }
+/**
+ * Nothing came for too long. The SDK has no such timeout, so it is the error of its others. The SDK is asked for it when it is
+ * needed: a program that has this module for another client need not have it.
+ */
+const stalled = (silence: string): Effect.Effect<unknown> =>
+  Effect.promise(async () => {
+    const message = `The answer was silent for ${silence} (for streams see the middleware's option idleTimeout)`
+    try {
+      const { APIConnectionTimeoutError } = await import("@anthropic-ai/sdk")
+      return new APIConnectionTimeoutError({ message })
+    } catch {
+      return new Engine.Stalled(silence)
+    }
+  })
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+/** The body of a call; undefined for a request without options, or with another kind of body. */
+const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undefined => {
+  const body = options?.body
+  return Predicate.isObject(body) && typeof Reflect.get(body, "model") === "string"
+    ? (body as Readonly<Record<string, unknown>>)
+    : undefined
 }
 
 /**
@@ -162,10 +177,14 @@ const concluded = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effe
 export const make = Effect.fnUntraced(function* (
   options: MiddlewareOptions = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  const idleTimeout = durationOf("Floodgate.idleTimeout", options.idleTimeout ?? "1 minute")
-  const governor = yield* Governor.Governor
-  const run = yield* FiberSet.runtime(yield* FiberSet.make<Response, unknown>())()
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const { account = () => "" } = options
+  const engine = yield* Engine.make({
+    ...options,
+    account: account === "origin" ? undefined : account,
+    protocols: [anthropic],
+    stalled
+  })
+  const run = yield* FiberSet.runtime(yield* FiberSet.make<Engine.Result<Sent>, unknown>())()
 
   /**
    * What calls ended with that were given up, by the options object that the SDK keeps through its retries. It retries
@@ -174,102 +193,35 @@ export const make = Effect.fnUntraced(function* (
    */
   const givenUp = new WeakMap<object, { readonly thrown: unknown }>()
 
-  /** Concludes a stream. The request is not at hand here: it would stay in memory as long as the stream. */
-  const ended = (ticket: Governor.Ticket, scope: Scope.Closeable) => (conclusion: Conclusion) =>
-    void runFork(Effect.andThen(concluded(ticket, conclusion), Scope.close(scope, Exit.void)))
-
-  /** The reservation lives as long as the body: its scope closes when the body ends, breaks or is cancelled. */
-  const streamed = (call: Governor.Call, how: Governor.CallOptions, request: Attempt.Request, next: Attempt.Next) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function* () {
-        const scope = yield* Scope.make()
-        const attempt = (ticket: Governor.Ticket) =>
-          Effect.map(Attempt.opened(request, next, ticket, idleTimeout), (body) => ({ body, ticket }))
-        const { body, ticket } = yield* Effect.onExit(
-          restore(Scope.provide(governor.open({ ...call, stream: true }, attempt, how), scope)),
-          (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
-        )
-        return body.give(ended(ticket, scope), request.signal)
-      })
-    )
-
   return async (request, next, ctx) => {
-    const params = paramsOf(ctx)
-    if (params === undefined) return next(request)
-    const key = ctx.options!
-    const before = request.headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
+    const { options: key } = ctx
+    const parsed = bodyOf(ctx)
+    if (key === undefined || parsed === undefined) return next(request)
+    const { headers, url } = request
+    const { method, path } = key
+    const found = engine.route(method, path)
+    const planned = found && engine.plan(found, { url, header: headerReader(headers), body: "", parsed })
+    if (planned === undefined) return next(request)
+    const before = headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
     if (before !== undefined) throw before.thrown
 
-    const described = describe(params, {}, headerReader(request.headers))
-    const how = optionsOf(params, described.agent, options.callOptions)
-    const call: Governor.Call = { ...described.call, provider: options.name ?? "anthropic" }
     const signal = request.signal ?? undefined
+    const isStream = parsed["stream"] === true
     const fiber = run(
-      params.stream === true
-        ? streamed(call, how, request, next)
-        : governor.run(call, () => Attempt.whole(request, next, ctx, idleTimeout), how),
+      engine.call(planned, async (signal) => {
+        // The middlewares within may write to the headers, and in each attempt they do.
+        const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
+        return { ...sentOf(response), isStream }
+      }),
       signal === undefined ? {} : { signal }
     )
-    const exit = await new Promise<Exit.Exit<Response, unknown>>((resolve) => void fiber.addObserver(resolve))
-    if (Exit.isSuccess(exit)) return exit.value
+    const exit = await new Promise<Exit.Exit<Engine.Result<Sent>, unknown>>(
+      (resolve) => void fiber.addObserver(resolve)
+    )
+    if (Exit.isSuccess(exit)) return governedResponse(exit.value, signal)
     signal?.throwIfAborted()
-    const error = Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
-    try {
-      if (error instanceof Attempt.AttemptFailed) return error.conclude()
-      throw unmistakable(error)
-    } catch (thrown) {
-      givenUp.set(key, { thrown })
-      throw thrown
-    }
+    const thrown = unmistakable(Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause))
+    givenUp.set(key, { thrown })
+    throw thrown
   }
 })
-
-/**
- * What {@link create} gives.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Installation {
-  /** To be given to any number of clients: `new Anthropic({ middleware: [middleware] })`. */
-  readonly middleware: Middleware
-  /** The budget's status, for a dashboard or a log. */
-  readonly status: () => Promise<Budget.BudgetStatus>
-  /** All that was learned of calls so far, as plain data: to be kept, and given to the next {@link create} as `learned`. */
-  readonly learned: () => Promise<Estimator.Learned>
-  /** Closes the budget. Calls that run or wait fail, and so does every later one. */
-  readonly dispose: () => Promise<void>
-}
-
-/**
- * How {@link create} makes its budget and its governor.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options extends Budget.Options, Governor.Options, MiddlewareOptions {}
-
-/**
- * Makes a middleware with a budget of its own, for programs without Effect. Share one between all clients that call the
- * same provider with the same limits.
- *
- * **Gotchas**
- *
- * Throws a `RangeError` that names the option when limits, concurrency or headroom make no sense.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const create = (options: Options = {}): Installation => {
-  const { accounting, callOptions, idleTimeout, learned, name, retry, ...budget } = options
-  const governor = Governor.layer({ accounting, learned, retry })
-  const runtime = ManagedRuntime.make(Layer.provideMerge(governor, Budget.layer(budget)))
-  const scope = Scope.makeUnsafe()
-  const middleware = runtime.runSync(Scope.provide(make({ callOptions, idleTimeout, name }), scope))
-  return {
-    middleware,
-    status: () => runtime.runPromise(Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)),
-    learned: () => runtime.runPromise(Effect.flatMap(Governor.Governor, (governor) => governor.learned)),
-    dispose: () => Effect.runPromise(Effect.andThen(Scope.close(scope, Exit.void), runtime.disposeEffect))
-  }
-}

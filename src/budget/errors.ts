@@ -8,7 +8,8 @@ import { counted, thousands, units } from "../limits/words.ts"
 import * as Limits from "../Limits.ts"
 
 /**
- * The store that holds the meters cannot be reached, its state cannot be read, or it breaks: then `cause` is what it threw.
+ * The store that holds the meters cannot be reached, its state cannot be read, or it throws; then `cause` is what it
+ * threw.
  *
  * @category errors
  * @since 0.1.0
@@ -49,7 +50,7 @@ export class EstimateTooLarge extends Schema.TaggedError<EstimateTooLarge>("floo
 }
 
 /**
- * The wait would be, or was, longer than `maxWait`. `wait` is what was foreseen.
+ * The wait would be, or was, longer than `maxWait`. `wait` is the expected wait.
  *
  * @category errors
  * @since 0.1.0
@@ -70,8 +71,8 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
 }
 
 /**
- * The call would begin after its deadline. `left` was the time to it, and `wait` is what was foreseen; a deadline that had
- * passed already names no pool.
+ * The call would begin after its deadline. `left` is the time until the deadline, and `wait` the expected wait. If the
+ * deadline had already passed, there is no `pool`.
  *
  * @category errors
  * @since 0.1.0
@@ -183,8 +184,8 @@ export const BudgetErrorReason = Schema.Union([
 export type BudgetErrorReason = (typeof BudgetErrorReason)["Type"]
 
 /**
- * A reservation was refused; nothing was taken. `reason` says why. Where it was a retry that was refused, `failure` is what
- * the attempt before it failed with.
+ * A reservation was refused, and nothing was taken. `reason` says why. If a retry was refused, `failure` is the failure
+ * of the attempt before it.
  *
  * @category errors
  * @since 0.1.0

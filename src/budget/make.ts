@@ -16,6 +16,7 @@ import * as Events from "../Events.ts"
 import * as Believed from "../input/believed.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
 import { countsOf } from "./metrics.ts"
@@ -103,7 +104,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         ;(held?.owner ?? existing(name))?.observe(readingsOf(signal), held)
       })
 
-    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Limits.nothing }: Cooldown) => {
+    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing }: Cooldown) => {
       const asked =
         retryAfter === undefined
           ? undefined
@@ -115,7 +116,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
           return "isolated"
         }
         const readings = signal === undefined ? undefined : readingsOf(signal)
-        const used = Limits.used(held.ticket.charge, usage, held.estimate)
+        const used = Amounts.used(held.ticket.charge, usage, held.estimate)
         return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
       })
     }

@@ -8,6 +8,8 @@ import type * as Law from "../admission/law.ts"
 import type { DimensionStatus } from "../admission/status.ts"
 import type { Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
+import type * as Rules from "../limits/rules.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -55,7 +57,7 @@ export interface ReserveOptions {
   /** Higher goes first. @default {@link Priority} */
   readonly priority?: number | undefined
   /**
-   * The longest wait; more fails with `WaitTooLong`, at once where it can be foreseen.
+   * The longest wait. A longer one fails with `WaitTooLong`, at once if it can be foreseen.
    *
    * @default no bound
    */
@@ -76,7 +78,7 @@ export interface ReserveOptions {
    * @default none: there is only one
    */
   readonly account?: string | undefined
-  /** Stand first among the agent's own waiters: for a retry, which was already served once. @default false */
+  /** Queue the call before the agent's other calls, for a retry that was already served once. @default false */
   readonly first?: boolean | undefined
   /**
    * How the provider of this call counts limits that are written without a window, as its `Accounting` says. It holds for
@@ -84,7 +86,7 @@ export interface ReserveOptions {
    *
    * @default every 60 s are kept within the limit, which is safe with every provider
    */
-  readonly counting?: Limits.Counting | undefined
+  readonly counting?: Rules.Counting | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -122,7 +124,7 @@ export interface Reservation {
   readonly agent: string
   /** What is held, per limited dimension. */
   readonly charge: Limits.Charge
-  /** How long the call stood in the queue. */
+  /** How long the call was queued. */
   readonly waited: Duration.Duration
   /** The dimension that it waited for last, if it had to wait for one. */
   readonly binding: Limits.Dimension | undefined
@@ -144,7 +146,7 @@ export interface Reservation {
 export interface RateLimitSignal extends Limits.Signal {
   /** The reservation of the call that was answered; with it the view can be raised, too. */
   readonly reservation?: Reservation | undefined
-  /** One that is nobody's is ignored. @default the reservation's pool, or "default" */
+  /** An unknown pool is ignored. @default the reservation's pool, or "default" */
   readonly pool?: string | undefined
 }
 
@@ -180,9 +182,9 @@ export interface Cooldown {
  * What a failure says.
  *
  * - `"isolated"`: nothing about the limits; it concerns its own call only
- * - `"exhausted"`: the provider's bucket was empty; everybody goes slower
+ * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
  * - `"ramp"`: usage grows too fast; growth is bounded
- * - `"outage"`: the provider does not work; one call at a time finds out when it does again
+ * - `"outage"`: the provider does not work; one call at a time probes it
  * - `"impossible"`: the call is larger than the provider's limit
  *
  * @category models
@@ -193,7 +195,7 @@ export type Verdict = Law.Verdict
 export type { DimensionStatus } from "../admission/status.ts"
 
 /**
- * A caller that waits: for what, and how long still.
+ * A waiting caller: what it waits for, and how much longer.
  *
  * @category models
  * @since 0.1.0
@@ -215,7 +217,7 @@ export interface WaiterStatus {
  * @since 0.1.0
  */
 export interface PoolStatus {
-  readonly dimensions: Limits.PerDimension<DimensionStatus>
+  readonly dimensions: Amounts.PerDimension<DimensionStatus>
   readonly inFlight: number
   /** The most calls in flight: the concurrency, or less where the provider was found to limit it. */
   readonly allowed: number

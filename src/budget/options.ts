@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import { leastWeight } from "../admission/fairQueue.ts"
 import { invalid, waitOf } from "../input/arguments.ts"
 import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
+import { checkOptions } from "../limits/rules.ts"
 import * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type { Queueing } from "./waiter.ts"
@@ -44,7 +45,7 @@ interface Sets {
   readonly poolNamed: (operation: string, name: string | undefined) => string
 }
 
-/** Also of what is no limits at all, which is refused with a word. */
+/** Takes any value: `Limits.resolve` refuses what is neither. */
 const isPerPool = (limits: Options["limits"]): limits is Limits.Pools => "pools" in Object(limits)
 
 const sets = (limits: Options["limits"]): Sets => {
@@ -61,7 +62,10 @@ const sets = (limits: Options["limits"]): Sets => {
 
 /** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
 const perPool = (limits: Limits.Pools): Sets => {
+  checkOptions("Limits", limits, ["pools", "poolOf"])
   const { poolOf = classOf, pools } = limits
+  if (typeof pools !== "object" || pools === null) invalid("Limits.pools", "an object with limits by pool", pools)
+  if (typeof poolOf !== "function") invalid("Limits.poolOf", "a function", poolOf)
   // A rule of one's own may be no rule for the names of pools: it is asked of models only.
   const isClaudes = poolOf === classOf
   for (const [name, set] of Object.entries(pools)) {

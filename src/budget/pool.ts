@@ -13,6 +13,8 @@ import { FairQueue, type Service } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import type { Event } from "../Events.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import * as Rules from "../limits/rules.ts"
 import type { Pushback } from "../LlmError.ts"
 import {
   BudgetError,
@@ -71,8 +73,8 @@ export class Pool implements Host<Waiter> {
   private permits: Permits | undefined
   private limits: Limits.Limits
   /** How the provider counts, once a client has said so. */
-  private counting: Limits.Counting | undefined = undefined
-  private rules: Limits.Rules
+  private counting: Rules.Counting | undefined = undefined
+  private rules: Rules.Rules
   /** The reservations that are open in this process. */
   private held = 0
   private knownLimits = 0
@@ -86,7 +88,7 @@ export class Pool implements Host<Waiter> {
     this.maxQueued = options.maxQueued
     this.limits = options.limits
     this.rules = Limits.resolve(options.limits)
-    this.meters = Ref.makeUnsafe(Law.make(this.rules, Limits.shares(options.limits), this.now()))
+    this.meters = Ref.makeUnsafe(Law.make(this.rules, Rules.shares(options.limits), this.now()))
     this.limitTo(options.concurrency)
     this.exchange = options.sharing?.open(this, options.id)
     options.counts.open.add(this)
@@ -114,7 +116,7 @@ export class Pool implements Host<Waiter> {
     return this.exchange === undefined ? { law: this.meters.ref.current, most: Infinity } : this.exchange.own
   }
   get config(): Config {
-    return { rules: this.rules, shares: Limits.shares(this.limits), concurrency: this.permits?.most ?? Infinity }
+    return { rules: this.rules, shares: Rules.shares(this.limits), concurrency: this.permits?.most ?? Infinity }
   }
   get queued(): number {
     return this.queue.size
@@ -133,8 +135,8 @@ export class Pool implements Host<Waiter> {
 
   /** Admits an estimate at once, or lets its caller stand in the queue. */
   admit(estimate: Limits.Estimate, how: Queueing): HeldReservation | Waiter | BudgetErrorReason {
-    const charge = Limits.wholeOf(estimate)
-    const tooLarge = Limits.neverFits(charge, this.rules)
+    const charge = Amounts.wholeOf(estimate)
+    const tooLarge = Rules.neverFits(charge, this.rules)
     if (tooLarge !== undefined) {
       // Others may have raised the limit: later callers go by that.
       this.exchange?.look()
@@ -156,7 +158,7 @@ export class Pool implements Host<Waiter> {
 
   private enqueue(
     estimate: Limits.Estimate,
-    charge: Limits.Whole,
+    charge: Amounts.Whole,
     how: Queueing
   ): HeldReservation | Waiter | BudgetErrorReason {
     if (this.isClosed) return this.closed(how, estimate, charge)
@@ -195,14 +197,14 @@ export class Pool implements Host<Waiter> {
   }
 
   /** A budget that is closed interrupts its callers. */
-  private closed(how: Queueing, estimate: Limits.Estimate, charge: Limits.Whole): Waiter {
+  private closed(how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole): Waiter {
     const waiter = new Waiter(how, estimate, charge, leastCost, this.clockNow())
     waiter.end(Effect.interrupt)
     return waiter
   }
 
   /** Why a quota no longer holds a charge. */
-  private quotaFor(law: Law.Pool, charge: Limits.Whole): QuotaExhausted | undefined {
+  private quotaFor(law: Law.Pool, charge: Amounts.Whole): QuotaExhausted | undefined {
     for (const dimension of Limits.dimensions) {
       const cap = law.caps[dimension]
       const asked = charge[dimension]
@@ -217,9 +219,9 @@ export class Pool implements Host<Waiter> {
     return new WaitTooLong({ pool: this.name, dimension, wait, maxWait: Duration.millis(maxWait) })
   }
 
-  private costOf(charge: Limits.Whole): number {
+  private costOf(charge: Amounts.Whole): number {
     const { meters } = this.law
-    let most = Limits.dominantShare(charge, this.rules)
+    let most = Rules.dominantShare(charge, this.rules)
     for (const { dimension, limit } of meters) {
       if (limit < Infinity && limit > 0) most = Math.max(most, charge[dimension] / (limit * 60_000))
     }
@@ -295,7 +297,7 @@ export class Pool implements Host<Waiter> {
   }
 
   /** A process that goes on with its part knows only what is left of that. */
-  private exhausted(law: Law.Pool, charge: Limits.Whole): BudgetErrorReason {
+  private exhausted(law: Law.Pool, charge: Amounts.Whole): BudgetErrorReason {
     const reason = this.quotaFor(law, charge)!
     return this.exchange?.own === undefined ? reason : new StoreUnavailable({ pool: this.name, cause: reason })
   }
@@ -388,7 +390,7 @@ export class Pool implements Host<Waiter> {
 
   /** A caller waits no longer: what it was granted meanwhile is given back. */
   cancel(waiter: Waiter): void {
-    if (waiter.granted !== undefined) return this.settle(waiter.granted, Limits.nothing, "failure")
+    if (waiter.granted !== undefined) return this.settle(waiter.granted, Amounts.nothing, "failure")
     const wasHead = this.queue.peek() === waiter
     this.queue.remove(waiter)
     if (wasHead) this.drain()
@@ -440,7 +442,7 @@ export class Pool implements Host<Waiter> {
     const { charge } = held.ticket
     this.options.counts.settled(charge, used)
     if (held.service === undefined || !isServed) return
-    const whole = { ...charge, ...used } as Limits.Whole
+    const whole = { ...charge, ...used } as Amounts.Whole
     const asked = this.costOf(charge)
     const cost = Limits.dimensions.every((each) => whole[each] === 0) ? 0 : this.costOf(whole)
     if (cost === asked) return
@@ -530,7 +532,7 @@ export class Pool implements Host<Waiter> {
   // ---------------------------------------------------------------------------
 
   /** A client says how its provider counts, where the limits do not say it. */
-  countAs(counting: Limits.Counting): void {
+  countAs(counting: Rules.Counting): void {
     if (counting === this.counting) return
     this.counting = counting
     this.resize(this.limits, undefined)
@@ -563,7 +565,7 @@ export class Pool implements Host<Waiter> {
   private checkWaiters(): void {
     this.queue.reprice((waiter) => this.costOf(waiter.charge))
     for (const waiter of Array.from(this.queue.inOrder())) {
-      const tooLarge = Limits.neverFits(waiter.charge, this.rules)
+      const tooLarge = Rules.neverFits(waiter.charge, this.rules)
       if (tooLarge !== undefined) this.refuse(waiter, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
     }
   }
@@ -574,8 +576,8 @@ export class Pool implements Host<Waiter> {
   }
 
   /** The part of a charge that is limited. */
-  limited(charge: Limits.Whole): Limits.Charge {
-    return Limits.mapDimensions(charge, (amount, dimension) =>
+  limited(charge: Amounts.Whole): Limits.Charge {
+    return Amounts.mapDimensions(charge, (amount, dimension) =>
       this.law.caps[dimension] !== undefined ||
       this.law.meters.some((each) => each.dimension === dimension && each.limit < Infinity)
         ? amount

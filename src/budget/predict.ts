@@ -4,6 +4,7 @@
 import type { FairQueue, Flow } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
 import type { Queueing, Waiter } from "./waiter.ts"
 
 /** A caller that waits, and for how long still. */
@@ -45,7 +46,7 @@ class Play {
   }
 
   /** So many calls enter, which take this much together. */
-  enter(charge: Limits.Whole, calls = 1): void {
+  enter(charge: Amounts.Whole, calls = 1): void {
     this.entered += calls
     const { answerMillis, inFlight, most } = this.slots
     const beyond = this.entered - Math.max(0, most - inFlight)
@@ -91,7 +92,7 @@ export const newcomer = (
   law: Law.Pool,
   queue: FairQueue<Waiter>,
   slots: Slots,
-  charge: Limits.Whole,
+  charge: Amounts.Whole,
   how: Queueing,
   now: number
 ): Foreseen => {
@@ -113,7 +114,7 @@ interface Backlog {
   tokens: number
 }
 
-const scaled = ({ inputTokens, outputTokens, requests, tokens }: Limits.Whole, factor: number): Limits.Whole => ({
+const scaled = ({ inputTokens, outputTokens, requests, tokens }: Amounts.Whole, factor: number): Amounts.Whole => ({
   requests: requests * factor,
   inputTokens: inputTokens * factor,
   outputTokens: outputTokens * factor,

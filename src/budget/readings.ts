@@ -3,13 +3,15 @@
  */
 import type * as Law from "../admission/law.ts"
 import { mostAmount } from "../input/believed.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import type * as Signal from "../limits/signal.ts"
 
 const within = (value: number | undefined, least: number): number | undefined =>
   value !== undefined && value >= least && value <= mostAmount ? value : undefined
 
 export const readingsOf = ({ dimensions }: Limits.Signal): Law.Readings =>
-  Limits.mapDimensions<Limits.DimensionSignal, Law.Reading>(dimensions, ({ limit, remaining, roundedTo }) => {
+  Amounts.mapDimensions<Signal.DimensionSignal, Law.Reading>(dimensions, ({ limit, remaining, roundedTo }) => {
     const perMinute = within(limit, 1)
     return {
       limit: perMinute === undefined ? undefined : perMinute / 60_000,

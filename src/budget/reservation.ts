@@ -6,7 +6,8 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { Service } from "../admission/fairQueue.ts"
 import type { Ticket } from "../admission/law.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import type { Reservation } from "./models.ts"
 import type { Pool } from "./pool.ts"
 
@@ -54,10 +55,10 @@ export class HeldReservation implements Reservation {
   /** A function of its own, made when asked for: it may be passed on without its reservation. */
   get settle(): Reservation["settle"] {
     return (usage, outcome = "success") =>
-      Effect.sync(() => this.owner.settle(this, Limits.used(this.ticket.charge, usage, this.estimate), outcome))
+      Effect.sync(() => this.owner.settle(this, Amounts.used(this.ticket.charge, usage, this.estimate), outcome))
   }
   get refund(): Effect.Effect<void> {
-    return Effect.sync(() => this.owner.settle(this, Limits.nothing, "failure"))
+    return Effect.sync(() => this.owner.settle(this, Amounts.nothing, "failure"))
   }
   /** Nothing is known of what it used, so it is kept as estimated. */
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {

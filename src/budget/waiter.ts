@@ -4,6 +4,7 @@
 import type * as Effect from "effect/Effect"
 import type { Entry, Flow } from "../admission/fairQueue.ts"
 import type * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
 import type { BudgetError } from "./errors.ts"
 import type { HeldReservation } from "./reservation.ts"
 
@@ -24,7 +25,7 @@ export type Answer = Effect.Effect<HeldReservation, BudgetError>
 export class Waiter implements Entry {
   private readonly how: Queueing
   readonly estimate: Limits.Estimate
-  readonly charge: Limits.Whole
+  readonly charge: Amounts.Whole
   readonly since: number
   cost: number
   /** What it waited for last. */
@@ -37,7 +38,7 @@ export class Waiter implements Entry {
   private resume: ((answer: Answer) => void) | undefined = undefined
   private answer: Answer | undefined = undefined
 
-  constructor(how: Queueing, estimate: Limits.Estimate, charge: Limits.Whole, cost: number, since: number) {
+  constructor(how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole, cost: number, since: number) {
     this.how = how
     this.estimate = estimate
     this.charge = charge

@@ -11,7 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import * as Law from "../admission/law.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import * as Rules from "../limits/rules.ts"
 import * as Fleet from "./fleet.ts"
 import { type Settings, StoreError, type Stored } from "./models.ts"
 import * as State from "./state.ts"
@@ -128,9 +130,9 @@ export class Exchange<W> {
   /** Commits of which nobody knows whether they were stored: one at the most was. */
   private doubted: Array<Draft<W>> = []
   private readonly open = new Set<Law.Ticket>()
-  private spent: Limits.Whole = Limits.nothing
+  private spent: Amounts.Whole = Amounts.nothing
   /** What the last commit says of our calls in flight. */
-  private committed = { inFlight: 0, held: Limits.nothing }
+  private committed = { inFlight: 0, held: Amounts.nothing }
   private seq = 0
   private changes = 0
   private offset = 0
@@ -468,7 +470,7 @@ export class Exchange<W> {
     if (ticket === undefined) return void this.host.carryOut(outcome)
     this.take(ticket)
     if (!isLate && this.host.carryOut(outcome)) return
-    this.apply((law, now) => Law.release(law, ticket, Limits.nothing, now), ticket, Limits.nothing)
+    this.apply((law, now) => Law.release(law, ticket, Amounts.nothing, now), ticket, Amounts.nothing)
     // Who was granted too late still waits.
     if (isLate) this.soon(0)
   }
@@ -566,10 +568,10 @@ export class Exchange<W> {
   })
 }
 
-const sumOf = (tickets: Iterable<Law.Ticket>): Limits.Whole => {
-  let sum = Limits.nothing
+const sumOf = (tickets: Iterable<Law.Ticket>): Amounts.Whole => {
+  let sum = Amounts.nothing
   for (const { charge } of tickets) sum = Fleet.plus(sum, charge)
   return sum
 }
 
-const keepOf = ({ config }: State.State): number => (Limits.hasQuota(config.rules) ? keepQuotaMillis : keepMillis)
+const keepOf = ({ config }: State.State): number => (Rules.hasQuota(config.rules) ? keepQuotaMillis : keepMillis)

@@ -6,6 +6,8 @@ import * as Cap from "../admission/cap.ts"
 import * as Law from "../admission/law.ts"
 import * as Meter from "../admission/meter.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import * as Rules from "../limits/rules.ts"
 import type { Config, Head, Owner, Part, State } from "./state.ts"
 
 /** A process that does not come when it is due is passed over after this time. */
@@ -17,7 +19,7 @@ export interface Self {
   readonly leaseMillis: number
   readonly lost: "keep" | "refund"
   readonly inFlight: number
-  readonly held: Limits.Whole
+  readonly held: Amounts.Whole
 }
 
 const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.leaseMillis
@@ -54,7 +56,7 @@ const giveUp = (law: Law.Pool, owner: Owner): void => {
   for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
   if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
   owner.inFlight = 0
-  owner.held = Limits.nothing
+  owner.held = Amounts.nothing
 }
 
 /** Finds a process in the state, or lets it join: with the calls that it still has, if it was taken for dead. */
@@ -72,8 +74,8 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
     rank: state.joined++,
     hasLeft: false,
     inFlight: 0,
-    held: Limits.nothing,
-    spent: Limits.nothing,
+    held: Amounts.nothing,
+    spent: Amounts.nothing,
     tag: state.virtual,
     head: undefined,
     lag: 0,
@@ -107,13 +109,13 @@ const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number):
 export const start = (state: State, config: Config, now: number): void => {
   const { concurrency, rules, shares } = state.started
   const isKnown =
-    concurrency === config.concurrency && Limits.sameRules(rules, config.rules) && sameShares(shares, config.shares)
+    concurrency === config.concurrency && Rules.sameRules(rules, config.rules) && sameShares(shares, config.shares)
   if (isKnown) return
   state.started = config
   configure(state, config, now)
 }
 
-const sameShares = (a: Limits.PerDimension<number>, b: Limits.PerDimension<number>): boolean =>
+const sameShares = (a: Amounts.PerDimension<number>, b: Amounts.PerDimension<number>): boolean =>
   Limits.dimensions.every((dimension) => a[dimension] === b[dimension])
 
 /** Other limits hold from now on. */
@@ -138,13 +140,13 @@ export interface Turn {
 /** What those who come first are about to take: their calls go out before this one. */
 export interface Ahead {
   readonly calls: number
-  readonly charge: Limits.Whole
+  readonly charge: Amounts.Whole
 }
 
 /** What a call waits for, when those ahead of it go first and no more than so many calls may be in flight. */
 export const decide = (
   law: Law.Pool,
-  charge: Limits.Whole,
+  charge: Amounts.Whole,
   ahead: Ahead,
   most: number,
   now: number
@@ -165,7 +167,7 @@ export const aheadOf = (state: State, id: string, { cost, priority, tag, weight 
   const early = tag - cost / weight
   const own = state.owners[id]?.rank ?? Infinity
   let calls = 0
-  let sum = Limits.nothing
+  let sum = Amounts.nothing
   for (const [other, { dueAt, head, rank, tag: theirs }] of Object.entries(state.owners)) {
     if (head === undefined || other === id || now > dueAt + graceMillis || head.priority < priority) continue
     const isHigher = head.priority > priority
@@ -175,7 +177,7 @@ export const aheadOf = (state: State, id: string, { cost, priority, tag, weight 
   return { calls, charge: sum }
 }
 
-export const plus = (a: Limits.Whole, b: Limits.Whole, sign: 1 | -1 = 1): Limits.Whole => ({
+export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
   requests: a.requests + sign * b.requests,
   inputTokens: a.inputTokens + sign * b.inputTokens,
   outputTokens: a.outputTokens + sign * b.outputTokens,
@@ -216,7 +218,7 @@ export const partOf = (state: State, owner: Owner, millis: { readonly from: numb
   return {
     of,
     calls: calls === Infinity ? Infinity : Math.max(0, Math.min(equal, calls - taken((part) => part.calls))),
-    quotas: Limits.mapDimensions<Cap.Cap, number>(state.law.caps, ({ level, rule }) =>
+    quotas: Amounts.mapDimensions<Cap.Cap, number>(state.law.caps, ({ level, rule }) =>
       rule.quota ? Math.max(0, level) * of : undefined
     ),
     fromMillis: millis.from,
@@ -271,7 +273,7 @@ export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: numb
       ramp: meter.ramp * of,
       reserve: meter.reserve * of
     })),
-    caps: Limits.mapDimensions<Cap.Cap, Cap.Cap>(law.caps, (cap, dimension) => ({
+    caps: Amounts.mapDimensions<Cap.Cap, Cap.Cap>(law.caps, (cap, dimension) => ({
       ...cap,
       rule: partOfRule(cap.rule, of),
       level: cap.rule.quota ? (part.quotas[dimension] ?? 0) : debt(cap.level),
@@ -345,7 +347,7 @@ export const merge = (one: State, other: State | undefined): State => {
   for (const [id, owner] of Object.entries(older.owners)) {
     const found = state.owners[id]
     if (found === undefined ? isForgotten(owner, state.time) : found.seq >= owner.seq) continue
-    const spent = plus(owner.spent, found?.spent ?? Limits.nothing, -1)
+    const spent = plus(owner.spent, found?.spent ?? Amounts.nothing, -1)
     for (const dimension of Limits.dimensions) {
       const cap = state.law.caps[dimension]
       const least = cap?.rule.quota === true ? -Infinity : -(cap?.rule.capacity ?? 0)

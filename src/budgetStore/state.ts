@@ -4,6 +4,8 @@
 import * as Law from "../admission/law.ts"
 import * as Meter from "../admission/meter.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import type * as Rules from "../limits/rules.ts"
 
 /** Counts up with each change of what is below: processes of two versions must not read each other's states. */
 const format = 9
@@ -15,8 +17,8 @@ export const poolOf = (key: string): string | undefined =>
 
 /** What a budget is told: it holds for all processes. */
 export interface Config {
-  readonly rules: Limits.Rules
-  readonly shares: Limits.PerDimension<number>
+  readonly rules: Rules.Rules
+  readonly shares: Amounts.PerDimension<number>
   /** `Infinity` where nothing bounds the calls in flight. */
   readonly concurrency: number
 }
@@ -38,7 +40,7 @@ export interface Part {
 /** The first caller in the queue of a process, and the weight of all of its agents that wait. */
 export interface Head {
   readonly priority: number
-  readonly charge: Limits.Whole
+  readonly charge: Amounts.Whole
   readonly weight: number
 }
 
@@ -57,8 +59,8 @@ export interface Owner {
   hasLeft: boolean
   /** Its calls in flight, what they have reserved, and all that it has spent so far. */
   inFlight: number
-  held: Limits.Whole
-  spent: Limits.Whole
+  held: Amounts.Whole
+  spent: Amounts.Whole
   /** Its start tag among the processes that wait, and the first of its queue. */
   tag: number
   head: Head | undefined
@@ -163,7 +165,7 @@ const aCell = { index: 0, amount: 0 }
 const aHigh = { at: 0, level: 0 }
 const aMark = { at: 0, given: 0 }
 const aReference = { at: 0, remaining: 0, sum: 0 }
-const aHead: Head = { priority: 0, charge: Limits.nothing, weight: 0 }
+const aHead: Head = { priority: 0, charge: Amounts.nothing, weight: 0 }
 const aPart: Part = { of: 0, calls: Infinity, quotas: {}, fromMillis: 0, untilMillis: 0, keptTo: -Infinity }
 const aMeter = Meter.make("tokens", 0)
 const anOwner: Owner = {
@@ -176,8 +178,8 @@ const anOwner: Owner = {
   rank: 0,
   hasLeft: false,
   inFlight: 0,
-  held: Limits.nothing,
-  spent: Limits.nothing,
+  held: Amounts.nothing,
+  spent: Amounts.nothing,
   tag: 0,
   head: undefined,
   lag: 0,

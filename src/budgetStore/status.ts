@@ -3,7 +3,8 @@
  */
 import type { Stored } from "./models.ts"
 import type { Pushback } from "../LlmError.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import { type DimensionStatus, dimensionsOf } from "../admission/status.ts"
 import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
@@ -35,7 +36,7 @@ export interface ProcessStatus {
  */
 export interface SharedPoolStatus {
   readonly pool: string
-  readonly dimensions: Limits.PerDimension<DimensionStatus>
+  readonly dimensions: Amounts.PerDimension<DimensionStatus>
   readonly inFlight: number
   /** Calls that may be in flight in all processes together. */
   readonly allowed: number
@@ -59,8 +60,8 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   Fleet.absorb(state, time)
   Fleet.count(state)
   const dimensions = dimensionsOf(law, time)
-  const limited = (charge: Limits.Whole): Limits.Charge =>
-    Limits.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
+  const limited = (charge: Amounts.Whole): Limits.Charge =>
+    Amounts.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
   const left = law.gate.until - time
   return {
     pool,

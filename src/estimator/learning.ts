@@ -1,6 +1,6 @@
 /**
  * Learning from what was seen: a moving average that knows how far it is off, and the quantiles of the last values.
- * Plain values; each step makes a new one.
+ * Every call learns, so the last values are changed in place.
  */
 
 /** A moving average, and the moving average of the distance from it. */
@@ -37,8 +37,8 @@ export const low = (trend: Trend): number => trend.mean - deviations * trend.dev
 
 /** The last values, in the order in which they came and in ascending order. */
 export interface Recent {
-  readonly values: ReadonlyArray<number>
-  readonly sorted: ReadonlyArray<number>
+  readonly values: Array<number>
+  readonly sorted: Array<number>
 }
 
 /** The number of values that are kept. */
@@ -63,13 +63,10 @@ export const recent = (values: ReadonlyArray<number>): Recent => {
 }
 
 /** Adds a value; the oldest leaves when there are too many. */
-export const push = ({ sorted, values }: Recent, value: number): Recent => {
-  const full = values.length === size
-  const kept = full ? sorted.toSpliced(indexOf(sorted, values[0]!), 1) : sorted
-  return {
-    values: [...(full ? values.slice(1) : values), value],
-    sorted: kept.toSpliced(indexOf(kept, value), 0, value)
-  }
+export const push = ({ sorted, values }: Recent, value: number): void => {
+  if (values.length === size) sorted.splice(indexOf(sorted, values.shift()!), 1)
+  values.push(value)
+  sorted.splice(indexOf(sorted, value), 0, value)
 }
 
 /**

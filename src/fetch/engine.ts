@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Accounting from "../Accounting.ts"
 import { BudgetError } from "../Budget.ts"
@@ -25,6 +26,7 @@ import { type Description, match, type Match, type Protocol, usageOf } from "../
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { makeAccounts } from "./account.ts"
+import { bound, type Connection, type Patience } from "./silence.ts"
 import { type Conclusion, type Source, watch } from "./stream.ts"
 
 export type { Source } from "./stream.ts"
@@ -82,7 +84,8 @@ export interface EngineOptions {
     | ((request: CallRequest) => Accounting.Accounting | undefined)
     | undefined
   /**
-   * The account whose limits a request counts towards; undefined leaves it to the default. Two accounts never share a pool.
+   * The account whose limits a request counts towards; undefined leaves it to the default. Two accounts never share a pool. An
+   * empty one is none: such calls share the limits with those of `LlmClient` over the same budget.
    *
    * @default the host, with a hash of the credential. When a response names the organisation, its other credentials join.
    */
@@ -102,17 +105,36 @@ export interface EngineOptions {
   readonly idleTimeout?: Duration.Input | undefined
 }
 
+/** Is told what a call used, where that is known. */
+export type Used = (actual: Accounting.Actual | undefined) => void
+
+/** What a way in decides for its users. */
+export interface Settings extends EngineOptions {
+  /** The provider's name for spans. @default the protocol's */
+  readonly name?: string | undefined
+  /** What a body fails with that was silent for too long. @default {@link Stalled} */
+  readonly stalled?: ((silence: string) => Effect.Effect<unknown>) | undefined
+  /**
+   * Gives for a request who is to be told what its call used, once it has succeeded. That may be after a long stream, so what it
+   * gives should not keep the request.
+   *
+   * @default nobody
+   */
+  readonly used?: ((request: CallRequest) => Used) | undefined
+}
+
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
 
 /** A request, as its transport has it. */
 export interface Incoming {
-  readonly method: string
-  /** The URL that it is sent to: its path decides the protocol, its host the account. */
+  /** The URL that it is sent to, which decides the account. */
   readonly url: string
   readonly header: HeaderReader
   readonly body: string
+  /** The parsed body, where the transport has it. @default parsed here */
+  readonly parsed?: unknown
 }
 
 /** A request that is governed. */
@@ -131,28 +153,23 @@ export interface Upstream {
   readonly status: number
   readonly header: HeaderReader
   readonly body: Source | undefined
+  /** Whether the body is a stream of events. @default by the content type */
+  readonly isStream?: boolean | undefined
 }
 
 /** Sends a planned request once. It rejects where there is no response; the signal ends the response's body as well. */
 export type Send<R extends Upstream> = (signal: AbortSignal) => Promise<R>
 
 /** What a governed call ends with. */
-export type Result<R extends Upstream> =
-  | {
-      readonly _tag: "Answered"
-      readonly response: R
-      /** The whole body, or one that is still to be read. */
-      readonly body: Uint8Array | Source
-      /** Whether the body has other bytes than the provider sent. */
-      readonly isChanged: boolean
-      /** Whether this is a failure that was retried as often as it may be. */
-      readonly isFinal: boolean
-    }
-  | {
-      readonly _tag: "Refused"
-      readonly refusal: RefusalResponse
-      readonly isFinal: boolean
-    }
+export interface Result<R extends Upstream> {
+  readonly response: R
+  /** The whole body, or one that is still to be read. */
+  readonly body: Uint8Array | Source
+  /** Whether the body has other bytes than the provider sent. */
+  readonly isChanged: boolean
+  /** Whether this is a failure that was retried as often as it may be. */
+  readonly isFinal: boolean
+}
 
 /** Nothing came for too long. */
 export class Stalled extends Error {
@@ -215,9 +232,7 @@ const idleDefault = ({ provider }: Protocol): Duration.Input => (provider === "a
 const seconds = (duration: Duration.Duration | undefined): number | undefined =>
   duration === undefined ? undefined : Duration.toSeconds(duration)
 
-/** What a client is answered whose call the budget refuses. */
-const refusalOf = (error: BudgetError): Refusal => {
-  const { message, reason } = error
+const refusalOf = ({ message, reason }: BudgetError): Refusal => {
   switch (reason._tag) {
     case "EstimateTooLarge":
       return { kind: "tooLarge", message }
@@ -234,22 +249,47 @@ const refusalOf = (error: BudgetError): Refusal => {
   }
 }
 
+const withHeader = (response: RefusalResponse, name: string, value: string): RefusalResponse => ({
+  ...response,
+  headers: { ...response.headers, [name]: value }
+})
+
+/**
+ * What a client is answered whose call failed with an error of ours, in the shape of its provider; undefined for the errors of
+ * others.
+ */
+export const refuse = ({ match: { protocol } }: Planned, error: unknown): RefusalResponse | undefined => {
+  if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
+  if (!isLlmError(error)) return undefined
+  const retryAfterSeconds = seconds(error.retryAfter)
+  const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message: error.message })
+  // An open circuit closes; a call that timed out has been retried.
+  return error.reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
+}
+
 // -----------------------------------------------------------------------------
 // Bodies
 // -----------------------------------------------------------------------------
 
-const tried = <A>(read: () => Promise<A>) => Effect.tryPromise({ try: read, catch: (thrown) => thrown })
+/** Why a body was left before its end. */
+class Left {
+  readonly why: unknown
+  constructor(why: unknown) {
+    this.why = why
+  }
+}
+const whyLeft = (value: unknown): unknown => (value instanceof Left ? value.why : undefined)
 
-/** Reads from a body that may fall silent for ever. What takes too long closes the connection. */
-const inTime = <A>(read: () => Promise<A>, most: Duration.Duration, controller: AbortController) =>
-  Effect.timeoutOrElse(tried(read), {
-    duration: most,
-    orElse: () => {
-      const stalled = new Stalled(Duration.format(most))
-      controller.abort(stalled)
-      return Effect.fail(stalled)
-    }
-  })
+/**
+ * The connection of an attempt: it ends when the attempt's scope closes. Made apart from its call, which would stay in memory as
+ * long as a stream.
+ */
+const connection = Effect.acquireRelease(
+  Effect.sync((): Connection => ({ controller: new AbortController(), isOver: false })),
+  ({ controller, isOver }, exit) =>
+    // An abort has a price even where nothing is left to be ended.
+    isOver ? Effect.void : Effect.sync(() => controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined))
+)
 
 const empty = new Uint8Array(0)
 
@@ -264,27 +304,28 @@ const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   return all
 }
 
+const bounded = (source: Source | undefined, opened: Connection, how: Patience) =>
+  source === undefined ? Effect.undefined : bound(source, opened, how)
+
 /** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
-const bytesOf = Effect.fnUntraced(function* (
-  source: Source | undefined,
-  silence: Duration.Duration,
-  controller: AbortController
-): Effect.fn.Return<Uint8Array, unknown> {
-  if (source === undefined) return empty
-  const chunks: Array<Uint8Array> = []
-  for (;;) {
-    const chunk = yield* inTime(source.read, silence, controller)
-    if (chunk === undefined) return join(chunks)
-    chunks.push(chunk)
+const bytesOf = (source: Source | undefined): Effect.Effect<Uint8Array, unknown> => {
+  if (source === undefined) return Effect.succeed(empty)
+  const read = async (): Promise<Uint8Array> => {
+    const chunks: Array<Uint8Array> = []
+    for (;;) {
+      const chunk = await source.read()
+      if (chunk === undefined) return join(chunks)
+      chunks.push(chunk)
+    }
   }
-})
+  return Effect.tryPromise({ try: read, catch: (thrown) => thrown })
+}
 
 const decoder = new TextDecoder()
 const longestWait = Duration.millis(longestWaitMillis)
-/** An error is short: one that drips is not waited for, and is the error without its text. */
-const longestError = Duration.minutes(1)
 
-const isEventStream = ({ header }: Upstream): boolean => header("content-type")?.includes("text/event-stream") === true
+const isEventStream = ({ header, isStream }: Upstream): boolean =>
+  isStream ?? header("content-type")?.includes("text/event-stream") === true
 
 // -----------------------------------------------------------------------------
 // The engine
@@ -292,42 +333,39 @@ const isEventStream = ({ header }: Upstream): boolean => header("content-type")?
 
 /** Governs requests. */
 export interface Engine {
-  /** Whether a request is worth reading: its path is one of a known call's. */
-  readonly mayGovern: (method: string, url: string) => boolean
-  /** What is to be done with a request; undefined where it is none to govern, and is to be passed on as it is. */
-  readonly plan: (request: Incoming) => Planned | undefined
+  /** The route of a call that a model answers; undefined for every other request, which is to be passed on as it is. */
+  readonly route: (method: string, path: string) => Match | undefined
+  /** What is to be done with a call; undefined where its body is none of the protocol's, and is to be passed on as it is. */
+  readonly plan: (found: Match, request: Incoming) => Planned | undefined
   /**
-   * Makes a planned call. It fails with what `send` rejected with, or with an error of ours where there is nothing that could
-   * be answered; a body that is still to be read must be read to its end, or cancelled.
+   * Makes a planned call. It fails with what `send` rejected with, with a `BudgetError` for a call that was refused, or with an
+   * `LlmError` of the governor's own: its timeout, or a circuit that is open. A body that is still to be read must be read to its
+   * end, or cancelled.
    */
   readonly call: <R extends Upstream>(planned: Planned, send: Send<R>) => Effect.Effect<Result<R>, unknown>
 }
 
-/** Makes an engine over the governor of the context. `used` is told what a call used, once it has succeeded. */
+/** Makes an engine over the governor of the context. */
 export const make = Effect.fnUntraced(function* (
-  options: EngineOptions = {},
-  used: (request: CallRequest, actual: Accounting.Actual | undefined) => void = () => {}
+  settings: Settings = {}
 ): Effect.fn.Return<Engine, never, Governor.Governor> {
-  const { idleTimeout, protocols: known = protocols, streamUsage = true } = options
+  const { idleTimeout, protocols: known = protocols, streamUsage = true } = settings
+  const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
   const idle = idleTimeout === undefined ? undefined : durationOf("Floodgate.idleTimeout", idleTimeout)
   const governor = yield* Governor.Governor
   const context = yield* Effect.context<never>()
   const runFork = Effect.runForkWith(context)
-  const runPromise = Effect.runPromiseWith(context)
   const accounts = makeAccounts()
 
-  /** The route of a call that a model answers. */
-  const find = (method: string, url: string): Match | undefined => {
-    const found = match(known, method, url)
+  const route: Engine["route"] = (method, path) => {
+    const found = match(known, method, path)
     const operation = found?.route.operation
     return operation === "generate" || operation === "stream" ? found : undefined
   }
 
-  const plan: Engine["plan"] = ({ body, header, method, url }) => {
-    const found = find(method, url)
-    if (found === undefined) return undefined
+  const plan: Engine["plan"] = (found, { body, header, parsed: given, url }) => {
     const { protocol, route } = found
-    const parsed = parseJson(body)
+    const parsed = given ?? parseJson(body)
     const description = protocol.describe(parsed, route, header)
     if (description?.model === undefined) return undefined
     const { model } = description
@@ -341,161 +379,151 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 
-  const call: Engine["call"] = <R extends Upstream>(planned: Planned, send: Send<R>) => {
-    const { description, match: found, request } = planned
-    const { protocol } = found
-    const silence = idle ?? durationOf("Floodgate.idleTimeout", idleDefault(protocol))
-    const how = { agent: request.agent, ...given(options.callOptions, request) }
-
-    /** One attempt, up to the first content of a stream. What it opened lives as long as its scope. */
-    const attempt = (ticket: Governor.Ticket) =>
-      Effect.gen(function* () {
-        const controller = yield* Effect.acquireRelease(
-          Effect.sync(() => new AbortController()),
-          (controller, exit) => Effect.sync(() => controller.abort(Exit.isSuccess(exit) ? left(exit.value) : undefined))
-        )
-        const response = yield* Effect.tryPromise({
-          try: () => send(controller.signal),
-          catch: (thrown) => thrown
-        }).pipe(
-          Effect.catch((thrown) =>
-            Effect.flatMap(Clock.currentTimeMillis, (now) =>
-              Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
-            )
+  /** One attempt, up to the first content of a stream. What it opened lives as long as its scope. */
+  const attempt = <R extends Upstream>(planned: Planned, send: Send<R>, ticket: Governor.Ticket) =>
+    Effect.gen(function* () {
+      const { protocol } = planned.match
+      const opened = yield* connection
+      const silence = idle ?? durationOf("Floodgate.idleTimeout", idleDefault(protocol))
+      const response = yield* Effect.tryPromise({
+        try: () => send(opened.controller.signal),
+        catch: (thrown) => thrown
+      }).pipe(
+        Effect.catch((thrown) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) =>
+            Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
           )
         )
-        accounts.learn(request, response.header)
-        const { header, status } = response
-        const now = yield* Clock.currentTimeMillis
-        const answered = (body: Uint8Array | Source, isFinal: boolean): Result<R> => ({
-          _tag: "Answered",
-          response,
-          body,
-          isChanged: planned.hidesUsage,
-          isFinal
-        })
-        const failed = (reason: LlmErrorReason, body: Uint8Array | Source) =>
-          Effect.fail(new AttemptFailed<R>(reason, Effect.succeed(answered(body, true))))
-
-        if (status < 200 || status >= 300) {
-          const told = Effect.timeoutOption(bytesOf(response.body, silence, controller), longestError)
-          const bytes = yield* Effect.match(told, {
-            onFailure: () => empty,
-            onSuccess: (bytes) => (bytes._tag === "Some" ? bytes.value : empty)
-          })
-          const body = decoder.decode(bytes)
-          return yield* failed(SdkErrors.reasonOf(protocol.failure({ status, header, body }, { now })), bytes)
-        }
-
-        yield* ticket.observeLimits(protocol.limits({ status, header }, now))
-        if (response.body === undefined || !isEventStream(response)) {
-          const bytes = yield* Effect.mapError(
-            bytesOf(response.body, longestWait, controller),
-            (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
-          )
-          const parsed = parseJson(decoder.decode(bytes))
-          const requestId = requestIdOf(header)
-          if (parsed === undefined) {
-            return yield* failed(new MalformedResponse({ status, requestId, detail: "no JSON" }), bytes)
-          }
-          const answer = protocol.answer(parsed)
-          if (answer.error !== undefined) {
-            return yield* failed(
-              SdkErrors.reasonOf(protocol.failure({ status, header, body: answer.error }, { now })),
-              bytes
-            )
-          }
-          const actual = usageOf(answer)
-          used(request, actual)
-          yield* ticket.succeed(actual, infoOf(answer))
-          return { _tag: "Whole" as const, result: answered(bytes, false) }
-        }
-
-        const source = response.body
-        const body = watch({
-          protocol,
-          header,
-          status,
-          now,
-          source: { ...source, read: () => runPromise(inTime(source.read, silence, controller)) },
-          hidesUsage: planned.hidesUsage,
-          observed: ticket.recordUsage,
-          isStalled: (thrown) => thrown instanceof Stalled
-        })
-        const failure = yield* Effect.promise(body.begin)
-        if (failure !== undefined) return yield* failed(failure, body.replay())
-        return { _tag: "Stream" as const, ticket, give: body.give, answered }
-      })
-
-    const governed = (account: string) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          const scope = yield* Scope.make()
-          const described: Governor.Call = {
-            ...description,
-            provider: protocol.provider,
-            account,
-            accounting: given(options.accounting, request) ?? accountingOf(found, request.url)
-          }
-          const opened = yield* Effect.onExit(
-            restore(Scope.provide(governor.open(described, attempt, how), scope)),
-            (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
-          )
-          if (opened._tag === "Whole") return yield* Effect.as(Scope.close(scope, Exit.void), opened.result)
-          const { answered, give, ticket } = opened
-          return answered(
-            give((conclusion) => {
-              if (conclusion._tag === "Complete") used(request, conclusion.actual)
-              runFork(concluded(ticket, scope, conclusion))
-            }),
-            false
-          )
-        })
       )
+      const { header, status } = response
+      accounts.learn(planned.request, header)
+      const now = yield* Clock.currentTimeMillis
+      const answered = (body: Uint8Array | Source, isFinal: boolean): Result<R> => ({
+        response,
+        body,
+        isChanged: planned.hidesUsage,
+        isFinal
+      })
+      const failed = (reason: LlmErrorReason, body: Uint8Array | Source) =>
+        Effect.fail(new AttemptFailed<R>(reason, Effect.succeed(answered(body, true))))
+      const failedWith = (body: unknown, bytes: Uint8Array) =>
+        failed(SdkErrors.reasonOf(protocol.failure({ status, header, body }, { now })), bytes)
 
-    const account = options.account?.(request) ?? accounts.of(request)
+      if (status < 200 || status >= 300) {
+        // An error is short: one that drips is not waited for, and is the error without its text.
+        const told = Effect.timeoutOption(
+          bytesOf(yield* bounded(response.body, opened, { silence, stalled })),
+          Duration.times(silence, 4)
+        )
+        const bytes = yield* Effect.match(told, { onFailure: () => empty, onSuccess: Option.getOrElse(() => empty) })
+        return yield* failedWith(decoder.decode(bytes), bytes)
+      }
+
+      yield* ticket.observeLimits(protocol.limits({ status, header }, now))
+      if (response.body === undefined || !isEventStream(response)) {
+        const bytes = yield* Effect.mapError(
+          bytesOf(yield* bounded(response.body, opened, { silence: longestWait, stalled })),
+          (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
+        )
+        const parsed = parseJson(decoder.decode(bytes))
+        if (parsed === undefined) {
+          const requestId = requestIdOf(header)
+          return yield* failed(new MalformedResponse({ status, requestId, detail: "no JSON" }), bytes)
+        }
+        const answer = protocol.answer(parsed)
+        if (answer.error !== undefined) return yield* failedWith(answer.error, bytes)
+        const actual = usageOf(answer)
+        settings.used?.(planned.request)(actual)
+        yield* ticket.succeed(actual, infoOf(answer))
+        return { result: answered(bytes, false) }
+      }
+
+      const source = yield* bound(response.body, opened, { silence, stalled })
+      const body = watch({
+        protocol,
+        header,
+        status,
+        now,
+        source,
+        hidesUsage: planned.hidesUsage,
+        observed: ticket.recordUsage,
+        isStalled: source.isStalled
+      })
+      const failure = yield* Effect.promise(body.begin)
+      if (failure !== undefined) return yield* failed(failure, body.replay())
+      return { result: answered(empty, false), stream: { ticket, give: body.give } }
+    })
+
+  const governed = <R extends Upstream>(planned: Planned, send: Send<R>, account: string) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const { description, match: found, request } = planned
+        const scope = yield* Scope.make()
+        const call: Governor.Call = {
+          ...description,
+          provider: settings.name ?? found.protocol.provider,
+          account: account === "" ? undefined : account,
+          accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
+        }
+        const how = { agent: request.agent, ...given(settings.callOptions, request) }
+        const opened = yield* Effect.onExit(
+          restore(
+            Scope.provide(
+              governor.open(call, (ticket) => attempt(planned, send, ticket), how),
+              scope
+            )
+          ),
+          (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
+        )
+        const { result, stream } = opened
+        if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
+        const used = settings.used?.(request)
+        return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
+      })
+    )
+
+  const call: Engine["call"] = <R extends Upstream>(planned: Planned, send: Send<R>) => {
+    const account = settings.account?.(planned.request) ?? accounts.of(planned.request)
     const made =
       typeof account === "string"
-        ? governed(account)
+        ? governed(planned, send, account)
         : Effect.flatMap(
             Effect.promise(() => account),
-            governed
+            (account) => governed(planned, send, account)
           )
-    return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> => {
-      if (error instanceof AttemptFailed) return error.outcome
-      const refused = (refusal: Refusal, isFinal: boolean) =>
-        Effect.succeed({ _tag: "Refused" as const, refusal: protocol.refuse(refusal), isFinal })
-      if (error instanceof BudgetError) return refused(refusalOf(error), false)
-      if (!isLlmError(error)) return Effect.fail(error)
-      // The governor's own: its timeout, or a circuit that is open.
-      const retryAfterSeconds = seconds(error.retryAfter)
-      return refused(
-        { kind: "unavailable", retryAfterSeconds, message: error.message },
-        error.reason._tag === "TimedOut"
-      )
-    })
+    return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
+      error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
+    )
   }
 
-  return { mayGovern: (method, url) => find(method, url) !== undefined, plan, call }
+  return { route, plan, call }
 })
 
-/** What a body's connection is aborted with. */
-const left = (value: unknown): unknown => (value instanceof Left ? value.why : undefined)
-class Left {
-  readonly why: unknown
-  constructor(why: unknown) {
-    this.why = why
+/**
+ * Ends a stream: settles its ticket, and gives everything back. It, too, is made apart from its call.
+ */
+const concluding =
+  (
+    runFork: (effect: Effect.Effect<void>) => unknown,
+    ticket: Governor.Ticket,
+    scope: Scope.Closeable,
+    used: Used | undefined
+  ) =>
+  (conclusion: Conclusion): void => {
+    if (conclusion._tag === "Complete") used?.(conclusion.actual)
+    const settled = conclude(ticket, conclusion)
+    const exit: Exit.Exit<unknown> =
+      conclusion._tag === "Abandoned" ? Exit.succeed(new Left(conclusion.why)) : Exit.void
+    runFork(Effect.andThen(settled, Scope.close(scope, exit)))
   }
-}
 
-/** Ends a stream: settles its ticket, and gives everything back. */
-const concluded = (ticket: Governor.Ticket, scope: Scope.Closeable, conclusion: Conclusion): Effect.Effect<void> => {
+const conclude = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effect<void> => {
   switch (conclusion._tag) {
     case "Complete":
-      return Effect.andThen(ticket.succeed(conclusion.actual, conclusion.info), Scope.close(scope, Exit.void))
+      return ticket.succeed(conclusion.actual, conclusion.info)
     case "Failed":
-      return Effect.andThen(ticket.fail(new LlmError({ reason: conclusion.reason })), Scope.close(scope, Exit.void))
+      return ticket.fail(new LlmError({ reason: conclusion.reason }))
     case "Abandoned":
-      return Scope.close(scope, Exit.succeed(new Left(conclusion.why)))
+      return Effect.void
   }
 }

@@ -62,8 +62,9 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type * as Governor from "../Governor.ts"
 import { headerReader } from "../protocol/headers.ts"
+import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
-import { governedResponse, type Sent, sourceOf } from "./response.ts"
+import { governedResponse, type Sent, sentOf } from "./response.ts"
 
 export type { CallRequest, EngineOptions } from "./engine.ts"
 
@@ -161,20 +162,16 @@ export const make = Effect.fnUntraced(function* (
   const run = yield* FiberSet.runtime(yield* FiberSet.make<Engine.Result<Sent>, unknown>())()
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
-  const governed = async (input: Input, given: Init): Promise<Response> => {
+  const governed = async (found: Match, input: Input, given: Init): Promise<Response> => {
     const [url, init] = await separate(input, given)
     const headers = new Headers(init.headers)
     const text = textOf(init.body) ?? ""
-    const { method = "GET" } = init
-    const planned = engine.plan({ method, url: String(url), header: headerReader(headers), body: text })
+    const planned = engine.plan(found, { url: String(url), header: headerReader(headers), body: text })
     if (planned === undefined) return send(url, init)
     const sent = outgoing(init, headers, planned.body === text ? undefined : planned.body)
     const signal = init.signal ?? undefined
     const fiber = run(
-      engine.call(planned, async (signal) => {
-        const response = await send(url, { ...sent, signal })
-        return { status: response.status, header: headerReader(response.headers), body: sourceOf(response), response }
-      }),
+      engine.call(planned, async (signal) => sentOf(await send(url, { ...sent, signal }))),
       signal === undefined ? {} : { signal }
     )
     const exit = await new Promise<Exit.Exit<Engine.Result<Sent>, unknown>>(
@@ -182,11 +179,16 @@ export const make = Effect.fnUntraced(function* (
     )
     if (Exit.isSuccess(exit)) return governedResponse(exit.value, signal)
     signal?.throwIfAborted()
-    throw Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
+    if (Cause.hasInterruptsOnly(exit.cause)) throw closed()
+    const error = Cause.squash(exit.cause)
+    const refusal = Engine.refuse(planned, error)
+    if (refusal === undefined) throw error
+    return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
   }
 
   return async (input, init = {}) => {
     const [method, url] = isRequest(input) ? [input.method, input.url] : ["GET", String(input)]
-    return engine.mayGovern(init.method ?? method, url) ? governed(input, init) : send(input, init)
+    const found = engine.route(init.method ?? method, url)
+    return found === undefined ? send(input, init) : governed(found, input, init)
   }
 })

@@ -1,17 +1,17 @@
 /** Web responses of governed calls, and the bodies of those that `fetch` gives. */
-import type { HeaderReader } from "../protocol/headers.ts"
+import { headerReader } from "../protocol/headers.ts"
 import type { Result, Source, Upstream } from "./engine.ts"
 
 /** A response of `fetch`, as the engine takes it. */
 export interface Sent extends Upstream {
-  readonly header: HeaderReader
   readonly response: Response
+  /** Whether somebody had read the body before: there is nothing to give but the response itself. */
+  readonly isSpent: boolean
 }
 
 /** The body of a response. Some `fetch`, such as node-fetch, give streams of Node. */
-export const sourceOf = (response: Response): Source | undefined => {
-  const body: unknown = response.body
-  if (typeof body !== "object" || body === null || response.bodyUsed) return undefined
+const sourceOf = (body: unknown): Source | undefined => {
+  if (typeof body !== "object" || body === null) return undefined
   const stream =
     "getReader" in body ? (body as ReadableStream<Uint8Array>) : ReadableStream.from(body as AsyncIterable<Uint8Array>)
   const reader = stream.getReader()
@@ -26,12 +26,11 @@ const forgotten = new FinalizationRegistry<() => void>((left) => left())
 
 /** A stream that is read as its reader asks. What ends it before its end cancels the source. */
 const streamOf = (source: Source, signal: AbortSignal | undefined): ReadableStream<Uint8Array> => {
-  let stop: (reason: unknown) => void = () => {}
   const token = {}
+  // It must not hold the stream, which could not be forgotten then as long as the signal lives.
   const aborted = (): void => {
-    source.cancel(signal?.reason)
-    stop(signal?.reason)
     end()
+    source.cancel(signal?.reason)
   }
   const end = (): void => {
     forgotten.unregister(token)
@@ -40,16 +39,15 @@ const streamOf = (source: Source, signal: AbortSignal | undefined): ReadableStre
   const body = new ReadableStream<Uint8Array>(
     {
       pull: async (controller) => {
-        stop = (reason) => controller.error(reason)
         try {
           const chunk = await source.read()
-          if (signal?.aborted === true) return
+          signal?.throwIfAborted()
           if (chunk !== undefined) return controller.enqueue(chunk)
           end()
           controller.close()
         } catch (thrown) {
           end()
-          if (signal?.aborted !== true) controller.error(thrown)
+          controller.error(signal?.aborted === true ? signal.reason : thrown)
         }
       },
       cancel: (reason) => {
@@ -59,9 +57,9 @@ const streamOf = (source: Source, signal: AbortSignal | undefined): ReadableStre
     },
     { highWaterMark: 0 }
   )
+  forgotten.register(body, () => source.cancel("nobody reads the body"), token)
   signal?.addEventListener("abort", aborted, { once: true })
   if (signal?.aborted === true) aborted()
-  forgotten.register(body, () => source.cancel("nobody reads the body"), token)
   return body
 }
 
@@ -76,27 +74,24 @@ const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableSt
   return Object.defineProperties(made, { status: { value: status }, url: { value: url } })
 }
 
-/** What the caller of a governed `fetch` gets. */
+/** A response of the provider's, as the caller of a governed call gets it. */
 export const governedResponse = (result: Result<Sent>, signal: AbortSignal | undefined): Response => {
-  if (result._tag === "Refused") {
-    const { body, headers, status } = result.refusal
-    const more = result.isFinal ? { "x-should-retry": "false" } : undefined
-    return new Response(body, { status, headers: { ...headers, ...more } })
-  }
-  const {
-    body,
-    isChanged,
-    isFinal,
-    response: { response }
-  } = result
-  const headers = new Headers([...response.headers])
+  const { body, isChanged, isFinal, response: sent } = result
+  if (sent.isSpent && sent.response.ok) return sent.response
+  const headers = new Headers([...sent.response.headers])
   if (isFinal) headers.set("x-should-retry", "false")
   // `fetch` has decoded the body, and its length may have changed.
   if (headers.has("content-encoding") || isChanged) headers.delete("content-length")
   headers.delete("content-encoding")
-  return withBody(
-    response,
-    body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal),
-    headers
-  )
+  const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal)
+  return withBody(sent.response, given, headers)
+}
+
+/** A response of `fetch` as the engine takes it. */
+export const sentOf = (response: Response): Sent => {
+  const isSpent = response.bodyUsed || response.body?.locked === true
+  const body = isSpent ? undefined : sourceOf(response.body)
+  // It is read some forty times, which `Headers` are slow for.
+  const header = headerReader(Object.fromEntries(response.headers))
+  return { status: response.status, header, body, response, isSpent }
 }

@@ -2,7 +2,7 @@
  * The body of a streamed answer: watched event by event as its reader reads it, and never held back.
  */
 import type * as Accounting from "../Accounting.ts"
-import type { ResponseInfo } from "../Governor.ts"
+import type { ResponseInfo } from "../governor/models.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"

@@ -3,6 +3,8 @@
  */
 import type * as Duration from "effect/Duration"
 import type * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
+import type * as Rules from "../limits/rules.ts"
 
 // -----------------------------------------------------------------------------
 // Workloads
@@ -136,7 +138,7 @@ export interface CallForecast {
  * @category models
  * @since 0.1.0
  */
-export interface Refused extends Limits.Misfit {
+export interface Refused extends Rules.Misfit {
   readonly agent: string
 }
 
@@ -165,5 +167,5 @@ export interface Forecast {
   readonly calls: ReadonlyArray<CallForecast>
   readonly refused: ReadonlyArray<Refused>
   /** What all calls use together. */
-  readonly usage: Limits.Whole
+  readonly usage: Amounts.Whole
 }

@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Internal from "./queue.ts"
 import { invalid, waitOf } from "../input/arguments.ts"
 import { complete, millisOf } from "./latency.ts"
-import type * as Limits from "../Limits.ts"
+import type * as Amounts from "../limits/amounts.ts"
 import type {
   AgentForecast,
   Binding,
@@ -123,7 +123,7 @@ const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Binding => {
   return binding
 }
 
-const usageOf = (agents: ReadonlyArray<Internal.Agent>): Limits.Whole => {
+const usageOf = (agents: ReadonlyArray<Internal.Agent>): Amounts.Whole => {
   const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
   for (const { calls } of agents) {
     for (const { usage } of calls) {
@@ -144,7 +144,7 @@ const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): CallFo
 })
 
 // -----------------------------------------------------------------------------
-// Questions
+// The forecast
 // -----------------------------------------------------------------------------
 
 /** What a workload will take. */
@@ -171,26 +171,4 @@ export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast>
     refused: outcome.refused.map(({ agent, ...misfit }) => ({ agent: agent.name, ...misfit })),
     usage: usageOf(agents)
   }
-}
-
-/** How many calls at once still help: the fewest with which it takes at most 2 % longer than with all. */
-export function* agentsThatHelp({ agents, setup }: Prepared): Internal.Steps<number> {
-  const endsAt = function* (concurrency: number): Internal.Steps<number> {
-    return (yield* Internal.play(agents, { ...setup, concurrency })).endsAt
-  }
-  let most = Math.max(1, Math.min(agents.length, setup.concurrency))
-  let least = 1
-  const within = 1.02 * (yield* endsAt(most))
-  while (least < most) {
-    const middle = Math.floor((least + most) / 2)
-    if ((yield* endsAt(middle)) <= within) most = middle
-    else least = middle + 1
-  }
-  return most
-}
-
-/** Whether all of it is done within so many milliseconds. */
-export function* isDoneWithin({ agents, setup }: Prepared, millis: number): Internal.Steps<boolean> {
-  const { endsAt, refused } = yield* Internal.play(agents, setup)
-  return refused.length === 0 && endsAt <= millis
 }

@@ -4,6 +4,8 @@
  * Times are milliseconds from the start. It goes in steps, so that who plays it can do something else between two of them.
  */
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import * as Rules from "../limits/rules.ts"
 import { type Entry, FairQueue, type Flow, type Service } from "../admission/fairQueue.ts"
 import * as Heap from "../admission/heap.ts"
 import * as Law from "../admission/law.ts"
@@ -11,7 +13,7 @@ import * as Law from "../admission/law.ts"
 export interface Call {
   readonly estimate: Limits.Estimate
   /** What it does use: what was reserved beyond that is given back at its end. */
-  readonly usage: Omit<Limits.Whole, "tokens">
+  readonly usage: Omit<Amounts.Whole, "tokens">
   readonly millis: number
 }
 
@@ -37,7 +39,7 @@ export interface Served {
 }
 
 /** A call that is never admitted: it is larger than a limit, or a quota is used up. Its agent stops there. */
-interface Refused extends Limits.Misfit {
+interface Refused extends Rules.Misfit {
   readonly agent: Agent
 }
 
@@ -61,7 +63,7 @@ interface Player {
 interface Waiting extends Entry {
   readonly player: Player
   readonly call: Call
-  readonly charge: Limits.Whole
+  readonly charge: Amounts.Whole
   readonly askedAt: number
   flow: Flow<this> | undefined
 }
@@ -108,7 +110,7 @@ export function* play(agents: ReadonlyArray<Agent>, setup: Setup): Steps<Outcome
 
 class FanOut {
   private readonly concurrency: number
-  private readonly rules: Limits.Rules
+  private readonly rules: Rules.Rules
   private readonly law: Law.Pool
   private readonly queue = new FairQueue<Waiting>()
   private readonly due: Array<Due> = []
@@ -168,8 +170,8 @@ class FanOut {
 
   private end({ service, ticket, used }: Running, now: number): void {
     this.inFlight--
-    const asked = Limits.dominantShare(ticket.charge, this.rules)
-    if (asked > 0) this.queue.correct(service, Limits.dominantShare(used, this.rules) / asked)
+    const asked = Rules.dominantShare(ticket.charge, this.rules)
+    if (asked > 0) this.queue.correct(service, Rules.dominantShare(used, this.rules) / asked)
     Law.accept(this.law, ticket)
     Law.settle(this.law, ticket, used, now)
   }
@@ -180,14 +182,14 @@ class FanOut {
       this.endsAt = now
       return
     }
-    const charge = Limits.wholeOf(call.estimate)
-    const never = Limits.neverFits(charge, this.rules)
+    const charge = Amounts.wholeOf(call.estimate)
+    const never = Rules.neverFits(charge, this.rules)
     if (never !== undefined) return this.refuse(player, never, now)
     this.queue.push({
       agent: player.agent.name,
       priority: 0,
       weight: 1,
-      cost: Limits.dominantShare(charge, this.rules),
+      cost: Rules.dominantShare(charge, this.rules),
       player,
       call,
       charge,
@@ -198,7 +200,7 @@ class FanOut {
     })
   }
 
-  private refuse({ agent }: Player, misfit: Limits.Misfit, now: number): void {
+  private refuse({ agent }: Player, misfit: Rules.Misfit, now: number): void {
     this.refused.push({ agent, ...misfit })
     this.endsAt = now
   }
@@ -227,6 +229,6 @@ class FanOut {
     const endsAt = now + call.millis
     this.inFlight++
     this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
-    this.schedule(endsAt, player, { service, ticket, used: Limits.used(charge, call.usage, call.estimate) })
+    this.schedule(endsAt, player, { service, ticket, used: Amounts.used(charge, call.usage, call.estimate) })
   }
 }

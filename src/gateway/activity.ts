@@ -111,14 +111,17 @@ export class Activity {
     if (outcome === "failed") agent.failed++
   }
 
-  used(request: CallRequest, actual: Accounting.Actual | undefined): void {
-    if (actual === undefined) return
-    const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-    const input = inputTokens + cacheCreationTokens + cacheReadTokens
+  /** Who is to be told what the call used; nothing of the request is kept. */
+  used(request: CallRequest): (actual: Accounting.Actual | undefined) => void {
     const agent = this.agent(request)
-    agent.inputTokens += input
-    agent.outputTokens += outputTokens
-    this.minute().tokens += input + outputTokens
+    return (actual) => {
+      if (actual === undefined) return
+      const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
+      const input = inputTokens + cacheCreationTokens + cacheReadTokens
+      agent.inputTokens += input
+      agent.outputTokens += outputTokens
+      this.minute().tokens += input + outputTokens
+    }
   }
 
   /** The agents that were active last, first. */

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type { Engine, Planned, Result, Send } from "../fetch/engine.ts"
+import * as Engine from "../fetch/engine.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { at, parseJson } from "../protocol/json.ts"
@@ -22,7 +22,7 @@ import type { Sent, Transport } from "./transport.ts"
 
 /** What all exchanges share. */
 export interface Parts {
-  readonly engine: Engine
+  readonly engine: Engine.Engine
   readonly transports: ReadonlyMap<string, Transport>
   readonly activity: Activity
   readonly memory: Request.Memory
@@ -35,24 +35,21 @@ export interface Parts {
 // Refusals and failures
 // -----------------------------------------------------------------------------
 
-/** Answers with a refusal of ours. Clients that follow `x-should-retry` do not come back to a final one. */
-export const refuse = (
-  response: ServerResponse,
-  { body, headers, status }: RefusalResponse,
-  isFinal = false
-): Effect.Effect<void> =>
+/** Answers with a refusal of ours. */
+export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
   Effect.suspend(() => {
-    response.writeHead(status, {
-      ...headers,
-      ...(isFinal ? { "x-should-retry": "false" } : {}),
-      "content-length": Buffer.byteLength(body)
-    })
+    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
     return Response.end(response, body)
   })
 
 /** Errors of routes that no protocol is known of are as Anthropic writes them: any client can read them. */
 export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
   protocol.refuse(refusal)
+
+/** What a call ended with: the provider's answer, or a refusal of ours. */
+type Outcome =
+  | ({ readonly _tag: "Answered" } & Engine.Result<Sent>)
+  | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
 
 const unread: Readonly<Record<Request.Unread, Refusal>> = {
   tooLarge: { kind: "tooLarge", message: "The body is larger than this gateway takes (its option maxBodyBytes)" },
@@ -78,7 +75,7 @@ const mostQuoted = 1_000
 const decoder = new TextDecoder()
 
 /** What a stream says last that has begun and came to nothing. */
-const lastWords = (result: Result<Sent>): Refusal => {
+const lastWords = (result: Outcome): Refusal => {
   if (result._tag === "Refused") {
     const { body, status } = result.refusal
     const message = at(parseJson(body), "error", "message")
@@ -134,8 +131,8 @@ const pass = (
   }).pipe(Effect.scoped)
 
 /** Writes what a governed call ended with, where the response has not begun. */
-const answer = (response: ServerResponse, result: Result<Sent>): Effect.Effect<void> => {
-  if (result._tag === "Refused") return refuse(response, result.refusal, result.isFinal)
+const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> => {
+  if (result._tag === "Refused") return refuse(response, result.refusal)
   const { body, isChanged, isFinal, response: sent } = result
   const isWhole = body instanceof Uint8Array
   const drop = [
@@ -150,7 +147,7 @@ const answer = (response: ServerResponse, result: Result<Sent>): Effect.Effect<v
 }
 
 /** Writes what a governed call ended with into a response that has begun with status 200. */
-const complete = (response: ServerResponse, planned: Planned, result: Result<Sent>): Effect.Effect<void> => {
+const complete = (response: ServerResponse, planned: Engine.Planned, result: Outcome): Effect.Effect<void> => {
   const { protocol } = planned.match
   if (result._tag === "Answered") {
     const { body, response: sent } = result
@@ -164,6 +161,19 @@ const complete = (response: ServerResponse, planned: Planned, result: Result<Sen
   // An error under status 200 would be taken for an answer.
   if (!planned.description.stream) return Effect.sync(() => void response.destroy())
   return Response.end(response, protocol.refuseInStream(lastWords(result)))
+}
+
+/** What is answered where the provider did not: the budget refused the call, or the provider could not be reached. */
+const refused = (planned: Engine.Planned, error: unknown): Outcome => {
+  const refusal = Engine.refuse(planned, error)
+  if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
+  const lost = refusalFor({ kind: "unavailable", message: whyOf(error) }, planned.match.protocol)
+  // It was retried as often as that makes sense.
+  return {
+    _tag: "Refused",
+    refusal: { ...lost, headers: { ...lost.headers, "x-should-retry": "false" } },
+    isLost: true
+  }
 }
 
 /** What the log says of a call that is over: nothing of what is in it, and no key. */
@@ -188,7 +198,7 @@ const govern = (
   routed: Routed,
   request: IncomingMessage,
   response: ServerResponse,
-  planned: Planned
+  planned: Engine.Planned
 ): Effect.Effect<void> => {
   const { activity, engine, keeper, maxHold, transports } = parts
   const { description, match } = planned
@@ -196,7 +206,7 @@ const govern = (
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, body: planned.body, read: true }
-  const send: Send<Sent> = (signal) => transport(outgoing, signal)
+  const send: Engine.Send<Sent> = (signal) => transport(outgoing, signal)
   const { name: upstream } = routed.upstream
   const { stream } = description
   const said = { upstream, request: planned.request }
@@ -206,8 +216,8 @@ const govern = (
     text: stream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
     began: false
   }
-  const outcome = (result: Result<Sent>): Ended["outcome"] => {
-    if (result._tag === "Refused") return "refused"
+  const nameOf = (result: Outcome): Ended["outcome"] => {
+    if (result._tag === "Refused") return result.isLost ? "failed" : "refused"
     return result.isFinal ? "failed" : "answered"
   }
   return Effect.uninterruptibleMask((restore) =>
@@ -219,18 +229,14 @@ const govern = (
       }
       const called = restore(keeper.during(held, Retry.withDeadline(engine.call(planned, send), maxHold)))
       const exit = yield* Effect.exit(called)
-      if (Exit.isFailure(exit)) {
-        if (Cause.hasInterrupts(exit.cause)) {
-          yield* ended("hung up", 0)
-          return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-        }
-        yield* ended("failed", 0)
-        const refusal: Refusal = { kind: "unavailable", message: whyOf(Cause.squash(exit.cause)) }
-        const result = { _tag: "Refused" as const, refusal: refusalFor(refusal, protocol), isFinal: true }
-        return yield* restore(held.began ? complete(response, planned, result) : answer(response, result))
+      if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) {
+        yield* ended("hung up", 0)
+        return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
       }
-      const result = exit.value
-      yield* ended(outcome(result), result._tag === "Refused" ? result.refusal.status : result.response.status)
+      const result = Exit.isSuccess(exit)
+        ? { _tag: "Answered" as const, ...exit.value }
+        : refused(planned, Cause.squash(exit.cause))
+      yield* ended(nameOf(result), result._tag === "Refused" ? result.refusal.status : result.response.status)
       const left = Effect.sync(() => {
         if (result._tag === "Answered" && !(result.body instanceof Uint8Array)) result.body.cancel("the client hung up")
       })
@@ -249,7 +255,8 @@ export const exchange = (
 ): Effect.Effect<void> => {
   const { activity, engine, maxBodyBytes, memory } = parts
   const { method = "GET" } = request
-  if (!engine.mayGovern(method, routed.url)) return pass(parts, routed, request, response, undefined)
+  const found = engine.route(method, routed.path)
+  if (found === undefined) return pass(parts, routed, request, response, undefined)
   const { body, release } = Request.readBody(request, memory, maxBodyBytes)
   return Effect.matchEffect(body, {
     onFailure: (why) => {
@@ -264,7 +271,7 @@ export const exchange = (
       const planned =
         text === undefined
           ? undefined
-          : engine.plan({ method, url: routed.url, header: headerReader(request.headers), body: text })
+          : engine.plan(found, { url: routed.url, header: headerReader(request.headers), body: text })
       if (planned === undefined) return pass(parts, routed, request, response, bytes)
       return govern(parts, routed, request, response, planned)
     }

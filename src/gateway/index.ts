@@ -259,9 +259,11 @@ export const make = Effect.fnUntraced(function* (
   const journal = Context.get(context, Remembered)
   const callers = makeCallers(options.rules ?? [])
   const activity = new Activity(context, now, (request) => callers(request).agent)
-  const engine = yield* Engine.make({ ...options, callOptions: callers }, (request, actual) =>
-    activity.used(request, actual)
-  )
+  const engine = yield* Engine.make({
+    ...options,
+    callOptions: callers,
+    used: (request) => activity.used(request)
+  })
   const transports = new Map<string, Transport.Transport>()
   for (const upstream of upstreams.values()) transports.set(upstream.name, yield* Transport.make(upstream, timeout))
   const parts: Exchange.Parts = {

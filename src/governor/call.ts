@@ -13,8 +13,9 @@ import { isAmount } from "../input/believed.ts"
 import { nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
-import { annotate, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
+import { isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import * as Loop from "../retry/loop.ts"
+import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import { type Flights, type Known, reserve } from "./estimate.ts"
 import { causeOf, read } from "./failure.ts"
@@ -29,7 +30,7 @@ export interface Parts extends TicketParts {
   readonly flights: Flights
   readonly policy: Retry.Policy<LlmError>
   /** The retry budget of the governor's own context, if it has one. */
-  readonly given: Context.Context<never>
+  readonly retryBudget: Retry.RetryBudget | undefined
   readonly warmup: Warmup
 }
 
@@ -80,7 +81,7 @@ export const make = <A, E, R>(
   Effect.withFiber(({ context }) => {
     const { within } = uses
     const trace = Trace.begin(poolOf(parts, call), call.model, Context.get(context, Clock.Clock), context)
-    const made = new GovernedCall(parts, call, how, uses, trace).attempts
+    const made = new GovernedCall(parts, call, how, uses, trace, context).attempts
     const end = ending(trace)
     const traced = Trace.isTraced(context)
     if (within === undefined) {
@@ -96,36 +97,27 @@ const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Ef
 
 /** Runs an effect, which does its own admissions, under a retry policy. */
 export const retry = <A, E, R>(
-  { given }: Parts,
+  parts: Parts,
   self: Effect.Effect<A, E, R>,
   policy: Retry.Policy<LlmError>
-): Effect.Effect<A, E | Budget.BudgetError, R> => {
-  const attempt = (last: number) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<A, E | Budget.BudgetError, R> =>
-      last < now ? tooLate : self
-    )
-  const judge = (error: unknown) => ({ ...judgementOf(error, policy), isOwn: true })
-  const finish = <Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error =>
-    isLlmError(error) ? (annotate(error, { stoppedBy }) as typeof error) : error
-  return underPolicy(given, attempt, policy, judge, finish)
-}
+): Effect.Effect<A, E | Budget.BudgetError, R> =>
+  Effect.contextWith((context: Context.Context<R>) =>
+    Loop.retry(policy, {
+      ...boundsOfRetries(parts, context),
+      attempt: (last) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<A, E | Budget.BudgetError, R> =>
+          last < now ? tooLate : self
+        ),
+      judge: (error) => ({ ...judgementOf(error, policy), isOwn: true }),
+      finish: (error, stoppedBy) => (isLlmError(error) ? (error.annotate({ stoppedBy }) as typeof error) : error)
+    })
+  )
 
-/** The loop of a policy. The caller's own retry budget goes before the governor's. */
-const underPolicy = <A, E, R>(
-  given: Context.Context<never>,
-  attempt: (last: number) => Effect.Effect<A, E, R>,
-  policy: Retry.Policy<LlmError>,
-  judge: (error: E) => Loop.Judgement<LlmError>,
-  finish: (error: E, stoppedBy: Retry.StopReason | undefined) => E,
-  waits?: (error: E, millis: number) => void
-): Effect.Effect<A, E, R> =>
-  Effect.contextWith((caller: Context.Context<R>) => {
-    const deadline = Context.get(caller, Retry.Deadline) ?? Infinity
-    return Effect.provideContext(
-      Loop.retry(attempt, policy, { judge, finish, deadline, waits }),
-      Context.merge(given, caller)
-    )
-  })
+/** What bounds the retries of a caller. Its own retry budget goes before the governor's. */
+const boundsOfRetries = ({ retryBudget }: Parts, context: Context.Context<never>) => ({
+  budget: Context.getOrUndefined(context, Retry.RetryBudget) ?? retryBudget ?? Context.get(context, Retry.RetryBudget),
+  deadline: Context.get(context, Retry.Deadline) ?? Infinity
+})
 
 /** What an error says of another attempt. Where it says that there must be none, the policy is not asked. */
 const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.Judgement<LlmError>, "isOwn"> => {
@@ -138,37 +130,40 @@ const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.
   }
 }
 
-class GovernedCall<A, E, R> {
+class GovernedCall<A, E, R> implements Loop.Retried<A, E | LlmError | Budget.BudgetError, R, LlmError> {
   private readonly parts: Parts
   private readonly call: Call
   private readonly how: CallOptions
   private readonly uses: Uses<A, E, R>
   private readonly trace: Trace.Trace
+  readonly budget: Retry.RetryBudget
+  readonly deadline: number
   /** The ticket of the last attempt, and what that failed with. */
   private ticket: HeldTicket | undefined = undefined
   private failure: E | LlmError | undefined = undefined
 
-  constructor(parts: Parts, call: Call, how: CallOptions, uses: Uses<A, E, R>, trace: Trace.Trace) {
+  constructor(
+    parts: Parts,
+    call: Call,
+    how: CallOptions,
+    uses: Uses<A, E, R>,
+    trace: Trace.Trace,
+    context: Context.Context<never>
+  ) {
     this.parts = parts
     this.call = call
     this.how = how
     this.uses = uses
     this.trace = trace
+    const { budget, deadline } = boundsOfRetries(parts, context)
+    this.budget = budget
+    this.deadline = deadline
   }
 
   get attempts(): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
     const { agent } = this.how
-    const all = Effect.tapError(
-      underPolicy(
-        this.parts.given,
-        (last) => Effect.suspend(() => this.once(last)),
-        this.policy,
-        (error) => this.judge(error),
-        (error, stoppedBy) => this.finish(error, stoppedBy),
-        (error, millis) => this.reportRetry(error, millis)
-      ),
-      (error) => this.closed(error)
-    )
+    const retried = Loop.retry<A, E | LlmError | Budget.BudgetError, R, LlmError>(this.policy, this)
+    const all = Effect.tapError(retried, (error) => this.closed(error))
     // Attempts know for whom they are made.
     return agent === undefined ? all : Effect.provideService(all, Budget.Agent, agent)
   }
@@ -181,7 +176,7 @@ class GovernedCall<A, E, R> {
   // One attempt
   // ---------------------------------------------------------------------------
 
-  private once(last: number): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
+  attempt(last: number): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> {
     const { cacheKey } = this.how
     Trace.resume(this.trace)
     const bounds = boundsOf(this.trace, this.how, last)
@@ -231,7 +226,7 @@ class GovernedCall<A, E, R> {
   // Failures
   // ---------------------------------------------------------------------------
 
-  private reportRetry(error: unknown, millis: number): void {
+  waits(error: unknown, millis: number): void {
     const { parts, ticket, trace } = this
     if (parts.observer === undefined || ticket === undefined) return
     const { agent, pool } = ticket.reservation
@@ -241,7 +236,7 @@ class GovernedCall<A, E, R> {
     parts.observer({ type: "retry", at, pool, agent, model, attempt, reason, until: at + Math.ceil(millis) })
   }
 
-  private judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
+  judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
     const judgement = judgementOf(error, this.policy)
     const failed = this.ticket?.failed
     if (error instanceof Budget.BudgetError || failed === undefined) {
@@ -266,7 +261,7 @@ class GovernedCall<A, E, R> {
   }
 
   /** What the call fails with in the end: its own failure, or the refusal of a retry with the failure before it. */
-  private finish<Error>(error: Error, stoppedBy: Retry.StopReason | undefined): Error {
+  finish<Error>(error: Error, stoppedBy: StopReason | undefined): Error {
     const { failure, ticket } = this
     if (!(error instanceof Budget.BudgetError)) {
       return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error

@@ -6,7 +6,8 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import type { Call } from "./models.ts"
 
@@ -62,7 +63,7 @@ const leastOf = (
     outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
     maxTokens: call.maxTokens
   })
-  return Limits.whole(least)[dimension]
+  return Amounts.whole(least)[dimension]
 }
 
 // -----------------------------------------------------------------------------

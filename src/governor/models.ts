@@ -24,7 +24,7 @@ import type * as Retry from "../Retry.ts"
 export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together"> {
   /** The model, which decides the pool of limits. */
   readonly model: string
-  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  /** Calls of one kind resemble each other: estimates are learned per kind. @default the agent */
   readonly kind?: string | undefined
   /** The account with the provider, which has limits of its own; see `account` of `ReserveOptions`. @default none */
   readonly account?: string | undefined
@@ -67,8 +67,8 @@ export interface ResponseInfo {
 export interface Outcome<A> {
   readonly value: A
   /**
-   * What the call used, as the provider's response says; without it the estimate is kept. So is the prompt's where this says
-   * nothing of it: no prompt has 0 tokens.
+   * What the call used, as the provider's response says; without it the estimate is kept. Input of 0 tokens also keeps the
+   * estimate of the input, because no prompt is empty.
    */
   readonly actual?: Accounting.Actual | undefined
   /** What the response says about the limits. */
@@ -77,8 +77,8 @@ export interface Outcome<A> {
 }
 
 /**
- * What an error may say of itself. `LlmError` says all of it; of an error that says nothing the estimate is kept, and it
- * is not retried. A property of another form, such as the `signal` of a child process, says nothing.
+ * The properties of an error that the governor reads. `LlmError` has all of them. An error without them is not retried, and
+ * its call keeps its estimate. Properties of another type, such as the `signal` of a child process, are ignored.
  *
  * @category models
  * @since 0.1.0
@@ -101,8 +101,8 @@ export interface Failure {
  */
 export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "first" | "counting"> {
   /**
-   * The longest that each attempt may wait until it is sent, for another call with its `cacheKey` and in the queue; more
-   * fails with `WaitTooLong`, at once where it can be foreseen.
+   * The longest wait of each attempt until it is sent, in the queue and for another call with its `cacheKey`. A longer wait
+   * fails with `WaitTooLong`, at once if it can be foreseen.
    *
    * @default no bound
    */
@@ -117,9 +117,9 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "
    */
   readonly timeout?: Duration.Input | undefined
   /**
-   * A name for the long prefix that this call shares with others and reads from the provider's cache. The first call with
-   * it goes alone, and the others follow when its response begins, after a minute, or when they may wait no longer: otherwise
-   * each of them pays for the whole prefix.
+   * A name for the long prefix that this call shares with others in the provider's cache. The first call with the name is
+   * sent alone. The others follow when its response begins, after a minute, or when they may wait no longer. Otherwise each
+   * call pays for the whole prefix.
    *
    * @default none
    */

@@ -7,6 +7,7 @@
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import type { Pushback } from "../LlmError.ts"
 
 /** What is known of a call that holds its reservation. */
@@ -52,7 +53,7 @@ export const afterFailure = (
   usage: Limits.Usage | undefined
 ): Limits.Usage => {
   const unsent = usage?.requests === 0 && !rejected(pushback)
-  if (unsent) return Limits.nothing
+  if (unsent) return Amounts.nothing
   if (held.accounting.rejections === "charged") return {}
   if (held.observed !== undefined) return counted(held)
   if (!Predicate.isObjectKeyword(usage)) return {}
@@ -71,7 +72,7 @@ export const limitHit = (
 ): Limits.Dimension | undefined => {
   let hit: Limits.Dimension | undefined
   let least = 1
-  const asked = Limits.whole(estimate)
+  const asked = Amounts.whole(estimate)
   for (const dimension of Limits.dimensions) {
     const remaining = signal?.dimensions[dimension]?.remaining
     const needed = Math.max(1, asked[dimension])

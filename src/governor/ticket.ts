@@ -8,8 +8,9 @@ import * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Limits from "../Limits.ts"
-import { annotate, isLlmError } from "../LlmError.ts"
-import type { StopReason } from "../Retry.ts"
+import * as Amounts from "../limits/amounts.ts"
+import { isLlmError } from "../LlmError.ts"
+import type { StopReason } from "../retry/errors.ts"
 import type { Conversations } from "./conversations.ts"
 import type * as Failure from "./failure.ts"
 import { causeOf, reach, read } from "./failure.ts"
@@ -134,7 +135,7 @@ export class HeldTicket implements Ticket {
   tooLarge(error: unknown): Budget.BudgetError | undefined {
     const { failed } = this
     if (failed?.verdict !== "impossible") return undefined
-    const whole = Limits.whole(this.estimate)
+    const whole = Amounts.whole(this.estimate)
     for (const dimension of Limits.dimensions) {
       const asked = whole[dimension]
       const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
@@ -165,7 +166,7 @@ export class HeldTicket implements Ticket {
 /** The final error with what only the client knows: how often it tried, how long it waited, and why it stopped. */
 export const withHistory = <E>(error: E, trace: Trace.Trace, stoppedBy?: StopReason): E =>
   isLlmError(error)
-    ? (annotate(error, {
+    ? (error.annotate({
         attempts: trace.attempts,
         waited: trace.waited > 0 ? Duration.millis(trace.waited) : undefined,
         stoppedBy,

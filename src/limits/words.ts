@@ -1,8 +1,8 @@
 /** How amounts are said: the units of the dimensions, and one way to count. */
-import type * as Limits from "../Limits.ts"
+import type { Dimension } from "./amounts.ts"
 
 /** One of each dimension. */
-export const units: Readonly<Record<Limits.Dimension, string>> = {
+export const units: Readonly<Record<Dimension, string>> = {
   requests: "request",
   inputTokens: "input token",
   outputTokens: "output token",

@@ -5,6 +5,7 @@
  * https://cloud.google.com/apis/design/errors for the form of `google.rpc.QuotaFailure` and `google.rpc.RetryInfo`.
  */
 import type * as Limits from "../Limits.ts"
+import type * as Signal from "../limits/signal.ts"
 import { durationMillis } from "./headers.ts"
 import { at, listOf, maxAmount, nameOf } from "./json.ts"
 
@@ -72,7 +73,7 @@ const dimensionOf = (quotaId: string): Limits.Dimension | undefined => {
 
 /** The limits per minute that a request exceeded: nothing of them is left. Undefined when none is named. */
 export const signalOfQuota = ({ violations }: Quota): Limits.Signal | undefined => {
-  const dimensions: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
+  const dimensions: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
   let found = false
   for (const { limit, quotaId } of violations) {
     const dimension = dimensionOf(quotaId)

@@ -13,6 +13,7 @@
  * - https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
  */
 import type * as Limits from "../Limits.ts"
+import type * as Signal from "../limits/signal.ts"
 import { maxAmount } from "./json.ts"
 
 /**
@@ -105,7 +106,7 @@ interface Fields {
 }
 
 /** One dimension; undefined when none of its fields is usable. */
-const dimensionOf = (fields: Fields, now: number, roundedTo = 1): Limits.DimensionSignal | undefined => {
+const dimensionOf = (fields: Fields, now: number, roundedTo = 1): Signal.DimensionSignal | undefined => {
   const limit = numberOf(fields.limit)
   // A limit of 0, -1 or a word means that the provider does not count this dimension: its other fields mean nothing.
   if (fields.limit != null && !(limit !== undefined && limit >= 1 && limit <= maxAmount)) return undefined
@@ -124,13 +125,13 @@ const dimensionOf = (fields: Fields, now: number, roundedTo = 1): Limits.Dimensi
 // Families
 // -----------------------------------------------------------------------------
 
-type Dimensions = { -readonly [D in Limits.Dimension]?: Limits.DimensionSignal | undefined }
+type Dimensions = { -readonly [D in Limits.Dimension]?: Signal.DimensionSignal | undefined }
 
 /** Anthropic rounds tokens to the nearest thousand; requests are exact. */
 const anthropicRounding = 1_000
 
 const anthropic = (header: HeaderReader, now: number): Dimensions => {
-  const read = (name: string, roundedTo?: number): Limits.DimensionSignal | undefined => {
+  const read = (name: string, roundedTo?: number): Signal.DimensionSignal | undefined => {
     const field = (suffix: string) => header(`anthropic-ratelimit-${name}-${suffix}`)
     const fields = { limit: field("limit"), remaining: field("remaining"), reset: field("reset") }
     const dimension = dimensionOf(fields, now, roundedTo)
@@ -151,8 +152,8 @@ const anthropic = (header: HeaderReader, now: number): Dimensions => {
 }
 
 /** Of several limits on the same dimension, the one with the least remaining. */
-const tightest = (...limits: ReadonlyArray<Limits.DimensionSignal | undefined>): Limits.DimensionSignal | undefined => {
-  let result: Limits.DimensionSignal | undefined
+const tightest = (...limits: ReadonlyArray<Signal.DimensionSignal | undefined>): Signal.DimensionSignal | undefined => {
+  let result: Signal.DimensionSignal | undefined
   for (const limit of limits) {
     if (limit === undefined) continue
     if (result === undefined || (limit.remaining ?? Infinity) < (result.remaining ?? Infinity)) result = limit
@@ -161,7 +162,7 @@ const tightest = (...limits: ReadonlyArray<Limits.DimensionSignal | undefined>):
 }
 
 const openAi = (header: HeaderReader, now: number): Dimensions => {
-  const read = (suffix: string): Limits.DimensionSignal | undefined => {
+  const read = (suffix: string): Signal.DimensionSignal | undefined => {
     const field = (name: string) => header(`x-ratelimit-${name}${suffix}`)
     return dimensionOf({ limit: field("limit"), remaining: field("remaining"), reset: field("reset") }, now)
   }
@@ -194,7 +195,7 @@ const itemsOf = (text: string | null | undefined): ReadonlyArray<Item> =>
 const isMinute = (window: string | undefined): boolean => window === undefined || numberOf(window) === 60
 
 /** The older drafts: `RateLimit-Limit: 100, 100;w=60`. */
-const olderDraft = (header: HeaderReader, now: number): Limits.DimensionSignal | undefined => {
+const olderDraft = (header: HeaderReader, now: number): Signal.DimensionSignal | undefined => {
   const [limit, ...windows] = itemsOf(header("ratelimit-limit"))
   const window = windows.find((item) => item.name === limit?.name)?.params.get("w") ?? limit?.params.get("w")
   if (!isMinute(window)) return undefined
@@ -237,7 +238,7 @@ export const signalOf = (header: HeaderReader, now: number): Limits.Signal | und
   const date = dateOf(header("date"))
   const from = date ?? now
   const families = [anthropic(header, from), openAi(header, from), draft(header, from)]
-  const result: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
+  const result: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
   let found = false
   for (const name of dimensions) {
     const value = families.find((family) => family[name] !== undefined)?.[name]

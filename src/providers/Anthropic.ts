@@ -112,7 +112,7 @@ export interface Options extends Timeouts {
  * @category options
  * @since 0.1.0
  */
-export interface ClientOptions extends Timeouts {
+interface ClientOptions extends Timeouts {
   /**
    * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`.
    *

@@ -45,7 +45,7 @@ import { invalid } from "../input/arguments.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export * from "./status.ts"
+export { type SharedPoolStatus, status, watch } from "./status.ts"
 
 /**
  * How processes share, and which of them.

@@ -19,14 +19,15 @@ import * as Tokens from "./tokens.ts"
  */
 export interface RetryBudgetOptions {
   /**
-   * The most retries per call. Finagle's value: in the worst case the provider sees a fifth more than there are calls.
+   * The most retries per call. It is Finagle's value: at worst the provider sees a fifth more requests than there are
+   * calls.
    *
    * @default 0.2
    */
   readonly ratio?: number | undefined
   /**
-   * Retries per second that are allowed besides, however few calls there are; a tenth of the calls in flight where that is
-   * more. Finagle's 10 suit thousands of requests a second.
+   * Retries per second that are allowed in addition, or a tenth of the calls in flight if that is more. Finagle's 10
+   * suit thousands of requests a second.
    *
    * @default 2
    */
@@ -34,21 +35,21 @@ export interface RetryBudgetOptions {
 }
 
 /**
- * A limit on retries in sum, shared by all callers that hold it.
+ * A limit on the retries of all callers that share it.
  *
  * @category models
  * @since 0.1.0
  */
 export interface RetryBudget {
-  /** A call begins: while it is in flight it may be retried once in any case. */
+  /** A call begins. While it is in flight, it may be retried once in any case. */
   readonly begin: Effect.Effect<void>
-  /** A call has ended, and earns its share of a retry. */
+  /** A call has ended and earns its share of a retry. */
   readonly end: Effect.Effect<void>
-  /** Takes a retry, and returns how long to wait before it is made; infinite where retries are not allowed at all. */
+  /** Takes a retry and returns how long to wait before making it; infinite if retries are not allowed. */
   readonly take: Effect.Effect<Duration.Duration>
-  /** Gives a retry back that is not made. */
+  /** Gives back a retry that is not made. */
   readonly giveBack: Effect.Effect<void>
-  /** How many retries could be made now without a wait; negative where some wait. */
+  /** How many retries could be made now without a wait; negative if some wait. */
   readonly balance: Effect.Effect<number>
 }
 
@@ -91,12 +92,12 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  *
  * **Details**
  *
- * Without a layer there is one budget for the whole process, because the provider sees one storm, whichever parts of
- * the program take part in it. There is one per `Clock`, so that tests under a `TestClock` start afresh. {@link
- * layerBudget} gives a part of the program its own, {@link layerBudgetUnlimited} takes the limit away.
+ * Without a layer there is one budget for the whole process, because the provider sees all its retries together. There
+ * is one per `Clock`, so that tests under a `TestClock` start fresh. {@link layerBudget} gives a part of the program
+ * its own, and {@link layerBudgetUnlimited} removes the limit.
  *
- * When it is spent, retries wait until there is room for them; they do not fail. Retries that the provider's limits or an
- * outage cost are not taken from it, because the token budget paces those already.
+ * When it is spent, retries wait for a token; they do not fail. Retries after rate limits and outages are not taken
+ * from it, because the token budget paces those.
  *
  * Source of the shares: https://finagle.github.io/blog/2016/02/08/retry-budgets/
  *
@@ -136,7 +137,8 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
  *
  * **Details**
  *
- * Provided to the layer of a governor or a client, it is for all calls of that one whose callers have none of their own.
+ * Provided to the layer of a governor or a client, it applies to all its calls whose callers have no retry budget of
+ * their own.
  *
  * **Gotchas**
  *
@@ -171,7 +173,7 @@ export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never
 }
 
 /**
- * No limit on retries in sum. For tests, and for programs that make so few calls that a storm cannot be.
+ * Removes the limit on the retries of all callers. Use it in tests, and in programs with few calls.
  *
  * **Example** (Reading its balance)
  *

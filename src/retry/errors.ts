@@ -7,11 +7,11 @@ import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 
 /**
- * What an error must say to be retried: whether another attempt can succeed, and when at the earliest.
+ * The properties of an error that decide about retries: whether another attempt can succeed, and when at the earliest.
  *
  * **Details**
  *
- * The type is structural, so that floodgate's `LlmError` and the `AiError` of `effect/ai` both fit, and yours may.
+ * The type is structural: `LlmError`, the `AiError` of `effect/ai`, and your own errors can fit.
  *
  * @category models
  * @since 0.1.0
@@ -23,7 +23,7 @@ export interface Retryable {
 }
 
 /**
- * Whether an error says of itself that it may be retried. Errors that say nothing are not retried.
+ * Whether an error has `isRetryable: true`. Errors without the property are not retried.
  *
  * **Example** (Errors that may be retried, and others)
  *

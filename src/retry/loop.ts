@@ -10,7 +10,7 @@ import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "./backoff.ts"
-import { RetryBudget } from "./budget.ts"
+import type { RetryBudget } from "./budget.ts"
 import type { StopReason } from "./errors.ts"
 
 /** When to retry, whatever may be retried. */
@@ -31,14 +31,18 @@ export interface Judgement<out F> {
   readonly failure: F
 }
 
-export interface Options<E, F> {
+/** A call as the loop sees it. */
+export interface Retried<A, E, R, F> {
+  readonly budget: RetryBudget
+  /** The time after which no attempt begins, in milliseconds of the clock. */
+  readonly deadline: number
+  /** Makes an attempt, which is told after which time it may no longer begin. */
+  readonly attempt: (last: number) => Effect.Effect<A, E, R>
   readonly judge: (error: E) => Judgement<F>
   /** What the call fails with in the end. */
   readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
   /** Called when another attempt follows, with the milliseconds until then. */
-  readonly waits?: ((error: E, millis: number) => void) | undefined
-  /** The time after which no attempt begins, in milliseconds of the clock. */
-  readonly deadline: number
+  readonly waits?: (error: E, millis: number) => void
 }
 
 /** Retries that are not the call's own are spread over this time, and more and more after a few of them in a row. */
@@ -48,75 +52,75 @@ const patience = 4
 /** A schedule as it goes on: the time and the failure give its output and the delay. */
 type Step<F> = (now: number, failure: F) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
 
-/** Makes attempts, which are told after which time they may no longer begin. */
-export const retry = <A, E, R, F>(
-  attempt: (last: number) => Effect.Effect<A, E, R>,
-  rules: Rules<F>,
-  { deadline, finish, judge, waits }: Options<E, F>
-): Effect.Effect<A, E, R> =>
-  Effect.flatMap(RetryBudget, (budget) => {
-    const loop = Effect.gen(function* () {
-      let step: Step<F> | undefined
-      let last: number | undefined
-      let own = 0
-      let others = 0
+/** Makes a call, and retries it as the rules say. */
+export const retry = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>): Effect.Effect<A, E, R> =>
+  Effect.acquireUseRelease(
+    call.budget.begin,
+    // Most calls need one attempt: what the others need is made when the first has failed.
+    () => Effect.catchCause(call.attempt(call.deadline), (cause) => again(rules, call, cause)),
+    () => call.budget.end
+  )
 
-      /** Waits, and for its turn where the retry budget is spent; false if it would be too long. */
-      const wait = (millis: number, isOwn: boolean, left: number, error: E): Effect.Effect<boolean> =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(isOwn ? budget.take : Effect.succeed(Duration.zero), (turn) => {
-            const giveBack = isOwn ? budget.giveBack : Effect.void
-            const longest = Math.max(millis, Duration.toMillis(turn))
-            const isInTime = longest <= left && longest < Infinity
-            if (isInTime) waits?.(error, longest)
-            return isInTime
-              ? Effect.as(
-                  Effect.onInterrupt(restore(Effect.sleep(longest)), () => giveBack),
-                  true
-                )
-              : Effect.as(giveBack, false)
-          })
-        )
+/** Retries after the failure of the first attempt. */
+const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Cause.Cause<E>): Effect.Effect<A, E, R> =>
+  Effect.gen(function* () {
+    const { budget, deadline } = call
+    let step: Step<F> | undefined
+    let last: number | undefined
+    let own = 0
+    let others = 0
 
-      /** Waits until the next attempt; if there is none, it returns why. */
-      const next = Effect.fnUntraced(function* (
-        error: E,
-        { failure, isOwn, retryAfter }: Judgement<F>
-      ): Effect.fn.Return<StopReason | undefined> {
-        const now = yield* Clock.currentTimeMillis
-        const random = yield* Random.next
-        last ??= Math.min(now + Duration.toMillis(rules.maxElapsed), deadline)
-        let delay: number
-        // Whoever wants a single attempt wants no other, whatever this one cost.
-        if (rules.attempts === 1 || (isOwn && ++own >= rules.attempts)) return "attempts"
-        if (isOwn) {
-          step ??= yield* Schedule.toStep(rules.backoff)
-          const stepped = yield* Pull.catchDone(step(now, failure), () => Effect.undefined)
-          if (stepped === undefined) return "schedule"
-          others = 0
-          delay = Duration.toMillis(stepped[1])
-        } else {
-          delay = Backoff.exponential(spread, Math.max(1, ++others - patience)) * random
-        }
-        const hasWaited = yield* wait(Backoff.atLeast(delay, retryAfter, random), isOwn, last - now, error)
-        // A machine that slept meanwhile is later than it should be.
-        return hasWaited && (yield* Clock.currentTimeMillis) <= last ? undefined : "deadline"
-      })
+    /** Waits, and for its turn where the retry budget is spent; false if it would be too long. */
+    const wait = (millis: number, isOwn: boolean, left: number, error: E): Effect.Effect<boolean> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(isOwn ? budget.take : Effect.succeed(Duration.zero), (turn) => {
+          const giveBack = isOwn ? budget.giveBack : Effect.void
+          const longest = Math.max(millis, Duration.toMillis(turn))
+          const isInTime = longest <= left && longest < Infinity
+          if (isInTime) call.waits?.(error, longest)
+          return isInTime
+            ? Effect.as(
+                Effect.onInterrupt(restore(Effect.sleep(longest)), () => giveBack),
+                true
+              )
+            : Effect.as(giveBack, false)
+        })
+      )
 
-      for (;;) {
-        const exit = yield* Effect.exit(attempt(last ?? deadline))
-        if (Exit.isSuccess(exit)) return exit.value
-        const error = Cause.findErrorOption(exit.cause)
-        if (error._tag === "None") return yield* exit
-        const judgement = judge(error.value)
-        if (!judgement.isRetryable) return yield* Effect.fail(finish(error.value, undefined))
-        const stoppedBy = yield* next(error.value, judgement)
-        if (stoppedBy !== undefined) return yield* Effect.fail(finish(error.value, stoppedBy))
+    /** Waits until the next attempt; if there is none, it returns why. */
+    const next = Effect.fnUntraced(function* (
+      error: E,
+      { failure, isOwn, retryAfter }: Judgement<F>
+    ): Effect.fn.Return<StopReason | undefined> {
+      const now = yield* Clock.currentTimeMillis
+      const random = yield* Random.next
+      last ??= Math.min(now + Duration.toMillis(rules.maxElapsed), deadline)
+      let delay: number
+      // Whoever wants a single attempt wants no other, whatever this one cost.
+      if (rules.attempts === 1 || (isOwn && ++own >= rules.attempts)) return "attempts"
+      if (isOwn) {
+        step ??= yield* Schedule.toStep(rules.backoff)
+        const stepped = yield* Pull.catchDone(step(now, failure), () => Effect.undefined)
+        if (stepped === undefined) return "schedule"
+        others = 0
+        delay = Duration.toMillis(stepped[1])
+      } else {
+        delay = Backoff.exponential(spread, Math.max(1, ++others - patience)) * random
       }
+      const hasWaited = yield* wait(Backoff.atLeast(delay, retryAfter, random), isOwn, last - now, error)
+      // A machine that slept meanwhile is later than it should be.
+      return hasWaited && (yield* Clock.currentTimeMillis) <= last ? undefined : "deadline"
     })
-    return Effect.acquireUseRelease(
-      budget.begin,
-      () => loop,
-      () => budget.end
-    )
+
+    for (let cause = first; ;) {
+      const error = Cause.findErrorOption(cause)
+      if (error._tag === "None") return yield* Effect.failCause(cause)
+      const judgement = call.judge(error.value)
+      if (!judgement.isRetryable) return yield* Effect.fail(call.finish(error.value, undefined))
+      const stoppedBy = yield* next(error.value, judgement)
+      if (stoppedBy !== undefined) return yield* Effect.fail(call.finish(error.value, stoppedBy))
+      const exit = yield* Effect.exit(call.attempt(last ?? deadline))
+      if (Exit.isSuccess(exit)) return exit.value
+      cause = exit.cause
+    }
   })

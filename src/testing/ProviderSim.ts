@@ -77,7 +77,7 @@ import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
 import * as Validity from "./validity.ts"
 
-export type * from "./models.ts"
+export type { Entry, Fault, Options, Stats } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -264,6 +264,10 @@ const create = (playing: Playing, params: Params) =>
       const call = yield* admitted(playing, answer)
       yield* patientUntil(playing, call, call.endsAt)
       yield* finish(playing, call)
+      if (call.fault === "malformed") {
+        const signal = yield* signalOf(playing, params.model)
+        return yield* fail(new LlmError.MalformedResponse({ status: 200, requestId: answer.requestId, signal }))
+      }
       if (call.fault !== undefined) {
         return yield* fail(new LlmError.ConnectionFailed({ sent: true, code: "ECONNRESET" }))
       }
@@ -287,15 +291,19 @@ const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.
     yield* Effect.sleep(patience.silence)
     yield* release(playing, answer)
   } else yield* finish(playing, call)
-  if (kind === undefined) return Stream.empty
+  if (call.fault === undefined) return Stream.empty
   let text = ""
   for (const { event } of Simulator.events(playing.self, answer, call)) {
     if (event.type === "content_block_delta" && event.delta.type === "text_delta") text += event.delta.text
   }
   const usage = { requests: 1, inputTokens: answer.inputTokens, outputTokens: call.entry.producedTokens }
   const received = { usage, text, started: text !== "" }
-  const { requestId } = answer
-  return Stream.fromEffect(fail(new LlmError.StreamInterrupted({ kind, received, requestId, status: 200 })))
+  const fields = { received, requestId: answer.requestId, status: 200 }
+  return Stream.fromEffect(
+    fail(
+      kind === undefined ? new LlmError.MalformedResponse(fields) : new LlmError.StreamInterrupted({ ...fields, kind })
+    )
+  )
 })
 
 const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {

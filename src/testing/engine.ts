@@ -9,6 +9,7 @@
 import * as Latency from "../forecast/latency.ts"
 import * as Words from "../limits/words.ts"
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"
@@ -87,7 +88,7 @@ const combined = (state: State, request: Request): number => {
   }
 }
 
-const amounts = (state: State, request: Request): Limits.Whole => ({
+const amounts = (state: State, request: Request): Amounts.Whole => ({
   requests: 1,
   inputTokens: request.inputTokens,
   outputTokens: countsLive(state) ? 0 : request.outputTokens,
@@ -100,7 +101,7 @@ interface Obstacle {
 }
 
 /** What a request must wait for longest, if for anything. */
-const obstacle = (state: State, pool: Pool, request: Request, charge: Limits.Whole): Obstacle | undefined => {
+const obstacle = (state: State, pool: Pool, request: Request, charge: Amounts.Whole): Obstacle | undefined => {
   let worst: Obstacle | undefined
   const consider = (by: RejectedBy, millis: number) => {
     if (millis > 0 && (worst === undefined || millis > worst.millis)) worst = { by, millis }
@@ -130,7 +131,7 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: Limits.Who
   return worst
 }
 
-const levels = (pool: Pool): Limits.Charge => Limits.mapDimensions(pool.gauges, Gauge.left)
+const levels = (pool: Pool): Limits.Charge => Amounts.mapDimensions(pool.gauges, Gauge.left)
 
 const record = (
   state: State,
@@ -248,7 +249,7 @@ const rejectByLimit = (
   state: State,
   pool: Pool,
   request: Request,
-  charge: Limits.Whole,
+  charge: Amounts.Whole,
   { by, millis }: Obstacle
 ): Rejected => {
   let wait = millis
@@ -275,7 +276,7 @@ const rejectByLimit = (
   })
 }
 
-const admit = (state: State, pool: Pool, request: Request, charge: Limits.Whole, fault: Fault | undefined): Call => {
+const admit = (state: State, pool: Pool, request: Request, charge: Amounts.Whole, fault: Fault | undefined): Call => {
   const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(state.options.latency)
   const { noise = 0 } = state.options.latency ?? {}
   for (const dimension of Limits.dimensions) {
@@ -297,7 +298,8 @@ const admit = (state: State, pool: Pool, request: Request, charge: Limits.Whole,
       firstTokenAt + (0.25 + 0.5 * Seeded.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
     )
   const silent = fault?.kind === "timeout"
-  let outputEndsAt = fault === undefined ? finishesAt : cutAt()
+  const isWhole = fault === undefined || fault.kind === "malformed"
+  let outputEndsAt = isWhole ? finishesAt : cutAt()
   let endsAt = fault?.kind === "stall" ? Infinity : outputEndsAt
   if (silent) {
     outputEndsAt = now
@@ -379,7 +381,7 @@ export interface Figure {
 }
 
 /** A figure for every dimension that is limited. */
-export type Figures = Limits.PerDimension<Figure>
+export type Figures = Amounts.PerDimension<Figure>
 
 /** The limits of a model's pool as they stand at `now`. Quotas are left out. */
 export const figures = (state: State, now: number, model: string): Figures => {

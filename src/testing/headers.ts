@@ -1,6 +1,8 @@
 /** What a response of the simulated provider tells of its limits: as headers, and as the signal that they mean. */
 import * as DateTime from "effect/DateTime"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import type * as Signal from "../limits/signal.ts"
 import type { Figure, Figures } from "./engine.ts"
 import type { HeaderMode } from "./models.ts"
 
@@ -52,11 +54,11 @@ const tell = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, wal
   }
 }
 
-const all = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.PerDimension<Told> =>
-  Limits.mapDimensions(figures, (figure, dimension) => tell(mode, dimension, figure, wall))
+const all = (mode: HeaderMode, figures: Figures, wall: Wall): Amounts.PerDimension<Told> =>
+  Amounts.mapDimensions(figures, (figure, dimension) => tell(mode, dimension, figure, wall))
 
 /** The combined figure: a limit of its own, or the sum of input and output. */
-const combined = ({ inputTokens, outputTokens, tokens }: Limits.PerDimension<Told>) => {
+const combined = ({ inputTokens, outputTokens, tokens }: Amounts.PerDimension<Told>) => {
   if (tokens !== undefined || inputTokens === undefined || outputTokens === undefined) return tokens
   return {
     limit: inputTokens.limit + outputTokens.limit,
@@ -77,12 +79,17 @@ const span = (millis: number): string => {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Number((seconds % 60).toFixed(3))}s`
 }
 
-/** The headers that tell of the limits. */
-export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Record<string, string> => {
+/** The headers that tell of the limits, under the names that a provider's family has for them. */
+export const rateLimits = (
+  mode: HeaderMode,
+  figures: Figures,
+  wall: Wall,
+  names: "anthropic" | "openai" = mode === "openai" ? "openai" : "anthropic"
+): Record<string, string> => {
   const headers: Record<string, string> = {}
   if (mode === "none") return headers
   const told = all(mode, figures, wall)
-  if (mode === "openai") {
+  if (names === "openai") {
     for (const [name, value] of [
       ["requests", told.requests] as const,
       ["tokens", told.tokens ?? told.inputTokens] as const
@@ -94,13 +101,13 @@ export const rateLimits = (mode: HeaderMode, figures: Figures, wall: Wall): Reco
     }
     return headers
   }
-  const names = {
+  const figuresByName = {
     requests: told.requests,
     "input-tokens": told.inputTokens,
     "output-tokens": told.outputTokens,
     tokens: combined(told)
   }
-  for (const [name, value] of Object.entries(names)) {
+  for (const [name, value] of Object.entries(figuresByName)) {
     if (value === undefined) continue
     headers[`anthropic-ratelimit-${name}-limit`] = `${value.limit}`
     headers[`anthropic-ratelimit-${name}-remaining`] = `${value.remaining}`
@@ -122,7 +129,7 @@ export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: W
 export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.Signal | undefined => {
   if (mode === "none") return undefined
   const { inputTokens, outputTokens, requests, tokens } = all(mode, figures, wall)
-  const dimensions: { [D in Limits.Dimension]?: Limits.DimensionSignal } = {}
+  const dimensions: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
   if (requests !== undefined) dimensions.requests = requests
   if (mode === "openai") {
     const one = tokens ?? inputTokens

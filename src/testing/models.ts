@@ -118,6 +118,7 @@ export interface Neighbour {
  * - `"refused"`: the connection is refused
  * - `"cut"`: the connection breaks in the middle of the answer
  * - `"truncated"`: the stream ends early as if it were complete
+ * - `"malformed"`: the answer is complete and no valid JSON; a stream has such an event where its last ones should be
  * - `"stall"`: the answer stops in the middle, and nothing more is ever heard. As the real client does with its defaults,
  *   `ProviderSim` gives up a stream after a minute of silence, and a whole answer ten minutes after it was asked for
  *
@@ -135,6 +136,7 @@ export type FaultKind =
   | "refused"
   | "cut"
   | "truncated"
+  | "malformed"
   | "stall"
 
 /**
@@ -388,7 +390,7 @@ export interface Stats {
   readonly completed: number
   /** Accepted calls whose caller went away. */
   readonly aborted: number
-  /** Accepted calls that a fault ended: timeouts, cut and truncated answers. */
+  /** Accepted calls that a fault ended: timeouts, and answers that were cut, truncated or malformed. */
   readonly broken: number
   readonly inFlight: number
   readonly peakInFlight: number

@@ -149,6 +149,7 @@ const faultFields = fields<Fault>(
       refused: true,
       cut: true,
       truncated: true,
+      malformed: true,
       stall: true
     }),
     calls: list(wholeOrInfinite(1)),

@@ -116,7 +116,8 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
     inputTokens: input - cachedTokens,
     cachedTokens,
     outputTokens,
-    maxTokens: params.max_tokens,
+    // Other protocols know requests without a limit on the output.
+    maxTokens: Number.isFinite(params.max_tokens) ? params.max_tokens : undefined,
     key: Seeded.hash(key, twin)
   })
   if (decision._tag === "Accepted") {

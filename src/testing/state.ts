@@ -6,6 +6,7 @@
  * is changed in place: a provider that has seen a million requests need not copy them.
  */
 import * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
@@ -19,7 +20,7 @@ export type Writable<A> = { -readonly [K in keyof A]: A[K] }
 /** The models that share one set of limits. */
 export interface Pool {
   readonly name: string
-  readonly gauges: Limits.PerDimension<Gauge.Gauge>
+  readonly gauges: Amounts.PerDimension<Gauge.Gauge>
   readonly ramp: Ramp.State
   inFlight: number
   /** Output tokens per millisecond that running calls produce, and how many calls they are. */
@@ -85,7 +86,7 @@ export const make = (options: Options): State => {
     now: 0
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
-    const gauges = Limits.mapDimensions(options.pools?.[name] ?? limits, Gauge.make)
+    const gauges = Amounts.mapDimensions(options.pools?.[name] ?? limits, Gauge.make)
     state.pools.set(name, { name, gauges, ramp: Ramp.make(), inFlight: 0, production: 0, producing: 0 })
   }
   return state

@@ -54,10 +54,16 @@ const isTooDeep = (value: unknown, level = 1): boolean =>
   value !== null &&
   (level > mostLevels || Object.values(value).some((part) => isTooDeep(part, level + 1)))
 
+/** What is wrong with the form of a body in any protocol, if anything. */
+export const formProblem = (body: unknown): Problem => {
+  if (!Predicate.isObject(body) || Array.isArray(body)) return "expected a JSON object"
+  return isTooDeep(body) ? `expected at most ${mostLevels} levels of nesting` : undefined
+}
+
 /** What is wrong with the body of a `count_tokens` request, if anything. */
 export const countProblem = (body: unknown): Problem => {
-  if (!Predicate.isObject(body) || Array.isArray(body)) return "expected a JSON object"
-  if (isTooDeep(body)) return `expected at most ${mostLevels} levels of nesting`
+  const problem = formProblem(body)
+  if (problem !== undefined) return problem
   const get = (name: string): unknown => (Predicate.hasProperty(body, name) ? body[name] : undefined)
   if (typeof get("model") !== "string" || get("model") === "") return "model: Field required"
   const messages = get("messages")

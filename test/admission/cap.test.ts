@@ -133,6 +133,28 @@ describe("cap", () => {
     assert.strictEqual(Cap.wait(cap, 0), 0)
   })
 
+  it("lets what leaves a window go by a sixtieth of it late at the most, and never early", () => {
+    const cap = capOf({ perMinute: 600, burst: 300, window: "sliding" })
+    Cap.take(cap, 30)
+    const wait = Cap.wait(cap, 600)
+    assert.isAtLeast(wait, minute)
+    assert.isAtMost(wait, minute + 1_000)
+    Cap.advance(cap, wait)
+    assert.strictEqual(Cap.wait(cap, 600), 0)
+  })
+
+  it("remembers few of the levels from which it was taken, and gives nothing back that was lost meanwhile", () => {
+    const cap = capOf({ perSecond: 1_000 })
+    Cap.take(cap, 400)
+    Cap.advance(cap, 400)
+    for (let i = 0; i < 100; i++) {
+      Cap.take(cap, 10)
+      assert.isAtMost(cap.highs.length, 16)
+    }
+    Cap.settle(cap, 400, 0, 0)
+    assert.strictEqual(cap.level, 0)
+  })
+
   it("remembers a window in at most 62 cells, however many calls there are", () => {
     const cap = capOf({ perMinute: 6_000, window: "sliding" })
     for (let i = 0; i < 20_000; i++) {
@@ -164,6 +186,24 @@ describe("cap", () => {
       assert.strictEqual(cap.level, -10)
       other(cap, { total: 200 })
       assert.strictEqual(cap.level, 140)
+    })
+
+    it("gives nothing back that was lost before", () => {
+      const cap = capOf({ perSecond: 1_000 })
+      Cap.take(cap, 400)
+      Cap.advance(cap, 400)
+      Cap.take(cap, 100)
+      other(cap, { perSecond: 1_000 })
+      Cap.settle(cap, 400, 0, 0)
+      assert.strictEqual(cap.level, 900)
+    })
+
+    it("forgets what a window of another length has seen", () => {
+      const cap = capOf({ perMinute: 6_000, window: "sliding" })
+      Cap.take(cap, 300)
+      other(cap, { perSecond: 400, burst: 300, window: "sliding" })
+      Cap.advance(cap, 3_000)
+      assert.strictEqual(Cap.wait(cap, 300), 0)
     })
 
     it("keeps what its window has seen while the window's length is the same", () => {

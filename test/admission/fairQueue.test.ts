@@ -278,6 +278,37 @@ describe("fairQueue", () => {
     assert.deepStrictEqual(drain(queue, 6), ["a", "a", "b", "a", "b", "a"])
   })
 
+  it("counts what each agent waits for, whoever leaves and whatever it costs by now", () => {
+    const queue = new FairQueue<Call>()
+    const entries = [1, 2, 3].map((cost) => call("a", cost))
+    for (const entry of entries) queue.push(entry)
+    const { flow } = entries[0]!
+    queue.remove(entries[1]!)
+    assert.strictEqual(flow!.backlog, 4)
+    assert.deepStrictEqual([...queue.inOrder()], [entries[0], entries[2]])
+    queue.reprice(({ cost }) => 10 * cost)
+    assert.strictEqual(flow!.backlog, 40)
+    queue.shift()
+    assert.strictEqual(flow!.backlog, 30)
+  })
+
+  it("remembers what agents were served by an idle priority, and not of hundreds of them", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("other"))
+    const push = (agent: string, cost: number) => queue.push(call(agent, cost, { priority: 1 }))
+    push("a", 10)
+    push("b", 1)
+    queue.shift()
+    queue.shift()
+    for (const agent of ["b", "b", "a"]) push(agent, 1)
+    assert.deepStrictEqual(drain(queue, 3), ["b", "b", "a"])
+    for (let priority = 2; priority < 500; priority++) {
+      queue.push(call("a", 1, { priority }))
+      queue.shift()
+      assert.isAtMost(queue["levels"].size, 66)
+    }
+  })
+
   it("serves by the costs that entries were repriced to", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 10; i++) {

@@ -1,6 +1,8 @@
 /** The control law: what a rejection, a failure and a header change, and for whom. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
+import * as Rules from "../../src/limits/rules.ts"
 import * as Law from "../../src/admission/law.ts"
 import * as Meter from "../../src/admission/meter.ts"
 import { play, readings, whole } from "../support/play.ts"
@@ -47,7 +49,7 @@ describe("law", () => {
 
     it("gives its tokens back, or keeps what the provider charges for it", () => {
       for (const [used, level] of [
-        [Limits.nothing, 10_000],
+        [Amounts.nothing, 10_000],
         [whole(300), 9_700]
       ] as const) {
         const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
@@ -107,6 +109,47 @@ describe("law", () => {
       const next = send(Law, pool, 100, 0)
       Law.observe(pool, next, headers(10, 9_000), 200)
       assert.strictEqual(wait(Law, pool, 200), 0)
+    })
+
+    it("count to the token where they are exact, and to half of what they are rounded to", () => {
+      for (const [roundedTo, level] of [
+        [1, 4_000],
+        [1_000, 3_500]
+      ] as const) {
+        const pool = poolOf(Law)
+        const ticket = send(Law, pool, 0)
+        Law.observe(pool, ticket, readings(10, 4_000, roundedTo), 0)
+        assert.strictEqual(meterOf(pool, "tokens")!.level, level)
+      }
+    })
+
+    it("have counted what went out before their call: nothing of it is given back", () => {
+      const pool = poolOf(Law)
+      const before = Law.take(pool, whole(tokens), 0)
+      const ticket = Law.take(pool, whole(tokens), 10)
+      Law.observe(pool, ticket, readings(10, 4_000), 10)
+      Law.settle(pool, before, Amounts.nothing, 10)
+      assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
+    })
+
+    it("of output say what is left while calls in flight have still to spend theirs", () => {
+      const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
+      const output = (amount: number): Amounts.Whole => ({
+        requests: 1,
+        inputTokens: 0,
+        outputTokens: amount,
+        tokens: 0
+      })
+      const meter = meterOf(pool, "outputTokens")!
+      const [kept, ticket] = [Law.take(pool, output(2_000), 0), Law.take(pool, output(3_000), 0)]
+      const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 1, remaining, roundedTo: 1 } })
+      Law.observe(pool, ticket, says(4_000), 0)
+      assert.deepStrictEqual([meter.level, meter.held, meter.sum], [4_000, 5_000, 0])
+      // More is believed by and by, and of it no more than those calls leave: 0.2 of (10,000 - 5,000 - 4,000).
+      Law.observe(pool, ticket, says(10_000), 0)
+      assert.closeTo(meter.level, 4_200, 1e-6)
+      Law.keep(pool, kept)
+      assert.deepStrictEqual([meter.held, meter.sum], [3_000, 2_000])
     })
 
     it("teach a limit that nobody stated, and another one when they name it", () => {
@@ -189,6 +232,39 @@ describe("law", () => {
       assert.deepStrictEqual(groups, [1, 2, 4])
     })
 
+    it("of a probe is waited for twice the time to an overload, to the millisecond", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const { at } = send(Law, pool, 100)
+      const silence = 2 * pool.overloadMillis + 20
+      assert.isAbove(silence, 2 * pool.rejectMillis + 20)
+      assert.strictEqual(wait(Law, pool, at + silence - 1, 10), 1)
+      assert.strictEqual(wait(Law, pool, at + silence, 10), 0)
+    })
+
+    it("of one of several probes lets one call out again", () => {
+      const pool = poolOf(Law)
+      const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+      for (const ticket of open) fail(Law, pool, ticket, 100)
+      const first = send(Law, pool, 100, 10)
+      const second = send(Law, pool, first.at, 10)
+      assert.isAbove(second.at, first.at)
+      assert.strictEqual(fail(Law, pool, second, second.at + 50), "outage")
+      const probe = send(Law, pool, second.at + 50, 10)
+      assert.isAbove(wait(Law, pool, probe.at, 10), 0)
+    })
+
+    it("keeps its reason in a pause that is asked for meanwhile", () => {
+      const pool = poolOf(Law)
+      Law.pause(pool, "ramp", 1_000)
+      assert.strictEqual(pool.gate.reason, "ramp")
+      for (const ticket of Array.from({ length: 8 }, () => Law.take(pool, whole(tokens), 0)))
+        fail(Law, pool, ticket, 100)
+      Law.pause(pool, "rateLimit", 5_000)
+      assert.strictEqual(pool.gate.reason, "overload")
+    })
+
     it("ends when the provider rejects a call: then it is there", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
@@ -230,10 +306,45 @@ describe("law", () => {
     assert.strictEqual(pool.caps.tokens!.level, 300)
   })
 
+  it("knows how long answers take", () => {
+    const pool = poolOf(Law)
+    for (let now = 0; now < 60_000; now += 1_000) Law.settle(pool, Law.take(pool, whole(1), now), whole(1), now + 500)
+    assert.closeTo(pool.answerMillis, 500, 5)
+  })
+
+  it("takes a call over from a smaller pool as if it went out now", () => {
+    const limits = { outputTokens: { perSecond: 1_000, burst: 10_000 } }
+    const [whole, part] = [poolOf(Law, limits), poolOf(Law, limits)]
+    const charge = { requests: 1, inputTokens: 0, outputTokens: 500, tokens: 0 }
+    for (let i = 0; i < 3; i++) Law.keep(whole, Law.take(whole, charge, 0))
+    const ticket = Law.take(part, charge, 0)
+    Law.adopt(whole, ticket)
+    assert.deepStrictEqual([whole.inFlight, whole.sent, ticket.number], [1, 4, 4])
+    const meter = meterOf(whole, "outputTokens")!
+    assert.strictEqual(meter.held, 500)
+    assert.deepStrictEqual(ticket.sums.slice(0, 2), [1_500, 0])
+    Law.settle(whole, ticket, { ...charge, outputTokens: 200 }, 0)
+    assert.deepStrictEqual([whole.inFlight, meter.held, meter.sum], [0, 0, 1_700])
+  })
+
+  it("lets a call in at the moment in which the window of calls in flight grows", () => {
+    const pool = poolOf(Law)
+    pool.window.size = 2
+    pool.window.need = 2
+    for (let i = 0; i < 2; i++) Law.take(pool, whole(10), 0)
+    pool.window.full = 2
+    const verdict = 2 * pool.rejectMillis + 20
+    assert.strictEqual(wait(Law, pool, 0, 10), verdict)
+    assert.strictEqual(wait(Law, pool, verdict - 1, 10), 1)
+    assert.strictEqual(wait(Law, pool, verdict, 10), 0)
+    Law.take(pool, whole(10), verdict)
+    assert.strictEqual(wait(Law, pool, verdict, 10), Infinity)
+  })
+
   describe("a release", () => {
     it("of a call that was not sent gives everything back and says nothing", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
-      for (let i = 0; i < 100; i++) Law.release(pool, send(Law, pool, 0), Limits.nothing, 0)
+      for (let i = 0; i < 100; i++) Law.release(pool, send(Law, pool, 0), Amounts.nothing, 0)
       assert.strictEqual(pool.inFlight, 0)
       assert.strictEqual(wait(Law, pool, 0), 0)
     })
@@ -244,7 +355,7 @@ describe("law", () => {
       for (const ticket of open) fail(Law, pool, ticket, 100)
       const probe = send(Law, pool, 100)
       assert.isAbove(wait(Law, pool, probe.at), 0)
-      Law.release(pool, probe, Limits.nothing, probe.at)
+      Law.release(pool, probe, Amounts.nothing, probe.at)
       assert.strictEqual(wait(Law, pool, probe.at), 0)
     })
   })
@@ -286,6 +397,14 @@ describe("law", () => {
         Law.resize(pool, rules, {}, 0)
         assert.closeTo(wait(Law, pool, 0), 100, 10)
       }
+    })
+
+    it("counts what was refilled until then by the limits that held", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 10_000 } })
+      Law.take(pool, whole(10_000), 0)
+      Law.resize(pool, Limits.resolve({ tokens: { perSecond: 5_000, burst: 10_000 } }), {}, 2_000)
+      assert.closeTo(pool.caps.tokens!.level, 2_000, 1)
+      assert.closeTo(meterOf(pool, "tokens")!.level, 2_000, 1)
     })
 
     it("keeps what was learned of dimensions that are not stated", () => {
@@ -358,7 +477,7 @@ describe("law", () => {
             ])
         )
       const stated = limitsOf()
-      const pool = Law.make(Limits.resolve(stated), Limits.shares(stated), 0)
+      const pool = Law.make(Limits.resolve(stated), Rules.shares(stated), 0)
       const open: Array<Law.Ticket> = []
       let now = 0
       const says = (): Law.Readings =>
@@ -378,15 +497,20 @@ describe("law", () => {
         now += pick([0, 0, 1, 50, 1_000, 1]) * random()
         if (random() < 0.01) now += 3_600_000
         const size = pick([0, 0, 1, 100, 5_000])
-        const charge: Limits.Whole = { requests: 1, inputTokens: size, outputTokens: pick([0, size]), tokens: 2 * size }
+        const charge: Amounts.Whole = {
+          requests: 1,
+          inputTokens: size,
+          outputTokens: pick([0, size]),
+          tokens: 2 * size
+        }
         if (random() < 0.6 && Law.decide(pool, charge, now) === undefined) open.push(Law.take(pool, charge, now))
         if (random() < 0.05) {
           const next = limitsOf()
-          Law.resize(pool, Limits.resolve(next), Limits.shares(next), now)
+          Law.resize(pool, Limits.resolve(next), Rules.shares(next), now)
         }
         if (open.length === 0 || random() < 0.4) continue
         const [ticket] = open.splice(Math.floor(random() * open.length), 1) as [Law.Ticket]
-        const used = pick([Limits.nothing, ticket.charge, { tokens: 700 }])
+        const used = pick([Amounts.nothing, ticket.charge, { tokens: 700 }])
         switch (pick(["answer", "answer", "keep", "release", "reject", "reject", "ramp", "overload"] as const)) {
           case "answer": {
             Law.accept(pool, ticket)

@@ -27,6 +27,7 @@ import type { ReadableStream as NodeReadableStream } from "node:stream/web"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { serve } from "../support/httpServer.ts"
+import { create, type Installation, type Options } from "../support/installation.ts"
 import { rejection } from "../support/rejection.ts"
 import { unused } from "../support/ways.ts"
 
@@ -50,17 +51,17 @@ const params = (characters = 40, agent?: string) => ({
 interface World {
   readonly url: string
   readonly client: Anthropic
-  readonly floodgate: Floodgate.Installation
+  readonly floodgate: Installation
   readonly pool: Effect.Effect<Budget.PoolStatus>
 }
 
 const install = Effect.fnUntraced(function* (
   url: string,
-  options: Floodgate.Options = {},
+  options: Options = {},
   sdk: { readonly maxRetries?: number; readonly timeout?: number; readonly fetch?: typeof fetch } = {}
 ): Effect.fn.Return<World, never, Scope.Scope> {
   const floodgate = yield* Effect.acquireRelease(
-    Effect.sync(() => Floodgate.create({ retry: quick, limits: { requests: { total: 1_000 } }, ...options })),
+    Effect.sync(() => create({ retry: quick, limits: { requests: { total: 1_000 } }, ...options })),
     (floodgate) => Effect.promise(floodgate.dispose)
   )
   return {
@@ -71,7 +72,7 @@ const install = Effect.fnUntraced(function* (
   }
 })
 
-const simulated = (server: ProviderServer.Options, options?: Floodgate.Options) =>
+const simulated = (server: ProviderServer.Options, options?: Options) =>
   Effect.gen(function* () {
     const provider = yield* ProviderServer.make({ latency: fast, outputTokens: 20, ...server })
     return { provider, ...(yield* install(provider.url, options)) }
@@ -107,7 +108,11 @@ const governed = Governor.layer({ retry: Retry.make({ base: "5 millis", jitter: 
 )
 
 /** A call on the test's clock, whose answers' bodies are written by hand. */
-const byHand = Effect.fnUntraced(function* (status: number, options: Floodgate.MiddlewareOptions = {}, maxRetries = 0) {
+const byHand = Effect.fnUntraced(function* (
+  status: number,
+  options: Parameters<typeof Floodgate.make>[0] = {},
+  maxRetries = 0
+) {
   const bodies: Array<ReadableStreamDefaultController<Uint8Array>> = []
   const signals: Array<AbortSignal | null | undefined> = []
   const fetch: typeof globalThis.fetch = (_, init) => {
@@ -133,7 +138,7 @@ const byHand = Effect.fnUntraced(function* (status: number, options: Floodgate.M
 })
 
 /** Limits that never refill, so that levels show what was settled. */
-const ledger: Floodgate.Options = {
+const ledger: Options = {
   limits: { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
 }
 
@@ -201,7 +206,7 @@ describe("floodgate/anthropic", () => {
 
   describe("create", () => {
     it("refuses options that make no sense, at once and by name", () => {
-      assert.throws(() => Floodgate.create({ concurrency: 0 }), /concurrency: expected an integer >= 1, got 0/)
+      assert.throws(() => create({ concurrency: 0 }), /concurrency: expected an integer >= 1, got 0/)
     })
 
     it.live("gives what was learned of calls as plain data, and takes it again", () =>
@@ -426,7 +431,7 @@ describe("floodgate/anthropic", () => {
         })
         assert.match(
           String(yield* rejection(() => client.messages.create(params()))),
-          /AnthropicError: cannot ctx.parse/
+          /AnthropicError: middleware consumed the response body/
         )
         assert.deepInclude(yield* rejection(() => client.messages.create(params())), { status: 400 })
         const streamed = yield* rejection(() => client.messages.create({ ...params(), stream: true }))

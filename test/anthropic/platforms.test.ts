@@ -17,6 +17,7 @@ import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { message } from "../support/httpProvider.ts"
 import { serve } from "../support/httpServer.ts"
+import { create, type Options } from "../support/installation.ts"
 import { recordingTracer } from "../support/spans.ts"
 
 // The clients of Bedrock, Vertex and Foundry weigh up to 64 MB, so what is different on their wire is played here. They
@@ -137,10 +138,10 @@ describe("the client of a platform", () => {
   })
 
   describe("with the middleware", () => {
-    const install = (url: string, more: Floodgate.Options = {}) =>
+    const install = (url: string, more: Options = {}) =>
       Effect.gen(function* () {
         const floodgate = yield* Effect.acquireRelease(
-          Effect.sync(() => Floodgate.create({ ...budget, ...options, ...more })),
+          Effect.sync(() => create({ ...budget, ...options, ...more })),
           (floodgate) => Effect.promise(floodgate.dispose)
         )
         const client = new Platform({ baseURL: url, apiKey: "any", middleware: [floodgate.middleware] })

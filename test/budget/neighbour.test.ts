@@ -11,7 +11,11 @@ import { run } from "../support/neighbour.ts"
 const perMinute = 400_000
 const share = 0.5
 
-const measure = Effect.fnUntraced(function* (headers: ProviderSim.HeaderMode, burst: number, limits: Limits.Limits) {
+const measure = Effect.fnUntraced(function* (
+  headers: ProviderSim.Options["headers"],
+  burst: number,
+  limits: Limits.Limits
+) {
   const measured = yield* run({
     sim: {
       limits: { inputTokens: { perMinute, window: "bucket", burst } },

@@ -53,7 +53,7 @@ const race = ({ agents, calls, faults = [] }: Job) =>
   )
 
 describe("an outage", () => {
-  const outage = (kind: ProviderSim.FaultKind, from: number, millis: number): ProviderSim.Fault => ({
+  const outage = (kind: ProviderSim.Fault["kind"], from: number, millis: number): ProviderSim.Fault => ({
     ...ProviderSim.outage(from, from + millis, kind),
     ...(kind === "timeout" && { afterMillis: 10_000 })
   })

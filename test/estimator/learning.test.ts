@@ -5,24 +5,6 @@ import * as Learning from "../../src/estimator/learning.ts"
 const amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 100_000 }))
 
 describe("learning", () => {
-  describe("follow", () => {
-    it("leaves a quarter of room about the first value", () => {
-      const trend = Learning.follow(undefined, 8)
-      assert.deepStrictEqual([Learning.low(trend), trend.mean, Learning.high(trend)], [6, 8, 10])
-    })
-
-    it("moves an eighth of the way, and its deviation a quarter", () => {
-      assert.deepStrictEqual(Learning.follow({ mean: 8, deviation: 1 }, 16), { mean: 9, deviation: 2.75 })
-    })
-
-    it("closes in on values that stay the same", () => {
-      let trend = Learning.follow(undefined, 8)
-      for (let n = 0; n < 40; n++) trend = Learning.follow(trend, 8)
-      assert.closeTo(Learning.high(trend), 8, 1e-4)
-      assert.closeTo(Learning.low(trend), 8, 1e-4)
-    })
-  })
-
   describe("push", () => {
     it.prop(
       "keeps the last 256 values, in both orders",
@@ -30,7 +12,8 @@ describe("learning", () => {
       ({ fill, values }) => {
         // Equal values too: they must leave one by one. Adding 0 makes -0 equal to it.
         const all = [...Array.from({ length: fill }, (_, n) => n % 7), ...values.map((value) => value + 0)]
-        const recent = all.reduce(Learning.push, Learning.recent([]))
+        const recent = Learning.recent([])
+        for (const value of all) Learning.push(recent, value)
         assert.deepStrictEqual(recent, Learning.recent(all))
         assert.deepStrictEqual(recent.values, all.slice(-Learning.size))
       },

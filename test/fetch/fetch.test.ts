@@ -1,16 +1,24 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import { gzipSync } from "node:zlib"
 import { serve, type TestServer } from "../support/httpServer.ts"
+import { rejection } from "../support/rejection.ts"
 
 // Real HTTP, so these run on the real clock. Waits are for conditions, never for times.
+
+setFlagsFromString("--expose-gc")
+const collect = Effect.sync(runInNewContext("gc") as () => void)
 
 const quick = Retry.make({ base: "5 millis", jitter: "none" })
 
@@ -24,7 +32,7 @@ interface Reply {
   readonly headers?: Record<string, string>
   readonly body: string | Uint8Array
   /** What becomes of the connection after the body. */
-  readonly then?: "end" | "cut" | "hang"
+  readonly last?: "end" | "cut" | "hang"
 }
 
 interface World extends TestServer {
@@ -35,11 +43,11 @@ interface World extends TestServer {
   readonly pool: Effect.Effect<Budget.PoolStatus>
 }
 
-const write = (response: Http.ServerResponse, { body, headers, status = 200, then = "end" }: Reply): void => {
+const write = (response: Http.ServerResponse, { body, headers, status = 200, last = "end" }: Reply): void => {
   response.writeHead(status, { "content-type": "application/json", ...headers })
   response.write(body, () => {
-    if (then === "end") response.end()
-    if (then === "cut") response.socket?.destroy()
+    if (last === "end") response.end()
+    if (last === "cut") response.socket?.destroy()
   })
 }
 
@@ -65,7 +73,7 @@ const world = Effect.fnUntraced(function* (
   const fetch = yield* Effect.provideContext(Fetch.make(options), context)
   const pools = Effect.map(
     Effect.flatMap(Effect.provideContext(Budget.TokenBudget, context), (budget) => budget.status),
-    ({ pools }) => Object.fromEntries(Object.entries(pools).filter(([name]) => name !== "default"))
+    ({ pools }) => Object.fromEntries(Object.entries(pools).filter(([name]) => name.includes("/")))
   )
   return { ...server, fetch, bodies, pools, pool: Effect.map(pools, (pools) => Object.values(pools)[0]!) }
 })
@@ -92,18 +100,518 @@ const completion = JSON.stringify({
   usage: { prompt_tokens: 900, completion_tokens: 30 }
 })
 
+/** What a stream of Chat Completions sends, with and without what it sends only to those who asked for usage. */
+const frames = (usage: boolean): string =>
+  [
+    { id: "c1", model: "gpt-6", choices: [{ index: 0, delta: { role: "assistant", content: "" } }] },
+    { id: "c1", model: "gpt-6", choices: [{ index: 0, delta: { content: "Grüße \u{1F44B}" } }] },
+    { id: "c1", model: "gpt-6", choices: [{ index: 0, delta: {}, finish_reason: "stop" }] },
+    ...(usage ? [{ id: "c1", model: "gpt-6", choices: [], usage: { prompt_tokens: 900, completion_tokens: 30 } }] : [])
+  ]
+    .map((frame) => `data: ${JSON.stringify(frame)}\n\n`)
+    .join("") + "data: [DONE]\n\n"
+
+const asksForUsage = (body: string): boolean => /"include_usage":true/.test(body)
+
+const sse = { "content-type": "text/event-stream; charset=utf-8" }
+/** A provider that sends usage to whoever asks for it. */
+const streaming = (_: unknown, body: string): Reply => ({ body: frames(asksForUsage(body)), headers: sse })
+
+const text = (response: Response) => Effect.promise(() => response.text())
+const ask = (here: World, init: RequestInit = chat(), path = "/v1/chat/completions") =>
+  Effect.promise(() => here.fetch(`${here.url}${path}`, init))
+
+const error = (type: string) => JSON.stringify({ error: { type, message: "no", code: type, param: null } })
+
 describe("floodgate/fetch", () => {
-  it.live("settles a whole answer to its usage, and gives it as it is", () =>
+  describe("a whole answer", () => {
+    it.live("settles to its usage, and is given as it is", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion, headers: { "x-request-id": "r1" } }))
+        const response = yield* ask(here)
+        assert.strictEqual(response.status, 200)
+        assert.strictEqual(response.url, `${here.url}/v1/chat/completions`)
+        assert.strictEqual(response.headers.get("x-request-id"), "r1")
+        assert.strictEqual(yield* text(response), completion)
+        const pool = yield* idle(here)
+        assert.strictEqual(pool.dimensions.requests!.level, 999)
+        assert.strictEqual(pool.dimensions.inputTokens!.level, 99_100)
+        assert.strictEqual(here.bodies[0], chat().body)
+      })
+    )
+
+    it.live("that was compressed loses the headers of its wire form", () =>
+      Effect.gen(function* () {
+        const body = gzipSync(completion)
+        const here = yield* world(() => ({
+          body,
+          headers: { "content-encoding": "gzip", "content-length": String(body.length) }
+        }))
+        const response = yield* ask(here)
+        assert.isNull(response.headers.get("content-encoding"))
+        assert.isNull(response.headers.get("content-length"))
+        assert.strictEqual(yield* text(response), completion)
+      })
+    )
+
+    it.live("is asked for again when its body breaks off", () =>
+      Effect.gen(function* () {
+        const here = yield* world((_, __, count) =>
+          count === 1 ? { body: completion.slice(0, 20), last: "cut" } : { body: completion }
+        )
+        assert.strictEqual(yield* text(yield* ask(here)), completion)
+        assert.strictEqual(here.bodies.length, 2)
+        const pool = yield* idle(here)
+        assert.strictEqual(pool.dimensions.requests!.level, 998)
+      })
+    )
+
+    it.live("that is no JSON comes as it is", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: "<html>", headers: { "content-type": "text/html" } }))
+        const response = yield* ask(here)
+        assert.strictEqual(response.headers.get("x-should-retry"), "false")
+        assert.strictEqual(yield* text(response), "<html>")
+        assert.strictEqual(here.bodies.length, 1)
+      })
+    )
+  })
+
+  describe("a request", () => {
+    it.live("to an unknown route passes untouched", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ status: 429, body: "slow down" }))
+        const seen: Array<unknown> = []
+        const fetch = yield* Effect.provide(
+          Fetch.make({ fetch: async (...request) => (seen.push(request), new Response("x", { status: 429 })) }),
+          Layer.provide(Governor.layer(), Budget.layer())
+        )
+        for (const path of ["/v1/embeddings", "/v1/messages/count_tokens", "/v1/models", "/"]) {
+          const init = { method: "POST", body: "{}" }
+          const response = yield* Effect.promise(() => fetch(`${here.url}${path}`, init))
+          assert.strictEqual(response.status, 429)
+          assert.deepStrictEqual(seen.pop(), [`${here.url}${path}`, init])
+        }
+      })
+    )
+
+    it.live("that is none of its protocol's is the provider's to complain of", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ status: 400, body: "{}" }))
+        for (const body of ["", "{", "[]", "{}", "null"]) {
+          assert.strictEqual((yield* ask(here, { ...chat(), body })).status, 400)
+        }
+        assert.deepStrictEqual(here.bodies, ["", "{", "[]", "{}", "null"])
+        assert.deepStrictEqual(yield* here.pools, {})
+      })
+    )
+
+    it.live("has the same body whatever form it has", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }))
+        const url = `${here.url}/v1/chat/completions`
+        const init = chat()
+        const body = String(init.body)
+        const forms: ReadonlyArray<() => Promise<Response>> = [
+          () => here.fetch(new URL(url), { ...init, body: new TextEncoder().encode(body) }),
+          () => here.fetch(new Request(url, init)),
+          () => here.fetch(new Request(url, { ...init, body: "other" }), { body }),
+          () => here.fetch(url, { ...init, body: new Blob([body]) }),
+          () => here.fetch(url, { ...init, body: new Response(body).body, duplex: "half" } as RequestInit)
+        ]
+        for (const form of forms) assert.strictEqual((yield* Effect.promise(form)).status, 200)
+        assert.deepStrictEqual(here.bodies, Array(forms.length).fill(body))
+        for (const { headers } of here.requests) assert.strictEqual(headers["authorization"], key.authorization)
+        assert.strictEqual((yield* idle(here)).dimensions.requests!.level, 1_000 - forms.length)
+      })
+    )
+
+    it.live("names its agent by a header, which is not sent on, by its body, or by the callback", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion, last: "hang" }), {
+          budget: { concurrency: 1 },
+          callOptions: ({ model }) => (model === "gpt-7" ? { agent: "called" } : {})
+        })
+        const abort = new AbortController()
+        const send = (init: RequestInit) =>
+          void here.fetch(`${here.url}/v1/chat/completions`, { ...init, signal: abort.signal }).catch(() => {})
+        send(chat())
+        yield* Effect.repeat(here.pools, {
+          until: (pools) => Object.values(pools)[0]?.inFlight === 1 && here.bodies.length === 1,
+          schedule: Schedule.spaced("2 millis")
+        })
+        send({ ...chat({ user: "body" }), headers: { ...key, "x-floodgate-agent": "header" } })
+        send(chat({ user: "body" }))
+        const { waiting } = yield* Effect.repeat(here.pool, {
+          until: ({ queued }) => queued === 2,
+          schedule: Schedule.spaced("2 millis")
+        })
+        assert.sameMembers(
+          waiting.map(({ agent }) => agent),
+          ["header", "body"]
+        )
+        abort.abort()
+        yield* idle(here)
+        const named = yield* world(() => ({ body: completion }))
+        yield* ask(named, { ...chat(), headers: { ...key, "x-floodgate-agent": "a" } })
+        assert.isUndefined(named.requests[0]!.headers["x-floodgate-agent"])
+      })
+    )
+  })
+
+  describe("a stream", () => {
+    it.live("has the same bytes as without us, and settles to its usage", () =>
+      Effect.gen(function* () {
+        const here = yield* world(streaming)
+        const init = chat({ stream: true })
+        const response = yield* ask(here, init)
+        assert.match(response.headers.get("content-type")!, /event-stream/)
+        assert.strictEqual(yield* text(response), frames(false))
+        assert.isTrue(asksForUsage(here.bodies[0]!))
+        const pool = yield* idle(here)
+        assert.strictEqual(pool.dimensions.inputTokens!.level, 99_100)
+      })
+    )
+
+    it.live("has its usage where the caller asked for it", () =>
+      Effect.gen(function* () {
+        const here = yield* world(streaming)
+        const init = chat({ stream: true, stream_options: { include_usage: true } })
+        assert.strictEqual(yield* text(yield* ask(here, init)), frames(true))
+        assert.strictEqual(here.bodies[0], init.body)
+      })
+    )
+
+    it.live("is not asked for its usage where that is switched off", () =>
+      Effect.gen(function* () {
+        const here = yield* world(streaming, { streamUsage: false })
+        const init = chat({ stream: true })
+        assert.strictEqual(yield* text(yield* ask(here, init)), frames(false))
+        assert.strictEqual(here.bodies[0], init.body)
+      })
+    )
+
+    it.live("corrects a length that the client wrote for the body that it had", () =>
+      Effect.gen(function* () {
+        const here = yield* world(streaming)
+        const init = chat({ stream: true })
+        const headers = { ...key, "content-length": String(String(init.body).length) }
+        assert.strictEqual(yield* text(yield* ask(here, { ...init, headers })), frames(false))
+      })
+    )
+
+    it.live("is retried while it has no content: an error, an error event, a cut, an early end", () =>
+      Effect.gen(function* () {
+        const [role = ""] = frames(false).split("\n\n")
+        const replies: ReadonlyArray<Reply> = [
+          { status: 503, body: error("server_is_overloaded") },
+          { body: `data: ${error("server_error")}\n\n`, headers: sse },
+          { body: `${role}\n\n`, headers: sse, last: "cut" },
+          { body: `${role}\n\n`, headers: sse }
+        ]
+        const here = yield* world((_, body, count) => replies[count - 1] ?? streaming(_, body))
+        assert.strictEqual(yield* text(yield* ask(here, chat({ stream: true }))), frames(false))
+        assert.strictEqual(here.bodies.length, 5)
+        yield* idle(here)
+      })
+    )
+
+    it.live("that breaks off after its first content is not repeated, and settles to what came", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, last: "cut" }))
+        const response = yield* ask(here, chat({ stream: true }))
+        yield* rejection(() => response.text())
+        assert.strictEqual(here.bodies.length, 1)
+        const pool = yield* idle(here)
+        assert.isBelow(pool.dimensions.inputTokens!.level, 100_000)
+      })
+    )
+
+    it.live("gives up with the provider's own stream when it has no content to the end", () =>
+      Effect.gen(function* () {
+        const body = `data: ${error("server_error")}\n\n`
+        const here = yield* world(() => ({ body, headers: sse }), { retry: Retry.make({ attempts: 1 }) })
+        const response = yield* ask(here, chat({ stream: true }))
+        assert.strictEqual(response.headers.get("x-should-retry"), "false")
+        assert.strictEqual(yield* text(response), body)
+        yield* idle(here)
+      })
+    )
+
+    for (const leave of ["cancelled", "aborted", "aborted while nobody reads", "cancelled unread"] as const) {
+      it.live(`that is ${leave} gives everything back, and hangs up`, () =>
+        Effect.gen(function* () {
+          const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, last: "hang" }), {
+            budget: { concurrency: 1 }
+          })
+          const controller = new AbortController()
+          const response = yield* ask(here, { ...chat({ stream: true }), signal: controller.signal })
+          const reader = response.body!.getReader()
+          if (!leave.endsWith("reads") && !leave.endsWith("unread")) yield* Effect.promise(() => reader.read())
+          if (leave.startsWith("cancelled")) yield* Effect.promise(() => reader.cancel())
+          else {
+            const reason = new Error("enough")
+            const next = leave === "aborted" ? rejection(() => reader.read()) : Effect.succeed(reason)
+            const [thrown] = yield* Effect.all([next, Effect.sync(() => controller.abort(reason))], {
+              concurrency: "unbounded"
+            })
+            assert.strictEqual(thrown, reason)
+            assert.strictEqual(yield* rejection(() => reader.read()), reason)
+          }
+          yield* idle(here)
+          yield* Effect.repeat(
+            Effect.sync(() => here.open()),
+            { until: (open) => open === 0, schedule: Schedule.spaced("2 millis") }
+          )
+        })
+      )
+    }
+
+    it.live("that nobody refers to any more gives everything back", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, last: "hang" }))
+        const { signal } = new AbortController()
+        yield* Effect.asVoid(ask(here, { ...chat({ stream: true }), signal }))
+        yield* Effect.repeat(Effect.andThen(collect, here.pool), {
+          until: ({ inFlight }) => inFlight === 0,
+          schedule: Schedule.spaced("5 millis")
+        })
+        assert.isFalse(signal.aborted)
+      })
+    )
+  })
+
+  describe("a failure", () => {
+    it.live("that stays is the provider's own response, which says not to retry", () =>
+      Effect.gen(function* () {
+        const body = error("rate_limit_exceeded")
+        const here = yield* world(
+          () => ({ status: 429, body, headers: { "retry-after": "0.005", "x-request-id": "r" } }),
+          {
+            retry: Retry.make({ attempts: 1 })
+          }
+        )
+        const response = yield* ask(here)
+        assert.strictEqual(response.status, 429)
+        assert.strictEqual(response.headers.get("x-request-id"), "r")
+        assert.strictEqual(response.headers.get("x-should-retry"), "false")
+        assert.strictEqual(yield* text(response), body)
+        yield* idle(here)
+      })
+    )
+
+    it.live("that no retry helps is not retried", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ status: 400, body: error("invalid_request_error") }))
+        assert.strictEqual((yield* ask(here)).status, 400)
+        assert.strictEqual(here.bodies.length, 1)
+        yield* idle(here)
+      })
+    )
+
+    it.live("of the connection is thrown as it was", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: "" }), { retry: Retry.make({ attempts: 1 }) })
+        yield* here.close
+        const thrown = yield* rejection(() => here.fetch(`${here.url}/v1/chat/completions`, chat()))
+        assert.instanceOf(thrown, TypeError)
+        assert.strictEqual((thrown.cause as NodeJS.ErrnoException).code, "ECONNREFUSED")
+        yield* idle(here)
+      })
+    )
+
+    it.live("of a call that its caller aborts is the caller's own reason, in the queue, too", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion, last: "hang" }), { budget: { concurrency: 1 } })
+        const [running, waiting] = [new AbortController(), new AbortController()]
+        const send = ({ signal }: AbortController) =>
+          here.fetch(`${here.url}/v1/chat/completions`, { ...chat(), signal })
+        const first = rejection(() => send(running))
+        const second = rejection(() => send(waiting))
+        const stop = (controller: AbortController, when: (pool: Budget.PoolStatus) => boolean) =>
+          Effect.andThen(
+            Effect.repeat(here.pools, {
+              until: (pools) => here.bodies.length === 1 && Object.values(pools).some(when),
+              schedule: Schedule.spaced("2 millis")
+            }),
+            Effect.sync(() => controller.abort(new Error("enough")))
+          )
+        const [one, other] = yield* Effect.all(
+          [
+            first,
+            second,
+            Effect.andThen(
+              stop(waiting, ({ queued }) => queued === 1),
+              stop(running, ({ queued }) => queued === 0)
+            )
+          ],
+          { concurrency: "unbounded" }
+        )
+        for (const error of [one, other]) assert.strictEqual(error, (error === one ? running : waiting).signal.reason)
+        yield* idle(here)
+        assert.strictEqual(here.bodies.length, 1)
+      })
+    )
+  })
+
+  describe("a refusal", () => {
+    it.live("is a 413 in the provider's shape for what can never fit", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }), {
+          budget: { limits: { inputTokens: { perMinute: 100 } } }
+        })
+        const response = yield* ask(here, chat({ messages: [{ role: "user", content: "x".repeat(10_000) }] }))
+        assert.strictEqual(response.status, 413)
+        const body = (yield* Effect.promise(() => response.json())) as { readonly error: { readonly code: string } }
+        assert.strictEqual(body.error.code, "request_too_large")
+        assert.strictEqual(here.bodies.length, 0)
+      })
+    )
+
+    it.live("is a 429 with 5 to 59 s where the wait would be too long, whatever the protocol", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion, last: "hang" }), {
+          budget: { limits: { requests: { perMinute: 1 } } },
+          callOptions: { maxWait: "1 second" }
+        })
+        const requests: ReadonlyArray<readonly [path: string, body: object]> = [
+          ["/v1/chat/completions", { model: "m", messages: [] }],
+          ["/v1/responses", { model: "m", input: "Hi" }],
+          ["/v1/messages", { model: "claude-sonnet-5", max_tokens: 10, messages: [] }],
+          ["/v1beta/models/gemini-4:generateContent", { contents: [] }]
+        ]
+        const controller = new AbortController()
+        const { signal } = controller
+        void here.fetch(`${here.url}/v1/chat/completions`, { ...chat(), signal }).catch(() => {})
+        yield* Effect.repeat(here.pools, {
+          until: (pools) => Object.keys(pools).length > 0,
+          schedule: Schedule.spaced("2 millis")
+        })
+        for (const [path, body] of requests) {
+          const response = yield* ask(here, { method: "POST", headers: key, body: JSON.stringify(body) }, path)
+          assert.strictEqual(response.status, 429, path)
+          const seconds = Number(response.headers.get("retry-after"))
+          assert.isTrue(Number.isInteger(seconds) && seconds >= 5 && seconds <= 59, `${path}: ${seconds}`)
+          assert.isNull(response.headers.get("x-should-retry"))
+        }
+        controller.abort()
+      })
+    )
+
+    it.live("is a 402 where a quota is used up", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }), { budget: { limits: { requests: { total: 1 } } } })
+        assert.strictEqual((yield* ask(here)).status, 200)
+        assert.strictEqual((yield* ask(here)).status, 402)
+      })
+    )
+  })
+
+  describe("pools", () => {
+    const poolsOf = Effect.fnUntraced(function* (
+      requests: ReadonlyArray<readonly [headers: Record<string, string>, organisation?: string]>
+    ) {
+      let organisation: string | undefined
+      const here = yield* world(
+        () => ({
+          body: completion,
+          headers: organisation === undefined ? {} : { "openai-organization": organisation }
+        }),
+        { budget: {} }
+      )
+      for (const [headers, named] of requests) {
+        organisation = named
+        yield* ask(here, { ...chat(), headers })
+      }
+      return Object.keys(yield* here.pools).map((name) => name.replace(/^127\.0\.0\.1:\d+/, "host"))
+    })
+
+    it.live("are of a credential, which nobody can read from their names", () =>
+      Effect.gen(function* () {
+        const pools = yield* poolsOf([
+          [{ authorization: "Bearer sk-one" }],
+          [{ authorization: "Bearer sk-two" }],
+          [{ "x-api-key": "sk-three" }],
+          [{ authorization: "Bearer sk-one" }],
+          [{ authorization: "Bearer sk-one", "openai-project": "other" }],
+          [{}]
+        ])
+        assert.strictEqual(pools.length, 5)
+        for (const name of pools) assert.match(name, /^host\/([0-9a-f]{12}\/)?gpt-6$/)
+      })
+    )
+
+    it.live("are of an organisation once a response names it", () =>
+      Effect.gen(function* () {
+        const one = { authorization: "Bearer sk-one" }
+        const two = { authorization: "Bearer sk-two" }
+        const pools = yield* poolsOf([
+          [one, "org-1"],
+          [two, "org-1"],
+          [two, "org-1"],
+          [one, "org-1"]
+        ])
+        assert.strictEqual(pools.length, 2)
+        const others = yield* poolsOf([
+          [one, "org-1"],
+          [two, "org-2"],
+          [two, "org-2"]
+        ])
+        assert.strictEqual(others.length, 2)
+      })
+    )
+
+    it.live("of signed requests are of the access key, and Vertex AI's of the project", () =>
+      Effect.gen(function* () {
+        const signed = (key: string, signature: string) => ({
+          authorization: `AWS4-HMAC-SHA256 Credential=${key}/20261126/eu/bedrock/aws4_request, Signature=${signature}`
+        })
+        const pools = yield* poolsOf([[signed("AKIA1", "a")], [signed("AKIA1", "b")], [signed("AKIA2", "c")]])
+        assert.strictEqual(pools.length, 2)
+      })
+    )
+
+    it.live("have the limits that were given for the class of models, each its own", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }), {
+          budget: { limits: { pools: { "gpt-6": { requests: { total: 10 } } } } }
+        })
+        yield* ask(here)
+        yield* ask(here, { ...chat(), headers: { authorization: "Bearer another" } })
+        const levels = Object.values(yield* here.pools).map(({ dimensions }) => dimensions.requests?.level)
+        assert.deepStrictEqual(levels, [9, 9])
+      })
+    )
+
+    it.live("are what the account of the caller's own says", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }), {
+          budget: {},
+          account: ({ header }) => header("authorization")?.slice(-5)
+        })
+        yield* ask(here)
+        assert.deepStrictEqual(Object.keys(yield* here.pools), ["three/gpt-6"])
+      })
+    )
+  })
+
+  it.live("fails calls that run when its scope closes, and every later one", () =>
     Effect.gen(function* () {
-      const here = yield* world(() => ({ body: completion, headers: { "x-request-id": "r1" } }))
-      const response = yield* Effect.promise(() => here.fetch(`${here.url}/v1/chat/completions`, chat()))
-      assert.strictEqual(response.status, 200)
-      assert.strictEqual(response.url, `${here.url}/v1/chat/completions`)
-      assert.strictEqual(response.headers.get("x-request-id"), "r1")
-      assert.strictEqual(yield* Effect.promise(() => response.text()), completion)
-      const pool = yield* idle(here)
-      assert.strictEqual(pool.dimensions.requests!.level, 999)
-      assert.strictEqual(pool.dimensions.inputTokens!.level, 99_100)
+      const scope = yield* Scope.make()
+      const here = yield* Scope.provide(
+        world(() => ({ body: completion, last: "hang" })),
+        scope
+      )
+      const call = rejection(() => here.fetch(`${here.url}/v1/chat/completions`, chat()))
+      const close = Effect.andThen(
+        Effect.repeat(
+          Effect.sync(() => here.bodies.length),
+          { until: (count) => count === 1, schedule: Schedule.spaced("2 millis") }
+        ),
+        Scope.close(scope, Exit.void)
+      )
+      const [error] = yield* Effect.all([call, close], { concurrency: "unbounded" })
+      for (const each of [error, yield* call]) assert.match(String(each), /was closed/)
     })
   )
 })

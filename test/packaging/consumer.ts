@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { Budget, LlmClient, LlmProvider } from "floodgate"
-import * as Floodgate from "floodgate/anthropic"
+import * as Floodgate from "floodgate/promise"
 import { ProviderServer } from "floodgate/testing/server"
 import * as Provider from "floodgate/providers/Anthropic"
 import { ProviderSim } from "floodgate/testing"
@@ -34,7 +34,8 @@ const overHttp = Effect.gen(function* () {
   const client = new Anthropic({ ...options, middleware: [floodgate.middleware] })
   const whole: Message = yield* Effect.promise(() => client.messages.create(params))
   const streamed: Message = yield* Effect.promise(() => client.messages.stream(params).finalMessage())
-  const { inFlight } = (yield* Effect.promise(floodgate.status)).pools["default"]!
+  const { pools } = yield* Effect.promise(floodgate.status)
+  const inFlight = Object.values(pools).reduce((sum, { inFlight }) => sum + inFlight, 0)
   yield* Effect.promise(floodgate.dispose)
 
   const provider = Layer.succeed(LlmProvider.LlmProvider, Provider.fromClient(new Anthropic(options)))

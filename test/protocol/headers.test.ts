@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Headers from "../../src/protocol/headers.ts"
 import * as Limits from "../../src/Limits.ts"
+import type * as Signal from "../../src/limits/signal.ts"
 
 type Table = Record<string, string>
 const get = (headers: Table) => (name: string) => headers[name]
@@ -120,7 +121,7 @@ describe("headers", () => {
       assert.strictEqual(signal?.requests?.resetMillis, millis)
     })
 
-    it.each<[string, string, Limits.DimensionSignal | undefined]>([
+    it.each<[string, string, Signal.DimensionSignal | undefined]>([
       ["60", "59", { limit: 60, remaining: 59, roundedTo: 1 }],
       ["60", "61", { limit: 60, remaining: 60, roundedTo: 1 }],
       ["60", "-1", { limit: 60 }],

@@ -12,7 +12,8 @@ import * as Stream from "effect/Stream"
 import { inspect } from "node:util"
 import type * as Http from "node:http"
 import * as TestClock from "effect/testing/TestClock"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
 import type { LlmError, LlmErrorReason, Pushback } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
@@ -165,7 +166,7 @@ describe("Anthropic", () => {
         body: apiError("billing_error", "linked_organization_spend_limit_reached"),
         tag: "SpendLimited",
         retryable: false,
-        usage: Limits.nothing
+        usage: Amounts.nothing
       },
       { status: 403, body: apiError("permission_error"), tag: "Forbidden", retryable: false },
       { status: 404, body: apiError("not_found_error"), tag: "NotFound", retryable: false },
@@ -186,7 +187,7 @@ describe("Anthropic", () => {
         headers: afterSixteen,
         tag: "RateLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "rateLimit",
         retryAfter: 16_000
       },
@@ -195,7 +196,7 @@ describe("Anthropic", () => {
         body: "",
         tag: "RateLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "rateLimit"
       },
       {
@@ -203,7 +204,7 @@ describe("Anthropic", () => {
         body: apiError("rate_limit_error", "a_code_of_tomorrow"),
         tag: "RateLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "rateLimit"
       },
       {
@@ -212,7 +213,7 @@ describe("Anthropic", () => {
         headers: afterSixteen,
         tag: "RampLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "ramp",
         retryAfter: 16_000
       },
@@ -221,7 +222,7 @@ describe("Anthropic", () => {
         body: apiError("rate_limit_error", code),
         tag: "SpendLimited",
         retryable: false,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         code
       })),
       // A workspace's spend limit of Claude Code has no code: it looks like any 429 with a long wait.
@@ -231,7 +232,7 @@ describe("Anthropic", () => {
         headers: { "retry-after": "2592000" },
         tag: "RateLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "rateLimit",
         retryAfter: 3_600_000
       },
@@ -284,7 +285,7 @@ describe("Anthropic", () => {
         body: { error: { message: "Slow down", type: "rate_limit_error", code: "slow_down" } },
         tag: "RampLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "ramp"
       },
       ...[
@@ -298,7 +299,7 @@ describe("Anthropic", () => {
         body: { error: { message: "You exceeded your quota", type: "insufficient_quota", code } },
         tag: "SpendLimited",
         retryable: false,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         code
       })),
       {
@@ -314,7 +315,7 @@ describe("Anthropic", () => {
         body: { error: "INSUFFICIENT QUOTA" },
         tag: "RateLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "rateLimit"
       },
       // Google's and Amazon's shapes.
@@ -323,7 +324,7 @@ describe("Anthropic", () => {
         body: [{ error: { code: 429, message: "Quota exceeded", status: "RESOURCE_EXHAUSTED" } }],
         tag: "RateLimited",
         retryable: true,
-        usage: Limits.nothing,
+        usage: Amounts.nothing,
         pushback: "rateLimit",
         code: "RESOURCE_EXHAUSTED"
       },
@@ -445,7 +446,7 @@ describe("Anthropic", () => {
         const provider = yield* Anthropic.make({ apiKey: Redacted.make(canary), baseUrl })
         const refusedError = yield* Effect.flip(provider.create(params))
         assert.deepInclude(refusedError.reason, { _tag: "ConnectionFailed", sent: false, code: "ECONNREFUSED" })
-        assert.deepStrictEqual(refusedError.usage, Limits.nothing)
+        assert.deepStrictEqual(refusedError.usage, Amounts.nothing)
         assert.isTrue(refusedError.isRetryable)
 
         const lost = yield* setup((request) => request.socket.destroy())
@@ -472,7 +473,7 @@ describe("Anthropic", () => {
         const provider = yield* Anthropic.make({ apiKey: Redacted.make(canary), baseUrl: "http://nowhere.invalid" })
         const error = yield* Effect.flip(provider.create(params))
         assert.deepInclude(error.reason, { _tag: "ConnectionFailed", sent: false })
-        assert.deepStrictEqual(error.usage, Limits.nothing)
+        assert.deepStrictEqual(error.usage, Amounts.nothing)
       })
     )
 
@@ -483,7 +484,7 @@ describe("Anthropic", () => {
         circular.self = circular
         const error = yield* Effect.flip(provider.create({ ...params, ...circular }))
         assert.strictEqual(error.reason._tag, "InvalidRequest")
-        assert.deepStrictEqual(error.usage, Limits.nothing)
+        assert.deepStrictEqual(error.usage, Amounts.nothing)
         assert.strictEqual(requests.length, 0)
       })
     )
@@ -873,7 +874,7 @@ describe("Anthropic", () => {
         assert.strictEqual(provider.name, "aws.bedrock")
         const error = yield* Effect.flip(provider.countTokens({ model: params.model, messages: params.messages }))
         assert.strictEqual(error.reason._tag, "InvalidRequest")
-        assert.deepStrictEqual(error.usage, Limits.nothing)
+        assert.deepStrictEqual(error.usage, Amounts.nothing)
       })
     )
   })

@@ -52,6 +52,7 @@ function reset()
   collectgarbage()
 end
 function known(sha) return scripts[sha] ~= nil end
+function forget() scripts = {} end
 function load(sha, source) scripts[sha] = loadstring(source) end
 function run(time, sha, key, ...)
   now = time
@@ -68,6 +69,8 @@ export interface LuaRedis {
   /** A copy of everything, and what puts it back. */
   readonly snapshot: () => () => void
   readonly wipe: () => void
+  /** Knows no script any more, as a server that takes the place of another. */
+  readonly forget: () => void
   /** A server that has just started. */
   readonly reset: () => void
 }
@@ -104,6 +107,7 @@ export const make = async (): Promise<LuaRedis> => {
       return () => void call("restore", number)
     },
     wipe: () => void call("wipe"),
+    forget: () => void call("forget"),
     reset: () => void call("reset")
   }
   return server

@@ -9,6 +9,7 @@ import * as Random from "effect/Random"
 import type * as Budget from "floodgate/Budget"
 import type * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
+import { inspect } from "node:util"
 import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import type { LuaRedis } from "./luaRedis.ts"
 import * as World from "./world.ts"
@@ -26,7 +27,13 @@ export type Event =
     }
   | { readonly at: number; readonly what: "down"; readonly millis: number }
   | { readonly at: number; readonly what: "wipe" }
+  /** What is stored goes back by so much. */
   | { readonly at: number; readonly what: "restore"; readonly millis: number }
+  /** The server dies, and after so long a replica that was behind takes its place. */
+  | { readonly at: number; readonly what: "failover"; readonly behind: number; readonly millis: number }
+  /** A wall clock is set, of a process or of Redis. */
+  | { readonly at: number; readonly what: "step"; readonly process: number; readonly ahead: number }
+  | { readonly at: number; readonly what: "stepOfRedis"; readonly ahead: number }
 
 export interface Plan {
   readonly seed: number
@@ -61,17 +68,17 @@ const horizonOf = ({ agents, answerMillis, calls, limits, processes, sizes }: Pl
   return 120_000 + (processes + 4) * agents * calls * each
 }
 
-export const run = (plan: Plan, redis: LuaRedis): Outcome => {
+export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
   redis.reset()
   const virtual = VirtualTime.make((millis) => millis)
-  const exit = virtual.run(Random.withSeed(scene(plan, redis), plan.seed))
+  const exit = virtual.run(Random.withSeed(scene(plan, redis, code), plan.seed))
   if (exit._tag === "Failure") throw new Error(`seed ${plan.seed}`, { cause: exit.cause })
   return exit.value
 }
 
-const scene = (plan: Plan, redis: LuaRedis): Effect.Effect<Outcome> =>
+const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Outcome> =>
   Effect.gen(function* () {
-    const world = yield* World.make(redis)
+    const world = yield* World.make(redis, code)
     const options: Budget.Options = { limits: plan.limits, concurrency: plan.concurrency }
     const processes: Array<World.Process> = []
     const work: Array<Fiber.Fiber<void>> = []
@@ -135,6 +142,20 @@ const scene = (plan: Plan, redis: LuaRedis): Effect.Effect<Outcome> =>
             yield* Effect.sleep(event.millis)
             return back()
           }
+          case "failover": {
+            const back = redis.snapshot()
+            yield* Effect.sleep(event.behind)
+            world.isDown = true
+            yield* Effect.sleep(event.millis)
+            world.isDown = false
+            redis.forget()
+            return back()
+          }
+          case "step":
+            return processes[event.process]?.step(event.ahead)
+          case "stepOfRedis":
+            world.aheadMillis += event.ahead
+            return
           case "down":
             world.isDown = true
             yield* Effect.sleep(event.millis)
@@ -195,6 +216,15 @@ const scene = (plan: Plan, redis: LuaRedis): Effect.Effect<Outcome> =>
 // The judge
 // -----------------------------------------------------------------------------
 
+/** What of a plan allows more than the limit: the mode, and what its store loses. */
+export const causeOf = ({ events, sharing }: Plan): string => {
+  const lost = new Set(events.flatMap(({ what }) => (losses.has(what) ? [what] : [])))
+  return [sharing.whenAway === "degrade" ? "degrade" : "no degrade", ...Array.from(lost).sort()].join(", ")
+}
+
+/** What makes a store lose what it had, or how old that is. */
+const losses: ReadonlySet<Event["what"]> = new Set(["wipe", "restore", "failover", "stepOfRedis"])
+
 /** How long requests fail, and messages are lost, before a process is late with its signs of life. */
 const patience = 3_000
 
@@ -210,7 +240,7 @@ export const broken = ({ inFlight, log, peak, plan, stuck }: Outcome): ReadonlyA
   const { concurrency, events, limits, network, processes, sharing, sizes } = plan
   const { burst = 0, perSecond = 0 } = limits.tokens!
   const isAlone = sharing.whenAway === "degrade"
-  const hasLost = events.some(({ what }) => what === "wipe" || what === "restore")
+  const hasLost = events.some(({ what }) => losses.has(what))
   const most = processes + events.filter(({ what }) => what === "start").length
   // A call larger than the bucket goes when that is full; one that is larger than a part, when that is.
   const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : Math.max(0, sizes[1] - burst)
@@ -246,8 +276,8 @@ const numbers = (seed: number) => (): number => {
   return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
 }
 
-/** A random plan. Without `losses` the store forgets nothing, so that no call too many may go out. */
-export const plan = (seed: number, losses = false): Plan => {
+/** A random plan. Unless it is a lossy one, the store forgets nothing, so that no call too many may go out. */
+export const plan = (seed: number, isLossyStore = false): Plan => {
   const next = numbers(seed)
   const between = (least: number, most: number): number => least + next() * (most - least)
   const whole = (least: number, most: number): number => Math.floor(between(least, most + 1))
@@ -260,6 +290,12 @@ export const plan = (seed: number, losses = false): Plan => {
     const at = between(0, 20_000)
     const process = whole(0, processes - 1)
     const millis = 10 ** between(1, 4.5)
+    const lossyKinds: ReadonlyArray<() => Event> = [
+      () => ({ at, what: "wipe" }),
+      () => ({ at, what: "restore", millis: between(100, 15_000) }),
+      () => ({ at, what: "failover", behind: 10 ** between(0, 4), millis: between(10, 5_000) }),
+      () => ({ at, what: "stepOfRedis", ahead: between(-1e5, 1e5) })
+    ]
     const kinds: ReadonlyArray<() => Event> = [
       () => ({ at, what: "crash", process }),
       () => ({ at, what: "leave", process }),
@@ -267,9 +303,8 @@ export const plan = (seed: number, losses = false): Plan => {
       () => ({ at, what: "cut", process, way: pick("to", "from", "both"), millis }),
       () => ({ at, what: "cut", process, way: pick("to", "from", "both"), millis }),
       () => ({ at, what: "down", millis }),
-      ...(losses
-        ? [(): Event => ({ at, what: "wipe" }), (): Event => ({ at, what: "restore", millis: between(100, 15_000) })]
-        : [])
+      () => ({ at, what: "step", process, ahead: between(-1e7, 1e7) }),
+      ...(isLossyStore ? lossyKinds : [])
     ]
     events.push(pick(...kinds)())
   }
@@ -282,7 +317,7 @@ export const plan = (seed: number, losses = false): Plan => {
     limits: { tokens: { perSecond, burst } },
     concurrency: next() < 0.5 ? Infinity : whole(1, 8),
     sharing: {
-      whenAway: pick<BudgetStore.WhenAway>("fail", "degrade", "degrade", { wait: "1 minute" }),
+      whenAway: pick<BudgetStore.Options["whenAway"]>("fail", "degrade", "degrade", { wait: "1 minute" }),
       lost: pick("keep", "refund"),
       lease: pick("5 seconds", "20 seconds"),
       degradeFor: pick("1 minute", "10 minutes")
@@ -297,4 +332,55 @@ export const plan = (seed: number, losses = false): Plan => {
     answerMillis: pick(50, 500, 3_000),
     events
   }
+}
+
+// -----------------------------------------------------------------------------
+// Smaller plans
+// -----------------------------------------------------------------------------
+
+/** Runs that a search for a smaller plan may take. */
+const mostTries = 300
+
+/** What a plan can do without, the largest parts first. */
+const smaller = (plan: Plan): ReadonlyArray<Plan> => {
+  const { agents, calls, events, network, processes } = plan
+  const fewer = (count: number): ReadonlyArray<number> =>
+    [Math.ceil(count / 2), count - 1].filter((each) => each >= 1 && each < count)
+  return [
+    ...events.map((_, at) => ({ ...plan, events: events.filter((_, other) => other !== at) })),
+    ...fewer(processes).map((each) => ({ ...plan, processes: each })),
+    ...fewer(agents).map((each) => ({ ...plan, agents: each })),
+    ...fewer(calls).map((each) => ({ ...plan, calls: each })),
+    ...(network.doubled > 0 ? [{ ...plan, network: { ...network, doubled: 0 } }] : []),
+    ...(network.lost > 0 ? [{ ...plan, network: { ...network, lost: 0 } }] : []),
+    ...(network.most > 1 ? [{ ...plan, network: { ...network, most: 1 } }] : []),
+    ...(plan.concurrency < Infinity ? [{ ...plan, concurrency: Infinity }] : [])
+  ]
+}
+
+/** A plan that still fails, of which every part is needed: fewer events, processes, agents and calls, a calmer network. */
+export const shrink = (plan: Plan, fails: (plan: Plan) => boolean): Plan => {
+  let tries = 0
+  for (;;) {
+    const next = smaller(plan).find((each) => tries++ < mostTries && fails(each))
+    if (next === undefined) return plan
+    plan = next
+  }
+}
+
+export const isBroken = (plan: Plan, redis: LuaRedis, code = World.library): boolean =>
+  broken(run(plan, redis, code)).length > 0
+
+/** What a seed breaks, the command that shows it, and the smallest plan that breaks something; nothing, where it is well. */
+export const complaint = (seed: number, isLossyStore: boolean, redis: LuaRedis, code = World.library) => {
+  const failing = plan(seed, isLossyStore)
+  const laws = broken(run(failing, redis, code))
+  if (laws.length === 0) return undefined
+  const small = shrink(failing, (each) => isBroken(each, redis, code))
+  return [
+    `seed ${seed}: ${laws.join("; ")}`,
+    `SEED=${seed} SEEDS=1 npm run test:soak -- test/sharing/storm.soak.ts`,
+    `As small as it gets: ${broken(run(small, redis, code)).join("; ")}`,
+    inspect(small, { depth: Infinity, compact: 3, breakLength: 120 })
+  ].join("\n")
 }

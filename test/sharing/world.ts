@@ -38,18 +38,29 @@ export interface Link {
   isCutFrom: boolean
 }
 
+/** The code that processes run: the library's, or a broken copy of it. */
+export interface Code {
+  readonly Budget: typeof Budget
+  readonly BudgetStore: typeof BudgetStore
+  readonly makeStore: typeof makeStore
+}
+
+export const library: Code = { Budget, BudgetStore, makeStore }
+
 /** A call as the provider sees it. */
 export interface Entry {
   readonly at: number
   readonly process: string
   readonly agent: string
-  readonly amounts: Limits.Amounts
+  readonly amounts: Limits.Estimate
 }
 
 export interface Process {
   readonly name: string
   readonly link: Link
   readonly budget: Budget.TokenBudget["Service"]
+  /** Sets its wall clock ahead, or back. */
+  readonly step: (millis: number) => void
   /** Runs with this process's clock and budget, until the process ends. */
   readonly run: <A, E>(effect: Effect.Effect<A, E, Budget.TokenBudget>) => Effect.Effect<A, E>
   /** Sends a call: reserves, is with the provider for a time, and settles. */
@@ -75,6 +86,8 @@ export interface World {
   readonly redis: LuaRedis.LuaRedis
   /** No request is answered while it is down. */
   isDown: boolean
+  /** How far the clock of Redis was set ahead, in milliseconds. */
+  aheadMillis: number
   readonly requests: () => number
   readonly start: (name: string, options: Budget.Options, sharing?: ProcessOptions) => Effect.Effect<Process>
 }
@@ -86,12 +99,22 @@ export interface ProcessOptions extends BudgetStore.Options {
   readonly drift?: number
 }
 
-/** A clock that is off. Its sleeps last as long as others do. */
-const clockWith = (clock: Clock.Clock, skewMillis: number, drift: number): Clock.Clock => {
+/** A clock that is off, and whose wall clock may be set. Its sleeps last as long as others do. */
+const clockWith = (clock: Clock.Clock, skewMillis: number, drift: number, ahead: () => number): Clock.Clock => {
   const skewed = (nanos: bigint): bigint =>
     BigInt(Math.round(Number(nanos) * (1 + drift))) + BigInt(Math.round(skewMillis * 1e6))
   const nanos = () => skewed(clock.monotonicTimeNanosUnsafe())
-  return { ...clock, sleep: clock.sleep, monotonicTimeNanosUnsafe: nanos, monotonicTimeNanos: Effect.sync(nanos) }
+  const wall = () => clock.currentTimeMillisUnsafe() + ahead()
+  const wallNanos = () => clock.currentTimeNanosUnsafe() + BigInt(Math.round(ahead() * 1e6))
+  return {
+    sleep: clock.sleep,
+    currentTimeMillisUnsafe: wall,
+    currentTimeMillis: Effect.sync(wall),
+    currentTimeNanosUnsafe: wallNanos,
+    currentTimeNanos: Effect.sync(wallNanos),
+    monotonicTimeNanosUnsafe: nanos,
+    monotonicTimeNanos: Effect.sync(nanos)
+  }
 }
 
 /** A message on its way: whether it arrives. */
@@ -101,13 +124,13 @@ const travels = ({ least, lost, most }: Network, isCut: () => boolean): Effect.E
     return !isCut() && !(lost > 0 && (yield* Random.next) < lost)
   })
 
-export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
+export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore } = library): Effect.Effect<World> =>
   Effect.map(Clock.clockWith(Effect.succeed), (clock) => {
     let inFlight = 0
     let peak = 0
     let requests = 0
     // Its clock is off, as any is.
-    redis.now = () => Math.floor(clock.currentTimeMillisUnsafe() * 1.00002) + 1_700_000_000_000
+    redis.now = () => Math.floor(clock.currentTimeMillisUnsafe() * 1.00002 + world.aheadMillis) + 1_700_000_000_000
 
     const serve = (words: ReadonlyArray<string>) =>
       Effect.try({
@@ -145,6 +168,7 @@ export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
       peak: () => peak,
       redis,
       isDown: false,
+      aheadMillis: 0,
       requests: () => requests,
       start: Effect.fnUntraced(function* (
         name,
@@ -153,7 +177,8 @@ export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
       ) {
         const link: Link = { network, isCutTo: false, isCutFrom: false }
         const store = BudgetStore.layer(makeStore("world", send(link)), { ...sharing, name })
-        const own = clockWith(clock, skewMillis, drift)
+        let ahead = 0
+        const own = clockWith(clock, skewMillis, drift, () => ahead)
         const scope = yield* Scope.make()
         const layer = Budget.layer(options).pipe(Layer.provide(store))
         const context = yield* Layer.buildWithScope(layer, scope).pipe(
@@ -185,6 +210,7 @@ export const make = (redis: LuaRedis.LuaRedis): Effect.Effect<World> =>
         return {
           name,
           link,
+          step: (millis) => void (ahead += millis),
           budget: Context.get(context, Budget.TokenBudget),
           run,
           call,

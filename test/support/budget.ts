@@ -4,12 +4,12 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
-import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
 
 /** A budget that keeps nothing back, unless the options say so. */
 export const make = (options: Budget.Options) => Budget.layer({ ...options })
 
-const promised = { dimensions: Limits.mapDimensions(Limits.nothing, () => ({ limit: 1e12, remaining: 1e12 })) }
+const promised = { dimensions: Amounts.mapDimensions(Amounts.nothing, () => ({ limit: 1e12, remaining: 1e12 })) }
 
 /**
  * A budget whose provider has much more than the options state, so that nothing but these holds a call back. A millisecond

@@ -11,14 +11,13 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import type * as Budget from "floodgate/Budget"
-import * as Retry from "floodgate/Retry"
 import type { ProviderSim } from "floodgate/testing"
 
 /** How a client is set up: what the provider does, and what the budget is told of it. */
 export interface Setup {
   readonly provider?: ProviderSim.Options
   readonly budget?: Budget.Options
-  readonly retry: Retry.Policy
+  readonly retry: { readonly attempts?: number; readonly maxElapsedMillis?: number }
 }
 
 /** A client, and the provider as it saw it. */
@@ -27,6 +26,12 @@ export interface World {
   readonly ask: (characters: number, agent: string) => Effect.Effect<readonly [input: number, output: number], unknown>
   /** One answer as a stream of texts. */
   readonly stream: (characters: number, agent: string) => Stream.Stream<string, unknown>
+  /** An answer that continues another, of which only the new text is sent; gives its id, and the input that it says. */
+  readonly follow?: (
+    characters: number,
+    agent: string,
+    previous: string | undefined
+  ) => Effect.Effect<readonly [id: string, input: number], unknown>
   readonly stats: Effect.Effect<ProviderSim.Stats>
   readonly log: Effect.Effect<ReadonlyArray<ProviderSim.Entry>>
   readonly pool: Effect.Effect<Budget.PoolStatus>
@@ -35,18 +40,29 @@ export interface World {
 export interface Way {
   readonly name: string
   readonly clock: "test" | "live"
+  /** Whether it has conversations that the provider stores. @default false */
+  readonly follows?: boolean
+  /** Whether a stream is passed on as it comes. @default true */
+  readonly streams?: boolean
+  /** Whether it knows calls of tools that it did not ask for. @default true */
+  readonly tools?: boolean
   readonly start: (setup: Setup) => Effect.Effect<World, unknown, Scope.Scope>
 }
 
 const fast = { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const slow = { ...fast, baseMillis: 3_600_000 }
-const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 3 })
+/** An answer whose stream has content long before its end. */
+const wordy = { latency: { ...fast, perOutputTokenMillis: 5 }, outputTokens: 100, reply: () => "word ".repeat(100) }
+const quick = { attempts: 3 }
 
 /** Quotas never refill, so that levels show what was settled. */
 const quotas = { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
 
-export const guarantees = ({ clock, name, start }: Way): void => {
+export const guarantees = ({ clock, follows = false, name, start, streams = true, tools = true }: Way): void => {
   const test = clock === "live" ? it.live : it.effect
+  const ofStreams = (title: string, effect: Parameters<typeof it.live>[1]): void => {
+    if (streams) test(title, effect)
+  }
   const world = (setup: Partial<Setup> = {}) =>
     start({
       retry: quick,
@@ -156,7 +172,7 @@ export const guarantees = ({ clock, name, start }: Way): void => {
         assert.strictEqual(dimensions.outputTokens!.level, 99_980)
       }))
 
-    test("holds a stream's reservation for its life, and ends it when the consumer has enough", () =>
+    ofStreams("holds a stream's reservation for its life, and ends it when the consumer has enough", () =>
       Effect.gen(function* () {
         // So slow that a busy machine hears the first words long before the last is sent.
         const { pool, stats, stream } = yield* world({
@@ -177,7 +193,8 @@ export const guarantees = ({ clock, name, start }: Way): void => {
         const output = 100_000 - dimensions.outputTokens!.level
         assert.isTrue(output > 0 && output < 500, `${output}`)
         yield* until(stats, ({ aborted }) => aborted === 1)
-      }))
+      })
+    )
 
     test("is retried once on 529, and settles each attempt", () =>
       Effect.gen(function* () {
@@ -196,7 +213,7 @@ export const guarantees = ({ clock, name, start }: Way): void => {
         assert.strictEqual((yield* stats).requests, 2)
       }))
 
-    test("does not retry a stream that broke after content, and ends its reservation", () =>
+    ofStreams("does not retry a stream that broke after content, and ends its reservation", () =>
       Effect.gen(function* () {
         const { pool, stats, stream } = yield* world({
           // Long before the cut there is content: what a socket has not delivered when it breaks is lost.
@@ -211,7 +228,8 @@ export const guarantees = ({ clock, name, start }: Way): void => {
         assert.isTrue(Exit.isFailure(exit))
         assert.strictEqual((yield* stats).requests, 1)
         yield* idle(pool)
-      }))
+      })
+    )
 
     test("refunds a rejected call and waits as long as it was asked to", () =>
       Effect.gen(function* () {
@@ -239,7 +257,7 @@ export const guarantees = ({ clock, name, start }: Way): void => {
     test("waits until an outage is over, which uses up no attempts", () =>
       Effect.gen(function* () {
         const { ask, stats } = yield* world({
-          retry: Retry.make({ base: "5 millis", jitter: "none", attempts: 2 }),
+          retry: { attempts: 2 },
           provider: { faults: [{ kind: "529", calls: [1, 2] }] }
         })
         yield* finish(ask(40, "a"))
@@ -249,12 +267,72 @@ export const guarantees = ({ clock, name, start }: Way): void => {
     test("gives up at its deadline while the provider is down, and takes nothing", () =>
       Effect.gen(function* () {
         const { ask, pool } = yield* world({
-          retry: Retry.make({ base: "5 millis", jitter: "none", maxElapsed: "500 millis" }),
+          retry: { maxElapsedMillis: 500 },
           provider: { faults: [{ kind: "529" }] }
         })
         assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(40, "a")))))
         assert.strictEqual((yield* idle(pool)).dimensions.inputTokens!.level, 100_000)
       }))
+
+    test("does not retry what the provider finds wrong with a request, and takes nothing for it", () =>
+      Effect.gen(function* () {
+        const { ask, pool, stats, stream } = yield* world({ provider: { faults: [{ kind: "400" }] } })
+        assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(4_000, "a")))))
+        assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(texts(stream(4_000, "a"))))))
+        assert.strictEqual((yield* stats).requests, 2)
+        assert.strictEqual((yield* idle(pool)).dimensions.inputTokens!.level, 100_000)
+      }))
+
+    test("does not ask again for an answer that is malformed, which was paid for", () =>
+      Effect.gen(function* () {
+        const { ask, pool, stats, stream } = yield* world({ provider: { ...wordy, faults: [{ kind: "malformed" }] } })
+        assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(4_000, "a")))))
+        // A reader that ignores what it does not understand has the texts, and no end.
+        yield* finish(Effect.exit(texts(stream(4_000, "a"))))
+        assert.strictEqual((yield* stats).requests, 2)
+        const { dimensions } = yield* idle(pool)
+        assert.strictEqual(dimensions.requests!.level, 998)
+        assert.isBelow(dimensions.inputTokens!.level, 99_100)
+      }))
+
+    ofStreams("ends the reservation of a stream that ends without its end", () =>
+      Effect.gen(function* () {
+        const { pool, stats, stream } = yield* world({ provider: { ...wordy, faults: [{ kind: "truncated" }] } })
+        yield* finish(Effect.exit(texts(stream(4_000, "a"))))
+        assert.strictEqual((yield* stats).requests, 1)
+        yield* idle(pool)
+      })
+    )
+
+    if (follows) {
+      test("knows what a conversation costs of which it sees only what is new", () =>
+        Effect.gen(function* () {
+          // Room for two turns: the third would fit by its own length, and not with what it continues.
+          const { follow, pool, stats } = yield* world({
+            budget: { limits: { ...quotas, inputTokens: { total: 2_700 } } }
+          })
+          const [first, one] = yield* finish(follow!(4_000, "a", undefined))
+          const [second, two] = yield* finish(follow!(40, "a", first))
+          assert.deepStrictEqual([one, two], [1_000, 1_015])
+          assert.strictEqual((yield* idle(pool)).dimensions.inputTokens!.level, 2_700 - one - two)
+          assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(follow!(40, "a", second)))))
+          assert.strictEqual((yield* stats).requests, 2)
+        }))
+    }
+
+    if (tools) {
+      test("settles an answer that calls a tool, whole and streamed", () =>
+        Effect.gen(function* () {
+          const { ask, pool, stream } = yield* world({
+            provider: { reply: () => ["Wait.", { type: "tool_use", name: "weather", input: { city: "Paris" } }] }
+          })
+          assert.deepStrictEqual(yield* finish(ask(4_000, "a")), [1_000, 20])
+          assert.strictEqual(yield* finish(texts(stream(4_000, "a"))), "Wait.")
+          const { dimensions } = yield* idle(pool)
+          assert.strictEqual(dimensions.inputTokens!.level, 98_000)
+          assert.strictEqual(dimensions.outputTokens!.level, 99_960)
+        }))
+    }
 
     test("sends nothing that can never fit", () =>
       Effect.gen(function* () {

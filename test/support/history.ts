@@ -9,6 +9,8 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import type * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
+import type * as Amounts from "../../src/limits/amounts.ts"
+import type * as Signal from "../../src/limits/signal.ts"
 import type { Flow } from "./ledger.ts"
 import { mulberry } from "./random.ts"
 
@@ -47,7 +49,7 @@ export interface Call {
   readonly agent: string
   readonly priority: number
   readonly first: boolean
-  readonly charge: Limits.Whole
+  readonly charge: Amounts.Whole
   readonly arrivedAt: number
   /** The numbers of its events, which order them within a millisecond. */
   readonly arrival: number
@@ -140,7 +142,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
     const events: Array<number> = []
     type Movements = Array<Flow[number]>
     const flows = { requests: [], inputTokens: [], outputTokens: [], tokens: [] } as Record<Dimension, Movements>
-    const move = (at: number, amounts: Limits.Whole, sign: number, admittedAt: number | undefined) => {
+    const move = (at: number, amounts: Amounts.Whole, sign: number, admittedAt: number | undefined) => {
       events.push(++event)
       for (const dimension of dimensions) flows[dimension].push({ at, amount: sign * amounts[dimension], admittedAt })
     }
@@ -158,7 +160,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
 
     const arrive = Effect.fnUntraced(function* () {
       const parts = { inputTokens: size("inputTokens"), outputTokens: size("outputTokens") }
-      const charge: Limits.Whole = {
+      const charge: Amounts.Whole = {
         requests: random() < 0.9 ? 1 : 2,
         ...parts,
         tokens: stated.tokens === undefined ? parts.inputTokens + parts.outputTokens : size("tokens")
@@ -220,14 +222,14 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       const at = (call.endedAt = yield* clock)
       inFlight--
       const factor = pick([0, random(), 1, 1, 1 + random()])
-      const used: Limits.Whole = {
+      const used: Amounts.Whole = {
         requests: charge.requests,
         inputTokens: Math.floor(charge.inputTokens * factor),
         outputTokens: Math.floor(charge.outputTokens * factor),
         tokens: Math.floor(charge.tokens * factor)
       }
-      const settledTo = (is: Limits.Whole) => {
-        const back: Limits.Whole = {
+      const settledTo = (is: Amounts.Whole) => {
+        const back: Amounts.Whole = {
           requests: charge.requests - is.requests,
           inputTokens: charge.inputTokens - is.inputTokens,
           outputTokens: charge.outputTokens - is.outputTokens,
@@ -238,7 +240,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       const how = isWeather
         ? pick(["rejected", "overloaded", "ramp"] as const)
         : pick(["settled", "settled", "refunded", "closed", "kept"] as const)
-      const nothing: Limits.Whole = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+      const nothing: Amounts.Whole = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
       switch (how) {
         case "settled": {
           settledTo(used)
@@ -278,7 +280,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
     })
 
     const observe = Effect.fnUntraced(function* () {
-      const said: { [D in Dimension]?: Limits.DimensionSignal } = {}
+      const said: { [D in Dimension]?: Signal.DimensionSignal } = {}
       for (const dimension of dimensions) {
         if (random() < 0.5) continue
         said[dimension] = {

@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
 
 export const odd = [NaN, Infinity, -Infinity, -1, 0, 5e-324, 0.5, 1, 100, 1e12, 1e16, 1e308]
 const number = Schema.Literals(odd.map((_, i) => i)).pipe((index) => Schema.optionalKey(index))
@@ -74,7 +75,7 @@ export const say = (
           const { reason, retryAfter, usage } = word
           const pause = { reason, ...at({ retryAfter }) }
           return Effect.flatMap(budget.reserve({ tokens: 1 }, { maxWait: 0 }), (reservation) =>
-            budget.cooldown({ ...pause, reservation, usage: withUsage ? at(usage) : Limits.nothing })
+            budget.cooldown({ ...pause, reservation, usage: withUsage ? at(usage) : Amounts.nothing })
           ).pipe(Effect.catch(() => budget.cooldown(pause)))
         }
         case "resize": {

@@ -94,6 +94,9 @@ const fail = (method: string, reason: AiError.AiErrorReason) => AiError.make({ m
 const fromLlmError =
   (method: string) =>
   ({ message, reason, retryAfter, status }: LlmError): AiError.AiError => {
+    if (reason._tag === "MalformedResponse") {
+      return fail(method, new AiError.InvalidOutputError({ description: message }))
+    }
     if (status === undefined || status < 400) {
       const network = { reason: "TransportError", method: "POST", url: "test:", description: message } as const
       return fail(method, new AiError.NetworkError({ ...network, cause: { code: reason.code } }))

@@ -13,7 +13,7 @@ const inRoot = (path: string): string => relative(root, path).replaceAll("\\", "
 /** Every TypeScript file of a folder, as `src/...`. */
 export const filesOf = (folder: string): Array<string> =>
   readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
-    .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+    .filter((entry) => entry.isFile() && entry.name.endsWith(".ts") && !entry.parentPath.includes("node_modules"))
     .map((entry) => inRoot(join(entry.parentPath, entry.name)))
     .sort()
 

@@ -3,6 +3,8 @@
  * the same checks judge a broken copy of it.
  */
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
+import * as Rules from "../../src/limits/rules.ts"
 import type * as Law from "../../src/admission/law.ts"
 import { type Outcome, Provider, type Weather } from "./provider.ts"
 import { mulberry } from "./random.ts"
@@ -10,7 +12,7 @@ import { mulberry } from "./random.ts"
 export type TheLaw = typeof Law
 
 /** A call of so many tokens, all of them input. */
-export const whole = (tokens: number): Limits.Whole => ({ requests: 1, inputTokens: tokens, outputTokens: 0, tokens })
+export const whole = (tokens: number): Amounts.Whole => ({ requests: 1, inputTokens: tokens, outputTokens: 0, tokens })
 
 /** What a response says of tokens: the limit per millisecond and what is left. */
 export const readings = (limit: number | undefined, remaining: number | undefined, roundedTo = 1): Law.Readings => ({
@@ -57,7 +59,7 @@ const attempts = 5
 export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, step, weather }: Play) => {
   const random = mulberry(seed)
   const provider = new Provider(weather, mulberry(seed + 1_000_000))
-  const pool = law.make(Limits.resolve(limits), Limits.shares(limits), 0)
+  const pool = law.make(Limits.resolve(limits), Rules.shares(limits), 0)
   const sent: Array<Attempt> = []
   const lost: Array<number> = []
   const queue: Array<Call> = []
@@ -97,7 +99,7 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
     sent.push(attempt)
     at(now + outcome.after, () => {
       attempt.endedAt = now
-      const used = Limits.nothing
+      const used = Amounts.nothing
       switch (outcome.kind) {
         case "accepted": {
           provider.leave()

@@ -4,6 +4,8 @@
  */
 import { assert } from "@effect/vitest"
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
+import * as Rules from "../../src/limits/rules.ts"
 import type * as Law from "../../src/admission/law.ts"
 import * as Ledger from "./ledger.ts"
 import { play, type Play, readings, type TheLaw, whole } from "./play.ts"
@@ -15,7 +17,7 @@ const weather = { rate: 10, burst: 10_000 }
 const tokens = 1_000
 
 export const poolOf = (law: TheLaw, of: Limits.Limits = limits, now = 0): Law.Pool =>
-  law.make(Limits.resolve(of), Limits.shares(of), now)
+  law.make(Limits.resolve(of), Rules.shares(of), now)
 
 /** A call that goes as soon as it may. Returns its ticket, which says when. */
 export const send = (law: TheLaw, pool: Law.Pool, now: number, size = tokens): Law.Ticket => {
@@ -43,12 +45,12 @@ export const reject = (
   law.reject(
     pool,
     ticket,
-    { isRamp: false, retryAfter: undefined, readings: undefined, used: Limits.nothing, ...says },
+    { isRamp: false, retryAfter: undefined, readings: undefined, used: Amounts.nothing, ...says },
     now
   )
 
 export const fail = (law: TheLaw, pool: Law.Pool, ticket: Law.Ticket, now: number, retryAfter?: number): Law.Verdict =>
-  law.overload(pool, ticket, { retryAfter, used: Limits.nothing }, now)
+  law.overload(pool, ticket, { retryAfter, used: Amounts.nothing }, now)
 
 /** Milliseconds until a call may go. */
 export const wait = (law: TheLaw, pool: Law.Pool, now: number, size = tokens): number =>
@@ -213,7 +215,7 @@ export const rules = {
         const pool = structuredClone(before)
         const ticket = structuredClone(open[number]!)
         if (isRejected) assert.strictEqual(reject(law, pool, ticket, now), "isolated", `seed ${seed}`)
-        else law.release(pool, ticket, Limits.nothing, now)
+        else law.release(pool, ticket, Amounts.nothing, now)
         let at = now
         return Array.from({ length: 300 }, () => (at = send(law, pool, at, small).at))
       })

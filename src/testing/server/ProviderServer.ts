@@ -1,8 +1,9 @@
 /**
- * The simulated provider over real HTTP: the Messages API with rate limits, latency and faults, for any client.
+ * The simulated provider over real HTTP: four protocols with rate limits, latency and faults, for any client.
  *
- * It is the engine of `floodgate/testing` behind `POST /v1/messages` (JSON, or events when `stream` is true),
- * `POST /v1/messages/count_tokens`, `GET /healthz` and `GET /stats`. The official SDK needs only its `baseURL`.
+ * It is the engine of `floodgate/testing` behind Anthropic's Messages (with `count_tokens` and message threads), OpenAI's
+ * Chat Completions and Responses (with `previous_response_id`), and Gemini's `generateContent`, whole and streamed. Official
+ * SDKs need only its URL as their base URL. `GET /healthz` says that it runs, and `GET /stats` what it saw.
  *
  * **When to use**
  *
@@ -11,7 +12,14 @@
  *
  * **Details**
  *
- * - Any key is accepted, as `x-api-key` or `authorization: Bearer`, and none is a 401.
+ * - The path decides about the protocol, with or without its version: `/v1/messages`, `/messages`, `/v1/chat/completions`.
+ *   A path of no protocol is a 404.
+ * - All protocols share the limits, and each tells of them as its provider does: in `anthropic-ratelimit-*` or
+ *   `x-ratelimit-*` headers, and Gemini in the error. Errors have the provider's own status, code and form.
+ * - The option `reply` may call tools. It gets every request in the terms of the Messages API; where the request sets no
+ *   limit on the output, `max_tokens` is infinite.
+ * - Answers that can be continued are stored, the last 10,000 of them.
+ * - Any key is accepted, in any of the providers' headers, and none is a 401.
  * - With `timeScale` X the provider's time runs X times faster. Clients see that in their own time: `retry-after` and
  *   resets are simulated spans divided by X, limits per minute are multiplied by X, bursts stay. A wait that is no whole
  *   number of seconds is sent as a fraction, and in `retry-after-ms` besides.
@@ -50,6 +58,7 @@
  *
  * @since 0.1.0
  */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -57,19 +66,27 @@ import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import type * as HttpServerError from "effect/http/HttpServerError"
-import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { createServer } from "node:http"
-import type { CountParams, Params } from "../../LlmProvider.ts"
+import type * as Limits from "../../Limits.ts"
+import { headerReader } from "../../protocol/headers.ts"
+import { match, type Route } from "../../protocol/protocol.ts"
 import * as Engine from "../engine.ts"
 import * as Headers from "../headers.ts"
+import type { HeaderMode } from "../models.ts"
 import * as OptionChecks from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import * as Simulator from "../simulator.ts"
-import * as Validity from "../validity.ts"
+import * as Conversations from "./conversations.ts"
+import { anthropic } from "./dialects/anthropic.ts"
+import * as Dialect from "./dialects/dialect.ts"
+import { gemini } from "./dialects/gemini.ts"
+import { openaiChat } from "./dialects/openaiChat.ts"
+import { openaiResponses } from "./dialects/openaiResponses.ts"
 import * as Http from "./http.ts"
 import * as Request from "./request.ts"
 
@@ -153,7 +170,7 @@ export class ProviderServer extends Context.Service<
 /** A simulated provider whose time passes by a clock. */
 interface Playing {
   readonly self: Simulator.Simulator
-  readonly mode: ProviderSim.HeaderMode
+  readonly mode: HeaderMode
   /** How many times faster its time passes. */
   readonly scale: number
   /** The provider's time: milliseconds since it started. */
@@ -163,6 +180,7 @@ interface Playing {
   readonly sleepUntil: (at: number) => Effect.Effect<void>
   /** The name of a request that never reached the simulation. */
   readonly nextId: () => string
+  readonly conversations: Conversations.Conversations
 }
 
 const play = (options: ProviderSim.Options, scale: number, clock: Clock.Clock): Playing => {
@@ -180,7 +198,8 @@ const play = (options: ProviderSim.Options, scale: number, clock: Clock.Clock): 
         const wait = (at - now()) / scale
         return wait <= 0 ? Effect.void : Effect.sleep(wait)
       }),
-    nextId: () => `req_http_${(++served).toString().padStart(8, "0")}`
+    nextId: () => `req_http_${(++served).toString().padStart(8, "0")}`,
+    conversations: Conversations.make()
   }
 }
 
@@ -191,93 +210,212 @@ const finish = ({ self, sleepUntil }: Playing, call: Engine.Call): Effect.Effect
     Effect.sync(() => Engine.advance(self.engine, call.endsAt))
   )
 
-const limitsTold = ({ mode, now, self, wall }: Playing, model: string): Record<string, string> =>
-  Headers.rateLimits(mode, Engine.figures(self.engine, now(), model), wall())
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
 
-// -----------------------------------------------------------------------------
-// Endpoints
-// -----------------------------------------------------------------------------
+/** A request that was understood: in which protocol, and what it asks. */
+interface Asked {
+  readonly dialect: Dialect.Dialect
+  readonly read: Dialect.Read
+  readonly exchange: Omit<Dialect.Exchange, "requestId">
+  readonly query: URLSearchParams
+  readonly streams: boolean
+}
+
+/** The headers that tell of the limits, under the names that the protocol has for them. */
+const limitsTold = (
+  { mode, now, self, wall }: Playing,
+  { limitHeaders }: Dialect.Dialect,
+  model: string
+): Record<string, string> => {
+  if (limitHeaders === undefined) return {}
+  const figures = Engine.figures(self.engine, now(), model)
+  if (limitHeaders === "anthropic") return Headers.rateLimits(mode, figures, wall())
+  // OpenAI rounds nothing.
+  return Headers.rateLimits(mode === "rounded" ? "openai" : mode, figures, wall(), "openai")
+}
+
+const requestIdOf = ({ requestIdHeader }: Dialect.Dialect, requestId: string): Record<string, string> =>
+  requestIdHeader === undefined ? {} : { [requestIdHeader]: requestId }
+
+const failure = (
+  dialect: Dialect.Dialect,
+  failed: Dialect.Failure,
+  requestId: string,
+  headers: Record<string, string> = {}
+): HttpServerResponse.HttpServerResponse => {
+  const { body, status } = dialect.failure(failed, requestId)
+  return HttpServerResponse.jsonUnsafe(body, { status, headers: { ...headers, ...requestIdOf(dialect, requestId) } })
+}
+
+/** What a rejection says of the limit that was reached, and of the wait, in the caller's time. */
+const rejectionOf = (
+  { mode, now, self, wall }: Playing,
+  { entry, retryAfterMillis, ...rejected }: Engine.Rejected
+): Dialect.Failure => {
+  const dimension = entry.rejectedBy as Limits.Dimension
+  const figure = mode === "none" ? undefined : Engine.figures(self.engine, now(), entry.model)[dimension]
+  return {
+    ...rejected,
+    limit: figure && { dimension, perMinute: Math.round(figure.limit * wall().scale) },
+    retryAfterMillis: Headers.retryAfterMillis(mode, retryAfterMillis, wall())
+  }
+}
 
 /** The call of an admitted request, or the answer to any other. */
-const admitted = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer) {
+const admitted = Effect.fnUntraced(function* (playing: Playing, dialect: Dialect.Dialect, answer: Simulator.Answer) {
   const { decision, params, requestId } = answer
   switch (decision._tag) {
     case "Refused":
       yield* Http.destroy
       return HttpServerResponse.empty()
     case "Rejected": {
-      const limits = decision.status === 429 ? limitsTold(playing, params.model) : {}
-      const wait = Headers.retryAfter(playing.mode, decision.retryAfterMillis, playing.wall())
+      const limits = decision.status === 429 ? limitsTold(playing, dialect, params.model) : {}
+      const { mode, wall } = playing
+      const wait = dialect.limitHeaders === undefined ? {} : Headers.retryAfter(mode, decision.retryAfterMillis, wall())
+      const rejection = rejectionOf(playing, decision)
       yield* playing.sleepUntil(decision.answersAt)
-      return Http.failure(decision, requestId, { ...limits, ...wait })
+      return failure(dialect, rejection, requestId, { ...limits, ...wait })
     }
     case "Accepted": {
       if (decision.call.fault !== "timeout") return decision.call
       yield* finish(playing, decision.call)
-      return Http.failure(Request.timedOut, requestId)
+      return failure(dialect, Request.timedOut, requestId)
     }
   }
 })
 
-/** A connection that breaks: nothing more comes of it. */
-const broken = Effect.andThen(Http.destroy, Effect.never)
+/** Stores the conversation of an answer that was given in full. */
+const keep = ({ conversations }: Playing, { dialect, read }: Asked, message: Message): void => {
+  for (const [id, conversation] of dialect.stored(message, read)) conversations.keep(id, conversation)
+}
 
-const whole = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer, call: Engine.Call) {
+const whole = Effect.fnUntraced(function* (
+  playing: Playing,
+  asked: Asked,
+  answer: Simulator.Answer,
+  call: Engine.Call
+) {
   if (call.fault === "stall") return yield* Effect.never
   yield* finish(playing, call)
-  if (call.fault !== undefined) return yield* broken
-  return HttpServerResponse.jsonUnsafe(Simulator.message(playing.self, answer), {
-    headers: { ...limitsTold(playing, answer.params.model), "request-id": answer.requestId }
-  })
+  if (call.fault !== undefined && call.fault !== "malformed") return yield* Http.broken
+  const { dialect, exchange } = asked
+  const { params, requestId } = answer
+  const message = Simulator.message(playing.self, answer)
+  const body = JSON.stringify(dialect.whole(message, { ...exchange, requestId }))
+  const headers = { ...limitsTold(playing, dialect, params.model), ...requestIdOf(dialect, requestId) }
+  const given = { contentType: "application/json", headers }
+  if (call.fault === "malformed") return HttpServerResponse.text(body.slice(0, body.length / 2), given)
+  keep(playing, asked, message)
+  return HttpServerResponse.text(body, given)
 })
+
+const encoder = new TextEncoder()
+
+/** An event that is no JSON, where the last events should be. */
+const garbled = encoder.encode('data: {"type":"message_de\n\n')
 
 const streamed = Effect.fnUntraced(function* (
   playing: Playing,
+  asked: Asked,
   answer: Simulator.Answer,
   call: Engine.Call,
   limits: Record<string, string>
 ) {
   yield* playing.sleepUntil(call.firstTokenAt)
+  const { dialect, exchange, query } = asked
+  const { requestId } = answer
+  const { contentType, write } = dialect.stream({ ...exchange, requestId }, query)
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
-    Stream.mapEffect(({ at, event }) => Effect.as(playing.sleepUntil(at), Http.sse(event)))
+    Stream.mapEffect(({ at, event }) =>
+      Effect.map(playing.sleepUntil(at), () => {
+        if (event.type === "message_stop") keep(playing, asked, Simulator.message(playing.self, answer))
+        return encoder.encode(write(event))
+      })
+    ),
+    Stream.filter((bytes) => bytes.length > 0)
   )
-  const last = call.fault === "cut" ? broken : Effect.void
+  const last = call.fault === "cut" ? Http.broken : Effect.void
   const ending = call.fault === "stall" ? Effect.never : Effect.andThen(finish(playing, call), last)
   const context = yield* Effect.context<HttpServerRequest.HttpServerRequest>()
-  const body = Stream.concat(events, Stream.drain(Stream.fromEffect(Effect.provideContext(ending, context))))
+  const end = Stream.fromEffect(Effect.provideContext(ending, context))
+  const body = Stream.concat(events, call.fault === "malformed" ? Stream.map(end, () => garbled) : Stream.drain(end))
   return HttpServerResponse.stream(body, {
-    contentType: "text/event-stream; charset=utf-8",
-    headers: { ...limits, "cache-control": "no-cache", "request-id": answer.requestId }
+    contentType,
+    headers: { ...limits, "cache-control": "no-cache", ...requestIdOf(dialect, requestId) }
   })
 })
 
-const messages = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: number) {
-  const body = yield* Http.readBody(Validity.createProblem, maxBodyBytes)
-  const params = body as Params
-  // Decides how the answer is sent, and is no part of what is asked.
-  const streams = (body as { readonly stream?: unknown }).stream === true
+// -----------------------------------------------------------------------------
+// Endpoints
+// -----------------------------------------------------------------------------
+
+const dialects: ReadonlyArray<Dialect.Dialect> = [anthropic, openaiChat, openaiResponses, gemini]
+const protocols = dialects.map(({ protocol }) => protocol)
+
+const generate = Effect.fnUntraced(function* (playing: Playing, asked: Asked, agent: string | undefined) {
+  const { dialect, read, streams } = asked
   const answer = yield* Effect.acquireRelease(
-    Effect.sync(() => Simulator.ask(playing.self, playing.now(), params)),
+    Effect.sync(() => Simulator.ask(playing.self, playing.now(), read.params, agent)),
     ({ decision }) =>
       Effect.sync(() => {
         if (decision._tag === "Accepted") Engine.abort(playing.self.engine, playing.now(), decision.call)
       })
   )
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
-  const limits = streams ? limitsTold(playing, params.model) : {}
-  const call = yield* admitted(playing, answer)
+  const limits = streams ? limitsTold(playing, dialect, read.params.model) : {}
+  const call = yield* admitted(playing, dialect, answer)
   if (HttpServerResponse.isHttpServerResponse(call)) return call
-  return yield* streams ? streamed(playing, answer, call, limits) : whole(playing, answer, call)
+  return yield* streams ? streamed(playing, asked, answer, call, limits) : whole(playing, asked, answer, call)
 })
 
-const countTokens = ({ nextId, self }: Playing, maxBodyBytes: number) =>
-  Effect.map(Http.readBody(Validity.countProblem, maxBodyBytes), (body) => {
-    self.engine.counters.countTokens++
-    return HttpServerResponse.jsonUnsafe(
-      { input_tokens: Simulator.countTokens(self, body as CountParams) },
-      { headers: { "request-id": nextId() } }
-    )
+const countTokens = ({ nextId, self }: Playing, dialect: Dialect.Dialect, { params }: Dialect.Read) => {
+  self.engine.counters.countTokens++
+  return HttpServerResponse.jsonUnsafe(dialect.counted(Simulator.countTokens(self, params)), {
+    headers: requestIdOf(dialect, nextId())
   })
+}
+
+/** Serves one request of a protocol. */
+const served = Effect.fnUntraced(function* (
+  playing: Playing,
+  dialect: Dialect.Dialect,
+  route: Route,
+  request: HttpServerRequest.HttpServerRequest,
+  maxBodyBytes: number
+) {
+  const { method, url } = request
+  if (route.operation === "passThrough") return yield* Effect.fail(Request.notFound(method, url))
+  const body = yield* Http.readBody(maxBodyBytes)
+  const { find } = playing.conversations
+  const counts = route.operation === "countTokens"
+  const read = counts ? dialect.readCount(body, route, find) : dialect.read(body, route, find)
+  if (!Dialect.isRead(read)) return yield* Effect.fail(read)
+  if (counts) return countTokens(playing, dialect, read)
+  const description = dialect.protocol.describe(body, route, headerReader(request.headers))
+  const exchange = { body, createdAt: Math.floor(playing.wall().epochMillis / 1_000) }
+  const query = Http.queryOf(url)
+  const asked = { dialect, exchange, query, read, streams: description?.stream === true }
+  return yield* generate(playing, asked, description?.agents[0])
+})
+
+/** Answers a request in the protocol that its path belongs to; of an unknown path in Anthropic's words. */
+const answered = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: number) {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const { method, url } = request
+  const found = match(protocols, method, url)
+  const dialect = dialects.find(({ protocol }) => protocol === found?.protocol) ?? anthropic
+  const answer =
+    found === undefined
+      ? Effect.fail(Request.notFound(method, url))
+      : served(playing, dialect, found.route, request, maxBodyBytes)
+  const failed = (error: Request.ApiError) => Effect.sync(() => failure(dialect, error, playing.nextId()))
+  return yield* answer.pipe(
+    Effect.catch(failed),
+    Effect.catchDefect(() => failed(Request.failed))
+  )
+})
 
 // -----------------------------------------------------------------------------
 // Constructors
@@ -295,26 +433,17 @@ export const make = Effect.fnUntraced(function* (
   check("ProviderServer", options)
   const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1, ...simulated } = options
   const playing = play(simulated, timeScale, yield* Clock.Clock)
-  const { nextId, now } = playing
+  const { now } = playing
   const state = playing.self.engine
-  const answered = <R>(effect: Effect.Effect<HttpServerResponse.HttpServerResponse, Request.ApiError, R>) =>
-    effect.pipe(
-      Effect.catch((error) => Effect.sync(() => Http.failure(error, nextId()))),
-      Effect.catchDefect(() => Effect.sync(() => Http.failure(Request.failed, nextId())))
-    )
   const stats = Effect.sync(() => Engine.stats(state, now()))
   const router = yield* HttpRouter.make
-  yield* router.add("POST", "/v1/messages", answered(messages(playing, maxBodyBytes)))
-  yield* router.add("POST", "/v1/messages/count_tokens", answered(countTokens(playing, maxBodyBytes)))
   yield* router.add("GET", "/healthz", HttpServerResponse.jsonUnsafe({ status: "ok" }))
   yield* router.add(
     "GET",
     "/stats",
     Effect.map(stats, (stats) => HttpServerResponse.jsonUnsafe({ ...stats, nowMillis: state.now, timeScale }))
   )
-  yield* router.add("*", "/*", ({ method, url }) =>
-    Effect.sync(() => Http.failure(Request.notFound(method, url), nextId()))
-  )
+  yield* router.add("*", "/*", answered(playing, maxBodyBytes))
 
   const server = yield* NodeHttpServer.make(
     // Longer than clients keep idle connections, so that none is closed under a request.

@@ -5,7 +5,7 @@
  */
 
 /**
- * A simulated provider that any client of the Messages API can talk to.
+ * A simulated provider that clients of Anthropic, OpenAI and Gemini can talk to.
  *
  * @since 0.1.0
  */

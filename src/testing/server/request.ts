@@ -4,6 +4,7 @@
 export interface ApiError {
   readonly status: number
   readonly errorType: string
+  readonly errorCode?: string | undefined
   readonly message: string
 }
 
@@ -14,7 +15,7 @@ export const invalid = (message: string): ApiError => ({ status: 400, errorType:
 export const unauthenticated: ApiError = {
   status: 401,
   errorType: "authentication_error",
-  message: "x-api-key or authorization: Bearer is required; any value will do"
+  message: "x-api-key, api-key, x-goog-api-key or authorization: Bearer is required; any value will do"
 }
 
 /** There is nothing at this address (404). */
@@ -22,6 +23,29 @@ export const notFound = (method: string, path: string): ApiError => ({
   status: 404,
   errorType: "not_found_error",
   message: `${method} ${path} is not served here`
+})
+
+/** The thread that a request continues is not stored (404). */
+export const threadNotFound: ApiError = {
+  status: 404,
+  errorType: "not_found_error",
+  errorCode: "thread_not_found",
+  message: "The thread of thread.previous_message_id was not found"
+}
+
+/** The answer that a request continues is not stored (400, as OpenAI has it). */
+export const responseNotFound = (id: string): ApiError => ({
+  status: 400,
+  errorType: "invalid_request_error",
+  errorCode: "previous_response_not_found",
+  message: `Previous response with id '${id.slice(0, 100)}' not found`
+})
+
+/** The item that a request refers to is not stored (404). */
+export const itemNotFound = (id: string): ApiError => ({
+  status: 404,
+  errorType: "not_found_error",
+  message: `Item with id '${id.slice(0, 100)}' not found`
 })
 
 /** The body is larger than the provider takes (413). */

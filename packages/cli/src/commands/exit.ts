@@ -12,9 +12,9 @@ export const codes = {
 /** The codes as the help and the guide list them. */
 export const meanings: ReadonlyArray<readonly [code: string, meaning: string]> = [
   ["0", "done"],
-  [`${codes.failed}`, "some of the work failed, or was declined; the output says what is missing"],
-  [`${codes.usage}`, "called wrongly: a flag, an argument or a variable of the environment makes no sense"],
-  [`${codes.file}`, "a file or folder cannot be read or written, or another run holds it"],
+  [`${codes.failed}`, "some of the work failed, or you declined; the output says what is missing"],
+  [`${codes.usage}`, "an invalid flag, argument or environment variable"],
+  [`${codes.file}`, "a file or folder cannot be read or written, or another run uses it"],
   [`${codes.network}`, "a server cannot be reached, or an address cannot be listened on"],
   [`${codes.bug}`, "a bug"],
   ["130, 143", "stopped by Ctrl-C, by SIGTERM"]

@@ -19,7 +19,7 @@ import * as Print from "./print.ts"
 import * as Provenance from "./provenance.ts"
 import * as Documents from "./run/documents.ts"
 import * as Selection from "./run/selection.ts"
-import { finished } from "../stepwise.ts"
+import { finished, type Stepwise } from "../stepwise.ts"
 import { aligned } from "./text.ts"
 import * as Workload from "./run/workload.ts"
 import * as Tiers from "./tiers.ts"
@@ -34,7 +34,7 @@ const count = (name: string, text: string, unless: string) =>
 
 const flags = {
   paths: Argument.String("path").pipe(
-    Argument.withDescription("Files, or folders of text files: the workload that run would make of them"),
+    Argument.withDescription("Files, or folders of text files, as the workload that run would make of them"),
     Argument.variadic()
   ),
   ...Selection.flags,
@@ -49,7 +49,7 @@ const flags = {
   ),
   agents: LimitFlags.count("agents").pipe(
     Flag.withDescription(
-      "Agents; with --trace, deal its calls to them as fast as possible (default: 12, or the trace's arrivals)"
+      "Agents; with --trace, the agents make its calls as fast as possible (default: 12, or the trace's arrivals)"
     ),
     Flag.optional
   ),
@@ -61,7 +61,7 @@ const flags = {
   latencyPerToken: LimitFlags.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
-    Flag.withDescription('Say which tier is enough for this, such as "10 minutes"'),
+    Flag.withDescription('Say which tier is enough for this deadline, such as "10 minutes"'),
     Flag.optional
   ),
   ...LimitFlags.flags,
@@ -165,6 +165,22 @@ interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
 
+/** How many calls at once still help: the fewest with which the workload takes at most 2 % longer than with all. */
+function* agentsThatHelp(workload: Forecast.Workload, options: Forecast.Options): Stepwise<number> {
+  const takes = function* (concurrency: number): Stepwise<number> {
+    return Duration.toMillis((yield* Forecast.makeSteps(workload, { ...options, concurrency })).duration)
+  }
+  let most = Math.max(1, Math.min(workload.length, options.concurrency ?? Infinity))
+  let least = 1
+  const within = 1.02 * (yield* takes(most))
+  while (least < most) {
+    const middle = Math.floor((least + most) / 2)
+    if ((yield* takes(middle)) <= within) most = middle
+    else least = middle + 1
+  }
+  return most
+}
+
 /** What one tier makes of the workload. */
 const answerOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
@@ -173,8 +189,7 @@ const answerOf = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Answer> {
   const options = { ...how, limits }
   const forecast = yield* finished(Forecast.makeSteps(workload, options))
-  const agentsThatHelp = yield* finished(Forecast.agentsThatHelpSteps(workload, options))
-  return { tier: name, limits, forecast, agentsThatHelp }
+  return { tier: name, limits, forecast, agentsThatHelp: yield* finished(agentsThatHelp(workload, options)) }
 })
 
 /** The same for each tier; says on the way how far it is. */
@@ -193,7 +208,7 @@ const answersOf = Effect.fnUntraced(function* (
 }, Effect.scoped)
 
 /** The first call that never fits, where there is one: then it is never done, and nothing else counts. */
-const misfitOf = ({ forecast }: Answer): Forecast.Refused | undefined => forecast.refused[0]
+const misfitOf = ({ forecast }: Answer): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
 
 const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
@@ -203,13 +218,13 @@ const span = (duration: Duration.Duration): string => {
   return whole < 7_200 ? `${(whole / 60).toFixed(1)} min` : `${(whole / 3_600).toFixed(1)} h`
 }
 
-const names: Readonly<Record<Forecast.Binding, string>> = {
+const names: Readonly<Record<Forecast.Forecast["binding"], string>> = {
   ...Scenario.dimensionNames,
   concurrency: "calls at once",
   agents: "the agents"
 }
 
-const waitsJson = ({ p50, p95, p99 }: Forecast.Waits) => ({
+const waitsJson = ({ p50, p95, p99 }: Forecast.Forecast["waits"]) => ({
   p50Seconds: seconds(p50),
   p95Seconds: seconds(p95),
   p99Seconds: seconds(p99)
@@ -401,7 +416,7 @@ export const forecastCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "What a workload will take before it runs: how long, what binds, how many agents still help, which tier is enough."
+    "Says how long a workload will take, which limit binds, how many agents still help, and which tier is enough."
   ),
   Command.withExamples([
     { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },

@@ -34,7 +34,7 @@ export { version }
 const command = Command.make("floodgate").pipe(
   Command.withDescription("Keeps parallel LLM calls inside a provider's rate limits. `start` is the tour."),
   Command.withExamples([
-    { command: "floodgate start", description: "The tour, in about half a minute" },
+    { command: "floodgate start", description: "A tour in about half a minute" },
     { command: "floodgate storm", description: "The incident in simulated time, strategy by strategy" },
     {
       command: "floodgate forecast docs --agents 12 --input-tokens-per-minute 400000",

@@ -18,7 +18,7 @@ const flags = {
   ),
   docs: Output.flag("docs", "folder").pipe(
     Flag.withDescription(
-      "Also write the pages of this project's documentation: lab.md, and charts as SVG files in images (default: only the report)"
+      "Also write the project's documentation: lab.md, and charts as SVG files in images (default: only the report)"
     ),
     Flag.optional
   ),
@@ -111,6 +111,6 @@ export const labCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Races every strategy over every scenario in simulated time, prints who did what in which, and writes a report with charts: one HTML file."
+    "Races every strategy in every scenario in simulated time, prints the results, and writes a report with charts as one HTML file."
   )
 )

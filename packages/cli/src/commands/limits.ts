@@ -68,7 +68,7 @@ export const seed = number(
 /** How long a call takes, besides what is usual. */
 export const latencyPerToken = atLeastZero("latency-per-token", mostMillis).pipe(
   Flag.withDescription(
-    `Milliseconds per output token, besides ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
+    `Milliseconds per output token, in addition to ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
   ),
   Flag.optional
 )
@@ -90,7 +90,7 @@ export const rejections = (value: "free" | "charged") =>
 
 /** What a simulated provider tells. */
 export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
-  Flag.withDescription("What responses tell of the limits")
+  Flag.withDescription("Rate limit headers of responses")
 )
 
 /** The flags for limits. None given is no limit. */
@@ -100,23 +100,23 @@ export const flags = {
     Flag.optional
   ),
   outputTokensPerMinute: positive("output-tokens-per-minute").pipe(
-    Flag.withDescription("Output tokens that it grants a minute"),
+    Flag.withDescription("Output tokens that the provider grants a minute"),
     Flag.optional
   ),
   requestsPerMinute: positive("requests-per-minute").pipe(
-    Flag.withDescription("Requests that it grants a minute"),
+    Flag.withDescription("Requests that the provider grants a minute"),
     Flag.optional
   ),
   tokensPerSecond: positive("tokens-per-second").pipe(
-    Flag.withDescription("Input and output tokens together that it grants a second"),
+    Flag.withDescription("Input and output tokens together that the provider grants a second"),
     Flag.optional
   ),
   burst: positive("burst").pipe(
-    Flag.withDescription("Tokens that it grants at once, with each of the limits on tokens"),
+    Flag.withDescription("Tokens that the provider grants at once, for each limit on tokens"),
     Flag.optional
   ),
   window: window.pipe(
-    Flag.withDescription("How it counts what it grants a minute; Anthropic documents a bucket (default: bucket)"),
+    Flag.withDescription("How the provider counts limits per minute; Anthropic documents a bucket (default: bucket)"),
     Flag.optional
   )
 }

@@ -29,12 +29,12 @@ const flags = {
   ...LimitFlags.flags,
   rejections: LimitFlags.rejections("free"),
   concurrency: LimitFlags.count("concurrency").pipe(
-    Flag.withDescription("Calls that it takes at once (default: no limit)"),
+    Flag.withDescription("Calls that the provider accepts at once (default: no limit)"),
     Flag.optional
   ),
-  headers: LimitFlags.headers.pipe(LimitFlags.byDefault("What responses tell of the limits", "rounded")),
+  headers: LimitFlags.headers.pipe(LimitFlags.byDefault("Rate limit headers of responses", "rounded")),
   outputTokens: LimitFlags.count("output-tokens", LimitFlags.mostOutputTokens).pipe(
-    Flag.withDescription("Output tokens of every answer (default: as many as its text has)"),
+    Flag.withDescription("Output tokens of every answer (default: those of its text)"),
     Flag.optional
   ),
   latencyBase: LimitFlags.atLeastZero("latency", LimitFlags.mostMillis).pipe(
@@ -133,7 +133,7 @@ export const providerCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "A simulated provider over HTTP, with Anthropic's Messages API, limits, headers and errors. Prints one line with its URL when it is ready; GET /stats tells what it saw. Ctrl-C stops it."
+    "Serves a simulated provider over HTTP, with the protocols of Anthropic, OpenAI and Gemini, limits, headers and errors. Prints its URL when it is ready; GET /stats returns its counters. Ctrl-C stops it."
   ),
   Command.withShortDescription("A simulated provider over HTTP, with limits of your choice"),
   Command.withExamples([

@@ -43,13 +43,13 @@ const flags = {
   prompt: Flag.String("prompt").pipe(Flag.withDescription("What to do with the documents"), Flag.optional),
   promptFile: Flag.String("prompt-file").pipe(
     Flag.withMetavar("<file>"),
-    Flag.withDescription("A file that says it, instead of --prompt"),
+    Flag.withDescription("A file with the prompt, instead of --prompt"),
     Flag.optional
   ),
   ...Selection.flags,
   agents: LimitFlags.count("agents").pipe(
     Flag.withDescription(
-      `Agents, each of which gets an equal share of the documents (default: ${Selection.usualAgents}, or one a line)`
+      `Agents; each gets an equal share of the documents (default: ${Selection.usualAgents}, or one a line)`
     ),
     Flag.optional
   ),
@@ -65,7 +65,7 @@ const flags = {
   ),
   out: Output.flag("out", "folder").pipe(
     Flag.withDescription(
-      `Folder for results.jsonl and summary.md; a run that was stopped goes on from it (default: ${Documents.defaultOut})`
+      `Folder for results.jsonl and summary.md; a stopped run resumes from it (default: ${Documents.defaultOut})`
     ),
     Flag.optional
   ),
@@ -75,7 +75,7 @@ const flags = {
   ),
   yes: Flag.Boolean("yes").pipe(
     Flag.withAlias("y"),
-    Flag.withDescription("Do not ask before the first call to a provider that costs something"),
+    Flag.withDescription("Do not ask for confirmation before the first call to a paid provider"),
     Flag.withDefault(false)
   ),
   concurrency: LimitFlags.concurrency,
@@ -94,7 +94,7 @@ const flags = {
   ),
   quiet: Flag.Boolean("quiet").pipe(
     Flag.withAlias("q"),
-    Flag.withDescription("Say only what went wrong"),
+    Flag.withDescription("Print only what went wrong"),
     Flag.withDefault(false)
   ),
   json: Flag.Boolean("json").pipe(
@@ -217,7 +217,7 @@ export const runCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "Gives documents to agents, one part each. Every agent reads, extracts, drafts, checks and finishes, all under one budget; an orchestrator merges their work into summary.md. With ANTHROPIC_API_KEY it asks Anthropic (ANTHROPIC_BASE_URL for another address), without it the embedded simulated provider. Limits that are not given are learned from the responses. Ctrl-C keeps what is done; the same command goes on."
+    "Splits documents between agents. Every agent reads, extracts, drafts, checks and finishes, all under one budget, and an orchestrator merges the results into summary.md. With ANTHROPIC_API_KEY it calls Anthropic (ANTHROPIC_BASE_URL sets another address), otherwise the embedded simulated provider. Limits that are not set are learned from the responses. Ctrl-C keeps finished calls; the same command resumes."
   ),
   Command.withShortDescription("Agents over your own documents, under one budget"),
   Command.withExamples([

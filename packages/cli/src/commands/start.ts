@@ -150,7 +150,7 @@ export const startCommand = Command.make("start", {}, () =>
   })
 ).pipe(
   Command.withDescription(
-    "The tour, in about half a minute: what people run and Floodgate in simulated time, in several weathers; then the official SDK with and without Floodgate over real HTTP. It needs no key and no network, and writes nothing."
+    "A tour in about half a minute. First it races what people run against Floodgate in simulated time, in several scenarios. Then it runs the official SDK with and without Floodgate over real HTTP. It needs no key and no network, and writes nothing."
   ),
   Command.withShortDescription("A tour in about half a minute: start here"),
   Command.withExamples([{ command: "floodgate start", description: "Needs no key and no network" }])

@@ -21,7 +21,7 @@ const flags = {
   redisPrefix: Redis.prefix,
   watch: Flag.Boolean("watch").pipe(
     Flag.withAlias("w"),
-    Flag.withDescription("Look again every second, until Ctrl-C"),
+    Flag.withDescription("Refresh every second, until Ctrl-C"),
     Flag.withDefault(false)
   ),
   json: Flag.Boolean("json").pipe(
@@ -55,7 +55,7 @@ const charge = (amounts: Limits.Charge): string => {
 
 const heads = ["process", "in flight", "holds", "next call needs", "silent for"]
 
-const table = (processes: ReadonlyArray<FloodgateRedis.ProcessStatus>): ReadonlyArray<string> => {
+const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): ReadonlyArray<string> => {
   if (processes.length === 0) return ["no process uses it"]
   const rows = processes.map(({ held, inFlight, leaseMillis, name, silentMillis, waiting }) => [
     oneLine(name),
@@ -119,7 +119,7 @@ export const statusCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Who holds what of a budget that processes share in Redis: what is left of each limit, and by process the calls in flight, what they hold, and what the first in its queue waits for. It only looks."
+    "Shows a budget that processes share in Redis: what is left of each limit, and for each process its calls in flight, what they hold, and what the first waiting call needs. It changes nothing."
   ),
   Command.withShortDescription("Who holds what of a budget in Redis"),
   Command.withExamples([

@@ -23,7 +23,7 @@ const count = (name: string, text: string, unless: string) =>
 const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
     Flag.withDescription(
-      "What is raced, see SCENARIOS below; the other flags change it, and their defaults are the incident's (default: incident)"
+      "The scenario, see SCENARIOS below; the other flags change it, and their defaults are the incident's (default: incident)"
     ),
     Flag.optional
   ),
@@ -51,13 +51,13 @@ const flags = {
     Flag.optional
   ),
   burst: LimitFlags.positive("burst").pipe(
-    Flag.withDescription("Tokens that its bucket holds; a window holds a minute's worth (default: 200000)"),
+    Flag.withDescription("Tokens that the provider's bucket holds; a window holds a minute's worth (default: 200000)"),
     Flag.optional
   ),
   concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
   headers: LimitFlags.headers.pipe(
-    Flag.withDescription("What responses tell of the limits (default: rounded)"),
+    Flag.withDescription("Rate limit headers of responses (default: rounded)"),
     Flag.optional
   ),
   window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
@@ -206,7 +206,7 @@ export const stormCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "The same work under each strategy, in simulated time: what people run today, Floodgate, and the oracle that knows everything. Without flags it is the incident: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
+    "Races the same work under several strategies in simulated time: what people run today, Floodgate, and an oracle that knows everything. The default is the incident: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
   ),
   Command.withShortDescription("What people run today and Floodgate, in simulated time"),
   Command.annotate(Help.Sections, [

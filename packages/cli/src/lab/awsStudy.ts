@@ -17,6 +17,8 @@ import type * as Retry from "floodgate/Retry"
 import { drained, type Stepwise } from "../stepwise.ts"
 import * as Seeded from "./seeded.ts"
 
+type Jitter = Exclude<Retry.Options["jitter"], undefined>
+
 /**
  * How much work and time a variant took, in the mean of the runs.
  *
@@ -24,7 +26,7 @@ import * as Seeded from "./seeded.ts"
  * @since 0.1.0
  */
 export interface Measured {
-  readonly jitter: Retry.Jitter
+  readonly jitter: Jitter
   readonly clients: number
   /** Writes tried by all clients together. */
   readonly work: number
@@ -51,10 +53,10 @@ const base = 5
 const cap = 2_000
 const network = { mean: 10, deviation: 2 }
 
-const jitters: ReadonlyArray<Retry.Jitter> = ["full", "equal", "decorrelated", "proportional", "none"]
+const jitters: ReadonlyArray<Jitter> = ["full", "equal", "decorrelated", "proportional", "none"]
 
 /** How long a client waits after so many failed attempts, if it waited `before` the last time; `random` is in [0, 1). */
-const waitOf = (jitter: Retry.Jitter, failed: number, before: number, random: number): number => {
+const waitOf = (jitter: Jitter, failed: number, before: number, random: number): number => {
   const whole = Math.min(cap, base * 2 ** (failed - 1))
   switch (jitter) {
     case "full":
@@ -94,11 +96,7 @@ const post = (messages: Array<Message>, message: Message): void => {
 }
 
 /** One run: all clients begin at once, and it ends when all have written. */
-const once = (
-  jitter: Retry.Jitter,
-  clients: number,
-  seed: number
-): { readonly work: number; readonly millis: number } => {
+const once = (jitter: Jitter, clients: number, seed: number): { readonly work: number; readonly millis: number } => {
   const unit = Seeded.draws(seed)
   const delay = () => Math.max(0, network.mean + network.deviation * Seeded.normal(unit))
   const underWay: Array<Message> = []

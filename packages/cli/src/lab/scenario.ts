@@ -116,11 +116,11 @@ export interface Options {
    * @default "charged"
    */
   readonly rejections?: "free" | "charged" | undefined
-  /** What responses tell of the limits: Anthropic's headers. @default "rounded" */
-  readonly headers?: ProviderSim.HeaderMode | undefined
+  /** Rate limit headers of responses: Anthropic's headers. @default "rounded" */
+  readonly headers?: ProviderSim.Options["headers"]
   /** How the provider counts. @default "bucket" */
   readonly window?: Limits.Window | undefined
-  /** Milliseconds per output token, besides 500 per call and 0.01 per input token. @default 10 */
+  /** Milliseconds per output token, in addition to 500 per call and 0.01 per input token. @default 10 */
   readonly latencyPerToken?: number | undefined
   /** @default 1 */
   readonly seed?: number | undefined

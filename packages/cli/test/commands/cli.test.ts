@@ -85,66 +85,24 @@ describe("floodgate", () => {
     [["run", "docs"], /--prompt TEXT or --prompt-file FILE/],
     [["run", "docs", "--prompt", "x", "--prompt-file", "y"], /not both/],
     [["run", "docs", "--agentz", "3"], /Unrecognized flag: --agentz/],
-    [["run", "docs", "--prompt", "x", "--agents", "0"], /--agents.*a whole number above 0/],
-    [["run", "docs", "--prompt", "x", "--agents", "many"], /--agents: "many"\. Expected: a whole number above 0\n/],
-    [["run", "docs", "--prompt", "x", "--agents", "-3"], /--agents: "-3"\. Expected: a whole number above 0\n/],
     [["run", "docs", "--prompt", "x", "--agents", "1.5"], /--agents: "1\.5"\. Expected: a whole number above 0\n/],
     [["run", "docs", "--prompt", "x", "--agents"], /Missing value for flag --agents/],
-    [
-      ["run", "docs", "--prompt", "x", "--burst", "1e400"],
-      /--burst: "1e400"\. Expected: a number from 0\.001 up to 2\^53\n/
-    ],
     [["run", "docs", "--prompt", "x", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside it\n/],
-    [["provider", "--requests-per-minute", "9", "--burst", "10"], /--burst: "10"\. Expected: a limit on tokens beside/],
-    [["forecast", "--tokens-per-second", "9", "--window", "fixed"], /--window: "fixed"\. Expected: a limit per minute/],
-    ...[["forecast"], ["provider"], ["run", "docs", "--prompt", "x"]].map(
-      (command) =>
-        [
-          [...command, "--input-tokens-per-minute", "9", "--window", "fixed", "--burst", "10"],
-          /--burst: "10"\. Expected: less than the limit of 9 that the window holds\n/
-        ] as const
-    ),
-    [["forecast", "--input-tokens-per-minute", "1e300"], /--input-tokens-per-minute: "1e300".* up to 2\^53\n/],
-    [["forecast", "docs", "--first-tokens", "9"], /--first-tokens: "9"\. Expected: nothing: the documents decide\n/],
+    [
+      ["provider", "--input-tokens-per-minute", "9", "--window", "fixed", "--burst", "10"],
+      /--burst: "10"\. Expected: less than the limit of 9 that the window holds\n/
+    ],
     [
       ["forecast", "docs", "--trace", "t.csv"],
       /--trace: ".*t\.csv"\. Expected: nothing: the documents are the workload/
     ],
-    [["forecast", "--trace", "t.csv", "--calls", "9"], /--calls: "9"\. Expected: nothing: the trace has its own\n/],
-    [["storm", "--rate", "9e15"], /--rate: "9e15"\. Expected: a number from 0\.001 up to 2\^47\n/],
-    [["storm", "--burst", "1e300"], /--burst: "1e300"\. Expected: a number from 0\.001 up to 2\^53\n/],
-    [["storm", "--rate", " "], /--rate: " "\. Expected: a number from 0\.001 up to 2\^47\n/],
-    [["storm", "--rate", "0"], /--rate: "0"\. Expected: a number from 0\.001 up to 2\^47\n/],
-    [["storm", "--burst", "0"], /--burst: "0"\. Expected: a number from 0\.001 up to 2\^53\n/],
-    [["lab", "--seed", "-1"], /--seed: "-1"\. Expected: a whole number from 0 to 4,294,967,295\n/],
     // Regression: numbers beyond what can be were bent, or taken and never reached.
     [["lab", "--seed", "4294967296"], /--seed: "4294967296"\. Expected: a whole number from 0 to 4,294,967,295\n/],
     [["forecast", "--agents", "1e9"], /--agents: "1000000000"\. Expected: at most 1,000,000 calls of all agents\n/],
-    [["forecast", "--calls", "1e9"], /--calls: "1000000000"\. Expected: at most 1,000,000 calls of all agents\n/],
-    [["run", "docs", "--prompt", "x", "--attempts", "1e9"], /--attempts.*Expected: a whole number from 1 to 1,000\n/],
-    [["run", "docs", "--prompt", "x", "--max-tokens", "1e9"], /--max-tokens.*from 1 to 10,000,000\n/],
-    [["run", "docs", "--prompt", "x", "--concurrency", "1e9"], /--concurrency.*from 1 to 1,000,000\n/],
-    [["provider", "--latency", "1e9"], /--latency: "1e9"\. Expected: a number from 0 to 86,400,000\n/],
-    [["provider", "--latency-noise", "9"], /--latency-noise: "9"\. Expected: a number from 0 to 5\n/],
-    [["provider", "--time-scale", "1e9"], /--time-scale: "1e9"\. Expected: a number from 0\.001 to 1,000,000\n/],
-    [
-      ["provider", "--output-tokens", "1e9"],
-      /--output-tokens: "1e9"\. Expected: a whole number from 1 to 10,000,000\n/
-    ],
-    [["storm", "--rate", "1e-300"], /--rate: "1e-300"\. Expected: a number from 0\.001 up to 2\^47\n/],
-    [["provider", "--port", "http"], /--port: "http"\. Expected: a port from 0 to 65535\n/],
-    [["provider", "--port", "99999"], /--port.*from 0 to 65535/],
     // Node would listen on every address.
     [["provider", "--host", ""], /Missing value for flag --host\. Expected: an address or the name of a host\n/],
-    [["forecast", "--deadline", "Infinity"], /--deadline: "Infinity"\. Expected: a duration such as "10 minutes"\n/],
     [["provider", "--rejections", "maybe"], /--rejections.*"free" \| "charged"/],
-    [["provider", "--time-scale", "0"], /--time-scale.*from 0\.001 to 1,000,000/],
-    [["provider", "--window", "round"], /--window/],
-    [["run", "docs", "--prompt", "x", "--out", ""], /Missing value for flag --out\. Expected: a folder\n/],
     [["storm", "--report", "none/"], /--report: "none\/"\. Expected: a file\n/],
-    [["storm", "--report", ""], /Missing value for flag --report\. Expected: a file\n/],
-    [["run", "docs", "--prompt", "x", "--model", " "], /--model: " "\. Expected: the name of a model\n/],
-    [["run", "", "--prompt", "x"], /<path>: ""\. Expected: a file or folder\n/],
     [["storm", "--seed", "\u001b[31m"], /--seed: "\uFFFD\[31m"/]
   ]
   for (const [args, says] of wrong) {

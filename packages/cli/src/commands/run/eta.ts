@@ -5,7 +5,8 @@
 import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
 import * as Forecast from "floodgate/Forecast"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
+import { mapDimensions } from "../../dimensions.ts"
 import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 
@@ -24,11 +25,11 @@ export interface Ahead {
  * The rate that is to be expected from now on. One that was lowered grows back, up to the limit unless others spend a part
  * of it: which of both is unknown, so the mean of both ends is.
  */
-const rateOf = ({ limitPerSecond, perSecond }: Budget.DimensionStatus): number =>
+const rateOf = ({ limitPerSecond, perSecond }: NonNullable<Budget.PoolStatus["dimensions"]["tokens"]>): number =>
   limitPerSecond < Infinity ? (perSecond + limitPerSecond) / 2 : perSecond
 
 const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
-  Limits.mapDimensions(dimensions, (status) =>
+  mapDimensions(dimensions, (status) =>
     status.perSecond > 0 ? { perSecond: rateOf(status), burst: status.capacity } : { total: status.capacity }
   )
 
@@ -62,7 +63,7 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.
  * first answers that is several times what calls use, so that a level without it means a wait that never comes.
  */
 const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge =>
-  Limits.mapDimensions(dimensions, ({ capacity, level }, dimension) => {
+  mapDimensions(dimensions, ({ capacity, level }, dimension) => {
     const back = work.reduce((level, { out }) => {
       if (out === undefined) return level
       const used = usageOf(out.call)[dimension]

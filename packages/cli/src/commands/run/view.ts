@@ -164,14 +164,19 @@ const shortestBar = 4
 /** The bars of a narrow terminal are shorter: it says what agents do and how long it takes, too. */
 const barWidthIn = (columns: number): number => Math.max(shortestBar, Math.min(barWidth, columns - 60))
 
-const agentLine = (agent: string, row: Row, waiter: Budget.WaiterStatus | undefined, width: number): string => {
+const agentLine = (
+  agent: string,
+  row: Row,
+  waiter: Budget.PoolStatus["waiting"][number] | undefined,
+  width: number
+): string => {
   const calls = agent === Steps.orchestrator ? 1 : Steps.steps.length
   const now = doing(row, waiter)
   return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, width)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
 }
 
 /** What an agent does now, or how it ended. */
-const doing = ({ ended, failure, step }: Row, waiter: Budget.WaiterStatus | undefined): string => {
+const doing = ({ ended, failure, step }: Row, waiter: Budget.PoolStatus["waiting"][number] | undefined): string => {
   if (failure !== undefined) return `failed: ${failure}`
   if (ended !== undefined || step === undefined) return ended ?? ""
   if (waiter === undefined) return step
@@ -180,7 +185,7 @@ const doing = ({ ended, failure, step }: Row, waiter: Budget.WaiterStatus | unde
 }
 
 /** The rate in use, and the limit where that is more: others spend the rest. */
-const refill = ({ limitPerSecond, perSecond }: Budget.DimensionStatus): string => {
+const refill = ({ limitPerSecond, perSecond }: NonNullable<Budget.PoolStatus["dimensions"]["tokens"]>): string => {
   if (perSecond === 0) return ""
   const isLess = limitPerSecond < Infinity && perSecond < 0.99 * limitPerSecond
   return `, refills ${short(perSecond)}${isLess ? ` of ${short(limitPerSecond)}` : ""}/s`

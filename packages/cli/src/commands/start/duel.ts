@@ -6,7 +6,7 @@ import Anthropic, { APIError } from "@anthropic-ai/sdk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as Floodgate from "floodgate/anthropic"
+import * as Floodgate from "floodgate/promise"
 import type * as Budget from "floodgate/Budget"
 import type { ProviderSim } from "floodgate/testing"
 import { Scenario } from "../../lab/index.ts"
@@ -59,7 +59,7 @@ const clientOf = (baseURL: string, middleware: ReadonlyArray<Floodgate.Middlewar
 /** A side, whose provider starts now. */
 const sideOf = Effect.fnUntraced(function* (
   name: string,
-  guard: Floodgate.Installation | undefined,
+  guard: Floodgate.Floodgate | undefined,
   seconds: Effect.Effect<number>
 ) {
   const server = yield* Provider.listen(Scenario.providerOf(scenario))

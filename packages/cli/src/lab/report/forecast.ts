@@ -30,7 +30,7 @@ const secondsOf = (duration: Duration.Duration): number => round(Duration.toSeco
 const mostCalls = 4_000
 
 /** Calls that one agent makes one after the other, as one: all their waits, then all that they ran. */
-const barsOf = (agent: string, calls: ReadonlyArray<Forecast.CallForecast>): ReadonlyArray<Figures.Bar> => {
+const barsOf = (agent: string, calls: Forecast.Forecast["calls"]): ReadonlyArray<Figures.Bar> => {
   const ran = calls.reduce((sum, call) => sum + secondsOf(call.finishesAfter) - secondsOf(call.admittedAfter), 0)
   const from = secondsOf(calls[0]!.askedAfter)
   const to = secondsOf(calls.at(-1)!.finishesAfter)

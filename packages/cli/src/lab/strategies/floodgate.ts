@@ -3,10 +3,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
-import * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
+import { mapDimensions } from "../../dimensions.ts"
 import type { Agent, Call, Scenario } from "../scenario.ts"
 import type { Believed, Client, Strategy } from "../strategy.ts"
 
@@ -41,8 +41,8 @@ const believedOf = ({ pools }: Budget.BudgetStatus): Believed => {
   const [pool] = Object.values(pools)
   const dimensions = pool?.dimensions ?? {}
   return {
-    left: Limits.mapDimensions(dimensions, ({ level }) => level),
-    perSecond: Limits.mapDimensions(dimensions, ({ perSecond }) => perSecond)
+    left: mapDimensions(dimensions, ({ level }) => level),
+    perSecond: mapDimensions(dimensions, ({ perSecond }) => perSecond)
   }
 }
 
@@ -65,7 +65,7 @@ const scaled =
   (factor: number) =>
   (scenario: Scenario): Budget.Options => {
     const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
-    const limits = Limits.mapDimensions(scenario.limits, (limit) => ({
+    const limits = mapDimensions(scenario.limits, (limit) => ({
       ...limit,
       perSecond: times(limit.perSecond),
       perMinute: times(limit.perMinute),

@@ -1,0 +1,174 @@
+/**
+ * What one governed call costs: `npm run -s bench -- call`.
+ *
+ * - **time**: `LlmClient.create` over a provider that answers at once, less that provider alone. Both take turns in one
+ *   process; the median of the rounds counts.
+ * - **memory**: what a call keeps alive while it waits in the queue, fiber included, beside a fiber that only sleeps.
+ * - **path**: the files and functions of `src/` that one warm call runs through, by V8's own coverage.
+ *
+ * `--path` also lists the functions of the path.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
+import { LlmProvider, type Params, type Reply } from "floodgate/LlmProvider"
+import { Session } from "node:inspector/promises"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+
+const params: Params = {
+  model: "claude-sonnet-5",
+  max_tokens: 500,
+  messages: [{ role: "user", content: "What is a token bucket? ".repeat(20) }]
+}
+
+const reply: Reply<unknown> = {
+  value: {
+    id: "msg_1",
+    type: "message",
+    role: "assistant",
+    model: "claude-sonnet-5",
+    stop_reason: "end_turn",
+    content: [{ type: "text", text: "A bucket that refills." }],
+    usage: { input_tokens: 160, output_tokens: 8 }
+  },
+  signal: { dimensions: { inputTokens: { limit: 2_000_000, remaining: 1_990_000, roundedTo: 1_000 } } },
+  requestId: undefined
+}
+
+/** Answers at once, always the same. */
+const provider = Layer.succeed(LlmProvider)(
+  LlmProvider.of({
+    name: "bare",
+    create: () => Effect.succeed(reply as never),
+    stream: () => Effect.succeed({ value: Stream.empty, signal: undefined, requestId: undefined }),
+    countTokens: () => Effect.succeed({ value: 1, signal: undefined, requestId: undefined })
+  })
+)
+
+type Services = LlmClient.LlmClient | LlmProvider | Budget.TokenBudget
+
+/** Runs something with a client of its own. */
+const withClient = (
+  limits: Budget.Options["limits"],
+  run: (context: Context.Context<Services>) => Promise<void>
+): Promise<void> =>
+  Effect.runPromise(
+    Effect.scoped(
+      Effect.flatMap(
+        Layer.build(
+          LlmClient.layerProvider().pipe(Layer.provideMerge(Budget.layer({ limits })), Layer.provideMerge(provider))
+        ),
+        (context) => Effect.promise(() => run(context))
+      )
+    )
+  )
+
+const plenty = { requests: { perMinute: 1e12 }, inputTokens: { perMinute: 1e12 }, outputTokens: { perMinute: 1e12 } }
+
+// -----------------------------------------------------------------------------
+// Time
+// -----------------------------------------------------------------------------
+
+const rounds = 15
+const callsPerRound = 5_000
+
+const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b) => a - b)[values.length >> 1]!
+
+const repeated = (call: Effect.Effect<unknown, unknown, LlmClient.LlmClient | LlmProvider>) =>
+  Effect.gen(function* () {
+    for (let n = 0; n < callsPerRound; n++) yield* call
+  })
+
+const time = async (context: Context.Context<Services>): Promise<void> => {
+  const bare = Effect.suspend(() => Context.get(context, LlmProvider).create(params))
+  const governed = Effect.suspend(() => LlmClient.create(params))
+  const micros: Array<readonly [bare: number, governed: number]> = []
+  for (let round = 0; round < rounds; round++) {
+    const taken: Array<number> = []
+    for (const call of [bare, governed]) {
+      const start = performance.now()
+      await Effect.runPromise(Effect.provide(Effect.orDie(repeated(call)), context))
+      taken.push(((performance.now() - start) * 1_000) / callsPerRound)
+    }
+    // The first rounds warm up.
+    if (round >= 5) micros.push([taken[0]!, taken[1]!])
+  }
+  const [alone, under] = [median(micros.map(([one]) => one)), median(micros.map(([, two]) => two))]
+  console.log(`time: ${(under - alone).toFixed(1)} us over the bare provider (${alone.toFixed(1)} us alone)`)
+}
+
+// -----------------------------------------------------------------------------
+// Memory
+// -----------------------------------------------------------------------------
+
+const waiters = 10_000
+
+/** Bytes that each of many fibers keeps alive once it stands still. */
+const bytesOf = async (fork: () => Fiber.Fiber<unknown, unknown>): Promise<number> => {
+  const collect = globalThis.gc ?? (() => console.error("bench: run node with --expose-gc"))
+  const settled = () => new Promise((resolve) => setTimeout(resolve, 50))
+  collect()
+  const before = process.memoryUsage().heapUsed
+  const fibers = Array.from({ length: waiters }, fork)
+  await settled()
+  collect()
+  const bytes = (process.memoryUsage().heapUsed - before) / waiters
+  for (const fiber of fibers) fiber.interruptUnsafe()
+  await settled()
+  return bytes
+}
+
+const memory = async (context: Context.Context<Services>): Promise<void> => {
+  await Effect.runPromise(Effect.provide(Budget.consume(1_000), context))
+  const fork = Effect.runForkWith(context)
+  const governed = () => fork(LlmClient.create(params))
+  const asleep = () => fork(Effect.sleep("1 day"))
+  for (const call of [governed, asleep]) await bytesOf(call)
+  const [waits, sleeps] = [await bytesOf(governed), await bytesOf(asleep)]
+  console.log(
+    `memory: ${(waits / 1_000).toFixed(1)} KB while it waits (a fiber asleep: ${(sleeps / 1_000).toFixed(1)})`
+  )
+}
+
+// -----------------------------------------------------------------------------
+// Path
+// -----------------------------------------------------------------------------
+
+const source = pathToFileURL(join(import.meta.dirname, "../src/")).href
+
+const path = async (context: Context.Context<Services>): Promise<void> => {
+  const once = () => Effect.runPromise(Effect.provide(LlmClient.create(params), context))
+  const session = new Session()
+  session.connect()
+  await session.post("Profiler.enable")
+  await session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: false })
+  for (let n = 0; n < 100; n++) await once()
+  await session.post("Profiler.takePreciseCoverage")
+  await once()
+  const { result } = await session.post("Profiler.takePreciseCoverage")
+  session.disconnect()
+  const run = result
+    .filter(({ url }) => url.startsWith(source))
+    .map(({ functions, url }) => ({
+      file: url.slice(source.length),
+      functions: functions.filter(({ ranges }) => ranges[0]!.count > 0)
+    }))
+    .filter(({ functions }) => functions.length > 0)
+  const count = run.reduce((sum, { functions }) => sum + functions.length, 0)
+  console.log(`path: ${run.length} files, ${count} functions`)
+  if (!process.argv.includes("--path")) return
+  for (const { file, functions } of run.toSorted((a, b) => b.functions.length - a.functions.length)) {
+    const names = functions.map(({ functionName }) => functionName || "(anonymous)")
+    console.log(`  ${file} (${functions.length}): ${names.join(", ")}`)
+  }
+}
+
+await withClient(plenty, time)
+// Room for one call, which is taken: everybody else waits.
+await withClient({ inputTokens: { perSecond: 0.001, burst: 1_000 } }, memory)
+await withClient(plenty, path)

@@ -1,0 +1,15 @@
+import * as Limits from "floodgate/Limits"
+
+/** Applies a function to what is given for each dimension; leaves out what it gives nothing for. */
+export const mapDimensions = <A, B>(
+  self: { readonly [D in Limits.Dimension]?: A | undefined },
+  f: (value: A, dimension: Limits.Dimension) => B | undefined
+): { readonly [D in Limits.Dimension]?: B } => {
+  const result: { [D in Limits.Dimension]?: B } = {}
+  for (const dimension of Limits.dimensions) {
+    const value = self[dimension]
+    const mapped = value === undefined ? undefined : f(value, dimension)
+    if (mapped !== undefined) result[dimension] = mapped
+  }
+  return result
+}

@@ -1,0 +1,323 @@
+/**
+ * A middleware for the Vercel AI SDK: any model that `wrapLanguageModel` takes is put under the budget, also one whose HTTP
+ * nobody sees, such as Bedrock's, a gateway's, or one that runs in this process.
+ *
+ * **When to use**
+ *
+ * Where a provider takes a `fetch`, `floodgate/fetch` knows more: it sees the request as it is sent, and headers that a
+ * provider's package does not pass on. Use this for all other models.
+ *
+ * **Details**
+ *
+ * Each call of the model, and so each step of an agent, is admitted by the {@link Governor}, settled by the usage that the
+ * SDK reports, and retried by the governor's policy.
+ *
+ * - What a failure means is read from the SDK's error: its status, its headers and its body. What finally fails reaches the
+ *   caller as that error, with `isRetryable` false: retries have one owner, so the SDK's own do nothing.
+ * - A stream is retried while it has no content. Its reservation lives until it was read, cancelled, aborted or forgotten.
+ * - A caller who aborts leaves the queue at once. The time in the queue is not part of the governor's `timeout`.
+ * - Limits are read from the headers of an answer, where the provider's package passes them on.
+ * - The agent is `providerOptions.floodgate.agent`, or the header `x-floodgate-agent`; its class `providerOptions.floodgate.kind`.
+ *
+ * It fits versions 5, 6 and 7 of the SDK by its form, without a dependency on it. Programs without Effect have it as
+ * `Floodgate.create({ ... }).aiSdk` of `floodgate/promise`.
+ *
+ * **Gotchas**
+ *
+ * What the budget refuses reaches the caller as a `BudgetError`, and what the governor ends (its `timeout`, an open circuit)
+ * as an `LlmError`. A timeout of the SDK's own (`timeout`, `abortSignal`) counts from the call, so the queue is part of it.
+ *
+ * **Example** (A model under the budget)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as FloodgateAiSdk from "floodgate/ai-sdk"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * // With the SDK: generateText({ model: wrapLanguageModel({ model: bedrock("..."), middleware }), prompt })
+ * const model = {
+ *   provider: "example",
+ *   modelId: "m-1",
+ *   doGenerate: async () => ({ usage: { inputTokens: { total: 3 }, outputTokens: { total: 1 } } })
+ * }
+ *
+ * const program = Effect.gen(function* () {
+ *   const middleware = yield* FloodgateAiSdk.make()
+ *   const params = { prompt: [{ role: "user", content: [{ type: "text", text: "Hello" }] }] }
+ *   const { usage } = yield* Effect.promise(() => middleware.wrapGenerate({ params, model }))
+ *   return usage.outputTokens.total
+ * })
+ *
+ * const live = Governor.layer().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }))
+ * )
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => 1
+ * ```
+ *
+ * @since 0.2.0
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+import { FailedAttempt } from "../governor/failure.ts"
+import * as Governor from "../Governor.ts"
+import { LlmError, type LlmErrorReason } from "../LlmError.ts"
+import { requestIdOf } from "../protocol/errors.ts"
+import { signalOf } from "../protocol/headers.ts"
+import { infoOf } from "../protocol/messages.ts"
+import { usageOf } from "../protocol/protocol.ts"
+import * as SdkErrors from "../signals/sdkErrors.ts"
+import * as Describe from "./describe.ts"
+import { type Conclusion, watch, type Watched } from "./stream.ts"
+
+export type { CallParams } from "./describe.ts"
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How the middleware treats calls.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface MiddlewareOptions {
+  /**
+   * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the call and its model.
+   *
+   * @default no bounds; the agent is named by `providerOptions.floodgate.agent` or the header `x-floodgate-agent`
+   */
+  readonly callOptions?:
+    | Governor.CallOptions
+    | ((params: Describe.CallParams, model: ModelInfo) => Governor.CallOptions)
+    | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * What a model says of itself.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface ModelInfo {
+  readonly provider: string
+  readonly modelId: string
+}
+
+/**
+ * A middleware of the AI SDK, by what is used of it: it fits every version of the SDK whose models have these methods.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Middleware {
+  /** The oldest version that asks for one; later ones take it. */
+  readonly specificationVersion: "v3"
+  readonly wrapGenerate: <Params extends Describe.CallParams, Result extends object>(options: {
+    readonly params: Params
+    readonly model: ModelInfo & { doGenerate(params: Params): PromiseLike<Result> }
+  }) => Promise<Result>
+  readonly wrapStream: <
+    Params extends Describe.CallParams,
+    Part,
+    Result extends { stream: ReadableStream<Part> }
+  >(options: {
+    readonly params: Params
+    readonly model: ModelInfo & { doStream(params: Params): PromiseLike<Result> }
+  }) => Promise<Result>
+}
+
+// -----------------------------------------------------------------------------
+// Attempts
+// -----------------------------------------------------------------------------
+
+/** A failed attempt, and what the caller gets if it stays so. */
+class AttemptFailed<A> extends FailedAttempt {
+  readonly reason: LlmErrorReason
+  readonly conclude: () => A
+
+  constructor(reason: LlmErrorReason, conclude: () => A) {
+    super(new LlmError({ reason }))
+    this.reason = reason
+    this.conclude = conclude
+  }
+}
+
+/** The error as the caller gets it: the governor was the one to retry it, so the SDK must not. */
+const final = (thrown: unknown): unknown => {
+  if (Predicate.hasProperty(thrown, "isRetryable") && thrown.isRetryable === true) {
+    Object.defineProperty(thrown, "isRetryable", { value: false, configurable: true, enumerable: true })
+  }
+  return thrown
+}
+
+const rethrow = (thrown: unknown) => (): never => {
+  throw final(thrown)
+}
+
+/** Asks the model. Both the caller and the attempt can end it. */
+const ask = <Params extends Describe.CallParams, Result>(
+  call: (params: Params) => PromiseLike<Result>,
+  params: Params,
+  signal: AbortSignal
+) =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.tryPromise({
+      try: async () => {
+        const signals = params.abortSignal === undefined ? [signal] : [signal, params.abortSignal]
+        return await call({ ...params, abortSignal: AbortSignal.any(signals) })
+      },
+      catch: (thrown) => new AttemptFailed<Result>(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
+    })
+  )
+
+/** Whether and when an attempt's request ends with its scope. */
+const controllerOf = Effect.acquireRelease(
+  Effect.sync(() => new AbortController()),
+  (controller) => Effect.sync(() => controller.abort())
+)
+
+const signalFrom = (result: unknown) =>
+  Effect.map(Clock.currentTimeMillis, (now) => signalOf(Describe.headersOf(result), now))
+
+const whole = <Params extends Describe.CallParams, Result>(
+  call: (params: Params) => PromiseLike<Result>,
+  params: Params
+) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { signal } = yield* controllerOf
+      const value = yield* ask(call, params, signal)
+      const answer = Describe.answerOf(value)
+      return { value, actual: usageOf(answer), signal: yield* signalFrom(value), response: infoOf(answer) }
+    })
+  )
+
+/** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
+const opened = Effect.fnUntraced(function* <
+  Params extends Describe.CallParams,
+  Part,
+  Result extends { stream: ReadableStream<Part> }
+>(
+  call: (params: Params) => PromiseLike<Result>,
+  params: Params,
+  ticket: Governor.Ticket
+): Effect.fn.Return<{ readonly result: Result; readonly watched: Watched<Part> }, AttemptFailed<Result>, Scope.Scope> {
+  const { signal } = yield* controllerOf
+  const result = yield* ask(call, params, signal)
+  yield* ticket.observeLimits(yield* signalFrom(result))
+  const watched = watch(result.stream, {
+    now: yield* Clock.currentTimeMillis,
+    requestId: requestIdOf(Describe.headersOf(result)),
+    observed: ticket.recordUsage
+  })
+  const failure = yield* Effect.promise(watched.begin)
+  if (failure === undefined) return { result, watched }
+  return yield* Effect.fail(new AttemptFailed<Result>(failure, () => ({ ...result, stream: watched.replay() })))
+})
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+const concluded = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effect<void> => {
+  switch (conclusion._tag) {
+    case "Complete":
+      return ticket.succeed(conclusion.actual, conclusion.info)
+    case "Failed":
+      return ticket.fail(new LlmError({ reason: conclusion.reason }))
+    case "Abandoned":
+      return Effect.void
+  }
+}
+
+/** What a call fails with that is interrupted, but not by its caller. */
+const closed = (): Error => new Error("The floodgate of this model was closed; the call was not made, or was aborted")
+
+/**
+ * Makes the middleware over the governor of the context: for Effect apps that use the AI SDK. Calls that run or wait when
+ * the scope closes fail, and so does every later one.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: MiddlewareOptions = {}
+): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
+  const governor = yield* Governor.Governor
+  const run = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+
+  const described = (params: Describe.CallParams, model: ModelInfo, stream: boolean) => {
+    const { agent, call } = Describe.describe(params, model, stream)
+    const { callOptions } = options
+    const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
+    return { call, how: { agent, ...given } }
+  }
+
+  /** Runs a call for a caller who may abort it. */
+  const settled = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
+    const fiber = run(effect, signal === undefined ? {} : { signal })
+    const exit = await new Promise<Exit.Exit<A, unknown>>((resolve) => {
+      // What the set runs has no type of its own; this fiber runs the effect.
+      fiber.addObserver((exit) => resolve(exit as Exit.Exit<A, unknown>))
+    })
+    if (Exit.isSuccess(exit)) return exit.value
+    signal?.throwIfAborted()
+    const error = Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
+    if (error instanceof AttemptFailed) return error.conclude()
+    throw error
+  }
+
+  /** The reservation lives as long as the stream: its scope closes when that ends, breaks or is left. */
+  const streamed = <Params extends Describe.CallParams, Part, Result extends { stream: ReadableStream<Part> }>(
+    ask: (params: Params) => PromiseLike<Result>,
+    params: Params,
+    call: Governor.Call,
+    how: Governor.CallOptions
+  ) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const attempt = (ticket: Governor.Ticket) =>
+          Effect.map(opened<Params, Part, Result>(ask, params, ticket), (opened) => ({ ...opened, ticket }))
+        const { result, ticket, watched } = yield* Effect.onExit(
+          restore(Scope.provide(governor.open(call, attempt, how), scope)),
+          (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
+        )
+        const ended = (conclusion: Conclusion): void =>
+          void runFork(Effect.andThen(concluded(ticket, conclusion), Scope.close(scope, Exit.void)))
+        return { ...result, stream: watched.give(ended, params.abortSignal) }
+      })
+    )
+
+  return {
+    specificationVersion: "v3",
+    wrapGenerate: ({ model, params }) => {
+      const { call, how } = described(params, model, false)
+      return settled(
+        governor.run(call, () => whole((params) => model.doGenerate(params), params), how),
+        params.abortSignal
+      )
+    },
+    wrapStream: ({ model, params }) => {
+      const { call, how } = described(params, model, true)
+      return settled(
+        streamed((params) => model.doStream(params), params, call, how),
+        params.abortSignal
+      )
+    }
+  }
+})

@@ -1,0 +1,110 @@
+/** Bodies that fall silent for ever: a read that takes too long fails, and its connection is closed. */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Source } from "./stream.ts"
+
+/** A connection, and whether its response has come to its end. */
+export interface Connection {
+  readonly controller: AbortController
+  isOver: boolean
+}
+
+/** How long a body may be silent. */
+export interface Patience {
+  readonly silence: Duration.Duration
+  /** What a read fails with that took too long. */
+  readonly stalled: (silence: string) => Effect.Effect<unknown>
+}
+
+/** A source whose silences are bounded. */
+export interface Bounded extends Source {
+  /** Whether this is what a read failed with, because nothing came. */
+  readonly isStalled: (thrown: unknown) => boolean
+}
+
+/** A read that is under way. */
+interface Reading {
+  readonly since: number
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * Bounds the silences of a source. One fiber watches all of its reads, as long as the scope: a timer for each read would cost
+ * more than the read. How slowly the source is read does not matter.
+ */
+export const bound = (
+  source: Source,
+  connection: Connection,
+  how: Patience
+): Effect.Effect<Bounded, never, Scope.Scope> =>
+  Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
+    const watched = watch(source, connection, clock)
+    return Effect.as(Effect.forkScoped(guard(watched, connection, clock, how)), watched.bounded)
+  })
+
+interface Watched {
+  readonly bounded: Bounded
+  /** The read that is under way. */
+  readonly current: () => Reading | undefined
+  /** Fails that read. */
+  readonly stall: (error: unknown) => void
+}
+
+const watch = ({ cancel, read }: Source, connection: Connection, clock: Clock.Clock): Watched => {
+  let current: Reading | undefined
+  let stalledBy: { readonly error: unknown } | undefined
+  return {
+    current: () => current,
+    stall: (error) => {
+      stalledBy = { error }
+      current?.reject(error)
+    },
+    bounded: {
+      cancel,
+      isStalled: (thrown) => stalledBy !== undefined && thrown === stalledBy.error,
+      read: () =>
+        new Promise((resolve, reject) => {
+          if (stalledBy !== undefined) return reject(stalledBy.error)
+          current = { since: clock.currentTimeMillisUnsafe(), reject }
+          read().then(
+            (chunk) => {
+              current = undefined
+              if (chunk === undefined) connection.isOver = true
+              resolve(chunk)
+            },
+            (thrown) => {
+              current = undefined
+              connection.isOver = true
+              reject(thrown)
+            }
+          )
+        })
+    }
+  }
+}
+
+const guard = (
+  { current, stall }: Watched,
+  { controller }: Connection,
+  clock: Clock.Clock,
+  { silence, stalled }: Patience
+) =>
+  Effect.gen(function* () {
+    const most = Duration.toMillis(silence)
+    for (;;) {
+      const reading = current()
+      const now = clock.currentTimeMillisUnsafe()
+      const left = most - (now - (reading?.since ?? now))
+      if (left > 0) {
+        yield* Effect.sleep(left)
+        continue
+      }
+      const error = yield* stalled(Duration.format(silence))
+      // It may have come meanwhile.
+      if (current() !== reading) continue
+      stall(error)
+      return controller.abort(error)
+    }
+  })

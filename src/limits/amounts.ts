@@ -1,0 +1,202 @@
+/**
+ * Amounts of what is limited: estimates, usages, and what a call is charged of each limit. Plain values and arithmetic.
+ */
+import * as Schema from "effect/Schema"
+import { invalid } from "../input/arguments.ts"
+
+// -----------------------------------------------------------------------------
+// Dimensions and amounts
+// -----------------------------------------------------------------------------
+
+/**
+ * The dimensions in the order in which they are reported.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
+
+/**
+ * A schema for {@link Dimension}.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Dimension = Schema.Literals(dimensions)
+
+/**
+ * What is limited: `requests`, `inputTokens`, `outputTokens`, or `tokens` (input and output together).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Dimension = (typeof dimensions)[number]
+
+/**
+ * What a call is expected to use. `requests` is 1 unless given, `tokens` is input plus output unless given. If `tokens` and
+ * one part are given, the other part is the rest; `tokens` alone count as input, which is the cautious reading.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Estimate {
+  readonly requests?: number | undefined
+  readonly inputTokens?: number | undefined
+  readonly outputTokens?: number | undefined
+  readonly tokens?: number | undefined
+}
+
+/**
+ * What a call really used. A dimension that is left out keeps its estimate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Usage extends Estimate {}
+
+/**
+ * Something for each of several dimensions.
+ */
+export type PerDimension<A> = { readonly [D in Dimension]?: A }
+
+/**
+ * An amount for every dimension that a pool limits.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Charge = PerDimension<number>
+
+/**
+ * An amount for each of the four dimensions.
+ */
+export type Whole = { readonly [D in Dimension]: number }
+
+/**
+ * The usage of a call that used nothing: it was rejected, or never sent.
+ */
+export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
+// -----------------------------------------------------------------------------
+// Arithmetic
+// -----------------------------------------------------------------------------
+
+/** A number that counts something. Sums of others would not be finite, and those of texts are texts. */
+export const isCount = (value: number): boolean =>
+  Number.isFinite(value) && value >= 0 && value <= Number.MAX_SAFE_INTEGER
+
+/**
+ * What becomes of something for each of several dimensions, one after the other.
+ */
+export const mapDimensions = <A, B>(
+  self: { readonly [D in Dimension]?: A | undefined },
+  f: (value: A, dimension: Dimension) => B | undefined
+): PerDimension<B> => {
+  const result: { [D in Dimension]?: B } = {}
+  for (const dimension of dimensions) {
+    const value = self[dimension]
+    const mapped = value === undefined ? undefined : f(value, dimension)
+    if (mapped !== undefined) result[dimension] = mapped
+  }
+  return result
+}
+
+/** A value that is no count is ignored: it comes from a broken response. */
+const said = (value: number | undefined): number | undefined =>
+  value !== undefined && isCount(value) ? value : undefined
+
+/**
+ * Reads amounts that say only a part, over what is known without them. `tokens` are input and output together, so one part
+ * and the whole give the other part. The whole alone bounds both: each keeps what was known, none is more than the whole,
+ * and what is more than was known is input.
+ */
+const read = (amounts: Estimate, known: Whole): Whole => {
+  const tokens = said(amounts.tokens)
+  const input = said(amounts.inputTokens)
+  const output = said(amounts.outputTokens)
+  const inputTokens = input ?? inputOf(tokens, output, known)
+  const outputTokens = output ?? outputOf(tokens, input, known)
+  return {
+    requests: said(amounts.requests) ?? known.requests,
+    inputTokens,
+    outputTokens,
+    tokens: tokens ?? (input === undefined && output === undefined ? known.tokens : inputTokens + outputTokens)
+  }
+}
+
+const inputOf = (tokens: number | undefined, output: number | undefined, known: Whole): number => {
+  if (tokens === undefined) return known.inputTokens
+  if (output !== undefined) return Math.max(0, tokens - output)
+  return Math.min(tokens, Math.max(known.inputTokens, tokens - known.outputTokens))
+}
+
+const outputOf = (tokens: number | undefined, input: number | undefined, known: Whole): number => {
+  if (tokens === undefined) return known.outputTokens
+  return input === undefined ? Math.min(tokens, known.outputTokens) : Math.max(0, tokens - input)
+}
+
+/** A call of which nothing is said is one request. */
+const unsaid: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
+/**
+ * All that an estimate says: `requests` is 1 unless given, `tokens` is input plus output unless given. Of `tokens` and one
+ * part the rest is the other part; `tokens` alone are input, the cautious reading.
+ */
+export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
+
+/**
+ * The {@link whole} of an estimate that a caller gives.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when an amount is negative or above 2^53.
+ */
+export const wholeOf = (estimate: Estimate): Whole => {
+  checkAmount("requests", estimate.requests)
+  checkAmount("inputTokens", estimate.inputTokens)
+  checkAmount("outputTokens", estimate.outputTokens)
+  checkAmount("tokens", estimate.tokens)
+  return whole(estimate)
+}
+
+/**
+ * What an estimate takes of each limited dimension: its part of the {@link whole}.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when an amount is negative or above 2^53.
+ */
+export const charge = (estimate: Estimate, limited: PerDimension<unknown>): Charge => part(wholeOf(estimate), limited)
+
+const checkAmount = (dimension: Dimension, value: number | undefined): void => {
+  if (value !== undefined && !isCount(value)) {
+    invalid(`Estimate.${dimension}`, "a number from 0 up to 2^53", value)
+  }
+}
+
+/** The amounts of those dimensions that something is said of. */
+const part = (all: Whole, of: PerDimension<unknown>): Charge => {
+  // Written out: every reservation comes through here.
+  const result: { [D in Dimension]?: number } = {}
+  if (of.requests !== undefined) result.requests = all.requests
+  if (of.inputTokens !== undefined) result.inputTokens = all.inputTokens
+  if (of.outputTokens !== undefined) result.outputTokens = all.outputTokens
+  if (of.tokens !== undefined) result.tokens = all.tokens
+  return result
+}
+
+/**
+ * What a call that was charged `held` for its estimate really used. What the usage does not say keeps its estimate, part
+ * by part: of a call that was estimated by its input alone, a usage that says the input says all.
+ *
+ * **Details**
+ *
+ * `tokens` that the estimate named may be the provider's own count and not the sum of the parts: they follow a usage that
+ * says them or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
+ */
+export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Charge => {
+  const all = read(usage, whole(estimate))
+  const isPart = said(usage.inputTokens) === undefined || said(usage.outputTokens) === undefined
+  const { tokens } = said(usage.tokens) === undefined && isPart ? estimate : all
+  return part(tokens === undefined ? all : { ...all, tokens }, held)
+}

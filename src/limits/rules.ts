@@ -1,0 +1,296 @@
+/**
+ * Limits as a user writes them, and the rules that buckets run by.
+ */
+import { invalid } from "../input/arguments.ts"
+import { type Charge, type Dimension, dimensions, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
+
+// -----------------------------------------------------------------------------
+// Limits
+// -----------------------------------------------------------------------------
+
+/**
+ * How a provider counts a limit.
+ *
+ * - `"bucket"`: replenished continuously, as Anthropic documents
+ * - `"sliding"`: no span of one period may hold more than the limit
+ * - `"fixed"`: a counter that is reset each period, as Azure OpenAI
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Window = (typeof windows)[number]
+
+const windows = ["bucket", "sliding", "fixed"] as const
+
+/**
+ * How a provider counts the limits of its dimensions. An `Accounting` says it for its provider.
+ */
+export type Counting = PerDimension<Window>
+
+/**
+ * The limit of one dimension: exactly one of `perSecond`, `perMinute` and `total`, or a `share` alone.
+ *
+ * **Details**
+ *
+ * - `perMinute` without a `window` is read as the provider counts that the client knows. A budget without a client keeps
+ *   it safe against every kind of provider: a burst of 5 % of the limit, the rest spread over the minute, and never more
+ *   than the limit within any 60 s.
+ * - `perMinute` with `window: "bucket"` may use a whole minute's worth as burst.
+ * - `perSecond` is a bucket that refills at that rate; its burst is one second's worth unless given.
+ * - `total` never refills: a cap on a whole job.
+ * - The default burst of `requests` is 5 s worth, because providers may enforce 60 a minute as one a second.
+ *
+ * What is stated here is a cap: what a provider's headers say can lower the rate in use, and never raises it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limit {
+  readonly perSecond?: number | undefined
+  readonly perMinute?: number | undefined
+  readonly total?: number | undefined
+  /** The most that is granted at once, in the dimension's unit. */
+  readonly burst?: number | undefined
+  readonly window?: Window | undefined
+  /**
+   * The part that this budget may use, above 0 and at most 1, where another program should get the rest: of the stated
+   * limit, else of the limit that headers name. Two programs cannot share a limit fairly without it.
+   *
+   * @default 1
+   */
+  readonly share?: number | undefined
+}
+
+/**
+ * The limits of one pool. A dimension that is absent is not limited.
+ *
+ * **Example** (the limits of the incident report)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * const rules = Limits.resolve({ tokens: { perSecond: 60_000, burst: 200_000 } })
+ *
+ * rules.tokens?.capacity // => 200_000
+ * rules.tokens?.rate // => 60
+ * ```
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Limits {
+  readonly requests?: Limit | undefined
+  readonly inputTokens?: Limit | undefined
+  readonly outputTokens?: Limit | undefined
+  readonly tokens?: Limit | undefined
+}
+
+/**
+ * Limits per pool, for providers that give each class of models its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pools {
+  /** By the name of the pool, which is no model's unless `poolOf` gives it. */
+  readonly pools: Readonly<Record<string, Limits>>
+  /** Which pool a model belongs to. @default the classes of Claude, by `Presets.poolOf`; another model is its own pool */
+  readonly poolOf?: ((model: string) => string) | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Rules
+// -----------------------------------------------------------------------------
+
+/**
+ * What a bucket runs by: a resolved {@link Limit}. Amounts are in the dimension's unit, times in milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Rule {
+  /** The highest level: the burst. */
+  readonly capacity: number
+  /** Refill per millisecond; 0 for a quota. */
+  readonly rate: number
+  /** The largest estimate that can ever be admitted. */
+  readonly most: number
+  /** Where the provider counts by windows: no span of `millis` may hold more than `max`. */
+  readonly window: { readonly max: number; readonly millis: number } | undefined
+  /** Whether it never refills. */
+  readonly quota: boolean
+  /** The provider's own bucket, of which a window or a share keeps something back. */
+  readonly provider: { readonly rate: number; readonly burst: number }
+}
+
+/**
+ * A rule per limited dimension.
+ */
+export type Rules = PerDimension<Rule>
+
+const minute = 60_000
+/** DESIGN: burst + rate x 60 s stays within the limit, and 5 % is large enough not to bind. */
+const safeBurst = 0.05
+/** Providers may enforce 60 a minute as one a second: bursts of requests are kept to 5 s worth. */
+const requestBurstMillis = 5_000
+
+const limitOptions = ["perSecond", "perMinute", "total", "burst", "window", "share"]
+
+/** Refuses what is no object, and options that do not exist: a limit that is misspelt would limit nothing. */
+export const checkOptions = (option: string, value: unknown, known: ReadonlyArray<string>): void => {
+  const names = known.join(", ")
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    invalid(option, `an object with ${names}`, typeof value === "string" ? `"${value}"` : value)
+  }
+  const unknown = Object.keys(value as object).find((name) => !known.includes(name))
+  if (unknown !== undefined) invalid(option, `no options but ${names}`, `"${unknown}"`)
+}
+
+const positive = (option: string, value: number | undefined): number | undefined => {
+  if (value !== undefined && !(value > 0 && isCount(value))) {
+    invalid(`Limits.${option}`, "a number above 0, up to 2^53", typeof value === "string" ? `"${value}"` : value)
+  }
+  return value
+}
+
+const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | undefined): Rule | undefined => {
+  checkOptions(`Limits.${dimension}`, limit, limitOptions)
+  const perSecond = positive(`${dimension}.perSecond`, limit.perSecond)
+  const perMinute = positive(`${dimension}.perMinute`, limit.perMinute)
+  const total = positive(`${dimension}.total`, limit.total)
+  const burst = positive(`${dimension}.burst`, limit.burst)
+  const share = positive(`${dimension}.share`, limit.share) ?? 1
+  if (share > 1) invalid(`Limits.${dimension}.share`, "a number above 0, at most 1", share)
+  const stated = [perSecond, perMinute, total].filter((value) => value !== undefined).length
+  if (stated === 0 && limit.share !== undefined && burst === undefined) return undefined
+  if (stated !== 1)
+    invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", JSON.stringify(limit))
+  if (total !== undefined) {
+    const capacity = total * share
+    const provider = { rate: 0, burst: capacity }
+    return { capacity, rate: 0, most: capacity, window: undefined, quota: true, provider }
+  }
+  if (limit.window !== undefined && !windows.includes(limit.window)) {
+    invalid(`Limits.${dimension}.window`, `one of ${windows.join(", ")}`, limit.window)
+  }
+  const millis = perSecond === undefined ? minute : 1_000
+  const whole = perSecond ?? perMinute!
+  const max = whole * share
+  const window = limit.window ?? (perMinute === undefined ? "bucket" : counting)
+  const smoothed = (max * requestBurstMillis) / minute
+  if (window !== "bucket") {
+    const capacity = burst ?? (dimension === "requests" ? smoothed : max * safeBurst)
+    if (capacity >= max) {
+      invalid(`Limits.${dimension}.burst`, `less than the limit of ${max} that the window holds`, burst)
+    }
+    const provider = { rate: whole / millis, burst: capacity / share }
+    return { capacity, rate: (max - capacity) / millis, most: max, window: { max, millis }, quota: false, provider }
+  }
+  const rate = max / millis
+  const capacity = burst ?? (dimension === "requests" && perMinute !== undefined ? smoothed : max)
+  const provider = { rate: whole / millis, burst: burst ?? capacity / share }
+  return { capacity, rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false, provider }
+}
+
+/**
+ * Turns limits into the rules that buckets run by. `counting` is how the provider counts where a limit does not say it; a
+ * limit that is a `share` alone has no rule until the provider names its limit.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the option when a limit is not a number above zero, up to 2^53, when a dimension has
+ * none or several of `perSecond`, `perMinute` and `total`, when the burst fills a whole window, or when an option does
+ * not exist.
+ *
+ * **Example** (a bare limit is safe against every kind of provider)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * const { inputTokens } = Limits.resolve({ inputTokens: { perMinute: 400_000 } })
+ *
+ * inputTokens!.capacity + inputTokens!.rate * 60_000 // => 400_000
+ * inputTokens!.window // => { max: 400_000, millis: 60_000 }
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const resolve = (limits: Limits, counting: Counting = {}): Rules => {
+  checkOptions("Limits", limits, dimensions)
+  return mapDimensions<Limit, Rule>(limits, (limit, dimension) => resolveLimit(dimension, limit, counting[dimension]))
+}
+
+/**
+ * The parts of limits that are stated without their limits.
+ */
+export const shares = (limits: Limits): PerDimension<number> =>
+  mapDimensions<Limit, number>(limits, ({ perMinute, perSecond, share, total }) =>
+    (perMinute ?? perSecond ?? total) === undefined ? share : undefined
+  )
+
+// -----------------------------------------------------------------------------
+// Charges under rules
+// -----------------------------------------------------------------------------
+
+/**
+ * The dominant share: the largest part of a limit's burst or minute that a charge takes. Agents are served fairly by it.
+ *
+ * **Details**
+ *
+ * Dominant resource fairness over the limits: a call that is large in any one dimension counts as large.
+ */
+export const dominantShare = (charge: Charge, rules: Rules): number =>
+  // Written out: every waiter comes through here.
+  Math.max(
+    share(charge.requests, rules.requests),
+    share(charge.inputTokens, rules.inputTokens),
+    share(charge.outputTokens, rules.outputTokens),
+    share(charge.tokens, rules.tokens)
+  )
+
+const share = (value: number | undefined, rule: Rule | undefined): number =>
+  value === undefined || rule === undefined ? 0 : value / rule.most
+
+/**
+ * The first dimension in which a charge is more than can ever be admitted, if there is one.
+ */
+export const neverFits = (charge: Charge, rules: Rules): Misfit | undefined =>
+  // Written out: every reservation comes through here.
+  misfit("requests", charge.requests, rules.requests) ??
+  misfit("inputTokens", charge.inputTokens, rules.inputTokens) ??
+  misfit("outputTokens", charge.outputTokens, rules.outputTokens) ??
+  misfit("tokens", charge.tokens, rules.tokens)
+
+/**
+ * A charge that is more than a limit ever admits.
+ */
+export interface Misfit {
+  readonly dimension: Dimension
+  readonly asked: number
+  readonly limit: number
+}
+
+const misfit = (dimension: Dimension, asked: number | undefined, rule: Rule | undefined): Misfit | undefined =>
+  asked !== undefined && rule !== undefined && asked > rule.most ? { dimension, asked, limit: rule.most } : undefined
+
+/**
+ * Whether two sets of rules say the same.
+ */
+export const sameRules = (self: Rules, that: Rules): boolean =>
+  dimensions.every((dimension) => {
+    const a = self[dimension]
+    const b = that[dimension]
+    return a === undefined || b === undefined
+      ? a === b
+      : a.capacity === b.capacity &&
+          a.rate === b.rate &&
+          a.quota === b.quota &&
+          a.window?.max === b.window?.max &&
+          a.window?.millis === b.window?.millis
+  })
+
+/**
+ * Whether any of the rules is a quota that never refills.
+ */
+export const hasQuota = (rules: Rules): boolean => dimensions.some((dimension) => rules[dimension]?.quota === true)

@@ -1,0 +1,37 @@
+/**
+ * What a response says about the limits.
+ */
+import type { PerDimension } from "./amounts.ts"
+import type { Window } from "./rules.ts"
+
+/**
+ * What a response says about one dimension.
+ */
+export interface DimensionSignal {
+  /** The limit per minute. */
+  readonly limit?: number | undefined
+  /** What the provider has left, as it counts. */
+  readonly remaining?: number | undefined
+  /** The step that `remaining` is rounded to (Anthropic rounds tokens to the nearest thousand); 1 when exact. */
+  readonly roundedTo?: number | undefined
+  /** Milliseconds until the dimension is full again. */
+  readonly resetMillis?: number | undefined
+  /**
+   * How the provider counts, where its documentation says so: a limit that was not configured is learned as this.
+   *
+   * @default unknown: a learned limit is kept safe against every kind
+   */
+  readonly window?: Window | undefined
+}
+
+/**
+ * What a response says about the limits. Providers' adapters make it from headers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Signal {
+  readonly dimensions: PerDimension<DimensionSignal>
+  /** The provider's own time of the response (the `date` header), milliseconds since the epoch. */
+  readonly date?: number | undefined
+}

@@ -1,0 +1,64 @@
+/** What a call of `run` or `limiter` is refused with. */
+import * as Duration from "effect/Duration"
+import { BudgetError } from "../Budget.ts"
+import { isLlmError } from "../LlmError.ts"
+
+/**
+ * Why a call was refused that had not been sent.
+ *
+ * - `"tooLarge"`: it is more than a limit holds
+ * - `"waitTooLong"`: it would wait longer than `maxWaitSeconds`
+ * - `"queueFull"`: as many wait as may
+ * - `"used"`: a quota or a cap has too little left
+ * - `"timedOut"`: an attempt took longer than `timeoutSeconds`, and there was no time for another
+ * - `"unavailable"`: Redis is away, or the provider is known to be
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export type RefusalReason = "tooLarge" | "waitTooLong" | "queueFull" | "used" | "timedOut" | "unavailable"
+
+/**
+ * The floodgate refused a call. `pool` is whose limits it ran into, and `waitSeconds` how long it would have waited, where that
+ * is known.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class RefusedError extends Error {
+  override readonly name = "RefusedError"
+  readonly reason: RefusalReason
+  readonly pool: string | undefined
+  readonly waitSeconds: number | undefined
+
+  constructor(reason: RefusalReason, message: string, pool?: string, waitSeconds?: number, cause?: unknown) {
+    super(message, { cause })
+    this.reason = reason
+    this.pool = pool
+    this.waitSeconds = waitSeconds
+  }
+}
+
+const reasons = {
+  EstimateTooLarge: "tooLarge",
+  WaitTooLong: "waitTooLong",
+  DeadlineMissed: "waitTooLong",
+  QueueFull: "queueFull",
+  QuotaExhausted: "used",
+  CapReached: "used",
+  StoreUnavailable: "unavailable"
+} as const
+
+/** The error as a program without Effect gets it. */
+export const plain = (error: unknown): unknown => {
+  if (error instanceof BudgetError) {
+    const { failure, message, reason } = error
+    const pool = "pool" in reason ? reason.pool : undefined
+    const wait = "wait" in reason ? Duration.toSeconds(reason.wait) : undefined
+    return new RefusedError(reasons[reason._tag], message, pool, wait, failure)
+  }
+  if (!isLlmError(error)) return error
+  const wait = error.retryAfter === undefined ? undefined : Duration.toSeconds(error.retryAfter)
+  const reason = error.reason._tag === "TimedOut" ? "timedOut" : "unavailable"
+  return new RefusedError(reason, error.message, undefined, wait, error.cause)
+}

@@ -1,0 +1,382 @@
+/**
+ * Floodgate for programs without Effect: one budget, and every way to use it.
+ *
+ * **Details**
+ *
+ * - `fetch` is for any client that takes one: the openai SDK, the Vercel AI SDK, LangChain, Gemini's SDK.
+ * - `aiSdk` is for models of the Vercel AI SDK whose HTTP nobody sees: Bedrock, gateways.
+ * - `middleware` is for Anthropic's SDK. The time in the queue does not count towards the SDK's timeout there.
+ * - `run` is for anything that can be called again, and `limiter` for the rest.
+ *
+ * All share one budget: the limits, the queue, the retries.
+ *
+ * **Gotchas**
+ *
+ * Make one for the whole program. Two of them spend the same limits without knowing of each other, unless they share them in
+ * Redis.
+ *
+ * **Example** (The first governed call)
+ *
+ * ```ts doctest
+ * import * as Floodgate from "floodgate/promise"
+ *
+ * const floodgate = Floodgate.create({ limits: { tokens: { perMinute: 200_000 } } })
+ *
+ * const answer = await floodgate.run({ model: "my-model", inputTokens: 900 }, async () => "Hello")
+ *
+ * answer // => "Hello"
+ * await floodgate.dispose()
+ * ```
+ *
+ * @since 0.2.0
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
+import type * as Accounting from "../Accounting.ts"
+import * as AiSdk from "../aiSdk/index.ts"
+import * as Anthropic from "../anthropic/index.ts"
+import * as Budget from "../Budget.ts"
+import type { Learned } from "../Estimator.ts"
+import * as Events from "../Events.ts"
+import * as Fetch from "../fetch/index.ts"
+import { FailedAttempt } from "../governor/failure.ts"
+import * as Governor from "../Governor.ts"
+import { LlmError } from "../LlmError.ts"
+import { bytesPerToken } from "../protocol/requestSize.ts"
+import * as SdkErrors from "../signals/sdkErrors.ts"
+import { plain } from "./errors.ts"
+import { budgetOf, type CallOptions, fetchOf, governedBy, type Options, redisOf, retryOf } from "./options.ts"
+
+export type { CallRequest } from "../fetch/engine.ts"
+export { type RefusalReason, RefusedError } from "./errors.ts"
+export type { CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
+
+/**
+ * What happens to calls, as `onEvent` gets it; see `floodgate/Events`.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Event = Events.Event
+
+/**
+ * A middleware of Anthropic's SDK.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Middleware = Anthropic.Middleware
+
+/**
+ * All pools as they stand, in plain numbers.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Status = Budget.BudgetStatus
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * A call that is made by your own code, as far as it is known before.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Call extends CallOptions {
+  /** The model, which decides the pool of limits. */
+  readonly model: string
+  /** The tokens of the prompt, where you know them. @default estimated from `bytes` */
+  readonly inputTokens?: number | undefined
+  /** The size of the prompt's text in bytes. @default 0 */
+  readonly bytes?: number | undefined
+  /** The most output that the request allows. @default unknown: output is learned */
+  readonly maxTokens?: number | undefined
+  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  readonly kind?: string | undefined
+  /** The account whose limits count, where there are several. @default none: the limits of `model` */
+  readonly account?: string | undefined
+  /** Leaves the queue, and aborts the attempt's own `signal`. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * One attempt of a call.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Attempt {
+  /** Ends when the call is aborted, times out, or the floodgate is disposed. */
+  readonly signal: AbortSignal
+  /** Tells what the call used, as the response says. Without it the estimate is kept. */
+  readonly used: (tokens: Accounting.Actual) => void
+}
+
+/**
+ * An admitted call. It must be ended once; the first end counts.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Lease {
+  readonly pool: string
+  readonly waitedSeconds: number
+  /** The call succeeded, and used this; without figures the estimate is kept. */
+  readonly succeed: (tokens?: Accounting.Actual) => void
+  /** The call failed: what its client threw tells whether the provider rejected it. */
+  readonly fail: (error: unknown) => void
+  /** Ends a call of which nothing is known: its input counts as used. */
+  readonly [Symbol.dispose]: () => void
+}
+
+/**
+ * Admits calls that something else makes and retries.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Limiter {
+  /** Waits for the call's turn. Rejects with a `RefusedError` where it never comes. */
+  readonly acquire: (call: Call) => Promise<Lease>
+}
+
+/**
+ * A budget, and every way to use it.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Floodgate {
+  /** A governed `fetch`; see `floodgate/fetch`. */
+  readonly fetch: Fetch.Fetch
+  /** A middleware of Anthropic's SDK: `new Anthropic({ middleware: [floodgate.middleware] })`. */
+  readonly middleware: Middleware
+  /** A middleware of the Vercel AI SDK: `wrapLanguageModel({ model, middleware: floodgate.aiSdk })`; see `floodgate/ai-sdk`. */
+  readonly aiSdk: AiSdk.Middleware
+  /**
+   * Makes a call when its turn has come, and again when what it throws says so. Rejects with what the last attempt threw, or
+   * with a `RefusedError`.
+   */
+  readonly run: <A>(call: Call, attempt: (attempt: Attempt) => Promise<A>) => Promise<A>
+  /** Admits calls that something else makes. */
+  readonly limiter: Limiter
+  /** All pools as they stand. */
+  readonly status: () => Promise<Status>
+  /** The metrics of this floodgate in Prometheus' text format. */
+  readonly metrics: () => Promise<string>
+  /** What was learned of calls so far, as plain data: to be kept, and given to the next floodgate as `learned`. */
+  readonly learned: () => Promise<Learned>
+  /** Closes it: calls that run or wait fail, and so does every later one. */
+  readonly dispose: () => Promise<void>
+  /** For `await using`. */
+  readonly [Symbol.asyncDispose]: () => Promise<void>
+}
+
+// -----------------------------------------------------------------------------
+// Parts
+// -----------------------------------------------------------------------------
+
+type Run = <A>(effect: Effect.Effect<A, unknown>, signal?: AbortSignal) => Promise<A>
+
+/** What a floodgate is made of, once its layers are built. */
+class Parts extends Context.Service<
+  Parts,
+  {
+    readonly budget: Budget.TokenBudget["Service"]
+    readonly governor: Governor.Governor["Service"]
+    readonly fetch: Fetch.Fetch
+    readonly middleware: Anthropic.Middleware
+    readonly aiSdk: AiSdk.Middleware
+    readonly run: Run
+    readonly metrics: () => Promise<string>
+  }
+>()("floodgate/promise/Parts") {}
+
+/** What a call fails with that is interrupted, but not by its caller. */
+const closed = (): Error => new Error("The floodgate was closed; the call was not made, or was aborted")
+
+const layerParts = (options: Options) => {
+  const fetching = fetchOf(options)
+  // A function of an HTTP request says nothing of a call that has none.
+  const callOptions = typeof options.callOptions === "object" ? governedBy(options.callOptions) : undefined
+  return Layer.effect(
+    Parts,
+    Effect.gen(function* () {
+      const context = yield* Effect.context<never>()
+      const fork = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()
+      const run: Run = async (effect, signal) => {
+        const fiber = fork(effect, signal === undefined ? {} : { signal })
+        const exit = await new Promise<Exit.Exit<unknown, unknown>>((resolve) => void fiber.addObserver(resolve))
+        // The fiber ran this effect and no other.
+        if (Exit.isSuccess(exit)) return exit.value as never
+        signal?.throwIfAborted()
+        throw Cause.hasInterruptsOnly(exit.cause) ? closed() : plain(Cause.squash(exit.cause))
+      }
+      return {
+        budget: yield* Budget.TokenBudget,
+        governor: yield* Governor.Governor,
+        fetch: yield* Fetch.make(fetching),
+        middleware: yield* Anthropic.make({ ...fetching, account: fetching.account ?? "origin" }),
+        aiSdk: yield* AiSdk.make({ callOptions }),
+        run,
+        metrics: async () => {
+          const Prometheus = await import("effect/observability/PrometheusMetrics")
+          return Prometheus.formatUnsafe(context)
+        }
+      }
+    })
+  )
+}
+
+const layerStore = (options: Options): Layer.Layer<never> => {
+  const redis = redisOf(options)
+  if (redis === undefined) return Layer.empty
+  return Layer.unwrap(
+    Effect.map(
+      Effect.promise(() => import("../redis/index.ts")),
+      ({ layerStoreUrl }) => layerStoreUrl(redis)
+    )
+  )
+}
+
+// -----------------------------------------------------------------------------
+// Calls
+// -----------------------------------------------------------------------------
+
+const rethrow = (error: unknown): never => {
+  throw plain(error)
+}
+
+/** A failed attempt, and what it threw. */
+class Thrown extends FailedAttempt {
+  readonly thrown: unknown
+  constructor(thrown: unknown, now: number) {
+    super(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }))
+    this.thrown = thrown
+  }
+}
+
+const described = (call: Call): readonly [Governor.Call, Governor.CallOptions] => {
+  const { account, bytes, inputTokens, kind, maxTokens, model, signal: _, ...how } = call
+  const size = bytes ?? Math.round((inputTokens ?? 0) * bytesPerToken)
+  return [{ account, bytes: size, inputTokens, kind, maxTokens, model }, governedBy(how)]
+}
+
+const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>
+  Effect.clockWith((clock) =>
+    Effect.suspend(() => {
+      let actual: Accounting.Actual | undefined
+      return Effect.tryPromise({
+        try: async (signal) => ({
+          value: await attempt({ signal, used: (tokens) => (actual = tokens) }),
+          actual
+        }),
+        catch: (thrown) => new Thrown(thrown, clock.currentTimeMillisUnsafe())
+      })
+    })
+  )
+
+/** A lease that nobody refers to any more will never be ended. */
+const forgotten = new FinalizationRegistry<() => void>((end) => end())
+
+/** Admits a call for as long as its lease lasts. */
+const leased = ({ governor }: Parts["Service"], call: Call): Effect.Effect<Lease, unknown> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const runFork = Effect.runForkWith(yield* Effect.context<never>())
+      const clock = yield* Clock.Clock
+      const scope = yield* Scope.make()
+      const { fail, reservation, succeed } = yield* Effect.onExit(
+        restore(Scope.provide(governor.admit(...described(call)), scope)),
+        (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
+      )
+      const end = (last: Effect.Effect<void>): void => {
+        forgotten.unregister(scope)
+        runFork(Effect.andThen(last, Scope.close(scope, Exit.void)))
+      }
+      const lease: Lease = {
+        pool: reservation.pool,
+        waitedSeconds: Duration.toSeconds(reservation.waited),
+        succeed: (tokens) => end(succeed(tokens)),
+        fail: (error) => end(fail(new Thrown(error, clock.currentTimeMillisUnsafe()))),
+        [Symbol.dispose]: () => end(Effect.void)
+      }
+      forgotten.register(lease, () => end(Effect.void), scope)
+      return lease
+    })
+  )
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+/**
+ * Makes a floodgate.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the option when one makes no sense.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const create = (options: Options = {}): Floodgate => {
+  const { learned, onEvent } = options
+  const references = Layer.mergeAll(
+    Layer.succeed(Events.Observer, onEvent),
+    Layer.succeed(Metric.MetricRegistry, new Map()),
+    layerStore(options)
+  )
+  const runtime = ManagedRuntime.make(
+    layerParts(options).pipe(
+      Layer.provide(
+        Layer.provideMerge(Governor.layer({ learned, retry: retryOf(options) }), Budget.layer(budgetOf(options)))
+      ),
+      Layer.provideMerge(references)
+    )
+  )
+  const ready = runtime.runPromise(Parts)
+  // Whoever uses it gets the error.
+  ready.catch(() => {})
+
+  const dispose = () => runtime.dispose()
+  return {
+    fetch: async (input, init) => (await ready).fetch(input, init),
+    middleware: async (request, next, context) => (await ready).middleware(request, next, context),
+    aiSdk: {
+      specificationVersion: "v3",
+      wrapGenerate: async (options) => (await ready).aiSdk.wrapGenerate(options).catch(rethrow),
+      wrapStream: async (options) => (await ready).aiSdk.wrapStream(options).catch(rethrow)
+    },
+    run: async (call, attempt) => {
+      const { governor, run } = await ready
+      const [known, how] = described(call)
+      const governed = governor.run(known, () => attempted(attempt), how)
+      const thrown = Effect.mapError(governed, (error) => (error instanceof Thrown ? error.thrown : error))
+      return run(thrown, call.signal)
+    },
+    limiter: {
+      acquire: async (call) => {
+        const parts = await ready
+        return parts.run(leased(parts, call), call.signal)
+      }
+    },
+    status: async () => Effect.runPromise((await ready).budget.status),
+    metrics: async () => (await ready).metrics(),
+    learned: async () => Effect.runPromise((await ready).governor.learned),
+    dispose,
+    [Symbol.asyncDispose]: dispose
+  }
+}

@@ -1,0 +1,23 @@
+/** What the provider stores of answers, so that later requests can continue them. Changed in place, and bounded. */
+import type { Conversation } from "./dialects/dialect.ts"
+
+/** A store of conversations by the ids of their answers. */
+export interface Conversations {
+  readonly find: (id: string) => Conversation | undefined
+  readonly keep: (id: string, conversation: Conversation) => void
+}
+
+/** Of more answers the oldest are forgotten, so that a server may run for days. */
+const most = 10_000
+
+/** A store that holds nothing yet. */
+export const make = (): Conversations => {
+  const kept = new Map<string, Conversation>()
+  return {
+    find: (id) => kept.get(id),
+    keep: (id, conversation) => {
+      kept.set(id, conversation)
+      if (kept.size > most) kept.delete(kept.keys().next().value!)
+    }
+  }
+}

@@ -1,0 +1,63 @@
+/** The Messages API itself, with message threads. */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { CountParams, Params } from "../../../LlmProvider.ts"
+import { anthropic as protocol } from "../../../protocol/anthropic.ts"
+import { at, nameOf } from "../../../protocol/json.ts"
+import type { Route } from "../../../protocol/protocol.ts"
+import { sseEvent } from "../../../protocol/refusal.ts"
+import * as Headers from "../../headers.ts"
+import * as Validity from "../../validity.ts"
+import * as Request from "../request.ts"
+import { type Body, type Dialect, type Find, type Read, turnOf } from "./dialect.ts"
+
+/** A request with all that the provider stores of its thread. A thread keeps its system prompt and its tools. */
+const withThread = (body: Body, find: Find): Body | undefined => {
+  const id = nameOf(at(body, "thread", "previous_message_id"))
+  if (at(body, "thread", "type") !== "continue" || id === undefined) return body
+  const before = find(id)
+  if (before === undefined) return undefined
+  const { system, tools } = before
+  const added = body["messages"]
+  return {
+    ...body,
+    ...(system === undefined ? {} : { system }),
+    ...(tools === undefined ? {} : { tools }),
+    messages: Array.isArray(added) ? [...before.messages, ...added] : added
+  }
+}
+
+const readWith =
+  (problemOf: (body: unknown) => string | undefined): Dialect["read"] =>
+  (given: Body, route: Route, find: Find) => {
+    const whole = withThread(given, find)
+    if (whole === undefined) return Request.threadNotFound
+    // Bedrock and Vertex AI have the model in the path.
+    const body = route.model === undefined ? whole : { ...whole, model: route.model }
+    const problem = problemOf(body)
+    if (problem !== undefined) return Request.invalid(problem)
+    const isThread = typeof at(given, "thread", "type") === "string"
+    // What the simulation reads of it was checked.
+    return { params: body as unknown as Params & CountParams, stores: isThread }
+  }
+
+/** Writes the messages of the simulation as they are. */
+export const anthropic: Dialect = {
+  protocol,
+  limitHeaders: "anthropic",
+  requestIdHeader: "request-id",
+  read: readWith(Validity.createProblem),
+  readCount: readWith(Validity.countProblem),
+  counted: (tokens) => ({ input_tokens: tokens }),
+  whole: (message) => message,
+  stream: () => ({
+    contentType: "text/event-stream; charset=utf-8",
+    // The first content is followed by a ping, as Anthropic does.
+    write: (event) =>
+      sseEvent(event.type, event) + (event.type === "content_block_start" ? protocol.keepAlive.stream : "")
+  }),
+  stored: (message: Message, { params, stores }: Read) => {
+    const { messages, system, tools } = params
+    return stores ? [[message.id, { messages: [...messages, turnOf(message)], system, tools }]] : []
+  },
+  failure: (failure, requestId) => ({ status: failure.status, body: Headers.errorBody(failure, requestId) })
+}

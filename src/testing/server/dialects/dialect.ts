@@ -1,0 +1,101 @@
+/**
+ * What the simulated provider needs of a protocol: requests are read into the terms of the Messages API, in which the
+ * simulation thinks, and its answers are written as the protocol has them.
+ */
+import type {
+  ContentBlockParam,
+  Message,
+  MessageParam,
+  RawMessageStreamEvent
+} from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Params } from "../../../LlmProvider.ts"
+import type * as Limits from "../../../Limits.ts"
+import type { Protocol, Route } from "../../../protocol/protocol.ts"
+import type { ApiError } from "../request.ts"
+
+/** A parsed body. */
+export type Body = Readonly<Record<string, unknown>>
+
+/** A conversation that the provider stores under the id of an answer. */
+export interface Conversation {
+  readonly messages: ReadonlyArray<MessageParam>
+  readonly system?: Params["system"]
+  readonly tools?: Params["tools"]
+}
+
+/** A request as the simulation sees it. */
+export interface Read {
+  readonly params: Params
+  /** Whether the provider stores the conversation, so that a later request can continue it. */
+  readonly stores: boolean
+}
+
+/** What an answer is written from, beside its message. */
+export interface Exchange {
+  readonly body: Body
+  readonly requestId: string
+  /** Seconds since the epoch. */
+  readonly createdAt: number
+}
+
+/** How a stream is written. */
+export interface Writer {
+  readonly contentType: string
+  /** The bytes of one event as text; empty where the protocol has no such event. */
+  readonly write: (event: RawMessageStreamEvent) => string
+}
+
+/** An error with what a limit's own answer says besides. */
+export interface Failure extends ApiError {
+  readonly errorCode?: string | undefined
+  /** The limit that was reached, per minute of the caller's time. */
+  readonly limit?: { readonly dimension: Limits.Dimension; readonly perMinute: number } | undefined
+  /** How long the caller should wait, in milliseconds of its own time. */
+  readonly retryAfterMillis?: number | undefined
+}
+
+/** A protocol as the simulated provider speaks it. */
+export interface Dialect {
+  readonly protocol: Protocol
+  /** The names of the headers that tell of limits; none where the protocol has none. */
+  readonly limitHeaders: "anthropic" | "openai" | undefined
+  /** The header that names a request. */
+  readonly requestIdHeader: string | undefined
+  /** Reads a request for an answer; an {@link ApiError} says what is wrong with it. */
+  readonly read: (body: Body, route: Route, find: Find) => Read | ApiError
+  /** Reads a request that counts tokens. */
+  readonly readCount: (body: Body, route: Route, find: Find) => Read | ApiError
+  readonly counted: (tokens: number) => unknown
+  /** The body of an answer that comes whole. */
+  readonly whole: (message: Message, exchange: Exchange) => unknown
+  /** Writes the events of one stream. */
+  readonly stream: (exchange: Exchange, query: URLSearchParams) => Writer
+  /** The ids under which an answer's conversation is stored, and what each of them holds. */
+  readonly stored: (message: Message, before: Read) => ReadonlyArray<readonly [id: string, conversation: Conversation]>
+  /** An error, with the status that this provider gives it. */
+  readonly failure: (failure: Failure, requestId: string) => { readonly status: number; readonly body: unknown }
+}
+
+/** Finds what is stored under an id. */
+export type Find = (id: string) => Conversation | undefined
+
+/** The output is not limited by the request. */
+export const unlimited = Infinity
+
+/** Whether a request was read. */
+export const isRead = (read: Read | ApiError): read is Read => "params" in read
+
+/** An answer as the assistant's turn of a conversation. */
+export const turnOf = ({ content }: Pick<Message, "content">): MessageParam => ({
+  role: "assistant",
+  content: content as Array<ContentBlockParam>
+})
+
+/** A message about one event's part of an answer: what an event adds, whatever its block is. */
+export type Delta = Extract<RawMessageStreamEvent, { readonly type: "content_block_delta" }>["delta"]
+
+/** The text that a delta adds to a text or to a tool's input. */
+export const addition = (delta: Delta): string => {
+  if (delta.type === "text_delta") return delta.text
+  return delta.type === "input_json_delta" ? delta.partial_json : ""
+}

@@ -1,0 +1,75 @@
+/** The storm: 12 agents with 5 calls each of about 2,000 tokens, against a limit that binds, over real HTTP. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as FloodgateAiSdk from "floodgate/ai-sdk"
+import * as Fetch from "floodgate/fetch"
+import * as Governor from "floodgate/Governor"
+import type * as Limits from "floodgate/Limits"
+import { ProviderServer } from "floodgate/testing/server"
+import type { Client, Setup } from "./clients.ts"
+
+export const agents = 12
+export const callsEach = 5
+const charactersEach = 8_000
+
+/** What came of a storm. */
+export interface Result {
+  readonly ok: number
+  /** Requests that the provider rejected. */
+  readonly rejected: number
+  readonly seconds: number
+  /** The messages of the failures, each once. */
+  readonly failures: ReadonlyArray<string>
+}
+
+/** 120,000 tokens in all: 40,000 at once, and the rest within 8 s. */
+const rate = { perSecond: 10_000, burst: 40_000 }
+
+/** Anthropic and Gemini limit the input, OpenAI all tokens, of which it takes the larger of prompt and `max_tokens`. */
+const limitsOf = ({ protocol }: Client): Limits.Limits =>
+  protocol === "openai" ? { tokens: rate } : { inputTokens: rate }
+
+const provider = (client: Client): ProviderServer.Options => ({
+  limits: limitsOf(client),
+  counting: client.protocol === "openai" ? "openai" : "usage",
+  latency: { baseMillis: 200, perInputTokenMillis: 0, perOutputTokenMillis: 2 },
+  outputTokens: 50,
+  reply: () => "A short answer of about fifty tokens. ".repeat(5)
+})
+
+/** One agent's calls, one after the other; a failed one is not asked again. */
+const work = async (client: Client, setup: Setup): Promise<Pick<Result, "ok" | "failures">> => {
+  const ask = client.make(setup)
+  let ok = 0
+  const failures = new Set<string>()
+  const agent = async (number: number): Promise<void> => {
+    for (let call = 0; call < callsEach; call++) {
+      const prompt = `Agent ${number}, call ${call}. `.padEnd(charactersEach, "words and more ")
+      try {
+        await ask(prompt, `agent-${number}`)
+        ok++
+      } catch (error) {
+        failures.add(String(error).slice(0, 200))
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: agents }, (_, number) => agent(number)))
+  return { ok, failures: [...failures] }
+}
+
+/** Runs the storm of a client, alone or governed, against a provider of its own. */
+export const storm = (client: Client, mode: "bare" | "governed"): Promise<Result> => {
+  const program = Effect.gen(function* () {
+    const server = yield* ProviderServer.make(provider(client))
+    const floodgate =
+      mode === "bare" ? undefined : { fetch: yield* Fetch.make(), middleware: yield* FloodgateAiSdk.make() }
+    const start = performance.now()
+    const { failures, ok } = yield* Effect.promise(() => work(client, { url: server.url, floodgate }))
+    const seconds = (performance.now() - start) / 1_000
+    const { rejected } = yield* server.stats
+    return { ok, rejected, seconds, failures }
+  })
+  const live = Layer.provideMerge(Governor.layer(), Budget.layer({ limits: limitsOf(client) }))
+  return Effect.runPromise(Effect.scoped(Effect.provide(program, live)))
+}

@@ -1,0 +1,120 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as Fetch from "floodgate/fetch"
+import * as Governor from "floodgate/Governor"
+import { anthropicStream, chatStream, chatStreamFiltered, geminiStream, responsesStream } from "../protocol/fixtures.ts"
+import { mulberry } from "../support/random.ts"
+import { nothingIsLeft } from "./brokenOff.ts"
+
+const messages = [{ role: "user", content: "Hi" }]
+
+interface Case {
+  readonly name: string
+  readonly path: string
+  readonly body: object
+  readonly sent: string
+  readonly given: string
+  readonly inputTokens: number
+}
+
+/** What callers get of what a provider sends, and the input that counts of it. */
+const cases: ReadonlyArray<Case> = [
+  {
+    name: "Anthropic Messages",
+    path: "/v1/messages",
+    body: { model: "claude-sonnet-5", max_tokens: 10, stream: true, messages },
+    sent: anthropicStream,
+    given: anthropicStream,
+    inputTokens: 10_982
+  },
+  {
+    name: "Chat Completions, for a caller who asked for usage",
+    path: "/v1/chat/completions",
+    body: { model: "gpt-6", stream: true, stream_options: { include_usage: true }, messages },
+    sent: chatStream,
+    given: chatStream,
+    inputTokens: 2_006
+  },
+  {
+    name: "Chat Completions, for a caller who did not ask for usage",
+    path: "/v1/chat/completions",
+    body: { model: "gpt-6", stream: true, messages },
+    sent: chatStream,
+    given: chatStreamFiltered,
+    inputTokens: 2_006
+  },
+  {
+    name: "Responses",
+    path: "/v1/responses",
+    body: { model: "gpt-6", stream: true, input: "Hi" },
+    sent: responsesStream,
+    given: responsesStream,
+    inputTokens: 1_000
+  },
+  {
+    name: "Gemini",
+    path: "/v1beta/models/gemini-4:streamGenerateContent?alt=sse",
+    body: { contents: [] },
+    sent: geminiStream,
+    given: geminiStream,
+    inputTokens: 1_540
+  }
+]
+
+/** Input never refills, so that its level shows what was settled; nothing else binds. */
+const plenty = { perSecond: 1e9, burst: 1e9 }
+const limits = { inputTokens: { total: 1e9 }, requests: plenty, outputTokens: plenty, tokens: plenty }
+
+/** A response whose body arrives in pieces that end at these offsets. */
+const inPieces = (bytes: Uint8Array, ends: ReadonlyArray<number>): Response => {
+  const pieces = [0, ...ends].map((start, index) => bytes.slice(start, ends[index] ?? bytes.length))
+  const body = new ReadableStream<Uint8Array>({
+    pull: (controller) => {
+      const piece = pieces.shift()
+      if (piece === undefined) controller.close()
+      else controller.enqueue(piece)
+    }
+  })
+  return new Response(body, { headers: { "content-type": "text/event-stream" } })
+}
+
+/** Where a stream is cut: nowhere, after each byte, and at random. */
+const cutsOf = (length: number): ReadonlyArray<ReadonlyArray<number>> => {
+  const random = mulberry(length)
+  const atRandom = Array.from({ length: 40 }, () =>
+    Array.from({ length: 1 + Math.floor(random() * 12) }, () => Math.floor(random() * length)).sort((a, b) => a - b)
+  )
+  return [[], Array.from({ length: length - 1 }, (_, index) => index + 1), ...atRandom]
+}
+
+describe("streams", () => {
+  for (const { body, given, inputTokens, name, path, sent } of cases) {
+    it.live(`of ${name} have the same bytes and the same usage, wherever they are cut`, () =>
+      Effect.gen(function* () {
+        const bytes = new TextEncoder().encode(sent)
+        let ends: ReadonlyArray<number> = []
+        const fetch = yield* Fetch.make({ fetch: async () => inPieces(bytes, ends) })
+        const budget = yield* Budget.TokenBudget
+        const left = Effect.map(
+          budget.status,
+          ({ pools }) => Object.entries(pools).find(([name]) => name !== "default")?.[1].dimensions.inputTokens!.level
+        )
+        let before = 1e9
+        for (const cut of cutsOf(bytes.length)) {
+          ends = cut
+          const ask = () => fetch(`https://llm.example.com${path}`, { method: "POST", body: JSON.stringify(body) })
+          const response = yield* Effect.promise(ask)
+          const got = new Uint8Array(yield* Effect.promise(() => response.arrayBuffer()))
+          assert.strictEqual(new TextDecoder().decode(got), given, `cut at ${cut.slice(0, 20).join()}`)
+          const after: number = (yield* left)!
+          assert.strictEqual(before - after, inputTokens)
+          before = after
+        }
+      }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))))
+    )
+  }
+
+  it.live("that are broken off at random leave nothing", () => nothingIsLeft(300, 7))
+})

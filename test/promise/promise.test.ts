@@ -1,0 +1,268 @@
+import Anthropic from "@anthropic-ai/sdk"
+import { assert, describe, it } from "@effect/vitest"
+import * as Floodgate from "floodgate/promise"
+
+// The real clock, and providers in memory. Waits are for conditions, never for times.
+
+const plenty = { perSecond: 1e9, burst: 1e9 }
+const ledger = { inputTokens: { total: 100_000 }, requests: plenty, outputTokens: plenty, tokens: plenty }
+
+const completion = {
+  id: "c1",
+  choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
+  usage: { prompt_tokens: 900, completion_tokens: 30 }
+}
+const init = {
+  method: "POST",
+  headers: { authorization: "Bearer one" },
+  body: JSON.stringify({ model: "gpt-6", messages: [{ role: "user", content: "Hi" }] })
+}
+const url = "https://api.openai.com/v1/chat/completions"
+
+const message = (id: string, inputTokens: number) => ({
+  type: "message",
+  id,
+  role: "assistant",
+  model: "claude-sonnet-5",
+  stop_reason: "end_turn",
+  content: [{ type: "text", text: "Hello" }],
+  usage: { input_tokens: inputTokens, output_tokens: 50 }
+})
+
+const levelOf = (status: Floodgate.Status, name: string): number | undefined =>
+  Object.entries(status.pools).find(([pool]) => pool.startsWith(name))?.[1].dimensions.inputTokens?.level
+
+const until = async <A>(read: () => Promise<A>, holds: (a: A) => boolean): Promise<A> => {
+  for (;;) {
+    const value = await read()
+    if (holds(value)) return value
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+const rejected = async (promise: Promise<unknown>): Promise<Error> => {
+  try {
+    await promise
+  } catch (error) {
+    return error as Error
+  }
+  return assert.fail("it did not reject")
+}
+
+const refused = async (promise: Promise<unknown>): Promise<Floodgate.RefusedError> => {
+  const error = await rejected(promise)
+  assert.instanceOf(error, Floodgate.RefusedError)
+  return error
+}
+
+describe("floodgate/promise", () => {
+  it("has one budget for its fetch and the SDK's middleware, apart for each account", async () => {
+    const upstream: typeof fetch = async (input) =>
+      Response.json(String(input).includes("messages") ? message("msg_1", 500) : completion)
+    await using floodgate = Floodgate.create({ limits: ledger, fetch: upstream })
+    await floodgate.fetch(url, init)
+    const client = new Anthropic({ apiKey: "any", fetch: upstream, middleware: [floodgate.middleware] })
+    const params = { model: "claude-sonnet-5", max_tokens: 50, messages: [{ role: "user" as const, content: "Hi" }] }
+    await client.messages.create(params)
+    await floodgate.fetch("https://api.anthropic.com/v1/messages", {
+      method: "POST",
+      headers: { authorization: "Bearer any" },
+      body: JSON.stringify(params)
+    })
+    const status = await floodgate.status()
+    assert.strictEqual(levelOf(status, "api.openai.com/"), 99_100)
+    assert.strictEqual(Object.keys(status.pools).filter((name) => name.startsWith("api.anthropic.com")).length, 1)
+    assert.strictEqual(levelOf(status, "api.anthropic.com"), 99_000)
+  })
+
+  it("throws a RangeError that names the option, at once", () => {
+    const rows: ReadonlyArray<readonly [Floodgate.Options, RegExp]> = [
+      [{ concurrency: 0 }, /concurrency: expected an integer >= 1, got 0/],
+      [{ limits: { tokens: { perMinute: -1 } } }, /tokens.perMinute/],
+      [{ retry: { attempts: 0 } }, /attempts: expected an integer >= 1, got 0/],
+      [{ retry: { baseSeconds: -2 } }, /baseSeconds: expected a number of seconds > 0, got -2/],
+      [{ callOptions: { maxWaitSeconds: -1 } }, /maxWaitSeconds: expected a number of seconds >= 0, got -1/],
+      [{ idleTimeoutSeconds: NaN }, /idleTimeoutSeconds: expected a number of seconds > 0, got NaN/],
+      [{ redis: "localhost:6379" }, /redis: expected an address such as redis:\/\/.*not shown/]
+    ]
+    for (const [options, expected] of rows) assert.throws(() => Floodgate.create(options), expected)
+  })
+
+  describe("run", () => {
+    it("settles to what the attempt says it used", async () => {
+      await using floodgate = Floodgate.create({ limits: ledger })
+      const answer = await floodgate.run({ model: "m", inputTokens: 5_000 }, async ({ used }) => {
+        used({ inputTokens: 1_000, outputTokens: 20 })
+        return "Hello"
+      })
+      assert.strictEqual(answer, "Hello")
+      assert.strictEqual(levelOf(await floodgate.status(), "default"), 99_000)
+      await floodgate.run({ model: "m", inputTokens: 5_000 }, async () => undefined)
+      assert.strictEqual(levelOf(await floodgate.status(), "default"), 94_000)
+    })
+
+    it("tries again what the provider rejects, and reports it", async () => {
+      const events: Array<Floodgate.Event> = []
+      await using floodgate = Floodgate.create({
+        limits: ledger,
+        retry: { baseSeconds: 0.001 },
+        onEvent: (event) => void events.push(event)
+      })
+      let attempts = 0
+      const answer = await floodgate.run({ model: "m", inputTokens: 10, agent: "a" }, async () => {
+        if (++attempts < 2) throw { status: 429, headers: { "retry-after": "0.001" } }
+        return attempts
+      })
+      assert.strictEqual(answer, 2)
+      assert.deepStrictEqual(
+        events.map(({ type }) => type),
+        ["rejection", "retry"]
+      )
+      const [{ at, pool }] = events as [Floodgate.Event]
+      assert.strictEqual(pool, "default")
+      assert.isAbove(at, 1.7e12)
+    })
+
+    it("does not repeat errors that are nobody's limits, and throws them as they are", async () => {
+      await using floodgate = Floodgate.create({ limits: ledger })
+      const bug = new TypeError("x is undefined")
+      let attempts = 0
+      const error = await rejected(
+        floodgate.run({ model: "m" }, async () => {
+          attempts++
+          throw bug
+        })
+      )
+      assert.strictEqual(error, bug)
+      assert.strictEqual(attempts, 1)
+    })
+
+    it("refuses with a reason, the pool and the time", async () => {
+      await using floodgate = Floodgate.create({ limits: { tokens: { perMinute: 1_000 } }, maxQueued: 1 })
+      const big = await refused(floodgate.run({ model: "m", inputTokens: 50_000 }, async () => 1))
+      assert.deepStrictEqual([big.reason, big.pool], ["tooLarge", "default"])
+      await floodgate.run({ model: "m", inputTokens: 900, maxTokens: 1 }, async () => 1)
+      const call = { model: "m", inputTokens: 900, maxTokens: 1 }
+      const late = await refused(floodgate.run({ ...call, maxWaitSeconds: 1 }, async () => 1))
+      assert.strictEqual(late.reason, "waitTooLong")
+      assert.isAbove(late.waitSeconds!, 10)
+      const controller = new AbortController()
+      const waiting = rejected(floodgate.run({ ...call, signal: controller.signal }, async () => 1))
+      await until(floodgate.status, ({ pools }) => pools["default"]!.queued === 1)
+      assert.strictEqual((await refused(floodgate.run(call, async () => 1))).reason, "queueFull")
+      controller.abort(new Error("enough"))
+      assert.strictEqual((await waiting).message, "enough")
+      await until(floodgate.status, ({ pools }) => pools["default"]!.queued === 0)
+    })
+
+    it("ends an attempt that takes too long", async () => {
+      await using floodgate = Floodgate.create({ limits: ledger, retry: { attempts: 1 } })
+      let aborted = false
+      const error = await refused(
+        floodgate.run(
+          { model: "m", timeoutSeconds: 0.01 },
+          ({ signal }) =>
+            new Promise((_, reject) => {
+              signal.addEventListener("abort", () => {
+                aborted = true
+                reject(new Error("aborted"))
+              })
+            })
+        )
+      )
+      assert.strictEqual(error.reason, "timedOut")
+      assert.isTrue(aborted)
+    })
+  })
+
+  describe("limiter", () => {
+    it("holds a place until the lease ends, once", async () => {
+      await using floodgate = Floodgate.create({ limits: ledger, concurrency: 1 })
+      const lease = await floodgate.limiter.acquire({ model: "m", inputTokens: 5_000 })
+      const second = floodgate.limiter.acquire({ model: "m", inputTokens: 1 })
+      await until(floodgate.status, ({ pools }) => pools["default"]!.queued === 1)
+      lease.succeed({ inputTokens: 1_000, outputTokens: 1 })
+      lease.succeed({ inputTokens: 9_000, outputTokens: 1 })
+      lease[Symbol.dispose]()
+      const { pool } = await second
+      assert.strictEqual(pool, "default")
+      const { pools } = await floodgate.status()
+      assert.strictEqual(pools["default"]!.inFlight, 1)
+      assert.strictEqual(pools["default"]!.dimensions.inputTokens!.level, 98_999)
+    })
+
+    it("gives back what was rejected, and what a scope leaves counts as used", async () => {
+      await using floodgate = Floodgate.create({ limits: ledger })
+      const rejectedLease = await floodgate.limiter.acquire({ model: "m", inputTokens: 5_000 })
+      rejectedLease.fail({ status: 429, headers: {} })
+      assert.strictEqual(levelOf(await floodgate.status(), "default"), 100_000)
+      {
+        using _ = await floodgate.limiter.acquire({ model: "m", inputTokens: 5_000 })
+      }
+      assert.strictEqual(levelOf(await floodgate.status(), "default"), 95_000)
+      assert.strictEqual((await floodgate.status()).pools["default"]!.inFlight, 0)
+    })
+  })
+
+  it("reports what it counted in Prometheus' text format, its own only", async () => {
+    await using floodgate = Floodgate.create({ limits: ledger })
+    await using other = Floodgate.create()
+    await floodgate.run({ model: "m" }, async () => 1)
+    const text = await floodgate.metrics()
+    assert.match(text, /^# TYPE floodgate_calls counter$/m)
+    assert.match(text, /^floodgate_calls\{.*outcome="success".*\} 1$/m)
+    assert.notMatch(await other.metrics(), /outcome="success"/)
+  })
+
+  it("gives what it learned as plain data, and takes it again", async () => {
+    await using monday = Floodgate.create({ limits: ledger })
+    await monday.run({ model: "m", inputTokens: 10 }, async ({ used }) => used({ inputTokens: 10, outputTokens: 7 }))
+    const saved = JSON.stringify(await monday.learned())
+    await using tuesday = Floodgate.create({ learned: JSON.parse(saved) })
+    assert.strictEqual(JSON.stringify(await tuesday.learned()), saved)
+    assert.deepStrictEqual((await tuesday.learned()).profiles[0]?.outputs, [7])
+  })
+
+  it("remembers what a conversation came to, so that its next turn is reserved whole", async () => {
+    const reserved: Array<number> = []
+    const upstream: typeof fetch = async () => {
+      const status = await floodgate.status()
+      reserved.push(100_000 - levelOf(status, "api.anthropic.com")!)
+      return Response.json(message(`msg_${reserved.length}`, 8_000))
+    }
+    const floodgate = Floodgate.create({ limits: ledger, fetch: upstream })
+    const turn = (thread: object) =>
+      floodgate.fetch("https://api.anthropic.com/v1/messages", {
+        method: "POST",
+        body: JSON.stringify({
+          model: "claude-sonnet-5",
+          max_tokens: 100,
+          ...thread,
+          messages: [{ role: "user", content: "And now?" }]
+        })
+      })
+    await turn({})
+    const before = 100_000 - levelOf(await floodgate.status(), "api.anthropic.com")!
+    assert.strictEqual(before, 8_000)
+    await turn({ thread: { type: "continue", previous_message_id: "msg_1" } })
+    // The prompt before, its answer, and what is new.
+    const asked = reserved[1]! - before
+    assert.isAtLeast(asked, 8_050)
+    assert.isAtMost(asked, 8_060)
+    await floodgate.dispose()
+  })
+
+  it("fails calls that wait or run when it is disposed, and every later one", async () => {
+    const floodgate = Floodgate.create({ limits: ledger, concurrency: 1, fetch: () => new Promise(() => {}) })
+    const call = () => rejected(floodgate.run({ model: "m" }, () => new Promise(() => {})))
+    const calls = [call(), call(), rejected(floodgate.fetch(url, init))]
+    await until(
+      floodgate.status,
+      ({ pools }) => Object.values(pools).reduce((sum, pool) => sum + pool.inFlight + pool.queued, 0) === 3
+    )
+    await floodgate[Symbol.asyncDispose]()
+    for (const error of [...(await Promise.all(calls)), await call(), await rejected(floodgate.fetch(url, init))]) {
+      assert.match(error.message, /was closed/)
+    }
+  })
+})

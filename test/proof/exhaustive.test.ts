@@ -1,0 +1,35 @@
+/** Every order of a few events keeps the laws; `exhaustive.soak.ts` goes deeper. */
+import { assert, describe, it } from "@effect/vitest"
+import { library } from "./play.ts"
+import { type ScopeName, scopes } from "./scopes.ts"
+import * as Search from "./search.ts"
+
+/** Moves that take a second or less for each scope. */
+const depths: Record<ScopeName, number> = {
+  bucket: 4,
+  places: 7,
+  dimensions: 4,
+  turns: 6,
+  shares: 11,
+  corrections: 7,
+  priorities: 5,
+  window: 4,
+  quota: 5,
+  resize: 4,
+  rejections: 6,
+  outage: 5,
+  probes: 8,
+  ramp: 5,
+  unknown: 4
+}
+
+describe("every order of a few events keeps the laws", () => {
+  for (const [name, depth] of Object.entries(depths)) {
+    it(`about ${name}`, () => {
+      const found = Search.search(library, scopes[name as ScopeName], { depth })
+      assert.isUndefined(found.broken, Search.describe(found))
+      assert.isTrue(found.isWhole)
+      assert.isAbove(found.states, 200)
+    })
+  }
+})

@@ -1,0 +1,243 @@
+/**
+ * The laws of a pool, as questions to what was played: each says what is wrong, or nothing. They know the stated limits
+ * and what callers saw; where one asks the pool, it says so.
+ */
+import * as Limits from "floodgate/Limits"
+import * as Rules from "../../src/limits/rules.ts"
+import { asUsed, type Flow, levelAt, type Limit, overWindow } from "../support/ledger.ts"
+import { type Call, isCalm, type Play, statedOf } from "./play.ts"
+
+/** Sums of fractions differ by less. */
+const rounding = 1e-6
+
+const limited = (limits: Limits.Limits) =>
+  Limits.dimensions.flatMap((dimension) => {
+    const limit = limits[dimension]
+    return limit === undefined ? [] : [{ dimension, limit: statedOf(limit) }]
+  })
+
+/** Each movement with the burst that held when its call was admitted. */
+type PlayedFlow = ReadonlyArray<Flow[number] & { readonly burst: number }>
+
+/** What was taken of a dimension, and given back. What ends in a move makes room for who goes in it. */
+const flowOf = ({ calls }: Play, dimension: Limits.Dimension): PlayedFlow =>
+  calls
+    .flatMap(({ charge, endedAt, endedIn, grantedAt, grantedIn, setting, used }) => {
+      if (grantedAt === undefined) return []
+      const limit = setting!.limits[dimension]
+      const burst = limit === undefined ? Infinity : statedOf(limit).burst
+      const taken = { at: grantedAt, amount: charge[dimension], admittedAt: undefined, order: 2 * grantedIn + 1, burst }
+      if (endedAt === undefined) return [taken]
+      const amount = used![dimension] - charge[dimension]
+      return [taken, { at: endedAt, amount, admittedAt: grantedAt, order: 2 * endedIn, burst }]
+    })
+    .sort((a, b) => a.at - b.at || a.order - b.order)
+
+/** Whether limits have changed: then a ledger of one limit does not know what is left. */
+const isResized = ({ settings }: Play): boolean => settings.length > 1
+
+export type Law = (play: Play) => string | undefined
+
+// -----------------------------------------------------------------------------
+// Never over
+// -----------------------------------------------------------------------------
+
+/** The most that an interval allows of a dimension, where limits changed meanwhile. */
+const allowedIn = (play: Play, dimension: Limits.Dimension, from: number, to: number): number | undefined => {
+  let burst = 0
+  let refilled = 0
+  for (const [n, { from: since, setting }] of play.settings.entries()) {
+    const until = play.settings[n + 1]?.from ?? Infinity
+    if (until < from || since > to) continue
+    const limit = setting.limits[dimension]
+    if (limit === undefined) return undefined
+    const stated = statedOf(limit)
+    burst = Math.max(burst, stated.burst)
+    refilled += stated.rate * (Math.min(until, to) - Math.max(since, from))
+  }
+  return burst + refilled
+}
+
+/** Of every interval that ends with an admission: what was taken less what was given back is no more than is allowed. */
+const overInterval = (play: Play, dimension: Limits.Dimension, flow: PlayedFlow): string | undefined => {
+  for (const [last, { admittedAt, amount, at, burst }] of flow.entries()) {
+    if (admittedAt !== undefined) continue
+    let sum = 0
+    for (let first = last; first >= 0; first--) {
+      const from = flow[first]!
+      sum += from.amount
+      const allowed = allowedIn(play, dimension, from.at, at)
+      if (allowed === undefined) break
+      const most = allowed + Math.max(0, amount - burst)
+      if (sum > most + rounding) return `${sum} ${dimension} from ${from.at} to ${at} ms, where ${most} are allowed`
+    }
+  }
+  return undefined
+}
+
+/** A refund counts from its admission on, because the provider never held it; where a window is kept, when it comes. */
+const neverOver: Law = (play) => {
+  for (const dimension of Limits.dimensions) {
+    const flow = flowOf(play, dimension)
+    const { window } = statedOf(play.setting.limits[dimension] ?? { total: 0 })
+    const over =
+      overInterval(play, dimension, flow) ??
+      (window === undefined
+        ? overInterval(play, dimension, asUsed(flow) as PlayedFlow)
+        : overWindow(flow, { max: window, millis: 60_000 }))
+    if (over !== undefined) return over
+  }
+  for (const { call, open } of play.steps.at(-1)?.granted ?? []) {
+    const places = play.setting.concurrency ?? Infinity
+    if (open > places) return `call ${call.id} is one of ${open} in flight, where ${places} may be`
+  }
+  return undefined
+}
+
+// -----------------------------------------------------------------------------
+// Given back
+// -----------------------------------------------------------------------------
+
+/** Asks the pool what it counts: as many calls as are open, and of each limit what calls have left. */
+const countedRight: Law = (play) => {
+  const { open, pool, waiting } = play
+  if (pool.inFlight !== open.length) return `the pool has ${pool.inFlight} calls in flight, and ${open.length} are`
+  if (pool.queued !== waiting.length) return `${pool.queued} callers stand in the queue, and ${waiting.length} wait`
+  if (!isCalm(play.scope) || isResized(play)) return undefined
+  for (const { dimension, limit } of limited(play.setting.limits)) {
+    const level = levelIn(play, dimension)
+    const expected = levelAt(flowOf(play, dimension), limit, play.now)
+    if (Math.abs(level - expected) > rounding) return `the level of ${dimension} is ${level}, and should be ${expected}`
+  }
+  return undefined
+}
+
+/** The level that the pool reckons with. */
+const levelIn = ({ now, pool }: Play, dimension: Limits.Dimension): number => {
+  const { at, level, rule } = pool.law.caps[dimension]!
+  return Math.min(Math.max(level, rule.capacity), level + rule.rate * (now - at))
+}
+
+// -----------------------------------------------------------------------------
+// Work
+// -----------------------------------------------------------------------------
+
+/** What a call still needs, by the ledger; undefined where it may go. */
+const lacks = (play: Play, { charge }: Call): string | undefined => {
+  const { concurrency = Infinity, limits } = play.setting
+  if (play.open.length >= concurrency) return "a place"
+  for (const { dimension, limit } of limited(limits)) {
+    const flow = flowOf(play, dimension)
+    const quotaOrBurst = limit.rate === 0 ? charge[dimension] : Math.min(charge[dimension], limit.burst)
+    if (levelAt(flow, limit, play.now) < quotaOrBurst - rounding) return dimension
+    if (isFull(flow, limit, charge[dimension], play.now)) return dimension
+  }
+  return undefined
+}
+
+/** Whether a window has no room. What leaves it may leave up to a sixtieth late. */
+const isFull = (flow: Flow, { window }: Limit, amount: number, now: number): boolean => {
+  if (window === undefined) return false
+  const late = 61_000
+  const kept = flow.filter(({ admittedAt, amount, at }) => (amount < 0 ? (admittedAt ?? at) : at) > now - late)
+  return kept.reduce((sum, movement) => sum + movement.amount, amount) > window - rounding
+}
+
+/** Whoever is next and lacks nothing has gone. Asks the pool who is next. */
+const nobodyFits: Law = (play) => {
+  const { head } = play
+  if (head === undefined || !isCalm(play.scope) || isResized(play)) return undefined
+  const lack = lacks(play, head)
+  if (lack === undefined) return `call ${head.id} waits, and lacks nothing`
+  const { limits } = play.setting
+  const quota = Limits.dimensions.find((dimension) => limits[dimension]?.total !== undefined && lack === dimension)
+  return quota === undefined ? undefined : `call ${head.id} waits for a quota of ${quota}, which never refills`
+}
+
+/**
+ * Somebody looks again in time: where a place is free, a timer ends no later than the law lets the next one go. Asks the
+ * law, on a copy.
+ */
+const isWoken: Law = (play) => {
+  const { code, head, now, open, pool, setting, timers } = play
+  if (head === undefined || open.length >= (setting.concurrency ?? Infinity)) return undefined
+  const blocked = code.Law.decide(structuredClone(pool.law), head.charge, now)
+  if (blocked === undefined) return `the law lets call ${head.id} go, and it waits`
+  const by = now + Math.ceil(blocked.millis)
+  if (blocked.millis === Infinity || timers.some(({ at }) => at <= by + rounding)) return undefined
+  return `call ${head.id} may go in ${blocked.millis} ms, and no timer looks by then`
+}
+
+/** Asks nobody; plays on: when all calls end well and time passes, nobody waits any more. This ends the play. */
+export const isServed: Law = (play) => {
+  for (let rounds = 0; rounds < 200; rounds++) {
+    for (const { id } of play.open) play.play(["end", id, "used"])
+    const timer = play.nextTimer()
+    if (play.waiting.length === 0) return undefined
+    if (timer === undefined && play.open.length === 0) break
+    if (timer !== undefined) play.play(["tick", Math.max(0, timer.at - play.now)])
+  }
+  return `calls ${play.waiting.map(({ id }) => id).join(", ")} wait for ever`
+}
+
+// -----------------------------------------------------------------------------
+// Order
+// -----------------------------------------------------------------------------
+
+const inOrder: Law = (play) => {
+  const { granted = [], headBefore } = play.steps.at(-1) ?? {}
+  for (const { call, first, waiting } of granted) {
+    const { id, priority } = call
+    if (first !== call) return `call ${id} went before call ${first?.id} of its agent`
+    const higher = waiting.find((each) => each.priority > priority)
+    if (higher !== undefined) return `call ${id} went before call ${higher.id}, whose priority is higher`
+  }
+  // Whoever was next goes next, unless it leaves, or somebody comes whose turn is earlier.
+  const next = granted[0]?.call ?? play.head
+  if (next === undefined || headBefore === undefined || next === headBefore) return undefined
+  const hasLeft = headBefore.hasLeft || headBefore.refusal !== undefined
+  if (hasLeft || next.priority > headBefore.priority || next.agent === headBefore.agent) return undefined
+  return `call ${next.id} is before call ${headBefore.id}, which was next`
+}
+
+/** Between two agents that both wait all the time, what they got differs by no more than a call of each. */
+const fairly: Law = (play) => {
+  if (!isCalm(play.scope) || play.scope.endings.some((each) => each !== "used" && each !== "kept")) return undefined
+  if (play.scope.priorities !== undefined || play.scope.fronts === true) return undefined
+  const got = new Map(play.scope.agents.map((agent) => [agent, { sum: 0, largest: 0 }]))
+  for (const { before, granted } of play.steps.toReversed()) {
+    const waited = new Set(before.map(({ agent }) => agent))
+    if (play.scope.agents.some((agent) => !waited.has(agent))) break
+    for (const { call } of granted) {
+      const { largest, sum } = got.get(call.agent)!
+      const cost = Rules.dominantShare(call.charge, Limits.resolve(play.setting.limits))
+      got.set(call.agent, { sum: sum + cost, largest: Math.max(largest, cost) })
+    }
+    for (const [one, a] of got) {
+      for (const [other, b] of got) {
+        if (a.sum - b.sum > a.largest + b.largest + rounding) {
+          return `agent ${one} got ${a.sum} while ${other} got ${b.sum}, though both waited`
+        }
+      }
+    }
+  }
+  return undefined
+}
+
+/** Nothing goes out before the end of a pause. */
+const paused: Law = ({ pausedUntil, steps }) => {
+  const granted = steps.at(-1)?.granted ?? []
+  const early = granted.find(({ call }) => call.grantedAt! < pausedUntil)
+  return early === undefined ? undefined : `call ${early.call.id} went in a pause`
+}
+
+/** The laws that a state keeps. {@link isServed} is one more, which plays on. */
+export const laws = {
+  "never over": neverOver,
+  "what is held is given back": countedRight,
+  "nobody fits and waits": nobodyFits,
+  "somebody looks in time": isWoken,
+  "in order": inOrder,
+  fairly,
+  "nothing goes in a pause": paused
+} satisfies Record<string, Law>

@@ -1,0 +1,410 @@
+/**
+ * A pool of the library under a clock that stands still: it is played move by move, and everything that a caller sees of
+ * it is written down. A history of moves is the whole state: played again, it gives the same.
+ */
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
+import * as Law from "../../src/admission/law.ts"
+import { countsOf } from "../../src/budget/metrics.ts"
+import { type Options, Pool } from "../../src/budget/pool.ts"
+import type { HeldReservation } from "../../src/budget/reservation.ts"
+import type { Queueing, Waiter } from "../../src/budget/waiter.ts"
+import type { Limit } from "../support/ledger.ts"
+
+/** The code that is judged: the library's, or a broken copy of it. */
+export interface Code {
+  readonly Pool: typeof Pool
+  readonly Law: typeof Law
+}
+
+export const library: Code = { Pool, Law }
+
+/** How a call ends: it used what was estimated, nothing, half or twice of it; or nobody knows; or it failed. */
+export type Ending = "used" | "none" | "half" | "twice" | "kept" | "gone" | "rejected" | "overloaded" | "ramp"
+
+/**
+ * One thing that happens. `ask`: an agent asks for one of the scope's sizes; `front` puts it first among its agent's own.
+ * `end`: a call that was admitted ends; `gone` is one whose caller left before it had its answer. `leave`: a caller that
+ * waits leaves. Calls are numbered as they ask.
+ */
+export type Move =
+  | readonly ["ask", agent: string, size: number, priority?: number, front?: "front"]
+  | readonly ["end", call: number, how: Ending]
+  | readonly ["leave", call: number]
+  | readonly ["tick", millis: number]
+  | readonly ["resize", setting: number]
+  | readonly ["pause", millis: number]
+  | readonly ["headers", remaining: number]
+
+export type History = ReadonlyArray<Move>
+
+/** A setting of the pool; the checkers have its figures from {@link statedOf}. */
+export interface Setting {
+  readonly limits: Limits.Limits
+  readonly concurrency?: number
+}
+
+/** A small world: what may happen in it. */
+export interface Scope {
+  readonly name: string
+  /** The first holds at the beginning; the others are what `resize` sets. */
+  readonly settings: readonly [Setting, ...ReadonlyArray<Setting>]
+  readonly agents: ReadonlyArray<string>
+  readonly sizes: ReadonlyArray<Limits.Estimate>
+  readonly priorities?: ReadonlyArray<number>
+  /** Whether a caller may go to the front of its agent's own. */
+  readonly fronts?: boolean
+  /** Calls at most. */
+  readonly calls: number
+  readonly endings: ReadonlyArray<Ending>
+  readonly leaves?: boolean
+  readonly ticks: ReadonlyArray<number>
+  readonly pauses?: ReadonlyArray<number>
+  /** What headers say is left of tokens, of a limit of 600 a minute. */
+  readonly headers?: ReadonlyArray<number>
+}
+
+/** Whether nothing but the user's limits holds calls back in a scope: then a ledger says exactly who may go. */
+export const isCalm = ({ endings, headers, pauses }: Scope): boolean =>
+  headers === undefined &&
+  pauses === undefined &&
+  !endings.some((ending) => ending === "rejected" || ending === "overloaded" || ending === "ramp")
+
+/** The figures of a limit as the documentation of `Limits` has them. */
+export const statedOf = ({ burst = 0, perMinute, perSecond, total, window }: Limits.Limit): Limit => {
+  if (total !== undefined) return { burst: total, rate: 0, window: undefined }
+  if (window === "sliding") return { burst, rate: (perMinute! - burst) / 60_000, window: perMinute }
+  return { burst, rate: perSecond! / 1_000, window: undefined }
+}
+
+/** A call as its caller sees it. */
+export interface Call {
+  readonly id: number
+  readonly agent: string
+  readonly priority: number
+  readonly charge: Amounts.Whole
+  readonly askedAt: number
+  waiter: Waiter | undefined
+  held: HeldReservation | undefined
+  /** What it was refused by. */
+  refusal: string | undefined
+  hasLeft: boolean
+  grantedAt: number | undefined
+  endedAt: number | undefined
+  /** What held when it was admitted. */
+  setting: Setting | undefined
+  /** The moves in which it was admitted and ended, which order them within a millisecond. */
+  grantedIn: number
+  endedIn: number
+  used: Amounts.Whole | undefined
+}
+
+/** What happened in one move, for the laws of order. */
+export interface Step {
+  readonly move: Move
+  /** Who waited before it, and who was said to be the next of all. */
+  readonly before: ReadonlyArray<Call>
+  readonly headBefore: Call | undefined
+  readonly granted: Array<Grant>
+}
+
+/** A call that goes, and what stood when it did. */
+export interface Grant {
+  readonly call: Call
+  /** The first of its agent and priority. */
+  readonly first: Call | undefined
+  /** Who goes on waiting. */
+  readonly waiting: ReadonlyArray<Call>
+  /** The calls in flight, this one among them. */
+  readonly open: number
+}
+
+interface Timer {
+  readonly at: number
+  readonly run: Effect.Effect<void>
+}
+
+const half = (amount: number): number => amount / 2
+const twice = (amount: number): number => 2 * amount
+
+/** A limit of the provider that holds nobody back, so that only what the user states does. */
+const generous: Law.Readings = Amounts.mapDimensions(Amounts.nothing, () => ({
+  limit: 1e9,
+  remaining: 1e12,
+  roundedTo: 1
+}))
+
+export class Play {
+  readonly scope: Scope
+  readonly code: Code
+  readonly pool: Pool
+  readonly calls: Array<Call> = []
+  readonly steps: Array<Step> = []
+  /** The settings that held, and from when on. */
+  readonly settings: Array<{ readonly from: number; readonly setting: Setting }>
+  private lines = new Map<string, Array<Call>>()
+  timers: Array<Timer> = []
+  pausedUntil = 0
+  now = 0
+
+  constructor(code: Code, scope: Scope) {
+    const counts = countsOf("proof", Context.empty())
+    counts.open.clear()
+    this.scope = scope
+    this.code = code
+    const [setting] = scope.settings
+    this.settings = [{ from: 0, setting }]
+    const millis = (): number => this.now
+    const nanos = (): bigint => BigInt(Math.round(this.now * 1e6))
+    const clock: Clock.Clock = {
+      currentTimeMillisUnsafe: millis,
+      currentTimeMillis: Effect.sync(millis),
+      currentTimeNanosUnsafe: nanos,
+      currentTimeNanos: Effect.sync(nanos),
+      monotonicTimeNanosUnsafe: nanos,
+      monotonicTimeNanos: Effect.sync(nanos),
+      sleep: () => Effect.die("nobody sleeps here")
+    }
+    const options: Options = {
+      name: "proof",
+      limits: setting.limits,
+      concurrency: setting.concurrency ?? Infinity,
+      maxQueued: Infinity,
+      counts,
+      clock,
+      sharing: undefined,
+      id: "proof",
+      after: (wait, run) => void this.timers.push({ at: this.now + wait, run }),
+      changed: () => {},
+      observer: undefined
+    }
+    this.pool = new code.Pool(options)
+    if (!isCalm(scope)) return
+    this.pool.observe(generous, undefined)
+    this.now = 1_000
+  }
+
+  get setting(): Setting {
+    return this.settings.at(-1)!.setting
+  }
+  get open(): ReadonlyArray<Call> {
+    return this.calls.filter(({ endedAt, held }) => held !== undefined && endedAt === undefined)
+  }
+  get waiting(): ReadonlyArray<Call> {
+    return this.calls.filter(({ hasLeft, held, refusal }) => held === undefined && refusal === undefined && !hasLeft)
+  }
+  /** The same, each agent's own in the order in which they should go. */
+  get inLine(): ReadonlyArray<Call> {
+    return Array.from(this.lines.keys())
+      .sort()
+      .flatMap((key) => this.lines.get(key)!)
+  }
+  /** Whom the pool says to be the next. */
+  get head(): Call | undefined {
+    const waiter = this.pool.waiting(1)[0]?.waiter
+    return waiter === undefined ? undefined : this.calls.find((call) => call.waiter === waiter)
+  }
+  /** The callers of an agent and a priority that wait, in the order in which they should go. */
+  private lineOf({ agent, priority }: Call): Array<Call> {
+    const key = `${agent} ${priority}`
+    const line = this.lines.get(key) ?? []
+    this.lines.set(key, line)
+    return line
+  }
+
+  // ---------------------------------------------------------------------------
+  // Moves
+  // ---------------------------------------------------------------------------
+
+  play(move: Move): void {
+    const step: Step = { move, before: this.waiting, headBefore: this.head, granted: [] }
+    this.steps.push(step)
+    switch (move[0]) {
+      case "ask":
+        return this.ask(move[1], this.scope.sizes[move[2]]!, move[3] ?? 0, move[4] === "front")
+      case "end":
+        return this.end(this.calls[move[1]]!, move[2])
+      case "leave":
+        return this.leave(this.calls[move[1]]!)
+      case "tick":
+        return this.tick(move[1])
+      case "resize": {
+        const setting = this.scope.settings[move[1]]!
+        this.settings.push({ from: this.now, setting })
+        return this.pool.resize(setting.limits, setting.concurrency ?? Infinity)
+      }
+      case "pause":
+        this.pausedUntil = Math.max(this.pausedUntil, this.now + move[1])
+        return this.pool.pause("rateLimit", move[1])
+      case "headers":
+        return this.pool.observe({ tokens: { limit: 0.01, remaining: move[1], roundedTo: 1 } }, undefined)
+    }
+  }
+
+  private ask(agent: string, estimate: Limits.Estimate, priority: number, first: boolean): void {
+    const call: Call = {
+      id: this.calls.length,
+      agent,
+      priority,
+      charge: Amounts.wholeOf(estimate),
+      askedAt: this.now,
+      waiter: undefined,
+      held: undefined,
+      refusal: undefined,
+      hasLeft: false,
+      grantedAt: undefined,
+      endedAt: undefined,
+      setting: undefined,
+      grantedIn: Infinity,
+      endedIn: Infinity,
+      used: undefined
+    }
+    this.calls.push(call)
+    const line = this.lineOf(call)
+    if (first) line.unshift(call)
+    else line.push(call)
+    const how: Queueing = { agent, priority, weight: 1, first, maxWait: Infinity }
+    const admission = this.pool.admit(estimate, how)
+    if ("ticket" in admission) return this.granted(call, admission)
+    if ("_tag" in admission) return this.refused(call, admission._tag)
+    call.waiter = admission
+    admission.listen((answer) => {
+      const exit = Effect.runSyncExit(answer)
+      if (Exit.isSuccess(exit)) this.granted(call, exit.value)
+      else this.refused(call, String(exit.cause))
+    })
+  }
+
+  private granted(call: Call, held: HeldReservation): void {
+    call.held = held
+    call.grantedAt = this.now
+    call.grantedIn = this.steps.length
+    call.setting = this.setting
+    const [first] = this.lineOf(call)
+    this.stepOut(call)
+    this.steps.at(-1)!.granted.push({ call, first, waiting: this.waiting, open: this.open.length })
+  }
+
+  private refused(call: Call, reason: string): void {
+    call.refusal = reason
+    this.stepOut(call)
+  }
+
+  /** Somebody waits no longer. */
+  private stepOut(call: Call): void {
+    const line = this.lineOf(call)
+    const at = line.indexOf(call)
+    if (at >= 0) line.splice(at, 1)
+  }
+
+  private end(call: Call, how: Ending): void {
+    const { charge, held, waiter } = call
+    const times = (factor: (amount: number) => number): Amounts.Whole => ({
+      requests: charge.requests,
+      inputTokens: factor(charge.inputTokens),
+      outputTokens: factor(charge.outputTokens),
+      tokens: factor(charge.tokens)
+    })
+    call.endedAt = this.now
+    call.endedIn = this.steps.length
+    call.used = Amounts.nothing
+    const settle = (used: Amounts.Whole): void => {
+      call.used = used
+      this.pool.settle(held!, used, "success")
+    }
+    const fail = (reason: "rateLimit" | "overload" | "ramp"): void =>
+      void this.pool.fail(held!, { reason, retryAfter: undefined, readings: undefined, used: Amounts.nothing })
+    switch (how) {
+      case "used":
+        settle(charge)
+        break
+      case "none":
+        settle(Amounts.nothing)
+        break
+      case "half":
+        settle(times(half))
+        break
+      case "twice":
+        settle(times(twice))
+        break
+      case "kept":
+        call.used = charge
+        this.pool.end(held!, false)
+        break
+      case "gone":
+        if (waiter === undefined) this.pool.settle(held!, Amounts.nothing, "failure")
+        else this.pool.cancel(waiter)
+        break
+      case "rejected":
+        fail("rateLimit")
+        break
+      case "overloaded":
+        fail("overload")
+        break
+      case "ramp":
+        fail("ramp")
+    }
+    if (how === "gone") return
+    // Only the first end counts.
+    this.pool.settle(held!, Amounts.nothing, "failure")
+    this.pool.end(held!, true)
+  }
+
+  private leave(call: Call): void {
+    call.hasLeft = true
+    this.stepOut(call)
+    this.pool.cancel(call.waiter!)
+  }
+
+  private tick(millis: number): void {
+    const until = this.now + millis
+    for (let next = this.nextTimer(); next !== undefined && next.at <= until; next = this.nextTimer()) {
+      this.timers.splice(this.timers.indexOf(next), 1)
+      this.now = next.at
+      Effect.runSync(next.run)
+    }
+    this.now = until
+  }
+
+  nextTimer(): Timer | undefined {
+    return this.timers.reduce<Timer | undefined>(
+      (first, timer) => (first === undefined || timer.at < first.at ? timer : first),
+      undefined
+    )
+  }
+
+  // ---------------------------------------------------------------------------
+  // What may happen next
+  // ---------------------------------------------------------------------------
+
+  moves(): ReadonlyArray<Move> {
+    const { agents, calls, endings, fronts, headers, leaves, pauses, priorities, settings, sizes, ticks } = this.scope
+    const moves: Array<Move> = []
+    if (this.calls.length < calls) {
+      for (const agent of agents) {
+        for (const size of sizes.keys()) {
+          if (priorities === undefined) moves.push(["ask", agent, size])
+          else for (const priority of priorities) moves.push(["ask", agent, size, priority])
+          if (fronts === true) moves.push(["ask", agent, size, 0, "front"])
+        }
+      }
+    }
+    for (const { id } of this.open) for (const how of endings) moves.push(["end", id, how])
+    if (leaves === true) for (const { id } of this.waiting) moves.push(["leave", id])
+    for (const millis of ticks) moves.push(["tick", millis])
+    for (const [n, setting] of settings.entries()) if (setting !== this.setting) moves.push(["resize", n])
+    for (const millis of pauses ?? []) moves.push(["pause", millis])
+    for (const remaining of headers ?? []) moves.push(["headers", remaining])
+    return moves
+  }
+}
+
+export const replay = (code: Code, scope: Scope, history: History): Play => {
+  const play = new Play(code, scope)
+  for (const move of history) play.play(move)
+  return play
+}

@@ -1,0 +1,180 @@
+/**
+ * Breadth-first search over a small world: every order of every move, up to a depth. Two histories that leave the same
+ * state are one, so that the first one found that breaks a law is a shortest one.
+ */
+import * as Amounts from "../../src/limits/amounts.ts"
+import * as Laws from "./laws.ts"
+import { type Code, type History, isCalm, type Play, replay, type Scope } from "./play.ts"
+
+export type LawName = keyof typeof Laws.laws | "everybody is served"
+
+export interface Found {
+  readonly scope: string
+  readonly states: number
+  /** Histories that led to a state, known or new. */
+  readonly histories: number
+  readonly depth: number
+  /** Whether every state of the depth was reached, within the most that there may be. */
+  readonly isWhole: boolean
+  readonly broken: { readonly law: LawName; readonly says: string; readonly history: History } | undefined
+}
+
+export interface Bounds {
+  readonly depth: number
+  /** @default as many as there are */
+  readonly states?: number
+}
+
+export const search = (code: Code, scope: Scope, { depth, states = Infinity }: Bounds): Found => {
+  const seen = new Set<string>()
+  let frontier: Array<History> = [[]]
+  let histories = 0
+  let reached = 0
+  const found = (broken: Found["broken"], isWhole: boolean): Found => ({
+    scope: scope.name,
+    states: seen.size,
+    histories,
+    depth: reached,
+    isWhole,
+    broken
+  })
+  for (; reached < depth && frontier.length > 0; reached++) {
+    const next: Array<History> = []
+    for (const history of frontier) {
+      for (const move of replay(code, scope, history).moves()) {
+        const longer = [...history, move]
+        const play = replay(code, scope, longer)
+        histories++
+        const key = keyOf(play)
+        if (seen.has(key)) continue
+        seen.add(key)
+        const broken = judge(code, play, longer)
+        if (broken !== undefined || seen.size >= states) {
+          reached++
+          return found(broken, false)
+        }
+        next.push(longer)
+      }
+    }
+    frontier = next
+  }
+  return found(undefined, true)
+}
+
+/** The first law that a state breaks. */
+export const judge = (code: Code, play: Play, history: History): Found["broken"] => {
+  for (const [law, says] of Object.entries(Laws.laws)) {
+    const said = says(play)
+    if (said !== undefined) return { law: law as LawName, says: said, history }
+  }
+  const said = Laws.isServed(replay(code, play.scope, history))
+  return said === undefined ? undefined : { law: "everybody is served", says: said, history }
+}
+
+/** What to say of a search, and how to see what it found. */
+export const describe = ({ broken, depth, histories, isWhole, scope, states }: Found): string => {
+  const counts = `${scope}: ${states} states of ${histories} histories, ${isWhole ? "all" : "some"} of up to ${depth} moves`
+  if (broken === undefined) return counts
+  const moves = broken.history.map((move) => `  ${JSON.stringify(move)}`).join(",\n")
+  return `${counts}\n${broken.law}: ${broken.says}\nreplay(library, scopes.${scope}, [\n${moves}\n])`
+}
+
+// -----------------------------------------------------------------------------
+// What makes two states the same
+// -----------------------------------------------------------------------------
+
+const round = (value: number): number => Math.round(value * 1e6) / 1e6
+
+/** What is a time, in the names of the law: it counts from now on. */
+const times = new Set(["at", "until", "probedAt", "fence", "loweredAt", "rampAt", "distrustUntil", "dueAt", "since"])
+
+/** All that decides what happens next, with times as seen from now, and tags as seen from virtual time. */
+const keyOf = (play: Play): string => {
+  const { calls, now, pool, scope, timers } = play
+  const relative = (key: string, value: unknown): unknown => {
+    if (typeof value !== "number") return value
+    if (Math.abs(value) === Infinity) return String(value)
+    return round(times.has(key) ? value - now : value)
+  }
+  const inside = pool as unknown as {
+    readonly permits: unknown
+    readonly wakeAt: number
+    readonly queue: { readonly levels: Map<number, Level>; readonly size: number; readonly since: number }
+  }
+  const order = new Map(
+    Array.from(inside.queue.levels.values())
+      .flatMap(({ flows }) => Array.from(flows.values(), ({ rank }) => rank))
+      .sort((a, b) => a - b)
+      .map((rank, place) => [rank, place])
+  )
+  const queue = Array.from(inside.queue.levels.values())
+    .map(({ flows, priority, refunded, virtual, weight }) => [
+      priority,
+      weight,
+      Array.from(flows.values())
+        .map(({ agent, owed, rank, size, start }) => [
+          agent,
+          size,
+          round(start + refunded - virtual),
+          round(owed),
+          order.get(rank)
+        ])
+        .sort()
+    ])
+    .sort()
+  const lines = play.inLine.map(({ agent, charge, priority }) => [agent, priority, charge.tokens, charge.requests])
+  const open = calls
+    .filter(({ endedAt, held }) => held !== undefined && endedAt === undefined)
+    .map(({ charge, grantedAt, held, waiter }) => {
+      const { service, ticket } = held!
+      const { moved = 0, rank = -1, step = 0 } = service ?? {}
+      const corrects = service !== undefined && rank >= inside.queue.since
+      return [
+        held!.agent,
+        charge.tokens,
+        charge.requests,
+        grantedAt! - now,
+        waiter === undefined,
+        corrects ? [round(moved), round(step)] : 0,
+        isCalm(scope) ? 0 : ticket
+      ]
+    })
+  const { caps } = pool.law
+  const law = isCalm(scope)
+    ? Amounts.mapDimensions(caps, ({ at, cells, highs, level, rule }) => ({
+        level: round(Math.min(Math.max(level, rule.capacity), level + rule.rate * (now - at))),
+        cells: cells.map(({ amount, index }) => [amount, round(index - (now * 60) / (rule.window?.millis ?? 1))]),
+        highs
+      }))
+    : pool.law
+  const state = {
+    law,
+    queue,
+    lines,
+    open,
+    left: scope.calls - calls.length,
+    setting: scope.settings.indexOf(play.setting),
+    permits: inside.permits,
+    timers: timers.map(({ at }) => round(at - now)).sort(),
+    wakeAt: round(inside.wakeAt - now),
+    paused: Math.max(0, play.pausedUntil - now)
+  }
+  return JSON.stringify(state, relative)
+}
+
+interface Level {
+  readonly priority: number
+  readonly weight: number
+  readonly virtual: number
+  readonly refunded: number
+  readonly flows: Map<
+    string,
+    {
+      readonly agent: string
+      readonly size: number
+      readonly start: number
+      readonly owed: number
+      readonly rank: number
+    }
+  >
+}

@@ -1,0 +1,74 @@
+/** Bugs planted in what processes share: in the script of Redis, in the exchange, in the steps of a fleet. Storms show them. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { copy, type Mutant } from "../support/mutant.ts"
+import * as Storm from "./storm.ts"
+import * as World from "./world.ts"
+
+const bugs: ReadonlyArray<Mutant> = [
+  {
+    without: "a comparison of versions in the script",
+    file: "redis/store.ts",
+    from: "if ARGV[1] ~= (stored[1] or '') then",
+    to: "if #ARGV == 0 then"
+  },
+  {
+    without: "an answer of the script that another was faster",
+    file: "redis/store.ts",
+    from: "return { stored[1], redis.call('HGET', KEYS[1], 'value'), now - (stored[2] or now) }",
+    to: "if #ARGV > 0 then return false end return { stored[1], redis.call('HGET', KEYS[1], 'value'), 0 }"
+  },
+  {
+    without: "an end of what was committed: it is played twice",
+    file: "budgetStore/exchange.ts",
+    from: "this.pending.splice(0, done.operations)",
+    to: ""
+  },
+  {
+    without: "a check that a call still goes in time",
+    file: "budgetStore/exchange.ts",
+    from: "const isLate = done !== undefined && this.now() - done.at > done.state.law.lag",
+    to: "const isLate = false"
+  },
+  {
+    without: "the end of the calls of a process that has died",
+    file: "budgetStore/fleet.ts",
+    from: "  owner.inFlight = 0\n  owner.held = Limits.nothing\n",
+    to: ""
+  }
+]
+
+/** Seeds of each kind that are tried. */
+const most = 60
+
+const redis = await World.redis()
+
+describe("storms show a fleet", () => {
+  for (const bug of bugs) {
+    it.effect(`without ${bug.without}`, () =>
+      Effect.gen(function* () {
+        const take = yield* copy(bug)
+        const code: World.Code = {
+          Budget: yield* take<World.Code["Budget"]>("Budget.ts"),
+          BudgetStore: yield* take<World.Code["BudgetStore"]>("BudgetStore.ts"),
+          makeStore: (yield* take<{ readonly make: World.Code["makeStore"] }>("redis/store.ts")).make
+        }
+        const shows = (seed: number): boolean =>
+          [false, true].some((isLossyStore) => Storm.isBroken(Storm.plan(seed, isLossyStore), redis, code))
+        const seed = Array.from({ length: most }, (_, n) => n + 1).find(shows)
+        assert.isDefined(seed, `none of ${most} seeds shows it`)
+      })
+    )
+  }
+
+  it.effect("and the smallest plan that does", () =>
+    Effect.gen(function* () {
+      const take = yield* copy(bugs[0]!)
+      const makeStore = (yield* take<{ readonly make: World.Code["makeStore"] }>("redis/store.ts")).make
+      const code: World.Code = { ...World.library, makeStore }
+      const complaint = Storm.complaint(1, false, redis, code)
+      assert.include(complaint, "SEED=1 SEEDS=1 npm run test:soak -- test/sharing/storm.soak.ts")
+      assert.include(complaint, "events: []")
+    })
+  )
+})
