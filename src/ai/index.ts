@@ -1,28 +1,27 @@
 /**
- * Puts any `LanguageModel` of `effect/ai` under the budget: text, objects, tools and streams, whatever provider it came
- * from.
+ * Puts any `LanguageModel` of `effect/ai` under the budget: text, objects, tools and streams, from any provider.
  *
  * **Details**
  *
  * Every round trip to the provider is admitted by the {@link Governor}, settled by the usage of its finish part, and
  * retried by the governor's policy.
  *
- * - What a failure means is read from the HTTP response that the `AiError` holds, where it does, and else from its reason.
- * - Tools are resolved between round trips, while no reservation is held: a tool may call the model itself, and a retry
- *   never runs a tool twice.
- * - A stream holds its reservation for its life and is retried while it has no content. Interrupting it settles to what
- *   was observed.
+ * - A failure is judged by the HTTP response in the `AiError`, if it has one, and otherwise by its reason.
+ * - Tools run between round trips, while no reservation is held. So a tool may call the model itself, and a retry never
+ *   runs a tool twice.
+ * - A stream holds its reservation as long as it lives, and is retried until it has content. Interrupting it settles to
+ *   the observed usage.
  * - Headers that the provider's adapter passes on with the finish part correct the budget.
  *
- * What the budget refuses, and the governor's own timeouts, fail as `AiError` with `metadata.floodgate`, because a
- * `LanguageModel` has no other errors: a full queue and a wait that is too long, also for the deadline, as
- * `RateLimitError`, a call that never fits as `InvalidRequestError`, a spent quota or cap as `QuotaExhaustedError`.
+ * Refusals of the budget and timeouts of the governor fail as `AiError` with `metadata.floodgate`, because a
+ * `LanguageModel` has no other errors. A full queue and a wait that is too long give a `RateLimitError`, a call that
+ * never fits an `InvalidRequestError`, and a spent quota or cap a `QuotaExhaustedError`.
  *
  * **Gotchas**
  *
- * An answer that does not decode (`InvalidOutputError`, `StructuredOutputError`) was answered and paid for, so it is not
- * asked for again; the error still says that it may be. Switch off the retries of the provider's HTTP client, if it has
- * any: retries have one owner.
+ * An answer that cannot be decoded (`InvalidOutputError`, `StructuredOutputError`) has been paid for and is not
+ * requested again, although its error is retryable. Switch off the retries of the provider's HTTP client, so that
+ * retries have one owner.
  *
  * **Example** (A model under the budget)
  *
@@ -76,8 +75,8 @@ import * as RoundTrip from "./roundTrip.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How a model's calls are described to the budget. `effect/ai` keeps a model's name and its limits in the provider's
- * configuration, where nobody else sees them.
+ * How a model's calls are described to the budget. `effect/ai` keeps a model's name and limits in the provider's
+ * configuration and does not expose them.
  *
  * @category options
  * @since 0.1.0
@@ -85,7 +84,7 @@ import * as RoundTrip from "./roundTrip.ts"
 export interface Options extends Governor.CallOptions {
   /** The model, which decides the pool of limits. @default the `ModelName` of the context, which `Model.make` provides */
   readonly model?: string | undefined
-  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  /** Calls of one kind resemble each other: estimates are learned per kind. @default the agent */
   readonly kind?: string | undefined
   /** The most output that the provider's configuration allows. @default unknown: output is learned */
   readonly maxTokens?: number | undefined
@@ -235,7 +234,7 @@ export const make = Effect.fnUntraced(function* (
 })
 
 /**
- * A layer that puts the model it is given under the budget: provide the provider's layer to it, and use it in its stead.
+ * A layer that puts the model of its context under the budget. Provide the provider's layer to it, and use it instead.
  *
  * @category layers
  * @since 0.1.0

@@ -6,12 +6,12 @@
  * **Details**
  *
  * Every call of the Messages API, whole or streamed, beta or not, is admitted by the {@link Governor}, settled by its
- * usage and retried by its policy. What finally fails reaches the caller as the SDK's own error, and the SDK does not
- * retry it again. All other calls (batches, files, `count_tokens`) pass through as if the middleware were not there.
+ * usage and retried by its policy. Final failures reach the caller as the SDK's own errors, and the SDK does not retry
+ * them. All other calls (batches, files, `count_tokens`) pass through unchanged.
  *
  * - The time in the queue does not count towards the SDK's `timeout`. A caller who aborts leaves the queue at once.
  * - A stream is retried while it has no content. Its reservation lives until the body was read, cancelled or abandoned.
- * - It works the same for the SDK's clients of Bedrock, Vertex and Foundry: a middleware sees their calls in one form.
+ * - It also works with the SDK's clients for Bedrock, Vertex and Foundry.
  *
  * **Gotchas**
  *
@@ -19,8 +19,8 @@
  * the middleware; each of its attempts is admitted anew. For timeouts that the governor retries, give the middleware's
  * `callOptions` a shorter `timeout`.
  *
- * What the budget refuses (a full queue, a call that can never fit) reaches the caller as a `BudgetError`, and what the
- * governor ends (its `timeout`, an open circuit) as an `LlmError`.
+ * Refusals of the budget (a full queue, a call that can never fit) reach the caller as `BudgetError`, and failures of
+ * the governor (its `timeout`, an open circuit) as `LlmError`.
  *
  * **Example** (An Effect program with an SDK client)
  *

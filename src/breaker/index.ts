@@ -1,21 +1,21 @@
 /**
  * A circuit breaker for each pool of a governor, made of Effect's `CircuitBreaker`.
  *
- * While a provider is down, every call that is sent waits for its failure, spends an attempt and adds to the load. After
- * some failures in a row the circuit opens: calls fail at once with the reason `CircuitOpen`, which says when to come
- * back. Then one call is let through to see, and its success closes the circuit.
+ * While a provider is down, every call that is sent waits for its failure, spends an attempt and adds to the load.
+ * After some failures in a row the circuit opens: calls fail at once with the reason `CircuitOpen`, whose `retryAfter`
+ * is the time until the next probe. Then one call probes, and its success closes the circuit.
  *
  * **Details**
  *
  * - Overload (529, 503), 5xx, timeouts and lost connections count as failures.
- * - A 429 never counts: it says that we are too fast, not that the provider is ill. Rejected requests, refused
- *   credentials and exceeded spend limits say nothing either.
- * - The breaker stands within the reservation and around the attempt: it does not see the time in the queue, and a call
- *   that it turns away gives its reservation back.
+ * - A 429 never counts: it says that the client is too fast, not that the provider is ill. Invalid requests, refused
+ *   credentials and spend limits do not count either.
+ * - The breaker is inside the reservation and around the attempt. It does not include time in the queue, and a refused
+ *   call gives its reservation back.
  * - `CircuitOpen` may be retried; the retry policy waits as long as the circuit stays open.
- * - An outage of a provider that has answered before is met by the budget first: it lets one call out at a time, and
- *   rests between them. A caller that would rather fail than wait sets `maxWait` or a deadline.
- * - Of a stream, the breaker sees the time up to the first content.
+ * - In an outage the budget pauses and sends one probe at a time, so callers wait. A caller that would rather fail sets
+ *   `maxWait` or a deadline.
+ * - For a stream, the attempt ends at the first content.
  *
  * **Gotchas**
  *
@@ -69,8 +69,8 @@ import { CircuitOpen, isLlmError, LlmError } from "../LlmError.ts"
  */
 export interface Options {
   /**
-   * Failures in a row that open the circuit. Agents run in parallel, so that a single hiccup can be several failures: too
-   * few of them turn a hiccup into a pause for all.
+   * Failures in a row that open the circuit. Agents run in parallel, so a single hiccup can be several failures; a low
+   * number turns it into a pause for all.
    *
    * @default 10
    */
@@ -117,7 +117,7 @@ const turnedAway = (pool: string, { reason }: CircuitBreaker.CircuitBreakerError
   })
 
 /**
- * The breaker of Effect's context as a governor's: bring your own policy and store.
+ * Uses the `CircuitBreaker` of the context, with your own policy and store.
  *
  * @category layers
  * @since 0.1.0
@@ -140,7 +140,7 @@ export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreake
 )
 
 /**
- * A breaker whose state is in the given store, such as Redis: all processes open and close the circuit together.
+ * A breaker whose state is in a store, such as Redis, so that all processes open and close the circuit together.
  *
  * @category layers
  * @since 0.1.0

@@ -31,121 +31,141 @@ import { Waiter } from "./waiter.ts"
 type Service = TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
-  const { concurrency, isPool, known, limitsOf, maxQueued, poolNamed, poolOf } = parse(options)
+type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "limits" | "counts">
 
+/** The pools of a budget: those that the limits name exist from the start, others from their first call on. */
+class Pools {
+  readonly byName = new Map<string, Pool>()
+  readonly sets: ReturnType<typeof parse>
+  private readonly shared: Shared
+  private readonly context: Context.Context<never>
+
+  constructor(sets: ReturnType<typeof parse>, shared: Shared, context: Context.Context<never>) {
+    this.sets = sets
+    this.shared = shared
+    this.context = context
+    for (const name of sets.known) this.open(name)
+  }
+
+  private open(name: string, kind = name): Pool {
+    const limits = this.sets.limitsOf(kind)
+    const pool = new Pool({ ...this.shared, name, limits, counts: countsOf(name, this.context) })
+    this.byName.set(name, pool)
+    return pool
+  }
+
+  /** The pool of a response or a failure; undefined where there can be none of that name. */
+  existing(name = defaultPool): Pool | undefined {
+    return this.byName.get(name) ?? (this.sets.isPool(name) ? this.open(name) : undefined)
+  }
+
+  /** The pool of a reservation. Throws where the budget has none of that name. */
+  of({ account, model, pool }: ReserveOptions = {}): Pool {
+    const named = pool ?? (model === undefined ? undefined : this.sets.poolOf(model))
+    const name = nameIn(account, named ?? defaultPool)
+    return this.byName.get(name) ?? this.open(name, this.sets.poolNamed("reserve", named))
+  }
+
+  get close(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      for (const pool of this.byName.values()) pool.shutDown()
+      return Effect.forEach(this.byName.values(), ({ leave }) => leave, { concurrency: "unbounded", discard: true })
+    })
+  }
+}
+
+export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
+  const sets = parse(options)
   return Effect.gen(function* () {
-    const clock = yield* Clock.Clock
     const context = yield* Effect.context<never>()
     const runTimer = yield* FiberSet.makeRuntime<never>()
     const ticks = yield* PubSub.sliding<void>(1)
-    const pools = new Map<string, Pool>()
-    const changed = () => void PubSub.publishUnsafe(ticks, undefined)
-    const after = (millis: number, then: Effect.Effect<void>) =>
-      void runTimer(Effect.andThen(Effect.sleep(millis), then))
-
-    const sharing = yield* BudgetStore
-    const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
-    const observer = Events.observerOf(context)
-    const open = (name: string, kind = name): Pool => {
-      const counts = countsOf(name, context)
-      const limits = limitsOf(kind)
-      const pool = new Pool({
-        name,
-        limits,
-        concurrency,
-        maxQueued,
-        counts,
-        clock,
-        sharing,
-        id,
-        after,
-        changed,
-        observer
-      })
-      pools.set(name, pool)
-      return pool
+    const shared: Shared = {
+      concurrency: sets.concurrency,
+      maxQueued: sets.maxQueued,
+      clock: yield* Clock.Clock,
+      sharing: yield* BudgetStore,
+      id: `${yield* Random.nextInt}.${yield* Random.nextInt}`,
+      after: (millis, then) => void runTimer(Effect.andThen(Effect.sleep(millis), then)),
+      changed: () => void PubSub.publishUnsafe(ticks, undefined),
+      observer: Events.observerOf(context)
     }
-    for (const name of known) open(name)
-    yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
-        for (const pool of pools.values()) pool.shutDown()
-        return Effect.forEach(pools.values(), ({ leave }) => leave, { concurrency: "unbounded", discard: true })
-      })
-    )
-
-    /** The pool of a response or a failure; undefined where there can be none of that name. */
-    const existing = (name = defaultPool): Pool | undefined =>
-      pools.get(name) ?? (isPool(name) ? open(name) : undefined)
-
-    // A caller that is interrupted before it has its reservation has taken nothing.
-    const reserve: Service["reserve"] = (estimate, how) => {
-      const admitted = Effect.uninterruptibleMask((restore) =>
-        Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>((fiber) => {
-          const { context } = fiber
-          const pool = poolFor(how)
-          if (how?.counting !== undefined) pool.countAs(how.counting)
-          const admission = pool.admit(estimate, queueingOf(context, how))
-          const scope = Context.getUnsafe(context, Scope.Scope)
-          if (admission instanceof HeldReservation) return within(scope, admission)
-          const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
-          return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => within(scope, held))
-        })
-      )
-      return Effect.map(admitted, (held) => {
-        held.isAtHand = true
-        return held
-      })
-    }
-
-    const observe = ({ pool: name, reservation, ...signal }: RateLimitSignal) =>
-      Effect.sync(() => {
-        const held = heldOf(reservation)
-        ;(held?.owner ?? existing(name))?.observe(readingsOf(signal), held)
-      })
-
-    const cooldown = ({ pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing }: Cooldown) => {
-      const asked =
-        retryAfter === undefined
-          ? undefined
-          : Believed.pause(Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter)))
-      return Effect.sync(() => {
-        const held = heldOf(reservation)
-        if (held === undefined) {
-          existing(name)?.pause(reason, asked ?? 0)
-          return "isolated"
-        }
-        const readings = signal === undefined ? undefined : readingsOf(signal)
-        const used = Amounts.used(held.ticket.charge, usage, held.estimate)
-        return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
-      })
-    }
-
-    const poolFor = (how: ReserveOptions | undefined): Pool => {
-      const named = how?.pool ?? (how?.model === undefined ? undefined : poolOf(how.model))
-      const name = nameIn(how?.account, named ?? defaultPool)
-      return pools.get(name) ?? open(name, poolNamed("reserve", named))
-    }
-
+    const pools = new Pools(sets, shared, context)
+    yield* Effect.addFinalizer(() => pools.close)
     const status = Effect.sync((): BudgetStatus => ({
-      pools: Object.fromEntries(Array.from(pools, ([name, pool]) => [name, Status.of(pool)]))
+      pools: Object.fromEntries(Array.from(pools.byName, ([name, pool]) => [name, Status.of(pool)]))
     }))
-
     return {
-      reserve,
-      observe,
-      cooldown,
-      resize: ({ concurrency: permits, limits, pool: name }) => {
-        if (permits !== undefined) checkConcurrency(permits)
-        if (limits !== undefined) Limits.resolve(limits)
-        return Effect.sync(() => existing(poolNamed("resize", name))?.resize(limits, permits))
-      },
-      poolOf,
+      reserve: reserve(pools),
+      observe: observe(pools),
+      cooldown: cooldown(pools),
+      resize: resize(pools),
+      poolOf: sets.poolOf,
       status,
       changes: latest(ticks, status)
     }
   })
 }
+
+// -----------------------------------------------------------------------------
+// Operations
+// -----------------------------------------------------------------------------
+
+/** A caller that is interrupted before it has its reservation has taken nothing. */
+const reserve =
+  (pools: Pools): Service["reserve"] =>
+  (estimate, how) => {
+    const admitted = Effect.uninterruptibleMask((restore) =>
+      Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>(({ context }) => {
+        const pool = pools.of(how)
+        if (how?.counting !== undefined) pool.countAs(how.counting)
+        const admission = pool.admit(estimate, queueingOf(context, how))
+        const scope = Context.getUnsafe(context, Scope.Scope)
+        if (admission instanceof HeldReservation) return within(scope, admission)
+        const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
+        return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => within(scope, held))
+      })
+    )
+    return Effect.map(admitted, (held) => {
+      held.isAtHand = true
+      return held
+    })
+  }
+
+const observe =
+  (pools: Pools) =>
+  ({ pool: name, reservation, ...signal }: RateLimitSignal): Effect.Effect<void> =>
+    Effect.sync(() => {
+      const held = heldOf(reservation)
+      ;(held?.owner ?? pools.existing(name))?.observe(readingsOf(signal), held)
+    })
+
+const cooldown =
+  (pools: Pools): Service["cooldown"] =>
+  ({ pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing }: Cooldown) => {
+    const asked =
+      retryAfter === undefined
+        ? undefined
+        : Believed.pause(Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter)))
+    return Effect.sync(() => {
+      const held = heldOf(reservation)
+      if (held === undefined) {
+        pools.existing(name)?.pause(reason, asked ?? 0)
+        return "isolated"
+      }
+      const readings = signal === undefined ? undefined : readingsOf(signal)
+      const used = Amounts.used(held.ticket.charge, usage, held.estimate)
+      return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
+    })
+  }
+
+const resize =
+  (pools: Pools): Service["resize"] =>
+  ({ concurrency: permits, limits, pool: name }) => {
+    if (permits !== undefined) checkConcurrency(permits)
+    if (limits !== undefined) Limits.resolve(limits)
+    return Effect.sync(() => pools.existing(pools.sets.poolNamed("resize", name))?.resize(limits, permits))
+  }
 
 /** Hands a reservation out for as long as a scope lasts: what nobody settles is kept as estimated, once it is at hand. */
 const within = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>

@@ -1,5 +1,5 @@
 /**
- * What goes into a budget and what comes out: options, reservations, signals, status.
+ * The options, reservations, signals and status of a budget.
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -23,10 +23,10 @@ import type * as Rules from "../limits/rules.ts"
  */
 export interface Options {
   /**
-   * The provider's limits: one set, or a set for each pool. A pool without limits learns them: calls go out 1, 2, 4 at a
-   * time until headers name the limits or the provider rejects calls. Where each pool has its own, a reservation must
-   * name the `model` or the `pool`; a name that is neither given nor a model's is refused, because nothing would limit
-   * it.
+   * The provider's limits: one set, or a set for each pool. A pool without limits learns them: calls go out one after
+   * another, then 2, 4, 8 at a time, until headers name the limits or the provider rejects calls. If each pool has its
+   * own limits, a reservation must name the `model` or the `pool`. An unknown name is refused, because nothing would
+   * limit it.
    */
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /**
@@ -94,7 +94,7 @@ export interface ReserveOptions {
 // -----------------------------------------------------------------------------
 
 /**
- * The agent on whose behalf code runs, so that code deep inside an agent need not pass it.
+ * The agent on whose behalf code runs. Code deep inside an agent need not pass it.
  *
  * @category references
  * @since 0.1.0
@@ -144,7 +144,7 @@ export interface Reservation {
  * @since 0.1.0
  */
 export interface RateLimitSignal extends Limits.Signal {
-  /** The reservation of the call that was answered; with it the view can be raised, too. */
+  /** The reservation of the call that was answered. Only with it can a level be raised. */
   readonly reservation?: Reservation | undefined
   /** An unknown pool is ignored. @default the reservation's pool, or "default" */
   readonly pool?: string | undefined
@@ -205,7 +205,7 @@ export interface WaiterStatus {
   readonly priority: number
   readonly charge: Limits.Charge
   readonly waitedMillis: number
-  /** How long it still waits, if everybody uses what was estimated. */
+  /** How long it still waits if all calls use what was estimated. */
   readonly expectedMillis: number
   readonly dimension: Limits.Dimension | undefined
 }

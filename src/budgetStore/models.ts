@@ -1,5 +1,5 @@
 /**
- * What a store does, and how processes share one.
+ * The operations of a store, and how processes share it.
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -47,7 +47,7 @@ export interface Store {
 }
 
 /**
- * The store did not do what it was asked, or nobody knows whether it did.
+ * An operation of the store failed, or its outcome is unknown.
  *
  * @category errors
  * @since 0.2.0
@@ -98,13 +98,13 @@ export interface Options {
    */
   readonly degradeFor?: Duration.Input | undefined
   /**
-   * After how long without a sign of life a process is taken for dead, and its calls in flight for ended.
+   * How long after its last sign of life a process is considered dead, and its calls in flight as ended.
    *
    * @default "20 seconds": longer than a garbage collection or a paused machine, shorter than a person's patience
    */
   readonly lease?: Duration.Input | undefined
   /**
-   * What becomes of the estimates that a dead process held.
+   * What happens to the estimates that a dead process held.
    *
    * - `"keep"`: they count as used, because the provider may have counted them
    * - `"refund"`: they are given back
@@ -119,7 +119,7 @@ export interface Options {
    */
   readonly timeout?: Duration.Input | undefined
   /**
-   * What this process is called in a status.
+   * The name of this process in a status.
    *
    * @default "process"
    */

@@ -1,5 +1,5 @@
 /**
- * What goes into a governor and what comes out: calls, outcomes, failures, tickets.
+ * The calls, outcomes, failures and tickets of a governor.
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -127,7 +127,8 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "
 }
 
 /**
- * An admitted call. It must be concluded once, by `succeed` or `fail`; one that its scope finds open counts as interrupted.
+ * An admitted call. Conclude it once, with `succeed` or `fail`. A ticket that is open when its scope closes counts as
+ * interrupted.
  *
  * @category models
  * @since 0.1.0
@@ -153,8 +154,9 @@ export interface Ticket {
  *
  * **Details**
  *
- * `protect` runs an attempt, or fails with the reason `CircuitOpen` without running it. Whatever adapter made the attempt,
- * {@link causeOf} its error is what went wrong, an `LlmError` where that can be told. It is read when the governor is made.
+ * `protect` runs an attempt, or fails with the reason `CircuitOpen` without running it. For every adapter, {@link
+ * causeOf} the error is what went wrong, an `LlmError` if there is one. The reference is read when the governor is
+ * made.
  *
  * **Example** (None by default)
  *

@@ -23,7 +23,7 @@ export type Window = (typeof windows)[number]
 const windows = ["bucket", "sliding", "fixed"] as const
 
 /**
- * How a provider counts the limits of its dimensions. An `Accounting` says it for its provider.
+ * How a provider counts the limits of its dimensions, as in its `Accounting`.
  */
 export type Counting = PerDimension<Window>
 
@@ -32,15 +32,15 @@ export type Counting = PerDimension<Window>
  *
  * **Details**
  *
- * - `perMinute` without a `window` is read as the provider counts that the client knows. A budget without a client keeps
- *   it safe against every kind of provider: a burst of 5 % of the limit, the rest spread over the minute, and never more
- *   than the limit within any 60 s.
+ * - `perMinute` without a `window` is read as the client's provider counts. A budget without a client keeps the limit
+ *   safe for every provider: a burst of 5 % of the limit, the rest spread over the minute, and never more than the
+ *   limit within any 60 s.
  * - `perMinute` with `window: "bucket"` may use a whole minute's worth as burst.
  * - `perSecond` is a bucket that refills at that rate; its burst is one second's worth unless given.
  * - `total` never refills: a cap on a whole job.
  * - The default burst of `requests` is 5 s worth, because providers may enforce 60 a minute as one a second.
  *
- * What is stated here is a cap: what a provider's headers say can lower the rate in use, and never raises it.
+ * A stated limit is a cap. A provider's headers can lower the rate in use, and never raise it.
  *
  * @category models
  * @since 0.1.0
@@ -53,8 +53,8 @@ export interface Limit {
   readonly burst?: number | undefined
   readonly window?: Window | undefined
   /**
-   * The part that this budget may use, above 0 and at most 1, where another program should get the rest: of the stated
-   * limit, else of the limit that headers name. Two programs cannot share a limit fairly without it.
+   * The part of the limit that this budget may use, above 0 and at most 1, if another program should get the rest. It
+   * applies to the stated limit, or to the limit in the headers. Two programs cannot share a limit fairly without it.
    *
    * @default 1
    */
@@ -103,7 +103,7 @@ export interface Pools {
 // -----------------------------------------------------------------------------
 
 /**
- * What a bucket runs by: a resolved {@link Limit}. Amounts are in the dimension's unit, times in milliseconds.
+ * A resolved {@link Limit}, by which a bucket runs. Amounts are in the dimension's unit, times in milliseconds.
  *
  * @category models
  * @since 0.1.0
@@ -136,7 +136,7 @@ const requestBurstMillis = 5_000
 
 const limitOptions = ["perSecond", "perMinute", "total", "burst", "window", "share"]
 
-/** Refuses what is no object, and options that do not exist: a limit that is misspelt would limit nothing. */
+/** Refuses values that are not objects, and unknown options: a misspelt limit would limit nothing. */
 export const checkOptions = (option: string, value: unknown, known: ReadonlyArray<string>): void => {
   const names = known.join(", ")
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -193,8 +193,8 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
 }
 
 /**
- * Turns limits into the rules that buckets run by. `counting` is how the provider counts where a limit does not say it; a
- * limit that is a `share` alone has no rule until the provider names its limit.
+ * Turns limits into the rules that buckets run by. `counting` is how the provider counts limits without a `window`. A
+ * limit that is only a `share` has no rule until the provider names its limit.
  *
  * **Gotchas**
  *
@@ -222,7 +222,7 @@ export const resolve = (limits: Limits, counting: Counting = {}): Rules => {
 }
 
 /**
- * The parts of limits that are stated without their limits.
+ * The shares of limits that are stated without a limit.
  */
 export const shares = (limits: Limits): PerDimension<number> =>
   mapDimensions<Limit, number>(limits, ({ perMinute, perSecond, share, total }) =>
@@ -275,7 +275,7 @@ const misfit = (dimension: Dimension, asked: number | undefined, rule: Rule | un
   asked !== undefined && rule !== undefined && asked > rule.most ? { dimension, asked, limit: rule.most } : undefined
 
 /**
- * Whether two sets of rules say the same.
+ * Whether two sets of rules are equal.
  */
 export const sameRules = (self: Rules, that: Rules): boolean =>
   dimensions.every((dimension) => {

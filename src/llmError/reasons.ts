@@ -19,11 +19,11 @@ const fields = {
   requestId: Schema.optional(Schema.String),
   /** The provider's error code, or its error type where it gave no code. */
   code: Schema.optional(Schema.String),
-  /** The provider's own words: to be read, never to be matched on. */
+  /** The provider's message, for people to read; do not match on it. */
   detail: Schema.optional(Schema.String),
   /** How long the provider asked to wait. */
   retryAfter: Schema.optional(Schema.Duration),
-  /** False where the provider says, by the header `x-should-retry`, that a retry does not help. */
+  /** False if the provider's header `x-should-retry` says that a retry does not help. */
   shouldRetry: Schema.optional(Schema.Boolean),
   /** What the response's headers said about the limits. */
   signal: Schema.optional(Signal),
@@ -101,7 +101,7 @@ export class RampLimited extends Schema.TaggedError<RampLimited>("floodgate/LlmE
  */
 export class SpendLimited extends Schema.TaggedError<SpendLimited>("floodgate/LlmError/SpendLimited")("SpendLimited", {
   ...fields,
-  /** When the limit starts anew, where that is known. */
+  /** When the limit resets, if that is known. */
   resumesAt: Schema.optional(Schema.DateTimeUtc)
 }) {
   get isRetryable(): boolean {
@@ -193,7 +193,7 @@ export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floo
 }
 
 /**
- * The request is in conflict with another (409). Retryable, as the official SDK does.
+ * The request conflicts with another one (409). Retryable, as the official SDK does.
  *
  * @category errors
  * @since 0.1.0
@@ -276,7 +276,7 @@ export class NotFound extends Schema.TaggedError<NotFound>("floodgate/LlmError/N
 }
 
 /**
- * The request is larger than the provider takes (413; 32 MB at Anthropic). Not retryable.
+ * The request is larger than the provider accepts (413; 32 MB at Anthropic). Not retryable.
  *
  * @category errors
  * @since 0.1.0
@@ -314,7 +314,7 @@ export class BillingFailed extends Schema.TaggedError<BillingFailed>("floodgate/
  * - `"cut"`: the connection broke
  * - `"truncated"`: the stream ended as if it were complete
  * - `"stalled"`: nothing came for the idle timeout, not even a ping
- * - `"failed"`: the provider said so within the stream; `code` names its error, `overloaded_error` for example
+ * - `"failed"`: the provider sent an error within the stream; `code` is its type, such as `overloaded_error`
  *
  * @category errors
  * @since 0.1.0
@@ -337,8 +337,8 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("fl
 }
 
 /**
- * The provider answered with success, but the body is not what its API promises. Not retryable: something in between
- * speaks another language. The call counts as used in full.
+ * The provider answered with success, but the body is not an answer of its API. Not retryable; often a proxy is in
+ * between. The call keeps its estimate.
  *
  * @category errors
  * @since 0.1.0

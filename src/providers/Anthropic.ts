@@ -3,13 +3,13 @@
  *
  * **Details**
  *
- * - The SDK's retries are off: with its two retries inside of ours, one call makes up to 15 requests, and waits in ways
- *   that the shared budget cannot see. One owner of retries is enough.
+ * - The SDK's retries are off. With its two retries inside five attempts, one call makes up to 15 requests, and its
+ *   waits are invisible to the shared budget.
  * - Interruption aborts the HTTP request, and so does the end of a stream's scope.
- * - Timeouts run on Effect's clock. The SDK's own covers only the headers, so a body that stalls would hang for ever.
- * - A stream is complete when `message_stop` came, and not before: the SDK's iterator ends in silence when the connection
- *   is cut at the right place.
- * - Pings count as signs of life, so a model may think for long while a dead connection is noticed.
+ * - Timeouts use Effect's clock. The SDK's own timeout covers only the headers, so a body that stalls would hang
+ *   forever.
+ * - A stream is complete at `message_stop`. The SDK's iterator may end silently when the connection is cut.
+ * - Pings count as signs of life, so a model may think for a long time, and a dead connection is still noticed.
  *
  * **Gotchas**
  *
@@ -77,13 +77,13 @@ import { emptyAnswer } from "../protocol/protocol.ts"
  */
 export interface Timeouts {
   /**
-   * The longest wait for an answer, or for the headers of a stream. The time in a budget's queue is not part of it.
+   * The longest wait for an answer, or for the headers of a stream, without time in the queue.
    *
    * @default "10 minutes", as in the SDK; longer answers should be streamed
    */
   readonly timeout?: Duration.Input | undefined
   /**
-   * The longest silence within a stream. Pings are signs of life: while they come, nothing bounds the whole of a stream.
+   * The longest silence within a stream. Pings count as signs of life, so nothing bounds the length of a stream.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */
@@ -191,14 +191,13 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
   [client.apiKey, client.authToken].find(Predicate.isString)
 
 /**
- * A provider over a client that you made: with your headers, proxy or middleware, or of the package for AWS, Bedrock,
- * Vertex or Foundry.
+ * A provider over your own client: with your headers, proxy or middleware, or from the package for AWS, Bedrock, Vertex
+ * or Foundry.
  *
  * **Gotchas**
  *
- * The client's own `maxRetries` and `timeout` are not used. Bedrock counts no tokens: `AnthropicBedrock` has no such method
- * by its types, but asks when it is called, and `countTokens` fails with what is answered. A client that has none at all
- * fails with `InvalidRequest`.
+ * The client's own `maxRetries` and `timeout` are not used. Bedrock cannot count tokens: `countTokens` over
+ * `AnthropicBedrock` fails with Bedrock's answer. Over a client without the method it fails with `InvalidRequest`.
  *
  * **Example** (A client that goes through a gateway)
  *
@@ -307,7 +306,7 @@ export const fromClient = (client: Client, options: ClientOptions = {}): LlmProv
  *
  * **Details**
  *
- * The key stays `Redacted` outside of the SDK, and is cut out of whatever a provider says in an error.
+ * The key stays `Redacted` outside of the SDK, and is removed from everything that a provider returns in an error.
  *
  * **Gotchas**
  *

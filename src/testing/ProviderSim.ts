@@ -1,21 +1,21 @@
 /**
- * A simulated provider: prove in milliseconds what your fan-out does to real rate limits.
+ * A simulated provider that shows in milliseconds what your fan-out does at real rate limits.
  *
- * `ProviderSim.layer` provides `LlmProvider`, with limits per dimension, rejections that say when to come back, latency
- * that grows with the tokens, and faults where you want them. It runs under any clock: under Effect's `TestClock` an hour
- * of simulated calls takes a moment, and the same seed always gives the same bytes. `ProviderSim` itself is the other
- * side of the counter: what the provider saw, for assertions and charts.
+ * `ProviderSim.layer` provides `LlmProvider` with limits per dimension, rejections with `retry-after`, latency that
+ * grows with the tokens, and faults. It runs under any clock. Under Effect's `TestClock` an hour of simulated calls
+ * takes a moment, and the same seed always gives the same bytes. The service `ProviderSim` gives the provider's view,
+ * for assertions and charts.
  *
  * **When to use**
  *
- * In tests of code that calls a model many times at once, to see before it costs money how long it takes, how many calls
- * are rejected, and what happens when the provider fails.
+ * Use it in tests of code that makes many calls at once, to see before it costs money how long a job takes, how many
+ * calls are rejected, and what happens when the provider fails.
  *
  * **Details**
  *
- * - A request's input tokens are counted from its characters. Its answer is deterministic: an extract of the document
- *   that it was given.
- * - A call that is interrupted is an aborted request: it is no longer in flight, and its input stays counted.
+ * - Input tokens are counted from the characters of a request. Answers are deterministic extracts of the request's
+ *   document.
+ * - Interrupting a call aborts its request: it is no longer in flight, and its input stays counted.
  * - Times in the log are milliseconds since the layer was built.
  *
  * **Gotchas**
@@ -84,7 +84,7 @@ export type { Entry, Fault, Options, Stats } from "./models.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * Output sizes as real ones are spread: many small answers and a few long ones. For the option `outputTokens`.
+ * Output sizes with a realistic spread, many small answers and a few long ones, for the option `outputTokens`.
  *
  * **Details**
  *
@@ -103,8 +103,8 @@ export const lognormal = (mean: number, sigma: number): ((params: Params, random
 }
 
 /**
- * The provider is down between two times, in milliseconds since it started: every request gets a 529, or what `kind`
- * says.
+ * An outage between two times, in milliseconds since the provider started: every request fails with a 529, or with
+ * `kind`.
  *
  * **Example** (What if the provider is down for a minute?)
  *
@@ -339,7 +339,8 @@ interface Services {
 }
 
 /**
- * Both sides of a simulated provider, whose time starts now. Throws a `RangeError` for options that make no sense.
+ * Makes both sides of a simulated provider, whose time starts now. Throws a `RangeError` for options that make no
+ * sense.
  *
  * @category constructors
  * @since 0.1.0

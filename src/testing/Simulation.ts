@@ -1,5 +1,5 @@
 /**
- * Runs an effect in simulated time, as fast as it goes, and says how long it took.
+ * Runs an effect in simulated time, as fast as possible, and measures how long it took.
  *
  * @since 0.1.0
  */
@@ -50,24 +50,24 @@ const unending = (within: string) =>
   )
 
 /**
- * Runs an effect to its end while moving the clock: the `TestClock` of the context, such as that of `it.effect`, or one of
- * its own. The clock then stands where the effect ended. Fails as the effect does, and dies if that takes more than a
- * month, or a second of real time in which nothing sleeps: bound what may not end with `Effect.timeout`.
+ * Runs an effect to its end while moving the clock: the `TestClock` of the context, such as that of `it.effect`, or one
+ * of its own. The clock then stands where the effect ended. It fails as the effect does. It dies if the effect takes
+ * more than a simulated month, or a second of real time in which nothing sleeps. Use `Effect.timeout` for effects that
+ * may not end.
  *
  * **Details**
  *
- * Between two sleepers no time passes in reality, so an hour takes as long as its events take. While the effect computes,
- * no simulated time passes, however long that takes. The same seed gives the same run.
+ * Sleeping takes no real time, so an hour takes as long as its events. While the effect computes, no simulated time
+ * passes. The same seed gives the same run.
  *
  * **Gotchas**
  *
- * Layers must live under the same clock. Where there is no `TestClock` around it, provide them to the effect itself, and
- * not to what this gives.
+ * Layers must use the same clock. Without a `TestClock` in the context, provide them to the effect itself, not to the
+ * result of `run`.
  *
- * Wait for nothing real, such as a server or a file. With a clock of its own, simulated time stands still for that, for a
- * second at most, as long as nothing sleeps; but where anything sleeps meanwhile, or under the clock of a test, time goes
- * on as if it took for ever. Under the clock of a test, time goes on as well after a real second of computing, with a
- * warning.
+ * Do not wait for anything real, such as a server or a file. With its own clock and nothing asleep, simulated time
+ * stops for such a wait, for a second at most. If anything sleeps, or under the clock of a test, time continues as if
+ * the wait had no end. Under the clock of a test, time also continues after a real second of computing, with a warning.
  *
  * **Example** (How long do twelve agents take at half of the limit?)
  *

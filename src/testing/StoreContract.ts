@@ -1,8 +1,8 @@
 /**
  * The contract of a `BudgetStore`, as checks that any test framework can run.
  *
- * A store has two operations, and a budget is right if these do what their docs say, whatever else happens. The checks use
- * a store as several processes would: each connects once. They run in real time, together for about a second.
+ * A store has two operations, and a budget is correct if both do what their docs say. The checks use a store as several
+ * processes would; each connects once. They run in real time, for about a second in all.
  *
  * **Example** (a store in memory keeps the contract)
  *
@@ -53,7 +53,7 @@ export class ContractBroken extends Schema.TaggedError<ContractBroken>("floodgat
 }
 
 /**
- * Connects one process to the store. What one connection stores, all others see; the scope ends with the process.
+ * Connects one process to the store. All connections see what one of them stores. The scope ends with the process.
  *
  * @category models
  * @since 0.2.0
@@ -308,8 +308,8 @@ const run = Effect.fnUntraced(function* (name: string, body: Body, connect: Conn
 })
 
 /**
- * All checks. A store that passes them on one machine has still to keep its values in one place: a replica that is behind,
- * for example, must not be read.
+ * All checks. A store that passes them on one machine must still keep its values in one place; for example, it must not
+ * read from a replica that lags behind.
  *
  * @category constructors
  * @since 0.1.0

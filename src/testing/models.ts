@@ -1,5 +1,5 @@
 /**
- * What the simulated provider can be told, and what it tells: plain types.
+ * The options of the simulated provider and its results, as plain types.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { Params } from "../LlmProvider.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * What of a rejected request counts against the limits.
+ * How much of a rejected request counts against the limits.
  *
  * @category options
  * @since 0.1.0
@@ -94,8 +94,8 @@ export interface Ramp {
  *
  * **Details**
  *
- * Takes `share` of the rate of every limited dimension, all the time, or with both of the others for the first `forMillis`
- * of every `everyMillis`. The neighbour is limited as well: it gets only what is left, so a share above 1 drains a bucket.
+ * It uses `share` of the rate of every limited dimension, all the time, or with both other options for the first
+ * `forMillis` of every `everyMillis`. The neighbour gets only what is left, so a share above 1 drains a bucket.
  *
  * @category options
  * @since 0.1.0
@@ -198,7 +198,7 @@ export interface ToolUse {
 }
 
 /**
- * The simulated provider. Without options it limits nothing.
+ * The options of the simulated provider. Without options it has no limits.
  *
  * **Example** (What if the limit is half?)
  *
@@ -268,9 +268,8 @@ export interface Options {
    *
    * **Details**
    *
-   * OpenAI documents that unsuccessful requests count; Anthropic says nothing. This decides whether fixed retries only
-   * waste calls or livelock, so a figure without it means little. A charged rejection empties a bucket at most: the storm
-   * ends when the retries end.
+   * OpenAI documents that unsuccessful requests count; Anthropic documents nothing. This decides whether fixed retries
+   * only waste calls or never finish, so state it with every figure. A charged rejection at most empties a bucket.
    *
    * @default "free"
    */
@@ -287,7 +286,7 @@ export interface Options {
   readonly ramp?: Ramp | undefined
   readonly neighbour?: Neighbour | undefined
   readonly latency?: Latency | undefined
-  /** What goes wrong; the first fault that matches a call wins. `countTokens` has neither faults nor limits. */
+  /** The faults; the first one that matches a call applies. `countTokens` has neither faults nor limits. */
   readonly faults?: ReadonlyArray<Fault> | undefined
   /**
    * What responses tell of the limits.
@@ -308,7 +307,7 @@ export interface Options {
    */
   readonly logSize?: number | undefined
   /**
-   * Characters per input token. English has about 2.7 since Claude 4.7, and code has fewer.
+   * Characters per input token. English has about 2.7 since Claude 4.7, code fewer.
    *
    * @default 4, so that figures are round
    */
@@ -324,7 +323,7 @@ export interface Options {
    * @default 0
    */
   readonly cachedShare?: number | ((params: Params, random: number) => number) | undefined
-  /** What an answer says, and the tools it calls; by default an extract of the longest text that the user sent. */
+  /** The text of an answer, and its tool calls; by default an extract of the longest text of the user. */
   readonly reply?: ((params: Params, random: number) => string | ReadonlyArray<string | ToolUse>) | undefined
 }
 
@@ -365,9 +364,9 @@ export interface Entry {
   /** When its answer was complete or the call ended otherwise; not known while it runs. */
   readonly finishedAt: number | undefined
   readonly producedTokens: number
-  /** Whether the caller went away before the end. */
+  /** Whether the caller aborted before the end. */
   readonly aborted: boolean
-  /** What was left in each dimension right after the decision. */
+  /** The level of each dimension right after the decision. */
   readonly left: Limits.Charge
 }
 
@@ -388,7 +387,7 @@ export interface Stats {
   readonly failed: number
   /** Accepted calls whose answer was delivered in full. */
   readonly completed: number
-  /** Accepted calls whose caller went away. */
+  /** Accepted calls that the caller aborted. */
   readonly aborted: number
   /** Accepted calls that a fault ended: timeouts, and answers that were cut, truncated or malformed. */
   readonly broken: number

@@ -1,20 +1,21 @@
 /**
  * The simulated provider over real HTTP: four protocols with rate limits, latency and faults, for any client.
  *
- * It is the engine of `floodgate/testing` behind Anthropic's Messages (with `count_tokens` and message threads), OpenAI's
- * Chat Completions and Responses (with `previous_response_id`), and Gemini's `generateContent`, whole and streamed. Official
- * SDKs need only its URL as their base URL. `GET /healthz` says that it runs, and `GET /stats` what it saw.
+ * It is the engine of `floodgate/testing` behind Anthropic's Messages (with `count_tokens` and message threads),
+ * OpenAI's Chat Completions and Responses (with `previous_response_id`), and Gemini's `generateContent`, whole and
+ * streamed. Official SDKs need only its URL as their base URL. `GET /healthz` answers while it runs, and `GET /stats`
+ * returns its counters.
  *
  * **When to use**
  *
- * To run a whole program, in any language, against limits of your choice without a key and without cost. Tests of Effect
- * code are faster and exact with `ProviderSim`, which needs no network and runs under `TestClock`.
+ * Use it to run a whole program, in any language, against limits of your choice, without a key and without cost. For
+ * Effect code, tests with `ProviderSim` are faster and exact: it needs no network and runs under `TestClock`.
  *
  * **Details**
  *
- * - The path decides about the protocol, with or without its version: `/v1/messages`, `/messages`, `/v1/chat/completions`.
- *   A path of no protocol is a 404.
- * - All protocols share the limits, and each tells of them as its provider does: in `anthropic-ratelimit-*` or
+ * - The path selects the protocol, with or without its version: `/v1/messages`, `/messages`, `/v1/chat/completions`.
+ *   Other paths give a 404.
+ * - All protocols share the limits, and each reports them as its provider does: in `anthropic-ratelimit-*` or
  *   `x-ratelimit-*` headers, and Gemini in the error. Errors have the provider's own status, code and form.
  * - The option `reply` may call tools. It gets every request in the terms of the Messages API; where the request sets no
  *   limit on the output, `max_tokens` is infinite.
@@ -29,7 +30,7 @@
  *
  * **Gotchas**
  *
- * It has no protection beyond limits on sizes. It listens on the loopback interface unless `host` says otherwise.
+ * It has no protection except size limits. It listens on the loopback interface unless `host` names another.
  *
  * **Example** (Ask it something)
  *
@@ -102,7 +103,7 @@ import * as Request from "./request.ts"
  */
 export interface Options extends ProviderSim.Options {
   /**
-   * The address to listen on: the loopback interface by default, because nothing here protects from others.
+   * The address to listen on. The default is the loopback interface, because the server has no protection.
    *
    * @default "127.0.0.1"
    */
