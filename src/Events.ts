@@ -14,7 +14,7 @@
  *
  * const seen: Array<Events.Event> = []
  *
- * const limits = { tokens: { perSecond: 1_000_000, burst: 1_000 } }
+ * const limits = { tokens: { perSecond: 10_000, burst: 1_000 } }
  * const live = Budget.layer({ limits }).pipe(Layer.provide(Layer.succeed(Events.Observer, (event) => void seen.push(event))))
  *
  * const twice = Effect.andThen(Budget.consume(1_000), Budget.consume(1_000))
