@@ -100,7 +100,6 @@ const everything = ["effect", sdk, node, "redis"]
 
 /** The subpaths that need more than `effect`. */
 const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
-  "./anthropic": ["effect", sdk],
   "./providers/Anthropic": ["effect", sdk],
   "./redis": ["effect", "redis"],
   "./testing/server": ["effect", node]

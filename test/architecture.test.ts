@@ -111,6 +111,11 @@ const rules: ReadonlyArray<Rule> = [
     packages: ["effect"]
   },
   {
+    files: /^src\/gateway\//,
+    own: ["core", "input/", "estimator/", "protocol/", "fetch/", "gateway/"],
+    packages: ["effect/*", "node:", "@effect/platform-node"]
+  },
+  {
     files: /^src\/anthropic\//,
     own: ["core", "fetch/", "protocol/", "anthropic/"],
     packages: ["effect", "@anthropic-ai/sdk"]

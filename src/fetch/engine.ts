@@ -46,6 +46,8 @@ export interface CallRequest {
   /** The protocol by its name, such as `openai-chat`. */
   readonly protocol: string
   readonly model: string
+  /** The agent that the request names, in a header or in its body. */
+  readonly agent: string | undefined
   /** Looks a header up by its name in lower case. */
   readonly header: HeaderReader
   /** The body as parsed JSON. */
@@ -103,12 +105,22 @@ export interface EngineOptions {
   readonly idleTimeout?: Duration.Input | undefined
 }
 
+/** Is told what a call used, where that is known. */
+export type Used = (actual: Accounting.Actual | undefined) => void
+
 /** What a way in decides for its users. */
 export interface Settings extends EngineOptions {
   /** The provider's name for spans. @default the protocol's */
   readonly name?: string | undefined
   /** What a body fails with that was silent for too long. @default {@link Stalled} */
   readonly stalled?: ((silence: string) => Effect.Effect<unknown>) | undefined
+  /**
+   * Gives for a request who is to be told what its call used, once it has succeeded. That may be after a long stream, so what it
+   * gives should not keep the request.
+   *
+   * @default nobody
+   */
+  readonly used?: ((request: CallRequest) => Used) | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -361,7 +373,7 @@ export const make = Effect.fnUntraced(function* (
     return {
       match: found,
       description: { ...description, model },
-      request: { url, protocol: protocol.name, model, header, body: parsed },
+      request: { url, protocol: protocol.name, model, agent: description.agents[0], header, body: parsed },
       body: hidesUsage ? protocol.usageRequest!.inject(body) : body,
       hidesUsage
     }
@@ -420,7 +432,9 @@ export const make = Effect.fnUntraced(function* (
         }
         const answer = protocol.answer(parsed)
         if (answer.error !== undefined) return yield* failedWith(answer.error, bytes)
-        yield* ticket.succeed(usageOf(answer), infoOf(answer))
+        const actual = usageOf(answer)
+        settings.used?.(planned.request)(actual)
+        yield* ticket.succeed(actual, infoOf(answer))
         return { result: answered(bytes, false) }
       }
 
@@ -451,7 +465,7 @@ export const make = Effect.fnUntraced(function* (
           account: account === "" ? undefined : account,
           accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
         }
-        const how = { agent: description.agents[0], ...given(settings.callOptions, request) }
+        const how = { agent: request.agent, ...given(settings.callOptions, request) }
         const opened = yield* Effect.onExit(
           restore(
             Scope.provide(
@@ -463,7 +477,8 @@ export const make = Effect.fnUntraced(function* (
         )
         const { result, stream } = opened
         if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
-        return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope)) }
+        const used = settings.used?.(request)
+        return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
       })
     )
 
@@ -488,8 +503,14 @@ export const make = Effect.fnUntraced(function* (
  * Ends a stream: settles its ticket, and gives everything back. It, too, is made apart from its call.
  */
 const concluding =
-  (runFork: (effect: Effect.Effect<void>) => unknown, ticket: Governor.Ticket, scope: Scope.Closeable) =>
+  (
+    runFork: (effect: Effect.Effect<void>) => unknown,
+    ticket: Governor.Ticket,
+    scope: Scope.Closeable,
+    used: Used | undefined
+  ) =>
   (conclusion: Conclusion): void => {
+    if (conclusion._tag === "Complete") used?.(conclusion.actual)
     const settled = conclude(ticket, conclusion)
     const exit: Exit.Exit<unknown> =
       conclusion._tag === "Abandoned" ? Exit.succeed(new Left(conclusion.why)) : Exit.void

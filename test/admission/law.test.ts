@@ -132,6 +132,27 @@ describe("law", () => {
       assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
     })
 
+    it("of many requests in a minute grant no more at once than five seconds refill", () => {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, { requests: { limit: 0.001, remaining: 60, roundedTo: 1 } }, 0)
+      assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 5)
+    })
+
+    it("end the opening when they are of everything that is limited, and not before", () => {
+      const reading = { limit: 10, remaining: 1_000, roundedTo: 1 }
+      for (const [says, isOver] of [
+        [{ requests: reading }, false],
+        [{ tokens: reading }, false],
+        [{ requests: reading, tokens: reading }, true],
+        [{ requests: reading, inputTokens: reading }, true],
+        [{ requests: reading, outputTokens: reading }, false]
+      ] satisfies ReadonlyArray<readonly [Law.Readings, boolean]>) {
+        const pool = poolOf(Law, {})
+        Law.observe(pool, undefined, says, 0)
+        assert.strictEqual(pool.opening === undefined, isOver, JSON.stringify(says))
+      }
+    })
+
     it("of output say what is left while calls in flight have still to spend theirs", () => {
       const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
       const output = (amount: number): Amounts.Whole => ({
@@ -222,14 +243,14 @@ describe("law", () => {
       }
     })
 
-    it("of a probe that is silent for twice the time to an overload lets two calls out, and then four", () => {
+    it("of a probe that is silent for twice the time to an overload lets two calls out, then four, and then all", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
       for (const ticket of open) fail(Law, pool, ticket, 100)
       let now = 1_100
-      const times = Array.from({ length: 7 }, () => (now = send(Law, pool, now, 10).at))
+      const times = Array.from({ length: 20 }, () => (now = send(Law, pool, now, 10).at))
       const groups = [...new Set(times)].map((time) => times.filter((each) => each === time).length)
-      assert.deepStrictEqual(groups, [1, 2, 4])
+      assert.deepStrictEqual(groups, [1, 2, 4, 13])
     })
 
     it("of a probe is waited for twice the time to an overload, to the millisecond", () => {

@@ -1,6 +1,6 @@
 /**
  * A Redis in this process: the commands that the store sends, and its script in a real Lua 5.1, which is what Redis has.
- * `parity.test.ts` shows that it answers as a real server does.
+ * `test/redis/store.test.ts` shows that it answers as a real server does.
  */
 import { createHash } from "node:crypto"
 import { Lua } from "wasmoon-lua5.1"

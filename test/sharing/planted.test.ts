@@ -38,12 +38,12 @@ const bugs: ReadonlyArray<Mutant> = [
   }
 ]
 
-/** Seeds of each kind that are tried. */
+/** Seeds that are tried. */
 const most = 60
 
 const redis = await World.redis()
 
-describe("storms show a fleet", () => {
+describe("storms show a fleet", { timeout: 180_000 }, () => {
   for (const bug of bugs) {
     it.effect(`without ${bug.without}`, () =>
       Effect.gen(function* () {
@@ -53,8 +53,7 @@ describe("storms show a fleet", () => {
           BudgetStore: yield* take<World.Code["BudgetStore"]>("BudgetStore.ts"),
           makeStore: (yield* take<{ readonly make: World.Code["makeStore"] }>("redis/store.ts")).make
         }
-        const shows = (seed: number): boolean =>
-          [false, true].some((isLossyStore) => Storm.isBroken(Storm.plan(seed, isLossyStore), redis, code))
+        const shows = (seed: number): boolean => Storm.isBroken(Storm.plan(seed), redis, code)
         const seed = Array.from({ length: most }, (_, n) => n + 1).find(shows)
         assert.isDefined(seed, `none of ${most} seeds shows it`)
       })

@@ -57,6 +57,8 @@ export interface Outcome {
   readonly refused: ReadonlyArray<string>
   /** Calls that still wait, though all faults have ended long ago. */
   readonly stuck: number
+  /** The longest time in which somebody waited and nobody went or was refused. */
+  readonly silence: number
   readonly inFlight: number
   readonly requests: number
   readonly endedAt: number
@@ -86,6 +88,15 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
     const refused: Array<string> = []
     let done = 0
     let waiting = 0
+    let silence = 0
+    let movedAt = 0
+    /** Somebody goes, is refused, or comes when nobody waits. */
+    const clock = yield* Clock.Clock
+    const moves = Effect.sync(() => {
+      const now = clock.currentTimeMillisUnsafe()
+      if (waiting > 0) silence = Math.max(silence, now - movedAt)
+      movedAt = now
+    })
 
     const agent = (process: World.Process, name: string) =>
       Effect.forEach(
@@ -101,10 +112,27 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
               millis: yield* Random.nextBetween(0, 2 * plan.answerMillis),
               options: { agent: name }
             }
+            if (waiting === 0) yield* moves
             waiting++
-            const error = yield* Effect.flip(process.call(call)).pipe(
+            let isGranted = false
+            const goes = Effect.andThen(
+              moves,
+              Effect.sync(() => {
+                isGranted = true
+                waiting--
+              })
+            )
+            const leaves = Effect.suspend(() =>
+              isGranted
+                ? Effect.void
+                : Effect.andThen(
+                    moves,
+                    Effect.sync(() => waiting--)
+                  )
+            )
+            const error = yield* Effect.flip(process.call(call, goes)).pipe(
               Effect.catch(() => Effect.undefined),
-              Effect.ensuring(Effect.sync(() => waiting--))
+              Effect.ensuring(leaves)
             )
             if (error === undefined) done++
             else {
@@ -206,6 +234,7 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
       done,
       refused,
       stuck,
+      silence,
       inFlight,
       requests: world.requests(),
       endedAt
@@ -228,22 +257,43 @@ const losses: ReadonlySet<Event["what"]> = new Set(["wipe", "restore", "failover
 /** How long requests fail, and messages are lost, before a process is late with its signs of life. */
 const patience = 3_000
 
-/** By how many bursts a history exceeds its limit, beside one call that is larger than the bucket. */
-export const burstsOver = ({ log, plan: { limits, sizes } }: Outcome): number => {
-  const { burst = 1, perSecond = 0 } = limits.tokens!
-  const excess = World.excessOf(log, "tokens", { perSecond, burst }) - Math.max(0, sizes[1] - burst)
+/**
+ * A call that is larger than the bucket goes when that is full. What is refilled while it is on its way, which a commit
+ * takes and half as long again, cannot be kept back for it.
+ */
+const beyondBurst = ({ limits, network, sizes }: Plan): number => {
+  const { burst = 0, perSecond = 0 } = limits.tokens!
+  const onTheWay = (perSecond * 3 * network.most) / 1_000
+  return Math.max(0, sizes[1] - burst) + Math.min(onTheWay, Math.max(0, sizes[1] + onTheWay - burst))
+}
+
+/** By how many bursts a history exceeds its limit, beside what calls have that are larger than the bucket. */
+export const burstsOver = ({ log, plan }: Outcome): number => {
+  const { burst = 1, perSecond = 0 } = plan.limits.tokens!
+  const excess = World.excessOf(log, "tokens", { perSecond, burst }) - beyondBurst(plan)
   return Math.max(0, excess) / burst
 }
 
+/**
+ * For how long nothing may move though somebody waits, in any mode and fault: those who wait for a store give up after a
+ * minute; what a dead process held is free after its lease; the largest call may come upon another's debt, where a process
+ * has but a part of the rate; and places are free after an answer.
+ */
+const longestSilence = ({ answerMillis, events, limits, processes, sizes }: Plan): number => {
+  const most = processes + events.filter(({ what }) => what === "start").length
+  const refill = (1_000 * sizes[1]) / limits.tokens!.perSecond!
+  return 60_000 + 20_000 + patience + 2 * (most + 1) * refill + 4 * answerMillis
+}
+
 /** The laws that a history breaks. */
-export const broken = ({ inFlight, log, peak, plan, stuck }: Outcome): ReadonlyArray<string> => {
+export const broken = ({ inFlight, log, peak, plan, silence, stuck }: Outcome): ReadonlyArray<string> => {
   const { concurrency, events, limits, network, processes, sharing, sizes } = plan
   const { burst = 0, perSecond = 0 } = limits.tokens!
   const isAlone = sharing.whenAway === "degrade"
   const hasLost = events.some(({ what }) => losses.has(what))
   const most = processes + events.filter(({ what }) => what === "start").length
-  // A call larger than the bucket goes when that is full; one that is larger than a part, when that is.
-  const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : Math.max(0, sizes[1] - burst)
+  // A call that is larger than a part goes when that is full.
+  const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : beyondBurst(plan)
   // What a store has lost, and what processes use where others do not see it, is one declared burst each at the most.
   const allowed = oversized + ((hasLost ? 1 : 0) + (isAlone ? 1 : 0)) * burst
   const leaseMillis = sharing.lease === "5 seconds" ? 5_000 : 20_000
@@ -258,6 +308,7 @@ export const broken = ({ inFlight, log, peak, plan, stuck }: Outcome): ReadonlyA
   const excess = World.excessOf(log, "tokens", { perSecond, burst })
   return [
     ...(stuck > 0 ? [`${stuck} calls wait for ever`] : []),
+    ...(silence > longestSilence(plan) ? [`nothing moves for ${silence} ms`] : []),
     ...(inFlight > 0 ? [`${inFlight} calls are in flight for ever`] : []),
     ...(peak > places ? [`${peak} calls are in flight where ${places} may be`] : []),
     ...(excess > allowed + 1e-6 ? [`the limit of ${burst} is exceeded by ${excess} where ${allowed} is allowed`] : [])
@@ -289,7 +340,7 @@ export const plan = (seed: number, isLossyStore = false): Plan => {
   for (let i = whole(0, 4); i > 0; i--) {
     const at = between(0, 20_000)
     const process = whole(0, processes - 1)
-    const millis = 10 ** between(1, 4.5)
+    const millis = 10 ** between(1, 5.5)
     const lossyKinds: ReadonlyArray<() => Event> = [
       () => ({ at, what: "wipe" }),
       () => ({ at, what: "restore", millis: between(100, 15_000) }),

@@ -64,7 +64,7 @@ export interface Process {
   /** Runs with this process's clock and budget, until the process ends. */
   readonly run: <A, E>(effect: Effect.Effect<A, E, Budget.TokenBudget>) => Effect.Effect<A, E>
   /** Sends a call: reserves, is with the provider for a time, and settles. */
-  readonly call: (call: Call) => Effect.Effect<void, Budget.BudgetError>
+  readonly call: (call: Call, whenGranted?: Effect.Effect<void>) => Effect.Effect<void, Budget.BudgetError>
   /** Ends it in order, or at once: then nobody hears of it. */
   readonly close: Effect.Effect<void>
   readonly crash: Effect.Effect<void>
@@ -190,7 +190,7 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
             Effect.forkIn(Effect.provideService(Effect.provideContext(effect, context), Clock.Clock, own), scope),
             Fiber.join
           )
-        const call: Process["call"] = ({ estimate, millis, options, usage = estimate }) =>
+        const call: Process["call"] = ({ estimate, millis, options, usage = estimate }, whenGranted = Effect.void) =>
           run(
             Budget.withReservation(
               estimate,
@@ -198,7 +198,7 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
                 const at = clock.currentTimeMillisUnsafe()
                 world.log.push({ at, process: name, agent: reservation.agent, amounts: usage })
                 peak = Math.max(peak, ++inFlight)
-                return Effect.sleep(millis).pipe(
+                return Effect.andThen(whenGranted, Effect.sleep(millis)).pipe(
                   Effect.andThen(reservation.settle(usage)),
                   Effect.ensuring(Effect.sync(() => void inFlight--))
                 )

@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Exit from "./exit.ts"
 import { forecastCommand } from "./forecast.ts"
+import { gatewayCommand } from "./gateway.ts"
 import * as Help from "./help.ts"
 import { labCommand } from "./lab.ts"
 import * as Log from "./log.ts"
@@ -50,6 +51,7 @@ const command = Command.make("floodgate").pipe(
     runCommand,
     statusCommand,
     providerCommand,
+    gatewayCommand,
     labCommand
   ])
 )

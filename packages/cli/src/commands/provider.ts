@@ -71,7 +71,8 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/cl
   }
 }
 
-const refusals: Readonly<Record<string, string>> = {
+/** Why an address cannot be listened on, by the code of the error. */
+export const refusals: Readonly<Record<string, string>> = {
   EACCES: "no permission",
   EADDRINUSE: "something listens there already",
   EADDRNOTAVAIL: "this machine has no such address",

@@ -1,5 +1,5 @@
 /** The Messages API itself, with message threads. */
-import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { ContentBlock, Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../../../LlmProvider.ts"
 import { anthropic as protocol } from "../../../protocol/anthropic.ts"
 import { at, nameOf } from "../../../protocol/json.ts"
@@ -40,6 +40,16 @@ const readWith =
     return { params: body as unknown as Params & CountParams, stores: isThread }
   }
 
+/** A text without citations has none in Anthropic's JSON; the SDK's types have null, which strict readers refuse. */
+const uncited = <Block extends ContentBlock>(block: Block): Block => {
+  if (block.type !== "text" || block.citations !== null) return block
+  const { citations: _, ...rest } = block
+  return rest as Block
+}
+
+const written = (event: RawMessageStreamEvent): RawMessageStreamEvent =>
+  event.type === "content_block_start" ? { ...event, content_block: uncited(event.content_block) } : event
+
 /** Writes the messages of the simulation as they are. */
 export const anthropic: Dialect = {
   protocol,
@@ -48,12 +58,12 @@ export const anthropic: Dialect = {
   read: readWith(Validity.createProblem),
   readCount: readWith(Validity.countProblem),
   counted: (tokens) => ({ input_tokens: tokens }),
-  whole: (message) => message,
+  whole: (message) => ({ ...message, content: message.content.map(uncited) }),
   stream: () => ({
     contentType: "text/event-stream; charset=utf-8",
     // The first content is followed by a ping, as Anthropic does.
     write: (event) =>
-      sseEvent(event.type, event) + (event.type === "content_block_start" ? protocol.keepAlive.stream : "")
+      sseEvent(event.type, written(event)) + (event.type === "content_block_start" ? protocol.keepAlive.stream : "")
   }),
   stored: (message: Message, { params, stores }: Read) => {
     const { messages, system, tools } = params

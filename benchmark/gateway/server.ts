@@ -1,0 +1,78 @@
+/** One of the servers of `benchmark/gateway.ts`, as a process: `node server.ts upstream|http-proxy-3|floodgate [UPSTREAM]`. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as Gateway from "floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import { createProxyServer } from "http-proxy-3"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+
+const [kind = "", target = ""] = process.argv.slice(2)
+
+const listen = (server: Http.Server): void => {
+  server.keepAliveTimeout = 120_000
+  server.listen({ port: 0, host: "127.0.0.1", backlog: 4_096 }, () => {
+    console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  })
+}
+
+/** An answer of 1.7 KB, whole and streamed. */
+const text = "An answer of some length. ".repeat(54)
+const usage = { input_tokens: 500, output_tokens: 350 }
+const message = { id: "msg_1", type: "message", role: "assistant", model: "claude-sonnet-5", stop_reason: "end_turn" }
+const whole = JSON.stringify({ ...message, content: [{ type: "text", text }], usage })
+const event = (data: { readonly type: string }): string => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`
+const pieces = text.match(/.{1,140}/gs)!
+const streamed = [
+  event({ type: "message_start", message: { ...message, content: [], usage } } as { readonly type: string }),
+  event({ type: "content_block_start", index: 0, content_block: { type: "text", text: "" } } as {
+    readonly type: string
+  }),
+  ...pieces.map((text) =>
+    event({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text } } as { readonly type: string })
+  ),
+  event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage } as { readonly type: string }),
+  event({ type: "message_stop" })
+]
+
+const upstream = (): void =>
+  listen(
+    Http.createServer((request, response) => {
+      let body = ""
+      request.on("data", (chunk) => (body += chunk))
+      request.on("end", () => {
+        if (!body.includes('"stream":true')) {
+          response.writeHead(200, { "content-type": "application/json", "content-length": whole.length }).end(whole)
+          return
+        }
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        for (const each of streamed) response.write(each)
+        response.end()
+      })
+    })
+  )
+
+const httpProxy = (): void => {
+  const proxy = createProxyServer({ target, agent: new Http.Agent({ keepAlive: true }), changeOrigin: true })
+  listen(Http.createServer((request, response) => void proxy.web(request, response)))
+}
+
+const floodgate = (): void => {
+  // Limits that do not bind: this is about the cost of a call, and not about waiting.
+  const limits = { requests: { perSecond: 1e6 }, inputTokens: { perSecond: 1e9 }, outputTokens: { perSecond: 1e9 } }
+  const live = Gateway.layer({ upstreams: { anthropic: target } }).pipe(
+    Layer.provide(Governor.layer()),
+    Layer.provide(Budget.layer({ limits })),
+    Layer.provide(Gateway.layerEvents)
+  )
+  const program = Effect.andThen(
+    Effect.flatMap(Gateway.Gateway, ({ url }) => Effect.sync(() => console.log(url))),
+    Effect.never
+  )
+  void Effect.runPromise(Effect.provide(program, live))
+}
+
+if (kind === "upstream") upstream()
+else if (kind === "http-proxy-3") httpProxy()
+else floodgate()

@@ -1,0 +1,78 @@
+/** The file that `floodgate gateway --config` reads. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Exit from "../exit.ts"
+import * as Files from "../files.ts"
+import { oneLine } from "../text.ts"
+
+const optional = Schema.optionalKey
+
+const Limit = Schema.Struct({
+  perSecond: optional(Schema.Finite),
+  perMinute: optional(Schema.Finite),
+  total: optional(Schema.Finite),
+  burst: optional(Schema.Finite),
+  window: optional(Schema.Literals(["bucket", "sliding", "fixed"])),
+  share: optional(Schema.Finite)
+})
+
+const Limits = Schema.Struct({
+  requests: optional(Limit),
+  inputTokens: optional(Limit),
+  outputTokens: optional(Limit),
+  tokens: optional(Limit)
+})
+
+const texts = Schema.Record(Schema.String, Schema.String)
+
+const Rule = Schema.Struct({
+  agent: optional(Schema.String),
+  key: optional(Schema.String),
+  model: optional(Schema.String),
+  headers: optional(texts),
+  weight: optional(Schema.Finite),
+  priority: optional(Schema.Finite)
+})
+
+/** Durations are texts such as "5 minutes". */
+export const Config = Schema.Struct({
+  upstreams: optional(texts),
+  host: optional(Schema.String),
+  port: optional(Schema.Finite),
+  token: optional(Schema.String),
+  limits: optional(Schema.Union([Schema.Struct({ pools: Schema.Record(Schema.String, Limits) }), Limits])),
+  concurrency: optional(Schema.Finite),
+  maxQueued: optional(Schema.Finite),
+  rules: optional(Schema.Array(Rule)),
+  maxHold: optional(Schema.String),
+  silence: optional(Schema.String),
+  keepAlive: optional(Schema.String),
+  timeout: optional(Schema.String),
+  drain: optional(Schema.String),
+  maxBodyBytes: optional(Schema.Finite),
+  maxHeldBytes: optional(Schema.Finite),
+  maxConnections: optional(Schema.Finite),
+  streamUsage: optional(Schema.Boolean),
+  idleTimeout: optional(Schema.String)
+})
+
+/** What a gateway is told makes no sense. */
+export class BadGateway extends Schema.TaggedError<BadGateway>("floodgate/cli/gateway/BadGateway")("BadGateway", {
+  why: Schema.String
+}) {
+  readonly exitCode = Exit.codes.usage
+  override get message(): string {
+    return this.why
+  }
+}
+
+const mostBytes = 1e6
+
+/** A key that is misspelt would change nothing, and nobody is to believe that it did. */
+const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Config), { onExcessProperty: "error" })
+
+/** The settings in a file. */
+export const read = (path: string) =>
+  Effect.flatMap(Files.text(path, mostBytes), (text) =>
+    Effect.mapError(decode(text), (error) => new BadGateway({ why: oneLine(`${path}: ${error.message}`) }))
+  )

@@ -1,0 +1,157 @@
+/** What happens at a gateway, in figures: for its metrics and its page. Nothing here is content, or a key. */
+import type * as Context from "effect/Context"
+import * as Metric from "effect/Metric"
+import type * as Accounting from "../Accounting.ts"
+import type * as Events from "../Events.ts"
+import type { CallRequest } from "../fetch/engine.ts"
+import * as Recency from "../estimator/recency.ts"
+
+/** A request that was answered, or came to nothing. */
+export interface Ended {
+  readonly upstream: string
+  readonly outcome: "answered" | "passed" | "refused" | "failed" | "hung up"
+  /** Undefined where it was none that is governed. */
+  readonly request?: CallRequest | undefined
+}
+
+/** What an agent did. */
+export interface AgentActivity {
+  readonly calls: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly refused: number
+  readonly failed: number
+  /** Milliseconds since the epoch. */
+  readonly lastAt: number
+}
+
+/** One minute of all agents. */
+export interface Minute {
+  readonly at: number
+  readonly calls: number
+  readonly tokens: number
+}
+
+/** Enough for a page; the busiest are not forgotten, because they come again. */
+const mostAgents = 1_000
+const mostEvents = 50
+const mostMinutes = 60
+const minute = 60_000
+
+type Writable<A> = { -readonly [K in keyof A]: A[K] }
+
+/** The figures of one gateway. It is mutable. */
+export class Activity {
+  open = 0
+  private readonly agents = new Map<string, Writable<AgentActivity>>()
+  private readonly minutes: Array<Writable<Minute>> = []
+  private readonly context: Context.Context<never>
+  private readonly now: () => number
+  private readonly agentOf: (request: CallRequest) => string
+  private readonly counters = new Map<string, Metric.Counter<number>>()
+
+  constructor(context: Context.Context<never>, now: () => number, agentOf: (request: CallRequest) => string) {
+    this.context = context
+    this.now = now
+    this.agentOf = agentOf
+    const get = () => ({ value: this.open })
+    const gauge = Metric.gauge("floodgate_gateway_open", { description: "Requests that wait or run" })
+    Metric.registerUnsafe(gauge, context, { get, update: () => {}, modify: () => {} })
+  }
+
+  private count(id: string, description: string, attributes: Readonly<Record<string, string>>): void {
+    const key = `${id} ${Object.values(attributes).join(" ")}`
+    let counter = this.counters.get(key)
+    if (counter === undefined) {
+      counter = Metric.counter(id, { description, attributes, incremental: true })
+      this.counters.set(key, counter)
+    }
+    counter.updateUnsafe(1, this.context)
+  }
+
+  private agent(request: CallRequest): Writable<AgentActivity> {
+    const name = this.agentOf(request)
+    const known = this.agents.get(name) ?? {
+      calls: 0,
+      inputTokens: 0,
+      outputTokens: 0,
+      refused: 0,
+      failed: 0,
+      lastAt: 0
+    }
+    known.lastAt = this.now()
+    Recency.put(this.agents, name, known, mostAgents)
+    return known
+  }
+
+  private minute(): Writable<Minute> {
+    const at = Math.floor(this.now() / minute) * minute
+    const last = this.minutes.at(-1)
+    if (last?.at === at) return last
+    const next = { at, calls: 0, tokens: 0 }
+    this.minutes.push(next)
+    if (this.minutes.length > mostMinutes) this.minutes.shift()
+    return next
+  }
+
+  /** The response began before it was known what it will be. */
+  held(): void {
+    this.count("floodgate_gateway_held", "Responses that began early, to keep their client", {})
+  }
+
+  ended({ outcome, request, upstream }: Ended): void {
+    this.count("floodgate_gateway_requests", "Requests, by upstream and outcome", { upstream, outcome })
+    if (request === undefined) return
+    const agent = this.agent(request)
+    if (outcome === "answered") {
+      agent.calls++
+      this.minute().calls++
+    }
+    if (outcome === "refused") agent.refused++
+    if (outcome === "failed") agent.failed++
+  }
+
+  /** Who is to be told what the call used; nothing of the request is kept. */
+  used(request: CallRequest): (actual: Accounting.Actual | undefined) => void {
+    const agent = this.agent(request)
+    return (actual) => {
+      if (actual === undefined) return
+      const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
+      const input = inputTokens + cacheCreationTokens + cacheReadTokens
+      agent.inputTokens += input
+      agent.outputTokens += outputTokens
+      this.minute().tokens += input + outputTokens
+    }
+  }
+
+  /** The agents that were active last, first. */
+  busiest(count: number): ReadonlyArray<AgentActivity & { readonly name: string }> {
+    return [...this.agents]
+      .map(([name, activity]) => ({ name, ...activity }))
+      .sort((one, other) => other.lastAt - one.lastAt)
+      .slice(0, count)
+  }
+
+  get lastHour(): ReadonlyArray<Minute> {
+    return this.minutes
+  }
+}
+
+/** The last events, for the page. */
+export interface Journal {
+  readonly add: (event: Events.Event) => void
+  readonly events: ReadonlyArray<Events.Event>
+}
+
+export const makeJournal = (): Journal => {
+  const events: Array<Events.Event> = []
+  return {
+    add: (event) => {
+      // Who waits now is seen in the status.
+      if (event.type === "wait") return
+      events.push(event)
+      if (events.length > mostEvents) events.shift()
+    },
+    events
+  }
+}

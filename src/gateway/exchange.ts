@@ -1,0 +1,279 @@
+/** One request and its response. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { isUtf8 } from "node:buffer"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Engine from "../fetch/engine.ts"
+import { headerReader } from "../protocol/headers.ts"
+import { anthropic } from "../protocol/anthropic.ts"
+import { at, parseJson } from "../protocol/json.ts"
+import type { Protocol } from "../protocol/protocol.ts"
+import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
+import * as Retry from "../Retry.ts"
+import type { Activity, Ended } from "./activity.ts"
+import * as Headers from "./headers.ts"
+import * as Request from "./request.ts"
+import * as Response from "./response.ts"
+import type { Routed } from "./routes.ts"
+import type { Sent, Transport } from "./transport.ts"
+
+/** What all exchanges share. */
+export interface Parts {
+  readonly engine: Engine.Engine
+  readonly transports: ReadonlyMap<string, Transport>
+  readonly activity: Activity
+  readonly memory: Request.Memory
+  readonly maxBodyBytes: number
+  readonly keeper: Response.Keeper
+  readonly maxHold: Duration.Duration
+}
+
+// -----------------------------------------------------------------------------
+// Refusals and failures
+// -----------------------------------------------------------------------------
+
+/** Answers with a refusal of ours. */
+export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+    return Response.end(response, body)
+  })
+
+/** Errors of routes that no protocol is known of are as Anthropic writes them: any client can read them. */
+export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
+  protocol.refuse(refusal)
+
+/** What a call ended with: the provider's answer, or a refusal of ours. */
+type Outcome =
+  | ({ readonly _tag: "Answered" } & Engine.Result<Sent>)
+  | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
+
+const unread: Readonly<Record<Request.Unread, Refusal>> = {
+  tooLarge: { kind: "tooLarge", message: "The body is larger than this gateway takes (its option maxBodyBytes)" },
+  full: { kind: "unavailable", message: "This gateway holds as many bodies as it may; come back in a moment" }
+}
+
+/** Why the provider could not be asked, without a word of the request. */
+const whyOf = (thrown: unknown): string => {
+  const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
+  const why = typeof code === "string" ? code : message
+  return `The provider gave no answer: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
+}
+
+/** The kind of refusal that says what a status of the provider says. */
+const kindOf = (status: number): Refusal["kind"] => {
+  if (status === 429) return "rateLimited"
+  if (status === 413) return "tooLarge"
+  return status === 402 ? "spendLimited" : "unavailable"
+}
+
+/** The longest part of a provider's error that is quoted. */
+const mostQuoted = 1_000
+const decoder = new TextDecoder()
+
+/** What a stream says last that has begun and came to nothing. */
+const lastWords = (result: Outcome): Refusal => {
+  if (result._tag === "Refused") {
+    const { body, status } = result.refusal
+    const message = at(parseJson(body), "error", "message")
+    return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
+  }
+  const { status } = result.response
+  const body = result.body instanceof Uint8Array ? decoder.decode(result.body.subarray(0, mostQuoted)) : ""
+  return { kind: kindOf(status), message: `The provider answered with status ${status}: ${body}` }
+}
+
+// -----------------------------------------------------------------------------
+// Exchanges
+// -----------------------------------------------------------------------------
+
+const isEventStream = ({ header }: Sent): boolean => header("content-type")?.includes("text/event-stream") === true
+
+/** Sends a request on as it is, and its response back as it comes. */
+const pass = (
+  { activity, transports }: Parts,
+  routed: Routed,
+  request: IncomingMessage,
+  response: ServerResponse,
+  body: Buffer | undefined
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const controller = yield* Effect.acquireRelease(
+      Effect.sync(() => new AbortController()),
+      (controller) => Effect.sync(() => controller.abort())
+    )
+    const { headers: given, method = "GET", rawHeaders } = request
+    const headers = Headers.outgoing(rawHeaders, given.connection, false)
+    const length = given["content-length"]
+    const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
+    // Its own length, so that it is not sent in chunks, which some providers refuse.
+    if (body === undefined && length !== undefined) headers.push("content-length", length)
+    const sending = Effect.tryPromise({
+      try: () =>
+        transports.get(routed.upstream.name)!(
+          { method, path: routed.path, headers, body: body ?? (hasBody ? request : null), read: false },
+          controller.signal
+        ),
+      catch: (thrown) => thrown
+    })
+    const answer = yield* Effect.exit(sending)
+    if (Exit.isFailure(answer)) {
+      activity.ended({ outcome: "failed", upstream: routed.upstream.name })
+      const message = whyOf(Cause.squash(answer.cause))
+      return yield* refuse(response, refusalFor({ kind: "unavailable", message }))
+    }
+    activity.ended({ outcome: "passed", upstream: routed.upstream.name })
+    response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
+    yield* Response.relay(response, answer.value.body)
+  }).pipe(Effect.scoped)
+
+/** Writes what a governed call ended with, where the response has not begun. */
+const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> => {
+  if (result._tag === "Refused") return refuse(response, result.refusal)
+  const { body, isChanged, isFinal, response: sent } = result
+  const isWhole = body instanceof Uint8Array
+  const drop = [
+    ...(isWhole || isChanged || sent.isDecoded ? ["content-length"] : []),
+    ...(sent.isDecoded ? ["content-encoding"] : [])
+  ]
+  const headers = Headers.incoming(sent.headers, drop)
+  if (isFinal) headers["x-should-retry"] = "false"
+  if (isWhole) headers["content-length"] = String(body.length)
+  response.writeHead(sent.status, headers)
+  return isWhole ? Response.end(response, body) : Response.relay(response, body)
+}
+
+/** Writes what a governed call ended with into a response that has begun with status 200. */
+const complete = (response: ServerResponse, planned: Engine.Planned, result: Outcome): Effect.Effect<void> => {
+  const { protocol } = planned.match
+  if (result._tag === "Answered") {
+    const { body, response: sent } = result
+    // The body of the other kind would be nonsense to the client.
+    const isOfItsKind = planned.description.stream === isEventStream(sent)
+    if (sent.status < 300 && isOfItsKind) {
+      return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
+    }
+    if (!(body instanceof Uint8Array)) body.cancel("it came too late")
+  }
+  // An error under status 200 would be taken for an answer.
+  if (!planned.description.stream) return Effect.sync(() => void response.destroy())
+  return Response.end(response, protocol.refuseInStream(lastWords(result)))
+}
+
+/** What is answered where the provider did not: the budget refused the call, or the provider could not be reached. */
+const refused = (planned: Engine.Planned, error: unknown): Outcome => {
+  const refusal = Engine.refuse(planned, error)
+  if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
+  const lost = refusalFor({ kind: "unavailable", message: whyOf(error) }, planned.match.protocol)
+  // It was retried as often as that makes sense.
+  return {
+    _tag: "Refused",
+    refusal: { ...lost, headers: { ...lost.headers, "x-should-retry": "false" } },
+    isLost: true
+  }
+}
+
+/** What the log says of a call that is over: nothing of what is in it, and no key. */
+const logged = ({ outcome, request, upstream }: Ended, startedAt: number, status: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const { agent, model, protocol } = request!
+    return Effect.logDebug({
+      event: "call",
+      upstream,
+      protocol,
+      model,
+      agent,
+      outcome,
+      status,
+      millis: now - startedAt
+    })
+  })
+
+/** Makes a call that is governed. */
+const govern = (
+  parts: Parts,
+  routed: Routed,
+  request: IncomingMessage,
+  response: ServerResponse,
+  planned: Engine.Planned
+): Effect.Effect<void> => {
+  const { activity, engine, keeper, maxHold, transports } = parts
+  const { description, match } = planned
+  const { protocol } = match
+  const transport = transports.get(routed.upstream.name)!
+  const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
+  const outgoing = { method: request.method ?? "POST", path: routed.path, headers, body: planned.body, read: true }
+  const send: Engine.Send<Sent> = (signal) => transport(outgoing, signal)
+  const { name: upstream } = routed.upstream
+  const { stream } = description
+  const said = { upstream, request: planned.request }
+  const held: Response.Held = {
+    response,
+    contentType: stream ? "text/event-stream" : "application/json",
+    text: stream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
+    began: false
+  }
+  const nameOf = (result: Outcome): Ended["outcome"] => {
+    if (result._tag === "Refused") return result.isLost ? "failed" : "refused"
+    return result.isFinal ? "failed" : "answered"
+  }
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const startedAt = yield* Clock.currentTimeMillis
+      const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
+        activity.ended({ ...said, outcome })
+        return logged({ ...said, outcome }, startedAt, status)
+      }
+      const called = restore(keeper.during(held, Retry.withDeadline(engine.call(planned, send), maxHold)))
+      const exit = yield* Effect.exit(called)
+      if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) {
+        yield* ended("hung up", 0)
+        return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+      }
+      const result = Exit.isSuccess(exit)
+        ? { _tag: "Answered" as const, ...exit.value }
+        : refused(planned, Cause.squash(exit.cause))
+      yield* ended(nameOf(result), result._tag === "Refused" ? result.refusal.status : result.response.status)
+      const left = Effect.sync(() => {
+        if (result._tag === "Answered" && !(result.body instanceof Uint8Array)) result.body.cancel("the client hung up")
+      })
+      const written = held.began ? complete(response, planned, result) : answer(response, result)
+      yield* Effect.onInterrupt(restore(written), () => left)
+    })
+  )
+}
+
+/** Answers one request whose upstream is known. An interruption means that the client has gone. */
+export const exchange = (
+  parts: Parts,
+  routed: Routed,
+  request: IncomingMessage,
+  response: ServerResponse
+): Effect.Effect<void> => {
+  const { activity, engine, maxBodyBytes, memory } = parts
+  const { method = "GET" } = request
+  const found = engine.route(method, routed.path)
+  if (found === undefined) return pass(parts, routed, request, response, undefined)
+  const { body, release } = Request.readBody(request, memory, maxBodyBytes)
+  return Effect.matchEffect(body, {
+    onFailure: (why) => {
+      activity.ended({ outcome: "refused", upstream: routed.upstream.name })
+      // The rest of it is not read.
+      response.setHeader("connection", "close")
+      return refuse(response, refusalFor(unread[why]))
+    },
+    onSuccess: (bytes) => {
+      // What is no text is no call either, and has to keep its bytes.
+      const text = isUtf8(bytes) ? bytes.toString() : undefined
+      const planned =
+        text === undefined
+          ? undefined
+          : engine.plan(found, { url: routed.url, header: headerReader(request.headers), body: text })
+      if (planned === undefined) return pass(parts, routed, request, response, bytes)
+      return govern(parts, routed, request, response, planned)
+    }
+  }).pipe(Effect.onExit(() => Effect.sync(release)))
+}

@@ -1,0 +1,346 @@
+/**
+ * A reverse proxy that paces: clients in any language share one limit by changing a base URL.
+ *
+ * Requests go to Anthropic, OpenAI, Gemini, or any service that speaks their protocols. Calls are admitted by the `Governor`,
+ * settled by the usage in their answers and retried by its policy, as those of the governed `fetch` are; where another
+ * gateway answers 429, this one lets the caller wait. All other requests pass as they are.
+ *
+ * **Details**
+ *
+ * - The path decides where a request goes, as do `anthropic-version` and `x-goog-api-key` where providers share a path;
+ *   `/anthropic/...`, `/openai/...` and `/gemini/...`, or any other name of an upstream, always do. A base URL may end with
+ *   the version or not.
+ * - Keys are the callers' own: they are passed through, never logged and never kept. Bodies go on byte for byte.
+ * - A caller that waits hears nothing for 20 seconds, so that errors keep their status. Then its response begins with
+ *   status 200, and pings (in a stream) or white space (before JSON) keep it alive. A call that fails for good after that
+ *   ends with an error event, or with a broken connection where the answer is no stream.
+ * - A call whose wait would be longer than `maxHold` is refused at once: 429 with a `retry-after` of 5 to 59 seconds.
+ * - A client that hangs up gives up its place, and its call at the provider is aborted.
+ * - When the scope closes, new requests are answered 503, those that run end, and then the server closes.
+ * - `GET /floodgate/` is a live page, `/metrics` is for Prometheus, `/healthz` says that it runs, and `/readyz` that it takes
+ *   requests.
+ *
+ * **Gotchas**
+ *
+ * It listens on the loopback interface. On any other it demands a `token` of its callers, in the header `x-floodgate-token`
+ * or in front of the path, as `http://gateway:8788/token/TOKEN`: the header for the key belongs to the provider.
+ *
+ * **Example** (A gateway in a program)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Gateway from "floodgate/gateway"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const live = Gateway.layer({ upstreams: { anthropic: "https://api.anthropic.com" } }).pipe(
+ *   Layer.provide(Governor.layer()),
+ *   Layer.provide(Budget.layer({ limits: { requests: { perMinute: 50 } } })),
+ *   Layer.provide(Gateway.layerEvents)
+ * )
+ *
+ * const program = Effect.gen(function* () {
+ *   const { url } = yield* Gateway.Gateway
+ *   return yield* Effect.promise(async () => (await fetch(`${url}/healthz`)).status)
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, live)) // => 200
+ * ```
+ *
+ * @since 0.2.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
+import type * as Scope from "effect/Scope"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Budget from "../Budget.ts"
+import * as Events from "../Events.ts"
+import * as Engine from "../fetch/engine.ts"
+import type * as Governor from "../Governor.ts"
+import { durationOf, finiteOf, invalid } from "../input/arguments.ts"
+import { headerReader } from "../protocol/headers.ts"
+import { Activity, type Journal, makeJournal } from "./activity.ts"
+import { makeCallers, type Rule } from "./callers.ts"
+import { isAtHome, isLoopback, makeDoor } from "./door.ts"
+import * as Exchange from "./exchange.ts"
+import * as Page from "./page.ts"
+import { routeOf, type Upstream, upstreamOf } from "./routes.ts"
+import * as Response from "./response.ts"
+import * as Server from "./server.ts"
+import * as Transport from "./transport.ts"
+
+export type { CallRequest, EngineOptions } from "../fetch/engine.ts"
+export type { Rule } from "./callers.ts"
+export { CannotListen } from "./server.ts"
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How a gateway is made.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
+  /**
+   * The providers, by name: `anthropic`, `openai` and `gemini` are found by the paths of their protocols, any other by its
+   * name in front of the path. Requests go to no other host.
+   *
+   * @default the public addresses of Anthropic, OpenAI and Gemini
+   */
+  readonly upstreams?: Readonly<Record<string, string>> | undefined
+  /** @default "127.0.0.1": any other than loopback opens it to the network, and demands a `token` */
+  readonly host?: string | undefined
+  /** The port; 0 takes a free one, which `url` then names. @default 0 */
+  readonly port?: number | undefined
+  /** What callers have to know; at least 16 characters of letters, digits, `-` and `_`. @default none */
+  readonly token?: string | undefined
+  /** Weights and priorities of callers; for each setting the first rule that fits and has it counts. @default none */
+  readonly rules?: ReadonlyArray<Rule> | undefined
+  /**
+   * The longest that a call is held until its last attempt begins; what is foreseen to wait longer is refused at once. Of the
+   * common clients the most impatient give up after 10 minutes, and an answer takes its time as well.
+   *
+   * @default "5 minutes"
+   */
+  readonly maxHold?: Duration.Input | undefined
+  /**
+   * How long a caller hears nothing: so long the status can be the provider's. Some clients bear a minute of silence.
+   *
+   * @default "20 seconds"
+   */
+  readonly silence?: Duration.Input | undefined
+  /** How often a response is kept alive that has begun early. @default "10 seconds" */
+  readonly keepAlive?: Duration.Input | undefined
+  /**
+   * The longest that one attempt may take until the provider begins to answer.
+   *
+   * @default "10 minutes"
+   */
+  readonly timeout?: Duration.Input | undefined
+  /** The longest that calls which run may go on when the gateway closes. @default "2 minutes" */
+  readonly drain?: Duration.Input | undefined
+  /** The largest body of a call in bytes. @default 33_554_432: Anthropic's limit */
+  readonly maxBodyBytes?: number | undefined
+  /** Bytes of all bodies of calls that wait or run; the next is answered 503. @default 268_435_456 */
+  readonly maxHeldBytes?: number | undefined
+  /** @default 10_000; the next connection is closed */
+  readonly maxConnections?: number | undefined
+}
+
+const providers = {
+  anthropic: "https://api.anthropic.com",
+  openai: "https://api.openai.com",
+  gemini: "https://generativelanguage.googleapis.com"
+}
+
+/** What the gateway itself serves stands under these names. */
+const reserved = ["floodgate", "healthz", "readyz", "metrics", "token"]
+
+const positive = (option: string, value: number): number =>
+  Number.isInteger(value) && value > 0 ? value : invalid(`Gateway.${option}`, "an integer > 0", value)
+
+const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<string, Upstream> => {
+  const parsed = new Map<string, Upstream>()
+  for (const [name, address] of Object.entries(given)) {
+    if (!/^[a-z\d][a-z\d-]*$/.test(name) || reserved.includes(name)) {
+      invalid("Gateway.upstreams", "names of lower-case letters, digits and hyphens, none of them the gateway's", name)
+    }
+    const expected = "addresses such as https://api.anthropic.com, without a query or a password"
+    parsed.set(name, upstreamOf(name, address) ?? invalid("Gateway.upstreams", expected, name))
+  }
+  return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", "none")
+}
+
+const parse = (options: Options) => {
+  const { host = "127.0.0.1", port = 0, token } = options
+  if (!(Number.isInteger(port) && port >= 0 && port < 65_536)) {
+    invalid("Gateway.port", "an integer from 0 to 65535", port)
+  }
+  if (token !== undefined && !/^[\w-]{16,}$/.test(token)) {
+    invalid("Gateway.token", "at least 16 letters, digits, hyphens and underscores", "another text")
+  }
+  if (token === undefined && !isLoopback(host)) {
+    invalid("Gateway.token", "a token, because others can reach the host", "none")
+  }
+  return {
+    host,
+    port,
+    token,
+    upstreams: upstreamsOf(options.upstreams ?? providers),
+    maxHold: finiteOf("Gateway.maxHold", options.maxHold ?? "5 minutes"),
+    silence: durationOf("Gateway.silence", options.silence ?? "20 seconds"),
+    keepAlive: finiteOf("Gateway.keepAlive", options.keepAlive ?? "10 seconds"),
+    timeout: finiteOf("Gateway.timeout", options.timeout ?? "10 minutes"),
+    drain: finiteOf("Gateway.drain", options.drain ?? "2 minutes"),
+    maxBodyBytes: positive("maxBodyBytes", options.maxBodyBytes ?? 32 * 1_024 * 1_024),
+    maxHeldBytes: positive("maxHeldBytes", options.maxHeldBytes ?? 256 * 1_024 * 1_024),
+    maxConnections: positive("maxConnections", options.maxConnections ?? 10_000)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Services
+// -----------------------------------------------------------------------------
+
+/**
+ * A running gateway.
+ *
+ * @category services
+ * @since 0.2.0
+ */
+export class Gateway extends Context.Service<
+  Gateway,
+  {
+    /** Where it listens, such as `http://127.0.0.1:8788`: the base URL of clients. */
+    readonly url: string
+  }
+>()("floodgate/gateway/Gateway") {}
+
+/** What the page knows of rejections, retries and pauses. */
+const Remembered = Context.Reference<Journal | undefined>("floodgate/gateway/Remembered", {
+  defaultValue: () => undefined
+})
+
+/**
+ * Remembers the last rejections, retries and pauses, so that the page can show them. Provide it to the budget, to the governor
+ * and to the gateway.
+ *
+ * @category layers
+ * @since 0.2.0
+ */
+export const layerEvents: Layer.Layer<never> = Layer.effectContext(
+  Effect.sync(() => {
+    const journal = makeJournal()
+    return Context.make(Events.Observer, journal.add).pipe(Context.add(Remembered, journal))
+  })
+)
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+const plain = (response: ServerResponse, status: number, body: string, contentType = "text/plain; charset=utf-8") => {
+  response.writeHead(status, {
+    "content-type": contentType,
+    "content-length": Buffer.byteLength(body),
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff"
+  })
+  response.end(body)
+}
+
+/**
+ * Starts a gateway over the governor of the context, which listens until its scope closes.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` for options that make no sense, and for a host that others can reach without a `token`.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<Gateway["Service"], Server.CannotListen, Budget.TokenBudget | Governor.Governor | Scope.Scope> {
+  const { drain, keepAlive, maxHold, silence, timeout, upstreams, ...checked } = parse(options)
+  const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
+  const budget = yield* Budget.TokenBudget
+  const journal = Context.get(context, Remembered)
+  const callers = makeCallers(options.rules ?? [])
+  const activity = new Activity(context, now, (request) => callers(request).agent)
+  const engine = yield* Engine.make({
+    ...options,
+    callOptions: callers,
+    used: (request) => activity.used(request)
+  })
+  const transports = new Map<string, Transport.Transport>()
+  for (const upstream of upstreams.values()) transports.set(upstream.name, yield* Transport.make(upstream, timeout))
+  const parts: Exchange.Parts = {
+    engine,
+    transports,
+    activity,
+    memory: { held: 0, most: checked.maxHeldBytes },
+    maxBodyBytes: checked.maxBodyBytes,
+    keeper: yield* Response.makeKeeper(silence, keepAlive, () => activity.held()),
+    maxHold
+  }
+  const run = yield* FiberSet.runtime(yield* FiberSet.make<void, never>())()
+  const { server, url } = yield* Server.listen(checked)
+  const door = makeDoor(checked.token)
+  const page = yield* Page.make({ activity, budget, journal, upstreams, now })
+  let closing = false
+
+  /** What is asked of the gateway itself; false where it is none of that. */
+  const own = (target: string, request: IncomingMessage, response: ServerResponse): boolean => {
+    const path = target.replace(/\?.*$/, "")
+    if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return false
+    // Without a token, a page elsewhere could read it through a name of its own that points here.
+    if (checked.token === undefined && !isAtHome(request)) plain(response, 403, "Ask for it as localhost\n")
+    else if (path === "/metrics") {
+      plain(response, 200, PrometheusMetrics.formatUnsafe(context), "text/plain; version=0.0.4; charset=utf-8")
+    } else if (path === "/floodgate") {
+      response.writeHead(302, { location: "floodgate/" }).end()
+    } else page(path.slice("/floodgate".length), response)
+    return true
+  }
+
+  const serve = (request: IncomingMessage, response: ServerResponse): void => {
+    request.on("error", () => {})
+    response.on("error", () => {})
+    if (request.url === "/healthz") return plain(response, 200, "ok\n")
+    if (request.url === "/readyz") return plain(response, closing ? 503 : 200, closing ? "closing\n" : "ready\n")
+    const target = door(request)
+    if (target === undefined) return plain(response, 401, "This gateway wants its token\n")
+    if (own(target, request, response)) return
+    if (closing) {
+      response.setHeader("connection", "close")
+      const refusal = Exchange.refusalFor({
+        kind: "unavailable",
+        message: "This gateway is closing; come back in a moment"
+      })
+      return void run(Exchange.refuse(response, refusal))
+    }
+    const routed = routeOf(upstreams, request.method ?? "GET", target, headerReader(request.headers))
+    if (routed === undefined) return plain(response, 404, "No upstream of this gateway serves this path\n")
+    activity.open++
+    const fiber = run(Exchange.exchange(parts, routed, request, response))
+    fiber.addObserver(() => {
+      activity.open--
+      // Whatever ended it, nobody is left waiting.
+      if (!response.writableEnded) response.destroy()
+    })
+    response.once("close", () => fiber.interruptUnsafe())
+  }
+  server.on("request", serve)
+  yield* Effect.addFinalizer(() => {
+    closing = true
+    return Server.drained(() => activity.open, drain)
+  })
+  return { url }
+})
+
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
+
+/**
+ * A gateway that listens as long as the layer lives. Give the governor and the budget the same {@link layerEvents}.
+ *
+ * @category layers
+ * @since 0.2.0
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<Gateway, Server.CannotListen, Budget.TokenBudget | Governor.Governor> =>
+  Layer.effect(Gateway, make(options))

@@ -1,0 +1,86 @@
+/** The live page: three files and a stream of events. It asks nobody else for anything. */
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import type { ServerResponse } from "node:http"
+import type * as Budget from "../Budget.ts"
+import type { Activity, Journal } from "./activity.ts"
+import { markup } from "./page/markup.ts"
+import { script } from "./page/script.ts"
+import { style } from "./page/style.ts"
+import type { Upstreams } from "./routes.ts"
+
+export interface Parts {
+  readonly activity: Activity
+  readonly budget: Budget.TokenBudget["Service"]
+  readonly journal: Journal | undefined
+  readonly upstreams: Upstreams
+  readonly now: () => number
+}
+
+/** Whoever looks sees each second what is. */
+const everyMillis = 1_000
+const mostViewers = 20
+const mostAgents = 50
+
+/** Nothing but its own files runs in it, nobody frames it, and it calls nobody else. */
+const security = {
+  "content-security-policy":
+    "default-src 'none'; img-src data:; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cache-control": "no-store"
+}
+
+const files: Readonly<Record<string, readonly [contentType: string, body: string]>> = {
+  "/": ["text/html; charset=utf-8", markup],
+  "/page.css": ["text/css; charset=utf-8", style],
+  "/page.js": ["text/javascript; charset=utf-8", script]
+}
+
+/** What the page shows, as it stands. Infinite amounts are null in JSON. */
+const snapshot = ({ activity, budget, journal, now, upstreams }: Parts) =>
+  Effect.map(budget.status, ({ pools }) => ({
+    at: now(),
+    open: activity.open,
+    upstreams: [...upstreams.values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
+    // One that nobody uses says nothing.
+    pools: Object.entries(pools).flatMap(([name, pool]) =>
+      name === "default" && pool.inFlight + pool.queued === 0 ? [] : [{ name, ...pool }]
+    ),
+    agents: activity.busiest(mostAgents),
+    minutes: activity.lastHour,
+    events: [...(journal?.events ?? [])].reverse()
+  }))
+
+/** Serves what is below `/floodgate`, until the scope closes. */
+export const make = (
+  parts: Parts
+): Effect.Effect<(path: string, response: ServerResponse) => void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const run = yield* FiberSet.runtime(yield* FiberSet.make<void, never>())()
+    let viewers = 0
+
+    const watch = (response: ServerResponse): void => {
+      if (viewers >= mostViewers) return void response.writeHead(503, security).end()
+      viewers++
+      response.writeHead(200, { ...security, "content-type": "text/event-stream" })
+      const tell = Effect.map(snapshot(parts), (data) => {
+        // Who does not read it needs no more of it.
+        if (!response.writableNeedDrain) response.write(`data: ${JSON.stringify(data)}\n\n`)
+      })
+      const fiber = run(Effect.forever(Effect.andThen(tell, Effect.sleep(everyMillis))))
+      response.once("close", () => {
+        viewers--
+        fiber.interruptUnsafe()
+      })
+    }
+
+    return (path, response) => {
+      if (path === "/events") return watch(response)
+      const file = Object.hasOwn(files, path) ? files[path] : undefined
+      if (file === undefined) return void response.writeHead(404, security).end()
+      response.writeHead(200, { ...security, "content-type": file[0], "content-length": Buffer.byteLength(file[1]) })
+      response.end(file[1])
+    }
+  })

@@ -1,0 +1,29 @@
+/** The page before its first figures. */
+export const markup = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Floodgate</title>
+<link rel="icon" href="data:,">
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="page.css">
+</head>
+<body>
+<header>
+<h1>Floodgate</h1>
+<p id="state" role="status">connecting</p>
+</header>
+<main>
+<section id="figures" class="figures"></section>
+<section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
+<section><h2>Waiting</h2><div id="waiting"></div></section>
+<section><h2>Agents</h2><div id="agents"></div></section>
+<section><h2>Tokens a minute, last hour</h2><div id="hour"></div></section>
+<section><h2>Rejections, retries and pauses</h2><div id="events"></div></section>
+</main>
+<script src="page.js"></script>
+</body>
+</html>
+`

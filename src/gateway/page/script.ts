@@ -1,0 +1,116 @@
+/**
+ * What the page does: it listens, and writes what it is told as text. Names come from callers, so nothing is ever written
+ * as HTML.
+ */
+export const script = `"use strict";
+const at = (id) => document.getElementById(id);
+const make = (name, attributes, ...children) => {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children.map((child) => typeof child === "number" ? String(child) : child));
+  return element;
+};
+const none = (text) => make("p", { class: "none" }, text);
+const amount = (value) => value === null || value === undefined ? "-"
+  : Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
+const time = (millis) => {
+  if (millis === null || millis === undefined) return "-";
+  const seconds = millis / 1000;
+  if (seconds < 10) return seconds.toFixed(1) + " s";
+  return seconds < 120 ? Math.round(seconds) + " s" : Math.round(seconds / 60) + " min";
+};
+const clock = (millis) => new Date(millis).toLocaleTimeString();
+const names = { requests: "requests", inputTokens: "input tokens", outputTokens: "output tokens", tokens: "tokens" };
+
+const table = (heads, rows) => {
+  if (rows.length === 0) return undefined;
+  const cell = (tag) => (text, index) => make(tag, { class: typeof text === "number" || heads[index][1] ? "number" : "name" },
+    typeof text === "number" ? amount(text) : text);
+  return make("div", { class: "scroll" }, make("table", {},
+    make("thead", {}, make("tr", {}, ...heads.map(([text], index) => cell("th")(text, index)))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell("td")))))));
+};
+
+const level = ([dimension, status]) => {
+  const most = status.capacity;
+  const part = most > 0 ? Math.max(0, Math.min(1, status.level / most)) : 1;
+  const fill = make("i", {});
+  fill.style.width = (100 * part).toFixed(1) + "%";
+  const bar = make("div", { class: part < 0.1 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
+    "aria-valuenow": String(Math.round(100 * part)), "aria-label": names[dimension] }, fill);
+  return make("div", { class: "level" }, make("span", {}, names[dimension]), bar, make("span", { class: "text" }, figures(status)));
+};
+const figures = ({ capacity, level, limitPerSecond, perSecond }) => {
+  const parts = [amount(level) + " of " + amount(capacity) + " left"];
+  if (perSecond > 0) parts.push(amount(perSecond * 60) + " a minute in use");
+  if (limitPerSecond > 0) parts.push("limit " + amount(limitPerSecond * 60) + " a minute");
+  return parts.join(", ");
+};
+const pool = (pool) => {
+  const allowed = pool.allowed === null ? "" : " of " + pool.allowed;
+  const children = [make("h3", {}, pool.name),
+    make("p", { class: "soft" }, pool.inFlight + allowed + " running, " + pool.queued + " waiting")];
+  if (pool.pause) children.push(make("p", { class: "pause" },
+    "Paused for " + time(pool.pause.leftMillis) + " (" + pool.pause.reason + ")"));
+  return make("div", { class: "pool" }, ...children, ...Object.entries(pool.dimensions).map(level));
+};
+
+const hour = (minutes, now) => {
+  if (minutes.length === 0) return none("Nothing yet.");
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  const most = Math.max(1, ...minutes.map((minute) => minute.tokens));
+  svg.setAttribute("viewBox", "0 0 60 100");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", "At most " + amount(most) + " tokens a minute");
+  for (const minute of minutes) {
+    const bar = document.createElementNS(space, "rect");
+    const height = 100 * minute.tokens / most;
+    bar.setAttribute("x", String(59 - Math.floor((now - minute.at) / 60000) + 0.1));
+    bar.setAttribute("y", String(100 - height));
+    bar.setAttribute("width", "0.8");
+    bar.setAttribute("height", String(height));
+    svg.append(bar);
+  }
+  const calls = minutes.reduce((sum, minute) => sum + minute.calls, 0);
+  const tokens = minutes.reduce((sum, minute) => sum + minute.tokens, 0);
+  return [svg, make("p", { class: "none" }, amount(tokens) + " tokens in " + amount(calls) + " calls; at most " + amount(most) + " a minute")];
+};
+
+const whatOf = (event) => {
+  if (event.type === "rejection") return event.verdict + (event.dimension ? ", " + names[event.dimension] : "");
+  return event.reason;
+};
+
+const show = (now) => {
+  const running = now.pools.reduce((sum, pool) => sum + pool.inFlight, 0);
+  const waiting = now.pools.flatMap((pool) => pool.waiting.map((waiter) => ({ ...waiter, pool: pool.name })));
+  const queued = now.pools.reduce((sum, pool) => sum + pool.queued, 0);
+  const last = now.minutes[now.minutes.length - 1];
+  const figure = (value, text) => make("div", {}, make("b", {}, amount(value)), make("span", {}, text));
+  at("figures").replaceChildren(figure(running, "running"), figure(queued, "waiting"), figure(now.open, "requests open"),
+    figure(last ? last.tokens : 0, "tokens this minute"), figure(now.agents.length, "agents"));
+  if (now.pools.length > 0) at("pools").replaceChildren(...now.pools.map(pool));
+  at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["still", true], ["pool"]],
+    waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a place", time(waiter.waitedMillis),
+      time(waiter.expectedMillis), waiter.pool])) ?? none("Nobody waits."));
+  at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["refused", true], ["failed", true],
+    ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, agent.refused,
+      agent.failed, clock(agent.lastAt)])) ?? none("No agent yet."));
+  at("hour").replaceChildren(...[hour(now.minutes, now.at)].flat());
+  at("events").replaceChildren(table([["when"], ["what"], ["concluded"], ["agent"], ["pool"], ["until", true]],
+    now.events.map((event) => [clock(event.at), event.type, whatOf(event), event.agent ?? "", event.pool,
+      event.until === undefined || event.until === null ? "-" : clock(event.until)])) ?? none("None."));
+};
+
+const state = at("state");
+const source = new EventSource("events");
+source.onmessage = ({ data }) => {
+  const now = JSON.parse(data);
+  show(now);
+  state.className = "";
+  state.textContent = now.upstreams.map((upstream) => upstream.name).join(", ") + " \\u00b7 " + clock(now.at);
+};
+source.onerror = () => { state.className = "lost"; state.textContent = "connection lost, trying again"; };
+`

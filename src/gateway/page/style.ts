@@ -1,0 +1,41 @@
+/** How the page looks: light or dark as the reader's system is, in one column on a phone. */
+export const style = `
+:root { color-scheme: light dark; --ink: #1b2430; --soft: #5b6774; --line: #dde3ea; --paper: #f6f8fa; --card: #fff;
+  --fill: #2f6feb; --low: #c9372c; --warn: #9a6700; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6ebf1; --soft: #9aa7b4; --line: #2d3743; --paper: #0f141a; --card: #161d26; --fill: #5b93ff;
+    --low: #ff7b72; --warn: #e3b341; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
+header, main { max-width: 68rem; margin: 0 auto; padding: 0 1rem; }
+header { display: flex; align-items: baseline; justify-content: space-between; gap: 1rem; padding-top: 1rem; }
+h1 { font-size: 1.25rem; margin: 0; }
+h2 { font-size: .95rem; margin: 0 0 .6rem; }
+#state { margin: 0; color: var(--soft); }
+#state.lost { color: var(--low); }
+section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .9rem 1rem; margin: 1rem 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .5rem 1rem; }
+.figures div { display: flex; flex-direction: column; }
+.figures b { font-size: 1.5rem; font-variant-numeric: tabular-nums; }
+.figures span, .none, .soft { color: var(--soft); }
+.none { margin: 0; }
+.pool + .pool { border-top: 1px solid var(--line); margin-top: .8rem; padding-top: .8rem; }
+.pool h3 { font-size: .9rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
+.pool p { margin: .2rem 0; }
+.level { display: grid; grid-template-columns: 8rem 1fr; gap: .2rem .8rem; align-items: center; margin: .35rem 0; }
+.level .text { grid-column: 2; color: var(--soft); font-variant-numeric: tabular-nums; font-size: .85rem; }
+.bar { height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }
+.bar i { display: block; height: 100%; background: var(--fill); }
+.bar.low i { background: var(--low); }
+.pause { color: var(--warn); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 500; }
+td.name { max-width: 18rem; overflow: hidden; text-overflow: ellipsis; }
+.number { text-align: right; }
+svg { display: block; width: 100%; height: 5rem; }
+svg rect { fill: var(--fill); }
+@media (max-width: 40rem) { .level { grid-template-columns: 1fr; } .level .text { grid-column: 1; } }
+`

@@ -1,0 +1,93 @@
+/**
+ * Where a request goes: which upstream, and under which path there. Nothing that a caller sends can name a host.
+ */
+import { anthropic } from "../protocol/anthropic.ts"
+import { gemini } from "../protocol/gemini.ts"
+import type { HeaderReader } from "../protocol/headers.ts"
+import { openaiChat } from "../protocol/openaiChat.ts"
+import { openaiResponses } from "../protocol/openaiResponses.ts"
+import type { Protocol, Route } from "../protocol/protocol.ts"
+import { pathOf } from "../protocol/requests.ts"
+
+/** A provider that requests are sent on to. */
+export interface Upstream {
+  readonly name: string
+  readonly origin: string
+  /** What stands before every path, without a slash at the end. */
+  readonly base: string
+}
+
+export type Upstreams = ReadonlyMap<string, Upstream>
+
+/** A request whose upstream is known. */
+export interface Routed {
+  readonly upstream: Upstream
+  /** The path at the upstream, with the query. */
+  readonly path: string
+  readonly url: string
+}
+
+/** The upstream that an address names; undefined where it is none for HTTP, or says more than a host and a path. */
+export const upstreamOf = (name: string, address: string): Upstream | undefined => {
+  const url = URL.parse(address)
+  if (url === null || !/^https?:$/.test(url.protocol)) return undefined
+  if (`${url.username}${url.password}${url.search}${url.hash}` !== "") return undefined
+  return { name, origin: url.origin, base: url.pathname.replace(/\/+$/, "") }
+}
+
+const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
+
+/** The upstream that speaks for a provider, by the provider's name in its protocol. */
+const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai: "openai", "gcp.gemini": "gemini" }
+
+interface Found {
+  readonly name: string
+  readonly route: Route
+}
+
+const found = (method: string, path: string): ReadonlyArray<Found> =>
+  protocols.flatMap((protocol) => {
+    const route = protocol.match(method, path)
+    return route === undefined ? [] : [{ name: names[protocol.provider] ?? protocol.provider, route }]
+  })
+
+/** Providers share paths such as `/v1/models`; what else a request has tells whose client made it. */
+const nameOf = (all: ReadonlyArray<Found>, path: string, header: HeaderReader, search: string): string | undefined => {
+  const call = all.find(({ route }) => route.operation !== "passThrough")
+  if (call !== undefined) return call.name
+  if ((header("anthropic-version") ?? "") !== "") return "anthropic"
+  if ((header("x-goog-api-key") ?? "") !== "" || /[?&]key=/.test(search)) return "gemini"
+  // Anthropic's clients always say their version.
+  const others = all.filter(({ name }) => name !== "anthropic")
+  const first = others[0] ?? all[0]
+  // Claude Code says hello before its first call.
+  return first?.name ?? (path.startsWith("/api/") ? "anthropic" : undefined)
+}
+
+/**
+ * Where a request goes; undefined where no upstream serves its path. `/name/...` always goes to the upstream of that name,
+ * and everything goes to the only upstream where there is one only.
+ */
+export const routeOf = (
+  upstreams: Upstreams,
+  method: string,
+  target: string,
+  header: HeaderReader
+): Routed | undefined => {
+  const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
+  if (parsed === null) return undefined
+  const { search } = parsed
+  const [, prefix = "", rest = "/"] = /^\/+([^/]+)(\/.*)?$/.exec(parsed.pathname) ?? []
+  const named = upstreams.get(prefix)
+  const own = named === undefined ? parsed.pathname : rest
+  const path = pathOf(own) ?? own
+  const all = found(method, path)
+  const [only] = upstreams.size === 1 ? upstreams.values() : []
+  const upstream = named ?? only ?? upstreams.get(nameOf(all, path, header, search) ?? "")
+  if (upstream === undefined) return undefined
+  const known = all.find(({ name }) => name === upstream.name) ?? all[0]
+  const full = `${upstream.base}${known?.route.path ?? own}`
+  // An address that ends with the version, and a path that begins with it.
+  const joined = `${known === undefined || upstream.base === "" ? full : (pathOf(full) ?? full)}${search}`
+  return { upstream, path: joined, url: `${upstream.origin}${joined}` }
+}

@@ -1,0 +1,77 @@
+/** The listening server: bounded, and closed only when the exchanges are over. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+
+/**
+ * The address cannot be listened on.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/gateway/CannotListen")("CannotListen", {
+  host: Schema.String,
+  port: Schema.Finite,
+  /** The code of the error, such as `EADDRINUSE`. */
+  code: Schema.String
+}) {
+  override get message(): string {
+    return `The gateway cannot listen on ${this.host}:${this.port} (${this.code})`
+  }
+}
+
+export interface Options {
+  readonly host: string
+  readonly port: number
+  readonly maxConnections: number
+}
+
+/** Longer than clients and load balancers keep idle connections, so that none is closed under a request. */
+const keepAliveMillis = 120_000
+/** A client that takes longer for its headers, or for its body, is too slow. */
+const headersMillis = 20_000
+const requestMillis = 300_000
+const maxHeaderBytes = 64 * 1_024
+
+/** Listens until the scope closes. */
+export const listen = ({
+  host,
+  maxConnections,
+  port
+}: Options): Effect.Effect<{ readonly server: Http.Server; readonly url: string }, CannotListen, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<Http.Server, CannotListen>((resume) => {
+      const server = Http.createServer({
+        keepAliveTimeout: keepAliveMillis,
+        headersTimeout: headersMillis,
+        requestTimeout: requestMillis,
+        connectionsCheckingInterval: 5_000,
+        maxHeaderSize: maxHeaderBytes,
+        noDelay: true
+      })
+      server.maxConnections = maxConnections
+      server.once("error", (error: NodeJS.ErrnoException) =>
+        resume(Effect.fail(new CannotListen({ host, port, code: error.code ?? error.message })))
+      )
+      server.listen({ host, port, backlog: 4_096 }, () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.callback<void>((resume) => {
+        server.close(() => resume(Effect.void))
+        server.closeAllConnections()
+      })
+  ).pipe(
+    Effect.map((server) => {
+      const { address, family, port } = server.address() as AddressInfo
+      return { server, url: `http://${family === "IPv6" ? `[${address}]` : address}:${port}` }
+    })
+  )
+
+/** Waits until nothing is open any more, but not for ever. */
+export const drained = (open: () => number, most: Duration.Duration): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    while (open() > 0) yield* Effect.sleep(Duration.millis(50))
+  }).pipe(Effect.timeoutOption(most), Effect.asVoid)
