@@ -1,8 +1,8 @@
 /**
  * What one governed call costs: `npm run -s bench -- call`.
  *
- * - **time**: `LlmClient.create` over a provider that answers at once, less that provider alone. Both take turns in one
- *   process; the median of the rounds counts.
+ * - **time**: `LlmClient.create` over a provider that answers at once, less that provider alone, in CPU time, which other
+ *   work on the machine changes little. Both take turns in one process; the median of the rounds counts.
  * - **memory**: what a call keeps alive while it waits in the queue, fiber included, beside a fiber that only sleeps.
  * - **path**: the files and functions of `src/` that one warm call runs through, by V8's own coverage.
  *
@@ -91,9 +91,10 @@ const time = async (context: Context.Context<Services>): Promise<void> => {
   for (let round = 0; round < rounds; round++) {
     const taken: Array<number> = []
     for (const call of [bare, governed]) {
-      const start = performance.now()
+      const start = process.cpuUsage()
       await Effect.runPromise(Effect.provide(Effect.orDie(repeated(call)), context))
-      taken.push(((performance.now() - start) * 1_000) / callsPerRound)
+      const { system, user } = process.cpuUsage(start)
+      taken.push((system + user) / callsPerRound)
     }
     // The first rounds warm up.
     if (round >= 5) micros.push([taken[0]!, taken[1]!])
