@@ -63,7 +63,9 @@ describe("package.json", () => {
       if (name === "providers") continue
       assert.strictEqual(manifest.exports[`./${name}/*`], null, name)
       const open = existsSync(join(root, "src", name, "index.ts"))
-      assert.strictEqual(`./${name}` in manifest.exports, open, name)
+      // A folder in camel case has its public name in small letters: `floodgate/ai-sdk`.
+      const given = `./${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+      assert.strictEqual(given in manifest.exports, open, name)
     }
   })
 
