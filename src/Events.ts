@@ -4,7 +4,7 @@
  * Waits, rejections, retries and pauses are reported to the {@link Observer} of the context in which a budget and a governor are
  * made. Metrics and spans have the same in sums; an event has the why, and until when.
  *
- * **Example** (Who waits)
+ * **Example** (A pause)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -13,14 +13,14 @@
  * import * as Events from "floodgate/Events"
  *
  * const seen: Array<Events.Event> = []
+ * const observer = Layer.succeed(Events.Observer, (event) => void seen.push(event))
  *
- * const limits = { tokens: { perSecond: 1_000_000, burst: 1_000 } }
- * const live = Budget.layer({ limits }).pipe(Layer.provide(Layer.succeed(Events.Observer, (event) => void seen.push(event))))
+ * const program = Effect.flatMap(Budget.TokenBudget, (budget) =>
+ *   budget.cooldown({ reason: "rateLimit", retryAfter: "5 seconds" })
+ * )
+ * await Effect.runPromise(Effect.provide(program, Budget.layer().pipe(Layer.provide(observer))))
  *
- * const twice = Effect.andThen(Budget.consume(1_000), Budget.consume(1_000))
- * await Effect.runPromise(Effect.provide(twice, live))
- *
- * seen.map(({ pool, type }) => [type, pool]) // => [["wait", "default"]]
+ * seen.map(({ pool, type }) => [type, pool]) // => [["pause", "default"]]
  * ```
  *
  * @since 0.2.0

@@ -67,24 +67,30 @@ const streamOf = (source: Source, signal: AbortSignal | undefined): ReadableStre
  * The same response with another body. Its constructor knows no address, no status above 599, and for some statuses no
  * body; a provider's proxy may answer with any of them.
  */
-const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableStream, headers: Headers): Response => {
-  const { status, statusText, url } = response
+const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableStream): Response => {
+  const { headers, status, statusText, url } = response
   const bodiless = [204, 205, 304].includes(status)
-  const made = new Response(bodiless ? null : body, { headers, status: Math.min(status, 599), statusText })
-  return Object.defineProperties(made, { status: { value: status }, url: { value: url } })
+  const made = new Response(bodiless ? null : body, {
+    headers: [...headers],
+    status: Math.min(status, 599),
+    statusText
+  })
+  Object.defineProperty(made, "url", { value: url })
+  return made.status === status ? made : Object.defineProperty(made, "status", { value: status })
 }
 
 /** A response of the provider's, as the caller of a governed call gets it. */
 export const governedResponse = (result: Result<Sent>, signal: AbortSignal | undefined): Response => {
   const { body, isChanged, isFinal, response: sent } = result
   if (sent.isSpent && sent.response.ok) return sent.response
-  const headers = new Headers([...sent.response.headers])
+  const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal)
+  const made = withBody(sent.response, given)
+  const { headers } = made
   if (isFinal) headers.set("x-should-retry", "false")
   // `fetch` has decoded the body, and its length may have changed.
   if (headers.has("content-encoding") || isChanged) headers.delete("content-length")
   headers.delete("content-encoding")
-  const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal)
-  return withBody(sent.response, given, headers)
+  return made
 }
 
 /** A response of `fetch` as the engine takes it. */

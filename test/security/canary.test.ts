@@ -13,6 +13,8 @@ import type * as Tracer from "effect/Tracer"
 import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
 import { ProviderServer } from "floodgate/testing/server"
+import * as Events from "floodgate/Events"
+import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import * as Retry from "floodgate/Retry"
@@ -286,6 +288,36 @@ describe("a canary key", () => {
       )
       assert.strictEqual(bare(server.requests[0]!), canary)
       assertClean({ ...out, lines })
+      assertSpans(spans)
+    })
+  )
+
+  it.live.each(calls)("is in nothing that the governed fetch adds when a call %s", ([, handler]) =>
+    Effect.gen(function* () {
+      const server = yield* serve(handler)
+      const { lines, spans, watch } = recorder()
+      const events: Array<Events.Event> = []
+      const program = Effect.gen(function* () {
+        const fetch = yield* Fetch.make()
+        const call = fetch(`${server.url}/v1/messages`, {
+          method: "POST",
+          headers: { authorization: `Bearer ${canary}` },
+          body: JSON.stringify(params)
+        }).then(
+          async (response) => [...response.headers, await response.text()],
+          (error: unknown) => error
+        )
+        const result = yield* Effect.promise(() => call)
+        const status = yield* Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)
+        yield* Effect.logTrace(result)
+        return { result, status }
+      })
+      const governor = Layer.provideMerge(Governor.layer({ retry: once }), budget).pipe(
+        Layer.provide(Layer.succeed(Events.Observer, (event) => void events.push(event)))
+      )
+      const out = yield* watch(Effect.provide(program, governor))
+      assert.strictEqual(bare(server.requests[0]!), canary)
+      assertClean({ ...out, lines, events })
       assertSpans(spans)
     })
   )

@@ -33,7 +33,7 @@ const bugs: ReadonlyArray<Mutant> = [
   {
     without: "the end of the calls of a process that has died",
     file: "budgetStore/fleet.ts",
-    from: "  owner.inFlight = 0\n  owner.held = Limits.nothing\n",
+    from: "  owner.inFlight = 0\n  owner.held = Amounts.nothing\n",
     to: ""
   }
 ]
