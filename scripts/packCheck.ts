@@ -101,6 +101,7 @@ const everything = ["effect", sdk, node, "redis"]
 /** The subpaths that need more than `effect`. */
 const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
   "./providers/Anthropic": ["effect", sdk],
+  "./gateway": ["effect", node],
   "./redis": ["effect", "redis"],
   "./testing/server": ["effect", node]
 }
