@@ -67,6 +67,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
+import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
@@ -75,7 +76,7 @@ import { infoOf } from "../protocol/messages.ts"
 import { usageOf } from "../protocol/protocol.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import * as Describe from "./describe.ts"
-import { type Conclusion, watch, type Watched } from "./stream.ts"
+import { watch, type Watched } from "./stream.ts"
 
 export type { CallParams } from "./describe.ts"
 
@@ -232,17 +233,6 @@ const opened = Effect.fnUntraced(function* <
 // Constructors
 // -----------------------------------------------------------------------------
 
-const concluded = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effect<void> => {
-  switch (conclusion._tag) {
-    case "Complete":
-      return ticket.succeed(conclusion.actual, conclusion.info)
-    case "Failed":
-      return ticket.fail(new LlmError({ reason: conclusion.reason }))
-    case "Abandoned":
-      return Effect.void
-  }
-}
-
 /** What a call fails with that is interrupted, but not by its caller. */
 const closed = (): Error => new Error("The floodgate of this model was closed; the call was not made, or was aborted")
 
@@ -290,15 +280,12 @@ export const make = Effect.fnUntraced(function* (
   ) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const scope = yield* Scope.make()
         const attempt = (ticket: Governor.Ticket) =>
           Effect.map(opened<Params, Part, Result>(ask, params, ticket), (opened) => ({ ...opened, ticket }))
-        const { result, ticket, watched } = yield* Effect.onExit(
-          restore(Scope.provide(governor.open(call, attempt, how), scope)),
-          (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
-        )
+        const { opened: stream, scope } = yield* inScope(governor.open(call, attempt, how), restore)
+        const { result, ticket, watched } = stream
         const ended = (conclusion: Conclusion): void =>
-          void runFork(Effect.andThen(concluded(ticket, conclusion), Scope.close(scope, Exit.void)))
+          void runFork(Effect.andThen(conclude(ticket, conclusion), Scope.close(scope, Exit.void)))
         return { ...result, stream: watched.give(ended, params.abortSignal) }
       })
     )

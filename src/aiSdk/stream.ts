@@ -1,18 +1,12 @@
 /** A stream of the AI SDK: watched part by part as it is read, and never held back. */
 import type * as Accounting from "../Accounting.ts"
-import type { ResponseInfo } from "../governor/models.ts"
+import { type Conclusion, endOf, once } from "../governor/stream.ts"
 import type { LlmErrorReason } from "../LlmError.ts"
 import { isRecord } from "../protocol/json.ts"
-import { infoOf, receivedOf } from "../protocol/messages.ts"
+import { receivedOf } from "../protocol/messages.ts"
 import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { step } from "./describe.ts"
-
-/** How a stream ended. */
-export type Conclusion =
-  | { readonly _tag: "Complete"; readonly actual: Accounting.Actual | undefined; readonly info: ResponseInfo }
-  | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
-  | { readonly _tag: "Abandoned" }
 
 /** A stream as far as it was read. */
 export interface Watched<Part> {
@@ -99,21 +93,14 @@ export const watch = <Part>(
       return answer.started ? undefined : failure
     },
     give: (ended, signal) => {
-      let over = false
-      const end = (conclusion: Conclusion): void => {
-        if (over) return
-        over = true
+      const end = once((conclusion) => {
         forgotten.unregister(end)
         signal?.removeEventListener("abort", left)
         ended(conclusion)
-      }
-      const settled = (): void =>
-        end(
-          failure === undefined
-            ? { _tag: "Complete", actual: usageOf(answer), info: infoOf(answer) }
-            : { _tag: "Failed", reason: failure }
-        )
-      const left = (): void => (failure === undefined && !answer.complete ? end({ _tag: "Abandoned" }) : settled())
+      })
+      const settled = (): void => end(endOf(answer, failure))
+      const left = (): void =>
+        failure === undefined && !answer.complete ? end({ _tag: "Abandoned", why: undefined }) : settled()
       signal?.addEventListener("abort", left, { once: true })
       if (signal?.aborted === true) left()
       const given = new ReadableStream<Part>(

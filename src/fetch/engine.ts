@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Accounting from "../Accounting.ts"
 import { BudgetError } from "../Budget.ts"
 import { FailedAttempt } from "../governor/failure.ts"
+import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { durationOf } from "../input/arguments.ts"
 import { isLlmError, LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
@@ -27,7 +28,7 @@ import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { makeAccounts } from "./account.ts"
 import { bound, type Connection, type Patience } from "./silence.ts"
-import { type Conclusion, type Source, watch } from "./stream.ts"
+import { type Source, watch } from "./stream.ts"
 
 export type { Source } from "./stream.ts"
 
@@ -458,7 +459,6 @@ export const make = Effect.fnUntraced(function* (
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const { description, match: found, request } = planned
-        const scope = yield* Scope.make()
         const call: Governor.Call = {
           ...description,
           provider: settings.name ?? found.protocol.provider,
@@ -466,15 +466,8 @@ export const make = Effect.fnUntraced(function* (
           accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
         }
         const how = { agent: request.agent, ...given(settings.callOptions, request) }
-        const opened = yield* Effect.onExit(
-          restore(
-            Scope.provide(
-              governor.open(call, (ticket) => attempt(planned, send, ticket), how),
-              scope
-            )
-          ),
-          (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
-        )
+        const opening = governor.open(call, (ticket) => attempt(planned, send, ticket), how)
+        const { opened, scope } = yield* inScope(opening, restore)
         const { result, stream } = opened
         if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
         const used = settings.used?.(request)
@@ -516,14 +509,3 @@ const concluding =
       conclusion._tag === "Abandoned" ? Exit.succeed(new Left(conclusion.why)) : Exit.void
     runFork(Effect.andThen(settled, Scope.close(scope, exit)))
   }
-
-const conclude = (ticket: Governor.Ticket, conclusion: Conclusion): Effect.Effect<void> => {
-  switch (conclusion._tag) {
-    case "Complete":
-      return ticket.succeed(conclusion.actual, conclusion.info)
-    case "Failed":
-      return ticket.fail(new LlmError({ reason: conclusion.reason }))
-    case "Abandoned":
-      return Effect.void
-  }
-}

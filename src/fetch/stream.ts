@@ -2,11 +2,11 @@
  * The body of a streamed answer: watched event by event as its reader reads it, and never held back.
  */
 import type * as Accounting from "../Accounting.ts"
-import type { ResponseInfo } from "../governor/models.ts"
+import { type Conclusion, endOf, once } from "../governor/stream.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
-import { infoOf, receivedOf } from "../protocol/messages.ts"
+import { receivedOf } from "../protocol/messages.ts"
 import { emptyAnswer, type Protocol, usageOf } from "../protocol/protocol.ts"
 import { makeSseFilter, makeSseParser, type SseEvent } from "../protocol/sse.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
@@ -18,12 +18,6 @@ export interface Source {
   /** Ends the body before its end. */
   readonly cancel: (reason?: unknown) => void
 }
-
-/** How a body ended. */
-export type Conclusion =
-  | { readonly _tag: "Complete"; readonly actual: Accounting.Actual | undefined; readonly info: ResponseInfo }
-  | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
-  | { readonly _tag: "Abandoned"; readonly why: unknown }
 
 /** A body as far as it was read. Its connection is the attempt's to close. */
 export interface Watched {
@@ -140,18 +134,8 @@ export const watch = (options: Options): Watched => {
       return answer.started ? undefined : failure
     },
     give: (ended) => {
-      let hasEnded = false
-      const conclude = (conclusion: Conclusion): void => {
-        if (hasEnded) return
-        hasEnded = true
-        ended(conclusion)
-      }
-      const settle = (): void =>
-        conclude(
-          failure === undefined
-            ? { _tag: "Complete", actual: usageOf(answer), info: infoOf(answer) }
-            : { _tag: "Failed", reason: failure }
-        )
+      const conclude = once(ended)
+      const settle = (): void => conclude(endOf(answer, failure))
       return {
         read: async () => {
           const piece = await next()
