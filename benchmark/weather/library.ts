@@ -17,34 +17,21 @@ import * as LlmProvider from "floodgate/LlmProvider"
 import { dimensionsOf, type Readings } from "./amounts.ts"
 import type { Answer, Attempt, Failed, MakeClient, Rejected } from "./clientEngine.ts"
 import { type Failure, meanCall, type Scenario } from "./scenario.ts"
+import { MapStore } from "../../test/support/store.ts"
 import * as Workload from "./workload.ts"
 
 export const makeClient: MakeClient = (scenario, attempt) => makeOne(scenario, attempt)
 
 /** Four processes that share the agents, and a store that answers within a few milliseconds. */
 export const makeFleet: MakeClient = Effect.fnUntraced(function* (scenario, attempt) {
-  const store = storeIn(new Map())
+  const store = new MapStore()
+  store.latency = 2
   const clients = yield* Effect.replicateEffect(makeOne(scenario, attempt, BudgetStore.layer(store)), 4)
   const [first] = clients
   return {
     make: (call) => clients[call.agent % clients.length]!.make(call),
     restate: first!.restate
   }
-})
-
-const roundTripMillis = 2
-
-const storeIn = (values: Map<string, BudgetStore.Stored>): BudgetStore.Store => ({
-  read: (key) =>
-    Effect.delay(
-      Effect.sync(() => values.get(key)),
-      roundTripMillis
-    ),
-  swap: (key, expected, next) =>
-    Effect.sync(() => {
-      if (values.get(key)?.version === expected) values.set(key, next)
-      return values.get(key)
-    }).pipe(Effect.delay(roundTripMillis / 2), Effect.delay(roundTripMillis / 2))
 })
 
 const makeOne = Effect.fnUntraced(function* (

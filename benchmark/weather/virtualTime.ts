@@ -17,6 +17,20 @@ export interface VirtualTime {
   readonly run: <A, E>(effect: Effect.Effect<A, E>) => Exit.Exit<A, E>
 }
 
+/** A clock whose time, in milliseconds, somebody else keeps. */
+export const clockOf = (millis: () => number, sleep: Clock.Clock["sleep"]): Clock.Clock => {
+  const nanos = () => BigInt(Math.round(millis() * 1e6))
+  return {
+    currentTimeMillisUnsafe: millis,
+    currentTimeMillis: Effect.sync(millis),
+    currentTimeNanosUnsafe: nanos,
+    currentTimeNanos: Effect.sync(nanos),
+    monotonicTimeNanosUnsafe: nanos,
+    monotonicTimeNanos: Effect.sync(nanos),
+    sleep
+  }
+}
+
 export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime => {
   let now = 0
   let tasks: Array<() => void> = []
@@ -35,16 +49,9 @@ export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime 
     makeDispatcher: () => ({ scheduleTask: (task) => void tasks.push(task), flush: runTasks })
   }
 
-  const millis = () => now
-  const nanos = () => BigInt(Math.round(now * 1e6))
-  const clock: Clock.Clock = {
-    currentTimeMillisUnsafe: millis,
-    currentTimeMillis: Effect.sync(millis),
-    currentTimeNanosUnsafe: nanos,
-    currentTimeNanos: Effect.sync(nanos),
-    monotonicTimeNanosUnsafe: nanos,
-    monotonicTimeNanos: Effect.sync(nanos),
-    sleep: (duration) =>
+  const clock = clockOf(
+    () => now,
+    (duration) =>
       Effect.callback<void>((resume) => {
         let isInterrupted = false
         const wake = () => {
@@ -55,10 +62,10 @@ export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime 
           isInterrupted = true
         })
       })
-  }
+  )
 
   return {
-    now: millis,
+    now: () => now,
     run: (effect) => {
       const fiber = Effect.runFork(Effect.provideService(effect, Clock.Clock, clock), { scheduler })
       for (;;) {

@@ -53,6 +53,20 @@ const openaiSdk = (setup: Setup) => new OpenAI({ baseURL: `${setup.url}/v1`, api
 const aiAnthropic = (setup: Setup) => createAnthropic({ baseURL: `${setup.url}/v1`, apiKey, ...fetchOf(setup) })
 const aiOpenai = (setup: Setup) => createOpenAI({ baseURL: `${setup.url}/v1`, apiKey, ...fetchOf(setup) })
 
+const anthropicRequest = (prompt: string, user_id: string) => ({
+  model: models.anthropic,
+  max_tokens: 1_000,
+  metadata: { user_id },
+  messages: messages(prompt)
+})
+
+/** The AI SDK's model of Anthropic under the middleware, which has no `fetch` of ours. */
+const wrapped = ({ floodgate, url }: Setup) => {
+  const model = aiAnthropic({ url, floodgate: undefined })(models.anthropic)
+  return floodgate === undefined ? model : wrapLanguageModel({ model, middleware: floodgate.middleware })
+}
+const named = (agent: string) => ({ providerOptions: { floodgate: { agent } } })
+
 /** `streamText` reports its failure to `onError`, and not to who reads the text. */
 const readText = async (options: Parameters<typeof streamText>[0]): Promise<string> => {
   let failure: { readonly error: unknown } | undefined
@@ -71,13 +85,7 @@ export const clients: ReadonlyArray<Client> = [
     through: "`fetch`",
     make: (setup) => {
       const client = anthropicSdk(setup)
-      return (prompt, user_id) =>
-        client.messages.create({
-          model: models.anthropic,
-          max_tokens: 1_000,
-          metadata: { user_id },
-          messages: messages(prompt)
-        })
+      return (prompt, agent) => client.messages.create(anthropicRequest(prompt, agent))
     }
   },
   {
@@ -87,15 +95,7 @@ export const clients: ReadonlyArray<Client> = [
     through: "`fetch`",
     make: (setup) => {
       const client = anthropicSdk(setup)
-      return (prompt, user_id) =>
-        client.messages
-          .stream({
-            model: models.anthropic,
-            max_tokens: 1_000,
-            metadata: { user_id },
-            messages: messages(prompt)
-          })
-          .finalMessage()
+      return (prompt, agent) => client.messages.stream(anthropicRequest(prompt, agent)).finalMessage()
     }
   },
   {
@@ -155,11 +155,9 @@ export const clients: ReadonlyArray<Client> = [
     packages: ["ai", "@ai-sdk/anthropic"],
     protocol: "anthropic",
     through: "`wrapLanguageModel`",
-    make: ({ floodgate, url }) => {
-      const bare = aiAnthropic({ url, floodgate: undefined })(models.anthropic)
-      const model =
-        floodgate === undefined ? bare : wrapLanguageModel({ model: bare, middleware: floodgate.middleware })
-      return (prompt, agent) => generateText({ model, prompt, providerOptions: { floodgate: { agent } } })
+    make: (setup) => {
+      const model = wrapped(setup)
+      return (prompt, agent) => generateText({ model, prompt, ...named(agent) })
     }
   },
   {
@@ -167,11 +165,9 @@ export const clients: ReadonlyArray<Client> = [
     packages: ["ai", "@ai-sdk/anthropic"],
     protocol: "anthropic",
     through: "`wrapLanguageModel`",
-    make: ({ floodgate, url }) => {
-      const bare = aiAnthropic({ url, floodgate: undefined })(models.anthropic)
-      const model =
-        floodgate === undefined ? bare : wrapLanguageModel({ model: bare, middleware: floodgate.middleware })
-      return (prompt, agent) => readText({ model, prompt, providerOptions: { floodgate: { agent } } })
+    make: (setup) => {
+      const model = wrapped(setup)
+      return (prompt, agent) => readText({ model, prompt, ...named(agent) })
     }
   },
   {

@@ -3,19 +3,11 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll } from "vitest"
 import { clients, versionOf } from "./clients.ts"
-import { agents, callsEach, type Result, storm } from "./storm.ts"
+import { agents, callsEach, type Row, storm } from "./storm.ts"
 
 // Real packages over real HTTP, so this takes real time: each storm about ten seconds.
 
 const calls = agents * callsEach
-
-interface Row {
-  readonly name: string
-  readonly through: string
-  readonly versions: ReadonlyArray<string>
-  readonly bare: Result
-  readonly governed: Result
-}
 
 const rows: Array<Row> = []
 

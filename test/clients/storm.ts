@@ -23,6 +23,15 @@ export interface Result {
   readonly failures: ReadonlyArray<string>
 }
 
+/** What a client came to, alone and governed. */
+export interface Row {
+  readonly name: string
+  readonly through: string
+  readonly versions: ReadonlyArray<string>
+  readonly bare: Result
+  readonly governed: Result
+}
+
 /** 120,000 tokens in all: 40,000 at once, and the rest within 8 s. */
 const rate = { perSecond: 10_000, burst: 40_000 }
 

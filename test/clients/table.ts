@@ -4,20 +4,7 @@
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-
-interface Result {
-  readonly ok: number
-  readonly rejected: number
-  readonly seconds: number
-}
-
-interface Row {
-  readonly name: string
-  readonly through: string
-  readonly versions: ReadonlyArray<string>
-  readonly bare: Result
-  readonly governed: Result
-}
+import type { Result, Row } from "./storm.ts"
 
 const root = join(import.meta.dirname, "../..")
 const page = join(root, "docs/clients.md")

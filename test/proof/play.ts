@@ -2,7 +2,6 @@
  * A pool of the library under a clock that stands still: it is played move by move, and everything that a caller sees of
  * it is written down. A history of moves is the whole state: played again, it gives the same.
  */
-import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,6 +12,7 @@ import { countsOf } from "../../src/budget/metrics.ts"
 import { type Options, Pool } from "../../src/budget/pool.ts"
 import type { HeldReservation } from "../../src/budget/reservation.ts"
 import type { Queueing, Waiter } from "../../src/budget/waiter.ts"
+import { clockOf } from "../../benchmark/weather/virtualTime.ts"
 import type { Limit } from "../support/ledger.ts"
 
 /** The code that is judged: the library's, or a broken copy of it. */
@@ -158,17 +158,10 @@ export class Play {
     this.code = code
     const [setting] = scope.settings
     this.settings = [{ from: 0, setting }]
-    const millis = (): number => this.now
-    const nanos = (): bigint => BigInt(Math.round(this.now * 1e6))
-    const clock: Clock.Clock = {
-      currentTimeMillisUnsafe: millis,
-      currentTimeMillis: Effect.sync(millis),
-      currentTimeNanosUnsafe: nanos,
-      currentTimeNanos: Effect.sync(nanos),
-      monotonicTimeNanosUnsafe: nanos,
-      monotonicTimeNanos: Effect.sync(nanos),
-      sleep: () => Effect.die("nobody sleeps here")
-    }
+    const clock = clockOf(
+      () => this.now,
+      () => Effect.die("nobody sleeps here")
+    )
     const options: Options = {
       name: "proof",
       limits: setting.limits,

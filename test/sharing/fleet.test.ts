@@ -50,6 +50,18 @@ const began = (world: World.World, process: string, from: number, to: number): n
 const stop = (fleet: ReadonlyArray<World.Process>): Effect.Effect<void> =>
   Effect.forEach(fleet, ({ close }) => close, { discard: true })
 
+/** Processes with busy agents that share a budget for a time. */
+const contest = (processes: number, options: Budget.Options, agents: number, call: World.Call, millis: number) =>
+  play((world) =>
+    Effect.gen(function* () {
+      const fleet = yield* Effect.forEach(names(processes), (name) => world.start(name, options))
+      for (const process of fleet) yield* busy(process, agents, call)
+      yield* Effect.sleep(millis)
+      yield* stop(fleet)
+      return world
+    })
+  )
+
 // -----------------------------------------------------------------------------
 // In calm weather
 // -----------------------------------------------------------------------------
@@ -93,15 +105,7 @@ describe("a fleet", () => {
   })
 
   it("never has more calls in flight than the concurrency, and no fewer for long", () => {
-    const world = play((world) =>
-      Effect.gen(function* () {
-        const fleet = yield* Effect.forEach(names(3), (name) => world.start(name, { concurrency: 4 }))
-        for (const process of fleet) yield* busy(process, 6, { estimate: { tokens: 1 }, millis: 500 })
-        yield* Effect.sleep(20_000)
-        yield* stop(fleet)
-        return world
-      })
-    )
+    const world = contest(3, { concurrency: 4 }, 6, { estimate: { tokens: 1 }, millis: 500 }, 20_000)
     assert.strictEqual(world.peak(), 4)
     // Four places of half a second each: 160 calls. A place that one process leaves, another one has to learn of.
     assert.isAtLeast(world.log.length, 0.9 * 160)
@@ -150,15 +154,7 @@ describe("a fleet", () => {
   })
 
   it("shares places fairly in the long run", () => {
-    const world = play((world) =>
-      Effect.gen(function* () {
-        const fleet = yield* Effect.forEach(names(4), (name) => world.start(name, { concurrency: 2 }))
-        for (const process of fleet) yield* busy(process, 3, { estimate: { tokens: 4_000 }, millis: 3_000 })
-        yield* Effect.sleep(120_000)
-        yield* stop(fleet)
-        return world
-      })
-    )
+    const world = contest(4, { concurrency: 2 }, 3, { estimate: { tokens: 4_000 }, millis: 3_000 }, 120_000)
     assert.isAtLeast(World.jain(names(4).map((name) => began(world, name, 0, 120_000))), 0.98)
   })
 
