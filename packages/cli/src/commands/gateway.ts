@@ -17,7 +17,7 @@ import { CannotListen, refusals } from "./provider.ts"
 import * as Redis from "./redis.ts"
 
 const defaultPort = 8_788
-/** So many wait for minutes; beyond them nobody's wait ends in time. */
+/** A queue of this length lasts for minutes; a longer one would only end in refusals. */
 const defaultMaxQueued = 10_000
 
 const flags = {

@@ -37,7 +37,7 @@ const remarks: Readonly<Record<string, (of: Of) => string>> = {
   flaky: () =>
     "A call that times out takes 30 s and is made again after that: the makespan is that of the unluckiest agent. Strategies that give up after other failures than rate limits end sooner, without the work.",
   outage: () =>
-    "Nobody's attempts last for thirty seconds if each agent spends its own. The library finds out with one call at a time, after pauses of 1, 2, 5, 10 and 20 s. What it is behind the oracle, which asks every second, is the remainder of its last pause. `effect-rate-limiter` has five attempts with growing waits for each agent, and here the last of them come just after the end; in a longer outage they would all be spent.",
+    "If each agent spends its own attempts, none of them lasts for thirty seconds. The library finds out with one call at a time, after pauses of 1, 2, 5, 10 and 20 s. What it is behind the oracle, which asks every second, is the remainder of its last pause. `effect-rate-limiter` has five attempts with growing waits for each agent, and here the last of them come just after the end; in a longer outage they would all be spent.",
   "outage-at-start": () =>
     "As in `outage`: the provider is back after 10 s, and the library's next probe goes out after 18. The SDKs have spent their attempts by then.",
   neighbour: (of) =>

@@ -56,7 +56,7 @@ export const Config = Schema.Struct({
   idleTimeout: optional(Schema.String)
 })
 
-/** What a gateway is told makes no sense. */
+/** An option or the configuration file of a gateway is invalid. */
 export class BadGateway extends Schema.TaggedError<BadGateway>("floodgate/cli/gateway/BadGateway")("BadGateway", {
   why: Schema.String
 }) {
