@@ -68,8 +68,9 @@ const leave = async (fetch: Fetch.Fetch, random: () => number): Promise<void> =>
   const early = random() < 0.1
   const asked = fetch(url, { method: "POST", body, signal: controller.signal })
   if (early) controller.abort()
+  // Few enough that most calls are sent on a fast machine, too, where an abort comes before the queue has let them go.
+  const hurry = random() < 0.2 ? setImmediate(() => controller.abort()) : undefined
   // A stream that falls silent before its content is asked for again, or left here.
-  const hurry = random() < 0.5 ? setImmediate(() => controller.abort()) : undefined
   const patience = setTimeout(() => controller.abort(), 50)
   try {
     const response = await asked
