@@ -10,7 +10,7 @@
  * A {@link Cap} bounds tokens, calls and time, for every agent and for the whole job. Tokens and calls are counted when
  * they are reserved, whichever code inside the agent makes the call. Calls through an SDK client with the middleware of
  * `floodgate/anthropic` are not counted, because promises belong to no agent. A call that would exceed a cap is refused
- * before it waits or is sent, with a `CapReached` that names what is left; the agent may handle it. Estimates count until
+ * before it waits or is sent, with a {@link CapReached} that names what is left; the agent may handle it. Estimates count until
  * they are settled, so caps hold at every instant. When its time is over, an agent ends with {@link TimeCapReached}, and an
  * agent that has not started does not start.
  *
@@ -66,7 +66,7 @@ import * as Counter from "./agents/counter.ts"
 import { durationOf, invalid } from "./input/arguments.ts"
 import * as Work from "./agents/work.ts"
 
-export { layer, Meter } from "./agents/meter.ts"
+export { CapReached, layer, Meter } from "./agents/meter.ts"
 
 // -----------------------------------------------------------------------------
 // Models

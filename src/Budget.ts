@@ -73,8 +73,7 @@ import * as Amounts from "./limits/amounts.ts"
 
 export {
   BudgetError,
-  CapReached,
-  DeadlineMissed,
+  Denied,
   EstimateTooLarge,
   QueueFull,
   QuotaExhausted,

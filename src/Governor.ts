@@ -104,12 +104,15 @@ export class Governor extends Context.Service<
       options?: CallOptions
     ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R | Scope.Scope>
     /** One admission without retries, breaker or timeout, for code that makes its own attempts. */
-    readonly admit: (call: Call, options?: CallOptions) => Effect.Effect<Ticket, Budget.BudgetError, Scope.Scope>
+    readonly admit: (
+      call: Call,
+      options?: CallOptions
+    ) => Effect.Effect<Ticket, Budget.BudgetError | LlmError, Scope.Scope>
     /** Runs an effect, which does its own admissions, under the retry policy. Refusals of the budget are not retried. */
     readonly retry: <A, E, R>(
       self: Effect.Effect<A, E, R>,
       options?: Pick<CallOptions, "retry">
-    ) => Effect.Effect<A, E | Budget.BudgetError, R>
+    ) => Effect.Effect<A, E | LlmError, R>
     /** Everything learned about calls so far. Keep it, and pass it to the next governor as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
   }

@@ -56,6 +56,7 @@ const usageOf = (reason: LlmErrorReason): Limits.Usage => {
     case "RampLimited":
     case "SpendLimited":
     case "CircuitOpen":
+    case "DeadlineMissed":
       return Amounts.nothing
     case "ConnectionFailed":
       return reason.sent ? unanswered : Amounts.nothing

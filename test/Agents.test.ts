@@ -163,8 +163,10 @@ describe("Agents", () => {
         assert.isTrue(Exit.isSuccess(small!.exit))
         const error = failureOf(large!.exit)
         assert.instanceOf(error, Budget.BudgetError)
-        assert.deepInclude(error.reason, {
-          _tag: "CapReached",
+        assert.strictEqual(error.reason._tag, "Denied")
+        assert.isFalse(error.isRetryable)
+        assert.instanceOf(error.reason.cause, Agents.CapReached)
+        assert.deepInclude(error.reason.cause, {
           key: "large",
           cap: "agent",
           unit: "tokens",
@@ -215,7 +217,9 @@ describe("Agents", () => {
     it.effect("lets an agent handle the refusal and go on", () =>
       Effect.gen(function* () {
         const agent = times(10, 100).pipe(
-          Effect.catchReason("BudgetError", "CapReached", ({ left }) => Effect.succeed(left))
+          Effect.catchReason("BudgetError", "Denied", ({ cause }) =>
+            cause instanceof Agents.CapReached ? Effect.succeed(cause.left) : Effect.fail(cause)
+          )
         )
         const [outcome] = yield* Agents.run([{ key: "a", effect: agent, cap: { tokens: 250 } }])
         assert.deepStrictEqual(outcome!.exit, Exit.succeed(50))

@@ -597,8 +597,8 @@ describe("Governor", () => {
   // ---------------------------------------------------------------------------
 
   describe("deadline", () => {
-    const missed = (error: unknown): Budget.DeadlineMissed => {
-      assert.instanceOf(error, Budget.BudgetError)
+    const missed = (error: unknown): LlmError.DeadlineMissed => {
+      assert.instanceOf(error, LlmError.LlmError)
       if (error.reason._tag !== "DeadlineMissed") return assert.fail(error.reason._tag)
       return error.reason
     }

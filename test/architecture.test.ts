@@ -75,7 +75,7 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/protocol\//, own: ["core/models", "limits/", "protocol/"], packages: [] },
   { files: /^src\/input\//, own: [], packages: ["effect"] },
   { files: /^src\/limits\//, own: ["input/", "limits/"], packages: ["effect"] },
-  { files: /^src\/llmError\//, own: ["core/models", "llmError/"], packages: ["effect"] },
+  { files: /^src\/llmError\//, own: ["core/models", "limits/", "llmError/"], packages: ["effect"] },
   { files: /^src\/signals\//, own: ["core/models", "llmError/", "protocol/", "signals/"], packages: ["effect"] },
   { files: /^src\/estimator\//, own: ["estimator/"], packages: [] },
   { files: /^src\/retry\//, own: ["input/", "retry/"], packages: ["effect"] },

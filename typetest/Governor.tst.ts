@@ -44,8 +44,8 @@ describe("Governor", () => {
     >()
   })
 
-  it("admit can only be refused by the budget", () => {
-    expect(governor.admit(call)).type.toBe<Effect.Effect<Governor.Ticket, Budget.BudgetError, Scope.Scope>>()
+  it("admit can only be refused by the budget, or the deadline", () => {
+    expect(governor.admit(call)).type.toBe<Effect.Effect<Governor.Ticket, Budget.BudgetError | LlmError, Scope.Scope>>()
   })
 
   it("options do not name what the governor decides itself", () => {

@@ -4,10 +4,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as Budget from "../Budget.ts"
 import * as Counter from "./counter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
+import { counted as count, thousands } from "../limits/words.ts"
 
 /**
  * Says that the budget of this context counts for {@link run}. {@link layer} provides it.
@@ -23,6 +25,32 @@ import * as Amounts from "../limits/amounts.ts"
 export class Meter extends Context.Service<Meter, { readonly budget: Budget.TokenBudget["Service"] }>()(
   "floodgate/Agents/Meter"
 ) {}
+
+/**
+ * The cap of an agent, or of its whole job, has too little left for the call. `key` is the agent, and `limit` the cap. It
+ * reaches the agent as the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents/CapReached")("CapReached", {
+  key: Schema.String,
+  cap: Schema.Literals(["agent", "job"]),
+  unit: Schema.Literals(["tokens", "calls"]),
+  asked: Schema.Finite,
+  left: Schema.Finite,
+  limit: Schema.Finite
+}) {
+  /** What was used does not come back. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const one = this.unit === "calls" ? "call" : "token"
+    const whose = this.cap === "job" ? "the job's" : "its"
+    return `Agent "${this.key}" asks for ${count(this.asked, one)}, but ${whose} cap of ${count(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give it less to do`
+  }
+}
 
 /** What is known of the agent whose code runs. */
 export interface Running {
@@ -100,7 +128,9 @@ const reserveCounted = (
         const { asked, left, limit, unit } = share
         const cap = share.agent === undefined ? "job" : "agent"
         return yield* new Budget.BudgetError({
-          reason: new Budget.CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
+          reason: new Budget.Denied({
+            cause: new CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
+          })
         })
       }
       const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Running, undefined)).pipe(

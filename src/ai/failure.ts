@@ -85,7 +85,7 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
     case "EstimateTooLarge":
       return new AiError.InvalidRequestError({ description: message, metadata })
     case "QuotaExhausted":
-    case "CapReached":
+    case "Denied":
       return new AiError.QuotaExhaustedError({ metadata })
     case "WaitTooLong":
       return new AiError.RateLimitError({ retryAfter: reason.wait, metadata })

@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { counted, thousands, units } from "../limits/words.ts"
+import { awaited, counted, thousands, units } from "../limits/words.ts"
 import * as Limits from "../Limits.ts"
 
 /**
@@ -26,9 +26,6 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
     return `The budget's store did not answer for pool "${this.pool}": check that it is reachable, or choose what happens when it is away`
   }
 }
-
-const awaited = (dimension: Limits.Dimension | undefined): string =>
-  dimension === undefined ? "a free place" : `${units[dimension]}s`
 
 /**
  * The estimate can never be admitted: it is more than the limit holds. Split the call, or raise the limit.
@@ -71,32 +68,6 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
 }
 
 /**
- * The call would begin after its deadline. `left` is the time until the deadline, and `wait` the expected wait. If the
- * deadline had already passed, there is no `pool`.
- *
- * @category errors
- * @since 0.1.0
- */
-export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgate/Budget/DeadlineMissed")(
-  "DeadlineMissed",
-  {
-    pool: Schema.optional(Schema.String),
-    dimension: Schema.optional(Limits.Dimension),
-    wait: Schema.DurationFromMillis,
-    left: Schema.DurationFromMillis
-  }
-) {
-  /** There is no later for a call that is too late. */
-  get isRetryable(): boolean {
-    return false
-  }
-  override get message(): string {
-    if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"
-    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline`
-  }
-}
-
-/**
  * There are already as many waiting callers as `maxQueued` allows.
  *
  * @category errors
@@ -135,29 +106,24 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
 }
 
 /**
- * The cap of an agent, or of its whole job, has too little left for the call. `key` is the agent, and `limit` the cap.
+ * A layer around the budget refused the call, as that of `Agents` does when a cap is reached. `cause` is its error.
  *
  * @category errors
- * @since 0.1.0
+ * @since 0.2.0
  */
-export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Budget/CapReached")("CapReached", {
-  key: Schema.String,
-  cap: Schema.Literals(["agent", "job"]),
-  unit: Schema.Literals(["tokens", "calls"]),
-  asked: Schema.Finite,
-  left: Schema.Finite,
-  limit: Schema.Finite
+export class Denied extends Schema.TaggedError<Denied>("floodgate/Budget/Denied")("Denied", {
+  cause: Schema.declare((u): u is Denial => Predicate.hasProperty(u, "isRetryable") && Predicate.isError(u))
 }) {
-  /** What was used does not come back. */
   get isRetryable(): boolean {
-    return false
+    return this.cause.isRetryable
   }
   override get message(): string {
-    const one = this.unit === "calls" ? "call" : "token"
-    const whose = this.cap === "job" ? "the job's" : "its"
-    return `Agent "${this.key}" asks for ${counted(this.asked, one)}, but ${whose} cap of ${counted(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give it less to do`
+    return this.cause.message
   }
 }
+
+/** The error of a layer around the budget. */
+type Denial = Error & { readonly isRetryable: boolean }
 
 /**
  * Why a reservation was refused.
@@ -168,10 +134,9 @@ export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Budget
 export const BudgetErrorReason = Schema.Union([
   EstimateTooLarge,
   WaitTooLong,
-  DeadlineMissed,
   QueueFull,
   QuotaExhausted,
-  CapReached,
+  Denied,
   StoreUnavailable
 ])
 

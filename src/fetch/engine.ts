@@ -238,14 +238,13 @@ const refusalOf = ({ message, reason }: BudgetError): Refusal => {
     case "EstimateTooLarge":
       return { kind: "tooLarge", message }
     case "QuotaExhausted":
-    case "CapReached":
+    case "Denied":
       return { kind: "spendLimited", message }
     case "StoreUnavailable":
       return { kind: "unavailable", message }
     case "QueueFull":
       return { kind: "rateLimited", message }
     case "WaitTooLong":
-    case "DeadlineMissed":
       return { kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message }
   }
 }
@@ -262,10 +261,14 @@ const withHeader = (response: RefusalResponse, name: string, value: string): Ref
 export const refuse = ({ match: { protocol } }: Planned, error: unknown): RefusalResponse | undefined => {
   if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
   if (!isLlmError(error)) return undefined
+  const { message, reason } = error
+  if (reason._tag === "DeadlineMissed") {
+    return protocol.refuse({ kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message })
+  }
   const retryAfterSeconds = seconds(error.retryAfter)
-  const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message: error.message })
+  const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message })
   // An open circuit closes; a call that timed out has been retried.
-  return error.reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
+  return reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
 }
 
 // -----------------------------------------------------------------------------

@@ -13,12 +13,12 @@ import { isAmount } from "../input/believed.ts"
 import { nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
-import { isLlmError, LlmError, TimedOut } from "../LlmError.ts"
+import { DeadlineMissed, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import * as Loop from "../retry/loop.ts"
 import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import { type Flights, type Known, reserve } from "./estimate.ts"
-import { causeOf, read } from "./failure.ts"
+import { causeOf, isRefusal, read } from "./failure.ts"
 import type { Breaker, Call, CallOptions } from "./models.ts"
 import { HeldTicket, type Parts as TicketParts, withHistory } from "./ticket.ts"
 import * as Trace from "./trace.ts"
@@ -100,12 +100,12 @@ export const retry = <A, E, R>(
   parts: Parts,
   self: Effect.Effect<A, E, R>,
   policy: Retry.Policy<LlmError>
-): Effect.Effect<A, E | Budget.BudgetError, R> =>
+): Effect.Effect<A, E | LlmError, R> =>
   Effect.contextWith((context: Context.Context<R>) =>
     Loop.retry(policy, {
       ...boundsOfRetries(parts, context),
       attempt: (last) =>
-        Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<A, E | Budget.BudgetError, R> =>
+        Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<A, E | LlmError, R> =>
           last < now ? tooLate : self
         ),
       judge: (error) => ({ ...judgementOf(error, policy), isOwn: true }),
@@ -124,7 +124,7 @@ const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.
   const { isRetryable, retryAfter } = read(error)
   const failure = causeOf(error) as LlmError
   return {
-    isRetryable: !(error instanceof Budget.BudgetError) && isRetryable !== false && policy.while(failure),
+    isRetryable: !isRefusal(error) && isRetryable !== false && policy.while(failure),
     retryAfter: retryAfter === undefined ? undefined : Duration.toMillis(retryAfter),
     failure
   }
@@ -239,10 +239,8 @@ class GovernedCall<A, E, R> implements Loop.Retried<A, E | LlmError | Budget.Bud
   judge(error: E | LlmError | Budget.BudgetError): Loop.Judgement<LlmError> {
     const judgement = judgementOf(error, this.policy)
     const failed = this.ticket?.failed
-    if (error instanceof Budget.BudgetError || failed === undefined) {
-      return { ...judgement, isRetryable: false, isOwn: true }
-    }
-    this.failure = error
+    if (isRefusal(error) || failed === undefined) return { ...judgement, isRetryable: false, isOwn: true }
+    this.failure = error as E | LlmError
     const { isWrongAddress, verdict } = failed
     return {
       ...judgement,
@@ -263,11 +261,9 @@ class GovernedCall<A, E, R> implements Loop.Retried<A, E | LlmError | Budget.Bud
   /** What the call fails with in the end: its own failure, or the refusal of a retry with the failure before it. */
   finish<Error>(error: Error, stoppedBy: StopReason | undefined): Error {
     const { failure, ticket } = this
-    if (!(error instanceof Budget.BudgetError)) {
-      return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error
-    }
+    if (!isRefusal(error)) return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error
     if (failure === undefined) return error
-    if (error.reason._tag === "DeadlineMissed") return withHistory(failure as Error, this.trace, "deadline")
+    if (!(error instanceof Budget.BudgetError)) return withHistory(failure as Error, this.trace, "deadline")
     return new Budget.BudgetError({ reason: error.reason, failure: causeOf(failure) }) as typeof error
   }
 }
@@ -276,9 +272,7 @@ class GovernedCall<A, E, R> implements Loop.Retried<A, E | LlmError | Budget.Bud
 // Admission
 // -----------------------------------------------------------------------------
 
-const tooLate = Effect.fail(
-  new Budget.BudgetError({ reason: new Budget.DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) })
-)
+const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
 
 /** Admits a call for as long as the scope lasts. To be called where nothing interrupts. */
 export const admit = (
@@ -289,7 +283,7 @@ export const admit = (
   { from, last, longest }: Bounds,
   first: boolean,
   restore: Restore
-): Effect.Effect<HeldTicket, Budget.BudgetError, Scope.Scope> =>
+): Effect.Effect<HeldTicket, Budget.BudgetError | LlmError, Scope.Scope> =>
   Effect.withFiber(({ context }) => {
     const { budget, conversations, estimator, flights } = parts
     const { accounting = parts.accounting } = call
@@ -341,16 +335,20 @@ export const admit = (
   })
 
 /** A refusal of the queue, which knows neither the call's deadline nor how long it had waited before. */
-const inTermsOfCall = (error: Budget.BudgetError, waited: number, deadline: number | undefined): Budget.BudgetError => {
+const inTermsOfCall = (
+  error: Budget.BudgetError,
+  waited: number,
+  deadline: number | undefined
+): Budget.BudgetError | LlmError => {
   const { reason } = error
   if (reason._tag !== "WaitTooLong") return error
   const { dimension, maxWait, pool } = reason
   const before = Duration.millis(waited)
   const wait = Duration.sum(reason.wait, before)
+  if (deadline !== undefined) {
+    return new LlmError({ reason: new DeadlineMissed({ pool, dimension, wait, left: Duration.millis(deadline) }) })
+  }
   return new Budget.BudgetError({
-    reason:
-      deadline === undefined
-        ? new Budget.WaitTooLong({ pool, dimension, wait, maxWait: Duration.sum(maxWait, before) })
-        : new Budget.DeadlineMissed({ pool, dimension, wait, left: Duration.millis(deadline) })
+    reason: new Budget.WaitTooLong({ pool, dimension, wait, maxWait: Duration.sum(maxWait, before) })
   })
 }

@@ -8,6 +8,7 @@ import type * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
+import type { LlmError } from "../LlmError.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import type { Call } from "./models.ts"
 
@@ -20,7 +21,7 @@ export interface Reserved {
   readonly reservation: Budget.Reservation
 }
 
-type Ask = (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>
+type Ask = (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError | LlmError, Scope.Scope>
 
 /**
  * A guess may be larger than the limit although the call is not: output is not known before, and of input only the
@@ -31,7 +32,7 @@ export const reserve = (
   ask: Ask,
   call: Known,
   estimate: Limits.Estimate
-): Effect.Effect<Reserved, Budget.BudgetError, Scope.Scope> =>
+): Effect.Effect<Reserved, Budget.BudgetError | LlmError, Scope.Scope> =>
   Effect.matchEffect(ask(estimate), {
     onSuccess: (reservation) => Effect.succeed({ estimate, reservation }),
     onFailure: (error) => {

@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
+import { BudgetError } from "../Budget.ts"
 import { isLlmError, type Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
 import type { Reach } from "./health.ts"
@@ -31,6 +32,10 @@ export class FailedAttempt implements Pick<Failure, "isRetryable" | "retryAfter"
  * @since 0.2.0
  */
 export const causeOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)
+
+/** Whether nothing was sent because the budget refused the call, or its deadline did. */
+export const isRefusal = (error: unknown): boolean =>
+  error instanceof BudgetError || (isLlmError(error) && error.reason._tag === "DeadlineMissed")
 
 const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
 

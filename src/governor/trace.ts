@@ -12,10 +12,10 @@ import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
-import { BudgetError, type Reservation } from "../Budget.ts"
+import { Denied, type Reservation } from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import { isLlmError } from "../LlmError.ts"
-import { causeOf } from "./failure.ts"
+import { causeOf, isRefusal } from "./failure.ts"
 import { type Counts, countsOf, type Outcome } from "./metrics.ts"
 import type { Call, ResponseInfo } from "./models.ts"
 
@@ -85,16 +85,17 @@ const outcomeOf = (exit: Exit.Exit<unknown, unknown>): Outcome => {
   if (Exit.isSuccess(exit)) return "success"
   if (Exit.hasInterrupts(exit)) return "interrupted"
   const error = Exit.findErrorOption(exit)
-  return error._tag === "Some" && error.value instanceof BudgetError ? "refused" : "failure"
+  return error._tag === "Some" && isRefusal(error.value) ? "refused" : "failure"
 }
 
 const tagOf = (value: unknown): string | undefined =>
   Predicate.hasProperty(value, "_tag") && typeof value._tag === "string" ? value._tag : undefined
 
-/** The name of a failure: the tag of its reason where it has one. */
+/** The name of a failure: the tag of its reason where it has one, or of what denied it. */
 export const errorType = (error: unknown): string => {
   const cause = causeOf(error)
-  return (Predicate.hasProperty(cause, "reason") ? tagOf(cause.reason) : undefined) ?? tagOf(cause) ?? "_OTHER"
+  const reason = Predicate.hasProperty(cause, "reason") ? cause.reason : undefined
+  return tagOf(reason instanceof Denied ? reason.cause : reason) ?? tagOf(cause) ?? "_OTHER"
 }
 
 /** A call is over. */

@@ -18,3 +18,7 @@ export const thousands = (value: number): string => value.toLocaleString("en-US"
 /** So many of something. */
 export const counted = (count: number, one: string, more?: string): string =>
   `${thousands(count)} ${plural(count, one, more)}`
+
+/** What a caller waits for: units of a dimension, or a place among the calls in flight. */
+export const awaited = (dimension: Dimension | undefined): string =>
+  dimension === undefined ? "a free place" : `${units[dimension]}s`

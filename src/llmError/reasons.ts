@@ -5,6 +5,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+import { Dimension } from "../Limits.ts"
+import { awaited } from "../limits/words.ts"
 import { amount, Received, Signal } from "./models.ts"
 
 // -----------------------------------------------------------------------------
@@ -375,6 +377,33 @@ export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("floodgate/LlmE
 }
 
 /**
+ * The call would begin after its deadline. `left` is the time until the deadline, and `wait` the expected wait. If the
+ * deadline had already passed, there is no `pool`. Not retryable.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgate/LlmError/DeadlineMissed")(
+  "DeadlineMissed",
+  {
+    ...fields,
+    pool: Schema.optional(Schema.String),
+    dimension: Schema.optional(Dimension),
+    wait: Schema.DurationFromMillis,
+    left: Schema.DurationFromMillis
+  }
+) {
+  /** There is no later for a call that is too late. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"
+    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline`
+  }
+}
+
+/**
  * A schema for {@link LlmErrorReason}.
  *
  * @category schemas
@@ -397,7 +426,8 @@ export const LlmErrorReason = Schema.Union([
   BillingFailed,
   StreamInterrupted,
   MalformedResponse,
-  CircuitOpen
+  CircuitOpen,
+  DeadlineMissed
 ])
 
 /**

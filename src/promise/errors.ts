@@ -42,10 +42,9 @@ export class RefusedError extends Error {
 const reasons = {
   EstimateTooLarge: "tooLarge",
   WaitTooLong: "waitTooLong",
-  DeadlineMissed: "waitTooLong",
   QueueFull: "queueFull",
   QuotaExhausted: "used",
-  CapReached: "used",
+  Denied: "used",
   StoreUnavailable: "unavailable"
 } as const
 
@@ -58,7 +57,10 @@ export const plain = (error: unknown): unknown => {
     return new RefusedError(reasons[reason._tag], message, pool, wait, failure)
   }
   if (!isLlmError(error)) return error
-  const wait = error.retryAfter === undefined ? undefined : Duration.toSeconds(error.retryAfter)
-  const reason = error.reason._tag === "TimedOut" ? "timedOut" : "unavailable"
-  return new RefusedError(reason, error.message, undefined, wait, error.cause)
+  const { message, reason, retryAfter } = error
+  if (reason._tag === "DeadlineMissed") {
+    return new RefusedError("waitTooLong", message, reason.pool, Duration.toSeconds(reason.wait))
+  }
+  const wait = retryAfter === undefined ? undefined : Duration.toSeconds(retryAfter)
+  return new RefusedError(reason._tag === "TimedOut" ? "timedOut" : "unavailable", message, undefined, wait, reason)
 }

@@ -110,7 +110,7 @@ const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Ef
  * const program = Effect.gen(function* () {
  *   const budget = yield* Retry.RetryBudget
  *   yield* budget.take
- *   return yield* budget.balance
+ *   return Math.floor(yield* budget.balance)
  * })
  *
  * await Effect.runPromise(Effect.provide(program, Retry.layerBudget({ minPerSecond: 1 }))) // => 9

@@ -203,7 +203,7 @@ const isLasting = (error: unknown, { calls }: Totals): boolean => {
   if (error instanceof NoAnswer) return true
   const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined
   if (!Predicate.hasProperty(reason, "_tag")) return false
-  return lasting.has(String(reason._tag)) || (reason._tag === "CapReached" && calls === 0)
+  return lasting.has(String(reason._tag)) || (reason._tag === "Denied" && calls === 0)
 }
 
 /** The answers of a run that are there before it starts. */
