@@ -80,8 +80,11 @@ export interface Accounting {
   readonly poolOf?: ((model: string) => string) | undefined
   /** What it takes of the limits when it admits a call. */
   readonly estimate: (expected: Expected) => Limits.Estimate
-  /** What it has taken when the call is over. A dimension that is absent keeps its estimate. */
-  readonly usage: (actual: Actual) => Limits.Usage
+  /**
+   * What it has taken when the call is over, of which `maxTokens` is the most output that the request allowed. A dimension that
+   * is absent keeps its estimate.
+   */
+  readonly usage: (actual: Actual, maxTokens?: number) => Limits.Usage
 }
 
 /** Replenished continuously, in every dimension. */
@@ -92,6 +95,8 @@ const prompt = (expected: Expected): number => expected.inputTokens + expected.c
 const allowed = (expected: Expected): number => expected.maxTokens ?? expected.outputTokens
 
 const uncached = (actual: Actual): number => actual.inputTokens + (actual.cacheCreationTokens ?? 0)
+
+const wholePrompt = (actual: Actual): number => uncached(actual) + (actual.cacheReadTokens ?? 0)
 
 /**
  * Anthropic's own API: input that is not read from the cache, and the output that is produced. `max_tokens` costs
@@ -242,15 +247,18 @@ export const bedrockMantle: Accounting = {
 
 /**
  * OpenAI: the larger of `max_tokens` and the tokens of the prompt, cached or not, all of it when the call is admitted.
- * Rejected requests count.
+ * Without `max_tokens` it is the prompt. Rejected requests count.
  *
  * **Details**
  *
  * The limit is "calculated as the maximum of `max_tokens` and the estimated number of tokens based on the character
- * count". No later correction is documented, so `tokens` keep their estimate. And "unsuccessful requests contribute to
- * your per-minute limit".
+ * count". So output counts only as far as the request allows it in advance: where a request without `max_tokens` had a prompt
+ * of 9,935 tokens, `x-ratelimit-remaining-tokens` fell by 9,272. No later correction is documented; what a call is settled to
+ * is the prompt as it was counted in the end, which is nearer to what OpenAI took than an estimate with its margin. And
+ * "unsuccessful requests contribute to your per-minute limit".
  *
- * Source: https://developers.openai.com/api/docs/guides/rate-limits
+ * Sources: https://developers.openai.com/api/docs/guides/rate-limits and
+ * https://community.openai.com/t/does-prompt-caching-reduce-tpm/1138631
  *
  * **Example** (A maximum, not a sum)
  *
@@ -261,6 +269,7 @@ export const bedrockMantle: Accounting = {
  *
  * Accounting.openai.estimate(expected).tokens // => 4_096
  * Accounting.openai.estimate({ ...expected, maxTokens: 1_024 }).tokens // => 3_000
+ * Accounting.openai.usage({ inputTokens: 2_500, outputTokens: 900 }, 1_024).tokens // => 2_500
  * ```
  *
  * @category providers
@@ -273,9 +282,13 @@ export const openai: Accounting = {
   estimate: (expected) => ({
     inputTokens: prompt(expected),
     outputTokens: expected.outputTokens,
-    tokens: Math.max(allowed(expected), prompt(expected))
+    tokens: Math.max(expected.maxTokens ?? 0, prompt(expected))
   }),
-  usage: (actual) => ({ inputTokens: uncached(actual) + (actual.cacheReadTokens ?? 0) })
+  usage: (actual, maxTokens = 0) => ({
+    inputTokens: wholePrompt(actual),
+    outputTokens: actual.outputTokens,
+    tokens: Math.max(maxTokens, wholePrompt(actual))
+  })
 }
 
 /**
@@ -312,7 +325,7 @@ export const azure: Accounting = {
     outputTokens: expected.outputTokens,
     tokens: prompt(expected) + allowed(expected)
   }),
-  usage: openai.usage
+  usage: (actual) => ({ inputTokens: wholePrompt(actual) })
 }
 
 /**
@@ -348,7 +361,7 @@ export const gemini: Accounting = {
     tokens: prompt(expected)
   }),
   usage: (actual) => {
-    const inputTokens = uncached(actual) + (actual.cacheReadTokens ?? 0)
+    const inputTokens = wholePrompt(actual)
     return { inputTokens, outputTokens: actual.outputTokens, tokens: inputTokens }
   }
 }

@@ -18,7 +18,7 @@ const everything = Limits.resolve({
 /** What a pool that limits everything holds while the call runs, and after it. */
 const counted = (accounting: Accounting.Accounting) => {
   const held = Amounts.charge(accounting.estimate(expected), everything)
-  return { held, used: Amounts.used(held, accounting.usage(actual)) }
+  return { held, used: Amounts.used(held, accounting.usage(actual, expected.maxTokens)) }
 }
 
 describe("Accounting", () => {
@@ -53,11 +53,15 @@ describe("Accounting", () => {
     }
   })
 
-  it("openai counts the larger of prompt and max_tokens, and corrects nothing", () => {
-    const { held, used } = counted(Accounting.openai)
+  it("openai counts the larger of prompt and max_tokens, whatever the output", () => {
+    const { openai } = Accounting
+    const { held, used } = counted(openai)
     assert.strictEqual(held.tokens, 10_000)
     assert.strictEqual(used.tokens, 10_000)
-    assert.strictEqual(Accounting.openai.estimate({ ...expected, maxTokens: 64_000 }).tokens, 64_000)
+    assert.strictEqual(openai.estimate({ ...expected, maxTokens: 64_000 }).tokens, 64_000)
+    assert.strictEqual(openai.usage(actual, 64_000).tokens, 64_000)
+    const long = { inputTokens: 900, outputTokens: 20_000 }
+    assert.deepStrictEqual([openai.usage(long).tokens, openai.usage(long, 500).tokens], [900, 900])
   })
 
   it("azure counts prompt and max_tokens, and corrects nothing", () => {
@@ -71,7 +75,11 @@ describe("Accounting", () => {
     assert.strictEqual(bedrock.estimate(unsaid).tokens, 10_500)
     assert.strictEqual(Accounting.bedrockMantle.estimate(unsaid).inputTokens, 10_500)
     assert.strictEqual(Accounting.azure.estimate(unsaid).tokens, 10_500)
-    assert.strictEqual(Accounting.openai.estimate(unsaid).tokens, 10_000)
+  })
+
+  it("openai reserves the prompt where max_tokens is not said", () => {
+    const estimate = Accounting.openai.estimate({ inputTokens: 300, cachedTokens: 200, outputTokens: 4_096 })
+    assert.strictEqual(estimate.tokens, 500)
   })
 
   it("says who charges for rejections", () => {
@@ -123,7 +131,7 @@ describe("Accounting", () => {
         Accounting.azure
       ]) {
         const held = Amounts.charge(accounting.estimate(expected), everything)
-        const used = Amounts.used(held, accounting.usage(actual))
+        const used = Amounts.used(held, accounting.usage(actual, expected.maxTokens))
         for (const dimension of Limits.dimensions) assert.isAtLeast(held[dimension]!, used[dimension]!)
       }
     }

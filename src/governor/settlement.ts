@@ -40,7 +40,8 @@ const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
 export const counted = (held: Held, actual = held.observed ?? unanswered): Limits.Usage => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens } = actual
   const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
-  return held.accounting.usage(prompt > 0 ? actual : { ...actual, inputTokens: promptOf(held) })
+  const known = prompt > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
+  return held.accounting.usage(known, held.known.maxTokens)
 }
 
 /**
@@ -59,7 +60,7 @@ export const afterFailure = (
   if (!Predicate.isObjectKeyword(usage)) return {}
   const { inputTokens = promptOf(held), outputTokens, requests } = usage
   if (usage.tokens !== undefined || outputTokens === undefined) return usage
-  return { ...held.accounting.usage({ inputTokens, outputTokens }), requests }
+  return { ...held.accounting.usage({ inputTokens, outputTokens }, held.known.maxTokens), requests }
 }
 
 /**

@@ -76,15 +76,15 @@ const faultOf = (state: State, request: Request, number: number): Fault | undefi
 
 /** What a limit on `tokens` counts. Only a limit on input knows of caches. */
 const combined = (state: State, request: Request): number => {
-  const { cachedTokens = 0, inputTokens, outputTokens, maxTokens = outputTokens } = request
+  const { cachedTokens = 0, inputTokens, maxTokens, outputTokens } = request
   const prompt = inputTokens + cachedTokens
   switch (state.options.counting ?? "usage") {
     case "usage":
       return prompt + outputTokens
     case "azure":
-      return prompt + maxTokens
+      return prompt + (maxTokens ?? outputTokens)
     case "openai":
-      return Math.max(prompt, maxTokens)
+      return Math.max(prompt, maxTokens ?? 0)
   }
 }
 

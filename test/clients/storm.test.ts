@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll } from "vitest"
 import { clients, versionOf } from "./clients.ts"
-import { agents, callsEach, type Row, storm } from "./storm.ts"
+import { agents, callsEach, type Result, type Row, storm } from "./storm.ts"
 
 // Real packages over real HTTP, so this takes real time: each storm about ten seconds.
 
@@ -18,17 +18,23 @@ afterAll(() => {
   writeFileSync(join(folder, "clients.json"), JSON.stringify(rows, undefined, 2))
 })
 
+/**
+ * After one rejection half a call is kept back, which the limit refills in 100 ms. A process that stood still for longer sent
+ * its calls later than it had counted them by more than that, which is another exhaustion.
+ */
+const allowed = ({ stalledMillis }: Result): number => (calls / 60) * (stalledMillis > 100 ? 2 : 1)
+
 describe("the storm", () => {
   for (const client of clients) {
-    // Once more where the machine was busy: what arrives late at the provider is as a limit of its own.
-    it(`is weathered by ${client.name}`, { retry: 1 }, async () => {
-      const [bare, governed] = await Promise.all([storm(client, "bare"), storm(client, "governed")])
+    it(`is weathered by ${client.name}`, async () => {
+      // One after the other: beside a storm of rejections nothing is sent on time.
+      const governed = await storm(client, "governed")
+      const bare = await storm(client, "bare")
       const { name, packages, through } = client
-      rows.splice(0, rows.length, ...rows.filter((row) => row.name !== name))
       rows.push({ name, through, versions: packages.map((name) => `${name} ${versionOf(name)}`), bare, governed })
       assert.deepStrictEqual(governed.failures, [])
       assert.strictEqual(governed.ok, calls)
-      assert.isAtMost(governed.rejected, calls / 60)
+      assert.isAtMost(governed.rejected, allowed(governed))
       // The limit binds, or there is nothing to show: alone, each of them is rejected.
       assert.isAbove(bare.rejected, 5)
     })

@@ -7,6 +7,7 @@ import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import { ProviderServer } from "floodgate/testing/server"
+import { monitorEventLoopDelay } from "node:perf_hooks"
 import type { Client, Setup } from "./clients.ts"
 
 export const agents = 12
@@ -19,6 +20,8 @@ export interface Result {
   /** Requests that the provider rejected. */
   readonly rejected: number
   readonly seconds: number
+  /** The longest time for which this process stood still: nothing is sent on time then. */
+  readonly stalledMillis: number
   /** The messages of the failures, each once. */
   readonly failures: ReadonlyArray<string>
 }
@@ -67,17 +70,30 @@ const work = async (client: Client, setup: Setup): Promise<Pick<Result, "ok" | "
   return { ok, failures: [...failures] }
 }
 
+/**
+ * Opens the connections and loads what Node loads for a first request. The bucket is full until the first call arrives, so what
+ * that takes would be refill that the floodgate counts and the provider has no room for.
+ */
+const warmUp = (url: string) =>
+  Effect.promise(() =>
+    Promise.all(Array.from({ length: agents }, async () => (await fetch(`${url}/healthz`)).arrayBuffer()))
+  )
+
 /** Runs the storm of a client, alone or governed, against a provider of its own. */
 export const storm = (client: Client, mode: "bare" | "governed"): Promise<Result> => {
   const program = Effect.gen(function* () {
     const server = yield* ProviderServer.make(provider(client))
     const floodgate =
       mode === "bare" ? undefined : { fetch: yield* Fetch.make(), middleware: yield* FloodgateAiSdk.make() }
+    yield* warmUp(server.url)
+    const stalls = monitorEventLoopDelay({ resolution: 5 })
+    stalls.enable()
     const start = performance.now()
     const { failures, ok } = yield* Effect.promise(() => work(client, { url: server.url, floodgate }))
     const seconds = (performance.now() - start) / 1_000
+    stalls.disable()
     const { rejected } = yield* server.stats
-    return { ok, rejected, seconds, failures }
+    return { ok, rejected, seconds, stalledMillis: stalls.max / 1e6, failures }
   })
   const live = Layer.provideMerge(Governor.layer(), Budget.layer({ limits: limitsOf(client) }))
   return Effect.runPromise(Effect.scoped(Effect.provide(program, live)))

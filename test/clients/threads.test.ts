@@ -56,7 +56,7 @@ const run = (clientOf: (url: string) => Effect.Effect<Anthropic, never, never>) 
 const live = Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))
 
 describe("24 agents with the SDK's tool runner", () => {
-  it("and its message threads are rejected at most twice, through the fetch", { retry: 1 }, async () => {
+  it("and its message threads are rejected at most twice, through the fetch", async () => {
     const program = Effect.flatMap(Fetch.make(), (fetch) =>
       run((baseURL) => Effect.succeed(new Anthropic({ baseURL, apiKey: "any", maxRetries: 0, fetch })))
     )
@@ -65,7 +65,7 @@ describe("24 agents with the SDK's tool runner", () => {
     assert.isAtMost(result.rejected, 2)
   })
 
-  it("and its message threads are rejected at most twice, through the middleware", { retry: 1 }, async () => {
+  it("and its message threads are rejected at most twice, through the middleware", async () => {
     const program = Effect.flatMap(FloodgateAnthropic.make(), (middleware) =>
       run((baseURL) =>
         Effect.succeed(new Anthropic({ baseURL, apiKey: "any", maxRetries: 0, middleware: [middleware] }))
