@@ -59,6 +59,8 @@ export interface Actual {
   readonly inputTokens: number
   /** The part that was written to the cache. @default 0 */
   readonly cacheCreationTokens?: number | undefined
+  /** Of those, the ones that the cache keeps for longer than usual, an hour at Anthropic, which cost more. @default 0 */
+  readonly cacheCreationLongTokens?: number | undefined
   /** The part that was read from it. @default 0 */
   readonly cacheReadTokens?: number | undefined
   readonly outputTokens: number

@@ -7,11 +7,13 @@
  *
  * **Details**
  *
- * A {@link Cap} bounds tokens, calls and time, for every agent and for the whole job. Tokens and calls are counted when
+ * A {@link Cap} bounds tokens, calls, dollars and time, for every agent and for the whole job. Tokens and calls are counted when
  * they are reserved, whichever code inside the agent makes the call. Calls through an SDK client with the middleware of
  * `floodgate/anthropic` are not counted, because promises belong to no agent. A call that would exceed a cap is refused
  * before it waits or is sent, with a {@link CapReached} that names what is left; the agent may handle it. Estimates count until
- * they are settled, so caps hold at every instant. When its time is over, an agent ends with {@link TimeCapReached}, and an
+ * they are settled, so caps hold at every instant. Dollars are those of governed calls, as {@link Spending.Cap} has it: a
+ * call that passes such a cap is refused with `Spending.SpendCapReached`. When its time is over, an agent ends with
+ * {@link TimeCapReached}, and an
  * agent that has not started does not start.
  *
  * Agents share the budget equally, as tenants should, so the agent with the most work ends last, and alone. If only the end
@@ -64,6 +66,8 @@ import { checkConcurrency } from "./budget/options.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./agents/counter.ts"
 import { durationOf, invalid } from "./input/arguments.ts"
+import * as Spending from "./Spending.ts"
+import { totalOf } from "./spending/purse.ts"
 import * as Work from "./agents/work.ts"
 
 export { CapReached, layer, Meter } from "./agents/meter.ts"
@@ -83,6 +87,8 @@ export interface Cap {
   readonly tokens?: number | undefined
   /** Calls that reached the provider, retries included; rejected ones only where the provider charges them. */
   readonly calls?: number | undefined
+  /** What governed calls may cost, in US dollars; see {@link Spending.Cap}. */
+  readonly dollars?: number | undefined
   /** From the start of the agent, or of the job; time in the queue included. */
   readonly time?: Duration.Input | undefined
 }
@@ -119,6 +125,8 @@ export interface Agent<A, E, R> {
 interface Used {
   readonly tokens: number
   readonly calls: number
+  /** What governed calls cost that are over, in US dollars; those of models without a price are not in it. */
+  readonly dollars: number
 }
 
 /**
@@ -260,6 +268,7 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
 /** What all agents of a job share. */
 interface Shared {
   readonly counter: Counter.Counter
+  readonly purse: Spending.Purse
   /** Those of the agent that started the job, if one did: what it starts counts for it, too. */
   readonly outer: ReadonlyArray<Counter.Counter>
   readonly startedAt: number
@@ -273,6 +282,7 @@ interface Shared {
 interface Entry<A, E, R> {
   readonly agent: Agent<A, E, R>
   readonly counter: Counter.Counter
+  readonly purse: Spending.Purse
   readonly time: number | undefined
   readonly work: Work.Work | undefined
   state: State
@@ -289,9 +299,10 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   if (concurrency !== "unbounded") checkConcurrency(concurrency, "Agents.run: concurrency")
   const ticks = yield* PubSub.sliding<void>(1)
   const changed = () => void PubSub.publishUnsafe(ticks, undefined)
-  const { time, ...cap } = checked("cap", options.cap)
+  const { dollars, time, ...cap } = checked("cap", options.cap)
   const shared: Shared = {
     counter: Counter.make(undefined, cap, changed),
+    purse: purseOf("the job", dollars, changed),
     outer: (yield* Running)?.counters ?? [],
     startedAt: yield* Clock.currentTimeMillis,
     time,
@@ -305,9 +316,9 @@ const start = Effect.fnUntraced(function* <A, E, R>(
     Effect.forkScoped({ startImmediately: true })
   )
   const status = Effect.sync((): Progress => ({
-    agents: entries.map(({ agent, counter, state }) => ({ key: agent.key, state, used: Counter.used(counter) })),
+    agents: entries.map((entry) => ({ key: entry.agent.key, state: entry.state, used: used(entry) })),
     done: entries.filter(hasEnded).length,
-    used: Counter.used(shared.counter)
+    used: used(shared)
   }))
   return {
     await: Fiber.join(all),
@@ -333,12 +344,13 @@ const enter = <A, E, R>(
     if (work !== undefined && !(work > 0 && work < Infinity)) {
       invalid(`Agents.run: work of "${key}"`, "a finite number > 0", work)
     }
-    const { time, ...counts } = checked(`capPerAgent of "${key}"`, cap)
+    const { dollars, time, ...counts } = checked(`capPerAgent of "${key}"`, cap)
     return {
       agent,
       work: work === undefined ? undefined : Work.start(job, work),
       time,
       counter: Counter.make(key, counts, changed),
+      purse: purseOf(`agent "${key}"`, dollars, changed),
       state: "waiting",
       fiber: undefined
     }
@@ -347,7 +359,7 @@ const enter = <A, E, R>(
 
 /** An agent's effect within its caps, and with what its calls must know of it. */
 const bounded = <A, E, R>(
-  { agent, counter, time, work }: Entry<A, E, R>,
+  { agent, counter, purse, time, work }: Entry<A, E, R>,
   shared: Shared,
   now: number
 ): Effect.Effect<A, E | TimeCapReached, R> => {
@@ -369,6 +381,8 @@ const bounded = <A, E, R>(
     ends("job", shared.time, shared.startedAt),
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
     Effect.provideService(Budget.Agent, key),
+    Spending.from(purse),
+    Spending.from(shared.purse),
     Effect.provideService(Running, {
       agent: key,
       counters: [counter, shared.counter, ...shared.outer],
@@ -398,7 +412,7 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
     })
   )
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
-  return { key: entry.agent.key, exit, used: Counter.used(entry.counter), elapsed }
+  return { key: entry.agent.key, exit, used: used(entry), elapsed }
 })
 
 const hasEnded = ({ state }: { readonly state: State }): boolean => state !== "waiting" && state !== "running"
@@ -423,12 +437,20 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
   return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
 }
 
+const used = ({ counter, purse }: { readonly counter: Counter.Counter; readonly purse: Spending.Purse }): Used => ({
+  ...Counter.used(counter),
+  dollars: totalOf(purse)
+})
+
+const purseOf = (name: string, dollars: number | undefined, changed: () => void): Spending.Purse =>
+  Spending.make(name, dollars === undefined ? undefined : { dollars }, { changed })
+
 /** A cap that makes sense, its time in milliseconds. */
 const checked = (name: string, cap: Cap = {}) => {
-  const { calls, time, tokens } = cap
-  for (const [option, value] of Object.entries({ tokens, calls })) {
+  const { calls, dollars, time, tokens } = cap
+  for (const [option, value] of Object.entries({ tokens, calls, dollars })) {
     if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)
   }
   const millis = time === undefined ? undefined : Duration.toMillis(durationOf(`Agents.run: ${name}.time`, time))
-  return { tokens, calls, time: millis }
+  return { tokens, calls, dollars, time: millis }
 }

@@ -69,6 +69,7 @@ import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from 
 import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
+import * as Prices from "./Prices.ts"
 import * as Retry from "./Retry.ts"
 
 export { causeOf } from "./governor/failure.ts"
@@ -135,6 +136,8 @@ export interface Options {
   readonly accounting?: Accounting.Accounting | undefined
   /** What an earlier governor learned about calls, for the estimator of {@link layer}. @default nothing */
   readonly learned?: Estimator.Learned | undefined
+  /** Prices of models, laid over {@link Prices.published}: for caps in dollars, and the metric `floodgate_dollars`. @default none */
+  readonly prices?: Prices.Table | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -153,7 +156,8 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
-  const { accounting = estimator.accounting, retry: policy = Retry.defaultPolicy } = options
+  const { accounting = estimator.accounting, prices, retry: policy = Retry.defaultPolicy } = options
+  const table = prices === undefined ? Prices.published : Prices.over(prices)
   const context = yield* Effect.context<never>()
   const parts: GovernedCall.Parts = {
     accounting,
@@ -165,6 +169,7 @@ export const make = Effect.fnUntraced(function* (
     health: Health.make(),
     observer: Events.observerOf(context),
     policy,
+    priceOf: (model) => Prices.find(model, table),
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     warmup: Warmup.make()
   }

@@ -28,7 +28,11 @@ export * as LlmError from "./LlmError.ts"
 export * as LlmProvider from "./LlmProvider.ts"
 /** @since 0.1.0 */
 export * as Presets from "./Presets.ts"
+/** @since 0.2.0 */
+export * as Prices from "./Prices.ts"
 /** @since 0.1.0 */
 export * as Retry from "./Retry.ts"
 /** @since 0.1.0 */
 export * as Signals from "./Signals.ts"
+/** @since 0.2.0 */
+export * as Spending from "./Spending.ts"

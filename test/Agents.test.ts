@@ -178,7 +178,7 @@ describe("Agents", () => {
           error.message,
           'Agent "large" asks for 400 tokens, but its cap of 1,000 tokens has 200 left: raise the cap, or give it less to do'
         )
-        assert.deepStrictEqual(large!.used, { tokens: 800, calls: 2 })
+        assert.deepStrictEqual(large!.used, { tokens: 800, calls: 2, dollars: 0 })
       }).pipe(Effect.provide(unlimited))
     )
 
@@ -201,7 +201,7 @@ describe("Agents", () => {
       Effect.gen(function* () {
         const inner = Agents.run(["a", "b"].map((key) => ({ key, effect: times(2, 10) })))
         const [outcome] = yield* Agents.run([{ key: "outer", effect: inner }], { capPerAgent: { calls: 3 } })
-        assert.deepStrictEqual(outcome!.used, { tokens: 30, calls: 3 })
+        assert.deepStrictEqual(outcome!.used, { tokens: 30, calls: 3, dollars: 0 })
         if (!Exit.isSuccess(outcome!.exit)) return assert.fail("the outer agent failed")
         assert.deepStrictEqual(
           outcome!.exit.value.map(({ exit }) => Exit.isSuccess(exit)),
@@ -234,7 +234,7 @@ describe("Agents", () => {
         const agent = Effect.forEach([1, 2, 3, 4], () => call, { discard: true })
         const [outcome] = yield* Agents.run([{ key: "a", effect: agent, cap: { tokens: 1_300 } }])
         assert.isTrue(Exit.isSuccess(outcome!.exit))
-        assert.deepStrictEqual(outcome!.used, { tokens: 480, calls: 4 })
+        assert.deepStrictEqual(outcome!.used, { tokens: 480, calls: 4, dollars: 0 })
       }).pipe(Effect.provide(unlimited))
     )
 
@@ -251,7 +251,7 @@ describe("Agents", () => {
         assert.isTrue(Exit.isSuccess(outcomes[0]!.exit))
         const { inputTokens, outputTokens, rejected } = yield* (yield* ProviderSim.ProviderSim).stats
         assert.strictEqual(rejected, 3)
-        assert.deepStrictEqual(outcomes[0]!.used, { tokens: inputTokens + outputTokens, calls: 1 })
+        assert.deepStrictEqual(outcomes[0]!.used, { tokens: inputTokens + outputTokens, calls: 1, dollars: 0 })
       }).pipe(
         Effect.provide(
           LlmClient.layerProvider().pipe(
@@ -274,7 +274,7 @@ describe("Agents", () => {
         yield* TestClock.adjust(2)
         const [outcome] = yield* job.await
         assert.isTrue(Exit.isSuccess(outcome!.exit))
-        assert.deepStrictEqual(outcome!.used, { tokens: 900, calls: 1 })
+        assert.deepStrictEqual(outcome!.used, { tokens: 900, calls: 1, dollars: 0 })
       }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
     )
 
@@ -377,11 +377,11 @@ describe("Agents", () => {
         const last = Array.from(yield* Fiber.join(seen)).at(-1)
         assert.deepStrictEqual(last, {
           agents: [
-            { key: "a", state: "succeeded", used: { tokens: 10, calls: 1 } },
-            { key: "b", state: "failed", used: { tokens: 0, calls: 0 } }
+            { key: "a", state: "succeeded", used: { tokens: 10, calls: 1, dollars: 0 } },
+            { key: "b", state: "failed", used: { tokens: 0, calls: 0, dollars: 0 } }
           ],
           done: 2,
-          used: { tokens: 10, calls: 1 }
+          used: { tokens: 10, calls: 1, dollars: 0 }
         })
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )
@@ -513,7 +513,7 @@ describe("Agents", () => {
       Effect.gen(function* () {
         const [outcome] = yield* Agents.run([{ key: "a", effect: times(3, 100) }], { capPerAgent: { calls: 3 } })
         assert.isTrue(Exit.isSuccess(outcome!.exit))
-        assert.deepStrictEqual(outcome!.used, { tokens: 300, calls: 3 })
+        assert.deepStrictEqual(outcome!.used, { tokens: 300, calls: 3, dollars: 0 })
       }).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(unlimited))))
     )
   })

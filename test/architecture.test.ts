@@ -65,10 +65,12 @@ const rules: ReadonlyArray<Rule> = [
       "llmError/",
       "protocol/",
       "retry/",
-      "signals/"
+      "signals/",
+      "spending/"
     ],
     packages: ["effect"]
   },
+  { files: /^src\/spending\//, own: ["spending/"], packages: [] },
   // The whole algorithm, without time, chance or anything that runs.
   { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },
   // What goes over the wire: no Effect, no package, and of the core only types.
@@ -91,7 +93,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/governor\//,
-    own: ["core", "input/", "limits/", "budget/", "estimator/", "governor/", "protocol/", "retry/"],
+    own: ["core", "input/", "limits/", "budget/", "estimator/", "governor/", "protocol/", "retry/", "spending/"],
     packages: ["effect"]
   },
   {
@@ -190,6 +192,8 @@ const strangers: Record<string, ReadonlyArray<string>> = {
   LlmError: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry"],
   Budget: ["Agents", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry"],
   Retry: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider"],
+  Prices: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry", "Spending"],
+  Spending: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry"],
   Estimator: ["Agents", "Budget", "Forecast", "Governor", "LlmClient", "LlmProvider", "Retry"],
   LlmProvider: ["Agents", "Budget", "Estimator", "Forecast", "Governor", "LlmClient", "Retry"],
   Governor: ["Agents", "Forecast", "LlmClient"],

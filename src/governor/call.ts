@@ -19,6 +19,7 @@ import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import { type Flights, type Known, reserve } from "./estimate.ts"
 import { causeOf, isRefusal, read } from "./failure.ts"
+import * as Payment from "./payment.ts"
 import type { Breaker, Call, CallOptions } from "./models.ts"
 import { HeldTicket, type Parts as TicketParts, withHistory } from "./ticket.ts"
 import * as Trace from "./trace.ts"
@@ -291,47 +292,66 @@ export const admit = (
     const now = trace.clock.currentTimeMillisUnsafe()
     if (last < now) return tooLate
     const agent = how.agent ?? Context.get(context, Budget.Agent)
-    const known: Known = {
+    const continued = call.inputTokens === undefined ? conversations.promptOf(call) : undefined
+    const known: Known & Payment.Priced = {
       ...call,
       // What is no number of tokens is the provider's to complain of.
       maxTokens: isAmount(call.maxTokens) ? call.maxTokens : undefined,
-      inputTokens: call.inputTokens ?? conversations.promptOf(call),
+      inputTokens: call.inputTokens ?? continued,
+      continued,
       pool,
       kind: call.kind ?? agent,
       together: flights.usual(pool)
     }
     const { priority, weight } = how
-    const left = Math.min(last, from + longest) - now
-    const maxWait = left === Infinity ? undefined : Math.max(0, left)
-    const queueing = {
-      agent,
-      priority,
-      weight,
-      maxWait,
-      pool: classOf(parts, call),
-      account: call.account,
-      first,
-      counting: accounting.counting
+    const leftAt = (now: number): number => Math.max(0, Math.min(last, from + longest) - now)
+    const inTerms = (since: number) => (error: Budget.BudgetError) =>
+      inTermsOfCall(error, since - from, last - from < longest ? last - from : undefined)
+    const queued = (since: number) => {
+      const left = leftAt(since)
+      return {
+        agent,
+        priority,
+        weight,
+        maxWait: left === Infinity ? undefined : left,
+        pool: classOf(parts, call),
+        account: call.account,
+        first,
+        counting: accounting.counting
+      }
     }
-    const ask = (estimate: Limits.Estimate) =>
-      Effect.mapError(restore(budget.reserve(estimate, queueing)), (error) =>
-        inTermsOfCall(error, now - from, last - from < longest ? last - from : undefined)
-      )
-    return Effect.flatMap(estimator.estimate(known), (expected) =>
-      Effect.flatMap(reserve(accounting, ask, known, expected), ({ estimate, reservation }) => {
-        const ticket = new HeldTicket(parts, trace, known, estimate, reservation)
-        flights.began(pool)
-        Trace.admitted(trace, estimate, reservation)
-        const close = Effect.suspend(() => {
-          flights.ended(pool)
-          return ticket.close()
+    const ask = (estimate: Limits.Estimate) => {
+      // Waiting to be paid for took its part of the time.
+      const since = trace.clock.currentTimeMillisUnsafe()
+      return Effect.mapError(restore(budget.reserve(estimate, queued(since))), inTerms(since))
+    }
+    const purses = Payment.pursesOf(context, how.purses)
+    const price = parts.priceOf(call.model)
+    return Effect.flatMap(estimator.estimate(known), (expected) => {
+      const cost =
+        price === undefined ? Payment.nothing : Payment.expectedOf(known, { accounting, estimate: expected, known })
+      const admitted = (payment: Payment.Payment | undefined) =>
+        Effect.flatMap(reserve(accounting, ask, known, expected), ({ estimate, reservation }) => {
+          const ticket = new HeldTicket(parts, trace, known, estimate, reservation, { price, expected: cost, payment })
+          flights.began(pool)
+          Trace.admitted(trace, estimate, reservation)
+          const close = Effect.suspend(() => {
+            flights.ended(pool)
+            return ticket.close()
+          })
+          return Effect.as(
+            Effect.addFinalizer(() => close),
+            ticket
+          )
         })
-        return Effect.as(
-          Effect.addFinalizer(() => close),
-          ticket
+      if (purses.length === 0) return admitted(undefined)
+      const asking = { purses, price, call: known, expected: cost, pool, longest: leftAt(now) }
+      return Effect.flatMap(Effect.mapError(Payment.pay(asking, restore), inTerms(now)), (payment) =>
+        Effect.onError(admitted(payment), () =>
+          Effect.sync(() => payment?.settle(0, trace.clock.currentTimeMillisUnsafe()))
         )
-      })
-    )
+      )
+    })
   })
 
 /** A refusal of the queue, which knows neither the call's deadline nor how long it had waited before. */

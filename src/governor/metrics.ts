@@ -6,6 +6,7 @@
  * - `floodgate_attempts`: attempts that were sent, by `pool`; more than calls by the number of retries
  * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
  * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
+ * - `floodgate_dollars`: what calls cost, by `pool`; those of models without a price are not in it
  * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
  * - `floodgate_call_seconds`: time of whole calls, queue, retries and stream included, by `pool` (a histogram)
  */
@@ -23,6 +24,7 @@ export class Counts {
   readonly queued: (seconds: number) => void
   readonly ended: (outcome: Outcome, seconds: number) => void
   readonly used: (actual: Accounting.Actual) => void
+  readonly spent: (dollars: number) => void
 
   constructor(pool: string, context: Context.Context<never>) {
     const counter = (id: string, description: string) => {
@@ -45,8 +47,10 @@ export class Counts {
     const attempts = counter("floodgate_attempts", "Attempts that were sent, by pool")
     const failures = counter("floodgate_attempt_failures", "Attempts that failed, by pool and reason")
     const tokens = counter("floodgate_tokens", "Tokens that calls used, by pool and type")
+    const dollars = counter("floodgate_dollars", "What calls cost in dollars, by pool")
     const callSeconds = histogram("floodgate_call_seconds", "Time of whole calls, queue and retries included, by pool")
     this.queued = histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
+    this.spent = (amount) => dollars(amount)
     this.attempt = () => attempts(1)
     this.failed = (reason) => failures(1, "reason", reason)
     this.ended = (outcome, seconds) => {

@@ -10,6 +10,7 @@ import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError, Pushback } from "../LlmError.ts"
 import type * as Retry from "../Retry.ts"
+import type * as Spending from "../Spending.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -124,6 +125,8 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "
    * @default none
    */
   readonly cacheKey?: string | undefined
+  /** What pays for the call, besides the purses around the code that makes it (see {@link Spending.from}). @default none */
+  readonly purses?: ReadonlyArray<Spending.Purse> | undefined
 }
 
 /**

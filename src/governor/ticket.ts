@@ -16,6 +16,7 @@ import type * as Failure from "./failure.ts"
 import { causeOf, reach, read } from "./failure.ts"
 import type { Health } from "./health.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
+import * as Payment from "./payment.ts"
 import * as Settlement from "./settlement.ts"
 import * as Trace from "./trace.ts"
 
@@ -26,6 +27,8 @@ export interface Parts {
   readonly conversations: Conversations
   readonly estimator: Estimator.Estimator["Service"]
   readonly health: Health
+  /** What a model costs, where that is known. */
+  readonly priceOf: (model: string) => Payment.Paid["price"]
   /** Gets each event, where somebody wants to know. */
   readonly observer: ((event: Events.Event) => void) | undefined
 }
@@ -45,6 +48,7 @@ export class HeldTicket implements Ticket {
   private readonly call: Estimator.Call
   readonly estimate: Limits.Estimate
   readonly reservation: Budget.Reservation
+  private readonly paid: Payment.Paid
   private isConcluded = false
   private isSent = false
   private actual: Accounting.Actual | undefined = undefined
@@ -56,13 +60,21 @@ export class HeldTicket implements Ticket {
     trace: Trace.Trace,
     call: Estimator.Call,
     estimate: Limits.Estimate,
-    reservation: Budget.Reservation
+    reservation: Budget.Reservation,
+    paid: Payment.Paid
   ) {
     this.parts = parts
     this.trace = trace
     this.call = call
     this.estimate = estimate
     this.reservation = reservation
+    this.paid = paid
+  }
+
+  /** It is known what the call is billed for; undefined for nothing. */
+  private spend(actual: Accounting.Actual | undefined): void {
+    const { clock, counts } = this.trace
+    Payment.settle(this.paid, actual, clock.currentTimeMillisUnsafe(), counts.spent)
   }
 
   private get held(): Settlement.Held {
@@ -88,6 +100,7 @@ export class HeldTicket implements Ticket {
       const { clock, pool } = this.trace
       this.parts.health.note(pool, "answered", clock.currentTimeMillisUnsafe())
       Trace.succeeded(this.trace, actual, response)
+      this.spend(Payment.answered(actual, this.paid.expected))
       if (actual === undefined) return this.reservation.settle({})
       this.parts.conversations.remember(response.continuation, actual)
       const call = wasCut(response) ? { ...this.call, maxTokens: actual.outputTokens } : this.call
@@ -105,6 +118,7 @@ export class HeldTicket implements Ticket {
       const isWrongAddress = health.note(pool, reach(error), clock.currentTimeMillisUnsafe())
       const reason = isWrongAddress ? undefined : reading.pushback
       const { retryAfter, signal } = reading
+      this.spend(Payment.failed(this.actual, this.paid.expected, reading.pushback, reading.usage))
       const usage = Settlement.afterFailure(this.held, reading.pushback, reading.usage)
       const limit = reason === "rateLimit" ? Settlement.limitHit(signal, this.estimate) : undefined
       const { reservation } = this
@@ -150,9 +164,10 @@ export class HeldTicket implements Ticket {
 
   /** Nobody said how it ended: input is spent, and output as far as it was observed; one that never went out used nothing. */
   readonly close = (): Effect.Effect<void> =>
-    this.conclude(() =>
-      this.isSent ? this.reservation.settle(Settlement.counted(this.held), "failure") : this.reservation.refund
-    )
+    this.conclude(() => {
+      this.spend(this.isSent ? Payment.abandoned(this.actual, this.paid.expected) : undefined)
+      return this.isSent ? this.reservation.settle(Settlement.counted(this.held), "failure") : this.reservation.refund
+    })
 
   private conclude(as: () => Effect.Effect<void>): Effect.Effect<void> {
     return Effect.suspend(() => {

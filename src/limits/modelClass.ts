@@ -37,6 +37,12 @@ export const poolOf = (model: string): string => {
   return minor === undefined || shared.has(line) ? line : `${line}-${minor}`
 }
 
+/** The exact model of Claude that a name tells, such as "opus-4-8", wherever it is served; undefined for any other. */
+export const claudeOf = (model: string): string | undefined => {
+  const [, ...parts] = claude.exec(model) ?? []
+  return parts.length === 0 ? undefined : parts.filter((part) => part !== undefined).join("-")
+}
+
 /** Whether a name is nothing but what tells a class of Claude's models, or one of them. */
 const isBare = (name: string): boolean => claude.exec(name)?.[0] === name
 

@@ -22,3 +22,9 @@ export const counted = (count: number, one: string, more?: string): string =>
 /** What a caller waits for: units of a dimension, or a place among the calls in flight. */
 export const awaited = (dimension: Dimension | undefined): string =>
   dimension === undefined ? "a free place" : `${units[dimension]}s`
+
+const cents = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" })
+const finer = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", maximumSignificantDigits: 2 })
+
+/** Dollars: to the cent, and less than a dime to two figures. */
+export const dollars = (value: number): string => (value > 0 && value < 0.1 ? finer : cents).format(value)

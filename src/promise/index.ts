@@ -333,7 +333,7 @@ const leased = ({ governor }: Parts["Service"], call: Call): Effect.Effect<Lease
  * @since 0.2.0
  */
 export const create = (options: Options = {}): Floodgate => {
-  const { learned, onEvent } = options
+  const { learned, onEvent, prices } = options
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
     Layer.succeed(Metric.MetricRegistry, new Map()),
@@ -342,7 +342,10 @@ export const create = (options: Options = {}): Floodgate => {
   const runtime = ManagedRuntime.make(
     layerParts(options).pipe(
       Layer.provide(
-        Layer.provideMerge(Governor.layer({ learned, retry: retryOf(options) }), Budget.layer(budgetOf(options)))
+        Layer.provideMerge(
+          Governor.layer({ learned, prices, retry: retryOf(options) }),
+          Budget.layer(budgetOf(options))
+        )
       ),
       Layer.provideMerge(references)
     )

@@ -9,8 +9,10 @@ import type * as Governor from "../Governor.ts"
 import { invalid } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
+import type * as Prices from "../Prices.ts"
 import type { Protocol } from "../protocol/protocol.ts"
 import * as Retry from "../Retry.ts"
+import type * as Spending from "../Spending.ts"
 
 /**
  * How a call is admitted and bounded.
@@ -35,6 +37,8 @@ export interface CallOptions {
    * @default none
    */
   readonly cacheKey?: string | undefined
+  /** What pays for the call: purses that `Spending.make` gave, each with its cap in dollars. @default none */
+  readonly purses?: ReadonlyArray<Spending.Purse> | undefined
 }
 
 /**
@@ -105,6 +109,8 @@ export interface Options {
   readonly idleTimeoutSeconds?: number | undefined
   /** What sends the requests. @default the global `fetch` */
   readonly fetch?: Fetch.Fetch | undefined
+  /** Prices of models, laid over `Prices.published`: for caps in dollars. @default none */
+  readonly prices?: Prices.Table | undefined
   /** What an earlier floodgate had learned of calls: what its `learned()` gave. @default nothing */
   readonly learned?: Learned | undefined
 }

@@ -108,9 +108,11 @@ const countsOf = (usage: unknown): Counts => {
       ? undefined
       : compactions.reduce<number>((sum, step) => sum + (amountOf(at(step, name)) ?? 0), own)
   }
+  const forAnHour = amountOf(at(usage, "cache_creation", "ephemeral_1h_input_tokens"))
   return {
     inputTokens: read("input_tokens"),
     cacheCreationTokens: read("cache_creation_input_tokens"),
+    ...(forAnHour === undefined ? undefined : { cacheCreationLongTokens: forAnHour }),
     cacheReadTokens: read("cache_read_input_tokens"),
     outputTokens: read("output_tokens")
   }

@@ -87,6 +87,8 @@ export interface Counts {
   /** Input that was neither read from a cache nor written to it. */
   readonly inputTokens?: number | undefined
   readonly cacheCreationTokens?: number | undefined
+  /** Of those, the ones that the cache keeps for longer than usual. */
+  readonly cacheCreationLongTokens?: number | undefined
   readonly cacheReadTokens?: number | undefined
   /** Output, thinking included. */
   readonly outputTokens?: number | undefined
@@ -135,10 +137,15 @@ export const emptyAnswer: Answer = {
   error: undefined
 }
 
+/** Most providers have only one kind of cache. */
+const longPart = (cacheCreationLongTokens: number | undefined): Pick<Counts, "cacheCreationLongTokens"> =>
+  cacheCreationLongTokens === undefined ? {} : { cacheCreationLongTokens }
+
 /** Overwrites the counts that are given: a provider's counts are cumulative. Counted output is not estimated any more. */
 export const withCounts = (answer: Answer, counts: Counts): Answer => ({
   ...answer,
   counts: {
+    ...longPart(counts.cacheCreationLongTokens ?? answer.counts.cacheCreationLongTokens),
     inputTokens: counts.inputTokens ?? answer.counts.inputTokens,
     cacheCreationTokens: counts.cacheCreationTokens ?? answer.counts.cacheCreationTokens,
     cacheReadTokens: counts.cacheReadTokens ?? answer.counts.cacheReadTokens,
@@ -179,6 +186,7 @@ export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accou
   return {
     inputTokens: counts.inputTokens ?? 0,
     cacheCreationTokens: counts.cacheCreationTokens ?? 0,
+    ...longPart(counts.cacheCreationLongTokens),
     cacheReadTokens: counts.cacheReadTokens ?? 0,
     outputTokens: (counts.outputTokens ?? 0) + Math.ceil(uncounted / bytesPerToken)
   }

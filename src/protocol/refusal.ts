@@ -4,7 +4,7 @@
  * Clients differ in what they make of a refusal (measured in November 2026): LangChain fails at once on a 429 without
  * `retry-after` or with one above 60 s; the openai SDK ignores one above 60 s; Claude Code gives up at once on a long one and
  * on `x-should-retry: false`, and retries a 529 only three times within 4 s. So a refusal that may be retried is a 429 or a
- * 503 with a `retry-after` of 5 to 59 s.
+ * 503 with a `retry-after` of 5 to 59 s, and one that may not is a 402 or a 413 with `x-should-retry: false`.
  */
 
 /**
@@ -35,7 +35,7 @@ export interface Refusal {
  */
 export interface RefusalResponse {
   readonly status: number
-  /** With names in lower case; `content-type` always, `retry-after` where the client should come back. */
+  /** With names in lower case; `content-type` always, `retry-after` where the client should come back, else `x-should-retry: false`. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
 }
@@ -62,7 +62,7 @@ export const refusalResponse = (refusal: Refusal, body: unknown): RefusalRespons
     status: statusOf(refusal),
     headers: {
       "content-type": "application/json",
-      ...(seconds === undefined ? {} : { "retry-after": String(seconds) })
+      ...(seconds === undefined ? { "x-should-retry": "false" } : { "retry-after": String(seconds) })
     },
     body: JSON.stringify(body)
   }

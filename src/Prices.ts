@@ -1,0 +1,426 @@
+/**
+ * What models cost: dollars per million tokens, each with the date and the source of the price.
+ *
+ * **Details**
+ *
+ * A price is found by the name of a model as a request has it: a dated snapshot has the price of its model, and Claude is
+ * known by its class wherever it is served (`claude-opus-4-8`, `anthropic.claude-opus-4-8-v1:0`). A model that is not in the
+ * table has no price, which is not a price of 0: {@link find} gives `undefined`, and a cap in dollars refuses its calls.
+ *
+ * The table has the standard prices of the providers' own APIs. Your contract, another platform, batches, fast and priority
+ * modes, `inference_geo`, tools that the provider runs, recordings and films have other prices. Lay your own over it.
+ *
+ * **Gotchas**
+ *
+ * Prices change. Look at `asOf` before you believe a sum, and give your own where it matters.
+ *
+ * **Example** (What a call cost, and a price of your own)
+ *
+ * ```ts doctest
+ * import * as Prices from "floodgate/Prices"
+ *
+ * const price = Prices.find("claude-sonnet-5")!
+ *
+ * price.output // => 10
+ * Prices.cost(price, { inputTokens: 100_000, outputTokens: 2_000 }) // => 0.22
+ * Prices.find("my-model") // => undefined
+ *
+ * const own = Prices.over({ "my-*": { input: 1, output: 4 } })
+ *
+ * Prices.find("my-model", own)?.output // => 4
+ * ```
+ *
+ * @since 0.2.0
+ */
+import type * as Accounting from "./Accounting.ts"
+import { invalid } from "./input/arguments.ts"
+import { claudeOf } from "./limits/modelClass.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * Dollars per million tokens.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Rates {
+  /** Input that is neither read from a cache nor written to it. */
+  readonly input: number
+  /** Output, thinking included. */
+  readonly output: number
+  /** @default `input`: what is not known is not taken to be cheaper */
+  readonly cacheRead?: number | undefined
+  /** @default `input` */
+  readonly cacheWrite?: number | undefined
+  /** What a cache keeps for longer than usual: an hour at Anthropic. @default `cacheWrite` */
+  readonly cacheWriteLong?: number | undefined
+}
+
+/**
+ * What a model costs.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Price extends Rates {
+  /** The prices of a whole call whose prompt, cached parts included, has more tokens than `above`. @default the same */
+  readonly long?: (Rates & { readonly above: number }) | undefined
+  /** The most output that the model can give, for calls that state no limit of their own. @default unknown */
+  readonly maxOutput?: number | undefined
+  /** Where the price was found. */
+  readonly source?: string | undefined
+  /** When it was read there. */
+  readonly asOf?: string | undefined
+}
+
+/**
+ * Prices by model. A name stands for the model and its dated snapshots; one that ends with `*` for every model that begins so;
+ * a class of Claude, such as `opus-4-8`, for that model on every platform. The longest that fits counts.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Table {
+  readonly [model: string]: Price
+}
+
+/**
+ * A call whose cost is to be known before it is made.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Asked {
+  /** The size of the request in UTF-8, as `Governor.Call` has it. */
+  readonly bytes: number
+  /** `bytes` without what is guessed for pictures and documents. @default `bytes` */
+  readonly textBytes?: number | undefined
+  /** The tokens of the whole prompt, where they are known. */
+  readonly inputTokens?: number | undefined
+  /** The most output that the request allows. @default `maxOutput` of the price */
+  readonly maxTokens?: number | undefined
+}
+
+// -----------------------------------------------------------------------------
+// The table
+// -----------------------------------------------------------------------------
+
+const claude = {
+  maxOutput: 128_000,
+  source: "https://platform.claude.com/docs/en/about-claude/pricing",
+  asOf: "2026-10-24"
+}
+
+/** Anthropic: a cache of five minutes costs 1.25 times the input to write, one of an hour twice. */
+const anthropic = (input: number, output: number, cacheRead: number): Rates => ({
+  input,
+  output,
+  cacheRead,
+  cacheWrite: 1.25 * input,
+  cacheWriteLong: 2 * input
+})
+
+const opus45 = { ...anthropic(5, 25, 0.5), ...claude }
+const opus4 = { ...anthropic(15, 75, 1.5), ...claude }
+const sonnet4 = { ...anthropic(3, 15, 0.3), ...claude }
+/** Up to 200,000 tokens of prompt; longer ones were a beta. */
+const sonnet4Tiered = { ...sonnet4, long: { ...anthropic(6, 22.5, 0.6), above: 200_000 } }
+
+const anthropicPrices: Table = {
+  // Found in two transcriptions of that page, of 10 November 2026.
+  "fable-5-2": { ...anthropic(8, 40, 0.2), ...claude, asOf: "2026-11-10" },
+  "fable-5-1": { ...anthropic(10, 50, 0.25), ...claude },
+  "mythos-5-1": { ...anthropic(10, 50, 0.25), ...claude },
+  "fable-5": { ...anthropic(10, 50, 1), ...claude },
+  "mythos-5": { ...anthropic(10, 50, 1), ...claude },
+  "opus-5-5": { ...anthropic(4, 20, 0.2), ...claude },
+  "opus-5": opus45,
+  "opus-4-8": opus45,
+  "opus-4-7": opus45,
+  "opus-4-6": opus45,
+  "opus-4-5": opus45,
+  "opus-4-1": opus4,
+  "opus-4": opus4,
+  "sonnet-5-5": { ...anthropic(2, 10, 0.1), ...claude },
+  "sonnet-5": { ...anthropic(2, 10, 0.2), ...claude },
+  "sonnet-4-6": sonnet4,
+  "sonnet-4-5": sonnet4Tiered,
+  "sonnet-4": sonnet4Tiered,
+  "haiku-5-5": { ...anthropic(0.1, 0.5, 0.01), long: { ...anthropic(0.5, 2.5, 0.05), above: 100_000 }, ...claude },
+  "haiku-4-5": { ...anthropic(1, 5, 0.1), ...claude }
+}
+
+const openaiPage = { source: "https://developers.openai.com/api/docs/pricing", asOf: "2026-11-18" }
+
+/** OpenAI since GPT-5.6: a cache costs 1.25 times the input to write, and long prompts twice, their output 1.5 times. */
+const gpt = (input: number, output: number, cacheRead: number): Price => ({
+  input,
+  output,
+  cacheRead,
+  cacheWrite: 1.25 * input,
+  cacheWriteLong: 2.5 * input,
+  long: {
+    above: 272_000,
+    input: 2 * input,
+    output: 1.5 * output,
+    cacheRead: 2 * cacheRead,
+    cacheWrite: 2.5 * input,
+    cacheWriteLong: 5 * input
+  },
+  maxOutput: 128_000,
+  ...openaiPage
+})
+
+/** Older ones, whose caches cost nothing to write. */
+const olderGpt = (input: number, output: number, cacheRead: number, long = false): Price => ({
+  input,
+  output,
+  cacheRead,
+  long: long ? { above: 272_000, input: 2 * input, output: 1.5 * output, cacheRead: 2 * cacheRead } : undefined,
+  source: "https://developers.openai.com/api/docs/pricing",
+  asOf: "2026-08-05"
+})
+
+const openaiPrices: Table = {
+  "gpt-6.2-astra": gpt(8, 40, 0.4),
+  "gpt-6.2-sol": gpt(2, 10, 0.1),
+  "gpt-6.1-sol": gpt(2, 10, 0.1),
+  "gpt-6-astra": gpt(10, 50, 1),
+  "gpt-6-sol": gpt(2, 10, 0.2),
+  "gpt-6-luna": gpt(0.1, 0.5, 0.01),
+  // Sold for less until 21 November 2026 at least; this is the price without that.
+  "gpt-5.6": gpt(5, 30, 0.5),
+  "gpt-5.6-sol": gpt(5, 30, 0.5),
+  "gpt-5.6-terra": gpt(2, 12, 0.2),
+  "gpt-5.6-luna": gpt(0.2, 1.2, 0.02),
+  "gpt-5.5": olderGpt(5, 30, 0.5, true),
+  "gpt-5.4": olderGpt(2.5, 15, 0.25, true),
+  "gpt-5.4-mini": olderGpt(0.75, 4.5, 0.075),
+  "gpt-5.4-nano": olderGpt(0.2, 1.25, 0.02),
+  "gpt-5.2": olderGpt(1.75, 14, 0.175),
+  "gpt-5.1": olderGpt(1.25, 10, 0.125),
+  "gpt-5": olderGpt(1.25, 10, 0.125),
+  "gpt-5-mini": olderGpt(0.25, 2, 0.025),
+  "gpt-5-nano": olderGpt(0.05, 0.4, 0.005),
+  "gpt-4.1": olderGpt(2, 8, 0.5),
+  "gpt-4.1-mini": olderGpt(0.4, 1.6, 0.1),
+  "gpt-4.1-nano": olderGpt(0.1, 0.4, 0.025),
+  "gpt-4o": olderGpt(2.5, 10, 1.25),
+  "gpt-4o-mini": olderGpt(0.15, 0.6, 0.075),
+  "o4-mini": olderGpt(1.1, 4.4, 0.275)
+}
+
+const gemini = (input: number, output: number, cacheRead?: number, asOf = "2026-08-05"): Price => ({
+  input,
+  output,
+  cacheRead,
+  source: "https://ai.google.dev/gemini-api/docs/pricing",
+  asOf
+})
+
+/** Prompts of more than 200,000 tokens cost twice as much, their output 1.5 times. */
+const geminiTiered = (input: number, output: number, cacheRead?: number): Price => ({
+  ...gemini(input, output, cacheRead),
+  long: {
+    above: 200_000,
+    input: 2 * input,
+    output: 1.5 * output,
+    cacheRead: cacheRead === undefined ? undefined : 2 * cacheRead
+  }
+})
+
+const geminiPrices: Table = {
+  "gemini-4-neon": gemini(3, 15, 0.15, "2026-11-18"),
+  // Half of it until 30 November 2026.
+  "gemini-4-argon": gemini(4, 20, 0.2, "2026-10-13"),
+  "gemini-4-hydrogen": gemini(1.5, 7.5, 0.075, "2026-11-18"),
+  // Half of it until the end of 2026.
+  "gemini-3.8-flash": gemini(1.5, 7.5, undefined, "2026-10-07"),
+  "gemini-3.6-flash": gemini(1.5, 7.5, 0.15),
+  "gemini-3.5-flash": gemini(1.5, 9, 0.15),
+  "gemini-3.5-flash-lite": gemini(0.3, 2.5, 0.03),
+  "gemini-3.1-pro-preview": geminiTiered(2, 12),
+  "gemini-3.1-flash-lite-preview": gemini(0.25, 1.5, 0.025),
+  "gemini-3-pro-preview": geminiTiered(2, 12),
+  "gemini-3-flash-preview": gemini(0.5, 3),
+  "gemini-2.5-pro": geminiTiered(1.25, 10, 0.125),
+  "gemini-2.5-flash": gemini(0.3, 2.5, 0.03),
+  "gemini-2.5-flash-lite": gemini(0.1, 0.4, 0.01)
+}
+
+/**
+ * The published prices of Anthropic, OpenAI and Google in November 2026. Where a price is lower for some months only, the one
+ * after them is in the table, so that a cap holds then, too.
+ *
+ * **Details**
+ *
+ * Sources: https://platform.claude.com/docs/en/about-claude/pricing (24 October 2026; Fable 5.2: 10 November),
+ * https://developers.openai.com/api/docs/pricing (18 November 2026; before GPT-5.6: 5 August) and
+ * https://ai.google.dev/gemini-api/docs/pricing (5 August 2026; Gemini 4 and 3.8: October and November). Some were read in
+ * transcriptions of these pages. What was not found is not in the table.
+ *
+ * @category prices
+ * @since 0.2.0
+ */
+export const published: Table = { ...anthropicPrices, ...openaiPrices, ...geminiPrices }
+
+/**
+ * The {@link published} prices with others laid over them.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` that names the price when one is not a finite number of at least 0.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const over = (prices: Table): Table => {
+  for (const [model, { long, ...price }] of Object.entries(prices)) {
+    check(model, price)
+    if (long !== undefined) check(`${model}.long`, long)
+  }
+  return { ...published, ...prices }
+}
+
+const check = (model: string, rates: object): void => {
+  for (const name of ["input", "output", "cacheRead", "cacheWrite", "cacheWriteLong", "above", "maxOutput"] as const) {
+    const value = (rates as { readonly [name: string]: unknown })[name]
+    const isNeeded = name === "input" || name === "output"
+    if (value === undefined && !isNeeded) continue
+    if (!(typeof value === "number" && value >= 0 && value < Infinity)) {
+      invalid(`Prices: ${model}.${name}`, "a finite number >= 0", value)
+    }
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Getters
+// -----------------------------------------------------------------------------
+
+const dated = /^-(?:20\d{2}-?\d{2}-?\d{2}|latest)/
+
+/** How well a name of the table fits a model: the length of the name, or -1. */
+const fit = (name: string, model: string, line: string | undefined): number => {
+  if (name === model) return Infinity
+  if (name === line) return 1_000
+  if (name.endsWith("*")) return model.startsWith(name.slice(0, -1)) ? name.length - 1 : -1
+  return model.startsWith(name) && dated.test(model.slice(name.length)) ? name.length : -1
+}
+
+const search = (model: string, table: Table): Price | undefined => {
+  const bare = model.slice(model.lastIndexOf("/") + 1)
+  const line = claudeOf(model)
+  let best = -1
+  let found: Price | undefined
+  for (const name of Object.keys(table)) {
+    const how = Math.max(fit(name, model, line), fit(name, bare, line))
+    if (how <= best) continue
+    best = how
+    found = table[name]
+  }
+  return found
+}
+
+/** Names come from callers, who may make up a new one for each call. */
+const mostKnown = 1_000
+const known = new WeakMap<Table, Map<string, Price | undefined>>()
+
+/**
+ * What a model costs; undefined where the table has no price for it.
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const find = (model: string, table: Table = published): Price | undefined => {
+  let found = known.get(table)
+  if (found === undefined || found.size >= mostKnown) known.set(table, (found = new Map()))
+  if (!found.has(model)) found.set(model, search(model, table))
+  return found.get(model)
+}
+
+const million = 1e6
+
+const ratesOf = (price: Price, prompt: number): Rates =>
+  price.long !== undefined && prompt > price.long.above ? price.long : price
+
+/**
+ * What a call cost, in dollars.
+ *
+ * **Example** (A prompt that was read from the cache)
+ *
+ * ```ts doctest
+ * import * as Prices from "floodgate/Prices"
+ *
+ * const price = Prices.find("claude-opus-5-5")!
+ *
+ * Prices.cost(price, { inputTokens: 0, cacheReadTokens: 100_000, outputTokens: 1_000 }) // => 0.04
+ * ```
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const cost = (price: Price, actual: Accounting.Actual): number => {
+  const {
+    cacheCreationLongTokens = 0,
+    cacheCreationTokens = 0,
+    cacheReadTokens = 0,
+    inputTokens,
+    outputTokens
+  } = actual
+  const { cacheRead, cacheWrite, cacheWriteLong, input, output } = ratesOf(
+    price,
+    inputTokens + cacheCreationTokens + cacheReadTokens
+  )
+  const long = Math.min(cacheCreationLongTokens, cacheCreationTokens)
+  const written = cacheWrite ?? input
+  return (
+    (inputTokens * input +
+      cacheReadTokens * (cacheRead ?? input) +
+      (cacheCreationTokens - long) * written +
+      long * (cacheWriteLong ?? written) +
+      outputTokens * output) /
+    million
+  )
+}
+
+/** What a provider may put before a prompt, for tools and formats. */
+const unseenTokens = 1_000
+/** What is guessed for a picture may be too low by a seventh. */
+const guessedTooLow = 1.2
+
+/**
+ * The most that a call can cost, in dollars; undefined where neither the request nor the price limits its output.
+ *
+ * **Details**
+ *
+ * A token has at least one byte, so a prompt has at most as many tokens as bytes; all of it counts as the dearest kind of
+ * input. What a provider adds of its own is not in the request: a conversation that it stores, results of its tools, the pages
+ * of a document. There the bound is a guess.
+ *
+ * **Example** (Long output decides)
+ *
+ * ```ts doctest
+ * import * as Prices from "floodgate/Prices"
+ *
+ * const price = Prices.find("claude-opus-5-5")!
+ *
+ * Prices.bound(price, { bytes: 9_000, maxTokens: 16_000 }) // => 0.4
+ * Prices.bound({ input: 1, output: 5 }, { bytes: 9_000 }) // => undefined
+ * ```
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const bound = (
+  price: Price,
+  { bytes, inputTokens, maxTokens, textBytes = bytes }: Asked
+): number | undefined => {
+  const most = maxTokens ?? price.maxOutput
+  if (most === undefined) return undefined
+  const prompt = inputTokens ?? textBytes + (bytes - textBytes) * guessedTooLow + unseenTokens
+  const { cacheWrite, cacheWriteLong, input, output } = ratesOf(price, prompt)
+  return (prompt * Math.max(input, cacheWrite ?? 0, cacheWriteLong ?? 0) + most * output) / million
+}

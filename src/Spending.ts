@@ -1,0 +1,271 @@
+/**
+ * Caps in dollars: what some calls may cost together, for ever, per day, or in any window of time.
+ *
+ * A {@link Purse} counts what the calls of some code cost. Everything within {@link from} pays from its purse: the calls of an
+ * agent, of a job, of a whole program. A call pays from all purses around it, or from none.
+ *
+ * **Details**
+ *
+ * Before a call is queued, the most that it can cost is held: its prompt at the dearest kind of input, and `max_tokens` of
+ * output (see `Prices.bound`). When it is over, what it used is spent and the rest is free again. So a cap is never passed,
+ * however many calls run at once. A call that does not fit beside what was spent is refused with {@link
+ * SpendCapReached}, which says what is left and until when. One that would fit if the calls that run cost nothing more
+ * waits for them, first come, first served, as long as `maxWait` and the deadline allow.
+ *
+ * A rejected call costs nothing, one that was interrupted the input and the output that was seen, and one that says nothing of
+ * its usage what was expected. Prices are those of the governor (`prices` of `Governor.layer`). A model without a price is
+ * refused under a cap.
+ *
+ * **Gotchas**
+ *
+ * Purses belong to a process: two processes with a cap of $10 each may spend $20. Calls of an SDK's middleware, whose promises
+ * belong to no fiber, do not see the purses around them.
+ *
+ * **Example** (Five dollars a day)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ * import * as Spending from "floodgate/Spending"
+ *
+ * const purse = Spending.make("research", { dollars: 5, per: "day" })
+ * const call = { model: "claude-sonnet-5", bytes: 4_000, maxTokens: 500 }
+ * const actual = { inputTokens: 1_000, outputTokens: 100 }
+ *
+ * const program = Effect.gen(function* () {
+ *   const governor = yield* Governor.Governor
+ *   yield* governor.run(call, () => Effect.succeed({ value: "hello", actual })).pipe(Spending.from(purse))
+ *   return (yield* purse.status).spent
+ * })
+ *
+ * const live = Governor.layer().pipe(Layer.provide(Budget.layer()))
+ *
+ * await Effect.runPromise(Effect.provide(program, live)) // => 0.003
+ * ```
+ *
+ * @since 0.2.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { finiteOf, invalid } from "./input/arguments.ts"
+import { dollars } from "./limits/words.ts"
+import { type Kept, perDollar } from "./spending/ledger.ts"
+import * as Ledger from "./spending/purse.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * The most that may be spent.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Cap {
+  /** US dollars, at most a million. */
+  readonly dollars: number
+  /**
+   * `"day"` from midnight to midnight, UTC; or any window of so long, such as `"5 hours"`, of which a sixtieth is added so that
+   * the past need not be kept call by call.
+   *
+   * @default in all
+   */
+  readonly per?: "day" | Duration.Input | undefined
+  /**
+   * What is held for a call that runs: the `"most"` that it can cost, which the cap then never passes; or what is `"expected"`
+   * of it, with which a cap can be passed by what the calls that run use beyond that. Choose `"expected"` where clients state
+   * a `max_tokens` that they never use: Claude Code's 128,000 come to dollars a call.
+   *
+   * @default "most"
+   */
+  readonly reserve?: "most" | "expected" | undefined
+}
+
+/**
+ * What a purse spent, in dollars.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Status {
+  /** In the period of the cap. */
+  readonly spent: number
+  /** In all. */
+  readonly total: number
+  /** What calls that run may still spend. */
+  readonly held: number
+  /** What is left of the cap, `held` included; undefined without one. */
+  readonly left: number | undefined
+  /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined where never. */
+  readonly until: number | undefined
+  /** Calls of models without a price: they are in none of these sums. */
+  readonly unpriced: number
+}
+
+/**
+ * Counts what calls cost, up to a cap.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Purse {
+  readonly name: string
+  readonly cap: Cap | undefined
+  readonly status: Effect.Effect<Status>
+  /** What it has to know when its process starts again, as plain JSON. */
+  readonly kept: Effect.Effect<Kept>
+}
+
+export type { Kept } from "./spending/ledger.ts"
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+/**
+ * A cap in dollars has too little left for the call. `purse` says whose it is; `asked` is what the call was counted with, and
+ * `until` when it would fit, in milliseconds since the epoch. It is the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodgate/Spending/SpendCapReached")(
+  "SpendCapReached",
+  {
+    purse: Schema.String,
+    asked: Schema.Finite,
+    left: Schema.Finite,
+    limit: Schema.Finite,
+    /** Such as "a day". */
+    per: Schema.optional(Schema.String),
+    until: Schema.optional(Schema.Finite)
+  }
+) {
+  /** Later there may be money. */
+  get isRetryable(): boolean {
+    return this.until !== undefined
+  }
+  override get message(): string {
+    const { asked, left, limit, per, purse, until } = this
+    const cap = per === undefined ? dollars(limit) : `${dollars(limit)} ${per}`
+    const when = until === undefined ? "" : `wait until ${new Date(until).toISOString()}, `
+    return `The call may cost ${dollars(asked)}, but the cap of ${purse} of ${cap} has ${dollars(left)} left: ${when}lower max_tokens, or raise the cap`
+  }
+}
+
+/**
+ * The call counts towards a cap in dollars, and nobody knows what its model costs. Give it a price, or leave the cap out.
+ * It is the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoPrice")("NoPrice", {
+  model: Schema.String,
+  purse: Schema.String
+}) {
+  /** It has no price later either. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return `The model "${this.model}" has no price, so the cap of ${this.purse} cannot be kept: add it to the prices, or call another model`
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+const mostDollars = 1e6
+
+const periodOf = (per: Cap["per"]): Ledger.Keeping["period"] => {
+  if (per === undefined) return { _tag: "Ever" }
+  if (per === "day") return { _tag: "Day" }
+  return { _tag: "Window", millis: Duration.toMillis(finiteOf("Spending.per", per)) }
+}
+
+const keepingOf = (cap: Cap): Ledger.Keeping => {
+  const { per, reserve = "most" } = cap
+  if (!(cap.dollars > 0 && cap.dollars <= mostDollars)) {
+    invalid("Spending.dollars", `a number > 0, at most ${mostDollars}`, cap.dollars)
+  }
+  if (reserve !== "most" && reserve !== "expected") invalid("Spending.reserve", '"most" or "expected"', reserve)
+  return { limit: Math.round(cap.dollars * perDollar), period: periodOf(per), reserve }
+}
+
+/**
+ * Makes a purse. Its name is in refusals; without a cap it only counts.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` for a cap that makes no sense.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const make = (
+  name: string,
+  cap?: Cap,
+  options: {
+    /** What an earlier purse of this name had spent. @default nothing */
+    readonly kept?: Kept | undefined
+    /** Is told of each change, at once. */
+    readonly changed?: (() => void) | undefined
+  } = {}
+): Purse => {
+  const keeping = cap === undefined ? undefined : keepingOf(cap)
+  const inner = new Ledger.Purse(name, keeping, options.kept, options.changed)
+  const purse: Purse = {
+    name,
+    cap,
+    status: Effect.map(Clock.currentTimeMillis, (now) => statusOf(inner, now)),
+    kept: Effect.sync(() => inner.ledger.kept)
+  }
+  Ledger.behind.set(purse, inner)
+  return purse
+}
+
+const statusOf = ({ keeping, ledger, unpriced }: Ledger.Purse, now: number): Status => {
+  const spent = ledger.spent(now)
+  return {
+    spent: spent / perDollar,
+    total: ledger.total / perDollar,
+    held: ledger.held / perDollar,
+    left: keeping === undefined ? undefined : Math.max(0, keeping.limit - spent) / perDollar,
+    until: ledger.nextEnd(now),
+    unpriced
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Paying
+// -----------------------------------------------------------------------------
+
+/**
+ * The purses that the calls of some code pay from.
+ *
+ * @category references
+ * @since 0.2.0
+ */
+export const Purses: Context.Reference<ReadonlyArray<Purse>> = Context.Reference<ReadonlyArray<Purse>>(
+  "floodgate/Spending/Purses",
+  { defaultValue: () => [] }
+)
+
+/**
+ * Lets the calls of an effect pay from a purse, and from those around it.
+ *
+ * @category combinators
+ * @since 0.2.0
+ */
+export const from =
+  (purse: Purse) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.updateService(self, Purses, (purses) => [...purses, purse])

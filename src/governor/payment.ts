@@ -1,0 +1,227 @@
+/**
+ * What a call costs, and who pays: held before the call is queued, spent when it is over.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Accounting from "../Accounting.ts"
+import * as Budget from "../Budget.ts"
+import type * as Limits from "../Limits.ts"
+import type { Pushback } from "../LlmError.ts"
+import * as Prices from "../Prices.ts"
+import { bytesPerToken } from "../protocol/requestSize.ts"
+import * as Spending from "../Spending.ts"
+import { type Period, perDollar } from "../spending/ledger.ts"
+import * as Ledger from "../spending/purse.ts"
+import type { Call } from "./models.ts"
+import * as Settlement from "./settlement.ts"
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+// -----------------------------------------------------------------------------
+// What a call may cost
+// -----------------------------------------------------------------------------
+
+/** A call as far as its cost depends on it. */
+export type Priced = Pick<Call, "bytes" | "textBytes" | "inputTokens" | "maxTokens" | "model"> & {
+  /** The tokens of a conversation that the provider adds to it, and of the call. */
+  readonly continued: number | undefined
+}
+
+export const nothing: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
+
+/** What is expected of a call: as the estimate has it, and the rest of its prompt is read from a cache. */
+export const expectedOf = (
+  { bytes, continued, inputTokens }: Priced,
+  held: Omit<Settlement.Held, "observed">
+): Accounting.Actual => {
+  const prompt = inputTokens ?? continued ?? bytes / bytesPerToken
+  const reserved = Settlement.promptOf(held)
+  const uncached = Math.min(Number.isNaN(reserved) ? prompt : reserved, Math.max(prompt, 0))
+  return {
+    inputTokens: uncached,
+    cacheReadTokens: prompt - uncached,
+    outputTokens: held.estimate.outputTokens ?? 0
+  }
+}
+
+const mostOf = (price: Prices.Price, { bytes, continued, inputTokens, maxTokens, textBytes }: Priced) =>
+  continued === undefined || inputTokens !== undefined
+    ? Prices.bound(price, { bytes, textBytes, inputTokens, maxTokens })
+    : Prices.bound(price, { bytes: bytes + continued, textBytes: (textBytes ?? bytes) + continued, maxTokens })
+
+/** What stands behind the price of an admitted call. */
+export interface Paid {
+  readonly price: Prices.Price | undefined
+  readonly expected: Accounting.Actual
+  readonly payment: Payment | undefined
+}
+
+export type Payment = Ledger.Payment
+
+// -----------------------------------------------------------------------------
+// Paying
+// -----------------------------------------------------------------------------
+
+const perOf = (period: Period): string | undefined => {
+  if (period._tag === "Ever") return undefined
+  return period._tag === "Day" ? "a day" : `in ${Duration.format(Duration.millis(period.millis))}`
+}
+
+const denied = (cause: Spending.SpendCapReached | Spending.NoPrice): Budget.BudgetError =>
+  new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
+
+const refusalOf = ({ asked, left, purse, until }: Ledger.Refused): Budget.BudgetError =>
+  denied(
+    new Spending.SpendCapReached({
+      purse: purse.name,
+      asked: asked / perDollar,
+      left: left / perDollar,
+      limit: purse.ledger.limit / perDollar,
+      per: perOf(purse.ledger.period),
+      until
+    })
+  )
+
+/** The purses of a call: those around the code that makes it, and those that its options name; each once. */
+export const pursesOf = (
+  context: Context.Context<never>,
+  own: ReadonlyArray<Spending.Purse> | undefined
+): ReadonlyArray<Ledger.Purse> => {
+  const around = Context.get(context, Spending.Purses)
+  if (around.length === 0 && own === undefined) return []
+  const all = new Set([...around, ...(own ?? [])])
+  return Array.from(all, (purse) => Ledger.behind.get(purse)).filter((purse) => purse !== undefined)
+}
+
+/** What a call waits for, and how long it may, in milliseconds. */
+export interface Asking {
+  readonly purses: ReadonlyArray<Ledger.Purse>
+  readonly price: Prices.Price | undefined
+  readonly call: Priced
+  readonly expected: Accounting.Actual
+  readonly pool: string
+  readonly longest: number
+}
+
+/**
+ * Holds what a call may cost, and waits for it where calls that run hold too much; undefined where nobody counts. To be run
+ * where nothing interrupts.
+ */
+export const pay = (
+  { call, expected, longest, pool, price, purses }: Asking,
+  restore: Restore
+): Effect.Effect<Ledger.Payment | undefined, Budget.BudgetError> =>
+  Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
+    if (price === undefined) {
+      const capped = purses.find(({ keeping }) => keeping !== undefined)
+      if (capped !== undefined) {
+        return Effect.fail(denied(new Spending.NoPrice({ model: call.model, purse: capped.name })))
+      }
+      for (const purse of purses) purse.unpriced++
+      return Effect.undefined
+    }
+    const most = mostOf(price, call)
+    const bill: Ledger.Bill = {
+      purses,
+      expected: billed(Prices.cost(price, expected)),
+      most: most === undefined ? undefined : Math.ceil(most * perDollar)
+    }
+    const taken = Ledger.take(bill, clock.currentTimeMillisUnsafe())
+    if (taken instanceof Ledger.Payment) return Effect.succeed(taken)
+    return taken instanceof Ledger.Purse
+      ? waitFor(bill, taken, clock, longest, pool, restore)
+      : Effect.fail(refusalOf(taken))
+  })
+
+/** In whole billionths of a dollar. What no provider bills is no number that counts. */
+const billed = (dollars: number): number => (dollars >= 0 && dollars < Infinity ? Math.round(dollars * perDollar) : 0)
+
+const waitFor = (
+  bill: Ledger.Bill,
+  at: Ledger.Purse,
+  clock: Clock.Clock,
+  longest: number,
+  pool: string,
+  restore: Restore
+): Effect.Effect<Ledger.Payment, Budget.BudgetError> =>
+  Effect.suspend(() => {
+    let waiter: Ledger.Waiter | undefined
+    const woken = Effect.callback<void>((resume) => {
+      // What wakes it is another call's end, on whose stack it must not go on.
+      waiter = Ledger.wait(bill, at, () => resume(Effect.yieldNow))
+    })
+    const tooLong = Effect.suspend(() => {
+      const wait = Duration.millis(longest)
+      return Effect.fail(
+        new Budget.BudgetError({
+          reason: new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait })
+        })
+      )
+    })
+    const waited =
+      longest < Infinity ? Effect.timeoutOrElse(woken, { duration: longest, orElse: () => tooLong }) : woken
+    return Effect.flatMap(
+      Effect.onExit(restore(waited), (exit) =>
+        Effect.sync(() => {
+          if (Exit.isFailure(exit) && waiter !== undefined) Ledger.leave(waiter, clock.currentTimeMillisUnsafe())
+        })
+      ),
+      () => {
+        const outcome = waiter!.outcome!
+        return outcome instanceof Ledger.Payment ? Effect.succeed(outcome) : Effect.fail(refusalOf(outcome))
+      }
+    )
+  })
+
+/** A call is over: what it was billed for is spent, and told. */
+export const settle = (
+  { payment, price }: Paid,
+  actual: Accounting.Actual | undefined,
+  now: number,
+  spent: (dollars: number) => void
+): void => {
+  const amount = price === undefined || actual === undefined ? 0 : billed(Prices.cost(price, actual))
+  payment?.settle(amount, now)
+  if (amount > 0) spent(amount / perDollar)
+}
+
+// -----------------------------------------------------------------------------
+// What a call cost
+// -----------------------------------------------------------------------------
+
+/** The usage with the prompt as it was expected, where nothing of it was counted: no prompt is empty. */
+const withPrompt = (actual: Accounting.Actual, expected: Accounting.Actual): Accounting.Actual => {
+  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens } = actual
+  return inputTokens + cacheCreationTokens + cacheReadTokens > 0
+    ? actual
+    : { ...expected, outputTokens: actual.outputTokens }
+}
+
+/** What an answered call is billed for; what is not said is as it was expected. */
+export const answered = (actual: Accounting.Actual | undefined, expected: Accounting.Actual): Accounting.Actual =>
+  actual === undefined ? expected : withPrompt(actual, expected)
+
+/** What a call is billed for that was sent and of whose end nobody knows. */
+export const abandoned = (observed: Accounting.Actual | undefined, expected: Accounting.Actual): Accounting.Actual =>
+  withPrompt(observed ?? nothing, expected)
+
+/**
+ * What a failed call is billed for; undefined where that is nothing: providers do not bill what they reject, or what fails
+ * before it is answered. An error that is somebody else's says nothing of it, and the call counts as expected.
+ */
+export const failed = (
+  observed: Accounting.Actual | undefined,
+  expected: Accounting.Actual,
+  pushback: Pushback | undefined,
+  usage: Limits.Usage | undefined
+): Accounting.Actual | undefined => {
+  if (observed !== undefined) return withPrompt(observed, expected)
+  if (usage === undefined || usage === null || typeof usage !== "object") return expected
+  if (pushback === "rateLimit" || pushback === "ramp" || usage.requests === 0) return undefined
+  const { inputTokens, outputTokens } = usage
+  if (inputTokens === 0 && outputTokens === 0) return undefined
+  return withPrompt({ inputTokens: inputTokens ?? 0, outputTokens: outputTokens ?? expected.outputTokens }, expected)
+}

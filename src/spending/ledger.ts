@@ -1,0 +1,101 @@
+/**
+ * What was spent of one cap, and what calls that run may still spend. Pure, and changed in place. Amounts are whole
+ * billionths of a dollar, so that sums are exact; times are milliseconds since the epoch.
+ */
+
+/** Amounts are whole numbers of these. */
+export const perDollar = 1e9
+
+/** Over what time a cap counts. */
+export type Period =
+  | { readonly _tag: "Ever" }
+  /** From midnight to midnight, UTC. */
+  | { readonly _tag: "Day" }
+  /** Any span of so many milliseconds. */
+  | { readonly _tag: "Window"; readonly millis: number }
+
+/** What was spent in one stretch of time. */
+interface Cell {
+  /** When it stops to count. */
+  readonly ends: number
+  amount: number
+}
+
+/** What is kept of a ledger when its process ends. */
+export interface Kept {
+  readonly total: number
+  readonly cells: ReadonlyArray<{ readonly ends: number; readonly amount: number }>
+}
+
+const dayMillis = 86_400_000
+/** What is spent counts for the window, and up to a sixtieth of it longer. */
+const cellsInWindow = 60
+
+export class Ledger {
+  readonly limit: number
+  readonly period: Period
+  /** What calls that run may spend. */
+  held = 0
+  /** All that was spent, in any period. */
+  total = 0
+  private counted = 0
+  private readonly cells: Array<Cell> = []
+
+  constructor(limit: number, period: Period, kept?: Kept) {
+    this.limit = limit
+    this.period = period
+    this.total = kept?.total ?? 0
+    for (const { amount, ends } of kept?.cells ?? []) this.put(ends, amount)
+  }
+
+  /** When what is spent now stops to count. */
+  endOf(now: number): number {
+    const { period } = this
+    if (period._tag === "Ever") return Infinity
+    if (period._tag === "Day") return (Math.floor(now / dayMillis) + 1) * dayMillis
+    const cell = Math.ceil(period.millis / cellsInWindow)
+    return (Math.floor(now / cell) + 1) * cell + period.millis
+  }
+
+  /** What was spent in the period. */
+  spent(now: number): number {
+    while (this.cells.length > 0 && this.cells[0]!.ends <= now) this.counted -= this.cells.shift()!.amount
+    return this.counted
+  }
+
+  spend(amount: number, now: number): void {
+    this.total += amount
+    if (amount > 0) this.put(this.endOf(now), amount)
+  }
+
+  /** A clock that was set back makes what is spent count longer, never shorter. */
+  private put(ends: number, amount: number): void {
+    this.counted += amount
+    const last = this.cells.at(-1)
+    if (last !== undefined && last.ends >= ends) last.amount += amount
+    else this.cells.push({ ends, amount })
+  }
+
+  /** When something of what was spent stops to count next; undefined where never. */
+  nextEnd(now: number): number | undefined {
+    if (this.period._tag === "Ever") return undefined
+    if (this.period._tag === "Day") return this.endOf(now)
+    this.spent(now)
+    return this.cells[0]?.ends
+  }
+
+  /** When so much can be spent if nothing else is spent until then; undefined where never. */
+  fitsAt(amount: number, now: number): number | undefined {
+    let spent = this.spent(now)
+    if (spent + amount <= this.limit) return now
+    for (const { amount: freed, ends } of this.cells) {
+      spent -= freed
+      if (spent + amount <= this.limit) return ends === Infinity ? undefined : ends
+    }
+    return undefined
+  }
+
+  get kept(): Kept {
+    return { total: this.total, cells: this.cells.map(({ amount, ends }) => ({ ends, amount })) }
+  }
+}

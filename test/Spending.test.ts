@@ -1,0 +1,296 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import { LlmError, Overloaded, RateLimited, TimedOut } from "floodgate/LlmError"
+import * as Retry from "floodgate/Retry"
+import * as Spending from "floodgate/Spending"
+
+/** A dollar for each million of input, two for output. */
+const prices = { "my-model": { input: 1, output: 2 } }
+
+const once = Retry.make({ attempts: 1 })
+
+const live = Governor.layer({ prices, retry: once }).pipe(
+  Layer.provideMerge(Agents.layer),
+  Layer.provide(Budget.layer())
+)
+
+/** It costs at most $3: 1,000,000 tokens that are known, and as many of output. */
+const call = { model: "my-model", bytes: 0, inputTokens: 1_000_000, maxTokens: 1_000_000 }
+
+const answer = (inputTokens: number, outputTokens: number) => ({ value: "", actual: { inputTokens, outputTokens } })
+
+const run = <A, E, R>(
+  attempt: (ticket: Governor.Ticket) => Effect.Effect<Governor.Outcome<A>, E, R>,
+  options?: Governor.CallOptions,
+  what: Governor.Call = call
+) => Effect.flatMap(Governor.Governor, (governor) => governor.run(what, attempt, options))
+
+const reasonOf = <A>(exit: Exit.Exit<A, unknown>) => {
+  const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+  const reason = error instanceof Budget.BudgetError ? error.reason : undefined
+  return reason?._tag === "Denied" ? (reason.cause as Spending.SpendCapReached | Spending.NoPrice) : reason
+}
+
+const day = 86_400_000
+
+describe("Spending", () => {
+  it.effect("spends what was used, and says what is left", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 10, per: "day" })
+      yield* run(() => Effect.succeed(answer(500_000, 250_000))).pipe(Spending.from(purse))
+      const { held, left, spent, until } = yield* purse.status
+      assert.deepStrictEqual({ held, left, spent, until }, { held: 0, left: 9, spent: 1, until: day })
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("refuses a call that may cost more than is left, with what is left and until when, before it is sent", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 5, per: "day" })
+      const pay = Spending.from(purse)
+      yield* TestClock.setTime(day - 60_000)
+      yield* pay(run(() => Effect.succeed(answer(1_000_000, 1_000_000))))
+      let sent = false
+      const attempt = () => Effect.sync(() => ((sent = true), answer(1, 1)))
+      const exit = yield* Effect.exit(pay(run(attempt)))
+      const reason = reasonOf(exit)
+      assert.isFalse(sent)
+      if (reason?._tag !== "SpendCapReached") return assert.fail(String(reason?._tag))
+      const { asked, left, limit, until } = reason
+      assert.deepStrictEqual({ asked, left, limit, until }, { asked: 3, left: 2, limit: 5, until: day })
+      assert.strictEqual(
+        reason.message,
+        "The call may cost $3.00, but the cap of us of $5.00 a day has $2.00 left: wait until 1970-01-02T00:00:00.000Z, lower max_tokens, or raise the cap"
+      )
+      // A millisecond before midnight nothing has changed.
+      yield* TestClock.setTime(day - 1)
+      assert.strictEqual(reasonOf(yield* Effect.exit(pay(run(attempt))))?._tag, "SpendCapReached")
+      yield* TestClock.setTime(day)
+      yield* pay(run(attempt))
+      assert.isTrue(sent)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("waits for calls that run where they alone hold the money, and refuses nothing that fits in the end", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 4 })
+      const gate = yield* Deferred.make<void>()
+      const slow = run(() => Effect.as(Deferred.await(gate), answer(10_000, 5_000)))
+      const fibers = yield* Effect.forEach(Array.from({ length: 20 }), () =>
+        Effect.forkChild(Spending.from(purse)(slow))
+      )
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* purse.status).held, 3)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach(fibers, Fiber.join)
+      const { held, spent } = yield* purse.status
+      assert.deepStrictEqual([held, spent], [0, 0.4])
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("lets ten thousand calls wait, whose turns come one after another", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 4 })
+      const calls = Effect.forEach(Array.from({ length: 10_000 }), () => run(() => Effect.succeed(answer(100, 0))), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      yield* Spending.from(purse)(calls)
+      assert.strictEqual((yield* purse.status).spent, 1)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("gives up after maxWait, and leaves its place", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 4 })
+      const pay = Spending.from(purse)
+      const gate = yield* Deferred.make<void>()
+      const first = yield* Effect.forkChild(pay(run(() => Effect.as(Deferred.await(gate), answer(1, 1)))))
+      const second = yield* Effect.forkChild(
+        Effect.exit(pay(run(() => Effect.succeed(answer(1, 1)), { maxWait: "10 seconds" })))
+      )
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(reasonOf(yield* Fiber.join(second))?._tag, "WaitTooLong")
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(first)
+      assert.strictEqual((yield* purse.status).held, 0)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect(
+    "gives back what a call held that was interrupted in the queue, and spends the prompt of one that was sent",
+    () =>
+      Effect.gen(function* () {
+        const purse = Spending.make("us", { dollars: 3 })
+        const pay = Spending.from(purse)
+        const sent = yield* Effect.forkChild(pay(run(() => Effect.never)))
+        const waits = yield* Effect.forkChild(pay(run(() => Effect.never)))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.interrupt(waits)
+        assert.strictEqual((yield* purse.status).held, 3)
+        yield* Fiber.interrupt(sent)
+        const { held, spent } = yield* purse.status
+        assert.deepStrictEqual([held, spent], [0, 1])
+      }).pipe(Effect.provide(live))
+  )
+
+  it.effect("spends nothing for what a provider rejects or fails to answer, and the prompt of what timed out", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 10 })
+      const spentBy = (reason: LlmError["reason"]) =>
+        Effect.gen(function* () {
+          const before = (yield* purse.status).spent
+          yield* Effect.exit(Spending.from(purse)(run(() => Effect.fail(new LlmError({ reason })))))
+          const { held, spent } = yield* purse.status
+          assert.strictEqual(held, 0)
+          return spent - before
+        })
+      assert.strictEqual(yield* spentBy(new RateLimited({ status: 429 })), 0)
+      assert.strictEqual(yield* spentBy(new Overloaded({ status: 529 })), 0)
+      assert.strictEqual(yield* spentBy(new TimedOut({})), 1)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("counts what it expects of an answer that says nothing of its usage", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 10 })
+      yield* Spending.from(purse)(run(() => Effect.succeed({ value: "" }), {}, { ...call, maxTokens: 1_000 }))
+      assert.strictEqual((yield* purse.status).spent, 1.002)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("refuses a model without a price under a cap, and counts it apart without one", () =>
+    Effect.gen(function* () {
+      const other = { ...call, model: "gpt-6" }
+      const capped = Spending.make("us", { dollars: 5 })
+      const counted = Spending.make("them")
+      const attempt = () => Effect.succeed(answer(1, 1))
+      const exit = yield* Effect.exit(Spending.from(capped)(run(attempt, {}, other)))
+      const reason = reasonOf(exit)
+      assert.strictEqual(reason?._tag, "NoPrice")
+      assert.match(reason?.message ?? "", /"gpt-6" has no price.*add it to the prices/)
+      yield* Spending.from(counted)(run(attempt, {}, other))
+      const { spent, unpriced } = yield* counted.status
+      assert.deepStrictEqual([spent, unpriced], [0, 1])
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("takes from all purses or from none, and once from each", () =>
+    Effect.gen(function* () {
+      const outer = Spending.make("all", { dollars: 100 })
+      const inner = Spending.make("agent", { dollars: 2 })
+      const both = <A, E, R>(self: Effect.Effect<A, E, R>) => self.pipe(Spending.from(inner), Spending.from(outer))
+      const exit = yield* Effect.exit(both(run(() => Effect.succeed(answer(1, 1)))))
+      assert.strictEqual(reasonOf(exit)?._tag, "SpendCapReached")
+      assert.strictEqual((yield* outer.status).held, 0)
+      const small = { ...call, inputTokens: 1_000, maxTokens: 1_000 }
+      yield* both(run(() => Effect.succeed(answer(1_000, 0)), { purses: [outer, inner] }, small))
+      assert.strictEqual((yield* outer.status).spent, 0.001)
+      assert.strictEqual((yield* inner.status).spent, 0.001)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("with reserve: expected lets calls go together whose max_tokens is far off", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 2, reserve: "expected" })
+      const gate = yield* Deferred.make<void>()
+      const large = { model: "my-model", bytes: 0, inputTokens: 1_000, maxTokens: 1_000_000 }
+      const slow = run(() => Effect.as(Deferred.await(gate), answer(1_000, 100)), {}, large)
+      const fibers = yield* Effect.forEach(Array.from({ length: 20 }), () =>
+        Effect.forkChild(Spending.from(purse)(slow))
+      )
+      yield* TestClock.adjust("1 hour")
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.strictEqual((yield* purse.status).spent, 0.024)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("is not overspent by retries, interruptions and failures of many agents, in any order", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 30, per: "1 hour" })
+      const paid: Array<{ readonly at: number; readonly dollars: number }> = []
+      const attempt = Effect.gen(function* () {
+        yield* Effect.sleep((yield* Random.nextIntBetween(1, 600)) * 1_000)
+        const dice = yield* Random.next
+        if (dice < 0.2) return yield* new LlmError({ reason: new RateLimited({ status: 429 }) })
+        const used = answer(yield* Random.nextIntBetween(0, 1_000_000), yield* Random.nextIntBetween(0, 1_000_000))
+        const dollars = used.actual.inputTokens / 1e6 + (2 * used.actual.outputTokens) / 1e6
+        paid.push({ at: yield* Clock.currentTimeMillis, dollars })
+        return used
+      })
+      const one = Effect.gen(function* () {
+        yield* Effect.sleep((yield* Random.nextIntBetween(0, 7_200)) * 1_000)
+        const patience = (yield* Random.nextIntBetween(10, 3_000)) * 1_000
+        yield* Effect.timeoutOption(
+          run(() => attempt, { retry: Retry.make({ attempts: 3, base: "1 second" }) }),
+          patience
+        )
+      })
+      const all = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 300 }), () => Effect.exit(Spending.from(purse)(one)), {
+          concurrency: "unbounded"
+        })
+      )
+      yield* TestClock.adjust("8 hours")
+      yield* Fiber.join(all)
+      assert.isAbove(paid.length, 25)
+      for (const { at } of paid) {
+        const dollars = paid
+          .filter((other) => other.at > at - 3_600_000 && other.at <= at)
+          .reduce((sum, other) => sum + other.dollars, 0)
+        assert.isAtMost(dollars, 30.000001)
+      }
+      assert.strictEqual((yield* purse.status).held, 0)
+    }).pipe(Effect.provide(live), Random.withSeed("purses"))
+  )
+
+  it.effect("caps agents and their job in dollars, and counts what each cost", () =>
+    Effect.gen(function* () {
+      const small = { model: "my-model", bytes: 0, inputTokens: 500_000, maxTokens: 250_000 }
+      const calls = (count: number) =>
+        Effect.forEach(
+          Array.from({ length: count }),
+          () => run(() => Effect.succeed(answer(500_000, 250_000)), {}, small),
+          { discard: true }
+        )
+      const outcomes = yield* Agents.run(
+        [
+          { key: "a", effect: calls(2) },
+          { key: "b", effect: calls(5), cap: { dollars: 3 } },
+          { key: "c", effect: calls(5) }
+        ],
+        { cap: { dollars: 7.5 }, concurrency: 1 }
+      )
+      assert.deepStrictEqual(
+        outcomes.map(({ exit, key, used }) => [key, reasonOf(exit)?._tag, used.dollars]),
+        [
+          ["a", undefined, 2],
+          ["b", "SpendCapReached", 3],
+          ["c", "SpendCapReached", 2]
+        ]
+      )
+      const messages = outcomes.map(({ exit }) => reasonOf(exit)?.message ?? "")
+      assert.match(messages[1]!, /the cap of agent "b" of \$3\.00 has \$0\.00 left/)
+      assert.match(messages[2]!, /the cap of the job of \$7\.50 has \$0\.50 left/)
+    }).pipe(Effect.provide(live))
+  )
+
+  it("refuses caps that are none", () => {
+    assert.throws(() => Spending.make("x", { dollars: 0 }), RangeError, "Spending.dollars")
+    assert.throws(() => Spending.make("x", { dollars: NaN }), RangeError, "Spending.dollars")
+    assert.throws(() => Spending.make("x", { dollars: 1, per: "never" as never }), RangeError, "Spending.per")
+    assert.throws(() => Spending.make("x", { dollars: 1, per: Infinity }), RangeError, "Spending.per")
+  })
+})
