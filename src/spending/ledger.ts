@@ -21,7 +21,12 @@ interface Cell {
   amount: number
 }
 
-/** What is kept of a ledger when its process ends. */
+/**
+ * What is kept of a purse when its process ends; amounts in billionths of a dollar.
+ *
+ * @category models
+ * @since 0.2.0
+ */
 export interface Kept {
   readonly total: number
   readonly cells: ReadonlyArray<{ readonly ends: number; readonly amount: number }>
