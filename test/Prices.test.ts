@@ -84,7 +84,10 @@ describe("Prices", () => {
     },
     ({ bytes, maxTokens, model, output, parts }) => {
       const price = Prices.find(model)!
-      const sum = Math.max(1, ...[parts.reduce((total, part) => total + part, 0)])
+      const sum = Math.max(
+        1,
+        parts.reduce((total, part) => total + part, 0)
+      )
       // A token has at least one byte.
       const [inputTokens, short, long, cacheReadTokens] = parts.map((part) => Math.floor((bytes * part) / sum)) as [
         number,

@@ -1,7 +1,7 @@
 /**
  * What a call costs, and who pays: held before the call is queued, spent when it is over.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -14,7 +14,7 @@ const Step = Schema.Struct({
   most: int(0, 60),
   share: int(0, 100),
   payers: int(1, 7),
-  then: Schema.Literals(["ask", "end", "interrupt", "giveUp"]),
+  event: Schema.Literals(["ask", "end", "interrupt", "giveUp"]),
   which: int(0, 100)
 })
 
@@ -35,7 +35,11 @@ describe("purses", () => {
       const how: Period = period === "ever" ? { _tag: "Ever" } : { _tag: "Window", millis: window }
       const purses = limits.map((limit, index) => purse(limit, how, `p${index}`))
       const open: Array<Open> = []
-      const waiting = new Set<{ readonly waiter: Purses.Waiter; readonly cost: number; readonly payers: number[] }>()
+      const waiting = new Set<{
+        readonly waiter: Purses.Waiter
+        readonly cost: number
+        readonly payers: Array<number>
+      }>()
       const spent: Array<{ readonly at: number; readonly cost: number; readonly payers: ReadonlyArray<number> }> = []
       let now = 0
       const arrived = () => {
@@ -66,11 +70,11 @@ describe("purses", () => {
           assert.isAtLeast(ledger.held, 0)
         }
       }
-      for (const { after, most, payers: bits, share, then, which } of steps) {
+      for (const { after, most, payers: bits, share, event, which } of steps) {
         now += after
-        if (then === "end" && open.length > 0) end(which, true)
-        else if (then === "interrupt" && open.length > 0) end(which, false)
-        else if (then === "giveUp" && waiting.size > 0) {
+        if (event === "end" && open.length > 0) end(which, true)
+        else if (event === "interrupt" && open.length > 0) end(which, false)
+        else if (event === "giveUp" && waiting.size > 0) {
           const one = [...waiting][which % waiting.size]!
           waiting.delete(one)
           Purses.leave(one.waiter, now)
