@@ -67,7 +67,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
-import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
+import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
@@ -76,7 +76,7 @@ import { infoOf } from "../protocol/messages.ts"
 import { usageOf } from "../protocol/protocol.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import * as Describe from "./describe.ts"
-import { watch, type Watched } from "./stream.ts"
+import { watch } from "./stream.ts"
 
 export type { CallParams } from "./describe.ts"
 
@@ -226,7 +226,7 @@ const opened = Effect.fnUntraced(function* <
   })
   const failure = yield* Effect.promise(watched.begin)
   if (failure === undefined) return { result, watched }
-  return yield* Effect.fail(new AttemptFailed<Result>(failure, () => ({ ...result, stream: watched.replay() })))
+  return yield* Effect.fail(new AttemptFailed<Result>(failure, () => ({ ...result, stream: streamOf(watched.replay(), undefined) })))
 })
 
 // -----------------------------------------------------------------------------
@@ -286,7 +286,7 @@ export const make = Effect.fnUntraced(function* (
         const { result, ticket, watched } = stream
         const ended = (conclusion: Conclusion): void =>
           void runFork(Effect.andThen(conclude(ticket, conclusion), Scope.close(scope, Exit.void)))
-        return { ...result, stream: watched.give(ended, params.abortSignal) }
+        return { ...result, stream: streamOf(watched.give(ended), params.abortSignal) }
       })
     )
 

@@ -1,4 +1,5 @@
 /** Web responses of governed calls, and the bodies of those that `fetch` gives. */
+import { streamOf } from "../governor/stream.ts"
 import { headerReader } from "../protocol/headers.ts"
 import type { Result, Source, Upstream } from "./engine.ts"
 
@@ -19,48 +20,6 @@ const sourceOf = (body: unknown): Source | undefined => {
     read: async () => (await reader.read()).value,
     cancel: (reason) => void reader.cancel(reason).catch(() => {})
   }
-}
-
-/** A body that nobody refers to any more will never be read. */
-const forgotten = new FinalizationRegistry<() => void>((left) => left())
-
-/** A stream that is read as its reader asks. What ends it before its end cancels the source. */
-const streamOf = (source: Source, signal: AbortSignal | undefined): ReadableStream<Uint8Array> => {
-  const token = {}
-  // It must not hold the stream, which could not be forgotten then as long as the signal lives.
-  const aborted = (): void => {
-    end()
-    source.cancel(signal?.reason)
-  }
-  const end = (): void => {
-    forgotten.unregister(token)
-    signal?.removeEventListener("abort", aborted)
-  }
-  const body = new ReadableStream<Uint8Array>(
-    {
-      pull: async (controller) => {
-        try {
-          const chunk = await source.read()
-          signal?.throwIfAborted()
-          if (chunk !== undefined) return controller.enqueue(chunk)
-          end()
-          controller.close()
-        } catch (thrown) {
-          end()
-          controller.error(signal?.aborted === true ? signal.reason : thrown)
-        }
-      },
-      cancel: (reason) => {
-        end()
-        source.cancel(reason)
-      }
-    },
-    { highWaterMark: 0 }
-  )
-  forgotten.register(body, () => source.cancel("nobody reads the body"), token)
-  signal?.addEventListener("abort", aborted, { once: true })
-  if (signal?.aborted === true) aborted()
-  return body
 }
 
 /**

@@ -1,26 +1,25 @@
 /**
- * Streams that somebody reads after their call was opened: how one is opened, and what its end means.
+ * Streams that somebody reads after their call was opened: how one is opened, how it is watched while its reader reads it, and
+ * what its end means.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
-import { LlmError, type LlmErrorReason } from "../LlmError.ts"
-import { infoOf } from "../protocol/messages.ts"
-import { type Answer, usageOf } from "../protocol/protocol.ts"
+import { LlmError, type LlmErrorReason, type Received } from "../LlmError.ts"
+import { infoOf, receivedOf } from "../protocol/messages.ts"
+import { type Answer, emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
+
+// -----------------------------------------------------------------------------
+// Ends
+// -----------------------------------------------------------------------------
 
 /** How a stream ended. `why` is the reason that its reader gave. */
 export type Conclusion =
   | { readonly _tag: "Complete"; readonly actual: Accounting.Actual | undefined; readonly info: ResponseInfo }
   | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
   | { readonly _tag: "Abandoned"; readonly why: unknown }
-
-/** How a stream ended that was read to its end, or that failed. */
-export const endOf = (answer: Answer, failure: LlmErrorReason | undefined): Conclusion =>
-  failure === undefined
-    ? { _tag: "Complete", actual: usageOf(answer), info: infoOf(answer) }
-    : { _tag: "Failed", reason: failure }
 
 /** Tells the call how its stream ended. One that was abandoned is settled when its scope closes. */
 export const conclude = (ticket: Ticket, conclusion: Conclusion): Effect.Effect<void> => {
@@ -34,15 +33,9 @@ export const conclude = (ticket: Ticket, conclusion: Conclusion): Effect.Effect<
   }
 }
 
-/** Reports the end of a stream once, however often its reader comes to an end. */
-export const once = (ended: (conclusion: Conclusion) => void): ((conclusion: Conclusion) => void) => {
-  let hasEnded = false
-  return (conclusion) => {
-    if (hasEnded) return
-    hasEnded = true
-    ended(conclusion)
-  }
-}
+// -----------------------------------------------------------------------------
+// Opening
+// -----------------------------------------------------------------------------
 
 /**
  * Opens a call in a scope of its own, which is closed at once if that fails; else whoever reads the stream closes it. To be
@@ -60,3 +53,186 @@ export const inScope = <A, E>(
       (opened) => ({ opened, scope })
     )
   )
+
+// -----------------------------------------------------------------------------
+// Watching
+// -----------------------------------------------------------------------------
+
+/** Pieces that are read one after another: bytes, or the parts of a stream. */
+export interface Source<Piece> {
+  /** The next piece; undefined at the end. It rejects when the stream breaks. */
+  readonly read: () => Promise<Piece | undefined>
+  /** Ends the stream before its end. */
+  readonly cancel: (reason?: unknown) => void
+}
+
+/** What is known of a stream so far. It is mutable and belongs to one stream. */
+export class Progress {
+  answer: Answer = emptyAnswer
+  /** Why the stream did not succeed. The first reason counts. */
+  failure: LlmErrorReason | undefined = undefined
+  /** Whether there is nothing more to be read. */
+  isOver = false
+  /** Whether it can be passed on only, and not be understood. */
+  isOpaque = false
+  private broken: { readonly thrown: unknown } | undefined = undefined
+  private readonly observed: (actual: Accounting.Actual) => void
+
+  constructor(observed: (actual: Accounting.Actual) => void) {
+    this.observed = observed
+  }
+
+  /** What came of the answer, without its text, which the reader has. */
+  get received(): Received {
+    return receivedOf(this.answer, "")
+  }
+
+  /** Takes in an event, by the answer as it is after it. */
+  observe(answer: Answer, failureOf: (error: unknown) => LlmErrorReason): void {
+    this.answer = answer
+    if (answer.error !== undefined) this.failure ??= failureOf(answer.error)
+    const actual = usageOf(answer)
+    if (actual !== undefined) this.observed(actual)
+  }
+
+  /** The stream has ended. `cut` is why it failed if its answer is not whole. */
+  ended(cut: () => LlmErrorReason): void {
+    this.isOver = true
+    if (!this.answer.complete && !this.isOpaque) this.failure ??= cut()
+  }
+
+  /** A read failed, and so will the reader's. */
+  broke(thrown: unknown, reason: LlmErrorReason): void {
+    this.isOver = true
+    this.broken = { thrown }
+    this.failure ??= reason
+  }
+
+  /** Whether a retry is still possible, and not yet called for. */
+  get isUndecided(): boolean {
+    const { answer, failure, isOpaque, isOver } = this
+    return !answer.started && !answer.complete && failure === undefined && !isOpaque && !isOver
+  }
+
+  /** Ends a reader as the stream ended. */
+  finish(): undefined {
+    if (this.broken !== undefined) throw this.broken.thrown
+    return undefined
+  }
+
+  /** What it means that the stream was read to its end, or left where nothing more could come. */
+  get conclusion(): Conclusion {
+    const { answer, failure } = this
+    return failure === undefined
+      ? { _tag: "Complete", actual: usageOf(answer), info: infoOf(answer) }
+      : { _tag: "Failed", reason: failure }
+  }
+
+  /** What it means that its reader left it. */
+  left(why: unknown): Conclusion {
+    return this.failure === undefined && !this.answer.complete ? { _tag: "Abandoned", why } : this.conclusion
+  }
+}
+
+/** A stream as far as it was read. */
+export interface Watched<Piece> {
+  /** Reads up to the first content. What is given is why the stream failed before it. */
+  readonly begin: () => Promise<LlmErrorReason | undefined>
+  /** What was read already, and the rest. Its end is reported once, however often its reader comes to an end. */
+  readonly give: (ended: (conclusion: Conclusion) => void) => Source<Piece>
+  /** The stream as far as it was read, ending as it did. */
+  readonly replay: () => Source<Piece>
+}
+
+/**
+ * Watches a stream as it is read; nothing is held back. `advance` reads on, notes in the progress what came, and adds to
+ * `ready` what is to be passed on of it. `leave` is told when the reader leaves the stream before its end.
+ */
+export const watch = <Piece>(
+  progress: Progress,
+  advance: (ready: Array<Piece>) => Promise<void>,
+  leave: (reason: unknown) => void = () => {}
+): Watched<Piece> => {
+  /** What was read and not given yet. */
+  const ready: Array<Piece> = []
+
+  const next = async (): Promise<Piece | undefined> => {
+    for (;;) {
+      const piece = ready.shift()
+      if (piece !== undefined || progress.isOver) return piece
+      await advance(ready)
+    }
+  }
+
+  return {
+    begin: async () => {
+      while (progress.isUndecided) await advance(ready)
+      return progress.answer.started ? undefined : progress.failure
+    },
+    give: (ended) => {
+      let hasEnded = false
+      const conclude = (conclusion: Conclusion): void => {
+        if (!hasEnded) ended(conclusion)
+        hasEnded = true
+      }
+      return {
+        read: async () => {
+          const piece = await next()
+          if (piece !== undefined) return piece
+          conclude(progress.conclusion)
+          return progress.finish()
+        },
+        cancel: (why) => {
+          conclude(progress.left(why))
+          leave(why)
+        }
+      }
+    },
+    replay: () => ({
+      read: async () => ready.shift() ?? progress.finish(),
+      cancel: () => {}
+    })
+  }
+}
+
+/** A stream that nobody refers to any more will never be read. */
+const forgotten = new FinalizationRegistry<() => void>((left) => left())
+
+/** A source as a stream that is read as its reader asks. What ends it before its end cancels the source. */
+export const streamOf = <Piece>(source: Source<Piece>, signal: AbortSignal | undefined): ReadableStream<Piece> => {
+  const token = {}
+  // It must not hold the stream, which could not be forgotten then as long as the signal lives.
+  const aborted = (): void => {
+    end()
+    source.cancel(signal?.reason)
+  }
+  const end = (): void => {
+    forgotten.unregister(token)
+    signal?.removeEventListener("abort", aborted)
+  }
+  const body = new ReadableStream<Piece>(
+    {
+      pull: async (controller) => {
+        try {
+          const piece = await source.read()
+          signal?.throwIfAborted()
+          if (piece !== undefined) return controller.enqueue(piece)
+          end()
+          controller.close()
+        } catch (thrown) {
+          end()
+          controller.error(signal?.aborted === true ? signal.reason : thrown)
+        }
+      },
+      cancel: (reason) => {
+        end()
+        source.cancel(reason)
+      }
+    },
+    { highWaterMark: 0 }
+  )
+  forgotten.register(body, () => source.cancel("nobody reads the body"), token)
+  signal?.addEventListener("abort", aborted, { once: true })
+  if (signal?.aborted === true) aborted()
+  return body
+}
