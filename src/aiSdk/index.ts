@@ -226,7 +226,9 @@ const opened = Effect.fnUntraced(function* <
   })
   const failure = yield* Effect.promise(watched.begin)
   if (failure === undefined) return { result, watched }
-  return yield* Effect.fail(new AttemptFailed<Result>(failure, () => ({ ...result, stream: streamOf(watched.replay(), undefined) })))
+  return yield* Effect.fail(
+    new AttemptFailed<Result>(failure, () => ({ ...result, stream: streamOf(watched.replay(), undefined) }))
+  )
 })
 
 // -----------------------------------------------------------------------------

@@ -168,10 +168,11 @@ export const make = Effect.fnUntraced(function* (
     const text = textOf(init.body) ?? ""
     const planned = engine.plan(found, { url: String(url), header: headerReader(headers), body: text })
     if (planned === undefined) return send(url, init)
-    const sent = outgoing(init, headers, planned.body === text ? undefined : planned.body)
     const signal = init.signal ?? undefined
     const fiber = run(
-      engine.call(planned, async (signal) => sentOf(await send(url, { ...sent, signal }))),
+      engine.call(planned, async (signal, body) =>
+        sentOf(await send(url, { ...outgoing(init, headers, body), signal }))
+      ),
       signal === undefined ? {} : { signal }
     )
     const exit = await new Promise<Exit.Exit<Engine.Result<Sent>, unknown>>(

@@ -7,7 +7,7 @@ import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import type { Protocol } from "../protocol/protocol.ts"
-import { makeSseFilter, makeSseParser, type SseEvent } from "../protocol/sse.ts"
+import { makeSseFilter, type SseEvent, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 
 /** The bytes of a body. */
@@ -20,6 +20,7 @@ export interface Options {
   /** Milliseconds since the epoch. */
   readonly now: number
   readonly source: Source
+  readonly parser: SseParser
   /** Whether the events that exist only because usage was requested are to be left out. */
   readonly hidesUsage: boolean
   readonly observed: (actual: Accounting.Actual) => void
@@ -29,9 +30,8 @@ export interface Options {
 
 /** Watches a body. Its connection is the attempt's to close. */
 export const watch = (options: Options): Stream.Watched<Uint8Array> => {
-  const { protocol, source } = options
+  const { parser, protocol, source } = options
   const fields = { requestId: requestIdOf(options.header) }
-  const parser = makeSseParser()
   const filter = options.hidesUsage ? makeSseFilter((event) => protocol.usageRequest!.isExtra(event)) : undefined
   const progress = new Stream.Progress(options.observed)
   let events = 0

@@ -149,17 +149,18 @@ const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> 
 /** Writes what a governed call ended with into a response that has begun with status 200. */
 const complete = (response: ServerResponse, planned: Engine.Planned, result: Outcome): Effect.Effect<void> => {
   const { protocol } = planned.match
+  const isStream = planned.streams === "events"
   if (result._tag === "Answered") {
     const { body, response: sent } = result
     // The body of the other kind would be nonsense to the client.
-    const isOfItsKind = planned.description.stream === isEventStream(sent)
+    const isOfItsKind = isStream === isEventStream(sent)
     if (sent.status < 300 && isOfItsKind) {
       return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
     }
     if (!(body instanceof Uint8Array)) body.cancel("it came too late")
   }
   // An error under status 200 would be taken for an answer.
-  if (!planned.description.stream) return Effect.sync(() => void response.destroy())
+  if (!isStream) return Effect.sync(() => void response.destroy())
   return Response.end(response, protocol.refuseInStream(lastWords(result)))
 }
 
@@ -201,19 +202,18 @@ const govern = (
   planned: Engine.Planned
 ): Effect.Effect<void> => {
   const { activity, engine, keeper, maxHold, transports } = parts
-  const { description, match } = planned
-  const { protocol } = match
+  const { protocol } = planned.match
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
-  const outgoing = { method: request.method ?? "POST", path: routed.path, headers, body: planned.body, read: true }
-  const send: Engine.Send<Sent> = (signal) => transport(outgoing, signal)
+  const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
+  const send: Engine.Send<Sent> = (signal, body = planned.body) => transport({ ...outgoing, body }, signal)
   const { name: upstream } = routed.upstream
-  const { stream } = description
+  const isStream = planned.streams === "events"
   const said = { upstream, request: planned.request }
   const held: Response.Held = {
     response,
-    contentType: stream ? "text/event-stream" : "application/json",
-    text: stream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
+    contentType: isStream ? "text/event-stream" : "application/json",
+    text: isStream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
     began: false
   }
   const nameOf = (result: Outcome): Ended["outcome"] => {

@@ -189,7 +189,7 @@ const errorBody = (refusal: Refusal) => {
  * **Details**
  *
  * Limits are not in the headers: an error names the quota that was exceeded, from which the limits are read. A stream
- * without `alt=sse` comes as one JSON list and is read when it is whole.
+ * without `alt=sse` comes as one JSON list, which is read as it passes.
  *
  * **Example** (The limit that an error names)
  *
@@ -216,6 +216,7 @@ export const gemini: Protocol = {
   describe,
   answer: readAnswer,
   observe,
+  listsEvents: (url) => !/[?&]\$?alt=sse(?:[&#]|$)/.test(url),
   limits: ({ body, header }, now) => {
     const quota = errorObjectOf(body)?.quota
     return signalOf(header, now) ?? (quota === undefined ? undefined : signalOfQuota(quota))

@@ -255,6 +255,8 @@ export interface Protocol {
   readonly refuseInStream: (refusal: Refusal) => string
   /** What keeps a response alive that has begun and has nothing to send yet; clients skip it. */
   readonly keepAlive: { readonly stream: string; readonly whole: string }
+  /** Whether a stream that is requested by this URL comes as a JSON list of events. @default as server-sent events */
+  readonly listsEvents?: ((url: string) => boolean) | undefined
   /** How usage is requested, where streams leave it out by default. */
   readonly usageRequest?: UsageRequest | undefined
 }

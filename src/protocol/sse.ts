@@ -40,7 +40,7 @@ export interface SseParser {
 }
 
 /** Images come as base64 in one line, and an answer of the Responses API is repeated whole in its last event. */
-const defaultMaxBytes = 16 * 1_024 * 1_024
+export const defaultMaxBytes = 16 * 1_024 * 1_024
 
 const LF = 0x0a
 const CR = 0x0d

@@ -291,6 +291,46 @@ describe("floodgate/fetch", () => {
       })
     )
 
+    it.live("is not asked again for its usage by a service that rejects the question", () =>
+      Effect.gen(function* () {
+        const rejection = JSON.stringify({
+          error: { message: "Unrecognized request argument supplied: stream_options" }
+        })
+        const here = yield* world((_, body) =>
+          asksForUsage(body) ? { status: 400, body: rejection } : { body: frames(false), headers: sse }
+        )
+        const init = chat({ stream: true })
+        for (const _ of [1, 2]) assert.strictEqual(yield* text(yield* ask(here, init)), frames(false))
+        // The first call went out twice, as one attempt under one reservation.
+        assert.deepStrictEqual(here.bodies.map(asksForUsage), [true, false, false])
+        assert.deepStrictEqual(here.bodies.slice(1), [init.body, init.body])
+        const pool = yield* idle(here)
+        assert.strictEqual(pool.dimensions.requests!.level, 998)
+      })
+    )
+
+    it.live("fails with a 400 that is the caller's own, asked for its usage or not", () =>
+      Effect.gen(function* () {
+        const own = JSON.stringify({ error: { message: "stream_options: expected an object" } })
+        const rejecting: Parameters<typeof world>[0] = () => ({ status: 400, body: own })
+        const asked = chat({ stream: true, stream_options: { include_usage: true } })
+        for (const [init, sent] of [
+          [asked, 1],
+          [chat({ stream: true }), 2]
+        ] as const) {
+          const here = yield* world(rejecting)
+          const response = yield* ask(here, init)
+          assert.strictEqual(response.status, 400)
+          assert.strictEqual(yield* text(response), own)
+          assert.strictEqual(here.bodies.length, sent)
+          yield* idle(here)
+        }
+        const other = yield* world(() => ({ status: 422, body: error("invalid_request_error") }))
+        assert.strictEqual((yield* ask(other, chat({ stream: true }))).status, 422)
+        assert.strictEqual(other.bodies.length, 1)
+      })
+    )
+
     it.live("corrects a length that the client wrote for the body that it had", () =>
       Effect.gen(function* () {
         const here = yield* world(streaming)

@@ -4,7 +4,14 @@ import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
-import { anthropicStream, chatStream, chatStreamFiltered, geminiStream, responsesStream } from "../protocol/fixtures.ts"
+import {
+  anthropicStream,
+  chatStream,
+  chatStreamFiltered,
+  geminiList,
+  geminiStream,
+  responsesStream
+} from "../protocol/fixtures.ts"
 import { mulberry } from "../support/random.ts"
 import { nothingIsLeft } from "./brokenOff.ts"
 
@@ -17,7 +24,11 @@ interface Case {
   readonly sent: string
   readonly given: string
   readonly inputTokens: number
+  /** @default "text/event-stream" */
+  readonly type?: string
 }
+
+const list = JSON.stringify(geminiList, undefined, 2)
 
 /** What callers get of what a provider sends, and the input that counts of it. */
 const cases: ReadonlyArray<Case> = [
@@ -60,6 +71,15 @@ const cases: ReadonlyArray<Case> = [
     sent: geminiStream,
     given: geminiStream,
     inputTokens: 1_540
+  },
+  {
+    name: "Gemini, as a JSON list",
+    path: "/v1beta/models/gemini-4:streamGenerateContent",
+    body: { contents: [] },
+    sent: list,
+    given: list,
+    inputTokens: 1_540,
+    type: "application/json; charset=UTF-8"
   }
 ]
 
@@ -68,7 +88,7 @@ const plenty = { perSecond: 1e9, burst: 1e9 }
 const limits = { inputTokens: { total: 1e9 }, requests: plenty, outputTokens: plenty, tokens: plenty }
 
 /** A response whose body arrives in pieces that end at these offsets. */
-const inPieces = (bytes: Uint8Array, ends: ReadonlyArray<number>): Response => {
+const inPieces = (bytes: Uint8Array, ends: ReadonlyArray<number>, type: string): Response => {
   const pieces = [0, ...ends].map((start, index) => bytes.slice(start, ends[index] ?? bytes.length))
   const body = new ReadableStream<Uint8Array>({
     pull: (controller) => {
@@ -77,7 +97,7 @@ const inPieces = (bytes: Uint8Array, ends: ReadonlyArray<number>): Response => {
       else controller.enqueue(piece)
     }
   })
-  return new Response(body, { headers: { "content-type": "text/event-stream" } })
+  return new Response(body, { headers: { "content-type": type } })
 }
 
 /** Where a stream is cut: nowhere, after each byte, and at random. */
@@ -90,12 +110,12 @@ const cutsOf = (length: number): ReadonlyArray<ReadonlyArray<number>> => {
 }
 
 describe("streams", () => {
-  for (const { body, given, inputTokens, name, path, sent } of cases) {
+  for (const { body, given, inputTokens, name, path, sent, type = "text/event-stream" } of cases) {
     it.live(`of ${name} have the same bytes and the same usage, wherever they are cut`, () =>
       Effect.gen(function* () {
         const bytes = new TextEncoder().encode(sent)
         let ends: ReadonlyArray<number> = []
-        const fetch = yield* Fetch.make({ fetch: async () => inPieces(bytes, ends) })
+        const fetch = yield* Fetch.make({ fetch: async () => inPieces(bytes, ends, type) })
         const budget = yield* Budget.TokenBudget
         const left = Effect.map(
           budget.status,
@@ -115,6 +135,37 @@ describe("streams", () => {
       }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))))
     )
   }
+
+  it.live("that come as a JSON list are passed on object by object, and settled when they are left", () =>
+    Effect.gen(function* () {
+      const [first, ...more] = geminiList.map((chunk) => new TextEncoder().encode(`${JSON.stringify(chunk)},`))
+      let wasCancelled = false
+      const body = new ReadableStream<Uint8Array>({
+        start: (controller) => controller.enqueue(first!),
+        // The rest never comes.
+        pull: () => new Promise(() => {}),
+        cancel: () => void (wasCancelled = true)
+      })
+      const headers = { "content-type": "application/json" }
+      const fetch = yield* Fetch.make({
+        fetch: async (_, init) => {
+          init?.signal?.addEventListener("abort", () => (wasCancelled = true))
+          return new Response(body, { headers })
+        }
+      })
+      const url = "https://llm.example.com/v1beta/models/gemini-4:streamGenerateContent"
+      const response = yield* Effect.promise(() => fetch(url, { method: "POST", body: `{"contents":[]}` }))
+      const reader = response.body!.getReader()
+      const { value } = yield* Effect.promise(() => reader.read())
+      assert.deepStrictEqual(value, first)
+      assert.isAbove(more.length, 0)
+      yield* Effect.promise(() => reader.cancel())
+      const budget = yield* Budget.TokenBudget
+      const { pools } = yield* budget.status
+      for (const { inFlight } of Object.values(pools)) assert.strictEqual(inFlight, 0)
+      assert.isTrue(wasCancelled)
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))))
+  )
 
   it.live("that are broken off at random leave nothing", () => nothingIsLeft(300, 7))
 })

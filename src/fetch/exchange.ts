@@ -1,0 +1,179 @@
+/** Reads the response to an attempt, whole or up to the first content of a stream. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Watched } from "../governor/stream.ts"
+import type * as Governor from "../Governor.ts"
+import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { requestIdOf } from "../protocol/errors.ts"
+import { parseJson } from "../protocol/json.ts"
+import { makeJsonListParser } from "../protocol/jsonList.ts"
+import { infoOf, longestWaitMillis } from "../protocol/messages.ts"
+import { usageOf } from "../protocol/protocol.ts"
+import { makeSseParser, type SseParser } from "../protocol/sse.ts"
+import * as SdkErrors from "../signals/sdkErrors.ts"
+import { AttemptFailed, type Planned, type Result, type Upstream, type Used } from "./models.ts"
+import { bound, type Connection, type Patience } from "./silence.ts"
+import { type Source, watch } from "./stream.ts"
+
+// -----------------------------------------------------------------------------
+// Bodies
+// -----------------------------------------------------------------------------
+
+/** Why a body was left before its end. */
+export class Left {
+  readonly why: unknown
+  constructor(why: unknown) {
+    this.why = why
+  }
+}
+const whyLeft = (value: unknown): unknown => (value instanceof Left ? value.why : undefined)
+
+/**
+ * The connection of an attempt: it ends when the attempt's scope closes. Made apart from its call, which would stay in memory as
+ * long as a stream.
+ */
+export const connection = Effect.acquireRelease(
+  Effect.sync((): Connection => ({ controller: new AbortController(), isOver: false })),
+  ({ controller, isOver }, exit) =>
+    // An abort has a price even where nothing is left to be ended.
+    isOver ? Effect.void : Effect.sync(() => controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined))
+)
+
+const empty = new Uint8Array(0)
+
+const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
+  if (chunks.length === 1) return chunks[0]!
+  const all = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0))
+  let offset = 0
+  for (const chunk of chunks) {
+    all.set(chunk, offset)
+    offset += chunk.length
+  }
+  return all
+}
+
+const bounded = (source: Source | undefined, opened: Connection, how: Patience) =>
+  source === undefined ? Effect.undefined : bound(source, opened, how)
+
+/** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
+const bytesOf = (source: Source | undefined): Effect.Effect<Uint8Array, unknown> => {
+  if (source === undefined) return Effect.succeed(empty)
+  const read = async (): Promise<Uint8Array> => {
+    const chunks: Array<Uint8Array> = []
+    for (;;) {
+      const chunk = await source.read()
+      if (chunk === undefined) return join(chunks)
+      chunks.push(chunk)
+    }
+  }
+  return Effect.tryPromise({ try: read, catch: (thrown) => thrown })
+}
+
+const decoder = new TextDecoder()
+const longestWait = Duration.millis(longestWaitMillis)
+
+const isEventStream = ({ header, isStream }: Upstream): boolean =>
+  isStream ?? header("content-type")?.includes("text/event-stream") === true
+
+const isJson = ({ header }: Upstream): boolean => header("content-type")?.includes("json") === true
+
+// -----------------------------------------------------------------------------
+// Responses
+// -----------------------------------------------------------------------------
+
+/** The response to an attempt, and what it is read with. */
+export interface Exchange<R extends Upstream> {
+  readonly planned: Planned
+  readonly ticket: Governor.Ticket
+  readonly response: R
+  readonly opened: Connection
+  readonly patience: Patience
+  /** When the response came, in milliseconds since the epoch. */
+  readonly now: number
+  /** Whether usage was requested for a caller who did not. */
+  readonly hidesUsage: boolean
+}
+
+/** An attempt that succeeded, and the stream that its answer still is. */
+interface Opened<R extends Upstream> {
+  readonly result: Result<R>
+  readonly stream?: Pick<Watched<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
+}
+
+export type Read<R extends Upstream> = Effect.Effect<Opened<R>, AttemptFailed<R>, Scope.Scope>
+
+const resultOf = <R extends Upstream>(
+  { hidesUsage, response }: Exchange<R>,
+  body: Uint8Array | Source,
+  isFinal: boolean
+): Result<R> => ({ response, body, isChanged: hidesUsage, isFinal })
+
+const failed = <R extends Upstream>(exchange: Exchange<R>, reason: LlmErrorReason, body: Uint8Array | Source) =>
+  Effect.fail(new AttemptFailed<R>(reason, Effect.succeed(resultOf(exchange, body, true))))
+
+/** A failure by what the provider says of it, in the body or in a part of it. */
+export const failedWith = <R extends Upstream>(exchange: Exchange<R>, body: unknown, bytes: Uint8Array) => {
+  const { now, planned, response } = exchange
+  const read = planned.match.protocol.failure({ status: response.status, header: response.header, body }, { now })
+  return failed(exchange, SdkErrors.reasonOf(read), bytes)
+}
+
+/** The body of an error, which is short: one that drips is not waited for, and is the error without its text. */
+export const errorOf = <R extends Upstream>({ opened, patience, response }: Exchange<R>) =>
+  Effect.flatMap(bounded(response.body, opened, patience), (body) =>
+    Effect.match(Effect.timeoutOption(bytesOf(body), Duration.times(patience.silence, 4)), {
+      onFailure: () => empty,
+      onSuccess: Option.getOrElse(() => empty)
+    })
+  )
+
+/** Reads an answer that comes whole, and settles its call. */
+export const readWhole = <R extends Upstream>(exchange: Exchange<R>, used: Used): Read<R> =>
+  Effect.gen(function* () {
+    const { now, opened, patience, planned, response, ticket } = exchange
+    const { protocol } = planned.match
+    const source = yield* bounded(response.body, opened, { ...patience, silence: longestWait })
+    const bytes = yield* Effect.mapError(
+      bytesOf(source),
+      (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
+    )
+    const parsed = parseJson(decoder.decode(bytes))
+    if (parsed === undefined) {
+      const { header, status } = response
+      return yield* failed(
+        exchange,
+        new MalformedResponse({ status, requestId: requestIdOf(header), detail: "no JSON" }),
+        bytes
+      )
+    }
+    const answer = protocol.answer(parsed)
+    if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
+    const actual = usageOf(answer)
+    used(actual)
+    yield* ticket.succeed(actual, infoOf(answer))
+    return { result: resultOf(exchange, bytes, false) }
+  })
+
+/** Reads a stream up to its first content: until then nothing was given away, and it can be retried. */
+export const readStream = <R extends Upstream>(exchange: Exchange<R>, from: Source, parser: SseParser): Read<R> =>
+  Effect.gen(function* () {
+    const { hidesUsage, now, opened, patience, planned, response, ticket } = exchange
+    const { header, status } = response
+    const { protocol } = planned.match
+    const source = yield* bound(from, opened, patience)
+    const { isStalled } = source
+    const observed = ticket.recordUsage
+    const body = watch({ protocol, header, status, now, source, parser, hidesUsage, observed, isStalled })
+    const failure = yield* Effect.promise(body.begin)
+    if (failure !== undefined) return yield* failed(exchange, failure, body.replay())
+    return { result: resultOf(exchange, empty, false), stream: { ticket, give: body.give } }
+  })
+
+/** What reads the events of a streamed response; undefined for one that is read whole. */
+export const parserOf = <R extends Upstream>({ planned, response }: Exchange<R>): SseParser | undefined => {
+  if (isEventStream(response)) return makeSseParser()
+  return planned.streams === "list" && isJson(response) ? makeJsonListParser() : undefined
+}

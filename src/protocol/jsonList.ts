@@ -1,0 +1,76 @@
+/**
+ * Events that come as one JSON list of objects, read from chunks of bytes as they arrive, wherever the chunks are cut: so Gemini
+ * answers who does not ask for server-sent events.
+ */
+import { defaultMaxBytes, type SseEvent, type SseFailure, type SseParser } from "./sse.ts"
+
+const quote = 0x22
+const backslash = 0x5c
+const opening = { object: 0x7b, list: 0x5b }
+const closing = { object: 0x7d, list: 0x5d }
+
+/**
+ * Makes a parser for one list. Each object in it is an event, with its text as the data; what is between them is skipped. An
+ * object longer than `maxBytes` (16 MiB by default) is a failure.
+ */
+export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {
+  // What marks the objects is ASCII, so no character is cut where they begin and end.
+  const decoder = new TextDecoder()
+  let failure: SseFailure | undefined
+  /** The object that is still incomplete, and how many objects and lists are open in it. */
+  let text = ""
+  let bytes = 0
+  let depth = 0
+  let isInString = false
+  let isEscaped = false
+
+  /** Takes in one byte; whether it ends an object of the list. */
+  const ends = (byte: number): boolean => {
+    if (isInString) {
+      if (isEscaped) isEscaped = false
+      else if (byte === backslash) isEscaped = true
+      else isInString = byte !== quote
+      return false
+    }
+    if (byte === quote) isInString = true
+    else if (byte === opening.object || (byte === opening.list && depth > 0)) depth++
+    else if ((byte === closing.object || byte === closing.list) && depth > 0) return --depth === 0
+    return false
+  }
+
+  /** Keeps the part of an object that has arrived. */
+  const keep = (piece: Uint8Array): void => {
+    bytes += piece.length
+    if (bytes > maxBytes) failure = { tooLong: "event", maxBytes }
+    else text += decoder.decode(piece, { stream: true })
+  }
+
+  const complete = (end: number): SseEvent => {
+    const event = { name: undefined, data: text, end }
+    text = ""
+    bytes = 0
+    return event
+  }
+
+  return {
+    feed: (chunk) => {
+      const events: Array<SseEvent> = []
+      if (failure !== undefined) return events
+      let start = 0
+      for (let index = 0; index < chunk.length; index++) {
+        const wasOutside = depth === 0
+        const isEnd = ends(chunk[index]!)
+        if (wasOutside && depth > 0) start = index
+        if (!isEnd) continue
+        keep(chunk.subarray(start, index + 1))
+        if (failure !== undefined) return events
+        events.push(complete(index + 1))
+      }
+      if (depth > 0) keep(chunk.subarray(start))
+      return events
+    },
+    // An object that is cut is no event.
+    end: () => [],
+    failure: () => failure
+  }
+}
