@@ -1,13 +1,13 @@
 /**
- * `floodgate start`: the tour. What people run and Floodgate, in simulated time and in several weathers; then the official
- * SDK with and without it, over real HTTP.
+ * `floodgate start`: the tour. What people run and Floodgate in several scenarios, in simulated time; then the official SDK
+ * with and without it, over real HTTP.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Terminal from "effect/Terminal"
-import { Matrix, Race, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import { Matrix, Race, Report, Scenario, Scenarios, Strategies } from "../lab/index.ts"
 import * as Exit from "./exit.ts"
 import * as Legend from "./legend.ts"
 import * as Painter from "./painter.ts"
@@ -24,45 +24,36 @@ const heading = (text: string) => Print.out(`\n== ${text}\n`)
 // In simulated time
 // -----------------------------------------------------------------------------
 
-/** The weathers of the tour, besides the incident itself. */
-const weathers = ["neighbour", "outage-at-start", "random-rejections", "undeclared-concurrency"]
+/** The scenarios of the tour. */
+const raced = ["incident", "neighbour", "outage-at-start", "random-rejections", "undeclared-concurrency"]
 
 /** What is shown of it while it runs. */
 type Mode = Effect.Success<ReturnType<typeof modeOf>>
 
-const resultsOf = (scenario: Scenario.Scenario) =>
-  Effect.map(Racing.race(scenario, Strategies.usual), (runs) => runs.map(({ result }) => result))
-
-const incident = Effect.gen(function* () {
-  yield* Print.out("== The incident, in simulated time: what people run, and Floodgate\n")
-  const scenario = Scenario.make()
-  const results = yield* resultsOf(scenario)
-  yield* Print.out(`${Table.text(scenario, results, (yield* Print.Room).stdout)}\n`)
-  yield* Legend.print(results.map(({ strategy }) => strategy))
-  return { name: scenario.name, results }
-})
-
-const weather = Effect.fnUntraced(function* (first: Matrix.Raced, mode: Mode) {
-  yield* heading("In other weather, in simulated time")
-  const races = [first]
-  for (const [index, name] of weathers.entries()) {
-    races.push({ name, results: yield* resultsOf(Scenarios.byName(name)!) })
-    if (mode === "plain") yield* Print.out(`${index + 1} of ${weathers.length}: ${name}`)
+const simulated = Effect.fnUntraced(function* (mode: Mode) {
+  yield* Print.out("== In simulated time: what people run, and Floodgate\n")
+  const races: Array<Matrix.Raced> = []
+  for (const [index, name] of raced.entries()) {
+    if (mode === "plain") yield* Print.out(`${index + 1} of ${raced.length}: ${name}`)
+    const runs = yield* Racing.race(Scenarios.byName(name)!, Strategies.usual)
+    races.push({ name, results: runs.map(({ result }) => result) })
   }
   if (mode === "plain") yield* Print.out("")
   const { stdout } = yield* Print.Room
-  const raced = new Set(races.map(({ name }) => name))
-  const described = Scenarios.described.filter(([name]) => raced.has(name))
+  const described = raced.map((name) => [name, new Map(Scenarios.described).get(name)!] as const)
   const width = Math.max(...described.map(([name]) => name.length)) + 2
   yield* Print.out(
     [
       Matrix.text(races, stdout),
       "",
-      "Seconds until all of the work was done, or calls that were lost.",
+      "Seconds until all of the work was done, or how many calls were lost.",
+      Report.Verdict.ofRaces(races).text,
       "",
-      ...described.map(([name, what]) => `${name.padEnd(width)}${hung(what, width, stdout)}`)
+      ...described.map(([name, what]) => `${name.padEnd(width)}${hung(what, width, stdout)}`),
+      ""
     ].join("\n")
   )
+  yield* Legend.print(Strategies.usual.map(({ name }) => name))
 })
 
 // -----------------------------------------------------------------------------
@@ -134,7 +125,7 @@ const next = [
   "Next:",
   ...aligned([
     [`  ${self} run docs --prompt "..."`, "your own documents"],
-    [`  ${self} storm --help`, "other weather, other sizes"],
+    [`  ${self} storm --help`, "other scenarios, other sizes"],
     [`  ${self} lab`, "all of it as one report"]
   ])
 ].join("\n")
@@ -143,7 +134,7 @@ const next = [
 export const startCommand = Command.make("start", {}, () =>
   Effect.gen(function* () {
     const mode = yield* modeOf({ quiet: false, json: false })
-    yield* weather(yield* incident, mode)
+    yield* simulated(mode)
     const lost = yield* overHttp(mode)
     yield* Print.out(next)
     if (lost > 0) return yield* new Lost({ calls: lost })

@@ -216,7 +216,7 @@ export const stormCommand = Command.make(
   Command.withExamples([
     { command: "floodgate storm", description: "The incident, where a rejected request counts" },
     { command: "floodgate storm --rejections free", description: "The same where rejections cost nothing" },
-    { command: "floodgate storm --scenario outage-at-start", description: "In other weather, see SCENARIOS" },
+    { command: "floodgate storm --scenario outage-at-start", description: "Another scenario, see SCENARIOS" },
     {
       command: "floodgate storm --agents 40 --strategy floodgate --strategy oracle --json",
       description: "Two strategies, for a program to read"

@@ -26,30 +26,32 @@ type Of = (strategy: string) => Result
 
 const seconds = ({ makespanSeconds }: Result): string => `${makespanSeconds.toFixed(1)} s`
 
-/** What a reader must know of a scenario, where the table alone would mislead. Figures come from the results. */
+const rejectionsOf = ({ rejections }: Result): string => Words.counted(rejections, "rejection")
+
+/** What the table of a scenario does not say. All figures come from the results. */
 const remarks: Readonly<Record<string, (of: Of) => string>> = {
   incident: (of) =>
-    `Fixed retries never end here because rejections are charged: eleven agents that ask every second use up what is refilled. Five attempts lose most agents. The SDKs wait exactly what \`retry-after\` says, all at once, and collide again. Where estimates are exact and nobody else calls, a bucket that is charged before each call is as good as the library (\`incident-fix\`, ${seconds(of("incident-fix"))}) or nearly (\`effect-rate-limiter\`, ${seconds(of("effect-rate-limiter"))}). What it lacks shows in other weather.`,
+    `Rejections count against the limit here, so fixed retries never finish: eleven agents that retry every second use up the refill. The SDKs wait exactly \`retry-after\`, so the rejected calls collide again. Without faults and with exact token counts, any bucket of tokens does well: \`incident-fix\` takes ${seconds(of("incident-fix"))}, \`bottleneck\` ${seconds(of("bottleneck"))}, \`effect-rate-limiter\` ${seconds(of("effect-rate-limiter"))}. The other scenarios tell them apart.`,
   burst: (of) =>
-    `A whole minute's worth is there to begin with. \`floodgate-unknown\` has no limits: it begins with one call and doubles, until headers and ${Words.counted(of("floodgate-unknown").rejections, "rejection")} have shown it what there is (${seconds(of("floodgate-unknown"))}).`,
+    `A full minute's worth is available at the start. \`floodgate-unknown\` starts with one call and doubles until headers and ${rejectionsOf(of("floodgate-unknown"))} have shown the limits.`,
   many: (of) =>
-    `Equal shares are right for tenants, and have a price in one job: the library shares by tokens, so that an agent whose calls are large ends later, and at the end a few agents are left that cannot use the whole limit. Its median wait is shorter for it. Where only the end counts, say how many tokens each agent will use (\`work\` of \`Agents\`): then shares follow what is left, all end together, and it takes ${seconds(of("floodgate-weighted"))} instead of ${seconds(of("floodgate"))}. One key for all agents (\`floodgate-fifo\`, ${seconds(of("floodgate-fifo"))}) does as well here, where all have as many calls. \`floodgate-estimates\` starts with guesses that are half too high, and has learned after a few calls. A semaphore of 4 is never rejected and uses a fifth of the limit.`,
+    `Fair shares cost time in a single job. Floodgate gives each agent the same share of tokens, so agents with larger calls finish later, and the last few cannot use the whole limit. In return, the median wait is shorter. If only the end matters, state each agent's \`work\` (\`floodgate-weighted\`): ${seconds(of("floodgate-weighted"))} instead of ${seconds(of("floodgate"))}. A semaphore of 4 is never rejected and uses a fifth of the limit.`,
   flaky: () =>
-    "A call that times out takes 30 s and is made again after that: the makespan is that of the unluckiest agent. Strategies that give up after other failures than rate limits end sooner, without the work.",
+    "A call that times out takes 30 s and is then repeated, so the makespan is that of the unluckiest agent. Strategies that give up on other failures than rate limits end sooner, with work undone.",
   outage: () =>
-    "If each agent spends its own attempts, none of them lasts for thirty seconds. The library finds out with one call at a time, after pauses of 1, 2, 5, 10 and 20 s. What it is behind the oracle, which asks every second, is the remainder of its last pause. `effect-rate-limiter` has five attempts with growing waits for each agent, and here the last of them come just after the end; in a longer outage they would all be spent.",
-  "outage-at-start": () =>
-    "As in `outage`: the provider is back after 10 s, and the library's next probe goes out after 18. The SDKs have spent their attempts by then.",
+    "Attempts of a single call do not last for 30 s. Floodgate sends one probe at a time, after pauses of 1, 2, 5, 10 and 20 s, and trails the oracle, which probes every second, by the remainder of its last pause. The last attempts of `effect-rate-limiter` happen to come just after the end; in a longer outage they would all be spent.",
+  "outage-at-start": (of) =>
+    `The provider is back after 10 s. Floodgate sends its next probe after 18 s, and so ends after \`effect-rate-limiter\` (${seconds(of("effect-rate-limiter"))}). The SDKs have spent their retries by then.`,
   neighbour: (of) =>
-    `Nobody can know what somebody else will take. The oracle sees the provider's level at every instant. The library sees it in answers only: it learns what is left to it from ${Words.counted(of("floodgate").rejections, "rejection")} and from headers.`,
+    `Nobody can know in advance what others will use. The oracle sees the provider's level at any moment; Floodgate learns what is left to it from headers and ${rejectionsOf(of("floodgate"))}.`,
   "neighbour-in-bursts": (of) =>
-    `A burst empties the bucket within two seconds, and calls that are sent then are rejected (${Words.counted(of("floodgate").rejections, "rejection")} with the library). It must not take that for the rate from now on: headers show when the neighbour has gone.`,
+    `A burst empties the bucket within two seconds, and calls sent then are rejected (${rejectionsOf(of("floodgate"))} with Floodgate). Headers show when the neighbour has stopped.`,
   "random-rejections": (of) =>
-    `A rejection for no reason delays its own call and nothing else: the library has ${Words.counted(of("floodgate").rejections, "rejection")}, as many as the provider injects. The losses of the SDKs come from the limit, not from the weather. A semaphore of 4 loses nothing, and takes ${(of("semaphore").makespanSeconds / of("oracle").makespanSeconds).toFixed(1)} times as long.`,
+    `Floodgate gets ${rejectionsOf(of("floodgate"))}, which is what the provider injects: each delays only its own call. The losses of the SDKs come from the limit. A semaphore of 4 loses nothing and takes ${(of("semaphore").makespanSeconds / of("oracle").makespanSeconds).toFixed(1)} times as long.`,
   "undeclared-concurrency": (of) =>
-    `The provider rejects an eleventh call, and neither its console nor its headers say why. The library's bound on calls in flight finds that out with ${Words.counted(of("floodgate").rejections, "rejection")}. A limiter of tokens cannot: \`effect-rate-limiter\` loses ${Words.thousands(of("effect-rate-limiter").failedCalls)} calls. A semaphore is right here, if its number is guessed well; 4 is too few.`,
+    `The provider rejects an eleventh concurrent call, and no header says why. Floodgate's bound on calls in flight finds the limit with ${rejectionsOf(of("floodgate"))}. A limiter of rates cannot: \`effect-rate-limiter\` loses ${Words.thousands(of("effect-rate-limiter").failedCalls)} calls. A semaphore is the right tool here, if its number is right; 4 is too few.`,
   "slow-start": (of) =>
-    `No header names a limit on growth. The oracle knows it; all others run into it. The library finds it with ${Words.counted(of("floodgate").rejections, "rejection")}, and then lets usage grow more slowly than the provider would. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which the provider might count.`
+    `No header announces a limit on growth. Floodgate finds it with ${rejectionsOf(of("floodgate"))}, and then grows more slowly than the provider allows. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which a provider might count.`
 }
 
 /**
@@ -101,7 +103,7 @@ const summary = (races: ReadonlyArray<Raced>): string => {
     return `| ${cells.join(" | ")} |`
   })
   return [
-    "| scenario | oracle | `floodgate` | behind it | `floodgate-weighted` | behind it | best of the others | both behind that |",
+    "| scenario | oracle | `floodgate` | behind | `floodgate-weighted` | behind | best other strategy | both behind that |",
     "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ...lines
   ].join("\n")
@@ -119,17 +121,10 @@ export const render = (races: ReadonlyArray<Raced>): string => `# The lab
 
 <!-- Written by \`npm run lab -- --docs docs\`. Change packages/cli/src/lab/document.ts, not this page. -->
 
-The same calls under each strategy, each running its real code in simulated time against the simulated provider of
-\`floodgate/testing\`. Figures are simulated seconds. A figure says little without the provider model that stands above
-its table: whether rejected requests count decides whether fixed retries merely waste calls or never end.
-
-- **makespan**: until the last agent ended. \\* marks one that ended because calls failed: the work was not done.
-- **floor**: what no strategy can undercut, from the scenario alone; **ratio** is makespan over floor.
-- **p50, p99**: latency of calls that succeeded, waits included.
-- **fairness**: the time of the agent that finished last over that of the first; - where an agent failed.
-
-Run it with \`npm run lab\`, one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the
-same figures.
+The same calls under each strategy, in simulated time, against the simulated provider of \`floodgate/testing\`. Run it with
+\`npm run lab\`, or one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the same figures.
+[Reading the lab](guides/reading-the-lab.md) explains the scenarios and the columns. A figure belongs to the provider model
+above its table: whether rejected requests count, for example, decides whether fixed retries ever finish.
 
 ![Makespan of each strategy in the incident](images/incident-makespan.svg)
 
@@ -145,9 +140,9 @@ ${Matrix.markdown(races.map(({ results, scenario }) => ({ name: scenario.name, r
 
 ## Against the oracle
 
-\`floodgate\` shares equally, as tenants should; \`floodgate-weighted\` is for one job, when it is known what each agent will
-use. The others are those that did all of the work. Where the library is more than 5 % behind the oracle, or more than
-2 % behind somebody else, the text below the scenario's table says why.
+How far Floodgate is behind the oracle, and behind the best of the other strategies that did all of the work. \`floodgate\`
+gives all agents equal shares; \`floodgate-weighted\` is for a single job whose sizes are known. The text below each table
+explains larger gaps.
 
 ${summary(races)}
 

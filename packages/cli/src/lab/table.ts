@@ -93,9 +93,9 @@ const fitting = (results: ReadonlyArray<Result>, room: number): Grid => {
  */
 export const notesOf = (results: ReadonlyArray<Result>): ReadonlyArray<string> => [
   ...(results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
-    ? ["* ended with calls that failed: the work was not done"]
+    ? ["* ended with calls lost: the work was not done"]
     : []),
-  ...(results.some(({ finished }) => !finished) ? ["> stopped there: it had not finished"] : [])
+  ...(results.some(({ finished }) => !finished) ? ["> had not finished when it was stopped"] : [])
 ]
 
 /**
@@ -129,6 +129,9 @@ export const text = (scenario: Scenario, results: ReadonlyArray<Result>, room = 
   ].join("\n")
 }
 
+/** The floor is the same in each row, and stands above the table. */
+const markdownColumns = columns.filter(({ head }) => head !== "floor")
+
 /**
  * A table in Markdown, with the provider model that the figures belong to.
  *
@@ -140,11 +143,11 @@ export const markdown = (scenario: Scenario, results: ReadonlyArray<Result>): st
   const escaped = (text: string): string => text.replace("*", "\\*").replace("> ", "&gt; ")
   const notes = notesOf(results).map(escaped)
   return [
-    `Provider: ${Scenarios.modelOf(scenario)}.`,
+    `Provider: ${Scenarios.modelOf(scenario)}.${results[0] === undefined ? "" : ` Floor: ${fixed(results[0].floorSeconds, 1)} s.`}`,
     "",
-    line(columns.map(({ head }) => head)),
-    line(columns.map((_, index) => (index === 0 ? "---" : "---:"))),
-    ...results.map((result) => line(cells(result).map(escaped))),
+    line(markdownColumns.map(({ head }) => head)),
+    line(markdownColumns.map((_, index) => (index === 0 ? "---" : "---:"))),
+    ...results.map((result) => line(markdownColumns.map(({ cell }) => escaped(cell(result))))),
     ...(notes.length === 0 ? [] : ["", `${notes.join("; ")}.`])
   ].join("\n")
 }

@@ -180,7 +180,7 @@ describe("floodgate start, piped", () => {
     // One clock: seconds of the reader.
     const clocks = lines.flatMap((line) => /^(\d+):(\d\d)  the SDK by itself: /.exec(line) ?? [])
     assert.isAtLeast(clocks.length, 3)
-    assert.isTrue(lines.some((line) => line.startsWith("4 of 4: ")))
+    assert.isTrue(lines.some((line) => line.startsWith("5 of 5: ")))
     assert.match(
       lines.join("\n"),
       /\nThe SDK by itself: \d+ of 60 calls lost, .*\nWith Floodgate: all 60 calls answered after/

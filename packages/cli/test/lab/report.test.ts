@@ -165,7 +165,8 @@ describe("Report.Verdict", () => {
     assert.strictEqual(
       text,
       "Floodgate did all of the work in 2 of 2 scenarios, within 5 % of the oracle in 1. " +
-        "It is furthest behind in outage: 50 %. Of the others sdk-2 did in 1."
+        "It is furthest behind in outage: 50 %. Of the others sdk-2 did in 1. " +
+        "Quicker than Floodgate: sdk-2 in outage (40.0 s)."
     )
     assert.deepStrictEqual(
       tiles.map(({ value }) => value),

@@ -141,6 +141,8 @@ describe("strategies", () => {
         "effect-jittered",
         "retry-after",
         "semaphore",
+        "p-queue",
+        "bottleneck",
         "effect-rate-limiter",
         "effect-http-limiter",
         "floodgate-weighted",
@@ -322,7 +324,7 @@ describe("what people run", () => {
         const { failedCalls } = yield* resultOf(Scenario.make(), name)
         if (failedCalls > 0) lost.push(name)
       }
-      assert.deepStrictEqual(lost, ["sdk-2", "sdk-10", "ai-sdk", "semaphore"])
+      assert.deepStrictEqual(lost, ["sdk-2", "sdk-10", "ai-sdk", "semaphore", "p-queue"])
     })
   )
 })

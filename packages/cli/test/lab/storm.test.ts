@@ -156,7 +156,7 @@ describe("Table", () => {
       }
       assert.include(text, "Provider: 60,000 tokens/s (bucket of 200,000); rejections charged")
       assert.include(text, "> 60.0")
-      assert.include(text, "* ended with calls that failed")
+      assert.include(text, "* ended with calls lost")
       assert.include(Table.markdown(scenario, results), "| fixed-retry-forever | 55 | &gt; 60.0 |")
     })
   )

@@ -96,6 +96,8 @@ export const summary = (looks: ReadonlyArray<Look>, oracleSeconds: number): Read
       ["", "answered", "ended after", "429s"],
       ...rows,
       ["the oracle, simulated", "", `${oracleSeconds.toFixed(1)} s`, ""]
-    ])
+    ]),
+    "",
+    "The oracle knows in advance how many tokens a call takes. Floodgate estimates it from the bytes, too high at first."
   ]
 }

@@ -4,6 +4,7 @@
  * @since 0.2.0
  */
 import * as Words from "../../words.ts"
+import type { Raced } from "../matrix.ts"
 import type { Result } from "../race.ts"
 import * as Strategies from "../strategies/index.ts"
 import type { ScenarioFigures } from "./figures.ts"
@@ -179,9 +180,9 @@ const near = 1.05
  * @category constructors
  * @since 0.2.0
  */
-export const ofRaces = (races: ReadonlyArray<ScenarioFigures>): Verdict => {
+export const ofRaces = (races: ReadonlyArray<Raced>): Verdict => {
   const strategies = (races[0]?.results ?? []).map(({ strategy }) => strategy)
-  const of = ({ results }: ScenarioFigures, name: string) => results.find(({ strategy }) => strategy === name)!
+  const of = ({ results }: Raced, name: string) => results.find(({ strategy }) => strategy === name)!
   const doneBy = (name: string): number => races.filter((race) => isDone(of(race, name))).length
   const all = (count: number): string => `${count} of ${Words.counted(races.length, "scenario")}`
   if (!strategies.includes("floodgate") || !strategies.includes("oracle")) return { text: "", tiles: [] }
@@ -195,12 +196,21 @@ export const ofRaces = (races: ReadonlyArray<ScenarioFigures>): Verdict => {
   const worst = ratios[0]!
   const rivals = strategies.filter((name) => !name.startsWith("floodgate") && name !== "oracle")
   const best = rivals.toSorted((a, b) => doneBy(b) - doneBy(a)).slice(0, 2)
+  const quicker = races.flatMap((race) => {
+    const subject = of(race, "floodgate")
+    const best = rivals
+      .map((name) => of(race, name))
+      .filter((one) => isDone(one) && one.makespanSeconds < noticeable * subject.makespanSeconds)
+      .toSorted((a, b) => a.makespanSeconds - b.makespanSeconds)[0]
+    return best === undefined ? [] : [`${best.strategy} in ${race.name} (${seconds(best.makespanSeconds)})`]
+  })
   const text = [
     `Floodgate did all of the work in ${all(doneBy("floodgate"))}, within 5 % of the oracle in ${within}.`,
     ...(worst.ratio > near
       ? [`It is furthest behind in ${worst.name}: ${(100 * (worst.ratio - 1)).toFixed(0)} %.`]
       : []),
-    `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`
+    `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`,
+    ...(quicker.length === 0 ? [] : [`Quicker than Floodgate: ${listed(quicker)}.`])
   ]
   const shown = ["floodgate", "effect-rate-limiter", "semaphore", "sdk-10", "sdk-2", "ai-sdk"]
   return {

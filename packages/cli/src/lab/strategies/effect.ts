@@ -56,7 +56,7 @@ const charged = ["requests", "inputTokens", "tokens"] as const
  */
 export const effectRateLimiter: Strategy = {
   name: "effect-rate-limiter",
-  summary: "Effect's RateLimiter with the provider's limits, charged with the estimate; jittered backoff, 5 attempts",
+  summary: "Effect's RateLimiter with the provider's limits, charged before each attempt; jittered backoff, 5 attempts",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
@@ -98,7 +98,7 @@ const headersOf = (error: LlmError): Record<string, string> =>
 export const effectHttpLimiter: Strategy = {
   name: "effect-http-limiter",
   summary:
-    "Effect's HttpClient.withRateLimiter with the limit on tokens, learning from retry-after; 429s retried for ever",
+    "Effect's HttpClient.withRateLimiter with the limit on tokens; reads retry-after, and retries 429s without a limit",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

@@ -26,6 +26,6 @@ export const fixedRetry: Strategy = {
 /** `wait_fixed(1)` without an end: stopped by the race, and then reported as not finished. */
 export const fixedRetryForever: Strategy = {
   name: "fixed-retry-forever",
-  summary: "waits exactly 1 s after each failure, for ever, nothing shared",
+  summary: "waits exactly 1 s after each failure, without a limit, nothing shared",
   client: everySecond()
 }

@@ -115,54 +115,54 @@ const make = ({
 /** The library with the provider's true limits. */
 export const floodgate: Strategy = make({
   name: "floodgate",
-  summary: "this library: LlmClient under one TokenBudget with the provider's limits"
+  summary: "this library: LlmClient with the provider's limits"
 })
 
 /** The library where responses say nothing of the limits. */
 export const withoutHeaders: Strategy = make({
   name: "floodgate-no-headers",
-  summary: "this library, deaf to what responses say of the limits",
+  summary: "this library, ignoring rate limit headers",
   listens: false
 })
 
 /** The library with the work of each agent, which a single job knows from its documents. */
 export const weighted: Strategy = make({
   name: "floodgate-weighted",
-  summary: "this library with the tokens that each agent will use: shares follow the work left",
+  summary: "this library, told how many tokens each agent will use: those with more work left get a larger share",
   knowsWork: true
 })
 
 /** The library where all agents are one: first come, first served, as a plain queue does. */
 export const inOrder: Strategy = make({
   name: "floodgate-fifo",
-  summary: "this library with one fairness key for all agents: first come, first served",
+  summary: "this library with all agents under one name: first come, first served",
   agent: () => "all"
 })
 
 /** The library with half of the limits: headers cannot raise what was configured. */
 export const halfLimits: Strategy = make({
   name: "floodgate-half",
-  summary: "this library with half of the limits",
+  summary: "this library, told half of the limits",
   budget: scaled(0.5)
 })
 
 /** The library with twice the limits. */
 export const doubleLimits: Strategy = make({
   name: "floodgate-double",
-  summary: "this library with twice the limits",
+  summary: "this library, told twice the limits",
   budget: scaled(2)
 })
 
 /** The library without limits, which it must learn. */
 export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
-  summary: "this library without limits: it learns them from responses",
+  summary: "this library, told no limits: it learns them from responses",
   budget: (scenario) => ({ concurrency: declaredConcurrency(scenario) })
 })
 
 /** The library without counting tokens first: input is estimated from bytes, output learned. */
 export const estimates: Strategy = make({
   name: "floodgate-estimates",
-  summary: "this library without count_tokens: input and output are estimated and learned",
+  summary: "this library without token counts: it estimates input and output, and learns",
   counted: false
 })

@@ -65,8 +65,7 @@ const limitOf = ({ limits }: Scenario): { readonly rate: number; readonly burst:
 /** The incident report's fix. */
 export const incidentFix: Strategy = {
   name: "incident-fix",
-  summary:
-    "the incident's fix: one bucket charged with the estimate, never corrected; full jitter 2 s to 60 s, 5 attempts",
+  summary: "the incident's fix: one bucket, charged before each attempt and never corrected; full jitter, 5 attempts",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

@@ -19,6 +19,7 @@ import {
 import { incidentFix } from "./incidentFix.ts"
 import { oracle } from "./oracle.ts"
 import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2, semaphore } from "./peers.ts"
+import { bottleneck, pQueue } from "./queues.ts"
 
 /**
  * The yardstick that the others are compared with.
@@ -34,7 +35,17 @@ export { oracle }
  * @category strategies
  * @since 0.1.0
  */
-export const usual: ReadonlyArray<Strategy> = [sdk2, sdk10, aiSdk, semaphore, effectRateLimiter, floodgate, oracle]
+export const usual: ReadonlyArray<Strategy> = [
+  sdk2,
+  sdk10,
+  aiSdk,
+  semaphore,
+  pQueue,
+  bottleneck,
+  effectRateLimiter,
+  floodgate,
+  oracle
+]
 
 /**
  * The incident as it was reported: fixed waits, and the fix.
@@ -58,6 +69,8 @@ export const peers: ReadonlyArray<Strategy> = [
   jittered,
   retryAfter,
   semaphore,
+  pQueue,
+  bottleneck,
   effectRateLimiter,
   effectHttpLimiter
 ]

@@ -58,7 +58,8 @@ const waitMillis = ({ limit }: Need, missing: number, now: number, sent: Readonl
  */
 export const oracle: Strategy = {
   name: "oracle",
-  summary: "first in, first out, knowing every call's usage and the provider's level; a call that fails is made again",
+  summary:
+    "the yardstick: first come, first served, with advance knowledge of each call's usage and the provider's state",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

@@ -50,6 +50,10 @@ const sdkWait = (error: LlmError, n: number): Effect.Effect<number> => {
   return Effect.map(Random.next, (random) => Math.min(0.5 * 2 ** n, 8) * (1 - random * 0.25) * 1_000)
 }
 
+/** A call with the official SDK's two retries. */
+export const withSdkRetries = (provider: LlmProvider["Service"], params: Params): Effect.Effect<Message, LlmError> =>
+  retrying(attemptOf(provider, params), 2, sdkWait)
+
 const sdk = (retries: number, summary: string): Strategy => ({
   name: `sdk-${retries}`,
   summary,
@@ -58,17 +62,18 @@ const sdk = (retries: number, summary: string): Strategy => ({
 })
 
 /** The official SDK as it comes: two retries. */
-export const sdk2: Strategy = sdk(2, "@anthropic-ai/sdk as it comes: 2 retries, each after what retry-after says")
+export const sdk2: Strategy = sdk(2, "@anthropic-ai/sdk with its defaults: 2 retries, each exactly after retry-after")
 
 /** The official SDK with `maxRetries: 10`, the usual advice. */
-export const sdk10: Strategy = sdk(10, "@anthropic-ai/sdk with maxRetries: 10, each after what retry-after says")
+export const sdk10: Strategy = sdk(10, "@anthropic-ai/sdk with maxRetries: 10, each exactly after retry-after")
 
 /**
  * The AI SDK's `generateText` (ai 7): two retries, 2 s doubled, no jitter, `retry-after` where it is below a minute.
  */
 export const aiSdk: Strategy = {
   name: "ai-sdk",
-  summary: "AI SDK's generateText as it comes: 2 retries after 2 s and 4 s, or what retry-after says below a minute",
+  summary:
+    "AI SDK's generateText with its defaults: 2 retries, after retry-after if it is below a minute, else 2 s and 4 s",
   client: () =>
     Effect.map(
       LlmProvider,
@@ -84,7 +89,7 @@ export const aiSdk: Strategy = {
 /** Full jitter alone: a random part of 2 s, 4 s ... 60 s, ten attempts, nothing shared, `retry-after` not read. */
 export const fullJitter: Strategy = {
   name: "full-jitter",
-  summary: "full jitter 2 s to 60 s, 10 attempts, nothing shared",
+  summary: "full jitter from 2 s to 60 s, 10 attempts, nothing shared",
   client: () =>
     Effect.map(
       LlmProvider,
@@ -98,7 +103,7 @@ export const fullJitter: Strategy = {
 /** What `retry-after` says, exactly, ten attempts; 2 s where it says nothing. */
 export const retryAfter: Strategy = {
   name: "retry-after",
-  summary: "waits exactly what retry-after says, 10 attempts, nothing shared",
+  summary: "retries exactly after retry-after, 10 attempts, nothing shared",
   client: () =>
     Effect.map(
       LlmProvider,
@@ -110,12 +115,12 @@ export const retryAfter: Strategy = {
 /** Four calls at once, and the SDK's two retries inside: the usual `p-limit(4)`. */
 export const semaphore: Strategy = {
   name: "semaphore",
-  summary: "a semaphore as of p-limit: 4 calls at once, each with the SDK's 2 retries",
+  summary: "p-limit(4): 4 calls at once, each with the SDK's 2 retries",
   client: () =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
       const permits = yield* Semaphore.make(4)
-      return (params) => permits.withPermits(1)(retrying(attemptOf(provider, params), 2, sdkWait))
+      return (params) => permits.withPermits(1)(withSdkRetries(provider, params))
     })
 }
 

@@ -1,0 +1,50 @@
+/**
+ * Installs what the lockfile names and `node_modules` lacks, before a script that needs it; silent where nothing is missing.
+ * It is plain JavaScript because a fresh clone may be set up by an older Node, which runs no TypeScript.
+ */
+import { spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+
+const root = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "..")
+const read = (/** @type {string} */ file) => JSON.parse(readFileSync(join(root, file), "utf8"))
+
+/** Whether each direct dependency is there in the locked version. */
+const isSetUp = () => {
+  const { packages } = read("package-lock.json")
+  const direct = Object.entries(packages)
+    .filter(([path]) => !path.includes("node_modules"))
+    .flatMap(([, { dependencies, devDependencies }]) => Object.keys({ ...dependencies, ...devDependencies }))
+  try {
+    return direct.every((name) => {
+      const { link, version } = packages[`node_modules/${name}`]
+      return link === true || read(`node_modules/${name}/package.json`).version === version
+    })
+  } catch {
+    return false
+  }
+}
+
+if (!isSetUp()) {
+  const start = performance.now()
+  const seconds = () => `${Math.round((performance.now() - start) / 1000)} s`
+  const isTerminal = process.stderr.isTTY
+  process.stderr.write("Installing the dependencies, once: npm ci, about a minute\n")
+  const progress = setInterval(
+    () => process.stderr.write(isTerminal ? `\r  ${seconds()}` : `  ${seconds()}\n`),
+    isTerminal ? 1_000 : 10_000
+  )
+  const npm = spawn("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: root,
+    shell: process.platform === "win32",
+    stdio: ["ignore", "ignore", "inherit"]
+  })
+  npm.on("error", (error) => process.stderr.write(`${error.message}\n`))
+  npm.on("close", (code) => {
+    clearInterval(progress)
+    const start = isTerminal ? "\r" : ""
+    if (code === 0) process.stderr.write(`${start}Installed after ${seconds()}\n\n`)
+    else process.stderr.write(`${start}npm ci failed. Run it by itself to see why: npm ci --loglevel=notice\n`)
+    process.exitCode = code ?? 1
+  })
+}
