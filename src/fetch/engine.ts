@@ -82,7 +82,10 @@ const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request
   typeof option === "function" ? (option as (request: CallRequest) => A)(request) : option
 
 /** Pings come every few seconds at Anthropic; others send nothing while the model thinks. */
-const idleDefault = ({ provider }: Protocol): Duration.Input => (provider === "anthropic" ? "1 minute" : "5 minutes")
+const idleWithPings = Duration.minutes(1)
+const idleWithout = Duration.minutes(5)
+const idleDefault = ({ provider }: Protocol): Duration.Duration =>
+  provider === "anthropic" ? idleWithPings : idleWithout
 
 // -----------------------------------------------------------------------------
 // Refusals
@@ -209,7 +212,7 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const patienceOf = ({ match: { protocol } }: Planned): Patience => ({
-    silence: idle ?? durationOf("Floodgate.idleTimeout", idleDefault(protocol)),
+    silence: idle ?? idleDefault(protocol),
     stalled
   })
 

@@ -1,9 +1,10 @@
 /** Reads the response to an attempt, whole or up to the first content of a stream. */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { Watched } from "../governor/stream.ts"
 import type * as Governor from "../Governor.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
@@ -35,12 +36,15 @@ const whyLeft = (value: unknown): unknown => (value instanceof Left ? value.why 
  * The connection of an attempt: it ends when the attempt's scope closes. Made apart from its call, which would stay in memory as
  * long as a stream.
  */
-export const connection = Effect.acquireRelease(
-  Effect.sync((): Connection => ({ controller: new AbortController(), isOver: false })),
-  ({ controller, isOver }, exit) =>
+export const connection: Effect.Effect<Connection, never, Scope.Scope> = Effect.withFiber(({ context }) => {
+  const opened: Connection = { controller: new AbortController(), isOver: false }
+  const close = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
     // An abort has a price even where nothing is left to be ended.
-    isOver ? Effect.void : Effect.sync(() => controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined))
-)
+    if (!opened.isOver) opened.controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined)
+    return Effect.void
+  }
+  return Effect.as(Scope.addFinalizerExit(Context.getUnsafe(context, Scope.Scope), close), opened)
+})
 
 const empty = new Uint8Array(0)
 
@@ -135,11 +139,15 @@ export const readWhole = <R extends Upstream>(exchange: Exchange<R>, used: Used)
   Effect.gen(function* () {
     const { now, opened, patience, planned, response, ticket } = exchange
     const { protocol } = planned.match
-    const source = yield* bounded(response.body, opened, { ...patience, silence: longestWait })
-    const bytes = yield* Effect.mapError(
-      bytesOf(source),
-      (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
-    )
+    const arrived = response.body?.rest?.()
+    if (arrived !== undefined) opened.isOver = true
+    const bytes =
+      arrived === undefined
+        ? yield* Effect.mapError(
+            Effect.flatMap(bounded(response.body, opened, { ...patience, silence: longestWait }), bytesOf),
+            (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
+          )
+        : join(arrived)
     const parsed = parseJson(decoder.decode(bytes))
     if (parsed === undefined) {
       const { header, status } = response

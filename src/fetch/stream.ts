@@ -11,7 +11,10 @@ import { makeSseFilter, type SseEvent, type SseParser } from "../protocol/sse.ts
 import * as SdkErrors from "../signals/sdkErrors.ts"
 
 /** The bytes of a body. */
-export type Source = Stream.Source<Uint8Array>
+export interface Source extends Stream.Source<Uint8Array> {
+  /** All chunks that were not read yet, where the whole body has come; undefined where more may follow. */
+  readonly rest?: () => ReadonlyArray<Uint8Array> | undefined
+}
 
 export interface Options {
   readonly protocol: Protocol

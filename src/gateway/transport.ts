@@ -7,7 +7,7 @@ import type { Dispatcher } from "@effect/platform-node/Undici"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Readable } from "node:stream"
+import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
 import type { Source, Upstream as Response } from "../fetch/engine.ts"
 import { headerReader } from "../protocol/headers.ts"
@@ -36,7 +36,7 @@ export interface Outgoing {
 export type Transport = (request: Outgoing, signal: AbortSignal) => Promise<Sent>
 
 /** What undoes a compression. An upstream may compress although it was requested not to. */
-const decoders: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>> = {
+const decoders: Readonly<Record<string, () => Duplex>> = {
   gzip: Zlib.createGunzip,
   "x-gzip": Zlib.createGunzip,
   deflate: Zlib.createInflate,
@@ -44,21 +44,117 @@ const decoders: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>
   zstd: Zlib.createZstdDecompress
 }
 
-const sourceOf = (body: Readable): Source => {
-  const chunks = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
-  // Who reads it gets the error; nobody else is to be told.
-  body.on("error", () => {})
-  return {
-    read: async () => (await chunks.next()).value,
-    cancel: () => void body.destroy()
+/** So much of a body is kept for its reader; the connection rests until it was read. */
+const mostUnread = 64 * 1_024
+
+/** A response as it comes, and its body as it is read. */
+class Receiver implements Dispatcher.DispatchHandler, Source {
+  private readonly signal: AbortSignal
+  private readonly answered: (receiver: Receiver) => void
+  private readonly failed: (error: unknown) => void
+  private controller: Dispatcher.DispatchController | undefined
+  private chunks: Array<Uint8Array> = []
+  private unread = 0
+  private isOver = false
+  private broken: { readonly error: unknown } | undefined
+  private reader:
+    | { readonly resolve: (chunk: Uint8Array | undefined) => void; readonly reject: (error: unknown) => void }
+    | undefined
+  status = 0
+  headers: Headers = {}
+
+  constructor(signal: AbortSignal, answered: (receiver: Receiver) => void, failed: (error: unknown) => void) {
+    this.signal = signal
+    this.answered = answered
+    this.failed = failed
+    signal.addEventListener("abort", this.aborted)
+  }
+
+  private readonly aborted = (): void => this.cancel(this.signal.reason)
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.controller = controller
+    // It was given up while the connection was made.
+    if (this.broken !== undefined) controller.abort(this.broken.error as Error)
+  }
+
+  onResponseStart(_: unknown, status: number, headers: Headers): void {
+    // What is below is only a word in between.
+    if (status < 200) return
+    this.status = status
+    this.headers = headers
+    this.answered(this)
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
+    if (this.reader !== undefined) return this.hand(chunk)
+    this.chunks.push(chunk)
+    this.unread += chunk.length
+    if (this.unread > mostUnread) controller.pause()
+  }
+
+  onResponseEnd(): void {
+    this.isOver = true
+    this.signal.removeEventListener("abort", this.aborted)
+    this.hand(undefined)
+  }
+
+  onResponseError(_: unknown, error: unknown): void {
+    this.broken ??= { error }
+    this.signal.removeEventListener("abort", this.aborted)
+    this.failed(error)
+    this.reader?.reject(this.broken.error)
+    this.reader = undefined
+  }
+
+  private hand(chunk: Uint8Array | undefined): void {
+    this.reader?.resolve(chunk)
+    this.reader = undefined
+  }
+
+  readonly read = (): Promise<Uint8Array | undefined> => {
+    const chunk = this.chunks.shift()
+    if (chunk !== undefined) {
+      this.unread -= chunk.length
+      if (this.unread <= mostUnread) this.controller?.resume()
+      return Promise.resolve(chunk)
+    }
+    if (this.broken !== undefined) return Promise.reject(this.broken.error)
+    if (this.isOver) return Promise.resolve(undefined)
+    return new Promise((resolve, reject) => (this.reader = { resolve, reject }))
+  }
+
+  readonly rest = (): ReadonlyArray<Uint8Array> | undefined => {
+    if (!this.isOver) return undefined
+    const { chunks } = this
+    this.chunks = []
+    return chunks
+  }
+
+  readonly cancel = (reason?: unknown): void => {
+    if (this.isOver || this.broken !== undefined) return
+    const error = reason instanceof Error ? reason : new Error("The response was left before its end")
+    this.chunks = []
+    if (this.controller === undefined) this.onResponseError(undefined, error)
+    else this.controller.abort(error)
   }
 }
 
-const decoded = (body: Readable, decoder: NodeJS.ReadWriteStream & Readable): Readable => {
-  body.on("error", (error) => decoder.destroy(error))
-  decoder.on("close", () => body.destroy())
-  body.pipe(decoder)
-  return decoder
+const chunksOf = async function* ({ read }: Source): AsyncGenerator<Uint8Array> {
+  for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
+}
+
+/** A body without its compression. */
+const decoded = (body: Source, decoder: Duplex): Source => {
+  // Who reads it gets the error; nobody else is to be told.
+  pipeline(Readable.from(chunksOf(body)), decoder, (error) => {
+    if (error) body.cancel(error)
+  })
+  const chunks = decoder[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
+  return {
+    read: async () => (await chunks.next()).value,
+    cancel: () => void decoder.destroy()
+  }
 }
 
 /** Opens the way to an upstream, which may take so long to begin its answers; connections close with the scope. */
@@ -78,20 +174,20 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
     ),
     (pool): Transport =>
       async ({ body, headers, method, path, read }, signal) => {
-        const answer = await pool.request({
-          method: method as Dispatcher.HttpMethod,
-          path,
-          headers: headers as Array<string>,
-          body,
-          signal
+        const answer = await new Promise<Receiver>((resolve, reject) => {
+          if (signal.aborted) return reject(signal.reason)
+          pool.dispatch(
+            { method: method as Dispatcher.HttpMethod, path, headers: headers as Array<string>, body },
+            new Receiver(signal, resolve, reject)
+          )
         })
         const header = headerReader(answer.headers)
         const decoder = read ? decoders[header("content-encoding")?.trim().toLowerCase() ?? ""]?.() : undefined
         return {
-          status: answer.statusCode,
+          status: answer.status,
           header,
           headers: answer.headers,
-          body: sourceOf(decoder === undefined ? answer.body : decoded(answer.body, decoder)),
+          body: decoder === undefined ? answer : decoded(answer, decoder),
           isDecoded: decoder !== undefined
         }
       }

@@ -29,8 +29,8 @@ export const headerReader = (source: object): HeaderReader => {
   // Any object may stand where headers should; its properties are only read, and checked before use.
   const record = source as { readonly get?: unknown } & Readonly<Record<string, unknown>>
   const valueOf = (value: unknown): string | undefined => {
-    if (Array.isArray(value)) return value.join(", ")
-    return typeof value === "string" ? value : undefined
+    if (typeof value === "string") return value
+    return Array.isArray(value) ? value.join(", ") : undefined
   }
   const { get } = record
   if (typeof get === "function") return (name) => valueOf(get.call(record, name))
@@ -47,7 +47,8 @@ const day = 86_400_000
 
 /** A plain decimal number that is neither negative nor absurd. */
 const numberOf = (text: string | null | undefined): number | undefined => {
-  const trimmed = text?.trim() ?? ""
+  if (text === undefined || text === null) return undefined
+  const trimmed = text.trim()
   if (!/^\d{1,16}(\.\d{1,9})?$/.test(trimmed)) return undefined
   const value = Number(trimmed)
   return value <= maxAmount * 10 ? value : undefined
@@ -105,8 +106,24 @@ interface Fields {
   readonly reset: string | null | undefined
 }
 
+/** The headers that a dimension stands in. Their names are made once: making them costs more than reading them. */
+type Names = { readonly [F in keyof Fields]: string }
+
+const named = (nameOf: (field: keyof Fields) => string): Names => ({
+  limit: nameOf("limit"),
+  remaining: nameOf("remaining"),
+  reset: nameOf("reset")
+})
+
+const fieldsOf = (header: HeaderReader, { limit, remaining, reset }: Names): Fields => ({
+  limit: header(limit),
+  remaining: header(remaining),
+  reset: header(reset)
+})
+
 /** One dimension; undefined when none of its fields is usable. */
 const dimensionOf = (fields: Fields, now: number, roundedTo = 1): Signal.DimensionSignal | undefined => {
+  if (fields.limit == null && fields.remaining == null) return undefined
   const limit = numberOf(fields.limit)
   // A limit of 0, -1 or a word means that the provider does not count this dimension: its other fields mean nothing.
   if (fields.limit != null && !(limit !== undefined && limit >= 1 && limit <= maxAmount)) return undefined
@@ -130,16 +147,22 @@ type Dimensions = { -readonly [D in Limits.Dimension]?: Signal.DimensionSignal |
 /** Anthropic rounds tokens to the nearest thousand; requests are exact. */
 const anthropicRounding = 1_000
 
+const anthropicNames = (name: string): Names => named((field) => `anthropic-ratelimit-${name}-${field}`)
+const anthropicFields = {
+  requests: anthropicNames("requests"),
+  inputTokens: anthropicNames("input-tokens"),
+  outputTokens: anthropicNames("output-tokens"),
+  tokens: anthropicNames("tokens")
+}
+
 const anthropic = (header: HeaderReader, now: number): Dimensions => {
-  const read = (name: string, roundedTo?: number): Signal.DimensionSignal | undefined => {
-    const field = (suffix: string) => header(`anthropic-ratelimit-${name}-${suffix}`)
-    const fields = { limit: field("limit"), remaining: field("remaining"), reset: field("reset") }
-    const dimension = dimensionOf(fields, now, roundedTo)
+  const read = (name: Limits.Dimension, roundedTo?: number): Signal.DimensionSignal | undefined => {
+    const dimension = dimensionOf(fieldsOf(header, anthropicFields[name]), now, roundedTo)
     // "Continuously replenished up to your maximum limit": the provider counts by token bucket.
     return dimension?.limit === undefined ? dimension : { ...dimension, window: "bucket" }
   }
-  const inputTokens = read("input-tokens", anthropicRounding)
-  const outputTokens = read("output-tokens", anthropicRounding)
+  const inputTokens = read("inputTokens", anthropicRounding)
+  const outputTokens = read("outputTokens", anthropicRounding)
   // The combined figure is the sum of both and hides the one that is exhausted: a real 429 had 80,000 "tokens" left and
   // no input token. It is used only when there are no separate figures.
   const separate = inputTokens !== undefined || outputTokens !== undefined
@@ -161,15 +184,23 @@ const tightest = (...limits: ReadonlyArray<Signal.DimensionSignal | undefined>):
   return result
 }
 
+const openAiNames = (suffix: string): Names => named((field) => `x-ratelimit-${field}${suffix}`)
+const openAiFields = {
+  requests: openAiNames("-requests"),
+  requestsMinute: openAiNames("-requests-minute"),
+  bare: openAiNames(""),
+  tokens: openAiNames("-tokens"),
+  tokensMinute: openAiNames("-tokens-minute"),
+  projectTokens: openAiNames("-project-tokens")
+}
+
 const openAi = (header: HeaderReader, now: number): Dimensions => {
-  const read = (suffix: string): Signal.DimensionSignal | undefined => {
-    const field = (name: string) => header(`x-ratelimit-${name}${suffix}`)
-    return dimensionOf({ limit: field("limit"), remaining: field("remaining"), reset: field("reset") }, now)
-  }
+  const read = (name: keyof typeof openAiFields): Signal.DimensionSignal | undefined =>
+    dimensionOf(fieldsOf(header, openAiFields[name]), now)
   return {
     // Cerebras and Mistral name the window as well; only their minutes are comparable with a limit per minute.
-    requests: read("-requests") ?? read("-requests-minute") ?? read(""),
-    tokens: tightest(read("-tokens") ?? read("-tokens-minute"), read("-project-tokens"))
+    requests: read("requests") ?? read("requestsMinute") ?? read("bare"),
+    tokens: tightest(read("tokens") ?? read("tokensMinute"), read("projectTokens"))
   }
 }
 
@@ -179,8 +210,8 @@ interface Item {
 }
 
 /** A structured-field list of strings or tokens with parameters, such as `"burst";q=100;w=60,"day";q=1000;w=86400`. */
-const itemsOf = (text: string | null | undefined): ReadonlyArray<Item> =>
-  (text ?? "")
+const itemsOf = (text: string): ReadonlyArray<Item> =>
+  text
     .slice(0, 2_000)
     .split(",")
     .map((part) => {
@@ -196,7 +227,8 @@ const isMinute = (window: string | undefined): boolean => window === undefined |
 
 /** The older drafts: `RateLimit-Limit: 100, 100;w=60`. */
 const olderDraft = (header: HeaderReader, now: number): Signal.DimensionSignal | undefined => {
-  const [limit, ...windows] = itemsOf(header("ratelimit-limit"))
+  const text = header("ratelimit-limit")
+  const [limit, ...windows] = text == null ? [] : itemsOf(text)
   const window = windows.find((item) => item.name === limit?.name)?.params.get("w") ?? limit?.params.get("w")
   if (!isMinute(window)) return undefined
   const fields = {
@@ -210,8 +242,9 @@ const olderDraft = (header: HeaderReader, now: number): Signal.DimensionSignal |
 /** The policies of the current draft that have a window of one minute, because a signal's limit is per minute. */
 const draft = (header: HeaderReader, now: number): Dimensions => {
   const result: Dimensions = {}
-  const policies = itemsOf(header("ratelimit-policy"))
-  for (const { name, params } of itemsOf(header("ratelimit"))) {
+  const text = header("ratelimit")
+  const policies = text == null ? [] : itemsOf(header("ratelimit-policy") ?? "")
+  for (const { name, params } of text == null ? [] : itemsOf(text)) {
     const policy = policies.find((policy) => policy.name === name)?.params
     const window = policy?.get("w")
     const unit = policy?.get("qu") ?? "requests"
