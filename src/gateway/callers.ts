@@ -1,5 +1,5 @@
 /** Who makes a request, and how it stands in the queue. */
-import { createHash } from "node:crypto"
+import { hash } from "node:crypto"
 import type { CallRequest } from "../fetch/engine.ts"
 import type * as Governor from "../Governor.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
@@ -43,8 +43,7 @@ const keyOf = ({ header, url }: CallRequest): string => {
 }
 
 /** A name for a caller of whom only the key is known, from which nobody can tell the key. */
-const nameOfKey = (key: string): string =>
-  key === "" ? "unknown" : `key-${createHash("sha256").update(key).digest("hex").slice(0, 8)}`
+const nameOfKey = (key: string): string => (key === "" ? "unknown" : `key-${hash("sha256", key).slice(0, 8)}`)
 
 /** The pattern of a text in which `*` stands for anything. */
 const patternOf = (text: string): RegExp =>

@@ -1,7 +1,5 @@
 /** One request and its response. */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { isUtf8 } from "node:buffer"
@@ -10,7 +8,7 @@ import * as Engine from "../fetch/engine.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { at, parseJson } from "../protocol/json.ts"
-import type { Protocol } from "../protocol/protocol.ts"
+import type { Match, Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import * as Retry from "../Retry.ts"
 import type { Activity, Ended } from "./activity.ts"
@@ -25,10 +23,11 @@ export interface Parts {
   readonly engine: Engine.Engine
   readonly transports: ReadonlyMap<string, Transport>
   readonly activity: Activity
-  readonly memory: Request.Memory
-  readonly maxBodyBytes: number
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   readonly keeper: Response.Keeper
-  readonly maxHold: Duration.Duration
+  /** Milliseconds. */
+  readonly maxHold: number
 }
 
 // -----------------------------------------------------------------------------
@@ -178,20 +177,10 @@ const refused = (planned: Engine.Planned, error: unknown): Outcome => {
 }
 
 /** What the log says of a call that is over: nothing of what is in it, and no key. */
-const logged = ({ outcome, request, upstream }: Ended, startedAt: number, status: number): Effect.Effect<void> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const { agent, model, protocol } = request!
-    return Effect.logDebug({
-      event: "call",
-      upstream,
-      protocol,
-      model,
-      agent,
-      outcome,
-      status,
-      millis: now - startedAt
-    })
-  })
+const logged = ({ outcome, request, upstream }: Ended, status: number, millis: number): Effect.Effect<void> => {
+  const { agent, model, protocol } = request!
+  return Effect.logDebug({ event: "call", upstream, protocol, model, agent, outcome, status, millis })
+}
 
 /** Makes a call that is governed. */
 const govern = (
@@ -199,14 +188,16 @@ const govern = (
   routed: Routed,
   request: IncomingMessage,
   response: ServerResponse,
-  planned: Engine.Planned
+  planned: Engine.Planned,
+  bytes: Buffer
 ): Effect.Effect<void> => {
-  const { activity, engine, keeper, maxHold, transports } = parts
+  const { activity, engine, keeper, maxHold, now, transports } = parts
   const { protocol } = planned.match
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
-  const send: Engine.Send<Sent> = (signal, body = planned.body) => transport({ ...outgoing, body }, signal)
+  // The caller's own bytes, where nothing was added to them.
+  const send: Engine.Send<Sent> = (signal, body) => transport({ ...outgoing, body: body ?? bytes }, signal)
   const { name: upstream } = routed.upstream
   const isStream = planned.streams === "events"
   const said = { upstream, request: planned.request }
@@ -220,60 +211,78 @@ const govern = (
     if (result._tag === "Refused") return result.isLost ? "failed" : "refused"
     return result.isFinal ? "failed" : "answered"
   }
+  const startedAt = now()
+  const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
+    activity.ended({ ...said, outcome })
+    return logged({ ...said, outcome }, status, now() - startedAt)
+  }
+  const call = Effect.provideService(engine.call(planned, send), Retry.Deadline, startedAt + maxHold)
+  keeper.add(held)
   return Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const startedAt = yield* Clock.currentTimeMillis
-      const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
-        activity.ended({ ...said, outcome })
-        return logged({ ...said, outcome }, startedAt, status)
-      }
-      const called = restore(keeper.during(held, Retry.withDeadline(engine.call(planned, send), maxHold)))
-      const exit = yield* Effect.exit(called)
+    Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
+      keeper.remove(held)
       if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) {
-        yield* ended("hung up", 0)
-        return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+        return Effect.andThen(ended("hung up", 0), Effect.failCause(exit.cause as Cause.Cause<never>))
       }
-      const result = Exit.isSuccess(exit)
-        ? { _tag: "Answered" as const, ...exit.value }
+      const result: Outcome = Exit.isSuccess(exit)
+        ? { _tag: "Answered", ...exit.value }
         : refused(planned, Cause.squash(exit.cause))
-      yield* ended(nameOf(result), result._tag === "Refused" ? result.refusal.status : result.response.status)
+      const status = result._tag === "Refused" ? result.refusal.status : result.response.status
       const left = Effect.sync(() => {
         if (result._tag === "Answered" && !(result.body instanceof Uint8Array)) result.body.cancel("the client hung up")
       })
       const written = held.began ? complete(response, planned, result) : answer(response, result)
-      yield* Effect.onInterrupt(restore(written), () => left)
+      return Effect.andThen(
+        ended(nameOf(result), status),
+        Effect.onInterrupt(restore(written), () => left)
+      )
     })
   )
 }
 
-/** Answers one request whose upstream is known. An interruption means that the client has gone. */
+/** Why a body is not taken. */
+const refuseBody = (parts: Parts, routed: Routed, response: ServerResponse, why: Request.Unread): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })
+    // The rest of it is not read.
+    response.setHeader("connection", "close")
+    return refuse(response, refusalFor(unread[why]))
+  })
+
+/** Answers a call whose body is here. */
+const answerCall = (
+  parts: Parts,
+  routed: Routed,
+  found: Match,
+  request: IncomingMessage,
+  response: ServerResponse,
+  bytes: Buffer
+): Effect.Effect<void> => {
+  // What is no text is no call either, and has to keep its bytes.
+  const planned = isUtf8(bytes)
+    ? parts.engine.plan(found, { url: routed.url, header: headerReader(request.headers), body: bytes.toString() })
+    : undefined
+  return planned === undefined
+    ? pass(parts, routed, request, response, bytes)
+    : govern(parts, routed, request, response, planned, bytes)
+}
+
+/** Answers one request whose upstream is known: runs what that takes, for a call once its body is here. */
 export const exchange = (
   parts: Parts,
   routed: Routed,
   request: IncomingMessage,
-  response: ServerResponse
-): Effect.Effect<void> => {
-  const { activity, engine, maxBodyBytes, memory } = parts
-  const { method = "GET" } = request
-  const found = engine.route(method, routed.path)
-  if (found === undefined) return pass(parts, routed, request, response, undefined)
-  const { body, release } = Request.readBody(request, memory, maxBodyBytes)
-  return Effect.matchEffect(body, {
-    onFailure: (why) => {
-      activity.ended({ outcome: "refused", upstream: routed.upstream.name })
-      // The rest of it is not read.
-      response.setHeader("connection", "close")
-      return refuse(response, refusalFor(unread[why]))
-    },
-    onSuccess: (bytes) => {
-      // What is no text is no call either, and has to keep its bytes.
-      const text = isUtf8(bytes) ? bytes.toString() : undefined
-      const planned =
-        text === undefined
-          ? undefined
-          : engine.plan(found, { url: routed.url, header: headerReader(request.headers), body: text })
-      if (planned === undefined) return pass(parts, routed, request, response, bytes)
-      return govern(parts, routed, request, response, planned)
-    }
-  }).pipe(Effect.onExit(() => Effect.sync(release)))
+  response: ServerResponse,
+  body: Request.Body,
+  run: (answer: Effect.Effect<void>) => void
+): void => {
+  const { call } = routed
+  if (call === undefined) return run(pass(parts, routed, request, response, undefined))
+  body.read(request, (read) =>
+    run(
+      typeof read === "string"
+        ? refuseBody(parts, routed, response, read)
+        : answerCall(parts, routed, call, request, response, read)
+    )
+  )
 }

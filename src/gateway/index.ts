@@ -52,8 +52,9 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
@@ -70,7 +71,8 @@ import { makeCallers, type Rule } from "./callers.ts"
 import { isAtHome, isLoopback, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
 import * as Page from "./page.ts"
-import { routeOf, type Upstream, upstreamOf } from "./routes.ts"
+import { makeRouter, type Upstream, upstreamOf } from "./routes.ts"
+import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
@@ -270,14 +272,15 @@ export const make = Effect.fnUntraced(function* (
     engine,
     transports,
     activity,
-    memory: { held: 0, most: checked.maxHeldBytes },
-    maxBodyBytes: checked.maxBodyBytes,
+    now,
     keeper: yield* Response.makeKeeper(silence, keepAlive, () => activity.held()),
-    maxHold
+    maxHold: Duration.toMillis(maxHold)
   }
+  const memory = { held: 0, most: checked.maxHeldBytes }
   const run = yield* FiberSet.runtime(yield* FiberSet.make<void, never>())()
   const { server, url } = yield* Server.listen(checked)
   const door = makeDoor(checked.token)
+  const route = makeRouter(upstreams, engine.route)
   const page = yield* Page.make({ activity, budget, journal, upstreams, now })
   let closing = false
 
@@ -311,16 +314,28 @@ export const make = Effect.fnUntraced(function* (
       })
       return void run(Exchange.refuse(response, refusal))
     }
-    const routed = routeOf(upstreams, request.method ?? "GET", target, headerReader(request.headers))
+    const routed = route(request.method ?? "GET", target, headerReader(request.headers))
     if (routed === undefined) return plain(response, 404, "No upstream of this gateway serves this path\n")
     activity.open++
-    const fiber = run(Exchange.exchange(parts, routed, request, response))
-    fiber.addObserver(() => {
+    const body = new Request.Body(memory, checked.maxBodyBytes)
+    let answering: Fiber.Fiber<void> | undefined
+    let isOver = false
+    const over = (): void => {
+      if (isOver) return
+      isOver = true
       activity.open--
+      body.release()
       // Whatever ended it, nobody is left waiting.
       if (!response.writableEnded) response.destroy()
+    }
+    Exchange.exchange(parts, routed, request, response, body, (answer) => {
+      answering = run(answer)
+      answering.addObserver(over)
     })
-    response.once("close", () => fiber.interruptUnsafe())
+    response.once("close", () => {
+      if (answering === undefined) over()
+      else answering.interruptUnsafe()
+    })
   }
   server.on("request", serve)
   yield* Effect.addFinalizer(() => {

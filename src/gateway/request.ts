@@ -1,5 +1,4 @@
 /** Bodies of requests: read as far as they may be, and counted as long as they are held. */
-import * as Effect from "effect/Effect"
 import type { IncomingMessage } from "node:http"
 
 /** The bytes of all bodies that are held, in requests that wait or run. */
@@ -15,31 +14,43 @@ export type Unread =
   /** There is no room for it among those that are held. */
   | "full"
 
-/** Reads a body. What it holds of the memory is given back by `release`. */
-export const readBody = (
-  request: IncomingMessage,
-  memory: Memory,
-  most: number
-): { readonly body: Effect.Effect<Buffer, Unread>; readonly release: () => void } => {
-  let held = 0
-  return {
-    release: () => {
-      memory.held -= held
-      held = 0
-    },
-    body: Effect.callback<Buffer, Unread>((resume) => {
-      if (Number(request.headers["content-length"] ?? 0) > most) return resume(Effect.fail("tooLarge"))
-      const chunks: Array<Buffer> = []
-      request.on("data", (chunk: Buffer) => {
-        held += chunk.length
-        memory.held += chunk.length
-        if (held <= most && memory.held <= memory.most) return void chunks.push(chunk)
-        request.removeAllListeners("data").pause()
-        resume(Effect.fail(held > most ? "tooLarge" : "full"))
-      })
-      request.on("end", () => resume(Effect.succeed(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))))
-      // A client that hangs up interrupts the whole exchange.
-      request.on("error", () => {})
+/** The body of one request. */
+export class Body {
+  private readonly memory: Memory
+  private readonly most: number
+  private held = 0
+  private isSettled = false
+
+  constructor(memory: Memory, most: number) {
+    this.memory = memory
+    this.most = most
+  }
+
+  /** Reads it, and gives it or why it is not taken. */
+  read(request: IncomingMessage, give: (body: Buffer | Unread) => void): void {
+    const settle = (body: Buffer | Unread): void => {
+      if (this.isSettled) return
+      this.isSettled = true
+      give(body)
+    }
+    if (Number(request.headers["content-length"] ?? 0) > this.most) return settle("tooLarge")
+    const { memory, most } = this
+    const chunks: Array<Buffer> = []
+    request.on("data", (chunk: Buffer) => {
+      if (this.isSettled) return
+      this.held += chunk.length
+      memory.held += chunk.length
+      if (this.held <= most && memory.held <= memory.most) return void chunks.push(chunk)
+      request.removeAllListeners("data").pause()
+      settle(this.held > most ? "tooLarge" : "full")
     })
+    request.on("end", () => settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
+  }
+
+  /** Gives back what it holds of the memory: nobody needs it any more. */
+  release(): void {
+    this.isSettled = true
+    this.memory.held -= this.held
+    this.held = 0
   }
 }

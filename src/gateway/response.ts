@@ -31,10 +31,6 @@ const drained = (response: ServerResponse): Effect.Effect<void> =>
     })
   )
 
-/** Writes a chunk; done when the client has room for the next. */
-const write = (response: ServerResponse, chunk: Uint8Array | string): Effect.Effect<void> =>
-  Effect.suspend(() => (response.write(chunk) ? Effect.void : drained(response)))
-
 /** Ends a response; done when the client has taken most of it. */
 export const end = (response: ServerResponse, chunk?: Uint8Array | string): Effect.Effect<void> =>
   Effect.suspend(() => {
@@ -42,14 +38,20 @@ export const end = (response: ServerResponse, chunk?: Uint8Array | string): Effe
     return response.writableNeedDrain ? drained(response) : Effect.void
   })
 
+/** Writes a body until it is over, or the client has no room for more of it. */
+const flow = async (response: ServerResponse, { read }: Source): Promise<"over" | "full"> => {
+  for (;;) {
+    const chunk = await read()
+    if (chunk === undefined) return "over"
+    if (!response.write(chunk)) return "full"
+  }
+}
+
 /** Writes a body to its end. One that breaks breaks the connection, as it did at the provider. */
 export const relay = (response: ServerResponse, source: Source): Effect.Effect<void> =>
   Effect.gen(function* () {
-    for (;;) {
-      const chunk = yield* Effect.tryPromise(source.read)
-      if (chunk === undefined) return yield* end(response)
-      yield* write(response, chunk)
-    }
+    while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* drained(response)
+    return yield* end(response)
   }).pipe(
     Effect.catch(() => Effect.sync(() => void response.destroy())),
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
@@ -65,10 +67,10 @@ export interface Held {
   began: boolean
 }
 
-/** Keeps responses alive. */
+/** Keeps responses alive, from when they are added until they are removed. */
 export interface Keeper {
-  /** Does the work, and keeps the response alive meanwhile. */
-  readonly during: <A, E, R>(held: Held, work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  readonly add: (held: Held) => void
+  readonly remove: (held: Held) => void
 }
 
 /** The timer looks so often within the times that it keeps, and at least each second. */
@@ -109,10 +111,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
   const pause = Effect.sleep(Math.min(1_000, silenceMillis / looks, everyMillis / looks))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(pause, tick)))
   return {
-    during: (held, work) =>
-      Effect.suspend(() => {
-        due.set(held, now() + silenceMillis)
-        return Effect.onExit(work, () => Effect.sync(() => void due.delete(held)))
-      })
+    add: (held) => void due.set(held, now() + silenceMillis),
+    remove: (held) => void due.delete(held)
   }
 })

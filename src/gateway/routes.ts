@@ -6,8 +6,9 @@ import { gemini } from "../protocol/gemini.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
-import type { Protocol, Route } from "../protocol/protocol.ts"
+import type { Match, Protocol, Route } from "../protocol/protocol.ts"
 import { pathOf } from "../protocol/requests.ts"
+import * as Recency from "../estimator/recency.ts"
 
 /** A provider that requests are sent on to. */
 export interface Upstream {
@@ -25,6 +26,8 @@ export interface Routed {
   /** The path at the upstream, with the query. */
   readonly path: string
   readonly url: string
+  /** The call that it is, where a model answers it. */
+  readonly call: Match | undefined
 }
 
 /** The upstream that an address names; undefined where it is none for HTTP, or says more than a host and a path. */
@@ -68,12 +71,12 @@ const nameOf = (all: ReadonlyArray<Found>, path: string, header: HeaderReader, s
  * Where a request goes; undefined where no upstream serves its path. `/name/...` always goes to the upstream of that name,
  * and everything goes to the only upstream where there is one only.
  */
-export const routeOf = (
+const find = (
   upstreams: Upstreams,
   method: string,
   target: string,
   header: HeaderReader
-): Routed | undefined => {
+): Omit<Routed, "call"> | undefined => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return undefined
   const { search } = parsed
@@ -90,4 +93,32 @@ export const routeOf = (
   // An address that ends with the version, and a path that begins with it.
   const joined = `${known === undefined || upstream.base === "" ? full : (pathOf(full) ?? full)}${search}`
   return { upstream, path: joined, url: `${upstream.origin}${joined}` }
+}
+
+/** Finds the route of a request by its method, its target and its headers. */
+export type Router = (method: string, target: string, header: HeaderReader) => Routed | undefined
+
+/** Clients repeat a few paths, and their versions. */
+const mostKnown = 1_000
+const longestKnown = 256
+const isNamed = (value: string | null | undefined): boolean => (value ?? "") !== ""
+
+/** Routes requests, and remembers how: URLs are parsed once, and keys in them are not kept. */
+export const makeRouter = (
+  upstreams: Upstreams,
+  callOf: (method: string, path: string) => Match | undefined
+): Router => {
+  const known = new Map<string, Routed | undefined>()
+  const routeOf: Router = (method, target, header) => {
+    const routed = find(upstreams, method, target, header)
+    return routed && { ...routed, call: callOf(method, routed.path) }
+  }
+  return (method, target, header) => {
+    if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
+    const client = isNamed(header("anthropic-version")) ? "a" : isNamed(header("x-goog-api-key")) ? "g" : "-"
+    const key = `${client}${method} ${target}`
+    const route = known.has(key) ? known.get(key) : routeOf(method, target, header)
+    Recency.put(known, key, route, mostKnown)
+    return route
+  }
 }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { routeOf, type Upstream, upstreamOf } from "../../src/gateway/routes.ts"
+import { makeRouter, type Upstream, upstreamOf } from "../../src/gateway/routes.ts"
 
 const upstreams = (given: Record<string, string>): ReadonlyMap<string, Upstream> =>
   new Map(Object.entries(given).map(([name, address]) => [name, upstreamOf(name, address)!]))
@@ -10,8 +10,13 @@ const three = upstreams({
   gemini: "https://gemini.test"
 })
 
-const to = (method: string, target: string, headers: Record<string, string> = {}, from = three): string | undefined =>
-  routeOf(from, method, target, (name) => headers[name])?.url
+const to = (method: string, target: string, headers: Record<string, string> = {}, from = three): string | undefined => {
+  const route = makeRouter(from, () => undefined)
+  const first = route(method, target, (name) => headers[name])
+  // What it remembers is what it found.
+  assert.strictEqual(route(method, target, (name) => headers[name])?.url, first?.url)
+  return first?.url
+}
 
 describe("routes of the gateway", () => {
   it("finds the provider by the path, in every form of base URL", () => {
