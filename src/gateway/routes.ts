@@ -115,8 +115,8 @@ export const makeRouter = (
   }
   return (method, target, header) => {
     if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
-    const client = isNamed(header("anthropic-version")) ? "a" : isNamed(header("x-goog-api-key")) ? "g" : "-"
-    const key = `${client}${method} ${target}`
+    const client = ["anthropic-version", "x-goog-api-key"].findIndex((name) => isNamed(header(name)))
+    const key = `${client} ${method} ${target}`
     const route = known.has(key) ? known.get(key) : routeOf(method, target, header)
     Recency.put(known, key, route, mostKnown)
     return route
