@@ -12,26 +12,40 @@ import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Exit from "./exit.ts"
-import { forecastCommand } from "./forecast.ts"
-import { gatewayCommand } from "./gateway.ts"
 import * as Help from "./help.ts"
-import { labCommand } from "./lab.ts"
 import * as Log from "./log.ts"
 import * as Print from "./print.ts"
 import * as Provenance from "./provenance.ts"
-import { providerCommand } from "./provider.ts"
-import { runCommand } from "./run.ts"
-import { startCommand } from "./start.ts"
-import { statusCommand } from "./status.ts"
-import { stormCommand } from "./storm.ts"
 import { version } from "./version.ts"
 
 export { version }
 
+/** The commands, which are loaded when they are called: a gateway that runs for months need not carry the lab. */
+const commands = {
+  start: async () => (await import("./start.ts")).startCommand,
+  storm: async () => (await import("./storm.ts")).stormCommand,
+  forecast: async () => (await import("./forecast.ts")).forecastCommand,
+  run: async () => (await import("./run.ts")).runCommand,
+  status: async () => (await import("./status.ts")).statusCommand,
+  provider: async () => (await import("./provider.ts")).providerCommand,
+  gateway: async () => (await import("./gateway.ts")).gatewayCommand,
+  lab: async () => (await import("./lab.ts")).labCommand
+}
+
+/** The command that arguments begin with, or all of them: the help lists them, and a misspelt name is compared with theirs. */
+const load = ([name = ""]: ReadonlyArray<string>) =>
+  Effect.promise(() =>
+    Promise.all(
+      Object.hasOwn(commands, name)
+        ? [commands[name as keyof typeof commands]()]
+        : Object.values(commands).map((load) => load())
+    )
+  )
+
 /**
  * The root of all commands.
  */
-const command = Command.make("floodgate").pipe(
+const root = Command.make("floodgate").pipe(
   Command.withDescription("Keeps parallel LLM calls inside a provider's rate limits. `start` is the tour."),
   Command.withExamples([
     { command: "floodgate start", description: "A tour in about half a minute" },
@@ -43,16 +57,6 @@ const command = Command.make("floodgate").pipe(
     { command: 'floodgate run docs --prompt "What must an operator know?"', description: "Agents over your documents" },
     { command: "floodgate provider --port 8787 --input-tokens-per-minute 400000", description: "A provider to try on" },
     { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
-  ]),
-  Command.withSubcommands([
-    startCommand,
-    stormCommand,
-    forecastCommand,
-    runCommand,
-    statusCommand,
-    providerCommand,
-    gatewayCommand,
-    labCommand
   ])
 )
 
@@ -87,7 +91,9 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
  * Runs the tool with these arguments, and says on standard error what went wrong.
  */
 export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, Ended, Command.Environment> =>
-  Command.runWith(command, { version })(args).pipe(
+  Effect.flatMap(load(args), (loaded) =>
+    Command.runWith(Command.withSubcommands(root, loaded), { version })(args)
+  ).pipe(
     Effect.provideService(CliOutput.Presenter, Help.presenter),
     Effect.provideService(Provenance.Arguments, args),
     Effect.catchCause(ended),
