@@ -103,7 +103,9 @@ export const importsOf = (file: string): Array<Import> => {
 /** What a file takes of other files by relative imports and re-exports, as `src/file.ts name`; `*` is everything. */
 export const takenBy = (file: string): Array<string> => {
   const source = parse(file)
-  return source.statements.flatMap((node) => {
+  const later = source.text.matchAll(/\(await import\("(\.[^"]+)"\)\)\.(\w+)/g)
+  const takenLater = [...later].map(([, from = "", name]) => `${inRoot(join(root, dirname(file), from))} ${name}`)
+  const takenAtOnce = source.statements.flatMap((node) => {
     if (!ts.isImportDeclaration(node) && !ts.isExportDeclaration(node)) return []
     const specifier = node.moduleSpecifier as ts.StringLiteral | undefined
     if (specifier === undefined || !specifier.text.startsWith(".")) return []
@@ -116,4 +118,5 @@ export const takenBy = (file: string): Array<string> => {
     const members = source.text.matchAll(new RegExp(`\\b${named.name.text}\\.(\\w+)`, "g"))
     return [...members].map(([, member]) => `${from} ${member}`)
   })
+  return [...takenLater, ...takenAtOnce]
 }
