@@ -11,7 +11,7 @@
  */
 import type { Account } from "./account.ts"
 import type { Outcome } from "./provider.ts"
-import { fairPart, type Scenario } from "./scenario.ts"
+import { binding, fairPart, type Scenario } from "./scenario.ts"
 import type { Call } from "./workload.ts"
 
 export interface Result {
@@ -74,7 +74,8 @@ export const tally = (scenario: Scenario): Tally => {
     const { backFrom } = scenario
     if (backFrom === undefined) return undefined
     const served = Math.max(...servedAt.map((at, agent) => at - busyUntil[agent]!))
-    return Math.max(account.backAfter(backFrom) ?? Infinity, served / 1000)
+    const turn = agents / (binding(scenario).perMinute / 60_000)
+    return Math.max(account.backAfter(backFrom) ?? Infinity, (served - turn) / 1000)
   }
 
   return {

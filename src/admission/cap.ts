@@ -103,12 +103,16 @@ const lower = (cap: Cap, amount: number): void => {
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
 
-/** Remembers how full the bucket was. The oldest of too many is taken for as young as the next. */
+/** Remembers how full the bucket was. Of too many, the two that are most alike become one, as high and as young as either. */
 const note = (cap: Cap): void => {
   const { highs, level } = cap
   while (highs.length > 0 && highs.at(-1)!.level <= level) highs.pop()
   highs.push({ at: cap.at, level })
-  if (highs.length > mostHighs) highs.splice(0, 2, { at: highs[1]!.at, level: highs[0]!.level })
+  if (highs.length <= mostHighs) return
+  const fall = (i: number) => highs[i]!.level - highs[i + 1]!.level
+  let least = 0
+  for (let i = 1; i < mostHighs; i++) if (fall(i) < fall(least)) least = i
+  highs.splice(least, 2, { at: highs[least + 1]!.at, level: highs[least]!.level })
 }
 
 /**

@@ -45,6 +45,8 @@ const levelGain = 0.2
 /** The share is measured by headers over at least this time, and corrected by this part of the difference. */
 const slopeMillis = 1_000
 const slopeGain = 0.4
+/** How fast an error of headers is forgotten, for each measure of the share. */
+const errorDecay = 0.97
 /** While headers are this fresh, in time or in calls, they measure the share, and it is not tried. */
 const freshMillis = 10_000
 const freshCalls = 8
@@ -59,13 +61,13 @@ const leastOverload = 0.01
 const outageRate = 0.9
 /** An outage is suspected after two failures in a row at the least. */
 const outageScore = 6
-/** Waits between the probes of an outage: its end is noticed within 20 s, and 10 minutes of it take 33 probes. */
-const outageMillis = [1_000, 2_000, 5_000, 10_000, 20_000]
+/** Waits between the probes of an outage: its end is noticed within 10 s, and 10 minutes of it take 62 probes. */
+const outageMillis = [1_000, 2_000, 5_000, 10_000]
 /** A failure shows within this time, or its call is taken for accepted. */
 const longestSilence = 60_000
 /** After an outage calls go out 1, 2, 4 at a time; when those did not fail it is over. */
 const mostProbes = 8
-/** A burst of requests that headers teach is at most what the limit refills in this time. */
+/** Providers may enforce 60 requests a minute as one a second, whatever headers say: then a burst is this much of the refill. */
 const smoothedMillis = 5_000
 /** Of a limit that is used less than this an exhaustion is not expected. */
 const suspectedPart = 0.7
@@ -555,9 +557,8 @@ const learnLimit = (
   // The burst that headers of a larger limit taught is not this one's.
   if (limit < meter.limit && pool.caps[dimension] === undefined) meter.burst = undefined
   Meter.setLimit(meter, limit)
-  // What is left of a bucket can be had at once, but providers may enforce 60 requests a minute as one a second.
-  const most = dimension === "requests" ? limit * smoothedMillis : Infinity
-  meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, most)) || undefined
+  // What is left of a bucket can be had at once, unless that was tried and rejected.
+  meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, meter.mostBurst)) || undefined
   if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
   const share = pool.shares[dimension]
   if (share !== undefined) limitTo(pool, dimension, shareOf(meter, share), now)
@@ -615,7 +616,10 @@ const learnSlope = (meter: Meter.Meter, from: Meter.Reference, to: Meter.Referen
   const elapsed = to.at - from.at
   if (elapsed < Math.max(slopeMillis, (4 * meter.mean) / rate, (10 * roundedTo) / meter.limit)) return
   const isFull = to.remaining > 0.9 * meter.most && meter.most > 3 * meter.mean
-  const slope = isFull ? meter.limit : (to.remaining - from.remaining + to.sum - from.sum) / elapsed
+  const gained = to.remaining - from.remaining + to.sum - from.sum
+  // More than the limit refills is the error of old headers. As much may be missing in the next ones.
+  meter.error = Math.max(errorDecay * meter.error, gained - meter.limit * elapsed - roundedTo)
+  const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
   Meter.restart(meter, Math.max(meter.limit / 50, rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }
@@ -658,7 +662,10 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
       }
     }
   }
-  const hasRoom = isTrusted && covers(pool, readings)
+  const hasRoom =
+    isTrusted &&
+    covers(pool, readings) &&
+    pool.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, ticket, readings))
   if (pool.opening === undefined && gate.misses < 2 && ticket.at > gate.fence) {
     const pending = callRate(pool) * verdictMillis(pool)
     const rates = { random: pool.random, score: Verdicts.thresholdFor(callRate(pool) * alarmMillis), pending }
@@ -666,9 +673,19 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   }
   if (ticket.at <= gate.fence) return "exhausted"
   if (!isAlarm(pool, ticket, hasRoom)) return "isolated"
-  if (isTrusted) pool.distrustUntil = now + distrustMillis
-  exhaust(pool, culprit(pool, ticket, isTrusted ? readings : undefined, now), ticket, retryAfter, undefined, now)
+  const meter = culprit(pool, ticket, isTrusted ? readings : undefined, now)
+  if (isTrusted) {
+    pool.distrustUntil = now + distrustMillis
+    if (hasRoom && meter.dimension === "requests") smooth(meter)
+  }
+  exhaust(pool, meter, ticket, retryAfter, undefined, now)
   return "exhausted"
+}
+
+/** Whether headers say that a bucket had room for a call, by more than their error. */
+const showsRoom = (meter: Meter.Meter, ticket: Ticket, readings: Readings | undefined): boolean => {
+  const { remaining } = readings?.[meter.dimension] ?? {}
+  return remaining !== undefined && remaining - meter.error >= ticket.charge[meter.dimension]
 }
 
 /** Whether the bucket was empty, by the sequential test. */
@@ -709,14 +726,15 @@ const threshold = (pool: Pool): number => {
 
 /**
  * The dimension whose bucket was probably empty: the one of which most is used, measured by its limit. Headers that show
- * room acquit theirs, and one without a known limit is suspected when no other is used up.
+ * room acquit theirs, and one without a known limit is suspected when no other is used up. Where all show room, requests
+ * came too fast.
  */
 const culprit = (pool: Pool, ticket: Ticket, readings: Readings | undefined, now: number): Meter.Meter => {
-  let found = pool.meters[0]!
+  let found = pool.meters.find(({ dimension }) => dimension === "requests") ?? pool.meters[0]!
   let most = -1
   for (const meter of pool.meters) {
     const { dimension } = meter
-    if (ticket.charge[dimension] === 0 || (readings?.[dimension] !== undefined && pool.meters.length > 1)) continue
+    if (ticket.charge[dimension] === 0 || showsRoom(meter, ticket, readings)) continue
     const part = meter.peak === Infinity ? suspectedPart : Meter.recentRate(meter, now) / Meter.rate(meter)
     if (part > most) {
       most = part
@@ -724,6 +742,12 @@ const culprit = (pool: Pool, ticket: Ticket, readings: Readings | undefined, now
     }
   }
   return found
+}
+
+/** Headers showed room for requests that were rejected: from now on they go out evenly. */
+const smooth = (meter: Meter.Meter): void => {
+  meter.mostBurst = smoothedMillis * meter.limit
+  if (meter.burst !== undefined) meter.burst = Math.min(meter.burst, meter.mostBurst)
 }
 
 /** The bucket of a meter was empty when this call was sent: `remaining` of it were left, if that is known. */

@@ -57,6 +57,8 @@ export interface Meter {
   limit: number
   /** What the bucket holds, where that is known. */
   burst: number | undefined
+  /** What headers may teach of that. */
+  mostBurst: number
   level: number
   at: number
   /** The curve of the rate in use: `floor` at phase -1, `peak`, the share that was measured, at phase 0, then beyond. */
@@ -93,6 +95,8 @@ export interface Meter {
   /** Used by headers: the last one that counted, and the largest `remaining` lately. */
   header: Reference | undefined
   most: number
+  /** By how much headers were too high lately, because they are late. */
+  error: number
   /** Calls sent up to this time are in the level as they were used, because a header said what was left after them. */
   loweredAt: number
 }
@@ -107,6 +111,7 @@ export const make = (
   dimension,
   limit,
   burst,
+  mostBurst: Infinity,
   level: burst ?? limit * burstMillis,
   at: now,
   floor: limit,
@@ -130,6 +135,7 @@ export const make = (
   tested: 0,
   header: undefined,
   most: 0,
+  error: 0,
   loweredAt: -Infinity
 })
 

@@ -38,7 +38,8 @@ export type Counting = PerDimension<Window>
  * - `perMinute` with `window: "bucket"` may use a whole minute's worth as burst.
  * - `perSecond` is a bucket that refills at that rate; its burst is one second's worth unless given.
  * - `total` never refills: a cap on a whole job.
- * - The default burst of `requests` is 5 s worth, because providers may enforce 60 a minute as one a second.
+ * - The default burst of `requests` is 5 s worth until headers show more, because providers may enforce 60 a minute as
+ *   one a second.
  *
  * A stated limit is a cap. A provider's headers can lower the rate in use, and never raise it.
  *
@@ -187,8 +188,9 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
     return { capacity, rate: (max - capacity) / millis, most: max, window: { max, millis }, quota: false, provider }
   }
   const rate = max / millis
-  const capacity = burst ?? (dimension === "requests" && perMinute !== undefined ? smoothed : max)
-  const provider = { rate: whole / millis, burst: burst ?? capacity / share }
+  const capacity = burst ?? max
+  const isSmoothed = dimension === "requests" && perMinute !== undefined
+  const provider = { rate: whole / millis, burst: burst ?? (isSmoothed ? smoothed : max) / share }
   return { capacity, rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false, provider }
 }
 

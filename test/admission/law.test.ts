@@ -132,10 +132,22 @@ describe("law", () => {
       assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
     })
 
-    it("of many requests in a minute grant no more at once than five seconds refill", () => {
-      const pool = poolOf(Law, {})
-      Law.observe(pool, undefined, { requests: { limit: 0.001, remaining: 60, roundedTo: 1 } }, 0)
-      assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 5)
+    it("grant at once what they show of requests, until those are rejected", () => {
+      const pool = poolOf(Law, { tokens: { perMinute: 60_000_000, window: "bucket" } })
+      const tokens = { limit: 1_000, remaining: 1e6, roundedTo: 1 }
+      const readings: Law.Readings = { requests: { limit: 0.01, remaining: 600, roundedTo: 1 }, tokens }
+      Law.observe(pool, undefined, readings, 0)
+      assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 600)
+      const tickets = Array.from({ length: 200 }, () => Law.take(pool, whole(100), 0))
+      for (const ticket of tickets.slice(0, 60)) {
+        Law.accept(pool, ticket)
+        Law.observe(pool, ticket, readings, 100)
+        Law.settle(pool, ticket, whole(100), 100)
+      }
+      for (const ticket of tickets.slice(60)) {
+        Law.reject(pool, ticket, { isRamp: false, retryAfter: undefined, readings, used: Amounts.nothing }, 100)
+      }
+      assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 50)
     })
 
     it("end the opening when they are of everything that is limited, and not before", () => {

@@ -104,7 +104,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     }
   ],
   [
-    "overload: an outage is probed after 1, 2, 5, 10, 20 s, one call at a time",
+    "overload: an outage is probed after 1, 2, 5, 10 s, one call at a time",
     {
       without: "one probe at a time",
       file: "admission/law.ts",

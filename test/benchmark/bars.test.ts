@@ -30,7 +30,9 @@ describe("in the weather", () => {
     ["random 429s of 1 %, no headers", 0.93, 0.015],
     ["neighbour in bursts, headers, 2 s", 0.9, 0.04],
     ["neighbour of 50 %, headers", 0.93, 0.02],
-    ["neighbour of 50 %, no headers", 0.92, 0.04]
+    ["neighbour of 50 %, no headers", 0.92, 0.04],
+    ["stale headers", 0.95, 0.02],
+    ["output tokens bind", 0.95, 0.02]
   ] as const) {
     it(`a budget uses what is there: ${cell}`, async () => {
       for (const weather of weathersOf(cell, calm)) {
@@ -41,6 +43,14 @@ describe("in the weather", () => {
       }
     })
   }
+
+  it("limits as the README writes them are no slower than none", async () => {
+    for (const weather of weathersOf("limits as the README writes them", () => true)) {
+      const run = await perform({ law: "library", weather, seed: 1 })
+      if (hasDied(run)) throw new Error(`${weather} died: ${run.error}`)
+      assert.isAtMost(run.result.makespan! - run.yardsticks!.noLimits, 2.1, weather)
+    }
+  })
 
   it("an outage at the start costs no call, and is over soon after it ends", async () => {
     for (const weather of weathersOf("outage: 500", (name) => name.includes("500 0-3 s"))) {

@@ -174,16 +174,16 @@ const down = (until: number, retryAfter?: number) => {
 }
 
 describe("Budget in an outage", () => {
-  it.effect("lets one call out after 1, 2, 5, 10 and 20 s, each of another agent, and all when one succeeds", () =>
+  it.effect("lets one call out after 1, 2, 5 and 10 s, each of another agent, and all when one succeeds", () =>
     Effect.gen(function* () {
       // Regression: probes that failed let the next one out at once, and so an outage of 30 s cost every agent its five
       // attempts.
-      const { call, sent, times } = down(60_000)
+      const { call, sent, times } = down(45_000)
       const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e", "f"], (agent) => start(call(agent)))
       yield* TestClock.adjust(100)
       assert.deepStrictEqual(times(), [0, 0, 0, 0, 0, 0])
       let at = 100
-      for (const rest of [1_000, 2_000, 5_000, 10_000, 20_000, 20_000]) {
+      for (const rest of [1_000, 2_000, 5_000, 10_000, 10_000, 10_000]) {
         const before = sent.length
         assert.deepStrictEqual((yield* pool).pause, { reason: "overload", leftMillis: rest })
         yield* TestClock.adjust(rest - 1)
@@ -196,12 +196,12 @@ describe("Budget in an outage", () => {
       const probes = sent.slice(6)
       assert.strictEqual(new Set(probes.map(({ agent }) => agent)).size, probes.length)
       assert.isTrue(probes.every(({ verdict }) => verdict === "outage"))
-      yield* TestClock.adjust(20_000 + 200)
+      yield* TestClock.adjust(10_000 + 200)
       yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(
         times()
           .slice(-6)
-          .map((time) => time - at - 20_000),
+          .map((time) => time - at - 10_000),
         [0, 100, 100, 100, 100, 100]
       )
     }).pipe(Effect.provide(make({ limits })))
