@@ -56,6 +56,7 @@ import { finiteOf, invalid } from "./input/arguments.ts"
 import { dollars } from "./limits/words.ts"
 import { type Kept, perDollar } from "./spending/ledger.ts"
 import * as Ledger from "./spending/purse.ts"
+import type { Status } from "./spending/purse.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -88,27 +89,6 @@ export interface Cap {
 }
 
 /**
- * What a purse spent, in dollars.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Status {
-  /** In the period of the cap. */
-  readonly spent: number
-  /** In all. */
-  readonly total: number
-  /** What calls that run may still spend. */
-  readonly held: number
-  /** What is left of the cap, `held` included; undefined without one. */
-  readonly left: number | undefined
-  /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined where never. */
-  readonly until: number | undefined
-  /** Calls of models without a price: they are in none of these sums. */
-  readonly unpriced: number
-}
-
-/**
  * Counts what calls cost, up to a cap.
  *
  * @category models
@@ -123,6 +103,7 @@ export interface Purse {
 }
 
 export type { Kept } from "./spending/ledger.ts"
+export type { Status } from "./spending/purse.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -225,23 +206,11 @@ export const make = (
   const purse: Purse = {
     name,
     cap,
-    status: Effect.map(Clock.currentTimeMillis, (now) => statusOf(inner, now)),
+    status: Effect.map(Clock.currentTimeMillis, (now) => inner.status(now)),
     kept: Effect.sync(() => inner.ledger.kept)
   }
   Ledger.behind.set(purse, inner)
   return purse
-}
-
-const statusOf = ({ keeping, ledger, unpriced }: Ledger.Purse, now: number): Status => {
-  const spent = ledger.spent(now)
-  return {
-    spent: spent / perDollar,
-    total: ledger.total / perDollar,
-    held: ledger.held / perDollar,
-    left: keeping === undefined ? undefined : Math.max(0, keeping.limit - spent) / perDollar,
-    until: ledger.nextEnd(now),
-    unpriced
-  }
 }
 
 // -----------------------------------------------------------------------------

@@ -114,7 +114,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/gateway\//,
-    own: ["core", "input/", "estimator/", "protocol/", "fetch/", "gateway/"],
+    own: ["core", "input/", "estimator/", "protocol/", "spending/", "fetch/", "gateway/"],
     packages: ["effect/*", "node:", "@effect/platform-node"]
   },
   {

@@ -5,6 +5,8 @@ import type * as Accounting from "../Accounting.ts"
 import type * as Events from "../Events.ts"
 import type { CallRequest } from "../fetch/engine.ts"
 import * as Recency from "../estimator/recency.ts"
+import type * as Spending from "../Spending.ts"
+import { behind } from "../spending/purse.ts"
 
 /** A request that was answered, or came to nothing. */
 export interface Ended {
@@ -30,6 +32,7 @@ export interface Minute {
   readonly at: number
   readonly calls: number
   readonly tokens: number
+  readonly dollars: number
 }
 
 /** Enough for a page; the busiest are not forgotten, because they come again. */
@@ -37,6 +40,8 @@ const mostAgents = 1_000
 const mostEvents = 50
 const mostMinutes = 60
 const minute = 60_000
+/** Series of a metric are kept for ever. */
+const mostSpenders = 100
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
@@ -48,6 +53,7 @@ export class Activity {
   private readonly context: Context.Context<never>
   private readonly now: () => number
   private readonly agentOf: (request: CallRequest) => string
+  private readonly spenders = new Set<string>()
   private readonly counters = new Map<string, Metric.Counter<number>>()
 
   constructor(context: Context.Context<never>, now: () => number, agentOf: (request: CallRequest) => string) {
@@ -59,14 +65,14 @@ export class Activity {
     Metric.registerUnsafe(gauge, context, { get, update: () => {}, modify: () => {} })
   }
 
-  private count(id: string, description: string, attributes: Readonly<Record<string, string>>): void {
+  private count(id: string, description: string, attributes: Readonly<Record<string, string>>, amount = 1): void {
     const key = `${id} ${Object.values(attributes).join(" ")}`
     let counter = this.counters.get(key)
     if (counter === undefined) {
       counter = Metric.counter(id, { description, attributes, incremental: true })
       this.counters.set(key, counter)
     }
-    counter.updateUnsafe(1, this.context)
+    counter.updateUnsafe(amount, this.context)
   }
 
   private agent(request: CallRequest): Writable<AgentActivity> {
@@ -88,10 +94,30 @@ export class Activity {
     const at = Math.floor(this.now() / minute) * minute
     const last = this.minutes.at(-1)
     if (last?.at === at) return last
-    const next = { at, calls: 0, tokens: 0 }
+    const next = { at, calls: 0, tokens: 0, dollars: 0 }
     this.minutes.push(next)
     if (this.minutes.length > mostMinutes) this.minutes.shift()
     return next
+  }
+
+  /** Tells what is left of a cap. */
+  watch(purse: Spending.Purse | undefined, now: () => number): void {
+    if (purse === undefined) return
+    const gauge = Metric.gauge("floodgate_gateway_cap_left_dollars", {
+      description: "What is left of a cap in dollars, by cap",
+      attributes: { cap: purse.name }
+    })
+    const get = () => ({ value: behind.get(purse)!.status(now()).left ?? 0 })
+    Metric.registerUnsafe(gauge, this.context, { get, update: () => {}, modify: () => {} })
+  }
+
+  /** An agent has spent so much more. */
+  spent(agent: string, dollars: number): void {
+    this.minute().dollars += dollars
+    // A client may call itself by another name each time.
+    if (this.spenders.size < mostSpenders) this.spenders.add(agent)
+    const name = this.spenders.has(agent) ? agent : "other agents"
+    this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
   }
 
   /** The response began before it was known what it will be. */

@@ -3,6 +3,8 @@ import { hash } from "node:crypto"
 import type { CallRequest } from "../fetch/engine.ts"
 import type * as Governor from "../Governor.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
+import type * as Spending from "../Spending.ts"
+import type { Key, Purses } from "./purses.ts"
 
 /**
  * Callers, and what holds for them. All that it names must fit; what it leaves out fits everybody. In a text, `*` stands for
@@ -23,6 +25,12 @@ export interface Rule {
   readonly weight?: number | undefined
   /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
   readonly priority?: number | undefined
+  /** What all these callers together may cost; every rule that fits counts. @default no bound */
+  readonly cap?: Spending.Cap | undefined
+  /** What each agent may cost. An agent that its client names can have many names: bound keys, or all, as well. @default no bound */
+  readonly capPerAgent?: Spending.Cap | undefined
+  /** What each key may cost. @default no bound */
+  readonly capPerKey?: Spending.Cap | undefined
 }
 
 /** What says that somebody waits for an answer, and what that nobody does: a header of ours, and Claude Code's. */
@@ -42,8 +50,12 @@ const keyOf = ({ header, url }: CallRequest): string => {
   return (given ?? URL.parse(url)?.searchParams.get("key") ?? "").replace(/^bearer\s+/i, "")
 }
 
-/** A name for a caller of whom only the key is known, from which nobody can tell the key. */
-const nameOfKey = (key: string): string => (key === "" ? "unknown" : `key-${hash("sha256", key).slice(0, 8)}`)
+/** What is known of a key, from which nobody can tell it. */
+const knownOf = (key: string): Key => {
+  if (key === "") return { name: "unknown", hash: "" }
+  const digest = hash("sha256", key)
+  return { name: `key-${digest.slice(0, 8)}`, hash: digest.slice(0, 32) }
+}
 
 /** The pattern of a text in which `*` stands for anything. */
 const patternOf = (text: string): RegExp =>
@@ -69,10 +81,10 @@ export interface Caller extends Governor.CallOptions {
   readonly agent: string
 }
 
-/** How a call stands in the queue, by the rules: for each setting the first rule that fits and has it counts. */
-export const makeCallers = (rules: ReadonlyArray<Rule>): ((request: CallRequest) => Caller) => {
+/** How a call stands in the queue, and who pays: for each setting the first rule that fits and has it counts. */
+export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((request: CallRequest) => Caller) => {
   const parsed = rules.map((rule) => ({
-    ...rule,
+    rule,
     agent: fits(rule.agent),
     key: fits(rule.key),
     model: fits(rule.model),
@@ -82,18 +94,21 @@ export const makeCallers = (rules: ReadonlyArray<Rule>): ((request: CallRequest)
   const known = new WeakMap<CallRequest, Caller>()
   const describe = (request: CallRequest): Caller => {
     const key = keyOf(request)
-    const agent = request.agent ?? nameOfKey(key)
-    const fitting = parsed.filter(
-      (rule) =>
-        rule.agent(agent) &&
-        rule.key(key) &&
-        rule.model(request.model) &&
-        rule.headers.every(([name, fit]) => fit(request.header(name) ?? ""))
-    )
+    const agent = request.agent ?? knownOf(key).name
+    const fitting = parsed
+      .filter(
+        (of) =>
+          of.agent(agent) &&
+          of.key(key) &&
+          of.model(request.model) &&
+          of.headers.every(([name, fit]) => fit(request.header(name) ?? ""))
+      )
+      .map(({ rule }) => rule)
     return {
       agent,
       weight: fitting.find(({ weight }) => weight !== undefined)?.weight,
-      priority: fitting.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header)
+      priority: fitting.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
+      purses: purses.of(fitting, agent, () => knownOf(key))
     }
   }
   return (request) => {

@@ -71,6 +71,7 @@ import { makeCallers, type Rule } from "./callers.ts"
 import { isAtHome, isLoopback, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
 import * as Page from "./page.ts"
+import { Purses, type Spent } from "./purses.ts"
 import { makeRouter, type Upstream, upstreamOf } from "./routes.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
@@ -79,6 +80,7 @@ import * as Transport from "./transport.ts"
 
 export type { CallRequest, EngineOptions } from "../fetch/engine.ts"
 export type { Rule } from "./callers.ts"
+export type { Spent } from "./purses.ts"
 export { CannotListen } from "./server.ts"
 
 // -----------------------------------------------------------------------------
@@ -105,8 +107,15 @@ export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
   readonly port?: number | undefined
   /** What callers have to know; at least 16 characters of letters, digits, `-` and `_`. @default none */
   readonly token?: string | undefined
-  /** Weights and priorities of callers; for each setting the first rule that fits and has it counts. @default none */
+  /**
+   * Weights and priorities of callers, and caps in dollars; for each setting the first rule that fits and has it counts. Prices
+   * are those of the governor.
+   *
+   * @default none
+   */
   readonly rules?: ReadonlyArray<Rule> | undefined
+  /** What an earlier gateway had spent of its caps, as its `spent` gave it. @default nothing */
+  readonly spent?: Spent | undefined
   /**
    * The longest that a call is held until its last attempt begins; what is foreseen to wait longer is refused at once. Of the
    * common clients the most impatient give up after 10 minutes, and an answer takes its time as well.
@@ -204,6 +213,8 @@ export class Gateway extends Context.Service<
   {
     /** Where it listens, such as `http://127.0.0.1:8788`: the base URL of clients. */
     readonly url: string
+    /** What was spent of the caps: keep it, and pass it to the next gateway as `spent`. It is plain JSON, and names no key. */
+    readonly spent: Effect.Effect<Spent>
   }
 >()("floodgate/gateway/Gateway") {}
 
@@ -259,8 +270,11 @@ export const make = Effect.fnUntraced(function* (
   const now = () => clock.currentTimeMillisUnsafe()
   const budget = yield* Budget.TokenBudget
   const journal = Context.get(context, Remembered)
-  const callers = makeCallers(options.rules ?? [])
   const activity = new Activity(context, now, (request) => callers(request).agent)
+  const { rules = [], spent = {} } = options
+  const purses = new Purses(rules, spent, now, (agent, dollars) => activity.spent(agent, dollars))
+  const callers = makeCallers(rules, purses)
+  for (const rule of rules) activity.watch(purses.pot(rule), now)
   const engine = yield* Engine.make({
     ...options,
     callOptions: callers,
@@ -281,7 +295,7 @@ export const make = Effect.fnUntraced(function* (
   const { server, url } = yield* Server.listen(checked)
   const door = makeDoor(checked.token)
   const route = makeRouter(upstreams, engine.route)
-  const page = yield* Page.make({ activity, budget, journal, upstreams, now })
+  const page = yield* Page.make({ activity, budget, journal, purses, upstreams, now })
   let closing = false
 
   /** What is asked of the gateway itself; false where it is none of that. */
@@ -342,7 +356,7 @@ export const make = Effect.fnUntraced(function* (
     closing = true
     return Server.drained(() => activity.open, drain)
   })
-  return { url }
+  return { url, spent: Effect.sync(() => purses.kept) }
 })
 
 // -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import type * as Scope from "effect/Scope"
 import type { ServerResponse } from "node:http"
 import type * as Budget from "../Budget.ts"
 import type { Activity, Journal } from "./activity.ts"
+import type { Purses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
 import { style } from "./page/style.ts"
@@ -14,6 +15,7 @@ export interface Parts {
   readonly activity: Activity
   readonly budget: Budget.TokenBudget["Service"]
   readonly journal: Journal | undefined
+  readonly purses: Purses
   readonly upstreams: Upstreams
   readonly now: () => number
 }
@@ -22,6 +24,7 @@ export interface Parts {
 const everyMillis = 1_000
 const mostViewers = 20
 const mostAgents = 50
+const mostCaps = 50
 
 /** Nothing but its own files runs in it, nobody frames it, and it calls nobody else. */
 const security = {
@@ -39,7 +42,7 @@ const files: Readonly<Record<string, readonly [contentType: string, body: string
 }
 
 /** What the page shows, as it stands. Infinite amounts are null in JSON. */
-const snapshot = ({ activity, budget, journal, now, upstreams }: Parts) =>
+const snapshot = ({ activity, budget, journal, now, purses, upstreams }: Parts) =>
   Effect.map(budget.status, ({ pools }) => ({
     at: now(),
     open: activity.open,
@@ -48,7 +51,12 @@ const snapshot = ({ activity, budget, journal, now, upstreams }: Parts) =>
     pools: Object.entries(pools).flatMap(([name, pool]) =>
       name === "default" && pool.inFlight + pool.queued === 0 ? [] : [{ name, ...pool }]
     ),
-    agents: activity.busiest(mostAgents),
+    agents: activity.busiest(mostAgents).map((agent) => ({
+      ...agent,
+      dollars: purses.spentBy(agent.name),
+      unpriced: purses.unpricedBy(agent.name)
+    })),
+    caps: purses.caps(mostCaps),
     minutes: activity.lastHour,
     events: [...(journal?.events ?? [])].reverse()
   }))

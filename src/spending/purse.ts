@@ -14,6 +14,27 @@ export interface Keeping {
   readonly reserve: "most" | "expected"
 }
 
+/**
+ * What a purse spent, in dollars.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Status {
+  /** In the period of the cap. */
+  readonly spent: number
+  /** In all. */
+  readonly total: number
+  /** What calls that run may still spend. */
+  readonly held: number
+  /** What is left of the cap, `held` included; undefined without one. */
+  readonly left: number | undefined
+  /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined where never. */
+  readonly until: number | undefined
+  /** Calls of models without a price: they are in none of these sums. */
+  readonly unpriced: number
+}
+
 /** A call that waits. */
 export interface Waiter {
   readonly bill: Bill
@@ -43,6 +64,19 @@ export class Purse {
   /** What a call counts here while it runs. */
   amountOf({ expected, most }: Bill): number {
     return this.keeping?.reserve === "most" ? (most ?? expected) : expected
+  }
+
+  status(now: number): Status {
+    const { keeping, ledger, unpriced } = this
+    const spent = ledger.spent(now)
+    return {
+      spent: spent / perDollar,
+      total: ledger.total / perDollar,
+      held: ledger.held / perDollar,
+      left: keeping === undefined ? undefined : Math.max(0, keeping.limit - spent) / perDollar,
+      until: ledger.nextEnd(now),
+      unpriced
+    }
   }
 
   tell(): void {

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { makeCallers, type Rule } from "../../src/gateway/callers.ts"
+import { Purses } from "../../src/gateway/purses.ts"
 
 const request = (agent: string | undefined, headers: Record<string, string> = {}, model = "claude-sonnet-5") => ({
   url: "https://api.test/v1/messages",
@@ -11,7 +12,15 @@ const request = (agent: string | undefined, headers: Record<string, string> = {}
 })
 
 const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) => {
-  const { agent, priority, weight } = makeCallers(rules)(request(...args))
+  const { agent, priority, weight } = makeCallers(
+    rules,
+    new Purses(
+      rules,
+      {},
+      () => 0,
+      () => {}
+    )
+  )(request(...args))
   return { agent, priority, weight }
 }
 

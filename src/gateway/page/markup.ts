@@ -7,7 +7,6 @@ export const markup = `<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>Floodgate</title>
 <link rel="icon" href="data:,">
-<link rel="icon" href="data:,">
 <link rel="stylesheet" href="page.css">
 </head>
 <body>
@@ -19,6 +18,7 @@ export const markup = `<!doctype html>
 <section id="figures" class="figures"></section>
 <section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
 <section><h2>Waiting</h2><div id="waiting"></div></section>
+<section id="capped" hidden><h2>Caps in dollars</h2><div id="caps"></div></section>
 <section><h2>Agents</h2><div id="agents"></div></section>
 <section><h2>Tokens a minute, last hour</h2><div id="hour"></div></section>
 <section><h2>Rejections, retries and pauses</h2><div id="events"></div></section>

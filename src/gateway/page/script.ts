@@ -19,6 +19,10 @@ const time = (millis) => {
   if (seconds < 10) return seconds.toFixed(1) + " s";
   return seconds < 120 ? Math.round(seconds) + " s" : Math.round(seconds / 60) + " min";
 };
+const dollars = (value) => "$" + (value > 0 && value < 0.1 ? value.toPrecision(2) : value.toFixed(2));
+// What a model without a price cost is not nothing.
+const cost = ({ dollars: value, unpriced }) =>
+  unpriced === 0 ? dollars(value) : value === 0 ? "no price" : dollars(value) + " + " + amount(unpriced) + " without a price";
 const clock = (millis) => new Date(millis).toLocaleTimeString();
 const names = { requests: "requests", inputTokens: "input tokens", outputTokens: "output tokens", tokens: "tokens" };
 
@@ -55,6 +59,18 @@ const pool = (pool) => {
   return make("div", { class: "pool" }, ...children, ...Object.entries(pool.dimensions).map(level));
 };
 
+const cap = ({ name, dollars: most, held, left, spent, until }) => {
+  const part = (spent + held) / most;
+  const fill = make("i", {});
+  fill.style.width = (100 * Math.min(1, part)).toFixed(1) + "%";
+  const bar = make("div", { class: part > 0.9 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
+    "aria-valuenow": String(Math.round(100 * Math.min(1, part))), "aria-label": "spent by " + name }, fill);
+  const parts = [dollars(spent) + " of " + dollars(most) + " spent"];
+  if (held > 0) parts.push("at most " + dollars(held) + " more by calls that run");
+  if (until !== undefined && until !== null) parts.push("until " + new Date(until).toLocaleString());
+  return make("div", { class: "level" }, make("span", { class: "who" }, name), bar, make("span", { class: "text" }, parts.join(", ")));
+};
+
 const hour = (minutes, now) => {
   if (minutes.length === 0) return none("Nothing yet.");
   const space = "http://www.w3.org/2000/svg";
@@ -75,7 +91,9 @@ const hour = (minutes, now) => {
   }
   const calls = minutes.reduce((sum, minute) => sum + minute.calls, 0);
   const tokens = minutes.reduce((sum, minute) => sum + minute.tokens, 0);
-  return [svg, make("p", { class: "none" }, amount(tokens) + " tokens in " + amount(calls) + " calls; at most " + amount(most) + " a minute")];
+  const spent = minutes.reduce((sum, minute) => sum + minute.dollars, 0);
+  return [svg, make("p", { class: "none" },
+    amount(tokens) + " tokens in " + amount(calls) + " calls, " + dollars(spent) + "; at most " + amount(most) + " a minute")];
 };
 
 const whatOf = (event) => {
@@ -88,15 +106,18 @@ const show = (now) => {
   const waiting = now.pools.flatMap((pool) => pool.waiting.map((waiter) => ({ ...waiter, pool: pool.name })));
   const queued = now.pools.reduce((sum, pool) => sum + pool.queued, 0);
   const last = now.minutes[now.minutes.length - 1];
-  const figure = (value, text) => make("div", {}, make("b", {}, amount(value)), make("span", {}, text));
+  const figure = (value, text) => make("div", {}, make("b", {}, typeof value === "number" ? amount(value) : value), make("span", {}, text));
   at("figures").replaceChildren(figure(running, "running"), figure(queued, "waiting"), figure(now.open, "requests open"),
-    figure(last ? last.tokens : 0, "tokens this minute"), figure(now.agents.length, "agents"));
+    figure(last ? last.tokens : 0, "tokens this minute"), figure(now.agents.length, "agents"),
+    figure(dollars(now.minutes.reduce((sum, minute) => sum + minute.dollars, 0)), "last hour"));
   if (now.pools.length > 0) at("pools").replaceChildren(...now.pools.map(pool));
   at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["still", true], ["pool"]],
     waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a place", time(waiter.waitedMillis),
       time(waiter.expectedMillis), waiter.pool])) ?? none("Nobody waits."));
-  at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["refused", true], ["failed", true],
-    ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, agent.refused,
+  at("capped").hidden = now.caps.length === 0;
+  at("caps").replaceChildren(...now.caps.map(cap));
+  at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["dollars", true], ["refused", true], ["failed", true],
+    ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, cost(agent), agent.refused,
       agent.failed, clock(agent.lastAt)])) ?? none("No agent yet."));
   at("hour").replaceChildren(...[hour(now.minutes, now.at)].flat());
   at("events").replaceChildren(table([["when"], ["what"], ["concluded"], ["agent"], ["pool"], ["until", true]],

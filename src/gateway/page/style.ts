@@ -25,6 +25,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .pool p { margin: .2rem 0; }
 .level { display: grid; grid-template-columns: 8rem 1fr; gap: .2rem .8rem; align-items: center; margin: .35rem 0; }
 .level .text { grid-column: 2; color: var(--soft); font-variant-numeric: tabular-nums; font-size: .85rem; }
+.level .who { overflow-wrap: anywhere; }
 .bar { height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--fill); }
 .bar.low i { background: var(--low); }

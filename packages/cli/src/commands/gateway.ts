@@ -71,9 +71,12 @@ const explained = <A, R>(
 
 /** Texts are checked by the library, which refuses what is no duration. */
 const durations = (settings: typeof GatewayConfig.Config.Type) => {
-  const { drain, idleTimeout, keepAlive, maxHold, silence, timeout } = settings
+  const { drain, idleTimeout, keepAlive, maxHold, rules, silence, timeout } = settings
   const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
-  return given as { readonly [K in keyof typeof given]: Duration.Input | undefined }
+  return {
+    ...(given as { readonly [K in keyof typeof given]: Duration.Input | undefined }),
+    rules: rules as ReadonlyArray<Gateway.Rule> | undefined
+  }
 }
 
 /** The command. */
@@ -88,8 +91,9 @@ export const gatewayCommand = Command.make(
     const limits = (yield* LimitFlags.checked("gateway", given)) ?? settings.limits
     const store = yield* Redis.storeOf(given)
     const { maxHold } = given
+    const { prices, ...rest } = settings
     const options: Gateway.Options = {
-      ...settings,
+      ...rest,
       ...durations(settings),
       host: Option.getOrElse(given.host, () => settings.host),
       port: Option.getOrElse(given.port, () => settings.port ?? defaultPort),
@@ -108,7 +112,7 @@ export const gatewayCommand = Command.make(
         concurrency: Option.getOrElse(given.concurrency, () => settings.concurrency),
         maxQueued: settings.maxQueued ?? defaultMaxQueued
       })
-      const governed = Governor.layer().pipe(
+      const governed = Governor.layer({ prices }).pipe(
         Layer.provideMerge(budget),
         Layer.provide(store ?? Layer.empty),
         Layer.provideMerge(Gateway.layerEvents)

@@ -25,13 +25,38 @@ const Limits = Schema.Struct({
 
 const texts = Schema.Record(Schema.String, Schema.String)
 
+/** A cap in dollars; `per` is "day", or a duration such as "5 hours". */
+const Cap = Schema.Struct({
+  dollars: Schema.Finite,
+  per: optional(Schema.String),
+  reserve: optional(Schema.Literals(["most", "expected"]))
+})
+
+const rates = {
+  input: Schema.Finite,
+  output: Schema.Finite,
+  cacheRead: optional(Schema.Finite),
+  cacheWrite: optional(Schema.Finite),
+  cacheWriteLong: optional(Schema.Finite)
+}
+
+/** Dollars per million tokens. */
+const Price = Schema.Struct({
+  ...rates,
+  long: optional(Schema.Struct({ ...rates, above: Schema.Finite })),
+  maxOutput: optional(Schema.Finite)
+})
+
 const Rule = Schema.Struct({
   agent: optional(Schema.String),
   key: optional(Schema.String),
   model: optional(Schema.String),
   headers: optional(texts),
   weight: optional(Schema.Finite),
-  priority: optional(Schema.Finite)
+  priority: optional(Schema.Finite),
+  cap: optional(Cap),
+  capPerAgent: optional(Cap),
+  capPerKey: optional(Cap)
 })
 
 /** Durations are texts such as "5 minutes". */
@@ -44,6 +69,7 @@ export const Config = Schema.Struct({
   concurrency: optional(Schema.Finite),
   maxQueued: optional(Schema.Finite),
   rules: optional(Schema.Array(Rule)),
+  prices: optional(Schema.Record(Schema.String, Price)),
   maxHold: optional(Schema.String),
   silence: optional(Schema.String),
   keepAlive: optional(Schema.String),

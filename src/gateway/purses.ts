@@ -1,0 +1,165 @@
+/** Who pays for calls: a purse for each cap that fits them, and one for each agent that only counts. */
+import * as Recency from "../estimator/recency.ts"
+import * as Spending from "../Spending.ts"
+import { behind, type Purse, totalOf } from "../spending/purse.ts"
+import type { Rule } from "./callers.ts"
+
+/**
+ * What was spent of the caps of a gateway, by names that stay the same from one start to the next.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Spent = Readonly<Record<string, Spending.Kept>>
+
+/** A cap as it stands. */
+export interface CapStatus extends Spending.Status {
+  readonly name: string
+  readonly dollars: number
+}
+
+/** A key by its hash, which does not tell it. */
+export interface Key {
+  readonly name: string
+  readonly hash: string
+}
+
+/** Purses that only count: as many as agents are shown. */
+const mostCounted = 1_000
+/** Before so many purses nobody looks for those that may be forgotten. */
+const fewPurses = 1_000
+
+/** Whom a rule is for, in words. What it says of keys is nobody's business. */
+const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
+  const parts = [
+    ...(agent === undefined ? [] : [`agent ${agent}`]),
+    ...(model === undefined ? [] : [`model ${model}`]),
+    ...Object.entries(headers).map(([name, text]) => `${name}: ${text}`),
+    ...(key === undefined ? [] : ["some keys"])
+  ]
+  return parts.length === 0 ? "all callers" : `callers with ${parts.join(", ")}`
+}
+
+/** The purses of a gateway. It is mutable. */
+export class Purses {
+  private readonly counted = new Map<string, Spending.Purse>()
+  private readonly capped = new Map<string, Spending.Purse>()
+  private readonly earlier: Map<string, Spending.Kept>
+  private readonly spent: (agent: string, dollars: number) => void
+  private readonly now: () => number
+  private sweepAt = fewPurses
+
+  constructor(
+    rules: ReadonlyArray<Rule>,
+    earlier: Spent,
+    now: () => number,
+    /** Is told what an agent has spent. */
+    spent: (agent: string, dollars: number) => void
+  ) {
+    this.earlier = new Map(Object.entries(earlier))
+    this.spent = spent
+    this.now = now
+    for (const rule of rules) {
+      // One that makes no sense is refused at once, and not when its first call comes.
+      for (const cap of [rule.capPerAgent, rule.capPerKey]) if (cap !== undefined) Spending.make("", cap)
+      this.pot(rule)
+    }
+  }
+
+  /** The purses of a caller for whom some rules are. */
+  of(fitting: ReadonlyArray<Rule>, agent: string, keyOf: () => Key): ReadonlyArray<Spending.Purse> {
+    const purses = [this.agent(agent)]
+    for (const rule of fitting) {
+      const pot = this.pot(rule)
+      if (pot !== undefined) purses.push(pot)
+    }
+    const byAgent = fitting.find(({ capPerAgent }) => capPerAgent !== undefined)
+    if (byAgent !== undefined)
+      purses.push(this.cap(byAgent.capPerAgent!, `agent ${agent}`, ["agent", whoOf(byAgent), agent]))
+    const byKey = fitting.find(({ capPerKey }) => capPerKey !== undefined)
+    if (byKey !== undefined) {
+      const { hash, name } = keyOf()
+      purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", whoOf(byKey), hash]))
+    }
+    return purses
+  }
+
+  /** What all callers of a rule pay from. */
+  pot(rule: Rule): Spending.Purse | undefined {
+    const { cap, key = "" } = rule
+    return cap === undefined ? undefined : this.cap(cap, whoOf(rule), ["rule", whoOf(rule), key])
+  }
+
+  private agent(name: string): Spending.Purse {
+    let purse = this.counted.get(name)
+    if (purse === undefined) {
+      let before = 0
+      const made: Spending.Purse = Spending.make(name, undefined, {
+        changed: () => {
+          const dollars = totalOf(made)
+          if (dollars > before) this.spent(name, dollars - before)
+          before = dollars
+        }
+      })
+      purse = made
+    }
+    Recency.put(this.counted, name, purse, mostCounted)
+    return purse
+  }
+
+  private cap(cap: Spending.Cap, name: string, parts: ReadonlyArray<string>): Spending.Purse {
+    const id = JSON.stringify(parts)
+    const known = this.capped.get(id)
+    if (known !== undefined) return known
+    if (this.capped.size >= this.sweepAt) this.sweep()
+    const purse = Spending.make(name, cap, { kept: this.earlier.get(id) })
+    this.earlier.delete(id)
+    this.capped.set(id, purse)
+    return purse
+  }
+
+  /** Forgets purses of which nothing counts any more, such as those of keys that the provider does not know. */
+  private sweep(): void {
+    const now = this.now()
+    for (const [id, purse] of this.capped) {
+      const { ledger } = innerOf(purse)
+      if (ledger.held === 0 && ledger.spent(now) === 0) this.capped.delete(id)
+    }
+    this.sweepAt = Math.max(fewPurses, 2 * this.capped.size)
+  }
+
+  /** What an agent has spent since the gateway started, in dollars. */
+  spentBy(agent: string): number {
+    const purse = this.counted.get(agent)
+    return purse === undefined ? 0 : totalOf(purse)
+  }
+
+  /** Calls of an agent whose models have no price. */
+  unpricedBy(agent: string): number {
+    const purse = this.counted.get(agent)
+    return purse === undefined ? 0 : innerOf(purse).unpriced
+  }
+
+  /** The caps of which most is used, first. */
+  caps(most: number): ReadonlyArray<CapStatus> {
+    const now = this.now()
+    return [...this.capped.values()]
+      .map((purse) => ({ name: purse.name, dollars: purse.cap!.dollars, ...innerOf(purse).status(now) }))
+      .sort((one, other) => used(other) - used(one))
+      .slice(0, most)
+  }
+
+  /** What has to be known at the next start. */
+  get kept(): Spent {
+    const now = this.now()
+    const inUse = [...this.capped].filter(([, purse]) => innerOf(purse).ledger.spent(now) > 0)
+    return Object.fromEntries([
+      ...this.earlier,
+      ...inUse.map(([id, purse]) => [id, innerOf(purse).ledger.kept] as const)
+    ])
+  }
+}
+
+const innerOf = (purse: Spending.Purse): Purse => behind.get(purse)!
+
+const used = ({ dollars, held, spent }: CapStatus): number => (spent + held) / dollars
