@@ -61,7 +61,7 @@ import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import { isAmount, mostAmount } from "./input/believed.ts"
 import * as Learning from "./estimator/learning.ts"
-import * as Recency from "./estimator/recency.ts"
+import * as Recency from "./input/recency.ts"
 import { bytesPerToken } from "./protocol/requestSize.ts"
 import type * as Limits from "./Limits.ts"
 

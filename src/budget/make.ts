@@ -19,9 +19,9 @@ import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
-import { countsOf } from "./metrics.ts"
+import { countsOf, forgetCounts } from "./metrics.ts"
 import type { BudgetStatus, Cooldown, Options, RateLimitSignal, ReserveOptions } from "./models.ts"
-import { checkConcurrency, defaultPool, nameIn, parse, queueingOf } from "./options.ts"
+import { checkConcurrency, defaultPool, mostPools, nameIn, parse, queueingOf } from "./options.ts"
 import { heldOf, Pool } from "./pool.ts"
 import { readingsOf } from "./readings.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -33,9 +33,17 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 
 type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "limits" | "counts">
 
-/** The pools of a budget: those that the limits name exist from the start, others from their first call on. */
+/** A pool that nobody used for so long may be forgotten: longer than any pause, and than most windows of limits. */
+const restMillis = 600_000
+
+/**
+ * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these, too many are
+ * not kept beyond their use.
+ */
 class Pools {
   readonly byName = new Map<string, Pool>()
+  /** The number of pools at which it is looked for some that rest. */
+  private most = mostPools
   readonly sets: ReturnType<typeof parse>
   private readonly shared: Shared
   private readonly context: Context.Context<never>
@@ -48,10 +56,28 @@ class Pools {
   }
 
   private open(name: string, kind = name): Pool {
+    if (this.byName.size >= this.most) this.forget()
     const limits = this.sets.limitsOf(kind)
     const pool = new Pool({ ...this.shared, name, limits, counts: countsOf(name, this.context) })
     this.byName.set(name, pool)
     return pool
+  }
+
+  /** Forgets the pools that rest the longest, a quarter of all at once: to look at each for every new one would be too much. */
+  private forget(): void {
+    const resting: Array<readonly [pool: Pool, millis: number]> = []
+    for (const pool of this.byName.values()) {
+      const millis = this.sets.known.includes(pool.name) ? undefined : pool.restedMillis
+      if (millis !== undefined && millis >= restMillis) resting.push([pool, millis])
+    }
+    resting.sort(([, a], [, b]) => b - a)
+    for (const [pool] of resting.slice(0, mostPools / 4)) {
+      this.byName.delete(pool.name)
+      pool.shutDown()
+      forgetCounts(pool.name, this.context)
+      this.shared.after(0, pool.leave)
+    }
+    this.most = Math.max(mostPools, this.byName.size + mostPools / 4)
   }
 
   /** The pool of a response or a failure; undefined where there can be none of that name. */

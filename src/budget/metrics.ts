@@ -30,10 +30,11 @@ export class Counts {
   readonly open = new Set<Source>()
   /** An estimate was admitted that had to wait. */
   readonly waited: (seconds: number) => void
+  private readonly registered: Array<Metric.Registration> = []
 
   constructor(pool: string, context: Context.Context<never>) {
     const show = <State>(metric: Metric.Metric<number, State>, get: () => State): void =>
-      void Metric.registerUnsafe(metric, context, { get, update: () => {}, modify: () => {} })
+      void this.registered.push(Metric.registerUnsafe(metric, context, { get, update: () => {}, modify: () => {} }))
     const counter = (id: string, description: string, read: () => number, by?: Record<string, string>): void =>
       show(Metric.counter(id, { description, attributes: { pool, ...by }, incremental: true }), () => ({
         count: read(),
@@ -50,6 +51,7 @@ export class Counts {
       attributes: { pool },
       boundaries: waitBoundaries
     })
+    this.registered.push({ remove: () => Metric.removeUnsafe(waits, context) })
     const waited = () => waits.valueUnsafe(context).count
     waited()
     this.waited = (seconds) => waits.updateUnsafe(seconds, context)
@@ -82,6 +84,11 @@ export class Counts {
     gauge("floodgate_budget_in_flight", "Admitted calls that run", (source) => source.inFlight)
   }
 
+  /** Takes the numbers out of their registry. */
+  remove(): void {
+    for (const series of this.registered) series.remove()
+  }
+
   settled(charge: Limits.Charge, used: Limits.Charge): void {
     if (charge === used) return
     for (const dimension of tokens) {
@@ -103,4 +110,13 @@ export const countsOf = (pool: string, context: Context.Context<never>): Counts 
   const counts = named.get(pool) ?? new Counts(pool, context)
   known.set(registry, named.set(pool, counts))
   return counts
+}
+
+/** Forgets the numbers of a pool that no budget has any more. */
+export const forgetCounts = (pool: string, context: Context.Context<never>): void => {
+  const named = known.get(Context.get(context, Metric.MetricRegistry))
+  const counts = named?.get(pool)
+  if (counts === undefined || counts.open.size > 0) return
+  counts.remove()
+  named!.delete(pool)
 }

@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import { leastWeight } from "../admission/fairQueue.ts"
+import * as Recency from "../input/recency.ts"
 import { invalid, waitOf } from "../input/arguments.ts"
 import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import { checkOptions } from "../limits/rules.ts"
@@ -12,6 +13,12 @@ import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type { Queueing } from "./waiter.ts"
 
 export const defaultPool = "default"
+
+/**
+ * Pools that are kept although nobody uses them: enough for the keys and models of one program. Names come with requests, so that
+ * without a bound they would fill the memory of a gateway.
+ */
+export const mostPools = 1_000
 
 /** The name of an account's pool, which no pool without an account has. */
 export const nameIn = (account: string | undefined, pool: string): string => {
@@ -75,14 +82,14 @@ const perPool = (limits: Limits.Pools): Sets => {
     Limits.resolve(set)
   }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
-  const learned = new Set<string>()
+  const learned = new Map<string, true>()
   const isPool = (name: string) => isGiven(name) || learned.has(name) || (isClaudes && isClass(name))
   return {
     isPool,
     known: Object.keys(pools),
     poolOf: (model) => {
       const pool = poolOf(model)
-      if (!isGiven(pool)) learned.add(pool)
+      if (!isGiven(pool)) Recency.put(learned, pool, true, 10 * mostPools)
       return pool
     },
     limitsOf: (pool) => (isGiven(pool) ? pools[pool]! : {}),

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import { FairQueue, type Service } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
+import { isFull } from "../admission/status.ts"
 import type { Event } from "../Events.ts"
 import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
@@ -81,6 +82,10 @@ export class Pool implements Host<Waiter> {
   private wakeAt = Infinity
   private isDraining = false
   private isClosed = false
+  /** When the last call was admitted. */
+  private usedAt: number
+  /** Whether the user has given it limits of its own. */
+  private isResized = false
 
   constructor(options: Options) {
     this.options = options
@@ -89,6 +94,7 @@ export class Pool implements Host<Waiter> {
     this.limits = options.limits
     this.rules = Limits.resolve(options.limits)
     this.meters = Ref.makeUnsafe(Law.make(this.rules, Rules.shares(options.limits), this.now()))
+    this.usedAt = this.now()
     this.limitTo(options.concurrency)
     this.exchange = options.sharing?.open(this, options.id)
     options.counts.open.add(this)
@@ -238,6 +244,7 @@ export class Pool implements Host<Waiter> {
   ): HeldReservation {
     this.permits?.take()
     this.held++
+    this.usedAt = ticket.at
     this.options.counts.reservations++
     this.options.changed()
     return new HeldReservation(this, agent, estimate, ticket, service, waited, binding)
@@ -535,10 +542,16 @@ export class Pool implements Host<Waiter> {
   countAs(counting: Rules.Counting): void {
     if (counting === this.counting) return
     this.counting = counting
-    this.resize(this.limits, undefined)
+    this.reconfigure(this.limits, undefined)
   }
 
+  /** The user gives the pool other limits. */
   resize(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+    this.isResized = true
+    this.reconfigure(limits, concurrency)
+  }
+
+  private reconfigure(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
     if (concurrency !== undefined) this.limitTo(concurrency)
     if (limits !== undefined) {
       this.limits = limits
@@ -592,6 +605,16 @@ export class Pool implements Host<Waiter> {
       this.queue.remove(waiter)
       waiter.end(Effect.interrupt)
     }
+  }
+
+  /**
+   * For how long the pool has rested: no call runs or waits, nothing pauses it, and its limits are as those of a new pool, so
+   * that a new one would admit no more. Only what responses have taught would be lost. Undefined where it does not rest.
+   */
+  get restedMillis(): number | undefined {
+    const now = this.now()
+    const isBusy = this.held > 0 || this.queue.size > 0 || this.inFlight > 0 || now < this.law.gate.until
+    return isBusy || this.isResized || !isFull(this.law, now) ? undefined : now - this.usedAt
   }
 
   /** Tells the other processes that this one goes. */

@@ -4,7 +4,7 @@
  * A credential is known by its hash. When a response names the organisation, every other credential of it joins the account of
  * the first, which keeps its name: calls that wait or run there are in one pool with those that come.
  */
-import * as Recency from "../estimator/recency.ts"
+import * as Recency from "../input/recency.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 
 /** Where a request goes, and with what. */

@@ -4,7 +4,7 @@ import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
 import type * as Events from "../Events.ts"
 import type { CallRequest } from "../fetch/engine.ts"
-import * as Recency from "../estimator/recency.ts"
+import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
 import { behind } from "../spending/purse.ts"
 

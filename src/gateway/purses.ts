@@ -1,5 +1,5 @@
 /** Who pays for calls: a purse for each cap that fits them, and one for each agent that only counts. */
-import * as Recency from "../estimator/recency.ts"
+import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
 import { behind, type Purse, totalOf } from "../spending/purse.ts"
 import type { Rule } from "./callers.ts"

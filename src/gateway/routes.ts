@@ -8,7 +8,7 @@ import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
 import type { Match, Protocol, Route } from "../protocol/protocol.ts"
 import { pathOf } from "../protocol/requests.ts"
-import * as Recency from "../estimator/recency.ts"
+import * as Recency from "../input/recency.ts"
 
 /** A provider that requests are sent on to. */
 export interface Upstream {

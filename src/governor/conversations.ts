@@ -3,7 +3,7 @@
  * the whole.
  */
 import type * as Accounting from "../Accounting.ts"
-import * as Recency from "../estimator/recency.ts"
+import * as Recency from "../input/recency.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import type { Call } from "./models.ts"
 

@@ -6,6 +6,8 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
+import { mostPools } from "../budget/options.ts"
+import * as Recency from "../input/recency.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type { LlmError } from "../LlmError.ts"
@@ -94,7 +96,7 @@ export const makeFlights = (): Flights => {
       const flight = pools.get(pool) ?? { open: 0, usual: 1 }
       flight.open++
       flight.usual += (flight.open - flight.usual) * weight
-      pools.set(pool, flight)
+      Recency.put(pools, pool, flight, mostPools)
     },
     ended: (pool) => {
       const flight = pools.get(pool)

@@ -5,6 +5,8 @@
  * address, and so is one that has refused connections for a minute. (A resolver that fails for the moment, `EAI_AGAIN`,
  * is no wrong address.)
  */
+import { mostPools } from "../budget/options.ts"
+import * as Recency from "../input/recency.ts"
 
 /** Longer than a server that starts together with its clients needs. */
 const refusedMillis = 60_000
@@ -18,15 +20,15 @@ export interface Health {
 }
 
 export const make = (): Health => {
-  const answered = new Set<string>()
+  const answered = new Map<string, true>()
   const refusedSince = new Map<string, number>()
   return {
     note: (pool, reach, now) => {
-      if (reach === "answered") answered.add(pool)
+      if (reach === "answered") Recency.put(answered, pool, true, mostPools)
       if (answered.has(pool)) return false
       if (reach !== "refused") return reach === "unknown"
       const since = refusedSince.get(pool) ?? now
-      refusedSince.set(pool, since)
+      Recency.put(refusedSince, pool, since, mostPools)
       return now - since >= refusedMillis
     }
   }

@@ -14,6 +14,8 @@ import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
 import { waitBoundaries } from "../budget/metrics.ts"
+import { mostPools } from "../budget/options.ts"
+import * as Recency from "../input/recency.ts"
 
 export type Outcome = "success" | "failure" | "refused" | "interrupted"
 
@@ -25,8 +27,11 @@ export class Counts {
   readonly ended: (outcome: Outcome, seconds: number) => void
   readonly used: (actual: Accounting.Actual) => void
   readonly spent: (dollars: number) => void
+  /** Takes the numbers out of their registry. */
+  readonly remove: () => void
 
   constructor(pool: string, context: Context.Context<never>) {
+    const series: Array<Metric.Metric<number, unknown>> = []
     const counter = (id: string, description: string) => {
       const known = new Map<string, Metric.Metric<number, unknown>>()
       return (amount: number, attribute?: string, value = ""): void => {
@@ -35,12 +40,14 @@ export class Counts {
           const attributes = attribute === undefined ? { pool } : { pool, [attribute]: value }
           metric = Metric.counter(id, { description, attributes, incremental: true })
           known.set(value, metric)
+          series.push(metric)
         }
         metric.updateUnsafe(amount, context)
       }
     }
     const histogram = (id: string, description: string) => {
       const metric = Metric.histogram(id, { description, attributes: { pool }, boundaries: waitBoundaries })
+      series.push(metric)
       return (seconds: number): void => metric.updateUnsafe(seconds, context)
     }
     const calls = counter("floodgate_calls", "Calls that ended, by pool and outcome")
@@ -50,6 +57,9 @@ export class Counts {
     const dollars = counter("floodgate_dollars", "What calls cost in dollars, by pool")
     const callSeconds = histogram("floodgate_call_seconds", "Time of whole calls, queue and retries included, by pool")
     this.queued = histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
+    this.remove = () => {
+      for (const metric of series) Metric.removeUnsafe(metric, context)
+    }
     this.spent = (amount) => dollars(amount)
     this.attempt = () => attempts(1)
     this.failed = (reason) => failures(1, "reason", reason)
@@ -68,11 +78,12 @@ export class Counts {
 
 const known = new WeakMap<Metric.MetricRegistry, Map<string, Counts>>()
 
-/** The numbers of a pool in the registry of the context. */
+/** The numbers of a pool in the registry of the context: of those that were used last. */
 export const countsOf = (pool: string, context: Context.Context<never>): Counts => {
   const registry = Context.get(context, Metric.MetricRegistry)
   const named = known.get(registry) ?? new Map<string, Counts>()
   const counts = named.get(pool) ?? new Counts(pool, context)
-  known.set(registry, named.set(pool, counts))
+  Recency.put(named, pool, counts, mostPools, (oldest) => oldest.remove())
+  known.set(registry, named)
   return counts
 }

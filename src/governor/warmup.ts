@@ -10,7 +10,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Recency from "../estimator/recency.ts"
+import * as Recency from "../input/recency.ts"
 
 /** How long a provider keeps a prefix that nobody uses: Anthropic's shorter cache lasts five minutes. */
 const warmMillis = 300_000
