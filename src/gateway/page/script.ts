@@ -12,7 +12,7 @@ const make = (name, attributes, ...children) => {
 };
 const none = (text) => make("p", { class: "none" }, text);
 const amount = (value) => value === null || value === undefined ? "-"
-  : Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
+  : Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: Math.abs(value) < 1000 ? 0 : 1 }).format(value);
 const time = (millis) => {
   if (millis === null || millis === undefined) return "-";
   const seconds = millis / 1000;
@@ -111,7 +111,7 @@ const show = (now) => {
     figure(last ? last.tokens : 0, "tokens this minute"), figure(now.agents.length, "agents"),
     figure(dollars(now.minutes.reduce((sum, minute) => sum + minute.dollars, 0)), "last hour"));
   if (now.pools.length > 0) at("pools").replaceChildren(...now.pools.map(pool));
-  at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["still", true], ["pool"]],
+  at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["expected", true], ["pool"]],
     waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a place", time(waiter.waitedMillis),
       time(waiter.expectedMillis), waiter.pool])) ?? none("Nobody waits."));
   at("capped").hidden = now.caps.length === 0;

@@ -343,7 +343,7 @@ const verdictOf = (
     return `${why}; ${answered}${how()}.`
   }
   const whole = before.millis + end
-  const floor = `no run of these calls is shorter than ${figures.floorSeconds.toFixed(1)} s`
+  const floor = `at best ${figures.floorSeconds.toFixed(1)} s`
   return {
     text: text(),
     tiles: [

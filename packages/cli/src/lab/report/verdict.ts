@@ -212,7 +212,7 @@ export const ofRaces = (races: ReadonlyArray<Raced>): Verdict => {
     `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`,
     ...(quicker.length === 0 ? [] : [`Quicker than Floodgate: ${listed(quicker)}.`])
   ]
-  const shown = ["floodgate", "effect-rate-limiter", "semaphore", "sdk-10", "sdk-2", "ai-sdk"]
+  const shown = ["floodgate", "effect-rate-limiter", "bottleneck", "semaphore", "sdk-10", "ai-sdk"]
   return {
     text: text.join(" "),
     tiles: shown
