@@ -73,17 +73,21 @@ const makeOne = Effect.fnUntraced(function* (
   }
 })
 
-const limitsOf = ({ limits }: Scenario, told: Scenario["told"]): Limits.Limits => {
+const limitsOf = ({ limits, share }: Scenario, told: Scenario["told"]): Limits.Limits => {
   const result: { -readonly [D in keyof Limits.Limits]: Limits.Limit } = {}
+  const shared = share === 1 ? {} : { share }
   for (const dimension of dimensionsOf(limits)) {
     const { burst, perMinute } = limits[dimension]!
     switch (told[dimension]) {
       case "bare":
       case "asCounted":
-        result[dimension] = { perMinute }
+        result[dimension] = { perMinute, ...shared }
         break
       case "burst":
-        result[dimension] = { perMinute, burst, window: "bucket" }
+        result[dimension] = { perMinute, burst: burst * share, window: "bucket", ...shared }
+        break
+      default:
+        if (share < 1) result[dimension] = shared
     }
   }
   return result
@@ -92,8 +96,7 @@ const limitsOf = ({ limits }: Scenario, told: Scenario["told"]): Limits.Limits =
 const layerOf = (scenario: Scenario, provider: LlmProvider.LlmProvider["Service"]) => {
   const limits = limitsOf(scenario, scenario.told)
   const isTold = dimensionsOf(limits).length > 0
-  const shared = scenario.share === 1 ? {} : { share: scenario.share }
-  const budget = Budget.layer({ ...(isTold ? { limits } : {}), ...shared })
+  const budget = Budget.layer(isTold ? { limits } : {})
   const accounting = { ...Accounting.anthropic, rejections: scenario.rejections }
   return LlmClient.layerProvider({ accounting }).pipe(
     Layer.provideMerge(budget),

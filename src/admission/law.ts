@@ -32,6 +32,8 @@ const headerOdds = 3
 const safePhase = -0.75
 /** One exhaustion takes at most half of the rate: two of them make a quarter. */
 const leastPart = 0.5
+/** And of a share that the user states, as others cut theirs: CUBIC's factor (RFC 9438). */
+const leastOfShare = 0.7
 /** A share is measured over at least this time and this many calls. */
 const spanMillis = 1_000
 const spanCalls = 6
@@ -45,6 +47,8 @@ const levelGain = 0.2
 /** The share is measured by headers over at least this time, and corrected by this part of the difference. */
 const slopeMillis = 1_000
 const slopeGain = 0.4
+/** Headers lower the rate at most to this part of the limit: to nothing, and no call would go out to see more. */
+const leastSlope = 1 / 50
 /** How fast an error of headers is forgotten, for each measure of the share. */
 const errorDecay = 0.97
 /** While headers are this fresh, in time or in calls, they measure the share, and it is not tried. */
@@ -570,7 +574,7 @@ const shareOf = (meter: Meter.Meter, share: number): Rule => {
   const rate = meter.limit * share
   const capacity = Meter.burst(meter) * share
   const provider = { rate: meter.limit, burst: Meter.burst(meter) }
-  return { capacity, rate, most: Math.max(capacity, rate * 60_000), window: undefined, quota: false, provider }
+  return { capacity, rate, most: Math.max(capacity, rate * 60_000), window: undefined, quota: false, share, provider }
 }
 
 const learnLevel = (
@@ -600,7 +604,7 @@ const learnLevel = (
     } else raise(meter, level)
   }
   if (header === undefined) meter.header = { at: ticket.at, remaining, sum }
-  else learnSlope(meter, header, { at: ticket.at, remaining, sum }, roundedTo)
+  else learnSlope(pool, meter, header, { at: ticket.at, remaining, sum }, roundedTo)
 }
 
 /** What headers promise beyond our own count may be gone, so that is believed by and by; a debt they replace at once. */
@@ -610,8 +614,20 @@ const raise = (meter: Meter.Meter, level: number): void => {
   meter.level = Math.min(Meter.burst(meter), meter.level + levelGain * (level - meter.level))
 }
 
+/** What nobody else may have: a share that the user states leaves the rest to others. */
+const entitled = ({ caps }: Pool, { dimension, limit }: Meter.Meter): number => {
+  const { share = 1 } = caps[dimension]?.rule ?? {}
+  return share < 1 ? share * limit : 0
+}
+
 /** What the bucket got between two headers, and what we took of it: the rest of the refill is ours. */
-const learnSlope = (meter: Meter.Meter, from: Meter.Reference, to: Meter.Reference, roundedTo: number): void => {
+const learnSlope = (
+  pool: Pool,
+  meter: Meter.Meter,
+  from: Meter.Reference,
+  to: Meter.Reference,
+  roundedTo: number
+): void => {
   const rate = Meter.rate(meter)
   const elapsed = to.at - from.at
   if (elapsed < Math.max(slopeMillis, (4 * meter.mean) / rate, (10 * roundedTo) / meter.limit)) return
@@ -620,7 +636,7 @@ const learnSlope = (meter: Meter.Meter, from: Meter.Reference, to: Meter.Referen
   // More than the limit refills is the error of old headers. As much may be missing in the next ones.
   meter.error = Math.max(errorDecay * meter.error, gained - meter.limit * elapsed - roundedTo)
   const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
-  Meter.restart(meter, Math.max(meter.limit / 50, rate + slopeGain * (slope - rate)), 0)
+  Meter.restart(meter, Math.max(meter.limit * leastSlope, entitled(pool, meter), rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }
 
@@ -805,7 +821,8 @@ const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
   if (from !== undefined) {
     const span = here.at - from.at
     if (span >= Math.max(spanMillis, (spanCalls * meter.mean) / rate)) {
-      peak = Math.min(rate, Math.max((here.given - from.given) / span, rate * leastPart))
+      const least = rate * (entitled(pool, meter) > 0 ? leastOfShare : leastPart)
+      peak = Math.min(rate, Math.max((here.given - from.given) / span, least))
     }
     meter.best = Math.max(meter.best, peak)
   }

@@ -159,7 +159,7 @@ const perDimension = (value: unknown, name: string, read: (value: unknown, name:
 const amounts = (value: unknown, name: string): void =>
   perDimension(value, name, (amount, key) => numberLike(0, amount, key))
 
-const aRule = { capacity: 0, rate: 0, most: 0, quota: false, provider: { rate: 0, burst: 0 } }
+const aRule = { capacity: 0, rate: 0, most: 0, quota: false, share: 1, provider: { rate: 0, burst: 0 } }
 const aWindow = { max: 0, millis: 0 }
 const aCell = { index: 0, amount: 0 }
 const aHigh = { at: 0, level: 0 }

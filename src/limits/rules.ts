@@ -56,6 +56,7 @@ export interface Limit {
   /**
    * The part of the limit that this budget may use, above 0 and at most 1, if another program should get the rest. It
    * applies to the stated limit, or to the limit in the headers. Two programs cannot share a limit fairly without it.
+   * Headers that show how much others use do not slow a stated share down; rejections do.
    *
    * @default 1
    */
@@ -120,6 +121,8 @@ export interface Rule {
   readonly window: { readonly max: number; readonly millis: number } | undefined
   /** Whether it never refills. */
   readonly quota: boolean
+  /** The part of the limit that is ours where others get the rest; 1 where nobody is named. */
+  readonly share: number
   /** The provider's own bucket, of which a window or a share keeps something back. */
   readonly provider: { readonly rate: number; readonly burst: number }
 }
@@ -169,7 +172,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
   if (total !== undefined) {
     const capacity = total * share
     const provider = { rate: 0, burst: capacity }
-    return { capacity, rate: 0, most: capacity, window: undefined, quota: true, provider }
+    return { capacity, rate: 0, most: capacity, window: undefined, quota: true, share, provider }
   }
   if (limit.window !== undefined && !windows.includes(limit.window)) {
     invalid(`Limits.${dimension}.window`, `one of ${windows.join(", ")}`, limit.window)
@@ -185,13 +188,21 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
       invalid(`Limits.${dimension}.burst`, `less than the limit of ${max} that the window holds`, burst)
     }
     const provider = { rate: whole / millis, burst: capacity / share }
-    return { capacity, rate: (max - capacity) / millis, most: max, window: { max, millis }, quota: false, provider }
+    return {
+      capacity,
+      rate: (max - capacity) / millis,
+      most: max,
+      window: { max, millis },
+      quota: false,
+      share,
+      provider
+    }
   }
   const rate = max / millis
   const capacity = burst ?? max
   const isSmoothed = dimension === "requests" && perMinute !== undefined
   const provider = { rate: whole / millis, burst: burst ?? (isSmoothed ? smoothed : max) / share }
-  return { capacity, rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false, provider }
+  return { capacity, rate, most: Math.max(capacity, rate * minute), window: undefined, quota: false, share, provider }
 }
 
 /**

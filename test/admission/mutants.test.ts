@@ -54,7 +54,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     {
       without: "what was delivered",
       file: "admission/law.ts",
-      from: "Math.max((here.given - from.given) / span, rate * leastPart)",
+      from: "Math.max((here.given - from.given) / span, least)",
       to: "0.7 * rate"
     }
   ],
@@ -215,7 +215,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     {
       without: "what was delivered",
       file: "admission/law.ts",
-      from: "Math.max((here.given - from.given) / span, rate * leastPart)",
+      from: "Math.max((here.given - from.given) / span, least)",
       to: "0.5 * rate"
     }
   ],
