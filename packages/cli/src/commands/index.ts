@@ -29,6 +29,7 @@ const commands = {
   status: async () => (await import("./status.ts")).statusCommand,
   provider: async () => (await import("./provider.ts")).providerCommand,
   gateway: async () => (await import("./gateway.ts")).gatewayCommand,
+  doctor: async () => (await import("./doctor.ts")).doctorCommand,
   lab: async () => (await import("./lab.ts")).labCommand
 }
 

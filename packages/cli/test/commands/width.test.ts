@@ -11,7 +11,7 @@ import { services } from "../support/services.ts"
 
 // No line is wider than the terminal: it would break within a word.
 
-const commands = ["start", "storm", "forecast", "run", "status", "provider", "gateway", "lab"]
+const commands = ["start", "storm", "forecast", "run", "status", "provider", "gateway", "doctor", "lab"]
 
 const linesOf = (args: ReadonlyArray<string>, columns: number) =>
   Effect.gen(function* () {

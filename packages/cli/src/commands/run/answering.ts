@@ -84,10 +84,13 @@ const variable = (name: string): Effect.Effect<string | undefined, BadConfig> =>
     Effect.mapError((error) => new BadConfig({ why: `${name} cannot be read: ${error.message}` }))
   )
 
+/** Where Anthropic answers. */
+export const usualAddress = "https://api.anthropic.com"
+
 /** The key and the address of the provider; undefined where no key is set. */
 export const credentials = Effect.gen(function* () {
   const key = yield* variable("ANTHROPIC_API_KEY")
-  const baseUrl = (yield* variable("ANTHROPIC_BASE_URL")) ?? "https://api.anthropic.com"
+  const baseUrl = (yield* variable("ANTHROPIC_BASE_URL")) ?? usualAddress
   if (key === undefined) return undefined
   if (key.trim() === "") {
     return yield* new BadConfig({

@@ -1,0 +1,231 @@
+/** `floodgate doctor`: whether the key, the address, the limits and Redis are as a run needs them, and what to write if not. */
+import Anthropic, { APIConnectionTimeoutError, APIError } from "@anthropic-ai/sdk"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Limits from "floodgate/Limits"
+import * as FloodgateRedis from "floodgate/redis"
+import * as Signals from "floodgate/Signals"
+import { versions } from "node:process"
+import * as Words from "../words.ts"
+import { innermost } from "./errors.ts"
+import * as Exit from "./exit.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Print from "./print.ts"
+import * as Redis from "./redis.ts"
+import * as Answering from "./run/answering.ts"
+import { hung, oneLine } from "./text.ts"
+
+/** What was looked at: whether it is well, and what to write where it is not. */
+interface Check {
+  readonly state: "ok" | "note" | "fails"
+  readonly what: string
+  readonly write?: ReadonlyArray<string> | undefined
+  /** How the command ends where this is the first that fails. */
+  readonly code?: number | undefined
+}
+
+const ok = (what: string, write?: ReadonlyArray<string>): Check => ({ state: "ok", what, write })
+const note = (what: string, write?: ReadonlyArray<string>): Check => ({ state: "note", what, write })
+const fails = (code: number, what: string, ...write: ReadonlyArray<string>): Check => ({
+  state: "fails",
+  what,
+  write,
+  code
+})
+
+const exportKey = "export ANTHROPIC_API_KEY=...   # from https://console.anthropic.com/settings/keys"
+
+// -----------------------------------------------------------------------------
+// The provider
+// -----------------------------------------------------------------------------
+
+const timeout = 15_000
+
+/** What a request to the provider came to. */
+type Reached = { readonly headers: Headers } | { readonly error: unknown }
+
+const reach = (
+  { apiKey, baseUrl }: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string },
+  ask: (client: Anthropic, signal: AbortSignal) => Promise<Response>
+): Effect.Effect<Reached> =>
+  Effect.tryPromise({
+    try: (signal) =>
+      ask(new Anthropic({ apiKey: Redacted.value(apiKey), baseURL: baseUrl, maxRetries: 0, timeout }), signal),
+    catch: (error) => error
+  }).pipe(
+    Effect.map(({ headers }): Reached => ({ headers })),
+    Effect.catch((error): Effect.Effect<Reached> => Effect.succeed({ error }))
+  )
+
+/** Why a request was not answered, and what to write. */
+const explained = (error: unknown, address: string): Check => {
+  const status = error instanceof APIError ? error.status : undefined
+  if (status === 401 || status === 403) {
+    return fails(Exit.codes.usage, `${address} refuses the key (${status})`, exportKey)
+  }
+  if (status === 429) return note(`${address} answers, and is over a limit now (429)`)
+  if (status !== undefined && status >= 500) return fails(Exit.codes.network, `${address} fails now (${status})`)
+  if (status !== undefined) {
+    return fails(Exit.codes.network, `${address} answers ${status}: is it an address of Anthropic's API?`)
+  }
+  const why = error instanceof APIConnectionTimeoutError ? `no answer within ${timeout / 1_000} s` : innermost(error)
+  const next =
+    address === Redis.shown(Answering.usualAddress)
+      ? `curl --head ${address}   # whether anything gets through`
+      : `unset ANTHROPIC_BASE_URL   # for ${Answering.usualAddress}`
+  return fails(Exit.codes.network, `${address} cannot be reached (${oneLine(why)})`, next)
+}
+
+/** Asks for the list of models, which costs nothing. An address that speaks the API, but has no list, is well, too. */
+const reachable = Effect.fnUntraced(function* (credentials: Effect.Success<typeof Answering.credentials> & {}) {
+  const address = Redis.shown(credentials.baseUrl)
+  const reached = yield* reach(credentials, (client, signal) =>
+    client.models.list({ limit: 1 }, { signal }).asResponse()
+  )
+  if ("headers" in reached) return ok(`${address} answers, and accepts the key`)
+  const isWithoutList = reached.error instanceof APIError && reached.error.status === 404
+  return isWithoutList
+    ? note(`${address} answers. It lists no models, so that the key is not checked: --call checks it`)
+    : explained(reached.error, address)
+})
+
+const flagOf: Partial<Record<Limits.Dimension, string>> = {
+  requests: "--requests-per-minute",
+  inputTokens: "--input-tokens-per-minute",
+  outputTokens: "--output-tokens-per-minute"
+}
+
+/** Makes one call of a few tokens, and reads the limits in its headers. */
+const limits = Effect.fnUntraced(function* (
+  credentials: Effect.Success<typeof Answering.credentials> & {},
+  model: string
+) {
+  const address = Redis.shown(credentials.baseUrl)
+  const reached = yield* reach(credentials, (client, signal) =>
+    client.messages
+      .create({ model, max_tokens: 1, messages: [{ role: "user", content: "Hi" }] }, { signal })
+      .asResponse()
+  )
+  if ("error" in reached) return explained(reached.error, address)
+  const signal = Signals.fromHeaders(reached.headers, yield* Clock.currentTimeMillis)
+  const known = Limits.dimensions.flatMap((dimension) => {
+    const limit = signal?.dimensions[dimension]?.limit
+    return limit === undefined || flagOf[dimension] === undefined ? [] : [{ dimension, limit }]
+  })
+  if (known.length === 0)
+    return note("A call was answered. Its headers name no limits: they are learned from rejections")
+  const entries = known.map(({ dimension, limit }) => `${dimension}: { perMinute: ${limit} }`)
+  return ok("A call was answered. Its headers name these limits, with which no run has to learn them:", [
+    known.map(({ dimension, limit }) => `${flagOf[dimension]} ${limit}`).join(" "),
+    `Floodgate.create({ limits: { ${entries.join(", ")} } })`
+  ])
+})
+
+const provider = Effect.fnUntraced(function* (model: string, calls: boolean) {
+  const found = yield* Effect.result(Answering.credentials)
+  if (found._tag === "Failure") return [fails(found.failure.exitCode, found.failure.why)]
+  const credentials = found.success
+  if (credentials === undefined) {
+    const what = "ANTHROPIC_API_KEY is not set: `run` asks the embedded simulated provider"
+    return [note(what, [exportKey])]
+  }
+  const checks = [ok("ANTHROPIC_API_KEY is set"), yield* reachable(credentials)]
+  if (checks.some(({ state }) => state === "fails")) return checks
+  return [
+    ...checks,
+    calls
+      ? yield* limits(credentials, model)
+      : note("Limits are not looked at: that takes a call of a few tokens, which --call makes")
+  ]
+})
+
+// -----------------------------------------------------------------------------
+// The rest
+// -----------------------------------------------------------------------------
+
+const node = Effect.sync(() => {
+  const [major = 0, minor = 0] = versions.node.split(".").map(Number)
+  return major > 22 || (major === 22 && minor >= 19)
+    ? ok(`Node ${versions.node}`)
+    : fails(Exit.codes.usage, `Node ${versions.node} is too old: 22.19 or newer is needed`)
+})
+
+const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Check> =>
+  Effect.match(FloodgateRedis.status(at), {
+    onFailure: (error) => {
+      const { exitCode, message } = Redis.explained(at.url)(error)
+      return fails(exitCode, message, "docker run --detach --publish 6379:6379 redis")
+    },
+    onSuccess: (pools) => {
+      const processes = new Set(pools.flatMap(({ processes }) => processes.map(({ name }) => name))).size
+      const used = `${Words.counted(pools.length, "pool")}, ${Words.counted(processes, "process", "processes")}`
+      return ok(`Redis at ${Redis.shown(at.url)} answers; the budget "${at.prefix}" there has ${used}`)
+    }
+  })
+
+const marks = { ok: "ok     ", note: "note   ", fails: "FAILS  " } as const
+
+const linesOf = ({ state, what, write = [] }: Check, columns: number): ReadonlyArray<string> => [
+  `${marks[state]}${hung(oneLine(what), marks[state].length, columns)}`,
+  ...write.map((line) => `${" ".repeat(marks[state].length + 2)}${line}`)
+]
+
+/** Something must be mended before a run can succeed; what, is printed. */
+export class Unwell extends Schema.TaggedError<Unwell>("floodgate/cli/Unwell")("Unwell", {
+  count: Schema.Finite,
+  exitCode: Schema.Finite
+}) {
+  override get message(): string {
+    return `${Words.counted(this.count, "check")} failed`
+  }
+}
+
+const flags = {
+  call: Flag.Boolean("call").pipe(
+    Flag.withDescription("Make one call of a few tokens to the provider, and read the limits in its answer"),
+    Flag.withDefault(false)
+  ),
+  model: Flag.String("model").pipe(
+    Flag.filter(
+      (name) => name.trim() !== "",
+      () => "the name of a model"
+    ),
+    LimitFlags.byDefault("The model that --call asks", "claude-sonnet-5")
+  ),
+  redis: Redis.url("Also check this Redis (default: none)").pipe(Flag.optional),
+  redisPrefix: Redis.prefix
+}
+
+/** The command. */
+export const doctorCommand = Command.make(
+  "doctor",
+  flags,
+  Effect.fnUntraced(function* ({ call, model, redis: url, redisPrefix: prefix }) {
+    const checks: ReadonlyArray<Check> = [
+      yield* node,
+      ...(yield* provider(model, call)),
+      ...(Option.isSome(url) ? [yield* redis({ url: url.value, prefix })] : [])
+    ]
+    const { stdout } = yield* Print.Room
+    yield* Print.out(checks.flatMap((check) => linesOf(check, stdout)).join("\n"))
+    const failed = checks.filter(({ state }) => state === "fails")
+    if (failed.length > 0) {
+      return yield* new Unwell({ count: failed.length, exitCode: failed[0]!.code ?? Exit.codes.failed })
+    }
+  })
+).pipe(
+  Command.withDescription(
+    "Checks what a run needs: the version of Node, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, whether the provider answers and accepts the key, with --call its limits, and with --redis the shared budget. It says what to write where something is wrong. Without --call it spends nothing."
+  ),
+  Command.withShortDescription("Checks the key, the address, the limits and Redis"),
+  Command.withExamples([
+    { command: "floodgate doctor", description: "Spends nothing" },
+    { command: "floodgate doctor --call", description: "Reads the limits, with a call of a few tokens" },
+    { command: "floodgate doctor --redis redis://127.0.0.1:6379", description: "The shared budget, too" }
+  ])
+)

@@ -1,0 +1,127 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as TestConsole from "effect/testing/TestConsole"
+import { createServer, type RequestListener } from "node:http"
+import type { AddressInfo } from "node:net"
+import * as Cli from "../../src/commands/index.ts"
+import * as Provider from "../../src/commands/provider.ts"
+import { services } from "../support/services.ts"
+
+/** What the command says, line by line, and its exit code. */
+const doctor = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const code = yield* Effect.match(Cli.runWith(["doctor", ...args]), {
+      onFailure: ({ code }) => code,
+      onSuccess: () => 0
+    })
+    const out = (yield* TestConsole.logLines).map(String).join("\n").split("\n")
+    const err = (yield* TestConsole.errorLines).map(String).join("\n")
+    return { code, err, out }
+  }).pipe(Effect.provide(services({ env })))
+
+const serve = (listener: RequestListener) =>
+  Effect.acquireRelease(
+    Effect.callback<ReturnType<typeof createServer>>((resume) => {
+      const server = createServer(listener)
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.sync(() => {
+        server.closeAllConnections()
+        server.close()
+      })
+  ).pipe(Effect.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`))
+
+/** An address at which nobody listens any more. */
+const deserted = Effect.scoped(serve(() => {}))
+
+const answering = (status: number) =>
+  serve((_, response) => {
+    response.writeHead(status, { "content-type": "application/json" }).end(`{"data":[],"has_more":false}`)
+  })
+
+describe("floodgate doctor", () => {
+  it.live("says what to write where no key is set, and is well without", () =>
+    Effect.gen(function* () {
+      const { code, out } = yield* doctor({})
+      assert.strictEqual(code, 0)
+      assert.match(out[0]!, /^ok {5}Node \d/)
+      assert.include(out[1], "ANTHROPIC_API_KEY is not set")
+      assert.include(out[2], "export ANTHROPIC_API_KEY=")
+    })
+  )
+
+  it.live("refuses a key that no header can hold, without quoting it", () =>
+    Effect.gen(function* () {
+      const { code, out } = yield* doctor({ ANTHROPIC_API_KEY: "sk-secret and more" })
+      assert.strictEqual(code, 2)
+      assert.match(out[1]!, /^FAILS {2}ANTHROPIC_API_KEY holds white space/)
+      assert.notInclude(out.join("\n"), "sk-secret")
+    })
+  )
+
+  it.live("names the address that nobody answers at, and the Redis", () =>
+    Effect.gen(function* () {
+      const url = yield* deserted
+      const args = ["--redis", url.replace("http:", "redis:")]
+      const { code, err, out } = yield* doctor({ ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: url }, ...args)
+      assert.strictEqual(code, 4)
+      assert.strictEqual(err, "floodgate: 2 checks failed")
+      assert.strictEqual(out[2], `FAILS  ${url} cannot be reached (ECONNREFUSED)`)
+      assert.include(out[3], "unset ANTHROPIC_BASE_URL")
+      assert.match(out[4]!, /^FAILS {2}no Redis answers at redis:/)
+    })
+  )
+
+  for (const [status, code, says] of [
+    [200, 0, "ok     URL answers, and accepts the key"],
+    [401, 2, "FAILS  URL refuses the key (401)"],
+    [403, 2, "FAILS  URL refuses the key (403)"],
+    [404, 0, "note   URL answers. It lists no models, so that the key is not checked: --call checks it"],
+    [418, 4, "FAILS  URL answers 418: is it an address of Anthropic's API?"],
+    [429, 0, "note   URL answers, and is over a limit now (429)"],
+    [529, 4, "FAILS  URL fails now (529)"]
+  ] as const) {
+    it.live(`knows what an answer of ${status} means`, () =>
+      Effect.gen(function* () {
+        const url = yield* answering(status)
+        const result = yield* doctor({ ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: url })
+        assert.strictEqual(result.code, code)
+        assert.strictEqual(result.out[2], says.replace("URL", url))
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("reads the limits with a call, as flags and as code, and only when it is asked to", () =>
+    Effect.gen(function* () {
+      const { stats, url } = yield* Provider.listen({
+        limits: { requests: { perMinute: 50 }, inputTokens: { perMinute: 400_000 } }
+      })
+      const env = { ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: url }
+      assert.include((yield* doctor(env)).out.join("\n"), "which --call makes")
+      assert.strictEqual((yield* stats).requests, 0)
+      const { code, out } = yield* doctor(env, "--call")
+      assert.strictEqual(code, 0)
+      assert.deepStrictEqual(
+        out.slice(-2).map((line) => line.trim()),
+        [
+          "--requests-per-minute 50 --input-tokens-per-minute 400000",
+          "Floodgate.create({ limits: { requests: { perMinute: 50 }, inputTokens: { perMinute: 400000 } } })"
+        ]
+      )
+      assert.strictEqual((yield* stats).requests, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("hears an interruption while nobody answers", () =>
+    Effect.gen(function* () {
+      let asked: () => void
+      const isAsked = new Promise<void>((resolve) => (asked = resolve))
+      const url = yield* serve(() => asked())
+      const fiber = yield* Effect.forkChild(doctor({ ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: url }))
+      yield* Effect.promise(() => isAsked)
+      yield* Fiber.interrupt(fiber)
+    }).pipe(Effect.scoped)
+  )
+})
