@@ -1,30 +1,53 @@
 /**
- * What the gateway costs: beside a bare reverse proxy, in front of a provider that answers at once, over loopback. Every
- * server is a process of its own.
+ * What the gateway costs: beside a bare reverse proxy, Fastify's and Portkey's gateway, in front of a provider that answers at
+ * once, over loopback. Every server is a process of its own. Fastify and Portkey take part where they are installed:
+ * `npm ci --prefix benchmark/gateway/rivals`.
  *
- * Throughput is a closed loop of 16 and of 64 connections, in turns. Delay is an open loop: 200 requests a second, spaced at
- * random, because evenly spaced ones or bursts would measure themselves.
+ * Throughput is a closed loop of 16 and of 64 connections, in turns, with the processor time that each server took for a
+ * request: on a busy machine that says more. Delay is an open loop: 200 requests a second, spaced at random, because evenly
+ * spaced ones or bursts would measure themselves. Memory is that of the command, after `npm run build`, with 500 open streams
+ * and 1,000 calls that wait.
  *
- *     npm run bench -- gateway [--seconds 2] [--rounds 3]
+ *     npm run bench -- gateway [--seconds 2] [--rounds 3] [--warmup 10]
  */
-import { Pool } from "@effect/platform-node/Undici"
-import { spawn } from "node:child_process"
+import { Agent, Pool, request } from "@effect/platform-node/Undici"
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 
 const { values } = parseArgs({
-  options: { seconds: { type: "string", default: "2" }, rounds: { type: "string", default: "3" } }
+  options: {
+    seconds: { type: "string", default: "2" },
+    rounds: { type: "string", default: "3" },
+    warmup: { type: "string", default: "10" }
+  }
 })
 const seconds = Number(values.seconds)
 const rounds = Number(values.rounds)
 
-const children: Array<ReturnType<typeof spawn>> = []
-const start = (kind: string, target = ""): Promise<string> => {
-  const file = join(import.meta.dirname, "gateway/server.ts")
-  const child = spawn(process.execPath, [...process.execArgv, file, kind, target], { stdio: ["ignore", "pipe", 2] })
-  children.push(child)
-  return new Promise((resolve) => child.stdout!.once("data", (line) => resolve(String(line).trim())))
+interface Server {
+  readonly name: string
+  readonly url: string
+  readonly child: ChildProcess
+  readonly headers: Readonly<Record<string, string>>
 }
+
+const children: Array<ChildProcess> = []
+const start = async (
+  name: string,
+  args: ReadonlyArray<string>,
+  headers: Readonly<Record<string, string>> = {}
+): Promise<Server> => {
+  const child = spawn(process.execPath, [...process.execArgv, ...args], { stdio: ["ignore", "pipe", 2, "ipc"] })
+  children.push(child)
+  const line = await new Promise((resolve) => child.stdout!.once("data", resolve))
+  return { name, url: /http:\S+/.exec(String(line))![0], child, headers }
+}
+
+const folder = join(import.meta.dirname, "gateway")
+const server = (kind: string, target = "", headers?: Readonly<Record<string, string>>): Promise<Server> =>
+  start(kind, [join(folder, "server.ts"), kind, target], headers)
 
 const bodyOf = (stream: boolean): string =>
   JSON.stringify({
@@ -35,42 +58,55 @@ const bodyOf = (stream: boolean): string =>
   })
 const headers = { "content-type": "application/json", "x-api-key": "any", "anthropic-version": "2023-06-01" }
 
-const call = async (pool: Pool, body: string): Promise<void> => {
-  const response = await pool.request({ path: "/v1/messages", method: "POST", headers, body })
+const call = async (pool: Pool, to: Server, body: string): Promise<void> => {
+  const sent = { ...headers, ...to.headers }
+  const response = await pool.request({ path: "/v1/messages", method: "POST", headers: sent, body })
   const text = await response.body.text()
-  if (response.statusCode !== 200 || text.length < 1_500) throw new Error(`${response.statusCode}: ${text}`)
+  if (response.statusCode !== 200 || text.length < 1_500) throw new Error(`${to.name}: ${response.statusCode}: ${text}`)
 }
 
-/** Requests a second of so many connections, each of which sends its next when it has its answer. */
-const closed = async (url: string, connections: number, body: string): Promise<number> => {
-  const pool = new Pool(url, { connections })
-  const end = performance.now() + seconds * 1_000
-  let done = 0
+/** Microseconds of processor time that a server took so far. */
+const spentBy = ({ child }: Server): Promise<number> =>
+  new Promise((resolve) => {
+    child.once("message", (usage) => {
+      const { system, user } = usage as NodeJS.CpuUsage
+      resolve(system + user)
+    })
+    child.send("usage")
+  })
+
+/** Requests a second of so many connections, each of which sends its next when it has its answer; and what each took. */
+const closed = async (to: Server, connections: number, body: string, lasting = seconds) => {
+  const pool = new Pool(to.url, { connections })
+  const before = await spentBy(to)
   const started = performance.now()
+  const end = started + lasting * 1_000
+  let done = 0
   await Promise.all(
     Array.from({ length: connections }, async () => {
       while (performance.now() < end) {
-        await call(pool, body)
+        await call(pool, to, body)
         done++
       }
     })
   )
-  const spent = performance.now() - started
+  const rate = (done * 1_000) / (performance.now() - started)
+  const micros = ((await spentBy(to)) - before) / done
   await pool.close()
-  return (done * 1_000) / spent
+  return { rate, micros }
 }
 
 /** The delays of requests that come 200 a second, in milliseconds, sorted. */
-const open = async (url: string, body: string): Promise<ReadonlyArray<number>> => {
-  const pool = new Pool(url, { connections: 64 })
+const open = async (to: Server, body: string): Promise<ReadonlyArray<number>> => {
+  const pool = new Pool(to.url, { connections: 64 })
   const delays: Array<number> = []
   const running: Array<Promise<void>> = []
-  const end = performance.now() + 2 * seconds * 1_000
+  const end = performance.now() + 4 * seconds * 1_000
   for (let next = performance.now(); next < end; next += -Math.log(1 - Math.random()) * 5) {
     const wait = next - performance.now()
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait))
     const started = performance.now()
-    running.push(call(pool, body).then(() => void delays.push(performance.now() - started)))
+    running.push(call(pool, to, body).then(() => void delays.push(performance.now() - started)))
   }
   await Promise.all(running)
   await pool.close()
@@ -79,44 +115,87 @@ const open = async (url: string, body: string): Promise<ReadonlyArray<number>> =
 
 const median = (all: ReadonlyArray<number>): number => all.toSorted((one, other) => one - other)[all.length >> 1]!
 const quantile = (all: ReadonlyArray<number>, part: number): number => all[Math.floor((all.length - 1) * part)]!
+const column = (value: number | string, width = 8): string => String(value).padStart(width)
 
-const upstream = await start("upstream")
+const upstream = await server("upstream")
+const hasRivals = existsSync(join(folder, "rivals/node_modules"))
 const servers = [
-  ["direct", upstream],
-  ["http-proxy-3", await start("http-proxy-3", upstream)],
-  ["floodgate", await start("floodgate", upstream)]
-] as const
+  { ...upstream, name: "direct" },
+  await server("http-proxy-3", upstream.url),
+  ...(hasRivals
+    ? [
+        await server("@fastify/http-proxy", upstream.url),
+        await server("@portkey-ai/gateway", upstream.url, {
+          "x-portkey-provider": "anthropic",
+          "x-portkey-custom-host": `${upstream.url}/v1`
+        })
+      ]
+    : []),
+  await server("floodgate", upstream.url)
+]
 
-// Until their code is compiled.
-for (const [, url] of servers) {
-  const pool = new Pool(url, { connections: 16 })
-  const warm = async (stream: boolean) => {
-    for (let count = 0; count < 500; count++) await call(pool, bodyOf(stream))
-  }
-  await Promise.all(Array.from({ length: 16 }, (_, index) => warm(index % 2 === 0)))
-  await pool.close()
+// Until their code is compiled, which takes tens of thousands of requests.
+for (const to of servers) {
+  for (const stream of [false, true]) await closed(to, 16, bodyOf(stream), Number(values.warmup) / 2)
 }
 
 for (const stream of [false, true]) {
   const body = bodyOf(stream)
   for (const connections of [16, 64]) {
-    const found = new Map<string, Array<number>>(servers.map(([name]) => [name, []]))
+    const found = new Map(servers.map((to) => [to, [] as Array<{ rate: number; micros: number }>]))
     for (let round = 0; round < rounds; round++) {
-      for (const [name, url] of servers) found.get(name)!.push(await closed(url, connections, body))
+      for (const [to, all] of found) all.push(await closed(to, connections, body))
     }
-    const bare = median(found.get("http-proxy-3")!)
-    console.log(`\n${stream ? "streamed" : "whole"}, ${connections} connections, requests a second (of http-proxy-3)`)
-    for (const [name, all] of found) {
-      const rate = median(all)
-      console.log(`  ${name.padEnd(14)} ${Math.round(rate).toString().padStart(6)}  ${(rate / bare).toFixed(2)}`)
+    const rates = servers.map((to) => median(found.get(to)!.map(({ rate }) => rate)))
+    const bare = rates[1]!
+    console.log(
+      `\n${stream ? "streamed" : "whole"}, ${connections} connections: requests/s, of http-proxy-3's, CPU us each`
+    )
+    for (const [index, to] of servers.entries()) {
+      const rate = rates[index]!
+      const micros = index === 0 ? "" : Math.round(median(found.get(to)!.map(({ micros }) => micros)))
+      console.log(
+        `  ${to.name.padEnd(20)}${column(Math.round(rate))}${column((rate / bare).toFixed(2))}${column(micros)}`
+      )
     }
   }
 }
 
-console.log("\nwhole, 200 requests a second at random, delay in ms")
-for (const [name, url] of servers) {
-  const delays = await open(url, bodyOf(false))
-  console.log(`  ${name.padEnd(14)} p50 ${quantile(delays, 0.5).toFixed(2)}  p99 ${quantile(delays, 0.99).toFixed(2)}`)
+console.log("\nwhole, 200 requests a second at random: delay in ms, p50 and p99")
+for (const to of servers) {
+  const delays = await open(to, bodyOf(false))
+  console.log(
+    `  ${to.name.padEnd(20)}${column(quantile(delays, 0.5).toFixed(2))}${column(quantile(delays, 0.99).toFixed(2))}`
+  )
 }
+for (const child of children.splice(0)) child.kill()
 
+// ---------------------------------------------------------------------------
+// Memory
+// ---------------------------------------------------------------------------
+
+const command = join(import.meta.dirname, "../packages/cli/dist/bin.js")
+
+const memoryOf = ({ child }: Server): number =>
+  Math.round(Number(execFileSync("ps", ["-o", "rss=", "-p", String(child.pid)], { encoding: "utf8" })) / 1_024)
+
+if (existsSync(command)) {
+  const endless = await server("endless")
+  const flags = ["--port", "0", "--concurrency", "500", "--upstream", `anthropic=${endless.url}`]
+  const gateway = await start("floodgate gateway", [command, "gateway", ...flags])
+  const atFirst = memoryOf(gateway)
+  const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0 })
+  const ask = () =>
+    request(`${gateway.url}/v1/messages`, { method: "POST", headers, body: bodyOf(true), dispatcher: agent })
+  const streams = await Promise.all(Array.from({ length: 500 }, ask))
+  for (const { body } of streams) void body.text().catch(() => {})
+  for (let count = 0; count < 1_000; count++) void ask().catch(() => {})
+  const waits = async (): Promise<number> =>
+    Number(/^floodgate_gateway_open (\d+)/m.exec(await (await fetch(`${gateway.url}/metrics`)).text())?.[1])
+  while ((await waits()) < 1_500) await new Promise((resolve) => setTimeout(resolve, 50))
+  console.log(
+    `\nmemory of the command: ${atFirst} MB at first, ${memoryOf(gateway)} MB with 500 streams and 1,000 calls that wait`
+  )
+  await agent.destroy()
+}
 for (const child of children) child.kill()

@@ -1,4 +1,7 @@
-/** One of the servers of `benchmark/gateway.ts`, as a process: `node server.ts upstream|http-proxy-3|floodgate [UPSTREAM]`. */
+/**
+ * One of the servers of `benchmark/gateway.ts`, as a process: `node server.ts KIND [UPSTREAM]`. It prints its address, and answers
+ * each message with the processor time that it took so far.
+ */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
@@ -7,6 +10,7 @@ import * as Governor from "floodgate/Governor"
 import { createProxyServer } from "http-proxy-3"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
+import { join } from "node:path"
 
 const [kind = "", target = ""] = process.argv.slice(2)
 
@@ -36,6 +40,18 @@ const streamed = [
   event({ type: "message_stop" })
 ]
 
+/** Streams that begin, and never end. */
+const endless = (): void =>
+  listen(
+    Http.createServer((request, response) => {
+      request.resume()
+      request.on("end", () => {
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        for (const each of streamed.slice(0, 3)) response.write(each)
+      })
+    })
+  )
+
 const upstream = (): void =>
   listen(
     Http.createServer((request, response) => {
@@ -58,6 +74,38 @@ const httpProxy = (): void => {
   listen(Http.createServer((request, response) => void proxy.web(request, response)))
 }
 
+/** What a package of `rivals`, which has a lock file of its own, exports. */
+const rival = (name: string): Promise<any> => import(join(import.meta.dirname, "rivals/node_modules", name))
+
+const fastify = async (): Promise<void> => {
+  const [{ default: make }, { default: proxy }] = [
+    await rival("fastify/fastify.js"),
+    await rival("@fastify/http-proxy/index.js")
+  ]
+  const server = make()
+  await server.register(proxy, { upstream: target })
+  console.log(await server.listen({ port: 0, host: "127.0.0.1" }))
+}
+
+/** It takes a port, and finds its upstream in the headers of each request. */
+const portkey = async (): Promise<void> => {
+  const free = Http.createServer()
+  await new Promise<void>((resolve) => free.listen({ port: 0, host: "127.0.0.1" }, resolve))
+  const { port } = free.address() as AddressInfo
+  await new Promise((resolve) => free.close(resolve))
+  process.argv.push(`--port=${port}`, "--headless")
+  const { log } = console
+  console.log = () => {}
+  await rival("@portkey-ai/gateway/build/start-server.js")
+  const isUp = async (): Promise<boolean> =>
+    fetch(`http://127.0.0.1:${port}/`).then(
+      () => true,
+      () => false
+    )
+  while (!(await isUp())) await new Promise((resolve) => setTimeout(resolve, 50))
+  log(`http://127.0.0.1:${port}`)
+}
+
 const floodgate = (): void => {
   // Limits that do not bind: this is about the cost of a call, and not about waiting.
   const limits = { requests: { perSecond: 1e6 }, inputTokens: { perSecond: 1e9 }, outputTokens: { perSecond: 1e9 } }
@@ -73,6 +121,13 @@ const floodgate = (): void => {
   void Effect.runPromise(Effect.provide(program, live))
 }
 
-if (kind === "upstream") upstream()
-else if (kind === "http-proxy-3") httpProxy()
-else floodgate()
+const kinds: Readonly<Record<string, () => unknown>> = {
+  upstream,
+  endless,
+  "http-proxy-3": httpProxy,
+  "@fastify/http-proxy": fastify,
+  "@portkey-ai/gateway": portkey,
+  floodgate
+}
+process.on("message", () => process.send!(process.cpuUsage()))
+void kinds[kind]!()
