@@ -57,6 +57,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
+import type { Learned } from "./budget/learned.ts"
 import * as Internal from "./budget/make.ts"
 import {
   Agent,
@@ -80,6 +81,7 @@ export {
   StoreUnavailable,
   WaitTooLong
 } from "./budget/errors.ts"
+export { Learned } from "./budget/learned.ts"
 export {
   Agent,
   type BudgetStatus,
@@ -129,6 +131,8 @@ export class TokenBudget extends Context.Service<
     readonly status: Effect.Effect<BudgetStatus>
     /** The status now and after changes. A slow reader gets only the latest. */
     readonly changes: Stream.Stream<BudgetStatus>
+    /** What was learned of limits so far. Keep it, and pass it to the next budget as `learned`. */
+    readonly learned: Effect.Effect<Learned>
   }
 >()("floodgate/Budget/TokenBudget") {}
 
@@ -246,7 +250,8 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
     resize: () => Effect.void,
     poolOf: () => "default",
     status: Effect.succeed({ pools: {} }),
-    changes: Stream.succeed({ pools: {} })
+    changes: Stream.succeed({ pools: {} }),
+    learned: Effect.succeed({ at: 0, pools: [] })
   })
 )
 

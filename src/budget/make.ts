@@ -19,6 +19,7 @@ import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
+import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
 import type { BudgetStatus, Cooldown, Options, RateLimitSignal, ReserveOptions } from "./models.ts"
 import { checkConcurrency, defaultPool, mostPools, nameIn, parse, queueingOf } from "./options.ts"
@@ -47,20 +48,48 @@ class Pools {
   readonly sets: ReturnType<typeof parse>
   private readonly shared: Shared
   private readonly context: Context.Context<never>
+  /** What was learned earlier of pools that are not open yet. */
+  private readonly learnedEarlier: Map<string, Learned.Learned["pools"][number]>
+  private readonly learnedAt: number
 
-  constructor(sets: ReturnType<typeof parse>, shared: Shared, context: Context.Context<never>) {
+  constructor(
+    sets: ReturnType<typeof parse>,
+    shared: Shared,
+    context: Context.Context<never>,
+    learned: Learned.Learned | undefined
+  ) {
     this.sets = sets
     this.shared = shared
     this.context = context
+    this.learnedAt = learned?.at ?? 0
+    this.learnedEarlier = new Map(learned?.pools.map((entry) => [entry.pool, entry]))
     for (const name of sets.known) this.open(name)
   }
 
   private open(name: string, kind = name): Pool {
     if (this.byName.size >= this.most) this.forget()
     const limits = this.sets.limitsOf(kind)
-    const pool = new Pool({ ...this.shared, name, limits, counts: countsOf(name, this.context) })
+    const learned = this.recalled(name)
+    const pool = new Pool({ ...this.shared, name, limits, learned, counts: countsOf(name, this.context) })
     this.byName.set(name, pool)
     return pool
+  }
+
+  private recalled(name: string) {
+    const entry = this.learnedEarlier.get(name)
+    if (entry === undefined) return undefined
+    this.learnedEarlier.delete(name)
+    const elapsed = Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - this.learnedAt)
+    return { memory: Learned.memoryOf(entry), elapsed }
+  }
+
+  /** What is known of limits by now; of pools that nobody used again what was known before. */
+  get learned(): Learned.Learned {
+    const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
+    return {
+      at: this.shared.clock.currentTimeMillisUnsafe(),
+      pools: [...known.flat(), ...this.learnedEarlier.values()].slice(0, Learned.most)
+    }
   }
 
   /** Forgets the pools that rest the longest, a quarter of all at once: to look at each for every new one would be too much. */
@@ -116,7 +145,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       changed: () => void PubSub.publishUnsafe(ticks, undefined),
       observer: Events.observerOf(context)
     }
-    const pools = new Pools(sets, shared, context)
+    const pools = new Pools(sets, shared, context, options.learned)
     yield* Effect.addFinalizer(() => pools.close)
     const status = Effect.sync((): BudgetStatus => ({
       pools: Object.fromEntries(Array.from(pools.byName, ([name, pool]) => [name, Status.of(pool)]))
@@ -128,7 +157,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       resize: resize(pools),
       poolOf: sets.poolOf,
       status,
-      changes: latest(ticks, status)
+      changes: latest(ticks, status),
+      learned: Effect.sync(() => pools.learned)
     }
   })
 }

@@ -7,6 +7,7 @@ import type * as Effect from "effect/Effect"
 import type * as Law from "../admission/law.ts"
 import type { DimensionStatus } from "../admission/status.ts"
 import type { Pushback } from "../LlmError.ts"
+import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
@@ -41,6 +42,13 @@ export interface Options {
    * @default Infinity: a waiter costs about 1.5 KB, and losing work costs more.
    */
   readonly maxQueued?: number | undefined
+  /**
+   * What an earlier budget had learned, so that this one need not find it out again. With a store it is left aside: what
+   * processes share is newer.
+   *
+   * @default nothing
+   */
+  readonly learned?: Learned | undefined
 }
 
 /**

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import { FairQueue, type Service } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
+import * as Memory from "../admission/memory.ts"
 import { isFull } from "../admission/status.ts"
 import type { Event } from "../Events.ts"
 import * as Limits from "../Limits.ts"
@@ -62,6 +63,8 @@ export interface Options {
   readonly changed: () => void
   /** Gets each event, where somebody wants to know. */
   readonly observer: ((event: Event) => void) | undefined
+  /** What an earlier pool of its name had learned, and how many milliseconds ago. A store knows more. */
+  readonly learned?: { readonly memory: Memory.Memory; readonly elapsed: number } | undefined
 }
 
 export class Pool implements Host<Waiter> {
@@ -96,6 +99,10 @@ export class Pool implements Host<Waiter> {
     this.meters = Ref.makeUnsafe(Law.make(this.rules, Rules.shares(options.limits), this.now()))
     this.usedAt = this.now()
     this.limitTo(options.concurrency)
+    const { learned, sharing } = options
+    if (learned !== undefined && sharing === undefined) {
+      Memory.restore(this.meters.ref.current, learned.memory, learned.elapsed, this.clockNow())
+    }
     this.exchange = options.sharing?.open(this, options.id)
     options.counts.open.add(this)
   }
@@ -120,6 +127,10 @@ export class Pool implements Host<Waiter> {
   /** The law that decides at once; undefined where processes decide together. */
   private get own(): { readonly law: Law.Pool; readonly most: number } | undefined {
     return this.exchange === undefined ? { law: this.meters.ref.current, most: Infinity } : this.exchange.own
+  }
+  /** What it has learned up to now; undefined where that is nothing. */
+  get learned(): Memory.Memory | undefined {
+    return Memory.recall(this.law, this.now())
   }
   get config(): Config {
     return { rules: this.rules, shares: Rules.shares(this.limits), concurrency: this.permits?.most ?? Infinity }

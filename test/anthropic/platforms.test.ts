@@ -73,7 +73,7 @@ const throttled = (response: Http.ServerResponse) =>
     { "x-amzn-errortype": "ThrottlingException:http://x/", "retry-after": "0.02" }
   )
 
-const budget: Budget.Options = { limits: { requests: { total: 100 }, tokens: { total: 10_000 } } }
+const budget = { limits: { requests: { total: 100 }, tokens: { total: 10_000 } } } satisfies Budget.Options
 const options = { accounting: Accounting.bedrockRuntime({ burndown: 5 }), retry: Retry.make({ base: "5 millis" }) }
 
 /** A server whose first answer is its own, and all others whole. */

@@ -9,7 +9,8 @@ import * as Floodgate from "floodgate/anthropic"
 import type * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 
-export interface Options extends Budget.Options, Omit<Governor.Options, "accounting">, Floodgate.MiddlewareOptions {}
+export interface Options
+  extends Omit<Budget.Options, "learned">, Omit<Governor.Options, "accounting">, Floodgate.MiddlewareOptions {}
 
 export interface Installation {
   readonly middleware: Floodgate.Middleware

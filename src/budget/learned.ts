@@ -1,0 +1,112 @@
+/** What a budget has learned of the provider's limits, as plain data. */
+import * as Schema from "effect/Schema"
+import type * as Memory from "../admission/memory.ts"
+import { mostAmount } from "../input/believed.ts"
+import * as Amounts from "../limits/amounts.ts"
+
+const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: mostAmount }))
+
+const Dimension = Schema.Struct({
+  /** The provider's limit, where headers named it. */
+  perMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
+  /** What the bucket holds, where that is known. */
+  burst: Schema.optionalKey(Amount),
+  /** The part of the limit that was found to be there for us, where that is less than the whole. */
+  sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
+  /** What was left of it; below 0 where more was used than it held. */
+  level: Schema.Finite.check(Schema.isBetween({ minimum: -mostAmount, maximum: mostAmount })),
+  /** The mean use of a call. */
+  mean: Amount
+})
+
+const Pool = Schema.Struct({
+  pool: Schema.String,
+  requests: Schema.optionalKey(Dimension),
+  inputTokens: Schema.optionalKey(Dimension),
+  outputTokens: Schema.optionalKey(Dimension),
+  tokens: Schema.optionalKey(Dimension),
+  /** The calls that may be in flight, where the provider was found to limit them. */
+  concurrency: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1e6 })))
+})
+
+/** How many pools are kept. */
+export const most = 1_000
+
+/**
+ * All that a budget has learned of limits: what headers named, and what rejections measured. Its encoded form is plain JSON.
+ *
+ * **Example** (Keeping it between runs)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Schema from "effect/Schema"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const Json = Schema.fromJsonString(Budget.Learned)
+ *
+ * const program = Effect.gen(function* () {
+ *   const budget = yield* Budget.make()
+ *   yield* budget.observe({ pool: "opus", dimensions: { inputTokens: { limit: 400_000, remaining: 400_000 } } })
+ *   const text = yield* Schema.encodeEffect(Json)(yield* budget.learned)
+ *   const learned = yield* Schema.decodeEffect(Json)(text)
+ *   const restored = yield* Budget.make({ learned })
+ *   return yield* restored.learned
+ * })
+ *
+ * const { pools } = await Effect.runPromise(Effect.scoped(program))
+ *
+ * pools[0]!.inputTokens!.perMinute // => 400_000
+ * ```
+ *
+ * @category schemas
+ * @since 0.2.0
+ */
+export const Learned = Schema.Struct({
+  /** Milliseconds since the epoch: what was used then has been refilled since. */
+  at: Schema.Finite,
+  pools: Schema.Array(Pool).check(Schema.isMaxLength(most))
+})
+
+/**
+ * All that a budget has learned of limits.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export type Learned = typeof Learned.Type
+
+type Entry = Learned["pools"][number]
+
+const minute = 60_000
+const within = (value: number): number => Math.max(-mostAmount, Math.min(mostAmount, value))
+
+/** A pool's memory as data. */
+export const entryOf = (pool: string, { dimensions, window }: Memory.Memory): Entry => ({
+  pool,
+  ...Amounts.mapDimensions<Memory.Remembered, typeof Dimension.Type>(
+    dimensions,
+    ({ burst, level, limit, mean, rate }) => ({
+      ...(limit === undefined ? {} : { perMinute: within(limit * minute) }),
+      ...(burst === undefined ? {} : { burst: within(burst) }),
+      ...(rate === undefined ? {} : { sharePerMinute: within(rate * minute) }),
+      level: within(level),
+      mean: within(mean)
+    })
+  ),
+  ...(window === undefined ? {} : { concurrency: Math.ceil(window) })
+})
+
+/** A pool's memory from data. */
+export const memoryOf = ({ concurrency, pool: _, ...dimensions }: Entry): Memory.Memory => ({
+  dimensions: Amounts.mapDimensions<typeof Dimension.Type, Memory.Remembered>(
+    dimensions,
+    ({ burst, level, mean, perMinute, sharePerMinute }) => ({
+      limit: perMinute === undefined ? undefined : perMinute / minute,
+      burst,
+      rate: sharePerMinute === undefined ? undefined : sharePerMinute / minute,
+      level,
+      mean
+    })
+  ),
+  window: concurrency
+})

@@ -1,0 +1,119 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
+
+const Json = Schema.fromJsonString(Budget.Learned)
+
+/** By way of text, as a file has it. */
+const kept = (budget: Budget.TokenBudget["Service"]) =>
+  Effect.flatMap(budget.learned, (learned) =>
+    Effect.flatMap(Schema.encodeEffect(Json)(learned), Schema.decodeEffect(Json))
+  )
+
+const pool = "api.test/1a2b/opus"
+const where = { account: "api.test/1a2b", pool: "opus" }
+
+const headers = (left: number): Limits.Signal => ({
+  dimensions: {
+    requests: { limit: 1_000, remaining: 900 },
+    inputTokens: { limit: 400_000, remaining: left }
+  }
+})
+
+/** A call of so many tokens, in whose answer so much is left. */
+const call = (budget: Budget.TokenBudget["Service"], inputTokens: number, left: number) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const reservation = yield* budget.reserve({ inputTokens }, where)
+      yield* budget.observe({ ...headers(left), reservation })
+      yield* reservation.settle({ inputTokens })
+    })
+  )
+
+const levelOf = (budget: Budget.TokenBudget["Service"]) =>
+  Effect.map(budget.status, ({ pools }) => pools[pool]!.dimensions.inputTokens!.level)
+
+describe("what a budget has learned", () => {
+  it.effect("is nothing before anything was learned", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: { inputTokens: { perMinute: 60_000 } } })
+      yield* Budget.consume(1_000).pipe(Effect.provideService(Budget.TokenBudget, budget))
+      assert.deepStrictEqual((yield* budget.learned).pools, [])
+    })
+  )
+
+  it.effect("gives another budget the limits that headers named, and what was left of them", () =>
+    Effect.gen(function* () {
+      const first = yield* Budget.make()
+      yield* call(first, 100_000, 300_000)
+      const learned = yield* kept(first)
+      assert.strictEqual(learned.pools[0]!.pool, pool)
+      const second = yield* Budget.make({ learned })
+      yield* call(second, 1, 299_999)
+      const level = yield* levelOf(second)
+      assert.isAtMost(level, 300_000)
+      // Nothing of the opening, in which calls go out one after another: all of these go at once.
+      yield* Effect.scoped(Effect.replicateEffect(second.reserve({ inputTokens: 20_000 }, where), 10))
+    })
+  )
+
+  it.effect("counts what was refilled since", () =>
+    Effect.gen(function* () {
+      const first = yield* Budget.make()
+      yield* call(first, 300_000, 0)
+      const learned = yield* kept(first)
+      yield* TestClock.adjust("15 seconds")
+      const second = yield* Budget.make({ learned })
+      // 400,000 a minute are 100,000 in a quarter of it.
+      yield* Effect.scoped(second.reserve({ inputTokens: 100_000 }, { ...where, maxWait: "100 millis" }))
+      const refused = yield* Effect.flip(
+        Effect.scoped(second.reserve({ inputTokens: 100_000 }, { ...where, maxWait: "5 seconds" }))
+      )
+      assert.strictEqual(refused.reason._tag, "WaitTooLong")
+    })
+  )
+
+  it.effect("keeps what was known of pools that nobody used again", () =>
+    Effect.gen(function* () {
+      const first = yield* Budget.make()
+      yield* call(first, 1_000, 399_000)
+      const second = yield* Budget.make({ learned: yield* kept(first) })
+      const [entry] = (yield* kept(second)).pools
+      assert.strictEqual(entry!.inputTokens!.perMinute, 400_000)
+    })
+  )
+
+  it.effect("leaves the user's own limits as they are", () =>
+    Effect.gen(function* () {
+      const first = yield* Budget.make()
+      yield* call(first, 1_000, 399_000)
+      const second = yield* Budget.make({
+        limits: { inputTokens: { perMinute: 60_000 } },
+        learned: yield* kept(first)
+      })
+      yield* Effect.scoped(second.reserve({ inputTokens: 1 }, { account: where.account }))
+      const { pools } = yield* second.status
+      assert.isAtMost(pools[where.account]!.dimensions.inputTokens!.limitPerSecond, 1_000)
+    })
+  )
+
+  it.effect("takes no figures that no budget has", () =>
+    Effect.gen(function* () {
+      for (const inputTokens of [
+        { perMinute: -1, level: 0, mean: 0 },
+        { perMinute: 0, level: 0, mean: 0 },
+        { perMinute: 1e300, level: 0, mean: 0 },
+        { perMinute: 1, level: "full", mean: 0 },
+        { perMinute: 1, mean: 0 }
+      ]) {
+        const text = JSON.stringify({ at: 0, pools: [{ pool, inputTokens }] })
+        assert.isTrue((yield* Effect.exit(Schema.decodeEffect(Json)(text)))._tag === "Failure", text)
+      }
+      const many = JSON.stringify({ at: 0, pools: Array.from({ length: 1_001 }, () => ({ pool })) })
+      assert.strictEqual((yield* Effect.exit(Schema.decodeEffect(Json)(many)))._tag, "Failure")
+    })
+  )
+})
