@@ -57,7 +57,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
-import type { Learned } from "./budget/learned.ts"
+import type * as Learning from "./budget/learned.ts"
 import * as Internal from "./budget/make.ts"
 import {
   Agent,
@@ -132,7 +132,7 @@ export class TokenBudget extends Context.Service<
     /** The status now and after changes. A slow reader gets only the latest. */
     readonly changes: Stream.Stream<BudgetStatus>
     /** What was learned of limits so far. Keep it, and pass it to the next budget as `learned`. */
-    readonly learned: Effect.Effect<Learned>
+    readonly learned: Effect.Effect<Learning.Learned>
   }
 >()("floodgate/Budget/TokenBudget") {}
 

@@ -74,8 +74,15 @@ const httpProxy = (): void => {
   listen(Http.createServer((request, response) => void proxy.web(request, response)))
 }
 
+/** As much of a package as is used here. */
+type Rival = { readonly default: (...args: ReadonlyArray<unknown>) => RivalServer }
+interface RivalServer {
+  readonly register: (plugin: unknown, options: object) => Promise<unknown>
+  readonly listen: (options: object) => Promise<string>
+}
+
 /** What a package of `rivals`, which has a lock file of its own, exports. */
-const rival = (name: string): Promise<any> => import(join(import.meta.dirname, "rivals/node_modules", name))
+const rival = (name: string): Promise<Rival> => import(join(import.meta.dirname, "rivals/node_modules", name))
 
 const fastify = async (): Promise<void> => {
   const [{ default: make }, { default: proxy }] = [
