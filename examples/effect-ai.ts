@@ -42,12 +42,10 @@ const program = Effect.gen(function* () {
 // The provider's layer: yours comes from a package
 // -----------------------------------------------------------------------------
 
-const model = "claude-sonnet-5"
-
 const textOf = ({ content }: Prompt.Message): string =>
   typeof content === "string" ? content : content.map((part) => (part.type === "text" ? part.text : "")).join("")
 
-const paramsOf = ({ prompt }: LanguageModel.ProviderOptions) => ({
+const paramsOf = (model: string, { prompt }: LanguageModel.ProviderOptions) => ({
   model,
   max_tokens: 200,
   messages: [{ role: "user" as const, content: prompt.content.map(textOf).join("\n") }]
@@ -65,34 +63,38 @@ const finish = (input: number | null | undefined, output: number) => ({
   usage: { inputTokens: { total: input ?? undefined }, outputTokens: { total: output } }
 })
 
-const provider = Layer.effect(
-  LanguageModel.LanguageModel,
-  Effect.gen(function* () {
-    const provider = yield* LlmProvider
-    return yield* LanguageModel.make({
-      generateText: (options) =>
-        provider.create(paramsOf(options)).pipe(
-          Effect.map(({ value: { content, usage } }) => [
-            ...content.flatMap((block) => (block.type === "text" ? [{ type: "text" as const, text: block.text }] : [])),
-            finish(usage.input_tokens, usage.output_tokens)
-          ]),
-          Effect.mapError(failed)
-        ),
-      streamText: (options) =>
-        Stream.unwrap(Effect.map(provider.stream(paramsOf(options)), ({ value }) => value)).pipe(
-          Stream.mapError(failed),
-          Stream.flatMap((event): Stream.Stream<Response.StreamPartEncoded> => {
-            if (event.type === "content_block_delta" && event.delta.type === "text_delta") {
-              return Stream.succeed({ type: "text-delta" as const, id: "0", delta: event.delta.text })
-            }
-            return event.type === "message_delta"
-              ? Stream.succeed(finish(event.usage.input_tokens, event.usage.output_tokens))
-              : Stream.empty
-          })
-        )
+export const layerOf = (model: string) =>
+  Layer.effect(
+    LanguageModel.LanguageModel,
+    Effect.gen(function* () {
+      const provider = yield* LlmProvider
+      return yield* LanguageModel.make({
+        generateText: (options) =>
+          provider.create(paramsOf(model, options)).pipe(
+            Effect.map(({ value: { content, model: modelId, usage } }) => [
+              { type: "response-metadata" as const, modelId },
+              ...content.flatMap((block) =>
+                block.type === "text" ? [{ type: "text" as const, text: block.text }] : []
+              ),
+              finish(usage.input_tokens, usage.output_tokens)
+            ]),
+            Effect.mapError(failed)
+          ),
+        streamText: (options) =>
+          Stream.unwrap(Effect.map(provider.stream(paramsOf(model, options)), ({ value }) => value)).pipe(
+            Stream.mapError(failed),
+            Stream.flatMap((event): Stream.Stream<Response.StreamPartEncoded> => {
+              if (event.type === "content_block_delta" && event.delta.type === "text_delta") {
+                return Stream.succeed({ type: "text-delta" as const, id: "0", delta: event.delta.text })
+              }
+              return event.type === "message_delta"
+                ? Stream.succeed(finish(event.usage.input_tokens, event.usage.output_tokens))
+                : Stream.empty
+            })
+          )
+      })
     })
-  })
-)
+  )
 
 // -----------------------------------------------------------------------------
 // The one layer
@@ -101,12 +103,14 @@ const provider = Layer.effect(
 // 120,000 tokens a second, and 60,000 at once: what the provider enforces, and what the budget is told.
 const limits = { inputTokens: { perSecond: 120_000, burst: 60_000 } }
 
+const model = "claude-sonnet-5"
+
 const live = FloodgateAi.layer({ model, maxTokens: 200 }).pipe(
-  Layer.provide(provider),
+  Layer.provide(layerOf(model)),
   Layer.provide(Governor.layer().pipe(Layer.provide(Budget.layer({ limits })))),
   Layer.provideMerge(
     ProviderSim.layer({ limits, latency: { baseMillis: 25, perOutputTokenMillis: 1 }, outputTokens: 40 })
   )
 )
 
-await Effect.runPromise(Effect.provide(program, live))
+if (import.meta.main) await Effect.runPromise(Effect.provide(program, live))

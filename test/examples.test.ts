@@ -96,6 +96,22 @@ describe("examples", () => {
     )
   })
 
+  it("elsewhere.ts: only one call of each way in waits for the first model, and the others go to the second", () => {
+    assert.deepStrictEqual(run("elsewhere.ts").trim().split("\n"), [
+      "middleware: claude-opus-5, claude-sonnet-5, claude-sonnet-5",
+      "fetch: gpt-6, claude-sonnet-5, claude-sonnet-5",
+      "aiSdk: claude-opus-5, claude-sonnet-5, claude-sonnet-5",
+      "run: claude-opus-5, claude-sonnet-5, claude-sonnet-5"
+    ])
+  })
+
+  it("elsewhere-effect.ts: the same by a plan", () => {
+    assert.deepStrictEqual(run("elsewhere-effect.ts").trim().split("\n"), [
+      "LlmClient: claude-opus-5, claude-sonnet-5, claude-sonnet-5",
+      "LanguageModel: claude-opus-5, claude-sonnet-5, claude-sonnet-5"
+    ])
+  })
+
   it("opentelemetry.ts: metrics are scraped, and spans reach the collector", () => {
     const text = run("opentelemetry.ts")
     assert.match(text, /^floodgate_calls\{.*outcome="success".*\} 24$/m)

@@ -56,6 +56,7 @@ import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
 import type * as Governor from "../Governor.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
+import { unmistakable } from "./unmistakable.ts"
 
 export type { CallRequest } from "../fetch/engine.ts"
 
@@ -126,19 +127,6 @@ export type Middleware = (
 
 /** What a call fails with that is interrupted, but not by its caller. */
 const closed = (): Error => new Error("The floodgate of this client was closed; the call was not made, or was aborted")
-
-/**
- * The SDK holds an error for a timeout of its own if its text or its cause's speaks of one: it retries it, and gives its
- * caller another in its place. So these texts have a hyphen there.
- */
-const unmistakable = (error: unknown): unknown => {
-  for (const one of [error, Predicate.hasProperty(error, "cause") ? error.cause : undefined]) {
-    const text = String(one)
-    const hyphened = text.replace(/(timed?) ?(?=out)/gi, "$1-")
-    if (hyphened !== text && Predicate.isObject(one)) Object.defineProperty(one, "toString", { value: () => hyphened })
-  }
-  return error
-}
 
 /**
  * Nothing came for too long. The SDK has no such timeout, so it is the error of its others. The SDK is asked for it when it is

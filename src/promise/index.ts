@@ -44,6 +44,7 @@ import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as AiSdk from "../aiSdk/index.ts"
 import * as Anthropic from "../anthropic/index.ts"
+import { unmistakable } from "../anthropic/unmistakable.ts"
 import * as Budget from "../Budget.ts"
 import type { Learned } from "../Estimator.ts"
 import * as Events from "../Events.ts"
@@ -54,7 +55,16 @@ import { LlmError } from "../LlmError.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { plain } from "./errors.ts"
-import { budgetOf, type CallOptions, fetchOf, governedBy, type Options, redisOf, retryOf } from "./options.ts"
+import {
+  budgetOf,
+  callOptionsOf,
+  type CallOptions,
+  fetchOf,
+  governedBy,
+  type Options,
+  redisOf,
+  retryOf
+} from "./options.ts"
 
 export type { CallRequest } from "../fetch/engine.ts"
 export { type RefusalReason, RefusedError } from "./errors.ts"
@@ -209,8 +219,7 @@ const closed = (): Error => new Error("The floodgate was closed; the call was no
 
 const layerParts = (options: Options) => {
   const fetching = fetchOf(options)
-  // A function of an HTTP request says nothing of a call that has none.
-  const callOptions = typeof options.callOptions === "object" ? governedBy(options.callOptions) : undefined
+  const callOptions = governedBy(callOptionsOf(options))
   return Layer.effect(
     Parts,
     Effect.gen(function* () {
@@ -268,8 +277,9 @@ class Thrown extends FailedAttempt {
   }
 }
 
-const described = (call: Call): readonly [Governor.Call, Governor.CallOptions] => {
-  const { account, bytes, inputTokens, kind, maxTokens, model, signal: _, ...how } = call
+/** A call as the governor has it, and how it is made: as it says itself, and else as all calls are. */
+const described = (call: Call, forAll: CallOptions): readonly [Governor.Call, Governor.CallOptions] => {
+  const { account, bytes, inputTokens, kind, maxTokens, model, signal: _, ...how } = { ...forAll, ...call }
   const size = bytes ?? Math.round((inputTokens ?? 0) * bytesPerToken)
   return [{ account, bytes: size, inputTokens, kind, maxTokens, model }, governedBy(how)]
 }
@@ -292,14 +302,17 @@ const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>
 const forgotten = new FinalizationRegistry<() => void>((end) => end())
 
 /** Admits a call for as long as its lease lasts. */
-const leased = ({ governor }: Parts["Service"], call: Call): Effect.Effect<Lease, unknown> =>
+const leased = (
+  { governor }: Parts["Service"],
+  [call, how]: readonly [Governor.Call, Governor.CallOptions]
+): Effect.Effect<Lease, unknown> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const runFork = Effect.runForkWith(yield* Effect.context<never>())
       const clock = yield* Clock.Clock
       const scope = yield* Scope.make()
       const { fail, reservation, succeed } = yield* Effect.onExit(
-        restore(Scope.provide(governor.admit(...described(call)), scope)),
+        restore(Scope.provide(governor.admit(call, how), scope)),
         (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
       )
       const end = (last: Effect.Effect<void>): void => {
@@ -334,6 +347,7 @@ const leased = ({ governor }: Parts["Service"], call: Call): Effect.Effect<Lease
  */
 export const create = (options: Options = {}): Floodgate => {
   const { learned, onEvent, prices } = options
+  const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
     Layer.succeed(Metric.MetricRegistry, new Map()),
@@ -357,7 +371,10 @@ export const create = (options: Options = {}): Floodgate => {
   const dispose = () => runtime.dispose()
   return {
     fetch: async (input, init) => (await ready).fetch(input, init),
-    middleware: async (request, next, context) => (await ready).middleware(request, next, context),
+    middleware: async (request, next, context) =>
+      (await ready).middleware(request, next, context).catch((error: unknown) => {
+        throw unmistakable(plain(error))
+      }),
     aiSdk: {
       specificationVersion: "v3",
       wrapGenerate: async (options) => (await ready).aiSdk.wrapGenerate(options).catch(rethrow),
@@ -365,7 +382,7 @@ export const create = (options: Options = {}): Floodgate => {
     },
     run: async (call, attempt) => {
       const { governor, run } = await ready
-      const [known, how] = described(call)
+      const [known, how] = described(call, forAll)
       const governed = governor.run(known, () => attempted(attempt), how)
       const thrown = Effect.mapError(governed, (error) => (error instanceof Thrown ? error.thrown : error))
       return run(thrown, call.signal)
@@ -373,7 +390,7 @@ export const create = (options: Options = {}): Floodgate => {
     limiter: {
       acquire: async (call) => {
         const parts = await ready
-        return parts.run(leased(parts, call), call.signal)
+        return parts.run(leased(parts, described(call, forAll)), call.signal)
       }
     },
     status: async () => Effect.runPromise((await ready).budget.status),

@@ -92,7 +92,12 @@ export interface Options {
   readonly retry?: RetryOptions | undefined
   /** Gets an event for each wait, rejection, pause and retry, with why and until when. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined
-  /** How calls are admitted and bounded, for all or by the request. @default no bounds */
+  /**
+   * How calls are admitted and bounded: for all, of which calls of `run` and `limiter` may say otherwise, or by the request of a
+   * `fetch` or a middleware.
+   *
+   * @default no bounds
+   */
   readonly callOptions?: CallOptions | ((request: CallRequest) => CallOptions) | undefined
   /** How a provider counts, for all requests or by the request. @default by the route */
   readonly accounting?:
@@ -103,7 +108,7 @@ export interface Options {
   readonly account?: ((request: CallRequest) => string | undefined) | undefined
   /** The protocols that `fetch` recognises. @default Anthropic Messages, OpenAI Chat Completions and Responses, Gemini */
   readonly protocols?: ReadonlyArray<Protocol> | undefined
-  /** Whether usage is requested in streams of Chat Completions. Switch it off for a service that rejects that. @default true */
+  /** Whether usage is requested in streams of Chat Completions. A service that rejects that is not asked again. @default true */
   readonly streamUsage?: boolean | undefined
   /** The longest silence within a stream. @default 60 where the provider sends pings (Anthropic), else 300 */
   readonly idleTimeoutSeconds?: number | undefined
@@ -136,6 +141,10 @@ export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptio
   maxWait: secondsOf("maxWaitSeconds", maxWaitSeconds, "from"),
   timeout: secondsOf("timeoutSeconds", timeoutSeconds)
 })
+
+/** How calls are made that are no HTTP requests: a function of one says nothing of them. */
+export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
+  typeof callOptions === "object" ? callOptions : {}
 
 export const budgetOf = ({ concurrency, limits, maxQueued }: Options): Budget.Options => ({
   limits,

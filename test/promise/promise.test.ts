@@ -75,6 +75,36 @@ describe("floodgate/promise", () => {
     assert.strictEqual(levelOf(status, "api.anthropic.com"), 99_000)
   })
 
+  it("refuses by its own error what would wait longer than all calls may, in every way in", async () => {
+    const upstream: typeof fetch = async () => Response.json(message("msg_1", 500))
+    await using floodgate = Floodgate.create({
+      limits: { requests: { perMinute: 1, window: "bucket" } },
+      callOptions: { maxWaitSeconds: 1 },
+      fetch: upstream
+    })
+    const client = new Anthropic({ apiKey: "any", fetch: upstream, middleware: [floodgate.middleware] })
+    const model = "claude-sonnet-5"
+    const prompt = [{ role: "user", content: [{ type: "text", text: "Hi" }] }]
+    const bedrock = { provider: "bedrock", modelId: model, doGenerate: async () => ({}) }
+    const ways: ReadonlyArray<() => Promise<unknown>> = [
+      () => client.messages.create({ model, max_tokens: 50, messages: [{ role: "user", content: "Hi" }] }),
+      () => floodgate.aiSdk.wrapGenerate({ params: { prompt }, model: bedrock }),
+      () => floodgate.run({ model }, async () => {}),
+      () => floodgate.limiter.acquire({ model }).then((lease) => lease.succeed())
+    ]
+    // Calls of the SDK are of an account, and the others of none.
+    await ways[0]!()
+    await ways[1]!()
+    for (const way of ways) {
+      const error = await refused(way())
+      assert.strictEqual(error.reason, "waitTooLong")
+      assert.isAbove(error.waitSeconds!, 50)
+    }
+    // A call of its own knows better.
+    const error = await refused(floodgate.run({ model, maxWaitSeconds: 2 }, async () => {}))
+    assert.match(String(error), /longer than its maxWait of 2s/)
+  })
+
   it("throws a RangeError that names the option, at once", () => {
     const rows: ReadonlyArray<readonly [Floodgate.Options, RegExp]> = [
       [{ concurrency: 0 }, /concurrency: expected an integer >= 1, got 0/],
