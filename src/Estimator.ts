@@ -59,7 +59,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
-import { isAmount, mostAmount } from "./input/believed.ts"
+import { isAmount, mostAmount } from "./limits/amounts.ts"
 import * as Learning from "./estimator/learning.ts"
 import * as Recency from "./input/recency.ts"
 import { bytesPerToken } from "./protocol/requestSize.ts"
@@ -314,9 +314,9 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
   Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
     const memories = new Map<string, Memory>()
-    const put = (key: string, memory: Memory): void => Recency.put(memories, key, memory, maxProfiles)
     for (const { cachedShare, kind, outputs, pool, tokensPerByte } of learned?.profiles ?? []) {
-      put(keyOf(pool, kind), { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) })
+      const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
+      Recency.put(memories, keyOf(pool, kind), memory, maxProfiles)
     }
     /** What all calls of the pool taught is for those of a kind that knows too little. */
     const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf(pool, undefined)))
@@ -326,10 +326,9 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
         Effect.sync(() => {
           const key = keyOf(call.pool, call.kind)
           const memory = memories.get(key)
-          if (memory !== undefined) put(key, memory)
-          return (call.accounting ?? accounting).estimate(
-            expect(call, memory ?? nothing(call.pool, call.kind), poolOf(call))
-          )
+          if (memory !== undefined) Recency.put(memories, key, memory, maxProfiles)
+          const expected = expect(call, memory ?? nothing(call.pool, call.kind), poolOf(call))
+          return (call.accounting ?? accounting).estimate(expected)
         }),
       learn: (call, actual) =>
         Effect.sync(() => {
@@ -338,7 +337,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
             const key = keyOf(pool, of)
             const memory = memories.get(key) ?? nothing(pool, of)
             learn(call, memory, of === undefined ? undefined : poolOf(call), actual)
-            put(key, memory)
+            Recency.put(memories, key, memory, maxProfiles)
           }
         }),
       learned: Effect.sync(() => ({

@@ -52,7 +52,6 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -62,11 +61,8 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import * as Events from "./Events.ts"
 import * as GovernedCall from "./governor/call.ts"
-import * as Conversations from "./governor/conversations.ts"
-import { makeFlights } from "./governor/estimate.ts"
-import * as Health from "./governor/health.ts"
+import { Conversations } from "./governor/memory.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
-import * as Trace from "./governor/trace.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
 import * as Prices from "./Prices.ts"
@@ -144,6 +140,13 @@ export interface Options {
 // Constructors
 // -----------------------------------------------------------------------------
 
+/** Settles a call that was answered. */
+const conclude = <A>(ticket: Ticket, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
+  Effect.as(Effect.andThen(ticket.observeLimits(signal), ticket.succeed(actual, response)), value)
+
+/** Whoever opened the call concludes it. */
+const leftOpen = <A>(_: Ticket, value: A): Effect.Effect<A> => Effect.succeed(value)
+
 /**
  * Makes a governor over the budget and the estimator of the context.
  *
@@ -163,54 +166,33 @@ export const make = Effect.fnUntraced(function* (
     accounting,
     breaker,
     budget,
-    conversations: Conversations.make(),
+    conversations: new Conversations(),
     estimator,
-    flights: makeFlights(),
-    health: Health.make(),
     observer: Events.observerOf(context),
     policy,
     priceOf: (model) => Prices.find(model, table),
+    pools: new Map(),
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     warmup: Warmup.make()
   }
 
-  const run = <A, E, R>(
-    call: Call,
-    attempt: (ticket: Ticket) => Effect.Effect<Outcome<A>, E, R>,
-    how: CallOptions = {}
-  ): Effect.Effect<A, E | LlmError | Budget.BudgetError, R> =>
-    Effect.map(
+  return Governor.of({
+    run: (call, attempt, how = {}) =>
       GovernedCall.make(parts, call, how, {
         attempt,
-        conclude: (ticket, { actual, response, signal }) =>
-          Effect.andThen(ticket.observeLimits(signal), ticket.succeed(actual, response)),
+        conclude,
         within: undefined
       }),
-      ({ value }) => value
-    )
-
-  return Governor.of({
-    run,
     open: (call, attempt, how = {}) =>
       Effect.flatMap(Effect.scope, (within) =>
-        GovernedCall.make(parts, call, how, { attempt, conclude: () => Effect.void, within })
+        GovernedCall.make(parts, call, how, { attempt, conclude: leftOpen, within })
       ),
     admit: (call, how = {}) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.withFiber(({ context }) => {
-          const trace = Trace.begin(
-            GovernedCall.poolOf(parts, call),
-            call.model,
-            Context.get(context, Clock.Clock),
-            context
-          )
-          const bounds = GovernedCall.boundsOf(trace, how, Context.get(context, Retry.Deadline))
-          return GovernedCall.admit(parts, call, how, trace, bounds, false, restore)
-        })
-      ).pipe(
-        // Once the caller has it: one that was interrupted before has sent nothing.
-        Effect.tap((ticket) => Effect.sync(() => ticket.send()))
-      ),
+      // Once the caller has it: one that was interrupted before has sent nothing.
+      Effect.map(GovernedCall.admit(parts, call, how), (ticket) => {
+        ticket.send()
+        return ticket
+      }),
     retry: (self, how = {}) => GovernedCall.retry(parts, self, how.retry ?? policy),
     learned: estimator.learned
   })

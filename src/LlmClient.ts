@@ -43,11 +43,11 @@ import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import { peel } from "./governor/peel.ts"
 import * as Governor from "./Governor.ts"
-import { describe, infoOf, receivedOf, textOfEvent } from "./protocol/messages.ts"
+import { textOfEvent } from "./protocol/messages.ts"
 import { LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
-import { readAnswer, step } from "./protocol/anthropic.ts"
-import { type Answer, emptyAnswer, usageOf } from "./protocol/protocol.ts"
+import { describe, readAnswer, step } from "./protocol/anthropic.ts"
+import { type Answer, type Description, emptyAnswer, infoOf, receivedOf, usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./providers/Anthropic.ts"
 
 // -----------------------------------------------------------------------------
@@ -101,6 +101,11 @@ export class LlmClient extends Context.Service<
 // Constructors
 // -----------------------------------------------------------------------------
 
+const route = { operation: "generate", path: "/v1/messages" } as const
+
+/** A request that is none: the provider refuses it. */
+const unread: Partial<Description> & Pick<Description, "bytes" | "textBytes"> = { bytes: 0, textBytes: 0 }
+
 /**
  * Makes a client over the governor and the provider of the context.
  *
@@ -115,10 +120,22 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
   const governor = yield* Governor.Governor
   const provider = yield* LlmProvider.LlmProvider
 
-  const describeFor = (params: MessageCreateParams, options: CallOptions | undefined): Governor.Call => ({
-    ...describe(params, options).call,
-    provider: provider.name
-  })
+  const describeFor = (params: MessageCreateParams, { inputTokens, kind }: CallOptions = {}): Governor.Call => {
+    const { bytes, continues, maxTokens, stored, textBytes, thinking } =
+      describe(params, route, () => undefined) ?? unread
+    return {
+      model: params.model,
+      kind,
+      bytes,
+      textBytes,
+      inputTokens,
+      maxTokens,
+      thinking,
+      continues,
+      stored,
+      provider: provider.name
+    }
+  }
 
   return LlmClient.of({
     create: (params, options) =>

@@ -2,8 +2,7 @@
 import type { Call } from "../Governor.ts"
 import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, textOf } from "../protocol/json.ts"
-import { type Answer, emptyAnswer, withCounts } from "../protocol/protocol.ts"
-import { agentsOf } from "../protocol/requests.ts"
+import { agentsOf, type Answer, emptyAnswer, withCounts } from "../protocol/protocol.ts"
 import {
   add,
   addSchema,

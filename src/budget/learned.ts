@@ -1,7 +1,7 @@
 /** What a budget has learned of the provider's limits, as plain data. */
 import * as Schema from "effect/Schema"
 import type * as Memory from "../admission/memory.ts"
-import { mostAmount } from "../input/believed.ts"
+import { mostAmount } from "../limits/amounts.ts"
 import * as Amounts from "../limits/amounts.ts"
 
 const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: mostAmount }))

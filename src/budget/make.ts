@@ -10,21 +10,21 @@ import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import type * as Law from "../admission/law.ts"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
 import * as Events from "../Events.ts"
-import * as Believed from "../input/believed.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
+import { isAmount } from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
 import type { BudgetStatus, Cooldown, Options, RateLimitSignal, ReserveOptions } from "./models.ts"
 import { checkConcurrency, defaultPool, mostPools, nameIn, parse, queueingOf } from "./options.ts"
-import { heldOf, Pool } from "./pool.ts"
-import { readingsOf } from "./readings.ts"
+import { Pool } from "./pool.ts"
 import { HeldReservation } from "./reservation.ts"
 import * as Status from "./status.ts"
 import { Waiter } from "./waiter.ts"
@@ -167,6 +167,25 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
 // Operations
 // -----------------------------------------------------------------------------
 
+/** What a provider closes for longer is probed once an hour. */
+const longestPause = 3_600_000
+
+/** What a response says of the limits, without figures that no provider has. */
+const readingsOf = ({ dimensions }: Limits.Signal): Law.Readings => {
+  const readings: { [D in Limits.Dimension]?: Law.Reading } = {}
+  for (const dimension of Limits.dimensions) {
+    const signal = dimensions[dimension]
+    if (signal === undefined) continue
+    const { limit, remaining, roundedTo } = signal
+    readings[dimension] = {
+      limit: isAmount(limit) && limit >= 1 ? limit / 60_000 : undefined,
+      remaining: isAmount(remaining) ? remaining : undefined,
+      roundedTo: isAmount(roundedTo) && roundedTo >= 1 ? roundedTo : 1
+    }
+  }
+  return readings
+}
+
 /** A caller that is interrupted before it has its reservation has taken nothing. */
 const reserve =
   (pools: Pools): Service["reserve"] =>
@@ -192,7 +211,7 @@ const observe =
   (pools: Pools) =>
   ({ pool: name, reservation, ...signal }: RateLimitSignal): Effect.Effect<void> =>
     Effect.sync(() => {
-      const held = heldOf(reservation)
+      const held = reservation instanceof HeldReservation ? reservation : undefined
       ;(held?.owner ?? pools.existing(name))?.observe(readingsOf(signal), held)
     })
 
@@ -202,9 +221,9 @@ const cooldown =
     const asked =
       retryAfter === undefined
         ? undefined
-        : Believed.pause(Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter)))
+        : Math.min(longestPause, Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter)))
     return Effect.sync(() => {
-      const held = heldOf(reservation)
+      const held = reservation instanceof HeldReservation ? reservation : undefined
       if (held === undefined) {
         pools.existing(name)?.pause(reason, asked ?? 0)
         return "isolated"

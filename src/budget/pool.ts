@@ -31,7 +31,6 @@ import type { Sharing } from "../BudgetStore.ts"
 import type { Exchange, Front, Host, Outcome, Plan } from "../budgetStore/exchange.ts"
 import type { Config } from "../budgetStore/state.ts"
 import type { Counts } from "./metrics.ts"
-import type { Reservation } from "./models.ts"
 import * as Predict from "./predict.ts"
 import { Permits } from "./permits.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -70,6 +69,7 @@ export interface Options {
 export class Pool implements Host<Waiter> {
   readonly name: string
   readonly maxQueued: number
+  readonly clock: Clock.Clock
   private readonly options: Options
   private readonly meters: Ref.Ref<Law.Pool>
   private readonly queue = new FairQueue<Waiter>()
@@ -93,6 +93,7 @@ export class Pool implements Host<Waiter> {
   constructor(options: Options) {
     this.options = options
     this.name = options.name
+    this.clock = options.clock
     this.maxQueued = options.maxQueued
     this.limits = options.limits
     this.rules = Limits.resolve(options.limits)
@@ -107,9 +108,6 @@ export class Pool implements Host<Waiter> {
     options.counts.open.add(this)
   }
 
-  get clock(): Clock.Clock {
-    return this.options.clock
-  }
   get after(): Options["after"] {
     return this.options.after
   }
@@ -651,6 +649,3 @@ export class Pool implements Host<Waiter> {
     return this.clockNow() - waiter.since
   }
 }
-
-export const heldOf = (reservation: Reservation | undefined): HeldReservation | undefined =>
-  reservation instanceof HeldReservation ? reservation : undefined

@@ -80,5 +80,8 @@ export const quantile = ({ sorted }: Recent, p: number): number =>
   sorted[Math.min(sorted.length, Math.ceil(p * (sorted.length + 1))) - 1] ?? 0
 
 /** The mean; 0 of nothing. */
-export const mean = ({ values }: Recent): number =>
-  values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length
+export const mean = ({ values }: Recent): number => {
+  let sum = 0
+  for (const value of values) sum += value
+  return values.length === 0 ? 0 : sum / values.length
+}

@@ -7,7 +7,7 @@ import type { HeaderReader } from "../protocol/headers.ts"
 import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
 import type { Match, Protocol, Route } from "../protocol/protocol.ts"
-import { pathOf } from "../protocol/requests.ts"
+import { pathOf } from "../protocol/protocol.ts"
 import * as Recency from "../input/recency.ts"
 
 /** A provider that requests are sent on to. */

@@ -1,49 +1,17 @@
 /**
- * What is reserved for a call: what the estimator expects, or all that a limit holds where the guess is larger than that.
+ * What is reserved for a call if the estimator's guess is larger than the limit.
  */
-import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as Cause from "effect/Cause"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
-import { mostPools } from "../budget/options.ts"
-import * as Recency from "../input/recency.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import type { LlmError } from "../LlmError.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import type { Call } from "./models.ts"
 
 /** A call as the estimator takes it, and how much of it is text. */
 export type Known = Estimator.Call & Pick<Call, "textBytes">
-
-/** What was reserved of an estimate. */
-export interface Reserved {
-  readonly estimate: Limits.Estimate
-  readonly reservation: Budget.Reservation
-}
-
-type Ask = (estimate: Limits.Estimate) => Effect.Effect<Budget.Reservation, Budget.BudgetError | LlmError, Scope.Scope>
-
-/**
- * A guess may be larger than the limit although the call is not: output is not known before, and of input only the
- * length. Such a call reserves all that there is.
- */
-export const reserve = (
-  accounting: Accounting.Accounting,
-  ask: Ask,
-  call: Known,
-  estimate: Limits.Estimate
-): Effect.Effect<Reserved, Budget.BudgetError | LlmError, Scope.Scope> =>
-  Effect.matchEffect(ask(estimate), {
-    onSuccess: (reservation) => Effect.succeed({ estimate, reservation }),
-    onFailure: (error) => {
-      const { reason } = error
-      return reason._tag === "EstimateTooLarge" && leastOf(accounting, call, estimate, reason.dimension) <= reason.limit
-        ? reserve(accounting, ask, call, { ...estimate, [reason.dimension]: reason.limit })
-        : Effect.fail(error)
-    }
-  })
 
 /** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
 const guessedTooHigh = 1.6
@@ -69,39 +37,18 @@ const leastOf = (
   return Amounts.whole(least)[dimension]
 }
 
-// -----------------------------------------------------------------------------
-// Calls that run together
-// -----------------------------------------------------------------------------
-
-interface Flight {
-  open: number
-  usual: number
-}
-
-/** As slow as the estimator's own averages: the last ten admissions or so count. */
-const weight = 1 / 8
-
-/** How many calls of a pool usually run at the same time: a moving average over admissions. */
-export interface Flights {
-  readonly began: (pool: string) => void
-  readonly ended: (pool: string) => void
-  /** At least 1. */
-  readonly usual: (pool: string) => number
-}
-
-export const makeFlights = (): Flights => {
-  const pools = new Map<string, Flight>()
-  return {
-    began: (pool) => {
-      const flight = pools.get(pool) ?? { open: 0, usual: 1 }
-      flight.open++
-      flight.usual += (flight.open - flight.usual) * weight
-      Recency.put(pools, pool, flight, mostPools)
-    },
-    ended: (pool) => {
-      const flight = pools.get(pool)
-      if (flight !== undefined) flight.open--
-    },
-    usual: (pool) => pools.get(pool)?.usual ?? 1
-  }
+/**
+ * What to reserve instead of an estimate that the budget refused as too large: all that the limit holds. A guess may be
+ * larger than the limit although the call is not. Undefined if the call is too large for certain.
+ */
+export const within = (
+  cause: Cause.Cause<Budget.BudgetError>,
+  accounting: Accounting.Accounting,
+  call: Known,
+  estimate: Limits.Estimate
+): Limits.Estimate | undefined => {
+  const error = Cause.findErrorOption(cause)
+  if (error._tag === "None" || error.value.reason._tag !== "EstimateTooLarge") return undefined
+  const { dimension, limit } = error.value.reason
+  return leastOf(accounting, call, estimate, dimension) <= limit ? { ...estimate, [dimension]: limit } : undefined
 }

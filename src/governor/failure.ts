@@ -6,7 +6,7 @@ import * as Predicate from "effect/Predicate"
 import { BudgetError } from "../Budget.ts"
 import { isLlmError, type Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
-import type { Reach } from "./health.ts"
+import type { Reach } from "./memory.ts"
 import type { Failure } from "./models.ts"
 
 /** A failed attempt of an adapter whose callers expect another error than the governor reads. */

@@ -176,16 +176,11 @@ const waitFor = (
     )
   })
 
-/** A call is over: what it was billed for is spent, and told. */
-export const settle = (
-  { payment, price }: Paid,
-  actual: Accounting.Actual | undefined,
-  now: number,
-  spent: (dollars: number) => void
-): void => {
+/** A call is over, and what it was billed for is spent. Returns that in dollars. */
+export const settle = ({ payment, price }: Paid, actual: Accounting.Actual | undefined, now: number): number => {
   const amount = price === undefined || actual === undefined ? 0 : billed(Prices.cost(price, actual))
   payment?.settle(amount, now)
-  if (amount > 0) spent(amount / perDollar)
+  return amount / perDollar
 }
 
 // -----------------------------------------------------------------------------

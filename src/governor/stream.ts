@@ -7,8 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import { LlmError, type LlmErrorReason, type Received } from "../LlmError.ts"
-import { infoOf, receivedOf } from "../protocol/messages.ts"
-import { type Answer, emptyAnswer, usageOf } from "../protocol/protocol.ts"
+import { type Answer, emptyAnswer, infoOf, receivedOf, usageOf } from "../protocol/protocol.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
 
 // -----------------------------------------------------------------------------

@@ -11,11 +11,10 @@ import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { isLlmError } from "../LlmError.ts"
 import type { StopReason } from "../retry/errors.ts"
-import type { Conversations } from "./conversations.ts"
 import type * as Failure from "./failure.ts"
 import { causeOf, reach, read } from "./failure.ts"
-import type { Health } from "./health.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
+import type { Conversations, Pool } from "./memory.ts"
 import * as Payment from "./payment.ts"
 import * as Settlement from "./settlement.ts"
 import * as Trace from "./trace.ts"
@@ -26,7 +25,6 @@ export interface Parts {
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Conversations
   readonly estimator: Estimator.Estimator["Service"]
-  readonly health: Health
   /** What a model costs, where that is known. */
   readonly priceOf: (model: string) => Payment.Paid["price"]
   /** Gets each event, where somebody wants to know. */
@@ -39,12 +37,10 @@ export interface Failed extends Failure.Reading {
   readonly isWrongAddress: boolean
 }
 
-/** Whether a reply is as long as its limit, which the request or the provider sets. */
-const wasCut = ({ finishReason = "" }: ResponseInfo): boolean => ["max_tokens", "length"].includes(finishReason)
-
 export class HeldTicket implements Ticket {
   private readonly parts: Parts
   private readonly trace: Trace.Trace
+  private readonly pool: Pool
   private readonly call: Estimator.Call
   readonly estimate: Limits.Estimate
   readonly reservation: Budget.Reservation
@@ -58,6 +54,7 @@ export class HeldTicket implements Ticket {
   constructor(
     parts: Parts,
     trace: Trace.Trace,
+    pool: Pool,
     call: Estimator.Call,
     estimate: Limits.Estimate,
     reservation: Budget.Reservation,
@@ -65,21 +62,13 @@ export class HeldTicket implements Ticket {
   ) {
     this.parts = parts
     this.trace = trace
+    this.pool = pool
     this.call = call
     this.estimate = estimate
     this.reservation = reservation
     this.paid = paid
-  }
-
-  /** It is known what the call is billed for; undefined for nothing. */
-  private spend(actual: Accounting.Actual | undefined): void {
-    const { clock, counts } = this.trace
-    Payment.settle(this.paid, actual, clock.currentTimeMillisUnsafe(), counts.spent)
-  }
-
-  private get held(): Settlement.Held {
-    const { accounting = this.parts.accounting } = this.call
-    return { accounting, estimate: this.estimate, known: this.call, observed: this.actual }
+    pool.began()
+    Trace.admitted(trace, estimate, reservation)
   }
 
   /** The request goes out. */
@@ -88,40 +77,45 @@ export class HeldTicket implements Ticket {
     Trace.sent(this.trace)
   }
 
-  readonly observeLimits = (signal: Limits.Signal | undefined): Effect.Effect<void> =>
-    signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
+  observeLimits(signal: Limits.Signal | undefined): Effect.Effect<void> {
+    return signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
+  }
 
-  readonly recordUsage = (actual: Accounting.Actual): void => {
+  recordUsage(actual: Accounting.Actual): void {
     this.actual = actual
   }
 
-  readonly succeed = (actual: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> =>
-    this.conclude(() => {
-      const { clock, pool } = this.trace
-      this.parts.health.note(pool, "answered", clock.currentTimeMillisUnsafe())
+  succeed(actual: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.conclude()) return Effect.void
+      const { conversations, estimator } = this.parts
+      const { continuation, finishReason } = response
+      this.pool.hasAnswered = true
       Trace.succeeded(this.trace, actual, response)
       this.spend(Payment.answered(actual, this.paid.expected))
       if (actual === undefined) return this.reservation.settle({})
-      this.parts.conversations.remember(response.continuation, actual)
-      const call = wasCut(response) ? { ...this.call, maxTokens: actual.outputTokens } : this.call
+      if (continuation !== undefined) conversations.remember(continuation, actual)
+      // A reply that was cut is as long as its limit, which the request or the provider sets.
+      const wasCut = finishReason === "max_tokens" || finishReason === "length"
       return Effect.andThen(
         this.reservation.settle(Settlement.counted(this.held, actual)),
-        this.parts.estimator.learn(call, actual)
+        estimator.learn(wasCut ? { ...this.call, maxTokens: actual.outputTokens } : this.call, actual)
       )
     })
+  }
 
-  readonly fail = (error: unknown): Effect.Effect<void> =>
-    this.conclude(() => {
-      const { budget, health } = this.parts
-      const { clock, pool } = this.trace
+  fail(error: unknown): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.conclude()) return Effect.void
+      const { reservation } = this
+      const { budget } = this.parts
       const reading = read(error)
-      const isWrongAddress = health.note(pool, reach(error), clock.currentTimeMillisUnsafe())
+      const isWrongAddress = this.pool.isWrongAddress(reach(error), this.trace.clock.currentTimeMillisUnsafe())
       const reason = isWrongAddress ? undefined : reading.pushback
       const { retryAfter, signal } = reading
       this.spend(Payment.failed(this.actual, this.paid.expected, reading.pushback, reading.usage))
       const usage = Settlement.afterFailure(this.held, reading.pushback, reading.usage)
       const limit = reason === "rateLimit" ? Settlement.limitHit(signal, this.estimate) : undefined
-      const { reservation } = this
       const concluded: Effect.Effect<Budget.Verdict | undefined> =
         reason === undefined
           ? Effect.as(Effect.andThen(this.observeLimits(signal), reservation.settle(usage, "failure")), undefined)
@@ -132,6 +126,7 @@ export class HeldTicket implements Ticket {
         Trace.failed(this.trace, error, limit)
       })
     })
+  }
 
   private reportRejection(
     verdict: Budget.Verdict = "isolated",
@@ -160,21 +155,35 @@ export class HeldTicket implements Ticket {
     return undefined
   }
 
-  readonly annotate = <E>(error: E, stoppedBy?: StopReason): E => withHistory(error, this.trace, stoppedBy)
+  annotate<E>(error: E): E {
+    return withHistory(error, this.trace)
+  }
 
   /** Nobody said how it ended: input is spent, and output as far as it was observed; one that never went out used nothing. */
-  readonly close = (): Effect.Effect<void> =>
-    this.conclude(() => {
-      this.spend(this.isSent ? Payment.abandoned(this.actual, this.paid.expected) : undefined)
-      return this.isSent ? this.reservation.settle(Settlement.counted(this.held), "failure") : this.reservation.refund
-    })
+  close(): Effect.Effect<void> {
+    this.pool.ended()
+    if (!this.conclude()) return Effect.void
+    this.spend(this.isSent ? Payment.abandoned(this.actual, this.paid.expected) : undefined)
+    return this.isSent ? this.reservation.settle(Settlement.counted(this.held), "failure") : this.reservation.refund
+  }
 
-  private conclude(as: () => Effect.Effect<void>): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.isConcluded) return Effect.void
-      this.isConcluded = true
-      return as()
-    })
+  /** It is known what the call is billed for; undefined for nothing. */
+  private spend(actual: Accounting.Actual | undefined): void {
+    const { clock, counts } = this.trace
+    const dollars = Payment.settle(this.paid, actual, clock.currentTimeMillisUnsafe())
+    if (dollars > 0) counts.dollars.add(dollars)
+  }
+
+  /** Whether this is the first end of it. */
+  private conclude(): boolean {
+    const isFirst = !this.isConcluded
+    this.isConcluded = true
+    return isFirst
+  }
+
+  private get held(): Settlement.Held {
+    const { accounting = this.parts.accounting } = this.call
+    return { accounting, estimate: this.estimate, known: this.call, observed: this.actual }
   }
 }
 

@@ -81,6 +81,13 @@ export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, to
 // Arithmetic
 // -----------------------------------------------------------------------------
 
+/** The largest limit, the most that is left of one, and the most that a call takes of it. */
+export const mostAmount = 1e12
+
+/** Whether a call can ask for so many tokens, or use them. */
+export const isAmount = (value: unknown): value is number =>
+  typeof value === "number" && value >= 0 && value <= mostAmount
+
 /** A number that counts something. Sums of others would not be finite, and those of texts are texts. */
 export const isCount = (value: number): boolean =>
   Number.isFinite(value) && value >= 0 && value <= Number.MAX_SAFE_INTEGER
@@ -152,10 +159,12 @@ export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
  * Throws a `RangeError` when an amount is negative or above 2^53.
  */
 export const wholeOf = (estimate: Estimate): Whole => {
-  checkAmount("requests", estimate.requests)
-  checkAmount("inputTokens", estimate.inputTokens)
-  checkAmount("outputTokens", estimate.outputTokens)
-  checkAmount("tokens", estimate.tokens)
+  for (const dimension of dimensions) {
+    const value = estimate[dimension]
+    if (value !== undefined && !isCount(value)) {
+      invalid(`Estimate.${dimension}`, "a number from 0 up to 2^53", value)
+    }
+  }
   return whole(estimate)
 }
 
@@ -167,12 +176,6 @@ export const wholeOf = (estimate: Estimate): Whole => {
  * Throws a `RangeError` when an amount is negative or above 2^53.
  */
 export const charge = (estimate: Estimate, limited: PerDimension<unknown>): Charge => part(wholeOf(estimate), limited)
-
-const checkAmount = (dimension: Dimension, value: number | undefined): void => {
-  if (value !== undefined && !isCount(value)) {
-    invalid(`Estimate.${dimension}`, "a number from 0 up to 2^53", value)
-  }
-}
 
 /** The amounts of those dimensions that something is said of. */
 const part = (all: Whole, of: PerDimension<unknown>): Charge => {

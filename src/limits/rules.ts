@@ -268,12 +268,14 @@ const share = (value: number | undefined, rule: Rule | undefined): number =>
 /**
  * The first dimension in which a charge is more than can ever be admitted, if there is one.
  */
-export const neverFits = (charge: Charge, rules: Rules): Misfit | undefined =>
-  // Written out: every reservation comes through here.
-  misfit("requests", charge.requests, rules.requests) ??
-  misfit("inputTokens", charge.inputTokens, rules.inputTokens) ??
-  misfit("outputTokens", charge.outputTokens, rules.outputTokens) ??
-  misfit("tokens", charge.tokens, rules.tokens)
+export const neverFits = (charge: Charge, rules: Rules): Misfit | undefined => {
+  for (const dimension of dimensions) {
+    const asked = charge[dimension]
+    const limit = rules[dimension]?.most
+    if (asked !== undefined && limit !== undefined && asked > limit) return { dimension, asked, limit }
+  }
+  return undefined
+}
 
 /**
  * A charge that is more than a limit ever admits.
@@ -283,9 +285,6 @@ export interface Misfit {
   readonly asked: number
   readonly limit: number
 }
-
-const misfit = (dimension: Dimension, asked: number | undefined, rule: Rule | undefined): Misfit | undefined =>
-  asked !== undefined && rule !== undefined && asked > rule.most ? { dimension, asked, limit: rule.most } : undefined
 
 /**
  * Whether two sets of rules are equal.

@@ -10,9 +10,18 @@
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
-import { type Answer, type Counts, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import {
+  agentsOf,
+  type Answer,
+  type Counts,
+  decodeSegment,
+  emptyAnswer,
+  type Protocol,
+  type Route,
+  withCounts,
+  withVersion
+} from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseEvent } from "./refusal.ts"
-import { agentsOf, decodeSegment, withVersion } from "./requests.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------

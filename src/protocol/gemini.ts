@@ -11,7 +11,16 @@ import { signalOfQuota } from "./googleErrors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn } from "./openai.ts"
-import { type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import {
+  agentsOf,
+  type Answer,
+  decodeSegment,
+  emptyAnswer,
+  type Protocol,
+  type Route,
+  withCounts,
+  withVersion
+} from "./protocol.ts"
 import {
   jsonWhitespace,
   type Refusal,
@@ -21,7 +30,6 @@ import {
   sseEvent,
   statusOf
 } from "./refusal.ts"
-import { agentsOf, decodeSegment, withVersion } from "./requests.ts"
 import { add, addSchema, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------

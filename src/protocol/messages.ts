@@ -1,56 +1,9 @@
-/** Calls of the Messages API as the governor knows them, and the events of their streams. Pure. */
-import type { MessageCreateParams, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
-import * as Anthropic from "./anthropic.ts"
-import type { HeaderReader } from "./headers.ts"
+/** The events of the Messages API's streams, as the official SDK has them. Pure. */
+import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import { at, parseJson } from "./json.ts"
-import { type Answer, type Description, usageOf } from "./protocol.ts"
-
-export type Params = MessageCreateParams
 
 /** The longest wait for a whole answer, as in the SDK: longer ones should be streamed. */
 export const longestWaitMillis = 600_000
-
-const route = { operation: "generate", path: "/v1/messages" } as const
-const noHeaders: HeaderReader = () => undefined
-
-/** What is known of a request before it is sent, and the agent that its headers or its body name. */
-export const describe = (
-  params: Params,
-  known: { readonly kind?: string | undefined; readonly inputTokens?: number | undefined } = {},
-  header: HeaderReader = noHeaders
-) => {
-  const {
-    agents = [],
-    bytes = 0,
-    continues,
-    maxTokens,
-    stored = false,
-    textBytes = 0,
-    thinking = false
-  }: Partial<Description> = Anthropic.describe(params, route, header) ?? {}
-  const { inputTokens, kind } = known
-  return {
-    call: { model: params.model, kind, bytes, textBytes, inputTokens, maxTokens, thinking, continues, stored },
-    agent: agents[0]
-  }
-}
-
-/** The facts about an answer that its span records. */
-export const infoOf = ({ continuation, finishReason, id, model }: Answer) => ({ id, model, finishReason, continuation })
-
-/**
- * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do
- * not. Input that was never reported is left out, so that its estimate stays.
- */
-export const receivedOf = (answer: Answer, text: string) => {
-  const { cacheCreationTokens, inputTokens } = answer.counts
-  const outputTokens = usageOf(answer)?.outputTokens ?? 0
-  const usage =
-    inputTokens === undefined
-      ? { requests: 1, outputTokens }
-      : { requests: 1, inputTokens: inputTokens + (cacheCreationTokens ?? 0), outputTokens }
-  return { usage, text, started: answer.started }
-}
 
 /** The text that an event adds to an answer. */
 export const textOfEvent = (event: RawMessageStreamEvent): string =>

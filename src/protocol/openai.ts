@@ -8,9 +8,8 @@
  */
 import { amountOf, at, isRecord } from "./json.ts"
 import type { HeaderReader } from "./headers.ts"
-import type { Counts } from "./protocol.ts"
+import { agentsOf, type Counts, decodeSegment } from "./protocol.ts"
 import type { Refusal } from "./refusal.ts"
-import { agentsOf, decodeSegment } from "./requests.ts"
 
 /** The deployment in a path of Azure OpenAI: limits belong to it, and not to the model that it runs. */
 export const deploymentOf = (path: string): string | undefined => {

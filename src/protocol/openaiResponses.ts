@@ -10,9 +10,8 @@ import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, nameOf, parseJson, textOf } from "./json.ts"
 import { countsOf, deploymentOf, errorIn, errorOf, openAiAgents, reasons } from "./openai.ts"
-import { type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
-import { withVersion } from "./requests.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import type * as Accounting from "../Accounting.ts"
 import type * as Limits from "../Limits.ts"
 import type { Failure, FailureContext } from "./errors.ts"
 import type { HeaderReader } from "./headers.ts"
+import { nameOf } from "./json.ts"
 import type { Refusal, RefusalResponse } from "./refusal.ts"
-import { pathOf } from "./requests.ts"
 import { bytesPerToken, type Size } from "./requestSize.ts"
 import type { SseEvent } from "./sse.ts"
 
@@ -71,6 +71,50 @@ export interface Description extends Size {
   readonly stored: boolean
   /** Whether the stream will report its usage only if {@link UsageRequest} asks for it. */
   readonly needsUsageRequest: boolean
+}
+
+/** Two or more versions in a row: the base URL had one, and the client added its own. */
+const repeatedVersions = /(?:\/v\d[a-z\d]*)+(?=\/v\d[a-z\d]*\/)/g
+
+/**
+ * The path of a URL, absolute or relative: without doubled slashes, a slash at the end, and versions before the last one.
+ * Undefined when the URL is malformed.
+ */
+export const pathOf = (url: string): string | undefined => {
+  const absolute = url.startsWith("/") ? `http://localhost${url}` : url
+  if (!URL.canParse(absolute)) return undefined
+  const { pathname } = new URL(absolute)
+  return pathname
+    .replaceAll(/\/{2,}/g, "/")
+    .replace(/(?<=.)\/$/, "")
+    .replaceAll(repeatedVersions, "")
+}
+
+/** A name as it stands in a path, decoded; as it is when its encoding is malformed. */
+export const decodeSegment = (segment: string): string => {
+  try {
+    return decodeURIComponent(segment)
+  } catch {
+    return segment
+  }
+}
+
+/** A path with its version: clients whose base URL lacks it leave it out. */
+export const withVersion = (path: string, version: string): string =>
+  /\/v\d[a-z\d]*\//.test(`${path}/`) ? path : `/${version}${path}`
+
+/**
+ * The agents of a request, the most specific first, each once: those of the headers, then those of the body. The headers are
+ * our own, which `ANTHROPIC_CUSTOM_HEADERS="x-floodgate-agent: a7"` makes Claude Code send, and the one that Claude Code
+ * sends by itself.
+ */
+export const agentsOf = (header: HeaderReader, ...fromBody: ReadonlyArray<unknown>): ReadonlyArray<string> => {
+  const agents = new Set<string>()
+  for (const value of [header("x-floodgate-agent"), header("x-claude-code-session-id"), ...fromBody]) {
+    const name = nameOf(value)
+    if (name !== undefined) agents.add(name)
+  }
+  return [...agents]
 }
 
 // -----------------------------------------------------------------------------
@@ -190,6 +234,23 @@ export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accou
     cacheReadTokens: counts.cacheReadTokens ?? 0,
     outputTokens: (counts.outputTokens ?? 0) + Math.ceil(uncounted / bytesPerToken)
   }
+}
+
+/** The facts about an answer that its span records. */
+export const infoOf = ({ continuation, finishReason, id, model }: Answer) => ({ id, model, finishReason, continuation })
+
+/**
+ * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do
+ * not. Input that was never reported is left out, so that its estimate stays.
+ */
+export const receivedOf = (answer: Answer, text: string) => {
+  const { cacheCreationTokens, inputTokens } = answer.counts
+  const outputTokens = usageOf(answer)?.outputTokens ?? 0
+  const usage =
+    inputTokens === undefined
+      ? { requests: 1, outputTokens }
+      : { requests: 1, inputTokens: inputTokens + (cacheCreationTokens ?? 0), outputTokens }
+  return { usage, text, started: answer.started }
 }
 
 // -----------------------------------------------------------------------------

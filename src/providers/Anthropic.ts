@@ -56,14 +56,14 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { durationOf } from "../input/arguments.ts"
-import { longestWaitMillis, readEvent, receivedOf, textOfEvent } from "../protocol/messages.ts"
+import { longestWaitMillis, readEvent, textOfEvent } from "../protocol/messages.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
 import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
 import { step } from "../protocol/anthropic.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { headerReader, signalOf } from "../protocol/headers.ts"
-import { emptyAnswer } from "../protocol/protocol.ts"
+import { emptyAnswer, receivedOf } from "../protocol/protocol.ts"
 
 // -----------------------------------------------------------------------------
 // Options

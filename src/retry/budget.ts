@@ -9,7 +9,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { invalid } from "../input/arguments.ts"
-import * as Tokens from "./tokens.ts"
 
 /**
  * The options of a {@link RetryBudget}. Both are counted over ten seconds, as in Finagle.
@@ -53,7 +52,78 @@ export interface RetryBudget {
   readonly balance: Effect.Effect<number>
 }
 
-const resolveBudget = (options: RetryBudgetOptions): Tokens.Rule => {
+/** What the retry budget counts; see {@link RetryBudgetOptions}. */
+export interface Rule {
+  /** Retries for each call. */
+  readonly ratio: number
+  readonly minPerSecond: number
+}
+
+/** The retries of this much time may be made at once. */
+const savedMillis = 10_000
+
+/**
+ * Retries that were made, as a pure step: time and calls work them off. Time is an argument.
+ *
+ * The shares are those of Finagle's `RetryBudget` (https://finagle.github.io/blog/2016/02/08/retry-budgets/). That one
+ * refuses retries, and this one delays them: retries that are spread over time are no storm, and a refused one is lost work.
+ */
+export class Tokens {
+  private readonly rule: Rule
+  /** Retries that were made and are not worked off yet. */
+  private spent = 0
+  private at: number
+  /** Calls in flight. */
+  open = 0
+
+  constructor(rule: Rule, now: number) {
+    this.rule = rule
+    this.at = now
+  }
+
+  /** Works off what the time since the last event allows. Returns the retries that may be made at once. */
+  private advance(now: number): number {
+    // Calls that fail together may each be retried once.
+    const most = Math.max((this.rule.minPerSecond * savedMillis) / 1_000, this.open)
+    // A clock that was set back works nothing off.
+    this.spent = Math.max(0, this.spent - (most / savedMillis) * Math.max(0, now - this.at))
+    this.at = now
+    return most
+  }
+
+  /** Retries that could be made now; negative if some wait. */
+  balance(now: number): number {
+    return this.advance(now) - this.spent
+  }
+
+  /** A call has begun. */
+  begin(now: number): void {
+    this.advance(now)
+    this.open++
+  }
+
+  /** A call has ended, and earns its share of a retry. */
+  end(now: number): void {
+    this.advance(now)
+    this.open--
+    this.spent = Math.max(0, this.spent - this.rule.ratio)
+  }
+
+  /** Takes a retry, and returns after how many milliseconds it may be made; `Infinity` if there are none. */
+  take(now: number): number {
+    const most = this.advance(now)
+    this.spent += 1
+    const over = this.spent - most
+    return over <= 0 ? 0 : over / (most / savedMillis)
+  }
+
+  /** A retry that was taken is not made. */
+  giveBack(): void {
+    this.spent = Math.max(0, this.spent - 1)
+  }
+}
+
+const resolveBudget = (options: RetryBudgetOptions): Rule => {
   const { minPerSecond = 2, ratio = 0.2 } = options
   if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
   if (!(minPerSecond >= 0 && minPerSecond < Infinity))
@@ -61,30 +131,31 @@ const resolveBudget = (options: RetryBudgetOptions): Tokens.Rule => {
   return { ratio, minPerSecond }
 }
 
-const budgetOf = (rule: Tokens.Rule): RetryBudget => {
-  const tokens = Tokens.make(0)
-  const now = Clock.clockWith((clock) => Effect.succeed(clock.currentTimeMillisUnsafe()))
+const budgetOf = (rule: Rule): RetryBudget => {
+  const tokens = new Tokens(rule, 0)
+  const at = <A>(step: (now: number) => A): Effect.Effect<A> =>
+    Clock.clockWith((clock) => Effect.succeed(step(clock.currentTimeMillisUnsafe())))
   return {
-    begin: Effect.map(now, (now) => Tokens.begin(rule, tokens, now)),
-    end: Effect.map(now, (now) => Tokens.end(rule, tokens, now)),
-    take: Effect.map(now, (now) => Duration.millis(Tokens.take(rule, tokens, now))),
-    giveBack: Effect.sync(() => Tokens.giveBack(tokens)),
-    balance: Effect.map(now, (now) => Tokens.balance(rule, tokens, now))
+    begin: at((now) => tokens.begin(now)),
+    end: at((now) => tokens.end(now)),
+    take: at((now) => Duration.millis(tokens.take(now))),
+    giveBack: Effect.sync(() => tokens.giveBack()),
+    balance: at((now) => tokens.balance(now))
   }
 }
 
 /** Times of different clocks cannot be compared, and tests must not exhaust each other's budget: one for each. */
 const budgets = new WeakMap<Clock.Clock, RetryBudget>()
 
-const ofProcess = <A>(use: (budget: RetryBudget) => Effect.Effect<A>): Effect.Effect<A> =>
-  Clock.clockWith((clock) => {
-    let budget = budgets.get(clock)
-    if (budget === undefined) {
-      budget = budgetOf(resolveBudget({}))
-      budgets.set(clock, budget)
-    }
-    return use(budget)
-  })
+/** The retry budget of the process, as far as it has this clock. */
+export const ofProcess = (clock: Clock.Clock): RetryBudget => {
+  let budget = budgets.get(clock)
+  if (budget === undefined) {
+    budget = budgetOf(resolveBudget({}))
+    budgets.set(clock, budget)
+  }
+  return budget
+}
 
 /**
  * The retry budget that {@link withPolicy} takes from: retries are at most a fifth of all calls, plus 2 per second or a
@@ -123,11 +194,11 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
   "floodgate/Retry/RetryBudget",
   {
     defaultValue: () => ({
-      begin: ofProcess((budget) => budget.begin),
-      end: ofProcess((budget) => budget.end),
-      take: ofProcess((budget) => budget.take),
-      giveBack: ofProcess((budget) => budget.giveBack),
-      balance: ofProcess((budget) => budget.balance)
+      begin: Clock.clockWith((clock) => ofProcess(clock).begin),
+      end: Clock.clockWith((clock) => ofProcess(clock).end),
+      take: Clock.clockWith((clock) => ofProcess(clock).take),
+      giveBack: Clock.clockWith((clock) => ofProcess(clock).giveBack),
+      balance: Clock.clockWith((clock) => ofProcess(clock).balance)
     })
   }
 )

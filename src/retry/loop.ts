@@ -54,11 +54,15 @@ type Step<F> = (now: number, failure: F) => Pull.Pull<[unknown, Duration.Duratio
 
 /** Makes a call, and retries it as the rules say. */
 export const retry = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>): Effect.Effect<A, E, R> =>
-  Effect.acquireUseRelease(
-    call.budget.begin,
-    // Most calls need one attempt: what the others need is made when the first has failed.
-    () => Effect.catchCause(call.attempt(call.deadline), (cause) => again(rules, call, cause)),
-    () => call.budget.end
+  Effect.uninterruptibleMask((restore) =>
+    Effect.andThen(
+      call.budget.begin,
+      Effect.onExitPrimitive(
+        // Most calls need one attempt: what the others need is made when the first has failed.
+        restore(Effect.catchCause(call.attempt(call.deadline), (cause) => again(rules, call, cause))),
+        () => call.budget.end
+      )
+    )
   )
 
 /** Retries after the failure of the first attempt. */

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { emptyAnswer } from "floodgate/protocol"
-import { readEvent, receivedOf } from "../../src/protocol/messages.ts"
+import { readEvent } from "../../src/protocol/messages.ts"
+import { receivedOf } from "../../src/protocol/protocol.ts"
 
 describe("messages", () => {
   describe("readEvent", () => {

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import * as Tokens from "../../src/retry/tokens.ts"
+import { Tokens } from "../../src/retry/budget.ts"
 
 const between = (minimum: number, maximum: number) => Schema.Finite.check(Schema.isBetween({ minimum, maximum }))
 const count = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 40 }))
@@ -20,18 +20,18 @@ describe("tokens", () => {
     histories,
     ({ events, minPerSecond, ratio }) => {
       const rule = { ratio, minPerSecond }
-      const tokens = Tokens.make(0)
+      const tokens = new Tokens(rule, 0)
       const made: Array<number> = []
       let now = 0
       let ended = 0
       let most = minPerSecond * 10
       for (const { after, begin, end, take } of events) {
         now += after
-        for (let n = 0; n < begin; n++) Tokens.begin(rule, tokens, now)
+        for (let n = 0; n < begin; n++) tokens.begin(now)
         most = Math.max(most, tokens.open)
-        for (let n = 0; n < take; n++) made.push(now + Tokens.take(rule, tokens, now))
+        for (let n = 0; n < take; n++) made.push(now + tokens.take(now))
         for (let n = 0; n < end && tokens.open > 0; n++) {
-          Tokens.end(rule, tokens, now)
+          tokens.end(now)
           ended++
         }
         for (const time of [now, now + 1_000, now + 60_000]) {
@@ -48,17 +48,17 @@ describe("tokens", () => {
     histories,
     ({ events, minPerSecond, ratio }) => {
       const rule = { ratio, minPerSecond }
-      const tokens = Tokens.make(0)
+      const tokens = new Tokens(rule, 0)
       let now = 0
       for (const { after, begin, giveBack, take } of events) {
         now += after
-        for (let n = 0; n <= begin; n++) Tokens.begin(rule, tokens, now)
+        for (let n = 0; n <= begin; n++) tokens.begin(now)
         for (let n = 0; n < take; n++) {
-          const wait = Tokens.take(rule, tokens, now)
+          const wait = tokens.take(now)
           assert.isTrue(wait >= 0 && wait < Infinity)
         }
-        for (let n = 0; n < giveBack; n++) Tokens.giveBack(tokens)
-        assert.isAtMost(Tokens.balance(rule, tokens, now), Math.max(minPerSecond * 10, tokens.open) + 1e-6)
+        for (let n = 0; n < giveBack; n++) tokens.giveBack()
+        assert.isAtMost(tokens.balance(now), Math.max(minPerSecond * 10, tokens.open) + 1e-6)
       }
     },
     runs
@@ -66,14 +66,14 @@ describe("tokens", () => {
 
   it("let none go where there is no call and no floor", () => {
     const rule = { ratio: 1, minPerSecond: 0 }
-    assert.strictEqual(Tokens.take(rule, Tokens.make(0), 0), Infinity)
+    assert.strictEqual(new Tokens(rule, 0).take(0), Infinity)
   })
 
   it("are not worked off by a clock that is set back", () => {
     const rule = { ratio: 0, minPerSecond: 1 }
-    const tokens = Tokens.make(60_000)
-    for (let n = 0; n < 10; n++) Tokens.take(rule, tokens, 60_000)
-    assert.strictEqual(Tokens.balance(rule, tokens, 0), 0)
-    assert.strictEqual(Tokens.balance(rule, tokens, 1_000), 1)
+    const tokens = new Tokens(rule, 60_000)
+    for (let n = 0; n < 10; n++) tokens.take(60_000)
+    assert.strictEqual(tokens.balance(0), 0)
+    assert.strictEqual(tokens.balance(1_000), 1)
   })
 })
