@@ -35,6 +35,7 @@
 import type * as Accounting from "./Accounting.ts"
 import { invalid } from "./input/arguments.ts"
 import { claudeOf } from "./limits/modelClass.ts"
+import * as Words from "./limits/words.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -385,6 +386,23 @@ export const cost = (price: Price, actual: Accounting.Actual): number => {
     million
   )
 }
+
+/**
+ * An amount as people read it: to the cent, and less than a dime to two figures.
+ *
+ * **Example** (Two sizes)
+ *
+ * ```ts doctest
+ * import * as Prices from "floodgate/Prices"
+ *
+ * Prices.text(1234.5) // => "$1,234.50"
+ * Prices.text(0.00123) // => "$0.0012"
+ * ```
+ *
+ * @category formatting
+ * @since 0.2.0
+ */
+export const text = (dollars: number): string => Words.dollars(dollars)
 
 /** What a provider may put before a prompt, for tools and formats. */
 const unseenTokens = 1_000

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Words from "../words.ts"
 import * as Forecast from "floodgate/Forecast"
+import * as Prices from "floodgate/Prices"
 import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { round } from "../lab/round.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
@@ -17,6 +18,7 @@ import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
 import * as Print from "./print.ts"
 import * as Provenance from "./provenance.ts"
+import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
 import * as Selection from "./run/selection.ts"
 import { finished, type Stepwise } from "../stepwise.ts"
@@ -31,6 +33,9 @@ import * as Trace from "./trace.ts"
 
 const count = (name: string, text: string, unless: string) =>
   LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
+
+/** Whose prices are compared where no model is named: the present ones of Anthropic's classes. */
+const usualModels = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"]
 
 const flags = {
   paths: Argument.String("path").pipe(
@@ -57,6 +62,11 @@ const flags = {
   firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
   tokens: count("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: count("output-tokens", "Output tokens of each call", "200"),
+  model: Flag.String("model").pipe(
+    Flag.withMetavar("<name>"),
+    Flag.withDescription(`Say what it costs with this model; may be given again (default: ${usualModels.join(", ")})`),
+    Flag.atLeast(0)
+  ),
   concurrency: LimitFlags.concurrency,
   latencyPerToken: LimitFlags.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
@@ -288,9 +298,41 @@ const deadlineOf = (
     : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
 }
 
+/** What a workload costs with a model; undefined where that has no price. */
+interface ModelCost {
+  readonly model: string
+  readonly dollars: number | undefined
+  readonly asOf: string | undefined
+}
+
+const costsOf = (workload: Forecast.Workload, models: ReadonlyArray<string>): ReadonlyArray<ModelCost> =>
+  models.map((model) => {
+    const price = Prices.find(model)
+    const calls = workload.flatMap(({ calls }) => calls)
+    return { model, dollars: Cost.sumOf(price, calls), asOf: price?.asOf }
+  })
+
+const costText = ({ dollars }: ModelCost): string => (dollars === undefined ? "no price known" : Prices.text(dollars))
+
+/** What it costs, and which tiers may not spend so much in a month. */
+const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> => [
+  "Costs, with nothing read from a cache:",
+  ...aligned(costs.map((cost) => [cost.model, costText(cost)])),
+  ...answers.flatMap(({ tier }) => {
+    const most = monthly.get(tier) ?? Infinity
+    const over = costs.filter(({ dollars = 0 }) => dollars > most).map(({ model }) => model)
+    return over.length === 0
+      ? []
+      : [`More than the ${Prices.text(most)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
+  })
+]
+
 /** Everything that is printed. */
 interface Printed {
   readonly agents: number
+  readonly costs: ReadonlyArray<ModelCost>
+  /** What tiers may spend in a month, in dollars. */
+  readonly monthly: ReadonlyMap<string, number>
   readonly answers: ReadonlyArray<Answer>
   /** The limits that were given, if any. */
   readonly limits: Limits.Limits | undefined
@@ -303,14 +345,16 @@ const summaryOf = ({ agents, answers }: Printed): string => {
   return `${Words.counted(agents, "agent")}, ${Words.counted(requests, "call")}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
 }
 
-const jsonOf = ({ agents, answers, deadline }: Printed) => {
+const jsonOf = ({ agents, answers, costs, deadline, monthly }: Printed) => {
   const { inputTokens, outputTokens, requests: calls } = answers[0]!.forecast.usage
   const met =
     deadline === undefined
       ? {}
       : { deadline: { seconds: Duration.toSeconds(deadline.most), cheapestTier: deadline.tier ?? null } }
   const workload = { agents, calls, inputTokens, outputTokens }
-  return { workload, forecasts: answers.map(toJson), ...met }
+  const forecasts = answers.map((answer) => ({ ...toJson(answer), monthlyDollars: monthly.get(answer.tier) ?? null }))
+  const priced = costs.map(({ asOf, dollars, model }) => ({ model, dollars: dollars ?? null, asOf: asOf ?? null }))
+  return { workload, costs: priced, forecasts, ...met }
 }
 
 /** The answer to a deadline. */
@@ -343,7 +387,10 @@ const verdictOf = (printed: Printed): Report.Verdict.Verdict => {
         const isInTime = Duration.isLessThanOrEqualTo(forecast.duration, printed.deadline.most)
         return { ...tile, tone: isInTime ? "good" : "bad" }
       }),
-      Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all")
+      Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all"),
+      ...printed.costs.flatMap(({ dollars, model }) =>
+        dollars === undefined ? [] : [{ value: Prices.text(dollars), label: `with ${model}, nothing cached` }]
+      )
     ]
   }
 }
@@ -361,6 +408,8 @@ const text = (printed: Printed): string =>
     ...aligned([heads, ...rowsOf(printed.answers)]),
     ...refusals(printed.answers),
     ...(met(printed) === undefined ? [] : ["", met(printed)!]),
+    "",
+    ...costLines(printed),
     "",
     "Nobody else uses the limits, and nothing fails."
   ].join("\n")
@@ -395,15 +444,18 @@ export const forecastCommand = Command.make(
       concurrency: Option.getOrUndefined(concurrency),
       latency: { perOutputTokenMillis: Option.getOrUndefined(latencyPerToken) }
     }
-    const tiers = limits === undefined ? Tiers.anthropic : [{ name: "as given", limits }]
+    const tiers: ReadonlyArray<Tiers.Tier> = limits === undefined ? Tiers.anthropic : [{ name: "as given", limits }]
     const answers = yield* answersOf(workload, tiers, how)
     const enough = answers.find(
       ({ forecast }) =>
         most !== undefined && forecast.refused.length === 0 && Duration.isLessThanOrEqualTo(forecast.duration, most)
     )
+    const models = given.model.length === 0 ? usualModels : [...new Set(given.model)]
     const printed: Printed = {
       agents: workload.length,
       answers,
+      costs: costsOf(workload, models),
+      monthly: new Map(tiers.flatMap(({ monthly, name }) => (monthly === undefined ? [] : [[name, monthly] as const]))),
       limits,
       deadline: most === undefined ? undefined : { most, tier: enough?.tier }
     }
@@ -416,7 +468,7 @@ export const forecastCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Says how long a workload will take, which limit binds, how many agents still help, and which tier is enough."
+    "Says how long a workload will take, which limit binds, how many agents still help, which tier is enough, and what it costs."
   ),
   Command.withExamples([
     { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },

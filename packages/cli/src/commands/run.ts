@@ -18,6 +18,7 @@ import * as Provenance from "./provenance.ts"
 import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
 import * as Confirm from "./run/confirm.ts"
+import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
 import * as DryRun from "./run/dryRun.ts"
 import * as Pipeline from "./run/pipeline.ts"
@@ -70,7 +71,9 @@ const flags = {
     Flag.optional
   ),
   dryRun: Flag.Boolean("dry-run").pipe(
-    Flag.withDescription("Show what would be sent, its size and how long it takes; send and write nothing"),
+    Flag.withDescription(
+      "Show what would be sent, its size, how long it takes and what it costs; send and write nothing"
+    ),
     Flag.withDefault(false)
   ),
   yes: Flag.Boolean("yes").pipe(
@@ -84,6 +87,12 @@ const flags = {
   ),
   capTokens: LimitFlags.count("cap-tokens").pipe(
     Flag.withDescription("The most tokens that all calls together may use (default: no cap)"),
+    Flag.optional
+  ),
+  maxUsd: LimitFlags.positive("max-usd", 1_000_000).pipe(
+    Flag.withDescription(
+      "The most that this run may cost in dollars; a call that may cost more is not sent (default: no cap)"
+    ),
     Flag.optional
   ),
   ...LimitFlags.flags,
@@ -126,10 +135,11 @@ const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, fil
 const writeReport = (
   given: LimitFlags.Given & { readonly report: Option.Option<string>; readonly model: string },
   recorder: Recorder.Recorder | undefined,
-  { planned, provider }: { readonly planned: number; readonly provider: string }
+  about: { readonly planned: number; readonly provider: string; readonly cost: Cost.Cost; readonly costs: boolean }
 ) =>
   Effect.gen(function* () {
     if (recorder === undefined || Option.isNone(given.report)) return
+    const { planned, provider } = about
     const { recorded } = recorder
     const limits = LimitFlags.limitsOf(given)
     const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
@@ -142,6 +152,7 @@ const writeReport = (
       provider,
       limits,
       planned,
+      cost: yield* Cost.tile(about.cost, about.costs),
       summary: `${Words.counted(parts.length, "agent")}, ${Words.counted(planned, "call")}; model ${given.model}`
     })
     const html = Report.Html.render({
@@ -181,8 +192,9 @@ export const runCommand = Command.make(
     const report = Option.getOrUndefined(given.report)
     const task = { prompt, model: given.model, maxTokens: given.maxTokens }
     const concurrency = Option.getOrUndefined(given.concurrency)
+    const cost = yield* Cost.of(given.model, Option.getOrUndefined(given.maxUsd))
     const work = yield* Selection.workOf("run", given, { out, report })
-    if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, json: given.json })
+    if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, cost, json: given.json })
     const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
     const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
@@ -193,7 +205,12 @@ export const runCommand = Command.make(
     })
     if (report !== undefined) yield* Output.claim(report, "--report")
     const { canPrompt } = yield* TerminalCapabilities.TerminalCapabilities
-    const about = { planned: Pipeline.callsOf(work.chunks.length), provider: answering.provider }
+    const about = {
+      planned: Pipeline.callsOf(work.chunks.length),
+      provider: answering.provider,
+      cost,
+      costs: answering.costs
+    }
     const asks = answering.costs && canPrompt && !given.yes
     const outcome = yield* Session.run({
       work,
@@ -203,8 +220,10 @@ export const runCommand = Command.make(
       mode,
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
       provider: answering.notice,
+      cost,
+      costs: answering.costs,
       recorder,
-      confirm: asks ? yield* Confirm.onTerminal(answering.provider) : undefined
+      confirm: asks ? yield* Confirm.onTerminal(answering.provider, cost) : undefined
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
       // A run that was stopped or that failed has its report, too.

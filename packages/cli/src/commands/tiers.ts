@@ -6,13 +6,18 @@ import * as Presets from "floodgate/Presets"
 export interface Tier {
   readonly name: string
   readonly limits: Limits.Limits
+  /** What an organisation may spend in a month, in dollars. @default unknown */
+  readonly monthly?: number | undefined
 }
 
 const { build, scale, start } = Presets.anthropic
 
-/** Anthropic's usage tiers for its Opus, Sonnet and Haiku models, the smallest first. `Presets` has their date and source. */
+/**
+ * Anthropic's usage tiers for its Opus, Sonnet and Haiku models, the smallest first. `Presets` has their date and source; what
+ * may be spent stands on the same page.
+ */
 export const anthropic: ReadonlyArray<Tier> = [
-  { name: "Start", limits: start.pools["sonnet-5"]! },
-  { name: "Build", limits: build.pools["sonnet-5"]! },
-  { name: "Scale", limits: scale.pools["sonnet-5"]! }
+  { name: "Start", limits: start.pools["sonnet-5"]!, monthly: 500 },
+  { name: "Build", limits: build.pools["sonnet-5"]!, monthly: 1_000 },
+  { name: "Scale", limits: scale.pools["sonnet-5"]!, monthly: 200_000 }
 ]

@@ -4,10 +4,12 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
+import * as Prices from "floodgate/Prices"
 import * as Words from "../../words.ts"
 import * as Exit from "../exit.ts"
 import * as Print from "../print.ts"
 import { clean, wrap } from "../text.ts"
+import * as Cost from "./cost.ts"
 import type { Plan } from "./plan.ts"
 
 /** The answer was no. */
@@ -22,14 +24,19 @@ export class Declined extends Schema.TaggedError<Declined>("floodgate/cli/run/De
 export type Confirm = (plan: Plan) => Effect.Effect<void, Declined>
 
 /** A question on the terminal, on standard error: standard output belongs to the answer. */
-export const onTerminal = (provider: string): Effect.Effect<Confirm, never, Stdio.Stdio | Terminal.Terminal> =>
+export const onTerminal = (
+  provider: string,
+  { price }: Cost.Cost
+): Effect.Effect<Confirm, never, Stdio.Stdio | Terminal.Terminal> =>
   Effect.gen(function* () {
     const stdio = yield* Stdio.Stdio
     const terminal = yield* Terminal.Terminal
     const room = yield* Print.Room
-    return Effect.fnUntraced(function* ({ calls, inputTokens, outputTokens }) {
+    return Effect.fnUntraced(function* ({ calls, inputTokens, left, outputTokens }) {
+      const dollars = Cost.sumOf(price, left)
+      const cost = dollars === undefined ? "" : `, ${Prices.text(dollars)}`
       const tokens = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
-      const question = `Send this to ${provider} in ${Words.counted(calls, "call")}, at most about ${tokens}? [y/N] `
+      const question = `Send this to ${provider} in ${Words.counted(calls, "call")}, at most about ${tokens}${cost}? [y/N] `
       const text = wrap(clean(question), room.stderr)
       yield* Effect.ignore(Stream.run(Stream.succeed(text), stdio.stderr({ endOnDone: false })))
       const answer = yield* Effect.orElseSucceed(terminal.readLine, () => "")

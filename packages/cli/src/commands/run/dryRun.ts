@@ -9,6 +9,7 @@ import * as Redis from "../redis.ts"
 import { aligned, oneLine } from "../text.ts"
 import * as Tiers from "../tiers.ts"
 import * as Answering from "./answering.ts"
+import * as Cost from "./cost.ts"
 import * as Documents from "./documents.ts"
 import * as Pipeline from "./pipeline.ts"
 import * as Plan from "./plan.ts"
@@ -25,6 +26,7 @@ export interface Options {
   readonly out: string
   readonly limits: Limits.Limits | undefined
   readonly concurrency: number | undefined
+  readonly cost: Cost.Cost
   readonly json: boolean
 }
 
@@ -42,7 +44,7 @@ const filesOf = ({ found: { documents } }: Work) =>
   })
 
 /** Shows the plan of a run. Reads the documents and what earlier runs left; writes nothing, and asks nobody. */
-export const show = Effect.fnUntraced(function* ({ concurrency, json, limits, out, task, work }: Options) {
+export const show = Effect.fnUntraced(function* ({ concurrency, cost, json, limits, out, task, work }: Options) {
   const { join } = yield* Path.Path
   const { chunks, found } = work
   const credentials = yield* Answering.credentials
@@ -54,6 +56,7 @@ export const show = Effect.fnUntraced(function* ({ concurrency, json, limits, ou
   const times = yield* Effect.forEach(tiersOf(limits, credentials === undefined), ({ limits, name }) =>
     Effect.map(Plan.secondsUnder(plan, { limits, concurrency }), (seconds) => ({ limits: name, seconds }))
   )
+  const dollars = Cost.sumOf(cost.price, plan.left)
 
   if (json) {
     return yield* Print.json({
@@ -67,6 +70,7 @@ export const show = Effect.fnUntraced(function* ({ concurrency, json, limits, ou
       known: plan.known,
       inputTokens: plan.inputTokens,
       outputTokens: plan.outputTokens,
+      dollars: dollars ?? null,
       times: times.map(({ limits, seconds }) => ({ limits, seconds: seconds ?? null }))
     })
   }
@@ -87,6 +91,7 @@ export const show = Effect.fnUntraced(function* ({ concurrency, json, limits, ou
       ...(found.leftOut.length === 0 ? [] : [""]),
       `${Words.counted(files.length, "file")}, ${sizeText(total)}; ${Words.counted(chunks.length, "agent")}, ${Words.counted(plan.calls, "call")}${known}`,
       `At most about ${Words.thousands(plan.inputTokens)} input and ${Words.thousands(plan.outputTokens)} output tokens`,
+      Cost.planned(cost, dollars),
       ...times.map(({ limits, seconds }) =>
         seconds === undefined
           ? `Never done under ${limits}: a call is larger than they admit; use more agents`

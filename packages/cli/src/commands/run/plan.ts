@@ -11,13 +11,15 @@ import * as Workload from "./workload.ts"
 
 /**
  * The calls that are left. No answer is there yet, so each counts with all the output that it may have: every figure is an
- * upper bound. What it costs would be a sum over the same calls, by the prices of the model.
+ * upper bound.
  */
 export interface Plan {
   readonly agents: ReadonlyArray<{ readonly name: string; readonly calls: ReadonlyArray<Forecast.Call> }>
   /** The call of the orchestrator, unless its answer is there. */
   readonly merge: Forecast.Call | undefined
   readonly calls: number
+  /** All of them, the orchestrator's last. */
+  readonly left: ReadonlyArray<Forecast.Call>
   /** Answers of an earlier run. */
   readonly known: number
   readonly inputTokens: number
@@ -39,6 +41,7 @@ export const make = (task: Steps.Task, chunks: ReadonlyArray<Chunk>, known: Pipe
     agents,
     merge,
     calls: left.length,
+    left,
     known: Pipeline.countOf(known),
     inputTokens: sum(({ inputTokens }) => inputTokens),
     outputTokens: sum(({ outputTokens }) => outputTokens)

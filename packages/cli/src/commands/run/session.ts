@@ -11,11 +11,14 @@ import type * as Terminal from "effect/Terminal"
 import type * as Agents from "floodgate/Agents"
 import type * as Budget from "floodgate/Budget"
 import type * as LlmClient from "floodgate/LlmClient"
+import * as Prices from "floodgate/Prices"
+import * as Spending from "floodgate/Spending"
 import * as Words from "../../words.ts"
 import * as Output from "../output.ts"
 import * as Print from "../print.ts"
 import { oneLine } from "../text.ts"
 import type * as Confirm from "./confirm.ts"
+import type { Cost } from "./cost.ts"
 import * as Documents from "./documents.ts"
 import * as Lock from "./lock.ts"
 import * as Pipeline from "./pipeline.ts"
@@ -61,6 +64,9 @@ export interface Options {
   readonly outIsNamed: boolean
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
+  readonly cost: Cost
+  /** Whether answers cost something; if not, it is said what they would cost. */
+  readonly costs: boolean
   /** Said first: who answers. */
   readonly provider: string
   /** Writes down what happens, for a report. */
@@ -102,26 +108,30 @@ const cutOff = ({ task }: Options, { cut }: Pipeline.Report): ReadonlyArray<stri
 const closing = (
   options: Options,
   report: Pipeline.Report,
+  dollars: number | undefined,
   { results, summary }: Store.Paths
 ): ReadonlyArray<string> => {
   const { calls, inputTokens, missing, outputTokens, reused, seconds } = report
   const isDone = missing.length === 0
   const again = reused === 0 ? "" : ` (and ${Words.thousands(reused)} from before)`
   const used = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
+  const cost =
+    dollars === undefined || calls === 0 ? "" : `, ${options.costs ? "" : "which would cost "}${Prices.text(dollars)}`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
-    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}`,
+    `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}${cost}`,
     ...cutOff(options, report),
     `${summary} has ${isDone ? "the answer" : "what is done"}${every}`
   ]
 }
 
 /** The same for a program. */
-const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Report) => ({
+const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Report, dollars: number | undefined) => ({
   event: "done",
   complete: missing.length === 0,
   missing,
-  ...figures
+  ...figures,
+  dollars: dollars ?? null
 })
 
 // -----------------------------------------------------------------------------
@@ -142,7 +152,7 @@ export const run = Effect.fnUntraced(function* (
   | Path.Path
   | Terminal.Terminal
 > {
-  const { cap, confirm, mode, out, outIsNamed, recorder, task } = options
+  const { cap, confirm, cost, mode, out, outIsNamed, recorder, task } = options
   const { chunks } = options.work
   const { join } = yield* Path.Path
   const paths = Documents.filesIn(join, out)
@@ -167,7 +177,9 @@ export const run = Effect.fnUntraced(function* (
     if (recorder !== undefined) yield* recorder.sample
     const report = (event: Pipeline.Event) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
     const keep = (result: Results.Result) => Effect.tap(record(result), () => Effect.sync(() => known++))
-    return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap })
+    return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap }).pipe(
+      Spending.from(cost.purse)
+    )
   }).pipe(
     Effect.scoped,
     Effect.onInterrupt(() => {
@@ -178,9 +190,10 @@ export const run = Effect.fnUntraced(function* (
 
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
   yield* Output.replaceOwn(paths.summary, text, "--out")
-  yield* say(closing(options, report, paths))
+  const dollars = cost.price === undefined ? undefined : (yield* cost.purse.status).total
+  yield* say(closing(options, report, dollars, paths))
   if (mode === "quiet") for (const line of cutOff(options, report)) yield* Print.err(`floodgate: ${line}`)
-  if (mode === "json") yield* Print.json(closingJson(report))
+  if (mode === "json") yield* Print.json(closingJson(report, dollars))
   return report
 })
 

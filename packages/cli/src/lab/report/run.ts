@@ -319,7 +319,12 @@ const span = (millis: number): string => {
 const verdictOf = (
   recorded: Recorded,
   figures: Figures.ScenarioFigures,
-  { before, end, waited }: { readonly before: Before; readonly end: number; readonly waited: number }
+  {
+    before,
+    cost,
+    end,
+    waited
+  }: { readonly before: Before; readonly cost: Verdict.Tile | undefined; readonly end: number; readonly waited: number }
 ): Verdict.Verdict => {
   const { calls, earlier, outcomes } = recorded
   const [run] = figures.runs
@@ -357,7 +362,8 @@ const verdictOf = (
       Verdict.tokensTile(
         sumOf("inputTokens", calls, earlier) + sumOf("outputTokens", calls, earlier),
         earlier.length === 0 ? "tokens used" : "tokens used, earlier runs included"
-      )
+      ),
+      ...(cost === undefined ? [] : [cost])
     ]
   }
 }
@@ -395,6 +401,8 @@ export const section = (options: {
   readonly agents: ReadonlyArray<string>
   /** All calls of the job. @default those that were made or answered */
   readonly planned?: number | undefined
+  /** What this run cost. @default unknown */
+  readonly cost?: Verdict.Tile | undefined
 }): Section => {
   const { agents, limits, provider, recorded, summary } = options
   const bound = tightest(recorded, limits)
@@ -422,7 +430,7 @@ export const section = (options: {
   const end = recorded.calls.length === 0 ? 0 : lastOf(recorded.calls)
   return {
     figures,
-    verdict: verdictOf(recorded, figures, { before, end, waited: waitedOf(run.bars) }),
+    verdict: verdictOf(recorded, figures, { before, cost: options.cost, end, waited: waitedOf(run.bars) }),
     heads,
     rows: agents.map((agent) =>
       rowOf(

@@ -1,0 +1,61 @@
+/** What a run costs: foreseen before it, bounded while it goes on, counted after it. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Forecast from "floodgate/Forecast"
+import * as Prices from "floodgate/Prices"
+import * as Spending from "floodgate/Spending"
+import * as Exit from "../exit.ts"
+
+/** A cap in dollars cannot be kept. */
+export class Unpriced extends Schema.TaggedError<Unpriced>("floodgate/cli/run/Unpriced")("Unpriced", {
+  model: Schema.String
+}) {
+  readonly exitCode = Exit.codes.usage
+  override get message(): string {
+    return `--max-usd: nobody knows what "${this.model}" costs; give another --model, or --cap-tokens`
+  }
+}
+
+/** What is known of the cost of a run. */
+export interface Cost {
+  readonly model: string
+  /** Undefined where the model has no price. */
+  readonly price: Prices.Price | undefined
+  readonly most: number | undefined
+  /** Counts what it costs, and ends it at its cap. */
+  readonly purse: Spending.Purse
+}
+
+/** What a run over a model costs, with a cap in dollars. */
+export const of = (model: string, most: number | undefined): Effect.Effect<Cost, Unpriced> => {
+  const price = Prices.find(model)
+  if (price === undefined && most !== undefined) return Effect.fail(new Unpriced({ model }))
+  const cap = most === undefined ? undefined : { dollars: most }
+  return Effect.succeed({ model, price, most, purse: Spending.make("this run (--max-usd)", cap) })
+}
+
+/** Sums of millionths have no more figures than that. */
+const rounded = (dollars: number): number => Math.round(dollars * 1e6) / 1e6
+
+/** What calls cost by a price, nothing of them cached; undefined where there is none. */
+export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Forecast.Call>): number | undefined =>
+  price === undefined
+    ? undefined
+    : rounded(
+        calls.reduce((sum, { inputTokens, outputTokens }) => sum + Prices.cost(price, { inputTokens, outputTokens }), 0)
+      )
+
+/** What a plan costs at most, in words. */
+export const planned = ({ model, most, price }: Cost, dollars: number | undefined): string => {
+  if (price === undefined || dollars === undefined) return `What it costs is not known: "${model}" has no price`
+  const cap = most !== undefined && dollars > most ? `, and no more than --max-usd ${most}` : ""
+  return `At most about ${Prices.text(dollars)}, by the prices of ${price.asOf}${cap}`
+}
+
+/** What a run cost so far, for its report. */
+export const tile = ({ price, purse }: Cost, costs: boolean) =>
+  Effect.map(purse.status, ({ total }): { readonly value: string; readonly label: string } | undefined =>
+    price === undefined
+      ? undefined
+      : { value: Prices.text(total), label: `${costs ? "cost" : "would have cost"}, by the prices of ${price.asOf}` }
+  )

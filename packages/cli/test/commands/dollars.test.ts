@@ -1,0 +1,103 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as TestConsole from "effect/testing/TestConsole"
+import { ProviderServer } from "floodgate/testing/server"
+import { join } from "node:path"
+import * as Cli from "../../src/commands/index.ts"
+import { services } from "../support/services.ts"
+
+// What commands say of dollars, and how a run ends at its cap.
+
+const floodgate = (...args: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const before = { out: (yield* TestConsole.logLines).length, err: (yield* TestConsole.errorLines).length }
+    const code = yield* Cli.runWith(args).pipe(
+      Effect.as(0),
+      Effect.catchTag("Ended", ({ code }) => Effect.succeed(code))
+    )
+    const out = (yield* TestConsole.logLines).slice(before.out).map(String).join("\n")
+    const err = (yield* TestConsole.errorLines).slice(before.err).map(String).join("\n")
+    return { code, err, out }
+  })
+
+const project = Effect.gen(function* () {
+  const fs = yield* FileSystem.FileSystem
+  const at = yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })
+  for (const name of ["a", "b", "c"]) {
+    yield* fs.writeFileString(join(at, `${name}.md`), `The file ${name} says when the gate opens. `.repeat(40))
+  }
+  return { docs: at, out: join(at, "out") }
+})
+
+describe("dollars of the command", () => {
+  it.effect("forecast says what each model costs, and which tier may not spend so much in a month", () =>
+    Effect.gen(function* () {
+      const calls = ["--agents", "10", "--calls", "10", "--first-tokens", "100000", "--tokens", "100000"]
+      const models = ["--model", "claude-sonnet-5-5", "--model", "no-such-model"]
+      const all = ["forecast", ...calls, "--output-tokens", "10000", ...models]
+      const { out } = yield* floodgate(...all)
+      // 9 million of input, one of output.
+      assert.match(out, /^claude-sonnet-5-5 +\$28\.00$/m)
+      assert.match(out, /^no-such-model +no price known$/m)
+      const { costs, forecasts } = JSON.parse((yield* floodgate(...all, "--json")).out)
+      assert.deepStrictEqual(costs, [
+        { model: "claude-sonnet-5-5", dollars: 28, asOf: "2026-10-24" },
+        { model: "no-such-model", dollars: null, asOf: null }
+      ])
+      assert.deepStrictEqual(
+        forecasts.map(({ monthlyDollars }: { readonly monthlyDollars: number }) => monthlyDollars),
+        [500, 1_000, 200_000]
+      )
+      const dear = yield* floodgate("forecast", "--agents", "200", ...calls.slice(2), "--model", "claude-opus-5-5")
+      assert.match(dear.out, /^More than the \$500\.00 that the tier Start may spend in a month: claude-/m)
+    }).pipe(Effect.provide(services()))
+  )
+
+  it.effect("--dry-run says what a run costs at most", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* project
+      const dry = ["run", docs, "--prompt", "x", "--out", out, "--max-tokens", "1000", "--dry-run"]
+      const plan = JSON.parse((yield* floodgate(...dry, "--json")).out)
+      assert.closeTo(plan.dollars, (2 * plan.inputTokens + 10 * plan.outputTokens) / 1e6, 1e-6)
+      const bounded = yield* floodgate(...dry, "--max-usd", "0.05")
+      assert.match(
+        bounded.out,
+        /^At most about \$0\.\d+, by the prices of 2026-10-24, and no more than --max-usd 0\.05$/m
+      )
+      const unknown = yield* floodgate(...dry, "--model", "no-such-model")
+      assert.match(unknown.out, /^What it costs is not known: "no-such-model" has no price$/m)
+    }).pipe(Effect.scoped, Effect.provide(services()))
+  )
+
+  it.live("run stops before the call that may pass --max-usd, says so, and counts what it cost", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* project
+      const provider = yield* ProviderServer.make({
+        latency: { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
+      })
+      const go = (...flags: ReadonlyArray<string>) =>
+        floodgate("run", docs, "--prompt", "x", "--out", out, "--max-tokens", "1000", ...flags).pipe(
+          Effect.provide(services({ env: { ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: provider.url } }))
+        )
+      const capped = yield* go("--max-usd", "0.025", "--json")
+      assert.strictEqual(capped.code, 1)
+      const done = capped.out
+        .split("\n")
+        .map((line) => JSON.parse(line))
+        .find(({ event }) => event === "done")
+      const { inputTokens, outputTokens } = yield* provider.stats
+      assert.closeTo(done.dollars, (2 * inputTokens + 10 * outputTokens) / 1e6, 1e-9)
+      assert.isAtMost(done.dollars, 0.025)
+      assert.isAbove(done.calls, 0)
+      assert.match(done.missing[0].reason, /the cap of this run \(--max-usd\) of \$0\.025 has \$0\.\d+ left/)
+      // The same command goes on from what is there, with a cap of its own.
+      const again = yield* go("--max-usd", "5")
+      assert.strictEqual(again.code, 0, again.err)
+      assert.match(again.out, /^Done after .* tokens, \$0\.\d+$/m)
+      const refused = yield* go("--max-usd", "1", "--model", "no-such-model")
+      assert.strictEqual(refused.code, 2)
+      assert.match(refused.err, /--max-usd: nobody knows what "no-such-model" costs/)
+    }).pipe(Effect.scoped, Effect.provide(services()))
+  )
+})
