@@ -33,7 +33,7 @@ export const checkConcurrency = (concurrency: number, option = "Budget.make: con
 }
 
 export const parse = (options: Options) => {
-  checkOptions("Budget.make", options, ["limits", "concurrency", "maxQueued"])
+  checkOptions("Budget.make", options, ["limits", "concurrency", "maxQueued", "learned"])
   const { concurrency = Infinity, limits, maxQueued = Infinity } = options
   checkConcurrency(concurrency)
   if (!(maxQueued >= 0 && wholeOrInfinite(maxQueued))) invalid("Budget.make: maxQueued", "an integer >= 0", maxQueued)
