@@ -120,7 +120,10 @@ export class TokenBudget extends Context.Service<
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
     /** Reports that a call was rejected or failed, and returns the verdict. */
     readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
-    /** Changes limits or concurrency while calls run; waiters move up at once. What is used of a `total` stays used. */
+    /**
+     * Changes limits or concurrency of a pool while calls run, for all accounts that have one of its name; waiters move up at
+     * once. What is used of a `total` stays used.
+     */
     readonly resize: (options: {
       readonly pool?: string | undefined
       readonly limits?: Limits.Limits | undefined

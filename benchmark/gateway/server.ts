@@ -8,6 +8,7 @@ import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import { createProxyServer } from "http-proxy-3"
+import { writeSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import { join } from "node:path"
@@ -101,8 +102,8 @@ const portkey = async (): Promise<void> => {
   const { port } = free.address() as AddressInfo
   await new Promise((resolve) => free.close(resolve))
   process.argv.push(`--port=${port}`, "--headless")
-  const { log } = console
-  console.log = () => {}
+  // It prints a picture of itself.
+  process.stdout.write = () => true
   await rival("@portkey-ai/gateway/build/start-server.js")
   const isUp = async (): Promise<boolean> =>
     fetch(`http://127.0.0.1:${port}/`).then(
@@ -110,7 +111,7 @@ const portkey = async (): Promise<void> => {
       () => false
     )
   while (!(await isUp())) await new Promise((resolve) => setTimeout(resolve, 50))
-  log(`http://127.0.0.1:${port}`)
+  writeSync(1, `http://127.0.0.1:${port}\n`)
 }
 
 const floodgate = (): void => {

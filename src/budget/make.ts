@@ -14,6 +14,7 @@ import type * as Law from "../admission/law.ts"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../BudgetStore.ts"
 import * as Events from "../Events.ts"
+import * as Recency from "../input/recency.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
@@ -32,7 +33,7 @@ import { Waiter } from "./waiter.ts"
 type Service = TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "limits" | "counts">
+type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "kind" | "limits" | "learned" | "counts">
 
 /** A pool that nobody used for so long may be forgotten: longer than any pause, and than most windows of limits. */
 const restMillis = 600_000
@@ -51,6 +52,8 @@ class Pools {
   /** What was learned earlier of pools that are not open yet. */
   private readonly learnedEarlier: Map<string, Learned.Learned["pools"][number]>
   private readonly learnedAt: number
+  /** What a kind of pools was changed to: those that open later have it, too. */
+  private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
 
   constructor(
     sets: ReturnType<typeof parse>,
@@ -68,9 +71,10 @@ class Pools {
 
   private open(name: string, kind = name): Pool {
     if (this.byName.size >= this.most) this.forget()
-    const limits = this.sets.limitsOf(kind)
+    const { concurrency = this.shared.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
     const learned = this.recalled(name)
-    const pool = new Pool({ ...this.shared, name, limits, learned, counts: countsOf(name, this.context) })
+    const counts = countsOf(name, this.context)
+    const pool = new Pool({ ...this.shared, name, kind, limits, concurrency, learned, counts })
     this.byName.set(name, pool)
     return pool
   }
@@ -107,6 +111,20 @@ class Pools {
       this.shared.after(0, pool.leave)
     }
     this.most = Math.max(mostPools, this.byName.size + mostPools / 4)
+  }
+
+  /** Changes a pool, and those of all accounts that are of its kind. */
+  resize(kind: string, limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+    const change = {
+      ...this.changed.get(kind),
+      ...(limits === undefined ? {} : { limits }),
+      ...(concurrency === undefined ? {} : { concurrency })
+    }
+    Recency.put(this.changed, kind, change, mostPools)
+    this.existing(kind)?.resize(limits, concurrency)
+    for (const pool of this.byName.values()) {
+      if (pool.kind === kind && pool.name !== kind) pool.reconfigure(limits, concurrency)
+    }
   }
 
   /** The pool of a response or a failure; undefined where there can be none of that name. */
@@ -239,7 +257,7 @@ const resize =
   ({ concurrency: permits, limits, pool: name }) => {
     if (permits !== undefined) checkConcurrency(permits)
     if (limits !== undefined) Limits.resolve(limits)
-    return Effect.sync(() => pools.existing(pools.sets.poolNamed("resize", name))?.resize(limits, permits))
+    return Effect.sync(() => pools.resize(pools.sets.poolNamed("resize", name), limits, permits))
   }
 
 /** Hands a reservation out for as long as a scope lasts: what nobody settles is kept as estimated, once it is at hand. */

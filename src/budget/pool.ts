@@ -47,6 +47,8 @@ const leastCost = 1e-4
 
 export interface Options {
   readonly name: string
+  /** Its name without an account: pools of one kind have the same limits. */
+  readonly kind: string
   readonly limits: Limits.Limits
   readonly concurrency: number
   readonly maxQueued: number
@@ -68,6 +70,7 @@ export interface Options {
 
 export class Pool implements Host<Waiter> {
   readonly name: string
+  readonly kind: string
   readonly maxQueued: number
   readonly clock: Clock.Clock
   private readonly options: Options
@@ -94,6 +97,7 @@ export class Pool implements Host<Waiter> {
     this.options = options
     this.name = options.name
     this.clock = options.clock
+    this.kind = options.kind
     this.maxQueued = options.maxQueued
     this.limits = options.limits
     this.rules = Limits.resolve(options.limits)
@@ -560,7 +564,8 @@ export class Pool implements Host<Waiter> {
     this.reconfigure(limits, concurrency)
   }
 
-  private reconfigure(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+  /** The same, with a new pool of its kind no different. */
+  reconfigure(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
     if (concurrency !== undefined) this.limitTo(concurrency)
     if (limits !== undefined) {
       this.limits = limits

@@ -79,6 +79,20 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
     )
 
+    it.effect("are resized together, and those that open later as well", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* use(1, "one")
+        yield* budget.resize({ limits: perMinute(7), concurrency: 3 })
+        yield* use(1, "two")
+        const { pools } = yield* budget.status
+        for (const account of ["one", "two", "default"]) {
+          assert.isAtMost(pools[account]!.dimensions.requests!.limitPerSecond, 7 / 60, account)
+          assert.strictEqual(pools[account]!.allowed, 3, account)
+        }
+      }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
+    )
+
     it.effect("are kept as long as they are used, paused, the user's, or their limits are not full", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget

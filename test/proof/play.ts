@@ -164,6 +164,7 @@ export class Play {
     )
     const options: Options = {
       name: "proof",
+      kind: "proof",
       limits: setting.limits,
       concurrency: setting.concurrency ?? Infinity,
       maxQueued: Infinity,
