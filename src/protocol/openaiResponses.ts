@@ -28,9 +28,12 @@ const operations: Readonly<Record<string, Route["operation"]>> = {
   "/input_tokens": "countTokens"
 }
 
+/** The conversations that responses are added to: no model answers there. */
+const conversations = /^\/(?:.*\/)?v\d+\/conversations(?:\/.*)?$/
+
 const matchRoute = (method: string, path: string): Route | undefined => {
   const found = responses.exec(path)
-  if (found === null) return undefined
+  if (found === null) return conversations.test(path) ? { operation: "passThrough", path } : undefined
   const rest = found.groups?.["rest"] ?? ""
   const isCall = method === "POST" && Object.hasOwn(operations, rest)
   return {

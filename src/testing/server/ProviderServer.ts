@@ -2,8 +2,8 @@
  * The simulated provider over real HTTP: four protocols with rate limits, latency and faults, for any client.
  *
  * It is the engine of `floodgate/testing` behind Anthropic's Messages (with `count_tokens` and message threads),
- * OpenAI's Chat Completions and Responses (with `previous_response_id`), and Gemini's `generateContent`, whole and
- * streamed. Official SDKs need only its URL as their base URL. `GET /healthz` answers while it runs, and `GET /stats`
+ * OpenAI's Chat Completions, Responses (with `previous_response_id` and conversations) and embeddings, and Gemini's
+ * `generateContent`, whole and streamed. Official SDKs need only its URL as their base URL. `GET /healthz` answers while it runs, and `GET /stats`
  * returns its counters.
  *
  * **When to use**
@@ -87,6 +87,7 @@ import { anthropic } from "./dialects/anthropic.ts"
 import * as Dialect from "./dialects/dialect.ts"
 import { gemini } from "./dialects/gemini.ts"
 import { openaiChat } from "./dialects/openaiChat.ts"
+import { openaiEmbeddings } from "./dialects/openaiEmbeddings.ts"
 import { openaiResponses } from "./dialects/openaiResponses.ts"
 import * as Http from "./http.ts"
 import * as Request from "./request.ts"
@@ -352,7 +353,7 @@ const streamed = Effect.fnUntraced(function* (
 // Endpoints
 // -----------------------------------------------------------------------------
 
-const dialects: ReadonlyArray<Dialect.Dialect> = [anthropic, openaiChat, openaiResponses, gemini]
+const dialects: ReadonlyArray<Dialect.Dialect> = [anthropic, openaiEmbeddings, openaiChat, openaiResponses, gemini]
 const protocols = dialects.map(({ protocol }) => protocol)
 
 const generate = Effect.fnUntraced(function* (playing: Playing, asked: Asked, agent: string | undefined) {
@@ -378,6 +379,22 @@ const countTokens = ({ nextId, self }: Playing, dialect: Dialect.Dialect, { para
   })
 }
 
+/** Begins a conversation without an answer, which takes nothing of the limits. */
+const begin = (
+  { conversations, nextId, wall }: Playing,
+  dialect: Dialect.Dialect,
+  route: Route,
+  body: Dialect.Body
+) => {
+  const requestId = nextId()
+  const createdAt = Math.floor(wall().epochMillis / 1_000)
+  const begun = dialect.begin?.(body, route, { createdAt, requestId })
+  if (begun === undefined || !("conversation" in begun))
+    return Effect.fail(begun ?? Request.notFound("POST", route.path))
+  conversations.keep(begun.id, begun.conversation)
+  return Effect.succeed(HttpServerResponse.jsonUnsafe(begun.body, { headers: requestIdOf(dialect, requestId) }))
+}
+
 /** Serves one request of a protocol. */
 const served = Effect.fnUntraced(function* (
   playing: Playing,
@@ -387,8 +404,10 @@ const served = Effect.fnUntraced(function* (
   maxBodyBytes: number
 ) {
   const { method, url } = request
-  if (route.operation === "passThrough") return yield* Effect.fail(Request.notFound(method, url))
+  const begins = method === "POST" && dialect.begin !== undefined
+  if (route.operation === "passThrough" && !begins) return yield* Effect.fail(Request.notFound(method, url))
   const body = yield* Http.readBody(maxBodyBytes)
+  if (route.operation === "passThrough") return yield* begin(playing, dialect, route, body)
   const { find } = playing.conversations
   const counts = route.operation === "countTokens"
   const read = counts ? dialect.readCount(body, route, find) : dialect.read(body, route, find)

@@ -41,6 +41,13 @@ export const responseNotFound = (id: string): ApiError => ({
   message: `Previous response with id '${id.slice(0, 100)}' not found`
 })
 
+/** The conversation that a request adds to is not stored (404). */
+export const conversationNotFound = (id: string): ApiError => ({
+  status: 404,
+  errorType: "not_found_error",
+  message: `Conversation with id '${id.slice(0, 100)}' not found.`
+})
+
 /** The item that a request refers to is not stored (404). */
 export const itemNotFound = (id: string): ApiError => ({
   status: 404,

@@ -3,7 +3,7 @@ import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { ProviderServer } from "floodgate/testing/server"
-import OpenAI, { BadRequestError } from "openai"
+import OpenAI, { BadRequestError, NotFoundError as OpenAINotFoundError, RateLimitError } from "openai"
 import { headerReader } from "../../../src/protocol/headers.ts"
 import { answerOf, failureOf, send, spoken } from "../../support/spoken.ts"
 
@@ -176,9 +176,9 @@ describe("ProviderServer's protocols", () => {
       const contents = [{ parts: [{ text: "Hello" }] }]
       const vertex = "/v1beta1/projects/p/locations/l/publishers/google/models/m:generateContent"
       assert.strictEqual((await ask(vertex, { contents })).status, 200)
-      const embeddings = await ask("/v1/embeddings", { model: "m", input: "Hello" })
+      const moderations = await ask("/v1/moderations", { model: "m", input: "Hello" })
       assert.deepStrictEqual(
-        [embeddings.status, ((await embeddings.json()) as { error: { type: string } }).error.type],
+        [moderations.status, ((await moderations.json()) as { error: { type: string } }).error.type],
         [404, "invalid_request_error"]
       )
     })
@@ -280,6 +280,55 @@ describe("ProviderServer's protocols", () => {
         const item = { type: "item_reference" as const, id: first.output[0]!.id! }
         const again = await responses.create({ model: "gpt-6", input: [item, { role: "user", content: "Hello" }] })
         assert.strictEqual(again.usage?.input_tokens, 55)
+      })
+    )
+
+    it.live("adds responses to a conversation, whole and streamed, stored or not", () =>
+      withServer({ charsPerToken: 1, reply: () => "x".repeat(50) }, async (url) => {
+        const { conversations, responses } = openAi(url)
+        const { id } = await conversations.create({ items: [{ role: "user", content: "c".repeat(20) }] })
+        const ask = { model: "gpt-6", input: "a".repeat(100), conversation: id }
+        const first = await responses.create(ask)
+        assert.strictEqual(first.usage?.input_tokens, 120)
+        assert.deepStrictEqual(first.conversation, { id })
+        const second = await responses.stream({ ...ask, conversation: { id }, store: false }).finalResponse()
+        assert.strictEqual(second.usage?.input_tokens, 270)
+        assert.strictEqual((await responses.create(ask)).usage?.input_tokens, 420)
+        const empty = await conversations.create()
+        assert.strictEqual((await responses.create({ ...ask, conversation: empty.id })).usage?.input_tokens, 100)
+        const failure = (more: object) => responses.create({ ...ask, ...more }).catch((error: unknown) => error)
+        assert.instanceOf(await failure({ conversation: "conv_none" }), OpenAINotFoundError)
+        assert.instanceOf(await failure({ previous_response_id: first.id }), BadRequestError)
+      })
+    )
+
+    it.live("embeds texts and tokens, under the same limits", () =>
+      withServer({ limits: { requests: { perMinute: 4, window: "fixed" } } }, async (url) => {
+        const client = openAi(url)
+        const model = "text-embedding-3-small"
+        const { data, usage } = await client.embeddings.create({ model, input: ["one", "two", "one"] })
+        assert.deepStrictEqual(usage, { prompt_tokens: 3, total_tokens: 3 })
+        const [one, two, again] = data.map(({ embedding }) => embedding)
+        assert.strictEqual(one!.length, 1_536)
+        assert.approximately(Math.hypot(...one!), 1, 1e-5)
+        assert.deepStrictEqual(one, again)
+        assert.notDeepEqual(one, two)
+        const plain = await client.embeddings.create({
+          model,
+          input: [[1, 2, 3], [4]],
+          dimensions: 8,
+          encoding_format: "float"
+        })
+        assert.deepStrictEqual(
+          plain.data.map(({ embedding }) => embedding.length),
+          [8, 8]
+        )
+        const wrong = await client.embeddings.create({ model, input: [] }).catch((error: unknown) => error)
+        assert.instanceOf(wrong, BadRequestError)
+        await client.embeddings.create({ model, input: "three" })
+        await client.embeddings.create({ model, input: "four" })
+        const rejected = await client.embeddings.create({ model, input: "five" }).catch((error: unknown) => error)
+        assert.instanceOf(rejected, RateLimitError)
       })
     )
   })

@@ -28,6 +28,16 @@ export interface Read {
   readonly params: Params
   /** Whether the provider stores the conversation, so that a later request can continue it. */
   readonly stores: boolean
+  /** The stored conversation that the answer is added to, where it has an id of its own. */
+  readonly conversation?: string | undefined
+}
+
+/** A conversation that begins without an answer. */
+export interface Begun {
+  readonly id: string
+  readonly conversation: Conversation
+  /** What is answered. */
+  readonly body: unknown
 }
 
 /** What an answer is written from, beside its message. */
@@ -70,6 +80,8 @@ export interface Dialect {
   readonly whole: (message: Message, exchange: Exchange) => unknown
   /** Writes the events of one stream. */
   readonly stream: (exchange: Exchange, query: URLSearchParams) => Writer
+  /** Begins a conversation that answers will be added to, where the protocol has such; an {@link ApiError} says what is wrong. */
+  readonly begin?: (body: Body, route: Route, exchange: Omit<Exchange, "body">) => Begun | ApiError | undefined
   /** The ids under which an answer's conversation is stored, and what each of them holds. */
   readonly stored: (message: Message, before: Read) => ReadonlyArray<readonly [id: string, conversation: Conversation]>
   /** An error, with the status that this provider gives it. */

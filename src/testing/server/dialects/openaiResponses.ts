@@ -1,4 +1,4 @@
-/** OpenAI's Responses, with conversations that are continued by `previous_response_id`. */
+/** OpenAI's Responses, with conversations that are continued by `previous_response_id`, or that have an id of their own. */
 import type {
   ContentBlock,
   Message,
@@ -14,7 +14,9 @@ import { sseEvent } from "../../../protocol/refusal.ts"
 import * as Request from "../request.ts"
 import {
   addition,
+  type Begun,
   type Body,
+  type Conversation,
   type Dialect,
   type Exchange,
   type Find,
@@ -62,12 +64,27 @@ const inputOf = (input: unknown, find: Find): ReadonlyArray<MessageParam> | Requ
   return messages
 }
 
+/** The conversation that a request names, by its id or in an object. */
+const conversationOf = (body: Body): string | undefined =>
+  nameOf(body["conversation"]) ?? nameOf(at(body, "conversation", "id"))
+
+/** What came before a request, in the answer or the conversation that it continues. */
+const beforeOf = (body: Body, find: Find): Conversation | Request.ApiError => {
+  const previous = nameOf(body["previous_response_id"])
+  const conversation = conversationOf(body)
+  if (previous !== undefined && conversation !== undefined) {
+    return Request.invalid("Mutually exclusive parameters: ['previous_response_id', 'conversation']")
+  }
+  if (previous !== undefined) return find(previous) ?? Request.responseNotFound(previous)
+  if (conversation !== undefined) return find(conversation) ?? Request.conversationNotFound(conversation)
+  return { messages: [] }
+}
+
 const read = (body: Body, route: Route, find: Find): Read | Request.ApiError => {
   const model = route.model ?? nameOf(body["model"])
   if (model === undefined) return Request.invalid("model: expected a string")
-  const previous = nameOf(body["previous_response_id"])
-  const before = previous === undefined ? undefined : find(previous)
-  if (previous !== undefined && before === undefined) return Request.responseNotFound(previous)
+  const before = beforeOf(body, find)
+  if (!("messages" in before)) return before
   const input = inputOf(body["input"], find)
   if (!("length" in input)) return input
   const maxTokens = OpenAi.maxTokensOf(body, "max_output_tokens")
@@ -77,10 +94,25 @@ const read = (body: Body, route: Route, find: Find): Read | Request.ApiError => 
     max_tokens: maxTokens,
     // The instructions of an earlier answer are not carried over.
     system: textOf(body["instructions"]) ?? "",
-    messages: [...(before?.messages ?? []), ...input],
+    messages: [...before.messages, ...input],
     tools: OpenAi.toolsOf(body)
   }
-  return { params, stores: body["store"] !== false }
+  return { params, stores: body["store"] !== false, conversation: conversationOf(body) }
+}
+
+/** `POST /v1/conversations` begins one with the items that it has, which may be none. */
+const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<Exchange, "body">) => {
+  if (!path.endsWith("/conversations")) return undefined
+  const items = listOf(body["items"])
+  const messages = items.length === 0 ? [] : inputOf(items, () => undefined)
+  if (!("length" in messages)) return messages
+  const id = OpenAi.idOf(requestId, "conv")
+  const begun: Begun = {
+    id,
+    conversation: { messages },
+    body: { id, object: "conversation", created_at: createdAt, metadata: body["metadata"] ?? {} }
+  }
+  return begun
 }
 
 // -----------------------------------------------------------------------------
@@ -140,6 +172,7 @@ const responseOf = (
   output,
   parallel_tool_calls: true,
   previous_response_id: body["previous_response_id"] ?? null,
+  ...(conversationOf(body) === undefined ? {} : { conversation: { id: conversationOf(body) } }),
   reasoning: { effort: null, summary: null },
   store: body["store"] !== false,
   temperature: 1,
@@ -231,13 +264,15 @@ const stream = (exchange: Exchange): Writer => {
   return { contentType: "text/event-stream; charset=utf-8", write }
 }
 
-/** Each answer is stored under its id, and each of its items under its own. */
-const stored: Dialect["stored"] = (message, { params, stores }) => {
-  if (!stores) return []
+/** Each answer is stored under its id, each of its items under its own, and what it was added to under that of the conversation. */
+const stored: Dialect["stored"] = (message, { conversation, params, stores }) => {
+  const whole: Conversation = { messages: [...params.messages, turnOf(message)] }
+  const added = conversation === undefined ? [] : [[conversation, whole] as const]
+  if (!stores) return added
   const items = message.content
     .filter(isSaid)
     .map((block, index) => [itemIdOf(message.id, block, index), { messages: [turnOf({ content: [block] })] }] as const)
-  return [[OpenAi.idOf(message.id, "resp"), { messages: [...params.messages, turnOf(message)] }], ...items]
+  return [[OpenAi.idOf(message.id, "resp"), whole], ...items, ...added]
 }
 
 /** Writes the messages of the simulation as Responses. */
@@ -250,6 +285,7 @@ export const openaiResponses: Dialect = {
   counted: (tokens) => ({ object: "response.input_tokens", input_tokens: tokens }),
   whole,
   stream,
+  begin,
   stored,
   failure: OpenAi.failure
 }

@@ -1,0 +1,89 @@
+/** OpenAI's embeddings: input and no output. Vectors of the same text are the same, and of no meaning. */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import { nameOf } from "../../../protocol/json.ts"
+import { openaiChat } from "../../../protocol/openaiChat.ts"
+import type { Protocol, Route } from "../../../protocol/protocol.ts"
+import * as Seeded from "../../seeded.ts"
+import * as Request from "../request.ts"
+import type { Body, Dialect, Exchange, Read } from "./dialect.ts"
+import * as OpenAi from "./openai.ts"
+
+/** As many as `text-embedding-3-small` gives. */
+const usualDimensions = 1_536
+const mostDimensions = 4_096
+
+/** A governed `fetch` passes embeddings on as they are; here they are calls like all others. */
+const protocol: Protocol = {
+  ...openaiChat,
+  name: "openai-embeddings",
+  match: (method, path) =>
+    method === "POST" && /(?:^|\/)embeddings$/.test(path) ? { operation: "generate", path } : undefined,
+  describe: (body, route, header) => {
+    const description = openaiChat.describe(body, route, header)
+    return description && { ...description, stream: false }
+  }
+}
+
+/** The texts that are asked for, of which one may be given as it is. A list of tokens is a text of as many short words. */
+const textsOf = (input: unknown): ReadonlyArray<string> | undefined => {
+  if (typeof input === "string") return [input]
+  if (!Array.isArray(input) || input.length === 0) return undefined
+  const isTokens = (one: unknown): boolean => Array.isArray(one) && one.every((token) => typeof token === "number")
+  if (isTokens(input)) return [wordsOf(input)]
+  if (!input.every((one) => typeof one === "string" || isTokens(one))) return undefined
+  return input.map((one: unknown) => (typeof one === "string" ? one : wordsOf(one as ReadonlyArray<number>)))
+}
+
+const wordsOf = (tokens: ReadonlyArray<number>): string => tokens.map((token) => `${token} `.padStart(4)).join("")
+
+const dimensionsOf = (body: Body): number | undefined => {
+  const { dimensions = usualDimensions } = body
+  const isValid =
+    typeof dimensions === "number" && Number.isInteger(dimensions) && dimensions > 0 && dimensions <= mostDimensions
+  return isValid ? dimensions : undefined
+}
+
+const read = (body: Body, route: Route): Read | Request.ApiError => {
+  const model = route.model ?? nameOf(body["model"])
+  if (model === undefined) return Request.invalid("model: expected a string")
+  const texts = textsOf(body["input"])
+  if (texts === undefined) return Request.invalid("input: expected a text, a list of texts, or lists of tokens")
+  if (dimensionsOf(body) === undefined) return Request.invalid(`dimensions: expected 1 to ${mostDimensions}`)
+  const content = texts.map((text) => ({ type: "text" as const, text }))
+  return { params: { model, max_tokens: 0, messages: [{ role: "user", content }] }, stores: false }
+}
+
+/** A vector of length 1. */
+const vectorOf = (text: string, dimensions: number): Float32Array => {
+  const seed = Seeded.hashText(text)
+  const vector = Float32Array.from({ length: dimensions }, (_, index) => Seeded.unit(seed, index) - 0.5)
+  const length = Math.hypot(...vector)
+  return vector.map((value) => value / length)
+}
+
+const whole = (message: Message, { body }: Exchange) => {
+  const dimensions = dimensionsOf(body) ?? usualDimensions
+  const { input } = OpenAi.usageOf(message)
+  const data = (textsOf(body["input"]) ?? []).map((text, index) => {
+    const vector = vectorOf(text, dimensions)
+    const embedding =
+      body["encoding_format"] === "base64" ? Buffer.from(vector.buffer).toString("base64") : Array.from(vector)
+    return { object: "embedding", index, embedding }
+  })
+  return { object: "list", data, model: message.model, usage: { prompt_tokens: input, total_tokens: input } }
+}
+
+/** Writes the messages of the simulation as embeddings. */
+export const openaiEmbeddings: Dialect = {
+  protocol,
+  limitHeaders: "openai",
+  requestIdHeader: "x-request-id",
+  read,
+  readCount: read,
+  counted: () => ({}),
+  whole,
+  // Nothing asks for a stream of them.
+  stream: () => ({ contentType: "text/event-stream", write: () => "" }),
+  stored: () => [],
+  failure: OpenAi.failure
+}
