@@ -1,4 +1,4 @@
-/** The live page: three files and a stream of events. It asks nobody else for anything. */
+/** The live page: three files, and what they show as a stream of events or once. It asks nobody else for anything. */
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
@@ -86,6 +86,13 @@ export const make = (
 
     return (path, response) => {
       if (path === "/events") return watch(response)
+      if (path === "/status") {
+        const tell = Effect.map(snapshot(parts), (data) => {
+          response.writeHead(200, { ...security, "content-type": "application/json" })
+          response.end(JSON.stringify(data))
+        })
+        return void run(tell)
+      }
       const file = Object.hasOwn(files, path) ? files[path] : undefined
       if (file === undefined) return void response.writeHead(404, security).end()
       response.writeHead(200, { ...security, "content-type": file[0], "content-length": Buffer.byteLength(file[1]) })

@@ -81,7 +81,8 @@ export class HeldTicket implements Ticket {
     return signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
   }
 
-  recordUsage(actual: Accounting.Actual): void {
+  /** Streams take it apart from its ticket, which they need not keep. */
+  readonly recordUsage = (actual: Accounting.Actual): void => {
     this.actual = actual
   }
 

@@ -16,6 +16,7 @@ import {
   type Answer,
   decodeSegment,
   emptyAnswer,
+  forChoices,
   type Protocol,
   type Route,
   withCounts,
@@ -86,7 +87,10 @@ const describe: Protocol["describe"] = (body, route, header) => {
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
-    maxTokens: amountOf(either(config, "maxOutputTokens", "max_output_tokens")),
+    maxTokens: forChoices(
+      amountOf(either(config, "maxOutputTokens", "max_output_tokens")),
+      either(config, "candidateCount", "candidate_count")
+    ),
     thinking: thinks(config),
     stream: route.operation === "stream",
     agents: agentsOf(header),

@@ -12,7 +12,7 @@ import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { countsOf, deploymentOf, errorIn, errorOf, openAiAgents, reasons } from "./openai.ts"
-import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
+import { type Answer, emptyAnswer, forChoices, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 
@@ -52,7 +52,7 @@ const describe: Protocol["describe"] = (body, route, header) => {
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
-    maxTokens: amountOf(body["max_completion_tokens"]) ?? amountOf(body["max_tokens"]),
+    maxTokens: forChoices(amountOf(body["max_completion_tokens"]) ?? amountOf(body["max_tokens"]), body["n"]),
     // OpenRouter has the effort in an object, as the Responses API has.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,

@@ -54,7 +54,7 @@ export interface Route {
 export interface Description extends Size {
   /** Undefined where neither path nor body names one. */
   readonly model: string | undefined
-  /** The most output that the request allows, where it sets a limit. */
+  /** The most output that the request allows, all its answers together, where it sets a limit. */
   readonly maxTokens: number | undefined
   /** Whether the model is asked to think before it answers. */
   readonly thinking: boolean
@@ -180,6 +180,12 @@ export const emptyAnswer: Answer = {
   complete: false,
   error: undefined
 }
+
+/** The most that several answers to one request may have together. */
+export const forChoices = (maxTokens: number | undefined, choices: unknown): number | undefined =>
+  maxTokens !== undefined && typeof choices === "number" && choices > 1 && Number.isSafeInteger(choices)
+    ? maxTokens * choices
+    : maxTokens
 
 /** Most providers have only one kind of cache. */
 const longPart = (cacheCreationLongTokens: number | undefined): Pick<Counts, "cacheCreationLongTokens"> =>

@@ -90,15 +90,11 @@ const ask = (
 
 const agent = (name: string) => ({ "x-floodgate-agent": name })
 
-/** The figures of the page, as they stand. */
+/** What the page shows, as it stands. */
 const figures = (url: string) =>
   Effect.promise(async () => {
-    const response = await fetch(`${url}/floodgate/events`)
-    const reader = response.body!.getReader()
-    let text = ""
-    while (!text.includes("\n\n")) text += new TextDecoder().decode((await reader.read()).value)
-    await reader.cancel()
-    return JSON.parse(text.slice("data: ".length)) as {
+    const response = await fetch(`${url}/floodgate/status`)
+    return (await response.json()) as {
       readonly agents: ReadonlyArray<{ readonly name: string; readonly dollars: number; readonly unpriced: number }>
       readonly caps: ReadonlyArray<{
         readonly name: string

@@ -68,6 +68,9 @@ describe("openaiChat", () => {
       })
       assert.strictEqual(describeBody({ ...body, max_tokens: 100 })?.maxTokens, 100)
       assert.strictEqual(describeBody({ ...body, max_tokens: 100, max_completion_tokens: 200 })?.maxTokens, 200)
+      // All choices together.
+      assert.strictEqual(describeBody({ ...body, max_tokens: 100, n: 3 })?.maxTokens, 300)
+      assert.strictEqual(describeBody({ ...body, max_tokens: 100, n: -3 })?.maxTokens, 100)
       const tools = [{ type: "function", function: { name: "find", parameters: { type: "object" } } }]
       assert.strictEqual(describeBody({ ...body, tools })?.bytes, 9 + JSON.stringify(tools).length)
     })
