@@ -23,6 +23,10 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
     return true
   }
   override get message(): string {
+    const { cause } = this
+    if (cause instanceof Error && cause.name === "Damaged") {
+      return `The state of pool "${this.pool}" in the budget's store is damaged, ${cause.message}: delete its key, and the pool starts anew with full limits`
+    }
     return `The budget's store did not answer for pool "${this.pool}": check that it is reachable, or choose what happens when it is away`
   }
 }

@@ -147,6 +147,8 @@ export class Exchange<W> {
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
   private alone: Alone | undefined = undefined
+  /** What this process had left of its part when it came back last, and the operation that tells the others. */
+  private last: { readonly law: Law.Pool; readonly told: Operation } | undefined = undefined
   private dueAt = Infinity
   private timers = 0
   private isBusy = false
@@ -214,9 +216,11 @@ export class Exchange<W> {
     this.spent = Fleet.plus(this.spent, Fleet.plus({ ...ticket.charge, ...used }, ticket.charge, -1))
   }
 
-  private record(run: Operation["run"], at: number): void {
-    this.pending.push({ at, run })
+  private record(run: Operation["run"], at: number): Operation {
+    const operation = { at, run }
+    this.pending.push(operation)
     this.activeAt = this.clockNow()
+    return operation
   }
 
   /** The queue was charged for a call that has used so much more, or less. */
@@ -435,7 +439,7 @@ export class Exchange<W> {
     if (this.awaySince !== undefined) this.comeBack()
     if (stored?.version === this.base.version) return
     let done = this.doubted.find(({ next }) => next.version === stored?.version)
-    const found = done?.state ?? (stored === undefined ? undefined : State.decode(stored.value))
+    const found = done?.state ?? (stored === undefined ? undefined : this.decode(stored.value))
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     const known = done?.state ?? (this.base.version === undefined ? undefined : State.decode(this.base.text))
     // The store may have lost what we know.
@@ -447,12 +451,12 @@ export class Exchange<W> {
     const offset = state.time + age - this.clockNow()
     this.offset = known === undefined ? offset : Math.max(this.offset, offset)
     this.view = state
-    const own = state.owners[this.id]
     if (done !== undefined) {
       this.hasJoined = true
       this.storedAt = done.sentAt
       this.pending.splice(0, done.operations)
-      if (own !== undefined) this.committed = { inFlight: own.inFlight, held: own.held }
+      const { held, inFlight } = done.state.owners[this.id]!
+      this.committed = { inFlight, held }
     }
     for (const { at, run } of this.pending) run(state, at)
     // A call that goes out later than the pool reckons with would come upon others at the provider.
@@ -461,6 +465,16 @@ export class Exchange<W> {
     if (this.hasJoined && this.changes !== state.changes) {
       this.changes = state.changes
       this.host.configure(state.config)
+    }
+  }
+
+  /** A state that is damaged is replaced, as one that is gone, by a process that knows better. */
+  private decode(text: string): State.State | undefined {
+    try {
+      return State.decode(text)
+    } catch (error) {
+      if (this.base.version === undefined) throw error
+      return undefined
     }
   }
 
@@ -521,18 +535,20 @@ export class Exchange<W> {
         ? this.part() === undefined || now >= this.sentAt + degradeMillis
         : now >= this.awaySince + patienceMillis
     if (!isHopeless) return
-    this.alone = undefined
+    // What it has used by then it still has to tell.
+    if (this.alone !== undefined) this.alone = { ...this.alone, most: 0 }
     this.host.refuseAll(this.error)
   }
 
-  /** The least part that the store may hold for us; none, where it holds nothing. */
+  /** The least part that the store may hold for us; none, where it may hold nothing. */
   private part(): State.Part | undefined {
-    const parts = [this.view, ...this.doubted.map(({ state }) => state)].flatMap(
-      ({ owners }) => owners[this.id]?.part ?? []
-    )
-    const least = parts.sort((a, b) => a.of - b.of)[0]
-    const calls = Math.min(...parts.map(({ calls }) => calls))
-    return least === undefined || !this.hasJoined || least.of === 0 || calls === 0 ? undefined : { ...least, calls }
+    if (!this.hasJoined) return undefined
+    let least = this.view.owners[this.id]?.part
+    for (const { state } of this.doubted) least = lesser(least, state.owners[this.id]?.part)
+    const { last } = this
+    if (least === undefined || least.of === 0 || least.calls === 0) return undefined
+    // The others do not know yet what is used up of it.
+    return last !== undefined && this.pending.includes(last.told) ? Fleet.leftOf(least, last.law) : least
   }
 
   /** From now on the others leave our part to us. */
@@ -552,10 +568,11 @@ export class Exchange<W> {
     this.alone = undefined
     for (const ticket of alone.tickets) this.open.add(ticket)
     const tickets = [...alone.tickets]
-    this.record((state) => {
+    const told = this.record((state) => {
       Fleet.comeBack(state, this.id, alone)
       for (const ticket of tickets) Law.adopt(state.law, ticket)
     }, this.now())
+    this.last = { law: alone.law, told }
   }
 
   /** Nothing is asked any more, and the others are told. */
@@ -566,6 +583,15 @@ export class Exchange<W> {
     const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))
   })
+}
+
+/** Of two parts of which nobody knows which one holds, what both give. */
+const lesser = (one: State.Part | undefined, other: State.Part | undefined): State.Part | undefined => {
+  if (one === undefined || other === undefined) return undefined
+  const quotas = Amounts.mapDimensions<number, number>(one.quotas, (left, dimension) =>
+    Math.min(left, other.quotas[dimension] ?? 0)
+  )
+  return { ...(one.of <= other.of ? one : other), calls: Math.min(one.calls, other.calls), quotas }
 }
 
 const sumOf = (tickets: Iterable<Law.Ticket>): Amounts.Whole => {

@@ -12,6 +12,8 @@ import type { Config, Head, Owner, Part, State } from "./state.ts"
 
 /** A process that does not come when it is due is passed over after this time. */
 const graceMillis = 250
+/** A process that is taken for dead is remembered for so much longer: it may only have been cut off. */
+const rememberedMillis = 600_000
 
 /** A process as it sees itself: its calls in flight are those of its last commit. */
 export interface Self {
@@ -28,16 +30,28 @@ const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.le
 // Coming and going
 // -----------------------------------------------------------------------------
 
-/** Keeps their parts for processes that are silent, and takes those for dead whose lease is over. */
+/**
+ * Keeps their parts for processes that are silent, and takes those for dead whose lease is over. One that was alive after
+ * all finds in the state what became of its last commit.
+ */
 export const absorb = (state: State, now: number): void => {
   for (const [id, owner] of Object.entries(state.owners)) {
-    const { part } = owner
-    if (part !== undefined) keepPart(state.law, owner, part, now)
+    if (owner.part !== undefined) keepPart(state.law, owner, owner.part, now)
     if (!isLate(owner, now)) continue
     giveUp(state.law, owner)
-    if (part === undefined || now > owner.at + part.untilMillis) delete state.owners[id]
+    owner.head = undefined
+    owner.lag = 0
+    if (owner.part !== undefined && now > owner.at + owner.part.untilMillis)
+      owner.part = { ...owner.part, of: 0, calls: 0 }
+    if (isForgotten(owner, now)) delete state.owners[id]
   }
 }
+
+/** Whether a process is taken for dead, and no part is kept for it. */
+export const isDead = (owner: Owner, now: number): boolean =>
+  isLate(owner, now) && now > owner.at + (owner.part?.untilMillis ?? 0)
+
+const isForgotten = (owner: Owner, now: number): boolean => isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
 
 /** What is in flight is what the processes have in flight. */
 export const count = ({ law, owners }: State): void => {
@@ -82,6 +96,7 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
     part: undefined
   }
   state.owners[id] = owner
+  takeBack(state.law, owner)
   if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
     for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
     if (lost === "refund") charge(state.law, self.held, 1, now)
@@ -208,7 +223,7 @@ export const wait = (state: State, owner: Owner, head: Head | undefined): void =
  * whole. One is left spare: were all to die at once, those who start after them would else have nothing for minutes.
  */
 export const partOf = (state: State, owner: Owner, millis: { readonly from: number; readonly until: number }): Part => {
-  const others = Object.values(state.owners).filter((each) => each !== owner && each.part !== undefined)
+  const others = Object.values(state.owners).filter((each) => each !== owner && (each.part?.of ?? 0) > 0)
   const count = others.length + 2
   const calls = state.config.concurrency
   const place = others.filter(({ rank }) => rank < owner.rank).length
@@ -227,6 +242,14 @@ export const partOf = (state: State, owner: Owner, millis: { readonly from: numb
   }
 }
 
+/** What is left of a part for a process that has used some of its quotas. */
+export const leftOf = (part: Part, law: Law.Pool): Part => ({
+  ...part,
+  quotas: Amounts.mapDimensions<number, number>(part.quotas, (left, dimension) =>
+    Math.min(left, law.caps[dimension]?.level ?? left)
+  )
+})
+
 /** Leaves to a process that is silent what its part gives, because it may use it where nobody sees it. */
 const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void => {
   const from = Math.max(owner.at + part.fromMillis, part.keptTo)
@@ -241,6 +264,17 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   }
   for (const meter of law.meters) if (meter.peak < Infinity) meter.level -= Meter.rate(meter) * millis
   owner.part = { ...part, keptTo: to }
+}
+
+/** A process that speaks says what it has used: nothing of a quota is kept for it any more. */
+const takeBack = (law: Law.Pool, owner: Owner): void => {
+  const { part } = owner
+  if (part === undefined || part.keptTo === -Infinity) return
+  for (const dimension of Limits.dimensions) {
+    const cap = law.caps[dimension]
+    if (cap?.rule.quota === true) cap.level += part.quotas[dimension] ?? 0
+  }
+  owner.part = { ...part, keptTo: -Infinity }
 }
 
 /** The calls that may be in flight besides those that silent processes may have: one, at the least. */
@@ -300,21 +334,22 @@ const partOfRule = (rule: Limits.Rule, of: number): Limits.Rule => ({
 
 /**
  * A process is back from going on alone. The others have left it what its part gave: what it has used beyond that is
- * everybody's debt, and what is left of its quotas is everybody's, too.
+ * everybody's debt, and so is what it has used of quotas. What was kept of them for a process that was forgotten meanwhile
+ * is still taken.
  */
 export const comeBack = (
   state: State,
   id: string,
   { began, law }: { readonly began: Law.Pool; readonly law: Law.Pool }
 ): void => {
-  const part = state.owners[id]?.part
+  const isForgotten = state.owners[id]?.part === undefined
   for (const dimension of Limits.dimensions) {
     const cap = state.law.caps[dimension]
     const own = law.caps[dimension]
     if (cap === undefined || own === undefined) continue
-    if (!cap.rule.quota) cap.level += Math.min(0, own.level - began.caps[dimension]!.level)
-    else if (part !== undefined && part.keptTo > -Infinity) cap.level += own.level
-    else cap.level -= (part?.quotas[dimension] ?? 0) - own.level
+    const first = began.caps[dimension]!.level
+    if (cap.rule.quota) cap.level += own.level - (isForgotten ? 0 : first)
+    else cap.level += Math.min(0, own.level - first)
   }
   for (const [i, { dimension, level }] of law.meters.entries()) {
     const meter = state.law.meters.find((each) => each.dimension === dimension)
@@ -333,9 +368,6 @@ export const includes = (state: State, older: State): boolean =>
     const found = state.owners[id]
     return found === undefined ? isForgotten(owner, state.time) : found.seq >= owner.seq
   })
-
-const isForgotten = (owner: Owner, now: number): boolean =>
-  now > owner.at + Math.max(owner.leaseMillis, owner.part?.untilMillis ?? 0)
 
 /**
  * A store has gone back to an older state, and some may have gone on from there. The later of two states, with what

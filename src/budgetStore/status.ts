@@ -70,7 +70,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
     processes: Object.values(owners)
-      .filter(({ hasLeft }) => !hasLeft)
+      .filter((owner) => !owner.hasLeft && !Fleet.isDead(owner, time))
       .map(({ at, head, held, inFlight, leaseMillis, name }) => ({
         name,
         silentMillis: time - at,

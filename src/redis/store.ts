@@ -39,13 +39,15 @@ export const nameOf = (prefix: string, key: string): string | undefined => {
 }
 
 /** A hash without one of the fields is none of ours, and so is anything else that lies there. */
-const storedOf = (reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
+const storedOf = (key: string, reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
   const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
   if (version === null && value === null) return Effect.undefined
   if (typeof version === "string" && typeof value === "string" && typeof ageMillis === "number") {
     return Effect.succeed({ version, value, ageMillis })
   }
-  return Effect.fail(new StoreError({ cause: new Error("the reply of Redis is no version, value and age") }))
+  return Effect.fail(
+    new StoreError({ cause: new Error(`"${key}" in Redis holds no version, value and age: delete it`) })
+  )
 }
 
 const isUnknownScript = ({ cause }: StoreError): boolean =>
@@ -59,10 +61,10 @@ export const make = (prefix: string, send: Send): Store => {
     )
   }
   return {
-    read: (name) => Effect.flatMap(run(name, []), storedOf),
+    read: (name) => Effect.flatMap(run(name, []), (reply) => storedOf(keyOf(prefix, name), reply)),
     swap: (name, expected, next, keepMillis) =>
       Effect.flatMap(run(name, [expected ?? "", next.version, next.value, String(keepMillis)]), (reply) =>
-        reply === null ? Effect.succeed(next) : storedOf(reply)
+        reply === null ? Effect.succeed(next) : storedOf(keyOf(prefix, name), reply)
       )
   }
 }

@@ -153,6 +153,25 @@ describe("a fleet", () => {
     )
   })
 
+  it("is never over, whatever is refilled while a call as large as the burst is on its way", () => {
+    const slow = { perSecond: 10_000, burst: 10_000 }
+    const world = play((world) =>
+      Effect.gen(function* () {
+        const network = { least: 0.1, most: 200, lost: 0, doubled: 0 }
+        const fleet = yield* Effect.forEach(names(3), (name) =>
+          world.start(name, { limits: { tokens: slow } }, { network })
+        )
+        for (const [n, process] of fleet.entries()) {
+          yield* busy(process, 2, { estimate: { tokens: n === 0 ? 10_000 : 300 }, millis: 10 })
+        }
+        yield* Effect.sleep(60_000)
+        yield* stop(fleet)
+        return world
+      })
+    )
+    assert.closeTo(World.excessOf(world.log, "tokens", slow), 0, 1e-6)
+  })
+
   it("shares places fairly in the long run", () => {
     const world = contest(4, { concurrency: 2 }, 3, { estimate: { tokens: 4_000 }, millis: 3_000 }, 120_000)
     assert.isAtLeast(World.jain(names(4).map((name) => began(world, name, 0, 120_000))), 0.98)
@@ -575,23 +594,44 @@ describe("closing a budget (7)", () => {
 // When the state cannot be read
 // -----------------------------------------------------------------------------
 
-it("a state that is damaged is an error that names its place, and goes when it is mended", () => {
-  const [reason, done] = play((world) =>
-    Effect.gen(function* () {
-      const process = yield* world.start("p0", {}, { whenAway: "fail" })
-      yield* process.call({ estimate: { tokens: 1 }, millis: 1 })
-      yield* Effect.sleep(10_000)
-      redis.send(["HSET", "world:9%3Adefault", "version", "odd", "value", '{"law":'])
-      yield* Effect.sleep(10_000)
-      const error = yield* Effect.flip(process.call({ estimate: { tokens: 1 }, millis: 1 }))
-      redis.wipe()
-      yield* Effect.sleep(10_000)
-      const exit = yield* Effect.exit(process.call({ estimate: { tokens: 1 }, millis: 1 }))
-      yield* process.close
-      return [error.reason, exit] as const
-    })
-  )
-  assert.strictEqual(reason._tag, "StoreUnavailable")
-  assert.include(reason.message, "default")
-  assert.isTrue(Exit.isSuccess(done), String(done))
+describe("a state that is damaged", () => {
+  const damage = () => redis.send(["HSET", "world:9%3Adefault", "version", "odd", "value", '{"law":'])
+  const call = { estimate: { tokens: 1 }, millis: 1 }
+
+  it("is an error that says what to do, where nobody knows a better one", () => {
+    const [reason, done] = play((world) =>
+      Effect.gen(function* () {
+        damage()
+        const process = yield* world.start("p0", {}, { whenAway: "fail" })
+        const error = yield* Effect.flip(process.call(call))
+        redis.wipe()
+        yield* Effect.sleep(10_000)
+        const exit = yield* Effect.exit(process.call(call))
+        yield* process.close
+        return [error.reason, exit] as const
+      })
+    )
+    assert.strictEqual(
+      reason.message,
+      'The state of pool "default" in the budget\'s store is damaged, the text is no JSON: delete its key, and the pool starts anew with full limits'
+    )
+    assert.isTrue(Exit.isSuccess(done), String(done))
+  })
+
+  it("is replaced by a process that knows better, and gives no second burst", () => {
+    const limits = { tokens: { perSecond: 100, burst: 1_000 } }
+    const world = play((world) =>
+      Effect.gen(function* () {
+        const options = { limits }
+        const fleet = yield* Effect.forEach(names(2), (name) => world.start(name, options, { whenAway: "fail" }))
+        yield* fleet[0]!.call({ estimate: { tokens: 900 }, millis: 1 })
+        damage()
+        for (const process of fleet) yield* process.call({ estimate: { tokens: 900 }, millis: 1 })
+        yield* stop(fleet)
+        return world
+      })
+    )
+    assert.strictEqual(World.excessOf(world.log, "tokens", limits.tokens), 0)
+    assert.lengthOf(world.log, 3)
+  })
 })

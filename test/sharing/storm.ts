@@ -57,9 +57,11 @@ export interface Outcome {
   readonly refused: ReadonlyArray<string>
   /** Calls that still wait, though all faults have ended long ago. */
   readonly stuck: number
-  /** The longest time in which somebody waited and nobody went or was refused. */
+  /** The longest time in which somebody waited in a process, and nobody went there or was refused. */
   readonly silence: number
   readonly inFlight: number
+  /** What is left of the quota in the end, where anybody is there to say so. */
+  readonly quotaLeft: number | undefined
   readonly requests: number
   readonly endedAt: number
 }
@@ -87,16 +89,18 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
     const alive = new Set<World.Process>()
     const refused: Array<string> = []
     let done = 0
-    let waiting = 0
     let silence = 0
-    let movedAt = 0
-    /** Somebody goes, is refused, or comes when nobody waits. */
+    /** Of each process, how many wait, and when somebody went, was refused, or came when nobody waited. */
+    const lines = new Map<World.Process, { waiting: number; movedAt: number }>()
     const clock = yield* Clock.Clock
-    const moves = Effect.sync(() => {
-      const now = clock.currentTimeMillisUnsafe()
-      if (waiting > 0) silence = Math.max(silence, now - movedAt)
-      movedAt = now
-    })
+    const moves = (process: World.Process, more: number) =>
+      Effect.sync(() => {
+        const line = lines.get(process)!
+        const now = clock.currentTimeMillisUnsafe()
+        if (line.waiting > 0) silence = Math.max(silence, now - line.movedAt)
+        if (line.waiting === 0 || more < 0) line.movedAt = now
+        line.waiting += more
+      })
 
     const agent = (process: World.Process, name: string) =>
       Effect.forEach(
@@ -107,29 +111,20 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
             const used = Math.ceil(tokens * (yield* Random.nextBetween(0.5, 1)))
             yield* Effect.sleep(yield* Random.nextBetween(0, plan.answerMillis))
             const call = {
-              estimate: { tokens },
-              usage: { tokens: used },
+              estimate: { tokens, outputTokens: tokens },
+              usage: { tokens: used, outputTokens: used },
               millis: yield* Random.nextBetween(0, 2 * plan.answerMillis),
               options: { agent: name }
             }
-            if (waiting === 0) yield* moves
-            waiting++
+            yield* moves(process, 1)
             let isGranted = false
             const goes = Effect.andThen(
-              moves,
+              moves(process, -1),
               Effect.sync(() => {
                 isGranted = true
-                waiting--
               })
             )
-            const leaves = Effect.suspend(() =>
-              isGranted
-                ? Effect.void
-                : Effect.andThen(
-                    moves,
-                    Effect.sync(() => waiting--)
-                  )
-            )
+            const leaves = Effect.suspend(() => (isGranted ? Effect.void : moves(process, -1)))
             const error = yield* Effect.flip(process.call(call, goes)).pipe(
               Effect.catch(() => Effect.undefined),
               Effect.ensuring(leaves)
@@ -152,6 +147,7 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
         drift: yield* Random.nextBetween(-1e-5, 1e-5)
       })
       processes.push(process)
+      lines.set(process, { waiting: 0, movedAt: 0 })
       alive.add(process)
       const agents = Array.from({ length: plan.agents }, (_, n) => agent(process, `${name}.${n}`))
       work.push(yield* Effect.forkDetach(Effect.all(agents, { concurrency: "unbounded", discard: true })))
@@ -213,19 +209,15 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
     const all = Effect.forEach(work, Fiber.await)
     // Long after the last fault everything must be done.
     yield* Effect.timeoutOption(all, horizonOf(plan))
-    const stuck = waiting
+    const stuck = Array.from(lines.values()).reduce((sum, { waiting }) => sum + waiting, 0)
     const endedAt = yield* Clock.currentTimeMillis
-    // Whoever has died is noticed by the next that asks.
+    // Nothing is lost any more, and whoever has died is noticed by the next that asks.
+    for (const { link } of processes) link.network = World.calm
     yield* Effect.sleep(30_000)
     const [last] = alive
     if (last !== undefined) yield* Effect.ignore(last.call({ estimate: { tokens: 1 }, millis: 1 }))
     yield* Effect.sleep(1_000)
-    const inFlight = Math.max(
-      0,
-      ...(yield* Effect.forEach(last === undefined ? [] : [last], ({ budget }) =>
-        Effect.map(budget.status, ({ pools }) => pools.default?.inFlight ?? 0)
-      ))
-    )
+    const left = last === undefined ? undefined : (yield* last.budget.status).pools.default
     yield* Effect.forEach([...alive], ({ close }) => close, { concurrency: "unbounded" })
     return {
       plan,
@@ -235,7 +227,8 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
       refused,
       stuck,
       silence,
-      inFlight,
+      inFlight: left?.inFlight ?? 0,
+      quotaLeft: left?.dimensions.outputTokens?.level,
       requests: world.requests(),
       endedAt
     }
@@ -257,15 +250,8 @@ const losses: ReadonlySet<Event["what"]> = new Set(["wipe", "restore", "failover
 /** How long requests fail, and messages are lost, before a process is late with its signs of life. */
 const patience = 3_000
 
-/**
- * A call that is larger than the bucket goes when that is full. What is refilled while it is on its way, which a commit
- * takes and half as long again, cannot be kept back for it.
- */
-const beyondBurst = ({ limits, network, sizes }: Plan): number => {
-  const { burst = 0, perSecond = 0 } = limits.tokens!
-  const onTheWay = (perSecond * 3 * network.most) / 1_000
-  return Math.max(0, sizes[1] - burst) + Math.min(onTheWay, Math.max(0, sizes[1] + onTheWay - burst))
-}
+/** A call that is larger than the bucket goes when that is full. */
+const beyondBurst = ({ limits, sizes }: Plan): number => Math.max(0, sizes[1] - (limits.tokens!.burst ?? 0))
 
 /** By how many bursts a history exceeds its limit, beside what calls have that are larger than the bucket. */
 export const burstsOver = ({ log, plan }: Outcome): number => {
@@ -275,18 +261,43 @@ export const burstsOver = ({ log, plan }: Outcome): number => {
 }
 
 /**
- * For how long nothing may move though somebody waits, in any mode and fault: those who wait for a store give up after a
- * minute; what a dead process held is free after its lease; the largest call may come upon another's debt, where a process
- * has but a part of the rate; and places are free after an answer.
+ * For how long nothing may move in a process though somebody waits there, in any mode and fault: those who wait for a store
+ * give up after a minute; what a dead process held is free after its lease; and before it is its turn, each process may
+ * have a call of the largest size, twice where a process has but a part of the rate, and another's debt comes before it.
+ * A message that is lost costs its turn a timeout and a pause.
  */
-const longestSilence = ({ answerMillis, events, limits, processes, sizes }: Plan): number => {
+const longestSilence = ({ answerMillis, events, limits, network, processes, sharing, sizes }: Plan): number => {
   const most = processes + events.filter(({ what }) => what === "start").length
-  const refill = (1_000 * sizes[1]) / limits.tokens!.perSecond!
-  return 60_000 + 20_000 + patience + 2 * (most + 1) * refill + 4 * answerMillis
+  const lost = network.lost > 0 ? 2_500 : 0
+  const turn = (1_000 * sizes[1]) / limits.tokens!.perSecond! + 2 * answerMillis + lost
+  const away = typeof sharing.whenAway === "object" ? 60_000 : 0
+  return away + 20_000 + patience + 2 * (most + 1) * turn
+}
+
+/** What the calls have used of the quota: at the least, and at the most, where nobody heard how they ended. */
+const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most: number } => {
+  const { agents, events, sharing, sizes } = plan
+  const gone = new Set(
+    events.flatMap((event) => (event.what === "crash" || event.what === "leave" ? [`p${event.process}`] : []))
+  )
+  const hasLost = events.some(({ what }) => losses.has(what))
+  let least = 0
+  // Whoever dies may have calls that are admitted, and have not gone yet.
+  let most = gone.size * agents * sizes[1]
+  for (const { amounts, estimate, isSettled, process } of log) {
+    const { outputTokens: uses = 0 } = amounts
+    const isKnown = isSettled && !gone.has(process)
+    least += isKnown ? uses : 0
+    most += isKnown ? uses : Math.max(uses, estimate.outputTokens ?? 0)
+  }
+  // The part of a process that dies, or that the store forgets, may be used where nobody sees it.
+  const isUnseen = sharing.whenAway === "degrade" && (hasLost || gone.size > 0)
+  return { least: hasLost ? 0 : least, most: isUnseen ? Infinity : most }
 }
 
 /** The laws that a history breaks. */
-export const broken = ({ inFlight, log, peak, plan, silence, stuck }: Outcome): ReadonlyArray<string> => {
+export const broken = (outcome: Outcome): ReadonlyArray<string> => {
+  const { inFlight, log, peak, plan, quotaLeft = quota, silence, stuck } = outcome
   const { concurrency, events, limits, network, processes, sharing, sizes } = plan
   const { burst = 0, perSecond = 0 } = limits.tokens!
   const isAlone = sharing.whenAway === "degrade"
@@ -306,7 +317,11 @@ export const broken = ({ inFlight, log, peak, plan, silence, stuck }: Outcome): 
     !isAlone && !hasLost && longest + patience < leaseMillis && (network.lost === 0 || leaseMillis > 5_000)
   const places = isKnownToAll ? concurrency : Infinity
   const excess = World.excessOf(log, "tokens", { perSecond, burst })
+  const counted = quota - quotaLeft
+  const used = usedOf(outcome)
   return [
+    ...(quotaLeft !== quota && counted > used.most + 1 ? [`${counted} count as used where ${used.most} were`] : []),
+    ...(quotaLeft !== quota && counted < used.least - 1 ? [`${counted} count as used where ${used.least} were`] : []),
     ...(stuck > 0 ? [`${stuck} calls wait for ever`] : []),
     ...(silence > longestSilence(plan) ? [`nothing moves for ${silence} ms`] : []),
     ...(inFlight > 0 ? [`${inFlight} calls are in flight for ever`] : []),
@@ -318,6 +333,9 @@ export const broken = ({ inFlight, log, peak, plan, silence, stuck }: Outcome): 
 // -----------------------------------------------------------------------------
 // Plans
 // -----------------------------------------------------------------------------
+
+/** More than all calls use: what is left of it in the end is what was not used. */
+const quota = 1e12
 
 /** Numbers from 0 to 1, the same for the same seed. */
 const numbers = (seed: number) => (): number => {
@@ -364,8 +382,9 @@ export const plan = (seed: number, isLossyStore = false): Plan => {
     seed,
     processes,
     agents: whole(1, 4),
-    calls: whole(2, 8),
-    limits: { tokens: { perSecond, burst } },
+    // Some have so many that the limit binds for long.
+    calls: whole(2, 8) * (seed % 8 === 0 ? 5 : 1),
+    limits: { tokens: { perSecond, burst }, outputTokens: { total: quota } },
     concurrency: next() < 0.5 ? Infinity : whole(1, 8),
     sharing: {
       whenAway: pick<BudgetStore.Options["whenAway"]>("fail", "degrade", "degrade", { wait: "1 minute" }),

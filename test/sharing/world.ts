@@ -52,7 +52,11 @@ export interface Entry {
   readonly at: number
   readonly process: string
   readonly agent: string
+  /** What it uses, and what was estimated. */
   readonly amounts: Limits.Estimate
+  readonly estimate: Limits.Estimate
+  /** Whether its process has said what it used. */
+  isSettled: boolean
 }
 
 export interface Process {
@@ -196,10 +200,19 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
               estimate,
               (reservation) => {
                 const at = clock.currentTimeMillisUnsafe()
-                world.log.push({ at, process: name, agent: reservation.agent, amounts: usage })
+                const entry: Entry = {
+                  at,
+                  process: name,
+                  agent: reservation.agent,
+                  amounts: usage,
+                  estimate,
+                  isSettled: false
+                }
+                world.log.push(entry)
                 peak = Math.max(peak, ++inFlight)
                 return Effect.andThen(whenGranted, Effect.sleep(millis)).pipe(
                   Effect.andThen(reservation.settle(usage)),
+                  Effect.andThen(Effect.sync(() => void (entry.isSettled = true))),
                   Effect.ensuring(Effect.sync(() => void inFlight--))
                 )
               },

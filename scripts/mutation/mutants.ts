@@ -1,0 +1,108 @@
+/**
+ * What can be changed in a module: one operator, condition or statement at a time. All changes of a module are built into
+ * one text, in which `$mutant` says at run time which of them holds, so that it is loaded once for all of them.
+ */
+import { readFileSync } from "node:fs"
+import { basename } from "node:path"
+import ts from "typescript6"
+
+export interface Mutant {
+  readonly file: string
+  readonly line: number
+  readonly was: string
+  readonly is: string
+}
+
+const { SyntaxKind } = ts
+
+const operators = new Map<ts.SyntaxKind, string>([
+  [SyntaxKind.LessThanToken, "<="],
+  [SyntaxKind.LessThanEqualsToken, "<"],
+  [SyntaxKind.GreaterThanToken, ">="],
+  [SyntaxKind.GreaterThanEqualsToken, ">"],
+  [SyntaxKind.EqualsEqualsEqualsToken, "!=="],
+  [SyntaxKind.ExclamationEqualsEqualsToken, "==="],
+  [SyntaxKind.PlusToken, "-"],
+  [SyntaxKind.MinusToken, "+"],
+  [SyntaxKind.AsteriskToken, "/"],
+  [SyntaxKind.SlashToken, "*"],
+  [SyntaxKind.AmpersandAmpersandToken, "||"],
+  [SyntaxKind.BarBarToken, "&&"],
+  [SyntaxKind.PlusEqualsToken, "-="],
+  [SyntaxKind.MinusEqualsToken, "+="],
+  [SyntaxKind.AsteriskEqualsToken, "/="]
+])
+
+const others = new Map([
+  ["Math.min", "Math.max"],
+  ["Math.max", "Math.min"]
+])
+
+/** A constant at the top of a module: measurements choose it, and not rules. */
+const isConstant = (node: ts.Node): boolean =>
+  ts.isVariableStatement(node) &&
+  ts.isSourceFile(node.parent) &&
+  node.declarationList.declarations.every(
+    ({ initializer }) => initializer === undefined || !ts.isArrowFunction(initializer)
+  )
+
+/** What a node may become instead of what it is: `what` is the part of it that differs. */
+interface Change {
+  readonly what: ts.Node
+  readonly is: string
+  readonly whole: string
+}
+
+const changesOf = (node: ts.Node): Array<Change> => {
+  if (ts.isBinaryExpression(node)) {
+    const { left, operatorToken, right } = node
+    const is = operators.get(operatorToken.kind)
+    return is === undefined ? [] : [{ what: operatorToken, is, whole: `${left.getText()} ${is} ${right.getText()}` }]
+  }
+  if (ts.isPropertyAccessExpression(node)) {
+    const is = others.get(node.getText())
+    return is === undefined ? [] : [{ what: node, is, whole: is }]
+  }
+  if (ts.isPrefixUnaryExpression(node) && node.operator === SyntaxKind.ExclamationToken) {
+    const is = node.operand.getText()
+    return [{ what: node, is, whole: is }]
+  }
+  return []
+}
+
+const isDecided = (node: ts.Node): boolean => {
+  const { parent } = node
+  if (ts.isSourceFile(node)) return false
+  return (
+    ((ts.isIfStatement(parent) || ts.isWhileStatement(parent)) && parent.expression === node) ||
+    (ts.isConditionalExpression(parent) && parent.condition === node)
+  )
+}
+
+/** The changes of a module, numbered from `first` on, and its text with all of them. */
+export const mutate = (path: string, first: number): { readonly mutants: Array<Mutant>; readonly text: string } => {
+  const file = basename(path)
+  const text = readFileSync(path, "utf8")
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true)
+  const mutants: Array<Mutant> = []
+  const add = (what: ts.Node, is: string): string => {
+    const line = source.getLineAndCharacterOfPosition(what.getStart()).line + 1
+    return `$mutant(${first - 1 + mutants.push({ file, line, was: what.getText().replaceAll(/\s+/g, " "), is })})`
+  }
+  const render = (node: ts.Node): string => {
+    if (isConstant(node) || ts.isTypeNode(node) || ts.isInterfaceDeclaration(node)) return node.getText()
+    const alternatives = changesOf(node).map(({ is, what, whole }) => `${add(what, is)} ? (${whole}) : `)
+    if (isDecided(node)) alternatives.push(...["true", "false"].map((is) => `${add(node, is)} ? ${is} : `))
+    const removed = ts.isExpressionStatement(node) ? add(node, "nothing") : undefined
+    let at = node.getStart()
+    let result = ""
+    ts.forEachChild(node, (child) => {
+      result += text.slice(at, child.getStart()) + render(child)
+      at = child.end
+    })
+    result += text.slice(at, node.end)
+    if (alternatives.length > 0) return `(${alternatives.join("")}(${result}))`
+    return removed === undefined ? result : `{ if (!${removed}) { ${result} } }`
+  }
+  return { mutants, text: text.slice(0, source.getStart()) + render(source) }
+}

@@ -1,0 +1,110 @@
+/** A process that tries mutants: it loads the tests and the code once, and runs for each mutant the tests that reach it. */
+import { globSync, readdirSync } from "node:fs"
+import { registerHooks } from "node:module"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { type Mutant, mutate } from "./mutants.ts"
+import type { Task } from "./vitest.ts"
+
+export interface Work {
+  readonly folder: string
+  /** Globs of files, those that notice soonest first. */
+  readonly tests: ReadonlyArray<string>
+}
+
+/** A test is about to run, that may take so long. */
+interface Alive {
+  readonly millis: number
+  readonly of: string
+}
+/** A mutant was tried: the test that noticed it, if any did. */
+export interface Tried {
+  readonly by: string | null
+}
+export type Message = Alive | Tried | { readonly problem: string }
+
+const root = join(import.meta.dirname, "../..")
+
+/** All mutants of a folder, by their numbers. */
+export const mutantsOf = (folder: string): ReadonlyArray<Mutant> => textsOf(folder).mutants
+
+const textsOf = (folder: string): { mutants: Array<Mutant>; texts: Map<string, string> } => {
+  const mutants: Array<Mutant> = []
+  const texts = new Map<string, string>()
+  for (const file of readdirSync(join(root, folder))) {
+    const path = join(root, folder, file)
+    const mutated = mutate(path, mutants.length)
+    mutants.push(...mutated.mutants)
+    texts.set(pathToFileURL(path).href, mutated.text)
+  }
+  return { mutants, texts }
+}
+
+/** A test may take ten times as long as without a mutant, and a while more on a busy machine. */
+const allowance = (millis: number): number => 5_000 + 10 * millis
+
+interface Measured {
+  readonly task: Task
+  readonly millis: number
+  readonly reached: Uint8Array
+}
+
+export const work = async ({ folder, tests }: Work): Promise<void> => {
+  const { mutants, texts } = textsOf(folder)
+  const state: { active: number; reached: Uint8Array | undefined } = { active: -1, reached: undefined }
+  const isActive = (number: number): boolean => {
+    if (state.reached !== undefined) state.reached[number] = 1
+    return number === state.active
+  }
+  Object.assign(globalThis, { $mutant: isActive })
+  const shim = new URL("vitest.ts", import.meta.url).href
+  registerHooks({
+    resolve: (name, context, next) =>
+      name === "vitest" && context.parentURL !== shim
+        ? { url: shim, format: "module-typescript", shortCircuit: true }
+        : next(name, context),
+    load: (url, context, next) => {
+      const source = texts.get(url)
+      return source === undefined ? next(url, context) : { format: "module-typescript", source, shortCircuit: true }
+    }
+  })
+  const say = (message: Message): void => void process.send!(message)
+  const run = async ({ run }: Task): Promise<boolean> => {
+    const { signal } = new AbortController()
+    try {
+      await run({ signal, onTestFinished: () => {} })
+      return true
+    } catch {
+      return false
+    }
+  }
+  const { collect, tasks } = await import("./vitest.ts")
+  for (const path of tests.flatMap((glob) => globSync(glob, { cwd: root }).toSorted())) {
+    collect(path)
+    await import(pathToFileURL(join(root, path)).href)
+  }
+  const measured: Array<Measured> = []
+  for (const task of tasks) {
+    say({ millis: 60_000, of: task.name })
+    const reached = (state.reached = new Uint8Array(mutants.length))
+    const begun = performance.now()
+    if (!(await run(task))) return say({ problem: `fails without a mutant: ${task.file}: ${task.name}` })
+    measured.push({ task, millis: performance.now() - begun, reached })
+  }
+  state.reached = undefined
+  measured.sort((a, b) => a.millis - b.millis)
+  process.on("message", async (number: number) => {
+    state.active = number
+    let by: string | null = null
+    for (const { millis, reached, task } of measured) {
+      if (reached[number] === 0) continue
+      say({ millis: allowance(millis), of: task.name })
+      if (await run(task)) continue
+      by = `${task.file}: ${task.name}`
+      break
+    }
+    state.active = -1
+    say({ by })
+  })
+  say({ by: null })
+}
