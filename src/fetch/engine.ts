@@ -22,7 +22,7 @@ import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { match, type Match, type Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
-import { makeAccounts } from "./account.ts"
+import { type Accounts, makeAccounts } from "./account.ts"
 import { connection, errorOf, failedWith, Left, parserOf, type Read, readStream, readWhole } from "./exchange.ts"
 import type { Exchange } from "./exchange.ts"
 import {
@@ -175,6 +175,16 @@ export interface Engine {
   readonly call: <R extends Upstream>(planned: Planned, send: Send<R>) => Effect.Effect<Result<R>, unknown>
 }
 
+/** What an engine is made of. */
+interface Parts {
+  readonly settings: Settings
+  readonly governor: Governor.Governor["Service"]
+  readonly accounts: Accounts
+  readonly usageRequests: ReturnType<typeof makeUsageRequests>
+  readonly patienceOf: (planned: Planned) => Patience
+  readonly runFork: (effect: Effect.Effect<void>) => unknown
+}
+
 /** Makes an engine over the governor of the context. */
 export const make = Effect.fnUntraced(function* (
   settings: Settings = {}
@@ -182,114 +192,130 @@ export const make = Effect.fnUntraced(function* (
   const { idleTimeout, protocols: known = protocols, streamUsage = true } = settings
   const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
   const idle = idleTimeout === undefined ? undefined : durationOf("Floodgate.idleTimeout", idleTimeout)
-  const governor = yield* Governor.Governor
-  const context = yield* Effect.context<never>()
-  const runFork = Effect.runForkWith(context)
-  const accounts = makeAccounts()
-  const usageRequests = makeUsageRequests()
-
-  const route: Engine["route"] = (method, path) => {
-    const found = match(known, method, path)
-    const operation = found?.route.operation
-    return operation === "generate" || operation === "stream" ? found : undefined
+  const parts: Parts = {
+    settings,
+    governor: yield* Governor.Governor,
+    accounts: makeAccounts(),
+    usageRequests: makeUsageRequests(),
+    patienceOf: ({ match: { protocol } }) => ({
+      silence: idle ?? durationOf("Floodgate.idleTimeout", idleDefault(protocol)),
+      stalled
+    }),
+    runFork: Effect.runForkWith(yield* Effect.context<never>())
   }
-
-  const plan: Engine["plan"] = (found, { body, header, parsed: given, url }) => {
-    const { protocol, route } = found
-    const parsed = given ?? parseJson(body)
-    const description = protocol.describe(parsed, route, header)
-    if (description?.model === undefined) return undefined
-    const { model } = description
-    const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
-    return {
-      match: found,
-      description: { ...description, model },
-      request: { url, protocol: protocol.name, model, agent: description.agents[0], header, body: parsed },
-      body,
-      streams: description.stream ? streams : undefined,
-      needsUsageRequest: streamUsage && description.needsUsageRequest
-    }
+  return {
+    route: (method, path) => {
+      const found = match(known, method, path)
+      const operation = found?.route.operation
+      return operation === "generate" || operation === "stream" ? found : undefined
+    },
+    plan: (found, request) => planOf(found, request, streamUsage),
+    call: (planned, send) => called(parts, planned, send)
   }
+})
 
-  const patienceOf = ({ match: { protocol } }: Planned): Patience => ({
-    silence: idle ?? idleDefault(protocol),
-    stalled
-  })
+const planOf = (
+  found: Match,
+  { body, header, parsed: given, url }: Incoming,
+  streamUsage: boolean
+): Planned | undefined => {
+  const { protocol, route } = found
+  const parsed = given ?? parseJson(body)
+  const description = protocol.describe(parsed, route, header)
+  if (description?.model === undefined) return undefined
+  const { model } = description
+  const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
+  return {
+    match: found,
+    description: { ...description, model },
+    request: { url, protocol: protocol.name, model, agent: description.agents[0], header, body: parsed },
+    body,
+    streams: description.stream ? streams : undefined,
+    needsUsageRequest: streamUsage && description.needsUsageRequest
+  }
+}
 
-  const sent = Effect.fnUntraced(function* <R extends Upstream>(
-    planned: Planned,
-    send: Send<R>,
-    ticket: Governor.Ticket,
-    body: string | undefined
-  ): Effect.fn.Return<Exchange<R>, AttemptFailed<R>, Scope.Scope> {
-    const opened = yield* connection
-    const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, body), catch: (thrown) => thrown })
-    const response = yield* Effect.catch(sending, (thrown) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
-      )
-    )
-    accounts.learn(planned.request, response.header)
-    const now = yield* Clock.currentTimeMillis
-    const hidesUsage = body !== undefined
-    return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage }
-  })
+/** Makes a call under the account that it counts towards. */
+const called = <R extends Upstream>(
+  parts: Parts,
+  planned: Planned,
+  send: Send<R>
+): Effect.Effect<Result<R>, unknown> => {
+  const account = parts.settings.account?.(planned.request) ?? parts.accounts.of(planned.request)
+  const made =
+    typeof account === "string"
+      ? governed(parts, planned, send, account)
+      : Effect.flatMap(
+          Effect.promise(() => account),
+          (account) => governed(parts, planned, send, account)
+        )
+  return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
+    error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
+  )
+}
 
-  /** One attempt, up to the first content of a stream. What it opened lives as long as its scope. */
-  const attempt = <R extends Upstream>(planned: Planned, send: Send<R>, ticket: Governor.Ticket): Read<R> =>
+const governed = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<R>, account: string) =>
+  Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      const exchange = yield* sent(planned, send, ticket, usageRequests.bodyOf(planned))
-      const { hidesUsage, now, response } = exchange
-      const { body, header, status } = response
-      if (status < 200 || status >= 300) {
-        const bytes = yield* errorOf(exchange)
-        const error = new TextDecoder().decode(bytes)
-        // What the caller did not ask for is none of its errors.
-        if (hidesUsage && usageRequests.isRefused(planned, status, error)) return yield* attempt(planned, send, ticket)
-        return yield* failedWith(exchange, error, bytes)
+      const { governor, runFork, settings } = parts
+      const { description, match: found, request } = planned
+      const call: Governor.Call = {
+        ...description,
+        provider: settings.name ?? found.protocol.provider,
+        account: account === "" ? undefined : account,
+        accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
       }
-      yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }, now))
-      const parser = parserOf(exchange)
-      return body === undefined || parser === undefined
-        ? yield* readWhole(exchange, (actual) => settings.used?.(planned.request)(actual))
-        : yield* readStream(exchange, body, parser)
+      const how = { agent: request.agent, ...given(settings.callOptions, request) }
+      const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket), how)
+      const { opened, scope } = yield* inScope(opening, restore)
+      const { result, stream } = opened
+      if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
+      const used = settings.used?.(request)
+      return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
     })
+  )
 
-  const governed = <R extends Upstream>(planned: Planned, send: Send<R>, account: string) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function* () {
-        const { description, match: found, request } = planned
-        const call: Governor.Call = {
-          ...description,
-          provider: settings.name ?? found.protocol.provider,
-          account: account === "" ? undefined : account,
-          accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
-        }
-        const how = { agent: request.agent, ...given(settings.callOptions, request) }
-        const opening = governor.open(call, (ticket) => attempt(planned, send, ticket), how)
-        const { opened, scope } = yield* inScope(opening, restore)
-        const { result, stream } = opened
-        if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
-        const used = settings.used?.(request)
-        return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
-      })
+/** One attempt, up to the first content of a stream. What it opened lives as long as its scope. */
+const attempt = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<R>, ticket: Governor.Ticket): Read<R> =>
+  Effect.gen(function* () {
+    const { settings, usageRequests } = parts
+    const exchange = yield* sent(parts, planned, send, ticket)
+    const { hidesUsage, now, response } = exchange
+    const { body, header, status } = response
+    if (status < 200 || status >= 300) {
+      const bytes = yield* errorOf(exchange)
+      const error = new TextDecoder().decode(bytes)
+      // What the caller did not ask for is none of its errors.
+      if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
+        return yield* attempt(parts, planned, send, ticket)
+      }
+      return yield* failedWith(exchange, error, bytes)
+    }
+    yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }, now))
+    const parser = parserOf(exchange)
+    return body === undefined || parser === undefined
+      ? yield* readWhole(exchange, (actual) => settings.used?.(planned.request)(actual))
+      : yield* readStream(exchange, body, parser)
+  })
+
+/** Sends a request, with a request for its usage where its caller has none and the service takes it. */
+const sent = Effect.fnUntraced(function* <R extends Upstream>(
+  { accounts, patienceOf, usageRequests }: Parts,
+  planned: Planned,
+  send: Send<R>,
+  ticket: Governor.Ticket
+): Effect.fn.Return<Exchange<R>, AttemptFailed<R>, Scope.Scope> {
+  const body = usageRequests.bodyOf(planned)
+  const opened = yield* connection
+  const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, body), catch: (thrown) => thrown })
+  const response = yield* Effect.catch(sending, (thrown) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
     )
-
-  const call: Engine["call"] = <R extends Upstream>(planned: Planned, send: Send<R>) => {
-    const account = settings.account?.(planned.request) ?? accounts.of(planned.request)
-    const made =
-      typeof account === "string"
-        ? governed(planned, send, account)
-        : Effect.flatMap(
-            Effect.promise(() => account),
-            (account) => governed(planned, send, account)
-          )
-    return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
-      error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
-    )
-  }
-
-  return { route, plan, call }
+  )
+  accounts.learn(planned.request, response.header)
+  const now = yield* Clock.currentTimeMillis
+  return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: body !== undefined }
 })
 
 /**
