@@ -311,19 +311,18 @@ const leased = (
       const runFork = Effect.runForkWith(yield* Effect.context<never>())
       const clock = yield* Clock.Clock
       const scope = yield* Scope.make()
-      const { fail, reservation, succeed } = yield* Effect.onExit(
-        restore(Scope.provide(governor.admit(call, how), scope)),
-        (exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))
+      const ticket = yield* Effect.onExit(restore(Scope.provide(governor.admit(call, how), scope)), (exit) =>
+        Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)
       )
       const end = (last: Effect.Effect<void>): void => {
         forgotten.unregister(scope)
         runFork(Effect.andThen(last, Scope.close(scope, Exit.void)))
       }
       const lease: Lease = {
-        pool: reservation.pool,
-        waitedSeconds: Duration.toSeconds(reservation.waited),
-        succeed: (tokens) => end(succeed(tokens)),
-        fail: (error) => end(fail(new Thrown(error, clock.currentTimeMillisUnsafe()))),
+        pool: ticket.reservation.pool,
+        waitedSeconds: Duration.toSeconds(ticket.reservation.waited),
+        succeed: (tokens) => end(ticket.succeed(tokens)),
+        fail: (error) => end(ticket.fail(new Thrown(error, clock.currentTimeMillisUnsafe()))),
         [Symbol.dispose]: () => end(Effect.void)
       }
       forgotten.register(lease, () => end(Effect.void), scope)
