@@ -73,9 +73,11 @@ const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
           group.commands.map(({ name }) => name),
           20
         )
+        // The formatter leaves no line between the last of them and the examples.
+        const end = (index: number) => (index === group.commands.length - 1 ? "\n" : "")
         const [first, ...rest] = group.commands.map((command, index) => ({
           ...command,
-          shortDescription: hung(command.shortDescription ?? command.description, starts[index]!, columns)
+          shortDescription: hung(command.shortDescription ?? command.description, starts[index]!, columns) + end(index)
         }))
         return { ...group, commands: [first!, ...rest] as const }
       })

@@ -57,6 +57,7 @@ const root = Command.make("floodgate").pipe(
     },
     { command: 'floodgate run docs --prompt "What must an operator know?"', description: "Agents over your documents" },
     { command: "floodgate provider --port 8787 --input-tokens-per-minute 400000", description: "A provider to try on" },
+    { command: "floodgate doctor", description: "Whether the key, the address and Redis are right" },
     { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
   ])
 )

@@ -112,5 +112,6 @@ export const labCommand = Command.make(
 ).pipe(
   Command.withDescription(
     "Races every strategy in every scenario in simulated time, prints the results, and writes a report with charts as one HTML file."
-  )
+  ),
+  Command.withShortDescription("Every strategy in every scenario, as a table and a report")
 )

@@ -179,8 +179,9 @@ const row = (
 const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
 
 /** Whether there is something to see in each chart. */
-const hasShapes = ({ results, runs }: ScenarioFigures): Readonly<Record<Chart, boolean>> => ({
-  makespan: results.length > 0,
+const hasShapes = ({ floorSeconds, results, runs }: ScenarioFigures): Readonly<Record<Chart, boolean>> => ({
+  // A bar says something beside another, or beside the floor.
+  makespan: results.length > (floorSeconds > 0 ? 0 : 1),
   gantt: runs.some(({ bars }) => bars.length > 0),
   // One level is no line, and a budget that nobody used says nothing.
   levels: runs.some(({ bars, levels }) => bars.length > 0 && levels.length > 1),
@@ -201,13 +202,14 @@ const places = (
     .join("")
   const known = runs.some(({ levels }) => levels.some(({ provider }) => provider !== null))
   const believed = runs.some(({ levels }) => levels.some(({ budget }) => budget !== null))
-  const earlier = runs.some(({ bars }) => bars.some(({ what }) => what === "earlier"))
+  // Of what there is none, a key would make the reader look for it.
+  const shown = new Set(runs.flatMap(({ bars }) => bars.map(({ what }) => what)))
   const running = [
     key("--c1", "running"),
-    key("--wait", "waiting"),
-    key("--bad", "429", "dot"),
-    key("--bad", "failed"),
-    ...(earlier ? [key("--early", "answered in an earlier run, waits included")] : [])
+    ...(shown.has("waits") ? [key("--wait", "waiting")] : []),
+    ...(shown.has("rejected") ? [key("--bad", "429", "dot")] : []),
+    ...(shown.has("failed") ? [key("--bad", "failed")] : []),
+    ...(shown.has("earlier") ? [key("--early", "answered in an earlier run, waits included")] : [])
   ].join("")
   const left = `${known ? key("--c1", "at the provider", "line") : ""}${believed ? key("--c2", "in the budget", "line") : ""}`
   const limit = limitPerSecond > 0 ? key("--bad", "limit", "line") : ""
