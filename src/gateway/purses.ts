@@ -47,6 +47,8 @@ export class Purses {
   private readonly earlier: Map<string, Spending.Kept>
   private readonly spent: (agent: string, dollars: number) => void
   private readonly now: () => number
+  /** The caps of rules, which are shown before they are used. */
+  private readonly pots = new Set<string>()
   private sweepAt = fewPurses
 
   constructor(
@@ -62,7 +64,8 @@ export class Purses {
     for (const rule of rules) {
       // One that makes no sense is refused at once, and not when its first call comes.
       for (const cap of [rule.capPerAgent, rule.capPerKey]) if (cap !== undefined) Spending.make("", cap)
-      this.pot(rule)
+      const pot = this.pot(rule)
+      if (pot !== undefined) this.pots.add(pot.name)
     }
   }
 
@@ -145,6 +148,7 @@ export class Purses {
     const now = this.now()
     return [...this.capped.values()]
       .map((purse) => ({ name: purse.name, dollars: purse.cap!.dollars, ...innerOf(purse).status(now) }))
+      .filter(({ held, name, spent }) => spent + held > 0 || this.pots.has(name))
       .sort((one, other) => used(other) - used(one))
       .slice(0, most)
   }

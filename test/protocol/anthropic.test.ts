@@ -158,6 +158,22 @@ describe("anthropic", () => {
       assert.isFalse(anthropic.answer("text").complete)
     })
 
+    it("tells what a cache keeps for an hour, which costs more", () => {
+      const cache_creation = { ephemeral_5m_input_tokens: 10, ephemeral_1h_input_tokens: 90 }
+      const usage = { input_tokens: 1, output_tokens: 2, cache_creation_input_tokens: 100, cache_creation }
+      const all = {
+        inputTokens: 1,
+        cacheCreationTokens: 100,
+        cacheCreationLongTokens: 90,
+        cacheReadTokens: 0,
+        outputTokens: 2
+      }
+      assert.deepStrictEqual(usageOf(anthropic.answer({ usage })), all)
+      // The last event of a stream does not say it again.
+      const last = { input_tokens: 1, output_tokens: 2, cache_creation_input_tokens: 100 }
+      assert.deepStrictEqual(usageOf(fold(start({ ...usage, output_tokens: 1 }), total(last))), all)
+    })
+
     it("counts the compactions of the context, which the sums leave out, once", () => {
       // Regression: a call of 203,000 tokens was settled to 23,000.
       const compaction = {
