@@ -188,6 +188,9 @@ describe("floodgate start, piped", () => {
     for (const name of ["sdk-2", "sdk-10", "ai-sdk", "semaphore", "effect-rate-limiter", "floodgate", "oracle"]) {
       assert.isTrue(lines.some((line) => line.startsWith(`${name} `)))
     }
+    // The first figures that anybody sees are those of this code.
+    const shown = /\n```\n([^`]*strategy +incident[^`]*)```\n/.exec(readFileSync(join(root, "README.md"), "utf8"))![1]!
+    assert.include(lines.join("\n"), shown.trimEnd())
     assert.deepStrictEqual(readdirSync(at), [])
     rmSync(at, { recursive: true })
   }, 120_000)
