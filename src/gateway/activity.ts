@@ -3,7 +3,6 @@ import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
 import type * as Events from "../Events.ts"
-import type { CallRequest } from "../fetch/engine.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
 import { behind } from "../spending/purse.ts"
@@ -12,8 +11,8 @@ import { behind } from "../spending/purse.ts"
 export interface Ended {
   readonly upstream: string
   readonly outcome: "answered" | "passed" | "refused" | "failed" | "hung up"
-  /** Undefined where it was none that is governed. */
-  readonly request?: CallRequest | undefined
+  /** Whose it was; undefined where it was none that is governed. */
+  readonly agent?: string | undefined
 }
 
 /** What an agent did. */
@@ -52,14 +51,12 @@ export class Activity {
   private readonly minutes: Array<Writable<Minute>> = []
   private readonly context: Context.Context<never>
   private readonly now: () => number
-  private readonly agentOf: (request: CallRequest) => string
   private readonly spenders = new Set<string>()
   private readonly counters = new Map<string, Metric.Counter<number>>()
 
-  constructor(context: Context.Context<never>, now: () => number, agentOf: (request: CallRequest) => string) {
+  constructor(context: Context.Context<never>, now: () => number) {
     this.context = context
     this.now = now
-    this.agentOf = agentOf
     const get = () => ({ value: this.open })
     const gauge = Metric.gauge("floodgate_gateway_open", { description: "Requests that wait or run" })
     Metric.registerUnsafe(gauge, context, { get, update: () => {}, modify: () => {} })
@@ -75,8 +72,7 @@ export class Activity {
     counter.updateUnsafe(amount, this.context)
   }
 
-  private agent(request: CallRequest): Writable<AgentActivity> {
-    const name = this.agentOf(request)
+  private agent(name: string): Writable<AgentActivity> {
     const known = this.agents.get(name) ?? {
       calls: 0,
       inputTokens: 0,
@@ -125,10 +121,10 @@ export class Activity {
     this.count("floodgate_gateway_held", "Responses that began early, to keep their client", {})
   }
 
-  ended({ outcome, request, upstream }: Ended): void {
+  ended({ agent: name, outcome, upstream }: Ended): void {
     this.count("floodgate_gateway_requests", "Requests, by upstream and outcome", { upstream, outcome })
-    if (request === undefined) return
-    const agent = this.agent(request)
+    if (name === undefined) return
+    const agent = this.agent(name)
     if (outcome === "answered") {
       agent.calls++
       this.minute().calls++
@@ -137,9 +133,9 @@ export class Activity {
     if (outcome === "failed") agent.failed++
   }
 
-  /** Who is to be told what the call used; nothing of the request is kept. */
-  used(request: CallRequest): (actual: Accounting.Actual | undefined) => void {
-    const agent = this.agent(request)
+  /** Who is to be told what a call of an agent used. */
+  used(name: string): (actual: Accounting.Actual | undefined) => void {
+    const agent = this.agent(name)
     return (actual) => {
       if (actual === undefined) return
       const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual

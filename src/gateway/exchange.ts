@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Engine from "../fetch/engine.ts"
+import type { Used } from "../fetch/models.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { at, parseJson } from "../protocol/json.ts"
@@ -23,11 +24,67 @@ export interface Parts {
   readonly engine: Engine.Engine
   readonly transports: ReadonlyMap<string, Transport>
   readonly activity: Activity
+  readonly recorder: Recorder | undefined
+  readonly agentOf: (request: Engine.CallRequest) => string
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly keeper: Response.Keeper
   /** Milliseconds. */
   readonly maxHold: number
+}
+
+// -----------------------------------------------------------------------------
+// Records
+// -----------------------------------------------------------------------------
+
+/**
+ * A call that was answered, without its content.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Recorded {
+  /** When it came, in milliseconds since the epoch. */
+  readonly at: number
+  readonly model: string
+  readonly agent: string
+  /** Of the whole prompt, cached or not. */
+  readonly inputTokens: number
+  readonly outputTokens: number
+  /** How long it waited before it was sent for the last time. */
+  readonly waitedMillis: number
+}
+
+interface Times {
+  readonly at: number
+  sentAt: number
+}
+
+/** Records calls. */
+interface Recorder {
+  readonly came: (request: Engine.CallRequest, at: number) => Times
+  readonly used: (request: Engine.CallRequest, agent: string) => Used
+}
+
+export const makeRecorder = (record: (call: Recorded) => void): Recorder => {
+  const times = new WeakMap<Engine.CallRequest, Times>()
+  return {
+    came: (request, at) => {
+      const own = { at, sentAt: at }
+      times.set(request, own)
+      return own
+    },
+    used: (request, agent) => {
+      const { model } = request
+      const { at, sentAt } = times.get(request)!
+      return (actual) => {
+        if (actual === undefined) return
+        const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
+        const input = inputTokens + cacheCreationTokens + cacheReadTokens
+        record({ at, model, agent, inputTokens: input, outputTokens, waitedMillis: sentAt - at })
+      }
+    }
+  }
 }
 
 // -----------------------------------------------------------------------------
@@ -176,12 +233,6 @@ const refused = (planned: Engine.Planned, error: unknown): Outcome => {
   }
 }
 
-/** What the log says of a call that is over: nothing of what is in it, and no key. */
-const logged = ({ outcome, request, upstream }: Ended, status: number, millis: number): Effect.Effect<void> => {
-  const { agent, model, protocol } = request!
-  return Effect.logDebug({ event: "call", upstream, protocol, model, agent, outcome, status, millis })
-}
-
 /** Makes a call that is governed. */
 const govern = (
   parts: Parts,
@@ -197,10 +248,14 @@ const govern = (
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
   // The caller's own bytes, where nothing was added to them.
-  const send: Engine.Send<Sent> = (signal, body) => transport({ ...outgoing, body: body ?? bytes }, signal)
+  const send: Engine.Send<Sent> = (signal, body) => {
+    if (times !== undefined) times.sentAt = now()
+    return transport({ ...outgoing, body: body ?? bytes }, signal)
+  }
   const { name: upstream } = routed.upstream
   const isStream = planned.streams === "events"
-  const said = { upstream, request: planned.request }
+  const { model, protocol: spoken } = planned.request
+  const agent = parts.agentOf(planned.request)
   const held: Response.Held = {
     response,
     contentType: isStream ? "text/event-stream" : "application/json",
@@ -212,9 +267,12 @@ const govern = (
     return result.isFinal ? "failed" : "answered"
   }
   const startedAt = now()
+  const times = parts.recorder?.came(planned.request, startedAt)
   const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
-    activity.ended({ ...said, outcome })
-    return logged({ ...said, outcome }, status, now() - startedAt)
+    activity.ended({ upstream, outcome, agent })
+    // Nothing of what is in it, and no key.
+    const millis = now() - startedAt
+    return Effect.logDebug({ event: "call", upstream, protocol: spoken, model, agent, outcome, status, millis })
   }
   const call = Effect.provideService(engine.call(planned, send), Retry.Deadline, startedAt + maxHold)
   keeper.add(held)

@@ -54,16 +54,17 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Budget from "../Budget.ts"
 import * as Events from "../Events.ts"
 import * as Engine from "../fetch/engine.ts"
-import type * as Governor from "../Governor.ts"
+import * as Governor from "../Governor.ts"
 import { durationOf, finiteOf, invalid } from "../input/arguments.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { Activity, type Journal, makeJournal } from "./activity.ts"
@@ -80,6 +81,7 @@ import * as Transport from "./transport.ts"
 
 export type { CallRequest, EngineOptions } from "../fetch/engine.ts"
 export type { Rule } from "./callers.ts"
+export type { Recorded } from "./exchange.ts"
 export type { Spent } from "./purses.ts"
 export { CannotListen } from "./server.ts"
 
@@ -145,6 +147,8 @@ export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
   readonly maxHeldBytes?: number | undefined
   /** @default 10_000; the next connection is closed */
   readonly maxConnections?: number | undefined
+  /** Gets each call that was answered, once its usage is known: the trace of what is sent. @default nobody */
+  readonly record?: ((call: Exchange.Recorded) => void) | undefined
 }
 
 const providers = {
@@ -213,6 +217,11 @@ export class Gateway extends Context.Service<
   {
     /** Where it listens, such as `http://127.0.0.1:8788`: the base URL of clients. */
     readonly url: string
+    /**
+     * Replaces its options while calls run: those that came before end as they began. Host, port and the most connections stay.
+     * Throws a `RangeError` for options that make no sense, and goes on with those that it had.
+     */
+    readonly reload: (options: Options) => Effect.Effect<void>
     /** What was spent of the caps: keep it, and pass it to the next gateway as `spent`. It is plain JSON, and names no key. */
     readonly spent: Effect.Effect<Spent>
   }
@@ -264,46 +273,100 @@ const plain = (response: ServerResponse, status: number, body: string, contentTy
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Gateway["Service"], Server.CannotListen, Budget.TokenBudget | Governor.Governor | Scope.Scope> {
-  const { drain, keepAlive, maxHold, silence, timeout, upstreams, ...checked } = parse(options)
+  const first = parse(options)
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
   const budget = yield* Budget.TokenBudget
   const journal = Context.get(context, Remembered)
-  const activity = new Activity(context, now, (request) => callers(request).agent)
+  const scope = yield* Effect.scope
+  const activity = new Activity(context, now)
   const { rules = [], spent = {} } = options
   const purses = new Purses(rules, spent, now, (agent, dollars) => activity.spent(agent, dollars))
-  const callers = makeCallers(rules, purses)
-  for (const rule of rules) activity.watch(purses.pot(rule), now)
-  const engine = yield* Engine.make({
-    ...options,
-    callOptions: callers,
-    used: (request) => activity.used(request)
+  const governor = yield* Governor.Governor
+  const memory = { held: 0 }
+  const set = yield* FiberSet.make<void, never>()
+  const run = yield* FiberSet.runtime(set)()
+
+  /** What options make of the gateway: it is replaced as a whole. */
+  const setUp = Effect.fnUntraced(function* (options: Options, checked: ReturnType<typeof parse>) {
+    const { rules = [] } = options
+    const callers = makeCallers(rules, purses)
+    const recorder = options.record && Exchange.makeRecorder(options.record)
+    const engine = yield* Engine.make({
+      ...options,
+      callOptions: callers,
+      used: (request) => {
+        const { agent } = callers(request)
+        const use = activity.used(agent)
+        const record = recorder?.used(request, agent)
+        return (actual) => {
+          use(actual)
+          record?.(actual)
+        }
+      }
+    }).pipe(Effect.provideService(Governor.Governor, governor))
+    const transports = new Map<string, Transport.Transport>()
+    for (const upstream of checked.upstreams.values()) {
+      transports.set(upstream.name, yield* Transport.make(upstream, checked.timeout))
+    }
+    const parts: Exchange.Parts = {
+      engine,
+      transports,
+      activity,
+      recorder,
+      agentOf: (request) => callers(request).agent,
+      now,
+      keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
+      maxHold: Duration.toMillis(checked.maxHold)
+    }
+    return {
+      checked,
+      parts,
+      door: makeDoor(checked.token),
+      route: makeRouter(checked.upstreams, engine.route),
+      open: 0,
+      isOld: false,
+      close: Effect.void as Effect.Effect<void>
+    }
   })
-  const transports = new Map<string, Transport.Transport>()
-  for (const upstream of upstreams.values()) transports.set(upstream.name, yield* Transport.make(upstream, timeout))
-  const parts: Exchange.Parts = {
-    engine,
-    transports,
+  const opened = Effect.fnUntraced(function* (options: Options, checked: ReturnType<typeof parse>) {
+    const inner = yield* Scope.fork(scope)
+    const making = Scope.provide(setUp(options, checked), inner)
+    const made = yield* Effect.onError(making, () => Scope.close(inner, Exit.void))
+    made.close = Scope.close(inner, Exit.void)
+    for (const rule of options.rules ?? []) activity.watch(purses.pot(rule), now)
+    return made
+  })
+  let current = yield* opened(options, first)
+  const { server, url } = yield* Server.listen(first)
+  const page = yield* Page.make({
     activity,
-    now,
-    keeper: yield* Response.makeKeeper(silence, keepAlive, () => activity.held()),
-    maxHold: Duration.toMillis(maxHold)
-  }
-  const memory = { held: 0, most: checked.maxHeldBytes }
-  const run = yield* FiberSet.runtime(yield* FiberSet.make<void, never>())()
-  const { server, url } = yield* Server.listen(checked)
-  const door = makeDoor(checked.token)
-  const route = makeRouter(upstreams, engine.route)
-  const page = yield* Page.make({ activity, budget, journal, purses, upstreams, now })
+    budget,
+    journal,
+    purses,
+    upstreams: () => current.checked.upstreams,
+    now
+  })
   let closing = false
+
+  const reload = (next: Options): Effect.Effect<void> =>
+    Effect.gen(function* () {
+      const checked = parse(next)
+      Purses.check(next.rules ?? [])
+      const made = yield* opened(next, checked)
+      const old = current
+      current = made
+      old.isOld = true
+      if (old.open === 0) yield* old.close
+    }).pipe(Effect.uninterruptible)
 
   /** What is asked of the gateway itself; false where it is none of that. */
   const own = (target: string, request: IncomingMessage, response: ServerResponse): boolean => {
     const path = target.replace(/\?.*$/, "")
     if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return false
     // Without a token, a page elsewhere could read it through a name of its own that points here.
-    if (checked.token === undefined && !isAtHome(request)) plain(response, 403, "Ask for it as localhost\n")
+    if (current.checked.token === undefined && !isAtHome(request)) plain(response, 403, "Ask for it as localhost\n")
     else if (path === "/metrics") {
       plain(response, 200, PrometheusMetrics.formatUnsafe(context), "text/plain; version=0.0.4; charset=utf-8")
     } else if (path === "/floodgate") {
@@ -317,7 +380,8 @@ export const make = Effect.fnUntraced(function* (
     response.on("error", () => {})
     if (request.url === "/healthz") return plain(response, 200, "ok\n")
     if (request.url === "/readyz") return plain(response, closing ? 503 : 200, closing ? "closing\n" : "ready\n")
-    const target = door(request)
+    const setup = current
+    const target = setup.door(request)
     if (target === undefined) return plain(response, 401, "This gateway wants its token\n")
     if (own(target, request, response)) return
     if (closing) {
@@ -328,21 +392,25 @@ export const make = Effect.fnUntraced(function* (
       })
       return void run(Exchange.refuse(response, refusal))
     }
-    const routed = route(request.method ?? "GET", target, headerReader(request.headers))
+    const routed = setup.route(request.method ?? "GET", target, headerReader(request.headers))
     if (routed === undefined) return plain(response, 404, "No upstream of this gateway serves this path\n")
     activity.open++
-    const body = new Request.Body(memory, checked.maxBodyBytes)
+    setup.open++
+    const { maxBodyBytes, maxHeldBytes } = setup.checked
+    const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
     let answering: Fiber.Fiber<void> | undefined
     let isOver = false
     const over = (): void => {
       if (isOver) return
       isOver = true
       activity.open--
+      setup.open--
+      if (setup.isOld && setup.open === 0) run(setup.close)
       body.release()
       // Whatever ended it, nobody is left waiting.
       if (!response.writableEnded) response.destroy()
     }
-    Exchange.exchange(parts, routed, request, response, body, (answer) => {
+    Exchange.exchange(setup.parts, routed, request, response, body, (answer) => {
       answering = run(answer)
       answering.addObserver(over)
     })
@@ -354,9 +422,9 @@ export const make = Effect.fnUntraced(function* (
   server.on("request", serve)
   yield* Effect.addFinalizer(() => {
     closing = true
-    return Server.drained(() => activity.open, drain)
+    return Server.drained(() => activity.open, current.checked.drain)
   })
-  return { url, spent: Effect.sync(() => purses.kept) }
+  return { url, reload, spent: Effect.sync(() => purses.kept) }
 })
 
 // -----------------------------------------------------------------------------

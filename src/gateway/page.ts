@@ -16,7 +16,7 @@ export interface Parts {
   readonly budget: Budget.TokenBudget["Service"]
   readonly journal: Journal | undefined
   readonly purses: Purses
-  readonly upstreams: Upstreams
+  readonly upstreams: () => Upstreams
   readonly now: () => number
 }
 
@@ -46,7 +46,7 @@ const snapshot = ({ activity, budget, journal, now, purses, upstreams }: Parts) 
   Effect.map(budget.status, ({ pools }) => ({
     at: now(),
     open: activity.open,
-    upstreams: [...upstreams.values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
+    upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
     // One that nobody uses says nothing.
     pools: Object.entries(pools).flatMap(([name, pool]) =>
       name === "default" && pool.inFlight + pool.queued === 0 ? [] : [{ name, ...pool }]

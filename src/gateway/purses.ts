@@ -61,11 +61,14 @@ export class Purses {
     this.earlier = new Map(Object.entries(earlier))
     this.spent = spent
     this.now = now
-    for (const rule of rules) {
-      // One that makes no sense is refused at once, and not when its first call comes.
-      for (const cap of [rule.capPerAgent, rule.capPerKey]) if (cap !== undefined) Spending.make("", cap)
-      const pot = this.pot(rule)
-      if (pot !== undefined) this.pots.add(pot.name)
+    Purses.check(rules)
+    for (const rule of rules) this.pot(rule)
+  }
+
+  /** Refuses caps that make no sense at once, and not when their first call comes. */
+  static check(rules: ReadonlyArray<Rule>): void {
+    for (const { cap, capPerAgent, capPerKey } of rules) {
+      for (const each of [cap, capPerAgent, capPerKey]) if (each !== undefined) Spending.make("", each)
     }
   }
 
@@ -90,7 +93,9 @@ export class Purses {
   /** What all callers of a rule pay from. */
   pot(rule: Rule): Spending.Purse | undefined {
     const { cap, key = "" } = rule
-    return cap === undefined ? undefined : this.cap(cap, whoOf(rule), ["rule", whoOf(rule), key])
+    if (cap === undefined) return undefined
+    this.pots.add(whoOf(rule))
+    return this.cap(cap, whoOf(rule), ["rule", whoOf(rule), key])
   }
 
   private agent(name: string): Spending.Purse {
@@ -113,7 +118,11 @@ export class Purses {
   private cap(cap: Spending.Cap, name: string, parts: ReadonlyArray<string>): Spending.Purse {
     const id = JSON.stringify(parts)
     const known = this.capped.get(id)
-    if (known !== undefined) return known
+    if (known !== undefined) {
+      if (JSON.stringify(known.cap) === JSON.stringify(cap)) return known
+      // The cap was changed: what was spent counts.
+      this.earlier.set(id, innerOf(known).ledger.kept)
+    }
     if (this.capped.size >= this.sweepAt) this.sweep()
     const purse = Spending.make(name, cap, { kept: this.earlier.get(id) })
     this.earlier.delete(id)

@@ -4,7 +4,6 @@ import type { IncomingMessage } from "node:http"
 /** The bytes of all bodies that are held, in requests that wait or run. */
 export interface Memory {
   held: number
-  readonly most: number
 }
 
 /** A body that is not taken. */
@@ -17,12 +16,14 @@ export type Unread =
 /** The body of one request. */
 export class Body {
   private readonly memory: Memory
+  private readonly mostHeld: number
   private readonly most: number
   private held = 0
   private isSettled = false
 
-  constructor(memory: Memory, most: number) {
+  constructor(memory: Memory, mostHeld: number, most: number) {
     this.memory = memory
+    this.mostHeld = mostHeld
     this.most = most
   }
 
@@ -40,7 +41,7 @@ export class Body {
       if (this.isSettled) return
       this.held += chunk.length
       memory.held += chunk.length
-      if (this.held <= most && memory.held <= memory.most) return void chunks.push(chunk)
+      if (this.held <= most && memory.held <= this.mostHeld) return void chunks.push(chunk)
       request.removeAllListeners("data").pause()
       settle(this.held > most ? "tooLarge" : "full")
     })
