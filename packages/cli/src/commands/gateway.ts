@@ -7,11 +7,16 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import * as GatewayConfig from "./gateway/config.ts"
+import * as Record from "./gateway/record.ts"
+import * as Reload from "./gateway/reload.ts"
+import * as State from "./gateway/state.ts"
 import * as LimitFlags from "./limits.ts"
+import * as Output from "./output.ts"
 import * as Print from "./print.ts"
 import { CannotListen, refusals } from "./provider.ts"
 import * as Redis from "./redis.ts"
@@ -50,27 +55,36 @@ const flags = {
     Flag.optional
   ),
   concurrency: LimitFlags.concurrency,
+  state: Output.flag("state", "file").pipe(
+    Flag.withDescription(
+      "Keep what was learned of limits and calls in this file, and what was spent of caps, from one start to the next"
+    ),
+    Flag.optional
+  ),
+  record: Output.flag("record", "file").pipe(
+    Flag.withDescription(
+      "Add each call to this trace, without its content: time, tokens, model, agent, wait. forecast and storm read it with --trace"
+    ),
+    Flag.optional
+  ),
   ...LimitFlags.flags,
   ...Redis.flags
 }
 
-/** What the library refuses, and what the system does, for people. */
-const explained = <A, R>(
-  effect: Effect.Effect<A, Gateway.CannotListen, R>
-): Effect.Effect<A, CannotListen | GatewayConfig.BadGateway, R> =>
-  effect.pipe(
-    Effect.mapError(
-      ({ code, host, port }) => new CannotListen({ address: `${host}:${port}`, why: refusals[code] ?? code })
-    ),
-    Effect.catchDefect((defect) =>
-      defect instanceof RangeError
-        ? Effect.fail(new GatewayConfig.BadGateway({ why: defect.message }))
-        : Effect.die(defect)
-    )
+/** What the library refuses, for people. */
+const orRefused = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | GatewayConfig.BadGateway, R> =>
+  Effect.catchDefect(effect, (defect) =>
+    defect instanceof RangeError
+      ? Effect.fail(new GatewayConfig.BadGateway({ why: defect.message }))
+      : Effect.die(defect)
   )
 
+/** What the system refuses, for people. */
+const cannotListen = ({ code, host, port }: Gateway.CannotListen): CannotListen =>
+  new CannotListen({ address: `${host}:${port}`, why: refusals[code] ?? code })
+
 /** Texts are checked by the library, which refuses what is no duration. */
-const durations = (settings: typeof GatewayConfig.Config.Type) => {
+const durations = (settings: GatewayConfig.Settings) => {
   const { drain, idleTimeout, keepAlive, maxHold, rules, silence, timeout } = settings
   const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
   return {
@@ -79,48 +93,91 @@ const durations = (settings: typeof GatewayConfig.Config.Type) => {
   }
 }
 
+type Given = Command.Command.Config.Infer<typeof flags>
+
+/** The settings, with the flags before them. */
+const settingsOf = Effect.fnUntraced(function* (given: Given) {
+  const file = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
+  const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN")).pipe(
+    Effect.mapError(({ message }) => new GatewayConfig.BadGateway({ why: message }))
+  )
+  const limits = yield* LimitFlags.checked("gateway", given)
+  return {
+    ...file,
+    limits: limits ?? file.limits,
+    concurrency: Option.getOrElse(given.concurrency, () => file.concurrency),
+    host: Option.getOrElse(given.host, () => file.host),
+    port: Option.getOrElse(given.port, () => file.port),
+    upstreams: Option.getOrElse(given.upstream, () => file.upstreams),
+    maxHold: Option.isSome(given.maxHold) ? `${given.maxHold.value} seconds` : file.maxHold,
+    token: Option.isSome(token) ? Redacted.value(token.value) : file.token
+  }
+})
+
+/** The options of the gateway. */
+const optionsOf = ({ prices: _, ...settings }: GatewayConfig.Settings): Gateway.Options => ({
+  ...settings,
+  ...durations(settings),
+  port: settings.port ?? defaultPort
+})
+
+/** Reads the configuration again whenever the process is asked to. One that is wrong changes nothing. */
+const reloading = (given: Given, first: GatewayConfig.Settings, more: Gateway.Options) =>
+  Effect.gen(function* () {
+    const gateway = yield* Gateway.Gateway
+    let settings = first
+    yield* Stream.runForEach(Reload.hangups, () =>
+      Effect.gen(function* () {
+        const next = yield* settingsOf(given)
+        yield* Reload.check(settings, next)
+        yield* gateway.reload({ ...optionsOf(next), ...more })
+        yield* Reload.resize(settings, next)
+        settings = next
+        yield* Print.err("Reloaded the configuration")
+      }).pipe(
+        orRefused,
+        Effect.catch((error) =>
+          Print.err(`Kept the old configuration: ${"message" in error ? error.message : "a flag is invalid"}`)
+        )
+      )
+    )
+  })
+
 /** The command. */
 export const gatewayCommand = Command.make(
   "gateway",
   flags,
   Effect.fnUntraced(function* (given) {
-    const settings = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
-    const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN")).pipe(
-      Effect.mapError(({ message }) => new GatewayConfig.BadGateway({ why: message }))
-    )
-    const limits = (yield* LimitFlags.checked("gateway", given)) ?? settings.limits
+    const settings = yield* settingsOf(given)
     const store = yield* Redis.storeOf(given)
-    const { maxHold } = given
-    const { prices, ...rest } = settings
-    const options: Gateway.Options = {
-      ...rest,
-      ...durations(settings),
-      host: Option.getOrElse(given.host, () => settings.host),
-      port: Option.getOrElse(given.port, () => settings.port ?? defaultPort),
-      upstreams: Option.getOrElse(given.upstream, () => settings.upstreams),
-      token: Option.isSome(token) ? Redacted.value(token.value) : settings.token,
-      ...(Option.isSome(maxHold) ? { maxHold: maxHold.value * 1_000 } : {})
-    }
+    const stateFile = Option.getOrUndefined(given.state)
+    const kept = stateFile === undefined ? undefined : yield* State.read(stateFile)
+    const record = Option.isSome(given.record) ? yield* Record.open(given.record.value) : undefined
+    const more = { spent: kept?.spent, record }
     const running = Effect.gen(function* () {
       const { url } = yield* Gateway.Gateway
       yield* Print.out(`floodgate gateway listening on ${url}`)
+      yield* Effect.forkScoped(reloading(given, settings, more))
       return yield* Effect.onInterrupt(Effect.never, () => Print.err("Closing: calls that run may end"))
     })
     const live = Effect.suspend(() => {
-      const budget = Budget.layer({
-        limits,
-        concurrency: Option.getOrElse(given.concurrency, () => settings.concurrency),
-        maxQueued: settings.maxQueued ?? defaultMaxQueued
-      })
-      const governed = Governor.layer({ prices }).pipe(
+      const { concurrency, limits, maxQueued = defaultMaxQueued, prices } = settings
+      const budget = Budget.layer({ limits, concurrency, maxQueued, learned: kept?.limits })
+      const governed = Governor.layer({ prices, learned: kept?.calls }).pipe(
         Layer.provideMerge(budget),
         Layer.provide(store ?? Layer.empty),
         Layer.provideMerge(Gateway.layerEvents)
       )
-      return Effect.provide(running, Layer.provide(Gateway.layer(options), governed))
+      const gateway = Layer.effect(
+        Gateway.Gateway,
+        State.around(stateFile, Gateway.make({ ...optionsOf(settings), ...more }))
+      )
+      return Effect.scoped(Effect.provide(running, Layer.provideMerge(gateway, governed)))
     })
-    return yield* explained(live)
-  })
+    return yield* orRefused(
+      Effect.catchTag(live, "CannotListen", (error) => Effect.fail("url" in error ? error : cannotListen(error)))
+    )
+  }, Effect.scoped)
 ).pipe(
   Command.withDescription(
     "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus. Ctrl-C lets the calls that run end."

@@ -17,6 +17,24 @@ const ask = (url: string, path: string): Effect.Effect<number> =>
     return response.status
   })
 
+interface Kept {
+  readonly limits: { readonly pools: ReadonlyArray<{ readonly inputTokens?: { readonly perMinute?: number } }> }
+  readonly calls: { readonly profiles: ReadonlyArray<{ readonly outputs: ReadonlyArray<number> }> }
+}
+
+const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
+  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("20 millis") })
+
+/** A gateway that listens. */
+const started = Effect.fnUntraced(function* (folder: string, flags: ReadonlyArray<string>) {
+  const process = Process.start(folder, ["gateway", "--port", "0", ...flags])
+  yield* Effect.addFinalizer(() => Effect.sync(() => process.child.kill("SIGKILL")))
+  const text = yield* until(Effect.sync(process.output), (text) => text.includes("\n"))
+  const [, url] = /^floodgate gateway listening on (http:\/\/127\.0\.0\.1:\d+)\n$/.exec(text) ?? []
+  assert.isDefined(url, text)
+  return { ...process, url: url! }
+})
+
 describe("floodgate gateway", () => {
   it.live("prints one line when it is ready, follows its file, and ends its calls at SIGTERM", () =>
     Effect.gen(function* () {
@@ -51,6 +69,113 @@ describe("floodgate gateway", () => {
       assert.match(stderr, /"outcome":"answered","status":200/)
       assert.notMatch(stderr, /sk-a-secret|Hello/)
     })
+  )
+
+  it.live("keeps what it learned in a file, and records calls, from one start to the next", () =>
+    Effect.gen(function* () {
+      const provider = yield* ProviderServer.make({
+        limits: { inputTokens: { perMinute: 60_000 }, requests: { perMinute: 600 } },
+        latency: { baseMillis: 10, perInputTokenMillis: 0 },
+        headers: "exact"
+      })
+      const { inside } = yield* Process.folder
+      const flags = ["--upstream", `anthropic=${provider.url}`, "--state", "state.json", "--record", "trace.csv"]
+      const state = Path.join(inside, "state.json")
+      const stateOf = () => JSON.parse(Fs.readFileSync(state, "utf8")) as Kept
+      const once = Effect.gen(function* () {
+        const { child, ended, url } = yield* started(inside, flags)
+        for (let call = 0; call < 3; call++) assert.strictEqual(yield* ask(url, "/v1/messages"), 200)
+        child.kill("SIGTERM")
+        const { code, stderr } = yield* Effect.promise(() => ended)
+        assert.strictEqual(code, 143, stderr)
+      })
+      yield* once
+      const first = stateOf()
+      assert.strictEqual(first.limits.pools[0]!.inputTokens!.perMinute, 60_000)
+      assert.isAbove(first.calls.profiles.length, 0)
+      yield* once
+      const second = stateOf()
+      assert.strictEqual(second.limits.pools.length, 1)
+      const outputs = ({ calls }: Kept) => Math.max(...calls.profiles.map(({ outputs }) => outputs.length))
+      assert.deepStrictEqual([outputs(first), outputs(second)], [3, 6])
+      const lines = Fs.readFileSync(Path.join(inside, "trace.csv"), "utf8").trim().split("\n")
+      assert.strictEqual(lines.length, 7)
+      assert.match(
+        lines[1]!,
+        /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3},\d+,\d+,claude-sonnet-5,key-[\da-f]{8},\d+\.\d{3}$/
+      )
+      for (const file of ["state.json", "trace.csv"]) {
+        assert.notMatch(Fs.readFileSync(Path.join(inside, file), "utf8"), /sk-a-secret|Hello/)
+      }
+      for (const command of [
+        ["forecast", "--trace", "trace.csv"],
+        ["storm", "--trace", "trace.csv", "--strategy", "floodgate"]
+      ]) {
+        const { code, stderr } = yield* Process.run(inside, command)
+        assert.strictEqual(code, 0, stderr)
+      }
+      // What is damaged is named, and stays as it is.
+      for (const [file, flag, text] of [
+        ["state.json", "--state", Fs.readFileSync(state, "utf8").slice(0, -2)],
+        ["state.json", "--state", '{"format":2}'],
+        ["trace.csv", "--record", "Time,Tokens\n1,2\n"]
+      ] as const) {
+        Fs.writeFileSync(Path.join(inside, file), text)
+        const { code, stderr } = yield* Process.run(inside, ["gateway", "--port", "0", flag, file])
+        assert.strictEqual(code, 3, stderr)
+        assert.include(stderr.replaceAll("\n", " "), file)
+        assert.strictEqual(Fs.readFileSync(Path.join(inside, file), "utf8"), text)
+      }
+    })
+  )
+
+  it.live(
+    "reads its configuration again at SIGHUP, ends no call for it, and keeps the old one if the new is wrong",
+    () =>
+      Effect.gen(function* () {
+        const provider = yield* ProviderServer.make({ latency: { baseMillis: 1_000, perInputTokenMillis: 0 } })
+        const { inside } = yield* Process.folder
+        const configure = (more: object) =>
+          Fs.writeFileSync(
+            Path.join(inside, "gateway.json"),
+            JSON.stringify({
+              upstreams: { anthropic: provider.url },
+              limits: { requests: { perMinute: 600 } },
+              ...more
+            })
+          )
+        configure({})
+        const { child, output, url } = yield* started(inside, ["--config", "gateway.json"])
+        const said = (pattern: RegExp) => until(Effect.sync(output), (text) => pattern.test(text.replaceAll("\n", " ")))
+        const other = yield* ProviderServer.make({ latency: { baseMillis: 10, perInputTokenMillis: 0 } })
+        const running = yield* Effect.forkChild(ask(url, "/v1/messages"))
+        yield* until(provider.stats, ({ inFlight }) => inFlight === 1)
+        configure({
+          upstreams: { anthropic: other.url },
+          token: "0123456789abcdef",
+          limits: { requests: { perMinute: 60 } }
+        })
+        child.kill("SIGHUP")
+        yield* said(/Reloaded the configuration/)
+        assert.strictEqual(yield* ask(url, "/v1/messages"), 401)
+        assert.strictEqual(yield* ask(url, "/token/0123456789abcdef/v1/messages"), 200)
+        assert.strictEqual((yield* other.stats).completed, 1)
+        assert.strictEqual(yield* Fiber.join(running), 200)
+        assert.strictEqual((yield* provider.stats).completed, 1)
+        for (const [wrong, why] of [
+          [{ maxHold: "soon" }, /Gateway\.maxHold: expected a finite duration/],
+          [{ rules: [{ cap: { dollars: -1 } }] }, /Kept the old .*dollars/],
+          [{ limits: { requests: { perMinute: -1 } } }, /Limits\.requests\.perMinute/],
+          [{ limits: { pools: {} } }, /"limits" has other pools/],
+          [{ maxQueued: 7 }, /"maxQueued" was changed/],
+          [{ limit: {} }, /gateway\.json: .*"limit"/]
+        ] as const) {
+          configure(wrong)
+          child.kill("SIGHUP")
+          yield* said(why)
+          assert.strictEqual(yield* ask(url, "/token/0123456789abcdef/v1/messages"), 200)
+        }
+      })
   )
 
   it.live("refuses what makes no sense, in a line that says so", () =>

@@ -1,6 +1,7 @@
 /** The file that `floodgate gateway --config` reads. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type * as FloodgateLimits from "floodgate/Limits"
 import * as Exit from "../exit.ts"
 import * as Files from "../files.ts"
 import { oneLine } from "../text.ts"
@@ -81,6 +82,11 @@ export const Config = Schema.Struct({
   streamUsage: optional(Schema.Boolean),
   idleTimeout: optional(Schema.String)
 })
+
+/** What a configuration says, and flags in its place. */
+export type Settings = {
+  readonly [K in keyof Omit<typeof Config.Type, "limits">]: (typeof Config.Type)[K] | undefined
+} & { readonly limits?: FloodgateLimits.Limits | FloodgateLimits.Pools | undefined }
 
 /** An option or the configuration file of a gateway is invalid. */
 export class BadGateway extends Schema.TaggedError<BadGateway>("floodgate/cli/gateway/BadGateway")("BadGateway", {

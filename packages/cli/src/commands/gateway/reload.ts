@@ -1,0 +1,66 @@
+/** What `floodgate gateway` does at SIGHUP: it reads its configuration again, and goes on with the old one where the new is wrong. */
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import * as Budget from "floodgate/Budget"
+import * as Limits from "floodgate/Limits"
+import process from "node:process"
+import { BadGateway, type Settings } from "./config.ts"
+
+/** Each time that the process is asked to read its configuration again. */
+export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const listener = (): void => void Queue.offerUnsafe(queue, undefined)
+      process.on("SIGHUP", listener)
+      return listener
+    }),
+    (listener) => Effect.sync(() => process.off("SIGHUP", listener))
+  )
+)
+
+/** What takes effect at the next start only. */
+const fixed = ["host", "port", "maxConnections", "maxQueued", "prices"] as const
+
+const isPerPool = (limits: Settings["limits"]): limits is Limits.Pools => limits !== undefined && "pools" in limits
+
+/** The pools that are to be changed, and their limits. */
+const changesOf = (before: Settings["limits"], after: Settings["limits"]) => {
+  if (before === undefined && after === undefined) return []
+  if (before !== undefined && after !== undefined) {
+    if (!isPerPool(before) && !isPerPool(after)) return [{ pool: undefined, limits: after }]
+    if (isPerPool(before) && isPerPool(after)) {
+      const [known, named] = [before, after].map(({ pools }) => Object.keys(pools).sort().join())
+      if (known === named) return Object.entries(after.pools).map(([pool, limits]) => ({ pool, limits }))
+    }
+  }
+  return undefined
+}
+
+const restart = "it takes effect when the gateway starts again"
+
+/** Refuses what cannot be changed while the gateway runs, and limits that make no sense. */
+export const check = (before: Settings, after: Settings): Effect.Effect<void, BadGateway> =>
+  Effect.suspend(() => {
+    const name = fixed.find((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
+    if (name !== undefined) return Effect.fail(new BadGateway({ why: `"${name}" was changed: ${restart}` }))
+    const changes = changesOf(before.limits, after.limits)
+    if (changes === undefined) return Effect.fail(new BadGateway({ why: `"limits" has other pools: ${restart}` }))
+    for (const { limits } of changes) Limits.resolve(limits)
+    const { concurrency = 1 } = after
+    return Number.isInteger(concurrency) && concurrency >= 1
+      ? Effect.void
+      : Effect.fail(new BadGateway({ why: `"concurrency": expected an integer >= 1, got ${concurrency}` }))
+  })
+
+/** Changes limits and concurrency of the budget to those of settings that were checked. */
+export const resize = (before: Settings, after: Settings): Effect.Effect<void, never, Budget.TokenBudget> =>
+  Effect.gen(function* () {
+    const [old, given] = [before, after].map(({ concurrency, limits }) => JSON.stringify([concurrency, limits]))
+    if (old === given) return
+    const { concurrency = Infinity } = after
+    const budget = yield* Budget.TokenBudget
+    const changes = changesOf(before.limits, after.limits) ?? []
+    const pools = changes.length > 0 ? changes : [{ pool: undefined, limits: undefined }]
+    for (const { limits, pool } of pools) yield* budget.resize({ pool, limits, concurrency })
+  })

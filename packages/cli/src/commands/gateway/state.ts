@@ -1,0 +1,112 @@
+/** What `--state` keeps from one start of a gateway to the next: limits and calls as they were learned, and what was spent. */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type * as Path from "effect/Path"
+import * as Schema from "effect/Schema"
+import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
+import type * as Gateway from "floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import * as Exit from "../exit.ts"
+import * as Files from "../files.ts"
+import * as Output from "../output.ts"
+import * as Print from "../print.ts"
+import { oneLine } from "../text.ts"
+
+const flag = "--state"
+const mostBytes = 32e6
+/** What a crash may lose. */
+const saveEvery = "30 seconds"
+
+const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
+
+/** JSON has no number for what never ends. */
+interface Purse<A> {
+  readonly total: number
+  readonly cells: ReadonlyArray<{ readonly ends: A; readonly amount: number }>
+}
+const Purse = Schema.Struct({
+  total: Amount,
+  cells: Schema.Array(Schema.Struct({ ends: Schema.NullOr(Schema.Finite), amount: Amount }))
+})
+
+const State = Schema.Struct({
+  /** Counts up when what is below changes its meaning. */
+  format: Schema.Literal(1),
+  limits: Budget.Learned,
+  calls: Estimator.Learned,
+  spent: Schema.Record(Schema.String, Purse)
+})
+
+const Json = Schema.fromJsonString(State)
+
+const mapEnds = <A, B>(
+  spent: Readonly<Record<string, Purse<A>>>,
+  f: (ends: A) => B
+): Readonly<Record<string, Purse<B>>> =>
+  Object.fromEntries(
+    Object.entries(spent).map(([name, { cells, total }]) => [
+      name,
+      { total, cells: cells.map(({ amount, ends }) => ({ amount, ends: f(ends) })) }
+    ])
+  )
+
+/** The file is none of a gateway, or damaged. */
+export class Damaged extends Schema.TaggedError<Damaged>("floodgate/cli/gateway/Damaged")("Damaged", {
+  path: Schema.String,
+  why: Schema.String
+}) {
+  readonly exitCode = Exit.codes.file
+  override get message(): string {
+    return `${oneLine(this.path)} is no state of a gateway (${oneLine(this.why).slice(0, 300)}); move it away to start without it`
+  }
+}
+
+/** What an earlier gateway kept; undefined where there is no file yet. One that cannot be read is left as it is. */
+export const read = Effect.fnUntraced(function* (path: string) {
+  const fs = yield* FileSystem.FileSystem
+  const info = yield* Output.ownFile(path, flag)
+  if (info === undefined || Number(info.size) === 0) {
+    yield* Output.claim(path, flag)
+    return undefined
+  }
+  yield* Output.writing(path, flag)(fs.access(path, { readable: true, writable: true }))
+  const text = yield* Files.text(path, mostBytes)
+  const { calls, limits, spent } = yield* Effect.mapError(
+    Schema.decodeUnknownEffect(Json)(text),
+    ({ message }) => new Damaged({ path, why: message })
+  )
+  return { calls, limits, spent: mapEnds(spent, (ends) => ends ?? Infinity) }
+})
+
+/** Writes down what a gateway knows every half a minute, and when it has closed. */
+export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gateway.Gateway["Service"], E, R>) =>
+  path === undefined
+    ? make
+    : Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const governor = yield* Governor.Governor
+        const context = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
+        const gateways: Array<Gateway.Gateway["Service"]> = []
+        const save = Effect.gen(function* () {
+          const [gateway] = gateways
+          if (gateway === undefined) return
+          const state = {
+            format: 1 as const,
+            limits: yield* budget.learned,
+            calls: yield* governor.learned,
+            spent: mapEnds(yield* gateway.spent, (ends) => (ends < Infinity ? ends : null))
+          }
+          yield* Output.replaceOwn(path, yield* Schema.encodeEffect(Json)(state), flag)
+        }).pipe(
+          Effect.catch(({ message }) => Print.err(message)),
+          Effect.provideContext(context),
+          Effect.uninterruptible
+        )
+        // It closes before this.
+        yield* Effect.addFinalizer(() => save)
+        const gateway = yield* make
+        gateways.push(gateway)
+        yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(saveEvery), save)))
+        return gateway
+      })
