@@ -134,24 +134,29 @@ const servers = [
   await server("floodgate", upstream.url)
 ]
 
+/** Portkey's streams fail on Node 24: it appends to headers that are immutable. */
+const taking = (stream: boolean): ReadonlyArray<Server> =>
+  servers.filter(({ name }) => !stream || name !== "@portkey-ai/gateway")
+
 // Until their code is compiled, which takes tens of thousands of requests.
-for (const to of servers) {
-  for (const stream of [false, true]) await closed(to, 16, bodyOf(stream), Number(values.warmup) / 2)
+for (const stream of [false, true]) {
+  for (const to of taking(stream)) await closed(to, 16, bodyOf(stream), Number(values.warmup) / 2)
 }
 
 for (const stream of [false, true]) {
   const body = bodyOf(stream)
   for (const connections of [16, 64]) {
-    const found = new Map(servers.map((to) => [to, [] as Array<{ rate: number; micros: number }>]))
+    const all = taking(stream)
+    const found = new Map(all.map((to) => [to, [] as Array<{ rate: number; micros: number }>]))
     for (let round = 0; round < rounds; round++) {
-      for (const [to, all] of found) all.push(await closed(to, connections, body))
+      for (const [to, results] of found) results.push(await closed(to, connections, body))
     }
-    const rates = servers.map((to) => median(found.get(to)!.map(({ rate }) => rate)))
+    const rates = all.map((to) => median(found.get(to)!.map(({ rate }) => rate)))
     const bare = rates[1]!
     console.log(
       `\n${stream ? "streamed" : "whole"}, ${connections} connections: requests/s, of http-proxy-3's, CPU us each`
     )
-    for (const [index, to] of servers.entries()) {
+    for (const [index, to] of all.entries()) {
       const rate = rates[index]!
       const micros = index === 0 ? "" : Math.round(median(found.get(to)!.map(({ micros }) => micros)))
       console.log(
