@@ -61,7 +61,7 @@ const Rule = Schema.Struct({
 })
 
 /** Durations are texts such as "5 minutes". */
-export const Config = Schema.Struct({
+const Config = Schema.Struct({
   upstreams: optional(texts),
   host: optional(Schema.String),
   port: optional(Schema.Finite),

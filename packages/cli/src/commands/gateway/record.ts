@@ -22,7 +22,7 @@ const timeOf = (millis: number): string => new Date(millis).toISOString().replac
 const cellOf = (name: string): string => oneLine(name).replaceAll(/[",]|^[=+@-]/g, "_")
 
 /** A call as a line. */
-export const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: Gateway.Recorded): string =>
+const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: Gateway.Recorded): string =>
   [
     timeOf(at),
     Math.round(inputTokens),
