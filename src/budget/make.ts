@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as Law from "../admission/law.ts"
 import type { TokenBudget } from "../Budget.ts"
+import type { Memory } from "../admission/memory.ts"
 import { BudgetStore } from "../BudgetStore.ts"
 import * as Events from "../Events.ts"
 import * as Recency from "../input/recency.ts"
@@ -37,6 +38,8 @@ type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "kind" | "lim
 
 /** A pool that nobody used for so long may be forgotten: longer than any pause, and than most windows of limits. */
 const restMillis = 600_000
+/** What is remembered of a forgotten pool are a few numbers. */
+const mostRemembered = 10_000
 
 /**
  * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these, too many are
@@ -49,9 +52,8 @@ class Pools {
   readonly sets: ReturnType<typeof parse>
   private readonly shared: Shared
   private readonly context: Context.Context<never>
-  /** What was learned earlier of pools that are not open yet. */
-  private readonly learnedEarlier: Map<string, Learned.Learned["pools"][number]>
-  private readonly learnedAt: number
+  /** What was learned earlier of pools that are not open, and when. */
+  private readonly learnedEarlier = new Map<string, { readonly memory: Memory; readonly at: number }>()
   /** What a kind of pools was changed to: those that open later have it, too. */
   private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
 
@@ -64,8 +66,9 @@ class Pools {
     this.sets = sets
     this.shared = shared
     this.context = context
-    this.learnedAt = learned?.at ?? 0
-    this.learnedEarlier = new Map(learned?.pools.map((entry) => [entry.pool, entry]))
+    for (const entry of learned?.pools ?? []) {
+      this.learnedEarlier.set(entry.pool, { memory: Learned.memoryOf(entry), at: learned!.at })
+    }
     for (const name of sets.known) this.open(name)
   }
 
@@ -80,24 +83,28 @@ class Pools {
   }
 
   private recalled(name: string) {
-    const entry = this.learnedEarlier.get(name)
-    if (entry === undefined) return undefined
+    const earlier = this.learnedEarlier.get(name)
+    if (earlier === undefined) return undefined
     this.learnedEarlier.delete(name)
-    const elapsed = Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - this.learnedAt)
-    return { memory: Learned.memoryOf(entry), elapsed }
+    return { memory: earlier.memory, elapsed: Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - earlier.at) }
   }
 
   /** What is known of limits by now; of pools that nobody used again what was known before. */
   get learned(): Learned.Learned {
     const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
+    const earlier = Array.from(this.learnedEarlier, ([name, { memory }]) => Learned.entryOf(name, memory))
     return {
       at: this.shared.clock.currentTimeMillisUnsafe(),
-      pools: [...known.flat(), ...this.learnedEarlier.values()].slice(0, Learned.most)
+      pools: [...known.flat(), ...earlier].slice(0, Learned.most)
     }
   }
 
-  /** Forgets the pools that rest the longest, a quarter of all at once: to look at each for every new one would be too much. */
+  /**
+   * Forgets the pools that rest the longest, all but what they have learned. It is a quarter of all at once: to look at each for
+   * every new one would be too much.
+   */
   private forget(): void {
+    const at = this.shared.clock.currentTimeMillisUnsafe()
     const resting: Array<readonly [pool: Pool, millis: number]> = []
     for (const pool of this.byName.values()) {
       const millis = this.sets.known.includes(pool.name) ? undefined : pool.restedMillis
@@ -105,6 +112,8 @@ class Pools {
     }
     resting.sort(([, a], [, b]) => b - a)
     for (const [pool] of resting.slice(0, mostPools / 4)) {
+      const memory = pool.learned
+      if (memory !== undefined) Recency.put(this.learnedEarlier, pool.name, { memory, at }, mostRemembered)
       this.byName.delete(pool.name)
       pool.shutDown()
       forgetCounts(pool.name, this.context)

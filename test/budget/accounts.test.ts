@@ -129,6 +129,22 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: { requests: { total: 10 } } })))
     )
 
+    it.effect("come back with what they had learned", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* use(1, "key-a", "m")
+        yield* budget.observe({ pool: "key-a/m", dimensions: { inputTokens: { limit: 60_000, remaining: 60_000 } } })
+        yield* many(0, 999)
+        yield* TestClock.adjust("10 minutes")
+        yield* many(1_000, 1)
+        const { pools } = yield* budget.status
+        assert.isUndefined(pools["key-a/m"])
+        yield* use(1, "key-a", "m")
+        const back = (yield* budget.status).pools["key-a/m"]
+        assert.strictEqual(back?.dimensions.inputTokens?.limitPerSecond, 1_000)
+      }).pipe(Effect.provide(Budget.layer()))
+    )
+
     it.effect("leave no numbers behind", () => {
       const registry: Metric.MetricRegistry = new Map()
       return Effect.gen(function* () {
