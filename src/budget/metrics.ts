@@ -5,6 +5,7 @@
  * Pools of one name in one registry count together, and what a closed one has counted stays.
  */
 import * as Context from "effect/Context"
+import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
 import type * as Limits from "../Limits.ts"
 
@@ -28,24 +29,18 @@ export class Counts {
   readonly cooldowns = { rateLimit: 0, ramp: 0, overload: 0 }
   /** The pools that are open. */
   readonly open = new Set<Source>()
-  /** An estimate was admitted that had to wait. */
-  readonly waited: (seconds: number) => void
+  private readonly waits: Metric.Metric<number, Metric.HistogramState>
+  private readonly context: Context.Context<never>
   private readonly registered: Array<Metric.Registration> = []
 
   constructor(pool: string, context: Context.Context<never>) {
-    const show = <State>(metric: Metric.Metric<number, State>, get: () => State): void =>
-      void this.registered.push(Metric.registerUnsafe(metric, context, { get, update: () => {}, modify: () => {} }))
     const counter = (id: string, description: string, read: () => number, by?: Record<string, string>): void =>
-      show(Metric.counter(id, { description, attributes: { pool, ...by }, incremental: true }), () => ({
+      this.show(context, Metric.counter(id, { description, attributes: { pool, ...by }, incremental: true }), () => ({
         count: read(),
         incremental: true
       }))
     const gauge = (id: string, description: string, read: (source: Source) => number): void =>
-      show(Metric.gauge(id, { description, attributes: { pool } }), () => {
-        let value = 0
-        for (const source of this.open) value += read(source)
-        return { value }
-      })
+      this.show(context, Metric.gauge(id, { description, attributes: { pool } }), () => this.sum(read))
     const waits = Metric.histogram("floodgate_budget_wait_seconds", {
       description: "The time that estimates waited, of those that had to",
       attributes: { pool },
@@ -54,7 +49,8 @@ export class Counts {
     this.registered.push({ remove: () => Metric.removeUnsafe(waits, context) })
     const waited = () => waits.valueUnsafe(context).count
     waited()
-    this.waited = (seconds) => waits.updateUnsafe(seconds, context)
+    this.waits = waits
+    this.context = context
 
     counter("floodgate_budget_reservations", "Estimates that were admitted", () => this.reservations)
     counter("floodgate_budget_waits", "Estimates that had to wait before they were admitted", waited)
@@ -82,6 +78,21 @@ export class Counts {
     }
     gauge("floodgate_budget_queue_length", "Callers that wait", (source) => source.queued)
     gauge("floodgate_budget_in_flight", "Admitted calls that run", (source) => source.inFlight)
+  }
+
+  /** An estimate was admitted that had to wait. */
+  waited(seconds: number): void {
+    this.waits.updateUnsafe(seconds, this.context)
+  }
+
+  private show<State>(context: Context.Context<never>, metric: Metric.Metric<number, State>, get: () => State): void {
+    this.registered.push(Metric.registerUnsafe(metric, context, { get, update: constVoid, modify: constVoid }))
+  }
+
+  private sum(read: (source: Source) => number): { readonly value: number } {
+    let value = 0
+    for (const source of this.open) value += read(source)
+    return { value }
   }
 
   /** Takes the numbers out of their registry. */

@@ -330,6 +330,13 @@ const leased = (
     })
   )
 
+/** The middleware of the AI SDK, which is needed at once. */
+const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
+  specificationVersion: "v3",
+  wrapGenerate: async (options) => (await ready).aiSdk.wrapGenerate(options).catch(rethrow),
+  wrapStream: async (options) => (await ready).aiSdk.wrapStream(options).catch(rethrow)
+})
+
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
@@ -374,11 +381,7 @@ export const create = (options: Options = {}): Floodgate => {
       (await ready).middleware(request, next, context).catch((error: unknown) => {
         throw unmistakable(plain(error))
       }),
-    aiSdk: {
-      specificationVersion: "v3",
-      wrapGenerate: async (options) => (await ready).aiSdk.wrapGenerate(options).catch(rethrow),
-      wrapStream: async (options) => (await ready).aiSdk.wrapStream(options).catch(rethrow)
-    },
+    aiSdk: aiSdkOf(ready),
     run: async (call, attempt) => {
       const { governor, run } = await ready
       const [known, how] = described(call, forAll)

@@ -105,43 +105,53 @@ const makeScanner = (chunk: Uint8Array) => {
   }
 }
 
+/** The fields of an event whose blank line has not arrived yet. */
+const makeFields = (maxBytes: number) => {
+  let name: string | undefined
+  let data: string | undefined
+  let dataBytes = 0
+  const clear = (): void => {
+    name = undefined
+    data = undefined
+    dataBytes = 0
+  }
+  return {
+    clear,
+    isEmpty: () => name === undefined && data === undefined,
+    /** Takes in a line. False if the data lines are too long together. */
+    read: (line: Uint8Array): boolean => {
+      const value = valueOf(line, fields.data)
+      if (value === undefined) {
+        name = valueOf(line, fields.event) ?? name
+        return true
+      }
+      dataBytes += line.length
+      if (dataBytes > maxBytes) return false
+      data = data === undefined ? value : `${data}\n${value}`
+      return true
+    },
+    take: (end: number): SseEvent => {
+      const event = { name, data: data ?? "", end }
+      clear()
+      return event
+    }
+  }
+}
+
 /** Makes a parser for one stream. A line or an event longer than `maxBytes` (16 MiB by default) is a failure. */
 export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {
   const pending = makePending()
+  const event = makeFields(maxBytes)
   let failure: SseFailure | undefined
   let isFirstLine = true
   /** The last chunk ended with CR: an LF at the start of the next one belongs to it. */
   let endedWithCr = false
-  let name: string | undefined
-  let data: string | undefined
-  let dataBytes = 0
 
   const fail = (tooLong: SseFailure["tooLong"]): "failed" => {
     failure = { tooLong, maxBytes }
     pending.take()
-    name = undefined
-    data = undefined
+    event.clear()
     return "failed"
-  }
-
-  const complete = (end: number): SseEvent => {
-    const event = { name, data: data ?? "", end }
-    name = undefined
-    data = undefined
-    dataBytes = 0
-    return event
-  }
-
-  const readField = (line: Uint8Array): "field" | "failed" => {
-    const value = valueOf(line, fields.data)
-    if (value === undefined) {
-      name = valueOf(line, fields.event) ?? name
-      return "field"
-    }
-    dataBytes += line.length
-    if (dataBytes > maxBytes) return fail("event")
-    data = data === undefined ? value : `${data}\n${value}`
-    return "field"
   }
 
   /** Reads a line that has ended. */
@@ -149,7 +159,8 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
     const line = isFirstLine && startsWith(bytes, byteOrderMark) ? bytes.subarray(byteOrderMark.length) : bytes
     isFirstLine = false
     if (line.length > maxBytes) return fail("line")
-    return line.length === 0 ? "blank" : readField(line)
+    if (line.length === 0) return "blank"
+    return event.read(line) ? "field" : fail("event")
   }
 
   const lineOf = (piece: Uint8Array): Uint8Array => {
@@ -183,7 +194,7 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
       else endedWithCr = chunk[end] === CR && start === chunk.length
       const line = readLine(lineOf(piece))
       if (line === "failed") break
-      if (line === "blank") events.push(complete(start))
+      if (line === "blank") events.push(event.take(start))
     }
     return events
   }
@@ -192,7 +203,7 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
     feed,
     end: () => {
       if (pending.length() > 0 && failure === undefined) readLine(pending.take())
-      return name === undefined && data === undefined ? [] : [complete(0)]
+      return event.isEmpty() ? [] : [event.take(0)]
     },
     failure: () => failure
   }

@@ -190,6 +190,74 @@ const fail = (reason: LlmErrorReason) => Effect.fail(new LlmError({ reason }))
 const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authToken?: unknown }): string | undefined =>
   [client.apiKey, client.authToken].find(Predicate.isString)
 
+/** How a client is used, and for how long. */
+interface Use {
+  readonly secret: string | undefined
+  readonly timeout: Duration.Duration
+  readonly idleTimeout: Duration.Duration
+}
+
+/** One request, until `send` has what it wants. `controller` aborts when nobody wants it any more. */
+const attempt = <A>(
+  { secret, timeout }: Use,
+  send: (options: RequestOptions) => Promise<A>,
+  controller: AbortController
+): Effect.Effect<A, LlmError> =>
+  Effect.clockWith((clock) =>
+    Effect.tryPromise({
+      try: () =>
+        send({
+          maxRetries: 0,
+          timeout: Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost),
+          signal: controller.signal
+        }),
+      catch: (error) =>
+        new LlmError({ reason: SdkErrors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret }) })
+    })
+  ).pipe(
+    Effect.onInterrupt(() => Effect.sync(() => controller.abort())),
+    Effect.timeoutOrElse({ duration: timeout, orElse: () => fail(new TimedOut({ after: timeout })) })
+  )
+
+const malformed = ({ status }: Response, { requestId, signal }: Reply<unknown>) =>
+  fail(new MalformedResponse({ status, requestId, signal }))
+
+/** A request whose whole body is the answer. */
+const whole = Effect.fnUntraced(function* <A>(
+  use: Use,
+  send: (options: RequestOptions) => Pending,
+  read: (data: unknown) => A | undefined
+): Effect.fn.Return<Reply<A>, LlmError> {
+  const { data, response } = yield* attempt(use, (options) => send(options).withResponse(), new AbortController())
+  const value = read(data)
+  const reply = replyOf(value, response, yield* Clock.currentTimeMillis, use.secret)
+  return value === undefined ? yield* malformed(response, reply) : { ...reply, value }
+})
+
+/** A request whose answer is read as it comes, for as long as the scope lasts. */
+const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestOptions) => Pending) {
+  const controller = yield* Effect.acquireRelease(
+    Effect.sync(() => new AbortController()),
+    (controller) => Effect.sync(() => controller.abort())
+  )
+  const { data, response } = yield* attempt(use, (options) => send(options).withResponse(), controller)
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      controller.abort()
+      letGo(data as AsyncIterable<unknown>)
+    })
+  )
+  const reply = replyOf(response, response, yield* Clock.currentTimeMillis, use.secret)
+  const type = response.headers.get("content-type") ?? ""
+  if (type.startsWith("text/html") || type.startsWith("application/json")) return yield* malformed(response, reply)
+  const value = events(SdkStream.rawEvents(response, controller), {
+    fields: { requestId: reply.requestId },
+    idleTimeout: use.idleTimeout,
+    secret: use.secret
+  }).pipe(Stream.ensuring(Effect.sync(() => controller.abort())))
+  return { ...reply, value }
+})
+
 /**
  * A provider over your own client: with your headers, proxy or middleware, or from the package for AWS, Bedrock, Vertex
  * or Foundry.
@@ -213,91 +281,29 @@ const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authTok
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
-  const secret = secretOf(client)
-  const timeout = durationOf("Anthropic.timeout", options.timeout ?? longestWaitMillis)
-  const idleTimeout = durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
-  const sdkTimeout = Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost)
-
-  /** One request, until `send` has what it wants. `abort` is called when nobody wants it any more. */
-  const attempt = <A>(send: (options: RequestOptions) => Promise<A>, controller: AbortController) =>
-    Effect.clockWith((clock) =>
-      Effect.tryPromise({
-        try: () => send({ maxRetries: 0, timeout: sdkTimeout, signal: controller.signal }),
-        catch: (error) =>
-          new LlmError({ reason: SdkErrors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret }) })
-      })
-    ).pipe(
-      Effect.onInterrupt(() => Effect.sync(() => controller.abort())),
-      Effect.timeoutOrElse({ duration: timeout, orElse: () => fail(new TimedOut({ after: timeout })) })
-    )
-
-  /** A request whose whole body is the answer. */
-  const call = <A>(
-    send: (options: RequestOptions) => Pending,
-    read: (data: unknown) => A | undefined
-  ): Effect.Effect<Reply<A>, LlmError> =>
-    Effect.gen(function* () {
-      const controller = new AbortController()
-      const { data, response } = yield* attempt((options) => send(options).withResponse(), controller)
-      const value = read(data)
-      const reply = replyOf(value, response, yield* Clock.currentTimeMillis, secret)
-      if (value !== undefined) return { ...reply, value }
-      return yield* fail(
-        new MalformedResponse({ status: response.status, requestId: reply.requestId, signal: reply.signal })
-      )
-    })
-
-  const stream = Effect.fnUntraced(function* (params: Params) {
-    const controller = yield* Effect.acquireRelease(
-      Effect.sync(() => new AbortController()),
-      (controller) => Effect.sync(() => controller.abort())
-    )
-    const { data, response } = yield* attempt(
-      (options) => client.messages.create({ ...params, stream: true }, options).withResponse(),
-      controller
-    )
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        controller.abort()
-        letGo(data as AsyncIterable<unknown>)
-      })
-    )
-    const reply = replyOf(response, response, yield* Clock.currentTimeMillis, secret)
-    const type = response.headers.get("content-type") ?? ""
-    if (type.startsWith("text/html") || type.startsWith("application/json")) {
-      return yield* fail(
-        new MalformedResponse({ status: response.status, requestId: reply.requestId, signal: reply.signal })
-      )
-    }
-    const value = events(SdkStream.rawEvents(response, controller), {
-      fields: { requestId: reply.requestId },
-      idleTimeout,
-      secret
-    }).pipe(Stream.ensuring(Effect.sync(() => controller.abort())))
-    return { ...reply, value }
-  })
-
-  const countTokens = (params: CountParams): Effect.Effect<Reply<number>, LlmError> => {
-    const { messages } = client
-    if (messages.countTokens === undefined) {
-      return fail(new InvalidRequest({ detail: "this client has no messages.countTokens" }))
-    }
-    const count = messages.countTokens.bind(messages)
-    return call(
-      (options) => count(params, options),
-      (data) => (isCount(data) ? data.input_tokens : undefined)
-    )
+  const { messages } = client
+  const use: Use = {
+    secret: secretOf(client),
+    timeout: durationOf("Anthropic.timeout", options.timeout ?? longestWaitMillis),
+    idleTimeout: durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
   }
-
   return LlmProvider.of({
     name: options.name ?? "anthropic",
     create: (params) =>
-      call(
-        (options) => client.messages.create({ ...params, stream: false }, options),
+      whole(
+        use,
+        (options) => messages.create({ ...params, stream: false }, options),
         (data) => (isMessage(data) ? data : undefined)
       ),
-    stream,
-    countTokens
+    stream: (params) => streamed(use, (options) => messages.create({ ...params, stream: true }, options)),
+    countTokens: (params) =>
+      messages.countTokens === undefined
+        ? fail(new InvalidRequest({ detail: "this client has no messages.countTokens" }))
+        : whole(
+            use,
+            (options) => messages.countTokens!(params, options),
+            (data) => (isCount(data) ? data.input_tokens : undefined)
+          )
   })
 }
 

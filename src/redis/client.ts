@@ -6,6 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { Cluster as IoredisCluster, Redis as Ioredis } from "ioredis"
 import { StoreError } from "../BudgetStore.ts"
 
 /** So long may it take to connect. */
@@ -70,34 +71,16 @@ export const openRedis: Open = async (url, signal) => {
   }
 }
 
-/** Opens a client by the package `ioredis`. */
-export const openIoredis: Open = async (url, signal) => {
-  const { Cluster, Redis } = await import("ioredis")
-  const options = {
-    lazyConnect: true,
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    connectTimeout: connectMillis,
-    retryStrategy: () => null
-  }
-  const senderTo =
-    (node: InstanceType<typeof Redis>) =>
-    ([command = "", ...words]: ReadonlyArray<string>): Promise<unknown> =>
-      node.call(command, ...words)
-  const client = new Redis(url, options)
-  // Its promise says only that there is no connection; this says why.
-  let reason: unknown
-  client.on("error", (error) => (reason = error))
-  signal.throwIfAborted()
-  signal.addEventListener("abort", () => client.disconnect())
-  await client.connect().catch((error) => {
-    throw reason ?? error
-  })
-  if (!isCluster(await client.info("cluster"))) {
-    const send = senderTo(client)
-    return { send: (_, words) => send(words), nodes: () => [send] }
-  }
-  client.disconnect()
+const ioredisSender =
+  (node: Ioredis) =>
+  ([command = "", ...words]: ReadonlyArray<string>): Promise<unknown> =>
+    node.call(command, ...words)
+
+const openIoredisCluster = async (
+  Cluster: typeof IoredisCluster,
+  url: string,
+  signal: AbortSignal
+): ReturnType<Open> => {
   const { hostname, password, port, protocol, username } = new URL(url)
   const cluster = new Cluster([{ host: hostname, port: Number(port || 6379) }], {
     lazyConnect: true,
@@ -114,8 +97,35 @@ export const openIoredis: Open = async (url, signal) => {
   await cluster.connect()
   return {
     send: (_, [command = "", ...words]) => cluster.call(command, ...words) as Promise<unknown>,
-    nodes: () => cluster.nodes("master").map(senderTo)
+    nodes: () => cluster.nodes("master").map(ioredisSender)
   }
+}
+
+/** Opens a client by the package `ioredis`. */
+export const openIoredis: Open = async (url, signal) => {
+  const { Cluster, Redis } = await import("ioredis")
+  const options = {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    connectTimeout: connectMillis,
+    retryStrategy: () => null
+  }
+  const client = new Redis(url, options)
+  // Its promise says only that there is no connection; this says why.
+  let reason: unknown
+  client.on("error", (error) => (reason = error))
+  signal.throwIfAborted()
+  signal.addEventListener("abort", () => client.disconnect())
+  await client.connect().catch((error) => {
+    throw reason ?? error
+  })
+  if (!isCluster(await client.info("cluster"))) {
+    const send = ioredisSender(client)
+    return { send: (_, words) => send(words), nodes: () => [send] }
+  }
+  client.disconnect()
+  return openIoredisCluster(Cluster, url, signal)
 }
 
 const isMissing = (error: unknown): boolean =>

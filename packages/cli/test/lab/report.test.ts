@@ -159,14 +159,14 @@ describe("Report.Verdict", () => {
   })
 
   it("counts the scenarios in which each did all of the work", () => {
-    const good = of(result("sdk-2", { failedCalls: 9 }), result("floodgate"), result("oracle"))
-    const far = of(result("sdk-2"), result("floodgate", { makespanSeconds: 60 }), result("oracle"))
+    const good = of(result("sdk-10", { failedCalls: 9 }), result("floodgate"), result("oracle"))
+    const far = of(result("sdk-10"), result("floodgate", { makespanSeconds: 60 }), result("oracle"))
     const { text, tiles } = Report.Verdict.ofRaces([good, { ...far, name: "outage" }])
     assert.strictEqual(
       text,
       "Floodgate did all of the work in 2 of 2 scenarios, within 5 % of the oracle in 1. " +
-        "It is furthest behind in outage: 50 %. Of the others sdk-2 did in 1. " +
-        "Quicker than Floodgate: sdk-2 in outage (40.0 s)."
+        "It is furthest behind in outage: 50 %. Of the others sdk-10 did in 1. " +
+        "Quicker than Floodgate: sdk-10 in outage (40.0 s)."
     )
     assert.deepStrictEqual(
       tiles.map(({ value }) => value),

@@ -95,6 +95,32 @@ export interface Found {
   readonly hasFolder: boolean
 }
 
+/** The real paths of what a run writes. */
+const pathsOf = Effect.fnUntraced(function* ({ out, report }: Own) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  // The files, too: the folder of the documents may be that of the output.
+  const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
+  // What is not there yet is not found either.
+  return new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
+})
+
+const tooLarge = (path: string, size: bigint): Unreadable =>
+  new Unreadable({
+    path,
+    why:
+      size > mostFileBytes
+        ? `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(mostFileBytes)}: split it, or leave it out with --exclude`
+        : `with it the documents have more than ${sizeText(mostBytes)}, which is the most of a run: leave some out with --exclude`
+  })
+
+/** Why the selection leaves out a file of a folder; undefined if it does not. */
+const notSelected = ({ exclude, include }: Selection, within: string): Why | undefined => {
+  if (exclude.some((matches) => matches(within))) return "excluded"
+  if (include.length > 0) return include.some((matches) => matches(within)) ? undefined : "notIncluded"
+  return isUnlikely(within) ? "unlikely" : undefined
+}
+
 /**
  * Reads files and folders, in the order in which they are named and sorted within. A file to which several ways lead, or
  * whose content another has, is read once. What is the run's own is passed over in folders, and refused where it is named:
@@ -102,31 +128,18 @@ export interface Found {
  */
 export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
-  { out, report }: Own,
-  { exclude, followLinks, include }: Selection = everything
+  written: Own,
+  selection: Selection = everything
 ): Effect.fn.Return<Found, Unreadable, FileSystem.FileSystem | Path.Path> {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
+  const { exclude, followLinks } = selection
   const documents: Array<Document> = []
   const leftOut: Array<LeftOut> = []
   /** Paths without links, and the hashes of contents. */
   const seen = new Set<string>()
   let total = 0
-  // The files, too: the folder of the documents may be that of the output.
-  const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
-  // What is not there yet is not found either.
-  const own = new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
-
-  const tooLarge = (path: string, size: bigint): Unreadable =>
-    size > mostFileBytes
-      ? new Unreadable({
-          path,
-          why: `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(mostFileBytes)}: split it, or leave it out with --exclude`
-        })
-      : new Unreadable({
-          path,
-          why: `with it the documents have more than ${sizeText(mostBytes)}, which is the most of a run: leave some out with --exclude`
-        })
+  const own = yield* pathsOf(written)
 
   const readFile = Effect.fnUntraced(function* (path: string, real: string, size: bigint, isNamed: boolean) {
     if (size > mostFileBytes || total + Number(size) > mostBytes) return yield* tooLarge(path, size)
@@ -147,13 +160,6 @@ export const read = Effect.fnUntraced(function* (
     total += bytes.length
     documents.push({ path, text })
   })
-
-  /** Whether the selection has a file of a folder. */
-  const selected = (within: string): Why | undefined => {
-    if (exclude.some((matches) => matches(within))) return "excluded"
-    if (include.length > 0) return include.some((matches) => matches(within)) ? undefined : "notIncluded"
-    return isUnlikely(within) ? "unlikely" : undefined
-  }
 
   /** A path, and what it is from the folder that was named; undefined where it was named itself. */
   const visit = (path: string, within: string | undefined): Effect.Effect<void, Unreadable> =>
@@ -176,7 +182,7 @@ export const read = Effect.fnUntraced(function* (
         }
         return
       }
-      const why = within === undefined ? undefined : selected(within)
+      const why = within === undefined ? undefined : notSelected(selection, within)
       if (why !== undefined) leftOut.push({ path, why })
       else if (type !== "File") {
         if (within === undefined) {
@@ -203,11 +209,8 @@ export const read = Effect.fnUntraced(function* (
     yield* visit(path, undefined)
   }
   if (documents.length === 0) {
-    const path = paths.join(", ")
-    return yield* new Unreadable({
-      path,
-      why: `no text files there${leftOutText(leftOut)}; name files or folders of text`
-    })
+    const why = `no text files there${leftOutText(leftOut)}; name files or folders of text`
+    return yield* new Unreadable({ path: paths.join(", "), why })
   }
   return { documents, leftOut, hasFolder }
 })

@@ -33,6 +33,34 @@ const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.Attempt["outc
   return Exit.hasInterrupts(exit) ? "interrupted" : "failed"
 }
 
+/** A provider whose requests are written down as attempts of the calls that are open. */
+const recording = (
+  provider: LlmProvider["Service"],
+  now: Effect.Effect<number>,
+  open: ReadonlyMap<string, Report.Run.Call>,
+  reserved: ReadonlyMap<string, Limits.Charge>
+): LlmProvider["Service"] => ({
+  ...provider,
+  create: Effect.fnUntraced(function* (params) {
+    const agent = yield* Budget.Agent
+    const attempt: Report.Run.Attempt = {
+      startedAt: yield* now,
+      endedAt: undefined,
+      outcome: "open",
+      charge: reserved.get(agent),
+      usage: undefined
+    }
+    open.get(agent)?.attempts.push(attempt)
+    return yield* Effect.onExit(provider.create(params), (exit) =>
+      Effect.map(now, (at) => {
+        attempt.endedAt = at
+        attempt.outcome = outcomeOf(exit)
+        if (Exit.isSuccess(exit)) attempt.usage = Results.tokensOf(exit.value.value.usage)
+      })
+    )
+  })
+})
+
 /** A recorder whose time starts with the first of what it writes down: reading documents is no part of a run. */
 export const make = (): Recorder => {
   let startedAt: number | undefined
@@ -90,28 +118,6 @@ export const make = (): Recorder => {
       }
     })
 
-  const wrap = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
-    ...provider,
-    create: Effect.fnUntraced(function* (params) {
-      const agent = yield* Budget.Agent
-      const attempt: Report.Run.Attempt = {
-        startedAt: yield* now,
-        endedAt: undefined,
-        outcome: "open",
-        charge: reserved.get(agent),
-        usage: undefined
-      }
-      open.get(agent)?.attempts.push(attempt)
-      return yield* Effect.onExit(provider.create(params), (exit) =>
-        Effect.map(now, (at) => {
-          attempt.endedAt = at
-          attempt.outcome = outcomeOf(exit)
-          if (Exit.isSuccess(exit)) attempt.usage = Results.tokensOf(exit.value.value.usage)
-        })
-      )
-    })
-  })
-
   const look = Effect.gen(function* () {
     const budget = yield* Budget.TokenBudget
     const [pool] = Object.values((yield* budget.status).pools)
@@ -121,7 +127,7 @@ export const make = (): Recorder => {
   return {
     recorded,
     observe,
-    wrap,
+    wrap: (provider) => recording(provider, now, open, reserved),
     // Also at the end: a short run learns its limits from its last responses.
     sample: Effect.andThen(
       Effect.addFinalizer(() => look),

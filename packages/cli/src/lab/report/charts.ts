@@ -32,26 +32,8 @@ export interface Drawn {
   readonly setAttribute: (name: string, value: string) => void
 }
 
-/**
- * The charts by name.
- *
- * @category models
- * @since 0.1.0
- */
-export type Charts = ReturnType<typeof make>
-
-/**
- * Makes the charts with a copy of Plot. Its types are not named here: those who check their libraries would check it too.
- *
- * **Gotchas**
- *
- * A page gets this function as its text: it uses nothing but its argument, and the CSS variables `--ink`, `--muted`,
- * `--line`, `--panel`, `--good`, `--bad`, `--wait`, `--early`, `--c1` to `--c8`.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = (library: object) => {
+/** What all charts have in common: a copy of Plot, and how numbers, colours and axes look. */
+const kitOf = (library: object) => {
   const Plot = library as typeof ObservablePlot
   const palette = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--c${number})`)
   const count = (value: number): string => value.toLocaleString("en-US")
@@ -77,355 +59,397 @@ export const make = (library: object) => {
     document: place.document as never,
     style: { background: "transparent", color: "var(--ink)", fontFamily: "system-ui, sans-serif", fontSize: "12px" }
   })
-  const plot = (options: ObservablePlot.PlotOptions): Drawn => Plot.plot(options) as unknown as Drawn
+  const draw = (options: ObservablePlot.PlotOptions): Drawn => Plot.plot(options) as unknown as Drawn
+  return { Plot, palette, count, short, seconds, narrow, room, along, halo, saying, base, draw }
+}
 
-  /**
-   * How long each strategy took, against the floor. Where calls were lost, the bar is hollow: it is no time to be compared.
-   * Bars that are longer than six floors are cut, with a mark where.
-   */
-  const makespan = ({ calls, floorSeconds, results }: ScenarioFigures, place: Place): Drawn => {
-    type Row = (typeof results)[number]
-    const longest = Math.max(...results.map((result) => result.makespanSeconds))
-    const most = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
-    const done = (result: Row): boolean => result.finished && result.failedCalls === 0
-    const end = (result: Row): number => Math.min(result.makespanSeconds, most)
-    const label = (result: Row): string => {
-      const time = seconds(result.makespanSeconds)
-      if (done(result)) return time
-      const missing = `${count(result.failedCalls)} ${result.finished ? "lost" : "open"}`
-      if (narrow(place)) return `${missing}, ${time}`
-      return `${missing} of ${count(calls)}, ${result.finished ? "ended after" : "stopped after"} ${time}`
-    }
-    const color = (result: Row): string => {
-      if (!done(result)) return "var(--bad)"
-      return result.strategy === "floodgate" ? "var(--good)" : "var(--c1)"
-    }
-    /** A label stands within its bar where it has no room beside it. */
-    const inside = (result: Row): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * most
-    const text = (inner: boolean, full: boolean) =>
+type Kit = ReturnType<typeof kitOf>
+
+type Row = ScenarioFigures["results"][number]
+
+/** How a strategy's bar is drawn, and what stands at it. */
+const barsOf = ({ count, narrow, seconds }: Kit, { calls, floorSeconds, results }: ScenarioFigures, place: Place) => {
+  const longest = Math.max(...results.map((result) => result.makespanSeconds))
+  const most = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
+  const done = (result: Row): boolean => result.finished && result.failedCalls === 0
+  const end = (result: Row): number => Math.min(result.makespanSeconds, most)
+  const label = (result: Row): string => {
+    const time = seconds(result.makespanSeconds)
+    if (done(result)) return time
+    const missing = `${count(result.failedCalls)} ${result.finished ? "lost" : "open"}`
+    if (narrow(place)) return `${missing}, ${time}`
+    return `${missing} of ${count(calls)}, ${result.finished ? "ended after" : "stopped after"} ${time}`
+  }
+  const color = (result: Row): string => {
+    if (!done(result)) return "var(--bad)"
+    return result.strategy === "floodgate" ? "var(--good)" : "var(--c1)"
+  }
+  /** A label stands within its bar where it has no room beside it. */
+  const inside = (result: Row): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * most
+  return { most, done, end, label, color, inside }
+}
+
+/** The floor, where there is one. */
+const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
+  const floor = floorSeconds > 0 ? [floorSeconds] : []
+  return [
+    Plot.ruleX(floor, { stroke: "var(--ink)", strokeDasharray: "3,3" }),
+    Plot.text(floor, {
+      x: (value: number) => value,
+      text: (value: number) => `floor ${seconds(value)}`,
+      frameAnchor: "top",
+      dy: -14,
+      fill: "var(--muted)"
+    })
+  ]
+}
+
+/**
+ * How long each strategy took, against the floor. Where calls were lost, the bar is hollow: it is no time to be compared.
+ * Bars that are longer than six floors are cut, with a mark where.
+ */
+const makespan = (kit: Kit, figures: ScenarioFigures, place: Place): Drawn => {
+  const { floorSeconds, results } = figures
+  const { Plot, count, narrow, room, along, halo, saying, base, draw } = kit
+  const { color, done, end, inside, label, most } = barsOf(kit, figures, place)
+  const text = (inner: boolean, full: boolean) =>
+    Plot.text(
+      results.filter((result) => inside(result) === inner && (inner ? done(result) === full : full)),
+      {
+        y: "strategy",
+        x: end,
+        text: label,
+        textAnchor: inner ? "end" : "start",
+        dx: inner ? -6 : 6,
+        fill: inner && full ? "var(--on)" : "var(--ink)",
+        ...(inner ? {} : halo)
+      }
+    )
+  const bar = {
+    y: "strategy",
+    x: end,
+    rx: 2,
+    insetTop: 2,
+    insetBottom: 2,
+    ...saying(
+      place,
+      (result: Row) =>
+        `${result.strategy}: ${label(result)}\n${count(result.rejections)} 429s, ${count(result.retries)} retries`
+    )
+  }
+  return draw({
+    ...base(place),
+    height: 66 + 24 * results.length,
+    marginLeft: narrow(place) ? 138 : 150,
+    marginRight: 16,
+    marginTop: 20,
+    marginBottom: room.marginBottom,
+    x: {
+      domain: [0, most],
+      label: along.label,
+      labelOffset: along.labelOffset,
+      ticks: narrow(place) ? 4 : 8,
+      nice: false
+    },
+    y: { domain: results.map((result) => result.strategy), label: null, tickSize: 0 },
+    marks: [
+      Plot.barX(results.filter(done), { ...bar, fill: color }),
+      Plot.barX(
+        results.filter((result) => !done(result)),
+        { ...bar, fill: color, fillOpacity: 0.12, stroke: color, strokeDasharray: "4,3" }
+      ),
+      // Where a bar is cut.
       Plot.text(
-        results.filter((result) => inside(result) === inner && (inner ? done(result) === full : full)),
+        results.filter((result) => result.makespanSeconds > most),
         {
           y: "strategy",
-          x: end,
-          text: label,
-          textAnchor: inner ? "end" : "start",
-          dx: inner ? -6 : 6,
-          fill: inner && full ? "var(--on)" : "var(--ink)",
-          ...(inner ? {} : halo)
+          x: most,
+          dx: 2,
+          text: () => "//",
+          fontSize: 20,
+          fontWeight: "bold",
+          fill: "var(--panel)",
+          stroke: "var(--ink)",
+          strokeWidth: 1
         }
-      )
-    const bar = {
-      y: "strategy",
-      x: end,
-      rx: 2,
-      insetTop: 2,
-      insetBottom: 2,
-      ...saying(
-        place,
-        (result: Row) =>
-          `${result.strategy}: ${label(result)}\n${count(result.rejections)} 429s, ${count(result.retries)} retries`
-      )
-    }
-    return plot({
-      ...base(place),
-      height: 66 + 24 * results.length,
-      marginLeft: narrow(place) ? 138 : 150,
-      marginRight: 16,
-      marginTop: 20,
-      marginBottom: room.marginBottom,
-      x: {
-        domain: [0, most],
-        label: along.label,
-        labelOffset: along.labelOffset,
-        ticks: narrow(place) ? 4 : 8,
-        nice: false
-      },
-      y: { domain: results.map((result) => result.strategy), label: null, tickSize: 0 },
-      marks: [
-        Plot.barX(results.filter(done), { ...bar, fill: color }),
-        Plot.barX(
-          results.filter((result) => !done(result)),
-          { ...bar, fill: color, fillOpacity: 0.12, stroke: color, strokeDasharray: "4,3" }
-        ),
-        // Where a bar is cut.
-        Plot.text(
-          results.filter((result) => result.makespanSeconds > most),
-          {
-            y: "strategy",
-            x: most,
-            dx: 2,
-            text: () => "//",
-            fontSize: 20,
-            fontWeight: "bold",
-            fill: "var(--panel)",
-            stroke: "var(--ink)",
-            strokeWidth: 1
-          }
-        ),
-        Plot.ruleX(floorSeconds > 0 ? [floorSeconds] : [], { stroke: "var(--ink)", strokeDasharray: "3,3" }),
-        Plot.text(floorSeconds > 0 ? [floorSeconds] : [], {
-          x: (value: number) => value,
-          text: (value: number) => `floor ${seconds(value)}`,
-          frameAnchor: "top",
-          dy: -14,
-          fill: "var(--muted)"
-        }),
-        text(true, true),
-        text(true, false),
-        text(false, true)
-      ]
-    })
-  }
+      ),
+      ...floorMarks(kit, floorSeconds),
+      text(true, true),
+      text(true, false),
+      text(false, true)
+    ]
+  })
+}
 
-  /** What is left: as the provider has it, and as the budget believes. */
-  const levels = ({ dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn => {
-    const known = levels.filter((level) => level.provider !== null)
-    const believed = levels.filter((level) => level.budget !== null)
-    const said = saying(place, ({ at, budget, provider }: (typeof levels)[number]) =>
-      [
-        `after ${seconds(at)}`,
-        ...(provider === null ? [] : [`${count(provider)} at the provider`]),
-        ...(budget === null ? [] : [`${count(budget)} in the budget`])
-      ].join("\n")
+/** What is left: as the provider has it, and as the budget believes. */
+const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn => {
+  const { Plot, count, short, seconds, room, along, saying, base, draw } = kit
+  const known = levels.filter((level) => level.provider !== null)
+  const believed = levels.filter((level) => level.budget !== null)
+  const said = saying(place, ({ at, budget, provider }: (typeof levels)[number]) =>
+    [
+      `after ${seconds(at)}`,
+      ...(provider === null ? [] : [`${count(provider)} at the provider`]),
+      ...(budget === null ? [] : [`${count(budget)} in the budget`])
+    ].join("\n")
+  )
+  return draw({
+    ...base(place),
+    ...room,
+    height: 242,
+    marginLeft: 52,
+    x: { ...along, nice: false },
+    y: { label: `${dimension} left`, tickFormat: short, ticks: 5, grid: true },
+    marks: [
+      Plot.ruleY([0], { stroke: "var(--line)" }),
+      Plot.areaY(known, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
+      Plot.lineY(known, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5, ...said }),
+      Plot.lineY(believed, {
+        x: "at",
+        y: "budget",
+        stroke: "var(--c2)",
+        strokeWidth: 1.5,
+        strokeDasharray: "4,3",
+        ...(known.length === 0 ? said : {})
+      })
+    ]
+  })
+}
+
+/** What was admitted per second, against the limit and the rate that the budget used. */
+const rate = (
+  kit: Kit,
+  { dimension, limitPerSecond }: ScenarioFigures,
+  { inUse, rates }: RunFigures,
+  place: Place
+): Drawn => {
+  const { Plot, count, short, seconds, room, along, halo, saying, base, draw } = kit
+  return draw({
+    ...base(place),
+    ...room,
+    height: 242,
+    marginLeft: 52,
+    x: along,
+    y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true, zero: true },
+    marks: [
+      Plot.rectY(rates, {
+        x1: "from",
+        x2: "to",
+        y: "perSecond",
+        fill: "var(--c1)",
+        insetLeft: 0.5,
+        insetRight: 0.5,
+        ...saying(
+          place,
+          ({ from, perSecond, to }: (typeof rates)[number]) =>
+            `${seconds(from)} to ${seconds(to)}\n${count(perSecond)} ${dimension} a second`
+        )
+      }),
+      Plot.ruleY([0], { stroke: "var(--line)" }),
+      Plot.ruleY(limitPerSecond > 0 ? [limitPerSecond] : [], { stroke: "var(--bad)", strokeDasharray: "4,3" }),
+      Plot.text(limitPerSecond > 0 ? [limitPerSecond] : [], {
+        y: (value: number) => value,
+        text: (value: number) => `limit ${short(value)}/s`,
+        frameAnchor: "right",
+        textAnchor: "end",
+        dy: -8,
+        fill: "var(--bad)",
+        ...halo
+      }),
+      Plot.lineY(inUse, { x: "at", y: "perSecond", stroke: "var(--c2)", strokeWidth: 1.5, curve: "step-after" })
+    ]
+  })
+}
+
+/** When each agent waited, ran and was rejected. */
+const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: Place): Drawn => {
+  const { Plot, seconds, room, along, saying, base, draw } = kit
+  type Bar = (typeof bars)[number]
+  const of = (what: string) => bars.filter((bar) => bar.what === what)
+  const does: Record<Bar["what"], string> = {
+    waits: "waits",
+    runs: "call runs",
+    failed: "request fails",
+    rejected: "429",
+    earlier: "call of an earlier run, waits included"
+  }
+  const said = saying(place, ({ agent, from, to, what }: Bar) => {
+    const when = what === "rejected" ? `after ${seconds(from)}` : `${seconds(from)} to ${seconds(to)}`
+    return `${agent}: ${does[what]}\n${when}`
+  })
+  const few = agents.length <= 24
+  /** Names need more room than bars: of many agents not all are named. */
+  const named = few ? agents : agents.filter((_, index) => index % 3 === 0)
+  const inset = few ? 3 : 0.5
+  const bar = (what: Bar["what"], look: ObservablePlot.BarXOptions) =>
+    Plot.barX(of(what), { y: "agent", x1: "from", x2: "to", insetTop: inset, insetBottom: inset, ...look, ...said })
+  return draw({
+    ...base(place),
+    marginTop: resumed.length === 0 ? 10 : 20,
+    marginBottom: room.marginBottom,
+    height: (resumed.length === 0 ? 52 : 62) + agents.length * (few ? 18 : 5),
+    marginLeft: Math.max(70, 10 + 7 * Math.max(...named.map((agent) => Math.min(agent.length, 20)))),
+    x: along,
+    y: { domain: agents, label: null, tickSize: 0, ticks: named },
+    marks: [
+      bar("waits", { fill: "var(--wait)", insetTop: inset * 2, insetBottom: inset * 2 }),
+      bar("earlier", { fill: "var(--early)" }),
+      bar("runs", { fill: "var(--c1)", rx: few ? 2 : 0 }),
+      bar("failed", { fill: "var(--bad)" }),
+      Plot.dot(of("rejected"), {
+        y: "agent",
+        x: "from",
+        r: few ? 2.5 : 1.2,
+        fill: "var(--bad)",
+        fillOpacity: 0.8,
+        ...said
+      }),
+      Plot.ruleX(resumed, { stroke: "var(--ink)", strokeDasharray: "2,3" }),
+      Plot.text(resumed, {
+        x: (at: number) => at,
+        text: () => "resumed",
+        frameAnchor: "top",
+        textAnchor: "start",
+        dx: 4,
+        dy: -10,
+        fill: "var(--muted)"
+      })
+    ]
+  })
+}
+
+/** How large a part of all calls was done within which time, waits included. */
+const latency = (kit: Kit, { runs }: ScenarioFigures, place: Place): Drawn => {
+  const { Plot, palette, short, seconds, narrow, room, along, saying, base, draw } = kit
+  /** A logarithm has no zero. */
+  const least = 0.01
+  const some = runs.filter((run) => run.latencies.length > 0)
+  const longest = Math.max(...some.map((run) => run.latencies.at(-1)!))
+  const shortest = Math.min(...some.map((run) => Math.max(least, run.latencies[0]!)))
+  // Whole decades, so that the axis begins and ends where a reader expects it.
+  const domain = [10 ** Math.floor(Math.log10(shortest)), 10 ** Math.ceil(Math.log10(longest * 1.001))]
+  // The line of the library is whole; those that are drawn over it have gaps, the last most, so that where several take
+  // as long each of them is seen.
+  const drawn = some.toSorted((a, b) => Number(b.strategy === "floodgate") - Number(a.strategy === "floodgate"))
+  const unit = drawn.length > 5 ? 4 : 6
+  const period = unit * drawn.length
+  const points = ({ done, latencies, planned }: RunFigures) => {
+    const line = latencies.map((seconds, index) => ({
+      seconds: Math.max(least, seconds),
+      share: (((index + 1) / latencies.length) * done) / planned
+    }))
+    // What was never done is what the line lacks to the top: it goes on to the right.
+    return done < planned ? [...line, { ...line.at(-1)!, seconds: domain[1]! }] : line
+  }
+  return draw({
+    ...base(place),
+    ...room,
+    height: 262,
+    marginLeft: 44,
+    marginRight: 16,
+    x: {
+      type: "log",
+      domain,
+      label: narrow(place) ? "latency in seconds (log scale)" : "latency in seconds (log scale), waits included",
+      labelOffset: along.labelOffset,
+      tickFormat: short,
+      ticks: narrow(place) ? 3 : 6,
+      grid: true
+    },
+    y: { label: "% of all calls done", percent: true, grid: true, domain: [0, 100] },
+    marks: drawn.map((run, index) =>
+      Plot.lineY(points(run), {
+        x: "seconds",
+        y: "share",
+        stroke: palette[some.indexOf(run) % palette.length]!,
+        strokeWidth: 1.8,
+        ...(index > 0 && { strokeDasharray: `${period - unit * index},${unit * index}` }),
+        curve: "step-after",
+        ...saying(
+          place,
+          ({ seconds: at, share }: ReturnType<typeof points>[number]) =>
+            `${run.strategy}\n${(100 * share).toFixed(0)} % of all calls within ${seconds(at)}`
+        )
+      })
     )
-    return plot({
-      ...base(place),
-      ...room,
-      height: 242,
-      marginLeft: 52,
-      x: { ...along, nice: false },
-      y: { label: `${dimension} left`, tickFormat: short, ticks: 5, grid: true },
-      marks: [
-        Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.areaY(known, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
-        Plot.lineY(known, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5, ...said }),
-        Plot.lineY(believed, {
-          x: "at",
-          y: "budget",
-          stroke: "var(--c2)",
-          strokeWidth: 1.5,
-          strokeDasharray: "4,3",
-          ...(known.length === 0 ? said : {})
-        })
-      ]
-    })
+  })
+}
+
+/** The AWS study: work or time by the number of clients, a line for each jitter. */
+const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis", place: Place): Drawn => {
+  const { Plot, palette, short, room, along, base, draw } = kit
+  const jitters = [...new Set(measured.map((one) => one.jitter))]
+  const shown = of === "millis" ? measured.filter((one) => one.jitter !== "none") : measured
+  const last = Math.max(...measured.map((one) => one.clients))
+  const ends = shown.filter((one) => one.clients === last).toSorted((a, b) => a[of] - b[of])
+  const range = Math.max(...shown.map((one) => one[of]))
+  // Labels keep their distance, whatever the lines do.
+  let lowest = -Infinity
+  const labels = ends.map((one) => {
+    lowest = Math.max(one[of], lowest + range * 0.055)
+    return { ...one, at: lowest }
+  })
+  return draw({
+    ...base(place),
+    ...room,
+    height: 342,
+    marginLeft: 56,
+    marginRight: 96,
+    x: { label: "clients", labelOffset: along.labelOffset, domain: [10, last] },
+    y: {
+      label: of === "work" ? "writes tried by all" : "seconds until all have written",
+      grid: true,
+      tickFormat: of === "work" ? short : (value: number) => `${value / 1_000}`
+    },
+    color: { domain: jitters, range: palette },
+    marks: [
+      Plot.ruleY([0], { stroke: "var(--line)" }),
+      Plot.lineY(shown, { x: "clients", y: of, stroke: "jitter", strokeWidth: 1.8 }),
+      Plot.text(labels, { x: "clients", y: "at", text: "jitter", fill: "jitter", textAnchor: "start", dx: 6 })
+    ]
+  })
+}
+
+/**
+ * The charts by name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Charts = ReturnType<typeof make>
+
+/**
+ * Makes the charts with a copy of Plot. Its types are not named here: those who check their libraries would check it too.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (library: object) => {
+  const kit = kitOf(library)
+  return {
+    palette: kit.palette,
+    makespan: (figures: ScenarioFigures, place: Place) => makespan(kit, figures, place),
+    levels: (figures: ScenarioFigures, run: RunFigures, place: Place) => levels(kit, figures, run, place),
+    rate: (figures: ScenarioFigures, run: RunFigures, place: Place) => rate(kit, figures, run, place),
+    gantt: (figures: ScenarioFigures, run: RunFigures, place: Place) => gantt(kit, figures, run, place),
+    latency: (figures: ScenarioFigures, place: Place) => latency(kit, figures, place),
+    study: (measured: ReadonlyArray<Measured>, of: "work" | "millis", place: Place) => study(kit, measured, of, place)
   }
+}
 
-  /** What was admitted per second, against the limit and the rate that the budget used. */
-  const rate = ({ dimension, limitPerSecond }: ScenarioFigures, { inUse, rates }: RunFigures, place: Place): Drawn =>
-    plot({
-      ...base(place),
-      ...room,
-      height: 242,
-      marginLeft: 52,
-      x: along,
-      y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true, zero: true },
-      marks: [
-        Plot.rectY(rates, {
-          x1: "from",
-          x2: "to",
-          y: "perSecond",
-          fill: "var(--c1)",
-          insetLeft: 0.5,
-          insetRight: 0.5,
-          ...saying(
-            place,
-            ({ from, perSecond, to }: (typeof rates)[number]) =>
-              `${seconds(from)} to ${seconds(to)}\n${count(perSecond)} ${dimension} a second`
-          )
-        }),
-        Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.ruleY(limitPerSecond > 0 ? [limitPerSecond] : [], { stroke: "var(--bad)", strokeDasharray: "4,3" }),
-        Plot.text(limitPerSecond > 0 ? [limitPerSecond] : [], {
-          y: (value: number) => value,
-          text: (value: number) => `limit ${short(value)}/s`,
-          frameAnchor: "right",
-          textAnchor: "end",
-          dy: -8,
-          fill: "var(--bad)",
-          ...halo
-        }),
-        Plot.lineY(inUse, { x: "at", y: "perSecond", stroke: "var(--c2)", strokeWidth: 1.5, curve: "step-after" })
-      ]
-    })
-
-  /** When each agent waited, ran and was rejected. */
-  const gantt = ({ agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: Place): Drawn => {
-    type Bar = (typeof bars)[number]
-    const of = (what: string) => bars.filter((bar) => bar.what === what)
-    const does: Record<Bar["what"], string> = {
-      waits: "waits",
-      runs: "call runs",
-      failed: "request fails",
-      rejected: "429",
-      earlier: "call of an earlier run, waits included"
-    }
-    const said = saying(place, ({ agent, from, to, what }: Bar) => {
-      const when = what === "rejected" ? `after ${seconds(from)}` : `${seconds(from)} to ${seconds(to)}`
-      return `${agent}: ${does[what]}\n${when}`
-    })
-    const few = agents.length <= 24
-    /** Names need more room than bars: of many agents not all are named. */
-    const named = few ? agents : agents.filter((_, index) => index % 3 === 0)
-    const inset = few ? 3 : 0.5
-    return plot({
-      ...base(place),
-      marginTop: resumed.length === 0 ? 10 : 20,
-      marginBottom: room.marginBottom,
-      height: (resumed.length === 0 ? 52 : 62) + agents.length * (few ? 18 : 5),
-      marginLeft: Math.max(70, 10 + 7 * Math.max(...named.map((agent) => Math.min(agent.length, 20)))),
-      x: along,
-      y: { domain: agents, label: null, tickSize: 0, ticks: named },
-      marks: [
-        Plot.barX(of("waits"), {
-          y: "agent",
-          x1: "from",
-          x2: "to",
-          fill: "var(--wait)",
-          insetTop: inset * 2,
-          insetBottom: inset * 2,
-          ...said
-        }),
-        Plot.barX(of("earlier"), {
-          y: "agent",
-          x1: "from",
-          x2: "to",
-          fill: "var(--early)",
-          insetTop: inset,
-          insetBottom: inset,
-          ...said
-        }),
-        Plot.barX(of("runs"), {
-          y: "agent",
-          x1: "from",
-          x2: "to",
-          fill: "var(--c1)",
-          insetTop: inset,
-          insetBottom: inset,
-          rx: few ? 2 : 0,
-          ...said
-        }),
-        Plot.barX(of("failed"), {
-          y: "agent",
-          x1: "from",
-          x2: "to",
-          fill: "var(--bad)",
-          insetTop: inset,
-          insetBottom: inset,
-          ...said
-        }),
-        Plot.dot(of("rejected"), {
-          y: "agent",
-          x: "from",
-          r: few ? 2.5 : 1.2,
-          fill: "var(--bad)",
-          fillOpacity: 0.8,
-          ...said
-        }),
-        Plot.ruleX(resumed, { stroke: "var(--ink)", strokeDasharray: "2,3" }),
-        Plot.text(resumed, {
-          x: (at: number) => at,
-          text: () => "resumed",
-          frameAnchor: "top",
-          textAnchor: "start",
-          dx: 4,
-          dy: -10,
-          fill: "var(--muted)"
-        })
-      ]
-    })
-  }
-
-  /** How large a part of all calls was done within which time, waits included. */
-  const latency = ({ runs }: ScenarioFigures, place: Place): Drawn => {
-    /** A logarithm has no zero. */
-    const least = 0.01
-    const some = runs.filter((run) => run.latencies.length > 0)
-    const longest = Math.max(...some.map((run) => run.latencies.at(-1)!))
-    const shortest = Math.min(...some.map((run) => Math.max(least, run.latencies[0]!)))
-    // Whole decades, so that the axis begins and ends where a reader expects it.
-    const domain = [10 ** Math.floor(Math.log10(shortest)), 10 ** Math.ceil(Math.log10(longest * 1.001))]
-    // The line of the library is whole; those that are drawn over it have gaps, the last most, so that where several take
-    // as long each of them is seen.
-    const drawn = some.toSorted((a, b) => Number(b.strategy === "floodgate") - Number(a.strategy === "floodgate"))
-    const unit = drawn.length > 5 ? 4 : 6
-    const period = unit * drawn.length
-    const points = ({ done, latencies, planned }: RunFigures) => {
-      const line = latencies.map((seconds, index) => ({
-        seconds: Math.max(least, seconds),
-        share: (((index + 1) / latencies.length) * done) / planned
-      }))
-      // What was never done is what the line lacks to the top: it goes on to the right.
-      return done < planned ? [...line, { ...line.at(-1)!, seconds: domain[1]! }] : line
-    }
-    return plot({
-      ...base(place),
-      ...room,
-      height: 262,
-      marginLeft: 44,
-      marginRight: 16,
-      x: {
-        type: "log",
-        domain,
-        label: narrow(place) ? "latency in seconds (log scale)" : "latency in seconds (log scale), waits included",
-        labelOffset: along.labelOffset,
-        tickFormat: short,
-        ticks: narrow(place) ? 3 : 6,
-        grid: true
-      },
-      y: { label: "% of all calls done", percent: true, grid: true, domain: [0, 100] },
-      marks: drawn.map((run, index) =>
-        Plot.lineY(points(run), {
-          x: "seconds",
-          y: "share",
-          stroke: palette[some.indexOf(run) % palette.length]!,
-          strokeWidth: 1.8,
-          ...(index > 0 && { strokeDasharray: `${period - unit * index},${unit * index}` }),
-          curve: "step-after",
-          ...saying(
-            place,
-            ({ seconds: at, share }: ReturnType<typeof points>[number]) =>
-              `${run.strategy}\n${(100 * share).toFixed(0)} % of all calls within ${seconds(at)}`
-          )
-        })
-      )
-    })
-  }
-
-  /** The AWS study: work or time by the number of clients, a line for each jitter. */
-  const study = (measured: ReadonlyArray<Measured>, of: "work" | "millis", place: Place): Drawn => {
-    const jitters = [...new Set(measured.map((one) => one.jitter))]
-    const shown = of === "millis" ? measured.filter((one) => one.jitter !== "none") : measured
-    const last = Math.max(...measured.map((one) => one.clients))
-    const ends = shown.filter((one) => one.clients === last).toSorted((a, b) => a[of] - b[of])
-    const range = Math.max(...shown.map((one) => one[of]))
-    // Labels keep their distance, whatever the lines do.
-    let lowest = -Infinity
-    const labels = ends.map((one) => {
-      lowest = Math.max(one[of], lowest + range * 0.055)
-      return { ...one, at: lowest }
-    })
-    return plot({
-      ...base(place),
-      ...room,
-      height: 342,
-      marginLeft: 56,
-      marginRight: 96,
-      x: { label: "clients", labelOffset: along.labelOffset, domain: [10, last] },
-      y: {
-        label: of === "work" ? "writes tried by all" : "seconds until all have written",
-        grid: true,
-        tickFormat: of === "work" ? short : (value: number) => `${value / 1_000}`
-      },
-      color: { domain: jitters, range: palette },
-      marks: [
-        Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.lineY(shown, { x: "clients", y: of, stroke: "jitter", strokeWidth: 1.8 }),
-        Plot.text(labels, { x: "clients", y: "at", text: "jitter", fill: "jitter", textAnchor: "start", dx: 6 })
-      ]
-    })
-  }
-
-  return { makespan, levels, rate, gantt, latency, study, palette }
+/**
+ * The charts as a script, which defines `makeCharts`.
+ *
+ * **Gotchas**
+ *
+ * The functions of this file use nothing but their arguments and each other, and the CSS variables `--ink`, `--muted`,
+ * `--line`, `--panel`, `--good`, `--bad`, `--wait`, `--early`, `--c1` to `--c8`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const script = (): string => {
+  const parts = { kitOf, barsOf, floorMarks, makespan, levels, rate, gantt, latency, study, make }
+  const texts = Object.entries(parts).map(([name, part]) => `const ${name} = ${part.toString()};`)
+  return `const makeCharts = (() => { ${texts.join(" ")} return make })();`
 }

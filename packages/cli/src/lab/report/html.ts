@@ -10,7 +10,7 @@ import * as Matrix from "../matrix.ts"
 import * as Strategies from "../strategies/index.ts"
 import * as Table from "../table.ts"
 import * as Charts from "./charts.ts"
-import type { ScenarioFigures } from "./figures.ts"
+import type { RunFigures, ScenarioFigures } from "./figures.ts"
 import * as Page from "./page.ts"
 import * as Verdict from "./verdict.ts"
 
@@ -189,6 +189,26 @@ const hasShapes = ({ floorSeconds, results, runs }: ScenarioFigures): Readonly<R
   latency: runs.some(({ latencies }) => latencies.length > 0)
 })
 
+/** What the colours of the chart of agents mean. Of what there is none, a key would make the reader look for it. */
+const ganttKeys = (runs: ReadonlyArray<RunFigures>): string => {
+  const shown = new Set(runs.flatMap(({ bars }) => bars.map(({ what }) => what)))
+  return [
+    key("--c1", "running"),
+    ...(shown.has("waits") ? [key("--wait", "waiting")] : []),
+    ...(shown.has("rejected") ? [key("--bad", "429", "dot")] : []),
+    ...(shown.has("failed") ? [key("--bad", "failed")] : []),
+    ...(shown.has("earlier") ? [key("--early", "answered in an earlier run, waits included")] : [])
+  ].join("")
+}
+
+/** What the colours of the chart of levels mean. */
+const levelKeys = (runs: ReadonlyArray<RunFigures>): string => {
+  const levels = runs.flatMap((run) => run.levels)
+  const known = levels.some(({ provider }) => provider !== null) ? key("--c1", "at the provider", "line") : ""
+  const believed = levels.some(({ budget }) => budget !== null) ? key("--c2", "in the budget", "line") : ""
+  return `${known}${believed}`
+}
+
 /** The place of each chart of a section, with what it says. */
 const places = (
   { bars, figures }: Section,
@@ -200,24 +220,12 @@ const places = (
     .filter(({ latencies }) => latencies.length > 0)
     .map(({ strategy }, line) => key(`--c${(line % 8) + 1}`, strategy, "line"))
     .join("")
-  const known = runs.some(({ levels }) => levels.some(({ provider }) => provider !== null))
-  const believed = runs.some(({ levels }) => levels.some(({ budget }) => budget !== null))
-  // Of what there is none, a key would make the reader look for it.
-  const shown = new Set(runs.flatMap(({ bars }) => bars.map(({ what }) => what)))
-  const running = [
-    key("--c1", "running"),
-    ...(shown.has("waits") ? [key("--wait", "waiting")] : []),
-    ...(shown.has("rejected") ? [key("--bad", "429", "dot")] : []),
-    ...(shown.has("failed") ? [key("--bad", "failed")] : []),
-    ...(shown.has("earlier") ? [key("--early", "answered in an earlier run, waits included")] : [])
-  ].join("")
-  const left = `${known ? key("--c1", "at the provider", "line") : ""}${believed ? key("--c2", "in the budget", "line") : ""}`
   const limit = limitPerSecond > 0 ? key("--bad", "limit", "line") : ""
   const used = runs.some(({ inUse }) => inUse.length > 0) ? key("--c2", "rate in use by the budget", "line") : ""
   return {
     makespan: () => figure("makespan", index, "How long it takes", bars, true),
-    gantt: () => figure("gantt", index, "Agents and their calls", running, true),
-    levels: () => figure("levels", index, `What is left: ${escape(dimension)}`, left),
+    gantt: () => figure("gantt", index, "Agents and their calls", ganttKeys(runs), true),
+    levels: () => figure("levels", index, `What is left: ${escape(dimension)}`, levelKeys(runs)),
     rate: () =>
       figure(
         "rate",
@@ -365,7 +373,7 @@ ${sections.map((section, index) => part(section, index, isOnly && verdict === un
 </main>
 <script type="application/json" id="figures">${json(data)}</script>
 ${libraries().map(script).join("\n")}
-${script(`const makeCharts = ${Charts.make.toString()};${Page.client}`)}
+${script(`${Charts.script()}${Page.client}`)}
 </body>
 </html>
 `

@@ -174,6 +174,28 @@ export const ofRace = (figures: ScenarioFigures): Verdict => {
 /** Behind the oracle by no more than this is as good as it. */
 const near = 1.05
 
+const resultOf = ({ results }: Raced, name: string): Raced["results"][number] =>
+  results.find(({ strategy }) => strategy === name)!
+
+/** How many times as long as the oracle the library took, the furthest behind first. */
+const ratiosOf = (races: ReadonlyArray<Raced>) =>
+  races
+    .map((race) => ({
+      name: race.name,
+      ratio: resultOf(race, "floodgate").makespanSeconds / resultOf(race, "oracle").makespanSeconds
+    }))
+    .toSorted((a, b) => b.ratio - a.ratio)
+
+/** The quickest rival in each race that the library did not win. */
+const quickerIn = (race: Raced, rivals: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const most = noticeable * resultOf(race, "floodgate").makespanSeconds
+  const [best] = rivals
+    .map((name) => resultOf(race, name))
+    .filter((one) => isDone(one) && one.makespanSeconds < most)
+    .toSorted((a, b) => a.makespanSeconds - b.makespanSeconds)
+  return best === undefined ? [] : [`${best.strategy} in ${race.name} (${seconds(best.makespanSeconds)})`]
+}
+
 /**
  * What came of several races.
  *
@@ -182,28 +204,15 @@ const near = 1.05
  */
 export const ofRaces = (races: ReadonlyArray<Raced>): Verdict => {
   const strategies = (races[0]?.results ?? []).map(({ strategy }) => strategy)
-  const of = ({ results }: Raced, name: string) => results.find(({ strategy }) => strategy === name)!
-  const doneBy = (name: string): number => races.filter((race) => isDone(of(race, name))).length
+  const doneBy = (name: string): number => races.filter((race) => isDone(resultOf(race, name))).length
   const all = (count: number): string => `${count} of ${Words.counted(races.length, "scenario")}`
   if (!strategies.includes("floodgate") || !strategies.includes("oracle")) return { text: "", tiles: [] }
-  const ratios = races
-    .map((race) => ({
-      name: race.name,
-      ratio: of(race, "floodgate").makespanSeconds / of(race, "oracle").makespanSeconds
-    }))
-    .toSorted((a, b) => b.ratio - a.ratio)
+  const ratios = ratiosOf(races)
   const within = ratios.filter(({ ratio }) => ratio <= near).length
   const worst = ratios[0]!
   const rivals = strategies.filter((name) => !name.startsWith("floodgate") && name !== "oracle")
   const best = rivals.toSorted((a, b) => doneBy(b) - doneBy(a)).slice(0, 2)
-  const quicker = races.flatMap((race) => {
-    const subject = of(race, "floodgate")
-    const best = rivals
-      .map((name) => of(race, name))
-      .filter((one) => isDone(one) && one.makespanSeconds < noticeable * subject.makespanSeconds)
-      .toSorted((a, b) => a.makespanSeconds - b.makespanSeconds)[0]
-    return best === undefined ? [] : [`${best.strategy} in ${race.name} (${seconds(best.makespanSeconds)})`]
-  })
+  const quicker = races.flatMap((race) => quickerIn(race, rivals))
   const text = [
     `Floodgate did all of the work in ${all(doneBy("floodgate"))}, within 5 % of the oracle in ${within}.`,
     ...(worst.ratio > near
@@ -218,7 +227,8 @@ export const ofRaces = (races: ReadonlyArray<Raced>): Verdict => {
     tiles: shown
       .filter((name) => strategies.includes(name))
       .map((name) => ({
-        value: `${doneBy(name)} of ${races.length}`, // A name is not broken at its hyphens.
+        value: `${doneBy(name)} of ${races.length}`,
+        // A name is not broken at its hyphens.
         label: `scenarios done by ${name.replaceAll("-", "\u2011")}`
       }))
   }
