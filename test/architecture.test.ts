@@ -9,6 +9,7 @@ import ts from "typescript6"
 import {
   cliFiles,
   filesOf,
+  functionsOf,
   importsOf,
   isExported,
   namesOf,
@@ -306,6 +307,15 @@ describe("architecture", () => {
             .map((name) => `${file}: nobody takes ${name}`)
     )
     assert.deepStrictEqual(idle, [])
+  })
+
+  it("has no function of 80 lines of code or more, and none that makes more than ten others", () => {
+    const all = [...sourceFiles(), ...cliFiles()].flatMap(functionsOf)
+    assert.isAbove(all.length, 3_000)
+    assert.deepStrictEqual(
+      all.filter(({ closures, lines }) => lines >= 80 || closures > 10),
+      []
+    )
   })
 
   it("is as the picture in docs/architecture.md has it", () => {

@@ -73,7 +73,7 @@ import { isAtHome, isLoopback, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
 import * as Page from "./page.ts"
 import { Purses, type Spent } from "./purses.ts"
-import { makeRouter, type Upstream, upstreamOf } from "./routes.ts"
+import { makeRouter, type Routed, type Upstream, upstreamOf } from "./routes.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import * as Server from "./server.ts"
@@ -260,6 +260,115 @@ const plain = (response: ServerResponse, status: number, body: string, contentTy
   response.end(body)
 }
 
+/** What options make of the gateway: it is replaced as a whole. */
+const setUp = Effect.fnUntraced(function* (
+  options: Options,
+  checked: ReturnType<typeof parse>,
+  purses: Purses,
+  activity: Activity,
+  now: () => number
+) {
+  const { rules = [] } = options
+  const callers = makeCallers(rules, purses)
+  const recorder = options.record && Exchange.makeRecorder(options.record)
+  const engine = yield* Engine.make({
+    ...options,
+    callOptions: callers,
+    used: (request) => {
+      const { agent } = callers(request)
+      const use = activity.used(agent)
+      const record = recorder?.used(request, agent)
+      return (actual) => {
+        use(actual)
+        record?.(actual)
+      }
+    }
+  })
+  const transports = new Map<string, Transport.Transport>()
+  for (const upstream of checked.upstreams.values()) {
+    transports.set(upstream.name, yield* Transport.make(upstream, checked.timeout))
+  }
+  const parts: Exchange.Parts = {
+    engine,
+    transports,
+    activity,
+    recorder,
+    agentOf: (request) => callers(request).agent,
+    now,
+    keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
+    maxHold: Duration.toMillis(checked.maxHold)
+  }
+  return {
+    checked,
+    parts,
+    door: makeDoor(checked.token),
+    route: makeRouter(checked.upstreams, engine.route),
+    open: 0,
+    isOld: false,
+    close: Effect.void as Effect.Effect<void>
+  }
+})
+
+/** A gateway as its options have it. */
+type Setup = Effect.Success<ReturnType<typeof setUp>>
+
+/** What is asked of the gateway itself; false where it is none of that. */
+const own = (
+  target: string,
+  token: string | undefined,
+  page: Effect.Success<ReturnType<typeof Page.make>>,
+  context: Context.Context<never>,
+  request: IncomingMessage,
+  response: ServerResponse
+): boolean => {
+  const path = target.replace(/\?.*$/, "")
+  if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return false
+  // Without a token, a page elsewhere could read it through a name of its own that points here.
+  if (token === undefined && !isAtHome(request)) plain(response, 403, "Ask for it as localhost\n")
+  else if (path === "/metrics") {
+    plain(response, 200, PrometheusMetrics.formatUnsafe(context), "text/plain; version=0.0.4; charset=utf-8")
+  } else if (path === "/floodgate") {
+    response.writeHead(302, { location: "floodgate/" }).end()
+  } else page(path.slice("/floodgate".length), response)
+  return true
+}
+
+/** Answers a request by its upstream. It is open until it is answered, or until its client is gone. */
+const answer = (
+  setup: Setup,
+  routed: Routed,
+  request: IncomingMessage,
+  response: ServerResponse,
+  memory: Request.Memory,
+  run: (answer: Effect.Effect<void>) => Fiber.Fiber<void>
+): void => {
+  const { activity } = setup.parts
+  const { maxBodyBytes, maxHeldBytes } = setup.checked
+  const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
+  let answering: Fiber.Fiber<void> | undefined
+  let isOver = false
+  const over = (): void => {
+    if (isOver) return
+    isOver = true
+    activity.open--
+    setup.open--
+    if (setup.isOld && setup.open === 0) run(setup.close)
+    body.release()
+    // Whatever ended it, nobody is left waiting.
+    if (!response.writableEnded) response.destroy()
+  }
+  activity.open++
+  setup.open++
+  Exchange.exchange(setup.parts, routed, request, response, body, (answer) => {
+    answering = run(answer)
+    answering.addObserver(over)
+  })
+  response.once("close", () => {
+    if (answering === undefined) over()
+    else answering.interruptUnsafe()
+  })
+}
+
 /**
  * Starts a gateway over the governor of the context, which listens until its scope closes.
  *
@@ -288,51 +397,11 @@ export const make = Effect.fnUntraced(function* (
   const set = yield* FiberSet.make<void, never>()
   const run = yield* FiberSet.runtime(set)()
 
-  /** What options make of the gateway: it is replaced as a whole. */
-  const setUp = Effect.fnUntraced(function* (options: Options, checked: ReturnType<typeof parse>) {
-    const { rules = [] } = options
-    const callers = makeCallers(rules, purses)
-    const recorder = options.record && Exchange.makeRecorder(options.record)
-    const engine = yield* Engine.make({
-      ...options,
-      callOptions: callers,
-      used: (request) => {
-        const { agent } = callers(request)
-        const use = activity.used(agent)
-        const record = recorder?.used(request, agent)
-        return (actual) => {
-          use(actual)
-          record?.(actual)
-        }
-      }
-    }).pipe(Effect.provideService(Governor.Governor, governor))
-    const transports = new Map<string, Transport.Transport>()
-    for (const upstream of checked.upstreams.values()) {
-      transports.set(upstream.name, yield* Transport.make(upstream, checked.timeout))
-    }
-    const parts: Exchange.Parts = {
-      engine,
-      transports,
-      activity,
-      recorder,
-      agentOf: (request) => callers(request).agent,
-      now,
-      keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
-      maxHold: Duration.toMillis(checked.maxHold)
-    }
-    return {
-      checked,
-      parts,
-      door: makeDoor(checked.token),
-      route: makeRouter(checked.upstreams, engine.route),
-      open: 0,
-      isOld: false,
-      close: Effect.void as Effect.Effect<void>
-    }
-  })
   const opened = Effect.fnUntraced(function* (options: Options, checked: ReturnType<typeof parse>) {
     const inner = yield* Scope.fork(scope)
-    const making = Scope.provide(setUp(options, checked), inner)
+    const making = Scope.provide(setUp(options, checked, purses, activity, now), inner).pipe(
+      Effect.provideService(Governor.Governor, governor)
+    )
     const made = yield* Effect.onError(making, () => Scope.close(inner, Exit.void))
     made.close = Scope.close(inner, Exit.void)
     for (const rule of options.rules ?? []) activity.watch(purses.pot(rule), now)
@@ -361,20 +430,6 @@ export const make = Effect.fnUntraced(function* (
       if (old.open === 0) yield* old.close
     }).pipe(Effect.uninterruptible)
 
-  /** What is asked of the gateway itself; false where it is none of that. */
-  const own = (target: string, request: IncomingMessage, response: ServerResponse): boolean => {
-    const path = target.replace(/\?.*$/, "")
-    if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return false
-    // Without a token, a page elsewhere could read it through a name of its own that points here.
-    if (current.checked.token === undefined && !isAtHome(request)) plain(response, 403, "Ask for it as localhost\n")
-    else if (path === "/metrics") {
-      plain(response, 200, PrometheusMetrics.formatUnsafe(context), "text/plain; version=0.0.4; charset=utf-8")
-    } else if (path === "/floodgate") {
-      response.writeHead(302, { location: "floodgate/" }).end()
-    } else page(path.slice("/floodgate".length), response)
-    return true
-  }
-
   const serve = (request: IncomingMessage, response: ServerResponse): void => {
     request.on("error", () => {})
     response.on("error", () => {})
@@ -383,7 +438,7 @@ export const make = Effect.fnUntraced(function* (
     const setup = current
     const target = setup.door(request)
     if (target === undefined) return plain(response, 401, "This gateway wants its token\n")
-    if (own(target, request, response)) return
+    if (own(target, setup.checked.token, page, context, request, response)) return
     if (closing) {
       response.setHeader("connection", "close")
       const refusal = Exchange.refusalFor({
@@ -394,30 +449,7 @@ export const make = Effect.fnUntraced(function* (
     }
     const routed = setup.route(request.method ?? "GET", target, headerReader(request.headers))
     if (routed === undefined) return plain(response, 404, "No upstream of this gateway serves this path\n")
-    activity.open++
-    setup.open++
-    const { maxBodyBytes, maxHeldBytes } = setup.checked
-    const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
-    let answering: Fiber.Fiber<void> | undefined
-    let isOver = false
-    const over = (): void => {
-      if (isOver) return
-      isOver = true
-      activity.open--
-      setup.open--
-      if (setup.isOld && setup.open === 0) run(setup.close)
-      body.release()
-      // Whatever ended it, nobody is left waiting.
-      if (!response.writableEnded) response.destroy()
-    }
-    Exchange.exchange(setup.parts, routed, request, response, body, (answer) => {
-      answering = run(answer)
-      answering.addObserver(over)
-    })
-    response.once("close", () => {
-      if (answering === undefined) over()
-      else answering.interruptUnsafe()
-    })
+    answer(setup, routed, request, response, memory, run)
   }
   server.on("request", serve)
   yield* Effect.addFinalizer(() => {

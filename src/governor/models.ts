@@ -139,13 +139,13 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "
 export interface Ticket {
   readonly reservation: Reservation
   /** Passes on what the response says about the limits, as soon as that is known. */
-  observeLimits(signal: Limits.Signal | undefined): Effect.Effect<void>
+  readonly observeLimits: (signal: Limits.Signal | undefined) => Effect.Effect<void>
   /** Records the usage that was observed so far, in case the call is interrupted; the prompt's is 0 until it is known. */
-  recordUsage(actual: Accounting.Actual): void
-  succeed(actual: Accounting.Actual | undefined, response?: ResponseInfo): Effect.Effect<void>
-  fail(error: unknown): Effect.Effect<void>
+  readonly recordUsage: (actual: Accounting.Actual) => void
+  readonly succeed: (actual: Accounting.Actual | undefined, response?: ResponseInfo) => Effect.Effect<void>
+  readonly fail: (error: unknown) => Effect.Effect<void>
   /** The error as the caller should get it: an `LlmError` with how often the call was tried, and how long it waited. */
-  annotate<E>(error: E): E
+  readonly annotate: <E>(error: E) => E
 }
 
 // -----------------------------------------------------------------------------

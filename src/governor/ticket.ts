@@ -77,17 +77,17 @@ export class HeldTicket implements Ticket {
     Trace.sent(this.trace)
   }
 
-  observeLimits(signal: Limits.Signal | undefined): Effect.Effect<void> {
-    return signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
-  }
+  // Callers may take these apart from the ticket, which a stream need not keep.
 
-  /** Streams take it apart from its ticket, which they need not keep. */
+  readonly observeLimits = (signal: Limits.Signal | undefined): Effect.Effect<void> =>
+    signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
+
   readonly recordUsage = (actual: Accounting.Actual): void => {
     this.actual = actual
   }
 
-  succeed(actual: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> {
-    return Effect.suspend(() => {
+  readonly succeed = (actual: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> =>
+    Effect.suspend(() => {
       if (!this.conclude()) return Effect.void
       const { conversations, estimator } = this.parts
       const { continuation, finishReason } = response
@@ -103,10 +103,9 @@ export class HeldTicket implements Ticket {
         estimator.learn(wasCut ? { ...this.call, maxTokens: actual.outputTokens } : this.call, actual)
       )
     })
-  }
 
-  fail(error: unknown): Effect.Effect<void> {
-    return Effect.suspend(() => {
+  readonly fail = (error: unknown): Effect.Effect<void> =>
+    Effect.suspend(() => {
       if (!this.conclude()) return Effect.void
       const { reservation } = this
       const { budget } = this.parts
@@ -127,7 +126,6 @@ export class HeldTicket implements Ticket {
         Trace.failed(this.trace, error, limit)
       })
     })
-  }
 
   private reportRejection(
     verdict: Budget.Verdict = "isolated",
@@ -156,9 +154,7 @@ export class HeldTicket implements Ticket {
     return undefined
   }
 
-  annotate<E>(error: E): E {
-    return withHistory(error, this.trace)
-  }
+  readonly annotate = <E>(error: E): E => withHistory(error, this.trace)
 
   /** Nobody said how it ended: input is spent, and output as far as it was observed; one that never went out used nothing. */
   close(): Effect.Effect<void> {

@@ -35,6 +35,34 @@ export const docBefore = (source: ts.SourceFile, position: number): string => {
 export const headerOf = (source: ts.SourceFile): string =>
   /^(?:#!.*\n)?\s*(\/\*\*[\s\S]*?\*\/)/.exec(source.text)?.[1] ?? ""
 
+/** A function that is written out, where it begins, its lines of code, and how many functions it makes itself. */
+export interface Written {
+  readonly at: string
+  readonly lines: number
+  readonly closures: number
+}
+
+/** The functions of a file. Lines of code are those with more than comments. */
+export const functionsOf = (file: string): Array<Written> => {
+  const source = parse(file)
+  const lineOf = (position: number): number => source.getLineAndCharacterOfPosition(position).line
+  const code = new Set<number>()
+  const found: Array<Written> = []
+  /** Looks at a node, and returns how many functions it is or makes. */
+  const visit = (node: ts.Node): number => {
+    if (ts.isToken(node)) for (const position of [node.getStart(), node.end]) code.add(lineOf(position))
+    const makes = node.getChildren().reduce((sum, child) => sum + visit(child), 0)
+    if (!ts.isFunctionLike(node) || !("body" in node) || node.body === undefined) return makes
+    const [first, last] = [lineOf(node.getStart()), lineOf(node.end)]
+    let lines = 0
+    for (let line = first; line <= last; line++) if (code.has(line)) lines++
+    found.push({ at: `${file}:${first + 1}`, lines, closures: makes })
+    return 1
+  }
+  visit(source)
+  return found
+}
+
 export const isExported = (node: ts.Statement): boolean =>
   ts.canHaveModifiers(node) && (ts.getModifiers(node) ?? []).some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)
 

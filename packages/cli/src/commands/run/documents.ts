@@ -146,16 +146,12 @@ export const read = Effect.fnUntraced(function* (
     const bytes = yield* fs.readFile(path)
     if (!isText(bytes)) {
       if (isNamed) return yield* new Unreadable({ path, why: "it is not text in UTF-8; leave it out, or convert it" })
-      leftOut.push({ path, why: "notText" })
-      return
+      return void leftOut.push({ path, why: "notText" })
     }
     const hash = createHash("sha256").update(bytes).digest("hex")
     const text = new TextDecoder().decode(bytes)
     if (text === "") return
-    if (seen.has(hash)) {
-      leftOut.push({ path, why: "same" })
-      return
-    }
+    if (seen.has(hash)) return void leftOut.push({ path, why: "same" })
     seen.add(hash)
     total += bytes.length
     documents.push({ path, text })
