@@ -90,7 +90,7 @@ const tilesOf = ({ tiles }: Verdict.Verdict): string =>
     : `<ul class="tiles">${tiles
         .map(
           ({ label, tone, value }) =>
-            `<li${tone === undefined ? "" : ` class="${tone}"`}><b>${escape(value)}</b><span>${escape(label)}</span></li>`
+            `<li${tone === undefined ? "" : ` class="${tone}"`}><b>${escape(value)}</b><span>${escape(label.replaceAll(/(?<=\d)-(?=\d)/g, "\u2011"))}</span></li>`
         )
         .join("")}</ul>`
 

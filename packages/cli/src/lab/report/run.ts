@@ -373,9 +373,9 @@ const fromBefore = ({ calls, earlier }: Recorded, before: Before): ReadonlyArray
   const unknown = earlier.length - before.calls.length
   return [
     calls.length === 0
-      ? `All ${Words.thousands(earlier.length)} answers are from before: nothing was asked.`
-      : `${Words.counted(earlier.length, "answer is", "answers are")} from before: only the others were asked for. 429s, failures and waits are those of this run.`,
-    ...(before.calls.length > 0 ? ["The time between two runs is left out."] : []),
+      ? `All ${Words.thousands(earlier.length)} answers come from earlier runs; nothing was sent.`
+      : `${Words.counted(earlier.length, "answer comes", "answers come")} from earlier runs. 429s, failures and waits are those of this run.`,
+    ...(before.calls.length > 0 ? ["The time between runs is left out."] : []),
     ...(unknown > 0 ? [`It is not known when ${Words.thousands(unknown)} of them came.`] : [])
   ]
 }
@@ -441,7 +441,7 @@ export const section = (options: {
       )
     ),
     notes: [
-      "Waits are for the budget, and between attempts. Tokens of a call count when it was sent.",
+      "Waited: for the limits, and between attempts. The tokens of a call are shown at the time it was sent.",
       ...fromBefore(recorded, before),
       ...(bound === undefined ? ["No limit is known: none was given, and no response named one."] : [])
     ],

@@ -75,7 +75,7 @@ describe("recorder", () => {
       assert.deepStrictEqual(outcomes(section()), ["done", "done", "done"])
       assert.strictEqual(figures.dimension, "input tokens")
       assert.isAbove(figures.limitPerSecond, 0)
-      assert.include(notes, "All 16 answers are from before: nothing was asked.")
+      assert.include(notes, "All 16 answers come from earlier runs; nothing was sent.")
       assert.strictEqual(section().verdict.text, "Done: all 16 calls answered, all of them in earlier runs.")
       assert.isFalse(notes.some((note) => note.includes("No limit is known")))
       // When they were asked for is known from the results.
