@@ -623,7 +623,7 @@ export class Pool implements Host<Waiter> {
 
   /**
    * For how long the pool has rested: no call runs or waits, nothing pauses it, and its limits are as those of a new pool, so
-   * that a new one would admit no more. Only what responses have taught would be lost. Undefined where it does not rest.
+   * that a new one would admit no more. Undefined where it does not rest.
    */
   get restedMillis(): number | undefined {
     const now = this.now()

@@ -41,6 +41,27 @@ describe("Budget, sharing a store", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("shares a pool again that it had forgotten", () =>
+    Effect.gen(function* () {
+      const store = new MapStore()
+      const [one, two] = [yield* open(store), yield* open(store)]
+      const names = Effect.map(one.status, ({ pools }) => new Set(Object.keys(pools)))
+      for (let n = 0; n < 999; n++) {
+        yield* Fiber.join(yield* start(consume(one, 1, { account: `key-${n}` })))
+        if (n === 0) yield* TestClock.adjust("1 second")
+      }
+      yield* TestClock.adjust("10 minutes")
+      yield* Fiber.join(yield* start(consume(one, 1, { account: "new" })))
+      assert.isFalse((yield* names).has("key-0"))
+      yield* Fiber.join(yield* start(consume(two, 1_000, { account: "key-0" })))
+      const call = yield* start(consume(one, 100, { account: "key-0" }))
+      yield* TestClock.adjust(90)
+      assert.isFalse(isDone(call))
+      yield* TestClock.adjust(500)
+      assert.isTrue(isDone(call))
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("goes by the limits that another process sets", () =>
     Effect.gen(function* () {
       const store = new MapStore()
