@@ -46,7 +46,51 @@ const history = (limit: Limits.Limit, seed: number, largest: number): Array<Ledg
 
 const seeds = Array.from({ length: 150 }, (_, i) => i + 1)
 
+/** What a bucket holds if each call had taken at its time what it used in the end, and what it used too much when it ended. */
+const levelOf = (
+  { burst, rate }: { readonly burst: number; readonly rate: number },
+  taken: ReadonlyArray<{ readonly at: number; readonly amount: number }>,
+  now: number
+): number => {
+  let level = burst
+  let before = 0
+  for (const { amount, at } of [...taken, { at: now, amount: 0 }]) {
+    level = Math.max(level, Math.min(burst, level + rate * (at - before))) - amount
+    before = at
+  }
+  return level
+}
+
 describe("cap", () => {
+  it("holds what it would if each call had taken what it used", () => {
+    const burst = 20
+    for (let seed = 1; seed <= 400; seed++) {
+      const random = mulberry(seed)
+      const pick = (most: number): number => Math.floor(random() * (most + 1))
+      const cap = capOf({ perSecond: 1_000, burst })
+      const taken: Array<{ readonly at: number; amount: number }> = []
+      const open: Array<{ readonly at: number; amount: number; readonly charge: number }> = []
+      for (let step = 0; step < 25; step++) {
+        Cap.advance(cap, cap.at + pick(1) * pick(6))
+        const { at } = cap
+        if (random() < 0.5) {
+          const charge = pick(8)
+          Cap.take(cap, charge)
+          const call = { at, amount: charge, charge }
+          taken.push(call)
+          open.push(call)
+        } else if (open.length > 0) {
+          const [call] = open.splice(pick(open.length - 1), 1) as [(typeof open)[number]]
+          const used = pick(1) * pick(call.charge + 2)
+          Cap.settle(cap, call.charge, used, call.at)
+          call.amount = Math.min(call.charge, used)
+          if (used > call.charge) taken.push({ at, amount: used - call.charge })
+        }
+        assert.closeTo(cap.level, levelOf({ burst, rate: 1 }, taken, at), 1e-9, `seed ${seed}, step ${step}`)
+      }
+    }
+  })
+
   it("admits at most burst + rate x interval + debt in every interval", () => {
     for (const seed of seeds) {
       const flow = history({ perSecond: 100, burst: 1_000 }, seed, 2_000)

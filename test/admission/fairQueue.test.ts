@@ -4,6 +4,7 @@ import * as Schema from "effect/Schema"
 import { type Entry, FairQueue, type Service } from "../../src/admission/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
 import { isLogarithmic } from "../support/queue.ts"
+import * as Model from "../support/queueModel.ts"
 import { mulberry } from "../support/random.ts"
 
 interface Call extends Entry {
@@ -63,6 +64,58 @@ const Operation = Schema.Struct({
 })
 
 describe("fairQueue", () => {
+  it("does what plain lists do, whatever comes, goes, is served, corrected or forgotten", () => {
+    for (let seed = 1; seed <= 300; seed++) {
+      const random = mulberry(seed)
+      const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
+      const queue = new FairQueue<Call>()
+      const model = Model.make()
+      const here: Array<Call> = []
+      const served: Array<readonly [Service, Model.Charged]> = []
+      // Few enough to be empty at times, and to meet at the same tags.
+      const most = pick(2, 4, 12)
+      for (let step = 0; step < 80; step++) {
+        const [one] = here.length > 0 && random() < 0.15 ? here.splice(Math.floor(random() * here.length), 1) : []
+        if (one !== undefined) {
+          queue.remove(one)
+          Model.remove(model, one)
+        } else if (here.length < most && random() < 0.5) {
+          const entry = call(pick("a", "b", "c"), pick(1, 2, 4), {
+            weight: pick(1, 2),
+            priority: pick(0, 0, 0, 1, 2, -1)
+          })
+          const front = random() < 0.2
+          queue.push(entry, front)
+          Model.push(model, entry, front)
+          here.push(entry)
+        } else if (served.length > 0 && random() < 0.4) {
+          const [[service, charged]] = served.splice(Math.floor(random() * served.length), 1) as [
+            (typeof served)[number]
+          ]
+          const part = pick(0, 0.5, 1, 2)
+          queue.correct(service, part)
+          Model.correct(model, charged, part)
+        } else if (here.length > 0) {
+          const { entry, service } = serve(queue)!
+          served.push([service, Model.shift(model)])
+          here.splice(here.indexOf(entry), 1)
+        } else if (random() < 0.5) {
+          queue.forget()
+          Model.forget(model)
+        }
+        const where = `seed ${seed}, step ${step}`
+        assert.strictEqual(queue.peek()?.id, Model.peek(model)?.id, where)
+        assert.deepStrictEqual(
+          Array.from(queue.inOrder(), ({ id }) => id),
+          Model.inOrder(model),
+          where
+        )
+        assert.closeTo(queue.weight, Model.weight(model), 1e-9, where)
+        assert.strictEqual(queue.size, here.length, where)
+      }
+    }
+  })
+
   it("serves agents in turn however many calls one of them queues", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 10_000; i++) queue.push(call("greedy"))

@@ -1,0 +1,73 @@
+/** What a pool says of its dimensions: the tighter of what the user states and what the provider has. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import { dimensionsOf, isFull } from "../../src/admission/status.ts"
+
+const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 600 }
+
+/** A limit of the user's, and what headers say of one, per second. */
+const pool = (stated: Limits.Limits, learned: { readonly limit: number; readonly remaining: number } | undefined) => {
+  const law = Law.make(Limits.resolve(stated), {}, 0)
+  if (learned !== undefined) {
+    const { limit, remaining } = learned
+    Law.observe(law, undefined, { tokens: { limit: limit / 1_000, remaining, roundedTo: 1 } }, 0)
+  }
+  return law
+}
+
+describe("status", () => {
+  it("says what the user states, as it stands at a time", () => {
+    const law = pool({ tokens: { perSecond: 100, burst: 1_000 } }, undefined)
+    Law.take(law, charge, 0)
+    const status = { capacity: 1_000, perSecond: 100, limitPerSecond: 100 }
+    assert.deepStrictEqual(dimensionsOf(law, 0), { tokens: { level: 400, ...status } })
+    assert.deepStrictEqual(dimensionsOf(law, 1_000), { tokens: { level: 500, ...status } })
+    assert.deepStrictEqual(dimensionsOf(law, 0), { tokens: { level: 400, ...status } }, "to say it changes nothing")
+  })
+
+  it("says what headers have taught where the user states nothing, and nothing where nobody knows", () => {
+    assert.deepStrictEqual(dimensionsOf(pool({}, undefined), 0), {})
+    const law = pool({}, { limit: 50, remaining: 800 })
+    const status = { capacity: 800, perSecond: 50, limitPerSecond: 50 }
+    assert.deepStrictEqual(dimensionsOf(law, 0), { tokens: { level: 800, ...status } })
+    Law.take(law, charge, 0)
+    assert.deepStrictEqual(dimensionsOf(law, 2_000), { tokens: { level: 300, ...status } })
+  })
+
+  it("says the tighter of both, number by number", () => {
+    const slow = pool({ tokens: { perSecond: 100, burst: 1_000 } }, { limit: 50, remaining: 800 })
+    assert.deepStrictEqual(dimensionsOf(slow, 0), {
+      tokens: { level: 1_000, capacity: 1_000, perSecond: 50, limitPerSecond: 50 }
+    })
+    const used = pool({ tokens: { perSecond: 100, burst: 1_000 } }, undefined)
+    Law.observe(used, Law.take(used, charge, 0), { tokens: { limit: 0.1, remaining: 200, roundedTo: 1 } }, 0)
+    assert.strictEqual(dimensionsOf(used, 0).tokens?.level, 200)
+    const small = pool({ tokens: { perSecond: 10, burst: 500 } }, { limit: 50, remaining: 800 })
+    assert.deepStrictEqual(dimensionsOf(small, 0), {
+      tokens: { level: 500, capacity: 500, perSecond: 10, limitPerSecond: 10 }
+    })
+  })
+
+  it("says whether all of the user's limits are as at first", () => {
+    const law = pool({ requests: { perSecond: 1, burst: 10 }, tokens: { perSecond: 100, burst: 1_000 } }, undefined)
+    assert.isTrue(isFull(law, 0))
+    assert.isTrue(isFull(pool({}, undefined), 0))
+    Law.take(law, charge, 0)
+    assert.isFalse(isFull(law, 5_999))
+    assert.isTrue(isFull(law, 6_000))
+    assert.isFalse(isFull(law, 1_000), "to ask changes nothing")
+    const windowed = pool({ tokens: { perMinute: 6_000, window: "sliding" } }, undefined)
+    Law.take(windowed, { ...charge, tokens: 1 }, 0)
+    assert.isFalse(isFull(windowed, 59_999), "its window remembers")
+    assert.isTrue(isFull(windowed, 61_000))
+  })
+
+  it("says of a quota what is left, and that it does not come back", () => {
+    const law = pool({ tokens: { total: 5_000 } }, undefined)
+    Law.take(law, charge, 0)
+    assert.deepStrictEqual(dimensionsOf(law, 60_000), {
+      tokens: { level: 4_400, capacity: 5_000, perSecond: 0, limitPerSecond: 0 }
+    })
+  })
+})

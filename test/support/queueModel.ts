@@ -1,0 +1,138 @@
+/**
+ * The rules of the fair queue by plain lists: every number is computed where it is needed, and nothing is ever forgotten
+ * but what the rules forget. What `FairQueue` does in logarithmic time has to come out the same.
+ */
+
+export interface Line {
+  readonly id: number
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+  readonly cost: number
+}
+
+interface Flow {
+  readonly entries: Array<Line>
+  weight: number
+  start: number
+  rank: number
+  owed: number
+}
+
+interface Level {
+  readonly flows: Map<string, Flow>
+  virtual: number
+  refunded: number
+}
+
+/** What was charged for a service. */
+export interface Charged {
+  readonly agent: string
+  readonly priority: number
+  readonly step: number
+  readonly moved: number
+  readonly since: number
+}
+
+export interface Model {
+  levels: Map<number, Level>
+  ranks: number
+  since: number
+}
+
+export const make = (): Model => ({ levels: new Map(), ranks: 0, since: 0 })
+
+const waiting = ({ flows }: Level): ReadonlyArray<Flow> =>
+  Array.from(flows.values()).filter((flow) => flow.entries.length > 0)
+
+/** The flow with the least tag, the earliest of those. */
+const first = (level: Level): Flow | undefined =>
+  waiting(level).toSorted((a, b) => a.start - b.start || a.rank - b.rank)[0]
+
+const weightOf = (level: Level): number => waiting(level).reduce((sum, { weight }) => sum + weight, 0)
+
+export const push = (model: Model, entry: Line, front: boolean): void => {
+  const level = model.levels.get(entry.priority) ?? { flows: new Map(), virtual: 0, refunded: 0 }
+  model.levels.set(entry.priority, level)
+  const fresh: Flow = { entries: [], weight: 0, start: level.virtual - level.refunded, rank: 0, owed: 0 }
+  const flow = level.flows.get(entry.agent) ?? fresh
+  if (flow.entries.length === 0) {
+    Object.assign(flow, {
+      start: Math.max(flow.start + flow.owed, first(level)?.start ?? 0),
+      owed: 0,
+      rank: model.ranks++,
+      weight: entry.weight
+    })
+  }
+  level.flows.set(entry.agent, flow)
+  if (front) flow.entries.unshift(entry)
+  else flow.entries.push(entry)
+}
+
+const highest = ({ levels }: Model): Level | undefined =>
+  Array.from(levels)
+    .filter(([, level]) => first(level) !== undefined)
+    .toSorted(([a], [b]) => b - a)[0]?.[1]
+
+export const peek = (model: Model): Line | undefined => {
+  const level = highest(model)
+  return level === undefined ? undefined : first(level)!.entries[0]
+}
+
+export const shift = (model: Model): Charged => {
+  const level = highest(model)!
+  const flow = first(level)!
+  const { agent, cost, priority, weight } = flow.entries[0]!
+  const step = cost / weight
+  const moved = cost / weightOf(level)
+  level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
+  flow.start += step + flow.owed
+  flow.owed = 0
+  flow.rank = model.ranks++
+  flow.entries.shift()
+  return { agent, priority, step, moved, since: model.since }
+}
+
+export const correct = (model: Model, { agent, moved, priority, since, step }: Charged, part: number): void => {
+  const level = model.levels.get(priority)
+  const flow = level?.flows.get(agent)
+  if (level === undefined || flow === undefined || part === 1 || since < model.since) return
+  level.refunded += (1 - part) * moved
+  const wish = flow.start + flow.owed + (part - 1) * step
+  const head = first(level)
+  const earliest = flow.entries.length === 0 ? wish : head!.start
+  const start = flow === head ? flow.start : Math.max(earliest, wish)
+  flow.owed = Math.max(wish - start, -step)
+  if (start === flow.start) return
+  flow.start = start
+  flow.rank = model.ranks++
+}
+
+export const remove = (model: Model, { agent, id, priority }: Line): void => {
+  const { entries } = model.levels.get(priority)!.flows.get(agent)!
+  entries.splice(
+    entries.findIndex((each) => each.id === id),
+    1
+  )
+}
+
+export const forget = (model: Model): void => {
+  if (weight(model) > 0 || model.since === model.ranks) return
+  model.since = model.ranks
+  model.levels = new Map()
+}
+
+/** The weight of all agents that wait. */
+export const weight = ({ levels }: Model): number =>
+  Array.from(levels.values()).reduce((sum, level) => sum + weightOf(level), 0)
+
+/** Everybody in the order of service. */
+export const inOrder = (model: Model): ReadonlyArray<number> => {
+  const copy = structuredClone(model)
+  const order: Array<number> = []
+  for (let next = peek(copy); next !== undefined; next = peek(copy)) {
+    order.push(next.id)
+    shift(copy)
+  }
+  return order
+}
