@@ -9,6 +9,11 @@ import { Lua } from "wasmoon-lua5.1"
 const source = `
 local db = {}
 now = 0
+-- When keys expire.
+local ends = {}
+local function purge(key)
+  if ends[key] and now >= ends[key] then db[key], ends[key] = nil, nil end
+end
 local commands = {}
 function commands.HGET(key, field) return db[key] and db[key][field] or false end
 function commands.HMGET(key, ...)
@@ -23,8 +28,16 @@ function commands.HSET(key, ...)
   return #words / 2
 end
 function commands.TIME() return { string.format('%d', now / 1000), string.format('%d', now % 1000 * 1000) } end
-function commands.PEXPIRE(key) return db[key] and 1 or 0 end
-function commands.DEL(key) local had = db[key]; db[key] = nil; return had and 1 or 0 end
+function commands.PEXPIRE(key, millis)
+  if not db[key] then return 0 end
+  ends[key] = now + millis
+  return 1
+end
+function commands.DEL(key)
+  local had = db[key]
+  db[key], ends[key] = nil, nil
+  return had and 1 or 0
+end
 redis = { call = function(name, ...) return commands[name](...) end }
 
 local function copy(from)
@@ -36,19 +49,23 @@ local function copy(from)
   return to
 end
 local snapshots = {}
-function snapshot() snapshots[#snapshots + 1] = copy(db); return #snapshots end
-function restore(number) db = copy(snapshots[number]) end
-function wipe() db = {} end
+function snapshot() snapshots[#snapshots + 1] = { copy(db), copy({ ends }) }; return #snapshots end
+function restore(number) db, ends = copy(snapshots[number][1]), copy(snapshots[number][2])[1] end
+function wipe() db, ends = {}, {} end
 
 local function answer(reply)
   if type(reply) == 'table' then return #reply, reply[1], reply[2], reply[3] end
   return 1, reply, false, false
 end
-function command(name, ...) return answer(commands[name](...)) end
+function command(time, name, key, ...)
+  now = time
+  purge(key)
+  return answer(commands[name](key, ...))
+end
 
 local scripts = {}
 function reset()
-  db, scripts, snapshots = {}, {}, {}
+  db, ends, scripts, snapshots = {}, {}, {}, {}
   collectgarbage()
 end
 function known(sha) return scripts[sha] ~= nil end
@@ -56,6 +73,7 @@ function forget() scripts = {} end
 function load(sha, source) scripts[sha] = loadstring(source) end
 function run(time, sha, key, ...)
   now = time
+  purge(key)
   KEYS, ARGV = { key }, {...}
   return answer(scripts[sha]())
 end
@@ -97,7 +115,7 @@ export const make = async (): Promise<LuaRedis> => {
         if (call("known", first)[0] as unknown as boolean) return run(first, words)
         throw new Error("NOSCRIPT No matching script. Please use EVAL.")
       }
-      if (name !== "EVAL") return toReply(call("command", name, first, ...words))
+      if (name !== "EVAL") return toReply(call("command", server.now(), name, first, ...words))
       const sha = createHash("sha1").update(first).digest("hex")
       call("load", sha, first)
       return run(sha, words)
