@@ -56,7 +56,9 @@ const mutants = others.flatMap(([what, is]) =>
 )
 
 describe("the script of Redis", () => {
-  it("reads, and swaps if the version is the expected one", () => check(script))
+  it("reads, and swaps if the version is the expected one", () => {
+    assert.doesNotThrow(() => check(script))
+  })
 
   it("is as short as it can be: all mutants are noticed but one, which does the same", () => {
     assert.isAtLeast(mutants.length, 13)
