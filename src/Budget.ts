@@ -92,6 +92,7 @@ export {
   type RateLimitSignal,
   type Reservation,
   type ReserveOptions,
+  ReviewAt,
   type Verdict
 } from "./budget/models.ts"
 

@@ -24,7 +24,14 @@ import { BudgetError, type BudgetErrorReason } from "./errors.ts"
 import { latest } from "./latest.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
-import type { BudgetStatus, Cooldown, Options, RateLimitSignal, ReserveOptions } from "./models.ts"
+import {
+  type BudgetStatus,
+  type Cooldown,
+  type Options,
+  type RateLimitSignal,
+  type ReserveOptions,
+  ReviewAt
+} from "./models.ts"
 import { checkConcurrency, defaultPool, mostPools, nameIn, parse, queueingOf } from "./options.ts"
 import { Pool } from "./pool.ts"
 import { HeldReservation } from "./reservation.ts"
@@ -136,6 +143,17 @@ class Pools {
     }
   }
 
+  /** Lets a wait be foreseen once more. */
+  review(pool: Pool, admission: Waiter | BudgetErrorReason, at: number | undefined): void {
+    if (at === undefined || !(admission instanceof Waiter) || admission.maxWait === Infinity) return
+    const left = at - pool.clock.currentTimeMillisUnsafe()
+    if (left <= 0 || admission.ended !== undefined) return
+    this.shared.after(
+      left,
+      Effect.sync(() => pool.review(admission))
+    )
+  }
+
   /** The pool of a response or a failure; undefined where there can be none of that name. */
   existing(name = defaultPool): Pool | undefined {
     return this.byName.get(name) ?? (this.sets.isPool(name) ? this.open(name) : undefined)
@@ -224,6 +242,7 @@ const reserve =
         const admission = pool.admit(estimate, queueingOf(context, how))
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (admission instanceof HeldReservation) return within(scope, admission)
+        pools.review(pool, admission, Context.get(context, ReviewAt))
         const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
         return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => within(scope, held))
       })

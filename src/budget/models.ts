@@ -117,6 +117,17 @@ export const Agent = Context.Reference<string>("floodgate/Budget/Agent", { defau
  */
 export const Priority = Context.Reference<number>("floodgate/Budget/Priority", { defaultValue: () => 0 })
 
+/**
+ * When a wait that `maxWait` bounds is foreseen once more, in milliseconds since the epoch: a caller that would wait too long
+ * by then fails with `WaitTooLong`, while it can still tell somebody. A pause or a rejection may have come since it arrived.
+ *
+ * @category references
+ * @since 0.2.0
+ */
+export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/ReviewAt", {
+  defaultValue: () => undefined
+})
+
 // -----------------------------------------------------------------------------
 // Reservations, signals, status
 // -----------------------------------------------------------------------------

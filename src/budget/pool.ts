@@ -40,6 +40,9 @@ import { type Queueing, Waiter } from "./waiter.ts"
 const longestSleep = 86_400_000
 /** A pool that is closed for longer refuses its callers: as long as the default policy tries. */
 const longestPause = 600_000
+/** The waits of so many callers are foreseen again, and no more often than this. */
+const mostForeseen = 1_000
+const foreseeMillis = 1_000
 /** Others have as many calls in flight as there may be. */
 const noPlace: Law.Blocked = { millis: Infinity, dimension: undefined }
 /** A call that takes nothing of any limit still takes its turn. */
@@ -87,6 +90,10 @@ export class Pool implements Host<Waiter> {
   private knownLimits = 0
   private wakeAt = Infinity
   private isDraining = false
+  /** How long the first callers wait, as it was foreseen, and the others at least. */
+  private foreseen:
+    | { readonly at: number; readonly waits: WeakMap<Waiter, number>; readonly beyond: number }
+    | undefined = undefined
   private isClosed = false
   /** When the last call was admitted. */
   private usedAt: number
@@ -198,6 +205,27 @@ export class Pool implements Host<Waiter> {
     this.drain()
     if (foreseen !== undefined) this.reportWait(waiter, foreseen)
     return waiter
+  }
+
+  /** A caller that is foreseen to wait longer than it may is refused before its time is over. */
+  review(waiter: Waiter): void {
+    if (waiter.flow === undefined) return
+    const left = waiter.maxWait - this.waitedBy(waiter)
+    const millis = this.foresee(waiter)
+    if (millis <= left) return
+    this.refuse(waiter, this.tooLong(waiter.binding, millis, waiter.maxWait))
+    this.drain()
+  }
+
+  /** How long a caller still waits, or at least so long; looked up for all of them together. */
+  private foresee(waiter: Waiter): number {
+    const now = this.clockNow()
+    if (this.foreseen === undefined || now - this.foreseen.at >= foreseeMillis) {
+      const found = this.waiting(mostForeseen)
+      const waits = new WeakMap(found.map(({ expectedMillis, waiter }) => [waiter, expectedMillis]))
+      this.foreseen = { at: now, waits, beyond: found.at(-1)?.expectedMillis ?? 0 }
+    }
+    return this.foreseen.waits.get(waiter) ?? this.foreseen.beyond
   }
 
   private reportWait({ agent, binding, granted }: Waiter, { dimension, millis }: Predict.Foreseen): void {

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Budget from "../Budget.ts"
 import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
 import { headerReader } from "../protocol/headers.ts"
@@ -31,6 +32,8 @@ export interface Parts {
   readonly keeper: Response.Keeper
   /** Milliseconds. */
   readonly maxHold: number
+  /** When a wait is foreseen once more: while the response can still be a refusal. */
+  readonly reviewAfter: number
 }
 
 // -----------------------------------------------------------------------------
@@ -242,7 +245,7 @@ const govern = (
   planned: Engine.Planned,
   bytes: Buffer
 ): Effect.Effect<void> => {
-  const { activity, engine, keeper, maxHold, now, transports } = parts
+  const { activity, engine, keeper, maxHold, now, reviewAfter, transports } = parts
   const { protocol } = planned.match
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
@@ -274,7 +277,12 @@ const govern = (
     const millis = now() - startedAt
     return Effect.logDebug({ event: "call", upstream, protocol: spoken, model, agent, outcome, status, millis })
   }
-  const call = Effect.provideService(engine.call(planned, send), Retry.Deadline, startedAt + maxHold)
+  const call = engine
+    .call(planned, send)
+    .pipe(
+      Effect.provideService(Retry.Deadline, startedAt + maxHold),
+      Effect.provideService(Budget.ReviewAt, startedAt + reviewAfter)
+    )
   keeper.add(held)
   return Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {

@@ -296,7 +296,8 @@ const setUp = Effect.fnUntraced(function* (
     agentOf: (request) => callers(request).agent,
     now,
     keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
-    maxHold: Duration.toMillis(checked.maxHold)
+    maxHold: Duration.toMillis(checked.maxHold),
+    reviewAfter: 0.9 * Duration.toMillis(checked.silence)
   }
   return {
     checked,

@@ -426,6 +426,33 @@ describe("floodgate/gateway", () => {
     })
   )
 
+  it.live("refuses a call whose wait has become too long while its response can still be a refusal", () =>
+    Effect.gen(function* () {
+      let reject = () => {}
+      const here = yield* world((_, response) => (reject = () => json(response, 429, "{}", { "retry-after": "600" })), {
+        budget: { ...ledger, concurrency: 1 },
+        silence: "1 second",
+        keepAlive: "1 second"
+      })
+      const first = yield* Effect.forkChild(ask(`${here.url}/v1/chat/completions`, chat()))
+      yield* until(Effect.sync(here.upstream.open), (open) => open === 1)
+      const others = yield* Effect.forEach([1, 2], (count) =>
+        Effect.tap(Effect.forkChild(ask(`${here.url}/v1/chat/completions`, chat({ stream: true }))), () =>
+          until(here.pool, ({ queued }) => queued === count)
+        )
+      )
+      // The next one goes out, and the last one finds the provider closed, which nobody could foresee.
+      reject()
+      const refused = yield* Fiber.join(others[1]!)
+      assert.strictEqual(refused.status, 429)
+      assert.isAtLeast(Number(refused.headers.get("retry-after")), 5)
+      assert.isAtMost(Number(refused.headers.get("retry-after")), 59)
+      assert.strictEqual((yield* Fiber.join(first)).status, 429)
+      reject()
+      yield* idle(here)
+    })
+  )
+
   it.live("closes when its calls have ended, and answers new ones 503 meanwhile", () =>
     Effect.gen(function* () {
       let more = () => {}
