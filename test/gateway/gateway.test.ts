@@ -15,6 +15,7 @@ import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import * as Net from "node:net"
 import { gzipSync } from "node:zlib"
+import { geminiList } from "../protocol/fixtures.ts"
 import { type Handler, serve, type TestServer } from "../support/httpServer.ts"
 
 // Real HTTP, so these run on the real clock. Waits are for conditions; where a time passes, it is the gateway's own, cut short.
@@ -49,7 +50,7 @@ const world = Effect.fnUntraced(function* (
   )
   const scope = yield* Scope.make()
   const gateway = yield* Gateway.make({
-    upstreams: { anthropic: upstream.url, openai: upstream.url },
+    upstreams: { anthropic: upstream.url, openai: upstream.url, gemini: upstream.url },
     drain: "20 millis",
     ...options
   }).pipe(Effect.provideContext(context), Scope.provide(scope))
@@ -115,6 +116,23 @@ const asksUsage = { stream: true, stream_options: { include_usage: true } }
 
 describe("floodgate/gateway", () => {
   describe("requests and answers", () => {
+    it.live("sends a stream again as its client wrote it where the provider takes no request for usage", () =>
+      Effect.gen(function* () {
+        const rejection = '{"error":{"message":"stream_options: Extra inputs are not permitted"}}'
+        const here = yield* world((_, response, body) => {
+          if (body.includes("stream_options")) return json(response, 422, rejection)
+          response.writeHead(200, { "content-type": "text/event-stream" }).end(events[0]! + events[1]! + events[3]!)
+        })
+        const init = chat({ stream: true })
+        for (const _ of [1, 2]) {
+          const got = yield* ask(`${here.url}/v1/chat/completions`, init)
+          assert.strictEqual(got.text, events[0]! + events[1]! + events[3]!)
+        }
+        assert.deepStrictEqual(here.bodies.slice(1), [init.body, init.body])
+        yield* idle(here)
+      })
+    )
+
     it.live("settles a call to its usage, and changes no byte in either direction", () =>
       Effect.gen(function* () {
         const here = yield* world(answers)
@@ -270,6 +288,19 @@ describe("floodgate/gateway", () => {
         assert.strictEqual(got.headers.get("content-type"), "text/event-stream")
         assert.match(got.text, /^(?:: keep-alive\n\n){2,}data/)
         assert.isTrue(got.text.endsWith(events.join("")))
+      })
+    )
+
+    it.live("keeps a stream that is a JSON list alive with white space", () =>
+      Effect.gen(function* () {
+        const list = JSON.stringify(geminiList, undefined, 2)
+        const here = yield* world((_, response) => setTimeout(() => json(response, 200, list), 150), held)
+        const call = { method: "POST", headers: { "x-goog-api-key": "k" }, body: '{"contents":[]}' }
+        const got = yield* ask(`${here.url}/v1beta/models/gemini-3:streamGenerateContent`, call)
+        assert.strictEqual(got.headers.get("content-type"), "application/json")
+        assert.match(got.text, /^ {2,}\[/)
+        assert.strictEqual(got.text.trimStart(), list)
+        yield* idle(here)
       })
     )
 
