@@ -1,8 +1,8 @@
 /**
- * Takes the screenshots of the documentation from real runs against the simulated provider: the live view of `run`, its
- * report, the report of the lab, and the page of the gateway; on a desktop and on a phone, light and dark.
+ * Takes the screenshots of the documentation from real runs against the simulated provider: the duel of `start`, the live
+ * view of `run`, its report, the report of the lab, and the page of the gateway; on a desktop and on a phone, light and dark.
  *
- *     node --conditions=@floodgate/source scripts/screenshots.ts [live|report|lab|gateway]...
+ *     node --conditions=@floodgate/source scripts/screenshots.ts [duel|live|report|lab|gateway]...
  *
  * It needs Chromium at /usr/bin/chromium, and `script` of util-linux for a terminal.
  */
@@ -104,13 +104,13 @@ const framesOf = async (args: ReadonlyArray<string>): Promise<ReadonlyArray<stri
 
 const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
 
-const terminalOf = (frame: string): string => `<!doctype html><meta charset="utf-8"><style>
+const terminalOf = (call: string, frame: string): string => `<!doctype html><meta charset="utf-8"><style>
 :root{color-scheme:light dark}
 body{margin:0;padding:20px;display:inline-block;background:light-dark(#fff,#0f141a)}
 pre{margin:0;padding:16px 20px;border-radius:8px;background:light-dark(#f6f8fa,#161d26);color:light-dark(#1b2430,#e6ebf1);
 border:1px solid light-dark(#dde3ea,#2d3743);font:14px/1.35 "DejaVu Sans Mono",monospace}
 b{color:light-dark(#5b6774,#9aa7b4);font-weight:400}
-</style><pre><b>$ floodgate run docs ${escaped(`--prompt "${prompt[1]!}"`)} --input-tokens-per-minute 50000</b>
+</style><pre><b>$ ${escaped(call)}</b>
 
 ${escaped(frame)}</pre>`
 
@@ -124,15 +124,26 @@ const telling = (frames: ReadonlyArray<string>): string => {
   return middle.toSorted((a, b) => waits(b) - waits(a))[0]!
 }
 
-const live = async (browser: Browser) => {
-  const args = ["run", "docs", ...prompt, "--input-tokens-per-minute", "50000", "--out", "live"]
-  const html = terminalOf(telling(await framesOf(args)))
+/** Saves a frame as a terminal shows it. */
+const shootFrame = async (browser: Browser, name: string, call: string, frame: string) => {
   for (const colorScheme of schemes) {
     const page = await browser.newPage({ viewport: { width: widths.desktop, height: 760 }, colorScheme })
-    await page.setContent(html)
-    await page.locator("body").screenshot({ path: join(images, `live-${colorScheme}.png`) })
+    await page.setContent(terminalOf(call, frame))
+    await page.locator("body").screenshot({ path: join(images, `${name}-${colorScheme}.png`) })
     await page.close()
   }
+}
+
+const live = async (browser: Browser) => {
+  const frames = await framesOf(["run", "docs", ...prompt, "--input-tokens-per-minute", "50000", "--out", "live"])
+  const call = `floodgate run docs --prompt "${prompt[1]!}" --input-tokens-per-minute 50000`
+  await shootFrame(browser, "live", call, telling(frames))
+}
+
+const duel = async (browser: Browser) => {
+  const frames = await framesOf(["start"])
+  // The SDK has lost what it loses, and Floodgate is still at work.
+  await shootFrame(browser, "start", "npm start", frames[Math.floor(0.9 * frames.length)]!)
 }
 
 // -----------------------------------------------------------------------------
@@ -198,7 +209,7 @@ const gateway = async (browser: Browser) => {
 
 // -----------------------------------------------------------------------------
 
-const all: Readonly<Record<string, (browser: Browser) => Promise<void>>> = { live, report, lab, gateway }
+const all: Readonly<Record<string, (browser: Browser) => Promise<void>>> = { duel, live, report, lab, gateway }
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(all)
 
 const browser = await chromium.launch({
