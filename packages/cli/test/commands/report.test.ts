@@ -1,5 +1,5 @@
 /**
- * `floodgate run --report` on a real run, in a real browser where there is one.
+ * `floodgate run --report` on a real run, in a real browser.
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import type { Report } from "@floodgate/cli/lab"
@@ -10,9 +10,9 @@ import { hostname, tmpdir } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { chromium } from "playwright-core"
+import * as Browser from "../../../../test/support/browser.ts"
 import { root } from "../../../../test/support/modules.ts"
 
-const executablePath = "/usr/bin/chromium"
 const at = mkdtempSync(join(tmpdir(), "floodgate-"))
 const file = join(at, "report.html")
 
@@ -76,11 +76,11 @@ describe("floodgate run --report", () => {
     assert.approximately(sent, used, 0.01 * used)
   }, 60_000)
 
-  it.skipIf(!existsSync(executablePath))(
+  it.skipIf(Browser.skipped !== undefined)(
     "draws every chart in a browser, wide and narrow, without an error or a request",
     async () => {
       const args = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-      const browser = await chromium.launch({ executablePath, args })
+      const browser = await chromium.launch({ executablePath: Browser.executablePath, args })
       for (const width of [1280, 400]) {
         const page = await browser.newPage({ viewport: { width, height: 900 } })
         const problems: Array<string> = []
@@ -129,3 +129,5 @@ describe("floodgate run --report", () => {
     assert.isFalse(existsSync(join(at, "none")))
   })
 })
+
+if (Browser.skipped !== undefined) console.warn(`SKIPPED: a report in a browser, because ${Browser.skipped}`)

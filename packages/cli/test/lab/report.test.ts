@@ -1,19 +1,19 @@
 /**
- * The report in a real browser: Debian's Chromium. Skipped plainly where there is none.
+ * The report in a real browser.
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forecast from "floodgate/Forecast"
 import { Race, Report, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Plot from "@observablehq/plot"
 import { parseHTML } from "linkedom"
-import { chromium, type Browser, type Page } from "playwright-core"
+import * as Playwright from "playwright-core"
+import * as Browser from "../../../../test/support/browser.ts"
 
-const executablePath = "/usr/bin/chromium"
 const flags = [
   "--headless",
   "--no-sandbox",
@@ -253,14 +253,14 @@ describe("Report.Svg", () => {
   )
 })
 
-describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
-  let browser: Browser
+describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
+  let browser: Playwright.Browser
   const folder = mkdtempSync(join(tmpdir(), "floodgate-report-"))
   const file = join(folder, "report.html")
 
   beforeAll(async () => {
     writeFileSync(file, render("The lab", await Effect.runPromise(scenarios)))
-    browser = await chromium.launch({ executablePath, args: flags })
+    browser = await Playwright.chromium.launch({ executablePath: Browser.executablePath, args: flags })
   }, 60_000)
   afterAll(async () => {
     await browser?.close()
@@ -283,7 +283,7 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
   }
 
   /** Every place of a chart, and whether something is drawn in it that can be seen and does not stick out. */
-  const chartsOf = (page: Page) =>
+  const chartsOf = (page: Playwright.Page) =>
     page.$$eval("[data-chart]", (places) =>
       places.map((place) => {
         const svg = place.querySelector("svg")
@@ -378,3 +378,5 @@ describe.skipIf(!existsSync(executablePath))("a report in Chromium", () => {
     await page.close()
   }, 30_000)
 })
+
+if (Browser.skipped !== undefined) console.warn(`SKIPPED: the report in a browser, because ${Browser.skipped}`)
