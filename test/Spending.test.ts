@@ -111,6 +111,21 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
+  it.effect("hears of money that is freed before it has begun to wait", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 4 })
+      const pay = Spending.from(purse)
+      // All but the first are bounded, so that their waits are other fibers, which begin a step later.
+      const bounded = pay(run(() => Effect.succeed(answer(1, 0)), { maxWait: "1 minute" }))
+      const first = pay(run(() => Effect.as(Effect.yieldNow, answer(1, 0))))
+      yield* Effect.forEach([first, ...Array.from({ length: 50 }, () => bounded)], (call) => call, {
+        concurrency: "unbounded",
+        discard: true
+      })
+      assert.strictEqual((yield* purse.status).held, 0)
+    }).pipe(Effect.provide(live))
+  )
+
   it.effect("gives up after maxWait, and leaves its place", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 4 })

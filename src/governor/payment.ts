@@ -136,9 +136,13 @@ export const pay = (
       : Effect.fail(refusalOf(taken))
   })
 
-/** In whole billionths of a dollar. What no provider bills is no number that counts. */
-const billed = (dollars: number): number => (dollars >= 0 && dollars < Infinity ? Math.round(dollars * perDollar) : 0)
+/** No call costs more; sums of more would not be exact. */
+const mostDollars = 1e5
 
+/** In whole billionths of a dollar. What no provider bills is no number that counts. */
+const billed = (dollars: number): number => (dollars >= 0 ? Math.round(Math.min(dollars, mostDollars) * perDollar) : 0)
+
+/** Waits in the line of a purse, in which the call stands from this very step on: what is freed later wakes it. */
 const waitFor = (
   bill: Ledger.Bill,
   at: Ledger.Purse,
@@ -146,35 +150,32 @@ const waitFor = (
   longest: number,
   pool: string,
   restore: Restore
-): Effect.Effect<Ledger.Payment, Budget.BudgetError> =>
-  Effect.suspend(() => {
-    let waiter: Ledger.Waiter | undefined
-    const woken = Effect.callback<void>((resume) => {
-      // What wakes it is another call's end, on whose stack it must not go on.
-      waiter = Ledger.wait(bill, at, () => resume(Effect.yieldNow))
-    })
-    const tooLong = Effect.suspend(() => {
-      const wait = Duration.millis(longest)
-      return Effect.fail(
-        new Budget.BudgetError({
-          reason: new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait })
-        })
-      )
-    })
-    const waited =
-      longest < Infinity ? Effect.timeoutOrElse(woken, { duration: longest, orElse: () => tooLong }) : woken
-    return Effect.flatMap(
-      Effect.onExit(restore(waited), (exit) =>
-        Effect.sync(() => {
-          if (Exit.isFailure(exit) && waiter !== undefined) Ledger.leave(waiter, clock.currentTimeMillisUnsafe())
-        })
-      ),
-      () => {
-        const outcome = waiter!.outcome!
-        return outcome instanceof Ledger.Payment ? Effect.succeed(outcome) : Effect.fail(refusalOf(outcome))
-      }
-    )
+): Effect.Effect<Ledger.Payment, Budget.BudgetError> => {
+  let resume: (() => void) | undefined
+  const waiter = Ledger.wait(bill, at, () => resume?.())
+  const woken = Effect.callback<void>((done) => {
+    // What wakes it is another call's end, on whose stack it must not go on.
+    resume = () => done(Effect.yieldNow)
+    if (waiter.outcome !== undefined) resume()
   })
+  const tooLong = Effect.suspend(() => {
+    const wait = Duration.millis(longest)
+    const reason = new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait })
+    return Effect.fail(new Budget.BudgetError({ reason }))
+  })
+  const waited = longest < Infinity ? Effect.timeoutOrElse(woken, { duration: longest, orElse: () => tooLong }) : woken
+  return Effect.flatMap(
+    Effect.onExit(restore(waited), (exit) =>
+      Effect.sync(() => {
+        if (Exit.isFailure(exit)) Ledger.leave(waiter, clock.currentTimeMillisUnsafe())
+      })
+    ),
+    () => {
+      const outcome = waiter.outcome!
+      return outcome instanceof Ledger.Payment ? Effect.succeed(outcome) : Effect.fail(refusalOf(outcome))
+    }
+  )
+}
 
 /** A call is over, and what it was billed for is spent. Returns that in dollars. */
 export const settle = ({ payment, price }: Paid, actual: Accounting.Actual | undefined, now: number): number => {
