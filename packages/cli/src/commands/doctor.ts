@@ -1,8 +1,10 @@
 /** `floodgate doctor`: whether the key, the address, the limits and Redis are as a run needs them, and what to write if not. */
-import Anthropic, { APIConnectionTimeoutError, APIError } from "@anthropic-ai/sdk"
+import Anthropic, { APIError } from "@anthropic-ai/sdk"
+import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -44,22 +46,28 @@ const exportKey = "export ANTHROPIC_API_KEY=...   # from https://console.anthrop
 // The provider
 // -----------------------------------------------------------------------------
 
-const timeout = 15_000
+/** As long as somebody at a terminal waits. */
+const timeout = Duration.seconds(15)
 
 /** What a request to the provider came to. */
 type Reached = { readonly headers: Headers } | { readonly error: unknown }
 
+/** Sends a request once. What the body says is not read: it may have no end. */
 const reach = (
   { apiKey, baseUrl }: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string },
   ask: (client: Anthropic, signal: AbortSignal) => Promise<Response>
 ): Effect.Effect<Reached> =>
   Effect.tryPromise({
-    try: (signal) =>
-      ask(new Anthropic({ apiKey: Redacted.value(apiKey), baseURL: baseUrl, maxRetries: 0, timeout }), signal),
+    try: async (signal) => {
+      const client = new Anthropic({ apiKey: Redacted.value(apiKey), baseURL: baseUrl, maxRetries: 0 })
+      const { body, headers } = await ask(client, signal)
+      await body?.cancel()
+      return headers
+    },
     catch: (error) => error
   }).pipe(
-    Effect.map(({ headers }): Reached => ({ headers })),
-    Effect.catch((error): Effect.Effect<Reached> => Effect.succeed({ error }))
+    Effect.timeout(timeout),
+    Effect.match({ onFailure: (error): Reached => ({ error }), onSuccess: (headers): Reached => ({ headers }) })
   )
 
 /** Why a request was not answered, and what to write. */
@@ -73,7 +81,8 @@ const explained = (error: unknown, address: string): Check => {
   if (status !== undefined) {
     return fails(Exit.codes.network, `${address} answers ${status}: is it an address of Anthropic's API?`)
   }
-  const why = error instanceof APIConnectionTimeoutError ? `no answer within ${timeout / 1_000} s` : innermost(error)
+  const isLate = Cause.isTimeoutError(error)
+  const why = isLate ? `no answer within ${Duration.toSeconds(timeout)} s` : innermost(error)
   const next =
     address === Redis.shown(Answering.usualAddress)
       ? `curl --head ${address}   # whether anything gets through`

@@ -114,6 +114,15 @@ describe("floodgate doctor", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("does not wait for the end of an answer that has none", () =>
+    Effect.gen(function* () {
+      const url = yield* serve((_, response) => void response.writeHead(200).write("["))
+      const { code, out } = yield* doctor({ ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: url })
+      assert.strictEqual(code, 0)
+      assert.strictEqual(out[2], `ok     ${url} answers, and accepts the key`)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("hears an interruption while nobody answers", () =>
     Effect.gen(function* () {
       let asked: () => void
