@@ -49,44 +49,17 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { finiteOf, invalid } from "./input/arguments.ts"
 import { dollars } from "./limits/words.ts"
-import { type Kept, perDollar } from "./spending/ledger.ts"
+import { type Cap, keepingOf } from "./spending/cap.ts"
+import type { Kept } from "./spending/ledger.ts"
 import * as Ledger from "./spending/purse.ts"
 import type { Status } from "./spending/purse.ts"
 
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
-
-/**
- * The most that may be spent.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Cap {
-  /** US dollars, at most a million. */
-  readonly dollars: number
-  /**
-   * `"day"` from midnight to midnight, UTC; or any window of so long, such as `"5 hours"`, of which a sixtieth is added so that
-   * the past need not be kept call by call.
-   *
-   * @default in all
-   */
-  readonly per?: "day" | Duration.Input | undefined
-  /**
-   * What is held for a call that runs: the `"most"` that it can cost, which the cap then never passes; or what is `"expected"`
-   * of it, with which a cap can be passed by what the calls that run use beyond that. Choose `"expected"` where clients state
-   * a `max_tokens` that they never use: Claude Code's 128,000 come to dollars a call.
-   *
-   * @default "most"
-   */
-  readonly reserve?: "most" | "expected" | undefined
-}
 
 /**
  * Counts what calls cost, up to a cap.
@@ -96,12 +69,14 @@ export interface Cap {
  */
 export interface Purse {
   readonly name: string
-  readonly cap: Cap | undefined
   readonly status: Effect.Effect<Status>
+  /** Changes the cap, or takes it away, while calls run: what was spent stays spent, and calls that wait may go on. */
+  readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
   /** What it has to know when its process starts again, as plain JSON. */
   readonly kept: Effect.Effect<Kept>
 }
 
+export type { Cap } from "./spending/cap.ts"
 export type { Kept } from "./spending/ledger.ts"
 export type { Status } from "./spending/purse.ts"
 
@@ -164,23 +139,6 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
 // Constructors
 // -----------------------------------------------------------------------------
 
-const mostDollars = 1e6
-
-const periodOf = (per: Cap["per"]): Ledger.Keeping["period"] => {
-  if (per === undefined) return { _tag: "Ever" }
-  if (per === "day") return { _tag: "Day" }
-  return { _tag: "Window", millis: Duration.toMillis(finiteOf("Spending.per", per)) }
-}
-
-const keepingOf = (cap: Cap): Ledger.Keeping => {
-  const { per, reserve = "most" } = cap
-  if (!(cap.dollars > 0 && cap.dollars <= mostDollars)) {
-    invalid("Spending.dollars", `a number > 0, at most ${mostDollars}`, cap.dollars)
-  }
-  if (reserve !== "most" && reserve !== "expected") invalid("Spending.reserve", '"most" or "expected"', reserve)
-  return { limit: Math.round(cap.dollars * perDollar), period: periodOf(per), reserve }
-}
-
 /**
  * Makes a purse. Its name is in refusals; without a cap it only counts.
  *
@@ -201,12 +159,11 @@ export const make = (
     readonly changed?: (() => void) | undefined
   } = {}
 ): Purse => {
-  const keeping = cap === undefined ? undefined : keepingOf(cap)
-  const inner = new Ledger.Purse(name, keeping, options.kept, options.changed)
+  const inner = new Ledger.Purse(name, keepingOf(cap), options.kept, options.changed)
   const purse: Purse = {
     name,
-    cap,
     status: Effect.map(Clock.currentTimeMillis, (now) => inner.status(now)),
+    resize: (cap) => Effect.map(Clock.currentTimeMillis, (now) => inner.resize(keepingOf(cap), now)),
     kept: Effect.sync(() => inner.ledger.kept)
   }
   Ledger.behind.set(purse, inner)

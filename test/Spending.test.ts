@@ -111,6 +111,29 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
+  it.effect("takes another cap while calls run, and lets those go on that wait", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 3 })
+      const pay = Spending.from(purse)
+      const gate = yield* Deferred.make<void>()
+      const slow = pay(run(() => Effect.as(Deferred.await(gate), answer(1_000_000, 0))))
+      const first = yield* Effect.forkChild(slow)
+      const second = yield* Effect.forkChild(slow)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* purse.status).held, 3)
+      yield* purse.resize({ dollars: 7 })
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* purse.status).held, 6)
+      // What they hold is what they took, whatever the cap says now.
+      yield* purse.resize({ dollars: 1, reserve: "expected" })
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach([first, second], Fiber.join)
+      const { held, left, spent } = yield* purse.status
+      assert.deepStrictEqual([held, left, spent], [0, 0, 2])
+      assert.strictEqual(reasonOf(yield* Effect.exit(slow))?._tag, "SpendCapReached")
+    }).pipe(Effect.provide(live))
+  )
+
   it.effect("hears of money that is freed before it has begun to wait", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 4 })

@@ -71,7 +71,7 @@ const rules: ReadonlyArray<Rule> = [
     ],
     packages: ["effect"]
   },
-  { files: /^src\/spending\//, own: ["spending/"], packages: [] },
+  { files: /^src\/spending\//, own: ["input/", "spending/"], packages: ["effect"] },
   // The whole algorithm, without time, chance or anything that runs.
   { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },
   // What goes over the wire: no Effect, no package, and of the core only types.

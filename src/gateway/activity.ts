@@ -1,5 +1,6 @@
 /** What happens at a gateway, in figures: for its metrics and its page. Nothing here is content, or a key. */
 import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
 import type * as Events from "../Events.ts"
@@ -43,6 +44,9 @@ const minute = 60_000
 const mostSpenders = 100
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
+
+const perOf = (per: NonNullable<Spending.Cap["per"]>): string =>
+  typeof per === "string" ? per : Duration.format(Duration.fromInputUnsafe(per))
 
 /** The figures of one gateway. It is mutable. */
 export class Activity {
@@ -97,11 +101,11 @@ export class Activity {
   }
 
   /** Tells what is left of a cap. */
-  watch(purse: Spending.Purse | undefined, now: () => number): void {
+  watch(purse: Spending.Purse | undefined, per: Spending.Cap["per"], now: () => number): void {
     if (purse === undefined) return
     const gauge = Metric.gauge("floodgate_gateway_cap_left_dollars", {
       description: "What is left of a cap in dollars, by cap",
-      attributes: { cap: purse.name }
+      attributes: { cap: purse.name, per: per === undefined ? "ever" : perOf(per) }
     })
     const get = () => ({ value: behind.get(purse)!.status(now()).left ?? 0 })
     Metric.registerUnsafe(gauge, this.context, { get, update: () => {}, modify: () => {} })

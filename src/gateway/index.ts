@@ -405,7 +405,7 @@ export const make = Effect.fnUntraced(function* (
     )
     const made = yield* Effect.onError(making, () => Scope.close(inner, Exit.void))
     made.close = Scope.close(inner, Exit.void)
-    for (const rule of options.rules ?? []) activity.watch(purses.pot(rule), now)
+    for (const rule of options.rules ?? []) activity.watch(purses.pot(rule), rule.cap?.per, now)
     return made
   })
   let current = yield* opened(options, first)

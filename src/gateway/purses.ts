@@ -1,6 +1,7 @@
 /** Who pays for calls: a purse for each cap that fits them, and one for each agent that only counts. */
 import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
+import { keepingOf } from "../spending/cap.ts"
 import { behind, type Purse, totalOf } from "../spending/purse.ts"
 import type { Rule } from "./callers.ts"
 
@@ -43,7 +44,7 @@ const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
 /** The purses of a gateway. It is mutable. */
 export class Purses {
   private readonly counted = new Map<string, Spending.Purse>()
-  private readonly capped = new Map<string, Spending.Purse>()
+  private readonly capped = new Map<string, { readonly purse: Spending.Purse; cap: Spending.Cap }>()
   private readonly earlier: Map<string, Spending.Kept>
   private readonly spent: (agent: string, dollars: number) => void
   private readonly now: () => number
@@ -116,24 +117,25 @@ export class Purses {
   }
 
   private cap(cap: Spending.Cap, name: string, parts: ReadonlyArray<string>): Spending.Purse {
-    const id = JSON.stringify(parts)
+    // Another period is another cap; another amount is not.
+    const id = JSON.stringify([...parts, cap.per ?? null])
     const known = this.capped.get(id)
     if (known !== undefined) {
-      if (JSON.stringify(known.cap) === JSON.stringify(cap)) return known
-      // The cap was changed: what was spent counts.
-      this.earlier.set(id, innerOf(known).ledger.kept)
+      if (known.cap !== cap) innerOf(known.purse).resize(keepingOf(cap), this.now())
+      known.cap = cap
+      return known.purse
     }
     if (this.capped.size >= this.sweepAt) this.sweep()
     const purse = Spending.make(name, cap, { kept: this.earlier.get(id) })
     this.earlier.delete(id)
-    this.capped.set(id, purse)
+    this.capped.set(id, { purse, cap })
     return purse
   }
 
   /** Forgets purses of which nothing counts any more, such as those of keys that the provider does not know. */
   private sweep(): void {
     const now = this.now()
-    for (const [id, purse] of this.capped) {
+    for (const [id, { purse }] of this.capped) {
       const { ledger } = innerOf(purse)
       if (ledger.held === 0 && ledger.spent(now) === 0) this.capped.delete(id)
     }
@@ -156,7 +158,7 @@ export class Purses {
   caps(most: number): ReadonlyArray<CapStatus> {
     const now = this.now()
     return [...this.capped.values()]
-      .map((purse) => ({ name: purse.name, dollars: purse.cap!.dollars, ...innerOf(purse).status(now) }))
+      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...innerOf(purse).status(now) }))
       .filter(({ held, name, spent }) => spent + held > 0 || this.pots.has(name))
       .sort((one, other) => used(other) - used(one))
       .slice(0, most)
@@ -165,10 +167,10 @@ export class Purses {
   /** What has to be known at the next start. */
   get kept(): Spent {
     const now = this.now()
-    const inUse = [...this.capped].filter(([, purse]) => innerOf(purse).ledger.spent(now) > 0)
+    const inUse = [...this.capped].filter(([, { purse }]) => innerOf(purse).ledger.spent(now) > 0)
     return Object.fromEntries([
       ...this.earlier,
-      ...inUse.map(([id, purse]) => [id, innerOf(purse).ledger.kept] as const)
+      ...inUse.map(([id, { purse }]) => [id, innerOf(purse).ledger.kept] as const)
     ])
   }
 }

@@ -29,7 +29,8 @@ interface Cell {
  */
 export interface Kept {
   readonly total: number
-  readonly cells: ReadonlyArray<{ readonly ends: number; readonly amount: number }>
+  /** `ends` is when an amount stops to count; null for what always counts. */
+  readonly cells: ReadonlyArray<{ readonly ends: number | null; readonly amount: number }>
 }
 
 const dayMillis = 86_400_000
@@ -37,8 +38,8 @@ const dayMillis = 86_400_000
 const cellsInWindow = 60
 
 export class Ledger {
-  readonly limit: number
-  readonly period: Period
+  limit: number
+  period: Period
   /** What calls that run may spend. */
   held = 0
   /** All that was spent, in any period. */
@@ -50,7 +51,7 @@ export class Ledger {
     this.limit = limit
     this.period = period
     this.total = kept?.total ?? 0
-    for (const { amount, ends } of kept?.cells ?? []) this.put(ends, amount)
+    for (const { amount, ends } of kept?.cells ?? []) this.put(ends ?? Infinity, amount)
   }
 
   /** When what is spent now stops to count. */
@@ -101,6 +102,9 @@ export class Ledger {
   }
 
   get kept(): Kept {
-    return { total: this.total, cells: this.cells.map(({ amount, ends }) => ({ ends, amount })) }
+    return {
+      total: this.total,
+      cells: this.cells.map(({ amount, ends }) => ({ ends: ends < Infinity ? ends : null, amount }))
+    }
   }
 }

@@ -45,9 +45,11 @@ export interface Waiter {
   outcome: Payment | Refused | undefined
 }
 
+const ever: Period = { _tag: "Ever" }
+
 export class Purse {
   readonly name: string
-  readonly keeping: Keeping | undefined
+  keeping: Keeping | undefined
   readonly ledger: Ledger
   readonly waiting = new Set<Waiter>()
   /** Calls whose model has no price. */
@@ -57,13 +59,21 @@ export class Purse {
   constructor(name: string, keeping: Keeping | undefined, kept?: Kept, changed?: () => void) {
     this.name = name
     this.keeping = keeping
-    this.ledger = new Ledger(keeping?.limit ?? Infinity, keeping?.period ?? { _tag: "Ever" }, kept)
+    this.ledger = new Ledger(keeping?.limit ?? Infinity, keeping?.period ?? ever, kept)
     this.changed = changed
   }
 
   /** What a call counts here while it runs. */
   amountOf({ expected, most }: Bill): number {
     return this.keeping?.reserve === "most" ? (most ?? expected) : expected
+  }
+
+  /** Keeps another cap from now on. What was spent before counts as long as it would have. */
+  resize(keeping: Keeping | undefined, now: number): void {
+    this.keeping = keeping
+    this.ledger.limit = keeping?.limit ?? Infinity
+    this.ledger.period = keeping?.period ?? ever
+    drain(this, now)
   }
 
   status(now: number): Status {
@@ -112,12 +122,15 @@ export interface Refused {
 export class Payment {
   readonly _tag = "Payment"
   private readonly bill: Bill
+  /** What each of the purses holds for it. */
+  private readonly amounts: ReadonlyArray<number>
   private isOpen = true
 
   constructor(bill: Bill) {
     this.bill = bill
-    for (const purse of bill.purses) {
-      purse.ledger.held += purse.amountOf(bill)
+    this.amounts = bill.purses.map((purse) => purse.amountOf(bill))
+    for (const [index, purse] of bill.purses.entries()) {
+      purse.ledger.held += this.amounts[index]!
       purse.tell()
     }
   }
@@ -131,8 +144,8 @@ export class Payment {
   settle(spent: number, now: number): void {
     if (!this.isOpen) return
     this.isOpen = false
-    for (const purse of this.bill.purses) {
-      purse.ledger.held -= purse.amountOf(this.bill)
+    for (const [index, purse] of this.bill.purses.entries()) {
+      purse.ledger.held -= this.amounts[index]!
       purse.ledger.spend(spent, now)
       purse.tell()
     }

@@ -287,6 +287,20 @@ describe("dollars at the gateway", () => {
     })
   )
 
+  it.live("keeps two caps of the same callers, each for its own time", () =>
+    Effect.gen(function* () {
+      const rules = [{ cap: { dollars: 1.5, per: "5 hours" as const } }, { cap: { dollars: 10, per: "day" as const } }]
+      const here = yield* world(gives(100_000), { rules })
+      assert.strictEqual((yield* ask(here.url)).status, 200)
+      assert.match((yield* ask(here.url)).text, /the cap of all callers of \$1\.50 in 5h/)
+      const { caps } = yield* figures(here.url)
+      assert.deepStrictEqual(
+        caps.map(({ dollars }) => dollars),
+        [1.5, 10]
+      )
+    })
+  )
+
   it.live("refuses caps that are none before it listens", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(world(gives(1), { rules: [{ capPerKey: { dollars: -1 } }] }))

@@ -79,8 +79,9 @@ describe("ledger", () => {
     }
   )
 
-  it.prop("goes on from what was kept of it", { history: History, millis: int(1, day) }, ({ history, millis }) => {
-    const { ledger, said } = play({ _tag: "Window", millis }, history)
+  const kept = { history: History, millis: int(1, day), ever: Schema.Boolean }
+  it.prop("goes on from what was kept of it, as JSON", kept, ({ ever, history, millis }) => {
+    const { ledger, said } = play(ever ? { _tag: "Ever" } : { _tag: "Window", millis }, history)
     const now = said.at(-1)?.now ?? 0
     const again = new Ledger(Infinity, ledger.period, JSON.parse(JSON.stringify(ledger.kept)))
     for (const later of [now, now + millis / 2, now + 2 * millis]) {

@@ -20,11 +20,6 @@ const saveEvery = "30 seconds"
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 
-/** JSON has no number for what never ends. */
-interface Purse<A> {
-  readonly total: number
-  readonly cells: ReadonlyArray<{ readonly ends: A; readonly amount: number }>
-}
 const Purse = Schema.Struct({
   total: Amount,
   cells: Schema.Array(Schema.Struct({ ends: Schema.NullOr(Schema.Finite), amount: Amount }))
@@ -39,17 +34,6 @@ const State = Schema.Struct({
 })
 
 const Json = Schema.fromJsonString(State)
-
-const mapEnds = <A, B>(
-  spent: Readonly<Record<string, Purse<A>>>,
-  f: (ends: A) => B
-): Readonly<Record<string, Purse<B>>> =>
-  Object.fromEntries(
-    Object.entries(spent).map(([name, { cells, total }]) => [
-      name,
-      { total, cells: cells.map(({ amount, ends }) => ({ amount, ends: f(ends) })) }
-    ])
-  )
 
 /** The file is none of a gateway, or damaged. */
 export class Damaged extends Schema.TaggedError<Damaged>("floodgate/cli/gateway/Damaged")("Damaged", {
@@ -72,11 +56,10 @@ export const read = Effect.fnUntraced(function* (path: string) {
   }
   yield* Output.writing(path, flag)(fs.access(path, { readable: true, writable: true }))
   const text = yield* Files.text(path, mostBytes)
-  const { calls, limits, spent } = yield* Effect.mapError(
+  return yield* Effect.mapError(
     Schema.decodeUnknownEffect(Json)(text),
     ({ message }) => new Damaged({ path, why: message })
   )
-  return { calls, limits, spent: mapEnds(spent, (ends) => ends ?? Infinity) }
 })
 
 /** Writes down what a gateway knows every half a minute, and when it has closed. */
@@ -95,7 +78,7 @@ export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gatew
             format: 1 as const,
             limits: yield* budget.learned,
             calls: yield* governor.learned,
-            spent: mapEnds(yield* gateway.spent, (ends) => (ends < Infinity ? ends : null))
+            spent: yield* gateway.spent
           }
           yield* Output.replaceOwn(path, yield* Schema.encodeEffect(Json)(state), flag)
         }).pipe(
