@@ -7,7 +7,7 @@ import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import { ProviderServer } from "floodgate/testing/server"
-import { monitorEventLoopDelay } from "node:perf_hooks"
+import { withStalls } from "../support/stalls.ts"
 import type { Client, Setup } from "./clients.ts"
 
 export const agents = 12
@@ -86,14 +86,12 @@ export const storm = (client: Client, mode: "bare" | "governed"): Promise<Result
     const floodgate =
       mode === "bare" ? undefined : { fetch: yield* Fetch.make(), middleware: yield* FloodgateAiSdk.make() }
     yield* warmUp(server.url)
-    const stalls = monitorEventLoopDelay({ resolution: 5 })
-    stalls.enable()
     const start = performance.now()
-    const { failures, ok } = yield* Effect.promise(() => work(client, { url: server.url, floodgate }))
+    const working = Effect.promise(() => work(client, { url: server.url, floodgate }))
+    const [{ failures, ok }, stalledMillis] = yield* withStalls(working)
     const seconds = (performance.now() - start) / 1_000
-    stalls.disable()
     const { rejected } = yield* server.stats
-    return { ok, rejected, seconds, stalledMillis: stalls.max / 1e6, failures }
+    return { ok, rejected, seconds, stalledMillis, failures }
   })
   const live = Layer.provideMerge(Governor.layer(), Budget.layer({ limits: limitsOf(client) }))
   return Effect.runPromise(Effect.scoped(Effect.provide(program, live)))

@@ -9,7 +9,7 @@ import * as Governor from "floodgate/Governor"
 import { ProviderServer } from "floodgate/testing/server"
 import { execFile } from "node:child_process"
 import OpenAI from "openai"
-import { stalledMillis } from "../support/stalls.ts"
+import { withStalls } from "../support/stalls.ts"
 
 // Real clients over real HTTP, in front of a provider whose time passes twenty times faster.
 
@@ -81,8 +81,7 @@ describe("clients through the gateway, by their base URL alone", () => {
           Layer.provide(Budget.layer())
         )
         const { url } = Context.get(yield* Layer.build(gateway), Gateway.Gateway)
-        let done = 0
-        const stalled = yield* stalledMillis(Effect.map(storm(client, url), (count) => (done = count)))
+        const [done, stalled] = yield* withStalls(storm(client, url))
         assert.strictEqual(done, 60)
         const { completed, rejected } = yield* provider.stats
         assert.strictEqual(completed, 60)

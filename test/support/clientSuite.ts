@@ -12,7 +12,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import type * as Budget from "floodgate/Budget"
 import type { ProviderSim } from "floodgate/testing"
-import { stalledMillis } from "./stalls.ts"
+import { withStalls } from "./stalls.ts"
 
 /** How a client is set up: what the provider does, and what the budget is told of it. */
 export interface Setup {
@@ -97,7 +97,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
           budget: { limits: { inputTokens: { perSecond: rate, burst: 60_000 } } }
         })
         const agents = Array.from({ length: 12 }, (_, n) => `agent ${n}`)
-        const stalled = yield* stalledMillis(
+        const [, stalled] = yield* withStalls(
           finish(
             Effect.forEach(agents, (agent) => Effect.andThen(ask(60_000, agent), ask(60_000, agent)), {
               concurrency: "unbounded",

@@ -2,13 +2,15 @@
 import * as Effect from "effect/Effect"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 
-/** Runs an effect; gives the longest time for which the process stood still meanwhile, in milliseconds. */
-export const stalledMillis = <E, R>(effect: Effect.Effect<unknown, E, R>): Effect.Effect<number, E, R> =>
+/** Runs an effect; gives what it gave, and the longest time for which the process stood still meanwhile, in milliseconds. */
+export const withStalls = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<readonly [value: A, stalledMillis: number], E, R> =>
   Effect.suspend(() => {
     const monitor = monitorEventLoopDelay({ resolution: 5 })
     monitor.enable()
-    return Effect.map(effect, () => {
+    return Effect.map(effect, (value) => {
       monitor.disable()
-      return monitor.max / 1e6
+      return [value, monitor.max / 1e6] as const
     })
   })
