@@ -71,11 +71,14 @@ const flags = {
   ...Redis.flags
 }
 
+/** An option of the library by the name under which the command takes it. */
+const named = (message: string): string => message.replace(/^Gateway\.token:/, "FLOODGATE_GATEWAY_TOKEN:")
+
 /** What the library refuses, for people. */
 const orRefused = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | GatewayConfig.BadGateway, R> =>
   Effect.catchDefect(effect, (defect) =>
     defect instanceof RangeError
-      ? Effect.fail(new GatewayConfig.BadGateway({ why: defect.message }))
+      ? Effect.fail(new GatewayConfig.BadGateway({ why: named(defect.message) }))
       : Effect.die(defect)
   )
 
