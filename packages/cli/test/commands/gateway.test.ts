@@ -185,7 +185,7 @@ describe("floodgate gateway", () => {
         ['{"limit": {}}', /gateway\.json: .*"limit"/],
         ['{"limits": {"requests": {"perMinute": -1}}}', /Limits\.requests\.perMinute: expected a number above 0/],
         ['{"maxHold": "soon"}', /Gateway\.maxHold: expected a finite duration/],
-        ['{"host": "0.0.0.0"}', /Gateway\.token: expected a token/],
+        ['{"host": "0.0.0.0"}', /FLOODGATE_GATEWAY_TOKEN: expected a token/],
         ["no JSON", /gateway\.json: /]
       ]
       for (const [config, says] of wrong) {
