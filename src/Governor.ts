@@ -170,7 +170,10 @@ export const make = Effect.fnUntraced(function* (
     estimator,
     observer: Events.observerOf(context),
     policy,
-    priceOf: (model) => Prices.find(model, table),
+    priceOf: (call) => {
+      const price = Prices.find(call.model, table)
+      return price === undefined ? undefined : Prices.charged(price, call)
+    },
     pools: new Map(),
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     warmup: Warmup.make()

@@ -121,7 +121,7 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
   const provider = yield* LlmProvider.LlmProvider
 
   const describeFor = (params: MessageCreateParams, { inputTokens, kind }: CallOptions = {}): Governor.Call => {
-    const { bytes, continues, maxTokens, stored, textBytes, thinking } =
+    const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } =
       describe(params, route, () => undefined) ?? unread
     return {
       model: params.model,
@@ -133,6 +133,8 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
       thinking,
       continues,
       stored,
+      fast,
+      priceFactor,
       provider: provider.name
     }
   }

@@ -7,8 +7,9 @@
  * known by its class wherever it is served (`claude-opus-4-8`, `anthropic.claude-opus-4-8-v1:0`). A model that is not in the
  * table has no price, which is not a price of 0: {@link find} gives `undefined`, and a cap in dollars refuses its calls.
  *
- * The table has the standard prices of the providers' own APIs. Your contract, another platform, batches, fast and priority
- * modes, `inference_geo`, tools that the provider runs, recordings and films have other prices. Lay your own over it.
+ * The table has the standard prices of the providers' own APIs, and knows what fast modes and Anthropic's `inference_geo` cost
+ * more. Your contract, another platform, batches, tools that the provider runs, recordings and films have other prices. Lay
+ * your own over it.
  *
  * **Gotchas**
  *
@@ -71,6 +72,8 @@ export interface Price extends Rates {
   readonly long?: (Rates & { readonly above: number }) | undefined
   /** The most output that the model can give, for calls that state no limit of their own. @default unknown */
   readonly maxOutput?: number | undefined
+  /** What everything costs more in the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
+  readonly fast?: number | undefined
   /** Where the price was found. */
   readonly source?: string | undefined
   /** When it was read there. */
@@ -125,6 +128,8 @@ const anthropic = (input: number, output: number, cacheRead: number): Rates => (
 })
 
 const opus45 = { ...anthropic(5, 25, 0.5), ...claude }
+/** Their fast mode costs more than that of later ones. */
+const opus46 = { ...opus45, fast: 6 }
 const opus4 = { ...anthropic(15, 75, 1.5), ...claude }
 const sonnet4 = { ...anthropic(3, 15, 0.3), ...claude }
 /** Up to 200,000 tokens of prompt; longer ones were a beta. */
@@ -140,8 +145,8 @@ const anthropicPrices: Table = {
   "opus-5-5": { ...anthropic(4, 20, 0.2), ...claude },
   "opus-5": opus45,
   "opus-4-8": opus45,
-  "opus-4-7": opus45,
-  "opus-4-6": opus45,
+  "opus-4-7": opus46,
+  "opus-4-6": opus46,
   "opus-4-5": opus45,
   "opus-4-1": opus4,
   "opus-4": opus4,
@@ -197,7 +202,7 @@ const openaiPrices: Table = {
   "gpt-5.6-sol": gpt(5, 30, 0.5),
   "gpt-5.6-terra": gpt(2, 12, 0.2),
   "gpt-5.6-luna": gpt(0.2, 1.2, 0.02),
-  "gpt-5.5": olderGpt(5, 30, 0.5, true),
+  "gpt-5.5": { ...olderGpt(5, 30, 0.5, true), fast: 2.5 },
   "gpt-5.4": olderGpt(2.5, 15, 0.25, true),
   "gpt-5.4-mini": olderGpt(0.75, 4.5, 0.075),
   "gpt-5.4-nano": olderGpt(0.2, 1.25, 0.02),
@@ -286,8 +291,10 @@ export const over = (prices: Table): Table => {
   return { ...published, ...prices }
 }
 
+const numbers = ["input", "output", "cacheRead", "cacheWrite", "cacheWriteLong", "above", "maxOutput", "fast"] as const
+
 const check = (model: string, rates: object): void => {
-  for (const name of ["input", "output", "cacheRead", "cacheWrite", "cacheWriteLong", "above", "maxOutput"] as const) {
+  for (const name of numbers) {
     const value = (rates as { readonly [name: string]: unknown })[name]
     const isNeeded = name === "input" || name === "output"
     if (value === undefined && !isNeeded) continue
@@ -346,6 +353,47 @@ const million = 1e6
 
 const ratesOf = (price: Price, prompt: number): Rates =>
   price.long !== undefined && prompt > price.long.above ? price.long : price
+
+const usualFast = 2
+
+const scaled = (rates: Rates, factor: number): Rates => ({
+  input: rates.input * factor,
+  output: rates.output * factor,
+  cacheRead: rates.cacheRead === undefined ? undefined : rates.cacheRead * factor,
+  cacheWrite: rates.cacheWrite === undefined ? undefined : rates.cacheWrite * factor,
+  cacheWriteLong: rates.cacheWriteLong === undefined ? undefined : rates.cacheWriteLong * factor
+})
+
+/**
+ * The price of a request with what it asks for besides the model: a fast mode, or a place where the model is to run.
+ *
+ * **Example** (Opus 4.8, fast, within the United States)
+ *
+ * ```ts doctest
+ * import * as Prices from "floodgate/Prices"
+ *
+ * const price = Prices.find("claude-opus-4-8")!
+ *
+ * Prices.charged(price, { fast: true }).output // => 50
+ * Prices.charged(price, { priceFactor: 1.1 }).input // => 5.5
+ * ```
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const charged = (
+  price: Price,
+  { fast = false, priceFactor = 1 }: { readonly fast?: boolean | undefined; readonly priceFactor?: number | undefined }
+): Price => {
+  const factor = priceFactor * (fast ? (price.fast ?? usualFast) : 1)
+  if (factor === 1) return price
+  const { long } = price
+  return {
+    ...price,
+    ...scaled(price, factor),
+    long: long === undefined ? undefined : { ...scaled(long, factor), above: long.above }
+  }
+}
 
 /**
  * What a call cost, in dollars.

@@ -73,6 +73,19 @@ describe("Prices", () => {
     near(dollars(48_000, 1), (48_000 * 0.5 + 1_500 * 0.625 + 500 * 1 + 50_001 * 0.05 + 1_000 * 2.5) / 1e6)
   })
 
+  it("multiplies every rate by what fast modes and places cost more, long prompts included", () => {
+    const haiku = Prices.find("claude-haiku-5-5")!
+    assert.strictEqual(Prices.charged(haiku, {}), haiku)
+    assert.strictEqual(Prices.charged(haiku, { fast: false, priceFactor: 1 }), haiku)
+    const fast = Prices.charged(haiku, { fast: true, priceFactor: 1.5 })
+    assert.closeTo(fast.output, 1.5, 1e-9)
+    assert.closeTo(fast.cacheRead!, 0.03, 1e-9)
+    assert.closeTo(fast.long!.cacheWriteLong!, 3, 1e-9)
+    assert.strictEqual(fast.long!.above, 100_000)
+    assert.strictEqual(Prices.charged(Prices.find("claude-opus-4-6")!, { fast: true }).output, 150)
+    assert.strictEqual(Prices.charged({ input: 1, output: 2 }, { fast: true }).cacheRead, undefined)
+  })
+
   it.prop(
     "bounds what any use of the request can cost",
     {

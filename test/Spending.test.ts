@@ -208,6 +208,18 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
+  it.effect("counts what a fast mode costs more, before the call and after it", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 5 })
+      const fast = { ...call, fast: true }
+      const exit = yield* Effect.exit(Spending.from(purse)(run(() => Effect.succeed(answer(1, 1)), {}, fast)))
+      assert.match(reasonOf(exit)?.message ?? "", /^The call may cost \$6\.00/)
+      const small = { ...fast, inputTokens: 1_000, maxTokens: 1_000 }
+      yield* Spending.from(purse)(run(() => Effect.succeed(answer(1_000, 500)), {}, small))
+      assert.strictEqual((yield* purse.status).spent, 0.004)
+    }).pipe(Effect.provide(live))
+  )
+
   it.effect("refuses a model without a price under a cap, and counts it apart without one", () =>
     Effect.gen(function* () {
       const other = { ...call, model: "gpt-6" }

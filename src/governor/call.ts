@@ -238,7 +238,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     const deadline = last - from < longest ? last - from : undefined
     let estimate = yield* estimator.estimate(known)
 
-    const price = parts.priceOf(call.model)
+    const price = parts.priceOf(call)
     const expected = price === undefined ? Payment.nothing : Payment.expectedOf(known, { accounting, estimate, known })
     let now = clock.currentTimeMillisUnsafe()
     let payment: Payment.Payment | undefined

@@ -36,6 +36,10 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
   readonly continues?: string | undefined
   /** `bytes` without pictures and documents: how many tokens a file has is a guess. @default `bytes` */
   readonly textBytes?: number | undefined
+  /** Whether a fast mode is requested, which costs more. @default false */
+  readonly fast?: boolean | undefined
+  /** What other options of the request multiply its price by. @default 1 */
+  readonly priceFactor?: number | undefined
   /** The provider's name as OpenTelemetry's GenAI conventions spell it: for the span. */
   readonly provider?: string | undefined
   /** The operation as OpenTelemetry's GenAI conventions spell it: for the span. @default "chat" */

@@ -13,7 +13,7 @@ import { isLlmError } from "../LlmError.ts"
 import type { StopReason } from "../retry/errors.ts"
 import type * as Failure from "./failure.ts"
 import { causeOf, reach, read } from "./failure.ts"
-import type { ResponseInfo, Ticket } from "./models.ts"
+import type { Call, ResponseInfo, Ticket } from "./models.ts"
 import type { Conversations, Pool } from "./memory.ts"
 import * as Payment from "./payment.ts"
 import * as Settlement from "./settlement.ts"
@@ -25,8 +25,8 @@ export interface Parts {
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Conversations
   readonly estimator: Estimator.Estimator["Service"]
-  /** What a model costs, where that is known. */
-  readonly priceOf: (model: string) => Payment.Paid["price"]
+  /** What the model of a call costs, where that is known. */
+  readonly priceOf: (call: Call) => Payment.Paid["price"]
   /** Gets each event, where somebody wants to know. */
   readonly observer: ((event: Events.Event) => void) | undefined
 }

@@ -78,6 +78,9 @@ const userOf = (body: unknown): ReadonlyArray<unknown> => {
 const isClaude = (body: Readonly<Record<string, unknown>>, { model = "" }: Route): boolean =>
   Array.isArray(body["messages"]) || /claude|anthropic/.test(model)
 
+/** Source: https://platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing". */
+const withinTheUs = 1.1
+
 /** What a request asks for; see {@link Protocol.describe}. */
 export const describe: Protocol["describe"] = (body, route, header) => {
   if (!isRecord(body) || !isClaude(body, route)) return undefined
@@ -97,6 +100,8 @@ export const describe: Protocol["describe"] = (body, route, header) => {
     agents: agentsOf(header, ...userOf(body)),
     continues,
     stored: continues !== undefined || sum.stored === true,
+    ...(body["speed"] === "fast" ? { fast: true } : undefined),
+    ...(body["inference_geo"] === "us" ? { priceFactor: withinTheUs } : undefined),
     needsUsageRequest: false
   }
 }

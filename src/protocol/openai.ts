@@ -57,3 +57,7 @@ export const errorIn = (body: unknown): unknown => {
   const error = at(body, "error")
   return isRecord(error) || typeof error === "string" ? body : undefined
 }
+
+/** Whether a request asks for the fast mode, which was called priority processing before. */
+export const fastOf = (body: Readonly<Record<string, unknown>>): { readonly fast?: boolean } =>
+  body["service_tier"] === "priority" || body["service_tier"] === "fast" ? { fast: true } : {}

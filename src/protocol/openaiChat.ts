@@ -11,7 +11,7 @@ import { injectUsageRequest, isUsageChunk } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
-import { countsOf, deploymentOf, errorIn, errorOf, openAiAgents, reasons } from "./openai.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, fastOf, openAiAgents, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, forChoices, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
@@ -57,6 +57,7 @@ const describe: Protocol["describe"] = (body, route, header) => {
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,
     agents: openAiAgents(header, body),
+    ...fastOf(body),
     continues: undefined,
     stored: sum.stored === true,
     needsUsageRequest: stream && at(body, "stream_options", "include_usage") !== true

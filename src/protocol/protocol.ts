@@ -69,6 +69,10 @@ export interface Description extends Size {
    * file. The prompt then has more tokens than its bytes account for.
    */
   readonly stored: boolean
+  /** Whether a fast mode is requested, which costs more. @default false */
+  readonly fast?: boolean | undefined
+  /** What other options of the request multiply its price by. @default 1 */
+  readonly priceFactor?: number | undefined
   /** Whether the stream will report its usage only if {@link UsageRequest} asks for it. */
   readonly needsUsageRequest: boolean
 }

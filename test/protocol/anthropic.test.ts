@@ -87,6 +87,8 @@ describe("anthropic", () => {
       const asked = describeBody({ ...body, stream: true, thinking: { type: "adaptive" } })
       assert.deepInclude(asked, { stream: true, thinking: true })
       assert.deepInclude(describeBody({ ...body, thinking: { type: "disabled" } }), { thinking: false })
+      const dear = describeBody({ ...body, speed: "fast", inference_geo: "us" })
+      assert.deepInclude(dear, { fast: true, priceFactor: 1.1 })
     })
 
     it("takes the model and the stream from the path where it has them", () => {
