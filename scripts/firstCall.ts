@@ -2,7 +2,7 @@
  * Measures how far it is from an empty folder to the first governed call, for each client: commands, lines and seconds.
  * Packs this repository, installs it beside the client with npm, and runs the program against the simulated provider.
  *
- *     npm run build && node --conditions=@floodgate/source scripts/firstCall.ts [client]...
+ *     npm run build && npm run example scripts/firstCall.ts [client]...
  *
  * It needs a registry. `--docs` writes the table of docs/clients.md.
  */

@@ -2,7 +2,7 @@
  * Takes the screenshots of the documentation from real runs against the simulated provider: the duel of `start`, the live
  * view of `run`, its report, the report of the lab, and the page of the gateway; on a desktop and on a phone, light and dark.
  *
- *     node --conditions=@floodgate/source scripts/screenshots.ts [duel|live|report|lab|gateway]...
+ *     npm run example scripts/screenshots.ts [duel|live|report|lab|gateway]...
  *
  * It needs Chromium at /usr/bin/chromium, and `script` of util-linux for a terminal.
  */
