@@ -266,12 +266,15 @@ describe("engine", () => {
     })
 
     it("counts tokens at admission by usage, or as OpenAI and Azure do", () => {
-      const takenBy = (counting: "usage" | "openai" | "azure") => {
-        const state = Engine.make({ limits: { tokens: { perMinute: 10_000 } }, counting })
-        Engine.request(state, 0, { model, inputTokens: 300, outputTokens: 100, maxTokens: 1_000 })
-        return 10_000 - Engine.left(state, 0, model).tokens!
-      }
-      assert.deepStrictEqual([takenBy("usage"), takenBy("openai"), takenBy("azure")], [400, 1_000, 1_300])
+      const takenBy = (maxTokens?: number) =>
+        (["usage", "openai", "azure"] as const).map((counting) => {
+          const state = Engine.make({ limits: { tokens: { perMinute: 10_000 } }, counting })
+          Engine.request(state, 0, { model, inputTokens: 300, outputTokens: 500, maxTokens })
+          return 10_000 - Engine.left(state, 0, model).tokens!
+        })
+      assert.deepStrictEqual(takenBy(1_000), [800, 1_000, 1_300])
+      // At OpenAI output counts only as far as the request allows it in advance.
+      assert.deepStrictEqual(takenBy(), [800, 300, 800])
     })
 
     it("stops when the caller goes away: the place is free, the input stays counted", () => {
