@@ -166,6 +166,39 @@ describe("cap", () => {
     assert.strictEqual(cap.rule.capacity, 1_000)
   })
 
+  it("keeps back what is refilled while a call is on its way", () => {
+    const cap = capOf({ perSecond: 1_000 })
+    Cap.take(cap, 70)
+    assert.strictEqual(Cap.wait(cap, 930), 0)
+    assert.closeTo(Cap.wait(cap, 900, 50), 20, 1e-3)
+    assert.closeTo(Cap.wait(cap, 1_000, 50), 70, 1e-3)
+    const quota = capOf({ total: 100 })
+    assert.strictEqual(Cap.wait(quota, 100, 50), 0)
+    assert.strictEqual(Cap.wait(quota, 101, 50), Infinity)
+  })
+
+  it.each([
+    [0, 1_000],
+    [800, 200],
+    [900, 100],
+    [950, 0],
+    [1_000, -100],
+    [2_000, -1_100]
+  ] as const)("takes of a call of %i also what cannot be kept back: the bucket holds %i then", (charge, level) => {
+    const cap = capOf({ perSecond: 1_000 })
+    Cap.take(cap, charge, 100)
+    assert.strictEqual(cap.level, level)
+  })
+
+  it("gives everything back where a window is kept: that has remembered it", () => {
+    const cap = capOf({ perMinute: 6_000, burst: 1_000, window: "sliding" })
+    Cap.take(cap, 600)
+    Cap.advance(cap, 30_000)
+    Cap.take(cap, 500)
+    Cap.settle(cap, 600, 0, 0)
+    assert.strictEqual(cap.level, 1_000)
+  })
+
   it("pays debt before anything else", () => {
     const cap = capOf({ perSecond: 1_000 })
     Cap.take(cap, 500)

@@ -1,0 +1,173 @@
+/** What a rejection or a failure changes, and what it leaves alone: whose limit it was, how long it holds, who finds out. */
+import { assert, describe, it } from "@effect/vitest"
+import type * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Meter from "../../src/admission/meter.ts"
+import { readings, whole } from "../support/play.ts"
+import { answer, exhaust, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
+
+const both: Limits.Limits = {
+  requests: { perSecond: 10, burst: 100 },
+  tokens: { perSecond: 10_000, burst: 100_000 }
+}
+
+/** The dimensions of which less than the limit is used from now on. */
+const slowed = ({ meters }: Law.Pool): ReadonlyArray<string> =>
+  meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
+
+describe("an exhaustion that nothing explains slows down", () => {
+  it.each([
+    ["tokens, where those are nearly used", 4_000, "tokens"],
+    ["requests, where those are", 100, "requests"]
+  ] as const)("%s", (_, size, expected) => {
+    const pool = poolOf(Law, both)
+    exhaust(Law, pool, flow(Law, pool, 0, 20_000, 1, size))
+    assert.deepStrictEqual(slowed(pool), [expected])
+  })
+
+  it("the other one, where headers show room", () => {
+    const pool = poolOf(Law, both)
+    let now = flow(Law, pool, 0, 20_000, 1, 4_000)
+    const { tokens } = readings(10, 90_000)
+    let verdict: Law.Verdict = "isolated"
+    for (let i = 0; i < 10 && verdict === "isolated"; i++) {
+      const ticket = send(Law, pool, now, 4_000)
+      now = ticket.at + 50
+      verdict = reject(Law, pool, ticket, now, { readings: { tokens: tokens! } })
+    }
+    assert.strictEqual(verdict, "exhausted")
+    assert.deepStrictEqual(slowed(pool), ["requests"])
+  })
+})
+
+describe("headers that showed room which was not there", () => {
+  /** The level after a header that says that nothing is left, so long after an exhaustion that headers denied. */
+  const levelAfter = (millis: number, isDenied: boolean): number => {
+    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+    let now = flow(Law, pool, 0, 20_000, 0.2)
+    for (let i = 0; i < 20; i++) {
+      const ticket = send(Law, pool, now)
+      now = ticket.at + 50
+      const says = { requests: { limit: 1, remaining: 1_000, roundedTo: 1 }, ...readings(10, 90_000) }
+      if (reject(Law, pool, ticket, now, isDenied ? { readings: says } : {}) === "exhausted") break
+    }
+    now += millis
+    const ticket = send(Law, pool, now)
+    now = ticket.at
+    Law.accept(pool, ticket)
+    Law.observe(pool, ticket, readings(10, 0), now)
+    return pool.meters.find(({ dimension }) => dimension === "tokens")!.level
+  }
+
+  it("are not believed for half a minute", () => {
+    assert.isAbove(levelAfter(20_000, true), 1_000)
+    assert.isAtMost(levelAfter(40_000, true), 0)
+    assert.isAtMost(levelAfter(20_000, false), 0)
+  })
+})
+
+describe("an error that says that usage grows too fast", () => {
+  const isRamp = { isRamp: true }
+
+  it("pauses for as long as it says, five seconds if it does not, and once for all calls that were out", () => {
+    for (const retryAfter of [3_000, undefined]) {
+      const pool = poolOf(Law, both)
+      const now = flow(Law, pool, 0, 20_000)
+      const [one, two, three] = [send(Law, pool, now), send(Law, pool, now), send(Law, pool, now + 1)] as const
+      assert.strictEqual(reject(Law, pool, one, now + 50, { ...isRamp, retryAfter }), "ramp")
+      const pause = retryAfter ?? 5_000
+      assert.strictEqual(wait(Law, pool, now + 50), pause)
+      assert.strictEqual(reject(Law, pool, two, now + 100, { ...isRamp, retryAfter: 60_000 }), "ramp")
+      assert.strictEqual(wait(Law, pool, now + 100), pause - 50)
+      // Nor does any other rejection of those tell more.
+      assert.strictEqual(reject(Law, pool, three, now + 100), "exhausted")
+      assert.strictEqual(wait(Law, pool, now + 100), pause - 50)
+    }
+  })
+
+  it("lets one call find out, then all go as the last minute did, and requests as before", () => {
+    const pool = poolOf(Law, both)
+    let now = flow(Law, pool, 0, 60_000, 0.5)
+    reject(Law, pool, send(Law, pool, now), now + 50, { ...isRamp, retryAfter: 3_000 })
+    now += 3_050
+    const probe = send(Law, pool, now, 100)
+    assert.strictEqual(probe.at, now)
+    assert.isAbove(wait(Law, pool, now, 100), 0, "another one waits for its verdict")
+    answer(Law, pool, probe, now + 10)
+    assert.strictEqual(wait(Law, pool, now + 10, 100), 0)
+    const [requests, tokens] = ["requests", "tokens"].map((name) =>
+      pool.meters.find(({ dimension }) => dimension === name)!
+    )
+    assert.strictEqual(requests!.ramp, Infinity)
+    assert.isTrue(tokens!.ramp > 4 && tokens!.ramp < 5.5, `${tokens!.ramp} where 5 were sent a millisecond`)
+    // Not less than 80 % of that, however little was sent before the next one.
+    const later = now + 300_000
+    const known = tokens!.ramp
+    reject(Law, pool, send(Law, pool, later), later + 50, { ...isRamp, retryAfter: 0 })
+    assert.isAtLeast(tokens!.ramp, 0.8 * known)
+    assert.isAtMost(tokens!.ramp, tokens!.limit)
+  })
+
+  it("lets nothing go at once that was saved up", () => {
+    const pool = poolOf(Law, both)
+    const now = flow(Law, pool, 0, 60_000, 0.5)
+    reject(Law, pool, send(Law, pool, now), now + 50, { ...isRamp, retryAfter: 0 })
+    assert.isAtLeast(wait(Law, pool, now + 51, 100), 10)
+  })
+})
+
+describe("an outage", () => {
+  /** A pool whose provider has failed until the law takes it for away. */
+  const away = (millis = 50) => {
+    const pool = poolOf(Law, both)
+    let now = flow(Law, pool, 0, 20_000)
+    const old = send(Law, pool, now)
+    for (let i = 0; i < 20; i++) {
+      const ticket = send(Law, pool, now)
+      now = ticket.at + millis
+      if (fail(Law, pool, ticket, now) === "outage") return { pool, now, old }
+    }
+    return assert.fail("twenty failures in a row are an outage")
+  }
+
+  it("is over when a call was accepted, and one failure after that is none", () => {
+    const { now, pool } = away()
+    const probe = send(Law, pool, now)
+    assert.isAtLeast(probe.at, now + 1_000)
+    answer(Law, pool, probe, probe.at + 50)
+    const later = flow(Law, pool, probe.at + 50, 10_000)
+    assert.strictEqual(fail(Law, pool, send(Law, pool, later), later + 50), "isolated")
+    assert.strictEqual(wait(Law, pool, later + 51), 0)
+  })
+
+  it("is found out by one call, by the next where that told nothing, and never by calls from before", () => {
+    const { now, old, pool } = away()
+    const probe = send(Law, pool, now)
+    assert.isAbove(wait(Law, pool, probe.at), 0)
+    Law.release(pool, old, {}, probe.at)
+    assert.isAbove(wait(Law, pool, probe.at), 0, "the end of a call from before tells nothing")
+    Law.release(pool, probe, {}, probe.at)
+    assert.strictEqual(wait(Law, pool, probe.at), 0, "nobody knows what became of the one that was to find out")
+  })
+
+  it("waits for a verdict as long as failures take", () => {
+    const quick = away(50)
+    const slow = away(5_000)
+    const waits = [quick, slow].map(({ now, pool }) => {
+      const probe = send(Law, pool, now)
+      return wait(Law, pool, probe.at)
+    })
+    assert.isAbove(waits[1]!, 2 * waits[0]!)
+  })
+})
+
+describe("a call that fits", () => {
+  it("says which dimension others wait for", () => {
+    const pool = poolOf(Law, both)
+    for (let i = 0; i < 100; i++) Law.take(pool, whole(0), 0)
+    assert.strictEqual(Law.decide(pool, whole(10), 0)?.dimension, "requests")
+    const other = poolOf(Law, both)
+    Law.take(other, whole(100_000), 0)
+    assert.strictEqual(Law.decide(other, whole(10), 0)?.dimension, "tokens")
+  })
+})
