@@ -32,13 +32,22 @@ export interface Cap {
   rule: Rule
   level: number
   at: number
+  /** When it is full again, or was. */
+  fullAt: number
   /** Oldest first; empty where the rule has no window. */
   cells: Array<Cell>
   /** Oldest first, each higher than all that came later; empty where the rule is no bucket. */
   highs: Array<High>
 }
 
-export const make = (rule: Rule, now: number): Cap => ({ rule, level: rule.capacity, at: now, cells: [], highs: [] })
+export const make = (rule: Rule, now: number): Cap => ({
+  rule,
+  level: rule.capacity,
+  at: now,
+  fullAt: -Infinity,
+  cells: [],
+  highs: []
+})
 
 const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
 
@@ -71,14 +80,16 @@ const remember = (cap: Cap, at: number, amount: number): void => {
 /**
  * Milliseconds until a charge fits: 0 when it does, `Infinity` when a quota no longer holds it. One that is larger than
  * the burst goes when the bucket is full. Calls that are admitted now may go out `lag` later, and others at once: what is
- * refilled meanwhile is kept back. The cap must be up to date.
+ * refilled meanwhile is kept back; where the bucket does not hold that, it has to have been full for so long. The cap must be
+ * up to date.
  */
-export const wait = ({ at, cells, level, rule }: Cap, charge: number, lag = 0): number => {
+export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, lag = 0): number => {
   if (charge === 0) return 0
   const slack = rule.capacity * rounding
   const missing = (rule.quota ? charge : Math.min(charge + rule.rate * lag, rule.capacity)) - level
   // Aimed half the slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
-  const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
+  let refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
+  if (lag > 0 && charge + rule.rate * lag > rule.capacity) refilled = Math.max(refilled, fullAt + lag - at)
   if (rule.window === undefined) return refilled
   let over = charge - rule.window.max * (1 + rounding)
   for (const cell of cells) over += cell.amount
@@ -104,6 +115,13 @@ export const take = (cap: Cap, charge: number, lag = 0): void => {
 const lower = (cap: Cap, amount: number): void => {
   if (isBucket(cap.rule) && amount > 0) note(cap)
   cap.level -= amount
+  refills(cap)
+}
+
+/** The level has changed. */
+const refills = (cap: Cap): void => {
+  const { at, level, rule } = cap
+  if (rule.rate > 0) cap.fullAt = at + (rule.capacity - level) / rule.rate
 }
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
@@ -140,6 +158,7 @@ const refund = (cap: Cap, given: number, takenAt: number): void => {
   cap.level += room
   for (const each of since) each.level += room
   cap.highs = highs.filter(({ at, level }) => at > takenAt || level > high + room)
+  refills(cap)
 }
 
 /** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */
@@ -149,4 +168,5 @@ export const setRule = (cap: Cap, rule: Rule): void => {
   if (rule.window?.millis !== cap.rule.window?.millis) cap.cells = []
   if (!isBucket(rule)) cap.highs = []
   cap.rule = rule
+  refills(cap)
 }

@@ -170,7 +170,26 @@ export const decide = (
   law.inFlight += ahead.calls
   const blocked = Law.decide(law, plus(charge, ahead.charge), now)
   law.inFlight -= ahead.calls
-  return blocked
+  return blocked ?? yields(law, charge, ahead.charge)
+}
+
+/**
+ * A bucket that is full does not hold what comes first and this call as well: then what comes first goes, or it would never
+ * find the bucket full. Who does not come in time is passed over.
+ */
+const yields = (law: Law.Pool, charge: Amounts.Whole, ahead: Amounts.Whole): Law.Blocked | undefined => {
+  const most = (dimension: Limits.Dimension): number => {
+    const cap = law.caps[dimension]
+    const meter = law.meters.find((each) => each.dimension === dimension && each.peak < Infinity)
+    return Math.min(
+      cap === undefined || cap.rule.quota ? Infinity : cap.rule.capacity,
+      meter === undefined ? Infinity : Meter.burst(meter)
+    )
+  }
+  const dimension = Limits.dimensions.find(
+    (each) => charge[each] > 0 && ahead[each] > 0 && charge[each] + ahead[each] > most(each)
+  )
+  return dimension === undefined ? undefined : { millis: graceMillis, dimension }
 }
 
 /**

@@ -8,7 +8,7 @@ import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
 
 /** Counts up with each change of what is below: processes of two versions must not read each other's states. */
-const format = 9
+const format = 10
 
 /** The key of a pool in a store, and the pool of a key. */
 export const keyOf = (pool: string): string => `${format}:${pool}`
@@ -200,7 +200,7 @@ const readConfig = (value: unknown, name: string): void => {
 }
 
 const readCap = (value: unknown, name: string): void => {
-  const { cells, highs, rule } = like({ level: 0, at: 0 }, value, name) as Record<string, unknown>
+  const { cells, highs, rule } = like({ level: 0, at: 0, fullAt: -Infinity }, value, name) as Record<string, unknown>
   readRule(rule, "rule")
   for (const cell of listOf(cells, "cells")) like(aCell, cell, "cell")
   for (const high of listOf(highs, "highs")) like(aHigh, high, "high")

@@ -86,7 +86,18 @@ export const describe = ({ broken, depth, histories, isWhole, scope, states }: F
 const round = (value: number): number => Math.round(value * 1e6) / 1e6
 
 /** What is a time, in the names of the law: it counts from now on. */
-const times = new Set(["at", "until", "probedAt", "fence", "loweredAt", "rampAt", "distrustUntil", "dueAt", "since"])
+const times = new Set([
+  "at",
+  "fullAt",
+  "until",
+  "probedAt",
+  "fence",
+  "loweredAt",
+  "rampAt",
+  "distrustUntil",
+  "dueAt",
+  "since"
+])
 
 /** All that decides what happens next, with times as seen from now, and tags as seen from virtual time. */
 const keyOf = (play: Play): string => {

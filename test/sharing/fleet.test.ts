@@ -172,6 +172,24 @@ describe("a fleet", () => {
     assert.closeTo(World.excessOf(world.log, "tokens", slow), 0, 1e-6)
   })
 
+  it("serves a call that needs the whole bucket among those that need little of it", () => {
+    const world = play((world) =>
+      Effect.gen(function* () {
+        const fleet = yield* Effect.forEach(names(3), (name) =>
+          world.start(name, { limits: { tokens: { perSecond: 1_000, burst: 3_000 } } })
+        )
+        for (const [n, process] of fleet.entries()) {
+          yield* busy(process, 2, { estimate: { tokens: n === 0 ? 4_000 : 200 }, millis: 50 })
+        }
+        yield* Effect.sleep(120_000)
+        yield* stop(fleet)
+        return world
+      })
+    )
+    const got = names(3).map((name) => sumOf(world.log.filter(({ process }) => process === name)))
+    assert.isAtLeast(World.jain(got), 0.9, got.join(", "))
+  })
+
   it("shares places fairly in the long run", () => {
     const world = contest(4, { concurrency: 2 }, 3, { estimate: { tokens: 4_000 }, millis: 3_000 }, 120_000)
     assert.isAtLeast(World.jain(names(4).map((name) => began(world, name, 0, 120_000))), 0.98)
@@ -285,7 +303,7 @@ describe("a process that dies", () => {
             yield* Effect.sleep(1_000)
           })
         yield* Effect.forEach(names(300), one, { discard: true })
-        return (redis.send(["HGET", "world:9%3Adefault", "value"]) as string | null)?.length ?? -1
+        return (redis.send(["HGET", "world:10%3Adefault", "value"]) as string | null)?.length ?? -1
       })
     )
     assert.isAbove(size, 0)
@@ -595,7 +613,7 @@ describe("closing a budget (7)", () => {
 // -----------------------------------------------------------------------------
 
 describe("a state that is damaged", () => {
-  const damage = () => redis.send(["HSET", "world:9%3Adefault", "version", "odd", "value", '{"law":'])
+  const damage = () => redis.send(["HSET", "world:10%3Adefault", "version", "odd", "value", '{"law":'])
   const call = { estimate: { tokens: 1 }, millis: 1 }
 
   it("is an error that says what to do, where nobody knows a better one", () => {
