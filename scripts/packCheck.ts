@@ -175,7 +175,7 @@ const pack = async (name: string, folder: string, wanted: RegExp, needed: Readon
 const library = await pack(
   "floodgate",
   root,
-  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
+  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|docs\/gateway\/[^/]+|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
   ["README.md", "LICENSE", "docs/README.md", "examples/README.md", "dist/index.js", "dist/index.d.ts"]
 )
 const cli = await pack(
