@@ -216,46 +216,24 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   }
 
   /** Admits an attempt for as long as the scope lasts: pays for it, and reserves. To be run where nothing interrupts. */
-  *admission({ from, last, longest }: Bounds, restore: Restore) {
-    const { agent, call, how, parts, pool, purses, trace } = this
-    const { budget, conversations, estimator } = parts
-    const { accounting = parts.accounting, continues } = call
+  *admission(bounds: Bounds, restore: Restore) {
+    const { agent, call, how, parts, pool, trace } = this
+    const { accounting = parts.accounting } = call
     const { clock } = trace
-    if (last < clock.currentTimeMillisUnsafe()) return yield* tooLate
-    const isContinued = call.inputTokens === undefined && continues !== undefined
-    const continued = isContinued ? conversations.promptOf(continues, call.bytes) : undefined
-    const known: Known & Payment.Priced = {
-      ...call,
-      // What is no number of tokens is the provider's to complain of.
-      maxTokens: isAmount(call.maxTokens) ? call.maxTokens : undefined,
-      inputTokens: call.inputTokens ?? continued,
-      continued,
-      pool: pool.name,
-      kind: call.kind ?? agent,
-      together: pool.usual
-    }
-    const until = Math.min(last, from + longest)
-    const deadline = last - from < longest ? last - from : undefined
-    let estimate = yield* estimator.estimate(known)
-
+    if (bounds.last < clock.currentTimeMillisUnsafe()) return yield* tooLate
+    const known = this.described()
+    let estimate = yield* parts.estimator.estimate(known)
     const price = parts.priceOf(call)
     const expected = price === undefined ? Payment.nothing : Payment.expectedOf(known, { accounting, estimate, known })
-    let now = clock.currentTimeMillisUnsafe()
-    let payment: Payment.Payment | undefined
-    if (purses.length > 0) {
-      const asking = { purses, price, call: known, expected, pool: pool.name, longest: Math.max(0, until - now) }
-      payment = yield* Effect.mapError(Payment.pay(asking, restore), (error) =>
-        inTermsOfCall(error, now - from, deadline)
-      )
-      // Waiting to be paid for took its part of the time.
-      now = clock.currentTimeMillisUnsafe()
-    }
-
+    const payment = this.purses.length === 0 ? undefined : yield* this.pay(known, price, expected, bounds, restore)
+    // Waiting to be paid for took its part of the time.
+    const since = clock.currentTimeMillisUnsafe()
+    const left = leftOf(bounds, since)
     const queueing = {
       agent,
       priority: how.priority,
       weight: how.weight,
-      maxWait: until === Infinity ? undefined : Math.max(0, until - now),
+      maxWait: left === Infinity ? undefined : left,
       pool: pool.kind,
       account: call.account,
       // A call that the provider's limits cost its turn is its agent's first; one that failed is not.
@@ -263,7 +241,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
       counting: accounting.counting
     }
     for (;;) {
-      const exit = yield* Effect.exit(restore(budget.reserve(estimate, queueing)))
+      const exit = yield* Effect.exit(restore(parts.budget.reserve(estimate, queueing)))
       if (Exit.isSuccess(exit)) {
         const paid = { price, expected, payment }
         const ticket = new HeldTicket(parts, trace, pool, known, estimate, exit.value, paid)
@@ -273,10 +251,40 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
       const less = within(exit.cause, accounting, known, estimate)
       if (less === undefined) {
         payment?.settle(0, clock.currentTimeMillisUnsafe())
-        return yield* Effect.failCause(Cause.map(exit.cause, (error) => inTermsOfCall(error, now - from, deadline)))
+        return yield* refused(exit.cause, bounds, since)
       }
       estimate = less
     }
+  }
+
+  /** The call as it is estimated and paid for. */
+  private described(): Known & Payment.Priced {
+    const { agent, call, parts, pool } = this
+    const { bytes, continues, inputTokens, kind, maxTokens } = call
+    const isContinued = inputTokens === undefined && continues !== undefined
+    const continued = isContinued ? parts.conversations.promptOf(continues, bytes) : undefined
+    return {
+      ...call,
+      // What is no number of tokens is the provider's to complain of.
+      maxTokens: isAmount(maxTokens) ? maxTokens : undefined,
+      inputTokens: inputTokens ?? continued,
+      continued,
+      pool: pool.name,
+      kind: kind ?? agent,
+      together: pool.usual
+    }
+  }
+
+  private *pay(
+    call: Payment.Priced,
+    price: Payment.Paid["price"],
+    expected: Payment.Paid["expected"],
+    bounds: Bounds,
+    restore: Restore
+  ) {
+    const now = this.trace.clock.currentTimeMillisUnsafe()
+    const asking = { purses: this.purses, price, call, expected, pool: this.pool.name, longest: leftOf(bounds, now) }
+    return yield* Effect.catchCause(Payment.pay(asking, restore), (cause) => refused(cause, bounds, now))
   }
 
   /** The attempt within its timeout and the breaker of its pool, which may send nothing. */
@@ -344,6 +352,16 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
 }
 
 const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
+
+/** How long a call may still wait. */
+const leftOf = ({ from, last, longest }: Bounds, now: number): number =>
+  Math.max(0, Math.min(last, from + longest) - now)
+
+/** A refusal of what a call began to wait for at a time, in terms of the whole call. */
+const refused = (cause: Cause.Cause<Budget.BudgetError>, { from, last, longest }: Bounds, since: number) =>
+  Effect.failCause(
+    Cause.map(cause, (error) => inTermsOfCall(error, since - from, last - from < longest ? last - from : undefined))
+  )
 
 /** A refusal of the queue, which knows neither the call's deadline nor how long it had waited before. */
 const inTermsOfCall = (error: Budget.BudgetError, waited: number, deadline: number | undefined): CallError => {

@@ -85,13 +85,15 @@ const refusalOf = ({ asked, left, purse, until }: Ledger.Refused): Budget.Budget
     })
   )
 
+const none: ReadonlyArray<Ledger.Purse> = []
+
 /** The purses of a call: those around the code that makes it, and those that its options name; each once. */
 export const pursesOf = (
   context: Context.Context<never>,
   own: ReadonlyArray<Spending.Purse> | undefined
 ): ReadonlyArray<Ledger.Purse> => {
   const around = Context.get(context, Spending.Purses)
-  if (around.length === 0 && own === undefined) return []
+  if (around.length === 0 && own === undefined) return none
   const all = new Set([...around, ...(own ?? [])])
   return Array.from(all, (purse) => Ledger.behind.get(purse)).filter((purse) => purse !== undefined)
 }
