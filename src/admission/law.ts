@@ -26,8 +26,6 @@ const leastRandom = 0.001
 const alarmMillis = 30_000
 /** Above the measured share an exhaustion is what we look for: one false alarm in this many periods. */
 const probingPeriods = 3
-/** A header that shows room speaks against an exhaustion with odds of 20 to 1. */
-const headerOdds = 3
 /** Right after a cut, from this phase to 0, the bucket cannot be empty: there the random rate is learned. */
 const safePhase = -0.75
 /** One exhaustion takes at most half of the rate: two of them make a quarter. */
@@ -589,7 +587,6 @@ const learnLevel = (
   const { header, mark } = meter
   if (given === undefined || meter.peak === Infinity || now < pool.distrustUntil) return
   if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
-  meter.most = Math.max(meter.most * 0.999, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
   const least = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
   if (Meter.isLate(meter)) {
@@ -631,11 +628,10 @@ const learnSlope = (
   const rate = Meter.rate(meter)
   const elapsed = to.at - from.at
   if (elapsed < Math.max(slopeMillis, (4 * meter.mean) / rate, (10 * roundedTo) / meter.limit)) return
-  const isFull = to.remaining > 0.9 * meter.most && meter.most > 3 * meter.mean
   const gained = to.remaining - from.remaining + to.sum - from.sum
   // More than the limit refills is the error of old headers. As much may be missing in the next ones.
   meter.error = Math.max(errorDecay * meter.error, gained - meter.limit * elapsed - roundedTo)
-  const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
+  const slope = Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
   Meter.restart(meter, Math.max(meter.limit * leastSlope, entitled(pool, meter), rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }
@@ -728,7 +724,7 @@ const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
   const p = opening === undefined ? pool.random : Math.max(pool.random, openingRandom)
   const pending = callRate(pool) * verdictMillis(pool)
   Verdicts.failed(bucketTest, ticket.number, accepted, { p, q: worthActing, pending })
-  if (bucketTest.score < threshold(pool) + (hasRoom ? headerOdds : 0)) return false
+  if (bucketTest.score < threshold(pool)) return false
   bucketTest.score = 0
   return true
 }

@@ -92,9 +92,8 @@ export interface Meter {
   fence: number
   /** Used by the verdicts: what had been given at the last rejection. */
   tested: number
-  /** Used by headers: the last one that counted, and the largest `remaining` lately. */
+  /** The last header that counted. */
   header: Reference | undefined
-  most: number
   /** By how much headers were too high lately, because they are late. */
   error: number
   /** Calls sent up to this time are in the level as they were used, because a header said what was left after them. */
@@ -134,7 +133,6 @@ export const make = (
   fence: -Infinity,
   tested: 0,
   header: undefined,
-  most: 0,
   error: 0,
   loweredAt: -Infinity
 })
