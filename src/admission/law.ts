@@ -52,10 +52,7 @@ const errorDecay = 0.97
 /** While headers are this fresh, in time or in calls, they measure the share, and it is not tried. */
 const freshMillis = 10_000
 const freshCalls = 8
-/** While nothing is known random rejections are at least this likely, and three in a row (a score of 6) end the opening. */
-const openingRandom = 0.02
-const openingScore = 6
-/** Waits between probes of an empty bucket: doubled from half a second, at most longer than most blackouts. */
+/** Waits between probes of an empty bucket: doubled from this, at most longer than most blackouts. */
 const firstProbeMillis = 1_000
 const longestProbeMillis = 8_000
 /** An overload is as likely as this at least and at first, and in an outage nearly every call fails. */
@@ -702,35 +699,31 @@ const showsRoom = (meter: Meter.Meter, ticket: Ticket, readings: Readings | unde
 
 /** Whether the bucket was empty, by the sequential test. */
 const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
-  const { bucketTest, opening } = pool
+  const { bucketTest } = pool
   const calls = Math.max(0, ticket.number - bucketTest.seen - 1)
   let accepted = calls
-  let isUsual = true
   for (const meter of pool.meters) {
     const charge = ticket.charge[meter.dimension]
     const given = givenAt(pool, meter, ticket)
     if (given === undefined) continue
     // Of its size: that a hundred small calls were accepted says little of a large one.
     if (charge > 0 && !Meter.isLate(meter)) accepted = Math.min(accepted, Math.max(0, given - meter.tested) / charge)
-    if (charge > 2 * meter.mean) isUsual = false
     meter.tested = Math.max(meter.tested, given)
   }
   const certain = hasRoom ? calls : ticket.safe - pool.learnedFrom
   if (certain > 0) {
-    const isRandom = accepted >= 1 && (hasRoom || (ticket.isSafe && isUsual))
+    const isRandom = accepted >= 1 && (hasRoom || ticket.isSafe)
     pool.random = Verdicts.learn(pool.random, certain, isRandom, leastRandom)
     pool.learnedFrom = Math.max(pool.learnedFrom, ticket.safe)
   }
-  const p = opening === undefined ? pool.random : Math.max(pool.random, openingRandom)
   const pending = callRate(pool) * verdictMillis(pool)
-  Verdicts.failed(bucketTest, ticket.number, accepted, { p, q: worthActing, pending })
+  Verdicts.failed(bucketTest, ticket.number, accepted, { p: pool.random, q: worthActing, pending })
   if (bucketTest.score < threshold(pool)) return false
   bucketTest.score = 0
   return true
 }
 
 const threshold = (pool: Pool): number => {
-  if (pool.opening !== undefined) return openingScore
   const meter = furthest(pool)
   const millis = meter !== undefined && meter.phase > 0 ? probingPeriods * Meter.periodOf(meter) : alarmMillis
   return Verdicts.thresholdFor(callRate(pool) * millis)
@@ -790,8 +783,7 @@ const exhaust = (
     meter.reserve = Math.min(Meter.burst(meter) / 3, most, Math.max(2 * meter.reserve, meter.mean / 2))
     return
   }
-  const fits = (Math.min(charge + meter.reserve, Meter.burst(meter)) - meter.level) / meter.peak
-  const pause = Math.min(longestProbeMillis, Math.max(Math.min(fits, 2 * firstProbeMillis), 250 * 2 ** gate.misses))
+  const pause = Math.min(longestProbeMillis, firstProbeMillis * 2 ** (gate.misses - 2))
   close(gate, "rateLimit", now + (gate.misses === 2 ? Math.min(retryAfter ?? pause, pause) : pause))
 }
 

@@ -13,10 +13,6 @@ import type { Dimension } from "../Limits.ts"
 const floorPart = 0.9
 /** Growth one period after the measured share is reached, in parts of the best share known; with the cube of the time, as CUBIC (RFC 9438). */
 const growth = 0.03
-/** From this phase on nothing was found for so long that growth doubles each period. */
-const doublingPhase = 3
-/** Growth ends here, at a quadrillion times the share known: numbers that double for ever overflow. */
-const lastPhase = 60
 /**
  * A period is the geometric mean of the gap between calls and this time. Probing costs rejections for each call, not
  * probing costs share for each minute: the sum of the two is least at the mean of their scales.
@@ -144,13 +140,8 @@ export const isLate = (meter: Meter): boolean => meter.dimension === "outputToke
 const unit = (m: Meter): number => (m.limit < Infinity ? m.limit : Math.max(m.best, m.peak))
 
 /** The rate in use at a phase, without the limit. */
-const curve = (m: Meter, phase: number): number => {
-  if (phase < 0) return m.peak + (m.peak - m.floor) * phase ** 3
-  const step = growth * unit(m)
-  return phase < doublingPhase
-    ? m.peak + step * phase ** 3
-    : m.peak + step * doublingPhase ** 3 * 2 ** (phase - doublingPhase)
-}
+const curve = (m: Meter, phase: number): number =>
+  m.peak + (phase < 0 ? m.peak - m.floor : growth * unit(m)) * phase ** 3
 
 /** The rate in use. */
 export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.min(m.limit, curve(m, m.phase)))
@@ -159,21 +150,12 @@ export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.
 export const rateAt = (m: Meter, now: number): number =>
   m.ramp === Infinity ? rate(m) : Math.min(rate(m), m.ramp * rampGrowth ** ((now - m.rampAt) / 60_000))
 
-/** The antiderivative of the curve, continuous over its three pieces. */
-const area = (m: Meter, phase: number): number => {
-  if (phase < 0) return m.peak * phase + ((m.peak - m.floor) * phase ** 4) / 4
-  const step = growth * unit(m)
-  if (phase < doublingPhase) return m.peak * phase + (step * phase ** 4) / 4
-  const doubled = (step * doublingPhase ** 3) / Math.LN2
-  return m.peak * phase + (step * doublingPhase ** 4) / 4 + doubled * (2 ** (phase - doublingPhase) - 1)
-}
+/** The antiderivative of the curve. */
+const area = (m: Meter, phase: number): number =>
+  m.peak * phase + ((phase < 0 ? m.peak - m.floor : growth * unit(m)) * phase ** 4) / 4
 
-/** The phase at which the curve reaches the limit, or ends. */
-const phaseOfLimit = (m: Meter): number => {
-  const growths = (m.limit - m.peak) / (growth * unit(m))
-  const cubed = doublingPhase ** 3
-  return growths <= cubed ? Math.cbrt(growths) : Math.min(lastPhase, doublingPhase + Math.log2(growths / cubed))
-}
+/** The phase at which the curve reaches the limit. */
+const phaseOfLimit = (m: Meter): number => Math.cbrt((m.limit - m.peak) / (growth * unit(m)))
 
 /** What is refilled in a time from now on, with a phase that stops growing at `most`. */
 const refill = (m: Meter, millis: number, most: number): number => {
@@ -221,7 +203,7 @@ export const advance = (m: Meter, now: number, most: number): void => {
     else if (!isUsed(m)) m.level = Math.min(full, m.level + refill(m, elapsed, m.phase))
     else {
       m.level = Math.min(full, m.level + refill(m, elapsed, most))
-      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most, lastPhase))
+      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most))
     }
   }
   m.at = now
