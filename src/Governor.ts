@@ -144,7 +144,7 @@ export interface Options {
 const conclude = <A>(ticket: Ticket, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
   Effect.as(Effect.andThen(ticket.observeLimits(signal), ticket.succeed(actual, response)), value)
 
-/** Whoever opened the call concludes it. */
+/** The caller concludes a call that it opened. */
 const leftOpen = <A>(_: Ticket, value: A): Effect.Effect<A> => Effect.succeed(value)
 
 /**

@@ -12,7 +12,7 @@ import * as Amounts from "../limits/amounts.ts"
 import { counted as count, thousands } from "../limits/words.ts"
 
 /**
- * Says that the budget of this context counts for {@link run}. {@link layer} provides it.
+ * Marks a budget that counts for {@link run}. {@link layer} provides it.
  *
  * **Gotchas**
  *
@@ -121,7 +121,7 @@ const reserveCounted = (
 ) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      // What it has left is read before this call is counted.
+      // The weight is read before this call is counted.
       const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
       const share = Counter.take(counters, estimate)
       if (share._tag === "Refused") {
@@ -136,7 +136,7 @@ const reserveCounted = (
       const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Running, undefined)).pipe(
         Effect.onError(() => Effect.sync(() => share.settle(Amounts.nothing)))
       )
-      // Nobody said what it used: it is kept as estimated, as the budget does.
+      // A call whose usage is unknown keeps its estimate, as in the budget.
       yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
       const reservation = counted(held, share)
       behind.set(reservation, { held, share })
@@ -144,7 +144,7 @@ const reserveCounted = (
     })
   )
 
-/** A reservation whose end the counters hear, too. */
+/** A reservation whose end also updates the counters. */
 const counted = (held: Budget.Reservation, share: Counter.Taken): Budget.Reservation => ({
   pool: held.pool,
   agent: held.agent,

@@ -4,13 +4,13 @@
  */
 import { leastWeight } from "../admission/fairQueue.ts"
 
-/** What the agents of a job that have not ended still have to do, in sum. */
+/** The remaining work of all agents of a job that have not ended. */
 export interface Job {
   left: number
   agents: number
 }
 
-/** One agent's part of it. */
+/** One agent's part of the work. */
 export interface Work {
   readonly job: Job
   readonly whole: number
@@ -18,7 +18,7 @@ export interface Work {
   ended: boolean
 }
 
-/** An agent that needs more than it said goes on with this part of it, so that a wrong guess stops nobody. */
+/** An agent that needs more than it stated keeps this part of its weight, so that a wrong guess stops no agent. */
 const leastLeft = 0.1
 
 export const job = (): Job => ({ left: 0, agents: 0 })
@@ -39,7 +39,7 @@ export const weight = (work: Work, used: number): number => {
   return Math.min(1 / leastWeight, Math.max(leastWeight, (left * work.job.agents) / work.job.left))
 }
 
-/** The agent has ended: those that are left share among themselves. */
+/** The agent has ended. The others share what remains. */
 export const end = (work: Work): void => {
   if (work.ended) return
   work.ended = true

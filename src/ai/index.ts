@@ -120,7 +120,7 @@ const toolsOf = ({ toolkit }: TextOptions): ReadonlyArray<Tool.Any> =>
 const resolvesTools = ({ disableToolCallResolution, toolkit }: TextOptions): boolean =>
   toolkit !== undefined && disableToolCallResolution !== true
 
-/** A round trip that leaves tool calls to whoever asked for it, as they came. */
+/** A round trip that returns tool calls to its caller, as they came. */
 const unresolved = (options: LanguageModel.ProviderOptions): TextOptions => ({
   prompt: options.prompt,
   toolChoice: options.toolChoice,

@@ -159,7 +159,7 @@ class Pools {
     return this.byName.get(name) ?? (this.sets.isPool(name) ? this.open(name) : undefined)
   }
 
-  /** The pool of a reservation. Throws where the budget has none of that name. */
+  /** The pool of a reservation. Throws if the budget has none of that name. */
   of({ account, model, pool }: ReserveOptions = {}): Pool {
     const named = pool ?? (model === undefined ? undefined : this.sets.poolOf(model))
     const name = nameIn(account, named ?? defaultPool)
@@ -288,14 +288,14 @@ const resize =
     return Effect.sync(() => pools.resize(pools.sets.poolNamed("resize", name), limits, permits))
   }
 
-/** Hands a reservation out for as long as a scope lasts: what nobody settles is kept as estimated, once it is at hand. */
+/** Ends a reservation with a scope. If it was not settled, its estimate is kept; before its caller has it, it is refunded. */
 const within = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>
   Effect.as(
     Scope.addFinalizerExit(scope, (exit) => (held.isAtHand ? held.end(exit) : held.refund)),
     held
   )
 
-/** Sleeps until the caller is let in. Whatever else ends the wait gives everything back. */
+/** Sleeps until the caller is admitted. If the wait ends otherwise, everything is given back. */
 const wait = (
   pool: Pool,
   admission: Waiter | BudgetErrorReason,

@@ -40,16 +40,16 @@ export const parse = (options: Options) => {
   return { concurrency, maxQueued, ...sets(limits) }
 }
 
-/** What the limits say of pools. */
+/** The pools of the limits. */
 interface Sets {
   readonly poolOf: (model: string) => string
   /** None are known where none were given. */
   readonly limitsOf: (pool: string) => Limits.Limits
   /** The pools that are known from the start. */
   readonly known: ReadonlyArray<string>
-  /** Whether a pool has limits or may learn them. Where each has its own, a name that was misspelt is nobody's. */
+  /** Whether a pool has limits or may learn them. If each has its own, a misspelt name has no pool. */
   readonly isPool: (name: string) => boolean
-  /** The pool that a caller of `operation` names. Refuses what is none. */
+  /** The pool that a caller of `operation` names. Throws if there is none of that name. */
   readonly poolNamed: (operation: string, name: string | undefined) => string
 }
 

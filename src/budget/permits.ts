@@ -1,5 +1,5 @@
 /**
- * The calls in flight of a pool: permits of a semaphore that nobody ever waits on.
+ * The calls in flight of a pool: permits of a semaphore on which no fiber ever waits.
  *
  * `Semaphore.release` looks at all of its waiters and lets small requests overtake, so the waiters stand in the budget's
  * own queue. A permit that a call gives back stays at hand for the next one, which spares both of them an effect.

@@ -43,9 +43,9 @@ const longestPause = 600_000
 /** The waits of so many callers are foreseen again, and no more often than this. */
 const mostForeseen = 1_000
 const foreseeMillis = 1_000
-/** Others have as many calls in flight as there may be. */
+/** The other processes use all places. */
 const noPlace: Law.Blocked = { millis: Infinity, dimension: undefined }
-/** A call that takes nothing of any limit still takes its turn. */
+/** The least cost, so that a call without a charge still advances fairness. */
 const leastCost = 1e-4
 
 export interface Options {
@@ -59,13 +59,13 @@ export interface Options {
   readonly clock: Clock.Clock
   /** The store that processes share; undefined where the pool is this process's own. */
   readonly sharing: Sharing | undefined
-  /** What this process is called in what it shares: nobody else is. */
+  /** The unique name of this process in the shared state. */
   readonly id: string
   /** Runs an effect in the budget's scope after so many milliseconds. */
   readonly after: (millis: number, then: Effect.Effect<void>) => void
   /** Called when something changed that a status shows. */
   readonly changed: () => void
-  /** Gets each event, where somebody wants to know. */
+  /** Receives each event, if there is an observer. */
   readonly observer: ((event: Event) => void) | undefined
   /** What an earlier pool of its name had learned, and how many milliseconds ago. A store knows more. */
   readonly learned?: { readonly memory: Memory.Memory; readonly elapsed: number } | undefined
@@ -549,7 +549,7 @@ export class Pool implements Host<Waiter> {
     return verdict
   }
 
-  /** Nothing goes out for a time. Where that is long, whoever waits is refused rather than kept. */
+  /** Nothing is sent for a time. If that is long, waiting callers are refused. */
   pause(reason: Pushback, millis: number): void {
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
@@ -616,7 +616,7 @@ export class Pool implements Host<Waiter> {
     }
   }
 
-  /** Limits have changed: what callers cost, and who never fits. */
+  /** After a change of limits, computes costs again, and refuses callers that can never fit. */
   private checkWaiters(): void {
     this.queue.reprice((waiter) => this.costOf(waiter.charge))
     for (const waiter of Array.from(this.queue.inOrder())) {

@@ -57,7 +57,7 @@ export class Waiter implements Entry {
   get maxWait(): number {
     return this.how.maxWait
   }
-  /** The answer, where the wait has ended and nobody has listened yet. */
+  /** The answer, if the wait ended before its caller listened. */
   get ended(): Answer | undefined {
     return this.answer
   }

@@ -87,7 +87,7 @@ export interface Options {
   /**
    * What happens while the store is away.
    *
-   * @default { wait: "30 seconds" }: a server that restarts costs nobody a job
+   * @default { wait: "30 seconds" }: a restart of the server ends no job
    */
   readonly whenAway?: WhenAway | undefined
   /**

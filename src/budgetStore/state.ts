@@ -229,7 +229,7 @@ const readOwner = (value: unknown): void => {
   optional(owner, "part", (part, key) => amounts(like(aPart, part, key).quotas, key))
 }
 
-/** Reads a state. Throws `Damaged` where the text is none. */
+/** Reads a state. Throws `Damaged` if the text is not a state. */
 export const decode = (text: string): State => {
   let value: unknown
   try {

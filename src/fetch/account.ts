@@ -38,7 +38,7 @@ const credentialOf = ({ header, url }: Addressed): string => {
   return `${awsKey.exec(credential)?.[1] ?? credential} ${choices}`.trim()
 }
 
-/** A name for a secret from which nobody can tell the secret: 48 bits of its SHA-256. */
+/** A name for a secret that does not reveal it: 48 bits of its SHA-256. */
 const hashOf = async (text: string): Promise<string> => {
   const digest = new Uint8Array(await globalThis.crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)))
   return Array.from(digest.subarray(0, 6), (byte) => byte.toString(16).padStart(2, "0")).join("")

@@ -165,7 +165,7 @@ const makeUsageRequests = () => {
 export interface Engine {
   /** The route of a call that a model answers; undefined for every other request, which is to be passed on as it is. */
   readonly route: (method: string, path: string) => Match | undefined
-  /** What is to be done with a call; undefined where its body is none of the protocol's, and is to be passed on as it is. */
+  /** How a call is governed; undefined if its body is not of the protocol, so that it passes through. */
   readonly plan: (found: Match, request: Incoming) => Planned | undefined
   /**
    * Makes a planned call. It fails with what `send` rejected with, with a `BudgetError` for a call that was refused, or with an
@@ -285,7 +285,7 @@ const attempt = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<
     if (status < 200 || status >= 300) {
       const bytes = yield* errorOf(exchange)
       const error = new TextDecoder().decode(bytes)
-      // What the caller did not ask for is none of its errors.
+      // The caller did not send this request for usage, so it must not see its error.
       if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
         return yield* attempt(parts, planned, send, ticket)
       }

@@ -104,7 +104,7 @@ const isRequest = (input: Input): input is Request =>
 
 const decoder = new TextDecoder()
 
-/** The text of a body; undefined where there is none, or one that can be read once only. */
+/** The text of a body; undefined if there is none, or if it can be read only once. */
 const textOf = (body: Init["body"]): string | undefined => {
   if (typeof body === "string") return body
   return body instanceof Uint8Array || body instanceof ArrayBuffer ? decoder.decode(body) : undefined

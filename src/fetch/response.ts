@@ -6,7 +6,7 @@ import type { Result, Source, Upstream } from "./engine.ts"
 /** A response of `fetch`, as the engine takes it. */
 export interface Sent extends Upstream {
   readonly response: Response
-  /** Whether somebody had read the body before: there is nothing to give but the response itself. */
+  /** Whether the body had been read before: then only the response itself can be given. */
   readonly isSpent: boolean
 }
 

@@ -27,7 +27,7 @@ import { HeldTicket, type Parts as TicketParts, withHistory } from "./ticket.ts"
 import * as Trace from "./trace.ts"
 import type { Warmup } from "./warmup.ts"
 
-/** What calls are made with. */
+/** The parts of a governor that calls need. */
 export interface Parts extends TicketParts {
   readonly breaker: Breaker | undefined
   readonly policy: Retry.Policy<LlmError>
@@ -101,7 +101,7 @@ export const make = <A, B, E, R>(
     return within === undefined ? Effect.scoped(traced) : Scope.provide(traced, within)
   })
 
-/** Made out of sight of the call, because a stream keeps it for as long as it lasts. */
+/** Made outside of the call, because a stream keeps it for as long as it lasts. */
 const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => Trace.end(trace, exit))
 
 /** One admission, for code that makes its own attempts. */
@@ -139,7 +139,7 @@ const retryBudgetOf = (
   clock: Clock.Clock
 ): Retry.RetryBudget => Context.getOrUndefined(context, Retry.RetryBudget) ?? retryBudget ?? ofProcess(clock)
 
-/** What an error says of another attempt. Where it says that there must be none, the policy is not asked. */
+/** Whether an error may be retried. If it must not be, the policy is not asked. */
 const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.Judgement<LlmError>, "isOwn"> => {
   const { isRetryable, retryAfter } = read(error)
   const failure = causeOf(error) as LlmError
@@ -236,7 +236,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
       maxWait: left === Infinity ? undefined : left,
       pool: pool.kind,
       account: call.account,
-      // A call that the provider's limits cost its turn is its agent's first; one that failed is not.
+      // After a rejection by the limits, the call is its agent's first. After a failure of its own it is not.
       first: this.ticket !== undefined && this.ticket.failed?.verdict !== "outage",
       counting: accounting.counting
     }
@@ -265,7 +265,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     const continued = isContinued ? parts.conversations.promptOf(continues, bytes) : undefined
     return {
       ...call,
-      // What is no number of tokens is the provider's to complain of.
+      // The provider rejects an invalid number.
       maxTokens: isAmount(maxTokens) ? maxTokens : undefined,
       inputTokens: inputTokens ?? continued,
       continued,
@@ -341,7 +341,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
       : undefined
   }
 
-  /** What the call fails with in the end: its own failure, or the refusal of a retry with the failure before it. */
+  /** The final error: the failure of the last attempt, or the refusal of a retry with the failure before it. */
   finish<Error>(error: Error, stoppedBy: StopReason | undefined): Error {
     const { failure, ticket } = this
     if (!isRefusal(error)) return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error
@@ -363,7 +363,7 @@ const refused = (cause: Cause.Cause<Budget.BudgetError>, { from, last, longest }
     Cause.map(cause, (error) => inTermsOfCall(error, since - from, last - from < longest ? last - from : undefined))
   )
 
-/** A refusal of the queue, which knows neither the call's deadline nor how long it had waited before. */
+/** A refusal of the budget, which knows neither the call's deadline nor its earlier waits. */
 const inTermsOfCall = (error: Budget.BudgetError, waited: number, deadline: number | undefined): CallError => {
   const { reason } = error
   if (reason._tag !== "WaitTooLong") return error

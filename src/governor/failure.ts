@@ -1,5 +1,5 @@
 /**
- * What a failed attempt says, whoever made it.
+ * What the governor reads from a failed attempt.
  */
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"

@@ -109,7 +109,7 @@ export interface Asking {
 }
 
 /**
- * Holds what a call may cost, and waits for it where calls that run hold too much; undefined where nobody counts. To be run
+ * Holds what a call may cost, and waits for it where calls that run hold too much; undefined if no purse counts it. To be run
  * where nothing interrupts.
  */
 export const pay = (
@@ -198,17 +198,17 @@ const withPrompt = (actual: Accounting.Actual, expected: Accounting.Actual): Acc
     : { ...expected, outputTokens: actual.outputTokens }
 }
 
-/** What an answered call is billed for; what is not said is as it was expected. */
+/** What an answered call is billed for. Without a usage it is what was expected. */
 export const answered = (actual: Accounting.Actual | undefined, expected: Accounting.Actual): Accounting.Actual =>
   actual === undefined ? expected : withPrompt(actual, expected)
 
-/** What a call is billed for that was sent and of whose end nobody knows. */
+/** What a call of unknown outcome is billed for. */
 export const abandoned = (observed: Accounting.Actual | undefined, expected: Accounting.Actual): Accounting.Actual =>
   withPrompt(observed ?? nothing, expected)
 
 /**
  * What a failed call is billed for; undefined where that is nothing: providers do not bill what they reject, or what fails
- * before it is answered. An error that is somebody else's says nothing of it, and the call counts as expected.
+ * before it is answered. An error without a usage counts as expected.
  */
 export const failed = (
   observed: Accounting.Actual | undefined,

@@ -15,7 +15,7 @@ export interface Held {
   readonly accounting: Accounting.Accounting
   readonly estimate: Limits.Estimate
   readonly known: { readonly maxTokens?: number | undefined }
-  /** What was seen of its usage so far. */
+  /** The usage that was observed so far. */
   readonly observed: Accounting.Actual | undefined
 }
 
@@ -45,8 +45,8 @@ export const counted = (held: Held, actual = held.observed ?? unanswered): Limit
 }
 
 /**
- * The usage to settle a failed call to, by what its error says; a dimension that is left out keeps its estimate, as does
- * everything where the error is somebody else's and its usage is none.
+ * The usage to settle a failed call to, according to its error. A dimension that is left out keeps its estimate. An error
+ * without a valid usage keeps the whole estimate.
  */
 export const afterFailure = (
   held: Held,

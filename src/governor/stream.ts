@@ -37,7 +37,7 @@ export const conclude = (ticket: Ticket, conclusion: Conclusion): Effect.Effect<
 // -----------------------------------------------------------------------------
 
 /**
- * Opens a call in a scope of its own, which is closed at once if that fails; else whoever reads the stream closes it. To be
+ * Opens a call in a scope of its own, which is closed at once if that fails; otherwise the reader of the stream closes it. To be
  * run where nothing interrupts; `restore` is around the opening.
  */
 export const inScope = <A, E>(
@@ -194,7 +194,7 @@ export const watch = <Piece>(
   }
 }
 
-/** A stream that nobody refers to any more will never be read. */
+/** A stream that was garbage collected will never be read. */
 const forgotten = new FinalizationRegistry<() => void>((left) => left())
 
 /** A source as a stream that is read as its reader asks. What ends it before its end cancels the source. */

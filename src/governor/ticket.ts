@@ -19,7 +19,7 @@ import * as Payment from "./payment.ts"
 import * as Settlement from "./settlement.ts"
 import * as Trace from "./trace.ts"
 
-/** What tickets are made of. */
+/** The parts of a governor that tickets need. */
 export interface Parts {
   readonly accounting: Accounting.Accounting
   readonly budget: Budget.TokenBudget["Service"]
@@ -27,11 +27,11 @@ export interface Parts {
   readonly estimator: Estimator.Estimator["Service"]
   /** What the model of a call costs, where that is known. */
   readonly priceOf: (call: Call) => Payment.Paid["price"]
-  /** Gets each event, where somebody wants to know. */
+  /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
 }
 
-/** What became of an attempt that failed. */
+/** The result of a failed attempt. */
 export interface Failed extends Failure.Reading {
   readonly verdict: Budget.Verdict | undefined
   readonly isWrongAddress: boolean
@@ -96,7 +96,7 @@ export class HeldTicket implements Ticket {
       this.spend(Payment.answered(actual, this.paid.expected))
       if (actual === undefined) return this.reservation.settle({})
       if (continuation !== undefined) conversations.remember(continuation, actual)
-      // A reply that was cut is as long as its limit, which the request or the provider sets.
+      // A truncated reply is as long as its limit, which the request or the provider sets.
       const wasCut = finishReason === "max_tokens" || finishReason === "length"
       return Effect.andThen(
         this.reservation.settle(Settlement.counted(this.held, actual)),
@@ -156,7 +156,7 @@ export class HeldTicket implements Ticket {
 
   readonly annotate = <E>(error: E): E => withHistory(error, this.trace)
 
-  /** Nobody said how it ended: input is spent, and output as far as it was observed; one that never went out used nothing. */
+  /** For a call of unknown outcome, input counts as used, and output as far as it was observed. An unsent call used nothing. */
   close(): Effect.Effect<void> {
     this.pool.ended()
     if (!this.conclude()) return Effect.void
@@ -184,7 +184,7 @@ export class HeldTicket implements Ticket {
   }
 }
 
-/** The final error with what only the client knows: how often it tried, how long it waited, and why it stopped. */
+/** The final error with the history of the call: its attempts, its waits, and why it stopped. */
 export const withHistory = <E>(error: E, trace: Trace.Trace, stoppedBy?: StopReason): E =>
   isLlmError(error)
     ? (error.annotate({

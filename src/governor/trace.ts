@@ -1,8 +1,8 @@
 /**
  * What is recorded of one call: a span by OpenTelemetry's names for generative AI, and metrics.
  *
- * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only where
- * somebody traces. Nothing of a request's or a response's content goes into it, and no key.
+ * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only if the
+ * program traces. Nothing of a request's or a response's content goes into it, and no key.
  *
  * The names of the metrics are part of the public interface, because dashboards depend on them:
  *

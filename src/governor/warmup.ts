@@ -14,9 +14,9 @@ import * as Recency from "../input/recency.ts"
 
 /** How long a provider keeps a prefix that nobody uses: Anthropic's shorter cache lasts five minutes. */
 const warmMillis = 300_000
-/** Nobody waits longer than this for another's response to begin: then paying for the prefix is the smaller evil. */
+/** The longest wait for another response to begin. After that, paying for the prefix costs less. */
 const patience = Duration.minutes(1)
-/** Callers who make up a key for each call must not fill the memory. */
+/** Bounded, so that generated keys cannot leak memory. */
 const maxKeys = 1_000
 
 type State =

@@ -1,12 +1,12 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 
-/** Complains of an argument: names the option, what is expected of it, and what was given. */
+/** Refuses an argument: names the option, what is expected of it, and what was given. */
 export const invalid = (option: string, expected: string, got: unknown): never => {
   throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
 }
 
-/** The duration that an option gives; complains of one that is none, or that makes no sense. */
+/** The duration of an option. Throws if it is invalid. */
 export const durationOf = (
   option: string,
   input: Duration.Input,
@@ -21,7 +21,7 @@ export const durationOf = (
 export const finiteOf = (option: string, input: Duration.Input): Duration.Duration =>
   durationOf(option, input, "a finite duration > 0", (millis) => millis > 0 && millis < Infinity)
 
-/** How long somebody waits: nothing, where it is what is left of a time that is over. */
+/** A wait: zero if it is negative, as the rest of a time that is over. */
 export const waitOf = (option: string, input: Duration.Input): Duration.Duration =>
   Duration.max(
     Duration.zero,

@@ -43,7 +43,7 @@ export const claudeOf = (model: string): string | undefined => {
   return parts.length === 0 ? undefined : parts.filter((part) => part !== undefined).join("-")
 }
 
-/** Whether a name is nothing but what tells a class of Claude's models, or one of them. */
+/** Whether a name is that of a class of Claude's models. */
 const isBare = (name: string): boolean => claude.exec(name)?.[0] === name
 
 /** Whether a name is a class of Claude's models. */

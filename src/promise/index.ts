@@ -298,7 +298,7 @@ const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>
     })
   )
 
-/** A lease that nobody refers to any more will never be ended. */
+/** A lease that was garbage collected will never be ended. */
 const forgotten = new FinalizationRegistry<() => void>((end) => end())
 
 /** Admits a call for as long as its lease lasts. */

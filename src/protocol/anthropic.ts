@@ -68,7 +68,7 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
-/** Claude Code's `metadata.user_id` is a JSON text that names the session; anybody else's is a name. */
+/** Claude Code's `metadata.user_id` is a JSON text that names the session. Other clients send a name. */
 const userOf = (body: unknown): ReadonlyArray<unknown> => {
   const user = textOf(at(body, "metadata", "user_id"))
   if (user === undefined || !user.startsWith("{")) return [user]

@@ -197,7 +197,7 @@ interface Use {
   readonly idleTimeout: Duration.Duration
 }
 
-/** One request, until `send` has what it wants. `controller` aborts when nobody wants it any more. */
+/** One request, until `send` has what it wants. `controller` aborts when the caller is interrupted. */
 const attempt = <A>(
   { secret, timeout }: Use,
   send: (options: RequestOptions) => Promise<A>,

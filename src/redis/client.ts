@@ -196,7 +196,7 @@ class Lasting implements Connection {
           if (!isOpen || !isAnswer.test(message) || isElsewhere.test(message)) this.close()
           return new StoreError({ cause })
         }
-        // Who waited has waited long enough: a connection may die without a word.
+        // A dead connection reports nothing, so callers wait no longer than this.
       }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close())))
     })
   }

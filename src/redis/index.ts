@@ -105,7 +105,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when the address is none, and when a duration is not finite and above zero.
+ * Throws a `RangeError` when the address is invalid, and when a duration is not finite and above zero.
  *
  * @category layers
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * Who holds what, across processes.
+ * What each process holds.
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

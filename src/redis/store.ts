@@ -29,7 +29,7 @@ const sha = createHash("sha1").update(script).digest("hex")
 const quote = (text: string): string => encodeURIComponent(text).replaceAll("*", "%2A")
 export const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
 export const pattern = (prefix: string): string => `${quote(prefix)}:*`
-/** The name in a key; `undefined` where it is none of ours. */
+/** The name in a key; `undefined` if the key is not of this format. */
 export const nameOf = (prefix: string, key: string): string | undefined => {
   try {
     return decodeURIComponent(key.slice(quote(prefix).length + 1))
@@ -38,7 +38,7 @@ export const nameOf = (prefix: string, key: string): string | undefined => {
   }
 }
 
-/** A hash without one of the fields is none of ours, and so is anything else that lies there. */
+/** Anything but a hash with all fields is not a state of ours. */
 const storedOf = (key: string, reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
   const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
   if (version === null && value === null) return Effect.undefined

@@ -1,5 +1,5 @@
 /**
- * What an error says of retries, and what is noted beside it.
+ * What an error says about retries.
  *
  * @since 0.1.0
  */

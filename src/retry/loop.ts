@@ -13,7 +13,7 @@ import * as Backoff from "./backoff.ts"
 import type { RetryBudget } from "./budget.ts"
 import type { StopReason } from "./errors.ts"
 
-/** When to retry, whatever may be retried. */
+/** When to retry, for errors that may be retried. */
 export interface Rules<in E> {
   readonly backoff: Schedule.Schedule<unknown, E>
   readonly attempts: number
@@ -49,7 +49,7 @@ export interface Retried<A, E, R, F> {
 const spread = { base: 2_000, factor: 2, cap: 60_000 }
 const patience = 4
 
-/** A schedule as it goes on: the time and the failure give its output and the delay. */
+/** A running schedule: the time and the failure give its output and the delay. */
 type Step<F> = (now: number, failure: F) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
 
 /** Makes a call, and retries it as the rules say. */
@@ -74,7 +74,7 @@ const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Ca
     let own = 0
     let others = 0
 
-    /** Waits, and for its turn where the retry budget is spent; false if it would be too long. */
+    /** Waits, also for a token if the retry budget is spent. False if that would take too long. */
     const wait = (millis: number, isOwn: boolean, left: number, error: E): Effect.Effect<boolean> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(isOwn ? budget.take : Effect.succeed(Duration.zero), (turn) => {
@@ -91,7 +91,7 @@ const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Ca
         })
       )
 
-    /** Waits until the next attempt; if there is none, it returns why. */
+    /** Waits until the next attempt. If there is none, returns the reason. */
     const next = Effect.fnUntraced(function* (
       error: E,
       { failure, isOwn, retryAfter }: Judgement<F>
@@ -100,7 +100,7 @@ const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Ca
       const random = yield* Random.next
       last ??= Math.min(now + Duration.toMillis(rules.maxElapsed), deadline)
       let delay: number
-      // Whoever wants a single attempt wants no other, whatever this one cost.
+      // A policy of one attempt allows no other, whatever ended this one.
       if (rules.attempts === 1 || (isOwn && ++own >= rules.attempts)) return "attempts"
       if (isOwn) {
         step ??= yield* Schedule.toStep(rules.backoff)
