@@ -54,6 +54,7 @@ import * as Governor from "../Governor.ts"
 import { LlmError } from "../LlmError.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
+import * as Spending from "../Spending.ts"
 import { plain } from "./errors.ts"
 import {
   budgetOf,
@@ -184,6 +185,8 @@ export interface Floodgate {
   readonly limiter: Limiter
   /** All pools as they stand. */
   readonly status: () => Promise<Status>
+  /** What its calls cost, and what is left of the `cap`, in dollars. */
+  readonly spent: () => Promise<Spending.Status>
   /** The metrics of this floodgate in Prometheus' text format. */
   readonly metrics: () => Promise<string>
   /** What was learned of calls so far, as plain data: to be kept, and given to the next floodgate as `learned`. */
@@ -352,10 +355,12 @@ const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
  * @since 0.2.0
  */
 export const create = (options: Options = {}): Floodgate => {
-  const { learned, onEvent, prices } = options
+  const { cap, learned, onEvent, prices } = options
+  const purse = Spending.make("this floodgate", cap)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
+    Layer.succeed(Spending.Purses, [purse]),
     Layer.succeed(Metric.MetricRegistry, new Map()),
     layerStore(options)
   )
@@ -396,6 +401,7 @@ export const create = (options: Options = {}): Floodgate => {
       }
     },
     status: async () => Effect.runPromise((await ready).budget.status),
+    spent: () => Effect.runPromise(purse.status),
     metrics: async () => (await ready).metrics(),
     learned: async () => Effect.runPromise((await ready).governor.learned),
     dispose,

@@ -114,6 +114,8 @@ export interface Options {
   readonly idleTimeoutSeconds?: number | undefined
   /** What sends the requests. @default the global `fetch` */
   readonly fetch?: Fetch.Fetch | undefined
+  /** What all calls may cost, in dollars; a call that does not fit is refused as `"used"`. @default no bound */
+  readonly cap?: Spending.Cap | undefined
   /** Prices of models, laid over `Prices.published`: for caps in dollars. @default none */
   readonly prices?: Prices.Table | undefined
   /** What an earlier floodgate had learned of calls: what its `learned()` gave. @default nothing */

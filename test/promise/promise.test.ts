@@ -185,6 +185,29 @@ describe("floodgate/promise", () => {
       await until(floodgate.status, ({ pools }) => pools["default"]!.queued === 0)
     })
 
+    it("refuses what may cost more than is left of the cap, whatever makes the call, and says what was spent", async () => {
+      await using floodgate = Floodgate.create({
+        cap: { dollars: 2.5, per: "day" },
+        prices: { m: { input: 1, output: 10 } },
+        fetch: async () => Response.json({ ...completion, usage: { prompt_tokens: 1_000, completion_tokens: 100_000 } })
+      })
+      const body = JSON.stringify({ model: "m", max_tokens: 100_000, messages: [{ role: "user", content: "Hello" }] })
+      const ask = () => floodgate.fetch(url, { ...init, body })
+      assert.strictEqual((await ask()).status, 200)
+      await floodgate.run({ model: "m", inputTokens: 1_000, maxTokens: 100_000 }, async ({ used }) =>
+        used({ inputTokens: 1_000, outputTokens: 100_000 })
+      )
+      const call = { model: "m", inputTokens: 1_000, maxTokens: 100_000 }
+      const error = await refused(floodgate.run(call, async () => 1))
+      assert.strictEqual(error.reason, "used")
+      assert.match(error.message, /the cap of this floodgate of \$2\.50 a day has \$0\.50 left/)
+      const response = await ask()
+      assert.deepStrictEqual([response.status, response.headers.get("x-should-retry")], [402, "false"])
+      const { held, spent } = await floodgate.spent()
+      assert.closeTo(spent, 2.002, 1e-9)
+      assert.strictEqual(held, 0)
+    })
+
     it("ends an attempt that takes too long", async () => {
       await using floodgate = Floodgate.create({ limits: ledger, retry: { attempts: 1 } })
       let aborted = false
