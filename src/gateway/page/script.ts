@@ -30,9 +30,9 @@ const table = (heads, rows) => {
   if (rows.length === 0) return undefined;
   const cell = (tag) => (text, index) => make(tag, { class: typeof text === "number" || heads[index][1] ? "number" : "name" },
     typeof text === "number" ? amount(text) : text);
-  return make("div", { class: "scroll" }, make("table", {},
+  return make("table", {},
     make("thead", {}, make("tr", {}, ...heads.map(([text], index) => cell("th")(text, index)))),
-    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell("td")))))));
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell("td"))))));
 };
 
 const level = ([dimension, status]) => {
