@@ -16,7 +16,7 @@ const received = (started: boolean): LlmError.Received => ({
   started
 })
 
-/** DESIGN's table of outcomes: the reason, whether to retry, what the call used, what the budget is told. */
+/** The outcomes: the reason, whether to retry, what the call used, what the budget is told. */
 const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.Pushback | undefined]> = [
   [new LlmError.RateLimited({ status: 429 }), true, Amounts.nothing, "rateLimit"],
   [new LlmError.RampLimited({ status: 429 }), true, Amounts.nothing, "ramp"],
@@ -26,6 +26,8 @@ const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmE
   [new LlmError.TimedOut({ after: Duration.minutes(10) }), true, unanswered, "overload"],
   [new LlmError.ConnectionFailed({ sent: false }), true, Amounts.nothing, "overload"],
   [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, "overload"],
+  [new LlmError.CircuitOpen({ pool: "default" }), true, Amounts.nothing, undefined],
+  [new LlmError.DeadlineMissed({ wait: Duration.zero, left: Duration.zero }), false, Amounts.nothing, undefined],
   [new LlmError.Conflict({ status: 409 }), true, refused, undefined],
   [new LlmError.InvalidRequest({ status: 400 }), false, refused, undefined],
   [new LlmError.InvalidRequest(), false, Amounts.nothing, undefined],

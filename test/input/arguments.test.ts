@@ -40,27 +40,22 @@ describe("durations that make no sense", () => {
     Layer.effectDiscard(
       LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] }, options)
     ).pipe(Layer.provide(LlmClient.layerProvider()), Layer.provide(ProviderSim.layer()))
-  const rows: ReadonlyArray<readonly [option: string, make: () => unknown, expected: string]> = [
-    ["CallOptions.timeout", () => call({ timeout: -1 }), "a duration > 0, got -1"],
-    ["CallOptions.timeout", () => call({ timeout: "5 sec" as "5 seconds" }), "a duration > 0, got 5 sec"],
-    ["CallOptions.maxWait", () => call({ maxWait: "5 sec" as "5 seconds" }), "a duration, got 5 sec"],
-    ["Anthropic.timeout", () => LlmClient.layer({ apiKey, timeout: 0 }), "a duration > 0, got 0"],
-    ["Anthropic.idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN }), "a duration > 0, got NaN"],
+  const rows: ReadonlyArray<readonly [option: string, make: () => unknown]> = [
+    ["CallOptions.timeout", () => call({ timeout: -1 })],
+    ["CallOptions.timeout", () => call({ timeout: "5 sec" as "5 seconds" })],
+    ["CallOptions.maxWait", () => call({ maxWait: "5 sec" as "5 seconds" })],
+    ["Anthropic.timeout", () => LlmClient.layer({ apiKey, timeout: 0 })],
+    ["Anthropic.idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN })],
     [
       "Floodgate.idleTimeout",
-      () => Effect.runSync(Effect.provide(Effect.scoped(Floodgate.make({ idleTimeout: 0 })), governed)),
-      "a duration > 0, got 0"
+      () => Effect.runSync(Effect.provide(Effect.scoped(Floodgate.make({ idleTimeout: 0 })), governed))
     ],
-    ["Floodgate.create: idleTimeoutSeconds", () => create({ idleTimeoutSeconds: 0 }), "a number of seconds > 0, got 0"],
-    ["Agents.run: cap.time", () => run({ cap: { time: "5 sec" as "5 seconds" } }), "a duration > 0, got 5 sec"],
-    ["BudgetStore: lease", () => share({ lease: 0 }), "a finite duration > 0, got 0"],
-    ["BudgetStore: timeout", () => share({ timeout: NaN }), "a finite duration > 0, got NaN"],
-    ["BudgetStore: degradeFor", () => share({ degradeFor: -1 }), "a finite duration > 0, got -1"],
-    [
-      "BudgetStore: whenAway.wait",
-      () => share({ whenAway: { wait: Infinity } }),
-      "a finite duration > 0, got Infinity"
-    ],
+    ["Floodgate.create: idleTimeoutSeconds", () => create({ idleTimeoutSeconds: 0 })],
+    ["Agents.run: cap.time", () => run({ cap: { time: "5 sec" as "5 seconds" } })],
+    ["BudgetStore: lease", () => share({ lease: 0 })],
+    ["BudgetStore: timeout", () => share({ timeout: NaN })],
+    ["BudgetStore: degradeFor", () => share({ degradeFor: -1 })],
+    ["BudgetStore: whenAway.wait", () => share({ whenAway: { wait: Infinity } })],
     [
       "Budget.cooldown: retryAfter",
       () =>
@@ -68,20 +63,13 @@ describe("durations that make no sense", () => {
           Effect.flatMap(Budget.TokenBudget, (budget) =>
             budget.cooldown({ reason: "rateLimit", retryAfter: "5 sec" as "5 seconds" })
           )
-        ).pipe(Layer.provide(Budget.layer())),
-      "a duration, got 5 sec"
+        ).pipe(Layer.provide(Budget.layer()))
     ],
-    [
-      "Retry.withDeadline",
-      () => Layer.effectDiscard(Retry.withDeadline(Effect.void, "5 sec" as "5 seconds")),
-      "a duration, got 5 sec"
-    ]
+    ["Retry.withDeadline", () => Layer.effectDiscard(Retry.withDeadline(Effect.void, "5 sec" as "5 seconds"))]
   ]
   it.effect("are refused by name", () =>
     Effect.gen(function* () {
-      for (const [option, make, expected] of rows) {
-        assert.strictEqual(yield* complaint(make), `RangeError: ${option}: expected ${expected}`)
-      }
+      for (const [option, make] of rows) assert.include(yield* complaint(make), `RangeError: ${option}: expected `)
     })
   )
 })
