@@ -131,4 +131,119 @@ describe("window", () => {
     const { window } = play({ limit: () => 1, demand: 10 }, 60)
     assert.isTrue(window.size === Infinity || window.size >= 2)
   })
+
+  describe("that was found", () => {
+    const rates = { random: 0.001, score: 5, pending: 1 }
+    const rejectedAt = (window: Window.Window, inFlight: number, confirmed = 0): void => {
+      Window.sent(window, inFlight)
+      Window.rejected(window, { inFlight, crowded: window.crowded }, rates, confirmed)
+    }
+    const acceptedAt = (window: Window.Window, inFlight: number, count: number): void => {
+      for (let i = 0; i < count; i++) {
+        Window.sent(window, inFlight)
+        Window.accepted(window, inFlight)
+      }
+    }
+    /** Calls that find it full and are not rejected. */
+    const fill = (window: Window.Window, count: number): void => acceptedAt(window, window.size, count)
+    /** A window of 19. */
+    const found = (): Window.Window => {
+      const window = Window.make()
+      acceptedAt(window, 20, 100)
+      for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, 20)
+      assert.strictEqual(window.size, 19)
+      // The last rejection counts as four calls fewer.
+      fill(window, 4)
+      return window
+    }
+    const shrink = (window: Window.Window): void => {
+      const { size } = window
+      for (let i = 0; i < 20 && window.size === size; i++) rejectedAt(window, size)
+      assert.strictEqual(window.size, size - 1)
+    }
+    /** The size after so many calls found it full and were accepted. */
+    const after = (window: Window.Window, count: number): number => {
+      fill(window, count)
+      Window.grow(window, 0, 0)
+      return window.size
+    }
+
+    it("grows by 1, 2, 4 and so on for each ten calls that find it full, until it is none", () => {
+      const window = found()
+      assert.strictEqual(after(window, 9), 19)
+      assert.strictEqual(after(window, 1), 20)
+      const sizes = Array.from({ length: 8 }, () => after(window, 10))
+      assert.deepStrictEqual(sizes, [22, 26, 34, 50, 82, 146, 274, Infinity])
+    })
+
+    it("grows when the verdicts on those are in, and asks again then", () => {
+      const window = found()
+      assert.strictEqual(Window.grow(window, 1_000, 100), Infinity)
+      fill(window, 10)
+      assert.strictEqual(Window.grow(window, 1_000, 100), 1_100)
+      assert.strictEqual(Window.grow(window, 1_099, 100), 1_100)
+      assert.strictEqual(window.size, 19)
+      assert.strictEqual(Window.grow(window, 1_100, 100), 1_100)
+      assert.strictEqual(window.size, 20)
+      fill(window, 10)
+      assert.strictEqual(Window.grow(window, 2_000, 100), 2_100, "and the next time later")
+    })
+
+    it("takes a rejection for four calls fewer, and waits anew for verdicts", () => {
+      const window = found()
+      fill(window, 10)
+      assert.strictEqual(Window.grow(window, 0, 100), 100)
+      rejectedAt(window, 19)
+      assert.strictEqual(Window.grow(window, 100, 100), Infinity)
+      fill(window, 3)
+      assert.strictEqual(Window.grow(window, 200, 100), 300)
+    })
+
+    it("takes rejections of calls that did not find it full for nothing", () => {
+      const window = found()
+      fill(window, 10)
+      rejectedAt(window, 10)
+      assert.strictEqual(after(window, 0), 20)
+    })
+
+    it("needs twice as many calls after each attempt that failed, at most 80, and ten again after three steps", () => {
+      const window = found()
+      const needs: Array<number> = []
+      for (let i = 0; i < 5; i++) {
+        const { size } = window
+        let calls = 0
+        while (after(window, 1) === size) calls++
+        needs.push(calls + 1)
+        shrink(window)
+        shrink(window)
+      }
+      assert.deepStrictEqual(needs, [10, 40 + 4, 80 + 4, 80 + 4, 80 + 4])
+      fill(window, 4)
+      const { size } = window
+      assert.deepStrictEqual([after(window, 80), after(window, 80), after(window, 80)], [size + 1, size + 3, size + 7])
+      assert.strictEqual(after(window, 10), size + 15)
+    })
+
+    it("is one less than the fewest calls in flight that were rejected since the last acceptances", () => {
+      const window = Window.make()
+      acceptedAt(window, 20, 100)
+      rejectedAt(window, 19)
+      acceptedAt(window, 20, 200)
+      for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, i === 0 ? 20 : 22)
+      assert.strictEqual(window.size, 19)
+    })
+
+    it("is as many as are known to be accepted, where those are more", () => {
+      const window = Window.make()
+      acceptedAt(window, 20, 100)
+      for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, 20, 22.9)
+      assert.strictEqual(window.size, 22)
+    })
+
+    it("does not shrink twice for the same rejections", () => {
+      const window = found()
+      rejectedAt(window, 19)
+      assert.strictEqual(window.size, 19)
+    })
+  })
 })
