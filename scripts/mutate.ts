@@ -7,6 +7,8 @@
  *     npm run mutate -- --at cap.ts,law.ts:120  those of some files or lines
  *     npm run mutate -- --again FILE            those that FILE names, which is what an earlier run has printed
  *     npm run mutate -- --tests 'test/proof/e*' with the tests of some files alone
+ *     npm run mutate -- --within 300            with the tests alone that take no longer, in milliseconds
+ *     npm run mutate -- --by                    prints which test noticed each
  *     npm run mutate -- --list                  says what would be changed, and runs nothing
  *
  * Constants stay as they are, because measurements choose them and not rules. A mutant whose tests do not end counts as
@@ -29,13 +31,14 @@ const { values: options } = parseArgs({
       default:
         "test/admission/[!m]*.test.ts,test/admission/meter.test.ts,test/proof/exhaustive.test.ts,test/budget/laws.test.ts"
     },
+    within: { type: "string", default: "Infinity" },
     by: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
     worker: { type: "boolean", default: false }
   }
 })
 
-const task: Work = { folder: "src/admission", tests: options.tests.split(",") }
+const task: Work = { folder: "src/admission", tests: options.tests.split(","), within: Number(options.within) }
 
 /** What became of a mutant: a test noticed it, its tests did not end, or nobody noticed. */
 type Fate = "found" | "endless" | "survived"

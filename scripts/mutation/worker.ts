@@ -10,6 +10,8 @@ export interface Work {
   readonly folder: string
   /** Globs of files, those that notice soonest first. */
   readonly tests: ReadonlyArray<string>
+  /** Tests that take longer are left out, in milliseconds. */
+  readonly within: number
 }
 
 /** A test is about to run, that may take so long. */
@@ -49,7 +51,7 @@ interface Measured {
   readonly reached: Uint8Array
 }
 
-export const work = async ({ folder, tests }: Work): Promise<void> => {
+export const work = async ({ folder, tests, within }: Work): Promise<void> => {
   const { mutants, texts } = textsOf(folder)
   const state: { active: number; reached: Uint8Array | undefined } = { active: -1, reached: undefined }
   const isActive = (number: number): boolean => {
@@ -89,7 +91,8 @@ export const work = async ({ folder, tests }: Work): Promise<void> => {
     const reached = (state.reached = new Uint8Array(mutants.length))
     const begun = performance.now()
     if (!(await run(task))) return say({ problem: `fails without a mutant: ${task.file}: ${task.name}` })
-    measured.push({ task, millis: performance.now() - begun, reached })
+    const millis = performance.now() - begun
+    if (millis <= within) measured.push({ task, millis, reached })
   }
   state.reached = undefined
   measured.sort((a, b) => a.millis - b.millis)
