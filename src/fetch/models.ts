@@ -139,8 +139,8 @@ export interface Upstream {
 }
 
 /**
- * Sends a planned request once, with another body than the caller's own where one is given. It rejects where there is no response;
- * the signal ends the response's body as well.
+ * Sends a planned request once, with another body than the caller's own where one is given. It rejects where there is no
+ * response; the signal ends the response's body as well.
  */
 export type Send<R extends Upstream> = (signal: AbortSignal, body: string | undefined) => Promise<R>
 

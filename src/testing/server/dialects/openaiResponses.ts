@@ -264,7 +264,7 @@ const stream = (exchange: Exchange): Writer => {
   return { contentType: "text/event-stream; charset=utf-8", write }
 }
 
-/** Each answer is stored under its id, each of its items under its own, and what it was added to under that of the conversation. */
+/** Each answer is stored under its id, each of its items under its own, and the conversation that it was added to under its. */
 const stored: Dialect["stored"] = (message, { conversation, params, stores }) => {
   const whole: Conversation = { messages: [...params.messages, turnOf(message)] }
   const added = conversation === undefined ? [] : [[conversation, whole] as const]
