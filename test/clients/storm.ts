@@ -4,6 +4,7 @@ import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as FloodgateAiSdk from "floodgate/ai-sdk"
 import * as Fetch from "floodgate/fetch"
+import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import { ProviderServer } from "floodgate/testing/server"
@@ -79,15 +80,23 @@ const warmUp = (url: string) =>
     Promise.all(Array.from({ length: agents }, async () => (await fetch(`${url}/healthz`)).arrayBuffer()))
   )
 
-/** Runs the storm of a client, alone or governed, against a provider of its own. */
-export const storm = (client: Client, mode: "bare" | "governed"): Promise<Result> => {
+/** A gateway in front of a provider, of which it knows nothing but the address. */
+const gatewayTo = (upstream: string) =>
+  Gateway.make({ upstreams: { anthropic: upstream, openai: upstream, gemini: upstream } }).pipe(
+    Effect.provide(Layer.provideMerge(Governor.layer(), Budget.layer())),
+    Effect.map(({ url }) => url)
+  )
+
+/** Runs the storm of a client, alone, governed, or by the base URL of a gateway alone, against a provider of its own. */
+export const storm = (client: Client, mode: "bare" | "governed" | "gateway"): Promise<Result> => {
   const program = Effect.gen(function* () {
     const server = yield* ProviderServer.make(provider(client))
     const floodgate =
-      mode === "bare" ? undefined : { fetch: yield* Fetch.make(), middleware: yield* FloodgateAiSdk.make() }
-    yield* warmUp(server.url)
+      mode !== "governed" ? undefined : { fetch: yield* Fetch.make(), middleware: yield* FloodgateAiSdk.make() }
+    const url = mode === "gateway" ? yield* gatewayTo(server.url) : server.url
+    yield* warmUp(url)
     const start = performance.now()
-    const working = Effect.promise(() => work(client, { url: server.url, floodgate }))
+    const working = Effect.promise(() => work(client, { url, floodgate }))
     const [{ failures, ok }, stalledMillis] = yield* withStalls(working)
     const seconds = (performance.now() - start) / 1_000
     const { rejected } = yield* server.stats

@@ -182,9 +182,9 @@ describe("the gateway under stress, for long", () => {
       const one = yield* (yield* gateway(flags))(0)
       const other = yield* (yield* gateway(flags))(0)
       const statuses: Array<number> = []
-      let isOver = false
+      const over = new AbortController()
       const worker = async (url: string): Promise<void> => {
-        while (!isOver) statuses.push(await ask(url).catch(() => 0))
+        while (!over.signal.aborted) statuses.push(await ask(url).catch(() => 0))
       }
       const workers = [one, one, other, other].map(({ url }) => worker(url))
       const more = (count: number) =>
@@ -200,7 +200,7 @@ describe("the gateway under stress, for long", () => {
       yield* Effect.promise(() => redis.restart(5_000))
       yield* more(100)
       const good = statuses.filter((status) => status === 200).length
-      isOver = true
+      over.abort()
       yield* Effect.promise(() => Promise.all(workers))
       // A client that is refused meanwhile hears that it is to come back.
       assert.deepStrictEqual(
