@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -211,6 +212,18 @@ describe("Agents", () => {
           String(failureOf(outcome!.exit.value[1]!.exit)),
           'Agent "outer" asks for 1 call, but its cap of 3 calls'
         )
+      }).pipe(Effect.provide(unlimited))
+    )
+
+    it.effect("has a refusal that survives a trip through JSON", () =>
+      Effect.gen(function* () {
+        const [outcome] = yield* Agents.run([{ key: "a", effect: times(2, 400) }], { capPerAgent: { calls: 1 } })
+        const error = failureOf(outcome!.exit)
+        assert.instanceOf(error, Budget.BudgetError)
+        const codec = Schema.toCodecJson(Budget.BudgetError)
+        const copy = Schema.decodeUnknownSync(codec)(JSON.parse(JSON.stringify(Schema.encodeSync(codec)(error))))
+        assert.strictEqual(copy.message, error.message)
+        assert.isFalse(copy.isRetryable)
       }).pipe(Effect.provide(unlimited))
     )
 

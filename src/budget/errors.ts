@@ -116,18 +116,18 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
  * @since 0.2.0
  */
 export class Denied extends Schema.TaggedError<Denied>("floodgate/Budget/Denied")("Denied", {
-  cause: Schema.declare((u): u is Denial => Predicate.hasProperty(u, "isRetryable") && Predicate.isError(u))
+  cause: Schema.Defect()
 }) {
+  /** As its cause says; false if that says nothing. */
   get isRetryable(): boolean {
-    return this.cause.isRetryable
+    return Predicate.hasProperty(this.cause, "isRetryable") && this.cause.isRetryable === true
   }
   override get message(): string {
-    return this.cause.message
+    return Predicate.hasProperty(this.cause, "message")
+      ? String(this.cause.message)
+      : "A layer of the budget refused the call"
   }
 }
-
-/** The error of a layer around the budget. */
-type Denial = Error & { readonly isRetryable: boolean }
 
 /**
  * Why a reservation was refused.
