@@ -193,11 +193,12 @@ describe("Spending", () => {
           const { held, spent } = yield* purse.status
           assert.strictEqual(held, 0)
           return spent - before
-        })
+          // Each with a budget of its own: several failures in a row would pause a shared one.
+        }).pipe(Effect.provide(live))
       assert.strictEqual(yield* spentBy(new RateLimited({ status: 429 })), 0)
       assert.strictEqual(yield* spentBy(new Overloaded({ status: 529 })), 0)
       assert.strictEqual(yield* spentBy(new TimedOut({})), 1)
-    }).pipe(Effect.provide(live))
+    })
   )
 
   it.effect("counts what it expects of an answer that says nothing of its usage", () =>
