@@ -61,10 +61,8 @@ export const advance = (cap: Cap, now: number): void => {
   const { cells, rule } = cap
   cap.level = Math.min(Math.max(cap.level, rule.capacity), cap.level + rule.rate * (now - cap.at))
   cap.at = now
-  if (rule.window === undefined || cells.length === 0) return
-  let gone = 0
-  while (gone < cells.length && leavesAt(cells[gone]!, rule.window) <= now) gone++
-  if (gone > 0) cells.splice(0, gone)
+  const { window } = rule
+  if (window !== undefined) cap.cells = cells.filter((cell) => leavesAt(cell, window) > now)
 }
 
 const remember = (cap: Cap, at: number, amount: number): void => {

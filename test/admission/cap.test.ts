@@ -166,6 +166,13 @@ describe("cap", () => {
     assert.strictEqual(cap.rule.capacity, 1_000)
   })
 
+  it("does not go back in time", () => {
+    const cap = capOf({ perSecond: 1_000 }, 5_000)
+    Cap.take(cap, 600)
+    Cap.advance(cap, 4_000)
+    assert.deepStrictEqual([cap.level, cap.at], [400, 5_000])
+  })
+
   it("keeps back what is refilled while a call is on its way", () => {
     const cap = capOf({ perSecond: 1_000 })
     Cap.take(cap, 70)

@@ -100,4 +100,19 @@ describe("verdicts", () => {
     for (let i = 0; i < 40; i++) each = Verdicts.learn(each, 1, false, 0.001)
     assert.closeTo(Verdicts.learn(0.05, 40, false, 0.001), each, 1e-12)
   })
+
+  it("uses up what is left over of acceptances, for failures that come out of order", () => {
+    const [p, q] = [0.001, 0.3]
+    const each = Math.log((1 - p) / (1 - q))
+    const cost = Math.log(q / p)
+    const few = Verdicts.makeTest()
+    assert.isTrue(Verdicts.failed(few, 1_000, 999, { p, q, pending: 20 }))
+    for (const number of [998, 997, 996]) Verdicts.failed(few, number, 0, { p, q, pending: 20 })
+    assert.closeTo(few.score, 4 * cost - 20 * each, 1e-9, "as many as are without a verdict")
+    const many = Verdicts.makeTest()
+    Verdicts.failed(many, 1, 0, { p, q, pending: 1_000 })
+    Verdicts.failed(many, 22, 20, { p, q, pending: 1_000 })
+    assert.isFalse(Verdicts.failed(many, 21, 0, { p, q, pending: 1_000 }))
+    assert.closeTo(many.score, 2 * cost - (20 * each - cost), 1e-9, "what no failure had to be weighed against")
+  })
 })
