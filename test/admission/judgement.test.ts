@@ -1,8 +1,9 @@
 /** What a rejection or a failure changes, and what it leaves alone: whose limit it was, how long it holds, who finds out. */
 import { assert, describe, it } from "@effect/vitest"
-import type * as Limits from "floodgate/Limits"
+import * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
 import * as Meter from "../../src/admission/meter.ts"
+import * as Rules from "../../src/limits/rules.ts"
 import { readings, whole } from "../support/play.ts"
 import { answer, exhaust, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 
@@ -158,6 +159,64 @@ describe("an outage", () => {
       return wait(Law, pool, probe.at)
     })
     assert.isAbove(waits[1]!, 2 * waits[0]!)
+  })
+})
+
+describe("what was refilled until then counts first", () => {
+  const tokens = { perSecond: 10_000, burst: 10_000 }
+  const levels = (pool: Law.Pool): ReadonlyArray<number> => [
+    pool.caps.tokens!.level,
+    pool.meters.find(({ dimension }) => dimension === "tokens")!.level
+  ]
+  const ends: ReadonlyArray<
+    readonly [string, (pool: Law.Pool, ticket: Law.Ticket, used: { readonly tokens: number }) => unknown]
+  > = [
+    ["that was accepted", (pool, ticket, used) => Law.settle(pool, ticket, used, 1_000)],
+    ["that told nothing", (pool, ticket, used) => Law.release(pool, ticket, used, 1_000)],
+    ["that failed", (pool, ticket, used) => Law.overload(pool, ticket, { used, retryAfter: undefined }, 1_000)]
+  ]
+
+  for (const [name, end] of ends) {
+    it(`when a call used more than it asked for, ${name}`, () => {
+      const pool = poolOf(Law, { tokens })
+      const ticket = Law.take(pool, whole(5_000), 0)
+      end(pool, ticket, { tokens: 8_000 })
+      assert.deepStrictEqual(levels(pool), [7_000, 7_000])
+    })
+  }
+
+  it("when a call goes without a look", () => {
+    const pool = poolOf(Law, { tokens })
+    Law.take(pool, whole(5_000), 0)
+    Law.take(pool, whole(5_000), 1_000)
+    assert.deepStrictEqual(levels(pool), [5_000, 5_000])
+  })
+})
+
+describe("a resize", () => {
+  const resize = (pool: Law.Pool, to: Limits.Limits, now: number): void =>
+    Law.resize(pool, Limits.resolve(to), Rules.shares(to), now)
+
+  it("lets a quota grow by as much, and shrink", () => {
+    const pool = poolOf(Law, { tokens: { total: 100 } })
+    Law.take(pool, whole(50), 0)
+    resize(pool, { tokens: { total: 200 } }, 1_000)
+    assert.strictEqual(wait(Law, pool, 1_000, 150), 0)
+    assert.strictEqual(wait(Law, pool, 1_000, 151), Infinity)
+    resize(pool, { tokens: { total: 80 } }, 2_000)
+    assert.strictEqual(wait(Law, pool, 2_000, 30), 0)
+    assert.strictEqual(wait(Law, pool, 2_000, 31), Infinity)
+  })
+
+  it("to a larger burst lets as much go at once, when it was refilled", () => {
+    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+    send(Law, pool, 0, 1)
+    resize(pool, { tokens: { perSecond: 10_000, burst: 100_000 } }, 10)
+    const calls = [40_000, 40_000].map((size) => send(Law, pool, 60_000, size))
+    assert.deepStrictEqual(
+      calls.map(({ at }) => at),
+      [60_000, 60_000]
+    )
   })
 })
 
