@@ -253,10 +253,10 @@ const patience = 3_000
 /** A call that is larger than the bucket goes when that is full. */
 const beyondBurst = ({ limits, sizes }: Plan): number => Math.max(0, sizes[1] - (limits.tokens!.burst ?? 0))
 
-/** By how many bursts a history exceeds its limit, beside what calls have that are larger than the bucket. */
+/** By how many bursts a history exceeds its limit, beside calls that are larger than the bucket, and refunds asked for. */
 export const burstsOver = ({ log, plan }: Outcome): number => {
   const { burst = 1, perSecond = 0 } = plan.limits.tokens!
-  const excess = World.excessOf(log, "tokens", { perSecond, burst }) - beyondBurst(plan)
+  const excess = World.excessOf(log, "tokens", { perSecond, burst }) - beyondBurst(plan) - refundedOf(plan)
   return Math.max(0, excess) / burst
 }
 
@@ -295,6 +295,22 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
   return { least: hasLost ? 0 : least, most: isUnseen ? Infinity : most }
 }
 
+/** What those hold at the most that may be taken for dead, and are given back though it was spent, where that is asked for. */
+const refundedOf = ({ agents, events, network, processes, sharing, sizes }: Plan): number => {
+  if (sharing.lost !== "refund") return 0
+  const leaseMillis = sharing.lease === "5 seconds" ? 5_000 : 20_000
+  const isLong = (event: Event): boolean => "millis" in event && event.millis + patience >= leaseMillis
+  const areAll =
+    events.some((event) => event.what === "down" && isLong(event)) || (network.lost > 0 && leaseMillis === 5_000)
+  const gone = new Set(
+    events.flatMap((event) =>
+      event.what === "crash" || event.what === "leave" || (event.what === "cut" && isLong(event)) ? [event.process] : []
+    )
+  )
+  const started = events.filter(({ what }) => what === "start").length
+  return (areAll ? processes + started : gone.size) * agents * sizes[1]
+}
+
 /** The laws that a history breaks. */
 export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const { inFlight, log, peak, plan, quotaLeft = quota, silence, stuck } = outcome
@@ -306,7 +322,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   // A call that is larger than a part goes when that is full.
   const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : beyondBurst(plan)
   // What a store has lost, and what processes use where others do not see it, is one declared burst each at the most.
-  const allowed = oversized + ((hasLost ? 1 : 0) + (isAlone ? 1 : 0)) * burst
+  const allowed = oversized + ((hasLost ? 1 : 0) + (isAlone ? 1 : 0)) * burst + refundedOf(plan)
   const leaseMillis = sharing.lease === "5 seconds" ? 5_000 : 20_000
   const longest = Math.max(
     0,
