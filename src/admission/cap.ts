@@ -99,14 +99,9 @@ export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, la
   return Math.max(refilled, rule.window.millis)
 }
 
-/**
- * Takes a charge, into debt where it is more than the level. What could not be kept back, because the bucket holds no more,
- * is taken as well.
- */
-export const take = (cap: Cap, charge: number, lag = 0): void => {
-  const { capacity, rate } = cap.rule
-  const beyond = charge === 0 ? 0 : Math.min(rate * lag, Math.max(0, charge + rate * lag - capacity))
-  lower(cap, charge + beyond)
+/** Takes a charge, into debt where it is more than the level. */
+export const take = (cap: Cap, charge: number): void => {
+  lower(cap, charge)
   remember(cap, cap.at, charge)
 }
 

@@ -392,7 +392,7 @@ export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
     const cap = pool.caps[dimension]
     if (cap === undefined) continue
     Cap.advance(cap, now)
-    Cap.take(cap, charge[dimension], pool.lag)
+    Cap.take(cap, charge[dimension])
   }
   Window.sent(pool.window, pool.inFlight)
   const isSafe = isBelowShare(pool)
