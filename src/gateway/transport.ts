@@ -56,6 +56,7 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
   private chunks: Array<Uint8Array> = []
   private unread = 0
   private isOver = false
+  private isWaking = false
   private broken: { readonly error: unknown } | undefined
   private reader:
     | { readonly resolve: (chunk: Uint8Array | undefined) => void; readonly reject: (error: unknown) => void }
@@ -87,38 +88,49 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
-    if (this.reader !== undefined) return this.hand(chunk)
     this.chunks.push(chunk)
     this.unread += chunk.length
     if (this.unread > mostUnread) controller.pause()
+    this.wake()
   }
 
   onResponseEnd(): void {
     this.isOver = true
     this.signal.removeEventListener("abort", this.aborted)
-    this.hand(undefined)
+    this.wake()
   }
 
   onResponseError(_: unknown, error: unknown): void {
     this.broken ??= { error }
     this.signal.removeEventListener("abort", this.aborted)
     this.failed(error)
-    this.reader?.reject(this.broken.error)
-    this.reader = undefined
+    this.wake()
   }
 
-  private hand(chunk: Uint8Array | undefined): void {
-    this.reader?.resolve(chunk)
-    this.reader = undefined
+  /** Lets who reads go on, with all that came together: to write many small pieces costs more than to join them. */
+  private wake(): void {
+    if (this.reader === undefined || this.isWaking) return
+    this.isWaking = true
+    queueMicrotask(() => {
+      this.isWaking = false
+      const { reader } = this
+      this.reader = undefined
+      if (this.chunks.length > 0) reader?.resolve(this.take())
+      else if (this.broken === undefined) reader?.resolve(undefined)
+      else reader?.reject(this.broken.error)
+    })
+  }
+
+  private take(): Uint8Array {
+    const { chunks } = this
+    this.chunks = []
+    this.unread = 0
+    this.controller?.resume()
+    return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
   }
 
   readonly read = (): Promise<Uint8Array | undefined> => {
-    const chunk = this.chunks.shift()
-    if (chunk !== undefined) {
-      this.unread -= chunk.length
-      if (this.unread <= mostUnread) this.controller?.resume()
-      return Promise.resolve(chunk)
-    }
+    if (this.chunks.length > 0) return Promise.resolve(this.take())
     if (this.broken !== undefined) return Promise.reject(this.broken.error)
     if (this.isOver) return Promise.resolve(undefined)
     return new Promise((resolve, reject) => (this.reader = { resolve, reject }))

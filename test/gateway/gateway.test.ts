@@ -479,6 +479,10 @@ describe("floodgate/gateway", () => {
       assert.isAtLeast(Number(refused.headers.get("retry-after")), 5)
       assert.isAtMost(Number(refused.headers.get("retry-after")), 59)
       assert.strictEqual((yield* Fiber.join(first)).status, 429)
+      yield* until(
+        Effect.sync(() => here.bodies.length),
+        (count) => count === 2
+      )
       reject()
       yield* idle(here)
     })
