@@ -8,25 +8,13 @@ import * as Layer from "effect/Layer"
 import * as PlatformError from "effect/PlatformError"
 import * as Sink from "effect/Sink"
 import * as Stdio from "effect/Stdio"
-import * as TestConsole from "effect/testing/TestConsole"
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { join, relative } from "node:path"
 import * as Cli from "../../src/commands/index.ts"
 import { root } from "../../../../test/support/modules.ts"
+import { floodgate } from "../support/cli.ts"
 import { services } from "../support/services.ts"
-
-/** The exit code of a call, and what it printed. */
-const floodgate = (...args: ReadonlyArray<string>) =>
-  Effect.gen(function* () {
-    const code = yield* Cli.runWith(args).pipe(
-      Effect.as(0),
-      Effect.catchTag("Ended", ({ code }) => Effect.succeed(code))
-    )
-    const out = (yield* TestConsole.logLines).map(String).join("\n")
-    const err = (yield* TestConsole.errorLines).map(String).join("\n")
-    return { code, err, out }
-  })
 
 const folder = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ prefix: "floodgate-" }))
 

@@ -1,25 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as TestConsole from "effect/testing/TestConsole"
 import { ProviderServer } from "floodgate/testing/server"
 import { join } from "node:path"
-import * as Cli from "../../src/commands/index.ts"
+import { floodgate } from "../support/cli.ts"
 import { services } from "../support/services.ts"
 
 // What commands say of dollars, and how a run ends at its cap.
-
-const floodgate = (...args: ReadonlyArray<string>) =>
-  Effect.gen(function* () {
-    const before = { out: (yield* TestConsole.logLines).length, err: (yield* TestConsole.errorLines).length }
-    const code = yield* Cli.runWith(args).pipe(
-      Effect.as(0),
-      Effect.catchTag("Ended", ({ code }) => Effect.succeed(code))
-    )
-    const out = (yield* TestConsole.logLines).slice(before.out).map(String).join("\n")
-    const err = (yield* TestConsole.errorLines).slice(before.err).map(String).join("\n")
-    return { code, err, out }
-  })
 
 const project = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem

@@ -3,12 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as Scope from "effect/Scope"
-import * as TestConsole from "effect/testing/TestConsole"
 import { ProviderServer } from "floodgate/testing/server"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { join } from "node:path"
-import * as Cli from "../../src/commands/index.ts"
+import * as Cli from "../support/cli.ts"
 import { services } from "../support/services.ts"
 
 // Folders that somebody else has prepared: links, pipes and giant files where the command reads and writes.
@@ -23,15 +22,7 @@ const prepared = Effect.gen(function* () {
   Fs.writeFileSync(precious, "keep me")
   const { url } = yield* ProviderServer.make({ latency: { baseMillis: 1, perOutputTokenMillis: 0 } })
   const floodgate = (...args: ReadonlyArray<string>) =>
-    Effect.gen(function* () {
-      const code = yield* Cli.runWith(args).pipe(
-        Effect.as(0),
-        Effect.catchTag("Ended", ({ code }) => Effect.succeed(code))
-      )
-      const out = (yield* TestConsole.logLines).map(String).join("\n")
-      const err = (yield* TestConsole.errorLines).map(String).join("\n")
-      return { code, out, err }
-    }).pipe(Effect.provide(services({ env: { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: url } })))
+    Effect.provide(Cli.floodgate(...args), services({ env: { ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: url } }))
   const run = (...more: ReadonlyArray<string>) =>
     floodgate("run", docs, "--prompt", "Say what it is", "--agents", "1", "--out", out, ...more)
   return { at, docs, floodgate, out, precious, run }
