@@ -1,6 +1,7 @@
 /** A reservation in its holder's hands, whichever way it came there. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
@@ -84,6 +85,16 @@ describe("Reservation", () => {
           })
         )
       )
+  )
+
+  it.effect.each([undefined, null])("gives its place back when it is settled with what is no usage: %s", (usage) =>
+    Effect.gen(function* () {
+      const end = Budget.withReservation({ tokens: 100 }, ({ settle }) => Effect.suspend(() => settle(usage as never)))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(end)))
+      const { pools } = yield* (yield* Budget.TokenBudget).status
+      assert.deepStrictEqual([pools.default?.inFlight, yield* level], [0, 900])
+      yield* passedOn
+    }).pipe(Effect.provide(makeStated({ limits: { tokens: { perSecond: 1_000, burst } }, concurrency: 1 })))
   )
 
   it.effect("is settled by its function alone: without limits", () => Effect.provide(passedOn, Budget.layerUnlimited))
