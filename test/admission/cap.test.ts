@@ -166,6 +166,18 @@ describe("cap", () => {
     assert.strictEqual(cap.rule.capacity, 1_000)
   })
 
+  it("lets a call that needs all of it in when it has been full for as long as others may be on their way", () => {
+    const cap = capOf({ perSecond: 2_000, burst: 1_000 })
+    assert.strictEqual(Cap.wait(cap, 1_000, 50), 0)
+    Cap.take(cap, 70)
+    assert.closeTo(Cap.wait(cap, 1_000, 50), 35 + 50, 1e-3)
+    Cap.advance(cap, 10)
+    Cap.settle(cap, 70, 0, 0)
+    assert.closeTo(Cap.wait(cap, 1_000, 50), 50, 1e-3, "what was given back has filled it")
+    Cap.setRule(cap, Limits.resolve({ tokens: { perSecond: 2_000, burst: 1_500 } }).tokens!)
+    assert.closeTo(Cap.wait(cap, 1_500, 50), 250 + 50, 1e-3, "it has become larger")
+  })
+
   it("does not go back in time", () => {
     const cap = capOf({ perSecond: 1_000 }, 5_000)
     Cap.take(cap, 600)
