@@ -151,7 +151,10 @@ const refund = (cap: Cap, given: number, takenAt: number): void => {
   cap.level += room
   for (const each of since) each.level += room
   cap.highs = highs.filter(({ at, level }) => at > takenAt || level > high + room)
+  // What is given back makes it full no later.
+  const { fullAt } = cap
   refills(cap)
+  cap.fullAt = Math.min(fullAt, cap.fullAt)
 }
 
 /** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */

@@ -278,8 +278,12 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   for (const dimension of Limits.dimensions) {
     const cap = law.caps[dimension]
     if (cap === undefined) continue
-    if (!cap.rule.quota) Cap.settle(cap, 0, cap.rule.rate * millis, to)
-    else if (part.keptTo === -Infinity) cap.level -= part.quotas[dimension] ?? 0
+    if (!cap.rule.quota) {
+      const { fullAt } = cap
+      Cap.settle(cap, 0, cap.rule.rate * millis, to)
+      // It is kept all the time, and no call is on its way for it.
+      cap.fullAt = fullAt
+    } else if (part.keptTo === -Infinity) cap.level -= part.quotas[dimension] ?? 0
   }
   for (const meter of law.meters) if (meter.peak < Infinity) meter.level -= Meter.rate(meter) * millis
   owner.part = { ...part, keptTo: to }
