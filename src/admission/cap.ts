@@ -111,10 +111,11 @@ const lower = (cap: Cap, amount: number): void => {
   refills(cap)
 }
 
-/** The level has changed. */
+/** The level may have changed. A bucket that was full before and still is has been so since then. */
 const refills = (cap: Cap): void => {
-  const { at, level, rule } = cap
-  if (rule.rate > 0) cap.fullAt = at + (rule.capacity - level) / rule.rate
+  const { at, fullAt, level, rule } = cap
+  if (level >= rule.capacity) cap.fullAt = Math.min(fullAt, at)
+  else if (rule.rate > 0) cap.fullAt = at + (rule.capacity - level) / rule.rate
 }
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined

@@ -52,6 +52,9 @@ const errorDecay = 0.97
 /** While headers are this fresh, in time or in calls, they measure the share, and it is not tried. */
 const freshMillis = 10_000
 const freshCalls = 8
+/** While nothing is known random rejections are at least this likely, and three in a row (a score of 6) end the opening. */
+const openingRandom = 0.02
+const openingScore = 6
 /** Waits between probes of an empty bucket: doubled from this, at most longer than most blackouts. */
 const firstProbeMillis = 1_000
 const longestProbeMillis = 8_000
@@ -699,7 +702,7 @@ const showsRoom = (meter: Meter.Meter, ticket: Ticket, readings: Readings | unde
 
 /** Whether the bucket was empty, by the sequential test. */
 const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
-  const { bucketTest } = pool
+  const { bucketTest, opening } = pool
   const calls = Math.max(0, ticket.number - bucketTest.seen - 1)
   let accepted = calls
   for (const meter of pool.meters) {
@@ -716,14 +719,16 @@ const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
     pool.random = Verdicts.learn(pool.random, certain, isRandom, leastRandom)
     pool.learnedFrom = Math.max(pool.learnedFrom, ticket.safe)
   }
+  const p = opening === undefined ? pool.random : Math.max(pool.random, openingRandom)
   const pending = callRate(pool) * verdictMillis(pool)
-  Verdicts.failed(bucketTest, ticket.number, accepted, { p: pool.random, q: worthActing, pending })
+  Verdicts.failed(bucketTest, ticket.number, accepted, { p, q: worthActing, pending })
   if (bucketTest.score < threshold(pool)) return false
   bucketTest.score = 0
   return true
 }
 
 const threshold = (pool: Pool): number => {
+  if (pool.opening !== undefined) return openingScore
   const meter = furthest(pool)
   const millis = meter !== undefined && meter.phase > 0 ? probingPeriods * Meter.periodOf(meter) : alarmMillis
   return Verdicts.thresholdFor(callRate(pool) * millis)
