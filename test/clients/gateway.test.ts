@@ -7,8 +7,9 @@ import { agents, callsEach, storm } from "./storm.ts"
 const calls = agents * callsEach
 
 describe("the storm through the gateway", () => {
-  // A client is set up in one way only there: what plugs a floodgate in makes no difference.
-  const each = clients.filter(({ name }, index) => clients.findIndex((other) => other.name === name) === index)
+  // What plugs a floodgate in makes no difference there, and each storm takes ten seconds: the streams of the providers' own
+  // packages stand for those of the AI SDK.
+  const each = clients.filter(({ name }) => !/^AI SDK.*(streamed|middleware)/.test(name))
   for (const client of each) {
     it(`is weathered by ${client.name}, by its base URL alone`, async () => {
       const { failures, ok, rejected, stalledMillis } = await storm(client, "gateway")
