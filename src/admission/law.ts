@@ -632,7 +632,7 @@ const learnSlope = (
   // More than the limit refills is the error of old headers, and may be missing in the next ones; or a window began anew.
   const isFull = to.remaining > 0.9 * Meter.burst(meter)
   meter.error = Math.max(errorDecay * meter.error, isFull ? 0 : gained - meter.limit * elapsed - roundedTo)
-  const slope = Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
+  const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
   Meter.restart(meter, Math.max(meter.limit * leastSlope, entitled(pool, meter), rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }
