@@ -62,7 +62,7 @@ export const advance = (cap: Cap, now: number): void => {
   cap.level = Math.min(Math.max(cap.level, rule.capacity), cap.level + rule.rate * (now - cap.at))
   cap.at = now
   const { window } = rule
-  if (window !== undefined) cap.cells = cells.filter((cell) => leavesAt(cell, window) > now)
+  if (window !== undefined) while (cells.length > 0 && leavesAt(cells[0]!, window) <= now) cells.shift()
 }
 
 const remember = (cap: Cap, at: number, amount: number): void => {
