@@ -98,7 +98,21 @@ const allowed = (expected: Expected): number => expected.maxTokens ?? expected.o
 
 const uncached = (actual: Actual): number => actual.inputTokens + (actual.cacheCreationTokens ?? 0)
 
-const wholePrompt = (actual: Actual): number => uncached(actual) + (actual.cacheReadTokens ?? 0)
+/**
+ * The tokens of the whole prompt of a call, read from a cache, written to it or neither.
+ *
+ * **Example**
+ *
+ * ```ts doctest
+ * import * as Accounting from "floodgate/Accounting"
+ *
+ * Accounting.promptTokens({ inputTokens: 100, cacheReadTokens: 900, outputTokens: 50 }) // => 1_000
+ * ```
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const promptTokens = (actual: Actual): number => uncached(actual) + (actual.cacheReadTokens ?? 0)
 
 /**
  * Anthropic's own API: input that is not read from the cache, and the output that is produced. `max_tokens` costs
@@ -287,9 +301,9 @@ export const openai: Accounting = {
     tokens: Math.max(expected.maxTokens ?? 0, prompt(expected))
   }),
   usage: (actual, maxTokens = 0) => ({
-    inputTokens: wholePrompt(actual),
+    inputTokens: promptTokens(actual),
     outputTokens: actual.outputTokens,
-    tokens: Math.max(maxTokens, wholePrompt(actual))
+    tokens: Math.max(maxTokens, promptTokens(actual))
   })
 }
 
@@ -327,7 +341,7 @@ export const azure: Accounting = {
     outputTokens: expected.outputTokens,
     tokens: prompt(expected) + allowed(expected)
   }),
-  usage: (actual) => ({ inputTokens: wholePrompt(actual) })
+  usage: (actual) => ({ inputTokens: promptTokens(actual) })
 }
 
 /**
@@ -363,7 +377,7 @@ export const gemini: Accounting = {
     tokens: prompt(expected)
   }),
   usage: (actual) => {
-    const inputTokens = wholePrompt(actual)
+    const inputTokens = promptTokens(actual)
     return { inputTokens, outputTokens: actual.outputTokens, tokens: inputTokens }
   }
 }

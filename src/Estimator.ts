@@ -276,7 +276,7 @@ const expect = (
 
 const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-  const prompt = inputTokens + cacheCreationTokens + cacheReadTokens
+  const prompt = Accounting.promptTokens(actual)
   if (isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)) Learning.push(memory.outputs, outputTokens)
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return

@@ -33,7 +33,7 @@
  *
  * @since 0.2.0
  */
-import type * as Accounting from "./Accounting.ts"
+import * as Accounting from "./Accounting.ts"
 import { invalid } from "./input/arguments.ts"
 import { claudeOf } from "./limits/modelClass.ts"
 import * as Words from "./limits/words.ts"
@@ -419,10 +419,7 @@ export const cost = (price: Price, actual: Accounting.Actual): number => {
     inputTokens,
     outputTokens
   } = actual
-  const { cacheRead, cacheWrite, cacheWriteLong, input, output } = ratesOf(
-    price,
-    inputTokens + cacheCreationTokens + cacheReadTokens
-  )
+  const { cacheRead, cacheWrite, cacheWriteLong, input, output } = ratesOf(price, Accounting.promptTokens(actual))
   const long = Math.min(cacheCreationLongTokens, cacheCreationTokens)
   const written = cacheWrite ?? input
   return (

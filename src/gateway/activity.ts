@@ -2,7 +2,7 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Metric from "effect/Metric"
-import type * as Accounting from "../Accounting.ts"
+import * as Accounting from "../Accounting.ts"
 import type * as Events from "../Events.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
@@ -137,16 +137,15 @@ export class Activity {
     if (outcome === "failed") agent.failed++
   }
 
-  /** Who is to be told what a call of an agent used. */
+  /** Returns the function that counts what a call of an agent used. */
   used(name: string): (actual: Accounting.Actual | undefined) => void {
     const agent = this.agent(name)
     return (actual) => {
       if (actual === undefined) return
-      const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-      const input = inputTokens + cacheCreationTokens + cacheReadTokens
-      agent.inputTokens += input
-      agent.outputTokens += outputTokens
-      this.minute().tokens += input + outputTokens
+      const prompt = Accounting.promptTokens(actual)
+      agent.inputTokens += prompt
+      agent.outputTokens += actual.outputTokens
+      this.minute().tokens += prompt + actual.outputTokens
     }
   }
 

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import { promptTokens } from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
@@ -82,9 +83,8 @@ export const makeRecorder = (record: (call: Recorded) => void): Recorder => {
       const { at, sentAt } = times.get(request)!
       return (actual) => {
         if (actual === undefined) return
-        const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-        const input = inputTokens + cacheCreationTokens + cacheReadTokens
-        record({ at, model, agent, inputTokens: input, outputTokens, waitedMillis: sentAt - at })
+        const { outputTokens } = actual
+        record({ at, model, agent, inputTokens: promptTokens(actual), outputTokens, waitedMillis: sentAt - at })
       }
     }
   }

@@ -2,7 +2,7 @@
  * What a governor remembers between calls: of a pool, how many calls usually run together and whether its provider can be
  * reached; and the lengths of conversations that a provider stores.
  */
-import type * as Accounting from "../Accounting.ts"
+import * as Accounting from "../Accounting.ts"
 import * as Recency from "../input/recency.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 
@@ -70,8 +70,8 @@ export class Conversations {
   private readonly lengths = new Map<string, number>()
 
   /** Remembers how long a conversation is, once an answer has told it. */
-  remember(continuation: string, { cacheCreationTokens = 0, cacheReadTokens = 0, ...actual }: Accounting.Actual): void {
-    const prompt = actual.inputTokens + cacheCreationTokens + cacheReadTokens
+  remember(continuation: string, actual: Accounting.Actual): void {
+    const prompt = Accounting.promptTokens(actual)
     if (prompt > 0) Recency.put(this.lengths, continuation, prompt + actual.outputTokens, most)
   }
 

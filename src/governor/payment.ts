@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Accounting from "../Accounting.ts"
+import * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import type { Pushback } from "../LlmError.ts"
@@ -52,7 +52,7 @@ const mostOf = (price: Prices.Price, { bytes, continued, inputTokens, maxTokens,
     ? Prices.bound(price, { bytes, textBytes, inputTokens, maxTokens })
     : Prices.bound(price, { bytes: bytes + continued, textBytes: (textBytes ?? bytes) + continued, maxTokens })
 
-/** What stands behind the price of an admitted call. */
+/** The price of an admitted call, and what is held for it. */
 export interface Paid {
   readonly price: Prices.Price | undefined
   readonly expected: Accounting.Actual
@@ -192,10 +192,7 @@ export const settle = ({ payment, price }: Paid, actual: Accounting.Actual | und
 
 /** The usage with the prompt as it was expected, where nothing of it was counted: no prompt is empty. */
 const withPrompt = (actual: Accounting.Actual, expected: Accounting.Actual): Accounting.Actual => {
-  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens } = actual
-  return inputTokens + cacheCreationTokens + cacheReadTokens > 0
-    ? actual
-    : { ...expected, outputTokens: actual.outputTokens }
+  return Accounting.promptTokens(actual) > 0 ? actual : { ...expected, outputTokens: actual.outputTokens }
 }
 
 /** What an answered call is billed for. Without a usage it is what was expected. */
