@@ -611,7 +611,7 @@ const raise = (meter: Meter.Meter, level: number): void => {
   meter.level = Math.min(Meter.burst(meter), meter.level + levelGain * (level - meter.level))
 }
 
-/** What nobody else may have: a share that the user states leaves the rest to others. */
+/** The rate that a stated share reserves for this budget; 0 without a share. */
 const entitled = ({ caps }: Pool, { dimension, limit }: Meter.Meter): number => {
   const { share = 1 } = caps[dimension]?.rule ?? {}
   return share < 1 ? share * limit : 0

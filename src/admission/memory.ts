@@ -9,7 +9,7 @@ import * as Meter from "./meter.ts"
 
 /** What was learned of one dimension. Rates are per millisecond. */
 export interface Remembered {
-  /** The provider's limit; undefined where nobody named it. */
+  /** The provider's limit; undefined where no header named it. */
   readonly limit: number | undefined
   /** What the bucket holds, where that is known. */
   readonly burst: number | undefined

@@ -43,7 +43,7 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 
 type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "kind" | "limits" | "learned" | "counts">
 
-/** A pool that nobody used for so long may be forgotten: longer than any pause, and than most windows of limits. */
+/** A pool that has been idle for so long may be forgotten: longer than any pause, and than most windows of limits. */
 const restMillis = 600_000
 /** What is remembered of a forgotten pool are a few numbers. */
 const mostRemembered = 10_000
@@ -54,7 +54,7 @@ const mostRemembered = 10_000
  */
 class Pools {
   readonly byName = new Map<string, Pool>()
-  /** The number of pools at which it is looked for some that rest. */
+  /** The number of pools from which on idle ones are looked for. */
   private most = mostPools
   readonly sets: ReturnType<typeof parse>
   private readonly shared: Shared
@@ -96,7 +96,7 @@ class Pools {
     return { memory: earlier.memory, elapsed: Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - earlier.at) }
   }
 
-  /** What is known of limits by now; of pools that nobody used again what was known before. */
+  /** What is known of limits by now; for pools that were not used again, what was known before. */
   get learned(): Learned.Learned {
     const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
     const earlier = Array.from(this.learnedEarlier, ([name, { memory }]) => Learned.entryOf(name, memory))

@@ -50,7 +50,7 @@ const keyOf = ({ header, url }: CallRequest): string => {
   return (given ?? URL.parse(url)?.searchParams.get("key") ?? "").replace(/^bearer\s+/i, "")
 }
 
-/** What is known of a key, from which nobody can tell it. */
+/** A name and a hash of a key, which do not reveal it. */
 const knownOf = (key: string): Key => {
   if (key === "") return { name: "unknown", hash: "" }
   const digest = hash("sha256", key)

@@ -27,10 +27,10 @@ export interface Key {
 
 /** Purses that only count: as many as agents are shown. */
 const mostCounted = 1_000
-/** Before so many purses nobody looks for those that may be forgotten. */
+/** Unused purses are looked for from this number on. */
 const fewPurses = 1_000
 
-/** Whom a rule is for, in words. What it says of keys is nobody's business. */
+/** Describes the callers of a rule in words, without its keys. */
 const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
   const parts = [
     ...(agent === undefined ? [] : [`agent ${agent}`]),

@@ -48,7 +48,7 @@ export class Body {
     request.on("end", () => settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
   }
 
-  /** Gives back what it holds of the memory: nobody needs it any more. */
+  /** Releases the memory that the body holds. */
   release(): void {
     this.isSettled = true
     this.memory.held -= this.held

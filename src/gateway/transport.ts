@@ -80,7 +80,7 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
   }
 
   onResponseStart(_: unknown, status: number, headers: Headers): void {
-    // What is below is only a word in between.
+    // Statuses below 200 announce the response; they are not it.
     if (status < 200) return
     this.status = status
     this.headers = headers
@@ -107,7 +107,7 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
     this.wake()
   }
 
-  /** Lets who reads go on, with all that came together: to write many small pieces costs more than to join them. */
+  /** Wakes the reader with all chunks that have arrived: joining small chunks costs less than writing each. */
   private wake(): void {
     if (this.reader === undefined || this.isWaking) return
     this.isWaking = true
@@ -158,7 +158,7 @@ const chunksOf = async function* ({ read }: Source): AsyncGenerator<Uint8Array> 
 
 /** A body without its compression. */
 const decoded = (body: Source, decoder: Duplex): Source => {
-  // Who reads it gets the error; nobody else is to be told.
+  // The reader of the body gets the error.
   pipeline(Readable.from(chunksOf(body)), decoder, (error) => {
     if (error) body.cancel(error)
   })

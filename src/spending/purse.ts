@@ -94,7 +94,7 @@ export class Purse {
   }
 }
 
-/** What stands behind a purse that users have. */
+/** The implementation of each public purse. */
 export const behind = new WeakMap<object, Purse>()
 
 /** What was spent of a purse that users have, in dollars. */
