@@ -28,16 +28,14 @@
  * @since 0.1.0
  */
 import { invalid } from "./input/arguments.ts"
+import { type Actual, promptTokens, uncachedTokens } from "./limits/actual.ts"
 import { poolOf } from "./limits/modelClass.ts"
 import type * as Limits from "./Limits.ts"
 import type * as Rules from "./limits/rules.ts"
 
-/**
- * What a call is expected to use, in tokens.
- *
- * @category models
- * @since 0.1.0
- */
+export type { Actual } from "./limits/actual.ts"
+
+/** What a call is expected to use, in tokens. */
 interface Expected {
   /** The part of the prompt that is not read from the cache. */
   readonly inputTokens: number
@@ -46,24 +44,6 @@ interface Expected {
   readonly outputTokens: number
   /** The most output that the request allows, where it says so. */
   readonly maxTokens?: number | undefined
-}
-
-/**
- * What a call used, in tokens, by the names of Anthropic's `usage`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Actual {
-  /** The part of the prompt that neither was read from the cache nor written to it. */
-  readonly inputTokens: number
-  /** The part that was written to the cache. @default 0 */
-  readonly cacheCreationTokens?: number | undefined
-  /** Of those, the ones that the cache keeps for longer than usual, an hour at Anthropic, which cost more. @default 0 */
-  readonly cacheCreationLongTokens?: number | undefined
-  /** The part that was read from it. @default 0 */
-  readonly cacheReadTokens?: number | undefined
-  readonly outputTokens: number
 }
 
 /**
@@ -95,24 +75,6 @@ const buckets: Rules.Counting = { requests: "bucket", inputTokens: "bucket", out
 const prompt = (expected: Expected): number => expected.inputTokens + expected.cachedTokens
 
 const allowed = (expected: Expected): number => expected.maxTokens ?? expected.outputTokens
-
-const uncached = (actual: Actual): number => actual.inputTokens + (actual.cacheCreationTokens ?? 0)
-
-/**
- * The tokens of the whole prompt of a call, read from a cache, written to it or neither.
- *
- * **Example**
- *
- * ```ts doctest
- * import * as Accounting from "floodgate/Accounting"
- *
- * Accounting.promptTokens({ inputTokens: 100, cacheReadTokens: 900, outputTokens: 50 }) // => 1_000
- * ```
- *
- * @category getters
- * @since 0.2.0
- */
-export const promptTokens = (actual: Actual): number => uncached(actual) + (actual.cacheReadTokens ?? 0)
 
 /**
  * Anthropic's own API: input that is not read from the cache, and the output that is produced. `max_tokens` costs
@@ -150,7 +112,7 @@ export const anthropic: Accounting = {
   counting: buckets,
   poolOf,
   estimate: ({ inputTokens, outputTokens }) => ({ inputTokens, outputTokens }),
-  usage: (actual) => ({ inputTokens: uncached(actual), outputTokens: actual.outputTokens })
+  usage: (actual) => ({ inputTokens: uncachedTokens(actual), outputTokens: actual.outputTokens })
 }
 
 /**
@@ -220,9 +182,9 @@ export const bedrockRuntime = (options: {
       tokens: prompt(expected) + allowed(expected)
     }),
     usage: (actual) => ({
-      inputTokens: uncached(actual),
+      inputTokens: uncachedTokens(actual),
       outputTokens: actual.outputTokens,
-      tokens: uncached(actual) + actual.outputTokens * burndown
+      tokens: uncachedTokens(actual) + actual.outputTokens * burndown
     })
   }
 }

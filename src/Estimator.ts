@@ -59,6 +59,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
+import { promptTokens } from "./limits/actual.ts"
 import { isAmount, mostAmount } from "./limits/amounts.ts"
 import * as Learning from "./estimator/learning.ts"
 import * as Recency from "./input/recency.ts"
@@ -276,7 +277,7 @@ const expect = (
 
 const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-  const prompt = Accounting.promptTokens(actual)
+  const prompt = promptTokens(actual)
   if (isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)) Learning.push(memory.outputs, outputTokens)
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return

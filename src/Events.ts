@@ -28,24 +28,14 @@
 import * as Context from "effect/Context"
 import type { Dimension } from "./Limits.ts"
 
-/**
- * What all events have. Times are milliseconds since the epoch.
- *
- * @category models
- * @since 0.2.0
- */
+/** What all events have. Times are milliseconds since the epoch. */
 interface Base {
   readonly at: number
   readonly pool: string
 }
 
-/**
- * A call has to wait for its turn. `until` is foreseen, and later where others come first or the provider rejects calls.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Wait extends Base {
+/** A call has to wait for its turn. `until` is foreseen, and later where others come first or the provider rejects calls. */
+interface Wait extends Base {
   readonly type: "wait"
   readonly agent: string
   /** What it waits for first; undefined for a place among the calls in flight, or the end of a pause. */
@@ -53,13 +43,8 @@ export interface Wait extends Base {
   readonly until: number
 }
 
-/**
- * The provider rejected a call because of a limit (429).
- *
- * @category models
- * @since 0.2.0
- */
-export interface Rejection extends Base {
+/** The provider rejected a call because of a limit (429). */
+interface Rejection extends Base {
   readonly type: "rejection"
   readonly agent: string
   readonly model: string
@@ -73,13 +58,8 @@ export interface Rejection extends Base {
   readonly until: number | undefined
 }
 
-/**
- * A call failed, and is tried again.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Retry extends Base {
+/** A call failed, and is tried again. */
+interface Retry extends Base {
   readonly type: "retry"
   readonly agent: string
   readonly model: string
@@ -91,20 +71,20 @@ export interface Retry extends Base {
   readonly until: number
 }
 
-/**
- * Nothing of a pool goes out for a time.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Pause extends Base {
+/** Nothing of a pool goes out for a time. */
+interface Pause extends Base {
   readonly type: "pause"
   readonly reason: "rateLimit" | "ramp" | "overload"
   readonly until: number
 }
 
 /**
- * What happens to calls.
+ * What happens to calls, by its `type`. Times are milliseconds since the epoch.
+ *
+ * - `"wait"`: a call has to wait for its turn, as foreseen until `until`
+ * - `"rejection"`: the provider rejected a call because of a limit (429); the `verdict` says what that means for others
+ * - `"retry"`: a call failed, and is tried again
+ * - `"pause"`: nothing of a pool goes out for a time
  *
  * @category models
  * @since 0.2.0
@@ -121,21 +101,3 @@ export type Event = Wait | Rejection | Retry | Pause
 export const Observer: Context.Reference<((event: Event) => void) | undefined> = Context.Reference<
   ((event: Event) => void) | undefined
 >("floodgate/Events/Observer", { defaultValue: () => undefined })
-
-/**
- * The observer of a context, made safe: undefined where there is none.
- *
- * @category getters
- * @since 0.2.0
- */
-export const observerOf = (context: Context.Context<never>): ((event: Event) => void) | undefined => {
-  const observer = Context.get(context, Observer)
-  if (observer === undefined) return undefined
-  return (event) => {
-    try {
-      observer(event)
-    } catch {
-      // Its failures are not the call's.
-    }
-  }
-}

@@ -59,13 +59,14 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
-import * as Events from "./Events.ts"
+import { observerOf } from "./budget/observer.ts"
 import * as GovernedCall from "./governor/call.ts"
 import { Conversations } from "./governor/memory.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
 import * as Prices from "./Prices.ts"
+import * as Rates from "./prices/rates.ts"
 import * as Retry from "./Retry.ts"
 
 export { causeOf } from "./governor/failure.ts"
@@ -160,7 +161,7 @@ export const make = Effect.fnUntraced(function* (
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
   const { accounting = estimator.accounting, prices, retry: policy = Retry.defaultPolicy } = options
-  const table = prices === undefined ? Prices.published : Prices.over(prices)
+  const table = prices === undefined ? Prices.published : { ...Prices.published, ...Rates.checked(prices) }
   const context = yield* Effect.context<never>()
   const parts: GovernedCall.Parts = {
     accounting,
@@ -168,11 +169,11 @@ export const make = Effect.fnUntraced(function* (
     budget,
     conversations: new Conversations(),
     estimator,
-    observer: Events.observerOf(context),
+    observer: observerOf(context),
     policy,
     priceOf: (call) => {
       const price = Prices.find(call.model, table)
-      return price === undefined ? undefined : Prices.charged(price, call)
+      return price === undefined ? undefined : Rates.charged(price, call)
     },
     pools: new Map(),
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),

@@ -9,7 +9,7 @@
  *
  * The table has the standard prices of the providers' own APIs, and knows what fast modes and Anthropic's `inference_geo` cost
  * more. Your contract, another platform, batches, tools that the provider runs, recordings and films have other prices. Lay
- * your own over it.
+ * your own over it, as the example does; the option `prices` of a governor does so by itself.
  *
  * **Gotchas**
  *
@@ -26,87 +26,17 @@
  * Prices.cost(price, { inputTokens: 100_000, outputTokens: 2_000 }) // => 0.22
  * Prices.find("my-model") // => undefined
  *
- * const own = Prices.over({ "my-*": { input: 1, output: 4 } })
+ * const own = { ...Prices.published, "my-*": { input: 1, output: 4 } }
  *
  * Prices.find("my-model", own)?.output // => 4
  * ```
  *
  * @since 0.2.0
  */
-import * as Accounting from "./Accounting.ts"
-import { invalid } from "./input/arguments.ts"
 import { claudeOf } from "./limits/modelClass.ts"
-import * as Words from "./limits/words.ts"
+import type { Price, Rates, Table } from "./prices/rates.ts"
 
-// -----------------------------------------------------------------------------
-// Models
-// -----------------------------------------------------------------------------
-
-/**
- * Dollars per million tokens.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Rates {
-  /** Input that is neither read from a cache nor written to it. */
-  readonly input: number
-  /** Output, thinking included. */
-  readonly output: number
-  /** @default `input`: what is not known is not taken to be cheaper */
-  readonly cacheRead?: number | undefined
-  /** @default `input` */
-  readonly cacheWrite?: number | undefined
-  /** What a cache keeps for longer than usual: an hour at Anthropic. @default `cacheWrite` */
-  readonly cacheWriteLong?: number | undefined
-}
-
-/**
- * What a model costs.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Price extends Rates {
-  /** The prices of a whole call whose prompt, cached parts included, has more tokens than `above`. @default the same */
-  readonly long?: (Rates & { readonly above: number }) | undefined
-  /** The most output that the model can give, for calls that state no limit of their own. @default unknown */
-  readonly maxOutput?: number | undefined
-  /** What everything costs more in the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
-  readonly fast?: number | undefined
-  /** Where the price was found. */
-  readonly source?: string | undefined
-  /** When it was read there. */
-  readonly asOf?: string | undefined
-}
-
-/**
- * Prices by model. A name stands for the model and its dated snapshots; one that ends with `*` for every model that begins so;
- * a class of Claude, such as `opus-4-8`, for that model on every platform. The longest that fits counts.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Table {
-  readonly [model: string]: Price
-}
-
-/**
- * A call whose cost is to be known before it is made.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Asked {
-  /** The size of the request in UTF-8, as `Governor.Call` has it. */
-  readonly bytes: number
-  /** `bytes` without what is guessed for pictures and documents. @default `bytes` */
-  readonly textBytes?: number | undefined
-  /** The tokens of the whole prompt, where they are known. */
-  readonly inputTokens?: number | undefined
-  /** The most output that the request allows. @default `maxOutput` of the price */
-  readonly maxTokens?: number | undefined
-}
+export { cost, type Price, type Table } from "./prices/rates.ts"
 
 // -----------------------------------------------------------------------------
 // The table
@@ -273,37 +203,6 @@ const geminiPrices: Table = {
  */
 export const published: Table = { ...anthropicPrices, ...openaiPrices, ...geminiPrices }
 
-/**
- * The {@link published} prices with others laid over them.
- *
- * **Gotchas**
- *
- * Throws a `RangeError` that names the price when one is not a finite number of at least 0.
- *
- * @category constructors
- * @since 0.2.0
- */
-export const over = (prices: Table): Table => {
-  for (const [model, { long, ...price }] of Object.entries(prices)) {
-    check(model, price)
-    if (long !== undefined) check(`${model}.long`, long)
-  }
-  return { ...published, ...prices }
-}
-
-const numbers = ["input", "output", "cacheRead", "cacheWrite", "cacheWriteLong", "above", "maxOutput", "fast"] as const
-
-const check = (model: string, rates: object): void => {
-  for (const name of numbers) {
-    const value = (rates as { readonly [name: string]: unknown })[name]
-    const isNeeded = name === "input" || name === "output"
-    if (value === undefined && !isNeeded) continue
-    if (!(typeof value === "number" && value >= 0 && value < Infinity)) {
-      invalid(`Prices: ${model}.${name}`, "a finite number >= 0", value)
-    }
-  }
-}
-
 // -----------------------------------------------------------------------------
 // Getters
 // -----------------------------------------------------------------------------
@@ -339,6 +238,15 @@ const known = new WeakMap<Table, Map<string, Price | undefined>>()
 /**
  * What a model costs; undefined where the table has no price for it.
  *
+ * **Example** (A snapshot, and a model that nobody knows)
+ *
+ * ```ts doctest
+ * import * as Prices from "floodgate/Prices"
+ *
+ * Prices.find("claude-opus-5-5-20251101")?.input // => 4
+ * Prices.find("my-model") // => undefined
+ * ```
+ *
  * @category getters
  * @since 0.2.0
  */
@@ -347,143 +255,4 @@ export const find = (model: string, table: Table = published): Price | undefined
   if (found === undefined || found.size >= mostKnown) known.set(table, (found = new Map()))
   if (!found.has(model)) found.set(model, search(model, table))
   return found.get(model)
-}
-
-const million = 1e6
-
-const ratesOf = (price: Price, prompt: number): Rates =>
-  price.long !== undefined && prompt > price.long.above ? price.long : price
-
-const usualFast = 2
-
-const scaled = (rates: Rates, factor: number): Rates => ({
-  input: rates.input * factor,
-  output: rates.output * factor,
-  cacheRead: rates.cacheRead === undefined ? undefined : rates.cacheRead * factor,
-  cacheWrite: rates.cacheWrite === undefined ? undefined : rates.cacheWrite * factor,
-  cacheWriteLong: rates.cacheWriteLong === undefined ? undefined : rates.cacheWriteLong * factor
-})
-
-/**
- * The price of a request with what it asks for besides the model: a fast mode, or a place where the model is to run.
- *
- * **Example** (Opus 4.8, fast, within the United States)
- *
- * ```ts doctest
- * import * as Prices from "floodgate/Prices"
- *
- * const price = Prices.find("claude-opus-4-8")!
- *
- * Prices.charged(price, { fast: true }).output // => 50
- * Prices.charged(price, { priceFactor: 1.1 }).input // => 5.5
- * ```
- *
- * @category getters
- * @since 0.2.0
- */
-export const charged = (
-  price: Price,
-  { fast = false, priceFactor = 1 }: { readonly fast?: boolean | undefined; readonly priceFactor?: number | undefined }
-): Price => {
-  const factor = priceFactor * (fast ? (price.fast ?? usualFast) : 1)
-  if (factor === 1) return price
-  const { long } = price
-  return {
-    ...price,
-    ...scaled(price, factor),
-    long: long === undefined ? undefined : { ...scaled(long, factor), above: long.above }
-  }
-}
-
-/**
- * What a call cost, in dollars.
- *
- * **Example** (A prompt that was read from the cache)
- *
- * ```ts doctest
- * import * as Prices from "floodgate/Prices"
- *
- * const price = Prices.find("claude-opus-5-5")!
- *
- * Prices.cost(price, { inputTokens: 0, cacheReadTokens: 100_000, outputTokens: 1_000 }) // => 0.04
- * ```
- *
- * @category getters
- * @since 0.2.0
- */
-export const cost = (price: Price, actual: Accounting.Actual): number => {
-  const {
-    cacheCreationLongTokens = 0,
-    cacheCreationTokens = 0,
-    cacheReadTokens = 0,
-    inputTokens,
-    outputTokens
-  } = actual
-  const { cacheRead, cacheWrite, cacheWriteLong, input, output } = ratesOf(price, Accounting.promptTokens(actual))
-  const long = Math.min(cacheCreationLongTokens, cacheCreationTokens)
-  const written = cacheWrite ?? input
-  return (
-    (inputTokens * input +
-      cacheReadTokens * (cacheRead ?? input) +
-      (cacheCreationTokens - long) * written +
-      long * (cacheWriteLong ?? written) +
-      outputTokens * output) /
-    million
-  )
-}
-
-/**
- * An amount as people read it: to the cent, and less than a dime to two figures.
- *
- * **Example** (Two sizes)
- *
- * ```ts doctest
- * import * as Prices from "floodgate/Prices"
- *
- * Prices.text(1234.5) // => "$1,234.50"
- * Prices.text(0.00123) // => "$0.0012"
- * ```
- *
- * @category formatting
- * @since 0.2.0
- */
-export const text = (dollars: number): string => Words.dollars(dollars)
-
-/** What a provider may put before a prompt, for tools and formats. */
-const unseenTokens = 1_000
-/** What is guessed for a picture may be too low by a seventh. */
-const guessedTooLow = 1.2
-
-/**
- * The most that a call can cost, in dollars; undefined where neither the request nor the price limits its output.
- *
- * **Details**
- *
- * A token has at least one byte, so a prompt has at most as many tokens as bytes; all of it counts as the dearest kind of
- * input. What a provider adds of its own is not in the request: a conversation that it stores, results of its tools, the pages
- * of a document. There the bound is a guess.
- *
- * **Example** (Long output decides)
- *
- * ```ts doctest
- * import * as Prices from "floodgate/Prices"
- *
- * const price = Prices.find("claude-opus-5-5")!
- *
- * Prices.bound(price, { bytes: 9_000, maxTokens: 16_000 }) // => 0.4
- * Prices.bound({ input: 1, output: 5 }, { bytes: 9_000 }) // => undefined
- * ```
- *
- * @category getters
- * @since 0.2.0
- */
-export const bound = (
-  price: Price,
-  { bytes, inputTokens, maxTokens, textBytes = bytes }: Asked
-): number | undefined => {
-  const most = maxTokens ?? price.maxOutput
-  if (most === undefined) return undefined
-  const prompt = inputTokens ?? textBytes + (bytes - textBytes) * guessedTooLow + unseenTokens
-  const { cacheWrite, cacheWriteLong, input, output } = ratesOf(price, prompt)
-  return (prompt * Math.max(input, cacheWrite ?? 0, cacheWriteLong ?? 0) + most * output) / million
 }

@@ -6,8 +6,8 @@
  *
  * **Details**
  *
- * Before a call is queued, the most that it can cost is held: its prompt at the dearest kind of input, and `max_tokens` of
- * output (see `Prices.bound`). When it is over, what it used is spent and the rest is free again. So a cap is never passed,
+ * Before a call is queued, the most that it can cost is held: a token for each byte of its prompt, at the dearest kind of
+ * input, and `max_tokens` of output. When it is over, what it used is spent and the rest is free again. So a cap is never passed,
  * however many calls run at once. A call that does not fit beside what was spent is refused with {@link
  * SpendCapReached}, which says what is left and until when. One that would fit if the calls that run cost nothing more
  * waits for them, first come, first served, as long as `maxWait` and the deadline allow.
@@ -48,37 +48,16 @@
  * @since 0.2.0
  */
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { dollars } from "./limits/words.ts"
 import { type Cap, keepingOf } from "./spending/cap.ts"
 import type { Kept } from "./spending/ledger.ts"
 import * as Ledger from "./spending/purse.ts"
-import type { Status } from "./spending/purse.ts"
-
-// -----------------------------------------------------------------------------
-// Models
-// -----------------------------------------------------------------------------
-
-/**
- * Counts what calls cost, up to a cap.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Purse {
-  readonly name: string
-  readonly status: Effect.Effect<Status>
-  /** Changes the cap, or takes it away, while calls run: what was spent stays spent, and calls that wait may go on. */
-  readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
-  /** What it has to know when its process starts again, as plain JSON. */
-  readonly kept: Effect.Effect<Kept>
-}
+import { type Purse, Purses } from "./spending/models.ts"
 
 export type { Cap } from "./spending/cap.ts"
-export type { Kept } from "./spending/ledger.ts"
-export type { Status } from "./spending/purse.ts"
+export type { Purse } from "./spending/models.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -173,17 +152,6 @@ export const make = (
 // -----------------------------------------------------------------------------
 // Paying
 // -----------------------------------------------------------------------------
-
-/**
- * The purses that the calls of some code pay from.
- *
- * @category references
- * @since 0.2.0
- */
-export const Purses: Context.Reference<ReadonlyArray<Purse>> = Context.Reference<ReadonlyArray<Purse>>(
-  "floodgate/Spending/Purses",
-  { defaultValue: () => [] }
-)
 
 /**
  * Lets the calls of an effect pay from a purse, and from those around it.

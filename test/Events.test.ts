@@ -10,6 +10,8 @@ import * as Governor from "floodgate/Governor"
 import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 
+type Of<T> = Extract<Events.Event, { readonly type: T }>
+
 const observed = (limits: Budget.Options["limits"], observer?: (event: Events.Event) => void) => {
   const events: Array<Events.Event> = []
   const live = Governor.layer({ retry: Retry.make({ base: "2 seconds", jitter: "none" }) }).pipe(
@@ -31,7 +33,7 @@ describe("Events", () => {
       const waiting = yield* Effect.forkChild(Budget.consume(500, { agent: "a" }), { startImmediately: true })
       const [event] = events
       assert.strictEqual(event?.type, "wait")
-      const { until, ...wait } = event as Events.Wait
+      const { until, ...wait } = event as Of<"wait">
       assert.deepStrictEqual(wait, { type: "wait", at: 0, pool: "default", agent: "a", dimension: "tokens" })
       yield* TestClock.adjust(4_999)
       assert.isUndefined(waiting.pollUnsafe())
@@ -65,9 +67,9 @@ describe("Events", () => {
         until: 7_000
       })
       assert.strictEqual(retry?.type, "retry")
-      assert.isAtLeast((retry as Events.Retry).until, 7_000)
-      assert.strictEqual((retry as Events.Retry).reason, "RateLimited")
-      yield* TestClock.adjust((retry as Events.Retry).until - 1)
+      assert.isAtLeast((retry as Of<"retry">).until, 7_000)
+      assert.strictEqual((retry as Of<"retry">).reason, "RateLimited")
+      yield* TestClock.adjust((retry as Of<"retry">).until - 1)
       assert.strictEqual(attempts, 1)
       yield* TestClock.adjust(1)
       assert.strictEqual(yield* Fiber.join(fiber), "ok")
@@ -101,7 +103,7 @@ describe("Events", () => {
         Effect.andThen(TestClock.adjust("10 minutes"))
       )
       const pause = events.find(({ type }) => type === "pause")
-      assert.strictEqual((pause as Events.Pause | undefined)?.reason, "overload")
+      assert.strictEqual((pause as Of<"pause"> | undefined)?.reason, "overload")
     }).pipe(Effect.provide(live))
   })
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Prices from "floodgate/Prices"
+import * as Rates from "../src/prices/rates.ts"
 
 const int = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
@@ -35,11 +36,12 @@ describe("Prices", () => {
   })
 
   it("takes the longest of the names that fit, and own prices before the published", () => {
-    const table = Prices.over({
+    const table = {
+      ...Prices.published,
       "claude-opus-5-5": { input: 1, output: 2 },
       "my-*": { input: 3, output: 4 },
       "my-large-*": { input: 5, output: 6 }
-    })
+    }
     assert.strictEqual(Prices.find("claude-opus-5-5", table)?.output, 2)
     assert.strictEqual(Prices.find("eu.anthropic.claude-opus-5-5-v1:0", table)?.output, 20)
     assert.strictEqual(Prices.find("my-model", table)?.output, 4)
@@ -48,11 +50,11 @@ describe("Prices", () => {
   })
 
   it("refuses prices that are none, by name", () => {
-    assert.throws(() => Prices.over({ m: { input: -1, output: 1 } }), RangeError, "m.input: expected")
-    assert.throws(() => Prices.over({ m: { input: 1 } as never }), RangeError, "m.output")
-    assert.throws(() => Prices.over({ m: { input: 1, output: 1, cacheRead: NaN } }), RangeError, "m.cacheRead")
+    assert.throws(() => Rates.checked({ m: { input: -1, output: 1 } }), RangeError, "m.input: expected")
+    assert.throws(() => Rates.checked({ m: { input: 1 } as never }), RangeError, "m.output")
+    assert.throws(() => Rates.checked({ m: { input: 1, output: 1, cacheRead: NaN } }), RangeError, "m.cacheRead")
     assert.throws(
-      () => Prices.over({ m: { input: 1, output: 1, long: { input: 1, output: 1, above: Infinity } } }),
+      () => Rates.checked({ m: { input: 1, output: 1, long: { input: 1, output: 1, above: Infinity } } }),
       RangeError,
       "m.long.above"
     )
@@ -75,15 +77,15 @@ describe("Prices", () => {
 
   it("multiplies every rate by what fast modes and places cost more, long prompts included", () => {
     const haiku = Prices.find("claude-haiku-5-5")!
-    assert.strictEqual(Prices.charged(haiku, {}), haiku)
-    assert.strictEqual(Prices.charged(haiku, { fast: false, priceFactor: 1 }), haiku)
-    const fast = Prices.charged(haiku, { fast: true, priceFactor: 1.5 })
+    assert.strictEqual(Rates.charged(haiku, {}), haiku)
+    assert.strictEqual(Rates.charged(haiku, { fast: false, priceFactor: 1 }), haiku)
+    const fast = Rates.charged(haiku, { fast: true, priceFactor: 1.5 })
     assert.closeTo(fast.output, 1.5, 1e-9)
     assert.closeTo(fast.cacheRead!, 0.03, 1e-9)
     assert.closeTo(fast.long!.cacheWriteLong!, 3, 1e-9)
     assert.strictEqual(fast.long!.above, 100_000)
-    assert.strictEqual(Prices.charged(Prices.find("claude-opus-4-6")!, { fast: true }).output, 150)
-    assert.strictEqual(Prices.charged({ input: 1, output: 2 }, { fast: true }).cacheRead, undefined)
+    assert.strictEqual(Rates.charged(Prices.find("claude-opus-4-6")!, { fast: true }).output, 150)
+    assert.strictEqual(Rates.charged({ input: 1, output: 2 }, { fast: true }).cacheRead, undefined)
   })
 
   it.prop(
@@ -115,7 +117,7 @@ describe("Prices", () => {
         cacheReadTokens,
         outputTokens: Math.floor((maxTokens * output) / 100)
       }
-      assert.isAtMost(Prices.cost(price, actual), Prices.bound(price, { bytes, maxTokens })! + 1e-9)
+      assert.isAtMost(Prices.cost(price, actual), Rates.bound(price, { bytes, maxTokens })! + 1e-9)
     }
   )
 })

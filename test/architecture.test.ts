@@ -64,6 +64,7 @@ const rules: ReadonlyArray<Rule> = [
       "input/",
       "limits/",
       "llmError/",
+      "prices/",
       "protocol/",
       "retry/",
       "signals/",
@@ -71,6 +72,7 @@ const rules: ReadonlyArray<Rule> = [
     ],
     packages: ["effect"]
   },
+  { files: /^src\/prices\//, own: ["input/", "limits/", "prices/"], packages: [] },
   { files: /^src\/spending\//, own: ["input/", "spending/"], packages: ["effect"] },
   // The whole algorithm, without time, chance or anything that runs.
   { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },
@@ -94,7 +96,18 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/governor\//,
-    own: ["core", "input/", "limits/", "budget/", "estimator/", "governor/", "protocol/", "retry/", "spending/"],
+    own: [
+      "core",
+      "input/",
+      "limits/",
+      "budget/",
+      "estimator/",
+      "governor/",
+      "prices/",
+      "protocol/",
+      "retry/",
+      "spending/"
+    ],
     packages: ["effect"]
   },
   {
@@ -115,7 +128,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/gateway\//,
-    own: ["core", "input/", "estimator/", "protocol/", "spending/", "fetch/", "gateway/"],
+    own: ["core", "input/", "limits/", "estimator/", "protocol/", "spending/", "fetch/", "gateway/"],
     packages: ["effect/*", "node:", "@effect/platform-node"]
   },
   {
@@ -136,6 +149,7 @@ const rules: ReadonlyArray<Rule> = [
       "protocol/",
       "redis/",
       "signals/",
+      "spending/",
       "promise/"
     ],
     packages: ["effect/*"]

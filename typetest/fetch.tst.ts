@@ -1,5 +1,6 @@
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type * as Events from "floodgate/Events"
 import * as Fetch from "floodgate/fetch"
 import type { Governor } from "floodgate/Governor"
 import * as Floodgate from "floodgate/promise"
@@ -13,9 +14,12 @@ describe("floodgate/fetch", () => {
   })
 
   it("is what clients take", () => {
-    expect<typeof globalThis.fetch>().type.toBeAssignableFrom<Fetch.Fetch>()
-    expect<NonNullable<ConstructorParameters<typeof OpenAI>[0]>["fetch"]>().type.toBeAssignableFrom<Fetch.Fetch>()
-    expect<NonNullable<ConstructorParameters<typeof Anthropic>[0]>["fetch"]>().type.toBeAssignableFrom<Fetch.Fetch>()
+    expect<NonNullable<ConstructorParameters<typeof OpenAI>[0]>["fetch"]>().type.toBeAssignableFrom<
+      typeof globalThis.fetch
+    >()
+    expect<NonNullable<ConstructorParameters<typeof Anthropic>[0]>["fetch"]>().type.toBeAssignableFrom<
+      typeof globalThis.fetch
+    >()
   })
 })
 
@@ -34,7 +38,7 @@ describe("floodgate/promise", () => {
   })
 
   it("tells events by their type", () => {
-    expect<Extract<Floodgate.Event, { readonly type: "wait" }>["until"]>().type.toBe<number>()
-    expect<Floodgate.Event["type"]>().type.toBe<"wait" | "rejection" | "retry" | "pause">()
+    expect<Extract<Events.Event, { readonly type: "wait" }>["until"]>().type.toBe<number>()
+    expect<Events.Event["type"]>().type.toBe<"wait" | "rejection" | "retry" | "pause">()
   })
 })

@@ -77,8 +77,6 @@ import * as SdkErrors from "../signals/sdkErrors.ts"
 import * as Describe from "./describe.ts"
 import { watch } from "./stream.ts"
 
-export type { CallParams } from "./describe.ts"
-
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
@@ -89,7 +87,7 @@ export type { CallParams } from "./describe.ts"
  * @category options
  * @since 0.2.0
  */
-export interface MiddlewareOptions {
+export interface Options {
   /**
    * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the call and its model.
    *
@@ -105,13 +103,8 @@ export interface MiddlewareOptions {
 // Models
 // -----------------------------------------------------------------------------
 
-/**
- * What a model says of itself.
- *
- * @category models
- * @since 0.2.0
- */
-export interface ModelInfo {
+/** What a model says of itself. */
+interface ModelInfo {
   readonly provider: string
   readonly modelId: string
 }
@@ -245,7 +238,7 @@ const closed = (): Error => new Error("The floodgate of this model was closed; t
  * @since 0.2.0
  */
 export const make = Effect.fnUntraced(function* (
-  options: MiddlewareOptions = {}
+  options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
   const governor = yield* Governor.Governor
   const run = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()

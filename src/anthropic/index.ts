@@ -58,8 +58,6 @@ import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { unmistakable } from "./unmistakable.ts"
 
-export type { CallRequest } from "../fetch/engine.ts"
-
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
@@ -70,7 +68,7 @@ export type { CallRequest } from "../fetch/engine.ts"
  * @category options
  * @since 0.1.0
  */
-export interface MiddlewareOptions extends Omit<Engine.EngineOptions, "account" | "protocols" | "streamUsage"> {
+export interface Options extends Omit<Engine.EngineOptions, "account" | "protocols" | "streamUsage"> {
   /**
    * The account whose limits a call counts towards: `"origin"` is the host with a hash of the credential, as in
    * `floodgate/fetch`.
@@ -163,7 +161,7 @@ const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undef
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
-  options: MiddlewareOptions = {}
+  options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
   const { account = () => "" } = options
   const engine = yield* Engine.make({

@@ -14,7 +14,7 @@ import type * as Law from "../admission/law.ts"
 import type { TokenBudget } from "../Budget.ts"
 import type { Memory } from "../admission/memory.ts"
 import { BudgetStore } from "../BudgetStore.ts"
-import * as Events from "../Events.ts"
+import { observerOf } from "./observer.ts"
 import * as Recency from "../input/recency.ts"
 import { waitOf } from "../input/arguments.ts"
 import * as Limits from "../Limits.ts"
@@ -188,7 +188,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
       id: `${yield* Random.nextInt}.${yield* Random.nextInt}`,
       after: (millis, then) => void runTimer(Effect.andThen(Effect.sleep(millis), then)),
       changed: () => void PubSub.publishUnsafe(ticks, undefined),
-      observer: Events.observerOf(context)
+      observer: observerOf(context)
     }
     const pools = new Pools(sets, shared, context, options.learned)
     yield* Effect.addFinalizer(() => pools.close)

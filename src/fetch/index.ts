@@ -66,15 +66,9 @@ import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
 import { governedResponse, type Sent, sentOf } from "./response.ts"
 
-export type { CallRequest, EngineOptions } from "./engine.ts"
+export type { CallRequest } from "./engine.ts"
 
-/**
- * The type of `fetch`.
- *
- * @category models
- * @since 0.2.0
- */
-export type Fetch = typeof globalThis.fetch
+type Fetch = typeof globalThis.fetch
 
 /**
  * How a governed `fetch` treats requests.

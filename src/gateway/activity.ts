@@ -2,7 +2,8 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Metric from "effect/Metric"
-import * as Accounting from "../Accounting.ts"
+import type * as Accounting from "../Accounting.ts"
+import { promptTokens } from "../limits/actual.ts"
 import type * as Events from "../Events.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
@@ -142,7 +143,7 @@ export class Activity {
     const agent = this.agent(name)
     return (actual) => {
       if (actual === undefined) return
-      const prompt = Accounting.promptTokens(actual)
+      const prompt = promptTokens(actual)
       agent.inputTokens += prompt
       agent.outputTokens += actual.outputTokens
       this.minute().tokens += prompt + actual.outputTokens

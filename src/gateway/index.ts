@@ -79,10 +79,6 @@ import * as Response from "./response.ts"
 import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
 
-export type { CallRequest, EngineOptions } from "../fetch/engine.ts"
-export type { Rule } from "./callers.ts"
-export type { Recorded } from "./exchange.ts"
-export type { Spent } from "./purses.ts"
 export { CannotListen } from "./server.ts"
 
 // -----------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
 import { keepingOf } from "../spending/cap.ts"
-import { behind, type Purse, totalOf } from "../spending/purse.ts"
+import type { Kept } from "../spending/ledger.ts"
+import { behind, type Purse, type Status, totalOf } from "../spending/purse.ts"
 import type { Rule } from "./callers.ts"
 
 /**
@@ -11,10 +12,10 @@ import type { Rule } from "./callers.ts"
  * @category models
  * @since 0.2.0
  */
-export type Spent = Readonly<Record<string, Spending.Kept>>
+export type Spent = Readonly<Record<string, Kept>>
 
 /** A cap as it stands. */
-export interface CapStatus extends Spending.Status {
+export interface CapStatus extends Status {
   readonly name: string
   readonly dollars: number
 }
@@ -45,7 +46,7 @@ const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
 export class Purses {
   private readonly counted = new Map<string, Spending.Purse>()
   private readonly capped = new Map<string, { readonly purse: Spending.Purse; cap: Spending.Cap }>()
-  private readonly earlier: Map<string, Spending.Kept>
+  private readonly earlier: Map<string, Kept>
   private readonly spent: (agent: string, dollars: number) => void
   private readonly now: () => number
   /** The caps of rules, which are shown before they are used. */

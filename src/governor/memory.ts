@@ -2,7 +2,8 @@
  * What a governor remembers between calls: of a pool, how many calls usually run together and whether its provider can be
  * reached; and the lengths of conversations that a provider stores.
  */
-import * as Accounting from "../Accounting.ts"
+import type * as Accounting from "../Accounting.ts"
+import { promptTokens } from "../limits/actual.ts"
 import * as Recency from "../input/recency.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 
@@ -71,7 +72,7 @@ export class Conversations {
 
   /** Remembers how long a conversation is, once an answer has told it. */
   remember(continuation: string, actual: Accounting.Actual): void {
-    const prompt = Accounting.promptTokens(actual)
+    const prompt = promptTokens(actual)
     if (prompt > 0) Recency.put(this.lengths, continuation, prompt + actual.outputTokens, most)
   }
 

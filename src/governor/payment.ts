@@ -6,17 +6,19 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Accounting from "../Accounting.ts"
+import type * as Accounting from "../Accounting.ts"
+import { promptTokens } from "../limits/actual.ts"
 import * as Budget from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import type { Pushback } from "../LlmError.ts"
-import * as Prices from "../Prices.ts"
+import * as Rates from "../prices/rates.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import * as Spending from "../Spending.ts"
 import { type Period, perDollar } from "../spending/ledger.ts"
 import * as Ledger from "../spending/purse.ts"
 import type { Call } from "./models.ts"
 import * as Settlement from "./settlement.ts"
+import { Purses } from "../spending/models.ts"
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
@@ -47,14 +49,14 @@ export const expectedOf = (
   }
 }
 
-const mostOf = (price: Prices.Price, { bytes, continued, inputTokens, maxTokens, textBytes }: Priced) =>
+const mostOf = (price: Rates.Price, { bytes, continued, inputTokens, maxTokens, textBytes }: Priced) =>
   continued === undefined || inputTokens !== undefined
-    ? Prices.bound(price, { bytes, textBytes, inputTokens, maxTokens })
-    : Prices.bound(price, { bytes: bytes + continued, textBytes: (textBytes ?? bytes) + continued, maxTokens })
+    ? Rates.bound(price, { bytes, textBytes, inputTokens, maxTokens })
+    : Rates.bound(price, { bytes: bytes + continued, textBytes: (textBytes ?? bytes) + continued, maxTokens })
 
 /** The price of an admitted call, and what is held for it. */
 export interface Paid {
-  readonly price: Prices.Price | undefined
+  readonly price: Rates.Price | undefined
   readonly expected: Accounting.Actual
   readonly payment: Payment | undefined
 }
@@ -92,7 +94,7 @@ export const pursesOf = (
   context: Context.Context<never>,
   own: ReadonlyArray<Spending.Purse> | undefined
 ): ReadonlyArray<Ledger.Purse> => {
-  const around = Context.get(context, Spending.Purses)
+  const around = Context.get(context, Purses)
   if (around.length === 0 && own === undefined) return none
   const all = new Set([...around, ...(own ?? [])])
   return Array.from(all, (purse) => Ledger.behind.get(purse)).filter((purse) => purse !== undefined)
@@ -101,7 +103,7 @@ export const pursesOf = (
 /** What a call waits for, and how long it may, in milliseconds. */
 export interface Asking {
   readonly purses: ReadonlyArray<Ledger.Purse>
-  readonly price: Prices.Price | undefined
+  readonly price: Rates.Price | undefined
   readonly call: Priced
   readonly expected: Accounting.Actual
   readonly pool: string
@@ -128,7 +130,7 @@ export const pay = (
     const most = mostOf(price, call)
     const bill: Ledger.Bill = {
       purses,
-      expected: billed(Prices.cost(price, expected)),
+      expected: billed(Rates.cost(price, expected)),
       most: most === undefined ? undefined : Math.ceil(most * perDollar)
     }
     const taken = Ledger.take(bill, clock.currentTimeMillisUnsafe())
@@ -181,7 +183,7 @@ const waitFor = (
 
 /** A call is over, and what it was billed for is spent. Returns that in dollars. */
 export const settle = ({ payment, price }: Paid, actual: Accounting.Actual | undefined, now: number): number => {
-  const amount = price === undefined || actual === undefined ? 0 : billed(Prices.cost(price, actual))
+  const amount = price === undefined || actual === undefined ? 0 : billed(Rates.cost(price, actual))
   payment?.settle(amount, now)
   return amount / perDollar
 }
@@ -192,7 +194,7 @@ export const settle = ({ payment, price }: Paid, actual: Accounting.Actual | und
 
 /** The usage with the prompt as it was expected, where nothing of it was counted: no prompt is empty. */
 const withPrompt = (actual: Accounting.Actual, expected: Accounting.Actual): Accounting.Actual => {
-  return Accounting.promptTokens(actual) > 0 ? actual : { ...expected, outputTokens: actual.outputTokens }
+  return promptTokens(actual) > 0 ? actual : { ...expected, outputTokens: actual.outputTokens }
 }
 
 /** What an answered call is billed for. Without a usage it is what was expected. */

@@ -5,7 +5,8 @@
  * one that charges a request when it arrives gives nothing back, whatever came of it.
  */
 import * as Predicate from "effect/Predicate"
-import * as Accounting from "../Accounting.ts"
+import type * as Accounting from "../Accounting.ts"
+import { promptTokens } from "../limits/actual.ts"
 import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type { Pushback } from "../LlmError.ts"
@@ -38,7 +39,7 @@ const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
  * does not count, is spent as it was estimated.
  */
 export const counted = (held: Held, actual = held.observed ?? unanswered): Limits.Usage => {
-  const known = Accounting.promptTokens(actual) > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
+  const known = promptTokens(actual) > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
   return held.accounting.usage(known, held.known.maxTokens)
 }
 

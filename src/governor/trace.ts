@@ -22,7 +22,8 @@ import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Metric from "effect/Metric"
 import * as Tracer from "effect/Tracer"
-import * as Accounting from "../Accounting.ts"
+import type * as Accounting from "../Accounting.ts"
+import { promptTokens } from "../limits/actual.ts"
 import { Denied, type Reservation } from "../Budget.ts"
 import { waitBoundaries } from "../budget/metrics.ts"
 import { mostPools } from "../budget/options.ts"
@@ -281,7 +282,7 @@ export const succeeded = (
   if (cacheCreationTokens > 0) counts.tokens.add(cacheCreationTokens, "cache_write")
   if (span === undefined) return
   note(span, {
-    "gen_ai.usage.input_tokens": Accounting.promptTokens(actual),
+    "gen_ai.usage.input_tokens": promptTokens(actual),
     "gen_ai.usage.output_tokens": outputTokens,
     "gen_ai.usage.cache_read.input_tokens": cacheReadTokens > 0 ? cacheReadTokens : undefined,
     "gen_ai.usage.cache_write.input_tokens": cacheCreationTokens > 0 ? cacheCreationTokens : undefined

@@ -66,34 +66,10 @@ import {
   redisOf,
   retryOf
 } from "./options.ts"
+import { Purses } from "../spending/models.ts"
 
-export type { CallRequest } from "../fetch/engine.ts"
-export { type RefusalReason, RefusedError } from "./errors.ts"
-export type { CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
-
-/**
- * What happens to calls, as `onEvent` gets it; see `floodgate/Events`.
- *
- * @category models
- * @since 0.2.0
- */
-export type Event = Events.Event
-
-/**
- * A middleware of Anthropic's SDK.
- *
- * @category models
- * @since 0.2.0
- */
-export type Middleware = Anthropic.Middleware
-
-/**
- * All pools as they stand, in plain numbers.
- *
- * @category models
- * @since 0.2.0
- */
-export type Status = Budget.BudgetStatus
+export { RefusedError } from "./errors.ts"
+export type { Options } from "./options.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -122,13 +98,8 @@ export interface Call extends CallOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/**
- * One attempt of a call.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Attempt {
+/** One attempt of a call. */
+type Attempt = {
   /** Ends when the call is aborted, times out, or the floodgate is disposed. */
   readonly signal: AbortSignal
   /** Tells what the call used, as the response says. Without it the estimate is kept. */
@@ -153,17 +124,6 @@ export interface Lease {
 }
 
 /**
- * Admits calls that something else makes and retries.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Limiter {
-  /** Waits for the call's turn. Rejects with a `RefusedError` where it never comes. */
-  readonly acquire: (call: Call) => Promise<Lease>
-}
-
-/**
  * A budget, and every way to use it.
  *
  * @category models
@@ -171,9 +131,9 @@ export interface Limiter {
  */
 export interface Floodgate {
   /** A governed `fetch`; see `floodgate/fetch`. */
-  readonly fetch: Fetch.Fetch
+  readonly fetch: typeof globalThis.fetch
   /** A middleware of Anthropic's SDK: `new Anthropic({ middleware: [floodgate.middleware] })`. */
-  readonly middleware: Middleware
+  readonly middleware: Anthropic.Middleware
   /** A middleware of the Vercel AI SDK: `wrapLanguageModel({ model, middleware: floodgate.aiSdk })`; see `floodgate/ai-sdk`. */
   readonly aiSdk: AiSdk.Middleware
   /**
@@ -181,12 +141,15 @@ export interface Floodgate {
    * with a `RefusedError`.
    */
   readonly run: <A>(call: Call, attempt: (attempt: Attempt) => Promise<A>) => Promise<A>
-  /** Admits calls that something else makes. */
-  readonly limiter: Limiter
+  /** Admits calls that something else makes and retries. */
+  readonly limiter: {
+    /** Waits for the call's turn. Rejects with a `RefusedError` where it never comes. */
+    readonly acquire: (call: Call) => Promise<Lease>
+  }
   /** All pools as they stand. */
-  readonly status: () => Promise<Status>
+  readonly status: () => Promise<Budget.BudgetStatus>
   /** What its calls cost, and what is left of the `cap`, in dollars. */
-  readonly spent: () => Promise<Spending.Status>
+  readonly spent: () => Promise<Effect.Success<Spending.Purse["status"]>>
   /** The metrics of this floodgate in Prometheus' text format. */
   readonly metrics: () => Promise<string>
   /** What was learned of calls so far, as plain data: to be kept, and given to the next floodgate as `learned`. */
@@ -209,7 +172,7 @@ class Parts extends Context.Service<
   {
     readonly budget: Budget.TokenBudget["Service"]
     readonly governor: Governor.Governor["Service"]
-    readonly fetch: Fetch.Fetch
+    readonly fetch: typeof globalThis.fetch
     readonly middleware: Anthropic.Middleware
     readonly aiSdk: AiSdk.Middleware
     readonly run: Run
@@ -360,7 +323,7 @@ export const create = (options: Options = {}): Floodgate => {
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
-    Layer.succeed(Spending.Purses, [purse]),
+    Layer.succeed(Purses, [purse]),
     Layer.succeed(Metric.MetricRegistry, new Map()),
     layerStore(options)
   )

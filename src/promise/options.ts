@@ -113,7 +113,7 @@ export interface Options {
   /** The longest silence within a stream. @default 60 where the provider sends pings (Anthropic), else 300 */
   readonly idleTimeoutSeconds?: number | undefined
   /** What sends the requests. @default the global `fetch` */
-  readonly fetch?: Fetch.Fetch | undefined
+  readonly fetch?: typeof globalThis.fetch | undefined
   /** What all calls may cost, in dollars; a call that does not fit is refused as `"used"`. @default no bound */
   readonly cap?: Spending.Cap | undefined
   /** Prices of models, laid over `Prices.published`: for caps in dollars. @default none */

@@ -1,6 +1,6 @@
 /**
  * The protocols of LLM providers as pure functions: which requests they have, what a request asks for, what an answer used,
- * what a failure means, and how a refusal is written.
+ * what a failure means, and how a refusal is written. They are what the option `protocols` of a governed `fetch` takes.
  *
  * The governed `fetch`, the gateway and the simulated provider are built on these. Nothing here does I/O, reads a clock or
  * throws on what comes from outside. A service of your own that speaks one of the protocols under other paths is a copy of
@@ -9,7 +9,7 @@
  * **Example** (A service that speaks Chat Completions at a path of its own)
  *
  * ```ts doctest
- * import { match, openaiChat, type Protocol } from "floodgate/protocol"
+ * import { openaiChat, type Protocol } from "floodgate/protocol"
  *
  * const assistant: Protocol = {
  *   ...openaiChat,
@@ -18,13 +18,13 @@
  *     method === "POST" && path === "/assistant/ask" ? { operation: "generate", path } : undefined
  * }
  *
- * match([assistant], "post", "https://llm.example.com/assistant/ask")?.protocol.name // => "assistant"
+ * assistant.match("POST", "/assistant/ask")?.operation // => "generate"
  * ```
  *
  * **Example** (Reading a stream, event by event)
  *
  * ```ts doctest
- * import { emptyAnswer, openaiChat, usageOf } from "floodgate/protocol"
+ * import { emptyAnswer, openaiChat } from "floodgate/protocol"
  *
  * const events = [
  *   '{"id":"c1","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":"stop"}],"usage":null}',
@@ -37,27 +37,13 @@
  * )
  *
  * answer.complete // => true
- * usageOf(answer)?.inputTokens // => 9
+ * answer.counts.inputTokens // => 9
  * ```
  *
  * @since 0.1.0
  */
 export { anthropic } from "./anthropic.ts"
-export type { Failure, FailureReason } from "./errors.ts"
 export { gemini } from "./gemini.ts"
-export type { HeaderReader } from "./headers.ts"
 export { openaiChat } from "./openaiChat.ts"
 export { openaiResponses } from "./openaiResponses.ts"
-export {
-  type Answer,
-  type Description,
-  emptyAnswer,
-  match,
-  type Protocol,
-  type ResponseParts,
-  type Route,
-  usageOf,
-  type UsageRequest
-} from "./protocol.ts"
-export type { Refusal, RefusalResponse } from "./refusal.ts"
-export type { SseEvent } from "./sse.ts"
+export { type Answer, emptyAnswer, type Protocol } from "./protocol.ts"

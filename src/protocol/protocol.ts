@@ -216,20 +216,6 @@ export const withCounts = (answer: Answer, counts: Counts): Answer => ({
  *
  * Output that the provider has not counted yet is estimated from its length, so that a broken stream counts what came. The
  * input is 0 until it is known. Of a whole answer whose output is not counted nothing is known: its estimate stands.
- *
- * **Example** (A stream that broke before its output was counted)
- *
- * ```ts doctest
- * import { emptyAnswer, usageOf } from "floodgate/protocol"
- *
- * const broken = { ...emptyAnswer, counts: { inputTokens: 900 }, started: true, uncounted: 270 }
- *
- * usageOf(broken)?.outputTokens // => 100
- * usageOf(emptyAnswer) // => undefined
- * ```
- *
- * @category getters
- * @since 0.1.0
  */
 export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accounting.Actual | undefined => {
   const isReported = (counts.inputTokens ?? counts.outputTokens) !== undefined
@@ -351,23 +337,6 @@ export interface Match {
  *
  * Both forms of base URL are understood, with the version and without, and so is a version that stands there twice:
  * clients disagree about which of them a base URL should have. The URL may be relative.
- *
- * **Example** (Three spellings of one path)
- *
- * ```ts doctest
- * import { anthropic, match, openaiChat } from "floodgate/protocol"
- *
- * const find = (url: string) => match([anthropic, openaiChat], "POST", url)
- *
- * find("http://localhost:8788/v1/messages?beta=true")?.protocol.name // => "anthropic-messages"
- * find("/messages")?.route // => { operation: "generate", path: "/v1/messages" }
- * find("/v1/v1/messages")?.route.path // => "/v1/messages"
- * find("/api/v1/chat/completions")?.protocol.name // => "openai-chat"
- * find("/weather") // => undefined
- * ```
- *
- * @category constructors
- * @since 0.1.0
  */
 export const match = (protocols: ReadonlyArray<Protocol>, method: string, url: string): Match | undefined => {
   const path = pathOf(url)

@@ -17,7 +17,7 @@ import { rejection } from "../support/rejection.ts"
 const quick = Retry.make({ base: "1 millis", jitter: "none", attempts: 3 })
 const quotas = { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
 
-type Params = FloodgateAiSdk.CallParams
+type Params = Parameters<FloodgateAiSdk.Middleware["wrapGenerate"]>[0]["params"]
 
 interface World {
   readonly middleware: FloodgateAiSdk.Middleware
@@ -25,7 +25,7 @@ interface World {
 }
 
 const world = Effect.fnUntraced(function* (
-  options: FloodgateAiSdk.MiddlewareOptions & Pick<Budget.Options, "limits" | "concurrency"> = {}
+  options: FloodgateAiSdk.Options & Pick<Budget.Options, "limits" | "concurrency"> = {}
 ): Effect.fn.Return<World, never, Scope.Scope> {
   const { callOptions, ...budget } = options
   const live = Layer.provideMerge(Governor.layer({ retry: quick }), Budget.layer({ limits: quotas, ...budget }))

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic, gemini, match, openaiChat, openaiResponses } from "floodgate/protocol"
+import { anthropic, gemini, openaiChat, openaiResponses } from "floodgate/protocol"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
+import { match } from "../../src/protocol/protocol.ts"
 import { clients } from "./clients.ts"
 
 // What real packages make of a cap in dollars that is reached: no client repeats the call, and its user reads why.

@@ -63,7 +63,7 @@ const url = "https://api.openai.com/v1/chat/completions"
 const body = JSON.stringify({ model: "gpt-6", stream: true, messages: [{ role: "user", content: "Hi" }] })
 
 /** Reads a part of a stream, and leaves it in one of the ways there are. */
-const leave = async (fetch: Fetch.Fetch, random: () => number): Promise<void> => {
+const leave = async (fetch: typeof globalThis.fetch, random: () => number): Promise<void> => {
   const controller = new AbortController()
   const early = random() < 0.1
   const asked = fetch(url, { method: "POST", body, signal: controller.signal })

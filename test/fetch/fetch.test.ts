@@ -36,7 +36,7 @@ interface Reply {
 }
 
 interface World extends TestServer {
-  readonly fetch: Fetch.Fetch
+  readonly fetch: typeof globalThis.fetch
   readonly bodies: ReadonlyArray<string>
   readonly pools: Effect.Effect<Readonly<Record<string, Budget.PoolStatus>>>
   /** The only pool that was used. */

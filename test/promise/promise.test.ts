@@ -1,5 +1,7 @@
 import Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
+import type * as Budget from "floodgate/Budget"
+import type * as Events from "floodgate/Events"
 import * as Floodgate from "floodgate/promise"
 
 // The real clock, and providers in memory. Waits are for conditions, never for times.
@@ -29,7 +31,7 @@ const message = (id: string, inputTokens: number) => ({
   usage: { input_tokens: inputTokens, output_tokens: 50 }
 })
 
-const levelOf = (status: Floodgate.Status, name: string): number | undefined =>
+const levelOf = (status: Budget.BudgetStatus, name: string): number | undefined =>
   Object.entries(status.pools).find(([pool]) => pool.startsWith(name))?.[1].dimensions.inputTokens?.level
 
 const until = async <A>(read: () => Promise<A>, holds: (a: A) => boolean): Promise<A> => {
@@ -132,7 +134,7 @@ describe("floodgate/promise", () => {
     })
 
     it("tries again what the provider rejects, and reports it", async () => {
-      const events: Array<Floodgate.Event> = []
+      const events: Array<Events.Event> = []
       await using floodgate = Floodgate.create({
         limits: ledger,
         retry: { baseSeconds: 0.001 },
@@ -148,7 +150,7 @@ describe("floodgate/promise", () => {
         events.map(({ type }) => type),
         ["rejection", "retry"]
       )
-      const [{ at, pool }] = events as [Floodgate.Event]
+      const [{ at, pool }] = events as [Events.Event]
       assert.strictEqual(pool, "default")
       assert.isAbove(at, 1.7e12)
     })

@@ -1,15 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import {
-  anthropic,
-  type Failure,
-  type FailureReason,
-  gemini,
-  openaiChat,
-  openaiResponses,
-  type Protocol
-} from "floodgate/protocol"
+import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
 import { LlmError } from "floodgate/LlmError"
 import { fromResponse } from "../../src/signals/sdkErrors.ts"
+import type { Failure, FailureReason } from "../../src/protocol/errors.ts"
 
 /** 24 Nov 2026, 12:00:00 UTC. */
 const now = Date.UTC(2026, 10, 24, 12)

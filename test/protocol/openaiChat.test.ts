@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { emptyAnswer, openaiChat, usageOf } from "floodgate/protocol"
+import { emptyAnswer, openaiChat } from "floodgate/protocol"
 import { chatCompletion, chatStream, chatStreamPlain } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
+import { usageOf } from "../../src/protocol/protocol.ts"
 
 const match = (path: string, method = "POST") => openaiChat.match(method, path)
 const none = () => undefined

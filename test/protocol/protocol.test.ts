@@ -5,16 +5,15 @@ import {
   anthropic,
   emptyAnswer,
   gemini,
-  match,
   openaiChat,
   openaiResponses,
-  type Protocol,
-  usageOf
+  type Protocol
 } from "floodgate/protocol"
 import { makeSseParser } from "../../src/protocol/sse.ts"
 import { mulberry } from "../support/random.ts"
 import { anthropicStream, chatStream, geminiStream, responsesStream } from "./fixtures.ts"
 import { answerOf, bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
+import { match, usageOf } from "../../src/protocol/protocol.ts"
 
 const protocols = [anthropic, openaiChat, openaiResponses, gemini]
 const streams: ReadonlyArray<readonly [string, Protocol, string]> = [

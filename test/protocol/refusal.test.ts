@@ -1,9 +1,10 @@
 import Anthropic, * as AnthropicSdk from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic, gemini, openaiChat, openaiResponses, type Protocol, type Refusal } from "floodgate/protocol"
+import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
 import OpenAI, * as OpenAiSdk from "openai"
 import { anthropicStream, chatCompletion, chatStream, response, responsesStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
+import type { Refusal } from "../../src/protocol/refusal.ts"
 
 // What the real SDKs make of our refusals. @google/genai is no dependency; its own reading is repeated below.
 

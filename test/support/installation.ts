@@ -10,7 +10,7 @@ import type * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 
 export interface Options
-  extends Omit<Budget.Options, "learned">, Omit<Governor.Options, "accounting">, Floodgate.MiddlewareOptions {}
+  extends Omit<Budget.Options, "learned">, Omit<Governor.Options, "accounting">, Floodgate.Options {}
 
 export interface Installation {
   readonly middleware: Floodgate.Middleware

@@ -20,3 +20,9 @@ export const units: Readonly<Record<Limits.Dimension, string>> = {
   outputTokens: "output token",
   tokens: "token"
 }
+
+const cents = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" })
+const finer = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", maximumSignificantDigits: 2 })
+
+/** Dollars: to the cent, and less than a dime to two figures. */
+export const dollarsText = (value: number): string => (value > 0 && value < 0.1 ? finer : cents).format(value)

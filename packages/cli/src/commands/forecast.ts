@@ -26,6 +26,7 @@ import { aligned } from "./text.ts"
 import * as Workload from "./run/workload.ts"
 import * as Tiers from "./tiers.ts"
 import * as Trace from "./trace.ts"
+import { dollarsText } from "../words.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -312,7 +313,7 @@ const costsOf = (workload: Forecast.Workload, models: ReadonlyArray<string>): Re
     return { model, dollars: Cost.sumOf(price, calls), asOf: price?.asOf }
   })
 
-const costText = ({ dollars }: ModelCost): string => (dollars === undefined ? "no price known" : Prices.text(dollars))
+const costText = ({ dollars }: ModelCost): string => (dollars === undefined ? "no price known" : dollarsText(dollars))
 
 /** What it costs, and which tiers may not spend so much in a month. */
 const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> => [
@@ -323,7 +324,7 @@ const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> 
     const over = costs.filter(({ dollars = 0 }) => dollars > most).map(({ model }) => model)
     return over.length === 0
       ? []
-      : [`More than the ${Prices.text(most)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
+      : [`More than the ${dollarsText(most)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
   })
 ]
 
@@ -389,7 +390,7 @@ const verdictOf = (printed: Printed): Report.Verdict.Verdict => {
       }),
       Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all"),
       ...printed.costs.flatMap(({ dollars, model }) =>
-        dollars === undefined ? [] : [{ value: Prices.text(dollars), label: `with ${model}, nothing cached` }]
+        dollars === undefined ? [] : [{ value: dollarsText(dollars), label: `with ${model}, nothing cached` }]
       )
     ]
   }

@@ -92,7 +92,7 @@ const durations = (settings: GatewayConfig.Settings) => {
   const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
   return {
     ...(given as { readonly [K in keyof typeof given]: Duration.Input | undefined }),
-    rules: rules as ReadonlyArray<Gateway.Rule> | undefined
+    rules: rules as Gateway.Options["rules"]
   }
 }
 

@@ -21,8 +21,10 @@ const timeOf = (millis: number): string => new Date(millis).toISOString().replac
 /** A name as a cell: it needs no quotes, and no table takes it for a formula. */
 const cellOf = (name: string): string => oneLine(name).replaceAll(/[",]|^[=+@-]/g, "_")
 
+type Record = NonNullable<Gateway.Options["record"]>
+
 /** A call as a line. */
-const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: Gateway.Recorded): string =>
+const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: Parameters<Record>[0]): string =>
   [
     timeOf(at),
     Math.round(inputTokens),
@@ -35,7 +37,7 @@ const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: G
 /** Opens a trace, to which calls are added as long as the scope lasts. A file that is no such trace is refused. */
 export const open = Effect.fnUntraced(function* (
   path: string
-): Effect.fn.Return<(call: Gateway.Recorded) => void, Output.Unusable, FileSystem.FileSystem | Scope.Scope> {
+): Effect.fn.Return<Record, Output.Unusable, FileSystem.FileSystem | Scope.Scope> {
   const fs = yield* FileSystem.FileSystem
   const writing = Output.writing(path, flag)
   const info = yield* Output.ownFile(path, flag)

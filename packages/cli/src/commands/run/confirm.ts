@@ -4,13 +4,13 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
-import * as Prices from "floodgate/Prices"
 import * as Words from "../../words.ts"
 import * as Exit from "../exit.ts"
 import * as Print from "../print.ts"
 import { clean, wrap } from "../text.ts"
 import * as Cost from "./cost.ts"
 import type { Plan } from "./plan.ts"
+import { dollarsText } from "../../words.ts"
 
 /** The answer was no. */
 export class Declined extends Schema.TaggedError<Declined>("floodgate/cli/run/Declined")("Declined", {}) {
@@ -34,7 +34,7 @@ export const onTerminal = (
     const room = yield* Print.Room
     return Effect.fnUntraced(function* ({ calls, inputTokens, left, outputTokens }) {
       const dollars = Cost.sumOf(price, left)
-      const cost = dollars === undefined ? "" : `, ${Prices.text(dollars)}`
+      const cost = dollars === undefined ? "" : `, ${dollarsText(dollars)}`
       const tokens = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
       const question = `Send this to ${provider} in ${Words.counted(calls, "call")}, at most about ${tokens}${cost}? [y/N] `
       const text = wrap(clean(question), room.stderr)

@@ -5,6 +5,7 @@ import type * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
 import * as Exit from "../exit.ts"
+import { dollarsText } from "../../words.ts"
 
 /** A cap in dollars cannot be kept. */
 export class Unpriced extends Schema.TaggedError<Unpriced>("floodgate/cli/run/Unpriced")("Unpriced", {
@@ -49,7 +50,7 @@ export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Fore
 export const planned = ({ model, most, price }: Cost, dollars: number | undefined): string => {
   if (price === undefined || dollars === undefined) return `What it costs is not known: "${model}" has no price`
   const cap = most !== undefined && dollars > most ? `, and no more than --max-usd ${most}` : ""
-  return `At most about ${Prices.text(dollars)}, by the prices of ${price.asOf}${cap}`
+  return `At most about ${dollarsText(dollars)}, by the prices of ${price.asOf}${cap}`
 }
 
 /** What a run cost so far, for its report. */
@@ -57,5 +58,5 @@ export const tile = ({ price, purse }: Cost, costs: boolean) =>
   Effect.map(purse.status, ({ total }): { readonly value: string; readonly label: string } | undefined =>
     price === undefined
       ? undefined
-      : { value: Prices.text(total), label: `${costs ? "cost" : "would have cost"}, by the prices of ${price.asOf}` }
+      : { value: dollarsText(total), label: `${costs ? "cost" : "would have cost"}, by the prices of ${price.asOf}` }
   )

@@ -11,7 +11,6 @@ import type * as Terminal from "effect/Terminal"
 import type * as Agents from "floodgate/Agents"
 import type * as Budget from "floodgate/Budget"
 import type * as LlmClient from "floodgate/LlmClient"
-import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
 import * as Words from "../../words.ts"
 import * as Output from "../output.ts"
@@ -30,6 +29,7 @@ import type { Work } from "./selection.ts"
 import * as Steps from "./steps.ts"
 import * as Store from "./store.ts"
 import * as View from "./view.ts"
+import { dollarsText } from "../../words.ts"
 
 /** Some of the agents failed. */
 export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/run/Incomplete")("Incomplete", {
@@ -116,7 +116,7 @@ const closing = (
   const again = reused === 0 ? "" : ` (and ${Words.thousands(reused)} from before)`
   const used = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
   const cost =
-    dollars === undefined || calls === 0 ? "" : `, ${options.costs ? "" : "which would cost "}${Prices.text(dollars)}`
+    dollars === undefined || calls === 0 ? "" : `, ${options.costs ? "" : "which would cost "}${dollarsText(dollars)}`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
     `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}${cost}`,

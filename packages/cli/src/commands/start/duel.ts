@@ -53,7 +53,7 @@ const wordOf = (error: unknown): string => {
 }
 
 /** A client of the SDK, with a middleware or as it comes. */
-const clientOf = (baseURL: string, middleware: ReadonlyArray<Floodgate.Middleware>) =>
+const clientOf = (baseURL: string, middleware: ReadonlyArray<Floodgate.Floodgate["middleware"]>) =>
   new Anthropic({ apiKey: "none", baseURL, middleware: [...middleware] })
 
 /** A side, whose provider starts now. */
