@@ -133,7 +133,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "fetch/", "protocol/", "anthropic/"],
+    own: ["core", "fetch/", "governor/", "protocol/", "anthropic/"],
     packages: ["effect", "@anthropic-ai/sdk"]
   },
   // For programs without Effect: all ways in that share a budget.

@@ -59,14 +59,13 @@
  *
  * @since 0.2.0
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
+import { makeRun } from "../governor/promises.ts"
 import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
@@ -227,9 +226,6 @@ const opened = Effect.fnUntraced(function* <
 // Constructors
 // -----------------------------------------------------------------------------
 
-/** What a call fails with that is interrupted, but not by its caller. */
-const closed = (): Error => new Error("The floodgate of this model was closed; the call was not made, or was aborted")
-
 /**
  * Makes the middleware over the governor of the context: for Effect apps that use the AI SDK. Calls that run or wait when
  * the scope closes fail, and so does every later one.
@@ -241,7 +237,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
   const governor = yield* Governor.Governor
-  const run = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()
+  const run = yield* makeRun
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
   const described = (params: Describe.CallParams, model: ModelInfo, stream: boolean) => {
@@ -253,16 +249,12 @@ export const make = Effect.fnUntraced(function* (
 
   /** Runs a call for a caller who may abort it. */
   const settled = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
-    const fiber = run(effect, signal === undefined ? {} : { signal })
-    const exit = await new Promise<Exit.Exit<A, unknown>>((resolve) => {
-      // What the set runs has no type of its own; this fiber runs the effect.
-      fiber.addObserver((exit) => resolve(exit as Exit.Exit<A, unknown>))
-    })
-    if (Exit.isSuccess(exit)) return exit.value
-    signal?.throwIfAborted()
-    const error = Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause)
-    if (error instanceof AttemptFailed) return error.conclude()
-    throw error
+    try {
+      return await run(effect, signal)
+    } catch (error) {
+      if (error instanceof AttemptFailed) return error.conclude()
+      throw error
+    }
   }
 
   /** The reservation lives as long as the stream: its scope closes when that ends, breaks or is left. */

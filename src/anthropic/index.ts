@@ -44,15 +44,13 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Engine from "../fetch/engine.ts"
-import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
+import { governedResponse, sentOf } from "../fetch/response.ts"
+import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
@@ -123,9 +121,6 @@ export type Middleware = (
 // Errors
 // -----------------------------------------------------------------------------
 
-/** What a call fails with that is interrupted, but not by its caller. */
-const closed = (): Error => new Error("The floodgate of this client was closed; the call was not made, or was aborted")
-
 /**
  * Nothing came for too long. The SDK has no such timeout, so it is the error of its others. The SDK is asked for it when it is
  * needed: a program that has this module for another client need not have it.
@@ -170,7 +165,7 @@ export const make = Effect.fnUntraced(function* (
     protocols: [anthropic],
     stalled
   })
-  const run = yield* FiberSet.runtime(yield* FiberSet.make<Engine.Result<Sent>, unknown>())()
+  const run = yield* makeRun
 
   /**
    * What calls ended with that were given up, by the options object that the SDK keeps through its retries. It retries
@@ -193,21 +188,18 @@ export const make = Effect.fnUntraced(function* (
 
     const signal = request.signal ?? undefined
     const isStream = parsed["stream"] === true
-    const fiber = run(
-      engine.call(planned, async (signal) => {
-        // The middlewares within may write to the headers, and in each attempt they do.
-        const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
-        return { ...sentOf(response), isStream }
-      }),
-      signal === undefined ? {} : { signal }
-    )
-    const exit = await new Promise<Exit.Exit<Engine.Result<Sent>, unknown>>(
-      (resolve) => void fiber.addObserver(resolve)
-    )
-    if (Exit.isSuccess(exit)) return governedResponse(exit.value, signal)
-    signal?.throwIfAborted()
-    const thrown = unmistakable(Cause.hasInterruptsOnly(exit.cause) ? closed() : Cause.squash(exit.cause))
-    givenUp.set(key, { thrown })
-    throw thrown
+    const call = engine.call(planned, async (signal) => {
+      // The middlewares within may write to the headers, and in each attempt they do.
+      const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
+      return { ...sentOf(response), isStream }
+    })
+    try {
+      return governedResponse(await run(call, signal), signal)
+    } catch (error) {
+      if (signal?.aborted === true) throw error
+      const thrown = unmistakable(error)
+      givenUp.set(key, { thrown })
+      throw thrown
+    }
   }
 })

@@ -55,16 +55,14 @@
  *
  * @since 0.2.0
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { headerReader } from "../protocol/headers.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
-import { governedResponse, type Sent, sentOf } from "./response.ts"
+import { governedResponse, sentOf } from "./response.ts"
 
 export type { CallRequest } from "./engine.ts"
 
@@ -135,9 +133,6 @@ const outgoing = (init: Init, headers: Headers, body: string | undefined): Init 
 // Constructors
 // -----------------------------------------------------------------------------
 
-/** What a call fails with that is interrupted, but not by its caller. */
-const closed = (): Error => new Error("The floodgate of this client was closed; the call was not made, or was aborted")
-
 /**
  * Makes a governed `fetch` over the governor of the context. Calls that run or wait when the scope closes fail, and so does
  * every later one.
@@ -153,7 +148,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Fetch, never, Governor.Governor | Scope.Scope> {
   const engine = yield* Engine.make(options)
-  const run = yield* FiberSet.runtime(yield* FiberSet.make<Engine.Result<Sent>, unknown>())()
+  const run = yield* makeRun
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
   const governed = async (found: Match, input: Input, given: Init): Promise<Response> => {
@@ -163,22 +158,16 @@ export const make = Effect.fnUntraced(function* (
     const planned = engine.plan(found, { url: String(url), header: headerReader(headers), body: text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
-    const fiber = run(
-      engine.call(planned, async (signal, body) =>
-        sentOf(await send(url, { ...outgoing(init, headers, body), signal }))
-      ),
-      signal === undefined ? {} : { signal }
+    const call = engine.call(planned, async (signal, body) =>
+      sentOf(await send(url, { ...outgoing(init, headers, body), signal }))
     )
-    const exit = await new Promise<Exit.Exit<Engine.Result<Sent>, unknown>>(
-      (resolve) => void fiber.addObserver(resolve)
-    )
-    if (Exit.isSuccess(exit)) return governedResponse(exit.value, signal)
-    signal?.throwIfAborted()
-    if (Cause.hasInterruptsOnly(exit.cause)) throw closed()
-    const error = Cause.squash(exit.cause)
-    const refusal = Engine.refuse(planned, error)
-    if (refusal === undefined) throw error
-    return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
+    try {
+      return governedResponse(await run(call, signal), signal)
+    } catch (error) {
+      const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
+      if (refusal === undefined) throw error
+      return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
+    }
   }
 
   return async (input, init = {}) => {

@@ -30,13 +30,11 @@
  *
  * @since 0.2.0
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Metric from "effect/Metric"
@@ -50,6 +48,8 @@ import type { Learned } from "../Estimator.ts"
 import * as Events from "../Events.ts"
 import * as Fetch from "../fetch/index.ts"
 import { FailedAttempt } from "../governor/failure.ts"
+import { makeRun, type Run } from "../governor/promises.ts"
+import { inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { LlmError } from "../LlmError.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
@@ -164,8 +164,6 @@ export interface Floodgate {
 // Parts
 // -----------------------------------------------------------------------------
 
-type Run = <A>(effect: Effect.Effect<A, unknown>, signal?: AbortSignal) => Promise<A>
-
 /** What a floodgate is made of, once its layers are built. */
 class Parts extends Context.Service<
   Parts,
@@ -180,8 +178,9 @@ class Parts extends Context.Service<
   }
 >()("floodgate/promise/Parts") {}
 
-/** What a call fails with that is interrupted, but not by its caller. */
-const closed = (): Error => new Error("The floodgate was closed; the call was not made, or was aborted")
+const rethrow = (error: unknown): never => {
+  throw plain(error)
+}
 
 const layerParts = (options: Options) => {
   const fetching = fetchOf(options)
@@ -190,22 +189,14 @@ const layerParts = (options: Options) => {
     Parts,
     Effect.gen(function* () {
       const context = yield* Effect.context<never>()
-      const fork = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()
-      const run: Run = async (effect, signal) => {
-        const fiber = fork(effect, signal === undefined ? {} : { signal })
-        const exit = await new Promise<Exit.Exit<unknown, unknown>>((resolve) => void fiber.addObserver(resolve))
-        // The fiber ran this effect and no other.
-        if (Exit.isSuccess(exit)) return exit.value as never
-        signal?.throwIfAborted()
-        throw Cause.hasInterruptsOnly(exit.cause) ? closed() : plain(Cause.squash(exit.cause))
-      }
+      const run = yield* makeRun
       return {
         budget: yield* Budget.TokenBudget,
         governor: yield* Governor.Governor,
         fetch: yield* Fetch.make(fetching),
         middleware: yield* Anthropic.make({ ...fetching, account: fetching.account ?? "origin" }),
         aiSdk: yield* AiSdk.make({ callOptions }),
-        run,
+        run: (effect, signal) => run(effect, signal).catch(rethrow),
         metrics: async () => {
           const Prometheus = await import("effect/observability/PrometheusMetrics")
           return Prometheus.formatUnsafe(context)
@@ -229,10 +220,6 @@ const layerStore = (options: Options): Layer.Layer<never> => {
 // -----------------------------------------------------------------------------
 // Calls
 // -----------------------------------------------------------------------------
-
-const rethrow = (error: unknown): never => {
-  throw plain(error)
-}
 
 /** A failed attempt, and what it threw. */
 class Thrown extends FailedAttempt {
@@ -276,10 +263,7 @@ const leased = (
     Effect.gen(function* () {
       const runFork = Effect.runForkWith(yield* Effect.context<never>())
       const clock = yield* Clock.Clock
-      const scope = yield* Scope.make()
-      const ticket = yield* Effect.onExit(restore(Scope.provide(governor.admit(call, how), scope)), (exit) =>
-        Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)
-      )
+      const { opened: ticket, scope } = yield* inScope(governor.admit(call, how), restore)
       const end = (last: Effect.Effect<void>): void => {
         forgotten.unregister(scope)
         runFork(Effect.andThen(last, Scope.close(scope, Exit.void)))
