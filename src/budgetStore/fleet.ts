@@ -8,7 +8,7 @@ import * as Meter from "../admission/meter.ts"
 import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
-import type { Config, Head, Owner, Part, State } from "./state.ts"
+import { type Config, type Head, makeOwner, type Owner, type Part, type State } from "./state.ts"
 
 /** A process that does not come when it is due is passed over after this time. */
 const graceMillis = 250
@@ -75,26 +75,10 @@ const giveUp = (law: Law.Pool, owner: Owner): void => {
 
 /** Finds a process in the state, or lets it join: with the calls that it still has, if it was taken for dead. */
 export const enter = (state: State, id: string, self: Self, now: number): Owner => {
-  const { inFlight, leaseMillis, lost, name } = self
+  const { inFlight, lost } = self
   const found = state.owners[id]
   const isNew = found === undefined
-  const owner: Owner = found ?? {
-    name,
-    seq: 0,
-    at: now,
-    dueAt: now,
-    leaseMillis,
-    lost,
-    rank: state.joined++,
-    hasLeft: false,
-    inFlight: 0,
-    held: Amounts.nothing,
-    spent: Amounts.nothing,
-    tag: state.virtual,
-    head: undefined,
-    lag: 0,
-    part: undefined
-  }
+  const owner = found ?? makeOwner(self, state.joined++, state.virtual, now)
   state.owners[id] = owner
   takeBack(state.law, owner)
   if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
@@ -309,42 +293,33 @@ export const mostInFlight = ({ config, owners }: State, now: number): number => 
   return Math.max(1, most)
 }
 
-/** What a process goes on with alone: the law of the whole pool, made smaller. It starts with nothing but its debts. */
+/** The amounts of a meter that a process gets its part of. */
+const shared = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] as const
+
+/** The law that a process continues with alone: that of the whole pool, made smaller. It starts with nothing but its debts. */
 export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: number): Law.Pool => {
   const { of } = part
   const debt = (level: number): number => Math.min(0, level) * of
-  return {
-    ...law,
-    inFlight,
-    lag: 0,
-    meters: law.meters.map((meter) => ({
-      ...meter,
-      limit: meter.limit * of,
-      burst: meter.burst === undefined ? undefined : meter.burst * of,
-      level: debt(meter.level),
-      at: now,
-      floor: meter.floor * of,
-      peak: meter.peak * of,
-      best: meter.best * of,
-      recent: meter.recent * of,
-      ramp: meter.ramp * of,
-      reserve: meter.reserve * of
-    })),
-    caps: Amounts.mapDimensions<Cap.Cap, Cap.Cap>(law.caps, (cap, dimension) => ({
-      ...cap,
-      rule: partOfRule(cap.rule, of),
-      level: cap.rule.quota ? (part.quotas[dimension] ?? 0) : debt(cap.level),
-      at: now,
-      cells: cap.cells.map(({ amount, index }) => ({ index, amount: amount * of })),
-      highs: []
-    })),
-    gate: { ...law.gate },
-    window: { ...law.window, size: Math.max(1, Math.floor(law.window.size * of)) },
-    opening: law.opening === undefined ? undefined : { ...law.opening },
-    bucketTest: { ...law.bucketTest },
-    outageTest: { ...law.outageTest },
-    block: { ...law.block }
+  const own = structuredClone(law)
+  own.inFlight = inFlight
+  own.lag = 0
+  own.window.size = Math.max(1, Math.floor(own.window.size * of))
+  for (const meter of own.meters) {
+    for (const amount of shared) meter[amount] *= of
+    if (meter.burst !== undefined) meter.burst *= of
+    meter.level = debt(meter.level)
+    meter.at = now
   }
+  for (const dimension of Limits.dimensions) {
+    const cap = own.caps[dimension]
+    if (cap === undefined) continue
+    cap.rule = partOfRule(cap.rule, of)
+    cap.level = cap.rule.quota ? (part.quotas[dimension] ?? 0) : debt(cap.level)
+    cap.at = now
+    for (const cell of cap.cells) cell.amount *= of
+    cap.highs = []
+  }
+  return own
 }
 
 const partOfRule = (rule: Limits.Rule, of: number): Limits.Rule => ({

@@ -94,6 +94,30 @@ export const make = (config: Config, time: number): State => ({
   owners: {}
 })
 
+/** A process that joins. */
+export const makeOwner = (
+  { leaseMillis, lost, name }: Pick<Owner, "leaseMillis" | "lost" | "name">,
+  rank: number,
+  tag: number,
+  now: number
+): Owner => ({
+  name,
+  seq: 0,
+  at: now,
+  dueAt: now,
+  leaseMillis,
+  lost,
+  rank,
+  hasLeft: false,
+  inFlight: 0,
+  held: Amounts.nothing,
+  spent: Amounts.nothing,
+  tag,
+  head: undefined,
+  lag: 0,
+  part: undefined
+})
+
 // -----------------------------------------------------------------------------
 // Text
 // -----------------------------------------------------------------------------
@@ -168,23 +192,7 @@ const aReference = { at: 0, remaining: 0, sum: 0 }
 const aHead: Head = { priority: 0, charge: Amounts.nothing, weight: 0 }
 const aPart: Part = { of: 0, calls: Infinity, quotas: {}, fromMillis: 0, untilMillis: 0, keptTo: -Infinity }
 const aMeter = Meter.make("tokens", 0)
-const anOwner: Owner = {
-  name: "",
-  seq: 0,
-  at: 0,
-  dueAt: Infinity,
-  leaseMillis: 0,
-  lost: "keep",
-  rank: 0,
-  hasLeft: false,
-  inFlight: 0,
-  held: Amounts.nothing,
-  spent: Amounts.nothing,
-  tag: 0,
-  head: undefined,
-  lag: 0,
-  part: undefined
-}
+const anOwner: Owner = { ...makeOwner({ name: "", leaseMillis: 0, lost: "keep" }, 0, 0, 0), dueAt: Infinity }
 const aState = make({ rules: {}, shares: {}, concurrency: Infinity }, 0)
 const anOpening = aState.law.opening!
 const { law: aLaw, ...theState } = aState
