@@ -59,7 +59,7 @@ export const watch = (options: Options): Stream.Watched<Uint8Array> => {
   const end = (): void => {
     for (const event of parser.end()) observe(event)
     // What is too long to be read can still be passed on.
-    progress.isOpaque = parser.failure() !== undefined
+    progress.isOpaque = parser.hasStopped()
     progress.ended(cut)
   }
 
@@ -89,7 +89,7 @@ export const watch = (options: Options): Stream.Watched<Uint8Array> => {
     }
     const found = parser.feed(chunk)
     for (const event of found) observe(event)
-    progress.isOpaque = parser.failure() !== undefined
+    progress.isOpaque = parser.hasStopped()
     ready.push(...(filter?.push(chunk, found) ?? [chunk]))
   })
 }

@@ -1,17 +1,12 @@
+import type { Latency } from "./models.ts"
+
 /**
- * How long a provider works on a call where nobody says, in milliseconds: 100,000 tokens are read and 100 are written in a
- * second. Forecasts, simulations and the tools assume the same.
+ * How long a provider works on a call unless the user says otherwise, in milliseconds: 100,000 tokens are read and 100 are
+ * written in a second. Forecasts, simulations and the tools assume the same.
  */
 const usual = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 } as const
 
-/** A latency of which a part may be left to the usual one. */
-export interface Latency {
-  readonly baseMillis?: number | undefined
-  readonly perInputTokenMillis?: number | undefined
-  readonly perOutputTokenMillis?: number | undefined
-}
-
-/** The same without gaps. */
+/** A latency with the usual values where it has none. */
 export const complete = ({
   baseMillis = usual.baseMillis,
   perInputTokenMillis = usual.perInputTokenMillis,

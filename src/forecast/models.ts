@@ -62,11 +62,11 @@ export type Workload = ReadonlyArray<Agent>
  * @since 0.1.0
  */
 export interface Latency {
-  /** @default 500 */
+  /** Milliseconds that every call takes, whatever its size. @default 500 */
   readonly baseMillis?: number | undefined
-  /** @default 0.01: 100,000 tokens are read in a second */
+  /** Milliseconds per input token, before the first token of output. @default 0.01: 100,000 tokens are read in a second */
   readonly perInputTokenMillis?: number | undefined
-  /** @default 10: 100 tokens are written in a second */
+  /** Milliseconds per output token. @default 10: 100 tokens are written in a second */
   readonly perOutputTokenMillis?: number | undefined
 }
 

@@ -1,8 +1,8 @@
 /**
- * Events that come as one JSON list of objects, read from chunks of bytes as they arrive, wherever the chunks are cut: so Gemini
- * answers who does not ask for server-sent events.
+ * Events that come as one JSON list of objects, read from chunks of bytes as they arrive, wherever the chunks are cut. Gemini
+ * streams such a list to clients that do not request server-sent events.
  */
-import { defaultMaxBytes, type SseEvent, type SseFailure, type SseParser } from "./sse.ts"
+import { defaultMaxBytes, type SseEvent, type SseParser } from "./sse.ts"
 
 const quote = 0x22
 const backslash = 0x5c
@@ -11,12 +11,12 @@ const closing = { object: 0x7d, list: 0x5d }
 
 /**
  * Makes a parser for one list. Each object in it is an event, with its text as the data; what is between them is skipped. An
- * object longer than `maxBytes` (16 MiB by default) is a failure.
+ * object longer than `maxBytes` (16 MiB by default) stops it.
  */
 export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {
   // What marks the objects is ASCII, so no character is cut where they begin and end.
   const decoder = new TextDecoder()
-  let failure: SseFailure | undefined
+  let hasStopped = false
   /** The object that is still incomplete, and how many objects and lists are open in it. */
   let text = ""
   let bytes = 0
@@ -41,7 +41,7 @@ export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly ma
   /** Keeps the part of an object that has arrived. */
   const keep = (piece: Uint8Array): void => {
     bytes += piece.length
-    if (bytes > maxBytes) failure = { tooLong: "event", maxBytes }
+    if (bytes > maxBytes) hasStopped = true
     else text += decoder.decode(piece, { stream: true })
   }
 
@@ -55,7 +55,7 @@ export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly ma
   return {
     feed: (chunk) => {
       const events: Array<SseEvent> = []
-      if (failure !== undefined) return events
+      if (hasStopped) return events
       let start = 0
       for (let index = 0; index < chunk.length; index++) {
         const wasOutside = depth === 0
@@ -63,7 +63,7 @@ export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly ma
         if (wasOutside && depth > 0) start = index
         if (!isEnd) continue
         keep(chunk.subarray(start, index + 1))
-        if (failure !== undefined) return events
+        if (hasStopped) return events
         events.push(complete(index + 1))
       }
       if (depth > 0) keep(chunk.subarray(start))
@@ -71,6 +71,6 @@ export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly ma
     },
     // An object that is cut is no event.
     end: () => [],
-    failure: () => failure
+    hasStopped: () => hasStopped
   }
 }

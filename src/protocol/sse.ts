@@ -1,8 +1,8 @@
 /**
  * Server-sent events, read from chunks of bytes as they arrive, wherever the chunks are cut.
  *
- * Only the lines of an event that is still incomplete are kept, and their length is bounded: a stream that passes the
- * bound ends the parser with a typed failure, and its bytes can still be passed on.
+ * Only the lines of an event that is still incomplete are kept, and their length is bounded: the parser stops at a longer
+ * one, and the bytes of the stream can still be passed on.
  *
  * Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
@@ -22,21 +22,14 @@ export interface SseEvent {
   readonly end: number
 }
 
-/** Why a parser stopped. */
-export interface SseFailure {
-  /** `"line"`: one line was too long. `"event"`: the data lines of one event were too long together. */
-  readonly tooLong: "line" | "event"
-  readonly maxBytes: number
-}
-
 /** An incremental parser. It is mutable and belongs to one stream. */
 export interface SseParser {
-  /** The blocks that this chunk completes, in order. After a failure there are none. */
+  /** The blocks that this chunk completes, in order. There are none after the parser has stopped. */
   readonly feed: (chunk: Uint8Array) => ReadonlyArray<SseEvent>
   /** The block that the end of the stream completes: the standard drops it, clients read it. */
   readonly end: () => ReadonlyArray<SseEvent>
-  /** Why the parser stopped; undefined as long as it reads. */
-  readonly failure: () => SseFailure | undefined
+  /** Whether the parser has stopped, because a line or the data of an event was longer than it takes. */
+  readonly hasStopped: () => boolean
 }
 
 /** Images come as base64 in one line, and an answer of the Responses API is repeated whole in its last event. */
@@ -138,29 +131,29 @@ const makeFields = (maxBytes: number) => {
   }
 }
 
-/** Makes a parser for one stream. A line or an event longer than `maxBytes` (16 MiB by default) is a failure. */
+/** Makes a parser for one stream. A line or an event longer than `maxBytes` (16 MiB by default) stops it. */
 export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {
   const pending = makePending()
   const event = makeFields(maxBytes)
-  let failure: SseFailure | undefined
+  let hasStopped = false
   let isFirstLine = true
   /** The last chunk ended with CR: an LF at the start of the next one belongs to it. */
   let endedWithCr = false
 
-  const fail = (tooLong: SseFailure["tooLong"]): "failed" => {
-    failure = { tooLong, maxBytes }
+  const stop = (): "stopped" => {
+    hasStopped = true
     pending.take()
     event.clear()
-    return "failed"
+    return "stopped"
   }
 
   /** Reads a line that has ended. */
-  const readLine = (bytes: Uint8Array): "blank" | "field" | "failed" => {
+  const readLine = (bytes: Uint8Array): "blank" | "field" | "stopped" => {
     const line = isFirstLine && startsWith(bytes, byteOrderMark) ? bytes.subarray(byteOrderMark.length) : bytes
     isFirstLine = false
-    if (line.length > maxBytes) return fail("line")
+    if (line.length > maxBytes) return stop()
     if (line.length === 0) return "blank"
-    return event.read(line) ? "field" : fail("event")
+    return event.read(line) ? "field" : stop()
   }
 
   const lineOf = (piece: Uint8Array): Uint8Array => {
@@ -172,13 +165,13 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
   /** Keeps the part of a line that has arrived. */
   const keep = (piece: Uint8Array): void => {
     // The mark at the start of a stream is no part of its first line.
-    if (pending.length() + piece.length > maxBytes + byteOrderMark.length) fail("line")
+    if (pending.length() + piece.length > maxBytes + byteOrderMark.length) stop()
     else pending.append(piece)
   }
 
   const feed = (chunk: Uint8Array): ReadonlyArray<SseEvent> => {
     const events: Array<SseEvent> = []
-    if (failure !== undefined || chunk.length === 0) return events
+    if (hasStopped || chunk.length === 0) return events
     const nextEnd = makeScanner(chunk)
     let start = endedWithCr && chunk[0] === LF ? 1 : 0
     endedWithCr = false
@@ -193,7 +186,7 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
       if (chunk[end] === CR && chunk[start] === LF) start++
       else endedWithCr = chunk[end] === CR && start === chunk.length
       const line = readLine(lineOf(piece))
-      if (line === "failed") break
+      if (line === "stopped") break
       if (line === "blank") events.push(event.take(start))
     }
     return events
@@ -202,10 +195,10 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
   return {
     feed,
     end: () => {
-      if (pending.length() > 0 && failure === undefined) readLine(pending.take())
+      if (pending.length() > 0 && !hasStopped) readLine(pending.take())
       return event.isEmpty() ? [] : [event.take(0)]
     },
-    failure: () => failure
+    hasStopped: () => hasStopped
   }
 }
 

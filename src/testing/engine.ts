@@ -202,10 +202,10 @@ const turnAway = (
   request: Request,
   what: {
     readonly status: keyof typeof answers
-    readonly by: RejectedBy | undefined
-    readonly fault: FaultKind | undefined
-    readonly errorCode: string | undefined
-    readonly retryAfterMillis: number | undefined
+    readonly by?: RejectedBy | undefined
+    readonly fault?: FaultKind | undefined
+    readonly errorCode?: string | undefined
+    readonly retryAfterMillis?: number | undefined
   }
 ): Rejected => {
   const { by, errorCode, fault, retryAfterMillis, status } = what
@@ -263,13 +263,11 @@ const rejectByLimit = (
     wait = obstacle(state, pool, request, charge)?.millis ?? millis
   }
   if (pool.gauges[by as Limits.Dimension]?.kind === "quota") {
-    const errorCode = "enforced_spend_limit_reached"
-    return turnAway(state, pool, request, { status: 429, by, fault: undefined, errorCode, retryAfterMillis: undefined })
+    return turnAway(state, pool, request, { status: 429, by, errorCode: "enforced_spend_limit_reached" })
   }
   return turnAway(state, pool, request, {
     status: 429,
     by,
-    fault: undefined,
     errorCode: by === "ramp" ? "ramp_limit_exceeded" : undefined,
     // A call that can never fit is told to come back in a minute, as if it could.
     retryAfterMillis: wait === Infinity ? 60_000 : wait

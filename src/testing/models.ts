@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type * as Forecast from "../Forecast.ts"
 import type * as Limits from "../Limits.ts"
 import type { Params } from "../LlmProvider.ts"
 
@@ -37,25 +38,7 @@ export interface RejectionCharge {
  * @category options
  * @since 0.1.0
  */
-export interface Latency {
-  /**
-   * Milliseconds that every call takes, whatever its size.
-   *
-   * @default 500
-   */
-  readonly baseMillis?: number | undefined
-  /**
-   * Milliseconds per input token, before the first token of output: 0.01 reads 100,000 tokens in a second.
-   *
-   * @default 0.01
-   */
-  readonly perInputTokenMillis?: number | undefined
-  /**
-   * Milliseconds per output token: 10 writes 100 tokens a second.
-   *
-   * @default 10
-   */
-  readonly perOutputTokenMillis?: number | undefined
+export interface Latency extends Forecast.Latency {
   /**
    * The spread of a lognormal factor with mean 1 on all of it: 0 for none, 0.3 for calls that mostly lie between 0.7 and
    * 1.4 times their time.

@@ -45,7 +45,7 @@ describe("a JSON list as a stream", () => {
         pieces.flatMap((piece) => parser.feed(piece)),
         []
       )
-      assert.deepStrictEqual(parser.failure(), { tooLong: "event", maxBytes: 8 })
+      assert.isTrue(parser.hasStopped())
     }
     assert.deepStrictEqual(dataOf([bytesOf(`[{"a":1},{"b":2}]`)], { maxBytes: 7 }), [`{"a":1}`, `{"b":2}`])
   })
