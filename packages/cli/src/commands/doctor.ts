@@ -16,7 +16,7 @@ import { versions } from "node:process"
 import * as Words from "../words.ts"
 import { innermost } from "./errors.ts"
 import * as Exit from "./exit.ts"
-import * as LimitFlags from "./limits.ts"
+import * as Flags from "./flags.ts"
 import * as Print from "./print.ts"
 import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
@@ -195,16 +195,9 @@ export class Unwell extends Schema.TaggedError<Unwell>("floodgate/cli/Unwell")("
 }
 
 const flags = {
-  call: Flag.Boolean("call").pipe(
-    Flag.withDescription("Make one call of a few tokens to the provider, and read the limits in its answer"),
-    Flag.withDefault(false)
-  ),
-  model: Flag.String("model").pipe(
-    Flag.filter(
-      (name) => name.trim() !== "",
-      () => "the name of a model"
-    ),
-    LimitFlags.byDefault("The model that --call asks", "claude-sonnet-5")
+  call: Flags.toggle("call", "Make one call of a few tokens to the provider, and read the limits in its answer"),
+  model: Flags.text("model", "the name of a model").pipe(
+    Flags.byDefault("The model that --call asks", "claude-sonnet-5")
   ),
   redis: Redis.url("Also check this Redis (default: none)").pipe(Flag.optional),
   redisPrefix: Redis.prefix

@@ -13,6 +13,7 @@ import { Report, Scenario, Scenarios } from "../lab/index.ts"
 import { round } from "../lab/round.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import type * as Limits from "floodgate/Limits"
+import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
@@ -32,9 +33,6 @@ import { dollarsText } from "../words.ts"
 // Flags
 // -----------------------------------------------------------------------------
 
-const count = (name: string, text: string, unless: string) =>
-  LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
-
 /** Whose prices are compared where no model is named: the present ones of Anthropic's classes. */
 const usualModels = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"]
 
@@ -44,25 +42,16 @@ const flags = {
     Argument.variadic()
   ),
   ...Selection.flags,
-  trace: Flag.String("trace").pipe(
-    Flag.filter(
-      (path) => path !== "",
-      () => "a file"
-    ),
-    Flag.withMetavar("<file>"),
-    Flag.withDescription("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
-    Flag.optional
-  ),
-  agents: LimitFlags.count("agents").pipe(
-    Flag.withDescription(
+  trace: Flags.trace("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
+  agents: Flags.count("agents").pipe(
+    Flags.optional(
       "Agents; with --trace, the agents make its calls as fast as possible (default: 12, or the trace's arrivals)"
-    ),
-    Flag.optional
+    )
   ),
-  calls: count("calls", "Calls that each agent makes in turn", "5"),
-  firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
-  tokens: count("tokens", "Tokens of each later call, output included", "14000"),
-  outputTokens: count("output-tokens", "Output tokens of each call", "200"),
+  calls: Flags.optionalCount("calls", "Calls that each agent makes in turn", "5"),
+  firstTokens: Flags.optionalCount("first-tokens", "Tokens of an agent's first call, output included", "150000"),
+  tokens: Flags.optionalCount("tokens", "Tokens of each later call, output included", "14000"),
+  outputTokens: Flags.optionalCount("output-tokens", "Output tokens of each call", "200"),
   model: Flag.String("model").pipe(
     Flag.withMetavar("<name>"),
     Flag.withDescription(`Say what it costs with this model; may be given again (default: ${usualModels.join(", ")})`),
@@ -72,15 +61,13 @@ const flags = {
   latencyPerToken: LimitFlags.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
-    Flag.withDescription('Say which tier is enough for this deadline, such as "10 minutes"'),
-    Flag.optional
+    Flags.optional('Say which tier is enough for this deadline, such as "10 minutes"')
   ),
   ...LimitFlags.flags,
   report: Output.flag("report", "file").pipe(
-    Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
-    Flag.optional
+    Flags.optional("Write a report with charts: one HTML file that opens offline")
   ),
-  json: Flag.Boolean("json").pipe(Flag.withDescription("One JSON object"), Flag.withDefault(false))
+  json: Flags.toggle("json", "One JSON object")
 }
 
 const invalid = invalidFlag("forecast")

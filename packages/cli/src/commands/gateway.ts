@@ -15,6 +15,7 @@ import * as GatewayConfig from "./gateway/config.ts"
 import * as Record from "./gateway/record.ts"
 import * as Reload from "./gateway/reload.ts"
 import * as State from "./gateway/state.ts"
+import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
@@ -28,44 +29,34 @@ const defaultMaxQueued = 10_000
 const flags = {
   config: Flag.String("config").pipe(
     Flag.withMetavar("<file>"),
-    Flag.withDescription("A file of JSON with upstreams, limits, rules for callers and bounds; flags go before it"),
-    Flag.optional
+    Flags.optional("A file of JSON with upstreams, limits, rules for callers and bounds; flags go before it")
   ),
-  port: LimitFlags.number(
-    "port",
-    "a port from 0 to 65535",
-    (port) => Number.isInteger(port) && port >= 0 && port <= 65_535
-  ).pipe(Flag.withDescription(`Port to listen on; 0 takes a free one (default: ${defaultPort})`), Flag.optional),
+  port: Flags.port.pipe(Flags.optional(`Port to listen on; 0 takes a free one (default: ${defaultPort})`)),
   host: Flag.String("host").pipe(
-    Flag.withDescription(
+    Flags.optional(
       "Address to listen on; anything but loopback needs a token in FLOODGATE_GATEWAY_TOKEN (default: 127.0.0.1)"
-    ),
-    Flag.optional
+    )
   ),
   upstream: Flag.KeyValuePair("upstream").pipe(
     Flag.withMetavar("<name=url>"),
-    Flag.withDescription(
+    Flags.optional(
       "A provider: anthropic, openai, gemini, or another name, which its callers put in front of the path (default: the public addresses of the three)"
-    ),
-    Flag.optional
+    )
   ),
-  maxHold: LimitFlags.positive("max-hold", 3_600).pipe(
+  maxHold: Flags.positive("max-hold", 3_600).pipe(
     Flag.withMetavar("<seconds>"),
-    Flag.withDescription("The longest that a call is held; what would wait longer is refused at once (default: 300)"),
-    Flag.optional
+    Flags.optional("The longest that a call is held; what would wait longer is refused at once (default: 300)")
   ),
   concurrency: LimitFlags.concurrency,
   state: Output.flag("state", "file").pipe(
-    Flag.withDescription(
+    Flags.optional(
       "Keep what was learned of limits and calls in this file, and what was spent of caps, from one start to the next"
-    ),
-    Flag.optional
+    )
   ),
   record: Output.flag("record", "file").pipe(
-    Flag.withDescription(
+    Flags.optional(
       "Add each call to this trace, without its content: time, tokens, model, agent, wait. forecast and storm read it with --trace"
-    ),
-    Flag.optional
+    )
   ),
   ...LimitFlags.flags,
   ...Redis.flags

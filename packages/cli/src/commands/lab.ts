@@ -1,11 +1,11 @@
 /** `floodgate lab`: the race over all scenarios, as one report. */
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { AwsStudy, Document, Matrix, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { finished } from "../stepwise.ts"
+import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
@@ -14,13 +14,12 @@ import * as Racing from "./racing.ts"
 
 const flags = {
   report: Output.flag("report", "file").pipe(
-    LimitFlags.byDefault("The report: one HTML file that opens offline", "lab-report.html")
+    Flags.byDefault("The report: one HTML file that opens offline", "lab-report.html")
   ),
   docs: Output.flag("docs", "folder").pipe(
-    Flag.withDescription(
+    Flags.optional(
       "Also write the project's documentation: lab.md, and charts as SVG files in images (default: only the report)"
-    ),
-    Flag.optional
+    )
   ),
   seed: LimitFlags.seed
 }

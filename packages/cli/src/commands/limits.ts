@@ -1,4 +1,4 @@
-/** The flags that say what a provider limits, and what flags of all commands have in common. */
+/** The flags that say what a provider limits, and how it behaves. */
 import type * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -7,53 +7,7 @@ import { usual } from "../latency.ts"
 import * as Words from "../words.ts"
 import * as Limits from "floodgate/Limits"
 import { invalidFlag, orInvalid } from "./errors.ts"
-
-/** A number within a range. A text that is no number is refused in the same words as one outside of it. */
-export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
-  Flag.String(name).pipe(
-    Flag.filterMap(
-      (text) => Option.filter(Option.some(text.trim() === "" ? Number.NaN : Number(text)), holds),
-      () => expected
-    ),
-    Flag.withMetavar("<n>")
-  )
-
-/** What limits allow, too: 2^53. */
-const most = Number.MAX_SAFE_INTEGER
-/** Smaller rates and factors mean nothing, and a figure that is divided by them cannot be read. */
-const least = 0.001
-
-/** A number above zero. */
-export const positive = (name: string, upTo = most): Flag.Flag<number> =>
-  number(
-    name,
-    upTo < most ? `a number from ${least} to ${Words.thousands(upTo)}` : `a number from ${least} up to 2^53`,
-    (value) => value >= least && value <= upTo
-  )
-
-/** A whole number above zero. */
-export const count = (name: string, upTo = most): Flag.Flag<number> =>
-  number(
-    name,
-    upTo < most ? `a whole number from 1 to ${Words.thousands(upTo)}` : "a whole number above 0",
-    (value) => value > 0 && Number.isSafeInteger(value) && value <= upTo
-  )
-
-/** A number that is not below zero. */
-export const atLeastZero = (name: string, upTo: number): Flag.Flag<number> =>
-  number(name, `a number from 0 to ${Words.thousands(upTo)}`, (value) => value >= 0 && value <= upTo)
-
-/** A day in milliseconds: nothing that is tried takes longer. */
-export const mostMillis = 86_400_000
-
-/** No model writes as much in one answer. */
-export const mostOutputTokens = 10_000_000
-
-/** A description and a default in one, so that `--help` shows what nobody has to say. */
-export const byDefault =
-  (text: string, value: string | number) =>
-  <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
-    flag.pipe(Flag.withDescription(`${text} (default: ${value})`), Flag.withDefault(value as A))
+import { atLeastZero, byDefault, count, mostMillis, number, optional, positive } from "./flags.ts"
 
 /** Random numbers have 32 bits, so that a larger seed would be another one. */
 const mostSeed = 2 ** 32 - 1
@@ -67,16 +21,14 @@ export const seed = number(
 
 /** How long a call takes, besides what is usual. */
 export const latencyPerToken = atLeastZero("latency-per-token", mostMillis).pipe(
-  Flag.withDescription(
+  optional(
     `Milliseconds per output token, in addition to ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
-  ),
-  Flag.optional
+  )
 )
 
 /** How many calls may be in flight. */
 export const concurrency = count("concurrency", 1_000_000).pipe(
-  Flag.withDescription("Calls in flight at once (default: as many as the limits allow)"),
-  Flag.optional
+  optional("Calls in flight at once (default: as many as the limits allow)")
 )
 
 /** How the provider counts. */
@@ -96,28 +48,18 @@ export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "
 /** The flags for limits. None given is no limit. */
 export const flags = {
   inputTokensPerMinute: positive("input-tokens-per-minute").pipe(
-    Flag.withDescription("Input tokens that the provider grants a minute"),
-    Flag.optional
+    optional("Input tokens that the provider grants a minute")
   ),
   outputTokensPerMinute: positive("output-tokens-per-minute").pipe(
-    Flag.withDescription("Output tokens that the provider grants a minute"),
-    Flag.optional
+    optional("Output tokens that the provider grants a minute")
   ),
-  requestsPerMinute: positive("requests-per-minute").pipe(
-    Flag.withDescription("Requests that the provider grants a minute"),
-    Flag.optional
-  ),
+  requestsPerMinute: positive("requests-per-minute").pipe(optional("Requests that the provider grants a minute")),
   tokensPerSecond: positive("tokens-per-second").pipe(
-    Flag.withDescription("Input and output tokens together that the provider grants a second"),
-    Flag.optional
+    optional("Input and output tokens together that the provider grants a second")
   ),
-  burst: positive("burst").pipe(
-    Flag.withDescription("Tokens that the provider grants at once, for each limit on tokens"),
-    Flag.optional
-  ),
+  burst: positive("burst").pipe(optional("Tokens that the provider grants at once, for each limit on tokens")),
   window: window.pipe(
-    Flag.withDescription("How the provider counts limits per minute; Anthropic documents a bucket (default: bucket)"),
-    Flag.optional
+    optional("How the provider counts limits per minute; Anthropic documents a bucket (default: bucket)")
   )
 }
 

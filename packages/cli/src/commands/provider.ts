@@ -10,52 +10,43 @@ import * as Words from "../words.ts"
 import { ProviderServer } from "floodgate/testing/server"
 import type { ProviderSim } from "floodgate/testing"
 import * as Exit from "./exit.ts"
+import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Print from "./print.ts"
 
 const flags = {
-  port: LimitFlags.number(
-    "port",
-    "a port from 0 to 65535",
-    (port) => Number.isInteger(port) && port >= 0 && port <= 65_535
-  ).pipe(LimitFlags.byDefault("Port to listen on; 0 takes a free one", 0)),
-  host: Flag.String("host").pipe(
-    Flag.filter(
-      (host) => host.trim() !== "",
-      () => "an address or the name of a host"
-    ),
-    LimitFlags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
+  port: Flags.port.pipe(Flags.byDefault("Port to listen on; 0 takes a free one", 0)),
+  host: Flags.text("host", "an address or the name of a host").pipe(
+    Flags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,
   rejections: LimitFlags.rejections("free"),
-  concurrency: LimitFlags.count("concurrency").pipe(
-    Flag.withDescription("Calls that the provider accepts at once (default: no limit)"),
-    Flag.optional
+  concurrency: Flags.count("concurrency").pipe(
+    Flags.optional("Calls that the provider accepts at once (default: no limit)")
   ),
-  headers: LimitFlags.headers.pipe(LimitFlags.byDefault("Rate limit headers of responses", "rounded")),
-  outputTokens: LimitFlags.count("output-tokens", LimitFlags.mostOutputTokens).pipe(
-    Flag.withDescription("Output tokens of every answer (default: those of its text)"),
-    Flag.optional
+  headers: LimitFlags.headers.pipe(Flags.byDefault("Rate limit headers of responses", "rounded")),
+  outputTokens: Flags.count("output-tokens", Flags.mostOutputTokens).pipe(
+    Flags.optional("Output tokens of every answer (default: those of its text)")
   ),
-  latencyBase: LimitFlags.atLeastZero("latency", LimitFlags.mostMillis).pipe(
+  latencyBase: Flags.atLeastZero("latency", Flags.mostMillis).pipe(
     Flag.withMetavar("<ms>"),
-    LimitFlags.byDefault("Milliseconds that every call takes", Latency.usual.baseMillis)
+    Flags.byDefault("Milliseconds that every call takes", Latency.usual.baseMillis)
   ),
-  latencyInput: LimitFlags.atLeastZero("latency-per-input-token", LimitFlags.mostMillis).pipe(
+  latencyInput: Flags.atLeastZero("latency-per-input-token", Flags.mostMillis).pipe(
     Flag.withMetavar("<ms>"),
-    LimitFlags.byDefault("Milliseconds per input token, besides", Latency.usual.perInputTokenMillis)
+    Flags.byDefault("Milliseconds per input token, besides", Latency.usual.perInputTokenMillis)
   ),
-  latencyOutput: LimitFlags.atLeastZero("latency-per-output-token", LimitFlags.mostMillis).pipe(
+  latencyOutput: Flags.atLeastZero("latency-per-output-token", Flags.mostMillis).pipe(
     Flag.withMetavar("<ms>"),
-    LimitFlags.byDefault("Milliseconds per output token, besides", Latency.usual.perOutputTokenMillis)
+    Flags.byDefault("Milliseconds per output token, besides", Latency.usual.perOutputTokenMillis)
   ),
-  noise: LimitFlags.atLeastZero("latency-noise", 5).pipe(
+  noise: Flags.atLeastZero("latency-noise", 5).pipe(
     Flag.withMetavar("<sigma>"),
-    LimitFlags.byDefault("Spread of the latency: 0 for none, 0.3 for a realistic one", 0)
+    Flags.byDefault("Spread of the latency: 0 for none, 0.3 for a realistic one", 0)
   ),
-  timeScale: LimitFlags.positive("time-scale", 1_000_000).pipe(
+  timeScale: Flags.positive("time-scale", 1_000_000).pipe(
     Flag.withMetavar("<x>"),
-    LimitFlags.byDefault("How many times faster than real time its time passes", 1)
+    Flags.byDefault("How many times faster than real time its time passes", 1)
   ),
   seed: LimitFlags.seed
 }

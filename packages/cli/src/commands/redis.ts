@@ -9,7 +9,7 @@ import { hostname } from "node:os"
 import { pid } from "node:process"
 import { innermost } from "./errors.ts"
 import * as Exit from "./exit.ts"
-import * as LimitFlags from "./limits.ts"
+import * as Flags from "./flags.ts"
 
 const isAddress = (text: string): boolean => /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
 
@@ -28,7 +28,7 @@ export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
     (name) => name !== "",
     () => "a name"
   ),
-  LimitFlags.byDefault("The name of the budget in Redis: runs that give the same share it", "floodgate")
+  Flags.byDefault("The name of the budget in Redis: runs that give the same share it", "floodgate")
 )
 
 /** Nobody answers as Redis at the address. */

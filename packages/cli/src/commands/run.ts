@@ -11,6 +11,7 @@ import * as Words from "../words.ts"
 import { Report, Scenario } from "../lab/index.ts"
 import * as Retry from "floodgate/Retry"
 import * as Files from "./files.ts"
+import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
@@ -41,75 +42,50 @@ const flags = {
     Argument.withDescription("Files, or folders of text files"),
     Argument.atLeast(1)
   ),
-  prompt: Flag.String("prompt").pipe(Flag.withDescription("What to do with the documents"), Flag.optional),
+  prompt: Flag.String("prompt").pipe(Flags.optional("What to do with the documents")),
   promptFile: Flag.String("prompt-file").pipe(
     Flag.withMetavar("<file>"),
-    Flag.withDescription("A file with the prompt, instead of --prompt"),
-    Flag.optional
+    Flags.optional("A file with the prompt, instead of --prompt")
   ),
   ...Selection.flags,
-  agents: LimitFlags.count("agents").pipe(
-    Flag.withDescription(
+  agents: Flags.count("agents").pipe(
+    Flags.optional(
       `Agents; each gets an equal share of the documents (default: ${Selection.usualAgents}, or one a line)`
-    ),
-    Flag.optional
+    )
   ),
-  model: Flag.String("model").pipe(
-    Flag.filter(
-      (name) => name.trim() !== "",
-      () => "the name of a model"
-    ),
-    LimitFlags.byDefault("The model", "claude-sonnet-5")
-  ),
-  maxTokens: LimitFlags.count("max-tokens", LimitFlags.mostOutputTokens).pipe(
-    LimitFlags.byDefault("The most output tokens of one call", 1_024)
+  model: Flags.text("model", "the name of a model").pipe(Flags.byDefault("The model", "claude-sonnet-5")),
+  maxTokens: Flags.count("max-tokens", Flags.mostOutputTokens).pipe(
+    Flags.byDefault("The most output tokens of one call", 1_024)
   ),
   out: Output.flag("out", "folder").pipe(
-    Flag.withDescription(
+    Flags.optional(
       `Folder for results.jsonl and summary.md; a stopped run resumes from it (default: ${Documents.defaultOut})`
-    ),
-    Flag.optional
+    )
   ),
-  dryRun: Flag.Boolean("dry-run").pipe(
-    Flag.withDescription(
-      "Show what would be sent, its size, how long it takes and what it costs; send and write nothing"
-    ),
-    Flag.withDefault(false)
+  dryRun: Flags.toggle(
+    "dry-run",
+    "Show what would be sent, its size, how long it takes and what it costs; send and write nothing"
   ),
-  yes: Flag.Boolean("yes").pipe(
-    Flag.withAlias("y"),
-    Flag.withDescription("Do not ask for confirmation before the first call to a paid provider"),
-    Flag.withDefault(false)
-  ),
+  yes: Flags.toggle("yes", "Do not ask for confirmation before the first call to a paid provider", "y"),
   concurrency: LimitFlags.concurrency,
-  attempts: LimitFlags.count("attempts", 1_000).pipe(
-    LimitFlags.byDefault("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked", 5)
+  attempts: Flags.count("attempts", 1_000).pipe(
+    Flags.byDefault("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked", 5)
   ),
-  capTokens: LimitFlags.count("cap-tokens").pipe(
-    Flag.withDescription("The most tokens that all calls together may use (default: no cap)"),
-    Flag.optional
+  capTokens: Flags.count("cap-tokens").pipe(
+    Flags.optional("The most tokens that all calls together may use (default: no cap)")
   ),
-  maxUsd: LimitFlags.positive("max-usd", 1_000_000).pipe(
-    Flag.withDescription(
+  maxUsd: Flags.positive("max-usd", 1_000_000).pipe(
+    Flags.optional(
       "The most that this run may cost in dollars; a call that may cost more is not sent (default: no cap)"
-    ),
-    Flag.optional
+    )
   ),
   ...LimitFlags.flags,
   ...Redis.flags,
   report: Output.flag("report", "file").pipe(
-    Flag.withDescription("Write a report with charts when it ends: one HTML file that opens offline"),
-    Flag.optional
+    Flags.optional("Write a report with charts when it ends: one HTML file that opens offline")
   ),
-  quiet: Flag.Boolean("quiet").pipe(
-    Flag.withAlias("q"),
-    Flag.withDescription("Print only what went wrong"),
-    Flag.withDefault(false)
-  ),
-  json: Flag.Boolean("json").pipe(
-    Flag.withDescription("One JSON object a line: every event, then the report"),
-    Flag.withDefault(false)
-  )
+  quiet: Flags.toggle("quiet", "Print only what went wrong", "q"),
+  json: Flags.toggle("json", "One JSON object a line: every event, then the report")
 }
 
 const usage = (message: string): CliError.ShowHelp =>

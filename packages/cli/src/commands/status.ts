@@ -8,6 +8,7 @@ import * as Terminal from "effect/Terminal"
 import * as Words from "../words.ts"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "floodgate/redis"
+import * as Flags from "./flags.ts"
 import * as Painter from "./painter.ts"
 import * as Print from "./print.ts"
 import * as Redis from "./redis.ts"
@@ -19,15 +20,8 @@ const flags = {
     Flag.withDefault("redis://127.0.0.1:6379")
   ),
   redisPrefix: Redis.prefix,
-  watch: Flag.Boolean("watch").pipe(
-    Flag.withAlias("w"),
-    Flag.withDescription("Refresh every second, until Ctrl-C"),
-    Flag.withDefault(false)
-  ),
-  json: Flag.Boolean("json").pipe(
-    Flag.withDescription("One JSON object; with --watch one a line"),
-    Flag.withDefault(false)
-  )
+  watch: Flags.toggle("watch", "Refresh every second, until Ctrl-C", "w"),
+  json: Flags.toggle("json", "One JSON object; with --watch one a line")
 }
 
 // -----------------------------------------------------------------------------

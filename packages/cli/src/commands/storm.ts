@@ -8,6 +8,7 @@ import { type Race, Report, Scenario, Scenarios, Strategies, Table } from "../la
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as Help from "./help.ts"
 import * as Legend from "./legend.ts"
+import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
@@ -17,50 +18,32 @@ import * as Trace from "./trace.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
-const count = (name: string, text: string, unless: string) =>
-  LimitFlags.count(name).pipe(Flag.withDescription(`${text} (default: ${unless})`), Flag.optional)
-
 const flags = {
   scenario: Flag.Literals("scenario", Scenarios.names).pipe(
-    Flag.withDescription(
+    Flags.optional(
       "The scenario, see SCENARIOS below; the other flags change it, and their defaults are the incident's (default: incident)"
-    ),
-    Flag.optional
+    )
   ),
-  trace: Flag.String("trace").pipe(
-    Flag.filter(
-      (path) => path !== "",
-      () => "a file"
-    ),
-    Flag.withMetavar("<file>"),
-    Flag.withDescription("Replay a trace instead: CSV of the Azure LLM inference or BurstGPT format"),
-    Flag.optional
-  ),
+  trace: Flags.trace("Replay a trace instead: CSV of the Azure LLM inference or BurstGPT format"),
   speed: Flag.String("speed").pipe(
-    Flag.withDescription('With --trace: times faster than recorded, or "max" for as fast as possible (default: 1)'),
-    Flag.optional
+    Flags.optional('With --trace: times faster than recorded, or "max" for as fast as possible (default: 1)')
   ),
-  agents: count("agents", "Agents", "12"),
-  calls: count("calls", "Calls that each agent makes in turn", "5"),
-  firstTokens: count("first-tokens", "Tokens of an agent's first call, output included", "150000"),
-  tokens: count("tokens", "Tokens of each later call, output included", "14000"),
-  outputTokens: count("output-tokens", "Output tokens of each call, within its tokens", "200"),
+  agents: Flags.optionalCount("agents", "Agents", "12"),
+  calls: Flags.optionalCount("calls", "Calls that each agent makes in turn", "5"),
+  firstTokens: Flags.optionalCount("first-tokens", "Tokens of an agent's first call, output included", "150000"),
+  tokens: Flags.optionalCount("tokens", "Tokens of each later call, output included", "14000"),
+  outputTokens: Flags.optionalCount("output-tokens", "Output tokens of each call, within its tokens", "200"),
   // A minute's worth must be a limit, too.
-  rate: LimitFlags.number("rate", "a number from 0.001 up to 2^47", (value) => value >= 0.001 && value <= 2 ** 47).pipe(
-    Flag.withDescription("Tokens a second that the provider grants (default: 60000)"),
-    Flag.optional
+  rate: Flags.number("rate", "a number from 0.001 up to 2^47", (value) => value >= 0.001 && value <= 2 ** 47).pipe(
+    Flags.optional("Tokens a second that the provider grants (default: 60000)")
   ),
-  burst: LimitFlags.positive("burst").pipe(
-    Flag.withDescription("Tokens that the provider's bucket holds; a window holds a minute's worth (default: 200000)"),
-    Flag.optional
+  burst: Flags.positive("burst").pipe(
+    Flags.optional("Tokens that the provider's bucket holds; a window holds a minute's worth (default: 200000)")
   ),
-  concurrency: count("concurrency", "Calls that the provider takes at once", "no limit"),
+  concurrency: Flags.optionalCount("concurrency", "Calls that the provider takes at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
-  headers: LimitFlags.headers.pipe(
-    Flag.withDescription("Rate limit headers of responses (default: rounded)"),
-    Flag.optional
-  ),
-  window: LimitFlags.window.pipe(Flag.withDescription("How the provider counts (default: bucket)"), Flag.optional),
+  headers: LimitFlags.headers.pipe(Flags.optional("Rate limit headers of responses (default: rounded)")),
+  window: LimitFlags.window.pipe(Flags.optional("How the provider counts (default: bucket)")),
   latencyPerToken: LimitFlags.latencyPerToken,
   seed: LimitFlags.seed,
   strategy: Flag.Literals("strategy", names).pipe(
@@ -70,14 +53,10 @@ const flags = {
     Flag.atLeast(0)
   ),
   report: Output.flag("report", "file").pipe(
-    Flag.withDescription("Write a report with charts: one HTML file that opens offline"),
-    Flag.optional
+    Flags.optional("Write a report with charts: one HTML file that opens offline")
   ),
-  svg: Output.flag("svg", "folder").pipe(Flag.withDescription("Write the charts as SVG files"), Flag.optional),
-  json: Flag.Boolean("json").pipe(
-    Flag.withDescription("One JSON object: the scenario and an array of results"),
-    Flag.withDefault(false)
-  )
+  svg: Output.flag("svg", "folder").pipe(Flags.optional("Write the charts as SVG files")),
+  json: Flags.toggle("json", "One JSON object: the scenario and an array of results")
 }
 
 /** Where a workload comes from. */

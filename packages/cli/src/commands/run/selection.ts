@@ -8,6 +8,7 @@ import type * as Path from "effect/Path"
 import { invalidFlag } from "../errors.ts"
 import type { Unreadable } from "../files.ts"
 import { finished } from "../../stepwise.ts"
+import * as Flags from "../flags.ts"
 import * as Documents from "./documents.ts"
 import * as Glob from "./glob.ts"
 import * as Split from "./split.ts"
@@ -30,10 +31,7 @@ export const flags = {
     'Read only these files of a folder, such as "*.md"; may be repeated (default: all text but SVG, lock files and the like)'
   ),
   exclude: patterns("exclude", 'Leave these files of a folder out, such as "drafts/**"; may be repeated'),
-  followLinks: Flag.Boolean("follow-links").pipe(
-    Flag.withDescription("Follow links within folders (default: they are left out)"),
-    Flag.withDefault(false)
-  )
+  followLinks: Flags.toggle("follow-links", "Follow links within folders (default: they are left out)")
 }
 
 /** What the flags were given. */

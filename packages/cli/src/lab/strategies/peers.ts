@@ -54,63 +54,63 @@ const sdkWait = (error: LlmError, n: number): Effect.Effect<number> => {
 export const withSdkRetries = (provider: LlmProvider["Service"], params: Params): Effect.Effect<Message, LlmError> =>
   retrying(attemptOf(provider, params), 2, sdkWait)
 
-const sdk = (retries: number, summary: string): Strategy => ({
-  name: `sdk-${retries}`,
+/** A strategy that only retries: nothing is shared between the calls. */
+const retries = (
+  name: string,
+  summary: string,
+  times: number,
+  wait: (error: LlmError, n: number) => Effect.Effect<number>
+): Strategy => ({
+  name,
   summary,
-  client: () =>
-    Effect.map(LlmProvider, (provider) => (params) => retrying(attemptOf(provider, params), retries, sdkWait))
+  client: () => Effect.map(LlmProvider, (provider) => (params) => retrying(attemptOf(provider, params), times, wait))
 })
 
 /** The official SDK as it comes: two retries. */
-export const sdk2: Strategy = sdk(2, "@anthropic-ai/sdk with its defaults: 2 retries, each exactly after retry-after")
+export const sdk2 = retries(
+  "sdk-2",
+  "@anthropic-ai/sdk with its defaults: 2 retries, each exactly after retry-after",
+  2,
+  sdkWait
+)
 
 /** The official SDK with `maxRetries: 10`, the usual advice. */
-export const sdk10: Strategy = sdk(10, "@anthropic-ai/sdk with maxRetries: 10, each exactly after retry-after")
+export const sdk10 = retries(
+  "sdk-10",
+  "@anthropic-ai/sdk with maxRetries: 10, each exactly after retry-after",
+  10,
+  sdkWait
+)
 
 /**
  * The AI SDK's `generateText` (ai 7): two retries, 2 s doubled, no jitter, `retry-after` where it is below a minute.
  */
-export const aiSdk: Strategy = {
-  name: "ai-sdk",
-  summary:
-    "AI SDK's generateText with its defaults: 2 retries, after retry-after if it is below a minute, else 2 s and 4 s",
-  client: () =>
-    Effect.map(
-      LlmProvider,
-      (provider) => (params) =>
-        retrying(attemptOf(provider, params), 2, (error, n) => {
-          const backoff = 2_000 * 2 ** n
-          const asked = retryAfterMillis(error)
-          return Effect.succeed(asked !== undefined && (asked < 60_000 || asked < backoff) ? asked : backoff)
-        })
-    )
-}
+export const aiSdk = retries(
+  "ai-sdk",
+  "AI SDK's generateText with its defaults: 2 retries, after retry-after if it is below a minute, else 2 s and 4 s",
+  2,
+  (error, n) => {
+    const backoff = 2_000 * 2 ** n
+    const asked = retryAfterMillis(error)
+    return Effect.succeed(asked !== undefined && (asked < 60_000 || asked < backoff) ? asked : backoff)
+  }
+)
 
 /** Full jitter alone: a random part of 2 s, 4 s ... 60 s, ten attempts, nothing shared, `retry-after` not read. */
-export const fullJitter: Strategy = {
-  name: "full-jitter",
-  summary: "full jitter from 2 s to 60 s, 10 attempts, nothing shared",
-  client: () =>
-    Effect.map(
-      LlmProvider,
-      (provider) => (params) =>
-        retrying(attemptOf(provider, params), 9, (_, n) =>
-          Effect.map(Random.next, (random) => random * Math.min(60_000, 2_000 * 2 ** n))
-        )
-    )
-}
+export const fullJitter = retries(
+  "full-jitter",
+  "full jitter from 2 s to 60 s, 10 attempts, nothing shared",
+  9,
+  (_, n) => Effect.map(Random.next, (random) => random * Math.min(60_000, 2_000 * 2 ** n))
+)
 
 /** What `retry-after` says, exactly, ten attempts; 2 s where it says nothing. */
-export const retryAfter: Strategy = {
-  name: "retry-after",
-  summary: "retries exactly after retry-after, 10 attempts, nothing shared",
-  client: () =>
-    Effect.map(
-      LlmProvider,
-      (provider) => (params) =>
-        retrying(attemptOf(provider, params), 9, (error) => Effect.succeed(retryAfterMillis(error) ?? 2_000))
-    )
-}
+export const retryAfter = retries(
+  "retry-after",
+  "retries exactly after retry-after, 10 attempts, nothing shared",
+  9,
+  (error) => Effect.succeed(retryAfterMillis(error) ?? 2_000)
+)
 
 /** Four calls at once, and the SDK's two retries inside: the usual `p-limit(4)`. */
 export const semaphore: Strategy = {

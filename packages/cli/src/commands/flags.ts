@@ -1,0 +1,87 @@
+/** The shapes of flags that several commands have. */
+import * as Flag from "effect/cli/Flag"
+import * as Option from "effect/Option"
+import * as Words from "../words.ts"
+
+/** A number within a range. A text that is no number is refused in the same words as one outside of it. */
+export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => Option.filter(Option.some(text.trim() === "" ? Number.NaN : Number(text)), holds),
+      () => expected
+    ),
+    Flag.withMetavar("<n>")
+  )
+
+/** What limits allow, too: 2^53. */
+const most = Number.MAX_SAFE_INTEGER
+/** Smaller rates and factors mean nothing, and a figure that is divided by them cannot be read. */
+const least = 0.001
+
+/** A number above zero. */
+export const positive = (name: string, upTo = most): Flag.Flag<number> =>
+  number(
+    name,
+    upTo < most ? `a number from ${least} to ${Words.thousands(upTo)}` : `a number from ${least} up to 2^53`,
+    (value) => value >= least && value <= upTo
+  )
+
+/** A whole number above zero. */
+export const count = (name: string, upTo = most): Flag.Flag<number> =>
+  number(
+    name,
+    upTo < most ? `a whole number from 1 to ${Words.thousands(upTo)}` : "a whole number above 0",
+    (value) => value > 0 && Number.isSafeInteger(value) && value <= upTo
+  )
+
+/** A number that is not below zero. */
+export const atLeastZero = (name: string, upTo: number): Flag.Flag<number> =>
+  number(name, `a number from 0 to ${Words.thousands(upTo)}`, (value) => value >= 0 && value <= upTo)
+
+/** A day in milliseconds: nothing that is tried takes longer. */
+export const mostMillis = 86_400_000
+
+/** No model writes as much in one answer. */
+export const mostOutputTokens = 10_000_000
+
+/** A description and a default in one, so that `--help` shows what nobody has to say. */
+export const byDefault =
+  (text: string, value: string | number) =>
+  <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
+    flag.pipe(Flag.withDescription(`${text} (default: ${value})`), Flag.withDefault(value as A))
+
+/** A description, of a flag that may be left out. */
+export const optional =
+  (text: string) =>
+  <A>(flag: Flag.Flag<A>): Flag.Flag<Option.Option<A>> =>
+    flag.pipe(Flag.withDescription(text), Flag.optional)
+
+/** A whole number above zero that may be left out, and what holds then. */
+export const optionalCount = (name: string, text: string, unless: string): Flag.Flag<Option.Option<number>> =>
+  count(name).pipe(optional(`${text} (default: ${unless})`))
+
+/** A flag without a value, which is off by default. */
+export const toggle = (name: string, text: string, alias?: string): Flag.Flag<boolean> => {
+  const flag = Flag.Boolean(name).pipe(Flag.withDescription(text), Flag.withDefault(false))
+  return alias === undefined ? flag : Flag.withAlias(flag, alias)
+}
+
+/** A text that is not blank. */
+export const text = (name: string, expected: string): Flag.Flag<string> =>
+  Flag.String(name).pipe(
+    Flag.filter(
+      (value) => value.trim() !== "",
+      () => expected
+    )
+  )
+
+/** A port to listen on. */
+export const port = number(
+  "port",
+  "a port from 0 to 65535",
+  (value) => Number.isInteger(value) && value >= 0 && value <= 65_535
+)
+
+/** A trace of calls to read. */
+export const trace = (description: string): Flag.Flag<Option.Option<string>> =>
+  text("trace", "a file").pipe(Flag.withMetavar("<file>"), optional(description))
