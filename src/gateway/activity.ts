@@ -1,4 +1,4 @@
-/** What happens at a gateway, in figures: for its metrics and its page. Nothing here is content, or a key. */
+/** The figures of a gateway, for its metrics and its page. They hold neither content nor keys. */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Metric from "effect/Metric"
@@ -9,15 +9,15 @@ import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
 import { behind } from "../spending/purse.ts"
 
-/** A request that was answered, or came to nothing. */
+/** How a request ended. */
 export interface Ended {
   readonly upstream: string
   readonly outcome: "answered" | "passed" | "refused" | "failed" | "hung up"
-  /** Whose it was; undefined where it was none that is governed. */
+  /** The agent of a governed call; undefined for any other request. */
   readonly agent?: string | undefined
 }
 
-/** What an agent did. */
+/** The activity of one agent. */
 export interface AgentActivity {
   readonly calls: number
   readonly inputTokens: number
@@ -28,7 +28,7 @@ export interface AgentActivity {
   readonly lastAt: number
 }
 
-/** One minute of all agents. */
+/** The activity of all agents in one minute. */
 export interface Minute {
   readonly at: number
   readonly calls: number
@@ -36,12 +36,12 @@ export interface Minute {
   readonly dollars: number
 }
 
-/** Enough for a page; the busiest are not forgotten, because they come again. */
+/** Enough for the page. The least recently active agents are forgotten. */
 const mostAgents = 1_000
 const mostEvents = 50
 const mostMinutes = 60
 const minute = 60_000
-/** Series of a metric are kept for ever. */
+/** The series of a metric are never removed, so their number is bounded. */
 const mostSpenders = 100
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
@@ -101,7 +101,7 @@ export class Activity {
     return next
   }
 
-  /** Tells what is left of a cap. */
+  /** Registers a metric of what is left of a cap. */
   watch(purse: Spending.Purse | undefined, per: Spending.Cap["per"], now: () => number): void {
     if (purse === undefined) return
     const gauge = Metric.gauge("floodgate_gateway_cap_left_dollars", {
@@ -112,16 +112,16 @@ export class Activity {
     Metric.registerUnsafe(gauge, this.context, { get, update: () => {}, modify: () => {} })
   }
 
-  /** An agent has spent so much more. */
+  /** Adds to what an agent has spent. */
   spent(agent: string, dollars: number): void {
     this.minute().dollars += dollars
-    // A client may call itself by another name each time.
+    // A client may use another name for each call.
     if (this.spenders.size < mostSpenders) this.spenders.add(agent)
     const name = this.spenders.has(agent) ? agent : "other agents"
     this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
   }
 
-  /** The response began before it was known what it will be. */
+  /** Counts a response that began before its outcome was known. */
   held(): void {
     this.count("floodgate_gateway_held", "Responses that began early, to keep their client", {})
   }
@@ -150,7 +150,7 @@ export class Activity {
     }
   }
 
-  /** The agents that were active last, first. */
+  /** The agents, the most recently active first. */
   busiest(count: number): ReadonlyArray<AgentActivity & { readonly name: string }> {
     return [...this.agents]
       .map(([name, activity]) => ({ name, ...activity }))
@@ -163,7 +163,7 @@ export class Activity {
   }
 }
 
-/** The last events, for the page. */
+/** The most recent events, for the page. */
 export interface Journal {
   readonly add: (event: Events.Event) => void
   readonly events: ReadonlyArray<Events.Event>
@@ -173,7 +173,7 @@ export const makeJournal = (): Journal => {
   const events: Array<Events.Event> = []
   return {
     add: (event) => {
-      // Who waits now is seen in the status.
+      // The status shows the waiting calls.
       if (event.type === "wait") return
       events.push(event)
       if (events.length > mostEvents) events.shift()

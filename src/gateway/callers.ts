@@ -1,4 +1,4 @@
-/** Who makes a request, and how it stands in the queue. */
+/** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
 import { hash } from "node:crypto"
 import type { CallRequest } from "../fetch/engine.ts"
 import type * as Governor from "../Governor.ts"
@@ -7,8 +7,8 @@ import type * as Spending from "../Spending.ts"
 import type { Key, Purses } from "./purses.ts"
 
 /**
- * Callers, and what holds for them. All that it names must fit; what it leaves out fits everybody. In a text, `*` stands for
- * anything.
+ * Settings for some callers. A rule applies to a caller if all its conditions (`agent`, `key`, `model`, `headers`) match; a
+ * condition that is left out matches every caller. In a text, `*` stands for any characters.
  *
  * @category models
  * @since 0.2.0
@@ -16,7 +16,7 @@ import type { Key, Purses } from "./purses.ts"
 export interface Rule {
   /** The name of the agent. */
   readonly agent?: string | undefined
-  /** The key that the caller sends to the provider, such as `*x9Yz`: enough of it to tell it from others. */
+  /** The key that the caller sends to the provider, or enough of it to tell it from others, such as `*x9Yz`. */
   readonly key?: string | undefined
   readonly model?: string | undefined
   /** Headers by their names in lower case. */
@@ -25,15 +25,15 @@ export interface Rule {
   readonly weight?: number | undefined
   /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
   readonly priority?: number | undefined
-  /** What all these callers together may cost; every rule that fits counts. @default no bound */
+  /** What all these callers together may cost. The caps of all matching rules apply. @default no bound */
   readonly cap?: Spending.Cap | undefined
-  /** What each agent may cost. An agent that its client names can have many names: bound keys, or all, as well. @default no bound */
+  /** What each agent may cost. A client may use any number of agent names, so also bound its key, or all callers. @default no bound */
   readonly capPerAgent?: Spending.Cap | undefined
   /** What each key may cost. @default no bound */
   readonly capPerKey?: Spending.Cap | undefined
 }
 
-/** What says that somebody waits for an answer, and what that nobody does: a header of ours, and Claude Code's. */
+/** The headers that say whether somebody waits for the answer: our own, and Claude Code's. */
 const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const
 const priorities: Readonly<Record<string, number>> = { interactive: 1, main: 1, batch: -1, background: -1 }
 
@@ -42,7 +42,7 @@ const priorityOf = (header: HeaderReader): number => {
   return Object.hasOwn(priorities, given) ? priorities[given]! : 0
 }
 
-/** What a request may have its key in. */
+/** The headers that may hold a key. */
 const keyHeaders = ["x-api-key", "authorization", "api-key", "x-goog-api-key"] as const
 
 const keyOf = ({ header, url }: CallRequest): string => {
@@ -57,7 +57,7 @@ const knownOf = (key: string): Key => {
   return { name: `key-${digest.slice(0, 8)}`, hash: digest.slice(0, 32) }
 }
 
-/** The pattern of a text in which `*` stands for anything. */
+/** The pattern of a text in which `*` stands for any characters. */
 const patternOf = (text: string): RegExp =>
   new RegExp(
     `^${text
@@ -67,7 +67,7 @@ const patternOf = (text: string): RegExp =>
     "is"
   )
 
-/** Whether a text fits what a rule says of it. */
+/** Whether a text matches a condition of a rule. */
 type Fits = (text: string) => boolean
 
 const fits = (text: string | undefined): Fits => {
@@ -76,12 +76,12 @@ const fits = (text: string | undefined): Fits => {
   return (value) => pattern.test(value)
 }
 
-/** A caller, and how its calls stand in the queue. */
+/** A caller, and the options of its calls. */
 export interface Caller extends Governor.CallOptions {
   readonly agent: string
 }
 
-/** How a call stands in the queue, and who pays: for each setting the first rule that fits and has it counts. */
+/** Finds the options of a call. For each setting, the first rule that matches and has the setting applies. */
 export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((request: CallRequest) => Caller) => {
   const parsed = rules.map((rule) => ({
     rule,
@@ -90,7 +90,7 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((reque
     model: fits(rule.model),
     headers: Object.entries(rule.headers ?? {}).map(([name, text]) => [name.toLowerCase(), fits(text)] as const)
   }))
-  /** A call is described once, however often that is asked. */
+  /** Each call is described once. */
   const known = new WeakMap<CallRequest, Caller>()
   const describe = (request: CallRequest): Caller => {
     const key = keyOf(request)

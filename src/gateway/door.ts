@@ -1,15 +1,15 @@
-/** Who may come in, and what is asked of the gateway itself. */
+/** Checks the token of requests, and where they come from. */
 import { createHash, timingSafeEqual } from "node:crypto"
 import type { IncomingMessage } from "node:http"
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 
-/** The part of a path that has the token in it. */
+/** The part of a path with the token. */
 const prefix = /^\/token\/([^/?]+)(?=[/?]|$)/
 
 /**
- * The target of a request that may come in, without its token; undefined where it may not. The token is in the header
- * `x-floodgate-token`, or in front of the path, for clients that can be given a base URL only.
+ * Returns the target of a request without its token; undefined if the request is not allowed. The token is in the header
+ * `x-floodgate-token`, or in front of the path, for clients of which only the base URL can be set.
  */
 export const makeDoor = (token: string | undefined): ((request: IncomingMessage) => string | undefined) => {
   const expected = token === undefined ? undefined : digest(token)
@@ -22,10 +22,10 @@ export const makeDoor = (token: string | undefined): ((request: IncomingMessage)
   }
 }
 
-/** Whether an address is one that only this machine reaches. */
+/** Whether only this machine reaches an address. */
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || /^127(?:\.\d{1,3}){3}$/.test(host)
 
-/** Whether a request names the gateway as this machine does: a page elsewhere that points its name here does not. */
+/** Whether the `host` of a request is a loopback name. A page on another site that resolves its own name to this address fails this. */
 export const isAtHome = ({ headers }: IncomingMessage): boolean =>
   isLoopback((headers.host ?? "").replace(/:\d+$/, "").replaceAll(/[[\]]/g, ""))

@@ -21,7 +21,7 @@ import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Sent, Transport } from "./transport.ts"
 
-/** What all exchanges share. */
+/** What all requests share. */
 export interface Parts {
   readonly engine: Engine.Engine
   readonly transports: ReadonlyMap<string, Transport>
@@ -33,7 +33,7 @@ export interface Parts {
   readonly keeper: Response.Keeper
   /** Milliseconds. */
   readonly maxHold: number
-  /** When a wait is foreseen once more: while the response can still be a refusal. */
+  /** When the wait is predicted a second time, in milliseconds: while the response can still be a refusal. */
   readonly reviewAfter: number
 }
 
@@ -42,20 +42,20 @@ export interface Parts {
 // -----------------------------------------------------------------------------
 
 /**
- * A call that was answered, without its content.
+ * An answered call, without its content.
  *
  * @category models
  * @since 0.2.0
  */
 export interface Recorded {
-  /** When it came, in milliseconds since the epoch. */
+  /** When the request arrived, in milliseconds since the epoch. */
   readonly at: number
   readonly model: string
   readonly agent: string
-  /** Of the whole prompt, cached or not. */
+  /** Tokens of the whole prompt, cached or not. */
   readonly inputTokens: number
   readonly outputTokens: number
-  /** How long it waited before it was sent for the last time. */
+  /** The time from its arrival to its last attempt. */
   readonly waitedMillis: number
 }
 
@@ -94,35 +94,35 @@ export const makeRecorder = (record: (call: Recorded) => void): Recorder => {
 // Refusals and failures
 // -----------------------------------------------------------------------------
 
-/** Answers with a refusal of ours. */
+/** Answers with a refusal of the gateway. */
 export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
   Effect.suspend(() => {
     response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
     return Response.end(response, body)
   })
 
-/** Errors of routes that no protocol is known of are as Anthropic writes them: any client can read them. */
+/** Errors on routes without a known protocol have the form of Anthropic's, which any client can read. */
 export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
   protocol.refuse(refusal)
 
-/** What a call ended with: the provider's answer, or a refusal of ours. */
+/** How a call ended: with the provider's answer, or with a refusal of the gateway. */
 type Outcome =
   | ({ readonly _tag: "Answered" } & Engine.Result<Sent>)
   | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
 
 const unread: Readonly<Record<Request.Unread, Refusal>> = {
-  tooLarge: { kind: "tooLarge", message: "The body is larger than this gateway takes (its option maxBodyBytes)" },
-  full: { kind: "unavailable", message: "This gateway holds as many bodies as it may; come back in a moment" }
+  tooLarge: { kind: "tooLarge", message: "The body is larger than this gateway accepts (its option maxBodyBytes)" },
+  full: { kind: "unavailable", message: "This gateway holds as many request bodies as it may; try again in a moment" }
 }
 
-/** Why the provider could not be asked, without a word of the request. */
+/** Why the provider could not be reached, without any part of the request. */
 const whyOf = (thrown: unknown): string => {
   const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   const why = typeof code === "string" ? code : message
   return `The provider gave no answer: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
 }
 
-/** The kind of refusal that says what a status of the provider says. */
+/** The kind of refusal that corresponds to a status of the provider. */
 const kindOf = (status: number): Refusal["kind"] => {
   if (status === 429) return "rateLimited"
   if (status === 413) return "tooLarge"
@@ -133,7 +133,7 @@ const kindOf = (status: number): Refusal["kind"] => {
 const mostQuoted = 1_000
 const decoder = new TextDecoder()
 
-/** What a stream says last that has begun and came to nothing. */
+/** The error that ends a stream which has begun already. */
 const lastWords = (result: Outcome): Refusal => {
   if (result._tag === "Refused") {
     const { body, status } = result.refusal
@@ -151,7 +151,7 @@ const lastWords = (result: Outcome): Refusal => {
 
 const isEventStream = ({ header }: Sent): boolean => header("content-type")?.includes("text/event-stream") === true
 
-/** Sends a request on as it is, and its response back as it comes. */
+/** Passes a request on unchanged, and its response back as it arrives. */
 const pass = (
   { activity, transports }: Parts,
   routed: Routed,
@@ -168,7 +168,7 @@ const pass = (
     const headers = Headers.outgoing(rawHeaders, given.connection, false)
     const length = given["content-length"]
     const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
-    // Its own length, so that it is not sent in chunks, which some providers refuse.
+    // With the caller's length the body is not sent in chunks, which some providers refuse.
     if (body === undefined && length !== undefined) headers.push("content-length", length)
     const sending = Effect.tryPromise({
       try: () =>
@@ -189,7 +189,7 @@ const pass = (
     yield* Response.relay(response, answer.value.body)
   }).pipe(Effect.scoped)
 
-/** Writes what a governed call ended with, where the response has not begun. */
+/** Writes the outcome of a governed call to a response that has not begun. */
 const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> => {
   if (result._tag === "Refused") return refuse(response, result.refusal)
   const { body, isChanged, isFinal, response: sent } = result
@@ -205,30 +205,30 @@ const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> 
   return isWhole ? Response.end(response, body) : Response.relay(response, body)
 }
 
-/** Writes what a governed call ended with into a response that has begun with status 200. */
+/** Writes the outcome of a governed call to a response that has begun with status 200. */
 const complete = (response: ServerResponse, planned: Engine.Planned, result: Outcome): Effect.Effect<void> => {
   const { protocol } = planned.match
   const isStream = planned.streams === "events"
   if (result._tag === "Answered") {
     const { body, response: sent } = result
-    // The body of the other kind would be nonsense to the client.
+    // The client cannot read a whole answer as a stream, or a stream as a whole answer.
     const isOfItsKind = isStream === isEventStream(sent)
     if (sent.status < 300 && isOfItsKind) {
       return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
     }
     if (!(body instanceof Uint8Array)) body.cancel("it came too late")
   }
-  // An error under status 200 would be taken for an answer.
+  // Under status 200 the client would take an error for an answer.
   if (!isStream) return Effect.sync(() => void response.destroy())
   return Response.end(response, protocol.refuseInStream(lastWords(result)))
 }
 
-/** What is answered where the provider did not: the budget refused the call, or the provider could not be reached. */
+/** The outcome of a call without an answer: the budget refused it, or the provider could not be reached. */
 const refused = (planned: Engine.Planned, error: unknown): Outcome => {
   const refusal = Engine.refuse(planned, error)
   if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
   const lost = refusalFor({ kind: "unavailable", message: whyOf(error) }, planned.match.protocol)
-  // It was retried as often as that makes sense.
+  // The governor has retried it already.
   return {
     _tag: "Refused",
     refusal: { ...lost, headers: { ...lost.headers, "x-should-retry": "false" } },
@@ -236,7 +236,7 @@ const refused = (planned: Engine.Planned, error: unknown): Outcome => {
   }
 }
 
-/** Makes a call that is governed. */
+/** Makes a governed call. */
 const govern = (
   parts: Parts,
   routed: Routed,
@@ -250,7 +250,7 @@ const govern = (
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
-  // The caller's own bytes, where nothing was added to them.
+  // Without an addition to the body, the caller's own bytes are sent.
   const send: Engine.Send<Sent> = (signal, body) => {
     if (times !== undefined) times.sentAt = now()
     return transport({ ...outgoing, body: body ?? bytes }, signal)
@@ -273,7 +273,7 @@ const govern = (
   const times = parts.recorder?.came(planned.request, startedAt)
   const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
     activity.ended({ upstream, outcome, agent })
-    // Nothing of what is in it, and no key.
+    // Neither content nor keys are logged.
     const millis = now() - startedAt
     return Effect.logDebug({ event: "call", upstream, protocol: spoken, model, agent, outcome, status, millis })
   }
@@ -306,16 +306,16 @@ const govern = (
   )
 }
 
-/** Why a body is not taken. */
+/** Refuses a body that is too large, or for which there is no room. */
 const refuseBody = (parts: Parts, routed: Routed, response: ServerResponse, why: Request.Unread): Effect.Effect<void> =>
   Effect.suspend(() => {
     parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })
-    // The rest of it is not read.
+    // The rest of the body is not read.
     response.setHeader("connection", "close")
     return refuse(response, refusalFor(unread[why]))
   })
 
-/** Answers a call whose body is here. */
+/** Answers a call whose body was read. */
 const answerCall = (
   parts: Parts,
   routed: Routed,
@@ -324,7 +324,7 @@ const answerCall = (
   response: ServerResponse,
   bytes: Buffer
 ): Effect.Effect<void> => {
-  // What is no text is no call either, and has to keep its bytes.
+  // A body that is not text cannot be a call, and must keep its bytes.
   const planned = isUtf8(bytes)
     ? parts.engine.plan(found, { url: routed.url, header: headerReader(request.headers), body: bytes.toString() })
     : undefined
@@ -333,7 +333,7 @@ const answerCall = (
     : govern(parts, routed, request, response, planned, bytes)
 }
 
-/** Answers one request whose upstream is known: runs what that takes, for a call once its body is here. */
+/** Answers one request whose upstream is known. A call is answered when its body was read. */
 export const exchange = (
   parts: Parts,
   routed: Routed,

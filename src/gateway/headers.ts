@@ -1,4 +1,4 @@
-/** Which headers are sent on, in both directions. */
+/** Selects the headers that are passed on, in both directions. */
 
 /** Headers as Node gives those of a response. */
 export type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
@@ -15,18 +15,18 @@ const hopByHop = [
   "transfer-encoding",
   "upgrade"
 ]
-/** The client writes its own, and what it writes of the body it sends. */
+/** The HTTP client writes these itself. */
 const rewritten = new Set([...hopByHop, "host", "expect", "content-length"])
-/** Another way to the provider would be a way around the limits. */
+/** `alt-svc` would show clients a way around the gateway. */
 const withheld = new Set([...hopByHop, "alt-svc"])
 
-/** What a `connection` header names belongs to the connection as well. */
+/** Headers that a `connection` header names concern one connection only, too. */
 const namedBy = (connection: string | null | undefined): ReadonlyArray<string> =>
   (connection ?? "").toLowerCase().split(/[\s,]+/)
 
 /**
- * The headers of a request as they are sent on, a name and a value in turn. Ours, `x-floodgate-...`, are for nobody else. An
- * answer that is to be `read` is requested without compression.
+ * The headers of a request as they are passed on, names and values in turn. Our own, `x-floodgate-...`, are removed. An answer
+ * that will be `read` is requested without compression.
  */
 export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefined, read: boolean): Array<string> => {
   const dropped = new Set(namedBy(connection))
@@ -41,7 +41,7 @@ export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefi
   return sent
 }
 
-/** The headers of a response as the caller gets them, without those that `drop` names. */
+/** The headers of a response as they are passed on, without those in `drop`. */
 export const incoming = (
   headers: Headers,
   drop: ReadonlyArray<string> = []

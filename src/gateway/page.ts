@@ -1,4 +1,4 @@
-/** The live page: three files, and what they show as a stream of events or once. It asks nobody else for anything. */
+/** The live page: three files, and the data they show, as a stream of events or once. It loads nothing from other hosts. */
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
@@ -20,13 +20,13 @@ export interface Parts {
   readonly now: () => number
 }
 
-/** Whoever looks sees each second what is. */
+/** The page is updated every second. */
 const everyMillis = 1_000
 const mostViewers = 20
 const mostAgents = 50
 const mostCaps = 50
 
-/** Nothing but its own files runs in it, nobody frames it, and it calls nobody else. */
+/** Only its own files run in the page; it cannot be framed, and it sends requests to no other host. */
 const security = {
   "content-security-policy":
     "default-src 'none'; img-src data:; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -41,13 +41,13 @@ const files: Readonly<Record<string, readonly [contentType: string, body: string
   "/page.js": ["text/javascript; charset=utf-8", script]
 }
 
-/** What the page shows, as it stands. Infinite amounts are null in JSON. */
+/** The data of the page. JSON has null for infinite amounts. */
 const snapshot = ({ activity, budget, journal, now, purses, upstreams }: Parts) =>
   Effect.map(budget.status, ({ pools }) => ({
     at: now(),
     open: activity.open,
     upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
-    // One that nobody uses says nothing.
+    // An unused default pool is left out.
     pools: Object.entries(pools).flatMap(([name, pool]) =>
       name === "default" && pool.inFlight + pool.queued === 0 ? [] : [{ name, ...pool }]
     ),
@@ -61,7 +61,7 @@ const snapshot = ({ activity, budget, journal, now, purses, upstreams }: Parts) 
     events: [...(journal?.events ?? [])].reverse()
   }))
 
-/** Serves what is below `/floodgate`, until the scope closes. */
+/** Serves the paths below `/floodgate` until the scope closes. */
 export const make = (
   parts: Parts
 ): Effect.Effect<(path: string, response: ServerResponse) => void, never, Scope.Scope> =>
@@ -74,7 +74,7 @@ export const make = (
       viewers++
       response.writeHead(200, { ...security, "content-type": "text/event-stream" })
       const tell = Effect.map(snapshot(parts), (data) => {
-        // Who does not read it needs no more of it.
+        // A client that does not read needs no more data.
         if (!response.writableNeedDrain) response.write(`data: ${JSON.stringify(data)}\n\n`)
       })
       const fiber = run(Effect.forever(Effect.andThen(tell, Effect.sleep(everyMillis))))

@@ -1,4 +1,4 @@
-/** Who pays for calls: a purse for each cap that fits them, and one for each agent that only counts. */
+/** The purses that pay for a call: one for each cap that applies to it, and one for its agent, which only counts. */
 import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
 import { keepingOf } from "../spending/cap.ts"
@@ -7,28 +7,28 @@ import { behind, type Purse, type Status, totalOf } from "../spending/purse.ts"
 import type { Rule } from "./callers.ts"
 
 /**
- * What was spent of the caps of a gateway, by names that stay the same from one start to the next.
+ * What was spent of the caps of a gateway, by names that are the same after a restart.
  *
  * @category models
  * @since 0.2.0
  */
 export type Spent = Readonly<Record<string, Kept>>
 
-/** A cap as it stands. */
+/** The state of a cap. */
 export interface CapStatus extends Status {
   readonly name: string
   readonly dollars: number
 }
 
-/** A key by its hash, which does not tell it. */
+/** A key by its hash, which does not reveal it. */
 export interface Key {
   readonly name: string
   readonly hash: string
 }
 
-/** Purses that only count: as many as agents are shown. */
+/** The most purses that only count: as many as the page shows agents. */
 const mostCounted = 1_000
-/** Unused purses are looked for from this number on. */
+/** From this number on, unused purses are removed. */
 const fewPurses = 1_000
 
 /** Describes the callers of a rule in words, without its keys. */
@@ -49,7 +49,7 @@ export class Purses {
   private readonly earlier: Map<string, Kept>
   private readonly spent: (agent: string, dollars: number) => void
   private readonly now: () => number
-  /** The caps of rules, which are shown before they are used. */
+  /** The caps of rules, which are shown even before they are used. */
   private readonly pots = new Set<string>()
   private sweepAt = fewPurses
 
@@ -57,7 +57,7 @@ export class Purses {
     rules: ReadonlyArray<Rule>,
     earlier: Spent,
     now: () => number,
-    /** Is told what an agent has spent. */
+    /** Called with what an agent has spent. */
     spent: (agent: string, dollars: number) => void
   ) {
     this.earlier = new Map(Object.entries(earlier))
@@ -67,14 +67,14 @@ export class Purses {
     for (const rule of rules) this.pot(rule)
   }
 
-  /** Refuses caps that make no sense at once, and not when their first call comes. */
+  /** Throws for invalid caps at once, and not at their first call. */
   static check(rules: ReadonlyArray<Rule>): void {
     for (const { cap, capPerAgent, capPerKey } of rules) {
       for (const each of [cap, capPerAgent, capPerKey]) if (each !== undefined) Spending.make("", each)
     }
   }
 
-  /** The purses of a caller for whom some rules are. */
+  /** The purses of a caller that these rules apply to. */
   of(fitting: ReadonlyArray<Rule>, agent: string, keyOf: () => Key): ReadonlyArray<Spending.Purse> {
     const purses = [this.agent(agent)]
     for (const rule of fitting) {
@@ -92,7 +92,7 @@ export class Purses {
     return purses
   }
 
-  /** What all callers of a rule pay from. */
+  /** The purse that all callers of a rule share. */
   pot(rule: Rule): Spending.Purse | undefined {
     const { cap, key = "" } = rule
     if (cap === undefined) return undefined
@@ -118,7 +118,7 @@ export class Purses {
   }
 
   private cap(cap: Spending.Cap, name: string, parts: ReadonlyArray<string>): Spending.Purse {
-    // Another period is another cap; another amount is not.
+    // With another period it is another cap; with another amount it is the same.
     const id = JSON.stringify([...parts, cap.per ?? null])
     const known = this.capped.get(id)
     if (known !== undefined) {
@@ -133,7 +133,7 @@ export class Purses {
     return purse
   }
 
-  /** Forgets purses of which nothing counts any more, such as those of keys that the provider does not know. */
+  /** Removes purses with nothing left to count, such as those of keys that the provider does not know. */
   private sweep(): void {
     const now = this.now()
     for (const [id, { purse }] of this.capped) {
@@ -149,13 +149,13 @@ export class Purses {
     return purse === undefined ? 0 : totalOf(purse)
   }
 
-  /** Calls of an agent whose models have no price. */
+  /** The number of an agent's calls to models without a price. */
   unpricedBy(agent: string): number {
     const purse = this.counted.get(agent)
     return purse === undefined ? 0 : innerOf(purse).unpriced
   }
 
-  /** The caps of which most is used, first. */
+  /** The caps, those of which the largest part is used first. */
   caps(most: number): ReadonlyArray<CapStatus> {
     const now = this.now()
     return [...this.capped.values()]
@@ -165,7 +165,7 @@ export class Purses {
       .slice(0, most)
   }
 
-  /** What has to be known at the next start. */
+  /** What the gateway must know when it starts again. */
   get kept(): Spent {
     const now = this.now()
     const inUse = [...this.capped].filter(([, { purse }]) => innerOf(purse).ledger.spent(now) > 0)

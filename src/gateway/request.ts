@@ -1,16 +1,16 @@
-/** Bodies of requests: read as far as they may be, and counted as long as they are held. */
+/** Bodies of requests: bounded in size, and counted while they are in memory. */
 import type { IncomingMessage } from "node:http"
 
-/** The bytes of all bodies that are held, in requests that wait or run. */
+/** The bytes in the bodies of all waiting and running requests. */
 export interface Memory {
   held: number
 }
 
-/** A body that is not taken. */
+/** Why a body was not read. */
 export type Unread =
-  /** It is larger than a body may be. */
+  /** It is larger than allowed. */
   | "tooLarge"
-  /** There is no room for it among those that are held. */
+  /** There is no room for it beside the other bodies. */
   | "full"
 
 /** The body of one request. */
@@ -27,7 +27,7 @@ export class Body {
     this.most = most
   }
 
-  /** Reads it, and gives it or why it is not taken. */
+  /** Reads the body, and calls `give` with it, or with the reason why it was not read. */
   read(request: IncomingMessage, give: (body: Buffer | Unread) => void): void {
     const settle = (body: Buffer | Unread): void => {
       if (this.isSettled) return
@@ -48,7 +48,7 @@ export class Body {
     request.on("end", () => settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
   }
 
-  /** Releases the memory that the body holds. */
+  /** Releases the memory of the body. */
   release(): void {
     this.isSettled = true
     this.memory.held -= this.held

@@ -1,8 +1,8 @@
 /**
  * Responses: written as fast as the client reads, and kept alive while there is nothing to write.
  *
- * Clients bear silence only so long (openai and Anthropic's SDK about 5 minutes, others less), and headers without a body
- * no longer. A few bytes that they skip, every ten seconds, they bear for ten minutes and more.
+ * Clients give up after some minutes of silence (openai's and Anthropic's SDK after about 5, others earlier), also after the
+ * headers. With a few bytes every ten seconds, which they skip, they wait for ten minutes and more.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { ServerResponse } from "node:http"
 import type { Source } from "../fetch/engine.ts"
 
-/** A client that reads nothing for so long is gone, or wants to hold memory. */
+/** A client that reads nothing for this long is gone, or wants to occupy memory. */
 const longestStall = Duration.minutes(1)
 
 const drained = (response: ServerResponse): Effect.Effect<void> =>
@@ -22,7 +22,7 @@ const drained = (response: ServerResponse): Effect.Effect<void> =>
   }).pipe(
     Effect.timeoutOrElse({
       duration: longestStall,
-      // Its end interrupts the exchange.
+      // The end of the response interrupts the exchange.
       orElse: () =>
         Effect.andThen(
           Effect.sync(() => response.destroy()),
@@ -31,14 +31,14 @@ const drained = (response: ServerResponse): Effect.Effect<void> =>
     })
   )
 
-/** Ends a response; done when the client has taken most of it. */
+/** Ends a response. Completes when the client has read most of it. */
 export const end = (response: ServerResponse, chunk?: Uint8Array | string): Effect.Effect<void> =>
   Effect.suspend(() => {
     response.end(chunk)
     return response.writableNeedDrain ? drained(response) : Effect.void
   })
 
-/** Writes a body until it is over, or the client has no room for more of it. */
+/** Writes a body to its end, or until the client must read first. */
 const flow = async (response: ServerResponse, { read }: Source): Promise<"over" | "full"> => {
   for (;;) {
     const chunk = await read()
@@ -47,7 +47,7 @@ const flow = async (response: ServerResponse, { read }: Source): Promise<"over" 
   }
 }
 
-/** Writes a body to its end. One that breaks breaks the connection, as it did at the provider. */
+/** Writes a body to its end. If the body breaks off, so does the connection to the client. */
 export const relay = (response: ServerResponse, source: Source): Effect.Effect<void> =>
   Effect.gen(function* () {
     while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* drained(response)
@@ -57,13 +57,13 @@ export const relay = (response: ServerResponse, source: Source): Effect.Effect<v
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
   )
 
-/** A response that may have to begin before it is known what it will be. */
+/** A response that may have to begin before its outcome is known. */
 export interface Held {
   readonly response: ServerResponse
   readonly contentType: string
-  /** What keeps it alive: clients skip it. */
+  /** The text that keeps it alive, which clients skip. */
   readonly text: string
-  /** Whether it has begun. */
+  /** Whether the response has begun. */
   began: boolean
 }
 
@@ -73,12 +73,12 @@ export interface Keeper {
   readonly remove: (held: Held) => void
 }
 
-/** The timer looks so often within the times that it keeps, and at least each second. */
+/** Checks within each interval; there is at least one a second. */
 const looks = 4
 
 /**
- * Makes a keeper: nothing is said for `silence`, so that the status can still be the provider's, and something after that
- * `every` so often. One timer serves all responses, so that a quick answer costs nothing.
+ * Makes a keeper, which sends nothing for `silence`, so that the response can still have the provider's status, and the text
+ * in intervals of `every` after that. One timer serves all responses, so that a quick answer costs nothing.
  */
 export const makeKeeper = Effect.fnUntraced(function* (
   silence: Duration.Duration,
@@ -88,7 +88,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
   const clock = yield* Clock.Clock
   const now = () => Number(clock.currentTimeNanosUnsafe()) / 1e6
   const [silenceMillis, everyMillis] = [Duration.toMillis(silence), Duration.toMillis(every)]
-  /** When something is to be said. */
+  /** When each response gets its next text. */
   const due = new Map<Held, number>()
   const keep = (held: Held): void => {
     const { contentType, response, text } = held
@@ -97,7 +97,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
       held.began = true
       began(held)
     }
-    // Who does not read it needs no more of it.
+    // A client that does not read needs no more text.
     if (!response.writableNeedDrain) response.write(text)
   }
   const tick = Effect.sync(() => {

@@ -1,5 +1,5 @@
 /**
- * Where a request goes: which upstream, and under which path there. Nothing that a caller sends can name a host.
+ * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
 import { anthropic } from "../protocol/anthropic.ts"
 import { gemini } from "../protocol/gemini.ts"
@@ -10,11 +10,11 @@ import type { Match, Protocol, Route } from "../protocol/protocol.ts"
 import { pathOf } from "../protocol/protocol.ts"
 import * as Recency from "../input/recency.ts"
 
-/** A provider that requests are sent on to. */
+/** A provider that requests are passed on to. */
 export interface Upstream {
   readonly name: string
   readonly origin: string
-  /** What stands before every path, without a slash at the end. */
+  /** The beginning of every path, without a slash at the end. */
   readonly base: string
 }
 
@@ -26,11 +26,11 @@ export interface Routed {
   /** The path at the upstream, with the query. */
   readonly path: string
   readonly url: string
-  /** The call that it is, where a model answers it. */
+  /** The protocol and route of a call that a model answers; undefined for any other request. */
   readonly call: Match | undefined
 }
 
-/** The upstream that an address names; undefined where it is none for HTTP, or says more than a host and a path. */
+/** The upstream at an address; undefined unless the address is one for HTTP that has only a host and a path. */
 export const upstreamOf = (name: string, address: string): Upstream | undefined => {
   const url = URL.parse(address)
   if (url === null || !/^https?:$/.test(url.protocol)) return undefined
@@ -40,7 +40,7 @@ export const upstreamOf = (name: string, address: string): Upstream | undefined 
 
 const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
 
-/** The upstream that speaks for a provider, by the provider's name in its protocol. */
+/** The name of the upstream for each provider's name in a protocol. */
 const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai: "openai", "gcp.gemini": "gemini" }
 
 interface Found {
@@ -54,22 +54,22 @@ const found = (method: string, path: string): ReadonlyArray<Found> =>
     return route === undefined ? [] : [{ name: names[protocol.provider] ?? protocol.provider, route }]
   })
 
-/** Providers share paths such as `/v1/models`; what else a request has tells whose client made it. */
+/** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */
 const nameOf = (all: ReadonlyArray<Found>, path: string, header: HeaderReader, search: string): string | undefined => {
   const call = all.find(({ route }) => route.operation !== "passThrough")
   if (call !== undefined) return call.name
   if ((header("anthropic-version") ?? "") !== "") return "anthropic"
   if ((header("x-goog-api-key") ?? "") !== "" || /[?&]key=/.test(search)) return "gemini"
-  // Anthropic's clients always say their version.
+  // Anthropic's clients always send their version.
   const others = all.filter(({ name }) => name !== "anthropic")
   const first = others[0] ?? all[0]
-  // Claude Code says hello before its first call.
+  // Claude Code sends requests to `/api/` before its first call.
   return first?.name ?? (path.startsWith("/api/") ? "anthropic" : undefined)
 }
 
 /**
- * Where a request goes; undefined where no upstream serves its path. `/name/...` always goes to the upstream of that name,
- * and everything goes to the only upstream where there is one only.
+ * The destination of a request; undefined if no upstream serves its path. `/name/...` always goes to the upstream of that
+ * name, and if there is only one upstream, every request goes to it.
  */
 const find = (
   upstreams: Upstreams,
@@ -90,7 +90,7 @@ const find = (
   if (upstream === undefined) return undefined
   const known = all.find(({ name }) => name === upstream.name) ?? all[0]
   const full = `${upstream.base}${known?.route.path ?? own}`
-  // An address that ends with the version, and a path that begins with it.
+  // The address may end with the version that the path begins with.
   const joined = `${known === undefined || upstream.base === "" ? full : (pathOf(full) ?? full)}${search}`
   return { upstream, path: joined, url: `${upstream.origin}${joined}` }
 }
@@ -98,12 +98,12 @@ const find = (
 /** Finds the route of a request by its method, its target and its headers. */
 export type Router = (method: string, target: string, header: HeaderReader) => Routed | undefined
 
-/** Clients repeat a few paths, and their versions. */
+/** Clients use few paths again and again. */
 const mostKnown = 1_000
 const longestKnown = 256
 const isNamed = (value: string | null | undefined): boolean => (value ?? "") !== ""
 
-/** Routes requests, and remembers how: URLs are parsed once, and keys in them are not kept. */
+/** Makes a router that remembers routes, so that URLs are parsed once. URLs with keys are not remembered. */
 export const makeRouter = (
   upstreams: Upstreams,
   callOf: (method: string, path: string) => Match | undefined

@@ -1,4 +1,4 @@
-/** The listening server: bounded, and closed only when the exchanges are over. */
+/** The HTTP server of the gateway, with bounds on connections and headers. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -7,7 +7,7 @@ import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 
 /**
- * The address cannot be listened on.
+ * The gateway cannot listen on the address.
  *
  * @category errors
  * @since 0.2.0
@@ -29,9 +29,9 @@ export interface Options {
   readonly maxConnections: number
 }
 
-/** Longer than clients and load balancers keep idle connections, so that none is closed under a request. */
+/** Longer than clients and load balancers keep idle connections, so that the server closes none while a request arrives. */
 const keepAliveMillis = 120_000
-/** A client that takes longer for its headers, or for its body, is too slow. */
+/** The longest times that a client may take to send its headers, and its whole request. */
 const headersMillis = 20_000
 const requestMillis = 300_000
 const maxHeaderBytes = 64 * 1_024
@@ -70,7 +70,7 @@ export const listen = ({
     })
   )
 
-/** Waits until nothing is open any more, but not for ever. */
+/** Waits until no request is open, at most for the given time. */
 export const drained = (open: () => number, most: Duration.Duration): Effect.Effect<void> =>
   Effect.gen(function* () {
     while (open() > 0) yield* Effect.sleep(Duration.millis(50))

@@ -1,6 +1,6 @@
 /**
- * The way to an upstream: kept connections, no limit on the time that an answer takes, and bodies that are read as their
- * reader asks.
+ * Connections to an upstream. They are kept alive, do not limit how long an answer takes, and read a body only as fast as its
+ * reader.
  */
 import Undici from "@effect/platform-node/Undici"
 import type { Dispatcher } from "@effect/platform-node/Undici"
@@ -18,7 +18,7 @@ import type { Upstream } from "./routes.ts"
 export interface Sent extends Response {
   readonly headers: Headers
   readonly body: Source
-  /** Whether the body was compressed, and is not any more. */
+  /** Whether the body was compressed, and has been decompressed. */
   readonly isDecoded: boolean
 }
 
@@ -28,14 +28,14 @@ export interface Outgoing {
   readonly path: string
   readonly headers: ReadonlyArray<string>
   readonly body: string | Uint8Array | Readable | null
-  /** Whether the body of the answer is to be read, and not only sent on. */
+  /** Whether the body of the answer is read, and not only passed on. */
   readonly read: boolean
 }
 
 /** Sends a request once. */
 export type Transport = (request: Outgoing, signal: AbortSignal) => Promise<Sent>
 
-/** What undoes a compression. An upstream may compress although it was requested not to. */
+/** Decompressors by content encoding. An upstream may compress although the request asked it not to. */
 const decoders: Readonly<Record<string, () => Duplex>> = {
   gzip: Zlib.createGunzip,
   "x-gzip": Zlib.createGunzip,
@@ -44,10 +44,10 @@ const decoders: Readonly<Record<string, () => Duplex>> = {
   zstd: Zlib.createZstdDecompress
 }
 
-/** So much of a body is kept for its reader; the connection rests until it was read. */
+/** The most bytes of a body that are buffered. The connection pauses until they were read. */
 const mostUnread = 64 * 1_024
 
-/** A response as it comes, and its body as it is read. */
+/** Receives a response, and gives its body to a reader. */
 class Receiver implements Dispatcher.DispatchHandler, Source {
   private readonly signal: AbortSignal
   private readonly answered: (receiver: Receiver) => void
@@ -75,12 +75,12 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.controller = controller
-    // It was given up while the connection was made.
+    // The caller gave up while the connection was being made.
     if (this.broken !== undefined) controller.abort(this.broken.error as Error)
   }
 
   onResponseStart(_: unknown, status: number, headers: Headers): void {
-    // Statuses below 200 announce the response; they are not it.
+    // Responses with a status below 200 are informational; the final one follows.
     if (status < 200) return
     this.status = status
     this.headers = headers
@@ -107,7 +107,7 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
     this.wake()
   }
 
-  /** Wakes the reader with all chunks that have arrived: joining small chunks costs less than writing each. */
+  /** Gives the reader all chunks that have arrived: joining small chunks costs less than writing each. */
   private wake(): void {
     if (this.reader === undefined || this.isWaking) return
     this.isWaking = true
@@ -145,7 +145,7 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
 
   readonly cancel = (reason?: unknown): void => {
     if (this.isOver || this.broken !== undefined) return
-    const error = reason instanceof Error ? reason : new Error("The response was left before its end")
+    const error = reason instanceof Error ? reason : new Error("The response was abandoned before its end")
     this.chunks = []
     if (this.controller === undefined) this.onResponseError(undefined, error)
     else this.controller.abort(error)
@@ -156,7 +156,7 @@ const chunksOf = async function* ({ read }: Source): AsyncGenerator<Uint8Array> 
   for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
 }
 
-/** A body without its compression. */
+/** A decompressed body. */
 const decoded = (body: Source, decoder: Duplex): Source => {
   // The reader of the body gets the error.
   pipeline(Readable.from(chunksOf(body)), decoder, (error) => {
@@ -169,7 +169,7 @@ const decoded = (body: Source, decoder: Duplex): Source => {
   }
 }
 
-/** Opens the way to an upstream, which may take so long to begin its answers; connections close with the scope. */
+/** Connects to an upstream. `timeout` bounds the time until an answer begins. The connections close with the scope. */
 export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.Effect<Transport, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -177,7 +177,7 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
         () =>
           new Undici.Pool(origin, {
             headersTimeout: Duration.toMillis(timeout),
-            // The engine has limits of its own, which know streams from whole answers.
+            // The engine bounds the silence of bodies itself: it tells streams from whole answers.
             bodyTimeout: 0,
             allowH2: false
           })

@@ -1,4 +1,4 @@
-/** The page before its first figures. */
+/** The page before its first data. */
 export const markup = `<!doctype html>
 <html lang="en">
 <head>

@@ -1,6 +1,5 @@
 /**
- * What the page does: it listens, and writes what it is told as text. Names come from callers, so nothing is ever written
- * as HTML.
+ * The script of the page: it receives data and writes it as text. Names come from callers, so nothing is written as HTML.
  */
 export const script = `"use strict";
 const at = (id) => document.getElementById(id);
@@ -20,7 +19,7 @@ const time = (millis) => {
   return seconds < 120 ? Math.round(seconds) + " s" : Math.round(seconds / 60) + " min";
 };
 const dollars = (value) => "$" + (value > 0 && value < 0.1 ? value.toPrecision(2) : value.toFixed(2));
-// What a model without a price cost is not nothing.
+// The cost of a model without a price is unknown, and not 0.
 const cost = ({ dollars: value, unpriced }) =>
   unpriced === 0 ? dollars(value) : value === 0 ? "no price" : dollars(value) + " + " + amount(unpriced) + " without a price";
 const clock = (millis) => new Date(millis).toLocaleTimeString();

@@ -1,4 +1,4 @@
-/** How the page looks: light or dark as the reader's system is, in one column on a phone. */
+/** The style of the page: light or dark like the reader's system, and in one column on a phone. */
 export const style = `
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5b6774; --line: #dde3ea; --paper: #f6f8fa; --card: #fff;
   --fill: #2f6feb; --low: #c9372c; --warn: #9a6700; }

@@ -1,0 +1,127 @@
+/** The options of a gateway, their defaults, and the checks on them. */
+import type * as Duration from "effect/Duration"
+import type * as Engine from "../fetch/engine.ts"
+import { durationOf, finiteOf, invalid } from "../input/arguments.ts"
+import type { Rule } from "./callers.ts"
+import { isLoopback } from "./door.ts"
+import type * as Exchange from "./exchange.ts"
+import type { Spent } from "./purses.ts"
+import { type Upstream, upstreamOf } from "./routes.ts"
+
+/**
+ * How a gateway is made.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
+  /**
+   * The providers by name. Requests for `anthropic`, `openai` and `gemini` are recognised by the paths of their protocols;
+   * requests for any other provider need its name in front of the path. Requests go to no other host.
+   *
+   * @default the public addresses of Anthropic, OpenAI and Gemini
+   */
+  readonly upstreams?: Readonly<Record<string, string>> | undefined
+  /** The address to listen on. Any address but loopback opens the gateway to the network, and requires a `token`. @default "127.0.0.1" */
+  readonly host?: string | undefined
+  /** The port; 0 takes a free one, which `url` contains. @default 0 */
+  readonly port?: number | undefined
+  /** A secret that callers must send: at least 16 letters, digits, `-` and `_`. @default none */
+  readonly token?: string | undefined
+  /**
+   * Weights and priorities of callers, and their caps in dollars. For each setting, the first rule that matches the caller and
+   * has the setting applies. Costs are computed with the governor's prices.
+   *
+   * @default none
+   */
+  readonly rules?: ReadonlyArray<Rule> | undefined
+  /** What an earlier gateway had spent of its caps: the value of its `spent`. @default nothing */
+  readonly spent?: Spent | undefined
+  /**
+   * The longest time until the last attempt of a call begins. A call whose predicted wait is longer is refused at once. The
+   * most impatient of the common clients give up after 10 minutes, and the answer itself takes time, too.
+   *
+   * @default "5 minutes"
+   */
+  readonly maxHold?: Duration.Input | undefined
+  /**
+   * How long a waiting caller receives nothing. Until then the response can still have the provider's status. Some clients
+   * give up after a minute of silence.
+   *
+   * @default "20 seconds"
+   */
+  readonly silence?: Duration.Input | undefined
+  /** The interval between the bytes that keep an early response alive. @default "10 seconds" */
+  readonly keepAlive?: Duration.Input | undefined
+  /**
+   * The longest time that one attempt may take until the provider begins to answer.
+   *
+   * @default "10 minutes"
+   */
+  readonly timeout?: Duration.Input | undefined
+  /** How long running calls may continue when the gateway closes. @default "2 minutes" */
+  readonly drain?: Duration.Input | undefined
+  /** The largest body of a call in bytes. @default 33_554_432: Anthropic's limit */
+  readonly maxBodyBytes?: number | undefined
+  /** The most bytes in the bodies of all waiting and running calls. Beyond it, calls are answered with 503. @default 268_435_456 */
+  readonly maxHeldBytes?: number | undefined
+  /** The most open connections; further ones are closed. @default 10_000 */
+  readonly maxConnections?: number | undefined
+  /** Called for each answered call when its usage is known, for example to write a trace. @default none */
+  readonly record?: ((call: Exchange.Recorded) => void) | undefined
+}
+
+const providers = {
+  anthropic: "https://api.anthropic.com",
+  openai: "https://api.openai.com",
+  gemini: "https://generativelanguage.googleapis.com"
+}
+
+/** The gateway's own paths begin with these names. */
+const reserved = ["floodgate", "healthz", "readyz", "metrics", "token"]
+
+const positive = (option: string, value: number): number =>
+  Number.isInteger(value) && value > 0 ? value : invalid(`Gateway.${option}`, "an integer > 0", value)
+
+const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<string, Upstream> => {
+  const parsed = new Map<string, Upstream>()
+  for (const [name, address] of Object.entries(given)) {
+    if (!/^[a-z\d][a-z\d-]*$/.test(name) || reserved.includes(name)) {
+      invalid("Gateway.upstreams", "names of lower-case letters, digits and hyphens, none of them the gateway's", name)
+    }
+    const expected = "addresses such as https://api.anthropic.com, without a query or a password"
+    parsed.set(name, upstreamOf(name, address) ?? invalid("Gateway.upstreams", expected, name))
+  }
+  return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", "none")
+}
+
+/** Options that make sense, with their defaults. Throws a `RangeError` for others. */
+export const parse = (options: Options) => {
+  const { host = "127.0.0.1", port = 0, token } = options
+  if (!(Number.isInteger(port) && port >= 0 && port < 65_536)) {
+    invalid("Gateway.port", "an integer from 0 to 65535", port)
+  }
+  if (token !== undefined && !/^[\w-]{16,}$/.test(token)) {
+    invalid("Gateway.token", "at least 16 letters, digits, hyphens and underscores", "another text")
+  }
+  if (token === undefined && !isLoopback(host)) {
+    invalid("Gateway.token", "a token, because others can reach the host", "none")
+  }
+  return {
+    host,
+    port,
+    token,
+    upstreams: upstreamsOf(options.upstreams ?? providers),
+    maxHold: finiteOf("Gateway.maxHold", options.maxHold ?? "5 minutes"),
+    silence: durationOf("Gateway.silence", options.silence ?? "20 seconds"),
+    keepAlive: finiteOf("Gateway.keepAlive", options.keepAlive ?? "10 seconds"),
+    timeout: finiteOf("Gateway.timeout", options.timeout ?? "10 minutes"),
+    drain: finiteOf("Gateway.drain", options.drain ?? "2 minutes"),
+    maxBodyBytes: positive("maxBodyBytes", options.maxBodyBytes ?? 32 * 1_024 * 1_024),
+    maxHeldBytes: positive("maxHeldBytes", options.maxHeldBytes ?? 256 * 1_024 * 1_024),
+    maxConnections: positive("maxConnections", options.maxConnections ?? 10_000)
+  }
+}
+
+/** Checked options. */
+export type Checked = ReturnType<typeof parse>
