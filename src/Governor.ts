@@ -14,7 +14,7 @@
  * Retries use the {@link Retry.RetryBudget} of the caller's context, otherwise the one provided to the governor's layer,
  * otherwise that of the process.
  *
- * No attempt begins after the {@link Retry.Deadline}, or waits beyond it for a warm cache or in the queue. If the deadline
+ * No attempt begins after the deadline ({@link Retry.withDeadline}), or waits beyond it for a warm cache or in the queue. If the deadline
  * prevents a retry, the call fails with its last failure. If the budget refuses a retry, the refusal has that failure as
  * its `failure`.
  *
@@ -126,7 +126,7 @@ export interface Options {
   /**
    * When to retry. For every adapter, the policy sees {@link causeOf} the failure: an `LlmError` if there is one.
    *
-   * @default {@link Retry.defaultPolicy}
+   * @default that of {@link Retry.make} without options
    */
   readonly retry?: Retry.Policy<LlmError> | undefined
   /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in {@link layer} */
@@ -160,7 +160,7 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
-  const { accounting = estimator.accounting, prices, retry: policy = Retry.defaultPolicy } = options
+  const { accounting = estimator.accounting, prices, retry: policy = Retry.make() } = options
   const table = prices === undefined ? Prices.published : { ...Prices.published, ...Rates.checked(prices) }
   const context = yield* Effect.context<never>()
   const parts: GovernedCall.Parts = {

@@ -55,11 +55,12 @@ import { durationOf, finiteOf, invalid } from "./input/arguments.ts"
 import { isLlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
 import { RetryBudget } from "./retry/budget.ts"
+import { Deadline } from "./retry/deadline.ts"
 import { isRetryable, type Retryable, retryAfterMillis, type StopReason } from "./retry/errors.ts"
 import * as Loop from "./retry/loop.ts"
 
-export { layerBudget, layerBudgetUnlimited, RetryBudget } from "./retry/budget.ts"
-export { isRetryable, type Retryable } from "./retry/errors.ts"
+export { layerBudget, RetryBudget } from "./retry/budget.ts"
+export type { Retryable } from "./retry/errors.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -152,27 +153,6 @@ export interface Policy<in E = Retryable> {
 // -----------------------------------------------------------------------------
 // Deadline
 // -----------------------------------------------------------------------------
-
-/**
- * The time, in milliseconds of the `Clock`, after which no further attempt begins. None by default.
- *
- * **Example** (None by default)
- *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
- * import * as Retry from "floodgate/Retry"
- *
- * await Effect.runPromise(Effect.gen(function* () { return yield* Retry.Deadline })) // => undefined
- * ```
- *
- * @see {@link withDeadline} for setting it as a duration from now
- * @category services
- * @since 0.1.0
- */
-export const Deadline: Context.Reference<number | undefined> = Context.Reference<number | undefined>(
-  "floodgate/Retry/Deadline",
-  { defaultValue: () => undefined }
-)
 
 /**
  * Sets a deadline, as a duration from now, after which no attempt begins, whatever the policies. The nearest deadline
@@ -323,7 +303,7 @@ export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duratio
 
 /**
  * The whole policy as a schedule for `Effect.retry`: {@link backoff} with the provider's `retryAfter` as a floor, ended
- * by errors that may not be retried, by `attempts`, by `maxElapsed` and by the {@link Deadline}.
+ * by errors that may not be retried, by `attempts`, by `maxElapsed` and by a deadline ({@link withDeadline}).
  *
  * **Details**
  *
@@ -361,7 +341,8 @@ export const schedule: {
 // -----------------------------------------------------------------------------
 
 /**
- * Makes a policy. Without options it is the incident report's: 2 s, doubled up to 60 s, 5 attempts, full jitter.
+ * Makes a policy. Without options it is the default of every client: 2 s, doubled up to 60 s, full jitter, 5 attempts,
+ * 10 minutes in all.
  *
  * **Gotchas**
  *
@@ -369,11 +350,12 @@ export const schedule: {
  * with 0 < `base` <= `cap`, `factor` is a finite number >= 1, `attempts` is an integer >= 1 and `maxElapsed` is a
  * duration above zero. A `backoff` excludes the four options that it replaces.
  *
- * **Example** (Longer, and no retries at all)
+ * **Example** (The defaults, longer, and no retries at all)
  *
  * ```ts doctest
  * import * as Retry from "floodgate/Retry"
  *
+ * Retry.make().attempts // => 5
  * Retry.make({ base: "5 seconds", attempts: 8 }).attempts // => 8
  * Retry.make({ attempts: 1 }).attempts // => 1
  * ```
@@ -434,24 +416,6 @@ export const make: {
   }
 }
 
-/**
- * The policy with every default of {@link Options}.
- *
- * **Example** (Its defaults)
- *
- * ```ts doctest
- * import * as Duration from "effect/Duration"
- * import * as Retry from "floodgate/Retry"
- *
- * Retry.defaultPolicy.attempts // => 5
- * Retry.defaultPolicy.maxElapsed // => Duration.minutes(10)
- * ```
- *
- * @category constructors
- * @since 0.1.0
- */
-export const defaultPolicy: Policy = make()
-
 // -----------------------------------------------------------------------------
 // Combinators
 // -----------------------------------------------------------------------------
@@ -466,7 +430,7 @@ const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
  * **Details**
  *
  * Only failures with `isRetryable: true`, or that the policy's `while` accepts, are retried, never before their
- * `retryAfter` or after the {@link Deadline}. Defects and interruptions are not retried. Nothing is held during a wait,
+ * `retryAfter` or after the deadline ({@link withDeadline}). Defects and interruptions are not retried. Nothing is held during a wait,
  * and interruption ends it at once. When it gives up, it fails with the last error.
  *
  * **Gotchas**
@@ -481,7 +445,7 @@ const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
  *
  * const call = Effect.fail({ isRetryable: false, reason: "invalid request" })
  *
- * const error = await Effect.runPromise(call.pipe(Retry.withPolicy(Retry.defaultPolicy), Effect.flip))
+ * const error = await Effect.runPromise(call.pipe(Retry.withPolicy(Retry.make()), Effect.flip))
  *
  * error.reason // => "invalid request"
  * ```

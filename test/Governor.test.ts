@@ -37,7 +37,7 @@ const steady = (attempts: number) => Retry.make({ base: "1 second", jitter: "non
 const layer = ({ budget, ...options }: Governor.Options & { readonly budget?: Budget.Options } = {}) =>
   Governor.layer({ retry: once, ...options }).pipe(
     Layer.provideMerge(Budget.layer({ limits, ...budget })),
-    Layer.provide(Retry.layerBudgetUnlimited)
+    Layer.provide(Retry.layerBudget({ minPerSecond: Infinity }))
   )
 
 /** A budget that does not hear of rejections, so that its levels show only what calls took. */
@@ -52,7 +52,10 @@ const deaf = Layer.effect(
 )
 
 const settling = (options: Governor.Options = {}) =>
-  Governor.layer({ retry: once, ...options }).pipe(Layer.provideMerge(deaf), Layer.provide(Retry.layerBudgetUnlimited))
+  Governor.layer({ retry: once, ...options }).pipe(
+    Layer.provideMerge(deaf),
+    Layer.provide(Retry.layerBudget({ minPerSecond: Infinity }))
+  )
 
 /** Reserves 1 request, 1,000 tokens of input and 500 of output. */
 const call: Governor.Call = { model: "m", bytes: 2_700, inputTokens: 1_000, maxTokens: 500 }
@@ -476,7 +479,7 @@ describe("Governor", () => {
             })
           )
         yield* Effect.forkChild(failing("paced"))
-        yield* Effect.forkChild(Effect.provide(failing("free"), Retry.layerBudgetUnlimited))
+        yield* Effect.forkChild(Effect.provide(failing("free"), Retry.layerBudget({ minPerSecond: Infinity })))
         yield* TestClock.adjust("4 seconds")
         assert.deepStrictEqual(attempts, { paced: 2, free: 3 })
         yield* TestClock.adjust("7 seconds")

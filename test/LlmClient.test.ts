@@ -55,7 +55,7 @@ const over = (script: Script, { budget: given, ...options }: Options = {}) => {
   const live = LlmClient.layerProvider({ retry: steady, ...options }).pipe(
     Layer.provideMerge(budget(given)),
     Layer.provide(layer),
-    Layer.provideMerge(Retry.layerBudgetUnlimited)
+    Layer.provideMerge(Retry.layerBudget({ minPerSecond: Infinity }))
   )
   return { live, seen }
 }

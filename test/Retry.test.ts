@@ -16,6 +16,7 @@ import { TestClock } from "effect/testing"
 import { LlmError, NotFound, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { interruptAt } from "./support/yieldAt.ts"
+import { Deadline } from "../src/retry/deadline.ts"
 
 class Refused extends Data.TaggedError("Refused")<{
   readonly isRetryable: boolean
@@ -211,7 +212,7 @@ describe("Retry", () => {
   describe("make", () => {
     it.effect("has the defaults of the incident report", () =>
       Effect.gen(function* () {
-        const { attempts, backoff, maxElapsed } = Retry.defaultPolicy
+        const { attempts, backoff, maxElapsed } = Retry.make()
         assert.deepStrictEqual([attempts, maxElapsed], [5, Duration.minutes(10)])
         const drawn = yield* delays(backoff, refused(), 7).pipe(withRandom(0.5))
         assert.deepStrictEqual(drawn, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])
@@ -266,7 +267,7 @@ describe("Retry", () => {
       it.effect("does not retry an error that may not be retried, also in place of another policy's", () =>
         Effect.gen(function* () {
           const error = new Refused({ isRetryable: false })
-          for (const policy of [everySecond, { ...Retry.defaultPolicy, backoff: Schedule.forever }]) {
+          for (const policy of [everySecond, { ...Retry.make(), backoff: Schedule.forever }]) {
             const { call, starts } = failing(9, error)
             assert.strictEqual(yield* Effect.flip(Retry.withPolicy(call, policy)), error)
             assert.strictEqual(starts.length, 1)
@@ -375,7 +376,7 @@ describe("Retry", () => {
     })
   })
 
-  describe("isRetryable", () => {
+  describe("errors of other libraries", () => {
     it("accepts AiError of effect/ai as it is", () => {
       const limited = AiError.make({
         module: "LanguageModel",
@@ -383,13 +384,13 @@ describe("Retry", () => {
         reason: new AiError.RateLimitError({ retryAfter: Duration.seconds(16) })
       })
       const fits: Retry.Retryable = limited
-      assert.isTrue(Retry.isRetryable(fits))
+      assert.isTrue(Retry.make().while(fits))
       const exhausted = AiError.make({
         module: "LanguageModel",
         method: "generateText",
         reason: new AiError.QuotaExhaustedError({})
       })
-      assert.isFalse(Retry.isRetryable(exhausted))
+      assert.isFalse(Retry.make().while(exhausted))
     })
 
     it.effect("waits for as long as an AiError asks", () =>
@@ -474,7 +475,7 @@ describe("Retry", () => {
                 Effect.sync(() => runs++),
                 effect
               ),
-              Retry.defaultPolicy
+              Retry.make()
             )
           )
         const defect = yield* once(Effect.die(refused()))
@@ -488,7 +489,7 @@ describe("Retry", () => {
       Effect.gen(function* () {
         const limited = new LlmError({ reason: new RateLimited({ status: 429, retryAfter: Duration.hours(5) }) })
         const { call, starts } = failing(9, limited)
-        const error = yield* Effect.flip(Retry.withPolicy(call, Retry.defaultPolicy))
+        const error = yield* Effect.flip(Retry.withPolicy(call, Retry.make()))
         assert.deepStrictEqual([error.stoppedBy, error.retryAfter], ["deadline", Duration.hours(5)])
         assert.deepStrictEqual(starts, [0])
       })
@@ -534,7 +535,7 @@ describe("Retry", () => {
         const calls = Array.from({ length: 8 }, () => recorded(1, "10 seconds"))
         yield* Effect.forkChild(
           Effect.all(
-            calls.map(({ call }) => Retry.withPolicy(call, Retry.defaultPolicy)),
+            calls.map(({ call }) => Retry.withPolicy(call, Retry.make())),
             { concurrency: "unbounded" }
           ).pipe(Random.withSeed("herd"))
         )
@@ -592,7 +593,7 @@ describe("Retry", () => {
 
     it.effect("keeps the nearest of nested deadlines", () =>
       Effect.gen(function* () {
-        const inner = Retry.withDeadline(Effect.map(Retry.Deadline, identity), "10 seconds")
+        const inner = Retry.withDeadline(Effect.map(Deadline, identity), "10 seconds")
         assert.strictEqual(yield* inner, 10_000)
         assert.strictEqual(yield* Retry.withDeadline(inner, "5 seconds"), 5_000)
         assert.strictEqual(yield* Retry.withDeadline(inner, "20 seconds"), 10_000)
@@ -677,7 +678,7 @@ describe("Retry", () => {
           yield* interruptAt(Effect.provideService(retried, Retry.RetryBudget, counting), step)
           assert.strictEqual(taken, 0, `step ${step}`)
         }
-      }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
+      }).pipe(Effect.provide(Retry.layerBudget({ minPerSecond: Infinity })))
     )
 
     it.effect("keeps nobody waiting beyond the deadline, and gets that retry back", () =>
@@ -720,7 +721,7 @@ describe("Retry", () => {
         yield* Fiber.join(fiber)
         assert.isTrue(calls.every(({ starts }) => starts.length === 5))
         assert.strictEqual(yield* balance, Infinity)
-      }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
+      }).pipe(Effect.provide(Retry.layerBudget({ minPerSecond: Infinity })))
     )
 
     it.effect("is one for the whole process without a layer, and one per clock", () =>

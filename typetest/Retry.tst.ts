@@ -16,13 +16,13 @@ declare const infallible: Effect.Effect<number>
 
 describe("Retry", () => {
   it("withPolicy keeps success, error and requirements", () => {
-    expect(Retry.withPolicy(call, Retry.defaultPolicy)).type.toBe<Effect.Effect<string, AiError, Model>>()
-    expect(pipe(call, Retry.withPolicy(Retry.defaultPolicy))).type.toBe<Effect.Effect<string, AiError, Model>>()
-    expect(Retry.withPolicy(infallible, Retry.defaultPolicy)).type.toBe<Effect.Effect<number>>()
+    expect(Retry.withPolicy(call, Retry.make())).type.toBe<Effect.Effect<string, AiError, Model>>()
+    expect(pipe(call, Retry.withPolicy(Retry.make()))).type.toBe<Effect.Effect<string, AiError, Model>>()
+    expect(Retry.withPolicy(infallible, Retry.make())).type.toBe<Effect.Effect<number>>()
   })
 
   it("an error that cannot be judged is refused, unless the policy judges it", () => {
-    expect(Retry.withPolicy).type.not.toBeCallableWith(unjudged, Retry.defaultPolicy)
+    expect(Retry.withPolicy).type.not.toBeCallableWith(unjudged, Retry.make())
     const policy = Retry.make({ while: (error: AiError | Error) => error instanceof TypeError })
     expect(Retry.withPolicy(unjudged, policy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
   })
@@ -41,7 +41,7 @@ describe("Retry", () => {
 
   it("layers provide nothing that must be asked for", () => {
     expect(Retry.layerBudget()).type.toBe<Layer.Layer<never>>()
-    expect(Retry.layerBudgetUnlimited).type.toBe<Layer.Layer<never>>()
+    expect(Retry.layerBudget({ minPerSecond: Infinity })).type.toBe<Layer.Layer<never>>()
   })
 
   it("AiError of effect/ai is retryable as it is", () => {

@@ -13,13 +13,13 @@ import { anthropic } from "../protocol/anthropic.ts"
 import { at, parseJson } from "../protocol/json.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
-import * as Retry from "../Retry.ts"
 import type { Activity, Ended } from "./activity.ts"
 import * as Headers from "./headers.ts"
 import type * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Sent, Transport } from "./transport.ts"
+import { Deadline } from "../retry/deadline.ts"
 
 /** What all requests share. */
 export interface Parts {
@@ -280,7 +280,7 @@ const govern = (
   const call = engine
     .call(planned, send)
     .pipe(
-      Effect.provideService(Retry.Deadline, startedAt + maxHold),
+      Effect.provideService(Deadline, startedAt + maxHold),
       Effect.provideService(Budget.ReviewAt, startedAt + reviewAfter)
     )
   keeper.add(held)

@@ -26,6 +26,7 @@ import { Pool } from "./memory.ts"
 import { HeldTicket, type Parts as TicketParts, withHistory } from "./ticket.ts"
 import * as Trace from "./trace.ts"
 import type { Warmup } from "./warmup.ts"
+import { Deadline } from "../retry/deadline.ts"
 
 /** The parts of a governor that calls need. */
 export interface Parts extends TicketParts {
@@ -125,7 +126,7 @@ export const retry = <A, E, R>(
     const clock = Context.get(context, Clock.Clock)
     return Loop.retry(policy, {
       budget: retryBudgetOf(parts, context, clock),
-      deadline: Context.get(context, Retry.Deadline) ?? Infinity,
+      deadline: Context.get(context, Deadline) ?? Infinity,
       attempt: (last): Effect.Effect<A, E | LlmError, R> => (last < clock.currentTimeMillisUnsafe() ? tooLate : self),
       judge: (error) => ({ ...judgementOf(error, policy), isOwn: true }),
       finish: (error, stoppedBy) => (isLlmError(error) ? (error.annotate({ stoppedBy }) as typeof error) : error)
@@ -177,7 +178,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     this.agent = how.agent ?? Context.get(context, Budget.Agent)
     this.purses = Payment.pursesOf(context, how.purses)
     this.budget = retryBudgetOf(parts, context, clock)
-    this.deadline = Context.get(context, Retry.Deadline) ?? Infinity
+    this.deadline = Context.get(context, Deadline) ?? Infinity
   }
 
   // ---------------------------------------------------------------------------

@@ -26,7 +26,7 @@ export interface RetryBudgetOptions {
   readonly ratio?: number | undefined
   /**
    * Retries per second that are allowed in addition, or a tenth of the calls in flight if that is more. Finagle's 10
-   * suit thousands of requests a second.
+   * suit thousands of requests a second. With `Infinity` nothing limits retries, for tests and programs with few calls.
    *
    * @default 2
    */
@@ -126,12 +126,12 @@ export class Tokens {
 const resolveBudget = (options: RetryBudgetOptions): Rule => {
   const { minPerSecond = 2, ratio = 0.2 } = options
   if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
-  if (!(minPerSecond >= 0 && minPerSecond < Infinity))
-    invalid("Retry.minPerSecond", "a finite number >= 0", minPerSecond)
+  if (!(minPerSecond >= 0)) invalid("Retry.minPerSecond", "a number >= 0", minPerSecond)
   return { ratio, minPerSecond }
 }
 
 const budgetOf = (rule: Rule): RetryBudget => {
+  if (rule.minPerSecond === Infinity) return unlimited
   const tokens = new Tokens(rule, 0)
   const at = <A>(step: (now: number) => A): Effect.Effect<A> =>
     Clock.clockWith((clock) => Effect.succeed(step(clock.currentTimeMillisUnsafe())))
@@ -142,6 +142,15 @@ const budgetOf = (rule: Rule): RetryBudget => {
     giveBack: Effect.sync(() => tokens.giveBack()),
     balance: at((now) => tokens.balance(now))
   }
+}
+
+/** Every retry may be made at once. */
+const unlimited: RetryBudget = {
+  begin: Effect.void,
+  end: Effect.void,
+  take: Effect.succeed(Duration.zero),
+  giveBack: Effect.void,
+  balance: Effect.succeed(Infinity)
 }
 
 /** Times of different clocks cannot be compared, and tests must not exhaust each other's budget: one for each. */
@@ -165,7 +174,7 @@ export const ofProcess = (clock: Clock.Clock): RetryBudget => {
  *
  * Without a layer there is one budget for the whole process, because the provider sees all its retries together. There
  * is one per `Clock`, so that tests under a `TestClock` start fresh. {@link layerBudget} gives a part of the program
- * its own, and {@link layerBudgetUnlimited} removes the limit.
+ * its own, or none.
  *
  * When it is spent, retries wait for a token; they do not fail. Retries after rate limits and outages are not taken
  * from it, because the token budget paces those.
@@ -213,7 +222,7 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when `ratio` or `minPerSecond` is negative or not finite.
+ * Throws a `RangeError` when `ratio` is negative or not finite, or `minPerSecond` is negative.
  *
  * **Example** (Five calls earn a retry)
  *
@@ -232,6 +241,17 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
  * await Effect.runPromise(Effect.provide(program, Retry.layerBudget({ minPerSecond: 1 }))) // => 10
  * ```
  *
+ * **Example** (No limit)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
+ *
+ * await Effect.runPromise(Effect.provide(balance, Retry.layerBudget({ minPerSecond: Infinity }))) // => Infinity
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -242,28 +262,3 @@ export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never
     Effect.sync(() => budgetOf(rule))
   )
 }
-
-/**
- * Removes the limit on the retries of all callers. Use it in tests, and in programs with few calls.
- *
- * **Example** (Reading its balance)
- *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
- * import * as Retry from "floodgate/Retry"
- *
- * const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
- *
- * await Effect.runPromise(Effect.provide(balance, Retry.layerBudgetUnlimited)) // => Infinity
- * ```
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerBudgetUnlimited: Layer.Layer<never> = Layer.succeed(RetryBudget, {
-  begin: Effect.void,
-  end: Effect.void,
-  take: Effect.succeed(Duration.zero),
-  giveBack: Effect.void,
-  balance: Effect.succeed(Infinity)
-})

@@ -24,19 +24,6 @@ export interface Retryable {
 
 /**
  * Whether an error has `isRetryable: true`. Errors without the property are not retried.
- *
- * **Example** (Errors that may be retried, and others)
- *
- * ```ts doctest
- * import * as Retry from "floodgate/Retry"
- *
- * Retry.isRetryable({ isRetryable: true }) // => true
- * Retry.isRetryable({ isRetryable: false }) // => false
- * Retry.isRetryable(new Error("broken")) // => false
- * ```
- *
- * @category guards
- * @since 0.1.0
  */
 export const isRetryable = (error: unknown): boolean =>
   Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true
@@ -51,7 +38,7 @@ export const retryAfterMillis = (error: unknown): number | undefined =>
  * Why there was no further retry, although the failure may be retried.
  *
  * - `"attempts"`: there were as many attempts as allowed
- * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the {@link Deadline}
+ * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the deadline
  * - `"schedule"`: the policy's `backoff` ended
  *
  * @category models

@@ -31,7 +31,7 @@ const layer = (options: Breaker.Options = { failures: 2 }, retry = once, budget 
   Governor.layer({ retry }).pipe(
     Layer.provide(Breaker.layer(options)),
     Layer.provideMerge(budget),
-    Layer.provideMerge(Retry.layerBudgetUnlimited)
+    Layer.provideMerge(Retry.layerBudget({ minPerSecond: Infinity }))
   )
 
 const run = <A>(attempt: Effect.Effect<A, LlmError.LlmError>, model = "a", how?: Governor.CallOptions) =>

@@ -96,7 +96,7 @@ const persist = (failure: Handler, streamed: boolean, timeout: number) =>
     const { seen, url } = yield* serve((attempt) => (attempt === 1 ? failure : success))
     const exit = yield* Effect.exit(Effect.provide(ask(streamed), client(url, 2, timeout)))
     return [seen.attempts, exit._tag] as const
-  }).pipe(Effect.provide(Layer.mergeAll(Budget.layerUnlimited, Retry.layerBudgetUnlimited)))
+  }).pipe(Effect.provide(Layer.mergeAll(Budget.layerUnlimited, Retry.layerBudget({ minPerSecond: Infinity }))))
 
 /** Stands for a server that is not there. */
 const refuse: Handler = (response) => response.destroy()
@@ -294,7 +294,7 @@ describe("failures over real HTTP", () => {
         const failed = yield* Effect.flip(Effect.provide(ask(false), client(url, 5)))
         assert.instanceOf(failed, LlmError)
         assert.deepStrictEqual([failed.reason._tag, failed.stoppedBy, seen.attempts], ["RateLimited", "deadline", 1])
-      }).pipe(Effect.provide(Layer.mergeAll(Budget.layerUnlimited, Retry.layerBudgetUnlimited)))
+      }).pipe(Effect.provide(Layer.mergeAll(Budget.layerUnlimited, Retry.layerBudget({ minPerSecond: Infinity }))))
     )
   })
 

@@ -56,7 +56,7 @@ describe("fallback with an ExecutionPlan", () => {
       assert.strictEqual(second.seen.attempts, 1)
       assert.deepStrictEqual(yield* first.taken, { output: 0, inFlight: 0 })
       assert.deepStrictEqual(yield* second.taken, { output: 100, inFlight: 0 })
-    }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
+    }).pipe(Effect.provide(Retry.layerBudget({ minPerSecond: Infinity })))
   )
 
   it.effect("keeps each budget from call to call", () =>
@@ -108,7 +108,7 @@ describe("fallback with an ExecutionPlan", () => {
       })
       assert.deepStrictEqual(yield* run(true), ["Success", 1])
       assert.deepStrictEqual(yield* run(false), ["Failure", 0])
-    }).pipe(Effect.provide(Retry.layerBudgetUnlimited))
+    }).pipe(Effect.provide(Retry.layerBudget({ minPerSecond: Infinity })))
   )
 
   it("falls back where another provider may do better", () => {

@@ -47,7 +47,7 @@ const live = (script: Script, options: Governor.Options & { readonly budget?: Bu
   LlmClient.layerProvider({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }), ...options }).pipe(
     Layer.provideMerge(Budget.layer({ limits, ...options.budget })),
     Layer.provide(scripted(script).layer),
-    Layer.provideMerge(Retry.layerBudgetUnlimited)
+    Layer.provideMerge(Retry.layerBudget({ minPerSecond: Infinity }))
   )
 
 const attributes = (span: Tracer.Span | undefined): Record<string, unknown> =>

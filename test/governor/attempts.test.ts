@@ -22,7 +22,7 @@ const plenty = { requests: { perMinute: 60_000 }, inputTokens: { perMinute: 60_0
 const layer = (retry: Retry.Policy<LlmError.LlmError>, budget: Budget.Options = {}) =>
   Governor.layer({ retry }).pipe(
     Layer.provideMerge(Budget.layer({ limits: plenty, ...budget })),
-    Layer.provide(Retry.layerBudgetUnlimited)
+    Layer.provide(Retry.layerBudget({ minPerSecond: Infinity }))
   )
 
 const run = <A, E, R>(

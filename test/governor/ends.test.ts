@@ -65,7 +65,7 @@ const layer = (ends: Map<Budget.Reservation, number>, { estimator, ...options }:
   (estimator === undefined
     ? Governor.layer(options)
     : Layer.provide(Layer.effect(Governor.Governor, Governor.make(options)), estimator)
-  ).pipe(Layer.provideMerge(counting(ends)), Layer.provide(Retry.layerBudgetUnlimited))
+  ).pipe(Layer.provideMerge(counting(ends)), Layer.provide(Retry.layerBudget({ minPerSecond: Infinity })))
 
 type Attempt = (ticket: Governor.Ticket) => Effect.Effect<Governor.Outcome<string>, unknown>
 
