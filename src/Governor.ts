@@ -69,8 +69,7 @@ import * as Prices from "./Prices.ts"
 import * as Rates from "./prices/rates.ts"
 import * as Retry from "./Retry.ts"
 
-export { causeOf } from "./governor/failure.ts"
-export { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
+export type { Call, CallOptions, Outcome, Ticket } from "./governor/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -124,7 +123,8 @@ export class Governor extends Context.Service<
  */
 export interface Options {
   /**
-   * When to retry. For every adapter, the policy sees {@link causeOf} the failure: an `LlmError` if there is one.
+   * When to retry. Whatever an adapter's callers get of a failure, the policy sees what went wrong as an `LlmError`, if there
+   * is one.
    *
    * @default that of {@link Retry.make} without options
    */

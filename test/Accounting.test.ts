@@ -3,12 +3,13 @@ import * as Schema from "effect/Schema"
 import * as Accounting from "floodgate/Accounting"
 import * as Limits from "floodgate/Limits"
 import * as Amounts from "../src/limits/amounts.ts"
+import * as Rules from "../src/limits/rules.ts"
 
 const expected = { inputTokens: 1_000, cachedTokens: 9_000, outputTokens: 500, maxTokens: 4_096 }
 const actual = { inputTokens: 200, cacheCreationTokens: 700, cacheReadTokens: 9_100, outputTokens: 400 }
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
 
-const everything = Limits.resolve({
+const everything = Rules.resolve({
   requests: { perMinute: 1_000 },
   inputTokens: { perMinute: 1_000_000 },
   outputTokens: { perMinute: 1_000_000 },
@@ -132,7 +133,7 @@ describe("Accounting", () => {
       ]) {
         const held = Amounts.charge(accounting.estimate(expected), everything)
         const used = Amounts.used(held, accounting.usage(actual, expected.maxTokens))
-        for (const dimension of Limits.dimensions) assert.isAtLeast(held[dimension]!, used[dimension]!)
+        for (const dimension of Limits.Dimension.literals) assert.isAtLeast(held[dimension]!, used[dimension]!)
       }
     }
   )

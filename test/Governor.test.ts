@@ -15,6 +15,7 @@ import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { pool } from "./support/budget.ts"
 import { interruptAt } from "./support/yieldAt.ts"
+import { Breaker } from "../src/governor/models.ts"
 
 // -----------------------------------------------------------------------------
 // Helpers
@@ -759,7 +760,7 @@ describe("Governor", () => {
         Effect.provide(
           layer({ retry: steady(3) }).pipe(
             Layer.provide(
-              Layer.sync(Governor.Breaker, () => {
+              Layer.sync(Breaker, () => {
                 let calls = 0
                 const protect = <A, E, R>(
                   pool: string,

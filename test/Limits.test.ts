@@ -6,7 +6,7 @@ import * as Limits from "floodgate/Limits"
 import * as Amounts from "../src/limits/amounts.ts"
 import * as Rules from "../src/limits/rules.ts"
 
-const rules = Limits.resolve({
+const rules = Rules.resolve({
   requests: { perMinute: 60 },
   inputTokens: { perMinute: 1_000 },
   outputTokens: { perMinute: 1_000 },
@@ -18,25 +18,25 @@ describe("Limits", () => {
     for (const bad of [0, -1, NaN, Infinity, 1e308]) {
       for (const option of ["perSecond", "perMinute", "total"] as const) {
         assert.throws(
-          () => Limits.resolve({ tokens: { [option]: bad } }),
+          () => Rules.resolve({ tokens: { [option]: bad } }),
           RangeError,
           `Limits.tokens.${option}: expected a number above 0, up to 2^53, got ${bad}`
         )
       }
-      assert.throws(() => Limits.resolve({ tokens: { perMinute: 10, burst: bad } }), RangeError, "Limits.tokens.burst")
+      assert.throws(() => Rules.resolve({ tokens: { perMinute: 10, burst: bad } }), RangeError, "Limits.tokens.burst")
     }
     const one = "Limits.tokens: expected exactly one of perSecond, perMinute and total, got "
     assert.throws(
-      () => Limits.resolve({ tokens: { perMinute: 1, perSecond: 1 } }),
+      () => Rules.resolve({ tokens: { perMinute: 1, perSecond: 1 } }),
       RangeError,
       `${one}{"perMinute":1,"perSecond":1}`
     )
-    assert.throws(() => Limits.resolve({ tokens: {} }), RangeError, `${one}{}`)
+    assert.throws(() => Rules.resolve({ tokens: {} }), RangeError, `${one}{}`)
   })
 
   // A text of digits was accepted, and made sums of texts.
   it("refuses what no compiler has seen, and shows it", () => {
-    const resolve = (limits: unknown) => () => Limits.resolve(limits as Limits.Limits)
+    const resolve = (limits: unknown) => () => Rules.resolve(limits as Limits.Limits)
     assert.throws(
       resolve({ inputTokens: { perMinute: "2000000" } }),
       RangeError,
@@ -71,38 +71,34 @@ describe("Limits", () => {
   it("reads a bare limit per minute as the provider counts, and keeps any 60 s within it where that is unknown", () => {
     const limit = { tokens: { perMinute: 6_000 } }
     for (const counting of [{}, { tokens: "sliding" }, { tokens: "fixed" }] as const) {
-      const { capacity, rate, window } = Limits.resolve(limit, counting).tokens!
+      const { capacity, rate, window } = Rules.resolve(limit, counting).tokens!
       assert.deepStrictEqual([capacity, capacity + rate * 60_000, window?.max], [300, 6_000, 6_000])
     }
-    const { capacity, rate, window } = Limits.resolve(limit, { tokens: "bucket" }).tokens!
+    const { capacity, rate, window } = Rules.resolve(limit, { tokens: "bucket" }).tokens!
     assert.deepStrictEqual([capacity, rate * 60_000, window], [6_000, 6_000, undefined])
     // A window that is stated holds.
     const stated = { tokens: { perMinute: 6_000, window: "sliding" } } as const
-    assert.deepStrictEqual(Limits.resolve(stated, { tokens: "bucket" }), Limits.resolve(stated))
+    assert.deepStrictEqual(Rules.resolve(stated, { tokens: "bucket" }), Rules.resolve(stated))
   })
 
   it("takes a share of what is stated, and leaves one of what is not to the provider's headers", () => {
     const limits = { tokens: { perSecond: 1_000, share: 0.25 }, requests: { share: 0.5 } }
-    const { requests, tokens } = Limits.resolve(limits)
+    const { requests, tokens } = Rules.resolve(limits)
     assert.deepStrictEqual([tokens!.capacity, tokens!.rate, tokens!.provider.rate], [250, 0.25, 1])
     assert.isUndefined(requests)
     assert.deepStrictEqual(Rules.shares(limits), { requests: 0.5 })
-    assert.throws(
-      () => Limits.resolve({ tokens: { share: 1.5 } }),
-      RangeError,
-      "Limits.tokens.share: expected a number"
-    )
+    assert.throws(() => Rules.resolve({ tokens: { share: 1.5 } }), RangeError, "Limits.tokens.share: expected a number")
   })
 
   it("refuses a burst that fills a window, which a bucket may have", () => {
     const limit = { perMinute: 1_000, burst: 1_000 }
     assert.throws(
-      () => Limits.resolve({ tokens: limit }),
+      () => Rules.resolve({ tokens: limit }),
       RangeError,
       "Limits.tokens.burst: expected less than the limit of 1000"
     )
-    assert.throws(() => Limits.resolve({ tokens: { ...limit, window: "sliding" } }), RangeError, "less than the limit")
-    assert.strictEqual(Limits.resolve({ tokens: { ...limit, window: "bucket" } }).tokens!.capacity, 1_000)
+    assert.throws(() => Rules.resolve({ tokens: { ...limit, window: "sliding" } }), RangeError, "less than the limit")
+    assert.strictEqual(Rules.resolve({ tokens: { ...limit, window: "bucket" } }).tokens!.capacity, 1_000)
   })
 
   it("charges one request, and fills in what an estimate leaves out", () => {
@@ -137,7 +133,7 @@ describe("Limits", () => {
 
   const amount = Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1e9 })))
   const estimate = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
-  const limited = Schema.Array(Schema.Literals(Limits.dimensions))
+  const limited = Schema.Array(Schema.Literals(Limits.Dimension.literals))
   const some = (dimensions: ReadonlyArray<Limits.Dimension>): Rules.Rules =>
     Object.fromEntries(dimensions.map((dimension) => [dimension, rules[dimension]]))
 
@@ -163,7 +159,7 @@ describe("Limits", () => {
   })
 
   it("refuses an estimate that makes no sense, whether it is limited or not", () => {
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Limits.Dimension.literals) {
       for (const bad of [-1, NaN, Infinity, 1e308]) {
         assert.throws(
           () => Amounts.charge({ [dimension]: bad }, {}),

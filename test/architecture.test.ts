@@ -128,7 +128,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/gateway\//,
-    own: ["core", "input/", "limits/", "estimator/", "protocol/", "spending/", "fetch/", "gateway/"],
+    own: ["core", "input/", "limits/", "estimator/", "protocol/", "retry/", "spending/", "fetch/", "gateway/"],
     packages: ["effect/*", "node:", "@effect/platform-node"]
   },
   {
@@ -165,7 +165,7 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "signals/", "governor/", "protocol/", "aiSdk/"],
     packages: ["effect"]
   },
-  { files: /^src\/breaker\//, own: ["core", "input/", "breaker/"], packages: ["effect/*"] },
+  { files: /^src\/breaker\//, own: ["core", "input/", "governor/", "breaker/"], packages: ["effect/*"] },
   {
     files: /^src\/redis\//,
     own: ["core", "input/", "budgetStore/", "redis/"],

@@ -4,7 +4,6 @@ import type {
   RawMessageStreamEvent
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Config from "effect/Config"
-import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -60,7 +59,6 @@ describe("Governor", () => {
   })
 
   it("a breaker is nothing that must be asked for", () => {
-    expect(Governor.Breaker).type.toBe<Context.Reference<Governor.Breaker | undefined>>()
     expect(Breaker.layer()).type.toBe<Layer.Layer<never>>()
   })
 })

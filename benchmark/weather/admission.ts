@@ -2,11 +2,12 @@
  * The library's own law (`src/admission`) for the engine of pure laws: without queue, client and retries it runs ten times
  * as fast as the library. Output is estimated as its mean.
  */
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
 import { mapDimensions, nothing, type PerDimension, type Whole } from "../../src/limits/amounts.ts"
 import type * as Amounts from "./amounts.ts"
 import type * as Engine from "./engine.ts"
+import * as Rules from "../../src/limits/rules.ts"
 
 const whole = ({ inputTokens = 0, outputTokens = 0, requests = 0, tokens }: Amounts.Amounts): Whole => ({
   requests,
@@ -43,7 +44,7 @@ export const make = (
       ? {}
       : Object.fromEntries(dimensions.filter((each) => limits[each] === undefined).map((each) => [each, share]))
   const stated = limitsOf(told, share)
-  const pool = Law.make(Limits.resolve(stated), sharesOf(stated), now)
+  const pool = Law.make(Rules.resolve(stated), sharesOf(stated), now)
   return {
     ask: (charge, now) => Math.min(Law.decide(pool, whole(charge), now)?.millis ?? 0, 3_600_000),
     send: (charge, now) => Law.take(pool, whole(charge), now),
@@ -63,7 +64,7 @@ export const make = (
     },
     resized: (limits, now) => {
       const next = limitsOf(limits, share)
-      Law.resize(pool, Limits.resolve(next), sharesOf(next), now)
+      Law.resize(pool, Rules.resolve(next), sharesOf(next), now)
     }
   }
 }

@@ -7,7 +7,7 @@
  *
  * Times are milliseconds, rates are per millisecond. A cap is mutable and has one owner.
  */
-import type { Rule } from "../Limits.ts"
+import type { Rule } from "../limits/rules.ts"
 
 /** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
 const cellsPerWindow = 60

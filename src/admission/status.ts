@@ -1,8 +1,8 @@
 /**
  * The dimensions of a pool as they stand, in plain numbers.
  */
-import * as Limits from "../Limits.ts"
-import type * as Amounts from "../limits/amounts.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
 import type * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
@@ -26,7 +26,7 @@ export interface DimensionStatus {
 /** Of each dimension the tighter of what the user states and what the provider has. */
 export const dimensionsOf = (law: Law.Pool, now: number): Amounts.PerDimension<DimensionStatus> => {
   const result: { [D in Limits.Dimension]?: DimensionStatus } = {}
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     const meter = law.meters.find((each) => each.dimension === dimension && each.limit < Infinity)
     const stated = cap === undefined ? undefined : statusOfCap(cap, now)
@@ -64,7 +64,7 @@ const statusOfMeter = (meter: Meter.Meter, now: number): DimensionStatus => {
 
 /** Whether the user's limits are as those of a pool that has taken nothing. What is used of a quota never comes back. */
 export const isFull = ({ caps }: Law.Pool, now: number): boolean =>
-  Limits.dimensions.every((dimension) => {
+  Amounts.dimensions.every((dimension) => {
     const cap = caps[dimension]
     if (cap === undefined) return true
     const copy = { ...cap, cells: [...cap.cells] }

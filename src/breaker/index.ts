@@ -57,7 +57,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Schedule from "effect/Schedule"
-import * as Governor from "../Governor.ts"
+import { causeOf } from "../governor/failure.ts"
+import { Breaker } from "../governor/models.ts"
 import { durationOf } from "../input/arguments.ts"
 import { CircuitOpen, isLlmError, LlmError } from "../LlmError.ts"
 
@@ -93,7 +94,7 @@ const openings = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration
 /** What a failed attempt says of the provider's health. */
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
   if (Exit.isSuccess(exit)) return CircuitBreaker.success
-  const error = Governor.causeOf(Option.getOrUndefined(Cause.findErrorOption(exit.cause)))
+  const error = causeOf(Option.getOrUndefined(Cause.findErrorOption(exit.cause)))
   if (!isLlmError(error)) return CircuitBreaker.ignored
   switch (error.reason._tag) {
     case "Overloaded":
@@ -116,16 +117,10 @@ const turnedAway = (pool: string, { reason }: CircuitBreaker.CircuitBreakerError
     })
   })
 
-/**
- * Uses the `CircuitBreaker` of the context, with your own policy and store.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> = Layer.fresh(
-  // A constant is built once for a whole program, which may have two breakers.
+/** The breaker of the governor over Effect's. A constant would be built once for a whole program, which may have two. */
+const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =>
   Layer.effect(
-    Governor.Breaker,
+    Breaker,
     Effect.map(CircuitBreaker.CircuitBreaker, (breaker) => ({
       protect: (pool, self) =>
         breaker
@@ -137,17 +132,37 @@ export const layerNoDeps: Layer.Layer<never, never, CircuitBreaker.CircuitBreake
           )
     }))
   )
-)
 
 /**
  * A breaker whose state is in a store, such as Redis, so that all processes open and close the circuit together.
+ *
+ * **Example** (In the memory of this process, as {@link layer} has it)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+ * import * as Breaker from "floodgate/breaker"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const tripPolicy = CircuitBreaker.rate({ threshold: 0.5, size: 50, minimumCalls: 20 })
+ * const breaker = Breaker.layerStore({ tripPolicy }).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
+ * const live = Governor.layer().pipe(Layer.provide(breaker), Layer.provide(Budget.layer()))
+ *
+ * const call = Effect.flatMap(Governor.Governor, (governor) =>
+ *   governor.run({ model: "m", bytes: 10 }, () => Effect.succeed({ value: "hello" }))
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(call, live)) // => "hello"
+ * ```
  *
  * @category layers
  * @since 0.1.0
  */
 export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> => {
   const { failures = 10, openFor = openings, tripPolicy = CircuitBreaker.consecutive(failures) } = options
-  return layerNoDeps.pipe(
+  return layerOver().pipe(
     Layer.provide(
       CircuitBreaker.layer({
         tripPolicy,

@@ -17,7 +17,7 @@ import { BudgetStore } from "../BudgetStore.ts"
 import { observerOf } from "./observer.ts"
 import * as Recency from "../input/recency.ts"
 import { waitOf } from "../input/arguments.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { isAmount } from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason } from "./errors.ts"
@@ -37,6 +37,7 @@ import { Pool } from "./pool.ts"
 import { HeldReservation } from "./reservation.ts"
 import * as Status from "./status.ts"
 import { Waiter } from "./waiter.ts"
+import * as Rules from "../limits/rules.ts"
 
 type Service = TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -218,7 +219,7 @@ const longestPause = 3_600_000
 /** What a response says of the limits, without figures that no provider has. */
 const readingsOf = ({ dimensions }: Limits.Signal): Law.Readings => {
   const readings: { [D in Limits.Dimension]?: Law.Reading } = {}
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const signal = dimensions[dimension]
     if (signal === undefined) continue
     const { limit, remaining, roundedTo } = signal
@@ -284,7 +285,7 @@ const resize =
   (pools: Pools): Service["resize"] =>
   ({ concurrency: permits, limits, pool: name }) => {
     if (permits !== undefined) checkConcurrency(permits)
-    if (limits !== undefined) Limits.resolve(limits)
+    if (limits !== undefined) Rules.resolve(limits)
     return Effect.sync(() => pools.resize(pools.sets.poolNamed("resize", name), limits, permits))
   }
 

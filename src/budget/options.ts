@@ -7,10 +7,10 @@ import { leastWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
 import { invalid, waitOf } from "../input/arguments.ts"
 import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
-import { checkOptions } from "../limits/rules.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
 import type { Queueing } from "./waiter.ts"
+import * as Rules from "../limits/rules.ts"
 
 export const defaultPool = "default"
 
@@ -33,7 +33,7 @@ export const checkConcurrency = (concurrency: number, option = "Budget.make: con
 }
 
 export const parse = (options: Options) => {
-  checkOptions("Budget.make", options, ["limits", "concurrency", "maxQueued", "learned"])
+  Rules.checkOptions("Budget.make", options, ["limits", "concurrency", "maxQueued", "learned"])
   const { concurrency = Infinity, limits, maxQueued = Infinity } = options
   checkConcurrency(concurrency)
   if (!(maxQueued >= 0 && wholeOrInfinite(maxQueued))) invalid("Budget.make: maxQueued", "an integer >= 0", maxQueued)
@@ -53,12 +53,12 @@ interface Sets {
   readonly poolNamed: (operation: string, name: string | undefined) => string
 }
 
-/** Takes any value: `Limits.resolve` refuses what is neither. */
+/** Takes any value: `Rules.resolve` refuses what is neither. */
 const isPerPool = (limits: Options["limits"]): limits is Limits.Pools => "pools" in Object(limits)
 
 const sets = (limits: Options["limits"]): Sets => {
   if (isPerPool(limits)) return perPool(limits)
-  if (limits !== undefined) Limits.resolve(limits)
+  if (limits !== undefined) Rules.resolve(limits)
   return {
     poolOf: limits === undefined ? classOf : () => defaultPool,
     limitsOf: () => limits ?? {},
@@ -70,7 +70,7 @@ const sets = (limits: Options["limits"]): Sets => {
 
 /** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
 const perPool = (limits: Limits.Pools): Sets => {
-  checkOptions("Limits", limits, ["pools", "poolOf"])
+  Rules.checkOptions("Limits", limits, ["pools", "poolOf"])
   const { poolOf = classOf, pools } = limits
   if (typeof pools !== "object" || pools === null) invalid("Limits.pools", "an object with limits by pool", pools)
   if (typeof poolOf !== "function") invalid("Limits.poolOf", "a function", poolOf)
@@ -80,7 +80,7 @@ const perPool = (limits: Limits.Pools): Sets => {
     if (isClaudes && isModel(name)) {
       invalid("Limits.pools", `the pool "${classOf(name)}"`, `"${name}", which is a model of it`)
     }
-    Limits.resolve(set)
+    Rules.resolve(set)
   }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Map<string, true>()

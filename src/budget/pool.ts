@@ -14,7 +14,7 @@ import * as Law from "../admission/law.ts"
 import * as Memory from "../admission/memory.ts"
 import { isFull } from "../admission/status.ts"
 import type { Event } from "../Events.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import type { Pushback } from "../LlmError.ts"
@@ -107,7 +107,7 @@ export class Pool implements Host<Waiter> {
     this.kind = options.kind
     this.maxQueued = options.maxQueued
     this.limits = options.limits
-    this.rules = Limits.resolve(options.limits)
+    this.rules = Rules.resolve(options.limits)
     this.meters = Ref.makeUnsafe(Law.make(this.rules, Rules.shares(options.limits), this.now()))
     this.usedAt = this.now()
     this.limitTo(options.concurrency)
@@ -252,7 +252,7 @@ export class Pool implements Host<Waiter> {
 
   /** Why a quota no longer holds a charge. */
   private quotaFor(law: Law.Pool, charge: Amounts.Whole): QuotaExhausted | undefined {
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Amounts.dimensions) {
       const cap = law.caps[dimension]
       const asked = charge[dimension]
       if (cap?.rule.quota !== true || asked <= cap.level * (1 + 1e-9)) continue
@@ -492,7 +492,7 @@ export class Pool implements Host<Waiter> {
     if (held.service === undefined || !isServed) return
     const whole = { ...charge, ...used } as Amounts.Whole
     const asked = this.costOf(charge)
-    const cost = Limits.dimensions.every((each) => whole[each] === 0) ? 0 : this.costOf(whole)
+    const cost = Amounts.dimensions.every((each) => whole[each] === 0) ? 0 : this.costOf(whole)
     if (cost === asked) return
     this.queue.correct(held.service, cost / asked)
     this.exchange?.correct((cost - asked) / held.service.weight)
@@ -597,7 +597,7 @@ export class Pool implements Host<Waiter> {
     if (concurrency !== undefined) this.limitTo(concurrency)
     if (limits !== undefined) {
       this.limits = limits
-      this.rules = Limits.resolve(limits, this.counting)
+      this.rules = Rules.resolve(limits, this.counting)
     }
     const { config } = this
     if (this.exchange !== undefined) this.exchange.resize(config)

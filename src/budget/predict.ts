@@ -3,8 +3,8 @@
  */
 import type { FairQueue, Flow } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
-import * as Limits from "../Limits.ts"
-import type * as Amounts from "../limits/amounts.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import type { Queueing, Waiter } from "./waiter.ts"
 
 /** A caller that waits, and for how long still. */
@@ -129,10 +129,10 @@ const addBacklog = (before: Backlog, flow: Flow<Waiter>, upTo: number): void => 
   const own = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
   for (let waiter = flow.head; waiter !== undefined && looked <= all && calls < mostCalls; waiter = waiter.next) {
     calls++
-    for (const dimension of Limits.dimensions) own[dimension] += waiter.charge[dimension]
+    for (const dimension of Amounts.dimensions) own[dimension] += waiter.charge[dimension]
     looked += waiter.cost / waiter.weight
   }
   const factor = Math.max(1, all / looked)
   before.calls += calls * factor
-  for (const dimension of Limits.dimensions) before[dimension] += own[dimension] * factor
+  for (const dimension of Amounts.dimensions) before[dimension] += own[dimension] * factor
 }

@@ -5,7 +5,7 @@
 import * as Cap from "../admission/cap.ts"
 import * as Law from "../admission/law.ts"
 import * as Meter from "../admission/meter.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import { type Config, type Head, makeOwner, type Owner, type Part, type State } from "./state.ts"
@@ -93,7 +93,7 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
 
 /** Takes an amount from every level, or gives it back. */
 const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number): void => {
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const change = sign * (amount[dimension] ?? 0)
     const cap = law.caps[dimension]
     if (cap !== undefined && change !== 0) Cap.settle(cap, 0, change, at)
@@ -115,7 +115,7 @@ export const start = (state: State, config: Config, now: number): void => {
 }
 
 const sameShares = (a: Amounts.PerDimension<number>, b: Amounts.PerDimension<number>): boolean =>
-  Limits.dimensions.every((dimension) => a[dimension] === b[dimension])
+  Amounts.dimensions.every((dimension) => a[dimension] === b[dimension])
 
 /** Other limits hold from now on. */
 export const configure = (state: State, config: Config, now: number): void => {
@@ -170,7 +170,7 @@ const yields = (law: Law.Pool, charge: Amounts.Whole, ahead: Amounts.Whole): Law
       meter === undefined ? Infinity : Meter.burst(meter)
     )
   }
-  const dimension = Limits.dimensions.find(
+  const dimension = Amounts.dimensions.find(
     (each) => charge[each] > 0 && ahead[each] > 0 && charge[each] + ahead[each] > most(each)
   )
   return dimension === undefined ? undefined : { millis: graceMillis, dimension }
@@ -259,7 +259,7 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   const to = Math.min(now, owner.at + part.untilMillis)
   if (to <= from) return
   const millis = (to - from) * part.of
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     if (cap === undefined) continue
     if (!cap.rule.quota) {
@@ -277,7 +277,7 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
 const takeBack = (law: Law.Pool, owner: Owner): void => {
   const { part } = owner
   if (part === undefined || part.keptTo === -Infinity) return
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     if (cap?.rule.quota === true) cap.level += part.quotas[dimension] ?? 0
   }
@@ -322,7 +322,7 @@ export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: numb
   return own
 }
 
-const partOfRule = (rule: Limits.Rule, of: number): Limits.Rule => ({
+const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
   ...rule,
   capacity: rule.capacity * of,
   rate: rule.rate * of,
@@ -341,7 +341,7 @@ export const comeBack = (
   { began, law }: { readonly began: Law.Pool; readonly law: Law.Pool }
 ): void => {
   const isForgotten = state.owners[id]?.part === undefined
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const cap = state.law.caps[dimension]
     const own = law.caps[dimension]
     if (cap === undefined || own === undefined) continue
@@ -378,7 +378,7 @@ export const merge = (one: State, other: State | undefined): State => {
     const found = state.owners[id]
     if (found === undefined ? isForgotten(owner, state.time) : found.seq >= owner.seq) continue
     const spent = plus(owner.spent, found?.spent ?? Amounts.nothing, -1)
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Amounts.dimensions) {
       const cap = state.law.caps[dimension]
       const least = cap?.rule.quota === true ? -Infinity : -(cap?.rule.capacity ?? 0)
       if (cap !== undefined) cap.level = Math.max(cap.level - spent[dimension], Math.min(cap.level, least))

@@ -3,7 +3,7 @@
  */
 import * as Law from "../admission/law.ts"
 import * as Meter from "../admission/meter.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
 
@@ -175,7 +175,7 @@ const optional = (record: object, key: string, read: (value: unknown, name: stri
 const perDimension = (value: unknown, name: string, read: (value: unknown, name: string) => void): void => {
   const record = recordOf(value, name)
   for (const key in record) {
-    expect(Limits.dimensions.includes(key as Limits.Dimension), key, "dimension")
+    expect(Amounts.dimensions.includes(key as Limits.Dimension), key, "dimension")
     read(record[key], key)
   }
 }
@@ -216,7 +216,7 @@ const readCap = (value: unknown, name: string): void => {
 
 const readMeter = (value: unknown): void => {
   const meter = like(aMeter, value, "meter")
-  expect(Limits.dimensions.includes(meter.dimension), "meter", "dimension")
+  expect(Amounts.dimensions.includes(meter.dimension), "meter", "dimension")
   optional(meter, "burst", (burst, key) => numberLike(0, burst, key))
   optional(meter, "mark", (mark, key) => like(aMark, mark, key))
   optional(meter, "header", (header, key) => like(aReference, header, key))

@@ -3,7 +3,7 @@
  *
  * Times are milliseconds from the start. It goes in steps, so that who plays it can do something else between two of them.
  */
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import { type Entry, FairQueue, type Flow, type Service } from "../admission/fairQueue.ts"
@@ -122,9 +122,9 @@ class FanOut {
 
   constructor({ concurrency, levels, limits }: Setup) {
     this.concurrency = concurrency
-    this.rules = Limits.resolve(limits)
+    this.rules = Rules.resolve(limits)
     this.law = Law.preview(Law.make(this.rules, {}, 0))
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Amounts.dimensions) {
       const cap = this.law.caps[dimension]
       if (cap !== undefined) cap.level = Math.min(cap.level, levels[dimension] ?? Infinity)
     }

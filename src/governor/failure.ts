@@ -25,12 +25,7 @@ export class FailedAttempt implements Pick<Failure, "isRetryable" | "retryAfter"
   }
 }
 
-/**
- * What failed, whatever the adapter's callers get of it.
- *
- * @category guards
- * @since 0.2.0
- */
+/** What failed, whatever the adapter's callers get of it. */
 export const causeOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)
 
 /** Whether nothing was sent because the budget refused the call, or its deadline did. */

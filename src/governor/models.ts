@@ -157,39 +157,14 @@ export interface Ticket {
 // -----------------------------------------------------------------------------
 
 /**
- * A circuit breaker around the attempts of a pool. `floodgate/breaker` has one; by default there is none.
- *
- * **Details**
- *
- * `protect` runs an attempt, or fails with the reason `CircuitOpen` without running it. For every adapter, {@link
- * causeOf} the error is what went wrong, an `LlmError` if there is one. The reference is read when the governor is
- * made.
- *
- * **Example** (None by default)
- *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
- * import * as Governor from "floodgate/Governor"
- *
- * const program = Effect.gen(function* () { return yield* Governor.Breaker })
- *
- * await Effect.runPromise(program) // => undefined
- * ```
- *
- * @category references
- * @since 0.1.0
+ * A circuit breaker around the attempts of a pool, which `floodgate/breaker` has; by default there is none. `protect` runs
+ * an attempt, or fails with the reason `CircuitOpen` without running it. It is read when the governor is made.
  */
 export const Breaker: Context.Reference<Breaker | undefined> = Context.Reference<Breaker | undefined>(
   "floodgate/Governor/Breaker",
   { defaultValue: () => undefined }
 )
 
-/**
- * See the reference {@link Breaker}.
- *
- * @category models
- * @since 0.1.0
- */
 export interface Breaker {
   readonly protect: <A, E, R>(pool: string, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LlmError, R>
 }

@@ -7,7 +7,7 @@
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import { promptTokens } from "../limits/actual.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type { Pushback } from "../LlmError.ts"
 
@@ -73,7 +73,7 @@ export const limitHit = (
   let hit: Limits.Dimension | undefined
   let least = 1
   const asked = Amounts.whole(estimate)
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const remaining = signal?.dimensions[dimension]?.remaining
     const needed = Math.max(1, asked[dimension])
     if (remaining === undefined || remaining / needed >= least) continue

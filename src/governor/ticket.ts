@@ -7,7 +7,7 @@ import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
 import type * as Estimator from "../Estimator.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { isLlmError } from "../LlmError.ts"
 import type { StopReason } from "../retry/errors.ts"
@@ -144,7 +144,7 @@ export class HeldTicket implements Ticket {
     const { failed } = this
     if (failed?.verdict !== "impossible") return undefined
     const whole = Amounts.whole(this.estimate)
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Amounts.dimensions) {
       const asked = whole[dimension]
       const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
       if (asked <= limit) continue

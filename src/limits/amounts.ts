@@ -8,16 +8,19 @@ import { invalid } from "../input/arguments.ts"
 // Dimensions and amounts
 // -----------------------------------------------------------------------------
 
-/**
- * The dimensions in the order in which they are reported.
- *
- * @category models
- * @since 0.1.0
- */
+/** The dimensions in the order in which they are reported. */
 export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
 /**
- * A schema for {@link Dimension}.
+ * A schema for {@link Dimension}. Its `literals` are all dimensions, in the order in which they are reported.
+ *
+ * **Example** (All dimensions)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * Limits.Dimension.literals // => ["requests", "inputTokens", "outputTokens", "tokens"]
+ * ```
  *
  * @category schemas
  * @since 0.1.0

@@ -8,16 +8,7 @@ import { type Charge, type Dimension, dimensions, isCount, mapDimensions, type P
 // Limits
 // -----------------------------------------------------------------------------
 
-/**
- * How a provider counts a limit.
- *
- * - `"bucket"`: replenished continuously, as Anthropic documents
- * - `"sliding"`: no span of one period may hold more than the limit
- * - `"fixed"`: a counter that is reset each period, as Azure OpenAI
- *
- * @category models
- * @since 0.1.0
- */
+/** How a provider counts a limit, see {@link Limit}. */
 export type Window = (typeof windows)[number]
 
 const windows = ["bucket", "sliding", "fixed"] as const
@@ -52,6 +43,15 @@ export interface Limit {
   readonly total?: number | undefined
   /** The most that is granted at once, in the dimension's unit. */
   readonly burst?: number | undefined
+  /**
+   * How the provider counts.
+   *
+   * - `"bucket"`: replenished continuously, as Anthropic documents
+   * - `"sliding"`: no span of one period may hold more than the limit
+   * - `"fixed"`: a counter that is reset each period, as Azure OpenAI
+   *
+   * @default as the provider of the client counts, else safe with every provider
+   */
   readonly window?: Window | undefined
   /**
    * The part of the limit that this budget may use, above 0 and at most 1, if another program should get the rest. It
@@ -69,12 +69,19 @@ export interface Limit {
  * **Example** (the limits of the incident report)
  *
  * ```ts doctest
- * import * as Limits from "floodgate/Limits"
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ * import type { Limits } from "floodgate/Limits"
  *
- * const rules = Limits.resolve({ tokens: { perSecond: 60_000, burst: 200_000 } })
+ * const incident: Limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
  *
- * rules.tokens?.capacity // => 200_000
- * rules.tokens?.rate // => 60
+ * const capacity = Effect.gen(function* () {
+ *   yield* Budget.consume(0)
+ *   const budget = yield* Budget.TokenBudget
+ *   return (yield* budget.status).pools.default!.dimensions.tokens!.capacity
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(capacity, Budget.layer({ limits: incident }))) // => 200_000
  * ```
  *
  * @category models
@@ -104,12 +111,7 @@ export interface Pools {
 // Rules
 // -----------------------------------------------------------------------------
 
-/**
- * A resolved {@link Limit}, by which a bucket runs. Amounts are in the dimension's unit, times in milliseconds.
- *
- * @category models
- * @since 0.1.0
- */
+/** A resolved {@link Limit}, by which a bucket runs. Amounts are in the dimension's unit, times in milliseconds. */
 export interface Rule {
   /** The highest level: the burst. */
   readonly capacity: number
@@ -214,20 +216,6 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
  * Throws a `RangeError` that names the option when a limit is not a number above zero, up to 2^53, when a dimension has
  * none or several of `perSecond`, `perMinute` and `total`, when the burst fills a whole window, or when an option does
  * not exist.
- *
- * **Example** (a bare limit is safe against every kind of provider)
- *
- * ```ts doctest
- * import * as Limits from "floodgate/Limits"
- *
- * const { inputTokens } = Limits.resolve({ inputTokens: { perMinute: 400_000 } })
- *
- * inputTokens!.capacity + inputTokens!.rate * 60_000 // => 400_000
- * inputTokens!.window // => { max: 400_000, millis: 60_000 }
- * ```
- *
- * @category constructors
- * @since 0.1.0
  */
 export const resolve = (limits: Limits, counting: Counting = {}): Rules => {
   checkOptions("Limits", limits, dimensions)

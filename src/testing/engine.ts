@@ -8,7 +8,7 @@
  */
 import * as Latency from "../forecast/latency.ts"
 import * as Words from "../limits/words.ts"
-import * as Limits from "../Limits.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
@@ -107,7 +107,7 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: Amounts.Wh
     if (millis > 0 && (worst === undefined || millis > worst.millis)) worst = { by, millis }
   }
   const debt = state.options.oversize !== "reject"
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const one = pool.gauges[dimension]
     if (one === undefined) continue
     const live = dimension === "outputTokens" && countsLive(state)
@@ -255,7 +255,7 @@ const rejectByLimit = (
   let wait = millis
   if (state.charge !== undefined) {
     const { requests, tokenShare } = state.charge
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Amounts.dimensions) {
       const one = pool.gauges[dimension]
       const amount = dimension === "requests" ? requests : charge[dimension] * tokenShare
       if (one !== undefined) Gauge.penalise(one, state.now, amount)
@@ -277,7 +277,7 @@ const rejectByLimit = (
 const admit = (state: State, pool: Pool, request: Request, charge: Amounts.Whole, fault: Fault | undefined): Call => {
   const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(state.options.latency)
   const { noise = 0 } = state.options.latency ?? {}
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const one = pool.gauges[dimension]
     if (one !== undefined) Gauge.take(one, state.now, charge[dimension])
   }
@@ -386,7 +386,7 @@ export const figures = (state: State, now: number, model: string): Figures => {
   advance(state, now)
   const pool = poolOf(state, model)
   const result: { [D in Limits.Dimension]?: Figure } = {}
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const one = pool.gauges[dimension]
     // A quota is no rate: no header tells of it.
     if (one === undefined || one.kind === "quota") continue

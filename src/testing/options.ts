@@ -4,7 +4,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import { invalid } from "../input/arguments.ts"
-import type { Limit, Limits, Window } from "../Limits.ts"
+import type { Limit, Limits } from "../Limits.ts"
 import type { Fault, FaultKind, HeaderMode, Latency, Neighbour, Options, Ramp, RejectionCharge } from "./models.ts"
 
 /** Complains of a value that an option must not have. */
@@ -92,7 +92,7 @@ const limitFields = fields<Omit<Limit, "share">>({
   perMinute: positive,
   total: positive,
   burst: positive,
-  window: oneOf<Window>({ bucket: true, sliding: true, fixed: true })
+  window: oneOf<NonNullable<Limit["window"]>>({ bucket: true, sliding: true, fixed: true })
 })
 
 const limit: Check = (option, value) => {

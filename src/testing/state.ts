@@ -5,7 +5,6 @@
  * its share. {@link advance} works through the points at which a rate changes, so levels are exact at any time. A state
  * is changed in place: a provider that has seen a million requests need not copy them.
  */
-import * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
@@ -122,7 +121,7 @@ const cellMillis = 1_000
 const flow = (state: State, to: number, share: number): void => {
   const elapsed = to - state.now
   for (const pool of state.pools.values()) {
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Amounts.dimensions) {
       const one = pool.gauges[dimension]
       if (one === undefined) continue
       const produced = dimension === "outputTokens" ? pool.production * elapsed : 0

@@ -1,11 +1,12 @@
 /** The user's limit: a bucket, a window, a quota. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Cap from "../../src/admission/cap.ts"
 import * as Ledger from "../support/ledger.ts"
 import { mulberry } from "../support/random.ts"
+import * as Rules from "../../src/limits/rules.ts"
 
-const capOf = (limit: Limits.Limit, now = 0): Cap.Cap => Cap.make(Limits.resolve({ tokens: limit }).tokens!, now)
+const capOf = (limit: Limits.Limit, now = 0): Cap.Cap => Cap.make(Rules.resolve({ tokens: limit }).tokens!, now)
 
 const minute = 60_000
 
@@ -174,7 +175,7 @@ describe("cap", () => {
     Cap.advance(cap, 10)
     Cap.settle(cap, 70, 0, 0)
     assert.closeTo(Cap.wait(cap, 1_000, 50), 50, 1e-3, "what was given back has filled it")
-    Cap.setRule(cap, Limits.resolve({ tokens: { perSecond: 2_000, burst: 1_500 } }).tokens!)
+    Cap.setRule(cap, Rules.resolve({ tokens: { perSecond: 2_000, burst: 1_500 } }).tokens!)
     assert.closeTo(Cap.wait(cap, 1_500, 50), 250 + 50, 1e-3, "it has become larger")
   })
 
@@ -287,7 +288,7 @@ describe("cap", () => {
   })
 
   describe("with another rule", () => {
-    const other = (cap: Cap.Cap, limit: Limits.Limit) => Cap.setRule(cap, Limits.resolve({ tokens: limit }).tokens!)
+    const other = (cap: Cap.Cap, limit: Limits.Limit) => Cap.setRule(cap, Rules.resolve({ tokens: limit }).tokens!)
 
     it("keeps its debt", () => {
       const cap = capOf({ perSecond: 1_000 })

@@ -1,6 +1,6 @@
 /** What the law does not depend on: when it began, and in what unit tokens are counted. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
 import * as Rules from "../../src/limits/rules.ts"
 import { mulberry } from "../support/random.ts"
@@ -26,7 +26,7 @@ const history = (seed: number, { from, unit }: Variant): ReadonlyArray<number | 
   const random = mulberry(seed)
   const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
   const stated = limits[seed % limits.length]!(unit)
-  const pool = Law.make(Limits.resolve(stated), Rules.shares(stated), from)
+  const pool = Law.make(Rules.resolve(stated), Rules.shares(stated), from)
   const trace: Array<number | string> = []
   const open: Array<Law.Ticket> = []
   // Calls of two sizes, and a provider that is in one of several states for a while.

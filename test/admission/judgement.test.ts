@@ -1,6 +1,6 @@
 /** What a rejection or a failure changes, and what it leaves alone: whose limit it was, how long it holds, who finds out. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
 import * as Meter from "../../src/admission/meter.ts"
 import * as Rules from "../../src/limits/rules.ts"
@@ -195,7 +195,7 @@ describe("what was refilled until then counts first", () => {
 
 describe("a resize", () => {
   const resize = (pool: Law.Pool, to: Limits.Limits, now: number): void =>
-    Law.resize(pool, Limits.resolve(to), Rules.shares(to), now)
+    Law.resize(pool, Rules.resolve(to), Rules.shares(to), now)
 
   it("lets a quota grow by as much, and shrink", () => {
     const pool = poolOf(Law, { tokens: { total: 100 } })

@@ -397,7 +397,7 @@ describe("law", () => {
     it("limits what was not limited, also for calls that are in flight", () => {
       const pool = poolOf(Law, { requests: { perSecond: 10, burst: 10 } })
       const before = Array.from({ length: 5 }, () => Law.take(pool, whole(tokens), 0))
-      Law.resize(pool, Limits.resolve({ tokens: { perSecond: 1_000, burst: 3_000 } }), {}, 0)
+      Law.resize(pool, Rules.resolve({ tokens: { perSecond: 1_000, burst: 3_000 } }), {}, 0)
       for (const ticket of before) answer(Law, pool, ticket, 0)
       let now = 0
       for (let i = 0; i < 3; i++) now = send(Law, pool, now).at
@@ -422,7 +422,7 @@ describe("law", () => {
       // Regression: a full bucket of a small burst was that little of a large one, which filled within a minute. A client
       // that says how its provider counts makes such a change with the first call.
       const limits = { tokens: { perMinute: 600_000 } }
-      const [assumed, counted] = [Limits.resolve(limits), Limits.resolve(limits, { tokens: "bucket" })]
+      const [assumed, counted] = [Rules.resolve(limits), Rules.resolve(limits, { tokens: "bucket" })]
       const pool = Law.make(assumed, {}, 0)
       Law.resize(pool, counted, {}, 0)
       for (let i = 0; i < 600; i++) assert.strictEqual(send(Law, pool, 0).at, 0)
@@ -435,7 +435,7 @@ describe("law", () => {
     it("counts what was refilled until then by the limits that held", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 10_000 } })
       Law.take(pool, whole(10_000), 0)
-      Law.resize(pool, Limits.resolve({ tokens: { perSecond: 5_000, burst: 10_000 } }), {}, 2_000)
+      Law.resize(pool, Rules.resolve({ tokens: { perSecond: 5_000, burst: 10_000 } }), {}, 2_000)
       assert.closeTo(pool.caps.tokens!.level, 2_000, 1)
       assert.closeTo(meterOf(pool, "tokens")!.level, 2_000, 1)
     })
@@ -443,7 +443,7 @@ describe("law", () => {
     it("keeps what was learned of dimensions that are not stated", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
-      Law.resize(pool, Limits.resolve({ requests: { perSecond: 1_000, burst: 1_000 } }), {}, 0)
+      Law.resize(pool, Rules.resolve({ requests: { perSecond: 1_000, burst: 1_000 } }), {}, 0)
       assert.closeTo(rateOf(Law, pool, 100), 10, 0.2)
     })
   })
@@ -502,7 +502,7 @@ describe("law", () => {
       const pick = <A>(of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
       const limitsOf = (): Limits.Limits =>
         Object.fromEntries(
-          Limits.dimensions
+          Limits.Dimension.literals
             .filter(() => random() < 0.3)
             .map((dimension) => [
               dimension,
@@ -510,12 +510,12 @@ describe("law", () => {
             ])
         )
       const stated = limitsOf()
-      const pool = Law.make(Limits.resolve(stated), Rules.shares(stated), 0)
+      const pool = Law.make(Rules.resolve(stated), Rules.shares(stated), 0)
       const open: Array<Law.Ticket> = []
       let now = 0
       const says = (): Law.Readings =>
         Object.fromEntries(
-          Limits.dimensions
+          Limits.Dimension.literals
             .filter(() => random() < 0.5)
             .map((dimension) => [
               dimension,
@@ -539,7 +539,7 @@ describe("law", () => {
         if (random() < 0.6 && Law.decide(pool, charge, now) === undefined) open.push(Law.take(pool, charge, now))
         if (random() < 0.05) {
           const next = limitsOf()
-          Law.resize(pool, Limits.resolve(next), Rules.shares(next), now)
+          Law.resize(pool, Rules.resolve(next), Rules.shares(next), now)
         }
         if (open.length === 0 || random() < 0.4) continue
         const [ticket] = open.splice(Math.floor(random() * open.length), 1) as [Law.Ticket]

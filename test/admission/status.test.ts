@@ -1,14 +1,15 @@
 /** What a pool says of its dimensions: the tighter of what the user states and what the provider has. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
 import { dimensionsOf, isFull } from "../../src/admission/status.ts"
+import * as Rules from "../../src/limits/rules.ts"
 
 const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 600 }
 
 /** A limit of the user's, and what headers say of one, per second. */
 const pool = (stated: Limits.Limits, learned: { readonly limit: number; readonly remaining: number } | undefined) => {
-  const law = Law.make(Limits.resolve(stated), {}, 0)
+  const law = Law.make(Rules.resolve(stated), {}, 0)
   if (learned !== undefined) {
     const { limit, remaining } = learned
     Law.observe(law, undefined, { tokens: { limit: limit / 1_000, remaining, roundedTo: 1 } }, 0)

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Counter from "../../src/agents/counter.ts"
+import * as Rules from "../../src/limits/rules.ts"
 
 /** What is counted in the end of a call with an estimate, and of its usage. */
 const settled = (estimate: Limits.Estimate, usage: Limits.Usage) => {
@@ -19,7 +20,7 @@ describe("counter", () => {
   const amounts = Schema.Struct({ requests: amount, inputTokens: amount, outputTokens: amount, tokens: amount })
 
   it.prop("counts the tokens that a budget keeps", { estimate: amounts, usage: amounts }, ({ estimate, usage }) => {
-    const held = Amounts.charge(estimate, Limits.resolve({ tokens: { perMinute: 1_000 } }))
+    const held = Amounts.charge(estimate, Rules.resolve({ tokens: { perMinute: 1_000 } }))
     assert.strictEqual(settled(estimate, usage).used, Amounts.used(held, usage, estimate).tokens)
   })
 

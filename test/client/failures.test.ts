@@ -78,7 +78,8 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
     }).pipe(
       Effect.provide(
         client(url, 1, timeout).pipe(
-          Layer.provide(Breaker.layerNoDeps),
+          Layer.provide(Breaker.layerStore({ failures: 1, openFor: "1 minute" })),
+          // Another breaker over the same store, to look at its state.
           Layer.provideMerge(
             CircuitBreaker.layer({ tripPolicy: CircuitBreaker.consecutive(1), openDuration: "1 minute" })
           ),

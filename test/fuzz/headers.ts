@@ -161,7 +161,7 @@ export const headers = (effort: Effort): void => {
               })
             }
             for (const pool of Object.values((yield* budget.status).pools)) {
-              for (const dimension of Limits.dimensions) {
+              for (const dimension of Limits.Dimension.literals) {
                 const said = pool.dimensions[dimension]
                 if (said === undefined) continue
                 const { capacity, level, perSecond } = said

@@ -11,7 +11,7 @@ import { type Call, isCalm, type Play, statedOf } from "./play.ts"
 const rounding = 1e-6
 
 const limited = (limits: Limits.Limits) =>
-  Limits.dimensions.flatMap((dimension) => {
+  Limits.Dimension.literals.flatMap((dimension) => {
     const limit = limits[dimension]
     return limit === undefined ? [] : [{ dimension, limit: statedOf(limit) }]
   })
@@ -77,7 +77,7 @@ const overInterval = (play: Play, dimension: Limits.Dimension, flow: PlayedFlow)
 
 /** A refund counts from its admission on, because the provider never held it; where a window is kept, when it comes. */
 const neverOver: Law = (play) => {
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Limits.Dimension.literals) {
     const flow = flowOf(play, dimension)
     const { window } = statedOf(play.setting.limits[dimension] ?? { total: 0 })
     const over =
@@ -150,7 +150,9 @@ const nobodyFits: Law = (play) => {
   const lack = lacks(play, head)
   if (lack === undefined) return `call ${head.id} waits, and lacks nothing`
   const { limits } = play.setting
-  const quota = Limits.dimensions.find((dimension) => limits[dimension]?.total !== undefined && lack === dimension)
+  const quota = Limits.Dimension.literals.find(
+    (dimension) => limits[dimension]?.total !== undefined && lack === dimension
+  )
   return quota === undefined ? undefined : `call ${head.id} waits for a quota of ${quota}, which never refills`
 }
 
@@ -210,7 +212,7 @@ const fairly: Law = (play) => {
     if (play.scope.agents.some((agent) => !waited.has(agent))) break
     for (const { call } of granted) {
       const { largest, sum } = got.get(call.agent)!
-      const cost = Rules.dominantShare(call.charge, Limits.resolve(play.setting.limits))
+      const cost = Rules.dominantShare(call.charge, Rules.resolve(play.setting.limits))
       got.set(call.agent, { sum: sum + cost, largest: Math.max(largest, cost) })
     }
     for (const [one, a] of got) {

@@ -255,7 +255,7 @@ describe("headers", () => {
           assert.isTrue(value === undefined || (value >= low && value <= high), `${value} of ${low} to ${high}`)
         within(Headers.retryAfterMillis(lookup, clock), 0, 3_600_000)
         const signal = Headers.signalOf(lookup, clock)
-        for (const name of Limits.dimensions) {
+        for (const name of Limits.Dimension.literals) {
           const dimension = signal?.dimensions[name]
           within(dimension?.limit, Number.MIN_VALUE, 1e12)
           within(dimension?.remaining, 0, dimension?.limit ?? 1e12)

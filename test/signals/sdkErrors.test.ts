@@ -341,7 +341,7 @@ describe("sdkErrors", () => {
       ({ error }) => {
         const wrapped = new LlmError({ reason: thrown(error) })
         assert.isString(wrapped.message)
-        assert.isTrue(Limits.dimensions.every((name) => Number.isFinite(wrapped.usage[name] ?? 0)))
+        assert.isTrue(Limits.Dimension.literals.every((name) => Number.isFinite(wrapped.usage[name] ?? 0)))
         Errors.fromEvent(error, undefined, { requestId: undefined }, { now: 0 })
       },
       { arbitrary: { runs: 1_000 } }

@@ -13,7 +13,7 @@ import * as Amounts from "../../src/limits/amounts.ts"
 
 export const odd = [NaN, Infinity, -Infinity, -1, 0, 5e-324, 0.5, 1, 100, 1e12, 1e16, 1e308]
 const number = Schema.Literals(odd.map((_, i) => i)).pipe((index) => Schema.optionalKey(index))
-const dimension = Schema.Literals(Limits.dimensions)
+const dimension = Schema.Literals(Limits.Dimension.literals)
 const amounts = Schema.Struct({ requests: number, inputTokens: number, outputTokens: number, tokens: number })
 
 /** One word, with numbers as places in the list of odd ones. */

@@ -2,7 +2,7 @@
  * Plays callers against a provider with the law alone, without queue, fibers and clock. The law is an argument, so that
  * the same checks judge a broken copy of it.
  */
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Rules from "../../src/limits/rules.ts"
 import type * as Law from "../../src/admission/law.ts"
@@ -59,7 +59,7 @@ const attempts = 5
 export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, step, weather }: Play) => {
   const random = mulberry(seed)
   const provider = new Provider(weather, mulberry(seed + 1_000_000))
-  const pool = law.make(Limits.resolve(limits), Rules.shares(limits), 0)
+  const pool = law.make(Rules.resolve(limits), Rules.shares(limits), 0)
   const sent: Array<Attempt> = []
   const lost: Array<number> = []
   const queue: Array<Call> = []

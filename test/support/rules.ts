@@ -3,7 +3,7 @@
  * of it. A check fails by an assertion.
  */
 import { assert } from "@effect/vitest"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Rules from "../../src/limits/rules.ts"
 import type * as Law from "../../src/admission/law.ts"
@@ -17,7 +17,7 @@ const weather = { rate: 10, burst: 10_000 }
 const tokens = 1_000
 
 export const poolOf = (law: TheLaw, of: Limits.Limits = limits, now = 0): Law.Pool =>
-  law.make(Limits.resolve(of), Rules.shares(of), now)
+  law.make(Rules.resolve(of), Rules.shares(of), now)
 
 /** A call that goes as soon as it may. Returns its ticket, which says when. */
 export const send = (law: TheLaw, pool: Law.Pool, now: number, size = tokens): Law.Ticket => {

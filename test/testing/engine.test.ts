@@ -49,8 +49,10 @@ const admitted = (options: Options, history: History) =>
   play(options, history).filter(({ decision }) => decision._tag === "Accepted")
 
 const runs = { arbitrary: { runs: 150 } }
-const limit = (window: Limits.Window): Limits.Limits => ({ inputTokens: { perMinute: 600, window } })
-const kinds: ReadonlyArray<Limits.Window> = ["bucket", "sliding", "fixed"]
+const limit = (window: NonNullable<Limits.Limit["window"]>): Limits.Limits => ({
+  inputTokens: { perMinute: 600, window }
+})
+const kinds: ReadonlyArray<NonNullable<Limits.Limit["window"]>> = ["bucket", "sliding", "fixed"]
 
 describe("engine", () => {
   it("refuses a time that is none, and does not search for it for ever", () => {

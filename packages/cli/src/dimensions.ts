@@ -6,7 +6,7 @@ export const mapDimensions = <A, B>(
   f: (value: A, dimension: Limits.Dimension) => B | undefined
 ): { readonly [D in Limits.Dimension]?: B } => {
   const result: { [D in Limits.Dimension]?: B } = {}
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Limits.Dimension.literals) {
     const value = self[dimension]
     const mapped = value === undefined ? undefined : f(value, dimension)
     if (mapped !== undefined) result[dimension] = mapped

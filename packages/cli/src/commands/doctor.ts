@@ -122,7 +122,7 @@ const limits = Effect.fnUntraced(function* (
   )
   if ("error" in reached) return explained(reached.error, address)
   const signal = Signals.fromHeaders(reached.headers, yield* Clock.currentTimeMillis)
-  const known = Limits.dimensions.flatMap((dimension) => {
+  const known = Limits.Dimension.literals.flatMap((dimension) => {
     const limit = signal?.dimensions[dimension]?.limit
     return limit === undefined || flagOf[dimension] === undefined ? [] : [{ dimension, limit }]
   })

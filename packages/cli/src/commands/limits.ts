@@ -5,7 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { usual } from "../latency.ts"
 import * as Words from "../words.ts"
-import * as Limits from "floodgate/Limits"
+import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import { atLeastZero, byDefault, count, mostMillis, number, optional, positive } from "./flags.ts"
 
@@ -70,7 +71,7 @@ export interface Given {
   readonly requestsPerMinute: Option.Option<number>
   readonly tokensPerSecond: Option.Option<number>
   readonly burst: Option.Option<number>
-  readonly window: Option.Option<Limits.Window>
+  readonly window: Option.Option<NonNullable<Limits.Limit["window"]>>
 }
 
 /** The limits that were given, or nothing when none was. */
@@ -102,6 +103,6 @@ export const checked = Effect.fnUntraced(function* (
     return yield* invalidFlag(command)("window", "a limit per minute beside it", window.value)
   }
   const limits = limitsOf(given)
-  if (limits !== undefined) yield* orInvalid(command, "Limits")(() => Limits.resolve(limits))
+  if (limits !== undefined) yield* orInvalid(command, "Limits")(() => Budget.make({ limits }))
   return limits
 })

@@ -48,7 +48,7 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
   const consider = (seconds: number, binding: Floor["binding"]) => {
     if (seconds > worst.seconds) worst = { seconds, binding }
   }
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Limits.Dimension.literals) {
     const limit = scenario.limits[dimension]
     if (limit === undefined) continue
     const used = calls.reduce((sum, call) => sum + Scenario.amountOf(dimension, call), 0)

@@ -119,7 +119,7 @@ export interface Options {
   /** Rate limit headers of responses: Anthropic's headers. @default "rounded" */
   readonly headers?: ProviderSim.Options["headers"]
   /** How the provider counts. @default "bucket" */
-  readonly window?: Limits.Window | undefined
+  readonly window?: NonNullable<Limits.Limit["window"]> | undefined
   /** Milliseconds per output token, in addition to 500 per call and 0.01 per input token. @default 10 */
   readonly latencyPerToken?: number | undefined
   /** @default 1 */

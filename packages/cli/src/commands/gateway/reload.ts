@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
-import * as Limits from "floodgate/Limits"
+import type * as Limits from "floodgate/Limits"
 import process from "node:process"
 import { BadGateway, type Settings } from "./config.ts"
 
@@ -46,7 +46,8 @@ export const check = (before: Settings, after: Settings): Effect.Effect<void, Ba
     if (name !== undefined) return Effect.fail(new BadGateway({ why: `"${name}" was changed: ${restart}` }))
     const changes = changesOf(before.limits, after.limits)
     if (changes === undefined) return Effect.fail(new BadGateway({ why: `"limits" has other pools: ${restart}` }))
-    for (const { limits } of changes) Limits.resolve(limits)
+    // It throws a RangeError, and is not run.
+    void Budget.make({ limits: after.limits })
     const { concurrency = 1 } = after
     return Number.isInteger(concurrency) && concurrency >= 1
       ? Effect.void

@@ -196,7 +196,7 @@ export const levelLines = (
   dimensions: Budget.PoolStatus["dimensions"],
   width: number = barWidth
 ): ReadonlyArray<string> =>
-  Limits.dimensions.flatMap((dimension) => {
+  Limits.Dimension.literals.flatMap((dimension) => {
     const status = dimensions[dimension]
     if (status === undefined) return []
     const { capacity, level } = status

@@ -142,14 +142,14 @@ const tightest = ({ levels }: Recorded, limits: Limits.Limits | undefined): Limi
   let least = Infinity
   let found: Limits.Dimension | undefined
   for (const { dimensions } of levels) {
-    for (const dimension of Limits.dimensions) {
+    for (const dimension of Limits.Dimension.literals) {
       const status = dimensions[dimension]
       if (status === undefined || status.level / status.capacity > least) continue
       least = status.level / status.capacity
       found = dimension
     }
   }
-  return found ?? Limits.dimensions.findLast((dimension) => limits?.[dimension] !== undefined)
+  return found ?? Limits.Dimension.literals.findLast((dimension) => limits?.[dimension] !== undefined)
 }
 
 /** What the provider grants a second of a dimension: as given, else as the budget last knew it; 0 where nobody does. */
@@ -187,7 +187,7 @@ const lastOf = (calls: ReadonlyArray<Call>): number =>
 const floorOf = ({ calls, levels }: Recorded, limits: Limits.Limits | undefined): number => {
   const attempts = calls.flatMap((call) => call.attempts)
   let floor = 0
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Limits.Dimension.literals) {
     const limit = limitOf(dimension, { calls, levels, outcomes: new Map(), earlier: [] }, limits)
     const capacity = levels.at(-1)?.dimensions[dimension]?.capacity
     if (!(limit > 0) || capacity === undefined) continue

@@ -23,7 +23,7 @@ interface Need {
 }
 
 const needsOf = ({ limits, provider }: Scenario, call: Call): ReadonlyArray<Need> =>
-  Limits.dimensions.flatMap((dimension) => {
+  Limits.Dimension.literals.flatMap((dimension) => {
     const limit = limits[dimension]
     if (limit === undefined) return []
     const used = {
