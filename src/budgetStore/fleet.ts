@@ -310,7 +310,7 @@ export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: numb
     meter.level = debt(meter.level)
     meter.at = now
   }
-  for (const dimension of Limits.dimensions) {
+  for (const dimension of Amounts.dimensions) {
     const cap = own.caps[dimension]
     if (cap === undefined) continue
     cap.rule = partOfRule(cap.rule, of)
