@@ -50,6 +50,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { harmless } from "./input/callbacks.ts"
 import { dollars } from "./limits/words.ts"
 import { type Cap, keepingOf } from "./spending/cap.ts"
 import type { Kept } from "./spending/ledger.ts"
@@ -134,11 +135,12 @@ export const make = (
   options: {
     /** What an earlier purse of this name had spent. @default nothing */
     readonly kept?: Kept | undefined
-    /** Is told of each change, at once. */
+    /** Is told of each change, at once. What it throws is ignored. */
     readonly changed?: (() => void) | undefined
   } = {}
 ): Purse => {
-  const inner = new Ledger.Purse(name, keepingOf(cap), options.kept, options.changed)
+  const { changed, kept } = options
+  const inner = new Ledger.Purse(name, keepingOf(cap), kept, changed && harmless(changed))
   const purse: Purse = {
     name,
     status: Effect.map(Clock.currentTimeMillis, (now) => inner.status(now)),

@@ -271,7 +271,7 @@ export const make = Effect.fnUntraced(function* (
         const { opened: stream, scope } = yield* inScope(governor.open(call, attempt, how), restore)
         const { result, ticket, watched } = stream
         const ended = (conclusion: Conclusion): void =>
-          void runFork(Effect.andThen(conclude(ticket, conclusion), Scope.close(scope, Exit.void)))
+          void runFork(Effect.ensuring(conclude(ticket, conclusion), Scope.close(scope, Exit.void)))
         return { ...result, stream: streamOf(watched.give(ended), params.abortSignal) }
       })
     )

@@ -333,5 +333,5 @@ const concluding =
     const settled = conclude(ticket, conclusion)
     const exit: Exit.Exit<unknown> =
       conclusion._tag === "Abandoned" ? Exit.succeed(new Left(conclusion.why)) : Exit.void
-    runFork(Effect.andThen(settled, Scope.close(scope, exit)))
+    runFork(Effect.ensuring(settled, Scope.close(scope, exit)))
   }

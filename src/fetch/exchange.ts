@@ -62,14 +62,29 @@ const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
 const bounded = (source: Source | undefined, opened: Connection, how: Patience) =>
   source === undefined ? Effect.undefined : bound(source, opened, how)
 
-/** A whole body, for which only its silences are too long: one that keeps coming is not cut off. */
-const bytesOf = (source: Source | undefined): Effect.Effect<Uint8Array, unknown> => {
+const mebibyte = 1_024 * 1_024
+/** Larger than any answer, images included: what a few KB on the wire unpack to need not fit into memory. */
+const mostBytes = 64 * mebibyte
+const mostErrorBytes = mebibyte
+
+/** A body that is larger than an answer can be. */
+class TooLarge extends Error {
+  override readonly name = "TooLarge"
+}
+
+/**
+ * A whole body, of so many bytes at most. Its silences are bounded elsewhere; one that keeps coming is not cut off for the
+ * time that it takes.
+ */
+const bytesOf = (source: Source | undefined, most: number): Effect.Effect<Uint8Array, unknown> => {
   if (source === undefined) return Effect.succeed(empty)
   const read = async (): Promise<Uint8Array> => {
     const chunks: Array<Uint8Array> = []
-    for (;;) {
+    for (let size = 0; ;) {
       const chunk = await source.read()
       if (chunk === undefined) return join(chunks)
+      size += chunk.length
+      if (size > most) throw new TooLarge(`The answer has more than ${most / mebibyte} MiB`)
       chunks.push(chunk)
     }
   }
@@ -125,10 +140,10 @@ export const failedWith = <R extends Upstream>(exchange: Exchange<R>, body: unkn
   return failed(exchange, SdkErrors.reasonOf(read), bytes)
 }
 
-/** The body of an error, which is short: one that drips is not waited for, and is the error without its text. */
+/** The body of an error, which is short: one that drips or never ends is not waited for, and is the error without its text. */
 export const errorOf = <R extends Upstream>({ opened, patience, response }: Exchange<R>) =>
   Effect.flatMap(bounded(response.body, opened, patience), (body) =>
-    Effect.match(Effect.timeoutOption(bytesOf(body), Duration.times(patience.silence, 4)), {
+    Effect.match(Effect.timeoutOption(bytesOf(body, mostErrorBytes), Duration.times(patience.silence, 4)), {
       onFailure: () => empty,
       onSuccess: Option.getOrElse(() => empty)
     })
@@ -139,24 +154,23 @@ export const readWhole = <R extends Upstream>(exchange: Exchange<R>, used: Used)
   Effect.gen(function* () {
     const { now, opened, patience, planned, response, ticket } = exchange
     const { protocol } = planned.match
+    const { header, status } = response
+    const malformed = (detail: string) => new MalformedResponse({ status, requestId: requestIdOf(header), detail })
+    const reasonOf = (thrown: unknown): LlmErrorReason =>
+      thrown instanceof TooLarge ? malformed(thrown.message) : SdkErrors.fromThrown(thrown, { now })
     const arrived = response.body?.rest?.()
     if (arrived !== undefined) opened.isOver = true
     const bytes =
       arrived === undefined
         ? yield* Effect.mapError(
-            Effect.flatMap(bounded(response.body, opened, { ...patience, silence: longestWait }), bytesOf),
-            (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
+            Effect.flatMap(bounded(response.body, opened, { ...patience, silence: longestWait }), (body) =>
+              bytesOf(body, mostBytes)
+            ),
+            (thrown) => new AttemptFailed<R>(reasonOf(thrown), Effect.fail(thrown))
           )
         : join(arrived)
     const parsed = parseJson(decoder.decode(bytes))
-    if (parsed === undefined) {
-      const { header, status } = response
-      return yield* failed(
-        exchange,
-        new MalformedResponse({ status, requestId: requestIdOf(header), detail: "no JSON" }),
-        bytes
-      )
-    }
+    if (parsed === undefined) return yield* failed(exchange, malformed("no JSON"), bytes)
     const answer = protocol.answer(parsed)
     if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
     const actual = usageOf(answer)

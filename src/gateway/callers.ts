@@ -57,23 +57,26 @@ const knownOf = (key: string): Key => {
   return { name: `key-${digest.slice(0, 8)}`, hash: digest.slice(0, 32) }
 }
 
-/** The pattern of a text in which `*` stands for any characters. */
-const patternOf = (text: string): RegExp =>
-  new RegExp(
-    `^${text
-      .split("*")
-      .map((part) => part.replaceAll(/[\\^$.|?+()[\]{}]/g, "\\$&"))
-      .join(".*")}$`,
-    "is"
-  )
-
 /** Whether a text matches a condition of a rule. */
 type Fits = (text: string) => boolean
 
-const fits = (text: string | undefined): Fits => {
-  if (text === undefined) return () => true
-  const pattern = patternOf(text)
-  return (value) => pattern.test(value)
+/** In a pattern `*` stands for any characters. Callers choose the text, so it takes no backtracking. */
+const fits = (pattern: string | undefined): Fits => {
+  if (pattern === undefined) return () => true
+  const [first = "", ...parts] = pattern.toLowerCase().split("*")
+  const last = parts.pop()
+  return (text) => {
+    const value = text.toLowerCase()
+    if (last === undefined) return value === first
+    if (!value.startsWith(first) || !value.endsWith(last)) return false
+    let from = first.length
+    for (const part of parts) {
+      const found = value.indexOf(part, from)
+      if (found < 0) return false
+      from = found + part.length
+    }
+    return from + last.length <= value.length
+  }
 }
 
 /** A caller, and the options of its calls. */

@@ -8,6 +8,7 @@ import { promptTokens } from "../limits/actual.ts"
 import * as Budget from "../Budget.ts"
 import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
+import { harmless } from "../input/callbacks.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { at, parseJson } from "../protocol/json.ts"
@@ -70,7 +71,8 @@ interface Recorder {
   readonly used: (request: Engine.CallRequest, agent: string) => Used
 }
 
-export const makeRecorder = (record: (call: Recorded) => void): Recorder => {
+export const makeRecorder = (callback: (call: Recorded) => void): Recorder => {
+  const record = harmless(callback)
   const times = new WeakMap<Engine.CallRequest, Times>()
   return {
     came: (request, at) => {

@@ -43,8 +43,24 @@ export interface Reading {
   readonly usage: Limits.Usage | undefined
 }
 
+const nothing: Reading = {
+  isRetryable: undefined,
+  retryAfter: undefined,
+  pushback: undefined,
+  signal: undefined,
+  usage: undefined
+}
+
+/** Reads an error. One whose properties throw says nothing. */
 export const read = (error: unknown): Reading => {
-  const cause = causeOf(error)
+  try {
+    return readingOf(causeOf(error))
+  } catch {
+    return nothing
+  }
+}
+
+const readingOf = (cause: unknown): Reading => {
   const failure: Failure = typeof cause === "object" && cause !== null ? cause : {}
   return {
     isRetryable: typeof failure.isRetryable === "boolean" ? failure.isRetryable : undefined,

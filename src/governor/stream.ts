@@ -133,6 +133,9 @@ export class Progress {
   }
 }
 
+/** So many pieces of a stream are held back for its first content: one with a longer beginning cannot be retried. */
+const mostHeld = 1_000
+
 /** A stream as far as it was read. */
 export interface Watched<Piece> {
   /** Reads up to the first content. What is given is why the stream failed before it. */
@@ -165,7 +168,7 @@ export const watch = <Piece>(
 
   return {
     begin: async () => {
-      while (progress.isUndecided) await advance(ready)
+      while (progress.isUndecided && ready.length < mostHeld) await advance(ready)
       return progress.answer.started ? undefined : progress.failure
     },
     give: (ended) => {

@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
@@ -30,6 +31,10 @@ export interface Parts {
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
 }
+
+/** The figures that somebody gives for a call, where they are any: services without figures give `null`. */
+const figuresOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
+  Predicate.isObject(given) ? given : undefined
 
 /** The result of a failed attempt. */
 export interface Failed extends Failure.Reading {
@@ -83,12 +88,13 @@ export class HeldTicket implements Ticket {
     signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
 
   readonly recordUsage = (actual: Accounting.Actual): void => {
-    this.actual = actual
+    this.actual = figuresOf(actual)
   }
 
-  readonly succeed = (actual: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> =>
+  readonly succeed = (given: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!this.conclude()) return Effect.void
+      const actual = figuresOf(given)
       const { conversations, estimator } = this.parts
       const { continuation, finishReason } = response
       this.pool.hasAnswered = true

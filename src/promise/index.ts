@@ -266,7 +266,7 @@ const leased = (
       const { opened: ticket, scope } = yield* inScope(governor.admit(call, how), restore)
       const end = (last: Effect.Effect<void>): void => {
         forgotten.unregister(scope)
-        runFork(Effect.andThen(last, Scope.close(scope, Exit.void)))
+        runFork(Effect.ensuring(last, Scope.close(scope, Exit.void)))
       }
       const lease: Lease = {
         pool: ticket.reservation.pool,

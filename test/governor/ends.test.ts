@@ -170,8 +170,7 @@ const cases: Readonly<Record<string, Case>> = {
   },
   "an error that throws when it is read": {
     attempt: () => Effect.fail(Object.defineProperty({}, "isRetryable", { get: bug })),
-    used: [1, 1_000, 500],
-    told: 0
+    used: [1, 1_000, 500]
   },
   "a ticket that the attempt concluded": {
     attempt: (ticket) => Effect.andThen(ticket.succeed(actual), Effect.andThen(ticket.fail("late"), succeed)),

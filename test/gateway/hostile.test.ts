@@ -1,0 +1,178 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Budget from "floodgate/Budget"
+import * as Gateway from "floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import * as Retry from "floodgate/Retry"
+import * as Net from "node:net"
+import { pipeline, Readable } from "node:stream"
+import { createGzip } from "node:zlib"
+import { type Handler, serve } from "../support/httpServer.ts"
+
+// Providers that lie, and callers and callbacks that mean harm. Real HTTP, so these run on the real clock.
+
+const completion = JSON.stringify({
+  id: "c1",
+  model: "gpt-6",
+  choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
+  usage: { prompt_tokens: 900, completion_tokens: 30 }
+})
+
+const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 2 })
+
+const gatewayTo = Effect.fnUntraced(function* (upstream: string, options: Gateway.Options = {}) {
+  const context = yield* Layer.build(
+    Governor.layer({ retry: quick as never }).pipe(Layer.provideMerge(Budget.layer({ concurrency: 2 })))
+  )
+  const { url } = yield* Gateway.make({ upstreams: { openai: upstream }, drain: "20 millis", ...options }).pipe(
+    Effect.provideContext(context)
+  )
+  const { status } = Context.get(context, Budget.TokenBudget)
+  const inFlight = Effect.map(status, ({ pools }) => Object.values(pools).reduce((sum, pool) => sum + pool.inFlight, 0))
+  return { url, inFlight }
+})
+
+const world = Effect.fnUntraced(function* (answer: Handler, options: Gateway.Options = {}) {
+  const upstream = yield* serve(answer)
+  return { upstream, ...(yield* gatewayTo(upstream.url, options)) }
+})
+
+const init = (headers: Record<string, string>, more: object): RequestInit => ({
+  method: "POST",
+  headers: { authorization: "Bearer one", ...headers },
+  body: JSON.stringify({ model: "gpt-6", messages: [{ role: "user", content: "Hello" }], ...more })
+})
+
+const ask = (url: string, headers: Record<string, string> = {}, more: object = {}) =>
+  Effect.tryPromise({
+    try: async (signal) => {
+      const response = await fetch(`${url}/v1/chat/completions`, { ...init(headers, more), signal })
+      return { status: response.status, headers: response.headers, text: await response.text() }
+    },
+    catch: (thrown) => thrown
+  })
+
+const idle = ({ inFlight }: { readonly inFlight: Effect.Effect<number> }) =>
+  Effect.repeat(inFlight, { until: (count) => count === 0, schedule: Schedule.spaced("5 millis") })
+
+/** A provider that writes what it likes to the socket. */
+const raw = (answer: Buffer) =>
+  Effect.acquireRelease(
+    Effect.callback<Net.Server>((resume) => {
+      const server = Net.createServer(
+        (socket) => void socket.on("error", () => {}).on("data", () => socket.end(answer))
+      )
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => server.close())
+  ).pipe(Effect.map((server) => `http://127.0.0.1:${(server.address() as Net.AddressInfo).port}`))
+
+const answers: Handler = (_, response) =>
+  void response.writeHead(200, { "content-type": "application/json" }).end(completion)
+
+describe("a gateway", () => {
+  it.live("passes headers on that are no ASCII", () =>
+    Effect.gen(function* () {
+      const head = ["HTTP/1.1 200 OK", "x-who: Zoë → 漢", "content-type: application/json", "connection: close", "", ""]
+      const here = yield* gatewayTo(yield* raw(Buffer.from(head.join("\r\n") + completion)))
+      const { headers, status, text } = yield* ask(here.url)
+      assert.deepStrictEqual([status, text], [200, completion])
+      assert.strictEqual(Buffer.from(headers.get("x-who")!, "latin1").toString(), "Zoë → 漢")
+      yield* idle(here)
+    })
+  )
+
+  for (const status of [200, 400]) {
+    it.live(`unpacks no more of a body than an answer can have: ${status}`, () =>
+      Effect.gen(function* () {
+        const megabyte = Buffer.alloc(1e6, " ")
+        let megabytes = 0
+        const blocks = function* () {
+          for (; megabytes < 2_000; megabytes++) yield megabyte
+        }
+        const here = yield* world((_, response) => {
+          response.writeHead(status, { "content-type": "application/json", "content-encoding": "gzip" })
+          pipeline(Readable.from(blocks()), createGzip(), response, () => {})
+        })
+        const got = yield* ask(here.url)
+        assert.strictEqual(got.status, status === 200 ? 503 : status)
+        if (status === 200) assert.include(got.text, "The answer has more than 64 MiB")
+        // What the sockets hold of it is packed.
+        assert.isBelow(megabytes, 1_000)
+        yield* idle(here)
+      })
+    )
+  }
+
+  it.live("holds no more of a stream than a beginning can have", () =>
+    Effect.gen(function* () {
+      const comment = `: ${"x".repeat(60_000)}\n\n`
+      let written = 0
+      const here = yield* world((_, response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        const more = (): void => {
+          while (!response.destroyed && written < 1e9) {
+            written += comment.length
+            if (!response.write(comment)) return void response.once("drain", more)
+          }
+          response.end()
+        }
+        more()
+      })
+      const began = Effect.promise(async (signal) => {
+        const response = await fetch(`${here.url}/v1/chat/completions`, { ...init({}, { stream: true }), signal })
+        const reader = response.body!.getReader()
+        await reader.read()
+        const before = written
+        await reader.cancel()
+        return before
+      })
+      assert.isBelow(yield* began, 500e6)
+      yield* idle(here)
+    })
+  )
+
+  const events = [
+    '{"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}',
+    '{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+    '{"id":"c","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3}}',
+    "[DONE]"
+  ]
+  const stream = events.map((data) => `data: ${data}\n\n`).join("")
+
+  for (const [what, answer, more, expected] of [
+    ["an answer", answers, {}, completion],
+    [
+      "a stream",
+      (_, response) => void response.writeHead(200, { "content-type": "text/event-stream" }).end(stream),
+      { stream: true, stream_options: { include_usage: true } },
+      stream
+    ]
+  ] satisfies ReadonlyArray<readonly [string, Handler, object, string]>) {
+    it.live(`gives ${what} and its place back though the recorder throws`, () =>
+      Effect.gen(function* () {
+        const record = () => {
+          throw new Error("the disk is full")
+        }
+        const here = yield* world(answer, { record })
+        const { status, text } = yield* ask(here.url, {}, more)
+        assert.deepStrictEqual([status, text], [200, expected])
+        yield* idle(here)
+      })
+    )
+  }
+
+  it.live("finds the rules of a caller at once, whatever that calls itself", () =>
+    Effect.gen(function* () {
+      const rules = [{ headers: { "x-team": "*a*a*b" }, weight: 2 }, { key: "*a*a*b" }]
+      const here = yield* world(answers, { rules })
+      const name = "a".repeat(5_000)
+      // A pattern that is looked for from each place of the name takes minutes.
+      const { status } = yield* ask(here.url, { "x-team": name, authorization: `Bearer ${name}` })
+      assert.strictEqual(status, 200)
+    })
+  )
+})

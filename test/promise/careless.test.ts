@@ -1,0 +1,99 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Accounting from "floodgate/Accounting"
+import * as Floodgate from "floodgate/promise"
+
+// Figures and accountings of users that throw or are none: whatever they do, a call gives its place back.
+
+const call = { model: "my-model", inputTokens: 100, maxTokens: 10 }
+
+/** The calls in flight once the next one goes; the test's own timeout is the limit. */
+const withNext = async (floodgate: Floodgate.Floodgate): Promise<number> => {
+  const lease = await floodgate.limiter.acquire(call)
+  const { pools } = await floodgate.status()
+  lease.succeed()
+  await floodgate.dispose()
+  return Object.values(pools).reduce((sum, { inFlight }) => sum + inFlight, 0)
+}
+
+const throws = (): never => {
+  throw new Error("a bug of the user's")
+}
+
+describe("the only place is free again", { timeout: 5_000 }, () => {
+  for (const [what, tokens] of [
+    ["null", null],
+    ["a text", "many"],
+    ["odd figures", { inputTokens: "9", outputTokens: NaN, cacheReadTokens: -5 }],
+    [
+      "figures that throw",
+      {
+        inputTokens: 1,
+        get outputTokens() {
+          return throws()
+        }
+      }
+    ]
+  ] as const) {
+    it(`after a lease that ends with ${what}`, async () => {
+      const floodgate = Floodgate.create({ concurrency: 1 })
+      const lease = await floodgate.limiter.acquire(call)
+      lease.succeed(tokens as never)
+      assert.strictEqual(await withNext(floodgate), 1)
+    })
+
+    it(`after a lease that fails with ${what}`, async () => {
+      const floodgate = Floodgate.create({ concurrency: 1 })
+      const lease = await floodgate.limiter.acquire(call)
+      lease.fail(tokens)
+      assert.strictEqual(await withNext(floodgate), 1)
+    })
+
+    it(`after a call that says it used ${what}`, async () => {
+      const floodgate = Floodgate.create({ concurrency: 1 })
+      await floodgate.run(call, async ({ used }) => used(tokens as never)).catch(() => {})
+      assert.strictEqual(await withNext(floodgate), 1)
+    })
+  }
+
+  it("after a stream whose accounting throws", async () => {
+    const events = [
+      '{"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}',
+      '{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+      "[DONE]"
+    ]
+    const text = events.map((data) => `data: ${data}\n\n`).join("")
+    const answers = async () => new Response(text, { headers: { "content-type": "text/event-stream" } })
+    const floodgate = Floodgate.create({
+      concurrency: 1,
+      fetch: answers,
+      account: () => "",
+      accounting: { ...Accounting.openai, usage: throws }
+    })
+    const body = JSON.stringify({ ...call, stream: true, messages: [{ role: "user", content: "Hello" }] })
+    const response = await floodgate.fetch("https://api.openai.com/v1/chat/completions", { method: "POST", body })
+    assert.strictEqual(await response.text(), text)
+    assert.strictEqual(await withNext(floodgate), 1)
+  })
+
+  it("after a stream of the AI SDK whose provider counts in ways that are none", async () => {
+    const floodgate = Floodgate.create({ concurrency: 1 })
+    const parts = [
+      { type: "text-delta", delta: "Hi" },
+      {
+        type: "finish",
+        finishReason: "stop",
+        get usage() {
+          return throws()
+        }
+      }
+    ]
+    const model = {
+      provider: "my",
+      modelId: "my-model",
+      doStream: async () => ({ stream: ReadableStream.from(parts) })
+    }
+    const { stream } = await floodgate.aiSdk.wrapStream({ model, params: { prompt: [] } })
+    for await (const _ of stream as unknown as AsyncIterable<unknown>) break
+    assert.strictEqual(await withNext(floodgate), 1)
+  })
+})
