@@ -120,8 +120,9 @@ export class Exchange<W> {
   private readonly host: Host<W>
   private readonly sharing: Settings
   private readonly id: string
-  /** The last state that was stored, as far as we know; `version` is undefined where nothing is. */
-  private base: { readonly version: string | undefined; readonly text: string }
+  /** The last state that was stored, as far as we know; `version` is undefined where nothing is. It is never changed. */
+  private base: { readonly version: string | undefined; readonly state: State.State }
+  /** The same, with all that has happened here since. */
   private view: State.State
   /** Whether a reply is younger than the last failure. */
   private isKnown = false
@@ -160,7 +161,7 @@ export class Exchange<W> {
     this.sharing = sharing
     this.id = id
     this.view = State.make(host.config, this.now())
-    this.base = { version: undefined, text: State.encode(this.view) }
+    this.base = { version: undefined, state: State.copy(this.view) }
   }
 
   /** Milliseconds of this process's monotonic clock. */
@@ -392,7 +393,7 @@ export class Exchange<W> {
   private draft(): Draft<W> | undefined {
     const { host, id, sharing } = this
     const sentAt = this.clockNow()
-    const state = State.decode(this.base.text)
+    const state = State.copy(this.base.state)
     const now = Math.max(this.now(), state.time)
     Fleet.absorb(state, now)
     if (!this.hasJoined) Fleet.start(state, host.config, now)
@@ -441,16 +442,16 @@ export class Exchange<W> {
     let done = this.doubted.find(({ next }) => next.version === stored?.version)
     const found = done?.state ?? (stored === undefined ? undefined : this.decode(stored.value))
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
-    const known = done?.state ?? (this.base.version === undefined ? undefined : State.decode(this.base.text))
+    const known = done?.state ?? (this.base.version === undefined ? undefined : this.base.state)
     // The store may have lost what we know.
     const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
     const state = hasAll ? found! : Fleet.merge(known, found)
-    this.base = { version: stored?.version, text: hasAll ? stored!.value : State.encode(state) }
+    this.base = { version: stored?.version, state }
     this.doubted = []
     const age = known === undefined ? Math.max(0, stored?.ageMillis ?? 0) : 0
     const offset = state.time + age - this.clockNow()
     this.offset = known === undefined ? offset : Math.max(this.offset, offset)
-    this.view = state
+    this.view = State.copy(state)
     if (done !== undefined) {
       this.hasJoined = true
       this.storedAt = done.sentAt
@@ -458,7 +459,7 @@ export class Exchange<W> {
       const { held, inFlight } = done.state.owners[this.id]!
       this.committed = { inFlight, held }
     }
-    for (const { at, run } of this.pending) run(state, at)
+    for (const { at, run } of this.pending) run(this.view, at)
     // A call that goes out later than the pool reckons with would come upon others at the provider.
     const isLate = done !== undefined && this.now() - done.at > done.state.law.lag
     for (const outcome of done?.plan.outcomes ?? []) this.carryOut(outcome, isLate)

@@ -118,6 +118,20 @@ export const makeOwner = (
   part: undefined
 })
 
+/** A copy that shares nothing with it. */
+export const copy = (state: State): State => copyOf(state)
+
+const copyOf = <A>(value: A): A => {
+  if (Array.isArray(value)) return value.map(copyOf) as A
+  if (typeof value !== "object" || value === null) return value
+  const result = { ...value }
+  for (const key in result) {
+    const part = result[key]
+    if (typeof part === "object" && part !== null) result[key] = copyOf(part)
+  }
+  return result
+}
+
 // -----------------------------------------------------------------------------
 // Text
 // -----------------------------------------------------------------------------

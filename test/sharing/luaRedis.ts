@@ -53,30 +53,33 @@ function snapshot() snapshots[#snapshots + 1] = { copy(db), copy({ ends }) }; re
 function restore(number) db, ends = copy(snapshots[number][1]), copy(snapshots[number][2])[1] end
 function wipe() db, ends = {}, {} end
 
+-- How many values a reply has, and the first three.
 local function answer(reply)
   if type(reply) == 'table' then return #reply, reply[1], reply[2], reply[3] end
-  return 1, reply, false, false
+  return 1, reply
 end
-function command(time, name, key, ...)
-  now = time
-  purge(key)
-  return answer(commands[name](key, ...))
-end
-
 local scripts = {}
-function reset()
-  db, ends, scripts, snapshots = {}, {}, {}, {}
-  collectgarbage()
-end
-function known(sha) return scripts[sha] ~= nil end
-function forget() scripts = {} end
-function load(sha, source) scripts[sha] = loadstring(source) end
-function run(time, sha, key, ...)
-  now = time
+local function run(sha, count, key, ...)
+  if count ~= '1' then error('ERR this server knows scripts with one key, not ' .. count, 0) end
   purge(key)
   KEYS, ARGV = { key }, {...}
   return answer(scripts[sha]())
 end
+function serve(time, name, first, ...)
+  now = time
+  if name ~= 'EVALSHA' then
+    purge(first)
+    return answer(commands[name](first, ...))
+  end
+  if not scripts[first] then error('NOSCRIPT No matching script. Please use EVAL.', 0) end
+  return run(first, ...)
+end
+function eval(time, sha, source, ...)
+  now, scripts[sha] = time, assert(loadstring(source))
+  return run(sha, ...)
+end
+function forget() scripts = {} end
+function reset() db, ends, scripts, snapshots = {}, {}, {}, {} end
 `
 
 export interface LuaRedis {
@@ -93,35 +96,93 @@ export interface LuaRedis {
   readonly reset: () => void
 }
 
-type Answer = readonly [count: number, ...values: ReadonlyArray<unknown>]
+/** Calls a function of Lua, and gives its first four results. Throws what it throws. */
+type Call = (name: string, ...words: ReadonlyArray<string | number>) => ReadonlyArray<string | number | null>
 
-const toReply = ([count, ...values]: Answer): unknown => {
-  const one = (value: unknown): unknown => (value === false || value === undefined ? null : value)
-  return count === 1 ? one(values[0]) : values.slice(0, count).map(one)
+/** The C interface of Lua, as far as it is used here. Texts are pointers to bytes. */
+interface Api {
+  readonly HEAPU8: Uint8Array
+  readonly _malloc: (size: number) => number
+  readonly _free: (pointer: number) => void
+  readonly _lua_getfield: (lua: number, index: number, name: number) => void
+  readonly _lua_objlen: (lua: number, index: number) => number
+  readonly _lua_pcall: (lua: number, words: number, results: number, handler: number) => number
+  readonly _lua_pushlstring: (lua: number, text: number, length: number) => void
+  readonly _lua_pushnumber: (lua: number, value: number) => void
+  readonly _lua_settop: (lua: number, index: number) => void
+  readonly _lua_tolstring: (lua: number, index: number, length: number) => number
+  readonly _lua_tonumber: (lua: number, index: number) => number
+  readonly _lua_type: (lua: number, index: number) => number
 }
+
+const globals = -10_002
+const results = 4
+const isNumber = 3
+const isString = 4
+
+/**
+ * Calls through the C interface, with one buffer for all texts. The package's own way copies each text byte by byte, and
+ * leaves all results on the stack of Lua, which its collector walks through again and again.
+ */
+const caller = (lua: number, api: Api): Call => {
+  let memory: Buffer = Buffer.alloc(0)
+  let buffer = 0
+  let size = 0
+  const write = (text: string): number => {
+    // A byte behind it ends a name.
+    if (3 * text.length >= size) {
+      api._free(buffer)
+      size = 6 * text.length + 1
+      buffer = api._malloc(size)
+    }
+    // Memory that has grown is another one.
+    if (memory.buffer !== api.HEAPU8.buffer) memory = Buffer.from(api.HEAPU8.buffer)
+    const length = memory.write(text, buffer)
+    memory[buffer + length] = 0
+    return length
+  }
+  const read = (index: number): string | number | null => {
+    const type = api._lua_type(lua, index)
+    if (type === isNumber) return api._lua_tonumber(lua, index)
+    // `false` stands for nil in a reply, as in Redis.
+    if (type !== isString) return null
+    const at = api._lua_tolstring(lua, index, 0)
+    return Buffer.from(api.HEAPU8.buffer, at, api._lua_objlen(lua, index)).toString()
+  }
+  return (name, ...words) => {
+    write(name)
+    api._lua_getfield(lua, globals, buffer)
+    for (const word of words) {
+      if (typeof word === "number") api._lua_pushnumber(lua, word)
+      else {
+        const length = write(word)
+        api._lua_pushlstring(lua, buffer, length)
+      }
+    }
+    const hasFailed = api._lua_pcall(lua, words.length, results, 0) !== 0
+    const values = hasFailed ? [read(1)] : Array.from({ length: results }, (_, n) => read(n + 1))
+    api._lua_settop(lua, 0)
+    if (hasFailed) throw new Error(String(values[0]))
+    return values
+  }
+}
+
+const toReply = ([count, ...values]: ReadonlyArray<unknown>): unknown =>
+  count === 1 ? values[0] : values.slice(0, count as number)
 
 export const make = async (): Promise<LuaRedis> => {
   const lua = await Lua.create()
   lua.doStringSync(source)
-  const call = (name: string, ...words: ReadonlyArray<unknown>): Answer => lua.global.call(name, ...words) as never
-  const run = (sha: string, [count, ...words]: ReadonlyArray<string>): unknown => {
-    if (count !== "1") throw new Error(`ERR this server knows scripts with one key, not ${count}`)
-    return toReply(call("run", server.now(), sha, ...words))
-  }
+  const call = caller(lua.global.address, lua.luaApi.module as unknown as Api)
   const server: LuaRedis = {
     now: () => 0,
     send: ([name = "", first = "", ...words]) => {
-      if (name === "EVALSHA") {
-        if (call("known", first)[0] as unknown as boolean) return run(first, words)
-        throw new Error("NOSCRIPT No matching script. Please use EVAL.")
-      }
-      if (name !== "EVAL") return toReply(call("command", server.now(), name, first, ...words))
+      if (name !== "EVAL") return toReply(call("serve", server.now(), name, first, ...words))
       const sha = createHash("sha1").update(first).digest("hex")
-      call("load", sha, first)
-      return run(sha, words)
+      return toReply(call("eval", server.now(), sha, first, ...words))
     },
     snapshot: () => {
-      const number = call("snapshot")[0]
+      const number = call("snapshot")[0]!
       return () => void call("restore", number)
     },
     wipe: () => void call("wipe"),
