@@ -49,6 +49,13 @@ export const make = (rule: Rule, now: number): Cap => ({
   highs: []
 })
 
+/** A copy: what happens to one changes nothing in the other. */
+export const copy = (cap: Cap): Cap => ({
+  ...cap,
+  cells: cap.cells.map((cell) => ({ ...cell })),
+  highs: cap.highs.map((high) => ({ ...high }))
+})
+
 const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
 
 /** A cell counts until its youngest amount has left the window. */

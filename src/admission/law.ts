@@ -139,7 +139,7 @@ export interface Pool {
   failed: number
   failedUpTo: number
   /** Calls sent up to some time ago, and up to the time before it. */
-  block: { at: number; sent: number; before: number }
+  block: { readonly at: number; readonly sent: number; readonly before: number }
   rejectMillis: number
   overloadMillis: number
   answerMillis: number
@@ -223,6 +223,25 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
   }
   resize(pool, rules, shares, now)
   return pool
+}
+
+/** A copy: what happens to one changes nothing in the other. */
+export const copy = (pool: Pool): Pool => {
+  const caps: Pool["caps"] = { ...pool.caps }
+  for (const dimension of dimensions) {
+    const cap = caps[dimension]
+    if (cap !== undefined) caps[dimension] = Cap.copy(cap)
+  }
+  return {
+    ...pool,
+    meters: pool.meters.map((meter) => ({ ...meter })),
+    caps,
+    gate: { ...pool.gate },
+    window: { ...pool.window },
+    opening: pool.opening === undefined ? undefined : { ...pool.opening },
+    bucketTest: { ...pool.bucketTest },
+    outageTest: { ...pool.outageTest }
+  }
 }
 
 /** The dimensions in the order in which a binding one is looked for. */

@@ -300,7 +300,7 @@ const shared = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] a
 export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: number): Law.Pool => {
   const { of } = part
   const debt = (level: number): number => Math.min(0, level) * of
-  const own = structuredClone(law)
+  const own = Law.copy(law)
   own.inFlight = inFlight
   own.lag = 0
   own.window.size = Math.max(1, Math.floor(own.window.size * of))

@@ -492,6 +492,23 @@ describe("law", () => {
     })
   })
 
+  it("is copied so that what happens to it changes no copy", () => {
+    const outage = { from: 20_000, to: 30_000 }
+    const weather = { rate: 10, burst: 10_000, random: 0.05, broken: 0.05, concurrency: 5, outage, hasHeaders: true }
+    const each: ReadonlyArray<Limits.Limits> = [
+      {},
+      { tokens: { perSecond: 10_000, burst: 50_000 }, outputTokens: { total: 1e9 } },
+      { tokens: { perMinute: 600_000, window: "sliding" }, requests: { perMinute: 600, window: "sliding" } }
+    ]
+    for (const limits of each) {
+      const copies: Array<readonly [copy: Law.Pool, text: string]> = []
+      const step = (pool: Law.Pool) => void copies.push([Law.copy(pool), JSON.stringify(pool)])
+      play(Law, { weather, limits, callers: 20, millis: 60_000, seed: 1, step })
+      assert.isAbove(new Set(copies.map(([, text]) => text)).size, 50)
+      for (const [copy, text] of copies) assert.strictEqual(JSON.stringify(copy), text)
+    }
+  })
+
   it("stays in finite numbers whatever happens in whichever order", () => {
     const isFinitely = (value: unknown): boolean =>
       typeof value === "number"
