@@ -90,6 +90,7 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
     const refused: Array<string> = []
     let done = 0
     let silence = 0
+    let goneAt = -Infinity
     /** Of each process, how many wait, and when somebody went, was refused, or came when nobody waited. */
     const lines = new Map<World.Process, { waiting: number; movedAt: number }>()
     const clock = yield* Clock.Clock
@@ -189,6 +190,7 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
           case "leave": {
             const process = processes[event.process]
             if (process === undefined || !alive.delete(process)) return
+            goneAt = clock.currentTimeMillisUnsafe()
             return yield* event.what === "crash" ? process.crash : process.close
           }
           case "cut": {
@@ -211,9 +213,9 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
     yield* Effect.timeoutOption(all, horizonOf(plan))
     const stuck = Array.from(lines.values()).reduce((sum, { waiting }) => sum + waiting, 0)
     const endedAt = yield* Clock.currentTimeMillis
-    // Nothing is lost any more, and whoever has died is noticed by the next that asks.
+    // Nothing is lost any more: all say what they know, and whoever has died is noticed by the next that asks.
     for (const { link } of processes) link.network = World.calm
-    yield* Effect.sleep(30_000)
+    yield* Effect.sleep(5_000 + Math.max(0, goneAt + leaseMillisOf(plan) - endedAt))
     const [last] = alive
     if (last !== undefined) yield* Effect.ignore(last.call({ estimate: { tokens: 1 }, millis: 1 }))
     yield* Effect.sleep(1_000)
@@ -295,10 +297,13 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
   return { least: hasLost ? 0 : least, most: isUnseen ? Infinity : most }
 }
 
+const leaseMillisOf = ({ sharing }: Plan): number => (sharing.lease === "5 seconds" ? 5_000 : 20_000)
+
 /** What those hold at the most that may be taken for dead, and are given back though it was spent, where that is asked for. */
-const refundedOf = ({ agents, events, network, processes, sharing, sizes }: Plan): number => {
+const refundedOf = (plan: Plan): number => {
+  const { agents, events, network, processes, sharing, sizes } = plan
   if (sharing.lost !== "refund") return 0
-  const leaseMillis = sharing.lease === "5 seconds" ? 5_000 : 20_000
+  const leaseMillis = leaseMillisOf(plan)
   const isLong = (event: Event): boolean => "millis" in event && event.millis + patience >= leaseMillis
   const areAll =
     events.some((event) => event.what === "down" && isLong(event)) || (network.lost > 0 && leaseMillis === 5_000)
@@ -323,7 +328,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : beyondBurst(plan)
   // What a store has lost, and what processes use where others do not see it, is one declared burst each at the most.
   const allowed = oversized + ((hasLost ? 1 : 0) + (isAlone ? 1 : 0)) * burst + refundedOf(plan)
-  const leaseMillis = sharing.lease === "5 seconds" ? 5_000 : 20_000
+  const leaseMillis = leaseMillisOf(plan)
   const longest = Math.max(
     0,
     ...events.map((event) => ("millis" in event && event.what !== "restore" ? event.millis : 0))
