@@ -113,7 +113,7 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
       const makeStore = (yield* take<{ readonly make: World.Code["makeStore"] }>("redis/store.ts")).make
       const code: World.Code = { ...World.library, makeStore }
       const complaint = Storm.complaint(1, false, redis, code)
-      assert.include(complaint, "SEED=1 SEEDS=1 npm run test:soak -- test/sharing/storm.soak.ts")
+      assert.include(complaint, "npm run storms -- --from 1 --seeds 1")
       assert.include(complaint, "events: []")
     })
   )

@@ -1,4 +1,4 @@
-/** Random histories of a fleet keep its laws; `storm.soak.ts` plays more of them. */
+/** Random histories of a fleet keep its laws; `npm run storms` plays more of them. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Storm from "./storm.ts"
 import * as World from "./world.ts"

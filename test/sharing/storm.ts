@@ -240,14 +240,17 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
 // The judge
 // -----------------------------------------------------------------------------
 
-/** What of a plan allows more than the limit: the mode, and what its store loses. */
-export const causeOf = ({ events, sharing }: Plan): string => {
-  const lost = new Set(events.flatMap(({ what }) => (losses.has(what) ? [what] : [])))
-  return [sharing.whenAway === "degrade" ? "degrade" : "no degrade", ...Array.from(lost).sort()].join(", ")
-}
-
 /** What makes a store lose what it had, or how old that is. */
 const losses: ReadonlySet<Event["what"]> = new Set(["wipe", "restore", "failover", "stepOfRedis"])
+
+/** Whether its store forgets anything: a plan that could forget may not. */
+export const losesOf = ({ events }: Plan): boolean => events.some(({ what }) => losses.has(what))
+
+/** What of a plan allows more than the limit: the mode, and what its store loses. Two cells of a table. */
+export const kindOf = (plan: Plan): string =>
+  `${plan.sharing.whenAway === "degrade" ? '`"degrade"`' : "wait, or fail"} | ${
+    losesOf(plan) ? "the state, or the time of Redis" : "nothing"
+  }`
 
 /** How long requests fail, and messages are lost, before a process is late with its signs of life. */
 const patience = 3_000
@@ -282,7 +285,7 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
   const gone = new Set(
     events.flatMap((event) => (event.what === "crash" || event.what === "leave" ? [`p${event.process}`] : []))
   )
-  const hasLost = events.some(({ what }) => losses.has(what))
+  const hasLost = losesOf(plan)
   let least = 0
   // Whoever dies may have calls that are admitted, and have not gone yet.
   let most = gone.size * agents * sizes[1]
@@ -322,7 +325,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const { concurrency, events, limits, network, processes, sharing, sizes } = plan
   const { burst = 0, perSecond = 0 } = limits.tokens!
   const isAlone = sharing.whenAway === "degrade"
-  const hasLost = events.some(({ what }) => losses.has(what))
+  const hasLost = losesOf(plan)
   const most = processes + events.filter(({ what }) => what === "start").length
   // A call that is larger than a part goes when that is full.
   const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : beyondBurst(plan)
@@ -462,6 +465,9 @@ export const shrink = (plan: Plan, fails: (plan: Plan) => boolean): Plan => {
 export const isBroken = (plan: Plan, redis: LuaRedis, code = World.library): boolean =>
   broken(run(plan, redis, code)).length > 0
 
+/** Plays a seed again. */
+export const commandOf = (seed: number): string => `npm run storms -- --from ${seed} --seeds 1`
+
 /** What a seed breaks, the command that shows it, and the smallest plan that breaks something; nothing, where it is well. */
 export const complaint = (seed: number, isLossyStore: boolean, redis: LuaRedis, code = World.library) => {
   const failing = plan(seed, isLossyStore)
@@ -470,7 +476,7 @@ export const complaint = (seed: number, isLossyStore: boolean, redis: LuaRedis, 
   const small = shrink(failing, (each) => isBroken(each, redis, code))
   return [
     `seed ${seed}: ${laws.join("; ")}`,
-    `SEED=${seed} SEEDS=1 npm run test:soak -- test/sharing/storm.soak.ts`,
+    commandOf(seed),
     `As small as it gets: ${broken(run(small, redis, code)).join("; ")}`,
     inspect(small, { depth: Infinity, compact: 3, breakLength: 120 })
   ].join("\n")

@@ -1,0 +1,149 @@
+/**
+ * Storms of a fleet (`test/sharing/storm.ts`), as many as there is time for: each seed with a store that remembers, and
+ * again where one that forgets makes a difference. Says how many were played, by how much limits were exceeded at the worst, and which seeds break
+ * a law.
+ *
+ *     npm run storms                                1,000 seeds, for ten minutes at the most
+ *     npm run storms -- --seeds 100000 --minutes 60
+ *     npm run storms -- --from 4001 --seeds 1       one seed
+ *     npm run storms -- --workers 1                 in one process, of as many as there are processors
+ *
+ * Ctrl-C ends it, and it says where to go on.
+ */
+import { type ChildProcess, fork } from "node:child_process"
+import { availableParallelism } from "node:os"
+import { parseArgs } from "node:util"
+import * as Tally from "../test/sharing/tally.ts"
+import * as World from "../test/sharing/world.ts"
+
+const { values: options } = parseArgs({
+  options: {
+    from: { type: "string", default: "1" },
+    seeds: { type: "string", default: "1000" },
+    minutes: { type: "string", default: "10" },
+    workers: { type: "string", default: String(availableParallelism()) },
+    worker: { type: "boolean", default: false }
+  }
+})
+
+/** Seeds that a worker plays before it says what they showed. */
+const seedsAtOnce = 20
+/** Complaints after which it stops. */
+const mostComplaints = 5
+const progressMillis = process.stdout.isTTY ? 1_000 : 60_000
+
+/** Seeds that are to be played, the last one not among them. */
+interface Chunk {
+  readonly from: number
+  readonly to: number
+}
+
+interface Result {
+  readonly tally: Tally.Tally
+  readonly cpuMillis: number
+}
+
+// -----------------------------------------------------------------------------
+// A worker
+// -----------------------------------------------------------------------------
+
+const work = async (): Promise<void> => {
+  const redis = await World.redis()
+  // A terminal sends it to all processes, and the first one decides.
+  process.on("SIGINT", () => {})
+  process.on("disconnect", () => process.exit())
+  process.on("message", ({ from, to }: Chunk) => {
+    const before = process.cpuUsage()
+    let tally = Tally.nothing
+    for (let seed = from; seed < to; seed++) tally = Tally.add(tally, Tally.of(seed, redis))
+    const { system, user } = process.cpuUsage(before)
+    process.send!({ tally, cpuMillis: (system + user) / 1_000 } satisfies Result)
+  })
+}
+
+// -----------------------------------------------------------------------------
+// The first process
+// -----------------------------------------------------------------------------
+
+const numberOf = (name: "from" | "seeds" | "minutes" | "workers", least: number): number => {
+  const value = Number(options[name])
+  if (value >= least) return value
+  console.error(`storms: --${name} must be a number from ${least} on, and is ${options[name]}`)
+  return process.exit(2)
+}
+
+const say = (count: number): string => count.toLocaleString("en-US")
+
+class Run {
+  private readonly first = numberOf("from", 0)
+  private readonly end = this.first + numberOf("seeds", 1)
+  private readonly begun = performance.now()
+  private readonly until = this.begun + numberOf("minutes", 0) * 60_000
+  private readonly open = new Map<ChildProcess, Chunk>()
+  private next = this.first
+  private tally = Tally.nothing
+  private cpuMillis = 0
+
+  /** The first seed of which nobody has said anything. */
+  private get rest(): number {
+    return Math.min(this.next, ...Array.from(this.open.values(), ({ from }) => from))
+  }
+
+  private get line(): string {
+    const { calls, complaints, requests, storms } = this.tally
+    const minutes = ((performance.now() - this.begun) / 60_000).toFixed(1)
+    const each = ((this.cpuMillis / Math.max(1, storms)) | 0).toString()
+    return (
+      `${say(storms)} storms of ${say(calls)} calls and ${say(requests)} requests in ${minutes} minutes, ` +
+      `${(this.cpuMillis / 1_000).toFixed(0)} s of processor time (${each} ms each), ${complaints.length} complaints`
+    )
+  }
+
+  start(): void {
+    setInterval(() => console.log(`seed ${say(this.rest)}: ${this.line}`), progressMillis)
+    process.on("SIGINT", () => this.finish(130))
+    for (let i = Math.min(numberOf("workers", 1), this.end - this.first); i >= 1; i--) {
+      const child = fork(import.meta.filename, ["--worker"])
+      child.on("message", (result: Result) => this.hear(child, result))
+      child.on("exit", (code) => {
+        const { from, to } = this.open.get(child) ?? { from: this.next, to: this.next }
+        console.error(`A worker has died (${code}) while it played seeds ${from} to ${to - 1}`)
+        this.finish(1)
+      })
+      this.hand(child)
+    }
+  }
+
+  private hand(child: ChildProcess): void {
+    const isOver =
+      this.next >= this.end || performance.now() > this.until || this.tally.complaints.length >= mostComplaints
+    if (isOver) {
+      this.open.delete(child)
+      if (this.open.size === 0) this.finish(this.tally.complaints.length > 0 ? 1 : 0)
+      return
+    }
+    const chunk: Chunk = { from: this.next, to: Math.min(this.end, this.next + seedsAtOnce) }
+    this.next = chunk.to
+    this.open.set(child, chunk)
+    child.send(chunk)
+  }
+
+  private hear(child: ChildProcess, { cpuMillis, tally }: Result): void {
+    for (const complaint of tally.complaints) console.log(`\n${complaint}\n`)
+    this.tally = Tally.add(this.tally, tally)
+    this.cpuMillis += cpuMillis
+    this.open.delete(child)
+    this.hand(child)
+  }
+
+  private finish(code: number): never {
+    const { rest } = this
+    console.log(`\nSeeds ${say(this.first)} to ${say(rest - 1)}: ${this.line}.`)
+    if (rest < this.end) console.log(`To go on: npm run storms -- --from ${rest} --seeds ${this.end - rest}`)
+    console.log(`\n${Tally.show(this.tally)}`)
+    return process.exit(code)
+  }
+}
+
+if (options.worker) await work()
+else new Run().start()

@@ -1,0 +1,82 @@
+/** What storms have shown, in plain data, so that workers can send it and sums can be made of it. */
+import type { LuaRedis } from "./luaRedis.ts"
+import * as Storm from "./storm.ts"
+import * as World from "./world.ts"
+
+/** The storms of one mode that lost the same, and the worst of them. */
+export interface Row {
+  readonly storms: number
+  /** Bursts, and calls in flight, beyond the limit. */
+  readonly bursts: number
+  readonly calls: number
+}
+
+export interface Tally {
+  readonly storms: number
+  /** Requests that reached the store, and calls that reached the provider. */
+  readonly requests: number
+  readonly calls: number
+  readonly rows: Readonly<Record<string, Row>>
+  readonly complaints: ReadonlyArray<string>
+}
+
+export const nothing: Tally = { storms: 0, requests: 0, calls: 0, rows: {}, complaints: [] }
+
+const addRows = (one: Row = { storms: 0, bursts: 0, calls: 0 }, other: Row): Row => ({
+  storms: one.storms + other.storms,
+  bursts: Math.max(one.bursts, other.bursts),
+  calls: Math.max(one.calls, other.calls)
+})
+
+export const add = (one: Tally, other: Tally): Tally => {
+  const rows = { ...one.rows }
+  for (const [name, row] of Object.entries(other.rows)) rows[name] = addRows(rows[name], row)
+  return {
+    storms: one.storms + other.storms,
+    requests: one.requests + other.requests,
+    calls: one.calls + other.calls,
+    rows,
+    complaints: [...one.complaints, ...other.complaints]
+  }
+}
+
+/** What a seed shows: with a store that remembers, and with one that forgets, where the seed has something to forget. */
+export const of = (seed: number, redis: LuaRedis, code = World.library): Tally => {
+  const tally = ofStorm(seed, false, redis, code)
+  return Storm.losesOf(Storm.plan(seed, true)) ? add(tally, ofStorm(seed, true, redis, code)) : tally
+}
+
+/** One that breaks a law is made smaller and complained of. */
+const ofStorm = (seed: number, isLossyStore: boolean, redis: LuaRedis, code: World.Code): Tally => {
+  let outcome: Storm.Outcome
+  try {
+    outcome = Storm.run(Storm.plan(seed, isLossyStore), redis, code)
+  } catch (error) {
+    const { cause, message } = error as Error
+    const complaint = [`${message} throws ${String(cause)}`, Storm.commandOf(seed)].join("\n")
+    return { ...nothing, storms: 1, complaints: [complaint] }
+  }
+  const { log, peak, plan, requests } = outcome
+  const row = { storms: 1, bursts: Storm.burstsOver(outcome), calls: Math.max(0, peak - plan.concurrency) }
+  const complaint = Storm.broken(outcome).length === 0 ? undefined : Storm.complaint(seed, isLossyStore, redis, code)
+  return {
+    storms: 1,
+    requests,
+    calls: log.length,
+    rows: { [Storm.kindOf(plan)]: row },
+    complaints: complaint === undefined ? [] : [complaint]
+  }
+}
+
+/** The tally as a table. */
+export const show = ({ rows }: Tally): string =>
+  [
+    "| mode | what was lost | storms | bursts over | calls over |",
+    "| --- | --- | --- | --- | --- |",
+    ...Object.entries(rows)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(
+        ([kind, { bursts, calls, storms }]) =>
+          `| ${kind} | ${storms.toLocaleString("en-US")} | ${bursts.toFixed(2)} | ${calls} |`
+      )
+  ].join("\n")
