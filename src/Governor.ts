@@ -61,8 +61,8 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as GovernedCall from "./governor/call.ts"
-import { Conversations } from "./governor/memory.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
+import { Conversations } from "./governor/usage.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
 import * as Prices from "./Prices.ts"
@@ -167,6 +167,7 @@ export const make = Effect.fnUntraced(function* (
     accounting,
     breaker,
     budget,
+    context,
     conversations: new Conversations(),
     estimator,
     observer: observerOf(context),

@@ -47,7 +47,7 @@ import { textOfEvent } from "./protocol/messages.ts"
 import { LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import { describe, readAnswer, step } from "./protocol/anthropic.ts"
-import { type Answer, type Description, emptyAnswer, infoOf, receivedOf, usageOf } from "./protocol/protocol.ts"
+import { type Answer, type Description, emptyAnswer, receivedOf, usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./providers/Anthropic.ts"
 
 // -----------------------------------------------------------------------------
@@ -122,7 +122,7 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
 
   const describeFor = (params: MessageCreateParams, { inputTokens, kind }: CallOptions = {}): Governor.Call => {
     const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } =
-      describe(params, route, () => undefined) ?? unread
+      describe(params, route) ?? unread
     return {
       model: params.model,
       kind,
@@ -146,7 +146,7 @@ export const make = Effect.gen(function* (): Effect.fn.Return<
         () =>
           Effect.map(provider.create(params), ({ signal, value }) => {
             const answer = readAnswer(value)
-            return { value, actual: usageOf(answer), signal, response: infoOf(answer) }
+            return { value, actual: usageOf(answer), signal, response: answer }
           }),
         options
       ),
@@ -182,7 +182,7 @@ const openStream = Effect.fnUntraced(function* (
       const actual = usageOf(answer)
       if (actual !== undefined) ticket.recordUsage(actual)
       // Now and not at the stream's end, because a consumer may leave with this event.
-      return answer.complete ? ticket.succeed(actual, infoOf(answer)) : Effect.void
+      return answer.complete ? ticket.succeed(actual, answer) : Effect.void
     })
   /** Only `message_stop` says that a stream is whole. */
   const whole = Effect.suspend(() =>

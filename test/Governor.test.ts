@@ -780,8 +780,7 @@ describe("Governor", () => {
         const seen: Array<string> = []
         const note = (what: string) => Effect.sync(() => void seen.push(what))
         const budget: Retry.RetryBudget = {
-          begin: note("begin"),
-          end: note("end"),
+          track: (call) => Effect.ensuring(Effect.andThen(note("begin"), call), note("end")),
           take: Effect.as(note("take"), Duration.zero),
           giveBack: note("give back"),
           balance: Effect.succeed(1)

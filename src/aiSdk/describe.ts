@@ -2,7 +2,7 @@
 import type { Call } from "../Governor.ts"
 import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, textOf } from "../protocol/json.ts"
-import { agentsOf, type Answer, emptyAnswer, withCounts } from "../protocol/protocol.ts"
+import { agentOf, type Answer, emptyAnswer, withCounts } from "../protocol/protocol.ts"
 import {
   add,
   addSchema,
@@ -131,7 +131,7 @@ export const describe = (
       provider: providerOf(model.provider),
       stream
     },
-    agent: nameOf(at(ours, "agent")) ?? agentsOf(header)[0]
+    agent: nameOf(at(ours, "agent")) ?? agentOf(header)
   }
 }
 

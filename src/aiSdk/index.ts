@@ -71,7 +71,7 @@ import * as Governor from "../Governor.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { signalOf } from "../protocol/headers.ts"
-import { infoOf, usageOf } from "../protocol/protocol.ts"
+import { usageOf } from "../protocol/protocol.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import * as Describe from "./describe.ts"
 import { watch } from "./stream.ts"
@@ -193,7 +193,7 @@ const whole = <Params extends Describe.CallParams, Result>(
       const { signal } = yield* controllerOf
       const value = yield* ask(call, params, signal)
       const answer = Describe.answerOf(value)
-      return { value, actual: usageOf(answer), signal: yield* signalFrom(value), response: infoOf(answer) }
+      return { value, actual: usageOf(answer), signal: yield* signalFrom(value), response: answer }
     })
   )
 

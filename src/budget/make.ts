@@ -239,8 +239,7 @@ const reserve =
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>(({ context }) => {
         const pool = pools.of(how)
-        if (how?.counting !== undefined) pool.countAs(how.counting)
-        const admission = pool.admit(estimate, queueingOf(context, how))
+        const admission = pool.admit(estimate, queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (admission instanceof HeldReservation) return within(scope, admission)
         pools.review(pool, admission, Context.get(context, ReviewAt))
@@ -289,10 +288,10 @@ const resize =
     return Effect.sync(() => pools.resize(pools.sets.poolNamed("resize", name), limits, permits))
   }
 
-/** Ends a reservation with a scope. If it was not settled, its estimate is kept; before its caller has it, it is refunded. */
+/** Ends a reservation with a scope. */
 const within = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>
   Effect.as(
-    Scope.addFinalizerExit(scope, (exit) => (held.isAtHand ? held.end(exit) : held.refund)),
+    Scope.addFinalizerExit(scope, (exit) => held.end(exit)),
     held
   )
 

@@ -7,7 +7,6 @@
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
-import type * as Limits from "../Limits.ts"
 
 /** The boundaries of histograms of waits, in seconds: from a hundredth of a second to ten minutes. */
 export const waitBoundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
@@ -98,17 +97,6 @@ export class Counts {
   /** Takes the numbers out of their registry. */
   remove(): void {
     for (const series of this.registered) series.remove()
-  }
-
-  settled(charge: Limits.Charge, used: Limits.Charge): void {
-    if (charge === used) return
-    for (const dimension of tokens) {
-      const estimate = charge[dimension]
-      if (estimate === undefined) continue
-      const more = (used[dimension] ?? estimate) - estimate
-      if (more > 0) this.debt[dimension] += more
-      else this.refunded[dimension] -= more
-    }
   }
 }
 

@@ -45,6 +45,8 @@ const mostForeseen = 1_000
 const foreseeMillis = 1_000
 /** The other processes use all places. */
 const noPlace: Law.Blocked = { millis: Infinity, dimension: undefined }
+/** The dimensions in which an estimate may be wrong. */
+const tokens = ["inputTokens", "outputTokens", "tokens"] as const
 /** The least cost, so that a call without a charge still advances fairness. */
 const leastCost = 1e-4
 
@@ -160,19 +162,25 @@ export class Pool implements Host<Waiter> {
   // ---------------------------------------------------------------------------
 
   /** Admits an estimate at once, or lets its caller stand in the queue. */
-  admit(estimate: Limits.Estimate, how: Queueing): HeldReservation | Waiter | BudgetErrorReason {
+  admit(
+    estimate: Limits.Estimate,
+    how: Queueing,
+    counting?: Rules.Counting | undefined
+  ): HeldReservation | Waiter | BudgetErrorReason {
+    if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const charge = Amounts.wholeOf(estimate)
-    const tooLarge = Rules.neverFits(charge, this.rules)
+    const tooLarge = Amounts.neverFits(charge, this.rules)
     if (tooLarge !== undefined) {
       // Others may have raised the limit: later callers go by that.
       this.exchange?.look()
       return new EstimateTooLarge({ pool: this.name, ...tooLarge })
     }
     if (this.queue.size === 0 && this.exchange === undefined && !this.isClosed && !this.isDraining && this.hasPlace) {
-      const now = this.now()
-      if (Law.decide(this.law, charge, now) === undefined) {
+      const law = this.meters.ref.current
+      const now = this.clockNow()
+      if (Law.decide(law, charge, now) === undefined) {
         this.queue.forget()
-        return this.hold(how.agent, estimate, Law.take(this.law, charge, now))
+        return this.hold(how.agent, estimate, Law.take(law, charge, now))
       }
     }
     return this.enqueue(estimate, charge, how)
@@ -268,7 +276,7 @@ export class Pool implements Host<Waiter> {
 
   private costOf(charge: Amounts.Whole): number {
     const { meters } = this.law
-    let most = Rules.dominantShare(charge, this.rules)
+    let most = Amounts.dominantShare(charge, this.rules)
     for (const { dimension, limit } of meters) {
       if (limit < Infinity && limit > 0) most = Math.max(most, charge[dimension] / (limit * 60_000))
     }
@@ -451,20 +459,16 @@ export class Pool implements Host<Waiter> {
     return run(this.meters.ref.current, this.clockNow())
   }
 
-  private accept(held: HeldReservation): void {
-    if (held.isAccepted) return
-    held.isAccepted = true
-    this.apply((law) => Law.accept(law, held.ticket), held)
-  }
-
   /** Ends a reservation: what it reserved is replaced by what it used. Only the first end counts. */
   settle(held: HeldReservation, used: Limits.Charge, outcome: "success" | "failure"): void {
     if (!this.close(held)) return
-    const { ticket } = held
-    if (outcome === "success") {
-      this.accept(held)
-      this.apply((law, now) => Law.settle(law, ticket, used, now), held, used)
-    } else this.apply((law, now) => Law.release(law, ticket, used, now), held, used)
+    const { isAccepted, ticket } = held
+    const end = (law: Law.Pool, now: number): void => {
+      if (outcome === "failure") return Law.release(law, ticket, used, now)
+      if (!isAccepted) Law.accept(law, ticket)
+      Law.settle(law, ticket, used, now)
+    }
+    this.apply(end, held, used)
     this.account(held, used, true)
     this.drain()
   }
@@ -472,8 +476,12 @@ export class Pool implements Host<Waiter> {
   /** Ends a reservation of which nothing is known: it is kept as estimated. */
   end(held: HeldReservation, hasSucceeded: boolean): void {
     if (!this.close(held)) return
-    if (hasSucceeded) this.accept(held)
-    this.apply((law) => Law.keep(law, held.ticket), held, held.ticket.charge)
+    const { isAccepted, ticket } = held
+    const keep = (law: Law.Pool): void => {
+      if (hasSucceeded && !isAccepted) Law.accept(law, ticket)
+      Law.keep(law, ticket)
+    }
+    this.apply(keep, held, ticket.charge)
     this.drain()
   }
 
@@ -488,7 +496,12 @@ export class Pool implements Host<Waiter> {
   /** Agents share what is used, not what is asked for, and a call that was rejected has not had its turn. */
   private account(held: HeldReservation, used: Limits.Charge, isServed: boolean): void {
     const { charge } = held.ticket
-    this.options.counts.settled(charge, used)
+    const { debt, refunded } = this.options.counts
+    for (const dimension of tokens) {
+      const more = (used[dimension] ?? charge[dimension]) - charge[dimension]
+      if (more > 0) debt[dimension] += more
+      else refunded[dimension] -= more
+    }
     if (held.service === undefined || !isServed) return
     const whole = { ...charge, ...used } as Amounts.Whole
     const asked = this.costOf(charge)
@@ -504,8 +517,13 @@ export class Pool implements Host<Waiter> {
 
   /** The headers of a response. A response that is no rejection shows that its call was accepted. */
   observe(readings: Law.Readings, held: HeldReservation | undefined): void {
-    if (held !== undefined) this.accept(held)
-    this.apply((law, now) => Law.observe(law, held?.ticket, readings, now), held)
+    const accepted = held?.isAccepted === false ? held.ticket : undefined
+    if (held !== undefined) held.isAccepted = true
+    const learn = (law: Law.Pool, now: number): void => {
+      if (accepted !== undefined) Law.accept(law, accepted)
+      Law.observe(law, held?.ticket, readings, now)
+    }
+    this.apply(learn, held)
     this.repriceOnce()
     this.drain()
   }
@@ -580,8 +598,7 @@ export class Pool implements Host<Waiter> {
   // ---------------------------------------------------------------------------
 
   /** A client says how its provider counts, where the limits do not say it. */
-  countAs(counting: Rules.Counting): void {
-    if (counting === this.counting) return
+  private countAs(counting: Rules.Counting): void {
     this.counting = counting
     this.reconfigure(this.limits, undefined)
   }
@@ -620,7 +637,7 @@ export class Pool implements Host<Waiter> {
   private checkWaiters(): void {
     this.queue.reprice((waiter) => this.costOf(waiter.charge))
     for (const waiter of Array.from(this.queue.inOrder())) {
-      const tooLarge = Rules.neverFits(waiter.charge, this.rules)
+      const tooLarge = Amounts.neverFits(waiter.charge, this.rules)
       if (tooLarge !== undefined) this.refuse(waiter, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
     }
   }

@@ -60,8 +60,10 @@ export class HeldReservation implements Reservation {
   get refund(): Effect.Effect<void> {
     return Effect.sync(() => this.owner.settle(this, Amounts.nothing, "failure"))
   }
-  /** Nothing is known of what it used, so it is kept as estimated. */
+  /** Its scope closes. Of one that its caller has nothing is known, so it is kept as estimated; any other used nothing. */
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    if (!this.isOpen) return Effect.void
+    if (!this.isAtHand) return this.refund
     this.owner.end(this, exit._tag === "Success")
     return Effect.void
   }

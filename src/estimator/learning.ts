@@ -35,10 +35,11 @@ export const high = (trend: Trend): number => trend.mean + deviations * trend.de
 /** A bound that few values are below. */
 export const low = (trend: Trend): number => trend.mean - deviations * trend.deviation
 
-/** The last values, in the order in which they came and in ascending order. */
+/** The last values, in the order in which they came and in ascending order, and their sum. */
 export interface Recent {
   readonly values: Array<number>
   readonly sorted: Array<number>
+  sum: number
 }
 
 /** The number of values that are kept. */
@@ -59,13 +60,19 @@ const indexOf = (sorted: ReadonlyArray<number>, value: number): number => {
 /** The last of some values. */
 export const recent = (values: ReadonlyArray<number>): Recent => {
   const last = values.slice(-size)
-  return { values: last, sorted: last.toSorted((a, b) => a - b) }
+  return { values: last, sorted: last.toSorted((a, b) => a - b), sum: last.reduce((sum, value) => sum + value, 0) }
 }
 
 /** Adds a value; the oldest leaves when there are too many. */
-export const push = ({ sorted, values }: Recent, value: number): void => {
-  if (values.length === size) sorted.splice(indexOf(sorted, values.shift()!), 1)
+export const push = (recent: Recent, value: number): void => {
+  const { sorted, values } = recent
+  if (values.length === size) {
+    const oldest = values.shift()!
+    sorted.splice(indexOf(sorted, oldest), 1)
+    recent.sum -= oldest
+  }
   values.push(value)
+  recent.sum += value
   sorted.splice(indexOf(sorted, value), 0, value)
 }
 
@@ -80,8 +87,4 @@ export const quantile = ({ sorted }: Recent, p: number): number =>
   sorted[Math.min(sorted.length, Math.ceil(p * (sorted.length + 1))) - 1] ?? 0
 
 /** The mean; 0 of nothing. */
-export const mean = ({ values }: Recent): number => {
-  let sum = 0
-  for (const value of values) sum += value
-  return values.length === 0 ? 0 : sum / values.length
-}
+export const mean = ({ sum, values }: Recent): number => (values.length === 0 ? 0 : sum / values.length)

@@ -221,14 +221,14 @@ const planOf = (
 ): Planned | undefined => {
   const { protocol, route } = found
   const parsed = given ?? parseJson(body)
-  const description = protocol.describe(parsed, route, header)
+  const description = protocol.describe(parsed, route)
   if (description?.model === undefined) return undefined
   const { model } = description
   const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
   return {
     match: found,
     description: { ...description, model },
-    request: { url, protocol: protocol.name, model, agent: description.agents[0], header, body: parsed },
+    request: { url, protocol: protocol.name, model, agent: protocol.agentOf(parsed, header), header, body: parsed },
     body,
     streams: description.stream ? streams : undefined,
     needsUsageRequest: streamUsage && description.needsUsageRequest

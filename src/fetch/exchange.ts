@@ -12,7 +12,7 @@ import { requestIdOf } from "../protocol/errors.ts"
 import { parseJson } from "../protocol/json.ts"
 import { makeJsonListParser } from "../protocol/jsonList.ts"
 import { longestWaitMillis } from "../protocol/messages.ts"
-import { infoOf, usageOf } from "../protocol/protocol.ts"
+import { usageOf } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { AttemptFailed, type Planned, type Result, type Upstream, type Used } from "./models.ts"
@@ -175,7 +175,7 @@ export const readWhole = <R extends Upstream>(exchange: Exchange<R>, used: Used)
     if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
     const actual = usageOf(answer)
     used(actual)
-    yield* ticket.succeed(actual, infoOf(answer))
+    yield* ticket.succeed(actual, answer)
     return { result: resultOf(exchange, bytes, false) }
   })
 

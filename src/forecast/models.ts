@@ -4,7 +4,6 @@
 import type * as Duration from "effect/Duration"
 import type * as Limits from "../Limits.ts"
 import type * as Amounts from "../limits/amounts.ts"
-import type * as Rules from "../limits/rules.ts"
 
 // -----------------------------------------------------------------------------
 // Workloads
@@ -138,7 +137,7 @@ export interface CallForecast {
  * @category models
  * @since 0.1.0
  */
-export interface Refused extends Rules.Misfit {
+export interface Refused extends Amounts.Misfit {
   readonly agent: string
 }
 

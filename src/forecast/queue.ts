@@ -39,7 +39,7 @@ export interface Served {
 }
 
 /** A call that is never admitted: it is larger than a limit, or a quota is used up. Its agent stops there. */
-interface Refused extends Rules.Misfit {
+interface Refused extends Amounts.Misfit {
   readonly agent: Agent
 }
 
@@ -170,8 +170,8 @@ class FanOut {
 
   private end({ service, ticket, used }: Running, now: number): void {
     this.inFlight--
-    const asked = Rules.dominantShare(ticket.charge, this.rules)
-    if (asked > 0) this.queue.correct(service, Rules.dominantShare(used, this.rules) / asked)
+    const asked = Amounts.dominantShare(ticket.charge, this.rules)
+    if (asked > 0) this.queue.correct(service, Amounts.dominantShare(used, this.rules) / asked)
     Law.accept(this.law, ticket)
     Law.settle(this.law, ticket, used, now)
   }
@@ -183,13 +183,13 @@ class FanOut {
       return
     }
     const charge = Amounts.wholeOf(call.estimate)
-    const never = Rules.neverFits(charge, this.rules)
+    const never = Amounts.neverFits(charge, this.rules)
     if (never !== undefined) return this.refuse(player, never, now)
     this.queue.push({
       agent: player.agent.name,
       priority: 0,
       weight: 1,
-      cost: Rules.dominantShare(charge, this.rules),
+      cost: Amounts.dominantShare(charge, this.rules),
       player,
       call,
       charge,
@@ -200,7 +200,7 @@ class FanOut {
     })
   }
 
-  private refuse({ agent }: Player, misfit: Rules.Misfit, now: number): void {
+  private refuse({ agent }: Player, misfit: Amounts.Misfit, now: number): void {
     this.refused.push({ agent, ...misfit })
     this.endsAt = now
   }

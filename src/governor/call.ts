@@ -15,23 +15,26 @@ import { durationOf, waitOf } from "../input/arguments.ts"
 import * as Recency from "../input/recency.ts"
 import { DeadlineMissed, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
 import { ofProcess } from "../retry/budget.ts"
+import { Deadline } from "../retry/deadline.ts"
 import * as Loop from "../retry/loop.ts"
 import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
-import { type Known, within } from "./estimate.ts"
-import { causeOf, isRefusal, read } from "./failure.ts"
-import * as Payment from "./payment.ts"
+import { type Purse, Purses } from "../spending/models.ts"
+import { causeOf, errorType, isRefusal, outcomeOf, read } from "./failure.ts"
 import type { Breaker, Call, CallOptions } from "./models.ts"
-import { Pool } from "./memory.ts"
+import * as Payment from "./payment.ts"
+import { Pool } from "./pool.ts"
 import { HeldTicket, type Parts as TicketParts, withHistory } from "./ticket.ts"
 import * as Trace from "./trace.ts"
+import * as Usage from "./usage.ts"
 import type { Warmup } from "./warmup.ts"
-import { Deadline } from "../retry/deadline.ts"
 
 /** The parts of a governor that calls need. */
 export interface Parts extends TicketParts {
   readonly breaker: Breaker | undefined
   readonly policy: Retry.Policy<LlmError>
+  /** The governor's own context, whose registry has the metrics. */
+  readonly context: Context.Context<never>
   /** What is known of the pools that calls were made in, by name. */
   readonly pools: Map<string, Pool>
   /** The retry budget of the governor's own context, if it has one. */
@@ -51,30 +54,28 @@ export interface Uses<A, B, E, R> {
 type CallError = LlmError | Budget.BudgetError
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-/** When an attempt begins to wait, the longest that it may, and the time after which it may not begin, in milliseconds. */
+/** When an attempt begins to wait, until when it may, and when it has to begin, in milliseconds of the clock. */
 interface Bounds {
   readonly from: number
-  readonly longest: number
-  readonly last: number
+  readonly until: number
+  readonly deadline: number
+  /** Whether it is the deadline that bounds the wait, and not the call's `maxWait`. */
+  readonly isDeadline: boolean
 }
-
-const boundsOf = ({ clock }: Trace.Trace, { maxWait }: CallOptions, last: number): Bounds => ({
-  from: clock.currentTimeMillisUnsafe(),
-  longest: maxWait === undefined ? Infinity : Duration.toMillis(waitOf("CallOptions.maxWait", maxWait)),
-  last
-})
 
 /** Longer than any bucket of a minute takes to be full again: what a provider closes for longer is closed for everybody. */
 const longestRefill = 120_000
 
+const forget = ({ counts }: Pool): void => counts.remove()
+
 /** The pool of a call: what the budget says, else the class of models that share their limits. */
-const poolOf = ({ accounting, budget, pools }: Parts, call: Call): Pool => {
+const poolOf = ({ accounting, budget, context, pools }: Parts, call: Call): Pool => {
   const { account, model } = call
   const named = budget.poolOf(model)
   const kind = named === model ? ((call.accounting ?? accounting).poolOf?.(model) ?? named) : named
   const name = nameIn(account, kind)
-  const pool = pools.get(name) ?? new Pool(name, kind)
-  Recency.put(pools, name, pool, mostPools)
+  const pool = pools.get(name) ?? new Pool(name, kind, context)
+  Recency.put(pools, name, pool, mostPools, forget)
   return pool
 }
 
@@ -88,22 +89,36 @@ export const make = <A, B, E, R>(
   Effect.withFiber(({ context }) => {
     const { within } = uses
     const governed = new GovernedCall(parts, call, how, uses, context)
-    const { trace } = governed
     const retried = Loop.retry<B, E | CallError, R, LlmError>(how.retry ?? parts.policy, governed)
     // Attempts know for whom they are made.
     const attempts = how.agent === undefined ? retried : Effect.provideService(retried, Budget.Agent, how.agent)
     const made = Effect.onExitPrimitive(attempts, (exit) => {
-      if (within === undefined) Trace.end(trace, exit)
+      if (within === undefined) ended(governed.trace, exit)
       return exit._tag === "Success" ? undefined : governed.closed(exit)
     })
-    const ended = within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(trace)), made)
-    if (!Trace.isTraced(context)) return ended
-    const traced = Trace.within(trace, call, ended)
+    const all =
+      within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(governed.trace)), made)
+    if (!Trace.isTraced(context)) return all
+    const traced = Trace.within(governed.trace, call, all)
     return within === undefined ? Effect.scoped(traced) : Scope.provide(traced, within)
   })
 
+/** The call is over. */
+const ended = (trace: Trace.Trace, exit: Exit.Exit<unknown, unknown>): void => {
+  const { clock, pool, span, startedAt } = trace
+  const { callSeconds, calls, context } = pool.counts
+  calls.add(1, exit._tag === "Success" ? "success" : outcomeOf(exit))
+  callSeconds.updateUnsafe((clock.currentTimeMillisUnsafe() - startedAt) / 1_000, context)
+  if (span !== undefined) Trace.ended(span, trace, exit)
+}
+
 /** Made outside of the call, because a stream keeps it for as long as it lasts. */
-const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => Trace.end(trace, exit))
+const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => ended(trace, exit))
+
+const closed = (ticket: HeldTicket | undefined) => Effect.suspend(() => ticket?.close() ?? Effect.void)
+
+/** A ticket that outlives its attempt ends with the scope. */
+const closing = (ticket: HeldTicket) => Effect.addFinalizer(() => closed(ticket))
 
 /** One admission, for code that makes its own attempts. */
 export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect<HeldTicket, CallError, Scope.Scope> =>
@@ -111,8 +126,11 @@ export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect
     Effect.withFiber(({ context }) => {
       const uses = { attempt: () => Effect.void, conclude: () => Effect.void, within: undefined }
       const governed = new GovernedCall(parts, call, how, uses, context)
-      const bounds = boundsOf(governed.trace, how, governed.deadline)
-      return Effect.gen(() => governed.admission(bounds, restore))
+      const bounds = governed.bounds(governed.deadline)
+      return Effect.tap(
+        Effect.gen(() => governed.admission(bounds, restore)),
+        closing
+      )
     })
   )
 
@@ -160,81 +178,97 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   readonly trace: Trace.Trace
   /** Whose turn its calls take in the queue. */
   private readonly agent: string
-  private readonly purses: ReturnType<typeof Payment.pursesOf>
+  /** The purses around the code that makes it. */
+  private readonly purses: ReadonlyArray<Purse>
   readonly budget: Retry.RetryBudget
   readonly deadline: number
+  private readonly maxWait: number
   /** The ticket of the last attempt, and what that failed with. */
   private ticket: HeldTicket | undefined = undefined
   private failure: E | LlmError | undefined = undefined
 
   constructor(parts: Parts, call: Call, how: CallOptions, uses: Uses<A, B, E, R>, context: Context.Context<never>) {
     const clock = Context.get(context, Clock.Clock)
+    const { maxWait } = how
     this.parts = parts
     this.call = call
     this.how = how
     this.uses = uses
     this.pool = poolOf(parts, call)
-    this.trace = Trace.begin(this.pool.name, call.model, clock, context)
+    this.trace = Trace.begin(this.pool, call.model, clock)
     this.agent = how.agent ?? Context.get(context, Budget.Agent)
-    this.purses = Payment.pursesOf(context, how.purses)
+    this.purses = Context.get(context, Purses)
     this.budget = retryBudgetOf(parts, context, clock)
     this.deadline = Context.get(context, Deadline) ?? Infinity
+    this.maxWait = maxWait === undefined ? Infinity : Duration.toMillis(waitOf("CallOptions.maxWait", maxWait))
   }
 
   // ---------------------------------------------------------------------------
   // One attempt
   // ---------------------------------------------------------------------------
 
+  /** An attempt begins to wait, which has to begin by a time. */
+  bounds(deadline: number): Bounds {
+    const { maxWait } = this
+    const from = this.trace.clock.currentTimeMillisUnsafe()
+    return { from, until: Math.min(deadline, from + maxWait), deadline, isDeadline: deadline - from < maxWait }
+  }
+
   attempt(last: number): Effect.Effect<B, E | CallError, R> {
-    const { how, trace, uses } = this
+    const { call, how, parts, ticket, trace, uses } = this
     const { within } = uses
-    Trace.resume(trace)
-    const bounds = boundsOf(trace, how, last)
-    // A retry waits with empty hands: the scope closes when the attempt fails.
+    const bounds = this.bounds(last)
+    if (ticket?.failed !== undefined) trace.waited += bounds.from - trace.failedAt
     const once = Effect.uninterruptibleMask((restore) => {
       const scope = within === undefined ? Scope.makeUnsafe() : Scope.forkUnsafe(within)
       const made = Scope.provide(
         Effect.gen(() => this.steps(bounds, restore)),
         scope
       )
-      return Effect.onExitPrimitive(made, (exit) =>
-        Exit.isSuccess(exit) && within !== undefined ? undefined : Scope.closeUnsafe(scope, exit)
-      ) as Effect.Effect<B, E | CallError, R>
+      // A retry waits with empty hands: the scope closes when the attempt fails.
+      return Effect.onExitPrimitive(made, (exit) => {
+        if (exit._tag === "Failure") return Effect.ensuring(closed(this.ticket), Scope.close(scope, exit))
+        return within === undefined ? Scope.closeUnsafe(scope, exit) : undefined
+      }) as Effect.Effect<B, E | CallError, R>
     })
     if (how.cacheKey === undefined) return once
-    const key = JSON.stringify([this.call.model, how.cacheKey])
-    return this.parts.warmup(key, Math.min(last, bounds.from + bounds.longest), once)
+    return parts.warmup(JSON.stringify([call.model, how.cacheKey]), bounds.until, once)
   }
 
   /** Reserves, sends, and settles. */
   private *steps(bounds: Bounds, restore: Restore) {
+    const { uses } = this
     const ticket = yield* this.admission(bounds, restore)
     this.ticket = ticket
-    const exit = yield* Effect.exit(restore(this.bounded(ticket)))
-    if (Exit.isSuccess(exit)) return yield* this.uses.conclude(ticket, exit.value)
+    if (uses.within !== undefined) yield* closing(ticket)
+    const sent = Effect.suspend(() => {
+      ticket.send()
+      return uses.attempt(ticket)
+    })
+    const exit = yield* Effect.exit(restore(this.bounded(sent)))
+    if (Exit.isSuccess(exit)) return yield* uses.conclude(ticket, exit.value)
     if (!Cause.hasInterruptsOnly(exit.cause)) yield* ticket.fail(Cause.squash(exit.cause))
     return yield* Effect.failCause(exit.cause)
   }
 
-  /** Admits an attempt for as long as the scope lasts: pays for it, and reserves. To be run where nothing interrupts. */
+  /** Admits an attempt: pays for it, and reserves. To be run where nothing interrupts, and its ticket to be closed. */
   *admission(bounds: Bounds, restore: Restore) {
     const { agent, call, how, parts, pool, trace } = this
-    const { accounting = parts.accounting } = call
     const { clock } = trace
-    if (bounds.last < clock.currentTimeMillisUnsafe()) return yield* tooLate
+    const { accounting = parts.accounting } = call
+    if (bounds.deadline < clock.currentTimeMillisUnsafe()) return yield* tooLate
     const known = this.described()
-    let estimate = yield* parts.estimator.estimate(known)
     const price = parts.priceOf(call)
-    const expected = price === undefined ? Payment.nothing : Payment.expectedOf(known, { accounting, estimate, known })
-    const payment = this.purses.length === 0 ? undefined : yield* this.pay(known, price, expected, bounds, restore)
+    let estimate = yield* parts.estimator.estimate(known)
+    const isPaid = this.purses.length > 0 || how.purses !== undefined
+    const payment = isPaid ? yield* this.pay({ accounting, estimate, known }, price, bounds, restore) : undefined
     // Waiting to be paid for took its part of the time.
     const since = clock.currentTimeMillisUnsafe()
-    const left = leftOf(bounds, since)
     const queueing = {
       agent,
       priority: how.priority,
       weight: how.weight,
-      maxWait: left === Infinity ? undefined : left,
+      maxWait: bounds.until === Infinity ? undefined : Math.max(0, bounds.until - since),
       pool: pool.kind,
       account: call.account,
       // After a rejection by the limits, the call is its agent's first. After a failure of its own it is not.
@@ -243,13 +277,10 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     }
     for (;;) {
       const exit = yield* Effect.exit(restore(parts.budget.reserve(estimate, queueing)))
-      if (Exit.isSuccess(exit)) {
-        const paid = { price, expected, payment }
-        const ticket = new HeldTicket(parts, trace, pool, known, estimate, exit.value, paid)
-        yield* Effect.addFinalizer(() => ticket.close())
-        return ticket
-      }
-      const less = within(exit.cause, accounting, known, estimate)
+      if (Exit.isSuccess(exit)) return new HeldTicket(parts, trace, known, estimate, exit.value, price, payment)
+      const error = Cause.findErrorOption(exit.cause)
+      const reason = error._tag === "None" ? undefined : error.value.reason
+      const less = reason?._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
       if (less === undefined) {
         payment?.settle(0, clock.currentTimeMillisUnsafe())
         return yield* refused(exit.cause, bounds, since)
@@ -259,7 +290,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   }
 
   /** The call as it is estimated and paid for. */
-  private described(): Known & Payment.Priced {
+  private described(): Usage.Known {
     const { agent, call, parts, pool } = this
     const { bytes, continues, inputTokens, kind, maxTokens } = call
     const isContinued = inputTokens === undefined && continues !== undefined
@@ -276,26 +307,23 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     }
   }
 
-  private *pay(
-    call: Payment.Priced,
-    price: Payment.Paid["price"],
-    expected: Payment.Paid["expected"],
+  private pay(
+    call: Payment.Asking["call"],
+    price: Payment.Asking["price"],
     bounds: Bounds,
     restore: Restore
-  ) {
+  ): Effect.Effect<Payment.Payment | undefined, CallError> {
     const now = this.trace.clock.currentTimeMillisUnsafe()
-    const asking = { purses: this.purses, price, call, expected, pool: this.pool.name, longest: leftOf(bounds, now) }
-    return yield* Effect.catchCause(Payment.pay(asking, restore), (cause) => refused(cause, bounds, now))
+    const purses = [...this.purses, ...(this.how.purses ?? [])]
+    const asking = { purses, price, call, pool: this.pool.name, longest: Math.max(0, bounds.until - now) }
+    return Effect.catchCause(Payment.pay(asking, restore), (cause) => refused(cause, bounds, now))
   }
 
-  /** The attempt within its timeout and the breaker of its pool, which may send nothing. */
-  private bounded(ticket: HeldTicket): Effect.Effect<A, E | LlmError, R> {
+  /** An attempt within its timeout and the breaker of its pool, which may send nothing. */
+  private bounded(attempt: Effect.Effect<A, E, R>): Effect.Effect<A, E | LlmError, R> {
     const { timeout } = this.how
     const { breaker } = this.parts
-    let bounded: Effect.Effect<A, E | LlmError, R> = Effect.suspend(() => {
-      ticket.send()
-      return this.uses.attempt(ticket)
-    })
+    let bounded: Effect.Effect<A, E | LlmError, R> = attempt
     if (timeout !== undefined) {
       const duration = durationOf("CallOptions.timeout", timeout)
       const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after: duration }) }))
@@ -314,7 +342,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     const { agent, pool } = ticket.reservation
     const at = trace.clock.currentTimeMillisUnsafe()
     const { attempts: attempt, model } = trace
-    const reason = Trace.errorType(error)
+    const reason = errorType(error)
     parts.observer({ type: "retry", at, pool, agent, model, attempt, reason, until: at + Math.ceil(millis) })
   }
 
@@ -354,14 +382,10 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
 
 const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
 
-/** How long a call may still wait. */
-const leftOf = ({ from, last, longest }: Bounds, now: number): number =>
-  Math.max(0, Math.min(last, from + longest) - now)
-
 /** A refusal of what a call began to wait for at a time, in terms of the whole call. */
-const refused = (cause: Cause.Cause<Budget.BudgetError>, { from, last, longest }: Bounds, since: number) =>
+const refused = (cause: Cause.Cause<Budget.BudgetError>, { deadline, from, isDeadline }: Bounds, since: number) =>
   Effect.failCause(
-    Cause.map(cause, (error) => inTermsOfCall(error, since - from, last - from < longest ? last - from : undefined))
+    Cause.map(cause, (error) => inTermsOfCall(error, since - from, isDeadline ? deadline - from : undefined))
   )
 
 /** A refusal of the budget, which knows neither the call's deadline nor its earlier waits. */

@@ -2,12 +2,13 @@
  * What the governor reads from a failed attempt.
  */
 import * as Duration from "effect/Duration"
+import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
-import { BudgetError } from "../Budget.ts"
+import { BudgetError, Denied } from "../Budget.ts"
 import { isLlmError, type Pushback } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
-import type { Reach } from "./memory.ts"
 import type { Failure } from "./models.ts"
+import type { Reach } from "./pool.ts"
 
 /** A failed attempt of an adapter whose callers expect another error than the governor reads. */
 export class FailedAttempt implements Pick<Failure, "isRetryable" | "retryAfter"> {
@@ -83,4 +84,21 @@ export const reach = (error: unknown): Reach | undefined => {
   const { code } = cause.reason
   if (code === "ENOTFOUND") return "unknown"
   return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
+}
+
+/** How a call ended that did not succeed. */
+export const outcomeOf = (exit: Exit.Failure<unknown, unknown>): "failure" | "refused" | "interrupted" => {
+  if (Exit.hasInterrupts(exit)) return "interrupted"
+  const error = Exit.findErrorOption(exit)
+  return error._tag === "Some" && isRefusal(error.value) ? "refused" : "failure"
+}
+
+const tagOf = (value: unknown): string | undefined =>
+  Predicate.hasProperty(value, "_tag") && typeof value._tag === "string" ? value._tag : undefined
+
+/** The name of a failure: the tag of its reason where it has one, or of what denied it. */
+export const errorType = (error: unknown): string => {
+  const cause = causeOf(error)
+  const reason = Predicate.hasProperty(cause, "reason") ? cause.reason : undefined
+  return tagOf(reason instanceof Denied ? reason.cause : reason) ?? tagOf(cause) ?? "_OTHER"
 }

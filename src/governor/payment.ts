@@ -1,24 +1,16 @@
 /**
- * What a call costs, and who pays: held before the call is queued, spent when it is over.
+ * Who pays for a call: what it may cost is held before it is queued, and what it cost is spent when it is over.
  */
 import type * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Accounting from "../Accounting.ts"
-import { promptTokens } from "../limits/actual.ts"
 import * as Budget from "../Budget.ts"
-import type * as Limits from "../Limits.ts"
-import type { Pushback } from "../LlmError.ts"
 import * as Rates from "../prices/rates.ts"
-import { bytesPerToken } from "../protocol/requestSize.ts"
 import * as Spending from "../Spending.ts"
 import { type Period, perDollar } from "../spending/ledger.ts"
 import * as Ledger from "../spending/purse.ts"
-import type { Call } from "./models.ts"
-import * as Settlement from "./settlement.ts"
-import { Purses } from "../spending/models.ts"
+import * as Usage from "./usage.ts"
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
@@ -26,42 +18,10 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 // What a call may cost
 // -----------------------------------------------------------------------------
 
-/** A call as far as its cost depends on it. */
-export type Priced = Pick<Call, "bytes" | "textBytes" | "inputTokens" | "maxTokens" | "model"> & {
-  /** The tokens of a conversation that the provider adds to it, and of the call. */
-  readonly continued: number | undefined
-}
-
-export const nothing: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
-
-/** What is expected of a call: as the estimate has it, and the rest of its prompt is read from a cache. */
-export const expectedOf = (
-  { bytes, continued, inputTokens }: Priced,
-  held: Omit<Settlement.Held, "observed">
-): Accounting.Actual => {
-  const prompt = inputTokens ?? continued ?? bytes / bytesPerToken
-  const reserved = Settlement.promptOf(held)
-  const uncached = Math.min(Number.isNaN(reserved) ? prompt : reserved, Math.max(prompt, 0))
-  return {
-    inputTokens: uncached,
-    cacheReadTokens: prompt - uncached,
-    outputTokens: held.estimate.outputTokens ?? 0
-  }
-}
-
-const mostOf = (price: Rates.Price, { bytes, continued, inputTokens, maxTokens, textBytes }: Priced) =>
+const mostOf = (price: Rates.Price, { bytes, continued, inputTokens, maxTokens, textBytes }: Usage.Known) =>
   continued === undefined || inputTokens !== undefined
     ? Rates.bound(price, { bytes, textBytes, inputTokens, maxTokens })
     : Rates.bound(price, { bytes: bytes + continued, textBytes: (textBytes ?? bytes) + continued, maxTokens })
-
-/** The price of an admitted call, and what is held for it. */
-export interface Paid {
-  readonly price: Rates.Price | undefined
-  readonly expected: Accounting.Actual
-  readonly payment: Payment | undefined
-}
-
-export type Payment = Ledger.Payment
 
 // -----------------------------------------------------------------------------
 // Paying
@@ -87,25 +47,14 @@ const refusalOf = ({ asked, left, purse, until }: Ledger.Refused): Budget.Budget
     })
   )
 
-const none: ReadonlyArray<Ledger.Purse> = []
-
-/** The purses of a call: those around the code that makes it, and those that its options name; each once. */
-export const pursesOf = (
-  context: Context.Context<never>,
-  own: ReadonlyArray<Spending.Purse> | undefined
-): ReadonlyArray<Ledger.Purse> => {
-  const around = Context.get(context, Purses)
-  if (around.length === 0 && own === undefined) return none
-  const all = new Set([...around, ...(own ?? [])])
-  return Array.from(all, (purse) => Ledger.behind.get(purse)).filter((purse) => purse !== undefined)
-}
+export type Payment = Ledger.Payment
 
 /** What a call waits for, and how long it may, in milliseconds. */
 export interface Asking {
-  readonly purses: ReadonlyArray<Ledger.Purse>
+  /** Its purses: each pays once. */
+  readonly purses: ReadonlyArray<Spending.Purse>
   readonly price: Rates.Price | undefined
-  readonly call: Priced
-  readonly expected: Accounting.Actual
+  readonly call: Omit<Usage.Held, "observed">
   readonly pool: string
   readonly longest: number
 }
@@ -115,22 +64,23 @@ export interface Asking {
  * where nothing interrupts.
  */
 export const pay = (
-  { call, expected, longest, pool, price, purses }: Asking,
+  { call, longest, pool, price, purses: given }: Asking,
   restore: Restore
 ): Effect.Effect<Ledger.Payment | undefined, Budget.BudgetError> =>
-  Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
+  Effect.clockWith((clock) => {
+    const purses = Array.from(new Set(given), (purse) => Ledger.behind.get(purse)).filter((each) => each !== undefined)
     if (price === undefined) {
       const capped = purses.find(({ keeping }) => keeping !== undefined)
       if (capped !== undefined) {
-        return Effect.fail(denied(new Spending.NoPrice({ model: call.model, purse: capped.name })))
+        return Effect.fail(denied(new Spending.NoPrice({ model: call.known.model, purse: capped.name })))
       }
       for (const purse of purses) purse.unpriced++
       return Effect.undefined
     }
-    const most = mostOf(price, call)
+    const most = mostOf(price, call.known)
     const bill: Ledger.Bill = {
       purses,
-      expected: billed(Rates.cost(price, expected)),
+      expected: Usage.costOf(price, Usage.expected(call)),
       most: most === undefined ? undefined : Math.ceil(most * perDollar)
     }
     const taken = Ledger.take(bill, clock.currentTimeMillisUnsafe())
@@ -139,12 +89,6 @@ export const pay = (
       ? waitFor(bill, taken, clock, longest, pool, restore)
       : Effect.fail(refusalOf(taken))
   })
-
-/** No call costs more; sums of more would not be exact. */
-const mostDollars = 1e5
-
-/** In whole billionths of a dollar. What no provider bills is no number that counts. */
-const billed = (dollars: number): number => (dollars >= 0 ? Math.round(Math.min(dollars, mostDollars) * perDollar) : 0)
 
 /** Waits in the line of a purse, in which the call stands from this very step on: what is freed later wakes it. */
 const waitFor = (
@@ -179,46 +123,4 @@ const waitFor = (
       return outcome instanceof Ledger.Payment ? Effect.succeed(outcome) : Effect.fail(refusalOf(outcome))
     }
   )
-}
-
-/** A call is over, and what it was billed for is spent. Returns that in dollars. */
-export const settle = ({ payment, price }: Paid, actual: Accounting.Actual | undefined, now: number): number => {
-  const amount = price === undefined || actual === undefined ? 0 : billed(Rates.cost(price, actual))
-  payment?.settle(amount, now)
-  return amount / perDollar
-}
-
-// -----------------------------------------------------------------------------
-// What a call cost
-// -----------------------------------------------------------------------------
-
-/** The usage with the prompt as it was expected, where nothing of it was counted: no prompt is empty. */
-const withPrompt = (actual: Accounting.Actual, expected: Accounting.Actual): Accounting.Actual => {
-  return promptTokens(actual) > 0 ? actual : { ...expected, outputTokens: actual.outputTokens }
-}
-
-/** What an answered call is billed for. Without a usage it is what was expected. */
-export const answered = (actual: Accounting.Actual | undefined, expected: Accounting.Actual): Accounting.Actual =>
-  actual === undefined ? expected : withPrompt(actual, expected)
-
-/** What a call of unknown outcome is billed for. */
-export const abandoned = (observed: Accounting.Actual | undefined, expected: Accounting.Actual): Accounting.Actual =>
-  withPrompt(observed ?? nothing, expected)
-
-/**
- * What a failed call is billed for; undefined where that is nothing: providers do not bill what they reject, or what fails
- * before it is answered. An error without a usage counts as expected.
- */
-export const failed = (
-  observed: Accounting.Actual | undefined,
-  expected: Accounting.Actual,
-  pushback: Pushback | undefined,
-  usage: Limits.Usage | undefined
-): Accounting.Actual | undefined => {
-  if (observed !== undefined) return withPrompt(observed, expected)
-  if (usage === undefined || usage === null || typeof usage !== "object") return expected
-  if (pushback === "rateLimit" || pushback === "ramp" || usage.requests === 0) return undefined
-  const { inputTokens, outputTokens } = usage
-  if (inputTokens === 0 && outputTokens === 0) return undefined
-  return withPrompt({ inputTokens: inputTokens ?? 0, outputTokens: outputTokens ?? expected.outputTokens }, expected)
 }

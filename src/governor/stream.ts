@@ -7,7 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import { LlmError, type LlmErrorReason, type Received } from "../LlmError.ts"
-import { type Answer, emptyAnswer, infoOf, receivedOf, usageOf } from "../protocol/protocol.ts"
+import { type Answer, emptyAnswer, receivedOf, usageOf } from "../protocol/protocol.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
 
 // -----------------------------------------------------------------------------
@@ -123,7 +123,7 @@ export class Progress {
   get conclusion(): Conclusion {
     const { answer, failure } = this
     return failure === undefined
-      ? { _tag: "Complete", actual: usageOf(answer), info: infoOf(answer) }
+      ? { _tag: "Complete", actual: usageOf(answer), info: answer }
       : { _tag: "Failed", reason: failure }
   }
 

@@ -11,23 +11,24 @@ import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { isLlmError } from "../LlmError.ts"
+import type { Price } from "../prices/rates.ts"
 import type { StopReason } from "../retry/errors.ts"
+import { perDollar } from "../spending/ledger.ts"
+import type { Payment } from "../spending/purse.ts"
 import type * as Failure from "./failure.ts"
-import { causeOf, reach, read } from "./failure.ts"
+import { causeOf, errorType, reach, read } from "./failure.ts"
 import type { Call, ResponseInfo, Ticket } from "./models.ts"
-import type { Conversations, Pool } from "./memory.ts"
-import * as Payment from "./payment.ts"
-import * as Settlement from "./settlement.ts"
 import * as Trace from "./trace.ts"
+import * as Usage from "./usage.ts"
 
 /** The parts of a governor that tickets need. */
 export interface Parts {
   readonly accounting: Accounting.Accounting
   readonly budget: Budget.TokenBudget["Service"]
-  readonly conversations: Conversations
+  readonly conversations: Usage.Conversations
   readonly estimator: Estimator.Estimator["Service"]
   /** What the model of a call costs, where that is known. */
-  readonly priceOf: (call: Call) => Payment.Paid["price"]
+  readonly priceOf: (call: Call) => Price | undefined
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
 }
@@ -42,44 +43,54 @@ export interface Failed extends Failure.Reading {
   readonly isWrongAddress: boolean
 }
 
-export class HeldTicket implements Ticket {
+const unsaid: ResponseInfo = {}
+
+export class HeldTicket implements Ticket, Usage.Held {
   private readonly parts: Parts
   private readonly trace: Trace.Trace
-  private readonly pool: Pool
-  private readonly call: Estimator.Call
+  readonly accounting: Accounting.Accounting
+  readonly known: Usage.Known
   readonly estimate: Limits.Estimate
   readonly reservation: Budget.Reservation
-  private readonly paid: Payment.Paid
+  private readonly price: Price | undefined
+  private readonly payment: Payment | undefined
   private isConcluded = false
   private isSent = false
-  private actual: Accounting.Actual | undefined = undefined
+  observed: Accounting.Actual | undefined = undefined
   /** What the attempt failed with, if it did. */
   failed: Failed | undefined = undefined
 
   constructor(
     parts: Parts,
     trace: Trace.Trace,
-    pool: Pool,
-    call: Estimator.Call,
+    known: Usage.Known,
     estimate: Limits.Estimate,
     reservation: Budget.Reservation,
-    paid: Payment.Paid
+    price: Price | undefined,
+    payment: Payment | undefined
   ) {
     this.parts = parts
     this.trace = trace
-    this.pool = pool
-    this.call = call
+    this.accounting = known.accounting ?? parts.accounting
+    this.known = known
     this.estimate = estimate
     this.reservation = reservation
-    this.paid = paid
+    this.price = price
+    this.payment = payment
+    const { pool, span } = trace
+    const millis = Duration.toMillis(reservation.waited)
+    trace.limit = undefined
+    trace.queued += millis
     pool.began()
-    Trace.admitted(trace, estimate, reservation)
+    pool.counts.queueSeconds.updateUnsafe(millis / 1_000, pool.counts.context)
+    if (span !== undefined) Trace.admitted(span, estimate, reservation)
   }
 
   /** The request goes out. */
   send(): void {
     this.isSent = true
-    Trace.sent(this.trace)
+    this.trace.attempts++
+    this.trace.pool.counts.attempts.add(1)
   }
 
   // Callers may take these apart from the ticket, which a stream need not keep.
@@ -88,40 +99,41 @@ export class HeldTicket implements Ticket {
     signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
 
   readonly recordUsage = (actual: Accounting.Actual): void => {
-    this.actual = figuresOf(actual)
+    this.observed = figuresOf(actual)
   }
 
-  readonly succeed = (given: Accounting.Actual | undefined, response: ResponseInfo = {}): Effect.Effect<void> =>
+  readonly succeed = (given: Accounting.Actual | undefined, response = unsaid): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!this.conclude()) return Effect.void
       const actual = figuresOf(given)
-      const { conversations, estimator } = this.parts
+      const { known, parts, reservation, trace } = this
+      trace.pool.hasAnswered = true
+      if (trace.span !== undefined) Trace.succeeded(trace.span, actual, response)
+      this.spend(actual === undefined ? Usage.expected(this) : Usage.billed(this, actual))
+      if (actual === undefined) return reservation.settle({})
+      trace.pool.counts.used(actual)
       const { continuation, finishReason } = response
-      this.pool.hasAnswered = true
-      Trace.succeeded(this.trace, actual, response)
-      this.spend(Payment.answered(actual, this.paid.expected))
-      if (actual === undefined) return this.reservation.settle({})
-      if (continuation !== undefined) conversations.remember(continuation, actual)
+      if (continuation !== undefined) parts.conversations.remember(continuation, actual)
       // A truncated reply is as long as its limit, which the request or the provider sets.
       const wasCut = finishReason === "max_tokens" || finishReason === "length"
       return Effect.andThen(
-        this.reservation.settle(Settlement.counted(this.held, actual)),
-        estimator.learn(wasCut ? { ...this.call, maxTokens: actual.outputTokens } : this.call, actual)
+        reservation.settle(Usage.counted(this, actual)),
+        parts.estimator.learn(wasCut ? { ...known, maxTokens: actual.outputTokens } : known, actual)
       )
     })
 
   readonly fail = (error: unknown): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!this.conclude()) return Effect.void
-      const { reservation } = this
+      const { reservation, trace } = this
       const { budget } = this.parts
       const reading = read(error)
-      const isWrongAddress = this.pool.isWrongAddress(reach(error), this.trace.clock.currentTimeMillisUnsafe())
+      const isWrongAddress = trace.pool.isWrongAddress(reach(error), trace.clock.currentTimeMillisUnsafe())
       const reason = isWrongAddress ? undefined : reading.pushback
       const { retryAfter, signal } = reading
-      this.spend(Payment.failed(this.actual, this.paid.expected, reading.pushback, reading.usage))
-      const usage = Settlement.afterFailure(this.held, reading.pushback, reading.usage)
-      const limit = reason === "rateLimit" ? Settlement.limitHit(signal, this.estimate) : undefined
+      this.spend(Usage.billedAfterFailure(this, reading.pushback, reading.usage))
+      const usage = Usage.afterFailure(this, reading.pushback, reading.usage)
+      const limit = reason === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
       const concluded: Effect.Effect<Budget.Verdict | undefined> =
         reason === undefined
           ? Effect.as(Effect.andThen(this.observeLimits(signal), reservation.settle(usage, "failure")), undefined)
@@ -129,7 +141,11 @@ export class HeldTicket implements Ticket {
       return Effect.map(concluded, (verdict) => {
         this.failed = { ...reading, verdict, isWrongAddress }
         if (reason === "rateLimit" || reason === "ramp") this.reportRejection(verdict, limit, retryAfter)
-        Trace.failed(this.trace, error, limit)
+        const type = errorType(error)
+        trace.failedAt = trace.clock.currentTimeMillisUnsafe()
+        trace.limit = limit
+        trace.pool.counts.failures.add(1, type)
+        if (trace.span !== undefined) Trace.failed(trace.span, trace, type)
       })
     })
 
@@ -154,7 +170,7 @@ export class HeldTicket implements Ticket {
       const asked = whole[dimension]
       const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
       if (asked <= limit) continue
-      const reason = new Budget.EstimateTooLarge({ pool: this.trace.pool, dimension, asked, limit })
+      const reason = new Budget.EstimateTooLarge({ pool: this.trace.pool.name, dimension, asked, limit })
       return new Budget.BudgetError({ reason, failure: causeOf(error) })
     }
     return undefined
@@ -162,31 +178,30 @@ export class HeldTicket implements Ticket {
 
   readonly annotate = <E>(error: E): E => withHistory(error, this.trace)
 
-  /** For a call of unknown outcome, input counts as used, and output as far as it was observed. An unsent call used nothing. */
-  close(): Effect.Effect<void> {
-    this.pool.ended()
-    if (!this.conclude()) return Effect.void
-    this.spend(this.isSent ? Payment.abandoned(this.actual, this.paid.expected) : undefined)
-    return this.isSent ? this.reservation.settle(Settlement.counted(this.held), "failure") : this.reservation.refund
+  /**
+   * Ends it where nothing else did. For a call of unknown outcome, input counts as used, and output as far as it was observed.
+   * An unsent call used nothing.
+   */
+  close(): Effect.Effect<void> | undefined {
+    if (!this.conclude()) return undefined
+    this.spend(this.isSent ? Usage.billed(this) : undefined)
+    return this.isSent ? this.reservation.settle(Usage.counted(this), "failure") : this.reservation.refund
   }
 
   /** It is known what the call is billed for; undefined for nothing. */
-  private spend(actual: Accounting.Actual | undefined): void {
-    const { clock, counts } = this.trace
-    const dollars = Payment.settle(this.paid, actual, clock.currentTimeMillisUnsafe())
-    if (dollars > 0) counts.dollars.add(dollars)
+  private spend(billed: Accounting.Actual | undefined): void {
+    const { payment, price, trace } = this
+    const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
+    payment?.settle(cost, trace.clock.currentTimeMillisUnsafe())
+    if (cost > 0) trace.pool.counts.dollars.add(cost / perDollar)
   }
 
   /** Whether this is the first end of it. */
   private conclude(): boolean {
-    const isFirst = !this.isConcluded
+    if (this.isConcluded) return false
     this.isConcluded = true
-    return isFirst
-  }
-
-  private get held(): Settlement.Held {
-    const { accounting = this.parts.accounting } = this.call
-    return { accounting, estimate: this.estimate, known: this.call, observed: this.actual }
+    this.trace.pool.ended()
+    return true
   }
 }
 

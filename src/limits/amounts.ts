@@ -92,8 +92,8 @@ export const isAmount = (value: unknown): value is number =>
   typeof value === "number" && value >= 0 && value <= mostAmount
 
 /** A number that counts something. Sums of others would not be finite, and those of texts are texts. */
-export const isCount = (value: number): boolean =>
-  Number.isFinite(value) && value >= 0 && value <= Number.MAX_SAFE_INTEGER
+export const isCount = (value: number | undefined): value is number =>
+  Number.isFinite(value) && value! >= 0 && value! <= Number.MAX_SAFE_INTEGER
 
 /**
  * What becomes of something for each of several dimensions, one after the other.
@@ -111,23 +111,19 @@ export const mapDimensions = <A, B>(
   return result
 }
 
-/** A value that is no count is ignored: it comes from a broken response. */
-const said = (value: number | undefined): number | undefined =>
-  value !== undefined && isCount(value) ? value : undefined
-
 /**
  * Reads amounts that say only a part, over what is known without them. `tokens` are input and output together, so one part
  * and the whole give the other part. The whole alone bounds both: each keeps what was known, none is more than the whole,
- * and what is more than was known is input.
+ * and what is more than was known is input. A value that is no count is ignored: it comes from a broken response.
  */
 const read = (amounts: Estimate, known: Whole): Whole => {
-  const tokens = said(amounts.tokens)
-  const input = said(amounts.inputTokens)
-  const output = said(amounts.outputTokens)
+  const tokens = isCount(amounts.tokens) ? amounts.tokens : undefined
+  const input = isCount(amounts.inputTokens) ? amounts.inputTokens : undefined
+  const output = isCount(amounts.outputTokens) ? amounts.outputTokens : undefined
   const inputTokens = input ?? inputOf(tokens, output, known)
   const outputTokens = output ?? outputOf(tokens, input, known)
   return {
-    requests: said(amounts.requests) ?? known.requests,
+    requests: isCount(amounts.requests) ? amounts.requests : known.requests,
     inputTokens,
     outputTokens,
     tokens: tokens ?? (input === undefined && output === undefined ? known.tokens : inputTokens + outputTokens)
@@ -168,7 +164,7 @@ export const wholeOf = (estimate: Estimate): Whole => {
       invalid(`Estimate.${dimension}`, "a number from 0 up to 2^53", value)
     }
   }
-  return whole(estimate)
+  return read(estimate, unsaid)
 }
 
 /**
@@ -201,8 +197,55 @@ const part = (all: Whole, of: PerDimension<unknown>): Charge => {
  * says them or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
  */
 export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Charge => {
-  const all = read(usage, whole(estimate))
-  const isPart = said(usage.inputTokens) === undefined || said(usage.outputTokens) === undefined
-  const { tokens } = said(usage.tokens) === undefined && isPart ? estimate : all
+  const all = read(usage, read(estimate, unsaid))
+  const isWhole = isCount(usage.tokens) || (isCount(usage.inputTokens) && isCount(usage.outputTokens))
+  const { tokens } = isWhole ? all : estimate
   return part(tokens === undefined ? all : { ...all, tokens }, held)
+}
+
+// -----------------------------------------------------------------------------
+// Charges under limits
+// -----------------------------------------------------------------------------
+
+/** The most that each limit ever admits. */
+type Most = PerDimension<{ readonly most: number }>
+
+/**
+ * The dominant share: the largest part of a limit's burst or minute that a charge takes. Agents are served fairly by it.
+ *
+ * **Details**
+ *
+ * Dominant resource fairness over the limits: a call that is large in any one dimension counts as large.
+ */
+export const dominantShare = (charge: Charge, limits: Most): number =>
+  // Written out: every waiter comes through here.
+  Math.max(
+    share(charge.requests, limits.requests),
+    share(charge.inputTokens, limits.inputTokens),
+    share(charge.outputTokens, limits.outputTokens),
+    share(charge.tokens, limits.tokens)
+  )
+
+const share = (value: number | undefined, limit: Most[Dimension]): number =>
+  value === undefined || limit === undefined ? 0 : value / limit.most
+
+/**
+ * The first dimension in which a charge is more than can ever be admitted, if there is one.
+ */
+export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
+  for (const dimension of dimensions) {
+    const asked = charge[dimension]
+    const limit = limits[dimension]?.most
+    if (asked !== undefined && limit !== undefined && asked > limit) return { dimension, asked, limit }
+  }
+  return undefined
+}
+
+/**
+ * A charge that is more than a limit ever admits.
+ */
+export interface Misfit {
+  readonly dimension: Dimension
+  readonly asked: number
+  readonly limit: number
 }

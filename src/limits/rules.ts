@@ -2,7 +2,7 @@
  * Limits as a user writes them, and the rules that buckets run by.
  */
 import { invalid } from "../input/arguments.ts"
-import { type Charge, type Dimension, dimensions, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
+import { type Dimension, dimensions, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
 
 // -----------------------------------------------------------------------------
 // Limits
@@ -229,50 +229,6 @@ export const shares = (limits: Limits): PerDimension<number> =>
   mapDimensions<Limit, number>(limits, ({ perMinute, perSecond, share, total }) =>
     (perMinute ?? perSecond ?? total) === undefined ? share : undefined
   )
-
-// -----------------------------------------------------------------------------
-// Charges under rules
-// -----------------------------------------------------------------------------
-
-/**
- * The dominant share: the largest part of a limit's burst or minute that a charge takes. Agents are served fairly by it.
- *
- * **Details**
- *
- * Dominant resource fairness over the limits: a call that is large in any one dimension counts as large.
- */
-export const dominantShare = (charge: Charge, rules: Rules): number =>
-  // Written out: every waiter comes through here.
-  Math.max(
-    share(charge.requests, rules.requests),
-    share(charge.inputTokens, rules.inputTokens),
-    share(charge.outputTokens, rules.outputTokens),
-    share(charge.tokens, rules.tokens)
-  )
-
-const share = (value: number | undefined, rule: Rule | undefined): number =>
-  value === undefined || rule === undefined ? 0 : value / rule.most
-
-/**
- * The first dimension in which a charge is more than can ever be admitted, if there is one.
- */
-export const neverFits = (charge: Charge, rules: Rules): Misfit | undefined => {
-  for (const dimension of dimensions) {
-    const asked = charge[dimension]
-    const limit = rules[dimension]?.most
-    if (asked !== undefined && limit !== undefined && asked > limit) return { dimension, asked, limit }
-  }
-  return undefined
-}
-
-/**
- * A charge that is more than a limit ever admits.
- */
-export interface Misfit {
-  readonly dimension: Dimension
-  readonly asked: number
-  readonly limit: number
-}
 
 /**
  * Whether two sets of rules are equal.

@@ -11,7 +11,7 @@ import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import {
-  agentsOf,
+  agentOf,
   type Answer,
   type Counts,
   decodeSegment,
@@ -69,21 +69,18 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // -----------------------------------------------------------------------------
 
 /** Claude Code's `metadata.user_id` is a JSON text that names the session. Other clients send a name. */
-const userOf = (body: unknown): ReadonlyArray<unknown> => {
+const agentOfRequest: Protocol["agentOf"] = (body, header) => {
   const user = textOf(at(body, "metadata", "user_id"))
-  if (user === undefined || !user.startsWith("{")) return [user]
-  return [at(parseJson(user), "session_id"), user]
+  return agentOf(header, user?.startsWith("{") === true ? at(parseJson(user), "session_id") : undefined, user)
 }
-
-const isClaude = (body: Readonly<Record<string, unknown>>, { model = "" }: Route): boolean =>
-  Array.isArray(body["messages"]) || /claude|anthropic/.test(model)
 
 /** Source: https://platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing". */
 const withinTheUs = 1.1
 
 /** What a request asks for; see {@link Protocol.describe}. */
-export const describe: Protocol["describe"] = (body, route, header) => {
-  if (!isRecord(body) || !isClaude(body, route)) return undefined
+export const describe: Protocol["describe"] = (body, route) => {
+  if (!isRecord(body)) return undefined
+  if (!Array.isArray(body["messages"]) && !/claude|anthropic/.test(route.model ?? "")) return undefined
   const sum: Sum = { text: 0, files: 0 }
   add(sum, body["system"])
   add(sum, body["messages"])
@@ -97,7 +94,6 @@ export const describe: Protocol["describe"] = (body, route, header) => {
     maxTokens: amountOf(body["max_tokens"]),
     thinking: (textOf(at(body, "thinking", "type")) ?? "disabled") !== "disabled",
     stream: route.operation === "stream" || body["stream"] === true,
-    agents: agentsOf(header, ...userOf(body)),
     continues,
     stored: continues !== undefined || sum.stored === true,
     ...(body["speed"] === "fast" ? { fast: true } : undefined),
@@ -111,24 +107,26 @@ export const describe: Protocol["describe"] = (body, route, header) => {
 // -----------------------------------------------------------------------------
 
 /**
- * The counts of a `usage` object; null leaves a count as it was. What compactions of a long conversation used counts towards
- * the limits as well, and is left out of the provider's own sums.
+ * A count of a `usage` object. What compactions of a long conversation used counts towards the limits as well, and is left out
+ * of the provider's own sums.
  */
+const countOf = (usage: unknown, name: string): number | undefined => {
+  const own = amountOf(at(usage, name))
+  const iterations = at(usage, "iterations")
+  if (own === undefined || iterations === undefined) return own
+  const compactions = listOf(iterations).filter((step) => at(step, "type") === "compaction")
+  return compactions.reduce<number>((sum, step) => sum + (amountOf(at(step, name)) ?? 0), own)
+}
+
+/** The counts of a `usage` object; null leaves a count as it was. */
 const countsOf = (usage: unknown): Counts => {
-  const compactions = listOf(at(usage, "iterations")).filter((step) => at(step, "type") === "compaction")
-  const read = (name: string): number | undefined => {
-    const own = amountOf(at(usage, name))
-    return own === undefined
-      ? undefined
-      : compactions.reduce<number>((sum, step) => sum + (amountOf(at(step, name)) ?? 0), own)
-  }
   const forAnHour = amountOf(at(usage, "cache_creation", "ephemeral_1h_input_tokens"))
   return {
-    inputTokens: read("input_tokens"),
-    cacheCreationTokens: read("cache_creation_input_tokens"),
+    inputTokens: countOf(usage, "input_tokens"),
+    cacheCreationTokens: countOf(usage, "cache_creation_input_tokens"),
     ...(forAnHour === undefined ? undefined : { cacheCreationLongTokens: forAnHour }),
-    cacheReadTokens: read("cache_read_input_tokens"),
-    outputTokens: read("output_tokens")
+    cacheReadTokens: countOf(usage, "cache_read_input_tokens"),
+    outputTokens: countOf(usage, "output_tokens")
   }
 }
 
@@ -228,7 +226,7 @@ const errorBody = ({ kind, message }: Refusal) => ({
  *   messages: [{ role: "user", content: "And now?" }]
  * }
  * const route = anthropic.match("POST", "/v1/messages")!
- * const description = anthropic.describe(body, route, () => undefined)
+ * const description = anthropic.describe(body, route)
  *
  * description?.continues // => "msg_1"
  * description?.stored // => true
@@ -242,6 +240,7 @@ export const anthropic: Protocol = {
   provider: "anthropic",
   match: matchRoute,
   describe,
+  agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
   limits: ({ header }, now) => signalOf(header, now),

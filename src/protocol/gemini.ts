@@ -12,7 +12,7 @@ import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn } from "./openai.ts"
 import {
-  agentsOf,
+  agentOf,
   type Answer,
   decodeSegment,
   emptyAnswer,
@@ -74,7 +74,7 @@ const thinks = (config: unknown): boolean => {
   return isRecord(thinking) && either(thinking, "thinkingBudget", "thinking_budget") !== 0
 }
 
-const describe: Protocol["describe"] = (body, route, header) => {
+const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const config = either(body, "generationConfig", "generation_config")
   const sum: Sum = { text: 0, files: 0 }
@@ -93,7 +93,6 @@ const describe: Protocol["describe"] = (body, route, header) => {
     ),
     thinking: thinks(config),
     stream: route.operation === "stream",
-    agents: agentsOf(header),
     continues: undefined,
     stored: typeof cached === "string" || sum.stored === true,
     needsUsageRequest: false
@@ -226,6 +225,7 @@ export const gemini: Protocol = {
   provider: "gcp.gemini",
   match: matchRoute,
   describe,
+  agentOf: (_, header) => agentOf(header),
   answer: readAnswer,
   observe,
   listsEvents: (url) => !/[?&]\$?alt=sse(?:[&#]|$)/.test(url),

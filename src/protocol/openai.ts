@@ -7,8 +7,7 @@
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
 import { amountOf, at, isRecord } from "./json.ts"
-import type { HeaderReader } from "./headers.ts"
-import { agentsOf, type Counts, decodeSegment } from "./protocol.ts"
+import { agentOf, type Counts, decodeSegment, type Protocol } from "./protocol.ts"
 import type { Refusal } from "./refusal.ts"
 
 /** The deployment in a path of Azure OpenAI: limits belong to it, and not to the model that it runs. */
@@ -17,9 +16,9 @@ export const deploymentOf = (path: string): string | undefined => {
   return name === undefined ? undefined : decodeSegment(name)
 }
 
-/** The agents of a request. `prompt_cache_key` is not one of them: it names a prefix that many callers may share. */
-export const openAiAgents = (header: HeaderReader, body: Readonly<Record<string, unknown>>): ReadonlyArray<string> =>
-  agentsOf(header, body["safety_identifier"], body["user"])
+/** The agent of a request. `prompt_cache_key` names none: it is of a prefix that many callers may share. */
+export const agentOfRequest: Protocol["agentOf"] = (body, header) =>
+  agentOf(header, at(body, "safety_identifier"), at(body, "user"))
 
 /** Whether a model is asked to reason: an effort that is not `none`. */
 export const reasons = (effort: unknown): boolean => typeof effort === "string" && effort !== "none"

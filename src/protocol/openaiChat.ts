@@ -11,7 +11,7 @@ import { injectUsageRequest, isUsageChunk } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
-import { countsOf, deploymentOf, errorIn, errorOf, fastOf, openAiAgents, reasons } from "./openai.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, fastOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, forChoices, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
@@ -42,7 +42,7 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
-const describe: Protocol["describe"] = (body, route, header) => {
+const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const sum: Sum = { text: 0, files: 0 }
   add(sum, body["messages"])
@@ -56,7 +56,6 @@ const describe: Protocol["describe"] = (body, route, header) => {
     // OpenRouter has the effort in an object, as the Responses API has.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,
-    agents: openAiAgents(header, body),
     ...fastOf(body),
     continues: undefined,
     stored: sum.stored === true,
@@ -165,6 +164,7 @@ export const openaiChat: Protocol = {
   provider: "openai",
   match: matchRoute,
   describe,
+  agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
   limits: ({ header }, now) => signalOf(header, now),

@@ -9,7 +9,7 @@
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, nameOf, parseJson, textOf } from "./json.ts"
-import { countsOf, deploymentOf, errorIn, errorOf, fastOf, openAiAgents, reasons } from "./openai.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, fastOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
@@ -51,7 +51,7 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 const conversationOf = (body: unknown): string | undefined =>
   nameOf(at(body, "conversation")) ?? nameOf(at(body, "conversation", "id"))
 
-const describe: Protocol["describe"] = (body, route, header) => {
+const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const sum: Sum = { text: 0, files: 0 }
   add(sum, body["instructions"])
@@ -66,7 +66,6 @@ const describe: Protocol["describe"] = (body, route, header) => {
     maxTokens: amountOf(body["max_output_tokens"]),
     thinking: reasons(at(body, "reasoning", "effort")),
     stream: body["stream"] === true,
-    agents: openAiAgents(header, body),
     ...fastOf(body),
     continues,
     stored: continues !== undefined || sum.stored === true || isRecord(body["prompt"]),
@@ -170,6 +169,7 @@ export const openaiResponses: Protocol = {
   provider: "openai",
   match: matchRoute,
   describe,
+  agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
   limits: ({ header }, now) => signalOf(header, now),

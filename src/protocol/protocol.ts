@@ -60,8 +60,6 @@ export interface Description extends Size {
   readonly thinking: boolean
   /** Whether a stream is requested. The response's content type decides whether the answer is one. */
   readonly stream: boolean
-  /** Who makes the call, by the names in the request, the most specific first; empty where it has none. */
-  readonly agents: ReadonlyArray<string>
   /** The answer, or the stored conversation, that this request continues: {@link Answer.continuation} of that answer. */
   readonly continues: string | undefined
   /**
@@ -108,17 +106,15 @@ export const withVersion = (path: string, version: string): string =>
   /\/v\d[a-z\d]*\//.test(`${path}/`) ? path : `/${version}${path}`
 
 /**
- * The agents of a request, the most specific first, each once: those of the headers, then those of the body. The headers are
- * our own, which `ANTHROPIC_CUSTOM_HEADERS="x-floodgate-agent: a7"` makes Claude Code send, and the one that Claude Code
- * sends by itself.
+ * The agent of a request, by the most specific name that it has: in a header, then in the body. The headers are our own, which
+ * `ANTHROPIC_CUSTOM_HEADERS="x-floodgate-agent: a7"` makes Claude Code send, and the one that Claude Code sends by itself.
  */
-export const agentsOf = (header: HeaderReader, ...fromBody: ReadonlyArray<unknown>): ReadonlyArray<string> => {
-  const agents = new Set<string>()
+export const agentOf = (header: HeaderReader, ...fromBody: ReadonlyArray<unknown>): string | undefined => {
   for (const value of [header("x-floodgate-agent"), header("x-claude-code-session-id"), ...fromBody]) {
     const name = nameOf(value)
-    if (name !== undefined) agents.add(name)
+    if (name !== undefined) return name
   }
-  return [...agents]
+  return undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -191,23 +187,24 @@ export const forChoices = (maxTokens: number | undefined, choices: unknown): num
     ? maxTokens * choices
     : maxTokens
 
-/** Most providers have only one kind of cache. */
-const longPart = (cacheCreationLongTokens: number | undefined): Pick<Counts, "cacheCreationLongTokens"> =>
-  cacheCreationLongTokens === undefined ? {} : { cacheCreationLongTokens }
-
 /** Overwrites the counts that are given: a provider's counts are cumulative. Counted output is not estimated any more. */
-export const withCounts = (answer: Answer, counts: Counts): Answer => ({
-  ...answer,
-  counts: {
-    ...longPart(counts.cacheCreationLongTokens ?? answer.counts.cacheCreationLongTokens),
-    inputTokens: counts.inputTokens ?? answer.counts.inputTokens,
-    cacheCreationTokens: counts.cacheCreationTokens ?? answer.counts.cacheCreationTokens,
-    cacheReadTokens: counts.cacheReadTokens ?? answer.counts.cacheReadTokens,
-    outputTokens: counts.outputTokens ?? answer.counts.outputTokens
-  },
-  // Some gateways count nothing, or report 0.
-  uncounted: counts.outputTokens !== undefined && counts.outputTokens > 0 ? 0 : answer.uncounted
-})
+export const withCounts = (answer: Answer, counts: Counts): Answer => {
+  const { counts: before, uncounted } = answer
+  const cacheCreationLongTokens = counts.cacheCreationLongTokens ?? before.cacheCreationLongTokens
+  return {
+    ...answer,
+    counts: {
+      // Most providers have only one kind of cache.
+      ...(cacheCreationLongTokens !== undefined && { cacheCreationLongTokens }),
+      inputTokens: counts.inputTokens ?? before.inputTokens,
+      cacheCreationTokens: counts.cacheCreationTokens ?? before.cacheCreationTokens,
+      cacheReadTokens: counts.cacheReadTokens ?? before.cacheReadTokens,
+      outputTokens: counts.outputTokens ?? before.outputTokens
+    },
+    // Some gateways count nothing, or report 0.
+    uncounted: counts.outputTokens !== undefined && counts.outputTokens > 0 ? 0 : uncounted
+  }
+}
 
 /**
  * What an answer has used so far; undefined when the provider reported nothing and nothing can be estimated.
@@ -223,17 +220,15 @@ export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accou
     ? !isReported || (counts.outputTokens === undefined && uncounted === 0)
     : !isReported && !started
   if (isUnknown) return undefined
+  const { cacheCreationLongTokens } = counts
   return {
     inputTokens: counts.inputTokens ?? 0,
     cacheCreationTokens: counts.cacheCreationTokens ?? 0,
-    ...longPart(counts.cacheCreationLongTokens),
+    ...(cacheCreationLongTokens !== undefined && { cacheCreationLongTokens }),
     cacheReadTokens: counts.cacheReadTokens ?? 0,
     outputTokens: (counts.outputTokens ?? 0) + Math.ceil(uncounted / bytesPerToken)
   }
 }
-
-/** The facts about an answer that its span records. */
-export const infoOf = ({ continuation, finishReason, id, model }: Answer) => ({ id, model, finishReason, continuation })
 
 /**
  * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do
@@ -297,7 +292,9 @@ export interface Protocol {
   /** Recognises a request by method and path, never by host. The path is as {@link match} prepares it. */
   readonly match: (method: string, path: string) => Route | undefined
   /** What a request asks for; undefined when its parsed body is not one of this protocol. */
-  readonly describe: (body: unknown, route: Route, header: HeaderReader) => Description | undefined
+  readonly describe: (body: unknown, route: Route) => Description | undefined
+  /** Who makes a request, by the most specific name in its headers and its body; undefined where it has none. */
+  readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
   /** Reads the parsed body of an answer that came whole. */
   readonly answer: (body: unknown) => Answer
   /** Takes in one event of a stream; an unknown or malformed one changes nothing. */

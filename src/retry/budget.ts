@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import { invalid } from "../input/arguments.ts"
 
@@ -40,10 +41,8 @@ export interface RetryBudgetOptions {
  * @since 0.1.0
  */
 export interface RetryBudget {
-  /** A call begins. While it is in flight, it may be retried once in any case. */
-  readonly begin: Effect.Effect<void>
-  /** A call has ended and earns its share of a retry. */
-  readonly end: Effect.Effect<void>
+  /** Counts a call: while it is in flight, it may be retried once in any case, and its end earns its share of a retry. */
+  readonly track: <A, E, R>(call: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Takes a retry and returns how long to wait before making it; infinite if retries are not allowed. */
   readonly take: Effect.Effect<Duration.Duration>
   /** Gives back a retry that is not made. */
@@ -96,15 +95,15 @@ export class Tokens {
     return this.advance(now) - this.spent
   }
 
-  /** A call has begun. */
+  /** A call has begun. Where nothing is spent, there is nothing to work off. */
   begin(now: number): void {
-    this.advance(now)
+    if (this.spent > 0) this.advance(now)
     this.open++
   }
 
   /** A call has ended, and earns its share of a retry. */
   end(now: number): void {
-    this.advance(now)
+    if (this.spent > 0) this.advance(now)
     this.open--
     this.spent = Math.max(0, this.spent - this.rule.ratio)
   }
@@ -136,8 +135,16 @@ const budgetOf = (rule: Rule): RetryBudget => {
   const at = <A>(step: (now: number) => A): Effect.Effect<A> =>
     Clock.clockWith((clock) => Effect.succeed(step(clock.currentTimeMillisUnsafe())))
   return {
-    begin: at((now) => tokens.begin(now)),
-    end: at((now) => tokens.end(now)),
+    track: (call) =>
+      Effect.uninterruptibleMask((restore) =>
+        Clock.clockWith((clock) => {
+          tokens.begin(clock.currentTimeMillisUnsafe())
+          return Effect.onExitPrimitive(restore(call), () => {
+            tokens.end(clock.currentTimeMillisUnsafe())
+            return undefined
+          })
+        })
+      ),
     take: at((now) => Duration.millis(tokens.take(now))),
     giveBack: Effect.sync(() => tokens.giveBack()),
     balance: at((now) => tokens.balance(now))
@@ -146,8 +153,7 @@ const budgetOf = (rule: Rule): RetryBudget => {
 
 /** Every retry may be made at once. */
 const unlimited: RetryBudget = {
-  begin: Effect.void,
-  end: Effect.void,
+  track: identity,
   take: Effect.succeed(Duration.zero),
   giveBack: Effect.void,
   balance: Effect.succeed(Infinity)
@@ -203,8 +209,7 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
   "floodgate/Retry/RetryBudget",
   {
     defaultValue: () => ({
-      begin: Clock.clockWith((clock) => ofProcess(clock).begin),
-      end: Clock.clockWith((clock) => ofProcess(clock).end),
+      track: (call) => Clock.clockWith((clock) => ofProcess(clock).track(call)),
       take: Clock.clockWith((clock) => ofProcess(clock).take),
       giveBack: Clock.clockWith((clock) => ofProcess(clock).giveBack),
       balance: Clock.clockWith((clock) => ofProcess(clock).balance)
@@ -234,7 +239,7 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
  * const program = Effect.gen(function* () {
  *   const budget = yield* Retry.RetryBudget
  *   yield* budget.take
- *   yield* Effect.replicateEffect(Effect.andThen(budget.begin, budget.end), 5)
+ *   yield* Effect.replicateEffect(budget.track(Effect.void), 5)
  *   return yield* budget.balance
  * })
  *

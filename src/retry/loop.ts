@@ -54,16 +54,8 @@ type Step<F> = (now: number, failure: F) => Pull.Pull<[unknown, Duration.Duratio
 
 /** Makes a call, and retries it as the rules say. */
 export const retry = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.andThen(
-      call.budget.begin,
-      Effect.onExitPrimitive(
-        // Most calls need one attempt: what the others need is made when the first has failed.
-        restore(Effect.catchCause(call.attempt(call.deadline), (cause) => again(rules, call, cause))),
-        () => call.budget.end
-      )
-    )
-  )
+  // Most calls need one attempt: what the others need is made when the first has failed.
+  call.budget.track(Effect.catchCause(call.attempt(call.deadline), (cause) => again(rules, call, cause)))
 
 /** Retries after the failure of the first attempt. */
 const again = <A, E, R, F>(rules: Rules<F>, call: Retried<A, E, R, F>, first: Cause.Cause<E>): Effect.Effect<A, E, R> =>

@@ -3,6 +3,7 @@
  * and what callers saw; where one asks the pool, it says so.
  */
 import * as Limits from "floodgate/Limits"
+import * as Amounts from "../../src/limits/amounts.ts"
 import * as Rules from "../../src/limits/rules.ts"
 import { asUsed, type Flow, levelAt, type Limit, overWindow } from "../support/ledger.ts"
 import { type Call, isCalm, type Play, statedOf } from "./play.ts"
@@ -212,7 +213,7 @@ const fairly: Law = (play) => {
     if (play.scope.agents.some((agent) => !waited.has(agent))) break
     for (const { call } of granted) {
       const { largest, sum } = got.get(call.agent)!
-      const cost = Rules.dominantShare(call.charge, Rules.resolve(play.setting.limits))
+      const cost = Amounts.dominantShare(call.charge, Rules.resolve(play.setting.limits))
       got.set(call.agent, { sum: sum + cost, largest: Math.max(largest, cost) })
     }
     for (const [one, a] of got) {

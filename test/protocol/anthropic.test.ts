@@ -7,9 +7,9 @@ import { usageOf } from "../../src/protocol/protocol.ts"
 
 const match = (path: string, method = "POST") => anthropic.match(method, path)
 const none = () => undefined
-const describeBody = (body: unknown, path = "/v1/messages", header: (name: string) => string | undefined = none) => {
+const describeBody = (body: unknown, path = "/v1/messages") => {
   const route = match(path)
-  return route && anthropic.describe(body, route, header)
+  return route && anthropic.describe(body, route)
 }
 
 const fold = (...events: ReadonlyArray<object>) => events.reduce(step, emptyAnswer)
@@ -80,7 +80,6 @@ describe("anthropic", () => {
         maxTokens: 1_024,
         thinking: false,
         stream: false,
-        agents: [],
         continues: undefined,
         stored: false,
         needsUsageRequest: false
@@ -100,18 +99,17 @@ describe("anthropic", () => {
     })
 
     it("knows the agent by our header, Claude Code's session, its metadata, or a plain user", () => {
-      const agents = (metadata: object | undefined, headers: Record<string, string> = {}) =>
-        describeBody({ ...body, metadata }, "/v1/messages", (name) => headers[name])?.agents
+      const agentOf = (metadata: object | undefined, headers: Record<string, string> = {}) =>
+        anthropic.agentOf({ ...body, metadata }, (name) => headers[name])
       const user = JSON.stringify({ device_id: "d", account_uuid: "", session_id: "s-1" })
-      assert.deepStrictEqual(agents({ user_id: "u-1" }), ["u-1"])
-      assert.deepStrictEqual(agents({ user_id: user }), ["s-1", user])
-      assert.deepStrictEqual(agents({ user_id: "{broken" }), ["{broken"])
-      assert.deepStrictEqual(
-        agents({ user_id: user }, { "x-claude-code-session-id": "s-1", "x-floodgate-agent": "a7" }),
-        ["a7", "s-1", user]
-      )
+      assert.strictEqual(agentOf({ user_id: "u-1" }), "u-1")
+      assert.strictEqual(agentOf({ user_id: user }), "s-1")
+      assert.strictEqual(agentOf({ user_id: "{broken" }), "{broken")
+      assert.strictEqual(agentOf({ user_id: user }, { "x-claude-code-session-id": "s-2" }), "s-2")
+      const both = { "x-claude-code-session-id": "s-2", "x-floodgate-agent": "a7" }
+      assert.strictEqual(agentOf({ user_id: user }, both), "a7")
       for (const nothing of [undefined, {}, { user_id: "" }, { user_id: 5 }, { user_id: "x".repeat(10_000) }]) {
-        assert.deepStrictEqual(agents(nothing), [])
+        assert.isUndefined(agentOf(nothing))
       }
     })
 

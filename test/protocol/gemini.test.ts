@@ -8,7 +8,7 @@ const match = (path: string, method = "POST") => gemini.match(method, path)
 const none = () => undefined
 const describeBody = (body: unknown, method = "generateContent") => {
   const route = match(`/v1beta/models/gemini-3.8-flash:${method}`)
-  return route && gemini.describe(body, route, none)
+  return route && gemini.describe(body, route)
 }
 const failure = (body: unknown, now = 0) => gemini.failure({ status: 429, header: none, body }, { now })
 
@@ -72,7 +72,6 @@ describe("gemini", () => {
         maxTokens: undefined,
         thinking: false,
         stream: false,
-        agents: [],
         continues: undefined,
         stored: false,
         needsUsageRequest: false

@@ -8,7 +8,7 @@ const match = (path: string, method = "POST") => openaiChat.match(method, path)
 const none = () => undefined
 const describeBody = (body: unknown, path = "/v1/chat/completions") => {
   const route = match(path)
-  return route && openaiChat.describe(body, route, none)
+  return route && openaiChat.describe(body, route)
 }
 const observe = (...chunks: ReadonlyArray<object | string>) =>
   chunks.reduce<typeof emptyAnswer>(
@@ -62,7 +62,6 @@ describe("openaiChat", () => {
         maxTokens: undefined,
         thinking: false,
         stream: false,
-        agents: [],
         continues: undefined,
         stored: false,
         needsUsageRequest: false
@@ -96,10 +95,10 @@ describe("openaiChat", () => {
     })
 
     it("takes a user for the agent, and not the key of a cached prefix", () => {
-      const agents = (more: object) => describeBody({ ...body, ...more })?.agents
-      assert.deepStrictEqual(agents({ user: "u", safety_identifier: "s", prompt_cache_key: "p" }), ["s", "u"])
-      assert.deepStrictEqual(agents({ user: "u", safety_identifier: "u" }), ["u"])
-      assert.deepStrictEqual(agents({ prompt_cache_key: "p" }), [])
+      const agentOf = (more: object) => openaiChat.agentOf({ ...body, ...more }, none)
+      assert.strictEqual(agentOf({ user: "u", safety_identifier: "s", prompt_cache_key: "p" }), "s")
+      assert.strictEqual(agentOf({ user: "u" }), "u")
+      assert.isUndefined(agentOf({ prompt_cache_key: "p" }))
     })
 
     it("describes no body that is none", () => {

@@ -8,7 +8,7 @@ const match = (path: string, method = "POST") => openaiResponses.match(method, p
 const none = () => undefined
 const describeBody = (body: unknown, path = "/v1/responses") => {
   const route = match(path)
-  return route && openaiResponses.describe(body, route, none)
+  return route && openaiResponses.describe(body, route)
 }
 const observe = (...events: ReadonlyArray<object>) =>
   events.reduce<typeof emptyAnswer>(
@@ -52,7 +52,6 @@ describe("openaiResponses", () => {
           maxTokens: 500,
           thinking: true,
           stream: true,
-          agents: ["u"],
           continues: undefined,
           stored: false,
           needsUsageRequest: false

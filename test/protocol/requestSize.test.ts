@@ -7,7 +7,7 @@ const utf8 = (text: string): number => new TextEncoder().encode(text).length
 
 const describeBody = (protocol: Protocol, path: string, body: object) => {
   const route = protocol.match("POST", path)
-  const description = route && protocol.describe(body, route, () => undefined)
+  const description = route && protocol.describe(body, route)
   return description ?? assert.fail("no description")
 }
 

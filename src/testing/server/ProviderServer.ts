@@ -413,11 +413,11 @@ const served = Effect.fnUntraced(function* (
   const read = counts ? dialect.readCount(body, route, find) : dialect.read(body, route, find)
   if (!Dialect.isRead(read)) return yield* Effect.fail(read)
   if (counts) return countTokens(playing, dialect, read)
-  const description = dialect.protocol.describe(body, route, headerReader(request.headers))
+  const description = dialect.protocol.describe(body, route)
   const exchange = { body, createdAt: Math.floor(playing.wall().epochMillis / 1_000) }
   const query = Http.queryOf(url)
   const asked = { dialect, exchange, query, read, streams: description?.stream === true }
-  return yield* generate(playing, asked, description?.agents[0])
+  return yield* generate(playing, asked, dialect.protocol.agentOf(body, headerReader(request.headers)))
 })
 
 /** Answers a request in the protocol that its path belongs to; of an unknown path in Anthropic's words. */

@@ -18,8 +18,8 @@ const protocol: Protocol = {
   name: "openai-embeddings",
   match: (method, path) =>
     method === "POST" && /(?:^|\/)embeddings$/.test(path) ? { operation: "generate", path } : undefined,
-  describe: (body, route, header) => {
-    const description = openaiChat.describe(body, route, header)
+  describe: (body, route) => {
+    const description = openaiChat.describe(body, route)
     return description && { ...description, stream: false }
   }
 }

@@ -1,15 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Settlement from "../../src/governor/settlement.ts"
+import * as Usage from "../../src/governor/usage.ts"
 import * as Accounting from "floodgate/Accounting"
 import type * as Limits from "floodgate/Limits"
 
 const rejection = (dimensions: Limits.Signal["dimensions"]): Limits.Signal => ({ dimensions })
 
-describe("settlement", () => {
+describe("usage", () => {
   it("tells the prompt of an estimate from the output that is held with it", () => {
     const expected = { inputTokens: 600, cachedTokens: 100, outputTokens: 50 }
     const promptOf = (accounting: Accounting.Accounting, maxTokens: number | undefined) =>
-      Settlement.promptOf({
+      Usage.promptOf({
         accounting,
         estimate: accounting.estimate({ ...expected, maxTokens }),
         known: { maxTokens }
@@ -21,7 +21,7 @@ describe("settlement", () => {
   })
 
   it("finds the limit that lacks most, in each dimension's own terms", () => {
-    const hit = (signal: Limits.Signal | undefined, estimate: Limits.Estimate) => Settlement.limitHit(signal, estimate)
+    const hit = (signal: Limits.Signal | undefined, estimate: Limits.Estimate) => Usage.limitHit(signal, estimate)
     assert.isUndefined(hit(undefined, { tokens: 100 }))
     assert.strictEqual(hit(rejection({ tokens: { remaining: 50 } }), { tokens: 100 }), "tokens")
     assert.strictEqual(hit(rejection({ tokens: { remaining: 50 } }), { inputTokens: 30, outputTokens: 30 }), "tokens")

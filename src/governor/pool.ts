@@ -1,0 +1,148 @@
+/**
+ * What a governor knows of a pool: how many of its calls usually run, whether its provider can be reached, and the metrics.
+ *
+ * The names of the metrics are part of the public interface, because dashboards depend on them:
+ *
+ * - `floodgate_calls`: calls that ended, by `pool` and `outcome`: success, failure, refused (by the budget), interrupted
+ * - `floodgate_attempts`: attempts that were sent, by `pool`; more than calls by the number of retries
+ * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
+ * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
+ * - `floodgate_dollars`: what calls cost, by `pool`; those of models without a price are not in it
+ * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
+ * - `floodgate_call_seconds`: time of whole calls, queue, retries and stream included, by `pool` (a histogram)
+ */
+import type * as Context from "effect/Context"
+import * as Metric from "effect/Metric"
+import type * as Accounting from "../Accounting.ts"
+import { waitBoundaries } from "../budget/metrics.ts"
+
+// -----------------------------------------------------------------------------
+// Metrics
+// -----------------------------------------------------------------------------
+
+/** A counter of a pool, by the values of an attribute where it has one. Each of its metrics is resolved once. */
+class Counter {
+  private readonly metrics = new Map<string, Metric.Metric<number, unknown>>()
+  private readonly counts: Counts
+  private readonly id: string
+  private readonly description: string
+  private readonly attribute: string | undefined
+
+  constructor(counts: Counts, id: string, description: string, attribute?: string) {
+    this.counts = counts
+    this.id = id
+    this.description = description
+    this.attribute = attribute
+  }
+
+  add(amount: number, value = ""): void {
+    const { context, pool } = this.counts
+    let metric = this.metrics.get(value)
+    if (metric === undefined) {
+      const attributes = this.attribute === undefined ? { pool } : { pool, [this.attribute]: value }
+      metric = Metric.counter(this.id, { description: this.description, attributes, incremental: true })
+      this.metrics.set(value, metric)
+    }
+    metric.updateUnsafe(amount, context)
+  }
+
+  remove(): void {
+    for (const metric of this.metrics.values()) Metric.removeUnsafe(metric, this.counts.context)
+  }
+}
+
+/** The numbers of a pool, in the registry of its governor. Those of several governors count together. */
+class Counts {
+  readonly pool: string
+  readonly context: Context.Context<never>
+  readonly calls = new Counter(this, "floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
+  readonly attempts = new Counter(this, "floodgate_attempts", "Attempts that were sent, by pool")
+  readonly failures = new Counter(
+    this,
+    "floodgate_attempt_failures",
+    "Attempts that failed, by pool and reason",
+    "reason"
+  )
+  readonly tokens = new Counter(this, "floodgate_tokens", "Tokens that calls used, by pool and type", "type")
+  readonly dollars = new Counter(this, "floodgate_dollars", "What calls cost in dollars, by pool")
+  readonly queueSeconds: Metric.Metric<number, unknown>
+  readonly callSeconds: Metric.Metric<number, unknown>
+
+  constructor(pool: string, context: Context.Context<never>) {
+    const histogram = (id: string, description: string) =>
+      Metric.histogram(id, { description, attributes: { pool }, boundaries: waitBoundaries })
+    this.pool = pool
+    this.context = context
+    this.queueSeconds = histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
+    this.callSeconds = histogram("floodgate_call_seconds", "Time of whole calls, queue and retries included, by pool")
+  }
+
+  /** What an answered call used. */
+  used({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: Accounting.Actual): void {
+    if (inputTokens > 0) this.tokens.add(inputTokens, "input")
+    if (outputTokens > 0) this.tokens.add(outputTokens, "output")
+    if (cacheReadTokens > 0) this.tokens.add(cacheReadTokens, "cache_read")
+    if (cacheCreationTokens > 0) this.tokens.add(cacheCreationTokens, "cache_write")
+  }
+
+  /** Takes the numbers out of their registry. */
+  remove(): void {
+    const { attempts, calls, dollars, failures, tokens } = this
+    for (const counter of [attempts, calls, dollars, failures, tokens]) counter.remove()
+    for (const histogram of [this.queueSeconds, this.callSeconds]) Metric.removeUnsafe(histogram, this.context)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Pools
+// -----------------------------------------------------------------------------
+
+/** As slow as the estimator's own averages: the last ten admissions or so count. */
+const weight = 1 / 8
+
+/** Longer than a server that starts together with its clients needs. */
+const refusedMillis = 60_000
+
+/** How far a call got: to a provider that answered, to a name that does not exist, or to a refused connection. */
+export type Reach = "answered" | "unknown" | "refused"
+
+export class Pool {
+  readonly name: string
+  /** The name without an account. */
+  readonly kind: string
+  readonly counts: Counts
+  private open = 0
+  private refusedSince: number | undefined = undefined
+  /** How many calls usually run at the same time: a moving average over admissions, at least 1. */
+  usual = 1
+  /** Whether the provider has ever answered. */
+  hasAnswered = false
+
+  constructor(name: string, kind: string, context: Context.Context<never>) {
+    this.name = name
+    this.kind = kind
+    this.counts = new Counts(name, context)
+  }
+
+  began(): void {
+    this.open++
+    this.usual += (this.open - this.usual) * weight
+  }
+
+  ended(): void {
+    this.open--
+  }
+
+  /**
+   * Whether the address is wrong, after a call that failed. A provider that has answered before is down, and is waited for.
+   * Before any answer, a name that does not exist is a wrong address, and so is one that has refused connections for a
+   * minute. (A resolver that fails for the moment, `EAI_AGAIN`, is no wrong address.)
+   */
+  isWrongAddress(reach: Reach | undefined, now: number): boolean {
+    if (reach === "answered") this.hasAnswered = true
+    if (this.hasAnswered) return false
+    if (reach !== "refused") return reach === "unknown"
+    this.refusedSince ??= now
+    return now - this.refusedSince >= refusedMillis
+  }
+}
