@@ -17,7 +17,7 @@ export type Period =
 /** What was spent in one stretch of time. */
 interface Cell {
   /** When it stops to count. */
-  readonly ends: number
+  ends: number
   amount: number
 }
 
@@ -36,6 +36,11 @@ export interface Kept {
 const dayMillis = 86_400_000
 /** What is spent counts for the window, and up to a sixtieth of it longer. */
 const cellsInWindow = 60
+
+const lengthOf = (period: Period): number => {
+  if (period._tag === "Ever") return Infinity
+  return period._tag === "Day" ? dayMillis : period.millis
+}
 
 export class Ledger {
   limit: number
@@ -65,16 +70,22 @@ export class Ledger {
 
   /** What was spent in the period. */
   spent(now: number): number {
+    // However far the clock was set back, or how long the period was before, it counts for two periods at most.
+    const latest = this.endOf(now) + lengthOf(this.period)
+    for (let last = this.cells.length; last > 0 && this.cells[last - 1]!.ends > latest; last--) {
+      this.cells[last - 1]!.ends = latest
+    }
     while (this.cells.length > 0 && this.cells[0]!.ends <= now) this.counted -= this.cells.shift()!.amount
     return this.counted
   }
 
   spend(amount: number, now: number): void {
+    this.spent(now)
     this.total += amount
     if (amount > 0) this.put(this.endOf(now), amount)
   }
 
-  /** A clock that was set back makes what is spent count longer, never shorter. */
+  /** A clock that was set back makes what is spent count longer, not shorter. */
   private put(ends: number, amount: number): void {
     this.counted += amount
     const last = this.cells.at(-1)

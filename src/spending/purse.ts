@@ -68,7 +68,7 @@ export class Purse {
     return this.keeping?.reserve === "most" ? (most ?? expected) : expected
   }
 
-  /** Keeps another cap from now on. What was spent before counts as long as it would have. */
+  /** Keeps another cap from now on. What was spent before counts as long as it would have, for two of its periods at most. */
   resize(keeping: Keeping | undefined, now: number): void {
     this.keeping = keeping
     this.ledger.limit = keeping?.limit ?? Infinity

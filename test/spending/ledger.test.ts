@@ -107,4 +107,23 @@ describe("ledger", () => {
     assert.strictEqual(ledger.spent(2 * day), 90)
     assert.strictEqual(ledger.spent(4 * day), 0)
   })
+
+  for (const period of [{ _tag: "Day" }, { _tag: "Window", millis: day }] as const) {
+    it(`counts for two periods at most, however far the clock is set back: ${period._tag}`, () => {
+      const ledger = new Ledger(100, period)
+      ledger.spend(60, 400 * day)
+      ledger.spend(30, day)
+      assert.strictEqual(ledger.spent(day), 90)
+      assert.strictEqual(ledger.spent(3 * day + day / 60), 0)
+    })
+  }
+
+  it("counts by another period from now on, what was spent before for two of its periods at most", () => {
+    const ledger = new Ledger(100, { _tag: "Ever" })
+    ledger.spend(60, 0)
+    ledger.period = { _tag: "Day" }
+    ledger.spend(30, day)
+    assert.strictEqual(ledger.spent(2 * day - 1), 90)
+    assert.strictEqual(ledger.spent(3 * day), 0)
+  })
 })
