@@ -24,6 +24,9 @@ export interface Bounded extends Source {
   readonly isStalled: (thrown: unknown) => boolean
 }
 
+/** No step of the wall clock ends a stream. */
+const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
 /** A read that is under way. */
 interface Reading {
   readonly since: number
@@ -67,7 +70,7 @@ const watch = ({ cancel, read }: Source, connection: Connection, clock: Clock.Cl
       read: () =>
         new Promise((resolve, reject) => {
           if (stalledBy !== undefined) return reject(stalledBy.error)
-          current = { since: clock.currentTimeMillisUnsafe(), reject }
+          current = { since: millisOf(clock), reject }
           read().then(
             (chunk) => {
               current = undefined
@@ -95,7 +98,7 @@ const guard = (
     const most = Duration.toMillis(silence)
     for (;;) {
       const reading = current()
-      const now = clock.currentTimeMillisUnsafe()
+      const now = millisOf(clock)
       const left = most - (now - (reading?.since ?? now))
       if (left > 0) {
         yield* Effect.sleep(left)

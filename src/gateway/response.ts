@@ -86,7 +86,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
   began: (held: Held) => void
 ): Effect.fn.Return<Keeper, never, Scope.Scope> {
   const clock = yield* Clock.Clock
-  const now = () => Number(clock.currentTimeNanosUnsafe()) / 1e6
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const [silenceMillis, everyMillis] = [Duration.toMillis(silence), Duration.toMillis(every)]
   /** When each response gets its next text. */
   const due = new Map<Held, number>()

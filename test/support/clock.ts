@@ -1,0 +1,15 @@
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+
+/** The same clock, whose wall clock somebody has set by so many milliseconds. */
+export const setAhead = (clock: Clock.Clock, ahead: () => number): Clock.Clock => {
+  const millis = () => clock.currentTimeMillisUnsafe() + ahead()
+  const nanos = () => clock.currentTimeNanosUnsafe() + BigInt(Math.round(ahead() * 1e6))
+  return {
+    ...clock,
+    currentTimeMillisUnsafe: millis,
+    currentTimeMillis: Effect.sync(millis),
+    currentTimeNanosUnsafe: nanos,
+    currentTimeNanos: Effect.sync(nanos)
+  }
+}
