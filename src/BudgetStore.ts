@@ -2,7 +2,7 @@
  * A `BudgetStore` holds a budget that processes share. Any store with compare-and-swap will do.
  *
  * Each process applies the same law as with its own budget. It reads the state of the pool, applies its recent events and
- * admissions, and swaps in the new state. If another process was faster, it applies the same to the newer state. So a store
+ * admissions, and swaps in the new state. If another process was faster, it applies them again to the newer state. So a store
  * knows nothing about limits and needs only two operations. `docs/stores.md` has a complete store over SQLite, and every
  * store must pass `StoreContract.checks` of `floodgate/testing`.
  *
@@ -34,7 +34,8 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
-import { Exchange, type Host } from "./budgetStore/exchange.ts"
+import { Exchange } from "./budgetStore/exchange.ts"
+import type { Host } from "./budgetStore/host.ts"
 import type { Options, Settings, Store } from "./budgetStore/models.ts"
 import { finiteOf } from "./input/arguments.ts"
 
@@ -45,18 +46,18 @@ export { type Options, type Store, type Stored, StoreError } from "./budgetStore
 // -----------------------------------------------------------------------------
 
 /**
- * How a budget shares its pools with other processes; {@link make} makes it of a store.
+ * How a budget shares its pools with other processes. {@link make} creates it from a store.
  *
  * @category models
  * @since 0.2.0
  */
 export interface Sharing extends Store {
-  /** Takes part in a pool; no other process may use the same id. */
+  /** Joins a pool. No other process may use the same id. */
   readonly open: <W>(host: Host<W>, id: string) => Exchange<W>
 }
 
 /**
- * The store that a budget shares with other processes. Without a layer its meters are in the memory of this process.
+ * The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process.
  *
  * @category services
  * @since 0.1.0
@@ -70,7 +71,7 @@ export const BudgetStore = Context.Reference<Sharing | undefined>("floodgate/Bud
  *
  * **Gotchas**
  *
- * Throws a `RangeError` where a duration is not finite and above zero.
+ * Throws a `RangeError` if a duration is not finite or not above zero.
  *
  * @category constructors
  * @since 0.2.0

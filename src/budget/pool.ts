@@ -28,7 +28,8 @@ import {
   WaitTooLong
 } from "./errors.ts"
 import type { Sharing } from "../BudgetStore.ts"
-import type { Exchange, Front, Host, Outcome, Plan } from "../budgetStore/exchange.ts"
+import type { Exchange } from "../budgetStore/exchange.ts"
+import type { Front, Host, Outcome, Plan } from "../budgetStore/host.ts"
 import type { Config } from "../budgetStore/state.ts"
 import type { Counts } from "./metrics.ts"
 import * as Predict from "./predict.ts"

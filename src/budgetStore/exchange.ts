@@ -1,114 +1,47 @@
 /**
- * A pool whose state processes share: what happens is played on the last state that is known, and put in its place.
+ * A pool whose state processes share. A process applies what has happened to the last state that it knows, and swaps in the
+ * result.
  *
- * Everything but admission takes effect here at once, on a view of the state, and is played again on the state that is
- * replaced. Callers go when the state with them in it is stored. A process has one request under way for each pool;
- * whatever happens meanwhile goes with the next.
+ * Everything but admission takes effect here at once, on a view of the state, and is applied again to the state that is
+ * replaced. Callers are admitted when the state that includes them is stored. A process has one request under way for each
+ * pool; what happens in the meantime goes into the next one.
  */
 import * as Cause from "effect/Cause"
-import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import * as Law from "../admission/law.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import * as Rules from "../limits/rules.ts"
 import * as Fleet from "./fleet.ts"
+import type { Front, Host, Outcome, Plan } from "./host.ts"
 import { type Settings, StoreError, type Stored } from "./models.ts"
+import * as Pace from "./pace.ts"
 import * as State from "./state.ts"
 
-/** What has happened goes out after this time: at the latest, where somebody waits, and where one waits for a place. */
-const flushMillis = 500
-const flushContended = 250
-const flushPlaces = 10
-/** Who waits for another process's call to end looks this often while an answer lasts, within bounds; others do sometimes. */
-const looksPerAnswer = 4
-const shortestLook = 5
-const longestLook = 250
-const refundLook = 500
-/** A process that waits commits so often, so that others know that it lives. */
-const waitingBeat = 1_000
-/** Under `"degrade"` a process is silent, and goes on alone, after this time, or eight commits; it commits four times as often. */
-const silentMillis = 1_000
-const silentCommits = 8
-/** A process that other processes are faster than so often waits a bit. */
+/** After this many conflicts in a row a process waits a little. */
 const mostConflicts = 4
-/** What clocks and the network may differ by, when a process goes on alone. */
-const silentMargin = 100
-/** A process that does nothing commits no more after this time: what it has spent has been refilled. */
-const restMillis = 60_000
-/** Attempts to reach a store that is away. */
+/** The interval between attempts to reach a store. */
 const retryMillis = 500
-/** A state is kept so long where nobody uses it: for any debt and window to be over, and with a quota for a month. */
-const keepMillis = 3_600_000
-const keepQuotaMillis = 30 * 86_400_000
-/** How long a commit took lately at the most: at first, how much more is reckoned with, and how fast that is forgotten. */
-const firstLag = 10
-const lagMargin = 1.5
-const lagDecay = 0.02
-
-/** One caller at the front of the queue, and the weight of all that wait. */
-export interface Front extends State.Head {
-  readonly cost: number
-}
-
-/** Who goes, in order, and what the first that does not waits for. */
-export interface Plan<W> {
-  readonly outcomes: ReadonlyArray<Outcome<W>>
-  /** By how much those who go move the process's tag on. */
-  readonly served: number
-  readonly blocked: Law.Blocked | undefined
-  /** The first that waits then. */
-  readonly front: Front | undefined
-}
-
-/** What becomes of a caller. */
-export interface Outcome<W> {
-  readonly waiter: W
-  /** Its admission; or nothing, where it is refused. */
-  readonly ticket: Law.Ticket | undefined
-}
-
-/** What the exchange asks of its pool. */
-export interface Host<W> {
-  readonly name: string
-  readonly config: State.Config
-  readonly clock: Clock.Clock
-  readonly front: () => Front | undefined
-  /** Who may go now by a law, which it changes. `decide` says what one waits for, when the tag has moved on by so much. */
-  readonly plan: (
-    law: Law.Pool,
-    now: number,
-    decide: (front: Front, served: number) => Law.Blocked | undefined
-  ) => Plan<W>
-  /** Lets a caller go, or refuses it. Gives false where it waits no longer. */
-  readonly carryOut: (outcome: Outcome<W>) => boolean
-  /** Refuses all that wait, because the store is away. */
-  readonly refuseAll: (cause: unknown) => void
-  readonly configure: (config: State.Config) => void
-  readonly drain: () => void
-  readonly after: (millis: number, then: Effect.Effect<void>) => void
-}
 
 interface Operation {
   readonly at: number
   readonly run: (state: State.State, at: number) => void
 }
 
-/** A state that may take the place of the last one known. */
+/** A new state that this process tries to store. */
 interface Draft<W> {
   readonly state: State.State
   readonly next: Stored
   readonly seq: number
   readonly operations: number
   readonly plan: Plan<W>
-  /** When it was made: by the pool's time, and by this process's clock. */
+  /** When it was made, by the pool's time and by this process's clock. */
   readonly at: number
   readonly sentAt: number
 }
 
-/** A process that goes on with its part, and the part as it began. */
+/** The law of a process that continues with its part, as it began and as it is. */
 interface Alone {
   readonly began: Law.Pool
   readonly law: Law.Pool
@@ -120,27 +53,27 @@ export class Exchange<W> {
   private readonly host: Host<W>
   private readonly sharing: Settings
   private readonly id: string
-  /** The last state that was stored, as far as we know; `version` is undefined where nothing is. It is never changed. */
+  /** The last state that is known to be stored; `version` is undefined if there is none. It is never changed. */
   private base: { readonly version: string | undefined; readonly state: State.State }
-  /** The same, with all that has happened here since. */
+  /** The same with everything that has happened here since. */
   private view: State.State
-  /** Whether a reply is younger than the last failure. */
+  /** Whether a reply has arrived since the last failure. */
   private isKnown = false
   private hasJoined = false
   private pending: Array<Operation> = []
-  /** Commits of which nobody knows whether they were stored: one at the most was. */
+  /** Commits whose outcome is unknown. At most one of them was stored. */
   private doubted: Array<Draft<W>> = []
   private readonly open = new Set<Law.Ticket>()
   private spent: Amounts.Whole = Amounts.nothing
-  /** What the last commit says of our calls in flight. */
+  /** Our calls in flight according to the last commit. */
   private committed = { inFlight: 0, held: Amounts.nothing }
   private seq = 0
   private changes = 0
   private offset = 0
-  private lag = firstLag
+  private lag = Pace.firstLag
   /**
-   * By this process's clock: when the last commit was sent, when the last one that was stored was, and when something
-   * happened last that others may want to know.
+   * By this process's clock: when the last commit was sent, when the last stored commit was sent, and when something last
+   * happened that the others should know.
    */
   private sentAt = -Infinity
   private storedAt = -Infinity
@@ -148,7 +81,7 @@ export class Exchange<W> {
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
   private alone: Alone | undefined = undefined
-  /** What this process had left of its part when it came back last, and the operation that tells the others. */
+  /** What was left of its part when this process last returned to the store, and the operation that reports it. */
   private last: { readonly law: Law.Pool; readonly told: Operation } | undefined = undefined
   private dueAt = Infinity
   private timers = 0
@@ -169,31 +102,31 @@ export class Exchange<W> {
     return Number(this.host.clock.monotonicTimeNanosUnsafe()) / 1e6
   }
 
-  /** The pool's time: that of the process whose time is furthest, and it never stands back behind a state. */
+  /** The pool's time: the latest of all processes, and never before that of a state. */
   now(): number {
     return this.clockNow() + this.offset
   }
 
-  /** The law as far as it is known here. */
+  /** The law as this process knows it. */
   get law(): Law.Pool {
     return this.alone?.law ?? this.view.law
   }
 
-  /** The law by which this process decides alone, and the calls that it may have in flight. */
+  /** The law of a process that decides alone, and its most calls in flight; undefined while the store can be reached. */
   get own(): { readonly law: Law.Pool; readonly most: number } | undefined {
     return this.alone
   }
 
-  /** The calls in flight that all processes together may have. */
+  /** The most calls in flight of all processes together. */
   get most(): number {
     return this.alone?.most ?? this.view.config.concurrency
   }
 
   // ---------------------------------------------------------------------------
-  // What happens
+  // Events
   // ---------------------------------------------------------------------------
 
-  /** Something happens: at once here, and with the next commit everywhere. `used` where it ends the call. */
+  /** Applies an event: here at once, and for all processes with the next commit. `used` is given if it ends the call. */
   apply<A>(run: (law: Law.Pool, now: number) => A, ticket: Law.Ticket | undefined, used?: Limits.Charge): A {
     const now = this.now()
     const { alone } = this
@@ -208,7 +141,7 @@ export class Exchange<W> {
     this.record((state, at) => void run(state.law, at), now)
     const result = run(this.view.law, now)
     const { gate } = this.view.law
-    this.soon(gate.misses > 0 || gate.until > now ? 0 : this.flushIn())
+    this.soon(gate.misses > 0 || gate.until > now ? 0 : Pace.flushIn(this.view, this.id))
     return result
   }
 
@@ -224,7 +157,7 @@ export class Exchange<W> {
     return operation
   }
 
-  /** The queue was charged for a call that has used so much more, or less. */
+  /** Corrects what the fair queue was charged for a call. */
   correct(cost: number): void {
     this.record((state) => {
       const owner = state.owners[this.id]
@@ -232,14 +165,14 @@ export class Exchange<W> {
     }, this.now())
   }
 
-  /** Somebody has set other limits: they hold for all processes. */
+  /** Sets other limits for all processes. */
   resize(config: State.Config): void {
     this.record((state, at) => Fleet.configure(state, config, at), this.now())
     Fleet.configure(this.view, config, this.now())
     this.soon(0)
   }
 
-  /** A caller goes by this process's part. */
+  /** Records a call that was admitted by this process's part. */
   takenAlone(ticket: Law.Ticket): void {
     this.alone?.tickets.add(ticket)
     this.spent = Fleet.plus(this.spent, ticket.charge)
@@ -251,10 +184,10 @@ export class Exchange<W> {
   }
 
   // ---------------------------------------------------------------------------
-  // When
+  // Timing
   // ---------------------------------------------------------------------------
 
-  /** The queue has changed: asks for its first caller, when it may go. */
+  /** Called when the queue has changed: schedules a commit for when its first caller can be admitted. */
   ask(): void {
     const front = this.host.front()
     if (front === undefined) return
@@ -264,7 +197,7 @@ export class Exchange<W> {
     else this.soon(0)
   }
 
-  /** Looks for news. */
+  /** Reads the state now. */
   look(): void {
     this.activeAt = this.clockNow()
     this.soon(0)
@@ -278,32 +211,17 @@ export class Exchange<W> {
     return Fleet.decide(this.view.law, front.charge, ahead, Fleet.mostInFlight(this.view, now), now)
   }
 
-  private lookIn({ millis }: Law.Blocked): number {
-    const { answerMillis, inFlight } = this.view.law
-    const look = Math.max(shortestLook, answerMillis / (looksPerAnswer * Math.max(1, inFlight)))
-    return millis === Infinity ? Math.min(look, longestLook) : Math.min(Math.ceil(millis), refundLook)
-  }
-
-  private flushIn(): number {
-    if (!Fleet.isContended(this.view, this.id)) return flushMillis
-    return Math.min(this.view.config.concurrency, this.view.law.window.size) < Infinity ? flushPlaces : flushContended
-  }
-
-  private get silent(): number {
-    return Math.max(silentMillis, silentCommits * this.lag)
-  }
-
   /** The longest time without a commit. */
   private beatMillis(): number {
-    if (this.sharing.whenAway === "degrade") return this.silent / 4
-    if (this.host.front() !== undefined) return waitingBeat
-    const isIdle = this.open.size === 0 && this.clockNow() - this.activeAt > restMillis
-    // Who joins later takes the time from the state: while the pool pauses, somebody has to tell it.
+    if (this.sharing.whenAway === "degrade") return Pace.degradeBeat(this.lag)
+    if (this.host.front() !== undefined) return Pace.waitingBeat
+    const isIdle = this.open.size === 0 && this.clockNow() - this.activeAt > Pace.restMillis
+    // A process that joins later takes the time from the state, so it must advance while the pool pauses.
     const rests = isIdle && this.view.law.gate.until <= this.now()
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
-  /** The next turn is in so many milliseconds at the latest. */
+  /** Schedules the next turn, in this many milliseconds at the latest. */
   private soon(millis: number): void {
     const at = this.clockNow() + Math.max(0, millis)
     if (at >= this.dueAt || this.isClosed) return
@@ -316,7 +234,7 @@ export class Exchange<W> {
     )
   }
 
-  /** What is due goes out, and the next turn is set. */
+  /** Commits what is due, and schedules the next turn. */
   private readonly turn: Effect.Effect<void> = Effect.suspend(() => {
     this.isBusy = true
     this.dueAt = Infinity
@@ -338,11 +256,11 @@ export class Exchange<W> {
   // The exchange
   // ---------------------------------------------------------------------------
 
-  /** Reads where the state is not known; then commits what there is to say, as often as another process is faster. */
+  /** Reads the state if it is not known; then commits what has happened, again as long as other processes are faster. */
   private readonly exchange: Effect.Effect<void, StoreError> = Effect.suspend(() => {
     if (!this.isKnown) return Effect.flatMap(this.read, () => this.commit(0))
     const draft = this.draft()
-    // Nothing to say: it is time to look.
+    // There is nothing to commit, so the state is read.
     return draft === undefined ? Effect.flatMap(this.read, () => this.commit(0)) : this.send(draft, 0)
   })
 
@@ -356,16 +274,16 @@ export class Exchange<W> {
     const from = draft.sentAt
     this.sentAt = from
     this.doubted.push(draft)
-    const swap = sharing.swap(State.keyOf(this.host.name), this.base.version, draft.next, keepOf(draft.state))
+    const swap = sharing.swap(State.keyOf(this.host.name), this.base.version, draft.next, Pace.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const took = this.clockNow() - from
-      this.lag = Math.max(lagMargin * took, this.lag * (1 - lagDecay))
+      this.lag = Pace.lagAfter(this.lag, took)
       this.receive(stored)
       if (stored?.version === draft.next.version) {
         return Effect.void
       }
       if (conflicts < mostConflicts) return this.commit(conflicts + 1)
-      // Too many come at once. Whoever waits has an old state then, and looks first.
+      // Too many processes commit at once. After the pause the state is old, so it is read first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
       return Effect.andThen(
         pause,
@@ -384,12 +302,12 @@ export class Exchange<W> {
   private inTime<A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
     const { timeoutMillis, whenAway } = this.sharing
     return Effect.timeoutOrElse(call, {
-      duration: whenAway === "degrade" ? Math.min(timeoutMillis, this.silent) : timeoutMillis,
+      duration: whenAway === "degrade" ? Math.min(timeoutMillis, Pace.silentAfter(this.lag)) : timeoutMillis,
       orElse: () => Effect.fail(new StoreError({ cause: new Error("no reply in time") }))
     })
   }
 
-  /** The last state with all that has happened since, and with who goes now; nothing, where that says nothing new. */
+  /** The last state with what has happened since, and with the callers admitted now; undefined if nothing is new. */
   private draft(): Draft<W> | undefined {
     const { host, id, sharing } = this
     const sentAt = this.clockNow()
@@ -411,7 +329,7 @@ export class Exchange<W> {
     if (!hasNews && !isDue && (owner.head === undefined) === (plan.front === undefined)) return undefined
     owner.seq = ++this.seq
     owner.at = now
-    owner.dueAt = now + Math.min(plan.blocked?.millis ?? 0, waitingBeat)
+    owner.dueAt = now + Math.min(plan.blocked?.millis ?? 0, Pace.waitingBeat)
     owner.lag = this.lag
     owner.tag = tag + plan.served
     const taken = plan.outcomes.flatMap(({ ticket }) => ticket ?? [])
@@ -421,7 +339,7 @@ export class Exchange<W> {
     owner.spent = Fleet.plus(this.spent, held)
     Fleet.wait(state, owner, plan.front)
     if (sharing.whenAway === "degrade") {
-      owner.part = Fleet.partOf(state, owner, { from: this.silent, until: sharing.degradeMillis })
+      owner.part = Fleet.partOf(state, owner, { from: Pace.silentAfter(this.lag), until: sharing.degradeMillis })
     }
     if (this.isClosed) Fleet.leave(state.law, owner)
     Fleet.count(state)
@@ -431,10 +349,10 @@ export class Exchange<W> {
   }
 
   private lookFor(blocked: Law.Blocked | undefined): void {
-    if (blocked !== undefined) this.soon(this.lookIn(blocked))
+    if (blocked !== undefined) this.soon(Pace.lookIn(this.view.law, blocked))
   }
 
-  /** A reply: what is stored now. It may tell that a commit was stored whose own reply was lost. */
+  /** Takes in what is stored now. It may show that a commit was stored whose own reply was lost. */
   private receive(stored: Stored | undefined): void {
     this.isKnown = true
     if (this.awaySince !== undefined) this.comeBack()
@@ -443,7 +361,7 @@ export class Exchange<W> {
     const found = done?.state ?? (stored === undefined ? undefined : this.decode(stored.value))
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     const known = done?.state ?? (this.base.version === undefined ? undefined : this.base.state)
-    // The store may have lost what we know.
+    // The store may have lost a state that we know.
     const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
     const state = hasAll ? found! : Fleet.merge(known, found)
     this.base = { version: stored?.version, state }
@@ -460,7 +378,7 @@ export class Exchange<W> {
       this.committed = { inFlight, held }
     }
     for (const { at, run } of this.pending) run(this.view, at)
-    // A call that goes out later than the pool reckons with would come upon others at the provider.
+    // A call that is sent later than the pool assumes could meet other calls at the provider.
     const isLate = done !== undefined && this.now() - done.at > done.state.law.lag
     for (const outcome of done?.plan.outcomes ?? []) this.carryOut(outcome, isLate)
     if (this.hasJoined && this.changes !== state.changes) {
@@ -469,7 +387,7 @@ export class Exchange<W> {
     }
   }
 
-  /** A state that is damaged is replaced, as one that is gone, by a process that knows better. */
+  /** A process that knows the state replaces a damaged one, as one that is missing. */
   private decode(text: string): State.State | undefined {
     try {
       return State.decode(text)
@@ -479,19 +397,19 @@ export class Exchange<W> {
     }
   }
 
-  /** A caller goes. What one was granted that is gone meanwhile, or would go too late, is given back. */
+  /** Admits or refuses a caller. If it is gone, or would be sent too late, its charge is returned. */
   private carryOut(outcome: Outcome<W>, isLate: boolean): void {
     const { ticket } = outcome
     if (ticket === undefined) return void this.host.carryOut(outcome)
     this.take(ticket)
     if (!isLate && this.host.carryOut(outcome)) return
     this.apply((law, now) => Law.release(law, ticket, Amounts.nothing, now), ticket, Amounts.nothing)
-    // Who was granted too late still waits.
+    // A caller that would be sent too late still waits.
     if (isLate) this.soon(0)
   }
 
   // ---------------------------------------------------------------------------
-  // When the store is away
+  // When the store cannot be reached
   // ---------------------------------------------------------------------------
 
   private failed(cause: Cause.Cause<StoreError>): Effect.Effect<void> {
@@ -515,7 +433,7 @@ export class Exchange<W> {
     if (whenAway === "degrade") {
       const sent = this.sentAt - this.clockNow()
       this.host.after(
-        Math.max(0, sent + (this.part()?.fromMillis ?? 0) + silentMargin),
+        Math.max(0, sent + (this.part()?.fromMillis ?? 0) + Pace.silentMargin),
         Effect.sync(() => this.goAlone())
       )
       this.host.after(
@@ -526,7 +444,7 @@ export class Exchange<W> {
     return Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause)
   }
 
-  /** Refuses those who wait, where nothing will let them go in time. */
+  /** Refuses the waiting callers if they cannot be admitted in time. */
   private refuse(): void {
     if (this.awaySince === undefined) return
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
@@ -536,23 +454,23 @@ export class Exchange<W> {
         ? this.part() === undefined || now >= this.sentAt + degradeMillis
         : now >= this.awaySince + patienceMillis
     if (!isHopeless) return
-    // What it has used by then it still has to tell.
+    // It must still report what it has used by then.
     if (this.alone !== undefined) this.alone = { ...this.alone, most: 0 }
     this.host.refuseAll(this.error)
   }
 
-  /** The least part that the store may hold for us; none, where it may hold nothing. */
+  /** The least part that the store may hold for us; undefined if it may hold none. */
   private part(): State.Part | undefined {
     if (!this.hasJoined) return undefined
     let least = this.view.owners[this.id]?.part
     for (const { state } of this.doubted) least = lesser(least, state.owners[this.id]?.part)
     const { last } = this
     if (least === undefined || least.of === 0 || least.calls === 0) return undefined
-    // The others do not know yet what is used up of it.
+    // The others do not know yet how much of it is used.
     return last !== undefined && this.pending.includes(last.told) ? Fleet.leftOf(least, last.law) : least
   }
 
-  /** From now on the others leave our part to us. */
+  /** Continues with our part, which the others leave unused from now on. */
   private goAlone(): void {
     const part = this.part()
     if (this.awaySince === undefined || this.alone !== undefined || part === undefined) return
@@ -562,6 +480,7 @@ export class Exchange<W> {
     this.host.drain()
   }
 
+  /** The store can be reached again: reports what was used in the meantime. */
   private comeBack(): void {
     this.awaySince = undefined
     const { alone } = this
@@ -576,17 +495,17 @@ export class Exchange<W> {
     this.last = { law: alone.law, told }
   }
 
-  /** Nothing is asked any more, and the others are told. */
+  /** Leaves the pool, and tells the others. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     if (!this.hasJoined || this.awaySince !== undefined) return Effect.void
-    // What fails here, by an error or by a state that cannot be read, is nobody's business any more.
+    // An error here, or a state that cannot be read, concerns nobody any more.
     const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))
   })
 }
 
-/** Of two parts of which nobody knows which one holds, what both give. */
+/** What two parts both give, if either may be stored. */
 const lesser = (one: State.Part | undefined, other: State.Part | undefined): State.Part | undefined => {
   if (one === undefined || other === undefined) return undefined
   const quotas = Amounts.mapDimensions<number, number>(one.quotas, (left, dimension) =>
@@ -600,5 +519,3 @@ const sumOf = (tickets: Iterable<Law.Ticket>): Amounts.Whole => {
   for (const { charge } of tickets) sum = Fleet.plus(sum, charge)
   return sum
 }
-
-const keepOf = ({ config }: State.State): number => (Rules.hasQuota(config.rules) ? keepQuotaMillis : keepMillis)

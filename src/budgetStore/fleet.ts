@@ -1,6 +1,6 @@
 /**
- * The steps by which processes come and go, take turns, and leave each other their parts. All are plain functions of a
- * state, a process and a time, played by whoever commits next.
+ * The steps by which processes join and leave, take turns, and leave each other their parts. They are plain functions of a
+ * state, a process and a time, and whichever process commits next applies them.
  */
 import * as Cap from "../admission/cap.ts"
 import * as Law from "../admission/law.ts"
@@ -10,12 +10,12 @@ import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import { type Config, type Head, makeOwner, type Owner, type Part, type State } from "./state.ts"
 
-/** A process that does not come when it is due is passed over after this time. */
+/** A process that does not commit when it is due loses its turn after this time. */
 const graceMillis = 250
-/** A process that is taken for dead is remembered for so much longer: it may only have been cut off. */
+/** A dead process is remembered for this much longer, because it may only have lost its connection. */
 const rememberedMillis = 600_000
 
-/** A process as it sees itself: its calls in flight are those of its last commit. */
+/** A process by its own account: its calls in flight are those of its last commit. */
 export interface Self {
   readonly name: string
   readonly leaseMillis: number
@@ -31,8 +31,8 @@ const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.le
 // -----------------------------------------------------------------------------
 
 /**
- * Keeps their parts for processes that are silent, and takes those for dead whose lease is over. One that was alive after
- * all finds in the state what became of its last commit.
+ * Keeps the parts of silent processes, and ends the calls of processes whose lease is over. If such a process was alive after
+ * all, it finds in the state what became of its last commit.
  */
 export const absorb = (state: State, now: number): void => {
   for (const [id, owner] of Object.entries(state.owners)) {
@@ -47,25 +47,25 @@ export const absorb = (state: State, now: number): void => {
   }
 }
 
-/** Whether a process is taken for dead, and no part is kept for it. */
+/** Whether a process is considered dead, and no part is kept for it. */
 export const isDead = (owner: Owner, now: number): boolean =>
   isLate(owner, now) && now > owner.at + (owner.part?.untilMillis ?? 0)
 
 const isForgotten = (owner: Owner, now: number): boolean => isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
 
-/** What is in flight is what the processes have in flight. */
+/** Sets the calls in flight to the sum over the processes. */
 export const count = ({ law, owners }: State): void => {
   law.inFlight = Object.values(owners).reduce((sum, { inFlight }) => sum + inFlight, 0)
 }
 
-/** A process goes: nobody will hear how its calls end. */
+/** Removes a process that leaves: the ends of its calls will not be reported. */
 export const leave = (law: Law.Pool, owner: Owner): void => {
   owner.hasLeft = true
   owner.part = undefined
   giveUp(law, owner)
 }
 
-/** The calls of a process that is taken for dead are over. */
+/** Ends the calls of a process that is considered dead. */
 const giveUp = (law: Law.Pool, owner: Owner): void => {
   for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
   if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
@@ -73,7 +73,7 @@ const giveUp = (law: Law.Pool, owner: Owner): void => {
   owner.held = Amounts.nothing
 }
 
-/** Finds a process in the state, or lets it join: with the calls that it still has, if it was taken for dead. */
+/** Finds a process in the state, or adds it. If it was considered dead, the calls that it still has are restored. */
 export const enter = (state: State, id: string, self: Self, now: number): Owner => {
   const { inFlight, lost } = self
   const found = state.owners[id]
@@ -91,7 +91,7 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
   return owner
 }
 
-/** Takes an amount from every level, or gives it back. */
+/** Takes an amount from every level, or returns it. */
 const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number): void => {
   for (const dimension of Amounts.dimensions) {
     const change = sign * (amount[dimension] ?? 0)
@@ -104,7 +104,7 @@ const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number):
   }
 }
 
-/** A process starts with values of its own: they are news where others were started with others. */
+/** Applies the configuration that a process starts with, if it differs from that of the processes before it. */
 export const start = (state: State, config: Config, now: number): void => {
   const { concurrency, rules, shares } = state.started
   const isKnown =
@@ -117,7 +117,7 @@ export const start = (state: State, config: Config, now: number): void => {
 const sameShares = (a: Amounts.PerDimension<number>, b: Amounts.PerDimension<number>): boolean =>
   Amounts.dimensions.every((dimension) => a[dimension] === b[dimension])
 
-/** Other limits hold from now on. */
+/** Sets other limits. */
 export const configure = (state: State, config: Config, now: number): void => {
   state.config = config
   state.changes++
@@ -128,7 +128,7 @@ export const configure = (state: State, config: Config, now: number): void => {
 // Turns
 // -----------------------------------------------------------------------------
 
-/** A caller, and the weight of all that wait beside it. */
+/** A caller, and the weight of its process's waiting agents. */
 export interface Turn {
   readonly tag: number
   readonly weight: number
@@ -136,13 +136,13 @@ export interface Turn {
   readonly cost: number
 }
 
-/** What those who come first are about to take: their calls go out before this one. */
+/** The calls of other processes that go before this one, and what they will take. */
 export interface Ahead {
   readonly calls: number
   readonly charge: Amounts.Whole
 }
 
-/** What a call waits for, when those ahead of it go first and no more than so many calls may be in flight. */
+/** What a call waits for, given the calls ahead of it and the most calls in flight. */
 export const decide = (
   law: Law.Pool,
   charge: Amounts.Whole,
@@ -158,8 +158,8 @@ export const decide = (
 }
 
 /**
- * A bucket that is full does not hold what comes first and this call as well: then what comes first goes, or it would never
- * find the bucket full. Who does not come in time is passed over.
+ * If even a full bucket does not hold both this call and those ahead, this call waits: otherwise a call ahead that needs a full
+ * bucket would never find one. A process that does not commit in time loses its turn.
  */
 const yields = (law: Law.Pool, charge: Amounts.Whole, ahead: Amounts.Whole): Law.Blocked | undefined => {
   const most = (dimension: Limits.Dimension): number => {
@@ -177,9 +177,9 @@ const yields = (law: Law.Pool, charge: Amounts.Whole, ahead: Amounts.Whole): Law
 }
 
 /**
- * The first callers of other processes that come before one of ours: those of a higher priority, and those whose process
- * has had less, by start tags as in the queue of a process (start-time fair queueing). A place that a process has just
- * given back it may take again where it is ahead by no more than a call: nobody else knows of it yet.
+ * The first callers of other processes that go before one of ours: those of a higher priority, and those whose process has
+ * been served less, by start tags as in the queue of a process (start-time fair queueing). A process may take a place again
+ * that it has just returned if it is ahead by at most one call, because no other process knows of the place yet.
  */
 export const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
   const early = tag - cost / weight
@@ -202,15 +202,15 @@ export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amou
   tokens: a.tokens + sign * b.tokens
 })
 
-/** Whether another process waits. */
+/** Whether another process has waiting callers. */
 export const isContended = (state: State, id: string): boolean =>
   Object.entries(state.owners).some(([other, { head }]) => other !== id && head !== undefined)
 
-/** The tag of a process that waits: who has not waited starts with those who do. */
+/** The start tag of a process. One without waiting callers starts at the virtual time. */
 export const startTag = (state: State, owner: Owner): number =>
   owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
 
-/** Virtual time is the least tag of those who wait. */
+/** Sets the first waiting caller of a process. Virtual time is the least tag of the processes with waiting callers. */
 export const wait = (state: State, owner: Owner, head: Head | undefined): void => {
   owner.head = head
   const tags = Object.values(state.owners).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
@@ -218,12 +218,12 @@ export const wait = (state: State, owner: Owner, head: Head | undefined): void =
 }
 
 // -----------------------------------------------------------------------------
-// Parts, for a store that is away
+// Parts, for when the store cannot be reached
 // -----------------------------------------------------------------------------
 
 /**
- * The part of a process: an equal one, but no more than others have left, so that together they are never more than the
- * whole. One is left spare: were all to die at once, those who start after them would else have nothing for minutes.
+ * The part of a process: an equal share, but at most what the other parts leave, so that the sum is never more than the whole.
+ * One share stays free: if all processes died at once, those started after them would otherwise have nothing for minutes.
  */
 export const partOf = (state: State, owner: Owner, millis: { readonly from: number; readonly until: number }): Part => {
   const others = Object.values(state.owners).filter((each) => each !== owner && (each.part?.of ?? 0) > 0)
@@ -245,7 +245,7 @@ export const partOf = (state: State, owner: Owner, millis: { readonly from: numb
   }
 }
 
-/** What is left of a part for a process that has used some of its quotas. */
+/** What is left of a part after its process has used some of the quotas. */
 export const leftOf = (part: Part, law: Law.Pool): Part => ({
   ...part,
   quotas: Amounts.mapDimensions<number, number>(part.quotas, (left, dimension) =>
@@ -253,7 +253,7 @@ export const leftOf = (part: Part, law: Law.Pool): Part => ({
   )
 })
 
-/** Leaves to a process that is silent what its part gives, because it may use it where nobody sees it. */
+/** Charges the pool for the part of a silent process, which may be using it. */
 const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void => {
   const from = Math.max(owner.at + part.fromMillis, part.keptTo)
   const to = Math.min(now, owner.at + part.untilMillis)
@@ -265,7 +265,7 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
     if (!cap.rule.quota) {
       const { fullAt } = cap
       Cap.settle(cap, 0, cap.rule.rate * millis, to)
-      // It is kept all the time, and no call is on its way for it.
+      // The part is charged continuously, and no call in flight accounts for it.
       cap.fullAt = fullAt
     } else if (part.keptTo === -Infinity) cap.level -= part.quotas[dimension] ?? 0
   }
@@ -273,7 +273,7 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   owner.part = { ...part, keptTo: to }
 }
 
-/** A process that speaks says what it has used: nothing of a quota is kept for it any more. */
+/** Returns the part of quotas that was kept for a process: it has committed, and so reported what it used. */
 const takeBack = (law: Law.Pool, owner: Owner): void => {
   const { part } = owner
   if (part === undefined || part.keptTo === -Infinity) return
@@ -284,7 +284,7 @@ const takeBack = (law: Law.Pool, owner: Owner): void => {
   owner.part = { ...part, keptTo: -Infinity }
 }
 
-/** The calls that may be in flight besides those that silent processes may have: one, at the least. */
+/** The most calls in flight, less those that silent processes may have; at least one. */
 export const mostInFlight = ({ config, owners }: State, now: number): number => {
   let most = config.concurrency
   for (const { at, inFlight, part } of Object.values(owners)) {
@@ -331,9 +331,9 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
 })
 
 /**
- * A process is back from going on alone. The others have left it what its part gave: what it has used beyond that is
- * everybody's debt, and so is what it has used of quotas. What was kept of them for a process that was forgotten meanwhile
- * is still taken.
+ * Merges the usage of a process that had continued alone. What its part gave was charged already; what it used beyond that,
+ * and of quotas, becomes the debt of the pool. If the process was forgotten in the meantime, what was kept of quotas for it is
+ * still charged.
  */
 export const comeBack = (
   state: State,
@@ -356,10 +356,10 @@ export const comeBack = (
 }
 
 // -----------------------------------------------------------------------------
-// States that went back
+// Stores that have lost a state
 // -----------------------------------------------------------------------------
 
-/** Whether a state has everything that another one has: each process's commits, and its time. */
+/** Whether a state includes another one: the commits of each process, and the time. */
 export const includes = (state: State, older: State): boolean =>
   state.time >= older.time &&
   Object.entries(older.owners).every(([id, owner]) => {
@@ -368,8 +368,8 @@ export const includes = (state: State, older: State): boolean =>
   })
 
 /**
- * A store has gone back to an older state, and some may have gone on from there. The later of two states, with what
- * processes have spent by the other alone.
+ * Merges two states after the store has returned to an older one, from which some processes may have continued: the later
+ * state, charged with what processes have spent according to the other one only.
  */
 export const merge = (one: State, other: State | undefined): State => {
   if (other === undefined) return one

@@ -19,24 +19,24 @@ export interface Stored {
   readonly version: string
   readonly value: string
   /**
-   * How long ago it was stored, in milliseconds, by a clock of the store. What a bucket has refilled while no process was
-   * there is known from it; without it a budget's time stands still so long.
+   * How long ago it was stored, in milliseconds, by a clock of the store. From it a budget knows how much its buckets have
+   * refilled while no process was running. Without it, the budget's time stands still in the meantime.
    */
   readonly ageMillis?: number | undefined
 }
 
 /**
- * What a store does. Values are texts of a few KB, keys are names of pools.
+ * The operations of a store. Values are texts of a few KB, keys are names of pools.
  *
  * @category models
  * @since 0.2.0
  */
 export interface Store {
-  /** What is stored: `undefined` where nothing is. A read that follows a swap sees it, in every process. */
+  /** Returns the stored value, or `undefined` if there is none. A read that follows a swap sees it, in every process. */
   readonly read: (key: string) => Effect.Effect<Stored | undefined, StoreError>
   /**
-   * Stores `next` if the version that is stored is `expected` (`undefined`: if nothing is), in one step that no other can
-   * come between. Returns what is stored after that. It may be forgotten when it was not replaced for `keepMillis`.
+   * Stores `next` if the stored version is `expected` (`undefined`: if nothing is stored), atomically. Returns what is stored
+   * afterwards. The store may delete a value that was not replaced for `keepMillis`.
    */
   readonly swap: (
     key: string,
@@ -67,10 +67,10 @@ export class StoreError extends Schema.TaggedError<StoreError>("floodgate/Budget
 /**
  * What a budget does while its store cannot be reached.
  *
- * - `"fail"`: a caller fails at once with `StoreUnavailable`
- * - `{ wait }`: a caller waits until the store is back, at most this long after it went away; then it fails
- * - `"degrade"`: after a second this process goes on with its part of the limits, which the others leave to it. A process
- *   that has never reached the store has no part, and fails.
+ * - `"fail"`: callers fail at once with `StoreUnavailable`
+ * - `{ wait }`: callers wait until the store can be reached again, and fail if that takes longer than this
+ * - `"degrade"`: after a second this process continues with its part of the limits, which the others leave unused. Callers of
+ *   a process that has never reached the store fail, because it has no part.
  *
  * @category options
  * @since 0.1.0
@@ -85,35 +85,35 @@ export type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
  */
 export interface Options {
   /**
-   * What happens while the store is away.
+   * What happens while the store cannot be reached.
    *
-   * @default { wait: "30 seconds" }: a restart of the server ends no job
+   * @default { wait: "30 seconds" }: long enough for a restart of the server
    */
   readonly whenAway?: WhenAway | undefined
   /**
-   * Under `"degrade"`: how long a process that cannot reach the store goes on, and the others keep its part for it. Then it
-   * fails its callers with `StoreUnavailable`. A process that dies keeps its part so long, too.
+   * With `"degrade"`: how long a process that cannot reach the store continues with its part, and the others leave that part
+   * unused, also after the process has died. Then its callers fail with `StoreUnavailable`.
    *
    * @default "10 minutes": longer than most outages, and as long as the default policy tries
    */
   readonly degradeFor?: Duration.Input | undefined
   /**
-   * How long after its last sign of life a process is considered dead, and its calls in flight as ended.
+   * How long after its last commit a process is considered dead, and its calls in flight are considered ended.
    *
    * @default "20 seconds": longer than a garbage collection or a paused machine, shorter than a person's patience
    */
   readonly lease?: Duration.Input | undefined
   /**
-   * What happens to the estimates that a dead process held.
+   * What happens to the reservations of a dead process.
    *
    * - `"keep"`: they count as used, because the provider may have counted them
-   * - `"refund"`: they are given back
+   * - `"refund"`: they are refunded
    *
    * @default "keep"
    */
   readonly lost?: "keep" | "refund" | undefined
   /**
-   * After how long without a reply the store counts as away.
+   * How long an operation of the store may take. After that the store counts as unreachable.
    *
    * @default "2 seconds"
    */
@@ -126,7 +126,7 @@ export interface Options {
   readonly name?: string | undefined
 }
 
-/** A store, and how processes share it. Times are milliseconds. */
+/** A store with checked options. Times are milliseconds. */
 export interface Settings extends Store {
   readonly whenAway: "fail" | "degrade" | "wait"
   readonly patienceMillis: number

@@ -7,7 +7,7 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
 
-/** Counts up with each change of what is below: processes of two versions must not read each other's states. */
+/** Incremented with every change of the state's form: processes of two versions must not read each other's states. */
 const format = 10
 
 /** The key of a pool in a store, and the pool of a key. */
@@ -15,29 +15,30 @@ export const keyOf = (pool: string): string => `${format}:${pool}`
 export const poolOf = (key: string): string | undefined =>
   key.startsWith(`${format}:`) ? key.slice(`${format}:`.length) : undefined
 
-/** What a budget is told: it holds for all processes. */
+/** The configuration of a budget, which applies to all processes. */
 export interface Config {
   readonly rules: Rules.Rules
   readonly shares: Amounts.PerDimension<number>
-  /** `Infinity` where nothing bounds the calls in flight. */
+  /** `Infinity` if the calls in flight are not limited. */
   readonly concurrency: number
 }
 
-/** The part of the limits that a process goes on with when it cannot reach the store, and that others then leave to it. */
+/** The part of the limits that a process continues with if it cannot reach the store, and that the others then leave unused. */
 export interface Part {
+  /** Its share of the rates, from 0 to 1. */
   readonly of: number
-  /** Of the calls in flight; `Infinity` where nothing bounds them. */
+  /** Its share of the calls in flight; `Infinity` if they are not limited. */
   readonly calls: number
-  /** Of what quotas have left. */
+  /** Its share of what is left of quotas. */
   readonly quotas: Limits.Charge
-  /** From when on it may use it, and until when others keep it, after its last commit. */
+  /** The process may use the part from `fromMillis` after its last commit; the others keep it until `untilMillis` after. */
   readonly fromMillis: number
   readonly untilMillis: number
-  /** Up to when it has been kept. */
+  /** The time up to which the part was charged to the pool. */
   readonly keptTo: number
 }
 
-/** The first caller in the queue of a process, and the weight of all of its agents that wait. */
+/** The first caller in the queue of a process, and the weight of all its waiting agents. */
 export interface Head {
   readonly priority: number
   readonly charge: Amounts.Whole
@@ -47,34 +48,36 @@ export interface Head {
 /** One process. */
 export interface Owner {
   readonly name: string
-  /** Its commits so far. */
+  /** The number of its commits. */
   seq: number
-  /** When the last one was, and when the next is to come at the latest. */
+  /** The time of its last commit, and the latest time of the next. */
   at: number
   dueAt: number
   readonly leaseMillis: number
   readonly lost: "keep" | "refund"
-  /** The how manieth it was to join. */
+  /** Its position in the order in which processes joined. */
   readonly rank: number
   hasLeft: boolean
-  /** Its calls in flight, what they have reserved, and all that it has spent so far. */
+  /** Its calls in flight, what they have reserved, and everything it has spent so far. */
   inFlight: number
   held: Amounts.Whole
   spent: Amounts.Whole
-  /** Its start tag among the processes that wait, and the first of its queue. */
+  /** Its start tag in the fair queue between processes, and the first caller of its own queue. */
   tag: number
   head: Head | undefined
-  /** How long its commits took lately, at the most. */
+  /** The longest time that one of its recent commits took. */
   lag: number
   part: Part | undefined
 }
 
 export interface State {
-  /** Time goes on with the monotonic clocks of the processes: each is at least here. */
+  /** The pool's time, which advances with the monotonic clocks of the processes and never goes back. */
   time: number
+  /** The number of processes that have joined. */
   joined: number
-  /** What processes were started with, which is no news; what holds; and how often that has changed. */
+  /** The configuration that processes were started with, so that one which starts with the same changes nothing. */
   started: Config
+  /** The configuration in force, and the number of its changes. */
   config: Config
   changes: number
   /** Virtual time of the fair queue between processes. */
@@ -131,12 +134,12 @@ export const copy = (state: State): State => {
 
 export const encode = (state: State): string => JSON.stringify(state)
 
-/** A text that is no state. */
+/** The text is not a valid state. */
 export class Damaged extends Error {
   override readonly name = "Damaged"
 }
 
-/** A value that has to be of some type, and what it is called. */
+/** Throws unless a value has the expected type. */
 const expect = (isThat: boolean, name: string, type: string): void => {
   if (!isThat) throw new Damaged(`${name} is no ${type}`)
 }
@@ -159,8 +162,8 @@ const listOf = (value: unknown, name: string): ReadonlyArray<unknown> => {
 }
 
 /**
- * Reads numbers, words and objects of them that a template has, in place. What is `undefined` or a list in the template is
- * read by whoever knows what it may be.
+ * Checks a value, in place, against a template of numbers, texts, booleans and objects of them. What is `undefined` or a list
+ * in the template is checked by the caller.
  */
 const like = <A extends object>(template: A, value: unknown, name: string): A => {
   const record = recordOf(value, name)
@@ -173,7 +176,7 @@ const like = <A extends object>(template: A, value: unknown, name: string): A =>
   return record as A
 }
 
-/** Reads what may be missing. */
+/** Reads a property that may be missing. */
 const optional = (record: object, key: string, read: (value: unknown, name: string) => void): void => {
   const value = (record as Record<string, unknown>)[key]
   if (value !== undefined) read(value, key)

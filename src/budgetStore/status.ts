@@ -1,5 +1,5 @@
 /**
- * A pool as its store holds it, in plain numbers.
+ * The state of a shared pool, in plain numbers.
  */
 import type { Stored } from "./models.ts"
 import type { Pushback } from "../LlmError.ts"
@@ -10,26 +10,26 @@ import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 
 /**
- * One process, as of its last sign of life.
+ * One process, as of its last commit.
  *
  * @category models
  * @since 0.1.0
  */
 export interface ProcessStatus {
   readonly name: string
-  /** How long ago it gave its last sign of life. */
+  /** The time since its last commit. */
   readonly silentMillis: number
-  /** After how long without one it is taken for dead. */
+  /** The time without a commit after which it is considered dead. */
   readonly leaseMillis: number
   readonly inFlight: number
-  /** What it holds of what the pool limits, in sum. */
+  /** What its calls in flight have reserved, in the dimensions that the pool limits. */
   readonly held: Limits.Charge
-  /** What the first of its queue waits for; `undefined` when nobody waits. */
+  /** What the first caller in its queue waits for; `undefined` if nobody waits. */
   readonly waiting: Limits.Charge | undefined
 }
 
 /**
- * One pool as it stands; without a store's clock, as of the last sign of life of any process.
+ * One pool. If the store has no clock, it is the pool as of the last commit of any process.
  *
  * @category models
  * @since 0.1.0
@@ -56,7 +56,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   }
   const { config, law, owners } = state
   const time = state.time + Math.max(0, ageMillis)
-  // As the next process will find it: the calls of those that are taken for dead by then are over.
+  // As the next process will find it: without the calls of processes that are considered dead by now.
   Fleet.absorb(state, time)
   Fleet.count(state)
   const dimensions = dimensionsOf(law, time)

@@ -1,18 +1,18 @@
 /**
- * A connection to Redis by whichever client is installed, `redis` or `ioredis`: to a server, or to its cluster.
+ * A connection to Redis with the installed client, `redis` or `ioredis`, to a server or to its cluster.
  *
- * A client is used for as long as it answers. One that fails, or is silent for longer than somebody waits, is closed, and
- * the next command opens another. So nothing here depends on how a client finds back to its server.
+ * A client is used as long as it answers. If it fails, or does not answer in time, it is closed, and the next command opens
+ * another one. So nothing here depends on how a client reconnects.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Cluster as IoredisCluster, Redis as Ioredis } from "ioredis"
 import { StoreError } from "../BudgetStore.ts"
 
-/** So long may it take to connect. */
+/** The longest time to connect. */
 const connectMillis = 2_000
 
-/** What either client does for us. */
+/** What is used of either client. */
 interface Client {
   /** Sends a command to the node that serves a key. */
   readonly send: (key: string, words: ReadonlyArray<string>) => Promise<unknown>
@@ -20,10 +20,10 @@ interface Client {
   readonly nodes: () => ReadonlyArray<(words: ReadonlyArray<string>) => Promise<unknown>>
 }
 
-/** Opens a client, which is closed by the signal: also while it opens, because a server may accept and say nothing. */
+/** Opens a client. The signal closes it, also while it opens, because a server may accept a connection and never answer. */
 type Open = (url: string, signal: AbortSignal) => Promise<Client>
 
-/** A connection that is there when it is used. */
+/** A connection that opens when it is used. */
 export interface Connection {
   readonly send: (key: string, words: ReadonlyArray<string>) => Effect.Effect<unknown, StoreError>
   /** All keys of all nodes that match a pattern. */
@@ -38,7 +38,7 @@ const closing = (client: { readonly isOpen: boolean; readonly destroy: () => voi
 
 const isCluster = (info: unknown): boolean => String(info).includes("cluster_enabled:1")
 
-/** Opens a client by the package `redis`. */
+/** Opens a client of the package `redis`. */
 export const openRedis: Open = async (url, signal) => {
   const { createClient, createCluster } = await import("redis")
   const options = {
@@ -58,7 +58,7 @@ export const openRedis: Open = async (url, signal) => {
   const { password, protocol, username } = new URL(url)
   const socket = { ...options.socket, ...(protocol === "rediss:" && { tls: true as const }) }
   const login = { username: decodeURIComponent(username), password: decodeURIComponent(password) }
-  // What the address says of one node holds for all of them.
+  // The credentials and the protocol of the address apply to all nodes.
   const defaults = { ...options, socket, ...(password !== "" && login) }
   const cluster = createCluster({ rootNodes: [{ url }], defaults }).on("error", ignore)
   signal.throwIfAborted()
@@ -101,7 +101,7 @@ const openIoredisCluster = async (
   }
 }
 
-/** Opens a client by the package `ioredis`. */
+/** Opens a client of the package `ioredis`. */
 export const openIoredis: Open = async (url, signal) => {
   const { Cluster, Redis } = await import("ioredis")
   const options = {
@@ -112,7 +112,7 @@ export const openIoredis: Open = async (url, signal) => {
     retryStrategy: () => null
   }
   const client = new Redis(url, options)
-  // Its promise says only that there is no connection; this says why.
+  // The promise only reports that there is no connection; the event has the reason.
   let reason: unknown
   client.on("error", (error) => (reason = error))
   signal.throwIfAborted()
@@ -145,11 +145,11 @@ const openInstalled: Open = async (url, signal) => {
   }
 }
 
-/** What a server answers begins with a code. Some of its answers say that another server is the right one by now. */
+/** Errors of a server begin with a code. Some codes say that another server is responsible now. */
 const isAnswer = /^[A-Z]{2,} /
 const isElsewhere = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|NOREPLICAS) /
 
-/** A connection to an address, which is opened when it is used, and closed with its scope. */
+/** A connection to an address. It opens when it is used, and closes with the scope. */
 export const connect = (url: string, open = openInstalled): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => new Lasting(url, open)),
@@ -196,13 +196,13 @@ class Lasting implements Connection {
           if (!isOpen || !isAnswer.test(message) || isElsewhere.test(message)) this.close()
           return new StoreError({ cause })
         }
-        // A dead connection reports nothing, so callers wait no longer than this.
+        // A dead connection reports nothing: a caller that gives up closes it.
       }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close())))
     })
   }
 }
 
-/** `SCAN` gives a page of keys, and where the next one begins: at 0 after the last. A key may come twice. */
+/** Reads all keys. `SCAN` returns a page and the cursor of the next one, 0 after the last. A key may come twice. */
 const keysOf = async (
   send: (words: ReadonlyArray<string>) => Promise<unknown>,
   pattern: string

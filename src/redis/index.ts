@@ -1,20 +1,20 @@
 /**
  * One budget for many processes, in Redis or Valkey.
  *
- * Limits belong to an organisation, not to a process. Under this store all processes that name the same prefix and pool
- * share one set of levels, pauses, learned limits, quotas and calls in flight. Everything else of a budget, its queue and
- * its options, stays as it was.
+ * Limits belong to an organisation, not to a process. With this store, all processes with the same prefix and pool share one
+ * set of levels, pauses, learned limits, quotas and calls in flight. The queue and the options of a budget stay with its
+ * process.
  *
  * **Details**
  *
- * A pool is one hash, which a process replaces in one step, if no other did meanwhile (see `BudgetStore`). Processes hold
- * leases: what a dead one had in flight returns when its lease is over. The time of a pool is that of the processes, so
- * the clock of the server does not matter.
+ * A pool is one hash, which a process replaces atomically unless another process was faster (see `BudgetStore`). Processes
+ * hold leases: the places of a dead process become free when its lease is over. The time of a pool is that of the processes,
+ * so the clock of the server does not matter.
  *
  * **Gotchas**
  *
- * - Redis must run scripts: any server from version 6.2, Valkey, or a cluster (each pool lies on one node of it).
- * - Give the server `maxmemory-policy noeviction`: a pool whose state is evicted and that no process remembers starts anew.
+ * - Redis must run scripts: any server from version 6.2, Valkey, or a cluster (each pool is on one of its nodes).
+ * - Set `maxmemory-policy noeviction` on the server: a pool whose state is evicted, and that no process knows, starts anew.
  *
  * **Example** (a budget in Redis)
  *
@@ -48,23 +48,23 @@ import * as Store from "./store.ts"
 export { type SharedPoolStatus, status, watch } from "./status.ts"
 
 /**
- * How processes share, and which of them.
+ * Which processes share a budget, and how.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options extends BudgetStore.Options {
   /**
-   * The start of all names in Redis: processes that name the same share their budgets.
+   * The beginning of all keys in Redis. Processes with the same prefix share their budgets.
    *
-   * Set it where programs with different limits use one Redis. With the default, two of them that have one set of limits
-   * each share the pool "default".
+   * Set it if programs with different limits use one Redis. With the same prefix, two programs that each have one set of
+   * limits share the pool "default".
    *
    * @default "floodgate"
    */
   readonly prefix?: string | undefined
   /**
-   * What this process is called in a status.
+   * The name of this process in a status.
    *
    * @default the name of the host
    */
@@ -81,10 +81,10 @@ const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Opti
  *
  * **Gotchas**
  *
- * Let the client fail while it is not connected; otherwise an outage is noticed by the timeout only. In a cluster let it
- * be one of the whole cluster: pools of another node fail.
+ * Configure the client to fail while it is not connected; otherwise only the timeout notices an outage. For a cluster it must
+ * be a client of the whole cluster, because pools on other nodes fail.
  *
- * Throws a `RangeError` when a duration is not finite and above zero.
+ * Throws a `RangeError` if a duration is not finite or not above zero.
  *
  * @category layers
  * @since 0.1.0
@@ -100,18 +100,18 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
   )
 
 /**
- * The store on the Redis server at an address, or on the cluster that the server belongs to, by the client that is
- * installed: `redis`, else `ioredis`. A server that is not there is away: the layer is built all the same.
+ * The store on the Redis server at an address, or on the cluster that the server belongs to. It uses the installed client,
+ * `redis` or else `ioredis`. The layer is built even if the server cannot be reached.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when the address is invalid, and when a duration is not finite and above zero.
+ * Throws a `RangeError` if the address is invalid, or if a duration is not finite or not above zero.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layerStoreUrl = ({ url, ...options }: Options & { readonly url: string }): Layer.Layer<never> => {
-  // It may hold a password, so that the error does not repeat it.
+  // The address may contain a password, so the error does not repeat it.
   if (!isAddress(url)) invalid("Redis: url", "an address such as redis://127.0.0.1:6379", "something else (not shown)")
   return Layer.effect(
     BudgetStore.BudgetStore,
@@ -126,8 +126,8 @@ const Address = Schema.String.check(
 )
 
 /**
- * The store on the server that the configuration names: `REDIS_URL`, and `FLOODGATE_REDIS_PREFIX` for the prefix where the
- * options give none. Fails with a `ConfigError` when there is no address.
+ * The store on the server from the configuration: `REDIS_URL`, and `FLOODGATE_REDIS_PREFIX` unless the options have a prefix.
+ * Fails with a `ConfigError` if there is no address.
  *
  * @category layers
  * @since 0.1.0

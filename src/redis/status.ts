@@ -1,6 +1,4 @@
-/**
- * What each process holds.
- */
+/** Reads the shared pools in Redis, without changing them. */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -13,7 +11,7 @@ import * as Store from "./store.ts"
 export type { ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
 
 /**
- * Where to look.
+ * The Redis server, and the prefix of the pools.
  *
  * @category options
  * @since 0.1.0
@@ -43,7 +41,7 @@ const connected = ({
   Effect.map(Client.connect(url), (client) => look(client, prefix))
 
 /**
- * All pools under a prefix as they stand: levels, and who holds and waits for what in which process. It only looks.
+ * All pools under a prefix: their levels, and what each process holds and waits for. It changes nothing.
  *
  * @category combinators
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * The store in Redis: one hash a pool, and a script that replaces it if nobody else did.
+ * The store in Redis: one hash per pool, and a script that replaces it if its version is the expected one.
  */
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
@@ -9,8 +9,9 @@ import { type Store, StoreError, type Stored } from "../BudgetStore.ts"
 export type Send = (key: string, words: ReadonlyArray<string>) => Effect.Effect<unknown, StoreError>
 
 /**
- * `KEYS[1]` is the pool; the arguments are the version that is expected (empty for none), the next one, its value and how
- * many milliseconds it is kept, or none to read. Returns nothing where it was replaced, else what is stored, and its age.
+ * `KEYS[1]` is the pool. The arguments are the expected version (empty for none), the next version, its value, and how many
+ * milliseconds it is kept; without arguments the script reads. Returns nothing if it has replaced the value; otherwise what is
+ * stored, and its age.
  */
 export const script = `
 local time = redis.call('TIME')
@@ -25,7 +26,7 @@ return false
 `
 const sha = createHash("sha1").update(script).digest("hex")
 
-/** The key of a pool. A name may hold anything but what is a pattern to `SCAN`. */
+/** Quotes a part of a key, so that it contains no pattern characters of `SCAN`. */
 const quote = (text: string): string => encodeURIComponent(text).replaceAll("*", "%2A")
 export const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
 export const pattern = (prefix: string): string => `${quote(prefix)}:*`
@@ -38,7 +39,7 @@ export const nameOf = (prefix: string, key: string): string | undefined => {
   }
 }
 
-/** Anything but a hash with all fields is not a state of ours. */
+/** Reads a reply of the script. Fails unless the hash has all fields. */
 const storedOf = (key: string, reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
   const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
   if (version === null && value === null) return Effect.undefined
