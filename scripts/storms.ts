@@ -57,7 +57,8 @@ const work = async (): Promise<void> => {
     let tally = Tally.nothing
     for (let seed = from; seed < to; seed++) tally = Tally.add(tally, Tally.of(seed, redis))
     const { system, user } = process.cpuUsage(before)
-    process.send!({ tally, cpuMillis: (system + user) / 1_000 } satisfies Result)
+    // Nobody listens any more where the first process was killed.
+    process.send!({ tally, cpuMillis: (system + user) / 1_000 } satisfies Result, () => {})
   })
 }
 
@@ -101,7 +102,7 @@ class Run {
 
   start(): void {
     setInterval(() => console.log(`seed ${say(this.rest)}: ${this.line}`), progressMillis)
-    process.on("SIGINT", () => this.finish(130))
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => this.finish(130))
     for (let i = Math.min(numberOf("workers", 1), this.end - this.first); i >= 1; i--) {
       const child = fork(import.meta.filename, ["--worker"])
       child.on("message", (result: Result) => this.hear(child, result))

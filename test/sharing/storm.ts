@@ -90,6 +90,7 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
     const refused: Array<string> = []
     let done = 0
     let silence = 0
+    /** When the lease of somebody who is gone began at the latest. Who comes later may not know that time has passed. */
     let goneAt = -Infinity
     /** Of each process, how many wait, and when somebody went, was refused, or came when nobody waited. */
     const lines = new Map<World.Process, { waiting: number; movedAt: number }>()
@@ -147,6 +148,7 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
         skewMillis: yield* Random.nextBetween(-1e7, 1e7),
         drift: yield* Random.nextBetween(-1e-5, 1e-5)
       })
+      if (goneAt > -Infinity) goneAt = clock.currentTimeMillisUnsafe()
       processes.push(process)
       lines.set(process, { waiting: 0, movedAt: 0 })
       alive.add(process)
