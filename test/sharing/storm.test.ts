@@ -18,7 +18,8 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
   it.each([
     ["a call that needs the whole bucket waits for it among small ones", 1_040, true],
     ["it waits for it beside the part of a process that is gone", 3_015, true],
-    ["what a dead process held is given back", 2_088, false]
+    ["what a dead process held is given back", 2_088, false],
+    ["a newcomer does not know how long somebody is dead", 165, true]
   ] as const)("is well where %s", (_, seed, isLossyStore) => {
     const complaint = Storm.complaint(seed, isLossyStore, redis)
     assert.isUndefined(complaint, complaint)
