@@ -25,7 +25,7 @@ import * as Budget from "floodgate/Budget"
 import { ProviderServer } from "floodgate/testing/server"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
-import { isLlmError } from "floodgate/LlmError"
+import { LlmError } from "floodgate/LlmError"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { spawn } from "node:child_process"
 
@@ -99,7 +99,8 @@ const agent = (ask: Ask, name: string, tally: Tally, scale: number) =>
       if (Exit.isFailure(exit)) {
         const error = Exit.findErrorOption(exit)
         if (error._tag === "Some" && error.value === "cancelled") tally.cancelled++
-        else if (error._tag === "Some" && (isLlmError(error.value) || error.value instanceof Error)) tally.failed++
+        else if (error._tag === "Some" && (error.value instanceof LlmError || error.value instanceof Error))
+          tally.failed++
         else tally.defects++
       }
       yield* Effect.sleep((yield* Random.nextIntBetween(0, 2_000)) / scale)

@@ -26,7 +26,7 @@ export const client = (model: string, provider: Layer.Layer<LlmProvider>) =>
 
 /** What another provider may do better: not a request that is wrong everywhere. */
 export const mayFallBack = (error: LlmError | Budget.BudgetError): boolean =>
-  error.isRetryable || (error._tag === "LlmError" && ["SpendLimited", "BillingFailed"].includes(error.reason._tag))
+  error.isRetryable || (error._tag === "LlmError" && error.reason._tag === "SpendLimited")
 
 /**
  * The layers are built once, and the steps are given what they made. A plan that is given layers builds them for each

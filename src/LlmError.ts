@@ -30,14 +30,12 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Limits from "./Limits.ts"
 import * as Amounts from "./limits/amounts.ts"
-import type { Pushback } from "./llmError/models.ts"
+import type { Pushback } from "./limits/signal.ts"
 import { LlmErrorReason } from "./llmError/reasons.ts"
 
-export { type Pushback, Received } from "./llmError/models.ts"
 export * from "./llmError/reasons.ts"
 
 // -----------------------------------------------------------------------------
@@ -161,8 +159,14 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return usageOf(this.reason)
   }
 
-  /** How the provider asked to slow down, if it did. */
-  get pushback(): Pushback | undefined {
+  /**
+   * What the failure may mean for other calls, too; the budget judges it.
+   *
+   * - `"rateLimit"`: a limit was passed
+   * - `"ramp"`: usage grows too fast
+   * - `"overload"`: the provider failed or could not be reached; its limits are not at fault
+   */
+  get pushback(): "rateLimit" | "ramp" | "overload" | undefined {
     return pushbackOf(this.reason)
   }
 
@@ -192,11 +196,3 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     })
   }
 }
-
-/**
- * Whether a value is an {@link LlmError}.
- *
- * @category guards
- * @since 0.1.0
- */
-export const isLlmError = (u: unknown): u is LlmError => Predicate.isTagged(u, "LlmError") && u instanceof LlmError

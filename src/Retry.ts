@@ -52,7 +52,7 @@ import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import { durationOf, finiteOf, invalid } from "./input/arguments.ts"
-import { isLlmError } from "./LlmError.ts"
+import { LlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
 import { RetryBudget } from "./retry/budget.ts"
 import { Deadline } from "./retry/deadline.ts"
@@ -422,7 +422,7 @@ export const make: {
 
 /** Notes in an `LlmError` why there was no further retry. */
 const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
-  isLlmError(error) && stoppedBy !== undefined ? (error.annotate({ stoppedBy }) as typeof error) : error
+  error instanceof LlmError && stoppedBy !== undefined ? (error.annotate({ stoppedBy }) as typeof error) : error
 
 /**
  * Retries an effect as the policy says, within the {@link RetryBudget}. Success, error and requirements stay the same.

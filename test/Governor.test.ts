@@ -445,7 +445,7 @@ describe("Governor", () => {
 
   describe("retry", () => {
     /** Says nothing of the provider, so that each is the call's own. */
-    const conflict = new LlmError.Conflict({ status: 409, requestId: "req_1" })
+    const conflict = new LlmError.InvalidRequest({ status: 409, requestId: "req_1" })
 
     it.effect("makes as many attempts as the policy allows, and says so", () =>
       Effect.gen(function* () {
@@ -510,7 +510,7 @@ describe("Governor", () => {
 
     it.effect("says nothing of giving up when the failure is terminal", () =>
       Effect.gen(function* () {
-        const error = yield* Effect.flip(run(() => fail(new LlmError.NotFound({ status: 404 }))))
+        const error = yield* Effect.flip(run(() => fail(new LlmError.InvalidRequest({ status: 404 }))))
         assert.instanceOf(error, LlmError.LlmError)
         assert.deepStrictEqual([error.attempts, error.waited, error.stoppedBy], [1, undefined, undefined])
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
@@ -1124,7 +1124,7 @@ describe("Governor", () => {
 
     it.effect("stays warm when the first fails after another has warmed it", () =>
       Effect.gen(function* () {
-        const late = Effect.andThen(Effect.sleep("70 seconds"), fail(new LlmError.NotFound({ status: 404 })))
+        const late = Effect.andThen(Effect.sleep("70 seconds"), fail(new LlmError.InvalidRequest({ status: 404 })))
         yield* begun(2, (n) => (n === 1 ? late : slow(n)))
         yield* TestClock.adjust("70 seconds")
         assert.strictEqual((yield* begun(2, slow)).length, 2)

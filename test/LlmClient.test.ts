@@ -111,7 +111,9 @@ describe("LlmClient", () => {
     })
 
     it.effect("is retried, and says in the end what it tried", () => {
-      const { live, seen } = over({ create: () => fail(new LlmError.Conflict({ status: 409, requestId: "req_1" })) })
+      const { live, seen } = over({
+        create: () => fail(new LlmError.InvalidRequest({ status: 409, requestId: "req_1" }))
+      })
       return Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(Effect.flip(LlmClient.create(params)))
         yield* TestClock.adjust("3 seconds")

@@ -10,14 +10,14 @@ const wrap = (reason: LlmError.LlmErrorReason) => new LlmError.LlmError({ reason
 
 const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
-const received = (started: boolean): LlmError.Received => ({
+const received = (started: boolean): NonNullable<LlmError.LlmErrorReason["received"]> => ({
   usage: { requests: 1, inputTokens: 15, outputTokens: 4 },
   text: started ? "Hel" : "",
   started
 })
 
 /** The outcomes: the reason, whether to retry, what the call used, what the budget is told. */
-const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.Pushback | undefined]> = [
+const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.LlmError["pushback"]]> = [
   [new LlmError.RateLimited({ status: 429 }), true, Amounts.nothing, "rateLimit"],
   [new LlmError.RampLimited({ status: 429 }), true, Amounts.nothing, "ramp"],
   [new LlmError.SpendLimited({ status: 429 }), false, Amounts.nothing, undefined],
@@ -28,14 +28,12 @@ const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmE
   [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, "overload"],
   [new LlmError.CircuitOpen({ pool: "default" }), true, Amounts.nothing, undefined],
   [new LlmError.DeadlineMissed({ wait: Duration.zero, left: Duration.zero }), false, Amounts.nothing, undefined],
-  [new LlmError.Conflict({ status: 409 }), true, refused, undefined],
+  [new LlmError.InvalidRequest({ status: 409 }), true, refused, undefined],
   [new LlmError.InvalidRequest({ status: 400 }), false, refused, undefined],
   [new LlmError.InvalidRequest(), false, Amounts.nothing, undefined],
-  [new LlmError.Unauthenticated({ status: 401 }), false, refused, undefined],
-  [new LlmError.Forbidden({ status: 403 }), false, refused, undefined],
-  [new LlmError.NotFound({ status: 404 }), false, refused, undefined],
-  [new LlmError.TooLarge({ status: 413 }), false, refused, undefined],
-  [new LlmError.BillingFailed({ status: 402 }), false, refused, undefined],
+  [new LlmError.AccessDenied({ status: 401 }), false, refused, undefined],
+  [new LlmError.InvalidRequest({ status: 413 }), false, refused, undefined],
+  [new LlmError.SpendLimited({ status: 402 }), false, Amounts.nothing, undefined],
   [new LlmError.MalformedResponse({ status: 200 }), false, { requests: 1 }, undefined],
   [new LlmError.StreamInterrupted({ kind: "cut", received: received(false) }), true, received(false).usage, "overload"],
   [new LlmError.StreamInterrupted({ kind: "cut", received: received(true) }), false, received(true).usage, undefined]
@@ -92,7 +90,7 @@ describe("LlmError", () => {
       attempts: 3
     })
     const copy = Schema.decodeUnknownSync(codec)(JSON.parse(JSON.stringify(Schema.encodeSync(codec)(error))))
-    assert.isTrue(LlmError.isLlmError(copy))
+    assert.isTrue(copy instanceof LlmError.LlmError)
     assert.strictEqual(copy.message, error.message)
     assert.deepStrictEqual(copy.signal, error.signal)
     assert.deepStrictEqual(copy.retryAfter, error.retryAfter)

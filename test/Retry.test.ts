@@ -13,7 +13,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
-import { LlmError, NotFound, Overloaded, RateLimited } from "floodgate/LlmError"
+import { InvalidRequest, LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { interruptAt } from "./support/yieldAt.ts"
 import { Deadline } from "../src/retry/deadline.ts"
@@ -304,7 +304,7 @@ describe("Retry", () => {
           assert.include(error.message, "the retry schedule has ended")
           assert.strictEqual(starts.length, 3)
           const never = Retry.make({ backoff: Schedule.recurs(0) })
-          const notFound = new LlmError({ reason: new NotFound({ status: 404 }) })
+          const notFound = new LlmError({ reason: new InvalidRequest({ status: 404 }) })
           assert.isUndefined((yield* Effect.flip(Retry.withPolicy(Effect.fail(notFound), never))).stoppedBy)
         })
       )
@@ -347,7 +347,7 @@ describe("Retry", () => {
 
       it.effect("decides alone, whatever the error says", () =>
         Effect.gen(function* () {
-          const notFound = new LlmError({ reason: new NotFound({ status: 404 }) })
+          const notFound = new LlmError({ reason: new InvalidRequest({ status: 404 }) })
           const always = Retry.make({ jitter: "none", while: (_: LlmError) => true })
           const { call, starts } = failing(1, notFound)
           const fiber = yield* Effect.forkChild(Retry.withPolicy(call, always))

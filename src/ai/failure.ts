@@ -11,7 +11,7 @@ import {
   RateLimited,
   ServerFailed,
   SpendLimited,
-  Unauthenticated
+  AccessDenied
 } from "../LlmError.ts"
 
 // -----------------------------------------------------------------------------
@@ -44,7 +44,7 @@ const fromReason = (error: AiError.AiError, now: number): Failure => {
     case "InternalProviderError":
       return failed(new ServerFailed({ status: 500 }))
     case "AuthenticationError":
-      return failed(new Unauthenticated({ status: 401 }))
+      return failed(new AccessDenied({ status: 401 }))
     case "InvalidRequestError":
     case "UnsupportedSchemaError":
     case "ToolkitRequiredError":

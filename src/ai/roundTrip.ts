@@ -13,7 +13,7 @@ import { FailedAttempt } from "../governor/failure.ts"
 import type { Failure as GovernorFailure } from "../governor/models.ts"
 import { peel } from "../governor/peel.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
-import { isLlmError, type LlmError } from "../LlmError.ts"
+import { LlmError } from "../LlmError.ts"
 import * as Describe from "./describe.ts"
 import * as Failure from "./failure.ts"
 
@@ -43,7 +43,7 @@ const unwrap =
   (method: string) =>
   <E>(error: Failed<E> | LlmError | BudgetError | E): E | AiError.AiError => {
     if (error instanceof Failed) return error.error
-    return error instanceof BudgetError || isLlmError(error) ? Failure.toAiError(method, error) : error
+    return error instanceof BudgetError || error instanceof LlmError ? Failure.toAiError(method, error) : error
   }
 
 /** How round trips are made, see `Options`. */

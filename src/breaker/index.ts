@@ -60,7 +60,7 @@ import * as Schedule from "effect/Schedule"
 import { causeOf } from "../governor/failure.ts"
 import { Breaker } from "../governor/models.ts"
 import { durationOf } from "../input/arguments.ts"
-import { CircuitOpen, isLlmError, LlmError } from "../LlmError.ts"
+import { CircuitOpen, LlmError } from "../LlmError.ts"
 
 /**
  * When a circuit opens, and for how long.
@@ -95,7 +95,7 @@ const openings = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
   if (Exit.isSuccess(exit)) return CircuitBreaker.success
   const error = causeOf(Option.getOrUndefined(Cause.findErrorOption(exit.cause)))
-  if (!isLlmError(error)) return CircuitBreaker.ignored
+  if (!(error instanceof LlmError)) return CircuitBreaker.ignored
   switch (error.reason._tag) {
     case "Overloaded":
     case "ServerFailed":

@@ -17,7 +17,7 @@ import type { Event } from "../Events.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
-import type { Pushback } from "../LlmError.ts"
+import type { Pushback } from "../limits/signal.ts"
 import {
   BudgetError,
   type BudgetErrorReason,

@@ -2,7 +2,7 @@
  * The state of a shared pool, in plain numbers.
  */
 import type { Stored } from "./models.ts"
-import type { Pushback } from "../LlmError.ts"
+import type { Pushback } from "../limits/signal.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { type DimensionStatus, dimensionsOf } from "../admission/status.ts"

@@ -13,7 +13,7 @@ import * as Recency from "../input/recency.ts"
 import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { durationOf } from "../input/arguments.ts"
-import { isLlmError } from "../LlmError.ts"
+import { LlmError } from "../LlmError.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { gemini } from "../protocol/gemini.ts"
 import { parseJson } from "../protocol/json.ts"
@@ -122,7 +122,7 @@ const withHeader = (response: RefusalResponse, name: string, value: string): Ref
  */
 export const refuse = ({ match: { protocol } }: Planned, error: unknown): RefusalResponse | undefined => {
   if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
-  if (!isLlmError(error)) return undefined
+  if (!(error instanceof LlmError)) return undefined
   const { message, reason } = error
   if (reason._tag === "DeadlineMissed") {
     return protocol.refuse({ kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message })

@@ -13,7 +13,7 @@ import { isAmount } from "../limits/amounts.ts"
 import { mostPools, nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import * as Recency from "../input/recency.ts"
-import { DeadlineMissed, isLlmError, LlmError, TimedOut } from "../LlmError.ts"
+import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
 import { ofProcess } from "../retry/budget.ts"
 import { Deadline } from "../retry/deadline.ts"
 import * as Loop from "../retry/loop.ts"
@@ -147,7 +147,8 @@ export const retry = <A, E, R>(
       deadline: Context.get(context, Deadline) ?? Infinity,
       attempt: (last): Effect.Effect<A, E | LlmError, R> => (last < clock.currentTimeMillisUnsafe() ? tooLate : self),
       judge: (error) => ({ ...judgementOf(error, policy), isOwn: true }),
-      finish: (error, stoppedBy) => (isLlmError(error) ? (error.annotate({ stoppedBy }) as typeof error) : error)
+      finish: (error, stoppedBy) =>
+        error instanceof LlmError ? (error.annotate({ stoppedBy }) as typeof error) : error
     })
   })
 

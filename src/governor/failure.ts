@@ -5,7 +5,8 @@ import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied } from "../Budget.ts"
-import { isLlmError, type Pushback } from "../LlmError.ts"
+import type { Pushback } from "../limits/signal.ts"
+import { LlmError } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
 import type { Failure } from "./models.ts"
 import type { Reach } from "./pool.ts"
@@ -31,7 +32,7 @@ export const causeOf = (error: unknown): unknown => (error instanceof FailedAtte
 
 /** Whether nothing was sent because the budget refused the call, or its deadline did. */
 export const isRefusal = (error: unknown): boolean =>
-  error instanceof BudgetError || (isLlmError(error) && error.reason._tag === "DeadlineMissed")
+  error instanceof BudgetError || (error instanceof LlmError && error.reason._tag === "DeadlineMissed")
 
 const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
 
@@ -78,7 +79,7 @@ const readingOf = (cause: unknown): Reading => {
  */
 export const reach = (error: unknown): Reach | undefined => {
   const cause = causeOf(error)
-  if (!isLlmError(cause)) return undefined
+  if (!(cause instanceof LlmError)) return undefined
   if (cause.status !== undefined) return "answered"
   if (cause.reason._tag !== "ConnectionFailed" || cause.reason.sent) return undefined
   const { code } = cause.reason

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
-import { LlmError, type LlmErrorReason, type Received } from "../LlmError.ts"
+import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { type Answer, emptyAnswer, receivedOf, usageOf } from "../protocol/protocol.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
 
@@ -82,7 +82,7 @@ export class Progress {
   }
 
   /** What came of the answer, without its text, which the reader has. */
-  get received(): Received {
+  get received(): NonNullable<LlmErrorReason["received"]> {
     return receivedOf(this.answer, "")
   }
 

@@ -10,7 +10,7 @@ import type * as Events from "../Events.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import { isLlmError } from "../LlmError.ts"
+import { LlmError } from "../LlmError.ts"
 import type { Price } from "../prices/rates.ts"
 import type { StopReason } from "../retry/errors.ts"
 import { perDollar } from "../spending/ledger.ts"
@@ -207,7 +207,7 @@ export class HeldTicket implements Ticket, Usage.Held {
 
 /** The final error with the history of the call: its attempts, its waits, and why it stopped. */
 export const withHistory = <E>(error: E, trace: Trace.Trace, stoppedBy?: StopReason): E =>
-  isLlmError(error)
+  error instanceof LlmError
     ? (error.annotate({
         attempts: trace.attempts,
         waited: trace.waited > 0 ? Duration.millis(trace.waited) : undefined,

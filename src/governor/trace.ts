@@ -13,7 +13,7 @@ import type * as Accounting from "../Accounting.ts"
 import type { Reservation } from "../Budget.ts"
 import { promptTokens } from "../limits/actual.ts"
 import type * as Limits from "../Limits.ts"
-import { isLlmError } from "../LlmError.ts"
+import { LlmError } from "../LlmError.ts"
 import { errorType } from "./failure.ts"
 import type { Call, ResponseInfo } from "./models.ts"
 import type { Pool } from "./pool.ts"
@@ -127,7 +127,7 @@ export const ended = (span: Tracer.Span, trace: Trace, exit: Exit.Exit<unknown, 
   const error = Exit.findErrorOption(exit)
   if (error._tag === "None") return
   note(span, { "error.type": errorType(error.value) })
-  if (!isLlmError(error.value)) return
+  if (!(error.value instanceof LlmError)) return
   note(span, {
     "http.response.status_code": error.value.status,
     "floodgate.request.id": error.value.requestId,

@@ -35,3 +35,12 @@ export interface Signal {
   /** The provider's own time of the response (the `date` header), milliseconds since the epoch. */
   readonly date?: number | undefined
 }
+
+/**
+ * What a failure may mean for other calls, too; the budget judges it.
+ *
+ * - `"rateLimit"`: a limit was passed
+ * - `"ramp"`: usage grows too fast
+ * - `"overload"`: the provider failed or could not be reached; its limits are not at fault
+ */
+export type Pushback = "rateLimit" | "ramp" | "overload"

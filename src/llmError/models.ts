@@ -28,10 +28,8 @@ export const Signal = Schema.Struct({
 })
 
 /**
- * A schema for {@link Received}.
- *
- * @category schemas
- * @since 0.1.0
+ * What had arrived of a response when it failed half-way: usage in tokens, the partial text, and whether any content was
+ * handed on.
  */
 export const Received = Schema.Struct({
   /** The usage observed up to the failure. */
@@ -42,23 +40,4 @@ export const Received = Schema.Struct({
   started: Schema.Boolean
 })
 
-/**
- * What had arrived of a response when it failed half-way: usage in tokens, the partial text, and whether any content was
- * handed on.
- *
- * @category models
- * @since 0.1.0
- */
 export type Received = typeof Received.Type
-
-/**
- * What a failure may mean for other calls, too; the budget judges it.
- *
- * - `"rateLimit"`: a limit was passed
- * - `"ramp"`: usage grows too fast
- * - `"overload"`: the provider failed or could not be reached; its limits are not at fault
- *
- * @category models
- * @since 0.1.0
- */
-export type Pushback = "rateLimit" | "ramp" | "overload"

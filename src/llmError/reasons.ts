@@ -95,8 +95,8 @@ export class RampLimited extends Schema.TaggedError<RampLimited>("floodgate/LlmE
 }
 
 /**
- * A spend limit or quota is used up. Not retryable, although providers answer 429: it lasts until `resumesAt` or until
- * somebody raises the limit.
+ * A spend limit or quota is used up, or the account's billing failed (402). Not retryable, although providers answer 429 as
+ * well: it lasts until `resumesAt`, or until somebody raises the limit or pays.
  *
  * @category errors
  * @since 0.1.0
@@ -111,7 +111,8 @@ export class SpendLimited extends Schema.TaggedError<SpendLimited>("floodgate/Ll
   }
   override get message(): string {
     const resumes = this.resumesAt === undefined ? "" : `resumes at ${this.resumesAt.toJSON()}; `
-    return say(this, "spend limit reached", `${resumes}raise the limit or add credit, retrying does not help`)
+    const what = this.status === 402 ? "payment required" : "spend limit reached"
+    return say(this, what, `${resumes}raise the limit or add credit, retrying does not help`)
   }
 }
 
@@ -194,23 +195,16 @@ export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floo
   }
 }
 
-/**
- * The request conflicts with another one (409). Retryable, as the official SDK does.
- *
- * @category errors
- * @since 0.1.0
- */
-export class Conflict extends Schema.TaggedError<Conflict>("floodgate/LlmError/Conflict")("Conflict", fields) {
-  get isRetryable(): boolean {
-    return mayRepeat(this)
-  }
-  override get message(): string {
-    return say(this, "in conflict with another request", wait(this))
-  }
+/** What a status of a refused request says, and what helps. */
+const refusals: Readonly<Record<number, readonly [what: string, wayOut: string]>> = {
+  404: ["not found", "check the model's name and the base URL"],
+  413: ["the request is too large", "send less at once"]
 }
 
 /**
- * The provider, or the SDK before sending, refused the request as invalid (400, 422 and other 4xx). Not retryable.
+ * The provider, or the SDK before sending, refused the request: it is wrong (400, 422 and other 4xx), too large (413; 32 MB at
+ * Anthropic), for a model or an address that does not exist (404), or in conflict with another request (409). The `status`
+ * tells them apart; without one nothing was sent. Not retryable, except for a conflict, as the official SDK does.
  *
  * @category errors
  * @since 0.1.0
@@ -220,93 +214,34 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgat
   fields
 ) {
   get isRetryable(): boolean {
-    return false
+    return this.status === 409 && mayRepeat(this)
   }
   override get message(): string {
-    return this.status === undefined
-      ? say(this, "failed before an answer", "change the request or the code around it, retrying does not help")
-      : say(this, "invalid request", "change the request, retrying does not help")
+    if (this.status === 409) return say(this, "in conflict with another request", wait(this))
+    if (this.status === undefined) {
+      return say(this, "failed before an answer", "change the request or the code around it, retrying does not help")
+    }
+    return say(this, ...(refusals[this.status] ?? ["invalid request", "change the request, retrying does not help"]))
   }
 }
 
 /**
- * The credentials are missing or wrong (401). Not retryable.
+ * The credentials are missing or wrong (401), or do not allow this (403). Not retryable.
  *
  * @category errors
- * @since 0.1.0
+ * @since 0.3.0
  */
-export class Unauthenticated extends Schema.TaggedError<Unauthenticated>("floodgate/LlmError/Unauthenticated")(
-  "Unauthenticated",
+export class AccessDenied extends Schema.TaggedError<AccessDenied>("floodgate/LlmError/AccessDenied")(
+  "AccessDenied",
   fields
 ) {
   get isRetryable(): boolean {
     return false
   }
   override get message(): string {
-    return say(this, "not authenticated", "check the API key")
-  }
-}
-
-/**
- * The credentials do not allow this (403). Not retryable.
- *
- * @category errors
- * @since 0.1.0
- */
-export class Forbidden extends Schema.TaggedError<Forbidden>("floodgate/LlmError/Forbidden")("Forbidden", fields) {
-  get isRetryable(): boolean {
-    return false
-  }
-  override get message(): string {
-    return say(this, "not permitted", "check what the API key and its workspace may use")
-  }
-}
-
-/**
- * The model or the address does not exist (404). Not retryable.
- *
- * @category errors
- * @since 0.1.0
- */
-export class NotFound extends Schema.TaggedError<NotFound>("floodgate/LlmError/NotFound")("NotFound", fields) {
-  get isRetryable(): boolean {
-    return false
-  }
-  override get message(): string {
-    return say(this, "not found", "check the model's name and the base URL")
-  }
-}
-
-/**
- * The request is larger than the provider accepts (413; 32 MB at Anthropic). Not retryable.
- *
- * @category errors
- * @since 0.1.0
- */
-export class TooLarge extends Schema.TaggedError<TooLarge>("floodgate/LlmError/TooLarge")("TooLarge", fields) {
-  get isRetryable(): boolean {
-    return false
-  }
-  override get message(): string {
-    return say(this, "the request is too large", "send less at once")
-  }
-}
-
-/**
- * There is a problem with the billing (402). Not retryable.
- *
- * @category errors
- * @since 0.1.0
- */
-export class BillingFailed extends Schema.TaggedError<BillingFailed>("floodgate/LlmError/BillingFailed")(
-  "BillingFailed",
-  fields
-) {
-  get isRetryable(): boolean {
-    return false
-  }
-  override get message(): string {
-    return say(this, "billing failed", "check the account's billing, retrying does not help")
+    return this.status === 403
+      ? say(this, "not permitted", "check what the API key and its workspace may use")
+      : say(this, "not authenticated", "check the API key")
   }
 }
 
@@ -417,13 +352,8 @@ export const LlmErrorReason = Schema.Union([
   ServerFailed,
   TimedOut,
   ConnectionFailed,
-  Conflict,
   InvalidRequest,
-  Unauthenticated,
-  Forbidden,
-  NotFound,
-  TooLarge,
-  BillingFailed,
+  AccessDenied,
   StreamInterrupted,
   MalformedResponse,
   CircuitOpen,

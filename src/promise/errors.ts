@@ -1,7 +1,7 @@
 /** What a call of `run` or `limiter` is refused with. */
 import * as Duration from "effect/Duration"
 import { BudgetError } from "../Budget.ts"
-import { isLlmError } from "../LlmError.ts"
+import { LlmError } from "../LlmError.ts"
 
 /**
  * Why a call was refused that had not been sent.
@@ -56,7 +56,7 @@ export const plain = (error: unknown): unknown => {
     const wait = "wait" in reason ? Duration.toSeconds(reason.wait) : undefined
     return new RefusedError(reasons[reason._tag], message, pool, wait, failure)
   }
-  if (!isLlmError(error)) return error
+  if (!(error instanceof LlmError)) return error
   const { message, reason, retryAfter } = error
   if (reason._tag === "DeadlineMissed") {
     return new RefusedError("waitTooLong", message, reason.pool, Duration.toSeconds(reason.wait))

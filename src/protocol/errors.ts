@@ -27,13 +27,8 @@ export type FailureReason =
   | "Overloaded"
   | "ServerFailed"
   | "TimedOut"
-  | "Conflict"
   | "InvalidRequest"
-  | "Unauthenticated"
-  | "Forbidden"
-  | "NotFound"
-  | "TooLarge"
-  | "BillingFailed"
+  | "AccessDenied"
   | "MalformedResponse"
 
 /**
@@ -101,13 +96,10 @@ const byCode: Readonly<Record<string, FailureReason>> = {
 }
 
 const byStatus: Readonly<Record<number, FailureReason>> = {
-  401: "Unauthenticated",
-  402: "BillingFailed",
-  403: "Forbidden",
-  404: "NotFound",
+  401: "AccessDenied",
+  402: "SpendLimited",
+  403: "AccessDenied",
   408: "TimedOut",
-  409: "Conflict",
-  413: "TooLarge",
   // Bedrock: the model failed while it worked on the request.
   424: "ServerFailed",
   429: "RateLimited",
@@ -143,15 +135,15 @@ const byType: Readonly<Record<string, FailureReason>> = {
   validationException: "InvalidRequest",
   INVALID_ARGUMENT: "InvalidRequest",
   FAILED_PRECONDITION: "InvalidRequest",
-  authentication_error: "Unauthenticated",
-  UNAUTHENTICATED: "Unauthenticated",
-  permission_error: "Forbidden",
-  PERMISSION_DENIED: "Forbidden",
-  not_found_error: "NotFound",
-  NOT_FOUND: "NotFound",
-  request_too_large: "TooLarge",
-  billing_error: "BillingFailed",
-  conflict_error: "Conflict"
+  authentication_error: "AccessDenied",
+  UNAUTHENTICATED: "AccessDenied",
+  permission_error: "AccessDenied",
+  PERMISSION_DENIED: "AccessDenied",
+  not_found_error: "InvalidRequest",
+  NOT_FOUND: "InvalidRequest",
+  request_too_large: "InvalidRequest",
+  billing_error: "SpendLimited",
+  conflict_error: "InvalidRequest"
 }
 
 const lookUp = (

@@ -138,7 +138,7 @@ type Fields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited
 /** A stream that ended too soon. */
 export const interrupted = (
   kind: LlmError.StreamInterrupted["kind"],
-  received: LlmError.Received,
+  received: NonNullable<LlmError.LlmErrorReason["received"]>,
   fields: Fields = {}
 ): LlmError.StreamInterrupted => new LlmError.StreamInterrupted({ ...fields, kind, received })
 
@@ -227,7 +227,7 @@ const noHeaders: HeaderReader = () => undefined
 /** The reason of an `error` event within a stream. `received` is undefined when nothing came before it. */
 export const fromEvent = (
   data: unknown,
-  received: LlmError.Received | undefined,
+  received: NonNullable<LlmError.LlmErrorReason["received"]> | undefined,
   fields: { readonly requestId: string | undefined },
   context: FailureContext
 ): LlmError.LlmErrorReason =>
@@ -236,7 +236,7 @@ export const fromEvent = (
 /** The reason of a stream whose body could not be read to its end. */
 export const fromBroken = (
   error: unknown,
-  received: LlmError.Received,
+  received: NonNullable<LlmError.LlmErrorReason["received"]>,
   fields: { readonly requestId: string | undefined },
   context: FailureContext
 ): LlmError.LlmErrorReason =>

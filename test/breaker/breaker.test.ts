@@ -107,8 +107,8 @@ describe("breaker", () => {
         new LlmError.RampLimited({ status: 429, retryAfter: Duration.millis(1) }),
         new LlmError.SpendLimited({ status: 429 }),
         new LlmError.InvalidRequest({ status: 400 }),
-        new LlmError.Unauthenticated({ status: 401 }),
-        new LlmError.Conflict({ status: 409 })
+        new LlmError.AccessDenied({ status: 401 }),
+        new LlmError.InvalidRequest({ status: 409 })
       ]
       for (const reason of reasons) {
         for (let n = 0; n < 5; n++) {

@@ -134,23 +134,23 @@ const failures: ReadonlyArray<readonly [string, Handler, Row]> = [
     error(400, "invalid_request_error", {}, undefined, "You have reached your specified API usage limits."),
     { is: "InvalidRequest" }
   ],
-  ["401 authentication_error", error(401, "authentication_error"), { is: "Unauthenticated" }],
+  ["401 authentication_error", error(401, "authentication_error"), { is: "AccessDenied" }],
   [
     "402 billing_error",
     error(402, "billing_error", {}, "linked_organization_billing_unavailable"),
-    { is: "BillingFailed", code: "linked_organization_billing_unavailable" }
+    { is: "SpendLimited", code: "linked_organization_billing_unavailable", used: nothing }
   ],
   [
     "402 for a linked spend limit",
     error(402, "billing_error", {}, "linked_organization_spend_limit_reached"),
     { is: "SpendLimited", used: nothing }
   ],
-  ["403 permission_error", error(403, "permission_error"), { is: "Forbidden" }],
-  ["404 not_found_error", error(404, "not_found_error"), { is: "NotFound" }],
+  ["403 permission_error", error(403, "permission_error"), { is: "AccessDenied" }],
+  ["404 not_found_error", error(404, "not_found_error"), { is: "InvalidRequest" }],
   ["408 without a body", send(408, ""), { is: "TimedOut", retried: true, used: input, counts: true }],
-  ["409 conflict_error", error(409, "conflict_error"), { is: "Conflict", retried: true }],
-  ["413 request_too_large", error(413, "request_too_large"), { is: "TooLarge" }],
-  ["413 from a proxy", html(413), { is: "TooLarge" }],
+  ["409 conflict_error", error(409, "conflict_error"), { is: "InvalidRequest", retried: true }],
+  ["413 request_too_large", error(413, "request_too_large"), { is: "InvalidRequest" }],
+  ["413 from a proxy", html(413), { is: "InvalidRequest" }],
   ["422", error(422, "invalid_request_error"), { is: "InvalidRequest" }],
   ["429 rate_limit_error", error(429, "rate_limit_error", soon), { is: "RateLimited", retried: true, used: nothing }],
   ["429 without retry-after", error(429, "rate_limit_error"), { is: "RateLimited", retried: true, used: nothing }],

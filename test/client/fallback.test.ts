@@ -115,6 +115,6 @@ describe("fallback with an ExecutionPlan", () => {
     const of = (reason: LlmError.LlmErrorReason) => mayFallBack(new LlmError.LlmError({ reason }))
     assert.isTrue(of(new LlmError.CircuitOpen({ pool: "opus" })))
     assert.isTrue(of(new LlmError.SpendLimited({ status: 429 })))
-    assert.isFalse(of(new LlmError.TooLarge({ status: 413 })))
+    assert.isFalse(of(new LlmError.InvalidRequest({ status: 413 })))
   })
 })

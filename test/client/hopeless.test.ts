@@ -48,7 +48,7 @@ describe("what can never work", () => {
       assert.isAtMost(ends.at(-1)!.millis, 5_000)
       for (const { exit } of ends) {
         const error = errorOf(exit)
-        assert.deepStrictEqual([error.reason._tag, error.attempts], ["Unauthenticated", 1])
+        assert.deepStrictEqual([error.reason._tag, error.attempts], ["AccessDenied", 1])
         assert.include(error.message, "check the API key")
       }
     })

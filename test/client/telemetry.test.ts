@@ -182,7 +182,7 @@ describe("telemetry", () => {
         yield* Effect.exit(Effect.provide(LlmClient.create(params), client))
         assert.strictEqual(spans.length, 1)
         assert.notInclude(inspect([attributes(spans[0]), spans[0]!.status], { depth: 20 }), key)
-        assert.strictEqual(attributes(spans[0])["error.type"], "Unauthenticated")
+        assert.strictEqual(attributes(spans[0])["error.type"], "AccessDenied")
       }).pipe(Effect.provide(Budget.layerUnlimited), watch)
     })
   })
@@ -193,7 +193,7 @@ describe("telemetry", () => {
       const script: Script = {
         create: (attempt) => {
           if (attempt === 1) return fail(new LlmError.Overloaded({ status: 529 }))
-          return attempt === 4 ? fail(new LlmError.NotFound({ status: 404 })) : Effect.succeed(message("Hello"))
+          return attempt === 4 ? fail(new LlmError.InvalidRequest({ status: 404 })) : Effect.succeed(message("Hello"))
         }
       }
       return Effect.gen(function* () {
@@ -210,7 +210,7 @@ describe("telemetry", () => {
           `floodgate_calls{outcome="refused",pool="default"} 1`,
           `floodgate_attempts{pool="default"} 4`,
           `floodgate_attempt_failures{pool="default",reason="Overloaded"} 1`,
-          `floodgate_attempt_failures{pool="default",reason="NotFound"} 1`,
+          `floodgate_attempt_failures{pool="default",reason="InvalidRequest"} 1`,
           `floodgate_tokens{pool="default",type="input"} 1800`,
           `floodgate_tokens{pool="default",type="output"} 200`,
           `floodgate_queue_seconds_count{pool="default"} 4`,

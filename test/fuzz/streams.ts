@@ -10,7 +10,7 @@ import * as Floodgate from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
-import { isLlmError } from "floodgate/LlmError"
+import { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
 import * as Retry from "floodgate/Retry"
@@ -166,7 +166,7 @@ const assertHonest = (
     return
   }
   const error = Exit.findErrorOption(exit)
-  if (error._tag === "None" || !isLlmError(error.value)) return assert.fail(`no LlmError: ${String(exit)}`)
+  if (error._tag === "None" || !(error.value instanceof LlmError)) return assert.fail(`no LlmError: ${String(exit)}`)
   const { isRetryable, reason } = error.value
   const started = seen.some(({ type }) => type === "content_block_start" || type === "content_block_delta")
   if (started) {
@@ -219,7 +219,7 @@ export const streams = (effort: Effort): void => {
           const { exit, seen } = yield* throughClient(fetchOf(pieces(bytes, input.cuts), "end"))
           if (Exit.isSuccess(exit)) return assert.strictEqual(seen.at(-1)?.type, "message_stop")
           const error = Exit.findErrorOption(exit)
-          assert.isTrue(error._tag === "Some" && isLlmError(error.value), String(exit))
+          assert.isTrue(error._tag === "Some" && error.value instanceof LlmError, String(exit))
         }),
       options(effort)
     )

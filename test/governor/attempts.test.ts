@@ -127,7 +127,7 @@ describe("attempts", () => {
         )
       )
       const { attempt, starts } = script(
-        new LlmError.Conflict({ status: 409 }),
+        new LlmError.InvalidRequest({ status: 409 }),
         new LlmError.Overloaded({ status: 529 })
       )
       yield* Effect.forkChild(
@@ -148,7 +148,9 @@ describe("attempts", () => {
 
   it.effect("end where the policy's schedule ends, and say so", () =>
     Effect.gen(function* () {
-      const { attempt, starts } = script(...Array.from({ length: 9 }, () => new LlmError.Conflict({ status: 409 })))
+      const { attempt, starts } = script(
+        ...Array.from({ length: 9 }, () => new LlmError.InvalidRequest({ status: 409 }))
+      )
       const error = yield* Effect.flip(run(attempt))
       assert.instanceOf(error, LlmError.LlmError)
       assert.deepStrictEqual([error.stoppedBy, starts.length], ["schedule", 3])
@@ -162,13 +164,13 @@ describe("attempts", () => {
         backoff: Schedule.forever,
         while: ({ reason }: LlmError.LlmError) => asked.push(reason._tag) < 2
       })
-      const conflict = new LlmError.Conflict({ status: 409 })
+      const conflict = new LlmError.InvalidRequest({ status: 409 })
       const refused = script(conflict, conflict, conflict)
       yield* Effect.flip(run(refused.attempt, { retry }))
-      const missing = script(new LlmError.NotFound({ status: 404 }))
+      const missing = script(new LlmError.InvalidRequest({ status: 404 }))
       yield* Effect.flip(run(missing.attempt, { retry }))
       assert.deepStrictEqual([refused.starts.length, missing.starts.length], [2, 1])
-      assert.deepStrictEqual(asked, ["Conflict", "Conflict"])
+      assert.deepStrictEqual(asked, ["InvalidRequest", "InvalidRequest"])
     }).pipe(Effect.provide(layer(once)))
   )
 
@@ -183,7 +185,7 @@ describe("attempts", () => {
 
   it.effect("stand in the queue no longer than the policy lets them begin, and end with what had failed", () =>
     Effect.gen(function* () {
-      const { attempt } = script(new LlmError.Conflict({ status: 409, requestId: "req_1" }))
+      const { attempt } = script(new LlmError.InvalidRequest({ status: 409, requestId: "req_1" }))
       const fiber = yield* Effect.forkChild(Effect.flip(run(attempt)))
       yield* Effect.yieldNow
       yield* Effect.forkChild(run(() => Effect.never))

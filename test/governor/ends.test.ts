@@ -116,7 +116,7 @@ const cases: Readonly<Record<string, Case>> = {
     told: 0
   },
   "an interruption while it waits for a retry": {
-    attempt: () => fail(new LlmError.Conflict({ status: 409 })),
+    attempt: () => fail(new LlmError.InvalidRequest({ status: 409 })),
     how: { retry: patient },
     interruptedAfter: 500,
     used: [1, 0, 0]
@@ -250,7 +250,7 @@ describe("the end of a call", () => {
       const random = mulberry(7)
       const kinds: ReadonlyArray<Attempt> = [
         () => Effect.delay(succeed, Duration.millis(random() * 1_000)),
-        () => Effect.delay(fail(new LlmError.Conflict({ status: 409 })), Duration.millis(random() * 500)),
+        () => Effect.delay(fail(new LlmError.InvalidRequest({ status: 409 })), Duration.millis(random() * 500)),
         () => Effect.delay(fail(new LlmError.ServerFailed({ status: 500 })), Duration.millis(random() * 500)),
         () => fail(new LlmError.RateLimited({ status: 429, retryAfter: Duration.seconds(1) })),
         () => Effect.never,

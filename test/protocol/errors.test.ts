@@ -33,13 +33,13 @@ describe("failures", () => {
   it.each<[number, string, string | undefined, FailureReason]>([
     [400, "invalid_request_error", undefined, "InvalidRequest"],
     [400, "invalid_request_error", "thread_already_continued", "InvalidRequest"],
-    [401, "authentication_error", undefined, "Unauthenticated"],
-    [402, "billing_error", "linked_organization_billing_unavailable", "BillingFailed"],
+    [401, "authentication_error", undefined, "AccessDenied"],
+    [402, "billing_error", "linked_organization_billing_unavailable", "SpendLimited"],
     [402, "billing_error", "linked_organization_spend_limit_reached", "SpendLimited"],
-    [403, "permission_error", undefined, "Forbidden"],
-    [404, "not_found_error", undefined, "NotFound"],
-    [409, "conflict_error", undefined, "Conflict"],
-    [413, "request_too_large", undefined, "TooLarge"],
+    [403, "permission_error", undefined, "AccessDenied"],
+    [404, "not_found_error", undefined, "InvalidRequest"],
+    [409, "conflict_error", undefined, "InvalidRequest"],
+    [413, "request_too_large", undefined, "InvalidRequest"],
     [429, "rate_limit_error", undefined, "RateLimited"],
     [429, "rate_limit_error", "ramp_limit_exceeded", "RampLimited"],
     [429, "rate_limit_error", "enforced_spend_limit_reached", "SpendLimited"],
@@ -61,9 +61,9 @@ describe("failures", () => {
 
   it.each<[number, string | null, string | null, FailureReason]>([
     [400, "invalid_request_error", "context_length_exceeded", "InvalidRequest"],
-    [401, "invalid_request_error", "invalid_api_key", "Unauthenticated"],
-    [403, "invalid_request_error", "unsupported_country_region_territory", "Forbidden"],
-    [413, "tokens", "rate_limit_exceeded", "TooLarge"],
+    [401, "invalid_request_error", "invalid_api_key", "AccessDenied"],
+    [403, "invalid_request_error", "unsupported_country_region_territory", "AccessDenied"],
+    [413, "tokens", "rate_limit_exceeded", "InvalidRequest"],
     [422, "invalid_request_error", null, "InvalidRequest"],
     [429, "tokens", "rate_limit_exceeded", "RateLimited"],
     [429, "rate_limit_error", "slow_down", "RampLimited"],
@@ -86,9 +86,9 @@ describe("failures", () => {
 
   it.each<[number, string, FailureReason]>([
     [400, "INVALID_ARGUMENT", "InvalidRequest"],
-    [402, "FAILED_PRECONDITION", "BillingFailed"],
-    [403, "PERMISSION_DENIED", "Forbidden"],
-    [404, "NOT_FOUND", "NotFound"],
+    [402, "FAILED_PRECONDITION", "SpendLimited"],
+    [403, "PERMISSION_DENIED", "AccessDenied"],
+    [404, "NOT_FOUND", "InvalidRequest"],
     [429, "RESOURCE_EXHAUSTED", "RateLimited"],
     [500, "INTERNAL", "ServerFailed"],
     [503, "UNAVAILABLE", "Overloaded"],
@@ -97,13 +97,13 @@ describe("failures", () => {
     assert.deepInclude(failureOf(gemini, status, googleError(status, name)), { reason, code: name })
     assert.deepInclude(failureOf(gemini, 200, googleError(status, name)), { reason, status: 200 })
     assert.deepInclude(failureOf(gemini, 200, { error: { status: name, message: "no" } }), {
-      reason: reason === "BillingFailed" ? "InvalidRequest" : reason
+      reason: reason === "SpendLimited" ? "InvalidRequest" : reason
     })
   })
 
   it("of a proxy: the status decides, and markup is not repeated", () => {
     assert.deepInclude(failureOf(anthropic, 413, "<html>Request Entity Too Large</html>"), {
-      reason: "TooLarge",
+      reason: "InvalidRequest",
       detail: undefined
     })
     assert.deepInclude(failureOf(openaiChat, 502, "Bad gateway"), { reason: "ServerFailed", detail: "Bad gateway" })

@@ -14,7 +14,7 @@ import type * as Http from "node:http"
 import * as TestClock from "effect/testing/TestClock"
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
-import type { LlmError, LlmErrorReason, Pushback } from "floodgate/LlmError"
+import type { LlmError, LlmErrorReason } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
 import { message as messageOf } from "../support/httpProvider.ts"
@@ -145,20 +145,21 @@ describe("Anthropic", () => {
       readonly tag: LlmErrorReason["_tag"]
       readonly retryable: boolean
       readonly usage?: Limits.Usage
-      readonly pushback?: Pushback
+      readonly pushback?: LlmError["pushback"]
       readonly retryAfter?: number
       readonly code?: string
     }
     const afterSixteen = { "retry-after": "16" }
     const failures: ReadonlyArray<Failure> = [
       { status: 400, body: apiError("invalid_request_error"), tag: "InvalidRequest", retryable: false },
-      { status: 401, body: apiError("authentication_error"), tag: "Unauthenticated", retryable: false },
-      { status: 402, body: apiError("billing_error"), tag: "BillingFailed", retryable: false },
+      { status: 401, body: apiError("authentication_error"), tag: "AccessDenied", retryable: false },
+      { status: 402, body: apiError("billing_error"), tag: "SpendLimited", retryable: false, usage: Amounts.nothing },
       {
         status: 402,
         body: apiError("billing_error", "linked_organization_billing_unavailable"),
-        tag: "BillingFailed",
+        tag: "SpendLimited",
         retryable: false,
+        usage: Amounts.nothing,
         code: "linked_organization_billing_unavailable"
       },
       {
@@ -168,16 +169,16 @@ describe("Anthropic", () => {
         retryable: false,
         usage: Amounts.nothing
       },
-      { status: 403, body: apiError("permission_error"), tag: "Forbidden", retryable: false },
-      { status: 404, body: apiError("not_found_error"), tag: "NotFound", retryable: false },
+      { status: 403, body: apiError("permission_error"), tag: "AccessDenied", retryable: false },
+      { status: 404, body: apiError("not_found_error"), tag: "InvalidRequest", retryable: false },
       { status: 408, body: "", tag: "TimedOut", retryable: true, pushback: "overload", usage: unanswered },
-      { status: 409, body: apiError("conflict_error"), tag: "Conflict", retryable: true },
-      { status: 413, body: apiError("request_too_large"), tag: "TooLarge", retryable: false },
+      { status: 409, body: apiError("conflict_error"), tag: "InvalidRequest", retryable: true },
+      { status: 413, body: apiError("request_too_large"), tag: "InvalidRequest", retryable: false },
       {
         status: 413,
         body: "<html><h1>413 Request Entity Too Large</h1></html>",
         headers: { "content-type": "text/html" },
-        tag: "TooLarge",
+        tag: "InvalidRequest",
         retryable: false
       },
       { status: 422, body: apiError("invalid_request_error"), tag: "InvalidRequest", retryable: false },
@@ -538,7 +539,7 @@ describe("Anthropic", () => {
       readonly kind?: string
       readonly retryable: boolean
       readonly usage: Limits.Usage
-      readonly pushback?: Pushback
+      readonly pushback?: LlmError["pushback"]
       readonly text?: string
     }
     const errorEvent = (type: string, code?: string) => frame(apiError(type, code))

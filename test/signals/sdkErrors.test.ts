@@ -79,7 +79,7 @@ describe("sdkErrors", () => {
     })
 
     it.each([
-      [{ body: { error: { type: "authentication_error" } } }, "Unauthenticated"],
+      [{ body: { error: { type: "authentication_error" } } }, "AccessDenied"],
       [{ responseBody: '{"error":{"type":"overloaded_error"}}' }, "Overloaded"],
       [{ response: { data: { error: { code: "insufficient_quota" } } } }, "SpendLimited"]
     ])("reads an answer without a status where it is found: %j", (error, tag) => {
@@ -88,8 +88,8 @@ describe("sdkErrors", () => {
 
     // Groq's 413 was retried, and paused everybody: it says so of a request that is larger than the limit, and never fits.
     it.each([
-      [413, "TooLarge"],
-      [401, "Unauthenticated"],
+      [413, "InvalidRequest"],
+      [401, "AccessDenied"],
       [429, "RateLimited"],
       [undefined, "RateLimited"]
     ])("leaves the code of a rate limit to the status, where there is one: %s", (status, tag) => {

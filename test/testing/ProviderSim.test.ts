@@ -530,8 +530,8 @@ describe("ProviderSim", () => {
         ]
         assert.deepStrictEqual(yield* Effect.forEach(kinds, (kind) => tagOf({ kind })), [
           "InvalidRequest",
-          "Unauthenticated",
-          "NotFound",
+          "AccessDenied",
+          "InvalidRequest",
           "RateLimited",
           "Overloaded",
           "ServerFailed",

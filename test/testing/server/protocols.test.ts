@@ -85,8 +85,8 @@ describe("ProviderServer's protocols", () => {
             }
             assert.deepStrictEqual(reasons, [
               "InvalidRequest",
-              "Unauthenticated",
-              "NotFound",
+              "AccessDenied",
+              "InvalidRequest",
               "RateLimited",
               "SpendLimited",
               "ServerFailed",
@@ -145,8 +145,8 @@ describe("ProviderServer's protocols", () => {
             })
             return (await failureOf(one, response)).reason
           }
-          assert.strictEqual(await post("{}", ""), "Unauthenticated")
-          assert.strictEqual(await post("x".repeat(10_001)), "TooLarge")
+          assert.strictEqual(await post("{}", ""), "AccessDenied")
+          assert.strictEqual(await post("x".repeat(10_001)), "InvalidRequest")
           const nested = `${"[".repeat(600)}${"]".repeat(600)}`
           const rubbish = ["", "{", "[]", "null", "{}", `{"model":"m","messages":7,"input":7,"contents":7}`]
           for (const body of [
@@ -155,7 +155,7 @@ describe("ProviderServer's protocols", () => {
             `{"model":"m","messages":[7],"input":[7],"contents":[7]}`,
             `{"model":"m","messages":[{}],"input":[{"type":"item_reference"}],"contents":${nested}}`
           ]) {
-            assert.include(["InvalidRequest", "NotFound"], await post(body), body)
+            assert.include(["InvalidRequest", "InvalidRequest"], await post(body), body)
           }
         })
       )
