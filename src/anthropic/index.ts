@@ -1,23 +1,22 @@
 /**
- * A middleware for the official SDK: code that already calls `client.messages.create` gets the budget and the retries by
- * one line, frameworks included. Programs without Effect have it as `Floodgate.create({ ... }).middleware` of
- * `floodgate/promise`.
+ * A middleware for the official SDK: code that already calls `client.messages.create`, frameworks included, gets the budget and
+ * the retries by one line. Programs without Effect use `Floodgate.create({ ... }).middleware` of `floodgate/promise`.
  *
  * **Details**
  *
- * Every call of the Messages API, whole or streamed, beta or not, is admitted by the {@link Governor}, settled by its
- * usage and retried by its policy. Final failures reach the caller as the SDK's own errors, and the SDK does not retry
- * them. All other calls (batches, files, `count_tokens`) pass through unchanged.
+ * The {@link Governor} admits every call of the Messages API, whole or streamed, beta or not, settles it to its usage and
+ * retries it by its policy. Final failures reach the caller as the SDK's own errors, and the SDK does not retry them. All other
+ * calls (batches, files, `count_tokens`) are passed on unchanged.
  *
- * - The time in the queue does not count towards the SDK's `timeout`. A caller who aborts leaves the queue at once.
- * - A stream is retried while it has no content. Its reservation lives until the body was read, cancelled or abandoned.
+ * - The SDK's `timeout` does not include the time in the queue. A caller that aborts leaves the queue at once.
+ * - A stream is retried while it has no content. Its reservation lasts until the body was read, cancelled or garbage collected.
  * - It also works with the SDK's clients for Bedrock, Vertex and Foundry.
  *
  * **Gotchas**
  *
- * The SDK's own `timeout` ends an attempt from outside, so such a call is retried by the SDK's `maxRetries`, as without
- * the middleware; each of its attempts is admitted anew. For timeouts that the governor retries, give the middleware's
- * `callOptions` a shorter `timeout`.
+ * The SDK's own `timeout` ends an attempt from outside. The SDK retries such a call up to `maxRetries` times, as without the
+ * middleware, and each of these attempts is a new governed call. If the governor should retry timeouts, set a shorter `timeout`
+ * in the middleware's `callOptions`.
  *
  * Refusals of the budget (a full queue, a call that can never fit) reach the caller as `BudgetError`, and failures of
  * the governor (its `timeout`, an open circuit) as `LlmError`.
@@ -61,7 +60,7 @@ import { unmistakable } from "./unmistakable.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How the middleware treats calls.
+ * Options of the middleware.
  *
  * @category options
  * @since 0.1.0
@@ -75,19 +74,19 @@ export interface Options extends Omit<Engine.EngineOptions, "account" | "protoco
    */
   readonly account?: "origin" | ((request: Engine.CallRequest) => string | undefined) | undefined
   /**
-   * The longest silence within a stream. Pings are signs of life: while they come, nothing bounds the whole of a stream.
-   * After it a call without content is retried, and one with content ends with the SDK's `APIConnectionTimeoutError`; else
-   * the reservation would be held for as long as the silence lasts, which the SDK's own timeout does not end.
+   * The longest silence within a stream. Pings count as activity, so the length of a stream is not bounded. After a longer
+   * silence, a call without content is retried, and one with content ends with the SDK's `APIConnectionTimeoutError`. The SDK's
+   * own timeout does not end such a silence, and the reservation would be held as long as it lasts.
    *
-   * An answer that is no stream has no pings, and may be silent for 10 minutes, as long as the SDK waits for its headers.
-   * An error may be silent for `idleTimeout`, and its text may take four times as long in all.
+   * An answer that is not a stream has no pings, and may be silent for 10 minutes, as long as the SDK waits for headers. An
+   * error may be silent for `idleTimeout`, and its whole text may take four times as long.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */
   readonly idleTimeout?: Duration.Input | undefined
   /**
-   * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`: a
-   * middleware sees the calls of all in one form.
+   * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`. The
+   * middleware cannot tell them apart.
    *
    * @default "anthropic"
    */
@@ -100,13 +99,13 @@ interface Request extends RequestInit {
   headers: globalThis.Headers
 }
 
-/** What is used of what the SDK tells of a request. */
+/** What is used of the context that the SDK passes with a request. */
 interface Context {
   readonly options?: { readonly method: string; readonly path: string; readonly body?: unknown } | undefined
 }
 
 /**
- * A middleware of the SDK, by what is used of it: it fits whichever copy of the SDK a client comes from.
+ * A middleware of the SDK, described by its form, so that it fits any copy of the SDK.
  *
  * @category models
  * @since 0.1.0
@@ -122,8 +121,8 @@ export type Middleware = (
 // -----------------------------------------------------------------------------
 
 /**
- * Nothing came for too long. The SDK has no such timeout, so it is the error of its others. The SDK is asked for it when it is
- * needed: a program that has this module for another client need not have it.
+ * The error for a body that was silent for too long: the error that the SDK has for its other timeouts. The SDK is imported only
+ * when it is needed, because programs that use this module for another client may not have it.
  */
 const stalled = (silence: string): Effect.Effect<unknown> =>
   Effect.promise(async () => {
@@ -140,7 +139,7 @@ const stalled = (silence: string): Effect.Effect<unknown> =>
 // Constructors
 // -----------------------------------------------------------------------------
 
-/** The body of a call; undefined for a request without options, or with another kind of body. */
+/** The body of a call; undefined for a request without options, or with a body of another kind. */
 const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undefined => {
   const body = options?.body
   return Predicate.isObject(body) && typeof Reflect.get(body, "model") === "string"
@@ -149,8 +148,8 @@ const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undef
 }
 
 /**
- * Makes the middleware over the governor of the context: for Effect apps that hold an SDK client. Calls that run or wait
- * when the scope closes fail, and so does every later one.
+ * Makes a middleware that uses the governor of the context, for Effect programs with an SDK client. Calls that are running or
+ * waiting when the scope closes fail, and so do all later ones.
  *
  * @category constructors
  * @since 0.1.0
@@ -168,9 +167,9 @@ export const make = Effect.fnUntraced(function* (
   const run = yield* makeRun
 
   /**
-   * What calls ended with that were given up, by the options object that the SDK keeps through its retries. It retries
-   * what `fetch` threw and every timeout, whatever it is told; that retry is refused here. Answers are not: it heeds
-   * their `x-should-retry`, and may have new credentials for a 401.
+   * The final errors of calls, by the options object that the SDK keeps through its retries. The SDK always retries timeouts and
+   * errors of `fetch`; that retry is refused here. Failed responses are not refused: the SDK heeds their `x-should-retry`, and
+   * may have new credentials after a 401.
    */
   const givenUp = new WeakMap<object, { readonly thrown: unknown }>()
 
@@ -189,7 +188,7 @@ export const make = Effect.fnUntraced(function* (
     const signal = request.signal ?? undefined
     const isStream = parsed["stream"] === true
     const call = engine.call(planned, async (signal) => {
-      // The middlewares within may write to the headers, and in each attempt they do.
+      // Inner middlewares may change the headers, and do so in each attempt.
       const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
       return { ...sentOf(response), isStream }
     })

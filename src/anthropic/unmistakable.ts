@@ -1,9 +1,9 @@
-/** Errors as the SDK passes them on. */
+/** Changes errors so that the SDK passes them on. */
 import * as Predicate from "effect/Predicate"
 
 /**
- * The SDK holds an error for a timeout of its own if its text or its cause's speaks of one: it retries it, and gives its
- * caller another in its place. So these texts have a hyphen there.
+ * If the text of an error or of its cause contains "timeout" or "timed out", the SDK takes it for a timeout of its own: it
+ * retries the call and replaces the error. So these texts get a hyphen.
  */
 export const unmistakable = (error: unknown): unknown => {
   for (const one of [error, Predicate.hasProperty(error, "cause") ? error.cause : undefined]) {

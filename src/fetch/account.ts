@@ -1,32 +1,32 @@
 /**
- * Whose limits a request counts towards: the origin it goes to, and the organisation whose credential it has.
+ * The account whose limits a request counts towards: its origin, and the organisation of its credential.
  *
- * A credential is known by its hash. When a response names the organisation, every other credential of it joins the account of
- * the first, which keeps its name: calls that wait or run there are in one pool with those that come.
+ * A credential is identified by its hash. When responses show that several credentials belong to one organisation, they share
+ * the account of the first, which keeps its name, so that earlier and later calls are in one pool.
  */
 import * as Recency from "../input/recency.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 
-/** Where a request goes, and with what. */
+/** The address and the headers of a request. */
 export interface Addressed {
   readonly url: string
   readonly header: HeaderReader
 }
 
-/** Enough for all keys and organisations of a program; one that is forgotten is met anew. */
+/** Enough for all keys and organisations of a program. A forgotten one is learned again. */
 const most = 10_000
 
 // -----------------------------------------------------------------------------
 // Credentials
 // -----------------------------------------------------------------------------
 
-/** What a request may have its credential in: Anthropic and Bedrock, OpenAI and most others, Azure, Google. */
+/** The headers that may hold a credential, of Anthropic, Bedrock, OpenAI and most others, Azure and Google. */
 const credentialHeaders = ["authorization", "x-api-key", "api-key", "x-goog-api-key"] as const
-/** What chooses the organisation or the project of a credential that has several. */
+/** The headers that select an organisation or a project, for credentials with several. */
 const choiceHeaders = ["openai-organization", "openai-project"] as const
-/** AWS signs each request anew; the access key stays. */
+/** AWS signs each request anew; only the access key stays the same. */
 const awsKey = /^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
-/** Google's tokens change each hour; the project is in the path. */
+/** Google's tokens change every hour; the path names the project. */
 const googleProject = /\/projects\/([^/]+)\//
 
 const credentialOf = ({ header, url }: Addressed): string => {
@@ -57,9 +57,9 @@ const organisationOf = (header: HeaderReader): string | undefined => {
 
 /** The accounts of a program. It is mutable and belongs to one engine. */
 export interface Accounts {
-  /** The account of a request. A credential that is new has to be hashed first. */
+  /** The account of a request. It is a promise if the credential must be hashed first. */
   readonly of: (request: Addressed) => string | Promise<string>
-  /** Takes in what a response says of the account of its request. */
+  /** Learns the organisation of a request's credential from the response. */
   readonly learn: (request: Addressed, response: HeaderReader) => void
 }
 

@@ -1,6 +1,6 @@
 /**
- * Governed HTTP calls: a request of a known protocol, and a way to send it, become an answer that was admitted, retried,
- * settled and learned from. It knows neither `fetch` nor a server; both are thin over it.
+ * Governed HTTP calls: given a request of a known protocol and a function that sends it, the engine admits the call, retries
+ * it, settles it and learns from its answer. It knows neither `fetch` nor a server; both are thin adapters over it.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -60,7 +60,7 @@ const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiRespons
 /** Claude Sonnet 4's on Bedrock; see {@link Accounting.bedrockRuntime}. */
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
 
-/** How the provider of a route counts. A service that is compatible with one counts as that, until its headers correct it. */
+/** How the provider of a route counts. A compatible service is assumed to count the same, until its headers correct it. */
 const accountingOf = ({ protocol, route }: Match, url: string): Accounting.Accounting => {
   const { path } = route
   switch (protocol.provider) {
@@ -81,7 +81,7 @@ const accountingOf = ({ protocol, route }: Match, url: string): Accounting.Accou
 const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request: CallRequest): A | undefined =>
   typeof option === "function" ? (option as (request: CallRequest) => A)(request) : option
 
-/** Pings come every few seconds at Anthropic; others send nothing while the model thinks. */
+/** Anthropic sends pings every few seconds; others send nothing while the model thinks. */
 const idleWithPings = Duration.minutes(1)
 const idleWithout = Duration.minutes(5)
 const idleDefault = ({ provider }: Protocol): Duration.Duration =>
@@ -91,7 +91,7 @@ const idleDefault = ({ provider }: Protocol): Duration.Duration =>
 // Refusals
 // -----------------------------------------------------------------------------
 
-/** When it helps to come back, in seconds. */
+/** A wait in seconds. */
 const seconds = (duration: Duration.Duration | undefined): number | undefined =>
   duration === undefined ? undefined : Duration.toSeconds(duration)
 
@@ -117,8 +117,8 @@ const withHeader = (response: RefusalResponse, name: string, value: string): Ref
 })
 
 /**
- * What a client is answered whose call failed with an error of ours, in the shape of its provider; undefined for the errors of
- * others.
+ * The response to a call that failed with an error of this library, in the form of its provider; undefined for any other
+ * error.
  */
 export const refuse = ({ match: { protocol } }: Planned, error: unknown): RefusalResponse | undefined => {
   if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
@@ -129,7 +129,7 @@ export const refuse = ({ match: { protocol } }: Planned, error: unknown): Refusa
   }
   const retryAfterSeconds = seconds(error.retryAfter)
   const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message })
-  // An open circuit closes; a call that timed out has been retried.
+  // A retry helps after an open circuit, and not after a timeout, which was retried already.
   return reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
 }
 
@@ -137,18 +137,18 @@ export const refuse = ({ match: { protocol } }: Planned, error: unknown): Refusa
 // Requests for usage
 // -----------------------------------------------------------------------------
 
-/** Enough for all services of a program; one that is forgotten is asked once more. */
+/** Enough for all services of a program. A forgotten service is asked once more. */
 const mostRefusing = 1_000
 
-/** Which services take no request for the usage of a stream. It is mutable and belongs to one engine. */
+/** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
 const makeUsageRequests = () => {
   const refusing = new Map<string, true>()
   const hostOf = ({ url }: CallRequest): string => URL.parse(url)?.host ?? url
   return {
-    /** The body that requests usage; undefined where the caller's own is to be sent. */
+    /** The body that requests usage; undefined if the caller's own is sent. */
     bodyOf: ({ body, match, needsUsageRequest, request }: Planned): string | undefined =>
       needsUsageRequest && !refusing.has(hostOf(request)) ? match.protocol.usageRequest?.inject(body) : undefined,
-    /** Whether an error is of that request, and not the caller's: its service is not asked again. */
+    /** Whether an error rejects that request for usage. Then its service is not asked again. */
     isRefused: ({ request }: Planned, status: number, error: string): boolean => {
       const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
       if (isRefused) Recency.put(refusing, hostOf(request), true, mostRefusing)
@@ -163,19 +163,18 @@ const makeUsageRequests = () => {
 
 /** Governs requests. */
 export interface Engine {
-  /** The route of a call that a model answers; undefined for every other request, which is to be passed on as it is. */
+  /** The route of a call that a model answers; undefined for every other request, which is passed on unchanged. */
   readonly route: (method: string, path: string) => Match | undefined
-  /** How a call is governed; undefined if its body is not of the protocol, so that it passes through. */
+  /** Plans a call; undefined if its body does not fit the protocol, so that it is passed on unchanged. */
   readonly plan: (found: Match, request: Incoming) => Planned | undefined
   /**
-   * Makes a planned call. It fails with what `send` rejected with, with a `BudgetError` for a call that was refused, or with an
-   * `LlmError` of the governor's own: its timeout, or a circuit that is open. A body that is still to be read must be read to its
-   * end, or cancelled.
+   * Makes a planned call. It fails with the error of `send`, with a `BudgetError` if the call was refused, or with an `LlmError`
+   * of the governor (its timeout, or an open circuit). A body that is a source must be read to its end, or cancelled.
    */
   readonly call: <R extends Upstream>(planned: Planned, send: Send<R>) => Effect.Effect<Result<R>, unknown>
 }
 
-/** What an engine is made of. */
+/** The parts of an engine. */
 interface Parts {
   readonly settings: Settings
   readonly governor: Governor.Governor["Service"]
@@ -185,7 +184,7 @@ interface Parts {
   readonly runFork: (effect: Effect.Effect<void>) => unknown
 }
 
-/** Makes an engine over the governor of the context. */
+/** Makes an engine that uses the governor of the context. */
 export const make = Effect.fnUntraced(function* (
   settings: Settings = {}
 ): Effect.fn.Return<Engine, never, Governor.Governor> {
@@ -235,7 +234,7 @@ const planOf = (
   }
 }
 
-/** Makes a call under the account that it counts towards. */
+/** Makes a call, after its account was found. */
 const called = <R extends Upstream>(
   parts: Parts,
   planned: Planned,
@@ -275,7 +274,7 @@ const governed = <R extends Upstream>(parts: Parts, planned: Planned, send: Send
     })
   )
 
-/** One attempt, up to the first content of a stream. What it opened lives as long as its scope. */
+/** One attempt, up to the first content of a stream. Its connection stays open as long as its scope. */
 const attempt = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<R>, ticket: Governor.Ticket): Read<R> =>
   Effect.gen(function* () {
     const { settings, usageRequests } = parts
@@ -285,7 +284,7 @@ const attempt = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<
     if (status < 200 || status >= 300) {
       const bytes = yield* errorOf(exchange)
       const error = new TextDecoder().decode(bytes)
-      // The caller did not send this request for usage, so it must not see its error.
+      // The caller did not request the usage, so it must not see the error.
       if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
         return yield* attempt(parts, planned, send, ticket)
       }
@@ -298,7 +297,7 @@ const attempt = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<
       : yield* readStream(exchange, body, parser)
   })
 
-/** Sends a request, with a request for its usage where its caller has none and the service takes it. */
+/** Sends a request, asking for the usage if the caller did not and the service accepts that. */
 const sent = Effect.fnUntraced(function* <R extends Upstream>(
   { accounts, patienceOf, usageRequests }: Parts,
   planned: Planned,
@@ -319,7 +318,8 @@ const sent = Effect.fnUntraced(function* <R extends Upstream>(
 })
 
 /**
- * Ends a stream: settles its ticket, and gives everything back. It, too, is made apart from its call.
+ * Ends a stream: settles its ticket, and closes its scope. It is made outside of the call, so that it does not keep the call in
+ * memory.
  */
 const concluding =
   (

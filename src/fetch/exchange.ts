@@ -23,7 +23,7 @@ import { type Source, watch } from "./stream.ts"
 // Bodies
 // -----------------------------------------------------------------------------
 
-/** Why a body was left before its end. */
+/** Why a body was abandoned before its end. */
 export class Left {
   readonly why: unknown
   constructor(why: unknown) {
@@ -33,13 +33,13 @@ export class Left {
 const whyLeft = (value: unknown): unknown => (value instanceof Left ? value.why : undefined)
 
 /**
- * The connection of an attempt: it ends when the attempt's scope closes. Made apart from its call, which would stay in memory as
- * long as a stream.
+ * The connection of an attempt. It ends when the attempt's scope closes. It is made outside of the call, so that a stream does
+ * not keep the call in memory.
  */
 export const connection: Effect.Effect<Connection, never, Scope.Scope> = Effect.withFiber(({ context }) => {
   const opened: Connection = { controller: new AbortController(), isOver: false }
   const close = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
-    // An abort has a price even where nothing is left to be ended.
+    // An abort costs time even if there is nothing left to abort.
     if (!opened.isOver) opened.controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined)
     return Effect.void
   }
@@ -63,18 +63,17 @@ const bounded = (source: Source | undefined, opened: Connection, how: Patience) 
   source === undefined ? Effect.undefined : bound(source, opened, how)
 
 const mebibyte = 1_024 * 1_024
-/** Larger than any answer, images included: what a few KB on the wire unpack to need not fit into memory. */
+/** Larger than any answer, images included. A few compressed KB could unpack to more than fits into memory. */
 const mostBytes = 64 * mebibyte
 const mostErrorBytes = mebibyte
 
-/** A body that is larger than an answer can be. */
+/** The body is larger than an answer can be. */
 class TooLarge extends Error {
   override readonly name = "TooLarge"
 }
 
 /**
- * A whole body, of so many bytes at most. Its silences are bounded elsewhere; one that keeps coming is not cut off for the
- * time that it takes.
+ * Reads a whole body of at most `most` bytes. Its silences are bounded elsewhere, and its total time is not.
  */
 const bytesOf = (source: Source | undefined, most: number): Effect.Effect<Uint8Array, unknown> => {
   if (source === undefined) return Effect.succeed(empty)
@@ -103,20 +102,20 @@ const isJson = ({ header }: Upstream): boolean => header("content-type")?.includ
 // Responses
 // -----------------------------------------------------------------------------
 
-/** The response to an attempt, and what it is read with. */
+/** The response to an attempt, and what is needed to read it. */
 export interface Exchange<R extends Upstream> {
   readonly planned: Planned
   readonly ticket: Governor.Ticket
   readonly response: R
   readonly opened: Connection
   readonly patience: Patience
-  /** When the response came, in milliseconds since the epoch. */
+  /** When the response arrived, in milliseconds since the epoch. */
   readonly now: number
-  /** Whether usage was requested for a caller who did not. */
+  /** Whether the usage was requested although the caller did not. */
   readonly hidesUsage: boolean
 }
 
-/** An attempt that succeeded, and the stream that its answer still is. */
+/** A successful attempt, and its stream if the answer is not whole yet. */
 interface Opened<R extends Upstream> {
   readonly result: Result<R>
   readonly stream?: Pick<Watched<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
@@ -133,14 +132,14 @@ const resultOf = <R extends Upstream>(
 const failed = <R extends Upstream>(exchange: Exchange<R>, reason: LlmErrorReason, body: Uint8Array | Source) =>
   Effect.fail(new AttemptFailed<R>(reason, Effect.succeed(resultOf(exchange, body, true))))
 
-/** A failure by what the provider says of it, in the body or in a part of it. */
+/** A failure with the reason that the body, or a part of it, gives. */
 export const failedWith = <R extends Upstream>(exchange: Exchange<R>, body: unknown, bytes: Uint8Array) => {
   const { now, planned, response } = exchange
   const read = planned.match.protocol.failure({ status: response.status, header: response.header, body }, { now })
   return failed(exchange, SdkErrors.reasonOf(read), bytes)
 }
 
-/** The body of an error, which is short: one that drips or never ends is not waited for, and is the error without its text. */
+/** The body of an error. It is short, so a body that takes too long is treated as empty. */
 export const errorOf = <R extends Upstream>({ opened, patience, response }: Exchange<R>) =>
   Effect.flatMap(bounded(response.body, opened, patience), (body) =>
     Effect.match(Effect.timeoutOption(bytesOf(body, mostErrorBytes), Duration.times(patience.silence, 4)), {
@@ -149,7 +148,7 @@ export const errorOf = <R extends Upstream>({ opened, patience, response }: Exch
     })
   )
 
-/** Reads an answer that comes whole, and settles its call. */
+/** Reads a whole answer, and settles its call. */
 export const readWhole = <R extends Upstream>(exchange: Exchange<R>, used: Used): Read<R> =>
   Effect.gen(function* () {
     const { now, opened, patience, planned, response, ticket } = exchange
@@ -179,7 +178,7 @@ export const readWhole = <R extends Upstream>(exchange: Exchange<R>, used: Used)
     return { result: resultOf(exchange, bytes, false) }
   })
 
-/** Reads a stream up to its first content: until then nothing was given away, and it can be retried. */
+/** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
 export const readStream = <R extends Upstream>(exchange: Exchange<R>, from: Source, parser: SseParser): Read<R> =>
   Effect.gen(function* () {
     const { hidesUsage, now, opened, patience, planned, response, ticket } = exchange
@@ -194,7 +193,7 @@ export const readStream = <R extends Upstream>(exchange: Exchange<R>, from: Sour
     return { result: resultOf(exchange, empty, false), stream: { ticket, give: body.give } }
   })
 
-/** What reads the events of a streamed response; undefined for one that is read whole. */
+/** The parser for the events of a streamed response; undefined for a response that is read whole. */
 export const parserOf = <R extends Upstream>({ planned, response }: Exchange<R>): SseParser | undefined => {
   if (isEventStream(response)) return makeSseParser()
   return planned.streams === "list" && isJson(response) ? makeJsonListParser() : undefined

@@ -1,30 +1,30 @@
 /**
  * A governed `fetch`: any client that takes a `fetch` gets the budget and the retries by one option.
  *
- * Calls of Anthropic Messages, OpenAI Chat Completions and Responses, and Gemini are recognised by their path, admitted by the
- * `Governor`, settled by the usage in their answers, and retried by its policy. All other requests pass untouched. Programs
- * without Effect have the same as `Floodgate.create({ ... }).fetch` of `floodgate/promise`.
+ * Calls of Anthropic Messages, OpenAI Chat Completions and Responses, and Gemini are recognised by their path. The `Governor`
+ * admits them, settles them to the usage in their answers, and retries them by its policy. All other requests are passed on
+ * unchanged. Programs without Effect use `Floodgate.create({ ... }).fetch` of `floodgate/promise`.
  *
  * **Details**
  *
- * - A stream is retried until its first content. Its bytes are passed on as they come, and its reservation lives until the body
- *   was read, cancelled, aborted or forgotten.
- * - What the provider rejects in the end comes back as its own response, with `x-should-retry: false`, so that clients do
- *   not start again. What breaks the connection in the end is thrown as it was.
- * - What the budget refuses is answered as the provider would: 429 with a `retry-after` of 5 to 59 s, or 413 for what can
- *   never fit, 402 where a quota is used up, 503 where the budget's store is away.
+ * - A stream is retried until its first content. Its bytes are passed on as they arrive, and its reservation lasts until the
+ *   body was read, cancelled, aborted or garbage collected.
+ * - After the last retry a failed call returns the provider's own response with `x-should-retry: false`, so that clients do
+ *   not retry it again. A broken connection is thrown as the error that it was.
+ * - A call that the budget refuses gets a response in the provider's form: 429 with a `retry-after` of 5 to 59 s, 413 if it can
+ *   never fit, 402 if a quota is used up, or 503 if the budget's store cannot be reached.
  * - A pool is the host, the organisation (a hash of the credential, until headers name it) and the class of models. So one
- *   budget serves several providers and keys, and each has the limits that the budget was given for that class.
- * - Chat Completions streams are asked for their usage (`stream_options.include_usage`), and the chunk with it is taken out
- *   for callers who did not ask.
- * - `x-floodgate-agent` names the agent of a request, and is not sent on.
+ *   budget serves several providers and keys, each with the limits that the budget has for that class.
+ * - Streams of Chat Completions are asked for their usage (`stream_options.include_usage`). If the caller did not ask for it,
+ *   the chunk with the usage is removed.
+ * - The header `x-floodgate-agent` names the agent of a request. It is not sent to the provider.
  *
  * **Gotchas**
  *
- * Give clients no retries of their own (`maxRetries: 0`): each of theirs would be a governed call with its own retries. And
- * give them time: their timeout counts the time in the queue, because it runs around the `fetch`.
+ * Turn the retries of clients off (`maxRetries: 0`): each of them would be a governed call with retries of its own. Raise the
+ * timeouts of clients: they include the time in the queue, because they surround the `fetch`.
  *
- * Node's `fetch` waits 5 minutes for headers; a call that is not streamed and takes longer needs a `fetch` with other limits.
+ * Node's `fetch` waits 5 minutes for headers. A call that is not streamed and takes longer needs a `fetch` with other limits.
  *
  * **Example** (A client in an Effect program)
  *
@@ -69,16 +69,16 @@ export type { CallRequest } from "./engine.ts"
 type Fetch = typeof globalThis.fetch
 
 /**
- * How a governed `fetch` treats requests.
+ * Options of a governed `fetch`.
  *
  * @category options
  * @since 0.2.0
  */
 export interface Options extends Engine.EngineOptions {
   /**
-   * What sends the requests.
+   * The function that sends the requests.
    *
-   * @default `globalThis.fetch`, as it is when a request is made
+   * @default `globalThis.fetch`, looked up for each request
    */
   readonly fetch?: Fetch | undefined
 }
@@ -90,13 +90,13 @@ type Init = NonNullable<Parameters<Fetch>[1]>
 // Requests
 // -----------------------------------------------------------------------------
 
-/** Other copies of `Request` are told by their form. */
+/** Recognised by its form, because there may be several copies of `Request`. */
 const isRequest = (input: Input): input is Request =>
   typeof input === "object" && "url" in input && "method" in input && "headers" in input
 
 const decoder = new TextDecoder()
 
-/** The text of a body; undefined if there is none, or if it can be read only once. */
+/** The text of a body; undefined if there is no body, or if it can be read only once. */
 const textOf = (body: Init["body"]): string | undefined => {
   if (typeof body === "string") return body
   return body instanceof Uint8Array || body instanceof ArrayBuffer ? decoder.decode(body) : undefined
@@ -108,7 +108,7 @@ type Body = NonNullable<Init["body"]>
 const repeatable = async (body: Body): Promise<Body> =>
   textOf(body) === undefined ? new Response(body).arrayBuffer() : body
 
-/** A request as an address and settings, whose body can be sent more than once. */
+/** A request as an address and options, whose body can be sent more than once. */
 const separate = async (input: Input, init: Init): Promise<readonly [string | URL, Init]> => {
   const { body } = init
   if (!isRequest(input)) return [input, body == null ? init : { ...init, body: await repeatable(body) }]
@@ -117,14 +117,14 @@ const separate = async (input: Input, init: Init): Promise<readonly [string | UR
   return [input.url, { credentials, headers, keepalive, method, redirect, signal, ...init, body: given }]
 }
 
-/** What is sent of a request: everything that it was made with, save what is changed. */
+/** The options with which a request is sent: those of the caller, apart from what is changed. */
 const outgoing = (init: Init, headers: Headers, body: string | undefined): Init => {
   const isNamed = headers.has("x-floodgate-agent")
   if (!isNamed && body === undefined) return init
   const changed = new Headers(headers)
   changed.delete("x-floodgate-agent")
   if (body === undefined) return { ...init, headers: changed }
-  // Some clients write it themselves.
+  // Some clients set it themselves.
   changed.delete("content-length")
   return { ...init, headers: changed, body }
 }
@@ -134,12 +134,12 @@ const outgoing = (init: Init, headers: Headers, body: string | undefined): Init 
 // -----------------------------------------------------------------------------
 
 /**
- * Makes a governed `fetch` over the governor of the context. Calls that run or wait when the scope closes fail, and so does
- * every later one.
+ * Makes a governed `fetch` that uses the governor of the context. Calls that are running or waiting when the scope closes fail,
+ * and so do all later ones.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when `idleTimeout` is no duration above zero.
+ * Throws a `RangeError` if `idleTimeout` is not a duration above zero.
  *
  * @category constructors
  * @since 0.2.0

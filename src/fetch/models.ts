@@ -1,4 +1,4 @@
-/** How requests are governed, and what a governed request goes through. */
+/** The options of the engine, and the forms of a request on its way through it. */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
@@ -33,27 +33,27 @@ export interface CallRequest {
 }
 
 /**
- * How requests are governed, whatever sends them.
+ * How requests are governed.
  *
  * @category options
  * @since 0.2.0
  */
 export interface EngineOptions {
   /**
-   * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the request.
+   * How calls are admitted and bounded (agent, priority, `maxWait`, `timeout` and so on), for all requests or by the request.
    *
-   * @default no bounds; the agent is named by the header `x-floodgate-agent`, by Claude Code's session, or by the body:
-   * `metadata.user_id`, `safety_identifier`, `user`
+   * @default no bounds; the agent comes from the header `x-floodgate-agent`, from Claude Code's session, or from
+   * `metadata.user_id`, `safety_identifier` or `user` in the body
    */
   readonly callOptions?: Governor.CallOptions | ((request: CallRequest) => Governor.CallOptions) | undefined
   /**
-   * The protocols that are recognised, the first that matches first. Put one of your own before the others.
+   * The protocols that are recognised, in order: the first match applies. Put a protocol of your own before the others.
    *
    * @default Anthropic Messages, OpenAI Chat Completions and Responses, Gemini
    */
   readonly protocols?: ReadonlyArray<Protocol> | undefined
   /**
-   * How a provider counts, for all requests or by the request; undefined leaves it to the default.
+   * How the provider counts usage, for all requests or by the request. For undefined the default applies.
    *
    * @default by the route: Anthropic, Vertex AI, Bedrock (with a burndown rate of 5), OpenAI, Azure, Gemini
    */
@@ -62,42 +62,42 @@ export interface EngineOptions {
     | ((request: CallRequest) => Accounting.Accounting | undefined)
     | undefined
   /**
-   * The account whose limits a request counts towards; undefined leaves it to the default. Two accounts never share a pool. An
-   * empty one is none: such calls share the limits with those of `LlmClient` over the same budget.
+   * The account whose limits a request counts towards. For undefined the default applies. Two accounts never share a pool. An
+   * empty text is no account: such calls share the limits with those of `LlmClient` on the same budget.
    *
-   * @default the host, with a hash of the credential. When a response names the organisation, its other credentials join.
+   * @default the host with a hash of the credential; credentials for which responses name the same organisation share one
    */
   readonly account?: ((request: CallRequest) => string | undefined) | undefined
   /**
-   * Whether usage is requested in streams of Chat Completions whose caller does not; the chunk with it is taken out again.
-   * Without it such calls keep their estimates. A service that rejects `stream_options` is sent the request as its caller
-   * wrote it, and is not asked again.
+   * Whether the usage is requested in streams of Chat Completions whose caller does not request it; the chunk with the usage is
+   * removed again. Without it such calls keep their estimates. A service that rejects `stream_options` gets the request as the
+   * caller wrote it, and is not asked again.
    *
    * @default true
    */
   readonly streamUsage?: boolean | undefined
   /**
-   * The longest silence within a stream. After it a call without content is retried, and one with content breaks off.
+   * The longest silence within a stream. After it a call without content is retried, and a stream with content breaks off.
    *
-   * @default "1 minute" where the provider sends pings (Anthropic), else "5 minutes", as Node's `fetch` has it
+   * @default "1 minute" if the provider sends pings (Anthropic), otherwise "5 minutes" as in Node's `fetch`
    */
   readonly idleTimeout?: Duration.Input | undefined
 }
 
-/** Is told what a call used, where that is known. */
+/** Called with the usage of a call, or with undefined if that is unknown. */
 export type Used = (actual: Accounting.Actual | undefined) => void
 
-/** What a way in decides for its users. */
+/** Options that an adapter of the engine sets for its users. */
 export interface Settings extends EngineOptions {
   /** The provider's name for spans. @default the protocol's */
   readonly name?: string | undefined
-  /** What a body fails with that was silent for too long. @default {@link Stalled} */
+  /** The error of a body that was silent for too long. @default {@link Stalled} */
   readonly stalled?: ((silence: string) => Effect.Effect<unknown>) | undefined
   /**
-   * Gives for a request who is to be told what its call used, once it has succeeded. That may be after a long stream, so what it
-   * gives should not keep the request.
+   * Returns, for a request, a function that is called with the usage of its call when that has succeeded. A stream may take
+   * long, so the function should not hold on to the request.
    *
-   * @default nobody
+   * @default none
    */
   readonly used?: ((request: CallRequest) => Used) | undefined
 }
@@ -106,13 +106,13 @@ export interface Settings extends EngineOptions {
 // Models
 // -----------------------------------------------------------------------------
 
-/** A request, as its transport has it. */
+/** A request as the transport has received it. */
 export interface Incoming {
-  /** The URL that it is sent to, which decides the account. */
+  /** The URL that it is sent to. The URL decides the account. */
   readonly url: string
   readonly header: HeaderReader
   readonly body: string
-  /** The parsed body, where the transport has it. @default parsed here */
+  /** The parsed body, if the transport has it. @default parsed by the engine */
   readonly parsed?: unknown
 }
 
@@ -123,13 +123,13 @@ export interface Planned {
   readonly request: CallRequest
   /** The caller's own body. */
   readonly body: string
-  /** What the caller expects of the answer: a stream of events, or of a JSON list of them. @default a whole answer */
+  /** Whether the caller expects a stream of events, or a JSON list of them; undefined for a whole answer. */
   readonly streams: "events" | "list" | undefined
-  /** Whether usage has to be requested for a caller who did not. */
+  /** Whether the usage must be requested, because the caller did not. */
   readonly needsUsageRequest: boolean
 }
 
-/** A response, as its transport has it. `body` is undefined where there is none. */
+/** A response as the transport has received it. `body` is undefined if there is none. */
 export interface Upstream {
   readonly status: number
   readonly header: HeaderReader
@@ -139,23 +139,23 @@ export interface Upstream {
 }
 
 /**
- * Sends a planned request once, with another body than the caller's own where one is given. It rejects where there is no
- * response; the signal ends the response's body as well.
+ * Sends a planned request once, with `body` instead of the caller's own if it is given. It rejects if there is no response. The
+ * signal also ends the body of the response.
  */
 export type Send<R extends Upstream> = (signal: AbortSignal, body: string | undefined) => Promise<R>
 
-/** What a governed call ends with. */
+/** The result of a governed call. */
 export interface Result<R extends Upstream> {
   readonly response: R
-  /** The whole body, or one that is still to be read. */
+  /** The whole body, or a source that is still to be read. */
   readonly body: Uint8Array | Source
-  /** Whether the body has other bytes than the provider sent. */
+  /** Whether the body differs from what the provider sent. */
   readonly isChanged: boolean
-  /** Whether this is a failure that was retried as often as it may be. */
+  /** Whether this is a failure after the last retry. */
   readonly isFinal: boolean
 }
 
-/** Nothing came for too long. */
+/** A body was silent for too long. */
 export class Stalled extends Error {
   override readonly name = "TimeoutError"
   constructor(silence: string) {
@@ -163,7 +163,7 @@ export class Stalled extends Error {
   }
 }
 
-/** A failed attempt, and what the caller gets if it stays so. */
+/** A failed attempt, and what the caller gets if there is no further one. */
 export class AttemptFailed<R extends Upstream> extends FailedAttempt {
   /** The provider's own response, or what was thrown. */
   readonly outcome: Effect.Effect<Result<R>, unknown>

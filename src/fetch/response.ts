@@ -1,16 +1,16 @@
-/** Web responses of governed calls, and the bodies of those that `fetch` gives. */
+/** Converts the responses of `fetch` for the engine, and its results to responses. */
 import { streamOf } from "../governor/stream.ts"
 import { headerReader } from "../protocol/headers.ts"
 import type { Result, Source, Upstream } from "./engine.ts"
 
-/** A response of `fetch`, as the engine takes it. */
+/** A response of `fetch` in the engine's form. */
 export interface Sent extends Upstream {
   readonly response: Response
-  /** Whether the body had been read before: then only the response itself can be given. */
+  /** Whether the body was read already: then only the response itself can be returned. */
   readonly isSpent: boolean
 }
 
-/** The body of a response. Some `fetch`, such as node-fetch, give streams of Node. */
+/** The body of a response. Some implementations of `fetch`, such as node-fetch, return streams of Node. */
 const sourceOf = (body: unknown): Source | undefined => {
   if (typeof body !== "object" || body === null) return undefined
   const stream =
@@ -23,8 +23,8 @@ const sourceOf = (body: unknown): Source | undefined => {
 }
 
 /**
- * The same response with another body. Its constructor knows no address, no status above 599, and for some statuses no
- * body; a provider's proxy may answer with any of them.
+ * The same response with another body. The constructor of `Response` accepts no URL, no status above 599, and no body for some
+ * statuses, but a provider's proxy may answer with any of them.
  */
 const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableStream): Response => {
   const { headers, status, statusText, url } = response
@@ -38,7 +38,7 @@ const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableSt
   return made.status === status ? made : Object.defineProperty(made, "status", { value: status })
 }
 
-/** A response of the provider's, as the caller of a governed call gets it. */
+/** The response that the caller of a governed call gets. */
 export const governedResponse = (result: Result<Sent>, signal: AbortSignal | undefined): Response => {
   const { body, isChanged, isFinal, response: sent } = result
   if (sent.isSpent && sent.response.ok) return sent.response
@@ -46,17 +46,17 @@ export const governedResponse = (result: Result<Sent>, signal: AbortSignal | und
   const made = withBody(sent.response, given)
   const { headers } = made
   if (isFinal) headers.set("x-should-retry", "false")
-  // `fetch` has decoded the body, and its length may have changed.
+  // `fetch` has decompressed the body, and its length may have changed.
   if (headers.has("content-encoding") || isChanged) headers.delete("content-length")
   headers.delete("content-encoding")
   return made
 }
 
-/** A response of `fetch` as the engine takes it. */
+/** Converts a response of `fetch` for the engine. */
 export const sentOf = (response: Response): Sent => {
   const isSpent = response.bodyUsed || response.body?.locked === true
   const body = isSpent ? undefined : sourceOf(response.body)
-  // It is read some forty times, which `Headers` are slow for.
+  // Some forty headers are looked up, for which a `Headers` object is slow.
   const header = headerReader(Object.fromEntries(response.headers))
   return { status: response.status, header, body, response, isSpent }
 }

@@ -1,11 +1,11 @@
-/** Bodies that fall silent for ever: a read that takes too long fails, and its connection is closed. */
+/** Bounds the silence of bodies: a read that takes too long fails, and its connection is closed. */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Source } from "./stream.ts"
 
-/** A connection, and whether its response has come to its end. */
+/** A connection, and whether its response has ended. */
 export interface Connection {
   readonly controller: AbortController
   isOver: boolean
@@ -14,13 +14,13 @@ export interface Connection {
 /** How long a body may be silent. */
 export interface Patience {
   readonly silence: Duration.Duration
-  /** What a read fails with that took too long. */
+  /** The error of a read that took too long. */
   readonly stalled: (silence: string) => Effect.Effect<unknown>
 }
 
 /** A source whose silences are bounded. */
 export interface Bounded extends Source {
-  /** Whether this is what a read failed with, because nothing came. */
+  /** Whether this is the error of a read that took too long. */
   readonly isStalled: (thrown: unknown) => boolean
 }
 
@@ -34,8 +34,8 @@ interface Reading {
 }
 
 /**
- * Bounds the silences of a source. One fiber watches all of its reads, as long as the scope: a timer for each read would cost
- * more than the read. How slowly the source is read does not matter.
+ * Bounds the silences of a source until the scope closes. One fiber watches all of its reads, because a timer for each read
+ * would cost more than the read. The time between reads does not count.
  */
 export const bound = (
   source: Source,
@@ -105,7 +105,7 @@ const guard = (
         continue
       }
       const error = yield* stalled(Duration.format(silence))
-      // It may have come meanwhile.
+      // Data may have arrived in the meantime.
       if (current() !== reading) continue
       stall(error)
       return controller.abort(error)

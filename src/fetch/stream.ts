@@ -1,5 +1,5 @@
 /**
- * The body of a streamed answer: watched event by event as its reader reads it, and never held back.
+ * The body of a streamed answer. Its events are observed as it is read, and nothing is held back.
  */
 import type * as Accounting from "../Accounting.ts"
 import * as Stream from "../governor/stream.ts"
@@ -12,7 +12,7 @@ import * as SdkErrors from "../signals/sdkErrors.ts"
 
 /** The bytes of a body. */
 export interface Source extends Stream.Source<Uint8Array> {
-  /** All chunks that were not read yet, where the whole body has come; undefined where more may follow. */
+  /** All unread chunks if the whole body has arrived; undefined if more may follow. */
   readonly rest?: () => ReadonlyArray<Uint8Array> | undefined
 }
 
@@ -24,14 +24,14 @@ export interface Options {
   readonly now: number
   readonly source: Source
   readonly parser: SseParser
-  /** Whether the events that exist only because usage was requested are to be left out. */
+  /** Whether to leave out the events that exist only because usage was requested. */
   readonly hidesUsage: boolean
   readonly observed: (actual: Accounting.Actual) => void
-  /** Whether a read failed because nothing came for too long. */
+  /** Whether a read failed because the body was silent for too long. */
   readonly isStalled: (thrown: unknown) => boolean
 }
 
-/** Watches a body. Its connection is the attempt's to close. */
+/** Watches a body. The attempt closes its connection. */
 export const watch = (options: Options): Stream.Watched<Uint8Array> => {
   const { parser, protocol, source } = options
   const fields = { requestId: requestIdOf(options.header) }
@@ -58,14 +58,14 @@ export const watch = (options: Options): Stream.Watched<Uint8Array> => {
 
   const end = (): void => {
     for (const event of parser.end()) observe(event)
-    // What is too long to be read can still be passed on.
+    // An event that is too long to be parsed is still passed on.
     progress.isOpaque = parser.hasStopped()
     progress.ended(cut)
   }
 
   const stop = (thrown: unknown): void => {
     const stalled = options.isStalled(thrown)
-    // Everything is here, only the connection was left open.
+    // The answer is complete; only the connection was left open.
     if (stalled && progress.answer.complete) return progress.ended(cut)
     const reason = stalled
       ? SdkErrors.interrupted("stalled", progress.received, fields)

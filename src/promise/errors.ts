@@ -1,17 +1,17 @@
-/** What a call of `run` or `limiter` is refused with. */
+/** The error of a refused call of `run` or `limiter`. */
 import * as Duration from "effect/Duration"
 import { BudgetError } from "../Budget.ts"
 import { LlmError } from "../LlmError.ts"
 
 /**
- * Why a call was refused that had not been sent.
+ * Why a call was refused.
  *
- * - `"tooLarge"`: it is more than a limit holds
+ * - `"tooLarge"`: it is larger than a limit allows
  * - `"waitTooLong"`: it would wait longer than `maxWaitSeconds`
- * - `"queueFull"`: as many wait as may
+ * - `"queueFull"`: `maxQueued` calls are waiting already
  * - `"used"`: a quota or a cap has too little left
  * - `"timedOut"`: an attempt took longer than `timeoutSeconds`, and there was no time for another
- * - `"unavailable"`: Redis is away, or the provider is known to be
+ * - `"unavailable"`: Redis cannot be reached, or the provider is known to be down
  *
  * @category errors
  * @since 0.2.0
@@ -19,8 +19,8 @@ import { LlmError } from "../LlmError.ts"
 export type RefusalReason = "tooLarge" | "waitTooLong" | "queueFull" | "used" | "timedOut" | "unavailable"
 
 /**
- * The floodgate refused a call. `pool` is whose limits it ran into, and `waitSeconds` how long it would have waited, where that
- * is known.
+ * The floodgate refused a call. `pool` is the pool whose limits were reached, and `waitSeconds` how long the call would have
+ * waited, if that is known.
  *
  * @category errors
  * @since 0.2.0
@@ -48,7 +48,7 @@ const reasons = {
   StoreUnavailable: "unavailable"
 } as const
 
-/** The error as a program without Effect gets it. */
+/** Converts an error of the governor for programs without Effect. */
 export const plain = (error: unknown): unknown => {
   if (error instanceof BudgetError) {
     const { failure, message, reason } = error

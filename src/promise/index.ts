@@ -3,17 +3,16 @@
  *
  * **Details**
  *
- * - `fetch` is for any client that takes one: the openai SDK, the Vercel AI SDK, LangChain, Gemini's SDK.
- * - `aiSdk` is for models of the Vercel AI SDK whose HTTP nobody sees: Bedrock, gateways.
- * - `middleware` is for Anthropic's SDK. The time in the queue does not count towards the SDK's timeout there.
- * - `run` is for anything that can be called again, and `limiter` for the rest.
+ * - `fetch` is for every client with an option for `fetch`: the openai SDK, the Vercel AI SDK, LangChain, Gemini's SDK.
+ * - `aiSdk` is for models of the Vercel AI SDK without such an option: Bedrock, gateways.
+ * - `middleware` is for Anthropic's SDK, whose timeout then does not include the time in the queue.
+ * - `run` is for any function that can be called again, and `limiter` for everything else.
  *
- * All share one budget: the limits, the queue, the retries.
+ * They all share one budget, with its limits, queue and retries.
  *
  * **Gotchas**
  *
- * Make one for the whole program. Two of them spend the same limits without knowing of each other, unless they share them in
- * Redis.
+ * Make one floodgate for the whole program. Two of them would each use the whole limits, unless they share them in Redis.
  *
  * **Example** (The first governed call)
  *
@@ -76,38 +75,38 @@ export type { Options } from "./options.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * A call that is made by your own code, as far as it is known before.
+ * What is known of a call before your own code makes it.
  *
  * @category models
  * @since 0.2.0
  */
 export interface Call extends CallOptions {
-  /** The model, which decides the pool of limits. */
+  /** The model. It decides the pool. */
   readonly model: string
-  /** The tokens of the prompt, where you know them. @default estimated from `bytes` */
+  /** The tokens of the prompt, if you know them. @default estimated from `bytes` */
   readonly inputTokens?: number | undefined
   /** The size of the prompt's text in bytes. @default 0 */
   readonly bytes?: number | undefined
-  /** The most output that the request allows. @default unknown: output is learned */
+  /** The most output tokens that the request allows. @default unknown: output is learned */
   readonly maxTokens?: number | undefined
-  /** The class of agent, whose calls resemble one another: what is learned of one serves the next. @default the agent */
+  /** Groups calls that are similar: estimates learned from one apply to the others. @default the agent */
   readonly kind?: string | undefined
-  /** The account whose limits count, where there are several. @default none: the limits of `model` */
+  /** The account whose limits apply, if there are several. @default none */
   readonly account?: string | undefined
-  /** Leaves the queue, and aborts the attempt's own `signal`. */
+  /** Removes the call from the queue, or aborts the `signal` of its attempt. */
   readonly signal?: AbortSignal | undefined
 }
 
 /** One attempt of a call. */
 type Attempt = {
-  /** Ends when the call is aborted, times out, or the floodgate is disposed. */
+  /** Aborts if the call is aborted or times out, or if the floodgate is disposed. */
   readonly signal: AbortSignal
-  /** Tells what the call used, as the response says. Without it the estimate is kept. */
+  /** Reports the usage of the call, as the response states it. Without it the estimate is kept. */
   readonly used: (tokens: Accounting.Actual) => void
 }
 
 /**
- * An admitted call. It must be ended once; the first end counts.
+ * An admitted call. End it with one of the methods; only the first has an effect.
  *
  * @category models
  * @since 0.2.0
@@ -115,11 +114,11 @@ type Attempt = {
 export interface Lease {
   readonly pool: string
   readonly waitedSeconds: number
-  /** The call succeeded, and used this; without figures the estimate is kept. */
+  /** The call succeeded, with this usage. Without it the estimate is kept. */
   readonly succeed: (tokens?: Accounting.Actual) => void
-  /** The call failed: what its client threw tells whether the provider rejected it. */
+  /** The call failed. The client's error tells whether the provider rejected it. */
   readonly fail: (error: unknown) => void
-  /** Ends a call of which nothing is known: its input counts as used. */
+  /** Ends a call whose outcome is unknown: its input counts as used. */
   readonly [Symbol.dispose]: () => void
 }
 
@@ -137,24 +136,24 @@ export interface Floodgate {
   /** A middleware of the Vercel AI SDK: `wrapLanguageModel({ model, middleware: floodgate.aiSdk })`; see `floodgate/ai-sdk`. */
   readonly aiSdk: AiSdk.Middleware
   /**
-   * Makes a call when its turn has come, and again when what it throws says so. Rejects with what the last attempt threw, or
-   * with a `RefusedError`.
+   * Calls a function when its call is admitted, and retries it if its error can be retried. Rejects with the error of the last
+   * attempt, or with a `RefusedError`.
    */
   readonly run: <A>(call: Call, attempt: (attempt: Attempt) => Promise<A>) => Promise<A>
   /** Admits calls that something else makes and retries. */
   readonly limiter: {
-    /** Waits for the call's turn. Rejects with a `RefusedError` where it never comes. */
+    /** Waits until the call is admitted. Rejects with a `RefusedError` if it is refused. */
     readonly acquire: (call: Call) => Promise<Lease>
   }
-  /** All pools as they stand. */
+  /** The status of all pools. */
   readonly status: () => Promise<Budget.BudgetStatus>
-  /** What its calls cost, and what is left of the `cap`, in dollars. */
+  /** The cost of all calls, and what is left of the `cap`, in dollars. */
   readonly spent: () => Promise<Effect.Success<Spending.Purse["status"]>>
   /** The metrics of this floodgate in Prometheus' text format. */
   readonly metrics: () => Promise<string>
-  /** What was learned of calls so far, as plain data: to be kept, and given to the next floodgate as `learned`. */
+  /** The estimates learned so far, as plain data. Store them, and pass them to the next floodgate as `learned`. */
   readonly learned: () => Promise<Learned>
-  /** Closes it: calls that run or wait fail, and so does every later one. */
+  /** Closes the floodgate. Running and waiting calls fail, and so do all later ones. */
   readonly dispose: () => Promise<void>
   /** For `await using`. */
   readonly [Symbol.asyncDispose]: () => Promise<void>
@@ -164,7 +163,7 @@ export interface Floodgate {
 // Parts
 // -----------------------------------------------------------------------------
 
-/** What a floodgate is made of, once its layers are built. */
+/** The parts of a floodgate, after its layers were built. */
 class Parts extends Context.Service<
   Parts,
   {
@@ -221,7 +220,7 @@ const layerStore = (options: Options): Layer.Layer<never> => {
 // Calls
 // -----------------------------------------------------------------------------
 
-/** A failed attempt, and what it threw. */
+/** A failed attempt, with the error that it threw. */
 class Thrown extends FailedAttempt {
   readonly thrown: unknown
   constructor(thrown: unknown, now: number) {
@@ -230,7 +229,7 @@ class Thrown extends FailedAttempt {
   }
 }
 
-/** A call as the governor has it, and how it is made: as it says itself, and else as all calls are. */
+/** A call and its options in the governor's form. Options of the call take precedence over those for all calls. */
 const described = (call: Call, forAll: CallOptions): readonly [Governor.Call, Governor.CallOptions] => {
   const { account, bytes, inputTokens, kind, maxTokens, model, signal: _, ...how } = { ...forAll, ...call }
   const size = bytes ?? Math.round((inputTokens ?? 0) * bytesPerToken)
@@ -251,10 +250,10 @@ const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>
     })
   )
 
-/** A lease that was garbage collected will never be ended. */
+/** Ends leases that were garbage collected. */
 const forgotten = new FinalizationRegistry<() => void>((end) => end())
 
-/** Admits a call for as long as its lease lasts. */
+/** Admits a call until its lease ends. */
 const leased = (
   { governor }: Parts["Service"],
   [call, how]: readonly [Governor.Call, Governor.CallOptions]
@@ -280,7 +279,7 @@ const leased = (
     })
   )
 
-/** The middleware of the AI SDK, which is needed at once. */
+/** The middleware of the AI SDK. It is usable before the layers are built. */
 const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
   specificationVersion: "v3",
   wrapGenerate: async (options) => (await ready).aiSdk.wrapGenerate(options).catch(rethrow),
@@ -296,7 +295,7 @@ const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option when one makes no sense.
+ * Throws a `RangeError` that names the option if one is invalid.
  *
  * @category constructors
  * @since 0.2.0
@@ -323,7 +322,7 @@ export const create = (options: Options = {}): Floodgate => {
     )
   )
   const ready = runtime.runPromise(Parts)
-  // Whoever uses it gets the error.
+  // Each use of it rejects with the error.
   ready.catch(() => {})
 
   const dispose = () => runtime.dispose()

@@ -1,4 +1,4 @@
-/** The options of a floodgate in plain values, and what they mean to its parts. */
+/** The options of a floodgate in plain values, and their conversion for its parts. */
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
@@ -21,23 +21,24 @@ import type * as Spending from "../Spending.ts"
  * @since 0.2.0
  */
 export interface CallOptions {
-  /** For whom the call is made: agents share the limits fairly. @default what the request names, else `"default"` */
+  /** The agent that makes the call. Agents share the limits fairly. @default the agent that the request names, else `"default"` */
   readonly agent?: string | undefined
   /** The agent's share of service relative to others, 0.001 to 1000. @default 1 */
   readonly weight?: number | undefined
   /** Higher goes first. @default 0 */
   readonly priority?: number | undefined
-  /** The longest that each attempt may wait for its turn; more is refused, at once where it can be foreseen. @default no bound */
+  /** The longest time that each attempt may wait. A longer wait is refused, at once if it can be predicted. @default no bound */
   readonly maxWaitSeconds?: number | undefined
-  /** The longest that one attempt may take, up to the first content of a stream; the queue is not part of it. @default none */
+  /** The longest time that one attempt may take, without the queue, up to the first content of a stream. @default no bound */
   readonly timeoutSeconds?: number | undefined
   /**
-   * A name for the long prefix that calls share and read from the provider's cache: the first call with it goes alone.
+   * A name for a long prefix that calls share and read from the provider's cache. The first call with it is sent alone, so that
+   * the others find the prefix in the cache.
    *
    * @default none
    */
   readonly cacheKey?: string | undefined
-  /** What pays for the call: purses that `Spending.make` gave, each with its cap in dollars. @default none */
+  /** The purses that pay for the call, made by `Spending.make`, each with its cap in dollars. @default none */
   readonly purses?: ReadonlyArray<Spending.Purse> | undefined
 }
 
@@ -50,16 +51,16 @@ export interface CallOptions {
 export interface RetryOptions {
   /** Attempts of a call, the first included. @default 5 */
   readonly attempts?: number | undefined
-  /** The first wait; it doubles with each attempt, and is drawn at random below that. @default 2 */
+  /** The most that the first wait can be. It doubles with each attempt, and the wait is a random part of it. @default 2 */
   readonly baseSeconds?: number | undefined
-  /** The longest wait that the provider has not asked for. @default 60 */
+  /** The longest wait, unless the provider asks for a longer one. @default 60 */
   readonly capSeconds?: number | undefined
-  /** After this time no other attempt begins. @default 600 */
+  /** The time after which no further attempt begins. @default 600 */
   readonly maxElapsedSeconds?: number | undefined
 }
 
 /**
- * Where processes share their budget.
+ * The Redis server through which processes share their budget.
  *
  * @category options
  * @since 0.2.0
@@ -67,14 +68,14 @@ export interface RetryOptions {
 export interface RedisOptions {
   /** Such as `redis://127.0.0.1:6379`. The package `redis` or `ioredis` must be installed. */
   readonly url: string
-  /** The start of all names: processes that name the same share their budgets. @default "floodgate" */
+  /** The beginning of all keys. Processes with the same prefix share their budgets. @default "floodgate" */
   readonly prefix?: string | undefined
-  /** What calls do while the server is away: fail, or go on with their part of the limits. @default they wait for 30 seconds */
+  /** Whether calls fail while the server cannot be reached, or continue with this process's part of the limits. @default they wait for 30 seconds */
   readonly whenAway?: "fail" | "degrade" | undefined
 }
 
 /**
- * How a floodgate is made. Everything has a default: without limits they are learned from the provider's responses.
+ * The options of a floodgate. All are optional: without limits, they are learned from the provider's responses.
  *
  * @category options
  * @since 0.2.0
@@ -84,22 +85,22 @@ export interface Options {
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /** Calls in flight at once, per pool. @default no bound */
   readonly concurrency?: number | undefined
-  /** Callers that may wait, per pool; the next is refused at once. @default no bound */
+  /** The most callers that wait, per pool. Further ones are refused at once. @default no bound */
   readonly maxQueued?: number | undefined
-  /** The Redis server through which processes share the budget, or its address. @default this process alone */
+  /** The Redis server through which processes share the budget, or its address. @default the budget is not shared */
   readonly redis?: string | RedisOptions | undefined
   /** When calls are retried. @default see {@link RetryOptions} */
   readonly retry?: RetryOptions | undefined
-  /** Gets an event for each wait, rejection, pause and retry, with why and until when. */
+  /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined
   /**
-   * How calls are admitted and bounded: for all, of which calls of `run` and `limiter` may say otherwise, or by the request of a
-   * `fetch` or a middleware.
+   * How calls are admitted and bounded: for all calls, where the options of a call of `run` or `limiter` take precedence, or by
+   * the request of `fetch` or a middleware.
    *
    * @default no bounds
    */
   readonly callOptions?: CallOptions | ((request: CallRequest) => CallOptions) | undefined
-  /** How a provider counts, for all requests or by the request. @default by the route */
+  /** How the provider counts usage, for all requests or by the request. @default by the route */
   readonly accounting?:
     | Accounting.Accounting
     | ((request: CallRequest) => Accounting.Accounting | undefined)
@@ -108,22 +109,22 @@ export interface Options {
   readonly account?: ((request: CallRequest) => string | undefined) | undefined
   /** The protocols that `fetch` recognises. @default Anthropic Messages, OpenAI Chat Completions and Responses, Gemini */
   readonly protocols?: ReadonlyArray<Protocol> | undefined
-  /** Whether usage is requested in streams of Chat Completions. A service that rejects that is not asked again. @default true */
+  /** Whether usage is requested in streams of Chat Completions. A service that rejects the request is not asked again. @default true */
   readonly streamUsage?: boolean | undefined
-  /** The longest silence within a stream. @default 60 where the provider sends pings (Anthropic), else 300 */
+  /** The longest silence within a stream. @default 60 if the provider sends pings (Anthropic), otherwise 300 */
   readonly idleTimeoutSeconds?: number | undefined
-  /** What sends the requests. @default the global `fetch` */
+  /** The function that sends the requests. @default the global `fetch` */
   readonly fetch?: typeof globalThis.fetch | undefined
-  /** What all calls may cost, in dollars; a call that does not fit is refused as `"used"`. @default no bound */
+  /** What all calls may cost, in dollars. A call that does not fit is refused with the reason `"used"`. @default no bound */
   readonly cap?: Spending.Cap | undefined
-  /** Prices of models, laid over `Prices.published`: for caps in dollars. @default none */
+  /** Prices of models in addition to `Prices.published`, for caps in dollars. @default none */
   readonly prices?: Prices.Table | undefined
-  /** What an earlier floodgate had learned of calls: what its `learned()` gave. @default nothing */
+  /** The estimates of an earlier floodgate, from its `learned()`. @default none */
   readonly learned?: Learned | undefined
 }
 
 // -----------------------------------------------------------------------------
-// What they mean
+// Conversions
 // -----------------------------------------------------------------------------
 
 const secondsOf = (
@@ -137,14 +138,14 @@ const secondsOf = (
   return isValid ? seconds * 1_000 : invalid(`Floodgate.create: ${option}`, expected, seconds)
 }
 
-/** How the governor runs a call. */
+/** Options of a call for the governor. */
 export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptions): Governor.CallOptions => ({
   ...how,
   maxWait: secondsOf("maxWaitSeconds", maxWaitSeconds, "from"),
   timeout: secondsOf("timeoutSeconds", timeoutSeconds)
 })
 
-/** How calls are made that are no HTTP requests: a function of one says nothing of them. */
+/** The options of calls that are no HTTP requests, to which a function of the request does not apply. */
 export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
   typeof callOptions === "object" ? callOptions : {}
 
@@ -181,7 +182,7 @@ export const fetchOf = (options: Options): Fetch.Options => {
 export const redisOf = ({ redis }: Options): RedisOptions | undefined => {
   if (redis === undefined) return undefined
   const options = typeof redis === "string" ? { url: redis } : redis
-  // It may hold a password, so that the error does not repeat it.
+  // The address may contain a password, so the error does not repeat it.
   if (!/^rediss?:$/.test(URL.parse(options.url)?.protocol ?? "")) {
     invalid("Floodgate.create: redis", "an address such as redis://127.0.0.1:6379", "something else (not shown)")
   }
