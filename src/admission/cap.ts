@@ -66,20 +66,18 @@ const leavesAt = (cell: Cell, window: { readonly millis: number }): number =>
 export const advance = (cap: Cap, now: number): void => {
   if (now <= cap.at) return
   const { cells, rule } = cap
-  cap.level = Math.min(Math.max(cap.level, rule.capacity), cap.level + rule.rate * (now - cap.at))
+  cap.level = Math.min(rule.capacity, cap.level + rule.rate * (now - cap.at))
   cap.at = now
-  const { window } = rule
-  if (window !== undefined) while (cells.length > 0 && leavesAt(cells[0]!, window) <= now) cells.shift()
+  while (cells.length > 0 && leavesAt(cells[0]!, rule.window!) <= now) cells.shift()
 }
 
 const remember = (cap: Cap, at: number, amount: number): void => {
   const { cells, rule } = cap
-  if (rule.window === undefined || amount === 0) return
+  if (rule.window === undefined) return
   const index = Math.floor(at / cellMillis(rule.window))
-  const place = cells.findLastIndex((cell) => cell.index <= index)
-  const found = cells[place]
-  if (found?.index === index) found.amount = Math.max(0, found.amount + amount)
-  else if (amount > 0) cells.splice(place + 1, 0, { index, amount })
+  const found = cells.findLast((cell) => cell.index === index)
+  if (found !== undefined) found.amount = Math.max(0, found.amount + amount)
+  else if (amount > 0) cells.push({ index, amount })
 }
 
 /**
@@ -91,12 +89,15 @@ const remember = (cap: Cap, at: number, amount: number): void => {
 export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, lag = 0): number => {
   if (charge === 0) return 0
   const slack = rule.capacity * rounding
-  const missing = (rule.quota ? charge : Math.min(charge + rule.rate * lag, rule.capacity)) - level
+  if (rule.quota) return charge - level <= slack ? 0 : Infinity
+  const needed = charge + rule.rate * lag
+  let missing = Math.min(needed, rule.capacity) - level
+  if (needed > rule.capacity) missing = Math.max(missing, rule.rate * (fullAt + lag - at))
   // Aimed half the slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
-  let refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
-  if (lag > 0 && charge + rule.rate * lag > rule.capacity) refilled = Math.max(refilled, fullAt + lag - at)
+  const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
   if (rule.window === undefined) return refilled
-  let over = charge - rule.window.max * (1 + rounding)
+  const { max } = rule.window
+  let over = charge - max - max * rounding
   for (const cell of cells) over += cell.amount
   if (over <= 0) return refilled
   for (const cell of cells) {
@@ -108,21 +109,17 @@ export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, la
 
 /** Takes a charge, into debt where it is more than the level. */
 export const take = (cap: Cap, charge: number): void => {
-  lower(cap, charge)
-  remember(cap, cap.at, charge)
-}
-
-const lower = (cap: Cap, amount: number): void => {
-  if (isBucket(cap.rule) && amount > 0) note(cap)
-  cap.level -= amount
+  if (isBucket(cap.rule)) note(cap)
+  cap.level -= charge
   refills(cap)
+  remember(cap, cap.at, charge)
 }
 
 /** The level may have changed. A bucket that was full before and still is has been so since then. */
 const refills = (cap: Cap): void => {
   const { at, fullAt, level, rule } = cap
   if (level >= rule.capacity) cap.fullAt = Math.min(fullAt, at)
-  else if (rule.rate > 0) cap.fullAt = at + (rule.capacity - level) / rule.rate
+  else cap.fullAt = at + (rule.capacity - level) / rule.rate
 }
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
@@ -144,14 +141,8 @@ const note = (cap: Cap): void => {
  * far as the bucket would have been full with it, it is lost.
  */
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
+  if (used > charge) return take(cap, used - charge)
   const given = charge - used
-  if (given <= 0) lower(cap, -given)
-  else if (isBucket(cap.rule)) refund(cap, given, takenAt)
-  else cap.level = Math.min(Math.max(cap.level, cap.rule.capacity), cap.level + given)
-  remember(cap, used > charge ? cap.at : takenAt, used - charge)
-}
-
-const refund = (cap: Cap, given: number, takenAt: number): void => {
   const { highs, rule } = cap
   const since = highs.filter(({ at }) => at > takenAt)
   const high = Math.max(cap.level, since[0]?.level ?? -Infinity)
@@ -163,11 +154,12 @@ const refund = (cap: Cap, given: number, takenAt: number): void => {
   const { fullAt } = cap
   refills(cap)
   cap.fullAt = Math.min(fullAt, cap.fullAt)
+  remember(cap, takenAt, -given)
 }
 
 /** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */
 export const setRule = (cap: Cap, rule: Rule): void => {
-  const grown = rule.quota && cap.rule.quota ? rule.capacity - cap.rule.capacity : 0
+  const grown = rule.quota ? rule.capacity - cap.rule.capacity : 0
   cap.level = Math.min(rule.capacity, cap.level + grown)
   if (rule.window?.millis !== cap.rule.window?.millis) cap.cells = []
   if (!isBucket(rule)) cap.highs = []

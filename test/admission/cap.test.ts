@@ -62,7 +62,133 @@ const levelOf = (
   return level
 }
 
+/** The highest levels are remembered by age, each higher than all that came later, and only where a refund needs them. */
+const remembersLess = ({ highs }: Cap.Cap): boolean =>
+  highs.every(({ at, level }, i) => i === 0 || (at >= highs[i - 1]!.at && level < highs[i - 1]!.level))
+
+/** What was taken of a window, by the start of the slice of it in which that was. */
+type Taken = Map<number, number>
+
 describe("cap", () => {
+  it("lets a charge in at the first whole millisecond in which it fits, reckoned in whole numbers", () => {
+    for (let seed = 1; seed <= 400; seed++) {
+      const random = mulberry(seed)
+      const pick = (most: number): number => Math.floor(random() * (most + 1))
+      // A millisecond refills one unit, of which a token has some.
+      const unit = [1, 3, 7, 10][seed % 4]!
+      const burst = 5 + pick(20)
+      const cap = capOf({ perSecond: 1_000 / unit, burst })
+      let level = burst * unit
+      let full = -Infinity
+      const advance = (now: number): void => {
+        if (level < burst * unit) full = cap.at + burst * unit - level
+        level = Math.min(burst * unit, level + now - cap.at)
+        Cap.advance(cap, now)
+      }
+      for (let step = 0; step < 30; step++) {
+        advance(cap.at + pick(1) * pick(2 * unit))
+        if (level < burst * unit) full = cap.at + burst * unit - level
+        const charge = pick(2 * burst)
+        const lag = pick(1) * pick(8 * unit)
+        const needed = Math.min(burst * unit, charge * unit + lag)
+        const rested = lag > 0 && charge * unit + lag > burst * unit ? full + lag - cap.at : 0
+        const wait = charge === 0 ? 0 : Math.max(0, needed - level, rested)
+        assert.strictEqual(Math.ceil(Cap.wait(cap, charge, lag)), wait, `seed ${seed}, step ${step}`)
+        if (random() < 0.5) continue
+        advance(cap.at + wait)
+        Cap.take(cap, charge)
+        level -= charge * unit
+      }
+    }
+  })
+
+  it("lets a charge in at the first whole millisecond in which its window holds it, reckoned in whole numbers", () => {
+    for (let seed = 1; seed <= 60; seed++) {
+      const random = mulberry(seed)
+      const pick = (most: number): number => Math.floor(random() * (most + 1))
+      const burst = 100
+      const max = 200 + pick(200)
+      const cap = capOf({ perMinute: max, burst, window: "sliding" })
+      // A millisecond refills as many units as a minute refills tokens.
+      const refill = max - burst
+      let level = burst * minute
+      let taken: Taken = new Map()
+      const advance = (now: number): void => {
+        level = Math.min(burst * minute, level + refill * (now - cap.at))
+        Cap.advance(cap, now)
+        taken = new Map([...taken].filter(([from]) => from + 1_000 + minute > now))
+      }
+      const put = (at: number, amount: number): void => {
+        const from = Math.floor(at / 1_000) * 1_000
+        if (from + 1_000 + minute > cap.at) taken.set(from, Math.max(0, (taken.get(from) ?? 0) + amount))
+      }
+      const open: Array<{ readonly at: number; readonly charge: number }> = []
+      for (let step = 0; step < 60; step++) {
+        advance(cap.at + pick(1) * pick(8_000))
+        if (open.length > 0 && random() < 0.4) {
+          const [{ at, charge }] = open.splice(pick(open.length - 1), 1) as [(typeof open)[number]]
+          const used = pick(charge + 20)
+          Cap.settle(cap, charge, used, at)
+          level = Math.min(burst * minute, level + (charge - used) * minute)
+          put(used > charge ? cap.at : at, used - charge)
+        }
+        const charge = pick(pick(max))
+        const lag = pick(1) * pick(3_000)
+        let sum = [...taken.values()].reduce((a, b) => a + b, 0)
+        let wait = Math.max(0, Math.min(burst * minute, charge * minute + refill * lag) - level) / refill
+        for (const [from, amount] of taken) {
+          if (sum + charge <= max) break
+          sum -= amount
+          wait = Math.max(wait, from + 1_000 + minute + lag - cap.at)
+        }
+        const says = Cap.wait(cap, charge, lag)
+        const where = `seed ${seed}, step ${step}`
+        // One that takes all of the bucket waits until it has been full for the lag, which is shown above.
+        if (charge === 0) assert.strictEqual(says, 0, where)
+        else if (charge * minute + refill * lag <= burst * minute)
+          assert.strictEqual(Math.ceil(says), Math.ceil(wait), where)
+        else assert.isAtLeast(Math.ceil(says), Math.ceil(wait), where)
+        assert.closeTo(cap.level, level / minute, 1e-6, where)
+        assert.lengthOf(cap.highs, 0)
+        if (random() < 0.6) continue
+        advance(cap.at + Math.ceil(says))
+        Cap.take(cap, charge)
+        level -= charge * minute
+        put(cap.at, charge)
+        open.push({ at: cap.at, charge })
+      }
+    }
+  })
+
+  it("takes a billionth of its capacity for nothing, and not more", () => {
+    const billion = 1e9
+    const bucket = capOf({ perSecond: billion })
+    Cap.take(bucket, 1)
+    assert.strictEqual(Cap.wait(bucket, billion), 0)
+    Cap.take(bucket, 1)
+    assert.isAbove(Cap.wait(bucket, billion), 0)
+    const quota = capOf({ total: billion })
+    Cap.take(quota, 1)
+    assert.strictEqual(Cap.wait(quota, billion), 0)
+    assert.strictEqual(Cap.wait(quota, billion + 1), Infinity)
+    const window = capOf({ perMinute: billion, burst: billion / 2, window: "sliding" })
+    Cap.take(window, 600)
+    Cap.advance(window, 1_000)
+    Cap.take(window, 1)
+    Cap.advance(window, 30_000)
+    assert.isBelow(Cap.wait(window, billion - 600), 1)
+    assert.closeTo(Cap.wait(window, billion), 31_000, 1, "what came first has left then")
+    assert.closeTo(Cap.wait(window, billion + 1), 32_000, 1, "and what came next")
+  })
+
+  it("never lets in what is larger than a window", () => {
+    const cap = capOf({ perMinute: 600, window: "sliding" })
+    assert.isAbove(Cap.wait(cap, 601), 0)
+    Cap.take(cap, 1)
+    Cap.advance(cap, 10 * minute)
+    assert.isAbove(Cap.wait(cap, 601), 0)
+  })
+
   it("holds what it would if each call had taken what it used", () => {
     const burst = 20
     for (let seed = 1; seed <= 400; seed++) {
@@ -88,6 +214,7 @@ describe("cap", () => {
           if (used > call.charge) taken.push({ at, amount: used - call.charge })
         }
         assert.closeTo(cap.level, levelOf({ burst, rate: 1 }, taken, at), 1e-9, `seed ${seed}, step ${step}`)
+        assert.isTrue(remembersLess(cap), `seed ${seed}, step ${step}`)
       }
     }
   })
@@ -224,6 +351,21 @@ describe("cap", () => {
     assert.strictEqual(cap.level, 1_000)
   })
 
+  it("is full no later for what is given back", () => {
+    for (let seed = 1; seed <= 100; seed++) {
+      const random = mulberry(seed)
+      const cap = capOf({ perSecond: 1_000 / 3, burst: 100 })
+      for (let step = 0; step < 20; step++) {
+        Cap.take(cap, 10 * random())
+        const takenAt = cap.at
+        Cap.advance(cap, cap.at + 20 * random())
+        const { fullAt } = cap
+        Cap.settle(cap, 1, random() < 0.5 ? 0 : 1, takenAt)
+        assert.isAtMost(cap.fullAt, fullAt)
+      }
+    }
+  })
+
   it("pays debt before anything else", () => {
     const cap = capOf({ perSecond: 1_000 })
     Cap.take(cap, 500)
@@ -279,6 +421,35 @@ describe("cap", () => {
     assert.strictEqual(cap.level, 0)
   })
 
+  it("loses little by the levels that it does not remember, and never gives back what was lost", () => {
+    let most = 0
+    for (let seed = 1; seed <= 100; seed++) {
+      const random = mulberry(seed)
+      const burst = 1_000
+      const cap = capOf({ perSecond: 1_000, burst })
+      const taken: Array<{ readonly at: number; amount: number }> = []
+      // Large calls that take a little more than is refilled meanwhile, of which any may give back what it took.
+      for (let i = 0; i < 60; i++) {
+        const amount = Math.ceil(500 * random())
+        Cap.take(cap, amount)
+        taken.push({ at: cap.at, amount })
+        Cap.advance(cap, cap.at + Math.max(1, amount - Math.floor(40 * random() ** 2)))
+      }
+      for (const { amount, at } of taken) {
+        const one = structuredClone(cap)
+        Cap.settle(one, amount, 0, at)
+        const exact = levelOf(
+          { burst, rate: 1 },
+          taken.filter((each) => each.at !== at),
+          cap.at
+        )
+        assert.isAtMost(one.level, exact + 1e-9)
+        most = Math.max(most, exact - one.level)
+      }
+    }
+    assert.isAtMost(most, 1_000 / 8)
+  })
+
   it("remembers a window in at most 62 cells, however many calls there are", () => {
     const cap = capOf({ perMinute: 6_000, window: "sliding" })
     for (let i = 0; i < 20_000; i++) {
@@ -310,6 +481,27 @@ describe("cap", () => {
       assert.strictEqual(cap.level, -10)
       other(cap, { total: 200 })
       assert.strictEqual(cap.level, 140)
+    })
+
+    it("that is no bucket gives back all, and what was given back before stays lost", () => {
+      const cap = capOf({ perSecond: 1_000 })
+      Cap.take(cap, 400)
+      Cap.advance(cap, 400)
+      Cap.take(cap, 300)
+      other(cap, { perMinute: 6_000, burst: 1_000, window: "sliding" })
+      Cap.settle(cap, 400, 0, 0)
+      assert.strictEqual(cap.level, 1_000)
+    })
+
+    it("gives nothing back that a smaller burst never held", () => {
+      const cap = capOf({ perSecond: 1_000 })
+      Cap.take(cap, 100)
+      Cap.advance(cap, 10)
+      Cap.take(cap, 500)
+      other(cap, { perSecond: 600 })
+      const { level } = cap
+      Cap.settle(cap, 100, 0, 0)
+      assert.strictEqual(cap.level, level)
     })
 
     it("gives nothing back that was lost before", () => {

@@ -134,8 +134,8 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     {
       without: "the loss of what is given back to a bucket that was full since",
       file: "admission/cap.ts",
-      from: "else if (isBucket(cap.rule)) refund",
-      to: "else if (false) refund"
+      from: "const since = highs.filter(({ at }) => at > takenAt)",
+      to: "const since = highs.filter(() => false)"
     }
   ],
   [
@@ -179,8 +179,8 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     {
       without: "debt",
       file: "admission/cap.ts",
-      from: "if (given <= 0) lower(cap, -given)",
-      to: "if (given <= 0) lower(cap, 0)"
+      from: "if (used > charge) return take(cap, used - charge)",
+      to: "if (used > charge) return"
     }
   ],
   [

@@ -62,6 +62,9 @@ describe("status", () => {
     Law.take(windowed, { ...charge, tokens: 1 }, 0)
     assert.isFalse(isFull(windowed, 59_999), "its window remembers")
     assert.isTrue(isFull(windowed, 61_000))
+    const long = Law.take(windowed, { ...charge, tokens: 1 }, 61_000)
+    Law.settle(windowed, long, { tokens: 1 }, 200_000)
+    assert.isTrue(isFull(windowed, 200_000), "what has left it does not come back with the end of a call")
   })
 
   it("says of a quota what is left, and that it does not come back", () => {

@@ -21,10 +21,10 @@ const twins: ReadonlyArray<Twin> = [
     law: "never over",
     without: "the last token of a charge",
     scope: "bucket",
-    moves: 2,
+    moves: 3,
     file: "admission/cap.ts",
-    from: "charge + rule.rate * lag, rule.capacity)) - level",
-    to: "charge + rule.rate * lag, rule.capacity)) - level - 1"
+    from: "let missing = Math.min(needed, rule.capacity) - level",
+    to: "let missing = Math.min(needed, rule.capacity) - level - 1"
   },
   {
     law: "never over",
@@ -41,8 +41,8 @@ const twins: ReadonlyArray<Twin> = [
     scope: "window",
     moves: 3,
     file: "admission/cap.ts",
-    from: "let over = charge - rule.window.max * (1 + rounding)",
-    to: "let over = charge - rule.window.max - 1"
+    from: "let over = charge - max - max * rounding",
+    to: "let over = charge - max - 1"
   },
   {
     law: "never over",
