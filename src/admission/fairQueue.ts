@@ -203,12 +203,7 @@ export class FairQueue<E extends Entry> {
   forget(): void {
     if (this.size > 0 || this.since === this.ranks) return
     this.since = this.ranks
-    if (this.levels.size > 1) return this.levels.clear()
-    // Mostly it is one: to clear it costs less than to make another.
-    for (const level of this.levels.values()) {
-      level.virtual = level.refunded = 0
-      level.flows.clear()
-    }
+    this.levels.clear()
   }
 
   /** The entries in the order of service, if nobody else comes. Changes nothing; the queue must not change meanwhile. */
@@ -246,8 +241,8 @@ export class FairQueue<E extends Entry> {
 
   /**
    * Visits what is served before an entry that would come now: `visit(flow, upTo)` for each flow of which something is,
-   * namely every entry with no more than `upTo` of the flow's backlog in front of it. An approximation by tags that looks
-   * at no more than `most` flows; returns which part of all backlogged flows that was.
+   * namely every entry with no more than `upTo` of the flow's backlog in front of it. Exact but where calls of two agents
+   * have the same tag. Looks at no more than `most` flows; returns which part of all backlogged flows that was.
    */
   ahead(
     entry: { readonly agent: string; readonly priority: number; readonly first: boolean },
@@ -261,15 +256,20 @@ export class FairQueue<E extends Entry> {
       all += level.heap.length
       const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
       const waits = own !== undefined && own.size > 0 ? own : undefined
-      const start = Math.max(own?.start ?? level.virtual - level.refunded, level.heap[0]!.start)
-      const tag = level.priority > entry.priority ? Infinity : start + (entry.first ? 0 : (own?.backlog ?? 0))
+      const enters = Math.max(
+        own === undefined ? level.virtual - level.refunded : own.start + own.owed,
+        level.heap[0]!.start
+      )
+      const joins =
+        waits === undefined ? enters : waits.start + (entry.first ? 0 : Math.max(0, waits.owed + waits.backlog))
+      const tag = level.priority > entry.priority ? Infinity : joins
       for (const flow of level.heap) {
         if (visited >= most) break
         visited++
         // Of calls with the same tag those go first whose flow did before, and none of a flow that comes behind.
         const isBefore = waits !== undefined && byTag(flow, waits)
         if (entry.first && waits !== undefined ? !isBefore : flow.start > tag) continue
-        visit(flow, (tag - flow.start) * (isBefore ? 1 + rounding : 1 - rounding))
+        visit(flow, Math.max(0, tag - flow.start - flow.owed) * (isBefore ? 1 + rounding : 1 - rounding))
       }
     }
     return all === 0 ? 1 : visited / all
@@ -350,7 +350,6 @@ export class FairQueue<E extends Entry> {
     this.weight = this.size === 0 ? 0 : this.weight - flow.weight
     Heap.remove(level.heap, flow, byTag)
     if (level.heap.length > 0) return
-    level.weight = 0
     Heap.remove(this.backlogged, level, byPriority)
     if (this.levels.size > idleLevels) this.levels.delete(level.priority)
   }

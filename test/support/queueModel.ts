@@ -128,7 +128,14 @@ export const weight = ({ levels }: Model): number =>
 
 /** Everybody in the order of service. */
 export const inOrder = (model: Model): ReadonlyArray<number> => {
-  const copy = structuredClone(model)
+  const copy: Model = { ...model, levels: new Map() }
+  for (const [priority, { flows, ...level }] of model.levels) {
+    const copies = Array.from(flows, ([agent, flow]): [string, Flow] => [
+      agent,
+      { ...flow, entries: [...flow.entries] }
+    ])
+    copy.levels.set(priority, { ...level, flows: new Map(copies) })
+  }
   const order: Array<number> = []
   for (let next = peek(copy); next !== undefined; next = peek(copy)) {
     order.push(next.id)
