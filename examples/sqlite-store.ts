@@ -67,10 +67,7 @@ export const make = Effect.fnUntraced(function* (file: string) {
 })
 
 export const layer = (file: string, options?: BudgetStore.Options) =>
-  Layer.effect(
-    BudgetStore.BudgetStore,
-    Effect.map(make(file), (store) => BudgetStore.make(store, options))
-  )
+  Layer.unwrap(Effect.map(make(file), (store) => BudgetStore.layer(store, options)))
 
 // -----------------------------------------------------------------------------
 // Two processes that use it

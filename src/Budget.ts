@@ -66,8 +66,7 @@ import {
   type Options,
   type RateLimitSignal,
   type Reservation,
-  type ReserveOptions,
-  type Verdict
+  type ReserveOptions
 } from "./budget/models.ts"
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./limits/amounts.ts"
@@ -91,9 +90,7 @@ export {
   Priority,
   type RateLimitSignal,
   type Reservation,
-  type ReserveOptions,
-  ReviewAt,
-  type Verdict
+  type ReserveOptions
 } from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------
@@ -119,8 +116,16 @@ export class TokenBudget extends Context.Service<
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
     /** Updates the budget with what a response says about the limits. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
-    /** Reports that a call was rejected or failed, and returns the verdict. */
-    readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
+    /**
+     * Reports that a call was rejected or failed, and returns the verdict: what that says of the limits.
+     *
+     * - `"isolated"`: nothing; it concerns its own call only
+     * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
+     * - `"ramp"`: usage grows too fast; growth is bounded
+     * - `"outage"`: the provider does not work; one call at a time probes it
+     * - `"impossible"`: the call is larger than the provider's limit
+     */
+    readonly cooldown: (failure: Cooldown) => Effect.Effect<"isolated" | "exhausted" | "ramp" | "outage" | "impossible">
     /**
      * Changes limits or concurrency of a pool while calls run, for all accounts that have one of its name; waiters move up at
      * once. What is used of a `total` stays used.

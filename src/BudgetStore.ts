@@ -31,52 +31,38 @@
  *
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { Exchange } from "./budgetStore/exchange.ts"
-import type { Host } from "./budgetStore/host.ts"
 import type { Options, Settings, Store } from "./budgetStore/models.ts"
+import { BudgetStore } from "./budgetStore/sharing.ts"
 import { finiteOf } from "./input/arguments.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./budgetStore/models.ts"
 
-// -----------------------------------------------------------------------------
-// Service
-// -----------------------------------------------------------------------------
-
 /**
- * How a budget shares its pools with other processes. {@link make} creates it from a store.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Sharing extends Store {
-  /** Joins a pool. No other process may use the same id. */
-  readonly open: <W>(host: Host<W>, id: string) => Exchange<W>
-}
-
-/**
- * The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process.
- *
- * @category services
- * @since 0.1.0
- */
-export const BudgetStore = Context.Reference<Sharing | undefined>("floodgate/BudgetStore", {
-  defaultValue: () => undefined
-})
-
-/**
- * A store with options.
+ * A store with options as a layer, to be provided to a budget. A store that must be opened first gives it by `Layer.unwrap`.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` if a duration is not finite or not above zero.
+ * Throws a `RangeError` where a duration is not finite and above zero.
  *
- * @category constructors
+ * **Example** (A store that is opened)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as BudgetStore from "floodgate/BudgetStore"
+ *
+ * declare const open: Effect.Effect<BudgetStore.Store>
+ *
+ * const layer = Layer.unwrap(Effect.map(open, (store) => BudgetStore.layer(store, { lease: "1 minute" })))
+ * ```
+ *
+ * @category layers
  * @since 0.2.0
  */
-export const make = (store: Store, options: Options = {}): Sharing => {
+export const layer = (store: Store, options: Options = {}): Layer.Layer<never> => {
   const { degradeFor = "10 minutes", lease = "20 seconds", lost = "keep", name = "process" } = options
   const { timeout = "2 seconds", whenAway = { wait: "30 seconds" } } = options
   const millis = (option: string, value: Duration.Input): number =>
@@ -91,14 +77,5 @@ export const make = (store: Store, options: Options = {}): Sharing => {
     timeoutMillis: millis("timeout", timeout),
     name
   }
-  return { ...store, open: (host, id) => new Exchange(host, settings, id) }
+  return Layer.succeed(BudgetStore, { ...store, open: (host, id) => new Exchange(host, settings, id) })
 }
-
-/**
- * A store with options as a layer, to be provided to a budget.
- *
- * @category layers
- * @since 0.2.0
- */
-export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =>
-  Layer.succeed(BudgetStore, make(store, options))

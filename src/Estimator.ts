@@ -163,13 +163,8 @@ export const Learned = Schema.Struct({ profiles: Schema.Array(Profile) })
  */
 export type Learned = typeof Learned.Type
 
-/**
- * The options of {@link make}.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
+/** How an estimator is made. */
+interface Options {
   /**
    * How the provider counts.
    *

@@ -50,7 +50,7 @@ interface Rejection extends Base {
   readonly model: string
   /** The attempt that was rejected, counted from 1. */
   readonly attempt: number
-  /** What it says: `isolated` concerns this call only, after `exhausted` everybody goes slower; see `Budget.Verdict`. */
+  /** What it says: `isolated` concerns this call only, after `exhausted` everybody goes slower; see `cooldown` of `TokenBudget`. */
   readonly verdict: "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
   /** The limit that was hit, where the response tells. */
   readonly dimension: Dimension | undefined

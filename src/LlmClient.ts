@@ -33,7 +33,12 @@
  *
  * @since 0.1.0
  */
-import type { Message, MessageCreateParams, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type {
+  Message,
+  MessageCountTokensParams,
+  MessageCreateParams,
+  RawMessageStreamEvent
+} from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -91,7 +96,7 @@ export class LlmClient extends Context.Service<
       options?: CallOptions
     ) => Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError>
     /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
-    readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
+    readonly countTokens: (params: MessageCountTokensParams) => Effect.Effect<number, LlmError | BudgetError>
     /** Everything learned about calls so far. Keep it, and pass it to the next client as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
   }
@@ -106,13 +111,7 @@ const route = { operation: "generate", path: "/v1/messages" } as const
 /** A request that is none: the provider refuses it. */
 const unread: Partial<Description> & Pick<Description, "bytes" | "textBytes"> = { bytes: 0, textBytes: 0 }
 
-/**
- * Makes a client over the governor and the provider of the context.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = Effect.gen(function* (): Effect.fn.Return<
+const make = Effect.gen(function* (): Effect.fn.Return<
   LlmClient["Service"],
   never,
   Governor.Governor | LlmProvider.LlmProvider
@@ -225,14 +224,6 @@ const interrupted = ({ reason }: LlmError, answer: Answer, text: string): LlmErr
 // -----------------------------------------------------------------------------
 
 /**
- * How a client over Anthropic's API is made.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options extends Anthropic.Options, Governor.Options {}
-
-/**
  * A client over the governor and the provider of the context.
  *
  * @category layers
@@ -276,7 +267,7 @@ export const layer = ({
   learned,
   retry,
   ...options
-}: Options): Layer.Layer<LlmClient, never, TokenBudget> =>
+}: Anthropic.Options & Governor.Options): Layer.Layer<LlmClient, never, TokenBudget> =>
   layerProvider({ accounting, learned, retry }).pipe(Layer.provide(withAdapter((adapter) => adapter.layer(options))))
 
 /**
@@ -291,7 +282,11 @@ export const layerConfig = ({
   learned,
   retry,
   ...options
-}: Anthropic.Timeouts & Governor.Options = {}): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
+}: Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options = {}): Layer.Layer<
+  LlmClient,
+  Config.ConfigError,
+  TokenBudget
+> =>
   layerProvider({ accounting, learned, retry }).pipe(
     Layer.provide(withAdapter((adapter) => adapter.layerConfig(options)))
   )
@@ -331,20 +326,9 @@ export const stream = (
  * @since 0.1.0
  */
 export const countTokens = (
-  params: LlmProvider.CountParams
+  params: MessageCountTokensParams
 ): Effect.Effect<number, LlmError | BudgetError, LlmClient> =>
   Effect.flatMap(LlmClient, (client) => client.countTokens(params))
-
-/**
- * Everything that the client of the context has learned about calls so far, see {@link LlmClient}.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const learned: Effect.Effect<Estimator.Learned, never, LlmClient> = Effect.flatMap(
-  LlmClient,
-  (client) => client.learned
-)
 
 // -----------------------------------------------------------------------------
 // Answers

@@ -28,14 +28,6 @@ import type { LlmError } from "./LlmError.ts"
 export type Params = MessageCreateParamsNonStreaming
 
 /**
- * The request of a `count_tokens` call.
- *
- * @category models
- * @since 0.1.0
- */
-export type CountParams = MessageCountTokensParams
-
-/**
  * What a provider answered: the value, and what the response says about limits.
  *
  * @category models
@@ -65,6 +57,6 @@ export class LlmProvider extends Context.Service<
     readonly stream: (
       params: Params
     ) => Effect.Effect<Reply<Stream.Stream<RawMessageStreamEvent, LlmError>>, LlmError, Scope.Scope>
-    readonly countTokens: (params: CountParams) => Effect.Effect<Reply<number>, LlmError>
+    readonly countTokens: (params: MessageCountTokensParams) => Effect.Effect<Reply<number>, LlmError>
   }
 >()("floodgate/LlmProvider/LlmProvider") {}

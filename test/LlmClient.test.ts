@@ -278,7 +278,7 @@ describe("LlmClient", () => {
         assert.deepStrictEqual(yield* taken, { input: 1_000, output: 100, inFlight: 0 })
         yield* collect
         assert.deepStrictEqual(yield* taken, { input: 2_000, output: 600, inFlight: 0 })
-        const { profiles } = yield* LlmClient.learned
+        const { profiles } = yield* (yield* LlmClient.LlmClient).learned
         assert.deepStrictEqual(profiles.at(-1)?.outputs, [100])
       }).pipe(Effect.provide(live))
     })
@@ -419,7 +419,7 @@ describe("LlmClient", () => {
         yield* TestClock.adjust("10 seconds")
         yield* Fiber.join(fiber)
         assert.strictEqual((yield* pool).allowed, 8)
-        const { profiles } = yield* LlmClient.learned
+        const { profiles } = yield* (yield* LlmClient.LlmClient).learned
         assert.deepStrictEqual(profiles.at(-1)?.outputs, [100, 100, 100, 100])
       }).pipe(Effect.provide(live))
     })
@@ -436,7 +436,7 @@ describe("LlmClient", () => {
           assert.deepStrictEqual((yield* collect).slice(0, answer.length), answer)
           assert.strictEqual(seen.attempts, 1)
           assert.deepStrictEqual(yield* taken, { input: 900, output: 100, inFlight: 0 })
-          const { profiles } = yield* LlmClient.learned
+          const { profiles } = yield* (yield* LlmClient.LlmClient).learned
           assert.deepStrictEqual(profiles.at(-1)?.outputs, [100])
         }).pipe(Effect.provide(live))
       })

@@ -128,7 +128,18 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/gateway\//,
-    own: ["core", "input/", "limits/", "estimator/", "protocol/", "retry/", "spending/", "fetch/", "gateway/"],
+    own: [
+      "core",
+      "input/",
+      "budget/",
+      "limits/",
+      "estimator/",
+      "protocol/",
+      "retry/",
+      "spending/",
+      "fetch/",
+      "gateway/"
+    ],
     packages: ["effect/*", "node:", "@effect/platform-node"]
   },
   {

@@ -120,9 +120,6 @@ export const Priority = Context.Reference<number>("floodgate/Budget/Priority", {
 /**
  * When a wait that `maxWait` bounds is foreseen once more, in milliseconds since the epoch: a caller that would wait too long
  * by then fails with `WaitTooLong`, while it can still tell somebody. A pause or a rejection may have come since it arrived.
- *
- * @category references
- * @since 0.2.0
  */
 export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/ReviewAt", {
   defaultValue: () => undefined
@@ -178,7 +175,7 @@ export interface RateLimitSignal extends Limits.Signal {
 export interface Cooldown {
   /**
    * `"rateLimit"` and `"ramp"` for a rejection (429), `"overload"` where the provider failed or could not be reached. With
-   * the `reservation` of the call the budget judges what that says of its limits; see {@link Verdict}.
+   * the `reservation` of the call the budget judges what that says of its limits.
    */
   readonly reason: Pushback
   /**
@@ -197,18 +194,7 @@ export interface Cooldown {
   readonly pool?: string | undefined
 }
 
-/**
- * What a failure says.
- *
- * - `"isolated"`: nothing about the limits; it concerns its own call only
- * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
- * - `"ramp"`: usage grows too fast; growth is bounded
- * - `"outage"`: the provider does not work; one call at a time probes it
- * - `"impossible"`: the call is larger than the provider's limit
- *
- * @category models
- * @since 0.2.0
- */
+/** What a failure says, see `cooldown` of `TokenBudget`. */
 export type Verdict = Law.Verdict
 
 export type { DimensionStatus } from "../admission/status.ts"

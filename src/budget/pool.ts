@@ -27,7 +27,7 @@ import {
   StoreUnavailable,
   WaitTooLong
 } from "./errors.ts"
-import type { Sharing } from "../BudgetStore.ts"
+import type { Sharing } from "../budgetStore/sharing.ts"
 import type { Exchange } from "../budgetStore/exchange.ts"
 import type { Front, Host, Outcome, Plan } from "../budgetStore/host.ts"
 import type { Config } from "../budgetStore/state.ts"

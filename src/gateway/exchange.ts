@@ -5,7 +5,6 @@ import * as Exit from "effect/Exit"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { promptTokens } from "../limits/actual.ts"
-import * as Budget from "../Budget.ts"
 import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
 import { harmless } from "../input/callbacks.ts"
@@ -21,6 +20,7 @@ import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Sent, Transport } from "./transport.ts"
 import { Deadline } from "../retry/deadline.ts"
+import { ReviewAt } from "../budget/models.ts"
 
 /** What all requests share. */
 export interface Parts {
@@ -283,7 +283,7 @@ const govern = (
     .call(planned, send)
     .pipe(
       Effect.provideService(Deadline, startedAt + maxHold),
-      Effect.provideService(Budget.ReviewAt, startedAt + reviewAfter)
+      Effect.provideService(ReviewAt, startedAt + reviewAfter)
     )
   keeper.add(held)
   return Effect.uninterruptibleMask((restore) =>

@@ -20,6 +20,7 @@ import { causeOf, errorType, reach, read } from "./failure.ts"
 import type { Call, ResponseInfo, Ticket } from "./models.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
+import type { Verdict } from "../budget/models.ts"
 
 /** The parts of a governor that tickets need. */
 export interface Parts {
@@ -39,7 +40,7 @@ const figuresOf = (given: Accounting.Actual | undefined): Accounting.Actual | un
 
 /** The result of a failed attempt. */
 export interface Failed extends Failure.Reading {
-  readonly verdict: Budget.Verdict | undefined
+  readonly verdict: Verdict | undefined
   readonly isWrongAddress: boolean
 }
 
@@ -134,7 +135,7 @@ export class HeldTicket implements Ticket, Usage.Held {
       this.spend(Usage.billedAfterFailure(this, reading.pushback, reading.usage))
       const usage = Usage.afterFailure(this, reading.pushback, reading.usage)
       const limit = reason === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
-      const concluded: Effect.Effect<Budget.Verdict | undefined> =
+      const concluded: Effect.Effect<Verdict | undefined> =
         reason === undefined
           ? Effect.as(Effect.andThen(this.observeLimits(signal), reservation.settle(usage, "failure")), undefined)
           : budget.cooldown({ reason, retryAfter, reservation, usage, signal })
@@ -150,7 +151,7 @@ export class HeldTicket implements Ticket, Usage.Held {
     })
 
   private reportRejection(
-    verdict: Budget.Verdict = "isolated",
+    verdict: Verdict = "isolated",
     dimension: Limits.Dimension | undefined,
     retryAfter: Duration.Duration | undefined
   ): void {

@@ -41,7 +41,12 @@
  */
 import Sdk from "@anthropic-ai/sdk"
 import { type ServerSentEvent, Stream as SdkStream } from "@anthropic-ai/sdk/core/streaming"
-import type { Message, MessageTokensCount, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type {
+  Message,
+  MessageCountTokensParams,
+  MessageTokensCount,
+  RawMessageStreamEvent
+} from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -59,7 +64,7 @@ import { durationOf } from "../input/arguments.ts"
 import { longestWaitMillis, readEvent, textOfEvent } from "../protocol/messages.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
-import { type CountParams, LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
+import { LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
 import { step } from "../protocol/anthropic.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { headerReader, signalOf } from "../protocol/headers.ts"
@@ -69,13 +74,8 @@ import { emptyAnswer, receivedOf } from "../protocol/protocol.ts"
 // Options
 // -----------------------------------------------------------------------------
 
-/**
- * How long one attempt may take.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Timeouts {
+/** How long one attempt may take. */
+interface Timeouts {
   /**
    * The longest wait for an answer, or for the headers of a stream, without time in the queue.
    *
@@ -91,7 +91,7 @@ export interface Timeouts {
 }
 
 /**
- * What {@link make} and {@link layer} take.
+ * How a provider over a new client of the SDK is made.
  *
  * @category options
  * @since 0.1.0
@@ -106,12 +106,7 @@ export interface Options extends Timeouts {
   readonly baseUrl?: string | undefined
 }
 
-/**
- * What {@link fromClient} takes.
- *
- * @category options
- * @since 0.1.0
- */
+/** What {@link fromClient} takes. */
 interface ClientOptions extends Timeouts {
   /**
    * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`.
@@ -136,14 +131,11 @@ interface Pending {
  * What is used of a client: `messages.create`, and `messages.countTokens` where the client has it. The clients of
  * `@anthropic-ai/sdk` and of its packages for AWS, Bedrock, Vertex and Foundry all fit, whichever copy of the SDK they
  * bring.
- *
- * @category models
- * @since 0.1.0
  */
-export interface Client {
+interface Client {
   readonly messages: {
     readonly create: (params: Omit<Params, "stream"> & { readonly stream: boolean }, options: RequestOptions) => Pending
-    readonly countTokens?: ((params: CountParams, options: RequestOptions) => Pending) | undefined
+    readonly countTokens?: ((params: MessageCountTokensParams, options: RequestOptions) => Pending) | undefined
   }
 }
 
@@ -307,25 +299,11 @@ export const fromClient = (client: Client, options: ClientOptions = {}): LlmProv
   })
 }
 
-/**
- * A provider over a new client. The environment is not read: see {@link layerConfig}.
- *
- * **Details**
- *
- * The key stays `Redacted` outside of the SDK, and is removed from everything that a provider returns in an error.
- *
- * **Gotchas**
- *
- * Throws a `RangeError` when the key is empty.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
+const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
   Effect.sync(() => {
     const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
-    if (apiKey.trim() === "") throw new RangeError("Anthropic.make: apiKey must not be empty")
+    if (apiKey.trim() === "") throw new RangeError("Anthropic: apiKey must not be empty")
     // Each request has a timeout of its own. Older SDKs look for the client's when `max_tokens` is large.
     const client = new Sdk({ apiKey, baseURL: baseUrl, maxRetries: 0, timeout: sdkMost })
     return fromClient(client, { timeout, idleTimeout })
@@ -336,7 +314,27 @@ export const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
 // -----------------------------------------------------------------------------
 
 /**
- * A layer of {@link make}.
+ * A provider over a new client of the SDK. The environment is not read: see {@link layerConfig}.
+ *
+ * **Details**
+ *
+ * The key stays `Redacted` outside of the SDK, and is removed from everything that a provider returns in an error.
+ *
+ * **Gotchas**
+ *
+ * The layer throws a `RangeError` when the key is empty.
+ *
+ * **Example** (A provider, and a client over it)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Redacted from "effect/Redacted"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import * as Anthropic from "floodgate/providers/Anthropic"
+ *
+ * const provider = Anthropic.layer({ apiKey: Redacted.make("sk-ant-..."), timeout: "2 minutes" })
+ * const client = LlmClient.layerProvider().pipe(Layer.provide(provider))
+ * ```
  *
  * @category layers
  * @since 0.1.0

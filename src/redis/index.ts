@@ -45,7 +45,7 @@ import { invalid } from "../input/arguments.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export { type SharedPoolStatus, status, watch } from "./status.ts"
+export { type SharedPoolStatus, status } from "./status.ts"
 
 /**
  * Which processes share a budget, and how.
@@ -74,7 +74,7 @@ export interface Options extends BudgetStore.Options {
 const defaultPrefix = "floodgate"
 
 const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: Store.Send) =>
-  BudgetStore.make(Store.make(prefix, send), { ...options, name })
+  BudgetStore.layer(Store.make(prefix, send), { ...options, name })
 
 /**
  * The store on a `Redis` service, such as `NodeRedis.layer` of `@effect/platform-node`.
@@ -90,8 +90,7 @@ const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Opti
  * @since 0.1.0
  */
 export const layerStore = (options: Options = {}): Layer.Layer<never, never, Redis.Redis> =>
-  Layer.effect(
-    BudgetStore.BudgetStore,
+  Layer.unwrap(
     Effect.map(Redis.Redis, ({ send }) =>
       sharing(options, (_, [command = "", ...words]) =>
         Effect.mapError(send(command, ...words), ({ cause }) => new BudgetStore.StoreError({ cause }))
@@ -113,10 +112,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
 export const layerStoreUrl = ({ url, ...options }: Options & { readonly url: string }): Layer.Layer<never> => {
   // The address may contain a password, so the error does not repeat it.
   if (!isAddress(url)) invalid("Redis: url", "an address such as redis://127.0.0.1:6379", "something else (not shown)")
-  return Layer.effect(
-    BudgetStore.BudgetStore,
-    Effect.map(Client.connect(url), ({ send }) => sharing(options, send))
-  )
+  return Layer.unwrap(Effect.map(Client.connect(url), ({ send }) => sharing(options, send)))
 }
 
 const isAddress = (text: string): boolean => /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")

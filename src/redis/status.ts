@@ -1,8 +1,5 @@
 /** Reads the shared pools in Redis, without changing them. */
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type { StoreError } from "../BudgetStore.ts"
 import { type SharedPoolStatus, statusOf } from "../budgetStore/status.ts"
 import * as Client from "./client.ts"
@@ -34,12 +31,6 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
   return pools
 })
 
-const connected = ({
-  prefix = "floodgate",
-  url
-}: StatusOptions): Effect.Effect<Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError>, never, Scope.Scope> =>
-  Effect.map(Client.connect(url), (client) => look(client, prefix))
-
 /**
  * All pools under a prefix: their levels, and what each process holds and waits for. It changes nothing.
  *
@@ -47,17 +38,4 @@ const connected = ({
  * @since 0.1.0
  */
 export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError> =>
-  Effect.scoped(Effect.flatten(connected(options)))
-
-/**
- * The status every `millis`, over one connection.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const watch = (
-  options: StatusOptions & { readonly millis: number }
-): Stream.Stream<ReadonlyArray<SharedPoolStatus>, StoreError> =>
-  Stream.unwrap(
-    Effect.map(connected(options), (look) => Stream.fromEffectSchedule(look, Schedule.spaced(options.millis)))
-  )
+  Effect.scoped(Effect.flatMap(Client.connect(options.url), (client) => look(client, options.prefix ?? "floodgate")))

@@ -1,6 +1,7 @@
 /** What the simulated model makes of a request: how many tokens it has, and a short answer that shows it was read. */
 import type { ContentBlockParam, DocumentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { CountParams, Params } from "../LlmProvider.ts"
+import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Params } from "../LlmProvider.ts"
 import * as Seeded from "./seeded.ts"
 
 /** Images cost about this many tokens at full size. */
@@ -53,7 +54,7 @@ const characters = (content: Content, charsPerToken: number): number => {
 }
 
 /** The input tokens of a request: its characters by `charsPerToken`, at a cost that does not grow with its texts. */
-export const inputTokens = (params: CountParams | Params, charsPerToken: number): number => {
+export const inputTokens = (params: MessageCountTokensParams | Params, charsPerToken: number): number => {
   let sum = characters(params.system, charsPerToken)
   for (const message of params.messages) sum += characters(message.content as Content, charsPerToken)
   for (const tool of params.tools ?? []) sum += JSON.stringify(tool).length

@@ -12,7 +12,8 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Predicate from "effect/Predicate"
 import { invalid } from "../input/arguments.ts"
-import type { CountParams, Params } from "../LlmProvider.ts"
+import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
 import type { Options, ToolUse } from "./models.ts"
 import * as Seeded from "./seeded.ts"
@@ -90,7 +91,7 @@ const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
   said.reduce((sum, part) => sum + written(part).length, 0)
 
 /** The input tokens of a request as the provider counts them. */
-export const countTokens = (self: Simulator, params: CountParams | Params): number =>
+export const countTokens = (self: Simulator, params: MessageCountTokensParams | Params): number =>
   Replies.inputTokens(params, self.charsPerToken)
 
 /**

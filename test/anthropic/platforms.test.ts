@@ -88,7 +88,7 @@ const failingFirst = (first: (response: Http.ServerResponse) => void) =>
     return server
   })
 
-const clientOf = (client: Anthropic.Client, idleTimeout: "200 millis" | undefined) =>
+const clientOf = (client: Parameters<typeof Anthropic.fromClient>[0], idleTimeout: "200 millis" | undefined) =>
   LlmClient.layerProvider(options).pipe(
     Layer.provideMerge(Budget.layer(budget)),
     Layer.provide(Layer.succeed(LlmProvider, Anthropic.fromClient(client, { name: "aws.bedrock", idleTimeout })))

@@ -11,6 +11,7 @@ import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import { isDone, make, pool, start } from "../support/budget.ts"
 import { MapStore } from "../support/store.ts"
+import type { Verdict } from "../../src/budget/models.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 
@@ -87,7 +88,7 @@ describe("Budget cooldown", () => {
       // Regression: each of twelve slowed the pool down, to a twentieth.
       const budget = yield* Budget.TokenBudget
       const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 10 }), 12)
-      const verdicts: Array<Budget.Verdict> = []
+      const verdicts: Array<Verdict> = []
       for (const reservation of held) {
         verdicts.push(yield* budget.cooldown({ reason: "rateLimit", retryAfter: 100, reservation }))
       }
@@ -150,7 +151,7 @@ describe("Budget cooldown", () => {
 
 /** A provider that is down until a time: an attempt takes 100 ms. One that failed alone is tried again after a second. */
 const down = (until: number, retryAfter?: number) => {
-  const sent: Array<{ readonly agent: string; readonly at: number; verdict: Budget.Verdict | undefined }> = []
+  const sent: Array<{ readonly agent: string; readonly at: number; verdict: Verdict | undefined }> = []
   const attempt = (agent: string, first: boolean): Effect.Effect<void, Budget.BudgetError, Budget.TokenBudget> =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
@@ -158,7 +159,7 @@ const down = (until: number, retryAfter?: number) => {
         { tokens: 1 },
         (reservation) =>
           Effect.gen(function* () {
-            const made = { agent, at: yield* Clock.currentTimeMillis, verdict: undefined as Budget.Verdict | undefined }
+            const made = { agent, at: yield* Clock.currentTimeMillis, verdict: undefined as Verdict | undefined }
             sent.push(made)
             yield* Effect.sleep(100)
             if (made.at < until) made.verdict = yield* budget.cooldown({ reason: "overload", reservation, retryAfter })

@@ -13,8 +13,7 @@ describe("Budget", () => {
   }
 })
 
-const makeShared: Make = (options) =>
-  Effect.provideService(Budget.make(options), BudgetStore.BudgetStore, BudgetStore.make(new MapStore()))
+const makeShared: Make = (options) => Effect.provide(Budget.make(options), BudgetStore.layer(new MapStore()))
 
 /** These judge to the millisecond: a commit that is under way is not undone, and what clocks may differ by is kept back. */
 const exact = ["law 3, order", "law 5, work-conserving"]

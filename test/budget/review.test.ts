@@ -3,13 +3,14 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
+import { ReviewAt } from "../../src/budget/models.ts"
 
 const limits = { tokens: { perMinute: 60_000, window: "bucket", burst: 60_000 } } as const
 
 /** Someone who waits for half a minute, for which at most five are allowed, and what is foreseen again after 18 s. */
 const waiting = (budget: Budget.TokenBudget["Service"], now: number) =>
   Effect.scoped(budget.reserve({ tokens: 30_000 }, { agent: "b", maxWait: "5 minutes" })).pipe(
-    Effect.provideService(Budget.ReviewAt, now + 18_000),
+    Effect.provideService(ReviewAt, now + 18_000),
     Effect.exit,
     Effect.forkChild({ startImmediately: true })
   )
@@ -52,7 +53,7 @@ describe("a wait that is foreseen once more", () => {
       yield* TestClock.adjust("1 second")
       const late = yield* waiting(budget, -18_000)
       const patient = yield* Effect.scoped(budget.reserve({ tokens: 30_000 })).pipe(
-        Effect.provideService(Budget.ReviewAt, 2_000),
+        Effect.provideService(ReviewAt, 2_000),
         Effect.forkChild({ startImmediately: true })
       )
       yield* budget.cooldown({ reason: "rateLimit", retryAfter: "6 minutes" })

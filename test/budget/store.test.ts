@@ -13,7 +13,7 @@ const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 
 /** A budget as another process would have it. */
 const open = (store: MapStore, options: BudgetStore.Options = {}, of: Budget.Options = { limits }) =>
-  Effect.provideService(Budget.make(of), BudgetStore.BudgetStore, BudgetStore.make(store, options)).pipe(
+  Effect.provide(Budget.make(of), BudgetStore.layer(store, options)).pipe(
     Effect.provideService(References.MinimumLogLevel, "None")
   )
 

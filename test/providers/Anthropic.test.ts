@@ -1,6 +1,7 @@
 import Sdk from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -21,6 +22,9 @@ import { message as messageOf } from "../support/httpProvider.ts"
 import { type Handler, serve } from "../support/httpServer.ts"
 import { recordingTracer } from "../support/spans.ts"
 
+const make = (options: Anthropic.Options) =>
+  Effect.map(Layer.build(Anthropic.layer(options)), (context) => Context.get(context, LlmProvider))
+
 // Everything here is real HTTP on the loopback with the official SDK, so most tests are `it.live`: what they wait for are
 // events of sockets, never a sleep. Where a timeout is the subject, the clock is the TestClock and only the I/O is real.
 
@@ -35,7 +39,7 @@ const refused: Limits.Usage = { requests: 1, inputTokens: 0, outputTokens: 0, to
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
 /** A server on a free port of the loopback, and a provider that talks to it. */
-const setup = Effect.fnUntraced(function* (handler: Handler, options?: Anthropic.Timeouts) {
+const setup = Effect.fnUntraced(function* (handler: Handler, options?: Partial<Anthropic.Options>) {
   const bodies: Array<Record<string, unknown>> = []
   const arrived = yield* Deferred.make<void>()
   const closed = yield* Deferred.make<void>()
@@ -45,7 +49,7 @@ const setup = Effect.fnUntraced(function* (handler: Handler, options?: Anthropic
     Deferred.doneUnsafe(arrived, Exit.void)
     handler(request, response, body)
   })
-  const provider = yield* Anthropic.make({ apiKey: Redacted.make(canary), baseUrl, ...options })
+  const provider = yield* make({ apiKey: Redacted.make(canary), baseUrl, ...options })
   return { provider, requests, bodies, baseUrl, arrived, closed }
 })
 
@@ -444,7 +448,7 @@ describe("Anthropic", () => {
     it.live("tells a refused connection from one that was lost after sending", () =>
       Effect.gen(function* () {
         const { baseUrl } = yield* Effect.scoped(setup(() => {}))
-        const provider = yield* Anthropic.make({ apiKey: Redacted.make(canary), baseUrl })
+        const provider = yield* make({ apiKey: Redacted.make(canary), baseUrl })
         const refusedError = yield* Effect.flip(provider.create(params))
         assert.deepInclude(refusedError.reason, { _tag: "ConnectionFailed", sent: false, code: "ECONNREFUSED" })
         assert.deepStrictEqual(refusedError.usage, Amounts.nothing)
@@ -471,7 +475,7 @@ describe("Anthropic", () => {
 
     it.live("takes an unknown host for not sent", () =>
       Effect.gen(function* () {
-        const provider = yield* Anthropic.make({ apiKey: Redacted.make(canary), baseUrl: "http://nowhere.invalid" })
+        const provider = yield* make({ apiKey: Redacted.make(canary), baseUrl: "http://nowhere.invalid" })
         const error = yield* Effect.flip(provider.create(params))
         assert.deepInclude(error.reason, { _tag: "ConnectionFailed", sent: false })
         assert.deepStrictEqual(error.usage, Amounts.nothing)
@@ -870,7 +874,9 @@ describe("Anthropic", () => {
     it.effect("fails with InvalidRequest on a client that cannot count", () =>
       Effect.gen(function* () {
         const { messages } = new Sdk({ apiKey: canary, baseURL: "http://127.0.0.1:9" })
-        const client: Anthropic.Client = { messages: { create: messages.create.bind(messages) } }
+        const client: Parameters<typeof Anthropic.fromClient>[0] = {
+          messages: { create: messages.create.bind(messages) }
+        }
         const provider = Anthropic.fromClient(client, { name: "aws.bedrock" })
         assert.strictEqual(provider.name, "aws.bedrock")
         const error = yield* Effect.flip(provider.countTokens({ model: params.model, messages: params.messages }))
@@ -938,7 +944,7 @@ describe("Anthropic", () => {
 
     it.live("keeps passwords within a base URL out of errors", () =>
       Effect.gen(function* () {
-        const provider = yield* Anthropic.make({
+        const provider = yield* make({
           apiKey: Redacted.make(canary),
           baseUrl: "http://user:password@127.0.0.1:9"
         })
@@ -974,9 +980,9 @@ describe("Anthropic", () => {
       })
     )
 
-    it.effect("make refuses an empty key", () =>
+    it.effect("layer refuses an empty key", () =>
       Effect.gen(function* () {
-        const exit = yield* Effect.exit(Anthropic.make({ apiKey: Redacted.make(" ") }))
+        const exit = yield* Effect.exit(make({ apiKey: Redacted.make(" ") }))
         assert.isTrue(Exit.isFailure(exit) && inspect(exit.cause, { depth: 5 }).includes("apiKey must not be empty"))
       })
     )

@@ -18,7 +18,4 @@ export const store = (name: Name, url: string, prefix: string): StoreContract.Co
   Effect.map(Client.connect(url, opens[name]), ({ send }) => Store.make(prefix, send))
 
 export const layer = (name: Name, url: string, prefix: string, options?: BudgetStore.Options): Layer.Layer<never> =>
-  Layer.effect(
-    BudgetStore.BudgetStore,
-    Effect.map(Effect.orDie(store(name, url, prefix)), (made) => BudgetStore.make(made, options))
-  )
+  Layer.unwrap(Effect.map(Effect.orDie(store(name, url, prefix)), (made) => BudgetStore.layer(made, options)))

@@ -7,11 +7,11 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
-import type * as Budget from "floodgate/Budget"
 import * as History from "./history.ts"
 import * as Ledger from "./ledger.ts"
 import { mulberry } from "./random.ts"
 import * as Traffic from "./traffic.ts"
+import type { Verdict } from "../../src/budget/models.ts"
 
 export type Law = (make: History.Make) => Effect.Effect<void>
 
@@ -421,7 +421,7 @@ const openLoop = (make: History.Make, seed: number, failure: "rateLimit" | "over
     const budget = yield* make({ limits })
     const number = 500 + Math.floor(200 * random())
     const admitted: Array<number> = []
-    let verdict: Budget.Verdict | undefined
+    let verdict: Verdict | undefined
     const call = Effect.fnUntraced(function* (id: number, tokens: number) {
       const reservation = yield* budget.reserve({ tokens }, { agent: `${id % 7}` })
       if (id !== number) admitted[id] = yield* Clock.currentTimeMillis

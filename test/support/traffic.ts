@@ -9,6 +9,7 @@ import type * as Budget from "floodgate/Budget"
 import type { Make } from "./history.ts"
 import { type Outcome, Provider, type Weather } from "./provider.ts"
 import { mulberry } from "./random.ts"
+import type { Verdict } from "../../src/budget/models.ts"
 
 export interface Traffic {
   readonly weather: Weather
@@ -30,7 +31,7 @@ export interface Attempt {
   readonly sentAt: number
   readonly tokens: number
   readonly outcome: Outcome
-  verdict: Budget.Verdict | undefined
+  verdict: Verdict | undefined
 }
 
 const attempts = 5
@@ -75,7 +76,7 @@ export const run = (
         const tokens = size?.(random) ?? Math.ceil(500 + 1_000 * random())
         const call = ids++
         let failures = 0
-        let verdict: Budget.Verdict | undefined
+        let verdict: Verdict | undefined
         for (let n = 0; ; n++) {
           verdict = yield* attempt(
             call,

@@ -3,6 +3,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
 import * as Words from "../words.ts"
@@ -106,7 +107,8 @@ export const statusCommand = Command.make(
         )
       )
     }
-    return yield* Stream.runForEach(FloodgateRedis.watch({ url, prefix, millis: 1_000 }), show).pipe(
+    const changes = Stream.fromEffectSchedule(FloodgateRedis.status({ url, prefix }), Schedule.spaced("1 second"))
+    return yield* Stream.runForEach(changes, show).pipe(
       Effect.mapError(explained),
       Effect.ensuring(canAnimate && !json ? painter.end : Effect.void)
     )

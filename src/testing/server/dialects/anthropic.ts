@@ -1,6 +1,7 @@
 /** The Messages API itself, with message threads. */
 import type { ContentBlock, Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { CountParams, Params } from "../../../LlmProvider.ts"
+import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Params } from "../../../LlmProvider.ts"
 import { anthropic as protocol } from "../../../protocol/anthropic.ts"
 import { at, nameOf } from "../../../protocol/json.ts"
 import type { Route } from "../../../protocol/protocol.ts"
@@ -37,7 +38,7 @@ const readWith =
     if (problem !== undefined) return Request.invalid(problem)
     const isThread = typeof at(given, "thread", "type") === "string"
     // What the simulation reads of it was checked.
-    return { params: body as unknown as Params & CountParams, stores: isThread }
+    return { params: body as unknown as Params & MessageCountTokensParams, stores: isThread }
   }
 
 /** A text without citations has none in Anthropic's JSON; the SDK's types have null, which strict readers refuse. */
