@@ -3,13 +3,13 @@
  *
  * `ProviderSim.layer` provides `LlmProvider` with limits per dimension, rejections with `retry-after`, latency that
  * grows with the tokens, and faults. It runs under any clock. Under Effect's `TestClock` an hour of simulated calls
- * takes a moment, and the same seed always gives the same bytes. The service `ProviderSim` gives the provider's view,
+ * takes a moment, and the same seed always gives the same answers. The service `ProviderSim` shows what the provider saw,
  * for assertions and charts.
  *
  * **When to use**
  *
- * Use it in tests of code that makes many calls at once, to see before it costs money how long a job takes, how many
- * calls are rejected, and what happens when the provider fails.
+ * Use it in tests of code that makes many calls at once. It shows how long a job takes, how many calls are rejected, and what
+ * happens when the provider fails, without costs.
  *
  * **Details**
  *
@@ -20,8 +20,8 @@
  *
  * **Gotchas**
  *
- * A figure says little without the provider model that it belongs to: whether rejections count (`rejections`), and how
- * the limits are counted (`window`). See {@link Options}.
+ * A figure means little without the provider model that it belongs to: whether rejections count (`rejections`), and how
+ * limits are counted (`window`). See {@link Options}.
  *
  * **Example** (Prove your fan-out: 12 agents of 5 calls within 60,000 tokens a second)
  *
@@ -138,7 +138,7 @@ export const outage = (from: number, to: number, kind: FaultKind = "529"): Fault
 // -----------------------------------------------------------------------------
 
 /**
- * What the simulated provider saw.
+ * The requests that the simulated provider saw.
  *
  * @category services
  * @since 0.1.0
@@ -150,7 +150,7 @@ export class ProviderSim extends Context.Service<
     readonly log: Effect.Effect<ReadonlyArray<Entry>>
     /** The counters. */
     readonly stats: Effect.Effect<Stats>
-    /** Admitted calls that run now. */
+    /** The number of admitted calls that are running. */
     readonly inFlight: Effect.Effect<number>
     /** The most that ran at once. */
     readonly peakInFlight: Effect.Effect<number>
@@ -163,20 +163,20 @@ export class ProviderSim extends Context.Service<
 // Calls
 // -----------------------------------------------------------------------------
 
-/** A simulated provider whose time passes by the clock of whoever asks. */
+/** A simulated provider whose time passes by the clock of its caller. */
 interface Playing {
   readonly self: Simulator.Simulator
   readonly mode: HeaderMode
-  /** Milliseconds since it started. The caller's clock need not be the one that the layer was built under. */
+  /** Milliseconds since it started, by the caller's clock, which need not be the one that the layer was built with. */
   readonly now: Effect.Effect<number>
-  /** Where its clock stands then. */
+  /** The relation of its time to the caller's. */
   readonly wall: (now: number) => Headers.Wall
 }
 
 const ask = ({ now, self }: Playing, params: Params): Effect.Effect<Simulator.Answer> =>
   Effect.flatMap(Budget.Agent, (agent) => Effect.map(now, (now) => Simulator.ask(self, now, params, agent)))
 
-/** Takes the call out of flight; after its end this changes nothing. */
+/** Aborts the call. After its end this changes nothing. */
 const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect.Effect<void> =>
   Effect.map(now, (now) => {
     if (decision._tag === "Accepted") Engine.abort(self.engine, now, decision.call)
@@ -185,10 +185,10 @@ const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect
 const sleepUntil = ({ now }: Playing, time: number): Effect.Effect<void> =>
   Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
 
-/** How long the real client waits for a whole answer or for a stream's headers, and bears silence within a stream. */
+/** How long the real client waits for a whole answer or a stream's headers, and during a silence within a stream. */
 const patience = { answer: Duration.minutes(10), silence: Duration.minutes(1) }
 
-/** Waits for the call's end. A clock may wake a moment early, and the call must not count as aborted for that. */
+/** Waits for the end of a call. A clock may wake a moment too early, which must not count as an abort. */
 const finish = (playing: Playing, call: Engine.Call): Effect.Effect<void> =>
   Effect.andThen(
     sleepUntil(playing, call.endsAt),
@@ -200,7 +200,7 @@ const signalOf = ({ mode, now, self, wall }: Playing, model: string): Effect.Eff
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 
-/** What the real client makes of the answer. */
+/** The reason that the real client reads from a rejection. */
 const reasonOf = (
   { mode }: Playing,
   rejected: Engine.Rejected,
@@ -209,7 +209,7 @@ const reasonOf = (
   wall: Headers.Wall
 ): LlmError.LlmErrorReason => {
   const { errorCode, errorType, message, retryAfterMillis, status } = rejected
-  // Storms have many of these, and reading an answer takes longer than giving it.
+  // A fast path: storms have many of these, and parsing an answer takes longer than making it.
   if (status === 429 && errorCode === undefined) {
     const asked = Headers.retryAfterMillis(mode, retryAfterMillis, wall)
     const retryAfter = asked === undefined ? undefined : Duration.millis(asked)
@@ -218,13 +218,13 @@ const reasonOf = (
   const headers = { "request-id": requestId, ...Headers.retryAfter(mode, retryAfterMillis, wall) }
   const answer = { status, headers, body: Headers.errorBody(rejected, requestId) }
   const { reason } = Signals.fromError(answer, wall.epochMillis)
-  // Whether a failure of the provider's own tells of limits is not documented.
+  // It is not documented whether responses to failures of the provider have rate limit headers.
   if (status !== 429) return reason
   const Reason = LlmError[reason._tag as "RateLimited"]
   return new Reason({ ...(reason as LlmError.RateLimited), signal })
 }
 
-/** Fails, in time, where a client does not wait until `time` for what comes then. */
+/** Fails with the client's timeout, at the time of the timeout, if `time` is later. */
 const patientUntil = (
   playing: Playing,
   { entry }: Engine.Call,
@@ -235,7 +235,7 @@ const patientUntil = (
   return Effect.andThen(sleepUntil(playing, last), fail(new LlmError.TimedOut({ after: patience.answer })))
 }
 
-/** The call of an admitted request, or the failure of another, when its answer has come. */
+/** Returns the call of an admitted request. Fails for any other request when its answer arrives. */
 const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, params, requestId }: Simulator.Answer) {
   switch (decision._tag) {
     case "Refused":
@@ -277,14 +277,14 @@ const create = (playing: Playing, params: Params) =>
     (answer) => release(playing, answer)
   )
 
-/** How a stream breaks, by the fault that breaks it. */
+/** How a stream is interrupted, by its fault. */
 const breaks: Partial<Record<FaultKind, LlmError.StreamInterrupted["kind"]>> = {
   cut: "cut",
   truncated: "truncated",
   stall: "stalled"
 }
 
-/** What comes of a stream after its last event. */
+/** The end of a stream after its last event. */
 const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer, call: Engine.Call) {
   const kind = call.fault && breaks[call.fault]
   if (kind === "stalled") {
@@ -323,7 +323,7 @@ const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
   return { value, signal, requestId: answer.requestId }
 })
 
-/** A request that makes no sense is refused at once and counts as no call, as over HTTP. */
+/** An invalid request is refused at once and does not count as a call, as over HTTP. */
 const invalid = (problem: string | undefined) =>
   problem === undefined
     ? Effect.void
@@ -339,8 +339,7 @@ interface Services {
 }
 
 /**
- * Makes both sides of a simulated provider, whose time starts now. Throws a `RangeError` for options that make no
- * sense.
+ * Makes a simulated provider and its log. Its time starts now. Throws a `RangeError` for invalid options.
  *
  * @category constructors
  * @since 0.1.0
@@ -386,7 +385,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
 // -----------------------------------------------------------------------------
 
 /**
- * A simulated provider as `LlmProvider`, and what it saw as `ProviderSim`.
+ * A simulated provider as `LlmProvider`, and the requests that it saw as `ProviderSim`.
  *
  * @category layers
  * @since 0.1.0

@@ -1,8 +1,8 @@
 /**
  * The contract of a `BudgetStore`, as checks that any test framework can run.
  *
- * A store has two operations, and a budget is correct if both do what their docs say. The checks use a store as several
- * processes would; each connects once. They run in real time, for about a second in all.
+ * A store has two operations, and a budget is correct if both do what their documentation says. The checks use a store like
+ * several processes, each with a connection of its own. They run in real time, for about a second in all.
  *
  * **Example** (a store in memory keeps the contract)
  *
@@ -38,7 +38,7 @@ import type * as Scope from "effect/Scope"
 import type { Store, StoreError, Stored } from "../BudgetStore.ts"
 
 /**
- * What a store did that the contract does not allow.
+ * The store has broken the contract.
  *
  * @category errors
  * @since 0.1.0
@@ -53,7 +53,7 @@ export class ContractBroken extends Schema.TaggedError<ContractBroken>("floodgat
 }
 
 /**
- * Connects one process to the store. All connections see what one of them stores. The scope ends with the process.
+ * Connects one process to the store. Every connection sees what another one stores. The scope closes when the process ends.
  *
  * @category models
  * @since 0.2.0
@@ -73,16 +73,16 @@ export interface Check {
 
 interface Tools {
   readonly connect: Connect
-  /** A key that nobody has used. */
+  /** An unused key. */
   readonly key: string
   readonly expect: (holds: boolean, expected: string, seen: unknown) => Effect.Effect<void, ContractBroken>
-  /** Whether this is what a process sees. */
+  /** Fails unless the store holds the wanted value. */
   readonly sees: (
     store: Store,
     wanted: Stored | undefined,
     key?: string
   ) => Effect.Effect<void, ContractBroken | StoreError>
-  /** Swaps, which must succeed. */
+  /** Swaps, and fails unless the swap succeeds. */
   readonly put: (
     store: Store,
     expected: Stored | undefined,
@@ -93,9 +93,9 @@ interface Tools {
 
 type Body = (tools: Tools) => Effect.Effect<void, ContractBroken | StoreError, Scope.Scope>
 
-/** A store that takes longer for one check hangs. */
+/** The longest time for one check. */
 const longest = 20_000
-/** What an age may be off by. */
+/** The tolerance of ages. */
 const clocksDiffer = 100
 const hour = 3_600_000
 const month = 30 * 24 * hour
@@ -287,7 +287,7 @@ const bodies: Readonly<Record<string, Body>> = {
 }
 
 const run = Effect.fnUntraced(function* (name: string, body: Body, connect: Connect) {
-  // A store may still hold what an earlier run has left.
+  // A store may still hold values of an earlier run.
   const key = `contract ${yield* Random.nextInt}`
   const broken = (expected: string, seen: unknown) => new ContractBroken({ check: name, expected, seen: shown(seen) })
   const expect: Tools["expect"] = (holds, expected, seen) => (holds ? Effect.void : Effect.fail(broken(expected, seen)))

@@ -6,7 +6,7 @@ interface Item<A> {
   readonly value: A
 }
 
-/** The things that are due. Changed in place. */
+/** The items, as a heap that is changed in place. */
 export interface Agenda<A> {
   readonly items: Array<Item<A>>
   added: number

@@ -26,17 +26,17 @@ export {
 } from "./state.ts"
 export type { Call, State } from "./state.ts"
 
-/** What one request asks for. */
+/** A request, as far as the simulation needs it. */
 export interface Request {
   readonly model: string
   readonly agent?: string | undefined
   /** Input that counts against the limits: without what is read from a cache. */
   readonly inputTokens: number
   readonly cachedTokens?: number | undefined
-  /** What the answer will have. */
+  /** Output tokens of the answer. */
   readonly outputTokens: number
   readonly maxTokens?: number | undefined
-  /** What makes its latency's noise its own. */
+  /** The seed of the noise on its latency. */
   readonly key?: number | undefined
 }
 
@@ -48,12 +48,12 @@ export interface Rejected {
   readonly errorType: string
   readonly errorCode: string | undefined
   readonly message: string
-  /** Exact for the limits, if nobody else calls: one millisecond earlier the same request is rejected. */
+  /** Exact for the limits if there are no other calls: one millisecond earlier the same request is rejected. */
   readonly retryAfterMillis: number | undefined
   readonly answersAt: number
 }
 
-/** What became of a request. */
+/** The decision on a request. */
 export type Decision =
   | { readonly _tag: "Accepted"; readonly call: Call }
   | Rejected
@@ -100,7 +100,7 @@ interface Obstacle {
   readonly millis: number
 }
 
-/** What a request must wait for longest, if for anything. */
+/** The obstacle that a request would have to wait for longest; undefined if there is none. */
 const obstacle = (state: State, pool: Pool, request: Request, charge: Amounts.Whole): Obstacle | undefined => {
   let worst: Obstacle | undefined
   const consider = (by: RejectedBy, millis: number) => {
@@ -176,7 +176,7 @@ const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
   }
 }
 
-/** What the provider answers with each status; its text for a rejection says more. */
+/** The error type and message for each status. The message of a rejection is made by `messageOf`. */
 const answers = {
   400: { errorType: "invalid_request_error", message: "Invalid request: a simulated fault" },
   401: { errorType: "authentication_error", message: "Invalid key: a simulated fault" },
@@ -186,7 +186,7 @@ const answers = {
   529: { errorType: "overloaded_error", message: "Overloaded" }
 } as const
 
-/** The faults that a status answers: whatever the limits say, and only where they have room. */
+/** Faults that are answered with a status: before the limits are checked, and after. */
 const beforeLimits: Partial<Record<FaultKind, keyof typeof answers>> = { 400: 400, 401: 401, 404: 404, 429: 429 }
 const afterLimits: Partial<Record<FaultKind, keyof typeof answers>> = { 500: 500, 529: 529 }
 
@@ -195,7 +195,7 @@ const countRejection = ({ counters }: State, by: RejectedBy): void => {
   counters.rejectionsBy[by] = (counters.rejectionsBy[by] ?? 0) + 1
 }
 
-/** The answer to a request that is not admitted. `by` is what rejected it; none where the provider failed. */
+/** Answers a request that is not admitted. `by` is what rejected it; undefined if the provider failed. */
 const turnAway = (
   state: State,
   pool: Pool,
@@ -269,7 +269,7 @@ const rejectByLimit = (
     status: 429,
     by,
     errorCode: by === "ramp" ? "ramp_limit_exceeded" : undefined,
-    // A call that can never fit is told to come back in a minute, as if it could.
+    // A call that can never fit is asked to retry in a minute, as if it could.
     retryAfterMillis: wait === Infinity ? 60_000 : wait
   })
 }
@@ -332,8 +332,8 @@ const admit = (state: State, pool: Pool, request: Request, charge: Amounts.Whole
  *
  * **Details**
  *
- * An injected 400, 401, 404 or 429 or a refused connection comes before the limits. A 500 or 529 comes after them: it
- * counts as a request, its tokens do not count. A call that times out, stalls or is cut counts its input and the output
+ * An injected 400, 401, 404 or 429 or a refused connection is decided before the limits. A 500 or 529 is decided after them:
+ * it counts as a request, and its tokens do not count. A call that times out, stalls or is cut counts its input and the output
  * up to that point.
  */
 export const request = (state: State, now: number, request: Request): Decision => {
@@ -359,14 +359,14 @@ export const request = (state: State, now: number, request: Request): Decision =
   return { _tag: "Accepted", call: admit(state, pool, request, charge, fault) }
 }
 
-/** The caller of a call went away: it is no longer in flight, its input stays counted, and no more output is produced. */
+/** Aborts a call: it is no longer in flight, its input stays counted, and no more output is produced. */
 export const abort = (state: State, now: number, call: Call): void => {
   advance(state, now)
   if (call.phase !== "ended") end(state, call, true)
 }
 
 // -----------------------------------------------------------------------------
-// What the provider tells
+// Figures
 // -----------------------------------------------------------------------------
 
 /** One dimension as the provider sees it, in the dimension's unit and milliseconds. */
@@ -374,7 +374,7 @@ export interface Figure {
   /** The limit per minute. */
   readonly limit: number
   readonly left: number
-  /** Milliseconds until it is as good as new. */
+  /** Milliseconds until nothing of it is used. */
   readonly fullMillis: number
 }
 
@@ -384,15 +384,12 @@ export type Figures = Amounts.PerDimension<Figure>
 /** The limits of a model's pool as they stand at `now`. Quotas are left out. */
 export const figures = (state: State, now: number, model: string): Figures => {
   advance(state, now)
-  const pool = poolOf(state, model)
-  const result: { [D in Limits.Dimension]?: Figure } = {}
-  for (const dimension of Amounts.dimensions) {
-    const one = pool.gauges[dimension]
-    // A quota is no rate: no header tells of it.
-    if (one === undefined || one.kind === "quota") continue
-    result[dimension] = { limit: one.stated, left: Gauge.left(one), fullMillis: Gauge.fullMillis(one, state.now) }
-  }
-  return result
+  return Amounts.mapDimensions<Gauge.Gauge, Figure>(poolOf(state, model).gauges, (one) =>
+    // A quota is not a rate, and no header shows it.
+    one.kind === "quota"
+      ? undefined
+      : { limit: one.stated, left: Gauge.left(one), fullMillis: Gauge.fullMillis(one, state.now) }
+  )
 }
 
 /** The counters as they stand at `now`. */

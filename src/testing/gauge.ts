@@ -1,13 +1,13 @@
 /**
  * How the simulated provider counts one dimension: a token bucket, an exact sliding window, a fixed window, or a quota.
  *
- * This arithmetic is written apart from the library's own buckets on purpose: a referee does not borrow the player's
- * scales. Time is an argument, in milliseconds since the provider started. A gauge is changed in place.
+ * This arithmetic is independent of the library's own buckets on purpose; otherwise it could not find their mistakes. Time is an
+ * argument, in milliseconds since the provider started. A gauge is changed in place.
  */
 import type * as Limits from "../Limits.ts"
 
 const minute = 60_000
-/** Levels are sums of products of fractions; what differs by less than this is equal. */
+/** Levels are sums of rounded products, so differences smaller than this count as equal. */
 const epsilon = 1e-6
 
 /**
@@ -161,7 +161,7 @@ export const waitMillis = (gauge: Gauge, now: number, amount: number, debt: bool
   }
 }
 
-/** Milliseconds until anything at all is left: what a call must wait for where its amount is counted only later. */
+/** Milliseconds until anything at all is left: the wait of a call whose amount is counted only later. */
 export const positiveMillis = (gauge: Gauge, now: number): number => {
   const level = left(gauge)
   if (level > epsilon) return 0
@@ -190,7 +190,7 @@ export const penalise = (gauge: Gauge, now: number, amount: number): void => {
   } else append(gauge, now, amount)
 }
 
-/** Milliseconds until the gauge is as good as new. */
+/** Milliseconds until nothing of the limit is used. */
 export const fullMillis = (gauge: Gauge, now: number): number => {
   switch (gauge.kind) {
     case "quota":

@@ -1,4 +1,4 @@
-/** What a response of the simulated provider tells of its limits: as headers, and as the signal that they mean. */
+/** How responses of the simulated provider report its limits: as headers, and as the signal that they mean. */
 import * as DateTime from "effect/DateTime"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
@@ -6,11 +6,11 @@ import type * as Signal from "../limits/signal.ts"
 import type { Figure, Figures } from "./engine.ts"
 import type { HeaderMode } from "./models.ts"
 
-/** Where the provider's clock stands in the caller's time. */
+/** The relation between the provider's time and the caller's. */
 export interface Wall {
-  /** The caller's time of the response, in milliseconds since the epoch. */
+  /** The time of the response by the caller's clock, in milliseconds since the epoch. */
   readonly epochMillis: number
-  /** How many times faster than the caller's time the provider's passes. */
+  /** How many times faster the provider's time passes. */
   readonly scale: number
 }
 
@@ -21,7 +21,7 @@ const thousand = 1_000
 const roundUp = (value: number, step: number): number => Math.ceil(value / step - 1e-9) * step
 
 /**
- * How long the answer asks to wait, in milliseconds of the caller's time; undefined where it does not say.
+ * How long the answer asks to wait, in milliseconds of the caller's time; undefined if it does not ask.
  *
  * **Details**
  *
@@ -79,7 +79,7 @@ const span = (millis: number): string => {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Number((seconds % 60).toFixed(3))}s`
 }
 
-/** The headers that tell of the limits, under the names that a provider's family has for them. */
+/** The rate limit headers, with the names of a family of providers. */
 export const rateLimits = (
   mode: HeaderMode,
   figures: Figures,
@@ -116,7 +116,7 @@ export const rateLimits = (
   return headers
 }
 
-/** The headers that ask to wait: `retry-after` in seconds, and `retry-after-ms` where that is not a whole number. */
+/** The headers that ask to wait: `retry-after` in seconds, and `retry-after-ms` if that is not a whole number. */
 export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: Wall): Record<string, string> => {
   const asked = retryAfterMillis(mode, millis, wall)
   if (asked === undefined) return {}
@@ -125,7 +125,7 @@ export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: W
     : { "retry-after": `${asked / second}`, "retry-after-ms": `${asked}` }
 }
 
-/** What the headers of {@link rateLimits} mean, as a client that reads them well understands them. */
+/** The signal that a client reads from the headers of {@link rateLimits}. */
 export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.Signal | undefined => {
   if (mode === "none") return undefined
   const { inputTokens, outputTokens, requests, tokens } = all(mode, figures, wall)
@@ -141,14 +141,14 @@ export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.S
   }
   const told = Object.keys(dimensions) as ReadonlyArray<Limits.Dimension>
   if (told.length === 0) return undefined
-  // Whoever reads Anthropic's headers knows from Anthropic's documentation how it counts, whatever is simulated.
+  // A client takes from Anthropic's documentation how it counts, whatever is simulated.
   if (mode !== "openai") for (const name of told) dimensions[name] = { ...dimensions[name], window: "bucket" }
   // HTTP dates are whole seconds.
   const date = mode === "exact" ? wall.epochMillis : Math.floor(wall.epochMillis / second) * second
   return { dimensions, date }
 }
 
-/** The body of an error, in the shape of Anthropic's. */
+/** The body of an error in Anthropic's form. */
 export const errorBody = (
   error: { readonly errorType: string; readonly errorCode?: string | undefined; readonly message: string },
   requestId: string

@@ -12,7 +12,7 @@ import type { Params } from "../LlmProvider.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How much of a rejected request counts against the limits.
+ * How much of a rejected request counts towards the limits.
  *
  * @category options
  * @since 0.1.0
@@ -73,12 +73,12 @@ export interface Ramp {
 }
 
 /**
- * Somebody else who uses the same limits, such as another service of the organisation.
+ * Another user of the same limits, such as another service of the organisation.
  *
  * **Details**
  *
- * It uses `share` of the rate of every limited dimension, all the time, or with both other options for the first
- * `forMillis` of every `everyMillis`. The neighbour gets only what is left, so a share above 1 drains a bucket.
+ * It uses `share` of the rate of every limited dimension: all the time, or with both other options for the first `forMillis` of
+ * every `everyMillis`. The neighbour gets only what is left, so a share above 1 drains a bucket.
  *
  * @category options
  * @since 0.1.0
@@ -93,17 +93,17 @@ export interface Neighbour {
 /**
  * What can go wrong with a call.
  *
- * - `"400"`, `"401"`, `"404"`: the request, its key or its model is refused, whatever it is
+ * - `"400"`, `"401"`, `"404"`: the request, its key or its model is refused
  * - `"429"`: rejected although the limits have room
  * - `"529"`: overloaded
- * - `"500"`: failed inside
- * - `"timeout"`: nothing for `afterMillis`, then no answer (over HTTP 504)
+ * - `"500"`: an internal error
+ * - `"timeout"`: no answer within `afterMillis` (504 over HTTP)
  * - `"refused"`: the connection is refused
  * - `"cut"`: the connection breaks in the middle of the answer
- * - `"truncated"`: the stream ends early as if it were complete
- * - `"malformed"`: the answer is complete and no valid JSON; a stream has such an event where its last ones should be
- * - `"stall"`: the answer stops in the middle, and nothing more is ever heard. As the real client does with its defaults,
- *   `ProviderSim` gives up a stream after a minute of silence, and a whole answer ten minutes after it was asked for
+ * - `"truncated"`: the stream ends early, like a complete one
+ * - `"malformed"`: the answer is not valid JSON; in a stream, the last event is not
+ * - `"stall"`: the answer stops in the middle, and the connection stays open. Like the real client with its defaults,
+ *   `ProviderSim` gives up on a stream after a minute of silence, and on a whole answer ten minutes after the request
  *
  * @category models
  * @since 0.1.0
@@ -123,45 +123,45 @@ export type FaultKind =
   | "stall"
 
 /**
- * A fault and the calls that it hits: those for which every condition that is given holds.
+ * A fault, and the calls that it hits: those that meet all given conditions.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Fault {
   readonly kind: FaultKind
-  /** The numbers of the calls that it may hit, counted from 1 as they arrive, retries included. */
+  /** The numbers of the calls that it may hit, counted from 1 in the order of arrival, retries included. */
   readonly calls?: ReadonlyArray<number> | undefined
-  /** The time in which it may hit, in milliseconds since the provider started: from, inclusive, to, exclusive. */
+  /** The period in which it may hit, in milliseconds since the provider started: from (inclusive), to (exclusive). */
   readonly between?: readonly [from: number, to: number] | undefined
   /**
-   * The probability that it hits a call for which the other conditions hold.
+   * The probability that it hits a call that meets the other conditions.
    *
    * @default 1
    */
   readonly rate?: number | undefined
-  /** Only calls to models whose name starts so. */
+  /** Only calls to models whose name begins with this. */
   readonly model?: string | undefined
   /**
-   * For `"timeout"`: milliseconds until the call is given up.
+   * For `"timeout"`: milliseconds until the timeout.
    *
    * @default 60_000
    */
   readonly afterMillis?: number | undefined
-  /** For `"429"`, `"529"` and `"500"`: the wait that the answer names, in milliseconds; none unless given. */
+  /** For `"429"`, `"529"` and `"500"`: the wait that the answer asks for, in milliseconds. @default none */
   readonly retryAfterMillis?: number | undefined
-  /** For `"429"`: the error code that the answer carries, such as `ramp_limit_exceeded`. */
+  /** For `"429"`: the error code of the answer, such as `ramp_limit_exceeded`. */
   readonly errorCode?: string | undefined
 }
 
 /**
- * What the provider tells of its limits.
+ * The rate limit headers of responses.
  *
- * - `"rounded"`: as Anthropic does, tokens rounded to the nearest thousand and times to the second
+ * - `"rounded"`: like Anthropic's, with tokens rounded to the nearest thousand and times to the second
  * - `"exact"`: Anthropic's names with exact figures
  * - `"openai"`: OpenAI's names, with durations
- * - `"none"`: nothing, not even `retry-after`
- * - `"wrong"`: twice the limits, nothing used, and `retry-after` of one second whatever the truth
+ * - `"none"`: none, not even `retry-after`
+ * - `"wrong"`: twice the limits, nothing used, and always a `retry-after` of one second
  *
  * @category models
  * @since 0.1.0
@@ -169,7 +169,7 @@ export interface Fault {
 export type HeaderMode = "rounded" | "exact" | "openai" | "none" | "wrong"
 
 /**
- * A tool call in an answer. Its `id` is made up.
+ * A tool call in an answer. The simulation adds an `id`.
  *
  * @category options
  * @since 0.1.0
@@ -181,7 +181,7 @@ export interface ToolUse {
 }
 
 /**
- * The options of the simulated provider. Without options it has no limits.
+ * Options of the simulated provider. Without options it has no limits.
  *
  * **Example** (What if the limit is half?)
  *
@@ -227,9 +227,9 @@ export interface Options {
    */
   readonly limits?: Limits.Limits | undefined
   /**
-   * Limits by the start of the model's name, of which the longest match wins, or else by the class of Claude that the model
-   * belongs to (`Presets.poolOf`): `ProviderSim.layer(Presets.anthropic.start)` simulates that tier. Each has buckets of
-   * its own.
+   * Limits by the beginning of the model's name, where the longest match applies, or otherwise by the class of Claude that the
+   * model belongs to (`Presets.poolOf`): `ProviderSim.layer(Presets.anthropic.start)` simulates that tier. Each pool has its own
+   * buckets.
    */
   readonly pools?: Readonly<Record<string, Limits.Limits>> | undefined
   /**
@@ -240,8 +240,8 @@ export interface Options {
    */
   readonly counting?: "usage" | "openai" | "azure" | undefined
   /**
-   * When a limit on `outputTokens` counts output: `"live"` as it is produced, so that a call is admitted as long as
-   * anything is left (Anthropic), or all of it at `"admission"`.
+   * When a limit on `outputTokens` counts output: `"live"`, as it is produced, so that a call is admitted as long as anything is
+   * left (Anthropic), or all of it at `"admission"`.
    *
    * @default "live"
    */
@@ -251,20 +251,20 @@ export interface Options {
    *
    * **Details**
    *
-   * OpenAI documents that unsuccessful requests count; Anthropic documents nothing. This decides whether fixed retries
-   * only waste calls or never finish, so state it with every figure. A charged rejection at most empties a bucket.
+   * OpenAI documents that unsuccessful requests count; Anthropic does not document it. This decides whether fixed retries only
+   * waste calls or never finish, so state it with every figure. A charged rejection at most empties a bucket.
    *
    * @default "free"
    */
   readonly rejections?: "free" | "charged" | RejectionCharge | undefined
   /**
-   * What becomes of a call that is larger than a bucket's burst but not than a minute's worth: admitted into debt when
-   * the bucket is full, or never.
+   * Whether a call that is larger than a bucket's burst, but not larger than a minute's worth, is admitted into debt when the
+   * bucket is full, or rejected.
    *
    * @default "debt"
    */
   readonly oversize?: "debt" | "reject" | undefined
-  /** The most calls at once per pool; unlimited by default. */
+  /** The most calls in flight per pool. @default unlimited */
   readonly concurrency?: number | undefined
   readonly ramp?: Ramp | undefined
   readonly neighbour?: Neighbour | undefined
@@ -272,19 +272,19 @@ export interface Options {
   /** The faults; the first one that matches a call applies. `countTokens` has neither faults nor limits. */
   readonly faults?: ReadonlyArray<Fault> | undefined
   /**
-   * What responses tell of the limits.
+   * The rate limit headers of responses.
    *
    * @default "rounded"
    */
   readonly headers?: HeaderMode | undefined
   /**
-   * Decides everything that is random. The same seed and the same calls give the same answers.
+   * The seed of everything random. The same seed and the same calls give the same answers.
    *
    * @default 1
    */
   readonly seed?: number | undefined
   /**
-   * How many requests the log keeps; older ones are dropped, the counters go on.
+   * How many requests the log keeps. Older ones are dropped; the counters still include them.
    *
    * @default 100_000
    */
@@ -296,17 +296,19 @@ export interface Options {
    */
   readonly charsPerToken?: number | undefined
   /**
-   * Output tokens of an answer, never above the request's `max_tokens`: a number, or a function of the request and a
-   * random number in [0, 1) that is the same whenever the same request is made. By default as many as its text has.
+   * Output tokens of an answer, at most the request's `max_tokens`: a number, or a function of the request and a random number in
+   * [0, 1), which is the same for the same request.
+   *
+   * @default the tokens of the answer's text
    */
   readonly outputTokens?: number | ((params: Params, random: number) => number) | undefined
   /**
-   * The share of the input that is read from a cache, from 0 to 1: it does not count against a limit on `inputTokens`.
+   * The share of the input that is read from a cache, from 0 to 1. It does not count towards a limit on `inputTokens`.
    *
    * @default 0
    */
   readonly cachedShare?: number | ((params: Params, random: number) => number) | undefined
-  /** The text of an answer, and its tool calls; by default an extract of the longest text of the user. */
+  /** The text of an answer, and its tool calls. @default an extract of the longest text of the user */
   readonly reply?: ((params: Params, random: number) => string | ReadonlyArray<string | ToolUse>) | undefined
 }
 
@@ -315,7 +317,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /**
- * Why a request was rejected: the dimension whose limit it would pass, or another limit, or a fault.
+ * Why a request was rejected: the dimension whose limit it would exceed, another limit, or a fault.
  *
  * @category models
  * @since 0.1.0
@@ -323,7 +325,7 @@ export interface Options {
 export type RejectedBy = Limits.Dimension | "concurrency" | "ramp" | "fault"
 
 /**
- * One request as the provider saw it. Times are in milliseconds since the provider started.
+ * One request in the provider's log. Times are in milliseconds since the provider started.
  *
  * @category models
  * @since 0.1.0
@@ -332,19 +334,19 @@ export interface Entry {
   /** Its number, counted from 1 as requests arrive. */
   readonly call: number
   readonly at: number
-  /** The `metadata.user_id` of the request, or else the `Budget.Agent` on whose behalf it was made in this process. */
+  /** The `metadata.user_id` of the request, or otherwise the `Budget.Agent` of its caller in this process. */
   readonly agent: string | undefined
   readonly model: string
   readonly pool: string
   readonly inputTokens: number
-  /** The output that the whole answer has; `producedTokens` is what was produced of it. */
+  /** The output of the whole answer; `producedTokens` is the part that was produced. */
   readonly outputTokens: number
   readonly outcome: "accepted" | "rejected" | "failed" | "refused"
   readonly status: number | undefined
   readonly rejectedBy: RejectedBy | undefined
   readonly fault: FaultKind | undefined
   readonly retryAfterMillis: number | undefined
-  /** When its answer was complete or the call ended otherwise; not known while it runs. */
+  /** When the call ended; undefined while it runs. */
   readonly finishedAt: number | undefined
   readonly producedTokens: number
   /** Whether the caller aborted before the end. */
@@ -354,7 +356,7 @@ export interface Entry {
 }
 
 /**
- * Counters over everything that happened so far.
+ * Counters since the provider started.
  *
  * @category models
  * @since 0.1.0
@@ -366,7 +368,7 @@ export interface Stats {
   /** Rejections with 429, injected ones included. */
   readonly rejected: number
   readonly rejectionsBy: { readonly [R in RejectedBy]?: number }
-  /** Requests that a fault ended before they were admitted, those with 429 left out. */
+  /** Requests that a fault ended before they were admitted, without those with 429. */
   readonly failed: number
   /** Accepted calls whose answer was delivered in full. */
   readonly completed: number

@@ -1,16 +1,16 @@
 /**
- * What the options of the simulated provider must be: a table of checks, which complain with a `RangeError` that names the
- * option, what is expected of it, and what was given.
+ * Checks the options of the simulated provider. A failed check throws a `RangeError` that names the option, the expectation and
+ * the value.
  */
 import * as Predicate from "effect/Predicate"
 import { invalid } from "../input/arguments.ts"
 import type { Limit, Limits } from "../Limits.ts"
 import type { Fault, FaultKind, HeaderMode, Latency, Neighbour, Options, Ramp, RejectionCharge } from "./models.ts"
 
-/** Complains of a value that an option must not have. */
+/** Throws for an invalid value of an option. */
 export type Check = (option: string, value: unknown) => void
 
-/** A check for each of some options. The compiler complains of one that is missing. */
+/** A check for each option of a type. A missing check is a type error. */
 export type Checks<A> = { readonly [K in keyof A]-?: Check }
 
 // -----------------------------------------------------------------------------
@@ -29,7 +29,7 @@ export const number = (expected: string, holds: (value: number) => boolean): Che
 
 const string = that("a string", Predicate.isString)
 
-/** Where somebody listens. No address at all would be every address of the machine. */
+/** An address to listen on. An empty one would mean every address of the machine. */
 export const host = that(
   "an address or the name of a host",
   (value) => Predicate.isString(value) && value.trim() !== ""
@@ -49,7 +49,7 @@ const orFunction =
     if (typeof value !== "function") check(option, value)
   }
 
-/** An object with known options, of which all may be absent but the `required` ones. */
+/** An object of options, of which only the `required` ones must be present. */
 export const fields =
   <A extends object>(checks: Checks<A>, ...required: ReadonlyArray<keyof A & string>): Check =>
   (option, value) => {
@@ -163,7 +163,7 @@ const faultFields = fields<Fault>(
   "kind"
 )
 
-/** What only some kinds of faults have. */
+/** Options that only some kinds of faults have. */
 const onlyOf: Readonly<Partial<Record<keyof Fault, ReadonlyArray<FaultKind>>>> = {
   afterMillis: ["timeout"],
   retryAfterMillis: ["429", "529", "500"],
@@ -180,7 +180,7 @@ const fault: Check = (option, value) => {
   }
 }
 
-/** What each option of the simulated provider must be. */
+/** The check of each option of the simulated provider. */
 export const simulated: Checks<Options> = {
   limits: oneSet,
   pools: record(limits),
@@ -208,5 +208,5 @@ export const simulated: Checks<Options> = {
   reply: that("a function", Predicate.isFunction)
 }
 
-/** Complains of options that make no sense. */
+/** Throws for invalid options. */
 export const check = (options: Options): void => fields(simulated)("ProviderSim", options)

@@ -3,7 +3,7 @@ import type { Ramp } from "./models.ts"
 
 const minute = 60_000
 
-/** What was admitted in the last two minutes. */
+/** The tokens admitted in the last two minutes. */
 export interface State {
   times: Array<number>
   amounts: Array<number>
@@ -45,7 +45,7 @@ export const waitMillis = (state: State, options: Ramp, now: number, amount: num
     }
     for (; old < out && times[old]! + 2 * minute <= at; old++) previous -= amounts[old]!
     const fits = out === times.length || current + amount <= Math.max(options.fromPerMinute, growth * previous)
-    // Room appears only when something leaves the last minute; when all has left, anything fits.
+    // Room appears only when an entry leaves the last minute; after the last one, any call fits.
     if (fits) return Math.ceil(at - now)
   }
 }

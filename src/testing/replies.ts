@@ -1,4 +1,4 @@
-/** What the simulated model makes of a request: how many tokens it has, and a short answer that shows it was read. */
+/** What the simulated model does with a request: it counts the tokens, and makes a short answer from the text. */
 import type { ContentBlockParam, DocumentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { Params } from "../LlmProvider.ts"
@@ -53,7 +53,7 @@ const characters = (content: Content, charsPerToken: number): number => {
   return sum
 }
 
-/** The input tokens of a request: its characters by `charsPerToken`, at a cost that does not grow with its texts. */
+/** The input tokens of a request: its characters divided by `charsPerToken`. Texts are not read. */
 export const inputTokens = (params: MessageCountTokensParams | Params, charsPerToken: number): number => {
   let sum = characters(params.system, charsPerToken)
   for (const message of params.messages) sum += characters(message.content as Content, charsPerToken)
@@ -61,7 +61,7 @@ export const inputTokens = (params: MessageCountTokensParams | Params, charsPerT
   return Math.max(1, Math.ceil(sum / charsPerToken))
 }
 
-/** What makes a request itself, so that asking again gives the same answer. */
+/** A hash of a request, so that the same request gets the same answer. */
 export const keyOf = (params: Params): number => {
   const parts = [
     Seeded.hashText(params.metadata?.user_id ?? ""),
@@ -79,7 +79,7 @@ export const keyOf = (params: Params): number => {
 // The answer
 // -----------------------------------------------------------------------------
 
-/** Answers quote from the first characters of a document only, so that long ones cost nothing. */
+/** Answers quote only from the first characters of a document, so that long ones cost nothing. */
 const readCharacters = 40_000
 const sentencesPerAnswer = 4
 
@@ -105,14 +105,14 @@ const headings = (document: string): Array<string> =>
 const userTexts = (messages: ReadonlyArray<MessageParam>): Array<string> =>
   messages.filter((message) => message.role === "user").flatMap((message) => [...texts(message.content as Content)])
 
-/** Part `turn` of a list that is handed out `size` at a time, from the start again when it is used up. */
+/** Part `turn` of a list in parts of `size`; after the last part follows the first. */
 const part = (items: ReadonlyArray<string>, turn: number, size: number): ReadonlyArray<string> => {
   const from = items.length <= size ? 0 : (turn * size) % items.length
   return items.slice(from, from + size)
 }
 
 /**
- * A short extract of the longest text that the user sent: headings and first sentences, others at every turn of the
+ * A short extract of the longest text of the user: headings and first sentences, different ones at every turn of the
  * conversation. A request without a document gets its own question back.
  */
 export const extract = (params: Params): string => {

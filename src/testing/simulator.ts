@@ -19,25 +19,25 @@ import type { Options, ToolUse } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Replies from "./replies.ts"
 
-/** A simulated provider in its present state. Changed in place. */
+/** A simulated provider. It is changed in place. */
 export interface Simulator {
   readonly options: Options
   readonly engine: Engine.State
   readonly charsPerToken: number
-  /** How often each request was admitted, so that twins differ. */
+  /** How often each request was admitted, so that repeated requests get different answers. */
   readonly twins: Map<number, number>
 }
 
-/** Requests whose twins are known; of more, the oldest are forgotten, so that a server may run for days. */
+/** The most requests that are remembered. The oldest are forgotten, so that a server may run for days. */
 const mostTwins = 100_000
 
-/** A simulated provider that has seen nothing yet. Throws a `RangeError` for options that make no sense. */
+/** A new simulated provider. Throws a `RangeError` for invalid options. */
 export const make = (options: Options): Simulator => {
   const engine = Engine.make(options)
   return { options, engine, charsPerToken: options.charsPerToken ?? 4, twins: new Map() }
 }
 
-/** What became of a request, and the answer it gets. */
+/** The decision on a request, and its answer. */
 export interface Answer {
   readonly decision: Engine.Decision
   readonly requestId: string
@@ -46,13 +46,13 @@ export interface Answer {
   readonly cachedTokens: number
   readonly outputTokens: number
   readonly random: number
-  /** What the answer says where its length decided the number of tokens. */
+  /** The content of the answer, if its length decided the number of tokens. */
   readonly said: ReadonlyArray<string | ToolUse> | undefined
 }
 
 const lanes = { answer: 11, cache: 12 }
 
-/** What an option says of a request: itself, or what its function gives, which must be a number. */
+/** The value of an option for a request. A function must return a number. */
 const valueOf = (
   name: "outputTokens" | "cachedShare",
   { options }: Simulator,
@@ -84,7 +84,7 @@ const replyOf = (self: Simulator, params: Params, random: number): ReadonlyArray
   return said.length === 0 ? ["."] : said
 }
 
-/** What the model writes of a part of its answer. */
+/** The text of a part of an answer. */
 const written = (part: string | ToolUse): string => (typeof part === "string" ? part : JSON.stringify(part.input ?? {}))
 
 const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
@@ -95,8 +95,8 @@ export const countTokens = (self: Simulator, params: MessageCountTokensParams | 
   Replies.inputTokens(params, self.charsPerToken)
 
 /**
- * Decides about a request that arrives at `now`, in milliseconds since the provider started. The `agent` is known where the
- * caller is in this process, and does not name itself in the request.
+ * Decides on a request that arrives at `now`, in milliseconds since the provider started. `agent` is the agent of a caller in
+ * this process; an agent named in the request takes precedence.
  */
 export const ask = (self: Simulator, now: number, params: Params, agent?: string): Answer => {
   const { charsPerToken, engine } = self
@@ -117,7 +117,7 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
     inputTokens: input - cachedTokens,
     cachedTokens,
     outputTokens,
-    // Other protocols know requests without a limit on the output.
+    // In other protocols the output of a request need not be limited.
     maxTokens: Number.isFinite(params.max_tokens) ? params.max_tokens : undefined,
     key: Seeded.hash(key, twin)
   })
@@ -165,7 +165,7 @@ const toolBlock = (id: string, { input, name }: ToolUse): ToolUseBlock => ({
   caller: { type: "direct" }
 })
 
-/** The blocks of an answer, as far as its tokens go. A tool call that `max_tokens` cuts off is left out. */
+/** The blocks of an answer, up to its number of tokens. A tool call that `max_tokens` cuts off is left out. */
 const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlock | ToolUseBlock> => {
   const said = answer.said ?? replyOf(self, answer.params, answer.random)
   let room = Math.floor(answer.outputTokens * self.charsPerToken)
@@ -207,7 +207,7 @@ export interface Timed {
   readonly event: RawMessageStreamEvent
 }
 
-/** About this many characters a delta, and no silence longer than this between two, so that nobody takes it for a stall. */
+/** The approximate length of a delta, and the longest silence between two, so that clients do not take it for a stall. */
 const deltaCharacters = 24
 const deltaMillis = 2_000
 const mostDeltas = 1_000
@@ -219,8 +219,8 @@ const deltasOf = (characters: number, millis: number): number =>
   )
 
 /**
- * The events of a streamed answer: deltas spread evenly over the time that the output takes, those that come before a
- * fault where there is one.
+ * The events of a streamed answer: deltas spread evenly over the time that the output takes. If there is a fault, only those
+ * before it.
  */
 export const events = (self: Simulator, answer: Answer, call: Engine.Call): ReadonlyArray<Timed> => {
   const whole = message(self, answer)
@@ -243,7 +243,7 @@ export const events = (self: Simulator, answer: Answer, call: Engine.Call): Read
   }
   send(firstTokenAt, {
     type: "message_start",
-    // The provider does not know the output yet, and says 1.
+    // The provider does not know the output yet, and reports 1.
     message: { ...whole, content: [], stop_reason: null, usage: usage(answer, 1) }
   })
   let sent = 0

@@ -1,5 +1,5 @@
 /**
- * The simulated provider's state, and how time moves it on.
+ * The simulated provider's state, and how it changes with time.
  *
  * Between two requests everything flows at known rates: buckets refill, running calls produce output, a neighbour takes
  * its share. {@link advance} works through the points at which a rate changes, so levels are exact at any time. A state
@@ -13,16 +13,16 @@ import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
 import { check } from "./options.ts"
 import * as Ramp from "./ramp.ts"
 
-/** Lets a field be written by the engine that its readers cannot write. */
+/** Makes fields writable for the engine that are readonly for others. */
 export type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** The models that share one set of limits. */
+/** A set of limits that models share. */
 export interface Pool {
   readonly name: string
   readonly gauges: Amounts.PerDimension<Gauge.Gauge>
   readonly ramp: Ramp.State
   inFlight: number
-  /** Output tokens per millisecond that running calls produce, and how many calls they are. */
+  /** Output tokens per millisecond that running calls produce, and the number of these calls. */
   production: number
   producing: number
 }
@@ -35,9 +35,9 @@ export interface Call {
   readonly firstTokenAt: number
   /** When the answer is complete, if nothing goes wrong. */
   readonly finishesAt: number
-  /** When output stops: before `finishesAt` where a fault cuts the answer. */
+  /** When output stops: before `finishesAt` if a fault cuts the answer. */
   readonly outputEndsAt: number
-  /** When the call ends by itself; infinity for one that stalls. */
+  /** When the call ends by itself; infinity for a call that stalls. */
   readonly endsAt: number
   readonly fault: FaultKind | undefined
   phase: "reading" | "producing" | "silent" | "ended"
@@ -55,7 +55,7 @@ export interface State {
   now: number
 }
 
-/** A provider that has seen nothing yet, at time 0. Throws a `RangeError` for options that make no sense. */
+/** A new provider at time 0. Throws a `RangeError` for invalid options. */
 export const make = (options: Options): State => {
   check(options)
   const { limits = {}, rejections = "free" } = options
@@ -115,7 +115,7 @@ const neighbourAt = (state: State, now: number): { readonly share: number; reado
     : { share: 0, until: start + everyMillis }
 }
 
-/** Where something flows into windows, they are brought up to date this often. */
+/** While something flows into windows, they are updated at this interval. */
 const cellMillis = 1_000
 
 const flow = (state: State, to: number, share: number): void => {
@@ -161,11 +161,11 @@ const stopOutput = (state: State, call: Call): void => {
   const millis = call.finishesAt - call.firstTokenAt
   if (!countsLive(state) || call.pool.gauges.outputTokens === undefined || millis <= 0) return
   call.pool.producing--
-  // Sums of fractions drift; nobody producing is exactly nothing.
+  // Sums of fractions drift; without a producing call the sum is exactly 0.
   call.pool.production = call.pool.producing === 0 ? 0 : call.pool.production - call.entry.outputTokens / millis
 }
 
-/** Ends a call now, by itself or because its caller went away. */
+/** Ends a call now, by itself or because its caller aborted it. */
 export const end = (state: State, call: Call, aborted: boolean): void => {
   stopOutput(state, call)
   call.phase = "ended"
@@ -179,7 +179,7 @@ export const end = (state: State, call: Call, aborted: boolean): void => {
   state.counters[aborted ? "aborted" : ended]++
 }
 
-/** Moves the provider's time on to `now`. A time that has passed already changes nothing. */
+/** Advances the provider's time to `now`. An earlier time changes nothing. */
 export const advance = (state: State, now: number): void => {
   for (;;) {
     for (let item = Agenda.takeDue(state.due, state.now); item !== undefined;) {

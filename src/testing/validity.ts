@@ -1,4 +1,4 @@
-/** What a Messages API request must be, as the simulated provider and its server see it. Pure. */
+/** Validates requests of the Messages API. Pure. */
 import * as Predicate from "effect/Predicate"
 
 type Problem = string | undefined
@@ -45,7 +45,7 @@ const contentProblem = (content: unknown, at: string): Problem => {
 
 const roles: ReadonlyArray<unknown> = ["user", "assistant", "system"]
 
-/** More levels than any request has, and fewer than the stack has room for. */
+/** Deeper than any request, and not too deep for the stack. */
 const mostLevels = 500
 
 /** Whether a value is nested too deeply, or holds itself. */
@@ -54,13 +54,13 @@ const isTooDeep = (value: unknown, level = 1): boolean =>
   value !== null &&
   (level > mostLevels || Object.values(value).some((part) => isTooDeep(part, level + 1)))
 
-/** What is wrong with the form of a body in any protocol, if anything. */
+/** The problem with the form of a body in any protocol; undefined if there is none. */
 export const formProblem = (body: unknown): Problem => {
-  if (!Predicate.isObject(body) || Array.isArray(body)) return "expected a JSON object"
+  if (!Predicate.isObject(body)) return "expected a JSON object"
   return isTooDeep(body) ? `expected at most ${mostLevels} levels of nesting` : undefined
 }
 
-/** What is wrong with the body of a `count_tokens` request, if anything. */
+/** The problem with the body of a `count_tokens` request; undefined if there is none. */
 export const countProblem = (body: unknown): Problem => {
   const problem = formProblem(body)
   if (problem !== undefined) return problem
@@ -84,7 +84,7 @@ export const countProblem = (body: unknown): Problem => {
   })
 }
 
-/** What is wrong with the body of a `messages` request, if anything. */
+/** The problem with the body of a `messages` request; undefined if there is none. */
 export const createProblem = (body: unknown): Problem => {
   const problem = countProblem(body)
   if (problem !== undefined) return problem

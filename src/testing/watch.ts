@@ -1,32 +1,32 @@
 /**
- * Keeps simulated time from running on while what is simulated has still something to do now.
+ * Keeps simulated time from advancing while the simulated effect has still something to do at the present time.
  *
  * **Details**
  *
- * After it wakes a sleeper, a `TestClock` waits for the tasks that come of it, and for those only: neither for what is
- * done before anybody has slept, nor for what goes on after a promise. So every task is counted here, and wherever a task
- * or a sleep ends under the clock's eyes, a task of our own makes the clock wait until none is left.
+ * After it wakes a sleeper, a `TestClock` waits only for the tasks that result from it: neither for tasks before the first
+ * sleep, nor for those that continue after a promise. So all tasks are counted here, and whenever a task or a sleep ends, a task
+ * of our own makes the clock wait until no task is left.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scheduler from "effect/Scheduler"
 
-/** What the simulated effect must run with, and what it has to do. */
+/** The clock and the scheduler for the simulated effect, and whether it is busy. */
 export interface Watch {
   readonly clock: Clock.Clock
   readonly scheduler: Scheduler.Scheduler
-  /** Whether anything has still to be done at this moment of simulated time. */
+  /** Whether there are tasks left at this moment of simulated time. */
   readonly isBusy: () => boolean
-  /** Whether nothing was done and nobody slept for so long that there will be no end. */
+  /** Whether there was no task and no sleeper for so long that the effect will never end. */
   readonly isLost: () => boolean
 }
 
-/** How long time stands still for what is real, such as a promise, while nobody sleeps: in real milliseconds. */
+/** How long simulated time stands still for something real, such as a promise, while nothing sleeps: in real milliseconds. */
 const patienceMillis = 1_000
 
 /**
- * Watches what will run with a clock and a scheduler. With the `live` clock, all sleepers are known: while there are none
- * before all is done, time stands still.
+ * Watches an effect that runs with the returned clock and scheduler. `live` is given if all sleepers are the effect's own: then
+ * time stands still while none of them sleeps and the effect has not ended.
  */
 export const make = (
   clock: Clock.Clock,

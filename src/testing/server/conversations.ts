@@ -1,4 +1,4 @@
-/** What the provider stores of answers, so that later requests can continue them. Changed in place, and bounded. */
+/** Stores conversations, so that later requests can continue them. The number of them is bounded. */
 import type { Conversation } from "./dialects/dialect.ts"
 
 /** A store of conversations by the ids of their answers. */
@@ -7,10 +7,10 @@ export interface Conversations {
   readonly keep: (id: string, conversation: Conversation) => void
 }
 
-/** Of more answers the oldest are forgotten, so that a server may run for days. */
+/** The most conversations. The oldest are forgotten, so that a server may run for days. */
 const most = 10_000
 
-/** A store that holds nothing yet. */
+/** An empty store. */
 export const make = (): Conversations => {
   const kept = new Map<string, Conversation>()
   return {

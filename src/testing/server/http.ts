@@ -1,6 +1,4 @@
-/**
- * How the provider server speaks HTTP: keys, bodies and broken connections, whatever is behind them.
- */
+/** The HTTP of the provider server: keys, bodies and broken connections. */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
@@ -14,7 +12,7 @@ export const destroy = Effect.map(HttpServerRequest.HttpServerRequest, (request)
   NodeHttpServerRequest.toServerResponse(request).destroy()
 })
 
-/** A connection that breaks: nothing more comes of it. */
+/** Breaks the connection of the request. */
 export const broken = Effect.andThen(destroy, Effect.never)
 
 /** The query of a URL that may be relative. */
@@ -28,7 +26,7 @@ const hasKey = ({ headers, url }: HttpServerRequest.HttpServerRequest): boolean 
   /^bearer\s+\S/i.test(headers["authorization"] ?? "") ||
   (queryOf(url).get("key") ?? "") !== ""
 
-/** The body of a request that has a key, as a JSON object; or the error that answers any other. */
+/** The body of a request as a JSON object. Fails if the request has no key, or the body is too large or not valid. */
 export const readBody = Effect.fnUntraced(function* (
   maxBytes: number
 ): Effect.fn.Return<Body, Request.ApiError, HttpServerRequest.HttpServerRequest> {
@@ -48,6 +46,6 @@ export const readBody = Effect.fnUntraced(function* (
     catch: () => Request.invalid("The body is not valid JSON")
   })
   const problem = Validity.formProblem(body)
-  // What has no problem is an object.
+  // The check above makes sure that it is an object.
   return problem === undefined ? (body as Body) : yield* Effect.fail(Request.invalid(problem))
 })

@@ -1,4 +1,4 @@
-/** What a server answers when it cannot serve a request, in Anthropic's terms. Pure. */
+/** The errors of the server, in Anthropic's terms. Pure. */
 
 /** An error in Anthropic's terms. */
 export interface ApiError {

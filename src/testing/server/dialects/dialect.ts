@@ -1,6 +1,6 @@
 /**
- * What the simulated provider needs of a protocol: requests are read into the terms of the Messages API, in which the
- * simulation thinks, and its answers are written as the protocol has them.
+ * A protocol as the simulated provider needs it: it converts requests to the form of the Messages API, which the simulation
+ * uses, and answers to the form of the protocol.
  */
 import type {
   ContentBlockParam,
@@ -36,11 +36,11 @@ export interface Read {
 export interface Begun {
   readonly id: string
   readonly conversation: Conversation
-  /** What is answered. */
+  /** The body of the response. */
   readonly body: unknown
 }
 
-/** What an answer is written from, beside its message. */
+/** What an answer is written from, in addition to its message. */
 export interface Exchange {
   readonly body: Body
   readonly requestId: string
@@ -51,11 +51,11 @@ export interface Exchange {
 /** How a stream is written. */
 export interface Writer {
   readonly contentType: string
-  /** The bytes of one event as text; empty where the protocol has no such event. */
+  /** The text of one event; empty if the protocol has no such event. */
   readonly write: (event: RawMessageStreamEvent) => string
 }
 
-/** An error with what a limit's own answer says besides. */
+/** An error, and for a rejection the limit and the wait. */
 export interface Failure extends ApiError {
   readonly errorCode?: string | undefined
   /** The limit that was reached, per minute of the caller's time. */
@@ -67,7 +67,7 @@ export interface Failure extends ApiError {
 /** A protocol as the simulated provider speaks it. */
 export interface Dialect {
   readonly protocol: Protocol
-  /** The names of the headers that tell of limits; none where the protocol has none. */
+  /** The family of rate limit headers; undefined if the protocol has none. */
   readonly limitHeaders: "anthropic" | "openai" | undefined
   /** The header that names a request. */
   readonly requestIdHeader: string | undefined
@@ -80,7 +80,7 @@ export interface Dialect {
   readonly whole: (message: Message, exchange: Exchange) => unknown
   /** Writes the events of one stream. */
   readonly stream: (exchange: Exchange, query: URLSearchParams) => Writer
-  /** Begins a conversation that answers will be added to, where the protocol has such; an {@link ApiError} says what is wrong. */
+  /** Begins a conversation that answers are added to, if the protocol has that; an {@link ApiError} says what is wrong. */
   readonly begin?: (body: Body, route: Route, exchange: Omit<Exchange, "body">) => Begun | ApiError | undefined
   /** The ids under which an answer's conversation is stored, and what each of them holds. */
   readonly stored: (message: Message, before: Read) => ReadonlyArray<readonly [id: string, conversation: Conversation]>
@@ -88,7 +88,7 @@ export interface Dialect {
   readonly failure: (failure: Failure, requestId: string) => { readonly status: number; readonly body: unknown }
 }
 
-/** Finds what is stored under an id. */
+/** Finds the conversation that is stored under an id. */
 export type Find = (id: string) => Conversation | undefined
 
 /** The output is not limited by the request. */
@@ -103,7 +103,7 @@ export const turnOf = ({ content }: Pick<Message, "content">): MessageParam => (
   content: content as Array<ContentBlockParam>
 })
 
-/** A message about one event's part of an answer: what an event adds, whatever its block is. */
+/** The part of an answer that one event adds. */
 export type Delta = Extract<RawMessageStreamEvent, { readonly type: "content_block_delta" }>["delta"]
 
 /** The text that a delta adds to a text or to a tool's input. */

@@ -1,4 +1,4 @@
-/** OpenAI's embeddings: input and no output. Vectors of the same text are the same, and of no meaning. */
+/** OpenAI's embeddings, which have input and no output. Equal texts have equal vectors; otherwise vectors are random. */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import { nameOf } from "../../../protocol/json.ts"
 import { openaiChat } from "../../../protocol/openaiChat.ts"
@@ -12,7 +12,7 @@ import * as OpenAi from "./openai.ts"
 const usualDimensions = 1_536
 const mostDimensions = 4_096
 
-/** A governed `fetch` passes embeddings on as they are; here they are calls like all others. */
+/** A governed `fetch` passes requests for embeddings on unchanged; here they are calls like all others. */
 const protocol: Protocol = {
   ...openaiChat,
   name: "openai-embeddings",
@@ -24,7 +24,7 @@ const protocol: Protocol = {
   }
 }
 
-/** The texts that are asked for, of which one may be given as it is. A list of tokens is a text of as many short words. */
+/** The texts of a request, which may also be a single one. A list of tokens is read as a text of as many short words. */
 const textsOf = (input: unknown): ReadonlyArray<string> | undefined => {
   if (typeof input === "string") return [input]
   if (!Array.isArray(input) || input.length === 0) return undefined
@@ -82,7 +82,7 @@ export const openaiEmbeddings: Dialect = {
   readCount: read,
   counted: () => ({}),
   whole,
-  // Nothing asks for a stream of them.
+  // Embeddings are never streamed.
   stream: () => ({ contentType: "text/event-stream", write: () => "" }),
   stored: () => [],
   failure: OpenAi.failure
