@@ -6,6 +6,7 @@
  *     npm run storms                                1,000 seeds, for ten minutes at the most
  *     npm run storms -- --seeds 100000 --minutes 60
  *     npm run storms -- --from 4001 --seeds 1       one seed
+ *     npm run storms -- --rough                     with callers that give up, processes that stand still, and more
  *     npm run storms -- --workers 1                 in one process, of as many as there are processors
  *
  * Ctrl-C ends it, and it says where to go on.
@@ -13,6 +14,7 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
+import * as Storm from "../test/sharing/storm.ts"
 import * as Tally from "../test/sharing/tally.ts"
 import * as World from "../test/sharing/world.ts"
 
@@ -22,10 +24,12 @@ const { values: options } = parseArgs({
     seeds: { type: "string", default: "1000" },
     minutes: { type: "string", default: "10" },
     workers: { type: "string", default: String(availableParallelism()) },
+    rough: { type: "boolean", default: false },
     worker: { type: "boolean", default: false }
   }
 })
 
+const plan = options.rough ? Storm.rougher : Storm.plan
 /** Seeds that a worker plays before it says what they showed. */
 const seedsAtOnce = 20
 /** Complaints after which it stops. */
@@ -55,7 +59,7 @@ const work = async (): Promise<void> => {
   process.on("message", ({ from, to }: Chunk) => {
     const before = process.cpuUsage()
     let tally = Tally.nothing
-    for (let seed = from; seed < to; seed++) tally = Tally.add(tally, Tally.of(seed, redis))
+    for (let seed = from; seed < to; seed++) tally = Tally.add(tally, Tally.of(seed, redis, World.library, plan))
     const { system, user } = process.cpuUsage(before)
     // Nobody listens any more where the first process was killed.
     process.send!({ tally, cpuMillis: (system + user) / 1_000 } satisfies Result, () => {})
@@ -104,7 +108,7 @@ class Run {
     setInterval(() => console.log(`seed ${say(this.rest)}: ${this.line}`), progressMillis)
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => this.finish(130))
     for (let i = Math.min(numberOf("workers", 1), this.end - this.first); i >= 1; i--) {
-      const child = fork(import.meta.filename, ["--worker"])
+      const child = fork(import.meta.filename, ["--worker", ...(options.rough ? ["--rough"] : [])])
       child.on("message", (result: Result) => this.hear(child, result))
       child.on("exit", (code) => {
         const { from, to } = this.open.get(child) ?? { from: this.next, to: this.next }
@@ -140,7 +144,8 @@ class Run {
   private finish(code: number): never {
     const { rest } = this
     console.log(`\nSeeds ${say(this.first)} to ${say(rest - 1)}: ${this.line}.`)
-    if (rest < this.end) console.log(`To go on: npm run storms -- --from ${rest} --seeds ${this.end - rest}`)
+    const same = options.rough ? " --rough" : ""
+    if (rest < this.end) console.log(`To go on: npm run storms -- --from ${rest} --seeds ${this.end - rest}${same}`)
     console.log(`\n${Tally.show(this.tally)}`)
     return process.exit(code)
   }

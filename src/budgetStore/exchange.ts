@@ -25,6 +25,7 @@ const mostConflicts = 4
 const retryMillis = 500
 
 interface Operation {
+  /** When it happened, by this process's clock: it may not know the pool's time yet. */
   readonly at: number
   readonly run: (state: State.State, at: number) => void
 }
@@ -138,7 +139,7 @@ export class Exchange<W> {
       }
       if (used !== undefined) alone.law.inFlight--
     }
-    this.record((state, at) => void run(state.law, at), now)
+    this.record((state, at) => void run(state.law, at))
     const result = run(this.view.law, now)
     const { gate } = this.view.law
     this.soon(gate.misses > 0 || gate.until > now ? 0 : Pace.flushIn(this.view, this.id))
@@ -150,11 +151,16 @@ export class Exchange<W> {
     this.spent = Fleet.plus(this.spent, Fleet.plus({ ...ticket.charge, ...used }, ticket.charge, -1))
   }
 
-  private record(run: Operation["run"], at: number): Operation {
-    const operation = { at, run }
+  private record(run: Operation["run"]): Operation {
+    const operation = { at: this.clockNow(), run }
     this.pending.push(operation)
-    this.activeAt = this.clockNow()
+    this.activeAt = operation.at
     return operation
+  }
+
+  /** Plays what the state does not have yet. */
+  private catchUp(state: State.State): void {
+    for (const { at, run } of this.pending) run(state, at + this.offset)
   }
 
   /** Corrects what the fair queue was charged for a call. */
@@ -162,12 +168,12 @@ export class Exchange<W> {
     this.record((state) => {
       const owner = state.owners[this.id]
       if (owner !== undefined) owner.tag += cost
-    }, this.now())
+    })
   }
 
   /** Sets other limits for all processes. */
   resize(config: State.Config): void {
-    this.record((state, at) => Fleet.configure(state, config, at), this.now())
+    this.record((state, at) => Fleet.configure(state, config, at))
     Fleet.configure(this.view, config, this.now())
     this.soon(0)
   }
@@ -316,7 +322,7 @@ export class Exchange<W> {
     Fleet.absorb(state, now)
     if (!this.hasJoined) Fleet.start(state, host.config, now)
     const owner = Fleet.enter(state, id, { ...sharing, ...this.committed }, now)
-    for (const { at, run } of this.pending) run(state, at)
+    this.catchUp(state)
     state.law.lag = Math.max(this.lag, ...Object.values(state.owners).map(({ lag }) => lag))
     const tag = Fleet.startTag(state, owner)
     const most = Fleet.mostInFlight(state, now)
@@ -377,7 +383,7 @@ export class Exchange<W> {
       const { held, inFlight } = done.state.owners[this.id]!
       this.committed = { inFlight, held }
     }
-    for (const { at, run } of this.pending) run(this.view, at)
+    this.catchUp(this.view)
     // A call that is sent later than the pool assumes could meet other calls at the provider.
     const isLate = done !== undefined && this.now() - done.at > done.state.law.lag
     for (const outcome of done?.plan.outcomes ?? []) this.carryOut(outcome, isLate)
@@ -491,7 +497,7 @@ export class Exchange<W> {
     const told = this.record((state) => {
       Fleet.comeBack(state, this.id, alone)
       for (const ticket of tickets) Law.adopt(state.law, ticket)
-    }, this.now())
+    })
     this.last = { law: alone.law, told }
   }
 

@@ -261,6 +261,37 @@ describe("a fleet", () => {
 // When processes die
 // -----------------------------------------------------------------------------
 
+describe("a process whose machine has been up for a day longer", () => {
+  const day = 86_400_000
+  for (const [what, act] of [
+    ["sets limits", (budget) => budget.resize({ limits: { tokens: limit }, concurrency: 3 })],
+    ["is told of a pause", (budget) => budget.cooldown({ reason: "overload", retryAfter: "1 second" })],
+    [
+      "learns of limits",
+      (budget) => budget.observe({ dimensions: { tokens: { limit: 6_000_000, remaining: 100_000 } } })
+    ]
+  ] satisfies ReadonlyArray<readonly [string, (budget: Budget.TokenBudget["Service"]) => Effect.Effect<unknown>]>) {
+    it(`stops nobody for that when it ${what} before it has reached the store`, () => {
+      const millis = play((world) =>
+        Effect.gen(function* () {
+          const first = yield* world.start("p0", { limits: { tokens: limit } })
+          const call = { estimate: { tokens: limit.burst }, millis: 1 }
+          yield* first.call(call)
+          const second = yield* world.start("p1", { limits: { tokens: limit } }, { skewMillis: day })
+          yield* act(second.budget)
+          yield* Effect.sleep(1_000)
+          const from = yield* Clock.currentTimeMillis
+          yield* Effect.forEach([second, first], (process) => process.call(call))
+          const to = yield* Clock.currentTimeMillis
+          yield* stop([first, second])
+          return to - from
+        })
+      )
+      assert.isAtMost(millis, 6_000)
+    })
+  }
+})
+
 describe("a process that dies", () => {
   const dies = (lost: "keep" | "refund") =>
     play((world) =>

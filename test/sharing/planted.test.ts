@@ -112,7 +112,7 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
       const take = yield* copy(bugs[0]!)
       const makeStore = (yield* take<{ readonly make: World.Code["makeStore"] }>("redis/store.ts")).make
       const code: World.Code = { ...World.library, makeStore }
-      const complaint = Storm.complaint(1, false, redis, code)
+      const complaint = Storm.complaint(Storm.plan(1), redis, code)
       assert.include(complaint, "npm run storms -- --from 1 --seeds 1")
       assert.include(complaint, "events: []")
     })

@@ -9,7 +9,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
   for (const isLossyStore of [false, true]) {
     it(`of crashes, cuts, delays, lost messages and clocks that are set${isLossyStore ? ", whose store forgets" : ""}`, () => {
       for (let seed = 1; seed <= 30; seed++) {
-        const complaint = Storm.complaint(seed, isLossyStore, redis)
+        const complaint = Storm.complaint(Storm.plan(seed, isLossyStore), redis)
         assert.isUndefined(complaint, complaint)
       }
     })
@@ -21,7 +21,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
     ["what a dead process held is given back", 2_088, false],
     ["a newcomer does not know how long somebody is dead", 165, true]
   ] as const)("is well where %s", (_, seed, isLossyStore) => {
-    const complaint = Storm.complaint(seed, isLossyStore, redis)
+    const complaint = Storm.complaint(Storm.plan(seed, isLossyStore), redis)
     assert.isUndefined(complaint, complaint)
   })
 

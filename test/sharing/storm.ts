@@ -34,6 +34,28 @@ export type Event =
   /** A wall clock is set, of a process or of Redis. */
   | { readonly at: number; readonly what: "step"; readonly process: number; readonly ahead: number }
   | { readonly at: number; readonly what: "stepOfRedis"; readonly ahead: number }
+  /** A process stands still. */
+  | { readonly at: number; readonly what: "freeze"; readonly process: number; readonly millis: number }
+  /** Replies come later than anybody waits for them. */
+  | {
+      readonly at: number
+      readonly what: "slow"
+      readonly process: number
+      readonly millis: number
+      readonly most: number
+    }
+  /** Somebody gives the pool a part of its limits. */
+  | { readonly at: number; readonly what: "resize"; readonly process: number; readonly part: number }
+
+/** Callers that do not only wait. */
+interface Rough {
+  /** How many of them give up, and after how many milliseconds at the latest. */
+  readonly givesUp: number
+  readonly within: number
+  /** For how long an agent may do nothing between two calls. */
+  readonly idleMillis: number
+  readonly maxQueued: number
+}
 
 export interface Plan {
   readonly seed: number
@@ -47,6 +69,7 @@ export interface Plan {
   readonly sizes: readonly [least: number, most: number]
   readonly answerMillis: number
   readonly events: ReadonlyArray<Event>
+  readonly rough?: Rough
 }
 
 export interface Outcome {
@@ -67,10 +90,23 @@ export interface Outcome {
 }
 
 /** Long enough for everything, one after the other, if all faults have ended. */
-const horizonOf = ({ agents, answerMillis, calls, limits, processes, sizes }: Plan): number => {
-  const each = 3 * answerMillis + (1_000 * sizes[1]) / (limits.tokens!.perSecond ?? 1) + 1_000
-  return 120_000 + (processes + 4) * agents * calls * each
+const horizonOf = (plan: Plan): number => {
+  const { agents, answerMillis, calls, processes, rough, sizes } = plan
+  const each = 3 * answerMillis + (1_000 * sizes[1]) / leastRate(plan) + 1_000
+  return 120_000 + (processes + 4) * agents * calls * each + calls * (rough?.idleMillis ?? 0)
 }
+
+/** The least that the pool has in a second at any time. */
+const leastRate = ({ events, limits }: Plan): number =>
+  limits.tokens!.perSecond! * Math.min(1, ...events.map((event) => (event.what === "resize" ? event.part : 1)))
+
+const partOf = ({ concurrency, limits }: Plan, part: number) => ({
+  limits: {
+    ...limits,
+    tokens: { perSecond: part * limits.tokens!.perSecond!, burst: part * limits.tokens!.burst! }
+  },
+  concurrency: concurrency === Infinity ? Infinity : Math.ceil(part * concurrency)
+})
 
 export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
   redis.reset()
@@ -83,7 +119,12 @@ export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome 
 const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Outcome> =>
   Effect.gen(function* () {
     const world = yield* World.make(redis, code)
-    const options: Budget.Options = { limits: plan.limits, concurrency: plan.concurrency }
+    const { rough } = plan
+    const options: Budget.Options = {
+      limits: plan.limits,
+      concurrency: plan.concurrency,
+      ...(rough !== undefined && { maxQueued: rough.maxQueued })
+    }
     const processes: Array<World.Process> = []
     const work: Array<Fiber.Fiber<void>> = []
     const alive = new Set<World.Process>()
@@ -112,6 +153,8 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
             const tokens = yield* Random.nextIntBetween(...plan.sizes)
             const used = Math.ceil(tokens * (yield* Random.nextBetween(0.5, 1)))
             yield* Effect.sleep(yield* Random.nextBetween(0, plan.answerMillis))
+            if (rough !== undefined) yield* Effect.sleep(rough.idleMillis * (yield* Random.next) ** 4)
+            yield* process.awake
             const call = {
               estimate: { tokens, outputTokens: tokens },
               usage: { tokens: used, outputTokens: used },
@@ -127,7 +170,12 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
               })
             )
             const leaves = Effect.suspend(() => (isGranted ? Effect.void : moves(process, -1)))
-            const error = yield* Effect.flip(process.call(call, goes)).pipe(
+            const gives = rough !== undefined && (yield* Random.next) < rough.givesUp
+            const patience = gives ? rough.within * (yield* Random.next) ** 2 : Infinity
+            const called = process.call(call, goes)
+            const error = yield* Effect.flip(
+              gives ? Effect.raceFirst(called, Effect.andThen(Effect.sleep(patience), process.awake)) : called
+            ).pipe(
               Effect.catch(() => Effect.undefined),
               Effect.ensuring(leaves)
             )
@@ -180,6 +228,24 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
           }
           case "step":
             return processes[event.process]?.step(event.ahead)
+          case "freeze":
+            processes[event.process]?.freeze(event.millis)
+            return yield* Effect.sleep(event.millis)
+          case "resize": {
+            const process = processes[event.process]
+            if (process === undefined || !alive.has(process)) return
+            yield* process.awake
+            return yield* process.budget.resize(partOf(plan, event.part))
+          }
+          case "slow": {
+            const process = processes[event.process]
+            if (process === undefined || !alive.has(process)) return
+            const { network } = process.link
+            process.link.network = { ...network, most: event.most }
+            yield* Effect.sleep(event.millis)
+            process.link.network = network
+            return
+          }
           case "stepOfRedis":
             world.aheadMillis += event.ahead
             return
@@ -192,6 +258,7 @@ const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Out
           case "leave": {
             const process = processes[event.process]
             if (process === undefined || !alive.delete(process)) return
+            if (event.what === "leave") yield* process.awake
             goneAt = clock.currentTimeMillisUnsafe()
             return yield* event.what === "crash" ? process.crash : process.close
           }
@@ -273,12 +340,14 @@ export const burstsOver = ({ log, plan }: Outcome): number => {
  * have a call of the largest size, twice where a process has but a part of the rate, and another's debt comes before it.
  * A message that is lost costs its turn a timeout and a pause.
  */
-const longestSilence = ({ answerMillis, events, limits, network, processes, sharing, sizes }: Plan): number => {
+const longestSilence = (plan: Plan): number => {
+  const { answerMillis, events, network, processes, sharing, sizes } = plan
   const most = processes + events.filter(({ what }) => what === "start").length
-  const lost = network.lost > 0 ? 2_500 : 0
-  const turn = (1_000 * sizes[1]) / limits.tokens!.perSecond! + 2 * answerMillis + lost
+  const lost = network.lost > 0 || events.some(({ what }) => what === "slow") ? 2_500 : 0
+  const turn = (1_000 * sizes[1]) / leastRate(plan) + 2 * answerMillis + lost
   const away = typeof sharing.whenAway === "object" ? 60_000 : 0
-  return away + 20_000 + patience + 2 * (most + 1) * turn
+  const frozen = events.reduce((sum, event) => sum + (event.what === "freeze" ? event.millis : 0), 0)
+  return away + frozen + 20_000 + patience + 2 * (most + 1) * turn
 }
 
 /** What the calls have used of the quota: at the least, and at the most, where nobody heard how they ended. */
@@ -314,7 +383,7 @@ const refundedOf = (plan: Plan): number => {
     events.some((event) => event.what === "down" && isLong(event)) || (network.lost > 0 && leaseMillis === 5_000)
   const gone = new Set(
     events.flatMap((event) =>
-      event.what === "crash" || event.what === "leave" || (event.what === "cut" && isLong(event)) ? [event.process] : []
+      event.what === "crash" || event.what === "leave" || ("process" in event && isLong(event)) ? [event.process] : []
     )
   )
   const started = events.filter(({ what }) => what === "start").length
@@ -430,6 +499,35 @@ export const plan = (seed: number, isLossyStore = false): Plan => {
   }
 }
 
+/**
+ * A rougher plan: callers give up, processes stand still, replies come too late, limits change, and some agents are idle
+ * for longer than a process speaks.
+ */
+export const rougher = (seed: number, isLossyStore = false): Plan => {
+  const plain = plan(seed, isLossyStore)
+  const next = numbers(~seed)
+  const between = (least: number, most: number): number => least + next() * (most - least)
+  const whole = (least: number, most: number): number => Math.floor(between(least, most + 1))
+  const pick = <A>(...values: ReadonlyArray<A>): A => values[Math.floor(next() * values.length)]!
+  const more = Array.from({ length: whole(1, 3) }, (): Event => {
+    const at = between(0, 20_000)
+    const process = whole(0, plain.processes - 1)
+    const millis = 10 ** between(1, 5)
+    return pick<Event>(
+      { at, what: "freeze", process, millis },
+      { at, what: "slow", process, millis, most: between(500, 8_000) },
+      { at, what: "resize", process, part: between(0.3, 1) }
+    )
+  })
+  const rough = {
+    givesUp: pick(0.1, 0.5),
+    within: pick(50, 5_000, 60_000),
+    idleMillis: pick(0, 0, 200_000),
+    maxQueued: pick(1, 3, Infinity)
+  }
+  return { ...plain, events: [...plain.events, ...more], rough }
+}
+
 // -----------------------------------------------------------------------------
 // Smaller plans
 // -----------------------------------------------------------------------------
@@ -439,7 +537,7 @@ const mostTries = 300
 
 /** What a plan can do without, the largest parts first. */
 const smaller = (plan: Plan): ReadonlyArray<Plan> => {
-  const { agents, calls, events, network, processes } = plan
+  const { agents, calls, events, network, processes, rough } = plan
   const fewer = (count: number): ReadonlyArray<number> =>
     [Math.ceil(count / 2), count - 1].filter((each) => each >= 1 && each < count)
   return [
@@ -450,7 +548,12 @@ const smaller = (plan: Plan): ReadonlyArray<Plan> => {
     ...(network.doubled > 0 ? [{ ...plan, network: { ...network, doubled: 0 } }] : []),
     ...(network.lost > 0 ? [{ ...plan, network: { ...network, lost: 0 } }] : []),
     ...(network.most > 1 ? [{ ...plan, network: { ...network, most: 1 } }] : []),
-    ...(plan.concurrency < Infinity ? [{ ...plan, concurrency: Infinity }] : [])
+    ...(plan.concurrency < Infinity ? [{ ...plan, concurrency: Infinity }] : []),
+    ...(rough !== undefined && rough.givesUp > 0 ? [{ ...plan, rough: { ...rough, givesUp: 0 } }] : []),
+    ...(rough !== undefined && rough.idleMillis > 0 ? [{ ...plan, rough: { ...rough, idleMillis: 0 } }] : []),
+    ...(rough !== undefined && rough.maxQueued < Infinity
+      ? [{ ...plan, rough: { ...rough, maxQueued: Infinity } }]
+      : [])
   ]
 }
 
@@ -468,17 +571,17 @@ export const isBroken = (plan: Plan, redis: LuaRedis, code = World.library): boo
   broken(run(plan, redis, code)).length > 0
 
 /** Plays a seed again. */
-export const commandOf = (seed: number): string => `npm run storms -- --from ${seed} --seeds 1`
+export const commandOf = ({ rough, seed }: Plan): string =>
+  `npm run storms -- --from ${seed} --seeds 1${rough === undefined ? "" : " --rough"}`
 
-/** What a seed breaks, the command that shows it, and the smallest plan that breaks something; nothing, where it is well. */
-export const complaint = (seed: number, isLossyStore: boolean, redis: LuaRedis, code = World.library) => {
-  const failing = plan(seed, isLossyStore)
+/** What a plan breaks, the command that shows it, and the smallest plan that breaks something; nothing, where it is well. */
+export const complaint = (failing: Plan, redis: LuaRedis, code = World.library) => {
   const laws = broken(run(failing, redis, code))
   if (laws.length === 0) return undefined
   const small = shrink(failing, (each) => isBroken(each, redis, code))
   return [
-    `seed ${seed}: ${laws.join("; ")}`,
-    commandOf(seed),
+    `seed ${failing.seed}: ${laws.join("; ")}`,
+    commandOf(failing),
     `As small as it gets: ${broken(run(small, redis, code)).join("; ")}`,
     inspect(small, { depth: Infinity, compact: 3, breakLength: 120 })
   ].join("\n")

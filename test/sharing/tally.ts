@@ -41,24 +41,25 @@ export const add = (one: Tally, other: Tally): Tally => {
 }
 
 /** What a seed shows: with a store that remembers, and with one that forgets, where the seed has something to forget. */
-export const of = (seed: number, redis: LuaRedis, code = World.library): Tally => {
-  const tally = ofStorm(seed, false, redis, code)
-  return Storm.losesOf(Storm.plan(seed, true)) ? add(tally, ofStorm(seed, true, redis, code)) : tally
+export const of = (seed: number, redis: LuaRedis, code = World.library, plan = Storm.plan): Tally => {
+  const tally = ofStorm(plan(seed), redis, code)
+  const lossy = plan(seed, true)
+  return Storm.losesOf(lossy) ? add(tally, ofStorm(lossy, redis, code)) : tally
 }
 
 /** One that breaks a law is made smaller and complained of. */
-const ofStorm = (seed: number, isLossyStore: boolean, redis: LuaRedis, code: World.Code): Tally => {
+const ofStorm = (plan: Storm.Plan, redis: LuaRedis, code: World.Code): Tally => {
   let outcome: Storm.Outcome
   try {
-    outcome = Storm.run(Storm.plan(seed, isLossyStore), redis, code)
+    outcome = Storm.run(plan, redis, code)
   } catch (error) {
     const { cause, message } = error as Error
-    const complaint = [`${message} throws ${String(cause)}`, Storm.commandOf(seed)].join("\n")
+    const complaint = [`${message} throws ${String(cause)}`, Storm.commandOf(plan)].join("\n")
     return { ...nothing, storms: 1, complaints: [complaint] }
   }
-  const { log, peak, plan, requests } = outcome
+  const { log, peak, requests } = outcome
   const row = { storms: 1, bursts: Storm.burstsOver(outcome), calls: Math.max(0, peak - plan.concurrency) }
-  const complaint = Storm.broken(outcome).length === 0 ? undefined : Storm.complaint(seed, isLossyStore, redis, code)
+  const complaint = Storm.broken(outcome).length === 0 ? undefined : Storm.complaint(plan, redis, code)
   return {
     storms: 1,
     requests,

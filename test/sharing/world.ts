@@ -6,6 +6,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -65,6 +66,10 @@ export interface Process {
   readonly budget: Budget.TokenBudget["Service"]
   /** Sets its wall clock ahead, or back. */
   readonly step: (millis: number) => void
+  /** It stands still for so long, and time goes on: a program that was stopped, a machine that was moved. */
+  readonly freeze: (millis: number) => void
+  /** Waits until it does not stand still. */
+  readonly awake: Effect.Effect<void>
   /** Runs with this process's clock and budget, until the process ends. */
   readonly run: <A, E>(effect: Effect.Effect<A, E, Budget.TokenBudget>) => Effect.Effect<A, E>
   /** Sends a call: reserves, is with the provider for a time, and settles. */
@@ -103,15 +108,21 @@ export interface ProcessOptions extends BudgetStore.Options {
   readonly drift?: number
 }
 
-/** A clock that is off, and whose wall clock may be set. Its sleeps last as long as others do. */
-const clockWith = (clock: Clock.Clock, skewMillis: number, drift: number, ahead: () => number): Clock.Clock => {
+/** A clock that is off, and whose wall clock may be set. Its sleeps last as long as others do, while it is awake. */
+const clockWith = (
+  clock: Clock.Clock,
+  skewMillis: number,
+  drift: number,
+  ahead: () => number,
+  awake: Effect.Effect<void>
+): Clock.Clock => {
   const skewed = (nanos: bigint): bigint =>
     BigInt(Math.round(Number(nanos) * (1 + drift))) + BigInt(Math.round(skewMillis * 1e6))
   const nanos = () => skewed(clock.monotonicTimeNanosUnsafe())
   const wall = () => clock.currentTimeMillisUnsafe() + ahead()
   const wallNanos = () => clock.currentTimeNanosUnsafe() + BigInt(Math.round(ahead() * 1e6))
   return {
-    sleep: clock.sleep,
+    sleep: (duration) => Effect.andThen(clock.sleep(duration), awake),
     currentTimeMillisUnsafe: wall,
     currentTimeMillis: Effect.sync(wall),
     currentTimeNanosUnsafe: wallNanos,
@@ -146,7 +157,7 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
       })
 
     /** A request that has left arrives whatever becomes of who waits for the reply. */
-    const send = (link: Link) => (_: string, words: ReadonlyArray<string>) =>
+    const send = (link: Link, awake: Effect.Effect<void>) => (_: string, words: ReadonlyArray<string>) =>
       Effect.gen(function* () {
         const reply = yield* Deferred.make<unknown, BudgetStore.StoreError>()
         const { network } = link
@@ -163,7 +174,7 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
           const late = Effect.andThen(Effect.sleep(yield* Random.nextBetween(0, 3_000)), Effect.exit(serve(words)))
           yield* Effect.forkDetach(late)
         }
-        return yield* Deferred.await(reply)
+        return yield* Effect.ensuring(Deferred.await(reply), awake)
       })
 
     const world: World = {
@@ -180,9 +191,14 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
         { drift = 0, network = calm, skewMillis = 0, ...sharing } = {}
       ) {
         const link: Link = { network, isCutTo: false, isCutFrom: false }
-        const store = BudgetStore.layer(makeStore("world", send(link)), { ...sharing, name })
         let ahead = 0
-        const own = clockWith(clock, skewMillis, drift, () => ahead)
+        let frozenUntil = -Infinity
+        const awake: Effect.Effect<void> = Effect.suspend(() => {
+          const left = frozenUntil - clock.currentTimeMillisUnsafe()
+          return left > 0 ? Effect.andThen(clock.sleep(Duration.millis(Math.ceil(left))), awake) : Effect.void
+        })
+        const store = BudgetStore.layer(makeStore("world", send(link, awake)), { ...sharing, name })
+        const own = clockWith(clock, skewMillis, drift, () => ahead, awake)
         const scope = yield* Scope.make()
         const layer = Budget.layer(options).pipe(Layer.provide(store))
         const context = yield* Layer.buildWithScope(layer, scope).pipe(
@@ -192,7 +208,7 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
         const run: Process["run"] = (effect) =>
           Effect.flatMap(
             Effect.forkIn(Effect.provideService(Effect.provideContext(effect, context), Clock.Clock, own), scope),
-            Fiber.join
+            (fiber) => Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interrupt(fiber))
           )
         const call: Process["call"] = ({ estimate, millis, options, usage = estimate }, whenGranted = Effect.void) =>
           run(
@@ -224,6 +240,8 @@ export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore 
           name,
           link,
           step: (millis) => void (ahead += millis),
+          freeze: (millis) => void (frozenUntil = Math.max(frozenUntil, clock.currentTimeMillisUnsafe() + millis)),
+          awake,
           budget: Context.get(context, Budget.TokenBudget),
           run,
           call,
