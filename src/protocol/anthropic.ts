@@ -130,7 +130,7 @@ const countsOf = (usage: unknown): Counts => {
   }
 }
 
-/** The parts of a message that both a whole answer and `message_start` have. */
+/** Takes in the parts of a message that both a whole answer and `message_start` have. */
 const withMessage = (answer: Answer, message: unknown): Answer => {
   const id = nameOf(at(message, "id"))
   return {
@@ -183,7 +183,7 @@ export const step = (answer: Answer, event: unknown): Answer => {
 const observe: Protocol["observe"] = (answer, { data, name }) => {
   if (data === "" || name === "ping") return answer
   const event = parseJson(data)
-  // An error that a proxy writes may be no JSON.
+  // An error from a proxy may not be JSON.
   return name === "error" ? { ...answer, error: event ?? data } : step(answer, event)
 }
 
@@ -210,9 +210,9 @@ const errorBody = ({ kind, message }: Refusal) => ({
  *
  * **Details**
  *
- * Recognised are `/v1/messages` with and without its version, `count_tokens`, batches, models and files, Vertex AI's
+ * It recognises `/v1/messages` with and without its version, `count_tokens`, batches, models and files, Vertex AI's
  * `publishers/anthropic/models/M:rawPredict` and `:streamRawPredict`, Foundry's `/anthropic/v1/messages`, and Bedrock's
- * `/model/M/invoke`. A stream of Bedrock's is binary and passes through.
+ * `/model/M/invoke`. Bedrock's streams are binary and are passed on unchanged.
  *
  * **Example** (A turn that continues a thread)
  *

@@ -1,7 +1,7 @@
 /**
- * Requests usage in Chat Completions streams for callers who did not, and hides it from them again.
+ * Requests usage in streams of Chat Completions for callers that did not, and recognises the chunk that is hidden from them.
  *
- * Only `stream_options` is touched: a body that went through a JSON parser would lose large integers and the spelling of its
+ * Only `stream_options` is changed: a body that went through a JSON parser would lose large integers and the notation of its
  * numbers. Source: https://developers.openai.com/api/reference/resources/chat, `stream_options.include_usage`.
  */
 import { at, isRecord, parseJson } from "./json.ts"
@@ -45,7 +45,7 @@ const afterValue = (text: string, start: number): number => {
   return index
 }
 
-/** Where the value of a property stands in the text of a JSON object. The last one counts, as in every parser. */
+/** The position of a property's value in the text of a JSON object. The last value counts, as in every parser. */
 const valueSpan = (text: string, name: string): readonly [start: number, end: number] | undefined => {
   let found: readonly [number, number] | undefined
   let index = skipSpace(text, skipSpace(text, 0) + 1)
@@ -61,8 +61,8 @@ const valueSpan = (text: string, name: string): readonly [start: number, end: nu
 }
 
 /**
- * The body of a request with `stream_options.include_usage`, otherwise byte for byte as it was. A body that is no JSON object
- * is left as it is.
+ * Adds `stream_options.include_usage` to the body of a request, which otherwise keeps its bytes. A body that is not a JSON object
+ * is returned unchanged.
  */
 export const injectUsageRequest = (body: string): string => {
   const parsed = parseJson(body)
@@ -76,9 +76,9 @@ export const injectUsageRequest = (body: string): string => {
   return `${body.slice(0, start)}"stream_options":${requested}${comma}${body.slice(start)}`
 }
 
-/** Whether an event is the additional chunk: usage, and no choices. Azure's first chunk has no choices either. */
+/** Whether an event is the additional chunk, which has usage and no choices. Azure's first chunk has no choices either. */
 export const isUsageChunk = ({ data }: SseEvent): boolean => {
-  // Every chunk has a `usage`, null in all but this one; most are decided without parsing them.
+  // Every chunk has a `usage`, which is null in all others. Most chunks are excluded without parsing them.
   if (!/"choices"\s*:\s*\[\s*\]/.test(data)) return false
   const chunk = parseJson(data)
   const choices = at(chunk, "choices")

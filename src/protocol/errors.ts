@@ -1,7 +1,7 @@
 /**
- * What a failed response means: the error object of any of the protocols, read to one of our reasons.
+ * What a failed response means: maps the error object of any of the protocols to one of our reasons.
  *
- * The status, the error type and the error code decide. The text of a message never does, because its wording may change.
+ * The status, the error type and the error code decide, and never the text of the message, because its wording may change.
  * Sources of the codes and types:
  *
  * - https://platform.claude.com/docs/en/api/errors
@@ -43,22 +43,22 @@ export interface Failure {
   readonly status: number
   /** The provider's name for the request. */
   readonly requestId: string | undefined
-  /** The provider's error code, or its error type where it gave no code. */
+  /** The provider's error code, or its error type if there is no code. */
   readonly code: string | undefined
-  /** The provider's words in one line, without secrets: to be read, never to be matched on. */
+  /** The provider's message in one line, without secrets. It is for people, and must not be matched on. */
   readonly detail: string | undefined
   /** How long the provider asks to wait, in milliseconds, at most an hour. */
   readonly retryAfterMillis: number | undefined
-  /** False where the header `x-should-retry` states that a retry does not help. */
+  /** False if the header `x-should-retry` says that a retry does not help. */
   readonly shouldRetry: false | undefined
-  /** When a spend limit or a quota starts anew, in milliseconds since the epoch, where that is known. */
+  /** When a spend limit or a quota is reset, in milliseconds since the epoch, if that is known. */
   readonly resumesAt: number | undefined
-  /** The limits that the response states. */
+  /** The limits in the response. */
   readonly signal: Limits.Signal | undefined
 }
 
 /**
- * What reading a failure needs beside the response.
+ * What is needed to read a failure, in addition to the response.
  *
  * @category models
  * @since 0.1.0
@@ -66,7 +66,7 @@ export interface Failure {
 export interface FailureContext {
   /** Milliseconds since the epoch. */
   readonly now: number
-  /** A secret to cut out of the provider's words. */
+  /** A secret to remove from the provider's message. */
   readonly secret?: string | undefined
 }
 
@@ -74,7 +74,7 @@ export interface FailureContext {
 // Tables
 // -----------------------------------------------------------------------------
 
-/** Codes that name a cause more exactly than the status. A 429 with one of the spend codes lasts for days. */
+/** Codes that are more exact than the status. A 429 with one of the spend codes lasts for days. */
 const byCode: Readonly<Record<string, FailureReason>> = {
   ramp_limit_exceeded: "RampLimited",
   slow_down: "RampLimited",
@@ -86,9 +86,9 @@ const byCode: Readonly<Record<string, FailureReason>> = {
   organization_spend_limit_exceeded: "SpendLimited",
   project_spend_limit_exceeded: "SpendLimited",
   organization_usage_limit_exceeded: "SpendLimited",
-  // OpenAI's flex tier lacks capacity: a 429 that is no sign of our limits.
+  // OpenAI's flex tier lacks capacity: this 429 says nothing about our limits.
   resource_unavailable: "Overloaded",
-  // The workspace's own encryption key: a 503 that is no sign of load.
+  // The workspace's own encryption key: this 503 says nothing about load.
   cmek_context_unavailable: "ServerFailed",
   cmek_key_unreachable: "ServerFailed",
   // Bedrock: a 429 of a model that is still being loaded.
@@ -111,7 +111,7 @@ const byStatus: Readonly<Record<number, FailureReason>> = {
   529: "Overloaded"
 }
 
-/** By type or code, where there is no status: errors within a stream. */
+/** By type or code, for errors within a stream, which have no status. */
 const byType: Readonly<Record<string, FailureReason>> = {
   overloaded_error: "Overloaded",
   service_unavailable_error: "Overloaded",
@@ -119,7 +119,7 @@ const byType: Readonly<Record<string, FailureReason>> = {
   serviceUnavailableException: "Overloaded",
   UNAVAILABLE: "Overloaded",
   rate_limit_error: "RateLimited",
-  // OpenAI's code. Groq gives it, with a 413, to a request that is larger than the limit and never fits.
+  // OpenAI's code. Groq sends it with a 413 for a request that is larger than the limit and never fits.
   rate_limit_exceeded: "RateLimited",
   throttlingException: "RateLimited",
   RESOURCE_EXHAUSTED: "RateLimited",
@@ -150,7 +150,7 @@ const lookUp = (
   table: Readonly<Record<string, FailureReason>>,
   { code, type }: ErrorObject
 ): FailureReason | undefined => {
-  // AWS writes its types with a small letter in events, and with a capital in the names of what its SDK throws.
+  // AWS writes types with a small letter in events, and with a capital in the names of its SDK's errors.
   const names = [code, type, type?.replace(/^./, (first) => first.toLowerCase())]
   const key = names.find((key) => key !== undefined && Object.hasOwn(table, key))
   return key === undefined ? undefined : table[key]
@@ -176,12 +176,12 @@ const reasonOf = (status: number | undefined, error: ErrorObject): FailureReason
 // Error objects
 // -----------------------------------------------------------------------------
 
-/** The error object of a body, in any protocol's form. */
+/** The error object of a body in any protocol. */
 export interface ErrorObject {
   readonly type?: string | undefined
   readonly code?: string | undefined
   readonly message?: string | undefined
-  /** The status that an error within a stream has in its body: Google's and OpenRouter's. */
+  /** The status in the body of an error within a stream (Google, OpenRouter). */
   readonly status?: number | undefined
   readonly quota: Quota
 }
@@ -190,8 +190,8 @@ const noQuota: Quota = { violations: [], retryDelayMillis: undefined }
 const nothing: ErrorObject = { quota: noQuota }
 
 /**
- * The error object of a body, as text or parsed: Anthropic's and OpenAI's `error`, Google's (in a list where it streams), a
- * bare text, or Bedrock's bare message. Undefined when the body has nothing of an error.
+ * The error object of a body, which may be a text or parsed: `error` of Anthropic, OpenAI and Google (in a list in a stream), a
+ * bare text, or Bedrock's bare message. Undefined if the body has no error.
  */
 export const errorObjectOf = (body: unknown): ErrorObject | undefined => {
   const parsed = typeof body === "string" ? parseJson(body) : body
@@ -212,13 +212,13 @@ export const errorObjectOf = (body: unknown): ErrorObject | undefined => {
 }
 
 // -----------------------------------------------------------------------------
-// Words
+// Messages
 // -----------------------------------------------------------------------------
 
 const secrets = [/\bsk-[\w-]{6,}/g, /\bAIza[\w-]{30,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
 
 const redact = (text: string, secret: string | undefined): string => {
-  // A short one, such as a test's, is no secret, and part of many words.
+  // A short one, such as in tests, is not a secret, and is part of many words.
   let clean = secret !== undefined && secret.length >= 8 ? text.replaceAll(secret, "<redacted>") : text
   for (const pattern of secrets) clean = clean.replace(pattern, "<redacted>")
   return clean
@@ -226,21 +226,21 @@ const redact = (text: string, secret: string | undefined): string => {
 
 const cut = (line: string, length: number): string => (line.length > length ? `${line.slice(0, length - 1)}…` : line)
 
-/** The provider's words in one short line, without secrets. The markup of a proxy's page is left out. */
+/** The provider's message in one short line, without secrets. The HTML page of a proxy is left out. */
 export const detailOf = (message: string | undefined, secret: string | undefined): string | undefined => {
   if (message === undefined || /^\s*</.test(message)) return undefined
-  // Redacted as it came: a secret of two lines would not be found in joined lines.
+  // Redacted before the lines are joined: otherwise a secret of two lines would not be found.
   const line = redact(message, secret)
     .replace(/[\s\p{Cc}]+/gu, " ")
     .trim()
   return line === "" ? undefined : cut(line, 300)
 }
 
-/** A name that the provider gives, such as a request's: short, and without secrets. */
+/** A name from the provider, such as a request id, shortened and without secrets. */
 const givenNameOf = (name: string | null | undefined, secret: string | undefined): string | undefined =>
   name == null ? undefined : cut(redact(name.replace(/\p{Cc}/gu, ""), secret), 100)
 
-/** The provider's name for a request, by the header of Anthropic and Google, OpenAI, AWS, or Azure. */
+/** The request id, from the header of Anthropic and Google, OpenAI, AWS, or Azure. */
 export const requestIdOf = (header: HeaderReader, secret?: string | undefined): string | undefined =>
   givenNameOf(
     header("request-id") ?? header("x-request-id") ?? header("x-amzn-requestid") ?? header("apim-request-id"),
@@ -251,7 +251,7 @@ export const requestIdOf = (header: HeaderReader, secret?: string | undefined): 
 // Failures
 // -----------------------------------------------------------------------------
 
-/** Anthropic's monthly limit of a tier starts anew at 00:00 UTC on the first: https://platform.claude.com/docs/en/api/rate-limits. */
+/** Anthropic resets the monthly limit of a tier at 00:00 UTC on the first: https://platform.claude.com/docs/en/api/rate-limits. */
 const nextMonth = (now: number): number => {
   const date = new Date(now)
   return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1)
@@ -272,17 +272,17 @@ const waitOf = (header: HeaderReader, { quota }: ErrorObject, now: number): numb
   )
 }
 
-/** A response with its error object, where one was found. */
+/** A response with its error object, if there is one. */
 export interface FailedResponse {
   /** Undefined for an error within a stream that began with success. */
   readonly status: number | undefined
   readonly header: HeaderReader
   readonly error: ErrorObject | undefined
-  /** The words where there is no error object: the text of the body. */
+  /** The text of the body, for a response without an error object. */
   readonly text?: string | undefined
 }
 
-/** What a response with this error object means. */
+/** Reads a failure from a response and its error object. */
 export const failureOfError = (response: FailedResponse, { now, secret }: FailureContext): Failure => {
   const { header } = response
   const found = response.error ?? nothing
@@ -303,7 +303,7 @@ export const failureOfError = (response: FailedResponse, { now, secret }: Failur
   }
 }
 
-/** What a response means that has no status of success, or that has an error within its stream. */
+/** Reads a failure from a response with an error status, or with an error within its stream. */
 export const failureOf = (
   response: { readonly status: number; readonly header: HeaderReader; readonly body?: unknown },
   context: FailureContext

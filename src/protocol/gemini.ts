@@ -9,7 +9,7 @@
 import { errorObjectOf, failureOf } from "./errors.ts"
 import { signalOfQuota } from "./googleErrors.ts"
 import { signalOf } from "./headers.ts"
-import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn } from "./openai.ts"
 import {
   agentOf,
@@ -41,22 +41,21 @@ import { add, addSchema, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 const call = /\/(?:models|tunedModels|endpoints)\/(?<model>[^/:]+):(?<method>[a-zA-Z]+)$/
 const others = /^\/(?:.*\/)?v\d[a-z]+\d*\/(?:models|tunedModels|files|cachedContents|batches|corpora)(?:\/[^:]*)?$/
 
-const operations: Readonly<Record<string, Route["operation"]>> = {
-  generateContent: "generate",
-  streamGenerateContent: "stream",
-  countTokens: "countTokens"
-}
+const operations: ReadonlyMap<string, Route["operation"]> = new Map([
+  ["generateContent", "generate"],
+  ["streamGenerateContent", "stream"],
+  ["countTokens", "countTokens"]
+])
 
-/** Vertex AI serves the models of others under the same verbs, such as Claude's `rawPredict`. */
+/** Vertex AI serves models of other publishers with the same verbs, such as Claude's `rawPredict`. */
 const isOthers = (path: string): boolean => /\/publishers\/(?!google\/)/.test(path)
 
 const matchRoute = (method: string, path: string): Route | undefined => {
   const { method: name, model = "" } = call.exec(path)?.groups ?? {}
   if (isOthers(path)) return undefined
   if (name === undefined) return others.test(path) ? { operation: "passThrough", path } : undefined
-  const isCall = method === "POST" && Object.hasOwn(operations, name)
   return {
-    operation: isCall ? (operations[name] ?? "passThrough") : "passThrough",
+    operation: (method === "POST" ? operations.get(name) : undefined) ?? "passThrough",
     model: decodeSegment(model),
     path: withVersion(path, "v1beta")
   }
@@ -66,7 +65,7 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
-/** Google's JSON may have names in camel case or in snake case. */
+/** Names in Google's JSON may be in camel case or in snake case. */
 const either = (value: unknown, camel: string, snake: string): unknown => at(value, camel) ?? at(value, snake)
 
 const thinks = (config: unknown): boolean => {
@@ -104,8 +103,8 @@ const describe: Protocol["describe"] = (body, route) => {
 // -----------------------------------------------------------------------------
 
 /**
- * The prompt's count includes what was read from the cache; what tools returned to the model is counted apart, and so is
- * the thinking. The counts of a stream are cumulative, and Google's JSON leaves out those that are 0.
+ * The count of the prompt includes what was read from the cache. What tools returned to the model is counted separately, and so
+ * is thinking. The counts of a stream are cumulative, and Google's JSON leaves out counts of 0.
  */
 const withUsage = (answer: Answer, usage: unknown): Answer => {
   const prompt = amountOf(at(usage, "promptTokenCount"))
@@ -131,15 +130,10 @@ const lengthOf = (part: unknown): number => {
 }
 
 /** Why the model stopped, or why the prompt was blocked. */
-const finishReasonOf = (body: unknown): string | undefined => {
-  for (const candidate of listOf(at(body, "candidates"))) {
-    const reason = nameOf(at(candidate, "finishReason"))
-    if (reason !== undefined) return reason
-  }
-  return nameOf(at(body, "promptFeedback", "blockReason"))
-}
+const finishReasonOf = (body: unknown): string | undefined =>
+  firstName(listOf(at(body, "candidates")), "finishReason") ?? nameOf(at(body, "promptFeedback", "blockReason"))
 
-/** Takes in a response object: an event of a stream, or the whole. */
+/** Takes in a response object: an event of a stream, or a whole answer. */
 const step = (answer: Answer, body: unknown): Answer => {
   const error = errorIn(body)
   if (error !== undefined) return { ...answer, error }
@@ -156,7 +150,7 @@ const step = (answer: Answer, body: unknown): Answer => {
   }
 }
 
-/** A whole answer; a list of them where a stream was asked for without `alt=sse`. */
+/** A whole answer, or a list of response objects if a stream was requested without `alt=sse`. */
 const readAnswer = (body: unknown): Answer => {
   const objects = Array.isArray(body) ? listOf(body) : [body]
   const answer = objects.reduce<Answer>(step, emptyAnswer)
@@ -180,7 +174,7 @@ const statuses = {
   spendLimited: "FAILED_PRECONDITION"
 } as const
 
-/** The numeric code is what the genai SDK reads within a stream. */
+/** The genai SDK reads the numeric code within a stream. */
 const errorBody = (refusal: Refusal) => {
   const seconds = retryAfterSecondsOf(refusal)
   const retryInfo = { "@type": "type.googleapis.com/google.rpc.RetryInfo", retryDelay: `${seconds}s` }
@@ -199,8 +193,8 @@ const errorBody = (refusal: Refusal) => {
  *
  * **Details**
  *
- * Limits are not in the headers: an error names the quota that was exceeded, from which the limits are read. A stream
- * without `alt=sse` comes as one JSON list, which is read as it passes.
+ * Limits are not in headers; they are read from errors, which name the quota that was exceeded. A stream without `alt=sse` is
+ * one JSON list, which is read as it arrives.
  *
  * **Example** (The limit that an error names)
  *

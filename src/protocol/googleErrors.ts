@@ -13,19 +13,19 @@ import { at, listOf, maxAmount, nameOf } from "./json.ts"
 interface Violation {
   /** Such as `GenerateRequestsPerMinutePerProjectPerModel-FreeTier`. */
   readonly quotaId: string
-  /** The limit; undefined where it is not stated. */
+  /** The limit; undefined if it is not stated. */
   readonly limit: number | undefined
 }
 
 /** The limits that an error names, and the delay. */
 export interface Quota {
   readonly violations: ReadonlyArray<Violation>
-  /** How long to wait, in milliseconds: hours where the quota of a day is used up. */
+  /** How long to wait, in milliseconds: hours if the quota of a day is used up. */
   readonly retryDelayMillis: number | undefined
 }
 
 const hour = 3_600_000
-/** No quota lasts longer than a month; a longer delay would not be a date any more. */
+/** No quota lasts longer than a month, and a much longer delay would not be a valid date. */
 const maxDelay = 31 * 24 * hour
 
 const limitOf = (value: unknown): number | undefined => {
@@ -52,11 +52,10 @@ export const quotaOf = (error: unknown): Quota => {
 }
 
 /**
- * Whether waiting for the delay that the error names does not help: the quota of a day is used up, or the model has none
- * in this tier.
+ * Whether a wait does not help: the quota of a day is used up, or the model has no quota in this tier.
  *
- * Bodies that name a day's quota have been seen with delays of seconds and with delays of hours. A delay of at most an hour
- * is believed, so that a limit that reopens soon loses no call.
+ * Errors about a day's quota have been seen with delays of seconds and of hours. A delay of at most an hour is believed, so that
+ * no call is lost if the limit reopens soon.
  */
 export const isUsedUp = ({ retryDelayMillis, violations }: Quota): boolean => {
   if (violations.some(({ limit }) => limit === 0)) return true
@@ -74,12 +73,10 @@ const dimensionOf = (quotaId: string): Limits.Dimension | undefined => {
 /** The limits per minute that a request exceeded: nothing of them is left. Undefined when none is named. */
 export const signalOfQuota = ({ violations }: Quota): Limits.Signal | undefined => {
   const dimensions: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
-  let found = false
   for (const { limit, quotaId } of violations) {
     const dimension = dimensionOf(quotaId)
     if (dimension === undefined || limit === undefined || limit < 1) continue
     dimensions[dimension] = { limit, remaining: 0, roundedTo: 1 }
-    found = true
   }
-  return found ? { dimensions } : undefined
+  return Object.keys(dimensions).length === 0 ? undefined : { dimensions }
 }

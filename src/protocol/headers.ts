@@ -26,7 +26,7 @@ export type HeaderReader = (name: string) => string | null | undefined
 
 /** Reads from a `Headers` object, or from a record with names in lower case. Values of other types count as absent. */
 export const headerReader = (source: object): HeaderReader => {
-  // Any object may stand where headers should; its properties are only read, and checked before use.
+  // The source may be any object; its properties are only read, and checked before use.
   const record = source as { readonly get?: unknown } & Readonly<Record<string, unknown>>
   const valueOf = (value: unknown): string | undefined => {
     if (typeof value === "string") return value
@@ -57,7 +57,7 @@ const numberOf = (text: string | null | undefined): number | undefined => {
 const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/i
 const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
 
-/** Milliseconds since the epoch of a text that looks like a date; undefined when it is not one. */
+/** Milliseconds since the epoch of a text that looks like a date; undefined if it is not a valid one. */
 const epochMillis = (text: string): number | undefined => {
   const millis = Date.parse(text)
   return Number.isNaN(millis) ? undefined : millis
@@ -68,7 +68,7 @@ const dateOf = (text: string | null | undefined): number | undefined => {
   return httpDate.test(trimmed) ? epochMillis(trimmed) : undefined
 }
 
-/** The provider's time of a response, so that its clock and ours need not agree; `now` when the response has none. */
+/** The time of a response by the provider's clock, or `now` if the response has none. */
 export const timeOf = (header: HeaderReader, now: number): number => dateOf(header("date")) ?? now
 
 const units: Readonly<Record<string, number>> = { d: day, h: hour, m: minute, s: 1_000, ms: 1 }
@@ -92,8 +92,9 @@ const untilReset = (text: string, now: number): number | undefined => {
 }
 
 /**
- * Milliseconds until a reset that is given as a time (RFC 3339, or seconds or milliseconds since the epoch) or as a span
- * (a Go duration, or seconds). A reset within the last minute is one of now; any other outside of a day is ignored.
+ * Milliseconds until a reset that is given as a time (RFC 3339, or seconds or milliseconds since the epoch) or as a duration
+ * (Go's notation, or seconds). A reset within the last minute counts as now. A reset earlier than that, or later than a day from
+ * now, is ignored.
  */
 const resetOf = (text: string | null | undefined, now: number): number | undefined => {
   const millis = untilReset(text?.trim() ?? "", now)
@@ -262,24 +263,21 @@ const draft = (header: HeaderReader, now: number): Dimensions => {
 const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
 /**
- * The limits that the headers state; undefined when they state none.
+ * The limits in the headers; undefined if there are none.
  *
- * Resets are measured from the response's own `date`, so that the two clocks need not agree, and from `now` (milliseconds
- * since the epoch) when it has none.
+ * Resets are measured from the response's own `date`, so that the two clocks need not agree, or from `now` (milliseconds since
+ * the epoch) if it has none.
  */
 export const signalOf = (header: HeaderReader, now: number): Limits.Signal | undefined => {
   const date = dateOf(header("date"))
   const from = date ?? now
   const families = [anthropic(header, from), openAi(header, from), draft(header, from)]
   const result: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
-  let found = false
   for (const name of dimensions) {
     const value = families.find((family) => family[name] !== undefined)?.[name]
-    if (value === undefined) continue
-    result[name] = value
-    found = true
+    if (value !== undefined) result[name] = value
   }
-  if (!found) return undefined
+  if (Object.keys(result).length === 0) return undefined
   return date === undefined ? { dimensions: result } : { dimensions: result, date }
 }
 

@@ -1,4 +1,4 @@
-/** Small total decoders of untrusted JSON: none of them throws. */
+/** Small decoders of untrusted JSON. None of them throws. */
 
 /** Parses a text as JSON. Returns undefined for anything else. */
 export const parseJson = (text: string | undefined): unknown => {
@@ -34,6 +34,10 @@ const maxNameLength = 512
 export const nameOf = (value: unknown): string | undefined =>
   typeof value === "string" && value !== "" && value.length <= maxNameLength ? value : undefined
 
+/** The name at a path in the first of some objects that has one. */
+export const firstName = (objects: ReadonlyArray<unknown>, ...path: ReadonlyArray<string>): string | undefined =>
+  objects.map((object) => nameOf(at(object, ...path))).find((name) => name !== undefined)
+
 /** The largest amount that is believed: no limit and no usage comes near it. */
 export const maxAmount = 1e12
 
@@ -41,5 +45,5 @@ export const maxAmount = 1e12
 export const amountOf = (value: unknown): number | undefined =>
   typeof value === "number" && value >= 0 && value <= maxAmount ? value : undefined
 
-/** A list; anything else is an empty one. */
+/** A list; empty for any other value. */
 export const listOf = (value: unknown): ReadonlyArray<unknown> => (Array.isArray(value) ? value : [])

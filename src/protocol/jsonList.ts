@@ -14,17 +14,17 @@ const closing = { object: 0x7d, list: 0x5d }
  * object longer than `maxBytes` (16 MiB by default) stops it.
  */
 export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {
-  // What marks the objects is ASCII, so no character is cut where they begin and end.
+  // Objects begin and end with ASCII characters, so no character is split there.
   const decoder = new TextDecoder()
   let hasStopped = false
-  /** The object that is still incomplete, and how many objects and lists are open in it. */
+  /** The incomplete object, and the number of open objects and lists in it. */
   let text = ""
   let bytes = 0
   let depth = 0
   let isInString = false
   let isEscaped = false
 
-  /** Takes in one byte; whether it ends an object of the list. */
+  /** Takes in one byte. Returns whether it ends an object of the list. */
   const ends = (byte: number): boolean => {
     if (isInString) {
       if (isEscaped) isEscaped = false
@@ -69,7 +69,7 @@ export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly ma
       if (depth > 0) keep(chunk.subarray(start))
       return events
     },
-    // An object that is cut is no event.
+    // An incomplete object is not an event.
     end: () => [],
     hasStopped: () => hasStopped
   }

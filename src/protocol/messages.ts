@@ -9,14 +9,14 @@ export const longestWaitMillis = 600_000
 export const textOfEvent = (event: RawMessageStreamEvent): string =>
   event.type === "content_block_delta" && event.delta.type === "text_delta" ? event.delta.text : ""
 
-/** What one server-sent event means. */
+/** The meaning of one server-sent event. */
 export type Step =
   | { readonly _tag: "Event"; readonly event: RawMessageStreamEvent }
   | { readonly _tag: "Error"; readonly data: unknown }
   | { readonly _tag: "Malformed" }
   | { readonly _tag: "Ignored" }
 
-/** What a delta must have for its type; of other types nothing is read. */
+/** The property that a delta of a known type must have. */
 const deltaParts: Readonly<Record<string, string>> = {
   text_delta: "text",
   thinking_delta: "thinking",
@@ -32,8 +32,7 @@ const isMalformed = (event: unknown): boolean => {
 }
 
 /**
- * Reads one server-sent event. Pings are ignored, and events of a type that is not known yet are passed on, as Anthropic
- * asks of clients.
+ * Reads one server-sent event. Pings are ignored, and events of unknown types are passed on, as Anthropic asks of clients.
  */
 export const readEvent = (sse: { readonly event: string | null; readonly data: string }): Step => {
   if (sse.event === "ping" || sse.data === "") return { _tag: "Ignored" }
@@ -42,6 +41,6 @@ export const readEvent = (sse: { readonly event: string | null; readonly data: s
   if (sse.event === "error" || type === "error") return { _tag: "Error", data: data ?? sse.data }
   if (type === "ping") return { _tag: "Ignored" }
   if (typeof type !== "string" || isMalformed(data)) return { _tag: "Malformed" }
-  // Its type is a text, and the parts that are read of it were checked.
+  // Its type is a text, and the parts of it that are read were checked.
   return { _tag: "Event", event: data as RawMessageStreamEvent }
 }

@@ -1,5 +1,5 @@
 /**
- * What OpenAI's Chat Completions and Responses have in common: agents, routes that pass through, errors.
+ * What OpenAI's Chat Completions and Responses have in common: deployments, agents, counts and errors.
  *
  * Sources:
  *
@@ -10,7 +10,7 @@ import { amountOf, at, isRecord } from "./json.ts"
 import { agentOf, type Counts, decodeSegment, type Protocol } from "./protocol.ts"
 import type { Refusal } from "./refusal.ts"
 
-/** The deployment in a path of Azure OpenAI: limits belong to it, and not to the model that it runs. */
+/** The deployment in a path of Azure OpenAI. Limits apply to it, and not to its model. */
 export const deploymentOf = (path: string): string | undefined => {
   const name = /\/openai\/deployments\/([^/]+)\//.exec(path)?.[1]
   return name === undefined ? undefined : decodeSegment(name)
@@ -20,7 +20,7 @@ export const deploymentOf = (path: string): string | undefined => {
 export const agentOfRequest: Protocol["agentOf"] = (body, header) =>
   agentOf(header, at(body, "safety_identifier"), at(body, "user"))
 
-/** Whether a model is asked to reason: an effort that is not `none`. */
+/** Whether an effort asks the model to reason. */
 export const reasons = (effort: unknown): boolean => typeof effort === "string" && effort !== "none"
 
 /**

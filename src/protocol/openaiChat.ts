@@ -10,7 +10,7 @@
 import { injectUsageRequest, isUsageChunk } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { countsOf, deploymentOf, errorIn, errorOf, fastOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, forChoices, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
@@ -53,7 +53,7 @@ const describe: Protocol["describe"] = (body, route) => {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
     maxTokens: forChoices(amountOf(body["max_completion_tokens"]) ?? amountOf(body["max_tokens"]), body["n"]),
-    // OpenRouter has the effort in an object, as the Responses API has.
+    // At OpenRouter the effort is in an object, as in the Responses API.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,
     ...fastOf(body),
@@ -72,14 +72,7 @@ const withUsage = (answer: Answer, usage: unknown): Answer =>
     ? withCounts(answer, countsOf(usage["prompt_tokens"], usage["prompt_tokens_details"], usage["completion_tokens"]))
     : answer
 
-/** The finish reason of the first choice that has one. */
-const finishReasonOf = (body: unknown): string | undefined => {
-  for (const choice of listOf(at(body, "choices"))) {
-    const reason = nameOf(at(choice, "finish_reason"))
-    if (reason !== undefined) return reason
-  }
-  return undefined
-}
+const finishReasonOf = (body: unknown): string | undefined => firstName(listOf(at(body, "choices")), "finish_reason")
 
 const readAnswer = (body: unknown): Answer => {
   const error = errorIn(body)
@@ -95,7 +88,7 @@ const readAnswer = (body: unknown): Answer => {
   }
 }
 
-/** Characters of output in a delta: its texts, which services name differently, and the arguments of tools. */
+/** Characters of output in a delta: its texts, for which services have different names, and the arguments of tools. */
 const lengthOf = (delta: unknown): number => {
   const texts = ["content", "refusal", "reasoning_content", "reasoning"].map((name) => at(delta, name))
   const calls = [...listOf(at(delta, "tool_calls")).map((call) => at(call, "function")), at(delta, "function_call")]
@@ -142,9 +135,9 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  *
  * **Details**
  *
- * A stream reports its usage only when the request has `stream_options.include_usage`, in an additional chunk without
- * choices. For callers who did not ask, `usageRequest` adds the option and recognises that chunk, so that it can be taken
- * out again. Prompt tokens include those read from a cache and written to it; {@link Answer.counts} has them apart.
+ * A stream reports its usage only if the request has `stream_options.include_usage`, in an additional chunk without choices.
+ * For callers that do not request it, `usageRequest` adds the option and recognises the chunk, so that it can be removed again.
+ * Prompt tokens include those read from a cache and written to it; {@link Answer.counts} separates them.
  *
  * **Example** (Asking for usage)
  *

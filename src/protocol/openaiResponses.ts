@@ -21,23 +21,22 @@ import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 /** `/responses` at the root, after a version, or after `openai` as at Azure. */
 const responses = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|openai))\/responses(?<rest>\/.*)?$/
 
-const operations: Readonly<Record<string, Route["operation"]>> = {
-  "": "generate",
-  // A model shortens a conversation, and reports its usage as every answer.
-  "/compact": "generate",
-  "/input_tokens": "countTokens"
-}
+const operations: ReadonlyMap<string, Route["operation"]> = new Map([
+  ["", "generate"],
+  // A model shortens a conversation, and reports its usage like any answer.
+  ["/compact", "generate"],
+  ["/input_tokens", "countTokens"]
+])
 
-/** The conversations that responses are added to: no model answers there. */
+/** The conversations that responses are added to. No model answers these requests. */
 const conversations = /^\/(?:.*\/)?v\d+\/conversations(?:\/.*)?$/
 
 const matchRoute = (method: string, path: string): Route | undefined => {
   const found = responses.exec(path)
   if (found === null) return conversations.test(path) ? { operation: "passThrough", path } : undefined
   const rest = found.groups?.["rest"] ?? ""
-  const isCall = method === "POST" && Object.hasOwn(operations, rest)
   return {
-    operation: isCall ? (operations[rest] ?? "passThrough") : "passThrough",
+    operation: (method === "POST" ? operations.get(rest) : undefined) ?? "passThrough",
     model: deploymentOf(path),
     path: path.startsWith("/responses") ? withVersion(path, "v1") : path
   }
@@ -108,7 +107,7 @@ const readAnswer = (body: unknown): Answer => {
 /** Events that come before any content. */
 const preludes: ReadonlySet<unknown> = new Set(["response.created", "response.in_progress", "response.queued"])
 
-/** Texts, arguments of tools and summaries of reasoning come as `delta`; sound and pictures are not counted by length. */
+/** Texts, arguments of tools and summaries of reasoning are in `delta`; sound and pictures are not counted by length. */
 const lengthOf = (event: unknown, type: string): number =>
   type.endsWith(".delta") && type !== "response.audio.delta" ? (textOf(at(event, "delta"))?.length ?? 0) : 0
 
@@ -131,7 +130,7 @@ const observe: Protocol["observe"] = (answer, { data, name }) => {
   return step(answer, event)
 }
 
-/** Clients read the error from the event itself (the openai SDK) or from its `error` (the AI SDK). */
+/** The openai SDK reads the error from the event itself, the AI SDK from its `error`. */
 const errorEvent = (refusal: Refusal) => {
   const error = errorOf(refusal)
   const { code, message, param } = error
@@ -143,10 +142,10 @@ const errorEvent = (refusal: Refusal) => {
  *
  * **Details**
  *
- * A request that names `previous_response_id` or a `conversation` sends only what is new, and the model reads all that came
- * before: remember the usage of an answer by its {@link Answer.continuation}.
+ * A request with `previous_response_id` or a `conversation` contains only the new input, and the model also reads everything
+ * before it. So remember the usage of an answer by its {@link Answer.continuation}.
  *
- * **Example** (Usage with cached input apart)
+ * **Example** (Usage with cached input)
  *
  * ```ts doctest
  * import { openaiResponses } from "floodgate/protocol"

@@ -1,9 +1,9 @@
 /**
- * What Floodgate needs to know of a provider's protocol: which requests it has, what they ask for, what their answers
- * used, what a failure means, and how a refusal is written so that clients understand it.
+ * What Floodgate needs of a provider's protocol: which requests it has, what they ask for, what their answers used, what a
+ * failure means, and how a refusal is written so that clients understand it.
  *
- * Everything here is a plain value or a pure function. A service that speaks a known protocol under other paths is a
- * protocol of its own with another `match`.
+ * Everything here is a plain value or a pure function. For a service with a known protocol under other paths, copy the protocol
+ * with another `match`.
  */
 import type * as Accounting from "../Accounting.ts"
 import type * as Limits from "../Limits.ts"
@@ -21,10 +21,10 @@ import type { SseEvent } from "./sse.ts"
 /**
  * What a request does.
  *
- * - `"generate"`: the model answers. Where the body decides whether the answer is streamed, {@link Description} has it.
+ * - `"generate"`: the model answers. If the body decides whether the answer is streamed, see {@link Description}.
  * - `"stream"`: the model answers with a stream of server-sent events.
  * - `"countTokens"`: tokens are counted, which has limits of its own.
- * - `"passThrough"`: anything else that the provider serves, to be sent on as it is.
+ * - `"passThrough"`: any other request that the provider serves, to be passed on unchanged.
  *
  * @category models
  * @since 0.1.0
@@ -39,9 +39,9 @@ export type Operation = "generate" | "stream" | "countTokens" | "passThrough"
  */
 export interface Route {
   readonly operation: Operation
-  /** The model, where the path names it; it decides even if the body names another. */
+  /** The model, if the path names it. It takes precedence over the model in the body. */
   readonly model?: string | undefined
-  /** The path as the provider serves it: `/v1/messages` for `/messages` and for `/v1/v1/messages`. */
+  /** The path that the provider serves: `/v1/messages` for `/messages` and for `/v1/v1/messages`. */
   readonly path: string
 }
 
@@ -52,22 +52,22 @@ export interface Route {
  * @since 0.1.0
  */
 export interface Description extends Size {
-  /** Undefined where neither path nor body names one. */
+  /** Undefined if neither the path nor the body names one. */
   readonly model: string | undefined
-  /** The most output that the request allows, all its answers together, where it sets a limit. */
+  /** The most output that the request allows for all its answers together; undefined if it sets no limit. */
   readonly maxTokens: number | undefined
   /** Whether the model is asked to think before it answers. */
   readonly thinking: boolean
   /** Whether a stream is requested. The response's content type decides whether the answer is one. */
   readonly stream: boolean
-  /** The answer, or the stored conversation, that this request continues: {@link Answer.continuation} of that answer. */
+  /** The answer or stored conversation that this request continues: the {@link Answer.continuation} of that answer. */
   readonly continues: string | undefined
   /**
-   * Whether the provider adds content that it stores to the prompt: the conversation that is continued, a cached prefix, a
-   * file. The prompt then has more tokens than its bytes account for.
+   * Whether the provider adds stored content to the prompt: the continued conversation, a cached prefix, a file. The prompt then
+   * has more tokens than its bytes suggest.
    */
   readonly stored: boolean
-  /** Whether a fast mode is requested, which costs more. @default false */
+  /** Whether a fast mode is requested, which is more expensive. @default false */
   readonly fast?: boolean | undefined
   /** What other options of the request multiply its price by. @default 1 */
   readonly priceFactor?: number | undefined
@@ -75,12 +75,12 @@ export interface Description extends Size {
   readonly needsUsageRequest: boolean
 }
 
-/** Two or more versions in a row: the base URL had one, and the client added its own. */
+/** Several versions in a row: the base URL had one, and the client added its own. */
 const repeatedVersions = /(?:\/v\d[a-z\d]*)+(?=\/v\d[a-z\d]*\/)/g
 
 /**
- * The path of a URL, absolute or relative: without doubled slashes, a slash at the end, and versions before the last one.
- * Undefined when the URL is malformed.
+ * The path of an absolute or relative URL, without double slashes, without a slash at the end, and only with the last of several
+ * versions. Undefined if the URL is malformed.
  */
 export const pathOf = (url: string): string | undefined => {
   const absolute = url.startsWith("/") ? `http://localhost${url}` : url
@@ -92,7 +92,7 @@ export const pathOf = (url: string): string | undefined => {
     .replaceAll(repeatedVersions, "")
 }
 
-/** A name as it stands in a path, decoded; as it is when its encoding is malformed. */
+/** Decodes a name in a path. A malformed encoding is returned unchanged. */
 export const decodeSegment = (segment: string): string => {
   try {
     return decodeURIComponent(segment)
@@ -101,7 +101,7 @@ export const decodeSegment = (segment: string): string => {
   }
 }
 
-/** A path with its version: clients whose base URL lacks it leave it out. */
+/** A path with its version, which is missing if the client's base URL has none. */
 export const withVersion = (path: string, version: string): string =>
   /\/v\d[a-z\d]*\//.test(`${path}/`) ? path : `/${version}${path}`
 
@@ -122,7 +122,7 @@ export const agentOf = (header: HeaderReader, ...fromBody: ReadonlyArray<unknown
 // -----------------------------------------------------------------------------
 
 /**
- * Tokens as the provider has counted them; undefined until it does. The three kinds of input do not overlap.
+ * Tokens as the provider has counted them; undefined until it has. The three kinds of input do not overlap.
  *
  * @category models
  * @since 0.1.0
@@ -131,7 +131,7 @@ export interface Counts {
   /** Input that was neither read from a cache nor written to it. */
   readonly inputTokens?: number | undefined
   readonly cacheCreationTokens?: number | undefined
-  /** Of those, the ones that the cache keeps for longer than usual. */
+  /** The part of them that the cache keeps for longer than usual. */
   readonly cacheCreationLongTokens?: number | undefined
   readonly cacheReadTokens?: number | undefined
   /** Output, thinking included. */
@@ -139,25 +139,25 @@ export interface Counts {
 }
 
 /**
- * What is known of an answer, whole or as far as its stream has been read.
+ * What is known of an answer, or of the part of a stream that was read.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Answer {
   readonly id: string | undefined
-  /** The model that answered, which may be more exact than the one that was asked. */
+  /** The model that answered, which may be more exact than the requested one. */
   readonly model: string | undefined
   /** Why the model stopped, in the provider's words. */
   readonly finishReason: string | undefined
-  /** What a later request names to continue from here: {@link Description.continues} of that request. */
+  /** What a later request names to continue this answer: the {@link Description.continues} of that request. */
   readonly continuation: string | undefined
   readonly counts: Counts
   /** Characters of output since the provider last counted it. */
   readonly uncounted: number
-  /** Whether content has begun: from here on a retry would repeat it. */
+  /** Whether content has begun, so that a retry would repeat it. */
   readonly started: boolean
-  /** Whether the answer is whole. A stream that ends before was cut. */
+  /** Whether the answer is complete. A stream that ends before that was cut off. */
   readonly complete: boolean
   /** An error within an answer that began with status 200: the body for {@link Protocol.failure}. */
   readonly error: unknown
@@ -181,13 +181,13 @@ export const emptyAnswer: Answer = {
   error: undefined
 }
 
-/** The most that several answers to one request may have together. */
+/** The most output of all answers to a request together. */
 export const forChoices = (maxTokens: number | undefined, choices: unknown): number | undefined =>
   maxTokens !== undefined && typeof choices === "number" && choices > 1 && Number.isSafeInteger(choices)
     ? maxTokens * choices
     : maxTokens
 
-/** Overwrites the counts that are given: a provider's counts are cumulative. Counted output is not estimated any more. */
+/** Updates the given counts, which are cumulative. Output that is counted is no longer estimated. */
 export const withCounts = (answer: Answer, counts: Counts): Answer => {
   const { counts: before, uncounted } = answer
   const cacheCreationLongTokens = counts.cacheCreationLongTokens ?? before.cacheCreationLongTokens
@@ -207,12 +207,12 @@ export const withCounts = (answer: Answer, counts: Counts): Answer => {
 }
 
 /**
- * What an answer has used so far; undefined when the provider reported nothing and nothing can be estimated.
+ * The usage of an answer so far; undefined if the provider reported nothing and nothing can be estimated.
  *
  * **Details**
  *
- * Output that the provider has not counted yet is estimated from its length, so that a broken stream counts what came. The
- * input is 0 until it is known. Of a whole answer whose output is not counted nothing is known: its estimate stands.
+ * Output that the provider has not counted yet is estimated from its length, so that a broken stream counts what arrived. Input
+ * is 0 until it is known. The usage of a complete answer whose output is not counted is unknown, so its estimate is kept.
  */
 export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accounting.Actual | undefined => {
   const isReported = (counts.inputTokens ?? counts.outputTokens) !== undefined
@@ -231,8 +231,8 @@ export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accou
 }
 
 /**
- * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do
- * not. Input that was never reported is left out, so that its estimate stays.
+ * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do not.
+ * Input that was never reported is left out, so that its estimate is kept.
  */
 export const receivedOf = (answer: Answer, text: string) => {
   const { cacheCreationTokens, inputTokens } = answer.counts
@@ -249,7 +249,7 @@ export const receivedOf = (answer: Answer, text: string) => {
 // -----------------------------------------------------------------------------
 
 /**
- * A response as far as its meaning is read from it.
+ * The parts of a response that are read.
  *
  * @category models
  * @since 0.1.0
@@ -262,15 +262,15 @@ export interface ResponseParts {
 }
 
 /**
- * How a protocol asks for usage that its streams leave out by default.
+ * How a protocol requests usage that its streams leave out by default.
  *
  * @category models
  * @since 0.1.0
  */
 export interface UsageRequest {
-  /** The request's body with the request for usage added; everything else keeps its bytes. */
+  /** Adds the request for usage to a body; everything else keeps its bytes. */
   readonly inject: (body: string) => string
-  /** Whether an event exists only because usage was requested, so that a caller who did not ask must not see it. */
+  /** Whether an event exists only because usage was requested, so that it must be hidden from a caller that did not. */
   readonly isExtra: (event: SseEvent) => boolean
 }
 
@@ -291,27 +291,27 @@ export interface Protocol {
   readonly provider: string
   /** Recognises a request by method and path, never by host. The path is as {@link match} prepares it. */
   readonly match: (method: string, path: string) => Route | undefined
-  /** What a request asks for; undefined when its parsed body is not one of this protocol. */
+  /** Describes a request; undefined if its parsed body does not fit this protocol. */
   readonly describe: (body: unknown, route: Route) => Description | undefined
   /** Who makes a request, by the most specific name in its headers and its body; undefined where it has none. */
   readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
-  /** Reads the parsed body of an answer that came whole. */
+  /** Reads the parsed body of a whole answer. */
   readonly answer: (body: unknown) => Answer
   /** Takes in one event of a stream; an unknown or malformed one changes nothing. */
   readonly observe: (answer: Answer, event: Pick<SseEvent, "name" | "data">) => Answer
-  /** The limits that a response states, in its headers or in the body of an error. `now` is in ms since the epoch. */
+  /** The limits in a response, from its headers or the body of an error. `now` is in ms since the epoch. */
   readonly limits: (response: ResponseParts, now: number) => Limits.Signal | undefined
   /** What an error status means; with status 200, what {@link Answer.error} means. */
   readonly failure: (response: ResponseParts, context: FailureContext) => Failure
-  /** A refusal of our own as a whole response in the provider's shape. */
+  /** A refusal of our own as a whole response in the provider's form. */
   readonly refuse: (refusal: Refusal) => RefusalResponse
   /** A refusal of our own as the last event of a stream that has begun. */
   readonly refuseInStream: (refusal: Refusal) => string
-  /** What keeps a response alive that has begun and has nothing to send yet; clients skip it. */
+  /** The text that keeps a response alive while there is nothing to send; clients skip it. */
   readonly keepAlive: { readonly stream: string; readonly whole: string }
-  /** Whether a stream that is requested by this URL comes as a JSON list of events. @default as server-sent events */
+  /** Whether the stream for this URL is a JSON list of events. @default it consists of server-sent events */
   readonly listsEvents?: ((url: string) => boolean) | undefined
-  /** How usage is requested, where streams leave it out by default. */
+  /** How usage is requested, if streams leave it out by default. */
   readonly usageRequest?: UsageRequest | undefined
 }
 
@@ -327,13 +327,13 @@ export interface Match {
 }
 
 /**
- * Finds the protocol of a request by its method and the path of its URL, never by its host. The first protocol that
- * recognises it wins; undefined when none does.
+ * Finds the protocol of a request by its method and the path of its URL, never by its host. The first protocol that recognises
+ * it applies; undefined if none does.
  *
  * **Details**
  *
- * Both forms of base URL are understood, with the version and without, and so is a version that stands there twice:
- * clients disagree about which of them a base URL should have. The URL may be relative.
+ * The version in the path may be missing or doubled, because clients disagree about whether a base URL contains it. The URL may
+ * be relative.
  */
 export const match = (protocols: ReadonlyArray<Protocol>, method: string, url: string): Match | undefined => {
   const path = pathOf(url)

@@ -1,10 +1,10 @@
 /**
- * Refusals of our own: what a client is answered whose request is not sent to the provider.
+ * Refusals of our own: the responses to requests that are not sent to the provider.
  *
- * Clients differ in what they make of a refusal (measured in November 2026): LangChain fails at once on a 429 without
- * `retry-after` or with one above 60 s; the openai SDK ignores one above 60 s; Claude Code gives up at once on a long one and
- * on `x-should-retry: false`, and retries a 529 only three times within 4 s. So a refusal that may be retried is a 429 or a
- * 503 with a `retry-after` of 5 to 59 s, and one that may not is a 402 or a 413 with `x-should-retry: false`.
+ * Clients react differently to a refusal (measured in November 2026). LangChain fails at once on a 429 without `retry-after` or
+ * with one above 60 s. The openai SDK ignores one above 60 s. Claude Code gives up at once on a long one and on `x-should-retry:
+ * false`, and retries a 529 only three times within 4 s. So a refusal that may be retried is a 429 or a 503 with a `retry-after`
+ * of 5 to 59 s, and one that may not is a 402 or a 413 with `x-should-retry: false`.
  */
 
 /**
@@ -15,27 +15,27 @@
  */
 export interface Refusal {
   /**
-   * - `"rateLimited"` (429): the wait would be too long, or the queue is full; the client comes back
-   * - `"unavailable"` (503): nothing is accepted now, for example during a shutdown; the client comes back
+   * - `"rateLimited"` (429): the wait would be too long, or the queue is full; the client should retry
+   * - `"unavailable"` (503): nothing is accepted now, for example during a shutdown; the client should retry
    * - `"tooLarge"` (413): the request can never fit the limits
    * - `"spendLimited"` (402): a cap on money or tokens is used up; clients do not retry this status
    */
   readonly kind: "rateLimited" | "unavailable" | "tooLarge" | "spendLimited"
-  /** When the client should come back, in seconds; rounded up and kept between 5 and 59. @default 5 */
+  /** When the client should retry, in seconds; rounded up, and limited to 5 to 59. @default 5 */
   readonly retryAfterSeconds?: number | undefined
-  /** For a person to read: what was refused, why, and what helps. */
+  /** A message for people: what was refused, why, and what helps. */
   readonly message: string
 }
 
 /**
- * A whole response: what the client receives instead of the provider's.
+ * A whole response, which the client receives instead of the provider's.
  *
  * @category models
  * @since 0.1.0
  */
 export interface RefusalResponse {
   readonly status: number
-  /** With names in lower case; `content-type` always, `retry-after` where the client should come back, else `x-should-retry: false`. */
+  /** Names are in lower case: `content-type`, and `retry-after` if the client should retry, otherwise `x-should-retry: false`. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
 }
@@ -48,14 +48,14 @@ export const statusOf = ({ kind }: Refusal): number => statuses[kind]
 const minSeconds = 5
 const maxSeconds = 59
 
-/** The `retry-after` of a refusal in whole seconds; undefined where coming back does not help. */
+/** The `retry-after` of a refusal in whole seconds; undefined if a retry does not help. */
 export const retryAfterSecondsOf = ({ kind, retryAfterSeconds = minSeconds }: Refusal): number | undefined => {
   if (kind === "tooLarge" || kind === "spendLimited") return undefined
   const seconds = Number.isNaN(retryAfterSeconds) ? minSeconds : Math.ceil(retryAfterSeconds)
   return Math.min(maxSeconds, Math.max(minSeconds, seconds))
 }
 
-/** A whole response with a body in the provider's shape. */
+/** A whole response with a body in the provider's form. */
 export const refusalResponse = (refusal: Refusal, body: unknown): RefusalResponse => {
   const seconds = retryAfterSecondsOf(refusal)
   return {

@@ -1,8 +1,8 @@
 /**
- * How long a request is, in bytes of UTF-8: the estimator learns from it how many tokens a request has.
+ * The size of a request in bytes of UTF-8, from which the estimator learns how many tokens a request has.
  *
- * One walk understands the content of all protocols, because what decides is the form of a part, not its place: a text
- * counts by its bytes, an image by a constant, and a document, a recording or a film by a share of its base64.
+ * One traversal serves the content of all protocols, because the form of a part decides, and not its place: a text counts by its
+ * bytes, an image by a constant, and a document, a recording or a video by a share of its base64.
  */
 
 import { at, isRecord, textOf } from "./json.ts"
@@ -21,22 +21,22 @@ export const bytesPerToken = 2.7
  */
 export const imageBytes = 4_200
 
-/** A PDF's base64 holds layout, fonts and pictures; its text is about a tenth of it. */
+/** A PDF's base64 contains layout, fonts and pictures; its text is about a tenth of it. */
 export const documentShare = 0.1
 
 /**
- * A second of sound is 32 tokens and a second of film about 260, which is about half a percent of the bytes of their
- * usual encodings.
+ * A second of audio is 32 tokens and a second of video about 260, which is about half a percent of the bytes of their usual
+ * encodings.
  *
  * Source: https://ai.google.dev/gemini-api/docs/tokens
  */
 export const mediaShare = 0.005
 
-/** Content is never nested this deep; a body that is would exhaust the stack. */
+/** Content is never nested this deeply. Such a body would exhaust the stack. */
 const maxDepth = 200
 
 const encoder = new TextEncoder()
-/** Nothing is read from it: the encoder only counts the bytes that it writes. */
+/** Never read: the encoder only counts the bytes that it writes. */
 const scratch = new Uint8Array(48 * 1_024)
 /** As many units as the scratch holds, at three bytes each. */
 const maxUnits = scratch.length / 3
@@ -56,13 +56,13 @@ const shortLength = (text: string): number => {
   return bytes
 }
 
-/** The UTF-8 length of a string. The platform's encoder counts a prompt sixty times as fast as a loop. */
+/** The UTF-8 length of a string. For a prompt, the platform's encoder is sixty times as fast as a loop. */
 export const utf8Length = (text: string): number => {
   if (text.length < shortUnits) return shortLength(text)
   let bytes = 0
   for (let start = 0; start < text.length;) {
     let end = Math.min(start + maxUnits, text.length)
-    // A pair must not be cut in two.
+    // A surrogate pair must not be split.
     if (end < text.length && isHighSurrogate(text.charCodeAt(end - 1))) end--
     bytes += encoder.encodeInto(text.slice(start, end), scratch).written
     start = end
@@ -70,10 +70,10 @@ export const utf8Length = (text: string): number => {
   return bytes
 }
 
-/** How long a request is. */
+/** The size of a request. */
 export interface Size {
   readonly bytes: number
-  /** `bytes` without what is guessed for images, documents and recordings. */
+  /** `bytes` without the estimates for images, documents and recordings. */
   readonly textBytes: number
 }
 
@@ -81,23 +81,23 @@ export interface Size {
 export interface Sum {
   text: number
   files: number
-  /** Whether the request refers to content that the provider stores, so that the prompt has more than its bytes. */
+  /** Whether the request refers to content that the provider stores, so that the prompt is larger than its bytes. */
   stored?: boolean
 }
 
 export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text + files), textBytes: Math.ceil(text) })
 
-/** Marks that a model does not see. */
+/** Properties that a model does not see. */
 const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint"])
 
-/** Properties that name content which the provider has, or fetches. */
+/** Properties that name content which the provider stores or fetches. */
 const references: ReadonlySet<string> = new Set(["file_id", "file_url", "fileUri", "file_uri"])
 
 const imageTypes: ReadonlySet<unknown> = new Set(["image", "image_url", "input_image"])
 
 type Part = Readonly<Record<string, unknown>>
 
-/** The bytes that stand for a file of base64 with a media type. */
+/** The bytes that a file in base64 counts as, by its media type. */
 const fileBytes = (mediaType: unknown, length: number): number => {
   if (typeof mediaType !== "string") return length * documentShare
   if (mediaType.startsWith("image/")) return imageBytes
@@ -120,7 +120,7 @@ const partBytes = ({ data, type }: Part): number | undefined => {
   return type === "base64" && typeof data === "string" ? fileBytes(undefined, data.length) : undefined
 }
 
-/** Whether a part refers to content that the provider has: a document by its address, or an item of an earlier answer. */
+/** Whether a part refers to content that the provider stores or fetches: a document by its URL, or an item of an earlier answer. */
 const isReference = (part: Part): boolean =>
   part["type"] === "item_reference" || (part["type"] === "url" && typeof part["url"] === "string")
 
@@ -141,7 +141,7 @@ const addPart = (sum: Sum, part: Part, depth: number): void => {
   }
 }
 
-/** Adds the content of a value: all texts in it, and what stands for its files. */
+/** Adds the content of a value: its texts, and what its files count as. */
 export const add = (sum: Sum, value: unknown, depth = 0): void => {
   if (typeof value === "string") sum.text += utf8Length(value)
   else if (depth > maxDepth) return
@@ -149,7 +149,7 @@ export const add = (sum: Sum, value: unknown, depth = 0): void => {
   else if (isRecord(value)) addPart(sum, value, depth + 1)
 }
 
-/** The length of a value as JSON in bytes of UTF-8, without writing it. Values that JSON cannot hold count nothing. */
+/** The length of a value as JSON in bytes of UTF-8, without serialising it. Values that JSON cannot represent count as 0. */
 export const jsonBytes = (value: unknown, depth = 0): number => {
   if (typeof value === "string") return utf8Length(JSON.stringify(value))
   if (typeof value === "number") return Number.isFinite(value) ? String(value).length : 4
@@ -168,7 +168,7 @@ export const jsonBytes = (value: unknown, depth = 0): number => {
   return Math.max(2, bytes)
 }
 
-/** Adds tools and formats of answers, which a model sees as their schemas, names of properties included. */
+/** Adds tools and response formats, which a model sees as schemas, including the names of properties. */
 export const addSchema = (sum: Sum, schema: unknown): void => {
   if (schema !== undefined && schema !== null) sum.text += jsonBytes(schema)
 }

@@ -26,13 +26,13 @@ export interface SseEvent {
 export interface SseParser {
   /** The blocks that this chunk completes, in order. There are none after the parser has stopped. */
   readonly feed: (chunk: Uint8Array) => ReadonlyArray<SseEvent>
-  /** The block that the end of the stream completes: the standard drops it, clients read it. */
+  /** The block that the end of the stream completes. The standard drops it, but clients read it. */
   readonly end: () => ReadonlyArray<SseEvent>
   /** Whether the parser has stopped, because a line or the data of an event was longer than it takes. */
   readonly hasStopped: () => boolean
 }
 
-/** Images come as base64 in one line, and an answer of the Responses API is repeated whole in its last event. */
+/** Images are base64 in one line, and the last event of the Responses API repeats the whole answer. */
 export const defaultMaxBytes = 16 * 1_024 * 1_024
 
 const LF = 0x0a
@@ -111,7 +111,7 @@ const makeFields = (maxBytes: number) => {
   return {
     clear,
     isEmpty: () => name === undefined && data === undefined,
-    /** Takes in a line. False if the data lines are too long together. */
+    /** Takes in a line. Returns false if the data lines together are too long. */
     read: (line: Uint8Array): boolean => {
       const value = valueOf(line, fields.data)
       if (value === undefined) {
@@ -137,7 +137,7 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
   const event = makeFields(maxBytes)
   let hasStopped = false
   let isFirstLine = true
-  /** The last chunk ended with CR: an LF at the start of the next one belongs to it. */
+  /** Whether the last chunk ended with CR, so that an LF at the start of the next chunk belongs to it. */
   let endedWithCr = false
 
   const stop = (): "stopped" => {
@@ -164,7 +164,7 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
 
   /** Keeps the part of a line that has arrived. */
   const keep = (piece: Uint8Array): void => {
-    // The mark at the start of a stream is no part of its first line.
+    // The byte order mark is not part of the first line.
     if (pending.length() + piece.length > maxBytes + byteOrderMark.length) stop()
     else pending.append(piece)
   }
@@ -206,15 +206,15 @@ export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxByte
 // Filters
 // -----------------------------------------------------------------------------
 
-/** Passes on the bytes of a stream without some of its events. It is mutable and belongs to one stream. */
+/** Removes some events from the bytes of a stream. It is mutable and belongs to one stream. */
 export interface SseFilter {
-  /** The bytes to pass on when a chunk arrived in which a parser found these events. They are views, not copies. */
+  /** The bytes to pass on after a chunk in which a parser found these events. They are views, not copies. */
   readonly push: (chunk: Uint8Array, events: ReadonlyArray<SseEvent>) => ReadonlyArray<Uint8Array>
   /** The bytes that are still held back at the end of the stream. */
   readonly end: () => ReadonlyArray<Uint8Array>
 }
 
-/** An event that has grown longer is passed on as it arrives. */
+/** Events that are longer are passed on as they arrive. */
 const defaultMaxHeldBytes = 64 * 1_024
 
 /**
@@ -227,9 +227,9 @@ export const makeSseFilter = (
 ): SseFilter => {
   let held: Array<Uint8Array> = []
   let heldBytes = 0
-  /** A part of the current event was passed on already, so the rest of it must be, too. */
+  /** Whether a part of the current event was passed on already, so that the rest must be, too. */
   let isOpen = false
-  /** What became of an event that ended with CR at the end of its chunk: an LF that follows is a part of it. */
+  /** Whether an event that ended with CR at the end of its chunk was dropped: a following LF belongs to it. */
   let lastEvent: "passed" | "dropped" | undefined
 
   const release = (): Array<Uint8Array> => {
@@ -245,7 +245,7 @@ export const makeSseFilter = (
     const pass = (start: number, end: number): void => {
       if (end > start) passed.push(chunk.subarray(start, end))
     }
-    /** Where the bytes begin that are to be passed on, and where the current event does. */
+    /** The start of the bytes to be passed on, and of the current event. */
     let eventStart = lastEvent !== undefined && chunk[0] === LF ? 1 : 0
     let passFrom = lastEvent === "dropped" ? eventStart : 0
     lastEvent = undefined

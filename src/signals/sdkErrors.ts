@@ -1,10 +1,10 @@
 /**
- * Maps what an SDK throws, an answer with an error status, and the error events of streams to reasons. Pure: the time is
- * an argument. What an answer means is in `protocol/errors.ts`; here is where SDKs keep its parts, and what connections do.
+ * Maps the errors of SDKs, responses with an error status, and error events of streams to reasons. Pure: the time is an argument.
+ * `protocol/errors.ts` knows what a response means; this file knows where SDKs keep its parts, and how connections fail.
  *
- * Errors are read by their structure, not by their class: SDKs put the same facts in places that are much alike, and the
- * Bedrock, Vertex and Foundry packages may bring a copy of their own. The text of a message decides only for a `fetch` that
- * gives nothing else.
+ * Errors are read by their structure, not by their class: SDKs store the same facts in similar places, and the Bedrock, Vertex
+ * and Foundry packages may contain a copy of the SDK. The text of a message decides only for a `fetch` without any other
+ * information.
  */
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -29,11 +29,11 @@ import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 const field = (value: unknown, name: string): unknown => (Predicate.hasProperty(value, name) ? value[name] : undefined)
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
 
-/** An answer with an error, wherever an SDK puts its parts. */
+/** A response with an error. */
 interface Answer {
   readonly status: number | undefined
   readonly header: HeaderReader
-  /** Undefined where the answer has no error object. */
+  /** Undefined if the response has no error object. */
   readonly error: ErrorObject | undefined
 }
 
@@ -49,13 +49,13 @@ const answerOf = (error: unknown): Answer => {
     error: firstErrorObject([
       ...all("error", "body", "responseBody", "data"),
       field(error, "message"),
-      // What the AWS SDK throws has its type as its name, and nothing else where it comes from within a stream.
+      // Errors of the AWS SDK have their type as their name, and nothing else if they come from a stream.
       field(error, "$fault") && { type: calledOf(error), message: field(error, "message") }
     ])
   }
 }
 
-/** The error object of the first of these values, or texts of JSON, that has one. */
+/** The error object of the first of these values that has one. A value may be a text of JSON. */
 const firstErrorObject = (values: ReadonlyArray<unknown>): ErrorObject | undefined => {
   for (const value of values) {
     const error = errorObjectOf(value)
@@ -65,8 +65,8 @@ const firstErrorObject = (values: ReadonlyArray<unknown>): ErrorObject | undefin
 }
 
 /**
- * Whether an error without a status speaks for the provider: it holds an event of a stream, which SDKs keep as `error`, or
- * a body with one of the known names. A user's own errors, such as a schema's, have codes and types, too.
+ * Whether an error without a status comes from the provider: it contains an event of a stream, which SDKs keep as `error`, or a
+ * body with one of the known names. A user's own errors, such as those of a schema, have codes and types, too.
  */
 const isProviders = (thrown: unknown, error: ErrorObject): boolean => {
   const event = errorObjectOf(field(thrown, "error"))
@@ -84,15 +84,15 @@ const chainOf = (error: unknown): ReadonlyArray<unknown> => {
 const codesOf = (chain: ReadonlyArray<unknown>): ReadonlyArray<string> =>
   chain.map((cause) => text(field(cause, "code"))).filter((code) => code !== undefined)
 
-/** What an error is called. Some SDKs leave `name` as it is and name only their classes. */
+/** The name of an error. Some SDKs do not set `name`, so the name of the class is used. */
 const calledOf = (error: unknown): string => {
   const name = text(field(error, "name")) ?? "Error"
   return name === "Error" ? (text(field(field(error, "constructor"), "name")) ?? name) : name
 }
 
 /**
- * Whether the SDK could not get the credentials for the request, which it has from other servers for AWS and Google: their
- * answer has a status, and what AWS throws is a provider error.
+ * Whether the SDK could not get credentials for the request. For AWS and Google it gets them from other servers: their response
+ * has a status, and the error of AWS is a `ProviderError`.
  */
 const lacksCredentials = ([, ...causes]: ReadonlyArray<unknown>): boolean =>
   causes.some(
@@ -100,7 +100,7 @@ const lacksCredentials = ([, ...causes]: ReadonlyArray<unknown>): boolean =>
       typeof field(cause, "status") === "number" || text(field(cause, "name"))?.endsWith("ProviderError") === true
   )
 
-/** The messages of the first and the last of the chain: the SDK's own is not informative. */
+/** The messages of the first and the last error of the chain, because the SDK's own is not informative. */
 const wordsOf = (chain: ReadonlyArray<unknown>): string =>
   [...new Set([chain[0], chain.at(-1)].map((cause) => text(field(cause, "message"))))].join(" ").trim()
 
@@ -109,21 +109,21 @@ const unsent =
 const timeouts = /^(ETIMEDOUT|ESOCKETTIMEDOUT|ETIMEOUT|ERR_SOCKET_CONNECTION_TIMEOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
 const broken =
   /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|ENOTCONN|ESHUTDOWN|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_BAD_RESPONSE|ERR_HTTP2_\w+|ERR_SOCKET_CLOSED|ERR_STREAM_(PREMATURE_CLOSE|DESTROYED)|HPE_\w+)$/
-/** The codes of Node and undici for impossible arguments, such as an address that is not one. */
+/** The codes of Node and undici for invalid arguments, such as an invalid address. */
 const impossible = /^(UND_)?ERR_INVALID_/
 
-/** Whether a code is the network's: files, databases and assertions have codes, too. */
+/** Whether a code is one of the network. Errors of files, databases and assertions have codes, too. */
 const isNetwork = (code: string): boolean =>
   !impossible.test(code) && [unsent, timeouts, broken].some((codes) => codes.test(code))
 
-/** The messages of `fetch` without a code: in browsers, Deno and React Native. Any other bug is a TypeError, too. */
+/** The messages of `fetch` without a code, in browsers, Deno and React Native. Other `TypeError`s are bugs. */
 const lost =
   /^(fetch failed|terminated|network error|Failed to fetch|Load failed|NetworkError when|Network request failed|error sending request)/i
 
-/** The messages of `fetch` for an address that it does not even try, which the SDK reports as a lost connection. */
+/** The messages of `fetch` for an address that it does not try, which the SDK reports as a lost connection. */
 const misaddressed = /^(bad port|unknown scheme|URL scheme must|Invalid URL)|URL that includes credentials/
 
-/** Whether the request was on its way: an SDK has wrapped what broke it as an answer without a status, or it was `fetch`. */
+/** Whether the request was under way: an SDK has wrapped the error as a response without a status, or `fetch` has failed. */
 const wasUnderWay = (error: unknown): boolean =>
   calledOf(error).endsWith("ConnectionError") ||
   ["status", "statusCode"].some((name) => Predicate.hasProperty(error, name) && error[name] === undefined) ||
@@ -135,14 +135,14 @@ const wasUnderWay = (error: unknown): boolean =>
 
 type Fields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited>[0]>, "_tag">
 
-/** A stream that ended too soon. */
+/** The reason of a stream that ended early. */
 export const interrupted = (
   kind: LlmError.StreamInterrupted["kind"],
   received: NonNullable<LlmError.LlmErrorReason["received"]>,
   fields: Fields = {}
 ): LlmError.StreamInterrupted => new LlmError.StreamInterrupted({ ...fields, kind, received })
 
-/** A failure that a protocol has read, as a reason. */
+/** Converts a failure that a protocol has read to a reason. */
 export const reasonOf = (failure: Failure, more: Fields = {}): LlmError.LlmErrorReason => {
   const { code, detail, reason, requestId, resumesAt, retryAfterMillis, shouldRetry, signal, status } = failure
   const fields: Fields = {
@@ -163,18 +163,18 @@ export const reasonOf = (failure: Failure, more: Fields = {}): LlmError.LlmError
     : new LlmError[reason](fields)
 }
 
-/** The reason of an answer with an error status, whose body was read as a text. */
+/** The reason of a response with an error status and a text as its body. */
 export const fromResponse = (
   { body, headers, status }: { readonly body: string | undefined; readonly headers: object; readonly status: number },
   context: FailureContext
 ): LlmError.LlmErrorReason => reasonOf(failureOf({ status, header: headerReader(headers), body }, context))
 
-/** The reason of a failed request: anything that an SDK or `fetch` throws or rejects with before a stream begins. */
+/** The reason of a failed request: any error of an SDK or of `fetch` before a stream begins. */
 export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.LlmErrorReason => {
   const { error, header, status } = answerOf(thrown)
   const message = text(field(thrown, "message"))
   if (status !== undefined && status >= 400) {
-    // Without a JSON body the SDK's message is the status and the text of the body.
+    // Without a JSON body, the SDK's message consists of the status and the text of the body.
     return reasonOf(failureOfError({ status, header, error, text: message?.replace(/^\d{3} /, "") }, context))
   }
   const chain = chainOf(thrown)
@@ -187,7 +187,7 @@ export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.L
   return fromConnection(chain, status, context)
 }
 
-/** The reason where there is no answer with an error: a failed connection, by the codes and names along the causes. */
+/** The reason of a failed connection, from the codes and names along the chain of causes. */
 const fromConnection = (
   chain: ReadonlyArray<unknown>,
   status: number | undefined,
@@ -224,7 +224,7 @@ const fromConnection = (
 
 const noHeaders: HeaderReader = () => undefined
 
-/** The reason of an `error` event within a stream. `received` is undefined when nothing came before it. */
+/** The reason of an `error` event within a stream. `received` is undefined if nothing arrived before it. */
 export const fromEvent = (
   data: unknown,
   received: NonNullable<LlmError.LlmErrorReason["received"]> | undefined,
