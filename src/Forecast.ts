@@ -42,7 +42,7 @@ import type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
 import * as Play from "./forecast/play.ts"
 import type { Steps } from "./forecast/queue.ts"
 
-export type { Call, Forecast, Latency, Options, Workload } from "./forecast/models.ts"
+export type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors

@@ -28,18 +28,14 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as SdkErrors from "./signals/sdkErrors.ts"
 import type * as Limits from "./Limits.ts"
 import { LlmError } from "./LlmError.ts"
-import { headerReader, retryAfterMillis, signalOf } from "./protocol/headers.ts"
+import { headerReader, signalOf } from "./protocol/headers.ts"
 
 /**
  * The headers of a response: a `Headers` object, or a record with names in lower case, as Node and `effect/http` have
  * them.
- *
- * @category models
- * @since 0.1.0
  */
 type Source =
   | { readonly get: (name: string) => string | null | undefined }
@@ -68,28 +64,6 @@ export const fromHeaders = (headers: Source, now: number): Limits.Signal | undef
   signalOf(headerReader(headers), now)
 
 /**
- * How long the response asks to wait: `retry-after-ms`, or `retry-after` as seconds or as a date; at most an hour.
- * Undefined if the header is missing or invalid. `now` is `Clock.currentTimeMillis`, from which a date is measured.
- *
- * **Example** (Seconds)
- *
- * ```ts doctest
- * import * as Duration from "effect/Duration"
- * import * as Signals from "floodgate/Signals"
- *
- * Signals.retryAfter({ "retry-after": "16" }, 0) // => Duration.seconds(16)
- * Signals.retryAfter({}, 0) // => undefined
- * ```
- *
- * @category constructors
- * @since 0.1.0
- */
-export const retryAfter = (headers: Source, now: number): Duration.Duration | undefined => {
-  const millis = retryAfterMillis(headerReader(headers), now)
-  return millis === undefined ? undefined : Duration.millis(millis)
-}
-
-/**
  * Turns what an SDK threw into a failure that the governor understands: whether to retry and when, what the call used,
  * and the limits in the response.
  *
@@ -109,13 +83,15 @@ export const retryAfter = (headers: Source, now: number): Duration.Duration | un
  *   interrupt the fiber: `Effect.tryPromise((signal) => ...)` passes the interruption on.
  * - Anything else, such as a bug in the code around the call, gives an `InvalidRequest` without a status.
  *
- * **Example** (A spent quota, which comes as 429)
+ * **Example** (A rate limit, and a spent quota, which comes as 429 as well)
  *
  * ```ts doctest
+ * import * as Duration from "effect/Duration"
  * import * as Signals from "floodgate/Signals"
  *
  * const limited = Signals.fromError({ status: 429, headers: new Headers({ "retry-after": "16" }) }, 0)
  * limited.isRetryable // => true
+ * limited.retryAfter // => Duration.seconds(16)
  * limited.pushback // => "rateLimit"
  *
  * const spent = Signals.fromError({ status: 429, error: { code: "insufficient_quota" } }, 0)

@@ -76,12 +76,13 @@ describe("Signals", () => {
   })
 
   it("takes a record with a header named get for a record", () => {
-    assert.deepStrictEqual(Signals.retryAfter({ get: "x", "retry-after-ms": "1500" }, 0), Duration.millis(1_500))
+    const error = { status: 429, headers: { get: "x", "retry-after-ms": "1500" } }
+    assert.deepStrictEqual(Signals.fromError(error, 0).retryAfter, Duration.millis(1_500))
   })
 
   it("measures a date from the response's own clock", () => {
     const headers = { date: "Tue, 24 Nov 2026 10:00:00 GMT", "retry-after": "Tue, 24 Nov 2026 10:00:20 GMT" }
-    assert.deepStrictEqual(Signals.retryAfter(headers, 0), Duration.seconds(20))
+    assert.deepStrictEqual(Signals.fromError({ status: 429, headers }, 0).retryAfter, Duration.seconds(20))
   })
 
   describe("fromError", () => {

@@ -25,7 +25,7 @@ export interface Call {
    * @default outputTokens
    */
   readonly reservedOutputTokens?: number | undefined
-  /** @default from the tokens, see {@link Latency} */
+  /** @default from the tokens, by the `latency` of {@link Options} */
   readonly duration?: Duration.Input | undefined
 }
 
@@ -54,12 +54,7 @@ export type Workload = ReadonlyArray<Agent>
 // Options
 // -----------------------------------------------------------------------------
 
-/**
- * How long a provider works on a call, in milliseconds. Measure yours: it decides how many agents still help.
- *
- * @category options
- * @since 0.1.0
- */
+/** How long a provider works on a call, in milliseconds. */
 export interface Latency {
   /** Milliseconds that every call takes, whatever its size. @default 500 */
   readonly baseMillis?: number | undefined
@@ -79,6 +74,7 @@ export interface Options {
   readonly limits: Limits.Limits
   /** Calls in flight at once. @default Infinity */
   readonly concurrency?: number | undefined
+  /** How long the provider works on a call, in milliseconds. Measure yours: it decides how many agents still help. */
   readonly latency?: Latency | undefined
   /**
    * What is left of each limit at the start, as `status` of a budget says: for the time that is left of what is under way.

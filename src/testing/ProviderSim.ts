@@ -338,13 +338,8 @@ interface Services {
   readonly sim: ProviderSim["Service"]
 }
 
-/**
- * Makes a simulated provider and its log. Its time starts now. Throws a `RangeError` for invalid options.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<Services> {
+/** Makes a simulated provider and its log. Its time starts now. */
+const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<Services> {
   const self = Simulator.make(options)
   const state = self.engine
   const start = yield* Clock.currentTimeMillis
@@ -385,7 +380,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.
 // -----------------------------------------------------------------------------
 
 /**
- * A simulated provider as `LlmProvider`, and the requests that it saw as `ProviderSim`.
+ * A simulated provider as `LlmProvider`, and the requests that it saw as `ProviderSim`. Its time starts when the layer is built.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` for invalid options.
  *
  * @category layers
  * @since 0.1.0

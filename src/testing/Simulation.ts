@@ -13,26 +13,16 @@ import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 import * as Watch from "./watch.ts"
 
-/**
- * How a simulation is run.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
+/** How a simulation is run. */
+interface Options {
   /** Decides every random number that the effect draws. @default 1 */
   readonly seed?: string | number | undefined
   /** Called between strides of simulated time, with the seconds that have passed. */
   readonly progress?: ((seconds: number) => Effect.Effect<void>) | undefined
 }
 
-/**
- * What a simulation gives.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Simulated<A> {
+/** What a simulation gives. */
+type Simulated<A> = {
   readonly value: A
   /** Simulated time from the start to the end, to the millisecond. */
   readonly duration: Duration.Duration

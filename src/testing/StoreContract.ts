@@ -52,24 +52,8 @@ export class ContractBroken extends Schema.TaggedError<ContractBroken>("floodgat
   }
 }
 
-/**
- * Connects one process to the store. Every connection sees what another one stores. The scope closes when the process ends.
- *
- * @category models
- * @since 0.2.0
- */
-export type Connect = Effect.Effect<Store, StoreError, Scope.Scope>
-
-/**
- * One check. Its name completes "a store that ...".
- *
- * @category models
- * @since 0.1.0
- */
-export interface Check {
-  readonly name: string
-  readonly run: (connect: Connect) => Effect.Effect<void, ContractBroken | StoreError>
-}
+/** Connects one process to the store. Every connection sees what another one stores. The scope closes when the process ends. */
+type Connect = Effect.Effect<Store, StoreError, Scope.Scope>
 
 interface Tools {
   readonly connect: Connect
@@ -308,13 +292,19 @@ const run = Effect.fnUntraced(function* (name: string, body: Body, connect: Conn
 })
 
 /**
- * All checks. A store that passes them on one machine must still keep its values in one place; for example, it must not
- * read from a replica that lags behind.
+ * All checks. The name of each completes "a store that ...", and `run` takes the effect that connects one process to the
+ * store. A store that passes them on one machine must still keep its values in one place; for example, it must not read from
+ * a replica that lags behind.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const checks: ReadonlyArray<Check> = Object.entries(bodies).map(([name, body]) => ({
+export const checks: ReadonlyArray<{
+  readonly name: string
+  readonly run: (
+    connect: Effect.Effect<Store, StoreError, Scope.Scope>
+  ) => Effect.Effect<void, ContractBroken | StoreError>
+}> = Object.entries(bodies).map(([name, body]) => ({
   name,
   run: (connect) => run(name, body, connect)
 }))

@@ -38,7 +38,7 @@ export interface RejectionCharge {
  * @category options
  * @since 0.1.0
  */
-export interface Latency extends Forecast.Latency {
+export interface Latency extends NonNullable<Forecast.Options["latency"]> {
   /**
    * The spread of a lognormal factor with mean 1 on all of it: 0 for none, 0.3 for calls that mostly lie between 0.7 and
    * 1.4 times their time.

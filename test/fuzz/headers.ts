@@ -93,7 +93,8 @@ export const headers = (effort: Effort): void => {
         const object = { get: (name: string) => record[name] ?? null }
         assert.deepStrictEqual(Signals.fromHeaders(object, now), Signals.fromHeaders(record, now))
         assert.deepStrictEqual(Signals.fromHeaders(reversed, now), Signals.fromHeaders(record, now))
-        assert.deepStrictEqual(Signals.retryAfter(object, now), Signals.retryAfter(record, now))
+        const askedBy = (headers: object) => Signals.fromError({ status: 429, headers }, now).retryAfter
+        assert.deepStrictEqual(askedBy(object), askedBy(record))
       },
       options(effort, 4)
     )
@@ -156,7 +157,7 @@ export const headers = (effort: Effort): void => {
             if ("retry-after" in record) {
               yield* budget.cooldown({
                 reason: "rateLimit",
-                retryAfter: Signals.retryAfter(record, now),
+                retryAfter: Signals.fromError({ status: 429, headers: record }, now).retryAfter,
                 reservation: held
               })
             }

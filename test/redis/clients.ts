@@ -3,8 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import * as BudgetStore from "floodgate/BudgetStore"
-import type { StoreContract } from "floodgate/testing"
 import * as Client from "../../src/redis/client.ts"
 import * as Store from "../../src/redis/store.ts"
 
@@ -14,7 +14,11 @@ export type Name = keyof typeof opens
 
 export const names = Object.keys(opens) as ReadonlyArray<Name>
 
-export const store = (name: Name, url: string, prefix: string): StoreContract.Connect =>
+export const store = (
+  name: Name,
+  url: string,
+  prefix: string
+): Effect.Effect<BudgetStore.Store, BudgetStore.StoreError, Scope.Scope> =>
   Effect.map(Client.connect(url, opens[name]), ({ send }) => Store.make(prefix, send))
 
 export const layer = (name: Name, url: string, prefix: string, options?: BudgetStore.Options): Layer.Layer<never> =>

@@ -734,7 +734,11 @@ describe("ProviderSim", () => {
       ],
       [{ cachedShare: 2 }, ".cachedShare: expected a number from 0 to 1, got 2"]
     ] as ReadonlyArray<readonly [object, string]>) {
-      assert.throws(() => Effect.runSync(ProviderSim.make(options)), RangeError, `ProviderSim${complaint}`)
+      assert.throws(
+        () => Effect.runSync(Effect.scoped(Layer.build(ProviderSim.layer(options)))),
+        RangeError,
+        `ProviderSim${complaint}`
+      )
     }
   })
 

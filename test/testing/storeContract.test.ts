@@ -11,8 +11,10 @@ import * as Sqlite from "../../examples/sqlite-store.ts"
 import { make as makeRedisStore } from "../../src/redis/store.ts"
 import * as LuaRedis from "../sharing/luaRedis.ts"
 
+type Connect = Parameters<(typeof StoreContract.checks)[number]["run"]>[0]
+
 // A store answers in real time, so the checks do not run under a `TestClock`.
-const keepsTheContract = (connect: () => StoreContract.Connect): void => {
+const keepsTheContract = (connect: () => Connect): void => {
   for (const { name, run } of StoreContract.checks) {
     it.live(name, () => Effect.suspend(() => run(connect())))
   }
@@ -113,7 +115,7 @@ describe("examples/sqlite-store.ts", () => {
 describe("a store that is broken", () => {
   const leaving = new Map<string, Stored>()
   /** What a store might get wrong, each mutant one thing. */
-  const mutants: Readonly<Record<string, StoreContract.Connect>> = {
+  const mutants: Readonly<Record<string, Connect>> = {
     "answers with an empty value where there is none": memory((store) => ({
       read: (key) => Effect.map(store.read(key), (stored) => stored ?? { version: "", value: "" })
     })),
@@ -313,7 +315,7 @@ describe("a store that is broken", () => {
   /** The checks that each mutant fails. All run at once, because most of their time is waiting. */
   const broken = new Map<string, ReadonlyArray<string>>()
   beforeAll(async () => {
-    const failedBy = (connect: StoreContract.Connect) =>
+    const failedBy = (connect: Connect) =>
       Effect.filter(
         StoreContract.checks,
         (check) => Effect.match(check.run(connect), { onFailure: () => true, onSuccess: () => false }),

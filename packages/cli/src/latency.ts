@@ -15,7 +15,7 @@ export interface Complete {
 export const usual: Complete = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 }
 
 /** A latency with its gaps filled by the usual one. */
-export const complete = (given: Forecast.Latency = {}): Complete => ({
+export const complete = (given: Forecast.Options["latency"] = {}): Complete => ({
   baseMillis: given.baseMillis ?? usual.baseMillis,
   perInputTokenMillis: given.perInputTokenMillis ?? usual.perInputTokenMillis,
   perOutputTokenMillis: given.perOutputTokenMillis ?? usual.perOutputTokenMillis

@@ -119,7 +119,8 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
     })
 
   const whole = Effect.gen(function* () {
-    const { provider, sim } = yield* ProviderSim.make(Scenarios.providerOf(scenario))
+    const provider = yield* LlmProvider
+    const sim = yield* ProviderSim.ProviderSim
     let client: Client | undefined
     const services = Context.make(
       LlmProvider,
@@ -142,7 +143,7 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
       levels: recorder.levels,
       log: yield* sim.log
     }
-  })
+  }).pipe(Effect.provide(ProviderSim.layer(Scenarios.providerOf(scenario))))
 
   return Simulation.run(whole, {
     seed: `${strategy.name}/${scenario.seed}`,
