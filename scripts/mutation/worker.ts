@@ -81,7 +81,9 @@ export const work = async ({ folder, tests, within }: Work): Promise<void> => {
     }
   }
   const { collect, tasks } = await import("./vitest.ts")
-  for (const path of tests.flatMap((glob) => globSync(glob, { cwd: root }).toSorted())) {
+  const paths = tests.flatMap((glob) => globSync(glob, { cwd: root }).toSorted())
+  if (paths.length === 0) return say({ problem: `no tests are at ${tests.join()}` })
+  for (const path of paths) {
     collect(path)
     await import(pathToFileURL(join(root, path)).href)
   }

@@ -63,9 +63,9 @@ export const restore = (pool: Law.Pool, { dimensions, window }: Memory, elapsed:
   for (const meter of pool.meters) {
     const remembered = dimensions[meter.dimension]
     if (remembered === undefined) continue
-    const { level, mean, rate = Infinity } = remembered
+    const { level, mean, rate } = remembered
     meter.mean = mean
-    if (rate > 0 && rate < meter.limit) {
+    if (rate !== undefined) {
       Meter.restart(meter, rate, 0)
       if (meter.dimension !== "requests") pool.opening = undefined
     }

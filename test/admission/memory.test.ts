@@ -79,6 +79,18 @@ describe("what a pool has learned", () => {
     assert.strictEqual(meterOf(given(used, { tokens: { perSecond: 100 } })).limit, 0.1)
   })
 
+  it("is a mean charge alone, where no more is known, which limits nothing", () => {
+    const mean = { limit: undefined, burst: undefined, rate: undefined, level: 0, mean: 700 }
+    const pool = given({ dimensions: { tokens: mean }, window: undefined }, {})
+    assert.isDefined(pool.opening)
+    assert.strictEqual(meterOf(pool).mean, 700)
+    // What is learned next has a number to begin with.
+    Law.observe(pool, undefined, readings(10, 50_000), 0)
+    assert.closeTo(meterOf(pool).level, 50_000, 1_000)
+    const level = meterOf(given({ dimensions: { tokens: mean }, window: undefined }, {})).level
+    assert.isFalse(Number.isNaN(level))
+  })
+
   it("is how many calls may be in flight", () => {
     const pool = poolOf(Law, stated)
     pool.window.size = 7

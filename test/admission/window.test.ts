@@ -199,11 +199,21 @@ describe("window", () => {
       assert.strictEqual(Window.grow(window, 200, 100), 300)
     })
 
-    it("takes rejections of calls that did not find it full for nothing", () => {
+    it("takes nothing of calls that did not find it full for a reason to grow or to wait", () => {
+      for (const inFlight of [10, 18]) {
+        const window = found()
+        acceptedAt(window, inFlight, 100)
+        assert.strictEqual(after(window, 0), 19)
+        fill(window, 10)
+        rejectedAt(window, inFlight)
+        assert.strictEqual(after(window, 0), 20)
+      }
+    })
+
+    it("shrinks by rejections of calls that nearly fill it, too", () => {
       const window = found()
-      fill(window, 10)
-      rejectedAt(window, 10)
-      assert.strictEqual(after(window, 0), 20)
+      for (let i = 0; i < 20 && window.size === 19; i++) rejectedAt(window, 18)
+      assert.strictEqual(window.size, 17)
     })
 
     it("needs twice as many calls after each attempt that failed, at most 80, and ten again after three steps", () => {
@@ -220,7 +230,8 @@ describe("window", () => {
       assert.deepStrictEqual(needs, [10, 40 + 4, 80 + 4, 80 + 4, 80 + 4])
       fill(window, 4)
       const { size } = window
-      assert.deepStrictEqual([after(window, 80), after(window, 80), after(window, 80)], [size + 1, size + 3, size + 7])
+      assert.deepStrictEqual([after(window, 80), after(window, 80)], [size + 1, size + 3])
+      assert.deepStrictEqual([after(window, 79), after(window, 1)], [size + 3, size + 7])
       assert.strictEqual(after(window, 10), size + 15)
     })
 
@@ -238,6 +249,23 @@ describe("window", () => {
       acceptedAt(window, 20, 100)
       for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, 20, 22.9)
       assert.strictEqual(window.size, 22)
+    })
+
+    it("is two at the least, and one of two calls that are rejected tells as much as any", () => {
+      const window = Window.make()
+      acceptedAt(window, 2, 100)
+      for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, 3)
+      assert.strictEqual(window.size, 2)
+      // As long as pairs of calls are accepted, a third that is rejected now and then is chance.
+      const lucky = Window.make()
+      for (let i = 0; i < 100; i++) {
+        acceptedAt(lucky, 2, 30)
+        rejectedAt(lucky, 3)
+      }
+      assert.strictEqual(lucky.size, Infinity)
+      const pair = Window.make()
+      for (let i = 0; i < 20 && pair.size === Infinity; i++) rejectedAt(pair, 2, 5)
+      assert.strictEqual(pair.size, 5)
     })
 
     it("does not shrink twice for the same rejections", () => {
