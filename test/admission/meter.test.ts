@@ -15,7 +15,219 @@ const cutMeter = (random: () => number, isLimited = random() < 0.7): Meter.Meter
   return meter
 }
 
+/** A bucket of 1,000 a second that holds 10,000, of which a share was measured. */
+const measured = (share = 0.5, limit = 1): Meter.Meter => {
+  const meter = Meter.make("tokens", 0, limit, 10_000 * limit)
+  meter.mean = 100 * limit
+  Meter.restart(meter, share * limit, 0)
+  return meter
+}
+
 describe("meter", () => {
+  it("does not depend on the unit that is counted", () => {
+    for (const seed of seeds.slice(0, 80)) {
+      for (const unit of [1 / 1_024, 4_096]) {
+        const of = (unit: number): ReadonlyArray<number> => {
+          const random = mulberry(seed)
+          const isLimited = random() < 0.7
+          const meter = Meter.make("tokens", 0, isLimited ? unit : Infinity, random() < 0.5 ? undefined : 5_000 * unit)
+          const trace: Array<number> = []
+          for (let step = 1; step <= 30; step++) {
+            const charge = unit * Math.ceil(1_000 * random())
+            Meter.advance(meter, meter.at + 2_000 * random() ** 4, random() < 0.1 ? 0 : Infinity)
+            trace.push(
+              Meter.wait(meter, charge, Infinity, random() < 0.3 ? 50 : 0),
+              Meter.rateAt(meter, meter.at) / unit
+            )
+            Meter.take(meter, charge, step)
+            if (random() < 0.2) Meter.restart(meter, unit * random(), random() < 0.5 ? -1 : 0)
+            if (random() < 0.3) Meter.settle(meter, charge, 0.3 * charge, true, true)
+            if (random() < 0.05) Meter.setLimit(meter, unit * (0.2 + random()))
+            if (random() < 0.05) Meter.pin(meter, meter.at)
+            if (random() < 0.02) Object.assign(meter, { ramp: Meter.recentRate(meter, meter.at), rampAt: meter.at })
+            trace.push(meter.period, Meter.recentRate(meter, meter.at) / unit)
+            if (meter.peak < Infinity) trace.push(meter.level / unit)
+          }
+          return trace
+        }
+        const [one, other] = [of(1), of(unit)]
+        const differs = (value: number, i: number): boolean =>
+          value !== other[i] && !(Math.abs(value - other[i]!) <= 1 + 1e-6 * Math.abs(value))
+        assert.strictEqual(one.findIndex(differs), -1, `seed ${seed}`)
+      }
+    }
+  })
+
+  it("lets in what is there to the billionth of a charge, and keeps its reserve back", () => {
+    const billion = 1e9
+    const meter = Meter.make("tokens", 0, 1, 2 * billion)
+    for (const [level, fits] of [
+      [billion, true],
+      [billion - 1, true],
+      [billion - 2, false]
+    ] as const) {
+      meter.level = level
+      assert.strictEqual(Meter.wait(meter, billion, Infinity) === 0, fits, `${level}`)
+    }
+    meter.level = billion
+    meter.reserve = 500
+    assert.closeTo(Meter.wait(meter, billion, Infinity), 500, 1)
+    meter.reserve = 0
+    assert.strictEqual(Meter.wait(meter, 0, Infinity), 0)
+  })
+
+  it("keeps back what is refilled while a call is on its way, or its reserve where that is more", () => {
+    const meter = Meter.make("tokens", 0, 1, 1_000)
+    meter.level = 500
+    assert.strictEqual(Meter.wait(meter, 450, Infinity, 50), 0)
+    assert.closeTo(Meter.wait(meter, 500, Infinity, 50), 50, 1e-6)
+    meter.reserve = 80
+    assert.closeTo(Meter.wait(meter, 500, Infinity, 50), 80, 1e-6)
+  })
+
+  it("holds as much as one call had, where nobody says how much it holds", () => {
+    const meter = Meter.make("tokens", 0, 1)
+    Meter.setLimit(meter, 1)
+    assert.strictEqual(Meter.burst(meter), 3_000)
+    Meter.take(meter, 10_000, 1)
+    Meter.take(meter, 100, 2)
+    assert.closeTo(Meter.burst(meter), 10_000, 11)
+    Meter.advance(meter, 60_000, Infinity)
+    assert.closeTo(meter.level, 10_000, 11)
+    // Of a share less is there.
+    const part = Meter.make("tokens", 0, 1)
+    Meter.restart(part, 0.5, 0)
+    assert.strictEqual(Meter.burst(part), 1_500)
+  })
+
+  it("holds no more when its share or its limit has become less", () => {
+    const meter = Meter.make("tokens", 0, 1)
+    meter.level = 3_000
+    Meter.restart(meter, 0.5, 0)
+    assert.strictEqual(meter.level, 1_500)
+    const other = Meter.make("tokens", 0, 1)
+    other.level = 3_000
+    Meter.setLimit(other, 0.5)
+    assert.strictEqual(other.level, 1_500)
+  })
+
+  it("tries more at intervals of the geometric mean of a minute and the gap between calls, of 1 to 4 s", () => {
+    for (const [mean, period] of [
+      [1, 1_000],
+      [100, Math.sqrt(100 * 60_000)],
+      [100_000, 4_000]
+    ] as const) {
+      const meter = Meter.make("tokens", 0, 2, 1_000)
+      meter.mean = 2 * mean
+      Meter.restart(meter, 2, 0)
+      assert.closeTo(meter.period, period, 1e-9)
+    }
+  })
+
+  it("goes by a smaller limit than its share, and no slower by a larger one", () => {
+    const meter = measured(0.5)
+    Meter.setLimit(meter, 0.3)
+    assert.strictEqual(Meter.rate(meter), 0.3)
+    // That it was the whole is known, so that more of a limit is used at once.
+    Meter.setLimit(meter, 0.6)
+    assert.strictEqual(Meter.rate(meter), 0.6)
+  })
+
+  it("keeps what it has measured when its limit is not known any more, and not what it was said to hold", () => {
+    const meter = measured(0.5)
+    Meter.forget(meter)
+    assert.strictEqual(Meter.rate(meter), 0.5)
+    assert.deepStrictEqual([meter.burst, meter.limit], [undefined, Infinity])
+  })
+
+  it("counts what was used as what went through it", () => {
+    const meter = Meter.make("tokens", 0, 1, 1_000)
+    Meter.take(meter, 600, 1)
+    Meter.settle(meter, 600, 200, true, true)
+    assert.closeTo(Meter.recentRate(meter, 60_000), 200 / 60_000 / (1 - Math.exp(-1)), 1e-9)
+    Meter.settle(meter, 500, 0, true, true)
+    assert.strictEqual(Meter.recentRate(meter, 60_000), 0)
+  })
+
+  it("says to the digit when a charge fits, where its rate does not grow", () => {
+    const meter = measured(0.3)
+    meter.level = 0
+    assert.closeTo(Meter.wait(meter, 1_000, 0), 1_000 / 0.3, 1e-6, "headers measure the share")
+    Object.assign(meter, { ramp: 0.1, rampAt: 0, mean: 5_000 })
+    assert.closeTo(Meter.wait(meter, 1_000, Infinity), 10_000, 1e-6, "the provider bounds growth")
+  })
+
+  it("grows while it is at most half full", () => {
+    const meter = measured()
+    for (const [level, isUsed] of [
+      [5_000, true],
+      [5_001, false]
+    ] as const) {
+      assert.strictEqual(Meter.isUsed({ ...meter, level }), isUsed)
+    }
+  })
+
+  it("does not go back in time", () => {
+    const meter = measured()
+    Meter.take(meter, 2_000, 1)
+    Meter.advance(meter, 1_000, Infinity)
+    const before = { ...meter }
+    Meter.advance(meter, 500, Infinity)
+    assert.deepStrictEqual(meter, before)
+  })
+
+  it("knows the mean charge and, for a while, the largest", () => {
+    const meter = Meter.make("tokens", 0, 1, 1_000)
+    for (let call = 1; call <= 10; call++) Meter.take(meter, 50, call)
+    assert.strictEqual(meter.mean, 50)
+    for (let call = 11; call <= 1_000; call++) Meter.take(meter, 150, call)
+    assert.closeTo(meter.mean, 150, 1e-3)
+    Meter.take(meter, 1e6, 1_001)
+    assert.strictEqual(meter.largest, 1e6)
+    for (let call = 1_002; call <= 2_000; call++) Meter.take(meter, 150, call)
+    assert.closeTo(meter.largest, 1e6 * 0.999 ** 999, 1)
+  })
+
+  it("tells what was accepted from what was rejected, of all that was sent", () => {
+    const meter = Meter.make("tokens", 0, 1, 10_000)
+    for (let i = 1; i <= 3; i++) Meter.take(meter, 100, i)
+    Meter.settle(meter, 100, 30, true, true)
+    assert.deepStrictEqual([meter.sum, meter.rejected], [230, 0])
+    Meter.settle(meter, 100, 0, true, false)
+    assert.deepStrictEqual([meter.sum, meter.rejected], [130, 100])
+    // A provider may charge for a rejection.
+    Meter.settle(meter, 100, 40, true, false)
+    assert.deepStrictEqual([meter.sum, meter.rejected], [70, 160])
+  })
+
+  it("goes on at what went through it lately, or one call in a period, where no limit is known", () => {
+    const meter = Meter.make("tokens", 0)
+    Meter.pin(meter, 1_000)
+    assert.strictEqual(Meter.rate(meter), Infinity, "nothing went through it")
+    Meter.take(meter, 4_000, 1)
+    const much = { ...meter, recent: 600_000 }
+    Meter.pin(much, 60_000)
+    assert.closeTo(Meter.rate(much), 10 / (1 - Math.exp(-1)), 1e-9)
+    const little = { ...meter, recent: 0 }
+    Meter.pin(little, 60_000)
+    assert.strictEqual(Meter.rate(little), 1)
+    Meter.pin(much, 600_000)
+    assert.closeTo(Meter.rate(much), 10 / (1 - Math.exp(-1)), 1e-9, "what is known stays")
+  })
+
+  it("lets a mean call go while growth is bounded, however little it is bounded to", () => {
+    const meter = measured()
+    Object.assign(meter, { ramp: 0.01, rampAt: 0, level: 0 })
+    assert.strictEqual(Meter.burst(meter), 100)
+    meter.mean = 1
+    assert.strictEqual(Meter.burst(meter), 5)
+    // Nor is more refilled than that.
+    Meter.advance(meter, 100, Infinity)
+    assert.closeTo(meter.level, 1, 1e-3)
+    Meter.advance(meter, 60_000, Infinity)
+    assert.isAtMost(meter.level, 10)
+  })
+
   it("holds the same whether it was brought up to date in one step or in many", () => {
     for (const seed of seeds) {
       const random = mulberry(seed)
