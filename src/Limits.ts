@@ -3,13 +3,13 @@
  *
  * A provider limits several **dimensions** at once: requests, input tokens, output tokens, or both kinds of tokens
  * together. A {@link Limit} says how much of one dimension it grants and how it counts. {@link Limits} are those of a pool,
- * {@link Pools} those of several. An {@link Estimate}, a {@link Usage} and a {@link Charge} are amounts over the same
- * dimensions, and a {@link Signal} is what a response says of them.
+ * {@link Pools} those of several. An {@link Estimate} and a {@link Usage} are amounts over the same dimensions, and a
+ * {@link Signal} is what a response says of them.
  *
  * Everything here is a plain value. Nothing reads a clock or does I/O.
  *
  * @since 0.1.0
  */
-export { type Charge, Dimension, type Estimate, type Usage } from "./limits/amounts.ts"
+export { Dimension, type Estimate, type Usage } from "./limits/amounts.ts"
 export type { Limit, Limits, Pools } from "./limits/rules.ts"
 export type { Signal } from "./limits/signal.ts"

@@ -907,7 +907,7 @@ describe("Governor", () => {
       Effect.gen(function* () {
         // Regression: the first was cut, and the call then refused for the second.
         const guessed: Governor.Call = { model: "m", bytes: 4_000, maxTokens: 9_000 }
-        const charges: Array<Limits.Charge> = []
+        const charges: Array<Limits.Usage> = []
         const attempt = (ticket: Governor.Ticket) => {
           charges.push(ticket.reservation.charge)
           return Effect.interrupt

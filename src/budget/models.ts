@@ -139,7 +139,7 @@ export interface Reservation {
   readonly pool: string
   readonly agent: string
   /** What is held, per limited dimension. */
-  readonly charge: Limits.Charge
+  readonly charge: Limits.Usage
   /** How long the call was queued. */
   readonly waited: Duration.Duration
   /** The dimension that it waited for last, if it had to wait for one. */
@@ -208,7 +208,7 @@ export type { DimensionStatus } from "../admission/status.ts"
 export interface WaiterStatus {
   readonly agent: string
   readonly priority: number
-  readonly charge: Limits.Charge
+  readonly charge: Limits.Usage
   readonly waitedMillis: number
   /** How long it still waits if all calls use what was estimated. */
   readonly expectedMillis: number

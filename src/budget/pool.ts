@@ -455,13 +455,13 @@ export class Pool implements Host<Waiter> {
   }
 
   /** An event of the law: it takes effect at once, and where processes share the pool for all of them. */
-  private apply<A>(run: (law: Law.Pool, now: number) => A, held?: HeldReservation, used?: Limits.Charge): A {
+  private apply<A>(run: (law: Law.Pool, now: number) => A, held?: HeldReservation, used?: Amounts.Charge): A {
     if (this.exchange !== undefined) return this.exchange.apply(run, held?.ticket, used)
     return run(this.meters.ref.current, this.clockNow())
   }
 
   /** Ends a reservation: what it reserved is replaced by what it used. Only the first end counts. */
-  settle(held: HeldReservation, used: Limits.Charge, outcome: "success" | "failure"): void {
+  settle(held: HeldReservation, used: Amounts.Charge, outcome: "success" | "failure"): void {
     if (!this.close(held)) return
     const { isAccepted, ticket } = held
     const end = (law: Law.Pool, now: number): void => {
@@ -495,7 +495,7 @@ export class Pool implements Host<Waiter> {
   }
 
   /** Agents share what is used, not what is asked for, and a call that was rejected has not had its turn. */
-  private account(held: HeldReservation, used: Limits.Charge, isServed: boolean): void {
+  private account(held: HeldReservation, used: Amounts.Charge, isServed: boolean): void {
     const { charge } = held.ticket
     const { debt, refunded } = this.options.counts
     for (const dimension of tokens) {
@@ -545,7 +545,7 @@ export class Pool implements Host<Waiter> {
       readonly reason: Pushback
       readonly retryAfter: number | undefined
       readonly readings: Law.Readings | undefined
-      readonly used: Limits.Charge
+      readonly used: Amounts.Charge
     }
   ): Law.Verdict {
     if (!this.close(held)) return "isolated"
@@ -649,7 +649,7 @@ export class Pool implements Host<Waiter> {
   }
 
   /** The part of a charge that is limited. */
-  limited(charge: Amounts.Whole): Limits.Charge {
+  limited(charge: Amounts.Whole): Amounts.Charge {
     return Amounts.mapDimensions(charge, (amount, dimension) =>
       this.law.caps[dimension] !== undefined ||
       this.law.meters.some((each) => each.dimension === dimension && each.limit < Infinity)

@@ -46,7 +46,7 @@ export class HeldReservation implements Reservation {
   get pool(): string {
     return this.owner.name
   }
-  get charge(): Limits.Charge {
+  get charge(): Amounts.Charge {
     return this.owner.limited(this.ticket.charge)
   }
   get waited(): Duration.Duration {

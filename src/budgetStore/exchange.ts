@@ -11,7 +11,6 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import * as Law from "../admission/law.ts"
-import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Fleet from "./fleet.ts"
 import type { Front, Host, Outcome, Plan } from "./host.ts"
@@ -128,7 +127,7 @@ export class Exchange<W> {
   // ---------------------------------------------------------------------------
 
   /** Applies an event: here at once, and for all processes with the next commit. `used` is given if it ends the call. */
-  apply<A>(run: (law: Law.Pool, now: number) => A, ticket: Law.Ticket | undefined, used?: Limits.Charge): A {
+  apply<A>(run: (law: Law.Pool, now: number) => A, ticket: Law.Ticket | undefined, used?: Amounts.Charge): A {
     const now = this.now()
     const { alone } = this
     if (ticket !== undefined && used !== undefined) this.end(ticket, used)
@@ -146,7 +145,7 @@ export class Exchange<W> {
     return result
   }
 
-  private end(ticket: Law.Ticket, used: Limits.Charge): void {
+  private end(ticket: Law.Ticket, used: Amounts.Charge): void {
     this.open.delete(ticket)
     this.spent = Fleet.plus(this.spent, Fleet.plus({ ...ticket.charge, ...used }, ticket.charge, -1))
   }

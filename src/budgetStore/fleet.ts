@@ -92,7 +92,7 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
 }
 
 /** Takes an amount from every level, or returns it. */
-const charge = (law: Law.Pool, amount: Limits.Charge, sign: 1 | -1, at: number): void => {
+const charge = (law: Law.Pool, amount: Amounts.Charge, sign: 1 | -1, at: number): void => {
   for (const dimension of Amounts.dimensions) {
     const change = sign * (amount[dimension] ?? 0)
     const cap = law.caps[dimension]

@@ -30,7 +30,7 @@ export interface Part {
   /** Its share of the calls in flight; `Infinity` if they are not limited. */
   readonly calls: number
   /** Its share of what is left of quotas. */
-  readonly quotas: Limits.Charge
+  readonly quotas: Amounts.Charge
   /** The process may use the part from `fromMillis` after its last commit; the others keep it until `untilMillis` after. */
   readonly fromMillis: number
   readonly untilMillis: number

@@ -23,9 +23,9 @@ export interface ProcessStatus {
   readonly leaseMillis: number
   readonly inFlight: number
   /** What its calls in flight have reserved, in the dimensions that the pool limits. */
-  readonly held: Limits.Charge
+  readonly held: Limits.Usage
   /** What the first caller in its queue waits for; `undefined` if nobody waits. */
-  readonly waiting: Limits.Charge | undefined
+  readonly waiting: Limits.Usage | undefined
 }
 
 /**
@@ -60,7 +60,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   Fleet.absorb(state, time)
   Fleet.count(state)
   const dimensions = dimensionsOf(law, time)
-  const limited = (charge: Amounts.Whole): Limits.Charge =>
+  const limited = (charge: Amounts.Whole): Amounts.Charge =>
     Amounts.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
   const left = law.gate.until - time
   return {

@@ -82,7 +82,7 @@ export interface Options {
    *
    * @default all of it
    */
-  readonly levels?: Limits.Charge | undefined
+  readonly levels?: Limits.Usage | undefined
 }
 
 // -----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ export interface Agent {
 export interface Setup {
   readonly limits: Limits.Limits
   /** What is left of each at the start; all of it where nothing is said. */
-  readonly levels: Limits.Charge
+  readonly levels: Limits.Usage
   readonly concurrency: number
 }
 
@@ -72,7 +72,7 @@ interface Waiting extends Entry {
 interface Running {
   readonly service: Service
   readonly ticket: Law.Ticket
-  readonly used: Limits.Charge
+  readonly used: Amounts.Charge
 }
 
 /** A call ends, or an agent starts; then the agent makes its next call. */

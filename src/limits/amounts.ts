@@ -64,9 +64,6 @@ export type PerDimension<A> = { readonly [D in Dimension]?: A }
 
 /**
  * An amount for every dimension that a pool limits.
- *
- * @category models
- * @since 0.1.0
  */
 export type Charge = PerDimension<number>
 

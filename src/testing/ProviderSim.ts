@@ -155,7 +155,7 @@ export class ProviderSim extends Context.Service<
     /** The most that ran at once. */
     readonly peakInFlight: Effect.Effect<number>
     /** What is left of each limit of a model's pool, in the dimension's unit; below zero in debt. */
-    readonly left: (model: string) => Effect.Effect<Limits.Charge>
+    readonly left: (model: string) => Effect.Effect<Limits.Usage>
   }
 >()("floodgate/testing/ProviderSim/ProviderSim") {}
 

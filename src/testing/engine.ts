@@ -131,7 +131,7 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: Amounts.Wh
   return worst
 }
 
-const levels = (pool: Pool): Limits.Charge => Amounts.mapDimensions(pool.gauges, Gauge.left)
+const levels = (pool: Pool): Amounts.Charge => Amounts.mapDimensions(pool.gauges, Gauge.left)
 
 const record = (
   state: State,
@@ -399,7 +399,7 @@ export const stats = (state: State, now: number): Stats => {
 }
 
 /** What is left of each limit of a model's pool at `now`; below zero in debt. */
-export const left = (state: State, now: number, model: string): Limits.Charge => {
+export const left = (state: State, now: number, model: string): Amounts.Charge => {
   advance(state, now)
   return levels(poolOf(state, model))
 }

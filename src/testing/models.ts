@@ -352,7 +352,7 @@ export interface Entry {
   /** Whether the caller aborted before the end. */
   readonly aborted: boolean
   /** The level of each dimension right after the decision. */
-  readonly left: Limits.Charge
+  readonly left: Limits.Usage
 }
 
 /**

@@ -40,7 +40,7 @@ const toJson = (pools: Pools) => ({
   }))
 })
 
-const charge = (amounts: Limits.Charge): string => {
+const charge = (amounts: Limits.Usage): string => {
   const parts = Limits.Dimension.literals.flatMap((dimension) => {
     const amount = dimension === "requests" ? undefined : amounts[dimension]
     return amount === undefined || amount === 0 ? [] : [`${View.short(amount)} ${View.names[dimension]}`]

@@ -20,9 +20,9 @@ import type { Agent, Call, Scenario } from "./scenario.ts"
  * @since 0.2.0
  */
 export interface Believed {
-  readonly left: Limits.Charge
+  readonly left: Limits.Usage
   /** The rates that it uses. */
-  readonly perSecond: Limits.Charge
+  readonly perSecond: Limits.Usage
 }
 
 /**

@@ -18,7 +18,7 @@ export interface Ahead {
   /** Calls that were answered. */
   readonly done: number
   /** Its call that is with the provider: for how many seconds, and what is reserved for it. */
-  readonly out: { readonly seconds: number; readonly charge: Limits.Charge } | undefined
+  readonly out: { readonly seconds: number; readonly charge: Limits.Usage } | undefined
 }
 
 /**
@@ -36,7 +36,7 @@ const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
 /** What an agent still has to do: its call that is with the provider, and those after it. */
 interface Work {
   readonly name: string
-  readonly out: { readonly call: Workload.Call; readonly seconds: number; readonly charge: Limits.Charge } | undefined
+  readonly out: { readonly call: Workload.Call; readonly seconds: number; readonly charge: Limits.Usage } | undefined
   readonly calls: ReadonlyArray<Workload.Call>
 }
 
@@ -51,7 +51,7 @@ const workOf = (agents: ReadonlyArray<Ahead>, learned: Workload.Learned, count: 
   })
 }
 
-const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.Charge> => ({
+const usageOf = ({ inputTokens, outputTokens }: Workload.Call): { readonly [D in Limits.Dimension]: number } => ({
   requests: 1,
   inputTokens,
   outputTokens,
@@ -62,7 +62,7 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.Call): Required<Limits.
  * What is left of each limit once all that is out is back. What was reserved beyond its use is given back then: before the
  * first answers that is several times what calls use, so that a level without it means a wait that never comes.
  */
-const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Charge =>
+const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Usage =>
   mapDimensions(dimensions, ({ capacity, level }, dimension) => {
     const back = work.reduce((level, { out }) => {
       if (out === undefined) return level

@@ -28,7 +28,7 @@ import * as Steps from "./steps.ts"
 export type Event =
   | { readonly event: "asked"; readonly agent: string; readonly step: string }
   /** The budget let an attempt go, and reserved that much for it. */
-  | { readonly event: "admitted"; readonly agent: string; readonly step: string; readonly charge: Limits.Charge }
+  | { readonly event: "admitted"; readonly agent: string; readonly step: string; readonly charge: Limits.Usage }
   /** An attempt that failed; another may follow. */
   | { readonly event: "failed"; readonly agent: string; readonly step: string }
   | {
@@ -96,7 +96,7 @@ export class NoAnswer extends Schema.TaggedError<NoAnswer>("floodgate/cli/run/No
 
 /** Who hears of the attempts of the call that runs. */
 const Attempts = Context.Reference<{
-  readonly admitted: (charge: Limits.Charge) => Effect.Effect<void>
+  readonly admitted: (charge: Limits.Usage) => Effect.Effect<void>
   readonly failed: Effect.Effect<void>
 }>("floodgate/cli/run/Attempts", { defaultValue: () => ({ admitted: () => Effect.void, failed: Effect.void }) })
 
@@ -145,7 +145,7 @@ const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const attempts = {
-          admitted: (charge: Limits.Charge) => report({ event: "admitted", agent, step, charge }),
+          admitted: (charge: Limits.Usage) => report({ event: "admitted", agent, step, charge }),
           failed: report({ event: "failed", agent, step })
         }
         const message = yield* client

@@ -38,7 +38,7 @@ const recording = (
   provider: LlmProvider["Service"],
   now: Effect.Effect<number>,
   open: ReadonlyMap<string, Report.Run.Call>,
-  reserved: ReadonlyMap<string, Limits.Charge>
+  reserved: ReadonlyMap<string, Limits.Usage>
 ): LlmProvider["Service"] => ({
   ...provider,
   create: Effect.fnUntraced(function* (params) {
@@ -73,7 +73,7 @@ export const make = (): Recorder => {
   /** An agent makes one call at a time. */
   const open = new Map<string, Report.Run.Call>()
   /** What is reserved for the request that an agent sends next. */
-  const reserved = new Map<string, Limits.Charge>()
+  const reserved = new Map<string, Limits.Usage>()
 
   const close = (agent: string, at: number, outcome: Report.Run.Call["outcome"]): void => {
     const call = open.get(agent)

@@ -20,7 +20,7 @@ interface Row {
   /** Of its documents. */
   readonly bytes: number
   /** Its call that is with the provider: since when, in seconds of the run, and what is reserved for it. */
-  readonly out: { readonly since: number; readonly charge: Limits.Charge } | undefined
+  readonly out: { readonly since: number; readonly charge: Limits.Usage } | undefined
   readonly done: number
   readonly step: string | undefined
   readonly tokens: number

@@ -32,7 +32,7 @@ interface Tokens {
  */
 export interface Attempt extends Record.Attempt {
   /** What the budget reserved for it, as far as that is known. */
-  readonly charge: Limits.Charge | undefined
+  readonly charge: Limits.Usage | undefined
   /** Of one that succeeded. */
   usage: Tokens | undefined
 }
