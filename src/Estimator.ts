@@ -212,16 +212,21 @@ const margin = 1.15
 const maxProfiles = 1_000
 
 interface Memory {
+  readonly key: string
   readonly pool: string
   readonly kind: string | undefined
+  /** What all calls of the pool taught, for those of a kind that knows too little. */
+  ofPool: Memory | undefined
   tokensPerByte: Learning.Trend | undefined
   cachedShare: Learning.Trend | undefined
   readonly outputs: Learning.Recent
 }
 
-const nothing = (pool: string, kind: string | undefined): Memory => ({
+const nothing = (key: string, pool: string, kind: string | undefined): Memory => ({
+  key,
   pool,
   kind,
+  ofPool: undefined,
   tokensPerByte: undefined,
   cachedShare: undefined,
   outputs: Learning.recent([])
@@ -237,27 +242,22 @@ const shareOf = ({ thinking, together = 1 }: Call, outputs: Learning.Recent): nu
   return margin * (mean + (alone - mean) / Math.sqrt(Math.max(1, together)))
 }
 
-const outputOf = (call: Call, { outputs }: Memory, pool: Memory | undefined): number => {
+const outputOf = (call: Call, { ofPool, outputs }: Memory): number => {
   const known = outputs.values.length >= enough
-  const borrowed = pool !== undefined && pool.outputs.values.length >= enough
+  const borrowed = ofPool !== undefined && ofPool.outputs.values.length >= enough
   const first = call.thinking === true ? firstOutputThinking : firstOutput
   const expected = known
     ? shareOf(call, outputs)
-    : Math.max(borrowed ? shareOf(call, pool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
+    : Math.max(borrowed ? shareOf(call, ofPool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
   return Math.min(Math.ceil(expected), call.maxTokens ?? mostAmount)
 }
 
 /** A reply that was cut off tells nothing but that it is as long as its limit: news only where no longer one was expected. */
-const isNews = (call: Call, memory: Memory, pool: Memory | undefined, output: number): boolean =>
-  output < (call.maxTokens ?? Infinity) ||
-  margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory, pool)
+const isNews = (call: Call, memory: Memory, output: number): boolean =>
+  output < (call.maxTokens ?? Infinity) || margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory)
 
-const expect = (
-  call: Call,
-  memory: Memory,
-  pool: Memory | undefined
-): Parameters<Accounting.Accounting["estimate"]>[0] => {
-  const { cachedShare, tokensPerByte = pool?.tokensPerByte } = memory
+const expect = (call: Call, memory: Memory): Parameters<Accounting.Accounting["estimate"]>[0] => {
+  const { cachedShare, tokensPerByte = memory.ofPool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.min(mostAmount, Math.ceil(call.bytes * perByte))
   const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
@@ -265,15 +265,15 @@ const expect = (
   return {
     inputTokens: prompt - cachedTokens,
     cachedTokens,
-    outputTokens: outputOf(call, memory, pool),
+    outputTokens: outputOf(call, memory),
     maxTokens: call.maxTokens
   }
 }
 
-const learn = (call: Call, memory: Memory, pool: Memory | undefined, actual: Accounting.Actual): void => {
+const learn = (call: Call, memory: Memory, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = promptTokens(actual)
-  if (isAmount(outputTokens) && isNews(call, memory, pool, outputTokens)) Learning.push(memory.outputs, outputTokens)
+  if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) Learning.push(memory.outputs, outputTokens)
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return
   if (call.bytes > 0 && call.stored !== true)
@@ -310,35 +310,47 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
   Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
     const memories = new Map<string, Memory>()
-    for (const { cachedShare, kind, outputs, pool, tokensPerByte } of learned?.profiles ?? []) {
-      const memory = { pool, kind, tokensPerByte, cachedShare, outputs: Learning.recent(outputs) }
-      Recency.put(memories, keyOf(pool, kind), memory, maxProfiles)
+    const recall = (pool: string, kind: string | undefined): Memory => {
+      const key = keyOf(pool, kind)
+      const memory = memories.get(key) ?? nothing(key, pool, kind)
+      if (kind !== undefined) memory.ofPool ??= memories.get(keyOf(pool, undefined))
+      return memory
     }
-    /** What all calls of the pool taught is for those of a kind that knows too little. */
-    const poolOf = ({ kind, pool }: Call) => (kind === undefined ? undefined : memories.get(keyOf(pool, undefined)))
+    /** Keeps what was learned of a kind, and of its pool no shorter. */
+    const keep = (memory: Memory): void => {
+      Recency.put(memories, memory.key, memory, maxProfiles)
+      if (memory.ofPool !== undefined) Recency.put(memories, memory.ofPool.key, memory.ofPool, maxProfiles)
+    }
+    for (const { outputs, ...profile } of learned?.profiles ?? []) {
+      const key = keyOf(profile.pool, profile.kind)
+      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: Learning.recent(outputs) }
+      Recency.put(memories, key, memory, maxProfiles)
+    }
     return Estimator.of({
       accounting,
       estimate: (call) =>
         Effect.sync(() => {
-          const key = keyOf(call.pool, call.kind)
-          const memory = memories.get(key)
-          if (memory !== undefined) Recency.put(memories, key, memory, maxProfiles)
-          const expected = expect(call, memory ?? nothing(call.pool, call.kind), poolOf(call))
-          return (call.accounting ?? accounting).estimate(expected)
+          const memory = recall(call.pool, call.kind)
+          if (memories.has(memory.key)) keep(memory)
+          return (call.accounting ?? accounting).estimate(expect(call, memory))
         }),
       learn: (call, actual) =>
         Effect.sync(() => {
           const { kind, pool } = call
-          for (const of of kind === undefined ? [undefined] : [kind, undefined]) {
-            const key = keyOf(pool, of)
-            const memory = memories.get(key) ?? nothing(pool, of)
-            learn(call, memory, of === undefined ? undefined : poolOf(call), actual)
-            Recency.put(memories, key, memory, maxProfiles)
+          const memory = recall(pool, kind)
+          learn(call, memory, actual)
+          if (kind !== undefined) {
+            memory.ofPool ??= recall(pool, undefined)
+            learn(call, memory.ofPool, actual)
           }
+          keep(memory)
         }),
       learned: Effect.sync(() => ({
-        profiles: Array.from(memories.values(), ({ outputs, ...memory }) => ({
-          ...memory,
+        profiles: Array.from(memories.values(), ({ cachedShare, kind, outputs, pool, tokensPerByte }) => ({
+          pool,
+          kind,
+          tokensPerByte,
+          cachedShare,
           outputs: [...outputs.values]
         }))
       }))

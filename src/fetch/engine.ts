@@ -84,8 +84,7 @@ const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request
 /** Anthropic sends pings every few seconds; others send nothing while the model thinks. */
 const idleWithPings = Duration.minutes(1)
 const idleWithout = Duration.minutes(5)
-const idleDefault = ({ provider }: Protocol): Duration.Duration =>
-  provider === "anthropic" ? idleWithPings : idleWithout
+const idleOf = ({ provider }: Protocol): Duration.Duration => (provider === "anthropic" ? idleWithPings : idleWithout)
 
 // -----------------------------------------------------------------------------
 // Refusals
@@ -196,10 +195,7 @@ export const make = Effect.fnUntraced(function* (
     governor: yield* Governor.Governor,
     accounts: makeAccounts(),
     usageRequests: makeUsageRequests(),
-    patienceOf: ({ match: { protocol } }) => ({
-      silence: idle ?? durationOf("Floodgate.idleTimeout", idleDefault(protocol)),
-      stalled
-    }),
+    patienceOf: ({ match: { protocol } }) => ({ silence: idle ?? idleOf(protocol), stalled }),
     runFork: Effect.runForkWith(yield* Effect.context<never>())
   }
   return {

@@ -115,8 +115,8 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((reque
     }
   }
   return (request) => {
-    const caller = known.get(request) ?? describe(request)
-    known.set(request, caller)
+    let caller = known.get(request)
+    if (caller === undefined) known.set(request, (caller = describe(request)))
     return caller
   }
 }

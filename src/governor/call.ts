@@ -115,10 +115,9 @@ const ended = (trace: Trace.Trace, exit: Exit.Exit<unknown, unknown>): void => {
 /** Made outside of the call, because a stream keeps it for as long as it lasts. */
 const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => ended(trace, exit))
 
-const closed = (ticket: HeldTicket | undefined) => Effect.suspend(() => ticket?.close() ?? Effect.void)
-
-/** A ticket that outlives its attempt ends with the scope. */
-const closing = (ticket: HeldTicket) => Effect.addFinalizer(() => closed(ticket))
+/** A ticket that outlives its attempt ends with a scope. */
+const closing = (scope: Scope.Scope, ticket: HeldTicket) =>
+  Scope.addFinalizerExit(scope, () => ticket.close() ?? Effect.void)
 
 /** One admission, for code that makes its own attempts. */
 export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect<HeldTicket, CallError, Scope.Scope> =>
@@ -129,7 +128,7 @@ export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect
       const bounds = governed.bounds(governed.deadline)
       return Effect.tap(
         Effect.gen(() => governed.admission(bounds, restore)),
-        closing
+        (ticket) => closing(Context.getUnsafe(context, Scope.Scope), ticket)
       )
     })
   )
@@ -222,14 +221,12 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     if (ticket?.failed !== undefined) trace.waited += bounds.from - trace.failedAt
     const once = Effect.uninterruptibleMask((restore) => {
       const scope = within === undefined ? Scope.makeUnsafe() : Scope.forkUnsafe(within)
-      const made = Scope.provide(
-        Effect.gen(() => this.steps(bounds, restore)),
-        scope
-      )
+      const made = Scope.provide(this.made(bounds, restore, scope), scope)
       // A retry waits with empty hands: the scope closes when the attempt fails.
       return Effect.onExitPrimitive(made, (exit) => {
-        if (exit._tag === "Failure") return Effect.ensuring(closed(this.ticket), Scope.close(scope, exit))
-        return within === undefined ? Scope.closeUnsafe(scope, exit) : undefined
+        if (exit._tag === "Success") return within === undefined ? Scope.closeUnsafe(scope, exit) : undefined
+        const ended = Effect.suspend(() => this.ticket?.close() ?? Effect.void)
+        return Effect.ensuring(ended, Scope.close(scope, exit))
       }) as Effect.Effect<B, E | CallError, R>
     })
     if (how.cacheKey === undefined) return once
@@ -237,19 +234,22 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   }
 
   /** Reserves, sends, and settles. */
-  private *steps(bounds: Bounds, restore: Restore) {
-    const { uses } = this
-    const ticket = yield* this.admission(bounds, restore)
-    this.ticket = ticket
-    if (uses.within !== undefined) yield* closing(ticket)
-    const sent = Effect.suspend(() => {
-      ticket.send()
-      return uses.attempt(ticket)
+  private made(bounds: Bounds, restore: Restore, scope: Scope.Scope) {
+    return Effect.gen({ self: this }, function* () {
+      const { parts, uses } = this
+      const ticket = yield* this.admission(bounds, restore)
+      this.ticket = ticket
+      if (uses.within !== undefined) yield* closing(scope, ticket)
+      const sent = Effect.suspend(() => {
+        ticket.send()
+        return uses.attempt(ticket)
+      })
+      const isBounded = this.how.timeout !== undefined || parts.breaker !== undefined
+      const exit = yield* Effect.exit(restore(isBounded ? this.bounded(sent) : sent))
+      if (Exit.isSuccess(exit)) return yield* uses.conclude(ticket, exit.value)
+      if (!Cause.hasInterruptsOnly(exit.cause)) yield* ticket.fail(Cause.squash(exit.cause))
+      return yield* Effect.failCause(exit.cause)
     })
-    const exit = yield* Effect.exit(restore(this.bounded(sent)))
-    if (Exit.isSuccess(exit)) return yield* uses.conclude(ticket, exit.value)
-    if (!Cause.hasInterruptsOnly(exit.cause)) yield* ticket.fail(Cause.squash(exit.cause))
-    return yield* Effect.failCause(exit.cause)
   }
 
   /** Admits an attempt: pays for it, and reserves. To be run where nothing interrupts, and its ticket to be closed. */

@@ -34,7 +34,11 @@ export const headerReader = (source: object): HeaderReader => {
   }
   const { get } = record
   if (typeof get === "function") return (name) => valueOf(get.call(record, name))
-  return (name) => (Object.hasOwn(record, name) ? valueOf(record[name]) : undefined)
+  // Most headers that are looked for are absent, which is told at once.
+  return (name) => {
+    const value = record[name]
+    return value !== undefined && Object.hasOwn(record, name) ? valueOf(value) : undefined
+  }
 }
 
 const minute = 60_000
@@ -116,15 +120,15 @@ const named = (nameOf: (field: keyof Fields) => string): Names => ({
   reset: nameOf("reset")
 })
 
-const fieldsOf = (header: HeaderReader, { limit, remaining, reset }: Names): Fields => ({
-  limit: header(limit),
-  remaining: header(remaining),
-  reset: header(reset)
-})
+const fieldsOf = (header: HeaderReader, names: Names): Fields | undefined => {
+  const limit = header(names.limit)
+  const remaining = header(names.remaining)
+  return limit == null && remaining == null ? undefined : { limit, remaining, reset: header(names.reset) }
+}
 
 /** One dimension; undefined when none of its fields is usable. */
-const dimensionOf = (fields: Fields, now: number, roundedTo = 1): Signal.DimensionSignal | undefined => {
-  if (fields.limit == null && fields.remaining == null) return undefined
+const dimensionOf = (fields: Fields | undefined, now: number, roundedTo = 1): Signal.DimensionSignal | undefined => {
+  if (fields === undefined || (fields.limit == null && fields.remaining == null)) return undefined
   const limit = numberOf(fields.limit)
   // A limit of 0, -1 or a word means that the provider does not count this dimension: its other fields mean nothing.
   if (fields.limit != null && !(limit !== undefined && limit >= 1 && limit <= maxAmount)) return undefined
