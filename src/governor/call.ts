@@ -221,7 +221,10 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     if (ticket?.failed !== undefined) trace.waited += bounds.from - trace.failedAt
     const once = Effect.uninterruptibleMask((restore) => {
       const scope = within === undefined ? Scope.makeUnsafe() : Scope.forkUnsafe(within)
-      const made = Scope.provide(this.made(bounds, restore, scope), scope)
+      const made = Scope.provide(
+        Effect.gen(() => this.steps(bounds, restore, scope)),
+        scope
+      )
       // A retry waits with empty hands: the scope closes when the attempt fails.
       return Effect.onExitPrimitive(made, (exit) => {
         if (exit._tag === "Success") return within === undefined ? Scope.closeUnsafe(scope, exit) : undefined
@@ -234,22 +237,20 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   }
 
   /** Reserves, sends, and settles. */
-  private made(bounds: Bounds, restore: Restore, scope: Scope.Scope) {
-    return Effect.gen({ self: this }, function* () {
-      const { parts, uses } = this
-      const ticket = yield* this.admission(bounds, restore)
-      this.ticket = ticket
-      if (uses.within !== undefined) yield* closing(scope, ticket)
-      const sent = Effect.suspend(() => {
-        ticket.send()
-        return uses.attempt(ticket)
-      })
-      const isBounded = this.how.timeout !== undefined || parts.breaker !== undefined
-      const exit = yield* Effect.exit(restore(isBounded ? this.bounded(sent) : sent))
-      if (Exit.isSuccess(exit)) return yield* uses.conclude(ticket, exit.value)
-      if (!Cause.hasInterruptsOnly(exit.cause)) yield* ticket.fail(Cause.squash(exit.cause))
-      return yield* Effect.failCause(exit.cause)
+  private *steps(bounds: Bounds, restore: Restore, scope: Scope.Scope) {
+    const { parts, uses } = this
+    const ticket = yield* this.admission(bounds, restore)
+    this.ticket = ticket
+    if (uses.within !== undefined) yield* closing(scope, ticket)
+    const sent = Effect.suspend(() => {
+      ticket.send()
+      return uses.attempt(ticket)
     })
+    const isBounded = this.how.timeout !== undefined || parts.breaker !== undefined
+    const exit = yield* Effect.exit(restore(isBounded ? this.bounded(sent) : sent))
+    if (Exit.isSuccess(exit)) return yield* uses.conclude(ticket, exit.value)
+    if (!Cause.hasInterruptsOnly(exit.cause)) yield* ticket.fail(Cause.squash(exit.cause))
+    return yield* Effect.failCause(exit.cause)
   }
 
   /** Admits an attempt: pays for it, and reserves. To be run where nothing interrupts, and its ticket to be closed. */
