@@ -59,6 +59,8 @@ export class Exchange<W> {
   private view: State.State
   /** Whether a reply has arrived since the last failure. */
   private isKnown = false
+  /** Whether the base is more than what this process was started with: the store may be empty, and we know better. */
+  private hasState = false
   private hasJoined = false
   private pending: Array<Operation> = []
   /** Commits whose outcome is unknown. At most one of them was stored. */
@@ -93,7 +95,7 @@ export class Exchange<W> {
     this.host = host
     this.sharing = sharing
     this.id = id
-    this.view = State.make(host.config, this.now())
+    this.view = State.make(host.config, this.now(), id)
     this.base = { version: undefined, state: State.copy(this.view) }
   }
 
@@ -365,11 +367,12 @@ export class Exchange<W> {
     let done = this.doubted.find(({ next }) => next.version === stored?.version)
     const found = done?.state ?? (stored === undefined ? undefined : this.decode(stored.value))
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
-    const known = done?.state ?? (this.base.version === undefined ? undefined : this.base.state)
+    const known = done?.state ?? (this.hasState ? this.base.state : undefined)
     // The store may have lost a state that we know.
     const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
     const state = hasAll ? found! : Fleet.merge(known, found)
     this.base = { version: stored?.version, state }
+    this.hasState = true
     this.doubted = []
     const age = known === undefined ? Math.max(0, stored?.ageMillis ?? 0) : 0
     const offset = state.time + age - this.clockNow()
@@ -397,7 +400,7 @@ export class Exchange<W> {
     try {
       return State.decode(text)
     } catch (error) {
-      if (this.base.version === undefined) throw error
+      if (!this.hasState) throw error
       return undefined
     }
   }

@@ -261,26 +261,29 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   const millis = (to - from) * part.of
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
-    if (cap === undefined) continue
-    if (!cap.rule.quota) {
-      const { fullAt } = cap
-      Cap.settle(cap, 0, cap.rule.rate * millis, to)
-      // The part is charged continuously, and no call in flight accounts for it.
-      cap.fullAt = fullAt
-    } else if (part.keptTo === -Infinity) cap.level -= part.quotas[dimension] ?? 0
+    if (cap === undefined || cap.rule.quota) continue
+    const { fullAt } = cap
+    Cap.settle(cap, 0, cap.rule.rate * millis, to)
+    // The part is charged continuously, and no call in flight accounts for it.
+    cap.fullAt = fullAt
   }
+  if (part.keptTo === -Infinity) keepQuotas(law, part)
   for (const meter of law.meters) if (meter.peak < Infinity) meter.level -= Meter.rate(meter) * millis
   owner.part = { ...part, keptTo: to }
+}
+
+const keepQuotas = (law: Law.Pool, { quotas }: Part, sign: 1 | -1 = 1): void => {
+  for (const dimension of Amounts.dimensions) {
+    const cap = law.caps[dimension]
+    if (cap?.rule.quota === true) cap.level -= sign * (quotas[dimension] ?? 0)
+  }
 }
 
 /** Returns the part of quotas that was kept for a process: it has committed, and so reported what it used. */
 const takeBack = (law: Law.Pool, owner: Owner): void => {
   const { part } = owner
   if (part === undefined || part.keptTo === -Infinity) return
-  for (const dimension of Amounts.dimensions) {
-    const cap = law.caps[dimension]
-    if (cap?.rule.quota === true) cap.level += part.quotas[dimension] ?? 0
-  }
+  keepQuotas(law, part, -1)
   owner.part = { ...part, keptTo: -Infinity }
 }
 
@@ -359,8 +362,9 @@ export const comeBack = (
 // Stores that have lost a state
 // -----------------------------------------------------------------------------
 
-/** Whether a state includes another one: the commits of each process, and the time. */
+/** Whether a state includes another one: its origin, the commits of each process, and the time. */
 export const includes = (state: State, older: State): boolean =>
+  state.origin === older.origin &&
   state.time >= older.time &&
   Object.entries(older.owners).every(([id, owner]) => {
     const found = state.owners[id]
@@ -368,15 +372,18 @@ export const includes = (state: State, older: State): boolean =>
   })
 
 /**
- * Merges two states after the store has returned to an older one, from which some processes may have continued: the later
- * state, charged with what processes have spent according to the other one only.
+ * Merges two states after the store has returned to an older one, from which some processes may have continued, or after
+ * it was empty, and some have started anew: the later state, charged with what processes have spent according to the other
+ * one only.
  */
 export const merge = (one: State, other: State | undefined): State => {
   if (other === undefined) return one
   const [state, older] = one.time >= other.time ? [one, other] : [other, one]
+  const isSame = state.origin === older.origin
   for (const [id, owner] of Object.entries(older.owners)) {
     const found = state.owners[id]
-    if (found === undefined ? isForgotten(owner, state.time) : found.seq >= owner.seq) continue
+    // Only a state of the same origin can have forgotten a process.
+    if (found === undefined ? isSame && isForgotten(owner, state.time) : found.seq >= owner.seq) continue
     const spent = plus(owner.spent, found?.spent ?? Amounts.nothing, -1)
     for (const dimension of Amounts.dimensions) {
       const cap = state.law.caps[dimension]
@@ -387,10 +394,27 @@ export const merge = (one: State, other: State | undefined): State => {
       const least = -Meter.burst(meter)
       meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, least))
     }
-    state.owners[id] = owner
+    if (found !== undefined) takeBack(state.law, found)
+    const { part } = owner
+    if (part !== undefined && part.keptTo > -Infinity) keepQuotas(state.law, part)
+    state.owners[id] = isSame ? owner : translate(owner, older, state)
   }
   count(state)
   state.joined = Math.max(state.joined, older.joined)
-  state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until)
+  const ahead = isSame ? 0 : state.time - older.time
+  state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until + ahead)
   return state
+}
+
+/** A process of one state in the time, the turns and the ranks of another, which began elsewhere. */
+const translate = (owner: Owner, { time, virtual }: State, to: State): Owner => {
+  const ahead = to.time - time
+  return {
+    ...owner,
+    at: owner.at + ahead,
+    dueAt: owner.dueAt + ahead,
+    rank: to.joined++,
+    tag: owner.tag + to.virtual - virtual,
+    part: owner.part && { ...owner.part, keptTo: owner.part.keptTo + ahead }
+  }
 }

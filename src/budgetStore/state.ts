@@ -8,7 +8,7 @@ import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
 
 /** Incremented with every change of the state's form: processes of two versions must not read each other's states. */
-const format = 10
+const format = 11
 
 /** The key of a pool in a store, and the pool of a key. */
 export const keyOf = (pool: string): string => `${format}:${pool}`
@@ -71,6 +71,8 @@ export interface Owner {
 }
 
 export interface State {
+  /** The process that made it from nothing: states of two origins have nothing in common, not even the time. */
+  readonly origin: string
   /** The pool's time, which advances with the monotonic clocks of the processes and never goes back. */
   time: number
   /** The number of processes that have joined. */
@@ -86,7 +88,8 @@ export interface State {
   readonly owners: Record<string, Owner>
 }
 
-export const make = (config: Config, time: number): State => ({
+export const make = (config: Config, time: number, origin: string): State => ({
+  origin,
   time,
   joined: 0,
   started: config,
@@ -203,7 +206,7 @@ const aHead: Head = { priority: 0, charge: Amounts.nothing, weight: 0 }
 const aPart: Part = { of: 0, calls: Infinity, quotas: {}, fromMillis: 0, untilMillis: 0, keptTo: -Infinity }
 const aMeter = Meter.make("tokens", 0)
 const anOwner: Owner = { ...makeOwner({ name: "", leaseMillis: 0, lost: "keep" }, 0, 0, 0), dueAt: Infinity }
-const aState = make({ rules: {}, shares: {}, concurrency: Infinity }, 0)
+const aState = make({ rules: {}, shares: {}, concurrency: Infinity }, 0, "")
 const anOpening = aState.law.opening!
 const { law: aLaw, ...theState } = aState
 const theLaw: Law.Pool = { ...aLaw, opening: undefined }

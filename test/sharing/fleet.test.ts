@@ -9,11 +9,15 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Budget from "floodgate/Budget"
+import * as State from "../../src/budgetStore/state.ts"
+import { keyOf } from "../../src/redis/store.ts"
 import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import * as World from "./world.ts"
 
 const redis = await World.redis()
 const limit = { perSecond: 100_000, burst: 200_000 }
+/** Where the pool is in Redis. */
+const key = keyOf("world", State.keyOf("default"))
 
 /** Plays a scene in simulated time, on an empty store. */
 const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
@@ -334,7 +338,7 @@ describe("a process that dies", () => {
             yield* Effect.sleep(1_000)
           })
         yield* Effect.forEach(names(300), one, { discard: true })
-        return (redis.send(["HGET", "world:10%3Adefault", "value"]) as string | null)?.length ?? -1
+        return (redis.send(["HGET", key, "value"]) as string | null)?.length ?? -1
       })
     )
     assert.isAbove(size, 0)
@@ -644,7 +648,7 @@ describe("closing a budget (7)", () => {
 // -----------------------------------------------------------------------------
 
 describe("a state that is damaged", () => {
-  const damage = () => redis.send(["HSET", "world:10%3Adefault", "version", "odd", "value", '{"law":'])
+  const damage = () => redis.send(["HSET", key, "version", "odd", "value", '{"law":'])
   const call = { estimate: { tokens: 1 }, millis: 1 }
 
   it("is an error that says what to do, where nobody knows a better one", () => {

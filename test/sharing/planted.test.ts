@@ -73,7 +73,7 @@ const bugs: ReadonlyArray<Bug> = [
   {
     without: "the return of what was kept of a quota",
     file: "budgetStore/fleet.ts",
-    from: "if (cap?.rule.quota === true) cap.level += part.quotas[dimension] ?? 0",
+    from: "keepQuotas(law, part, -1)",
     to: ""
   },
   {
@@ -81,6 +81,22 @@ const bugs: ReadonlyArray<Bug> = [
     file: "budgetStore/fleet.ts",
     from: "const rememberedMillis = 600_000",
     to: "const rememberedMillis = 0"
+  },
+  {
+    without: "what is known of a store that was found empty",
+    file: "budgetStore/exchange.ts",
+    from: "this.hasState = true",
+    to: "this.hasState = stored !== undefined",
+    seed: 1385,
+    isLossyStore: true
+  },
+  {
+    without: "a difference between states of two origins",
+    file: "budgetStore/fleet.ts",
+    from: "const isSame = state.origin === older.origin",
+    to: "const isSame = true",
+    seed: 854,
+    isLossyStore: true
   }
 ]
 

@@ -19,7 +19,11 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
     ["a call that needs the whole bucket waits for it among small ones", 1_040, true],
     ["it waits for it beside the part of a process that is gone", 3_015, true],
     ["what a dead process held is given back", 2_088, false],
-    ["a newcomer does not know how long somebody is dead", 165, true]
+    ["a newcomer does not know how long somebody is dead", 165, true],
+    ["a process is cut off while another one starts from an empty store", 854, true],
+    ["processes start from an empty store while others leave it", 1_443, true],
+    ["a process has seen that the store is empty, and loses its next message", 1_385, true],
+    ["a process that waits has seen that the store is empty", 1_725, true]
   ] as const)("is well where %s", (_, seed, isLossyStore) => {
     const complaint = Storm.complaint(Storm.plan(seed, isLossyStore), redis)
     assert.isUndefined(complaint, complaint)
