@@ -13,6 +13,9 @@ import * as Agenda from "./agenda.ts"
 
 export interface VirtualTime {
   readonly now: () => number
+  /** Calls a function when whatever is due now is done, or when so many milliseconds have passed. */
+  readonly soon: (then: () => void) => void
+  readonly after: (millis: number, then: () => void) => void
   /** Runs it until it ends; throws if it waits for something else than time. */
   readonly run: <A, E>(effect: Effect.Effect<A, E>) => Exit.Exit<A, E>
 }
@@ -66,6 +69,8 @@ export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime 
 
   return {
     now: () => now,
+    soon: (then) => void tasks.push(then),
+    after: (millis, then) => sleepers.add(tick(now + Duration.toMillis(millis)), then),
     run: (effect) => {
       const fiber = Effect.runFork(Effect.provideService(effect, Clock.Clock, clock), { scheduler })
       for (;;) {

@@ -22,9 +22,8 @@ const key = keyOf("world", State.keyOf("default"))
 /** Plays a scene in simulated time, on an empty store. */
 const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
   redis.reset()
-  const exit = VirtualTime.make((millis) => millis).run(
-    Effect.flatMap(World.make(redis), scene).pipe(Random.withSeed("fleet"))
-  )
+  const time = VirtualTime.make((millis) => millis)
+  const exit = time.run(Effect.flatMap(World.make(redis, time), scene).pipe(Random.withSeed("fleet")))
   if (Exit.isFailure(exit)) throw new Error("the scene failed", { cause: exit.cause })
   return exit.value
 }

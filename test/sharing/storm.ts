@@ -111,14 +111,14 @@ const partOf = ({ concurrency, limits }: Plan, part: number) => ({
 export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
   redis.reset()
   const virtual = VirtualTime.make((millis) => millis)
-  const exit = virtual.run(Random.withSeed(scene(plan, redis, code), plan.seed))
+  const exit = virtual.run(Random.withSeed(scene(plan, redis, virtual, code), plan.seed))
   if (exit._tag === "Failure") throw new Error(`seed ${plan.seed}`, { cause: exit.cause })
   return exit.value
 }
 
-const scene = (plan: Plan, redis: LuaRedis, code: World.Code): Effect.Effect<Outcome> =>
+const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code: World.Code): Effect.Effect<Outcome> =>
   Effect.gen(function* () {
-    const world = yield* World.make(redis, code)
+    const world = yield* World.make(redis, time, code)
     const { rough } = plan
     const options: Budget.Options = {
       limits: plan.limits,

@@ -5,7 +5,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -18,6 +17,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import { make as makeStore } from "../../src/redis/store.ts"
+import type { VirtualTime } from "../../benchmark/weather/virtualTime.ts"
 import * as LuaRedis from "./luaRedis.ts"
 
 /** What the network does to each message. */
@@ -116,9 +116,8 @@ const clockWith = (
   ahead: () => number,
   awake: Effect.Effect<void>
 ): Clock.Clock => {
-  const skewed = (nanos: bigint): bigint =>
-    BigInt(Math.round(Number(nanos) * (1 + drift))) + BigInt(Math.round(skewMillis * 1e6))
-  const nanos = () => skewed(clock.monotonicTimeNanosUnsafe())
+  const own = () => Math.round(Math.round(clock.currentTimeMillisUnsafe() * 1e6) * (1 + drift))
+  const nanos = () => BigInt(own() + Math.round(skewMillis * 1e6))
   const wall = () => clock.currentTimeMillisUnsafe() + ahead()
   const wallNanos = () => clock.currentTimeNanosUnsafe() + BigInt(Math.round(ahead() * 1e6))
   return {
@@ -132,50 +131,57 @@ const clockWith = (
   }
 }
 
-/** A message on its way: whether it arrives. */
-const travels = ({ least, lost, most }: Network, isCut: () => boolean): Effect.Effect<boolean> =>
-  Effect.gen(function* () {
-    yield* Effect.sleep(yield* Random.nextBetween(least, most))
-    return !isCut() && !(lost > 0 && (yield* Random.next) < lost)
-  })
-
-export const make = (redis: LuaRedis.LuaRedis, { Budget, BudgetStore, makeStore } = library): Effect.Effect<World> =>
-  Effect.map(Clock.clockWith(Effect.succeed), (clock) => {
+export const make = (
+  redis: LuaRedis.LuaRedis,
+  { after, soon }: VirtualTime,
+  { Budget, BudgetStore, makeStore } = library
+): Effect.Effect<World> =>
+  Effect.map(Effect.all([Clock.Clock, Random.Random]), ([clock, random]) => {
     let inFlight = 0
     let peak = 0
     let requests = 0
     // Its clock is off, as any is.
     redis.now = () => Math.floor(clock.currentTimeMillisUnsafe() * 1.00002 + world.aheadMillis) + 1_700_000_000_000
 
-    const serve = (words: ReadonlyArray<string>) =>
-      Effect.try({
-        try: () => {
-          requests++
-          return redis.send(words)
-        },
-        catch: (cause) => new BudgetStore.StoreError({ cause })
+    const serve = (words: ReadonlyArray<string>): Effect.Effect<unknown, BudgetStore.StoreError> => {
+      requests++
+      try {
+        return Effect.succeed(redis.send(words))
+      } catch (cause) {
+        return Effect.fail(new BudgetStore.StoreError({ cause }))
+      }
+    }
+
+    const between = (least: number, most: number): number => random.nextDoubleUnsafe() * (most - least) + least
+    const happens = (probability: number): boolean => probability > 0 && random.nextDoubleUnsafe() < probability
+
+    /** A message is on its way, and arrives or not. */
+    const travel = ({ least, lost, most }: Network, isCut: () => boolean, arrive: () => void): void =>
+      after(between(least, most), () => {
+        if (!isCut() && !happens(lost)) arrive()
       })
 
     /** A request that has left arrives whatever becomes of who waits for the reply. */
     const send = (link: Link, awake: Effect.Effect<void>) => (_: string, words: ReadonlyArray<string>) =>
-      Effect.gen(function* () {
-        const reply = yield* Deferred.make<unknown, BudgetStore.StoreError>()
-        const { network } = link
-        const arrives = travels(network, () => link.isCutTo || world.isDown)
-        const returns = travels(network, () => link.isCutFrom || world.isDown)
-        yield* Effect.forkDetach(
-          Effect.gen(function* () {
-            if (!(yield* arrives)) return
-            const exit = yield* Effect.exit(serve(words))
-            if (yield* returns) yield* Deferred.done(reply, exit)
-          })
-        )
-        if (network.doubled > 0 && (yield* Random.next) < network.doubled) {
-          const late = Effect.andThen(Effect.sleep(yield* Random.nextBetween(0, 3_000)), Effect.exit(serve(words)))
-          yield* Effect.forkDetach(late)
-        }
-        return yield* Effect.ensuring(Deferred.await(reply), awake)
-      })
+      Effect.ensuring(
+        Effect.callback<unknown, BudgetStore.StoreError>((resume) => {
+          const { network } = link
+          const arrive = (): void => {
+            const reply = serve(words)
+            travel(
+              network,
+              () => link.isCutFrom || world.isDown,
+              () => resume(reply)
+            )
+          }
+          soon(() => travel(network, () => link.isCutTo || world.isDown, arrive))
+          if (happens(network.doubled)) {
+            const late = between(0, 3_000)
+            soon(() => after(late, () => void serve(words)))
+          }
+        }),
+        awake
+      )
 
     const world: World = {
       log: [],
