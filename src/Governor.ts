@@ -161,7 +161,6 @@ export const make = Effect.fnUntraced(function* (
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
   const { accounting = estimator.accounting, prices, retry: policy = Retry.make() } = options
-  const table = prices === undefined ? Prices.published : { ...Prices.published, ...Rates.checked(prices) }
   const context = yield* Effect.context<never>()
   const parts: GovernedCall.Parts = {
     accounting,
@@ -172,11 +171,8 @@ export const make = Effect.fnUntraced(function* (
     estimator,
     observer: observerOf(context),
     policy,
-    priceOf: (call) => {
-      const price = Prices.find(call.model, table)
-      return price === undefined ? undefined : Rates.charged(price, call)
-    },
     pools: new Map(),
+    prices: prices === undefined ? Prices.published : { ...Prices.published, ...Rates.checked(prices) },
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     warmup: Warmup.make()
   }

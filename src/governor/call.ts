@@ -8,12 +8,15 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import * as Budget from "../Budget.ts"
 import { isAmount } from "../limits/amounts.ts"
 import { mostPools, nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import * as Recency from "../input/recency.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
+import * as Prices from "../Prices.ts"
+import * as Rates from "../prices/rates.ts"
 import { ofProcess } from "../retry/budget.ts"
 import { Deadline } from "../retry/deadline.ts"
 import * as Loop from "../retry/loop.ts"
@@ -24,7 +27,7 @@ import { causeOf, errorType, isRefusal, outcomeOf, read } from "./failure.ts"
 import type { Breaker, Call, CallOptions } from "./models.ts"
 import * as Payment from "./payment.ts"
 import { Pool } from "./pool.ts"
-import { HeldTicket, type Parts as TicketParts, withHistory } from "./ticket.ts"
+import { HeldTicket, type History, type Parts as TicketParts, withHistory } from "./ticket.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 import type { Warmup } from "./warmup.ts"
@@ -33,6 +36,7 @@ import type { Warmup } from "./warmup.ts"
 export interface Parts extends TicketParts {
   readonly breaker: Breaker | undefined
   readonly policy: Retry.Policy<LlmError>
+  readonly prices: Rates.Table
   /** The governor's own context, whose registry has the metrics. */
   readonly context: Context.Context<never>
   /** What is known of the pools that calls were made in, by name. */
@@ -93,27 +97,29 @@ export const make = <A, B, E, R>(
     // Attempts know for whom they are made.
     const attempts = how.agent === undefined ? retried : Effect.provideService(retried, Budget.Agent, how.agent)
     const made = Effect.onExitPrimitive(attempts, (exit) => {
-      if (within === undefined) ended(governed.trace, exit)
+      if (within === undefined) ended(governed.history, exit)
       return exit._tag === "Success" ? undefined : governed.closed(exit)
     })
     const all =
-      within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(governed.trace)), made)
-    if (!Trace.isTraced(context)) return all
-    const traced = Trace.within(governed.trace, call, all)
+      within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(governed.history)), made)
+    const isTraced =
+      Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)
+    if (isTraced === undefined) return all
+    const traced = Trace.within(governed.history, governed.pool.name, call, all)
     return within === undefined ? Effect.scoped(traced) : Scope.provide(traced, within)
   })
 
 /** The call is over. */
-const ended = (trace: Trace.Trace, exit: Exit.Exit<unknown, unknown>): void => {
-  const { clock, pool, span, startedAt } = trace
+const ended = (history: History, exit: Exit.Exit<unknown, unknown>): void => {
+  const { clock, pool, span, startedAt } = history
   const { callSeconds, calls, context } = pool.counts
   calls.add(1, exit._tag === "Success" ? "success" : outcomeOf(exit))
   callSeconds.updateUnsafe((clock.currentTimeMillisUnsafe() - startedAt) / 1_000, context)
-  if (span !== undefined) Trace.ended(span, trace, exit)
+  if (span !== undefined) Trace.ended(span, history, exit)
 }
 
 /** Made outside of the call, because a stream keeps it for as long as it lasts. */
-const ending = (trace: Trace.Trace) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => ended(trace, exit))
+const ending = (history: History) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => ended(history, exit))
 
 /** A ticket that outlives its attempt ends with a scope. */
 const closing = (scope: Scope.Scope, ticket: HeldTicket) =>
@@ -174,8 +180,8 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   private readonly call: Call
   private readonly how: CallOptions
   private readonly uses: Uses<A, B, E, R>
-  private readonly pool: Pool
-  readonly trace: Trace.Trace
+  readonly pool: Pool
+  readonly history: History
   /** Whose turn its calls take in the queue. */
   private readonly agent: string
   /** The purses around the code that makes it. */
@@ -195,7 +201,18 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     this.how = how
     this.uses = uses
     this.pool = poolOf(parts, call)
-    this.trace = Trace.begin(this.pool, call.model, clock)
+    this.history = {
+      pool: this.pool,
+      model: call.model,
+      clock,
+      startedAt: clock.currentTimeMillisUnsafe(),
+      span: undefined,
+      attempts: 0,
+      queued: 0,
+      waited: 0,
+      failedAt: 0,
+      limit: undefined
+    }
     this.agent = how.agent ?? Context.get(context, Budget.Agent)
     this.purses = Context.get(context, Purses)
     this.budget = retryBudgetOf(parts, context, clock)
@@ -210,15 +227,15 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   /** An attempt begins to wait, which has to begin by a time. */
   bounds(deadline: number): Bounds {
     const { maxWait } = this
-    const from = this.trace.clock.currentTimeMillisUnsafe()
+    const from = this.history.clock.currentTimeMillisUnsafe()
     return { from, until: Math.min(deadline, from + maxWait), deadline, isDeadline: deadline - from < maxWait }
   }
 
   attempt(last: number): Effect.Effect<B, E | CallError, R> {
-    const { call, how, parts, ticket, trace, uses } = this
+    const { call, how, parts, ticket, history, uses } = this
     const { within } = uses
     const bounds = this.bounds(last)
-    if (ticket?.failed !== undefined) trace.waited += bounds.from - trace.failedAt
+    if (ticket?.failed !== undefined) history.waited += bounds.from - history.failedAt
     const once = Effect.uninterruptibleMask((restore) => {
       const scope = within === undefined ? Scope.makeUnsafe() : Scope.forkUnsafe(within)
       const made = Scope.provide(
@@ -255,12 +272,13 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
 
   /** Admits an attempt: pays for it, and reserves. To be run where nothing interrupts, and its ticket to be closed. */
   *admission(bounds: Bounds, restore: Restore) {
-    const { agent, call, how, parts, pool, trace } = this
-    const { clock } = trace
+    const { agent, call, how, parts, pool, history } = this
+    const { clock } = history
     const { accounting = parts.accounting } = call
     if (bounds.deadline < clock.currentTimeMillisUnsafe()) return yield* tooLate
     const known = this.described()
-    const price = parts.priceOf(call)
+    const listed = Prices.find(call.model, parts.prices)
+    const price = listed === undefined ? undefined : Rates.charged(listed, call)
     let estimate = yield* parts.estimator.estimate(known)
     const isPaid = this.purses.length > 0 || how.purses !== undefined
     const payment = isPaid ? yield* this.pay({ accounting, estimate, known }, price, bounds, restore) : undefined
@@ -279,7 +297,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     }
     for (;;) {
       const exit = yield* Effect.exit(restore(parts.budget.reserve(estimate, queueing)))
-      if (Exit.isSuccess(exit)) return new HeldTicket(parts, trace, known, estimate, exit.value, price, payment)
+      if (Exit.isSuccess(exit)) return new HeldTicket(parts, history, known, estimate, exit.value, price, payment)
       const error = Cause.findErrorOption(exit.cause)
       const reason = error._tag === "None" ? undefined : error.value.reason
       const less = reason?._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
@@ -315,7 +333,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     bounds: Bounds,
     restore: Restore
   ): Effect.Effect<Payment.Payment | undefined, CallError> {
-    const now = this.trace.clock.currentTimeMillisUnsafe()
+    const now = this.history.clock.currentTimeMillisUnsafe()
     const purses = [...this.purses, ...(this.how.purses ?? [])]
     const asking = { purses, price, call, pool: this.pool.name, longest: Math.max(0, bounds.until - now) }
     return Effect.catchCause(Payment.pay(asking, restore), (cause) => refused(cause, bounds, now))
@@ -339,11 +357,11 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   // ---------------------------------------------------------------------------
 
   waits(error: unknown, millis: number): void {
-    const { parts, ticket, trace } = this
+    const { parts, ticket, history } = this
     if (parts.observer === undefined || ticket === undefined) return
     const { agent, pool } = ticket.reservation
-    const at = trace.clock.currentTimeMillisUnsafe()
-    const { attempts: attempt, model } = trace
+    const at = history.clock.currentTimeMillisUnsafe()
+    const { attempts: attempt, model } = history
     const reason = errorType(error)
     parts.observer({ type: "retry", at, pool, agent, model, attempt, reason, until: at + Math.ceil(millis) })
   }
@@ -375,9 +393,9 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   /** The final error: the failure of the last attempt, or the refusal of a retry with the failure before it. */
   finish<Error>(error: Error, stoppedBy: StopReason | undefined): Error {
     const { failure, ticket } = this
-    if (!isRefusal(error)) return (ticket?.tooLarge(error) ?? withHistory(error, this.trace, stoppedBy)) as Error
+    if (!isRefusal(error)) return (ticket?.tooLarge(error) ?? withHistory(error, this.history, stoppedBy)) as Error
     if (failure === undefined) return error
-    if (!(error instanceof Budget.BudgetError)) return withHistory(failure as Error, this.trace, "deadline")
+    if (!(error instanceof Budget.BudgetError)) return withHistory(failure as Error, this.history, "deadline")
     return new Budget.BudgetError({ reason: error.reason, failure: causeOf(failure) }) as typeof error
   }
 }

@@ -1,9 +1,11 @@
 /**
  * An admitted call: what its reservation is settled to, and what its end teaches.
  */
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
+import type * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
@@ -17,7 +19,8 @@ import { perDollar } from "../spending/ledger.ts"
 import type { Payment } from "../spending/purse.ts"
 import type * as Failure from "./failure.ts"
 import { causeOf, errorType, reach, read } from "./failure.ts"
-import type { Call, ResponseInfo, Ticket } from "./models.ts"
+import type { ResponseInfo, Ticket } from "./models.ts"
+import type { Pool } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 import type { Verdict } from "../budget/models.ts"
@@ -28,10 +31,27 @@ export interface Parts {
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Usage.Conversations
   readonly estimator: Estimator.Estimator["Service"]
-  /** What the model of a call costs, where that is known. */
-  readonly priceOf: (call: Call) => Price | undefined
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
+}
+
+/** One call as it goes on, over all of its attempts. A stream keeps it for as long as it lasts, so it holds no request. */
+export interface History {
+  readonly pool: Pool
+  readonly model: string
+  readonly clock: Clock.Clock
+  readonly startedAt: number
+  span: Tracer.Span | undefined
+  /** How many were sent. */
+  attempts: number
+  /** Milliseconds in the queue, of all attempts. */
+  queued: number
+  /** Milliseconds between the attempts. */
+  waited: number
+  /** When the last attempt failed. */
+  failedAt: number
+  /** The limit that the last rejection hit. */
+  limit: Limits.Dimension | undefined
 }
 
 /** The figures that somebody gives for a call, where they are any: services without figures give `null`. */
@@ -48,7 +68,7 @@ const unsaid: ResponseInfo = {}
 
 export class HeldTicket implements Ticket, Usage.Held {
   private readonly parts: Parts
-  private readonly trace: Trace.Trace
+  private readonly history: History
   readonly accounting: Accounting.Accounting
   readonly known: Usage.Known
   readonly estimate: Limits.Estimate
@@ -63,7 +83,7 @@ export class HeldTicket implements Ticket, Usage.Held {
 
   constructor(
     parts: Parts,
-    trace: Trace.Trace,
+    history: History,
     known: Usage.Known,
     estimate: Limits.Estimate,
     reservation: Budget.Reservation,
@@ -71,17 +91,17 @@ export class HeldTicket implements Ticket, Usage.Held {
     payment: Payment | undefined
   ) {
     this.parts = parts
-    this.trace = trace
+    this.history = history
     this.accounting = known.accounting ?? parts.accounting
     this.known = known
     this.estimate = estimate
     this.reservation = reservation
     this.price = price
     this.payment = payment
-    const { pool, span } = trace
+    const { pool, span } = history
     const millis = Duration.toMillis(reservation.waited)
-    trace.limit = undefined
-    trace.queued += millis
+    history.limit = undefined
+    history.queued += millis
     pool.began()
     pool.counts.queueSeconds.updateUnsafe(millis / 1_000, pool.counts.context)
     if (span !== undefined) Trace.admitted(span, estimate, reservation)
@@ -90,8 +110,8 @@ export class HeldTicket implements Ticket, Usage.Held {
   /** The request goes out. */
   send(): void {
     this.isSent = true
-    this.trace.attempts++
-    this.trace.pool.counts.attempts.add(1)
+    this.history.attempts++
+    this.history.pool.counts.attempts.add(1)
   }
 
   // Callers may take these apart from the ticket, which a stream need not keep.
@@ -107,12 +127,12 @@ export class HeldTicket implements Ticket, Usage.Held {
     Effect.suspend(() => {
       if (!this.conclude()) return Effect.void
       const actual = figuresOf(given)
-      const { known, parts, reservation, trace } = this
-      trace.pool.hasAnswered = true
-      if (trace.span !== undefined) Trace.succeeded(trace.span, actual, response)
+      const { known, parts, reservation, history } = this
+      history.pool.hasAnswered = true
+      if (history.span !== undefined) Trace.succeeded(history.span, actual, response)
       this.spend(actual === undefined ? Usage.expected(this) : Usage.billed(this, actual))
       if (actual === undefined) return reservation.settle({})
-      trace.pool.counts.used(actual)
+      history.pool.counts.used(actual)
       const { continuation, finishReason } = response
       if (continuation !== undefined) parts.conversations.remember(continuation, actual)
       // A truncated reply is as long as its limit, which the request or the provider sets.
@@ -126,10 +146,10 @@ export class HeldTicket implements Ticket, Usage.Held {
   readonly fail = (error: unknown): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!this.conclude()) return Effect.void
-      const { reservation, trace } = this
+      const { reservation, history } = this
       const { budget } = this.parts
       const reading = read(error)
-      const isWrongAddress = trace.pool.isWrongAddress(reach(error), trace.clock.currentTimeMillisUnsafe())
+      const isWrongAddress = history.pool.isWrongAddress(reach(error), history.clock.currentTimeMillisUnsafe())
       const reason = isWrongAddress ? undefined : reading.pushback
       const { retryAfter, signal } = reading
       this.spend(Usage.billedAfterFailure(this, reading.pushback, reading.usage))
@@ -143,10 +163,12 @@ export class HeldTicket implements Ticket, Usage.Held {
         this.failed = { ...reading, verdict, isWrongAddress }
         if (reason === "rateLimit" || reason === "ramp") this.reportRejection(verdict, limit, retryAfter)
         const type = errorType(error)
-        trace.failedAt = trace.clock.currentTimeMillisUnsafe()
-        trace.limit = limit
-        trace.pool.counts.failures.add(1, type)
-        if (trace.span !== undefined) Trace.failed(trace.span, trace, type)
+        history.failedAt = history.clock.currentTimeMillisUnsafe()
+        history.limit = limit
+        history.pool.counts.failures.add(1, type)
+        if (history.span !== undefined) {
+          Trace.failed(history.span, history.attempts, type, limit, history.clock.currentTimeNanosUnsafe())
+        }
       })
     })
 
@@ -156,7 +178,7 @@ export class HeldTicket implements Ticket, Usage.Held {
     retryAfter: Duration.Duration | undefined
   ): void {
     const { agent, pool } = this.reservation
-    const { attempts, clock, model } = this.trace
+    const { attempts, clock, model } = this.history
     const at = clock.currentTimeMillisUnsafe()
     const until = retryAfter === undefined ? undefined : at + Duration.toMillis(retryAfter)
     this.parts.observer?.({ type: "rejection", at, pool, agent, model, attempt: attempts, verdict, dimension, until })
@@ -171,13 +193,13 @@ export class HeldTicket implements Ticket, Usage.Held {
       const asked = whole[dimension]
       const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
       if (asked <= limit) continue
-      const reason = new Budget.EstimateTooLarge({ pool: this.trace.pool.name, dimension, asked, limit })
+      const reason = new Budget.EstimateTooLarge({ pool: this.history.pool.name, dimension, asked, limit })
       return new Budget.BudgetError({ reason, failure: causeOf(error) })
     }
     return undefined
   }
 
-  readonly annotate = <E>(error: E): E => withHistory(error, this.trace)
+  readonly annotate = <E>(error: E): E => withHistory(error, this.history)
 
   /**
    * Ends it where nothing else did. For a call of unknown outcome, input counts as used, and output as far as it was observed.
@@ -191,28 +213,28 @@ export class HeldTicket implements Ticket, Usage.Held {
 
   /** It is known what the call is billed for; undefined for nothing. */
   private spend(billed: Accounting.Actual | undefined): void {
-    const { payment, price, trace } = this
+    const { payment, price, history } = this
     const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
-    payment?.settle(cost, trace.clock.currentTimeMillisUnsafe())
-    if (cost > 0) trace.pool.counts.dollars.add(cost / perDollar)
+    payment?.settle(cost, history.clock.currentTimeMillisUnsafe())
+    if (cost > 0) history.pool.counts.dollars.add(cost / perDollar)
   }
 
   /** Whether this is the first end of it. */
   private conclude(): boolean {
     if (this.isConcluded) return false
     this.isConcluded = true
-    this.trace.pool.ended()
+    this.history.pool.ended()
     return true
   }
 }
 
 /** The final error with the history of the call: its attempts, its waits, and why it stopped. */
-export const withHistory = <E>(error: E, trace: Trace.Trace, stoppedBy?: StopReason): E =>
+export const withHistory = <E>(error: E, history: History, stoppedBy?: StopReason): E =>
   error instanceof LlmError
     ? (error.annotate({
-        attempts: trace.attempts,
-        waited: trace.waited > 0 ? Duration.millis(trace.waited) : undefined,
+        attempts: history.attempts,
+        waited: history.waited > 0 ? Duration.millis(history.waited) : undefined,
         stoppedBy,
-        limit: trace.limit
+        limit: history.limit
       }) as typeof error)
     : error

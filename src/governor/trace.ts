@@ -1,11 +1,9 @@
 /**
- * What happens to one call, and its span by OpenTelemetry's names for generative AI.
+ * The span of a call, by OpenTelemetry's names for generative AI.
  *
  * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only if the
  * program traces. Nothing of a request's or a response's content goes into it, and no key.
  */
-import type * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Tracer from "effect/Tracer"
@@ -16,58 +14,25 @@ import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { errorType } from "./failure.ts"
 import type { Call, ResponseInfo } from "./models.ts"
-import type { Pool } from "./pool.ts"
-
-/** One call as it goes on, over all of its attempts. A stream keeps it for as long as it lasts, so it holds no request. */
-export interface Trace {
-  readonly pool: Pool
-  readonly model: string
-  readonly clock: Clock.Clock
-  readonly startedAt: number
-  span: Tracer.Span | undefined
-  /** How many were sent. */
-  attempts: number
-  /** Milliseconds in the queue, of all attempts. */
-  queued: number
-  /** Milliseconds between the attempts. */
-  waited: number
-  /** When the last attempt failed. */
-  failedAt: number
-  /** The limit that the last rejection hit. */
-  limit: Limits.Dimension | undefined
-}
-
-export const begin = (pool: Pool, model: string, clock: Clock.Clock): Trace => ({
-  pool,
-  model,
-  clock,
-  startedAt: clock.currentTimeMillisUnsafe(),
-  span: undefined,
-  attempts: 0,
-  queued: 0,
-  waited: 0,
-  failedAt: 0,
-  limit: undefined
-})
-
-/** Whether a context has a tracer, or is within a span. */
-export const isTraced = (context: Context.Context<never>): boolean =>
-  Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined ||
-  Context.getOrUndefined(context, Tracer.Tracer) !== undefined
 
 /** Runs a call within its span. */
-export const within = <A, E, R>(trace: Trace, call: Call, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+export const within = <A, E, R>(
+  history: { span: Tracer.Span | undefined },
+  pool: string,
+  call: Call,
+  self: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
   const operation = call.operation ?? "chat"
   const attributes = {
     "gen_ai.operation.name": operation,
     "gen_ai.request.model": call.model,
-    "floodgate.pool": trace.pool.name,
+    "floodgate.pool": pool,
     ...(call.provider !== undefined && { "gen_ai.provider.name": call.provider }),
     ...(call.maxTokens !== undefined && { "gen_ai.request.max_tokens": call.maxTokens }),
     ...(call.stream === true && { "gen_ai.request.stream": true })
   }
   return Effect.flatMap(Effect.makeSpanScoped(`${operation} ${call.model}`, { kind: "client", attributes }), (span) => {
-    trace.span = span
+    history.span = span
     return Effect.provideService(self, Tracer.ParentSpan, span)
   }) as Effect.Effect<A, E, R>
 }
@@ -88,12 +53,15 @@ export const admitted = (span: Tracer.Span, estimate: Limits.Estimate, { agent, 
   })
 
 /** An attempt failed. */
-export const failed = (span: Tracer.Span, { attempts, clock, limit }: Trace, reason: string): void => {
+export const failed = (
+  span: Tracer.Span,
+  attempt: number,
+  reason: string,
+  limit: Limits.Dimension | undefined,
+  nanos: bigint
+): void => {
   note(span, { "floodgate.limit": limit })
-  span.event("floodgate.attempt.failed", clock.currentTimeNanosUnsafe(), {
-    "error.type": reason,
-    "floodgate.attempt": attempts
-  })
+  span.event("floodgate.attempt.failed", nanos, { "error.type": reason, "floodgate.attempt": attempt })
 }
 
 /** An attempt succeeded: what it used, and what the response says of itself. */
@@ -118,11 +86,15 @@ export const succeeded = (
 }
 
 /** The call is over. */
-export const ended = (span: Tracer.Span, trace: Trace, exit: Exit.Exit<unknown, unknown>): void => {
+export const ended = (
+  span: Tracer.Span,
+  { attempts, queued, waited }: { readonly attempts: number; readonly queued: number; readonly waited: number },
+  exit: Exit.Exit<unknown, unknown>
+): void => {
   note(span, {
-    "floodgate.attempts": trace.attempts,
-    "floodgate.queue.seconds": trace.queued / 1_000,
-    "floodgate.retry.wait.seconds": trace.waited / 1_000
+    "floodgate.attempts": attempts,
+    "floodgate.queue.seconds": queued / 1_000,
+    "floodgate.retry.wait.seconds": waited / 1_000
   })
   const error = Exit.findErrorOption(exit)
   if (error._tag === "None") return

@@ -104,40 +104,40 @@ const fileBytes = (mediaType: unknown, length: number): number => {
   return length * (/^(audio|video)\//.test(mediaType) ? mediaShare : documentShare)
 }
 
-/** A property that holds a file: OpenAI's `file_data` and `input_audio`, Gemini's `inlineData`. Undefined for any other. */
+/** Properties that hold a file: OpenAI's `file_data` and `input_audio`, Gemini's `inlineData`. */
+const files: ReadonlySet<string> = new Set(["file_data", "input_audio", "inlineData", "inline_data"])
+
+/** What a property of this name counts as that holds a file; undefined if it holds none. */
 const propertyBytes = (key: string, value: unknown): number | undefined => {
   if (key === "file_data") return typeof value === "string" ? fileBytes(undefined, value.length) : undefined
   const data = textOf(at(value, "data"))
   if (data === undefined) return undefined
-  if (key === "input_audio") return fileBytes("audio/", data.length)
-  if (key !== "inlineData" && key !== "inline_data") return undefined
-  return fileBytes(at(value, "mimeType") ?? at(value, "mime_type"), data.length)
+  return key === "input_audio"
+    ? fileBytes("audio/", data.length)
+    : fileBytes(at(value, "mimeType") ?? at(value, "mime_type"), data.length)
 }
 
-/** A part that is a file: an image, or Anthropic's base64 source. Undefined for any other. */
-const partBytes = ({ data, type }: Part): number | undefined => {
-  if (imageTypes.has(type)) return imageBytes
-  return type === "base64" && typeof data === "string" ? fileBytes(undefined, data.length) : undefined
-}
-
-/** Whether a part refers to content that the provider stores or fetches: a document by its URL, or an item of an earlier answer. */
-const isReference = (part: Part): boolean =>
-  part["type"] === "item_reference" || (part["type"] === "url" && typeof part["url"] === "string")
-
+/** Adds a part of content: a file as its kind counts, everything else by its properties. */
 const addPart = (sum: Sum, part: Part, depth: number): void => {
-  const bytes = partBytes(part)
-  if (bytes !== undefined) {
-    sum.files += bytes
+  const { data, type, url } = part
+  if (imageTypes.has(type)) {
+    sum.files += imageBytes
     return
   }
-  if (isReference(part)) sum.stored = true
+  // Anthropic's source of a file.
+  if (type === "base64" && typeof data === "string") {
+    sum.files += fileBytes(undefined, data.length)
+    return
+  }
+  // A document by its URL, or an item of an earlier answer.
+  if (type === "item_reference" || (type === "url" && typeof url === "string")) sum.stored = true
   for (const key of Object.keys(part)) {
     if (marks.has(key)) continue
     const value = part[key]
     if (references.has(key) && typeof value === "string") sum.stored = true
-    const fileBytes = propertyBytes(key, value)
-    if (fileBytes === undefined) add(sum, value, depth)
-    else sum.files += fileBytes
+    const bytes = files.has(key) ? propertyBytes(key, value) : undefined
+    if (bytes === undefined) add(sum, value, depth)
+    else sum.files += bytes
   }
 }
 
