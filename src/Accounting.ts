@@ -28,12 +28,12 @@
  * @since 0.1.0
  */
 import { invalid } from "./input/arguments.ts"
-import { type Actual, promptTokens, uncachedTokens } from "./limits/actual.ts"
+import { type Actual, promptTokens, uncachedTokens } from "./limits/amounts.ts"
 import { poolOf } from "./limits/modelClass.ts"
 import type * as Limits from "./Limits.ts"
 import type * as Rules from "./limits/rules.ts"
 
-export type { Actual } from "./limits/actual.ts"
+export type { Actual } from "./limits/amounts.ts"
 
 /** What a call is expected to use, in tokens. */
 interface Expected {

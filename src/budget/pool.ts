@@ -525,7 +525,7 @@ export class Pool implements Host<Waiter> {
       Law.observe(law, held?.ticket, readings, now)
     }
     this.apply(learn, held)
-    this.repriceOnce()
+    if (this.queue.size > 0) this.repriceOnce()
     this.drain()
   }
 

@@ -9,7 +9,6 @@ import type * as Accounting from "../Accounting.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Limits from "../Limits.ts"
-import { promptTokens } from "../limits/actual.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type { Pushback } from "../limits/signal.ts"
 import * as Rates from "../prices/rates.ts"
@@ -112,7 +111,7 @@ const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
  * does not count, is spent as it was estimated.
  */
 export const counted = (held: Held, actual = held.observed ?? unanswered): Limits.Usage => {
-  const known = promptTokens(actual) > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
+  const known = Amounts.promptTokens(actual) > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
   return held.accounting.usage(known, held.known.maxTokens)
 }
 
@@ -165,7 +164,7 @@ export const limitHit = (
  * counted is billed as it was expected.
  */
 export const billed = (held: Held, actual = held.observed ?? unanswered): Accounting.Actual =>
-  promptTokens(actual) > 0 ? actual : { ...expected(held), outputTokens: actual.outputTokens }
+  Amounts.promptTokens(actual) > 0 ? actual : { ...expected(held), outputTokens: actual.outputTokens }
 
 /**
  * What a failed call is billed for; undefined where that is nothing: providers do not bill what they reject, or what fails
@@ -209,7 +208,7 @@ export class Conversations {
 
   /** Remembers how long a conversation is, once an answer has told it. */
   remember(continuation: string, actual: Accounting.Actual): void {
-    const prompt = promptTokens(actual)
+    const prompt = Amounts.promptTokens(actual)
     if (prompt > 0) Recency.put(this.lengths, continuation, prompt + actual.outputTokens, mostConversations)
   }
 

@@ -1,6 +1,6 @@
 /** What calls cost by the price of their model: pure arithmetic. */
 import { invalid } from "../input/arguments.ts"
-import { type Actual, promptTokens } from "../limits/actual.ts"
+import { type Actual, promptTokens } from "../limits/amounts.ts"
 
 // -----------------------------------------------------------------------------
 // Models
